@@ -1,0 +1,47 @@
+# Everything a newcomer needs: `make serve`, `make test`. Each target prepares what it lacks.
+.DEFAULT_GOAL := help
+.PHONY: help install serve test lint format bench docs clean
+
+PYTHON ?= python3
+HOST ?= 127.0.0.1
+PORT ?= 8000
+export HOST PORT
+
+BIN := .venv/bin
+READY := .venv/.ready
+
+help: ## Show this help
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+install: $(READY) ## Prepare .venv with everything that development needs
+
+$(READY): pyproject.toml uv.lock
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv sync --frozen --quiet
+	touch $@
+
+serve: $(READY) ## Serve users and sign-in on HOST:PORT (127.0.0.1:8000)
+	$(BIN)/amphibase serve
+
+test: $(READY) ## Run the tests, on SQLite and on a Postgres started for them
+	$(BIN)/pytest $(ARGS)
+
+lint: $(READY) ## ruff and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY) ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY) ## Measure beside peers; exit 1 when a bar is missed
+	$(BIN)/python -m bench users
+
+docs: $(READY) ## Build the documentation into site/
+	$(BIN)/uv sync --frozen --quiet --group docs
+	$(BIN)/mkdocs build --strict --quiet
+
+clean: ## Remove what can be made again
+	rm -rf .venv bench/.venv-peers site .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""The benchmarks: Amphibase beside the libraries it is measured against."""

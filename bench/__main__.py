@@ -1,0 +1,51 @@
+"""`python -m bench NAME`: run one benchmark from the repository's root.
+
+It ends with 0 when every bar is met, 1 when one is missed, 2 when a server could not start or
+answered wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+from collections.abc import Callable
+
+from rich.console import Console
+from rich.markup import escape
+
+from bench import users
+from bench.environment import ServerError
+
+BENCHMARKS: dict[str, Callable[[int, float, Console], bool]] = {"users": users.run}
+
+
+def main() -> int:
+    """Read the command line and run the benchmark it names."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("benchmark", choices=sorted(BENCHMARKS), help="what to measure")
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="how often each server has its turn (default 5)"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=4.0, help="how long each turn is measured (default 4)"
+    )
+    options = parser.parse_args()
+    if options.rounds < 1 or options.seconds <= 0:
+        parser.error("--rounds and --seconds have to be positive")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    console = Console()
+    try:
+        met = BENCHMARKS[options.benchmark](options.rounds, options.seconds, console)
+    except ServerError as error:
+        console.print(f"[red]{escape(str(error))}[/red]")
+        if error.log:
+            console.print(escape(error.log))
+        return 2
+    except KeyboardInterrupt:
+        console.print("interrupted; every server is stopped")
+        return 130
+    return 0 if met else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,217 @@
+"""The server processes under measurement: Amphibase, the peers, and the Postgres behind them.
+
+Every server is a process of its own on the server core, listens on 127.0.0.1, writes its log to a
+file, and is stopped when its block is left, whatever the reason.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psycopg
+from sqlalchemy.engine import make_url
+
+from bench.environment import PEERS, PEERS_PYTHON, ServerError
+from bench.load import LoadError, Plan, Result, Stream, run
+from bench.machine import SERVER_CORES, pin
+
+START_SECONDS = 30.0
+STOP_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One running server."""
+
+    name: str
+    port: int
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def error(self, message: str) -> ServerError:
+        """What to raise when this server did wrong."""
+        return ServerError(self.name, message, self.log.read_text(errors="replace"))
+
+    def call(
+        self,
+        client: httpx.Client,
+        method: str,
+        path: str,
+        expected: int,
+        *,
+        json: dict[str, str] | None = None,
+        form: dict[str, str] | None = None,
+        token: str = "",
+    ) -> dict[str, str]:
+        """One request outside the measurement; the answer's JSON object."""
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        try:
+            answer = client.request(
+                method, self.url + path, json=json, data=form, headers=headers, timeout=30
+            )
+        except httpx.HTTPError as error:
+            raise self.error(f"{method} {path}: {error!r}") from None
+        if answer.status_code != expected:
+            raise self.error(f"{method} {path}: {answer.status_code} {answer.text[:2000]}")
+        try:
+            values: dict[str, str] = dict(answer.json())
+        except (TypeError, ValueError):
+            raise self.error(f"{method} {path}: not a JSON object: {answer.text[:2000]}") from None
+        return values
+
+    def drive(self, streams: list[Stream], seconds: float) -> Result:
+        """Put these streams on the server at once."""
+        try:
+            return run(Plan(self.port, streams, seconds, server_pid=self.process.pid))
+        except LoadError as error:
+            raise self.error(str(error)) from None
+
+
+@contextmanager
+def amphibase(database_url: str, scratch: Path) -> Iterator[Server]:
+    """`amphibase serve` in production, on a database brought up to date by `amphibase db upgrade`.
+
+    Nothing is set for speed: rate limits are off because the load comes from one address, and
+    tokens live as long as the peers' do.
+    """
+    port = free_port()
+    environment = {
+        "ENVIRONMENT": "production",
+        "DATABASE_URL": database_url,
+        "SECRET_KEY": secrets.token_urlsafe(48),
+        "DATA_DIR": str(scratch / "data"),
+        "RATE_LIMITS": "off",
+        "ACCESS_TOKEN_MINUTES": "60",
+        "HOST": "127.0.0.1",
+        "PORT": str(port),
+    }
+    command = str(Path(sys.executable).with_name("amphibase"))
+    upgrade = [command, "db", "upgrade"]
+    try:
+        done = subprocess.run(
+            upgrade, cwd=scratch, env=clean(environment), capture_output=True, text=True
+        )
+    except OSError as error:
+        raise ServerError("Amphibase", str(error)) from None
+    if done.returncode != 0:
+        raise ServerError("Amphibase", "`amphibase db upgrade` failed", done.stdout + done.stderr)
+    with serving(
+        "Amphibase", [command, "serve"], port, "/health/ready", environment, scratch, scratch
+    ) as server:
+        yield server
+
+
+@contextmanager
+def peer(name: str, app: str, environment: dict[str, str], scratch: Path) -> Iterator[Server]:
+    """An application of bench/peers under one uvicorn process, in the peers' own environment."""
+    port = free_port()
+    python = str(PEERS_PYTHON)
+    uvicorn = [python, "-m", "uvicorn", app, "--no-access-log", "--loop", "uvloop"]
+    command = [*uvicorn, "--http", "httptools", "--host", "127.0.0.1", "--port", str(port)]
+    with serving(name, command, port, "/health", environment, PEERS, scratch) as server:
+        yield server
+
+
+@contextmanager
+def serving(
+    name: str,
+    command: list[str],
+    port: int,
+    ready: str,
+    environment: dict[str, str],
+    cwd: Path,
+    scratch: Path,
+) -> Iterator[Server]:
+    """Start a server on the server core, wait until it is ready, stop it at the end."""
+    log = scratch / f"{name}.log"
+    with log.open("wb") as sink:
+        try:
+            process = subprocess.Popen(
+                command,
+                cwd=cwd,
+                env=clean(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise ServerError(name, str(error)) from None
+    server = Server(name, port, process, log)
+    try:
+        pin(process.pid, SERVER_CORES)
+        wait_until_ready(server, ready)
+        yield server
+    finally:
+        stop(process)
+
+
+def wait_until_ready(server: Server, path: str) -> None:
+    """Wait for 200 from the server's health route."""
+    deadline = time.monotonic() + START_SECONDS
+    last = "no answer"
+    while time.monotonic() < deadline:
+        if server.process.poll() is not None:
+            raise server.error(f"ended with code {server.process.returncode} while starting")
+        try:
+            answer = httpx.get(server.url + path, timeout=5)
+        except httpx.HTTPError as error:
+            last = repr(error)
+        else:
+            if answer.status_code == 200:
+                return
+            last = f"{answer.status_code} {answer.text[:500]}"
+        time.sleep(0.05)
+    raise server.error(f"GET {path} was not 200 within {START_SECONDS:g} s: {last}")
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """Ask a server to stop, then insist; its session is its own, so its children go with it."""
+    try:
+        process.terminate()
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        pass
+    finally:
+        if process.poll() is None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def clean(environment: dict[str, str]) -> dict[str, str]:
+    """These settings and nothing else of this shell that could change how a server behaves."""
+    kept = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH")
+    return {name: os.environ[name] for name in kept if name in os.environ} | environment
+
+
+def free_port() -> int:
+    """A port nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def postgres_version(url: str) -> str:
+    """The version of the Postgres server behind this URL."""
+    plain = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(plain) as connection:
+        row = connection.execute("SHOW server_version").fetchone()
+    return str(row[0]) if row else "unknown"

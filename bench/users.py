@@ -1,0 +1,224 @@
+"""GET /users/me on Amphibase beside fastapi-users, on one Postgres: throughput, and p99 latency
+while people sign in. A bare ASGI application that reads one user by id is shown as the floor.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import httpx
+import orjson
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from sqlalchemy.engine import make_url
+
+from bench import environment, machine, report
+from bench.environment import ServerError
+from bench.load import Stream, StreamResult, request
+from bench.report import Bar, Measurement
+from bench.servers import Server, amphibase, peer, postgres_version
+
+PEER = "fastapi-users"
+FLOOR = "raw ASGI"
+USERS = 16
+PASSWORD = "correct horse battery 7"
+POOL_SIZE = "32"
+READERS = 32
+PACED_READERS = 8
+PACED_READS = 50.0
+SIGN_INS = 4.0
+CEILING_SECONDS = 2.0
+OUR_PACKAGES = ("amphibase", "fastapi", "starlette", "pydantic", "uvicorn", "uvloop", "httptools")
+DATABASE_PACKAGES = ("sqlalchemy", "psycopg", "argon2-cffi")
+
+
+@dataclass(slots=True)
+class Side:
+    """One server with its users: the requests that read a user, and those that sign one in."""
+
+    server: Server
+    reads: list[str] = field(default_factory=list)
+    sign_ins: list[str] = field(default_factory=list)
+
+
+def email(number: int) -> str:
+    """The address of a user."""
+    return f"user-{number}@example.com"
+
+
+def our_side(server: Server) -> Side:
+    """Sign the users up with Amphibase."""
+    side = Side(server)
+    with httpx.Client() as client:
+        for number in range(USERS):
+            credentials = {"email": email(number), "password": PASSWORD}
+            person = credentials | {"name": f"User {number}"}
+            answer = server.call(client, "POST", "/auth/sign-up", 201, json=person)
+            token = answer.get("access_token", "")
+            check(server, client, number, token)
+            side.reads.append(request("GET", "/users/me", token=token))
+            body = orjson.dumps(credentials).decode()
+            side.sign_ins.append(request("POST", "/auth/sign-in", body=body))
+    return side
+
+
+def peer_side(server: Server) -> Side:
+    """Register the users with fastapi-users and sign them in."""
+    side = Side(server)
+    with httpx.Client() as client:
+        for number in range(USERS):
+            person = {"email": email(number), "password": PASSWORD}
+            server.call(client, "POST", "/auth/register", 201, json=person)
+            form = {"username": email(number), "password": PASSWORD}
+            answer = server.call(client, "POST", "/auth/jwt/login", 200, form=form)
+            token = answer.get("access_token", "")
+            check(server, client, number, token)
+            side.reads.append(request("GET", "/users/me", token=token))
+            body = urlencode(form)
+            side.sign_ins.append(request("POST", "/auth/jwt/login", body=body, form=True))
+    return side
+
+
+def floor_side(server: Server) -> Side:
+    """The floor's users are there from its start."""
+    return Side(server, [request("GET", f"/users/{uuid.UUID(int=n)}") for n in range(USERS)])
+
+
+def check(server: Server, client: httpx.Client, number: int, token: str) -> None:
+    """The right user has to come back before anything is measured."""
+    seen = server.call(client, "GET", "/users/me", 200, token=token).get("email")
+    if seen != email(number):
+        raise server.error(f"GET /users/me answered with {seen!r}, not {email(number)!r}")
+
+
+def throughput(side: Side, seconds: float, into: Measurement) -> None:
+    """As many reads as the server answers."""
+    result = side.server.drive([Stream("reads", side.reads, READERS)], seconds)
+    into.add(side.server.name, result.streams["reads"].rate, result)
+
+
+def latency(side: Side, seconds: float, into: Measurement) -> None:
+    """Reads on a fixed schedule while sign-ins come on theirs."""
+    streams = [
+        Stream("reads", side.reads, PACED_READERS, PACED_READS),
+        Stream("sign-ins", side.sign_ins, int(SIGN_INS), SIGN_INS),
+    ]
+    result = side.server.drive(streams, seconds)
+    into.add(side.server.name, result.streams["reads"].p99, result)
+
+
+@contextmanager
+def databases(scratch: Path) -> Iterator[dict[str, str]]:
+    """A Postgres server with one database for each side."""
+    try:
+        from amphibase.postgres import start
+    except ImportError as error:
+        raise ServerError("Postgres", str(error)) from None
+    with ExitStack() as stack:
+        try:
+            server = stack.enter_context(start(scratch / "postgres"))
+            urls = {name: server.create_database(name) for name in ("ours", "peer", "floor")}
+        except Exception as error:
+            raise ServerError("Postgres", f"could not start: {error!r}") from error
+        yield urls
+
+
+def with_driver(url: str, driver: str) -> str:
+    """The same database for another driver."""
+    return make_url(url).set(drivername=driver).render_as_string(hide_password=False)
+
+
+def run(rounds: int, seconds: float, console: Console) -> bool:
+    """Measure, show and write; whether both bars are met."""
+    fast = Measurement(
+        f"GET /users/me, {READERS} connections", "requests/s", Bar(PEER, "at least", 6.0)
+    )
+    steady = Measurement(
+        f"p99 of GET /users/me at {PACED_READS:g}/s while {SIGN_INS:g}/s sign in",
+        "ms",
+        Bar(PEER, "at most", 1 / 3),
+    )
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with ExitStack() as stack:
+        progress = stack.enter_context(
+            Progress(*columns, console=console, transient=True, refresh_per_second=2)
+        )
+        task = progress.add_task("the peers' environment", total=3 + rounds * 5)
+
+        def step(description: str) -> None:
+            progress.update(task, advance=1, description=description)
+
+        found = machine.facts()
+        environment.make()
+        machine.pin(0, machine.OTHER_CORES)
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="amphibase-bench-")))
+        scratch.chmod(0o711)  # a Postgres started by root runs as somebody else
+        step("starting the servers")
+        urls = stack.enter_context(databases(scratch))
+        secret = {"SECRET_KEY": uuid.uuid4().hex * 2, "POOL_SIZE": POOL_SIZE}
+        theirs = secret | {"DATABASE_URL": with_driver(urls["peer"], "postgresql+asyncpg")}
+        bare = secret | {"DATABASE_URL": with_driver(urls["floor"], "postgresql")}
+        our_server = stack.enter_context(amphibase(urls["ours"], scratch))
+        peer_server = stack.enter_context(peer(PEER, "fastapi_users_app:app", theirs, scratch))
+        floor_server = stack.enter_context(peer(FLOOR, "raw_asgi:app", bare, scratch))
+        step("signing users up")
+        ours, peers, floor = our_side(our_server), peer_side(peer_server), floor_side(floor_server)
+        step("the load generator's own ceiling")
+        fixed = [Stream("fixed", [request("GET", "/")], READERS)]
+        ceiling = floor_server.drive(fixed, CEILING_SECONDS)
+        for number in range(1, rounds + 1):
+            for side in (ours, peers, floor):
+                step(f"round {number} of {rounds}: requests/s of {side.server.name}")
+                throughput(side, seconds, fast)
+            for side in (ours, peers):
+                step(f"round {number} of {rounds}: p99 of {side.server.name}")
+                latency(side, seconds, steady)
+        versions = {
+            "ours": machine.installed(*OUR_PACKAGES, *DATABASE_PACKAGES),
+            "peers": environment.versions(),
+            "postgres": postgres_version(urls["ours"]),
+        }
+
+    measurements = [fast, steady]
+    met = all(measurement.met for measurement in measurements)
+    most = ceiling.streams["fixed"]
+    document: dict[str, Any] = {
+        "benchmark": "users",
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": machine.commit(),
+        "met": met,
+        "machine": found,
+        "versions": versions,
+        "settings": {"rounds": rounds, "seconds": seconds, "users": USERS},
+        "load_generator": {"ceiling": most.rate, "busy": ceiling.load_busy},
+        "measurements": [measurement.summary() for measurement in measurements],
+        "runs": [
+            {"measurement": each.title, "server": name, "round": number, **asdict(result)}
+            for each in measurements
+            for name, results in each.runs.items()
+            for number, result in enumerate(results, 1)
+        ],
+    }
+    path = report.write("users", document)
+    for measurement in measurements:
+        console.print(report.table(measurement))
+    report.warn(console, measurements)
+    console.print(ceiling_line(most, ceiling.load_busy))
+    console.print(f"Every round: {path.relative_to(machine.ROOT)}")
+    return met
+
+
+def ceiling_line(most: StreamResult, busy: float) -> str:
+    """What the load generator could do against an answer that costs next to nothing."""
+    return (
+        f"Load generator: {most.rate:,.0f} requests/s against a fixed answer, "
+        f"with {busy:.0%} of its core."
+    )

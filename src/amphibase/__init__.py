@@ -1,0 +1,1 @@
+"""One data backend for FastAPI, on your own SQL database or on Supabase."""

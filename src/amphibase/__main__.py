@@ -1,0 +1,5 @@
+"""`python -m amphibase` is the `amphibase` command."""
+
+from amphibase.cli.app import main
+
+main()

@@ -1,0 +1,307 @@
+"""The contract: what every home offers. Small Protocols and the values that cross them; no code
+that talks to anything."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from types import MappingProxyType
+from typing import Any, Generic, Literal, Protocol, TypeVar
+from uuid import UUID
+
+from sqlalchemy import ColumnElement
+
+Claims = Mapping[str, Any]
+Role = Literal["anon", "authenticated", "service_role"]
+SignOutScope = Literal["local", "others", "global"]
+
+NO_CLAIMS: Claims = MappingProxyType({})
+
+Model = TypeVar("Model")
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who is asking. It is passed explicitly, everywhere.
+
+    Args:
+        role: the database role the caller acts as; Supabase's names.
+        user_id: the signed-in user, None for anonymous callers and the service.
+        claims: the verified claims of the access token.
+        token: the access token itself, for homes that pass it on.
+    """
+
+    role: Role
+    user_id: UUID | None = None
+    claims: Claims = field(default_factory=lambda: NO_CLAIMS)
+    token: str | None = field(default=None, repr=False)
+
+    @property
+    def session_id(self) -> UUID | None:
+        """The session that the token belongs to; None where it was made without one."""
+        value = self.claims.get("session_id")
+        return UUID(value) if value else None
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether the token says `app_metadata.role == "admin"`, or the caller is the service."""
+        if self.role == "service_role":
+            return True
+        metadata = self.claims.get("app_metadata")
+        return isinstance(metadata, Mapping) and metadata.get("role") == "admin"
+
+
+ANONYMOUS = Caller("anon")
+SERVICE = Caller("service_role")
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a backend can do; what it cannot raises `NotSupported` before anything is sent."""
+
+    instant_revocation: bool
+    """A session that was ended, or a ban, holds for tokens that are out already."""
+    transactions: bool
+    row_level_security: bool
+    stored_procedures: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Where a session was opened from, as shown in the list of sessions."""
+
+    user_agent: str | None = None
+    ip: str | None = None
+
+
+UNKNOWN_DEVICE = Device()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """An account as its home keeps it: who signs in, and how they stand."""
+
+    id: UUID
+    email: str
+    email_confirmed_at: datetime | None
+    banned_until: datetime | None
+    last_sign_in_at: datetime | None
+    user_metadata: Claims
+    app_metadata: Claims
+    created_at: datetime
+    updated_at: datetime
+
+    def is_banned(self, now: datetime) -> bool:
+        """Whether the account is banned at that time (aware)."""
+        return self.banned_until is not None and self.banned_until > now
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """What signing in hands out.
+
+    Args:
+        expires_in: seconds that the access token is good for.
+        expires_at: when it ends, in seconds since the epoch.
+    """
+
+    access_token: str = field(repr=False)
+    refresh_token: str = field(repr=False)
+    expires_in: int
+    expires_at: int
+    token_type: str = "bearer"  # noqa: S105 - RFC 6750's word
+
+
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """An account with its tokens; without them while its address awaits confirmation."""
+
+    account: Account
+    tokens: Tokens | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """One place where a user is signed in."""
+
+    id: UUID
+    user_agent: str | None
+    ip: str | None
+    created_at: datetime
+    refreshed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[Item]):
+    """A part of a list, and the cursor that continues it (None at the end)."""
+
+    items: Sequence[Item]
+    next_cursor: str | None
+
+
+FOREVER = timedelta(days=365 * 100)
+"""How long a ban without an end lasts; Supabase's dashboard does the same."""
+
+
+class Accounts(Protocol):
+    """Sign-up, sign-in, sessions and passwords; and the service's view of accounts."""
+
+    async def sign_up(
+        self, email: str, password: str, *, name: str = "", device: Device = UNKNOWN_DEVICE
+    ) -> SignedIn:
+        """Make an account and sign in, or send a confirmation mail where that is required.
+
+        Raises:
+            EmailAlreadyRegistered: unless confirmation is required; then the answer looks the
+                same as for a new address.
+            WeakPassword: the password is shorter than `PASSWORD_MIN_LENGTH`, or too long.
+        """
+
+    async def sign_in(
+        self, email: str, password: str, *, device: Device = UNKNOWN_DEVICE
+    ) -> SignedIn:
+        """Check the password and open a session.
+
+        Raises:
+            InvalidCredentials: unknown address or wrong password; both take the same time.
+            EmailNotConfirmed, UserBanned: after the right password only.
+        """
+
+    async def refresh(self, refresh_token: str) -> SignedIn:
+        """Exchange a refresh token for new tokens; each is good once.
+
+        Raises:
+            InvalidRefreshToken: unknown or expired; or used before, which ends the session.
+        """
+
+    async def authenticate(self, access_token: str) -> Caller:
+        """The caller behind an access token.
+
+        Raises:
+            InvalidToken: malformed, forged, expired.
+            SessionEnded, UserBanned: where `capabilities.instant_revocation` holds.
+        """
+
+    async def sign_out(self, caller: Caller, scope: SignOutScope = "local") -> None:
+        """End the caller's session, the user's other sessions, or all."""
+
+    async def sessions(self, caller: Caller) -> Sequence[Session]:
+        """Where the caller is signed in, newest first."""
+
+    async def end_session(self, caller: Caller, session_id: UUID) -> None:
+        """End one of the caller's sessions. Raises NotFound when it is not theirs."""
+
+    async def change_password(self, caller: Caller, current: str, new: str) -> None:
+        """Set a new password and end the caller's other sessions. Raises InvalidCredentials."""
+
+    async def forgot_password(self, email: str) -> None:
+        """Send a reset link if there is such an account; nothing tells whether there is."""
+
+    async def reset_password(self, token: str, new: str) -> None:
+        """Set a new password with the token of a reset link, and end all sessions.
+
+        Raises:
+            InvalidLink: unknown, used before, or expired.
+        """
+
+    async def verify_email(self, token: str) -> Account:
+        """Confirm an address with the token of its mail. Raises InvalidLink."""
+
+    async def resend_verification(self, email: str) -> None:
+        """Send the confirmation mail again if it is awaited; nothing tells whether it is."""
+
+    # For the service: jobs, scripts, administrators.
+
+    async def create(
+        self,
+        email: str,
+        *,
+        password: str | None = None,
+        password_hash: str | None = None,
+        id: UUID | None = None,
+        email_confirmed: bool = True,
+        user_metadata: Claims = NO_CLAIMS,
+        app_metadata: Claims = NO_CLAIMS,
+    ) -> Account:
+        """Make an account as it is told; with neither password nor hash, nobody can sign in yet.
+
+        Args:
+            password_hash: bcrypt or argon2, from another system; checked at the first sign-in.
+
+        Raises:
+            EmailAlreadyRegistered, Conflict: the address or the id is taken.
+            InvalidRequest: a hash of an unknown kind, or both password and hash.
+        """
+
+    async def get(self, id: UUID) -> Account | None:
+        """The account with that id."""
+
+    async def get_by_email(self, email: str) -> Account | None:
+        """The account with that address, whatever its case."""
+
+    async def list(self, *, cursor: str | None = None, limit: int = 100) -> Page[Account]:
+        """All accounts, newest first. Raises InvalidCursor."""
+
+    async def update(
+        self,
+        id: UUID,
+        *,
+        email: str | None = None,
+        password: str | None = None,
+        email_confirmed: bool | None = None,
+        user_metadata: Claims | None = None,
+        app_metadata: Claims | None = None,
+    ) -> Account:
+        """Change what is given; metadata is merged key by key, None removes a key.
+
+        A new password ends all sessions. Raises NotFound, EmailAlreadyRegistered.
+        """
+
+    async def ban(self, id: UUID, duration: timedelta | None) -> Account:
+        """Ban for that long, or lift the ban with None; a ban ends all sessions."""
+
+    async def delete(self, id: UUID) -> bool:
+        """Delete the account with its sessions; whether there was one."""
+
+
+class Repository(Protocol[Model]):
+    """The rows of one model, as one caller may see and change them."""
+
+    async def get(self, id: Any) -> Model | None:
+        """The row with that primary key."""
+
+    async def first(self, *where: ColumnElement[bool]) -> Model | None:
+        """The newest row that matches."""
+
+    async def page(
+        self, *where: ColumnElement[bool], cursor: str | None = None, limit: int = 100
+    ) -> Page[Model]:
+        """Rows that match, newest first, from where the cursor left off. Raises InvalidCursor."""
+
+    async def upsert(self, row: Model) -> Model:
+        """Insert the row, or leave the one with its primary key as it is; the stored row."""
+
+    async def update(self, id: Any, **values: Any) -> Model | None:
+        """Change columns of the row with that primary key; None when there is none."""
+
+    async def delete(self, id: Any) -> bool:
+        """Delete the row with that primary key; whether there was one."""
+
+
+class Backend(Protocol):
+    """One home, or a combination of them."""
+
+    @property
+    def accounts(self) -> Accounts: ...
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    def repository(self, model: type[Model], caller: Caller) -> Repository[Model]:
+        """The rows of a model as that caller may see them."""
+
+    async def check(self) -> None:
+        """Reach everything that an answer needs. Raises Unavailable."""
+
+    async def close(self) -> None:
+        """Let go of every connection."""

@@ -1,0 +1,52 @@
+"""Work that goes on after the answer: sending mail, without telling by its time that it is done."""
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any
+
+logger = logging.getLogger("amphibase.background")
+
+MAX_TASKS = 1000
+CLOSE_SECONDS = 10
+
+
+class Background:
+    """Runs coroutines after the answer; failures are logged, since nobody waits for them."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def run(self, what: str, work: Coroutine[Any, Any, None]) -> None:
+        """Start the work now.
+
+        Args:
+            what: names it in the log when it fails, or is dropped because too much is under way.
+        """
+        if len(self._tasks) >= MAX_TASKS:
+            work.close()
+            logger.error("%s was dropped: too much is waiting", what)
+            return
+        task = asyncio.create_task(self._guarded(what, work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _guarded(self, what: str, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Exception:
+            logger.exception("%s failed", what)
+
+    async def settle(self) -> None:
+        """Wait until all that was started is done."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def close(self) -> None:
+        """Let what is under way finish, for a few seconds; then cancel it."""
+        try:
+            await asyncio.wait_for(self.settle(), CLOSE_SECONDS)
+        except TimeoutError:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -1,0 +1,148 @@
+"""`amphibase users`: people, from the command line."""
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Annotated, Any, TypeVar
+from uuid import UUID
+
+import typer
+from pydantic import TypeAdapter, ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from amphibase.backend import FOREVER
+from amphibase.cli.loading import amphibase_of_app
+from amphibase.errors import InvalidRequest, NotFound
+from amphibase.http.app import Amphibase, Running
+from amphibase.schemas import Email
+
+Result = TypeVar("Result")
+
+app = typer.Typer(help="The users of the application.", no_args_is_help=True)
+Application = Annotated[
+    str | None,
+    typer.Option("--app", metavar="MODULE:APP", help="Your application, if it has its own User."),
+]
+Who = Annotated[str, typer.Argument(help="The id or the address.")]
+
+
+@app.command()
+def create(
+    email: Annotated[str, typer.Argument(help="The address.")],
+    name: Annotated[str, typer.Option(help="What to call them.")] = "",
+    admin: Annotated[bool, typer.Option("--admin", help="Make them an administrator.")] = False,
+    password: Annotated[
+        str | None,
+        typer.Option(
+            envvar="AMPHIBASE_PASSWORD",
+            help="Asked for when not given; on a pipe, read from standard input.",
+        ),
+    ] = None,
+    application: Application = None,
+) -> None:
+    """Make a user whose address counts as confirmed.
+
+    Example: amphibase users create ann@example.com --name Ann --admin
+    """
+    try:
+        address = TypeAdapter[str](Email).validate_python(email)
+    except ValidationError:
+        raise InvalidRequest(f"{email} is not an email address") from None
+    secret = password or _ask_password()
+    user = _run(
+        application,
+        lambda running: running.users.create(address, password=secret, name=name, admin=admin),
+    )
+    Console().print(f"{user.email} has the id {user.id}" + (", an administrator" if admin else ""))
+
+
+@app.command("list")
+def list_users(
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many at the most.")] = 100,
+    application: Application = None,
+) -> None:
+    """List users, newest first.
+
+    Example: amphibase users list --limit 20
+    """
+    page = _run(application, lambda running: running.users.page(limit=limit))
+    table = Table("id", "email", "name", "active", "created")
+    for user in page.items:
+        created = user.created_at.isoformat(" ", "seconds")
+        table.add_row(
+            str(user.id), user.email, user.name, "yes" if user.is_active else "no", created
+        )
+    console = Console()
+    console.print(table)
+    if page.next_cursor:
+        console.print(f"There are more than these {limit}; ask for more with --limit")
+
+
+@app.command()
+def ban(
+    who: Who,
+    days: Annotated[
+        float | None, typer.Option(min=0.001, max=36500, help="How long; for good when left out.")
+    ] = None,
+    lift: Annotated[bool, typer.Option("--lift", help="Lift the ban instead.")] = False,
+    application: Application = None,
+) -> None:
+    """Ban a user, which ends their sessions, or lift a ban.
+
+    Example: amphibase users ban ann@example.com --days 7
+    """
+    duration = None if lift else timedelta(days=days) if days else FOREVER
+
+    async def work(running: Running) -> Any:
+        return await running.users.ban(await _id(running, who), duration)
+
+    user = _run(application, work)
+    Console().print(f"{user.email} {'may sign in again' if lift else 'is banned'}")
+
+
+@app.command()
+def delete(
+    who: Who,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    application: Application = None,
+) -> None:
+    """Delete a user with their account, profile and sessions.
+
+    Example: amphibase users delete ann@example.com --yes
+    """
+    if not yes:
+        typer.confirm(f"Delete {who} for good?", abort=True)
+
+    async def work(running: Running) -> None:
+        await running.users.delete(await _id(running, who))
+
+    _run(application, work)
+    Console().print(f"{who} is deleted")
+
+
+async def _id(running: Running, who: str) -> UUID:
+    try:
+        return UUID(who)
+    except ValueError:
+        account = await running.backend.accounts.get_by_email(who)
+    if account is None:
+        raise NotFound(f"There is no user {who}")
+    return account.id
+
+
+def _ask_password() -> str:
+    if not sys.stdin.isatty():
+        return sys.stdin.readline().rstrip("\n")
+    answer: str = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+    return answer
+
+
+def _run(application: str | None, work: Callable[[Running], Awaitable[Result]]) -> Result:
+    async def started() -> Result:
+        db = amphibase_of_app(application) if application else Amphibase()
+        async with db.started() as running:
+            return await work(running)
+
+    return asyncio.run(started())

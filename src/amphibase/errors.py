@@ -1,0 +1,244 @@
+"""Every error that Amphibase raises on purpose, on one page.
+
+    AmphibaseError
+    ├── ConfigurationError         the environment or a file it names is wrong; raised at start
+    ├── NotSupported               this home cannot do that, and says so before anything is sent
+    ├── InvalidRequest             the request itself is wrong
+    │   ├── InvalidCursor          a page cursor that this query did not issue
+    │   ├── InvalidLink            a reset or verification token that is unknown, used or expired
+    │   ├── EmailAlreadyRegistered
+    │   └── WeakPassword
+    ├── Unauthenticated            nobody is signed in, or the proof does not hold
+    │   ├── InvalidCredentials     wrong address or password; never says which
+    │   ├── InvalidToken           an access token that is malformed, forged or expired
+    │   ├── InvalidRefreshToken    unknown, expired, or used twice
+    │   └── SessionEnded           the token was good, but its session is over
+    ├── Forbidden                  signed in, but not allowed
+    │   ├── NotAdmin
+    │   ├── EmailNotConfirmed
+    │   └── UserBanned
+    ├── NotFound                   no such thing, or none that the caller may see
+    ├── Conflict                   a unique value is taken; names the columns
+    ├── ForeignKeyViolation        a row that is referred to is missing, or is still referred to
+    ├── InvalidValue               the database refused a value (a check, a type, a length)
+    ├── PayloadTooLarge
+    └── Retryable                  the same request may succeed later; says when
+        ├── TooManyRequests        a rate limit is reached, or the password queue is full
+        └── Unavailable            the database or a service behind it cannot be reached now
+
+Each class carries the HTTP status and the stable `code` that its answer has (`http/problems.py`).
+Messages are for the person who reads them and never hold a secret.
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+
+class AmphibaseError(Exception):
+    """The root of all errors raised on purpose; `str(error)` is safe to show."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal_error"
+    default: ClassVar[str] = "Something went wrong on our side"
+
+    def __init__(self, detail: str | None = None) -> None:
+        self.detail = detail or self.default
+        super().__init__(self.detail)
+
+
+class ConfigurationError(AmphibaseError):
+    """Raised at start: a setting, key file or installation is wrong; says which and what to do."""
+
+    code = "configuration_error"
+    default = "The configuration is wrong"
+
+
+class NotSupported(AmphibaseError):
+    """Raised before anything is sent when a home lacks the capability that was asked for."""
+
+    status = 501
+    code = "not_supported"
+    default = "Not supported by this backend"
+
+
+class InvalidRequest(AmphibaseError):
+    """Raised when the request cannot be right, whoever sends it."""
+
+    status = 400
+    code = "invalid_request"
+    default = "The request is not valid"
+
+
+class InvalidCursor(InvalidRequest):
+    """Raised for a page cursor that is malformed, tampered with, or of another query."""
+
+    code = "invalid_cursor"
+    default = "The cursor is not one that this list gave out"
+
+
+class InvalidLink(InvalidRequest):
+    """Raised for a reset or verification token that is unknown, already used, or expired."""
+
+    code = "invalid_or_expired_token"
+    default = "This link is not valid any more; ask for a new one"
+
+
+class EmailAlreadyRegistered(InvalidRequest):
+    """Raised when an account has the address already, in whatever case it was written."""
+
+    code = "email_already_registered"
+    default = "Email already registered"
+
+
+class WeakPassword(InvalidRequest):
+    """Raised when a new password is too short or too long."""
+
+    status = 422
+    code = "weak_password"
+    default = "The password is too weak"
+
+
+class Unauthenticated(AmphibaseError):
+    """Raised when the call needs a signed-in user and none is there."""
+
+    status = 401
+    code = "not_authenticated"
+    default = "Sign in first"
+
+
+class InvalidCredentials(Unauthenticated):
+    """Raised when address and password do not match; the same for unknown addresses."""
+
+    code = "invalid_credentials"
+    default = "Incorrect email or password"
+
+
+class InvalidToken(Unauthenticated):
+    """Raised for an access token that is malformed, forged, expired or meant for others."""
+
+    code = "invalid_token"
+    default = "The access token is not valid"
+
+
+class InvalidRefreshToken(Unauthenticated):
+    """Raised for a refresh token that is unknown, expired, or was used before."""
+
+    code = "invalid_refresh_token"
+    default = "The refresh token is not valid; sign in again"
+
+
+class SessionEnded(Unauthenticated):
+    """Raised for a good token whose session was signed out, revoked or has expired."""
+
+    code = "session_ended"
+    default = "The session has ended; sign in again"
+
+
+class Forbidden(AmphibaseError):
+    """Raised when the caller is known and not allowed."""
+
+    status = 403
+    code = "forbidden"
+    default = "You may not do this"
+
+
+class NotAdmin(Forbidden):
+    """Raised when a route for administrators is called by somebody else."""
+
+    code = "not_admin"
+    default = "This needs an administrator"
+
+
+class EmailNotConfirmed(Forbidden):
+    """Raised at sign-in, after the right password, while the address awaits confirmation."""
+
+    code = "email_not_confirmed"
+    default = "Confirm your email address first"
+
+
+class UserBanned(Forbidden):
+    """Raised when a banned user signs in or uses a token."""
+
+    code = "user_banned"
+    default = "This account is banned"
+
+
+class NotFound(AmphibaseError):
+    """Raised when there is no such thing, or none that the caller may see."""
+
+    status = 404
+    code = "not_found"
+    default = "Not found"
+
+
+class Conflict(AmphibaseError):
+    """Raised when a unique value is taken already.
+
+    Args:
+        columns: the columns of the constraint, in its order; empty where the engine names none.
+    """
+
+    status = 409
+    code = "conflict"
+    default = "A row with this value exists already"
+
+    def __init__(self, detail: str | None = None, *, columns: Sequence[str] = ()) -> None:
+        self.columns = tuple(columns)
+        if detail is None and columns:
+            detail = f"A row with this {', '.join(columns)} exists already"
+        super().__init__(detail)
+
+
+class ForeignKeyViolation(AmphibaseError):
+    """Raised when a row that is referred to is missing, or one is still referred to."""
+
+    status = 409
+    code = "foreign_key_violation"
+    default = "A row that this one refers to is missing, or this one is still referred to"
+
+
+class InvalidValue(AmphibaseError):
+    """Raised when the database refuses a value: a check, a missing value, a type, a length."""
+
+    status = 422
+    code = "invalid_value"
+    default = "The database does not take this value"
+
+
+class PayloadTooLarge(AmphibaseError):
+    """Raised when a request's body is over the limit, without reading on."""
+
+    status = 413
+    code = "payload_too_large"
+    default = "The request body is too large"
+
+
+class Retryable(AmphibaseError):
+    """A fault that passes: the same request may succeed later.
+
+    Args:
+        retry_after: seconds until another try makes sense.
+    """
+
+    default_retry_after: ClassVar[int] = 1
+
+    def __init__(self, detail: str | None = None, *, retry_after: int | None = None) -> None:
+        self.retry_after = self.default_retry_after if retry_after is None else retry_after
+        super().__init__(detail)
+
+
+class TooManyRequests(Retryable):
+    """Raised when a rate limit is reached or the password workers' queue is full."""
+
+    status = 429
+    code = "too_many_requests"
+    default = "Too many requests; try again later"
+
+
+class Unavailable(Retryable):
+    """Raised when the database or a service behind it cannot be reached or is full."""
+
+    status = 503
+    code = "unavailable"
+    default = "The database cannot be reached just now"
+    default_retry_after = 5

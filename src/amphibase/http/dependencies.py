@@ -1,0 +1,114 @@
+"""What routes ask for: the caller, the user, a session of the database.
+
+Each comes as a function, to be named in `app.dependency_overrides`, and as an alias to write into
+signatures.
+"""
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+from fastapi import Depends, Request
+from fastapi.security import OAuth2PasswordBearer
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from amphibase.backend import ANONYMOUS, Caller, Device
+from amphibase.errors import ConfigurationError, NotAdmin, Unauthenticated, UserBanned
+from amphibase.models import User
+
+if TYPE_CHECKING:
+    from amphibase.http.app import Amphibase
+
+MAX_USER_AGENT_CHARACTERS = 512
+READING_METHODS = ("GET", "HEAD", "OPTIONS")
+
+bearer = OAuth2PasswordBearer(tokenUrl="auth/token", auto_error=False)
+
+
+def amphibase_of(request: Request) -> "Amphibase":
+    """The Amphibase that is mounted on the application of this request."""
+    found: Amphibase | None = getattr(request.app.state, "amphibase", None)
+    if found is None:
+        raise ConfigurationError("This application has no Amphibase: call db.mount(app)")
+    return found
+
+
+Mounted = Annotated["Amphibase", Depends(amphibase_of)]
+
+
+async def current_caller(request: Request, token: Annotated[str | None, Depends(bearer)]) -> Caller:
+    """Who is asking: the user behind the bearer token, or an anonymous caller without one.
+
+    Raises:
+        InvalidToken, SessionEnded, UserBanned: there is a token, and it does not hold.
+    """
+    if token is None:
+        return ANONYMOUS
+    return await amphibase_of(request).running.backend.accounts.authenticate(token)
+
+
+CurrentCaller = Annotated[Caller, Depends(current_caller)]
+"""Who is asking; anonymous without a token."""
+
+
+async def signed_in_caller(caller: CurrentCaller) -> Caller:
+    """The caller, who must be signed in. Raises Unauthenticated."""
+    if caller.user_id is None:
+        raise Unauthenticated
+    return caller
+
+
+SignedInCaller = Annotated[Caller, Depends(signed_in_caller)]
+"""Who is asking; 401 without a token."""
+
+
+async def current_user(request: Request, caller: SignedInCaller) -> Any:
+    """The profile of the signed-in user. Raises Unauthenticated, UserBanned."""
+    assert caller.user_id is not None
+    user = await amphibase_of(request).running.users.get(caller.user_id)
+    if not user.is_active:
+        raise UserBanned
+    return user
+
+
+CurrentUser = Annotated[User, Depends(current_user)]
+"""The profile of the signed-in user; 401 when anonymous."""
+
+
+async def admin_user(caller: SignedInCaller, user: CurrentUser) -> Any:
+    """The profile of the signed-in administrator. Raises Unauthenticated, NotAdmin."""
+    if not caller.is_admin:
+        raise NotAdmin
+    return user
+
+
+AdminUser = Annotated[User, Depends(admin_user)]
+"""The profile of the signed-in administrator; 401 when anonymous, 403 for others."""
+
+
+async def session(request: Request, caller: CurrentCaller) -> AsyncIterator[AsyncSession]:
+    """A session of the database, committed before the answer is sent.
+
+    If the handler or the commit fails, nothing is stored and the answer is the error. The caller
+    is in `session.info["caller"]`. Under GET and HEAD it is for reading.
+    """
+    database = amphibase_of(request).running.backend.database
+    async with database.session(writes=request.method not in READING_METHODS) as opened:
+        opened.info["caller"] = caller
+        yield opened
+
+
+# Of scope "function": what follows the yield, the commit, runs before the answer is sent.
+Session = Annotated[AsyncSession, Depends(session, scope="function")]
+"""A SQLAlchemy session, committed before the answer is sent."""
+
+
+def device_of(request: Request) -> Device:
+    """Where the request comes from, for the list of sessions."""
+    agent = request.headers.get("user-agent")
+    return Device(
+        agent[:MAX_USER_AGENT_CHARACTERS].replace("\x00", "") if agent else None,
+        request.client.host if request.client else None,
+    )
+
+
+CurrentDevice = Annotated[Device, Depends(device_of)]

@@ -1,0 +1,88 @@
+"""What surrounds every request: its id, the access log, security headers, the last resort."""
+
+import logging
+import re
+import time
+import uuid
+
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from amphibase.http.problems import problem
+
+access_log = logging.getLogger("amphibase.access")
+logger = logging.getLogger("amphibase")
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+SECURITY_HEADERS = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+]
+HSTS = (b"strict-transport-security", b"max-age=31536000")
+
+
+class Surroundings:
+    """Gives each request an id (`X-Request-ID`), logs it, and answers what nobody caught.
+
+    The log holds the path and never the query string, headers or bodies, which carry secrets.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+        added = [*SECURITY_HEADERS, (b"x-request-id", request_id.encode())]
+        if scope["scheme"] == "https":
+            added.append(HSTS)
+        status = 0
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                present = {name.lower() for name, _ in message["headers"]}
+                message["headers"] = [
+                    *message["headers"],
+                    *(header for header in added if header[0] not in present),
+                ]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_with_headers)
+        except ClientDisconnect:
+            status = status or 499
+        except Exception:
+            logger.exception("Unexpected error", extra={"request_id": request_id})
+            if status:  # The answer has begun; cutting the connection is all that is left.
+                raise
+            answer = problem(
+                500, "internal_error", "Something went wrong on our side", request_id=request_id
+            )
+            await answer(scope, receive, send_with_headers)
+        finally:
+            if access_log.isEnabledFor(logging.INFO):
+                client = scope.get("client")
+                access_log.info(
+                    "%s %s %d",
+                    scope["method"],
+                    scope["path"],
+                    status,
+                    extra={
+                        "request_id": request_id,
+                        "method": scope["method"],
+                        "path": scope["path"],
+                        "status": status,
+                        "ms": round((time.perf_counter() - began) * 1000, 2),
+                        "client": client[0] if client else None,
+                    },
+                )

@@ -1,0 +1,140 @@
+"""Error answers: problem+json (RFC 9457) with a stable `code`, and nothing from the inside."""
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request
+from fastapi.exception_handlers import (
+    http_exception_handler,
+    request_validation_exception_handler,
+)
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from amphibase.errors import AmphibaseError, Conflict, Retryable, Unauthenticated
+
+CODES = {
+    400: "bad_request",
+    401: "not_authenticated",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "payload_too_large",
+    415: "unsupported_media_type",
+    422: "validation_error",
+    429: "too_many_requests",
+    503: "unavailable",
+}
+
+
+def problem(
+    status: int,
+    code: str,
+    detail: str,
+    *,
+    request_id: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    **more: Any,
+) -> Response:
+    """An error answer.
+
+    Args:
+        code: what programs look at; it does not change.
+        detail: what people read; it may.
+        more: further members of the problem document.
+    """
+    body = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "code": code,
+        **more,
+    }
+    if request_id:
+        body["request_id"] = request_id
+    return Response(
+        orjson.dumps(body), status, headers=headers, media_type="application/problem+json"
+    )
+
+
+def install(app: FastAPI) -> None:
+    """Answer errors as problems, except where the application has a handler of its own."""
+    handlers = app.exception_handlers
+    handlers.setdefault(AmphibaseError, _ours)
+    if handlers.get(RequestValidationError) in (None, request_validation_exception_handler):
+        handlers[RequestValidationError] = _invalid
+    if handlers.get(HTTPException) in (None, http_exception_handler):
+        handlers[HTTPException] = _http
+
+
+async def _ours(request: Request, error: Exception) -> Response:
+    assert isinstance(error, AmphibaseError)
+    if error.status == 500:
+        raise error
+    headers = {}
+    more: dict[str, Any] = {}
+    if isinstance(error, Retryable):
+        headers["Retry-After"] = str(error.retry_after)
+    if isinstance(error, Unauthenticated):
+        headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, Conflict) and error.columns:
+        more["columns"] = list(error.columns)
+    return problem(
+        error.status,
+        error.code,
+        error.detail,
+        request_id=_request_id(request),
+        headers=headers,
+        **more,
+    )
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    # What was sent is not repeated: it may be a password.
+    errors = [
+        {"field": _field(found["loc"]), "message": _message(found), "code": found["type"]}
+        for found in error.errors()
+    ]
+    first = errors[0] if errors else {"field": "", "message": "is not valid"}
+    detail = f"{first['field']}: {first['message']}" if first["field"] else first["message"]
+    return problem(422, "validation_error", detail, request_id=_request_id(request), errors=errors)
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    status = error.status_code
+    if status in (204, 304):
+        return Response(status_code=status, headers=error.headers)
+    detail = error.detail if isinstance(error.detail, str) else HTTPStatus(status).phrase
+    return problem(
+        status,
+        CODES.get(status, "error"),
+        detail,
+        request_id=_request_id(request),
+        headers=error.headers,
+    )
+
+
+def _field(location: Sequence[Any]) -> str:
+    parts = (
+        location[1:]
+        if location and location[0] in ("body", "query", "path", "header")
+        else location
+    )
+    return ".".join(str(part) for part in parts if isinstance(part, str))
+
+
+def _message(found: Mapping[str, Any]) -> str:
+    if found["type"] == "json_invalid":
+        return "the body is not valid JSON"
+    return str(found["msg"]).removeprefix("Value error, ")
+
+
+def _request_id(request: Request) -> str | None:
+    found: str | None = getattr(request.state, "request_id", None)
+    return found

@@ -1,0 +1,1 @@
+"""The built-in routes, one file per resource."""

@@ -1,0 +1,162 @@
+"""/auth: signing up, in and out, sessions, passwords, confirmation of addresses."""
+
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query, Response
+from fastapi.security import OAuth2PasswordRequestForm
+from pydantic import BaseModel
+
+from amphibase.backend import SignOutScope
+from amphibase.http.dependencies import CurrentDevice, Mounted, SignedInCaller
+from amphibase.http.routes import pages
+from amphibase.http.routes.route import router
+from amphibase.models import User
+from amphibase.schemas import (
+    AwaitingConfirmation,
+    ChangePassword,
+    ForgotPassword,
+    ListOf,
+    Refresh,
+    ResendVerification,
+    ResetPassword,
+    SessionRead,
+    SignedInAnswer,
+    SignIn,
+    SignUp,
+    VerifyEmail,
+    read_model,
+)
+from amphibase.services.auth import Welcome
+
+NO_STORE = {"Cache-Control": "no-store"}
+
+
+def routes(user: type[User]) -> APIRouter:
+    """The routes, with answers in the shape of the profile's class."""
+    auth = router("/auth", "auth")
+    user_read: Any = read_model(user)
+    signed_in_answer: Any = SignedInAnswer[user_read]
+    awaiting_confirmation: Any = AwaitingConfirmation[user_read]
+
+    def answer(response: Response, welcome: Welcome[Any]) -> BaseModel:
+        response.headers.update(NO_STORE)
+        profile = user_read.model_validate(welcome.user)
+        if welcome.tokens is None:
+            waiting: BaseModel = awaiting_confirmation(user=profile)
+            return waiting
+        tokens = welcome.tokens
+        signed_in: BaseModel = signed_in_answer(
+            access_token=tokens.access_token,
+            expires_in=tokens.expires_in,
+            expires_at=tokens.expires_at,
+            refresh_token=tokens.refresh_token,
+            user=profile,
+        )
+        return signed_in
+
+    @auth.post(
+        "/sign-up",
+        status_code=201,
+        response_model=signed_in_answer | awaiting_confirmation,
+        summary="Make an account",
+    )
+    async def sign_up(new: SignUp, db: Mounted, device: CurrentDevice, response: Response) -> Any:
+        await db.gate.pass_through("sign-up", device.ip or "")
+        welcome = await db.running.auth.sign_up(
+            new.email, new.password, name=new.name, device=device
+        )
+        return answer(response, welcome)
+
+    @auth.post("/sign-in", response_model=signed_in_answer, summary="Open a session")
+    async def sign_in(given: SignIn, db: Mounted, device: CurrentDevice, response: Response) -> Any:
+        await db.gate.pass_through("sign-in", given.email)
+        welcome = await db.running.auth.sign_in(given.email, given.password, device=device)
+        return answer(response, welcome)
+
+    @auth.post(
+        "/token",
+        response_model=signed_in_answer,
+        summary="Open a session, by the form of OAuth2",
+        description="What the Authorize button of this page uses; `username` is the address.",
+    )
+    async def token(
+        form: Annotated[OAuth2PasswordRequestForm, Depends()],
+        db: Mounted,
+        device: CurrentDevice,
+        response: Response,
+    ) -> Any:
+        given = SignIn.model_construct(email=form.username, password=form.password)
+        return await sign_in(given, db, device, response)
+
+    @auth.post("/refresh", response_model=signed_in_answer, summary="Continue a session")
+    async def refresh(given: Refresh, db: Mounted, response: Response) -> Any:
+        return answer(response, await db.running.auth.refresh(given.refresh_token))
+
+    @auth.post("/sign-out", status_code=204, summary="End this session, the others, or all")
+    async def sign_out(
+        db: Mounted,
+        caller: SignedInCaller,
+        scope: Annotated[SignOutScope, Query()] = "local",
+    ) -> None:
+        await db.running.backend.accounts.sign_out(caller, scope)
+
+    @auth.get("/sessions", response_model=ListOf[SessionRead], summary="Where I am signed in")
+    async def sessions(db: Mounted, caller: SignedInCaller) -> Any:
+        found = await db.running.backend.accounts.sessions(caller)
+        return ListOf[SessionRead](
+            items=[
+                SessionRead(
+                    id=session.id,
+                    user_agent=session.user_agent,
+                    ip=session.ip,
+                    created_at=session.created_at,
+                    refreshed_at=session.refreshed_at,
+                    current=session.id == caller.session_id,
+                )
+                for session in found
+            ]
+        )
+
+    @auth.delete("/sessions/{id}", status_code=204, summary="End one of my sessions")
+    async def end_session(id: UUID, db: Mounted, caller: SignedInCaller) -> None:
+        await db.running.backend.accounts.end_session(caller, id)
+
+    @auth.post("/password/change", status_code=204, summary="Change my password")
+    async def change_password(given: ChangePassword, db: Mounted, caller: SignedInCaller) -> None:
+        await db.gate.pass_through("sign-in", str(caller.user_id))
+        await db.running.backend.accounts.change_password(
+            caller, given.current_password, given.new_password
+        )
+
+    @auth.post(
+        "/password/forgot",
+        status_code=202,
+        summary="Ask for a reset link",
+        description="The answer is the same whether there is such an account or not.",
+    )
+    async def forgot(given: ForgotPassword, db: Mounted, device: CurrentDevice) -> None:
+        await db.gate.pass_through("forgot", device.ip or "")
+        await db.running.backend.accounts.forgot_password(given.email)
+
+    @auth.post("/password/reset", status_code=204, summary="Set a new password by a reset link")
+    async def reset(given: ResetPassword, db: Mounted) -> None:
+        await db.running.backend.accounts.reset_password(given.token, given.password)
+
+    @auth.post("/email/verify", response_model=user_read, summary="Confirm my address")
+    async def verify(given: VerifyEmail, db: Mounted) -> Any:
+        account = await db.running.backend.accounts.verify_email(given.token)
+        return await db.running.users.of(account)
+
+    @auth.post(
+        "/email/resend",
+        status_code=202,
+        summary="Ask for the confirmation mail again",
+        description="The answer is the same whether there is such an account or not.",
+    )
+    async def resend(given: ResendVerification, db: Mounted, device: CurrentDevice) -> None:
+        await db.gate.pass_through("forgot", device.ip or "")
+        await db.running.backend.accounts.resend_verification(given.email)
+
+    auth.include_router(pages.router)
+    return auth

@@ -1,0 +1,120 @@
+"""/users: oneself, and for administrators everybody."""
+
+from datetime import timedelta
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query
+
+from amphibase.backend import FOREVER
+from amphibase.http.dependencies import CurrentUser, Mounted, admin_user
+from amphibase.http.routes.route import router
+from amphibase.models import User
+from amphibase.schemas import (
+    Ban,
+    CreateUser,
+    Email,
+    ListOf,
+    PlainText,
+    UpdateMe,
+    UpdateUser,
+    read_model,
+)
+
+FOR_ADMINS = [Depends(admin_user)]
+
+
+def routes(user: type[User]) -> APIRouter:
+    """The routes, with answers in the shape of the profile's class."""
+    users = router("/users", "users")
+    user_read: Any = read_model(user)
+    list_of_users: Any = ListOf[user_read]
+
+    @users.get("/me", response_model=user_read, summary="My profile")
+    async def me(user: CurrentUser) -> Any:
+        return user
+
+    @users.patch("/me", response_model=user_read, summary="Change my profile")
+    async def update_me(changes: UpdateMe, db: Mounted, user: CurrentUser) -> Any:
+        return await db.running.users.update(user.id, name=changes.name)
+
+    @users.delete("/me", status_code=204, summary="Delete my account")
+    async def delete_me(db: Mounted, user: CurrentUser) -> None:
+        await db.running.users.delete(user.id)
+
+    @users.get(
+        "",
+        response_model=list_of_users,
+        dependencies=FOR_ADMINS,
+        summary="All users, newest first",
+    )
+    async def list_users(
+        db: Mounted,
+        email: Annotated[Email | None, Query(description="The whole address")] = None,
+        name: Annotated[PlainText | None, Query(description="A part of the name")] = None,
+        is_active: bool | None = None,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+        cursor: Annotated[PlainText | None, Query(max_length=4096)] = None,
+    ) -> Any:
+        where = []
+        if email is not None:
+            where.append(user.email == email.lower())
+        if name is not None:
+            where.append(user.name.icontains(name, autoescape=True))
+        if is_active is not None:
+            where.append(user.is_active.is_(is_active))
+        page = await db.running.users.page(*where, cursor=cursor, limit=limit)
+        return list_of_users(
+            items=[user_read.model_validate(item) for item in page.items],
+            next_cursor=page.next_cursor,
+        )
+
+    @users.post(
+        "",
+        status_code=201,
+        response_model=user_read,
+        dependencies=FOR_ADMINS,
+        summary="Make a user",
+    )
+    async def create_user(new: CreateUser, db: Mounted) -> Any:
+        return await db.running.users.create(
+            new.email, password=new.password, name=new.name, admin=new.admin
+        )
+
+    @users.get("/{id}", response_model=user_read, dependencies=FOR_ADMINS, summary="One user")
+    async def get_user(id: UUID, db: Mounted) -> Any:
+        return await db.running.users.get(id)
+
+    @users.patch(
+        "/{id}", response_model=user_read, dependencies=FOR_ADMINS, summary="Change a user"
+    )
+    async def update_user(id: UUID, changes: UpdateUser, db: Mounted) -> Any:
+        return await db.running.users.administrate(
+            id,
+            name=changes.name,
+            email=changes.email,
+            password=changes.password,
+            admin=changes.admin,
+        )
+
+    @users.delete("/{id}", status_code=204, dependencies=FOR_ADMINS, summary="Delete a user")
+    async def delete_user(id: UUID, db: Mounted) -> None:
+        await db.running.users.delete(id)
+
+    @users.post(
+        "/{id}/ban",
+        response_model=user_read,
+        dependencies=FOR_ADMINS,
+        summary="Ban a user, which ends their sessions",
+    )
+    async def ban(id: UUID, given: Ban, db: Mounted) -> Any:
+        duration = FOREVER if given.seconds is None else timedelta(seconds=given.seconds)
+        return await db.running.users.ban(id, duration)
+
+    @users.delete(
+        "/{id}/ban", response_model=user_read, dependencies=FOR_ADMINS, summary="Lift a ban"
+    )
+    async def lift_ban(id: UUID, db: Mounted) -> Any:
+        return await db.running.users.ban(id, None)
+
+    return users

@@ -1,0 +1,161 @@
+"""The shapes of requests and answers, and read models made from mapped classes."""
+
+from functools import cache
+from typing import Annotated, Any, Generic, Literal, TypeVar
+from uuid import UUID
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, EmailStr, Field
+from pydantic import create_model as create_pydantic_model
+from sqlalchemy import inspect as inspect_model
+
+from amphibase.models import Json
+
+MAX_EMAIL_CHARACTERS = 254
+"""The longest address that mail can be sent to (RFC 5321, section 4.5.3.1.3, with erratum 1690)."""
+
+MAX_BAN_SECONDS = 100 * 365 * 24 * 3600
+
+
+def _no_nul(value: str) -> str:
+    if "\x00" in value:
+        raise ValueError("must not contain a NUL character")
+    return value
+
+
+PlainText = Annotated[str, AfterValidator(_no_nul)]
+"""Text that every database takes."""
+
+Email = Annotated[EmailStr, Field(max_length=MAX_EMAIL_CHARACTERS)]
+Password = Annotated[PlainText, Field(min_length=1, max_length=1024)]
+Name = Annotated[PlainText, Field(max_length=100)]
+Token = Annotated[PlainText, Field(min_length=1, max_length=1024)]
+
+
+class Input(BaseModel):
+    """The base of request bodies: a field that is not known is refused, not ignored."""
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=False)
+
+
+class SignUp(Input):
+    email: Email
+    password: Password
+    name: Name = ""
+
+
+class SignIn(Input):
+    email: Email
+    password: Password
+
+
+class Refresh(Input):
+    refresh_token: Token
+
+
+class ForgotPassword(Input):
+    email: Email
+
+
+class ResetPassword(Input):
+    token: Token
+    password: Password
+
+
+class ChangePassword(Input):
+    current_password: Password
+    new_password: Password
+
+
+class VerifyEmail(Input):
+    token: Token
+
+
+class ResendVerification(Input):
+    email: Email
+
+
+class UpdateMe(Input):
+    name: Name | None = None
+
+
+class CreateUser(Input):
+    email: Email
+    password: Password | None = None
+    name: Name = ""
+    admin: bool = False
+
+
+class UpdateUser(Input):
+    email: Email | None = None
+    password: Password | None = None
+    name: Name | None = None
+    admin: bool | None = None
+
+
+class Ban(Input):
+    seconds: Annotated[int, Field(ge=1, le=MAX_BAN_SECONDS)] | None = Field(
+        None, description="How long; for good when left out"
+    )
+
+
+class SessionRead(BaseModel):
+    """One place where the user is signed in."""
+
+    id: UUID
+    user_agent: str | None
+    ip: str | None
+    created_at: AwareDatetime
+    refreshed_at: AwareDatetime
+    current: bool
+
+
+Item = TypeVar("Item")
+UserRead = TypeVar("UserRead", bound=BaseModel)
+
+
+class ListOf(BaseModel, Generic[Item]):
+    """A part of a list; `next_cursor` continues it."""
+
+    items: list[Item]
+    next_cursor: str | None = None
+
+
+class SignedInAnswer(BaseModel, Generic[UserRead]):
+    """A user with their tokens."""
+
+    access_token: str
+    token_type: Literal["bearer"] = "bearer"
+    expires_in: int = Field(description="Seconds that the access token is good for")
+    expires_at: int = Field(description="When the access token ends, in seconds since the epoch")
+    refresh_token: str
+    user: UserRead
+
+
+class AwaitingConfirmation(BaseModel, Generic[UserRead]):
+    """A new user who has yet to confirm their address."""
+
+    user: UserRead
+
+
+class Problem(BaseModel):
+    """What went wrong (RFC 9457)."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    code: str
+    request_id: str | None = None
+
+
+@cache
+def read_model(model: type[Any]) -> type[BaseModel]:
+    """A pydantic model with the columns of a mapped class; cached."""
+    fields: dict[str, Any] = {}
+    for attribute in inspect_model(model).column_attrs:
+        column = attribute.columns[0]
+        python_type: Any = Any if isinstance(column.type, type(Json)) else column.type.python_type
+        fields[attribute.key] = (python_type | None if column.nullable else python_type, ...)
+    return create_pydantic_model(
+        model.__name__, __config__=ConfigDict(from_attributes=True), __doc__=model.__doc__, **fields
+    )

@@ -1,0 +1,61 @@
+"""Signing up and in: accounts and profiles together."""
+
+from dataclasses import dataclass
+from typing import Generic
+
+from amphibase.backend import UNKNOWN_DEVICE, Accounts, Device, SignedIn, Tokens
+from amphibase.services.users import Profile, UserService
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome(Generic[Profile]):
+    """A user with their tokens; without them while the address awaits confirmation."""
+
+    user: Profile
+    tokens: Tokens | None
+
+
+class AuthService(Generic[Profile]):
+    """Signing up and in, with the profile made and kept in step."""
+
+    def __init__(
+        self, accounts: Accounts, users: UserService[Profile], model: type[Profile]
+    ) -> None:
+        self._accounts = accounts
+        self._users = users
+        self._model = model
+
+    async def sign_up(
+        self, email: str, password: str, *, name: str = "", device: Device = UNKNOWN_DEVICE
+    ) -> Welcome[Profile]:
+        """Make an account and its profile; see `Accounts.sign_up`."""
+        signed_in = await self._accounts.sign_up(email, password, name=name, device=device)
+        if signed_in.tokens is None:
+            # Nothing is stored yet: a profile would tell a taken address from a new one. It is
+            # made at the first sign-in.
+            account = signed_in.account
+            return Welcome(
+                self._model(
+                    id=account.id,
+                    email=account.email,
+                    name=name,
+                    is_active=True,
+                    created_at=account.created_at,
+                    updated_at=account.updated_at,
+                ),
+                None,
+            )
+        return await self._welcome(signed_in)
+
+    async def sign_in(
+        self, email: str, password: str, *, device: Device = UNKNOWN_DEVICE
+    ) -> Welcome[Profile]:
+        """Open a session; see `Accounts.sign_in`."""
+        return await self._welcome(await self._accounts.sign_in(email, password, device=device))
+
+    async def refresh(self, refresh_token: str) -> Welcome[Profile]:
+        """Continue a session; see `Accounts.refresh`."""
+        return await self._welcome(await self._accounts.refresh(refresh_token))
+
+    async def _welcome(self, signed_in: SignedIn) -> Welcome[Profile]:
+        return Welcome(await self._users.of(signed_in.account), signed_in.tokens)

@@ -1,0 +1,274 @@
+"""Everything that is read from the environment and `.env`, checked at start.
+
+The names are the ones everybody uses (`DATABASE_URL`, `SECRET_KEY`, `SUPABASE_URL` …); each is also
+read with the prefix `AMPHIBASE_`, which wins. A wrong value becomes one readable line.
+"""
+
+import ipaddress
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from limits import RateLimitItem, parse
+from pydantic import (
+    AliasChoices,
+    AliasGenerator,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from amphibase.errors import ConfigurationError
+
+Home = Literal["sql", "supabase"]
+CommaSeparated = Annotated[tuple[str, ...], NoDecode]
+
+POOLER_PORT = 6543
+"""Where Supabase's pooler in transaction mode listens (its docs, "Connect to your database")."""
+
+MIN_SECRET_BYTES = 32
+"""HS256 keys shorter than the hash are refused (RFC 7518, section 3.2)."""
+
+
+def _names(field: str) -> AliasChoices:
+    name = field.upper()
+    return AliasChoices(f"AMPHIBASE_{name}", name)
+
+
+class RateLimits(dict[str, RateLimitItem]):
+    """The limit of each guarded action: `sign-in` by address, `sign-up` and `forgot` by client."""
+
+    ACTIONS = ("sign-in", "sign-up", "forgot")
+    DEFAULT = "sign-in=10/minute, sign-up=60/minute, forgot=10/minute"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `off` or `action=count/period, …`; an action that is not named keeps its default."""
+        if text.strip().lower() == "off":
+            return cls()
+        limits = cls() if text == cls.DEFAULT else cls.parse(cls.DEFAULT)
+        for part in filter(None, (part.strip() for part in text.split(","))):
+            action, _, rate = part.partition("=")
+            if action not in cls.ACTIONS:
+                raise ValueError(f"the actions are {', '.join(cls.ACTIONS)}")
+            if rate == "off":
+                limits.pop(action, None)
+                continue
+            try:
+                limits[action] = parse(rate)
+            except ValueError:
+                raise ValueError(f"{action} needs a rate such as 10/minute, or off") from None
+        return limits
+
+
+class Settings(BaseSettings):
+    """The whole configuration; build it with `load_settings()` to get readable errors."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env",
+        env_file_encoding="utf-8",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
+        hide_input_in_errors=True,
+        alias_generator=AliasGenerator(validation_alias=_names),
+    )
+
+    environment: Literal["development", "production"] = Field(
+        "development", examples=["production"]
+    )
+    data_dir: Path = Field(Path("./data"), examples=["./data"])
+    public_url: str = Field("http://127.0.0.1:8000", examples=["https://api.example.com"])
+
+    backend: Home = Field("sql", examples=["sql"])
+    records: Home | None = Field(None, examples=["sql"])
+    accounts: Home | None = Field(None, examples=["sql"])
+    files: Home | None = Field(None, examples=["sql"])
+
+    database_url: SecretStr = Field(
+        SecretStr(""),
+        examples=["postgresql://user:password@localhost:5432/app or sqlite:///./data/app.db"],
+    )
+    database_echo: bool = Field(False, examples=["false"])
+    pool_size: int = Field(20, ge=1, le=1000, examples=["20"])
+    max_overflow: int = Field(0, ge=0, le=1000, examples=["0"])
+    pool_recycle: int = Field(3600, ge=-1, examples=["3600"], description="seconds")
+    pool_mode: Literal["session", "transaction"] | None = Field(None, examples=["transaction"])
+    rls: bool = Field(False, examples=["false"])
+    migrations_dir: Path = Field(Path("./migrations"), examples=["./migrations"])
+
+    supabase_url: str | None = Field(None, examples=["https://abcdefgh.supabase.co"])
+    supabase_anon_key: SecretStr | None = Field(None, examples=["the anon key of the project"])
+    supabase_service_key: SecretStr | None = Field(None, examples=["the service_role key"])
+    supabase_jwt_secret: SecretStr | None = Field(None, examples=["the project's JWT secret"])
+    supabase_db_url: SecretStr | None = Field(
+        None, examples=["postgresql://postgres:password@db.abcdefgh.supabase.co:5432/postgres"]
+    )
+
+    secret_key: SecretStr | None = Field(None, examples=["the output of: openssl rand -base64 48"])
+    jwt_key_file: Path | None = Field(None, examples=["./keys.json (amphibase keys generate)"])
+    access_token_minutes: int = Field(15, ge=1, le=60 * 24 * 7, examples=["15"])
+    refresh_token_days: int = Field(30, ge=1, le=3650, examples=["30"])
+    refresh_reuse_seconds: int = Field(10, ge=0, le=300, examples=["10"])
+    password_min_length: int = Field(8, ge=6, le=128, examples=["8"])
+    email_confirmation: Literal["off", "required"] = Field("off", examples=["required"])
+    mail_url: SecretStr | None = Field(
+        None, examples=["smtp://user:password@mail.example.com:587?from=hello@example.com"]
+    )
+
+    cors_origins: CommaSeparated = Field((), examples=["https://example.com,https://b.example"])
+    trusted_proxies: CommaSeparated = Field((), examples=["10.0.0.0/8,127.0.0.1"])
+    rate_limits: Annotated[RateLimits, NoDecode] = Field(
+        default_factory=lambda: RateLimits.parse(RateLimits.DEFAULT),
+        examples=["sign-in=10/minute, sign-up=60/minute, forgot=off"],
+    )
+    rate_limit_url: SecretStr = Field(SecretStr("memory://"), examples=["redis://localhost:6379/0"])
+
+    @field_validator("cors_origins", "trusted_proxies", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for network in value:
+            try:
+                ipaddress.ip_network(network, strict=False)
+            except ValueError:
+                raise ValueError("each entry must be an IP address or network") from None
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            if origin != "*" and not origin.startswith(("http://", "https://")):
+                raise ValueError("each origin must start with http:// or https://")
+        return value
+
+    @field_validator("rate_limits", mode="plain")
+    @classmethod
+    def _rate_limits(cls, value: Any) -> RateLimits:
+        return value if isinstance(value, RateLimits) else RateLimits.parse(str(value))
+
+    @field_validator("rate_limit_url")
+    @classmethod
+    def _rate_limit_url(cls, value: SecretStr) -> SecretStr:
+        if not value.get_secret_value().startswith(("memory://", "redis://", "rediss://")):
+            raise ValueError("must start with memory://, redis:// or rediss://")
+        return value
+
+    @field_validator("public_url", "supabase_url")
+    @classmethod
+    def _http_url(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("http://", "https://")):
+            raise ValueError("must start with http:// or https://")
+        return value.rstrip("/") if value else value
+
+    @field_validator("mail_url")
+    @classmethod
+    def _mail_url(cls, value: SecretStr | None) -> SecretStr | None:
+        if value and not value.get_secret_value().startswith(("smtp://", "smtps://", "file://")):
+            raise ValueError("must start with smtp://, smtps:// or file://")
+        return value
+
+    @field_validator("secret_key")
+    @classmethod
+    def _long_secret(cls, value: SecretStr | None) -> SecretStr | None:
+        if value and len(value.get_secret_value().encode()) < MIN_SECRET_BYTES:
+            raise ValueError(f"must have at least {MIN_SECRET_BYTES} bytes")
+        return value
+
+    @field_validator("database_url")
+    @classmethod
+    def _database_url(cls, value: SecretStr) -> SecretStr:
+        if value.get_secret_value():
+            _sql_url(value.get_secret_value())
+        return value
+
+    @model_validator(mode="after")
+    def _together(self) -> Self:
+        if self.environment == "production" and not (self.secret_key or self.jwt_key_file):
+            raise ValueError(
+                "SECRET_KEY: production needs its own key; set SECRET_KEY to the output of "
+                "`openssl rand -base64 48`, or JWT_KEY_FILE to a file of `amphibase keys generate`"
+            )
+        if self.rls and self.database.get_backend_name() == "sqlite":
+            raise ValueError("RLS: SQLite has no row level security; set RLS=false or use Postgres")
+        return self
+
+    @property
+    def database(self) -> URL:
+        """The database as SQLAlchemy addresses it, with the driver that Amphibase uses."""
+        text = self.database_url.get_secret_value()
+        return _sql_url(text or f"sqlite:///{self.data_dir / 'amphibase.db'}")
+
+    @property
+    def pooled_by_transaction(self) -> bool:
+        """Whether a pooler hands out a server connection for one transaction at a time only."""
+        if self.pool_mode is not None:
+            return self.pool_mode == "transaction"
+        return self.database.port == POOLER_PORT
+
+    @property
+    def access_token_lifetime(self) -> timedelta:
+        """How long an access token is good for."""
+        return timedelta(minutes=self.access_token_minutes)
+
+    def home(self, part: Literal["records", "accounts", "files"]) -> Home:
+        """Where a part of the data lives: its own setting, else `BACKEND`."""
+        return getattr(self, part) or self.backend
+
+
+def _sql_url(text: str) -> URL:
+    try:
+        url = make_url(text)
+    except ArgumentError:
+        raise ValueError("is not a database URL") from None
+    match url.drivername:
+        case "postgres" | "postgresql" | "postgresql+asyncpg" | "postgresql+psycopg":
+            url = url.set(drivername="postgresql+psycopg")
+            if "ssl" in url.query:  # asyncpg's word for libpq's sslmode
+                url = url.set(query={**url.query, "sslmode": url.query["ssl"]})
+                url = url.difference_update_query(["ssl"])
+            return url
+        case "sqlite" | "sqlite+aiosqlite":
+            if url.database in (None, "", ":memory:"):
+                raise ValueError("must name a file; every connection would get its own memory")
+            return url.set(drivername="sqlite+aiosqlite")
+    raise ValueError(f"{url.drivername}:// is not supported; use postgresql:// or sqlite:///")
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the environment and `.env`.
+
+    Args:
+        overrides: values by field name that win over the environment.
+
+    Raises:
+        ConfigurationError: one line for each wrong value: the variable, the fault, an example.
+    """
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        raise ConfigurationError("\n".join(map(_line, error.errors()))) from None
+
+
+def _line(error: Any) -> str:
+    fault = error["msg"].removeprefix("Value error, ")
+    if not error["loc"]:
+        return str(fault)
+    name = str(error["loc"][0]).upper().removeprefix("AMPHIBASE_")
+    fault = fault.removeprefix("Input ")
+    field = Settings.model_fields.get(name.lower())
+    example = f", for example {name}={field.examples[0]}" if field and field.examples else ""
+    return f"{name}: {fault}{example}"

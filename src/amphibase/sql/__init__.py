@@ -1,0 +1,1 @@
+"""The SQL home: accounts, records and files in your own SQLite or Postgres."""

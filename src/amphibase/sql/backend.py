@@ -1,0 +1,59 @@
+"""The SQL home as a whole: accounts and records on one database."""
+
+from sqlalchemy import text
+
+from amphibase.backend import Caller, Capabilities, Model
+from amphibase.background import Background
+from amphibase.cursors import Cursors
+from amphibase.errors import Forbidden
+from amphibase.mail import build_letters, build_mailer
+from amphibase.settings import Settings
+from amphibase.sql.accounts import Post, SqlAccounts
+from amphibase.sql.engine import Database
+from amphibase.sql.plan import build_executor
+from amphibase.sql.repository import SqlRepository
+from amphibase.tokens import KeyRing
+
+
+class SqlBackend:
+    """Accounts and records in one's own SQLite or Postgres.
+
+    `POOL_SIZE` connections are shared by the engine, for writes and sessions, and the executor,
+    for the reads that most requests wait for.
+    """
+
+    def __init__(self, settings: Settings, keys: KeyRing) -> None:
+        for_reads = settings.pool_size // 2
+        self.database = Database(settings, pool_size=settings.pool_size - for_reads)
+        self._executor = build_executor(
+            self.database,
+            size=max(1, for_reads),
+            pooled_by_transaction=settings.pooled_by_transaction,
+        )
+        self._cursors = Cursors(keys.derive("cursor"))
+        self.background = Background()
+        post = Post(build_mailer(settings), build_letters(settings), self.background)
+        self.accounts = SqlAccounts(self.database, self._executor, keys, post, settings)
+        self.capabilities = Capabilities(
+            instant_revocation=True,
+            transactions=True,
+            row_level_security=False,
+            stored_procedures=False,
+        )
+
+    def repository(self, model: type[Model], caller: Caller) -> SqlRepository[Model]:
+        """The rows of a model; without a declaration of access they are the service's alone."""
+        if caller.role != "service_role":
+            raise Forbidden(f"{model.__name__} declares no access; only the service may use it")
+        return SqlRepository(model, self.database, self._executor, self._cursors)
+
+    async def check(self) -> None:
+        """Reach the database. Raises Unavailable."""
+        async with self.database.read() as connection:
+            await connection.execute(text("SELECT 1"))
+
+    async def close(self) -> None:
+        """Finish what goes on after answers, then close every connection."""
+        await self.accounts.close()
+        await self._executor.close()
+        await self.database.close()

@@ -1,0 +1,80 @@
+"""What the tables of accounts and files are built from, for either SQL engine."""
+
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    Enum,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    Uuid,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, INET
+
+from amphibase.models import UtcDateTime, utc_now, uuid7
+
+BIG_KEY = BigInteger().with_variant(Integer(), "sqlite")
+"""Only an INTEGER primary key counts up by itself on SQLite (SQLite docs, "Autoincrement")."""
+
+ADDRESS = Text().with_variant(INET(), "postgresql")
+TEXTS = JSON().with_variant(ARRAY(Text()), "postgresql")
+
+
+class Schema:
+    """A schema on Postgres; a prefix of names on SQLite."""
+
+    def __init__(self, name: str, dialect: str) -> None:
+        self.name = name
+        self.dialect = dialect
+        self.on_postgres = dialect == "postgresql"
+        self.metadata = MetaData(schema=name if self.on_postgres else None)
+
+    def named(self, name: str) -> str:
+        return name if self.on_postgres else f"{self.name}_{name}"
+
+    def table(self, name: str, *parts: Any, **options: Any) -> Table:
+        return Table(self.named(name), self.metadata, *parts, **options)
+
+    def enum(self, name: str, *values: str) -> Enum:
+        return Enum(
+            *values,
+            name=name,
+            metadata=self.metadata,
+            schema=self.metadata.schema,
+            native_enum=self.on_postgres,
+            create_constraint=not self.on_postgres,
+        )
+
+    def to(self, table: str, *, name: str | None = None, cascade: bool = True) -> ForeignKey:
+        """A foreign key to the table's `id`."""
+        target = f"{self.name}.{table}.id" if self.on_postgres else f"{self.named(table)}.id"
+        return ForeignKey(target, name=name, ondelete="CASCADE" if cascade else None)
+
+    def index(self, name: str, *columns: Any, unique: bool = False, **options: Any) -> Index:
+        # SQLite keeps the names of all indexes of a file in one space: prefixed like the tables.
+        return Index(self.named(name), *columns, unique=unique, **options)
+
+    def id(self, *, generated: bool = False) -> Column[Any]:
+        """The primary key, a UUID; `generated` where Supabase's database makes one by itself."""
+        by_database = text("gen_random_uuid()") if generated and self.on_postgres else None
+        return Column("id", Uuid(), primary_key=True, default=uuid7, server_default=by_database)
+
+
+def time(name: str, *, nullable: bool = True) -> Column[Any]:
+    """A moment, in UTC."""
+    return Column(name, UtcDateTime(), nullable=nullable)
+
+
+def born(name: str, *, nullable: bool = True) -> Column[Any]:
+    """A moment that is the time of the insert unless told."""
+    return Column(
+        name, UtcDateTime(), nullable=nullable, default=utc_now, server_default=func.now()
+    )

@@ -1,0 +1,57 @@
+"""An httpx client on an application, without a socket."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Self
+
+import httpx
+from fastapi import FastAPI
+
+from amphibase.http.app import Amphibase
+
+PASSWORD = "correct horse battery staple"  # noqa: S105 - of users that exist in tests only
+BASE_URL = "http://testserver"
+
+
+class Client(httpx.AsyncClient):
+    """An httpx client that can sign users in.
+
+    Attributes:
+        user: the profile of the signed-in user; None while anonymous.
+    """
+
+    user: Any = None
+
+    def __init__(self, app: FastAPI, **options: Any) -> None:
+        self._app = app
+        super().__init__(transport=httpx.ASGITransport(app=app), base_url=BASE_URL, **options)
+
+    async def as_user(
+        self, email: str = "user@example.com", *, name: str = "", admin: bool = False
+    ) -> Self:
+        """A client signed in as that user, who is made if there is none.
+
+        Args:
+            admin: whether the user is an administrator.
+        """
+        db: Amphibase = self._app.state.amphibase
+        running = db.running
+        account = await running.backend.accounts.get_by_email(email)
+        if account is None:
+            user = await running.users.create(email, password=PASSWORD, name=name, admin=admin)
+        else:
+            user = await running.users.administrate(account.id, password=PASSWORD, admin=admin)
+        welcome = await running.auth.sign_in(email, PASSWORD)
+        assert welcome.tokens is not None
+        client = type(self)(
+            self._app, headers={"Authorization": f"Bearer {welcome.tokens.access_token}"}
+        )
+        client.user = user
+        return client
+
+
+@asynccontextmanager
+async def open_client(app: FastAPI) -> AsyncIterator[Client]:
+    """Start the application and open an anonymous client on it."""
+    async with app.router.lifespan_context(app), Client(app) as client:
+        yield client

@@ -1,0 +1,62 @@
+"""Fixtures for the tests of an application.
+
+They come with the package; write one fixture, `app`, that returns your mounted application, and
+ask for:
+
+- `client`: an httpx client on it, started; `await client.as_user("ann@example.com")` is another
+  that is signed in.
+- `session`: a database session that the application's `Session` uses too, rolled back at the end.
+
+They work with pytest-asyncio (auto mode) and with anyio's plugin.
+"""
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from amphibase.testing.client import Client
+
+
+@pytest.fixture
+async def client(app: "FastAPI") -> AsyncIterator["Client"]:
+    """An httpx client on the started application."""
+    from amphibase.testing.client import open_client
+
+    async with open_client(app) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def session(app: "FastAPI", client: "Client") -> AsyncIterator["AsyncSession"]:
+    """A session in a transaction that is rolled back when the test ends.
+
+    The application's own `Session` dependency is this one meanwhile, so that the test sees what
+    requests do, and nothing of it stays.
+    """
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from amphibase import Amphibase
+    from amphibase import session as dependency
+
+    db: Amphibase = app.state.amphibase
+    async with db.running.backend.database.engine.connect() as connection:
+        opened = AsyncSession(
+            connection, expire_on_commit=False, join_transaction_mode="create_savepoint"
+        )
+
+        async def override() -> AsyncIterator[AsyncSession]:
+            yield opened
+            await opened.commit()
+
+        app.dependency_overrides[dependency] = override
+        try:
+            yield opened
+        finally:
+            app.dependency_overrides.pop(dependency, None)
+            await opened.close()
+            await connection.rollback()

@@ -1,0 +1,149 @@
+"""The command line, as a user runs it."""
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.conftest import SECRET
+from tests.serving import serving
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def run(tmp_path: Path, database_url: str) -> Run:
+    """Runs `amphibase …` in an empty folder, on the test's database."""
+
+    def run(
+        *arguments: str, input: str = "", **environment: str
+    ) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [sys.executable, "-m", "amphibase", *arguments],
+            cwd=tmp_path,
+            env={
+                "PATH": os.environ["PATH"],
+                "DATABASE_URL": database_url,
+                "COLUMNS": "200",
+                **environment,
+            },
+            input=input,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["serve"],
+        *(["db", name] for name in ("upgrade", "downgrade", "current", "check", "revision")),
+        *(["users", name] for name in ("create", "list", "ban", "delete")),
+        *(["keys", name] for name in ("generate", "show")),
+    ],
+    ids=" ".join,
+)
+def test_every_command_explains_itself_with_an_example(command: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "amphibase", *command, "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"COLUMNS": "200", "PATH": os.environ["PATH"]},
+    )
+    assert "Example:" in done.stdout
+    assert f"amphibase {' '.join(command)}" in done.stdout.partition("Example:")[2]
+
+
+def test_users_are_made_listed_banned_and_deleted(run: Run) -> None:
+    made = run("users", "create", "Ann@example.com", "--name", "Ann", "--admin", input="a password\n")
+    assert made.returncode == 0, made.stderr
+    assert "ann@example.com" in made.stdout
+    assert "a password" not in made.stdout
+    again = run("users", "create", "ann@example.com", input="a password\n")
+    assert (again.returncode, again.stderr.strip()) == (1, "error Email already registered")
+    listed = run("users", "list")
+    assert "ann@example.com" in listed.stdout
+    assert run("users", "ban", "ann@example.com", "--days", "1").returncode == 0
+    assert " no " in run("users", "list").stdout
+    assert run("users", "ban", "ann@example.com", "--lift").returncode == 0
+    assert run("users", "delete", "ann@example.com", "--yes").returncode == 0
+    missing = run("users", "delete", "ann@example.com", "--yes")
+    assert (missing.returncode, missing.stderr.strip()) == (1, "error There is no user ann@example.com")
+
+
+def test_a_wrong_setting_is_a_line_and_no_traceback(run: Run) -> None:
+    done = run("serve", POOL_SIZE="many")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error POOL_SIZE: should be a valid integer")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_production_does_not_start_on_a_database_that_is_behind(run: Run) -> None:
+    production = {"ENVIRONMENT": "production", "SECRET_KEY": SECRET}
+    done = run("serve", **production)
+    assert done.returncode == 2
+    assert "amphibase db upgrade" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_database_that_cannot_be_reached_is_a_line(run: Run) -> None:
+    done = run("serve", DATABASE_URL="postgres://ann:hidden@127.0.0.1:1/app")
+    assert done.returncode == 2
+    assert "127.0.0.1:1" in done.stderr
+    assert "hidden" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_generated_key_signs_and_the_older_ones_verify(run: Run, tmp_path: Path) -> None:
+    for _ in range(2):
+        assert run("keys", "generate", "keys.json").returncode == 0
+    assert stat.S_IMODE((tmp_path / "keys.json").stat().st_mode) == 0o600
+    shown = run("keys", "show", JWT_KEY_FILE="keys.json")
+    keys = json.loads(shown.stdout)["keys"]
+    assert len({key["kid"] for key in keys}) == 2
+    assert all("d" not in key for key in keys)
+
+
+APP = """
+from fastapi import FastAPI
+from amphibase import Amphibase, CurrentUser
+
+app = Amphibase().mount(FastAPI())
+
+@app.get("/hello")
+async def hello(user: CurrentUser) -> str:
+    return user.name
+"""
+
+
+def test_an_application_is_served(tmp_path: Path, database_url: str) -> None:
+    (tmp_path / "main.py").write_text(APP)
+    ann = {"email": "ann@example.com", "password": "correct horse battery", "name": "Ann"}
+    with serving(tmp_path, {"DATABASE_URL": database_url}, "main:app") as url:
+        signed_up = httpx.post(f"{url}/auth/sign-up", json=ann).json()
+        headers = {"Authorization": f"Bearer {signed_up['access_token']}"}
+        assert httpx.get(f"{url}/hello", headers=headers).json() == "Ann"
+    key_file = tmp_path / "data" / "keys.json"
+    assert stat.S_IMODE(key_file.stat().st_mode) == 0o600
+    with serving(tmp_path, {"DATABASE_URL": database_url}, "main:app") as url:
+        assert httpx.get(f"{url}/hello", headers=headers).json() == "Ann"
+
+
+@pytest.mark.parametrize("name", ["nothing:app", "main:nothing", "main", "main:app:x"])
+def test_an_application_that_is_not_there_is_a_line(run: Run, tmp_path: Path, name: str) -> None:
+    (tmp_path / "main.py").write_text("x = 1\n")
+    done = run("serve", name)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith("error ")

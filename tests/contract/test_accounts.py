@@ -1,0 +1,423 @@
+"""The contract of Accounts, on every home."""
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import bcrypt
+import pytest
+from argon2 import PasswordHasher
+
+from amphibase import (
+    SERVICE,
+    AmphibaseError,
+    EmailAlreadyRegistered,
+    EmailNotConfirmed,
+    InvalidCredentials,
+    InvalidCursor,
+    InvalidLink,
+    InvalidRefreshToken,
+    InvalidRequest,
+    InvalidToken,
+    NotFound,
+    SessionEnded,
+    Unauthenticated,
+    UserBanned,
+    WeakPassword,
+)
+from amphibase.backend import Device, SignedIn, Tokens
+from amphibase.sql.backend import SqlBackend
+
+PASSWORD = "correct horse battery"
+OTHER_PASSWORD = "another horse, another battery"
+
+
+def tokens_of(signed_in: SignedIn) -> Tokens:
+    assert signed_in.tokens is not None
+    return signed_in.tokens
+
+
+async def sign_up(backend: SqlBackend, email: str = "ann@example.com") -> Tokens:
+    return tokens_of(await backend.accounts.sign_up(email, PASSWORD))
+
+
+class TestSignUp:
+    async def test_gives_tokens_that_lead_back_to_the_account(self, backend: SqlBackend) -> None:
+        signed_in = await backend.accounts.sign_up("ann@example.com", PASSWORD, name="Ann")
+        caller = await backend.accounts.authenticate(tokens_of(signed_in).access_token)
+        assert caller.user_id == signed_in.account.id
+        assert caller.role == "authenticated"
+        assert caller.claims["email"] == "ann@example.com"
+        assert caller.claims["user_metadata"] == {"name": "Ann"}
+        assert not caller.is_admin
+
+    async def test_the_claims_have_supabases_names(self, backend: SqlBackend) -> None:
+        tokens = await sign_up(backend)
+        claims = (await backend.accounts.authenticate(tokens.access_token)).claims
+        assert claims["aud"] == "authenticated"
+        assert claims["role"] == "authenticated"
+        assert claims["aal"] == "aal1"
+        assert claims["amr"][0]["method"] == "password"
+        assert claims["app_metadata"] == {"provider": "email", "providers": ["email"]}
+        assert claims["exp"] - claims["iat"] == tokens.expires_in == 15 * 60
+        assert claims["exp"] == tokens.expires_at
+        assert UUID(claims["session_id"])
+
+    @pytest.mark.parametrize("again", ["ann@example.com", "ANN@Example.COM"])
+    async def test_an_address_is_taken_whatever_its_case(
+        self, backend: SqlBackend, again: str
+    ) -> None:
+        await sign_up(backend)
+        with pytest.raises(EmailAlreadyRegistered):
+            await backend.accounts.sign_up(again, OTHER_PASSWORD)
+        await backend.accounts.sign_in("ann@example.com", PASSWORD)
+
+    async def test_one_of_many_simultaneous_ones_wins(self, backend: SqlBackend) -> None:
+        results = await asyncio.gather(
+            *(
+                backend.accounts.sign_up(("ann@example.com", "Ann@Example.com")[n % 2], PASSWORD)
+                for n in range(20)
+            ),
+            return_exceptions=True,
+        )
+        refused = [result for result in results if isinstance(result, EmailAlreadyRegistered)]
+        assert len(refused) == 19
+        assert len((await backend.accounts.list()).items) == 1
+
+    @pytest.mark.parametrize("password", ["short", "x" * 1025, "é" * 600])
+    async def test_a_password_of_a_bad_length_is_refused(
+        self, backend: SqlBackend, password: str
+    ) -> None:
+        with pytest.raises(WeakPassword):
+            await backend.accounts.sign_up("ann@example.com", password)
+        assert await backend.accounts.get_by_email("ann@example.com") is None
+
+
+class TestSignIn:
+    async def test_takes_the_address_in_any_case(self, backend: SqlBackend) -> None:
+        await sign_up(backend)
+        signed_in = await backend.accounts.sign_in("Ann@EXAMPLE.com", PASSWORD)
+        assert signed_in.account.email == "ann@example.com"
+
+    @pytest.mark.parametrize(
+        ("email", "password"),
+        [
+            ("ann@example.com", "not the password"),
+            ("bob@example.com", PASSWORD),
+            ("ann@example.com", "x" * 100_000),
+            ("ann@example.com", ""),
+        ],
+    )
+    async def test_wrong_address_and_wrong_password_get_the_same_answer(
+        self, backend: SqlBackend, email: str, password: str
+    ) -> None:
+        await sign_up(backend)
+        with pytest.raises(InvalidCredentials) as caught:
+            await backend.accounts.sign_in(email, password)
+        assert caught.value.detail == "Incorrect email or password"
+
+    async def test_an_unknown_address_costs_a_hash_too(
+        self, backend: SqlBackend, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        checked: list[str] = []
+        verify = PasswordHasher.verify
+
+        def counted(self: PasswordHasher, hash: Any, password: Any) -> Any:
+            checked.append(hash)
+            return verify(self, hash, password)
+
+        monkeypatch.setattr(PasswordHasher, "verify", counted)
+        with pytest.raises(InvalidCredentials):
+            await backend.accounts.sign_in("nobody@example.com", PASSWORD)
+        assert len(checked) == 1
+
+    @pytest.mark.parametrize("prefix", [b"2a", b"2b"])
+    async def test_bcrypt_hashes_from_elsewhere_verify_and_become_argon2(
+        self, backend: SqlBackend, prefix: bytes
+    ) -> None:
+        hashed = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4, prefix)).decode()
+        await backend.accounts.create("ann@example.com", password_hash=hashed)
+        await backend.accounts.sign_in("ann@example.com", PASSWORD)
+        await backend.accounts.sign_in("ann@example.com", PASSWORD)
+        with pytest.raises(InvalidCredentials):
+            await backend.accounts.sign_in("ann@example.com", OTHER_PASSWORD)
+
+    async def test_phps_bcrypt_hashes_verify(self, backend: SqlBackend) -> None:
+        hashed = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
+        php = hashed.replace("$2b$", "$2y$")
+        await backend.accounts.create("ann@example.com", password_hash=php)
+        await backend.accounts.sign_in("ann@example.com", PASSWORD)
+
+    async def test_long_passwords_of_bcrypt_hashes_verify(self, backend: SqlBackend) -> None:
+        long = "x" * 100
+        hashed = bcrypt.hashpw(long.encode()[:72], bcrypt.gensalt(4)).decode()
+        await backend.accounts.create("ann@example.com", password_hash=hashed)
+        await backend.accounts.sign_in("ann@example.com", long)
+
+    async def test_argon2_hashes_from_elsewhere_verify(self, backend: SqlBackend) -> None:
+        hashed = PasswordHasher(time_cost=1, memory_cost=8 * 1024).hash(PASSWORD)
+        await backend.accounts.create("ann@example.com", password_hash=hashed)
+        await backend.accounts.sign_in("ann@example.com", PASSWORD)
+
+    @pytest.mark.parametrize(
+        "hashed",
+        [
+            "md5$abc",
+            "",
+            "$2b$31$" + "a" * 53,
+            "$argon2d$v=19$m=8192,t=1,p=1$c2FsdHNhbHQ$aGFzaGhhc2g",
+            "$argon2id$v=19$m=9999999,t=1,p=1$c2FsdHNhbHQ$aGFzaGhhc2g",
+        ],
+    )
+    async def test_hashes_that_cannot_be_checked_are_refused_when_they_come_in(
+        self, backend: SqlBackend, hashed: str
+    ) -> None:
+        with pytest.raises(InvalidRequest):
+            await backend.accounts.create("ann@example.com", password_hash=hashed)
+
+    async def test_an_account_without_a_password_cannot_sign_in(self, backend: SqlBackend) -> None:
+        await backend.accounts.create("ann@example.com")
+        for password in ("", PASSWORD):
+            with pytest.raises(InvalidCredentials):
+                await backend.accounts.sign_in("ann@example.com", password)
+
+
+class TestRefresh:
+    async def test_gives_new_tokens_of_the_same_session(self, backend: SqlBackend) -> None:
+        first = await sign_up(backend)
+        second = tokens_of(await backend.accounts.refresh(first.refresh_token))
+        assert second.refresh_token != first.refresh_token
+        before = await backend.accounts.authenticate(first.access_token)
+        after = await backend.accounts.authenticate(second.access_token)
+        assert before.session_id == after.session_id
+
+    async def test_a_lost_answer_can_be_asked_for_again(self, backend: SqlBackend) -> None:
+        first = await sign_up(backend)
+        second = tokens_of(await backend.accounts.refresh(first.refresh_token))
+        again = tokens_of(await backend.accounts.refresh(first.refresh_token))
+        assert again.refresh_token == second.refresh_token
+
+    async def test_many_simultaneous_ones_agree_on_one_session(self, backend: SqlBackend) -> None:
+        first = await sign_up(backend)
+        answers = await asyncio.gather(
+            *(backend.accounts.refresh(first.refresh_token) for _ in range(20))
+        )
+        assert len({tokens_of(answer).refresh_token for answer in answers}) == 1
+        caller = await backend.accounts.authenticate(first.access_token)
+        assert len(await backend.accounts.sessions(caller)) == 1
+
+    async def test_a_token_that_nobody_issued_is_refused(self, backend: SqlBackend) -> None:
+        for token in ("", "nonsense", "x" * 10_000, "\x00", "\ud800"):
+            with pytest.raises(InvalidRefreshToken):
+                await backend.accounts.refresh(token)
+
+    async def test_a_banned_user_is_refused(self, backend: SqlBackend) -> None:
+        signed_in = await backend.accounts.sign_up("ann@example.com", PASSWORD)
+        await backend.accounts.ban(signed_in.account.id, timedelta(hours=1))
+        with pytest.raises(AmphibaseError) as caught:
+            await backend.accounts.refresh(tokens_of(signed_in).refresh_token)
+        assert isinstance(caught.value, UserBanned | InvalidRefreshToken)
+
+
+class TestAuthenticate:
+    @pytest.mark.parametrize("token", ["", "nonsense", "a.b.c", "é", "x" * 100_000])
+    async def test_what_is_no_token_is_refused(self, backend: SqlBackend, token: str) -> None:
+        with pytest.raises(InvalidToken):
+            await backend.accounts.authenticate(token)
+
+    async def test_a_deleted_users_token_is_refused(self, backend: SqlBackend) -> None:
+        signed_in = await backend.accounts.sign_up("ann@example.com", PASSWORD)
+        assert await backend.accounts.delete(signed_in.account.id)
+        with pytest.raises(SessionEnded):
+            await backend.accounts.authenticate(tokens_of(signed_in).access_token)
+
+
+class TestSessions:
+    async def test_are_listed_newest_first_with_their_devices(self, backend: SqlBackend) -> None:
+        phone, laptop = Device("phone", "192.0.2.1"), Device("laptop", "2001:db8::1")
+        await backend.accounts.sign_up("ann@example.com", PASSWORD, device=phone)
+        signed_in = await backend.accounts.sign_in("ann@example.com", PASSWORD, device=laptop)
+        caller = await backend.accounts.authenticate(tokens_of(signed_in).access_token)
+        sessions = await backend.accounts.sessions(caller)
+        assert [(found.user_agent, found.ip) for found in sessions] == [
+            ("laptop", "2001:db8::1"),
+            ("phone", "192.0.2.1"),
+        ]
+        assert sessions[0].id == caller.session_id
+
+    @pytest.mark.parametrize(
+        ("scope", "living"),
+        [("local", [False, True]), ("others", [True, False]), ("global", [False, False])],
+    )
+    async def test_signing_out_ends_what_its_scope_says(
+        self, backend: SqlBackend, scope: Any, living: list[bool]
+    ) -> None:
+        here = await sign_up(backend)
+        there = tokens_of(await backend.accounts.sign_in("ann@example.com", PASSWORD))
+        bob = await sign_up(backend, "bob@example.com")
+        caller = await backend.accounts.authenticate(here.access_token)
+        await backend.accounts.sign_out(caller, scope)
+        for tokens, lives in zip((here, there), living, strict=True):
+            if lives:
+                await backend.accounts.authenticate(tokens.access_token)
+                await backend.accounts.refresh(tokens.refresh_token)
+            else:
+                with pytest.raises(SessionEnded):
+                    await backend.accounts.authenticate(tokens.access_token)
+                with pytest.raises(InvalidRefreshToken):
+                    await backend.accounts.refresh(tokens.refresh_token)
+        await backend.accounts.authenticate(bob.access_token)
+
+    async def test_one_can_be_ended_by_its_user_alone(self, backend: SqlBackend) -> None:
+        ann = await backend.accounts.authenticate((await sign_up(backend)).access_token)
+        bob = await backend.accounts.authenticate(
+            (await sign_up(backend, "bob@example.com")).access_token
+        )
+        assert ann.session_id is not None
+        with pytest.raises(NotFound):
+            await backend.accounts.end_session(bob, ann.session_id)
+        await backend.accounts.end_session(ann, ann.session_id)
+        with pytest.raises(SessionEnded):
+            await backend.accounts.authenticate(ann.token or "")
+
+    async def test_nobody_in_particular_has_none(self, backend: SqlBackend) -> None:
+        with pytest.raises(Unauthenticated):
+            await backend.accounts.sessions(SERVICE)
+
+
+class TestPasswords:
+    async def test_changing_one_ends_the_other_sessions(self, backend: SqlBackend) -> None:
+        here = await sign_up(backend)
+        there = tokens_of(await backend.accounts.sign_in("ann@example.com", PASSWORD))
+        caller = await backend.accounts.authenticate(here.access_token)
+        await backend.accounts.change_password(caller, PASSWORD, OTHER_PASSWORD)
+        await backend.accounts.authenticate(here.access_token)
+        with pytest.raises(SessionEnded):
+            await backend.accounts.authenticate(there.access_token)
+        with pytest.raises(InvalidCredentials):
+            await backend.accounts.sign_in("ann@example.com", PASSWORD)
+        await backend.accounts.sign_in("ann@example.com", OTHER_PASSWORD)
+
+    async def test_changing_one_needs_the_current_one(self, backend: SqlBackend) -> None:
+        caller = await backend.accounts.authenticate((await sign_up(backend)).access_token)
+        with pytest.raises(InvalidCredentials):
+            await backend.accounts.change_password(caller, "not it", OTHER_PASSWORD)
+        await backend.accounts.sign_in("ann@example.com", PASSWORD)
+
+    async def test_a_reset_token_that_nobody_issued_is_refused(self, backend: SqlBackend) -> None:
+        for token in ("", "nonsense", "\ud800"):
+            with pytest.raises(InvalidLink):
+                await backend.accounts.reset_password(token, OTHER_PASSWORD)
+
+    async def test_a_verification_token_that_nobody_issued_is_refused(
+        self, backend: SqlBackend
+    ) -> None:
+        with pytest.raises(InvalidLink):
+            await backend.accounts.verify_email("nonsense")
+
+
+class TestForTheService:
+    async def test_an_account_is_made_as_it_is_told(self, backend: SqlBackend) -> None:
+        id = uuid4()
+        made = await backend.accounts.create(
+            "Ann@example.com",
+            password=PASSWORD,
+            id=id,
+            user_metadata={"name": "Ann"},
+            app_metadata={"role": "admin"},
+        )
+        assert (made.id, made.email) == (id, "ann@example.com")
+        assert made == await backend.accounts.get(id)
+        assert made == await backend.accounts.get_by_email("ANN@example.com")
+        tokens = tokens_of(await backend.accounts.sign_in("ann@example.com", PASSWORD))
+        assert (await backend.accounts.authenticate(tokens.access_token)).is_admin
+
+    async def test_an_id_is_taken_once(self, backend: SqlBackend) -> None:
+        made = await backend.accounts.create("ann@example.com")
+        with pytest.raises(AmphibaseError) as caught:
+            await backend.accounts.create("bob@example.com", id=made.id)
+        assert caught.value.code == "conflict"
+
+    async def test_password_and_hash_together_are_refused(self, backend: SqlBackend) -> None:
+        with pytest.raises(InvalidRequest):
+            await backend.accounts.create(
+                "ann@example.com", password=PASSWORD, password_hash="$2b$04$" + "a" * 53
+            )
+
+    async def test_an_unconfirmed_account_cannot_sign_in(self, backend: SqlBackend) -> None:
+        made = await backend.accounts.create(
+            "ann@example.com", password=PASSWORD, email_confirmed=False
+        )
+        with pytest.raises(EmailNotConfirmed):
+            await backend.accounts.sign_in("ann@example.com", PASSWORD)
+        with pytest.raises(InvalidCredentials):
+            await backend.accounts.sign_in("ann@example.com", "not the password")
+        await backend.accounts.update(made.id, email_confirmed=True)
+        await backend.accounts.sign_in("ann@example.com", PASSWORD)
+
+    async def test_the_list_has_each_account_once(self, backend: SqlBackend) -> None:
+        made = [await backend.accounts.create(f"user{n}@example.com") for n in range(7)]
+        found, cursor = [], None
+        while True:
+            page = await backend.accounts.list(cursor=cursor, limit=3)
+            found += page.items
+            if (cursor := page.next_cursor) is None:
+                break
+        assert found == list(reversed(made))
+
+    async def test_a_cursor_of_somebody_elses_making_is_refused(self, backend: SqlBackend) -> None:
+        for cursor in ("", "nonsense", "é", "A" * 10_000):
+            with pytest.raises(InvalidCursor):
+                await backend.accounts.list(cursor=cursor)
+
+    async def test_metadata_is_merged_and_none_removes(self, backend: SqlBackend) -> None:
+        made = await backend.accounts.create("ann@example.com", user_metadata={"a": 1, "b": 2})
+        changed = await backend.accounts.update(made.id, user_metadata={"b": None, "c": 3})
+        assert changed.user_metadata == {"a": 1, "c": 3}
+        assert changed.updated_at > made.updated_at
+
+    async def test_a_new_password_ends_all_sessions(self, backend: SqlBackend) -> None:
+        signed_in = await backend.accounts.sign_up("ann@example.com", PASSWORD)
+        await backend.accounts.update(signed_in.account.id, password=OTHER_PASSWORD)
+        with pytest.raises(SessionEnded):
+            await backend.accounts.authenticate(tokens_of(signed_in).access_token)
+
+    async def test_an_address_that_is_taken_cannot_be_changed_to(self, backend: SqlBackend) -> None:
+        await backend.accounts.create("ann@example.com")
+        bob = await backend.accounts.create("bob@example.com")
+        with pytest.raises(EmailAlreadyRegistered):
+            await backend.accounts.update(bob.id, email="ANN@example.com")
+        changed = await backend.accounts.update(bob.id, email="Bobby@example.com")
+        assert changed.email == "bobby@example.com"
+
+    async def test_a_ban_holds_at_once_and_can_be_lifted(self, backend: SqlBackend) -> None:
+        signed_in = await backend.accounts.sign_up("ann@example.com", PASSWORD)
+        id = signed_in.account.id
+        await backend.accounts.ban(id, timedelta(hours=1))
+        with pytest.raises(AmphibaseError):
+            await backend.accounts.authenticate(tokens_of(signed_in).access_token)
+        with pytest.raises(UserBanned):
+            await backend.accounts.sign_in("ann@example.com", PASSWORD)
+        with pytest.raises(InvalidCredentials):
+            await backend.accounts.sign_in("ann@example.com", "not the password")
+        await backend.accounts.ban(id, None)
+        await backend.accounts.sign_in("ann@example.com", PASSWORD)
+
+    async def test_what_is_not_there_is_said(self, backend: SqlBackend) -> None:
+        nobody = uuid4()
+        assert await backend.accounts.get(nobody) is None
+        assert await backend.accounts.delete(nobody) is False
+        with pytest.raises(NotFound):
+            await backend.accounts.update(nobody, email="x@example.com")
+        with pytest.raises(NotFound):
+            await backend.accounts.ban(nobody, None)
+
+    async def test_deleting_takes_sessions_along_and_frees_the_address(
+        self, backend: SqlBackend
+    ) -> None:
+        signed_in = await backend.accounts.sign_up("ann@example.com", PASSWORD)
+        assert await backend.accounts.delete(signed_in.account.id)
+        with pytest.raises(InvalidRefreshToken):
+            await backend.accounts.refresh(tokens_of(signed_in).refresh_token)
+        await sign_up(backend)

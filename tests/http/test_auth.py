@@ -1,0 +1,211 @@
+"""/auth over HTTP, on every home."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+
+from amphibase import Amphibase, Settings
+from amphibase.testing.client import Client
+from tests.outbox import letters, token_in
+
+ANN = {"email": "ann@example.com", "password": "correct horse battery", "name": "Ann"}
+CREDENTIALS = {"email": ANN["email"], "password": ANN["password"]}
+USER_FIELDS = {"id", "email", "name", "is_active", "created_at", "updated_at"}
+TOKEN_FIELDS = {"access_token", "token_type", "expires_in", "expires_at", "refresh_token", "user"}
+
+
+def bearer(answer: Any) -> dict[str, str]:
+    return {"Authorization": f"Bearer {answer.json()['access_token']}"}
+
+
+async def test_a_visitor_becomes_a_user_and_leaves_again(client: Client) -> None:
+    signed_up = await client.post("/auth/sign-up", json=ANN)
+    assert signed_up.status_code == 201
+    assert signed_up.json().keys() == TOKEN_FIELDS
+    assert signed_up.json()["user"].keys() == USER_FIELDS
+    assert signed_up.headers["cache-control"] == "no-store"
+    signed_in = await client.post("/auth/sign-in", json=CREDENTIALS)
+    assert signed_in.status_code == 200
+    assert signed_in.json().keys() == TOKEN_FIELDS
+    me = await client.get("/users/me", headers=bearer(signed_in))
+    assert me.json() == signed_in.json()["user"] == signed_up.json()["user"]
+    assert me.json()["name"] == "Ann"
+    refresh_token = signed_in.json()["refresh_token"]
+    refreshed = await client.post("/auth/refresh", json={"refresh_token": refresh_token})
+    assert refreshed.status_code == 200
+    assert refreshed.json().keys() == TOKEN_FIELDS
+    signed_out = await client.post("/auth/sign-out", headers=bearer(refreshed))
+    assert (signed_out.status_code, signed_out.content) == (204, b"")
+    for token in (refresh_token, refreshed.json()["refresh_token"]):
+        refused = await client.post("/auth/refresh", json={"refresh_token": token})
+        assert (refused.status_code, refused.json()["code"]) == (401, "invalid_refresh_token")
+    refused = await client.get("/users/me", headers=bearer(refreshed))
+    assert (refused.status_code, refused.json()["code"]) == (401, "session_ended")
+    assert (await client.get("/users/me", headers=bearer(signed_up))).status_code == 200
+
+
+async def test_of_twenty_simultaneous_sign_ups_one_is_taken(client: Client) -> None:
+    answers = await asyncio.gather(*(client.post("/auth/sign-up", json=ANN) for _ in range(20)))
+    assert sorted(answer.status_code for answer in answers) == [201] + [400] * 19
+    refused = next(answer for answer in answers if answer.status_code == 400).json()
+    assert refused["code"] == "email_already_registered"
+    assert refused["detail"] == "Email already registered"
+
+
+async def test_twenty_simultaneous_refreshes_leave_one_living_session(client: Client) -> None:
+    signed_up = await client.post("/auth/sign-up", json=ANN)
+    body = {"refresh_token": signed_up.json()["refresh_token"]}
+    answers = await asyncio.gather(*(client.post("/auth/refresh", json=body) for _ in range(20)))
+    assert {answer.status_code for answer in answers} == {200}
+    sessions = await client.get("/auth/sessions", headers=bearer(answers[0]))
+    assert len(sessions.json()["items"]) == 1
+
+
+async def test_the_authorize_button_of_the_docs_can_sign_in(client: Client) -> None:
+    await client.post("/auth/sign-up", json=ANN)
+    form = {"grant_type": "password", "username": ANN["email"], "password": ANN["password"]}
+    answer = await client.post("/auth/token", data=form)
+    assert answer.json()["token_type"] == "bearer"
+    assert (await client.get("/users/me", headers=bearer(answer))).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [CREDENTIALS | {"password": "not the password"}, CREDENTIALS | {"email": "bob@example.com"}],
+)
+async def test_wrong_credentials_get_the_same_answer(client: Client, wrong: Any) -> None:
+    await client.post("/auth/sign-up", json=ANN)
+    answer = await client.post("/auth/sign-in", json=wrong)
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"] == "Bearer"
+    problem = answer.json()
+    problem.pop("request_id")
+    assert problem == {
+        "type": "about:blank",
+        "title": "Unauthorized",
+        "status": 401,
+        "detail": "Incorrect email or password",
+        "code": "invalid_credentials",
+    }
+
+
+async def test_sessions_are_listed_and_can_be_ended(client: Client) -> None:
+    await client.post("/auth/sign-up", json=ANN, headers={"User-Agent": "phone"})
+    signed_in = await client.post(
+        "/auth/sign-in", json=CREDENTIALS, headers={"User-Agent": "laptop"}
+    )
+    listed = (await client.get("/auth/sessions", headers=bearer(signed_in))).json()
+    assert listed["next_cursor"] is None
+    assert [(item["user_agent"], item["current"]) for item in listed["items"]] == [
+        ("laptop", True),
+        ("phone", False),
+    ]
+    phone = listed["items"][1]["id"]
+    for expected in (204, 404):
+        ended = await client.delete(f"/auth/sessions/{phone}", headers=bearer(signed_in))
+        assert ended.status_code == expected
+
+
+async def test_a_password_can_be_changed(client: Client) -> None:
+    ann = await client.as_user("ann@example.com")
+    wrong = {"current_password": "not it", "new_password": "a new password"}
+    assert (await ann.post("/auth/password/change", json=wrong)).status_code == 401
+    from amphibase.testing.client import PASSWORD
+
+    right = {"current_password": PASSWORD, "new_password": "a new password"}
+    assert (await ann.post("/auth/password/change", json=right)).status_code == 204
+    body = {"email": "ann@example.com", "password": "a new password"}
+    assert (await client.post("/auth/sign-in", json=body)).status_code == 200
+
+
+async def test_a_forgotten_password_can_be_reset(
+    app: FastAPI, client: Client, settings: Settings
+) -> None:
+    await client.post("/auth/sign-up", json=ANN)
+    db: Amphibase = app.state.amphibase
+    known = await client.post("/auth/password/forgot", json={"email": "Ann@example.com"})
+    unknown = await client.post("/auth/password/forgot", json={"email": "bob@example.com"})
+    assert (known.status_code, known.content) == (unknown.status_code, unknown.content)
+    await db.running.backend.background.settle()
+    (letter,) = letters(settings.data_dir)
+    assert letter["To"] == "ann@example.com"
+    body = {"token": token_in(letter), "password": "a new password"}
+    assert (await client.post("/auth/password/reset", json=body)).status_code == 204
+    again = await client.post("/auth/password/reset", json=body)
+    assert (again.status_code, again.json()["code"]) == (400, "invalid_or_expired_token")
+    signed_in = await client.post(
+        "/auth/sign-in", json=CREDENTIALS | {"password": body["password"]}
+    )
+    assert signed_in.status_code == 200
+
+
+class TestConfirmation:
+    @pytest.fixture
+    def settings(self, make_settings):  # type: ignore[no-untyped-def]
+        return make_settings(email_confirmation="required")
+
+    async def test_gives_tokens_only_afterwards(
+        self, app: FastAPI, client: Client, settings: Settings
+    ) -> None:
+        signed_up = await client.post("/auth/sign-up", json=ANN)
+        assert signed_up.status_code == 201
+        assert signed_up.json().keys() == {"user"}
+        early = await client.post("/auth/sign-in", json=CREDENTIALS)
+        assert (early.status_code, early.json()["code"]) == (403, "email_not_confirmed")
+        db: Amphibase = app.state.amphibase
+        await db.running.backend.background.settle()
+        token = token_in(letters(settings.data_dir)[0])
+        verified = await client.post("/auth/email/verify", json={"token": token})
+        assert verified.json()["email"] == ANN["email"]
+        signed_in = await client.post("/auth/sign-in", json=CREDENTIALS)
+        assert signed_in.json()["user"]["name"] == "Ann"
+
+    async def test_a_taken_address_cannot_be_told_from_a_new_one(self, client: Client) -> None:
+        await client.as_user("ann@example.com")
+        taken = await client.post("/auth/sign-up", json=ANN)
+        new = await client.post("/auth/sign-up", json=ANN | {"email": "new@example.com"})
+        assert taken.status_code == new.status_code == 201
+        assert taken.json().keys() == new.json().keys()
+        assert taken.json()["user"].keys() == new.json()["user"].keys()
+        assert taken.json()["user"]["name"] == new.json()["user"]["name"]
+
+    async def test_can_be_asked_for_again(self, client: Client) -> None:
+        for email in ("ann@example.com", "nobody@example.com"):
+            answer = await client.post("/auth/email/resend", json={"email": email})
+            assert answer.status_code == 202
+
+
+@pytest.mark.parametrize("path", ["/auth/email/verify", "/auth/password/reset"])
+async def test_links_in_letters_lead_to_a_page_that_does_nothing_by_itself(
+    client: Client, path: str
+) -> None:
+    page = await client.get(path, params={"token": "<script>alert(1)</script>"})
+    assert page.status_code == 200
+    assert "alert(1)" not in page.text
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+
+
+class TestRateLimits:
+    @pytest.fixture
+    def settings(self, make_settings):  # type: ignore[no-untyped-def]
+        return make_settings(rate_limits="sign-in=2/minute, sign-up=2/minute, forgot=2/minute")
+
+    async def test_sign_ins_are_counted_by_address(self, client: Client) -> None:
+        for expected in (401, 401, 429):
+            answer = await client.post("/auth/sign-in", json=CREDENTIALS)
+            assert answer.status_code == expected
+        assert 1 <= int(answer.headers["retry-after"]) <= 60
+        shouted = CREDENTIALS | {"email": "ANN@example.com"}
+        assert (await client.post("/auth/sign-in", json=shouted)).status_code == 429
+        other = CREDENTIALS | {"email": "bob@example.com"}
+        assert (await client.post("/auth/sign-in", json=other)).status_code == 401
+
+    @pytest.mark.parametrize("path", ["/auth/sign-up", "/auth/password/forgot"])
+    async def test_other_doors_are_counted_by_client(self, client: Client, path: str) -> None:
+        body: dict[str, str] = dict(ANN) if path == "/auth/sign-up" else {"email": ANN["email"]}
+        for n, limited in enumerate((False, False, True)):
+            body["email"] = f"user{n}@example.com"
+            answer = await client.post(path, json=body)
+            assert (answer.status_code == 429) is limited

@@ -1,0 +1,214 @@
+"""What bad input gets: a clear problem, no trace, nothing half-written."""
+
+import time
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import jwt
+import pytest
+from fastapi import FastAPI
+
+from amphibase import Amphibase, create_access_token
+from amphibase.testing.client import Client
+from amphibase.tokens import Key, KeyRing
+from tests.conftest import SECRET
+
+ANN = {"email": "ann@example.com", "password": "correct horse battery"}
+
+
+def check(answer: httpx.Response, status: int, code: str | None = None) -> Any:
+    """The answer is a problem of that status, and says nothing of the inside."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json()
+    assert problem["status"] == status
+    assert problem["detail"]
+    assert problem["request_id"] == answer.headers["x-request-id"]
+    if code:
+        assert problem["code"] == code
+    for inside in ("Traceback", "sqlalchemy", "psycopg", "sqlite", "SELECT", "INSERT"):
+        assert inside not in answer.text
+    return problem
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b"[]", b"null", b'"x"', b"\xff\xfe", b'{"email": "\xff"}', b"[" * 50_000],
+)
+async def test_a_body_that_is_no_json_object_is_refused(client: Client, body: bytes) -> None:
+    headers = {"Content-Type": "application/json"}
+    answer = await client.post("/auth/sign-up", content=body, headers=headers)
+    assert answer.status_code in (400, 422)
+    check(answer, answer.status_code)
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"email": 1}, "email"),
+        ({"email": None}, "email"),
+        ({"email": "not an address"}, "email"),
+        ({"email": "a@" + "b" * 300 + ".com"}, "email"),
+        ({"email": "nul\x00@example.com"}, "email"),
+        ({"password": ["x"]}, "password"),
+        ({"password": "nul\x00nul\x00nul"}, "password"),
+        ({"password": ""}, "password"),
+        ({"name": "x" * 101}, "name"),
+        ({"name": "a\x00b"}, "name"),
+        ({"is_admin": True}, "is_admin"),
+        ({"id": str(uuid4())}, "id"),
+    ],
+)
+async def test_a_wrong_field_is_named_and_its_value_is_not_repeated(
+    client: Client, changes: dict[str, Any], field: str
+) -> None:
+    problem = check(
+        await client.post("/auth/sign-up", json=ANN | changes), 422, "validation_error"
+    )
+    assert field in [error["field"] for error in problem["errors"]]
+    assert ANN["password"] not in str(problem)
+
+
+async def test_lone_surrogates_are_refused(client: Client) -> None:
+    body = b'{"email": "ann@example.com", "password": "correct horse", "name": "\\ud800"}'
+    headers = {"Content-Type": "application/json"}
+    check(await client.post("/auth/sign-up", content=body, headers=headers), 422)
+
+
+async def test_a_large_body_is_refused_without_being_read(client: Client) -> None:
+    sent = 0
+
+    async def chunks() -> Any:
+        nonlocal sent
+        for _ in range(10 * 16):
+            sent += 1 << 16
+            yield b"x" * (1 << 16)
+
+    headers = {"Content-Type": "application/json"}
+    answer = await client.post("/auth/sign-up", content=chunks(), headers=headers)
+    check(answer, 413, "payload_too_large")
+    check(await client.post("/auth/sign-up", content=b"x" * 10_000_000, headers=headers), 413)
+
+
+async def test_a_lying_content_length_is_a_clear_answer(client: Client) -> None:
+    headers = {"Content-Type": "application/json", "Content-Length": "abc"}
+    check(await client.post("/auth/sign-up", content=b"{}", headers=headers), 413)
+
+
+def forged(**changes: Any) -> dict[str, Any]:
+    now = int(time.time())
+    claims = {"sub": str(uuid4()), "aud": "authenticated", "exp": now + 60}
+    return claims | changes
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "",
+        "nonsense",
+        "a.b.c",
+        "x" * 20_000,
+        jwt.encode(forged(), "another key that is long enough, really", algorithm="HS256"),
+        jwt.encode(forged(), "", algorithm="none"),
+        jwt.encode(forged(exp=1), SECRET, algorithm="HS256"),
+        jwt.encode(forged(aud="others"), SECRET, algorithm="HS256"),
+        jwt.encode(forged(aud=None), SECRET, algorithm="HS256"),
+        jwt.encode(forged(sub="no uuid"), SECRET, algorithm="HS256"),
+        jwt.encode(forged(session_id="no uuid"), SECRET, algorithm="HS256"),
+        jwt.encode(forged(session_id=7), SECRET, algorithm="HS256"),
+        jwt.encode(forged(), SECRET, algorithm="HS512"),
+        jwt.encode({"sub": str(uuid4()), "aud": "authenticated"}, SECRET, algorithm="HS256"),
+        jwt.encode(forged(exp=10**30), SECRET, algorithm="HS256"),
+        KeyRing([Key.generate()]).issue(forged()),
+    ],
+)
+async def test_a_token_that_does_not_hold_is_refused(client: Client, token: str) -> None:
+    await client.as_user("ann@example.com")
+    answer = await client.get("/users/me", headers={"Authorization": f"Bearer {token}"})
+    check(answer, 401)
+    assert answer.headers["www-authenticate"] == "Bearer"
+
+
+async def test_a_good_token_of_somebody_who_is_not_there_is_refused(client: Client) -> None:
+    token = jwt.encode(forged(), SECRET, algorithm="HS256")
+    answer = await client.get("/users/me", headers={"Authorization": f"Bearer {token}"})
+    check(answer, 401, "session_ended")
+
+
+async def test_the_public_key_is_no_secret_to_sign_with(
+    make_settings: Any, tmp_path: Any
+) -> None:
+    """A token signed by HS256 with the public key's bytes does not pass for one of ES256."""
+    key = Key.generate()
+    public = KeyRing([key]).jwks()["keys"][0]
+    token = jwt.encode(forged(), str(public), algorithm="HS256", headers={"kid": key.kid})
+    from amphibase import InvalidToken
+
+    with pytest.raises(InvalidToken):
+        KeyRing([key]).verify(token)
+
+
+@pytest.mark.parametrize("id", ["1", "x", "None", "%00", "'; drop table users; --"])
+async def test_an_id_that_is_no_uuid_is_refused(client: Client, id: str) -> None:
+    admin = await client.as_user("root@example.com", admin=True)
+    answer = await admin.get(f"/users/{id}")
+    assert answer.status_code in (404, 422)
+    check(answer, answer.status_code)
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"limit": "0"},
+        {"limit": "-1"},
+        {"limit": str(10**12)},
+        {"limit": "x"},
+        {"is_active": "perhaps"},
+        {"email": "no address"},
+        {"name": "\x00"},
+        {"cursor": "\x00"},
+    ],
+)
+async def test_a_bad_query_is_refused(client: Client, parameters: dict[str, str]) -> None:
+    admin = await client.as_user("root@example.com", admin=True)
+    problem = check(await admin.get("/users", params=parameters), 422)
+    assert problem["errors"][0]["field"] == next(iter(parameters))
+
+
+@pytest.mark.parametrize("cursor", ["x", "é", "AAAA", "A" * 4000])
+async def test_a_tampered_cursor_is_refused(client: Client, cursor: str) -> None:
+    admin = await client.as_user("root@example.com", admin=True)
+    check(await admin.get("/users", params={"cursor": cursor}), 400, "invalid_cursor")
+
+
+async def test_unknown_paths_and_methods_are_problems(client: Client) -> None:
+    check(await client.get("/nowhere"), 404, "not_found")
+    answer = await client.put("/users/me")
+    check(answer, 405, "method_not_allowed")
+    assert answer.headers["allow"]
+
+
+@pytest.mark.parametrize("scope", ["", "everything", "local'"])
+async def test_an_unknown_scope_of_signing_out_is_refused(client: Client, scope: str) -> None:
+    ann = await client.as_user("ann@example.com")
+    check(await ann.post("/auth/sign-out", params={"scope": scope}), 422)
+    assert (await ann.get("/users/me")).status_code == 200
+
+
+async def test_a_fault_of_the_program_shows_nothing_of_it(app: FastAPI, client: Client) -> None:
+    @app.get("/broken")
+    async def broken() -> None:
+        raise RuntimeError("secret of the inside")
+
+    answer = await client.get("/broken")
+    check(answer, 500, "internal_error")
+    assert "secret" not in answer.text
+
+
+async def test_a_token_of_ones_own_making_is_good(app: FastAPI, client: Client) -> None:
+    db: Amphibase = app.state.amphibase
+    ann = await client.as_user("ann@example.com")
+    token = create_access_token({"sub": str(ann.user.id)}, settings=db.settings)
+    answer = await client.get("/users/me", headers={"Authorization": f"Bearer {token}"})
+    assert answer.json()["email"] == "ann@example.com"

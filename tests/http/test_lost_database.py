@@ -1,0 +1,94 @@
+"""A database that is lost, full or slow: 503 with Retry-After, and all is well when it is back."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from sqlalchemy import event, text
+
+from amphibase import Amphibase, Session, load_settings
+from amphibase.postgres import start
+from amphibase.testing.client import PASSWORD, open_client
+from tests.conftest import SECRET
+
+ANN = {"email": "ann@example.com", "password": PASSWORD}
+
+
+def check_unavailable(answer: Any) -> None:
+    assert answer.status_code == 503, answer.text
+    assert int(answer.headers["retry-after"]) >= 1
+    assert answer.json()["code"] == "unavailable"
+    assert "127.0.0.1" not in answer.text
+
+
+async def test_a_stopped_postgres_is_told_and_a_restarted_one_found(tmp_path: Path) -> None:
+    server = start(tmp_path / "postgres", fsync=False)
+    try:
+        settings = load_settings(
+            database_url=server.create_database("app"), secret_key=SECRET, data_dir=tmp_path
+        )
+        app = Amphibase(settings).mount(FastAPI())
+        async with open_client(app) as client:
+            ann = await client.as_user("ann@example.com")
+            assert (await ann.get("/users/me")).status_code == 200
+            server.stop()
+            check_unavailable(await ann.get("/users/me"))
+            check_unavailable(await client.post("/auth/sign-in", json=ANN))
+            check_unavailable(await client.get("/health/ready"))
+            assert (await client.get("/health/live")).status_code == 200
+            server = start(tmp_path / "postgres", port=server.port, fsync=False)
+            assert (await ann.get("/users/me")).status_code == 200
+            assert (await client.post("/auth/sign-in", json=ANN)).status_code == 200
+            assert (await client.get("/health/ready")).status_code == 200
+    finally:
+        server.stop()
+
+
+async def test_a_full_disk_stores_nothing_by_halves(tmp_path: Path, sqlite_url: str) -> None:
+    settings = load_settings(database_url=sqlite_url, secret_key=SECRET, data_dir=tmp_path)
+    app = Amphibase(settings).mount(FastAPI())
+    async with open_client(app) as client:
+        db: Amphibase = app.state.amphibase
+        engine = db.running.backend.database.engine
+        full = True
+
+        @event.listens_for(engine.sync_engine, "begin")
+        def limit(connection: Any) -> None:
+            # As small as the file is: SQLite answers as it does when the disk is full.
+            pages = 1 if full else 1 << 30
+            connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+
+        refused = 0
+        for n in range(200):
+            body = {"email": f"user{n}@example.com", "password": PASSWORD}
+            answer = await client.post("/auth/sign-up", json=body)
+            if answer.status_code != 201:
+                check_unavailable(answer)
+                refused += 1
+                break
+        assert refused
+        full = False
+        assert (await client.post("/auth/sign-up", json=body)).status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("state", "status"),
+    [("53100", 503), ("53300", 503), ("57P01", 503), ("40001", 503), ("57014", 503)],
+)
+async def test_what_passes_is_told_apart_by_its_sqlstate(
+    postgres_url: str, tmp_path: Path, state: str, status: int
+) -> None:
+    settings = load_settings(database_url=postgres_url, secret_key=SECRET, data_dir=tmp_path)
+    app = Amphibase(settings).mount(FastAPI())
+
+    @app.get("/raise")
+    async def fail(session: Session) -> None:
+        await session.execute(
+            text(f"DO $$ BEGIN RAISE EXCEPTION 'inside' USING ERRCODE = '{state}'; END $$")
+        )
+
+    async with open_client(app) as client:
+        answer = await client.get("/raise")
+    check_unavailable(answer)
+    assert "inside" not in answer.text

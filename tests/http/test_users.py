@@ -1,0 +1,144 @@
+"""/users over HTTP, on every home."""
+
+from uuid import uuid4
+
+import pytest
+
+from amphibase.testing.client import Client
+
+
+class TestMe:
+    async def test_changes_its_name(self, client: Client) -> None:
+        ann = await client.as_user("ann@example.com", name="Ann")
+        changed = await ann.patch("/users/me", json={"name": "Anna"})
+        assert changed.json()["name"] == "Anna"
+        assert changed.json()["updated_at"] > changed.json()["created_at"]
+        assert (await ann.get("/users/me")).json() == changed.json()
+
+    @pytest.mark.parametrize("field", ["id", "is_active", "email", "admin", "created_at"])
+    async def test_cannot_change_what_the_server_sets(self, client: Client, field: str) -> None:
+        ann = await client.as_user("ann@example.com")
+        answer = await ann.patch("/users/me", json={field: "x"})
+        assert answer.status_code == 422
+        assert answer.json()["errors"][0]["field"] == field
+
+    async def test_deletes_itself(self, client: Client) -> None:
+        ann = await client.as_user("ann@example.com")
+        assert (await ann.delete("/users/me")).status_code == 204
+        assert (await ann.get("/users/me")).status_code == 401
+
+    async def test_is_nobody_without_a_token(self, client: Client) -> None:
+        answer = await client.get("/users/me")
+        assert (answer.status_code, answer.json()["code"]) == (401, "not_authenticated")
+
+
+class TestAdministrators:
+    @pytest.mark.parametrize(
+        ("method", "path"),
+        [
+            ("GET", "/users"),
+            ("POST", "/users"),
+            ("GET", f"/users/{uuid4()}"),
+            ("PATCH", f"/users/{uuid4()}"),
+            ("DELETE", f"/users/{uuid4()}"),
+            ("POST", f"/users/{uuid4()}/ban"),
+            ("DELETE", f"/users/{uuid4()}/ban"),
+        ],
+    )
+    async def test_alone_may_do_what_is_theirs(
+        self, client: Client, method: str, path: str
+    ) -> None:
+        body = {"email": "x@example.com"} if (method, path) == ("POST", "/users") else {}
+        ann = await client.as_user("ann@example.com")
+        answer = await ann.request(method, path, json=body)
+        assert (answer.status_code, answer.json()["code"]) == (403, "not_admin")
+        assert (await client.request(method, path, json=body)).status_code == 401
+        admin = await client.as_user("root@example.com", admin=True)
+        assert (await admin.request(method, path, json=body)).status_code in (200, 201, 404)
+
+    async def test_make_users_who_can_sign_in(self, client: Client) -> None:
+        admin = await client.as_user("root@example.com", admin=True)
+        new = {"email": "Bob@example.com", "password": "a password of bob", "name": "Bob"}
+        made = await admin.post("/users", json=new)
+        assert made.status_code == 201
+        assert made.json()["email"] == "bob@example.com"
+        again = await admin.post("/users", json=new)
+        assert (again.status_code, again.json()["code"]) == (400, "email_already_registered")
+        body = {"email": new["email"], "password": new["password"]}
+        assert (await client.post("/auth/sign-in", json=body)).status_code == 200
+
+    async def test_page_through_all_users_once_each(self, client: Client) -> None:
+        admin = await client.as_user("root@example.com", admin=True)
+        for n in range(6):
+            await admin.post("/users", json={"email": f"user{n}@example.com"})
+        found, cursor = [], None
+        while True:
+            parameters = {"limit": "3"} | ({"cursor": cursor} if cursor else {})
+            page = (await admin.get("/users", params=parameters)).json()
+            found += [user["email"] for user in page["items"]]
+            if (cursor := page["next_cursor"]) is None:
+                break
+        assert found == [*(f"user{n}@example.com" for n in range(5, -1, -1)), "root@example.com"]
+
+    @pytest.mark.parametrize(
+        ("parameters", "found"),
+        [
+            ({"email": "BOB@example.com"}, {"bob"}),
+            ({"name": "robert"}, {"bob"}),
+            ({"name": "%"}, {"percent"}),
+            ({"is_active": "false"}, {"ann"}),
+            ({"is_active": "true", "name": "e"}, {"bob", "percent"}),
+        ],
+    )
+    async def test_filter_the_list(
+        self, client: Client, parameters: dict[str, str], found: set[str]
+    ) -> None:
+        admin = await client.as_user("root@example.com", admin=True)
+        for who, name in (("ann", "Anne"), ("bob", "Robert"), ("percent", "100 % here")):
+            made = await admin.post("/users", json={"email": f"{who}@example.com", "name": name})
+            if who == "ann":
+                await admin.post(f"/users/{made.json()['id']}/ban", json={})
+        page = (await admin.get("/users", params=parameters)).json()
+        assert {user["email"].split("@")[0] for user in page["items"]} == found
+
+    async def test_a_cursor_of_another_list_is_refused(self, client: Client) -> None:
+        admin = await client.as_user("root@example.com", admin=True)
+        await admin.post("/users", json={"email": "ann@example.com"})
+        cursor = (await admin.get("/users", params={"limit": 1})).json()["next_cursor"]
+        tampered = cursor[:-2] + ("AA" if cursor[-2:] != "AA" else "BB")
+        for parameters in ({"cursor": cursor, "name": "x"}, {"cursor": tampered}):
+            answer = await admin.get("/users", params=parameters)
+            assert (answer.status_code, answer.json()["code"]) == (400, "invalid_cursor")
+
+    async def test_change_a_user(self, client: Client) -> None:
+        admin = await client.as_user("root@example.com", admin=True)
+        bob = await client.as_user("bob@example.com")
+        assert bob.user is not None
+        changes = {"email": "robert@example.com", "name": "Robert", "admin": True}
+        changed = await admin.patch(f"/users/{bob.user.id}", json=changes)
+        assert changed.json()["email"] == "robert@example.com"
+        assert changed.json()["name"] == "Robert"
+        promoted = await client.as_user("robert@example.com", admin=True)
+        assert (await promoted.get("/users")).status_code == 200
+        answer = await admin.patch(f"/users/{uuid4()}", json=changes)
+        assert answer.status_code == 404
+
+    async def test_a_ban_ends_sessions_at_once_and_can_be_lifted(self, client: Client) -> None:
+        admin = await client.as_user("root@example.com", admin=True)
+        bob = await client.as_user("bob@example.com")
+        banned = await admin.post(f"/users/{bob.user.id}/ban", json={"seconds": 3600})
+        assert banned.json()["is_active"] is False
+        assert (await bob.get("/users/me")).status_code in (401, 403)
+        lifted = await admin.delete(f"/users/{bob.user.id}/ban")
+        assert lifted.json()["is_active"] is True
+        bob = await client.as_user("bob@example.com")
+        assert (await bob.get("/users/me")).status_code == 200
+
+    async def test_delete_a_user(self, client: Client) -> None:
+        admin = await client.as_user("root@example.com", admin=True)
+        bob = await client.as_user("bob@example.com")
+        for expected in (204, 404):
+            answer = await admin.delete(f"/users/{bob.user.id}")
+            assert answer.status_code == expected
+        assert (await admin.get(f"/users/{bob.user.id}")).status_code == 404
+        assert (await bob.get("/users/me")).status_code == 401

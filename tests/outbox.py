@@ -1,0 +1,24 @@
+"""Reads the outbox folder that mail goes to in tests."""
+
+import re
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from pathlib import Path
+from urllib.parse import unquote
+
+
+def letters(data_dir: Path) -> list[EmailMessage]:
+    """The letters that were sent, oldest first."""
+    found = []
+    for path in sorted((data_dir / "outbox").glob("*.eml")):
+        message = message_from_bytes(path.read_bytes(), policy=policy.default)
+        assert isinstance(message, EmailMessage)
+        found.append(message)
+    return found
+
+
+def token_in(letter: EmailMessage) -> str:
+    """The token of the letter's link."""
+    match = re.search(r"\?token=(\S+)", letter.get_content())
+    assert match, "the letter has no link"
+    return unquote(match[1])

@@ -1,0 +1,130 @@
+"""Settings: what is read, from where, and what a wrong value gets."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from amphibase import ConfigurationError, load_settings
+
+Environment = pytest.MonkeyPatch
+
+
+def test_without_any_the_database_is_a_file_in_the_data_folder() -> None:
+    settings = load_settings()
+    assert str(settings.database) == "sqlite+aiosqlite:///data/amphibase.db"
+    assert settings.environment == "development"
+    assert settings.access_token_lifetime == timedelta(minutes=15)
+    assert {action: str(limit) for action, limit in settings.rate_limits.items()} == {
+        "sign-in": "10 per 1 minute",
+        "sign-up": "60 per 1 minute",
+        "forgot": "10 per 1 minute",
+    }
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+asyncpg"])
+def test_every_usual_scheme_means_the_one_driver(scheme: str) -> None:
+    settings = load_settings(database_url=f"{scheme}://ann:pw@db/app?ssl=require")
+    assert settings.database.drivername == "postgresql+psycopg"
+    assert settings.database.query == {"sslmode": "require"}
+
+
+@pytest.mark.parametrize(
+    ("port", "mode", "expected"),
+    [(5432, None, False), (6543, None, True), (6543, "session", False), (5432, "transaction", True)],
+)
+def test_a_pooler_is_known_by_its_port_or_named(port: int, mode: Any, expected: bool) -> None:
+    settings = load_settings(database_url=f"postgres://db:{port}/app", pool_mode=mode)
+    assert settings.pooled_by_transaction is expected
+
+
+def test_the_prefixed_name_wins(monkeypatch: Environment) -> None:
+    monkeypatch.setenv("POOL_SIZE", "8")
+    assert load_settings().pool_size == 8
+    monkeypatch.setenv("AMPHIBASE_POOL_SIZE", "7")
+    assert load_settings().pool_size == 7
+
+
+def test_a_file_is_read_and_the_environment_wins(monkeypatch: Environment) -> None:
+    Path(".env").write_text("POOL_SIZE=8\nPUBLIC_URL=https://api.example.com/\nOTHER=x\n")
+    assert load_settings().pool_size == 8
+    assert load_settings().public_url == "https://api.example.com"
+    monkeypatch.setenv("POOL_SIZE", "9")
+    assert load_settings().pool_size == 9
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "fault"),
+    [
+        ("DATABASE_URL", "mysql://ann:hidden@db/app", "mysql:// is not supported"),
+        ("DATABASE_URL", "hidden", "is not a database URL"),
+        ("DATABASE_URL", "sqlite://", "must name a file"),
+        ("POOL_SIZE", "many-hidden", "should be a valid integer"),
+        ("POOL_SIZE", "0", "should be greater than or equal to 1"),
+        ("BACKEND", "hidden", "should be 'sql' or 'supabase'"),
+        ("SECRET_KEY", "hidden", "at least 32 bytes"),
+        ("RATE_LIMITS", "sign-in=hidden", "sign-in needs a rate such as 10/minute"),
+        ("RATE_LIMITS", "hidden=1/minute", "the actions are sign-in, sign-up, forgot"),
+        ("RATE_LIMIT_URL", "hidden://", "must start with memory://"),
+        ("CORS_ORIGINS", "hidden.example", "must start with http"),
+        ("TRUSTED_PROXIES", "hidden", "an IP address or network"),
+        ("PUBLIC_URL", "hidden", "must start with http"),
+        ("MAIL_URL", "hidden", "must start with smtp"),
+        ("ENVIRONMENT", "hidden", "'development' or 'production'"),
+    ],
+)
+def test_a_wrong_value_is_one_line_with_the_name_the_fault_and_an_example(
+    monkeypatch: Environment, name: str, value: str, fault: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings()
+    (line,) = caught.value.detail.splitlines()
+    assert line.startswith(f"{name}: ")
+    assert fault in line
+    assert f"for example {name}=" in line
+    assert "hidden" not in line
+
+
+def test_all_wrong_values_are_told_at_once(monkeypatch: Environment) -> None:
+    monkeypatch.setenv("POOL_SIZE", "x")
+    monkeypatch.setenv("BACKEND", "x")
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings()
+    assert len(caught.value.detail.splitlines()) == 2
+
+
+def test_production_needs_its_own_key(monkeypatch: Environment) -> None:
+    monkeypatch.setenv("ENVIRONMENT", "production")
+    with pytest.raises(ConfigurationError, match="production needs its own key"):
+        load_settings()
+    monkeypatch.setenv("SECRET_KEY", "x" * 32)
+    assert load_settings().environment == "production"
+
+
+def test_sqlite_has_no_row_level_security(monkeypatch: Environment) -> None:
+    monkeypatch.setenv("RLS", "true")
+    with pytest.raises(ConfigurationError, match="SQLite has no row level security"):
+        load_settings()
+
+
+def test_rate_limits_can_be_changed_one_by_one_or_switched_off(monkeypatch: Environment) -> None:
+    monkeypatch.setenv("RATE_LIMITS", "sign-in=3/hour, forgot=off")
+    limits = load_settings().rate_limits
+    assert {action: str(limit) for action, limit in limits.items()} == {
+        "sign-in": "3 per 1 hour",
+        "sign-up": "60 per 1 minute",
+    }
+    monkeypatch.setenv("RATE_LIMITS", "off")
+    assert load_settings().rate_limits == {}
+
+
+def test_no_secret_is_in_the_representation() -> None:
+    settings = load_settings(
+        database_url="postgres://ann:hidden@db/app",
+        secret_key="hidden" * 8,
+        mail_url="smtp://u:hidden@mail",
+    )
+    assert "hidden" not in repr(settings)
+    assert "hidden" not in repr(settings.database)
