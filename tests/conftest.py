@@ -15,7 +15,7 @@ from amphibase.sql.backend import SqlBackend
 from amphibase.sql.schema import ensure
 from amphibase.tokens import load_keys
 
-SECRET = "a secret of the tests that is long enough"
+SECRET = "a secret of the tests that is long enough even for the longest of hashes"
 
 _numbers = itertools.count(1)
 

@@ -32,7 +32,12 @@ def test_every_usual_scheme_means_the_one_driver(scheme: str) -> None:
 
 @pytest.mark.parametrize(
     ("port", "mode", "expected"),
-    [(5432, None, False), (6543, None, True), (6543, "session", False), (5432, "transaction", True)],
+    [
+        (5432, None, False),
+        (6543, None, True),
+        (6543, "session", False),
+        (5432, "transaction", True),
+    ],
 )
 def test_a_pooler_is_known_by_its_port_or_named(port: int, mode: Any, expected: bool) -> None:
     settings = load_settings(database_url=f"postgres://db:{port}/app", pool_mode=mode)

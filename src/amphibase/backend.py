@@ -109,7 +109,7 @@ class Tokens:
     refresh_token: str = field(repr=False)
     expires_in: int
     expires_at: int
-    token_type: str = "bearer"  # noqa: S105 - RFC 6750's word
+    token_type: str = "bearer"
 
 
 @dataclass(frozen=True, slots=True)

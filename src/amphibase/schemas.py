@@ -16,13 +16,15 @@ MAX_EMAIL_CHARACTERS = 254
 MAX_BAN_SECONDS = 100 * 365 * 24 * 3600
 
 
-def _no_nul(value: str) -> str:
+def _plain(value: str) -> str:
     if "\x00" in value:
         raise ValueError("must not contain a NUL character")
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise ValueError("must not contain half of a surrogate pair")
     return value
 
 
-PlainText = Annotated[str, AfterValidator(_no_nul)]
+PlainText = Annotated[str, AfterValidator(_plain)]
 """Text that every database takes."""
 
 Email = Annotated[EmailStr, Field(max_length=MAX_EMAIL_CHARACTERS)]

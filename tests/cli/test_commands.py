@@ -10,7 +10,6 @@ from pathlib import Path
 
 import httpx
 import pytest
-
 from tests.conftest import SECRET
 from tests.serving import serving
 
@@ -66,7 +65,9 @@ def test_every_command_explains_itself_with_an_example(command: list[str]) -> No
 
 
 def test_users_are_made_listed_banned_and_deleted(run: Run) -> None:
-    made = run("users", "create", "Ann@example.com", "--name", "Ann", "--admin", input="a password\n")
+    made = run(
+        "users", "create", "Ann@example.com", "--name", "Ann", "--admin", input="a password\n"
+    )
     assert made.returncode == 0, made.stderr
     assert "ann@example.com" in made.stdout
     assert "a password" not in made.stdout
@@ -79,7 +80,10 @@ def test_users_are_made_listed_banned_and_deleted(run: Run) -> None:
     assert run("users", "ban", "ann@example.com", "--lift").returncode == 0
     assert run("users", "delete", "ann@example.com", "--yes").returncode == 0
     missing = run("users", "delete", "ann@example.com", "--yes")
-    assert (missing.returncode, missing.stderr.strip()) == (1, "error There is no user ann@example.com")
+    assert (missing.returncode, missing.stderr.strip()) == (
+        1,
+        "error There is no user ann@example.com",
+    )
 
 
 def test_a_wrong_setting_is_a_line_and_no_traceback(run: Run) -> None:

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
+from tests.outbox import letters, token_in
 
 from amphibase import Amphibase, Settings
 from amphibase.testing.client import Client
-from tests.outbox import letters, token_in
 
 ANN = {"email": "ann@example.com", "password": "correct horse battery", "name": "Ann"}
 CREDENTIALS = {"email": ANN["email"], "password": ANN["password"]}

@@ -8,11 +8,11 @@ import httpx
 import jwt
 import pytest
 from fastapi import FastAPI
+from tests.conftest import SECRET
 
 from amphibase import Amphibase, create_access_token
 from amphibase.testing.client import Client
 from amphibase.tokens import Key, KeyRing
-from tests.conftest import SECRET
 
 ANN = {"email": "ann@example.com", "password": "correct horse battery"}
 
@@ -63,9 +63,7 @@ async def test_a_body_that_is_no_json_object_is_refused(client: Client, body: by
 async def test_a_wrong_field_is_named_and_its_value_is_not_repeated(
     client: Client, changes: dict[str, Any], field: str
 ) -> None:
-    problem = check(
-        await client.post("/auth/sign-up", json=ANN | changes), 422, "validation_error"
-    )
+    problem = check(await client.post("/auth/sign-up", json=ANN | changes), 422, "validation_error")
     assert field in [error["field"] for error in problem["errors"]]
     assert ANN["password"] not in str(problem)
 
@@ -136,9 +134,7 @@ async def test_a_good_token_of_somebody_who_is_not_there_is_refused(client: Clie
     check(answer, 401, "session_ended")
 
 
-async def test_the_public_key_is_no_secret_to_sign_with(
-    make_settings: Any, tmp_path: Any
-) -> None:
+async def test_the_public_key_is_no_secret_to_sign_with(make_settings: Any, tmp_path: Any) -> None:
     """A token signed by HS256 with the public key's bytes does not pass for one of ES256."""
     key = Key.generate()
     public = KeyRing([key]).jwks()["keys"][0]

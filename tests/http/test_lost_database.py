@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 from sqlalchemy import event, text
+from tests.conftest import SECRET
 
 from amphibase import Amphibase, Session, load_settings
 from amphibase.postgres import start
 from amphibase.testing.client import PASSWORD, open_client
-from tests.conftest import SECRET
 
 ANN = {"email": "ann@example.com", "password": PASSWORD}
 

@@ -1,7 +1,6 @@
 """The OpenAPI document against a real server: no request that fits it, or almost, makes it fail."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -9,7 +8,6 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
 from schemathesis.specs.openapi.schemas import OpenApiSchema
-
 from tests.serving import serving
 
 ADMIN = {"email": "root@example.com", "password": "correct horse battery"}

@@ -4,12 +4,12 @@ from datetime import timedelta
 
 import pytest
 from sqlalchemy import select, update
+from tests.outbox import letters, token_in
 
 from amphibase import EmailNotConfirmed, InvalidCredentials, InvalidLink, SessionEnded, Settings
 from amphibase.models import utc_now
 from amphibase.sql.backend import SqlBackend
 from amphibase.sql.tables import tables
-from tests.outbox import letters, token_in
 
 PASSWORD = "correct horse battery"
 OTHER_PASSWORD = "another horse, another battery"

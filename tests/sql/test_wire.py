@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import datetime as dt
 import random
+import struct
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from decimal import Decimal
+from socket import SO_LINGER, SOL_SOCKET
 from typing import Any
 
 import psycopg
@@ -87,6 +89,8 @@ class Proxy:
         self.port = 0
         self.sent: list[bytes] = []
         self.cut_at_next_send = False
+        self.reset_at_next_answer = False
+        self.keeps_open = False
 
     async def start(self) -> None:
         self._listener = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
@@ -130,9 +134,18 @@ class Proxy:
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):
             while data := await reader.read(1 << 16):
+                if self.reset_at_next_answer and len(data) == 1 << 16:
+                    self.reset_at_next_answer = False
+                    socket = writer.get_extra_info("socket")
+                    writer.write(data)
+                    await asyncio.sleep(0)
+                    socket.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
+                    writer.transport.abort()
+                    break
                 writer.write(data)
                 await writer.drain()
-        writer.close()
+        if not self.keeps_open:
+            writer.close()
 
 
 MakeWire = Callable[..., Wire]
@@ -243,12 +256,12 @@ async def test_times_are_utc_whatever_zone_and_style_the_session_would_have(
 ) -> None:
     options = "-c timezone=Asia/Tokyo -c datestyle=German -c intervalstyle=iso_8601"
     wire = make_wire(make_conninfo(conninfo, options=options), prepare=prepare)
-    moment = dt.datetime(2024, 1, 1, 23, 30, tzinfo=dt.timezone(dt.timedelta(hours=-2)))
+    moment = dt.datetime(2024, 1, 1, 18, 30, tzinfo=dt.timezone(dt.timedelta(hours=-2)))
     [[row]] = await wire.run(
         call("select $1::timestamptz, $1::timestamptz::date, interval '2 days'", moment)
     )
-    assert row == (moment, dt.date(2024, 1, 2), dt.timedelta(days=2))
-    assert row[0].tzinfo is dt.UTC or row[0].utcoffset() == dt.timedelta(0)
+    assert row == (moment, dt.date(2024, 1, 1), dt.timedelta(days=2))
+    assert row[0].utcoffset() == dt.timedelta(0)
 
 
 async def test_each_call_gets_its_own_rows_and_a_command_none(wire: Wire) -> None:
@@ -500,6 +513,7 @@ async def test_a_statement_whose_result_type_changed_is_prepared_again_on_each_c
         answers = await asyncio.gather(*(wire.run(select, slow) for _ in range(3)))
         assert [rows for rows, _ in answers] == [answer] * 3
         server.execute(change)
+    assert await wire.run(prepared("select * from changing")) == [[(1,)]]
 
 
 async def test_a_statement_that_the_server_forgot_is_prepared_again(make_wire: MakeWire) -> None:
@@ -539,7 +553,7 @@ async def test_idle_connections_that_were_all_terminated_do_no_harm(
 async def test_a_terminated_run_raises_and_is_not_repeated(wire: Wire, server: Server) -> None:
     server.execute("create sequence started")
     await wire.run(PID)
-    task = asyncio.create_task(wire.run(call("select nextval('started')"), Call(SLEEP, [30])))
+    task = asyncio.create_task(wire.run(call("select nextval('started')"), Call(SLEEP, [30]), PID))
     await server.until(lambda: server.backends("active") == 1)
     server.terminate()
     with pytest.raises(AdminShutdown) as caught:
@@ -558,6 +572,19 @@ async def test_a_run_survives_connections_cut_while_idle(
     proxy.cut()
     await asyncio.sleep(pause)
     assert await wire.run(call("select 1")) == [[(1,)]]
+
+
+async def test_the_farewell_of_the_server_is_enough_to_leave_a_connection(
+    make_wire: MakeWire, proxy: Proxy, proxied: str, server: Server
+) -> None:
+    wire = make_wire(proxied)
+    [[pid]] = await wire.run(PID)
+    proxy.keeps_open = True
+    server.terminate()
+    await asyncio.sleep(0.1)
+    [[other]] = await asyncio.wait_for(wire.run(PID), 5)
+    assert other != pid
+    proxy.cut()
 
 
 async def test_a_run_cut_before_any_answer_is_repeated_once_if_the_connection_was_pooled(
@@ -732,6 +759,8 @@ async def test_the_pool_grows_as_needed_and_never_beyond_its_size(
     answers = await asyncio.gather(*(wire.run(PID, Call(SLEEP, [0.02])) for _ in range(12)))
     assert len({pid for [[pid], _] in answers}) == 3
     assert server.backends() == 3
+    one_by_one = [await wire.run(PID) for _ in range(5)]
+    assert one_by_one == [one_by_one[0]] * 5  # the one used last, so that the others can rest
 
 
 async def test_a_run_that_finds_no_free_connection_in_time_raises(make_wire: MakeWire) -> None:
@@ -833,6 +862,20 @@ def test_it_runs_cancels_and_reconnects_on_uvloop(conninfo: str, server: Server)
             await running
         assert await wire.run(call("select 1")) == [[(1,)]]
         await wire.close()
+        await reset()
+
+    async def reset() -> None:
+        proxy = Proxy(server.info)
+        await proxy.start()
+        wire = Wire(make_conninfo(conninfo, host="127.0.0.1", port=proxy.port, sslmode="disable"))
+        large = call("select repeat('x', 1 << 22)")
+        await wire.run(large)
+        proxy.reset_at_next_answer = True
+        with pytest.raises(psycopg.OperationalError):
+            await asyncio.wait_for(wire.run(large, large), 5)
+        assert await wire.run(call("select 1")) == [[(1,)]]
+        await wire.close()
+        proxy.stop()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main())

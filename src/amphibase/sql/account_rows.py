@@ -153,6 +153,22 @@ def account_of(row: Row[Any]) -> Account:
     )
 
 
+def imagined_account(email: str, user_metadata: Claims) -> Account:
+    """What a new account that awaits confirmation would look like; nothing is stored."""
+    now = utc_now()
+    return Account(
+        id=uuid7(),
+        email=email,
+        email_confirmed_at=None,
+        banned_until=None,
+        last_sign_in_at=None,
+        user_metadata=user_metadata,
+        app_metadata=PROVIDER,
+        created_at=now,
+        updated_at=now,
+    )
+
+
 def merged(known: Mapping[str, Any] | None, changes: Mapping[str, Any]) -> dict[str, Any]:
     """Metadata with changes applied key by key; None removes a key."""
     result = {**(known or {}), **changes}

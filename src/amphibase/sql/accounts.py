@@ -1,7 +1,6 @@
 """Accounts in an SQL home: the contract of `backend.Accounts` on tables shaped like Supabase's."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -20,7 +19,6 @@ from amphibase.backend import (
     Session,
     SignedIn,
     SignOutScope,
-    Tokens,
 )
 from amphibase.background import Background
 from amphibase.cursors import Cursors
@@ -37,17 +35,19 @@ from amphibase.errors import (
     Unauthenticated,
     UserBanned,
 )
-from amphibase.mail import Letters, Mailer
-from amphibase.models import utc_now, uuid7
+from amphibase.mail import build_letters, build_mailer
+from amphibase.models import utc_now
 from amphibase.settings import Settings
-from amphibase.sql.account_rows import PROVIDER, AccountRows, account_of, merged
+from amphibase.sql.account_rows import AccountRows, account_of, imagined_account, merged
+from amphibase.sql.correspondence import Correspondence
 from amphibase.sql.engine import Database
+from amphibase.sql.issuer import Issuer
 from amphibase.sql.links import Links
 from amphibase.sql.passwords import PasswordWorkers, check_hash, check_strength, needs_rehash
 from amphibase.sql.plan import Executor, Plan
 from amphibase.sql.sessions import Opened, Refusal, Sessions
 from amphibase.sql.tables import tables
-from amphibase.tokens import AUDIENCE, KeyRing
+from amphibase.tokens import KeyRing
 
 REFUSALS = {
     Refusal.UNKNOWN: "The refresh token is not valid; sign in again",
@@ -56,30 +56,25 @@ REFUSALS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Post:
-    """How accounts write to people: after the answer."""
-
-    mailer: Mailer
-    letters: Letters
-    background: Background
-
-
 class SqlAccounts:
     """Sign-up, sign-in, sessions and passwords on one's own database.
 
     Args:
         executor: runs the token check, which every authenticated request waits for.
-        post: sends the letters.
+        background: where letters are written, after the answer.
     """
 
     def __init__(
-        self, database: Database, executor: Executor, keys: KeyRing, post: Post, settings: Settings
+        self,
+        database: Database,
+        executor: Executor,
+        keys: KeyRing,
+        background: Background,
+        settings: Settings,
     ) -> None:
         self._database = database
         self._executor = executor
         self._keys = keys
-        self._post = post
         self._settings = settings
         self._passwords = PasswordWorkers()
         self._cursors = Cursors(keys.derive("cursor"))
@@ -88,6 +83,15 @@ class SqlAccounts:
         self._session_table = found.sessions
         self._rows = AccountRows(found)
         self._links = Links(found)
+        self._issuer = Issuer(keys, settings)
+        self._correspondence = Correspondence(
+            database,
+            self._rows,
+            self._links,
+            build_letters(settings),
+            build_mailer(settings),
+            background,
+        )
         self._sessions = Sessions(
             found,
             keys.derive("refresh token"),
@@ -131,12 +135,12 @@ class SqlAccounts:
                     opened = await self._sessions.open(connection, account.id, device, "password")
                     await self._rows.change(connection, account.id, last_sign_in_at=utc_now())
             if confirmed:
-                return SignedIn(account, self._tokens(account, opened))
+                return SignedIn(account, self._issuer.tokens(account, opened))
         except EmailAlreadyRegistered:
             if confirmed:
                 raise
             account = await self._pretend_new(email, metadata)
-        self._send_confirmation_later(email)
+        self._correspondence.send_confirmation_later(email)
         return SignedIn(account, None)
 
     async def sign_in(
@@ -161,7 +165,7 @@ class SqlAccounts:
             if not await self._rows.change_if_password_is(connection, account.id, hashed, **values):
                 raise InvalidCredentials
             opened = await self._sessions.open(connection, account.id, device, "password")
-        return SignedIn(account, self._tokens(account, opened))
+        return SignedIn(account, self._issuer.tokens(account, opened))
 
     async def refresh(self, refresh_token: str) -> SignedIn:
         account = None
@@ -174,7 +178,7 @@ class SqlAccounts:
         # Raised only here: what a refusal did (the session has ended) is committed by now.
         if isinstance(result, Refusal) or account is None:
             raise InvalidRefreshToken(REFUSALS.get(result) if isinstance(result, Refusal) else None)
-        return SignedIn(account, self._tokens(account, result))
+        return SignedIn(account, self._issuer.tokens(account, result))
 
     async def authenticate(self, access_token: str) -> Caller:
         claims = self._keys.verify(access_token)
@@ -254,9 +258,9 @@ class SqlAccounts:
             await self._sessions.end(connection, user_id, keep=caller.session_id)
 
     async def forgot_password(self, email: str) -> None:
-        row = await self._row_by_email(email)
-        if row is not None:
-            self._post.background.run("A reset mail", self._send_reset(account_of(row)))
+        # The look-up is made for everybody, so that a lost database is told.
+        await self._row_by_email(email)
+        self._correspondence.send_reset_later(email)
 
     async def reset_password(self, token: str, new: str) -> None:
         check_strength(new, self._settings.password_min_length)
@@ -282,9 +286,8 @@ class SqlAccounts:
         return account
 
     async def resend_verification(self, email: str) -> None:
-        # The look-up happens in the foreground for everybody, so that a lost database is told.
         await self._row_by_email(email)
-        self._send_confirmation_later(email.lower())
+        self._correspondence.send_confirmation_later(email)
 
     # For the service
 
@@ -395,8 +398,7 @@ class SqlAccounts:
             return deleted.rowcount > 0
 
     async def close(self) -> None:
-        """Finish what goes on after answers and stop the password workers."""
-        await self._post.background.close()
+        """Stop the password workers."""
         self._passwords.close()
 
     # Within
@@ -417,60 +419,7 @@ class SqlAccounts:
             row = await self._rows.find_by_email(connection, email)
             if row is not None:
                 await self._rows.touch(connection, row.id)
-        now = utc_now()
-        return Account(
-            id=uuid7(),
-            email=email,
-            email_confirmed_at=None,
-            banned_until=None,
-            last_sign_in_at=None,
-            user_metadata=user_metadata,
-            app_metadata=PROVIDER,
-            created_at=now,
-            updated_at=now,
-        )
-
-    def _send_confirmation_later(self, email: str) -> None:
-        self._post.background.run("A confirmation mail", self._send_confirmation(email))
-
-    async def _send_confirmation(self, email: str) -> None:
-        async with self._database.write() as connection:
-            row = await self._rows.find_by_email(connection, email)
-            if row is None or row.email_confirmed_at is not None:
-                return
-            token = await self._links.issue(connection, row.id, "confirmation_token", email)
-            await self._rows.change(connection, row.id, confirmation_sent_at=utc_now())
-        await self._post.mailer.send(self._post.letters.confirmation(email, token))
-
-    async def _send_reset(self, account: Account) -> None:
-        async with self._database.write() as connection:
-            token = await self._links.issue(connection, account.id, "recovery_token", account.email)
-            await self._rows.change(connection, account.id, recovery_sent_at=utc_now())
-        await self._post.mailer.send(self._post.letters.reset(account.email, token))
-
-    def _tokens(self, account: Account, opened: Opened) -> Tokens:
-        lifetime = self._settings.access_token_lifetime
-        now = utc_now()
-        expires_at = int((now + lifetime).timestamp())
-        token = self._keys.issue(
-            {
-                "iss": f"{self._settings.public_url}/auth",
-                "sub": str(account.id),
-                "aud": AUDIENCE,
-                "iat": int(now.timestamp()),
-                "exp": expires_at,
-                "email": account.email,
-                "phone": "",
-                "role": "authenticated",
-                "aal": "aal1",
-                "amr": opened.amr,
-                "session_id": str(opened.session_id),
-                "app_metadata": dict(account.app_metadata),
-                "user_metadata": dict(account.user_metadata),
-                "is_anonymous": False,
-            }
-        )
-        return Tokens(token, opened.refresh_token, int(lifetime.total_seconds()), expires_at)
+        return imagined_account(email, user_metadata)
 
 
 def _user_id(caller: Caller) -> UUID:

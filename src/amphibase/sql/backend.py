@@ -6,9 +6,8 @@ from amphibase.backend import Caller, Capabilities, Model
 from amphibase.background import Background
 from amphibase.cursors import Cursors
 from amphibase.errors import Forbidden
-from amphibase.mail import build_letters, build_mailer
 from amphibase.settings import Settings
-from amphibase.sql.accounts import Post, SqlAccounts
+from amphibase.sql.accounts import SqlAccounts
 from amphibase.sql.engine import Database
 from amphibase.sql.plan import build_executor
 from amphibase.sql.repository import SqlRepository
@@ -32,8 +31,7 @@ class SqlBackend:
         )
         self._cursors = Cursors(keys.derive("cursor"))
         self.background = Background()
-        post = Post(build_mailer(settings), build_letters(settings), self.background)
-        self.accounts = SqlAccounts(self.database, self._executor, keys, post, settings)
+        self.accounts = SqlAccounts(self.database, self._executor, keys, self.background, settings)
         self.capabilities = Capabilities(
             instant_revocation=True,
             transactions=True,
@@ -54,6 +52,7 @@ class SqlBackend:
 
     async def close(self) -> None:
         """Finish what goes on after answers, then close every connection."""
+        await self.background.close()
         await self.accounts.close()
         await self._executor.close()
         await self.database.close()

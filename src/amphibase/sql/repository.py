@@ -7,7 +7,8 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Select, bindparam, delete, select, tuple_, update
 from sqlalchemy import inspect as inspect_model
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.orm import Mapper, make_transient_to_detached
+from sqlalchemy.orm import Mapper
+from sqlalchemy.orm.attributes import instance_state
 
 from amphibase.backend import Model, Page
 from amphibase.cursors import Cursors
@@ -34,6 +35,7 @@ class SqlRepository(Generic[Model]):
         self._columns = [attribute.columns[0] for attribute in mapper.column_attrs]
         self._keys = [attribute.key for attribute in mapper.column_attrs]
         (self._id,) = mapper.primary_key
+        self._id_index = self._columns.index(self._id)
         self._select = select(*self._columns)
         self._get = Plan(self._select.where(self._id == bindparam("id")))
 
@@ -105,5 +107,7 @@ class SqlRepository(Generic[Model]):
     def _object(self, row: Row) -> Model:
         instance = self._mapper.class_manager.new_instance()
         instance.__dict__.update(zip(self._keys, row, strict=True))
-        make_transient_to_detached(instance)
+        # As a session leaves an object behind that it has loaded and let go of.
+        state = instance_state(instance)
+        state.key = self._mapper.identity_key_from_primary_key((row[self._id_index],))
         return instance

@@ -2,7 +2,7 @@
 
 On Postgres they live in the schemas `auth` and `storage` under Supabase's names and types, so that
 a move is one to one and policies keep working. SQLite has no schemas: there the schema becomes a
-prefix (`auth_users`), an enum becomes text with a CHECK, and `inet` and arrays become text and JSON.
+prefix (`auth_users`), an enum becomes text with a CHECK, `inet` becomes text and an array JSON.
 
 Indexes that lead with `instance_id` are left out: here it is always zero.
 """

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import selectors
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -276,7 +277,11 @@ class _Connection:
         self._pg.enter_pipeline_mode()
         session.add_notice_handler(self._on_notice)
         self._socket = self._pg.socket  # kept, since libpq forgets it when it closes it by itself
-        self._loop.add_reader(self._socket, self._on_readable)
+        # Once a socket has an error, such as a reset, uvloop calls its reader one last time, even
+        # if more is to be read. A selector in between has no error of its own.
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._socket, selectors.EVENT_READ)
+        self._loop.add_reader(self._selector, self._on_readable)
 
     @property
     def clean(self) -> bool:
@@ -360,7 +365,8 @@ class _Connection:
     def close(self) -> None:
         """Close the socket; to be called once."""
         self.closed = True
-        self._loop.remove_reader(self._socket)
+        self._loop.remove_reader(self._selector)
+        self._selector.close()
         self._loop.remove_writer(self._socket)
         self._pg.finish()
 
@@ -418,10 +424,11 @@ class _Connection:
         results, reply = self._results, self._reply
         self._on_lost(self)
         if reply and not reply.done():
-            if not results:
+            said = [result for result in results if result.status == ExecStatus.FATAL_ERROR]
+            if said:
+                error = error_from_result(said[-1])  # why the server hung up
+            elif not results:
                 error = ConnectionLost(str(error))
-            elif results[-1].status == ExecStatus.FATAL_ERROR:
-                error = error_from_result(results[-1])  # why the server hung up
             reply.set_exception(error)
 
 

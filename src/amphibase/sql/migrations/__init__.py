@@ -1,0 +1,1 @@
+"""The packaged Alembic revisions and how they are run."""

@@ -1,0 +1,91 @@
+"""Which room may know which: imports point one way."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import amphibase
+
+PACKAGE = Path(amphibase.__file__).parent
+
+# What each room may import of the others, beside the shared pages and itself. `build` knows the
+# homes so that nobody else has to; `http/app.py` starts what it builds.
+SHARED = {
+    "background",
+    "backend",
+    "cursors",
+    "errors",
+    "mail",
+    "models",
+    "schemas",
+    "settings",
+    "tokens",
+}
+ALLOWED = {
+    "sql": SHARED,
+    "services": {"backend", "errors", "models"},
+    "http": SHARED | {"services", "build"},
+    "cli": SHARED | {"services", "build", "http"},
+    "testing": SHARED | {"http"},
+    "build": SHARED | {"sql"},
+    "postgres": {"errors"},
+}
+# The schema is made at start and by the command; sessions of SQLAlchemy are an SQL home's own.
+EXCEPTIONS = {
+    ("http/app.py", "amphibase.sql.backend"),
+    ("http/app.py", "amphibase.sql.schema"),
+    ("cli/db.py", "amphibase.sql.engine"),
+    ("cli/db.py", "amphibase.sql.schema"),
+    ("testing/plugin.py", "amphibase"),
+}
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return {name for name in found if name.split(".")[0] == "amphibase"}
+
+
+@pytest.mark.parametrize(
+    "path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE))
+)
+def test_imports_point_one_way(path: Path) -> None:
+    relative = path.relative_to(PACKAGE).as_posix()
+    room = relative.split("/")[0].removesuffix(".py")
+    allowed = ALLOWED.get(room, SHARED if room in SHARED else None)
+    if allowed is None:  # __init__ and __main__ gather everything
+        return
+    for module in imports(path):
+        if (relative, module) in EXCEPTIONS:
+            continue
+        target = module.removeprefix("amphibase").lstrip(".").split(".")[0]
+        assert target == room or target in allowed, f"{relative} imports {module}"
+
+
+def test_no_file_is_longer_than_can_be_read_in_a_sitting() -> None:
+    long = {
+        str(path.relative_to(PACKAGE)): lines
+        for path in PACKAGE.rglob("*.py")
+        if (lines := len(path.read_text().splitlines())) > 450
+    }
+    assert long == {}
+
+
+def test_the_public_names_are_these() -> None:
+    names = """
+        ANONYMOUS SERVICE Account AdminUser Amphibase AmphibaseError Base Caller ConfigurationError
+        Conflict CurrentCaller CurrentUser EmailAlreadyRegistered EmailNotConfirmed Forbidden
+        ForeignKeyViolation InvalidCredentials InvalidCursor InvalidLink InvalidRefreshToken
+        InvalidRequest InvalidToken InvalidValue NotAdmin NotFound NotSupported Page
+        PayloadTooLarge Session SessionEnded Settings Timestamps TooManyRequests Unauthenticated
+        Unavailable User UserBanned WeakPassword admin_user create_access_token current_caller
+        current_user hash_password load_settings session verify_password
+    """
+    assert sorted(amphibase.__all__) == sorted(names.split())
+    for name in amphibase.__all__:
+        assert getattr(amphibase, name) is not None
