@@ -2,16 +2,21 @@
 
 import itertools
 import os
+import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from fastapi import FastAPI
+from psycopg.sql import SQL, Identifier
+from sqlalchemy.engine import make_url
 
 from amphibase import Amphibase, Base, Settings, load_settings
 from amphibase.postgres import Server, start
 from amphibase.sql.backend import SqlBackend
+from amphibase.sql.engine import Database
 from amphibase.sql.schema import ensure
 from amphibase.tokens import load_keys
 
@@ -62,17 +67,62 @@ def database_url(request: pytest.FixtureRequest) -> str:
     return url
 
 
+async def _prepare(url: str) -> None:
+    """Make all tables in an empty database, once, so that each test can have a copy."""
+    settings = load_settings(database_url=url, secret_key=SECRET)
+    database = Database(settings)
+    await ensure(database, settings, Base.metadata)
+    await database.close()
+
+
+@pytest.fixture(scope="session")
+async def prepared_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("prepared") / "app.db"
+    await _prepare(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+async def prepared_postgres(postgres: Server) -> str:
+    name, url = _url_of_new_database(postgres)
+    await _prepare(url)
+    return name
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def prepared_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A database of the test's own with all tables made, once of each kind."""
+    if request.param == "sqlite":
+        path = tmp_path / "prepared.db"
+        shutil.copy(request.getfixturevalue("prepared_sqlite"), path)
+        yield f"sqlite:///{path}"
+        return
+    server: Server = request.getfixturevalue("postgres")
+    template = request.getfixturevalue("prepared_postgres")
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute(
+            SQL("CREATE DATABASE {} TEMPLATE {}").format(Identifier(name), Identifier(template))
+        )
+    yield url_of(server, name)
+    server.drop_database(name)
+
+
+def url_of(server: Server, name: str) -> str:
+    return make_url(server.url).set(database=name).render_as_string(hide_password=False)
+
+
 MakeSettings = Callable[..., Settings]
 
 
 @pytest.fixture
-def make_settings(database_url: str, tmp_path: Path) -> MakeSettings:
+def make_settings(prepared_url: str, tmp_path: Path) -> MakeSettings:
     """Settings for the test's database; the rate limits are off unless they are asked for."""
 
     def make(**overrides: Any) -> Settings:
         return load_settings(
             **{
-                "database_url": database_url,
+                "database_url": prepared_url,
                 "data_dir": tmp_path / "data",
                 "secret_key": SECRET,
                 "rate_limits": "off",
@@ -90,9 +140,7 @@ def settings(make_settings: MakeSettings) -> Settings:
 
 @pytest.fixture
 async def backend(settings: Settings) -> AsyncIterator[SqlBackend]:
-    """A backend with its tables made."""
     opened = SqlBackend(settings, load_keys(settings))
-    await ensure(opened.database, settings, Base.metadata)
     yield opened
     await opened.close()
 

@@ -302,7 +302,10 @@ def _running(data_dir: Path, timeout: float) -> Server | None:
         if ready and (version := _ask(url, data_dir)):
             return Server(url, port, pid, data_dir, version, started=False)
         if time.monotonic() > deadline:
-            raise Unavailable(f"Process {pid} holds {data_dir}, and does not answer")
+            raise Unavailable(
+                f"{data_dir}/postmaster.pid names process {pid}, which does not answer for the "
+                "folder; stop it or, if it serves another folder, remove the file"
+            )
         time.sleep(0.05)
 
 

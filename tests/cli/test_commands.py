@@ -10,6 +10,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+from typer.testing import CliRunner
+from amphibase.cli.app import app
 from tests.conftest import SECRET
 from tests.serving import serving
 
@@ -53,14 +55,8 @@ def run(tmp_path: Path, database_url: str) -> Run:
     ids=" ".join,
 )
 def test_every_command_explains_itself_with_an_example(command: list[str]) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "amphibase", *command, "--help"],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={"COLUMNS": "200", "PATH": os.environ["PATH"]},
-    )
-    assert "Example:" in done.stdout
+    done = CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": "200"})
+    assert done.exit_code == 0
     assert f"amphibase {' '.join(command)}" in done.stdout.partition("Example:")[2]
 
 

@@ -11,6 +11,7 @@ from argon2 import PasswordHasher
 
 from amphibase import (
     SERVICE,
+    Account,
     AmphibaseError,
     EmailAlreadyRegistered,
     EmailNotConfirmed,
@@ -358,7 +359,8 @@ class TestForTheService:
 
     async def test_the_list_has_each_account_once(self, backend: SqlBackend) -> None:
         made = [await backend.accounts.create(f"user{n}@example.com") for n in range(7)]
-        found, cursor = [], None
+        found: list[Account] = []
+        cursor = None
         while True:
             page = await backend.accounts.list(cursor=cursor, limit=3)
             found += page.items

@@ -35,7 +35,7 @@ class SqlRepository(Generic[Model]):
         self._columns = [attribute.columns[0] for attribute in mapper.column_attrs]
         self._keys = [attribute.key for attribute in mapper.column_attrs]
         (self._id,) = mapper.primary_key
-        self._id_index = self._columns.index(self._id)
+        self._id_index = [column is self._id for column in self._columns].index(True)
         self._select = select(*self._columns)
         self._get = Plan(self._select.where(self._id == bindparam("id")))
 

@@ -82,7 +82,7 @@ async def downgrade(
     database: Database,
     settings: Settings,
     metadata: MetaData,
-    chain: ChainName,
+    chain: str,
     revision: str,
 ) -> list[Applied]:
     """Undo revisions of one chain, back to a revision (`base`: all; `-1`: the last).
@@ -112,8 +112,8 @@ async def check(database: Database, settings: Settings, metadata: MetaData) -> l
 
 
 async def revision(
-    settings: Settings,
     database: Database,
+    settings: Settings,
     metadata: MetaData,
     message: str,
     *,
@@ -186,14 +186,12 @@ async def pending(database: Database, settings: Settings, metadata: MetaData) ->
         raise ConfigurationError("The database is behind: run `amphibase db upgrade`")
 
 
-def _named(found: list[Chain], name: ChainName) -> Chain:
+def _named(found: list[Chain], name: str) -> Chain:
     for chain in found:
         if chain.name == name:
             return chain
     names = ", ".join(chain.name for chain in found) or "none"
-    raise ConfigurationError(
-        f"There is no chain {name} here: its part does not live in SQL; there are: {names}"
-    )
+    raise ConfigurationError(f"No chain {name!r} runs on this database; those that do: {names}")
 
 
 def _has_own_revisions(application: Chain) -> bool:

@@ -33,7 +33,7 @@ def buckets(storage: Schema) -> Table:
 def objects(storage: Schema) -> Table:
     # `path_tokens` is made by the database or not at all: SQLite has no function that splits text,
     # and a copy written by hand could contradict `name`. Prefixes of `name` answer the same there.
-    path_tokens = Column(
+    path_tokens: Column[list[str]] = Column(
         "path_tokens", ARRAY(Text()), Computed("string_to_array(name, '/'::text)", persisted=True)
     )
     return storage.table(

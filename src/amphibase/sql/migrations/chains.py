@@ -1,5 +1,6 @@
 """The three chains of revisions: which tables each one sees, and how its revisions are run."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from alembic.runtime.migration import RevisionStep
 from alembic.script import ScriptDirectory
+from alembic.script.revision import RevisionError
 from alembic.util import CommandError
 from sqlalchemy import Connection, MetaData, create_engine, inspect
 from sqlalchemy.dialects.postgresql import ENUM
@@ -25,7 +27,7 @@ ChainName = Literal["auth", "storage", "application"]
 
 HERE = Path(__file__).parent
 STOCK = HERE / "application"
-FILE_NAMES = "%(year)d%(month).2d%(day).2d_%(hour).2d%(minute).2d_%(slug)s"
+FILE_NAMES = "%(year)d%(month).2d%(day).2d_%(hour).2d%(minute).2d%(second).2d_%(slug)s"
 SCRATCH = "amphibase_scratch"
 
 
@@ -177,8 +179,8 @@ class Chain:
         # Other messages of the database can quote a row.
         reason = ours.detail if ours else _primary_message(error)
         return ConfigurationError(
-            f"Revision {step.revision.revision} ({step.revision.doc}) of the {self.name} chain "
-            f"failed, and nothing was changed: {reason}"
+            f"Revision {step.revision.revision} of the {self.name} chain failed, and nothing was "
+            f"changed: {reason}"
         )
 
 
@@ -214,25 +216,33 @@ def chains(dialect: str, settings: Settings, metadata: MetaData) -> list[Chain]:
         _refuse_schemas(metadata)
         hidden = {f"{name}_amphibase_version" for _, name, _ in packaged}
         hidden |= {table.name for _, _, known in packaged for table in known.tables.values()}
-        locations = [STOCK, settings.migrations_dir.absolute()]
-        with readable_errors():
-            script = ScriptDirectory(
-                HERE,
-                version_locations=locations,
-                file_template=FILE_NAMES,
-                messaging_opts={"quiet": True},
-            )
-            script.get_heads()
         found.append(
             Chain(
                 "application",
-                script,
+                _read(settings.migrations_dir),
                 metadata,
                 "alembic_version",
                 hidden=frozenset(hidden if on_sqlite else ()),
             )
         )
     return found
+
+
+def _read(folder: Path) -> ScriptDirectory:
+    script = ScriptDirectory(
+        HERE,
+        version_locations=[STOCK, folder.absolute()],
+        file_template=FILE_NAMES,
+        messaging_opts={"quiet": True},
+    )
+    try:
+        with warnings.catch_warnings():
+            # Of a revision that is missing or there twice, Alembic only warns, and fails later.
+            warnings.filterwarnings("error", "Revision .* present", UserWarning)
+            script.get_heads()
+    except (RevisionError, UserWarning, AttributeError) as error:
+        raise ConfigurationError(f"The revisions in {folder} cannot be read: {error}") from error
+    return script
 
 
 def _refuse_schemas(metadata: MetaData) -> None:

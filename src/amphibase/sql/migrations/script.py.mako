@@ -1,6 +1,8 @@
 ${docstring}
+% if imports:
 
-${imports}
+${"\n".join(imports)}
+% endif
 
 revision = "${up_revision}"
 down_revision = ${'"%s"' % down_revision if isinstance(down_revision, str) else repr(down_revision)}

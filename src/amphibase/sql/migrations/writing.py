@@ -22,6 +22,13 @@ from amphibase.sql.migrations.chains import Chain, readable_errors
 from amphibase.sql.migrations.differences import compare
 from amphibase.sql.migrations.layout import laid_out
 
+IMPORTS = {
+    "sa": "import sqlalchemy as sa",
+    "op": "from alembic import op",
+    "postgresql": "from sqlalchemy.dialects import postgresql",
+    "sqlite": "from sqlalchemy.dialects import sqlite",
+}
+
 
 def write(chain: Chain, place: Connection | None, message: str, folder: Path) -> Path | None:
     """Write a revision that follows the newest one.
@@ -60,19 +67,11 @@ def write(chain: Chain, place: Connection | None, message: str, folder: Path) ->
             docstring=repr(message) if re.search(r'["\\\n]', message) else f'"""{message}"""',
             upgrades=upgrades.rstrip(),
             downgrades=downgrades.rstrip(),
-            imports="\n".join(sorted(imports, key=lambda line: (line.startswith("from"), line))),
+            imports=sorted(imports, key=lambda line: (line.startswith("from"), line)),
         )
     if written is None:
         raise ConfigurationError(f"The revision was written to {folder}, but cannot be read")
     return Path(written.path)
-
-
-IMPORTS = {
-    "sa": "import sqlalchemy as sa",
-    "op": "from alembic import op",
-    "postgresql": "from sqlalchemy.dialects import postgresql",
-    "sqlite": "from sqlalchemy.dialects import sqlite",
-}
 
 
 def _code(

@@ -1,0 +1,179 @@
+"""`amphibase db`: the tables of the database."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Annotated, TypeVar
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from amphibase.cli.loading import amphibase_of_app
+from amphibase.errors import ConfigurationError
+from amphibase.models import Base
+from amphibase.settings import Settings, load_settings
+from amphibase.sql import schema
+from amphibase.sql.engine import Database
+
+Result = TypeVar("Result")
+
+app = typer.Typer(help="The tables of the database.", no_args_is_help=True)
+Application = Annotated[
+    str | None,
+    typer.Option("--app", metavar="MODULE:APP", help="Your application, to know its models."),
+]
+MARKS = {
+    "applied": "[green]✓[/green]",
+    "adopted": "[yellow]=[/yellow]",
+    "undone": "[yellow]↶[/yellow]",
+}
+
+
+@app.command()
+def upgrade(
+    revision: Annotated[
+        str, typer.Argument(help="How far to go with your own revisions; all by default.")
+    ] = "head",
+    application: Application = None,
+) -> None:
+    """Bring the database up to date, wholly or not at all.
+
+    Example: amphibase db upgrade
+    """
+    done = _run(
+        application,
+        lambda database, settings: schema.upgrade(
+            database, settings, Base.metadata, revision=revision
+        ),
+    )
+    _tell(done, "The database is up to date")
+
+
+@app.command(context_settings={"ignore_unknown_options": True})
+def downgrade(
+    revision: Annotated[
+        str, typer.Argument(help="The revision to go back to; -1 undoes the last, base all.")
+    ],
+    chain: Annotated[
+        str, typer.Option(help="Whose revisions: application, auth or storage.")
+    ] = "application",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    application: Application = None,
+) -> None:
+    """Undo revisions; what their tables and columns hold is lost.
+
+    Example: amphibase db downgrade -1
+    """
+    if not yes:
+        typer.confirm("What the tables and columns hold is lost. Go on?", abort=True)
+    done = _run(
+        application,
+        lambda database, settings: schema.downgrade(
+            database, settings, Base.metadata, chain, revision
+        ),
+    )
+    _tell(done, "There was nothing to undo")
+
+
+@app.command()
+def current(application: Application = None) -> None:
+    """Say which revisions the database has.
+
+    Example: amphibase db current
+    """
+    positions = _run(
+        application,
+        lambda database, settings: schema.current(database, settings, Base.metadata),
+    )
+    table = Table("chain", "the database is at", "the newest is", "")
+    for position in positions:
+        mark = "[red]✗ behind[/red]" if position.behind else "[green]✓[/green]"
+        table.add_row(position.chain, position.current or "nothing", position.head, mark)
+    Console().print(table)
+
+
+@app.command()
+def check(application: Application = None) -> None:
+    """Compare the database with the models; exit code 1 if it is behind or differs.
+
+    Example: amphibase db check --app main:app
+    """
+
+    async def work(
+        database: Database, settings: Settings
+    ) -> tuple[list[schema.Position], list[schema.Difference]]:
+        return (
+            await schema.current(database, settings, Base.metadata),
+            await schema.check(database, settings, Base.metadata),
+        )
+
+    positions, differences = _run(application, work)
+    console = Console(soft_wrap=True)
+    if application is None:
+        # Without the application its tables would all look superfluous.
+        differences = [found for found in differences if found.chain != "application"]
+        console.print("[yellow]![/yellow] Your models were not compared; add --app module:app")
+    behind = [position.chain for position in positions if position.behind]
+    if behind:
+        chains = ", ".join(behind)
+        console.print(f"[red]✗[/red] The database is behind ({chains}): run `amphibase db upgrade`")
+    for difference in differences:
+        console.print(f"[red]✗[/red] {difference.chain}: {escape(str(difference))}")
+    if behind or differences:
+        raise typer.Exit(1)
+    console.print("[green]✓[/green] The database has what it should have")
+
+
+@app.command()
+def revision(
+    message: Annotated[str, typer.Option("--message", "-m", help="What changes, in a few words.")],
+    empty: Annotated[
+        bool, typer.Option("--empty", help="Compare nothing; you write the revision yourself.")
+    ] = False,
+    application: Application = None,
+) -> None:
+    """Write a revision with what your models have and your revisions do not make yet.
+
+    Example: amphibase db revision --app main:app -m "add notes"
+    """
+    if application is None and not empty:
+        raise ConfigurationError("Say where your models are: --app module:app, or use --empty")
+    path = _run(
+        application,
+        lambda database, settings: schema.revision(
+            database, settings, Base.metadata, message, autogenerate=not empty
+        ),
+    )
+    console = Console(soft_wrap=True)
+    if path is None:
+        console.print("Nothing to do: your revisions make all that your models have")
+    else:
+        console.print(f"[green]✓[/green] {escape(str(path))}\nRead it, then `amphibase db upgrade`")
+
+
+def _run(
+    application: str | None, work: Callable[[Database, Settings], Awaitable[Result]]
+) -> Result:
+    settings = amphibase_of_app(application).settings if application else load_settings()
+
+    async def opened() -> Result:
+        database = Database(settings)
+        try:
+            return await work(database, settings)
+        finally:
+            await database.close()
+
+    return asyncio.run(opened())
+
+
+def _tell(done: list[schema.Applied], otherwise: str) -> None:
+    console = Console(soft_wrap=True)
+    for applied in done:
+        note = " (it was there already, and is noted now)" if applied.status == "adopted" else ""
+        console.print(
+            f"{MARKS[applied.status]} {applied.chain} {applied.revision} "
+            f"{escape(applied.message)}{note}"
+        )
+    if not done:
+        console.print(otherwise)

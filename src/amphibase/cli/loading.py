@@ -1,0 +1,54 @@
+"""Finds the application that a command is about."""
+
+import importlib
+import sys
+from pathlib import Path
+
+from fastapi import FastAPI
+
+from amphibase.errors import ConfigurationError
+from amphibase.http.app import Amphibase
+
+
+def load_app(path: str) -> FastAPI:
+    """Import an application; modules are also looked for in the current folder.
+
+    Args:
+        path: `module:attribute`, for example `main:app`.
+
+    Raises:
+        ConfigurationError: there is no such module or attribute, or it is no FastAPI application.
+    """
+    module_name, colon, attribute = path.partition(":")
+    if not (module_name and colon and attribute):
+        raise ConfigurationError(f"{path!r} names no application; write module:app, as in main:app")
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        # A module that the application itself misses is its own affair.
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise
+        raise ConfigurationError(
+            f"No module named {error.name!r}; run it from the folder that holds it"
+        ) from None
+    found = getattr(module, attribute, None)
+    if found is None:
+        raise ConfigurationError(f"The module {module_name!r} has no {attribute!r}")
+    if not isinstance(found, FastAPI):
+        raise ConfigurationError(f"{path} is a {type(found).__name__}, not a FastAPI application")
+    return found
+
+
+def amphibase_of_app(path: str) -> Amphibase:
+    """Import an application and return the Amphibase that is mounted on it.
+
+    Raises:
+        ConfigurationError: there is no such application, or nothing is mounted on it.
+    """
+    mounted = getattr(load_app(path).state, "amphibase", None)
+    if not isinstance(mounted, Amphibase):
+        raise ConfigurationError(f"{path} has no Amphibase; call Amphibase().mount(app) in it")
+    return mounted
