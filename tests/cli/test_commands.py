@@ -10,10 +10,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-from typer.testing import CliRunner
-from amphibase.cli.app import app
 from tests.conftest import SECRET
 from tests.serving import serving
+from typer.testing import CliRunner
+
+from amphibase.cli.app import app
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 

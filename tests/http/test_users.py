@@ -1,9 +1,12 @@
 """/users over HTTP, on every home."""
 
+from typing import Any
 from uuid import uuid4
 
 import pytest
+from fastapi import FastAPI
 
+from amphibase.http.routes.lean import LeanMe
 from amphibase.testing.client import Client
 
 
@@ -142,3 +145,48 @@ class TestAdministrators:
             assert answer.status_code == expected
         assert (await admin.get(f"/users/{bob.user.id}")).status_code == 404
         assert (await bob.get("/users/me")).status_code == 401
+
+
+AWKWARD = ["", "Ann", "é ü 漢字 🐸", '"quoted" \\ /slash/', "<b>&amp;</b>", "\u2028\n\t", "x" * 100]
+
+
+class TestTheLeanRoute:
+    @pytest.mark.parametrize("name", AWKWARD)
+    async def test_answers_as_the_documented_one_to_the_byte(
+        self, app: FastAPI, client: Client, name: str
+    ) -> None:
+        ann = await client.as_user("ann@example.com", name=name)
+        lean = await ann.get("/users/me")
+        # An override, of whatever, makes the lean route step aside.
+        app.dependency_overrides[len] = len
+        documented = await ann.get("/users/me")
+        assert lean.json()["name"] == name
+        assert lean.content == documented.content
+        for answer in (lean, documented):
+            del answer.headers["x-request-id"]
+        assert lean.headers == documented.headers
+
+    @pytest.mark.parametrize("token", [None, "", "nonsense"])
+    async def test_refuses_as_the_documented_one(
+        self, app: FastAPI, client: Client, token: str | None
+    ) -> None:
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        lean = await client.get("/users/me", headers=headers)
+        app.dependency_overrides[len] = len
+        documented = await client.get("/users/me", headers=headers)
+        assert lean.status_code == documented.status_code == 401
+        assert lean.json()["code"] == documented.json()["code"]
+
+    async def test_is_the_one_that_answers(
+        self, client: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        answered: list[bool] = []
+        handle = LeanMe.handle
+
+        async def noted(*arguments: Any) -> None:
+            answered.append(True)
+            await handle(*arguments)
+
+        monkeypatch.setattr(LeanMe, "handle", noted)
+        await client.get("/users/me")
+        assert answered

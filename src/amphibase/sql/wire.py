@@ -37,7 +37,7 @@ _CANCEL_AGAIN = 0.5
 
 
 class ConnectionLost(psycopg.OperationalError):
-    """The connection broke before the server answered anything, or said why."""
+    """The connection broke before it gave a result, or the reason why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +114,9 @@ class Wire:
     async def run(self, *calls: Call) -> list[list[tuple[Any, ...]]]:
         """Run the calls in one implicit transaction and one round trip.
 
-        For reads and idempotent calls only: when a pooled connection breaks before the server
-        answered anything, all calls are sent once more on another, and whether the first sending
-        took effect is then unknown. Settings made local to the transaction (a role, claims) end
+        For reads and idempotent calls only: when a pooled connection breaks before it gave the
+        first result, all calls are sent once more on another, and whether the first sending took
+        effect is then unknown. Settings made local to the transaction (a role, claims) end
         with it; a call must not change the session's.
 
         Args:
