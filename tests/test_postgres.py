@@ -30,17 +30,17 @@ needs_wheel = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def initialised(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with data; no server runs on it."""
-    folder = tmp_path_factory.mktemp("initialised") / "data"
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with data, for one server after the other."""
+    folder = tmp_path_factory.mktemp("shared") / "data"
     start(folder, fsync=False).stop()
     return folder
 
 
 @pytest.fixture
-def folder(initialised: Path, tmp_path: Path) -> Path:
-    """A copy of it for the test."""
-    return Path(shutil.copytree(initialised, tmp_path / "folder"))
+def own_folder(folder: Path, tmp_path: Path) -> Path:
+    """A copy of it, made by the tests' own user, for a test that leaves it in another state."""
+    return shutil.copytree(folder, tmp_path / "folder")
 
 
 @pytest.fixture
@@ -147,13 +147,13 @@ def test_a_stale_lock_is_no_obstacle(folder: Path, pid: str) -> None:
         assert server.started
 
 
-def test_starts_right_after_the_server_was_killed(folder: Path) -> None:
+def test_starts_right_after_the_server_was_killed(own_folder: Path) -> None:
     """A server killed with SIGKILL is replaced at once, with all that was committed."""
-    server = start(folder)
+    server = start(own_folder)
     with psycopg.connect(server.url) as connection:
         connection.execute("CREATE TABLE kept AS SELECT 7 AS number")
     os.kill(server.pid, signal.SIGKILL)
-    with start(folder) as again:
+    with start(own_folder) as again:
         assert again.started
         assert _ask(again.url, "SELECT number FROM kept") == 7
     server.stop()
@@ -207,12 +207,12 @@ def test_a_port_lost_to_another_is_chosen_anew(
             assert server.port != taken.getsockname()[1]
 
 
-def test_a_corrupt_folder_is_a_readable_error(folder: Path) -> None:
+def test_a_corrupt_folder_is_a_readable_error(own_folder: Path) -> None:
     """The error has the last lines of the log, and no password."""
-    (folder / "global" / "pg_control").write_bytes(b"")
+    (own_folder / "global" / "pg_control").write_bytes(b"")
     with pytest.raises(ConfigurationError, match="pg_control") as raised:
-        start(folder)
-    assert (folder / PASSWORD_FILE).read_text() not in str(raised.value)
+        start(own_folder)
+    assert (own_folder / PASSWORD_FILE).read_text() not in str(raised.value)
 
 
 def test_a_wrong_setting_is_a_readable_error(folder: Path) -> None:
@@ -248,20 +248,20 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "thesis.txt").stat().st_uid == owner
 
 
-def test_a_folder_without_our_password_is_refused(folder: Path) -> None:
+def test_a_folder_without_our_password_is_refused(own_folder: Path) -> None:
     """A folder that another program initialised is an error that says what is missing."""
-    (folder / PASSWORD_FILE).unlink()
+    (own_folder / PASSWORD_FILE).unlink()
     with pytest.raises(ConfigurationError, match=f"no {PASSWORD_FILE}"):
-        start(folder)
+        start(own_folder)
 
 
-def test_the_log_does_not_follow_a_link(folder: Path, tmp_path: Path) -> None:
+def test_the_log_does_not_follow_a_link(own_folder: Path, tmp_path: Path) -> None:
     """A link in place of the log, as the server's user could make, is not written through."""
     (tmp_path / "precious").write_text("kept")
-    (folder / "server.log").unlink()
-    (folder / "server.log").symlink_to(tmp_path / "precious")
+    (own_folder / "server.log").unlink()
+    (own_folder / "server.log").symlink_to(tmp_path / "precious")
     with pytest.raises(ConfigurationError, match=r"server\.log"):
-        start(folder)
+        start(own_folder)
     assert (tmp_path / "precious").read_text() == "kept"
 
 

@@ -27,20 +27,16 @@ class Caller:
     Args:
         role: the database role the caller acts as; Supabase's names.
         user_id: the signed-in user, None for anonymous callers and the service.
+        session_id: the session that the token belongs to; None where it was made without one.
         claims: the verified claims of the access token.
         token: the access token itself, for homes that pass it on.
     """
 
     role: Role
     user_id: UUID | None = None
+    session_id: UUID | None = None
     claims: Claims = field(default_factory=lambda: NO_CLAIMS)
     token: str | None = field(default=None, repr=False)
-
-    @property
-    def session_id(self) -> UUID | None:
-        """The session that the token belongs to; None where it was made without one."""
-        value = self.claims.get("session_id")
-        return UUID(value) if value else None
 
     @property
     def is_admin(self) -> bool:

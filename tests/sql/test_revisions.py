@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import (
     Column,
     Enum,
+    ForeignKey,
     Integer,
     String,
     Table,
@@ -25,6 +26,7 @@ from amphibase.errors import (
     Unavailable,
 )
 from amphibase.models import utc_now
+from amphibase.sql.tables import tables
 
 
 async def test_a_new_model_becomes_a_revision_that_makes_it(stage: Stage) -> None:
@@ -130,6 +132,28 @@ async def test_downgrade_and_upgrade_again_with_an_enum(stage: Stage) -> None:
     statuses = [applied.status for applied in await stage.upgrade()]
     assert statuses == ["applied", "applied"]
     assert await stage.differences() == []
+
+
+async def test_a_model_may_refer_to_accounts(stage: Stage) -> None:
+    """A stand-in for the accounts in the models is for foreign keys, and nobody else's business."""
+    postgres = stage.database.dialect == "postgresql"
+    name, where = ("users", "auth") if postgres else ("auth_users", None)
+    accounts = Table(name, stage.models, Column("id", Uuid(), primary_key=True), schema=where)
+    owner = ForeignKey(accounts.c.id, ondelete="CASCADE")
+    pets = Table("pets", stage.models, Column("id", Uuid(), owner, primary_key=True))
+    await stage.ensure()
+    path = await stage.revision("pets")
+    assert path is not None
+    assert path.read_text().count("op.create_table(") == 1
+    assert [applied.status for applied in await stage.upgrade()] == ["adopted"]
+    assert await stage.differences() == []
+    assert await stage.revision("again") is None
+    user = uuid.uuid4()
+    await stage.add(tables(stage.database.dialect).users, id=user)
+    await stage.add(pets, id=user)
+    async with stage.database.write() as connection:
+        await connection.execute(accounts.delete())
+    assert await stage.count(pets) == 0
 
 
 async def test_what_serve_made_is_adopted(stage: Stage) -> None:

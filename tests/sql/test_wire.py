@@ -8,6 +8,7 @@ import datetime as dt
 import os
 import random
 import struct
+import threading
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -110,6 +111,12 @@ class Proxy:
     def stop(self) -> None:
         self.refuse()
         self.cut()
+
+    async def shut(self) -> None:
+        """Stop, and wait until every relay has ended."""
+        self.stop()
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(others)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         host, port = self._server.hostaddr or self._server.host, self._server.port
@@ -863,21 +870,39 @@ def test_it_runs_cancels_and_reconnects_on_uvloop(conninfo: str, server: Server)
             await running
         assert await wire.run(call("select 1")) == [[(1,)]]
         await wire.close()
-        await reset()
-
-    async def reset() -> None:
-        proxy = Proxy(server.info)
-        await proxy.start()
-        wire = Wire(make_conninfo(conninfo, host="127.0.0.1", port=proxy.port, sslmode="disable"))
-        large = call("select repeat('x', 1 << 22)")
-        await wire.run(large)
-        proxy.reset_at_next_answer = True
-        again = asyncio.wait_for(wire.run(large), 5)
-        outcome = (await asyncio.gather(again, return_exceptions=True))[0]
-        await wire.close()
-        proxy.stop()
-        assert outcome == [[("x" * (1 << 22),)]]
-        assert not proxy.reset_at_next_answer
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main())
+
+
+def test_a_reset_that_leaves_something_to_read_is_noticed_on_uvloop(
+    conninfo: str, server: Server
+) -> None:
+    async def main() -> None:
+        address = make_conninfo(conninfo, host="127.0.0.1", port=proxy.port, sslmode="disable")
+        wire = Wire(address)
+        large = call("select repeat('x', 1 << 22)")
+        await wire.run(large)
+        proxy.reset_at_next_answer = True
+        again = asyncio.create_task(wire.run(large))
+        await asyncio.sleep(0)
+        time.sleep(0.3)  # noqa: ASYNC251 — both the bytes and the reset arrive meanwhile
+        await asyncio.wait([again], timeout=5)
+        assert not proxy.reset_at_next_answer
+        assert again.done()
+        assert again.result() == [[("x" * (1 << 22),)]]
+        await wire.close()
+
+    proxy = Proxy(server.info)
+    elsewhere = asyncio.new_event_loop()
+    thread = threading.Thread(target=elsewhere.run_forever)
+    thread.start()
+    try:
+        asyncio.run_coroutine_threadsafe(proxy.start(), elsewhere).result(5)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(main())
+    finally:
+        asyncio.run_coroutine_threadsafe(proxy.shut(), elsewhere).result(5)
+        elsewhere.call_soon_threadsafe(elsewhere.stop)
+        thread.join()
+        elsewhere.close()

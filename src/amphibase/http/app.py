@@ -17,7 +17,6 @@ from amphibase.http.middleware import Surroundings
 from amphibase.http.routes import auth, health, users
 from amphibase.http.routes.lean import LeanMe
 from amphibase.models import Base, User
-from amphibase.schemas import read_model
 from amphibase.services.auth import AuthService
 from amphibase.services.users import UserService
 from amphibase.settings import Settings, load_settings
@@ -81,7 +80,7 @@ class Amphibase:
         """
         app.state.amphibase = self
         problems.install(app)
-        app.router.routes.insert(0, LeanMe(read_model(self.user)))
+        app.router.routes.insert(0, LeanMe(self.user))
         app.include_router(auth.routes(self.user))
         app.include_router(users.routes(self.user))
         app.include_router(health.router)

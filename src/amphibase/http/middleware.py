@@ -1,9 +1,9 @@
 """What surrounds every request: its id, the access log, security headers, the last resort."""
 
 import logging
+import os
 import re
 import time
-import uuid
 
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
@@ -39,7 +39,7 @@ class Surroundings:
             return
         began = time.perf_counter()
         given = Headers(scope=scope).get("x-request-id", "")
-        request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        request_id = given if _REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
         scope.setdefault("state", {})["request_id"] = request_id
         added = [*SECURITY_HEADERS, (b"x-request-id", request_id.encode())]
         if scope["scheme"] == "https":

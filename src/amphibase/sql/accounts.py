@@ -44,7 +44,7 @@ from amphibase.sql.engine import Database
 from amphibase.sql.issuer import Issuer
 from amphibase.sql.links import Links
 from amphibase.sql.passwords import PasswordWorkers, check_hash, check_strength, needs_rehash
-from amphibase.sql.plan import Executor, Plan
+from amphibase.sql.plan import Executor, Plan, Query
 from amphibase.sql.sessions import Opened, Refusal, Sessions
 from amphibase.sql.tables import tables
 from amphibase.tokens import KeyRing
@@ -181,18 +181,32 @@ class SqlAccounts:
         return SignedIn(account, self._issuer.tokens(account, result))
 
     async def authenticate(self, access_token: str) -> Caller:
+        caller = self.claimed(access_token)
+        (rows,) = await self._executor.fetch(self.query_of(caller))
+        return self.admit(caller, rows)
+
+    def claimed(self, access_token: str) -> Caller:
+        """Whom a token names, by its signature and its claims alone. Raises InvalidToken."""
         claims = self._keys.verify(access_token)
         try:
-            caller = Caller("authenticated", UUID(claims["sub"]), claims, access_token)
-            session_id = caller.session_id
+            user_id = UUID(claims["sub"])
+            session_id = UUID(claims["session_id"]) if claims.get("session_id") else None
         except (ValueError, TypeError, AttributeError):
             raise InvalidToken from None
-        rows = await self._executor.fetch(
-            self._token_check, {"user_id": caller.user_id, "session_id": session_id}
-        )
-        if not rows or (session_id and rows[0][1] is None):
+        return Caller("authenticated", user_id, session_id, claims, access_token)
+
+    def query_of(self, caller: Caller) -> Query:
+        """What `authenticate` asks the executor, for whoever asks more in the same round trip."""
+        values = {"user_id": caller.user_id, "session_id": caller.session_id}
+        return Query(self._token_check, values)
+
+    def admit(self, caller: Caller, rows: Sequence[Any]) -> Caller:
+        """What `authenticate` makes of the executor's rows. Raises SessionEnded, UserBanned."""
+        if not rows:
             raise SessionEnded
-        banned_until: datetime | None = rows[0][0]
+        banned_until, session_id = rows[0]
+        if session_id != caller.session_id:
+            raise SessionEnded
         if banned_until is not None and banned_until > utc_now():
             raise UserBanned
         return caller

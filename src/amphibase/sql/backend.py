@@ -1,8 +1,10 @@
 """The SQL home as a whole: accounts and records on one database."""
 
+from typing import Any
+
 from sqlalchemy import text
 
-from amphibase.backend import Caller, Capabilities, Model
+from amphibase.backend import SERVICE, Caller, Capabilities, Model
 from amphibase.background import Background
 from amphibase.cursors import Cursors
 from amphibase.errors import Forbidden
@@ -29,6 +31,7 @@ class SqlBackend:
             size=max(1, for_reads),
             pooled_by_transaction=settings.pooled_by_transaction,
         )
+        self._repositories: dict[type[Any], SqlRepository[Any]] = {}
         self._cursors = Cursors(keys.derive("cursor"))
         self.background = Background()
         self.accounts = SqlAccounts(self.database, self._executor, keys, self.background, settings)
@@ -43,7 +46,24 @@ class SqlBackend:
         """The rows of a model; without a declaration of access they are the service's alone."""
         if caller.role != "service_role":
             raise Forbidden(f"{model.__name__} declares no access; only the service may use it")
-        return SqlRepository(model, self.database, self._executor, self._cursors)
+        found = self._repositories.get(model)
+        if found is None:
+            found = SqlRepository(model, self.database, self._executor, self._cursors)
+            self._repositories[model] = found
+        return found
+
+    async def identify(self, access_token: str, model: type[Model]) -> tuple[Caller, Model | None]:
+        """The caller behind a token and their row of a model, in one round trip.
+
+        Raises:
+            InvalidToken, SessionEnded, UserBanned: as `Accounts.authenticate`.
+        """
+        caller = self.accounts.claimed(access_token)
+        rows = self.repository(model, SERVICE)
+        checked, found = await self._executor.fetch(
+            self.accounts.query_of(caller), rows.query_of(caller.user_id)
+        )
+        return self.accounts.admit(caller, checked), rows.answer_of(found)
 
     async def check(self) -> None:
         """Reach the database. Raises Unavailable."""

@@ -5,13 +5,15 @@ SQLAlchemy builds, compiles and converts. On Postgres the statement goes over li
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
+import psycopg
 from sqlalchemy import Dialect, Select
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
-from amphibase.sql.engine import Database, translated_errors
+from amphibase.sql.engine import Database, translate
 from amphibase.sql.wire import Call, Statement, Wire
 
 Row = tuple[Any, ...]
@@ -74,41 +76,53 @@ class Plan:
         return converted
 
 
-class Executor(Protocol):
-    """Runs plans that read."""
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A plan with the values of its parameters."""
 
-    async def fetch(self, plan: Plan, values: Mapping[str, Any]) -> Sequence[Row]:
-        """The rows of one plan. Raises Unavailable."""
+    plan: Plan
+    values: Mapping[str, Any]
+
+
+class Executor(Protocol):
+    """Runs queries that read."""
+
+    async def fetch(self, *queries: Query) -> Sequence[Sequence[Row]]:
+        """The rows of each query, all read in one transaction. Raises Unavailable."""
 
     async def close(self) -> None:
         """Let go of every connection."""
 
 
 class WireExecutor:
-    """Runs plans over libpq's pipeline: one round trip, one implicit transaction."""
+    """Runs queries over libpq's pipeline: one round trip, one implicit transaction."""
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
 
-    async def fetch(self, plan: Plan, values: Mapping[str, Any]) -> Sequence[Row]:
-        with translated_errors():
-            (rows,) = await self._wire.run(plan.call(values))
-        return plan.rows(rows)
+    async def fetch(self, *queries: Query) -> Sequence[Sequence[Row]]:
+        try:
+            results = await self._wire.run(*[query.plan.call(query.values) for query in queries])
+        except psycopg.Error as error:
+            raise translate(error) or error from error
+        return [query.plan.rows(rows) for query, rows in zip(queries, results, strict=True)]
 
     async def close(self) -> None:
         await self._wire.close()
 
 
 class EngineExecutor:
-    """Runs plans on the engine."""
+    """Runs queries on the engine."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def fetch(self, plan: Plan, values: Mapping[str, Any]) -> Sequence[Row]:
+    async def fetch(self, *queries: Query) -> Sequence[Sequence[Row]]:
         async with self._database.read() as connection:
-            result = await connection.execute(plan.select, values)
-            return [tuple(row) for row in result]
+            return [
+                [tuple(row) for row in await connection.execute(query.plan.select, query.values)]
+                for query in queries
+            ]
 
     async def close(self) -> None:
         """The engine is the database's to close."""

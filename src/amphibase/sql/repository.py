@@ -1,5 +1,6 @@
 """Rows of an application's models in an SQL home."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Generic
 from uuid import UUID
@@ -13,7 +14,7 @@ from sqlalchemy.orm.attributes import instance_state
 from amphibase.backend import Model, Page
 from amphibase.cursors import Cursors
 from amphibase.sql.engine import Database
-from amphibase.sql.plan import Executor, Plan, Row
+from amphibase.sql.plan import Executor, Plan, Query, Row
 
 
 class SqlRepository(Generic[Model]):
@@ -40,7 +41,15 @@ class SqlRepository(Generic[Model]):
         self._get = Plan(self._select.where(self._id == bindparam("id")))
 
     async def get(self, id: Any) -> Model | None:
-        rows = await self._executor.fetch(self._get, {"id": id})
+        (rows,) = await self._executor.fetch(self.query_of(id))
+        return self.answer_of(rows)
+
+    def query_of(self, id: Any) -> Query:
+        """What `get` asks the executor, for whoever asks more in the same round trip."""
+        return Query(self._get, {"id": id})
+
+    def answer_of(self, rows: Sequence[Row]) -> Model | None:
+        """What `get` makes of the executor's rows."""
         return self._object(rows[0]) if rows else None
 
     async def first(self, *where: ColumnElement[bool]) -> Model | None:

@@ -73,7 +73,7 @@ async def upgrade(
         ConfigurationError: there is no such revision, or one failed; nothing was changed then.
         Unavailable: the database cannot be reached, or others change its tables for too long.
     """
-    found = chains(database.dialect, settings, metadata)
+    found = _chains(database, settings, metadata)
     async with _changing(database) as connection:
         return await connection.run_sync(_upgrade, found, revision)
 
@@ -90,21 +90,21 @@ async def downgrade(
     Raises:
         ConfigurationError: there is no such chain or revision, or one failed.
     """
-    found = _named(chains(database.dialect, settings, metadata), chain)
+    found = _named(_chains(database, settings, metadata), chain)
     async with _changing(database) as connection:
         return await connection.run_sync(_downgrade, found, revision)
 
 
 async def current(database: Database, settings: Settings, metadata: MetaData) -> list[Position]:
     """Where the database stands on each chain."""
-    found = chains(database.dialect, settings, metadata)
+    found = _chains(database, settings, metadata)
     async with database.read() as connection:
         return await connection.run_sync(lambda sync: [chain.position(sync) for chain in found])
 
 
 async def check(database: Database, settings: Settings, metadata: MetaData) -> list[Difference]:
     """How the database differs from the tables of accounts and files and from the models."""
-    found = chains(database.dialect, settings, metadata)
+    found = _chains(database, settings, metadata)
     async with database.read() as connection:
         return await connection.run_sync(
             lambda sync: [item for chain in found for item in differences(sync, chain)]
@@ -134,7 +134,7 @@ async def revision(
         ConfigurationError: the records do not live in SQL, or the revisions do not run.
         Unavailable: the database cannot be reached.
     """
-    found = chains(database.dialect, settings, metadata)
+    found = _chains(database, settings, metadata)
     application = _named(found, "application")
     if not autogenerate:
         return write(application, None, message, settings.migrations_dir)
@@ -160,17 +160,19 @@ async def ensure(database: Database, settings: Settings, metadata: MetaData) -> 
         ConfigurationError: a revision failed.
         Unavailable: the database cannot be reached.
     """
-    found = chains(database.dialect, settings, metadata)
+    found = _chains(database, settings, metadata)
 
     def make(connection: Connection) -> None:
-        application = next((chain for chain in found if chain.name == "application"), None)
-        if application and not _has_own_revisions(application):
+        _upgrade(connection, [chain for chain in found if chain.name != "application"], "head")
+        if settings.home("records") != "sql":
+            return
+        application = _named(found, "application")
+        if not _has_own_revisions(application):
             # The profile may have columns of its own: it is made from the model, and the packaged
             # revision that makes the plain one is adopted.
             _create_missing(connection, application)
         _upgrade(connection, found, "head")
-        if application:
-            _create_missing(connection, application)
+        _create_missing(connection, application)
 
     async with _changing(database) as connection:
         await connection.run_sync(make)
@@ -184,6 +186,14 @@ async def pending(database: Database, settings: Settings, metadata: MetaData) ->
     """
     if any(position.behind for position in await current(database, settings, metadata)):
         raise ConfigurationError("The database is behind: run `amphibase db upgrade`")
+
+
+def _chains(database: Database, settings: Settings, metadata: MetaData) -> list[Chain]:
+    file = database.url.database
+    if database.dialect == "sqlite" and file and not file.startswith("file:"):
+        # SQLite makes the file, but not its folder.
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+    return chains(database.dialect, settings, metadata)
 
 
 def _named(found: list[Chain], name: str) -> Chain:
@@ -287,8 +297,6 @@ async def _changing_postgres(database: Database) -> AsyncIterator[AsyncConnectio
 
 @asynccontextmanager
 async def _changing_sqlite(database: Database) -> AsyncIterator[AsyncConnection]:
-    if database.url.database and not database.url.database.startswith("file:"):
-        Path(database.url.database).parent.mkdir(parents=True, exist_ok=True)
     engine = database.engine.execution_options(writes=True)
     async with engine.connect() as connection:
         # To change a column, a table is copied and the old one dropped, which with foreign keys on

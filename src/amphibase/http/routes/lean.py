@@ -11,7 +11,10 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, NoMatchFound
 from starlette.types import Receive, Scope, Send
 
-from amphibase.http.dependencies import bearer, current_caller, current_user, signed_in_caller
+from amphibase.errors import Unauthenticated, UserBanned
+from amphibase.http.dependencies import amphibase_of, bearer, current_user
+from amphibase.models import User
+from amphibase.schemas import read_model
 
 PATH = "/users/me"
 
@@ -20,11 +23,12 @@ class LeanMe(BaseRoute):
     """`GET /users/me`, without solving dependencies or validating what the database holds.
 
     Args:
-        user_read: the pydantic model of the answer.
+        model: the profile's class.
     """
 
-    def __init__(self, user_read: Any) -> None:
-        self._user_read = user_read
+    def __init__(self, model: type[User]) -> None:
+        self._model = model
+        self._user_read = read_model(model)
         self.include_in_schema = False
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
@@ -42,7 +46,14 @@ class LeanMe(BaseRoute):
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope)
-        caller = await current_caller(request, await bearer(request))
-        user = await current_user(request, await signed_in_caller(caller))
+        token = await bearer(request)
+        if token is None:
+            raise Unauthenticated
+        running = amphibase_of(request).running
+        caller, user = await running.backend.identify(token, self._model)
+        if user is None:  # the first request of an account that was made elsewhere
+            user = await current_user(request, caller)
+        if not user.is_active:
+            raise UserBanned
         body = self._user_read.model_validate(user).model_dump_json()
         await Response(body, media_type="application/json")(scope, receive, send)
