@@ -43,4 +43,4 @@ def versions() -> dict[str, str]:
     """What the peers' environment holds."""
     lines = REQUIREMENTS.read_text().splitlines()
     pins = (line.split("==") for line in lines if "==" in line and not line.startswith("#"))
-    return {name: version for name, version in pins}
+    return dict(pins)

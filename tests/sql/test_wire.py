@@ -878,31 +878,32 @@ def test_it_runs_cancels_and_reconnects_on_uvloop(conninfo: str, server: Server)
 def test_a_reset_that_leaves_something_to_read_is_noticed_on_uvloop(
     conninfo: str, server: Server
 ) -> None:
+    relay = Proxy(server.info)
+
     async def main() -> None:
-        address = make_conninfo(conninfo, host="127.0.0.1", port=proxy.port, sslmode="disable")
+        address = make_conninfo(conninfo, host="127.0.0.1", port=relay.port, sslmode="disable")
         wire = Wire(address)
         large = call("select repeat('x', 1 << 22)")
         await wire.run(large)
-        proxy.reset_at_next_answer = True
+        relay.reset_at_next_answer = True
         again = asyncio.create_task(wire.run(large))
         await asyncio.sleep(0)
         time.sleep(0.3)  # noqa: ASYNC251 — both the bytes and the reset arrive meanwhile
         await asyncio.wait([again], timeout=5)
-        assert not proxy.reset_at_next_answer
+        assert not relay.reset_at_next_answer
         assert again.done()
         assert again.result() == [[("x" * (1 << 22),)]]
         await wire.close()
 
-    proxy = Proxy(server.info)
     elsewhere = asyncio.new_event_loop()
     thread = threading.Thread(target=elsewhere.run_forever)
     thread.start()
     try:
-        asyncio.run_coroutine_threadsafe(proxy.start(), elsewhere).result(5)
+        asyncio.run_coroutine_threadsafe(relay.start(), elsewhere).result(5)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(main())
     finally:
-        asyncio.run_coroutine_threadsafe(proxy.shut(), elsewhere).result(5)
+        asyncio.run_coroutine_threadsafe(relay.shut(), elsewhere).result(5)
         elsewhere.call_soon_threadsafe(elsewhere.stop)
         thread.join()
         elsewhere.close()
