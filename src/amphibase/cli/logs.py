@@ -31,12 +31,14 @@ class JsonLines(logging.Formatter):
 
 def configure_logs(environment: str) -> None:
     """Send everything to standard error."""
-    handler: logging.Handler
+    handler: logging.Handler = logging.StreamHandler(sys.stderr)
     if environment == "production":
-        handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(JsonLines())
+    elif sys.stderr.isatty():
+        handler = RichHandler(console=Console(stderr=True), show_path=False)
+        handler.setFormatter(logging.Formatter("%(message)s", "%H:%M:%S"))
     else:
-        handler = RichHandler(
-            console=Console(stderr=True), show_path=False, omit_repeated_times=False
-        )
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    # Each start would tell what the migrations found; what they did is told by `db upgrade`.
+    logging.getLogger("alembic").setLevel(logging.WARNING)

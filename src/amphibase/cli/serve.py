@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import os
 import socket
 from typing import Annotated
 
@@ -35,7 +36,11 @@ def serve(
 
     Example: DATABASE_URL=postgresql://localhost/app amphibase serve main:app --port 8000
     """
-    configure_logs(load_settings().environment)
+    settings = load_settings()
+    configure_logs(settings.environment)
+    if "public_url" not in settings.model_fields_set and port:
+        # Where links in letters lead, until it is said: to this server.
+        os.environ["PUBLIC_URL"] = f"http://{host}:{port}"
     app = load_app(application) if application else standalone()
     found: Amphibase | None = getattr(app.state, "amphibase", None)
     if found is not None:
