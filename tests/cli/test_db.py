@@ -25,18 +25,17 @@ app = Amphibase().mount(FastAPI())
 """
 
 
-@pytest.fixture
-def db(tmp_path: Path, database_url: str) -> Run:
-    """Runs `amphibase db …` beside an application with a model, on an empty database."""
-    (tmp_path / "main.py").write_text(APP)
+def runner(folder: Path, url: str) -> Run:
+    """Runs `amphibase db …` beside an application with a model, on a database."""
+    (folder / "main.py").write_text(APP)
 
     def run(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
             [sys.executable, "-m", "amphibase", "db", *arguments],
-            cwd=tmp_path,
+            cwd=folder,
             env={
                 "PATH": os.environ["PATH"],
-                "DATABASE_URL": database_url,
+                "DATABASE_URL": url,
                 "COLUMNS": "200",
                 **environment,
             },
@@ -48,6 +47,16 @@ def db(tmp_path: Path, database_url: str) -> Run:
         )
 
     return run
+
+
+@pytest.fixture
+def db(tmp_path: Path, database_url: str) -> Run:
+    return runner(tmp_path, database_url)
+
+
+@pytest.fixture
+def db_on_sqlite(tmp_path: Path, sqlite_url: str) -> Run:
+    return runner(tmp_path, sqlite_url)
 
 
 def test_a_model_goes_its_way_into_the_database(db: Run, tmp_path: Path) -> None:
@@ -76,11 +85,11 @@ def test_a_model_goes_its_way_into_the_database(db: Run, tmp_path: Path) -> None
     assert db("check", "--app", "main:app").returncode == 1
 
 
-def test_nothing_is_undone_without_a_yes(db: Run) -> None:
+def test_nothing_is_undone_without_a_yes(db_on_sqlite: Run) -> None:
     """Asked on a pipe, the command does nothing."""
-    db("upgrade")
-    assert db("downgrade", "base").returncode == 1
-    assert db("check").returncode == 0
+    db_on_sqlite("upgrade")
+    assert db_on_sqlite("downgrade", "base").returncode == 1
+    assert db_on_sqlite("check").returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -96,17 +105,17 @@ def test_nothing_is_undone_without_a_yes(db: Run) -> None:
     ],
 )
 def test_what_is_wrong_is_a_line_and_exit_code_2(
-    db: Run, arguments: list[str], message: str
+    db_on_sqlite: Run, arguments: list[str], message: str
 ) -> None:
     """No traceback, and what to do."""
-    done = db(*arguments)
+    done = db_on_sqlite(*arguments)
     assert done.returncode == 2
     assert done.stderr.startswith(message)
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_password_in_the_url_is_never_shown(db: Run) -> None:
+def test_a_password_in_the_url_is_never_shown(db_on_sqlite: Run) -> None:
     """An unreachable database is named without its secret."""
-    done = db("upgrade", DATABASE_URL="postgres://ann:hidden@127.0.0.1:1/app")
+    done = db_on_sqlite("upgrade", DATABASE_URL="postgres://ann:hidden@127.0.0.1:1/app")
     assert done.returncode == 2
     assert "hidden" not in done.stdout + done.stderr

@@ -54,6 +54,24 @@ async def test_an_upgrade_that_fails_changes_nothing(stage: Stage) -> None:
     assert len(await stage.upgrade(revision="good")) == 4
 
 
+async def test_a_revision_cannot_leave_the_transaction(stage: Stage) -> None:
+    """What would commit half of an upgrade is refused, with advice."""
+    stage.write("index", "0001", "op.get_context().autocommit_block().__enter__()")
+    with pytest.raises(ConfigurationError, match="one transaction"):
+        await stage.upgrade()
+    assert await stage.stand() == dict.fromkeys(CHAINS)
+
+
+async def test_the_folder_of_a_sqlite_file_is_made(tmp_path: Path) -> None:
+    """Or, where it cannot be, the error names the file."""
+    async with stage_on(f"sqlite:///{tmp_path}/new/folder/app.db") as stage:
+        assert len(await stage.upgrade()) == 3
+    (tmp_path / "file").touch()
+    async with stage_on(f"sqlite:///{tmp_path}/file/app.db") as stage:
+        with pytest.raises(ConfigurationError, match=r"file/app\.db cannot be made"):
+            await stage.pending()
+
+
 async def test_a_failing_revision_does_not_quote_rows(stage: Stage) -> None:
     """The value that the database refuses is not in the message."""
     await stage.upgrade()

@@ -192,7 +192,12 @@ def _chains(database: Database, settings: Settings, metadata: MetaData) -> list[
     file = database.url.database
     if database.dialect == "sqlite" and file and not file.startswith("file:"):
         # SQLite makes the file, but not its folder.
-        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            Path(file).parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigurationError(
+                f"The folder of {file} cannot be made: {error.strerror}; set DATABASE_URL"
+            ) from error
     return chains(database.dialect, settings, metadata)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
@@ -158,6 +158,7 @@ class Chain:
             # another table may use them, or a downgrade have left them: say that they are made.
             names = {(None, each["name"]) for each in inspect(connection).get_enums()}  # type: ignore[attr-defined]
             context.impl.memo[f"pg_{ENUM.__visit_name__}"] = names
+        context.autocommit_block = _refuse_autocommit  # type: ignore[method-assign]
         with connection.begin_nested(), Operations.context(context):
             context.run_migrations()
 
@@ -292,6 +293,13 @@ def _run_all(connection: Connection, chains: Sequence[Chain], revision: str) -> 
                 chain.run(connection, step)
             except DBAPIError as error:
                 raise chain.failure(step, error) from error
+
+
+def _refuse_autocommit() -> NoReturn:
+    raise ConfigurationError(
+        "A revision asks for an autocommit_block(), but an upgrade is one transaction: write it "
+        "without (CREATE INDEX without CONCURRENTLY)"
+    )
 
 
 @contextmanager

