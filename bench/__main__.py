@@ -1,4 +1,4 @@
-"""`python -m bench NAME`: run one benchmark from the repository's root.
+"""`python -m bench NAME …`: run benchmarks, one after the other, from the repository's root.
 
 It ends with 0 when every bar is met, 1 when one is missed, 2 when a server could not start or
 answered wrong.
@@ -13,16 +13,19 @@ from collections.abc import Callable
 from rich.console import Console
 from rich.markup import escape
 
-from bench import users
+from bench import records, users
 from bench.environment import ServerError
 
-BENCHMARKS: dict[str, Callable[[int, float, Console], bool]] = {"users": users.run}
+BENCHMARKS: dict[str, Callable[[int, float, Console], bool]] = {
+    "users": users.run,
+    "records": records.run,
+}
 
 
 def main() -> int:
-    """Read the command line and run the benchmark it names."""
+    """Read the command line and run the benchmarks it names."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("benchmark", choices=sorted(BENCHMARKS), help="what to measure")
+    parser.add_argument("benchmarks", nargs="+", choices=sorted(BENCHMARKS), help="what to measure")
     parser.add_argument(
         "--rounds", type=int, default=5, help="how often each server has its turn (default 5)"
     )
@@ -35,7 +38,10 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     console = Console()
     try:
-        met = BENCHMARKS[options.benchmark](options.rounds, options.seconds, console)
+        met = [
+            BENCHMARKS[name](options.rounds, options.seconds, console)
+            for name in options.benchmarks
+        ]
     except ServerError as error:
         console.print(f"[red]{escape(str(error))}[/red]")
         if error.log:
@@ -44,7 +50,7 @@ def main() -> int:
     except KeyboardInterrupt:
         console.print("interrupted; every server is stopped")
         return 130
-    return 0 if met else 1
+    return 0 if all(met) else 1
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from statistics import median
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.load import Result
-from bench.machine import ROOT
+from bench.machine import ROOT, commit
 
 RESULTS = ROOT / "bench" / "results"
 SATURATED = 0.9
@@ -21,68 +21,85 @@ SATURATED = 0.9
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """What the ratio of our figure to the peer's has to be."""
+    """What our figure, compared with the peer's, has to be; "within" is so far from 1 at most."""
 
     peer: str
-    kind: Literal["at least", "at most"]
-    ratio: float
+    kind: Literal["at least", "at most", "within"]
+    value: float
 
-    def met(self, ratio: float) -> bool:
-        """Whether this ratio passes."""
-        return ratio >= self.ratio if self.kind == "at least" else ratio <= self.ratio
+    def met(self, compared: float) -> bool:
+        """Whether this ratio, or difference, passes."""
+        if self.kind == "within":
+            return abs(compared - 1) <= self.value
+        return compared >= self.value if self.kind == "at least" else compared <= self.value
 
     def __str__(self) -> str:
-        return f"{'≥' if self.kind == 'at least' else '≤'} {number(self.ratio)}"
+        sign = {"at least": "≥", "at most": "≤", "within": "1 ±"}[self.kind]
+        return f"{sign} {number(self.value)}"
 
 
 @dataclass(slots=True)
 class Measurement:
-    """One figure that is taken of several servers, once a round, ours being the first of them."""
+    """One figure that is taken of several sides, once a round, ours being the first of them.
+
+    What stands in the table and under the bars is our figure divided by the other side's, or with
+    `difference` our figure less theirs.
+    """
 
     title: str
     unit: str
-    bar: Bar
+    bars: tuple[Bar, ...]
+    difference: bool = False
     figures: dict[str, list[float]] = field(default_factory=dict)
     runs: dict[str, list[Result]] = field(default_factory=dict)
 
-    def add(self, server: str, figure: float, run: Result) -> None:
-        """Keep one round's figure and the run that it comes from."""
+    def add(self, server: str, figure: float, run: Result | None = None) -> None:
+        """Keep one round's figure and, of a server, the run that it comes from."""
         self.figures.setdefault(server, []).append(figure)
-        self.runs.setdefault(server, []).append(run)
+        if run is not None:
+            self.runs.setdefault(server, []).append(run)
 
-    def ratios(self, server: str) -> list[float]:
-        """Ours to this server's, round by round: the two runs of a round are neighbours in time."""
+    def compared(self, server: str) -> list[float]:
+        """Ours with this side's, round by round: the two runs of a round are neighbours in time."""
         ours = next(iter(self.figures.values()))
-        return [mine / theirs for mine, theirs in zip(ours, self.figures[server], strict=True)]
+        pairs = zip(ours, self.figures[server], strict=True)
+        if self.difference:
+            return [mine - theirs for mine, theirs in pairs]
+        return [mine / theirs for mine, theirs in pairs]
+
+    def passes(self, bar: Bar) -> bool:
+        """Whether the median of the rounds passes this bar."""
+        return bar.met(median(self.compared(bar.peer)))
 
     @property
     def met(self) -> bool:
-        """Whether the median of the rounds' ratios passes the bar."""
-        return self.bar.met(median(self.ratios(self.bar.peer)))
+        """Whether every bar is passed."""
+        return all(self.passes(bar) for bar in self.bars)
 
     def busy(self, server: str) -> float | None:
         """How much of its core the server used, at the median."""
-        shares = [run.server_busy for run in self.runs[server] if run.server_busy is not None]
+        runs = self.runs.get(server, [])
+        shares = [run.server_busy for run in runs if run.server_busy is not None]
         return median(shares) if shares else None
 
     def summary(self) -> dict[str, Any]:
         """What the JSON file says of it."""
         ours = next(iter(self.figures))
+        word = "difference" if self.difference else "ratio"
         servers = {
             name: {
                 "median": median(figures),
                 "rounds": figures,
                 "server_busy": self.busy(name),
-                **({} if name == ours else {"ratio": spread(self.ratios(name))}),
+                **({} if name == ours else {word: spread(self.compared(name))}),
             }
             for name, figures in self.figures.items()
         }
-        bar = {"peer": self.bar.peer, "kind": self.bar.kind, "ratio": self.bar.ratio}
         return {
             "title": self.title,
             "unit": self.unit,
             "servers": servers,
-            "bar": bar | {"met": self.met},
+            "bars": [asdict(bar) | {"met": self.passes(bar)} for bar in self.bars],
         }
 
 
@@ -92,22 +109,32 @@ def spread(values: list[float]) -> dict[str, float]:
 
 
 def table(measurement: Measurement) -> Table:
-    """One measurement, a row for each server."""
+    """One measurement, a row for each side."""
     title = f"{measurement.title}, {measurement.unit}"
-    shown = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    shown = Table(
+        title=title,
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        # Narrow enough for a terminal of 80 columns.
+        pad_edge=False,
+        show_edge=False,
+        collapse_padding=True,
+    )
+    core = ["Core"] if measurement.runs else []
+    compared = "Difference" if measurement.difference else "Ratio"
     shown.add_column("", no_wrap=True)
-    for name in ("Median", "Range", "Core", "Ratio", "Range", "Bar"):
+    for name in ("Median", "Range", *core, compared, "Range", "Bar"):
         shown.add_column(name, justify="right", no_wrap=True)
     ours = next(iter(measurement.figures))
     for name, figures in measurement.figures.items():
-        busy = measurement.busy(name)
-        used = "" if busy is None else f"{busy:.0%}"
-        cells = [name, number(median(figures)), span(figures), used]
+        cells = [name, number(median(figures)), span(figures)]
+        if core:
+            busy = measurement.busy(name)
+            cells.append("" if busy is None else f"{busy:.0%}")
         if name != ours:
-            ratios = measurement.ratios(name)
-            cells += [f"[bold]{number(median(ratios))}[/bold]", span(ratios)]
-        if name == measurement.bar.peer:
-            cells.append(verdict(measurement))
+            values = measurement.compared(name)
+            cells += [f"[bold]{number(median(values))}[/bold]", span(values)]
+        cells += [verdict(measurement, bar) for bar in measurement.bars if bar.peer == name]
         shown.add_row(*cells)
     return shown
 
@@ -117,10 +144,10 @@ def span(values: list[float]) -> str:
     return f"{number(min(values))}-{number(max(values))}"
 
 
-def verdict(measurement: Measurement) -> str:
+def verdict(measurement: Measurement, bar: Bar) -> str:
     """The bar, and whether it is met."""
-    word = "[green]met[/green]" if measurement.met else "[red]missed[/red]"
-    return f"{measurement.bar} {word}"
+    word = "[green]met[/green]" if measurement.passes(bar) else "[red]missed[/red]"
+    return f"{bar} {word}"
 
 
 def number(value: float) -> str:
@@ -140,9 +167,46 @@ def warn(console: Console, measurements: list[Measurement]) -> None:
                 console.print(f"[yellow]{measurement.title}: {message}[/yellow]")
 
 
-def write(benchmark: str, document: dict[str, Any]) -> Path:
-    """Write the JSON file of a benchmark."""
+def finish(
+    benchmark: str,
+    measurements: list[Measurement],
+    ceiling: Result,
+    console: Console,
+    **facts: Any,
+) -> bool:
+    """Write the JSON file, show the tables; whether every bar is met.
+
+    Args:
+        ceiling: one stream against an answer that costs next to nothing.
+        facts: what else the file says: the machine, the versions, the settings.
+    """
+    met = all(measurement.met for measurement in measurements)
+    (most,) = ceiling.streams.values()
+    document = {
+        "benchmark": benchmark,
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": commit(),
+        "met": met,
+        **facts,
+        "load_generator": {"ceiling": most.rate, "busy": ceiling.load_busy},
+        "measurements": [measurement.summary() for measurement in measurements],
+        "runs": [
+            {"measurement": each.title, "server": name, "round": number, **asdict(result)}
+            for each in measurements
+            for name, results in each.runs.items()
+            for number, result in enumerate(results, 1)
+        ],
+    }
     RESULTS.mkdir(parents=True, exist_ok=True)
     path = RESULTS / f"{benchmark}.json"
     path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
-    return path
+    for measurement in measurements:
+        console.print(table(measurement))
+        console.print()
+    warn(console, measurements)
+    console.print(
+        f"Load generator: {most.rate:,.0f} requests/s against a fixed answer, "
+        f"with {ceiling.load_busy:.0%} of its core."
+    )
+    console.print(f"Every round: {path.relative_to(ROOT)}")
+    return met

@@ -17,17 +17,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psycopg
 from sqlalchemy.engine import make_url
 
+from amphibase import postgres
 from bench.environment import PEERS, PEERS_PYTHON, ServerError
 from bench.load import LoadError, Plan, Result, Stream, run
-from bench.machine import SERVER_CORES, pin
+from bench.machine import ROOT, SERVER_CORES, pin
 
 START_SECONDS = 30.0
 STOP_SECONDS = 10.0
+AMPHIBASE = str(Path(sys.executable).with_name("amphibase"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,7 @@ class Server:
         json: dict[str, str] | None = None,
         form: dict[str, str] | None = None,
         token: str = "",
-    ) -> dict[str, str]:
+    ) -> dict[str, Any]:
         """One request outside the measurement; the answer's JSON object."""
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         try:
@@ -70,7 +73,7 @@ class Server:
         if answer.status_code != expected:
             raise self.error(f"{method} {path}: {answer.status_code} {answer.text[:2000]}")
         try:
-            values: dict[str, str] = dict(answer.json())
+            values: dict[str, Any] = dict(answer.json())
         except (TypeError, ValueError):
             raise self.error(f"{method} {path}: not a JSON object: {answer.text[:2000]}") from None
         return values
@@ -83,37 +86,76 @@ class Server:
             raise self.error(str(error)) from None
 
 
-@contextmanager
-def amphibase(database_url: str, scratch: Path) -> Iterator[Server]:
-    """`amphibase serve` in production, on a database brought up to date by `amphibase db upgrade`.
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """Amphibase on a database: how it is set up, and the folder that it keeps its things in.
+
+    Args:
+        application: `module:app`, found from the repository's root; users and sign-in alone
+            where not given.
+    """
+
+    folder: Path
+    settings: dict[str, str]
+    application: str | None = None
+
+    def command(self, *arguments: str) -> None:
+        """Run `amphibase` in the folder and wait for its end."""
+        spelled = f"`amphibase {' '.join(arguments)}`"
+        try:
+            done = subprocess.run(
+                [AMPHIBASE, *arguments],
+                cwd=self.folder,
+                env=clean(self.settings),
+                capture_output=True,
+                text=True,
+            )
+        except OSError as error:
+            raise ServerError("Amphibase", str(error)) from None
+        if done.returncode != 0:
+            raise ServerError("Amphibase", f"{spelled} failed", done.stdout + done.stderr)
+
+
+def install(
+    database_url: str, folder: Path, application: str | None = None, **more: str
+) -> Installation:
+    """Set Amphibase up for production, its database brought up to date by `amphibase db upgrade`.
 
     Nothing is set for speed: rate limits are off because the load comes from one address, and
     tokens live as long as the peers' do.
+
+    Args:
+        application: see Installation; `amphibase db revision` writes what makes its tables.
+        more: further settings.
     """
-    port = free_port()
-    environment = {
+    settings = {
         "ENVIRONMENT": "production",
         "DATABASE_URL": database_url,
         "SECRET_KEY": secrets.token_urlsafe(48),
-        "DATA_DIR": str(scratch / "data"),
+        "DATA_DIR": str(folder / "data"),
         "RATE_LIMITS": "off",
         "ACCESS_TOKEN_MINUTES": "60",
-        "HOST": "127.0.0.1",
-        "PORT": str(port),
+        "PYTHONPATH": str(ROOT),
     }
-    command = str(Path(sys.executable).with_name("amphibase"))
-    upgrade = [command, "db", "upgrade"]
-    try:
-        done = subprocess.run(
-            upgrade, cwd=scratch, env=clean(environment), capture_output=True, text=True
-        )
-    except OSError as error:
-        raise ServerError("Amphibase", str(error)) from None
-    if done.returncode != 0:
-        raise ServerError("Amphibase", "`amphibase db upgrade` failed", done.stdout + done.stderr)
-    with serving(
-        "Amphibase", [command, "serve"], port, "/health/ready", environment, scratch, scratch
-    ) as server:
+    folder.mkdir(exist_ok=True)
+    made = Installation(folder, settings | more, application)
+    if application is None:
+        made.command("db", "upgrade")
+    else:
+        made.command("db", "upgrade", "--app", application)
+        made.command("db", "revision", "--app", application, "-m", "the application's tables")
+        made.command("db", "upgrade", "--app", application)
+    return made
+
+
+@contextmanager
+def amphibase(installation: Installation, name: str = "Amphibase") -> Iterator[Server]:
+    """`amphibase serve` in production."""
+    port, folder = free_port(), installation.folder
+    settings = installation.settings | {"HOST": "127.0.0.1", "PORT": str(port)}
+    application = installation.application
+    command = [AMPHIBASE, "serve", *([application] if application else [])]
+    with serving(name, command, port, "/health/ready", settings, folder, folder) as server:
         yield server
 
 
@@ -209,9 +251,24 @@ def free_port() -> int:
         return port
 
 
+@contextmanager
+def database_server(scratch: Path, **settings: str) -> Iterator[postgres.Server]:
+    """A Postgres server, with these settings of its own."""
+    try:
+        server = postgres.start(scratch / "postgres", settings=settings)
+    except Exception as error:
+        raise ServerError("Postgres", f"could not start: {error!r}") from error
+    with server:
+        yield server
+
+
+def with_driver(url: str, driver: str) -> str:
+    """The same database for another driver."""
+    return make_url(url).set(drivername=driver).render_as_string(hide_password=False)
+
+
 def postgres_version(url: str) -> str:
     """The version of the Postgres server behind this URL."""
-    plain = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
-    with psycopg.connect(plain) as connection:
+    with psycopg.connect(with_driver(url, "postgresql")) as connection:
         row = connection.execute("SHOW server_version").fetchone()
     return str(row[0]) if row else "unknown"

@@ -6,25 +6,29 @@ from __future__ import annotations
 
 import tempfile
 import uuid
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlencode
 
 import httpx
 import orjson
+import psycopg
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from sqlalchemy.engine import make_url
 
 from bench import environment, machine, report
-from bench.environment import ServerError
-from bench.load import Stream, StreamResult, request
+from bench.load import Stream, request
 from bench.report import Bar, Measurement
-from bench.servers import Server, amphibase, peer, postgres_version
+from bench.servers import (
+    Server,
+    amphibase,
+    database_server,
+    install,
+    peer,
+    postgres_version,
+    with_driver,
+)
 
 PEER = "fastapi-users"
 FLOOR = "raw ASGI"
@@ -38,6 +42,14 @@ SIGN_INS = 4.0
 CEILING_SECONDS = 2.0
 OUR_PACKAGES = ("amphibase", "fastapi", "starlette", "pydantic", "uvicorn", "uvloop", "httptools")
 DATABASE_PACKAGES = ("sqlalchemy", "psycopg", "argon2-cffi")
+FLOOR_TABLE = """
+CREATE TABLE users (
+    id uuid PRIMARY KEY,
+    email text NOT NULL UNIQUE,
+    name text NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now()
+)
+"""
 
 
 @dataclass(slots=True)
@@ -87,8 +99,12 @@ def peer_side(server: Server) -> Side:
     return side
 
 
-def floor_side(server: Server) -> Side:
-    """The floor's users are there from its start."""
+def floor_side(server: Server, url: str) -> Side:
+    """Put the users in the floor's table; their ids are their numbers as UUIDs."""
+    users = [(uuid.UUID(int=n), email(n), f"User {n}") for n in range(USERS)]
+    with psycopg.connect(url) as connection, connection.cursor() as cursor:
+        cursor.execute(FLOOR_TABLE)
+        cursor.executemany("INSERT INTO users (id, email, name) VALUES (%s, %s, %s)", users)
     return Side(server, [request("GET", f"/users/{uuid.UUID(int=n)}") for n in range(USERS)])
 
 
@@ -115,36 +131,15 @@ def latency(side: Side, seconds: float, into: Measurement) -> None:
     into.add(side.server.name, result.streams["reads"].p99, result)
 
 
-@contextmanager
-def databases(scratch: Path) -> Iterator[dict[str, str]]:
-    """A Postgres server with one database for each side."""
-    try:
-        from amphibase.postgres import start
-    except ImportError as error:
-        raise ServerError("Postgres", str(error)) from None
-    with ExitStack() as stack:
-        try:
-            server = stack.enter_context(start(scratch / "postgres"))
-            urls = {name: server.create_database(name) for name in ("ours", "peer", "floor")}
-        except Exception as error:
-            raise ServerError("Postgres", f"could not start: {error!r}") from error
-        yield urls
-
-
-def with_driver(url: str, driver: str) -> str:
-    """The same database for another driver."""
-    return make_url(url).set(drivername=driver).render_as_string(hide_password=False)
-
-
 def run(rounds: int, seconds: float, console: Console) -> bool:
     """Measure, show and write; whether both bars are met."""
     fast = Measurement(
-        f"GET /users/me, {READERS} connections", "requests/s", Bar(PEER, "at least", 6.0)
+        f"GET /users/me, {READERS} connections", "requests/s", (Bar(PEER, "at least", 6.0),)
     )
     steady = Measurement(
         f"p99 of GET /users/me at {PACED_READS:g}/s while {SIGN_INS:g}/s sign in",
         "ms",
-        Bar(PEER, "at most", 1 / 3),
+        (Bar(PEER, "at most", 1 / 3),),
     )
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with ExitStack() as stack:
@@ -162,15 +157,17 @@ def run(rounds: int, seconds: float, console: Console) -> bool:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="amphibase-bench-")))
         scratch.chmod(0o711)  # a Postgres started by root runs as somebody else
         step("starting the servers")
-        urls = stack.enter_context(databases(scratch))
+        postgres = stack.enter_context(database_server(scratch))
+        urls = {name: postgres.create_database(name) for name in ("ours", "peer", "floor")}
         secret = {"SECRET_KEY": uuid.uuid4().hex * 2, "POOL_SIZE": POOL_SIZE}
         theirs = secret | {"DATABASE_URL": with_driver(urls["peer"], "postgresql+asyncpg")}
         bare = secret | {"DATABASE_URL": with_driver(urls["floor"], "postgresql")}
-        our_server = stack.enter_context(amphibase(urls["ours"], scratch))
+        our_server = stack.enter_context(amphibase(install(urls["ours"], scratch)))
         peer_server = stack.enter_context(peer(PEER, "fastapi_users_app:app", theirs, scratch))
         floor_server = stack.enter_context(peer(FLOOR, "raw_asgi:app", bare, scratch))
         step("signing users up")
-        ours, peers, floor = our_side(our_server), peer_side(peer_server), floor_side(floor_server)
+        ours, peers = our_side(our_server), peer_side(peer_server)
+        floor = floor_side(floor_server, urls["floor"])
         step("the load generator's own ceiling")
         fixed = [Stream("fixed", [request("GET", "/")], READERS)]
         ceiling = floor_server.drive(fixed, CEILING_SECONDS)
@@ -187,38 +184,13 @@ def run(rounds: int, seconds: float, console: Console) -> bool:
             "postgres": postgres_version(urls["ours"]),
         }
 
-    measurements = [fast, steady]
-    met = all(measurement.met for measurement in measurements)
-    most = ceiling.streams["fixed"]
-    document: dict[str, Any] = {
-        "benchmark": "users",
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": machine.commit(),
-        "met": met,
-        "machine": found,
-        "versions": versions,
-        "settings": {"rounds": rounds, "seconds": seconds, "users": USERS},
-        "load_generator": {"ceiling": most.rate, "busy": ceiling.load_busy},
-        "measurements": [measurement.summary() for measurement in measurements],
-        "runs": [
-            {"measurement": each.title, "server": name, "round": number, **asdict(result)}
-            for each in measurements
-            for name, results in each.runs.items()
-            for number, result in enumerate(results, 1)
-        ],
-    }
-    path = report.write("users", document)
-    for measurement in measurements:
-        console.print(report.table(measurement))
-    report.warn(console, measurements)
-    console.print(ceiling_line(most, ceiling.load_busy))
-    console.print(f"Every round: {path.relative_to(machine.ROOT)}")
-    return met
-
-
-def ceiling_line(most: StreamResult, busy: float) -> str:
-    """What the load generator could do against an answer that costs next to nothing."""
-    return (
-        f"Load generator: {most.rate:,.0f} requests/s against a fixed answer, "
-        f"with {busy:.0%} of its core."
+    settings = {"rounds": rounds, "seconds": seconds, "users": USERS}
+    return report.finish(
+        "users",
+        [fast, steady],
+        ceiling,
+        console,
+        machine=found,
+        versions=versions,
+        settings=settings,
     )

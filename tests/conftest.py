@@ -12,6 +12,8 @@ import pytest
 from fastapi import FastAPI
 from psycopg.sql import SQL, Identifier
 from sqlalchemy.engine import make_url
+from tests import models as models  # their tables belong to every prepared database
+from tests.homes import Home
 
 from amphibase import Amphibase, Base, Settings, load_settings
 from amphibase.postgres import Server, start
@@ -149,3 +151,38 @@ async def backend(settings: Settings) -> AsyncIterator[SqlBackend]:
 def app(settings: Settings) -> FastAPI:
     """The application of the tests; `client` starts it."""
     return Amphibase(settings).mount(FastAPI())
+
+
+@pytest.fixture(scope="session", params=["sqlite", "predicate", "rls"])
+async def lasting_home(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Home]:
+    """A database for all tests of records, once of each kind; `home` empties it for each test."""
+    kind: str = request.param
+    folder = tmp_path_factory.mktemp(kind)
+    url = f"sqlite:///{folder}/app.db"
+    if kind != "sqlite":
+        name, url = _url_of_new_database(request.getfixturevalue("postgres"))
+    opened = await open_home(kind, url, folder)
+    yield opened
+    await opened.backend.close()
+    if kind != "sqlite":
+        request.getfixturevalue("postgres").drop_database(name)
+
+
+async def open_home(kind: str, url: str, folder: Path) -> Home:
+    """A home of that kind on an empty database, with all tables made."""
+    settings = load_settings(
+        database_url=url, secret_key=SECRET, data_dir=folder, rls=kind == "rls"
+    )
+    opened = Home(kind, SqlBackend(settings, load_keys(settings)), settings)
+    await ensure(opened.backend.database, settings, Base.metadata)
+    await opened.settle()
+    return opened
+
+
+@pytest.fixture
+async def home(lasting_home: Home) -> Home:
+    """A home for records without any: SQLite, Postgres by predicate, Postgres by RLS in turn."""
+    await lasting_home.clear()
+    return lasting_home

@@ -1,6 +1,7 @@
 """Which room may know which: imports point one way."""
 
 import ast
+import importlib
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,14 @@ PACKAGE = Path(amphibase.__file__).parent
 # What each room may import of the others, beside the shared pages and itself. `build` knows the
 # homes so that nobody else has to; `http/app.py` starts what it builds.
 SHARED = {
+    "access",
+    "adoption",
     "background",
     "backend",
     "cursors",
+    "derived",
     "errors",
+    "fields",
     "mail",
     "models",
     "schemas",
@@ -34,7 +39,6 @@ ALLOWED = {
 # The schema is made at start and by the command; sessions of SQLAlchemy are an SQL home's own.
 EXCEPTIONS = {
     ("http/app.py", "amphibase.sql.backend"),
-    ("http/app.py", "amphibase.sql.schema"),
     ("cli/db.py", "amphibase.sql.engine"),
     ("cli/db.py", "amphibase.sql.schema"),
     ("testing/plugin.py", "amphibase"),
@@ -84,14 +88,30 @@ def test_no_file_is_longer_than_can_be_read_in_a_sitting() -> None:
 
 def test_the_public_names_are_these() -> None:
     names = """
-        ANONYMOUS SERVICE Account AdminUser Amphibase AmphibaseError Base Caller ConfigurationError
+        ANONYMOUS Access Account AdminUser Amphibase AmphibaseError Base Caller ConfigurationError
         Conflict CurrentCaller CurrentUser EmailAlreadyRegistered EmailNotConfirmed Forbidden
         ForeignKeyViolation InvalidCredentials InvalidCursor InvalidLink InvalidRefreshToken
-        InvalidRequest InvalidToken InvalidValue NotAdmin NotFound NotSupported Page
-        PayloadTooLarge Session SessionEnded Settings Timestamps TooManyRequests Unauthenticated
-        Unavailable User UserBanned WeakPassword admin_user create_access_token current_caller
-        current_user hash_password load_settings session verify_password
+        InvalidRequest InvalidToken InvalidValue NotAdmin NotFound NotLoaded NotSupported Owned Page
+        PayloadTooLarge PublicRead Repository SERVICE ServerOnly Session SessionEnded Settings
+        SoftDelete StaleVersion Timestamps TooManyRequests Transaction Unauthenticated Unavailable
+        User UserBanned Versioned WeakPassword admin admin_user authenticated create_access_token
+        current_caller current_user everyone hash_password load_settings open_backend owner service
+        session verify_password
     """
     assert sorted(amphibase.__all__) == sorted(names.split())
     for name in amphibase.__all__:
         assert getattr(amphibase, name) is not None
+
+
+def test_a_public_name_is_the_same_to_a_program_and_to_a_type_checker() -> None:
+    """What is imported when it is asked for is what the imports for type checkers say."""
+    tree = ast.parse((PACKAGE / "__init__.py").read_text())
+    told = {
+        alias.name: node.module
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("amphibase")
+        for alias in node.names
+    }
+    assert sorted(told) == sorted(amphibase.__all__)
+    for name, module in told.items():
+        assert getattr(amphibase, name) is getattr(importlib.import_module(module), name)

@@ -53,20 +53,35 @@ def test_the_page_on_testing_passes_its_own_tests(tmp_path: Path) -> None:
     assert "2 passed" in done.stdout, done.stdout
 
 
-def test_the_readmes_example_keeps_peoples_notes_apart(tmp_path: Path, database_url: str) -> None:
+@pytest.mark.parametrize("home", ["sqlite", "postgres", "postgres by RLS"])
+def test_the_readmes_example_keeps_peoples_notes_apart(
+    tmp_path: Path, home: str, request: pytest.FixtureRequest
+) -> None:
     (block,) = blocks(ROOT / "README.md")
     (tmp_path / "main.py").write_text(block)
-    with serving(tmp_path, {"DATABASE_URL": database_url}, "main:app") as url:
+    environment = {
+        "DATABASE_URL": request.getfixturevalue(f"{home.split()[0]}_url"),
+        "RLS": str(home.endswith("RLS")).lower(),
+    }
+    with serving(tmp_path, environment, "main:app") as url:
         tokens = {}
         for who in ("ann", "bob"):
             body = {"email": f"{who}@example.com", "password": "correct horse battery"}
             answer = httpx.post(f"{url}/auth/sign-up", json=body)
             tokens[who] = {"Authorization": f"Bearer {answer.json()['access_token']}"}
-        added = httpx.post(f"{url}/notes", json={"title": "mine"}, headers=tokens["ann"])
-        assert added.status_code == 201
-        assert httpx.get(f"{url}/notes", headers=tokens["ann"]).json() == ["mine"]
-        assert httpx.get(f"{url}/notes", headers=tokens["bob"]).json() == []
-        assert httpx.get(f"{url}/notes").status_code == 401
+        for who in ("ann", "bob"):
+            for stars in (3, 4, 5):
+                new = {"title": f"{who}'s with {stars}", "stars": stars}
+                added = httpx.post(f"{url}/notes", json=new, headers=tokens[who])
+                assert added.status_code == 201, added.text
+                assert added.json().items() > new.items()
+        for who in ("ann", "bob"):
+            mine = httpx.get(f"{url}/notes", headers=tokens[who]).json()
+            assert [note["title"] for note in mine] == [f"{who}'s with 5", f"{who}'s with 4"]
+        assert httpx.get(f"{url}/notes").json() == []
+        refused = httpx.post(f"{url}/notes", json={"title": "nobody's"})
+        assert refused.status_code == 401
+        assert refused.json()["code"] == "not_authenticated"
 
 
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)

@@ -30,6 +30,13 @@ def test_every_usual_scheme_means_the_one_driver(scheme: str) -> None:
     assert settings.database.query == {"sslmode": "require"}
 
 
+@pytest.mark.parametrize(("ssl", "mode"), [("true", "require"), ("false", "disable")])
+def test_asyncpgs_words_for_tls_are_libpqs(ssl: str, mode: str) -> None:
+    """A URL that was written for asyncpg works as it is."""
+    settings = load_settings(database_url=f"postgres://db/app?ssl={ssl}")
+    assert settings.database.query == {"sslmode": mode}
+
+
 @pytest.mark.parametrize(
     ("port", "mode", "expected"),
     [
@@ -65,6 +72,13 @@ def test_a_file_is_read_and_the_environment_wins(monkeypatch: Environment) -> No
         ("DATABASE_URL", "mysql://ann:hidden@db/app", "mysql:// is not supported"),
         ("DATABASE_URL", "hidden", "is not a database URL"),
         ("DATABASE_URL", "sqlite://", "must name a file"),
+        ("DATABASE_URL", "postgres://ann:hidden@db:port/app", "is not a database URL"),
+        ("DATABASE_URL", "postgres://ann:hidden@db/app?foo=hidden", "has the option foo"),
+        ("DATABASE_URL", "sqlite:///app.db?foo=hidden", "has the option foo"),
+        ("MAIL_URL", "smtp://ann:hidden@mail:port", "a number up to 65535"),
+        ("MAIL_URL", "smtp://ann:hidden@mail:99999", "a number up to 65535"),
+        ("PUBLIC_URL", "https://[hidden", "must have a host"),
+        ("RATE_LIMIT_URL", "redis://:hidden@redis:port", "a number up to 65535"),
         ("POOL_SIZE", "many-hidden", "should be a valid integer"),
         ("POOL_SIZE", "0", "should be greater than or equal to 1"),
         ("BACKEND", "hidden", "should be 'sql' or 'supabase'"),
@@ -90,6 +104,25 @@ def test_a_wrong_value_is_one_line_with_the_name_the_fault_and_an_example(
     assert fault in line
     assert f"for example {name}=" in line
     assert "hidden" not in line
+
+
+def test_a_file_that_is_no_text_is_a_line() -> None:
+    """A .env in another encoding is said to be so."""
+    Path(".env").write_bytes("PUBLIC_URL=https://köln.example".encode("latin-1"))
+    with pytest.raises(ConfigurationError, match=r"^\.env: is not UTF-8 text$"):
+        load_settings()
+
+
+def test_a_file_that_may_not_be_read_is_a_line(monkeypatch: Environment) -> None:
+    """A .env of another user's is said to be so."""
+    Path(".env").touch()
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("builtins.open", refuse)
+    with pytest.raises(ConfigurationError, match=r"^\.env: cannot be read: Permission denied$"):
+        load_settings()
 
 
 def test_all_wrong_values_are_told_at_once(monkeypatch: Environment) -> None:

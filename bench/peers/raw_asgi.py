@@ -1,8 +1,9 @@
-"""The floor: a bare ASGI callable that reads one user by id with asyncpg and answers with orjson.
+"""The floor: a bare ASGI callable that reads rows with asyncpg and answers with orjson.
 
 No routing, no token, no validation: what HTTP, one indexed query and one JSON body cost by
-themselves under uvicorn. `GET /users/<id>` reads a user; any other path answers a fixed body
-without touching the database, against which the load generator's own ceiling is taken.
+themselves under uvicorn. `GET /users/<id>` and `GET /notes/<id>` read one row, `GET /notes` the 100
+newest notes; any other path answers a fixed body without touching the database, against which the
+load generator's own ceiling is taken. The tables are the benchmark's to make.
 """
 
 # mypy: disable-error-code="import-not-found"
@@ -20,30 +21,22 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-USERS = 64
-SELECT = "SELECT id, email, name, created_at FROM users WHERE id = $1"
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS users (
-    id uuid PRIMARY KEY,
-    email text NOT NULL UNIQUE,
-    name text NOT NULL,
-    created_at timestamptz NOT NULL DEFAULT now()
+USER = "SELECT id, email, name, created_at FROM users WHERE id = $1"
+NOTE = "SELECT id, owner_id, title, stars, created_at, updated_at FROM notes WHERE id = $1"
+NOTES = (
+    "SELECT id, owner_id, title, stars, created_at, updated_at FROM notes "
+    "ORDER BY created_at DESC, id DESC LIMIT 100"
 )
-"""
-INSERT = "INSERT INTO users (id, email, name) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING"
 
 pool: Any = None
 
 
 async def lifespan(receive: Receive, send: Send) -> None:
-    """Open the pool and make the users 0 to 63, whose ids are those numbers as UUIDs."""
+    """Open the pool."""
     global pool
     await receive()
     size = int(os.environ["POOL_SIZE"])
     pool = await asyncpg.create_pool(os.environ["DATABASE_URL"], min_size=size, max_size=size)
-    await pool.execute(SCHEMA)
-    users = [(uuid.UUID(int=n), f"user-{n}@example.com", f"User {n}") for n in range(USERS)]
-    await pool.executemany(INSERT, users)
     await send({"type": "lifespan.startup.complete"})
     await receive()
     await pool.close()
@@ -57,12 +50,16 @@ async def app(scope: Message, receive: Receive, send: Send) -> None:
         return
     path: str = scope["path"]
     status, body = 200, b'{"status":"ok"}'
-    if path.startswith("/users/"):
-        row = await pool.fetchrow(SELECT, uuid.UUID(path[7:]))
+    if path.startswith(("/users/", "/notes/")):
+        statement = USER if path.startswith("/users/") else NOTE
+        row = await pool.fetchrow(statement, uuid.UUID(path[7:]))
         if row is None:
             status, body = 404, b'{"detail":"Not found"}'
         else:
             body = orjson.dumps(dict(row), default=str)
+    elif path == "/notes":
+        rows = await pool.fetch(NOTES)
+        body = orjson.dumps({"items": [dict(row) for row in rows]}, default=str)
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

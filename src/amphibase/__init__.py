@@ -1,51 +1,77 @@
 """One data backend for FastAPI, on your own SQL database or on Supabase."""
 
-from amphibase.backend import ANONYMOUS, SERVICE, Account, Caller, Page
-from amphibase.errors import (
-    AmphibaseError,
-    ConfigurationError,
-    Conflict,
-    EmailAlreadyRegistered,
-    EmailNotConfirmed,
-    Forbidden,
-    ForeignKeyViolation,
-    InvalidCredentials,
-    InvalidCursor,
-    InvalidLink,
-    InvalidRefreshToken,
-    InvalidRequest,
-    InvalidToken,
-    InvalidValue,
-    NotAdmin,
-    NotFound,
-    NotSupported,
-    PayloadTooLarge,
-    SessionEnded,
-    TooManyRequests,
-    Unauthenticated,
-    Unavailable,
-    UserBanned,
-    WeakPassword,
-)
-from amphibase.http.app import Amphibase
-from amphibase.http.dependencies import (
-    AdminUser,
-    CurrentCaller,
-    CurrentUser,
-    Session,
-    admin_user,
-    current_caller,
-    current_user,
-    session,
-)
-from amphibase.models import Base, Timestamps, User
-from amphibase.settings import Settings, load_settings
-from amphibase.sql.passwords import hash_password, verify_password
-from amphibase.tokens import create_access_token
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from amphibase.access import Access, admin, authenticated, everyone, owner, service
+    from amphibase.backend import (
+        ANONYMOUS,
+        SERVICE,
+        Account,
+        Caller,
+        Page,
+        Repository,
+        Transaction,
+    )
+    from amphibase.build import open_backend
+    from amphibase.errors import (
+        AmphibaseError,
+        ConfigurationError,
+        Conflict,
+        EmailAlreadyRegistered,
+        EmailNotConfirmed,
+        Forbidden,
+        ForeignKeyViolation,
+        InvalidCredentials,
+        InvalidCursor,
+        InvalidLink,
+        InvalidRefreshToken,
+        InvalidRequest,
+        InvalidToken,
+        InvalidValue,
+        NotAdmin,
+        NotFound,
+        NotLoaded,
+        NotSupported,
+        PayloadTooLarge,
+        SessionEnded,
+        StaleVersion,
+        TooManyRequests,
+        Unauthenticated,
+        Unavailable,
+        UserBanned,
+        WeakPassword,
+    )
+    from amphibase.http.app import Amphibase
+    from amphibase.http.dependencies import (
+        AdminUser,
+        CurrentCaller,
+        CurrentUser,
+        Session,
+        admin_user,
+        current_caller,
+        current_user,
+        session,
+    )
+    from amphibase.models import (
+        Base,
+        Owned,
+        PublicRead,
+        ServerOnly,
+        SoftDelete,
+        Timestamps,
+        User,
+        Versioned,
+    )
+    from amphibase.settings import Settings, load_settings
+    from amphibase.sql.passwords import hash_password, verify_password
+    from amphibase.tokens import create_access_token
 
 __all__ = [
     "ANONYMOUS",
     "SERVICE",
+    "Access",
     "Account",
     "AdminUser",
     "Amphibase",
@@ -69,25 +95,72 @@ __all__ = [
     "InvalidValue",
     "NotAdmin",
     "NotFound",
+    "NotLoaded",
     "NotSupported",
+    "Owned",
     "Page",
     "PayloadTooLarge",
+    "PublicRead",
+    "Repository",
+    "ServerOnly",
     "Session",
     "SessionEnded",
     "Settings",
+    "SoftDelete",
+    "StaleVersion",
     "Timestamps",
     "TooManyRequests",
+    "Transaction",
     "Unauthenticated",
     "Unavailable",
     "User",
     "UserBanned",
+    "Versioned",
     "WeakPassword",
+    "admin",
     "admin_user",
+    "authenticated",
     "create_access_token",
     "current_caller",
     "current_user",
+    "everyone",
     "hash_password",
     "load_settings",
+    "open_backend",
+    "owner",
+    "service",
     "session",
     "verify_password",
 ]
+
+# The same once more, for the running program: a name's module is imported when the name is asked
+# for, so that `amphibase --help` waits for neither FastAPI nor SQLAlchemy (PEP 562).
+_PLACES = {
+    "access": "Access admin authenticated everyone owner service",
+    "backend": "ANONYMOUS SERVICE Account Caller Page Repository Transaction",
+    "build": "open_backend",
+    "errors": (
+        "AmphibaseError ConfigurationError Conflict EmailAlreadyRegistered EmailNotConfirmed "
+        "Forbidden ForeignKeyViolation InvalidCredentials InvalidCursor InvalidLink "
+        "InvalidRefreshToken InvalidRequest InvalidToken InvalidValue NotAdmin NotFound "
+        "NotLoaded NotSupported PayloadTooLarge SessionEnded StaleVersion TooManyRequests "
+        "Unauthenticated Unavailable UserBanned WeakPassword"
+    ),
+    "http.app": "Amphibase",
+    "http.dependencies": (
+        "AdminUser CurrentCaller CurrentUser Session admin_user current_caller current_user session"
+    ),
+    "models": "Base Owned PublicRead ServerOnly SoftDelete Timestamps User Versioned",
+    "settings": "Settings load_settings",
+    "sql.passwords": "hash_password verify_password",
+    "tokens": "create_access_token",
+}
+
+
+def __getattr__(name: str) -> Any:
+    for place, names in _PLACES.items():
+        if name in names.split():
+            found = getattr(importlib.import_module(f"amphibase.{place}"), name)
+            globals()[name] = found
+            return found
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

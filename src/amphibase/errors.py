@@ -2,6 +2,7 @@
 
     AmphibaseError
     ├── ConfigurationError         the environment or a file it names is wrong; raised at start
+    ├── NotLoaded                  a relationship was touched that was not asked for
     ├── NotSupported               this home cannot do that, and says so before anything is sent
     ├── InvalidRequest             the request itself is wrong
     │   ├── InvalidCursor          a page cursor that this query did not issue
@@ -19,12 +20,14 @@
     │   └── UserBanned
     ├── NotFound                   no such thing, or none that the caller may see
     ├── Conflict                   a unique value is taken; names the columns
+    ├── StaleVersion               a write that was based on an older version of the row
     ├── ForeignKeyViolation        a row that is referred to is missing, or is still referred to
     ├── InvalidValue               the database refused a value (a check, a type, a length)
     ├── PayloadTooLarge
     └── Retryable                  the same request may succeed later; says when
         ├── TooManyRequests        a rate limit is reached, or the password queue is full
         └── Unavailable            the database or a service behind it cannot be reached now
+            └── Contention         another transaction was in the way
 
 Each class carries the HTTP status and the stable `code` that its answer has (`http/problems.py`).
 Messages are for the person who reads them and never hold a secret.
@@ -59,6 +62,13 @@ class NotSupported(AmphibaseError):
     status = 501
     code = "not_supported"
     default = "Not supported by this backend"
+
+
+class NotLoaded(AmphibaseError):
+    """Raised when a relationship is touched that was not loaded; says how to load it."""
+
+    code = "not_loaded"
+    default = "This was not loaded with its row"
 
 
 class InvalidRequest(AmphibaseError):
@@ -189,6 +199,14 @@ class Conflict(AmphibaseError):
         super().__init__(detail)
 
 
+class StaleVersion(AmphibaseError):
+    """Raised when a row has changed since the version that a write is based on."""
+
+    status = 409
+    code = "stale_version"
+    default = "The row has changed since you read it; read it again"
+
+
 class ForeignKeyViolation(AmphibaseError):
     """Raised when a row that is referred to is missing, or one is still referred to."""
 
@@ -198,11 +216,20 @@ class ForeignKeyViolation(AmphibaseError):
 
 
 class InvalidValue(AmphibaseError):
-    """Raised when the database refuses a value: a check, a missing value, a type, a length."""
+    """Raised when a value cannot be stored: a check, a missing value, a type, a length, or a
+    column that only the server sets.
+
+    Args:
+        field: the column, where it is known.
+    """
 
     status = 422
     code = "invalid_value"
     default = "The database does not take this value"
+
+    def __init__(self, detail: str | None = None, *, field: str | None = None) -> None:
+        self.field = field
+        super().__init__(detail)
 
 
 class PayloadTooLarge(AmphibaseError):
@@ -242,3 +269,11 @@ class Unavailable(Retryable):
     code = "unavailable"
     default = "The database cannot be reached just now"
     default_retry_after = 5
+
+
+class Contention(Unavailable):
+    """Raised when another transaction was in the way: a lock, a deadlock, a serialization."""
+
+    code = "contention"
+    default = "Another transaction was in the way; try again"
+    default_retry_after = 1

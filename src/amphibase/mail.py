@@ -2,13 +2,16 @@
 
 import asyncio
 import ssl
+from email import policy
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import aiosmtplib
+from email_validator import EmailNotValidError, validate_email
 
 from amphibase.errors import ConfigurationError
 from amphibase.models import uuid7
@@ -46,7 +49,7 @@ class Smtp:
 
     Args:
         url: `smtp://user:password@host:587?from=address` (STARTTLS where the server offers it)
-            or `smtps://…:465`.
+            or `smtps://…:465`. A password is sent to another host over TLS only.
     """
 
     def __init__(self, url: str) -> None:
@@ -63,6 +66,7 @@ class Smtp:
         self._password = unquote(parts.password) if parts.password else None
 
     async def send(self, message: EmailMessage) -> None:
+        in_the_clear = self._tls is False and not _is_loopback(self._host)
         await aiosmtplib.send(
             message,
             hostname=self._host,
@@ -70,6 +74,8 @@ class Smtp:
             username=self._user,
             password=self._password,
             use_tls=self._tls,
+            # A password goes over TLS or not at all; else TLS is used where it is offered.
+            start_tls=True if self._password and in_the_clear else None,
             tls_context=ssl.create_default_context(),
             timeout=SMTP_TIMEOUT_SECONDS,
         )
@@ -106,7 +112,10 @@ class Letters:
         )
 
     def _letter(self, email: str, subject: str, lead: str, path: str) -> EmailMessage:
-        message = EmailMessage()
+        email = _reachable(email)
+        message = EmailMessage(
+            policy.default if email.isascii() else policy.default.clone(utf8=True)
+        )
         message["From"] = self._sender
         message["To"] = email
         message["Subject"] = subject
@@ -119,6 +128,22 @@ class Letters:
             cte="8bit",
         )
         return message
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _reachable(email: str) -> str:
+    """The address with its domain as the name system has it, which every mail server takes."""
+    try:
+        found = validate_email(email, check_deliverability=False)
+    except EmailNotValidError:
+        return email
+    return found.ascii_email or f"{found.local_part}@{found.ascii_domain}"
 
 
 def build_mailer(settings: Settings) -> Mailer:

@@ -1,15 +1,39 @@
-"""What an application's models are made of: Base with its type map, timestamps, and the profile."""
+"""What an application's models are made of: Base with its type map, what models can be (owned,
+soft-deleted, versioned), and the profile."""
 
+import enum
 import os
 import time
 import uuid
 from datetime import UTC, datetime
-from typing import Any
+from decimal import Decimal
+from typing import Any, ClassVar
 
-from sqlalchemy import DateTime, Dialect, MetaData, String, Uuid, func, true
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    DateTime,
+    Dialect,
+    Double,
+    Enum,
+    ForeignKey,
+    Index,
+    MetaData,
+    Numeric,
+    String,
+    Table,
+    Text,
+    Uuid,
+    event,
+    func,
+    true,
+)
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, Mapper, declared_attr, mapped_column
 from sqlalchemy.types import JSON, TypeDecorator
+
+from amphibase.access import Access, Who, access_of, everyone, owner
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -42,6 +66,7 @@ class UtcDateTime(TypeDecorator[datetime]):
 
     impl = DateTime(timezone=True)
     cache_ok = True
+    python_type = datetime
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         if value is None:
@@ -57,8 +82,45 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-Json = JSON().with_variant(JSONB(), "postgresql")
-"""JSON: `jsonb` on Postgres, text on SQLite."""
+DECIMAL_COLLATION = "amphibase_decimal"
+"""The order of decimals that SQLite keeps as text; each connection is taught it."""
+
+
+class ExactDecimal(TypeDecorator[Decimal]):
+    """A decimal that comes back as it went in: `numeric` on Postgres; on SQLite, whose numbers
+    hold 15 digits, text in numeric order."""
+
+    impl = Numeric().with_variant(Text(collation=DECIMAL_COLLATION), "sqlite")
+    cache_ok = True
+    python_type = Decimal
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
+        if value is None or dialect.name != "sqlite":
+            return value
+        return format(Decimal(value), "f")
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:
+        return None if value is None else Decimal(value)
+
+
+def compare_decimals(left: str, right: str) -> int:
+    """The collation `DECIMAL_COLLATION`: below, equal to or above 0."""
+    first, second = Decimal(left), Decimal(right)
+    return (first > second) - (first < second)
+
+
+Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+"""JSON: `jsonb` on Postgres, text on SQLite; None is NULL."""
+
+
+def _values(of: type[enum.Enum]) -> list[str]:
+    """What the database keeps of an enum: its values where they are text, else its names."""
+    values = [member.value for member in of]
+    return values if all(isinstance(value, str) for value in values) else [each.name for each in of]
+
+
+def _array(item: Any) -> Any:
+    return JSON(none_as_null=True).with_variant(ARRAY(item), "postgresql")
 
 
 class Base(DeclarativeBase):
@@ -68,7 +130,15 @@ class Base(DeclarativeBase):
     type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's own declaration
         datetime: UtcDateTime(),
         uuid.UUID: Uuid(),
+        Decimal: ExactDecimal(),
+        enum.Enum: Enum(enum.Enum, values_callable=_values),
         dict[str, Any]: Json,
+        list[Any]: Json,
+        list[dict[str, Any]]: Json,
+        list[str]: _array(Text()),
+        list[int]: _array(BigInteger()),
+        list[float]: _array(Double()),
+        list[bool]: _array(Boolean()),
     }
 
 
@@ -79,6 +149,71 @@ class Timestamps:
     updated_at: Mapped[datetime] = mapped_column(
         default=utc_now, onupdate=utc_now, server_default=func.now()
     )
+
+
+class Owned(Timestamps):
+    """Adds `id`, `owner_id` and the timestamps; only its owner may see and change a row.
+
+    `owner_id` is set to the caller when a row is added, and the rows go with the user's profile.
+    """
+
+    __access__: ClassVar[Access] = Access(read=owner, write=owner)
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=uuid7, sort_order=-2)
+
+    @declared_attr
+    def owner_id(cls) -> Mapped[uuid.UUID]:  # noqa: N805 - SQLAlchemy hands it the class
+        return mapped_column(ForeignKey("users.id", ondelete="CASCADE"), sort_order=-1)
+
+
+class PublicRead(Owned):
+    """`Owned`, but everyone may see the rows."""
+
+    __access__ = Access(read=everyone, write=owner)
+
+
+class ServerOnly:
+    """For the service alone, as are models that declare nothing; this says so."""
+
+    __access__ = Access()
+
+
+class SoftDelete:
+    """Adds `deleted_at`: a deleted row stays, and does not exist unless it is asked for
+    (`Repository.with_deleted`)."""
+
+    deleted_at: Mapped[datetime | None] = mapped_column(default=None)
+
+
+class Versioned:
+    """Adds `version`, counted up by each update; a write that was based on an older one is
+    `StaleVersion`."""
+
+    version: Mapped[int] = mapped_column(default=1, server_default="1")
+
+    @declared_attr.directive
+    def __mapper_args__(cls) -> dict[str, Any]:  # noqa: N805 - SQLAlchemy hands it the class
+        return {"version_id_col": cls.version}  # so that sessions count and check it too
+
+
+@event.listens_for(Mapper, "instrument_class")
+def _index_lists(mapper: Mapper[Any], model: type[Any]) -> None:
+    """Give a model's table the index that its lists, newest first, are read by."""
+    table = mapper.local_table
+    if not isinstance(table, Table) or not {"id", "created_at"} <= set(table.c.keys()):
+        return
+    if issubclass(model, Owned):
+        ways: list[tuple[str, ...]] = [("owner_id", "created_at", "id")]
+        if access_of(model).read.admits != {Who.OWNER}:
+            ways.append(("created_at", "id"))
+    elif issubclass(model, Timestamps) and mapper.inherits is None:
+        ways = [("created_at", "id")]
+    else:
+        return
+    present = {tuple(column.name for column in index.columns) for index in table.indexes}
+    for way in ways:
+        if way not in present:
+            Index(None, *(table.c[name] for name in way))
 
 
 class User(Timestamps, Base):

@@ -1,14 +1,9 @@
-"""The shapes of requests and answers, and read models made from mapped classes."""
+"""The shapes of requests and answers."""
 
-from functools import cache
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Generic, Literal, TypeVar
 from uuid import UUID
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, EmailStr, Field
-from pydantic import create_model as create_pydantic_model
-from sqlalchemy import inspect as inspect_model
-
-from amphibase.models import Json
 
 MAX_EMAIL_CHARACTERS = 254
 """The longest address that mail can be sent to (RFC 5321, section 4.5.3.1.3, with erratum 1690)."""
@@ -16,7 +11,8 @@ MAX_EMAIL_CHARACTERS = 254
 MAX_BAN_SECONDS = 100 * 365 * 24 * 3600
 
 
-def _plain(value: str) -> str:
+def plain(value: str) -> str:
+    """The text, if every database takes it. Raises ValueError."""
     if "\x00" in value:
         raise ValueError("must not contain a NUL character")
     if any("\ud800" <= character <= "\udfff" for character in value):
@@ -24,7 +20,7 @@ def _plain(value: str) -> str:
     return value
 
 
-PlainText = Annotated[str, AfterValidator(_plain)]
+PlainText = Annotated[str, AfterValidator(plain)]
 """Text that every database takes."""
 
 Email = Annotated[EmailStr, Field(max_length=MAX_EMAIL_CHARACTERS)]
@@ -148,16 +144,3 @@ class Problem(BaseModel):
     detail: str
     code: str
     request_id: str | None = None
-
-
-@cache
-def read_model(model: type[Any]) -> type[BaseModel]:
-    """A pydantic model with the columns of a mapped class; cached."""
-    fields: dict[str, Any] = {}
-    for attribute in inspect_model(model).column_attrs:
-        column = attribute.columns[0]
-        python_type: Any = Any if isinstance(column.type, type(Json)) else column.type.python_type
-        fields[attribute.key] = (python_type | None if column.nullable else python_type, ...)
-    return create_pydantic_model(
-        model.__name__, __config__=ConfigDict(from_attributes=True), __doc__=model.__doc__, **fields
-    )

@@ -8,6 +8,7 @@ import ipaddress
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from limits import RateLimitItem, parse
 from pydantic import (
@@ -30,6 +31,11 @@ CommaSeparated = Annotated[tuple[str, ...], NoDecode]
 
 POOLER_PORT = 6543
 """Where Supabase's pooler in transaction mode listens (its docs, "Connect to your database")."""
+
+SSL_MODES = {"true": "require", "1": "require", "false": "disable", "0": "disable"}
+"""What asyncpg also takes for `ssl`, in libpq's words."""
+
+SQLITE_OPTIONS = {"timeout", "cached_statements", "uri", "mode", "cache", "immutable", "vfs"}
 
 MIN_SECRET_BYTES = 32
 """HS256 keys shorter than the hash are refused (RFC 7518, section 3.2)."""
@@ -165,6 +171,7 @@ class Settings(BaseSettings):
     def _rate_limit_url(cls, value: SecretStr) -> SecretStr:
         if not value.get_secret_value().startswith(("memory://", "redis://", "rediss://")):
             raise ValueError("must start with memory://, redis:// or rediss://")
+        _check_place(value.get_secret_value())
         return value
 
     @field_validator("public_url", "supabase_url")
@@ -172,6 +179,7 @@ class Settings(BaseSettings):
     def _http_url(cls, value: str | None) -> str | None:
         if value is not None and not value.startswith(("http://", "https://")):
             raise ValueError("must start with http:// or https://")
+        _check_place(value or "")
         return value.rstrip("/") if value else value
 
     @field_validator("mail_url")
@@ -179,6 +187,7 @@ class Settings(BaseSettings):
     def _mail_url(cls, value: SecretStr | None) -> SecretStr | None:
         if value and not value.get_secret_value().startswith(("smtp://", "smtps://", "file://")):
             raise ValueError("must start with smtp://, smtps:// or file://")
+        _check_place(value.get_secret_value() if value else "")
         return value
 
     @field_validator("secret_key")
@@ -229,23 +238,46 @@ class Settings(BaseSettings):
         return getattr(self, part) or self.backend
 
 
+def _check_place(url: str) -> None:
+    """Raise ValueError, without repeating it, for a URL whose host or port is none."""
+    try:
+        _ = urlsplit(url).port
+    except ValueError:
+        raise ValueError("must have a host and, as its port, a number up to 65535") from None
+
+
 def _sql_url(text: str) -> URL:
     try:
         url = make_url(text)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         raise ValueError("is not a database URL") from None
     match url.drivername:
         case "postgres" | "postgresql" | "postgresql+asyncpg" | "postgresql+psycopg":
-            url = url.set(drivername="postgresql+psycopg")
-            if "ssl" in url.query:  # asyncpg's word for libpq's sslmode
-                url = url.set(query={**url.query, "sslmode": url.query["ssl"]})
-                url = url.difference_update_query(["ssl"])
-            return url
+            return _postgres_url(url.set(drivername="postgresql+psycopg"))
         case "sqlite" | "sqlite+aiosqlite":
             if url.database in (None, "", ":memory:"):
                 raise ValueError("must name a file; every connection would get its own memory")
+            for name in url.query.keys() - SQLITE_OPTIONS:
+                raise ValueError(f"has the option {name}, which SQLite does not know")
             return url.set(drivername="sqlite+aiosqlite")
     raise ValueError(f"{url.drivername}:// is not supported; use postgresql:// or sqlite:///")
+
+
+def _postgres_url(url: URL) -> URL:
+    import psycopg  # here, since whoever uses SQLite need not wait for it
+
+    if "ssl" in url.query:  # asyncpg's word for libpq's sslmode
+        mode = str(url.query["ssl"])
+        url = url.difference_update_query(["ssl"]).update_query_dict(
+            {"sslmode": SSL_MODES.get(mode.lower(), mode)}
+        )
+    _, options = url.get_dialect()().create_connect_args(url)
+    for name, value in options.items():
+        try:
+            psycopg.conninfo.make_conninfo(**{name: value})
+        except psycopg.ProgrammingError:
+            raise ValueError(f"has the option {name}, which Postgres does not know") from None
+    return url
 
 
 def load_settings(**overrides: Any) -> Settings:
@@ -259,6 +291,10 @@ def load_settings(**overrides: Any) -> Settings:
     """
     try:
         return Settings(**overrides)
+    except UnicodeDecodeError:
+        raise ConfigurationError(".env: is not UTF-8 text") from None
+    except OSError as error:
+        raise ConfigurationError(f".env: cannot be read: {error.strerror}") from None
     except ValidationError as error:
         raise ConfigurationError("\n".join(map(_line, error.errors()))) from None
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from tests.serving import serving
 from typer.testing import CliRunner
 
 from amphibase.cli.app import app
+from amphibase.cli.server import local_url
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -61,6 +63,22 @@ def test_every_command_explains_itself_with_an_example(command: list[str]) -> No
     assert f"amphibase {' '.join(command)}" in done.stdout.partition("Example:")[2]
 
 
+@pytest.mark.parametrize(
+    ("command", "light"), [(["--help"], True), (["serve", "--help"], True), (["users"], False)]
+)
+def test_help_waits_for_no_library_that_it_does_not_need(command: list[str], light: bool) -> None:
+    """FastAPI, Alembic and SQLAlchemy take a second to import, which is long for a word of help."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "amphibase", *command],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Usage: amphibase" in done.stdout.replace("python -m ", "")
+    assert ("sqlalchemy" not in done.stderr) is light
+    assert ("fastapi" not in done.stderr) is light
+
+
 def test_users_are_made_listed_banned_and_deleted(run: Run) -> None:
     made = run(
         "users", "create", "Ann@example.com", "--name", "Ann", "--admin", input="a password\n"
@@ -104,6 +122,58 @@ def test_a_database_that_cannot_be_reached_is_a_line(run: Run) -> None:
     assert "127.0.0.1:1" in done.stderr
     assert "hidden" not in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_password_behind_the_question_mark_is_no_more_shown(run: Run) -> None:
+    """libpq takes a password among its options too."""
+    done = run("serve", DATABASE_URL="postgres://127.0.0.1:1/app?password=hidden&user=ann")
+    assert done.returncode == 2
+    assert "/app?user=ann" in done.stderr
+    assert "hidden" not in done.stderr
+
+
+def test_an_error_is_told_letter_by_letter(run: Run) -> None:
+    """What looks like rich's markup is not taken for it."""
+    assert run("serve", "[bold]").stderr.startswith("error '[bold]' names no application")
+
+
+def test_a_port_that_is_taken_is_a_line(run: Run) -> None:
+    """Nothing is opened, and nothing else said, before the port is known to be free."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        done = run("serve", "--port", str(port))
+    assert done.returncode == 2
+    assert done.stderr == f"error PORT: cannot listen on 127.0.0.1:{port}: address already in use\n"
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:80"),
+        ("0.0.0.0", "http://127.0.0.1:80"),
+        ("::", "http://[::1]:80"),
+        ("2001:db8::1", "http://[2001:db8::1]:80"),
+        ("api.example.com", "http://api.example.com:80"),
+    ],
+)
+def test_links_lead_to_a_url_that_a_browser_can_open(host: str, url: str) -> None:
+    """An address that stands for all of this machine's is not one to go to."""
+    assert local_url(host, 80) == url
+
+
+def test_production_warns_that_links_lead_to_this_machine(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without PUBLIC_URL letters hold links that only this machine can open."""
+    production = {"ENVIRONMENT": "production", "SECRET_KEY": SECRET}
+    for more, warned in (({}, True), ({"PUBLIC_URL": "https://api.example.com"}, False)):
+        done = run("serve", "--port", free_port(), **production, **more)
+        assert ("PUBLIC_URL is not set" in done.stderr) is warned
+
+
+def free_port() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return str(server.getsockname()[1])
 
 
 def test_a_generated_key_signs_and_the_older_ones_verify(run: Run, tmp_path: Path) -> None:

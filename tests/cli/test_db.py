@@ -119,3 +119,61 @@ def test_a_password_in_the_url_is_never_shown(db_on_sqlite: Run) -> None:
     done = db_on_sqlite("upgrade", DATABASE_URL="postgres://ann:hidden@127.0.0.1:1/app")
     assert done.returncode == 2
     assert "hidden" not in done.stdout + done.stderr
+
+
+GUARDED = """
+import uuid
+from fastapi import FastAPI
+from sqlalchemy.orm import Mapped, mapped_column
+from amphibase import Amphibase, Base
+from amphibase.access import Access, owner
+
+class Note(Base):
+    __tablename__ = "notes"
+    __access__ = Access(read=owner, write=owner)
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    owner_id: Mapped[uuid.UUID]
+
+app = Amphibase().mount(FastAPI())
+"""
+
+
+@pytest.fixture
+def guarded(tmp_path: Path, postgres_url: str) -> Run:
+    """Beside an application whose model has a declaration, on Postgres with RLS."""
+    run = runner(tmp_path, postgres_url)
+    (tmp_path / "main.py").write_text(GUARDED)
+    return lambda *arguments, **environment: run(*arguments, **{"RLS": "true", **environment})
+
+
+def test_policies_are_printed_without_a_database(guarded: Run) -> None:
+    """Plain SQL on the standard output, whatever the settings say."""
+    nowhere = "postgresql://ann:hidden@127.0.0.1:1/app"
+    printed = guarded("policies", "--app", "main:app", DATABASE_URL=nowhere)
+    assert (printed.returncode, printed.stderr) == (0, "")
+    assert "CREATE POLICY amphibase_notes_select ON notes\nFOR SELECT TO" in printed.stdout
+    assert "ALTER TABLE users ENABLE ROW LEVEL SECURITY;" in printed.stdout
+    without = guarded("policies", "--app", "main:app", RLS="false", DATABASE_URL="sqlite:///a.db")
+    assert without.stdout == printed.stdout
+    nothing = guarded("policies")
+    assert (nothing.returncode, nothing.stdout) == (2, "")
+    assert nothing.stderr.startswith("error Say where your models are")
+
+
+def test_a_declaration_goes_its_way_into_the_database(guarded: Run, tmp_path: Path) -> None:
+    """Written with its table, run, in line; changed, reported, written, in line."""
+    assert guarded("revision", "--app", "main:app", "-m", "notes").returncode == 0
+    (path,) = (tmp_path / "migrations").glob("*_notes.py")
+    assert "CREATE POLICY amphibase_notes_select" in path.read_text()
+    assert guarded("upgrade", "--app", "main:app").returncode == 0
+    clean = guarded("check", "--app", "main:app")
+    assert (clean.returncode, clean.stderr) == (0, "")
+    changed = GUARDED.replace("write=owner)", ")")
+    (tmp_path / "main.py").write_text(changed)
+    differing = guarded("check", "--app", "main:app")
+    assert differing.returncode == 1
+    assert "application: policy amphibase_notes_insert of notes is in the" in differing.stdout
+    assert guarded("check", "--app", "main:app", RLS="false").returncode == 0
+    assert guarded("revision", "--app", "main:app", "-m", "closed").returncode == 0
+    assert guarded("upgrade").returncode == 0
+    assert guarded("check", "--app", "main:app").returncode == 0

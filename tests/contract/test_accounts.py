@@ -29,6 +29,7 @@ from amphibase import (
 )
 from amphibase.backend import Device, SignedIn, Tokens
 from amphibase.sql.backend import SqlBackend
+from amphibase.sql.passwords import PasswordWorkers
 
 PASSWORD = "correct horse battery"
 OTHER_PASSWORD = "another horse, another battery"
@@ -167,6 +168,7 @@ class TestSignIn:
             "md5$abc",
             "",
             "$2b$31$" + "a" * 53,
+            "$2b$16$" + "a" * 53,
             "$argon2d$v=19$m=8192,t=1,p=1$c2FsdHNhbHQ$aGFzaGhhc2g",
             "$argon2id$v=19$m=9999999,t=1,p=1$c2FsdHNhbHQ$aGFzaGhhc2g",
         ],
@@ -176,6 +178,36 @@ class TestSignIn:
     ) -> None:
         with pytest.raises(InvalidRequest):
             await backend.accounts.create("ann@example.com", password_hash=hashed)
+
+    async def test_a_password_may_hold_half_of_a_surrogate_pair(self, backend: SqlBackend) -> None:
+        """What is hashed and what is checked are encoded the same way."""
+        await backend.accounts.sign_up("ann@example.com", "\ud800" * 8)
+        await backend.accounts.sign_in("ann@example.com", "\ud800" * 8)
+
+    async def test_tells_that_it_happened(self, backend: SqlBackend) -> None:
+        """The account that comes back knows of this very sign-in."""
+        await sign_up(backend)
+        account = (await backend.accounts.sign_in("ann@example.com", PASSWORD)).account
+        found = await backend.accounts.get(account.id)
+        assert found is not None
+        assert account.last_sign_in_at == found.last_sign_in_at
+        assert account.last_sign_in_at is not None
+        assert account.last_sign_in_at > account.created_at
+
+    async def test_a_ban_that_comes_while_the_password_is_checked_holds(
+        self, backend: SqlBackend, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A session is opened only if the account is not banned at that moment."""
+        signed_in = await backend.accounts.sign_up("ann@example.com", PASSWORD)
+        verify = PasswordWorkers.verify
+
+        async def banned_meanwhile(*arguments: Any) -> bool:
+            await backend.accounts.ban(signed_in.account.id, timedelta(hours=1))
+            return await verify(*arguments)
+
+        monkeypatch.setattr(PasswordWorkers, "verify", banned_meanwhile)
+        with pytest.raises(InvalidCredentials):
+            await backend.accounts.sign_in("ann@example.com", PASSWORD)
 
     async def test_an_account_without_a_password_cannot_sign_in(self, backend: SqlBackend) -> None:
         await backend.accounts.create("ann@example.com")
@@ -384,6 +416,21 @@ class TestForTheService:
         await backend.accounts.update(signed_in.account.id, password=OTHER_PASSWORD)
         with pytest.raises(SessionEnded):
             await backend.accounts.authenticate(tokens_of(signed_in).access_token)
+
+    @pytest.mark.parametrize(("before", "after"), [("admin", None), (None, "admin")])
+    async def test_another_role_ends_all_sessions(
+        self, backend: SqlBackend, before: str | None, after: str | None
+    ) -> None:
+        """Whoever becomes an administrator, or is none any more, has no token of before."""
+        made = await backend.accounts.create(
+            "ann@example.com", password=PASSWORD, app_metadata={"role": before} if before else {}
+        )
+        tokens = tokens_of(await backend.accounts.sign_in("ann@example.com", PASSWORD))
+        await backend.accounts.update(made.id, app_metadata={"role": before, "plan": "free"})
+        await backend.accounts.authenticate(tokens.access_token)
+        await backend.accounts.update(made.id, app_metadata={"role": after})
+        with pytest.raises(SessionEnded):
+            await backend.accounts.authenticate(tokens.access_token)
 
     async def test_an_address_that_is_taken_cannot_be_changed_to(self, backend: SqlBackend) -> None:
         await backend.accounts.create("ann@example.com")

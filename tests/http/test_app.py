@@ -23,16 +23,16 @@ from amphibase import (
 from amphibase.testing.client import Client, open_client
 
 
-class Author(Base):
+class Poet(Base):
     __tablename__ = "authors"
     id: Mapped[int] = mapped_column(primary_key=True)
 
 
-class Book(Base):
+class Poem(Base):
     __tablename__ = "books"
     id: Mapped[int] = mapped_column(primary_key=True)
     author_id: Mapped[int] = mapped_column(
-        ForeignKey(Author.id, deferrable=True, initially="DEFERRED")
+        ForeignKey(Poet.id, deferrable=True, initially="DEFERRED")
     )
 
 
@@ -42,27 +42,27 @@ def app(settings: Settings) -> FastAPI:
 
     @app.post("/books/{author_id}", status_code=201)
     async def add(author_id: int, session: Session) -> dict[str, bool]:
-        session.add(Book(author_id=author_id))
+        session.add(Poem(author_id=author_id))
         await session.flush()
         return {"stored": True}
 
     @app.post("/authors/{id}", status_code=201)
     async def add_author(id: int, session: Session) -> None:
-        session.add(Author(id=id))
+        session.add(Poet(id=id))
 
     @app.post("/authors/{id}/refused")
     async def refuse(id: int, session: Session) -> None:
-        session.add(Author(id=id))
+        session.add(Poet(id=id))
         await session.flush()
         raise HTTPException(418, "no")
 
     @app.get("/authors")
     async def authors(session: Session) -> list[int]:
-        return list((await session.scalars(select(Author.id).order_by(Author.id))).all())
+        return list((await session.scalars(select(Poet.id).order_by(Poet.id))).all())
 
     @app.get("/books")
     async def books(session: Session) -> int:
-        return len((await session.scalars(select(Book))).all())
+        return len((await session.scalars(select(Poem))).all())
 
     @app.get("/whoami")
     async def whoami(user: CurrentUser) -> str:
@@ -108,7 +108,7 @@ class TestSession:
         async with open_client(app) as client:
             fixture = plugin.session.__wrapped__(app, client)  # type: ignore[attr-defined]
             session = await anext(fixture)
-            session.add(Author(id=1))
+            session.add(Poet(id=1))
             await session.flush()
             assert (await client.post("/authors/2")).status_code == 201
             assert (await client.get("/authors")).json() == [1, 2]
@@ -202,6 +202,16 @@ async def test_the_access_log_holds_no_secret(
     assert str(ann.headers["authorization"]) not in written
 
 
+async def test_a_line_break_in_a_path_forges_no_line_of_the_log(
+    client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The path is logged as it was sent, with what is not printable quoted."""
+    with caplog.at_level("INFO", "amphibase.access"):
+        await client.get("/x%0AGET /admin 200")
+    (record,) = [record for record in caplog.records if record.name == "amphibase.access"]
+    assert record.getMessage() == "GET /x%0AGET%20/admin%20200 404"
+
+
 async def test_the_public_keys_are_public_and_a_secret_is_not(client: Client) -> None:
     answer = await client.get("/.well-known/jwks.json")
     assert answer.json() == {"keys": []}
@@ -216,3 +226,15 @@ class TestOtherOrigins:
         for origin, allowed in (("https://example.com", True), ("https://evil.example", False)):
             answer = await client.get("/health/live", headers={"Origin": origin})
             assert ("access-control-allow-origin" in answer.headers) is allowed
+
+    async def test_may_read_that_something_went_wrong(self, app: FastAPI, client: Client) -> None:
+        """An unexpected error is answered with the headers of CORS too."""
+
+        @app.get("/broken")
+        async def broken() -> None:
+            raise RuntimeError
+
+        answer = await client.get("/broken", headers={"Origin": "https://example.com"})
+        assert answer.status_code == 500
+        assert answer.headers["access-control-allow-origin"] == "https://example.com"
+        assert answer.headers["x-request-id"]

@@ -4,10 +4,12 @@ import asyncio
 from typing import Any
 
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from tests.outbox import letters, token_in
 
-from amphibase import Amphibase, Settings
+from amphibase import Amphibase, Settings, Unavailable
+from amphibase.http.dependencies import device_of
+from amphibase.sql.repository import SqlRepository
 from amphibase.testing.client import Client
 
 ANN = {"email": "ann@example.com", "password": "correct horse battery", "name": "Ann"}
@@ -54,6 +56,20 @@ async def test_of_twenty_simultaneous_sign_ups_one_is_taken(client: Client) -> N
     assert refused["detail"] == "Email already registered"
 
 
+async def test_a_sign_up_without_a_profile_leaves_no_account(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the profile cannot be made, the account is undone, so that another try succeeds."""
+
+    async def full(*_: Any, **__: Any) -> None:
+        raise Unavailable
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SqlRepository, "upsert", full)
+        assert (await client.post("/auth/sign-up", json=ANN)).status_code == 503
+    assert (await client.post("/auth/sign-up", json=ANN)).status_code == 201
+
+
 async def test_twenty_simultaneous_refreshes_leave_one_living_session(client: Client) -> None:
     signed_up = await client.post("/auth/sign-up", json=ANN)
     body = {"refresh_token": signed_up.json()["refresh_token"]}
@@ -69,6 +85,18 @@ async def test_the_authorize_button_of_the_docs_can_sign_in(client: Client) -> N
     answer = await client.post("/auth/token", data=form)
     assert answer.json()["token_type"] == "bearer"
     assert (await client.get("/users/me", headers=bearer(answer))).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"username": "no address"}, {"username": "a\x00@example.com"}, {"password": "\x00"}]
+)
+async def test_a_form_that_cannot_be_right_gets_the_answer_of_a_wrong_one(
+    client: Client, wrong: dict[str, str]
+) -> None:
+    """The form of OAuth2 is checked like the body of /auth/sign-in, and refused as it says."""
+    form = {"grant_type": "password", "username": ANN["email"], "password": "x"} | wrong
+    answer = await client.post("/auth/token", data=form)
+    assert (answer.status_code, answer.json()["code"]) == (401, "invalid_credentials")
 
 
 @pytest.mark.parametrize(
@@ -209,3 +237,25 @@ class TestRateLimits:
             body["email"] = f"user{n}@example.com"
             answer = await client.post(path, json=body)
             assert (answer.status_code == 429) is limited
+
+    async def test_guesses_at_reset_links_are_counted_by_client(self, client: Client) -> None:
+        """A reset link is asked for and tried under one limit."""
+        body = {"token": "a guess", "password": "a new password"}
+        for expected in (400, 400, 429):
+            answer = await client.post("/auth/password/reset", json=body)
+            assert answer.status_code == expected
+
+
+@pytest.mark.parametrize(
+    ("host", "ip"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("fe80::1%eth0", "fe80::1"),
+        ("testclient", None),
+        ("", None),
+    ],
+)
+def test_a_device_has_an_ip_address_or_none(host: str, ip: str | None) -> None:
+    """Only what is an IP address reaches the database's column of addresses."""
+    request = Request({"type": "http", "headers": [], "client": (host, 1)})
+    assert device_of(request).ip == ip

@@ -7,7 +7,7 @@ from uuid import uuid4
 import httpx
 import jwt
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, HTTPException
 from tests.conftest import SECRET
 
 from amphibase import Amphibase, create_access_token
@@ -34,13 +34,34 @@ def check(answer: httpx.Response, status: int, code: str | None = None) -> Any:
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"{", b"[]", b"null", b'"x"', b"\xff\xfe", b'{"email": "\xff"}', b"[" * 50_000],
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b'"x"',
+        b"\xff\xfe",
+        b'{"email": "\xff"}',
+        b"[" * 50_000,
+        b'{"email": ' + b"9" * 5000 + b"}",
+    ],
 )
 async def test_a_body_that_is_no_json_object_is_refused(client: Client, body: bytes) -> None:
+    """Whatever is wrong with the JSON, the answer has one status and one code."""
     headers = {"Content-Type": "application/json"}
-    answer = await client.post("/auth/sign-up", content=body, headers=headers)
-    assert answer.status_code in (400, 422)
-    check(answer, answer.status_code)
+    check(
+        await client.post("/auth/sign-up", content=body, headers=headers), 422, "validation_error"
+    )
+
+
+@pytest.mark.parametrize("headers", [{}, {"Content-Type": "application/x-www-form-urlencoded"}])
+async def test_a_body_that_does_not_say_it_is_json_is_told_how(
+    client: Client, headers: dict[str, str]
+) -> None:
+    """What `curl -d` sends by itself is answered with the header that it lacks."""
+    answer = await client.post("/auth/sign-up", content=b"{}", headers=headers)
+    problem = check(answer, 415, "unsupported_media_type")
+    assert "Content-Type: application/json" in problem["detail"]
 
 
 @pytest.mark.parametrize(
@@ -89,8 +110,9 @@ async def test_a_large_body_is_refused_without_being_read(client: Client) -> Non
     check(await client.post("/auth/sign-up", content=b"x" * 10_000_000, headers=headers), 413)
 
 
-async def test_a_lying_content_length_is_a_clear_answer(client: Client) -> None:
-    headers = {"Content-Type": "application/json", "Content-Length": "abc"}
+@pytest.mark.parametrize("length", [b"abc", b"-1", b"\xb2", b"9" * 5000])
+async def test_a_lying_content_length_is_a_clear_answer(client: Client, length: bytes) -> None:
+    headers = {b"Content-Type": b"application/json", b"Content-Length": length}
     check(await client.post("/auth/sign-up", content=b"{}", headers=headers), 413)
 
 
@@ -200,6 +222,34 @@ async def test_a_fault_of_the_program_shows_nothing_of_it(app: FastAPI, client: 
     answer = await client.get("/broken")
     check(answer, 500, "internal_error")
     assert "secret" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("status", "given", "expected"),
+    [
+        (499, "gone", {"code": "error", "detail": "gone", "title": "Error"}),
+        (520, "odd", {"code": "error", "detail": "odd", "title": "Error"}),
+        (409, "taken", {"code": "conflict", "detail": "taken", "title": "Conflict"}),
+        (
+            409,
+            {"code": "sold_out", "left": 0},
+            {"code": "sold_out", "left": 0, "title": "Conflict"},
+        ),
+        (400, {"detail": "no", "status": 200}, {"code": "bad_request", "detail": "no"}),
+        (400, ["a", "b"], {"code": "bad_request", "errors": ["a", "b"]}),
+    ],
+)
+async def test_errors_of_the_application_keep_what_they_say(
+    app: FastAPI, client: Client, status: int, given: Any, expected: dict[str, Any]
+) -> None:
+    """Any status and any detail of an HTTPException becomes a problem."""
+
+    @app.get("/refused")
+    async def refused() -> None:
+        raise HTTPException(status, given)
+
+    problem = check(await client.get("/refused"), status)
+    assert problem | expected == problem
 
 
 async def test_a_token_of_ones_own_making_is_good(app: FastAPI, client: Client) -> None:

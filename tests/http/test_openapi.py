@@ -1,6 +1,7 @@
 """The OpenAPI document against a real server: no request that fits it, or almost, makes it fail."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -70,6 +71,39 @@ def test_no_request_makes_the_server_fail(server: Server) -> None:
     assert len(operations) > 20
     for operation in operations:
         _check(operation, server)
+
+
+RECORDS = """
+import models
+from fastapi import FastAPI
+
+from amphibase import Amphibase
+
+db = Amphibase()
+app = db.mount(FastAPI())
+for model in (models.Post, models.Document, models.Kinds):
+    app.include_router(db.router(model))
+"""
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def records_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
+    """A server with the ready routes of models of the tests."""
+    url = request.getfixturevalue(f"{request.param}_url")
+    (tmp_path / ".env").write_text(f"DATABASE_URL={url}\nRATE_LIMITS=off\n")
+    (tmp_path / "main.py").write_text(RECORDS)
+    shutil.copy(Path(__file__).parents[1] / "models.py", tmp_path)
+    with serving(tmp_path, {}, "main:app") as served:
+        yield Server(served, tmp_path)
+
+
+def test_no_request_makes_the_ready_routes_fail(records_server: Server) -> None:
+    schema = schemathesis.openapi.from_url(f"{records_server.url}/openapi.json")
+    operations = [found.ok() for found in schema.get_all_operations() if isinstance(found, Ok)]
+    records = [operation for operation in operations if operation.path.startswith("/t_")]
+    assert len(records) == 3 * 5
+    for operation in records:
+        _check(operation, records_server)
 
 
 def _check(operation: Any, server: Server) -> None:

@@ -1,13 +1,18 @@
 """/users over HTTP, on every home."""
 
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI, HTTPException
+from tests.models import Receipt
 
+from amphibase import SERVICE, Amphibase, CurrentUser, Settings, User
 from amphibase.http.routes.lean import LeanMe
-from amphibase.testing.client import Client
+from amphibase.testing.client import PASSWORD, Client, open_client
+
+NOBODY = UUID(int=0)
+CREDENTIALS = {"email": "ann@example.com", "password": PASSWORD}
 
 
 class TestMe:
@@ -30,6 +35,63 @@ class TestMe:
         assert (await ann.delete("/users/me")).status_code == 204
         assert (await ann.get("/users/me")).status_code == 401
 
+    async def test_with_rows_that_refer_to_it_is_kept_whole(
+        self, app: FastAPI, client: Client
+    ) -> None:
+        """A user who has rows that do not go with the profile is deleted wholly or not at all."""
+        running = app.state.amphibase.running
+        ann = await client.as_user("ann@example.com")
+        receipts = running.backend.repository(Receipt, SERVICE)
+        receipt = await receipts.add(Receipt(user_id=ann.user.id))
+        refused = await ann.delete("/users/me")
+        assert (refused.status_code, refused.json()["code"]) == (409, "foreign_key_violation")
+        assert (await ann.get("/users/me")).status_code == 200
+        await receipts.delete(receipt.id)
+        assert (await ann.delete("/users/me")).status_code == 204
+        assert await running.backend.accounts.get(ann.user.id) is None
+
+    async def test_left_behind_gives_up_its_address(self, app: FastAPI, client: Client) -> None:
+        """A profile without an account, kept by rows that refer to it, stops no sign-up."""
+        running = app.state.amphibase.running
+        ann = await client.as_user("ann@example.com")
+        await running.backend.repository(Receipt, SERVICE).add(Receipt(user_id=ann.user.id))
+        await running.backend.accounts.delete(ann.user.id)
+        again = await client.post("/auth/sign-up", json=CREDENTIALS)
+        assert again.status_code == 201
+        left = await running.backend.repository(User, SERVICE).get(ann.user.id)
+        assert (left.email, left.is_active) == (f"deleted-{left.id}@invalid", False)
+
+    async def test_follows_when_two_accounts_swap_their_addresses(
+        self, app: FastAPI, client: Client
+    ) -> None:
+        """A profile that is behind its account is no obstacle to the address's new owner."""
+        accounts = app.state.amphibase.running.backend.accounts
+        ann = await client.as_user("ann@example.com")
+        bob = await client.as_user("bob@example.com")
+        await accounts.update(ann.user.id, email="spare@example.com")
+        await accounts.update(bob.user.id, email="ann@example.com")
+        await accounts.update(ann.user.id, email="bob@example.com")
+        for email, who in (("ann@example.com", bob), ("bob@example.com", ann)):
+            answer = await client.post("/auth/sign-in", json=CREDENTIALS | {"email": email})
+            assert answer.json()["user"]["id"] == str(who.user.id)
+        assert (await ann.get("/users/me")).json()["email"] == "bob@example.com"
+        assert (await bob.get("/users/me")).json()["email"] == "ann@example.com"
+
+    @pytest.mark.parametrize("path", ["/users/me", "/whoami"])
+    async def test_is_let_in_again_when_a_ban_has_run_out(
+        self, app: FastAPI, client: Client, path: str
+    ) -> None:
+        """A profile that still says inactive is brought in step by the next request."""
+
+        @app.get("/whoami")
+        async def whoami(user: CurrentUser) -> dict[str, bool]:
+            return {"is_active": user.is_active}
+
+        ann = await client.as_user("ann@example.com")
+        profiles = app.state.amphibase.running.backend.repository(User, SERVICE)
+        await profiles.update(ann.user.id, is_active=False)
+        assert (await ann.get(path)).json()["is_active"] is True
+
     async def test_is_nobody_without_a_token(self, client: Client) -> None:
         answer = await client.get("/users/me")
         assert (answer.status_code, answer.json()["code"]) == (401, "not_authenticated")
@@ -41,11 +103,11 @@ class TestAdministrators:
         [
             ("GET", "/users"),
             ("POST", "/users"),
-            ("GET", f"/users/{uuid4()}"),
-            ("PATCH", f"/users/{uuid4()}"),
-            ("DELETE", f"/users/{uuid4()}"),
-            ("POST", f"/users/{uuid4()}/ban"),
-            ("DELETE", f"/users/{uuid4()}/ban"),
+            ("GET", f"/users/{NOBODY}"),
+            ("PATCH", f"/users/{NOBODY}"),
+            ("DELETE", f"/users/{NOBODY}"),
+            ("POST", f"/users/{NOBODY}/ban"),
+            ("DELETE", f"/users/{NOBODY}/ban"),
         ],
     )
     async def test_alone_may_do_what_is_theirs(
@@ -176,6 +238,30 @@ class TestTheLeanRoute:
         documented = await client.get("/users/me", headers=headers)
         assert lean.status_code == documented.status_code == 401
         assert lean.json()["code"] == documented.json()["code"]
+
+    async def test_steps_aside_for_dependencies_of_the_application(
+        self, settings: Settings
+    ) -> None:
+        """What the application asks of every request is asked of this one too."""
+
+        def closed() -> None:
+            raise HTTPException(418, "closed")
+
+        app = Amphibase(settings).mount(FastAPI(dependencies=[Depends(closed)]))
+        async with open_client(app) as client:
+            ann = await client.as_user("ann@example.com")
+            assert (await ann.get("/users/me")).status_code == 418
+
+    async def test_leaves_the_applications_own_route_alone(self, settings: Settings) -> None:
+        """What the application defined before mount() wins, as among any routes."""
+        app = FastAPI()
+
+        @app.get("/users/me")
+        async def mine() -> str:
+            return "mine"
+
+        async with open_client(Amphibase(settings).mount(app)) as client:
+            assert (await client.get("/users/me")).json() == "mine"
 
     async def test_is_the_one_that_answers(
         self, client: Client, monkeypatch: pytest.MonkeyPatch

@@ -25,3 +25,10 @@ async def sqlite_stage(sqlite_url: str) -> AsyncIterator[Stage]:
     """The same, on SQLite alone."""
     async with stage_on(sqlite_url) as opened:
         yield opened
+
+
+@pytest.fixture
+async def guarded(postgres_url: str) -> AsyncIterator[Stage]:
+    """The same, on Postgres with RLS=true."""
+    async with stage_on(postgres_url, rls=True) as opened:
+        yield opened

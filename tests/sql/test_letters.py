@@ -1,6 +1,7 @@
 """Reset links and confirmation of addresses in an SQL home."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import select, update
@@ -9,6 +10,8 @@ from tests.outbox import letters, token_in
 from amphibase import EmailNotConfirmed, InvalidCredentials, InvalidLink, SessionEnded, Settings
 from amphibase.models import utc_now
 from amphibase.sql.backend import SqlBackend
+from amphibase.sql.links import Links
+from amphibase.sql.passwords import PasswordWorkers
 from amphibase.sql.tables import tables
 
 PASSWORD = "correct horse battery"
@@ -62,6 +65,40 @@ class TestReset:
         await backend.accounts.change_password(caller, PASSWORD, OTHER_PASSWORD)
         with pytest.raises(InvalidLink):
             await backend.accounts.reset_password(token, PASSWORD)
+
+    @pytest.mark.parametrize("kind", ["recovery_token", "confirmation_token"])
+    @pytest.mark.parametrize("by_hand", [False, True])
+    async def test_a_letter_to_an_earlier_address_is_void(
+        self, backend: SqlBackend, kind: Any, by_hand: bool
+    ) -> None:
+        """Who reads the mail of an address that the account has no longer, gets nothing by it."""
+        made = await backend.accounts.create("ann@example.com", email_confirmed=False)
+        found = tables(backend.database.dialect)
+        async with backend.database.write() as connection:
+            token = await Links(found).issue(connection, made.id, kind, "ann@example.com")
+        if by_hand:
+            async with backend.database.write() as connection:
+                await connection.execute(update(found.users).values(email="anna@example.com"))
+        else:
+            await backend.accounts.update(made.id, email="anna@example.com")
+            await backend.accounts.update(made.id, email="ann@example.com")
+        redeemed = (
+            backend.accounts.reset_password(token, OTHER_PASSWORD)
+            if kind == "recovery_token"
+            else backend.accounts.verify_email(token)
+        )
+        with pytest.raises(InvalidLink):
+            await redeemed
+
+    async def test_a_guess_costs_no_hash(
+        self, backend: SqlBackend, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A token that is not good is refused before the new password is hashed."""
+        hashed: list[str] = []
+        monkeypatch.setattr(PasswordWorkers, "hash", lambda _, password: hashed.append(password))
+        with pytest.raises(InvalidLink):
+            await backend.accounts.reset_password("a guess", OTHER_PASSWORD)
+        assert hashed == []
 
     async def test_a_token_expires(self, backend: SqlBackend, settings: Settings) -> None:
         await backend.accounts.sign_up("ann@example.com", PASSWORD)
@@ -133,6 +170,23 @@ class TestConfirmation:
         await backend.background.settle()
         assert [letter["To"] for letter in letters(settings.data_dir)] == ["new@example.com"]
         await backend.accounts.sign_in("ann@example.com", PASSWORD)
+
+    async def test_the_last_sign_up_of_an_unconfirmed_address_counts(
+        self, backend: SqlBackend, settings: Settings
+    ) -> None:
+        """Who signs up first with somebody else's address gets nothing when that one confirms."""
+        await backend.accounts.sign_up("ann@example.com", OTHER_PASSWORD, name="Eve")
+        await backend.background.settle()
+        await backend.accounts.sign_up("ann@example.com", PASSWORD, name="Ann")
+        await backend.background.settle()
+        earlier, later = letters(settings.data_dir)
+        with pytest.raises(InvalidLink):
+            await backend.accounts.verify_email(token_in(earlier))
+        await backend.accounts.verify_email(token_in(later))
+        signed_in = await backend.accounts.sign_in("ann@example.com", PASSWORD)
+        assert signed_in.account.user_metadata == {"name": "Ann"}
+        with pytest.raises(InvalidCredentials):
+            await backend.accounts.sign_in("ann@example.com", OTHER_PASSWORD)
 
     async def test_the_letter_can_be_asked_for_again(
         self, backend: SqlBackend, settings: Settings

@@ -1,10 +1,13 @@
 """Rotation and reuse of refresh tokens in an SQL home."""
 
+from datetime import timedelta
+
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from amphibase import InvalidRefreshToken, SessionEnded
 from amphibase.backend import SignedIn
+from amphibase.models import utc_now
 from amphibase.sql.backend import SqlBackend
 from amphibase.sql.tables import tables
 
@@ -56,6 +59,42 @@ async def test_the_users_other_sessions_live_on(backend: SqlBackend) -> None:
     with pytest.raises(InvalidRefreshToken):
         await backend.accounts.refresh(first)
     await backend.accounts.refresh(elsewhere.tokens.refresh_token)
+
+
+async def test_a_deleted_users_token_is_refused(backend: SqlBackend) -> None:
+    """An account that Supabase marked as deleted is not there, whatever sessions it left."""
+    first = await first_token(backend)
+    users = tables(backend.database.dialect).users
+    async with backend.database.write() as connection:
+        await connection.execute(update(users).values(deleted_at=utc_now()))
+    with pytest.raises(InvalidRefreshToken):
+        await backend.accounts.refresh(first)
+
+
+async def test_a_session_that_was_never_refreshed_is_swept_too(backend: SqlBackend) -> None:
+    """Its age is counted from its start where a home noted no refresh."""
+    await first_token(backend)
+    table = tables(backend.database.dialect).sessions
+    async with backend.database.write() as connection:
+        long_ago = utc_now() - timedelta(days=31)
+        await connection.execute(update(table).values(created_at=long_ago, refreshed_at=None))
+    await backend.accounts.sign_in("ann@example.com", PASSWORD)
+    async with backend.database.read() as connection:
+        assert len((await connection.execute(select(table))).all()) == 1
+
+
+async def test_used_tokens_are_kept_no_longer_than_they_could_be_told(backend: SqlBackend) -> None:
+    """A session that is refreshed for years does not gather a row each time."""
+    second = await refreshed(backend, await first_token(backend))
+    table = tables(backend.database.dialect).refresh_tokens
+    async with backend.database.write() as connection:
+        long_ago = utc_now() - timedelta(days=31)
+        await connection.execute(
+            update(table).where(table.c.revoked).values(created_at=long_ago, updated_at=long_ago)
+        )
+    await refreshed(backend, second)
+    async with backend.database.read() as connection:
+        assert len((await connection.execute(select(table))).all()) == 2
 
 
 async def test_no_token_is_stored_as_it_is(backend: SqlBackend) -> None:

@@ -38,7 +38,7 @@ async def test_a_new_model_becomes_a_revision_that_makes_it(stage: Stage) -> Non
     assert path is not None
     assert path.parent == stage.settings.migrations_dir.absolute()
     assert path.name.endswith("_add_notes.py")
-    assert 'down_revision = "0001"' in path.read_text()
+    assert 'down_revision = "0002"' in path.read_text()
     done = await stage.upgrade()
     assert [(applied.message, applied.status) for applied in done] == [("Add notes!", "applied")]
     assert await stage.differences() == []
@@ -88,7 +88,7 @@ async def test_the_same_revision_runs_on_both_engines(
     await stage.revision("notes")
     other = sqlite_stage if stage.database.dialect == "postgresql" else postgres_stage
     other.add_notes()
-    assert len(await other.upgrade()) == 4
+    assert len(await other.upgrade()) == 5
     assert await other.differences() == []
     assert await other.revision("again") is None
 
@@ -125,7 +125,7 @@ async def test_downgrade_and_upgrade_again_with_an_enum(stage: Stage) -> None:
     stage.add_notes()
     await stage.revision("notes")
     await stage.upgrade()
-    await stage.downgrade("application", "0001")
+    await stage.downgrade("application", "0002")
     kind: Column[str] = Column("kind", Enum("idea", "task", name="kind"))
     Table("plans", stage.models, Column("id", Uuid(), primary_key=True), kind)
     await stage.revision("plans")
@@ -179,7 +179,7 @@ async def test_a_revision_that_only_changes_rows_is_run_and_not_adopted(stage: S
     users = stage.models.tables["users"]
     await stage.add(users, id=uuid.uuid4(), email="ann@example.com")
     update = "UPDATE users SET name = 'Ann'"
-    stage.write("names", "0001", f'op.execute("{update}")')
+    stage.write("names", "0002", f'op.execute("{update}")')
     done = await stage.upgrade()
     assert [applied.status for applied in done] == ["applied"]
     async with stage.database.read() as connection:
@@ -194,7 +194,7 @@ async def test_a_table_that_differs_is_not_adopted(stage: Stage) -> None:
     await stage.revision("notes")
     with pytest.raises(ConfigurationError, match=r"column notes\.stars is missing"):
         await stage.upgrade()
-    assert (await stage.stand())["application"] == "0001"
+    assert (await stage.stand())["application"] == "0002"
 
 
 async def test_the_profile_may_have_columns_of_its_own(stage: Stage) -> None:

@@ -4,14 +4,44 @@ Exit codes: 0 it is done; 1 it was refused or found something (a difference, no 
 command or the configuration is wrong, or the database cannot be reached.
 """
 
+import importlib
 import sys
+from typing import Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
+from typer.core import TyperGroup
+from typer.main import get_group
 
-from amphibase.cli import db, keys, serve, users
+from amphibase.cli import serve
 from amphibase.errors import AmphibaseError, ConfigurationError, Unavailable
-from amphibase.settings import load_settings
+
+SECRET_OPTIONS = ("password", "sslpassword")
+"""What a database URL may carry behind its question mark; the one before the @ hides itself."""
+
+
+def later(module: str, help: str) -> typer.Typer:
+    """The commands of a module, which is imported when one of them is asked for.
+
+    So `amphibase --help` waits for neither SQLAlchemy nor FastAPI.
+    """
+
+    class Later(TyperGroup):
+        def _load(self) -> None:
+            if not self.commands:
+                self.commands = get_group(importlib.import_module(module).app).commands
+
+        def list_commands(self, ctx: Any) -> list[str]:
+            self._load()
+            return super().list_commands(ctx)
+
+        def get_command(self, ctx: Any, cmd_name: str) -> Any:
+            self._load()
+            return super().get_command(ctx, cmd_name)
+
+    return typer.Typer(cls=Later, help=help, no_args_is_help=True)
+
 
 app = typer.Typer(
     help="One data backend for FastAPI, on your own SQL database or on Supabase.",
@@ -21,9 +51,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("serve")(serve.serve)
-app.add_typer(db.app, name="db")
-app.add_typer(users.app, name="users")
-app.add_typer(keys.app, name="keys")
+app.add_typer(later("amphibase.cli.db", "The tables of the database."), name="db")
+app.add_typer(later("amphibase.cli.users", "The users of the application."), name="users")
+app.add_typer(later("amphibase.cli.keys", "The keys that sign tokens."), name="keys")
 
 
 def main() -> None:
@@ -34,7 +64,10 @@ def main() -> None:
         console = Console(stderr=True, soft_wrap=True)
         detail = error.detail
         if isinstance(error, Unavailable):
-            detail += f" (DATABASE_URL is {load_settings().database!r})"
+            from amphibase.settings import load_settings
+
+            url = load_settings().database.difference_update_query(SECRET_OPTIONS)
+            detail += f" (DATABASE_URL is {url!r})"
         for line in detail.splitlines():
-            console.print(f"[red]error[/red] {line}", highlight=False)
+            console.print(f"[red]error[/red] {escape(line)}", highlight=False)
         sys.exit(2 if isinstance(error, ConfigurationError | Unavailable) else 1)

@@ -152,6 +152,20 @@ def revision(
         console.print(f"[green]✓[/green] {escape(str(path))}\nRead it, then `amphibase db upgrade`")
 
 
+@app.command()
+def policies(application: Application = None) -> None:
+    """Print the row level security that your models declare, as SQL for Postgres.
+
+    It needs no database, and may be run again and again.
+
+    Example: amphibase db policies --app main:app | psql
+    """
+    if application is None:
+        raise ConfigurationError("Say where your models are: --app module:app")
+    amphibase_of_app(application)
+    typer.echo(schema.policies(Base.metadata))
+
+
 def _run(
     application: str | None, work: Callable[[Database, Settings], Awaitable[Result]]
 ) -> Result:

@@ -10,6 +10,7 @@ from uuid import UUID
 import typer
 from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from amphibase.backend import FOREVER
@@ -72,7 +73,11 @@ def list_users(
     for user in page.items:
         created = user.created_at.isoformat(" ", "seconds")
         table.add_row(
-            str(user.id), user.email, user.name, "yes" if user.is_active else "no", created
+            str(user.id),
+            escape(user.email),
+            escape(user.name),
+            "yes" if user.is_active else "no",
+            created,
         )
     console = Console()
     console.print(table)

@@ -1,35 +1,38 @@
 """`Amphibase`: what an application holds, and what binds it to FastAPI."""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
+from fastapi.params import Depends
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Lifespan
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from amphibase.build import build_backend
+from amphibase.adoption import adopt
+from amphibase.build import open_backend
+from amphibase.derived import create_schema, read_model, update_schema
 from amphibase.errors import ConfigurationError
 from amphibase.http import problems
+from amphibase.http.dependencies import repository_of
 from amphibase.http.limits import Gate
 from amphibase.http.middleware import Surroundings
-from amphibase.http.routes import auth, health, users
+from amphibase.http.routes import auth, health, records, users
 from amphibase.http.routes.lean import LeanMe
-from amphibase.models import Base, User
+from amphibase.models import User
 from amphibase.services.auth import AuthService
 from amphibase.services.users import UserService
 from amphibase.settings import Settings, load_settings
 from amphibase.sql.backend import SqlBackend
-from amphibase.sql.schema import ensure, pending
-from amphibase.tokens import KeyRing, load_keys
+from amphibase.tokens import load_keys
 
 
 class Running:
     """What exists between start and stop: the backend and the services over it."""
 
-    def __init__(self, settings: Settings, keys: KeyRing, user: type[User]) -> None:
-        self.backend: SqlBackend = build_backend(settings, keys)
+    def __init__(self, backend: SqlBackend, user: type[User]) -> None:
+        self.backend = backend
         self.users: UserService[Any] = UserService(self.backend, user)
         self.auth: AuthService[Any] = AuthService(self.backend.accounts, self.users, user)
 
@@ -54,6 +57,7 @@ class Amphibase:
         self.keys = load_keys(self.settings)
         self.gate = Gate(self.settings)
         self._running: Running | None = None
+        self._repositories: dict[type[Any], Depends] = {}
 
     @property
     def running(self) -> Running:
@@ -80,11 +84,12 @@ class Amphibase:
         """
         app.state.amphibase = self
         problems.install(app)
-        app.router.routes.insert(0, LeanMe(self.user))
+        app.router.routes.append(LeanMe(self.user))  # after the application's own routes
         app.include_router(auth.routes(self.user))
         app.include_router(users.routes(self.user))
         app.include_router(health.router)
-        # Added innermost first.
+        # Added innermost first: a web page may read an error answer too, so CORS comes after.
+        app.add_middleware(Surroundings)
         if self.settings.cors_origins:
             app.add_middleware(
                 CORSMiddleware,
@@ -93,13 +98,72 @@ class Amphibase:
                 allow_headers=["*"],
                 expose_headers=["X-Request-ID", "Retry-After"],
             )
-        app.add_middleware(Surroundings)
         if self.settings.trusted_proxies:
             app.add_middleware(
                 ProxyHeadersMiddleware, trusted_hosts=list(self.settings.trusted_proxies)
             )
         app.router.lifespan_context = self._around(app.router.lifespan_context)
         return app
+
+    def repository(self, model: type[Any]) -> Any:
+        """A dependency that gives a request the rows of a model, as its caller may use them.
+
+            Notes = Annotated[Repository[Note], db.repository(Note)]
+
+        It is the same object for the same model; tests name its `.dependency` in
+        `app.dependency_overrides`. A model of another MetaData than Base's, such as SQLModel's, is
+        adopted: its tables are made and migrated with the others.
+
+        Raises:
+            ConfigurationError: two models have a table of the same name.
+        """
+        found = self._repositories.get(model)
+        if found is None:
+            adopt(model)
+            found = self._repositories[model] = Depends(repository_of(model))
+        return found
+
+    def schema(self, model: type[Any]) -> Any:
+        """The pydantic model of what callers see of a row; columns with
+        `info={"private": True}` are not in it."""
+        return read_model(model)
+
+    def create_schema(self, model: type[Any]) -> Any:
+        """The pydantic model of a new row; columns that the server sets are refused."""
+        return create_schema(model)
+
+    def update_schema(self, model: type[Any]) -> Any:
+        """The pydantic model of a row's changes: what is not sent is not changed."""
+        return update_schema(model)
+
+    def router(
+        self,
+        model: type[Any],
+        *,
+        prefix: str | None = None,
+        tags: Sequence[str] | None = None,
+        dependencies: Sequence[Depends] = (),
+    ) -> APIRouter:
+        """Ready routes for a model, for `app.include_router`: a list with filters, order and
+        cursor, and one row to read, add, change and delete, as far as the model's access can allow
+        it to anybody.
+
+        Args:
+            prefix: where the routes are; `/` and the name of the table where not given.
+            tags: of the documentation; the name of the table where not given.
+            dependencies: what each route asks for besides, such as `Depends(admin_user)`.
+
+        Raises:
+            NotSupported: the key has several columns.
+            ConfigurationError: only the service may use the model.
+        """
+        return records.routes(
+            model,
+            self.repository(model),
+            prefix=prefix,
+            tags=tags,
+            dependencies=dependencies,
+        )
 
     @contextlib.asynccontextmanager
     async def started(self) -> AsyncIterator[Running]:
@@ -109,17 +173,12 @@ class Amphibase:
             ConfigurationError: in production, the database is behind; says what to run.
             Unavailable: the database cannot be reached.
         """
-        running = Running(self.settings, self.keys, self.user)
-        try:
-            if self.settings.environment == "development":
-                await ensure(running.backend.database, self.settings, Base.metadata)
-            else:
-                await pending(running.backend.database, self.settings, Base.metadata)
-            self._running = running
-            yield running
-        finally:
-            self._running = None
-            await running.backend.close()
+        async with open_backend(self.settings, keys=self.keys) as backend:
+            self._running = Running(backend, self.user)
+            try:
+                yield self._running
+            finally:
+                self._running = None
 
     def _around(self, inner: Lifespan[Any]) -> Lifespan[Any]:
         @contextlib.asynccontextmanager

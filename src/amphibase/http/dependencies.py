@@ -4,7 +4,8 @@ Each comes as a function, to be named in `app.dependency_overrides`, and as an a
 signatures.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Depends, Request
@@ -50,6 +51,11 @@ CurrentCaller = Annotated[Caller, Depends(current_caller)]
 """Who is asking; anonymous without a token."""
 
 
+async def caller_of(request: Request) -> Caller:
+    """`current_caller`, where nobody solves dependencies."""
+    return await current_caller(request, await bearer(request))
+
+
 async def signed_in_caller(caller: CurrentCaller) -> Caller:
     """The caller, who must be signed in. Raises Unauthenticated."""
     if caller.user_id is None:
@@ -64,7 +70,10 @@ SignedInCaller = Annotated[Caller, Depends(signed_in_caller)]
 async def current_user(request: Request, caller: SignedInCaller) -> Any:
     """The profile of the signed-in user. Raises Unauthenticated, UserBanned."""
     assert caller.user_id is not None
-    user = await amphibase_of(request).running.users.get(caller.user_id)
+    users = amphibase_of(request).running.users
+    user = await users.get(caller.user_id)
+    if not user.is_active:  # a ban that has run out is noticed here
+        user = await users.refreshed(caller.user_id)
     if not user.is_active:
         raise UserBanned
     return user
@@ -89,11 +98,11 @@ async def session(request: Request, caller: CurrentCaller) -> AsyncIterator[Asyn
     """A session of the database, committed before the answer is sent.
 
     If the handler or the commit fails, nothing is stored and the answer is the error. The caller
-    is in `session.info["caller"]`. Under GET and HEAD it is for reading.
+    is in `session.info["caller"]`. Under GET and HEAD it is for reading; under other methods, on
+    SQLite, it is the only writer from its first statement to its commit: others wait for it.
     """
-    database = amphibase_of(request).running.backend.database
-    async with database.session(writes=request.method not in READING_METHODS) as opened:
-        opened.info["caller"] = caller
+    backend = amphibase_of(request).running.backend
+    async with backend.session(caller, writes=request.method not in READING_METHODS) as opened:
         yield opened
 
 
@@ -102,13 +111,33 @@ Session = Annotated[AsyncSession, Depends(session, scope="function")]
 """A SQLAlchemy session, committed before the answer is sent."""
 
 
+def repository_of(model: type[Any]) -> Callable[[Request, Caller], Awaitable[Any]]:
+    """The function behind `Amphibase.repository(model)`."""
+
+    async def repository(request: Request, caller: CurrentCaller) -> Any:
+        running = amphibase_of(request).running
+        if caller.user_id is not None:
+            await running.users.ensure(caller.user_id)
+        return running.backend.repository(model, caller)
+
+    return repository
+
+
 def device_of(request: Request) -> Device:
     """Where the request comes from, for the list of sessions."""
     agent = request.headers.get("user-agent")
     return Device(
         agent[:MAX_USER_AGENT_CHARACTERS].replace("\x00", "") if agent else None,
-        request.client.host if request.client else None,
+        _ip(request.client.host) if request.client else None,
     )
+
+
+def _ip(host: str) -> str | None:
+    """The IP address that a host is, without the scope of a link-local one; None for a name."""
+    try:
+        return str(ip_address(host.partition("%")[0]))
+    except ValueError:
+        return None
 
 
 CurrentDevice = Annotated[Device, Depends(device_of)]

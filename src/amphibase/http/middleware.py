@@ -4,6 +4,7 @@ import logging
 import os
 import re
 import time
+from urllib.parse import quote
 
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
@@ -15,6 +16,9 @@ access_log = logging.getLogger("amphibase.access")
 logger = logging.getLogger("amphibase")
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+SAFE_IN_PATHS = "/:@!$&'()*+,;="
+"""What a path may hold as it is (RFC 3986, section 3.3)."""
 
 SECURITY_HEADERS = [
     (b"x-content-type-options", b"nosniff"),
@@ -72,15 +76,17 @@ class Surroundings:
         finally:
             if access_log.isEnabledFor(logging.INFO):
                 client = scope.get("client")
+                # Quoted again: a line break in it would forge a line of the log.
+                path = quote(scope["path"], safe=SAFE_IN_PATHS, errors="replace")
                 access_log.info(
                     "%s %s %d",
                     scope["method"],
-                    scope["path"],
+                    path,
                     status,
                     extra={
                         "request_id": request_id,
                         "method": scope["method"],
-                        "path": scope["path"],
+                        "path": path,
                         "status": status,
                         "ms": round((time.perf_counter() - began) * 1000, 2),
                         "client": client[0] if client else None,

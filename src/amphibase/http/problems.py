@@ -14,20 +14,19 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from amphibase.errors import AmphibaseError, Conflict, Retryable, Unauthenticated
+from amphibase.errors import AmphibaseError, Conflict, InvalidValue, Retryable, Unauthenticated
 
 CODES = {
-    400: "bad_request",
     401: "not_authenticated",
-    403: "forbidden",
-    404: "not_found",
-    405: "method_not_allowed",
     413: "payload_too_large",
-    415: "unsupported_media_type",
     422: "validation_error",
-    429: "too_many_requests",
+    500: "internal_error",
+    501: "not_supported",
     503: "unavailable",
 }
+"""Where the code of a status is not the status's name."""
+
+OURS = frozenset({"type", "title", "status", "detail", "code", "request_id"})
 
 
 def problem(
@@ -48,7 +47,7 @@ def problem(
     """
     body = {
         "type": "about:blank",
-        "title": HTTPStatus(status).phrase,
+        "title": _title(status),
         "status": status,
         "detail": detail,
         "code": code,
@@ -56,9 +55,8 @@ def problem(
     }
     if request_id:
         body["request_id"] = request_id
-    return Response(
-        orjson.dumps(body), status, headers=headers, media_type="application/problem+json"
-    )
+    content = orjson.dumps(body, default=str, option=orjson.OPT_NON_STR_KEYS)
+    return Response(content, status, headers=headers, media_type="application/problem+json")
 
 
 def install(app: FastAPI) -> None:
@@ -83,6 +81,9 @@ async def _ours(request: Request, error: Exception) -> Response:
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, Conflict) and error.columns:
         more["columns"] = list(error.columns)
+    if isinstance(error, InvalidValue) and error.field:
+        message = error.detail.removeprefix(f"{error.field} ").removeprefix(f"{error.field}: ")
+        more["errors"] = [{"field": error.field, "message": message, "code": error.code}]
     return problem(
         error.status,
         error.code,
@@ -110,14 +111,35 @@ async def _http(request: Request, error: Exception) -> Response:
     status = error.status_code
     if status in (204, 304):
         return Response(status_code=status, headers=error.headers)
-    detail = error.detail if isinstance(error.detail, str) else HTTPStatus(status).phrase
+    detail: Any = error.detail
+    more: dict[str, Any] = {}
+    if isinstance(detail, Mapping):  # an application's own members, which may say a better code
+        more = {str(name): value for name, value in detail.items()}
+        detail = more.get("detail")
+    elif not isinstance(detail, str):
+        more = {"errors": detail}
     return problem(
         status,
-        CODES.get(status, "error"),
-        detail,
+        str(more.get("code") or _code(status)),
+        detail if isinstance(detail, str) else _title(status),
         request_id=_request_id(request),
         headers=error.headers,
+        **{name: value for name, value in more.items() if name not in OURS},
     )
+
+
+def _title(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:  # 499, 520 and others that no standard knows
+        return "Error"
+
+
+def _code(status: int) -> str:
+    try:
+        return CODES.get(status) or HTTPStatus(status).name.lower()
+    except ValueError:
+        return "error"
 
 
 def _field(location: Sequence[Any]) -> str:

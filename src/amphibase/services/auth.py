@@ -45,7 +45,7 @@ class AuthService(Generic[Profile]):
                 ),
                 None,
             )
-        return await self._welcome(signed_in)
+        return Welcome(await self._users.of_new(signed_in.account), signed_in.tokens)
 
     async def sign_in(
         self, email: str, password: str, *, device: Device = UNKNOWN_DEVICE

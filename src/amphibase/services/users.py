@@ -1,5 +1,6 @@
 """Users: profiles, kept in step with their accounts whatever homes the two live in."""
 
+import contextlib
 from datetime import timedelta
 from typing import Any, Generic, TypeVar
 from uuid import UUID
@@ -7,8 +8,11 @@ from uuid import UUID
 from sqlalchemy import ColumnElement
 
 from amphibase.backend import FOREVER, SERVICE, Account, Backend, Page, Repository
-from amphibase.errors import Conflict, NotFound
+from amphibase.errors import AmphibaseError, Conflict, ForeignKeyViolation, NotFound
 from amphibase.models import User, utc_now
+
+MAX_KNOWN = 10_000
+"""How many users a process remembers to have a profile."""
 
 Profile = TypeVar("Profile", bound=User)
 
@@ -24,34 +28,57 @@ class UserService(Generic[Profile]):
         self._accounts = backend.accounts
         self._model = model
         self._profiles: Repository[Profile] = backend.repository(model, SERVICE)
+        self._known: dict[UUID, None] = {}
 
     async def of(self, account: Account) -> Profile:
         """The profile of an account, made now if there is none, and brought in step with it.
 
         Safe to call at any time and any number of times.
         """
-        row = self._model(
-            id=account.id,
-            email=account.email,
-            name=_name(account),
-            is_active=not account.is_banned(utc_now()),
-        )
         try:
-            profile = await self._profiles.upsert(row)
+            return await self._in_step(account)
         except Conflict:
-            await self._drop_leftover(account.email)
-            profile = await self._profiles.upsert(row)
-        return await self._in_step(profile, account)
+            await self._free(account.email)
+            return await self._in_step(account)
+
+    async def of_new(self, account: Account) -> Profile:
+        """The profile of an account just made; where it cannot be, the account is undone."""
+        try:
+            return await self.of(account)
+        except AmphibaseError:
+            with contextlib.suppress(AmphibaseError):
+                await self.delete(account.id)
+            raise
 
     async def get(self, id: UUID) -> Profile:
         """The profile with that id; made from its account if only that exists. Raises NotFound."""
         profile = await self._profiles.get(id)
         if profile is not None:
             return profile
+        return await self.refreshed(id)
+
+    async def refreshed(self, id: UUID) -> Profile:
+        """The profile with that id, brought in step with its account. Raises NotFound."""
         account = await self._accounts.get(id)
         if account is None:
             raise NotFound("There is no such user")
         return await self.of(account)
+
+    async def ensure(self, id: UUID) -> None:
+        """See to it that an account has its profile, which rows of its own refer to.
+
+        It is looked up once in a process. An id without an account is let pass: whoever says that
+        it is signed in answers for it.
+        """
+        if id in self._known:
+            return
+        try:
+            await self.get(id)
+        except NotFound:
+            return
+        if len(self._known) >= MAX_KNOWN:
+            self._known.pop(next(iter(self._known)), None)
+        self._known[id] = None
 
     async def page(
         self, *where: ColumnElement[bool], cursor: str | None = None, limit: int = 100
@@ -69,7 +96,7 @@ class UserService(Generic[Profile]):
             user_metadata={"name": name} if name else {},
             app_metadata={"role": "admin"} if admin else {},
         )
-        return await self.of(account)
+        return await self.of_new(account)
 
     async def update(self, id: UUID, *, name: str | None = None) -> Profile:
         """Change what a user may change of their profile. Raises NotFound."""
@@ -109,16 +136,24 @@ class UserService(Generic[Profile]):
         return await self.of(await self._accounts.ban(id, duration))
 
     async def delete(self, id: UUID) -> None:
-        """Delete account and profile. Raises NotFound when neither exists."""
-        # The account goes first: if the second step fails, nobody can sign in any more, and
+        """Delete profile and account.
+
+        Raises:
+            NotFound: neither exists.
+            ForeignKeyViolation: rows refer to the profile; nothing has changed.
+        """
+        self._known.pop(id, None)
+        # The profile goes first, since the database may refuse that; if the second step fails,
         # calling this again finishes the work.
-        account = await self._accounts.delete(id)
         profile = await self._profiles.delete(id)
-        if not (account or profile):
+        account = await self._accounts.delete(id)
+        if not (profile or account):
             raise NotFound("There is no such user")
 
-    async def _in_step(self, profile: Profile, account: Account) -> Profile:
+    async def _in_step(self, account: Account) -> Profile:
         active = not account.is_banned(utc_now())
+        row = self._model(id=account.id, email=account.email, name=_name(account), is_active=active)
+        profile = await self._profiles.upsert(row, replace=False)
         if profile.email == account.email and profile.is_active == active:
             return profile
         return await self._changed(profile.id, email=account.email, is_active=active)
@@ -129,11 +164,23 @@ class UserService(Generic[Profile]):
             raise NotFound("There is no such user")
         return profile
 
-    async def _drop_leftover(self, email: str) -> None:
-        """Remove a profile that has the address but no account, left by a deletion cut short."""
+    async def _free(self, email: str) -> None:
+        """Take the address from a profile that has no right to it any more.
+
+        Either a deletion was cut short, or the address of its account has changed since.
+        """
         other = await self._profiles.first(self._model.email == email)
-        if other is not None and await self._accounts.get(other.id) is None:
-            await self._profiles.delete(other.id)
+        if other is None:
+            return
+        account = await self._accounts.get(other.id)
+        if account is not None and account.email == email:
+            return
+        if account is None:
+            with contextlib.suppress(ForeignKeyViolation):
+                await self._profiles.delete(other.id)
+                return
+        # Inactive, so that a living account's next request brings it in step (`current_user`).
+        await self._changed(other.id, email=f"deleted-{other.id}@invalid", is_active=False)
 
 
 def _name(account: Account) -> str:

@@ -34,6 +34,7 @@ class AccountRows:
         confirmed: bool,
         user_metadata: Claims,
         app_metadata: Claims,
+        signed_in: bool = False,
     ) -> Account:
         """Add an account with its identity. Raises EmailAlreadyRegistered, Conflict (the id)."""
         now = utc_now()
@@ -45,6 +46,7 @@ class AccountRows:
                     email=email,
                     encrypted_password=password_hash or "",
                     email_confirmed_at=now if confirmed else None,
+                    last_sign_in_at=now if signed_in else None,
                     raw_user_meta_data=dict(user_metadata),
                     raw_app_meta_data={**PROVIDER, **app_metadata},
                     created_at=now,
@@ -83,17 +85,19 @@ class AccountRows:
             raise NotFound("There is no such user")
         return row
 
-    async def find_by_email(self, connection: AsyncConnection, email: str) -> Row[Any] | None:
-        """The row with that address, whatever its case."""
+    async def find_by_email(
+        self, connection: AsyncConnection, email: str, *, lock: bool = False
+    ) -> Row[Any] | None:
+        """The row with that address, whatever its case; locked if asked."""
         users = self._users
-        found = await connection.execute(
-            select(users).where(
-                users.c.email == email.lower(),
-                users.c.is_sso_user.is_(False),
-                users.c.deleted_at.is_(None),
-            )
+        statement = select(users).where(
+            users.c.email == email.lower(),
+            users.c.is_sso_user.is_(False),
+            users.c.deleted_at.is_(None),
         )
-        return found.one_or_none()
+        if lock:
+            statement = statement.with_for_update()
+        return (await connection.execute(statement)).one_or_none()
 
     async def change(self, connection: AsyncConnection, id: UUID, **values: Any) -> None:
         """Write columns of the account. Raises EmailAlreadyRegistered."""
@@ -117,10 +121,17 @@ class AccountRows:
     async def change_if_password_is(
         self, connection: AsyncConnection, id: UUID, password_hash: str, **values: Any
     ) -> bool:
-        """Write columns only while the password is still that one; whether it was."""
+        """Write columns only while the password is still that one, and the account neither banned
+        nor deleted; whether that was so."""
+        users = self._users
         changed = await connection.execute(
-            update(self._users)
-            .where(self._users.c.id == id, self._users.c.encrypted_password == password_hash)
+            update(users)
+            .where(
+                users.c.id == id,
+                users.c.encrypted_password == password_hash,
+                users.c.deleted_at.is_(None),
+                users.c.banned_until.is_(None) | (users.c.banned_until <= utc_now()),
+            )
             .values(values)
         )
         return changed.rowcount > 0

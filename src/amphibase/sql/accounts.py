@@ -1,6 +1,7 @@
 """Accounts in an SQL home: the contract of `backend.Accounts` on tables shaped like Supabase's."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -10,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from amphibase.backend import (
     NO_CLAIMS,
+    SERVICE,
     UNKNOWN_DEVICE,
     Account,
     Caller,
@@ -41,19 +43,14 @@ from amphibase.settings import Settings
 from amphibase.sql.account_rows import AccountRows, account_of, imagined_account, merged
 from amphibase.sql.correspondence import Correspondence
 from amphibase.sql.engine import Database
+from amphibase.sql.executor import Executor
 from amphibase.sql.issuer import Issuer
 from amphibase.sql.links import Links
 from amphibase.sql.passwords import PasswordWorkers, check_hash, check_strength, needs_rehash
-from amphibase.sql.plan import Executor, Plan, Query
+from amphibase.sql.plan import Plan, Query
 from amphibase.sql.sessions import Opened, Refusal, Sessions
 from amphibase.sql.tables import tables
 from amphibase.tokens import KeyRing
-
-REFUSALS = {
-    Refusal.UNKNOWN: "The refresh token is not valid; sign in again",
-    Refusal.EXPIRED: "The session has expired; sign in again",
-    Refusal.REUSED: "The refresh token was used before; the session has ended, sign in again",
-}
 
 
 class SqlAccounts:
@@ -130,16 +127,16 @@ class SqlAccounts:
                     confirmed=confirmed,
                     user_metadata=metadata,
                     app_metadata=NO_CLAIMS,
+                    signed_in=confirmed,
                 )
                 if confirmed:
                     opened = await self._sessions.open(connection, account.id, device, "password")
-                    await self._rows.change(connection, account.id, last_sign_in_at=utc_now())
             if confirmed:
                 return SignedIn(account, self._issuer.tokens(account, opened))
         except EmailAlreadyRegistered:
             if confirmed:
                 raise
-            account = await self._pretend_new(email, metadata)
+            account = await self._sign_up_again(email, hashed, metadata)
         self._correspondence.send_confirmation_later(email)
         return SignedIn(account, None)
 
@@ -151,17 +148,18 @@ class SqlAccounts:
         matches = await self._passwords.verify(password, hashed)
         if row is None or not hashed or not matches:
             raise InvalidCredentials
-        account = account_of(row)
-        if account.is_banned(utc_now()):
+        now = utc_now()
+        account = replace(account_of(row), last_sign_in_at=now)
+        if account.is_banned(now):
             raise UserBanned
         if account.email_confirmed_at is None:
             raise EmailNotConfirmed
-        values: dict[str, Any] = {"last_sign_in_at": utc_now()}
+        values: dict[str, Any] = {"last_sign_in_at": now}
         if needs_rehash(hashed):
             values["encrypted_password"] = await self._passwords.hash(password)
         async with self._database.write() as connection:
             # Only if the password is still the one that was checked: it may have been changed,
-            # or the account deleted, while the hash was computed.
+            # or the account banned or deleted, while the hash was computed.
             if not await self._rows.change_if_password_is(connection, account.id, hashed, **values):
                 raise InvalidCredentials
             opened = await self._sessions.open(connection, account.id, device, "password")
@@ -172,17 +170,20 @@ class SqlAccounts:
         async with self._database.write() as connection:
             result = await self._sessions.rotate(connection, refresh_token)
             if isinstance(result, Opened):
-                account = account_of(await self._rows.get(connection, result.user_id))
-                if account.is_banned(utc_now()):
+                row = await self._rows.find(connection, result.user_id)
+                account = account_of(row) if row else None
+                if account and account.is_banned(utc_now()):
                     raise UserBanned
         # Raised only here: what a refusal did (the session has ended) is committed by now.
-        if isinstance(result, Refusal) or account is None:
-            raise InvalidRefreshToken(REFUSALS.get(result) if isinstance(result, Refusal) else None)
+        if isinstance(result, Refusal):
+            raise InvalidRefreshToken(result.value)
+        if account is None:
+            raise InvalidRefreshToken
         return SignedIn(account, self._issuer.tokens(account, result))
 
     async def authenticate(self, access_token: str) -> Caller:
         caller = self.claimed(access_token)
-        (rows,) = await self._executor.fetch(self.query_of(caller))
+        (rows,) = await self._executor.fetch(SERVICE, self.query_of(caller))
         return self.admit(caller, rows)
 
     def claimed(self, access_token: str) -> Caller:
@@ -223,29 +224,8 @@ class SqlAccounts:
                     await self._sessions.end(connection, user_id)
 
     async def sessions(self, caller: Caller) -> Sequence[Session]:
-        table = self._session_table
         async with self._database.read() as connection:
-            rows = await connection.execute(
-                select(
-                    table.c.id,
-                    table.c.user_agent,
-                    table.c.ip,
-                    table.c.created_at,
-                    table.c.refreshed_at,
-                )
-                .where(table.c.user_id == _user_id(caller))
-                .order_by(table.c.created_at.desc(), table.c.id.desc())
-            )
-            return [
-                Session(
-                    id=row.id,
-                    user_agent=row.user_agent,
-                    ip=str(row.ip) if row.ip else None,
-                    created_at=row.created_at,
-                    refreshed_at=row.refreshed_at or row.created_at,
-                )
-                for row in rows
-            ]
+            return await self._sessions.of(connection, _user_id(caller))
 
     async def end_session(self, caller: Caller, session_id: UUID) -> None:
         async with self._database.write() as connection:
@@ -278,6 +258,10 @@ class SqlAccounts:
 
     async def reset_password(self, token: str, new: str) -> None:
         check_strength(new, self._settings.password_min_length)
+        async with self._database.read() as connection:
+            # Looked up first, so that guesses cost no hash.
+            if not await self._links.is_good(connection, token, "recovery_token"):
+                raise InvalidLink
         hashed = await self._passwords.hash(new)
         async with self._database.write() as connection:
             user_id = await self._links.redeem(connection, token, "recovery_token")
@@ -395,7 +379,12 @@ class SqlAccounts:
             await self._rows.change(connection, id, **values)
             if hashed is not None:
                 await self._set_password(connection, id, hashed)
-            return account_of(await self._rows.get(connection, id))
+            account = account_of(await self._rows.get(connection, id))
+            if account.email != row.email:
+                await self._links.revoke(connection, id, "confirmation_token", "recovery_token")
+            if account.app_metadata.get("role") != (row.raw_app_meta_data or {}).get("role"):
+                await self._sessions.end(connection, id)
+            return account
 
     async def ban(self, id: UUID, duration: timedelta | None) -> Account:
         async with self._database.write() as connection:
@@ -426,12 +415,23 @@ class SqlAccounts:
         await self._links.revoke(connection, id, "recovery_token")
         await self._sessions.end(connection, id)
 
-    async def _pretend_new(self, email: str, user_metadata: Claims) -> Account:
+    async def _sign_up_again(self, email: str, hashed: str, user_metadata: Claims) -> Account:
         """What a new account would look like, at what it would cost, for an address that is taken
-        where the answer must not tell."""
+        where the answer must not tell.
+
+        Until the address is confirmed, the last sign-up counts: an earlier one, by somebody who
+        may not own the address, must not leave its password behind.
+        """
         async with self._database.write() as connection:
-            row = await self._rows.find_by_email(connection, email)
-            if row is not None:
+            row = await self._rows.find_by_email(connection, email, lock=True)
+            if row is not None and row.email_confirmed_at is None:
+                known = {**(row.raw_user_meta_data or {}), "name": None}
+                await self._rows.change(
+                    connection, row.id, raw_user_meta_data=merged(known, user_metadata)
+                )
+                await self._set_password(connection, row.id, hashed)
+                await self._links.revoke(connection, row.id, "confirmation_token")
+            elif row is not None:
                 await self._rows.touch(connection, row.id)
         return imagined_account(email, user_metadata)
 

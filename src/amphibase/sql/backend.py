@@ -1,18 +1,29 @@
 """The SQL home as a whole: accounts and records on one database."""
 
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from amphibase.backend import SERVICE, Caller, Capabilities, Model
+from amphibase.backend import SERVICE, Caller, Capabilities, Isolation, Model, Result
 from amphibase.background import Background
 from amphibase.cursors import Cursors
-from amphibase.errors import Forbidden
+from amphibase.errors import Contention, NotSupported
 from amphibase.settings import Settings
 from amphibase.sql.accounts import SqlAccounts
+from amphibase.sql.documents import SqlDocuments
 from amphibase.sql.engine import Database
-from amphibase.sql.plan import build_executor
+from amphibase.sql.executor import Executor, build_executor
+from amphibase.sql.functions import call_function
+from amphibase.sql.plan import Plans
+from amphibase.sql.reader import Reader
 from amphibase.sql.repository import SqlRepository
+from amphibase.sql.shape import Shapes
+from amphibase.sql.transaction import NO_FUNCTIONS, SqlTransaction
 from amphibase.tokens import KeyRing
 
 
@@ -26,42 +37,100 @@ class SqlBackend:
     def __init__(self, settings: Settings, keys: KeyRing) -> None:
         for_reads = settings.pool_size // 2
         self.database = Database(settings, pool_size=settings.pool_size - for_reads)
+        self._rls = settings.rls
         self._executor = build_executor(
             self.database,
             size=max(1, for_reads),
             pooled_by_transaction=settings.pooled_by_transaction,
+            rls=settings.rls,
         )
-        self._repositories: dict[type[Any], SqlRepository[Any]] = {}
+        self._shapes = Shapes()
+        self._plans = Plans()
         self._cursors = Cursors(keys.derive("cursor"))
         self.background = Background()
         self.accounts = SqlAccounts(self.database, self._executor, keys, self.background, settings)
         self.capabilities = Capabilities(
             instant_revocation=True,
             transactions=True,
-            row_level_security=False,
-            stored_procedures=False,
+            row_level_security=settings.rls,
+            stored_procedures=self.database.dialect != "sqlite",
         )
 
     def repository(self, model: type[Model], caller: Caller) -> SqlRepository[Model]:
-        """The rows of a model; without a declaration of access they are the service's alone."""
-        if caller.role != "service_role":
-            raise Forbidden(f"{model.__name__} declares no access; only the service may use it")
-        found = self._repositories.get(model)
-        if found is None:
-            found = SqlRepository(model, self.database, self._executor, self._cursors)
-            self._repositories[model] = found
-        return found
+        """The rows of a model as that caller may see and change them."""
+        return self._repository(model, caller, self._executor)
 
-    async def identify(self, access_token: str, model: type[Model]) -> tuple[Caller, Model | None]:
-        """The caller behind a token and their row of a model, in one round trip.
+    def _repository(
+        self, model: type[Model], caller: Caller, executor: Executor
+    ) -> SqlRepository[Model]:
+        shape = self._shapes.of(model)
+        reader = Reader(shape, caller, executor, self._plans, self._cursors, rls=self._rls)
+        return SqlRepository(shape, reader, self._shapes)
+
+    @asynccontextmanager
+    async def transaction(
+        self, caller: Caller, *, isolation: Isolation | None = None
+    ) -> AsyncIterator[SqlTransaction]:
+        """What happens in the block is committed at its end, or not at all."""
+        async with self._executor.transaction(caller, isolation) as executor:
+            yield SqlTransaction(caller, executor, self._repository, self.database.dialect)
+
+    async def in_transaction(
+        self,
+        caller: Caller,
+        work: Callable[[SqlTransaction], Awaitable[Result]],
+        *,
+        isolation: Isolation = "serializable",
+        attempts: int = 3,
+    ) -> Result:
+        """Run the work in a transaction, and again in a new one where others were in the way."""
+        for attempt in range(1, attempts + 1):
+            try:
+                async with self.transaction(caller, isolation=isolation) as transaction:
+                    return await work(transaction)
+            except Contention:
+                if attempt == attempts:
+                    raise
+                # Not at once, and not all at the same time.
+                await asyncio.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311
+        raise ValueError("attempts: at least 1 was expected")
+
+    async def call(
+        self, function: str, caller: Caller, *, returns: Any = Any, **arguments: Any
+    ) -> Any:
+        """Call a stored function of the database, and commit."""
+        if not self.capabilities.stored_procedures:
+            raise NotSupported(NO_FUNCTIONS)
+        async with self._executor.writing(caller) as connection:
+            return await call_function(connection, function, returns, arguments)
+
+    @asynccontextmanager
+    async def session(self, caller: Caller, *, writes: bool = True) -> AsyncIterator[AsyncSession]:
+        """A SQLAlchemy session for statements of one's own; with RLS, the caller's in the
+        database's eyes too. The caller is in `session.info["caller"]`.
+
+        Args:
+            writes: False for a session that only reads, which on SQLite blocks nobody.
+        """
+        async with self.database.session(writes=writes) as session:
+            session.info["caller"] = caller
+            self._executor.accompany(caller, session)
+            yield session
+
+    async def identify(
+        self, access_token: str, rows: SqlRepository[Any] | SqlDocuments
+    ) -> tuple[Caller, Any]:
+        """The caller behind a token and their row, in one round trip.
+
+        Args:
+            rows: of the model, as objects or as documents.
 
         Raises:
             InvalidToken, SessionEnded, UserBanned: as `Accounts.authenticate`.
         """
         caller = self.accounts.claimed(access_token)
-        rows = self.repository(model, SERVICE)
         checked, found = await self._executor.fetch(
-            self.accounts.query_of(caller), rows.query_of(caller.user_id)
+            SERVICE, self.accounts.query_of(caller), rows.query_of(caller.user_id)
         )
         return self.accounts.admit(caller, checked), rows.answer_of(found)
 

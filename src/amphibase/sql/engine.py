@@ -1,7 +1,6 @@
 """The engine of an SQL home: connections, transactions, and the one place where driver errors
 become ours."""
 
-import errno
 import re
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
@@ -10,17 +9,31 @@ from typing import Any
 
 import psycopg
 from sqlalchemy import Connection, event
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import (
+    DBAPIError,
+    InterfaceError,
+    NoResultFound,
+    OperationalError,
+    SQLAlchemyError,
+    StatementError,
+)
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.orm.exc import StaleDataError
 
+from amphibase.backend import Isolation
 from amphibase.errors import (
     AmphibaseError,
     Conflict,
+    Contention,
+    Forbidden,
     ForeignKeyViolation,
     InvalidValue,
+    NotFound,
+    StaleVersion,
     Unavailable,
 )
+from amphibase.models import DECIMAL_COLLATION, compare_decimals
 from amphibase.settings import Settings
 
 BUSY_TIMEOUT_MS = 10_000
@@ -50,10 +63,17 @@ class Database:
                 yield connection
 
     @asynccontextmanager
-    async def write(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction for writing, committed at the end; on SQLite it waits for its turn."""
+    async def write(self, isolation: Isolation | None = None) -> AsyncIterator[AsyncConnection]:
+        """A transaction for writing, committed at the end; on SQLite it waits for its turn.
+
+        Args:
+            isolation: the database's own where not given; SQLite's is always serializable.
+        """
+        options: dict[str, Any] = {"writes": True}
+        if isolation is not None and self.dialect != "sqlite":
+            options["isolation_level"] = isolation.upper()
         with translated_errors():
-            async with self.engine.execution_options(writes=True).begin() as connection:
+            async with self.engine.execution_options(**options).begin() as connection:
                 yield connection
 
     @asynccontextmanager
@@ -113,6 +133,7 @@ def _sqlite_engine(settings: Settings, pool_size: int) -> AsyncEngine:
 
     @event.listens_for(engine.sync_engine, "connect")
     def connect(connection: Any, _: object) -> None:
+        connection.run_async(_teach_decimals)
         cursor = connection.cursor()
         cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute("PRAGMA synchronous = NORMAL")
@@ -137,12 +158,19 @@ def _sqlite_engine(settings: Settings, pool_size: int) -> AsyncEngine:
     return engine
 
 
+async def _teach_decimals(connection: Any) -> None:
+    # aiosqlite has no name of its own for this.
+    await connection._execute(
+        connection._conn.create_collation, DECIMAL_COLLATION, compare_decimals
+    )
+
+
 @contextmanager
 def translated_errors() -> Iterator[None]:
     """Turn the driver's errors inside the block into Amphibase's."""
     try:
         yield
-    except (DBAPIError, PoolTimeout, psycopg.Error, OSError) as error:
+    except (SQLAlchemyError, psycopg.Error) as error:
         ours = translate(error)
         if ours is None:
             raise
@@ -153,11 +181,16 @@ def translate(error: BaseException) -> AmphibaseError | None:
     """The error of ours that a driver's error means; None where it is a fault of the program."""
     if isinstance(error, PoolTimeout):
         return Unavailable("All database connections are in use; try again")
-    if isinstance(error, OSError):
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return Unavailable("The disk is full")
-        return Unavailable() if isinstance(error, ConnectionError) else None
+    if isinstance(error, NoResultFound):
+        return NotFound()
+    if isinstance(error, StaleDataError):
+        return StaleVersion()
+    if isinstance(error, StatementError) and not isinstance(error, DBAPIError):
+        # A value that its column's type could not turn into the database's.
+        return InvalidValue("A value does not fit the type of its column")
     original = error.orig if isinstance(error, DBAPIError) else error
+    if isinstance(original, OverflowError):  # an integer that SQLite has no room for
+        return InvalidValue("A number is out of the range of its column")
     if isinstance(original, psycopg.Error):
         return _from_postgres(original)
     if isinstance(original, sqlite3.Error):
@@ -172,26 +205,35 @@ def _from_postgres(error: psycopg.Error) -> AmphibaseError | None:
     match error.sqlstate or "":
         case "23505":
             return Conflict(columns=_constraint_columns(error))
-        case "23503":
+        case "23503" | "23001":
             return ForeignKeyViolation()
         case "23502" | "23514" | "23P01":
-            column = error.diag.column_name
-            return InvalidValue(
-                f"The database does not take this value of {column}" if column else None
-            )
+            return _invalid_value(error.diag.column_name)
+        case "42501":
+            return Forbidden("The database does not let this caller do that")
+        case "42883" | "42804":
+            return InvalidValue("A column is compared with a value of another type")
         case state if state.startswith("22"):
             return InvalidValue()
-        case "40001" | "40P01" | "55P03" | "57014":
-            return Unavailable("Another transaction was in the way; try again", retry_after=1)
+        case "40001" | "40P01" | "55P03":
+            return Contention()
+        case "57014":
+            return Unavailable("The database took too long; try again", retry_after=1)
         case "53100":
             return Unavailable("The disk of the database is full")
-        case state if state.startswith(("08", "53", "57P", "58")):
+        case state if state.startswith(("08", "25006", "53", "57P", "58")):
             return Unavailable()
         case "" if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
             return Unavailable()
         case "" if isinstance(error, psycopg.DataError):  # NUL in text, refused by the driver
             return InvalidValue()
     return None
+
+
+def _invalid_value(column: str | None) -> InvalidValue:
+    if not column:
+        return InvalidValue()
+    return InvalidValue(f"The database does not take this value of {column}", field=column)
 
 
 def _constraint_columns(error: psycopg.Error) -> tuple[str, ...]:
@@ -210,14 +252,16 @@ def _from_sqlite(error: sqlite3.Error) -> AmphibaseError | None:
             return Conflict(columns=[part.rpartition(".")[2] for part in names if "." in part])
         case "SQLITE_CONSTRAINT_FOREIGNKEY":
             return ForeignKeyViolation()
-        case "SQLITE_CONSTRAINT_NOTNULL" | "SQLITE_CONSTRAINT_CHECK" | "SQLITE_CONSTRAINT_DATATYPE":
+        case "SQLITE_CONSTRAINT_NOTNULL":
+            return _invalid_value(message.rpartition(".")[2])
+        case "SQLITE_CONSTRAINT_CHECK" | "SQLITE_CONSTRAINT_DATATYPE":
             return InvalidValue()
         case "SQLITE_MISMATCH" | "SQLITE_TOOBIG":
             return InvalidValue()
         case "SQLITE_FULL":
             return Unavailable("The disk of the database is full")
         case _ if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-            return Unavailable("The database is busy; try again", retry_after=1)
+            return Contention()
         case _ if name.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY")):
             return Unavailable()
         case "SQLITE_NOTADB" | "SQLITE_CORRUPT":

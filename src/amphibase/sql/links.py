@@ -1,10 +1,10 @@
 """Tokens of links in letters: hashed at rest, good once, good for an hour."""
 
 from datetime import timedelta
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import delete, insert
+from sqlalchemy import Select, delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from amphibase.models import utc_now, uuid7
@@ -20,6 +20,7 @@ class Links:
 
     def __init__(self, tables: Tables) -> None:
         self._table = tables.one_time_tokens
+        self._users = tables.users
 
     async def issue(
         self, connection: AsyncConnection, user_id: UUID, kind: Kind, email: str
@@ -41,20 +42,36 @@ class Links:
         )
         return token
 
+    async def is_good(self, connection: AsyncConnection, token: str, kind: Kind) -> bool:
+        """Whether the token could be redeemed now."""
+        return (await connection.execute(self._good(token, kind))).first() is not None
+
     async def redeem(self, connection: AsyncConnection, token: str, kind: Kind) -> UUID | None:
         """The user whom the token was issued to, and no second time; None when it is not good."""
+        good = self._good(token, kind).scalar_subquery()
         deleted = await connection.execute(
-            delete(self._table)
-            .where(self._table.c.token_hash == digest(token), self._table.c.token_type == kind)
-            .returning(self._table.c.user_id, self._table.c.created_at)
+            delete(self._table).where(self._table.c.id == good).returning(self._table.c.user_id)
         )
-        row = deleted.one_or_none()
-        return row.user_id if row and row.created_at > utc_now() - LIFETIME else None
+        return deleted.scalar_one_or_none()
 
-    async def revoke(self, connection: AsyncConnection, user_id: UUID, kind: Kind) -> None:
-        """Make the user's token of that kind void."""
+    async def revoke(self, connection: AsyncConnection, user_id: UUID, *kinds: Kind) -> None:
+        """Make the user's tokens of these kinds void."""
         await connection.execute(
             delete(self._table).where(
-                self._table.c.user_id == user_id, self._table.c.token_type == kind
+                self._table.c.user_id == user_id, self._table.c.token_type.in_(kinds)
+            )
+        )
+
+    def _good(self, token: str, kind: Kind) -> Select[Any]:
+        # A letter to an address that is the user's no longer proves nothing.
+        table = self._table
+        return (
+            select(table.c.id)
+            .join(self._users, self._users.c.id == table.c.user_id)
+            .where(
+                table.c.token_hash == digest(token),
+                table.c.token_type == kind,
+                table.c.relates_to == self._users.c.email,
+                table.c.created_at > utc_now() - LIFETIME,
             )
         )

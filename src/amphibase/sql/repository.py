@@ -1,122 +1,277 @@
-"""Rows of an application's models in an SQL home."""
+"""Rows of an application's models in an SQL home: `backend.Repository` for one caller."""
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, Generic
-from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, bindparam, delete, select, tuple_, update
-from sqlalchemy import inspect as inspect_model
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.orm import Mapper
-from sqlalchemy.orm.attributes import instance_state
+from sqlalchemy import ColumnElement, Select, delete, exists, func, literal_column, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from amphibase.backend import Model, Page
-from amphibase.cursors import Cursors
-from amphibase.sql.engine import Database
-from amphibase.sql.plan import Executor, Plan, Query, Row
+from amphibase.backend import Load, Model, Order, Page, Where
+from amphibase.errors import Conflict, Forbidden, InvalidRequest, NotFound, StaleVersion
+from amphibase.models import utc_now
+from amphibase.sql.bulk import insert_many
+from amphibase.sql.documents import SqlDocuments, document
+from amphibase.sql.inserts import insert_one, upsert_one
+from amphibase.sql.loading import fill
+from amphibase.sql.order import Ordering
+from amphibase.sql.plan import Query, Row
+from amphibase.sql.reader import Reader, check_limit, limited
+from amphibase.sql.shape import Shape, Shapes
+
+MAX_OFFSET = 2**31 - 1
+ROWS_AT_A_TIME = 1000
 
 
 class SqlRepository(Generic[Model]):
-    """The rows of one mapped class, for the service.
+    """The rows of one mapped class, as one caller may see and change them.
 
     Args:
-        executor: runs `get`, the read that most requests wait for.
+        shapes: of the models that rows are related to.
     """
 
-    def __init__(
-        self, model: type[Model], database: Database, executor: Executor, cursors: Cursors
-    ) -> None:
-        self._database = database
-        self._executor = executor
-        self._cursors = cursors
-        mapper: Mapper[Model] = inspect_model(model)
-        self._mapper = mapper
-        self._table: Any = mapper.local_table
-        self._columns = [attribute.columns[0] for attribute in mapper.column_attrs]
-        self._keys = [attribute.key for attribute in mapper.column_attrs]
-        (self._id,) = mapper.primary_key
-        self._id_index = [column is self._id for column in self._columns].index(True)
-        self._select = select(*self._columns)
-        self._get = Plan(self._select.where(self._id == bindparam("id")))
+    def __init__(self, shape: Shape[Model], reader: Reader, shapes: Shapes) -> None:
+        self._shape = shape
+        self._reader = reader
+        self._shapes = shapes
+        self._visibility = reader.visibility
 
-    async def get(self, id: Any) -> Model | None:
-        (rows,) = await self._executor.fetch(self.query_of(id))
-        return self.answer_of(rows)
+    # Reading
+
+    async def get(self, id: Any, *, load: Load = ()) -> Model | None:
+        rows = await self._reader.rows(self.query_of(id))
+        return (await self._objects(rows, load))[0] if rows else None
 
     def query_of(self, id: Any) -> Query:
         """What `get` asks the executor, for whoever asks more in the same round trip."""
-        return Query(self._get, {"id": id})
+        return self._reader.by_key(self._shape.select, id)
 
     def answer_of(self, rows: Sequence[Row]) -> Model | None:
         """What `get` makes of the executor's rows."""
-        return self._object(rows[0]) if rows else None
+        return self._shape.object(rows[0]) if rows else None
 
-    async def first(self, *where: ColumnElement[bool]) -> Model | None:
-        rows = await self._rows(self._newest_first(self._select.where(*where)).limit(1))
-        return self._object(rows[0]) if rows else None
+    async def one(self, *where: Where, load: Load = ()) -> Model:
+        found = await self.list(*where, limit=2, load=load)
+        if not found:
+            raise NotFound(f"There is no such {self._shape.model.__name__}")
+        if len(found) > 1:
+            raise InvalidRequest(f"More than one {self._shape.model.__name__} matches")
+        return found[0]
+
+    async def first(self, *where: Where, order_by: Order = (), load: Load = ()) -> Model | None:
+        found = await self.list(*where, order_by=order_by, limit=1, load=load)
+        return found[0] if found else None
+
+    async def list(
+        self,
+        *where: Where,
+        order_by: Order = (),
+        offset: int = 0,
+        limit: int = 100,
+        load: Load = (),
+    ) -> Sequence[Model]:
+        check_limit(limit)
+        if not 0 <= offset <= MAX_OFFSET:
+            raise InvalidRequest(f"offset: 0 to {MAX_OFFSET} was expected, not {offset}")
+        statement = self._reader.visible(self._shape.select, *where)
+        statement = limited(statement.order_by(*self._reader.order(order_by).clauses), limit)
+        if offset:
+            statement = statement.offset(offset)
+        rows = await self._reader.rows(self._reader.plans.query(statement))
+        return await self._objects(rows, load)
 
     async def page(
-        self, *where: ColumnElement[bool], cursor: str | None = None, limit: int = 100
+        self,
+        *where: Where,
+        order_by: Order = (),
+        cursor: str | None = None,
+        limit: int = 100,
+        load: Load = (),
     ) -> Page[Model]:
-        statement = self._select.where(*where)
-        query = self._name_of(statement)
-        order = (self._table.c.created_at, self._id)
-        if cursor is not None:
-            created_at, id = self._cursors.read(query, cursor)
-            position = (datetime.fromisoformat(created_at), UUID(id))
-            statement = statement.where(tuple_(*order) < tuple_(*position))
-        rows = await self._rows(self._newest_first(statement).limit(limit + 1))
-        items = [self._object(row) for row in rows[:limit]]
+        order = self._reader.order(order_by)
+        known = {*self._shape.columns}
+        expressions = [term.by for term in order.terms if term.by not in known]
+        statement = self._shape.select.add_columns(*expressions)
+        rows, list_ = await self._reader.page(statement, where, order, cursor, limit)
+        objects = await self._objects(rows[:limit], load)
         if len(rows) <= limit:
-            return Page(items, None)
-        last: Any = items[-1]
-        position_after = [last.created_at.isoformat(), str(last.id)]
-        return Page(items, self._cursors.write(query, position_after))
+            return Page(objects, None)
+        position = order.position(self._values_of(order, expressions, rows[limit - 1]))
+        return Page(objects, self._reader.cursors.write(list_, position))
 
-    async def upsert(self, row: Model) -> Model:
-        values = {key: row.__dict__[key] for key in self._keys if key in row.__dict__}
-        dialect = sqlite if self._database.dialect == "sqlite" else postgresql
+    async def stream(self, *where: Where, order_by: Order = ()) -> AsyncIterator[Model]:
+        reader = self._reader
+        statement = reader.visible(self._shape.select, *where)
+        statement = statement.order_by(*reader.order(order_by).clauses)
+        options = {"yield_per": ROWS_AT_A_TIME}
+        try:
+            async with reader.executor.reading(reader.caller) as connection:
+                result = await connection.stream(statement, execution_options=options)
+                async for row in result:
+                    yield self._shape.object(tuple(row))
+        except Forbidden:  # by the database: a table that the caller has no right to read
+            return
+
+    async def count(self, *where: Where) -> int:
+        counted = select(func.count()).select_from(self._shape.table)
+        statement = self._reader.visible(counted, *where)
+        rows = await self._reader.rows(self._reader.plans.query(statement))
+        return int(rows[0][0]) if rows else 0
+
+    async def exists(self, *where: Where) -> bool:
+        any_: Select[Any] = select(literal_column("1")).select_from(self._shape.table)
+        statement = select(exists(self._reader.visible(any_, *where)))
+        rows = await self._reader.rows(self._reader.plans.query(statement))
+        return bool(rows[0][0]) if rows else False
+
+    def documents(self, names: Sequence[str]) -> SqlDocuments | None:
+        if not self._reader.executor.builds_json:
+            return None
+        kept = ("document", *names)
+        if kept not in self._shape.kept:
+            self._shape.kept[kept] = document(self._shape, names)
+        built = self._shape.kept[kept]
+        return None if built is None else SqlDocuments(self._reader, built, names)
+
+    def with_deleted(self) -> "SqlRepository[Model]":
+        reader = self._reader.beside(self._shape, with_deleted=True)
+        return SqlRepository(self._shape, reader, self._shapes)
+
+    # Writing
+
+    async def add(self, row: Model) -> Model:
+        values = self._new(row)
+        async with self._writing() as connection:
+            stored = await insert_one(connection, self._shape, values)
+        return self._shape.stored(row, stored)
+
+    async def add_many(self, rows: Iterable[Model]) -> Sequence[Model]:
+        objects = [*rows]
+        values = map(self._new, objects)
+        may_copy = not self._reader.rls or self._reader.caller.role == "service_role"
+        async with self._writing() as connection:
+            stored = await insert_many(connection, self._shape, values, may_copy=may_copy)
+        return [self._shape.stored(each, row) for each, row in zip(objects, stored, strict=True)]
+
+    async def upsert(self, row: Model, *, on: Sequence[Any] = (), replace: bool = True) -> Model:
+        values = self._new(row)
+        names = [getattr(column, "key", column) for column in on] or [*self._shape.key_names]
+        async with self._writing() as connection:
+            writable = self._visibility.writable if replace else None
+            stored = await upsert_one(connection, self._shape, values, names, writable, replace)
+            if stored is None and not replace:
+                # What is there is read in a statement of its own, as the caller may see it.
+                same = [self._shape.column_of[name] == values.get(name) for name in names]
+                found = self._reader.visible(self._shape.select, *same)
+                stored = (await connection.execute(found)).one_or_none()
+        if stored is None:
+            raise Conflict(columns=names)
+        return self._shape.stored(row, tuple(stored))
+
+    async def update(
+        self, id: Any, *, if_version: int | None = None, **values: Any
+    ) -> Model | None:
+        changes = self._changes(values)
+        if not changes and if_version is None:
+            return await self.get(id)
         statement = (
-            dialect.insert(self._table)
-            .values(values)
-            .on_conflict_do_nothing(index_elements=[self._id])
+            update(self._shape.table)
+            .where(*self._may_write(*self._reader.is_(id), *self._has_version(if_version)))
+            .values({**changes, **self._shape.counted_up()})
+            .returning(*self._shape.columns)
         )
-        (id,) = self._mapper.primary_key_from_instance(row)
-        async with self._database.write() as connection:
-            await connection.execute(statement)
-            stored = (await connection.execute(self._select.where(self._id == id))).one()
-        return self._object(tuple(stored))
+        async with self._writing() as connection:
+            row = (await connection.execute(statement)).one_or_none()
+            if row is None:
+                await self._check_version(connection, id, if_version)
+        return self._shape.object(tuple(row)) if row else None
 
-    async def update(self, id: Any, **values: Any) -> Model | None:
-        async with self._database.write() as connection:
-            changed = await connection.execute(
-                update(self._table).where(self._id == id).values(values).returning(*self._columns)
-            )
-            row = changed.one_or_none()
-        return self._object(tuple(row)) if row else None
+    async def update_where(self, *where: Where, everything: bool = False, **values: Any) -> int:
+        self._check_filtered(where, everything)
+        changes = self._changes(values)
+        if not changes:
+            return 0
+        statement = (
+            update(self._shape.table)
+            .where(*self._may_write(*where))
+            .values({**changes, **self._shape.counted_up()})
+        )
+        async with self._writing() as connection:
+            return (await connection.execute(statement)).rowcount
 
-    async def delete(self, id: Any) -> bool:
-        async with self._database.write() as connection:
-            deleted = await connection.execute(delete(self._table).where(self._id == id))
-            return deleted.rowcount > 0
+    async def delete(self, id: Any, *, if_version: int | None = None) -> bool:
+        statement = self._deletion(*self._reader.is_(id), *self._has_version(if_version))
+        async with self._writing() as connection:
+            deleted = (await connection.execute(statement)).rowcount > 0
+            if not deleted:
+                await self._check_version(connection, id, if_version)
+        return deleted
 
-    async def _rows(self, statement: Select[Any]) -> list[Row]:
-        async with self._database.read() as connection:
-            return [tuple(row) for row in await connection.execute(statement)]
+    async def delete_where(self, *where: Where, everything: bool = False) -> int:
+        self._check_filtered(where, everything)
+        async with self._writing() as connection:
+            return (await connection.execute(self._deletion(*where))).rowcount
 
-    def _newest_first(self, statement: Select[Any]) -> Select[Any]:
-        return statement.order_by(self._table.c.created_at.desc(), self._id.desc())
+    # What the methods are made of
 
-    def _name_of(self, statement: Select[Any]) -> str:
-        """A text that is the same for the same query only, to bind cursors to it."""
-        compiled = statement.compile(dialect=sqlite.dialect())
-        return f"{compiled} {sorted(compiled.params.items())!r}"
+    def _has_version(self, version: int | None) -> Sequence[ColumnElement[bool]]:
+        if version is None:
+            return []
+        if self._shape.version is None:
+            raise InvalidRequest(f"{self._shape.model.__name__} has no versions")
+        return [self._shape.version == version]
 
-    def _object(self, row: Row) -> Model:
-        instance = self._mapper.class_manager.new_instance()
-        instance.__dict__.update(zip(self._keys, row, strict=True))
-        # As a session leaves an object behind that it has loaded and let go of.
-        state = instance_state(instance)
-        state.key = self._mapper.identity_key_from_primary_key((row[self._id_index],))
-        return instance
+    def _may_write(self, *where: Where) -> Sequence[ColumnElement[bool]]:
+        writable = self._visibility.writable
+        return [*where, *(() if writable is None else (writable,))]
+
+    def _deletion(self, *where: Where) -> Any:
+        condition = self._may_write(*where)
+        if self._shape.deleted_at is None or self._visibility.with_deleted:
+            return delete(self._shape.table).where(*condition)
+        changes = {self._shape.deleted_at: utc_now(), **self._shape.counted_up()}
+        return update(self._shape.table).where(*condition).values(changes)
+
+    def _check_filtered(self, where: Sequence[Where], everything: bool) -> None:
+        if not where and not everything:
+            raise InvalidRequest("There is no filter; say everything=True if every row is meant")
+        self._reader.check(*where)
+
+    def _changes(self, values: dict[str, Any]) -> dict[Any, Any]:
+        return self._shape.changes(values, by_service=self._reader.caller.role == "service_role")
+
+    def _new(self, row: Model) -> dict[str, Any]:
+        values = self._shape.values(row)
+        self._visibility.own(values)
+        return values
+
+    @asynccontextmanager
+    async def _writing(self) -> AsyncIterator[AsyncConnection]:
+        self._visibility.check_writes()
+        try:
+            async with self._reader.executor.writing(self._reader.caller) as connection:
+                yield connection
+        except Forbidden:  # by the database
+            self._visibility.refuse()
+
+    async def _check_version(
+        self, connection: AsyncConnection, id: Any, if_version: int | None
+    ) -> None:
+        if if_version is None:
+            return
+        there: Select[Any] = select(literal_column("1")).where(
+            *self._may_write(*self._reader.is_(id))
+        )
+        if (await connection.execute(there)).first() is not None:
+            raise StaleVersion
+
+    async def _objects(self, rows: Sequence[Row], load: Load) -> Sequence[Model]:
+        objects = [self._shape.object(row) for row in rows]
+        if load and objects:
+            await fill(self._shape, objects, load, self._reader, self._shapes)
+        return objects
+
+    def _values_of(self, order: Ordering, expressions: Sequence[Any], row: Row) -> Sequence[Any]:
+        beyond = dict(zip(map(id, expressions), row[len(self._shape.columns) :], strict=True))
+        own = dict(zip(map(id, self._shape.columns), row, strict=False))
+        return [{**own, **beyond}[id(term.by)] for term in order.terms]

@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from amphibase.errors import ConfigurationError, ForeignKeyViolation, Unavailable
 from amphibase.settings import Settings
 from amphibase.sql.engine import Database, translated_errors
+from amphibase.sql.migrations import roles
 from amphibase.sql.migrations.chains import (
     STOCK,
     Applied,
@@ -29,7 +30,16 @@ from amphibase.sql.migrations.chains import (
     scratch,
 )
 from amphibase.sql.migrations.differences import Difference, differences, quiet
+from amphibase.sql.migrations.policies import (
+    Changes,
+    adopt,
+    bring_in_line,
+    compare_policies,
+    policy_differences,
+    read_states,
+)
 from amphibase.sql.migrations.writing import write
+from amphibase.sql.policies import script as policies
 
 __all__ = [
     "Applied",
@@ -41,6 +51,7 @@ __all__ = [
     "downgrade",
     "ensure",
     "pending",
+    "policies",
     "revision",
     "upgrade",
 ]
@@ -74,8 +85,14 @@ async def upgrade(
         Unavailable: the database cannot be reached, or others change its tables for too long.
     """
     found = _chains(database, settings, metadata)
+
+    def run(connection: Connection) -> list[Applied]:
+        if _guarded(database, settings):
+            roles.make(connection)
+        return _upgrade(connection, found, revision)
+
     async with _changing(database) as connection:
-        return await connection.run_sync(_upgrade, found, revision)
+        return await connection.run_sync(run)
 
 
 async def downgrade(
@@ -105,10 +122,15 @@ async def current(database: Database, settings: Settings, metadata: MetaData) ->
 async def check(database: Database, settings: Settings, metadata: MetaData) -> list[Difference]:
     """How the database differs from the tables of accounts and files and from the models."""
     found = _chains(database, settings, metadata)
+
+    def compare(connection: Connection) -> list[Difference]:
+        differing = [item for chain in found for item in differences(connection, chain)]
+        if _guarded(database, settings):
+            differing += _security(connection, _named(found, "application"))
+        return differing
+
     async with database.read() as connection:
-        return await connection.run_sync(
-            lambda sync: [item for chain in found for item in differences(sync, chain)]
-        )
+        return await connection.run_sync(compare)
 
 
 async def revision(
@@ -140,8 +162,12 @@ async def revision(
         return write(application, None, message, settings.migrations_dir)
 
     def compare(connection: Connection) -> Path | None:
+        guarded = _guarded(database, settings)
+        if guarded:
+            roles.require_makeable(connection)
         with scratch(connection, found) as place:
-            return write(application, place, message, settings.migrations_dir)
+            changes = compare_policies(place, application) if guarded else Changes()
+            return write(application, place, message, settings.migrations_dir, changes)
 
     try:
         async with _changing(database) as connection:
@@ -156,8 +182,10 @@ async def revision(
 async def ensure(database: Database, settings: Settings, metadata: MetaData) -> None:
     """At a start in development: upgrade, then make the tables of models without a revision.
 
+    With `RLS=true`, policies are made what the models declare.
+
     Raises:
-        ConfigurationError: a revision failed.
+        ConfigurationError: a revision failed, or row level security lacks something.
         Unavailable: the database cannot be reached.
     """
     found = _chains(database, settings, metadata)
@@ -167,12 +195,17 @@ async def ensure(database: Database, settings: Settings, metadata: MetaData) -> 
         if settings.home("records") != "sql":
             return
         application = _named(found, "application")
+        if _guarded(database, settings):
+            roles.make(connection)
         if not _has_own_revisions(application):
             # The profile may have columns of its own: it is made from the model, and the packaged
             # revision that makes the plain one is adopted.
             _create_missing(connection, application)
         _upgrade(connection, found, "head")
         _create_missing(connection, application)
+        if _guarded(database, settings):
+            roles.require(connection)
+            bring_in_line(connection, application)
 
     async with _changing(database) as connection:
         await connection.run_sync(make)
@@ -182,10 +215,40 @@ async def pending(database: Database, settings: Settings, metadata: MetaData) ->
     """At a start in production: refuse a database that is behind.
 
     Raises:
-        ConfigurationError: revisions wait; says what to run.
+        ConfigurationError: revisions wait, or with `RLS=true` rows are not guarded as the models
+            declare; says what to run.
     """
     if any(position.behind for position in await current(database, settings, metadata)):
         raise ConfigurationError("The database is behind: run `amphibase db upgrade`")
+    if not _guarded(database, settings):
+        return
+    application = _named(_chains(database, settings, metadata), "application")
+
+    def compare(connection: Connection) -> list[Difference]:
+        roles.require(connection)
+        return policy_differences(connection, application)
+
+    async with database.read() as connection:
+        differing = await connection.run_sync(compare)
+    if differing:
+        listed = "; ".join(map(str, differing[:3])) + ("; …" if len(differing) > 3 else "")
+        raise ConfigurationError(
+            f"RLS: the database does not guard rows as the models declare ({listed}): run "
+            "`amphibase db upgrade`, or what `amphibase db policies` prints where no revision says "
+            "it"
+        )
+
+
+def _guarded(database: Database, settings: Settings) -> bool:
+    """Whether the database itself keeps callers from rows that are not theirs."""
+    return settings.rls and database.dialect == "postgresql" and settings.home("records") == "sql"
+
+
+def _security(connection: Connection, application: Chain) -> list[Difference]:
+    # Without the roles there can be no policies: only what comes first is told.
+    if absent := roles.missing(connection):
+        return [Difference("application", "missing", item.subject, "") for item in absent]
+    return policy_differences(connection, application)
 
 
 def _chains(database: Database, settings: Settings, metadata: MetaData) -> list[Chain]:
@@ -231,7 +294,7 @@ def _upgrade(connection: Connection, found: list[Chain], revision: str) -> list[
                 if not (own and _is_there_already(error)):
                     if any(applied.status == "adopted" for applied in done):
                         _check_adopted(connection, found, done[-1].revision)
-                    raise chain.failure(step, error) from error
+                    raise chain.failure(connection, step, error) from error
                 chain.note(connection, step)
                 done.append(chain.outcome(step, "adopted"))
     if any(applied.status == "adopted" for applied in done):
@@ -252,6 +315,7 @@ def _check_adopted(connection: Connection, found: list[Chain], revision: str) ->
     made = MetaData()
     with scratch(connection, found, revision) as place, quiet():
         made.reflect(place)
+        security = read_states(place) if place.dialect.name == "postgresql" else None
     made.remove(made.tables[application.version_table])
     beside_models = differences(connection, application)
     unexplained = [
@@ -268,6 +332,8 @@ def _check_adopted(connection: Connection, found: list[Chain], revision: str) ->
             + ". Bring the table in line by hand, or drop it if it holds nothing of value, and "
             "run `amphibase db upgrade` again"
         )
+    if security is not None:
+        adopt(connection, security)
 
 
 def _downgrade(connection: Connection, chain: Chain, revision: str) -> list[Applied]:
@@ -276,7 +342,7 @@ def _downgrade(connection: Connection, chain: Chain, revision: str) -> list[Appl
         try:
             chain.run(connection, step)
         except DBAPIError as error:
-            raise chain.failure(step, error) from error
+            raise chain.failure(connection, step, error) from error
         done.append(chain.outcome(step, "undone"))
     return done
 

@@ -11,16 +11,17 @@ import base64
 import hashlib
 import hmac
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import Enum, auto
+from enum import Enum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy import Row, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from amphibase.backend import Device
+from amphibase.backend import Device, Session
 from amphibase.models import utc_now, uuid7
 from amphibase.sql.tables import Tables
 
@@ -40,11 +41,11 @@ def digest(token: str) -> str:
 
 
 class Refusal(Enum):
-    """Why a refresh token was refused."""
+    """Why a refresh token was refused, in words for its bearer."""
 
-    UNKNOWN = auto()
-    EXPIRED = auto()
-    REUSED = auto()
+    UNKNOWN = "The refresh token is not valid; sign in again"
+    EXPIRED = "The session has expired; sign in again"
+    REUSED = "The refresh token was used before; the session has ended, sign in again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,9 @@ class Sessions:
         await connection.execute(
             delete(self._sessions).where(
                 self._sessions.c.user_id == user_id,
-                self._sessions.c.refreshed_at < now - self._lifetime,
+                # NULL where the session came from a home that notes the first refresh only.
+                func.coalesce(self._sessions.c.refreshed_at, self._sessions.c.created_at)
+                < now - self._lifetime,
             )
         )
         await connection.execute(
@@ -146,6 +149,14 @@ class Sessions:
                 .values(revoked=True, updated_at=now)
             )
             await self._store(connection, session.id, session.user_id, following, used.token, now)
+            # The used ones stay while they could be told from unknown ones: their reuse ends the
+            # session.
+            await connection.execute(
+                delete(self._tokens).where(
+                    self._tokens.c.session_id == session.id,
+                    self._tokens.c.created_at < now - self._lifetime,
+                )
+            )
             await connection.execute(
                 update(self._sessions)
                 .where(self._sessions.c.id == session.id)
@@ -153,6 +164,27 @@ class Sessions:
             )
         amr = await self._methods(connection, session.id)
         return Opened(session.id, session.user_id, following, amr)
+
+    async def of(self, connection: AsyncConnection, user_id: UUID) -> Sequence[Session]:
+        """Where a user is signed in, newest first."""
+        table = self._sessions
+        rows = await connection.execute(
+            select(
+                table.c.id, table.c.user_agent, table.c.ip, table.c.created_at, table.c.refreshed_at
+            )
+            .where(table.c.user_id == user_id)
+            .order_by(table.c.created_at.desc(), table.c.id.desc())
+        )
+        return [
+            Session(
+                id=row.id,
+                user_agent=row.user_agent,
+                ip=str(row.ip) if row.ip else None,
+                created_at=row.created_at,
+                refreshed_at=row.refreshed_at or row.created_at,
+            )
+            for row in rows
+        ]
 
     async def end(
         self,

@@ -5,9 +5,11 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Response
 from fastapi.security import OAuth2PasswordRequestForm
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from amphibase.backend import SignOutScope
+from amphibase.derived import read_model
+from amphibase.errors import InvalidCredentials
 from amphibase.http.dependencies import CurrentDevice, Mounted, SignedInCaller
 from amphibase.http.routes import pages
 from amphibase.http.routes.route import router
@@ -25,7 +27,6 @@ from amphibase.schemas import (
     SignIn,
     SignUp,
     VerifyEmail,
-    read_model,
 )
 from amphibase.services.auth import Welcome
 
@@ -86,7 +87,10 @@ def routes(user: type[User]) -> APIRouter:
         device: CurrentDevice,
         response: Response,
     ) -> Any:
-        given = SignIn.model_construct(email=form.username, password=form.password)
+        try:
+            given = SignIn(email=form.username, password=form.password)
+        except ValidationError:
+            raise InvalidCredentials from None
         return await sign_in(given, db, device, response)
 
     @auth.post("/refresh", response_model=signed_in_answer, summary="Continue a session")
@@ -140,7 +144,8 @@ def routes(user: type[User]) -> APIRouter:
         await db.running.backend.accounts.forgot_password(given.email)
 
     @auth.post("/password/reset", status_code=204, summary="Set a new password by a reset link")
-    async def reset(given: ResetPassword, db: Mounted) -> None:
+    async def reset(given: ResetPassword, db: Mounted, device: CurrentDevice) -> None:
+        await db.gate.pass_through("forgot", device.ip or "")
         await db.running.backend.accounts.reset_password(given.token, given.password)
 
     @auth.post("/email/verify", response_model=user_read, summary="Confirm my address")

@@ -1,10 +1,16 @@
-"""The route class of the built-in routes: small bodies only."""
+"""The route classes of the built-in routes: bodies of a limited size only."""
 
-from collections.abc import AsyncGenerator, Callable, Coroutine
-from typing import Any
+import json
+import re
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from typing import Any, ClassVar
 
-from fastapi import APIRouter, Request, Response
+import fastapi.routing
+from fastapi import APIRouter, HTTPException, Request, Response
+from fastapi.params import Form
 from fastapi.routing import APIRoute
+from starlette.routing import Match
+from starlette.types import Receive, Scope
 
 from amphibase.errors import PayloadTooLarge
 from amphibase.schemas import Problem
@@ -12,41 +18,130 @@ from amphibase.schemas import Problem
 MAX_BODY_BYTES = 64 * 1024
 """No request of the built-in routes needs more."""
 
+MAX_RECORD_BYTES = 1024 * 1024
+"""The most that a row may be sent with."""
 
-class _SmallRequest(Request):
+JSON_TYPE = re.compile(r"application/([\w.+-]+\+)?json\s*(;.*)?", re.IGNORECASE)
+
+
+class _LimitedRequest(Request):
+    def __init__(self, scope: Scope, receive: Receive, limit: int) -> None:
+        super().__init__(scope, receive)
+        self._limit = limit
+
     async def stream(self) -> AsyncGenerator[bytes, None]:
         length = self.headers.get("content-length", "0")
-        if not length.isdigit() or int(length) > MAX_BODY_BYTES:
-            raise PayloadTooLarge(f"The body must have at most {MAX_BODY_BYTES} bytes")
+        if not re.fullmatch("[0-9]{1,12}", length) or int(length) > self._limit:
+            raise self._too_large()
         received = 0
         async for chunk in super().stream():
             received += len(chunk)
-            if received > MAX_BODY_BYTES:
-                raise PayloadTooLarge(f"The body must have at most {MAX_BODY_BYTES} bytes")
+            if received > self._limit:
+                raise self._too_large()
             yield chunk
+
+    async def json(self) -> Any:
+        try:
+            return await super().json()
+        except (ValueError, RecursionError) as error:
+            # Bad UTF-8, a number of thousands of digits, brackets without an end: all the same.
+            raise json.JSONDecodeError(type(error).__name__, "", 0) from None
+
+    def _too_large(self) -> PayloadTooLarge:
+        return PayloadTooLarge(f"The body must have at most {self._limit} bytes")
 
 
 class SmallBodyRoute(APIRoute):
-    """Refuses bodies over MAX_BODY_BYTES without reading on."""
+    """Refuses bodies over a limit without reading on."""
+
+    max_body_bytes: ClassVar[int] = MAX_BODY_BYTES
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
         if self.body_field is None:
             return handle
+        is_form = isinstance(self.body_field.field_info, Form)
 
-        async def handle_small(request: Request) -> Response:
-            small = _SmallRequest(request.scope, request.receive)
-            await small.body()  # here, since FastAPI answers 400 to whatever parsing raises
-            return await handle(small)
+        async def handle_limited(request: Request) -> Response:
+            limited = _LimitedRequest(request.scope, request.receive, self.max_body_bytes)
+            # Read here, since FastAPI answers 400 to whatever parsing raises.
+            if await limited.body() and not is_form:
+                _check_type(request.headers.get("content-type", ""))
+            return await handle(limited)
 
-        return handle_small
+        return handle_limited
 
 
-def router(prefix: str, tag: str) -> APIRouter:
+class RecordRoute(SmallBodyRoute):
+    """Takes a row; and answers without solving dependencies where it can.
+
+    An endpoint may have a `lean` twin, which takes the request alone and gives the same answer. The
+    twin steps aside where an application has dependencies of its own on the route, where a test
+    overrides some, and where it meets what it leaves to the framework (`NotLean`).
+    """
+
+    max_body_bytes = MAX_RECORD_BYTES
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+        if _dependencies(self) != []:
+            return handle
+
+        async def handle_leanly(request: Request) -> Response:
+            lean: Lean | None = getattr(self.endpoint, "lean", None)
+            if lean is None or request.app.dependency_overrides:
+                return await handle(request)
+            try:
+                return await lean(request)
+            except NotLean:
+                return await handle(request)
+
+        return handle_leanly
+
+
+Lean = Callable[[Request], Coroutine[Any, Any, Response]]
+
+
+class NotLean(Exception):
+    """Raised by a lean twin for a request that the framework is to answer."""
+
+
+def _dependencies(route: APIRoute) -> Sequence[Any] | None:
+    """What the application asks for on a route besides its arguments: the route's own, those of
+    the routers around it, and its own for all routes; None where it cannot be told.
+
+    FastAPI builds a handler for each inclusion of a router, and says which in a context variable.
+    """
+    variable = getattr(fastapi.routing, "_effective_route_context_var", None)
+    if variable is None:
+        return None
+    context = variable.get()
+    if context is None or context.original_route is not route:
+        return route.dependencies
+    found: Sequence[Any] = context.dependencies
+    return found
+
+
+def _check_type(content_type: str) -> None:
+    if not JSON_TYPE.fullmatch(content_type):
+        raise HTTPException(415, "Send JSON, and the header Content-Type: application/json")
+
+
+class PrefixRouter(APIRouter):
+    """A router that is passed over at once where its prefix is not in the path: an application's
+    own routes come after ours, and each of ours would be tried for each of their requests."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        if self.prefix not in scope["path"]:
+            return Match.NONE, {}
+        return super().matches(scope)
+
+
+def router(prefix: str, tag: str, route: type[APIRoute] = SmallBodyRoute) -> APIRouter:
     """A router for built-in routes."""
-    return APIRouter(
+    return PrefixRouter(
         prefix=prefix,
         tags=[tag],
-        route_class=SmallBodyRoute,
+        route_class=route,
         responses={"default": {"model": Problem, "description": "What went wrong"}},
     )

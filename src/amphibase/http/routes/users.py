@@ -7,6 +7,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Query
 
 from amphibase.backend import FOREVER
+from amphibase.derived import read_model
 from amphibase.http.dependencies import CurrentUser, Mounted, admin_user
 from amphibase.http.routes.route import router
 from amphibase.models import User
@@ -18,7 +19,6 @@ from amphibase.schemas import (
     PlainText,
     UpdateMe,
     UpdateUser,
-    read_model,
 )
 
 FOR_ADMINS = [Depends(admin_user)]

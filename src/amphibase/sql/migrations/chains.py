@@ -21,6 +21,7 @@ from sqlalchemy.schema import CreateSchema
 from amphibase.errors import ConfigurationError, Retryable
 from amphibase.settings import Settings
 from amphibase.sql.engine import translate
+from amphibase.sql.migrations import roles
 from amphibase.sql.tables import tables
 
 ChainName = Literal["auth", "storage", "application"]
@@ -28,7 +29,7 @@ ChainName = Literal["auth", "storage", "application"]
 HERE = Path(__file__).parent
 STOCK = HERE / "application"
 FILE_NAMES = "%(year)d%(month).2d%(day).2d_%(hour).2d%(minute).2d%(second).2d_%(slug)s"
-SCRATCH = "amphibase_scratch"
+UNDEFINED_OBJECT = "42704"
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,8 +173,11 @@ class Chain:
         """What is told of a step."""
         return Applied(self.name, step.revision.revision, step.revision.doc, status)
 
-    def failure(self, step: RevisionStep, error: DBAPIError) -> Exception:
+    def failure(self, connection: Connection, step: RevisionStep, error: DBAPIError) -> Exception:
         """The readable error for a step that the database refused."""
+        undefined = getattr(error.orig, "sqlstate", None) == UNDEFINED_OBJECT  # a role, for one
+        if undefined and (absent := roles.missing(connection)):
+            return roles.refusal(absent)
         ours = translate(error)
         if isinstance(ours, Retryable):
             return ours
@@ -277,9 +281,9 @@ def scratch(
     savepoint = connection.begin_nested()
     try:
         _run_all(connection, chains[:-1], revision)
-        connection.execute(CreateSchema(SCRATCH))
+        connection.execute(CreateSchema(roles.SCRATCH))
         # `extensions` is where Supabase keeps extensions and their types; it need not exist.
-        connection.exec_driver_sql(f"SET LOCAL search_path = {SCRATCH}, extensions")
+        connection.exec_driver_sql(f"SET LOCAL search_path = {roles.SCRATCH}, extensions")
         _run_all(connection, [application], revision)
         yield connection
     finally:
@@ -292,7 +296,7 @@ def _run_all(connection: Connection, chains: Sequence[Chain], revision: str) -> 
             try:
                 chain.run(connection, step)
             except DBAPIError as error:
-                raise chain.failure(step, error) from error
+                raise chain.failure(connection, step, error) from error
 
 
 def _refuse_autocommit() -> NoReturn:

@@ -20,14 +20,14 @@ class Difference:
     """One thing in which a database and the tables it should have differ.
 
     Args:
-        kind: `missing` from the database, `extra` in it, or `changed`.
+        kind: `missing` from the database, `extra` in it, `changed`, or switched `off`.
         subject: what it is about: `table notes`, `column notes.stars`.
         table: the table that it is, or is part of.
         detail: of a change, what should be and what is.
     """
 
     chain: ChainName
-    kind: Literal["missing", "extra", "changed"]
+    kind: Literal["missing", "extra", "changed", "off"]
     subject: str
     table: str
     detail: str = ""
@@ -38,6 +38,8 @@ class Difference:
                 return f"{self.subject} is missing from the database"
             case "extra":
                 return f"{self.subject} is in the database alone"
+            case "off":
+                return f"{self.subject} is off"
         return f"{self.subject}: {self.detail}"
 
 

@@ -3,6 +3,9 @@
 import ast
 import io
 import tokenize
+from collections.abc import Sequence
+
+from amphibase.sql.policies import as_text
 
 LINE_LENGTH = 88
 """The default of the formatters that people use."""
@@ -11,6 +14,21 @@ LINE_LENGTH = 88
 def laid_out(code: str) -> str:
     """The statements of a function's body, indented by four, with double quotes, in short lines."""
     return _block(ast.parse("if x:\n    " + code).body[0].body, 4)  # type: ignore[attr-defined]
+
+
+def on_postgres(statements: Sequence[str]) -> str:
+    """What runs SQL statements in a function's body, on Postgres alone; empty for none."""
+    if not statements:
+        return ""
+    text = '    if op.get_context().dialect.name == "postgresql":\n'
+    for statement in statements:
+        escaped = as_text(statement).replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
+        line = f'        op.execute("{escaped}")\n'
+        if "\n" in statement or '"' in statement or len(line) > LINE_LENGTH + 1:
+            indented = "".join(f"            {each}\n" for each in escaped.splitlines())
+            line = f'        op.execute(\n            """\n{indented}            """\n        )\n'
+        text += line
+    return text
 
 
 def _block(statements: list[ast.stmt], indent: int) -> str:

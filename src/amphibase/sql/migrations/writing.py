@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,12 +16,13 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.schema import DefaultClause
 from sqlalchemy.sql.elements import False_, True_
 from sqlalchemy.sql.functions import now
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy.types import JSON, TypeDecorator
 
 from amphibase.errors import ConfigurationError
 from amphibase.sql.migrations.chains import Chain, readable_errors
 from amphibase.sql.migrations.differences import compare
-from amphibase.sql.migrations.layout import laid_out
+from amphibase.sql.migrations.layout import laid_out, on_postgres
+from amphibase.sql.migrations.policies import Changes
 
 IMPORTS = {
     "sa": "import sqlalchemy as sa",
@@ -30,12 +32,19 @@ IMPORTS = {
 }
 
 
-def write(chain: Chain, place: Connection | None, message: str, folder: Path) -> Path | None:
+def write(
+    chain: Chain,
+    place: Connection | None,
+    message: str,
+    folder: Path,
+    security: Changes | None = None,
+) -> Path | None:
     """Write a revision that follows the newest one.
 
     Args:
         place: where the revisions so far have been run; None for a revision to fill in by hand.
         folder: where the file goes; it is made.
+        security: what is to change in row level security.
 
     Returns:
         The file; None where the models have nothing new.
@@ -43,18 +52,21 @@ def write(chain: Chain, place: Connection | None, message: str, folder: Path) ->
     Raises:
         ConfigurationError: two revisions follow the same one.
     """
-    upgrades = downgrades = "    pass\n"
+    upgrades = downgrades = ""
     imports: set[str] = set()
+    changes = security or Changes()
     if place is not None:
         context = chain.context(place)
         operations = compare(context, chain.metadata)
-        if operations.is_empty():
+        if operations.is_empty() and not changes:
             return None
-        downgrades = _code(operations.reverse(), context, imports)
-        _fill_new_columns(operations)
-        upgrades = _code(
-            operations, context, imports, types=list(_enums_of_new_columns(operations))
-        )
+        if not operations.is_empty():
+            downgrades = _code(operations.reverse(), context, imports)
+            _fill_new_columns(operations)
+            types = list(_enums_of_new_columns(operations))
+            upgrades = _code(operations, context, imports, types)
+    upgrades = _around(changes.before, upgrades, changes.after)
+    downgrades = _around(changes.undo_before, downgrades, changes.undo_after)
     body = upgrades + downgrades
     for name, line in IMPORTS.items():
         if re.search(rf"\b{name}\.", body):
@@ -74,6 +86,12 @@ def write(chain: Chain, place: Connection | None, message: str, folder: Path) ->
     return Path(written.path)
 
 
+def _around(before: list[str], code: str, after: list[str]) -> str:
+    if not code:
+        return on_postgres(before + after) or "    pass\n"
+    return on_postgres(before) + code + on_postgres(after)
+
+
 def _code(
     operations: ops.UpgradeOps | ops.DowngradeOps,
     context: MigrationContext,
@@ -90,6 +108,10 @@ def _code(
                 return "postgresql.JSONB()"
             case ARRAY():
                 return f"postgresql.ARRAY({_repr_type(item.item_type, autogenerate)})"
+            case JSON() if item.none_as_null:  # a matter of Python, not of the database
+                plain = copy(item)
+                plain.none_as_null = False
+                return _repr_type(plain, autogenerate)
         if type(item).__module__.startswith("sqlalchemy."):
             return False
         if isinstance(item, TypeDecorator):

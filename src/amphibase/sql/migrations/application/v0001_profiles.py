@@ -28,6 +28,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name="pk_users"),
     )
+    op.create_index("ix_users_created_at_id", "users", ["created_at", "id"])
     op.create_index("ix_users_email", "users", ["email"], unique=True)
 
 

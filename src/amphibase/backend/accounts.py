@@ -1,65 +1,15 @@
-"""The contract: what every home offers. Small Protocols and the values that cross them; no code
-that talks to anything."""
+"""Sign-up, sign-in, sessions and passwords."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from types import MappingProxyType
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Literal, Protocol
 from uuid import UUID
 
-from sqlalchemy import ColumnElement
+from amphibase.backend.caller import NO_CLAIMS, Caller, Claims
+from amphibase.backend.records import Page
 
-Claims = Mapping[str, Any]
-Role = Literal["anon", "authenticated", "service_role"]
 SignOutScope = Literal["local", "others", "global"]
-
-NO_CLAIMS: Claims = MappingProxyType({})
-
-Model = TypeVar("Model")
-Item = TypeVar("Item")
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who is asking. It is passed explicitly, everywhere.
-
-    Args:
-        role: the database role the caller acts as; Supabase's names.
-        user_id: the signed-in user, None for anonymous callers and the service.
-        session_id: the session that the token belongs to; None where it was made without one.
-        claims: the verified claims of the access token.
-        token: the access token itself, for homes that pass it on.
-    """
-
-    role: Role
-    user_id: UUID | None = None
-    session_id: UUID | None = None
-    claims: Claims = field(default_factory=lambda: NO_CLAIMS)
-    token: str | None = field(default=None, repr=False)
-
-    @property
-    def is_admin(self) -> bool:
-        """Whether the token says `app_metadata.role == "admin"`, or the caller is the service."""
-        if self.role == "service_role":
-            return True
-        metadata = self.claims.get("app_metadata")
-        return isinstance(metadata, Mapping) and metadata.get("role") == "admin"
-
-
-ANONYMOUS = Caller("anon")
-SERVICE = Caller("service_role")
-
-
-@dataclass(frozen=True, slots=True)
-class Capabilities:
-    """What a backend can do; what it cannot raises `NotSupported` before anything is sent."""
-
-    instant_revocation: bool
-    """A session that was ended, or a ban, holds for tokens that are out already."""
-    transactions: bool
-    row_level_security: bool
-    stored_procedures: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,14 +75,6 @@ class Session:
     ip: str | None
     created_at: datetime
     refreshed_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Page(Generic[Item]):
-    """A part of a list, and the cursor that continues it (None at the end)."""
-
-    items: Sequence[Item]
-    next_cursor: str | None
 
 
 FOREVER = timedelta(days=365 * 100)
@@ -250,7 +192,8 @@ class Accounts(Protocol):
     ) -> Account:
         """Change what is given; metadata is merged key by key, None removes a key.
 
-        A new password ends all sessions. Raises NotFound, EmailAlreadyRegistered.
+        A new password and another `role` in `app_metadata` end all sessions; a new address makes
+        links in earlier letters void. Raises NotFound, EmailAlreadyRegistered.
         """
 
     async def ban(self, id: UUID, duration: timedelta | None) -> Account:
@@ -258,46 +201,3 @@ class Accounts(Protocol):
 
     async def delete(self, id: UUID) -> bool:
         """Delete the account with its sessions; whether there was one."""
-
-
-class Repository(Protocol[Model]):
-    """The rows of one model, as one caller may see and change them."""
-
-    async def get(self, id: Any) -> Model | None:
-        """The row with that primary key."""
-
-    async def first(self, *where: ColumnElement[bool]) -> Model | None:
-        """The newest row that matches."""
-
-    async def page(
-        self, *where: ColumnElement[bool], cursor: str | None = None, limit: int = 100
-    ) -> Page[Model]:
-        """Rows that match, newest first, from where the cursor left off. Raises InvalidCursor."""
-
-    async def upsert(self, row: Model) -> Model:
-        """Insert the row, or leave the one with its primary key as it is; the stored row."""
-
-    async def update(self, id: Any, **values: Any) -> Model | None:
-        """Change columns of the row with that primary key; None when there is none."""
-
-    async def delete(self, id: Any) -> bool:
-        """Delete the row with that primary key; whether there was one."""
-
-
-class Backend(Protocol):
-    """One home, or a combination of them."""
-
-    @property
-    def accounts(self) -> Accounts: ...
-
-    @property
-    def capabilities(self) -> Capabilities: ...
-
-    def repository(self, model: type[Model], caller: Caller) -> Repository[Model]:
-        """The rows of a model as that caller may see them."""
-
-    async def check(self) -> None:
-        """Reach everything that an answer needs. Raises Unavailable."""
-
-    async def close(self) -> None:
-        """Let go of every connection."""

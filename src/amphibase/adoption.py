@@ -1,0 +1,30 @@
+"""Models that come with a MetaData of their own, as SQLModel's do: their tables join Base's."""
+
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from sqlalchemy import Table
+from sqlalchemy import inspect as inspect_model
+
+from amphibase.errors import ConfigurationError
+from amphibase.models import Base
+
+_adopted: WeakKeyDictionary[Table, Table] = WeakKeyDictionary()
+
+
+def adopt(model: type[Any]) -> None:
+    """Copy the tables of a foreign model's MetaData into Base's, so that they are made and migrated
+    with the others. What was copied before is left alone.
+
+    Raises:
+        ConfigurationError: Base has another table of the same name.
+    """
+    for table in inspect_model(model).local_table.metadata.sorted_tables:
+        if table.metadata is Base.metadata or table in _adopted:
+            continue
+        if table.key in Base.metadata.tables:
+            raise ConfigurationError(
+                f"Two models have a table {table.key!r}: {model.__name__}'s (or one beside it) and "
+                "one of Base; rename one of them by __tablename__"
+            )
+        _adopted[table] = table.to_metadata(Base.metadata)

@@ -1,0 +1,43 @@
+"""Who is asking."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal
+from uuid import UUID
+
+Claims = Mapping[str, Any]
+Role = Literal["anon", "authenticated", "service_role"]
+
+NO_CLAIMS: Claims = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who is asking. It is passed explicitly, everywhere.
+
+    Args:
+        role: the database role the caller acts as; Supabase's names.
+        user_id: the signed-in user, None for anonymous callers and the service.
+        session_id: the session that the token belongs to; None where it was made without one.
+        claims: the verified claims of the access token.
+        token: the access token itself, for homes that pass it on.
+    """
+
+    role: Role
+    user_id: UUID | None = None
+    session_id: UUID | None = None
+    claims: Claims = field(default_factory=lambda: NO_CLAIMS)
+    token: str | None = field(default=None, repr=False)
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether the token says `app_metadata.role == "admin"`, or the caller is the service."""
+        if self.role == "service_role":
+            return True
+        metadata = self.claims.get("app_metadata")
+        return isinstance(metadata, Mapping) and metadata.get("role") == "admin"
+
+
+ANONYMOUS = Caller("anon")
+SERVICE = Caller("service_role")

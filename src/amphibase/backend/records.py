@@ -1,0 +1,171 @@
+"""The rows of an application's models."""
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+from sqlalchemy import ColumnElement
+
+Model = TypeVar("Model")
+Item = TypeVar("Item")
+
+Where = ColumnElement[bool]
+Order = Sequence[Any]
+"""Columns, or columns with `desc()`, `nulls_first()` and the like."""
+Load = Sequence[Any]
+"""Relationships of the model."""
+
+MAX_LIMIT = 1000
+"""The most rows that one answer holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[Item]):
+    """A part of a list, and the cursor that continues it (None at the end)."""
+
+    items: Sequence[Item]
+    next_cursor: str | None
+
+
+class Repository(Protocol[Model]):
+    """The rows of one model, as one caller may see and change them.
+
+    Filters and order are SQLAlchemy expressions of the model: `Note.stars > 3`,
+    `Note.title.desc()`. Rows come newest first (by `created_at` and the primary key, else by the
+    primary key, descending) unless an order is given. Objects come back detached: they hold every
+    column, and what was not loaded raises NotLoaded. Each call commits, except in a transaction.
+    Whatever the caller may not see does not exist for them.
+
+    Every method raises Unavailable where the database cannot be reached, and those that write
+    Conflict, ForeignKeyViolation or InvalidValue where it refuses a value.
+    """
+
+    async def get(self, id: Any, *, load: Load = ()) -> Model | None:
+        """The row with that primary key; a tuple where the key has several columns."""
+
+    async def one(self, *where: Where, load: Load = ()) -> Model:
+        """The only row that matches. Raises NotFound; InvalidRequest where there are more."""
+
+    async def first(self, *where: Where, order_by: Order = (), load: Load = ()) -> Model | None:
+        """The first row that matches."""
+
+    async def list(
+        self,
+        *where: Where,
+        order_by: Order = (),
+        offset: int = 0,
+        limit: int = 100,
+        load: Load = (),
+    ) -> Sequence[Model]:
+        """Rows that match.
+
+        Args:
+            limit: 1 to MAX_LIMIT.
+            load: relationships to fill, `[Note.author]`, with one more query each.
+
+        Raises:
+            InvalidRequest: the limit or the offset is out of range.
+        """
+
+    async def page(
+        self,
+        *where: Where,
+        order_by: Order = (),
+        cursor: str | None = None,
+        limit: int = 100,
+        load: Load = (),
+    ) -> Page[Model]:
+        """Rows that match, from where the cursor left off; as quick far down the list as at its
+        start.
+
+        Raises:
+            InvalidCursor: not a cursor of the same filters and order.
+            InvalidRequest: the limit is out of range.
+        """
+
+    def stream(self, *where: Where, order_by: Order = ()) -> AsyncIterator[Model]:
+        """Every row that matches, one after the other, however many; all as of one moment."""
+
+    async def count(self, *where: Where) -> int:
+        """How many rows match."""
+
+    async def exists(self, *where: Where) -> bool:
+        """Whether any row matches."""
+
+    async def add(self, row: Model) -> Model:
+        """Store a new row; the row as stored.
+
+        `owner_id` is the caller's; only the service may give another.
+
+        Raises:
+            Unauthenticated, Forbidden: the caller may not write rows of this model.
+        """
+
+    async def add_many(self, rows: Iterable[Model]) -> Sequence[Model]:
+        """Store new rows in few statements, all or none; the rows as stored, in their order."""
+
+    async def upsert(self, row: Model, *, on: Sequence[Any] = (), replace: bool = True) -> Model:
+        """Store the row or, where one with the same key is there, change that one; the stored row.
+
+        Args:
+            on: columns of a unique constraint; the primary key where not given.
+            replace: False leaves the row that is there as it is.
+
+        Raises:
+            Conflict: the row that is there is not the caller's to change.
+        """
+
+    async def update(
+        self, id: Any, *, if_version: int | None = None, **values: Any
+    ) -> Model | None:
+        """Change columns of the row with that primary key; None when there is none.
+
+        Args:
+            if_version: of a Versioned model, the version that the change is based on.
+
+        Raises:
+            StaleVersion: the row has another version by now.
+            InvalidValue: a column is not there, or is set by the server; names it.
+        """
+
+    async def update_where(self, *where: Where, everything: bool = False, **values: Any) -> int:
+        """Change columns of all rows that match; how many there were.
+
+        Args:
+            everything: says that it is meant, where there is no filter.
+
+        Raises:
+            InvalidRequest: there is no filter.
+        """
+
+    async def delete(self, id: Any, *, if_version: int | None = None) -> bool:
+        """Delete the row with that primary key; whether there was one. Raises StaleVersion."""
+
+    async def delete_where(self, *where: Where, everything: bool = False) -> int:
+        """Delete all rows that match; how many there were. Raises InvalidRequest: no filter."""
+
+    def documents(self, names: Sequence[str]) -> "Documents | None":
+        """The rows as JSON that the database builds: the same bytes as from their objects, sooner.
+
+        Args:
+            names: the columns that each JSON object holds, in order.
+
+        Returns:
+            None where the home cannot; then take the objects.
+        """
+
+    def with_deleted(self) -> "Repository[Model]":
+        """The same with the deleted rows of a SoftDelete model: to see them, to restore them by
+        `update(id, deleted_at=None)`, and to delete them for good."""
+
+
+class Documents(Protocol):
+    """A repository's rows as JSON objects, for routes that pass them on."""
+
+    async def get(self, id: Any) -> str | None:
+        """The row with that primary key."""
+
+    async def page(
+        self, *where: Where, order_by: Order = (), cursor: str | None = None, limit: int = 100
+    ) -> Page[str]:
+        """As `Repository.page`."""

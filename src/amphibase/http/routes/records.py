@@ -1,0 +1,309 @@
+"""Ready routes for the rows of a model: list with filters, read, add, change, delete."""
+
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+from urllib.parse import quote
+
+from fastapi import APIRouter, Path, Request, Response
+from fastapi.params import Depends
+from pydantic import TypeAdapter, ValidationError
+from sqlalchemy import inspect as inspect_model
+from typing_extensions import TypedDict
+
+from amphibase.access import Rule, access_of, service
+from amphibase.backend import MAX_LIMIT, Page
+from amphibase.cursors import MAX_CURSOR_CHARACTERS
+from amphibase.derived import changes, create_schema, read_model, update_schema
+from amphibase.errors import ConfigurationError, NotFound, NotSupported
+from amphibase.fields import Field, fields_of
+from amphibase.http.dependencies import caller_of
+from amphibase.http.filters import DEFAULT_LIMIT, read_listing, refuse, visible
+from amphibase.http.routes.route import NotLean, RecordRoute, router
+from amphibase.models import Versioned
+from amphibase.schemas import ListOf
+
+MAX_VERSION = 2**31 - 1
+JSON = "application/json"
+
+
+def routes(
+    model: type[Any],
+    repository: Any,
+    *,
+    prefix: str | None = None,
+    tags: Sequence[str] | None = None,
+    dependencies: Sequence[Depends] = (),
+) -> APIRouter:
+    """The routes of a model.
+
+    Args:
+        repository: the dependency that gives a request its `Repository`.
+        prefix: where the routes are; `/` and the name of the table where not given.
+        tags: of the documentation; the name of the table where not given.
+        dependencies: what each route asks for besides, such as a rate limit.
+
+    Raises:
+        NotSupported: the key has several columns.
+        ConfigurationError: only the service may use the model.
+    """
+    key = _key(model)
+    access = access_of(model)
+    reads, writes = _open(access.read), _open(access.write)
+    if not (reads or writes):
+        raise ConfigurationError(
+            f"{model.__name__} is for the service alone, so no route could answer; declare its "
+            "access, for example __access__ = Access(read=authenticated)"
+        )
+    table = inspect_model(model).local_table
+    name = getattr(table, "name", model.__name__.lower())
+    records = router(f"/{name}" if prefix is None else prefix, name, RecordRoute)
+    if tags is not None:
+        records.tags = list(tags)
+    records.dependencies = list(dependencies)
+    rows = Annotated[Any, repository]
+    id: Any = Annotated[key.input, Path(description=f"The {key.key} of the row")]
+    answers = Answers(model)
+    versioned = issubclass(model, Versioned)  # whose version becomes a header
+    read: Any = read_model(model)
+
+    ids: TypeAdapter[Any] = TypeAdapter(key.input)
+
+    async def rows_of(request: Request) -> Any:
+        return await repository.dependency(request, await caller_of(request))
+
+    if reads:
+
+        @records.get(
+            "",
+            response_model=ListOf[read],
+            summary=f"List of {name}",
+            description=LIST_DESCRIPTION,
+            openapi_extra={"parameters": _list_parameters(model)},
+        )
+        @_typed(rows=rows)
+        async def list_rows(request: Request, rows: Any) -> Any:
+            asked = read_listing(model, request.query_params.multi_items())
+            source = rows.documents(answers.names) or rows
+            page = await source.page(
+                *asked.where, order_by=asked.order_by, cursor=asked.cursor, limit=asked.limit
+            )
+            return Response(answers.page(page), media_type=JSON)
+
+        async def list_leanly(request: Request) -> Response:
+            answer: Response = await list_rows(request, await rows_of(request))
+            return answer
+
+        list_rows.lean = list_leanly
+
+        @records.get("/{id}", response_model=read, summary=f"One of {name}")
+        @_typed(id=id, rows=rows)
+        async def get_row(id: Any, rows: Any) -> Any:
+            documents = None if versioned else rows.documents(answers.names)
+            row = await (documents or rows).get(id)
+            if row is None:
+                raise NotFound
+            return answers.answer(row)
+
+        async def get_leanly(request: Request) -> Response:
+            try:
+                id = ids.validate_python(request.path_params["id"])
+            except ValidationError:
+                raise NotLean from None
+            answer: Response = await get_row(id, await rows_of(request))
+            return answer
+
+        get_row.lean = get_leanly
+
+    if writes:
+
+        @records.post("", status_code=201, response_model=read, summary=f"Add to {name}")
+        @_typed(given=create_schema(model), rows=rows)
+        async def add_row(given: Any, request: Request, rows: Any) -> Any:
+            row = await rows.add(model(**changes(given)))
+            answer = answers.answer(row, 201)
+            answer.headers["Location"] = f"{request.url.path}/{answers.key_of(row)}"
+            return answer
+
+    if reads and writes:
+        if_match = {"parameters": [IF_MATCH]} if versioned else None
+
+        def version(request: Request) -> dict[str, int]:
+            return _if_version(request) if versioned else {}
+
+        @records.patch(
+            "/{id}", response_model=read, summary=f"Change one of {name}", openapi_extra=if_match
+        )
+        @_typed(id=id, given=update_schema(model), rows=rows)
+        async def change_row(id: Any, given: Any, request: Request, rows: Any) -> Any:
+            row = await rows.update(id, **version(request), **changes(given))
+            if row is None:
+                raise NotFound
+            return answers.answer(row)
+
+        @records.delete(
+            "/{id}", status_code=204, summary=f"Delete one of {name}", openapi_extra=if_match
+        )
+        @_typed(id=id, rows=rows)
+        async def delete_row(id: Any, request: Request, rows: Any) -> None:
+            if not await rows.delete(id, **version(request)):
+                raise NotFound
+
+    return records
+
+
+class Answers:
+    """From rows to answers: the one place where rows become bytes."""
+
+    def __init__(self, model: type[Any]) -> None:
+        shown = [field for field in fields_of(model).values() if not field.hidden]
+        self.names = tuple(field.key for field in shown)
+        self._key = _key(model).key
+        self._key_type: TypeAdapter[Any] = TypeAdapter(_key(model).output)
+        self._versioned = issubclass(model, Versioned)
+        # A typed dict is written from what an object holds without making a model of it first.
+        row: Any = TypedDict(  # type: ignore[misc]
+            "row",
+            {field.key: field.output | None if field.nullable else field.output for field in shown},
+        )
+        page: Any = TypedDict("page", {"items": list[row], "next_cursor": str | None})
+        self._row: TypeAdapter[Any] = TypeAdapter(row)
+        self._page: TypeAdapter[Any] = TypeAdapter(page)
+
+    def row(self, row: Any) -> bytes:
+        """One row as JSON, if it is not that already."""
+        if isinstance(row, str):
+            return row.encode()
+        return self._row.dump_json(self._values(row), warnings=False)
+
+    def page(self, page: Page[Any]) -> bytes:
+        """A part of a list as JSON."""
+        if page.items and isinstance(page.items[0], str):
+            cursor = "null" if page.next_cursor is None else f'"{page.next_cursor}"'
+            return f'{{"items":[{",".join(page.items)}],"next_cursor":{cursor}}}'.encode()
+        items = [self._values(row) for row in page.items]
+        given = {"items": items, "next_cursor": page.next_cursor}
+        return self._page.dump_json(given, warnings=False)
+
+    def answer(self, row: Any, status: int = 200) -> Response:
+        """One row as an answer, with its version."""
+        answer = Response(self.row(row), status, media_type=JSON)
+        if self._versioned:
+            answer.headers["ETag"] = f'"{row.version}"'
+        return answer
+
+    def key_of(self, row: Any) -> str:
+        """The row's key, as it stands in a path."""
+        key = self._key_type.dump_python(getattr(row, self._key), mode="json")
+        return quote(str(key), safe="")
+
+    def _values(self, row: Any) -> dict[str, Any]:
+        held = row.__dict__
+        return {key: held[key] for key in self.names}
+
+
+def _open(rule: Rule) -> bool:
+    return rule != service
+
+
+def _key(model: type[Any]) -> Field:
+    columns = inspect_model(model).primary_key
+    if len(columns) > 1:
+        names = ", ".join(column.name for column in columns)
+        raise NotSupported(
+            f"{model.__name__} has a key of several columns ({names}); a router needs a key of "
+            "one. Write its routes with db.repository(), whose methods take the key as a tuple"
+        )
+    return next(field for field in fields_of(model).values() if field.column is columns[0])
+
+
+def _typed(**types: Any) -> Callable[[Any], Any]:
+    """Give arguments types that are known only now, for FastAPI to read."""
+
+    def give(handler: Any) -> Any:
+        handler.__annotations__.update(types)
+        return handler
+
+    return give
+
+
+def _if_version(request: Request) -> dict[str, int]:
+    found = request.headers.getlist("if-match")
+    if not found or found == ["*"]:
+        return {}
+    text = found[0].strip() if len(found) == 1 else ""
+    digits = text[1:-1]
+    quoted = len(text) > 2 and text[0] == text[-1] == '"'
+    if not (quoted and digits.isascii() and digits.isdigit() and len(digits) <= 10):
+        refuse("If-Match", 'must be the ETag of the row, such as "3", or *', "invalid_version")
+    if int(digits) > MAX_VERSION:
+        refuse("If-Match", "no row has such a version", "invalid_version")
+    return {"if_version": int(digits)}
+
+
+LIST_DESCRIPTION = """Newest first unless `order` says otherwise.
+
+Filters are columns with an operator and a value: `stars=gt.3`; `not.` before the operator turns it
+round; a column may be given several times. Operators: `eq`, `neq`, `gt`, `gte`, `lt`, `lte`, `like`
+and `ilike` (`*` stands for any text), `in.(a,b,"c,d")`, `is.null`, `is.not_null`, `is.true`,
+`is.false`."""
+
+IF_MATCH = {
+    "name": "If-Match",
+    "in": "header",
+    "description": 'The version that the change is based on, as in the ETag: `"3"`. If the row has '
+    "another by now, the answer is 409.",
+    "schema": {"type": "string", "pattern": r'^(\*|"[0-9]{1,10}")$'},
+}
+
+
+def _list_parameters(model: type[Any]) -> list[dict[str, Any]]:
+    """The documentation of the query string, which is read without FastAPI."""
+    columns: list[dict[str, Any]] = [
+        {
+            "name": name,
+            "in": "query",
+            "description": f"Operators: {', '.join(column.operators)}",
+            "schema": {"type": "array", "items": {"type": "string"}},
+            "explode": True,
+        }
+        for name, column in visible(model).items()
+        if name not in ("order", "limit", "cursor", "and", "or")
+    ]
+    ordered = next((name for name, column in visible(model).items()), "id")
+    logic = [
+        {
+            "name": name,
+            "in": "query",
+            "description": f"{meaning} hold: `(stars.gt.3,title.eq.tea,and(…))`",
+            "schema": {"type": "array", "items": {"type": "string", "pattern": r"^\(.*\)$"}},
+            "explode": True,
+        }
+        for name, meaning in (("and", "All"), ("or", "Some"))
+    ]
+    return [
+        *columns,
+        *logic,
+        {
+            "name": "order",
+            "in": "query",
+            "description": "Columns, each with `.desc`, `.nullsfirst` or `.nullslast` as wanted",
+            "schema": {"type": "string"},
+            "example": f"{ordered}.desc",
+        },
+        {
+            "name": "limit",
+            "in": "query",
+            "schema": {
+                "type": "integer",
+                "minimum": 1,
+                "maximum": MAX_LIMIT,
+                "default": DEFAULT_LIMIT,
+            },
+        },
+        {
+            "name": "cursor",
+            "in": "query",
+            "description": "`next_cursor` of the part before, with the same filters and order",
+            "schema": {"type": "string", "minLength": 1, "maxLength": MAX_CURSOR_CHARACTERS},
+        },
+    ]

@@ -1,0 +1,172 @@
+"""What a value must be to be stored alike on every engine.
+
+SQLite takes values that Postgres refuses, and both say little of what they refuse.
+"""
+
+from collections.abc import Callable
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    Date,
+    Enum,
+    Float,
+    Integer,
+    Interval,
+    LargeBinary,
+    Numeric,
+    SmallInteger,
+    String,
+    Time,
+    Uuid,
+)
+from sqlalchemy.sql.elements import ClauseElement
+from sqlalchemy.types import JSON, TypeEngine
+
+from amphibase.errors import InvalidValue
+from amphibase.models import ExactDecimal, UtcDateTime
+
+Fault = str | None
+Check = Callable[[Any], Fault]
+"""What is wrong with a value; None where nothing is."""
+
+SIMPLE: tuple[tuple[type[Any], tuple[type[Any], ...], str], ...] = (
+    (Boolean, (bool,), "true or false was expected"),
+    (Float, (float, int), "a number was expected"),
+    (Date, (date,), "a date was expected"),
+    (Time, (time,), "a time of day was expected"),
+    (Interval, (timedelta,), "a timedelta was expected"),
+    (LargeBinary, (bytes, bytearray, memoryview), "bytes were expected"),
+)
+
+
+def check_of(type_: TypeEngine[Any]) -> Check | None:
+    """The check of values of a column's type; None where its own say is enough."""
+    list_type = getattr(type_, "_variant_mapping", {}).get("postgresql")
+    if isinstance(list_type, ARRAY):
+        return partial(_list, check_of(list_type.item_type))
+    match type_:
+        case Enum():
+            return partial(_enum, type_)
+        case String():
+            return partial(_text, type_.length)
+        case Integer():
+            return partial(_integer, _bits(type_))
+        case Uuid() if type_.as_uuid:
+            return partial(_instance, (UUID,), "a UUID was expected")
+        case UtcDateTime():
+            return _moment
+        case ExactDecimal():
+            return partial(_decimal, None)
+        case JSON():
+            return _json
+    for kind, classes, fault in SIMPLE:
+        if isinstance(type_, kind):
+            return partial(_instance, classes, fault)
+    if isinstance(type_, Numeric):
+        return partial(_decimal, type_)
+    return None
+
+
+def check_of_operand(type_: TypeEngine[Any]) -> Check | None:
+    """The check of values that are compared with a column of the type: they may be longer."""
+    if isinstance(type_, String) and not isinstance(type_, Enum):
+        return partial(_text, None)
+    if isinstance(type_, Numeric) and not isinstance(type_, Float):
+        return partial(_decimal, None)
+    return check_of(type_)
+
+
+def refuse(name: str, value: Any, fault: str) -> None:
+    """Raises InvalidValue, unless the value is an SQL expression, which the database judges."""
+    if not isinstance(value, ClauseElement) and not hasattr(value, "__clause_element__"):
+        raise InvalidValue(f"{name}: {fault}", field=name)
+
+
+def _bits(type_: Integer) -> int:
+    if isinstance(type_, SmallInteger):
+        return 16
+    return 64 if isinstance(type_, BigInteger) else 32
+
+
+def _instance(classes: tuple[type[Any], ...], fault: str, value: Any) -> Fault:
+    return None if isinstance(value, classes) else fault
+
+
+def _text(length: int | None, value: Any) -> Fault:
+    if not isinstance(value, str):
+        return "text was expected"
+    if length is not None and len(value) > length:
+        return f"at most {length} characters were expected"
+    if value.isascii():
+        return "text cannot hold a NUL character" if "\x00" in value else None
+    if "\x00" in value or any("\ud800" <= each <= "\udfff" for each in value):
+        return "text cannot hold a NUL character or half of a surrogate pair"
+    return None
+
+
+def _integer(bits: int, value: Any) -> Fault:
+    if not isinstance(value, int) or isinstance(value, bool):
+        return "a whole number was expected"
+    if not -(1 << bits - 1) <= value < 1 << bits - 1:
+        return "the number is out of range"
+    return None
+
+
+def _moment(value: Any) -> Fault:
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        return None
+    return "a time with a time zone was expected, for example datetime.now(UTC)"
+
+
+def _decimal(type_: Numeric[Any] | None, value: Any) -> Fault:
+    if isinstance(value, bool) or not isinstance(value, Decimal | int | float):
+        return "a number was expected"
+    exact = Decimal(value)
+    if not exact.is_finite():
+        return "a finite number was expected"
+    if type_ is not None and type_.precision is not None:
+        whole = type_.precision - (type_.scale or 0)
+        if exact and exact.adjusted() >= whole:
+            return f"at most {whole} digits before the point were expected"
+    return None
+
+
+def _enum(type_: Enum, value: Any) -> Fault:
+    classes = type_.enum_class
+    if value in type_.enums if isinstance(value, str) and classes is None else False:
+        return None
+    if classes is not None and isinstance(value, classes):
+        return None
+    return f"one of {', '.join(type_.enums)} was expected"
+
+
+def _list(check: Check | None, value: Any) -> Fault:
+    if not isinstance(value, list | tuple):
+        return "a list was expected"
+    for each in value:
+        fault = None if check is None or each is None else check(each)
+        if fault is not None:
+            return fault
+    return None
+
+
+def _json(value: Any) -> Fault:
+    match value:
+        case None | bool() | int() | float():
+            return None
+        case str():
+            return _text(None, value)
+        case list() | tuple():
+            return next(filter(None, map(_json, value)), None)
+        case dict():
+            if not all(isinstance(key, str) for key in value):
+                return "the keys of JSON objects are text"
+            return _json([*value, *value.values()])
+    return f"a {type(value).__name__} is not JSON"

@@ -1,0 +1,164 @@
+"""The order of a list, and the place in it that a cursor remembers (keyset pagination).
+
+Rows are compared as the order says, and by the primary key at last, so that no two are equal. A
+NULL sorts as on Postgres, on every engine: as if it were greater than every value.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+from sqlalchemy import Column, ColumnElement, and_, false, literal, or_, tuple_
+from sqlalchemy.sql import operators
+from sqlalchemy.sql.elements import UnaryExpression
+
+from amphibase.errors import InvalidCursor, InvalidRequest
+
+
+@dataclass(frozen=True)
+class Term:
+    """One thing that rows are ordered by.
+
+    Args:
+        by: a column or an expression.
+        nulls_first: where NULLs go; None where there are none.
+    """
+
+    by: ColumnElement[Any]
+    descending: bool
+    nulls_first: bool | None
+
+    def clause(self) -> ColumnElement[Any]:
+        """What ORDER BY takes."""
+        clause: Any = self.by.desc() if self.descending else self.by.asc()
+        if self.nulls_first is None:
+            return clause  # type: ignore[no-any-return]
+        ordered: ColumnElement[Any] = (
+            clause.nulls_first() if self.nulls_first else clause.nulls_last()
+        )
+        return ordered
+
+    def equals(self, value: Any) -> ColumnElement[bool]:
+        """Whether a row has the same value."""
+        return self.by.is_(None) if value is None else self.by == self._bound(value)
+
+    def follows(self, value: Any) -> ColumnElement[bool]:
+        """Whether a row comes after those that have the value."""
+        if value is None:
+            return self.by.is_not(None) if self.nulls_first else false()
+        bound = self._bound(value)
+        beyond = self.by < bound if self.descending else self.by > bound
+        return beyond if self.nulls_first is not False else or_(beyond, self.by.is_(None))
+
+    def _bound(self, value: Any) -> Any:
+        return literal(value, self.by.type)
+
+    @cached_property
+    def _adapter(self) -> TypeAdapter[Any]:
+        return TypeAdapter(self.by.type.python_type)
+
+    def to_json(self, value: Any) -> Any:
+        """The value as a cursor holds it."""
+        return None if value is None else self._adapter.dump_python(value, mode="json")
+
+    def from_json(self, value: Any) -> Any:
+        """The value that a cursor holds."""
+        return None if value is None else self._adapter.validate_python(value)
+
+
+class Ordering:
+    """A total order of a model's rows."""
+
+    def __init__(self, terms: Sequence[Term]) -> None:
+        self.terms = tuple(terms)
+
+    @property
+    def clauses(self) -> list[ColumnElement[Any]]:
+        """What ORDER BY takes."""
+        return [term.clause() for term in self.terms]
+
+    def position(self, values: Sequence[Any]) -> list[Any]:
+        """The place of a row, for a cursor.
+
+        Args:
+            values: what the row has of each term.
+        """
+        return [term.to_json(value) for term, value in zip(self.terms, values, strict=True)]
+
+    def after(self, position: Sequence[Any]) -> ColumnElement[bool]:
+        """Whether a row comes after that place.
+
+        Raises:
+            InvalidCursor: it is no place in this order.
+        """
+        try:
+            values = [
+                term.from_json(value) for term, value in zip(self.terms, position, strict=True)
+            ]
+        except (ValidationError, ValueError):
+            raise InvalidCursor from None
+        if self._is_uniform:  # one comparison of rows, which an index answers
+            here = tuple_(*(term.by for term in self.terms))
+            there = tuple_(*values, types=[term.by.type for term in self.terms])
+            return here < there if self.terms[0].descending else here > there
+        *firsts, last = zip(self.terms, values, strict=True)
+        condition = last[0].follows(last[1])
+        for term, value in reversed(firsts):
+            condition = or_(term.follows(value), and_(term.equals(value), condition))
+        return condition
+
+    @property
+    def _is_uniform(self) -> bool:
+        first = self.terms[0]
+        return all(
+            term.nulls_first is None and term.descending == first.descending for term in self.terms
+        )
+
+
+def ordering(
+    order_by: Sequence[Any], newest_first: Sequence[Column[Any]], keys: Sequence[Column[Any]]
+) -> Ordering:
+    """The order that was asked for, or newest first, made total by the primary key.
+
+    Raises:
+        InvalidRequest: it is not made of columns.
+    """
+    if not order_by:
+        return Ordering([Term(column, True, None) for column in newest_first])
+    terms = [_term(each) for each in order_by]
+    known = {id(term.by) for term in terms}
+    # In the direction of the last, so that one index can serve the whole.
+    last = terms[-1].descending
+    terms += [Term(column, last, None) for column in keys if id(column) not in known]
+    return Ordering(terms)
+
+
+def _term(given: Any) -> Term:
+    element = given.__clause_element__() if hasattr(given, "__clause_element__") else given
+    if not isinstance(element, ColumnElement):
+        raise InvalidRequest("order_by: a column was expected, as in Note.title.desc()")
+    descending, nulls_first = False, None
+    while isinstance(element, UnaryExpression) and element.modifier is not None:
+        match element.modifier:
+            case operators.desc_op:
+                descending = True
+            case operators.nulls_first_op:
+                nulls_first = True
+            case operators.nulls_last_op:
+                nulls_first = False
+        element = element.element
+    column = element._deannotate() if isinstance(element, Column) else element
+    if isinstance(element, Column) and not element.nullable:
+        nulls_first = None
+    elif nulls_first is None:
+        nulls_first = descending
+    return Term(_plain(column), descending, nulls_first)
+
+
+def _plain(element: Any) -> Any:
+    """The table's own column behind an attribute of a model."""
+    if isinstance(element, Column) and element.table is not None:
+        return element.table.c.get(element.key, element)
+    return element

@@ -1,0 +1,173 @@
+"""The shape of a mapped class: its columns and keys, objects from rows, values from objects."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, NoReturn
+
+from sqlalchemy import Column, ColumnElement, Select, Table, select
+from sqlalchemy import inspect as inspect_model
+from sqlalchemy.orm import Mapper
+from sqlalchemy.orm.attributes import instance_dict, instance_state
+
+from amphibase.access import OWNER_COLUMN, access_of
+from amphibase.backend import Model
+from amphibase.errors import InvalidValue, NotLoaded, NotSupported
+from amphibase.models import SoftDelete, Versioned
+from amphibase.sql.checks import check_of, refuse
+from amphibase.sql.plan import Row
+
+ONLY_BY_SERVICE = (OWNER_COLUMN, "created_at")
+
+
+class Shape(Generic[Model]):
+    """What a home knows of a mapped class; made once a class.
+
+    Raises:
+        NotSupported: the class is spread over several tables.
+    """
+
+    def __init__(self, model: type[Model]) -> None:
+        mapper: Mapper[Model] = inspect_model(model)
+        if len(mapper.tables) != 1 or not isinstance(mapper.local_table, Table):
+            raise NotSupported(f"{model.__name__} is spread over several tables; map it to one")
+        self.model = model
+        self.mapper = mapper
+        self.table: Table = mapper.local_table
+        self.access = access_of(model)
+        self.names = [attribute.key for attribute in mapper.column_attrs]
+        self.columns: list[Column[Any]] = [
+            attribute.columns[0]  # type: ignore[misc]
+            for attribute in mapper.column_attrs
+        ]
+        self.column_of: dict[str, Column[Any]] = dict(zip(self.names, self.columns, strict=True))
+        self._checks = [
+            (name, check)
+            for name, column in self.column_of.items()
+            if (check := check_of(column.type)) is not None
+        ]
+        self.keys: tuple[Column[Any], ...] = tuple(mapper.primary_key)  # type: ignore[arg-type]
+        self.key_names = tuple(mapper.get_property_by_column(key).key for key in self.keys)
+        self._key_places = [self.names.index(name) for name in self.key_names]
+        self.relationships = {each.key: each for each in mapper.relationships}
+        self.owner = self.column_of.get(OWNER_COLUMN)
+        self.deleted_at = self.column_of["deleted_at"] if issubclass(model, SoftDelete) else None
+        self.version = self.column_of["version"] if issubclass(model, Versioned) else None
+        self.select: Select[Any] = select(*self.columns)
+        self.select_keys: Select[Any] = select(*self.keys)
+        self.name_of: dict[ColumnElement[Any], str] = dict(
+            zip(self.columns, self.names, strict=True)
+        )
+        self.kept: dict[Any, Any] = {}  # plans and the like, made when they are first needed
+        self._unloaded = {name: _refuse(model, name) for name in self.relationships}
+        self.updated_at = self.column_of.get("updated_at")
+        created = self.column_of.get("created_at")
+        self.newest_first = (*((created,) if created is not None else ()), *self.keys)
+
+    def key_values(self, id: Any) -> tuple[Any, ...]:
+        """The values of the primary key's columns. Raises InvalidValue."""
+        values = id if isinstance(id, tuple) else (id,)
+        if len(values) != len(self.keys):
+            raise InvalidValue(
+                f"The key of {self.model.__name__} is ({', '.join(self.key_names)})",
+                field=self.key_names[0],
+            )
+        self._check(dict(zip(self.key_names, values, strict=True)))
+        return values
+
+    def key_of(self, row: Row) -> tuple[Any, ...]:
+        """The primary key of a row."""
+        return tuple(row[place] for place in self._key_places)
+
+    def object(self, row: Row) -> Model:
+        """An object with the row's values, as a session leaves one that it has let go of."""
+        instance = self.mapper.class_manager.new_instance()
+        self._fill(instance, row)
+        return instance
+
+    def stored(self, instance: Model, row: Row) -> Model:
+        """The same object, now as it is stored."""
+        self._fill(instance, row)
+        instance_state(instance)._commit_all(instance_dict(instance))
+        return instance
+
+    def _fill(self, instance: Any, row: Row) -> None:
+        # A row may hold more: what only the order is made of.
+        instance.__dict__.update(zip(self.names, row, strict=False))
+        state = instance_state(instance)
+        state.key = self.mapper.identity_key_from_primary_key(self.key_of(row))
+        if self._unloaded:
+            state.callables = dict(self._unloaded)
+
+    def values(self, instance: Model) -> dict[str, Any]:
+        """What an object holds, by the names of attributes; what it does not hold is left out.
+
+        Raises:
+            InvalidValue: it holds related objects, which are not stored with it.
+        """
+        held = instance_dict(instance)
+        for name in self.relationships:
+            if held.get(name):
+                raise InvalidValue(
+                    f"{name}: related objects are not stored with a row; set its foreign key",
+                    field=name,
+                )
+        values = {name: held[name] for name in self.names if name in held}
+        self._check(values)
+        return values
+
+    def _check(self, values: Mapping[str, Any]) -> None:
+        """Raises InvalidValue for what an engine would refuse."""
+        for name, check in self._checks:
+            value = values.get(name)
+            if value is not None:
+                fault = check(value)
+                if fault is not None:
+                    refuse(name, value, fault)
+
+    def changes(self, values: Mapping[str, Any], *, by_service: bool) -> dict[Column[Any], Any]:
+        """The columns and values of an update.
+
+        Raises:
+            InvalidValue: there is no such column, or it is not for the caller to set.
+        """
+        found = {}
+        for name, value in values.items():
+            column = self.column_of.get(name)
+            if column is None:
+                raise InvalidValue(f"{name}: {self.model.__name__} has no such column", field=name)
+            if (
+                column.primary_key
+                or column is self.version
+                or column is self.updated_at
+                or (name in ONLY_BY_SERVICE and not by_service)
+            ):
+                raise InvalidValue(f"{name} is set by the server", field=name)
+            found[column] = value
+        self._check(values)
+        return found
+
+    def counted_up(self) -> dict[Column[Any], Any]:
+        """What every update of a row sets beside its changes."""
+        return {} if self.version is None else {self.version: self.version + 1}
+
+
+def _refuse(model: type[Any], name: str) -> Callable[[Any, Any], NoReturn]:
+    def refuse(state: Any, passive: Any) -> NoReturn:
+        raise NotLoaded(
+            f"{model.__name__}.{name} was not loaded; ask for it: load=[{model.__name__}.{name}]"
+        )
+
+    return refuse
+
+
+class Shapes:
+    """The shapes of all models that are asked for."""
+
+    def __init__(self) -> None:
+        self._known: dict[type[Any], Shape[Any]] = {}
+
+    def of(self, model: type[Model]) -> Shape[Model]:
+        """The shape of a mapped class."""
+        shape = self._known.get(model)
+        if shape is None:
+            shape = self._known[model] = Shape(model)
+        return shape

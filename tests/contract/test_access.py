@@ -1,0 +1,336 @@
+"""The contract of Repository, on every home: who may do what, for each kind of declaration.
+
+The rows are Ann's and Bob's. What a caller is granted must be there, and what not must not; and
+each guard is dropped once, to see that the checks notice.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from tests.homes import ADMIN, ANN, BOB, CALLERS, Home
+from tests.models import Bill, Board, Letter, Note, Post, Report, Secret
+
+from amphibase import (
+    AmphibaseError,
+    Base,
+    Caller,
+    Conflict,
+    Forbidden,
+    InvalidValue,
+    Unauthenticated,
+)
+from amphibase.access import Access, everyone
+from amphibase.sql.schema import ensure
+
+# For each declaration, each caller: whose rows they see, whose they change, and whether they add.
+NOTHING, BOTH = "", "ab"
+TABLE: dict[type[Any], dict[str, tuple[str, str, bool]]] = {
+    Note: {
+        "anonymous": (NOTHING, NOTHING, False),
+        "ann": ("a", "a", True),
+        "bob": ("b", "b", True),
+        "admin": (NOTHING, NOTHING, True),
+        "service": (BOTH, BOTH, True),
+    },
+    Post: {
+        "anonymous": (BOTH, NOTHING, False),
+        "ann": (BOTH, "a", True),
+        "bob": (BOTH, "b", True),
+        "admin": (BOTH, NOTHING, True),
+        "service": (BOTH, BOTH, True),
+    },
+    Report: {
+        "anonymous": (NOTHING, NOTHING, False),
+        "ann": ("a", "a", True),
+        "bob": ("b", "b", True),
+        "admin": (BOTH, BOTH, True),
+        "service": (BOTH, BOTH, True),
+    },
+    Bill: {
+        "anonymous": (NOTHING, NOTHING, False),
+        "ann": ("a", NOTHING, False),
+        "bob": ("b", NOTHING, False),
+        "admin": (NOTHING, NOTHING, True),
+        "service": (BOTH, BOTH, True),
+    },
+    Board: {
+        "anonymous": (NOTHING, NOTHING, False),
+        "ann": (BOTH, NOTHING, False),
+        "bob": (BOTH, NOTHING, False),
+        "admin": (BOTH, BOTH, True),
+        "service": (BOTH, BOTH, True),
+    },
+    Letter: {
+        "anonymous": (NOTHING, NOTHING, True),
+        "ann": (NOTHING, NOTHING, True),
+        "bob": (NOTHING, NOTHING, True),
+        "admin": (BOTH, BOTH, True),
+        "service": (BOTH, BOTH, True),
+    },
+    Secret: {
+        "anonymous": (NOTHING, NOTHING, False),
+        "ann": (NOTHING, NOTHING, False),
+        "bob": (NOTHING, NOTHING, False),
+        "admin": (NOTHING, NOTHING, False),
+        "service": (BOTH, BOTH, True),
+    },
+}
+# Those who get an error, and not only nothing, when they change a row.
+REFUSED: dict[tuple[type[Any], str], type[AmphibaseError]] = {
+    (Secret, name): Forbidden for name in ("ann", "bob", "admin")
+}
+REFUSED |= {(model, "anonymous"): Unauthenticated for model in TABLE if model is not Letter}
+CASES = [(model, name) for model in TABLE for name in CALLERS]
+each_case = pytest.mark.parametrize(
+    ("model", "who"), CASES, ids=[f"{model.__name__}-{name}" for model, name in CASES]
+)
+
+
+def label(model: type[Any]) -> Any:
+    """The column of a model that the tests write."""
+    return {Board: Board.name, Secret: Secret.text}.get(model) or model.title
+
+
+def made(model: type[Any], value: str, owner: Any = None) -> Any:
+    row = model(**{label(model).key: value})
+    if model is Note:
+        row.stars = 1
+    if owner is not None and hasattr(model, "owner_id"):
+        row.owner_id = owner
+    return row
+
+
+async def two_rows(home: Home, model: type[Any]) -> dict[str, Any]:
+    """A row of Ann's, "a", and one of Bob's, "b"."""
+    await home.of(model).delete_where(everything=True)
+    rows = [made(model, "a", ANN.user_id), made(model, "b", BOB.user_id)]
+    return dict(zip("ab", await home.of(model).add_many(rows), strict=True))
+
+
+async def labels(home: Home, model: type[Any]) -> list[str]:
+    rows = await home.of(model).list(order_by=[label(model)])
+    return [getattr(row, label(model).key) for row in rows]
+
+
+async def check_reading(home: Home, model: type[Any], who: str) -> None:
+    sees, _, _ = TABLE[model][who]
+    stored = await two_rows(home, model)
+    rows, by = home.of(model, CALLERS[who]), label(model)
+    for name, row in stored.items():
+        found = await rows.get(row.id)
+        assert (found is not None) == (name in sees), f"get {name}"
+        assert await rows.exists(by == name) == (name in sees), f"exists {name}"
+        assert (await rows.first(by == name) is not None) == (name in sees), f"first {name}"
+    assert await rows.count() == len(sees)
+    for found in (
+        await rows.list(order_by=[by]),
+        (await rows.page(order_by=[by])).items,
+        [row async for row in rows.stream(order_by=[by])],
+    ):
+        assert [getattr(row, by.key) for row in found] == [*sees]
+
+
+async def attempt(work: Any) -> Any:
+    """What the work gives, or the class of its error."""
+    try:
+        return await work
+    except AmphibaseError as error:
+        return type(error)
+
+
+async def check_adding(home: Home, model: type[Any], who: str) -> None:
+    _, _, may = TABLE[model][who]
+    caller = CALLERS[who]
+    await two_rows(home, model)
+    owner = ANN.user_id if who == "service" else None
+    rows = home.of(model, caller)
+    refused = Unauthenticated if who == "anonymous" else Forbidden
+    works: dict[str, Callable[[], Any]] = {
+        "added": lambda: rows.add(made(model, "added", owner)),
+        "many": lambda: rows.add_many([made(model, "many", owner)]),
+        "upserted": lambda: rows.upsert(made(model, "upserted", owner)),
+    }
+    for name, work in works.items():
+        found = await attempt(work())
+        assert (found is refused) == (not may), f"{name}: {found}"
+        assert (name in await labels(home, model)) == may, name
+    for row in await home.of(model).list(label(model).in_([*works])):
+        if hasattr(model, "owner_id"):
+            assert row.owner_id == (owner or caller.user_id)
+
+
+async def check_changing(home: Home, model: type[Any], who: str) -> None:
+    _, changes, _ = TABLE[model][who]
+    rows, by = home.of(model, CALLERS[who]), label(model)
+    refused = REFUSED.get((model, who))
+    stored = await two_rows(home, model)
+    for name, row in stored.items():
+        change: Any = {by.key: f"{name}!"}
+        found = await attempt(rows.update(row.id, **change))
+        if name in changes:
+            assert getattr(found, by.key) == f"{name}!"
+        else:
+            assert found is refused, f"update {name}: {found}"
+    assert await labels(home, model) == [f"{n}!" if n in changes else n for n in "ab"]
+    await two_rows(home, model)
+    key = by.key
+    values: dict[str, Any] = {} if model is Board else {key: "x"}
+    if values:
+        found = await attempt(rows.update_where(everything=True, **values))
+        assert found == (refused or len(changes)), f"update_where: {found}"
+        assert sorted(await labels(home, model)) == sorted(
+            "x" if name in changes else name for name in "ab"
+        )
+
+
+async def check_upserting(home: Home, model: type[Any], who: str) -> None:
+    _, changes, may = TABLE[model][who]
+    rows, by = home.of(model, CALLERS[who]), label(model)
+    stored = await two_rows(home, model)
+    for name, row in stored.items():
+        given = made(model, f"{name}!", ANN.user_id if who == "service" else None)
+        given.id = row.id
+        found = await attempt(rows.upsert(given))
+        if name in changes:
+            assert getattr(found, by.key) == f"{name}!"
+        else:
+            assert isinstance(found, type), f"upsert {name}"
+            refused = Unauthenticated if who == "anonymous" else Forbidden
+            assert found is (Conflict if may else refused), f"upsert {name}: {found}"
+    assert await labels(home, model) == [f"{n}!" if n in changes else n for n in "ab"]
+
+
+async def check_deleting(home: Home, model: type[Any], who: str) -> None:
+    _, changes, _ = TABLE[model][who]
+    rows = home.of(model, CALLERS[who])
+    refused = REFUSED.get((model, who))
+    stored = await two_rows(home, model)
+    for name, row in stored.items():
+        found = await attempt(rows.delete(row.id))
+        assert found == (refused or (name in changes)), f"delete {name}: {found}"
+    left = [name for name in "ab" if name not in changes]
+    assert await labels(home, model) == left
+    await two_rows(home, model)
+    found = await attempt(rows.delete_where(everything=True))
+    assert found == (refused or len(changes)), f"delete_where: {found}"
+    assert await labels(home, model) == left
+
+
+CHECKS = {
+    "reading": check_reading,
+    "adding": check_adding,
+    "changing": check_changing,
+    "upserting": check_upserting,
+    "deleting": check_deleting,
+}
+
+
+@pytest.mark.parametrize("operation", CHECKS)
+@each_case
+async def test_a_caller_is_granted_what_is_declared_and_no_more(
+    home: Home, model: type[Any], who: str, operation: str
+) -> None:
+    await CHECKS[operation](home, model, who)
+
+
+@asynccontextmanager
+async def dropped(
+    home: Home, model: type[Any], monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[None]:
+    """The model without its guards."""
+    table, database = model.__table__.name, home.backend.database
+    with monkeypatch.context() as patch:
+        patch.setattr(home.backend, "_shapes", type(home.backend._shapes)())
+        patch.setattr(home.backend._shapes.of(model), "access", Access(everyone, everyone))
+        if home.name != "rls":
+            yield
+            return
+        async with database.write() as connection:
+            await connection.execute(text(f"ALTER TABLE {table} DISABLE ROW LEVEL SECURITY"))
+            await connection.execute(text(f"GRANT ALL ON {table} TO anon, authenticated"))
+        yield
+    async with database.write() as connection:
+        await connection.execute(text(f"REVOKE ALL ON {table} FROM anon, authenticated"))
+    await ensure(database, home.settings, Base.metadata)
+
+
+@pytest.mark.parametrize(
+    ("model", "who", "operations"),
+    [
+        (Note, "bob", ("reading", "changing", "upserting", "deleting")),
+        (Post, "anonymous", ("adding", "changing", "upserting", "deleting")),
+        (Board, "ann", ("adding", "changing", "upserting", "deleting")),
+        (Secret, "admin", tuple(CHECKS)),
+    ],
+)
+async def test_the_checks_notice_when_a_guard_is_dropped(
+    home: Home,
+    model: type[Any],
+    who: str,
+    operations: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with dropped(home, model, monkeypatch):
+        for operation in operations:
+            with pytest.raises(AssertionError):
+                await CHECKS[operation](home, model, who)
+    for operation in operations:
+        await CHECKS[operation](home, model, who)
+
+
+class TestOwners:
+    async def test_an_administrator_adds_for_others_where_the_rule_admits_them(
+        self, home: Home
+    ) -> None:
+        models: list[Any] = [Report, Bill]
+        for model in models:
+            row = await home.of(model, ADMIN).add(made(model, "x", ANN.user_id))
+            assert row.owner_id == ANN.user_id
+            assert await home.of(model, ANN).get(row.id) is not None
+        with pytest.raises(InvalidValue) as caught:
+            await home.of(Note, ADMIN).add(made(Note, "x", ANN.user_id))
+        assert caught.value.field == "owner_id"
+
+    async def test_nobody_takes_or_gives_away_a_row(self, home: Home) -> None:
+        cases: list[tuple[Any, Caller]] = [(Note, ANN), (Post, BOB), (Report, ANN)]
+        for model, caller in [*cases, (Report, ADMIN)]:
+            stored = await two_rows(home, model)
+            for row in stored.values():
+                for owner in (ANN.user_id, BOB.user_id):
+                    with pytest.raises(InvalidValue) as caught:
+                        await home.of(model, caller).update(row.id, owner_id=owner)
+                    assert caught.value.field == "owner_id"
+            owners = {row.owner_id async for row in home.of(model).stream()}
+            assert owners == {ANN.user_id, BOB.user_id}
+
+    async def test_an_upsert_does_not_take_a_row(self, home: Home) -> None:
+        stored = await two_rows(home, Report)
+        given = made(Report, "x")
+        given.id = stored["a"].id
+        changed = await home.of(Report, ADMIN).upsert(given)
+        assert (changed.title, changed.owner_id) == ("x", ANN.user_id)
+
+    async def test_a_filter_does_not_reach_around_the_rule(self, home: Home) -> None:
+        await two_rows(home, Note)
+        notes = home.of(Note, ANN)
+        for filter in (Note.owner_id == BOB.user_id, (Note.title == "b") | (Note.title == "a")):
+            assert "b" not in [row.title for row in await notes.list(filter)]
+        assert await notes.update_where((Note.stars == 1) | (Note.stars == 2), stars=5) == 1
+        assert await notes.delete_where((Note.stars == 1) | (Note.stars == 5)) == 1
+        assert [row.title for row in await home.of(Note).list()] == ["b"]
+
+
+class TestInATransaction:
+    @pytest.mark.parametrize("model", [Note, Post, Board, Secret])
+    async def test_the_same_rows_are_seen_as_outside(self, home: Home, model: type[Any]) -> None:
+        await two_rows(home, model)
+        for who, (sees, _, _) in TABLE[model].items():
+            try:
+                async with home.backend.transaction(CALLERS[who]) as transaction:
+                    rows = await transaction.repository(model).list(order_by=[label(model)])
+                    assert [getattr(row, label(model).key) for row in rows] == [*sees]
+            except Forbidden:
+                assert not sees

@@ -1,0 +1,239 @@
+"""The contract of Repository, on every home: values that no column takes are refused as such."""
+
+from collections.abc import Awaitable, Callable
+from datetime import date, datetime, timedelta, timezone
+from decimal import Decimal
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import bindparam, text
+from tests.homes import ANN, Home
+from tests.models import Kinds, Note, Post, Seat
+
+from amphibase import InvalidRequest, InvalidValue
+
+REFUSED = (InvalidValue, InvalidRequest)
+
+# What no column of that type can hold, on any home.
+BAD: list[tuple[str, Any]] = [
+    ("text", b"bytes"),
+    ("text", "a\x00b"),
+    ("text", "\ud800"),
+    ("short", "sixsix"),
+    ("number", "abc"),
+    ("number", 2**31),
+    ("number", -(2**31) - 1),
+    ("number", 10**30),
+    ("number", 1.5),
+    ("number", float("nan")),
+    ("small", 2**15),
+    ("big", 2**63),
+    ("big", 10**100),
+    ("real", "abc"),
+    ("yes", "maybe"),
+    ("yes", 2),
+    ("exact", "abc"),
+    ("money", "abc"),
+    ("money", 10**9),
+    ("moment", datetime(2026, 1, 1)),
+    ("moment", "yesterday"),
+    ("moment", 5),
+    ("day", "yesterday"),
+    ("clock", "noon"),
+    ("clock", 12),
+    ("duration", "long"),
+    ("uid", "abc"),
+    ("uid", 5),
+    ("data", "text"),
+    ("data", 5),
+    ("category", "gossip"),
+    ("category", 5),
+    ("level", "MIDDLE"),
+    ("mapping", {"a": 1j}),
+    ("mapping", {"a": "x\x00y"}),
+    ("things", [1j]),
+    ("words", "word"),
+    ("words", ["a\x00b"]),
+    ("numbers", ["abc"]),
+    ("numbers", [2**63]),
+    ("numbers", 5),
+    ("reals", ["abc"]),
+    ("answers", ["maybe"]),
+]
+each_bad = pytest.mark.parametrize(
+    ("name", "value"), BAD, ids=[f"{name}-{value!r}"[:40] for name, value in BAD]
+)
+# Columns that filters do not compare to parts of them, and values that they may be compared to.
+NOT_COMPARED = ("mapping", "things", "mappings", "words", "numbers", "reals", "answers")
+COMPARED = [("short", "sixsix"), ("money", 10**9), ("number", 1.5), ("yes", 2)]
+each_filter = pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        (name, value)
+        for name, value in BAD
+        if name not in NOT_COMPARED and (name, value) not in COMPARED and value == value
+    ],
+    ids=repr,
+)
+
+
+async def refuses(work: Callable[[], Awaitable[Any]]) -> str | None:
+    """None where the work is refused as it should be, else what came of it."""
+    try:
+        found = await work()
+    except REFUSED:
+        return None
+    except Exception as error:
+        return f"{type(error).__name__}: {str(error)[:80]}"
+    return f"gave {found!r}"
+
+
+@each_bad
+async def test_no_method_stores_a_value_that_its_column_cannot_hold(
+    home: Home, name: str, value: Any
+) -> None:
+    kinds = home.of(Kinds, ANN)
+    row = await kinds.add(Kinds(number=1))
+    values: Any = {name: value}
+    works: dict[str, Callable[[], Awaitable[Any]]] = {
+        "add": lambda: kinds.add(Kinds(**values)),
+        "add_many": lambda: kinds.add_many([Kinds(number=2), Kinds(**values)]),
+        "add_many with keys": lambda: kinds.add_many([Kinds(id=10**6, **values)]),
+        "upsert": lambda: kinds.upsert(Kinds(id=row.id, **values)),
+        "update": lambda: kinds.update(row.id, **values),
+        "update_where": lambda: kinds.update_where(Kinds.number == 1, **values),
+    }
+    found = {each: await refuses(work) for each, work in works.items()}
+    assert found == dict.fromkeys(works)
+    assert await kinds.count() == 1
+
+
+@each_filter
+async def test_no_filter_takes_a_value_that_its_column_cannot_hold(
+    home: Home, name: str, value: Any
+) -> None:
+    kinds = home.of(Kinds, ANN)
+    await kinds.add(Kinds(number=1))
+    column: Any = getattr(Kinds, name)
+    filters = [column == value, column < value, column.in_([value])]
+    works: dict[str, Callable[[], Awaitable[Any]]] = {}
+    for n, filter in enumerate(filters):
+        works |= {
+            f"{n} list": lambda filter=filter: kinds.list(filter),  # type: ignore[misc]
+            f"{n} count": lambda filter=filter: kinds.count(filter),  # type: ignore[misc]
+            f"{n} delete": lambda filter=filter: kinds.delete_where(filter),  # type: ignore[misc]
+        }
+    found = {each: await refuses(work) for each, work in works.items()}
+    assert found == dict.fromkeys(works)
+    assert await kinds.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("model", "key"),
+    [
+        (Note, "abc"),
+        (Note, "a\x00b"),
+        (Note, 5),
+        (Note, date(2026, 1, 1)),
+        (Note, [1]),
+        (Note, {}),
+        (Note, (uuid4(), uuid4())),
+        (Kinds, "abc"),
+        (Kinds, 2**31),
+        (Kinds, 10**30),
+        (Kinds, 1.5),
+        (Kinds, uuid4()),
+        (Seat, ("a", 1)),
+        (Seat, (1, None, 2)),
+    ],
+)
+async def test_no_method_takes_a_key_that_cannot_be_one(
+    home: Home, model: type[Any], key: Any
+) -> None:
+    rows = home.of(model, ANN)
+    change: Any = {{Note: "title", Kinds: "text", Seat: "label"}[model]: "x"}
+    works: dict[str, Callable[[], Awaitable[Any]]] = {
+        "get": lambda: rows.get(key),
+        "update": lambda: rows.update(key, **change),
+        "delete": lambda: rows.delete(key),
+    }
+    found = {each: await refuses(work) for each, work in works.items()}
+    assert found == dict.fromkeys(works)
+
+
+async def test_a_refusal_names_the_column(home: Home) -> None:
+    for values, name in (
+        ({"number": "abc"}, "number"),
+        ({"moment": datetime(2026, 1, 1)}, "moment"),
+        ({"number": 2**31}, "number"),
+    ):
+        given: Any = values
+        with pytest.raises(InvalidValue) as caught:
+            await home.of(Kinds, ANN).add(Kinds(**given))
+        assert caught.value.field == name
+
+
+async def test_a_value_comes_back_as_its_column_keeps_it(home: Home) -> None:
+    """What can be turned into the column's type is, whichever method stores it."""
+    given: dict[str, Any] = {
+        "real": 1,
+        "exact": 5,
+        "money": Decimal("1.5"),
+        "moment": datetime(2026, 1, 1, tzinfo=timezone(timedelta(hours=2))),
+        "reals": [1],
+    }
+    kinds = home.of(Kinds, ANN)
+    every: dict[str, Any] = dict.fromkeys(Kinds.__table__.c.keys()) | given
+    stored = [
+        await kinds.add(Kinds(**given)),
+        *await kinds.add_many([Kinds(**given)]),
+        *await kinds.add_many([Kinds(**every | {"id": 10**6})]),
+        await kinds.upsert(Kinds(**given | {"id": 10**7})),
+    ]
+    for row in stored:
+        read = await kinds.get(row.id)
+        for name in given:
+            value, kept = getattr(row, name), getattr(read, name)
+            assert (value, type(value)) == (kept, type(kept)), name
+            assert value == given[name]
+        assert type(row.real) is float
+        assert type(row.exact) is Decimal
+
+
+async def test_a_text_that_is_too_long_is_refused_everywhere(home: Home) -> None:
+    with pytest.raises(InvalidValue):
+        await home.of(Post, ANN).add(Post(title="x" * 51))
+    post = await home.of(Post, ANN).add(Post(title="é" * 50))
+    with pytest.raises(InvalidValue):
+        await home.of(Post, ANN).update(post.id, title="x" * 51)
+
+
+async def test_an_attempt_to_inject_is_a_value_like_any_other(home: Home) -> None:
+    notes = home.of(Note, ANN)
+    words = "'; DROP TABLE t_notes; -- \" \\ %s %(a)s :a ? $1 {0}"
+    note = await notes.add(Note(title=words, stars=1))
+    assert (await notes.one(Note.title == words)).id == note.id
+    assert await notes.count(Note.title.in_([words, "x"])) == 1
+    assert await notes.update_where(Note.title == words, title=words * 2) == 1
+    assert (await notes.get(note.id)).title == words * 2  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("filter", ["stars > 3", 5, None, "1=1"])
+async def test_what_is_no_expression_is_no_filter(home: Home, filter: Any) -> None:
+    notes = home.of(Note, ANN)
+    await notes.add(Note(title="x", stars=1))
+    for work in (notes.list, notes.count, notes.delete_where, notes.exists, notes.page):
+        with pytest.raises(InvalidRequest):
+            await work(filter)
+    with pytest.raises(InvalidRequest):
+        await notes.update_where(filter, title="y")
+    assert await notes.count() == 1
+
+
+async def test_a_filter_of_text_takes_its_parameters(home: Home) -> None:
+    notes = home.of(Note, ANN)
+    await notes.add_many([Note(title="x", stars=n) for n in range(3)])
+    filter: Any = text("stars > :least").bindparams(bindparam("least", 1))
+    assert await notes.count(filter) == 1
+    assert [note.stars for note in await notes.list(filter)] == [2]

@@ -1,0 +1,324 @@
+"""The contract of Repository, on every home: adding, changing and deleting rows."""
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from tests.homes import ADMIN, ANN, BOB, Home
+from tests.models import (
+    Board,
+    Book,
+    Category,
+    Document,
+    Kinds,
+    Note,
+    Post,
+    Seat,
+    Tag,
+)
+
+from amphibase import (
+    Conflict,
+    ForeignKeyViolation,
+    InvalidRequest,
+    InvalidValue,
+    StaleVersion,
+)
+
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
+
+
+class TestAdd:
+    async def test_sets_the_id_the_owner_and_the_times(self, home: Home) -> None:
+        before = datetime.now(UTC) - timedelta(seconds=1)
+        note = await home.of(Note, ANN).add(Note(title="one", stars=1))
+        assert isinstance(note.id, UUID)
+        assert note.owner_id == ANN.user_id
+        for moment in (note.created_at, note.updated_at):
+            assert before < moment < datetime.now(UTC) + timedelta(seconds=1)
+            assert moment.tzinfo is not None
+
+    async def test_gives_the_same_object_as_stored(self, home: Home) -> None:
+        given = Post(title="one", price=Decimal("1.10"), tags=["a"])
+        stored = await home.of(Post, ANN).add(given)
+        assert stored is given
+        found = await home.of(Post, ANN).get(stored.id)
+        assert found is not None
+        for name in ("id", "owner_id", "title", "price", "tags", "data", "category", "remark"):
+            assert getattr(found, name) == getattr(stored, name)
+        assert found.created_at == stored.created_at
+        assert (stored.category, stored.data, stored.body) == (Category.NEWS, {}, None)
+
+    async def test_takes_an_id_that_is_given(self, home: Home) -> None:
+        id = uuid4()
+        assert (await home.of(Note, ANN).add(Note(id=id, title="", stars=1))).id == id
+
+    async def test_refuses_a_key_that_is_taken(self, home: Home) -> None:
+        note = await home.of(Note, ANN).add(Note(title="one", stars=1))
+        for caller in (ANN, BOB):
+            with pytest.raises(Conflict) as caught:
+                await home.of(Note, caller).add(Note(id=note.id, title="two", stars=2))
+            assert caught.value.columns == ("id",)
+        assert (await home.of(Note).one()).title == "one"
+
+    async def test_refuses_a_unique_value_that_is_taken(self, home: Home) -> None:
+        await home.of(Board, ADMIN).add(Board(name="one"))
+        with pytest.raises(Conflict) as caught:
+            await home.of(Board, ADMIN).add(Board(name="one"))
+        assert caught.value.columns == ("name",)
+
+    async def test_refuses_a_row_that_refers_to_nothing(self, home: Home) -> None:
+        with pytest.raises(ForeignKeyViolation):
+            await home.of(Book, ANN).add(Book(title="one", author_id=uuid4()))
+
+    async def test_refuses_a_row_that_lacks_a_value(self, home: Home) -> None:
+        with pytest.raises(InvalidValue) as caught:
+            await home.of(Note, ANN).add(Note(title="one"))
+        assert caught.value.field == "stars"
+
+    async def test_refuses_the_name_of_another_owner(self, home: Home) -> None:
+        for rows in (home.of(Note, ANN), home.of(Post, ANN)):
+            model: Any = Note if rows._shape.model is Note else Post
+            row = model(title="x", owner_id=BOB.user_id)
+            if model is Note:
+                row.stars = 1
+            with pytest.raises(InvalidValue) as caught:
+                await rows.add(row)
+            assert caught.value.field == "owner_id"
+            assert await home.of(model).count() == 0
+
+    async def test_the_service_says_whose_a_row_is(self, home: Home) -> None:
+        note = await home.of(Note).add(Note(title="x", stars=1, owner_id=BOB.user_id))
+        assert note.owner_id == BOB.user_id
+        with pytest.raises(InvalidValue) as caught:
+            await home.of(Note).add(Note(title="x", stars=1))
+        assert caught.value.field == "owner_id"
+
+    async def test_counts_up_integer_keys(self, home: Home) -> None:
+        first = await home.of(Tag, ANN).add(Tag(name="a"))
+        second = await home.of(Tag, ANN).add(Tag(name="b"))
+        assert isinstance(first.id, int)
+        assert second.id > first.id
+
+    async def test_stores_a_row_that_holds_nothing(self, home: Home) -> None:
+        row = await home.of(Kinds, ANN).add(Kinds())
+        assert isinstance(row.id, int)
+        assert row.text is None
+
+
+class TestAddMany:
+    async def test_stores_nothing_of_nothing(self, home: Home) -> None:
+        assert [*await home.of(Note, ANN).add_many([])] == []
+        assert [*await home.of(Note, ANN).add_many(iter(()))] == []
+
+    async def test_keeps_the_order_and_the_objects(self, home: Home) -> None:
+        given = [Note(title=str(n), stars=n) for n in range(300)]
+        stored = await home.of(Note, ANN).add_many(iter(given))
+        assert all(a is b for a, b in zip(given, stored, strict=True))
+        found = await home.of(Note, ANN).list(limit=1000, order_by=[Note.stars])
+        assert [(f.id, f.title, f.owner_id, f.created_at) for f in found] == [
+            (s.id, s.title, ANN.user_id, s.created_at) for s in stored
+        ]
+
+    async def test_keeps_the_order_where_the_database_counts_the_keys(self, home: Home) -> None:
+        stored = await home.of(Kinds, ANN).add_many([Kinds(number=n) for n in range(1500)])
+        found = {row.id: row.number async for row in home.of(Kinds).stream()}
+        assert [found[row.id] for row in stored] == [*range(1500)]
+
+    async def test_takes_rows_that_hold_different_columns(self, home: Home) -> None:
+        rows = [
+            Kinds(number=1),
+            Kinds(text="two"),
+            Kinds(),
+            Kinds(id=900_000, number=4),
+            Kinds(text="five"),
+            Kinds(number=6, text="six"),
+        ]
+        stored = await home.of(Kinds, ANN).add_many(rows)
+        assert [(row.number, row.text) for row in stored] == [
+            (1, None),
+            (None, "two"),
+            (None, None),
+            (4, None),
+            (None, "five"),
+            (6, "six"),
+        ]
+        for row in stored:
+            found = await home.of(Kinds).get(row.id)
+            assert found is not None
+            assert (found.number, found.text) == (row.number, row.text)
+
+    async def test_fills_in_what_was_left_out(self, home: Home) -> None:
+        rows = [Post(title="a"), Post(title="b", remark="r", tags=["t"], data={"k": 1})]
+        first, second = await home.of(Post, ANN).add_many(rows)
+        assert (first.remark, first.tags, first.data, first.price) == ("", [], {}, Decimal(0))
+        assert (second.remark, second.tags, second.data) == ("r", ["t"], {"k": 1})
+        found = await home.of(Post).get(second.id)
+        assert found is not None
+        assert (found.remark, found.tags, found.data) == ("r", ["t"], {"k": 1})
+
+    async def test_stores_all_or_none(self, home: Home) -> None:
+        taken = await home.of(Note, ANN).add(Note(title="taken", stars=0))
+        rows = [Note(title="a", stars=1), Note(id=taken.id, title="b", stars=2)]
+        with pytest.raises(Conflict):
+            await home.of(Note, ANN).add_many(rows)
+        with pytest.raises(InvalidValue):
+            await home.of(Note, ANN).add_many(
+                [Note(title="a", stars=1), Note(title="b", stars=2, owner_id=BOB.user_id)]
+            )
+        with pytest.raises(InvalidValue):
+            await home.of(Note, ANN).add_many([Note(title="a", stars=1), Note(title="b")])
+        assert [row.title for row in await home.of(Note).list()] == ["taken"]
+
+    async def test_needs_few_statements(self, home: Home) -> None:
+        with home.counted() as sent:
+            await home.of(Note, ANN).add_many([Note(title="x", stars=n) for n in range(3000)])
+        assert len(sent) <= 3
+        assert await home.of(Note).count() == 3000
+
+
+class TestUpdate:
+    async def test_changes_what_is_given_and_no_more(self, home: Home) -> None:
+        note = await home.of(Note, ANN).add(Note(title="one", stars=1, created_at=LONG_AGO))
+        other = await home.of(Note, ANN).add(Note(title="other", stars=1))
+        changed = await home.of(Note, ANN).update(note.id, title="two")
+        assert changed is not None
+        assert (changed.id, changed.title, changed.stars) == (note.id, "two", 1)
+        assert changed.created_at == note.created_at
+        assert changed.updated_at > note.updated_at
+        found = await home.of(Note, ANN).get(note.id)
+        assert found is not None
+        assert (found.title, found.updated_at) == ("two", changed.updated_at)
+        untouched = await home.of(Note).get(other.id)
+        assert untouched is not None
+        assert untouched.title == "other"
+
+    async def test_gives_none_where_there_is_no_such_row(self, home: Home) -> None:
+        note = await home.of(Note, ANN).add(Note(title="one", stars=1))
+        assert await home.of(Note, ANN).update(uuid4(), title="two") is None
+        assert await home.of(Note, BOB).update(note.id, title="two") is None
+        assert await home.of(Note, ANN).update(uuid4()) is None
+
+    async def test_without_changes_gives_the_row(self, home: Home) -> None:
+        note = await home.of(Note, ANN).add(Note(title="one", stars=1))
+        found = await home.of(Note, ANN).update(note.id)
+        assert found is not None
+        assert found.updated_at == note.updated_at
+
+    async def test_takes_a_key_of_two_columns_and_an_expression(self, home: Home) -> None:
+        await home.of(Seat, ANN).add(Seat(row=1, number=2, label="a"))
+        changed = await home.of(Seat, ANN).update((1, 2), label=Seat.label + "b")
+        assert changed is not None
+        assert changed.label == "ab"
+
+    @pytest.mark.parametrize(
+        "name", ["nope", "id", "owner_id", "version", "updated_at", "created_at", "__table__"]
+    )
+    async def test_refuses_what_is_not_the_callers_to_set(self, home: Home, name: str) -> None:
+        row = await home.of(Document, ANN).add(Document(title="one"))
+        values: Any = {name: getattr(row, name, "x")}
+        documents = home.of(Document, ANN)
+        with pytest.raises(InvalidValue) as caught:
+            await documents.update(row.id, **values)
+        assert caught.value.field == name
+        with pytest.raises(InvalidValue) as caught:
+            await documents.update_where(Document.title == "one", **values)
+        assert caught.value.field == name
+
+    async def test_the_service_may_give_a_row_away(self, home: Home) -> None:
+        note = await home.of(Note, ANN).add(Note(title="one", stars=1))
+        assert await home.of(Note).update(note.id, owner_id=BOB.user_id) is not None
+        assert await home.of(Note, ANN).get(note.id) is None
+        assert await home.of(Note, BOB).get(note.id) is not None
+
+    async def test_refuses_a_value_that_is_taken(self, home: Home) -> None:
+        boards = home.of(Board, ADMIN)
+        await boards.add(Board(name="a"))
+        board = await boards.add(Board(name="b"))
+        with pytest.raises(Conflict) as caught:
+            await boards.update(board.id, name="a")
+        assert caught.value.columns == ("name",)
+
+
+class TestVersions:
+    async def test_each_update_counts_up(self, home: Home) -> None:
+        documents = home.of(Document, ANN)
+        row = await documents.add(Document(title="one"))
+        assert row.version == 1
+        for version in (2, 3):
+            changed = await documents.update(row.id, title=str(version), if_version=version - 1)
+            assert changed is not None
+            assert changed.version == version
+        assert await documents.update_where(Document.title == "3", title="4") == 1
+        assert (await documents.one()).version == 4
+
+    async def test_a_stale_write_changes_nothing(self, home: Home) -> None:
+        documents = home.of(Document, ANN)
+        row = await documents.add(Document(title="one"))
+        await documents.update(row.id, title="two")
+        with pytest.raises(StaleVersion):
+            await documents.update(row.id, title="three", if_version=1)
+        with pytest.raises(StaleVersion):
+            await documents.delete(row.id, if_version=1)
+        assert (await documents.one()).title == "two"
+        assert await documents.delete(row.id, if_version=2) is True
+
+    async def test_a_row_that_is_not_there_is_not_stale(self, home: Home) -> None:
+        row = await home.of(Document, ANN).add(Document(title="one"))
+        for caller, id in ((ANN, uuid4()), (BOB, row.id)):
+            documents = home.of(Document, caller)
+            assert await documents.update(id, title="two", if_version=7) is None
+            assert await documents.delete(id, if_version=7) is False
+
+    async def test_a_model_without_versions_has_none(self, home: Home) -> None:
+        note = await home.of(Note, ANN).add(Note(title="one", stars=1))
+        with pytest.raises(InvalidRequest):
+            await home.of(Note, ANN).update(note.id, title="two", if_version=1)
+        with pytest.raises(InvalidRequest):
+            await home.of(Note, ANN).delete(note.id, if_version=1)
+
+
+class TestUpdateWhereAndDeleteWhere:
+    async def test_change_what_matches_and_say_how_many(self, home: Home) -> None:
+        notes = home.of(Note, ANN)
+        await notes.add_many([Note(title="x", stars=n) for n in range(5)])
+        await home.of(Note, BOB).add(Note(title="bob's", stars=4))
+        assert await notes.update_where(Note.stars > 2, title="y") == 2
+        assert await notes.count(Note.title == "y") == 2
+        assert await notes.update_where(Note.stars > 99, title="z") == 0
+        assert await notes.delete_where(Note.title == "y") == 2
+        assert await notes.delete_where(Note.title == "y") == 0
+        assert await notes.count() == 3
+        assert (await home.of(Note, BOB).one()).title == "bob's"
+
+    async def test_move_updated_at(self, home: Home) -> None:
+        note = await home.of(Note, ANN).add(Note(title="one", stars=1))
+        await home.of(Note, ANN).update_where(Note.stars == 1, title="two")
+        assert (await home.of(Note).one()).updated_at > note.updated_at
+
+    async def test_need_a_filter_or_say_that_every_row_is_meant(self, home: Home) -> None:
+        notes = home.of(Note, ANN)
+        await notes.add_many([Note(title="x", stars=n) for n in range(3)])
+        await home.of(Note, BOB).add(Note(title="bob's", stars=4))
+        with pytest.raises(InvalidRequest):
+            await notes.update_where(title="y")
+        with pytest.raises(InvalidRequest):
+            await notes.delete_where()
+        assert await notes.count(Note.title == "x") == 3
+        assert await notes.update_where(everything=True, title="y") == 3
+        assert await notes.delete_where(everything=True) == 3
+        assert await home.of(Note).count() == 1
+
+
+class TestDelete:
+    async def test_says_whether_there_was_a_row(self, home: Home) -> None:
+        note = await home.of(Note, ANN).add(Note(title="one", stars=1))
+        await home.of(Seat, ANN).add(Seat(row=1, number=2))
+        assert await home.of(Note, BOB).delete(note.id) is False
+        assert await home.of(Note, ANN).delete(uuid4()) is False
+        assert await home.of(Note, ANN).delete(note.id) is True
+        assert await home.of(Note, ANN).delete(note.id) is False
+        assert await home.of(Seat, ANN).delete((1, 2)) is True
+        assert await home.of(Note).count() == 0

@@ -1,0 +1,231 @@
+"""Models of the tests: their tables are in Base.metadata, and so in every prepared database."""
+
+import enum
+import uuid
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import BigInteger, Column, ForeignKey, Numeric, SmallInteger, String, Table
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from amphibase.access import Access, admin, authenticated, everyone, owner
+from amphibase.models import (
+    Base,
+    Owned,
+    PublicRead,
+    ServerOnly,
+    SoftDelete,
+    Timestamps,
+    Versioned,
+    uuid7,
+)
+
+
+class Category(enum.StrEnum):
+    """Kept by its values, which differ from its names."""
+
+    NEWS = "the news"
+    OPINION = "opinion"
+
+
+class Level(enum.IntEnum):
+    """Kept by its names, since its values are not text."""
+
+    LOW = 1
+    HIGH = 2
+
+
+class Note(Owned, Base):
+    """The owner's alone."""
+
+    __tablename__ = "t_notes"
+
+    title: Mapped[str]
+    stars: Mapped[int]
+
+
+class Post(PublicRead, Base):
+    """Everyone's to read, the owner's to write; with a column that nobody outside sees."""
+
+    __tablename__ = "t_posts"
+
+    title: Mapped[str] = mapped_column(String(50))
+    body: Mapped[str | None]
+    category: Mapped[Category] = mapped_column(default=Category.NEWS)
+    price: Mapped[Decimal] = mapped_column(default=Decimal(0))
+    tags: Mapped[list[str]] = mapped_column(default=list)
+    data: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    remark: Mapped[str] = mapped_column(default="", server_default="", info={"private": True})
+    comments: Mapped[list["Comment"]] = relationship(back_populates="post")
+
+
+class Board(Timestamps, Base):
+    """Read by whoever is signed in, written by administrators."""
+
+    __tablename__ = "t_boards"
+    __access__ = Access(read=authenticated, write=admin)
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=uuid7)
+    name: Mapped[str] = mapped_column(unique=True)
+
+
+class Secret(ServerOnly, Timestamps, Base):
+    """The service's alone."""
+
+    __tablename__ = "t_secrets"
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=uuid7)
+    text: Mapped[str]
+
+
+class Draft(SoftDelete, Owned, Base):
+    """Stays when it is deleted."""
+
+    __tablename__ = "t_drafts"
+
+    title: Mapped[str]
+
+
+class Document(Versioned, Owned, Base):
+    """Counts its versions."""
+
+    __tablename__ = "t_documents"
+
+    title: Mapped[str]
+
+
+class Kinds(Base):
+    """One column of each type, with a key that the database counts."""
+
+    __tablename__ = "t_kinds"
+    __access__ = Access(read=everyone, write=everyone)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    text: Mapped[str | None]
+    short: Mapped[str | None] = mapped_column(String(5))
+    number: Mapped[int | None]
+    small: Mapped[int | None] = mapped_column(SmallInteger)
+    big: Mapped[int | None] = mapped_column(BigInteger)
+    real: Mapped[float | None]
+    yes: Mapped[bool | None]
+    exact: Mapped[Decimal | None]
+    money: Mapped[Decimal | None] = mapped_column(Numeric(10, 2))
+    moment: Mapped[datetime | None]
+    day: Mapped[date | None]
+    clock: Mapped[time | None]
+    duration: Mapped[timedelta | None]
+    uid: Mapped[uuid.UUID | None]
+    data: Mapped[bytes | None]
+    category: Mapped[Category | None]
+    level: Mapped[Level | None]
+    mapping: Mapped[dict[str, Any] | None]
+    things: Mapped[list[Any] | None]
+    mappings: Mapped[list[dict[str, Any]] | None]
+    words: Mapped[list[str] | None]
+    numbers: Mapped[list[int] | None]
+    reals: Mapped[list[float] | None]
+    answers: Mapped[list[bool] | None]
+
+
+class Seat(Base):
+    """A key of two columns."""
+
+    __tablename__ = "t_seats"
+    __access__ = Access(read=everyone, write=authenticated)
+
+    row: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    label: Mapped[str] = mapped_column(default="")
+
+
+class Receipt(ServerOnly, Base):
+    """Refers to a user, and does not go with them."""
+
+    __tablename__ = "t_receipts"
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=uuid7)
+    user_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("users.id"))
+
+
+book_tags = Table(
+    "t_book_tags",
+    Base.metadata,
+    Column("book_id", ForeignKey("t_books.id", ondelete="CASCADE"), primary_key=True),
+    Column("tag_id", ForeignKey("t_tags.id", ondelete="CASCADE"), primary_key=True),
+)
+
+
+class Author(Timestamps, Base):
+    """Has many books."""
+
+    __tablename__ = "t_authors"
+    __access__ = Access(read=everyone, write=authenticated)
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=uuid7)
+    name: Mapped[str]
+    books: Mapped[list["Book"]] = relationship(back_populates="author")
+
+
+class Book(Timestamps, Base):
+    """Has one author and many tags."""
+
+    __tablename__ = "t_books"
+    __access__ = Access(read=everyone, write=authenticated)
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=uuid7)
+    title: Mapped[str]
+    author_id: Mapped[uuid.UUID | None] = mapped_column(
+        ForeignKey("t_authors.id", ondelete="CASCADE")
+    )
+    author: Mapped[Author | None] = relationship(back_populates="books")
+    tags: Mapped[list["Tag"]] = relationship(secondary=book_tags, back_populates="books")
+
+
+class Tag(Base):
+    """Has many books, as they have many tags."""
+
+    __tablename__ = "t_tags"
+    __access__ = Access(read=everyone, write=authenticated)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    books: Mapped[list[Book]] = relationship(secondary=book_tags, back_populates="tags")
+
+
+class Report(Owned, Base):
+    """Its owner's and the administrators'."""
+
+    __tablename__ = "t_reports"
+    __access__ = Access(read=owner | admin, write=owner | admin)
+
+    title: Mapped[str]
+
+
+class Bill(Owned, Base):
+    """Its owner's to read, the administrators' to write."""
+
+    __tablename__ = "t_bills"
+    __access__ = Access(read=owner, write=admin)
+
+    title: Mapped[str]
+
+
+class Letter(Base):
+    """Everyone's to send, the administrators' to read."""
+
+    __tablename__ = "t_letters"
+    __access__ = Access(read=admin, write=everyone)
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=uuid7)
+    title: Mapped[str]
+
+
+class Comment(SoftDelete, Owned, Base):
+    """Its owner's word about a post that everyone reads; stays when it is deleted."""
+
+    __tablename__ = "t_comments"
+
+    text: Mapped[str]
+    post_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("t_posts.id", ondelete="CASCADE"))
+    post: Mapped[Post] = relationship(back_populates="comments")

@@ -1,0 +1,171 @@
+"""The fast path: JSON that Postgres builds is, byte for byte, what pydantic writes."""
+
+import enum
+import uuid
+from collections.abc import AsyncIterator
+from datetime import UTC, date, datetime
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+from sqlalchemy import BigInteger, SmallInteger, String
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.orm import Mapped, mapped_column
+
+from amphibase import Base, load_settings
+from amphibase.backend import SERVICE
+from amphibase.http.routes.records import Answers
+from amphibase.models import utc_now
+from amphibase.sql.backend import SqlBackend
+from amphibase.tokens import load_keys
+from tests.conftest import SECRET
+from tests.models import Document, Kinds, Note, Post
+
+
+class Colour(enum.StrEnum):
+    """Values that JSON has to escape."""
+
+    RED = "red"
+    QUOTED = 'a "quoted" one'
+    GREEN = "grün"
+
+
+class Plain(Base):
+    """One column of each type that Postgres writes as JSON."""
+
+    __tablename__ = "t_plain"
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    text: Mapped[str]
+    short: Mapped[str | None] = mapped_column(String(40))
+    number: Mapped[int | None]
+    small: Mapped[int | None] = mapped_column(SmallInteger)
+    big: Mapped[int | None] = mapped_column(BigInteger)
+    yes: Mapped[bool | None]
+    moment: Mapped[datetime | None]
+    day: Mapped[date | None]
+    colour: Mapped[Colour | None]
+    other: Mapped[uuid.UUID | None]
+
+
+characters = st.characters(exclude_categories=["Cs"], exclude_characters="\x00")
+moments = st.datetimes(timezones=st.just(UTC)) | st.datetimes(
+    timezones=st.just(UTC), min_value=datetime(1990, 1, 1)
+).map(lambda moment: moment.replace(microsecond=0))
+rows = st.fixed_dictionaries(
+    {
+        "text": st.text(characters) | st.sampled_from(["\x01\x1f\x7f\x80\u2028", '"\\/\b\f\n\r\t']),
+        "short": st.none() | st.text(characters, max_size=40),
+        "number": st.none() | st.integers(-(2**31), 2**31 - 1),
+        "small": st.none() | st.integers(-(2**15), 2**15 - 1),
+        "big": st.none() | st.integers(-(2**63), 2**63 - 1),
+        "yes": st.none() | st.booleans(),
+        "moment": st.none() | moments,
+        "day": st.none() | st.dates(),
+        "colour": st.none() | st.sampled_from(Colour),
+        "other": st.none() | st.uuids(),
+    }
+)
+
+
+@pytest.fixture
+async def on_postgres(postgres_url: str) -> AsyncIterator[SqlBackend]:
+    """A backend on a Postgres with the tables of these tests."""
+    settings = load_settings(database_url=postgres_url, secret_key=SECRET)
+    backend = SqlBackend(settings, load_keys(settings))
+    async with backend.database.write() as connection:
+        await _create(connection)
+    yield backend
+    await backend.close()
+
+
+async def _create(connection: AsyncConnection) -> None:
+    def create(sync: Any) -> None:
+        wanted = ["users", "t_plain", "t_notes"]
+        Base.metadata.create_all(sync, tables=[Base.metadata.tables[name] for name in wanted])
+
+    await connection.run_sync(create)
+
+
+@given(values=rows)
+@examples(
+    max_examples=150,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+async def test_one_row_is_the_same_bytes(on_postgres: SqlBackend, values: dict[str, Any]) -> None:
+    """Whatever the values, of each type."""
+    repository = on_postgres.repository(Plain, SERVICE)
+    answers = Answers(Plain)
+    stored = await repository.add(Plain(id=uuid.uuid4(), **values))
+    documents = repository.documents(answers.names)
+    assert documents is not None
+    built = await documents.get(stored.id)
+    assert built is not None
+    assert built.encode() == answers.row(await repository.get(stored.id))
+
+
+async def test_a_page_is_the_same_bytes_and_goes_on_alike(on_postgres: SqlBackend) -> None:
+    """Items and cursor; a cursor of one continues the other."""
+    repository = on_postgres.repository(Plain, SERVICE)
+    answers = Answers(Plain)
+    await repository.add_many(
+        Plain(id=uuid.uuid4(), text=f"{n % 3}", number=n % 4 or None, moment=utc_now())
+        for n in range(25)
+    )
+    documents = repository.documents(answers.names)
+    assert documents is not None
+    orders: list[list[Any]] = [
+        [],
+        [Plain.text, Plain.number.desc()],
+        [Plain.moment.desc()],
+        [Plain.number.nulls_first(), Plain.text.desc()],
+    ]
+    for order in orders:
+        cursor = None
+        seen = 0
+        while True:
+            ours = await documents.page(order_by=order, cursor=cursor, limit=7)
+            ordinary = await repository.page(order_by=order, cursor=cursor, limit=7)
+            assert answers.page(ours) == answers.page(ordinary)
+            seen += len(ours.items)
+            cursor = ours.next_cursor
+            if cursor is None:
+                break
+        assert seen == 25
+
+
+async def test_an_order_beyond_the_document_goes_on_too(on_postgres: SqlBackend) -> None:
+    """The place of the last row is asked for besides."""
+    repository = on_postgres.repository(Plain, SERVICE)
+    await repository.add_many(Plain(id=uuid.uuid4(), text=f"{n}") for n in range(9))
+    documents = repository.documents(["text"])
+    assert documents is not None
+    first = await documents.page(order_by=[Plain.id], limit=5)
+    rest = await documents.page(order_by=[Plain.id], limit=5, cursor=first.next_cursor)
+    found = [*first.items, *rest.items]
+    assert sorted(found) == [f'{{"text":"{n}"}}' for n in range(9)]
+    assert rest.next_cursor is None
+
+
+async def test_an_empty_page_is_the_same_bytes(on_postgres: SqlBackend) -> None:
+    """No items, no cursor."""
+    repository = on_postgres.repository(Note, SERVICE)
+    answers = Answers(Note)
+    documents = repository.documents(answers.names)
+    assert documents is not None
+    ordinary = await repository.page()
+    assert answers.page(await documents.page()) == answers.page(ordinary)
+
+
+@pytest.mark.parametrize("model", [Post, Kinds])
+async def test_a_type_that_is_not_proven_has_no_documents(
+    on_postgres: SqlBackend, model: type[Any]
+) -> None:
+    """Decimals, floats, JSON, lists and the like are written by pydantic alone."""
+    repository = on_postgres.repository(model, SERVICE)
+    assert repository.documents(Answers(model).names) is None
+    assert on_postgres.repository(Document, SERVICE).documents(Answers(Document).names) is not None

@@ -1,0 +1,229 @@
+"""Stored functions, called by name on Postgres."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from pydantic import BaseModel
+from tests.homes import ANN, BOB, Home
+from tests.models import Note
+
+from amphibase import (
+    ANONYMOUS,
+    SERVICE,
+    Conflict,
+    Forbidden,
+    InvalidValue,
+    NotFound,
+    NotSupported,
+)
+from amphibase.sql.transaction import SqlTransaction
+
+FUNCTIONS = (
+    "add_up(a int, b int DEFAULT 10) RETURNS int LANGUAGE sql AS 'SELECT a + b'",
+    "add_up(a int, b int, c int) RETURNS int LANGUAGE sql AS 'SELECT a + b + c'",
+    "nothing() RETURNS void LANGUAGE sql AS 'SELECT'",
+    "no_value() RETURNS text LANGUAGE sql AS 'SELECT NULL::text'",
+    "echo(t text) RETURNS text LANGUAGE sql AS 'SELECT t'",
+    "echo_json(j jsonb) RETURNS jsonb LANGUAGE sql AS 'SELECT j'",
+    "echo_ids(ids uuid[]) RETURNS uuid[] LANGUAGE sql AS 'SELECT ids'",
+    "moment(at timestamptz) RETURNS timestamptz LANGUAGE sql AS 'SELECT at'",
+    "price(p numeric) RETURNS numeric LANGUAGE sql AS 'SELECT p'",
+    '"Odd :name %s"("Odd :arg %s" int) RETURNS int LANGUAGE sql AS $$SELECT "Odd :arg %s"$$',
+    "my_notes() RETURNS SETOF t_notes LANGUAGE sql STABLE AS "
+    "'SELECT * FROM t_notes ORDER BY title'",
+    "numbered(n int) RETURNS TABLE (place int, word text) LANGUAGE sql AS "
+    "'SELECT i, i::text FROM generate_series(1, n) AS i'",
+    "write_note(id uuid, owner uuid, title text) RETURNS uuid LANGUAGE sql AS "
+    "'INSERT INTO t_notes (id, owner_id, title, stars) VALUES (id, owner, title, 1) "
+    "RETURNING t_notes.id'",
+    "fail() RETURNS int LANGUAGE plpgsql AS "
+    "'BEGIN RAISE unique_violation USING MESSAGE = ''taken''; END'",
+    "unnamed(int) RETURNS int LANGUAGE sql AS 'SELECT $1'",
+)
+
+
+class Row(BaseModel):
+    place: int
+    word: str
+
+
+class NoteRow(BaseModel):
+    id: UUID
+    title: str
+    stars: int
+
+
+on_both = pytest.mark.parametrize("lasting_home", ["predicate", "rls"], indirect=True)
+
+
+@pytest.fixture
+async def on_postgres(home: Home) -> Home:
+    """A home with functions."""
+    async with home.backend.database.write() as connection:
+        for function in FUNCTIONS:
+            await connection.exec_driver_sql(
+                f"CREATE OR REPLACE FUNCTION {function}",
+                execution_options={"no_parameters": True},
+            )
+    return home
+
+
+@pytest.mark.parametrize("lasting_home", ["sqlite"], indirect=True)
+async def test_sqlite_has_none(home: Home) -> None:
+    assert not home.backend.capabilities.stored_procedures
+    with pytest.raises(NotSupported):
+        await home.backend.call("add_up", ANN, a=1)
+    async with home.backend.transaction(ANN) as transaction:
+        with pytest.raises(NotSupported):
+            await transaction.call("add_up", a=1)
+
+
+@on_both
+class TestResults:
+    async def test_are_of_the_type_that_is_asked_for(self, on_postgres: Home) -> None:
+        call = on_postgres.backend.call
+        assert await call("add_up", ANN, returns=int, a=1, b=2) == 3
+        assert await call("add_up", ANN, a=1, b=2) == 3
+        assert await call("nothing", ANN, returns=None) is None
+        assert await call("no_value", ANN, returns=str | None) is None
+        ids = [uuid4(), uuid4()]
+        assert await call("echo_ids", ANN, returns=list[UUID], ids=ids) == ids
+        at = datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)
+        assert await call("moment", ANN, returns=datetime, at=at) == at
+        price = Decimal("12345678901234567890.10")
+        assert await call("price", ANN, returns=Decimal, p=price) == price
+
+    async def test_json_goes_in_and_out(self, on_postgres: Home) -> None:
+        for value in ({"a": [1, None, {"é": True}]}, [1, 2], "text", None, 5):
+            found = await on_postgres.backend.call("echo_json", ANN, j=value)
+            assert found == value
+
+    async def test_a_set_is_a_list_of_rows(self, on_postgres: Home) -> None:
+        rows = await on_postgres.backend.call("numbered", ANN, returns=list[Row], n=2)
+        assert rows == [Row(place=1, word="1"), Row(place=2, word="2")]
+        assert await on_postgres.backend.call("numbered", ANN, returns=list[Row], n=0) == []
+        raw = await on_postgres.backend.call("numbered", ANN, n=1)
+        assert raw == [{"place": 1, "word": "1"}]
+
+    async def test_rows_of_a_table_are_models(self, on_postgres: Home) -> None:
+        await on_postgres.of(Note, ANN).add(Note(title="ann's", stars=3))
+        (row,) = await on_postgres.backend.call("my_notes", ANN, returns=list[NoteRow])
+        assert (row.title, row.stars) == ("ann's", 3)
+
+    async def test_of_another_type_are_refused(self, on_postgres: Home) -> None:
+        with pytest.raises(InvalidValue):
+            await on_postgres.backend.call("echo", ANN, returns=int, t="abc")
+
+
+@on_both
+class TestFinding:
+    async def test_goes_by_the_names_of_the_arguments(self, on_postgres: Home) -> None:
+        call = on_postgres.backend.call
+        assert await call("add_up", ANN, a=1) == 11
+        assert await call("add_up", ANN, a=1, b=1, c=1) == 3
+        for arguments in ({}, {"b": 1}, {"a": 1, "c": 1}, {"a": 1, "d": 1}):
+            with pytest.raises(NotFound):
+                await call("add_up", ANN, **arguments)
+
+    async def test_odd_names_are_names(self, on_postgres: Home) -> None:
+        assert await on_postgres.backend.call("Odd :name %s", ANN, **{"Odd :arg %s": 5}) == 5
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "nope",
+            "",
+            "ADD_UP",
+            "pg_sleep",
+            "pg_catalog.pg_sleep",
+            "pg_read_file",
+            "pg_terminate_backend",
+            "set_config",
+            "current_setting",
+            "lo_import",
+            "query_to_xml",
+            "public.echo",
+            'echo"(t => 1); DROP TABLE t_notes; --',
+            "echo('x'); --",
+            "a\x00b",
+            "x" * 10_000,
+            "é",
+        ],
+    )
+    async def test_what_is_not_there_is_not_found(self, on_postgres: Home, name: str) -> None:
+        for arguments in ({}, {"t": "x"}):
+            for caller in (ANN, SERVICE):
+                with pytest.raises(NotFound):
+                    await on_postgres.backend.call(name, caller, **arguments)
+
+    async def test_the_schemas_of_others_are_not_open(self, on_postgres: Home) -> None:
+        for name in ("uid", "jwt", "role", "email"):
+            with pytest.raises(NotFound):
+                await on_postgres.backend.call(name, ANN)
+
+    async def test_arguments_do_not_inject(self, on_postgres: Home) -> None:
+        words = "'; DROP TABLE t_notes; -- \" \\ %s :a $1"
+        assert await on_postgres.backend.call("echo", ANN, t=words) == words
+        for name in ("t => 1) ; DROP TABLE t_notes; --", 't"', "t' ", ":t", "%(t)s", "T", "a\x00"):
+            with pytest.raises(NotFound):
+                await on_postgres.backend.call("echo", ANN, **{name: "x"})
+        assert await on_postgres.of(Note).count() == 0
+
+    async def test_bad_arguments_are_refused(self, on_postgres: Home) -> None:
+        bad: list[tuple[str, dict[str, Any]]] = [
+            ("add_up", {"a": "abc"}),
+            ("add_up", {"a": 2**31}),
+            ("add_up", {"a": 10**30}),
+            ("add_up", {"a": 2**31 - 1, "b": 1}),
+            ("echo", {"t": "a\x00b"}),
+            ("echo", {"t": "\ud800"}),
+            ("echo", {"t": object()}),
+            ("echo_json", {"j": {"a": object()}}),
+            ("echo_json", {"j": {"a": "x\x00"}}),
+            ("echo_ids", {"ids": "abc"}),
+            ("moment", {"at": "yesterday-ish"}),
+        ]
+        for name, arguments in bad:
+            with pytest.raises(InvalidValue):
+                await on_postgres.backend.call(name, ANN, **arguments)
+
+
+@on_both
+class TestEffects:
+    async def test_are_committed(self, on_postgres: Home) -> None:
+        id = uuid4()
+        call = on_postgres.backend.call
+        arguments = {"id": id, "owner": ANN.user_id, "title": "x"}
+        assert await call("write_note", ANN, returns=UUID, **arguments) == id
+        assert (await on_postgres.of(Note).one()).id == id
+        with pytest.raises(Conflict):
+            await call("write_note", ANN, **arguments)
+        with pytest.raises(Conflict):
+            await call("fail", ANN)
+
+    async def test_go_with_the_transaction(self, on_postgres: Home) -> None:
+        async def write_and_fail(transaction: SqlTransaction) -> None:
+            await transaction.call("write_note", id=uuid4(), owner=ANN.user_id, title="x")
+            assert await transaction.repository(Note).count() == 1
+            raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            await on_postgres.backend.in_transaction(ANN, write_and_fail)
+        assert await on_postgres.of(Note).count() == 0
+
+
+@pytest.mark.parametrize("lasting_home", ["rls"], indirect=True)
+async def test_a_function_does_what_its_caller_may(on_postgres: Home) -> None:
+    call = on_postgres.backend.call
+    await on_postgres.of(Note, ANN).add(Note(title="ann's", stars=3))
+    assert await call("my_notes", BOB) == []
+    (row,) = await call("my_notes", ANN, returns=list[NoteRow])
+    assert row.title == "ann's"
+    with pytest.raises(Forbidden):
+        await call("write_note", BOB, id=uuid4(), owner=ANN.user_id, title="x")
+    with pytest.raises(Forbidden):
+        await call("write_note", ANONYMOUS, id=uuid4(), owner=ANN.user_id, title="x")
+    assert await on_postgres.of(Note).count() == 1
