@@ -61,11 +61,17 @@ class Term:
 
     def to_json(self, value: Any) -> Any:
         """The value as a cursor holds it."""
+        if isinstance(value, bytes):
+            return value.hex()
         return None if value is None else self._adapter.dump_python(value, mode="json")
 
     def from_json(self, value: Any) -> Any:
         """The value that a cursor holds."""
-        return None if value is None else self._adapter.validate_python(value)
+        if value is None:
+            return None
+        if self.by.type.python_type is bytes:
+            return bytes.fromhex(value)
+        return self._adapter.validate_python(value)
 
 
 class Ordering:
