@@ -74,6 +74,8 @@ def test_a_file_is_read_and_the_environment_wins(monkeypatch: Environment) -> No
         ("DATABASE_URL", "sqlite://", "must name a file"),
         ("DATABASE_URL", "postgres://ann:hidden@db:port/app", "is not a database URL"),
         ("DATABASE_URL", "postgres://ann:hidden@db/app?foo=hidden", "has the option foo"),
+        ("DATABASE_URL", "postgres://ann:hidden@[db/app", "is not a URL that Postgres takes"),
+        ("DATABASE_URL", "postgres://ann:hidden@db/a%00b", "is not a URL that Postgres takes"),
         ("DATABASE_URL", "sqlite:///app.db?foo=hidden", "has the option foo"),
         ("MAIL_URL", "smtp://ann:hidden@mail:port", "a number up to 65535"),
         ("MAIL_URL", "smtp://ann:hidden@mail:99999", "a number up to 65535"),

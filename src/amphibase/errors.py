@@ -186,14 +186,22 @@ class Conflict(AmphibaseError):
 
     Args:
         columns: the columns of the constraint, in its order; empty where the engine names none.
+        constraint: its name in the database, where that is all that is known.
     """
 
     status = 409
     code = "conflict"
     default = "A row with this value exists already"
 
-    def __init__(self, detail: str | None = None, *, columns: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        detail: str | None = None,
+        *,
+        columns: Sequence[str] = (),
+        constraint: str | None = None,
+    ) -> None:
         self.columns = tuple(columns)
+        self.constraint = constraint
         if detail is None and columns:
             detail = f"A row with this {', '.join(columns)} exists already"
         super().__init__(detail)

@@ -271,12 +271,14 @@ def _postgres_url(url: URL) -> URL:
         url = url.difference_update_query(["ssl"]).update_query_dict(
             {"sslmode": SSL_MODES.get(mode.lower(), mode)}
         )
-    _, options = url.get_dialect()().create_connect_args(url)
-    for name, value in options.items():
-        try:
-            psycopg.conninfo.make_conninfo(**{name: value})
-        except psycopg.ProgrammingError:
-            raise ValueError(f"has the option {name}, which Postgres does not know") from None
+    known = {option.keyword.decode() for option in psycopg.pq.Conninfo.get_defaults()}
+    for name in url.query.keys() - known:
+        raise ValueError(f"has the option {name}, which Postgres does not know")
+    text = url.set(drivername="postgresql").render_as_string(hide_password=False)
+    try:
+        psycopg.conninfo.conninfo_to_dict(text)
+    except psycopg.ProgrammingError:
+        raise ValueError("is not a URL that Postgres takes") from None
     return url
 
 

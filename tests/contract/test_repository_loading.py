@@ -78,7 +78,8 @@ class TestLoad:
         for limit in (1, 60):
             with home.counted() as sent:
                 await home.of(Book, ANN).list(limit=limit, load=[Book.author, Book.tags])
-            assert len(sent) == 3, sent
+            # Where policies decide, the table between books and tags is read apart.
+            assert len(sent) == (4 if home.settings.rls else 3), sent
             with home.counted() as sent:
                 await home.of(Author, ANN).list(limit=limit, load=[Author.books])
             assert len(sent) == 2, sent

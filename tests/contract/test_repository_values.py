@@ -110,13 +110,14 @@ async def test_no_method_stores_a_value_that_its_column_cannot_hold(
 
 
 @each_filter
-async def test_no_filter_takes_a_value_that_its_column_cannot_hold(
+async def test_no_filter_finds_a_value_that_its_column_cannot_hold(
     home: Home, name: str, value: Any
 ) -> None:
+    """It is refused, or finds nothing; a driver's error is never what comes of it."""
     kinds = home.of(Kinds, ANN)
     await kinds.add(Kinds(number=1))
     column: Any = getattr(Kinds, name)
-    filters = [column == value, column < value, column.in_([value])]
+    filters = [column == value, column.in_([value])]
     works: dict[str, Callable[[], Awaitable[Any]]] = {}
     for n, filter in enumerate(filters):
         works |= {
@@ -124,8 +125,8 @@ async def test_no_filter_takes_a_value_that_its_column_cannot_hold(
             f"{n} count": lambda filter=filter: kinds.count(filter),  # type: ignore[misc]
             f"{n} delete": lambda filter=filter: kinds.delete_where(filter),  # type: ignore[misc]
         }
-    found = {each: await refuses(work) for each, work in works.items()}
-    assert found == dict.fromkeys(works)
+    for each, work in works.items():
+        assert await refuses(work) in (None, "gave []", "gave 0"), each
     assert await kinds.count() == 1
 
 

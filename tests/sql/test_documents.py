@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from sqlalchemy import BigInteger, SmallInteger, String
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import Mapped, mapped_column
+from tests.conftest import SECRET
+from tests.models import Document, Kinds, Note, Post
 
 from amphibase import Base, load_settings
 from amphibase.backend import SERVICE
@@ -20,8 +22,6 @@ from amphibase.http.routes.records import Answers
 from amphibase.models import utc_now
 from amphibase.sql.backend import SqlBackend
 from amphibase.tokens import load_keys
-from tests.conftest import SECRET
-from tests.models import Document, Kinds, Note, Post
 
 
 class Colour(enum.StrEnum):

@@ -1,6 +1,6 @@
 """The rows of an application's models."""
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -83,7 +83,7 @@ class Repository(Protocol[Model]):
             InvalidRequest: the limit is out of range.
         """
 
-    def stream(self, *where: Where, order_by: Order = ()) -> AsyncIterator[Model]:
+    def stream(self, *where: Where, order_by: Order = ()) -> AsyncGenerator[Model]:
         """Every row that matches, one after the other, however many; all as of one moment."""
 
     async def count(self, *where: Where) -> int:
@@ -116,7 +116,7 @@ class Repository(Protocol[Model]):
         """
 
     async def update(
-        self, id: Any, *, if_version: int | None = None, **values: Any
+        self, id: Any, /, *, if_version: int | None = None, **values: Any
     ) -> Model | None:
         """Change columns of the row with that primary key; None when there is none.
 

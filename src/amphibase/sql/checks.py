@@ -4,8 +4,8 @@ SQLite takes values that Postgres refuses, and both say little of what they refu
 """
 
 from collections.abc import Callable
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import ROUND_HALF_UP, Decimal
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -72,6 +72,24 @@ def check_of(type_: TypeEngine[Any]) -> Check | None:
     if isinstance(type_, Numeric):
         return partial(_decimal, type_)
     return None
+
+
+def normal_of(type_: TypeEngine[Any]) -> Callable[[Any], Any] | None:
+    """What makes of a value the one that comes back from the database; None where it is that."""
+    if isinstance(type_, Float):
+        return float
+    if isinstance(type_, ExactDecimal):
+        return Decimal
+    if isinstance(type_, UtcDateTime):
+        return partial(datetime.astimezone, tz=UTC)
+    if isinstance(type_, Numeric) and type_.asdecimal and type_.scale is not None:
+        return partial(_rounded, Decimal(1).scaleb(-type_.scale))
+    return None
+
+
+def _rounded(step: Decimal, value: Any) -> Decimal:
+    # As Postgres rounds: halves away from zero.
+    return Decimal(value).quantize(step, ROUND_HALF_UP)
 
 
 def check_of_operand(type_: TypeEngine[Any]) -> Check | None:

@@ -138,6 +138,7 @@ def _sqlite_engine(settings: Settings, pool_size: int) -> AsyncEngine:
         cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute("PRAGMA synchronous = NORMAL")
         cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.execute("PRAGMA case_sensitive_like = ON")  # as on Postgres; ilike() is the other
         cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
         cursor.close()
 
@@ -204,7 +205,9 @@ def _from_postgres(error: psycopg.Error) -> AmphibaseError | None:
     """By SQLSTATE (PostgreSQL docs, appendix A)."""
     match error.sqlstate or "":
         case "23505":
-            return Conflict(columns=_constraint_columns(error))
+            return Conflict(
+                columns=_constraint_columns(error), constraint=error.diag.constraint_name
+            )
         case "23503" | "23001":
             return ForeignKeyViolation()
         case "23502" | "23514" | "23P01":

@@ -22,6 +22,7 @@ from amphibase.sql.wire import Call, Statement, Wire
 _BECOME = "select set_config('role', {}, true), set_config('request.jwt.claims', {}, true)"
 BECOME_ON_WIRE = Statement(_BECOME.format("$1", "$2"))
 BECOME = text(_BECOME.format(":role", ":claims"))
+BECOME_SERVICE = text("select set_config('role', 'none', true)")
 
 
 class Executor(Protocol):
@@ -117,7 +118,7 @@ class EngineExecutor:
         """An executor whose work is committed at the end of the block."""
         async with self._database.write(isolation) as connection:
             await self._identities.become(caller, connection)
-            yield TransactionExecutor(connection)
+            yield TransactionExecutor(connection, caller, self._identities)
 
     async def close(self) -> None:
         """The engine is the database's to close."""
@@ -151,13 +152,21 @@ class TransactionExecutor:
 
     builds_json = False
 
-    def __init__(self, connection: AsyncConnection) -> None:
+    def __init__(self, connection: AsyncConnection, caller: Caller, identities: Identities) -> None:
         self._connection = connection
+        self._caller = caller
+        self._identities = identities
         self._turn = asyncio.Lock()
 
     async def fetch(self, caller: Caller, *queries: Query) -> Sequence[Sequence[Row]]:
         async with self.writing(caller) as connection:
-            return [await _rows(connection, query) for query in queries]
+            other = caller.role != self._caller.role and self._identities.rls
+            if other:  # what the service alone may read, for the caller's sake
+                await connection.execute(BECOME_SERVICE)
+            found = [await _rows(connection, query) for query in queries]
+            if other:
+                await self._identities.become(self._caller, connection)
+            return found
 
     @asynccontextmanager
     async def reading(self, caller: Caller) -> AsyncIterator[AsyncConnection]:

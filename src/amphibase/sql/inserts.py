@@ -12,18 +12,30 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from amphibase.access import OWNER_COLUMN
-from amphibase.errors import InvalidValue
 from amphibase.models import utc_now
+from amphibase.sql.bulk import Filling
 from amphibase.sql.plan import Row
 from amphibase.sql.shape import Shape
 
 Values = Mapping[str, Any]
 
 
-async def insert_one(connection: AsyncConnection, shape: Shape[Any], values: Values) -> Row:
-    """Add a row; the row as stored."""
-    statement = insert(shape.table).values(_by_column(shape, values)).returning(*shape.columns)
-    return tuple((await connection.execute(statement)).one())
+async def insert_one(
+    connection: AsyncConnection, shape: Shape[Any], values: Values, *, seen: bool
+) -> Row:
+    """Add a row; the row as stored.
+
+    Args:
+        seen: whether the caller may see it then. Else policies let nothing come back, and the row
+            is what was sent.
+    """
+    fill = Filling(shape)
+    if seen or not fill.is_whole:
+        statement = insert(shape.table).values(_by_column(shape, values)).returning(*shape.columns)
+        return tuple((await connection.execute(statement)).one())
+    row = fill(values)
+    await connection.execute(insert(shape.table).values(dict(zip(shape.columns, row, strict=True))))
+    return row
 
 
 async def upsert_one(
@@ -43,13 +55,7 @@ async def upsert_one(
 
     Returns:
         The row as stored; None where the one that is there was left.
-
-    Raises:
-        InvalidValue: there is no such column.
     """
-    for name in on:
-        if name not in shape.column_of:
-            raise InvalidValue(f"{name}: {shape.model.__name__} has no such column", field=name)
     keys = [shape.column_of[name] for name in on]
     dialect: Any = sqlite if connection.dialect.name == "sqlite" else postgresql
     statement = dialect.insert(shape.table).values(_by_column(shape, values))

@@ -1,16 +1,18 @@
 """Relationships of rows that were read: one more query each, whatever the number of rows."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Column, select, tuple_
+from sqlalchemy import Column, ColumnElement, select, tuple_
 from sqlalchemy.orm import RelationshipProperty
 from sqlalchemy.orm.attributes import set_committed_value
 from sqlalchemy.sql import operators
 from sqlalchemy.sql.elements import BooleanClauseList
 
+from amphibase.backend import SERVICE
 from amphibase.errors import InvalidRequest, NotSupported
+from amphibase.sql.plan import Row
 from amphibase.sql.reader import Reader
 from amphibase.sql.shape import Shape, Shapes
 
@@ -48,29 +50,82 @@ async def _fill(
     relationship: RelationshipProperty[Any],
     related: Reader,
 ) -> None:
-    there = related.shape
     here, far = _ends(relationship)
     names = [shape.mapper.get_property_by_column(column).key for column in here]
     keys = {tuple(getattr(each, name) for name in names) for each in objects}
     wanted = [key for key in keys if None not in key]
+    if relationship.secondary is not None and related.rls:
+        found = await _through(relationship, related, far, wanted)
+    else:
+        found = await _beside(relationship, related, far, wanted)
+    for each in objects:
+        rows = found.get(tuple(getattr(each, name) for name in names), [])
+        value = rows if relationship.uselist else (rows[0] if rows else None)
+        set_committed_value(each, relationship.key, value)
+
+
+async def _beside(
+    relationship: RelationshipProperty[Any],
+    related: Reader,
+    far: Sequence[Column[Any]],
+    wanted: Sequence[Row],
+) -> dict[Row, list[Any]]:
+    """The related rows by the values that they, or the table in between, have in `far`."""
+    there = related.shape
     statement = select(*far, *there.columns)
     if relationship.secondary is not None:
         statement = statement.join_from(
             there.table, relationship.secondary, relationship.secondaryjoin
         )
-    order = relationship.order_by or [column.asc() for column in there.newest_first]
-    statement = related.visible(statement).order_by(*order)
-    found: dict[tuple[Any, ...], list[Any]] = defaultdict(list)
-    for start in range(0, len(wanted), KEYS_A_QUERY):
-        some = wanted[start : start + KEYS_A_QUERY]
-        single = len(far) == 1
-        chosen = far[0].in_([key[0] for key in some]) if single else tuple_(*far).in_(some)
+    statement = related.visible(statement).order_by(*_order(relationship, there))
+    found: dict[Row, list[Any]] = defaultdict(list)
+    for chosen in _chosen(far, wanted):
         for row in await related.rows(related.plans.query(statement.where(chosen))):
             found[row[: len(far)]].append(there.object(row[len(far) :]))
-    for each in objects:
-        rows = found.get(tuple(getattr(each, name) for name in names), [])
-        value = rows if relationship.uselist else (rows[0] if rows else None)
-        set_committed_value(each, relationship.key, value)
+    return found
+
+
+async def _through(
+    relationship: RelationshipProperty[Any],
+    related: Reader,
+    far: Sequence[Column[Any]],
+    wanted: Sequence[Row],
+) -> dict[Row, list[Any]]:
+    """The same where policies decide: they keep a table in between, which has no model and so no
+    declaration, from everybody. The service reads it, and the caller the rows it leads to."""
+    there = related.shape
+    leads, to = _ends_of(relationship.secondaryjoin, relationship)
+    links = select(*far, *to)
+    pairs: list[Row] = []
+    for chosen in _chosen(far, wanted):
+        query = related.plans.query(links.where(chosen))
+        (rows,) = await related.executor.fetch(SERVICE, query)
+        pairs += rows
+    statement = related.visible(select(*leads, *there.columns))
+    statement = statement.order_by(*_order(relationship, there))
+    owners: dict[Row, list[Row]] = defaultdict(list)
+    for pair in pairs:
+        owners[pair[len(far) :]].append(pair[: len(far)])
+    found: dict[Row, list[Any]] = defaultdict(list)
+    for chosen in _chosen(leads, [*owners]):
+        for row in await related.rows(related.plans.query(statement.where(chosen))):
+            for key in owners[row[: len(leads)]]:
+                found[key].append(there.object(row[len(leads) :]))
+    return found
+
+
+def _order(relationship: RelationshipProperty[Any], there: Shape[Any]) -> Sequence[Any]:
+    return relationship.order_by or [column.asc() for column in there.newest_first]
+
+
+def _chosen(columns: Sequence[Column[Any]], values: Sequence[Row]) -> Iterator[ColumnElement[bool]]:
+    """The conditions that the columns have one of the values, some at a time."""
+    for start in range(0, len(values), KEYS_A_QUERY):
+        some = values[start : start + KEYS_A_QUERY]
+        if len(columns) == 1:
+            yield columns[0].in_([key[0] for key in some])
+        else:
+            yield tuple_(*columns).in_(some)
 
 
 def _ends(
@@ -78,17 +133,21 @@ def _ends(
 ) -> tuple[list[Column[Any]], list[Column[Any]]]:
     """The columns of the row at hand, and those that must equal them: the related row's, or the
     table's in between."""
+    return _ends_of(relationship.primaryjoin, relationship)
+
+
+def _ends_of(
+    join: Any, relationship: RelationshipProperty[Any]
+) -> tuple[list[Column[Any]], list[Column[Any]]]:
     known: Any = {*(relationship.local_remote_pairs or ())}
     here: list[Column[Any]] = []
     far: list[Column[Any]] = []
-    for condition in _parts(relationship.primaryjoin):
+    for condition in _parts(join):
         left: Any = getattr(condition, "left", None)
         right: Any = getattr(condition, "right", None)
         pairs = [pair for pair in ((left, right), (right, left)) if pair in known]
         if not pairs or getattr(condition, "operator", None) is not operators.eq:
-            raise NotSupported(
-                f"{relationship} joins by more than equal columns; query it yourself"
-            )
+            raise NotSupported(f"{relationship} joins by more than equal columns; query it apart")
         here.append(pairs[0][0])
         far.append(pairs[0][1])
     return here, far

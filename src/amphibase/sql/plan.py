@@ -161,11 +161,10 @@ class Plan:
 
 def _converter(type_: TypeEngine[Any]) -> Callable[[Any], Any] | None:
     impl = type_.dialect_impl(_LIBPQ)
-    oid = None
-    numeric = impl.impl_instance if hasattr(impl, "impl_instance") else impl
-    if isinstance(numeric, Numeric):
-        oid = DOUBLE_OID if isinstance(numeric, Float) else NUMERIC_OID
-    return impl.result_processor(_LIBPQ, oid)
+    kind = getattr(impl, "impl_instance", impl)
+    kind = getattr(kind, "item_type", kind)  # of an array
+    oid = DOUBLE_OID if isinstance(kind, Float) else NUMERIC_OID
+    return impl.result_processor(_LIBPQ, oid if isinstance(kind, Float | Numeric) else None)
 
 
 @contextmanager

@@ -1,14 +1,22 @@
 """Rows of an application's models in an SQL home: `backend.Repository` for one caller."""
 
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Generic
 
 from sqlalchemy import ColumnElement, Select, delete, exists, func, literal_column, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from amphibase.backend import Load, Model, Order, Page, Where
-from amphibase.errors import Conflict, Forbidden, InvalidRequest, NotFound, StaleVersion
+from amphibase.errors import (
+    Conflict,
+    Forbidden,
+    InvalidRequest,
+    InvalidValue,
+    NotFound,
+    StaleVersion,
+    Unauthenticated,
+)
 from amphibase.models import utc_now
 from amphibase.sql.bulk import insert_many
 from amphibase.sql.documents import SqlDocuments, document
@@ -99,7 +107,7 @@ class SqlRepository(Generic[Model]):
         position = order.position(self._values_of(order, expressions, rows[limit - 1]))
         return Page(objects, self._reader.cursors.write(list_, position))
 
-    async def stream(self, *where: Where, order_by: Order = ()) -> AsyncIterator[Model]:
+    async def stream(self, *where: Where, order_by: Order = ()) -> AsyncGenerator[Model]:
         reader = self._reader
         statement = reader.visible(self._shape.select, *where)
         statement = statement.order_by(*reader.order(order_by).clauses)
@@ -107,8 +115,11 @@ class SqlRepository(Generic[Model]):
         try:
             async with reader.executor.reading(reader.caller) as connection:
                 result = await connection.stream(statement, execution_options=options)
-                async for row in result:
-                    yield self._shape.object(tuple(row))
+                try:
+                    async for row in result:
+                        yield self._shape.object(tuple(row))
+                finally:  # also where it is left half-way, which its own context does not see
+                    await result.close()
         except Forbidden:  # by the database: a table that the caller has no right to read
             return
 
@@ -141,13 +152,14 @@ class SqlRepository(Generic[Model]):
 
     async def add(self, row: Model) -> Model:
         values = self._new(row)
+        seen = not self._reader.rls or self._visibility.sees(values)
         async with self._writing() as connection:
-            stored = await insert_one(connection, self._shape, values)
+            stored = await insert_one(connection, self._shape, values, seen=seen)
         return self._shape.stored(row, stored)
 
     async def add_many(self, rows: Iterable[Model]) -> Sequence[Model]:
         objects = [*rows]
-        values = map(self._new, objects)
+        values = [self._new(row) for row in objects]
         may_copy = not self._reader.rls or self._reader.caller.role == "service_role"
         async with self._writing() as connection:
             stored = await insert_many(connection, self._shape, values, may_copy=may_copy)
@@ -156,20 +168,36 @@ class SqlRepository(Generic[Model]):
     async def upsert(self, row: Model, *, on: Sequence[Any] = (), replace: bool = True) -> Model:
         values = self._new(row)
         names = [getattr(column, "key", column) for column in on] or [*self._shape.key_names]
-        async with self._writing() as connection:
-            writable = self._visibility.writable if replace else None
-            stored = await upsert_one(connection, self._shape, values, names, writable, replace)
-            if stored is None and not replace:
-                # What is there is read in a statement of its own, as the caller may see it.
-                same = [self._shape.column_of[name] == values.get(name) for name in names]
-                found = self._reader.visible(self._shape.select, *same)
-                stored = (await connection.execute(found)).one_or_none()
+        for name in names:
+            if name not in self._shape.column_of:
+                message = f"{name}: {self._shape.model.__name__} has no such column"
+                raise InvalidValue(message, field=name)
+        if not self._shape.unique(names):
+            raise InvalidRequest(f"on: nothing keeps {', '.join(names)} unique")
+        stored: Any = None
+        with self._taken(names):
+            async with self._writing() as connection:
+                # A row that was deleted softly comes back.
+                there = self._reader.beside(self._shape, with_deleted=True).visibility
+                writable = there.writable if replace else None
+                if replace and self._reader.rls and not self._visibility.sees(values):
+                    # Policies let nothing come back, nor what is there be changed.
+                    stored = await insert_one(connection, self._shape, values, seen=False)
+                else:
+                    stored = await upsert_one(
+                        connection, self._shape, values, names, writable, replace
+                    )
+                if stored is None and not replace:
+                    # Read in a statement of its own, as the caller may see it.
+                    same = [self._shape.column_of[name] == values.get(name) for name in names]
+                    found = self._reader.visible(self._shape.select, *same)
+                    stored = (await connection.execute(found)).one_or_none()
         if stored is None:
             raise Conflict(columns=names)
         return self._shape.stored(row, tuple(stored))
 
     async def update(
-        self, id: Any, *, if_version: int | None = None, **values: Any
+        self, id: Any, /, *, if_version: int | None = None, **values: Any
     ) -> Model | None:
         changes = self._changes(values)
         if not changes and if_version is None:
@@ -180,7 +208,8 @@ class SqlRepository(Generic[Model]):
             .values({**changes, **self._shape.counted_up()})
             .returning(*self._shape.columns)
         )
-        async with self._writing() as connection:
+        row = None
+        async with self._changing() as connection:
             row = (await connection.execute(statement)).one_or_none()
             if row is None:
                 await self._check_version(connection, id, if_version)
@@ -196,12 +225,14 @@ class SqlRepository(Generic[Model]):
             .where(*self._may_write(*where))
             .values({**changes, **self._shape.counted_up()})
         )
-        async with self._writing() as connection:
+        async with self._changing() as connection:
             return (await connection.execute(statement)).rowcount
+        return 0
 
     async def delete(self, id: Any, *, if_version: int | None = None) -> bool:
         statement = self._deletion(*self._reader.is_(id), *self._has_version(if_version))
-        async with self._writing() as connection:
+        deleted = False
+        async with self._changing() as connection:
             deleted = (await connection.execute(statement)).rowcount > 0
             if not deleted:
                 await self._check_version(connection, id, if_version)
@@ -209,8 +240,9 @@ class SqlRepository(Generic[Model]):
 
     async def delete_where(self, *where: Where, everything: bool = False) -> int:
         self._check_filtered(where, everything)
-        async with self._writing() as connection:
+        async with self._changing() as connection:
             return (await connection.execute(self._deletion(*where))).rowcount
+        return 0
 
     # What the methods are made of
 
@@ -253,6 +285,31 @@ class SqlRepository(Generic[Model]):
                 yield connection
         except Forbidden:  # by the database
             self._visibility.refuse()
+        except Conflict as error:
+            # Policies hide what was there, but not the constraint.
+            if not error.columns and (columns := self._shape.columns_of(error.constraint)):
+                raise Conflict(columns=columns) from error
+            raise
+
+    @asynccontextmanager
+    async def _changing(self) -> AsyncIterator[AsyncConnection]:
+        """For rows that are there already: those that the caller may not see are not."""
+        try:
+            async with self._writing() as connection:
+                yield connection
+        except (Unauthenticated, Forbidden):
+            if not (self._reader.rls and self._visibility.may_write):
+                raise
+
+    @contextmanager
+    def _taken(self, names: Sequence[str]) -> Iterator[None]:
+        """For a row whose place is taken by one that policies keep from the caller."""
+        try:
+            yield
+        except (Unauthenticated, Forbidden) as error:
+            if self._reader.rls and self._visibility.may_add:
+                raise Conflict(columns=names) from error
+            raise
 
     async def _check_version(
         self, connection: AsyncConnection, id: Any, if_version: int | None

@@ -1,9 +1,19 @@
 """The shape of a mapped class: its columns and keys, objects from rows, values from objects."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, NoReturn
 
-from sqlalchemy import Column, ColumnElement, Select, Table, select
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Float,
+    Index,
+    PrimaryKeyConstraint,
+    Select,
+    Table,
+    UniqueConstraint,
+    select,
+)
 from sqlalchemy import inspect as inspect_model
 from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.attributes import instance_dict, instance_state
@@ -12,7 +22,7 @@ from amphibase.access import OWNER_COLUMN, access_of
 from amphibase.backend import Model
 from amphibase.errors import InvalidValue, NotLoaded, NotSupported
 from amphibase.models import SoftDelete, Versioned
-from amphibase.sql.checks import check_of, refuse
+from amphibase.sql.checks import check_of, normal_of, refuse
 from amphibase.sql.plan import Row
 
 ONLY_BY_SERVICE = (OWNER_COLUMN, "created_at")
@@ -39,6 +49,11 @@ class Shape(Generic[Model]):
             for attribute in mapper.column_attrs
         ]
         self.column_of: dict[str, Column[Any]] = dict(zip(self.names, self.columns, strict=True))
+        self._normal = {
+            name: normal
+            for name, column in self.column_of.items()
+            if (normal := normal_of(column.type)) is not None
+        }
         self._checks = [
             (name, check)
             for name, column in self.column_of.items()
@@ -46,6 +61,10 @@ class Shape(Generic[Model]):
         ]
         self.keys: tuple[Column[Any], ...] = tuple(mapper.primary_key)  # type: ignore[arg-type]
         self.key_names = tuple(mapper.get_property_by_column(key).key for key in self.keys)
+        self._unique = _unique(self.table)
+        self._floats = [
+            name for name, column in self.column_of.items() if isinstance(column.type, Float)
+        ]
         self._key_places = [self.names.index(name) for name in self.key_names]
         self.relationships = {each.key: each for each in mapper.relationships}
         self.owner = self.column_of.get(OWNER_COLUMN)
@@ -73,6 +92,15 @@ class Shape(Generic[Model]):
         self._check(dict(zip(self.key_names, values, strict=True)))
         return values
 
+    def unique(self, names: Sequence[str]) -> bool:
+        """Whether a constraint or index keeps the values of these attributes unique."""
+        columns = {self.column_of[name] for name in names if name in self.column_of}
+        return len(columns) == len(names) and columns in [*self._unique.values()]
+
+    def columns_of(self, constraint: str | None) -> Sequence[str]:
+        """The columns of a unique constraint or index, by its name."""
+        return [column.name for column in self._unique.get(constraint or "", ())]
+
     def key_of(self, row: Row) -> tuple[Any, ...]:
         """The primary key of a row."""
         return tuple(row[place] for place in self._key_places)
@@ -91,7 +119,12 @@ class Shape(Generic[Model]):
 
     def _fill(self, instance: Any, row: Row) -> None:
         # A row may hold more: what only the order is made of.
-        instance.__dict__.update(zip(self.names, row, strict=False))
+        held = instance.__dict__
+        held.update(zip(self.names, row, strict=False))
+        for name in self._floats:
+            # What RETURNING gives on SQLite has not got its column's type yet.
+            if isinstance(held[name], int):
+                held[name] = float(held[name])
         state = instance_state(instance)
         state.key = self.mapper.identity_key_from_primary_key(self.key_of(row))
         if self._unloaded:
@@ -114,14 +147,16 @@ class Shape(Generic[Model]):
         self._check(values)
         return values
 
-    def _check(self, values: Mapping[str, Any]) -> None:
-        """Raises InvalidValue for what an engine would refuse."""
+    def _check(self, values: dict[str, Any]) -> None:
+        """Make the values as they come back. Raises InvalidValue for what an engine refuses."""
         for name, check in self._checks:
             value = values.get(name)
             if value is not None:
                 fault = check(value)
                 if fault is not None:
                     refuse(name, value, fault)
+                elif name in self._normal:
+                    values[name] = self._normal[name](value)
 
     def changes(self, values: Mapping[str, Any], *, by_service: bool) -> dict[Column[Any], Any]:
         """The columns and values of an update.
@@ -129,6 +164,8 @@ class Shape(Generic[Model]):
         Raises:
             InvalidValue: there is no such column, or it is not for the caller to set.
         """
+        values = dict(values)
+        self._check(values)
         found = {}
         for name, value in values.items():
             column = self.column_of.get(name)
@@ -142,12 +179,21 @@ class Shape(Generic[Model]):
             ):
                 raise InvalidValue(f"{name} is set by the server", field=name)
             found[column] = value
-        self._check(values)
         return found
 
     def counted_up(self) -> dict[Column[Any], Any]:
         """What every update of a row sets beside its changes."""
         return {} if self.version is None else {self.version: self.version + 1}
+
+
+def _unique(table: Table) -> dict[str, set[Column[Any]]]:
+    found: dict[str, set[Column[Any]]] = {}
+    for number, part in enumerate([table.primary_key, *table.constraints, *table.indexes]):
+        if isinstance(part, PrimaryKeyConstraint | UniqueConstraint) or (
+            isinstance(part, Index) and part.unique
+        ):
+            found[str(part.name or number)] = {*part.columns}
+    return found
 
 
 def _refuse(model: type[Any], name: str) -> Callable[[Any, Any], NoReturn]:

@@ -47,16 +47,34 @@ class Visibility:
         access = self._shape.access
         return _all(self._alive(), self._admitted(access.read), self._admitted(access.write))
 
+    @property
+    def may_write(self) -> bool:
+        """Whether the declaration lets such a caller write rows at all, as GRANT decides it."""
+        admits = self._shape.access.write.admits
+        return Who.EVERYONE in admits or (self._caller.user_id is not None and bool(admits))
+
+    @property
+    def may_add(self) -> bool:
+        """Whether the declaration lets the caller add a row of their own."""
+        rule = self._shape.access.write
+        owns = Who.OWNER in rule.admits and self._caller.user_id is not None
+        return self._static(rule) or owns
+
+    def sees(self, values: dict[str, Any]) -> bool:
+        """Whether the caller may see a row with these values, once it is there."""
+        rule = self._shape.access.read
+        if self._caller.role == "service_role" or self._static(rule):
+            return True
+        own = self._caller.user_id is not None and values.get(OWNER_COLUMN) == self._caller.user_id
+        return Who.OWNER in rule.admits and own
+
     def check_writes(self) -> None:
         """Whether the caller may write rows of the model at all, as GRANT decides it.
 
         Raises:
             Unauthenticated, Forbidden: no.
         """
-        admits = self._shape.access.write.admits
-        if self._by_database or Who.EVERYONE in admits:
-            return
-        if self._caller.user_id is None or not admits:
+        if not (self._by_database or self.may_write):
             self.refuse()
 
     def own(self, values: dict[str, Any]) -> None:
@@ -70,9 +88,13 @@ class Visibility:
         if caller.role == "service_role":
             return
         self.check_writes()
-        if not (self._by_database or self._static(rule) or Who.OWNER in rule.admits):
+        if not (self._by_database or self.may_add):
             self.refuse()
-        if self._shape.owner is None or caller.user_id is None:
+        if self._shape.owner is None:
+            return
+        if caller.user_id is None:
+            if not self._shape.owner.nullable:
+                raise Unauthenticated
             return
         given = values.get(OWNER_COLUMN)
         if given is None:
