@@ -79,7 +79,7 @@ class TestLoad:
             with home.counted() as sent:
                 await home.of(Book, ANN).list(limit=limit, load=[Book.author, Book.tags])
             # Where policies decide, the table between books and tags is read apart.
-            assert len(sent) == (4 if home.settings.rls else 3), sent
+            assert len(sent) == (4 if home.settings.rls and limit > 1 else 3), sent
             with home.counted() as sent:
                 await home.of(Author, ANN).list(limit=limit, load=[Author.books])
             assert len(sent) == 2, sent
