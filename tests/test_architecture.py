@@ -16,6 +16,7 @@ SHARED = {
     "backend",
     "cursors",
     "errors",
+    "files",
     "mail",
     "models",
     "schemas",
@@ -24,7 +25,7 @@ SHARED = {
 }
 ALLOWED = {
     "sql": SHARED,
-    "services": {"backend", "errors", "models"},
+    "services": {"backend", "errors", "files", "models"},
     "http": SHARED | {"services", "build"},
     "cli": SHARED | {"services", "build", "http"},
     "testing": SHARED | {"http"},

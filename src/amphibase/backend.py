@@ -1,14 +1,17 @@
 """The contract: what every home offers. Small Protocols and the values that cross them; no code
-that talks to anything."""
+that talks to anything. Files have a page of their own, `files.py`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from types import MappingProxyType
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 from uuid import UUID
 
 from sqlalchemy import ColumnElement
+
+if TYPE_CHECKING:
+    from amphibase.files import Files
 
 Claims = Mapping[str, Any]
 Role = Literal["anon", "authenticated", "service_role"]
@@ -289,6 +292,9 @@ class Backend(Protocol):
 
     @property
     def accounts(self) -> Accounts: ...
+
+    @property
+    def files(self) -> "Files": ...
 
     @property
     def capabilities(self) -> Capabilities: ...

@@ -1,4 +1,4 @@
-"""The SQL home as a whole: accounts and records on one database."""
+"""The SQL home as a whole: accounts, records and files on one database."""
 
 from typing import Any
 
@@ -11,6 +11,7 @@ from amphibase.errors import Forbidden
 from amphibase.settings import Settings
 from amphibase.sql.accounts import SqlAccounts
 from amphibase.sql.engine import Database
+from amphibase.sql.files import SqlFiles
 from amphibase.sql.plan import build_executor
 from amphibase.sql.repository import SqlRepository
 from amphibase.tokens import KeyRing
@@ -35,6 +36,7 @@ class SqlBackend:
         self._cursors = Cursors(keys.derive("cursor"))
         self.background = Background()
         self.accounts = SqlAccounts(self.database, self._executor, keys, self.background, settings)
+        self.files = SqlFiles(self.database, self._cursors, keys, settings)
         self.capabilities = Capabilities(
             instant_revocation=True,
             transactions=True,
@@ -66,9 +68,10 @@ class SqlBackend:
         return self.accounts.admit(caller, checked), rows.answer_of(found)
 
     async def check(self) -> None:
-        """Reach the database. Raises Unavailable."""
+        """Reach the database and the bytes of the files. Raises Unavailable."""
         async with self.database.read() as connection:
             await connection.execute(text("SELECT 1"))
+        await self.files.check()
 
     async def close(self) -> None:
         """Finish what goes on after answers, then close every connection."""
