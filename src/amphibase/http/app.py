@@ -14,10 +14,11 @@ from amphibase.errors import ConfigurationError
 from amphibase.http import problems
 from amphibase.http.limits import Gate
 from amphibase.http.middleware import Surroundings
-from amphibase.http.routes import auth, health, users
+from amphibase.http.routes import auth, files, health, users
 from amphibase.http.routes.lean import LeanMe
 from amphibase.models import Base, User
 from amphibase.services.auth import AuthService
+from amphibase.services.files import FileService
 from amphibase.services.users import UserService
 from amphibase.settings import Settings, load_settings
 from amphibase.sql.backend import SqlBackend
@@ -31,6 +32,11 @@ class Running:
     def __init__(self, settings: Settings, keys: KeyRing, user: type[User]) -> None:
         self.backend: SqlBackend = build_backend(settings, keys)
         self.users: UserService[Any] = UserService(self.backend, user)
+        self.files = FileService(
+            self.backend.files,
+            max_bytes=settings.max_upload_bytes,
+            allowed_types=settings.allowed_types,
+        )
         self.auth: AuthService[Any] = AuthService(self.backend.accounts, self.users, user)
 
 
@@ -70,7 +76,7 @@ class Amphibase:
         return self._running
 
     def mount(self, app: FastAPI) -> FastAPI:
-        """Add `/auth`, `/users`, `/health`, the public keys, error answers and the lifespan.
+        """Add `/auth`, `/users`, `/files`, `/health`, public keys, error answers and the lifespan.
 
         The application's own lifespan runs inside Amphibase's, so that it finds the database
         open.
@@ -83,6 +89,7 @@ class Amphibase:
         app.router.routes.insert(0, LeanMe(self.user))
         app.include_router(auth.routes(self.user))
         app.include_router(users.routes(self.user))
+        app.include_router(files.routes())
         app.include_router(health.router)
         # Added innermost first.
         if self.settings.cors_origins:
@@ -91,7 +98,7 @@ class Amphibase:
                 allow_origins=self.settings.cors_origins,
                 allow_methods=["*"],
                 allow_headers=["*"],
-                expose_headers=["X-Request-ID", "Retry-After"],
+                expose_headers=["X-Request-ID", "Retry-After", *files.EXPOSED_HEADERS],
             )
         app.add_middleware(Surroundings)
         if self.settings.trusted_proxies:

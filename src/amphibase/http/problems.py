@@ -14,7 +14,13 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from amphibase.errors import AmphibaseError, Conflict, Retryable, Unauthenticated
+from amphibase.errors import (
+    AmphibaseError,
+    Conflict,
+    RangeNotSatisfiable,
+    Retryable,
+    Unauthenticated,
+)
 
 CODES = {
     400: "bad_request",
@@ -81,6 +87,8 @@ async def _ours(request: Request, error: Exception) -> Response:
         headers["Retry-After"] = str(error.retry_after)
     if isinstance(error, Unauthenticated):
         headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, RangeNotSatisfiable):
+        headers["Content-Range"] = f"bytes */{error.size}"
     if isinstance(error, Conflict) and error.columns:
         more["columns"] = list(error.columns)
     return problem(

@@ -11,6 +11,7 @@ HEAD_BYTES = 4096
 """How much of a file's beginning is looked at."""
 
 ANY = "application/octet-stream"
+PLAIN = "text/plain"
 TEXT = (
     "application/json",
     "application/javascript",
@@ -51,10 +52,12 @@ def checked_type(head: bytes, declared: str | None, name: str) -> str:
             raise UnsupportedFileType(f"The bytes are not of the type {said}")
         return said
     guessed = mimetypes.guess_type(name)[0]
-    sure = [kind for kind, length in found.items() if length >= SURE_BYTES]
     if guessed and _agrees(guessed, head, found):
         return guessed
-    return sure[0] if sure else ANY
+    for kind, length in found.items():
+        if length >= SURE_BYTES and not kind.startswith("text/"):
+            return kind
+    return PLAIN if _agrees(PLAIN, head, found) and head.isascii() else ANY
 
 
 def is_allowed(kind: str, patterns: Sequence[str]) -> bool:

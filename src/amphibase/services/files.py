@@ -3,9 +3,11 @@
 import re
 import unicodedata
 from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
-from amphibase.backend import Caller
+from amphibase.backend import SERVICE, Caller, Page
 from amphibase.errors import (
     IncompleteUpload,
     InvalidPath,
@@ -14,7 +16,7 @@ from amphibase.errors import (
     Unauthenticated,
     UnsupportedFileType,
 )
-from amphibase.files import Bucket, File, Files
+from amphibase.files import Bucket, ByteRange, File, Files, OpenFile, SignedUrl
 from amphibase.services.file_types import HEAD_BYTES, checked_type, is_allowed
 
 UPLOADS = "uploads"
@@ -24,6 +26,8 @@ MAX_PATH_BYTES = 1024
 """The longest key of S3, which is what object stores agree on."""
 
 MAX_NAME_BYTES = 200
+MISSING = "There is no such file"
+NO_BUCKET = "There is no such bucket"
 RESERVED = ("buckets", "copy", "move", "sign", "tus")
 """Names of buckets that would hide routes."""
 
@@ -44,7 +48,7 @@ class FileService:
 
     def __init__(self, files: Files, *, max_bytes: int, allowed_types: Sequence[str]) -> None:
         self._files = files
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self._allowed_types = tuple(allowed_types)
 
     async def put(
@@ -87,19 +91,65 @@ class FileService:
         """
         if caller.role == "anon":
             raise Unauthenticated
-        room = await self._files.bucket(_known(bucket))
-        if room is None:
-            raise NotFound("There is no such bucket")
+        room = await self.bucket(bucket)
         limit = self._limit(room)
         if size is not None and size > limit:
             raise _too_large(limit)
         return room
 
+    async def stat(self, caller: Caller, bucket: str, path: str) -> File:
+        """What is known of a file. Raises NotFound."""
+        file = await self._files.stat(caller, _known(bucket), checked_path(path))
+        if file is None:
+            raise NotFound(MISSING)
+        return file
+
+    async def open(
+        self, caller: Caller, bucket: str, path: str, part: ByteRange | None = None
+    ) -> OpenFile:
+        """A file's bytes, or a part of them. See `Files.open`."""
+        return await self._files.open(caller, _known(bucket), checked_path(path), part)
+
+    async def list(
+        self,
+        caller: Caller,
+        bucket: str = UPLOADS,
+        prefix: str = "",
+        *,
+        cursor: str | None = None,
+        limit: int = 100,
+    ) -> Page[File]:
+        """Files whose path begins with the prefix. Raises NotFound, InvalidCursor."""
+        if await self._files.bucket(_known(bucket)) is None:
+            raise NotFound(NO_BUCKET)
+        prefix = unicodedata.normalize("NFC", prefix)
+        return await self._files.list(caller, bucket, prefix, cursor=cursor, limit=limit)
+
+    async def delete(self, caller: Caller, bucket: str, path: str) -> None:
+        """Delete a file. Raises NotFound, Forbidden."""
+        if not await self._files.delete(caller, _known(bucket), checked_path(path)):
+            raise NotFound(MISSING)
+
+    async def signed_url(
+        self, caller: Caller, bucket: str, path: str, expires_in: timedelta
+    ) -> SignedUrl:
+        """A URL that opens the file without signing in. Raises NotFound."""
+        return await self._files.signed_url(caller, _known(bucket), checked_path(path), expires_in)
+
+    def admitted_by(self, signature: str, bucket: str, path: str) -> Caller:
+        """Who the bearer of a signed URL reads as. Raises InvalidSignature."""
+        self._files.check_signature(bucket, checked_path(path), signature)
+        return SERVICE
+
+    def public_url(self, file: File) -> str | None:
+        """Where everybody can read the file; None in a private bucket."""
+        return self._files.public_url(file.bucket, file.path) if file.public else None
+
     async def move(
         self, caller: Caller, bucket: str, path: str, to_path: str, *, to_bucket: str | None = None
     ) -> File:
         """Give a file another path, where its size and type are in order. See `Files.move`."""
-        to_path = checked_path(to_path)
+        path, to_path = checked_path(path), checked_path(to_path)
         await self._check_fit(caller, bucket, path, to_bucket)
         return await self._files.move(caller, bucket, path, to_path, to_bucket=to_bucket)
 
@@ -107,9 +157,20 @@ class FileService:
         self, caller: Caller, bucket: str, path: str, to_path: str, *, to_bucket: str | None = None
     ) -> File:
         """Copy a file to where its size and type are in order. See `Files.copy`."""
-        to_path = checked_path(to_path)
+        path, to_path = checked_path(path), checked_path(to_path)
         await self._check_fit(caller, bucket, path, to_bucket)
         return await self._files.copy(caller, bucket, path, to_path, to_bucket=to_bucket)
+
+    async def bucket(self, id: str) -> Bucket:
+        """One bucket. Raises NotFound."""
+        found = await self._files.bucket(_known(id))
+        if found is None:
+            raise NotFound(NO_BUCKET)
+        return found
+
+    async def buckets(self) -> Sequence[Bucket]:
+        """All buckets, by name."""
+        return await self._files.buckets()
 
     async def create_bucket(
         self, id: str, *, public: bool, file_size_limit: int | None, allowed_types: Sequence[str]
@@ -124,19 +185,32 @@ class FileService:
             id, public=public, file_size_limit=file_size_limit, allowed_types=allowed_types
         )
 
+    async def update_bucket(self, id: str, **changes: Any) -> Bucket:
+        """Change rules of a bucket, those that are given. Raises NotFound."""
+        room = await self.bucket(id)
+        rules = {
+            "public": room.public,
+            "file_size_limit": room.file_size_limit,
+            "allowed_types": room.allowed_types,
+        }
+        return await self._files.update_bucket(id, **(rules | changes))
+
+    async def delete_bucket(self, id: str) -> None:
+        """Delete an empty bucket. Raises NotFound, ForeignKeyViolation."""
+        if not await self._files.delete_bucket(_known(id)):
+            raise NotFound(NO_BUCKET)
+
     async def _check_fit(
         self, caller: Caller, bucket: str, path: str, to_bucket: str | None
     ) -> None:
         if to_bucket is None or to_bucket == bucket:
             return
-        file = await self._files.stat(caller, bucket, path)
-        if file is None:
-            raise NotFound("There is no such file")
+        file = await self.stat(caller, bucket, path)
         room = await self.admit(caller, to_bucket, file.size)
         self._check_type(file.content_type, room)
 
     def _limit(self, bucket: Bucket) -> int:
-        return min(self._max_bytes, bucket.file_size_limit or self._max_bytes)
+        return min(self.max_bytes, bucket.file_size_limit or self.max_bytes)
 
     def _check_type(self, kind: str, bucket: Bucket) -> None:
         for patterns in (self._allowed_types, bucket.allowed_types):
@@ -227,7 +301,7 @@ def safe_name(file_name: str) -> str:
 
 def _known(bucket: str) -> str:
     if len(bucket) > 100 or not bucket.isprintable():
-        raise NotFound("There is no such bucket")
+        raise NotFound(NO_BUCKET)
     return bucket
 
 
