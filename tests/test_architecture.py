@@ -25,18 +25,19 @@ SHARED = {
 }
 ALLOWED = {
     "sql": SHARED,
-    "services": {"backend", "errors", "files", "models"},
+    "services": {"backend", "background", "errors", "files", "models"},
     "http": SHARED | {"services", "build"},
     "cli": SHARED | {"services", "build", "http"},
     "testing": SHARED | {"http"},
     "build": SHARED | {"sql"},
     "postgres": {"errors"},
 }
-# The schema is made at start and by the command; sessions of SQLAlchemy are an SQL home's own.
+# The schema is made at start and by the command, and the sweep is a command of an SQL home's own.
 EXCEPTIONS = {
     ("http/app.py", "amphibase.sql.backend"),
     ("http/app.py", "amphibase.sql.schema"),
     ("cli/db.py", "amphibase.sql.engine"),
+    ("cli/files.py", "amphibase.sql.sweep"),
     ("cli/db.py", "amphibase.sql.schema"),
     ("testing/plugin.py", "amphibase"),
 }

@@ -9,7 +9,7 @@ import sys
 import typer
 from rich.console import Console
 
-from amphibase.cli import db, keys, serve, users
+from amphibase.cli import db, files, keys, serve, users
 from amphibase.errors import AmphibaseError, ConfigurationError, Unavailable
 from amphibase.settings import load_settings
 
@@ -23,6 +23,7 @@ app = typer.Typer(
 app.command("serve")(serve.serve)
 app.add_typer(db.app, name="db")
 app.add_typer(users.app, name="users")
+app.add_typer(files.app, name="files")
 app.add_typer(keys.app, name="keys")
 
 

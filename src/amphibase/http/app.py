@@ -19,6 +19,7 @@ from amphibase.http.routes.lean import LeanMe
 from amphibase.models import Base, User
 from amphibase.services.auth import AuthService
 from amphibase.services.files import FileService
+from amphibase.services.resumable import ResumableUploads
 from amphibase.services.users import UserService
 from amphibase.settings import Settings, load_settings
 from amphibase.sql.backend import SqlBackend
@@ -37,6 +38,7 @@ class Running:
             max_bytes=settings.max_upload_bytes,
             allowed_types=settings.allowed_types,
         )
+        self.uploads = ResumableUploads(settings.data_dir / "unfinished", self.files)
         self.auth: AuthService[Any] = AuthService(self.backend.accounts, self.users, user)
 
 

@@ -10,6 +10,7 @@ from amphibase.files import File
 from amphibase.http import downloads
 from amphibase.http.dependencies import CurrentCaller, Mounted, SignedInCaller
 from amphibase.http.multipart import UploadForm
+from amphibase.http.routes import tus
 from amphibase.http.routes.buckets import buckets
 from amphibase.http.routes.route import router
 from amphibase.schemas import (
@@ -22,7 +23,7 @@ from amphibase.schemas import (
 )
 from amphibase.services.files import UPLOADS, FileService, default_path
 
-EXPOSED_HEADERS = ("ETag", "Content-Range", "Content-Disposition")
+EXPOSED_HEADERS = ("ETag", "Content-Range", "Content-Disposition", *tus.EXPOSED_HEADERS)
 """What scripts of other origins may read of an answer."""
 
 FORM_OVERHEAD_BYTES = 64 * 1024
@@ -61,6 +62,7 @@ def routes() -> APIRouter:
     """The routes."""
     files = router("/files", "files")
     files.include_router(buckets)
+    files.include_router(tus.routes())
 
     @files.post(
         "",
