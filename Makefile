@@ -38,6 +38,7 @@ format: $(READY) ## Format the code
 
 bench: $(READY) ## Measure beside peers; exit 1 when a bar is missed
 	$(BIN)/python -m bench users
+	$(BIN)/python -m bench files
 
 docs: $(READY) ## Build the documentation into site/
 	$(BIN)/uv sync --frozen --quiet --group docs

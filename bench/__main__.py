@@ -13,10 +13,13 @@ from collections.abc import Callable
 from rich.console import Console
 from rich.markup import escape
 
-from bench import users
+from bench import files, users
 from bench.environment import ServerError
 
-BENCHMARKS: dict[str, Callable[[int, float, Console], bool]] = {"users": users.run}
+BENCHMARKS: dict[str, Callable[[int, float, Console], bool]] = {
+    "files": files.run,
+    "users": users.run,
+}
 
 
 def main() -> int:

@@ -84,11 +84,14 @@ class Server:
 
 
 @contextmanager
-def amphibase(database_url: str, scratch: Path) -> Iterator[Server]:
+def amphibase(database_url: str, scratch: Path, **more: str) -> Iterator[Server]:
     """`amphibase serve` in production, on a database brought up to date by `amphibase db upgrade`.
 
     Nothing is set for speed: rate limits are off because the load comes from one address, and
     tokens live as long as the peers' do.
+
+    Args:
+        more: further settings.
     """
     port = free_port()
     environment = {
@@ -100,6 +103,7 @@ def amphibase(database_url: str, scratch: Path) -> Iterator[Server]:
         "ACCESS_TOKEN_MINUTES": "60",
         "HOST": "127.0.0.1",
         "PORT": str(port),
+        **more,
     }
     command = str(Path(sys.executable).with_name("amphibase"))
     upgrade = [command, "db", "upgrade"]

@@ -53,7 +53,7 @@ PATHS = [
     "..\\a",
     "\\\\server\\share",
     "a\x00b",
-    "a\nb",
+    "a\tb\r",
     "a\x7fb",
     "a\u202egnp.exe",
     "x" * 5000,
