@@ -89,6 +89,8 @@ def test_the_public_names_are_these() -> None:
         ANONYMOUS SERVICE Account AdminUser Amphibase AmphibaseError Base Caller ConfigurationError
         Conflict CurrentCaller CurrentUser EmailAlreadyRegistered EmailNotConfirmed Forbidden
         ForeignKeyViolation InvalidCredentials InvalidCursor InvalidLink InvalidRefreshToken
+        IncompleteUpload InvalidPath InvalidSignature PreconditionFailed RangeNotSatisfiable
+        StorageFull UnsupportedFileType
         InvalidRequest InvalidToken InvalidValue NotAdmin NotFound NotSupported Page
         PayloadTooLarge Session SessionEnded Settings Timestamps TooManyRequests Unauthenticated
         Unavailable User UserBanned WeakPassword admin_user create_access_token current_caller
