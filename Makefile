@@ -37,7 +37,7 @@ format: $(READY) ## Format the code
 	$(BIN)/ruff format .
 
 bench: $(READY) ## Measure beside peers; exit 1 when a bar is missed
-	$(BIN)/python -m bench users records
+	$(BIN)/python -m bench users records files
 
 docs: $(READY) ## Build the documentation into site/
 	$(BIN)/uv sync --frozen --quiet --group docs

@@ -21,6 +21,7 @@ SHARED = {
     "derived",
     "errors",
     "fields",
+    "files",
     "mail",
     "models",
     "schemas",
@@ -29,17 +30,18 @@ SHARED = {
 }
 ALLOWED = {
     "sql": SHARED,
-    "services": {"backend", "errors", "models"},
+    "services": {"backend", "background", "errors", "files", "models"},
     "http": SHARED | {"services", "build"},
     "cli": SHARED | {"services", "build", "http"},
     "testing": SHARED | {"http"},
     "build": SHARED | {"sql"},
     "postgres": {"errors"},
 }
-# The schema is made at start and by the command; sessions of SQLAlchemy are an SQL home's own.
+# The schema is made at start and by the command, and the sweep is a command of an SQL home's own.
 EXCEPTIONS = {
     ("http/app.py", "amphibase.sql.backend"),
     ("cli/db.py", "amphibase.sql.engine"),
+    ("cli/files.py", "amphibase.sql.sweep"),
     ("cli/db.py", "amphibase.sql.schema"),
     ("testing/plugin.py", "amphibase"),
 }
@@ -91,12 +93,13 @@ def test_the_public_names_are_these() -> None:
         ANONYMOUS Access Account AdminUser Amphibase AmphibaseError Base Caller ConfigurationError
         Conflict CurrentCaller CurrentUser EmailAlreadyRegistered EmailNotConfirmed Forbidden
         ForeignKeyViolation InvalidCredentials InvalidCursor InvalidLink InvalidRefreshToken
-        InvalidRequest InvalidToken InvalidValue NotAdmin NotFound NotLoaded NotSupported Owned Page
-        PayloadTooLarge PublicRead Repository SERVICE ServerOnly Session SessionEnded Settings
-        SoftDelete StaleVersion Timestamps TooManyRequests Transaction Unauthenticated Unavailable
-        User UserBanned Versioned WeakPassword admin admin_user authenticated create_access_token
-        current_caller current_user everyone hash_password load_settings open_backend owner service
-        session verify_password
+        IncompleteUpload InvalidPath InvalidRequest InvalidSignature InvalidToken InvalidValue
+        NotAdmin NotFound NotLoaded NotSupported Owned Page PayloadTooLarge PreconditionFailed
+        PublicRead RangeNotSatisfiable Repository SERVICE ServerOnly Session SessionEnded Settings
+        SoftDelete StaleVersion StorageFull Timestamps TooManyRequests Transaction Unauthenticated
+        Unavailable UnsupportedFileType User UserBanned Versioned WeakPassword admin admin_user
+        authenticated create_access_token current_caller current_user everyone hash_password
+        load_settings open_backend owner service session verify_password
     """
     assert sorted(amphibase.__all__) == sorted(names.split())
     for name in amphibase.__all__:

@@ -92,6 +92,9 @@ def test_a_file_is_read_and_the_environment_wins(monkeypatch: Environment) -> No
         ("TRUSTED_PROXIES", "hidden", "an IP address or network"),
         ("PUBLIC_URL", "hidden", "must start with http"),
         ("MAIL_URL", "hidden", "must start with smtp"),
+        ("FILES_URL", "ftp://hidden", "must name a place in file:///"),
+        ("ALLOWED_TYPES", "hidden", "a type such as image/png"),
+        ("MAX_UPLOAD_MB", "0", "should be greater than or equal to 1"),
         ("ENVIRONMENT", "hidden", "'development' or 'production'"),
     ],
 )

@@ -23,11 +23,14 @@ if TYPE_CHECKING:
         EmailNotConfirmed,
         Forbidden,
         ForeignKeyViolation,
+        IncompleteUpload,
         InvalidCredentials,
         InvalidCursor,
         InvalidLink,
+        InvalidPath,
         InvalidRefreshToken,
         InvalidRequest,
+        InvalidSignature,
         InvalidToken,
         InvalidValue,
         NotAdmin,
@@ -35,11 +38,15 @@ if TYPE_CHECKING:
         NotLoaded,
         NotSupported,
         PayloadTooLarge,
+        PreconditionFailed,
+        RangeNotSatisfiable,
         SessionEnded,
         StaleVersion,
+        StorageFull,
         TooManyRequests,
         Unauthenticated,
         Unavailable,
+        UnsupportedFileType,
         UserBanned,
         WeakPassword,
     )
@@ -86,11 +93,14 @@ __all__ = [
     "EmailNotConfirmed",
     "Forbidden",
     "ForeignKeyViolation",
+    "IncompleteUpload",
     "InvalidCredentials",
     "InvalidCursor",
     "InvalidLink",
+    "InvalidPath",
     "InvalidRefreshToken",
     "InvalidRequest",
+    "InvalidSignature",
     "InvalidToken",
     "InvalidValue",
     "NotAdmin",
@@ -100,7 +110,9 @@ __all__ = [
     "Owned",
     "Page",
     "PayloadTooLarge",
+    "PreconditionFailed",
     "PublicRead",
+    "RangeNotSatisfiable",
     "Repository",
     "ServerOnly",
     "Session",
@@ -108,11 +120,13 @@ __all__ = [
     "Settings",
     "SoftDelete",
     "StaleVersion",
+    "StorageFull",
     "Timestamps",
     "TooManyRequests",
     "Transaction",
     "Unauthenticated",
     "Unavailable",
+    "UnsupportedFileType",
     "User",
     "UserBanned",
     "Versioned",
@@ -141,10 +155,12 @@ _PLACES = {
     "build": "open_backend",
     "errors": (
         "AmphibaseError ConfigurationError Conflict EmailAlreadyRegistered EmailNotConfirmed "
-        "Forbidden ForeignKeyViolation InvalidCredentials InvalidCursor InvalidLink "
-        "InvalidRefreshToken InvalidRequest InvalidToken InvalidValue NotAdmin NotFound "
-        "NotLoaded NotSupported PayloadTooLarge SessionEnded StaleVersion TooManyRequests "
-        "Unauthenticated Unavailable UserBanned WeakPassword"
+        "Forbidden ForeignKeyViolation IncompleteUpload InvalidCredentials InvalidCursor "
+        "InvalidLink InvalidPath InvalidRefreshToken InvalidRequest InvalidSignature "
+        "InvalidToken InvalidValue NotAdmin NotFound NotLoaded NotSupported PayloadTooLarge "
+        "PreconditionFailed RangeNotSatisfiable SessionEnded StaleVersion StorageFull "
+        "TooManyRequests Unauthenticated Unavailable UnsupportedFileType UserBanned "
+        "WeakPassword"
     ),
     "http.app": "Amphibase",
     "http.dependencies": (

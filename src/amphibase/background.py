@@ -2,10 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Awaitable, Coroutine
+from typing import Any, TypeVar
 
 logger = logging.getLogger("amphibase.background")
+
+Result = TypeVar("Result")
 
 MAX_TASKS = 1000
 CLOSE_SECONDS = 10
@@ -50,3 +52,19 @@ class Background:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+async def uninterrupted(work: Awaitable[Result]) -> Result:
+    """Wait for the end of the work; a cancellation meanwhile is raised after it."""
+    running = asyncio.ensure_future(work)
+    cancelled = False
+    while not running.done():
+        try:
+            await asyncio.wait([running])
+        except asyncio.CancelledError:
+            cancelled = True
+    if cancelled:
+        if not running.cancelled():
+            running.exception()  # looked at, so that it is not logged as forgotten
+        raise asyncio.CancelledError
+    return running.result()

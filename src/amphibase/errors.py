@@ -8,7 +8,11 @@
     │   ├── InvalidCursor          a page cursor that this query did not issue
     │   ├── InvalidLink            a reset or verification token that is unknown, used or expired
     │   ├── EmailAlreadyRegistered
-    │   └── WeakPassword
+    │   ├── WeakPassword
+    │   ├── InvalidPath            a path or a bucket's name that no file can have
+    │   ├── IncompleteUpload       fewer or more bytes came than were announced
+    │   ├── UnsupportedFileType    a type that is not taken, or bytes of another type
+    │   └── RangeNotSatisfiable    a part of a file that it does not have
     ├── Unauthenticated            nobody is signed in, or the proof does not hold
     │   ├── InvalidCredentials     wrong address or password; never says which
     │   ├── InvalidToken           an access token that is malformed, forged or expired
@@ -17,17 +21,20 @@
     ├── Forbidden                  signed in, but not allowed
     │   ├── NotAdmin
     │   ├── EmailNotConfirmed
-    │   └── UserBanned
+    │   ├── UserBanned
+    │   └── InvalidSignature       a signed URL that is tampered with, expired or of another file
     ├── NotFound                   no such thing, or none that the caller may see
     ├── Conflict                   a unique value is taken; names the columns
     ├── StaleVersion               a write that was based on an older version of the row
     ├── ForeignKeyViolation        a row that is referred to is missing, or is still referred to
     ├── InvalidValue               the database refused a value (a check, a type, a length)
+    ├── PreconditionFailed         what the request demanded to be so is not so
     ├── PayloadTooLarge
     └── Retryable                  the same request may succeed later; says when
         ├── TooManyRequests        a rate limit is reached, or the password queue is full
-        └── Unavailable            the database or a service behind it cannot be reached now
-            └── Contention         another transaction was in the way
+        ├── Unavailable            the database or a service behind it cannot be reached now
+        │   └── Contention         another transaction was in the way
+        └── StorageFull            there is no room for the bytes of a file
 
 Each class carries the HTTP status and the stable `code` that its answer has (`http/problems.py`).
 Messages are for the person who reads them and never hold a secret.
@@ -108,6 +115,44 @@ class WeakPassword(InvalidRequest):
     default = "The password is too weak"
 
 
+class InvalidPath(InvalidRequest):
+    """Raised for a path or a bucket's name that no file can have; says why."""
+
+    code = "invalid_path"
+    default = "No file can have this path"
+
+
+class IncompleteUpload(InvalidRequest):
+    """Raised when fewer or more bytes came than were announced; nothing of them is kept."""
+
+    code = "incomplete_upload"
+    default = "The upload does not have the length that it announced"
+
+
+class UnsupportedFileType(InvalidRequest):
+    """Raised when a type is not taken here, or the bytes are not of the type they claim."""
+
+    status = 415
+    code = "unsupported_media_type"
+    default = "Files of this type are not taken here"
+
+
+class RangeNotSatisfiable(InvalidRequest):
+    """Raised for a part of a file that it does not have.
+
+    Args:
+        size: of the whole file, in bytes.
+    """
+
+    status = 416
+    code = "range_not_satisfiable"
+    default = "The file has no such part"
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        super().__init__(f"The file has no such part; it has {size} bytes")
+
+
 class Unauthenticated(AmphibaseError):
     """Raised when the call needs a signed-in user and none is there."""
 
@@ -171,6 +216,13 @@ class UserBanned(Forbidden):
 
     code = "user_banned"
     default = "This account is banned"
+
+
+class InvalidSignature(Forbidden):
+    """Raised for a signed URL that is tampered with, expired, or of another file."""
+
+    code = "invalid_signature"
+    default = "This link is not valid, or not any more"
 
 
 class NotFound(AmphibaseError):
@@ -240,6 +292,14 @@ class InvalidValue(AmphibaseError):
         super().__init__(detail)
 
 
+class PreconditionFailed(AmphibaseError):
+    """Raised when what the request demanded to be so (`If-None-Match: *`) is not so."""
+
+    status = 412
+    code = "precondition_failed"
+    default = "There is a file with this path already"
+
+
 class PayloadTooLarge(AmphibaseError):
     """Raised when a request's body is over the limit, without reading on."""
 
@@ -285,3 +345,12 @@ class Contention(Unavailable):
     code = "contention"
     default = "Another transaction was in the way; try again"
     default_retry_after = 1
+
+
+class StorageFull(Retryable):
+    """Raised when there is no room for the bytes of a file; nothing of them is kept."""
+
+    status = 507
+    code = "storage_full"
+    default = "There is no room for this file"
+    default_retry_after = 60

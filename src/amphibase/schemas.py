@@ -9,6 +9,7 @@ MAX_EMAIL_CHARACTERS = 254
 """The longest address that mail can be sent to (RFC 5321, section 4.5.3.1.3, with erratum 1690)."""
 
 MAX_BAN_SECONDS = 100 * 365 * 24 * 3600
+MAX_SIGNED_SECONDS = 365 * 24 * 3600
 
 
 def plain(value: str) -> str:
@@ -144,3 +145,73 @@ class Problem(BaseModel):
     detail: str
     code: str
     request_id: str | None = None
+
+
+class FileRead(BaseModel):
+    """A file, without its bytes."""
+
+    bucket: str
+    path: str
+    file_name: str = Field(description="The last part of the path")
+    size: int = Field(description="In bytes")
+    content_type: str
+    etag: str
+    owner_id: UUID | None
+    public_url: str | None = Field(description="Where everybody can read it; in public buckets")
+    created_at: AwareDatetime
+    updated_at: AwareDatetime
+
+
+FilePath = Annotated[PlainText, Field(min_length=1, max_length=4096)]
+BucketName = Annotated[PlainText, Field(min_length=1, max_length=100)]
+TypePattern = Annotated[str, Field(pattern=r"^[\w.+-]+/(\*|[\w.+-]+)$", max_length=100)]
+
+
+class SignFile(Input):
+    bucket: BucketName
+    path: FilePath
+    expires_in: Annotated[int, Field(ge=1, le=MAX_SIGNED_SECONDS, description="Seconds")] = 3600
+
+
+class SignedUrlRead(BaseModel):
+    """A URL that opens the file for whoever holds it."""
+
+    url: str
+    expires_at: AwareDatetime
+
+
+class MoveFile(Input):
+    bucket: BucketName
+    path: FilePath
+    to_path: FilePath
+    to_bucket: BucketName | None = None
+
+
+class BucketRead(BaseModel):
+    """A room for files, with its own rules."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: str
+    public: bool
+    file_size_limit: int | None = Field(description="In bytes")
+    allowed_types: list[str]
+    created_at: AwareDatetime
+    updated_at: AwareDatetime
+
+
+FileSizeLimit = Annotated[int, Field(ge=1, le=2**62)]
+TypePatterns = Annotated[list[TypePattern], Field(max_length=100)]
+
+
+class CreateBucket(Input):
+    id: BucketName
+    public: bool = False
+    file_size_limit: FileSizeLimit | None = None
+    allowed_types: TypePatterns = []
+
+
+class UpdateBucket(Input):
+    public: bool = False
+    file_size_limit: FileSizeLimit | None = None
+    allowed_types: TypePatterns = []

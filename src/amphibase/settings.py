@@ -5,6 +5,7 @@ read with the prefix `AMPHIBASE_`, which wins. A wrong value becomes one readabl
 """
 
 import ipaddress
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -36,6 +37,7 @@ SSL_MODES = {"true": "require", "1": "require", "false": "disable", "0": "disabl
 """What asyncpg also takes for `ssl`, in libpq's words."""
 
 SQLITE_OPTIONS = {"timeout", "cached_statements", "uri", "mode", "cache", "immutable", "vfs"}
+FILE_SCHEMES = ("file", "s3", "gs", "az")
 
 MIN_SECRET_BYTES = 32
 """HS256 keys shorter than the hash are refused (RFC 7518, section 3.2)."""
@@ -109,6 +111,12 @@ class Settings(BaseSettings):
     rls: bool = Field(False, examples=["false"])
     migrations_dir: Path = Field(Path("./migrations"), examples=["./migrations"])
 
+    files_url: SecretStr = Field(
+        SecretStr(""), examples=["file:///var/lib/app/files or s3://bucket/folder?region=eu-west-1"]
+    )
+    max_upload_mb: int = Field(50, ge=1, le=5_000_000, examples=["50"], description="MiB")
+    allowed_types: CommaSeparated = Field((), examples=["image/*,application/pdf"])
+
     supabase_url: str | None = Field(None, examples=["https://abcdefgh.supabase.co"])
     supabase_anon_key: SecretStr | None = Field(None, examples=["the anon key of the project"])
     supabase_service_key: SecretStr | None = Field(None, examples=["the service_role key"])
@@ -136,7 +144,7 @@ class Settings(BaseSettings):
     )
     rate_limit_url: SecretStr = Field(SecretStr("memory://"), examples=["redis://localhost:6379/0"])
 
-    @field_validator("cors_origins", "trusted_proxies", mode="before")
+    @field_validator("cors_origins", "trusted_proxies", "allowed_types", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):
@@ -190,6 +198,22 @@ class Settings(BaseSettings):
         _check_place(value.get_secret_value() if value else "")
         return value
 
+    @field_validator("files_url")
+    @classmethod
+    def _files_url(cls, value: SecretStr) -> SecretStr:
+        scheme, separator, place = value.get_secret_value().partition("://")
+        if scheme and not (scheme in FILE_SCHEMES and separator and place.strip("/")):
+            raise ValueError("must name a place in file:///, s3://, gs:// or az://")
+        return value
+
+    @field_validator("allowed_types")
+    @classmethod
+    def _types(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in value:
+            if not re.fullmatch(r"[\w.+-]+/(\*|[\w.+-]+)", pattern):
+                raise ValueError("each entry must be a type such as image/png or image/*")
+        return tuple(pattern.lower() for pattern in value)
+
     @field_validator("secret_key")
     @classmethod
     def _long_secret(cls, value: SecretStr | None) -> SecretStr | None:
@@ -220,6 +244,17 @@ class Settings(BaseSettings):
         """The database as SQLAlchemy addresses it, with the driver that Amphibase uses."""
         text = self.database_url.get_secret_value()
         return _sql_url(text or f"sqlite:///{self.data_dir / 'amphibase.db'}")
+
+    @property
+    def file_store(self) -> str:
+        """The URL of the place where the bytes of files are kept."""
+        given = self.files_url.get_secret_value()
+        return given or f"file://{(self.data_dir / 'files').absolute()}"
+
+    @property
+    def max_upload_bytes(self) -> int:
+        """The most bytes that a file may have."""
+        return self.max_upload_mb * 1024 * 1024
 
     @property
     def pooled_by_transaction(self) -> bool:

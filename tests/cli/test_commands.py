@@ -53,6 +53,7 @@ def run(tmp_path: Path, database_url: str) -> Run:
         ["serve"],
         *(["db", name] for name in ("upgrade", "downgrade", "current", "check", "revision")),
         *(["users", name] for name in ("create", "list", "ban", "delete")),
+        *(["files", name] for name in ("sweep", "ls", "get", "put", "rm")),
         *(["keys", name] for name in ("generate", "show")),
     ],
     ids=" ".join,

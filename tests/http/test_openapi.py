@@ -18,6 +18,9 @@ from tests.serving import serving
 ADMIN = {"email": "root@example.com", "password": "correct horse battery"}
 EXAMPLES = 25
 
+# Parts of resumable uploads are bytes like others.
+schemathesis.serializer.alias("application/offset+octet-stream", "application/octet-stream")
+
 
 class Server:
     """A running server, and an administrator of it who is made anew when a request deletes them."""
@@ -120,6 +123,6 @@ def _check(operation: Any, server: Server) -> None:
         assert response.status_code < 500, response.text
         if response.status_code >= 400:
             assert response.headers["content-type"] == ["application/problem+json"]
-            assert response.json()["code"]
+            assert operation.method == "head" or response.json()["code"]
 
     check()

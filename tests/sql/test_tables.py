@@ -192,7 +192,8 @@ async def test_files_are_unique_by_bucket_and_name(stage: Stage, accounts: Table
         async with stage.database.write() as connection:
             await connection.execute(accounts.buckets.delete())
     async with stage.database.read() as connection:
-        bucket = (await connection.execute(select(accounts.buckets))).one()
+        buckets = select(accounts.buckets).where(accounts.buckets.c.id == "a")
+        bucket = (await connection.execute(buckets)).one()
         stored = (await connection.execute(select(accounts.objects))).one()
     assert (bucket.type, bucket.public) == ("STANDARD", False)
     assert bucket.allowed_mime_types == ["image/png"]

@@ -18,6 +18,7 @@ from amphibase.backend.accounts import (
     Tokens,
 )
 from amphibase.backend.caller import ANONYMOUS, NO_CLAIMS, SERVICE, Caller, Claims, Role
+from amphibase.backend.files import Bucket, File, Files, OpenFile, SignedUrl
 from amphibase.backend.records import (
     MAX_LIMIT,
     Documents,
@@ -40,15 +41,19 @@ __all__ = [
     "Account",
     "Accounts",
     "Backend",
+    "Bucket",
     "Caller",
     "Capabilities",
     "Claims",
     "Device",
     "Documents",
+    "File",
+    "Files",
     "Isolation",
     "Item",
     "Load",
     "Model",
+    "OpenFile",
     "Order",
     "Page",
     "Repository",
@@ -57,6 +62,7 @@ __all__ = [
     "Session",
     "SignOutScope",
     "SignedIn",
+    "SignedUrl",
     "Tokens",
     "Transaction",
     "Where",
@@ -100,6 +106,9 @@ class Backend(Protocol):
 
     @property
     def accounts(self) -> Accounts: ...
+
+    @property
+    def files(self) -> Files: ...
 
     @property
     def capabilities(self) -> Capabilities: ...

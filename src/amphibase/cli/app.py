@@ -53,6 +53,7 @@ app = typer.Typer(
 app.command("serve")(serve.serve)
 app.add_typer(later("amphibase.cli.db", "The tables of the database."), name="db")
 app.add_typer(later("amphibase.cli.users", "The users of the application."), name="users")
+app.add_typer(later("amphibase.cli.files", "The files of the application."), name="files")
 app.add_typer(later("amphibase.cli.keys", "The keys that sign tokens."), name="keys")
 
 

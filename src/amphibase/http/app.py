@@ -18,10 +18,12 @@ from amphibase.http import problems
 from amphibase.http.dependencies import repository_of
 from amphibase.http.limits import Gate
 from amphibase.http.middleware import Surroundings
-from amphibase.http.routes import auth, health, records, users
+from amphibase.http.routes import auth, files, health, records, users
 from amphibase.http.routes.lean import LeanMe
 from amphibase.models import User
 from amphibase.services.auth import AuthService
+from amphibase.services.files import FileService
+from amphibase.services.resumable import ResumableUploads
 from amphibase.services.users import UserService
 from amphibase.settings import Settings, load_settings
 from amphibase.sql.backend import SqlBackend
@@ -31,9 +33,15 @@ from amphibase.tokens import load_keys
 class Running:
     """What exists between start and stop: the backend and the services over it."""
 
-    def __init__(self, backend: SqlBackend, user: type[User]) -> None:
+    def __init__(self, settings: Settings, backend: SqlBackend, user: type[User]) -> None:
         self.backend = backend
         self.users: UserService[Any] = UserService(self.backend, user)
+        self.files = FileService(
+            self.backend.files,
+            max_bytes=settings.max_upload_bytes,
+            allowed_types=settings.allowed_types,
+        )
+        self.uploads = ResumableUploads(settings.data_dir / "unfinished", self.files)
         self.auth: AuthService[Any] = AuthService(self.backend.accounts, self.users, user)
 
 
@@ -74,7 +82,7 @@ class Amphibase:
         return self._running
 
     def mount(self, app: FastAPI) -> FastAPI:
-        """Add `/auth`, `/users`, `/health`, the public keys, error answers and the lifespan.
+        """Add `/auth`, `/users`, `/files`, `/health`, public keys, error answers and the lifespan.
 
         The application's own lifespan runs inside Amphibase's, so that it finds the database
         open.
@@ -87,6 +95,7 @@ class Amphibase:
         app.router.routes.append(LeanMe(self.user))  # after the application's own routes
         app.include_router(auth.routes(self.user))
         app.include_router(users.routes(self.user))
+        app.include_router(files.routes())
         app.include_router(health.router)
         # Added innermost first: a web page may read an error answer too, so CORS comes after.
         app.add_middleware(Surroundings)
@@ -96,7 +105,7 @@ class Amphibase:
                 allow_origins=self.settings.cors_origins,
                 allow_methods=["*"],
                 allow_headers=["*"],
-                expose_headers=["X-Request-ID", "Retry-After"],
+                expose_headers=["X-Request-ID", "Retry-After", *files.EXPOSED_HEADERS],
             )
         if self.settings.trusted_proxies:
             app.add_middleware(
@@ -174,7 +183,7 @@ class Amphibase:
             Unavailable: the database cannot be reached.
         """
         async with open_backend(self.settings, keys=self.keys) as backend:
-            self._running = Running(backend, self.user)
+            self._running = Running(self.settings, backend, self.user)
             try:
                 yield self._running
             finally:

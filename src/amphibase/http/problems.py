@@ -14,7 +14,14 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from amphibase.errors import AmphibaseError, Conflict, InvalidValue, Retryable, Unauthenticated
+from amphibase.errors import (
+    AmphibaseError,
+    Conflict,
+    InvalidValue,
+    RangeNotSatisfiable,
+    Retryable,
+    Unauthenticated,
+)
 
 CODES = {
     401: "not_authenticated",
@@ -79,6 +86,8 @@ async def _ours(request: Request, error: Exception) -> Response:
         headers["Retry-After"] = str(error.retry_after)
     if isinstance(error, Unauthenticated):
         headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, RangeNotSatisfiable):
+        headers["Content-Range"] = f"bytes */{error.size}"
     if isinstance(error, Conflict) and error.columns:
         more["columns"] = list(error.columns)
     if isinstance(error, InvalidValue) and error.field:

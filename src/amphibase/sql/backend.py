@@ -1,4 +1,4 @@
-"""The SQL home as a whole: accounts and records on one database."""
+"""The SQL home as a whole: accounts, records and files on one database."""
 
 import asyncio
 import random
@@ -18,6 +18,7 @@ from amphibase.sql.accounts import SqlAccounts
 from amphibase.sql.documents import SqlDocuments
 from amphibase.sql.engine import Database
 from amphibase.sql.executor import Executor, build_executor
+from amphibase.sql.files import SqlFiles
 from amphibase.sql.functions import call_function
 from amphibase.sql.plan import Plans
 from amphibase.sql.reader import Reader
@@ -49,6 +50,7 @@ class SqlBackend:
         self._cursors = Cursors(keys.derive("cursor"))
         self.background = Background()
         self.accounts = SqlAccounts(self.database, self._executor, keys, self.background, settings)
+        self.files = SqlFiles(self.database, self._cursors, keys, settings)
         self.capabilities = Capabilities(
             instant_revocation=True,
             transactions=True,
@@ -135,9 +137,10 @@ class SqlBackend:
         return self.accounts.admit(caller, checked), rows.answer_of(found)
 
     async def check(self) -> None:
-        """Reach the database. Raises Unavailable."""
+        """Reach the database and the bytes of the files. Raises Unavailable."""
         async with self.database.read() as connection:
             await connection.execute(text("SELECT 1"))
+        await self.files.check()
 
     async def close(self) -> None:
         """Finish what goes on after answers, then close every connection."""

@@ -1,6 +1,7 @@
-"""the tables of files"""
+"""the tables of files, and the bucket that uploads go to unless told"""
 
 import sqlalchemy as sa
+from alembic import op
 from sqlalchemy.dialects import postgresql
 
 from amphibase.sql.migrations.place import Place
@@ -36,6 +37,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     storage.create_index("bname", "buckets", ["name"], unique=True)
+    columns = (sa.column("id", sa.Text()), sa.column("name", sa.Text()))
+    buckets = sa.table(storage.named("buckets"), *columns, schema=storage.schema)
+    op.execute(buckets.insert().values(id="uploads", name="uploads"))
 
     path_tokens: sa.Column[list[str]] = sa.Column(
         "path_tokens",

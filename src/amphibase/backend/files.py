@@ -1,0 +1,182 @@
+"""The contract of files: what every home offers, and the values that cross it."""
+
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+from uuid import UUID
+
+from amphibase.backend.caller import Caller
+from amphibase.backend.records import Page
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bucket:
+    """A room for files, with its own rules.
+
+    Args:
+        public: whether everybody may read what is in it.
+        file_size_limit: in bytes; None where only `MAX_UPLOAD_MB` limits.
+        allowed_types: such as `image/png` or `image/*`; empty for any.
+    """
+
+    id: str
+    public: bool
+    file_size_limit: int | None
+    allowed_types: tuple[str, ...]
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class File:
+    """What a home knows of a file, without its bytes.
+
+    Args:
+        size: in bytes.
+        etag: changes with the bytes; without quotes.
+        owner_id: who may read and change it; None where the service alone may change it.
+        public: whether its bucket is.
+    """
+
+    bucket: str
+    path: str
+    size: int
+    content_type: str
+    etag: str
+    owner_id: UUID | None
+    public: bool
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFile:
+    """A file with its bytes, or a part of them, to be read once.
+
+    Args:
+        start: of the part, counted from 0.
+        stop: the first byte after the part.
+    """
+
+    file: File
+    start: int
+    stop: int
+    chunks: AsyncIterator[bytes]
+
+
+ByteRange = tuple[int | None, int | None]
+"""First and last byte, as in HTTP: (0, 9) the first ten, (10, None) all from there, (None, 10) the
+last ten."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignedUrl:
+    """A URL that opens one file for whoever holds it, until it expires."""
+
+    url: str
+    expires_at: datetime
+
+
+class Files(Protocol):
+    """Files, addressed by bucket and path, as one caller may see and change them.
+
+    Everybody reads what is in a public bucket; other files are their owners' and the service's.
+    What a caller may not see does not exist for them.
+    """
+
+    async def put(
+        self,
+        caller: Caller,
+        bucket: str,
+        path: str,
+        content: AsyncIterable[bytes],
+        *,
+        content_type: str,
+        overwrite: bool = True,
+    ) -> File:
+        """Store a file; it is visible when all of it is durable, and not before.
+
+        Args:
+            overwrite: False refuses to replace a file.
+
+        Raises:
+            Unauthenticated: an anonymous caller.
+            NotFound: no such bucket, or the path is another's.
+            Forbidden: the path is another's, in a public bucket.
+            PreconditionFailed: there is a file, and it must not be replaced.
+            StorageFull, Unavailable: nothing is kept.
+        """
+
+    async def stat(self, caller: Caller, bucket: str, path: str) -> File | None:
+        """What is known of a file."""
+
+    async def open(
+        self, caller: Caller, bucket: str, path: str, part: ByteRange | None = None
+    ) -> OpenFile:
+        """A file's bytes, or a part of them. Raises NotFound, RangeNotSatisfiable."""
+
+    async def list(
+        self,
+        caller: Caller,
+        bucket: str,
+        prefix: str = "",
+        *,
+        cursor: str | None = None,
+        limit: int = 100,
+    ) -> Page[File]:
+        """Files whose path begins with the prefix, in the order of their paths.
+
+        Raises:
+            InvalidCursor: not one of this list.
+        """
+
+    async def move(
+        self, caller: Caller, bucket: str, path: str, to_path: str, *, to_bucket: str | None = None
+    ) -> File:
+        """Give a file another path, or bucket. Raises NotFound, Forbidden, Conflict."""
+
+    async def copy(
+        self, caller: Caller, bucket: str, path: str, to_path: str, *, to_bucket: str | None = None
+    ) -> File:
+        """Store the same bytes again, as the caller's. Raises NotFound, Conflict."""
+
+    async def delete(self, caller: Caller, bucket: str, path: str) -> bool:
+        """Delete a file; whether there was one. Raises Forbidden where it is seen but another's."""
+
+    async def signed_url(
+        self, caller: Caller, bucket: str, path: str, expires_in: timedelta
+    ) -> SignedUrl:
+        """A URL that opens the file without signing in. Raises NotFound."""
+
+    def check_signature(self, bucket: str, path: str, signature: str) -> None:
+        """Whether a signed URL of this home is good for that file. Raises InvalidSignature."""
+
+    def public_url(self, bucket: str, path: str) -> str:
+        """Where everybody can read a file of a public bucket."""
+
+    # Buckets, for the service and administrators.
+
+    async def bucket(self, id: str) -> Bucket | None:
+        """The bucket with that name."""
+
+    async def buckets(self) -> Sequence[Bucket]:
+        """All buckets, by name."""
+
+    async def create_bucket(
+        self,
+        id: str,
+        *,
+        public: bool = False,
+        file_size_limit: int | None = None,
+        allowed_types: Sequence[str] = (),
+    ) -> Bucket:
+        """Make a bucket. Raises Conflict when the name is taken."""
+
+    async def update_bucket(
+        self, id: str, *, public: bool, file_size_limit: int | None, allowed_types: Sequence[str]
+    ) -> Bucket:
+        """Change a bucket's rules; files that are in it stay. Raises NotFound."""
+
+    async def delete_bucket(self, id: str) -> bool:
+        """Delete an empty bucket; whether there was one. Raises ForeignKeyViolation."""

@@ -1,0 +1,241 @@
+"""/files: sending, reading, listing, moving and signing; streamed both ways."""
+
+from datetime import timedelta
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+
+from amphibase.backend.files import File
+from amphibase.errors import Conflict, PayloadTooLarge, PreconditionFailed
+from amphibase.http import downloads
+from amphibase.http.dependencies import CurrentCaller, Mounted, SignedInCaller
+from amphibase.http.multipart import UploadForm
+from amphibase.http.routes import tus
+from amphibase.http.routes.buckets import buckets
+from amphibase.http.routes.route import router
+from amphibase.schemas import (
+    FileRead,
+    ListOf,
+    MoveFile,
+    PlainText,
+    SignedUrlRead,
+    SignFile,
+)
+from amphibase.services.files import UPLOADS, FileService, default_path
+
+EXPOSED_HEADERS = ("ETag", "Content-Range", "Content-Disposition", *tus.EXPOSED_HEADERS)
+"""What scripts of other origins may read of an answer."""
+
+FORM_OVERHEAD_BYTES = 64 * 1024
+NOTHING_SAID = ("", "application/x-www-form-urlencoded")
+"""What tools send when nobody said what the bytes are."""
+
+FORM: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {
+                        "bucket": {"type": "string", "default": UPLOADS},
+                        "path": {"type": "string", "description": "A free one, if left out"},
+                        "file": {"type": "string", "format": "binary"},
+                    },
+                }
+            }
+        },
+    }
+}
+BYTES = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+RAW: dict[str, Any] = {"requestBody": {"required": True, "content": BYTES}}
+DOWNLOAD: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The bytes", "content": BYTES},
+    206: {"description": "A part of them (`Range`)"},
+    304: {"description": "They are as the client has them (`If-None-Match`)"},
+}
+Signature = Annotated[str | None, Query(max_length=200, description="Of a signed URL")]
+
+
+def routes() -> APIRouter:
+    """The routes."""
+    files = router("/files", "files")
+    files.include_router(buckets)
+    files.include_router(tus.routes())
+
+    @files.post(
+        "",
+        status_code=201,
+        response_model=FileRead,
+        openapi_extra=FORM,
+        summary="Send a file in a form",
+    )
+    async def upload(request: Request, caller: SignedInCaller, db: Mounted) -> Any:
+        service = db.running.files
+        announced = _announced(request)
+        if announced is not None and announced > service.max_bytes + FORM_OVERHEAD_BYTES:
+            raise PayloadTooLarge(f"The file must have at most {service.max_bytes} bytes")
+        form = UploadForm(request, ("bucket", "path"))
+        await form.find_file()
+        before = dict(form.values)
+        bucket = before.get("bucket", UPLOADS)
+        path = before.get("path") or default_path(form.file_name)
+        try:
+            file = await service.put(
+                caller, bucket, path, form.file(), content_type=form.content_type, overwrite=False
+            )
+        except PreconditionFailed as error:
+            raise Conflict(error.detail) from None
+        if form.values != before:  # where it belongs was said after its bytes
+            try:
+                file = await service.move(
+                    caller,
+                    bucket,
+                    file.path,
+                    form.values.get("path") or file.path,
+                    to_bucket=form.values.get("bucket"),
+                )
+            except BaseException:
+                await service.delete(caller, bucket, file.path)
+                raise
+        return _shown(service, file)
+
+    @files.get("", response_model=ListOf[FileRead], summary="Files, in the order of their paths")
+    async def list_files(
+        caller: CurrentCaller,
+        db: Mounted,
+        bucket: Annotated[PlainText, Query(max_length=100)] = UPLOADS,
+        prefix: Annotated[PlainText, Query(max_length=1024)] = "",
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+        cursor: Annotated[PlainText | None, Query(max_length=4096)] = None,
+    ) -> Any:
+        service = db.running.files
+        page = await service.list(caller, bucket, prefix, cursor=cursor, limit=limit)
+        return ListOf[FileRead](
+            items=[_shown(service, file) for file in page.items], next_cursor=page.next_cursor
+        )
+
+    @files.post("/sign", response_model=SignedUrlRead, summary="A URL that opens one file")
+    async def sign(asked: SignFile, caller: CurrentCaller, db: Mounted) -> Any:
+        signed = await db.running.files.signed_url(
+            caller, asked.bucket, asked.path, timedelta(seconds=asked.expires_in)
+        )
+        return SignedUrlRead(url=signed.url, expires_at=signed.expires_at)
+
+    @files.post("/move", response_model=FileRead, summary="Give a file another path")
+    async def move(asked: MoveFile, caller: SignedInCaller, db: Mounted) -> Any:
+        service = db.running.files
+        file = await service.move(
+            caller, asked.bucket, asked.path, asked.to_path, to_bucket=asked.to_bucket
+        )
+        return _shown(service, file)
+
+    @files.post("/copy", status_code=201, response_model=FileRead, summary="Copy a file")
+    async def copy(asked: MoveFile, caller: SignedInCaller, db: Mounted) -> Any:
+        service = db.running.files
+        file = await service.copy(
+            caller, asked.bucket, asked.path, asked.to_path, to_bucket=asked.to_bucket
+        )
+        return _shown(service, file)
+
+    @files.put(
+        "/{bucket}/{path:path}",
+        response_model=FileRead,
+        responses={201: {"model": FileRead, "description": "A new file"}},
+        openapi_extra=RAW,
+        summary="Send a file as it is; `If-None-Match: *` replaces none",
+    )
+    async def put(
+        bucket: str,
+        path: str,
+        request: Request,
+        response: Response,
+        caller: SignedInCaller,
+        db: Mounted,
+    ) -> Any:
+        service = db.running.files
+        said = request.headers.get("content-type", "")
+        file = await service.put(
+            caller,
+            bucket,
+            path,
+            request.stream(),
+            content_type=None if said in NOTHING_SAID else said,
+            size=_announced(request),
+            overwrite=request.headers.get("if-none-match", "").strip() != "*",
+        )
+        response.status_code = 201 if file.created_at == file.updated_at else 200
+        response.headers["ETag"] = f'"{file.etag}"'
+        return _shown(service, file)
+
+    @files.get(
+        "/{bucket}/{path:path}",
+        response_class=Response,
+        responses=DOWNLOAD,
+        summary="Read a file, or a part of it",
+    )
+    async def read(
+        bucket: str,
+        path: str,
+        request: Request,
+        caller: CurrentCaller,
+        db: Mounted,
+        token: Signature = None,
+        download: bool = False,
+    ) -> Response:
+        service = db.running.files
+        reader = caller if token is None else service.admitted_by(token, bucket, path)
+        file = await service.stat(reader, bucket, path)
+        if downloads.is_known(request, file):
+            return downloads.not_modified(file)
+        part = downloads.range_of(request, file)
+        opened = await service.open(reader, bucket, path, part)
+        headers = downloads.headers_of(opened.file, download=download)
+        return downloads.FileResponse(opened, headers, whole=part is None)
+
+    @files.head(
+        "/{bucket}/{path:path}",
+        response_class=Response,
+        summary="What is known of a file, in headers",
+    )
+    async def head(
+        bucket: str,
+        path: str,
+        request: Request,
+        caller: CurrentCaller,
+        db: Mounted,
+        token: Signature = None,
+    ) -> Response:
+        service = db.running.files
+        reader = caller if token is None else service.admitted_by(token, bucket, path)
+        file = await service.stat(reader, bucket, path)
+        if downloads.is_known(request, file):
+            return downloads.not_modified(file)
+        return Response(headers={**downloads.headers_of(file), "Content-Length": str(file.size)})
+
+    @files.delete("/{bucket}/{path:path}", status_code=204, summary="Delete a file")
+    async def delete(bucket: str, path: str, caller: CurrentCaller, db: Mounted) -> None:
+        await db.running.files.delete(caller, bucket, path)
+
+    return files
+
+
+def _announced(request: Request) -> int | None:
+    length = request.headers.get("content-length", "")
+    return int(length) if length.isascii() and length.isdigit() and len(length) < 20 else None
+
+
+def _shown(service: FileService, file: File) -> FileRead:
+    return FileRead(
+        bucket=file.bucket,
+        path=file.path,
+        file_name=file.path.rpartition("/")[2],
+        size=file.size,
+        content_type=file.content_type,
+        etag=file.etag,
+        owner_id=file.owner_id,
+        public_url=service.public_url(file),
+        created_at=file.created_at,
+        updated_at=file.updated_at,
+    )

@@ -1,0 +1,99 @@
+"""What type a file is: what its sender says, held against its first bytes."""
+
+import mimetypes
+from collections.abc import Sequence
+
+import puremagic
+
+from amphibase.errors import UnsupportedFileType
+
+HEAD_BYTES = 4096
+"""How much of a file's beginning is looked at."""
+
+ANY = "application/octet-stream"
+PLAIN = "text/plain"
+TEXT = (
+    "application/json",
+    "application/javascript",
+    "application/xml",
+    "application/yaml",
+    "image/svg+xml",
+)
+BYTE_ORDER_MARKS = (b"\xff\xfe", b"\xfe\xff")
+STRICT = (
+    "image/",
+    "application/pdf",
+    "application/zip",
+    "application/gzip",
+)
+"""What has an unmistakable beginning, and has to have it."""
+
+UNMISTAKABLE = ("image/png", "image/jpeg", "image/gif", "image/webp", "application/pdf")
+ALIASES = {"image/jpg": "image/jpeg", "image/pjpeg": "image/jpeg", "image/bmp": "image/x-ms-bmp"}
+SURE_BYTES = 3
+"""A signature of fewer bytes is found in too much that is something else."""
+
+
+def checked_type(head: bytes, declared: str | None, name: str) -> str:
+    """The type that a file is stored with.
+
+    Args:
+        head: the first bytes, HEAD_BYTES of them where there are so many.
+        declared: what the sender says; None, or `application/octet-stream`, for nothing.
+        name: its ending is a hint where nothing was said.
+
+    Raises:
+        UnsupportedFileType: the bytes are of another type than the sender says.
+    """
+    said = (declared or ANY).partition(";")[0].strip().lower()
+    found = _recognised(head)
+    if said != ANY:
+        if head and not _agrees(said, head, found):
+            raise UnsupportedFileType(f"The bytes are not of the type {said}")
+        return said
+    guessed = mimetypes.guess_type(name)[0]
+    if guessed and _agrees(guessed, head, found):
+        return guessed
+    for kind, length in found.items():
+        if length >= SURE_BYTES and not kind.startswith("text/"):
+            return kind
+    return PLAIN if _agrees(PLAIN, head, found) and head.isascii() else ANY
+
+
+def is_allowed(kind: str, patterns: Sequence[str]) -> bool:
+    """Whether a type is among the patterns, such as `image/png` or `image/*`; no pattern, any."""
+    return not patterns or any(
+        pattern in ("*/*", kind) or (pattern.endswith("/*") and kind.startswith(pattern[:-1]))
+        for pattern in patterns
+    )
+
+
+def _recognised(head: bytes) -> dict[str, int]:
+    """The types that the beginning may be of, each with the length of its signature; the likeliest
+    first."""
+    try:
+        matches = puremagic.magic_string(head)
+    except (puremagic.PureError, ValueError):
+        return {}
+    found: dict[str, int] = {}
+    for match in matches:
+        if match.mime_type:
+            found.setdefault(match.mime_type, len(match.byte_match))
+    return found
+
+
+def _agrees(said: str, head: bytes, found: dict[str, int]) -> bool:
+    said = ALIASES.get(said, said)
+    if said in found:
+        return True
+    contradicted = any(kind in UNMISTAKABLE for kind in found)
+    if said.startswith("text/") or said in TEXT or said.endswith(("+json", "+xml")):
+        return not contradicted and (b"\x00" not in head or head.startswith(BYTE_ORDER_MARKS))
+    if said.startswith(("audio/", "video/")):
+        # Containers are shared by sound and pictures, and have many names.
+        return not found or any(kind.startswith(("audio/", "video/")) for kind in found)
+    return not contradicted and not (said.startswith(STRICT) and said in SIGNED)
+
+
+SIGNED = frozenset(entry.mime_type for entry in puremagic.magic_header_array if entry.mime_type)
+"""The types whose beginnings are known."""

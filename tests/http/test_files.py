@@ -1,0 +1,335 @@
+"""/files over HTTP, on every home."""
+
+import os
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import pytest
+from fastapi import FastAPI
+
+from amphibase.testing.client import Client
+
+TEN = b"0123456789"
+PNG = bytes.fromhex("89504e470d0a1a0a0000000d49484452") + bytes(100)
+
+
+@pytest.fixture
+async def ann(client: Client) -> Client:
+    return await client.as_user("ann@example.com")
+
+
+@pytest.fixture
+async def bob(client: Client) -> Client:
+    return await client.as_user("bob@example.com")
+
+
+@pytest.fixture
+async def root(client: Client) -> Client:
+    return await client.as_user("root@example.com", admin=True)
+
+
+async def put(client: Client, path: str = "a.txt", content: bytes = TEN) -> Any:
+    answer = await client.put(f"/files/uploads/{quote(path)}", content=content)
+    assert answer.status_code == 201, answer.text
+    return answer.json()
+
+
+class TestForm:
+    async def test_stores_the_file_under_a_path_of_its_own(self, ann: Client) -> None:
+        form = {"file": ("../ä b.png", PNG, "image/png")}
+        answer = await ann.post("/files", files=form)
+        assert answer.status_code == 201, answer.text
+        file = answer.json()
+        assert file["path"].endswith("/ä b.png")
+        assert file["path"].count("/") == 1
+        assert {
+            "bucket": "uploads",
+            "file_name": "ä b.png",
+            "size": len(PNG),
+            "content_type": "image/png",
+            "owner_id": str(ann.user.id),
+            "public_url": None,
+        }.items() <= file.items()
+        assert set(file) >= {"etag", "created_at"}
+        again = (await ann.post("/files", files=form)).json()
+        assert again["path"] != file["path"]
+        read = await ann.get(f"/files/uploads/{quote(file['path'])}")
+        assert (read.content, read.headers["content-type"]) == (PNG, "image/png")
+
+    @pytest.mark.parametrize("late", [False, True])
+    async def test_goes_where_it_is_told(self, ann: Client, root: Client, late: bool) -> None:
+        """Whether bucket and path come before the file, as scripts send them, or after it."""
+        await root.post("/files/buckets", json={"id": "room", "public": True})
+        where = [("bucket", (None, "room")), ("path", (None, "x/y.txt"))]
+        file = [("file", ("a.txt", TEN, "text/plain"))]
+        form: Any = [*file, *where] if late else [*where, *file]
+        answer = await ann.post("/files", files=form)
+        assert answer.status_code == 201, answer.text
+        stored = answer.json()
+        assert (stored["bucket"], stored["path"]) == ("room", "x/y.txt")
+        assert urlsplit(stored["public_url"]).path == "/files/room/x/y.txt"
+        assert (await ann.get("/files")).json()["items"] == []
+        taken = await ann.post("/files", files=form)
+        assert (taken.status_code, taken.json()["code"]) == (409, "conflict")
+        assert (await ann.get("/files")).json()["items"] == []
+
+    async def test_keeps_bytes_that_look_like_a_boundary(self, ann: Client) -> None:
+        content = b"\r\n--x\r\n--xx--\r\n\r\n--" * 5000
+        body = (
+            b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+            + content.replace(b"--x", b"--y")
+            + b"\r\n--x--\r\n"
+        )
+        headers = {"Content-Type": "multipart/form-data; boundary=x"}
+        stored = (await ann.post("/files", content=body, headers=headers)).json()
+        read = await ann.get(f"/files/uploads/{stored['path']}")
+        assert read.content == content.replace(b"--x", b"--y")
+
+
+class TestPut:
+    async def test_makes_and_replaces(self, ann: Client) -> None:
+        first = await put(ann)
+        answer = await ann.put("/files/uploads/a.txt", content=b"new")
+        assert answer.status_code == 200
+        assert answer.json()["etag"] != first["etag"]
+        assert answer.headers["etag"] == f'"{answer.json()["etag"]}"'
+        assert (await ann.get("/files/uploads/a.txt")).content == b"new"
+
+    async def test_replaces_nothing_when_told_so(self, ann: Client) -> None:
+        await put(ann)
+        answer = await ann.put(
+            "/files/uploads/a.txt", content=b"new", headers={"If-None-Match": "*"}
+        )
+        assert (answer.status_code, answer.json()["code"]) == (412, "precondition_failed")
+        assert (await ann.get("/files/uploads/a.txt")).content == TEN
+
+    async def test_finds_out_what_the_bytes_are(self, ann: Client) -> None:
+        assert (await put(ann, "picture", PNG))["content_type"] == "image/png"
+        assert (await put(ann, "words.txt", TEN))["content_type"] == "text/plain"
+        assert (await put(ann, "odd", b"\x00\x01\x02" * 9))["content_type"] == (
+            "application/octet-stream"
+        )
+        assert (await put(ann, "lie.png", TEN))["content_type"] == "text/plain"
+
+    async def test_names_that_unicode_writes_in_two_ways_are_one(self, ann: Client) -> None:
+        await put(ann, "a\u0308.txt")
+        assert (await ann.put("/files/uploads/ä.txt", content=b"new")).status_code == 200
+        assert (await ann.get("/files/uploads/" + quote("a\u0308.txt"))).content == b"new"
+        assert [file["path"] for file in (await ann.get("/files")).json()["items"]] == ["ä.txt"]
+
+    async def test_holds_many_megabytes(self, ann: Client) -> None:
+        content = os.urandom(5 * 1024 * 1024 + 1)
+        await put(ann, "big", content)
+        assert (await ann.get("/files/uploads/big")).content == content
+
+
+class TestRead:
+    async def test_says_what_a_cache_and_a_browser_need(self, ann: Client) -> None:
+        file = await put(ann)
+        answer = await ann.get("/files/uploads/a.txt")
+        assert answer.headers["etag"] == f'"{file["etag"]}"'
+        assert answer.headers["content-length"] == "10"
+        assert answer.headers["content-disposition"] == 'inline; filename="a.txt"'
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["accept-ranges"] == "bytes"
+        assert answer.headers["cache-control"] == "private, no-cache"
+        head = await ann.head("/files/uploads/a.txt")
+        assert (head.status_code, head.content) == (200, b"")
+        for name in ("etag", "content-length", "content-type", "content-disposition"):
+            assert head.headers[name] == answer.headers[name]
+
+    @pytest.mark.parametrize("method", ["GET", "HEAD"])
+    async def test_sends_nothing_that_is_known(self, ann: Client, method: str) -> None:
+        etag = f'"{(await put(ann))["etag"]}"'
+        for known in (etag, f"W/{etag}", f'"other", {etag}', "*"):
+            headers = {"If-None-Match": known}
+            answer = await ann.request(method, "/files/uploads/a.txt", headers=headers)
+            assert (answer.status_code, answer.content) == (304, b"")
+            assert answer.headers["etag"] == etag
+        headers = {"If-None-Match": '"other"'}
+        answer = await ann.request(method, "/files/uploads/a.txt", headers=headers)
+        assert answer.status_code == 200
+
+    @pytest.mark.parametrize(
+        ("asked", "content", "span"),
+        [
+            ("bytes=0-0", b"0", "0-0"),
+            ("bytes=2-4", b"234", "2-4"),
+            ("bytes=7-", b"789", "7-9"),
+            ("bytes=-3", b"789", "7-9"),
+            ("bytes=5-999", b"56789", "5-9"),
+        ],
+    )
+    async def test_sends_a_part(self, ann: Client, asked: str, content: bytes, span: str) -> None:
+        await put(ann)
+        answer = await ann.get("/files/uploads/a.txt", headers={"Range": asked})
+        assert (answer.status_code, answer.content) == (206, content)
+        assert answer.headers["content-range"] == f"bytes {span}/10"
+        assert answer.headers["content-length"] == str(len(content))
+
+    @pytest.mark.parametrize("asked", ["lines=1-2", "bytes=0-1,4-5"])
+    async def test_sends_all_where_parts_are_not_offered(self, ann: Client, asked: str) -> None:
+        await put(ann)
+        answer = await ann.get("/files/uploads/a.txt", headers={"Range": asked})
+        assert (answer.status_code, answer.content) == (200, TEN)
+
+    async def test_sends_all_when_the_part_is_of_older_bytes(self, ann: Client) -> None:
+        etag = (await put(ann))["etag"]
+        for condition, status in ((f'"{etag}"', 206), ('"older"', 200)):
+            headers = {"Range": "bytes=0-1", "If-Range": condition}
+            answer = await ann.get("/files/uploads/a.txt", headers=headers)
+            assert answer.status_code == status
+
+    @pytest.mark.parametrize(
+        ("name", "content"),
+        [
+            ("a.html", b"<html><script>alert(1)</script>"),
+            ("a.svg", b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>"),
+            ("a.js", b"alert(1)"),
+        ],
+    )
+    async def test_lets_no_browser_run_what_was_uploaded(
+        self, ann: Client, name: str, content: bytes
+    ) -> None:
+        await put(ann, name, content)
+        answer = await ann.get(f"/files/uploads/{name}")
+        assert answer.headers["content-disposition"].startswith("attachment; ")
+        assert "sandbox" in answer.headers["content-security-policy"]
+
+    async def test_no_name_breaks_out_of_its_header(self, ann: Client) -> None:
+        name = 'a";filename=evil.exe;x="ü.txt'
+        await put(ann, name)
+        answer = await ann.get(f"/files/uploads/{quote(name)}?download=true")
+        assert answer.headers["content-disposition"] == (
+            'attachment; filename="a_;filename=evil.exe;x=__.txt"; '
+            f"filename*=UTF-8''{quote(name, safe='')}"
+        )
+
+
+class TestOthers:
+    async def test_do_not_see_a_private_file(
+        self, ann: Client, bob: Client, client: Client
+    ) -> None:
+        await put(ann)
+        moves = {"bucket": "uploads", "path": "a.txt", "to_path": "b.txt"}
+        for other in (bob, client):
+            for method in ("GET", "HEAD", "DELETE"):
+                answer = await other.request(method, "/files/uploads/a.txt")
+                assert answer.status_code == 404
+            sign = await other.post("/files/sign", json={"bucket": "uploads", "path": "a.txt"})
+            assert sign.status_code == 404
+            assert (await other.get("/files")).json()["items"] == []
+            for action in ("move", "copy"):
+                answer = await other.post(f"/files/{action}", json=moves)
+                assert answer.status_code == (404 if other is bob else 401)
+            answer = await other.put("/files/uploads/a.txt", content=b"mine")
+            assert answer.status_code == (404 if other is bob else 401)
+        assert (await ann.get("/files/uploads/a.txt")).content == TEN
+
+    async def test_read_in_a_public_bucket_and_change_nothing(
+        self, ann: Client, bob: Client, client: Client, root: Client
+    ) -> None:
+        await root.post("/files/buckets", json={"id": "room", "public": True})
+        stored = (await ann.put("/files/room/a.txt", content=TEN)).json()
+        path = urlsplit(stored["public_url"]).path
+        assert (await client.get(path)).content == TEN
+        assert (await client.get(path)).headers["cache-control"] == "public, no-cache"
+        listed = (await client.get("/files", params={"bucket": "room"})).json()["items"]
+        assert listed == [stored]
+        assert (await bob.delete(path)).status_code == 403
+        assert (await bob.put(path, content=b"x")).status_code == 403
+        assert (await client.delete(path)).status_code == 401
+        assert (await client.get(path)).content == TEN
+
+
+class TestSign:
+    async def test_opens_the_file_without_a_token(self, ann: Client, client: Client) -> None:
+        await put(ann, "ä b.txt")
+        asked = {"bucket": "uploads", "path": "ä b.txt", "expires_in": 60}
+        signed = (await ann.post("/files/sign", json=asked)).json()
+        url = urlsplit(signed["url"])
+        assert (await client.get(f"{url.path}?{url.query}")).content == TEN
+        part = await client.get(f"{url.path}?{url.query}", headers={"Range": "bytes=0-1"})
+        assert part.content == b"01"
+        assert (await client.head(f"{url.path}?{url.query}")).headers["content-length"] == "10"
+        assert (await client.delete(f"{url.path}?{url.query}")).status_code == 404
+        await put(ann, "b.txt")
+        other = await client.get(f"/files/uploads/b.txt?{url.query}")
+        assert (other.status_code, other.json()["code"]) == (403, "invalid_signature")
+
+
+class TestList:
+    async def test_goes_on_with_the_cursor(self, ann: Client) -> None:
+        for number in range(5):
+            await put(ann, f"a/{number}")
+        await put(ann, "b")
+        seen = []
+        cursor = None
+        while True:
+            asked = {"prefix": "a/", "limit": "2", **({"cursor": cursor} if cursor else {})}
+            page = (await ann.get("/files", params=asked)).json()
+            seen += [file["path"] for file in page["items"]]
+            cursor = page["next_cursor"]
+            if cursor is None:
+                break
+        assert seen == [f"a/{number}" for number in range(5)]
+
+
+class TestMoveCopyDelete:
+    async def test_do_what_they_say(self, ann: Client) -> None:
+        await put(ann)
+        asked = {"bucket": "uploads", "path": "a.txt", "to_path": "b/c.txt"}
+        copied = await ann.post("/files/copy", json=asked)
+        assert (copied.status_code, copied.json()["path"]) == (201, "b/c.txt")
+        taken = await ann.post("/files/move", json=asked)
+        assert (taken.status_code, taken.json()["code"]) == (409, "conflict")
+        moved = await ann.post("/files/move", json=asked | {"to_path": "d.txt"})
+        assert (moved.status_code, moved.json()["file_name"]) == (200, "d.txt")
+        assert (await ann.delete("/files/uploads/d.txt")).status_code == 204
+        assert (await ann.delete("/files/uploads/d.txt")).status_code == 404
+        assert [file["path"] for file in (await ann.get("/files")).json()["items"]] == ["b/c.txt"]
+
+
+class TestBuckets:
+    async def test_are_for_administrators(self, ann: Client, client: Client, root: Client) -> None:
+        assert (await client.get("/files/buckets")).status_code == 401
+        assert (await ann.get("/files/buckets")).status_code == 403
+        assert (await ann.post("/files/buckets", json={"id": "x"})).status_code == 403
+        assert (await root.get("/files/buckets")).status_code == 200
+
+    async def test_are_made_changed_and_deleted(self, root: Client) -> None:
+        made = await root.post("/files/buckets", json={"id": "room", "allowed_types": ["image/*"]})
+        assert made.status_code == 201
+        again = await root.post("/files/buckets", json={"id": "room"})
+        assert (again.status_code, again.json()["code"]) == (409, "conflict")
+        changed = await root.patch("/files/buckets/room", json={"file_size_limit": 5})
+        assert changed.json()["allowed_types"] == ["image/*"]
+        assert changed.json()["file_size_limit"] == 5
+        assert (await root.get("/files/buckets/room")).json() == changed.json()
+        names = [bucket["id"] for bucket in (await root.get("/files/buckets")).json()["items"]]
+        assert names == ["room", "uploads"]
+        await put(root)
+        assert (await root.delete("/files/buckets/uploads")).status_code == 409
+        assert (await root.delete("/files/buckets/room")).status_code == 204
+        assert (await root.delete("/files/buckets/room")).status_code == 404
+
+    async def test_rules_hold_for_all_that_comes_in(self, ann: Client, root: Client) -> None:
+        rules = {"id": "room", "file_size_limit": 50, "allowed_types": ["text/*"]}
+        await root.post("/files/buckets", json=rules)
+        assert (await ann.put("/files/room/a.txt", content=TEN)).status_code == 201
+        assert (await ann.put("/files/room/b.txt", content=TEN * 6)).status_code == 413
+        assert (await ann.put("/files/room/c.png", content=PNG[:40])).status_code == 415
+        await put(ann, "big.txt", TEN * 6)
+        await put(ann, "c.png", PNG[:40])
+        for path, status in (("big.txt", 413), ("c.png", 415)):
+            for action in ("move", "copy"):
+                asked = {"bucket": "uploads", "path": path, "to_path": path, "to_bucket": "room"}
+                answer = await ann.post(f"/files/{action}", json=asked)
+                assert answer.status_code == status
+
+
+def test_every_route_is_documented(app: FastAPI) -> None:
+    paths = app.openapi()["paths"]
+    form = paths["/files"]["post"]["requestBody"]["content"]
+    assert list(form) == ["multipart/form-data"]
+    assert set(paths["/files/{bucket}/{path}"]) == {"get", "head", "put", "delete"}

@@ -1,0 +1,218 @@
+"""Uploads that go on after a cut connection."""
+
+import base64
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from tests.serving import serving
+
+from amphibase import Amphibase
+from amphibase.services import resumable
+from amphibase.testing.client import Client
+
+HERE = Path(__file__).parent / "tus"
+VERSION = {"Tus-Resumable": "1.0.0"}
+PART = {**VERSION, "Content-Type": "application/offset+octet-stream"}
+
+
+def metadata(**values: str) -> dict[str, str]:
+    pairs = (
+        f"{name} {base64.b64encode(value.encode()).decode()}" for name, value in values.items()
+    )
+    return {"Upload-Metadata": ",".join(pairs)}
+
+
+async def begin(client: Client, size: int, **values: str) -> Any:
+    headers = {**VERSION, "Upload-Length": str(size), **metadata(**values)}
+    return await client.post("/files/tus", headers=headers)
+
+
+async def send(client: Client, url: str, offset: int, content: bytes) -> Any:
+    headers = {**PART, "Upload-Offset": str(offset)}
+    return await client.patch(url, content=content, headers=headers)
+
+
+@pytest.fixture
+async def ann(client: Client) -> Client:
+    return await client.as_user("ann@example.com")
+
+
+async def test_parts_become_a_file_when_all_have_come(ann: Client) -> None:
+    begun = await begin(ann, 10, path="x/a.txt", filetype="text/plain")
+    assert begun.status_code == 201
+    url = begun.headers["location"]
+    assert (await send(ann, url, 0, b"01234")).headers["upload-offset"] == "5"
+    assert (await ann.get("/files/uploads/x/a.txt")).status_code == 404
+    head = await ann.head(url, headers=VERSION)
+    assert (head.headers["upload-offset"], head.headers["upload-length"]) == ("5", "10")
+    last = await send(ann, url, 5, b"56789")
+    assert (last.status_code, last.headers["upload-offset"]) == (204, "10")
+    assert last.headers["content-location"] == "/files/uploads/x/a.txt"
+    read = await ann.get("/files/uploads/x/a.txt")
+    assert (read.content, read.headers["content-type"]) == (b"0123456789", "text/plain")
+    assert (await ann.head(url, headers=VERSION)).headers["upload-offset"] == "10"
+
+
+async def test_the_beginning_may_carry_bytes(ann: Client) -> None:
+    headers = {**PART, "Upload-Length": "3", **metadata(filename="a.txt")}
+    answer = await ann.post("/files/tus", headers=headers, content=b"abc")
+    assert (answer.status_code, answer.headers["upload-offset"]) == (201, "3")
+    assert (await ann.get(answer.headers["content-location"])).content == b"abc"
+
+
+async def test_an_upload_is_its_owners(ann: Client, client: Client) -> None:
+    bob = await client.as_user("bob@example.com")
+    url = (await begin(ann, 10)).headers["location"]
+    assert (await bob.head(url, headers=VERSION)).status_code == 404
+    assert (await send(bob, url, 0, b"x")).status_code == 404
+    assert (await bob.delete(url, headers=VERSION)).status_code == 404
+    assert (await begin(client, 10)).status_code == 401
+
+
+async def test_what_does_not_fit_is_refused(ann: Client) -> None:
+    assert (await begin(ann, 10**9)).status_code == 413
+    assert (await begin(ann, 10, path="../x")).status_code == 400
+    assert (await begin(ann, 10, bucket="nope")).status_code == 404
+    assert (await ann.post("/files/tus", headers={"Upload-Length": "1"})).status_code == 412
+    assert (await ann.post("/files/tus", headers=VERSION)).status_code == 400
+    broken = {**VERSION, "Upload-Length": "1", "Upload-Metadata": "path !!"}
+    assert (await ann.post("/files/tus", headers=broken)).status_code == 400
+    url = (await begin(ann, 3)).headers["location"]
+    assert (await send(ann, url, 1, b"b")).status_code == 409
+    assert (await send(ann, url, 0, b"abcd")).status_code == 413
+    assert (await ann.patch(url, headers=VERSION, content=b"a")).status_code == 400
+    assert (await ann.head("/files/tus/..%2Fx", headers=VERSION)).status_code >= 400
+
+
+async def test_a_whole_file_of_a_wrong_type_is_refused_and_forgotten(ann: Client) -> None:
+    url = (await begin(ann, 3, path="a.png", filetype="image/png")).headers["location"]
+    assert (await send(ann, url, 0, b"abc")).status_code == 415
+    assert (await ann.head(url, headers=VERSION)).status_code == 404
+
+
+async def test_it_can_be_given_up(ann: Client) -> None:
+    url = (await begin(ann, 3)).headers["location"]
+    assert (await ann.delete(url, headers=VERSION)).status_code == 204
+    assert (await ann.head(url, headers=VERSION)).status_code == 404
+
+
+async def test_unfinished_ones_expire(ann: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resumable, "LIFETIME", timedelta(0))
+    url = (await begin(ann, 3)).headers["location"]
+    assert (await ann.head(url, headers=VERSION)).status_code == 404
+    db: Amphibase = ann._app.state.amphibase
+    db.running.uploads.expire()
+    assert list((db.settings.data_dir / "unfinished").iterdir()) == []
+
+
+async def test_a_client_may_ask_what_is_offered(client: Client) -> None:
+    offered = await client.options("/files/tus")
+    assert offered.headers["tus-version"] == "1.0.0"
+    assert offered.headers["tus-max-size"] == str(50 * 1024 * 1024)
+
+
+class CuttingProxy:
+    """Passes connections on, and cuts the first of them after so many bytes each."""
+
+    def __init__(self, to: str, cuts: list[int]) -> None:
+        address = urlsplit(to)
+        self._to = (str(address.hostname), int(address.port or 0))
+        self._cuts = cuts
+        self.cut = 0
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listening.accept()
+                server = socket.create_connection(self._to)
+                threading.Thread(target=self._up, args=(client, server), daemon=True).start()
+                threading.Thread(target=self._pass, args=(server, client), daemon=True).start()
+
+    def _up(self, client: socket.socket, server: socket.socket) -> None:
+        passed = 0
+        while data := self._read(client):
+            passed += len(data)
+            if self._cuts and passed > self._cuts[0]:
+                self._cuts.pop(0)
+                self.cut += 1
+                break
+            with contextlib.suppress(OSError):
+                server.sendall(data)
+        for end in (client, server):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+    def _pass(self, server: socket.socket, client: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := self._read(server):
+                client.sendall(data)
+
+    def _read(self, end: socket.socket) -> bytes:
+        try:
+            return end.recv(65536)
+        except OSError:
+            return b""
+
+    def close(self) -> None:
+        self._listening.close()
+
+
+@pytest.fixture(scope="module")
+def tus_js_client(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The script and its client, installed by npm."""
+    if shutil.which("npm") is None:
+        pytest.skip("there is no node on this machine")
+    folder = tmp_path_factory.mktemp("tus")
+    for name in ("package.json", "upload.js"):
+        shutil.copy(HERE / name, folder)
+    command = ["npm", "install", "--no-package-lock", "--no-audit", "--no-fund", "--silent"]
+    subprocess.run(command, cwd=folder, check=True)
+    return folder
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    with serving(tmp_path, {"RATE_LIMITS": "off"}) as url:
+        yield url
+
+
+def test_tus_js_client_resumes_50_mb_that_were_cut_twice(
+    server: str, tus_js_client: Path, tmp_path: Path
+) -> None:
+    content = os.urandom(50 * 1024 * 1024)
+    (tmp_path / "big.bin").write_bytes(content)
+    body = {"email": "ann@example.com", "password": "correct horse battery"}
+    token = httpx.post(f"{server}/auth/sign-up", json=body).json()["access_token"]
+    proxy = CuttingProxy(server, [7_000_000, 13_000_000])
+    try:
+        done = subprocess.run(
+            ["node", "upload.js", f"{proxy.url}/files/tus", token, tmp_path / "big.bin"],
+            cwd=tus_js_client,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=90,
+        )
+    finally:
+        proxy.close()
+    assert done.returncode == 0, done.stderr
+    assert proxy.cut == 2
+    read = httpx.get(
+        f"{server}/files/uploads/tus/big.bin", headers={"Authorization": f"Bearer {token}"}
+    )
+    assert read.content == content

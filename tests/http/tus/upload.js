@@ -1,0 +1,24 @@
+// Uploads a file with tus-js-client; says how often it had to try again.
+import { createReadStream, statSync } from "node:fs";
+import { Upload } from "tus-js-client";
+
+const [, , endpoint, token, file] = process.argv;
+let tries = 0;
+
+const upload = new Upload(createReadStream(file), {
+  endpoint,
+  headers: { Authorization: `Bearer ${token}` },
+  uploadSize: statSync(file).size,
+  chunkSize: 20 * 1024 * 1024,
+  retryDelays: [50, 100, 200, 400],
+  metadata: { filename: "big.bin", bucket: "uploads", path: "tus/big.bin" },
+  onShouldRetry: () => ++tries < 10,
+  onError: (error) => {
+    console.error(String(error));
+    process.exit(1);
+  },
+  onSuccess: () => {
+    console.log(JSON.stringify({ tries }));
+  },
+});
+upload.start();
