@@ -25,7 +25,7 @@ serve: $(READY) ## Serve users and sign-in on HOST:PORT (127.0.0.1:8000)
 	$(BIN)/amphibase serve
 
 test: $(READY) ## Run the tests, on SQLite and on a Postgres started for them
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n auto --dist worksteal $(ARGS)
 
 lint: $(READY) ## ruff and mypy --strict
 	$(BIN)/ruff check .

@@ -21,7 +21,6 @@ SHARED = {
     "derived",
     "errors",
     "fields",
-    "files",
     "mail",
     "models",
     "schemas",
@@ -30,7 +29,7 @@ SHARED = {
 }
 ALLOWED = {
     "sql": SHARED,
-    "services": {"backend", "background", "errors", "files", "models"},
+    "services": {"backend", "background", "errors", "models"},
     "http": SHARED | {"services", "build"},
     "cli": SHARED | {"services", "build", "http"},
     "testing": SHARED | {"http"},

@@ -20,7 +20,7 @@ def object_store_address() -> Iterator[str]:
 
 
 @pytest.fixture(params=["disk", "object store"])
-async def home(
+async def store(
     request: pytest.FixtureRequest, prepared_url: str, tmp_path: Path
 ) -> AsyncIterator[SqlBackend]:
     """A backend whose files are on a disk, and one whose files are in an object store."""

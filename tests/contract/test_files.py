@@ -34,7 +34,7 @@ async def stream(*chunks: bytes) -> AsyncIterator[bytes]:
 
 
 async def put(
-    home: SqlBackend,
+    store: SqlBackend,
     path: str = "a.txt",
     content: bytes = TEN,
     *,
@@ -42,39 +42,39 @@ async def put(
     bucket: str = "uploads",
     **options: Any,
 ) -> File:
-    return await home.files.put(
+    return await store.files.put(
         caller, bucket, path, stream(content), content_type="text/plain", **options
     )
 
 
 async def read(
-    home: SqlBackend,
+    store: SqlBackend,
     path: str = "a.txt",
     part: ByteRange | None = None,
     *,
     caller: Caller = ANN,
     bucket: str = "uploads",
 ) -> bytes:
-    opened = await home.files.open(caller, bucket, path, part)
+    opened = await store.files.open(caller, bucket, path, part)
     content = b"".join([chunk async for chunk in opened.chunks])
     assert len(content) == opened.stop - opened.start
     return content
 
 
-async def blobs(home: SqlBackend) -> int:
-    return len([blob async for blob in home.files.blobs.all()])
+async def blobs(store: SqlBackend) -> int:
+    return len([blob async for blob in store.files.blobs.all()])
 
 
-async def paths(home: SqlBackend, caller: Caller, bucket: str = "uploads") -> list[str]:
-    return [file.path for file in (await home.files.list(caller, bucket)).items]
+async def paths(store: SqlBackend, caller: Caller, bucket: str = "uploads") -> list[str]:
+    return [file.path for file in (await store.files.list(caller, bucket)).items]
 
 
 class TestPut:
     @pytest.mark.parametrize("size", [0, 1, 1024 * 1024, 20 * 1024 * 1024 + 7])
-    async def test_keeps_every_byte_whatever_the_size(self, home: SqlBackend, size: int) -> None:
+    async def test_keeps_every_byte_whatever_the_size(self, store: SqlBackend, size: int) -> None:
         content = os.urandom(size)
         chunks = [content[at : at + 700_001] for at in range(0, size, 700_001)]
-        file = await home.files.put(
+        file = await store.files.put(
             ANN, "uploads", "ä/b c.bin", stream(*chunks), content_type="application/x-thing"
         )
         assert (file.size, file.content_type, file.owner_id) == (
@@ -82,40 +82,40 @@ class TestPut:
             "application/x-thing",
             ANN.user_id,
         )
-        assert await read(home, "ä/b c.bin") == content
-        assert await home.files.stat(ANN, "uploads", "ä/b c.bin") == file
+        assert await read(store, "ä/b c.bin") == content
+        assert await store.files.stat(ANN, "uploads", "ä/b c.bin") == file
 
-    async def test_replaces_a_file_and_leaves_no_bytes_behind(self, home: SqlBackend) -> None:
-        first = await put(home)
-        second = await put(home, content=b"new")
+    async def test_replaces_a_file_and_leaves_no_bytes_behind(self, store: SqlBackend) -> None:
+        first = await put(store)
+        second = await put(store, content=b"new")
         assert second.etag != first.etag
         assert (second.created_at, second.size) == (first.created_at, 3)
         assert second.updated_at > first.updated_at
-        assert await read(home) == b"new"
-        assert await blobs(home) == 1
+        assert await read(store) == b"new"
+        assert await blobs(store) == 1
 
-    async def test_does_not_replace_where_that_is_not_wanted(self, home: SqlBackend) -> None:
-        await put(home)
+    async def test_does_not_replace_where_that_is_not_wanted(self, store: SqlBackend) -> None:
+        await put(store)
         with pytest.raises(PreconditionFailed):
-            await put(home, content=b"new", overwrite=False)
-        assert await read(home) == TEN
+            await put(store, content=b"new", overwrite=False)
+        assert await read(store) == TEN
 
-    async def test_shows_nothing_of_an_upload_that_is_cut(self, home: SqlBackend) -> None:
-        await put(home)
+    async def test_shows_nothing_of_an_upload_that_is_cut(self, store: SqlBackend) -> None:
+        await put(store)
 
         async def cut() -> AsyncIterator[bytes]:
             yield b"x" * 9_000_000
-            assert await read(home) == TEN
+            assert await read(store) == TEN
             raise ConnectionResetError("the sender is gone")
 
         for path in ("a.txt", "b.txt"):
             with pytest.raises(ConnectionResetError):
-                await home.files.put(ANN, "uploads", path, cut(), content_type="text/plain")
-        assert await read(home) == TEN
-        assert await paths(home, ANN) == ["a.txt"]
-        assert await blobs(home) == 1
+                await store.files.put(ANN, "uploads", path, cut(), content_type="text/plain")
+        assert await read(store) == TEN
+        assert await paths(store, ANN) == ["a.txt"]
+        assert await blobs(store) == 1
 
-    async def test_shows_nothing_of_an_upload_that_is_cancelled(self, home: SqlBackend) -> None:
+    async def test_shows_nothing_of_an_upload_that_is_cancelled(self, store: SqlBackend) -> None:
         begun = asyncio.Event()
 
         async def endless() -> AsyncIterator[bytes]:
@@ -125,48 +125,48 @@ class TestPut:
                 await asyncio.sleep(0.01)
 
         upload = asyncio.create_task(
-            home.files.put(ANN, "uploads", "a.txt", endless(), content_type="text/plain")
+            store.files.put(ANN, "uploads", "a.txt", endless(), content_type="text/plain")
         )
         await begun.wait()
         upload.cancel()
         with pytest.raises(asyncio.CancelledError):
             await upload
-        assert await paths(home, ANN) == []
-        assert await blobs(home) == 0
+        assert await paths(store, ANN) == []
+        assert await blobs(store) == 0
 
-    async def test_of_many_at_once_one_remains_whole(self, home: SqlBackend) -> None:
+    async def test_of_many_at_once_one_remains_whole(self, store: SqlBackend) -> None:
         contents = [bytes([number]) * 100_000 for number in range(8)]
-        await asyncio.gather(*(put(home, content=content) for content in contents))
-        assert await read(home) in contents
-        assert await paths(home, ANN) == ["a.txt"]
-        assert await blobs(home) == 1
+        await asyncio.gather(*(put(store, content=content) for content in contents))
+        assert await read(store) in contents
+        assert await paths(store, ANN) == ["a.txt"]
+        assert await blobs(store) == 1
 
-    async def test_of_many_new_ones_at_once_one_wins(self, home: SqlBackend) -> None:
+    async def test_of_many_new_ones_at_once_one_wins(self, store: SqlBackend) -> None:
         results = await asyncio.gather(
-            *(put(home, overwrite=False) for _ in range(8)), return_exceptions=True
+            *(put(store, overwrite=False) for _ in range(8)), return_exceptions=True
         )
         assert sum(isinstance(result, PreconditionFailed) for result in results) == 7
-        assert await blobs(home) == 1
+        assert await blobs(store) == 1
 
-    async def test_needs_a_bucket_and_a_caller(self, home: SqlBackend) -> None:
+    async def test_needs_a_bucket_and_a_caller(self, store: SqlBackend) -> None:
         with pytest.raises(NotFound):
-            await put(home, bucket="nope")
+            await put(store, bucket="nope")
         with pytest.raises(Unauthenticated):
-            await put(home, caller=ANONYMOUS)
-        assert await blobs(home) == 0
+            await put(store, caller=ANONYMOUS)
+        assert await blobs(store) == 0
 
-    async def test_reads_go_on_while_the_file_is_replaced(self, home: SqlBackend) -> None:
+    async def test_reads_go_on_while_the_file_is_replaced(self, store: SqlBackend) -> None:
         content = os.urandom(3 * 1024 * 1024)
-        await put(home, content=content)
+        await put(store, content=content)
 
         async def reading() -> None:
             for _ in range(10):
-                assert len(await read(home)) in (len(content), len(TEN))
+                assert len(await read(store)) in (len(content), len(TEN))
 
         async def writing() -> None:
             for _ in range(5):
-                await put(home)
-                await put(home, content=content)
+                await put(store)
+                await put(store, content=content)
 
         await asyncio.gather(reading(), reading(), writing())
 
@@ -185,44 +185,44 @@ class TestOpen:
         ],
     )
     async def test_gives_the_part_that_is_asked_for(
-        self, home: SqlBackend, part: ByteRange | None, expected: bytes
+        self, store: SqlBackend, part: ByteRange | None, expected: bytes
     ) -> None:
-        await put(home)
-        assert await read(home, part=part) == expected
+        await put(store)
+        assert await read(store, part=part) == expected
 
     @pytest.mark.parametrize("part", [(10, None), (5, 4), (None, 0), (None, None), (-1, 3)])
     async def test_refuses_a_part_that_is_not_there(
-        self, home: SqlBackend, part: ByteRange
+        self, store: SqlBackend, part: ByteRange
     ) -> None:
-        await put(home)
+        await put(store)
         with pytest.raises(RangeNotSatisfiable) as caught:
-            await home.files.open(ANN, "uploads", "a.txt", part)
+            await store.files.open(ANN, "uploads", "a.txt", part)
         assert caught.value.size == 10
 
-    async def test_says_so_when_the_bytes_are_lost(self, home: SqlBackend) -> None:
-        await put(home)
-        async for blob in home.files.blobs.all():
-            await home.files.blobs.delete(blob.key)
+    async def test_says_so_when_the_bytes_are_lost(self, store: SqlBackend) -> None:
+        await put(store)
+        async for blob in store.files.blobs.all():
+            await store.files.blobs.delete(blob.key)
         with pytest.raises(Unavailable):
-            await home.files.open(ANN, "uploads", "a.txt")
+            await store.files.open(ANN, "uploads", "a.txt")
 
 
 OPERATIONS = ["stat", "open", "list", "put", "move", "copy", "signed_url", "delete"]
 
 
-async def does(home: SqlBackend, caller: Caller, operation: str, bucket: str) -> bool:
+async def does(store: SqlBackend, caller: Caller, operation: str, bucket: str) -> bool:
     """Whether the caller may do it to Ann's file; seen only, or done."""
-    files = home.files
+    files = store.files
     try:
         match operation:
             case "stat":
                 return await files.stat(caller, bucket, "a.txt") is not None
             case "open":
-                return bool(await read(home, caller=caller, bucket=bucket))
+                return bool(await read(store, caller=caller, bucket=bucket))
             case "list":
-                return "a.txt" in await paths(home, caller, bucket)
+                return "a.txt" in await paths(store, caller, bucket)
             case "put":
-                await put(home, caller=caller, bucket=bucket, content=b"changed")
+                await put(store, caller=caller, bucket=bucket, content=b"changed")
             case "move":
                 await files.move(caller, bucket, "a.txt", "moved.txt")
             case "copy":
@@ -245,104 +245,104 @@ class TestAccess:
     @pytest.mark.parametrize("who", ["ann", "bob", "anonymous", "service"])
     @pytest.mark.parametrize("public", [False, True])
     async def test_is_the_owners_and_in_public_buckets_everybody_reads(
-        self, home: SqlBackend, operation: str, who: str, public: bool
+        self, store: SqlBackend, operation: str, who: str, public: bool
     ) -> None:
         caller = {"ann": ANN, "bob": BOB, "anonymous": ANONYMOUS, "service": SERVICE}[who]
-        await home.files.create_bucket("room", public=public)
-        await put(home, bucket="room")
+        await store.files.create_bucket("room", public=public)
+        await put(store, bucket="room")
         owns = who in ("ann", "service")
         reads = owns or (public and operation in ("stat", "open", "list", "signed_url", "copy"))
         if who == "anonymous" and operation == "copy":
             reads = False
-        assert await does(home, caller, operation, "room") is reads
+        assert await does(store, caller, operation, "room") is reads
         if not owns:
-            assert await read(home, bucket="room") == TEN
+            assert await read(store, bucket="room") == TEN
 
-    async def test_a_path_of_another_is_not_found(self, home: SqlBackend) -> None:
-        await put(home)
+    async def test_a_path_of_another_is_not_found(self, store: SqlBackend) -> None:
+        await put(store)
         with pytest.raises(NotFound):
-            await put(home, caller=BOB, content=b"mine now")
-        assert await home.files.delete(BOB, "uploads", "a.txt") is False
-        assert await read(home) == TEN
+            await put(store, caller=BOB, content=b"mine now")
+        assert await store.files.delete(BOB, "uploads", "a.txt") is False
+        assert await read(store) == TEN
 
-    async def test_what_is_copied_is_the_copiers(self, home: SqlBackend) -> None:
-        await home.files.create_bucket("room", public=True)
-        await put(home, bucket="room")
-        copied = await home.files.copy(BOB, "room", "a.txt", "b.txt", to_bucket="uploads")
+    async def test_what_is_copied_is_the_copiers(self, store: SqlBackend) -> None:
+        await store.files.create_bucket("room", public=True)
+        await put(store, bucket="room")
+        copied = await store.files.copy(BOB, "room", "a.txt", "b.txt", to_bucket="uploads")
         assert (copied.owner_id, copied.bucket) == (BOB.user_id, "uploads")
-        assert await home.files.stat(ANN, "uploads", "b.txt") is None
+        assert await store.files.stat(ANN, "uploads", "b.txt") is None
 
 
 class TestList:
-    async def test_goes_on_where_the_cursor_left_off(self, home: SqlBackend) -> None:
+    async def test_goes_on_where_the_cursor_left_off(self, store: SqlBackend) -> None:
         for number in range(7):
-            await put(home, f"a/{number}")
-        await put(home, "A/0")
-        await put(home, "a%/0")
-        await put(home, "a/9", caller=BOB)
+            await put(store, f"a/{number}")
+        await put(store, "A/0")
+        await put(store, "a%/0")
+        await put(store, "a/9", caller=BOB)
         seen: list[str] = []
         cursor = None
         while True:
-            page = await home.files.list(ANN, "uploads", "a/", cursor=cursor, limit=3)
+            page = await store.files.list(ANN, "uploads", "a/", cursor=cursor, limit=3)
             seen += [file.path for file in page.items]
             cursor = page.next_cursor
             if cursor is None:
                 break
         assert seen == [f"a/{number}" for number in range(7)]
 
-    async def test_takes_no_cursor_of_another_list(self, home: SqlBackend) -> None:
+    async def test_takes_no_cursor_of_another_list(self, store: SqlBackend) -> None:
         for number in range(2):
-            await put(home, str(number))
-        cursor = (await home.files.list(ANN, "uploads", limit=1)).next_cursor
+            await put(store, str(number))
+        cursor = (await store.files.list(ANN, "uploads", limit=1)).next_cursor
         for caller, prefix in ((BOB, ""), (ANN, "a")):
             with pytest.raises(InvalidCursor):
-                await home.files.list(caller, "uploads", prefix, cursor=cursor)
+                await store.files.list(caller, "uploads", prefix, cursor=cursor)
 
 
 class TestMoveAndCopy:
-    async def test_a_moved_file_is_the_same_file(self, home: SqlBackend) -> None:
-        await home.files.create_bucket("room", public=True)
-        before = await put(home)
-        after = await home.files.move(ANN, "uploads", "a.txt", "b.txt", to_bucket="room")
+    async def test_a_moved_file_is_the_same_file(self, store: SqlBackend) -> None:
+        await store.files.create_bucket("room", public=True)
+        before = await put(store)
+        after = await store.files.move(ANN, "uploads", "a.txt", "b.txt", to_bucket="room")
         assert (after.path, after.bucket, after.public) == ("b.txt", "room", True)
         assert (after.etag, after.created_at) == (before.etag, before.created_at)
-        assert await home.files.stat(ANN, "uploads", "a.txt") is None
-        assert await read(home, "b.txt", bucket="room") == TEN
+        assert await store.files.stat(ANN, "uploads", "a.txt") is None
+        assert await read(store, "b.txt", bucket="room") == TEN
 
     @pytest.mark.parametrize("operation", ["move", "copy"])
-    async def test_a_taken_path_is_kept(self, home: SqlBackend, operation: str) -> None:
-        await put(home)
-        await put(home, "b.txt", b"other", caller=BOB)
+    async def test_a_taken_path_is_kept(self, store: SqlBackend, operation: str) -> None:
+        await put(store)
+        await put(store, "b.txt", b"other", caller=BOB)
         with pytest.raises(Conflict):
-            await getattr(home.files, operation)(ANN, "uploads", "a.txt", "b.txt")
-        assert await read(home, "b.txt", caller=BOB) == b"other"
-        assert await blobs(home) == 2
+            await getattr(store.files, operation)(ANN, "uploads", "a.txt", "b.txt")
+        assert await read(store, "b.txt", caller=BOB) == b"other"
+        assert await blobs(store) == 2
 
-    async def test_a_copy_lives_on_without_its_source(self, home: SqlBackend) -> None:
-        await put(home)
-        await home.files.copy(ANN, "uploads", "a.txt", "b.txt")
-        assert await home.files.delete(ANN, "uploads", "a.txt")
-        assert await read(home, "b.txt") == TEN
-        assert await blobs(home) == 1
+    async def test_a_copy_lives_on_without_its_source(self, store: SqlBackend) -> None:
+        await put(store)
+        await store.files.copy(ANN, "uploads", "a.txt", "b.txt")
+        assert await store.files.delete(ANN, "uploads", "a.txt")
+        assert await read(store, "b.txt") == TEN
+        assert await blobs(store) == 1
 
     @pytest.mark.parametrize("operation", ["move", "copy"])
-    async def test_needs_a_source_and_a_bucket(self, home: SqlBackend, operation: str) -> None:
-        act = getattr(home.files, operation)
+    async def test_needs_a_source_and_a_bucket(self, store: SqlBackend, operation: str) -> None:
+        act = getattr(store.files, operation)
         with pytest.raises(NotFound):
             await act(ANN, "uploads", "nope", "b.txt")
-        await put(home)
+        await put(store)
         with pytest.raises(NotFound):
             await act(ANN, "uploads", "a.txt", "b.txt", to_bucket="nope")
 
 
 class TestDelete:
-    async def test_takes_row_and_bytes(self, home: SqlBackend) -> None:
-        await put(home)
-        assert await home.files.delete(ANN, "uploads", "a.txt") is True
-        assert await home.files.delete(ANN, "uploads", "a.txt") is False
+    async def test_takes_row_and_bytes(self, store: SqlBackend) -> None:
+        await put(store)
+        assert await store.files.delete(ANN, "uploads", "a.txt") is True
+        assert await store.files.delete(ANN, "uploads", "a.txt") is False
         with pytest.raises(NotFound):
-            await home.files.open(ANN, "uploads", "a.txt")
-        assert await blobs(home) == 0
+            await store.files.open(ANN, "uploads", "a.txt")
+        assert await blobs(store) == 0
 
 
 def signature_of(url: str) -> str:
@@ -351,65 +351,65 @@ def signature_of(url: str) -> str:
 
 
 class TestSignedUrl:
-    async def test_is_good_for_its_file_alone(self, home: SqlBackend) -> None:
-        await put(home, "ä b.txt")
-        signed = await home.files.signed_url(ANN, "uploads", "ä b.txt", timedelta(hours=1))
+    async def test_is_good_for_its_file_alone(self, store: SqlBackend) -> None:
+        await put(store, "ä b.txt")
+        signed = await store.files.signed_url(ANN, "uploads", "ä b.txt", timedelta(hours=1))
         assert unquote(urlsplit(signed.url).path) == "/files/uploads/ä b.txt"
         signature = signature_of(signed.url)
-        home.files.check_signature("uploads", "ä b.txt", signature)
+        store.files.check_signature("uploads", "ä b.txt", signature)
         for bucket, path in (("uploads", "b.txt"), ("other", "ä b.txt"), ("uploads/ä b", ".txt")):
             with pytest.raises(InvalidSignature):
-                home.files.check_signature(bucket, path, signature)
+                store.files.check_signature(bucket, path, signature)
 
-    async def test_ends_when_it_says(self, home: SqlBackend) -> None:
-        await put(home)
-        signed = await home.files.signed_url(ANN, "uploads", "a.txt", timedelta(seconds=-1))
+    async def test_ends_when_it_says(self, store: SqlBackend) -> None:
+        await put(store)
+        signed = await store.files.signed_url(ANN, "uploads", "a.txt", timedelta(seconds=-1))
         with pytest.raises(InvalidSignature, match="expired"):
-            home.files.check_signature("uploads", "a.txt", signature_of(signed.url))
+            store.files.check_signature("uploads", "a.txt", signature_of(signed.url))
 
     @pytest.mark.parametrize("forged", ["", "x", "é", "A" * 54, "A" * 5000, "=" * 9])
-    async def test_cannot_be_made_up(self, home: SqlBackend, forged: str) -> None:
+    async def test_cannot_be_made_up(self, store: SqlBackend, forged: str) -> None:
         with pytest.raises(InvalidSignature):
-            home.files.check_signature("uploads", "a.txt", forged)
+            store.files.check_signature("uploads", "a.txt", forged)
 
-    async def test_cannot_be_extended(self, home: SqlBackend) -> None:
-        await put(home)
-        signed = await home.files.signed_url(ANN, "uploads", "a.txt", timedelta(hours=1))
+    async def test_cannot_be_extended(self, store: SqlBackend) -> None:
+        await put(store)
+        signed = await store.files.signed_url(ANN, "uploads", "a.txt", timedelta(hours=1))
         signature = signature_of(signed.url)
         for at, letter in enumerate(signature[:-1]):
             changed = signature[:at] + ("B" if letter == "A" else "A") + signature[at + 1 :]
             with pytest.raises(InvalidSignature):
-                home.files.check_signature("uploads", "a.txt", changed)
+                store.files.check_signature("uploads", "a.txt", changed)
 
 
 class TestBuckets:
-    async def test_uploads_is_there_from_the_start_and_private(self, home: SqlBackend) -> None:
-        uploads = await home.files.bucket("uploads")
+    async def test_uploads_is_there_from_the_start_and_private(self, store: SqlBackend) -> None:
+        uploads = await store.files.bucket("uploads")
         assert uploads is not None
         assert (uploads.public, uploads.file_size_limit, uploads.allowed_types) == (False, None, ())
 
-    async def test_are_made_changed_listed_and_deleted(self, home: SqlBackend) -> None:
+    async def test_are_made_changed_listed_and_deleted(self, store: SqlBackend) -> None:
         rules = {"public": True, "file_size_limit": 10, "allowed_types": ("image/*",)}
-        made = await home.files.create_bucket("room", **rules)  # type: ignore[arg-type]
-        assert await home.files.bucket("room") == made
-        assert [bucket.id for bucket in await home.files.buckets()] == ["room", "uploads"]
-        changed = await home.files.update_bucket(
+        made = await store.files.create_bucket("room", **rules)  # type: ignore[arg-type]
+        assert await store.files.bucket("room") == made
+        assert [bucket.id for bucket in await store.files.buckets()] == ["room", "uploads"]
+        changed = await store.files.update_bucket(
             "room", public=False, file_size_limit=None, allowed_types=()
         )
         assert (changed.public, changed.file_size_limit, changed.allowed_types) == (False, None, ())
-        assert await home.files.delete_bucket("room") is True
-        assert await home.files.delete_bucket("room") is False
+        assert await store.files.delete_bucket("room") is True
+        assert await store.files.delete_bucket("room") is False
         with pytest.raises(NotFound):
-            await home.files.update_bucket(
+            await store.files.update_bucket(
                 "room", public=False, file_size_limit=None, allowed_types=()
             )
 
-    async def test_a_name_is_taken_once(self, home: SqlBackend) -> None:
+    async def test_a_name_is_taken_once(self, store: SqlBackend) -> None:
         with pytest.raises(Conflict):
-            await home.files.create_bucket("uploads")
+            await store.files.create_bucket("uploads")
 
-    async def test_one_with_files_stays(self, home: SqlBackend) -> None:
-        await put(home)
+    async def test_one_with_files_stays(self, store: SqlBackend) -> None:
+        await put(store)
         with pytest.raises(ForeignKeyViolation):
-            await home.files.delete_bucket("uploads")
-        assert await home.files.bucket(str(uuid4())) is None
+            await store.files.delete_bucket("uploads")
+        assert await store.files.bucket(str(uuid4())) is None
