@@ -16,7 +16,8 @@ Path: TypeAlias = tuple[str, ...]
 
 Operator: TypeAlias = Literal[
     "eq", "neq", "gt", "gte", "lt", "lte", "like", "ilike", "match", "imatch", "in", "is",
-    "isdistinct", "cs", "cd", "ov", "sl", "sr", "nxr", "nxl", "adj", "fts", "plfts", "phfts", "wfts",
+    "isdistinct", "cs", "cd", "ov", "sl", "sr", "nxr", "nxl", "adj",
+    "fts", "plfts", "phfts", "wfts",
 ]  # fmt: skip
 Quantifier: TypeAlias = Literal["any", "all"]
 Truth: TypeAlias = Literal["null", "not_null", "true", "false", "unknown"]
@@ -45,8 +46,8 @@ class Filter:
     """`field=not.operator(quantifier).value`.
 
     Attributes:
-        value: of `in` it is a list of strings, and so it is with a quantifier; of all others one
-            string. None for `is`, whose word is `truth`.
+        value: of `in` it is a list of strings; of all others one string, which with a quantifier is
+            an array as Postgres writes it (`{a,b}`). None for `is`, whose word is `truth`.
         language: of the full-text operators: the position of the configuration's name.
     """
 
@@ -141,4 +142,4 @@ class Query:
 
 
 Value: TypeAlias = str | int | list[str]
-"""A value of a query: `in` and quantified filters have lists, offsets are ints."""
+"""A value of a query: `in` has a list, offsets are ints."""
