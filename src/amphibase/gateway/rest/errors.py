@@ -158,16 +158,6 @@ class NotAcceptable(RestError):
         super().__init__(f"None of these media types are available: {', '.join(media_types)}")
 
 
-class UnknownContentType(RestError):
-    """A body of a kind that is not taken."""
-
-    status = 415
-    code = "PGRST107"
-
-    def __init__(self, media_type: str) -> None:
-        super().__init__(f"Content-Type not acceptable: {media_type}")
-
-
 class NotEmbedded(RestError):
     """A filter, order or range on a relation that is not selected."""
 
