@@ -182,7 +182,8 @@ class Catalog:
         relationships: by source table.
         computed_fields: by table: functions of one row of it that give one scalar.
         functions: by name: all overloads.
-        representations: of domains, casts to and from JSON and text: (domain, "json") → function.
+        representations: casts of domains that say how their values look outside, by the types they
+            lead from and to: (domain, "json"), ("json", domain) and ("text", domain) → function.
         timezones: the names that `Prefer: timezone=` may say.
         version: of the server, such as 180006.
     """
