@@ -6,10 +6,21 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, ForeignKey, Numeric, SmallInteger, String, Table
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKey,
+    MetaData,
+    Numeric,
+    SmallInteger,
+    String,
+    Table,
+)
 from sqlalchemy.orm import Mapped, mapped_column, relationship
+from sqlmodel import Field, SQLModel
 
 from amphibase.access import Access, admin, authenticated, everyone, owner
+from amphibase.adoption import adopt
 from amphibase.models import (
     Base,
     Owned,
@@ -229,3 +240,18 @@ class Comment(SoftDelete, Owned, Base):
     text: Mapped[str]
     post_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("t_posts.id", ondelete="CASCADE"))
     post: Mapped[Post] = relationship(back_populates="comments")
+
+
+class Pet(SQLModel, table=True):
+    """Its owner's alone; a class of SQLModel, with a MetaData of its own."""
+
+    __tablename__ = "t_pets"
+    __access__ = Access(read=owner, write=owner)
+    metadata = MetaData()
+
+    id: int | None = Field(default=None, primary_key=True)
+    owner_id: uuid.UUID = Field(foreign_key="users.id")
+    name: str = Field(max_length=10)
+
+
+adopt(Pet)

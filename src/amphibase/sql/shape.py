@@ -144,6 +144,9 @@ class Shape(Generic[Model]):
                     field=name,
                 )
         values = {name: held[name] for name in self.names if name in held}
+        for name in self.key_names:
+            if values.get(name, name) is None:  # SQLModel's way to say that it is not known yet
+                del values[name]
         self._check(values)
         return values
 
