@@ -139,6 +139,15 @@ class Kinds(Base):
     answers: Mapped[list[bool] | None]
 
 
+class Wide(ServerOnly, Base):
+    """A number of many digits."""
+
+    __tablename__ = "t_wide"
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=uuid7)
+    value: Mapped[Decimal] = mapped_column(Numeric(38, 2))
+
+
 class Seat(Base):
     """A key of two columns."""
 
