@@ -106,6 +106,21 @@ class Document(Versioned, Owned, Base):
     title: Mapped[str]
 
 
+def _link(context: Any) -> str:
+    found: str = context.get_current_parameters()["heading"]
+    return found.lower()
+
+
+class Page(Versioned, PublicRead, Base):
+    """Everyone's to read, with versions; its title has another name in the database, and its link
+    is made of it."""
+
+    __tablename__ = "t_pages"
+
+    title: Mapped[str] = mapped_column("heading", unique=True)
+    link: Mapped[str] = mapped_column(default=_link)
+
+
 class Kinds(Base):
     """One column of each type, with a key that the database counts."""
 
@@ -259,7 +274,7 @@ class Pet(SQLModel, table=True):
     metadata = MetaData()
 
     id: int | None = Field(default=None, primary_key=True)
-    owner_id: uuid.UUID = Field(foreign_key="users.id")
+    owner_id: uuid.UUID | None = Field(default=None, foreign_key="users.id", nullable=False)
     name: str = Field(max_length=10)
 
 

@@ -44,7 +44,7 @@ from sqlalchemy.types import JSON, TypeEngine
 
 from amphibase.access import OWNER_COLUMN
 from amphibase.models import SoftDelete, Timestamps, Versioned
-from amphibase.schemas import PlainText, plain
+from amphibase.schemas import plain
 
 MAX_JSON_DEPTH = 64
 """How deep a JSON value may be nested."""

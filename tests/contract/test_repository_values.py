@@ -262,6 +262,23 @@ async def test_what_is_no_expression_is_no_filter(home: Home, filter: Any) -> No
     assert await notes.count() == 1
 
 
+async def test_more_values_than_can_be_sent_are_refused(home: Home) -> None:
+    notes = home.of(Note, ANN)
+    await notes.add(Note(title="7", stars=7))
+    for count in (30_000, 30_001):
+        looked_for = Note.stars.in_(range(count))
+        works: list[Callable[[], Awaitable[Any]]] = [
+            lambda: notes.count(looked_for),  # noqa: B023 - called at once
+            lambda: notes.update_where(looked_for, title="8"),  # noqa: B023
+        ]
+        for work in works:
+            if count == 30_000:
+                assert await work() == 1
+            else:
+                with pytest.raises(InvalidRequest, match="At most 30000"):
+                    await work()
+
+
 async def test_a_filter_of_text_takes_its_parameters(home: Home) -> None:
     notes = home.of(Note, ANN)
     await notes.add_many([Note(title="x", stars=n) for n in range(3)])

@@ -1,6 +1,7 @@
 """The contract of Repository, on every home: classes of SQLModel."""
 
 import pytest
+from sqlmodel import col
 from tests.homes import ANN, BOB, Home
 from tests.models import Pet
 
@@ -18,7 +19,7 @@ async def test_its_rows_are_stored_and_are_their_owners_alone(home: Home) -> Non
     assert await bobs.delete(pet.id) is False
     changed = await anns.update(pet.id, name="Max")
     assert changed is not None
-    assert [each.name for each in await anns.list(Pet.name == "Max")] == ["Max"]
+    assert [each.name for each in await anns.list(col(Pet.name) == "Max")] == ["Max"]
 
 
 async def test_its_rows_are_stored_together_or_by_upsert(home: Home) -> None:

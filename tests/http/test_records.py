@@ -545,6 +545,14 @@ class TestRouters:
             operations = (await client.get("/openapi.json")).json()["paths"]["/api/v1/notes"]
             assert operations["get"]["tags"] == ["mine"]
 
+    async def test_can_be_behind_a_parameter(self, settings: Settings) -> None:
+        db = Amphibase(settings)
+        app = db.mount(FastAPI())
+        app.include_router(db.router(Post, prefix="/teams/{team}/posts"))
+        async with open_client(app) as client:
+            assert (await client.get("/teams/red/posts")).json()["items"] == []
+            assert (await client.get("/team/red/posts")).status_code == 404
+
     @pytest.mark.parametrize("where", ["application", "inclusion"])
     async def test_honour_the_dependencies_of_whoever_includes_them(
         self, settings: Settings, where: str
