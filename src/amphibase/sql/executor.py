@@ -16,8 +16,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from amphibase.backend import Caller, Isolation
 from amphibase.sql.engine import Database, translate, translated_errors
+from amphibase.sql.pipeline import Call, Statement
 from amphibase.sql.plan import Query, Row
-from amphibase.sql.wire import Call, Statement, Wire
+from amphibase.sql.wire import Wire
 
 _BECOME = "select set_config('role', {}, true), set_config('request.jwt.claims', {}, true)"
 BECOME_ON_WIRE = Statement(_BECOME.format("$1", "$2"))

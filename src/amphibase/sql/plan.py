@@ -17,7 +17,7 @@ from sqlalchemy.types import TypeEngine
 
 from amphibase.errors import InvalidRequest, InvalidValue
 from amphibase.sql.checks import Check, check_of_operand, refuse
-from amphibase.sql.wire import Call, Statement
+from amphibase.sql.pipeline import Call, Statement
 
 Row = tuple[Any, ...]
 
