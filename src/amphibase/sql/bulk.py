@@ -92,9 +92,12 @@ def _default(column: Column[Any]) -> Callable[[], Any] | None:
 
 
 def _left_to_database(column: Column[Any]) -> bool:
+    """Whether the value is made by the database, or by SQLAlchemy with the statement at hand."""
     default: Any = column.default
     if default is not None:
-        return not (default.is_scalar or default.is_callable)
+        # A function is wrapped, unless it asks for what SQLAlchemy knows of the statement.
+        wrapped = default.is_callable and not default.compare_argument(default.arg)
+        return not (default.is_scalar or wrapped)
     if column.server_default is not None or column.computed or column.identity:
         return True
     return column.primary_key and isinstance(column.type, Integer)

@@ -132,7 +132,7 @@ class PrefixRouter(APIRouter):
     own routes come after ours, and each of ours would be tried for each of their requests."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        if self.prefix not in scope["path"]:
+        if self.prefix.partition("{")[0] not in scope["path"]:
             return Match.NONE, {}
         return super().matches(scope)
 
