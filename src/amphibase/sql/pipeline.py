@@ -29,7 +29,13 @@ _CANCEL_AGAIN = 0.5
 
 
 class ConnectionLost(psycopg.OperationalError):
-    """The connection broke before it gave a result, or the reason why."""
+    """The connection broke before it gave a result, or the reason why.
+
+    Attributes:
+        unsent: Whether it broke before anything of the run was sent.
+    """
+
+    unsent = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,19 +96,31 @@ class Connection:
         """Whether the connection is alive and outside any transaction."""
         return self._pg.transaction_status == TransactionStatus.IDLE
 
-    async def run(self, calls: Sequence[Call]) -> list[PGresult]:
-        """Send the calls and return their results, or those up to an error's."""
-        self.runs += 1
-        if self.runs > 1:
-            # A server that hung up meanwhile has said so already, which costs one read to learn;
-            # sending first would leave open whether the run or the idle connection was ended.
+    def is_alive(self) -> bool:
+        """Whether the server has not hung up; if it has, the connection is closed now."""
+        if self.runs:
+            # A server that hung up has said so already, which costs one read to learn; sending
+            # first would leave open whether the run or the idle connection was ended.
             self._on_readable()
-            if self.closed:
-                raise ConnectionLost("the server closed the connection while it was idle")
+        return not self.closed
+
+    async def run(self, calls: Sequence[Call], *, prepare: bool = True) -> list[PGresult]:
+        """Send the calls and return their results, or those up to an error's.
+
+        Args:
+            prepare: Whether statements may be prepared and kept.
+        """
+        if not self.is_alive():
+            lost = ConnectionLost("the server closed the connection while it was idle")
+            lost.unsent = True
+            self.runs += 1
+            raise lost
+        self.runs += 1
+        prepare = prepare and self._prepare
         messages = [self._dump(call) for call in calls]
-        results = await self._send(messages)
-        if self._forget_invalid(messages, results):
-            results = await self._send(messages)
+        results = await self._send(messages, prepare)
+        if prepare and self._forget_invalid(messages, results):
+            results = await self._send(messages, prepare)
         return results
 
     def _dump(self, call: Call) -> _Message:
@@ -110,7 +128,7 @@ class Connection:
         dumped = transformer.dump_sequence(values, (PyFormat.AUTO,) * len(values))
         return (call.statement.sql, transformer.types or ()), dumped, transformer.formats or ()
 
-    def _send(self, messages: list[_Message]) -> asyncio.Future[list[PGresult]]:
+    def _send(self, messages: list[_Message], prepare: bool) -> asyncio.Future[list[PGresult]]:
         pg, names, extra = self._pg, self._names, self._extra
         for name in self._evicted:
             pg.send_close_prepared(name)
@@ -118,7 +136,7 @@ class Connection:
         self._evicted.clear()
         for index, (key, values, formats) in enumerate(messages):
             sql, types = key
-            if not self._prepare:
+            if not prepare:
                 pg.send_query_params(sql.encode(), values, types, formats, _RESULT_FORMAT)
                 continue
             if key not in names:

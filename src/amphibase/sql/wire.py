@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import OrderedDict
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import psycopg
 from psycopg.adapt import Transformer
@@ -21,6 +22,11 @@ from amphibase.sql.pipeline import CANCEL_LIMIT, Call, Connection, ConnectionLos
 
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGresult
+
+Cells: TypeAlias = tuple[bytes | None, ...]
+"""A row's values as the server wrote them."""
+
+RunInTransaction: TypeAlias = Callable[..., Awaitable[list[list[Cells]]]]
 
 # What the values' text form, and any SQL that turns a time into a date, depend on.
 _SETTINGS = {"TimeZone": "UTC", "DateStyle": "ISO", "IntervalStyle": "postgres"}
@@ -96,6 +102,68 @@ class Wire:
                 value cannot be adapted or loaded (`ProgrammingError`, `DataError`).
             psycopg.OperationalError: No connection could be had in time, or it broke.
         """
+        return self._load(await self._results(calls, again=True))
+
+    async def run_raw(self, *calls: Call, again: bool) -> list[list[Cells]]:
+        """As `run`, but the values stay the bytes that the server wrote.
+
+        Args:
+            again: Whether the calls may be sent once more where nobody knows what became of the
+                first sending. What was never sent is sent again in any case.
+        """
+        return [_cells(result) for result in await self._results(calls, again=again)]
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[RunInTransaction]:
+        """A transaction of several round trips, where what one brings decides the next.
+
+        The block gets a function that runs calls as `run_raw` does. At the block's end the
+        transaction is committed, or rolled back if the block raises. Nothing in it is prepared.
+
+        Raises:
+            psycopg.Error: As from `run`.
+        """
+        connection = await self._acquire_alive()
+        begin: tuple[Call, ...] = (Call(Statement("begin")), *self._preamble)
+
+        async def run(*calls: Call) -> list[list[Cells]]:
+            nonlocal begin
+            before, begin = begin, ()
+            results = await connection.run((*before, *calls), prepare=False)
+            return [_cells(result) for result in _without_error(results)[len(before) :]]
+
+        try:
+            yield run
+            await run(Call(Statement("commit")))
+        except asyncio.CancelledError:
+            self._abandon_later(connection)  # which ends the transaction with the connection
+            raise
+        except BaseException:
+            await self._roll_back(connection)
+            raise
+        self._release(connection)
+
+    async def _roll_back(self, connection: Connection) -> None:
+        try:
+            if not connection.closed:
+                await connection.run((Call(Statement("rollback")),), prepare=False)
+        except psycopg.Error:
+            pass  # the connection is lost, and the transaction with it
+        except BaseException:
+            self._drop(connection)
+            raise
+        if not connection.closed:
+            self._release(connection)
+
+    async def _acquire_alive(self) -> Connection:
+        """A connection that the server has not hung up on."""
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.is_alive():
+                return connection
+        return await self._acquire()
+
+    async def _results(self, calls: Sequence[Call], *, again: bool) -> list[PGresult]:
         sent = (*self._preamble, *calls)
         reconnect = True
         while True:
@@ -103,12 +171,10 @@ class Wire:
             try:
                 results = await connection.run(sent)
             except asyncio.CancelledError:
-                task = asyncio.create_task(self._abandon(connection))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                self._abandon_later(connection)
                 raise
-            except ConnectionLost:
-                if connection.runs == 1 or not reconnect:
+            except ConnectionLost as lost:
+                if connection.runs == 1 or not reconnect or not (again or lost.unsent):
                     raise
                 # Whatever ended this one, such as a restart, has likely ended the idle ones too.
                 reconnect = False
@@ -119,7 +185,7 @@ class Wire:
                 self._release(connection)
                 raise
             self._release(connection)
-            return self._load(results)[len(self._preamble) :]
+            return _without_error(results)[len(self._preamble) :]
 
     async def close(self) -> None:
         """Close the idle connections and refuse new runs; runs under way end on their own."""
@@ -137,8 +203,6 @@ class Wire:
         rows = []
         try:
             for result in results:
-                if result.status == ExecStatus.FATAL_ERROR:
-                    raise error_from_result(result)
                 transformer.set_pgresult(result)
                 rows.append(transformer.load_rows(0, result.ntuples, tuple))
         finally:
@@ -204,6 +268,11 @@ class Wire:
                 self._idle.remove(connection)
             self._release(None)
 
+    def _abandon_later(self, connection: Connection) -> None:
+        task = asyncio.create_task(self._abandon(connection))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
     async def _abandon(self, connection: Connection) -> None:
         """Stop what a cancelled run left on the connection, so that it can be used again."""
         try:
@@ -214,6 +283,21 @@ class Wire:
             self._drop(connection)
             if not isinstance(error, psycopg.Error | TimeoutError):
                 raise
+
+
+def _without_error(results: list[PGresult]) -> list[PGresult]:
+    """The results, if all is well. Raises the error that stands among them."""
+    for result in results:
+        if result.status == ExecStatus.FATAL_ERROR:
+            raise error_from_result(result)
+    return results
+
+
+def _cells(result: PGresult) -> list[Cells]:
+    columns = range(result.nfields)
+    return [
+        tuple(result.get_value(row, column) for column in columns) for row in range(result.ntuples)
+    ]
 
 
 def _parse(conninfo: str) -> dict[str, Any]:
