@@ -18,6 +18,7 @@ from psycopg.adapt import Transformer
 from psycopg.errors import error_from_result
 from psycopg.pq import ExecStatus
 
+from amphibase.backend import Isolation
 from amphibase.sql.pipeline import CANCEL_LIMIT, Call, Connection, ConnectionLost, Statement
 
 if TYPE_CHECKING:
@@ -114,17 +115,23 @@ class Wire:
         return [_cells(result) for result in await self._results(calls, again=again)]
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[RunInTransaction]:
+    async def transaction(
+        self, isolation: Isolation | None = None
+    ) -> AsyncIterator[RunInTransaction]:
         """A transaction of several round trips, where what one brings decides the next.
 
         The block gets a function that runs calls as `run_raw` does. At the block's end the
         transaction is committed, or rolled back if the block raises. Nothing in it is prepared.
 
+        Args:
+            isolation: `None` leaves the server's own level.
+
         Raises:
             psycopg.Error: As from `run`.
         """
         connection = await self._acquire_alive()
-        begin: tuple[Call, ...] = (Call(Statement("begin")), *self._preamble)
+        start = f"begin isolation level {isolation}" if isolation else "begin"
+        begin: tuple[Call, ...] = (Call(Statement(start)), *self._preamble)
 
         async def run(*calls: Call) -> list[list[Cells]]:
             nonlocal begin
