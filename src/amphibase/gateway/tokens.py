@@ -82,6 +82,11 @@ class Tokens:
             dict(claims), signing.signing, algorithm=signing.algorithm, headers=headers
         )
 
+    def derive(self, purpose: str) -> bytes:
+        """A secret of 32 bytes for one purpose, from the key that signs; what an application with
+        that key derives is the same."""
+        return self._signing.derive(purpose)
+
     def jwks(self) -> dict[str, Any]:
         """The public keys as a JSON Web Key Set (RFC 7517); shared secrets are never in it."""
         return {"keys": [key.public_jwk() for key in self._keys if key.algorithm != "HS256"]}
