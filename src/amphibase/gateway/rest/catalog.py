@@ -185,6 +185,7 @@ class Catalog:
         representations: casts of domains that say how their values look outside, by the types they
             lead from and to: (domain, "json"), ("json", domain) and ("text", domain) → function.
         timezones: the names that `Prefer: timezone=` may say.
+        role_settings: by role, what ALTER ROLE … SET says, which SET ROLE alone does not heed.
         version: of the server, such as 180006.
     """
 
@@ -198,4 +199,5 @@ class Catalog:
     representations: Mapping[tuple[str, str], Name]
     timezones: frozenset[str]
     schema_descriptions: Mapping[str, str | None]
+    role_settings: Mapping[str, Mapping[str, str]]
     version: int

@@ -70,6 +70,7 @@ async def read_catalog(connection: psycopg.AsyncConnection[Any], schemas: Sequen
         },
         timezones=frozenset(row.name for row in found["timezones"]),
         schema_descriptions={row.name: row.description for row in found["schemas"]},
+        role_settings=_role_settings(found["role_settings"]),
         version=connection.info.server_version,
     )
 
@@ -228,6 +229,13 @@ def _computed(
         elif not row.returns_set:
             fields[source][row.name] = function
     return {name: tuple(each) for name, each in relationships.items()}, dict(fields)
+
+
+def _role_settings(rows: Iterable[Any]) -> dict[str, dict[str, str]]:
+    settings: dict[str, dict[str, str]] = defaultdict(dict)
+    for row in rows:  # a database's own come last, and win
+        settings[row.role][row.name] = row.value
+    return dict(settings)
 
 
 def _media_handler(row: Any) -> MediaHandler:

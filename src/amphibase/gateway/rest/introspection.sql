@@ -259,3 +259,21 @@ WHERE (s.typtype = 'd' AND t.oid = 'json'::regtype)
 
 -- name: timezones
 SELECT t.name FROM pg_catalog.pg_timezone_names() AS t
+
+-- name: role_settings
+SELECT r.rolname::text AS role, k.name, k.value
+FROM pg_catalog.pg_db_role_setting s
+JOIN pg_catalog.pg_roles r ON r.oid = s.setrole
+CROSS JOIN LATERAL pg_catalog.unnest(s.setconfig) AS c (line)
+CROSS JOIN LATERAL (
+    SELECT pg_catalog.split_part(c.line, '=', 1) AS name,
+        pg_catalog.substr(c.line, pg_catalog.strpos(c.line, '=') + 1) AS value
+) k
+LEFT JOIN pg_catalog.pg_settings p ON p.name = k.name
+WHERE coalesce(p.context, 'user') = 'user'
+    AND k.name NOT IN ('role', 'search_path')
+    AND s.setdatabase IN (
+        0, (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database())
+    )
+    AND pg_catalog.pg_has_role(current_user, r.oid, 'MEMBER')
+ORDER BY s.setdatabase
