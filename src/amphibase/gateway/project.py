@@ -49,7 +49,7 @@ async def prepare(url: str, password: str) -> str:
         Unavailable: the server does not answer.
     """
     mark = f"Made by Amphibase: project {_fingerprint()}"
-    async with _connected(url) as connection:
+    async with connected(url) as connection:
         cursor = await connection.execute(_STATE, (mark,))
         major, is_made = await cursor.fetchone() or (0, False)
         if major < MINIMUM_MAJOR:
@@ -85,7 +85,7 @@ async def copy(url: str, name: str) -> str:
     copied = urlsplit(url)._replace(path=f"/{quote(name, safe='')}").geturl()
     target, source = sql.Identifier(name), sql.Identifier(unquote(urlsplit(url).path[1:]))
     maintenance = urlsplit(url)._replace(path="/postgres").geturl()
-    async with _connected(maintenance) as connection:
+    async with connected(maintenance) as connection:
         await connection.set_autocommit(True)
         await connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(target, source))
         # A database's settings are no part of what is copied.
@@ -93,6 +93,20 @@ async def copy(url: str, name: str) -> str:
             sql.SQL("ALTER DATABASE {} SET search_path = {}").format(target, SEARCH_PATH)
         )
     return copied
+
+
+async def recreate(url: str) -> None:
+    """Drop the database, with all that is in it, and make it anew, empty.
+
+    Args:
+        url: of the database, as a superuser; connections to it are cut.
+    """
+    name = unquote(urlsplit(url).path[1:])
+    elsewhere = "template1" if name == "postgres" else "postgres"
+    async with connected(urlsplit(url)._replace(path=f"/{elsewhere}").geturl()) as connection:
+        await connection.set_autocommit(True)
+        for statement in ("DROP DATABASE IF EXISTS {} WITH (FORCE)", "CREATE DATABASE {}"):
+            await connection.execute(sql.SQL(statement).format(sql.Identifier(name)))
 
 
 async def _let_in(connection: AsyncConnection, url: str, password: str) -> str:
@@ -139,7 +153,13 @@ async def _make_tables(url: str) -> None:
 
 
 @asynccontextmanager
-async def _connected(url: str) -> AsyncIterator[AsyncConnection]:
+async def connected(url: str) -> AsyncIterator[AsyncConnection]:
+    """A connection to a project's database as its owner; errors say what to do.
+
+    Raises:
+        ConfigurationError: the user may not do what is done.
+        Unavailable: the server does not answer.
+    """
     try:
         connection = await AsyncConnection.connect(url, connect_timeout=CONNECT_SECONDS)
     except psycopg.OperationalError as error:
@@ -152,6 +172,8 @@ async def _connected(url: str) -> AsyncIterator[AsyncConnection]:
                 f"The user {connection.info.user} may not make a project in the database "
                 f"{connection.info.dbname}: {_reason(error)}; a superuser may"
             ) from error
+        except psycopg.OperationalError as error:
+            raise Unavailable(f"The database stopped half-way: {_reason(error)}") from error
 
 
 def _reason(error: psycopg.Error) -> str:
