@@ -77,7 +77,7 @@ def read_status(offset: int, count: int, total: int | None) -> int:
     """
     if total is None:
         return 200
-    if offset > total or (offset == total and offset > 0):
+    if offset > total:
         raise InvalidRange(f"An offset of {offset} was requested, but there are only {total} rows.")
     return 206 if count < total else 200
 
