@@ -62,6 +62,15 @@ def server(
     return Server(config, ready)
 
 
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    """What makes the event loop that the server runs best on."""
+    try:
+        import uvloop
+    except ImportError:  # it does not exist for every platform
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
+
+
 def local_url(host: str, port: int) -> str:
     """Where a browser on this machine finds a server that listens there."""
     name = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104

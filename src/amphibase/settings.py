@@ -360,14 +360,19 @@ def _line(kind: type[BaseSettings], error: Any) -> str:
     fault = error["msg"].removeprefix("Value error, ")
     if not error["loc"]:
         return str(fault)
-    name = str(error["loc"][0]).upper().removeprefix("AMPHIBASE_")
+    prefix = str(kind.model_config.get("env_prefix", "")).upper()
+    name = str(error["loc"][0]).upper()
+    if prefix and name.lower() in kind.model_fields:
+        name = prefix + name
+    name = name.removeprefix("AMPHIBASE_")
     fault = fault.removeprefix("Input ")
     for field_name, field in kind.model_fields.items():
-        if field.examples and name in _variables(field_name, field.validation_alias):
+        names = _variables(prefix + field_name.upper(), field.validation_alias)
+        if field.examples and name in names:
             return f"{name}: {fault}, for example {name}={field.examples[0]}"
     return f"{name}: {fault}"
 
 
-def _variables(field: str, alias: Any) -> set[str]:
+def _variables(name: str, alias: Any) -> set[str]:
     names = alias.choices if isinstance(alias, AliasChoices) else [alias]
-    return {field.upper(), *(str(name).upper() for name in names)}
+    return {name, *(str(each).upper() for each in names)}

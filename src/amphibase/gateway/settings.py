@@ -123,8 +123,8 @@ class GatewaySettings(BaseSettings):
         }
         used = {
             "JWT_SECRET": self.keys.secret,
-            "ANON_KEY": _open(self.anon_key),
-            "SERVICE_ROLE_KEY": _open(self.service_role_key),
+            "ANON_KEY": revealed(self.anon_key),
+            "SERVICE_ROLE_KEY": revealed(self.service_role_key),
             "SUPABASE_PUBLISHABLE_KEY": self.keys.publishable,
             "SUPABASE_SECRET_KEY": self.keys.secret_key,
         }
@@ -133,14 +133,15 @@ class GatewaySettings(BaseSettings):
     @property
     def keys(self) -> ApiKeys:
         """The project's API keys; what is not given is made from the secret."""
-        secret = _open(self.jwt_secret) or DEVELOPMENT_SECRET
+        secret = revealed(self.jwt_secret) or DEVELOPMENT_SECRET
         own = self.jwt_secret is not None
         return ApiKeys(
             secret=secret,
-            anon=_open(self.anon_key) or api_key(secret, "anon"),
-            service_role=_open(self.service_role_key) or api_key(secret, "service_role"),
-            publishable=_open(self.publishable_key) or (None if own else DEVELOPMENT_PUBLISHABLE),
-            secret_key=_open(self.secret_key) or (None if own else DEVELOPMENT_SECRET_KEY),
+            anon=revealed(self.anon_key) or api_key(secret, "anon"),
+            service_role=revealed(self.service_role_key) or api_key(secret, "service_role"),
+            publishable=revealed(self.publishable_key)
+            or (None if own else DEVELOPMENT_PUBLISHABLE),
+            secret_key=revealed(self.secret_key) or (None if own else DEVELOPMENT_SECRET_KEY),
         )
 
     @property
@@ -149,8 +150,9 @@ class GatewaySettings(BaseSettings):
         return self.jwt_secret is not None
 
 
-def _open(value: SecretStr | None) -> str | None:
-    return value.get_secret_value() if value else None
+def revealed(value: SecretStr | None) -> str:
+    """What a setting holds; empty where it is not given."""
+    return value.get_secret_value() if value else ""
 
 
 def _is_loopback(host: str) -> bool:

@@ -1,0 +1,67 @@
+"""From settings to a gateway with all services."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from amphibase.gateway.app import Door, Gateway
+from amphibase.gateway.keys import ApiKeys
+
+if TYPE_CHECKING:  # each service is imported at its first request
+    from amphibase.gateway.service import Service
+    from amphibase.gateway.tokens import Tokens
+
+MAX_BODY_BYTES = 64 * 1024 * 1024
+"""Of a request to the Data API, whose bodies are held in memory."""
+
+MAX_AUTH_BODY_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Project:
+    """All that a gateway needs to know of the project that it serves.
+
+    Args:
+        owner_url: of the database, as the superuser.
+        authenticator_url: the same, as `authenticator`.
+        url: where clients find the gateway.
+        folder: for the bytes of files and the key of users' tokens.
+        keys: the API keys.
+        signs_with_secret: whether the shared secret signs users' tokens too.
+    """
+
+    owner_url: str = field(repr=False)
+    authenticator_url: str = field(repr=False)
+    url: str
+    folder: Path
+    keys: ApiKeys
+    signs_with_secret: bool = False
+
+    @cached_property
+    def tokens(self) -> "Tokens":
+        """Issues and verifies the project's tokens."""
+        from amphibase.gateway.tokens import Tokens
+        from amphibase.tokens import KEY_FILE, Key, read_key_file, write_key_file
+
+        shared = Key.from_secret(self.keys.secret)
+        if self.signs_with_secret:
+            return Tokens(shared, shared)
+        path = self.folder / KEY_FILE
+        if not path.exists():
+            write_key_file(path, [Key.generate()], overwrite=False)
+        signing, *others = read_key_file(path)
+        return Tokens(signing, shared, others)
+
+
+def build(project: Project) -> Gateway:
+    """The gateway of a project; it opens nothing until it is started or asked."""
+    return Gateway({"/rest/v1": Door(lambda: _rest(project), MAX_BODY_BYTES)}, project.keys)
+
+
+def _rest(project: Project) -> "Service":
+    from amphibase.gateway.rest.service import RestService
+    from amphibase.gateway.rest.settings import RestSettings
+    from amphibase.settings import load
+
+    return RestService(load(RestSettings), project.authenticator_url, project.tokens)
