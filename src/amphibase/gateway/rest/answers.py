@@ -1,0 +1,97 @@
+"""The answers of reads, writes and calls."""
+
+from collections.abc import Mapping, Sequence
+
+from amphibase.gateway.rest.answer import Answer, Result, content_range, read_status
+from amphibase.gateway.rest.asked import Asked
+from amphibase.gateway.rest.catalog import Function, Table
+from amphibase.gateway.rest.errors import NotSingular
+from amphibase.gateway.rest.negotiation import Chosen
+from amphibase.gateway.rest.plan import Action
+from amphibase.gateway.rest.preferences import Preferences
+
+_APPLIED: Mapping[Action, tuple[str, ...]] = {
+    "read": ("count", "tx", "handling", "timezone"),
+    "insert": ("resolution", "return", "count", "tx", "missing", "handling", "timezone"),
+    "update": ("return", "count", "tx", "missing", "handling", "timezone", "max-affected"),
+    "put": ("return", "count", "tx", "handling", "timezone"),
+    "delete": ("return", "count", "tx", "handling", "timezone", "max-affected"),
+    "call": ("count", "tx", "handling", "timezone", "max-affected"),
+}
+
+
+def answer_read(
+    asked: Asked, preferences: Preferences, chosen: Chosen, result: Result, offset: int
+) -> Answer:
+    """The rows of a table, or the part of them that was asked for."""
+    if chosen.is_singular and result.count != 1:
+        raise NotSingular(result.count)
+    answer = Answer(read_status(offset, result.count, result.total), body=result.body)
+    answer.add(b"content-type", chosen.content_type)
+    answer.add(b"content-range", content_range(offset, offset + result.count - 1, result.total))
+    answer.add(b"content-location", _location(asked))
+    answer.add(b"preference-applied", preferences.applied(*_APPLIED["read"]))
+    return answer
+
+
+def answer_write(
+    action: Action,
+    preferences: Preferences,
+    chosen: Chosen,
+    result: Result,
+    table: Table,
+    on_conflict: Sequence[str] | None,
+) -> Answer:
+    """What was written, or only that it was."""
+    shows = preferences.representation == "representation"
+    answer = Answer(_write_status(action, preferences, result, shows), [])
+    counted = result.count if preferences.count else None
+    match action:
+        case "insert":
+            if preferences.representation == "headers-only" and result.location:
+                answer.add(b"location", f"/{table.name.name}?{result.location}")
+            answer.add(b"content-range", content_range(1, 0, counted))
+        case "update":
+            answer.add(b"content-range", content_range(0, result.count - 1, counted))
+        case "delete":
+            answer.add(b"content-range", content_range(1, 0, counted))
+        case "put":
+            if shows:
+                answer.add(b"content-range", content_range(1, 0, counted))
+    if shows:
+        answer.body = result.body
+        answer.add(b"content-type", chosen.content_type)
+    names = _APPLIED[action]
+    if not (table.primary_key or on_conflict):
+        names = tuple(name for name in names if name != "resolution")
+    answer.add(b"preference-applied", preferences.applied(*names))
+    return answer
+
+
+def answer_call(
+    preferences: Preferences, chosen: Chosen, result: Result, function: Function, offset: int
+) -> Answer:
+    """What a function returned."""
+    if function.returns.is_void:
+        answer = Answer(204)
+    else:
+        answer = Answer(read_status(offset, result.count, result.total), body=result.body)
+        answer.add(b"content-type", chosen.content_type)
+    answer.add(b"content-range", content_range(offset, offset + result.count - 1, result.total))
+    answer.add(b"preference-applied", preferences.applied(*_APPLIED["call"]))
+    return answer
+
+
+def _write_status(action: Action, preferences: Preferences, result: Result, shows: bool) -> int:
+    if action == "insert":
+        updated_only = result.inserted == 0 and preferences.resolution == "merge-duplicates"
+        return 200 if updated_only else 201
+    if action == "put" and result.inserted:
+        return 201
+    return 200 if shows else 204
+
+
+def _location(asked: Asked) -> str:
+    if not asked.query_string:
+        return asked.path
+    return f"{asked.path}?{'&'.join(sorted(asked.query_string.split('&')))}"
