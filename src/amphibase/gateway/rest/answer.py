@@ -1,6 +1,6 @@
 """Makes the HTTP answer of what a statement brought."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import orjson
@@ -13,6 +13,7 @@ from amphibase.gateway.rest.errors import (
     RestError,
 )
 from amphibase.gateway.rest.execution import header_of
+from amphibase.sql.wire import Cells
 
 JSON = "application/json; charset=utf-8"
 
@@ -24,6 +25,7 @@ class Result:
     Attributes:
         total: how many rows there are without limits, if that was asked.
         count: how many are in the body, or were written.
+        location: the key of the one row that was inserted, by columns.
         headers, status: what functions set (`response.headers`, `response.status`).
         inserted: how many of the written rows are new, where that can be told.
     """
@@ -31,10 +33,27 @@ class Result:
     total: int | None
     count: int
     body: bytes
-    location: str | None = None
-    headers: str | None = None
-    status: str | None = None
+    location: Mapping[str, object] | None = None
+    headers: bytes | None = None
+    status: bytes | None = None
     inserted: int | None = None
+
+
+def result_of(row: Cells) -> Result:
+    """Reads the row that a statement of `sql.write` gives."""
+    total, page, body, location, headers, status, inserted, is_bytes = row
+    body = body or b""
+    if is_bytes == b"t":
+        body = bytes.fromhex(body[2:].decode())  # as Postgres writes it: \x and digits
+    return Result(
+        total=None if total is None else int(total),
+        count=int(page or 0),
+        body=body,
+        location=None if location is None else orjson.loads(location),
+        headers=headers,
+        status=status,
+        inserted=None if inserted is None else int(inserted),
+    )
 
 
 @dataclass(slots=True)
@@ -98,7 +117,7 @@ def override(answer: Answer, result: Result) -> None:
         answer.headers = [each for each in answer.headers if each[0] not in names] + own
 
 
-def _own_headers(text: str) -> list[Header]:
+def _own_headers(text: bytes) -> list[Header]:
     try:
         objects = orjson.loads(text)
     except ValueError:

@@ -1,6 +1,7 @@
 """The answers of reads, writes and calls."""
 
 from collections.abc import Mapping, Sequence
+from urllib.parse import urlencode
 
 from amphibase.gateway.rest.answer import Answer, Result, content_range, read_status
 from amphibase.gateway.rest.asked import Asked
@@ -49,7 +50,7 @@ def answer_write(
     match action:
         case "insert":
             if preferences.representation == "headers-only" and result.location:
-                answer.add(b"location", f"/{table.name.name}?{result.location}")
+                answer.add(b"location", _location_of_row(table, result.location))
             answer.add(b"content-range", content_range(1, 0, counted))
         case "update":
             answer.add(b"content-range", content_range(0, result.count - 1, counted))
@@ -89,6 +90,11 @@ def _write_status(action: Action, preferences: Preferences, result: Result, show
     if action == "put" and result.inserted:
         return 201
     return 200 if shows else 204
+
+
+def _location_of_row(table: Table, key: Mapping[str, object]) -> str:
+    filters = urlencode({name: f"eq.{value}" for name, value in key.items()})
+    return f"/{table.name.name}?{filters}"
 
 
 def _location(asked: Asked) -> str:

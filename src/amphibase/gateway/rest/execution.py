@@ -6,7 +6,7 @@ all of which end with the transaction.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -26,7 +26,7 @@ from amphibase.gateway.rest.errors import (
 )
 from amphibase.gateway.rest.identity import Identity
 from amphibase.sql.pipeline import Call, Statement
-from amphibase.sql.wire import Cells, RunInTransaction, Wire
+from amphibase.sql.wire import Cells, Wire
 
 Check = Callable[[Cells], None]
 """Looks at the result before it is committed; what it raises undoes it."""
@@ -37,6 +37,8 @@ class Job:
     """A statement to run, and how.
 
     Attributes:
+        call: the statement; it gives one row.
+        estimate: a statement that says how many rows there may be.
         settings: of the transaction, by name; the role apart.
         before: functions that are called first, as SQL.
         is_read: in a read-only transaction, which may be sent again where the connection breaks.
@@ -45,8 +47,7 @@ class Job:
         isolation: of the transaction, where it is not the database's own.
     """
 
-    sql: str
-    values: Sequence[object]
+    call: Call
     identity: Identity
     settings: Mapping[str, str]
     before: tuple[str, ...] = ()
@@ -54,11 +55,11 @@ class Job:
     check: Check | None = None
     rolls_back: bool = False
     isolation: Isolation | None = None
+    estimate: Call | None = None
 
 
 class _Undone(Exception):
-    def __init__(self, rows: list[Cells]) -> None:
-        self.rows = rows
+    """The way out of a transaction that leaves nothing."""
 
 
 @dataclass
@@ -71,42 +72,49 @@ class Execution:
 
     wire: Wire
 
-    async def run(self, job: Job) -> list[Cells]:
-        """The rows of the job's statement, as the server wrote them.
+    async def run(self, job: Job) -> tuple[Cells, Cells | None]:
+        """The row of the job's statement, and that of its estimate, as the server wrote them.
 
         Raises:
             RestError: what the database or the job's check refused.
         """
-        calls = (*_preparation(job), Call(Statement(job.sql), job.values))
+        calls = _calls(job)
         try:
             if job.check is None and not job.rolls_back and job.isolation is None:
-                return (await self.wire.run_raw(*calls, again=job.is_read))[-1]
-            return await self._run_held(job, calls)
+                results = await self.wire.run_raw(*calls, again=job.is_read)
+            else:
+                results = await self._run_held(job, calls)
         except psycopg.Error as error:
             raise translate(error, job.identity) from None
+        if job.estimate is None:
+            return _joined(results[-1]), None
+        return _joined(results[-2]), _joined(results[-1])
 
-    async def _run_held(self, job: Job, calls: tuple[Call, ...]) -> list[Cells]:
-        transaction: AbstractAsyncContextManager[RunInTransaction] = self.wire.transaction(
-            job.isolation
-        )
-        try:
-            async with transaction as run:
-                rows: list[Cells] = (await run(*calls))[-1]
+    async def _run_held(self, job: Job, calls: Sequence[Call]) -> list[list[Cells]]:
+        results: list[list[Cells]] = []
+        with suppress(_Undone):
+            async with self.wire.transaction(job.isolation) as run:
+                results = await run(*calls)
                 if job.check is not None:
-                    job.check(rows[0])
+                    job.check(results[-1][0])
                 if job.rolls_back:
-                    raise _Undone(rows)
-                return rows
-        except _Undone as undone:
-            return undone.rows
+                    raise _Undone
+        return results
 
 
-def _preparation(job: Job) -> list[Call]:
+def _joined(rows: list[Cells]) -> Cells:
+    """The row; the lines of an EXPLAIN as one."""
+    if len(rows) == 1:
+        return rows[0]
+    return (b"\n".join(row[0] or b"" for row in rows),)
+
+
+def _calls(job: Job) -> list[Call]:
     names = tuple(job.settings)
     values = (*job.settings.values(), job.identity.claims, job.identity.role)
-    calls = [Call(_set_all((*names, "request.jwt.claims", "role"), job.is_read), values)]
-    calls += [Call(Statement(sql)) for sql in job.before]
-    return calls
+    first = Call(_set_all((*names, "request.jwt.claims", "role"), job.is_read), values)
+    calls = [first, *(Call(Statement(sql)) for sql in job.before), job.call]
+    return calls if job.estimate is None else [*calls, job.estimate]
 
 
 @lru_cache(1024)
