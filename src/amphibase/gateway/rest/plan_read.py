@@ -76,7 +76,7 @@ class Reader:
             source: where the rows come from; None for those of the statement itself.
             label: what errors call the rows.
         """
-        root = self._node(name, table, source, label)
+        root = self.node(table, source, label)
         self._select(root, name, _ALL if query.select is None else query.select, depth=1)
         for path, orders in query.orders:
             node = self._at(root, path)
@@ -128,7 +128,8 @@ class Reader:
     def _computed_fields(self, name: Name) -> Mapping[str, Name]:
         return self._catalog.computed_fields.get(name, {})
 
-    def _node(self, name: Name, table: Table | None, source: Name | None, label: str) -> Node:
+    def node(self, table: Table | None, source: Name | None, label: str) -> Node:
+        """A relation of which nothing is read yet; errors call its rows by the label."""
         node = Node(self._alias(), table, source)
         self._labels[node] = label
         return node
@@ -167,7 +168,7 @@ class Reader:
         relationship = find_relationship(self._catalog, self._schema, origin, item.name, item.hint)
         target = relationship.target
         table = self._catalog.tables.get(target)
-        node = self._node(target, table, target, f"{target.name}_{depth}")
+        node = self.node(table, target, f"{target.name}_{depth}")
         self._select(node, target, item.select, depth + 1)
         embed = Embed(
             alias=self._alias(),

@@ -21,7 +21,7 @@ def plan_write(catalog: Catalog, demand: Demand, table: Table, reader: Reader) -
         columns = tuple(_columns(demand, table))
     root = reader.read(query, table.name, table, None, table.name.name)
     of_root = [asked for path, asked in query.conditions if not path]
-    bare = Node("", table, None)
+    bare = reader.node(table, None, table.name.name)
     reader.restrict(root, query, with_root=False)
     write = Write(
         table=table,

@@ -70,7 +70,7 @@ class TreeWriter:
     ) -> str:
         return (
             f"SELECT {', '.join(values)}{self._from(node, origin)}{groups}"
-            f"{self._order(node)}{self._range(node)}"
+            f"{self._order(node)}{self._range(node, node.limit)}"
         )
 
     # Where the rows come from
@@ -131,8 +131,8 @@ class TreeWriter:
         hidden = [value_of(each, frame_of(child), self._parameters) for each in embed.hidden]
         values = ", ".join(["true", *hidden])
         names = [_numbered(0), *(_hidden(number) for number in range(len(hidden)))]
-        one = " LIMIT 1" if child.limit is None and not embed.to_one else ""
-        return f"SELECT {values}{self._from(child, origin)}{one}{self._range(child)}", names
+        limit = child.limit if embed.to_one else min(1, 1 if child.limit is None else child.limit)
+        return f"SELECT {values}{self._from(child, origin)}{self._range(child, limit)}", names
 
     def _order(self, node: Node) -> str:
         if not node.sorts:
@@ -152,11 +152,11 @@ class TreeWriter:
             term += " NULLS FIRST" if sort.nulls_first else " NULLS LAST"
         return term
 
-    def _range(self, node: Node) -> str:
-        limit = "" if node.limit is None else f" LIMIT {node.limit}"
+    def _range(self, node: Node, limit: int | None) -> str:
+        text = "" if limit is None else f" LIMIT {limit}"
         if node.offset is None:
-            return limit
-        return f"{limit} OFFSET {self._parameters(Given(node.offset))}"
+            return text
+        return f"{text} OFFSET {self._parameters(Given(node.offset))}"
 
     # What the rows hold
 
