@@ -1,0 +1,110 @@
+"""What letters hold: a code of digits to type, and the token of a link to follow.
+
+Both are one secret: the token is derived from the code, the user and a key that only the server
+has, so that either finds the same row of `one_time_tokens`, which keeps the token's hash alone.
+Whoever reads the table learns neither.
+"""
+
+import hmac
+import secrets
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from limits import RateLimitItemPerHour
+from limits.storage import MemoryStorage
+from limits.strategies import MovingWindowRateLimiter
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from amphibase.gateway.auth.errors import AuthError
+from amphibase.sql.links import Kind, Links
+
+PKCE_PREFIX = "pkce_"
+WRONG_GUESSES = RateLimitItemPerHour(20)
+"""A million codes of six digits cannot be tried at this pace."""
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """What one letter holds.
+
+    Args:
+        code: digits.
+        token: of the link.
+    """
+
+    code: str = field(repr=False)
+    token: str = field(repr=False)
+
+
+class Codes:
+    """Issues and redeems codes; every method runs in the transaction it is handed.
+
+    Args:
+        secret: 32 bytes that tokens are derived with.
+        length: how many digits a code has.
+    """
+
+    def __init__(self, links: Links, secret: bytes, length: int) -> None:
+        self._links = links
+        self._secret = secret
+        self._length = length
+
+    async def issue(
+        self,
+        connection: AsyncConnection,
+        user_id: UUID,
+        kind: Kind,
+        email: str,
+        *,
+        pkce: bool = False,
+    ) -> Secret:
+        """A new code; an earlier one of the same kind is void from now on.
+
+        Args:
+            email: where the letter goes.
+            pkce: whether following the link gives a code to exchange instead of a session.
+        """
+        code = "".join(secrets.choice("0123456789") for _ in range(self._length))
+        token = (PKCE_PREFIX if pkce else "") + self._token(user_id, kind, code)
+        await self._links.issue(connection, user_id, kind, email, token)
+        return Secret(code, token)
+
+    async def redeem_code(
+        self, connection: AsyncConnection, user_id: UUID, code: str, *kinds: Kind
+    ) -> Kind | None:
+        """Which of the kinds the code is of, and no second time; None when it is not good."""
+        for kind in kinds:
+            token = self._token(user_id, kind, code)
+            for form in (token, PKCE_PREFIX + token):
+                if await self._links.redeem(connection, form, kind):
+                    return kind
+        return None
+
+    async def redeem_token(
+        self, connection: AsyncConnection, token: str, *kinds: Kind
+    ) -> tuple[UUID, Kind] | None:
+        """Whose and of which kind the token of a link is, and no second time."""
+        for kind in kinds:
+            if user_id := await self._links.redeem(connection, token, kind):
+                return user_id, kind
+        return None
+
+    def _token(self, user_id: UUID, kind: Kind, code: str) -> str:
+        content = f"{user_id} {kind} {code}".encode("utf-8", "surrogatepass")
+        return hmac.new(self._secret, content, "sha224").hexdigest()
+
+
+class Guesses:
+    """Counts wrong codes by what they were meant for, and stops who tries them one by one."""
+
+    def __init__(self) -> None:
+        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+
+    def check(self, what: str) -> None:
+        """Raise AuthError when there were too many of late."""
+        if not self._limiter.test(WRONG_GUESSES, what):
+            raise AuthError(429, "over_request_rate_limit", "Request rate limit reached")
+
+    def note_wrong(self, what: str) -> None:
+        """Count one."""
+        self._limiter.hit(WRONG_GUESSES, what)

@@ -1,0 +1,121 @@
+"""The inbox of development: letters that went nowhere, kept in memory and shown in the browser."""
+
+import html
+import re
+from collections import deque
+from datetime import datetime
+from email.message import EmailMessage
+from email.utils import parsedate_to_datetime
+from typing import Any
+from uuid import uuid4
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.types import Receive, Scope, Send
+
+from amphibase.models import utc_now
+
+MAX_LETTERS = 500
+_LINK = re.compile(r"https?://[^\s<>\"']+")
+
+_HEADERS = {
+    # Nothing of a letter runs or loads, whatever it holds.
+    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-store",
+}
+_PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>Inbox</title>
+<meta name="viewport" content="width=device-width">
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 48rem; margin: 2rem auto }}
+article {{ border-top: 1px solid #8888; padding: 1rem 0 }}
+h2 {{ font-size: 1rem; margin: 0 }}
+pre {{ white-space: pre-wrap; overflow-wrap: anywhere; font: inherit }}
+</style>
+<h1>Inbox</h1>
+{letters}
+</html>
+"""
+
+
+class Outbox:
+    """Keeps the latest letters in memory."""
+
+    def __init__(self) -> None:
+        self._letters: deque[dict[str, Any]] = deque(maxlen=MAX_LETTERS)
+
+    def put(self, message: EmailMessage) -> None:
+        """Keep a letter; the oldest goes when there is no room."""
+        self._letters.appendleft(
+            {
+                "id": str(uuid4()),
+                "from": str(message["From"]),
+                "to": [str(address) for address in message.get_all("To", [])],
+                "subject": str(message["Subject"]),
+                "created_at": _date(message).isoformat(),
+                "text": message.get_content() if not message.is_multipart() else "",
+            }
+        )
+
+    def letters(self) -> list[dict[str, Any]]:
+        """What is there, newest first."""
+        return list(self._letters)
+
+    def clear(self) -> None:
+        """Throw all away."""
+        self._letters.clear()
+
+
+class Inbox:
+    """Shows an outbox, as an ASGI application: a page, and JSON at `/api/messages`."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        request = Request(scope, receive)
+        await self._answer(request)(scope, receive, send)
+
+    def _answer(self, request: Request) -> Response:
+        path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+        match request.method, path.rstrip("/"):
+            case "GET" | "HEAD", "":
+                shown = "".join(map(_article, self._outbox.letters()))
+                page = _PAGE.format(letters=shown or "<p>No letters yet.</p>")
+                return HTMLResponse(page, headers=_HEADERS)
+            case "GET" | "HEAD", "/api/messages":
+                return JSONResponse({"messages": self._outbox.letters()}, headers=_HEADERS)
+            case "DELETE", "/api/messages":
+                self._outbox.clear()
+                return Response(status_code=204)
+            case _, "" | "/api/messages":
+                return JSONResponse({"message": "Method not allowed"}, 405)
+        return JSONResponse({"message": "Not found"}, 404)
+
+
+def _article(letter: dict[str, Any]) -> str:
+    to = html.escape(", ".join(letter["to"]))
+    return (
+        f"<article><h2>{html.escape(letter['subject'])}</h2>"
+        f"<p>to {to}, {html.escape(letter['created_at'])}</p><pre>{_linked(letter['text'])}</pre>"
+        "</article>\n"
+    )
+
+
+def _linked(text: str) -> str:
+    written, position = [], 0
+    for found in _LINK.finditer(text):
+        url = html.escape(found[0])
+        written += [html.escape(text[position : found.start()])]
+        written += [f'<a href="{url}" rel="noopener noreferrer">{url}</a>']
+        position = found.end()
+    return "".join([*written, html.escape(text[position:])])
+
+
+def _date(message: EmailMessage) -> datetime:
+    return parsedate_to_datetime(message["Date"]) if message["Date"] else utc_now()
