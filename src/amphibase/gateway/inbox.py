@@ -1,9 +1,10 @@
 """The inbox of development: letters that went nowhere, kept in memory and shown in the browser."""
 
+import base64
+import hmac
 import html
 import re
 from collections import deque
-from datetime import datetime
 from email.message import EmailMessage
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -12,8 +13,6 @@ from uuid import uuid4
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import Receive, Scope, Send
-
-from amphibase.models import utc_now
 
 MAX_LETTERS = 500
 _LINK = re.compile(r"https?://[^\s<>\"']+")
@@ -41,11 +40,24 @@ pre {{ white-space: pre-wrap; overflow-wrap: anywhere; font: inherit }}
 """
 
 
-class Outbox:
-    """Keeps the latest letters in memory."""
+class Inbox:
+    """Keeps the latest letters and shows them, as an ASGI application: a page, and JSON at
+    `/api/messages`; satisfies `Service`.
 
-    def __init__(self) -> None:
+    Args:
+        key: whoever looks has to send it, as a bearer or as the password that a browser asks for,
+            since letters hold what signs people in; None on a machine of one's own.
+    """
+
+    def __init__(self, key: str | None = None) -> None:
+        self._key = key
         self._letters: deque[dict[str, Any]] = deque(maxlen=MAX_LETTERS)
+
+    async def start(self) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
 
     def put(self, message: EmailMessage) -> None:
         """Keep a letter; the oldest goes when there is no room."""
@@ -55,8 +67,8 @@ class Outbox:
                 "from": str(message["From"]),
                 "to": [str(address) for address in message.get_all("To", [])],
                 "subject": str(message["Subject"]),
-                "created_at": _date(message).isoformat(),
-                "text": message.get_content() if not message.is_multipart() else "",
+                "created_at": parsedate_to_datetime(message["Date"]).isoformat(),
+                "text": message.get_content(),
             }
         )
 
@@ -64,38 +76,43 @@ class Outbox:
         """What is there, newest first."""
         return list(self._letters)
 
-    def clear(self) -> None:
-        """Throw all away."""
-        self._letters.clear()
-
-
-class Inbox:
-    """Shows an outbox, as an ASGI application: a page, and JSON at `/api/messages`."""
-
-    def __init__(self, outbox: Outbox) -> None:
-        self._outbox = outbox
-
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return
-        request = Request(scope, receive)
-        await self._answer(request)(scope, receive, send)
+        if scope["type"] == "http":
+            request = Request(scope, receive)
+            await self._answer(request)(scope, receive, send)
 
     def _answer(self, request: Request) -> Response:
+        if not self._admits(request):
+            headers = {"www-authenticate": 'Basic realm="The password is the service_role key"'}
+            return JSONResponse({"message": "The service_role key is needed"}, 401, headers)
+        if request.headers.get("sec-fetch-site") == "cross-site":
+            # Some page in the same browser, which the front door would let read everything.
+            return JSONResponse({"message": "Other sites may not look in here"}, 403)
         path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
         match request.method, path.rstrip("/"):
             case "GET" | "HEAD", "":
-                shown = "".join(map(_article, self._outbox.letters()))
+                shown = "".join(map(_article, self._letters))
                 page = _PAGE.format(letters=shown or "<p>No letters yet.</p>")
                 return HTMLResponse(page, headers=_HEADERS)
             case "GET" | "HEAD", "/api/messages":
-                return JSONResponse({"messages": self._outbox.letters()}, headers=_HEADERS)
+                return JSONResponse({"messages": self.letters()}, headers=_HEADERS)
             case "DELETE", "/api/messages":
-                self._outbox.clear()
+                self._letters.clear()
                 return Response(status_code=204)
             case _, "" | "/api/messages":
                 return JSONResponse({"message": "Method not allowed"}, 405)
         return JSONResponse({"message": "Not found"}, 404)
+
+    def _admits(self, request: Request) -> bool:
+        if self._key is None:
+            return True
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "basic":
+            try:
+                given = base64.b64decode(given).decode("latin-1").partition(":")[2]
+            except ValueError:
+                return False
+        return hmac.compare_digest(given.encode(), self._key.encode())
 
 
 def _article(letter: dict[str, Any]) -> str:
@@ -115,7 +132,3 @@ def _linked(text: str) -> str:
         written += [f'<a href="{url}" rel="noopener noreferrer">{url}</a>']
         position = found.end()
     return "".join([*written, html.escape(text[position:])])
-
-
-def _date(message: EmailMessage) -> datetime:
-    return parsedate_to_datetime(message["Date"]) if message["Date"] else utc_now()

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import psycopg
 
-from amphibase.gateway.inbox import Outbox
+from amphibase.gateway.inbox import Inbox
 from amphibase.gateway.keys import api_key
 from amphibase.gateway.tokens import Tokens
 
@@ -25,7 +25,7 @@ class Api:
 
     url: str
     tokens: Tokens
-    outbox: Outbox
+    inbox: Inbox
     database: str
     client: httpx.AsyncClient = field(init=False)
 
@@ -91,7 +91,7 @@ class Api:
 
     def letter(self, to: str = "ann@example.com") -> "Letter":
         """The latest letter to an address."""
-        text = next(each["text"] for each in self.outbox.letters() if each["to"] == [to])
+        text = next(each["text"] for each in self.inbox.letters() if each["to"] == [to])
         link = re.search(r"https?://\S+", text)
         code = re.search(r"^(?:Or enter this code: )?(\d{6,10})$", text, re.MULTILINE)
         assert code is not None

@@ -14,7 +14,7 @@ from tests.gateway.auth.api import SECRET, Api
 
 from amphibase.gateway.auth.service import AuthService
 from amphibase.gateway.auth.settings import AuthSettings, load_auth_settings
-from amphibase.gateway.inbox import Outbox
+from amphibase.gateway.inbox import Inbox
 from amphibase.gateway.project import copy
 from amphibase.gateway.tokens import Tokens
 from amphibase.postgres import Server
@@ -79,12 +79,12 @@ async def _serving(database: str, **overrides: Any) -> AsyncIterator[Api]:
             **{"smtp_max_frequency": "0s", "api_external_url": f"{url}/", **overrides}
         )
         tokens = Tokens(Key.generate(), Key.from_secret(SECRET))
-        outbox = Outbox()
-        service = AuthService(settings, database, tokens, outbox)
+        inbox = Inbox()
+        service = AuthService(settings, database, tokens, inbox)
         config = uvicorn.Config(service, lifespan="off", log_level="error", access_log=False)
         server = uvicorn.Server(config)
         running = asyncio.create_task(server.serve([listener]))
-        api = Api(url, tokens, outbox, database)
+        api = Api(url, tokens, inbox, database)
         try:
             await service.start()
             yield api

@@ -102,7 +102,7 @@ async def test_a_repeated_sign_up_of_a_confirmed_address_gets_a_user_that_is_not
     imagined = await careful.sign_up()
     assert imagined["identities"] == []
     assert imagined["id"] != known["id"]
-    assert not careful.outbox.letters()
+    assert not careful.inbox.letters()
     assert len(careful.rows("SELECT 1 FROM auth.users")) == 1
 
 
