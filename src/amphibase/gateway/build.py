@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from amphibase.gateway.app import Door, Gateway
+from amphibase.gateway.inbox import Inbox
 from amphibase.gateway.keys import ApiKeys
+from amphibase.settings import load
 
 if TYPE_CHECKING:  # each service is imported at its first request
     from amphibase.gateway.service import Service
@@ -56,12 +58,46 @@ class Project:
 
 def build(project: Project) -> Gateway:
     """The gateway of a project; it opens nothing until it is started or asked."""
-    return Gateway({"/rest/v1": Door(lambda: _rest(project), MAX_BODY_BYTES)}, project.keys)
+    inbox = Inbox(project.keys.service_role if project.signs_with_secret else None)
+    doors = {
+        "/rest/v1": Door(lambda: _rest(project), MAX_BODY_BYTES),
+        "/auth/v1": Door(lambda: _auth(project, inbox), MAX_AUTH_BODY_BYTES),
+        "/storage/v1": Door(lambda: _storage(project)),
+        "/inbox": Door(lambda: inbox),
+    }
+    return Gateway(doors, project.keys)
+
+
+def check() -> None:
+    """Read the settings of all services.
+
+    Raises:
+        ConfigurationError: one line for each wrong value.
+    """
+    from amphibase.gateway.auth.settings import load_auth_settings
+    from amphibase.gateway.rest.settings import RestSettings
+
+    load(RestSettings)
+    load_auth_settings()
 
 
 def _rest(project: Project) -> "Service":
     from amphibase.gateway.rest.service import RestService
     from amphibase.gateway.rest.settings import RestSettings
-    from amphibase.settings import load
 
     return RestService(load(RestSettings), project.authenticator_url, project.tokens)
+
+
+def _auth(project: Project, inbox: Inbox) -> "Service":
+    from amphibase.gateway.auth.service import AuthService
+    from amphibase.gateway.auth.settings import load_auth_settings
+
+    settings = load_auth_settings(api_external_url=project.url)
+    return AuthService(settings, project.owner_url, project.tokens, inbox)
+
+
+def _storage(project: Project) -> "Service":
+    from amphibase.gateway.storage.service import StorageService
+    from amphibase.gateway.storage.settings import StorageSettings
+
+    return StorageService(load(StorageSettings), project.owner_url, project.tokens)

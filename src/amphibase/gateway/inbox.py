@@ -85,7 +85,8 @@ class Inbox:
         if not self._admits(request):
             headers = {"www-authenticate": 'Basic realm="The password is the service_role key"'}
             return JSONResponse({"message": "The service_role key is needed"}, 401, headers)
-        if request.headers.get("sec-fetch-site") == "cross-site":
+        fetched = request.headers.get("sec-fetch-mode", "navigate") != "navigate"
+        if fetched and request.headers.get("sec-fetch-site") == "cross-site":
             # Some page in the same browser, which the front door would let read everything.
             return JSONResponse({"message": "Other sites may not look in here"}, 403)
         path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))

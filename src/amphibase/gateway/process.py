@@ -1,13 +1,14 @@
 """The gateway as a process: everything from the folder to the socket, served until a signal."""
 
 import asyncio
+import importlib
 import logging
 import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
@@ -46,6 +47,9 @@ def claimed(settings: GatewaySettings) -> Iterator[tuple[Folder, socket.socket]]
         AlreadyRuns: another gateway has the folder.
         ConfigurationError: the folder or the port cannot be used.
     """
+    from amphibase.gateway.build import check
+
+    check()
     folder = Folder(settings.data_dir)
     folder.make()
     lock = folder.lock()
@@ -70,19 +74,14 @@ def serve(settings: GatewaySettings, folder: Folder, listener: socket.socket, re
     """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _ended)
-    with ThreadPoolExecutor(1) as pool:
-        starting = (
-            pool.submit(_start_postgres, settings, folder) if _is_embedded(settings) else None
-        )
-        from amphibase.serving import loop_factory  # beside the start of Postgres
+    with ExitStack() as stack:
+        server = None
+        if settings.database_url is None:
+            server = stack.enter_context(_start_postgres(settings, folder))
+        from amphibase.serving import loop_factory
 
-        server = starting.result() if starting else None
-    try:
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(_serve(settings, folder, listener, server, ready))
-    finally:
-        if server is not None:
-            server.stop()
 
 
 async def _serve(
@@ -196,15 +195,20 @@ def _values(settings: GatewaySettings, url: str, owner_url: str) -> dict[str, st
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _is_embedded(settings: GatewaySettings) -> bool:
-    return settings.database_url is None
-
-
 def _start_postgres(settings: GatewaySettings, folder: Folder) -> "Server":
+    """Start it, and import meanwhile what comes next."""
     from amphibase.postgres import start
 
-    port = settings.db_port or _free_port(DATABASE_PORT)
-    return start(folder.path / POSTGRES, port=port)
+    place = folder.path / POSTGRES
+    modules = ["amphibase.serving", "amphibase.background"]
+    if not place.exists():  # what makes the tables of a new database
+        modules += ["amphibase.sql.schema"]
+    with ThreadPoolExecutor(1) as pool:
+        port = settings.db_port or _free_port(DATABASE_PORT)
+        starting = pool.submit(start, place, port=port)
+        for module in modules:
+            importlib.import_module(module)
+        return starting.result()
 
 
 def _listener(settings: GatewaySettings) -> socket.socket:
