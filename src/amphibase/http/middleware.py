@@ -6,7 +6,6 @@ import re
 import time
 from urllib.parse import quote
 
-from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -15,7 +14,7 @@ from amphibase.http.problems import problem
 access_log = logging.getLogger("amphibase.access")
 logger = logging.getLogger("amphibase")
 
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 SAFE_IN_PATHS = "/:@!$&'()*+,;="
 """What a path may hold as it is (RFC 3986, section 3.3)."""
@@ -42,8 +41,8 @@ class Surroundings:
             await self.app(scope, receive, send)
             return
         began = time.perf_counter()
-        given = Headers(scope=scope).get("x-request-id", "")
-        request_id = given if _REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
+        given = dict(scope["headers"]).get(b"x-request-id", b"")
+        request_id = given.decode() if _REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
         scope.setdefault("state", {})["request_id"] = request_id
         added = [*SECURITY_HEADERS, (b"x-request-id", request_id.encode())]
         if scope["scheme"] == "https":
@@ -75,20 +74,32 @@ class Surroundings:
             await answer(scope, receive, send_with_headers)
         finally:
             if access_log.isEnabledFor(logging.INFO):
-                client = scope.get("client")
-                # Quoted again: a line break in it would forge a line of the log.
-                path = quote(scope["path"], safe=SAFE_IN_PATHS, errors="replace")
-                access_log.info(
-                    "%s %s %d",
-                    scope["method"],
-                    path,
-                    status,
-                    extra={
-                        "request_id": request_id,
-                        "method": scope["method"],
-                        "path": path,
-                        "status": status,
-                        "ms": round((time.perf_counter() - began) * 1000, 2),
-                        "client": client[0] if client else None,
-                    },
-                )
+                ms = round((time.perf_counter() - began) * 1000, 2)
+                access_log.handle(_line(scope, status, ms))
+
+
+def _line(scope: Scope, status: int, ms: float) -> logging.LogRecord:
+    """What the access log says of a request.
+
+    It is made here, as `info()` would first search the stack for its caller, which is always this.
+    """
+    client = scope.get("client")
+    # Quoted again: a line break in it would forge a line of the log.
+    path = quote(scope["path"], safe=SAFE_IN_PATHS, errors="replace")
+    return access_log.makeRecord(
+        access_log.name,
+        logging.INFO,
+        __file__,
+        0,
+        "%s %s %d",
+        (scope["method"], path, status),
+        None,
+        extra={
+            "request_id": scope["state"]["request_id"],
+            "method": scope["method"],
+            "path": path,
+            "status": status,
+            "ms": ms,
+            "client": client[0] if client else None,
+        },
+    )
