@@ -1,6 +1,5 @@
 """The lean routes answer what is asked most, and step aside wherever anybody else has a say."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
 
@@ -42,7 +41,7 @@ def app(db: Amphibase) -> FastAPI:
 
 
 @pytest.fixture
-async def ann(client: Client) -> AsyncIterator[Client]:
+async def ann(client: Client) -> Client:
     return await client.as_user("ann@example.com")
 
 

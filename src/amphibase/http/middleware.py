@@ -4,6 +4,8 @@ import logging
 import os
 import re
 import time
+from functools import cache
+from typing import Any
 from urllib.parse import quote
 
 from starlette.requests import ClientDisconnect
@@ -53,11 +55,9 @@ class Surroundings:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                present = {name.lower() for name, _ in message["headers"]}
-                message["headers"] = [
-                    *message["headers"],
-                    *(header for header in added if header[0] not in present),
-                ]
+                present = dict(message["headers"])
+                more = [header for header in added if header[0] not in present]
+                message["headers"] = [*message["headers"], *more]
             await send(message)
 
         try:
@@ -74,32 +74,44 @@ class Surroundings:
             await answer(scope, receive, send_with_headers)
         finally:
             if access_log.isEnabledFor(logging.INFO):
-                ms = round((time.perf_counter() - began) * 1000, 2)
-                access_log.handle(_line(scope, status, ms))
+                seconds = time.perf_counter() - began
+                access_log.handle(AccessRecord(scope, request_id, status, seconds))
 
 
-def _line(scope: Scope, status: int, ms: float) -> logging.LogRecord:
-    """What the access log says of a request.
+class AccessRecord(logging.LogRecord):
+    """A line of the access log.
 
-    It is made here, as `info()` would first search the stack for its caller, which is always this.
+    `access_log.info()` would write the same, but search the stack for its caller, and look up the
+    thread, the process and the file's name, for each line: a tenth of what a small answer costs.
+
+    Args:
+        status: of the answer; 0 where there was none.
+        seconds: how long the answer took.
     """
-    client = scope.get("client")
-    # Quoted again: a line break in it would forge a line of the log.
-    path = quote(scope["path"], safe=SAFE_IN_PATHS, errors="replace")
-    return access_log.makeRecord(
-        access_log.name,
-        logging.INFO,
-        __file__,
-        0,
-        "%s %s %d",
-        (scope["method"], path, status),
-        None,
-        extra={
-            "request_id": scope["state"]["request_id"],
-            "method": scope["method"],
-            "path": path,
-            "status": status,
-            "ms": ms,
-            "client": client[0] if client else None,
-        },
+
+    def __init__(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
+        client = scope.get("client")
+        # Quoted again: a line break in it would forge a line of the log.
+        path = quote(scope["path"], safe=SAFE_IN_PATHS, errors="replace")
+        now = time.time()
+        vars(self).update(
+            _same_for_all(),
+            args=(scope["method"], path, status),
+            created=now,
+            msecs=now % 1 * 1000,
+            request_id=request_id,
+            method=scope["method"],
+            path=path,
+            status=status,
+            ms=round(seconds * 1000, 2),
+            client=client[0] if client else None,
+        )
+
+
+@cache
+def _same_for_all() -> dict[str, Any]:
+    """What all lines of a process have in common; asked for after any fork, with the first."""
+    line = logging.LogRecord(
+        access_log.name, logging.INFO, __file__, 0, "%s %s %d", None, None, "access"
     )
+    return {**vars(line), "taskName": None}

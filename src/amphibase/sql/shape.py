@@ -61,6 +61,7 @@ class Shape(Generic[Model]):
         ]
         self.keys: tuple[Column[Any], ...] = tuple(mapper.primary_key)  # type: ignore[arg-type]
         self.key_names = tuple(mapper.get_property_by_column(key).key for key in self.keys)
+        self.key_parameters = tuple(f"key_{place}" for place in range(len(self.keys)))
         self._unique = _unique(self.table)
         self._floats = [
             name for name, column in self.column_of.items() if isinstance(column.type, Float)
