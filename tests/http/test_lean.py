@@ -6,7 +6,7 @@ from uuid import uuid4
 import pytest
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response
 from fastapi.routing import APIRoute
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from tests.models import Document, Post
 
 from amphibase import Amphibase, Settings
@@ -204,3 +204,23 @@ class TestLeanRoutes:
         async with open_client(app) as client:
             answer = await client.request("GET", "/t_posts", content=b"x" * 11)
             assert answer.status_code == 413
+
+    async def test_leave_what_is_traced_to_the_framework(
+        self, db: Amphibase, framework: list[str]
+    ) -> None:
+        """It names the route to the trace, and what it spends its time on."""
+
+        class Traced:
+            def __init__(self, app: ASGIApp) -> None:
+                self.app = app
+
+            async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+                scope["fastapi.telemetry"] = None
+                await self.app(scope, receive, send)
+
+        app = db.mount(FastAPI())
+        app.add_middleware(Traced)
+        app.include_router(db.router(Post))
+        async with open_client(app) as client:
+            assert (await client.get("/t_posts")).status_code == 200
+        assert framework == ["GET /t_posts"]
