@@ -145,14 +145,13 @@ class TestLeanRoutes:
             return id
 
         app.include_router(db.router(Post))
+        id = str(uuid4())
         async with open_client(app) as client:
             assert (await client.get("/users/me")).json() == "mine"
-            assert (await client.get("/t_posts/7")).json() == "7"
+            assert (await client.get(f"/t_posts/{id}")).json() == id
             assert (await client.get("/t_posts")).json()["items"] == []
 
-    async def test_come_after_routes_put_before_them(
-        self, db: Amphibase, framework: list[str]
-    ) -> None:
+    async def test_come_after_routes_put_before_them(self, db: Amphibase) -> None:
         """The order of a router's own routes counts too."""
         app, posts = db.mount(FastAPI()), db.router(Post)
 
@@ -162,8 +161,9 @@ class TestLeanRoutes:
 
         posts.routes.insert(0, posts.routes.pop())
         app.include_router(posts)
+        id = str(uuid4())
         async with open_client(app) as client:
-            assert (await client.get("/t_posts/7")).json() == "7"
+            assert (await client.get(f"/t_posts/{id}")).json() == id
 
     async def test_tell_the_middleware_which_route_it_was(self, db: Amphibase) -> None:
         """Metrics are kept by the route, not by the path."""
