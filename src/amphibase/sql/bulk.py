@@ -1,8 +1,9 @@
 """Adding many rows: on Postgres as one stream (COPY) or as one array a column, on SQLite as one
 statement run again and again."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Mapping, Sequence
+from itertools import repeat
+from operator import is_
 from typing import Any
 
 from sqlalchemy import ARRAY, Column, Integer, bindparam, func, insert, select
@@ -10,49 +11,41 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from amphibase.errors import InvalidValue
+from amphibase.sql.batch import Batch
 from amphibase.sql.plan import Row
-from amphibase.sql.shape import Shape
+from amphibase.sql.shape import ABSENT, Shape
 
 ROWS_A_STATEMENT = 10_000
 
 Values = Mapping[str, Any]
 
 
-async def insert_many(
-    connection: AsyncConnection, shape: Shape[Any], rows: Iterable[Values], *, may_copy: bool
-) -> Sequence[Row]:
-    """Add rows; the rows as stored, in the same order.
+async def insert_many(connection: AsyncConnection, batch: Batch[Any], *, may_copy: bool) -> None:
+    """Add rows; the batch holds them then as they are stored.
 
     Args:
-        rows: what each one holds; they are taken one by one, while the database is at work.
         may_copy: whether the caller may use COPY, which row level security forbids.
 
     Raises:
         InvalidValue: a row lacks a value.
     """
-    fill = Filling(shape)
-    if not fill.is_whole:
-        return await _insert_returning(connection, shape, [*rows])
-    whole: list[Row] = []
-
-    def filled() -> Iterator[Row]:
-        for values in rows:
-            row = fill(values)
-            whole.append(row)
-            yield row
-
-    if connection.dialect.name != "postgresql":
+    shape, fill = batch.shape, Filling(batch.shape)
+    on_postgres = connection.dialect.name == "postgresql"
+    if not batch:
+        return
+    if not fill.is_whole or (on_postgres and not may_copy and _has_arrays(shape)):
+        batch.take(await _insert_returning(connection, shape, [*batch.rows()]))
+        return
+    fill.all(batch.columns)
+    columns = [*batch.columns.values()]
+    if not on_postgres:
         keys = [column.key for column in shape.columns]
-        given = [dict(zip(keys, row, strict=True)) for row in filled()]
-        if given:
-            await connection.execute(insert(shape.table), given)
+        given = [dict(zip(keys, row, strict=True)) for row in zip(*columns, strict=True)]
+        await connection.execute(insert(shape.table), given)
     elif may_copy:
-        await _copy(connection, shape, filled())
-    elif _has_arrays(shape):
-        return await _insert_returning(connection, shape, [*rows])
+        await _copy(connection, shape, columns)
     else:
-        await _insert_columns(connection, shape, filled())
-    return whole
+        await _insert_columns(connection, shape, columns)
 
 
 class Filling:
@@ -75,6 +68,15 @@ class Filling:
                 for name, make in self._defaults
             ]
         )
+
+    def all(self, columns: dict[str, list[Any]]) -> None:
+        """The same for rows of which there is a list of values a column, ABSENT where a row
+        has none. Raises InvalidValue."""
+        for name, make in self._defaults:
+            if any(map(is_, columns[name], repeat(ABSENT))):
+                columns[name] = [
+                    self._made(name, make) if value is ABSENT else value for value in columns[name]
+                ]
 
     def _made(self, name: str, make: Callable[[], Any] | None) -> Any:
         if make is None:
@@ -100,28 +102,27 @@ def _left_to_database(column: Column[Any]) -> bool:
     return column.primary_key and isinstance(column.type, Integer)
 
 
-async def _copy(connection: AsyncConnection, shape: Shape[Any], rows: Iterator[Row]) -> None:
+async def _copy(
+    connection: AsyncConnection, shape: Shape[Any], columns: Sequence[list[Any]]
+) -> None:
     """Stream rows into the table; the server works on the first while the next are made."""
     dialect = connection.dialect
     quote = dialect.identifier_preparer
-    columns = ", ".join(quote.format_column(column) for column in shape.columns)
-    statement = f"COPY {quote.format_table(shape.table)} ({columns}) FROM STDIN"
-    bind = [
-        (place, process)
-        for place, column in enumerate(shape.columns)
-        if (process := column.type.dialect_impl(dialect).bind_processor(dialect)) is not None
+    names = ", ".join(quote.format_column(column) for column in shape.columns)
+    statement = f"COPY {quote.format_table(shape.table)} ({names}) FROM STDIN"
+    bind = [column.type.dialect_impl(dialect).bind_processor(dialect) for column in shape.columns]
+    bound = [
+        values if process is None else map(process, values)
+        for values, process in zip(columns, bind, strict=True)
     ]
     driver: Any = (await connection.get_raw_connection()).driver_connection
     async with driver.cursor() as cursor, cursor.copy(statement.encode()) as copy:
-        for row in rows:
-            adapted = [*row]
-            for place, process in bind:
-                adapted[place] = process(adapted[place])
-            await copy.write_row(adapted)
+        for row in zip(*bound, strict=True):
+            await copy.write_row(row)
 
 
 async def _insert_columns(
-    connection: AsyncConnection, shape: Shape[Any], rows: Iterator[Row]
+    connection: AsyncConnection, shape: Shape[Any], columns: Sequence[list[Any]]
 ) -> None:
     """Add rows as one array a column: few parameters however many rows."""
     arrays = [
@@ -131,9 +132,12 @@ async def _insert_columns(
     statement = insert(shape.table).from_select(
         shape.columns, select(*arrays), include_defaults=False
     )
-    while some := [*islice(rows, ROWS_A_STATEMENT)]:
-        turned = enumerate(zip(*some, strict=True))
-        await connection.execute(statement, {f"c{place}": [*column] for place, column in turned})
+    for start in range(0, len(columns[0]), ROWS_A_STATEMENT):
+        some = {
+            f"c{place}": values[start : start + ROWS_A_STATEMENT]
+            for place, values in enumerate(columns)
+        }
+        await connection.execute(statement, some)
 
 
 async def _insert_returning(
