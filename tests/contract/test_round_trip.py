@@ -12,7 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.homes import ANN, Home
-from tests.models import Category, Kinds, Level
+from tests.models import Category, EveryKind, KeyedKinds, Kinds, Level
+
+from amphibase import SERVICE, Caller
 
 examples = settings(
     max_examples=25,
@@ -62,7 +64,7 @@ COLUMNS: dict[str, st.SearchStrategy[Any]] = {
 rows = st.fixed_dictionaries({name: st.none() | values for name, values in COLUMNS.items()})
 
 
-def check(given: dict[str, Any], *found: Kinds | None) -> None:
+def check(given: dict[str, Any], *found: EveryKind | None) -> None:
     for row in found:
         assert row is not None
         for name, value in given.items():
@@ -115,6 +117,18 @@ async def test_what_add_many_wrote_is_read_as_it_was(
     )
     for values, row in zip(given, stored, strict=True):
         check(values, row, *await read_all(home, row.id))
+
+
+@given(given=st.lists(rows, min_size=1, max_size=4))
+@pytest.mark.parametrize("caller", [ANN, SERVICE], ids=["ann", "service"])
+@examples
+async def test_what_add_many_wrote_with_keys_of_python_is_read_as_it_was(
+    home: Home, caller: Caller, given: list[dict[str, Any]]
+) -> None:
+    kinds = home.of(KeyedKinds, caller)
+    stored = await kinds.add_many([KeyedKinds(**values) for values in given])
+    for values, row in zip(given, stored, strict=True):
+        check(values, row, await kinds.get(row.id))
 
 
 UTC_DAY = datetime(2026, 1, 1, tzinfo=UTC)
