@@ -1,6 +1,7 @@
 """Many new objects of one model, taken apart into columns."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import repeat
 from typing import Any, Generic
 
@@ -49,27 +50,32 @@ class Batch(Generic[Model]):
     def take(self, rows: Sequence[Row]) -> None:
         """Hold the rows as they came back from the database."""
         turned = zip(*rows, strict=True)
-        self.columns = dict(zip(self.columns, map(list, turned), strict=False))
+        self.columns = dict(zip(self.columns, map(list, turned), strict=True))
         for name in self.shape.floats:
             # What RETURNING gives on SQLite has not got its column's type yet.
             self.columns[name] = [
                 float(value) if isinstance(value, int) else value for value in self.columns[name]
             ]
 
+    @cached_property
+    def identities(self) -> list[tuple[InstanceState[Any], Any]]:
+        """The objects' states, each with the key by which sessions know the row."""
+        shape = self.shape
+        identity, _, token = shape.mapper.identity_key_from_primary_key(())
+        keys = zip(*(self.columns[name] for name in shape.key_names), strict=True)
+        states = [instance_state(each) for each in self._objects]
+        return [*zip(states, zip(repeat(identity), keys, repeat(token)), strict=False)]
+
     def stored(self) -> Sequence[Model]:
         """The same objects, now as they are stored."""
-        shape = self.shape
         for name, values in self.columns.items():
             if values is not self._before[name]:
                 for held, value in zip(self._held, values, strict=True):
                     held[name] = value
-        states = [instance_state(each) for each in self._objects]
-        keys = zip(*(self.columns[name] for name in shape.key_names), strict=True)
-        identity, _, token = shape.mapper.identity_key_from_primary_key(())
-        for state, key in zip(states, zip(repeat(identity), keys, repeat(token)), strict=False):
+        for state, key in self.identities:
             state.key = key
-        if shape.unloaded:
-            for state in states:
-                state.callables = dict(shape.unloaded)
+            if self.shape.unloaded:
+                state.callables = dict(self.shape.unloaded)
+        states = (state for state, _ in self.identities)
         InstanceState._commit_all_states(zip(states, self._held, strict=True))
         return self._objects

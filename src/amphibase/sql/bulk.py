@@ -43,7 +43,7 @@ async def insert_many(connection: AsyncConnection, batch: Batch[Any], *, may_cop
         given = [dict(zip(keys, row, strict=True)) for row in zip(*columns, strict=True)]
         await connection.execute(insert(shape.table), given)
     elif may_copy:
-        await _copy(connection, shape, columns)
+        await _copy(connection, shape, columns, meanwhile=lambda: batch.identities)
     else:
         await _insert_columns(connection, shape, columns)
 
@@ -103,9 +103,16 @@ def _left_to_database(column: Column[Any]) -> bool:
 
 
 async def _copy(
-    connection: AsyncConnection, shape: Shape[Any], columns: Sequence[list[Any]]
+    connection: AsyncConnection,
+    shape: Shape[Any],
+    columns: Sequence[list[Any]],
+    meanwhile: Callable[[], object],
 ) -> None:
-    """Stream rows into the table; the server works on the first while the next are made."""
+    """Stream rows into the table; the server works on the first while the next are made.
+
+    Args:
+        meanwhile: what else can be done until the server is through with the last ones.
+    """
     dialect = connection.dialect
     quote = dialect.identifier_preparer
     names = ", ".join(quote.format_column(column) for column in shape.columns)
@@ -119,6 +126,7 @@ async def _copy(
     async with driver.cursor() as cursor, cursor.copy(statement.encode()) as copy:
         for row in zip(*bound, strict=True):
             await copy.write_row(row)
+        meanwhile()
 
 
 async def _insert_columns(
