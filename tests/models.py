@@ -95,6 +95,28 @@ class Document(Versioned, Owned, Base):
     title: Mapped[str]
 
 
+class Sample(Base):
+    """One column of each type that goes in binary where there are many rows."""
+
+    __tablename__ = "t_samples"
+    __access__ = Access(read=everyone, write=everyone)
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=uuid7)
+    text: Mapped[str | None]
+    short: Mapped[str | None] = mapped_column(String(5))
+    number: Mapped[int | None]
+    small: Mapped[int | None] = mapped_column(SmallInteger)
+    big: Mapped[int | None] = mapped_column(BigInteger)
+    real: Mapped[float | None]
+    yes: Mapped[bool | None]
+    exact: Mapped[Decimal | None]
+    moment: Mapped[datetime | None]
+    day: Mapped[date | None]
+    uid: Mapped[uuid.UUID | None]
+    data: Mapped[bytes | None]
+    mapping: Mapped[dict[str, Any] | None]
+
+
 class EveryKind:
     """One column of each type."""
 

@@ -161,6 +161,10 @@ class Shape(Generic[Model]):
             if value is not None:
                 values[name] = accepted(value)
 
+    def is_checked(self, name: str) -> bool:
+        """Whether the values of a column are all of its type once they are checked."""
+        return name in self._accepted
+
     def checked(self, name: str, values: list[Any]) -> list[Any]:
         """Values of one column as they come back; the same list where they already are.
 
