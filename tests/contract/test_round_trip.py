@@ -158,7 +158,10 @@ THREE: dict[str, tuple[Any, Any, Any]] = {
 MANY_TYPES: dict[str, dict[str, str]] = {
     "the model's own": {},
     "wider": {"small": "int8", "number": "int8"},
-    "others": {"big": "numeric", "moment": "timestamp", "short": "char(5)", "real": "real"},
+    "numeric": {"big": "numeric"},
+    "narrower": {"real": "real"},
+    "timestamp": {"moment": "timestamp"},
+    "char": {"short": "char(5)"},
 }
 
 
