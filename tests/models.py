@@ -95,13 +95,31 @@ class Document(Versioned, Owned, Base):
     title: Mapped[str]
 
 
-class Kinds(Base):
-    """One column of each type, with a key that the database counts."""
+class Sample(Base):
+    """One column of each type that goes in binary where there are many rows."""
 
-    __tablename__ = "t_kinds"
+    __tablename__ = "t_samples"
     __access__ = Access(read=everyone, write=everyone)
 
-    id: Mapped[int] = mapped_column(primary_key=True)
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=uuid7)
+    text: Mapped[str | None]
+    short: Mapped[str | None] = mapped_column(String(5))
+    number: Mapped[int | None]
+    small: Mapped[int | None] = mapped_column(SmallInteger)
+    big: Mapped[int | None] = mapped_column(BigInteger)
+    real: Mapped[float | None]
+    yes: Mapped[bool | None]
+    exact: Mapped[Decimal | None]
+    moment: Mapped[datetime | None]
+    day: Mapped[date | None]
+    uid: Mapped[uuid.UUID | None]
+    data: Mapped[bytes | None]
+    mapping: Mapped[dict[str, Any] | None]
+
+
+class EveryKind:
+    """One column of each type."""
+
     text: Mapped[str | None]
     short: Mapped[str | None] = mapped_column(String(5))
     number: Mapped[int | None]
@@ -126,6 +144,24 @@ class Kinds(Base):
     numbers: Mapped[list[int] | None]
     reals: Mapped[list[float] | None]
     answers: Mapped[list[bool] | None]
+
+
+class Kinds(EveryKind, Base):
+    """With a key that the database counts."""
+
+    __tablename__ = "t_kinds"
+    __access__ = Access(read=everyone, write=everyone)
+
+    id: Mapped[int] = mapped_column(primary_key=True, sort_order=-1)
+
+
+class KeyedKinds(EveryKind, Base):
+    """With a key that Python makes, so that the database has nothing to say of a new row."""
+
+    __tablename__ = "t_keyed_kinds"
+    __access__ = Access(read=everyone, write=everyone)
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=uuid7, sort_order=-1)
 
 
 class Seat(Base):
