@@ -1,6 +1,7 @@
 """/files: sending, reading, listing, moving and signing; streamed both ways."""
 
 from datetime import timedelta
+from functools import cache
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -58,8 +59,9 @@ DOWNLOAD: dict[int | str, dict[str, Any]] = {
 Signature = Annotated[str | None, Query(max_length=200, description="Of a signed URL")]
 
 
+@cache
 def routes() -> APIRouter:
-    """The routes."""
+    """The routes; one router for all apps."""
     files = router("/files", "files")
     files.include_router(buckets)
     files.include_router(tus.routes())

@@ -1,6 +1,7 @@
 """/users: oneself, and for administrators everybody."""
 
 from datetime import timedelta
+from functools import cache
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -34,8 +35,9 @@ from amphibase.schemas import (
 FOR_ADMINS = [Depends(admin_user)]
 
 
+@cache
 def routes(user: type[User]) -> APIRouter:
-    """The routes, with answers in the shape of the profile's class."""
+    """The routes, with answers in the shape of the profile's class; one router for all apps."""
     users = router("/users", "users")
     user_read: Any = read_model(user)
     answers = Answers(user)
