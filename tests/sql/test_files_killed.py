@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 from tests.conftest import SECRET
 
-from amphibase import SERVICE, Caller
+from amphibase import SERVICE, Caller, Settings
 from amphibase.sql.backend import SqlBackend
 from amphibase.sql.sweep import Finding, Sweep
 
@@ -122,6 +122,16 @@ async def test_the_sweep_tells_and_deletes_what_it_is_told(backend: SqlBackend) 
     assert await sweep(backend, delete_lost=True) == told[1:]
     assert await sweep(backend) == []
     assert [file.path for file in (await backend.files.list(ann, "uploads")).items] == ["kept"]
+
+
+async def test_the_sweep_leaves_what_others_keep_in_the_folder(
+    backend: SqlBackend, settings: Settings
+) -> None:
+    theirs = settings.data_dir / "files" / "photos" / "holiday.jpg"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_bytes(b"x")
+    assert await sweep(backend, delete_orphans=True) == []
+    assert theirs.exists()
 
 
 async def test_the_sweep_leaves_young_bytes_alone(backend: SqlBackend) -> None:

@@ -122,10 +122,13 @@ class DiskBlobs:
         with os.scandir(folder) as entries:
             for entry in entries:
                 key = f"{folder.name}/{entry.name}"
+                version = version_of(key)
+                if version is None and folder != self._unfinished:
+                    continue
                 with contextlib.suppress(FileNotFoundError):
                     facts = entry.stat()
                     modified_at = datetime.fromtimestamp(facts.st_mtime, UTC)
-                    found.append(Blob(key, version_of(key), facts.st_size, modified_at))
+                    found.append(Blob(key, version, facts.st_size, modified_at))
         return found
 
 
