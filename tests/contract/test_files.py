@@ -356,30 +356,37 @@ class TestSignedUrl:
         signed = await store.files.signed_url(ANN, "uploads", "ä b.txt", timedelta(hours=1))
         assert unquote(urlsplit(signed.url).path) == "/files/uploads/ä b.txt"
         signature = signature_of(signed.url)
-        store.files.check_signature("uploads", "ä b.txt", signature)
+        assert store.files.signer("uploads", "ä b.txt", signature) == ANN
         for bucket, path in (("uploads", "b.txt"), ("other", "ä b.txt"), ("uploads/ä b", ".txt")):
             with pytest.raises(InvalidSignature):
-                store.files.check_signature(bucket, path, signature)
+                store.files.signer(bucket, path, signature)
 
     async def test_ends_when_it_says(self, store: SqlBackend) -> None:
         await put(store)
         signed = await store.files.signed_url(ANN, "uploads", "a.txt", timedelta(seconds=-1))
         with pytest.raises(InvalidSignature, match="expired"):
-            store.files.check_signature("uploads", "a.txt", signature_of(signed.url))
+            store.files.signer("uploads", "a.txt", signature_of(signed.url))
 
     @pytest.mark.parametrize("forged", ["", "x", "é", "A" * 54, "A" * 5000, "=" * 9])
     async def test_cannot_be_made_up(self, store: SqlBackend, forged: str) -> None:
         with pytest.raises(InvalidSignature):
-            store.files.check_signature("uploads", "a.txt", forged)
+            store.files.signer("uploads", "a.txt", forged)
 
-    async def test_cannot_be_extended(self, store: SqlBackend) -> None:
+    @pytest.mark.parametrize("caller", [ANN, ANONYMOUS, SERVICE], ids=lambda caller: caller.role)
+    async def test_reads_as_who_signed_it(self, store: SqlBackend, caller: Caller) -> None:
+        await store.files.create_bucket("room", public=True)
+        await put(store, bucket="room")
+        signed = await store.files.signed_url(caller, "room", "a.txt", timedelta(hours=1))
+        assert store.files.signer("room", "a.txt", signature_of(signed.url)) == caller
+
+    async def test_cannot_be_changed(self, store: SqlBackend) -> None:
         await put(store)
         signed = await store.files.signed_url(ANN, "uploads", "a.txt", timedelta(hours=1))
         signature = signature_of(signed.url)
-        for at, letter in enumerate(signature[:-1]):
+        for at, letter in enumerate(signature):
             changed = signature[:at] + ("B" if letter == "A" else "A") + signature[at + 1 :]
             with pytest.raises(InvalidSignature):
-                store.files.check_signature("uploads", "a.txt", changed)
+                store.files.signer("uploads", "a.txt", changed)
 
 
 class TestBuckets:

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
-from amphibase.backend import SERVICE, Caller, Page
+from amphibase.backend import Caller, Page
 from amphibase.backend.files import Bucket, ByteRange, File, Files, OpenFile, SignedUrl
 from amphibase.errors import (
     IncompleteUpload,
@@ -138,8 +138,7 @@ class FileService:
 
     def admitted_by(self, signature: str, bucket: str, path: str) -> Caller:
         """Who the bearer of a signed URL reads as. Raises InvalidSignature."""
-        self._files.check_signature(bucket, checked_path(path), signature)
-        return SERVICE
+        return self._files.signer(bucket, checked_path(path), signature)
 
     def public_url(self, file: File) -> str | None:
         """Where everybody can read the file; None in a private bucket."""
