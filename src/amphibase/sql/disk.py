@@ -2,25 +2,23 @@
 
 import asyncio
 import contextlib
-import errno
 import os
 import shutil
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 from uuid import UUID
 
 from amphibase.background import uninterrupted
-from amphibase.errors import StorageFull, Unavailable
+from amphibase.disks import disk_errors
+from amphibase.errors import Unavailable
 from amphibase.sql.blobs import CHUNK_BYTES, Blob, BlobMissing, key_of, version_of
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
 
 UNFINISHED = ".unfinished"
-FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class DiskBlobs:
@@ -36,7 +34,7 @@ class DiskBlobs:
 
     async def write(self, version: UUID, content: AsyncIterable[bytes]) -> int:
         temporary = self._unfinished / str(version)
-        with _translated():
+        with disk_errors():
             # Not in a thread: cancelled there, it would leave an open file behind.
             descriptor = self._begin(temporary)
             try:
@@ -51,19 +49,19 @@ class DiskBlobs:
         return size
 
     async def read(self, version: UUID, start: int, stop: int) -> AsyncIterator[bytes]:
-        with _translated():
+        with disk_errors():
             return await asyncio.to_thread(_Reading, self._path(version), start, stop)
 
     async def copy(self, version: UUID, to: UUID) -> None:
-        with _translated():
+        with disk_errors():
             await _in_thread(self._copy, version, to)
 
     async def delete(self, key: str) -> None:
-        with _translated(), contextlib.suppress(FileNotFoundError):
+        with disk_errors(), contextlib.suppress(FileNotFoundError):
             await asyncio.to_thread((self._root / key).unlink)
 
     async def exists(self, version: UUID) -> bool:
-        with _translated():
+        with disk_errors():
             return await asyncio.to_thread(self._path(version).exists)
 
     async def all(self) -> AsyncIterator[Blob]:
@@ -72,7 +70,7 @@ class DiskBlobs:
                 yield blob
 
     async def check(self) -> None:
-        with _translated():
+        with disk_errors():
             await asyncio.to_thread(_make, self._unfinished)
 
     def _path(self, version: UUID) -> Path:
@@ -177,7 +175,7 @@ class _Reading:
             self._close()
             raise StopAsyncIteration
         length = min(CHUNK_BYTES, self._stop - self._next)
-        with _translated():
+        with disk_errors():
             chunk = await _in_thread(os.pread, self._descriptor, length, self._next)
         if not chunk:
             raise Unavailable("The bytes of this file are cut short")
@@ -196,15 +194,3 @@ async def _in_thread(work: Callable[P, Result], *args: P.args, **kwargs: P.kwarg
     """Run the work in a thread. When cancelled, it ends before anything is closed: it may be
     writing to a descriptor whose number would be another file's by then."""
     return await uninterrupted(asyncio.to_thread(work, *args, **kwargs))
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in FULL:
-            raise StorageFull from error
-        if isinstance(error, ConnectionError):  # the sender's, not the disk's
-            raise
-        raise Unavailable("The disk of the files cannot be used just now") from error
