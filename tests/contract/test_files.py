@@ -2,8 +2,10 @@
 
 import asyncio
 import os
+import threading
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 from uuid import UUID, uuid4
@@ -21,7 +23,9 @@ from amphibase.errors import (
     Unauthenticated,
     Unavailable,
 )
+from amphibase.sql import disk
 from amphibase.sql.backend import SqlBackend
+from amphibase.sql.disk import DiskBlobs
 
 ANN = Caller("authenticated", UUID(int=1))
 BOB = Caller("authenticated", UUID(int=2))
@@ -133,6 +137,27 @@ class TestPut:
             await upload
         assert await paths(store, ANN) == []
         assert await blobs(store) == 0
+
+    async def test_shows_nothing_when_it_is_cancelled_at_its_end(
+        self, store: SqlBackend, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        if not isinstance(store.files.blobs, DiskBlobs):
+            pytest.skip("an object store ends in one request")
+        ending, go_on = threading.Event(), threading.Event()
+
+        def slow(folder: Path) -> None:
+            ending.set()
+            go_on.wait(20)
+
+        await put(store, "first")
+        monkeypatch.setattr(disk, "_sync", slow)
+        upload = asyncio.create_task(put(store))
+        await asyncio.to_thread(ending.wait, 20)
+        upload.cancel()
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await upload
+        assert await blobs(store) == 1
 
     async def test_of_many_at_once_one_remains_whole(self, store: SqlBackend) -> None:
         contents = [bytes([number]) * 100_000 for number in range(8)]

@@ -31,6 +31,7 @@ class DiskBlobs:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._unfinished = root / UNFINISHED
+        self._durable: set[Path] = set()
 
     async def write(self, version: UUID, content: AsyncIterable[bytes]) -> int:
         temporary = self._unfinished / str(version)
@@ -41,8 +42,10 @@ class DiskBlobs:
                 size = await self._fill(descriptor, content)
                 await _in_thread(self._finish, descriptor, temporary, version)
             except BaseException:
-                with contextlib.suppress(OSError):
-                    os.unlink(temporary)
+                # Cancelled while it ends, it has its own name already.
+                for path in (temporary, self._path(version)):
+                    with contextlib.suppress(OSError):
+                        os.unlink(path)
                 raise
             finally:
                 os.close(descriptor)
@@ -71,13 +74,13 @@ class DiskBlobs:
 
     async def check(self) -> None:
         with disk_errors():
-            await asyncio.to_thread(_make, self._unfinished)
+            await asyncio.to_thread(self._make, self._unfinished)
 
     def _path(self, version: UUID) -> Path:
         return self._root / key_of(version)
 
     def _begin(self, temporary: Path) -> int:
-        _make(self._unfinished)
+        self._make(self._unfinished)
         return os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
 
     async def _fill(self, descriptor: int, content: AsyncIterable[bytes]) -> int:
@@ -95,7 +98,7 @@ class DiskBlobs:
     def _finish(self, descriptor: int, temporary: Path, version: UUID) -> None:
         os.fsync(descriptor)
         path = self._path(version)
-        _make(path.parent)
+        self._make(path.parent)
         temporary.replace(path)
         _sync(path.parent)
 
@@ -115,6 +118,17 @@ class DiskBlobs:
             temporary.unlink(missing_ok=True)
             raise
 
+    def _make(self, folder: Path) -> None:
+        """Make a folder and those above it, so that a crash loses none of them and with it what
+        is in it. One that somebody else has made may not be on the disk yet."""
+        if folder in self._durable and folder.exists():
+            return
+        if folder != self._root.parent:
+            self._make(folder.parent)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _sync(folder.parent)
+        self._durable.add(folder)
+
     def _blobs(self, folder: Path) -> list[Blob]:
         found = []
         with os.scandir(folder) as entries:
@@ -128,12 +142,6 @@ class DiskBlobs:
                     modified_at = datetime.fromtimestamp(facts.st_mtime, UTC)
                     found.append(Blob(key, version, facts.st_size, modified_at))
         return found
-
-
-def _make(folder: Path) -> None:
-    if not folder.exists():
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _sync(folder.parent)
 
 
 def _sync(folder: Path) -> None:
