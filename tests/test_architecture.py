@@ -32,7 +32,7 @@ SHARED = {
 }
 ALLOWED = {
     "sql": SHARED,
-    "services": {"backend", "background", "errors", "models"},
+    "services": {"backend", "background", "disks", "errors", "models"},
     "http": SHARED | {"services", "build"},
     "cli": SHARED | {"services", "build", "http"},
     "testing": SHARED | {"http"},
