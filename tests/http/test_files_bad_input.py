@@ -57,6 +57,7 @@ PATHS = [
     "a\tb\r",
     "a\x7fb",
     "a\u202egnp.exe",
+    "a\ufffdb",
     "x" * 5000,
     "é" * 600,
 ]
