@@ -193,6 +193,9 @@ def routes() -> APIRouter:
             return downloads.not_modified(file)
         part = downloads.range_of(request, file)
         opened = await service.open(reader, bucket, path, part)
+        if part is not None and downloads.range_of(request, opened.file) is None:
+            # Replaced a moment ago: a part of the new bytes must not be joined to the old ones.
+            part, opened = None, await service.open(reader, bucket, path)
         headers = downloads.headers_of(opened.file, download=download)
         return downloads.FileResponse(opened, headers, whole=part is None)
 
