@@ -1,22 +1,22 @@
 """Homes for the tests: a SQLite file and a real Postgres, a fresh one of each for every test."""
 
-import itertools
-import os
+import gc
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 from fastapi import FastAPI
-from psycopg.sql import SQL, Identifier
 from sqlalchemy.engine import make_url
 from tests import models as models  # their tables belong to every prepared database
 from tests.homes import Home
+from tests.servers import Databases, new_server
 
 from amphibase import Amphibase, Base, Settings, load_settings
-from amphibase.postgres import Server, start
+from amphibase.postgres import Server
 from amphibase.sql.backend import SqlBackend
 from amphibase.sql.engine import Database
 from amphibase.sql.schema import ensure
@@ -24,7 +24,11 @@ from amphibase.tokens import load_keys
 
 SECRET = "a secret of the tests that is long enough even for the longest of hashes"
 
-_numbers = itertools.count(1)
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays: the collector need not look at it for each test."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
@@ -37,23 +41,24 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def postgres() -> Iterator[Server]:
     """A Postgres server for this run."""
-    with start(tmp_path_factory.mktemp("postgres") / "data", fsync=False) as server:
+    with new_server() as server:
         yield server
 
 
-def _url_of_new_database(server: Server) -> tuple[str, str]:
-    name = f"test_{os.getpid()}_{next(_numbers)}"
-    return name, server.create_database(name)
+@pytest.fixture(scope="session")
+def databases(postgres: Server) -> Iterator[Databases]:
+    """Makes databases on it."""
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        yield Databases(postgres, connection)
 
 
 @pytest.fixture
-def postgres_url(postgres: Server) -> Iterator[str]:
+def postgres_url(databases: Databases) -> Iterator[str]:
     """An empty Postgres database."""
-    name, url = _url_of_new_database(postgres)
-    yield url
-    postgres.drop_database(name)
+    with databases.new() as url:
+        yield url
 
 
 @pytest.fixture
@@ -85,10 +90,10 @@ async def prepared_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-async def prepared_postgres(postgres: Server) -> str:
-    name, url = _url_of_new_database(postgres)
-    await _prepare(url)
-    return name
+async def prepared_postgres(databases: Databases) -> AsyncIterator[str]:
+    with databases.new() as url:
+        await _prepare(url)
+        yield str(make_url(url).database)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -99,19 +104,9 @@ def prepared_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
         shutil.copy(request.getfixturevalue("prepared_sqlite"), path)
         yield f"sqlite:///{path}"
         return
-    server: Server = request.getfixturevalue("postgres")
-    template = request.getfixturevalue("prepared_postgres")
-    name = f"test_{os.getpid()}_{next(_numbers)}"
-    with psycopg.connect(server.url, autocommit=True) as connection:
-        connection.execute(
-            SQL("CREATE DATABASE {} TEMPLATE {}").format(Identifier(name), Identifier(template))
-        )
-    yield url_of(server, name)
-    server.drop_database(name)
-
-
-def url_of(server: Server, name: str) -> str:
-    return make_url(server.url).set(database=name).render_as_string(hide_password=False)
+    databases: Databases = request.getfixturevalue("databases")
+    with databases.new(template=request.getfixturevalue("prepared_postgres")) as url:
+        yield url
 
 
 MakeSettings = Callable[..., Settings]
@@ -160,14 +155,14 @@ async def lasting_home(
     """A database for all tests of records, once of each kind; `home` empties it for each test."""
     kind: str = request.param
     folder = tmp_path_factory.mktemp(kind)
-    url = f"sqlite:///{folder}/app.db"
-    if kind != "sqlite":
-        name, url = _url_of_new_database(request.getfixturevalue("postgres"))
-    opened = await open_home(kind, url, folder)
-    yield opened
-    await opened.backend.close()
-    if kind != "sqlite":
-        request.getfixturevalue("postgres").drop_database(name)
+    if kind == "sqlite":
+        place = nullcontext(f"sqlite:///{folder}/app.db")
+    else:
+        place = request.getfixturevalue("databases").new()
+    with place as url:
+        opened = await open_home(kind, url, folder)
+        yield opened
+        await opened.backend.close()
 
 
 async def open_home(kind: str, url: str, folder: Path) -> Home:

@@ -121,13 +121,31 @@ class Page(Versioned, PublicRead, Base):
     link: Mapped[str] = mapped_column(default=_link)
 
 
-class Kinds(Base):
-    """One column of each type, with a key that the database counts."""
+class Sample(Base):
+    """One column of each type that goes in binary where there are many rows."""
 
-    __tablename__ = "t_kinds"
+    __tablename__ = "t_samples"
     __access__ = Access(read=everyone, write=everyone)
 
-    id: Mapped[int] = mapped_column(primary_key=True)
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=uuid7)
+    text: Mapped[str | None]
+    short: Mapped[str | None] = mapped_column(String(5))
+    number: Mapped[int | None]
+    small: Mapped[int | None] = mapped_column(SmallInteger)
+    big: Mapped[int | None] = mapped_column(BigInteger)
+    real: Mapped[float | None]
+    yes: Mapped[bool | None]
+    exact: Mapped[Decimal | None]
+    moment: Mapped[datetime | None]
+    day: Mapped[date | None]
+    uid: Mapped[uuid.UUID | None]
+    data: Mapped[bytes | None]
+    mapping: Mapped[dict[str, Any] | None]
+
+
+class EveryKind:
+    """One column of each type."""
+
     text: Mapped[str | None]
     short: Mapped[str | None] = mapped_column(String(5))
     number: Mapped[int | None]
@@ -161,6 +179,24 @@ class Wide(ServerOnly, Base):
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=uuid7)
     value: Mapped[Decimal] = mapped_column(Numeric(38, 2))
+
+
+class Kinds(EveryKind, Base):
+    """With a key that the database counts."""
+
+    __tablename__ = "t_kinds"
+    __access__ = Access(read=everyone, write=everyone)
+
+    id: Mapped[int] = mapped_column(primary_key=True, sort_order=-1)
+
+
+class KeyedKinds(EveryKind, Base):
+    """With a key that Python makes, so that the database has nothing to say of a new row."""
+
+    __tablename__ = "t_keyed_kinds"
+    __access__ = Access(read=everyone, write=everyone)
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=uuid7, sort_order=-1)
 
 
 class Seat(Base):

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from urllib.parse import urlencode
 
 import httpx
-from moto.server import ThreadedMotoServer
 
 BUCKET = "files"
 
@@ -15,6 +14,8 @@ BUCKET = "files"
 @contextlib.contextmanager
 def object_store() -> Iterator[str]:
     """Serve until the block ends; the server's address."""
+    from moto.server import ThreadedMotoServer  # here, since it takes a second to import
+
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()

@@ -3,36 +3,44 @@
 import contextlib
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import httpx
+from tests.commands import FROM_THE_START, Forked
 
 START_SECONDS = 30
 
+Process = Forked | subprocess.Popen[bytes]
+
 
 @contextlib.contextmanager
-def serving(folder: Path, environment: Mapping[str, str], *arguments: str) -> Iterator[str]:
+def serving(
+    folder: Path, environment: Mapping[str, str], *arguments: str, forked: bool = True
+) -> Iterator[str]:
     """Serve until the block ends.
 
     Args:
         folder: where the server runs, and keeps its data and log.
         arguments: more of the command, such as `main:app`.
+        forked: False starts Python itself, as a shell does.
 
     Returns:
         The server's URL.
     """
     log = folder / "server.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "amphibase", "serve", *arguments, "--port", "0"],
-            cwd=folder,
-            env={"PATH": os.environ["PATH"], **environment},
-            stdout=output,
-            stderr=output,
-        )
+    log.write_bytes(b"")
+    command = ["serve", *arguments, "--port", "0"]
+    whole = {"PATH": os.environ["PATH"], **environment}
+    process: Process
+    if forked:
+        process = Forked(command, folder, whole, [Path(os.devnull), log, log])
+    else:
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                [*FROM_THE_START, *command], cwd=folder, env=whole, stdout=output, stderr=output
+            )
     try:
         yield _url(process, log)
     finally:
@@ -40,7 +48,7 @@ def serving(folder: Path, environment: Mapping[str, str], *arguments: str) -> It
         process.wait(START_SECONDS)
 
 
-def _url(process: "subprocess.Popen[bytes]", log: Path) -> str:
+def _url(process: Process, log: Path) -> str:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         text = " ".join(log.read_text().split())

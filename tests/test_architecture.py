@@ -2,6 +2,8 @@
 
 import ast
 import importlib
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ SHARED = {
     "backend",
     "cursors",
     "derived",
+    "disks",
     "errors",
     "fields",
     "mail",
@@ -29,7 +32,7 @@ SHARED = {
 }
 ALLOWED = {
     "sql": SHARED,
-    "services": {"backend", "background", "errors", "models"},
+    "services": {"backend", "background", "disks", "errors", "models"},
     "http": SHARED | {"services", "build"},
     "cli": SHARED | {"services", "build", "http"},
     "testing": SHARED | {"http"},
@@ -85,6 +88,15 @@ def test_no_file_is_longer_than_can_be_read_in_a_sitting() -> None:
         if (lines := len(path.read_text().splitlines())) > 450
     }
     assert long == {}
+
+
+def test_the_package_is_imported_where_there_is_no_unix() -> None:
+    code = """
+import sys
+sys.modules.update(dict.fromkeys(("fcntl", "pwd", "grp", "resource", "termios")))
+import amphibase.cli.app, amphibase.http.app, amphibase.sql.disk
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_the_public_names_are_these() -> None:

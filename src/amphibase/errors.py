@@ -31,6 +31,7 @@
     ├── PreconditionFailed         what the request demanded to be so is not so
     ├── PayloadTooLarge
     └── Retryable                  the same request may succeed later; says when
+        ├── UploadBusy             another request is sending the same upload
         ├── TooManyRequests        a rate limit is reached, or the password queue is full
         ├── Unavailable            the database or a service behind it cannot be reached now
         │   └── Contention         another transaction was in the way
@@ -320,6 +321,14 @@ class Retryable(AmphibaseError):
     def __init__(self, detail: str | None = None, *, retry_after: int | None = None) -> None:
         self.retry_after = self.default_retry_after if retry_after is None else retry_after
         super().__init__(detail)
+
+
+class UploadBusy(Retryable):
+    """Raised when another request is sending the same upload, or did until a moment ago."""
+
+    status = 423
+    code = "upload_busy"
+    default = "Another request is sending this upload; try again"
 
 
 class TooManyRequests(Retryable):

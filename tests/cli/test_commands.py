@@ -1,7 +1,6 @@
 """The command line, as a user runs it."""
 
 import json
-import os
 import socket
 import stat
 import subprocess
@@ -11,6 +10,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+from tests import commands
+from tests.commands import Completed
 from tests.conftest import SECRET
 from tests.serving import serving
 from typer.testing import CliRunner
@@ -18,33 +19,39 @@ from typer.testing import CliRunner
 from amphibase.cli.app import app
 from amphibase.serving import local_url
 
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
+Run = Callable[..., Completed]
 
 
 @pytest.fixture
 def run(tmp_path: Path, database_url: str) -> Run:
     """Runs `amphibase …` in an empty folder, on the test's database."""
 
-    def run(
-        *arguments: str, input: str = "", **environment: str
-    ) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            [sys.executable, "-m", "amphibase", *arguments],
-            cwd=tmp_path,
-            env={
-                "PATH": os.environ["PATH"],
-                "DATABASE_URL": database_url,
-                "COLUMNS": "200",
-                **environment,
-            },
-            input=input,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
+    def run(*arguments: str, input: str = "", **environment: str) -> Completed:
+        found = {"DATABASE_URL": database_url, **environment}
+        return commands.run(tmp_path, found, *arguments, input=input)
 
     return run
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "errors"),
+    [
+        (["users", "create", "ann@example.com"], 0, ""),
+        (["users", "delete", "bob@example.com", "--yes"], 1, "error There is no user bob@ex"),
+        (["db", "upgrade", "nope"], 2, "error Can't locate revision identified by 'nope'"),
+        (["users", "upgrade"], 2, "Usage: amphibase users"),
+    ],
+    ids=["done", "refused", "wrong", "unknown"],
+)
+def test_the_process_ends_as_its_command_does(
+    tmp_path: Path, arguments: list[str], code: int, errors: str
+) -> None:
+    """Python is started for it, reads the password from a pipe, and tells what happened."""
+    done = commands.run(tmp_path, {}, *arguments, input="a password\n", forked=False)
+    assert done.returncode == code
+    assert done.stderr.replace("python -m ", "").startswith(errors)
+    assert bool(done.stderr) is (code > 0)
+    assert ("ann@example.com has the id" in done.stdout) is (code == 0)
 
 
 @pytest.mark.parametrize(
@@ -202,13 +209,14 @@ async def hello(user: CurrentUser) -> str:
 def test_an_application_is_served(tmp_path: Path, database_url: str) -> None:
     (tmp_path / "main.py").write_text(APP)
     ann = {"email": "ann@example.com", "password": "correct horse battery", "name": "Ann"}
-    with serving(tmp_path, {"DATABASE_URL": database_url}, "main:app") as url:
+    environment = {"DATABASE_URL": database_url}
+    with serving(tmp_path, environment, "main:app", forked=False) as url:
         signed_up = httpx.post(f"{url}/auth/sign-up", json=ann).json()
         headers = {"Authorization": f"Bearer {signed_up['access_token']}"}
         assert httpx.get(f"{url}/hello", headers=headers).json() == "Ann"
     key_file = tmp_path / "data" / "keys.json"
     assert stat.S_IMODE(key_file.stat().st_mode) == 0o600
-    with serving(tmp_path, {"DATABASE_URL": database_url}, "main:app") as url:
+    with serving(tmp_path, environment, "main:app") as url:
         assert httpx.get(f"{url}/hello", headers=headers).json() == "Ann"
 
 

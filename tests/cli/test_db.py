@@ -1,14 +1,12 @@
 """`amphibase db`, as a user runs it."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.commands import Completed, run
 
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
+Run = Callable[..., Completed]
 
 APP = """
 import uuid
@@ -29,24 +27,10 @@ def runner(folder: Path, url: str) -> Run:
     """Runs `amphibase db …` beside an application with a model, on a database."""
     (folder / "main.py").write_text(APP)
 
-    def run(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            [sys.executable, "-m", "amphibase", "db", *arguments],
-            cwd=folder,
-            env={
-                "PATH": os.environ["PATH"],
-                "DATABASE_URL": url,
-                "COLUMNS": "200",
-                **environment,
-            },
-            capture_output=True,
-            stdin=subprocess.DEVNULL,
-            text=True,
-            check=False,
-            timeout=60,
-        )
+    def db(*arguments: str, **environment: str) -> Completed:
+        return run(folder, {"DATABASE_URL": url, **environment}, "db", *arguments)
 
-    return run
+    return db
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Awaitable, Callable
-from datetime import date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 from uuid import uuid4
@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import bindparam, text
 from tests.homes import ANN, Home
-from tests.models import Kinds, Note, Post, Seat, Wide
+from tests.models import Category, KeyedKinds, Kinds, Level, Note, Post, Seat, Wide
 
 from amphibase import InvalidRequest, InvalidValue
 
@@ -127,6 +127,46 @@ async def test_no_method_stores_a_value_that_its_column_cannot_hold(
     assert await kinds.count() == 1
 
 
+GOOD: dict[str, Any] = {
+    "text": "é",
+    "short": "a",
+    "number": 0,
+    "small": 1,
+    "big": -(2**63),
+    "real": 0.5,
+    "yes": True,
+    "exact": Decimal("0.1"),
+    "money": Decimal("1.50"),
+    "moment": datetime(2026, 1, 1, tzinfo=UTC),
+    "day": date(2026, 1, 1),
+    "clock": time(1, 2),
+    "duration": timedelta(1),
+    "uid": uuid4(),
+    "data": b"\x00",
+    "category": Category.NEWS,
+    "level": Level.LOW,
+    "mapping": {"a": 1},
+    "things": [1],
+    "words": ["a"],
+    "numbers": [1],
+    "reals": [0.5],
+    "answers": [True],
+}
+
+
+@each_bad
+@pytest.mark.parametrize("model", [Kinds, KeyedKinds])
+async def test_one_bad_value_among_good_ones_is_refused_and_named(
+    home: Home, model: type[Any], name: str, value: Any
+) -> None:
+    values = [GOOD[name], None, GOOD[name], value, GOOD[name]]
+    rows = [model(**{name: each}) for each in values] + [model()]
+    with pytest.raises(InvalidValue) as caught:
+        await home.of(model, ANN).add_many(rows)
+    assert caught.value.field == name
+    assert await home.of(model).count() == 0
+
+
 @each_filter
 async def test_no_filter_finds_a_value_that_its_column_cannot_hold(
     home: Home, name: str, value: Any
@@ -230,6 +270,29 @@ async def test_a_wide_decimal_is_rounded_to_its_scale(home: Home) -> None:
     else:
         assert row.value == kept
         assert await home.of(Wide).count(Wide.value == kept) == 1
+
+
+@pytest.mark.parametrize("model", [Kinds, KeyedKinds])
+async def test_each_of_many_values_comes_back_as_its_column_keeps_it(
+    home: Home, model: type[Any]
+) -> None:
+    """Also where some are as the column keeps them, and some are not."""
+    east = timezone(timedelta(hours=2))
+    columns: dict[str, list[Any]] = {
+        "real": [0.5, 1, None],
+        "exact": [Decimal("0.1"), 5, None],
+        "money": [Decimal("1.50"), Decimal("1.5"), None],
+        "moment": [datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=east), None],
+    }
+    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    kinds = home.of(model, ANN)
+    stored = await kinds.add_many([model(**row) for row in rows] + [model()])
+    for row, given in zip(stored, [*rows, {}], strict=True):
+        read = await kinds.get(row.id)
+        for name in columns:
+            value, kept = getattr(row, name), getattr(read, name)
+            assert (str(value), type(value)) == (str(kept), type(kept)), name
+            assert value == given.get(name)
 
 
 async def test_a_text_that_is_too_long_is_refused_everywhere(home: Home) -> None:

@@ -6,8 +6,10 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from sqlalchemy import inspect
 from tests.homes import ADMIN, ANN, BOB, Home
 from tests.models import (
+    Author,
     Board,
     Book,
     Category,
@@ -16,6 +18,7 @@ from tests.models import (
     Note,
     Page,
     Post,
+    Report,
     Seat,
     Tag,
 )
@@ -193,6 +196,51 @@ class TestAddMany:
         with pytest.raises(InvalidValue):
             await home.of(Note, ANN).add_many([Note(title="a", stars=1), Note(title="b")])
         assert [row.title for row in await home.of(Note).list()] == ["taken"]
+
+    async def test_says_whose_the_rows_are(self, home: Home) -> None:
+        rows = [
+            Note(title="left out", stars=1),
+            Note(title="none", stars=1, owner_id=None),
+            Note(title="own", stars=1, owner_id=ANN.user_id),
+        ]
+        stored = await home.of(Note, ANN).add_many(rows)
+        assert {row.owner_id for row in stored} == {ANN.user_id}
+        assert await home.of(Note, ANN).count() == 3
+        others = [Report(title="a"), Report(title="b", owner_id=BOB.user_id)]
+        stored_others = await home.of(Report, ADMIN).add_many(others)
+        assert [row.owner_id for row in stored_others] == [ADMIN.user_id, BOB.user_id]
+
+    @pytest.mark.parametrize("model", [Tag, Board])
+    async def test_leaves_objects_as_a_session_leaves_what_it_has_let_go_of(
+        self, home: Home, model: type[Any]
+    ) -> None:
+        stored = await home.of(model, ADMIN).add_many([model(name="a"), model(name="b")])
+        for row in stored:
+            state = inspect(row)
+            assert state.detached
+            assert not state.modified
+            assert state.identity == (row.id,)
+            found = await home.of(model).get(row.id)
+            assert state.identity_key == inspect(found).identity_key
+
+    async def test_refuses_related_objects(self, home: Home) -> None:
+        rows = [Book(title="a"), Book(title="b", author=Author(name="x"))]
+        with pytest.raises(InvalidValue) as caught:
+            await home.of(Book, ANN).add_many(rows)
+        assert caught.value.field == "author"
+        assert await home.of(Book).count() == 0
+
+    async def test_leaves_the_objects_as_they_were_where_nothing_is_stored(
+        self, home: Home
+    ) -> None:
+        await home.of(Board, ADMIN).add(Board(name="taken"))
+        rows = [Board(name="free"), Board(name="taken")]
+        with pytest.raises(Conflict):
+            await home.of(Board, ADMIN).add_many(rows)
+        assert all(inspect(row).transient and row.id is None for row in rows)
+        rows[1].name = "free too"
+        await home.of(Board, ADMIN).add_many(rows)
+        assert await home.of(Board).count() == 3
 
     async def test_needs_few_statements(self, home: Home) -> None:
         with home.counted() as sent:

@@ -3,6 +3,8 @@ whichever method wrote and read it, and a filter finds it."""
 
 import enum
 import math
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from typing import Any
@@ -11,8 +13,12 @@ from uuid import UUID
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import text
+from sqlalchemy.dialects import postgresql
 from tests.homes import ANN, Home
-from tests.models import Category, Kinds, Level
+from tests.models import Category, EveryKind, KeyedKinds, Kinds, Level, Sample
+
+from amphibase import SERVICE, Caller
 
 examples = settings(
     max_examples=25,
@@ -62,7 +68,7 @@ COLUMNS: dict[str, st.SearchStrategy[Any]] = {
 rows = st.fixed_dictionaries({name: st.none() | values for name, values in COLUMNS.items()})
 
 
-def check(given: dict[str, Any], *found: Kinds | None) -> None:
+def check(given: dict[str, Any], *found: EveryKind | None) -> None:
     for row in found:
         assert row is not None
         for name, value in given.items():
@@ -117,6 +123,19 @@ async def test_what_add_many_wrote_is_read_as_it_was(
         check(values, row, *await read_all(home, row.id))
 
 
+@given(given=st.lists(rows, min_size=1, max_size=4))
+@pytest.mark.parametrize("caller", [ANN, SERVICE], ids=["ann", "service"])
+@examples
+async def test_what_add_many_wrote_with_keys_of_python_is_read_as_it_was(
+    home: Home, caller: Caller, given: list[dict[str, Any]]
+) -> None:
+    kinds = home.of(KeyedKinds, caller)
+    stored = await kinds.add_many([KeyedKinds(**values) for values in given])
+    for values, row in zip(given, stored, strict=True):
+        check(values, row, await kinds.get(row.id))
+
+
+DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 UTC_DAY = datetime(2026, 1, 1, tzinfo=UTC)
 THREE: dict[str, tuple[Any, Any, Any]] = {
     "text": ("", "a", "é"),
@@ -136,6 +155,59 @@ THREE: dict[str, tuple[Any, Any, Any]] = {
     "category": (Category.NEWS, Category.OPINION, None),
     "level": (Level.LOW, Level.HIGH, None),
 }
+MANY_TYPES: dict[str, dict[str, str]] = {
+    "the model's own": {},
+    "wider": {"small": "int8", "number": "int8"},
+    "numeric": {"big": "numeric"},
+    "narrower": {"real": "real"},
+    "timestamp": {"moment": "timestamp"},
+    "char": {"short": "char(5)"},
+}
+
+
+@pytest.mark.parametrize("types", MANY_TYPES.values(), ids=MANY_TYPES)
+async def test_a_thousand_rows_are_read_as_they_were(home: Home, types: dict[str, str]) -> None:
+    """Whatever types the table has, as long as they can hold the values."""
+    if types and home.is_sqlite:
+        pytest.skip("SQLite's columns take every type")
+    values: dict[str, Sequence[Any]] = {
+        **{name: given for name, given in THREE.items() if hasattr(Sample, name)},
+        "short": ("abcde", "vwxyz", None),
+        "real": (-1.5, 0.0, 1024.25),
+        "mapping": ({}, {"a": [1, None, "é"]}, None),
+        "small": (-(2**15), None, 7),
+    }
+    given = [{name: three[n % 3] for name, three in values.items()} for n in range(1200)]
+    samples = home.of(Sample)
+    async with other_types(home, types):
+        stored = await samples.add_many([Sample(**each) for each in given])
+        read = {row.id: row async for row in samples.stream()}
+        for row, each in zip(stored, given, strict=True):
+            for name, value in each.items():
+                assert getattr(row, name) == value, name
+                assert type(getattr(row, name)) is type(value), name
+                assert getattr(read[row.id], name) == value, name
+        await samples.delete_where(everything=True)
+
+
+@asynccontextmanager
+async def other_types(home: Home, types: dict[str, str]) -> AsyncIterator[None]:
+    """Other types for columns of the samples' table."""
+    own = {name: Sample.__table__.c[name].type.compile(DIALECT) for name in types}
+
+    async def become(names: dict[str, str]) -> None:
+        async with home.backend.database.write() as connection:
+            for name, type_ in names.items():
+                change = f'ALTER TABLE t_samples ALTER "{name}" TYPE {type_}'
+                await connection.execute(text(change))
+
+    await become(types)
+    try:
+        yield
+    finally:
+        await become(own)
+
+
 UNORDERED = ("yes", "category", "level")
 
 

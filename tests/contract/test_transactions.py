@@ -65,6 +65,17 @@ class TestTransaction:
                 assert await home.of(Note).count() == 0
         assert (await home.of(Note, ANN).one()).title == "two"
 
+    async def test_goes_on_after_rows_that_were_refused(self, home: Home) -> None:
+        async with home.backend.transaction(SERVICE) as transaction:
+            notes = transaction.repository(Note)
+            refused: Any
+            for refused in ({"title": b"x"}, {"owner_id": ANN.user_id}):
+                rows = [Note(title="x", stars=1, owner_id=ANN.user_id), Note(stars=1, **refused)]
+                with pytest.raises(InvalidValue):
+                    await notes.add_many(rows)
+            await notes.add_many([Note(title="y", stars=1, owner_id=ANN.user_id)])
+        assert (await home.of(Note).one()).title == "y"
+
     async def test_one_that_fails_stores_nothing(self, home: Home) -> None:
         with pytest.raises(Oops):
             async with home.backend.transaction(ANN) as transaction:

@@ -7,6 +7,7 @@ from urllib.parse import quote, urlsplit
 import pytest
 from fastapi import FastAPI
 
+from amphibase.services.files import FileService
 from amphibase.testing.client import Client
 
 TEN = b"0123456789"
@@ -158,6 +159,8 @@ class TestRead:
             ("bytes=7-", b"789", "7-9"),
             ("bytes=-3", b"789", "7-9"),
             ("bytes=5-999", b"56789", "5-9"),
+            ("bytes=5-99999999999999999999", b"56789", "5-9"),
+            ("bytes=-99999999999999999999", TEN, "0-9"),
         ],
     )
     async def test_sends_a_part(self, ann: Client, asked: str, content: bytes, span: str) -> None:
@@ -179,6 +182,22 @@ class TestRead:
             headers = {"Range": "bytes=0-1", "If-Range": condition}
             answer = await ann.get("/files/uploads/a.txt", headers=headers)
             assert answer.status_code == status
+
+    async def test_sends_all_of_what_has_just_replaced_the_older_bytes(
+        self, ann: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        etag = (await put(ann))["etag"]
+        look = FileService.stat
+
+        async def look_and_replace(*asked: Any) -> Any:
+            found = await look(*asked)
+            await ann.put("/files/uploads/a.txt", content=b"abcdefghij")
+            return found
+
+        monkeypatch.setattr(FileService, "stat", look_and_replace)
+        headers = {"Range": "bytes=5-", "If-Range": f'"{etag}"'}
+        answer = await ann.get("/files/uploads/a.txt", headers=headers)
+        assert (answer.status_code, answer.content) == (200, b"abcdefghij")
 
     @pytest.mark.parametrize(
         ("name", "content"),
@@ -256,6 +275,16 @@ class TestSign:
         await put(ann, "b.txt")
         other = await client.get(f"/files/uploads/b.txt?{url.query}")
         assert (other.status_code, other.json()["code"]) == (403, "invalid_signature")
+
+    async def test_does_not_open_what_another_stores_there_later(
+        self, ann: Client, bob: Client, client: Client
+    ) -> None:
+        await put(ann)
+        asked = {"bucket": "uploads", "path": "a.txt"}
+        url = urlsplit((await ann.post("/files/sign", json=asked)).json()["url"])
+        await ann.delete("/files/uploads/a.txt")
+        await put(bob, content=b"bob's own")
+        assert (await client.get(f"{url.path}?{url.query}")).status_code == 404
 
 
 class TestList:

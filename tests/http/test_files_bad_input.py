@@ -1,6 +1,7 @@
 """What bad input for files gets: a clear problem, and nothing of it is kept."""
 
 import asyncio
+import base64
 import errno
 import os
 import socket
@@ -56,6 +57,7 @@ PATHS = [
     "a\tb\r",
     "a\x7fb",
     "a\u202egnp.exe",
+    "a\ufffdb",
     "x" * 5000,
     "é" * 600,
 ]
@@ -179,6 +181,29 @@ async def test_bytes_of_another_type_than_is_said(ann: Client, said: str, conten
     check(answer, 415, "unsupported_media_type")
 
 
+@pytest.mark.parametrize(
+    "said",
+    ["nonsense", "a/b/c", "text/x\ny: z", "text/\xff", "text/\x01", "text/a b", "x/" + "y" * 200],
+)
+async def test_a_type_that_is_none(ann: Client, said: str) -> None:
+    body = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\nContent-Type: '
+    body += said.encode("latin-1") + b"\r\n\r\n0123456789\r\n--x--\r\n"
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    check(await ann.post("/files", content=body, headers=headers), 415, "unsupported_media_type")
+    about = {
+        name: base64.b64encode(value.encode()).decode()
+        for name, value in {"path": "a", "filetype": said}.items()
+    }
+    upload = {
+        "Tus-Resumable": "1.0.0",
+        "Upload-Length": "10",
+        "Upload-Metadata": ",".join(" ".join(pair) for pair in about.items()),
+        "Content-Type": "application/offset+octet-stream",
+    }
+    answer = await ann.post("/files/tus", content=TEN, headers=upload)
+    check(answer, 415, "unsupported_media_type")
+
+
 async def test_types_that_are_not_taken(make_settings: MakeSettings) -> None:
     app = Amphibase(make_settings(allowed_types="image/*,text/csv")).mount(FastAPI())
     async with open_client(app) as client:
@@ -289,6 +314,25 @@ def begin(url: str, length: int, sent: bytes) -> socket.socket:
 def test_too_much_is_refused_before_it_is_sent(server: str) -> None:
     with begin(server, 10**9, b"") as connection:
         assert connection.recv(1000).startswith(b"HTTP/1.1 413 ")
+        assert sent_until_closed(connection) < 100
+
+
+def sent_until_closed(connection: socket.socket) -> int:
+    """How many megabytes go out before the other end closes; at most 1000."""
+    for sent in range(1000):
+        try:
+            connection.sendall(b"x" * 1_000_000)
+        except OSError:
+            return sent
+    return 1000
+
+
+def test_a_client_that_sends_too_much_is_told_so(server: str) -> None:
+    body = {"email": "much@example.com", "password": "correct horse battery"}
+    token = httpx.post(f"{server}/auth/sign-up", json=body).json()["access_token"]
+    headers = {"Authorization": f"Bearer {token}"}
+    answer = httpx.put(f"{server}/files/uploads/much", content=bytes(20_000_000), headers=headers)
+    check(answer, 413, "payload_too_large")
 
 
 def test_an_upload_that_is_cut_leaves_nothing(server: str, server_folder: Path) -> None:

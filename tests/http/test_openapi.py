@@ -1,9 +1,6 @@
 """The OpenAPI document against a real server: no request that fits it, or almost, makes it fail."""
 
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +10,7 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from schemathesis.core.result import Ok
+from tests.commands import run
 from tests.serving import serving
 
 ADMIN = {"email": "root@example.com", "password": "correct horse battery"}
@@ -46,16 +44,8 @@ class Server:
     def _new_token(self) -> str:
         answer = httpx.post(f"{self.url}/auth/sign-in", json=ADMIN)
         if answer.status_code == 401:
-            command = [sys.executable, "-m", "amphibase", "users", "create", ADMIN["email"]]
-            subprocess.run(
-                [*command, "--admin"],
-                cwd=self._folder,
-                env={"PATH": os.environ["PATH"]},
-                input=ADMIN["password"],
-                text=True,
-                check=True,
-                stdout=subprocess.DEVNULL,
-            )
+            create = ("users", "create", ADMIN["email"], "--admin")
+            assert run(self._folder, {}, *create, input=ADMIN["password"]).returncode == 0
             answer = httpx.post(f"{self.url}/auth/sign-in", json=ADMIN)
         token: str = answer.json()["access_token"]
         return token

@@ -1,5 +1,6 @@
 """Uploads that go on after a cut connection."""
 
+import asyncio
 import base64
 import contextlib
 import os
@@ -7,17 +8,19 @@ import shutil
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import httpx
 import pytest
 from tests.serving import serving
 
 from amphibase import Amphibase
+from amphibase.models import utc_now
 from amphibase.services import resumable
 from amphibase.testing.client import Client
 
@@ -43,6 +46,16 @@ async def send(client: Client, url: str, offset: int, content: bytes) -> Any:
     return await client.patch(url, content=content, headers=headers)
 
 
+def uploads(client: Client) -> resumable.ResumableUploads:
+    db: Amphibase = client._app.state.amphibase
+    return db.running.uploads
+
+
+def unfinished(client: Client) -> Path:
+    db: Amphibase = client._app.state.amphibase
+    return db.settings.data_dir / "unfinished"
+
+
 @pytest.fixture
 async def ann(client: Client) -> Client:
     return await client.as_user("ann@example.com")
@@ -52,10 +65,13 @@ async def test_parts_become_a_file_when_all_have_come(ann: Client) -> None:
     begun = await begin(ann, 10, path="x/a.txt", filetype="text/plain")
     assert begun.status_code == 201
     url = begun.headers["location"]
+    assert url.startswith("/files/tus/")
     assert (await send(ann, url, 0, b"01234")).headers["upload-offset"] == "5"
     assert (await ann.get("/files/uploads/x/a.txt")).status_code == 404
     head = await ann.head(url, headers=VERSION)
     assert (head.headers["upload-offset"], head.headers["upload-length"]) == ("5", "10")
+    said = metadata(path="x/a.txt", filetype="text/plain")["Upload-Metadata"]
+    assert head.headers["upload-metadata"] == said
     last = await send(ann, url, 5, b"56789")
     assert (last.status_code, last.headers["upload-offset"]) == (204, "10")
     assert last.headers["content-location"] == "/files/uploads/x/a.txt"
@@ -84,14 +100,15 @@ async def test_what_does_not_fit_is_refused(ann: Client) -> None:
     assert (await begin(ann, 10**9)).status_code == 413
     assert (await begin(ann, 10, path="../x")).status_code == 400
     assert (await begin(ann, 10, bucket="nope")).status_code == 404
-    assert (await ann.post("/files/tus", headers={"Upload-Length": "1"})).status_code == 412
+    old = await ann.post("/files/tus", headers={"Tus-Resumable": "0.2.2", "Upload-Length": "1"})
+    assert (old.status_code, old.headers["tus-version"]) == (412, "1.0.0")
     assert (await ann.post("/files/tus", headers=VERSION)).status_code == 400
     broken = {**VERSION, "Upload-Length": "1", "Upload-Metadata": "path !!"}
     assert (await ann.post("/files/tus", headers=broken)).status_code == 400
     url = (await begin(ann, 3)).headers["location"]
     assert (await send(ann, url, 1, b"b")).status_code == 409
     assert (await send(ann, url, 0, b"abcd")).status_code == 413
-    assert (await ann.patch(url, headers=VERSION, content=b"a")).status_code == 400
+    assert (await ann.patch(url, headers=VERSION, content=b"a")).status_code == 415
     assert (await ann.head("/files/tus/..%2Fx", headers=VERSION)).status_code >= 400
 
 
@@ -108,12 +125,74 @@ async def test_it_can_be_given_up(ann: Client) -> None:
 
 
 async def test_unfinished_ones_expire(ann: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resumable, "LIFETIME", timedelta(0))
+    folder = unfinished(ann)
     url = (await begin(ann, 3)).headers["location"]
+    (folder / f"{uuid4().hex}.bytes").touch()  # of a beginning that was killed
+    (folder / f"{uuid4().hex}.new").touch()
+    monkeypatch.setattr(resumable, "LIFETIME", timedelta(0))
     assert (await ann.head(url, headers=VERSION)).status_code == 404
-    db: Amphibase = ann._app.state.amphibase
-    db.running.uploads.expire()
-    assert list((db.settings.data_dir / "unfinished").iterdir()) == []
+    uploads(ann).expire()
+    assert list(folder.iterdir()) == []
+
+
+async def test_what_somebody_goes_on_with_does_not_expire(ann: Client) -> None:
+    url = (await begin(ann, 3)).headers["location"]
+    (kept,) = unfinished(ann).glob("*.bytes")
+    for at in range(2):
+        long_ago = (utc_now() - resumable.LIFETIME / 2).timestamp()
+        for path in unfinished(ann).iterdir():
+            os.utime(path, (long_ago, long_ago))
+        assert (await send(ann, url, at, b"x")).status_code == 204
+        assert kept.stat().st_mtime > long_ago
+        assert uploads(ann).expire() == 0
+
+
+async def test_a_plan_that_a_crash_has_cut_is_no_upload(ann: Client) -> None:
+    url = (await begin(ann, 3)).headers["location"]
+    (plan,) = unfinished(ann).glob("*.json")
+    plan.write_bytes(b"")
+    assert (await ann.head(url, headers=VERSION)).status_code == 404
+
+
+class Sending:
+    """A request that has sent some bytes, and sends the rest when it is told."""
+
+    def __init__(self, client: Client, url: str, first: bytes, rest: bytes) -> None:
+        self.begun = asyncio.Event()
+        self.go_on = asyncio.Event()
+
+        async def content() -> AsyncIterator[bytes]:
+            yield first
+            self.begun.set()
+            await self.go_on.wait()
+            yield rest
+
+        headers = {**PART, "Upload-Offset": "0"}
+        self.answer = asyncio.create_task(client.patch(url, content=content(), headers=headers))
+
+
+async def test_one_request_at_a_time_sends_and_none_throws_away(ann: Client) -> None:
+    url = (await begin(ann, 10, path="a.txt")).headers["location"]
+    sending = Sending(ann, url, b"01234", b"56789")
+    await sending.begun.wait()
+    assert (await ann.head(url, headers=VERSION)).headers["upload-offset"] == "5"
+    other = await send(ann, url, 5, b"xxxxx")
+    assert (other.status_code, other.json()["code"]) == (423, "upload_busy")
+    assert (await ann.delete(url, headers=VERSION)).status_code == 423
+    sending.go_on.set()
+    assert (await sending.answer).status_code == 204
+    assert (await ann.get("/files/uploads/a.txt")).content == b"0123456789"
+
+
+async def test_a_sender_that_falls_silent_lets_another_go_on(
+    ann: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resumable, "SILENCE", timedelta(milliseconds=100))
+    url = (await begin(ann, 10, path="a.txt")).headers["location"]
+    silent = await Sending(ann, url, b"01234", b"").answer
+    assert (silent.status_code, silent.json()["code"]) == (400, "incomplete_upload")
+    assert (await send(ann, url, 5, b"56789")).status_code == 204
+    assert (await ann.get("/files/uploads/a.txt")).content == b"0123456789"
 
 
 async def test_a_client_may_ask_what_is_offered(client: Client) -> None:

@@ -1,15 +1,13 @@
 """/users over HTTP, on every home."""
 
-from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from fastapi import Depends, FastAPI, HTTPException
+from fastapi import FastAPI
 from tests.models import Receipt
 
-from amphibase import SERVICE, Amphibase, CurrentUser, Settings, User
-from amphibase.http.routes.lean import LeanMe
-from amphibase.testing.client import PASSWORD, Client, open_client
+from amphibase import SERVICE, CurrentUser, User
+from amphibase.testing.client import PASSWORD, Client
 
 NOBODY = UUID(int=0)
 CREDENTIALS = {"email": "ann@example.com", "password": PASSWORD}
@@ -238,41 +236,3 @@ class TestTheLeanRoute:
         documented = await client.get("/users/me", headers=headers)
         assert lean.status_code == documented.status_code == 401
         assert lean.json()["code"] == documented.json()["code"]
-
-    async def test_steps_aside_for_dependencies_of_the_application(
-        self, settings: Settings
-    ) -> None:
-        """What the application asks of every request is asked of this one too."""
-
-        def closed() -> None:
-            raise HTTPException(418, "closed")
-
-        app = Amphibase(settings).mount(FastAPI(dependencies=[Depends(closed)]))
-        async with open_client(app) as client:
-            ann = await client.as_user("ann@example.com")
-            assert (await ann.get("/users/me")).status_code == 418
-
-    async def test_leaves_the_applications_own_route_alone(self, settings: Settings) -> None:
-        """What the application defined before mount() wins, as among any routes."""
-        app = FastAPI()
-
-        @app.get("/users/me")
-        async def mine() -> str:
-            return "mine"
-
-        async with open_client(Amphibase(settings).mount(app)) as client:
-            assert (await client.get("/users/me")).json() == "mine"
-
-    async def test_is_the_one_that_answers(
-        self, client: Client, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        answered: list[bool] = []
-        handle = LeanMe.handle
-
-        async def noted(*arguments: Any) -> None:
-            answered.append(True)
-            await handle(*arguments)
-
-        monkeypatch.setattr(LeanMe, "handle", noted)
-        await client.get("/users/me")
-        assert answered

@@ -16,25 +16,24 @@ import pytest
 from psycopg.sql import SQL, Identifier
 from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
+from tests.servers import new_server
 from tests.sql.callers import note_in, run
 from tests.sql.stage import stage_on
 
 from amphibase.errors import ConfigurationError
-from amphibase.postgres import Server, find_binaries, start
+from amphibase.postgres import Server, find_binaries
 from amphibase.sql.migrations import roles
 
 
 @pytest.fixture(params=["found", "18"])
-def bare(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Server]:
+def bare(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """A server of the test's own, without the roles that others may have made.
 
     It is the one that is found first, and one after version 16, which changed who may do what.
     """
     if request.param != "found":
         monkeypatch.setenv("PATH", f"{find_binaries(int(request.param))}:{os.environ['PATH']}")
-    with start(tmp_path / "bare", fsync=False) as server:
+    with new_server() as server:
         yield server
 
 

@@ -149,8 +149,9 @@ class Files(Protocol):
     ) -> SignedUrl:
         """A URL that opens the file without signing in. Raises NotFound."""
 
-    def check_signature(self, bucket: str, path: str, signature: str) -> None:
-        """Whether a signed URL of this home is good for that file. Raises InvalidSignature."""
+    def signer(self, bucket: str, path: str, signature: str) -> Caller:
+        """Who the bearer of a signed URL reads that file as: who signed it, so that a file which
+        somebody else has stored there since stays theirs. Raises InvalidSignature."""
 
     def public_url(self, bucket: str, path: str) -> str:
         """Where everybody can read a file of a public bucket."""

@@ -19,7 +19,6 @@ from amphibase.http.dependencies import repository_of
 from amphibase.http.limits import Gate
 from amphibase.http.middleware import Surroundings
 from amphibase.http.routes import auth, files, health, records, users
-from amphibase.http.routes.lean import LeanMe
 from amphibase.models import User
 from amphibase.services.auth import AuthService
 from amphibase.services.files import FileService
@@ -92,11 +91,11 @@ class Amphibase:
         """
         app.state.amphibase = self
         problems.install(app)
-        app.router.routes.append(LeanMe(self.user))  # after the application's own routes
         app.include_router(auth.routes(self.user))
         app.include_router(users.routes(self.user))
         app.include_router(files.routes())
         app.include_router(health.router)
+        app.include_router(health.keys_router)
         # Added innermost first: a web page may read an error answer too, so CORS comes after.
         app.add_middleware(Surroundings)
         if self.settings.cors_origins:

@@ -4,9 +4,10 @@ import logging
 import os
 import re
 import time
+from functools import cache
+from typing import Any
 from urllib.parse import quote
 
-from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -15,7 +16,7 @@ from amphibase.http.problems import problem
 access_log = logging.getLogger("amphibase.access")
 logger = logging.getLogger("amphibase")
 
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 SAFE_IN_PATHS = "/:@!$&'()*+,;="
 """What a path may hold as it is (RFC 3986, section 3.3)."""
@@ -42,8 +43,8 @@ class Surroundings:
             await self.app(scope, receive, send)
             return
         began = time.perf_counter()
-        given = Headers(scope=scope).get("x-request-id", "")
-        request_id = given if _REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
+        given = dict(scope["headers"]).get(b"x-request-id", b"")
+        request_id = given.decode() if _REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
         scope.setdefault("state", {})["request_id"] = request_id
         added = [*SECURITY_HEADERS, (b"x-request-id", request_id.encode())]
         if scope["scheme"] == "https":
@@ -54,11 +55,9 @@ class Surroundings:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                present = {name.lower() for name, _ in message["headers"]}
-                message["headers"] = [
-                    *message["headers"],
-                    *(header for header in added if header[0] not in present),
-                ]
+                present = dict(message["headers"])
+                more = [header for header in added if header[0] not in present]
+                message["headers"] = [*message["headers"], *more]
             await send(message)
 
         try:
@@ -75,20 +74,44 @@ class Surroundings:
             await answer(scope, receive, send_with_headers)
         finally:
             if access_log.isEnabledFor(logging.INFO):
-                client = scope.get("client")
-                # Quoted again: a line break in it would forge a line of the log.
-                path = quote(scope["path"], safe=SAFE_IN_PATHS, errors="replace")
-                access_log.info(
-                    "%s %s %d",
-                    scope["method"],
-                    path,
-                    status,
-                    extra={
-                        "request_id": request_id,
-                        "method": scope["method"],
-                        "path": path,
-                        "status": status,
-                        "ms": round((time.perf_counter() - began) * 1000, 2),
-                        "client": client[0] if client else None,
-                    },
-                )
+                seconds = time.perf_counter() - began
+                access_log.handle(AccessRecord(scope, request_id, status, seconds))
+
+
+class AccessRecord(logging.LogRecord):
+    """A line of the access log.
+
+    `access_log.info()` would write the same, but search the stack for its caller, and look up the
+    thread, the process and the file's name, for each line: a tenth of what a small answer costs.
+
+    Args:
+        status: of the answer; 0 where there was none.
+        seconds: how long the answer took.
+    """
+
+    def __init__(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
+        client = scope.get("client")
+        # Quoted again: a line break in it would forge a line of the log.
+        path = quote(scope["path"], safe=SAFE_IN_PATHS, errors="replace")
+        now = time.time()
+        vars(self).update(
+            _same_for_all(),
+            args=(scope["method"], path, status),
+            created=now,
+            msecs=now % 1 * 1000,
+            request_id=request_id,
+            method=scope["method"],
+            path=path,
+            status=status,
+            ms=round(seconds * 1000, 2),
+            client=client[0] if client else None,
+        )
+
+
+@cache
+def _same_for_all() -> dict[str, Any]:
+    """What all lines of a process have in common; asked for after any fork, with the first."""
+    line = logging.LogRecord(
+        access_log.name, logging.INFO, __file__, 0, "%s %s %d", None, None, "access"
+    )
+    return {**vars(line), "taskName": None}

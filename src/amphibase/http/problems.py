@@ -1,5 +1,7 @@
 """Error answers: problem+json (RFC 9457) with a stable `code`, and nothing from the inside."""
 
+import asyncio
+import contextlib
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -13,11 +15,13 @@ from fastapi.exception_handlers import (
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from amphibase.errors import (
     AmphibaseError,
     Conflict,
     InvalidValue,
+    PayloadTooLarge,
     RangeNotSatisfiable,
     Retryable,
     Unauthenticated,
@@ -32,6 +36,10 @@ CODES = {
     503: "unavailable",
 }
 """Where the code of a status is not the status's name."""
+
+PARTING_BYTES = 64 * 1024 * 1024
+PARTING_SECONDS = 5
+PARTING_SILENCE_SECONDS = 0.5
 
 OURS = frozenset({"type", "title", "status", "detail", "code", "request_id"})
 
@@ -66,6 +74,35 @@ def problem(
     return Response(content, status, headers=headers, media_type="application/problem+json")
 
 
+class Parting(Response):
+    """An answer to a client that is still sending: the connection closes after it, since a server
+    reads on otherwise, to throw away what comes.
+
+    It does not close at once: many clients would tell of a broken connection and not of the answer.
+    """
+
+    def __init__(self, answer: Response) -> None:
+        super().__init__(answer.body, answer.status_code, {**answer.headers, "Connection": "close"})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        start = {"type": "http.response.start", "status": self.status_code}
+        await send({**start, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": self.body, "more_body": True})
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PARTING_SECONDS):
+                await _drain(receive)
+        await send({"type": "http.response.body", "body": b""})
+
+
+async def _drain(receive: Receive) -> None:
+    left = PARTING_BYTES
+    while left > 0:
+        message = await asyncio.wait_for(receive(), PARTING_SILENCE_SECONDS)
+        if not message.get("more_body"):
+            return
+        left -= len(message.get("body", b""))
+
+
 def install(app: FastAPI) -> None:
     """Answer errors as problems, except where the application has a handler of its own."""
     handlers = app.exception_handlers
@@ -93,7 +130,7 @@ async def _ours(request: Request, error: Exception) -> Response:
     if isinstance(error, InvalidValue) and error.field:
         message = error.detail.removeprefix(f"{error.field} ").removeprefix(f"{error.field}: ")
         more["errors"] = [{"field": error.field, "message": message, "code": error.code}]
-    return problem(
+    answer = problem(
         error.status,
         error.code,
         error.detail,
@@ -101,6 +138,9 @@ async def _ours(request: Request, error: Exception) -> Response:
         headers=headers,
         **more,
     )
+    if isinstance(error, PayloadTooLarge) and request.scope["http_version"] < "2":
+        return Parting(answer)
+    return answer
 
 
 async def _invalid(request: Request, error: Exception) -> Response:

@@ -1,6 +1,7 @@
 """What type a file is: what its sender says, held against its first bytes."""
 
 import mimetypes
+import re
 from collections.abc import Sequence
 
 import puremagic
@@ -30,6 +31,9 @@ STRICT = (
 
 UNMISTAKABLE = ("image/png", "image/jpeg", "image/gif", "image/webp", "application/pdf")
 ALIASES = {"image/jpg": "image/jpeg", "image/pjpeg": "image/jpeg", "image/bmp": "image/x-ms-bmp"}
+TYPE = re.compile(r"[\w!#$&^.+-]{1,127}/[\w!#$&^.+-]{1,127}", re.ASCII)
+"""How a type is written (RFC 6838, section 4.2). It becomes a header: nothing else may be in it."""
+
 SURE_BYTES = 3
 """A signature of fewer bytes is found in too much that is something else."""
 
@@ -43,9 +47,11 @@ def checked_type(head: bytes, declared: str | None, name: str) -> str:
         name: its ending is a hint where nothing was said.
 
     Raises:
-        UnsupportedFileType: the bytes are of another type than the sender says.
+        UnsupportedFileType: the sender says what is no type, or the bytes are of another one.
     """
     said = (declared or ANY).partition(";")[0].strip().lower()
+    if not TYPE.fullmatch(said):
+        raise UnsupportedFileType("A type is written as in image/png")
     found = _recognised(head)
     if said != ANY:
         if head and not _agrees(said, head, found):

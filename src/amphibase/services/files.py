@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
-from amphibase.backend import SERVICE, Caller, Page
+from amphibase.backend import Caller, Page
 from amphibase.backend.files import Bucket, ByteRange, File, Files, OpenFile, SignedUrl
 from amphibase.errors import (
     IncompleteUpload,
@@ -33,6 +33,9 @@ RESERVED = ("buckets", "copy", "move", "sign", "tus")
 
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _DRIVE = re.compile(r"[A-Za-z]:")
+LOST = "\ufffd"
+"""What stands for bytes that are no UTF-8: different names would become one."""
+
 _UNSEEN = ("Cc", "Cs", "Zl", "Zp")
 _TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """Characters that turn the direction of writing, and make one name look like another."""
@@ -138,8 +141,7 @@ class FileService:
 
     def admitted_by(self, signature: str, bucket: str, path: str) -> Caller:
         """Who the bearer of a signed URL reads as. Raises InvalidSignature."""
-        self._files.check_signature(bucket, checked_path(path), signature)
-        return SERVICE
+        return self._files.signer(bucket, checked_path(path), signature)
 
     def public_url(self, file: File) -> str | None:
         """Where everybody can read the file; None in a private bucket."""
@@ -267,6 +269,8 @@ def checked_path(path: str) -> str:
     path = unicodedata.normalize("NFC", path)
     if any(unicodedata.category(character) in _UNSEEN for character in path):
         raise InvalidPath("A path has no control characters")
+    if LOST in path:
+        raise InvalidPath("A path is written in UTF-8")
     if not _TURNING.isdisjoint(path):
         raise InvalidPath("A path does not turn the direction of writing")
     if "\\" in path or path.startswith("/") or _DRIVE.match(path):
@@ -289,7 +293,9 @@ def safe_name(file_name: str) -> str:
     name = "".join(
         character
         for character in name
-        if unicodedata.category(character) not in _UNSEEN and character not in _TURNING
+        if unicodedata.category(character) not in _UNSEEN
+        and character not in _TURNING
+        and character != LOST
     ).strip(" .")
     stem, dot, ending = name.rpartition(".")
     ending = (dot + ending if stem else "").encode()[:20].decode(errors="ignore")

@@ -2,31 +2,36 @@
 there, and is then put where it belongs.
 
 An upload is two files: what is to become of it, and the bytes that have come. How many have come is
-the length of the second, so that nothing has to be kept in step, whatever is killed. Processes that
-share the folder share the uploads.
+the length of the second, and when somebody last went on is its age, so that nothing has to be kept
+in step, whatever is killed. Processes that share the folder share the uploads.
 """
 
 import asyncio
 import contextlib
-import fcntl
 import json
 import os
 import re
 from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
+from io import FileIO
 from pathlib import Path
 from uuid import uuid4
 
+from filelock import FileLock, Timeout
+
 from amphibase.backend import Caller
 from amphibase.background import uninterrupted
+from amphibase.disks import disk_errors
 from amphibase.errors import (
+    AmphibaseError,
     Conflict,
+    IncompleteUpload,
     NotFound,
     PayloadTooLarge,
     Retryable,
-    StorageFull,
+    UploadBusy,
 )
 from amphibase.models import utc_now
 from amphibase.services.files import FileService, checked_path
@@ -34,9 +39,33 @@ from amphibase.services.files import FileService, checked_path
 LIFETIME = timedelta(hours=24)
 """How long an upload that nobody goes on with is kept."""
 
+SILENCE = timedelta(minutes=1)
+"""How long a sender may be silent. A connection that is lost without a word would hold its upload
+for good, and its sender could not go on with another."""
+
 CHUNK_BYTES = 1024 * 1024
 
 _ID = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to become of an upload.
+
+    Args:
+        owner: who began it; nobody else may see it.
+        size: of the whole file, in bytes.
+        metadata: as the sender wrote it.
+        done: whether the file is where it belongs.
+    """
+
+    owner: str
+    bucket: str
+    path: str
+    size: int
+    content_type: str | None
+    metadata: str
+    done: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,24 +73,14 @@ class Upload:
     """An upload that may go on.
 
     Args:
-        size: of the whole file, in bytes.
-        owner: who began it; nobody else may see it.
-        done: whether the file is where it belongs.
+        received: how many bytes have come.
+        expires_at: when that is thrown away, unless somebody goes on.
     """
 
     id: str
-    owner: str
-    bucket: str
-    path: str
-    size: int
-    content_type: str | None
-    expires: float
-    done: bool = False
-
-    @property
-    def expires_at(self) -> datetime:
-        """When what has come of it is thrown away."""
-        return datetime.fromtimestamp(self.expires, UTC)
+    plan: Plan
+    received: int
+    expires_at: datetime
 
 
 class ResumableUploads:
@@ -76,116 +95,137 @@ class ResumableUploads:
         self._files = files
 
     async def begin(
-        self, caller: Caller, bucket: str, path: str, size: int, content_type: str | None
+        self,
+        caller: Caller,
+        bucket: str,
+        path: str,
+        size: int,
+        content_type: str | None,
+        metadata: str,
     ) -> Upload:
         """Make room for an upload.
 
         Raises:
-            Unauthenticated, NotFound, InvalidPath, PayloadTooLarge
+            Unauthenticated, NotFound, InvalidPath, PayloadTooLarge, StorageFull, Unavailable
         """
         path = checked_path(path)
         await self._files.admit(caller, bucket, size)
-        expires = (utc_now() + LIFETIME).timestamp()
-        upload = Upload(uuid4().hex, _name(caller), bucket, path, size, content_type, expires)
-        with _room():
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            os.close(os.open(self._bytes(upload.id), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-            self._note(upload)
-        await asyncio.to_thread(self.expire)
-        return upload
+        id = uuid4().hex
+        plan = Plan(_name(caller), bucket, path, size, content_type, metadata)
+        with disk_errors():
+            await asyncio.to_thread(self._make, id, plan)
+            await asyncio.to_thread(self.expire)
+        return Upload(id, plan, 0, utc_now() + LIFETIME)
 
-    async def find(self, caller: Caller, id: str) -> tuple[Upload, int]:
-        """An upload of the caller's, and how many bytes of it have come. Raises NotFound."""
-        upload = self._read(caller, id)
-        return upload, upload.size if upload.done else self._bytes(id).stat().st_size
+    async def find(self, caller: Caller, id: str) -> Upload:
+        """An upload of the caller's.
+
+        Raises:
+            NotFound: no such upload of the caller's, or it has expired.
+        """
+        if not _ID.fullmatch(id):
+            raise NotFound("There is no such upload")
+        try:
+            plan = Plan(**json.loads(self._about(id).read_bytes()))
+            facts = (self._about(id) if plan.done else self._bytes(id)).stat()
+        except (FileNotFoundError, ValueError):
+            raise NotFound("There is no such upload") from None
+        expires_at = datetime.fromtimestamp(facts.st_mtime, UTC) + LIFETIME
+        if plan.owner != _name(caller) or expires_at <= utc_now():
+            raise NotFound("There is no such upload")
+        return Upload(id, plan, plan.size if plan.done else facts.st_size, expires_at)
 
     async def go_on(
         self, caller: Caller, id: str, offset: int, content: AsyncIterable[bytes]
-    ) -> tuple[Upload, int]:
+    ) -> Upload:
         """Take more bytes; what has come when the connection is cut is kept.
 
         Args:
             offset: how many bytes the sender believes have come.
 
         Raises:
-            NotFound: no such upload of the caller's, or it has expired.
-            Conflict: another number of bytes has come, or another request is sending.
+            NotFound: as `find`.
+            UploadBusy: another request is sending.
+            Conflict: another number of bytes has come.
             PayloadTooLarge: more bytes come than were announced.
+            IncompleteUpload: the sender is silent for too long.
             UnsupportedFileType, Forbidden: the whole file is refused; the upload is over.
             StorageFull, Unavailable: what has come is kept.
         """
-        upload = self._read(caller, id)
-        if upload.done:
-            raise Conflict("The upload is complete")
-        with self._alone(id) as descriptor:
-            received = os.fstat(descriptor).st_size
-            if offset != received:
-                raise Conflict(f"{received} bytes have come, not {offset}")
+        await self.find(caller, id)
+        with self._alone(id):
+            upload = await self.find(caller, id)
+            if upload.plan.done:
+                raise Conflict("The upload is complete")
+            if offset != upload.received:
+                raise Conflict(f"{upload.received} bytes have come, not {offset}")
+            with disk_errors():
+                file = self._bytes(id).open("ab", buffering=0)
             try:
-                async for chunk in content:
-                    if received + len(chunk) > upload.size:
-                        raise PayloadTooLarge("More bytes came than were announced")
-                    with _room():
-                        await uninterrupted(asyncio.to_thread(_append, descriptor, chunk))
-                    received += len(chunk)
+                await _append(file, content, upload.plan.size - offset)
             finally:
-                with _room():
-                    os.fsync(descriptor)
-            if received == upload.size:
-                upload = await self._finish(caller, upload)
-        return upload, received
+                with disk_errors():
+                    await uninterrupted(asyncio.to_thread(_settle, file))
+            upload = await self.find(caller, id)
+            return await self._finish(caller, upload) if _is_whole(upload) else upload
 
     async def drop(self, caller: Caller, id: str) -> None:
-        """Throw away what has come. Raises NotFound."""
-        self._read(caller, id)
-        self._remove(id)
+        """Throw away what has come. Raises NotFound, UploadBusy."""
+        await self.find(caller, id)
+        with self._alone(id):
+            self._remove(id)
 
     def expire(self) -> int:
-        """Throw away what has expired; how many uploads that were."""
-        now = utc_now().timestamp()
-        expired = 0
-        for note in self._folder.glob("*.json"):
-            with contextlib.suppress(FileNotFoundError, ValueError):
-                if json.loads(note.read_bytes())["expires"] <= now:
-                    self._remove(note.stem)
-                    expired += 1
-        return expired
+        """Throw away what nobody has gone on with, and what a crash has left; how many uploads
+        that were."""
+        touched: dict[str, float] = {}
+        for path in self._folder.glob("*"):
+            id = path.name.partition(".")[0]
+            with contextlib.suppress(FileNotFoundError):
+                if _ID.fullmatch(id):
+                    touched[id] = max(touched.get(id, 0), path.stat().st_mtime)
+        oldest = (utc_now() - LIFETIME).timestamp()
+        expired = [id for id, time in touched.items() if time <= oldest]
+        for id in expired:
+            for path in self._folder.glob(f"{id}.*"):
+                path.unlink(missing_ok=True)
+        return len(expired)
 
     async def _finish(self, caller: Caller, upload: Upload) -> Upload:
+        plan = upload.plan
         try:
             await self._files.put(
                 caller,
-                upload.bucket,
-                upload.path,
+                plan.bucket,
+                plan.path,
                 _chunks(self._bytes(upload.id)),
-                content_type=upload.content_type,
-                size=upload.size,
+                content_type=plan.content_type,
+                size=plan.size,
             )
         except Retryable:
             raise
-        except Exception:
+        except AmphibaseError:
             self._remove(upload.id)
             raise
-        done = Upload(**(asdict(upload) | {"done": True}))
-        self._note(done)
-        self._bytes(upload.id).unlink(missing_ok=True)
-        return done
+        done = replace(plan, done=True)
+        with disk_errors():
+            await asyncio.to_thread(self._note, upload.id, done)
+            self._bytes(upload.id).unlink(missing_ok=True)
+        return replace(upload, plan=done)
 
-    def _read(self, caller: Caller, id: str) -> Upload:
-        if not _ID.fullmatch(id):
-            raise NotFound
-        try:
-            upload = Upload(**json.loads(self._about(id).read_bytes()))
-        except FileNotFoundError:
-            raise NotFound("There is no such upload") from None
-        if upload.owner != _name(caller) or upload.expires_at <= utc_now():
-            raise NotFound("There is no such upload")
-        return upload
+    def _make(self, id: str, plan: Plan) -> None:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._bytes(id).touch(mode=0o600, exist_ok=False)
+        self._note(id, plan)
 
-    def _note(self, upload: Upload) -> None:
-        temporary = self._folder / f".{upload.id}.{uuid4().hex}"
-        temporary.write_text(json.dumps(asdict(upload)))
-        temporary.replace(self._about(upload.id))
+    def _note(self, id: str, plan: Plan) -> None:
+        """Write the plan, so that it is there as a whole or not at all."""
+        temporary = self._folder / f"{id}.new"
+        with temporary.open("w") as file:
+            json.dump(asdict(plan), file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(self._about(id))
 
     def _remove(self, id: str) -> None:
         self._about(id).unlink(missing_ok=True)
@@ -198,40 +238,62 @@ class ResumableUploads:
         return self._folder / f"{id}.bytes"
 
     @contextmanager
-    def _alone(self, id: str) -> Iterator[int]:
-        """The bytes, opened to append; one request at a time."""
+    def _alone(self, id: str) -> Iterator[None]:
+        """One request at a time, of all processes. Raises UploadBusy."""
+        lock = FileLock(self._folder / f"{id}.lock", timeout=0, mode=0o600, thread_local=False)
         try:
-            descriptor = os.open(self._bytes(id), os.O_WRONLY | os.O_APPEND)
-        except FileNotFoundError:
-            raise NotFound("There is no such upload") from None
+            lock.acquire()
+        except Timeout:
+            raise UploadBusy from None
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield descriptor
-        except BlockingIOError:
-            raise Conflict("Another request is sending this upload") from None
+            yield
         finally:
-            os.close(descriptor)
+            lock.release()
+
+
+def _is_whole(upload: Upload) -> bool:
+    return upload.received == upload.plan.size
 
 
 def _name(caller: Caller) -> str:
     return str(caller.user_id or caller.role)
 
 
-def _append(descriptor: int, chunk: bytes) -> None:
-    written = 0
-    while written < len(chunk):
-        written += os.write(descriptor, chunk[written:])
+async def _append(file: FileIO, content: AsyncIterable[bytes], room: int) -> None:
+    source = aiter(content)
+    while chunk := await _next(source):
+        room -= len(chunk)
+        if room < 0:
+            raise PayloadTooLarge("More bytes came than were announced")
+        with disk_errors():
+            await uninterrupted(asyncio.to_thread(_write, file, chunk))
+
+
+async def _next(source: AsyncIterator[bytes]) -> bytes:
+    """The next bytes that are some; none at the end."""
+    try:
+        async with asyncio.timeout(SILENCE.total_seconds()):
+            async for chunk in source:
+                if chunk:
+                    return chunk
+    except TimeoutError:
+        raise IncompleteUpload("Nothing came for too long; go on with the upload") from None
+    return b""
+
+
+def _write(file: FileIO, chunk: bytes) -> None:
+    with memoryview(chunk) as view:
+        written = 0
+        while written < len(view):
+            written += file.write(view[written:])
+
+
+def _settle(file: FileIO) -> None:
+    with file:
+        os.fsync(file.fileno())
 
 
 async def _chunks(path: Path) -> AsyncIterator[bytes]:
     with path.open("rb") as file:
         while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
             yield chunk
-
-
-@contextmanager
-def _room() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StorageFull from error

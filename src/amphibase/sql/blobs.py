@@ -58,7 +58,7 @@ class Blobs(Protocol):
         """Whether the blob is there."""
 
     def all(self) -> AsyncIterator[Blob]:
-        """All blobs and leftovers, in no order."""
+        """All blobs and leftovers, in no order; nothing that others keep in the same place."""
 
     async def check(self) -> None:
         """Reach the store. Raises Unavailable."""

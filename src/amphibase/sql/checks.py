@@ -3,10 +3,13 @@
 SQLite takes values that Postgres refuses, and both say little of what they refuse.
 """
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import ROUND_HALF_UP, Context, Decimal
 from functools import partial
+from itertools import repeat
+from operator import contains
 from typing import Any
 from uuid import UUID
 
@@ -42,6 +45,9 @@ AS_LONG_AS_IT_TAKES = Context(prec=MAX_WHOLE_DIGITS + MAX_DIGITS_BEHIND)
 Fault = str | None
 Check = Callable[[Any], Fault]
 """What is wrong with a value; None where nothing is."""
+
+UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+"""In text: what Postgres, or UTF-8, has no room for."""
 
 SIMPLE: tuple[tuple[type[Any], tuple[type[Any], ...], str], ...] = (
     (Boolean, (bool,), "true or false was expected"),
@@ -95,6 +101,65 @@ def normal_of(type_: TypeEngine[Any]) -> Callable[[Any], Any] | None:
     return None
 
 
+def acceptance_of(name: str, type_: TypeEngine[Any]) -> Callable[[Any], Any] | None:
+    """What makes of a value of a column the one that comes back from the database; None where
+    any value is that. It raises InvalidValue for what an engine refuses."""
+    check, normal = check_of(type_), normal_of(type_)
+    if check is None:
+        return None
+
+    def accepted(value: Any) -> Any:
+        fault = check(value)
+        if fault is not None:
+            refuse(name, value, fault)
+            return value
+        return value if normal is None else normal(value)
+
+    return accepted
+
+
+def plainness_of(type_: TypeEngine[Any]) -> Callable[[Sequence[Any]], bool] | None:
+    """What sees at a glance that some values, of which none is None, all come back from the
+    database as they are. Where it does not see it, each has to be looked at."""
+    match type_:
+        case Enum():
+            return None if type_.enum_class is None else partial(_plain, type_.enum_class, None)
+        case String():
+            return partial(_plain, str, partial(_plain_texts, type_.length))
+        case Integer():
+            return partial(_plain, int, partial(_plain_integers, _bits(type_)))
+        case Uuid() if type_.as_uuid:
+            return partial(_plain, UUID, None)
+        case UtcDateTime():
+            return partial(_plain, datetime, _plain_moments)
+    for kind, classes, _ in SIMPLE:
+        if isinstance(type_, kind):
+            return partial(_plain, classes[0], None)
+    return None
+
+
+def _plain(
+    class_: type[Any], agree: Callable[[Sequence[Any]], bool] | None, values: Sequence[Any]
+) -> bool:
+    return {*map(type, values)} <= {class_} and (agree is None or not values or agree(values))
+
+
+def _plain_texts(length: int | None, values: Sequence[str]) -> bool:
+    return (
+        all(map(str.isascii, values))
+        and not any(map(contains, values, repeat("\x00")))
+        and (length is None or max(map(len, values)) <= length)
+    )
+
+
+def _plain_integers(bits: int, values: Sequence[int]) -> bool:
+    return -(1 << bits - 1) <= min(values) and max(values) < 1 << bits - 1
+
+
+def _plain_moments(values: Sequence[datetime]) -> bool:
+    return all(each.tzinfo is UTC for each in values)
+
+
 def _rounded(step: Decimal, value: Any) -> Decimal:
     # As Postgres rounds: halves away from zero. The default context has room for 28 digits only.
     return Decimal(value).quantize(step, ROUND_HALF_UP, AS_LONG_AS_IT_TAKES)
@@ -130,9 +195,7 @@ def _text(length: int | None, value: Any) -> Fault:
         return "text was expected"
     if length is not None and len(value) > length:
         return f"at most {length} characters were expected"
-    if value.isascii():
-        return "text cannot hold a NUL character" if "\x00" in value else None
-    if "\x00" in value or any("\ud800" <= each <= "\udfff" for each in value):
+    if UNSTORABLE.search(value):
         return "text cannot hold a NUL character or half of a surrogate pair"
     return None
 

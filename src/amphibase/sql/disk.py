@@ -2,25 +2,23 @@
 
 import asyncio
 import contextlib
-import errno
 import os
 import shutil
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 from uuid import UUID
 
 from amphibase.background import uninterrupted
-from amphibase.errors import StorageFull, Unavailable
+from amphibase.disks import disk_errors
+from amphibase.errors import Unavailable
 from amphibase.sql.blobs import CHUNK_BYTES, Blob, BlobMissing, key_of, version_of
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
 
 UNFINISHED = ".unfinished"
-FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class DiskBlobs:
@@ -33,37 +31,40 @@ class DiskBlobs:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._unfinished = root / UNFINISHED
+        self._durable: set[Path] = set()
 
     async def write(self, version: UUID, content: AsyncIterable[bytes]) -> int:
         temporary = self._unfinished / str(version)
-        with _translated():
+        with disk_errors():
             # Not in a thread: cancelled there, it would leave an open file behind.
             descriptor = self._begin(temporary)
             try:
                 size = await self._fill(descriptor, content)
                 await _in_thread(self._finish, descriptor, temporary, version)
             except BaseException:
-                with contextlib.suppress(OSError):
-                    os.unlink(temporary)
+                # Cancelled while it ends, it has its own name already.
+                for path in (temporary, self._path(version)):
+                    with contextlib.suppress(OSError):
+                        os.unlink(path)
                 raise
             finally:
                 os.close(descriptor)
         return size
 
     async def read(self, version: UUID, start: int, stop: int) -> AsyncIterator[bytes]:
-        with _translated():
+        with disk_errors():
             return await asyncio.to_thread(_Reading, self._path(version), start, stop)
 
     async def copy(self, version: UUID, to: UUID) -> None:
-        with _translated():
+        with disk_errors():
             await _in_thread(self._copy, version, to)
 
     async def delete(self, key: str) -> None:
-        with _translated(), contextlib.suppress(FileNotFoundError):
+        with disk_errors(), contextlib.suppress(FileNotFoundError):
             await asyncio.to_thread((self._root / key).unlink)
 
     async def exists(self, version: UUID) -> bool:
-        with _translated():
+        with disk_errors():
             return await asyncio.to_thread(self._path(version).exists)
 
     async def all(self) -> AsyncIterator[Blob]:
@@ -72,14 +73,14 @@ class DiskBlobs:
                 yield blob
 
     async def check(self) -> None:
-        with _translated():
-            await asyncio.to_thread(_make, self._unfinished)
+        with disk_errors():
+            await asyncio.to_thread(self._make, self._unfinished)
 
     def _path(self, version: UUID) -> Path:
         return self._root / key_of(version)
 
     def _begin(self, temporary: Path) -> int:
-        _make(self._unfinished)
+        self._make(self._unfinished)
         return os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
 
     async def _fill(self, descriptor: int, content: AsyncIterable[bytes]) -> int:
@@ -97,7 +98,7 @@ class DiskBlobs:
     def _finish(self, descriptor: int, temporary: Path, version: UUID) -> None:
         os.fsync(descriptor)
         path = self._path(version)
-        _make(path.parent)
+        self._make(path.parent)
         temporary.replace(path)
         _sync(path.parent)
 
@@ -117,22 +118,30 @@ class DiskBlobs:
             temporary.unlink(missing_ok=True)
             raise
 
+    def _make(self, folder: Path) -> None:
+        """Make a folder and those above it, so that a crash loses none of them and with it what
+        is in it. One that somebody else has made may not be on the disk yet."""
+        if folder in self._durable and folder.exists():
+            return
+        if folder != self._root.parent:
+            self._make(folder.parent)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _sync(folder.parent)
+        self._durable.add(folder)
+
     def _blobs(self, folder: Path) -> list[Blob]:
         found = []
         with os.scandir(folder) as entries:
             for entry in entries:
                 key = f"{folder.name}/{entry.name}"
+                version = version_of(key)
+                if version is None and folder != self._unfinished:
+                    continue
                 with contextlib.suppress(FileNotFoundError):
                     facts = entry.stat()
                     modified_at = datetime.fromtimestamp(facts.st_mtime, UTC)
-                    found.append(Blob(key, version_of(key), facts.st_size, modified_at))
+                    found.append(Blob(key, version, facts.st_size, modified_at))
         return found
-
-
-def _make(folder: Path) -> None:
-    if not folder.exists():
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _sync(folder.parent)
 
 
 def _sync(folder: Path) -> None:
@@ -174,7 +183,7 @@ class _Reading:
             self._close()
             raise StopAsyncIteration
         length = min(CHUNK_BYTES, self._stop - self._next)
-        with _translated():
+        with disk_errors():
             chunk = await _in_thread(os.pread, self._descriptor, length, self._next)
         if not chunk:
             raise Unavailable("The bytes of this file are cut short")
@@ -193,15 +202,3 @@ async def _in_thread(work: Callable[P, Result], *args: P.args, **kwargs: P.kwarg
     """Run the work in a thread. When cancelled, it ends before anything is closed: it may be
     writing to a descriptor whose number would be another file's by then."""
     return await uninterrupted(asyncio.to_thread(work, *args, **kwargs))
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in FULL:
-            raise StorageFull from error
-        if isinstance(error, ConnectionError):  # the sender's, not the disk's
-            raise
-        raise Unavailable("The disk of the files cannot be used just now") from error

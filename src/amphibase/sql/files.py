@@ -198,11 +198,11 @@ class SqlFiles(SqlBuckets):
     ) -> SignedUrl:
         await self._readable(caller, bucket, path)
         expires_at = (utc_now() + expires_in).replace(microsecond=0)
-        signature = self._signatures.sign(bucket, path, expires_at)
+        signature = self._signatures.sign(caller, bucket, path, expires_at)
         return SignedUrl(f"{self.public_url(bucket, path)}?token={signature}", expires_at)
 
-    def check_signature(self, bucket: str, path: str, signature: str) -> None:
-        self._signatures.check(bucket, path, signature)
+    def signer(self, bucket: str, path: str, signature: str) -> Caller:
+        return self._signatures.signer(bucket, path, signature)
 
     def public_url(self, bucket: str, path: str) -> str:
         return f"{self._url}/{quote(bucket, safe='')}/{quote(path)}"

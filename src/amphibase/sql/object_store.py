@@ -115,7 +115,9 @@ class ObjectStoreBlobs:
             async for found in obstore.list(self._store, chunk_size=1000):
                 for item in found:
                     key = item["path"]
-                    yield Blob(key, version_of(key), item["size"], item["last_modified"])
+                    version = version_of(key)
+                    if version is not None:
+                        yield Blob(key, version, item["size"], item["last_modified"])
 
     async def check(self) -> None:
         with _translated():

@@ -8,7 +8,7 @@ import selectors
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import psycopg
 from psycopg.adapt import PyFormat, Transformer
@@ -45,8 +45,7 @@ class Statement:
     sql: str
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """A statement and its values: any Python values psycopg can adapt, `None` being NULL."""
 
     statement: Statement

@@ -95,12 +95,13 @@ class Reader:
         plan = shape.kept.get(kept)
         if plan is None:
             is_it = [
-                key == bindparam(f"key_{place}", type_=key.type)
-                for place, key in enumerate(shape.keys)
+                key == bindparam(name, type_=key.type)
+                for name, key in zip(shape.key_parameters, shape.keys, strict=True)
             ]
             plan = shape.kept[kept] = Plan(self.visible(statement, *is_it))
-        values = {f"key_{place}": value for place, value in enumerate(shape.key_values(id))}
-        return Query(plan, {**values, CALLER: self.caller.user_id})
+        values = dict(zip(shape.key_parameters, shape.key_values(id), strict=True))
+        values[CALLER] = self.caller.user_id
+        return Query(plan, values)
 
     async def page(
         self,

@@ -18,6 +18,7 @@ from amphibase.errors import (
     Unauthenticated,
 )
 from amphibase.models import utc_now
+from amphibase.sql.batch import Batch
 from amphibase.sql.bulk import insert_many
 from amphibase.sql.documents import SqlDocuments, document
 from amphibase.sql.engine import refusal_of
@@ -160,12 +161,13 @@ class SqlRepository(Generic[Model]):
         return self._shape.stored(row, stored)
 
     async def add_many(self, rows: Iterable[Model]) -> Sequence[Model]:
-        objects = [*rows]
-        values = [self._new(row) for row in objects]
+        batch = Batch(self._shape, [*rows])
+        if batch:
+            self._visibility.own_all(batch.columns)
         may_copy = not self._reader.rls or self._reader.caller.role == "service_role"
         async with self._writing() as connection:
-            stored = await insert_many(connection, self._shape, values, may_copy=may_copy)
-        return [self._shape.stored(each, row) for each, row in zip(objects, stored, strict=True)]
+            await insert_many(connection, batch, may_copy=may_copy)
+        return batch.stored()
 
     async def upsert(self, row: Model, *, on: Sequence[Any] = (), replace: bool = True) -> Model:
         values = self._new(row)

@@ -22,8 +22,11 @@ from amphibase.access import OWNER_COLUMN, access_of
 from amphibase.backend import Model
 from amphibase.errors import InvalidRequest, InvalidValue, NotLoaded, NotSupported
 from amphibase.models import SoftDelete, Versioned
-from amphibase.sql.checks import check_of, normal_of, refuse
+from amphibase.sql.checks import acceptance_of, plainness_of
 from amphibase.sql.plan import Row
+
+ABSENT: Any = type("Absent", (), {"__repr__": lambda _: "ABSENT"})()
+"""Stands in a column for the value that an object does not hold."""
 
 ONLY_BY_SERVICE = (OWNER_COLUMN, "created_at")
 
@@ -54,20 +57,21 @@ class Shape(Generic[Model]):
             for attribute in mapper.column_attrs
         ]
         self.column_of: dict[str, Column[Any]] = dict(zip(self.names, self.columns, strict=True))
-        self._normal = {
-            name: normal
+        self._accepted = {
+            name: accepted
             for name, column in self.column_of.items()
-            if (normal := normal_of(column.type)) is not None
+            if (accepted := acceptance_of(name, column.type)) is not None
         }
-        self._checks = [
-            (name, check)
+        self._plain = {
+            name: plain
             for name, column in self.column_of.items()
-            if (check := check_of(column.type)) is not None
-        ]
+            if (plain := plainness_of(column.type)) is not None
+        }
         self.keys: tuple[Column[Any], ...] = tuple(mapper.primary_key)  # type: ignore[arg-type]
         self.key_names = tuple(mapper.get_property_by_column(key).key for key in self.keys)
+        self.key_parameters = tuple(f"key_{place}" for place in range(len(self.keys)))
         self._unique = _unique(self.table)
-        self._floats = [
+        self.floats = [
             name for name, column in self.column_of.items() if isinstance(column.type, Float)
         ]
         self._key_places = [self.names.index(name) for name in self.key_names]
@@ -81,7 +85,7 @@ class Shape(Generic[Model]):
             zip(self.columns, self.names, strict=True)
         )
         self.kept: dict[Any, Any] = {}  # plans and the like, made when they are first needed
-        self._unloaded = {name: _refuse(model, name) for name in self.relationships}
+        self.unloaded = {name: _refuse(model, name) for name in self.relationships}
         self.updated_at = self.column_of.get("updated_at")
         created = self.column_of.get("created_at")
         self.newest_first = (*((created,) if created is not None else ()), *self.keys)
@@ -143,14 +147,14 @@ class Shape(Generic[Model]):
         # A row may hold more: what only the order is made of.
         held = instance.__dict__
         held.update(zip(self.names, row, strict=False))
-        for name in self._floats:
+        for name in self.floats:
             # What RETURNING gives on SQLite has not got its column's type yet.
             if isinstance(held[name], int):
                 held[name] = float(held[name])
         state = instance_state(instance)
         state.key = self.mapper.identity_key_from_primary_key(self.key_of(row))
-        if self._unloaded:
-            state.callables = dict(self._unloaded)
+        if self.unloaded:
+            state.callables = dict(self.unloaded)
 
     def values(self, instance: Model) -> dict[str, Any]:
         """What an object holds, by the names of attributes; what it does not hold is left out.
@@ -160,11 +164,7 @@ class Shape(Generic[Model]):
         """
         held = instance_dict(instance)
         for name in self.relationships:
-            if held.get(name):
-                raise InvalidValue(
-                    f"{name}: related objects are not stored with a row; set its foreign key",
-                    field=name,
-                )
+            self.check_unrelated(name, held)
         values = {name: held[name] for name in self.names if name in held}
         for name in self.key_names:
             if values.get(name, name) is None:  # SQLModel's way to say that it is not known yet
@@ -172,16 +172,42 @@ class Shape(Generic[Model]):
         self._check(values)
         return values
 
+    def check_unrelated(self, name: str, held: dict[str, Any]) -> None:
+        """Raises InvalidValue for an object that holds related objects by that name."""
+        if held.get(name):
+            raise InvalidValue(
+                f"{name}: related objects are not stored with a row; set its foreign key",
+                field=name,
+            )
+
     def _check(self, values: dict[str, Any]) -> None:
         """Make the values as they come back. Raises InvalidValue for what an engine refuses."""
-        for name, check in self._checks:
+        for name, accepted in self._accepted.items():
             value = values.get(name)
             if value is not None:
-                fault = check(value)
-                if fault is not None:
-                    refuse(name, value, fault)
-                elif name in self._normal:
-                    values[name] = self._normal[name](value)
+                values[name] = accepted(value)
+
+    def is_checked(self, name: str) -> bool:
+        """Whether the values of a column are all of its type once they are checked."""
+        return name in self._accepted
+
+    def checked(self, name: str, values: list[Any]) -> list[Any]:
+        """Values of one column as they come back; the same list where they already are.
+
+        Args:
+            values: None and ABSENT are any column's.
+
+        Raises:
+            InvalidValue: an engine refuses one.
+        """
+        accepted, plain = self._accepted.get(name), self._plain.get(name)
+        if accepted is None:
+            return values
+        given = [value for value in values if value is not None and value is not ABSENT]
+        if plain is not None and plain(given):
+            return values
+        made = map(accepted, given)
+        return [value if value is None or value is ABSENT else next(made) for value in values]
 
     def changes(self, values: Mapping[str, Any], *, by_service: bool) -> dict[Column[Any], Any]:
         """The columns and values of an update.

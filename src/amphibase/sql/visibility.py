@@ -1,5 +1,6 @@
 """Access as a predicate: which rows of a model a caller may see and change."""
 
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from sqlalchemy import ColumnElement, Uuid, and_, bindparam, false
@@ -7,7 +8,7 @@ from sqlalchemy import ColumnElement, Uuid, and_, bindparam, false
 from amphibase.access import OWNER_COLUMN, Rule, Who
 from amphibase.backend import Caller
 from amphibase.errors import Forbidden, InvalidValue, Unauthenticated
-from amphibase.sql.shape import Shape
+from amphibase.sql.shape import ABSENT, Shape
 
 CALLER = "caller"
 """The name of the parameter that holds the caller's id."""
@@ -84,23 +85,41 @@ class Visibility:
             Unauthenticated, Forbidden: the caller may not add rows.
             InvalidValue: the row names another owner.
         """
-        caller, rule = self._caller, self._shape.access.write
+        if self._owns():
+            (values[OWNER_COLUMN],) = self._owners([values.get(OWNER_COLUMN)])
+
+    def own_all(self, columns: dict[str, list[Any]]) -> None:
+        """Say whose new rows are, of which there is a list of values a column.
+
+        Raises:
+            Unauthenticated, Forbidden: the caller may not add rows.
+            InvalidValue: a row names another owner.
+        """
+        if self._owns():
+            columns[OWNER_COLUMN] = self._owners(columns[OWNER_COLUMN])
+
+    def _owns(self) -> bool:
+        """Whether it is decided here whose the caller's new rows are."""
+        caller, owner = self._caller, self._shape.owner
         if caller.role == "service_role":
-            return
+            return False
         self.check_writes()
         if not (self._by_database or self.may_add):
             self.refuse()
-        if self._shape.owner is None:
-            return
-        if caller.user_id is None:
-            if not self._shape.owner.nullable:
-                raise Unauthenticated
-            return
-        given = values.get(OWNER_COLUMN)
-        if given is None:
-            values[OWNER_COLUMN] = caller.user_id
-        elif given != caller.user_id and not (Who.ADMIN in rule.admits and caller.is_admin):
-            raise InvalidValue("owner_id is set by the server", field=OWNER_COLUMN)
+        if owner is None:
+            return False
+        if caller.user_id is None and not owner.nullable:
+            raise Unauthenticated
+        return caller.user_id is not None
+
+    def _owners(self, given: Sequence[Any]) -> list[Any]:
+        caller, rule = self._caller, self._shape.access.write
+        owners = [caller.user_id if each is None or each is ABSENT else each for each in given]
+        if not (Who.ADMIN in rule.admits and caller.is_admin):
+            for owner in owners:
+                if owner != caller.user_id:
+                    raise InvalidValue("owner_id is set by the server", field=OWNER_COLUMN)
+        return owners
 
     def refuse(self) -> NoReturn:
         """Raises Unauthenticated for anonymous callers, Forbidden for others."""

@@ -1,5 +1,6 @@
 """/auth: signing up, in and out, sessions, passwords, confirmation of addresses."""
 
+from functools import cache
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -33,8 +34,9 @@ from amphibase.services.auth import Welcome
 NO_STORE = {"Cache-Control": "no-store"}
 
 
+@cache
 def routes(user: type[User]) -> APIRouter:
-    """The routes, with answers in the shape of the profile's class."""
+    """The routes, with answers in the shape of the profile's class; one router for all apps."""
     auth = router("/auth", "auth")
     user_read: Any = read_model(user)
     signed_in_answer: Any = SignedInAnswer[user_read]

@@ -1,6 +1,7 @@
 """/files: sending, reading, listing, moving and signing; streamed both ways."""
 
 from datetime import timedelta
+from functools import cache
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -58,8 +59,9 @@ DOWNLOAD: dict[int | str, dict[str, Any]] = {
 Signature = Annotated[str | None, Query(max_length=200, description="Of a signed URL")]
 
 
+@cache
 def routes() -> APIRouter:
-    """The routes."""
+    """The routes; one router for all apps."""
     files = router("/files", "files")
     files.include_router(buckets)
     files.include_router(tus.routes())
@@ -191,6 +193,9 @@ def routes() -> APIRouter:
             return downloads.not_modified(file)
         part = downloads.range_of(request, file)
         opened = await service.open(reader, bucket, path, part)
+        if part is not None and downloads.range_of(request, opened.file) is None:
+            # Replaced a moment ago: a part of the new bytes must not be joined to the old ones.
+            part, opened = None, await service.open(reader, bucket, path)
         headers = downloads.headers_of(opened.file, download=download)
         return downloads.FileResponse(opened, headers, whole=part is None)
 

@@ -8,7 +8,8 @@ from pydantic import BaseModel
 from amphibase.http.dependencies import Mounted
 from amphibase.http.routes.route import router as built_in_router
 
-router = built_in_router("", "health")
+router = built_in_router("/health", "health")
+keys_router = built_in_router("/.well-known", "health")
 
 KEYS_MAX_AGE_SECONDS = 600
 
@@ -17,18 +18,18 @@ class Health(BaseModel):
     status: Literal["ok"] = "ok"
 
 
-@router.get("/health/live", summary="The process answers")
+@router.get("/live", summary="The process answers")
 async def live() -> Health:
     return Health()
 
 
-@router.get("/health/ready", summary="The process can serve: its database answers")
+@router.get("/ready", summary="The process can serve: its database answers")
 async def ready(db: Mounted) -> Health:
     await db.running.backend.check()
     return Health()
 
 
-@router.get("/.well-known/jwks.json", summary="The public keys that tokens verify with")
+@keys_router.get("/jwks.json", summary="The public keys that tokens verify with")
 async def jwks(db: Mounted, response: Response) -> dict[str, list[dict[str, Any]]]:
     response.headers["Cache-Control"] = f"public, max-age={KEYS_MAX_AGE_SECONDS}"
     keys: dict[str, list[dict[str, Any]]] = db.keys.jwks()

@@ -18,7 +18,8 @@ from amphibase.errors import ConfigurationError, NotFound, NotSupported
 from amphibase.fields import Field, fields_of
 from amphibase.http.dependencies import caller_of
 from amphibase.http.filters import DEFAULT_LIMIT, read_listing, refuse, visible
-from amphibase.http.routes.route import NotLean, RecordRoute, router
+from amphibase.http.routes.lean import NotLean
+from amphibase.http.routes.route import RecordRoute, router
 from amphibase.models import Versioned
 from amphibase.schemas import ListOf
 
@@ -89,11 +90,10 @@ def routes(
             )
             return Response(answers.page(page), media_type=JSON)
 
+        @records.lean(list_rows)
         async def list_leanly(request: Request) -> Response:
             answer: Response = await list_rows(request, await rows_of(request))
             return answer
-
-        list_rows.lean = list_leanly
 
         @records.get("/{id}", response_model=read, summary=f"One of {name}")
         @_typed(id=id, rows=rows)
@@ -104,6 +104,7 @@ def routes(
                 raise NotFound
             return answers.answer(row)
 
+        @records.lean(get_row)
         async def get_leanly(request: Request) -> Response:
             try:
                 id = ids.validate_python(request.path_params["id"])
@@ -111,8 +112,6 @@ def routes(
                 raise NotLean from None
             answer: Response = await get_row(id, await rows_of(request))
             return answer
-
-        get_row.lean = get_leanly
 
     if writes:
 

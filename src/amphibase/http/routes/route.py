@@ -2,17 +2,16 @@
 
 import json
 import re
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any, ClassVar
 
-import fastapi.routing
-from fastapi import APIRouter, HTTPException, Request, Response
+from fastapi import HTTPException, Request, Response
 from fastapi.params import Form
 from fastapi.routing import APIRoute
-from starlette.routing import Match
 from starlette.types import Receive, Scope
 
 from amphibase.errors import PayloadTooLarge
+from amphibase.http.routes.lean import LeanRouter
 from amphibase.schemas import Problem
 
 MAX_BODY_BYTES = 64 * 1024
@@ -73,53 +72,9 @@ class SmallBodyRoute(APIRoute):
 
 
 class RecordRoute(SmallBodyRoute):
-    """Takes a row; and answers without solving dependencies where it can.
-
-    An endpoint may have a `lean` twin, which takes the request alone and gives the same answer. The
-    twin steps aside where an application has dependencies of its own on the route, where a test
-    overrides some, and where it meets what it leaves to the framework (`NotLean`).
-    """
+    """Takes a row."""
 
     max_body_bytes = MAX_RECORD_BYTES
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle = super().get_route_handler()
-        if _dependencies(self) != []:
-            return handle
-
-        async def handle_leanly(request: Request) -> Response:
-            lean: Lean | None = getattr(self.endpoint, "lean", None)
-            if lean is None or request.app.dependency_overrides:
-                return await handle(request)
-            try:
-                return await lean(request)
-            except NotLean:
-                return await handle(request)
-
-        return handle_leanly
-
-
-Lean = Callable[[Request], Coroutine[Any, Any, Response]]
-
-
-class NotLean(Exception):
-    """Raised by a lean twin for a request that the framework is to answer."""
-
-
-def _dependencies(route: APIRoute) -> Sequence[Any] | None:
-    """What the application asks for on a route besides its arguments: the route's own, those of
-    the routers around it, and its own for all routes; None where it cannot be told.
-
-    FastAPI builds a handler for each inclusion of a router, and says which in a context variable.
-    """
-    variable = getattr(fastapi.routing, "_effective_route_context_var", None)
-    if variable is None:
-        return None
-    context = variable.get()
-    if context is None or context.original_route is not route:
-        return route.dependencies
-    found: Sequence[Any] = context.dependencies
-    return found
 
 
 def _check_type(content_type: str) -> None:
@@ -127,19 +82,9 @@ def _check_type(content_type: str) -> None:
         raise HTTPException(415, "Send JSON, and the header Content-Type: application/json")
 
 
-class PrefixRouter(APIRouter):
-    """A router that is passed over at once where its prefix is not in the path: an application's
-    own routes come after ours, and each of ours would be tried for each of their requests."""
-
-    def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        if self.prefix.partition("{")[0] not in scope["path"]:
-            return Match.NONE, {}
-        return super().matches(scope)
-
-
-def router(prefix: str, tag: str, route: type[APIRoute] = SmallBodyRoute) -> APIRouter:
+def router(prefix: str, tag: str, route: type[APIRoute] = SmallBodyRoute) -> LeanRouter:
     """A router for built-in routes."""
-    return PrefixRouter(
+    return LeanRouter(
         prefix=prefix,
         tags=[tag],
         route_class=route,

@@ -8,9 +8,9 @@ from email.utils import format_datetime
 from typing import Any
 from urllib.parse import quote
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, HTTPException, Request, Response
 
-from amphibase.errors import InvalidRequest, PayloadTooLarge, PreconditionFailed
+from amphibase.errors import InvalidRequest, PayloadTooLarge, UnsupportedFileType
 from amphibase.http.dependencies import Mounted, SignedInCaller
 from amphibase.http.routes.route import router
 from amphibase.services.files import UPLOADS, default_path
@@ -28,6 +28,8 @@ EXPOSED_HEADERS = (
     "Upload-Offset",
     "Upload-Length",
     "Upload-Expires",
+    "Upload-Metadata",
+    "Content-Location",
 )
 CHUNK: dict[str, Any] = {
     "requestBody": {"content": {CHUNK_TYPE: {"schema": {"type": "string", "format": "binary"}}}}
@@ -61,31 +63,34 @@ def routes() -> APIRouter:
             about.get("path") or default_path(about.get("filename", "")),
             size,
             about.get("filetype") or None,
+            request.headers.get("upload-metadata", ""),
         )
-        offset = 0
         if request.headers.get("content-type") == CHUNK_TYPE or size == 0:
-            upload, offset = await uploads.go_on(caller, upload.id, 0, request.stream())
-        location = {"Location": str(request.url_for("tus_offset", id=upload.id))}
-        return Response(status_code=201, headers={**_headers(upload, offset), **location})
+            upload = await uploads.go_on(caller, upload.id, 0, request.stream())
+        # Without scheme and host: behind a proxy we do not know which ones the client uses.
+        location = {"Location": request.url_for("tus_offset", id=upload.id).path}
+        return Response(status_code=201, headers={**_headers(upload), **location})
 
     @tus.head("/{id}", name="tus_offset", summary="How much of an upload has come")
     async def offset(id: str, request: Request, caller: SignedInCaller, db: Mounted) -> Response:
         _check_version(request)
-        upload, received = await db.running.uploads.find(caller, id)
-        if received == upload.size and not upload.done:
+        upload = await db.running.uploads.find(caller, id)
+        if upload.received == upload.plan.size and not upload.plan.done:
             # All came, and then the store could not take it: this is the time to try again.
-            upload, received = await db.running.uploads.go_on(caller, id, received, _nothing())
-        headers = {"Upload-Length": str(upload.size), "Cache-Control": "no-store"}
-        return Response(headers={**_headers(upload, received), **headers})
+            upload = await db.running.uploads.go_on(caller, id, upload.received, _nothing())
+        headers = {"Upload-Length": str(upload.plan.size), "Cache-Control": "no-store"}
+        if upload.plan.metadata:
+            headers["Upload-Metadata"] = upload.plan.metadata
+        return Response(headers={**_headers(upload), **headers})
 
     @tus.patch("/{id}", status_code=204, openapi_extra=CHUNK, summary="Go on with an upload")
     async def go_on(id: str, request: Request, caller: SignedInCaller, db: Mounted) -> Response:
         _check_version(request)
         if request.headers.get("content-type") != CHUNK_TYPE:
-            raise InvalidRequest(f"The content type of a part is {CHUNK_TYPE}")
+            raise UnsupportedFileType(f"The content type of a part is {CHUNK_TYPE}")
         at = _number(request, "upload-offset")
-        upload, received = await db.running.uploads.go_on(caller, id, at, request.stream())
-        return Response(status_code=204, headers=_headers(upload, received))
+        upload = await db.running.uploads.go_on(caller, id, at, request.stream())
+        return Response(status_code=204, headers=_headers(upload))
 
     @tus.delete("/{id}", status_code=204, summary="Give an upload up")
     async def drop(id: str, request: Request, caller: SignedInCaller, db: Mounted) -> Response:
@@ -96,20 +101,22 @@ def routes() -> APIRouter:
     return tus
 
 
-def _headers(upload: Upload, received: int) -> dict[str, str]:
+def _headers(upload: Upload) -> dict[str, str]:
     headers = {
         "Tus-Resumable": VERSION,
-        "Upload-Offset": str(received),
+        "Upload-Offset": str(upload.received),
         "Upload-Expires": format_datetime(upload.expires_at, usegmt=True),
     }
-    if upload.done:
-        headers["Content-Location"] = f"/files/{quote(upload.bucket)}/{quote(upload.path)}"
+    if upload.plan.done:
+        plan = upload.plan
+        headers["Content-Location"] = f"/files/{quote(plan.bucket)}/{quote(plan.path)}"
     return headers
 
 
 def _check_version(request: Request) -> None:
     if request.headers.get("tus-resumable") != VERSION:
-        raise PreconditionFailed(f"Tus-Resumable must be {VERSION}")
+        versions = {"Tus-Version": VERSION, "Tus-Resumable": VERSION}
+        raise HTTPException(412, f"Tus-Resumable must be {VERSION}", headers=versions)
 
 
 def _number(request: Request, header: str) -> int:

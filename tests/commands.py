@@ -1,0 +1,109 @@
+"""Runs `amphibase …` in a process of its own, as people do.
+
+Most of these processes are forked from one that has imported the package, and nothing of the tests:
+the import takes a second, and the command itself a tenth of that.
+"""
+
+import multiprocessing
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from amphibase.cli.app import main
+
+SECONDS = 60
+FROM_THE_START = [sys.executable, "-m", "amphibase"]
+
+_forks = multiprocessing.get_context("forkserver")
+_forks.set_forkserver_preload(
+    ["tests.commands", *(f"amphibase.cli.{name}" for name in ("server", "db", "users", "files"))]
+)
+
+Completed = subprocess.CompletedProcess[str]
+
+
+class Forked:
+    """A forked command, with the words of `subprocess.Popen`.
+
+    Args:
+        folder: where it runs.
+        environment: all that it finds there.
+        streams: files for its standard input, output and errors.
+    """
+
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        folder: Path,
+        environment: Mapping[str, str],
+        streams: Sequence[Path],
+    ) -> None:
+        self._process = _forks.Process(
+            target=_become, args=(arguments, folder, dict(environment), streams), daemon=True
+        )
+        self._process.start()
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def terminate(self) -> None:
+        self._process.terminate()
+
+    def wait(self, timeout: float) -> int:
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            self._process.kill()
+            raise AssertionError(f"the command had not ended after {timeout:g} seconds")
+        return self._process.exitcode
+
+
+def run(
+    folder: Path,
+    environment: Mapping[str, str],
+    *arguments: str,
+    input: str = "",
+    forked: bool = True,
+) -> Completed:
+    """Run the command until it ends; there is no terminal, as in a script.
+
+    Args:
+        folder: where it runs.
+        environment: all that it finds there, besides the PATH and the width of lines.
+        arguments: of the command.
+        input: what it reads.
+        forked: False starts Python itself, as a shell does.
+    """
+    whole = {"PATH": os.environ["PATH"], "COLUMNS": "200", **environment}
+    if not forked:
+        return subprocess.run(
+            [*FROM_THE_START, *arguments],
+            cwd=folder,
+            env=whole,
+            input=input,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=SECONDS,
+        )
+    with TemporaryDirectory() as name:
+        given, output, errors = streams = [Path(name) / each for each in ("in", "out", "err")]
+        given.write_text(input)
+        code = Forked(arguments, folder, whole, streams).wait(SECONDS)
+        return Completed(["amphibase", *arguments], code, output.read_text(), errors.read_text())
+
+
+def _become(
+    arguments: Sequence[str], folder: Path, environment: dict[str, str], streams: Sequence[Path]
+) -> None:
+    for number, (path, mode) in enumerate(zip(streams, ("rb", "ab", "ab"), strict=True)):
+        with path.open(mode) as stream:
+            os.dup2(stream.fileno(), number)
+    sys.stdin = os.fdopen(0, closefd=False)
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    sys.argv = ["amphibase", *arguments]
+    main()

@@ -1,0 +1,61 @@
+"""Postgres servers for the tests, and the databases on them."""
+
+import itertools
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import LiteralString
+
+import psycopg
+from psycopg.sql import SQL, Identifier
+from sqlalchemy.engine import make_url
+
+from amphibase.postgres import Server, start
+
+MEMORY = Path("/dev/shm")
+ROOM = 2 * 1024**3
+WAL = {"max_wal_size": "128MB", "min_wal_size": "32MB"}
+
+
+@contextmanager
+def new_server() -> Iterator[Server]:
+    """A server on an empty folder, until the block ends.
+
+    The folder is in memory where there is room: to make and to drop a database is, for the most
+    part, to make and to delete hundreds of files, which takes a disk three times as long.
+    """
+    memory = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM
+    with (
+        TemporaryDirectory(prefix="amphibase-", dir=MEMORY if memory else None) as folder,
+        start(Path(folder) / "data", fsync=False, settings=WAL) as server,
+    ):
+        yield server
+
+
+class Databases:
+    """Makes databases on a server, over one connection."""
+
+    def __init__(self, server: Server, connection: psycopg.Connection) -> None:
+        self._url = make_url(server.url)
+        self._connection = connection
+        self._numbers = itertools.count(1)
+
+    @contextmanager
+    def new(self, template: str = "template1") -> Iterator[str]:
+        """A copy of a database, by default of an empty one, until the block ends.
+
+        Returns:
+            Its URL.
+        """
+        name = f"test_{os.getpid()}_{next(self._numbers)}"
+        self._execute("CREATE DATABASE {} TEMPLATE {}", name, template)
+        try:
+            yield self._url.set(database=name).render_as_string(hide_password=False)
+        finally:
+            self._execute("DROP DATABASE {} WITH (FORCE)", name)
+
+    def _execute(self, statement: LiteralString, *names: str) -> None:
+        self._connection.execute(SQL(statement).format(*map(Identifier, names)))
