@@ -360,19 +360,23 @@ def _line(kind: type[BaseSettings], error: Any) -> str:
     fault = error["msg"].removeprefix("Value error, ")
     if not error["loc"]:
         return str(fault)
-    prefix = str(kind.model_config.get("env_prefix", "")).upper()
-    name = str(error["loc"][0]).upper()
-    if prefix and name.lower() in kind.model_fields:
-        name = prefix + name
-    name = name.removeprefix("AMPHIBASE_")
-    fault = fault.removeprefix("Input ")
+    name = str(error["loc"][0])
     for field_name, field in kind.model_fields.items():
-        names = _variables(prefix + field_name.upper(), field.validation_alias)
-        if field.examples and name in names:
-            return f"{name}: {fault}, for example {name}={field.examples[0]}"
-    return f"{name}: {fault}"
+        names = _variables(kind, field_name, field.validation_alias)
+        if name == field_name or name in names:
+            # An override is known by its field, and told by the variable that people know.
+            name = names[0] if name == field_name else name
+            example = field.examples[0] if field.examples else None
+            break
+    else:
+        example = None
+    name = name.upper().removeprefix("AMPHIBASE_")
+    fault = fault.removeprefix("Input ")
+    return f"{name}: {fault}" + (f", for example {name}={example}" if example else "")
 
 
-def _variables(name: str, alias: Any) -> set[str]:
-    names = alias.choices if isinstance(alias, AliasChoices) else [alias]
-    return {name, *(str(each).upper() for each in names)}
+def _variables(kind: type[BaseSettings], field: str, alias: Any) -> list[str]:
+    """The variables that a field is read from."""
+    if isinstance(alias, AliasChoices):
+        return [str(each) for each in alias.choices]
+    return [str(alias or f"{kind.model_config.get('env_prefix', '')}{field}".upper())]

@@ -16,6 +16,9 @@ from amphibase.gateway.folder import Folder, State
 from amphibase.gateway.settings import GatewaySettings
 from amphibase.settings import load
 
+FRAME = 7
+"""How many columns the frame of a table of two takes."""
+
 app = typer.Typer(help="A local Supabase.", no_args_is_help=True)
 
 
@@ -159,9 +162,8 @@ def _print(state: State, output: Output) -> None:
         for row in state.values.items():
             table.add_row(*map(escape, row))
         # Values are there to be copied: none is cut, however narrow the terminal is.
-        console = Console()
-        width = max(console.width, console.measure(table).maximum)
-        console.print(table, width=width, crop=False, soft_wrap=True)
+        widths = [max(map(len, column)) for column in (state.values.keys(), state.values.values())]
+        Console(width=sum(widths) + FRAME).print(table)
 
 
 def _log_warnings() -> None:

@@ -26,7 +26,7 @@ Headers = list[tuple[bytes, bytes]]
 METHODS = b"GET,HEAD,PUT,PATCH,POST,DELETE,OPTIONS,TRACE,CONNECT"
 EXPOSED = b", ".join(
     b"Content-Encoding Content-Language Content-Length Content-Location Content-Profile "
-    b"Content-Range Content-Type Date ETag Last-Modified Link Location Location Preference-Applied "
+    b"Content-Range Content-Type Date ETag Last-Modified Link Location Preference-Applied "
     b"Proxy-Status Range-Unit Retry-After Server Tus-Resumable Tus-Version Tus-Extension "
     b"Tus-Max-Size Upload-Offset Upload-Length Upload-Metadata Upload-Expires "
     b"Upload-Defer-Length X-Supabase-Api-Version X-Total-Count".split()

@@ -197,15 +197,12 @@ def _values(settings: GatewaySettings, url: str, owner_url: str) -> dict[str, st
 
 def _start_postgres(settings: GatewaySettings, folder: Folder) -> "Server":
     """Start it, and import meanwhile what comes next."""
-    from amphibase.postgres import start
-
     place = folder.path / POSTGRES
     modules = ["amphibase.serving", "amphibase.background"]
     if not place.exists():  # what makes the tables of a new database
         modules += ["amphibase.sql.schema"]
     with ThreadPoolExecutor(1) as pool:
-        port = settings.db_port or _free_port(DATABASE_PORT)
-        starting = pool.submit(start, place, port=port)
+        starting = pool.submit(_start_on_free_port, place, settings.db_port)
         for module in modules:
             importlib.import_module(module)
         return starting.result()
@@ -227,11 +224,22 @@ def _listener(settings: GatewaySettings) -> socket.socket:
     )
 
 
-def _free_port(first: int) -> int:
-    for port in range(first, first + PORTS_TRIED):
-        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
-    raise ConfigurationError(f"GATEWAY_DB_PORT: no port is free from {first} on")
+def _start_on_free_port(place: Path, named: int | None) -> "Server":
+    from amphibase.postgres import start
+
+    if named is not None:
+        return start(place, port=named)
+    for port in range(DATABASE_PORT, DATABASE_PORT + PORTS_TRIED):
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            continue
+        try:
+            return start(place, port=port)
+        except ConfigurationError as error:
+            if "Address already in use" not in error.detail:  # somebody was faster
+                raise
+    raise ConfigurationError(f"GATEWAY_DB_PORT: no port is free from {DATABASE_PORT} on")
 
 
 def _ended(number: int, frame: FrameType | None) -> NoReturn:

@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import LiteralString
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 import psycopg
@@ -95,17 +96,27 @@ async def copy(url: str, name: str) -> str:
     return copied
 
 
-async def recreate(url: str) -> None:
-    """Drop the database, with all that is in it, and make it anew, empty.
+async def drop(url: str) -> None:
+    """Drop the database, with all that is in it.
 
     Args:
         url: of the database, as a superuser; connections to it are cut.
     """
+    await _elsewhere(url, "DROP DATABASE IF EXISTS {} WITH (FORCE)")
+
+
+async def recreate(url: str) -> None:
+    """Drop the database, as `drop` does, and make it anew, empty."""
+    await _elsewhere(url, "DROP DATABASE IF EXISTS {} WITH (FORCE)", "CREATE DATABASE {}")
+
+
+async def _elsewhere(url: str, *statements: LiteralString) -> None:
+    """Run statements about a database from another one of the server."""
     name = unquote(urlsplit(url).path[1:])
-    elsewhere = "template1" if name == "postgres" else "postgres"
-    async with connected(urlsplit(url)._replace(path=f"/{elsewhere}").geturl()) as connection:
+    place = "template1" if name == "postgres" else "postgres"
+    async with connected(urlsplit(url)._replace(path=f"/{place}").geturl()) as connection:
         await connection.set_autocommit(True)
-        for statement in ("DROP DATABASE IF EXISTS {} WITH (FORCE)", "CREATE DATABASE {}"):
+        for statement in statements:
             await connection.execute(sql.SQL(statement).format(sql.Identifier(name)))
 
 
