@@ -14,7 +14,7 @@ from amphibase.gateway.rest.payload import read_payload
 from amphibase.gateway.rest.plan import Action, Demand
 from amphibase.gateway.rest.planner import Planner, Prepared
 from amphibase.gateway.rest.query import Value
-from amphibase.gateway.rest.sql import Answer
+from amphibase.gateway.rest.sql import Columns
 
 DDL = """
     CREATE SCHEMA api; CREATE SCHEMA hidden; SET search_path = api, public;
@@ -57,6 +57,13 @@ DDL = """
     CREATE FUNCTION home(authors) RETURNS SETOF countries ROWS 1 STABLE LANGUAGE sql
         AS 'SELECT * FROM api.countries WHERE id = $1.country_id';
 
+    CREATE FUNCTION mentor(authors) RETURNS authors STABLE LANGUAGE sql
+        AS 'SELECT * FROM api.authors WHERE id = $1.mentor_id';
+    CREATE DOMAIN "text/lines" AS text;
+    CREATE FUNCTION add_line(text, tags) RETURNS "text/lines" IMMUTABLE LANGUAGE sql
+        AS $$ SELECT coalesce($1 || '/', '') || $2.name $$;
+    CREATE AGGREGATE lines(tags) (SFUNC = add_line, STYPE = "text/lines");
+
     CREATE FUNCTION add(a int, b int DEFAULT 10) RETURNS int IMMUTABLE LANGUAGE sql
         AS 'SELECT a + b';
     CREATE FUNCTION over(a int) RETURNS text LANGUAGE sql AS $$ SELECT 'a ' || a $$;
@@ -98,6 +105,20 @@ ROWS = """
 
 
 @dataclass(frozen=True)
+class Answer:
+    """The row of a statement, as Python values (`sql.Columns`)."""
+
+    total: Any
+    page: Any
+    body: Any
+    location: Any
+    headers: Any
+    status: Any
+    inserted: Any
+    is_bytes: Any
+
+
+@dataclass(frozen=True)
 class Library:
     """A connection to the library, and what plans requests to it."""
 
@@ -130,7 +151,7 @@ class Library:
         demand, values, payload = self.demand(action, url, raw, **more)
         call = self.planner.prepare(demand).call(values, payload)
         row = (await self.run(call.statement.sql, call.values))[0]
-        return Answer(*row)
+        return Answer(**dict(zip(Columns._fields, row, strict=True)))
 
     async def run(self, sql: str, values: Any) -> list[tuple[Any, ...]]:
         async with psycopg.AsyncRawCursor(self.connection) as cursor:

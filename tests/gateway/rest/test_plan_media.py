@@ -66,6 +66,14 @@ async def test_a_plan_is_explained_and_nothing_is_done(library: Library) -> None
     assert any("actual" in line for line in lines)
 
 
+async def test_a_handler_renders_the_rows_of_its_table(library: Library) -> None:
+    [handler] = library.planner.catalog.media_handlers
+    answer = await library.ask(
+        "read", "tags?order=id&id=lt.3", media=Media("handler", handler=handler)
+    )
+    assert (answer.body, answer.is_bytes) == ("red/blue", False)
+
+
 async def test_geography_needs_its_extension(library: Library) -> None:
     sql = library.prepare("read", "tags", media=Media("geojson")).statement.sql
     assert "'FeatureCollection'" in sql

@@ -7,6 +7,7 @@ import pytest
 from tests.gateway.rest.library import Library
 
 from amphibase.gateway.rest.errors import RestError
+from amphibase.gateway.rest.planner import Planner
 
 A, B, G, D = {"id": 1}, {"id": 2}, {"id": 3}, {"id": 4}
 
@@ -139,6 +140,8 @@ async def test_select_order_and_ranges_shape_the_rows(
         # computed
         ("authors?select=works(id),home(name)&id=eq.1&works.order=id",
          [{"works": [A, B], "home": {"name": "Norway"}}]),
+        ("authors?select=id,mentor(id)&order=id&id=lt.3",
+         [{"id": 1, "mentor": None}, {"id": 2, "mentor": A}]),
         # spread
         ("books?select=id,...author_id(name,...countries(land:name))&id=in.(1,4)&order=id",
          [{"id": 1, "name": "Ada", "land": "Norway"}, {"id": 4, "name": None, "land": None}]),
@@ -282,8 +285,6 @@ async def test_an_ambiguous_relationship_lists_all(library: Library) -> None:
 
 
 async def test_aggregates_need_to_be_allowed(library: Library) -> None:
-    from amphibase.gateway.rest.planner import Planner
-
     planner = Planner(library.planner.catalog)
     with pytest.raises(RestError) as refused:
         planner.prepare(library.demand("read", "books?select=count()")[0])
@@ -291,8 +292,6 @@ async def test_aggregates_need_to_be_allowed(library: Library) -> None:
 
 
 async def test_no_relation_gives_more_rows_than_the_settings_allow(library: Library) -> None:
-    from amphibase.gateway.rest.planner import Planner
-
     capped = Library(library.connection, Planner(library.planner.catalog, max_rows=1))
     rows = await capped.read("countries?select=id,authors(id)&limit=9")
     assert len(rows) == 1
@@ -300,10 +299,29 @@ async def test_no_relation_gives_more_rows_than_the_settings_allow(library: Libr
     assert len(rows[0]["works"]) == 1
 
 
+async def test_a_row_by_its_key_needs_no_limit(library: Library) -> None:
+    def is_limited(url: str) -> bool:
+        return "LIMIT" in library.prepare("read", url).statement.sql
+
+    assert not is_limited("books?id=eq.1&title=neq.x")
+    assert not is_limited("book_tags?book_id=eq.1&tag_id=eq.1")
+    for url in (
+        "book_tags?book_id=eq.1", "novels?id=eq.1", "books?id=not.eq.1", "books?id=gt.1",
+        "books?id=eq(any).{1}", "books?or=(id.eq.1,id.eq.2)", "books?id=eq.1&limit=0", "plain",
+    ):  # fmt: skip
+        assert is_limited(url), url
+
+
 async def test_requests_that_differ_in_values_share_a_plan(library: Library) -> None:
     one = library.prepare("read", "books?id=eq.1&offset=3")
     assert one is library.prepare("read", "books?id=eq.2&offset=4")
     assert one is not library.prepare("read", "books?id=gt.1&offset=3")
+
+
+async def test_requests_of_great_length_are_not_kept(library: Library) -> None:
+    short, long = "books?select=id", "books?select=" + ",".join(["id"] * 2000)
+    assert library.prepare("read", short) is library.prepare("read", short)
+    assert library.prepare("read", long) is not library.prepare("read", long)
 
 
 async def test_long_aliases_are_cut_as_postgres_cuts_names(library: Library) -> None:

@@ -94,6 +94,8 @@ class Reader:
             if path or with_root:
                 node.limit, node.offset = range.limit, range.offset
         self._limit(root, with_root=with_root)
+        if _is_one_row(root):
+            root.limit = None  # which keeps Postgres from seeing through the subquery
 
     def condition(self, node: Node, asked: Asked) -> Condition:
         """A filter or a tree of them, on the node's own columns and on whether it has embeds."""
@@ -222,6 +224,27 @@ def _find(node: Node, name: str) -> Embed | None:
         (embed for embed in embeds if embed.key == name),
         next((embed for embed in embeds if embed.name == name), None),
     )
+
+
+def _is_one_row(node: Node) -> bool:
+    """Whether the conditions name a row of a table by its whole primary key."""
+    table = node.table
+    if node.source is None or table is None or table.is_view or not table.primary_key:
+        return False
+    if node.embeds or node.offset is not None or node.limit == 0:
+        return False
+    named = {
+        each.operand.name
+        for each in node.conditions
+        if isinstance(each, Comparison) and is_plain_equality(each.filter)
+    }
+    return named.issuperset(table.primary_key)
+
+
+def is_plain_equality(filter: Filter) -> bool:
+    """Whether a filter is `column=eq.value`."""
+    plain = not (filter.negated or filter.quantifier or filter.field.path)
+    return plain and filter.operator == "eq"
 
 
 def _asks_presence(embed: Embed, filter: Filter) -> bool:

@@ -1,9 +1,16 @@
 """Resolves what is written: which columns, of which rows, and what comes back of them."""
 
-from amphibase.gateway.rest.catalog import Catalog, Column, ComputedRelationship, Table
+from amphibase.gateway.rest.catalog import (
+    Catalog,
+    Column,
+    ComputedRelationship,
+    Junction,
+    Relationship,
+    Table,
+)
 from amphibase.gateway.rest.errors import DatabaseError, InvalidPut, NoColumn, PutWithRange
 from amphibase.gateway.rest.plan import Demand, Embed, Node, Operand, Output, Plan, Star, Write
-from amphibase.gateway.rest.plan_read import Reader
+from amphibase.gateway.rest.plan_read import Reader, is_plain_equality
 from amphibase.gateway.rest.query import Filter
 
 
@@ -43,12 +50,10 @@ def _check_put(demand: Demand, table: Table) -> None:
         raise PutWithRange
     names = []
     for path, asked in demand.query.conditions:
-        if path:
-            continue
-        plain = isinstance(asked, Filter) and asked.operator == "eq" and not asked.field.path
-        if not plain or asked.negated or asked.quantifier:
-            raise InvalidPut
-        names.append(asked.field.name)
+        if not path:
+            if not isinstance(asked, Filter) or not is_plain_equality(asked):
+                raise InvalidPut
+            names.append(asked.field.name)
     if not names or sorted(names) != sorted(table.primary_key):
         raise InvalidPut
 
@@ -89,10 +94,10 @@ def _returned(demand: Demand, table: Table, root: Node) -> tuple[str, ...] | Non
                 names += _named(operand)
             case Embed(relationship=ComputedRelationship()):
                 return None
-            case Embed(relationship=relationship) if relationship.junction is not None:
-                names += [column for _, column in relationship.junction.source]
-            case Embed(relationship=relationship):
-                names += [column for column, _ in relationship.columns]
+            case Embed(relationship=Relationship(columns=columns, junction=None)):
+                names += [column for column, _ in columns]
+            case Embed(relationship=Relationship(junction=Junction(source=columns))):
+                names += [column for _, column in columns]
     for sort in root.sorts:
         names += _named(sort.operand)
     if any(name not in table.columns for name in names):

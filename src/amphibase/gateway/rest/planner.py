@@ -1,8 +1,8 @@
 """From a request to the statement that answers it; what was prepared once is kept."""
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 from amphibase.gateway.rest.catalog import Catalog
 from amphibase.gateway.rest.errors import NoTable
@@ -17,6 +17,7 @@ from amphibase.gateway.rest.sql_text import Bound
 from amphibase.sql.pipeline import Call, Statement
 
 _KEPT = 1000
+_LONGEST_KEPT = 20_000
 _JSON_SHAPES = ("array", "object")
 
 
@@ -59,12 +60,26 @@ class Planner:
         self.catalog = catalog
         self._max_rows = max_rows
         self._aggregates = aggregates
-        self.prepare = lru_cache(_KEPT)(self._prepare)
+        self._kept: OrderedDict[Demand, Prepared] = OrderedDict()
 
-    def _prepare(self, demand: Demand) -> Prepared:
+    def prepare(self, demand: Demand) -> Prepared:
+        """What answers a request, made now or kept from the last time.
+
+        Raises:
+            RestError: something that the request names is not there, or not allowed.
+        """
+        found = self._kept.get(demand)
+        if found is not None:
+            self._kept.move_to_end(demand)
+            return found
         plan = self.plan(demand)
         text = write(plan)
-        return Prepared(plan, Statement(text.sql), text, write_estimate(plan))
+        prepared = Prepared(plan, Statement(text.sql), text, write_estimate(plan))
+        if len(text.sql) <= _LONGEST_KEPT:  # or strangers could fill the memory
+            self._kept[demand] = prepared
+            if len(self._kept) > _KEPT:
+                self._kept.popitem(last=False)
+        return prepared
 
     def plan(self, demand: Demand) -> Plan:
         """Resolve a request.

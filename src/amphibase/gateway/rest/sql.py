@@ -1,6 +1,6 @@
 """Writes a plan as one statement, whose one row is the answer: Postgres builds the JSON.
 
-The columns are those of `Answer`, in its order.
+The columns are those of `Columns`, in its order.
 """
 
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ from amphibase.gateway.rest.sql_write import INSERTED, counts_inserts, write_cha
 _ROWS = '"_t"'
 
 
-class Answer(NamedTuple):
-    """The columns of a statement's one row, as text the way Postgres writes them.
+class Columns(NamedTuple):
+    """The columns of a statement's one row, each as SQL; without a value they are NULL.
 
     Attributes:
         total: how many rows there are without limit and offset, if that was asked for.
@@ -27,14 +27,14 @@ class Answer(NamedTuple):
         is_bytes: whether the body is a bytea.
     """
 
-    total: str | None
+    total: str
     page: str
-    body: str | None
-    location: str | None
-    headers: str | None
-    status: str | None
-    inserted: str | None
-    is_bytes: str | None
+    body: str
+    location: str
+    headers: str
+    status: str
+    inserted: str
+    is_bytes: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ def write(plan: Plan) -> Text:
     else:
         rows = f"({TreeWriter(parameters).rows(plan.root)}) AS {_ROWS}"
     body, is_bytes = _body(plan)
-    columns = Answer(
+    columns = Columns(
         total=_total(plan, parameters),
         page="count(*)",
         body=body,
@@ -68,7 +68,7 @@ def write(plan: Plan) -> Text:
         inserted=INSERTED if counts_inserts(plan) else "NULL",
         is_bytes=is_bytes,
     )
-    sql = f"{source}SELECT {', '.join(str(column) for column in columns)} FROM {rows}"
+    sql = f"{source}SELECT {', '.join(columns)} FROM {rows}"
     if plan.demand.media.explain is not None:
         sql = f"{_explain(plan.demand.media.explain)} {sql}"
     return Text(sql, parameters.all())
@@ -131,7 +131,8 @@ def _body(plan: Plan) -> tuple[str, str]:
             return first, _is_bytes(first)
         json, one = f"to_json({value})", not returns.is_set
     else:
-        json, one = f"row_to_json({_ROWS}.*)", returns is not None and not returns.is_set
+        value, one = f"{_ROWS}.*", returns is not None and not returns.is_set
+        json = f"row_to_json({value})"
     match media.shape:
         case "csv":
             return _csv(), "NULL"
@@ -142,11 +143,11 @@ def _body(plan: Plan) -> tuple[str, str]:
                 "NULL",
             )
     if media.strip_nulls:
-        json = f"json_strip_nulls({json})"
+        value = json = f"json_strip_nulls({json})"
     if one or media.shape == "object":
         # Of more than one row this is no JSON, but then the answer is an error.
         return f"coalesce(string_agg({json}::text, ','), 'null')", "NULL"
-    return f"coalesce(json_agg({json})::text, '[]')", "NULL"
+    return f"coalesce(json_agg({value})::text, '[]')", "NULL"
 
 
 def _is_bytes(value: str) -> str:

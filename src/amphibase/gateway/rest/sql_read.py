@@ -78,7 +78,7 @@ class TreeWriter:
     def _from(self, node: Node, origin: "tuple[Node, Embed] | None") -> str:
         frame = frame_of(node)
         rows = SOURCE if node.source is None else qualified(node.source)
-        conditions = []
+        conditions: list[str] = []
         if origin is None:
             rows = f"{rows} AS {frame.alias}"
         else:
@@ -228,7 +228,9 @@ def _related(parent: Node, embed: Embed, rows: str) -> tuple[str, list[str]]:
     frame, above = frame_of(embed.node), frame_of(parent)
     relationship = embed.relationship
     if isinstance(relationship, ComputedRelationship):
-        return f"{qualified(relationship.function)}({above.row}) AS {frame.alias}", []
+        # A function that is no set gives a row of nulls where it gives nothing.
+        some = [f"NOT ({frame.alias}.* IS NULL)"] if relationship.to_one else []
+        return f"{qualified(relationship.function)}({above.row}) AS {frame.alias}", some
     rows = f"{rows} AS {frame.alias}"
     junction = relationship.junction
     if junction is None:

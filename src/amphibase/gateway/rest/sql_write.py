@@ -24,7 +24,7 @@ def write_change(plan: Plan, parameters: Parameters) -> str:
         case "delete":
             text = f"DELETE FROM {table}{where(_conditions(write, _ROW, parameters))}"
         case "update" if not write.columns:
-            return f"SELECT {_ROW}.* FROM {table} WHERE false"
+            return f"SELECT {_returned(plan, write)} FROM {table} WHERE false"
         case "update":
             text = f"UPDATE {table}{_changes(plan, write, parameters)}"
         case _:
