@@ -27,10 +27,11 @@ class Api:
     tokens: Tokens
     inbox: Inbox
     database: str
+    below: str = ""
     client: httpx.AsyncClient = field(init=False)
 
     def __post_init__(self) -> None:
-        self.client = httpx.AsyncClient(base_url=self.url)
+        self.client = httpx.AsyncClient(base_url=self.url + self.below)
 
     async def close(self) -> None:
         await self.client.aclose()

@@ -70,21 +70,28 @@ async def careful(serve: ServeAuth) -> Api:
 
 
 @asynccontextmanager
-async def _serving(database: str, **overrides: Any) -> AsyncIterator[Api]:
+async def _serving(
+    database: str, behind: Callable[[AuthService], Any] | None = None, **overrides: Any
+) -> AsyncIterator[Api]:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(100)
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         settings = load_auth_settings(
-            **{"smtp_max_frequency": "0s", "api_external_url": f"{url}/", **overrides}
+            **{
+                "smtp_max_frequency": "0s",
+                "api_external_url": url if behind else f"{url}/",
+                **overrides,
+            }
         )
         tokens = Tokens(Key.generate(), Key.from_secret(SECRET))
         inbox = Inbox()
         service = AuthService(settings, database, tokens, inbox)
-        config = uvicorn.Config(service, lifespan="off", log_level="error", access_log=False)
+        served = behind(service) if behind else service
+        config = uvicorn.Config(served, lifespan="off", log_level="error", access_log=False)
         server = uvicorn.Server(config)
         running = asyncio.create_task(server.serve([listener]))
-        api = Api(url, tokens, inbox, database)
+        api = Api(url, tokens, inbox, database, "/auth/v1" if behind else "")
         try:
             await service.start()
             yield api

@@ -67,7 +67,8 @@ class Letters:
 
     def invitation(self, email: str, secret: Secret, redirect_to: str) -> EmailMessage:
         """Invites somebody."""
-        lead = f"You have been invited to {self._settings.site_url}. Follow this link to accept:"
+        host = urlsplit(self._settings.site_url).hostname
+        lead = f"You have been invited to {host}. Follow this link to accept:"
         return self._letter(email, "You have been invited", lead, "invite", secret, redirect_to)
 
     def recovery(self, email: str, secret: Secret, redirect_to: str) -> EmailMessage:

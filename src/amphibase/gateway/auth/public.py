@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from amphibase.gateway.auth.core import Core
-from amphibase.gateway.auth.errors import invalid
+from amphibase.gateway.auth.errors import AuthError, invalid
 
 COMPATIBLE = "v2.189.0"
 """The version of Supabase's Auth whose protocol this is."""
@@ -91,7 +91,12 @@ async def authorize(core: Core, request: Request) -> Response:
     raise unsupported_provider(request.query_params.get("provider", ""))
 
 
-def unsupported_provider(name: str) -> Exception:
+async def sso(core: Core, request: Request) -> Response:
+    """`POST /sso`: to a company's own sign-in, which there is none of."""
+    raise AuthError(404, "saml_provider_disabled", "SAML 2.0 is disabled")
+
+
+def unsupported_provider(name: str) -> AuthError:
     """What is said of a third party."""
     if name in PROVIDERS:
         return invalid("Unsupported provider: provider is not enabled")

@@ -37,6 +37,7 @@ CALLS: tuple[tuple[str, str, Call], ...] = (
     ("GET", "/settings", public.settings),
     ("GET", "/.well-known/jwks.json", public.jwks),
     ("GET", "/authorize", public.authorize),
+    ("POST", "/sso", public.sso),
     ("POST", "/signup", sign_up.sign_up),
     ("POST", "/token", grants.token),
     ("POST", "/otp", mailing.otp),
