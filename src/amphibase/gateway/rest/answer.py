@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import orjson
 
@@ -18,20 +19,19 @@ from amphibase.sql.wire import Cells
 JSON = "application/json; charset=utf-8"
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(NamedTuple):
     """What a statement brought, as it is told.
 
     Attributes:
         total: how many rows there are without limits, if that was asked.
-        count: how many are in the body, or were written.
+        rows: how many are in the body, or were written.
         location: the key of the one row that was inserted, by columns.
         headers, status: what functions set (`response.headers`, `response.status`).
         inserted: how many of the written rows are new, where that can be told.
     """
 
     total: int | None
-    count: int
+    rows: int
     body: bytes
     location: Mapping[str, object] | None = None
     headers: bytes | None = None
@@ -47,7 +47,7 @@ def result_of(row: Cells) -> Result:
         body = bytes.fromhex(body[2:].decode())  # as Postgres writes it: \x and digits
     return Result(
         total=None if total is None else int(total),
-        count=int(page or 0),
+        rows=int(page or 0),
         body=body,
         location=None if location is None else orjson.loads(location),
         headers=headers,

@@ -25,11 +25,11 @@ def answer_read(
     asked: Asked, preferences: Preferences, chosen: Chosen, result: Result, offset: int
 ) -> Answer:
     """The rows of a table, or the part of them that was asked for."""
-    if chosen.is_singular and result.count != 1:
-        raise NotSingular(result.count)
-    answer = Answer(read_status(offset, result.count, result.total), body=result.body)
+    if chosen.is_singular and result.rows != 1:
+        raise NotSingular(result.rows)
+    answer = Answer(read_status(offset, result.rows, result.total), body=result.body)
     answer.add(b"content-type", chosen.content_type)
-    answer.add(b"content-range", content_range(offset, offset + result.count - 1, result.total))
+    answer.add(b"content-range", content_range(offset, offset + result.rows - 1, result.total))
     answer.add(b"content-location", _location(asked))
     answer.add(b"preference-applied", preferences.applied(*_APPLIED["read"]))
     return answer
@@ -46,14 +46,14 @@ def answer_write(
     """What was written, or only that it was."""
     shows = preferences.representation == "representation"
     answer = Answer(_write_status(action, preferences, result, shows), [])
-    counted = result.count if preferences.count else None
+    counted = result.rows if preferences.count else None
     match action:
         case "insert":
             if preferences.representation == "headers-only" and result.location:
                 answer.add(b"location", _location_of_row(table, result.location))
             answer.add(b"content-range", content_range(1, 0, counted))
         case "update":
-            answer.add(b"content-range", content_range(0, result.count - 1, counted))
+            answer.add(b"content-range", content_range(0, result.rows - 1, counted))
         case "delete":
             answer.add(b"content-range", content_range(1, 0, counted))
         case "put":
@@ -76,9 +76,9 @@ def answer_call(
     if function.returns.is_void:
         answer = Answer(204)
     else:
-        answer = Answer(read_status(offset, result.count, result.total), body=result.body)
+        answer = Answer(read_status(offset, result.rows, result.total), body=result.body)
         answer.add(b"content-type", chosen.content_type)
-    answer.add(b"content-range", content_range(offset, offset + result.count - 1, result.total))
+    answer.add(b"content-range", content_range(offset, offset + result.rows - 1, result.total))
     answer.add(b"preference-applied", preferences.applied(*_APPLIED["call"]))
     return answer
 

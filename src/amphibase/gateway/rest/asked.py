@@ -2,8 +2,8 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
+from typing import Literal, NamedTuple
 
 from amphibase.gateway.rest.errors import (
     InvalidPath,
@@ -26,15 +26,15 @@ _RANGE = re.compile(r"(?:items=)?(\d+)-(\d*)")
 _LARGEST = 2**62
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(NamedTuple):
     """A request without its body.
 
     Attributes:
         path: as the Data API sees it: `/items`, whatever it is mounted at.
         name: of the table or the function; empty for the root.
         schema: the one the request is about.
-        headers: by names in small letters; of headers that repeat, all, with commas between them.
+        headers: by names, which ASGI has in small letters; of headers that repeat, all, with
+            commas between them.
     """
 
     method: str
@@ -64,7 +64,7 @@ def read_asked(
     """
     found: dict[str, str] = {}
     for raw_name, raw_value in headers:
-        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("utf-8", "replace")
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
         found[name] = f"{found[name]}, {value}" if name in found else value
     kind, target = _target(path)
     if method not in _METHODS[kind]:

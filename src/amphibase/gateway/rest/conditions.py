@@ -26,9 +26,10 @@ _SIMPLE = {"neq", "cs", "cd", "ov", "sl", "sr", "nxr", "nxl", "adj", "isdistinct
 _TEXT_SEARCH = {"fts", "plfts", "phfts", "wfts"}
 _TRUTHS: tuple[Truth, ...] = ("null", "not_null", "true", "false", "unknown")
 _ANY_OPERATOR = "operator (eq, gt, ...)"
-_SIMPLE_FILTER = re.compile(
-    rf"(not\.)?({'|'.join(sorted(_QUANTIFIED | _SIMPLE))})\.(.*)", re.DOTALL
-)
+SIMPLE = tuple(sorted(_QUANTIFIED | _SIMPLE))
+"""The operators whose value is all that follows."""
+
+_SIMPLE_FILTER = re.compile(rf"(not\.)?({'|'.join(SIMPLE)})\.(.*)", re.DOTALL)
 _LANGUAGE = re.compile(r"\w+")
 _UNTIL_END = re.compile(r"[^,)]*")
 _ARRAY = re.compile(r"\{[^{}]*\}")

@@ -4,18 +4,35 @@ The grammar is PostgREST's (https://docs.postgrest.org/en/v14/references/api/tab
 the pages around it).
 """
 
-from collections.abc import Iterable
+import re
 from dataclasses import dataclass
-from urllib.parse import parse_qsl
+from functools import lru_cache
+from typing import NamedTuple
+from urllib.parse import unquote_plus
 
-from amphibase.gateway.rest.conditions import read_condition, read_logic
+from amphibase.gateway.rest.conditions import SIMPLE, read_condition, read_logic
 from amphibase.gateway.rest.errors import InvalidRange, ParseError
 from amphibase.gateway.rest.names import read_key, read_names
-from amphibase.gateway.rest.query import Condition, Order, Path, Query, Range, SelectItem, Value
+from amphibase.gateway.rest.query import (
+    Condition,
+    Order,
+    Path,
+    Position,
+    Query,
+    Range,
+    SelectItem,
+    Value,
+)
 from amphibase.gateway.rest.selection import read_order, read_select
 
 MOST_PARAMETERS = 1000
 """How many parameters a query string may have."""
+
+_SIMPLE = re.compile(
+    r"(?!(?:[^=]*\.)?(?:select|columns|on_conflict|order|limit|offset|and|or)=)"
+    rf"[^=]*=(?:not\.)?(?:{'|'.join(SIMPLE)})\."
+)
+"""A filter up to its value, as it stands in a query string."""
 
 _LARGEST_INT = 2**63 - 1
 
@@ -28,19 +45,59 @@ def read_query(text: str, *, is_call: bool = False) -> tuple[Query, list[Value]]
         is_call: whether a function is called by GET: what is no filter is an argument then.
 
     Returns:
-        The query, and the values its positions point at.
+        The query, and the values its positions point at. Texts that differ in the values of
+        simple filters alone give the same object.
 
     Raises:
         ParseError: a parameter cannot be read.
         InvalidRange: a limit or an offset below 0.
     """
-    reader = _Reader(is_call)
-    try:
-        parameters = parse_qsl(text, keep_blank_values=True, max_num_fields=MOST_PARAMETERS)
-    except ValueError:
-        raise ParseError(f"The query string has over {MOST_PARAMETERS} parameters") from None
-    reader.read(parameters)
-    return reader.query(), reader.values
+    shape: list[str | bool] = [is_call]
+    lifted: list[str] = []
+    parameters = text.split("&")
+    if len(parameters) > MOST_PARAMETERS:
+        raise ParseError(f"The query string has over {MOST_PARAMETERS} parameters")
+    for parameter in parameters:
+        simple = _SIMPLE.match(parameter)
+        if simple is None:
+            shape.append(parameter)
+        else:
+            end = simple.end()
+            shape.append(parameter[:end])
+            lifted.append(_decoded(parameter[end:]))
+    read = _read(tuple(shape))
+    values = read.values.copy()
+    for position, value in zip(read.lifted, lifted, strict=True):
+        values[position] = value
+    return read.query, values
+
+
+class _Read(NamedTuple):
+    """A query that was read, with its values but for those that were lifted out before."""
+
+    query: Query
+    values: list[Value]
+    lifted: list[Position]
+
+
+@lru_cache(2000)
+def _read(shape: tuple[str | bool, ...]) -> _Read:
+    """Reads a query string without the values of its simple filters."""
+    is_call, *parameters = shape
+    reader = _Reader(is_call=bool(is_call))
+    lifted = []
+    for parameter in parameters:
+        assert isinstance(parameter, str)
+        if _SIMPLE.fullmatch(parameter):
+            lifted.append(len(reader.values))
+        if parameter:
+            key, _, value = parameter.partition("=")
+            reader.read(_decoded(key), _decoded(value))
+    return _Read(reader.query(), reader.values, lifted)
+
+
+def _decoded(text: str) -> str:
+    return unquote_plus(text) if "%" in text or "+" in text else text
 
 
 @dataclass(slots=True)
@@ -61,32 +118,30 @@ class _Reader:
         self._bounds: dict[Path, _Bounds] = {}
         self._arguments: list[tuple[str, int]] = []
 
-    def read(self, parameters: Iterable[tuple[str, str]]) -> None:
-        for key, value in parameters:
-            match key.rpartition(".")[2]:
-                case "select" if key == "select":
-                    if self._select is None:
-                        self._select = read_select(value)
-                case "columns" if key == "columns":
-                    self._columns = read_names(value, "columns parameter") if value else None
-                case "on_conflict" if key == "on_conflict":
-                    self._on_conflict = (
-                        read_names(value, "on_conflict parameter") if value else None
-                    )
-                case "order":
-                    path = self._path(key)
-                    if value:
-                        self._orders[path] = read_order(value)
-                case "limit" | "offset" as bound:
-                    self._bound(self._path(key), bound, value)
-                case "and" | "or" as operator:
-                    path = self._path(key)
-                    negated = path[-1:] == ("not",)
-                    path = path[:-1] if negated else path
-                    logic = read_logic(value, operator, negated, self.values)
-                    self._conditions.append((path, logic))
-                case _:
-                    self._filter(key, value)
+    def read(self, key: str, value: str) -> None:
+        """Read one parameter."""
+        match key.rpartition(".")[2]:
+            case "select" if key == "select":
+                if self._select is None:
+                    self._select = read_select(value)
+            case "columns" if key == "columns":
+                self._columns = read_names(value, "columns parameter") if value else None
+            case "on_conflict" if key == "on_conflict":
+                self._on_conflict = read_names(value, "on_conflict parameter") if value else None
+            case "order":
+                path = self._path(key)
+                if value:
+                    self._orders[path] = read_order(value)
+            case "limit" | "offset" as bound:
+                self._bound(self._path(key), bound, value)
+            case "and" | "or" as operator:
+                path = self._path(key)
+                negated = path[-1:] == ("not",)
+                path = path[:-1] if negated else path
+                logic = read_logic(value, operator, negated, self.values)
+                self._conditions.append((path, logic))
+            case _:
+                self._filter(key, value)
 
     def query(self) -> Query:
         return Query(

@@ -5,7 +5,7 @@ place that needs one holds its position in the list of values that the grammar r
 query. So two requests that differ in their values alone are equal here, and share one plan.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import Literal, TypeAlias
 
 Position: TypeAlias = int
@@ -139,6 +139,16 @@ class Query:
     columns: tuple[str, ...] | None = None
     on_conflict: tuple[str, ...] | None = None
     arguments: tuple[tuple[str, Position], ...] = ()
+    _hash: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_hash", hash(tuple(getattr(self, each) for each in _PARTS)))
+
+    def __hash__(self) -> int:  # it is looked up for every request
+        return self._hash
+
+
+_PARTS = [each.name for each in fields(Query) if each.compare]
 
 
 Value: TypeAlias = str | int | list[str]

@@ -1,9 +1,9 @@
 """From a request to its answer, with the catalog as it is at the moment."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from functools import lru_cache
 from http.cookies import CookieError, SimpleCookie
-from typing import cast
+from typing import NamedTuple, cast
 
 import orjson
 
@@ -67,6 +67,7 @@ class Requests:
         self._planner = Planner(
             catalog, max_rows=settings.db_max_rows, aggregates=settings.db_aggregates_enabled
         )
+        self._chosen = lru_cache(1000)(self._choose_of)
         self._paths = {
             schema: listed(dict.fromkeys((schema, *settings.db_extra_search_path)))
             for schema in settings.db_schemas
@@ -124,6 +125,9 @@ class Requests:
         accept = asked.headers.get("accept")
         if accept is None or (accept == "*/*" and not self._catalog.media_handlers):
             return AS_JSON
+        return self._chosen(accept, table)
+
+    def _choose_of(self, accept: str, table: Name | None) -> Chosen:
         return choose(
             read_accept([accept]), self._catalog, table, may_explain=self._settings.db_plan_enabled
         )
@@ -207,7 +211,8 @@ class Requests:
         result = result_of(row)
         if estimate is None:
             return result
-        return replace(result, total=self._total(prepared, result.total, estimate[0] or b"[]"))
+        total = self._total(prepared, result.total, estimate[0] or b"[]")
+        return result._replace(total=total)
 
     def _total(self, prepared: Prepared, counted: int | None, explained: bytes) -> int | None:
         expected = int(orjson.loads(explained)[0]["Plan"]["Plan Rows"])
@@ -233,8 +238,7 @@ class Requests:
         return settings
 
 
-@dataclass(frozen=True, slots=True)
-class Exchange:
+class Exchange(NamedTuple):
     """One request, read."""
 
     asked: Asked
@@ -279,7 +283,7 @@ class Exchange:
 
 def _has_put(row: Cells) -> None:
     """Raises PutDiffers where the body was not the row that the URL names."""
-    if result_of(row).count != 1:
+    if result_of(row).rows != 1:
         raise PutDiffers
 
 
@@ -290,7 +294,7 @@ def _check(chosen: Chosen, preferences: Preferences) -> Check | None:
         return None
 
     def check(row: Cells) -> None:
-        count = result_of(row).count
+        count = result_of(row).rows
         if chosen.is_singular and count != 1:
             raise NotSingular(count)
         if most is not None and count > most:
