@@ -27,6 +27,7 @@ SHARED = {
     "mail",
     "models",
     "schemas",
+    "serving",
     "settings",
     "tokens",
 }
@@ -34,8 +35,9 @@ ALLOWED = {
     "sql": SHARED,
     "services": {"backend", "background", "disks", "errors", "models"},
     "http": SHARED | {"services", "build"},
-    "cli": SHARED | {"services", "build", "http"},
-    "testing": SHARED | {"http"},
+    "gateway": SHARED | {"sql", "postgres"},
+    "cli": SHARED | {"services", "build", "http", "gateway"},
+    "testing": SHARED | {"http", "gateway", "postgres"},
     "build": SHARED | {"sql"},
     "postgres": {"errors"},
 }

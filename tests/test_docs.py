@@ -50,7 +50,7 @@ def test_the_page_on_testing_passes_its_own_tests(tmp_path: Path) -> None:
         name = block.splitlines()[0].removeprefix("# ")
         (tmp_path / name).write_text(block)
     done = run(tmp_path, "-m", "pytest", "-q", "-o", "asyncio_mode=auto", "-p", "no:cacheprovider")
-    assert "2 passed" in done.stdout, done.stdout
+    assert "3 passed" in done.stdout, done.stdout
 
 
 @pytest.mark.parametrize("home", ["sqlite", "postgres", "postgres by RLS"])
