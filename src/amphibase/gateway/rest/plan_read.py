@@ -158,6 +158,8 @@ class Reader:
         return Star(outputs, is_plain=not expand)
 
     def _output(self, node: Node, item: SelectField) -> Output:
+        if self._counts(node, item):
+            return Output(item.alias or "count", None, item.cast, "count")
         if item.aggregate is not None and not self._aggregates:
             raise AggregatesNotAllowed
         operand = self.operand(node, item.field) if item.field.name else None
@@ -165,6 +167,15 @@ class Reader:
             operand = Operand(operand.name, operand.type, operand.function, operand.path)
         key = item.alias or item.aggregate or _last_key(item.field)
         return Output(key, operand, item.cast, item.aggregate, item.aggregate_cast)
+
+    def _counts(self, node: Node, item: SelectField) -> bool:
+        """Whether a bare `count` counts: it may, where there is no column of that name, even if
+        aggregates are switched off (as the older way to count embedded rows)."""
+        field = item.field
+        if field.name != "count" or field.path or item.aggregate or node.table is None:
+            return False
+        known = {*node.table.columns, *self._computed_fields(node.table.name)}
+        return field.name not in known
 
     def _embed(self, origin: Name, item: SelectRelation, depth: int) -> Embed:
         relationship = find_relationship(self._catalog, self._schema, origin, item.name, item.hint)
