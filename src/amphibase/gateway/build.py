@@ -5,6 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from amphibase.errors import Unavailable
 from amphibase.gateway.app import Door, Gateway
 from amphibase.gateway.inbox import Inbox
 from amphibase.gateway.keys import ApiKeys
@@ -97,7 +98,15 @@ def _auth(project: Project, inbox: Inbox) -> "Service":
 
 
 def _storage(project: Project) -> "Service":
-    from amphibase.gateway.storage.service import StorageService
-    from amphibase.gateway.storage.settings import StorageSettings
-
-    return StorageService(load(StorageSettings), project.owner_url, project.tokens)
+    # type: ignore marks what to wire up once the service is there, with a folder for the bytes.
+    try:
+        from amphibase.gateway.storage.service import (  # type: ignore[import-not-found]
+            StorageService,
+        )
+        from amphibase.gateway.storage.settings import (  # type: ignore[import-not-found]
+            StorageSettings,
+        )
+    except ModuleNotFoundError:
+        raise Unavailable("Files are not served in this version") from None
+    service: Service = StorageService(load(StorageSettings), project.owner_url, project.tokens)
+    return service

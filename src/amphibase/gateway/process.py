@@ -122,8 +122,10 @@ async def _serve(
         work.run("The start of the services", warm_up())
 
     async def warm_up() -> None:
-        await gateway.start()
-        freeze()
+        try:
+            await gateway.start()
+        finally:
+            freeze()
 
     loop.add_signal_handler(
         signal.SIGUSR1, lambda: work.run("The closing of the services", gateway.close())
