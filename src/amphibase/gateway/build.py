@@ -98,7 +98,6 @@ def _auth(project: Project, inbox: Inbox) -> "Service":
 
 
 def _storage(project: Project) -> "Service":
-    # type: ignore marks what to wire up once the service is there, with a folder for the bytes.
     try:
         from amphibase.gateway.storage.service import (  # type: ignore[import-not-found]
             StorageService,

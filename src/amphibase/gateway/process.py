@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
-from amphibase.errors import ConfigurationError
+from amphibase.errors import AmphibaseError, ConfigurationError
 from amphibase.gateway.folder import POSTGRES, STORAGE, Folder, State
 from amphibase.gateway.settings import API_PORT, DATABASE_PORT, GatewaySettings, revealed
 
@@ -124,6 +124,8 @@ async def _serve(
     async def warm_up() -> None:
         try:
             await gateway.start()
+        except AmphibaseError as error:
+            logger.error("%s", error.detail)
         finally:
             freeze()
 
