@@ -32,6 +32,7 @@ class Project:
         folder: for the bytes of files and the key of users' tokens.
         keys: the API keys.
         signs_with_secret: whether the shared secret signs users' tokens too.
+        jwks: keys of others, whose tokens are taken; empty for none.
     """
 
     owner_url: str = field(repr=False)
@@ -40,21 +41,24 @@ class Project:
     folder: Path
     keys: ApiKeys
     signs_with_secret: bool = False
+    jwks: str = field(default="", repr=False)
 
     @cached_property
     def tokens(self) -> "Tokens":
         """Issues and verifies the project's tokens."""
+        from amphibase.gateway.foreign_keys import read_keys
         from amphibase.gateway.tokens import Tokens
         from amphibase.tokens import KEY_FILE, Key, read_key_file, write_key_file
 
         shared = Key.from_secret(self.keys.secret)
+        others = read_keys(self.jwks) if self.jwks else []
         if self.signs_with_secret:
-            return Tokens(shared, shared)
+            return Tokens(shared, shared, others)
         path = self.folder / KEY_FILE
         if not path.exists():
             write_key_file(path, [Key.generate()], overwrite=False)
-        signing, *others = read_key_file(path)
-        return Tokens(signing, shared, others)
+        signing, *older = read_key_file(path)
+        return Tokens(signing, shared, [*older, *others])
 
 
 def build(project: Project) -> Gateway:

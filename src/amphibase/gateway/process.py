@@ -92,25 +92,28 @@ async def _serve(
     ready: Ready,
 ) -> None:
     from amphibase.background import Background
-    from amphibase.gateway import migrations, project
+    from amphibase.gateway import migrations
     from amphibase.gateway.build import Project, build
+    from amphibase.gateway.project import prepare
     from amphibase.serving import freeze, local_url, server
 
     owner_url = postgres.url if postgres else revealed(settings.database_url)
-    authenticator_url = await project.prepare(owner_url, folder.password())
+    authenticator_url = await prepare(owner_url, folder.password())
     for name in await migrations.apply(owner_url, SUPABASE):
         logger.info("Applied %s", name)
     url = settings.external_url or local_url(settings.host, listener.getsockname()[1])
-    gateway = build(
-        Project(
-            owner_url=owner_url,
-            authenticator_url=revealed(settings.authenticator_url) or authenticator_url,
-            url=url,
-            folder=folder.path,
-            keys=settings.keys,
-            signs_with_secret=settings.signs_with_secret,
-        )
+    project = Project(
+        owner_url=owner_url,
+        authenticator_url=revealed(settings.authenticator_url) or authenticator_url,
+        url=url,
+        folder=folder.path,
+        keys=settings.keys,
+        signs_with_secret=settings.signs_with_secret,
+        jwks=revealed(settings.jwks),
     )
+    if project.jwks:
+        _ = project.tokens  # what is wrong with the keys is told now
+    gateway = build(project)
     state = State(os.getpid(), postgres is not None, _values(settings, url, owner_url))
 
     work = Background()

@@ -34,6 +34,7 @@ class GatewaySettings(BaseSettings):
         database_url: one's own Postgres, as a superuser; None starts one in `data_dir`.
         jwt_secret: None is development: the CLI's secret and keys, and users' tokens are signed
             by a key that is made in `data_dir`. Where it is given, it signs them too.
+        jwks: a JSON Web Key Set of others, whose tokens are taken too.
         authenticator_url: what the Data API connects as; None makes it.
     """
 
@@ -74,14 +75,24 @@ class GatewaySettings(BaseSettings):
         validation_alias=AliasChoices("JWT_SECRET", "GOTRUE_JWT_SECRET", "PGRST_JWT_SECRET"),
         examples=["the output of: openssl rand -base64 48"],
     )
+    jwks: SecretStr | None = Field(
+        None, validation_alias=AliasChoices("JWT_JWKS", "PGRST_JWT_SECRET")
+    )
     anon_key: SecretStr | None = Field(None, validation_alias="ANON_KEY")
     service_role_key: SecretStr | None = Field(None, validation_alias="SERVICE_ROLE_KEY")
     publishable_key: SecretStr | None = Field(None, validation_alias="SUPABASE_PUBLISHABLE_KEY")
     secret_key: SecretStr | None = Field(None, validation_alias="SUPABASE_SECRET_KEY")
 
+    @field_validator("jwks")
+    @classmethod
+    def _only_keys(cls, value: SecretStr | None) -> SecretStr | None:
+        return value if _is_json(value) else None  # a secret is `jwt_secret`'s
+
     @field_validator("jwt_secret")
     @classmethod
     def _long_secret(cls, value: SecretStr | None) -> SecretStr | None:
+        if _is_json(value):
+            return None
         if value and len(value.get_secret_value().encode()) < MIN_SECRET_BYTES:
             raise ValueError(f"must have at least {MIN_SECRET_BYTES} bytes")
         return value
@@ -153,6 +164,10 @@ class GatewaySettings(BaseSettings):
 def revealed(value: SecretStr | None) -> str:
     """What a setting holds; empty where it is not given."""
     return value.get_secret_value() if value else ""
+
+
+def _is_json(value: SecretStr | None) -> bool:
+    return revealed(value).lstrip().startswith("{")
 
 
 def _is_loopback(host: str) -> bool:

@@ -18,10 +18,16 @@ import jwt
 from jwt.utils import base64url_decode
 
 from amphibase.backend import Claims
-from amphibase.tokens import MAX_TOKEN_BYTES, Key
+from amphibase.tokens import Key
 
 VERIFIED_TOKENS = 10_000
 """How many verified tokens are remembered; a signature is checked once, the times every time."""
+
+MAX_TOKEN_BYTES = 64 * 1024
+"""A user's metadata is part of their token, and Supabase sets it no bound."""
+
+MAX_REMEMBERED_BYTES = 8 * 1024
+"""Longer ones are verified each time, so that few cannot take the memory of many."""
 
 CLOCK_SKEW = 30
 """Seconds by which the clocks of issuer and verifier may differ, as PostgREST has it."""
@@ -89,7 +95,7 @@ class Tokens:
 
     def jwks(self) -> dict[str, Any]:
         """The public keys as a JSON Web Key Set (RFC 7517); shared secrets are never in it."""
-        return {"keys": [key.public_jwk() for key in self._keys if key.algorithm != "HS256"]}
+        return {"keys": [key.public_jwk() for key in self._keys if key.algorithm == "ES256"]}
 
     def verify(self, token: str, *, audience: str | None = None) -> Claims:
         """The claims of a token that one of the keys signed and that is good now.
@@ -103,7 +109,8 @@ class Tokens:
         known = self._verified.get(token)
         if known is None:
             known = self._check(token)
-            self._verified[token] = known
+            if len(token) <= MAX_REMEMBERED_BYTES:
+                self._verified[token] = known
             if len(self._verified) > VERIFIED_TOKENS:
                 self._verified.popitem(last=False)
         now = time()
