@@ -20,6 +20,7 @@ import pytest
 from tests.serving import serving
 
 from amphibase import Amphibase
+from amphibase.backend import Caller
 from amphibase.models import utc_now
 from amphibase.services import resumable
 from amphibase.testing.client import Client
@@ -46,7 +47,7 @@ async def send(client: Client, url: str, offset: int, content: bytes) -> Any:
     return await client.patch(url, content=content, headers=headers)
 
 
-def uploads(client: Client) -> resumable.ResumableUploads:
+def uploads(client: Client) -> resumable.ResumableUploads[Caller]:
     db: Amphibase = client._app.state.amphibase
     return db.running.uploads
 
