@@ -143,8 +143,7 @@ async def test_a_user_changes_password_address_and_metadata(project: Project) ->
 
 async def test_a_user_gets_in_by_letters_and_the_code_of_a_flow(project: Project) -> None:
     auth, do, api = await project.auth(), project.do, project.api
-    options = {"should_create_user": False}
-    unknown = {"email": "ann@example.com", "options": options}
+    unknown = {"email": "ann@example.com", "options": {"should_create_user": False}}
     assert await project.refused(auth.sign_in_with_otp, unknown) == "otp_disabled"
     await api.create()
     await do(auth.sign_in_with_otp, {"email": "ann@example.com"})
@@ -230,8 +229,8 @@ async def test_the_service_administers_users(project: Project) -> None:
         "ann@example.com",
         "bob@example.com",
     }
-    body = {"user_metadata": {"name": "Ann"}, "app_metadata": {"plan": "free"}}
-    await do(admin.update_user_by_id, id, body)
+    changes = {"user_metadata": {"name": "Ann"}, "app_metadata": {"plan": "free"}}
+    await do(admin.update_user_by_id, id, changes)
     user = (await do(admin.get_user_by_id, id)).user
     assert user.user_metadata["name"] == "Ann"
     link = await do(admin.generate_link, {"type": "recovery", "email": "ann@example.com"})

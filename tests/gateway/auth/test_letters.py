@@ -69,6 +69,14 @@ async def test_a_link_is_good_once_and_says_so_in_query_and_fragment(careful: Ap
     }
 
 
+async def test_looking_at_a_link_does_not_use_it_up(careful: Api) -> None:
+    """Mail scanners do that before the reader can."""
+    await careful.sign_up()
+    link = careful.letter().link
+    assert (await careful.client.head(link)).status_code == 405
+    assert "access_token" in sent_to(await follow(careful, link))[2]
+
+
 async def test_of_many_who_follow_a_link_at_once_one_gets_in(careful: Api) -> None:
     await careful.sign_up()
     link = careful.letter().link

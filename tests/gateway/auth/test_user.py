@@ -50,6 +50,11 @@ async def test_metadata_is_merged_key_by_key_and_null_removes_one(api: Api) -> N
     assert "theme" not in user["user_metadata"]
 
 
+async def test_a_lot_of_metadata_locks_nobody_out(api: Api) -> None:
+    token = (await api.sign_up(data={"essay": "x" * 20_000}))["access_token"]
+    assert (await api.get("/user", token=token)).status_code == 200
+
+
 async def test_a_user_cannot_give_themselves_rights(api: Api) -> None:
     token = (await api.sign_up())["access_token"]
     body = {"app_metadata": {"role": "admin"}}

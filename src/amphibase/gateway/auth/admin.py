@@ -1,6 +1,5 @@
 """`/admin/users`: what whoever administers the project does to users."""
 
-import secrets
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
@@ -53,7 +52,7 @@ class FactorChanges(Body):
 
 
 async def create(core: Core, request: Request) -> Response:
-    """`POST /admin/users`: a user as told; without a password, one that nobody knows."""
+    """`POST /admin/users`: a user as told; without a password, none signs in."""
     demand_admin(core, request)
     body = await read(request, Attributes)
     email = email_of(body.email) if body.email else None
@@ -66,8 +65,8 @@ async def create(core: Core, request: Request) -> Response:
     hashed = body.password_hash
     if hashed:
         check_hash(hashed)
-    else:
-        hashed = await core.passwords.hash(body.password or secrets.token_urlsafe(32))
+    elif body.password:
+        hashed = await core.passwords.hash(body.password)
     id = _new_id(body.id)
     providers = [name for name, given in (("email", email), ("phone", phone)) if given]
     now = utc_now()

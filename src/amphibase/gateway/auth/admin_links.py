@@ -1,6 +1,5 @@
 """Links that whoever administers the project asks for: to send them oneself, or to invite."""
 
-import secrets
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -104,8 +103,6 @@ async def _hash_for(core: Core, body: LinkRequest) -> str | None:
             raise invalid("Signup requires a valid password")
         check_strength(core.settings, body.password)
         return await core.passwords.hash(body.password)
-    if body.type == "magiclink":
-        return await core.passwords.hash(secrets.token_urlsafe(32))
     return None
 
 

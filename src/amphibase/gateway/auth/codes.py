@@ -7,20 +7,22 @@ Whoever reads the table learns neither.
 
 import hmac
 import secrets
+from collections import OrderedDict
 from dataclasses import dataclass, field
+from time import monotonic
 from uuid import UUID
 
-from limits import RateLimitItemPerHour
-from limits.storage import MemoryStorage
-from limits.strategies import MovingWindowRateLimiter
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from amphibase.gateway.auth.errors import AuthError
 from amphibase.sql.links import Kind, Links
 
 PKCE_PREFIX = "pkce_"
-WRONG_GUESSES = RateLimitItemPerHour(20)
+MAX_WRONG, WRONG_SECONDS = 20, 3600
 """A million codes of six digits cannot be tried at this pace."""
+
+MAX_COUNTED = 10_000
+"""Whoever wants a count to be forgotten has to guess as often elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +100,20 @@ class Guesses:
     """Counts wrong codes by what they were meant for, and stops who tries them one by one."""
 
     def __init__(self) -> None:
-        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+        self._wrong: OrderedDict[str, list[float]] = OrderedDict()
 
     def check(self, what: str) -> None:
-        """Raise AuthError when there were too many of late."""
-        if not self._limiter.test(WRONG_GUESSES, what):
+        """Raise AuthError when there were too many in the last hour."""
+        if len(self._recent(what)) >= MAX_WRONG:
             raise AuthError(429, "over_request_rate_limit", "Request rate limit reached")
 
     def note_wrong(self, what: str) -> None:
         """Count one."""
-        self._limiter.hit(WRONG_GUESSES, what)
+        self._wrong[what] = [*self._recent(what), monotonic()]
+        self._wrong.move_to_end(what)
+        if len(self._wrong) > MAX_COUNTED:
+            self._wrong.popitem(last=False)
+
+    def _recent(self, what: str) -> list[float]:
+        since = monotonic() - WRONG_SECONDS
+        return [moment for moment in self._wrong.get(what, ()) if moment > since]

@@ -72,7 +72,9 @@ class Factors:
                     .values(updated_at=utc_now(), **values)
                 )
         except Conflict as error:
-            raise _name_taken(str(values.get("friendly_name", ""))) from error
+            if "friendly_name" not in values:
+                raise
+            raise _name_taken(values["friendly_name"]) from error
 
     async def remove(self, connection: AsyncConnection, factor: Row[Any]) -> None:
         """Take a factor from its user; sessions that rest on it are weaker from now on."""

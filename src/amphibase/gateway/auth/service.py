@@ -89,9 +89,7 @@ class AuthService:
         self._idle = asyncio.Event()
         self._idle.set()
         self._app = Starlette(
-            routes=[
-                Route(path, self._endpoint(call), methods=[method]) for method, path, call in CALLS
-            ],
+            routes=[self._route(method, path, call) for method, path, call in CALLS],
             exception_handlers={HTTPException: _not_found},
         )
         self._app.router.redirect_slashes = False
@@ -121,6 +119,12 @@ class AuthService:
             self._under_way -= 1
             if not self._under_way:
                 self._idle.set()
+
+    def _route(self, method: str, path: str, call: Call) -> Route:
+        route = Route(path, self._endpoint(call), methods=[method])
+        # Starlette lets HEAD in with GET, and who looks at a link must not have followed it.
+        route.methods = {method}
+        return route
 
     def _endpoint(self, call: Call) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:

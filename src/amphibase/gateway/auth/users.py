@@ -211,6 +211,20 @@ class Users:
             )
         )
 
+    async def verify_identities(self, connection: AsyncConnection, person: Person) -> None:
+        """Note of the identities with the user's address that it is known to be theirs."""
+        table = self._identities
+        for identity in person.identities:
+            if identity.email and identity.email == person.row.email:
+                await connection.execute(
+                    update(table)
+                    .where(table.c.id == identity.id)
+                    .values(
+                        identity_data={**identity.identity_data, "email_verified": True},
+                        updated_at=utc_now(),
+                    )
+                )
+
     async def confirm_email(self, connection: AsyncConnection, person: Person) -> None:
         """Note that the address is the user's; what letters said before is void."""
         await self.revoke_links(connection, person.id)

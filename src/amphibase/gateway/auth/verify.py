@@ -161,7 +161,7 @@ async def _accept(core: Core, connection: AsyncConnection, person: Person, kind:
     if kind in ("email_change_token_current", "email_change_token_new"):
         return await _accept_change(core, connection, person)
     await core.users.confirm_email(connection, person)
-    await core.users.set_identity(connection, person.id, "email", person.row.email, verified=True)
+    await core.users.verify_identities(connection, person)
     return Verified(person)
 
 
