@@ -80,6 +80,12 @@ DDL = """
         AS 'SELECT * FROM api.books WHERE id = number';
     CREATE FUNCTION pairs() RETURNS TABLE (x int, y text) LANGUAGE sql
         AS $$ VALUES (1, 'a'), (2, 'b') $$;
+    CREATE FUNCTION one(OUT x int) LANGUAGE sql AS 'SELECT 1';
+    CREATE FUNCTION upto(most int) RETURNS TABLE (x int) LANGUAGE sql
+        AS 'SELECT generate_series(1, most)';
+    CREATE FUNCTION bare() RETURNS record LANGUAGE sql AS 'SELECT * FROM api.tags WHERE id = 1';
+    CREATE FUNCTION bares(lowest int) RETURNS SETOF record LANGUAGE sql
+        AS 'SELECT * FROM api.tags WHERE id >= lowest ORDER BY id';
     CREATE FUNCTION nothing() RETURNS void LANGUAGE sql AS '';
     CREATE FUNCTION keys(json) RETURNS bigint LANGUAGE sql
         AS 'SELECT count(*) FROM json_object_keys($1)';

@@ -7,6 +7,7 @@ import pytest
 from tests.gateway.rest.library import Library
 
 from amphibase.gateway.rest.errors import RestError
+from amphibase.gateway.rest.plan import Explain, Media
 
 
 @pytest.mark.parametrize(
@@ -35,6 +36,12 @@ from amphibase.gateway.rest.errors import RestError
          {"title": "Gamma", "authors": {"name": "Bo", "shout": "BO"}}),
         ("pairs?select=y&x=eq.2", None, [{"y": "b"}]),
         ("pairs?order=x.desc&limit=1", None, [{"x": 2, "y": "b"}]),
+        ("one", {}, {"x": 1}),
+        ("upto?most=2", None, [{"x": 1}, {"x": 2}]),
+        ("upto", {"most": 1}, [{"x": 1}]),
+        ("bare", None, {"id": 1, "name": "red"}),
+        ("bares?lowest=2", None, [{"id": 2, "name": "blue"}, {"id": 3, "name": "old"}]),
+        ("bares", {"lowest": 3}, [{"id": 3, "name": "old"}]),
         ("keys", {"p": 1, "q": 2}, 2),
     ],
 )  # fmt: skip
@@ -43,6 +50,13 @@ async def test_a_call_gives_what_the_function_gives(
 ) -> None:
     answer = await library.ask("call", url, body)
     assert orjson.loads(answer.body or "") == result
+
+
+async def test_filters_reach_into_a_function_that_postgres_inlines(library: Library) -> None:
+    media = Media(explain=Explain())
+    call = library.prepare("call", "books_of?author=1&id=eq.1", media=media).call(["1", "1"])
+    lines = [line for (line,) in await library.run(call.statement.sql, call.values)]
+    assert not any("Function Scan" in line for line in lines)
 
 
 async def test_a_function_of_nothing_has_no_body(library: Library) -> None:

@@ -130,7 +130,8 @@ class Returns:
 
     Attributes:
         type: as SQL writes it.
-        is_composite: a row: of a table (`table`), a composite type or OUT/TABLE columns.
+        is_composite: a row of known columns: of a table (`table`), a composite type or OUT/TABLE
+            columns, be it one. A bare `record` is a value like any other.
         table: the table, view or named composite type the rows are of.
         is_void: nothing.
     """

@@ -169,10 +169,9 @@ SELECT
     p.pronargdefaults::int AS defaults,
     pg_catalog.format_type(t.oid, NULL) AS returns,
     p.proretset AS returns_set,
-    base.typtype = 'c' OR base.oid = 'record'::regtype OR (
-        SELECT pg_catalog.count(*) FROM pg_catalog.unnest(p.proargmodes) AS m (mode)
-        WHERE m.mode IN ('t', 'o', 'b')
-    ) > 1 AS returns_composite,
+    base.typtype = 'c' OR EXISTS (
+        SELECT FROM pg_catalog.unnest(p.proargmodes) AS m (mode) WHERE m.mode IN ('t', 'o', 'b')
+    ) AS returns_composite,
     tn.nspname::text AS table_schema,
     c.relname::text AS table_name,
     t.oid = 'void'::regtype AS returns_void,

@@ -1,4 +1,4 @@
-"""Writes the call of a function, in FROM."""
+"""Writes the call of a function."""
 
 from collections.abc import Iterator
 
@@ -15,13 +15,14 @@ def write_call(plan: Plan, parameters: Parameters) -> str:
     assert invocation is not None
     function = invocation.function
     arguments = ", ".join(_argument(each, parameters) for each in invocation.arguments)
-    result = f"{qualified(function.name)}({arguments}) AS {_RESULT}"
-    if not function.returns.is_composite:
-        result += f"({quoted(function.name.name)})"
+    call = f"{qualified(function.name)}({arguments})"
     from_body = [each for each in invocation.arguments if each.name and not each.positions]
-    if from_body:
-        result = f"{_record(from_body, parameters)} CROSS JOIN LATERAL {result}"
-    return f"SELECT {_RESULT}.* FROM {result}"
+    body = _record(from_body, parameters) if from_body else ""
+    if not function.returns.is_composite:
+        # Not in FROM, where a bare record would need its columns named.
+        return f"SELECT {call} AS {quoted(function.name.name)}{body and f' FROM {body}'}"
+    before = f"{body} CROSS JOIN LATERAL " if body else ""
+    return f"SELECT {_RESULT}.* FROM {before}{call} AS {_RESULT}"
 
 
 def _argument(argument: Argument, parameters: Parameters) -> str:
