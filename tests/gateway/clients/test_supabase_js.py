@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import subprocess
 from pathlib import Path
 
 import psycopg
@@ -32,7 +31,7 @@ def test_it_finds_all_as_it_expects_it(
 ) -> None:
     with psycopg.connect(local_supabase.db_url) as connection:
         connection.execute((HERE / "schema.sql").read_bytes())
-    ended: subprocess.CompletedProcess[str] = node(
+    ended = node(
         [f"{walk}.mjs"],
         return_completed_process=True,
         cwd=scripts,
