@@ -53,6 +53,8 @@ EXCEPTIONS = {
     ("gateway/storage/download.py", "amphibase.http.downloads"),
     ("gateway/storage/incoming.py", "amphibase.http.multipart"),
     ("gateway/storage/rules.py", "amphibase.services.file_types"),
+    ("gateway/storage/service.py", "amphibase.http.parting"),
+    ("gateway/storage/tus.py", "amphibase.services.resumable"),
 }
 
 

@@ -249,6 +249,7 @@ def test_in_the_foreground_it_serves_until_a_signal_and_its_postgres_ends_with_i
         ([], {"JWT_SECRET": "short"}, "JWT_SECRET: must have at least 32 bytes"),
         ([], {"JWT_JWKS": "{}"}, "JWT_JWKS: is not a JSON Web Key Set"),
         ([], {"PGRST_DB_MAX_ROWS": "many"}, "PGRST_DB_MAX_ROWS: should be a valid integer"),
+        ([], {"FILE_SIZE_LIMIT": "much"}, "FILE_SIZE_LIMIT: should be a valid integer"),
         ([], {"GOTRUE_JWT_EXP": "soon"}, "GOTRUE_JWT_EXP: should be a valid integer"),
         (
             ["--database-url", "mysql://x"],

@@ -5,8 +5,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from amphibase.errors import Unavailable
 from amphibase.gateway.app import Door, Gateway
+from amphibase.gateway.folder import STORAGE
 from amphibase.gateway.inbox import Inbox
 from amphibase.gateway.keys import ApiKeys
 from amphibase.settings import load
@@ -81,9 +81,11 @@ def check() -> None:
     """
     from amphibase.gateway.auth.settings import load_auth_settings
     from amphibase.gateway.rest.settings import RestSettings
+    from amphibase.gateway.storage.settings import StorageSettings
 
     load(RestSettings)
     load_auth_settings()
+    load(StorageSettings)
 
 
 def _rest(project: Project) -> "Service":
@@ -102,14 +104,11 @@ def _auth(project: Project, inbox: Inbox) -> "Service":
 
 
 def _storage(project: Project) -> "Service":
-    try:
-        from amphibase.gateway.storage.service import (  # type: ignore[import-not-found]
-            StorageService,
-        )
-        from amphibase.gateway.storage.settings import (  # type: ignore[import-not-found]
-            StorageSettings,
-        )
-    except ModuleNotFoundError:
-        raise Unavailable("Files are not served in this version") from None
-    service: Service = StorageService(load(StorageSettings), project.owner_url, project.tokens)
-    return service
+    from amphibase.gateway.storage.service import StorageService
+    from amphibase.gateway.storage.settings import StorageSettings
+
+    settings = load(StorageSettings)
+    if "file_storage_backend_path" not in settings.model_fields_set:
+        place = project.folder / STORAGE
+        settings = settings.model_copy(update={"file_storage_backend_path": place})
+    return StorageService(settings, project.owner_url, project.tokens)
