@@ -23,6 +23,11 @@ ALTER DEFAULT PRIVILEGES IN SCHEMA public
 ALTER TABLE storage.buckets ENABLE ROW LEVEL SECURITY;
 ALTER TABLE storage.objects ENABLE ROW LEVEL SECURITY;
 
+-- What is being done, for policies: `storage.object.upload`, `storage.object.list` …
+CREATE OR REPLACE FUNCTION storage.operation() RETURNS text
+    LANGUAGE sql STABLE
+    RETURN current_setting('storage.operation', true);
+
 CREATE OR REPLACE FUNCTION storage.foldername(name text) RETURNS text[]
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
     RETURN trim_array(string_to_array(name, '/'), least(1, cardinality(string_to_array(name, '/'))));

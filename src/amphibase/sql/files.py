@@ -22,13 +22,12 @@ from amphibase.errors import (
     Forbidden,
     NotFound,
     PreconditionFailed,
-    RangeNotSatisfiable,
     Unauthenticated,
     Unavailable,
 )
 from amphibase.models import utc_now, uuid7
 from amphibase.settings import Settings
-from amphibase.sql.blobs import BlobMissing, build_blobs, key_of
+from amphibase.sql.blobs import BlobMissing, bounds, build_blobs, key_of
 from amphibase.sql.buckets import SqlBuckets
 from amphibase.sql.engine import Database
 from amphibase.sql.file_rows import (
@@ -113,7 +112,7 @@ class SqlFiles(SqlBuckets):
         for _ in range(LOOKS):
             row = await self._readable(caller, bucket, path)
             file, version = file_of(row), uuid_of(row.version)
-            start, stop = _part(part, file.size)
+            start, stop = bounds(part, file.size)
             if version is None:  # a row that was not written here, and has no bytes
                 break
             with contextlib.suppress(BlobMissing):  # replaced a moment ago, or lost
@@ -277,17 +276,3 @@ def _must_change(caller: Caller, row: FileRow | None) -> FileRow:
         _must_be_known(caller)
         raise Forbidden("Only its owner may change this file")
     return row
-
-
-def _part(part: ByteRange | None, size: int) -> tuple[int, int]:
-    """Where a part begins and ends, as Python counts. Raises RangeNotSatisfiable."""
-    match part:
-        case None:
-            return 0, size
-        case (None, int(length)) if length > 0 and size > 0:
-            return max(0, size - length), size
-        case (int(first), None) if 0 <= first < size:
-            return first, size
-        case (int(first), int(last)) if 0 <= first < size and first <= last:
-            return first, min(last + 1, size)
-    raise RangeNotSatisfiable(size)
