@@ -96,3 +96,21 @@ def test_every_setting_is_documented() -> None:
     text = (ROOT / "docs" / "settings.md").read_text()
     missing = [name for name in Settings.model_fields if f"`{name.upper()}`" not in text]
     assert missing == []
+
+
+def test_every_setting_of_the_gateway_is_documented() -> None:
+    from amphibase.gateway.auth.settings import AuthSettings
+    from amphibase.gateway.rest.settings import RestSettings
+    from amphibase.gateway.settings import GatewaySettings
+    from amphibase.gateway.storage.settings import StorageSettings
+    from amphibase.settings import variables
+
+    text = (ROOT / "docs" / "gateway.md").read_text()
+    missing = [
+        name
+        for kind in (GatewaySettings, RestSettings, AuthSettings, StorageSettings)
+        for field in kind.model_fields
+        for name in variables(kind, field)[:1]
+        if f"`{name}`" not in text
+    ]
+    assert missing == []

@@ -362,7 +362,7 @@ def _line(kind: type[BaseSettings], error: Any) -> str:
         return str(fault)
     name = str(error["loc"][0])
     for field_name, field in kind.model_fields.items():
-        names = _variables(kind, field_name, field.validation_alias)
+        names = variables(kind, field_name)
         if name == field_name or name in names:
             # An override is known by its field, and told by the variable that people know.
             name = names[0] if name == field_name else name
@@ -375,8 +375,9 @@ def _line(kind: type[BaseSettings], error: Any) -> str:
     return f"{name}: {fault}" + (f", for example {name}={example}" if example else "")
 
 
-def _variables(kind: type[BaseSettings], field: str, alias: Any) -> list[str]:
-    """The variables that a field is read from."""
+def variables(kind: type[BaseSettings], field: str) -> list[str]:
+    """The environment variables that a field is read from; the first wins."""
+    alias = kind.model_fields[field].validation_alias
     if isinstance(alias, AliasChoices):
         return [str(each) for each in alias.choices]
     return [str(alias or f"{kind.model_config.get('env_prefix', '')}{field}".upper())]

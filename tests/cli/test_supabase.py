@@ -154,16 +154,25 @@ def test_a_migration_that_is_new_is_applied_at_the_next_start_and_the_seed_is_no
     (cli.folder / "supabase/migrations/20260102000000_more.sql").unlink()
 
 
-def test_reset_makes_the_database_anew(cli: Cli, values: dict[str, str]) -> None:
+def test_reset_makes_the_database_anew_and_leaves_no_file(cli: Cli, values: dict[str, str]) -> None:
     with psycopg.connect(values["DB_URL"]) as connection:
         connection.execute("INSERT INTO public.notes (title) VALUES ('to be lost')")
         connection.execute("INSERT INTO storage.buckets (id, name) VALUES ('b', 'b')")
+    uploaded = httpx.post(
+        f"{values['API_URL']}/storage/v1/object/b/lost.txt",
+        headers={"apikey": values["SECRET_KEY"], "Content-Type": "text/plain"},
+        content=b"to be lost too",
+    )
+    assert uploaded.status_code == 200, uploaded.text
+    storage = cli.folder / ".amphibase/storage"
+    assert any(path.is_file() for path in storage.rglob("*"))
     done = cli("reset")
     assert done.returncode == 0, done.stderr
     assert "pg_net is skipped" in done.stderr
     assert titles(values) == ["from the seed; once"]
     with psycopg.connect(values["DB_URL"]) as connection:
         assert connection.execute("SELECT count(*) FROM storage.buckets").fetchone() == (0,)
+    assert not any(path.is_file() for path in storage.rglob("*"))
 
 
 def test_what_a_killed_one_left_behind_is_not_taken_for_one_that_runs(cli: Cli) -> None:
