@@ -278,6 +278,23 @@ def test_what_is_wrong_is_one_readable_line(
     assert len(failed.stderr.splitlines()) == 1
 
 
+def test_in_the_foreground_a_database_that_is_not_there_is_told_by_its_own_words(
+    tmp_path: Path,
+) -> None:
+    url = "postgresql://a:hush@127.0.0.1:1/x"
+    failed = Cli(tmp_path)("start", "--foreground", "--port", "0", "--database-url", url)
+    assert failed.returncode == 2
+    assert "error The database does not let us in" in failed.stderr
+    assert "DATABASE_URL" not in failed.stderr
+    assert "hush" not in failed.stderr
+
+
+def test_stopping_what_does_not_run_is_no_error(tmp_path: Path) -> None:
+    done = Cli(tmp_path)("stop")
+    assert done.returncode == 0
+    assert "not running" in done.stderr
+
+
 def test_a_named_port_that_is_taken_is_told(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -98,6 +98,11 @@ def test_a_wrong_value_is_one_readable_line(
     assert "\n" not in raised.value.detail
 
 
+@pytest.mark.parametrize("url", ["https://a.example", "https://a.example/auth/v1/"])
+def test_the_address_of_auth_is_the_gateways_too(url: str) -> None:
+    assert load(GatewaySettings, external_url=url).external_url == "https://a.example"
+
+
 def test_the_settings_show_no_secret() -> None:
     shown = repr(load(GatewaySettings, jwt_secret=OWN, database_url="postgresql://a:hush@db/x"))
     shown += repr(load(GatewaySettings).keys)

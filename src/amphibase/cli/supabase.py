@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -11,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from amphibase.errors import ConfigurationError, Unavailable
 from amphibase.gateway import process
 from amphibase.gateway.folder import Folder, State
 from amphibase.gateway.settings import GatewaySettings
@@ -83,7 +86,7 @@ def start(
             from amphibase.cli.logs import configure_logs
 
             configure_logs("development")
-            with process.claimed(settings) as (folder, listener):
+            with _told(), process.claimed(settings) as (folder, listener):
                 process.serve(settings, folder, listener, lambda state: _print(state, output))
         else:
             from amphibase.gateway.background import start
@@ -102,7 +105,11 @@ def stop(data_dir: DataDir = None) -> None:
 
     Example: amphibase supabase stop
     """
-    folder, state = _running(data_dir)
+    folder = Folder(_settings(data_dir=data_dir).data_dir)
+    state = folder.running()
+    if state is None:
+        _warn("The local Supabase is not running")
+        return
     process.stop(folder, state)
     Console(stderr=True).print("[green]✓[/green] Stopped; the data stays")
 
@@ -132,7 +139,8 @@ def reset(
     if not (state.embedded or yes):
         typer.confirm("The database of your own Postgres is dropped. Go on?", abort=True)
     _log_warnings()
-    done = asyncio.run(process.reset(folder, state))
+    with _told():
+        done = asyncio.run(process.reset(folder, state))
     console = Console(stderr=True, soft_wrap=True)
     for name in done:
         console.print(f"[green]✓[/green] {escape(name)}")
@@ -164,6 +172,15 @@ def _print(state: State, output: Output) -> None:
         # Values are there to be copied: none is cut, however narrow the terminal is.
         widths = [max(map(len, column)) for column in (state.values.keys(), state.values.values())]
         Console(width=sum(widths) + FRAME).print(table)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """An unreachable database ends the command; which it is, is not what DATABASE_URL says."""
+    try:
+        yield
+    except Unavailable as error:
+        raise ConfigurationError(error.detail) from error
 
 
 def _log_warnings() -> None:

@@ -113,7 +113,8 @@ class GatewaySettings(BaseSettings):
     def _http(cls, value: str | None) -> str | None:
         if value is not None and not value.startswith(("http://", "https://")):
             raise ValueError("must start with http:// or https://")
-        return value.rstrip("/") if value else None
+        # Auth's own address is one that self-hosters give here.
+        return value.rstrip("/").removesuffix("/auth/v1") if value else None
 
     @model_validator(mode="after")
     def _private(self) -> Self:
