@@ -110,6 +110,16 @@ async def test_what_one_file_sets_is_nothing_to_the_next(
     assert len(await apply(project.owner, folder)) == 2
 
 
+async def test_a_file_may_begin_and_commit_by_itself(
+    project: ProjectDatabase, folder: Path
+) -> None:
+    (folder / "migrations/1_a.sql").write_text(
+        "begin;\ncreate table t (i int);\ncommit;\ninsert into t values (1);"
+    )
+    assert await apply(project.owner, folder) == ["1_a.sql"]
+    assert read(project.owner, "SELECT * FROM t") == [(1,)]
+
+
 async def test_what_supabase_has_and_this_server_has_not_is_skipped_with_a_warning(
     project: ProjectDatabase, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
