@@ -47,6 +47,10 @@ DDL = """
         book_id int REFERENCES books, tag_id int REFERENCES tags, weight int,
         PRIMARY KEY (book_id, tag_id)
     );
+    CREATE TABLE people (
+        id int PRIMARY KEY, boss_id int REFERENCES people, coach_id int REFERENCES people,
+        spouse_id int UNIQUE REFERENCES people
+    );
     CREATE TABLE plain (a int, b text);
     CREATE VIEW novels AS SELECT id, title, pages, author_id FROM books WHERE pages > 100;
     CREATE TABLE hidden.secrets (id int PRIMARY KEY, author_id int REFERENCES authors);
@@ -105,6 +109,7 @@ ROWS = """
         (2, 'Beta', 150, 1, NULL, '{"a": {"b": 2}, "k": "y"}', NULL, '[5,9)'),
         (3, 'Gamma', 250, 2, 1, NULL, NULL, NULL), (4, 'Delta', NULL, NULL, NULL, '[]', NULL, NULL);
     INSERT INTO covers VALUES (1, 255), (2, 16711680);
+    INSERT INTO people VALUES (1, NULL, NULL, 2), (2, 1, 1, 1), (3, 1, 2, NULL);
     INSERT INTO tags VALUES (1, 'red'), (2, 'blue'), (3, 'old');
     INSERT INTO book_tags VALUES (1, 1, 10), (1, 2, 20), (2, 1, 30);
 """

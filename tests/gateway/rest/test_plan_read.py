@@ -137,6 +137,10 @@ async def test_select_order_and_ranges_shape_the_rows(
         ("authors?select=id,authors(id)&id=eq.1&authors.order=id", [{"id": 1, "authors": [B, G]}]),
         ("authors?select=id,authors!mentor_id(id)&id=eq.1&authors.id=eq.3",
          [{"id": 1, "authors": [G]}]),
+        ("people?select=id,boss_id(id),spouse_id(id)&id=eq.2",
+         [{"id": 2, "boss_id": A, "spouse_id": A}]),
+        ("people?select=people!boss_id(id)&id=eq.1&people.order=id", [{"people": [B, G]}]),
+        ("people?select=people!coach_id(id)&id=eq.1", [{"people": [B]}]),
         # computed
         ("authors?select=works(id),home(name)&id=eq.1&works.order=id",
          [{"works": [A, B], "home": {"name": "Norway"}}]),
@@ -211,6 +215,8 @@ async def test_related_rows_are_embedded(library: Library, url: str, rows: list[
         ("books?select=id,tags(id),covers()&or=(tags.is.null,covers.is.null)&limit=1", 2, 1),
         ("authors?select=id,books!books_author!inner(id,covers!inner(book_id))&limit=0", 1, 0),
         ("books?select=author_id,count()&limit=1", 3, 1),
+        ("authors?select=id,books!books_author!inner(pages.sum())&limit=1", 3, 1),
+        ("books?id=eq.1&offset=1", 1, 0),
     ],
 )
 async def test_rows_are_counted_beyond_the_limit(
@@ -218,6 +224,12 @@ async def test_rows_are_counted_beyond_the_limit(
 ) -> None:
     answer = await library.ask("read", url, count="exact")
     assert (answer.total, answer.page) == (total, page)
+
+
+async def test_a_junction_is_read_from_both_sides(library: Library) -> None:
+    await library.connection.execute("INSERT INTO api.book_tags VALUES (4, 3)")
+    assert await library.read("books?select=tags(name)&id=eq.4") == [{"tags": [{"name": "old"}]}]
+    assert await library.read("tags?select=books(id)&id=eq.3") == [{"books": [D]}]
 
 
 async def test_an_estimate_is_explained_for_the_same_rows(library: Library) -> None:
@@ -240,6 +252,8 @@ async def test_an_estimate_is_explained_for_the_same_rows(library: Library) -> N
         ("books?select=secrets(*)", "PGRST200", "between 'books' and 'secrets'"),
         ("authors?select=secrets(*)", "PGRST200", "between 'authors' and 'secrets'"),
         ("books?select=authors(*)", "PGRST201", "for 'books' and 'authors'"),
+        ("people?select=people(*)", "PGRST201", "for 'people' and 'people'"),
+        ("people?select=people!spouse_id(*)", "PGRST200", "between 'people' and 'people'"),
         ("books?tags.id=eq.1", "PGRST108", "'tags' is not an embedded resource"),
         ("books?tags.limit=1", "PGRST108", "'tags' is not an embedded resource"),
         ("books?order=tags(name)", "PGRST108", "'tags' is not an embedded resource"),

@@ -60,9 +60,7 @@ def _means(each: Relationship, target: str, hint: str | None, catalog: Catalog) 
         # column's the one.
         if each.cardinality == "one-to-many":
             return by_name and (hint is None or far == [hint])
-        if each.cardinality == "many-to-one":
-            return hint is None and near == [target]
-        return by_name and hint in (each.constraint, *near, *far)
+        return hint is None and near == [target]
     if hint is None:
         if by_name:
             return True

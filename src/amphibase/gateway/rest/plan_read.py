@@ -251,7 +251,7 @@ def _is_one_row(node: Node) -> bool:
     table = node.table
     if node.source is None or table is None or table.is_view or not table.primary_key:
         return False
-    if node.embeds or node.offset is not None or node.limit == 0:
+    if node.embeds or node.limit == 0:
         return False
     named = {
         each.operand.name
