@@ -14,7 +14,9 @@ from pathlib import Path
 import httpx
 import psycopg
 import pytest
+from tests.servers import new_server
 
+from amphibase.gateway.project import url_of
 from amphibase.postgres import Server
 
 MIGRATION = """
@@ -78,6 +80,13 @@ def values(cli: Cli) -> dict[str, str]:
     assert done.returncode == 0, done.stderr
     found: dict[str, str] = json.loads(done.stdout)
     return found
+
+
+@pytest.fixture(scope="module")
+def own() -> Iterator[Server]:
+    """One's own Postgres; not the other tests', since roles and their passwords are the server's."""
+    with new_server() as server:
+        yield server
 
 
 def titles(values: dict[str, str]) -> list[str]:
@@ -200,9 +209,9 @@ def test_a_migration_that_fails_is_told_by_file_line_and_the_servers_words(
 
 
 def test_ones_own_postgres_is_used_and_reset_asks_before_it_is_dropped(
-    postgres: Server, tmp_path: Path
+    own: Server, tmp_path: Path
 ) -> None:
-    url = postgres.create_database("own_postgres")
+    url = own.create_database("own_postgres")
     cli = Cli(tmp_path)
     try:
         values = cli.start("--database-url", url)
@@ -216,7 +225,21 @@ def test_ones_own_postgres_is_used_and_reset_asks_before_it_is_dropped(
         assert cli("reset", "--yes").returncode == 0
     finally:
         cli("stop")
-        postgres.drop_database("own_postgres")
+
+
+def test_who_names_what_the_data_api_connects_as_keeps_their_password(
+    own: Server, tmp_path: Path
+) -> None:
+    url = own.create_database("own_authenticator")
+    theirs = url_of(url, "authenticator", "their own password")
+    cli = Cli(tmp_path)
+    try:
+        started = cli("start", "--port", "0", "--database-url", url, PGRST_DB_URI=theirs)
+        assert started.returncode == 0, started.stderr
+        assert cli("reset", "--yes").returncode == 0
+        psycopg.connect(theirs).close()
+    finally:
+        cli("stop")
 
 
 def test_in_the_foreground_it_serves_until_a_signal_and_its_postgres_ends_with_it(

@@ -110,11 +110,15 @@ class Folder:
         finally:
             path.unlink(missing_ok=True)
 
-    def password(self) -> str:
-        """What `authenticator` signs in with; made once."""
+    def password(self, given: str | None = None) -> str:
+        """What `authenticator` signs in with; made once.
+
+        Args:
+            given: what it signs in with already, to be remembered.
+        """
         path = self.path / PASSWORD_FILE
-        if not path.exists():
-            self._write(path, secrets.token_urlsafe(24))
+        if given is not None or not path.exists():
+            self._write(path, given or secrets.token_urlsafe(24))
         return path.read_text()
 
     def _write(self, path: Path, content: str) -> None:

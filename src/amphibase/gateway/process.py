@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
+from urllib.parse import unquote, urlsplit
 
 from amphibase.errors import AmphibaseError, ConfigurationError
 from amphibase.gateway.folder import POSTGRES, STORAGE, Folder, State
@@ -98,13 +99,15 @@ async def _serve(
     from amphibase.serving import freeze, local_url, server
 
     owner_url = postgres.url if postgres else revealed(settings.database_url)
-    authenticator_url = await prepare(owner_url, folder.password())
+    given_url = revealed(settings.authenticator_url)
+    password = folder.password(unquote(urlsplit(given_url).password or "") or None)
+    authenticator_url = await prepare(owner_url, password)
     for name in await migrations.apply(owner_url, SUPABASE):
         logger.info("Applied %s", name)
     url = settings.external_url or local_url(settings.host, listener.getsockname()[1])
     project = Project(
         owner_url=owner_url,
-        authenticator_url=revealed(settings.authenticator_url) or authenticator_url,
+        authenticator_url=given_url or authenticator_url,
         url=url,
         folder=folder.path,
         keys=settings.keys,
