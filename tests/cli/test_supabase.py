@@ -84,7 +84,7 @@ def values(cli: Cli) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def own() -> Iterator[Server]:
-    """One's own Postgres; not the other tests', since roles and their passwords are the server's."""
+    """One's own Postgres; not the other tests', since a role's password is the server's."""
     with new_server() as server:
         yield server
 

@@ -7,6 +7,7 @@ import psycopg
 import pytest
 from psycopg.rows import tuple_row
 from tests.gateway.conftest import PASSWORD, ProjectDatabase
+from tests.servers import new_server
 
 from amphibase.errors import ConfigurationError, Unavailable
 from amphibase.gateway.project import prepare, url_of
@@ -150,12 +151,37 @@ async def test_the_data_api_is_told_of_changed_and_of_dropped_tables(
         assert notice.payload == "the next"
 
 
+LIMITS = """
+SELECT rolname, setting FROM pg_roles, unnest(rolconfig) AS setting
+WHERE rolname IN ('anon', 'authenticated', 'authenticator') ORDER BY 1, 2
+"""
+
+
 async def test_the_limits_of_time_are_supabases(project: ProjectDatabase) -> None:
-    limits = "SELECT rolname, unnest(rolconfig) FROM pg_roles WHERE rolname IN ('anon', {})"
-    assert sorted(ask(project.owner, limits.format("'authenticated'"))) == [
+    assert ask(project.owner, LIMITS) == [
         ("anon", "statement_timeout=3s"),
         ("authenticated", "statement_timeout=8s"),
+        ("authenticator", "lock_timeout=8s"),
+        ("authenticator", "search_path=public, extensions"),
+        ("authenticator", "statement_timeout=8s"),
     ]
+
+
+async def test_roles_that_an_application_made_get_what_they_lack_and_keep_what_they_have() -> None:
+    with new_server() as server:
+        keep(
+            server.url,
+            "CREATE ROLE anon NOLOGIN",
+            "CREATE ROLE service_role NOLOGIN",
+            "CREATE ROLE authenticated NOLOGIN",
+            "ALTER ROLE authenticated SET statement_timeout = '1min'",
+        )
+        await prepare(server.url, PASSWORD)
+        limits = ask(server.url, LIMITS)
+        assert ("anon", "statement_timeout=3s") in limits
+        assert ("authenticated", "statement_timeout=1min") in limits
+        bypass = "SELECT rolbypassrls FROM pg_roles WHERE rolname = 'service_role'"
+        assert ask(server.url, bypass) == [(True,)]
 
 
 async def test_preparing_again_changes_nothing(project: ProjectDatabase) -> None:

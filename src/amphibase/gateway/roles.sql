@@ -24,18 +24,28 @@ BEGIN
         WHERE name NOT IN (SELECT rolname FROM pg_roles)
     LOOP
         EXECUTE format('CREATE ROLE %I %s', made.name, made.options);
-        CASE made.name
-            WHEN 'anon' THEN
-                ALTER ROLE anon SET statement_timeout = '3s';
-            WHEN 'authenticated' THEN
-                ALTER ROLE authenticated SET statement_timeout = '8s';
-            WHEN 'authenticator' THEN
-                ALTER ROLE authenticator SET statement_timeout = '8s';
-                ALTER ROLE authenticator SET lock_timeout = '8s';
-                ALTER ROLE authenticator SET search_path = public, extensions;
-            ELSE
-                NULL;
-        END CASE;
+    END LOOP;
+
+    -- An application of Amphibase may have made the first three, and without these.
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'service_role' AND NOT rolbypassrls) THEN
+        ALTER ROLE service_role BYPASSRLS;
+    END IF;
+    FOR made IN
+        SELECT role AS name, setting, value
+        FROM (VALUES
+            ('anon', 'statement_timeout', '3s'),
+            ('authenticated', 'statement_timeout', '8s'),
+            ('authenticator', 'statement_timeout', '8s'),
+            ('authenticator', 'lock_timeout', '8s'),
+            ('authenticator', 'search_path', 'public, extensions')
+        ) AS wanted (role, setting, value)
+        WHERE NOT EXISTS (
+            SELECT FROM pg_roles, unnest(rolconfig) AS given
+            WHERE rolname = role AND starts_with(given, setting || '=')
+        )
+    LOOP
+        EXECUTE format('ALTER ROLE %I SET %I = %s', made.name, made.setting,
+            CASE made.setting WHEN 'search_path' THEN made.value ELSE quote_literal(made.value) END);
     END LOOP;
 
     -- authenticator becomes one of the three, and has by itself what none of them has.
