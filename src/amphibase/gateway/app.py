@@ -111,8 +111,8 @@ class Gateway:
         root: str = scope.get("root_path", "")
         path: str = scope["path"].removeprefix(root)
         exchange = _Exchange(receive, send)
-        headers = _Headers(scope["headers"])
-        if scope["method"] == "OPTIONS" and headers.origin and headers.asks_for_method:
+        headers = dict(scope["headers"])
+        if scope["method"] == "OPTIONS" and _is_preflight(headers):
             await exchange.answer(200, None, _preflight(headers))
             return
         prefix = self._prefix(path)
@@ -123,7 +123,7 @@ class Gateway:
                 await exchange.answer(404, {"message": "no Route matched with those values"})
             return
         door = self._doors[prefix]
-        credentials = self._credentials(headers)
+        credentials = self._credentials(scope["headers"], headers)
         if credentials is None:
             await exchange.answer(
                 401,
@@ -133,11 +133,13 @@ class Gateway:
                 },
             )
             return
-        if door.max_body is not None and headers.content_length > door.max_body:
+        length = headers.get(b"content-length", b"")
+        size = int(length) if length.isdigit() else 0
+        if door.max_body is not None and size > door.max_body:
             await exchange.refuse_body()
             return
         child = {**scope, "root_path": root + prefix, "headers": credentials}
-        if headers.has_body:
+        if size or b"transfer-encoding" in headers:
             exchange.limit = door.max_body
             receive = exchange.receive
         await self._serve(door, child, receive, exchange)
@@ -170,65 +172,25 @@ class Gateway:
         if exchange.refused:
             await exchange.refuse_body()
 
-    def _credentials(self, headers: "_Headers") -> Headers | None:
+    def _credentials(self, given: Headers, headers: Mapping[bytes, bytes]) -> Headers | None:
         """The headers with a token for Authorization; None for a key that is none of the project's.
 
         An opaque key stands for a token; an API key is also one where none is given.
         """
-        given = headers.authorization
-        if given is not None and given[:10].lower() != b"bearer sb_":
-            return headers.all
-        key = headers.apikey if given is None else given[7:]
+        authorization = headers.get(b"authorization")
+        if authorization is not None and authorization[:10].lower() != b"bearer sb_":
+            return given
+        key = headers.get(b"apikey") if authorization is None else authorization[7:]
         if not key:
-            return headers.all
+            return given
         token = key
         if key.startswith(b"sb_"):
             found = self._keys.token_of(key.decode("latin-1"))
             if found is None:
                 return None
             token = found.encode()
-        kept = [each for each in headers.all if each[0] != b"authorization"]
+        kept = [each for each in given if each[0] != b"authorization"]
         return [*kept, (b"authorization", b"Bearer " + token)]
-
-
-class _Headers:
-    """What the front door wants to know of a request's headers, read in one pass."""
-
-    __slots__ = (
-        "all",
-        "apikey",
-        "asked_headers",
-        "asks_for_method",
-        "authorization",
-        "content_length",
-        "has_body",
-        "origin",
-    )
-
-    def __init__(self, headers: Headers) -> None:
-        self.all = headers
-        self.authorization: bytes | None = None
-        self.apikey: bytes | None = None
-        self.origin: bytes | None = None
-        self.asked_headers: bytes | None = None
-        self.asks_for_method = self.has_body = False
-        self.content_length = 0
-        for name, value in headers:
-            if name == b"authorization":
-                self.authorization = value
-            elif name == b"apikey":
-                self.apikey = value
-            elif name == b"origin":
-                self.origin = value
-            elif name == b"content-length":
-                self.content_length = int(value) if value.isdigit() else 0
-                self.has_body = self.content_length > 0
-            elif name == b"transfer-encoding":
-                self.has_body = True
-            elif name == b"access-control-request-method":
-                self.asks_for_method = True
-            elif name == b"access-control-request-headers":
-                self.asked_headers = value
 
 
 class _Exchange:
@@ -284,7 +246,9 @@ class _Exchange:
         if message["type"] == "http.response.start":
             self.began = True
             headers = message.get("headers", ())
-            message["headers"] = [*headers, *_missing(headers)]
+            names = [name for name, _ in headers]
+            missing = [each for each in OPEN if each[0] not in names]
+            message["headers"] = [*headers, *missing]
             await self._send(message)
         elif message.get("more_body"):
             async with asyncio.timeout(STALL_SECONDS):
@@ -318,17 +282,17 @@ class _Exchange:
         await self.answer(status, {"message": message}, [*OPEN, (b"connection", b"close")])
 
 
-def _missing(headers: Headers) -> Headers:
-    names = {name.lower() for name, _ in headers}
-    return [header for header in OPEN if header[0] not in names]
+def _is_preflight(headers: Mapping[bytes, bytes]) -> bool:
+    return bool(headers.get(b"origin")) and b"access-control-request-method" in headers
 
 
-def _preflight(headers: _Headers) -> Headers:
+def _preflight(headers: Mapping[bytes, bytes]) -> Headers:
     allowed = [
         (b"access-control-allow-origin", b"*"),
         (b"access-control-allow-methods", METHODS),
         (b"access-control-max-age", b"3600"),
     ]
-    if headers.asked_headers is not None:
-        allowed.append((b"access-control-allow-headers", headers.asked_headers))
+    asked = headers.get(b"access-control-request-headers")
+    if asked is not None:
+        allowed.append((b"access-control-allow-headers", asked))
     return allowed

@@ -16,10 +16,16 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import psycopg
 from psycopg.adapt import Transformer
 from psycopg.errors import error_from_result
-from psycopg.pq import ExecStatus
 
 from amphibase.backend import Isolation
-from amphibase.sql.pipeline import CANCEL_LIMIT, Call, Connection, ConnectionLost, Statement
+from amphibase.sql.pipeline import (
+    CANCEL_LIMIT,
+    Call,
+    Connection,
+    ConnectionLost,
+    Statement,
+    find_error,
+)
 
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGresult
@@ -230,20 +236,25 @@ class Wire:
             raise
 
     async def _wait(self) -> Connection | None:
-        waiter: asyncio.Future[Connection | None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[Connection | None] = loop.create_future()
         self._waiters[waiter] = None
+        end = loop.call_later(self._acquire_timeout, self._refuse, waiter)
         try:
-            async with asyncio.timeout(self._acquire_timeout):
-                return await waiter
-        except (asyncio.CancelledError, TimeoutError) as error:
+            return await waiter
+        except asyncio.CancelledError:
             if not waiter.cancelled() and not waiter.exception():
                 self._release(waiter.result())  # served in the turn of the loop it gave up in
-            if isinstance(error, asyncio.CancelledError):
-                raise
+            raise
         finally:
+            end.cancel()
             del self._waiters[waiter]
-        message = f"no connection free within {self._acquire_timeout:g} s, all {self._size} in use"
-        raise psycopg.OperationalError(message)
+
+    def _refuse(self, waiter: asyncio.Future[Connection | None]) -> None:
+        if not waiter.done():
+            limit, size = self._acquire_timeout, self._size
+            message = f"no connection free within {limit:g} s, all {size} in use"
+            waiter.set_exception(psycopg.OperationalError(message))
 
     async def _connect(self) -> Connection:
         try:
@@ -261,12 +272,15 @@ class Wire:
         """Pass on a connection, or as `None` the right to open one."""
         if connection and (self._closed or not connection.clean):
             self._drop(connection)
-        elif waiter := next((waiter for waiter in self._waiters if not waiter.done()), None):
+        elif self._waiters and (waiter := self._first_waiter()):
             waiter.set_result(connection)
         elif connection:
             self._idle.append(connection)
         else:
             self._taken -= 1
+
+    def _first_waiter(self) -> asyncio.Future[Connection | None] | None:
+        return next((waiter for waiter in self._waiters if not waiter.done()), None)
 
     def _drop(self, connection: Connection) -> None:
         if not connection.closed:
@@ -294,17 +308,14 @@ class Wire:
 
 def _without_error(results: list[PGresult]) -> list[PGresult]:
     """The results, if all is well. Raises the error that stands among them."""
-    for result in results:
-        if result.status == ExecStatus.FATAL_ERROR:
-            raise error_from_result(result)
+    if error := find_error(results):
+        raise error_from_result(error)
     return results
 
 
 def _cells(result: PGresult) -> list[Cells]:
-    columns = range(result.nfields)
-    return [
-        tuple(result.get_value(row, column) for column in columns) for row in range(result.ntuples)
-    ]
+    columns, value = range(result.nfields), result.get_value
+    return [tuple([value(row, column) for column in columns]) for row in range(result.ntuples)]
 
 
 def _parse(conninfo: str) -> dict[str, Any]:

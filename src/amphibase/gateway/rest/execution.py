@@ -123,7 +123,8 @@ def _set_all(names: tuple[str, ...], read_only: bool) -> Statement:
     parts = [f"set_config('{name}', ${place}, true)" for place, name in enumerate(quoted, 1)]
     if read_only:
         parts.insert(0, "set_config('transaction_read_only', 'on', true)")
-    return Statement(f"SELECT {', '.join(parts)}")
+    # One number comes back instead of all values.
+    return Statement(f"SELECT cardinality(ARRAY[{', '.join(parts)}])")
 
 
 def translate(error: psycopg.Error, identity: Identity) -> RestError:
