@@ -5,7 +5,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from amphibase.gateway.rest.catalog import (
     Column,
@@ -54,8 +54,7 @@ class Media:
 ARRAY = Media()
 
 
-@dataclass(frozen=True, slots=True)
-class Demand:
+class Demand(NamedTuple):
     """All of a request that its SQL depends on; what is prepared for it is kept under it.
 
     Attributes:

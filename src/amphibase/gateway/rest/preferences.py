@@ -42,6 +42,8 @@ class Preferences:
 
     def applied(self, *names: str) -> str | None:
         """The value of `Preference-Applied` for those of the names that the request prefers."""
+        if self is NONE:
+            return None
         values = {
             "resolution": self.resolution,
             "return": self.representation,

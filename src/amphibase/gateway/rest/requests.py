@@ -189,7 +189,7 @@ class Requests:
             settings: the function's own.
         """
         of_transaction = {**self._transaction_settings(exchange), **settings}
-        isolation = cast(Isolation | None, of_transaction.pop(_ISOLATION, None))
+        isolation = cast("Isolation | None", of_transaction.pop(_ISOLATION, None))
         ends_by = exchange.preferences.end
         job = Job(
             call=prepared.call(exchange.values, exchange.body),
