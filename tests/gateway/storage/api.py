@@ -110,7 +110,7 @@ class Api:
 
     async def uploaded(self, *paths: str, **options: Any) -> None:
         """Upload files, which have to be taken."""
-        for path in paths:
+        for path in paths or ("b/a.txt",):
             answer = await self.upload(path, **options)
             assert answer.status_code == 200, answer.text
 

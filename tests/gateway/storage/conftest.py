@@ -1,4 +1,4 @@
-"""Storage over a real socket behind the front door, on a project's database emptied for each test."""
+"""Storage over a real socket behind the front door; each test begins with no file at all."""
 
 import asyncio
 import os
@@ -65,10 +65,20 @@ async def serve(database: str, tmp_path: Path) -> AsyncIterator[ServeStorage]:
         yield start
 
 
+@pytest.fixture(scope="session")
+async def _shared(
+    storage_database: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Api]:
+    async with _serving(storage_database, tmp_path_factory.mktemp("storage")) as api:
+        yield api
+
+
 @pytest.fixture
-async def api(serve: ServeStorage) -> Api:
+def api(database: str, _shared: Api) -> Api:
     """Storage as it comes."""
-    return await serve()
+    for path in _shared.blobs():
+        path.unlink()
+    return _shared
 
 
 @asynccontextmanager

@@ -41,7 +41,7 @@ def bucket(row: RowMapping) -> dict[str, Any]:
 def whole_object(row: RowMapping) -> dict[str, Any]:
     """All columns of a file's row."""
     times = ("created_at", "updated_at", "last_accessed_at")
-    return {name: moment(value) if name in times else value for name, value in row.items()}
+    return {str(name): moment(value) if name in times else value for name, value in row.items()}
 
 
 def info(row: RowMapping) -> dict[str, Any]:

@@ -43,7 +43,7 @@ LIMIT :limit OFFSET :offset
 
 # A folder has no times of its own: it comes before all that has.
 _PAGE = """
-SELECT id, name, updated_at, created_at, last_accessed_at, metadata, place FROM (
+SELECT id, name, updated_at, created_at, last_accessed_at, metadata FROM (
     {files}
 ) AS entries
 WHERE CAST(:after_name AS text) IS NULL

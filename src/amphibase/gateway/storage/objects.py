@@ -166,5 +166,4 @@ def _folder(row: RowMapping) -> dict[str, Any]:
 
 def _listed(row: RowMapping, by_folder: bool) -> dict[str, Any]:
     shown = answers.whole_object(row)
-    del shown["place"]
     return {"key": row["name"].rpartition("/")[2], **shown} if by_folder else shown

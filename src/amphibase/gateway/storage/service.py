@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 
 from sqlalchemy import text
 from starlette.applications import Starlette
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -20,7 +21,22 @@ from amphibase.http.parting import Parting
 
 Call = Callable[[Core, Request], Awaitable[Response]]
 
-FILE = "{bucket}/{name:path}"
+FILE = "{bucket}/{name:storage_key}"
+
+
+class _Key(Convertor[str]):
+    """A path as it is, whatever is in it: that no file is called so is to be said by us."""
+
+    regex = r"[\s\S]*"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("storage_key", _Key())
 
 # The first that fits is taken, so that names come before parameters.
 CALLS: tuple[tuple[str, str, Call], ...] = (
