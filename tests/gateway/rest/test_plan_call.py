@@ -92,11 +92,16 @@ def test_an_unnamed_parameter_takes_the_body_as_it_is(library: Library) -> None:
          "Searched for the function api.add with parameters a, c, but no matches were found in "
          "the schema cache.",
          "Perhaps you meant to call the function api.add(a, b)"),
-        ("add", {}, "json", "PGRST202",
-         "Could not find the function api.add without parameters in the schema cache",
-         "Searched for the function api.add without parameters or with a single unnamed "
+        ("add", {"a": 1, "c": 2}, "json", "PGRST202",
+         "Could not find the function api.add(a, c) in the schema cache",
+         "Searched for the function api.add with parameters a, c or with a single unnamed "
          "json/jsonb parameter, but no matches were found in the schema cache.",
          "Perhaps you meant to call the function api.add(a, b)"),
+        ("keys", None, None, "PGRST202",
+         "Could not find the function api.keys without parameters in the schema cache",
+         "Searched for the function api.keys without parameters, but no matches were found in the "
+         "schema cache.",
+         "Perhaps you meant to call the function api.keys()"),
         ("keys", {}, "binary", "PGRST202",
          "Could not find the function api.keys in the schema cache",
          "Searched for the function api.keys with a single unnamed bytea parameter, but no "
