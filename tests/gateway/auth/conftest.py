@@ -42,7 +42,8 @@ async def auth_database(postgres: Server, project_template: str) -> AsyncIterato
 def database(auth_database: str) -> str:
     """The same without any users."""
     with psycopg.connect(auth_database) as connection:
-        connection.execute("TRUNCATE auth.users, auth.flow_state CASCADE")
+        connection.execute("DELETE FROM auth.users")
+        connection.execute("DELETE FROM auth.flow_state")
     return auth_database
 
 
@@ -73,7 +74,8 @@ async def careful(serve: ServeAuth) -> Api:
 async def _serving(
     database: str, behind: Callable[[AuthService], Any] | None = None, **overrides: Any
 ) -> AsyncIterator[Api]:
-    with socket.socket() as listener:
+    # Named, since asyncio sends small packets at once only where it is told that this is TCP.
+    with socket.socket(proto=socket.IPPROTO_TCP) as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(100)
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"

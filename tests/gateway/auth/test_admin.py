@@ -115,7 +115,7 @@ async def test_a_password_hash_from_elsewhere_signs_in_and_is_replaced_where_it_
             "validation_failed",
         ),
         (
-            {"email": "a@b.c", "password_hash": HASHES["firebase"].replace("n=14", "n=40")},
+            {"email": "a@b.c", "password_hash": HASHES["firebase"].replace("n=14", "n=20")},
             400,
             "validation_failed",
         ),

@@ -203,6 +203,7 @@ async def test_a_letter_to_an_address_that_is_not_the_users_any_more_is_void(api
         ("https://app.example.com.evil.org/in", SITE),
         ("https://evil.org/https://app.example.com/in", SITE),
         ("http://evil.org\\@127.0.0.1:3000/", SITE),
+        ("https://evil\\x.example.com/in", SITE),
         ("http://127.0.0.1:3000@evil.org/", SITE),
         ("//evil.org", SITE),
         ("javascript:alert(1)", SITE),

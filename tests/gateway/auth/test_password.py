@@ -250,3 +250,33 @@ async def test_a_phone_and_an_unknown_grant_are_refused_by_name(api: Api) -> Non
     unknown = await api.post("/token?grant_type=nothing", {})
     assert refusal(unknown) == (400, "invalid_credentials")
     assert unknown.json()["message"] == "unsupported_grant_type"
+
+
+async def test_a_phone_number_and_a_password_do_where_numbers_need_no_confirmation(
+    serve: ServeAuth,
+) -> None:
+    api = await serve(external_phone_enabled=True, sms_autoconfirm=True)
+    body = {"phone": "+49 123 456", "password": PASSWORD}
+    user = (await api.post("/signup", body)).json()["user"]
+    assert (user["phone"], user["email"]) == ("49123456", "")
+    assert user["phone_confirmed_at"] == user["confirmed_at"]
+    assert user["app_metadata"] == {"provider": "phone", "providers": ["phone"]}
+    assert user["identities"][0]["identity_data"]["phone"] == "49123456"
+    assert refusal(await api.post("/signup", body)) == (422, "user_already_exists")
+    wrong = await api.post("/token?grant_type=password", {**body, "password": "wrong"})
+    assert refusal(wrong) == (400, "invalid_credentials")
+    signed_in = (await api.post("/token?grant_type=password", body)).json()
+    assert api.tokens.verify(signed_in["access_token"])["phone"] == "49123456"
+    changed = await api.put("/user", {"phone": "49999"}, token=signed_in["access_token"])
+    assert changed.json()["phone"] == "49999"
+    body["phone"] = "49999"
+    assert (await api.post("/token?grant_type=password", body)).status_code == 200
+
+
+async def test_phones_need_a_provider_of_messages_unless_they_need_no_confirmation(
+    serve: ServeAuth,
+) -> None:
+    api = await serve(external_phone_enabled=True)
+    body = {"phone": "+49 123 456", "password": PASSWORD}
+    for path in ("/signup", "/token?grant_type=password", "/otp"):
+        assert refusal(await api.post(path, body)) == (400, "phone_provider_disabled")

@@ -1,6 +1,7 @@
 """What holds for all calls: shapes of errors, limits, what everybody may ask."""
 
 import asyncio
+from typing import Any
 
 import httpx
 import psycopg
@@ -8,8 +9,19 @@ import pytest
 from tests.gateway.auth.api import PASSWORD, SERVICE, Api, refusal
 
 from amphibase import ConfigurationError, load_settings
+from amphibase.gateway.auth import (
+    admin,
+    admin_links,
+    factors,
+    grants,
+    mailing,
+    sign_up,
+    user,
+    verify,
+)
+from amphibase.gateway.auth.bodies import Body
 from amphibase.gateway.auth.durations import parse_duration
-from amphibase.gateway.auth.service import AuthService
+from amphibase.gateway.auth.service import CALLS, AuthService
 from amphibase.gateway.auth.settings import load_auth_settings
 from amphibase.gateway.inbox import Inbox
 from amphibase.gateway.tokens import Tokens
@@ -143,13 +155,56 @@ async def test_accounts_are_the_same_for_the_gateway_and_for_an_application(
     await backend.close()
 
 
+HOSTILE = [
+    "",
+    " ",
+    "x" * 300,
+    "💣" * 300,
+    "' OR 1=1 --",
+    "ann@example.com",
+    "$2b$99$" + "x" * 53,
+    -1,
+    1e308,
+    True,
+    [],
+    ["x"] * 100,
+    {"a": {"b": [None, 1e300, "\\u0000"]}},
+]
+FIELDS = {
+    name
+    for module in (admin, admin_links, factors, grants, mailing, sign_up, user, verify)
+    for kind in vars(module).values()
+    if isinstance(kind, type) and issubclass(kind, Body)
+    for name in kind.model_fields
+}
+
+
+@pytest.mark.parametrize(("method", "path"), [call[:2] for call in CALLS])
+async def test_nothing_that_is_sent_makes_it_fail(api: Api, method: str, path: str) -> None:
+    signed_in = await api.sign_up()
+    assert "refresh_token" in FIELDS
+    is_users = path.startswith(("/user", "/factors", "/logout", "/reauthenticate"))
+    token = signed_in["access_token"] if is_users else SERVICE
+    query = "?grant_type=password&type=x&token=%00&page=1&redirect_to=%ff"
+    bodies: list[dict[str, Any]] = [dict.fromkeys(FIELDS, value) for value in HOSTILE]
+    bodies += [{name: "%00 ' \\"} for name in FIELDS]
+    for body in bodies if method in ("POST", "PUT") else bodies[:1]:
+        place = path.replace("{id}", signed_in["user"]["id"]).replace("{factor_id}", "x")
+        answer = await api.call(method, place + query, body, token=token)
+        assert answer.status_code < 500, (body, answer.text)
+    for id in ("%00", "%ff", "x" * 500):
+        place = path.replace("{id}", id).replace("{factor_id}", id)
+        answer = await api.call(method, place + query, {}, token=token)
+        assert answer.status_code < 500, (id, answer.text)
+
+
 async def test_what_was_answered_is_committed(api: Api) -> None:
     """Whoever acts on an answer at once, over another connection, finds what it says."""
     for number in range(5):
-        user = (await api.sign_up(f"user{number}@example.com"))["user"]
+        made = (await api.sign_up(f"user{number}@example.com"))["user"]
         with psycopg.connect(api.database) as connection:
             query = "SELECT 1 FROM auth.users WHERE id = %s"
-            assert connection.execute(query, (user["id"],)).fetchone()
+            assert connection.execute(query, (made["id"],)).fetchone()
 
 
 async def test_many_at_once_neither_fail_nor_wait_for_one_another(api: Api) -> None:

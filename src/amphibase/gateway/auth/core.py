@@ -13,7 +13,7 @@ from amphibase.backend import Device
 from amphibase.background import Background
 from amphibase.gateway.auth.answers import user as user_answer
 from amphibase.gateway.auth.codes import Codes, Guesses
-from amphibase.gateway.auth.errors import AuthError
+from amphibase.gateway.auth.errors import AuthError, no_phone
 from amphibase.gateway.auth.factor_rows import Factors
 from amphibase.gateway.auth.flows import Flows
 from amphibase.gateway.auth.letters import Letters, Post, build_post
@@ -85,6 +85,15 @@ class Core:
         for letter in letters:
             if letter is not None:
                 self._post.put(letter)
+
+    def check_phones(self, what: str) -> None:
+        """Raise AuthError where there are no phone numbers.
+
+        Args:
+            what: is asked for, in the plural.
+        """
+        if not self.settings.takes_phones:
+            raise no_phone(what)
 
     def check_frequency(self, sent_at: datetime | None) -> None:
         """Raise AuthError if the last letter of a kind went out only just now."""

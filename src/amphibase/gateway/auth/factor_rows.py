@@ -15,6 +15,9 @@ from amphibase.sql.tables import Tables
 
 NO_ADDRESS = "0.0.0.0"  # noqa: S104 - a value, nothing listens there
 
+KEPT = timedelta(days=1)
+"""How long challenges are kept that nobody answered: as long as they can be good for."""
+
 
 class Factors:
     """Reads and writes them, in the transaction that each method is handed."""
@@ -103,16 +106,20 @@ class Factors:
     ) -> Row[Any]:
         """Ask for a code."""
         now = utc_now()
+        table = self._challenges
+        await connection.execute(
+            delete(table).where(table.c.factor_id == factor_id, table.c.created_at < now - KEPT)
+        )
         await self.change(connection, factor_id, last_challenged_at=now)
         added = await connection.execute(
-            insert(self._challenges)
+            insert(table)
             .values(
                 id=uuid7(),
                 factor_id=factor_id,
                 created_at=now,
                 ip_address=address or NO_ADDRESS,
             )
-            .returning(self._challenges)
+            .returning(table)
         )
         challenge: Row[Any] = added.one()
         return challenge

@@ -4,12 +4,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+from sqlalchemy import Row
 from starlette.requests import Request
 from starlette.responses import Response
 
-from amphibase.gateway.auth.bodies import Body, read
+from amphibase.gateway.auth.bodies import Body, phone_of, read
 from amphibase.gateway.auth.core import Core
-from amphibase.gateway.auth.errors import AuthError, invalid, no_phone
+from amphibase.gateway.auth.errors import AuthError, invalid
 from amphibase.gateway.auth.public import session, unsupported_provider
 from amphibase.gateway.auth.strength import weakness
 from amphibase.models import utc_now
@@ -48,14 +49,7 @@ async def by_password(core: Core, request: Request) -> Mapping[str, Any]:
     body = await read(request, Password)
     if body.email and body.phone:
         raise invalid("Only an email address or phone number should be provided on login.")
-    if body.phone:
-        raise no_phone("Phone logins")
-    if not body.email:
-        raise invalid("missing email or phone")
-    if not core.settings.external_email_enabled:
-        raise AuthError(422, "email_provider_disabled", "Email logins are disabled")
-    async with core.database.read() as connection:
-        row = await core.rows.find_by_email(connection, body.email.strip())
+    row = await _who(core, body)
     hashed = row.encrypted_password if row else None
     matches = await core.passwords.verify(body.password, hashed)
     if row is None or not hashed or not matches:
@@ -63,7 +57,9 @@ async def by_password(core: Core, request: Request) -> Mapping[str, Any]:
     now = utc_now()
     if row.banned_until is not None and row.banned_until > now:
         raise AuthError(400, "user_banned", "User is banned")
-    if row.email_confirmed_at is None:
+    if body.phone and row.phone_confirmed_at is None:
+        raise AuthError(400, "phone_not_confirmed", "Phone not confirmed")
+    if body.email and row.email_confirmed_at is None:
         raise AuthError(400, "email_not_confirmed", "Email not confirmed")
     values: dict[str, Any] = {"last_sign_in_at": now}
     if needs_rehash(hashed):
@@ -76,6 +72,21 @@ async def by_password(core: Core, request: Request) -> Mapping[str, Any]:
     if fault := weakness(core.settings, body.password):
         opened["weak_password"] = {"message": fault.message, "reasons": fault.reasons}
     return opened
+
+
+async def _who(core: Core, body: Password) -> Row[Any] | None:
+    if body.phone:
+        core.check_phones("Phone logins")
+        phone = phone_of(body.phone)
+        async with core.database.read() as connection:
+            person = await core.users.find_by_phone(connection, phone)
+        return person.row if person else None
+    if not body.email:
+        raise invalid("missing email or phone")
+    if not core.settings.external_email_enabled:
+        raise AuthError(422, "email_provider_disabled", "Email logins are disabled")
+    async with core.database.read() as connection:
+        return await core.rows.find_by_email(connection, body.email.strip())
 
 
 async def by_refresh_token(core: Core, request: Request) -> Mapping[str, Any]:

@@ -70,11 +70,11 @@ async def settings(core: Core, request: Request) -> Response:
                 "anonymous_users": known.external_anonymous_users_enabled,
                 **dict.fromkeys(PROVIDERS, False),
                 "email": known.external_email_enabled,
-                "phone": False,
+                "phone": known.external_phone_enabled,
             },
             "disable_signup": known.disable_signup,
             "mailer_autoconfirm": known.mailer_autoconfirm,
-            "phone_autoconfirm": False,
+            "phone_autoconfirm": known.sms_autoconfirm,
             "sms_provider": "",
             "saml_enabled": False,
         }

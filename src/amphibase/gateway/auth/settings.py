@@ -49,7 +49,7 @@ class AuthSettings(BaseSettings):
         examples=["https://api.example.com"],
     )
 
-    jwt_exp: int = Field(3600, ge=30, le=604_800, examples=["3600"], description="seconds")
+    jwt_exp: int = Field(3600, ge=1, le=604_800, examples=["3600"], description="seconds")
     jwt_aud: str = Field("authenticated", examples=["authenticated"])
     jwt_issuer: str | None = Field(None, examples=["https://api.example.com/auth/v1"])
     jwt_admin_roles: CommaSeparated = Field(
@@ -59,6 +59,8 @@ class AuthSettings(BaseSettings):
     disable_signup: bool = Field(False, examples=["false"])
     external_email_enabled: bool = Field(True, examples=["true"])
     external_anonymous_users_enabled: bool = Field(False, examples=["true"])
+    external_phone_enabled: bool = Field(False, examples=["true"])
+    sms_autoconfirm: bool = Field(False, examples=["true"])
 
     security_refresh_token_rotation_enabled: bool = Field(True, examples=["true"])
     security_refresh_token_reuse_interval: int = Field(
@@ -130,6 +132,12 @@ class AuthSettings(BaseSettings):
         if not value.isprintable():
             raise ValueError("must be one line")
         return value
+
+    @property
+    def takes_phones(self) -> bool:
+        """Whether people have phone numbers and passwords: without a provider of text messages
+        only where numbers need no confirmation."""
+        return self.external_phone_enabled and self.sms_autoconfirm
 
     @property
     def service_url(self) -> str:

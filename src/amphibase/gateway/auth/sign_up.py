@@ -10,9 +10,9 @@ from starlette.responses import Response
 
 from amphibase.gateway.auth.answers import moment
 from amphibase.gateway.auth.answers import user as user_answer
-from amphibase.gateway.auth.bodies import Pkce, email_of, read
+from amphibase.gateway.auth.bodies import Pkce, email_of, phone_of, read
 from amphibase.gateway.auth.core import Core
-from amphibase.gateway.auth.errors import AuthError, invalid, no_phone
+from amphibase.gateway.auth.errors import AuthError, invalid
 from amphibase.gateway.auth.public import answer, session
 from amphibase.gateway.auth.strength import check_strength
 from amphibase.gateway.auth.users import Person
@@ -39,7 +39,7 @@ async def sign_up(core: Core, request: Request) -> Response:
     if body.email and body.phone:
         raise invalid("Only an email address or phone number should be provided on signup.")
     if body.phone:
-        raise no_phone("Phone signups")
+        return await _with_phone(core, request, body)
     if not core.settings.external_email_enabled:
         raise AuthError(400, "email_provider_disabled", "Email signups are disabled")
     body.check_challenge()
@@ -124,6 +124,31 @@ async def confirm_by_letter(
     )
     await core.users.change(connection, person.id, confirmation_sent_at=utc_now())
     return core.letters.confirmation(email, secret, core.redirects.of(request))
+
+
+async def _with_phone(core: Core, request: Request, body: SignUp) -> Response:
+    core.check_phones("Phone signups")
+    phone = phone_of(body.phone)
+    check_strength(core.settings, body.password)
+    hashed = await core.passwords.hash(body.password)
+    id = uuid7()
+    known = {"sub": str(id), "phone": phone, "email_verified": False, "phone_verified": True}
+    async with core.database.write() as connection:
+        if await core.users.find_by_phone(connection, phone) is not None:
+            raise _exists()
+        await core.users.insert(
+            connection,
+            id=id,
+            phone=phone,
+            phone_confirmed_at=utc_now(),
+            aud=core.settings.jwt_aud,
+            encrypted_password=hashed,
+            raw_user_meta_data={**body.data, **known},
+            raw_app_meta_data={"provider": "phone", "providers": ["phone"]},
+        )
+        await core.users.set_identity(connection, id, "phone", phone)
+        opened = await core.open_session(connection, id, request, "password")
+    return session(opened)
 
 
 async def _anonymous(core: Core, request: Request, body: SignUp) -> Response:

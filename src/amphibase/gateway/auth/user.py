@@ -3,6 +3,7 @@
 from datetime import timedelta
 from email.message import EmailMessage
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
@@ -10,9 +11,9 @@ from starlette.responses import Response
 
 from amphibase.gateway.auth.answers import user as user_answer
 from amphibase.gateway.auth.bearer import SignedIn, claims_of, is_admin, signed_in
-from amphibase.gateway.auth.bodies import Pkce, email_of, read, uuid_of
+from amphibase.gateway.auth.bodies import Pkce, email_of, phone_of, read, uuid_of
 from amphibase.gateway.auth.core import Core
-from amphibase.gateway.auth.errors import AuthError, invalid, no_phone
+from amphibase.gateway.auth.errors import AuthError, invalid
 from amphibase.gateway.auth.mailing import change_by_letter
 from amphibase.gateway.auth.public import answer, unsupported_provider
 from amphibase.gateway.auth.strength import check_strength
@@ -53,7 +54,10 @@ async def update(core: Core, request: Request) -> Response:
     email = email_of(body.email) if body.email else ""
     if email == caller.person.row.email:
         email = ""
-    _check(core, body, caller, email)
+    phone = phone_of(body.phone) if body.phone else ""
+    if phone == caller.person.row.phone:
+        phone = ""
+    _check(core, body, caller, email, phone)
     if body.app_metadata and not is_admin(core, claims):
         raise AuthError(403, "not_admin", "Updating app_metadata requires admin privileges")
     hashed = None
@@ -75,6 +79,8 @@ async def update(core: Core, request: Request) -> Response:
         if body.app_metadata is not None:
             metadata = merged(person.row.raw_app_meta_data, body.app_metadata)
             await core.users.change(connection, person.id, raw_app_meta_data=metadata)
+        if phone:
+            await _take_phone(core, connection, person.id, phone)
         if email:
             person = await core.users.get(connection, person.id)
             letters = await _change_email(core, connection, person, email, request, body)
@@ -83,14 +89,14 @@ async def update(core: Core, request: Request) -> Response:
     return answer(user_answer(person))
 
 
-def _check(core: Core, body: Changes, caller: SignedIn, email: str) -> None:
-    if body.phone and body.phone.lstrip("+") != (caller.person.row.phone or ""):
-        raise no_phone("Phone numbers")
+def _check(core: Core, body: Changes, caller: SignedIn, email: str, phone: str) -> None:
+    if phone:
+        core.check_phones("Phone numbers")
     if email and not core.settings.external_email_enabled:
         raise AuthError(422, "email_provider_disabled", "Email logins are disabled")
     body.check_challenge()
     row = caller.person.row
-    if row.is_anonymous and body.password and not email:
+    if row.is_anonymous and body.password and not (email or phone):
         raise invalid(
             "Updating password of an anonymous user without an email or phone is not allowed", 422
         )
@@ -138,6 +144,14 @@ async def _change_email(
         await take_new_email(core, connection, person, email)
         return []
     return await change_by_letter(core, connection, person, email, request, body)
+
+
+async def _take_phone(core: Core, connection: AsyncConnection, id: UUID, phone: str) -> None:
+    await core.users.change(
+        connection, id, phone=phone, phone_confirmed_at=utc_now(), is_anonymous=False
+    )
+    await core.users.set_identity(connection, id, "phone", phone, verified=True)
+    await core.users.note_providers(connection, id)
 
 
 async def log_out(core: Core, request: Request) -> Response:

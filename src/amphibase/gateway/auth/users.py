@@ -93,6 +93,12 @@ class Users:
             lock,
         )
 
+    async def find_by_phone(self, connection: AsyncConnection, phone: str) -> Person | None:
+        """The user with that number, digits alone."""
+        users = self._users
+        condition = (users.c.phone == phone) & users.c.deleted_at.is_(None)
+        return await self._one(connection, condition, lock=False)
+
     async def find_by_new_email(self, connection: AsyncConnection, email: str) -> Person | None:
         """Whoever asked last for that address as their new one; locked."""
         users = self._users

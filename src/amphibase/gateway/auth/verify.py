@@ -31,6 +31,7 @@ KINDS: Mapping[str, tuple[Kind, ...]] = {
     "email": ("confirmation_token", "recovery_token"),
     "email_change": ("email_change_token_current", "email_change_token_new"),
 }
+OAUTH_ERRORS = {400: "invalid_request", 401: "unauthorized_client", 403: "access_denied"}
 METHODS = {"signup": EMAIL_METHOD}
 """What the flow of a type of letter is called, where it is not the type."""
 
@@ -81,7 +82,7 @@ async def follow_link(core: Core, request: Request) -> Response:
         if error.status >= 500:
             raise
         fault = {
-            "error": "server_error" if error.status == 422 else "access_denied",
+            "error": OAUTH_ERRORS.get(error.status, "server_error"),
             "error_code": error.code,
             "error_description": error.message,
         }
