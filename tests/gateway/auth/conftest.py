@@ -1,6 +1,7 @@
 """Auth over a real socket, on a project's database that is emptied for each test."""
 
 import asyncio
+import itertools
 import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -10,6 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
 from tests.gateway.auth.api import SECRET, Api
 
 from amphibase.gateway.auth.service import AuthService
@@ -47,13 +49,62 @@ def database(auth_database: str) -> str:
     return auth_database
 
 
+class Stage:
+    """One server for all tests; each Auth has a path of its own on it."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._apps: dict[str, ASGIApp] = {}
+        self._numbers = itertools.count(1)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        root = "/" + scope["path"].split("/")[1]
+        await self._apps[root]({**scope, "root_path": root}, receive, send)
+
+    @asynccontextmanager
+    async def serving(
+        self, database: str, behind: Callable[[AuthService], ASGIApp] | None, **overrides: Any
+    ) -> AsyncIterator[Api]:
+        root = f"/{next(self._numbers)}"
+        url, below = self.url + root, "/auth/v1" if behind else ""
+        defaults = {"smtp_max_frequency": "0s", "api_external_url": url + below}
+        settings = load_auth_settings(**{**defaults, **overrides})
+        tokens = Tokens(Key.generate(), Key.from_secret(SECRET))
+        inbox = Inbox()
+        service = AuthService(settings, database, tokens, inbox)
+        self._apps[root] = behind(service) if behind else service
+        api = Api(url, tokens, inbox, database, below)
+        try:
+            yield api
+        finally:
+            await api.close()
+            await service.close()
+
+
+@pytest.fixture(scope="session")
+async def stage() -> AsyncIterator[Stage]:
+    # Named, since asyncio sends small packets at once only where it is told that this is TCP.
+    with socket.socket(proto=socket.IPPROTO_TCP) as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(100)
+        stage = Stage(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        config = uvicorn.Config(stage, lifespan="off", log_level="error", access_log=False)
+        server = uvicorn.Server(config)
+        running = asyncio.create_task(server.serve([listener]))
+        yield stage
+        server.should_exit = True
+        await running
+
+
 @pytest.fixture
-async def serve(database: str) -> AsyncIterator[ServeAuth]:
+async def serve(stage: Stage, database: str) -> AsyncIterator[ServeAuth]:
     """Starts Auth with the settings that are given; letters may follow one another at once."""
     async with AsyncExitStack() as stack:
 
-        async def start(**settings: Any) -> Api:
-            return await stack.enter_async_context(_serving(database, **settings))
+        async def start(
+            behind: Callable[[AuthService], ASGIApp] | None = None, **settings: Any
+        ) -> Api:
+            return await stack.enter_async_context(stage.serving(database, behind, **settings))
 
         yield start
 
@@ -68,37 +119,3 @@ async def api(serve: ServeAuth) -> Api:
 async def careful(serve: ServeAuth) -> Api:
     """Auth where addresses are confirmed by letter."""
     return await serve(mailer_autoconfirm=False)
-
-
-@asynccontextmanager
-async def _serving(
-    database: str, behind: Callable[[AuthService], Any] | None = None, **overrides: Any
-) -> AsyncIterator[Api]:
-    # Named, since asyncio sends small packets at once only where it is told that this is TCP.
-    with socket.socket(proto=socket.IPPROTO_TCP) as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(100)
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        settings = load_auth_settings(
-            **{
-                "smtp_max_frequency": "0s",
-                "api_external_url": url if behind else f"{url}/",
-                **overrides,
-            }
-        )
-        tokens = Tokens(Key.generate(), Key.from_secret(SECRET))
-        inbox = Inbox()
-        service = AuthService(settings, database, tokens, inbox)
-        served = behind(service) if behind else service
-        config = uvicorn.Config(served, lifespan="off", log_level="error", access_log=False)
-        server = uvicorn.Server(config)
-        running = asyncio.create_task(server.serve([listener]))
-        api = Api(url, tokens, inbox, database, "/auth/v1" if behind else "")
-        try:
-            await service.start()
-            yield api
-        finally:
-            await api.close()
-            server.should_exit = True
-            await running
-            await service.close()
