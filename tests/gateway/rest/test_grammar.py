@@ -142,12 +142,22 @@ def test_requests_that_differ_in_values_alone_share_a_query() -> None:
         (
             "select=a(",
             '"failed to parse select parameter (a()" (line 1, column 3)',
-            'unexpected end of input expecting ")" or ","',
+            'unexpected end of input expecting ")", "," or end of input',
         ),
         (
             "or=(a.eq.1",
-            '"failed to parse logic tree ((a.eq.1)" (line 1, column 8)',
+            '"failed to parse logic tree ((a.eq.1)" (line 1, column 10)',
             'unexpected end of input expecting "," or ")"',
+        ),
+        (
+            "or=(tags @> 1)",
+            '"failed to parse logic tree ((tags @> 1))" (line 1, column 9)',
+            'unexpected "@" expecting letter, digit, "-", "->>", "->" or delimiter (.)',
+        ),
+        (
+            "order=a.asc.nullslastx",
+            '"failed to parse order (a.asc.nullslastx)" (line 1, column 16)',
+            "unexpected 'x' expecting \",\" or end of input",
         ),
     ],
 )
@@ -159,10 +169,14 @@ def test_what_cannot_be_read_says_where_and_what_was_expected(
     assert (caught.value.message, caught.value.details) == (message, details)
 
 
-@pytest.mark.parametrize("name", ["limit", "offset", "x.limit"])
-def test_a_range_below_zero_is_refused(name: str) -> None:
+@pytest.mark.parametrize("name", ["limit", "x.limit"])
+def test_a_limit_below_zero_is_refused(name: str) -> None:
     with pytest.raises(InvalidRange):
         read(f"{name}=-1")
+
+
+def test_an_offset_below_zero_is_the_beginning() -> None:
+    assert read("offset=-1") == read("offset=0")
 
 
 @pytest.mark.parametrize("text", ["select=" + "a(" * 10_000, "or=" + "(and" * 10_000])

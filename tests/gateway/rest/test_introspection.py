@@ -74,7 +74,7 @@ def test_columns_have_their_types_and_what_fills_them(catalog: Catalog) -> None:
     assert columns["name"].description == "As on the cover"
     assert (columns["feels"].type, columns["feels"].enum) == ("public.mood", ("sad", "happy"))
     assert (columns["rank"].type, columns["rank"].base_type) == ("public.even_positive", "integer")
-    assert (columns["rank"].default, columns["rank"].nullable) == ("'2'", False)
+    assert (columns["rank"].default, columns["rank"].nullable) == ("2", False)
     assert columns["nicknames"].is_composite_or_array
     assert columns["shout"].is_generated
 

@@ -97,7 +97,8 @@ def read_status(offset: int, count: int, total: int | None) -> int:
     if total is None:
         return 200
     if offset > total:
-        raise InvalidRange(f"An offset of {offset} was requested, but there are only {total} rows.")
+        said = f"An offset of {offset} was requested, but there are only {total} rows."
+        raise InvalidRange(said, total)
     return 206 if count < total else 200
 
 

@@ -1,7 +1,10 @@
 """The answers of reads, writes and calls."""
 
-from collections.abc import Mapping, Sequence
-from urllib.parse import urlencode
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from operator import itemgetter
+from urllib.parse import quote, unquote_plus, urlencode
 
 from amphibase.gateway.rest.answer import Answer, Result, content_range, read_status
 from amphibase.gateway.rest.asked import Asked
@@ -20,6 +23,11 @@ _APPLIED: Mapping[Action, tuple[str, ...]] = {
     "call": ("count", "tx", "handling", "timezone", "max-affected"),
 }
 
+_PLAIN = re.compile(r"([\w.~-]+)=[\w.~-]*", re.ASCII)
+"""A parameter in which nothing is to be encoded."""
+
+_LONGEST_KEPT = 500
+
 
 def answer_read(
     asked: Asked, preferences: Preferences, chosen: Chosen, result: Result, offset: int
@@ -32,6 +40,13 @@ def answer_read(
     answer.add(b"content-range", content_range(offset, offset + result.rows - 1, result.total))
     answer.add(b"content-location", _location(asked))
     answer.add(b"preference-applied", preferences.applied(*_APPLIED["read"]))
+    return answer
+
+
+def answer_plan(chosen: Chosen, result: Result) -> Answer:
+    """How Postgres would do it, or did."""
+    answer = Answer(200, body=result.body)
+    answer.add(b"content-type", chosen.content_type)
     return answer
 
 
@@ -93,11 +108,33 @@ def _write_status(action: Action, preferences: Preferences, result: Result, show
 
 
 def _location_of_row(table: Table, key: Mapping[str, object]) -> str:
-    filters = urlencode({name: f"eq.{value}" for name, value in key.items()})
-    return f"/{table.name.name}?{filters}"
+    filters = {name: "is.null" if value is None else f"eq.{value}" for name, value in key.items()}
+    return f"/{table.name.name}?{_query_string(filters.items())}"
 
 
 def _location(asked: Asked) -> str:
     if not asked.query_string:
         return asked.path
-    return f"{asked.path}?{'&'.join(sorted(asked.query_string.split('&')))}"
+    parameters = [_parameter(each) for each in asked.query_string.split("&") if each]
+    parameters.sort(key=itemgetter(0))
+    return f"{asked.path}?{'&'.join([text for _, text in parameters])}"
+
+
+def _parameter(text: str) -> tuple[str, str]:
+    """The name of a parameter, and the parameter with all encoded that may be."""
+    if plain := _PLAIN.fullmatch(text):
+        return plain[1], text
+    if len(text) > _LONGEST_KEPT:
+        return _encoded.__wrapped__(text)
+    return _encoded(text)
+
+
+@lru_cache(1000)
+def _encoded(text: str) -> tuple[str, str]:
+    name, _, value = text.partition("=")
+    name = unquote_plus(name)
+    return name, _query_string([(name, unquote_plus(value))])
+
+
+def _query_string(parameters: Iterable[tuple[str, str]]) -> str:
+    return urlencode(list(parameters), quote_via=quote, safe="")

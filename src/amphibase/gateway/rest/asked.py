@@ -88,6 +88,16 @@ def _target(path: str) -> tuple[Kind, str]:
     raise InvalidPath
 
 
+def with_arguments(
+    query: Query, values: list[Value], fields: Sequence[tuple[str, str]]
+) -> tuple[Query, list[Value]]:
+    """The query with the fields of a form as the arguments of a call."""
+    first = len(values)
+    names = (name for name, _ in fields)
+    arguments = tuple((name, position) for position, name in enumerate(names, first))
+    return replace(query, arguments=arguments), [*values, *(value for _, value in fields)]
+
+
 def with_range(query: Query, values: list[Value], header: str | None) -> tuple[Query, list[Value]]:
     """The query with the rows that the `Range` header names, within its own limits.
 
@@ -104,12 +114,14 @@ def with_range(query: Query, values: list[Value], header: str | None) -> tuple[Q
             "header."
         )
     own = dict(query.ranges).get((), Range())
+    if own.limit == 0:  # asks for nothing, wherever that would be
+        return query, values
     offset = values[own.offset] if own.offset is not None else 0
     assert isinstance(offset, int)
     end = _LARGEST if own.limit is None else offset + own.limit
     start, end = max(first, offset), min(last + 1, end)
-    if start > end:
-        raise InvalidRange("The Range header and the limit have no rows in common.")
+    if start >= end:
+        raise InvalidRange("Limit should be greater than or equal to zero.")
     limit = None if end == _LARGEST else end - start
     values = [*values, start]
     others = tuple(each for each in query.ranges if each[0])

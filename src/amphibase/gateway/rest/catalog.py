@@ -5,14 +5,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 Cardinality: TypeAlias = Literal["many-to-one", "one-to-many", "one-to-one", "many-to-many"]
 Volatility: TypeAlias = Literal["immutable", "stable", "volatile"]
 
 
-@dataclass(frozen=True, slots=True)
-class Name:
+class Name(NamedTuple):
     """A table, view or function: its schema and its name."""
 
     schema: str
@@ -166,11 +165,21 @@ class Function:
 
 @dataclass(frozen=True, slots=True)
 class MediaHandler:
-    """A function or aggregate that renders a table's rows as a media type (a domain's name)."""
+    """What renders rows as a media type, which a domain is named after; "*/*" is all of them.
+
+    Attributes:
+        function: an aggregate over rows, or a function whose value is of the media type.
+        target: the table whose rows an aggregate takes, or the function itself; None of an
+            aggregate over the rows of any table.
+    """
 
     function: Name
     media_type: str
-    table: Name | None
+    target: Name | None
+
+    @property
+    def is_aggregate(self) -> bool:
+        return self.function != self.target
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,8 @@ def read_logic(
     text: str, operator: Literal["and", "or"], negated: bool, values: list[Value]
 ) -> Logic:
     """What follows `and=` or `or=`: conditions in parentheses. Raises ParseError."""
-    scanner = Scanner(text, "logic tree")
+    before = f"not.{operator}" if negated else operator
+    scanner = Scanner(text, "logic tree", before)
     conditions = _conditions(scanner, values)
     scanner.end()
     return Logic(operator, conditions, negated)
@@ -87,7 +88,9 @@ def _condition(scanner: Scanner, values: list[Value]) -> Condition:
         scanner.at = before
     scanner.at = start
     field = read_field(scanner)
-    scanner.expect(".", "logic operator (and, or)")
+    if not scanner.sees("."):
+        scanner.fail("delimiter (.)")
+    scanner.at += 1
     return _operation(scanner, values, nested=True)(field)
 
 

@@ -119,8 +119,13 @@ class InvalidRange(RestError):
     status = 416
     code = "PGRST103"
 
-    def __init__(self, details: str) -> None:
+    def __init__(self, details: str, total: int | None = None) -> None:
         super().__init__("Requested range not satisfiable", details)
+        self._total = total
+
+    @property
+    def headers(self) -> Sequence[Header]:
+        return () if self._total is None else ((b"content-range", b"*/%d" % self._total),)
 
 
 class InvalidPut(RestError):
@@ -514,7 +519,7 @@ _STATUS = {
 _STATUS_OF_CLASS = {
     "08": 503, "09": 500, "0L": 403, "0P": 403, "25": 500, "28": 403, "2D": 500, "38": 500,
     "39": 500, "3B": 500, "40": 500, "53": 503, "54": 500, "55": 500, "57": 500, "58": 500,
-    "F0": 500, "HV": 500, "P0": 500,
+    "F0": 500, "HV": 500, "P0": 500, "XX": 500,
 }  # fmt: skip
 
 
@@ -528,8 +533,9 @@ def status_of_sqlstate(state: str, message: str, *, is_authenticated: bool) -> i
     """
     if state == "42501":
         return 403 if is_authenticated else 401
-    if state.startswith("PT") and state[2:].isdigit() and 100 <= int(state[2:]) <= 599:
-        return int(state[2:])
+    if state.startswith("PT"):
+        own = int(state[2:]) if state[2:].isdigit() else 0
+        return own if 100 <= own <= 599 else 500
     if state == "21000":
         return 400 if message.endswith("requires a WHERE clause") else 500
     if state == "22023" and message.startswith("role"):

@@ -50,7 +50,7 @@ def read_query(text: str, *, is_call: bool = False) -> tuple[Query, list[Value]]
 
     Raises:
         ParseError: a parameter cannot be read.
-        InvalidRange: a limit or an offset below 0.
+        InvalidRange: a limit below 0.
     """
     shape: list[str | bool] = [is_call]
     lifted: list[str] = []
@@ -165,12 +165,12 @@ class _Reader:
             number = min(int(value), _LARGEST_INT)
         except ValueError:
             return  # as upstream: what is no number is no bound
-        if number < 0:
-            raise InvalidRange(f"{bound.capitalize()} should be greater than or equal to zero.")
-        if bound == "limit":
-            bounds.limit = number
+        if bound == "offset":
+            bounds.offset = max(number, 0)
+        elif number < 0:
+            raise InvalidRange("Limit should be greater than or equal to zero.")
         else:
-            bounds.offset = number
+            bounds.limit = number
 
     def _range(self, bounds: _Bounds) -> Range:
         if not bounds.offset:

@@ -239,5 +239,5 @@ def _role_settings(rows: Iterable[Any]) -> dict[str, dict[str, str]]:
 
 
 def _media_handler(row: Any) -> MediaHandler:
-    table = Name(row.table_schema, row.table_name) if row.table_name else None
-    return MediaHandler(Name(row.schema, row.name), row.media_type, table)
+    target = Name(row.target_schema, row.target_name) if row.target_name else None
+    return MediaHandler(Name(row.schema, row.name), row.media_type, target)

@@ -33,11 +33,12 @@ ORDER BY n.nspname, c.relname
 
 -- name: columns
 WITH RECURSIVE domains AS (
-    SELECT t.oid, t.typbasetype, t.typtypmod, t.typdefault, t.typnotnull
+    SELECT t.oid, t.typbasetype, t.typtypmod, t.typnotnull,
+        pg_catalog.pg_get_expr(t.typdefaultbin, 0) AS "default"
     FROM pg_catalog.pg_type t
     WHERE t.typtype = 'd'
     UNION ALL
-    SELECT d.oid, t.typbasetype, t.typtypmod, d.typdefault, d.typnotnull OR t.typnotnull
+    SELECT d.oid, t.typbasetype, t.typtypmod, d.typnotnull OR t.typnotnull, d."default"
     FROM domains d
     JOIN pg_catalog.pg_type t ON t.oid = d.typbasetype
     WHERE t.typtype = 'd'
@@ -61,7 +62,7 @@ SELECT
             'nextval(%%L)', pg_catalog.pg_get_serial_sequence(c.oid::regclass::text, a.attname)
         )
         WHEN ad.adbin IS NOT NULL THEN pg_catalog.pg_get_expr(ad.adbin, ad.adrelid)
-        ELSE pg_catalog.quote_literal(d.typdefault)
+        ELSE d."default"
     END AS default,
     a.attgenerated <> '' OR a.attidentity = 'a' AS is_generated,
     CASE WHEN base.typname IN ('varchar', 'bpchar') THEN nullif(
@@ -229,18 +230,21 @@ WHERE p.pronargs = 1
 SELECT
     n.nspname::text AS schema,
     p.proname::text AS name,
-    t.typname::text AS media_type,
-    sn.nspname::text AS table_schema,
-    s.relname::text AS table_name
+    pg_catalog.lower(t.typname) AS media_type,
+    CASE p.prokind WHEN 'f' THEN n.nspname ELSE sn.nspname END::text AS target_schema,
+    CASE p.prokind WHEN 'f' THEN p.proname ELSE s.relname END::text AS target_name
 FROM pg_catalog.pg_proc p
 JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
 JOIN pg_catalog.pg_type t ON t.oid = p.prorettype AND t.typtype = 'd'
 LEFT JOIN pg_catalog.pg_type st ON st.oid = p.proargtypes[0]
 LEFT JOIN pg_catalog.pg_class s ON s.oid = st.typrelid
 LEFT JOIN pg_catalog.pg_namespace sn ON sn.oid = s.relnamespace
-WHERE p.prokind = 'a'
-    AND (t.typname LIKE '%%/%%')
+WHERE (t.typname ~ '^[A-Za-z0-9.-]+/[A-Za-z0-9.+-]+$' OR t.typname = '*/*')
+    AND (p.prokind = 'f' OR p.prokind = 'a' AND p.pronargs = 1 AND (
+        s.oid IS NOT NULL OR st.oid = 'anyelement'::regtype
+    ))
     AND n.nspname = ANY(%(schemas)s)
+ORDER BY p.oid
 
 -- name: representations
 SELECT

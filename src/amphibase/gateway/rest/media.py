@@ -52,6 +52,11 @@ def read_media_type(text: str) -> MediaType:
     return MediaType(known, tuple(each for each in parameters if each[0] != "q"), text.strip())
 
 
+def full_name(name: str) -> str:
+    """The name with its suffix, for those that are known without."""
+    return f"{name}+json" if name in (SINGULAR, ARRAY) else name
+
+
 def read_accept(headers: Iterable[str]) -> list[MediaType]:
     """The types that a client takes, the ones it likes best first (RFC 9110, section 12.5.1)."""
     found = []

@@ -10,8 +10,9 @@ from urllib.parse import parse_qsl
 import orjson
 
 from amphibase.gateway.rest.errors import InvalidBody
+from amphibase.gateway.rest.media import full_name
 
-JSON_TYPES = ("application/json", "application/vnd.pgrst.object+json")
+FORM = "application/x-www-form-urlencoded"
 RAW_TYPES = ("text/plain", "text/xml", "application/octet-stream")
 """Bodies that a function with one unnamed parameter takes as they are."""
 
@@ -26,18 +27,10 @@ class Payload:
         text: JSON; of raw bodies, the body itself.
         columns: the keys of its objects, which all have the same; None where it was not taken
             apart, because the request names the columns itself.
-        is_list: whether it is a list of objects.
-        size: how many objects there are.
-        raw: the media type of a raw body.
-        value: the object, or the list, as Python values; None of raw bodies.
     """
 
     text: str | bytes
     columns: tuple[str, ...] | None
-    is_list: bool = False
-    size: int = 1
-    raw: str | None = None
-    value: Any = None
 
 
 def read_payload(body: bytes, media_type: str, *, has_columns: bool, is_call: bool) -> Payload:
@@ -51,19 +44,27 @@ def read_payload(body: bytes, media_type: str, *, has_columns: bool, is_call: bo
     Raises:
         InvalidBody: it cannot be read.
     """
-    if not media_type or media_type in JSON_TYPES:
+    if not media_type or media_type == "application/json":
         if is_call and not body:
             body = b"{}"
         return _json(body, has_columns=has_columns)
     if media_type == "text/csv":
-        rows = _csv(_decoded(body))
-        return _of_rows(rows)
-    if media_type == "application/x-www-form-urlencoded":
-        return _form(_decoded(body))
+        return _of_rows(_csv(_decoded(body)))
+    if media_type == FORM:
+        row = dict(read_form(body))
+        return Payload(orjson.dumps(row).decode(), tuple(row))
     if is_call and media_type in RAW_TYPES:
         text = body if media_type == "application/octet-stream" else _decoded(body)
-        return Payload(text, None, raw=media_type)
-    raise InvalidBody(f"Content-Type not acceptable: {media_type}")
+        return Payload(text, None)
+    raise InvalidBody(f"Content-Type not acceptable: {full_name(media_type)}")
+
+
+def read_form(body: bytes) -> list[tuple[str, str]]:
+    """The fields of a form; their names may repeat. Raises InvalidBody."""
+    try:
+        return parse_qsl(_decoded(body), keep_blank_values=True, max_num_fields=MOST_FIELDS)
+    except ValueError:
+        raise InvalidBody(f"The form has over {MOST_FIELDS} fields") from None
 
 
 def _json(body: bytes, *, has_columns: bool) -> Payload:
@@ -72,14 +73,11 @@ def _json(body: bytes, *, has_columns: bool) -> Payload:
         text = body.decode()
     except (ValueError, RecursionError):
         raise InvalidBody("Empty or invalid json") from None
-    if isinstance(value, Mapping):
-        return Payload(text, None if has_columns else tuple(value), value=value)
-    if not isinstance(value, list):
-        return Payload(text, None if has_columns else (), value=value)
-    columns: tuple[str, ...] | None = None
-    if not has_columns:
-        columns = _shared_keys(value)
-    return Payload(text, columns, is_list=True, size=len(value), value=value)
+    if not isinstance(value, (Mapping, list)):
+        text, value = "[]", []  # no row, then
+    if has_columns:
+        return Payload(text, None)
+    return Payload(text, tuple(value) if isinstance(value, Mapping) else _shared_keys(value))
 
 
 def _shared_keys(rows: list[Any]) -> tuple[str, ...]:
@@ -96,7 +94,7 @@ def _shared_keys(rows: list[Any]) -> tuple[str, ...]:
 def _of_rows(rows: list[dict[str, str | None]]) -> Payload:
     columns = tuple(rows[0]) if rows else ()
     text = orjson.dumps(rows).decode()
-    return Payload(text, columns, is_list=True, size=len(rows), value=rows)
+    return Payload(text, columns)
 
 
 def _csv(text: str) -> list[dict[str, str | None]]:
@@ -114,15 +112,6 @@ def _csv(text: str) -> list[dict[str, str | None]]:
         {name: None if value == "NULL" else value for name, value in zip(names, row, strict=True)}
         for row in rows
     ]
-
-
-def _form(text: str) -> Payload:
-    try:
-        pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=MOST_FIELDS)
-    except ValueError:
-        raise InvalidBody(f"The form has over {MOST_FIELDS} fields") from None
-    value = dict(pairs)
-    return Payload(orjson.dumps(value).decode(), tuple(value), value=value)
 
 
 def _decoded(body: bytes) -> str:

@@ -19,7 +19,7 @@ from amphibase.gateway.rest.catalog import (
 from amphibase.gateway.rest.query import Aggregate, Filter, Position, Query, Step
 
 Action: TypeAlias = Literal["read", "insert", "update", "delete", "put", "call"]
-Content: TypeAlias = Literal["json", "form", "text", "xml", "binary"]
+Content: TypeAlias = Literal["json", "text", "xml", "binary"]
 Shape: TypeAlias = Literal["array", "object", "csv", "geojson", "scalar", "handler", "none"]
 Count: TypeAlias = Literal["exact", "planned", "estimated"]
 Returning: TypeAlias = Literal["minimal", "headers-only", "representation"]
@@ -35,8 +35,7 @@ class Explain:
     options: tuple[ExplainOption, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Media:
+class Media(NamedTuple):
     """What the answer's body is.
 
     Attributes:
@@ -60,8 +59,8 @@ class Demand(NamedTuple):
     Attributes:
         target: a table, a view or a function, in an exposed schema.
         keys: of the body's objects (`body.read_keys`), sorted; empty without a body.
-        content: of what the body is; None of a call by GET, whose arguments are the query's. CSV
-            has become JSON, and `form` is JSON that was a form.
+        content: of what the body is; None of a call whose arguments are the query's, as they are
+            by GET and of a form. What else is a form, or CSV, has become JSON.
         missing_default: columns that the body lacks get their default, not NULL.
     """
 

@@ -144,6 +144,11 @@ class Query:
     def __post_init__(self) -> None:
         object.__setattr__(self, "_hash", hash(tuple(getattr(self, each) for each in _PARTS)))
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether all columns are asked for, and nothing beside them."""
+        return self.select is None or self.select == (SelectField(Field("*")),)
+
     def __hash__(self) -> int:  # it is looked up for every request
         return self._hash
 

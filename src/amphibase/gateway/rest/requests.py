@@ -9,8 +9,8 @@ import orjson
 
 from amphibase.backend import Isolation
 from amphibase.gateway.rest.answer import Answer, Result, override, result_of
-from amphibase.gateway.rest.answers import answer_call, answer_read, answer_write
-from amphibase.gateway.rest.asked import Asked, with_range
+from amphibase.gateway.rest.answers import answer_call, answer_plan, answer_read, answer_write
+from amphibase.gateway.rest.asked import Asked, with_arguments, with_range
 from amphibase.gateway.rest.catalog import Catalog, Name
 from amphibase.gateway.rest.errors import (
     InvalidPreferences,
@@ -22,9 +22,9 @@ from amphibase.gateway.rest.errors import (
 from amphibase.gateway.rest.execution import Execution, Job
 from amphibase.gateway.rest.grammar import read_query
 from amphibase.gateway.rest.identity import Identity
-from amphibase.gateway.rest.media import read_accept, read_media_type
+from amphibase.gateway.rest.media import ANY, read_accept, read_media_type
 from amphibase.gateway.rest.negotiation import AS_JSON, Chosen, choose
-from amphibase.gateway.rest.payload import Payload, read_payload
+from amphibase.gateway.rest.payload import FORM, Payload, read_form, read_payload
 from amphibase.gateway.rest.plan import Action, Content, Demand, Media, Resolution
 from amphibase.gateway.rest.planner import Planner, Prepared
 from amphibase.gateway.rest.preferences import NONE, Preferences, read_preferences
@@ -39,7 +39,6 @@ _ACTIONS: Mapping[str, Action] = {
 }  # fmt: skip
 _CONTENTS: Mapping[str, Content] = {
     "text/plain": "text", "text/xml": "xml", "application/octet-stream": "binary",
-    "application/x-www-form-urlencoded": "form",
 }  # fmt: skip
 _RESOLUTIONS: Mapping[str, Resolution] = {
     "merge-duplicates": "merge",
@@ -102,10 +101,13 @@ class Requests:
         payload = content = None
         if asked.method in _WITH_BODY:
             media_type = read_media_type(asked.headers.get("content-type", "")).name
-            payload = read_payload(
-                body, media_type, has_columns=query.columns is not None, is_call=is_call
-            )
-            content = _CONTENTS.get(media_type, "json")
+            if is_call and media_type == FORM:
+                query, values = with_arguments(query, values, read_form(body))
+            else:
+                payload = read_payload(
+                    body, media_type, has_columns=query.columns is not None, is_call=is_call
+                )
+                content = _CONTENTS.get(media_type, "json")
         return Exchange(asked, identity, preferences, query, values, payload, content)
 
     def _preferences(self, asked: Asked) -> Preferences:
@@ -121,22 +123,28 @@ class Requests:
             raise InvalidPreferences(found.refused)
         return found
 
-    def _choose(self, asked: Asked, table: Name | None) -> Chosen:
-        accept = asked.headers.get("accept")
-        if accept is None or (accept == "*/*" and not self._catalog.media_handlers):
+    def _choose(self, exchange: "Exchange", target: Name) -> Chosen:
+        accept = exchange.asked.headers.get("accept", ANY)
+        if accept == ANY and not self._catalog.media_handlers:
             return AS_JSON
-        return self._chosen(accept, table)
+        return self._chosen(accept, target, exchange.query.is_whole)
 
-    def _choose_of(self, accept: str, table: Name | None) -> Chosen:
+    def _choose_of(self, accept: str, target: Name, is_whole: bool) -> Chosen:
         return choose(
-            read_accept([accept]), self._catalog, table, may_explain=self._settings.db_plan_enabled
+            read_accept([accept]),
+            self._catalog,
+            target,
+            is_whole=is_whole,
+            may_explain=self._settings.db_plan_enabled,
         )
 
     async def _table(self, exchange: "Exchange") -> tuple[Answer, Result]:
         asked, preferences = exchange.asked, exchange.preferences
         target, action = Name(asked.schema, asked.name), _ACTIONS[asked.method]
-        chosen = self._choose(asked, target)
+        chosen = self._choose(exchange, target)
         prepared = self._planner.prepare(exchange.demand(target, action, chosen))
+        if chosen.is_plan:
+            return await self._plan(exchange, prepared, chosen, is_read=action == "read")
         if action == "read":
             result = await self._run(exchange, prepared, None, is_read=True, settings={})
             offset = exchange.offset
@@ -157,21 +165,31 @@ class Requests:
         asked, preferences = exchange.asked, exchange.preferences
         target = Name(asked.schema, asked.name)
         overloads = self._catalog.functions.get(target, ())
-        chosen = self._choose(asked, overloads[0].returns.table if overloads else None)
+        rows_of = overloads[0].returns.table if overloads else None
+        chosen = self._choose(exchange, rows_of or target)
         prepared = self._planner.prepare(exchange.demand(target, "call", chosen))
         assert prepared.plan.invocation is not None
         function = prepared.plan.invocation.function
         limits_rows = preferences.is_strict and preferences.max_affected is not None
         if limits_rows and not function.returns.is_set:
             raise MaxAffectedNeedsSet
+        is_read = asked.is_read or function.volatility != "volatile"
+        if chosen.is_plan:
+            return await self._plan(exchange, prepared, chosen, is_read=is_read)
         result = await self._run(
             exchange,
             prepared,
             _check(chosen, preferences),
-            is_read=asked.is_read or function.volatility != "volatile",
+            is_read=is_read,
             settings=function.settings,
         )
         return answer_call(preferences, chosen, result, function, exchange.offset), result
+
+    async def _plan(
+        self, exchange: "Exchange", prepared: Prepared, chosen: Chosen, *, is_read: bool
+    ) -> tuple[Answer, Result]:
+        result = await self._run(exchange, prepared, None, is_read=is_read, settings={})
+        return answer_plan(chosen, result), result
 
     async def _run(
         self,

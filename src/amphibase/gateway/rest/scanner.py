@@ -11,6 +11,7 @@ from amphibase.gateway.rest.errors import ParseError
 DEEPEST: Final = 60
 """How far parentheses may nest, here and in the planner, which follow them by recursion."""
 
+_END = "end of input"
 _NAME_PART = re.compile(r"[\w $]+")
 _KEY_PART = re.compile(r"[^(\-:.,>)\"]+")
 _INDEX = re.compile(r"-?\d+(?=->|::|[.,)(]|$)")
@@ -21,12 +22,14 @@ class Scanner:
 
     Args:
         what: names the text in errors, such as "filter".
+        before: what stands before the text, as columns of errors count it.
     """
 
-    def __init__(self, text: str, what: str) -> None:
+    def __init__(self, text: str, what: str, before: str = "") -> None:
         self.text = text
         self.at = 0
         self._what = what
+        self._before = before
         self._depth = 0
         self._furthest = 0
         self._expected: list[str] = []
@@ -35,13 +38,16 @@ class Scanner:
         """Refuse the text where it was understood the furthest. Raises ParseError."""
         self._note(*expected)
         at = self._furthest
-        unexpected = _shown(self.text[at]) if at < len(self.text) else "end of input"
+        unexpected = _END
+        if at < len(self.text):
+            char = self.text[at]
+            unexpected = f"'{char}'" if _END in self._expected else _shown(char)
         details = f"unexpected {unexpected}"
         if self._expected:
             details += f" expecting {_alternatives(self._expected)}"
         source = _shown(f"failed to parse {self._what} ({self.text})")
         line = self.text.count("\n", 0, at) + 1
-        column = at - self.text.rfind("\n", 0, at)
+        column = at - self.text.rfind("\n", 0, at) + (len(self._before) if line == 1 else 0)
         raise ParseError(f"{source} (line {line}, column {column})", details)
 
     @property
@@ -87,7 +93,7 @@ class Scanner:
     def end(self, *instead: str) -> None:
         """Refuse anything more. Raises ParseError."""
         if not self.ended:
-            self.fail(*instead, "end of input")
+            self.fail(*instead, _END)
 
     def deeper(self) -> None:
         """Enter parentheses. Raises ParseError when there are too many."""
@@ -151,6 +157,7 @@ class Scanner:
                 self.at = start
                 break
             parts.append(following.strip())
+        self._note("letter", "digit", '"-"')
         return "-".join(parts)
 
     def _note(self, *expected: str) -> None:

@@ -24,7 +24,7 @@ def read_select(text: str) -> tuple[SelectItem, ...]:
     """Columns and relations, which nest. Raises ParseError."""
     scanner = Scanner(text, "select parameter")
     found = _items(scanner)
-    scanner.end('","')
+    scanner.end('")"', '","')
     return found
 
 
@@ -98,7 +98,7 @@ def _relation(scanner: Scanner, alias: str | None, *, spread: bool) -> SelectRel
         return None  # the aggregate, not a relation
     scanner.deeper()
     select = _items(scanner)
-    scanner.expect(")", '","')
+    scanner.expect(")", '","', "end of input")
     scanner.shallower()
     return SelectRelation(name, select, alias, hint, join, spread)
 
@@ -141,6 +141,6 @@ def _term(scanner: Scanner) -> Order:
     elif scanner.take(".nullslast"):
         nulls_first = False
     scanner.spaces()
-    if not scanner.ended and not scanner.sees(","):
-        scanner.fail('","')
+    if not scanner.sees(","):
+        scanner.end('","')
     return Order(field, descending, nulls_first, relation)

@@ -120,8 +120,8 @@ def _body(plan: Plan) -> tuple[str, str]:
         return "NULL", "NULL"
     if media.shape == "handler" and media.handler is not None:
         row = f"{_ROWS}.*"
-        if media.handler.table is not None:
-            row = f"({row})::{qualified(media.handler.table)}"
+        if media.handler.target is not None:
+            row = f"({row})::{qualified(media.handler.target)}"
         value = f"{qualified(media.handler.function)}({row})"
         return value, _is_bytes(value)
     if plan.invocation is not None and returns is not None and not returns.is_composite:
