@@ -81,37 +81,43 @@ class PatientProtocol(HttpToolsProtocol):
     """Closes connections whose request does not begin, or whose headers do not end."""
 
     _deadline: asyncio.TimerHandle | None = None
+    _in_head = False
     _head_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._in_head = True
         self._await_head()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self._deadline is not None:
+        if self._in_head:  # most heads come whole, and no clock is set for them
+            self._await_head()
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
                 self.send_400_response("The headers are too long.")
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        if self._deadline is None:
-            self._await_head()
+        self._in_head = True
 
     def on_headers_complete(self) -> None:
-        self._head_is_there()
+        self._in_head = False
+        if self._deadline is not None:
+            self._stop_waiting()
         super().on_headers_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._head_is_there()
+        self._in_head = False
+        self._stop_waiting()
         super().connection_lost(exc)
 
     def _await_head(self) -> None:
-        self._head_bytes = 0
-        self._deadline = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+        if self._deadline is None:
+            self._head_bytes = 0
+            self._deadline = self.loop.call_later(HEAD_SECONDS, self.transport.close)
 
-    def _head_is_there(self) -> None:
+    def _stop_waiting(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None

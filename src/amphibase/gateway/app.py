@@ -246,9 +246,8 @@ class _Exchange:
         if message["type"] == "http.response.start":
             self.began = True
             headers = message.get("headers", ())
-            names = [name for name, _ in headers]
-            missing = [each for each in OPEN if each[0] not in names]
-            message["headers"] = [*headers, *missing]
+            known = dict(headers)
+            message["headers"] = [*headers, *[each for each in OPEN if each[0] not in known]]
             await self._send(message)
         elif message.get("more_body"):
             async with asyncio.timeout(STALL_SECONDS):
