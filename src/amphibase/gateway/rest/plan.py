@@ -70,7 +70,7 @@ class Demand(NamedTuple):
     media: Media = ARRAY
     keys: tuple[str, ...] = ()
     content: Content | None = None
-    count: Count | None = None
+    count: Count | None = None  # type: ignore[assignment]  # nobody counts in this tuple
     returning: Returning = "minimal"
     resolution: Resolution | None = None
     missing_default: bool = False
