@@ -11,8 +11,8 @@ TREE = ("a.txt", "B.txt", "x/1.txt", "x/2.txt", "x/y/3.txt", "x_/4.txt")
 ROWS = """
     INSERT INTO storage.objects (bucket_id, name, created_at, updated_at, metadata)
     SELECT 'b', name, now() + place * interval '1 microsecond', now() + place * interval '1 s',
-        '{"size": 10, "mimetype": "text/plain"}'
-    FROM unnest(%s) WITH ORDINALITY AS each (name, place)
+        '{"size": 10, "mimetype": "text/plain"}'::jsonb
+    FROM unnest(%s::text[]) WITH ORDINALITY AS each (name, place)
 """
 
 

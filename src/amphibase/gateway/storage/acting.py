@@ -1,16 +1,19 @@
 """Transactions that see and change what the sender of a request may, as policies decide."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
+import psycopg
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from amphibase.gateway.storage.errors import denied
+from amphibase.errors import Conflict, Forbidden, ForeignKeyViolation
+from amphibase.gateway.storage.errors import StorageError, denied, taken
 from amphibase.gateway.storage.identity import Identity
 from amphibase.sql.engine import Database
 
 STATEMENT_MILLISECONDS = 30_000
+HIDDEN_ROW = "new row violates row-level security policy"
 
 # A token names the role, and the connection may become every role: as with the Data API, it becomes
 # those alone that `authenticator` may.
@@ -40,9 +43,10 @@ class Acting:
 
     @asynccontextmanager
     async def owner(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction that sees everything."""
-        async with self._database.write() as connection:
-            yield connection
+        """A transaction that sees everything. Raises StorageError."""
+        with _told():
+            async with self._database.write() as connection:
+                yield connection
 
     @asynccontextmanager
     async def sender(self, identity: Identity, operation: str) -> AsyncIterator[AsyncConnection]:
@@ -52,9 +56,9 @@ class Acting:
             operation: what policies may ask for by `storage.operation()`.
 
         Raises:
-            StorageError: there is no such role.
+            StorageError: there is no such role; or the database refuses what is done.
         """
-        async with self._database.write() as connection:
+        async with self.owner() as connection:
             await become(connection, identity, operation)
             yield connection
 
@@ -71,3 +75,25 @@ async def become(connection: AsyncConnection, identity: Identity, operation: str
     row = (await connection.execute(_BECOME, values)).one()
     if row[-1] is None:
         raise denied(f'role "{identity.role}" does not exist')
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """What the database refuses, in the words of Storage."""
+    try:
+        yield
+    except Conflict:
+        raise taken() from None
+    except ForeignKeyViolation:
+        message = "The related resource does not exist"
+        raise StorageError(404, "InvalidRequest", message) from None
+    except Forbidden as error:
+        raise denied(_refusal(error)) from None
+
+
+def _refusal(error: Forbidden) -> str:
+    """What the database says, except where it names a policy's table."""
+    cause = getattr(error.__cause__, "orig", error.__cause__)
+    if isinstance(cause, psycopg.Error) and "row-level" not in str(cause):
+        return cause.diag.message_primary or HIDDEN_ROW
+    return HIDDEN_ROW

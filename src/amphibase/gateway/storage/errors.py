@@ -8,14 +8,10 @@ import logging
 from collections.abc import Mapping
 
 import orjson
-import psycopg
 from starlette.responses import Response
 
 from amphibase.errors import (
     AmphibaseError,
-    Conflict,
-    Forbidden,
-    ForeignKeyViolation,
     IncompleteUpload,
     InvalidRequest,
     InvalidValue,
@@ -26,8 +22,6 @@ from amphibase.errors import (
 )
 
 logger = logging.getLogger("amphibase.gateway.storage")
-
-HIDDEN_ROW = "new row violates row-level security policy"
 
 
 class StorageError(AmphibaseError):
@@ -94,12 +88,6 @@ def known(error: Exception) -> StorageError:
     match error:
         case StorageError():
             return error
-        case Conflict():
-            return taken()
-        case Forbidden():
-            return denied(_refusal(error))
-        case ForeignKeyViolation():
-            return StorageError(404, "InvalidRequest", "The related resource does not exist")
         case RangeNotSatisfiable():
             return StorageError(416, "invalid_range", "invalid range provided", "InvalidRange")
         case PayloadTooLarge():
@@ -146,11 +134,3 @@ def json_answer(
         headers,
         media_type="application/json; charset=utf-8",
     )
-
-
-def _refusal(error: Forbidden) -> str:
-    """What the database says, except where it names a policy's table."""
-    cause = getattr(error.__cause__, "orig", error.__cause__)
-    if isinstance(cause, psycopg.Error) and "row-level" not in str(cause):
-        return cause.diag.message_primary or HIDDEN_ROW
-    return HIDDEN_ROW
