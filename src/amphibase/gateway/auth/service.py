@@ -95,6 +95,8 @@ class AuthService:
         self._app.router.redirect_slashes = False
 
     async def start(self) -> None:
+        if self._is_started:
+            return
         async with self._starting:
             if self._is_started:
                 return

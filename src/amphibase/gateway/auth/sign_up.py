@@ -40,40 +40,7 @@ async def sign_up(core: Core, request: Request) -> Response:
         raise invalid("Only an email address or phone number should be provided on signup.")
     if body.phone:
         return await _with_phone(core, request, body)
-    if not core.settings.external_email_enabled:
-        raise AuthError(400, "email_provider_disabled", "Email signups are disabled")
-    body.check_challenge()
-    email = email_of(body.email)
-    check_strength(core.settings, body.password)
-    # Hashed for everybody, so that the time does not tell whether there is such an account.
-    hashed = await core.passwords.hash(body.password)
-    known_hash = await _hash_of_same_password(core, email, body.password)
-    try:
-        async with core.database.write() as connection:
-            person = await core.users.find_by_email(connection, email, lock=True)
-            if person is None:
-                person = await add_with_email(core, connection, email, hashed, body.data)
-            elif person.is_confirmed:
-                raise _exists()
-            elif core.settings.mailer_autoconfirm and (
-                known_hash is None or known_hash != person.row.encrypted_password
-            ):
-                # Invited, or made by an administrator: only whoever has the letter or the
-                # password may have that account.
-                raise _exists()
-            if core.settings.mailer_autoconfirm:
-                await core.users.confirm_email(connection, person)
-                return session(await core.open_session(connection, person.id, request, "password"))
-            letter = await confirm_by_letter(core, connection, person, request, body)
-            person = await core.users.get(connection, person.id)
-    except AuthError as error:
-        if error.code not in ("email_exists", "user_already_exists"):
-            raise
-        if core.settings.mailer_autoconfirm:
-            raise _exists() from error
-        return answer(_imagined(core, email, body.data))
-    core.send(letter)
-    return answer(user_answer(person))
+    return await _with_email(core, request, body)
 
 
 def check_open(core: Core) -> None:
@@ -124,6 +91,43 @@ async def confirm_by_letter(
     )
     await core.users.change(connection, person.id, confirmation_sent_at=utc_now())
     return core.letters.confirmation(email, secret, core.redirects.of(request))
+
+
+async def _with_email(core: Core, request: Request, body: SignUp) -> Response:
+    if not core.settings.external_email_enabled:
+        raise AuthError(400, "email_provider_disabled", "Email signups are disabled")
+    body.check_challenge()
+    email = email_of(body.email)
+    check_strength(core.settings, body.password)
+    # Hashed for everybody, so that the time does not tell whether there is such an account.
+    hashed = await core.passwords.hash(body.password)
+    known_hash = await _hash_of_same_password(core, email, body.password)
+    try:
+        async with core.database.write() as connection:
+            person = await core.users.find_by_email(connection, email, lock=True)
+            if person is None:
+                person = await add_with_email(core, connection, email, hashed, body.data)
+            elif person.is_confirmed:
+                raise _exists()
+            elif core.settings.mailer_autoconfirm and (
+                known_hash is None or known_hash != person.row.encrypted_password
+            ):
+                # Invited, or made by an administrator: only whoever has the letter or the
+                # password may have that account.
+                raise _exists()
+            if core.settings.mailer_autoconfirm:
+                await core.users.confirm_email(connection, person)
+                return session(await core.open_session(connection, person.id, request, "password"))
+            letter = await confirm_by_letter(core, connection, person, request, body)
+            person = await core.users.get(connection, person.id)
+    except AuthError as error:
+        if error.code not in ("email_exists", "user_already_exists"):
+            raise
+        if core.settings.mailer_autoconfirm:
+            raise _exists() from error
+        return answer(_imagined(core, email, body.data))
+    core.send(letter)
+    return answer(user_answer(person))
 
 
 async def _with_phone(core: Core, request: Request, body: SignUp) -> Response:
