@@ -21,3 +21,6 @@ CREATE POLICY "labels go with their notes" ON labels FOR ALL TO authenticated
     USING (EXISTS (SELECT FROM notes WHERE notes.id = note_id));
 CREATE FUNCTION add(a int, b int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT a + b';
 CREATE FUNCTION my_notes() RETURNS SETOF notes STABLE LANGUAGE sql AS 'SELECT * FROM notes';
+
+CREATE POLICY own_folder ON storage.objects FOR ALL TO authenticated
+    USING (bucket_id = 'mine' AND (storage.foldername(name))[1] = auth.uid()::text);
