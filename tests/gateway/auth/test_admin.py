@@ -312,3 +312,39 @@ async def test_a_role_of_ones_own_administers_where_it_is_named(serve: ServeAuth
     token = api.tokens.issue({"role": "editor", "exp": 4_000_000_000})
     assert (await api.get("/admin/users", token=token)).status_code == 200
     assert refusal(await api.get("/admin/users", token=SERVICE)) == (403, "not_admin")
+
+
+async def test_an_id_that_somebody_has_cannot_be_given_again(api: Api) -> None:
+    user = await api.create()
+    body = {"email": "new@example.com", "id": user["id"]}
+    assert refusal(await api.post("/admin/users", body, token=SERVICE)) == (422, "conflict")
+
+
+async def test_what_the_projects_own_triggers_refuse_is_told_as_its_fault(api: Api) -> None:
+    """The profile that a trigger makes may be refused; the user must not be left without it."""
+    api.rows("CREATE TABLE public.profiles (id uuid PRIMARY KEY REFERENCES auth.users, n int)")
+    api.rows(
+        "CREATE FUNCTION public.make_profile() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "INSERT INTO public.profiles VALUES (NEW.id, (NEW.raw_user_meta_data ->> 'n')::int); "
+        "RETURN NEW; END $$"
+    )
+    api.rows(
+        "CREATE TRIGGER make_profile AFTER INSERT ON auth.users "
+        "FOR EACH ROW EXECUTE FUNCTION public.make_profile()"
+    )
+    try:
+        body = {"email": "ann@example.com", "password": PASSWORD}
+        refused = await api.post("/signup", {**body, "data": {"n": "no number"}})
+        assert refused.status_code == 500
+        assert refused.json() == {
+            "code": "unexpected_failure",
+            "message": "Database error saving new user",
+        }
+        assert not api.rows("SELECT 1 FROM auth.users")
+        user = (await api.sign_up(data={"n": 1}))["user"]
+        assert api.rows("SELECT n FROM public.profiles") == [(1,)]
+        kept = await api.delete(f"/admin/users/{user['id']}", token=SERVICE)
+        assert kept.json()["message"] == "Database error deleting user"
+    finally:
+        api.rows("DROP TABLE public.profiles")
+        api.rows("DROP FUNCTION public.make_profile CASCADE")

@@ -5,6 +5,7 @@ from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
 
+from pydantic import Field
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
 from starlette.responses import Response
@@ -25,17 +26,18 @@ from amphibase.sql.passwords import check_hash
 
 PER_PAGE = 50
 MAX_PER_PAGE = 1000
+MAX_CHARACTERS = 255
 DEFAULT_ROLE = "authenticated"
 
 
 class Attributes(Body):
     id: str = ""
-    aud: str = ""
-    role: str = ""
+    aud: str = Field("", max_length=MAX_CHARACTERS)
+    role: str = Field("", max_length=MAX_CHARACTERS)
     email: str = ""
     phone: str = ""
     password: str | None = None
-    password_hash: str = ""
+    password_hash: str = Field("", max_length=MAX_CHARACTERS)
     email_confirm: bool = False
     phone_confirm: bool = False
     user_metadata: dict[str, Any] | None = None

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,9 +10,10 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Row, delete, func, insert, select, update
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from amphibase.errors import Conflict
+from amphibase.errors import AmphibaseError, Conflict, Retryable
 from amphibase.gateway.auth.errors import AuthError
 from amphibase.models import utc_now, uuid7
 from amphibase.sql.account_rows import merged
@@ -21,6 +23,14 @@ from amphibase.sql.tables import Tables
 
 EMAIL_EXISTS = "A user with this email address has already been registered"
 PHONE_EXISTS = "A user with this phone number has already been registered"
+TAKEN = {
+    "users_email_partial_key": ("email_exists", EMAIL_EXISTS),
+    "users_phone_key": ("phone_exists", PHONE_EXISTS),
+    "users_pkey": ("conflict", "A user with this id exists already"),
+}
+"""What the constraints of `users` mean."""
+
+logger = logging.getLogger("amphibase.gateway.auth")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,14 +163,14 @@ class Users:
         taken."""
         now = utc_now()
         values = {"id": uuid7(), "created_at": now, "updated_at": now, **values}
-        with _taken():
+        with _database_doing("saving new"):
             await connection.execute(insert(self._users).values(values))
         id: UUID = values["id"]
         return id
 
     async def change(self, connection: AsyncConnection, id: UUID, **values: Any) -> None:
         """Write columns of a user. Raises AuthError where the address or number is taken."""
-        with _taken():
+        with _database_doing("updating"):
             await connection.execute(
                 update(self._users)
                 .where(self._users.c.id == id)
@@ -267,7 +277,8 @@ class Users:
 
     async def delete(self, connection: AsyncConnection, id: UUID) -> None:
         """Delete the user, and all that is theirs."""
-        await connection.execute(delete(self._users).where(self._users.c.id == id))
+        with _database_doing("deleting"):
+            await connection.execute(delete(self._users).where(self._users.c.id == id))
 
     async def bury(self, connection: AsyncConnection, person: Person) -> None:
         """Mark the user as deleted, and keep nothing that tells who they were: the id stays for
@@ -306,13 +317,23 @@ def _buried(id: UUID, text: str) -> str:
 
 
 @contextmanager
-def _taken() -> Iterator[None]:
+def _database_doing(what: str) -> Iterator[None]:
+    """Tell a taken address, number or id from what the project's own tables and triggers refuse,
+    which is a fault of the project: it is logged, and said to be one."""
     try:
         with translated_errors():
             yield
     except Conflict as error:
-        if "email" in error.columns:
-            raise AuthError(422, "email_exists", EMAIL_EXISTS) from error
-        if "phone" in error.columns:
-            raise AuthError(422, "phone_exists", PHONE_EXISTS) from error
-        raise AuthError(422, "conflict", "A user with this id exists already") from error
+        if error.constraint in TAKEN:
+            code, message = TAKEN[error.constraint]
+            raise AuthError(422, code, message) from error
+        raise _fault(what, error) from error
+    except Retryable:
+        raise
+    except (AmphibaseError, SQLAlchemyError) as error:
+        raise _fault(what, error) from error
+
+
+def _fault(what: str, error: Exception) -> AuthError:
+    logger.error("Database error %s user: %s", what, error)
+    return AuthError(500, "unexpected_failure", f"Database error {what} user")
