@@ -86,7 +86,9 @@ class Wire:
         self._transformer = Transformer()
         self._taken = 0  # connections open, being opened, and promised to a waiter
         self._idle: list[Connection] = []
-        self._waiters: OrderedDict[asyncio.Future[Connection | None], None] = OrderedDict()
+        # Who waits for a connection, in turn, with the loop's time until which; one timer for all.
+        self._waiters: OrderedDict[asyncio.Future[Connection | None], float] = OrderedDict()
+        self._refusal: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
 
@@ -203,6 +205,8 @@ class Wire:
     async def close(self) -> None:
         """Close the idle connections and refuse new runs; runs under way end on their own."""
         self._closed = True
+        if self._refusal is not None:
+            self._refusal.cancel()
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_exception(psycopg.OperationalError("the wire is closed"))
@@ -238,8 +242,9 @@ class Wire:
     async def _wait(self) -> Connection | None:
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[Connection | None] = loop.create_future()
-        self._waiters[waiter] = None
-        end = loop.call_later(self._acquire_timeout, self._refuse, waiter)
+        self._waiters[waiter] = end = loop.time() + self._acquire_timeout
+        if self._refusal is None:
+            self._refusal = loop.call_at(end, self._refuse, loop)
         try:
             return await waiter
         except asyncio.CancelledError:
@@ -247,14 +252,19 @@ class Wire:
                 self._release(waiter.result())  # served in the turn of the loop it gave up in
             raise
         finally:
-            end.cancel()
             del self._waiters[waiter]
 
-    def _refuse(self, waiter: asyncio.Future[Connection | None]) -> None:
-        if not waiter.done():
-            limit, size = self._acquire_timeout, self._size
-            message = f"no connection free within {limit:g} s, all {size} in use"
-            waiter.set_exception(psycopg.OperationalError(message))
+    def _refuse(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Refuse those who have waited long enough, and come back for the next."""
+        self._refusal = None
+        limit, size = self._acquire_timeout, self._size
+        message = f"no connection free within {limit:g} s, all {size} in use"
+        for waiter, end in self._waiters.items():
+            if end > loop.time():
+                self._refusal = loop.call_at(end, self._refuse, loop)
+                break
+            if not waiter.done():
+                waiter.set_exception(psycopg.OperationalError(message))
 
     async def _connect(self) -> Connection:
         try:

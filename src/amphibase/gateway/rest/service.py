@@ -19,7 +19,7 @@ from amphibase.gateway.tokens import Tokens
 from amphibase.sql.wire import Wire
 
 WATCH_AFTER = 0.05
-"""Seconds after which a request that still runs is watched for its client's going away."""
+"""Seconds after which, or twice as many, a request that runs is watched for its client."""
 
 
 class RestService:
@@ -42,6 +42,7 @@ class RestService:
             tokens, settings.db_anon_role, settings.jwt_aud, settings.jwt_role_claim_key
         )
         self._cache = SchemaCache(database_url, settings.db_schemas, self._prepare)
+        self._watches = _Watches()
         self._starting = asyncio.Lock()
         self._started = False
 
@@ -97,20 +98,18 @@ class RestService:
         if asked.method == "OPTIONS":
             return offer.description.options(asked)
         body = b"" if asked.is_read else await _body(receive)
-        task = asyncio.current_task()
-        assert task is not None
-        watch = _Watch(receive, task)
+        watch = self._watches.begin(receive)
         try:
             if asked.kind == "root":
                 return await offer.description.root(asked, identity, _url(scope, root))
             return await offer.requests.run(asked, identity, body)
         except asyncio.CancelledError:
             if watch.is_gone:
-                task.uncancel()
+                watch.task.uncancel()
                 raise _ClientGone from None
             raise
         finally:
-            watch.end()
+            self._watches.end(watch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,32 +125,59 @@ class _ClientGone(Exception):
 
 
 class _Watch:
-    """Cancels a request's task, and so its statement, when its client goes away.
+    """Cancels a request's task, and so its statement, when its client goes away."""
 
-    Most requests are over before it begins to look, which would cost them more than it is worth.
-    """
+    __slots__ = ("is_gone", "looking", "receive", "task")
 
     def __init__(self, receive: Receive, task: asyncio.Task[object]) -> None:
         self.is_gone = False
-        self._receive = receive
-        self._task = task
-        self._looking: asyncio.Task[None] | None = None
-        self._later = asyncio.get_running_loop().call_later(WATCH_AFTER, self._begin)
+        self.receive = receive
+        self.task = task
+        self.looking: asyncio.Task[None] | None = None
 
-    def _begin(self) -> None:
-        self._looking = asyncio.create_task(self._look())
-
-    async def _look(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
+    async def look(self) -> None:
+        while (await self.receive())["type"] != "http.disconnect":
             pass
         self.is_gone = True
-        self._task.cancel()
+        self.task.cancel()
 
-    def end(self) -> None:
+
+class _Watches:
+    """The watches of all requests under way, with one timer.
+
+    Most requests are over before theirs begins to look, which would cost them more than it is
+    worth.
+    """
+
+    def __init__(self) -> None:
+        self._new: set[_Watch] = set()
+        self._waiting: set[_Watch] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self, receive: Receive) -> _Watch:
+        """Watch the current task's client from the next but one turn of the timer on."""
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task(loop)
+        assert task is not None
+        watch = _Watch(receive, task)
+        self._new.add(watch)
+        if self._timer is None:
+            self._timer = loop.call_later(WATCH_AFTER, self._turn, loop)
+        return watch
+
+    def end(self, watch: _Watch) -> None:
         """Look no more."""
-        self._later.cancel()
-        if self._looking is not None:
-            self._looking.cancel()
+        self._new.discard(watch)
+        self._waiting.discard(watch)
+        if watch.looking is not None:
+            watch.looking.cancel()
+
+    def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
+        for watch in self._waiting:
+            watch.looking = loop.create_task(watch.look())
+        self._waiting, self._new = self._new, set()
+        again = bool(self._waiting)
+        self._timer = loop.call_later(WATCH_AFTER, self._turn, loop) if again else None
 
 
 async def _body(receive: Receive) -> bytes:
