@@ -7,10 +7,11 @@ import orjson
 from amphibase.gateway.rest.answer import Answer, allowed
 from amphibase.gateway.rest.asked import Asked
 from amphibase.gateway.rest.catalog import Catalog, Function, Name, Table
-from amphibase.gateway.rest.errors import NoFunction, NoTable, NotAcceptable, RootDisabled
+from amphibase.gateway.rest.errors import NotAcceptable, RootDisabled
 from amphibase.gateway.rest.execution import Execution, Job
 from amphibase.gateway.rest.identity import Identity
 from amphibase.gateway.rest.media import ANY, JSON, OPENAPI, read_accept
+from amphibase.gateway.rest.missing import NoFunction, NoTable
 from amphibase.gateway.rest.openapi import describe
 from amphibase.gateway.rest.settings import RestSettings
 from amphibase.sql.pipeline import Call, Statement

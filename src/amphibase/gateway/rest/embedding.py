@@ -7,8 +7,8 @@ a hint is a constraint, a column on either side, or the table between the two.
 from collections.abc import Iterator, Sequence
 
 from amphibase.gateway.rest.catalog import Catalog, ComputedRelationship, Name, Relationship
-from amphibase.gateway.rest.errors import AmbiguousRelationship, NoRelationship
 from amphibase.gateway.rest.hints import nearest
+from amphibase.gateway.rest.missing import AmbiguousRelationship, NoRelationship
 
 
 def find_relationship(

@@ -1,7 +1,7 @@
-"""Every error of the Data API: its code, its status and its words, as PostgREST documents them
+"""The errors of the Data API: their codes, statuses and words, as PostgREST documents them
 (https://docs.postgrest.org/en/v14/references/errors.html).
 
-What Postgres itself refuses keeps its SQLSTATE as the code; `status_of_sqlstate` says the status.
+Those about names that the catalog lacks are in `missing`, those that Postgres says in `sqlstates`.
 """
 
 from collections.abc import Sequence
@@ -354,88 +354,6 @@ class MaxAffectedNeedsSet(RestError):
         )
 
 
-# The catalog
-
-
-class NoRelationship(RestError):
-    """Two relations that no foreign key joins."""
-
-    code = "PGRST200"
-
-    def __init__(self, parent: str, child: str, details: str, hint: str | None) -> None:
-        super().__init__(
-            f"Could not find a relationship between '{parent}' and '{child}' in the schema cache",
-            details,
-            hint,
-        )
-
-
-class AmbiguousRelationship(RestError):
-    """Two relations that several foreign keys join.
-
-    Args:
-        details: one object for each: cardinality, embedding, relationship.
-    """
-
-    status = 300
-    code = "PGRST201"
-
-    def __init__(
-        self, parent: str, child: str, details: Sequence[dict[str, str]], hint: str
-    ) -> None:
-        super().__init__(
-            "Could not embed because more than one relationship was found for "
-            f"'{parent}' and '{child}'",
-            list(details),
-            hint,
-        )
-
-
-class NoFunction(RestError):
-    """No function of that name takes these arguments."""
-
-    status = 404
-    code = "PGRST202"
-
-
-class AmbiguousFunction(RestError):
-    """Several overloads take these arguments."""
-
-    status = 300
-    code = "PGRST203"
-
-    def __init__(self, signatures: Sequence[str]) -> None:
-        super().__init__(
-            "Could not choose the best candidate function between: " + ", ".join(signatures),
-            hint="Try renaming the parameters or the function itself in the database so function "
-            "overloading can be resolved",
-        )
-
-
-class NoColumn(RestError):
-    """A column that a body or `columns` names, and the relation lacks."""
-
-    code = "PGRST204"
-
-    def __init__(self, column: str, relation: str) -> None:
-        super().__init__(
-            f"Could not find the '{column}' column of '{relation}' in the schema cache"
-        )
-
-
-class NoTable(RestError):
-    """No such table or view in the schema."""
-
-    status = 404
-    code = "PGRST205"
-
-    def __init__(self, name: str, suggestion: str | None) -> None:
-        super().__init__(
-            f"Could not find the table '{name}' in the schema cache",
-            hint=f"Perhaps you meant the table '{suggestion}'" if suggestion else None,
-        )
-
-
 # Tokens
 
 
@@ -478,68 +396,3 @@ class ClaimsRefused(Unauthenticated):
     """A token whose claims do not hold."""
 
     code = "PGRST303"
-
-
-# The database
-
-
-class DatabaseError(RestError):
-    """What Postgres said; its code is the SQLSTATE."""
-
-    def __init__(
-        self,
-        status: int,
-        code: str,
-        message: str,
-        details: Any = None,
-        hint: str | None = None,
-        headers: Sequence[Header] = (),
-    ) -> None:
-        super().__init__(message, details, hint)
-        self._answer = (status, code)
-        self._headers = headers
-
-    @property
-    def headers(self) -> Sequence[Header]:
-        return self._headers
-
-    @property
-    def status(self) -> int:  # type: ignore[override]  # of this class each error has its own
-        return self._answer[0]
-
-    @property
-    def code(self) -> str:  # type: ignore[override]
-        return self._answer[1]
-
-
-_STATUS = {
-    "23503": 409, "23505": 409, "25006": 405, "53400": 500, "57P01": 503, "P0001": 400,
-    "42883": 404, "42P01": 404, "42P17": 500,
-}  # fmt: skip
-_STATUS_OF_CLASS = {
-    "08": 503, "09": 500, "0L": 403, "0P": 403, "25": 500, "28": 403, "2D": 500, "38": 500,
-    "39": 500, "3B": 500, "40": 500, "53": 503, "54": 500, "55": 500, "57": 500, "58": 500,
-    "F0": 500, "HV": 500, "P0": 500, "XX": 500,
-}  # fmt: skip
-
-
-def status_of_sqlstate(state: str, message: str, *, is_authenticated: bool) -> int:
-    """The HTTP status of an error of Postgres.
-
-    Args:
-        state: the SQLSTATE, such as "23505".
-        message: decides where a state has two meanings.
-        is_authenticated: whether the request had a role of its own, not the anonymous one.
-    """
-    if state == "42501":
-        return 403 if is_authenticated else 401
-    if state.startswith("PT"):
-        own = int(state[2:]) if state[2:].isdigit() else 0
-        return own if 100 <= own <= 599 else 500
-    if state == "21000":
-        return 400 if message.endswith("requires a WHERE clause") else 500
-    if state == "22023" and message.startswith("role"):
-        return 401
-    if state == "42883" and message.startswith("function xmlagg("):
-        return 406
-    return _STATUS.get(state) or _STATUS_OF_CLASS.get(state[:2], 400)

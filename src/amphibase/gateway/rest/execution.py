@@ -17,14 +17,13 @@ import psycopg
 from amphibase.backend import Isolation
 from amphibase.gateway.rest.errors import (
     CannotConnect,
-    DatabaseError,
     Header,
     InvalidRaise,
     PoolTimeout,
     RestError,
-    status_of_sqlstate,
 )
 from amphibase.gateway.rest.identity import Identity
+from amphibase.gateway.rest.sqlstates import DatabaseError, status_of_sqlstate
 from amphibase.sql.pipeline import Call, Statement
 from amphibase.sql.wire import Cells, Wire
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from rapidfuzz.distance import Levenshtein
 from rapidfuzz.process import extractOne
 
-from amphibase.gateway.rest.errors import DatabaseError
+from amphibase.gateway.rest.sqlstates import DatabaseError
 
 _LEAST_LIKENESS = 0.33
 _MOST_COMPARED = 5000

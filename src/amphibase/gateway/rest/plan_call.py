@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 
 from amphibase.gateway.rest.catalog import Catalog, Function, Name
-from amphibase.gateway.rest.errors import AmbiguousFunction, NoFunction
 from amphibase.gateway.rest.hints import nearest
+from amphibase.gateway.rest.missing import AmbiguousFunction, NoFunction
 from amphibase.gateway.rest.plan import (
     Argument,
     Content,

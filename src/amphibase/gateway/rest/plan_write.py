@@ -8,10 +8,12 @@ from amphibase.gateway.rest.catalog import (
     Relationship,
     Table,
 )
-from amphibase.gateway.rest.errors import DatabaseError, InvalidPut, NoColumn, PutWithRange
+from amphibase.gateway.rest.errors import InvalidPut, PutWithRange
+from amphibase.gateway.rest.missing import NoColumn
 from amphibase.gateway.rest.plan import Demand, Embed, Node, Operand, Output, Plan, Star, Write
 from amphibase.gateway.rest.plan_read import Reader, is_plain_equality
 from amphibase.gateway.rest.query import Filter
+from amphibase.gateway.rest.sqlstates import DatabaseError
 
 
 def plan_write(catalog: Catalog, demand: Demand, table: Table, reader: Reader) -> Plan:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from amphibase.gateway.rest.catalog import Catalog
-from amphibase.gateway.rest.errors import NoTable
 from amphibase.gateway.rest.hints import nearest
+from amphibase.gateway.rest.missing import NoTable
 from amphibase.gateway.rest.plan import Demand, Plan
 from amphibase.gateway.rest.plan_call import plan_call
 from amphibase.gateway.rest.plan_read import Reader

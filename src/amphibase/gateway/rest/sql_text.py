@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from amphibase.gateway.rest.catalog import Name
-from amphibase.gateway.rest.errors import DatabaseError
 from amphibase.gateway.rest.query import Position, Value
+from amphibase.gateway.rest.sqlstates import DatabaseError
 
 Bound: TypeAlias = str | bytes | None
 """A value as it is sent: text of no type yet, or bytes."""
