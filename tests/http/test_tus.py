@@ -4,7 +4,6 @@ import asyncio
 import base64
 import json
 import os
-import subprocess
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -14,7 +13,7 @@ from uuid import uuid4
 import httpx
 import pytest
 from tests.serving import serving
-from tests.tus_client import CuttingProxy, installed
+from tests.tus_client import CuttingProxy, installed, upload
 
 from amphibase import Amphibase
 from amphibase.backend import Caller
@@ -220,13 +219,8 @@ def test_tus_js_client_resumes_50_mb_that_were_cut_twice(
     proxy = CuttingProxy(server, [7_000_000, 13_000_000])
     about = json.dumps({"filename": "big.bin", "bucket": "uploads", "path": "tus/big.bin"})
     try:
-        done = subprocess.run(
-            ["node", "upload.js", f"{proxy.url}/files/tus", token, tmp_path / "big.bin", about],
-            cwd=tus_js_client,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=90,
+        done = upload(
+            tus_js_client, f"{proxy.url}/files/tus", token, str(tmp_path / "big.bin"), about
         )
     finally:
         proxy.close()

@@ -129,7 +129,12 @@ class Api:
 
     def blobs(self) -> list[Path]:
         """All that the folder keeps."""
-        return [path for path in self.folder.rglob("*") if path.is_file()]
+        return files_in(self.folder)
+
+
+def files_in(folder: Path) -> list[Path]:
+    """The files of a folder and of those below it."""
+    return [path for path in folder.rglob("*") if path.is_file()]
 
 
 def refusal(answer: httpx.Response) -> tuple[int, str, str, str]:

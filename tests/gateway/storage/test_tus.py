@@ -4,7 +4,6 @@ import asyncio
 import base64
 import json
 import os
-import subprocess
 from pathlib import Path
 
 import httpx
@@ -19,7 +18,7 @@ from tests.gateway.storage.api import (
     Api,
 )
 from tests.gateway.storage.conftest import ServeStorage
-from tests.tus_client import CuttingProxy, installed
+from tests.tus_client import CuttingProxy, installed, upload
 
 VERSION = {"tus-resumable": "1.0.0"}
 PART = {**VERSION, "content-type": "application/offset+octet-stream"}
@@ -214,22 +213,18 @@ async def test_tus_js_client_resumes_what_was_cut_twice(
         {"bucketName": "mine", "objectName": f"{ANN}/big.bin", "contentType": "application/x-big"}
     )
     try:
-        process = await asyncio.create_subprocess_exec(
-            "node",
-            "upload.js",
+        done = await asyncio.to_thread(
+            upload,
+            tus_js_client,
             f"{proxy.url}/storage/v1/upload/resumable",
             api.token(ANN),
             str(tmp_path / "big.bin"),
             about,
             "6",
-            cwd=tus_js_client,
-            stderr=subprocess.PIPE,
         )
-        async with asyncio.timeout(60):
-            _, error = await process.communicate()
     finally:
         proxy.close()
-    assert process.returncode == 0, error.decode()
+    assert done.returncode == 0, done.stderr
     assert proxy.cut == 2
     read = await api.get(f"/object/mine/{ANN}/big.bin", token=api.token(ANN))
     assert read.content == content
