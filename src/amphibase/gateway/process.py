@@ -224,7 +224,10 @@ def _listener(settings: GatewaySettings) -> socket.socket:
     for port in range(first, first + (PORTS_TRIED if settings.port is None else 1)):
         try:
             family = socket.getaddrinfo(settings.host, port, type=socket.SOCK_STREAM)[0][0]
-            return socket.create_server((settings.host, port), family=family, backlog=2048)
+            made = socket.create_server((settings.host, port), family=family, backlog=2048)
+            # Read again, it knows its protocol: else asyncio takes it for no TCP, and lets what
+            # follows an answer's head wait for the client's acknowledgement (TCP_NODELAY).
+            return socket.socket(fileno=made.detach())
         except socket.gaierror:
             raise ConfigurationError(f"GATEWAY_HOST: there is no host {settings.host!r}") from None
         except OSError as error:

@@ -88,7 +88,8 @@ async def _serving(database: str, folder: Path, **overrides: Any) -> AsyncIterat
     service = StorageService(settings, database, tokens)
     keys = ApiKeys(SECRET, ANON, SERVICE, "sb_publishable_abc", "sb_secret_abc")
     gateway = Gateway({"/storage/v1": Door(lambda: service)}, keys)
-    with socket.socket() as listener:
+    # By its protocol asyncio knows that it may send without waiting (TCP_NODELAY).
+    with socket.socket(proto=socket.IPPROTO_TCP) as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(100)
         config = uvicorn.Config(gateway, lifespan="off", log_level="error", access_log=False)
