@@ -56,7 +56,7 @@ def invalid(message: str, status: int = 400) -> AuthError:
     return AuthError(status, "validation_failed", message)
 
 
-def no_phone(what: str = "Phone sign-ins") -> AuthError:
+def no_phone(what: str) -> AuthError:
     """Somebody asks for a text message."""
     return AuthError(
         400, "phone_provider_disabled", f"{what} are disabled: no SMS provider is configured"
