@@ -290,7 +290,10 @@ class Wire:
             self._taken -= 1
 
     def _first_waiter(self) -> asyncio.Future[Connection | None] | None:
-        return next((waiter for waiter in self._waiters if not waiter.done()), None)
+        for waiter in self._waiters:
+            if not waiter.done():
+                return waiter
+        return None
 
     def _drop(self, connection: Connection) -> None:
         if not connection.closed:
