@@ -1,7 +1,5 @@
 """Whom a request acts as: the role and the claims of its token, or the anonymous role."""
 
-import json
-import re
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,9 +13,9 @@ from amphibase.gateway.rest.errors import (
     RestError,
     Unauthenticated,
 )
+from amphibase.gateway.rest.role_path import RolePath
 from amphibase.gateway.tokens import Fault, TokenRefused, Tokens
 
-_STEP = re.compile(r"""\.([\w$@]+)|\."([^"]+)"|\[(\d+)\]""")
 _REMEMBERED = 10_000
 
 _CLAIM_FAULTS = {
@@ -59,10 +57,7 @@ class Identities:
         self._tokens = tokens
         self._anonymous = anonymous
         self._audience = audience
-        self._path = [
-            int(index) if index else word or quoted
-            for word, quoted, index in _STEP.findall(role_path)
-        ]
+        self._path = RolePath(role_path)
         self._known: OrderedDict[int, tuple[Mapping[str, Any], Identity]] = OrderedDict()
 
     def identify(self, authorization: str | None) -> Identity:
@@ -92,21 +87,12 @@ class Identities:
         return identity
 
     def _of(self, claims: Mapping[str, Any]) -> Identity:
-        role = self._role(claims)
+        role = self._path.find(claims)
         if role is None and self._anonymous is None:
             raise AnonymousDisabled
         name = role or self._anonymous or ""
         told = orjson.dumps({**claims, "role": name}, default=str).decode()
         return Identity(name, told, is_anonymous=name == self._anonymous)
-
-    def _role(self, claims: Mapping[str, Any]) -> str | None:
-        found: Any = claims
-        for step in self._path:
-            try:
-                found = found[step]
-            except (KeyError, IndexError, TypeError):
-                return None
-        return found if isinstance(found, str) else json.dumps(found)
 
 
 def _refusal(refused: TokenRefused) -> RestError:

@@ -1,18 +1,17 @@
 """The settings of the Data API, by the names of PostgREST's environment variables."""
 
-import re
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from amphibase.gateway.rest.role_path import RolePath
 
 Names = Annotated[tuple[str, ...], NoDecode]
 """Names with commas between them."""
 
 TransactionEnd = Literal["commit", "commit-allow-override", "rollback", "rollback-allow-override"]
 OpenApiMode = Literal["follow-privileges", "ignore-privileges", "disabled"]
-
-_CLAIM_PATH = re.compile(r"""(?:\.(?:[\w$@]+|"[^"]+")|\[\d+\])+""")
 
 
 class RestSettings(BaseSettings):
@@ -71,8 +70,7 @@ class RestSettings(BaseSettings):
     @field_validator("jwt_role_claim_key")
     @classmethod
     def _path(cls, value: str) -> str:
-        if not _CLAIM_PATH.fullmatch(value):
-            raise ValueError("must be a path such as .role or .app_metadata.roles[0]")
+        RolePath(value)
         return value
 
     @property
