@@ -1,9 +1,13 @@
 """Reading files: ranges, caching, and headers that keep a browser from running them."""
 
 import hashlib
+from collections.abc import AsyncIterator
+from uuid import UUID
 
 import pytest
 from tests.gateway.storage.api import ANON, TEN, Api, no_bucket, no_object, refusal
+
+from amphibase.sql.disk import DiskBlobs
 
 DIGEST = f'"{hashlib.md5(TEN).hexdigest()}"'
 
@@ -145,3 +149,21 @@ async def test_a_large_file_comes_whole(api: Api) -> None:
     assert answer.content == content
     part = await api.get("/object/b/large", headers={"range": "bytes=5000000-8000000"})
     assert part.content == content[5_000_000:8_000_001]
+
+
+async def test_a_file_that_is_replaced_while_it_is_opened_is_the_new_one(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await api.bucket()
+    await api.uploaded()
+    read = DiskBlobs.read
+
+    async def late(self: DiskBlobs, version: UUID, start: int, stop: int) -> AsyncIterator[bytes]:
+        monkeypatch.setattr(DiskBlobs, "read", read)
+        await api.uploaded(content=b"the new bytes", x_upsert="true", kind="text/new")
+        return await read(self, version, start, stop)
+
+    monkeypatch.setattr(DiskBlobs, "read", late)
+    answer = await api.get("/object/b/a.txt")
+    assert (answer.status_code, answer.content) == (200, b"the new bytes")
+    assert answer.headers["content-type"] == "text/new"

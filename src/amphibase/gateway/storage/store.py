@@ -20,7 +20,7 @@ from amphibase.background import uninterrupted
 from amphibase.errors import AmphibaseError, Unavailable
 from amphibase.gateway.storage import bucket_rows, rows
 from amphibase.gateway.storage.acting import Acting, become
-from amphibase.gateway.storage.errors import no_bucket, no_object, taken, too_large
+from amphibase.gateway.storage.errors import no_bucket, no_object, too_large
 from amphibase.gateway.storage.identity import Identity
 from amphibase.gateway.storage.incoming import Incoming, Measured, facts
 from amphibase.gateway.storage.rules import check_key, check_type
@@ -301,8 +301,6 @@ class Store:
             # As the owner: whoever writes may not see the row that is in the way.
             await rows.lock(connection, place)
             before = await rows.find(connection, *place)
-            if before is not None and not overwrite:
-                raise taken()
             await become(connection, identity, operation)
             await rows.add(connection, values, overwrite=overwrite)
         if before is None:
