@@ -289,6 +289,19 @@ async def test_the_root_describes_what_a_role_may_use(orchestra: Orchestra) -> N
     assert "/boxes" in (await orchestra.read("/", headers={"accept-profile": "archive"}))["paths"]
 
 
+async def test_the_root_describes_columns(orchestra: Orchestra) -> None:
+    definitions = (await orchestra.read("/"))["definitions"]
+    works, scores = definitions["works"]["properties"], definitions["scores"]["properties"]
+    primary = "Note:\nThis is a Primary Key.<pk/>"
+    assert works["id"] == {"format": "integer", "type": "integer", "description": primary}
+    assert works["title"] == {"format": "text", "type": "string", "default": "untitled"}
+    assert works["tags"]["items"] == {"type": "string"}
+    assert scores["work_id"]["description"] == (
+        f"{primary}\nThis is a Foreign Key to `works.id`.<fk table='works' column='id'/>"
+    )
+    assert definitions["works"]["required"] == ["id"]
+
+
 async def test_a_change_of_the_schema_is_seen(orchestra: Orchestra) -> None:
     async with await psycopg.AsyncConnection.connect(orchestra.url) as connection:
         await connection.execute("CREATE TABLE fresh (id int)")

@@ -85,6 +85,7 @@ class Relationship:
     Attributes:
         constraint: the name of the foreign key.
         columns: pairs of (column of source, column of target); empty with a junction.
+        refers: whether the foreign key is source's, so that its columns refer to target's.
     """
 
     source: Name
@@ -93,6 +94,7 @@ class Relationship:
     constraint: str
     columns: tuple[tuple[str, str], ...] = ()
     junction: Junction | None = None
+    refers: bool = False
 
     @property
     def is_self(self) -> bool:

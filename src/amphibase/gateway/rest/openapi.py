@@ -224,7 +224,7 @@ def _property(column: Column, table: Table, catalog: Catalog) -> dict[str, Any]:
 def _target(relationships: Iterable[Relationship], column: str) -> tuple[str, str] | None:
     """The table and column that a foreign key of this column alone refers to."""
     for each in relationships:
-        if each.cardinality in ("many-to-one", "one-to-one") and len(each.columns) == 1:
+        if each.refers and len(each.columns) == 1:
             source, target = each.columns[0]
             if source == column:
                 return each.target.name, target

@@ -94,6 +94,7 @@ def _both_directions(key: ForeignKey) -> tuple[Relationship, Relationship]:
             "one-to-one" if key.is_unique else "many-to-one",
             key.constraint,
             key.columns,
+            refers=True,
         ),
         Relationship(
             key.target,
