@@ -148,6 +148,7 @@ async def test_policies_decide_who_makes_sees_and_deletes_buckets(api: Api) -> N
     api.rows(BUCKETS_OF_ANN)
     assert (await api.post("/bucket", {"name": "a"}, token=ann)).status_code == 200
     assert (await api.get("/bucket/a", token=ann)).json()["owner"] == str(ANN)
+    await api.uploaded("a/x")
     for stranger in (bob, ANON):
         assert refusal(await api.post("/bucket", {"name": "c"}, token=stranger)) == hidden()
         assert (await api.get("/bucket", token=stranger)).json() == []
@@ -159,4 +160,5 @@ async def test_policies_decide_who_makes_sees_and_deletes_buckets(api: Api) -> N
         ):
             assert refusal(answer) == no_bucket()
     assert [each["id"] for each in (await api.get("/bucket", token=SERVICE)).json()] == ["a"]
+    await api.post("/bucket/a/empty")
     assert (await api.delete("/bucket/a", token=ann)).status_code == 200

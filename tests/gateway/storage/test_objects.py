@@ -270,3 +270,28 @@ async def test_what_is_no_call_is_told(api: Api) -> None:
         answer = await api.call(method, path)
         assert answer.status_code == 404
         assert answer.json()["message"] == f"Route {method}:/storage/v1{path} not found"
+
+
+async def test_nobody_stumbles_over_what_has_no_end_or_no_meaning(api: Api) -> None:
+    await api.bucket()
+    deep = b'{"prefix": "", "more": ' + b"[" * 1000 + b"]" * 1000 + b"}"
+    answer = await api.post("/object/list/b", content=deep)
+    assert answer.status_code in (200, 400)
+    for path in ("/bucket/%00", "/object/%00/a", "/object/b/%00", "/object/info/b/%00"):
+        answer = await api.get(path)
+        assert (answer.status_code, answer.json()["statusCode"]) == (400, "400")
+    for metadata in ("[1]", '"x"', "7", "null", '{"size": "x", "mimetype": 7, "lastModified": {}}'):
+        api.rows("DELETE FROM storage.objects")
+        api.rows(
+            "INSERT INTO storage.objects (bucket_id, name, metadata, version) "
+            "VALUES ('b', 'a', %s::jsonb, 'x')",
+            metadata,
+        )
+        assert refusal(await api.get("/object/b/a")) == no_object()
+        assert (await api.head("/object/b/a")).status_code == 200
+        assert (await api.get("/object/info/b/a")).status_code == 200
+        assert await api.names() == ["a"]
+        asked = {"bucketId": "b", "sourceKey": "a", "destinationKey": "b"}
+        assert refusal(await api.post("/object/copy", asked)) == no_object()
+        assert (await api.post("/object/move", asked)).status_code == 200
+        assert (await api.delete("/object/b/b")).status_code == 200

@@ -195,6 +195,7 @@ async def test_what_is_safe_in_a_key_is_taken_as_it_is(api: Api) -> None:
         (form(metadata="{"), FORM),
         (form(metadata="[1]"), FORM),
         (form(metadata='{"a": "\\u0000"}'), FORM),
+        (form(metadata='{"a":' * 900 + "1" + "}" * 900), FORM),
         (form(metadata="{}").replace(b"--edge--", b"--edge"), FORM),
         (b"--edge\r\nnonsense", FORM),
         (form()[:-30], FORM),

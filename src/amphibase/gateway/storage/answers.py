@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from amphibase.backend.files import ByteRange, File, OpenFile
-from amphibase.gateway.storage.store import size_of, type_of
+from amphibase.gateway.storage.store import facts_of, size_of, type_of
 from amphibase.http.downloads import NOTHING_RUNS, is_known, range_of
 from amphibase.models import utc_now
 
@@ -46,7 +46,7 @@ def whole_object(row: RowMapping) -> dict[str, Any]:
 
 def info(row: RowMapping) -> dict[str, Any]:
     """What is known of a file."""
-    facts = row["metadata"] or {}
+    facts = facts_of(row)
     return {
         "id": row["id"],
         "name": row["name"],
@@ -64,7 +64,7 @@ def info(row: RowMapping) -> dict[str, Any]:
 
 def file_of(row: RowMapping) -> File:
     """The row, as far as an answer that carries the file wants to know."""
-    facts = row["metadata"] or {}
+    facts = facts_of(row)
     return File(
         bucket=row["bucket_id"],
         path=row["name"],
@@ -96,7 +96,7 @@ def headers_of(
         "X-Content-Type-Options": "nosniff",
     }
     if expires is None:
-        said = str((row["metadata"] or {}).get("cacheControl") or "")
+        said = str(facts_of(row).get("cacheControl") or "")
         headers["Cache-Control"] = said if said and _is_header(said) else "no-cache"
     else:
         headers["Expires"] = format_datetime(datetime.fromtimestamp(expires, UTC), usegmt=True)
@@ -142,7 +142,7 @@ def opened(row: RowMapping, start: int, stop: int, chunks: Any) -> OpenFile:
 
 def _modified(row: RowMapping, file: File) -> datetime:
     try:
-        found = datetime.fromisoformat((row["metadata"] or {})["lastModified"])
+        found = datetime.fromisoformat(facts_of(row)["lastModified"])
     except (KeyError, TypeError, ValueError):
         found = file.updated_at
     return found.astimezone(UTC).replace(microsecond=0)

@@ -49,7 +49,7 @@ def checked(kind: type[Model], value: Any, where: str) -> Model:
     except ValidationError as error:
         first: Any = error.errors(include_url=False, include_input=False)[0]
         raise malformed(_fault(first, where)) from None
-    if _has_nul(value):  # which no text of the database can hold
+    if _has_nul(found.model_dump()):  # which no text of the database can hold
         raise malformed(f"{where} must not hold the character NUL")
     return found
 

@@ -5,6 +5,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from amphibase.gateway.storage import answers, bucket_rows, rows
+from amphibase.gateway.storage.acting import become
 from amphibase.gateway.storage.bodies import Body, query, read
 from amphibase.gateway.storage.bucket_rows import SortColumn, SortOrder
 from amphibase.gateway.storage.core import Core
@@ -129,6 +130,10 @@ async def empty(core: Core, request: Request) -> Response:
 
 async def delete(core: Core, request: Request) -> Response:
     identity, id = core.identify(request), request.path_params["bucket"]
+    operation = "storage.bucket.delete"
+    async with core.acting.sender(identity, operation) as connection:
+        if await bucket_rows.find(connection, id) is None:
+            raise no_bucket()
     async with core.acting.owner() as connection:
         if await bucket_rows.find(connection, id, lock=True) is None:
             raise no_bucket()
@@ -139,7 +144,7 @@ async def delete(core: Core, request: Request) -> Response:
                 "The bucket you tried to delete is not empty",
                 "ResourceNotEmpty",
             )
-    async with core.acting.sender(identity, "storage.bucket.delete") as connection:
+        await become(connection, identity, operation)
         if not await bucket_rows.remove(connection, id):
             raise no_bucket()
     return json_answer({"message": "Successfully deleted"})

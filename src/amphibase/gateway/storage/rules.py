@@ -16,6 +16,7 @@ from amphibase.services.file_types import is_allowed
 MAX_BUCKET_CHARACTERS = 100
 MAX_KEY_CHARACTERS = 1024
 MAX_USER_METADATA_BYTES = 1024 * 1024
+MAX_DEPTH = 100
 
 # The characters that are safe in a key of S3, and those that it takes with care
 # (Amazon S3 User Guide, "Naming Amazon S3 objects").
@@ -93,6 +94,19 @@ def checked_cache_control(header: str | None) -> str:
 
 def checked_user_metadata(value: Any) -> dict[str, Any] | None:
     """What a user wants to be kept with a file: an object, or nothing. Raises StorageError."""
-    if value is None or isinstance(value, dict):
-        return value
-    raise StorageError(400, "InvalidRequest", "The metadata must be an object")
+    if value is not None and not isinstance(value, dict):
+        raise StorageError(400, "InvalidRequest", "The metadata must be an object")
+    if _is_deep(value):
+        raise StorageError(400, "InvalidRequest", f"The metadata has over {MAX_DEPTH} levels")
+    return value
+
+
+def _is_deep(value: Any) -> bool:
+    layer = [value]
+    for _ in range(MAX_DEPTH + 1):
+        below: list[Any] = []
+        for each in layer:
+            if isinstance(each, dict | list):
+                below += each.values() if isinstance(each, dict) else each
+        layer = below
+    return bool(layer)

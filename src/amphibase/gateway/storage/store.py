@@ -218,7 +218,7 @@ class Store:
             await self._blobs.copy(source, version)
         except BlobMissing:
             raise no_object() from None
-        about = {**(found["metadata"] or {}), **changes}
+        about = {**facts_of(found), **changes}
         theirs = (
             found["user_metadata"] if keeps_metadata and user_metadata is None else user_metadata
         )
@@ -333,13 +333,19 @@ class Store:
             logger.warning("Bytes without a row are left for `amphibase files sweep`")
 
 
+def facts_of(found: RowMapping) -> dict[str, Any]:
+    """What the column `metadata` holds, which others may write too."""
+    about = found["metadata"]
+    return about if isinstance(about, dict) else {}
+
+
 def size_of(found: RowMapping) -> int:
     """How many bytes a file has."""
-    size = (found["metadata"] or {}).get("size")
+    size = facts_of(found).get("size")
     return size if isinstance(size, int) and size >= 0 else 0
 
 
 def type_of(found: RowMapping) -> str:
     """The type of a file."""
-    kind = (found["metadata"] or {}).get("mimetype")
+    kind = facts_of(found).get("mimetype")
     return kind if isinstance(kind, str) and kind else "application/octet-stream"
