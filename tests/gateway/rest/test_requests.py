@@ -299,7 +299,7 @@ async def test_the_root_describes_columns(orchestra: Orchestra) -> None:
     assert scores["work_id"]["description"] == (
         f"{primary}\nThis is a Foreign Key to `works.id`.<fk table='works' column='id'/>"
     )
-    assert definitions["works"]["required"] == ["id"]
+    assert definitions["works"]["required"] == ["id", "title"]
 
 
 async def test_a_change_of_the_schema_is_seen(orchestra: Orchestra) -> None:

@@ -180,11 +180,7 @@ def _function_paths(function: Function) -> dict[str, Any]:
 
 
 def _definition(table: Table, catalog: Catalog) -> dict[str, Any]:
-    required = [
-        column.name
-        for column in table.columns.values()
-        if not column.nullable and column.default is None and not column.is_generated
-    ]
+    required = [column.name for column in table.columns.values() if not column.nullable]
     definition = {
         "description": table.description,
         "required": required or None,
