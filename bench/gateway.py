@@ -121,7 +121,7 @@ def refusal(user: User, count: int) -> str | None:
     before = user.rows(f"{ENTRIES}?select=count")[0]["count"]
     answer = user.ask("POST", ENTRIES, entries(count, user.id))
     if answer.status_code != 201:
-        return f"{answer.status_code} {answer.text[:200]}"
+        return f"{answer.status_code} {answer.json().get('message', '')[:100]}"
     added = user.rows(f"{ENTRIES}?select=count")[0]["count"] - before
     return None if added == count else f"201, but {added} of them are there"
 
