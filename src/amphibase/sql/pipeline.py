@@ -137,8 +137,8 @@ class Connection:
 
     def _send(self, messages: list[_Message], prepare: bool) -> asyncio.Future[list[PGresult]]:
         pg, names, extra = self._pg, self._names, self._extra
-        for name in self._evicted:
-            pg.send_close_prepared(name)
+        for evicted in self._evicted:
+            pg.send_close_prepared(evicted)
             extra[len(extra)] = None
         self._evicted.clear()
         for index, (key, values, formats) in enumerate(messages):
