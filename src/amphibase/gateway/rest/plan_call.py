@@ -1,6 +1,7 @@
 """Resolves a call: which function is meant, what it is given, and the rows it gives."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from amphibase.gateway.rest.catalog import Catalog, Function, Name
 from amphibase.gateway.rest.hints import nearest
@@ -10,12 +11,10 @@ from amphibase.gateway.rest.plan import (
     Content,
     Demand,
     Invocation,
-    Node,
-    Operand,
-    Output,
     Plan,
 )
 from amphibase.gateway.rest.plan_read import Reader
+from amphibase.gateway.rest.query import Field, SelectField
 
 _TYPES: dict[Content, tuple[str, ...]] = {
     "json": ("json", "jsonb"),
@@ -38,7 +37,8 @@ def plan_call(catalog: Catalog, demand: Demand, reader: Reader) -> Plan:
         of = returns.table or function.name
         root = reader.read(demand.query, of, catalog.tables.get(of), None, "pgrst_call")
     else:
-        root = Node("_0", None, None, [Output(name, Operand(name))])
+        query = replace(demand.query, select=(SelectField(Field(name)),))
+        root = reader.read(query, function.name, None, None, "pgrst_call")
     reader.restrict(root, demand.query)
     return Plan(demand, root, invocation=Invocation(function, arguments))
 
