@@ -38,6 +38,7 @@ DDL = """
     );
     CREATE VIEW volumes AS SELECT id AS number, author_id AS writer FROM books;
     CREATE VIEW shelf AS SELECT number, writer, 'x' AS place FROM volumes WHERE number > 0;
+    CREATE VIEW blank AS SELECT;
     CREATE VIEW counts AS SELECT author_id, count(*) FROM books GROUP BY author_id;
     CREATE FUNCTION initial(authors) RETURNS text STABLE LANGUAGE sql AS 'SELECT left($1.name, 1)';
     CREATE FUNCTION works(authors) RETURNS SETOF books STABLE LANGUAGE sql
@@ -59,7 +60,7 @@ AUTHORS, BOOKS = Name("public", "authors"), Name("public", "books")
 @pytest.fixture(scope="module")
 async def catalog(postgres: Server) -> Catalog:
     url = postgres.create_database(f"catalog_{os.getpid()}")
-    async with await psycopg.AsyncConnection.connect(url) as connection:
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
         await connection.execute(DDL.encode())
         return await read_catalog(connection, ["public"])
 
@@ -115,6 +116,10 @@ def test_a_view_of_a_view_has_the_relationships_and_the_key_of_its_table(catalog
         each for each in catalog.relationships[Name("public", "shelf")] if each.target == AUTHORS
     ]
     assert found.columns == (("writer", "id"),)
+
+
+def test_a_view_without_columns_is_one_of_the_tables(catalog: Catalog) -> None:
+    assert not catalog.tables[Name("public", "blank")].columns
 
 
 def test_a_view_that_cannot_be_written_says_so(catalog: Catalog) -> None:

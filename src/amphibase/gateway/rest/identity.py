@@ -1,11 +1,10 @@
 """Whom a request acts as: the role and the claims of its token, or the anonymous role."""
 
+import json
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-
-import orjson
 
 from amphibase.gateway.rest.errors import (
     AnonymousDisabled,
@@ -91,7 +90,8 @@ class Identities:
         if role is None and self._anonymous is None:
             raise AnonymousDisabled
         name = role or self._anonymous or ""
-        told = orjson.dumps({**claims, "role": name}, default=str).decode()
+        # By the module that read them: it writes numbers of any size, and what no text can hold.
+        told = json.dumps({**claims, "role": name}, separators=(",", ":"))
         return Identity(name, told, is_anonymous=name == self._anonymous)
 
 

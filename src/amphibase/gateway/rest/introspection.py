@@ -27,7 +27,7 @@ _KEPT_SETTINGS = ("statement_timeout", "default_transaction_isolation", "plan_fi
 
 
 async def read_catalog(connection: psycopg.AsyncConnection[Any], schemas: Sequence[str]) -> Catalog:
-    """The catalog at this moment, in one transaction.
+    """The catalog at this moment, in one transaction and one snapshot.
 
     Args:
         connection: anybody's: all may read what is asked for.
@@ -38,6 +38,7 @@ async def read_catalog(connection: psycopg.AsyncConnection[Any], schemas: Sequen
     """
     found: dict[str, list[Any]] = {}
     async with connection.transaction(), connection.cursor(row_factory=namedtuple_row) as cursor:
+        await cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         # Without a search path all names are written with their schemas.
         await cursor.execute("SET LOCAL search_path = ''")
         for name, query in _queries().items():
@@ -164,6 +165,8 @@ def _view_columns(
 
     found = {}
     for oid, numbers in direct.items():
+        if oid not in relations:  # a view without any column
+            continue
         behind = {number: shown(*origin, frozenset({oid})) for number, origin in numbers.items()}
         found[relations[oid][0]] = tuple(
             ViewColumn(names[oid, number], *each)

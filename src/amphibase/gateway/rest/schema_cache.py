@@ -58,7 +58,7 @@ class SchemaCache(Generic[Made]):
         """
         try:
             connection = await self._connect()
-        except psycopg.OperationalError:
+        except psycopg.Error:
             raise Unavailable("The database of the Data API does not answer") from None
         self._task = asyncio.create_task(self._keep(connection))
 
@@ -99,8 +99,14 @@ class SchemaCache(Generic[Made]):
         """Read the catalog after each notification; after several at a time, once."""
         while True:
             said = [each.payload async for each in connection.notifies(stop_after=1)]
-            if any(payload in ("", "reload schema") for payload in said):
+            if not any(payload in ("", "reload schema") for payload in said):
+                continue
+            try:
                 await self._read(connection)
+            except psycopg.Error:
+                raise
+            except Exception:  # nothing else would ever read it again
+                logger.exception("The catalog cannot be read; the one before is served on")
 
     async def _reconnect(self) -> psycopg.AsyncConnection:
         attempt = 0
