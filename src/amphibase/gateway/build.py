@@ -105,10 +105,7 @@ def _auth(project: Project, inbox: Inbox) -> "Service":
 
 def _storage(project: Project) -> "Service":
     from amphibase.gateway.storage.service import StorageService
-    from amphibase.gateway.storage.settings import StorageSettings
+    from amphibase.gateway.storage.settings import load_storage_settings
 
-    settings = load(StorageSettings)
-    if "file_storage_backend_path" not in settings.model_fields_set:
-        place = project.folder / STORAGE
-        settings = settings.model_copy(update={"file_storage_backend_path": place})
+    settings = load_storage_settings(project.folder / STORAGE)
     return StorageService(settings, project.owner_url, project.tokens)

@@ -6,7 +6,7 @@ from starlette.responses import Response
 
 from amphibase.gateway.storage import answers
 from amphibase.gateway.storage.core import Core, place_of
-from amphibase.gateway.storage.errors import json_answer, no_bucket
+from amphibase.gateway.storage.errors import NO_BUCKET, StorageError, json_answer
 from amphibase.gateway.storage.identity import Identity
 from amphibase.gateway.storage.signing import token_of
 from amphibase.http.downloads import FileResponse
@@ -15,8 +15,7 @@ from amphibase.http.downloads import FileResponse
 async def get(core: Core, request: Request) -> Response:
     """A file that the sender may see, or that everybody may."""
     operation = "storage.object.get_authenticated"
-    reader = await _reader(core, request)
-    found = await core.store.find(reader, place_of(request), operation)
+    found, reader = await _shown(core, request, operation)
     return await _file(core, request, found, reader, operation)
 
 
@@ -43,9 +42,7 @@ async def by_token(core: Core, request: Request) -> Response:
 
 
 async def info(core: Core, request: Request) -> Response:
-    operation = "storage.object.info_authenticated"
-    reader = await _reader(core, request)
-    found = await core.store.find(reader, place_of(request), operation)
+    found, _ = await _shown(core, request, "storage.object.info_authenticated")
     return _info(request, found)
 
 
@@ -58,24 +55,21 @@ async def info_public(core: Core, request: Request) -> Response:
     return _info(request, await _public(core, request, "storage.object.info_public"))
 
 
-async def _reader(core: Core, request: Request) -> Identity | None:
-    """As whom the request reads: None in a public bucket. Raises StorageError."""
+async def _shown(
+    core: Core, request: Request, operation: str
+) -> tuple[RowMapping, Identity | None]:
     identity = core.identify_if_any(request)
-    bucket = await core.store.bucket(request.path_params["bucket"])
-    if bucket["public"]:
-        return None
-    if identity is None:
-        if "authorization" in request.headers:
-            core.identify(request)  # which says what is wrong with the token
-        raise no_bucket()
-    return identity
+    try:
+        return await core.store.find_shown(identity, place_of(request), operation)
+    except StorageError as error:
+        if error.word == NO_BUCKET and "authorization" in request.headers:
+            core.identify(request)  # which says what is wrong with the token, if anything
+        raise
 
 
 async def _public(core: Core, request: Request, operation: str) -> RowMapping:
-    place = place_of(request)
-    if not (await core.store.bucket(place[0]))["public"]:
-        raise no_bucket()
-    return await core.store.find(None, place, operation)
+    found, _ = await core.store.find_shown(None, place_of(request), operation)
+    return found
 
 
 def _info(request: Request, found: RowMapping) -> Response:

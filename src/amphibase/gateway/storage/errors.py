@@ -23,6 +23,8 @@ from amphibase.errors import (
 
 logger = logging.getLogger("amphibase.gateway.storage")
 
+NO_BUCKET = "Bucket not found"
+
 
 class StorageError(AmphibaseError):
     """A refusal.
@@ -42,7 +44,7 @@ class StorageError(AmphibaseError):
 
 
 def no_bucket() -> StorageError:
-    return StorageError(404, "Bucket not found", "Bucket not found", "NoSuchBucket")
+    return StorageError(404, NO_BUCKET, NO_BUCKET, "NoSuchBucket")
 
 
 def no_object() -> StorageError:

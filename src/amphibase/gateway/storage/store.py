@@ -143,6 +143,30 @@ class Store:
             raise no_object()
         return found
 
+    async def find_shown(
+        self, identity: Identity | None, place: Place, operation: str
+    ) -> tuple[RowMapping, Identity | None]:
+        """What is known of a file that everybody may read, or else the sender; and as whom it is
+        read, None where everybody may.
+
+        Args:
+            identity: None for a sender who is nobody.
+
+        Raises:
+            StorageError: there is none that they may see.
+        """
+        async with self._acting.owner() as connection:
+            bucket = await bucket_rows.find(connection, place[0])
+            if bucket is None or not (bucket["public"] or identity):
+                raise no_bucket()
+            reader = None if bucket["public"] else identity
+            if reader is not None:
+                await become(connection, reader, operation)
+            found = await rows.find(connection, *place)
+        if found is None:
+            raise no_object()
+        return found, reader
+
     async def find_many(
         self, identity: Identity, bucket: str, names: Sequence[str], operation: str
     ) -> set[str]:
