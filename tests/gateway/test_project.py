@@ -102,6 +102,20 @@ async def test_callers_reach_the_tables_of_files_by_policy_and_those_of_accounts
             ask(project.authenticator, f"SET ROLE {role}", "SELECT * FROM auth.users")
 
 
+@pytest.mark.parametrize("role", ["anon", "authenticated"])
+async def test_where_no_policy_guards_what_the_project_keeps_callers_may_nothing(
+    project: ProjectDatabase, role: str
+) -> None:
+    open_to_callers = """
+        SELECT relname FROM pg_class
+        WHERE relnamespace::regnamespace::text IN ('auth', 'storage', 'extensions')
+            AND relkind = 'r' AND NOT relrowsecurity
+            AND has_table_privilege(%s, oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE')
+    """
+    with psycopg.connect(project.owner) as owner:
+        assert owner.execute(open_to_callers, (role,)).fetchall() == []
+
+
 async def test_a_project_begins_without_buckets_and_without_tables_of_an_application(
     project: ProjectDatabase,
 ) -> None:
