@@ -1,13 +1,16 @@
 """`amphibase supabase`: a local Supabase by one command, as people and their scripts run it."""
 
+import fcntl
 import json
 import os
+import select
 import signal
 import socket
 import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +19,7 @@ import psycopg
 import pytest
 from tests.servers import new_server
 
+from amphibase.gateway.folder import Folder, State
 from amphibase.gateway.project import url_of
 from amphibase.postgres import Server
 
@@ -119,6 +123,38 @@ def test_migrations_and_the_seed_are_applied_and_served(values: dict[str, str]) 
     with psycopg.connect(values["DB_URL"]) as connection:
         notes = "SELECT version, name FROM supabase_migrations.schema_migrations"
         assert connection.execute(notes).fetchall() == [("20260101000000", "notes")]
+
+
+def test_in_the_background_it_keeps_nothing_open_of_who_started_it(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    command = [sys.executable, "-m", "amphibase", "supabase", "start", "--port", "0"]
+    environment = {"PATH": os.environ["PATH"]}
+    subprocess.run(
+        command, cwd=tmp_path, env=environment, pass_fds=[writing], capture_output=True, check=True
+    )
+    try:
+        os.close(writing)
+        assert select.select([reading], [], [], 10)[0]  # its end: nobody else has it
+        assert os.read(reading, 1) == b""
+    finally:
+        os.close(reading)
+        assert Cli(tmp_path)("stop").returncode == 0
+
+
+def test_who_looks_whether_it_runs_is_not_taken_for_one_that_does(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    folder.make()
+    with folder.state(State(1, embedded=True, values={})):
+        looking = os.open(tmp_path / "gateway.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        assert folder.running() is None
+        with ThreadPoolExecutor(1) as pool:
+            starting = pool.submit(folder.lock)
+            os.close(looking)
+            lock = starting.result()
+        assert lock is not None
+        assert folder.running() == State(1, embedded=True, values={})
+        os.close(lock)
 
 
 def test_starting_it_twice_says_that_it_runs_and_how_to_reach_it(
@@ -326,4 +362,5 @@ def test_a_named_port_that_is_taken_is_told(tmp_path: Path) -> None:
         assert f"cannot listen on 127.0.0.1:{port}: address already in use" in failed.stderr
         failed = Cli(tmp_path)("start", "--port", "0", "--db-port", str(port))
         assert failed.returncode == 2
-        assert f"port {port}" in failed.stderr
+        assert f"error GATEWAY_DB_PORT: cannot listen on 127.0.0.1:{port}" in failed.stderr
+        assert len(failed.stderr.splitlines()) == 1

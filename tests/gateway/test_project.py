@@ -226,9 +226,10 @@ async def test_a_user_who_may_not_make_a_project_is_told_so(project: ProjectData
     keep(project.owner, "DROP ROLE mere")
 
 
-async def test_a_server_that_is_not_there_is_told_without_the_password(
+async def test_a_server_that_is_not_there_is_told_with_its_reason_and_without_the_password(
     project: ProjectDatabase,
 ) -> None:
     with pytest.raises(Unavailable) as raised:
         await prepare("postgresql://someone:hush@127.0.0.1:1/postgres", PASSWORD)
     assert "hush" not in str(raised.value)
+    assert raised.value.detail.endswith("Connection refused")

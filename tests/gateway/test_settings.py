@@ -85,6 +85,14 @@ def test_on_this_machine_it_listens_with_them(host: str) -> None:
         ({"GATEWAY_PORT": "70000"}, "GATEWAY_PORT: should be less than or equal to 65535"),
         ({"GATEWAY_DATABASE_URL": "sqlite:///x"}, "GATEWAY_DATABASE_URL: must start with post"),
         ({"API_EXTERNAL_URL": "example.com"}, "API_EXTERNAL_URL: must start with http://"),
+        ({"GATEWAY_DATABASE_URL": "postgresql://a:hush@db"}, "GATEWAY_DATABASE_URL: must name the"),
+        ({"PGRST_JWT_SECRET": f"@/run/{OWN}"}, "JWT_SECRET: must be the secret itself"),
+        *(
+            ({name: f"postgresql://a:{rest}"}, f"{name}: cannot be read; in names and passwords")
+            for name in ("GATEWAY_DATABASE_URL", "PGRST_DB_URI")
+            for rest in ("hush%zz@db/x", "hu[sh@db/x", "hu@sh@db/x", "1/hush@db/x", "h/hush@db/x")
+        ),
+        ({"GATEWAY_DATABASE_URL": "postgresql://a:hush@db/x?hush=1"}, "GATEWAY_DATABASE_URL: can"),
     ],
 )
 def test_a_wrong_value_is_one_readable_line(
@@ -96,6 +104,18 @@ def test_a_wrong_value_is_one_readable_line(
         load(GatewaySettings)
     assert raised.value.detail.startswith(line)
     assert "\n" not in raised.value.detail
+    assert "hush" not in raised.value.detail
+
+
+def test_a_key_set_is_read_by_either_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGRST_JWT_SECRET", '{"keys": []}')
+    assert load(GatewaySettings).keys_of_others == '{"keys": []}'
+    assert not load(GatewaySettings).signs_with_secret
+    monkeypatch.setenv("PGRST_JWT_SECRET", OWN)
+    assert load(GatewaySettings).keys_of_others == ""
+    assert load(GatewaySettings).signs_with_secret
+    monkeypatch.setenv("JWT_JWKS", "none, which is told when it is read")
+    assert load(GatewaySettings).keys_of_others.startswith("none")
 
 
 @pytest.mark.parametrize("url", ["https://a.example", "https://a.example/auth/v1/"])

@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from typing import TextIO
 
@@ -71,6 +72,12 @@ def _live(settings: GatewaySettings, folder: Folder, listener: socket.socket, pi
 
 def _detach(folder: Folder) -> None:
     os.setsid()
+    # What the caller had open, such as the lock of flock(1), ends with the caller: all of our own
+    # is not inheritable.
+    for name in os.listdir("/dev/fd"):
+        with suppress(OSError):  # the folder itself, which is closed by now
+            if int(name) > 2 and os.get_inheritable(int(name)):
+                os.close(int(name))
     log = os.open(folder.path / LOG_FILE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     nothing = os.open(os.devnull, os.O_RDONLY)
     for given, standard in ((nothing, 0), (log, 1), (log, 2)):

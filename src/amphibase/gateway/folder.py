@@ -16,6 +16,7 @@ STATE_FILE = "state.json"
 LOCK_FILE = "gateway.lock"
 LOG_FILE = "gateway.log"
 PASSWORD_FILE = "authenticator.password"
+PROBE_SECONDS = 0.1
 POSTGRES = "postgres"
 STORAGE = "storage"
 
@@ -67,21 +68,30 @@ class Folder:
         Returns:
             A descriptor: the folder is taken until it, and those a fork makes of it, are closed.
         """
+        deadline = time.monotonic() + PROBE_SECONDS
+        while (descriptor := self._lock(fcntl.LOCK_EX)) is None and time.monotonic() < deadline:
+            time.sleep(0.01)  # somebody may be looking whether a gateway runs
+        return descriptor
+
+    def _lock(self, kind: int) -> int | None:
         descriptor = os.open(self.path / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(descriptor)
             return None
         return descriptor
 
-    def running(self) -> State | None:
-        """The gateway that runs on the folder and is ready."""
-        if not (self.path / LOCK_FILE).exists():
-            return None
-        descriptor = self.lock()
+    def _is_taken(self) -> bool:
+        # Shared: who looks at the same moment is no gateway.
+        descriptor = self._lock(fcntl.LOCK_SH)
         if descriptor is not None:
             os.close(descriptor)
+        return descriptor is None
+
+    def running(self) -> State | None:
+        """The gateway that runs on the folder and is ready."""
+        if not (self.path / LOCK_FILE).exists() or not self._is_taken():
             return None
         try:
             return State(**json.loads((self.path / STATE_FILE).read_text()))
@@ -91,14 +101,11 @@ class Folder:
     def wait_until_free(self, seconds: float) -> bool:
         """Whether the gateway has ended within that time."""
         deadline = time.monotonic() + seconds
-        while True:
-            descriptor = self.lock()
-            if descriptor is not None:
-                os.close(descriptor)
-                return True
+        while self._is_taken():
             if time.monotonic() > deadline:
                 return False
             time.sleep(0.02)
+        return True
 
     @contextmanager
     def state(self, state: State) -> Iterator[None]:

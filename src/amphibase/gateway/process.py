@@ -27,6 +27,9 @@ SUPABASE = Path("supabase")
 """Where people keep migrations and seed, in the current folder."""
 
 PORTS_TRIED = 100
+PORT_TAKEN = "Address already in use"
+"""Of the words of a Postgres that ends for it."""
+
 GRACEFUL_SECONDS = 5
 STOP_SECONDS = 45
 
@@ -112,7 +115,7 @@ async def _serve(
         folder=folder.path,
         keys=settings.keys,
         signs_with_secret=settings.signs_with_secret,
-        jwks=revealed(settings.jwks),
+        jwks=settings.keys_of_others,
     )
     if project.jwks:
         _ = project.tokens  # what is wrong with the keys is told now
@@ -241,7 +244,15 @@ def _start_on_free_port(place: Path, named: int | None) -> "Server":
     from amphibase.postgres import start
 
     if named is not None:
-        return start(place, port=named)
+        try:
+            return start(place, port=named)
+        except ConfigurationError as error:
+            if PORT_TAKEN not in error.detail:
+                raise
+            raise ConfigurationError(
+                f"GATEWAY_DB_PORT: cannot listen on 127.0.0.1:{named}: address already in use; "
+                "name another (--db-port)"
+            ) from error
     for port in range(DATABASE_PORT, DATABASE_PORT + PORTS_TRIED):
         try:
             socket.create_server(("127.0.0.1", port)).close()
@@ -250,7 +261,7 @@ def _start_on_free_port(place: Path, named: int | None) -> "Server":
         try:
             return start(place, port=port)
         except ConfigurationError as error:
-            if "Address already in use" not in error.detail:  # somebody was faster
+            if PORT_TAKEN not in error.detail:  # somebody was faster
                 raise
     raise ConfigurationError(f"GATEWAY_DB_PORT: no port is free from {DATABASE_PORT} on")
 

@@ -188,7 +188,10 @@ async def connected(url: str) -> AsyncIterator[AsyncConnection]:
 
 
 def _reason(error: psycopg.Error) -> str:
-    return error.diag.message_primary or str(error).strip().splitlines()[-1]
+    """What happened, without libpq's questions about it; the last of several tries."""
+    lines = [line.strip("\t -") for line in str(error).splitlines()]
+    said = [line for line in lines if line and not line.endswith("?")]
+    return error.diag.message_primary or (said[-1] if said else type(error).__name__)
 
 
 def _fingerprint() -> str:

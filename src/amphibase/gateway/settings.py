@@ -7,6 +7,7 @@ gateway's alone begins with `GATEWAY_`. The settings of each service are in its 
 import ipaddress
 from pathlib import Path
 from typing import Self
+from urllib.parse import unquote, urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -34,7 +35,8 @@ class GatewaySettings(BaseSettings):
         database_url: one's own Postgres, as a superuser; None starts one in `data_dir`.
         jwt_secret: None is development: the CLI's secret and keys, and users' tokens are signed
             by a key that is made in `data_dir`. Where it is given, it signs them too.
-        jwks: a JSON Web Key Set of others, whose tokens are taken too.
+        jwks, postgrest_jwks: a JSON Web Key Set of others, whose tokens are taken too; None for
+            what PostgREST takes as a secret.
         authenticator_url: what the Data API connects as; None makes it.
     """
 
@@ -75,15 +77,14 @@ class GatewaySettings(BaseSettings):
         validation_alias=AliasChoices("JWT_SECRET", "GOTRUE_JWT_SECRET", "PGRST_JWT_SECRET"),
         examples=["the output of: openssl rand -base64 48"],
     )
-    jwks: SecretStr | None = Field(
-        None, validation_alias=AliasChoices("JWT_JWKS", "PGRST_JWT_SECRET")
-    )
+    jwks: SecretStr | None = Field(None, validation_alias="JWT_JWKS")
+    postgrest_jwks: SecretStr | None = Field(None, validation_alias="PGRST_JWT_SECRET")
     anon_key: SecretStr | None = Field(None, validation_alias="ANON_KEY")
     service_role_key: SecretStr | None = Field(None, validation_alias="SERVICE_ROLE_KEY")
     publishable_key: SecretStr | None = Field(None, validation_alias="SUPABASE_PUBLISHABLE_KEY")
     secret_key: SecretStr | None = Field(None, validation_alias="SUPABASE_SECRET_KEY")
 
-    @field_validator("jwks")
+    @field_validator("postgrest_jwks")
     @classmethod
     def _only_keys(cls, value: SecretStr | None) -> SecretStr | None:
         return value if _is_json(value) else None  # a secret is `jwt_secret`'s
@@ -93,6 +94,8 @@ class GatewaySettings(BaseSettings):
     def _long_secret(cls, value: SecretStr | None) -> SecretStr | None:
         if _is_json(value):
             return None
+        if revealed(value).startswith("@"):  # everybody could guess a name that is the secret
+            raise ValueError("must be the secret itself, and not @ and the name of a file")
         if value and len(value.get_secret_value().encode()) < MIN_SECRET_BYTES:
             raise ValueError(f"must have at least {MIN_SECRET_BYTES} bytes")
         return value
@@ -106,7 +109,20 @@ class GatewaySettings(BaseSettings):
         if not separator or scheme.partition("+")[0] not in ("postgres", "postgresql"):
             raise ValueError("must start with postgresql://")
         # One way to write it: to libpq, a driver's name in the scheme is no URL.
-        return SecretStr(f"postgresql://{rest}")
+        url = f"postgresql://{rest}"
+        if not _is_read_by_all(url):
+            raise ValueError(
+                "cannot be read; in names and passwords, write %40 for @, %2F for /, %3A for :, "
+                "%5B for [ and %25 for %"
+            )
+        return SecretStr(url)
+
+    @field_validator("database_url")
+    @classmethod
+    def _with_name(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not urlsplit(revealed(value)).path[1:]:
+            raise ValueError("must name the database")  # which `reset` makes anew
+        return value
 
     @field_validator("external_url")
     @classmethod
@@ -157,6 +173,11 @@ class GatewaySettings(BaseSettings):
         )
 
     @property
+    def keys_of_others(self) -> str:
+        """A JSON Web Key Set, or one key; empty where there is none."""
+        return revealed(self.jwks) or revealed(self.postgrest_jwks)
+
+    @property
     def signs_with_secret(self) -> bool:
         """Whether users' tokens are signed by the shared secret too."""
         return self.jwt_secret is not None
@@ -165,6 +186,21 @@ class GatewaySettings(BaseSettings):
 def revealed(value: SecretStr | None) -> str:
     """What a setting holds; empty where it is not given."""
     return value.get_secret_value() if value else ""
+
+
+def _is_read_by_all(url: str) -> bool:
+    """Whether libpq and we read the same in it; else the words of an error may hold a password."""
+    import psycopg  # as late as this: most have no URL
+    from psycopg.conninfo import conninfo_to_dict
+
+    try:
+        parts, known = urlsplit(url), conninfo_to_dict(url)
+    except (ValueError, psycopg.ProgrammingError):
+        return False
+    password = known.get("password") if parts.password is None else unquote(parts.password)
+    ports = str(known.get("port") or "").replace(",", "")
+    readable = "@" not in parts.path and (not ports or ports.isdecimal())
+    return readable and known.get("password") == password
 
 
 def _is_json(value: SecretStr | None) -> bool:
