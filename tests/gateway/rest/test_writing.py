@@ -78,6 +78,7 @@ ONE = "application/vnd.pgrst.object+json"
         ("PATCH /works?id=eq.1", {}, "return=headers-only", 204, None),
         ("DELETE /notes", None, "return=minimal", 204, None),
         ("PUT /works?id=eq.1", {"id": 1}, "", 204, None),
+        ("PUT /works?id=eq.9", {"id": 9}, "return=minimal", 204, None),
     ],
 )  # fmt: skip
 async def test_what_is_written_is_answered(

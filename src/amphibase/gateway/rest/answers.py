@@ -71,9 +71,6 @@ def answer_write(
             answer.add(b"content-range", content_range(0, result.rows - 1, counted))
         case "delete":
             answer.add(b"content-range", content_range(1, 0, counted))
-        case "put":
-            if shows:
-                answer.add(b"content-range", content_range(1, 0, counted))
     if shows:
         answer.body = result.body
         answer.add(b"content-type", chosen.content_type)
@@ -102,9 +99,9 @@ def _write_status(action: Action, preferences: Preferences, result: Result, show
     if action == "insert":
         updated_only = result.inserted == 0 and preferences.resolution == "merge-duplicates"
         return 200 if updated_only else 201
-    if action == "put" and result.inserted:
-        return 201
-    return 200 if shows else 204
+    if not shows:
+        return 204
+    return 201 if action == "put" and result.inserted else 200
 
 
 def _location_of_row(table: Table, key: Mapping[str, object]) -> str:
