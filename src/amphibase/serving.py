@@ -4,7 +4,7 @@ import asyncio
 import gc
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -14,6 +14,7 @@ HEAD_SECONDS = 20
 """How long a client may take until its request's headers are there."""
 
 MAX_HEAD_BYTES = 128 * 1024
+MOST_JOINED = 16 * 1024
 
 
 class Server(uvicorn.Server):
@@ -77,6 +78,42 @@ def local_url(host: str, port: int) -> str:
     return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
 
 
+class _Joined:
+    """A transport that sends what is written in one turn of the loop together.
+
+    uvicorn writes the head of an answer and its body apart, and each would be a packet.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._parts: list[bytes] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Send it at the end of this turn, or at once where it is much."""
+        if len(data) > MOST_JOINED:
+            self._flush()
+            self._transport.write(data)
+            return
+        if not self._parts:
+            self._loop.call_soon(self._flush)
+        self._parts.append(data)
+
+    def close(self) -> None:
+        """Send what is written, and close."""
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        if self._parts:
+            data = b"".join(self._parts)
+            self._parts.clear()
+            self._transport.write(data)
+
+
 class PatientProtocol(HttpToolsProtocol):
     """Closes connections whose request does not begin, or whose headers do not end."""
 
@@ -85,7 +122,7 @@ class PatientProtocol(HttpToolsProtocol):
     _head_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        super().connection_made(cast(asyncio.Transport, _Joined(transport, self.loop)))
         self._in_head = True
         self._await_head()
 
