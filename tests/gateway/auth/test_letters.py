@@ -34,7 +34,8 @@ def sent_to(answer: httpx.Response) -> tuple[str, dict[str, str], dict[str, str]
         {name: values[0] for name, values in parse_qs(part).items()}
         for part in (parts.query, parts.fragment)
     )
-    return f"{parts.scheme}://{parts.netloc}{parts.path}", query, fragment
+    place = answer.headers["location"].partition("#")[0].partition("?")[0]
+    return place, query, fragment
 
 
 async def verify(api: Api, kind: str, code: str, email: str = "ann@example.com") -> httpx.Response:
@@ -141,6 +142,39 @@ async def test_codes_cannot_be_tried_one_by_one(careful: Api) -> None:
     assert refusal(await verify(careful, "signup", code)) == (429, "over_request_rate_limit")
 
 
+async def test_codes_cannot_be_tried_all_at_once(careful: Api) -> None:
+    await careful.sign_up()
+    code = careful.letter().code
+    wrong = "000000" if code != "000000" else "111111"
+    answers = await asyncio.gather(*(verify(careful, "signup", wrong) for _ in range(60)))
+    assert Counter(map(refusal, answers)) == {
+        (403, "otp_expired"): 20,
+        (429, "over_request_rate_limit"): 40,
+    }
+
+
+async def test_right_codes_do_not_count_as_guesses(api: Api) -> None:
+    await api.create()
+    for _ in range(21):
+        await api.post("/otp", {"email": "ann@example.com"})
+        assert (await verify(api, "email", api.letter().code)).status_code == 200
+
+
+async def test_of_many_who_ask_for_a_letter_at_once_none_is_refused_for_a_new_account(
+    api: Api,
+) -> None:
+    body = {"email": "ann@example.com"}
+    answers = await asyncio.gather(*(api.post("/otp", body) for _ in range(20)))
+    assert {(each.status_code, each.text) for each in answers} == {(200, "{}")}
+    link = {"type": "magiclink", "email": "bob@example.com"}
+    answers = await asyncio.gather(
+        *(api.post("/admin/generate_link", link, token=SERVICE) for _ in range(5)),
+        *(api.post("/invite", {"email": "eve@example.com"}, token=SERVICE) for _ in range(5)),
+    )
+    assert {each.status_code for each in answers} == {200}
+    assert len(api.rows("SELECT 1 FROM auth.users")) == 3
+
+
 async def test_a_magic_link_signs_in_and_makes_the_account_where_there_is_none(api: Api) -> None:
     body = {"email": "ann@example.com", "data": {"name": "Ann"}}
     assert (await api.post("/otp", body)).json() == {}
@@ -214,12 +248,13 @@ async def test_a_letter_to_an_address_that_is_not_the_users_any_more_is_void(
         ("//evil.org", SITE),
         ("javascript:alert(1)", SITE),
         ("myapp://callback", "myapp://callback"),
+        ("myapp://", "myapp://"),
     ],
 )
 async def test_people_are_sent_only_where_it_is_allowed(
     serve: ServeAuth, asked: str, expected: str
 ) -> None:
-    allowed = ("https://*.example.com/**", "myapp://callback")
+    allowed = ("https://*.example.com/**", "myapp://callback", "myapp://")
     api = await serve(uri_allow_list=allowed)
     await api.create()
     answer = await api.client.post(
@@ -247,6 +282,16 @@ async def test_with_pkce_a_link_gives_a_code_that_only_who_asked_can_exchange(ap
     session = (await api.post(exchange, right)).json()
     assert session["user"]["email"] == "ann@example.com"
     assert refusal(await api.post(exchange, right)) == (404, "flow_state_not_found")
+
+
+async def test_with_pkce_the_first_of_two_letters_says_so_in_query_and_fragment(api: Api) -> None:
+    token = (await api.sign_up())["access_token"]
+    await api.put("/user", {"email": "new@example.com", **PKCE}, token=token)
+    _, query, fragment = sent_to(await follow(api, api.letter().link))
+    assert query == fragment
+    assert query["message"].startswith("Confirmation link accepted")
+    _, query, fragment = sent_to(await follow(api, api.letter("new@example.com").link))
+    assert (set(query), fragment) == ({"code"}, {})
 
 
 async def test_a_code_of_a_flow_is_good_for_a_few_minutes(careful: Api) -> None:

@@ -13,7 +13,7 @@ from amphibase.gateway.auth.codes import Secret
 from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.errors import AuthError, invalid
 from amphibase.gateway.auth.public import answer
-from amphibase.gateway.auth.sign_up import add_with_email
+from amphibase.gateway.auth.sign_up import find_or_add
 from amphibase.gateway.auth.strength import check_strength
 from amphibase.gateway.auth.users import EMAIL_EXISTS, Person
 from amphibase.models import utc_now
@@ -67,13 +67,9 @@ async def generate_link(core: Core, request: Request) -> Response:
                 person = await _invited(core, connection, email, body.data)
                 secret = await _confirmation(core, connection, person)
             case "magiclink":
-                known = await core.users.find_by_email(connection, email, lock=True)
-                if known is None:
-                    kind = "signup"
-                    person = await add_with_email(core, connection, email, hashed, body.data)
-                    secret = await _confirmation(core, connection, person)
-                else:
-                    person, secret = known, await _recovery(core, connection, known)
+                person, is_new = await find_or_add(core, connection, email, hashed, body.data)
+                kind = "signup" if is_new else kind
+                secret = await (_confirmation if is_new else _recovery)(core, connection, person)
             case "recovery":
                 person = await _known(core, connection, email)
                 secret = await _recovery(core, connection, person)
@@ -120,27 +116,24 @@ async def _signed_up(
     hashed: str | None,
     data: dict[str, Any],
 ) -> Person:
-    person = await core.users.find_by_email(connection, email, lock=True)
-    if person is None:
-        return await add_with_email(core, connection, email, hashed, data)
+    person, is_new = await find_or_add(core, connection, email, hashed, data)
     if person.is_confirmed:
         raise AuthError(422, "email_exists", EMAIL_EXISTS)
-    await core.users.change(
-        connection,
-        person.id,
-        raw_user_meta_data=merged(person.row.raw_user_meta_data, data),
-        encrypted_password=hashed,
-    )
+    if not is_new:
+        await core.users.change(
+            connection,
+            person.id,
+            raw_user_meta_data=merged(person.row.raw_user_meta_data, data),
+            encrypted_password=hashed,
+        )
     return person
 
 
 async def _invited(
     core: Core, connection: AsyncConnection, email: str, data: dict[str, Any]
 ) -> Person:
-    person = await core.users.find_by_email(connection, email, lock=True)
-    if person is None:
-        person = await add_with_email(core, connection, email, None, data)
-    elif person.is_confirmed:
+    person, _ = await find_or_add(core, connection, email, None, data)
+    if person.is_confirmed:
         raise AuthError(422, "email_exists", EMAIL_EXISTS)
     now = utc_now()
     await core.users.change(connection, person.id, invited_at=now, confirmation_sent_at=now)

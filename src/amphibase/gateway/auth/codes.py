@@ -8,6 +8,8 @@ Whoever reads the table learns neither.
 import hmac
 import secrets
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import monotonic
 from uuid import UUID
@@ -20,6 +22,9 @@ from amphibase.sql.links import Kind, Links
 PKCE_PREFIX = "pkce_"
 MAX_WRONG, WRONG_SECONDS = 20, 3600
 """A million codes of six digits cannot be tried at this pace."""
+
+WRONG = ("otp_expired", "reauthentication_not_valid", "mfa_verification_failed")
+"""What a wrong code is refused with."""
 
 MAX_COUNTED = 10_000
 """Whoever wants a count to be forgotten has to guess as often elsewhere."""
@@ -97,23 +102,33 @@ class Codes:
 
 
 class Guesses:
-    """Counts wrong codes by what they were meant for, and stops who tries them one by one."""
+    """Counts codes by what they are meant for, and stops who tries them, one by one or many at
+    once: each counts as wrong until it has turned out right."""
 
     def __init__(self) -> None:
         self._wrong: OrderedDict[str, list[float]] = OrderedDict()
 
-    def check(self, what: str) -> None:
-        """Raise AuthError when there were too many in the last hour."""
-        if len(self._recent(what)) >= MAX_WRONG:
-            raise AuthError(429, "over_request_rate_limit", "Request rate limit reached")
+    @contextmanager
+    def counting(self, what: str) -> Iterator[None]:
+        """Try a code inside; it counts unless it is right or something else is refused.
 
-    def note_wrong(self, what: str) -> None:
-        """Count one."""
-        self._wrong[what] = [*self._recent(what), monotonic()]
+        Raises:
+            AuthError: there were too many wrong ones in the last hour.
+        """
+        now = monotonic()
+        recent = [moment for moment in self._wrong.get(what, ()) if moment > now - WRONG_SECONDS]
+        if len(recent) >= MAX_WRONG:
+            raise AuthError(429, "over_request_rate_limit", "Request rate limit reached")
+        self._wrong[what] = [*recent, now]
         self._wrong.move_to_end(what)
         if len(self._wrong) > MAX_COUNTED:
             self._wrong.popitem(last=False)
-
-    def _recent(self, what: str) -> list[float]:
-        since = monotonic() - WRONG_SECONDS
-        return [moment for moment in self._wrong.get(what, ()) if moment > since]
+        is_wrong = False
+        try:
+            yield
+        except AuthError as error:
+            is_wrong = error.code in WRONG
+            raise
+        finally:
+            if not is_wrong and now in self._wrong.get(what, ()):
+                self._wrong[what].remove(now)

@@ -103,10 +103,9 @@ async def verify(core: Core, request: Request) -> Response:
         factor = await core.factors.get(connection, person.id, id, lock=True)
         _demand_verifiable(core, factor)
         asked = await _asked(core, connection, request, factor, body.challenge_id)
-        core.guesses.check(str(factor.id))
-        if not _is_current(factor.secret, body.code):
-            core.guesses.note_wrong(str(factor.id))
-            raise AuthError(422, "mfa_verification_failed", "Invalid TOTP code entered")
+        with core.guesses.counting(str(factor.id)):
+            if not _is_current(factor.secret, body.code):
+                raise AuthError(422, "mfa_verification_failed", "Invalid TOTP code entered")
         await core.factors.remove_challenge(connection, asked.id)
         if factor.status != "verified":
             await core.factors.change(connection, factor.id, status="verified")

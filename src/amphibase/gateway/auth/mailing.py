@@ -15,7 +15,7 @@ from amphibase.gateway.auth.bodies import Pkce, email_of, read
 from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.errors import AuthError, invalid, no_phone
 from amphibase.gateway.auth.public import answer
-from amphibase.gateway.auth.sign_up import add_with_email, check_open, confirm_by_letter
+from amphibase.gateway.auth.sign_up import check_open, confirm_by_letter, find_or_add
 from amphibase.gateway.auth.users import Person
 from amphibase.models import utc_now
 from amphibase.sql.links import Kind
@@ -72,7 +72,7 @@ async def _magic_link(core: Core, request: Request, body: Otp) -> Response:
             if not body.create_user:
                 raise AuthError(422, "otp_disabled", "Signups not allowed for otp")
             check_open(core)
-            person = await add_with_email(core, connection, email, None, body.data)
+            person, _ = await find_or_add(core, connection, email, None, body.data)
         if person.is_confirmed or core.settings.mailer_autoconfirm:
             letter = await _sign_in_by_letter(core, connection, person, request, body)
         else:

@@ -73,6 +73,29 @@ async def add_with_email(
     return await core.users.get(connection, id)
 
 
+async def find_or_add(
+    core: Core,
+    connection: AsyncConnection,
+    email: str,
+    hashed: str | None,
+    data: dict[str, Any],
+) -> tuple[Person, bool]:
+    """The user with that address, locked, and whether it is a new one, as `add_with_email` adds
+    it."""
+    person = await core.users.find_by_email(connection, email, lock=True)
+    if person is not None:
+        return person, False
+    try:
+        async with connection.begin_nested():
+            return await add_with_email(core, connection, email, hashed, data), True
+    except AuthError as error:
+        # Somebody else was faster by a moment.
+        person = await core.users.find_by_email(connection, email, lock=True)
+        if error.code != "email_exists" or person is None:
+            raise
+        return person, False
+
+
 async def confirm_by_letter(
     core: Core, connection: AsyncConnection, person: Person, request: Request, pkce: Pkce
 ) -> EmailMessage:

@@ -124,10 +124,9 @@ def _needs_code(core: Core, caller: SignedIn) -> bool:
 async def _check_nonce(core: Core, connection: AsyncConnection, person: Person, nonce: str) -> None:
     if not nonce:
         raise AuthError(400, "reauthentication_needed", "Password update requires reauthentication")
-    core.guesses.check(str(person.id))
-    if not await core.codes.redeem_code(connection, person.id, nonce, "reauthentication_token"):
-        core.guesses.note_wrong(str(person.id))
-        raise AuthError(422, "reauthentication_not_valid", "Nonce has expired or is invalid")
+    with core.guesses.counting(str(person.id)):
+        if not await core.codes.redeem_code(connection, person.id, nonce, "reauthentication_token"):
+            raise AuthError(422, "reauthentication_not_valid", "Nonce has expired or is invalid")
 
 
 async def _change_email(
@@ -156,7 +155,7 @@ async def _take_phone(core: Core, connection: AsyncConnection, id: UUID, phone: 
 
 async def log_out(core: Core, request: Request) -> Response:
     """`POST /logout?scope=`: ends this session, the others or all."""
-    scope = request.query_params.get("scope", "global")
+    scope = request.query_params.get("scope") or "global"
     if scope not in ("global", "local", "others"):
         raise invalid(f'Unsupported logout scope "{scope}"')
     async with core.database.write() as connection:

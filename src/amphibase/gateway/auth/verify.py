@@ -2,9 +2,10 @@
 that was typed, and signs its reader in."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import urlencode
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
@@ -87,12 +88,13 @@ async def follow_link(core: Core, request: Request) -> Response:
             "error_description": error.message,
         }
         return _sent_on(redirect_to, query=fault, fragment=fault)
+    if not verified.is_done:
+        return _sent_on(redirect_to, query=found if has_flow else None, fragment=found)
     if has_flow:
         return _sent_on(redirect_to, query=found)
-    if "access_token" in found:
-        names = ("access_token", "expires_at", "expires_in", "refresh_token", "token_type")
-        found = {**{name: found[name] for name in names}, "type": kind}
-    return _sent_on(redirect_to, fragment=found)
+    names = ("access_token", "expires_at", "expires_in", "refresh_token", "token_type")
+    tokens = {name: found[name] for name in names}
+    return _sent_on(redirect_to, fragment={**tokens, "type": kind})
 
 
 async def verify(core: Core, request: Request) -> Response:
@@ -108,21 +110,15 @@ async def verify(core: Core, request: Request) -> Response:
         raise invalid("Only the token_hash and type should be provided")
     if body.token and not body.email:
         raise invalid("Only an email address or phone number should be provided on verify")
-    if body.token:
-        email = email_of(body.email)
-        core.guesses.check(email)
-    try:
+    email = email_of(body.email) if body.token else ""
+    with core.guesses.counting(email) if email else nullcontext():
         async with core.database.write() as connection:
-            if body.token_hash:
-                verified = await _by_token(core, connection, body.type, body.token_hash)
-            else:
+            if email:
                 verified = await _by_code(core, connection, body.type, email, body.token)
+            else:
+                verified = await _by_token(core, connection, body.type, body.token_hash)
             if verified.is_done:
                 opened = await core.open_session(connection, verified.person.id, request, "otp")
-    except AuthError as error:
-        if body.token and error.code == "otp_expired":
-            core.guesses.note_wrong(email)
-        raise
     if not verified.is_done:
         return answer({"msg": HALF_WAY, "code": "200"})
     return session(opened)
@@ -216,9 +212,10 @@ def _sent_on(
     query: Mapping[str, Any] | None = None,
     fragment: Mapping[str, Any] | None = None,
 ) -> Response:
-    parts = urlsplit(url)
-    pairs = [*parse_qsl(parts.query, keep_blank_values=True), *(query or {}).items()]
-    target = parts._replace(
-        query=urlencode(pairs), fragment=urlencode(fragment) if fragment else ""
-    ).geturl()
+    # By hand, since to take a URL apart and write it anew makes `app:` of `app://`.
+    target = url.partition("#")[0]
+    if query:
+        target += f"{'&' if '?' in target else '?'}{urlencode(query)}"
+    if fragment:
+        target += f"#{urlencode(fragment)}"
     return RedirectResponse(target, 303, {"cache-control": "no-store"})
