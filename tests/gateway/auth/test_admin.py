@@ -63,7 +63,7 @@ async def test_a_user_is_made_with_every_attribute(api: Api) -> None:
         "phone_confirm": True,
         "role": "editor",
         "user_metadata": {"name": "Ann"},
-        "app_metadata": {"role": "admin"},
+        "app_metadata": {"role": "admin", "nothing": None},
         "ban_duration": "1h30m",
     }
     user = (await api.post("/admin/users", body, token=SERVICE)).json()
@@ -177,6 +177,24 @@ async def test_an_update_changes_what_is_given_and_passes_over_a_hash(api: Api) 
     assert (await api.sign_in("new@example.com")).status_code == 200
     ((stored,),) = api.rows("SELECT encrypted_password FROM auth.users")
     assert stored != HASHES["bcrypt"]
+
+
+async def test_a_new_address_is_known_to_be_the_users_only_where_it_is_said_so(
+    serve: ServeAuth,
+) -> None:
+    api = await serve(external_anonymous_users_enabled=True)
+    id = (await api.post("/signup", {})).json()["user"]["id"]
+    path = f"/admin/users/{id}"
+    body: dict[str, Any] = {"email": "ann@example.com"}
+    user = (await api.put(path, body, token=SERVICE)).json()
+    assert user["is_anonymous"] is True
+    assert user["identities"][0]["identity_data"]["email_verified"] is False
+    body = {"email": "new@example.com", "email_confirm": True}
+    user = (await api.put(path, body, token=SERVICE)).json()
+    assert user["is_anonymous"] is False
+    assert user["identities"][0]["identity_data"]["email_verified"] is True
+    user = (await api.put(path, {"email": "third@example.com"}, token=SERVICE)).json()
+    assert user["identities"][0]["identity_data"]["email_verified"] is False
 
 
 async def test_a_password_that_is_set_ends_all_sessions(api: Api) -> None:

@@ -305,6 +305,17 @@ async def test_a_code_of_a_flow_is_good_for_a_few_minutes(careful: Api) -> None:
     assert refusal(nothing) == (400, "validation_failed")
 
 
+async def test_the_code_of_a_flow_is_void_when_its_user_is_deleted_softly(api: Api) -> None:
+    user = await api.create()
+    await api.post("/otp", {"email": "ann@example.com", **PKCE})
+    code = sent_to(await follow(api, api.letter().link))[1]["code"]
+    body = {"should_soft_delete": True}
+    await api.delete(f"/admin/users/{user['id']}", body, token=SERVICE)
+    exchange = {"auth_code": code, "code_verifier": VERIFIER}
+    answer = await api.post("/token?grant_type=pkce", exchange)
+    assert refusal(answer) == (404, "flow_state_not_found")
+
+
 async def test_the_code_of_a_pkce_letter_can_be_typed_too(careful: Api) -> None:
     await careful.sign_up(**PKCE)
     assert (await verify(careful, "signup", careful.letter().code)).status_code == 200

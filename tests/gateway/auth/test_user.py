@@ -208,3 +208,40 @@ async def test_the_last_identity_cannot_be_taken(serve: ServeAuth, api: Api) -> 
     user = (await linking.get("/user", token=token)).json()
     assert [each["provider"] for each in user["identities"]] == ["github"]
     assert user["app_metadata"]["providers"] == ["github"]
+    assert user["email"] == ""
+    assert refusal(await linking.sign_in()) == (400, "invalid_credentials")
+
+
+async def test_a_number_or_an_address_goes_with_its_identity(serve: ServeAuth) -> None:
+    api = await serve(
+        security_manual_linking_enabled=True, external_phone_enabled=True, sms_autoconfirm=True
+    )
+    made = await api.create(phone="49123456", phone_confirm=True)
+    by_phone = {"phone": "49123456", "password": PASSWORD}
+    signed_in = await api.post("/token?grant_type=password", by_phone)
+    token = signed_in.json()["access_token"]
+    ids = {each["provider"]: each["identity_id"] for each in made["identities"]}
+    assert (await api.delete(f"/user/identities/{ids['phone']}", token=token)).json() == {}
+    user = (await api.get("/user", token=token)).json()
+    assert (user["phone"], user["email"]) == ("", "ann@example.com")
+    assert "phone_confirmed_at" not in user
+    refused = await api.post("/token?grant_type=password", by_phone)
+    assert refusal(refused) == (400, "invalid_credentials")
+
+
+async def test_the_address_of_another_identity_takes_the_place_of_the_one_that_goes(
+    serve: ServeAuth,
+) -> None:
+    api = await serve(security_manual_linking_enabled=True)
+    signed_in = await api.sign_up()
+    user, token = signed_in["user"], signed_in["access_token"]
+    api.rows(
+        "INSERT INTO auth.identities (provider_id, user_id, identity_data, provider, created_at)"
+        ' VALUES (\'1\', %s, \'{"sub": "1", "email": "git@example.com"}\', \'github\', now())',
+        user["id"],
+    )
+    path = f"/user/identities/{user['identities'][0]['identity_id']}"
+    assert (await api.delete(path, token=token)).json() == {}
+    changed = (await api.get("/user", token=token)).json()
+    assert changed["email"] == "git@example.com"
+    assert changed["email_confirmed_at"] == user["email_confirmed_at"]

@@ -90,11 +90,9 @@ async def create(core: Core, request: Request) -> Response:
             email_confirmed_at=now if email and body.email_confirm else None,
             phone_confirmed_at=now if phone and body.phone_confirm else None,
             raw_user_meta_data={**(body.user_metadata or {}), **confirmed},
-            raw_app_meta_data={
-                "provider": providers[0],
-                "providers": providers,
-                **(body.app_metadata or {}),
-            },
+            raw_app_meta_data=merged(
+                {"provider": providers[0], "providers": providers}, body.app_metadata or {}
+            ),
             banned_until=banned_until,
         )
         for provider, address in (("email", email), ("phone", phone)):
@@ -159,7 +157,7 @@ async def update(core: Core, request: Request) -> Response:
         values |= {"email": email} if email else {}
         values |= {"phone": phone} if phone else {}
         await core.users.change(connection, id, **values)
-        await _keep_in_step(core, connection, person, email, phone)
+        await _keep_in_step(core, connection, person, body, email, phone)
         if body.password is not None:
             await core.sessions.end(connection, id)
         person = await core.users.get(connection, id)
@@ -167,20 +165,28 @@ async def update(core: Core, request: Request) -> Response:
 
 
 async def _keep_in_step(
-    core: Core, connection: AsyncConnection, person: Person, email: str | None, phone: str | None
+    core: Core,
+    connection: AsyncConnection,
+    person: Person,
+    body: Attributes,
+    email: str | None,
+    phone: str | None,
 ) -> None:
     changed = False
-    for provider, address, known in (
-        ("email", email, person.row.email),
-        ("phone", phone, person.row.phone),
+    for provider, address, known, verified in (
+        ("email", email, person.row.email, body.email_confirm),
+        ("phone", phone, person.row.phone, body.phone_confirm),
     ):
         if address and address != known:
-            await core.users.set_identity(connection, person.id, provider, address)
+            await core.users.set_identity(
+                connection, person.id, provider, address, verified=verified
+            )
+            if verified:
+                await core.users.change(connection, person.id, is_anonymous=False)
             changed = True
     if changed:
         await core.users.revoke_links(connection, person.id)
         await core.users.note_providers(connection, person.id)
-        await core.users.change(connection, person.id, is_anonymous=False)
 
 
 async def delete(core: Core, request: Request) -> Response:

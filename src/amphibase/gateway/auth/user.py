@@ -196,7 +196,7 @@ async def unlink_identity(core: Core, request: Request) -> Response:
             )
         if identity is None:
             raise AuthError(422, "identity_not_found", "Identity doesn't exist")
-        await core.users.remove_identity(connection, identity)
+        await core.users.remove_identity(connection, person, identity)
     return answer({})
 
 

@@ -74,6 +74,7 @@ class Users:
         self._identities = tables.identities
         self._factors = tables.mfa_factors
         self._tokens = tables.one_time_tokens
+        self._flows = tables.flow_state
 
     # Reading
 
@@ -264,12 +265,23 @@ class Users:
         changes = {"provider": first, "providers": providers or None}
         await self.change(connection, id, raw_app_meta_data=merged(known, changes))
 
-    async def remove_identity(self, connection: AsyncConnection, identity: Row[Any]) -> None:
-        """Take a way to sign in from a user."""
+    async def remove_identity(
+        self, connection: AsyncConnection, person: Person, identity: Row[Any]
+    ) -> None:
+        """Take a way to sign in from a user, and with it the number, or the address that no other
+        identity has; the first other one takes its place. Raises AuthError where that is taken."""
         await connection.execute(
             delete(self._identities).where(self._identities.c.id == identity.id)
         )
-        await self.note_providers(connection, identity.user_id)
+        emails = [each.email for each in person.identities if each.id != identity.id]
+        if identity.provider == "phone":
+            await self.change(connection, person.id, phone=None, phone_confirmed_at=None)
+        elif person.row.email not in emails:
+            email = next(filter(None, emails), None)
+            values = {"email": email} if email else {"email": None, "email_confirmed_at": None}
+            await self.revoke_links(connection, person.id)
+            await self.change(connection, person.id, **values)
+        await self.note_providers(connection, person.id)
 
     async def revoke_links(self, connection: AsyncConnection, id: UUID) -> None:
         """Make void whatever letters to the user hold."""
@@ -285,7 +297,8 @@ class Users:
         the rows that refer to it."""
         now, row = utc_now(), person.row
         await self.revoke_links(connection, person.id)
-        await connection.execute(delete(self._factors).where(self._factors.c.user_id == person.id))
+        for table in (self._flows, self._factors):
+            await connection.execute(delete(table).where(table.c.user_id == person.id))
         await self.change(
             connection,
             person.id,
