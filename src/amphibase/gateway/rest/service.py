@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 from starlette.types import Receive, Scope, Send
 
+from amphibase.errors import Unavailable
 from amphibase.gateway.rest.answer import Answer, of_error
 from amphibase.gateway.rest.asked import read_asked
 from amphibase.gateway.rest.catalog import Catalog
 from amphibase.gateway.rest.description import Description
-from amphibase.gateway.rest.errors import RestError
+from amphibase.gateway.rest.errors import CannotConnect, RestError
 from amphibase.gateway.rest.execution import Execution
 from amphibase.gateway.rest.identity import Identities
 from amphibase.gateway.rest.requests import Requests
@@ -69,12 +70,14 @@ class RestService:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        if not self._started:
-            await self.start()
         try:
+            if not self._started:
+                await self.start()
             answer = await self._answer(scope, receive)
         except RestError as error:
             answer = of_error(error)
+        except Unavailable as error:
+            answer = of_error(CannotConnect(error.detail))
         except _ClientGone:
             return
         await send(
