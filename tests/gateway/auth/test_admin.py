@@ -304,6 +304,22 @@ async def test_generated_links_change_an_address_together(api: Api) -> None:
     assert (await api.sign_in("new@example.com")).status_code == 200
 
 
+async def test_a_link_for_another_change_of_address_makes_the_one_before_void(api: Api) -> None:
+    await api.create()
+
+    async def link(which: str, new: str) -> str:
+        body = {"type": f"email_change_{which}", "email": "ann@example.com", "new_email": new}
+        answer = await api.post("/admin/generate_link", body, token=SERVICE)
+        found: str = answer.json()["action_link"]
+        return found
+
+    agreed_to_the_first = await link("current", "first@example.com")
+    second = await link("new", "second@example.com")
+    for followed in (second, agreed_to_the_first):
+        await api.client.get(followed)
+    assert (await api.sign_in("ann@example.com")).status_code == 200
+
+
 @pytest.mark.parametrize(
     ("body", "status", "code"),
     [

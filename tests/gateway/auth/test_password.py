@@ -5,7 +5,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from tests.gateway.auth.api import PASSWORD, Api, refusal
+from tests.gateway.auth.api import PASSWORD, SERVICE, Api, refusal
 from tests.gateway.auth.conftest import ServeAuth
 
 
@@ -22,6 +22,7 @@ async def test_a_sign_up_answers_a_session_where_addresses_need_no_confirmation(
         "refresh_token",
         "user",
     }
+    assert user["identities"][0]["identity_data"]["name"] == "Ann"
     assert user["email_confirmed_at"] == user["confirmed_at"]
     assert user["last_sign_in_at"]
     assert user["user_metadata"] == {
@@ -106,6 +107,42 @@ async def test_a_repeated_sign_up_of_a_confirmed_address_gets_a_user_that_is_not
     assert len(careful.rows("SELECT 1 FROM auth.users")) == 1
 
 
+async def test_of_several_sign_ups_the_one_counts_whose_letter_is_confirmed(careful: Api) -> None:
+    """Whoever signed up before with the address of somebody else must not know their password."""
+    body = {"email": "ann@example.com", "password": "known to a stranger", "data": {"name": "Eve"}}
+    stranger = (await careful.post("/signup", body)).json()
+    user = await careful.sign_up(data={"tall": True})
+    assert user["id"] == stranger["id"]
+    assert (user["user_metadata"]["tall"], "name" in user["user_metadata"]) == (True, False)
+    await careful.client.get(careful.letter().link)
+    assert (await careful.sign_in()).status_code == 200
+    assert refusal(await careful.sign_in(password="known to a stranger")) == (
+        400,
+        "invalid_credentials",
+    )
+
+
+@pytest.mark.parametrize("by", ["invitation", "an administrator"])
+async def test_a_sign_up_learns_nothing_of_a_user_who_was_made_for_somebody(
+    careful: Api, by: str
+) -> None:
+    data = {"team": "secret"}
+    if by == "invitation":
+        body: dict[str, Any] = {"email": "ann@example.com", "data": data}
+        await careful.post("/invite", body, token=SERVICE)
+    else:
+        await careful.create(email_confirm=False, user_metadata=data, app_metadata=data)
+    for _ in range(2):
+        body = {"email": "ann@example.com", "password": "a password of a stranger"}
+        answer = await careful.post("/signup", body)
+        assert answer.status_code == 200
+        assert "secret" not in answer.text
+        assert answer.json()["identities"] == []
+    await careful.client.get(careful.letter().link)
+    signed_in = await careful.sign_in(password="a password of a stranger")
+    assert refusal(signed_in) == (400, "invalid_credentials")
+
+
 async def test_a_sign_up_does_not_take_over_a_user_who_was_made_for_somebody(api: Api) -> None:
     """Made without confirmation by an administrator, with rights that a stranger must not get."""
     await api.create(email_confirm=False, app_metadata={"role": "admin"})
@@ -140,6 +177,7 @@ async def test_of_many_sign_ups_at_once_that_await_confirmation_one_user_is_made
     [
         ({"email": "ann@example.com"}, 400, "validation_failed"),
         ({"email": "ann", "password": PASSWORD}, 400, "validation_failed"),
+        ({"email": f"{'a' * 250}@b.com", "password": PASSWORD}, 400, "validation_failed"),
         ({"email": "ann@example.com\nBcc: x@y.z", "password": PASSWORD}, 400, "validation_failed"),
         ({"email": "ann@example.com", "password": "short"}, 422, "weak_password"),
         ({"email": "ann@example.com", "password": "x" * 2000}, 422, "weak_password"),
@@ -247,6 +285,9 @@ async def test_a_phone_and_an_unknown_grant_are_refused_by_name(api: Api) -> Non
     phone = {"phone": "+4912345", "password": PASSWORD}
     answer = await api.post("/token?grant_type=password", phone)
     assert refusal(answer) == (400, "phone_provider_disabled")
+    for body in ({"chain": "solana"}, {"chain": "ethereum"}):
+        wallet = await api.post("/token?grant_type=web3", body)
+        assert refusal(wallet) == (422, "web3_provider_disabled")
     unknown = await api.post("/token?grant_type=nothing", {})
     assert refusal(unknown) == (400, "invalid_credentials")
     assert unknown.json()["message"] == "unsupported_grant_type"

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from amphibase.gateway.auth.answers import user as user_answer
 from amphibase.gateway.auth.bearer import demand_admin
 from amphibase.gateway.auth.bodies import Body, email_of, read
-from amphibase.gateway.auth.codes import Secret
+from amphibase.gateway.auth.codes import EMAIL_CHANGE, Secret
 from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.errors import AuthError, invalid
 from amphibase.gateway.auth.public import answer
@@ -160,6 +160,7 @@ async def _change(
     values: dict[str, Any] = {"email_change": new, "email_change_sent_at": utc_now()}
     if person.row.email_change != new:
         values["email_change_confirm_status"] = 0
+        await core.codes.revoke(connection, person.id, *EMAIL_CHANGE)
     await core.users.change(connection, person.id, **values)
     token: Kind = "email_change_token_new"
     address = new

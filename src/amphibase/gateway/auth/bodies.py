@@ -103,7 +103,9 @@ def email_of(text: str) -> str:
     email = text.strip().lower()
     if not email:
         raise invalid("An email address is required")
-    if len(email) > MAX_EMAIL_CHARACTERS or not _EMAIL.fullmatch(email):
+    if len(email) > MAX_EMAIL_CHARACTERS:
+        raise invalid("An email address is too long")
+    if not _EMAIL.fullmatch(email):
         raise invalid("Unable to validate email address: invalid format")
     return email
 

@@ -20,6 +20,7 @@ from amphibase.gateway.auth.errors import AuthError
 from amphibase.sql.links import Kind, Links
 
 PKCE_PREFIX = "pkce_"
+EMAIL_CHANGE: tuple[Kind, Kind] = ("email_change_token_current", "email_change_token_new")
 MAX_WRONG, WRONG_SECONDS = 20, 3600
 """A million codes of six digits cannot be tried at this pace."""
 
@@ -75,6 +76,10 @@ class Codes:
         token = (PKCE_PREFIX if pkce else "") + self._token(user_id, kind, code)
         await self._links.issue(connection, user_id, kind, email, token)
         return Secret(code, token)
+
+    async def revoke(self, connection: AsyncConnection, user_id: UUID, *kinds: Kind) -> None:
+        """Make the user's codes of these kinds void."""
+        await self._links.revoke(connection, user_id, *kinds)
 
     async def redeem_code(
         self, connection: AsyncConnection, user_id: UUID, code: str, *kinds: Kind

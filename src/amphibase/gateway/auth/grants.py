@@ -37,6 +37,10 @@ class IdToken(Body):
     provider: str = ""
 
 
+class Wallet(Body):
+    chain: str = ""
+
+
 async def token(core: Core, request: Request) -> Response:
     """A session, by the kind of grant that the query names."""
     grant = GRANTS.get(request.query_params.get("grant_type", ""))
@@ -130,6 +134,13 @@ async def by_id_token(core: Core, request: Request) -> Mapping[str, Any]:
     raise unsupported_provider((await read(request, IdToken)).provider)
 
 
+async def by_wallet(core: Core, request: Request) -> Mapping[str, Any]:
+    """A signature by the key of a wallet, which signs nobody in."""
+    if (await read(request, Wallet)).chain not in ("ethereum", "solana"):
+        raise AuthError(400, "web3_unsupported_chain", "Unsupported chain")
+    raise AuthError(422, "web3_provider_disabled", "Web3 provider is disabled")
+
+
 def _wrong() -> AuthError:
     return AuthError(400, "invalid_credentials", "Invalid login credentials")
 
@@ -141,5 +152,6 @@ GRANTS: Mapping[str, Grant] = MappingProxyType(
         "refresh_token": by_refresh_token,
         "pkce": by_code,
         "id_token": by_id_token,
+        "web3": by_wallet,
     }
 )

@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from amphibase.gateway.auth.bearer import signed_in
 from amphibase.gateway.auth.bodies import Pkce, email_of, read
+from amphibase.gateway.auth.codes import EMAIL_CHANGE
 from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.errors import AuthError, invalid, no_phone
 from amphibase.gateway.auth.public import answer
@@ -167,6 +168,7 @@ async def change_by_letter(
     if with_code:
         await core.flows.begin(connection, person.id, "email_change", pkce)
     old = person.row.email or ""
+    await core.codes.revoke(connection, person.id, *EMAIL_CHANGE)
     await core.users.change(
         connection,
         person.id,

@@ -19,6 +19,7 @@ from amphibase.gateway.auth.users import Person
 from amphibase.models import utc_now, uuid7
 
 EMAIL_METHOD = "email/signup"
+APP_METADATA = {"provider": "email", "providers": ["email"]}
 
 
 class SignUp(Pkce):
@@ -31,9 +32,9 @@ class SignUp(Pkce):
 async def sign_up(core: Core, request: Request) -> Response:
     """`POST /signup`: a session, or while the address awaits confirmation the user alone."""
     body = await read(request, SignUp)
-    check_open(core)
     if not body.email and not body.phone:
         return await _anonymous(core, request, body)
+    check_open(core)
     if not body.password:
         raise invalid("Signup requires a valid password")
     if body.email and body.phone:
@@ -66,10 +67,10 @@ async def add_with_email(
         aud=core.settings.jwt_aud,
         encrypted_password=hashed or "",
         raw_user_meta_data={**data, **_verified_fields(id, email)},
-        raw_app_meta_data={"provider": "email", "providers": ["email"]},
+        raw_app_meta_data=APP_METADATA,
         **values,
     )
-    await core.users.set_identity(connection, id, "email", email)
+    await core.users.set_identity(connection, id, "email", email, data=data)
     return await core.users.get(connection, id)
 
 
@@ -138,6 +139,15 @@ async def _with_email(core: Core, request: Request, body: SignUp) -> Response:
                 # Invited, or made by an administrator: only whoever has the letter or the
                 # password may have that account.
                 raise _exists()
+            elif not core.settings.mailer_autoconfirm and _is_own_sign_up(person):
+                # Until the address is confirmed, the last sign-up counts: an earlier one, by
+                # somebody who may not own the address, must not leave its password behind.
+                await core.users.change(
+                    connection,
+                    person.id,
+                    encrypted_password=hashed,
+                    raw_user_meta_data={**body.data, **_verified_fields(person.id, email)},
+                )
             if core.settings.mailer_autoconfirm:
                 await core.users.confirm_email(connection, person)
                 return session(await core.open_session(connection, person.id, request, "password"))
@@ -150,7 +160,11 @@ async def _with_email(core: Core, request: Request, body: SignUp) -> Response:
             raise _exists() from error
         return answer(_imagined(core, email, body.data))
     core.send(letter)
-    return answer(user_answer(person))
+    if _is_own_sign_up(person):
+        return answer(user_answer(person))
+    # What an administrator wrote of somebody is nothing for whoever knows their address.
+    nothing = {"app_metadata": APP_METADATA, "user_metadata": {}, "identities": []}
+    return answer({**user_answer(person), **nothing})
 
 
 async def _with_phone(core: Core, request: Request, body: SignUp) -> Response:
@@ -173,7 +187,7 @@ async def _with_phone(core: Core, request: Request, body: SignUp) -> Response:
             raw_user_meta_data={**body.data, **known},
             raw_app_meta_data={"provider": "phone", "providers": ["phone"]},
         )
-        await core.users.set_identity(connection, id, "phone", phone)
+        await core.users.set_identity(connection, id, "phone", phone, data=body.data)
         opened = await core.open_session(connection, id, request, "password")
     return session(opened)
 
@@ -181,6 +195,7 @@ async def _with_phone(core: Core, request: Request, body: SignUp) -> Response:
 async def _anonymous(core: Core, request: Request, body: SignUp) -> Response:
     if not core.settings.external_anonymous_users_enabled:
         raise AuthError(422, "anonymous_provider_disabled", "Anonymous sign-ins are disabled")
+    check_open(core)
     async with core.database.write() as connection:
         id = await core.users.insert(
             connection,
@@ -207,6 +222,13 @@ async def _hash_of_same_password(core: Core, email: str, password: str) -> str |
     return hashed if await core.passwords.verify(password, hashed) else None
 
 
+def _is_own_sign_up(person: Person) -> bool:
+    """Whether the account was made by whoever signed up, as their metadata tells, and not by an
+    administrator."""
+    known = person.row.raw_user_meta_data or {}
+    return known.get("sub") == str(person.id) and person.row.invited_at is None
+
+
 def _verified_fields(id: UUID, email: str) -> dict[str, Any]:
     return {"sub": str(id), "email": email, "email_verified": False, "phone_verified": False}
 
@@ -225,8 +247,8 @@ def _imagined(core: Core, email: str, data: dict[str, Any]) -> dict[str, Any]:
         "email": email,
         "phone": "",
         "confirmation_sent_at": now,
-        "app_metadata": {"provider": "email", "providers": ["email"]},
-        "user_metadata": {**data, **_verified_fields(id, email)},
+        "app_metadata": APP_METADATA,
+        "user_metadata": data,
         "identities": [],
         "created_at": now,
         "updated_at": now,

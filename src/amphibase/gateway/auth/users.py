@@ -3,9 +3,10 @@
 import base64
 import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -186,11 +187,13 @@ class Users:
         address: str,
         *,
         verified: bool | None = None,
+        data: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         """Make the user's identity of that provider, or give it another address.
 
         Args:
             provider: `email` or `phone`, which is also what the address is.
+            data: what else a new identity says of the user.
             verified: whether the address is known to be theirs; None leaves that as it is.
         """
         table, now = self._identities, utc_now()
@@ -199,7 +202,8 @@ class Users:
                 select(table).where(table.c.user_id == id, table.c.provider == provider)
             )
         ).one_or_none()
-        data = {
+        fields = {
+            **data,
             "sub": str(id),
             "email_verified": False,
             "phone_verified": False,
@@ -207,12 +211,12 @@ class Users:
             provider: address,
         }
         if verified is not None:
-            data[f"{provider}_verified"] = verified
+            fields[f"{provider}_verified"] = verified
         if known is not None:
             await connection.execute(
                 update(table)
                 .where(table.c.id == known.id)
-                .values(identity_data=data, updated_at=now)
+                .values(identity_data=fields, updated_at=now)
             )
             return
         await connection.execute(
@@ -221,7 +225,7 @@ class Users:
                 provider=provider,
                 provider_id=str(id),
                 user_id=id,
-                identity_data=data,
+                identity_data=fields,
                 last_sign_in_at=now,
                 created_at=now,
                 updated_at=now,

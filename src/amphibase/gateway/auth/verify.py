@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from amphibase.gateway.auth.bodies import Body, email_of, read
-from amphibase.gateway.auth.codes import PKCE_PREFIX
+from amphibase.gateway.auth.codes import EMAIL_CHANGE, PKCE_PREFIX
 from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.errors import AuthError, invalid, no_phone
 from amphibase.gateway.auth.public import answer, session
@@ -30,7 +30,7 @@ KINDS: Mapping[str, tuple[Kind, ...]] = {
     "magiclink": ("recovery_token",),
     "recovery": ("recovery_token",),
     "email": ("confirmation_token", "recovery_token"),
-    "email_change": ("email_change_token_current", "email_change_token_new"),
+    "email_change": EMAIL_CHANGE,
 }
 OAUTH_ERRORS = {400: "invalid_request", 401: "unauthorized_client", 403: "access_denied"}
 METHODS = {"signup": EMAIL_METHOD}
@@ -155,7 +155,7 @@ async def _by_code(
 async def _accept(core: Core, connection: AsyncConnection, person: Person, kind: Kind) -> Verified:
     if person.is_banned:
         raise AuthError(403, "user_banned", "User is banned")
-    if kind in ("email_change_token_current", "email_change_token_new"):
+    if kind in EMAIL_CHANGE:
         return await _accept_change(core, connection, person)
     await core.users.confirm_email(connection, person)
     await core.users.verify_identities(connection, person)
