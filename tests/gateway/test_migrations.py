@@ -1,5 +1,6 @@
 """Migrations and seeds: split into statements as psql does, applied as the Supabase CLI does."""
 
+import asyncio
 from pathlib import Path
 
 import psycopg
@@ -76,6 +77,16 @@ async def test_they_are_applied_by_version_and_noted_with_their_statements(
         ("20260101", "first", ["create table t (i int)"]),
     ]
     assert await apply(project.owner, folder) == []
+    assert read(project.owner, "SELECT * FROM t") == [(1,)]
+
+
+async def test_of_several_who_apply_them_at_the_same_moment_one_does(
+    project: ProjectDatabase, folder: Path
+) -> None:
+    (folder / "migrations/1_first.sql").write_text("create table t (i int);")
+    (folder / "seed.sql").write_text("insert into t values (1);")
+    done = await asyncio.gather(*(apply(project.owner, folder) for _ in range(4)))
+    assert sorted(done) == [[], [], [], ["1_first.sql", "seed.sql"]]
     assert read(project.owner, "SELECT * FROM t") == [(1,)]
 
 

@@ -12,7 +12,7 @@ from psycopg import AsyncConnection
 
 from amphibase.errors import ConfigurationError
 from amphibase.gateway import extensions
-from amphibase.gateway.project import connected
+from amphibase.gateway.project import ONE_AT_A_TIME, connected
 from amphibase.gateway.statements import Statement, split
 
 logger = logging.getLogger("amphibase.gateway")
@@ -62,6 +62,7 @@ async def apply(url: str, folder: Path) -> list[str]:
         return []
     done = []
     async with connected(url) as connection:
+        await connection.execute(ONE_AT_A_TIME)
         await connection.execute(_NOTES.encode())
         await connection.commit()
         runner = _Runner(connection, await _available(connection))

@@ -27,6 +27,9 @@ MINIMUM_MAJOR = 15
 CONNECT_SECONDS = 10
 AUTHENTICATOR = "authenticator"
 
+ONE_AT_A_TIME = "SELECT pg_advisory_lock(hashtext('project of amphibase'))"
+"""Until the connection ends: what is made of a database where it is missing, is made once."""
+
 _STATE = """
 SELECT
     current_setting('server_version_num')::int / 10000,
@@ -51,6 +54,7 @@ async def prepare(url: str, password: str) -> str:
     """
     mark = f"Made by Amphibase: project {_fingerprint()}"
     async with connected(url) as connection:
+        await connection.execute(ONE_AT_A_TIME)
         cursor = await connection.execute(_STATE, (mark,))
         major, is_made = await cursor.fetchone() or (0, False)
         if major < MINIMUM_MAJOR:

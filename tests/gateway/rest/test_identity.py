@@ -24,3 +24,10 @@ def test_a_claim_may_hold_any_json(value: str) -> None:
     claims = identities.identify(f"Bearer {token}").claims
     assert json.loads(claims) == {"role": "anon", "more": json.loads(value)}
     claims.encode()
+
+
+def test_a_role_that_no_text_can_hold_is_none_that_there_is() -> None:
+    key = Key.from_secret(SECRET)
+    token = jwt.api_jws.encode(rb'{"role":"\ud800"}', SECRET, "HS256")
+    identities = Identities(Tokens(key, key), None, None, ".role")
+    assert identities.identify(f"Bearer {token}").role == "?"

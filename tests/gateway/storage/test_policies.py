@@ -194,6 +194,10 @@ async def test_a_token_gets_no_role_that_the_data_api_would_not_give(
     assert refusal(answer) == (400, "403", "Unauthorized", message)
 
 
+async def test_a_claim_may_be_a_number_of_any_size(mine: Api) -> None:
+    assert await mine.names("mine", "nowhere", token=mine.token(number=10**40)) == []
+
+
 async def test_a_token_without_a_role_is_anonymous(mine: Api) -> None:
     token = jwt.encode({"sub": str(ANN), "exp": int(time.time()) + 60}, SECRET, "HS256")
     assert await mine.names("mine", str(ANN), token=token) == []

@@ -89,7 +89,7 @@ class Identities:
         role = self._path.find(claims)
         if role is None and self._anonymous is None:
             raise AnonymousDisabled
-        name = role or self._anonymous or ""
+        name = (role or self._anonymous or "").encode(errors="replace").decode()
         # By the module that read them: it writes numbers of any size, and what no text can hold.
         told = json.dumps({**claims, "role": name}, separators=(",", ":"))
         return Identity(name, told, is_anonymous=name == self._anonymous)

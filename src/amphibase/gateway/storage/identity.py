@@ -1,9 +1,9 @@
 """Who sends a request: the role and the claims of its token."""
 
+import json
 import re
 from dataclasses import dataclass
 
-import orjson
 from starlette.requests import Request
 
 from amphibase.gateway.storage.errors import StorageError, denied, malformed
@@ -55,7 +55,7 @@ def identify(tokens: Tokens, request: Request) -> Identity:
     role, subject = claims.get("role") or "anon", claims.get("sub")
     if not isinstance(role, str) or not (subject is None or isinstance(subject, str)):
         raise denied("jwt malformed")
-    told = orjson.dumps({**claims, "role": role}, default=str).decode()
+    told = json.dumps({**claims, "role": role}, separators=(",", ":"))  # numbers of any size
     if "\\u0000" in told:  # which no text of the database can hold
         raise denied("jwt malformed")
     return Identity(role, told, subject or None)
