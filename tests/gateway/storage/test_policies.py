@@ -185,6 +185,7 @@ async def test_a_transaction_leaves_no_role_behind(api: Api) -> None:
         ({"role": ["service_role"]}, "jwt malformed"),
         ({"sub": 7}, "jwt malformed"),
         ({"name": "\0"}, "jwt malformed"),
+        ({"role": "\ud800"}, "jwt malformed"),
     ],
 )
 async def test_a_token_gets_no_role_that_the_data_api_would_not_give(

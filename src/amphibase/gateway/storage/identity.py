@@ -55,8 +55,10 @@ def identify(tokens: Tokens, request: Request) -> Identity:
     role, subject = claims.get("role") or "anon", claims.get("sub")
     if not isinstance(role, str) or not (subject is None or isinstance(subject, str)):
         raise denied("jwt malformed")
-    told = json.dumps({**claims, "role": role}, separators=(",", ":"))  # numbers of any size
-    if "\\u0000" in told:  # which no text of the database can hold
+    # By `json`, which writes numbers of any size.
+    told = json.dumps({**claims, "role": role}, separators=(",", ":"), ensure_ascii=False)
+    # What no text of the database can hold: the character NUL, and half a character.
+    if "\\u0000" in told or told != told.encode(errors="replace").decode():
         raise denied("jwt malformed")
     return Identity(role, told, subject or None)
 
