@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from amphibase.errors import InvalidValue
 from amphibase.sql.plan import Row
+from amphibase.sql.policies import quoted
 from amphibase.sql.shape import Shape
 
 ROWS_A_STATEMENT = 10_000
@@ -106,9 +107,8 @@ def _left_to_database(column: Column[Any]) -> bool:
 async def _copy(connection: AsyncConnection, shape: Shape[Any], rows: Iterator[Row]) -> None:
     """Stream rows into the table; the server works on the first while the next are made."""
     dialect = connection.dialect
-    quote = dialect.identifier_preparer
-    columns = ", ".join(quote.format_column(column) for column in shape.columns)
-    statement = f"COPY {quote.format_table(shape.table)} ({columns}) FROM STDIN"
+    columns = ", ".join(quoted(column.name) for column in shape.columns)
+    statement = f"COPY {quoted(shape.table.name)} ({columns}) FROM STDIN"
     bind = [
         (place, process)
         for place, column in enumerate(shape.columns)
