@@ -6,10 +6,21 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, ForeignKey, Numeric, SmallInteger, String, Table
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKey,
+    MetaData,
+    Numeric,
+    SmallInteger,
+    String,
+    Table,
+)
 from sqlalchemy.orm import Mapped, mapped_column, relationship
+from sqlmodel import Field, SQLModel
 
 from amphibase.access import Access, admin, authenticated, everyone, owner
+from amphibase.adoption import adopt
 from amphibase.models import (
     Base,
     Owned,
@@ -95,6 +106,21 @@ class Document(Versioned, Owned, Base):
     title: Mapped[str]
 
 
+def _link(context: Any) -> str:
+    found: str = context.get_current_parameters()["heading"]
+    return found.lower()
+
+
+class Page(Versioned, PublicRead, Base):
+    """Everyone's to read, with versions; its title has another name in the database, and its link
+    is made of it."""
+
+    __tablename__ = "t_pages"
+
+    title: Mapped[str] = mapped_column("heading", unique=True)
+    link: Mapped[str] = mapped_column(default=_link)
+
+
 class Sample(Base):
     """One column of each type that goes in binary where there are many rows."""
 
@@ -144,6 +170,15 @@ class EveryKind:
     numbers: Mapped[list[int] | None]
     reals: Mapped[list[float] | None]
     answers: Mapped[list[bool] | None]
+
+
+class Wide(ServerOnly, Base):
+    """A number of many digits."""
+
+    __tablename__ = "t_wide"
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=uuid7)
+    value: Mapped[Decimal] = mapped_column(Numeric(38, 2))
 
 
 class Kinds(EveryKind, Base):
@@ -265,3 +300,18 @@ class Comment(SoftDelete, Owned, Base):
     text: Mapped[str]
     post_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("t_posts.id", ondelete="CASCADE"))
     post: Mapped[Post] = relationship(back_populates="comments")
+
+
+class Pet(SQLModel, table=True):
+    """Its owner's alone; a class of SQLModel, with a MetaData of its own."""
+
+    __tablename__ = "t_pets"
+    __access__ = Access(read=owner, write=owner)
+    metadata = MetaData()
+
+    id: int | None = Field(default=None, primary_key=True)
+    owner_id: uuid.UUID | None = Field(default=None, foreign_key="users.id", nullable=False)
+    name: str = Field(max_length=10)
+
+
+adopt(Pet)

@@ -118,6 +118,10 @@ class TestCreateSchemas:
         assert refusals(derive(model), **{field: None})[field] == "is set by the server"
         assert field not in derive(model).model_json_schema()["properties"]
 
+    def test_say_how_long_a_text_may_be(self) -> None:
+        given = refusals(create_schema(Post), title="x" * 51)
+        assert given == {"title": "String should have at most 50 characters"}
+
     def test_refuse_what_is_no_column(self) -> None:
         assert "nope" in refusals(create_schema(Note), title="a", stars=1, nope=1)
         assert "books" in refusals(create_schema(Author), name="a", books=[])

@@ -19,7 +19,8 @@ def adopt(model: type[Any]) -> None:
     Raises:
         ConfigurationError: Base has another table of the same name.
     """
-    for table in inspect_model(model).local_table.metadata.sorted_tables:
+    # In no order: a foreign key may lead to a table of Base's, which the other MetaData lacks.
+    for table in inspect_model(model).local_table.metadata.tables.values():
         if table.metadata is Base.metadata or table in _adopted:
             continue
         if table.key in Base.metadata.tables:
@@ -28,3 +29,8 @@ def adopt(model: type[Any]) -> None:
                 "one of Base; rename one of them by __tablename__"
             )
         _adopted[table] = table.to_metadata(Base.metadata)
+
+
+def adopted(table: Table) -> Table:
+    """Base's copy of a foreign model's table; any other table as it is."""
+    return _adopted.get(table, table)

@@ -7,7 +7,7 @@ import hmac
 import json
 from typing import Any
 
-from amphibase.errors import InvalidCursor
+from amphibase.errors import InvalidCursor, InvalidRequest
 
 SIGNATURE_BYTES = 16
 MAX_CURSOR_CHARACTERS = 4096
@@ -24,9 +24,18 @@ class Cursors:
         self._secret = secret
 
     def write(self, query: str, position: list[Any]) -> str:
-        """A cursor for the position (JSON values) in the list that `query` names."""
-        content = json.dumps(position, separators=(",", ":")).encode()
-        return base64.urlsafe_b64encode(self._sign(query, content) + content).rstrip(b"=").decode()
+        """A cursor for the position (JSON values) in the list that `query` names.
+
+        Raises:
+            InvalidRequest: it would be too long to be read again.
+        """
+        content = json.dumps(position, separators=(",", ":"), ensure_ascii=False).encode()
+        cursor = base64.urlsafe_b64encode(self._sign(query, content) + content).rstrip(b"=")
+        if len(cursor) > MAX_CURSOR_CHARACTERS:
+            raise InvalidRequest(
+                "The list goes on after values that are too long to remember; order it by others"
+            )
+        return cursor.decode()
 
     def read(self, query: str, cursor: str) -> list[Any]:
         """The position that `write` put into the cursor for the same query.

@@ -44,7 +44,7 @@ from sqlalchemy.types import JSON, TypeEngine
 
 from amphibase.access import OWNER_COLUMN
 from amphibase.models import SoftDelete, Timestamps, Versioned
-from amphibase.schemas import PlainText, plain
+from amphibase.schemas import plain
 
 MAX_JSON_DEPTH = 64
 """How deep a JSON value may be nested."""
@@ -257,14 +257,14 @@ def _buildable(annotation: Any) -> Any:
     try:
         TypeAdapter(annotation)
     except PydanticSchemaGenerationError:
-        return Annotated[Any, AfterValidator(_json)]
+        return Annotated[Any, AfterValidator(json_value)]
     return annotation
 
 
 def _input(kind: TypeEngine[Any], leaf: Any) -> Any:
     if leaf is str:
         length = kind.length if isinstance(kind, String) else None
-        return Annotated[PlainText, StringConstraints(max_length=length)] if length else PlainText
+        return Annotated[str, StringConstraints(max_length=length), AfterValidator(plain)]
     if leaf is int:
         bits = next((bits for each, bits in INTEGER_BITS if isinstance(kind, each)), 64)
         return Annotated[int, Limits(ge=-(2 ** (bits - 1)), le=2 ** (bits - 1) - 1)]
@@ -288,7 +288,7 @@ def _input(kind: TypeEngine[Any], leaf: Any) -> Any:
     if leaf in (bool, date, UUID):
         return leaf
     if leaf is Any or isinstance(kind, JSON):
-        return Annotated[leaf, AfterValidator(_json)]
+        return Annotated[leaf, AfterValidator(json_value)]
     return leaf
 
 
@@ -345,19 +345,34 @@ def _storable(value: timedelta) -> timedelta:
     return value
 
 
-def _json(value: Any) -> Any:
-    """JSON that every database takes."""
+def json_value(value: Any, *, others: bool = True) -> Any:
+    """The value, if it is JSON that every database takes.
+
+    Args:
+        others: lets through what is no JSON, for a type of the application's to turn into it.
+
+    Raises:
+        ValueError: it is not; says why.
+    """
     waiting = [(value, 0)]
     while waiting:
         item, depth = waiting.pop()
         if depth > MAX_JSON_DEPTH:
             raise ValueError(f"must be nested at most {MAX_JSON_DEPTH} deep")
-        if isinstance(item, str):
-            plain(item)
-        elif isinstance(item, float) and not math.isfinite(item):
-            raise ValueError("must not contain infinite numbers or NaN")
-        elif isinstance(item, dict):
-            waiting += [(each, depth + 1) for pair in item.items() for each in pair]
-        elif isinstance(item, list):
-            waiting += [(each, depth + 1) for each in item]
+        match item:
+            case None | bool() | int():
+                pass
+            case str():
+                plain(item)
+            case float():
+                if not math.isfinite(item):
+                    raise ValueError("must not contain infinite numbers or NaN")
+            case list() | tuple():
+                waiting += [(each, depth + 1) for each in item]
+            case dict():
+                if not (others or all(isinstance(key, str) for key in item)):
+                    raise ValueError("must have text as the keys of its objects")
+                waiting += [(each, depth + 1) for pair in item.items() for each in pair]
+            case _ if not others:
+                raise ValueError(f"must be JSON, which a {type(item).__name__} is not")
     return value

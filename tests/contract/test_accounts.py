@@ -1,22 +1,20 @@
-"""The contract of Accounts, on every home."""
+"""The contract of Accounts, on every home: what people do with their own."""
 
 import asyncio
 from datetime import timedelta
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import bcrypt
 import pytest
 from argon2 import PasswordHasher
+from tests.contract.signing_up import OTHER_PASSWORD, PASSWORD, sign_up, tokens_of
 
 from amphibase import (
     SERVICE,
-    Account,
     AmphibaseError,
     EmailAlreadyRegistered,
-    EmailNotConfirmed,
     InvalidCredentials,
-    InvalidCursor,
     InvalidLink,
     InvalidRefreshToken,
     InvalidRequest,
@@ -27,21 +25,9 @@ from amphibase import (
     UserBanned,
     WeakPassword,
 )
-from amphibase.backend import Device, SignedIn, Tokens
+from amphibase.backend import Device
 from amphibase.sql.backend import SqlBackend
 from amphibase.sql.passwords import PasswordWorkers
-
-PASSWORD = "correct horse battery"
-OTHER_PASSWORD = "another horse, another battery"
-
-
-def tokens_of(signed_in: SignedIn) -> Tokens:
-    assert signed_in.tokens is not None
-    return signed_in.tokens
-
-
-async def sign_up(backend: SqlBackend, email: str = "ann@example.com") -> Tokens:
-    return tokens_of(await backend.accounts.sign_up(email, PASSWORD))
 
 
 class TestSignUp:
@@ -348,125 +334,3 @@ class TestPasswords:
     ) -> None:
         with pytest.raises(InvalidLink):
             await backend.accounts.verify_email("nonsense")
-
-
-class TestForTheService:
-    async def test_an_account_is_made_as_it_is_told(self, backend: SqlBackend) -> None:
-        id = uuid4()
-        made = await backend.accounts.create(
-            "Ann@example.com",
-            password=PASSWORD,
-            id=id,
-            user_metadata={"name": "Ann"},
-            app_metadata={"role": "admin"},
-        )
-        assert (made.id, made.email) == (id, "ann@example.com")
-        assert made == await backend.accounts.get(id)
-        assert made == await backend.accounts.get_by_email("ANN@example.com")
-        tokens = tokens_of(await backend.accounts.sign_in("ann@example.com", PASSWORD))
-        assert (await backend.accounts.authenticate(tokens.access_token)).is_admin
-
-    async def test_an_id_is_taken_once(self, backend: SqlBackend) -> None:
-        made = await backend.accounts.create("ann@example.com")
-        with pytest.raises(AmphibaseError) as caught:
-            await backend.accounts.create("bob@example.com", id=made.id)
-        assert caught.value.code == "conflict"
-
-    async def test_password_and_hash_together_are_refused(self, backend: SqlBackend) -> None:
-        with pytest.raises(InvalidRequest):
-            await backend.accounts.create(
-                "ann@example.com", password=PASSWORD, password_hash="$2b$04$" + "a" * 53
-            )
-
-    async def test_an_unconfirmed_account_cannot_sign_in(self, backend: SqlBackend) -> None:
-        made = await backend.accounts.create(
-            "ann@example.com", password=PASSWORD, email_confirmed=False
-        )
-        with pytest.raises(EmailNotConfirmed):
-            await backend.accounts.sign_in("ann@example.com", PASSWORD)
-        with pytest.raises(InvalidCredentials):
-            await backend.accounts.sign_in("ann@example.com", "not the password")
-        await backend.accounts.update(made.id, email_confirmed=True)
-        await backend.accounts.sign_in("ann@example.com", PASSWORD)
-
-    async def test_the_list_has_each_account_once(self, backend: SqlBackend) -> None:
-        made = [await backend.accounts.create(f"user{n}@example.com") for n in range(7)]
-        found: list[Account] = []
-        cursor = None
-        while True:
-            page = await backend.accounts.list(cursor=cursor, limit=3)
-            found += page.items
-            if (cursor := page.next_cursor) is None:
-                break
-        assert found == list(reversed(made))
-
-    async def test_a_cursor_of_somebody_elses_making_is_refused(self, backend: SqlBackend) -> None:
-        for cursor in ("", "nonsense", "é", "A" * 10_000):
-            with pytest.raises(InvalidCursor):
-                await backend.accounts.list(cursor=cursor)
-
-    async def test_metadata_is_merged_and_none_removes(self, backend: SqlBackend) -> None:
-        made = await backend.accounts.create("ann@example.com", user_metadata={"a": 1, "b": 2})
-        changed = await backend.accounts.update(made.id, user_metadata={"b": None, "c": 3})
-        assert changed.user_metadata == {"a": 1, "c": 3}
-        assert changed.updated_at > made.updated_at
-
-    async def test_a_new_password_ends_all_sessions(self, backend: SqlBackend) -> None:
-        signed_in = await backend.accounts.sign_up("ann@example.com", PASSWORD)
-        await backend.accounts.update(signed_in.account.id, password=OTHER_PASSWORD)
-        with pytest.raises(SessionEnded):
-            await backend.accounts.authenticate(tokens_of(signed_in).access_token)
-
-    @pytest.mark.parametrize(("before", "after"), [("admin", None), (None, "admin")])
-    async def test_another_role_ends_all_sessions(
-        self, backend: SqlBackend, before: str | None, after: str | None
-    ) -> None:
-        """Whoever becomes an administrator, or is none any more, has no token of before."""
-        made = await backend.accounts.create(
-            "ann@example.com", password=PASSWORD, app_metadata={"role": before} if before else {}
-        )
-        tokens = tokens_of(await backend.accounts.sign_in("ann@example.com", PASSWORD))
-        await backend.accounts.update(made.id, app_metadata={"role": before, "plan": "free"})
-        await backend.accounts.authenticate(tokens.access_token)
-        await backend.accounts.update(made.id, app_metadata={"role": after})
-        with pytest.raises(SessionEnded):
-            await backend.accounts.authenticate(tokens.access_token)
-
-    async def test_an_address_that_is_taken_cannot_be_changed_to(self, backend: SqlBackend) -> None:
-        await backend.accounts.create("ann@example.com")
-        bob = await backend.accounts.create("bob@example.com")
-        with pytest.raises(EmailAlreadyRegistered):
-            await backend.accounts.update(bob.id, email="ANN@example.com")
-        changed = await backend.accounts.update(bob.id, email="Bobby@example.com")
-        assert changed.email == "bobby@example.com"
-
-    async def test_a_ban_holds_at_once_and_can_be_lifted(self, backend: SqlBackend) -> None:
-        signed_in = await backend.accounts.sign_up("ann@example.com", PASSWORD)
-        id = signed_in.account.id
-        await backend.accounts.ban(id, timedelta(hours=1))
-        with pytest.raises(AmphibaseError):
-            await backend.accounts.authenticate(tokens_of(signed_in).access_token)
-        with pytest.raises(UserBanned):
-            await backend.accounts.sign_in("ann@example.com", PASSWORD)
-        with pytest.raises(InvalidCredentials):
-            await backend.accounts.sign_in("ann@example.com", "not the password")
-        await backend.accounts.ban(id, None)
-        await backend.accounts.sign_in("ann@example.com", PASSWORD)
-
-    async def test_what_is_not_there_is_said(self, backend: SqlBackend) -> None:
-        nobody = uuid4()
-        assert await backend.accounts.get(nobody) is None
-        assert await backend.accounts.delete(nobody) is False
-        with pytest.raises(NotFound):
-            await backend.accounts.update(nobody, email="x@example.com")
-        with pytest.raises(NotFound):
-            await backend.accounts.ban(nobody, None)
-
-    async def test_deleting_takes_sessions_along_and_frees_the_address(
-        self, backend: SqlBackend
-    ) -> None:
-        signed_in = await backend.accounts.sign_up("ann@example.com", PASSWORD)
-        assert await backend.accounts.delete(signed_in.account.id)
-        with pytest.raises(InvalidRefreshToken):
-            await backend.accounts.refresh(tokens_of(signed_in).refresh_token)
-        await sign_up(backend)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.homes import ANN, BOB, Home
 from tests.models import Category, Kinds, Note, Post, Seat
 
-from amphibase import InvalidCursor
+from amphibase import InvalidCursor, InvalidRequest
 
 DAY = datetime(2026, 1, 1, tzinfo=UTC)
 VALUES: dict[str, st.SearchStrategy[Any]] = {
@@ -183,6 +183,17 @@ class TestCursors:
                        good[1:], "A" + good, swapped):  # fmt: skip
             with pytest.raises(InvalidCursor):
                 await home.of(Note, ANN).page(cursor=cursor, limit=1)
+
+    async def test_that_would_be_too_long_to_be_read_are_not_given_out(self, home: Home) -> None:
+        notes = home.of(Note, ANN)
+        await notes.add_many([Note(title=letter * 900, stars=1) for letter in "茶道花"])
+        first = await notes.page(limit=2, order_by=[Note.title])
+        rest = await notes.page(limit=2, order_by=[Note.title], cursor=first.next_cursor)
+        assert (len(rest.items), rest.next_cursor) == (1, None)
+        await notes.update_where(everything=True, title="a" * 5000)
+        with pytest.raises(InvalidRequest, match="too long"):
+            await notes.page(limit=2, order_by=[Note.title])
+        assert len((await notes.page(limit=3, order_by=[Note.title])).items) == 3
 
     async def test_every_changed_character_is_noticed(self, home: Home) -> None:
         await home.of(Note, ANN).add_many([Note(title="", stars=n) for n in range(3)])

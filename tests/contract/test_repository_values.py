@@ -1,5 +1,6 @@
 """The contract of Repository, on every home: values that no column takes are refused as such."""
 
+import functools
 from collections.abc import Awaitable, Callable
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
@@ -9,11 +10,13 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import bindparam, text
 from tests.homes import ANN, Home
-from tests.models import Category, KeyedKinds, Kinds, Level, Note, Post, Seat
+from tests.models import Category, KeyedKinds, Kinds, Level, Note, Post, Seat, Wide
 
 from amphibase import InvalidRequest, InvalidValue
 
 REFUSED = (InvalidValue, InvalidRequest)
+
+NESTED = functools.reduce(lambda inner, _: [inner], range(400), list[Any]())
 
 # What no column of that type can hold, on any home.
 BAD: list[tuple[str, Any]] = [
@@ -31,12 +34,17 @@ BAD: list[tuple[str, Any]] = [
     ("big", 2**63),
     ("big", 10**100),
     ("real", "abc"),
+    ("real", float("nan")),
     ("yes", "maybe"),
     ("yes", 2),
     ("exact", "abc"),
     ("money", "abc"),
     ("money", 10**9),
+    ("money", Decimal("99999999.999")),  # which is rounded up
+    ("exact", Decimal("1e131072")),
+    ("exact", Decimal("1e-16384")),
     ("moment", datetime(2026, 1, 1)),
+    ("moment", datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=14)))),
     ("moment", "yesterday"),
     ("moment", 5),
     ("day", "yesterday"),
@@ -52,7 +60,11 @@ BAD: list[tuple[str, Any]] = [
     ("level", "MIDDLE"),
     ("mapping", {"a": 1j}),
     ("mapping", {"a": "x\x00y"}),
+    ("mapping", {"a": float("nan")}),
+    ("mapping", {1: "a"}),
+    ("mapping", {"a": NESTED}),
     ("things", [1j]),
+    ("things", NESTED),
     ("words", "word"),
     ("words", ["a\x00b"]),
     ("numbers", ["abc"]),
@@ -66,7 +78,13 @@ each_bad = pytest.mark.parametrize(
 )
 # Columns that filters do not compare to parts of them, and values that they may be compared to.
 NOT_COMPARED = ("mapping", "things", "mappings", "words", "numbers", "reals", "answers")
-COMPARED = [("short", "sixsix"), ("money", 10**9), ("number", 1.5), ("yes", 2)]
+COMPARED = [
+    ("short", "sixsix"),
+    ("money", 10**9),
+    ("money", Decimal("99999999.999")),
+    ("number", 1.5),
+    ("yes", 2),
+]
 each_filter = pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -242,6 +260,18 @@ async def test_a_value_comes_back_as_its_column_keeps_it(home: Home) -> None:
         assert type(row.exact) is Decimal
 
 
+async def test_a_wide_decimal_is_rounded_to_its_scale(home: Home) -> None:
+    """With more digits than Python's decimals are reckoned with unless told."""
+    wide = Decimal("1234567890123456789012345678.123")
+    row = await home.of(Wide).add(Wide(value=wide))
+    kept = Decimal("1234567890123456789012345678.12")
+    if home.is_sqlite:  # which keeps 15 digits of a Numeric
+        assert abs(row.value - kept) < Decimal(10) ** 14
+    else:
+        assert row.value == kept
+        assert await home.of(Wide).count(Wide.value == kept) == 1
+
+
 @pytest.mark.parametrize("model", [Kinds, KeyedKinds])
 async def test_each_of_many_values_comes_back_as_its_column_keeps_it(
     home: Home, model: type[Any]
@@ -293,6 +323,23 @@ async def test_what_is_no_expression_is_no_filter(home: Home, filter: Any) -> No
     with pytest.raises(InvalidRequest):
         await notes.update_where(filter, title="y")
     assert await notes.count() == 1
+
+
+async def test_more_values_than_can_be_sent_are_refused(home: Home) -> None:
+    notes = home.of(Note, ANN)
+    await notes.add(Note(title="7", stars=7))
+    for count in (30_000, 30_001):
+        looked_for = Note.stars.in_(range(count))
+        works: list[Callable[[], Awaitable[Any]]] = [
+            lambda: notes.count(looked_for),  # noqa: B023 - called at once
+            lambda: notes.update_where(looked_for, title="8"),  # noqa: B023
+        ]
+        for work in works:
+            if count == 30_000:
+                assert await work() == 1
+            else:
+                with pytest.raises(InvalidRequest, match="At most 30000"):
+                    await work()
 
 
 async def test_a_filter_of_text_takes_its_parameters(home: Home) -> None:

@@ -16,6 +16,7 @@ from tests.models import (
     Document,
     Kinds,
     Note,
+    Page,
     Post,
     Report,
     Seat,
@@ -23,11 +24,13 @@ from tests.models import (
 )
 
 from amphibase import (
+    ANONYMOUS,
     Conflict,
     ForeignKeyViolation,
     InvalidRequest,
     InvalidValue,
     StaleVersion,
+    Unauthenticated,
 )
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
@@ -72,6 +75,19 @@ class TestAdd:
             await home.of(Board, ADMIN).add(Board(name="one"))
         assert caught.value.columns == ("name",)
 
+    async def test_names_the_attributes_whose_values_are_refused(self, home: Home) -> None:
+        """Where the database has other names for them."""
+        pages = home.of(Page, ANN)
+        page = await pages.add(Page(title="one"))
+        for caller in (ANN, BOB):
+            with pytest.raises(Conflict) as caught:
+                await home.of(Page, caller).add(Page(title="one"))
+            assert caught.value.columns == ("title",)
+        with pytest.raises(InvalidValue) as refused:
+            await pages.update(page.id, title=None)
+        assert refused.value.field == "title"
+        assert "heading" not in str(refused.value)
+
     async def test_refuses_a_row_that_refers_to_nothing(self, home: Home) -> None:
         with pytest.raises(ForeignKeyViolation):
             await home.of(Book, ANN).add(Book(title="one", author_id=uuid4()))
@@ -112,6 +128,12 @@ class TestAdd:
 
 
 class TestAddMany:
+    async def test_makes_values_of_the_row_s_others(self, home: Home) -> None:
+        pages = home.of(Page, ANN)
+        one = await pages.add(Page(title="One"))
+        two, three = await pages.add_many([Page(title="Two"), Page(title="Three")])
+        assert [page.link for page in (one, two, three)] == ["one", "two", "three"]
+
     async def test_stores_nothing_of_nothing(self, home: Home) -> None:
         assert [*await home.of(Note, ANN).add_many([])] == []
         assert [*await home.of(Note, ANN).add_many(iter(()))] == []
@@ -289,6 +311,21 @@ class TestUpdate:
             await boards.update(board.id, name="a")
         assert caught.value.columns == ("name",)
 
+    async def test_without_changes_gives_the_row_as_it_is(self, home: Home) -> None:
+        document = await home.of(Document, ANN).add(Document(title="one"))
+        for version in (None, 1):
+            same = await home.of(Document, ANN).update(document.id, if_version=version)
+            assert same is not None
+            assert (same.title, same.version) == ("one", 1)
+            assert same.updated_at == document.updated_at
+
+    async def test_without_changes_is_for_those_who_may_change(self, home: Home) -> None:
+        page = await home.of(Page, ANN).add(Page(title="one"))
+        for version in (None, 1, 7):
+            assert await home.of(Page, BOB).update(page.id, if_version=version) is None
+            with pytest.raises(Unauthenticated):
+                await home.of(Page, ANONYMOUS).update(page.id, if_version=version)
+
 
 class TestVersions:
     async def test_each_update_counts_up(self, home: Home) -> None:
@@ -319,6 +356,19 @@ class TestVersions:
             documents = home.of(Document, caller)
             assert await documents.update(id, title="two", if_version=7) is None
             assert await documents.delete(id, if_version=7) is False
+
+    async def test_a_row_that_others_may_only_read_is_not_stale(self, home: Home) -> None:
+        page = await home.of(Page, ANN).add(Page(title="one"))
+        assert await home.of(Page, BOB).update(page.id, title="two", if_version=7) is None
+        assert await home.of(Page, BOB).delete(page.id, if_version=7) is False
+
+    async def test_what_can_be_no_version_is_refused(self, home: Home) -> None:
+        row = await home.of(Document, ANN).add(Document(title="one"))
+        for version in ("1", 2**31, True):
+            given: Any = version
+            with pytest.raises(InvalidValue) as caught:
+                await home.of(Document, ANN).update(row.id, title="two", if_version=given)
+            assert caught.value.field == "version"
 
     async def test_a_model_without_versions_has_none(self, home: Home) -> None:
         note = await home.of(Note, ANN).add(Note(title="one", stars=1))

@@ -42,7 +42,7 @@ COLUMNS: dict[str, st.SearchStrategy[Any]] = {
     "number": int32,
     "small": int16,
     "big": int64,
-    "real": reals,
+    "real": reals.map(lambda real: real + 0.0),  # SQLite keeps no sign of a zero
     "yes": st.booleans(),
     "exact": st.decimals(
         allow_nan=False, allow_infinity=False, min_value=-(10**40), max_value=10**40

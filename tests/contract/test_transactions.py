@@ -8,7 +8,8 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Integer, literal_column, select, text
+from sqlalchemy.types import TypeDecorator
 from tests.homes import ANN, BOB, Home
 from tests.models import Board, Document, Note, Tag
 
@@ -21,6 +22,7 @@ from amphibase import (
     Unavailable,
 )
 from amphibase.models import User
+from amphibase.sql.plan import Plan, Query
 from amphibase.sql.transaction import SqlTransaction
 
 on_postgres = pytest.mark.parametrize("lasting_home", ["predicate", "rls"], indirect=True)
@@ -28,6 +30,16 @@ on_postgres = pytest.mark.parametrize("lasting_home", ["predicate", "rls"], indi
 
 class Oops(Exception):
     """Raised by the tests themselves."""
+
+
+class Unreadable(TypeDecorator[int]):
+    """A type whose values cannot be read back."""
+
+    impl = Integer
+    cache_ok = True
+
+    def process_result_value(self, value: Any, dialect: Any) -> int:
+        raise Oops
 
 
 async def add_and_fail(transaction: SqlTransaction) -> None:
@@ -142,6 +154,19 @@ class TestNested:
                     await notes.add(Note(title="x"))
             await notes.add(Note(title="ann's", stars=1))
             assert [note.title for note in await notes.list()] == ["ann's"]
+
+    @pytest.mark.parametrize("lasting_home", ["rls"], indirect=True)
+    async def test_what_the_service_failed_to_read_leaves_the_caller(self, home: Home) -> None:
+        """Where it reads for the caller, as the table between two models."""
+        who = Query(Plan(select(literal_column("current_user::text"))))
+        broken = Query(Plan(select(literal_column("1", Unreadable()))))
+        async with home.backend.transaction(ANN) as transaction:
+            executor: Any = transaction.repository(Note)._reader.executor
+            assert await executor.fetch(SERVICE, who) != [[("authenticated",)]]
+            assert await executor.fetch(ANN, who) == [[("authenticated",)]]
+            with pytest.raises(Oops):
+                await executor.fetch(SERVICE, broken)
+            assert await executor.fetch(ANN, who) == [[("authenticated",)]]
 
 
 class TestInTransaction:

@@ -15,6 +15,7 @@ from amphibase import (
     SERVICE,
     Conflict,
     Forbidden,
+    InvalidRequest,
     InvalidValue,
     NotFound,
     NotSupported,
@@ -41,6 +42,7 @@ FUNCTIONS = (
     "RETURNING t_notes.id'",
     "fail() RETURNS int LANGUAGE plpgsql AS "
     "'BEGIN RAISE unique_violation USING MESSAGE = ''taken''; END'",
+    "refuse() RETURNS int LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''not on Sundays''; END'",
     "unnamed(int) RETURNS int LANGUAGE sql AS 'SELECT $1'",
 )
 
@@ -171,6 +173,10 @@ class TestFinding:
             with pytest.raises(NotFound):
                 await on_postgres.backend.call("echo", ANN, **{name: "x"})
         assert await on_postgres.of(Note).count() == 0
+
+    async def test_what_the_function_says_is_passed_on(self, on_postgres: Home) -> None:
+        with pytest.raises(InvalidRequest, match="not on Sundays"):
+            await on_postgres.backend.call("refuse", ANN)
 
     async def test_bad_arguments_are_refused(self, on_postgres: Home) -> None:
         bad: list[tuple[str, dict[str, Any]]] = [

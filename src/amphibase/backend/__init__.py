@@ -158,6 +158,8 @@ class Backend(Protocol):
         Raises:
             NotSupported: the home has no stored functions.
             NotFound: there is no function with that name and parameters.
+            InvalidValue: an argument or the result is of another type.
+            InvalidRequest: the function itself raised an exception; has its message.
         """
 
     async def check(self) -> None:

@@ -80,7 +80,8 @@ class Repository(Protocol[Model]):
 
         Raises:
             InvalidCursor: not a cursor of the same filters and order.
-            InvalidRequest: the limit is out of range.
+            InvalidRequest: the limit is out of range, or a value that the list is ordered by is too
+                long for a cursor.
         """
 
     def stream(self, *where: Where, order_by: Order = ()) -> AsyncGenerator[Model]:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, bindparam, delete, select, tuple_
+from sqlalchemy import Row, delete, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from amphibase.backend import (
@@ -31,9 +31,7 @@ from amphibase.errors import (
     InvalidLink,
     InvalidRefreshToken,
     InvalidRequest,
-    InvalidToken,
     NotFound,
-    SessionEnded,
     Unauthenticated,
     UserBanned,
 )
@@ -47,9 +45,9 @@ from amphibase.sql.executor import Executor
 from amphibase.sql.issuer import Issuer
 from amphibase.sql.links import Links
 from amphibase.sql.passwords import PasswordWorkers, check_hash, check_strength, needs_rehash
-from amphibase.sql.plan import Plan, Query
 from amphibase.sql.sessions import Opened, Refusal, Sessions
 from amphibase.sql.tables import tables
+from amphibase.sql.token_check import TokenCheck
 from amphibase.tokens import KeyRing
 
 
@@ -59,6 +57,9 @@ class SqlAccounts:
     Args:
         executor: runs the token check, which every authenticated request waits for.
         background: where letters are written, after the answer.
+
+    Attributes:
+        tokens: the parts of `authenticate`, for whoever asks more in the same round trip.
     """
 
     def __init__(
@@ -71,13 +72,11 @@ class SqlAccounts:
     ) -> None:
         self._database = database
         self._executor = executor
-        self._keys = keys
         self._settings = settings
         self._passwords = PasswordWorkers()
         self._cursors = Cursors(keys.derive("cursor"))
         found = tables(database.dialect)
         self._users = found.users
-        self._session_table = found.sessions
         self._rows = AccountRows(found)
         self._links = Links(found)
         self._issuer = Issuer(keys, settings)
@@ -95,17 +94,7 @@ class SqlAccounts:
             timedelta(days=settings.refresh_token_days),
             timedelta(seconds=settings.refresh_reuse_seconds),
         )
-        self._token_check = Plan(
-            select(self._users.c.banned_until, self._session_table.c.id)
-            .select_from(
-                self._users.outerjoin(
-                    self._session_table,
-                    (self._session_table.c.user_id == self._users.c.id)
-                    & (self._session_table.c.id == bindparam("session_id")),
-                )
-            )
-            .where(self._users.c.id == bindparam("user_id"), self._users.c.deleted_at.is_(None))
-        )
+        self.tokens = TokenCheck(found, keys)
 
     # Signing up, in and out
 
@@ -182,35 +171,9 @@ class SqlAccounts:
         return SignedIn(account, self._issuer.tokens(account, result))
 
     async def authenticate(self, access_token: str) -> Caller:
-        caller = self.claimed(access_token)
-        (rows,) = await self._executor.fetch(SERVICE, self.query_of(caller))
-        return self.admit(caller, rows)
-
-    def claimed(self, access_token: str) -> Caller:
-        """Whom a token names, by its signature and its claims alone. Raises InvalidToken."""
-        claims = self._keys.verify(access_token)
-        try:
-            user_id = UUID(claims["sub"])
-            session_id = UUID(claims["session_id"]) if claims.get("session_id") else None
-        except (ValueError, TypeError, AttributeError):
-            raise InvalidToken from None
-        return Caller("authenticated", user_id, session_id, claims, access_token)
-
-    def query_of(self, caller: Caller) -> Query:
-        """What `authenticate` asks the executor, for whoever asks more in the same round trip."""
-        values = {"user_id": caller.user_id, "session_id": caller.session_id}
-        return Query(self._token_check, values)
-
-    def admit(self, caller: Caller, rows: Sequence[Any]) -> Caller:
-        """What `authenticate` makes of the executor's rows. Raises SessionEnded, UserBanned."""
-        if not rows:
-            raise SessionEnded
-        banned_until, session_id = rows[0]
-        if session_id != caller.session_id:
-            raise SessionEnded
-        if banned_until is not None and banned_until > utc_now():
-            raise UserBanned
-        return caller
+        caller = self.tokens.claimed(access_token)
+        (rows,) = await self._executor.fetch(SERVICE, self.tokens.query_of(caller))
+        return self.tokens.admit(caller, rows)
 
     async def sign_out(self, caller: Caller, scope: SignOutScope = "local") -> None:
         user_id, current = _user_id(caller), caller.session_id

@@ -94,7 +94,7 @@ class SqlBackend:
                 if attempt == attempts:
                     raise
                 # Not at once, and not all at the same time.
-                await asyncio.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311
+                await asyncio.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311 - no secret
         raise ValueError("attempts: at least 1 was expected")
 
     async def call(
@@ -130,11 +130,12 @@ class SqlBackend:
         Raises:
             InvalidToken, SessionEnded, UserBanned: as `Accounts.authenticate`.
         """
-        caller = self.accounts.claimed(access_token)
+        tokens = self.accounts.tokens
+        caller = tokens.claimed(access_token)
         checked, found = await self._executor.fetch(
-            SERVICE, self.accounts.query_of(caller), rows.query_of(caller.user_id)
+            SERVICE, tokens.query_of(caller), rows.query_of(caller.user_id)
         )
-        return self.accounts.admit(caller, checked), rows.answer_of(found)
+        return tokens.admit(caller, checked), rows.answer_of(found)
 
     async def check(self) -> None:
         """Reach the database and the bytes of the files. Raises Unavailable."""

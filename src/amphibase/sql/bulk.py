@@ -31,6 +31,7 @@ from amphibase.errors import InvalidValue
 from amphibase.models import ExactDecimal, UtcDateTime
 from amphibase.sql.batch import Batch
 from amphibase.sql.plan import Row
+from amphibase.sql.policies import quoted
 from amphibase.sql.shape import ABSENT, Shape
 
 ROWS_A_STATEMENT = 10_000
@@ -135,9 +136,12 @@ def _default(column: Column[Any]) -> Callable[[], Any] | None:
 
 
 def _left_to_database(column: Column[Any]) -> bool:
+    """Whether the value is made by the database, or by SQLAlchemy with the statement at hand."""
     default: Any = column.default
     if default is not None:
-        return not (default.is_scalar or default.is_callable)
+        # A function is wrapped, unless it asks for what SQLAlchemy knows of the statement.
+        wrapped = default.is_callable and not default.compare_argument(default.arg)
+        return not (default.is_scalar or wrapped)
     if column.server_default is not None or column.computed or column.identity:
         return True
     return column.primary_key and isinstance(column.type, Integer)
@@ -155,9 +159,8 @@ async def _copy(
         meanwhile: what else can be done until the server is through with the last ones.
     """
     dialect = connection.dialect
-    quote = dialect.identifier_preparer
-    table = quote.format_table(shape.table)
-    names = ", ".join(quote.format_column(column) for column in shape.columns)
+    table = quoted(shape.table.name)
+    names = ", ".join(quoted(column.name) for column in shape.columns)
     kinds = [column.type.dialect_impl(dialect) for column in shape.columns]
     bind = [kind.bind_processor(dialect) for kind in kinds]
     bound = [

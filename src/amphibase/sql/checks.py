@@ -6,7 +6,7 @@ SQLite takes values that Postgres refuses, and both say little of what they refu
 import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, time, timedelta
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import ROUND_HALF_UP, Context, Decimal
 from functools import partial
 from itertools import repeat
 from operator import contains
@@ -33,7 +33,14 @@ from sqlalchemy.sql.elements import ClauseElement
 from sqlalchemy.types import JSON, TypeEngine
 
 from amphibase.errors import InvalidValue
+from amphibase.fields import json_value
 from amphibase.models import ExactDecimal, UtcDateTime
+
+MAX_WHOLE_DIGITS = 131_072
+MAX_DIGITS_BEHIND = 16_383
+"""How long a decimal can be on Postgres (its docs, "Numeric Types")."""
+
+AS_LONG_AS_IT_TAKES = Context(prec=MAX_WHOLE_DIGITS + MAX_DIGITS_BEHIND)
 
 Fault = str | None
 Check = Callable[[Any], Fault]
@@ -44,7 +51,6 @@ UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 SIMPLE: tuple[tuple[type[Any], tuple[type[Any], ...], str], ...] = (
     (Boolean, (bool,), "true or false was expected"),
-    (Float, (float, int), "a number was expected"),
     (Date, (date,), "a date was expected"),
     (Time, (time,), "a time of day was expected"),
     (Interval, (timedelta,), "a timedelta was expected"),
@@ -72,6 +78,8 @@ def check_of(type_: TypeEngine[Any]) -> Check | None:
             return partial(_decimal, None)
         case JSON():
             return _json
+        case Float():
+            return _number
     for kind, classes, fault in SIMPLE:
         if isinstance(type_, kind):
             return partial(_instance, classes, fault)
@@ -153,8 +161,8 @@ def _plain_moments(values: Sequence[datetime]) -> bool:
 
 
 def _rounded(step: Decimal, value: Any) -> Decimal:
-    # As Postgres rounds: halves away from zero.
-    return Decimal(value).quantize(step, ROUND_HALF_UP)
+    # As Postgres rounds: halves away from zero. The default context has room for 28 digits only.
+    return Decimal(value).quantize(step, ROUND_HALF_UP, AS_LONG_AS_IT_TAKES)
 
 
 def check_of_operand(type_: TypeEngine[Any]) -> Check | None:
@@ -192,6 +200,12 @@ def _text(length: int | None, value: Any) -> Fault:
     return None
 
 
+def _number(value: Any) -> Fault:
+    if not isinstance(value, float | int):
+        return "a number was expected"
+    return None if value == value else "NaN is no number"  # which SQLite would keep as NULL
+
+
 def _integer(bits: int, value: Any) -> Fault:
     if not isinstance(value, int) or isinstance(value, bool):
         return "a whole number was expected"
@@ -201,9 +215,13 @@ def _integer(bits: int, value: Any) -> Fault:
 
 
 def _moment(value: Any) -> Fault:
-    if isinstance(value, datetime) and value.tzinfo is not None:
-        return None
-    return "a time with a time zone was expected, for example datetime.now(UTC)"
+    if not isinstance(value, datetime) or value.tzinfo is None:
+        return "a time with a time zone was expected, for example datetime.now(UTC)"
+    try:
+        value.astimezone(UTC)
+    except OverflowError:
+        return "a time between the years 1 and 9999 in UTC was expected"
+    return None
 
 
 def _decimal(type_: Numeric[Any] | None, value: Any) -> Fault:
@@ -212,10 +230,15 @@ def _decimal(type_: Numeric[Any] | None, value: Any) -> Fault:
     exact = Decimal(value)
     if not exact.is_finite():
         return "a finite number was expected"
+    whole = MAX_WHOLE_DIGITS
     if type_ is not None and type_.precision is not None:
         whole = type_.precision - (type_.scale or 0)
-        if exact and exact.adjusted() >= whole:
-            return f"at most {whole} digits before the point were expected"
+        if exact.adjusted() < whole:
+            exact = _rounded(Decimal(1).scaleb(-(type_.scale or 0)), exact)
+    if exact and exact.adjusted() >= whole:
+        return f"at most {whole} digits before the point were expected"
+    if -int(exact.as_tuple().exponent) > MAX_DIGITS_BEHIND:
+        return f"at most {MAX_DIGITS_BEHIND} digits behind the point were expected"
     return None
 
 
@@ -239,15 +262,8 @@ def _list(check: Check | None, value: Any) -> Fault:
 
 
 def _json(value: Any) -> Fault:
-    match value:
-        case None | bool() | int() | float():
-            return None
-        case str():
-            return _text(None, value)
-        case list() | tuple():
-            return next(filter(None, map(_json, value)), None)
-        case dict():
-            if not all(isinstance(key, str) for key in value):
-                return "the keys of JSON objects are text"
-            return _json([*value, *value.values()])
-    return f"a {type(value).__name__} is not JSON"
+    try:
+        json_value(value, others=False)
+    except ValueError as error:
+        return str(error)
+    return None

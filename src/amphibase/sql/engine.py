@@ -28,6 +28,7 @@ from amphibase.errors import (
     Contention,
     Forbidden,
     ForeignKeyViolation,
+    InvalidRequest,
     InvalidValue,
     NotFound,
     StaleVersion,
@@ -214,6 +215,8 @@ def _from_postgres(error: psycopg.Error) -> AmphibaseError | None:
             return _invalid_value(error.diag.column_name)
         case "42501":
             return Forbidden("The database does not let this caller do that")
+        case "P0001":  # RAISE EXCEPTION, by a function or a trigger of the application's
+            return InvalidRequest(error.diag.message_primary)
         case "42883" | "42804":
             return InvalidValue("A column is compared with a value of another type")
         case state if state.startswith("22"):
@@ -236,7 +239,12 @@ def _from_postgres(error: psycopg.Error) -> AmphibaseError | None:
 def _invalid_value(column: str | None) -> InvalidValue:
     if not column:
         return InvalidValue()
-    return InvalidValue(f"The database does not take this value of {column}", field=column)
+    return InvalidValue(refusal_of(column), field=column)
+
+
+def refusal_of(column: str) -> str:
+    """What is said where the database refuses a value of a column."""
+    return f"The database does not take this value of {column}"
 
 
 def _constraint_columns(error: psycopg.Error) -> tuple[str, ...]:

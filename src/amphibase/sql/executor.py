@@ -16,8 +16,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from amphibase.backend import Caller, Isolation
 from amphibase.sql.engine import Database, translate, translated_errors
+from amphibase.sql.pipeline import Call, Statement
 from amphibase.sql.plan import Query, Row
-from amphibase.sql.wire import Call, Statement, Wire
+from amphibase.sql.wire import Wire
 
 _BECOME = "select set_config('role', {}, true), set_config('request.jwt.claims', {}, true)"
 BECOME_ON_WIRE = Statement(_BECOME.format("$1", "$2"))
@@ -160,12 +161,14 @@ class TransactionExecutor:
 
     async def fetch(self, caller: Caller, *queries: Query) -> Sequence[Sequence[Row]]:
         async with self.writing(caller) as connection:
-            other = caller.role != self._caller.role and self._identities.rls
-            if other:  # what the service alone may read, for the caller's sake
+            if caller.role == self._caller.role or not self._identities.rls:
+                return [await _rows(connection, query) for query in queries]
+            # What the service alone may read, for the caller's sake. Undoing the savepoint makes
+            # the connection the caller's again, however the reading ends.
+            async with connection.begin_nested() as savepoint:
                 await connection.execute(BECOME_SERVICE)
-            found = [await _rows(connection, query) for query in queries]
-            if other:
-                await self._identities.become(self._caller, connection)
+                found = [await _rows(connection, query) for query in queries]
+                await savepoint.rollback()
             return found
 
     @asynccontextmanager

@@ -14,9 +14,9 @@ from sqlalchemy import Dialect, Float, Numeric, Select
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.types import TypeEngine
 
-from amphibase.errors import InvalidValue
+from amphibase.errors import InvalidRequest, InvalidValue
 from amphibase.sql.checks import Check, check_of_operand, refuse
-from amphibase.sql.wire import Call, Statement
+from amphibase.sql.pipeline import Call, Statement
 
 Row = tuple[Any, ...]
 
@@ -24,6 +24,9 @@ Row = tuple[Any, ...]
 _LIBPQ: Dialect = PGDialect_psycopg(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
 
 PLANS_KEPT = 1000
+MAX_LISTED = 30_000
+"""How many values IN may hold; below the parameters of one statement on Postgres (65,535) and
+SQLite (32,766)."""
 NUMERIC_OID, DOUBLE_OID = 1700, 701
 NO_VALUES: Mapping[str, Any] = {}
 
@@ -89,8 +92,20 @@ class Plan:
             if (check := check_of_operand(bound.type)) is not None
         ]
 
+    @cached_property
+    def _lists(self) -> list[int]:
+        return [place for place, bound in enumerate(self._key.bindparams) if bound.expanding]
+
     def check(self, constants: Sequence[Any]) -> None:
-        """Raises InvalidValue for a value that its column could not hold."""
+        """Whether the values are such as the database can compare.
+
+        Raises:
+            InvalidValue: a value is none that its column could hold.
+            InvalidRequest: there are more than can be sent.
+        """
+        listed = sum(len(constants[place].effective_value) for place in self._lists)
+        if listed > MAX_LISTED:
+            raise InvalidRequest(f"At most {MAX_LISTED} values can be looked for at once")
         for place, name, expanding, check in self._checks:
             given = constants[place].effective_value
             for value in given if expanding else (given,):
@@ -215,6 +230,7 @@ class Plans:
 
         Raises:
             InvalidValue: it compares a column with a value of another type.
+            InvalidRequest: it compares one with more values than can be sent.
         """
         key = statement._generate_cache_key()
         if key is None:  # it holds something that SQLAlchemy cannot compare

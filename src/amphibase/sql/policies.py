@@ -16,6 +16,7 @@ from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.mapper import _all_registries
 
 from amphibase.access import OWNER_COLUMN, SERVER_ONLY, Access, Who, access_of
+from amphibase.adoption import adopted
 from amphibase.errors import ConfigurationError
 
 Command = Literal["SELECT", "INSERT", "UPDATE", "DELETE"]
@@ -191,7 +192,7 @@ def declared(metadata: MetaData) -> list[TableRules]:
     for registry in _all_registries():
         for mapper in registry.mappers:
             if isinstance(mapper.local_table, Table):
-                mappers.setdefault(mapper.local_table, []).append(mapper)
+                mappers.setdefault(adopted(mapper.local_table), []).append(mapper)
     tables = [table for table in metadata.tables.values() if table.schema is None]
     return [
         _rules(table, sorted(mappers.get(table, ()), key=lambda mapper: mapper.class_.__name__))
@@ -331,7 +332,7 @@ def _rules_of(table: Table, mapper: Mapper[Any]) -> TableRules:
     except TypeError as error:
         raise ConfigurationError(str(error)) from None
     column = mapper.columns.get(OWNER_COLUMN)
-    if isinstance(column, Column) and column.table is table and _is_uuid(column):
+    if isinstance(column, Column) and column.table is mapper.local_table and _is_uuid(column):
         return TableRules(table.name, access, column)
     if Who.OWNER in access.read.admits | access.write.admits:
         raise ConfigurationError(

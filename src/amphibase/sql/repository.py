@@ -21,11 +21,12 @@ from amphibase.models import utc_now
 from amphibase.sql.batch import Batch
 from amphibase.sql.bulk import insert_many
 from amphibase.sql.documents import SqlDocuments, document
+from amphibase.sql.engine import refusal_of
 from amphibase.sql.inserts import insert_one, upsert_one
 from amphibase.sql.loading import fill
 from amphibase.sql.order import Ordering
 from amphibase.sql.plan import Query, Row
-from amphibase.sql.reader import Reader, check_limit, limited
+from amphibase.sql.reader import Reader, check_limit, enclosed, limited
 from amphibase.sql.shape import Shape, Shapes
 
 MAX_OFFSET = 2**31 - 1
@@ -121,8 +122,9 @@ class SqlRepository(Generic[Model]):
                         yield self._shape.object(tuple(row))
                 finally:  # also where it is left half-way, which its own context does not see
                     await result.close()
-        except Forbidden:  # by the database: a table that the caller has no right to read
-            return
+        except Forbidden:
+            if not reader.may_be_refused:
+                raise
 
     async def count(self, *where: Where) -> int:
         counted = select(func.count()).select_from(self._shape.table)
@@ -202,14 +204,15 @@ class SqlRepository(Generic[Model]):
         self, id: Any, /, *, if_version: int | None = None, **values: Any
     ) -> Model | None:
         changes = self._changes(values)
-        if not changes and if_version is None:
-            return await self.get(id)
-        statement = (
-            update(self._shape.table)
-            .where(*self._may_write(*self._reader.is_(id), *self._has_version(if_version)))
-            .values({**changes, **self._shape.counted_up()})
-            .returning(*self._shape.columns)
-        )
+        condition = self._may_write(*self._reader.is_(id), *self._has_version(if_version))
+        statement: Any = self._shape.select.where(*condition).with_for_update()
+        if changes:  # else the row that could be changed, as it is
+            statement = (
+                update(self._shape.table)
+                .where(*condition)
+                .values({**changes, **self._shape.counted_up()})
+                .returning(*self._shape.columns)
+            )
         row = None
         async with self._changing() as connection:
             row = (await connection.execute(statement)).one_or_none()
@@ -249,15 +252,11 @@ class SqlRepository(Generic[Model]):
     # What the methods are made of
 
     def _has_version(self, version: int | None) -> Sequence[ColumnElement[bool]]:
-        if version is None:
-            return []
-        if self._shape.version is None:
-            raise InvalidRequest(f"{self._shape.model.__name__} has no versions")
-        return [self._shape.version == version]
+        return [] if version is None else [self._shape.has_version(version)]
 
     def _may_write(self, *where: Where) -> Sequence[ColumnElement[bool]]:
         writable = self._visibility.writable
-        return [*where, *(() if writable is None else (writable,))]
+        return [*enclosed(where), *(() if writable is None else (writable,))]
 
     def _deletion(self, *where: Where) -> Any:
         condition = self._may_write(*where)
@@ -285,13 +284,21 @@ class SqlRepository(Generic[Model]):
         try:
             async with self._reader.executor.writing(self._reader.caller) as connection:
                 yield connection
-        except Forbidden:  # by the database
+        except Forbidden:
+            if not self._reader.may_be_refused:
+                raise
             self._visibility.refuse()
         except Conflict as error:
             # Policies hide what was there, but not the constraint.
-            if not error.columns and (columns := self._shape.columns_of(error.constraint)):
-                raise Conflict(columns=columns) from error
-            raise
+            columns = self._shape.attributes(error.columns) or self._shape.unique_by(
+                error.constraint
+            )
+            raise Conflict(columns=columns, constraint=error.constraint) from error
+        except InvalidValue as error:
+            (name,) = self._shape.attributes([error.field or ""])
+            if name in ("", error.field):
+                raise
+            raise InvalidValue(refusal_of(name), field=name) from error
 
     @asynccontextmanager
     async def _changing(self) -> AsyncIterator[AsyncConnection]:
@@ -318,9 +325,9 @@ class SqlRepository(Generic[Model]):
     ) -> None:
         if if_version is None:
             return
-        there: Select[Any] = select(literal_column("1")).where(
-            *self._may_write(*self._reader.is_(id))
-        )
+        # FOR UPDATE: by policies too, a row counts that the caller may change.
+        there: Select[Any] = select(literal_column("1")).select_from(self._shape.table)
+        there = there.where(*self._may_write(*self._reader.is_(id))).with_for_update()
         if (await connection.execute(there)).first() is not None:
             raise StaleVersion
 

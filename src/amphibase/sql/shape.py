@@ -1,6 +1,6 @@
 """The shape of a mapped class: its columns and keys, objects from rows, values from objects."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, NoReturn
 
 from sqlalchemy import (
@@ -20,7 +20,7 @@ from sqlalchemy.orm.attributes import instance_dict, instance_state
 
 from amphibase.access import OWNER_COLUMN, access_of
 from amphibase.backend import Model
-from amphibase.errors import InvalidValue, NotLoaded, NotSupported
+from amphibase.errors import InvalidRequest, InvalidValue, NotLoaded, NotSupported
 from amphibase.models import SoftDelete, Versioned
 from amphibase.sql.checks import acceptance_of, plainness_of
 from amphibase.sql.plan import Row
@@ -35,13 +35,18 @@ class Shape(Generic[Model]):
     """What a home knows of a mapped class; made once a class.
 
     Raises:
-        NotSupported: the class is spread over several tables.
+        NotSupported: the class is spread over several tables, or one of several in its table.
     """
 
     def __init__(self, model: type[Model]) -> None:
         mapper: Mapper[Model] = inspect_model(model)
         if len(mapper.tables) != 1 or not isinstance(mapper.local_table, Table):
             raise NotSupported(f"{model.__name__} is spread over several tables; map it to one")
+        if mapper.polymorphic_on is not None:
+            raise NotSupported(
+                f"{model.__name__} shares its table with other classes (polymorphic_on); give each "
+                "a table of its own"
+            )
         self.model = model
         self.mapper = mapper
         self.table: Table = mapper.local_table
@@ -101,9 +106,26 @@ class Shape(Generic[Model]):
         columns = {self.column_of[name] for name in names if name in self.column_of}
         return len(columns) == len(names) and columns in [*self._unique.values()]
 
-    def columns_of(self, constraint: str | None) -> Sequence[str]:
-        """The columns of a unique constraint or index, by its name."""
-        return [column.name for column in self._unique.get(constraint or "", ())]
+    def unique_by(self, constraint: str | None) -> Sequence[str]:
+        """The attributes that a constraint or index keeps unique, by its name."""
+        return self.attributes(column.name for column in self._unique.get(constraint or "", ()))
+
+    def attributes(self, columns: Iterable[str]) -> Sequence[str]:
+        """The attributes of columns, by their names in the database; a name that is none stays."""
+        known = {column.name: name for name, column in self.column_of.items()}
+        return [known.get(name, name) for name in columns]
+
+    def has_version(self, version: int) -> ColumnElement[bool]:
+        """Whether a row has that version.
+
+        Raises:
+            InvalidRequest: the model has no versions.
+            InvalidValue: no row has such a version.
+        """
+        if self.version is None:
+            raise InvalidRequest(f"{self.model.__name__} has no versions")
+        self._check({self.name_of[self.version]: version})
+        return self.version == version
 
     def key_of(self, row: Row) -> tuple[Any, ...]:
         """The primary key of a row."""
@@ -144,6 +166,9 @@ class Shape(Generic[Model]):
         for name in self.relationships:
             self.check_unrelated(name, held)
         values = {name: held[name] for name in self.names if name in held}
+        for name in self.key_names:
+            if values.get(name, name) is None:  # SQLModel's way to say that it is not known yet
+                del values[name]
         self._check(values)
         return values
 

@@ -52,7 +52,7 @@ class LeanRouter(APIRouter):
         return keep
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        if self.prefix not in scope["path"]:
+        if self.prefix.partition("{")[0] not in scope["path"]:
             return Match.NONE, {}
         found = scope[FOUND] = self._find(scope)
         return super().matches(scope) if found is None else (Match.FULL, {})

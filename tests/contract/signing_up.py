@@ -1,0 +1,16 @@
+"""What the tests of accounts share."""
+
+from amphibase.backend import SignedIn, Tokens
+from amphibase.sql.backend import SqlBackend
+
+PASSWORD = "correct horse battery"
+OTHER_PASSWORD = "another horse, another battery"
+
+
+def tokens_of(signed_in: SignedIn) -> Tokens:
+    assert signed_in.tokens is not None
+    return signed_in.tokens
+
+
+async def sign_up(backend: SqlBackend, email: str = "ann@example.com") -> Tokens:
+    return tokens_of(await backend.accounts.sign_up(email, PASSWORD))

@@ -1,0 +1,62 @@
+"""The application that the tests of records ask, and what they ask of its answers."""
+
+from typing import Annotated, Any
+
+import httpx
+from fastapi import FastAPI
+from pydantic import BaseModel
+from tests.models import Author, Board, Document, Draft, Kinds, Note, Post
+
+from amphibase import Amphibase, Repository, Settings
+from amphibase.testing.client import Client
+
+ROUTED = (Note, Post, Board, Draft, Document, Kinds, Author)
+
+
+class NewNote(BaseModel):
+    title: str
+    stars: int = 0
+
+
+def records_app(settings: Settings) -> FastAPI:
+    """The README's routes at /mine, and the ready routes of each model."""
+    db = Amphibase(settings)
+    app = db.mount(FastAPI())
+    rows = db.repository(Note)
+
+    @app.post("/mine", status_code=201, response_model=db.schema(Note))
+    async def add(new: NewNote, notes: Annotated[Repository[Note], rows]) -> Any:
+        return await notes.add(Note(**new.model_dump()))
+
+    @app.get("/mine", response_model=list[db.schema(Note)])  # type: ignore[misc]
+    async def mine(notes: Annotated[Repository[Note], rows]) -> Any:
+        return await notes.list(Note.stars > 3, limit=20)
+
+    for model in ROUTED:
+        app.include_router(db.router(model))
+    return app
+
+
+def db_of(app: FastAPI) -> Amphibase:
+    db: Amphibase = app.state.amphibase
+    return db
+
+
+async def add(client: Client, path: str, **values: Any) -> Any:
+    answer = await client.post(path, json=values)
+    assert answer.status_code == 201, answer.text
+    return answer.json()
+
+
+async def titles(client: Client, path: str) -> list[str]:
+    answer = await client.get(path)
+    assert answer.status_code == 200, answer.text
+    return [item["title"] for item in answer.json()["items"]]
+
+
+def check(answer: httpx.Response, status: int, code: str, field: str | None = None) -> None:
+    """The answer is a problem of that kind, and names the field."""
+    assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    if field is not None:
+        assert answer.json()["errors"][0]["field"] == field
