@@ -1,6 +1,6 @@
 # Everything a newcomer needs: `make serve`, `make test`. Each target prepares what it lacks.
 .DEFAULT_GOAL := help
-.PHONY: help install serve test lint format bench docs clean
+.PHONY: help install serve test lint format bench bench-gateway docs clean
 
 PYTHON ?= python3
 HOST ?= 127.0.0.1
@@ -41,9 +41,12 @@ format: $(READY) ## Format the code
 bench: $(READY) ## Measure beside peers; exit 1 when a bar is missed
 	$(BIN)/python -m bench users records files
 
+bench-gateway: $(READY) ## Measure the local Supabase beside a floor and a peer
+	$(BIN)/python -m bench gateway
+
 docs: $(READY) ## Build the documentation into site/
 	$(BIN)/uv sync --frozen --quiet --group docs
 	$(BIN)/mkdocs build --strict --quiet
 
 clean: ## Remove what can be made again
-	rm -rf .venv bench/.venv-peers site .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv bench/.venv-peers bench/peers/lite/node_modules site .mypy_cache .pytest_cache .ruff_cache

@@ -13,13 +13,14 @@ from collections.abc import Callable
 from rich.console import Console
 from rich.markup import escape
 
-from bench import files, records, users
+from bench import files, gateway, records, users
 from bench.environment import ServerError
 
 BENCHMARKS: dict[str, Callable[[int, float, Console], bool]] = {
     "users": users.run,
     "records": records.run,
     "files": files.run,
+    "gateway": gateway.run,
 }
 
 

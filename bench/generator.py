@@ -1,8 +1,8 @@
 """The load generator's own process: carries out a plan that `bench.load` hands it.
 
 Connections are raw asyncio protocols on uvloop; requests are bytes made beforehand, and answers are
-parsed no further than their status line and Content-Length. Every answer must be 200: any other
-ends the run.
+parsed no further than their status line and Content-Length, or to the last chunk. Every answer must
+be 200 or 201: any other ends the run.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ import uvloop
 from bench.load import LoadError, Plan, Result, Stream, StreamResult
 
 DRAIN_SECONDS = 10.0
+SUCCESS = (b"HTTP/1.1 200 ", b"HTTP/1.1 201 ")
+LAST_CHUNK = b"0\r\n\r\n"
 
 
 class Lane:
@@ -127,14 +129,18 @@ class Connection(asyncio.Protocol):
         at = data.find(b"\r\ncontent-length:", 0, end)
         if at < 0:
             at = data[:end].lower().find(b"\r\ncontent-length:")
-            if at < 0:
-                self.lane.fail(f"an answer without Content-Length: {data[:2000]!r}")
-                return
-        size = end + 4 + int(data[at + 17 : data.find(b"\r\n", at + 17, end + 2)])
+        if at >= 0:
+            size = end + 4 + int(data[at + 17 : data.find(b"\r\n", at + 17, end + 2)])
+        elif b"\r\ntransfer-encoding: chunked" in data[:end].lower():
+            last = data.find(b"\r\n" + LAST_CHUNK, end + 2)
+            size = len(data) + 1 if last < 0 else last + 2 + len(LAST_CHUNK)
+        else:
+            self.lane.fail(f"an answer whose end is unknown: {data[:2000]!r}")
+            return
         if len(data) < size:
             self.buffer = data
             return
-        if len(data) > size or not data.startswith(b"HTTP/1.1 200 "):
+        if len(data) > size or not data.startswith(SUCCESS):
             status = data[: data.find(b"\r\n")].decode("latin-1")
             self.lane.fail(f"{status}\n{data[end + 4 : end + 2004].decode(errors='replace')}")
             return

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -65,9 +66,18 @@ class Result:
     server_busy: float | None
 
 
-def request(method: str, path: str, *, token: str = "", body: str = "", form: bool = False) -> str:
+def request(
+    method: str,
+    path: str,
+    *,
+    token: str = "",
+    headers: Mapping[str, str] | None = None,
+    body: str = "",
+    form: bool = False,
+) -> str:
     """The text of one request."""
     lines = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", "Accept: */*"]
+    lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
     if token:
         lines.append(f"Authorization: Bearer {token}")
     if body:
@@ -77,7 +87,7 @@ def request(method: str, path: str, *, token: str = "", body: str = "", form: bo
 
 
 def run(plan: Plan) -> Result:
-    """Run the plan in a process of its own; raises LoadError when an answer was not 200."""
+    """Run the plan in a process of its own; raises LoadError when an answer was none of success."""
     command = [sys.executable, "-m", "bench.generator"]
     with subprocess.Popen(
         command,

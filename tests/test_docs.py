@@ -50,7 +50,7 @@ def test_the_page_on_testing_passes_its_own_tests(tmp_path: Path) -> None:
         name = block.splitlines()[0].removeprefix("# ")
         (tmp_path / name).write_text(block)
     done = run(tmp_path, "-m", "pytest", "-q", "-o", "asyncio_mode=auto", "-p", "no:cacheprovider")
-    assert "2 passed" in done.stdout, done.stdout
+    assert "3 passed" in done.stdout, done.stdout
 
 
 @pytest.mark.parametrize("home", ["sqlite", "postgres", "postgres by RLS"])
@@ -95,4 +95,22 @@ def test_every_setting_is_documented() -> None:
 
     text = (ROOT / "docs" / "settings.md").read_text()
     missing = [name for name in Settings.model_fields if f"`{name.upper()}`" not in text]
+    assert missing == []
+
+
+def test_every_setting_of_the_gateway_is_documented() -> None:
+    from amphibase.gateway.auth.settings import AuthSettings
+    from amphibase.gateway.rest.settings import RestSettings
+    from amphibase.gateway.settings import GatewaySettings
+    from amphibase.gateway.storage.settings import StorageSettings
+    from amphibase.settings import variables
+
+    text = (ROOT / "docs" / "gateway.md").read_text()
+    missing = [
+        name
+        for kind in (GatewaySettings, RestSettings, AuthSettings, StorageSettings)
+        for field in kind.model_fields
+        for name in variables(kind, field)[:1]
+        if f"`{name}`" not in text
+    ]
     assert missing == []

@@ -22,7 +22,7 @@ import pytest
 from amphibase.errors import ConfigurationError, Conflict, Unavailable
 from amphibase.postgres import Server, binaries, find_binaries, start
 from amphibase.postgres import server as module
-from amphibase.postgres.server import PASSWORD_FILE
+from amphibase.postgres.server import PASSWORD_FILE, UNFINISHED
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives up rights")
 needs_wheel = pytest.mark.skipif(
@@ -247,6 +247,30 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
         start(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
     assert (tmp_path / "thesis.txt").stat().st_uid == owner
+
+
+def test_initialising_that_was_cut_is_begun_again(tmp_path: Path) -> None:
+    unfinished = tmp_path / "data" / UNFINISHED
+    unfinished.mkdir(parents=True)
+    (unfinished / "PG_VERSION").write_text("18\n")
+    with start(tmp_path / "data", fsync=False) as server, psycopg.connect(server.url) as session:
+        assert session.execute("SELECT 1").fetchone() == (1,)
+    assert not unfinished.exists()
+
+
+@pytest.mark.parametrize("still_there", [[PASSWORD_FILE], [PASSWORD_FILE, "PG_VERSION", "base"]])
+def test_initialising_that_was_cut_at_its_end_is_ended(
+    own_folder: Path, still_there: list[str]
+) -> None:
+    password = (own_folder / PASSWORD_FILE).read_text()
+    unfinished = own_folder / UNFINISHED
+    unfinished.mkdir()
+    for name in still_there:
+        (own_folder / name).rename(unfinished / name)
+    with start(own_folder, fsync=False) as server, psycopg.connect(server.url) as session:
+        assert urlsplit(server.url).password == password
+        assert session.execute("SELECT 1").fetchone() == (1,)
+    assert not unfinished.exists()
 
 
 def test_a_folder_without_our_password_is_refused(own_folder: Path) -> None:

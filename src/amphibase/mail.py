@@ -112,22 +112,32 @@ class Letters:
         )
 
     def _letter(self, email: str, subject: str, lead: str, path: str) -> EmailMessage:
-        email = _reachable(email)
-        message = EmailMessage(
-            policy.default if email.isascii() else policy.default.clone(utf8=True)
-        )
-        message["From"] = self._sender
-        message["To"] = email
-        message["Subject"] = subject
-        message["Date"] = formatdate(usegmt=True)
-        message["Message-ID"] = make_msgid(domain=urlsplit(self._public_url).hostname)
-        message.set_content(
+        return compose(
+            self._sender,
+            email,
+            subject,
             f"{lead}\n\n{self._public_url}{path}\n\n"
             "The link is good for one hour and for one use. "
             "If you did not ask for it, there is nothing you need to do.\n",
-            cte="8bit",
+            host=urlsplit(self._public_url).hostname,
         )
-        return message
+
+
+def compose(sender: str, email: str, subject: str, text: str, *, host: str | None) -> EmailMessage:
+    """A letter.
+
+    Args:
+        host: names its id.
+    """
+    email = _reachable(email)
+    message = EmailMessage(policy.default if email.isascii() else policy.default.clone(utf8=True))
+    message["From"] = sender
+    message["To"] = email
+    message["Subject"] = subject
+    message["Date"] = formatdate(usegmt=True)
+    message["Message-ID"] = make_msgid(domain=host)
+    message.set_content(text, cte="8bit")
+    return message
 
 
 def _is_loopback(host: str) -> bool:

@@ -8,10 +8,9 @@ import ipaddress
 import re
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
-from limits import RateLimitItem, parse
 from pydantic import (
     AliasChoices,
     AliasGenerator,
@@ -22,11 +21,14 @@ from pydantic import (
     model_validator,
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
 
 from amphibase.errors import ConfigurationError
 
+if TYPE_CHECKING:  # the rest is imported where it is needed, since commands wait for this page
+    from limits import RateLimitItem
+    from sqlalchemy.engine import URL
+
+Kind = TypeVar("Kind", bound=BaseSettings)
 Home = Literal["sql", "supabase"]
 CommaSeparated = Annotated[tuple[str, ...], NoDecode]
 
@@ -48,7 +50,7 @@ def _names(field: str) -> AliasChoices:
     return AliasChoices(f"AMPHIBASE_{name}", name)
 
 
-class RateLimits(dict[str, RateLimitItem]):
+class RateLimits(dict[str, "RateLimitItem"]):
     """The limit of each guarded action: `sign-in` by address, `sign-up` and `forgot` by client."""
 
     ACTIONS = ("sign-in", "sign-up", "forgot")
@@ -59,6 +61,8 @@ class RateLimits(dict[str, RateLimitItem]):
         """Read `off` or `action=count/period, …`; an action that is not named keeps its default."""
         if text.strip().lower() == "off":
             return cls()
+        from limits import parse
+
         limits = cls() if text == cls.DEFAULT else cls.parse(cls.DEFAULT)
         for part in filter(None, (part.strip() for part in text.split(","))):
             action, _, rate = part.partition("=")
@@ -240,7 +244,7 @@ class Settings(BaseSettings):
         return self
 
     @property
-    def database(self) -> URL:
+    def database(self) -> "URL":
         """The database as SQLAlchemy addresses it, with the driver that Amphibase uses."""
         text = self.database_url.get_secret_value()
         return _sql_url(text or f"sqlite:///{self.data_dir / 'amphibase.db'}")
@@ -281,7 +285,10 @@ def _check_place(url: str) -> None:
         raise ValueError("must have a host and, as its port, a number up to 65535") from None
 
 
-def _sql_url(text: str) -> URL:
+def _sql_url(text: str) -> "URL":
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
     try:
         url = make_url(text)
     except (ArgumentError, ValueError):
@@ -298,7 +305,7 @@ def _sql_url(text: str) -> URL:
     raise ValueError(f"{url.drivername}:// is not supported; use postgresql:// or sqlite:///")
 
 
-def _postgres_url(url: URL) -> URL:
+def _postgres_url(url: "URL") -> "URL":
     import psycopg  # here, since whoever uses SQLite need not wait for it
 
     if "ssl" in url.query:  # asyncpg's word for libpq's sslmode
@@ -326,22 +333,51 @@ def load_settings(**overrides: Any) -> Settings:
     Raises:
         ConfigurationError: one line for each wrong value: the variable, the fault, an example.
     """
+    return load(Settings, **overrides)
+
+
+def load(kind: type[Kind], **overrides: Any) -> Kind:
+    """Read settings of any kind, as `load_settings` does.
+
+    Args:
+        overrides: values by field name that win over the environment.
+
+    Raises:
+        ConfigurationError: one line for each wrong value: the variable, the fault, an example.
+    """
     try:
-        return Settings(**overrides)
+        return kind(**overrides)
     except UnicodeDecodeError:
         raise ConfigurationError(".env: is not UTF-8 text") from None
     except OSError as error:
         raise ConfigurationError(f".env: cannot be read: {error.strerror}") from None
     except ValidationError as error:
-        raise ConfigurationError("\n".join(map(_line, error.errors()))) from None
+        lines = [_line(kind, each) for each in error.errors()]
+        raise ConfigurationError("\n".join(lines)) from None
 
 
-def _line(error: Any) -> str:
+def _line(kind: type[BaseSettings], error: Any) -> str:
     fault = error["msg"].removeprefix("Value error, ")
     if not error["loc"]:
         return str(fault)
-    name = str(error["loc"][0]).upper().removeprefix("AMPHIBASE_")
+    name = str(error["loc"][0])
+    for field_name, field in kind.model_fields.items():
+        names = variables(kind, field_name)
+        if name == field_name or name in names:
+            # An override is known by its field, and told by the variable that people know.
+            name = names[0] if name == field_name else name
+            example = field.examples[0] if field.examples else None
+            break
+    else:
+        example = None
+    name = name.upper().removeprefix("AMPHIBASE_")
     fault = fault.removeprefix("Input ")
-    field = Settings.model_fields.get(name.lower())
-    example = f", for example {name}={field.examples[0]}" if field and field.examples else ""
-    return f"{name}: {fault}{example}"
+    return f"{name}: {fault}" + (f", for example {name}={example}" if example else "")
+
+
+def variables(kind: type[BaseSettings], field: str) -> list[str]:
+    """The environment variables that a field is read from; the first wins."""
+    alias = kind.model_fields[field].validation_alias
+    if isinstance(alias, AliasChoices):
+        return [str(each) for each in alias.choices]
+    return [str(alias or f"{kind.model_config.get('env_prefix', '')}{field}".upper())]

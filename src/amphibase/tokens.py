@@ -75,8 +75,12 @@ class Key:
         """The key for everybody; only of ES256 keys."""
         return {**_jwk(self.verifying), "kid": self.kid, "alg": self.algorithm, "use": "sig"}
 
-    def material(self) -> bytes:
-        """The secret bytes that other secrets are derived from."""
+    def derive(self, purpose: str) -> bytes:
+        """A secret of 32 bytes for one purpose (HKDF, RFC 5869)."""
+        hkdf = HKDF(hashes.SHA256(), length=32, salt=None, info=f"amphibase {purpose}".encode())
+        return hkdf.derive(self._material())
+
+    def _material(self) -> bytes:
         if isinstance(self.signing, bytes):
             return self.signing
         return bytes(
@@ -155,9 +159,8 @@ class KeyRing:
         return {"keys": [key.public_jwk() for key in self._keys if key.algorithm == "ES256"]}
 
     def derive(self, purpose: str) -> bytes:
-        """A secret of 32 bytes for one purpose, from the first key (HKDF, RFC 5869)."""
-        hkdf = HKDF(hashes.SHA256(), length=32, salt=None, info=f"amphibase {purpose}".encode())
-        return hkdf.derive(self._keys[0].material())
+        """A secret of 32 bytes for one purpose, from the first key."""
+        return self._keys[0].derive(purpose)
 
 
 def load_keys(settings: Settings) -> KeyRing:

@@ -231,6 +231,21 @@ class TestOpen:
         with pytest.raises(Unavailable):
             await store.files.open(ANN, "uploads", "a.txt")
 
+    @pytest.mark.parametrize("version", [None, "no id"])
+    async def test_a_row_that_names_no_bytes_can_be_deleted(
+        self, store: SqlBackend, version: str | None
+    ) -> None:
+        await put(store)
+        row = await store.files._find("uploads", "a.txt")
+        assert row is not None
+        async with store.database.write() as connection:
+            await store.files.rows.change(connection, row.id, version=version, owner_id="no id")
+        assert await paths(store, SERVICE, "uploads") == ["a.txt"]
+        with pytest.raises(Unavailable):
+            await store.files.open(SERVICE, "uploads", "a.txt")
+        assert await store.files.delete(SERVICE, "uploads", "a.txt")
+        assert await paths(store, SERVICE, "uploads") == []
+
 
 OPERATIONS = ["stat", "open", "list", "put", "move", "copy", "signed_url", "delete"]
 

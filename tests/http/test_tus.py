@@ -2,29 +2,25 @@
 
 import asyncio
 import base64
-import contextlib
+import json
 import os
-import shutil
-import socket
-import subprocess
-import threading
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 from uuid import uuid4
 
 import httpx
 import pytest
 from tests.serving import serving
+from tests.tus_client import CuttingProxy, installed, upload
 
 from amphibase import Amphibase
+from amphibase.backend import Caller
 from amphibase.models import utc_now
 from amphibase.services import resumable
 from amphibase.testing.client import Client
 
-HERE = Path(__file__).parent / "tus"
 VERSION = {"Tus-Resumable": "1.0.0"}
 PART = {**VERSION, "Content-Type": "application/offset+octet-stream"}
 
@@ -46,7 +42,7 @@ async def send(client: Client, url: str, offset: int, content: bytes) -> Any:
     return await client.patch(url, content=content, headers=headers)
 
 
-def uploads(client: Client) -> resumable.ResumableUploads:
+def uploads(client: Client) -> resumable.ResumableUploads[Caller]:
     db: Amphibase = client._app.state.amphibase
     return db.running.uploads
 
@@ -201,67 +197,10 @@ async def test_a_client_may_ask_what_is_offered(client: Client) -> None:
     assert offered.headers["tus-max-size"] == str(50 * 1024 * 1024)
 
 
-class CuttingProxy:
-    """Passes connections on, and cuts the first of them after so many bytes each."""
-
-    def __init__(self, to: str, cuts: list[int]) -> None:
-        address = urlsplit(to)
-        self._to = (str(address.hostname), int(address.port or 0))
-        self._cuts = cuts
-        self.cut = 0
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = self._listening.accept()
-                server = socket.create_connection(self._to)
-                threading.Thread(target=self._up, args=(client, server), daemon=True).start()
-                threading.Thread(target=self._pass, args=(server, client), daemon=True).start()
-
-    def _up(self, client: socket.socket, server: socket.socket) -> None:
-        passed = 0
-        while data := self._read(client):
-            passed += len(data)
-            if self._cuts and passed > self._cuts[0]:
-                self._cuts.pop(0)
-                self.cut += 1
-                break
-            with contextlib.suppress(OSError):
-                server.sendall(data)
-        for end in (client, server):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-            end.close()
-
-    def _pass(self, server: socket.socket, client: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while data := self._read(server):
-                client.sendall(data)
-
-    def _read(self, end: socket.socket) -> bytes:
-        try:
-            return end.recv(65536)
-        except OSError:
-            return b""
-
-    def close(self) -> None:
-        self._listening.close()
-
-
 @pytest.fixture(scope="module")
 def tus_js_client(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The script and its client, installed by npm."""
-    if shutil.which("npm") is None:
-        pytest.skip("there is no node on this machine")
-    folder = tmp_path_factory.mktemp("tus")
-    for name in ("package.json", "upload.js"):
-        shutil.copy(HERE / name, folder)
-    command = ["npm", "install", "--no-package-lock", "--no-audit", "--no-fund", "--silent"]
-    subprocess.run(command, cwd=folder, check=True)
-    return folder
+    return installed(tmp_path_factory.mktemp("tus"))
 
 
 @pytest.fixture
@@ -278,14 +217,10 @@ def test_tus_js_client_resumes_50_mb_that_were_cut_twice(
     body = {"email": "ann@example.com", "password": "correct horse battery"}
     token = httpx.post(f"{server}/auth/sign-up", json=body).json()["access_token"]
     proxy = CuttingProxy(server, [7_000_000, 13_000_000])
+    about = json.dumps({"filename": "big.bin", "bucket": "uploads", "path": "tus/big.bin"})
     try:
-        done = subprocess.run(
-            ["node", "upload.js", f"{proxy.url}/files/tus", token, tmp_path / "big.bin"],
-            cwd=tus_js_client,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=90,
+        done = upload(
+            tus_js_client, f"{proxy.url}/files/tus", token, str(tmp_path / "big.bin"), about
         )
     finally:
         proxy.close()

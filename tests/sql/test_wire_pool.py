@@ -126,6 +126,28 @@ async def test_a_run_that_finds_no_free_connection_in_time_raises(make_wire: Mak
     assert await wire.run(call("select 1")) == [[(1,)]]
 
 
+async def test_each_run_that_waits_too_long_raises_in_its_own_time(make_wire: MakeWire) -> None:
+    wire = make_wire(size=1, acquire_timeout=0.2)
+    held = asyncio.Event()
+
+    async def hold() -> None:
+        async with wire.transaction() as run:
+            await run(PID)
+            await held.wait()
+
+    holding = asyncio.create_task(hold())
+    await asyncio.sleep(0)
+    first = asyncio.create_task(wire.run(PID))
+    await asyncio.wait([first], timeout=0.1)
+    second = asyncio.create_task(wire.run(PID))
+    done, _ = await asyncio.wait([first, second], return_when=asyncio.FIRST_COMPLETED)
+    assert done == {first}
+    results = await asyncio.gather(first, second, return_exceptions=True)
+    assert [type(result) for result in results] == [psycopg.OperationalError] * 2
+    held.set()
+    await holding
+
+
 async def test_waiting_runs_are_served_in_their_order(make_wire: MakeWire) -> None:
     wire = make_wire(size=1)
     order: list[int] = []

@@ -55,6 +55,7 @@ app.add_typer(later("amphibase.cli.db", "The tables of the database."), name="db
 app.add_typer(later("amphibase.cli.users", "The users of the application."), name="users")
 app.add_typer(later("amphibase.cli.files", "The files of the application."), name="files")
 app.add_typer(later("amphibase.cli.keys", "The keys that sign tokens."), name="keys")
+app.add_typer(later("amphibase.cli.supabase", "A local Supabase."), name="supabase")
 
 
 def main() -> None:

@@ -1,23 +1,20 @@
 """Runs the server of `amphibase serve`."""
 
 import asyncio
-import gc
 import logging
 import os
 import socket
 
-import uvicorn
 from fastapi import FastAPI
 
 from amphibase.cli.loading import load_app
 from amphibase.cli.logs import configure_logs
 from amphibase.errors import ConfigurationError
 from amphibase.http.app import Amphibase
+from amphibase.serving import local_url, server
 from amphibase.settings import load_settings
 
 logger = logging.getLogger("amphibase")
-
-GRACEFUL_SECONDS = 30
 
 
 def run(application: str | None, host: str, port: int) -> None:
@@ -42,23 +39,8 @@ def run(application: str | None, host: str, port: int) -> None:
     if found is not None:
         # Before the server runs, so that what is wrong is said in a line and not in a traceback.
         asyncio.run(_start_once(found))
-    config = uvicorn.Config(
-        app,
-        host=host,
-        port=port,
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,  # TRUSTED_PROXIES decides
-        server_header=False,
-        timeout_graceful_shutdown=GRACEFUL_SECONDS,
-    )
-    _Server(config).run()
-
-
-def local_url(host: str, port: int) -> str:
-    """Where a browser on this machine finds the server."""
-    name = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104
-    return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
+    # TRUSTED_PROXIES decides whom to believe who a client is.
+    server(app, host=host, port=port, proxy_headers=False).run()
 
 
 def _check_free(host: str, port: int) -> None:
@@ -71,14 +53,6 @@ def _check_free(host: str, port: int) -> None:
     except OSError as error:
         reason = os.strerror(error.errno or 0).lower()
         raise ConfigurationError(f"PORT: cannot listen on {host}:{port}: {reason}") from None
-
-
-class _Server(uvicorn.Server):
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        # What exists by now stays: the collector need not look at it again.
-        gc.collect()
-        gc.freeze()
 
 
 async def _start_once(db: Amphibase) -> None:

@@ -21,7 +21,7 @@ from amphibase.http.middleware import Surroundings
 from amphibase.http.routes import auth, files, health, records, users
 from amphibase.models import User
 from amphibase.services.auth import AuthService
-from amphibase.services.files import FileService
+from amphibase.services.files import FileService, Uploaded
 from amphibase.services.resumable import ResumableUploads
 from amphibase.services.users import UserService
 from amphibase.settings import Settings, load_settings
@@ -40,7 +40,7 @@ class Running:
             max_bytes=settings.max_upload_bytes,
             allowed_types=settings.allowed_types,
         )
-        self.uploads = ResumableUploads(settings.data_dir / "unfinished", self.files)
+        self.uploads = ResumableUploads(settings.data_dir / "unfinished", Uploaded(self.files))
         self.auth: AuthService[Any] = AuthService(self.backend.accounts, self.users, user)
 
 

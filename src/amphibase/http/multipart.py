@@ -7,9 +7,9 @@ from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
-from fastapi import Request
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import Request
 
 from amphibase.errors import InvalidRequest
 
@@ -29,10 +29,13 @@ class _End:
 
 
 class UploadForm:
-    """A `multipart/form-data` body with the field `file`, and small text fields.
+    """A `multipart/form-data` body with a file, and small text fields.
 
     Args:
         fields: the names of the text fields that are taken.
+        file: the name of the file's field; None takes the first file under whatever name, and
+            passes over text fields that are not taken.
+        max_field_bytes: of a text field.
 
     Attributes:
         values: the text fields read so far; all of them once the file's bytes are at their end.
@@ -43,11 +46,20 @@ class UploadForm:
         InvalidRequest: the body is no such form.
     """
 
-    def __init__(self, request: Request, fields: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        request: Request,
+        fields: tuple[str, ...],
+        *,
+        file: str | None = "file",
+        max_field_bytes: int = MAX_FIELD_BYTES,
+    ) -> None:
         kind, options = parse_options_header(request.headers.get("content-type"))
         if kind != b"multipart/form-data" or not options.get(b"boundary"):
             raise InvalidRequest("Send the file as multipart/form-data, in the field file")
         self._fields = fields
+        self._file = file
+        self._max_field_bytes = max_field_bytes
         self._stream = request.stream()
         self._events: deque[_Part | bytes | type[_End]] = deque()
         self._header = (bytearray(), bytearray())
@@ -77,7 +89,8 @@ class UploadForm:
         """Read on to the first byte of the file. Raises InvalidRequest."""
         async for part in self._parts():
             name, file_name = _names(part)
-            if name == "file" and file_name is not None:
+            if self._is_file(name, file_name):
+                assert file_name is not None
                 self.file_name = file_name
                 said = part.headers.get(b"content-type")
                 self.content_type = said.decode("latin-1") if said else None
@@ -90,18 +103,25 @@ class UploadForm:
         async for data in self._data():
             yield data
         async for part in self._parts():
-            name, _ = _names(part)
-            if name == "file":
+            name, file_name = _names(part)
+            if name == self._file or self._is_file(name, file_name):
                 raise InvalidRequest("Send one file at a time")
             await self._keep(name)
 
+    def _is_file(self, name: str, file_name: str | None) -> bool:
+        return file_name is not None and self._file in (None, name)
+
     async def _keep(self, name: str) -> None:
+        if name not in self._fields and self._file is None:
+            async for _ in self._data():
+                pass
+            return
         if name not in self._fields or name in self.values:
             raise InvalidRequest(f"The form has the field file, and once {self._fields}")
         value = bytearray()
         async for data in self._data():
             value += data
-            if len(value) > MAX_FIELD_BYTES:
+            if len(value) > self._max_field_bytes:
                 raise InvalidRequest(f"The field {name} is too long")
         try:
             self.values[name] = value.decode()

@@ -1,7 +1,5 @@
 """Error answers: problem+json (RFC 9457) with a stable `code`, and nothing from the inside."""
 
-import asyncio
-import contextlib
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -15,7 +13,6 @@ from fastapi.exception_handlers import (
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
 
 from amphibase.errors import (
     AmphibaseError,
@@ -26,6 +23,7 @@ from amphibase.errors import (
     Retryable,
     Unauthenticated,
 )
+from amphibase.http.parting import Parting
 
 CODES = {
     401: "not_authenticated",
@@ -36,10 +34,6 @@ CODES = {
     503: "unavailable",
 }
 """Where the code of a status is not the status's name."""
-
-PARTING_BYTES = 64 * 1024 * 1024
-PARTING_SECONDS = 5
-PARTING_SILENCE_SECONDS = 0.5
 
 OURS = frozenset({"type", "title", "status", "detail", "code", "request_id"})
 
@@ -72,35 +66,6 @@ def problem(
         body["request_id"] = request_id
     content = orjson.dumps(body, default=str, option=orjson.OPT_NON_STR_KEYS)
     return Response(content, status, headers=headers, media_type="application/problem+json")
-
-
-class Parting(Response):
-    """An answer to a client that is still sending: the connection closes after it, since a server
-    reads on otherwise, to throw away what comes.
-
-    It does not close at once: many clients would tell of a broken connection and not of the answer.
-    """
-
-    def __init__(self, answer: Response) -> None:
-        super().__init__(answer.body, answer.status_code, {**answer.headers, "Connection": "close"})
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        start = {"type": "http.response.start", "status": self.status_code}
-        await send({**start, "headers": self.raw_headers})
-        await send({"type": "http.response.body", "body": self.body, "more_body": True})
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(PARTING_SECONDS):
-                await _drain(receive)
-        await send({"type": "http.response.body", "body": b""})
-
-
-async def _drain(receive: Receive) -> None:
-    left = PARTING_BYTES
-    while left > 0:
-        message = await asyncio.wait_for(receive(), PARTING_SILENCE_SECONDS)
-        if not message.get("more_body"):
-            return
-        left -= len(message.get("body", b""))
 
 
 def install(app: FastAPI) -> None:

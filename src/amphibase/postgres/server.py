@@ -18,6 +18,7 @@ import fcntl
 import os
 import pwd
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -38,6 +39,9 @@ from amphibase.errors import ConfigurationError, Conflict, Unavailable
 from amphibase.postgres.binaries import find_binaries, reachable, version_of
 
 PASSWORD_FILE = "amphibase.password"
+UNFINISHED = "amphibase.unfinished"
+"""Where initdb works, so that what it leaves when it is cut is told from data."""
+
 LOG_FILE = "server.log"
 LOG_LINES = 8
 CONNECT_SECONDS = 10
@@ -154,7 +158,7 @@ def start(
 
 def _start(data_dir: Path, port: int | None, settings: Mapping[str, str], timeout: float) -> Server:
     account = _account(data_dir)
-    fresh = not any(data_dir.iterdir())
+    fresh = _is_fresh(data_dir)
     if not fresh and not (data_dir / "PG_VERSION").exists():
         raise ConfigurationError(f"{data_dir} is not empty, and holds no Postgres data")
     major = "" if fresh else (data_dir / "PG_VERSION").read_text().strip()
@@ -170,8 +174,17 @@ def _start(data_dir: Path, port: int | None, settings: Mapping[str, str], timeou
                 raise ConfigurationError(f"The user {account.pw_name} cannot get to {data_dir}")
             way = f"/proc/self/fd/{folder}"
         if fresh:
+            os.fchmod(folder, 0o700)  # else Postgres refuses it
             sync = settings.get("fsync") != "off"
-            _initialise([binaries / "initdb", "-D", way], data_dir, account, folder, sync=sync)
+            unfinished = data_dir / UNFINISHED
+            if not (unfinished / PASSWORD_FILE).exists():
+                shutil.rmtree(unfinished, ignore_errors=True)
+                command = [binaries / "initdb", "-D", f"{way}/{UNFINISHED}"]
+                _initialise(command, unfinished, account, folder, sync=sync)
+            # The password last: as long as it is not here, the next start goes on with this.
+            for path in sorted(unfinished.iterdir(), key=lambda each: each.name == PASSWORD_FILE):
+                path.rename(data_dir / path.name)
+            unfinished.rmdir()
         password = _password(data_dir)
         deadline = time.monotonic() + timeout
         while True:
@@ -208,6 +221,13 @@ def _start(data_dir: Path, port: int | None, settings: Mapping[str, str], timeou
     )
     atexit.register(server.stop)
     return server
+
+
+def _is_fresh(data_dir: Path) -> bool:
+    """Whether the folder is yet to be initialised, or to the end: a start may have been cut."""
+    if (data_dir / UNFINISHED / PASSWORD_FILE).exists():
+        return True
+    return all(path.name == UNFINISHED for path in data_dir.iterdir())
 
 
 def _initialise(
@@ -371,7 +391,7 @@ def _password(data_dir: Path) -> str:
             return file.read()
     except FileNotFoundError:
         raise ConfigurationError(
-            f"{data_dir} was not initialised by Amphibase, or not to the end: no {PASSWORD_FILE}"
+            f"{data_dir} was not initialised by Amphibase: no {PASSWORD_FILE}"
         ) from None
 
 

@@ -18,6 +18,7 @@ from amphibase.errors import (
     UnsupportedFileType,
 )
 from amphibase.services.file_types import HEAD_BYTES, checked_type, is_allowed
+from amphibase.services.resumable import Plan
 
 UPLOADS = "uploads"
 """The bucket that is there from the start."""
@@ -220,6 +221,30 @@ class FileService:
                 raise UnsupportedFileType(
                     f"Files of the type {kind} are not taken here; {', '.join(patterns)} are"
                 )
+
+
+class Uploaded:
+    """Where uploads that were sent in parts go (`resumable.Destination`)."""
+
+    def __init__(self, files: FileService) -> None:
+        self._files = files
+
+    def name_of(self, sender: Caller) -> str:
+        return str(sender.user_id or sender.role)
+
+    async def admit(self, sender: Caller, plan: Plan) -> None:
+        await self._files.admit(sender, plan.bucket, plan.size)
+
+    async def take(self, sender: Caller, plan: Plan, content: AsyncIterable[bytes]) -> None:
+        await self._files.put(
+            sender,
+            plan.bucket,
+            plan.path,
+            content,
+            content_type=plan.content_type,
+            size=plan.size,
+            overwrite=plan.overwrite,
+        )
 
 
 class _Incoming:

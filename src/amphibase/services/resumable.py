@@ -17,11 +17,11 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from io import FileIO
 from pathlib import Path
+from typing import Generic, Protocol, TypeVar
 from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
-from amphibase.backend import Caller
 from amphibase.background import uninterrupted
 from amphibase.disks import disk_errors
 from amphibase.errors import (
@@ -34,7 +34,6 @@ from amphibase.errors import (
     UploadBusy,
 )
 from amphibase.models import utc_now
-from amphibase.services.files import FileService, checked_path
 
 LIFETIME = timedelta(hours=24)
 """How long an upload that nobody goes on with is kept."""
@@ -48,24 +47,43 @@ CHUNK_BYTES = 1024 * 1024
 _ID = re.compile(r"[0-9a-f]{32}")
 
 
+Sender = TypeVar("Sender", contravariant=True)
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What is to become of an upload.
 
     Args:
-        owner: who began it; nobody else may see it.
         size: of the whole file, in bytes.
         metadata: as the sender wrote it.
+        overwrite: whether it may replace a file.
+        owner: who began it; nobody else may see it.
         done: whether the file is where it belongs.
     """
 
-    owner: str
     bucket: str
     path: str
     size: int
     content_type: str | None
     metadata: str
+    overwrite: bool = True
+    owner: str = ""
     done: bool = False
+
+
+class Destination(Protocol[Sender]):
+    """Where uploads go when all of them is there, and who sends them."""
+
+    def name_of(self, sender: Sender) -> str:
+        """What tells this sender from others."""
+
+    async def admit(self, sender: Sender, plan: Plan) -> None:
+        """Whether this may be sent, before it is sent. Raises AmphibaseError if not."""
+
+    async def take(self, sender: Sender, plan: Plan, content: AsyncIterable[bytes]) -> None:
+        """Put the whole file where it belongs. Raises AmphibaseError: one that is Retryable may
+        pass, any other refuses it for good."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,41 +101,32 @@ class Upload:
     expires_at: datetime
 
 
-class ResumableUploads:
+class ResumableUploads(Generic[Sender]):
     """Uploads under way.
 
     Args:
         folder: where they are kept; made where it is missing.
     """
 
-    def __init__(self, folder: Path, files: FileService) -> None:
+    def __init__(self, folder: Path, destination: Destination[Sender]) -> None:
         self._folder = folder
-        self._files = files
+        self._destination = destination
 
-    async def begin(
-        self,
-        caller: Caller,
-        bucket: str,
-        path: str,
-        size: int,
-        content_type: str | None,
-        metadata: str,
-    ) -> Upload:
+    async def begin(self, caller: Sender, plan: Plan) -> Upload:
         """Make room for an upload.
 
         Raises:
-            Unauthenticated, NotFound, InvalidPath, PayloadTooLarge, StorageFull, Unavailable
+            StorageFull, Unavailable, and what the destination refuses with.
         """
-        path = checked_path(path)
-        await self._files.admit(caller, bucket, size)
+        await self._destination.admit(caller, plan)
         id = uuid4().hex
-        plan = Plan(_name(caller), bucket, path, size, content_type, metadata)
+        plan = replace(plan, owner=self._destination.name_of(caller))
         with disk_errors():
             await asyncio.to_thread(self._make, id, plan)
             await asyncio.to_thread(self.expire)
         return Upload(id, plan, 0, utc_now() + LIFETIME)
 
-    async def find(self, caller: Caller, id: str) -> Upload:
+    async def find(self, caller: Sender, id: str) -> Upload:
         """An upload of the caller's.
 
         Raises:
@@ -131,12 +140,12 @@ class ResumableUploads:
         except (FileNotFoundError, ValueError):
             raise NotFound("There is no such upload") from None
         expires_at = datetime.fromtimestamp(facts.st_mtime, UTC) + LIFETIME
-        if plan.owner != _name(caller) or expires_at <= utc_now():
+        if plan.owner != self._destination.name_of(caller) or expires_at <= utc_now():
             raise NotFound("There is no such upload")
         return Upload(id, plan, plan.size if plan.done else facts.st_size, expires_at)
 
     async def go_on(
-        self, caller: Caller, id: str, offset: int, content: AsyncIterable[bytes]
+        self, caller: Sender, id: str, offset: int, content: AsyncIterable[bytes]
     ) -> Upload:
         """Take more bytes; what has come when the connection is cut is kept.
 
@@ -149,7 +158,7 @@ class ResumableUploads:
             Conflict: another number of bytes has come.
             PayloadTooLarge: more bytes come than were announced.
             IncompleteUpload: the sender is silent for too long.
-            UnsupportedFileType, Forbidden: the whole file is refused; the upload is over.
+            AmphibaseError: the whole file is refused; the upload is over.
             StorageFull, Unavailable: what has come is kept.
         """
         await self.find(caller, id)
@@ -169,7 +178,7 @@ class ResumableUploads:
             upload = await self.find(caller, id)
             return await self._finish(caller, upload) if _is_whole(upload) else upload
 
-    async def drop(self, caller: Caller, id: str) -> None:
+    async def drop(self, caller: Sender, id: str) -> None:
         """Throw away what has come. Raises NotFound, UploadBusy."""
         await self.find(caller, id)
         with self._alone(id):
@@ -191,17 +200,10 @@ class ResumableUploads:
                 path.unlink(missing_ok=True)
         return len(expired)
 
-    async def _finish(self, caller: Caller, upload: Upload) -> Upload:
+    async def _finish(self, caller: Sender, upload: Upload) -> Upload:
         plan = upload.plan
         try:
-            await self._files.put(
-                caller,
-                plan.bucket,
-                plan.path,
-                _chunks(self._bytes(upload.id)),
-                content_type=plan.content_type,
-                size=plan.size,
-            )
+            await self._destination.take(caller, plan, _chunks(self._bytes(upload.id)))
         except Retryable:
             raise
         except AmphibaseError:
@@ -253,10 +255,6 @@ class ResumableUploads:
 
 def _is_whole(upload: Upload) -> bool:
     return upload.received == upload.plan.size
-
-
-def _name(caller: Caller) -> str:
-    return str(caller.user_id or caller.role)
 
 
 async def _append(file: FileIO, content: AsyncIterable[bytes], room: int) -> None:

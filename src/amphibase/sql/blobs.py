@@ -13,6 +13,9 @@ from typing import Protocol
 from urllib.parse import unquote, urlsplit
 from uuid import UUID
 
+from amphibase.backend.files import ByteRange
+from amphibase.errors import RangeNotSatisfiable
+
 CHUNK_BYTES = 1024 * 1024
 """How much is read and written at once: a hop to a thread costs as much as copying 64 KB."""
 
@@ -76,6 +79,20 @@ def version_of(key: str) -> UUID | None:
     except ValueError:
         return None
     return version if key_of(version) == key else None
+
+
+def bounds(part: ByteRange | None, size: int) -> tuple[int, int]:
+    """Where a part begins and ends, as Python counts. Raises RangeNotSatisfiable."""
+    match part:
+        case None:
+            return 0, size
+        case (None, int(length)) if length > 0 and size > 0:
+            return max(0, size - length), size
+        case (int(first), None) if 0 <= first < size:
+            return first, size
+        case (int(first), int(last)) if 0 <= first < size and first <= last:
+            return first, min(last + 1, size)
+    raise RangeNotSatisfiable(size)
 
 
 def build_blobs(url: str) -> Blobs:

@@ -183,6 +183,15 @@ def facts_of(version: UUID, size: int, content_type: str) -> dict[str, Any]:
     }
 
 
+def uuid_of(text: str | None) -> UUID | None:
+    """The id in a column of text: a row's version or owner. None where there is none, as in rows
+    that were not written here."""
+    try:
+        return UUID(text or "")
+    except ValueError:
+        return None
+
+
 def file_of(row: FileRow) -> File:
     """The row as everybody else knows it."""
     facts = row.facts or {}
@@ -191,8 +200,8 @@ def file_of(row: FileRow) -> File:
         path=row.name,
         size=int(facts.get("size", 0)),
         content_type=facts.get("mimetype") or "application/octet-stream",
-        etag=str(facts.get("eTag") or row.version).strip('"'),
-        owner_id=UUID(row.owner_id) if row.owner_id else None,
+        etag=str(facts.get("eTag") or row.version or row.id).strip('"'),
+        owner_id=uuid_of(row.owner_id),
         public=bool(row.public),
         created_at=row.created_at,
         updated_at=row.updated_at,

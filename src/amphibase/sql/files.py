@@ -22,13 +22,12 @@ from amphibase.errors import (
     Forbidden,
     NotFound,
     PreconditionFailed,
-    RangeNotSatisfiable,
     Unauthenticated,
     Unavailable,
 )
 from amphibase.models import utc_now, uuid7
 from amphibase.settings import Settings
-from amphibase.sql.blobs import BlobMissing, build_blobs, key_of
+from amphibase.sql.blobs import BlobMissing, bounds, build_blobs, key_of
 from amphibase.sql.buckets import SqlBuckets
 from amphibase.sql.engine import Database
 from amphibase.sql.file_rows import (
@@ -39,6 +38,7 @@ from amphibase.sql.file_rows import (
     file_of,
     may_change,
     may_read,
+    uuid_of,
 )
 from amphibase.sql.signatures import Signatures
 from amphibase.tokens import KeyRing
@@ -111,8 +111,10 @@ class SqlFiles(SqlBuckets):
     ) -> OpenFile:
         for _ in range(LOOKS):
             row = await self._readable(caller, bucket, path)
-            file, version = file_of(row), UUID(row.version)
-            start, stop = _part(part, file.size)
+            file, version = file_of(row), uuid_of(row.version)
+            start, stop = bounds(part, file.size)
+            if version is None:  # a row that was not written here, and has no bytes
+                break
             with contextlib.suppress(BlobMissing):  # replaced a moment ago, or lost
                 return OpenFile(file, start, stop, await self.blobs.read(version, start, stop))
         logger.error("The bytes of %s/%s are missing; `amphibase files sweep` tells", bucket, path)
@@ -162,9 +164,11 @@ class SqlFiles(SqlBuckets):
         await self._must_exist(to_bucket)
         if await self._find(to_bucket, to_path) is not None:
             raise Conflict(TAKEN)
-        version = uuid7()
+        source, version = uuid_of(row.version), uuid7()
+        if source is None:
+            raise Unavailable("The bytes of this file are missing")
         try:
-            await self.blobs.copy(UUID(row.version), version)
+            await self.blobs.copy(source, version)
         except BlobMissing:
             raise NotFound("The file was changed meanwhile; try again") from None
         file = file_of(row)
@@ -242,9 +246,12 @@ class SqlFiles(SqlBuckets):
             await self._forget(replaced)
         return file
 
-    async def _forget(self, version: str) -> None:
+    async def _forget(self, version: str | None) -> None:
+        id = uuid_of(version)
+        if id is None:
+            return
         try:
-            await self.blobs.delete(key_of(UUID(version)))
+            await self.blobs.delete(key_of(id))
         except AmphibaseError:
             logger.warning("A blob without a row is left for `amphibase files sweep`")
 
@@ -269,17 +276,3 @@ def _must_change(caller: Caller, row: FileRow | None) -> FileRow:
         _must_be_known(caller)
         raise Forbidden("Only its owner may change this file")
     return row
-
-
-def _part(part: ByteRange | None, size: int) -> tuple[int, int]:
-    """Where a part begins and ends, as Python counts. Raises RangeNotSatisfiable."""
-    match part:
-        case None:
-            return 0, size
-        case (None, int(length)) if length > 0 and size > 0:
-            return max(0, size - length), size
-        case (int(first), None) if 0 <= first < size:
-            return first, size
-        case (int(first), int(last)) if 0 <= first < size and first <= last:
-            return first, min(last + 1, size)
-    raise RangeNotSatisfiable(size)

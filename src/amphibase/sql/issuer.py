@@ -32,7 +32,7 @@ class Issuer:
             "email": account.email,
             "phone": "",
             "role": "authenticated",
-            "aal": "aal1",
+            "aal": opened.aal,
             "amr": opened.amr,
             "session_id": str(opened.session_id),
             "app_metadata": dict(account.app_metadata),

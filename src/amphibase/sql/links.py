@@ -1,4 +1,4 @@
-"""Tokens of links in letters: hashed at rest, good once, good for an hour."""
+"""Tokens of links in letters: hashed at rest, good once, good for a while."""
 
 from datetime import timedelta
 from typing import Any, Literal
@@ -12,22 +12,44 @@ from amphibase.sql.sessions import digest, new_token
 from amphibase.sql.tables import Tables
 
 LIFETIME = timedelta(hours=1)
-Kind = Literal["confirmation_token", "recovery_token"]
+Kind = Literal[
+    "confirmation_token",
+    "recovery_token",
+    "email_change_token_current",
+    "email_change_token_new",
+    "reauthentication_token",
+]
 
 
 class Links:
-    """The one-time tokens of an SQL home; every method runs in the transaction it is handed."""
+    """The one-time tokens of an SQL home; every method runs in the transaction it is handed.
 
-    def __init__(self, tables: Tables) -> None:
+    Args:
+        lifetime: how long a token is good for.
+    """
+
+    def __init__(self, tables: Tables, lifetime: timedelta = LIFETIME) -> None:
+        self._lifetime = lifetime
         self._table = tables.one_time_tokens
         self._users = tables.users
 
     async def issue(
-        self, connection: AsyncConnection, user_id: UUID, kind: Kind, email: str
+        self,
+        connection: AsyncConnection,
+        user_id: UUID,
+        kind: Kind,
+        email: str,
+        token: str | None = None,
     ) -> str:
-        """A new token for the user; an earlier one of the same kind is void from now on."""
+        """A new token for the user; an earlier one of the same kind is void from now on.
+
+        Args:
+            email: where the letter goes; the token is good while that is the user's address, or
+                for `email_change_token_new` the one that it is to become.
+            token: one that nobody can guess; made where not given.
+        """
         await self.revoke(connection, user_id, kind)
-        token = new_token()
+        token = token or new_token()
         now = utc_now()
         await connection.execute(
             insert(self._table).values(
@@ -64,14 +86,15 @@ class Links:
 
     def _good(self, token: str, kind: Kind) -> Select[Any]:
         # A letter to an address that is the user's no longer proves nothing.
-        table = self._table
+        table, users = self._table, self._users
+        address = users.c.email_change if kind == "email_change_token_new" else users.c.email
         return (
             select(table.c.id)
-            .join(self._users, self._users.c.id == table.c.user_id)
+            .join(users, users.c.id == table.c.user_id)
             .where(
                 table.c.token_hash == digest(token),
                 table.c.token_type == kind,
-                table.c.relates_to == self._users.c.email,
-                table.c.created_at > utc_now() - LIFETIME,
+                table.c.relates_to == address,
+                table.c.created_at > utc_now() - self._lifetime,
             )
         )

@@ -1,4 +1,4 @@
-"""Password hashes: argon2id for new ones, bcrypt and argon2 from elsewhere verify too.
+"""Password hashes: argon2id for new ones; bcrypt, argon2 and Firebase's from elsewhere verify too.
 
 Hashing takes tens of milliseconds of a core, so it runs in a small pool of its own with a bounded
 queue: other requests go on meanwhile, and a flood of sign-ins is refused rather than piled up.
@@ -16,6 +16,7 @@ import bcrypt
 from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatchError
 
 from amphibase.errors import InvalidRequest, TooManyRequests, WeakPassword
+from amphibase.sql.firebase_scrypt import FirebaseScrypt
 
 Result = TypeVar("Result")
 
@@ -47,14 +48,16 @@ def verify_password(password: str, hashed: str | None) -> bool:
     """Whether the password matches; blocks like `hash_password`.
 
     Args:
-        hashed: argon2id, argon2i or bcrypt (`$2a$`, `$2b$`, `$2y$`). None, or a hash of another
-            kind, never matches, and takes as long as one that does.
+        hashed: argon2id, argon2i, bcrypt (`$2a$`, `$2b$`, `$2y$`) or `$fbscrypt$`. None, or a hash
+            of another kind, never matches, and takes as long as one that does.
     """
     secret = _encoded(password)
     if len(secret) > MAX_PASSWORD_BYTES:
         secret, hashed = b"", None
     if hashed and _BCRYPT.fullmatch(hashed):
         return bcrypt.checkpw(secret[:BCRYPT_BYTES], hashed.encode())
+    if hashed and (firebase := FirebaseScrypt.parse(hashed)):
+        return firebase.matches(secret)
     known = hashed is not None and _is_argon2(hashed)
     try:
         _HASHER.verify(hashed if known and hashed else _DUMMY, secret)
@@ -70,10 +73,10 @@ def needs_rehash(hashed: str) -> bool:
 
 def check_hash(hashed: str) -> None:
     """Raise InvalidRequest unless `verify_password` can check hashes of this kind."""
-    if not _BCRYPT.fullmatch(hashed) and not _is_argon2(hashed):
+    if not (_BCRYPT.fullmatch(hashed) or _is_argon2(hashed) or FirebaseScrypt.parse(hashed)):
         raise InvalidRequest(
-            "The password hash must be bcrypt (of cost 15 at the most) or argon2 (argon2id, "
-            "argon2i; v=19)"
+            "The password hash must be bcrypt (of cost 15 at the most), argon2 (argon2id, "
+            "argon2i; v=19) or Firebase's scrypt ($fbscrypt$v=1)"
         )
 
 

@@ -23,13 +23,27 @@ if TYPE_CHECKING:
 # in text but as raw bytes in binary; and with loaders written in C, binary measures no faster.
 _RESULT_FORMAT = 0
 
+# Named here, since to look a member up in its class takes as long as a call, and these are asked
+# for with every result.
+_AUTO = PyFormat.AUTO
+_IDLE = TransactionStatus.IDLE
+_COMMAND_OK, _FATAL_ERROR = ExecStatus.COMMAND_OK, ExecStatus.FATAL_ERROR
+_SYNC, _ABORTED = ExecStatus.PIPELINE_SYNC, ExecStatus.PIPELINE_ABORTED
+_COPIES = (ExecStatus.COPY_IN, ExecStatus.COPY_OUT)
+
 _STATEMENTS_KEPT = 500
 CANCEL_LIMIT = 5.0
 _CANCEL_AGAIN = 0.5
 
 
 class ConnectionLost(psycopg.OperationalError):
-    """The connection broke before it gave a result, or the reason why."""
+    """The connection broke before it gave a result, or the reason why.
+
+    Attributes:
+        unsent: Whether it broke before anything of the run was sent.
+    """
+
+    unsent = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,46 +101,59 @@ class Connection:
     @property
     def clean(self) -> bool:
         """Whether the connection is alive and outside any transaction."""
-        return self._pg.transaction_status == TransactionStatus.IDLE
+        return self._pg.transaction_status == _IDLE
 
-    async def run(self, calls: Sequence[Call]) -> list[PGresult]:
-        """Send the calls and return their results, or those up to an error's."""
-        self.runs += 1
-        if self.runs > 1:
-            # A server that hung up meanwhile has said so already, which costs one read to learn;
-            # sending first would leave open whether the run or the idle connection was ended.
+    def is_alive(self) -> bool:
+        """Whether the server has not hung up; if it has, the connection is closed now."""
+        if self.runs:
+            # A server that hung up has said so already, which costs one read to learn; sending
+            # first would leave open whether the run or the idle connection was ended.
             self._on_readable()
-            if self.closed:
-                raise ConnectionLost("the server closed the connection while it was idle")
+        return not self.closed
+
+    async def run(self, calls: Sequence[Call], *, prepare: bool = True) -> list[PGresult]:
+        """Send the calls and return their results, or those up to an error's.
+
+        Args:
+            prepare: Whether statements may be prepared and kept.
+        """
+        if not self.is_alive():
+            lost = ConnectionLost("the server closed the connection while it was idle")
+            lost.unsent = True
+            self.runs += 1
+            raise lost
+        self.runs += 1
+        prepare = prepare and self._prepare
         messages = [self._dump(call) for call in calls]
-        results = await self._send(messages)
-        if self._forget_invalid(messages, results):
-            results = await self._send(messages)
+        results = await self._send(messages, prepare)
+        if prepare and self._forget_invalid(messages, results):
+            results = await self._send(messages, prepare)
         return results
 
     def _dump(self, call: Call) -> _Message:
         transformer, values = self._transformer, call.values
-        dumped = transformer.dump_sequence(values, (PyFormat.AUTO,) * len(values))
+        dumped = transformer.dump_sequence(values, (_AUTO,) * len(values))
         return (call.statement.sql, transformer.types or ()), dumped, transformer.formats or ()
 
-    def _send(self, messages: list[_Message]) -> asyncio.Future[list[PGresult]]:
+    def _send(self, messages: list[_Message], prepare: bool) -> asyncio.Future[list[PGresult]]:
         pg, names, extra = self._pg, self._names, self._extra
-        for name in self._evicted:
-            pg.send_close_prepared(name)
+        for evicted in self._evicted:
+            pg.send_close_prepared(evicted)
             extra[len(extra)] = None
         self._evicted.clear()
         for index, (key, values, formats) in enumerate(messages):
             sql, types = key
-            if not self._prepare:
+            if not prepare:
                 pg.send_query_params(sql.encode(), values, types, formats, _RESULT_FORMAT)
                 continue
-            if key not in names:
+            name = names.get(key)
+            if name is None:
                 self._named += 1
-                names[key] = b"amphibase_%d" % self._named
-                pg.send_prepare(names[key], sql.encode(), types)
+                names[key] = name = b"amphibase_%d" % self._named
+                pg.send_prepare(name, sql.encode(), types)
                 extra[index + len(extra)] = key
             names.move_to_end(key)
-            pg.send_query_prepared(names[key], values, formats, _RESULT_FORMAT)
+            pg.send_query_prepared(name, values, formats, _RESULT_FORMAT)
         pg.pipeline_sync()
         if pg.flush():
             self._loop.add_writer(self._socket, self._on_writable)
@@ -135,9 +162,7 @@ class Connection:
 
     def _forget_invalid(self, messages: list[_Message], results: list[PGresult]) -> bool:
         """Forget the messages' prepared statements if the results say that one is invalid."""
-        error = next(
-            (result for result in results if result.status == ExecStatus.FATAL_ERROR), None
-        )
+        error = find_error(results)
         # The message "cached plan must not change result type" is translated; its origin is not.
         if error is None or (
             error.error_field(DiagnosticField.SQLSTATE) != b"26000"
@@ -192,10 +217,11 @@ class Connection:
                 result = pg.get_result()
                 if result is not None:
                     between = False
-                    if result.status == ExecStatus.PIPELINE_SYNC:
+                    status = result.status
+                    if status == _SYNC:
                         return self._complete()
                     results.append(result)
-                    if result.status in (ExecStatus.COPY_IN, ExecStatus.COPY_OUT):
+                    if status in _COPIES:
                         raise psycopg.NotSupportedError("COPY cannot run in a pipeline")
                 elif self._farewell or between:
                     raise psycopg.OperationalError(self._farewell or "libpq lost the pipeline")
@@ -211,10 +237,11 @@ class Connection:
         reply, self._reply = self._reply, None
         if extra := self._extra:
             for index, key in extra.items():
-                if key and results[index].status != ExecStatus.COMMAND_OK:
+                if key and results[index].status != _COMMAND_OK:
                     del self._names[key]
-            failed = ExecStatus.FATAL_ERROR
-            results = [r for i, r in enumerate(results) if i not in extra or r.status == failed]
+            results = [
+                r for i, r in enumerate(results) if i not in extra or r.status == _FATAL_ERROR
+            ]
             extra.clear()
             while len(self._names) > _STATEMENTS_KEPT:
                 self._evicted.append(self._names.popitem(last=False)[1])
@@ -225,9 +252,16 @@ class Connection:
         results, reply = self._results, self._reply
         self._on_lost(self)
         if reply and not reply.done():
-            said = [result for result in results if result.status == ExecStatus.FATAL_ERROR]
+            said = [result for result in results if result.status == _FATAL_ERROR]
             if said:
                 error = error_from_result(said[-1])  # why the server hung up
             elif not results:
                 error = ConnectionLost(str(error))
             reply.set_exception(error)
+
+
+def find_error(results: list[PGresult]) -> PGresult | None:
+    """The error among a run's results; all that follow one are of aborted commands."""
+    if not results or results[-1].status not in (_FATAL_ERROR, _ABORTED):
+        return None
+    return next((result for result in results if result.status == _FATAL_ERROR), None)

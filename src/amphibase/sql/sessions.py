@@ -1,10 +1,10 @@
 """Sessions and their refresh tokens in an SQL home: opening, rotating, ending.
 
-A refresh token is good once. The next one is derived from it with a key that only the server has,
-so that the database keeps hashes alone and yet a client that lost an answer gets the same next
-token again. Reuse is judged as Supabase does it: a used token is taken for a lost answer when it
-is the parent of the active one, or was used a few seconds ago; else it was stolen, and the session
-ends.
+A refresh token is good once. The next one is derived from what is stored of it (its hash) with a
+key that only the server has, so that the database keeps hashes alone, and yet the active token can
+be handed out again: it is what follows its parent. Reuse is judged as Supabase does it: a used
+token is taken for a lost answer when it is the parent of the active one, or was used a few seconds
+ago; then the active one is the answer. Else it was stolen, and what `Reuse` says happens.
 """
 
 import base64
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from sqlalchemy import Row, delete, func, insert, select, update
@@ -26,8 +26,10 @@ from amphibase.models import utc_now, uuid7
 from amphibase.sql.tables import Tables
 
 TOKEN_BYTES = 32
-MAX_LOST_ANSWERS = 16
-"""How many rotations inside the reuse interval a late duplicate is followed through."""
+
+Reuse = Literal["ends the session", "revokes its tokens", "is refused"]
+"""What a token that was used long before does: Supabase's Auth revokes the tokens, so that access
+tokens live on until they expire, or, with rotation switched off, refuses that one alone."""
 
 
 def new_token() -> str:
@@ -56,6 +58,7 @@ class Opened:
     user_id: UUID
     refresh_token: str
     amr: list[dict[str, Any]]
+    aal: str = "aal1"
 
 
 class Sessions:
@@ -65,10 +68,16 @@ class Sessions:
         secret: 32 bytes that refresh tokens are derived with.
         lifetime: how long a session lives without being refreshed.
         reuse_interval: how long a used refresh token is still taken for a lost answer.
+        reuse: what happens to a session whose token is used again after that.
     """
 
     def __init__(
-        self, tables: Tables, secret: bytes, lifetime: timedelta, reuse_interval: timedelta
+        self,
+        tables: Tables,
+        secret: bytes,
+        lifetime: timedelta,
+        reuse_interval: timedelta,
+        reuse: Reuse = "ends the session",
     ) -> None:
         self._sessions = tables.sessions
         self._tokens = tables.refresh_tokens
@@ -76,6 +85,7 @@ class Sessions:
         self._secret = secret
         self._lifetime = lifetime
         self._reuse_interval = reuse_interval
+        self._reuse = reuse
 
     async def open(
         self, connection: AsyncConnection, user_id: UUID, device: Device, method: str
@@ -107,15 +117,7 @@ class Sessions:
                 ip=device.ip,
             )
         )
-        await connection.execute(
-            insert(self._claims).values(
-                id=uuid7(),
-                session_id=session_id,
-                authentication_method=method,
-                created_at=now,
-                updated_at=now,
-            )
-        )
+        await self._note_method(connection, session_id, method, now)
         token = new_token()
         await self._store(connection, session_id, user_id, token, None, now)
         amr = [{"method": method, "timestamp": int(now.timestamp())}]
@@ -137,18 +139,12 @@ class Sessions:
             await self.end(connection, session.user_id, session.id)
             return Refusal.EXPIRED
         if used.revoked:
-            following = await self._active_after(connection, session.id, token, used, now)
+            following = await self._active_after(connection, session.id, used, now)
             if following is None:
-                await self.end(connection, session.user_id, session.id)
+                await self._punish(connection, session, now)
                 return Refusal.REUSED
         else:
-            following = self._next(token)
-            await connection.execute(
-                update(self._tokens)
-                .where(self._tokens.c.id == used.id)
-                .values(revoked=True, updated_at=now)
-            )
-            await self._store(connection, session.id, session.user_id, following, used.token, now)
+            following = await self._follow(connection, session, used, now)
             # The used ones stay while they could be told from unknown ones: their reuse ends the
             # session.
             await connection.execute(
@@ -163,7 +159,38 @@ class Sessions:
                 .values(refreshed_at=now, updated_at=now)
             )
         amr = await self._methods(connection, session.id)
-        return Opened(session.id, session.user_id, following, amr)
+        return Opened(session.id, session.user_id, following, amr, session.aal or "aal1")
+
+    async def strengthen(
+        self, connection: AsyncConnection, session_id: UUID, factor_id: UUID, method: str
+    ) -> Opened | None:
+        """Note that the user has shown a second factor: the session is `aal2` from now on, and
+        its refresh token is exchanged. None where it has ended.
+
+        Args:
+            method: of the factor, for the `amr` claim: `totp`.
+        """
+        now = utc_now()
+        strengthened = await connection.execute(
+            update(self._sessions)
+            .where(self._sessions.c.id == session_id)
+            .values(aal="aal2", factor_id=factor_id, updated_at=now)
+            .returning(self._sessions)
+        )
+        session = strengthened.one_or_none()
+        active = await self._active(connection, session_id)
+        if session is None or active is None:
+            return None
+        await connection.execute(
+            delete(self._claims).where(
+                self._claims.c.session_id == session_id,
+                self._claims.c.authentication_method == method,
+            )
+        )
+        await self._note_method(connection, session_id, method, now)
+        following = await self._follow(connection, session, active, now)
+        amr = await self._methods(connection, session_id)
+        return Opened(session_id, session.user_id, following, amr, session.aal)
 
     async def of(self, connection: AsyncConnection, user_id: UUID) -> Sequence[Session]:
         """Where a user is signed in, newest first."""
@@ -214,30 +241,67 @@ class Sessions:
             )
         ).one_or_none()
 
-    async def _active_after(
-        self,
-        connection: AsyncConnection,
-        session_id: UUID,
-        token: str,
-        used: Row[Any],
-        now: datetime,
-    ) -> str | None:
-        active = (
+    async def _active(self, connection: AsyncConnection, session_id: UUID) -> Row[Any] | None:
+        # The newest: sessions that came from Supabase may have several.
+        return (
             await connection.execute(
-                select(self._tokens.c.token).where(
-                    self._tokens.c.session_id == session_id,
-                    self._tokens.c.revoked.is_(False),
-                )
+                select(self._tokens)
+                .where(self._tokens.c.session_id == session_id, self._tokens.c.revoked.is_not(True))
+                .order_by(self._tokens.c.id.desc())
+                .limit(1)
             )
-        ).scalar_one_or_none()
-        if active is None:
+        ).one_or_none()
+
+    async def _active_after(
+        self, connection: AsyncConnection, session_id: UUID, used: Row[Any], now: datetime
+    ) -> str | None:
+        active = await self._active(connection, session_id)
+        if active is None or not active.parent:
             return None
-        recent = used.updated_at >= now - self._reuse_interval
-        for _ in range(MAX_LOST_ANSWERS if recent else 1):
-            token = self._next(token)
-            if hmac.compare_digest(digest(token), active):
-                return token
-        return None
+        if used.token != active.parent and used.updated_at < now - self._reuse_interval:
+            return None
+        token = self._following(active.parent)
+        # Another key derives another token, which nobody would know again.
+        return token if hmac.compare_digest(digest(token), active.token) else None
+
+    async def _follow(
+        self, connection: AsyncConnection, session: Row[Any], used: Row[Any], now: datetime
+    ) -> str:
+        following = self._following(used.token)
+        await connection.execute(
+            update(self._tokens)
+            .where(self._tokens.c.id == used.id)
+            .values(revoked=True, updated_at=now)
+        )
+        await self._store(connection, session.id, session.user_id, following, used.token, now)
+        return following
+
+    async def _punish(self, connection: AsyncConnection, session: Row[Any], now: datetime) -> None:
+        match self._reuse:
+            case "ends the session":
+                await self.end(connection, session.user_id, session.id)
+            case "revokes its tokens":
+                await connection.execute(
+                    update(self._tokens)
+                    .where(
+                        self._tokens.c.session_id == session.id,
+                        self._tokens.c.revoked.is_not(True),
+                    )
+                    .values(revoked=True, updated_at=now)
+                )
+
+    async def _note_method(
+        self, connection: AsyncConnection, session_id: UUID, method: str, now: datetime
+    ) -> None:
+        await connection.execute(
+            insert(self._claims).values(
+                id=uuid7(),
+                session_id=session_id,
+                authentication_method=method,
+                created_at=now,
+                updated_at=now,
+            )
+        )
 
     async def _methods(self, connection: AsyncConnection, session_id: UUID) -> list[dict[str, Any]]:
         rows = await connection.execute(
@@ -268,6 +332,6 @@ class Sessions:
             )
         )
 
-    def _next(self, token: str) -> str:
-        code = hmac.digest(self._secret, token.encode("utf-8", "surrogatepass"), "sha256")
+    def _following(self, stored: str) -> str:
+        code = hmac.digest(self._secret, stored.encode(), "sha256")
         return base64.urlsafe_b64encode(code).rstrip(b"=").decode()

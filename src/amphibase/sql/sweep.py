@@ -10,7 +10,7 @@ from amphibase.backend.files import File
 from amphibase.models import utc_now
 from amphibase.sql.blobs import Blob
 from amphibase.sql.engine import Database
-from amphibase.sql.file_rows import FileRow, FileRows, file_of
+from amphibase.sql.file_rows import FileRow, FileRows, file_of, uuid_of
 from amphibase.sql.files import SqlFiles
 
 GRACE = timedelta(hours=1)
@@ -100,7 +100,9 @@ class Sweep:
                 rows = await self._rows.following(connection, last, BATCH)
             for row in rows:
                 self.looked_at += 1
-                if not await self._blobs.exists(UUID(row.version)) and await self._is_lost(row):
+                version = uuid_of(row.version)
+                is_there = version is not None and await self._blobs.exists(version)
+                if not is_there and await self._is_lost(row):
                     file: File = file_of(row)
                     yield Finding("lost", f"{file.bucket}/{file.path}", file.size)
             if len(rows) < BATCH:

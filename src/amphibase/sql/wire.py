@@ -9,18 +9,31 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import OrderedDict
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import psycopg
 from psycopg.adapt import Transformer
 from psycopg.errors import error_from_result
-from psycopg.pq import ExecStatus
 
-from amphibase.sql.pipeline import CANCEL_LIMIT, Call, Connection, ConnectionLost, Statement
+from amphibase.backend import Isolation
+from amphibase.sql.pipeline import (
+    CANCEL_LIMIT,
+    Call,
+    Connection,
+    ConnectionLost,
+    Statement,
+    find_error,
+)
 
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGresult
+
+Cells: TypeAlias = tuple[bytes | None, ...]
+"""A row's values as the server wrote them."""
+
+RunInTransaction: TypeAlias = Callable[..., Awaitable[list[list[Cells]]]]
 
 # What the values' text form, and any SQL that turns a time into a date, depend on.
 _SETTINGS = {"TimeZone": "UTC", "DateStyle": "ISO", "IntervalStyle": "postgres"}
@@ -73,7 +86,9 @@ class Wire:
         self._transformer = Transformer()
         self._taken = 0  # connections open, being opened, and promised to a waiter
         self._idle: list[Connection] = []
-        self._waiters: OrderedDict[asyncio.Future[Connection | None], None] = OrderedDict()
+        # Who waits for a connection, in turn, with the loop's time until which; one timer for all.
+        self._waiters: OrderedDict[asyncio.Future[Connection | None], float] = OrderedDict()
+        self._refusal: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
 
@@ -96,6 +111,74 @@ class Wire:
                 value cannot be adapted or loaded (`ProgrammingError`, `DataError`).
             psycopg.OperationalError: No connection could be had in time, or it broke.
         """
+        return self._load(await self._results(calls, again=True))
+
+    async def run_raw(self, *calls: Call, again: bool) -> list[list[Cells]]:
+        """As `run`, but the values stay the bytes that the server wrote.
+
+        Args:
+            again: Whether the calls may be sent once more where nobody knows what became of the
+                first sending. What was never sent is sent again in any case.
+        """
+        return [_cells(result) for result in await self._results(calls, again=again)]
+
+    @asynccontextmanager
+    async def transaction(
+        self, isolation: Isolation | None = None
+    ) -> AsyncIterator[RunInTransaction]:
+        """A transaction of several round trips, where what one brings decides the next.
+
+        The block gets a function that runs calls as `run_raw` does. At the block's end the
+        transaction is committed, or rolled back if the block raises. Nothing in it is prepared.
+
+        Args:
+            isolation: `None` leaves the server's own level.
+
+        Raises:
+            psycopg.Error: As from `run`.
+        """
+        connection = await self._acquire_alive()
+        start = f"begin isolation level {isolation}" if isolation else "begin"
+        begin: tuple[Call, ...] = (Call(Statement(start)), *self._preamble)
+
+        async def run(*calls: Call) -> list[list[Cells]]:
+            nonlocal begin
+            before, begin = begin, ()
+            results = await connection.run((*before, *calls), prepare=False)
+            return [_cells(result) for result in _without_error(results)[len(before) :]]
+
+        try:
+            yield run
+            await run(Call(Statement("commit")))
+        except asyncio.CancelledError:
+            self._abandon_later(connection)  # which ends the transaction with the connection
+            raise
+        except BaseException:
+            await self._roll_back(connection)
+            raise
+        self._release(connection)
+
+    async def _roll_back(self, connection: Connection) -> None:
+        try:
+            if not connection.closed:
+                await connection.run((Call(Statement("rollback")),), prepare=False)
+        except psycopg.Error:
+            pass  # the connection is lost, and the transaction with it
+        except BaseException:
+            self._drop(connection)
+            raise
+        if not connection.closed:
+            self._release(connection)
+
+    async def _acquire_alive(self) -> Connection:
+        """A connection that the server has not hung up on."""
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.is_alive():
+                return connection
+        return await self._acquire()
+
+    async def _results(self, calls: Sequence[Call], *, again: bool) -> list[PGresult]:
         sent = (*self._preamble, *calls)
         reconnect = True
         while True:
@@ -103,12 +186,10 @@ class Wire:
             try:
                 results = await connection.run(sent)
             except asyncio.CancelledError:
-                task = asyncio.create_task(self._abandon(connection))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                self._abandon_later(connection)
                 raise
-            except ConnectionLost:
-                if connection.runs == 1 or not reconnect:
+            except ConnectionLost as lost:
+                if connection.runs == 1 or not reconnect or not (again or lost.unsent):
                     raise
                 # Whatever ended this one, such as a restart, has likely ended the idle ones too.
                 reconnect = False
@@ -119,11 +200,13 @@ class Wire:
                 self._release(connection)
                 raise
             self._release(connection)
-            return self._load(results)[len(self._preamble) :]
+            return _without_error(results)[len(self._preamble) :]
 
     async def close(self) -> None:
         """Close the idle connections and refuse new runs; runs under way end on their own."""
         self._closed = True
+        if self._refusal is not None:
+            self._refusal.cancel()
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_exception(psycopg.OperationalError("the wire is closed"))
@@ -137,8 +220,6 @@ class Wire:
         rows = []
         try:
             for result in results:
-                if result.status == ExecStatus.FATAL_ERROR:
-                    raise error_from_result(result)
                 transformer.set_pgresult(result)
                 rows.append(transformer.load_rows(0, result.ntuples, tuple))
         finally:
@@ -159,20 +240,31 @@ class Wire:
             raise
 
     async def _wait(self) -> Connection | None:
-        waiter: asyncio.Future[Connection | None] = asyncio.get_running_loop().create_future()
-        self._waiters[waiter] = None
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[Connection | None] = loop.create_future()
+        self._waiters[waiter] = end = loop.time() + self._acquire_timeout
+        if self._refusal is None:
+            self._refusal = loop.call_at(end, self._refuse, loop)
         try:
-            async with asyncio.timeout(self._acquire_timeout):
-                return await waiter
-        except (asyncio.CancelledError, TimeoutError) as error:
+            return await waiter
+        except asyncio.CancelledError:
             if not waiter.cancelled() and not waiter.exception():
                 self._release(waiter.result())  # served in the turn of the loop it gave up in
-            if isinstance(error, asyncio.CancelledError):
-                raise
+            raise
         finally:
             del self._waiters[waiter]
-        message = f"no connection free within {self._acquire_timeout:g} s, all {self._size} in use"
-        raise psycopg.OperationalError(message)
+
+    def _refuse(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Refuse those who have waited long enough, and come back for the next."""
+        self._refusal = None
+        limit, size = self._acquire_timeout, self._size
+        message = f"no connection free within {limit:g} s, all {size} in use"
+        for waiter, end in self._waiters.items():
+            if end > loop.time():
+                self._refusal = loop.call_at(end, self._refuse, loop)
+                break
+            if not waiter.done():
+                waiter.set_exception(psycopg.OperationalError(message))
 
     async def _connect(self) -> Connection:
         try:
@@ -190,12 +282,18 @@ class Wire:
         """Pass on a connection, or as `None` the right to open one."""
         if connection and (self._closed or not connection.clean):
             self._drop(connection)
-        elif waiter := next((waiter for waiter in self._waiters if not waiter.done()), None):
+        elif self._waiters and (waiter := self._first_waiter()):
             waiter.set_result(connection)
         elif connection:
             self._idle.append(connection)
         else:
             self._taken -= 1
+
+    def _first_waiter(self) -> asyncio.Future[Connection | None] | None:
+        for waiter in self._waiters:
+            if not waiter.done():
+                return waiter
+        return None
 
     def _drop(self, connection: Connection) -> None:
         if not connection.closed:
@@ -203,6 +301,11 @@ class Wire:
             if connection in self._idle:
                 self._idle.remove(connection)
             self._release(None)
+
+    def _abandon_later(self, connection: Connection) -> None:
+        task = asyncio.create_task(self._abandon(connection))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _abandon(self, connection: Connection) -> None:
         """Stop what a cancelled run left on the connection, so that it can be used again."""
@@ -214,6 +317,18 @@ class Wire:
             self._drop(connection)
             if not isinstance(error, psycopg.Error | TimeoutError):
                 raise
+
+
+def _without_error(results: list[PGresult]) -> list[PGresult]:
+    """The results, if all is well. Raises the error that stands among them."""
+    if error := find_error(results):
+        raise error_from_result(error)
+    return results
+
+
+def _cells(result: PGresult) -> list[Cells]:
+    columns, value = range(result.nfields), result.get_value
+    return [tuple([value(row, column) for column in columns]) for row in range(result.ntuples)]
 
 
 def _parse(conninfo: str) -> dict[str, Any]:

@@ -6,11 +6,12 @@ ask for:
 - `client`: an httpx client on it, started; `await client.as_user("ann@example.com")` is another
   that is signed in.
 - `session`: a database session that the application's `Session` uses too, rolled back at the end.
+- `local_supabase`: a Supabase project of the test's own, which needs no application.
 
 They work with pytest-asyncio (auto mode) and with anyio's plugin.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from amphibase.testing.client import Client
+    from amphibase.testing.supabase import LocalSupabase, Projects
 
 
 @pytest.fixture
@@ -61,3 +63,19 @@ async def session(app: "FastAPI", client: "Client") -> AsyncIterator["AsyncSessi
             app.dependency_overrides.pop(dependency, None)
             await opened.close()
             await connection.rollback()
+
+
+@pytest.fixture(scope="session")
+def local_supabase_projects() -> Iterator["Projects"]:
+    """The process that serves `local_supabase`."""
+    from amphibase.testing.supabase import serve_projects
+
+    with serve_projects() as projects:
+        yield projects
+
+
+@pytest.fixture
+def local_supabase(local_supabase_projects: "Projects") -> Iterator["LocalSupabase"]:
+    """A local Supabase: its own database, keys and buckets, all new; gone after the test."""
+    with local_supabase_projects.open() as project:
+        yield project

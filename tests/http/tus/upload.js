@@ -1,17 +1,18 @@
-// Uploads a file with tus-js-client; says how often it had to try again.
+// Uploads a file with tus-js-client in chunks of so many megabytes; says how often it had to try
+// again.
 import { createReadStream, statSync } from "node:fs";
 import { Upload } from "tus-js-client";
 
-const [, , endpoint, token, file] = process.argv;
+const [, , endpoint, token, file, about, chunk = "20"] = process.argv;
 let tries = 0;
 
 const upload = new Upload(createReadStream(file), {
   endpoint,
   headers: { Authorization: `Bearer ${token}` },
   uploadSize: statSync(file).size,
-  chunkSize: 20 * 1024 * 1024,
+  chunkSize: Number(chunk) * 1024 * 1024,
   retryDelays: [50, 100, 200, 400],
-  metadata: { filename: "big.bin", bucket: "uploads", path: "tus/big.bin" },
+  metadata: JSON.parse(about),
   onShouldRetry: () => ++tries < 10,
   onError: (error) => {
     console.error(String(error));

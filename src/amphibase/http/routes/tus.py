@@ -13,8 +13,8 @@ from fastapi import APIRouter, HTTPException, Request, Response
 from amphibase.errors import InvalidRequest, PayloadTooLarge, UnsupportedFileType
 from amphibase.http.dependencies import Mounted, SignedInCaller
 from amphibase.http.routes.route import router
-from amphibase.services.files import UPLOADS, default_path
-from amphibase.services.resumable import Upload
+from amphibase.services.files import UPLOADS, checked_path, default_path
+from amphibase.services.resumable import Plan, Upload
 
 VERSION = "1.0.0"
 EXTENSIONS = "creation,creation-with-upload,expiration,termination"
@@ -59,11 +59,13 @@ def routes() -> APIRouter:
         uploads = db.running.uploads
         upload = await uploads.begin(
             caller,
-            about.get("bucket") or UPLOADS,
-            about.get("path") or default_path(about.get("filename", "")),
-            size,
-            about.get("filetype") or None,
-            request.headers.get("upload-metadata", ""),
+            Plan(
+                about.get("bucket") or UPLOADS,
+                checked_path(about.get("path") or default_path(about.get("filename", ""))),
+                size,
+                about.get("filetype") or None,
+                request.headers.get("upload-metadata", ""),
+            ),
         )
         if request.headers.get("content-type") == CHUNK_TYPE or size == 0:
             upload = await uploads.go_on(caller, upload.id, 0, request.stream())

@@ -1,0 +1,204 @@
+"""`amphibase supabase`: a local Supabase."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from amphibase.errors import ConfigurationError, Unavailable
+from amphibase.gateway import process
+from amphibase.gateway.folder import Folder, State
+from amphibase.gateway.settings import GatewaySettings
+from amphibase.settings import load
+
+FRAME = 7
+"""How many columns the frame of a table of two takes."""
+
+app = typer.Typer(help="A local Supabase.", no_args_is_help=True)
+
+
+class Output(StrEnum):
+    """How values are printed."""
+
+    PRETTY = "pretty"
+    JSON = "json"
+    ENV = "env"
+
+
+OutputOption = Annotated[
+    Output, typer.Option("--output", "-o", help="A table, or what programs read.")
+]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir", help="Where the data is; ./.amphibase unless told.", show_default=False
+    ),
+]
+
+
+@app.command()
+def start(
+    foreground: Annotated[
+        bool, typer.Option("--foreground", help="Stay here, and end with Ctrl-C.")
+    ] = False,
+    host: Annotated[
+        str | None, typer.Option(help="Where to listen; 127.0.0.1 unless told.")
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="Of the API; 54321 unless told, or the next free."),
+    ] = None,
+    db_port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="Of Postgres; 54322 unless told, or the next free."),
+    ] = None,
+    data_dir: DataDir = None,
+    database_url: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Your own Postgres ≥ 15, as a superuser."),
+    ] = None,
+    output: OutputOption = Output.PRETTY,
+) -> None:
+    """Start it, in the background, and say how to reach it.
+
+    The migrations in supabase/migrations that wait are applied, and supabase/seed.sql once.
+
+    Example: amphibase supabase start -o env > .env.local
+    """
+    given = {
+        "host": host,
+        "port": port,
+        "db_port": db_port,
+        "data_dir": data_dir,
+        "database_url": database_url,
+    }
+    settings = _settings(**given)
+    try:
+        if foreground:
+            from amphibase.cli.logs import configure_logs
+
+            configure_logs("development")
+            with _told(), process.claimed(settings) as (folder, listener):
+                process.serve(settings, folder, listener, lambda state: _print(state, output))
+        else:
+            from amphibase.gateway.background import start
+
+            _print(start(settings, _warn), output)
+    except process.AlreadyRuns as running:
+        if running.state is None:
+            _end(f"Another is just starting or ending on {settings.data_dir}; try again")
+        _warn("The local Supabase is running already; `amphibase supabase stop` ends it")
+        _print(running.state, output)
+
+
+@app.command()
+def stop(data_dir: DataDir = None) -> None:
+    """End it; its data stays.
+
+    Example: amphibase supabase stop
+    """
+    folder = Folder(_settings(data_dir=data_dir).data_dir)
+    state = folder.running()
+    if state is None:
+        _warn("The local Supabase is not running")
+        return
+    process.stop(folder, state)
+    Console(stderr=True).print("[green]✓[/green] Stopped; the data stays")
+
+
+@app.command()
+def status(data_dir: DataDir = None, output: OutputOption = Output.PRETTY) -> None:
+    """Say how to reach it; exit code 1 when it is not running.
+
+    Example: amphibase supabase status -o json
+    """
+    _, state = _running(data_dir)
+    _print(state, output)
+
+
+@app.command()
+def reset(
+    data_dir: DataDir = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Do not ask, though the Postgres is your own.")
+    ] = False,
+) -> None:
+    """Make its database anew: all users, rows and files are lost, migrations and seed applied.
+
+    Example: amphibase supabase reset
+    """
+    folder, state = _running(data_dir)
+    if not (state.embedded or yes):
+        typer.confirm("The database of your own Postgres is dropped. Go on?", abort=True)
+    _log_warnings()
+    with _told():
+        done = asyncio.run(process.reset(folder, state))
+    console = Console(stderr=True, soft_wrap=True)
+    for name in done:
+        console.print(f"[green]✓[/green] {escape(name)}")
+    console.print("[green]✓[/green] The database is new")
+
+
+def _settings(**given: Any) -> GatewaySettings:
+    return load(GatewaySettings, **{name: each for name, each in given.items() if each is not None})
+
+
+def _running(data_dir: Path | None) -> tuple[Folder, State]:
+    folder = Folder(_settings(data_dir=data_dir).data_dir)
+    state = folder.running()
+    if state is None:
+        _end("The local Supabase is not running; `amphibase supabase start` starts it")
+    return folder, state
+
+
+def _print(state: State, output: Output) -> None:
+    if output is Output.JSON:
+        typer.echo(json.dumps(state.values, indent=2))
+    elif output is Output.ENV:
+        for name, value in state.values.items():
+            typer.echo(f'{name}="{value}"')
+    else:
+        table = Table(show_header=False)
+        for row in state.values.items():
+            table.add_row(*map(escape, row))
+        # Values are there to be copied: none is cut, however narrow the terminal is.
+        widths = [max(map(len, column)) for column in (state.values.keys(), state.values.values())]
+        Console(width=sum(widths) + FRAME).print(table)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """An unreachable database ends the command; which it is, is not what DATABASE_URL says."""
+    try:
+        yield
+    except Unavailable as error:
+        raise ConfigurationError(error.detail) from error
+
+
+def _log_warnings() -> None:
+    import logging
+
+    class Warn(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            _warn(record.getMessage())
+
+    logging.getLogger("amphibase").addHandler(Warn(logging.WARNING))
+
+
+def _warn(text: str) -> None:
+    Console(stderr=True, soft_wrap=True).print(
+        f"[yellow]![/yellow] {escape(text)}", highlight=False
+    )
+
+
+def _end(text: str) -> NoReturn:
+    Console(stderr=True, soft_wrap=True).print(f"[red]✗[/red] {escape(text)}", highlight=False)
+    raise typer.Exit(1)

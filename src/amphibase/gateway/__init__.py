@@ -1,0 +1,1 @@
+"""A local Supabase: its wire protocol, served on one's own Postgres."""

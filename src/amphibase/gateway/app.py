@@ -1,0 +1,297 @@
+"""The front door: one ASGI application with all services, each behind its prefix.
+
+It does what stands before the services of a Supabase project: routes, answers CORS, turns API keys
+into tokens, and keeps off bodies that are too large and clients that stall.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import orjson
+from starlette.types import Message, Receive, Scope, Send
+
+from amphibase.errors import ConfigurationError, Unavailable
+from amphibase.gateway.keys import ApiKeys
+from amphibase.gateway.service import Service
+
+logger = logging.getLogger("amphibase.gateway")
+
+STALL_SECONDS = 20
+"""How long a client may send or take nothing in the middle of a request or answer."""
+
+Headers = list[tuple[bytes, bytes]]
+
+METHODS = b"GET,HEAD,PUT,PATCH,POST,DELETE,OPTIONS,TRACE,CONNECT"
+EXPOSED = b", ".join(
+    b"Content-Encoding Content-Language Content-Length Content-Location Content-Profile "
+    b"Content-Range Content-Type Date ETag Last-Modified Link Location Preference-Applied "
+    b"Proxy-Status Range-Unit Retry-After Server Tus-Resumable Tus-Version Tus-Extension "
+    b"Tus-Max-Size Upload-Offset Upload-Length Upload-Metadata Upload-Expires "
+    b"Upload-Defer-Length X-Supabase-Api-Version X-Total-Count".split()
+)
+OPEN: Headers = [
+    (b"access-control-allow-origin", b"*"),
+    (b"access-control-expose-headers", EXPOSED),
+]
+"""Every page may call: a caller is known by a token that it sends itself, and never by a cookie."""
+
+JSON = (b"content-type", b"application/json; charset=utf-8")
+
+
+@dataclass
+class Door:
+    """What is behind one prefix.
+
+    Args:
+        build: makes the service, at the first request or at `start`.
+        max_body: the most bytes that a request's body may have; None where the service looks.
+    """
+
+    build: Callable[[], Service]
+    max_body: int | None = None
+    _service: Service | None = field(default=None, repr=False)
+
+    def service(self) -> Service:
+        if self._service is None:
+            self._service = self.build()
+        return self._service
+
+    async def close(self) -> None:
+        """Let the service go; the next request has a new one."""
+        service, self._service = self._service, None
+        if service is not None:
+            await service.close()
+
+
+class Gateway:
+    """All services of a project.
+
+    Args:
+        doors: by prefix, such as `/rest/v1`.
+        keys: the project's API keys.
+    """
+
+    def __init__(self, doors: Mapping[str, Door], keys: ApiKeys) -> None:
+        self._doors = dict(doors)
+        self._keys = keys
+
+    async def start(self) -> None:
+        """Start all services.
+
+        Raises:
+            ConfigurationError: a setting is wrong, or the database lacks something.
+            Unavailable: the database does not answer.
+        """
+        for door in self._doors.values():
+            await door.service().start()
+
+    async def close(self) -> None:
+        """Close all services; those that are asked for again are made anew."""
+        for door in self._doors.values():
+            await door.close()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await self._http(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1000, "reason": "There is no realtime"})
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self.close()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        root: str = scope.get("root_path", "")
+        path: str = scope["path"].removeprefix(root)
+        exchange = _Exchange(receive, send)
+        headers = dict(scope["headers"])
+        if scope["method"] == "OPTIONS" and _is_preflight(headers):
+            await exchange.answer(200, None, _preflight(headers))
+            return
+        prefix = self._prefix(path)
+        if prefix is None:
+            if path == "/health":
+                await exchange.answer(200, {"status": "ok"})
+            else:
+                await exchange.answer(404, {"message": "no Route matched with those values"})
+            return
+        door = self._doors[prefix]
+        credentials = self._credentials(scope["headers"], headers)
+        if credentials is None:
+            await exchange.answer(
+                401,
+                {
+                    "message": "Invalid API key",
+                    "hint": "Double check your Supabase `anon` or `service_role` API key.",
+                },
+            )
+            return
+        length = headers.get(b"content-length", b"")
+        size = int(length) if length.isdigit() else 0
+        if door.max_body is not None and size > door.max_body:
+            await exchange.refuse_body()
+            return
+        child = {**scope, "root_path": root + prefix, "headers": credentials}
+        if size or b"transfer-encoding" in headers:
+            exchange.limit = door.max_body
+            receive = exchange.receive
+        await self._serve(door, child, receive, exchange)
+
+    def _prefix(self, path: str) -> str | None:
+        for prefix in self._doors:
+            if path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] in ("", "/"):
+                return prefix
+        return None
+
+    async def _serve(
+        self, door: Door, scope: Scope, receive: Receive, exchange: "_Exchange"
+    ) -> None:
+        try:
+            await door.service()(scope, receive, exchange.send)
+        except Unavailable as error:
+            after = str(error.retry_after or 1).encode()
+            await exchange.fail(503, error.detail, [(b"retry-after", after)])
+        except ConfigurationError as error:
+            logger.error("%s", error.detail)
+            await exchange.fail(503, error.detail)
+        except Exception:
+            if exchange.gone or exchange.refused:
+                logger.debug("A service met a client that is gone", exc_info=True)
+            elif exchange.began:
+                raise  # cutting the connection is all that is left
+            else:
+                logger.exception("Unexpected error")
+                await exchange.fail(500, "An unexpected error occurred")
+        if exchange.refused:
+            await exchange.refuse_body()
+
+    def _credentials(self, given: Headers, headers: Mapping[bytes, bytes]) -> Headers | None:
+        """The headers with a token for Authorization; None for a key that is none of the project's.
+
+        An opaque key stands for a token; an API key is also one where none is given.
+        """
+        authorization = headers.get(b"authorization")
+        if authorization is not None and authorization[:10].lower() != b"bearer sb_":
+            return given
+        key = headers.get(b"apikey") if authorization is None else authorization[7:]
+        if not key:
+            return given
+        token = key
+        if key.startswith(b"sb_"):
+            found = self._keys.token_of(key.decode("latin-1"))
+            if found is None:
+                return None
+            token = found.encode()
+        kept = [each for each in given if each[0] != b"authorization"]
+        return [*kept, (b"authorization", b"Bearer " + token)]
+
+
+class _Exchange:
+    """One request and its answer: the answer is open to every page, the body has an end, and who
+    stalls is cut."""
+
+    __slots__ = (
+        "_bytes",
+        "_receive",
+        "_send",
+        "began",
+        "ended",
+        "gone",
+        "limit",
+        "refused",
+        "stalled",
+    )
+
+    def __init__(self, receive: Receive, send: Send) -> None:
+        self._receive = receive
+        self._send = send
+        self._bytes = 0
+        self.limit: int | None = None
+        self.began = self.ended = self.gone = self.refused = self.stalled = False
+
+    async def receive(self) -> Message:
+        """The next of the body; a client that sends too much or nothing is gone for the service."""
+        if self.refused:
+            return {"type": "http.disconnect"}
+        if self.ended:  # what comes now is the client's going away, which may take its time
+            message = await self._receive()
+            self.gone = message["type"] == "http.disconnect"
+            return message
+        try:
+            async with asyncio.timeout(STALL_SECONDS):
+                message = await self._receive()
+        except TimeoutError:
+            self.refused = self.stalled = True
+            return {"type": "http.disconnect"}
+        if message["type"] == "http.disconnect":
+            self.ended = self.gone = True
+        else:
+            self.ended = not message.get("more_body")
+            self._bytes += len(message.get("body", b""))
+            if self.limit is not None and self._bytes > self.limit:
+                self.refused = True
+                return {"type": "http.disconnect"}
+        return message
+
+    async def send(self, message: Message) -> None:
+        if self.refused and not self.began:
+            return
+        if message["type"] == "http.response.start":
+            self.began = True
+            headers = message.get("headers", ())
+            known = dict(headers)
+            message["headers"] = [*headers, *[each for each in OPEN if each[0] not in known]]
+            await self._send(message)
+        elif message.get("more_body"):
+            async with asyncio.timeout(STALL_SECONDS):
+                await self._send(message)
+        else:
+            await self._send(message)
+
+    async def answer(
+        self, status: int, content: Mapping[str, str] | None, headers: Headers | None = None
+    ) -> None:
+        body = b"" if content is None else orjson.dumps(content)
+        all_headers = [*(headers or OPEN), (b"content-length", b"%d" % len(body))]
+        if body:
+            all_headers.append(JSON)
+        await self._send({"type": "http.response.start", "status": status, "headers": all_headers})
+        await self._send({"type": "http.response.body", "body": body})
+
+    async def fail(self, status: int, message: str, headers: Headers | None = None) -> None:
+        """Answer that the service did not, unless it had begun to."""
+        if not (self.began or self.refused):
+            await self.answer(status, {"message": message}, [*OPEN, *(headers or [])])
+
+    async def refuse_body(self) -> None:
+        """Answer that the body is too large or did not come, and read no more of it."""
+        if self.began:
+            return
+        self.began = True
+        status, message = 413, "Payload too large"
+        if self.stalled:
+            status, message = 408, "The rest of the request did not come"
+        await self.answer(status, {"message": message}, [*OPEN, (b"connection", b"close")])
+
+
+def _is_preflight(headers: Mapping[bytes, bytes]) -> bool:
+    return bool(headers.get(b"origin")) and b"access-control-request-method" in headers
+
+
+def _preflight(headers: Mapping[bytes, bytes]) -> Headers:
+    allowed = [
+        (b"access-control-allow-origin", b"*"),
+        (b"access-control-allow-methods", METHODS),
+        (b"access-control-max-age", b"3600"),
+    ]
+    asked = headers.get(b"access-control-request-headers")
+    if asked is not None:
+        allowed.append((b"access-control-allow-headers", asked))
+    return allowed

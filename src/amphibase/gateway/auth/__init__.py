@@ -1,0 +1,1 @@
+"""Sign-up, sign-in and users: the wire protocol of Supabase Auth."""

@@ -1,0 +1,285 @@
+"""`/admin/users`: what whoever administers the project does to users."""
+
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import urlencode
+from uuid import UUID
+
+from pydantic import Field
+from sqlalchemy.ext.asyncio import AsyncConnection
+from starlette.requests import Request
+from starlette.responses import Response
+
+from amphibase.gateway.auth.answers import factor as factor_answer
+from amphibase.gateway.auth.answers import user as user_answer
+from amphibase.gateway.auth.bearer import demand_admin
+from amphibase.gateway.auth.bodies import Body, email_of, phone_of, read, uuid_of
+from amphibase.gateway.auth.core import Core
+from amphibase.gateway.auth.durations import parse_duration
+from amphibase.gateway.auth.errors import AuthError, invalid
+from amphibase.gateway.auth.public import answer
+from amphibase.gateway.auth.strength import check_strength
+from amphibase.gateway.auth.users import EMAIL_EXISTS, Person
+from amphibase.models import utc_now, uuid7
+from amphibase.sql.account_rows import merged
+from amphibase.sql.passwords import check_hash
+
+PER_PAGE = 50
+MAX_PER_PAGE = 1000
+MAX_CHARACTERS = 255
+DEFAULT_ROLE = "authenticated"
+
+
+class Attributes(Body):
+    id: str = ""
+    aud: str = Field("", max_length=MAX_CHARACTERS)
+    role: str = Field("", max_length=MAX_CHARACTERS)
+    email: str = ""
+    phone: str = ""
+    password: str | None = None
+    password_hash: str = Field("", max_length=MAX_CHARACTERS)
+    email_confirm: bool = False
+    phone_confirm: bool = False
+    user_metadata: dict[str, Any] | None = None
+    app_metadata: dict[str, Any] | None = None
+    ban_duration: str = ""
+
+
+class Deletion(Body):
+    should_soft_delete: bool = False
+
+
+class FactorChanges(Body):
+    friendly_name: str | None = None
+
+
+async def create(core: Core, request: Request) -> Response:
+    """`POST /admin/users`: a user as told; without a password, none signs in."""
+    demand_admin(core, request)
+    body = await read(request, Attributes)
+    email = email_of(body.email) if body.email else None
+    phone = phone_of(body.phone) if body.phone else None
+    if email is None and phone is None:
+        raise invalid("Cannot create a user without either an email or phone")
+    if body.password and body.password_hash:
+        raise invalid("Only a password or a password hash should be provided")
+    banned_until = _banned_until(body.ban_duration)
+    hashed = body.password_hash
+    if hashed:
+        check_hash(hashed)
+    elif body.password:
+        hashed = await core.passwords.hash(body.password)
+    id = _new_id(body.id)
+    providers = [name for name, given in (("email", email), ("phone", phone)) if given]
+    now = utc_now()
+    confirmed = {
+        **({"email_verified": True} if email and body.email_confirm else {}),
+        **({"phone_verified": True} if phone and body.phone_confirm else {}),
+    }
+    async with core.database.write() as connection:
+        if email and await core.users.find_by_email(connection, email) is not None:
+            raise AuthError(422, "email_exists", EMAIL_EXISTS)
+        await core.users.insert(
+            connection,
+            id=id,
+            aud=body.aud or core.settings.jwt_aud,
+            role=body.role or DEFAULT_ROLE,
+            email=email,
+            phone=phone,
+            encrypted_password=hashed,
+            email_confirmed_at=now if email and body.email_confirm else None,
+            phone_confirmed_at=now if phone and body.phone_confirm else None,
+            raw_user_meta_data={**(body.user_metadata or {}), **confirmed},
+            raw_app_meta_data=merged(
+                {"provider": providers[0], "providers": providers}, body.app_metadata or {}
+            ),
+            banned_until=banned_until,
+        )
+        for provider, address in (("email", email), ("phone", phone)):
+            if address:
+                await core.users.set_identity(connection, id, provider, address)
+        person = await core.users.get(connection, id)
+    return answer(user_answer(person))
+
+
+async def list_users(core: Core, request: Request) -> Response:
+    """`GET /admin/users?page=&per_page=`: newest first; how many there are is in the headers."""
+    demand_admin(core, request)
+    page = _number(request, "page", 1)
+    size = min(_number(request, "per_page", PER_PAGE), MAX_PER_PAGE)
+    async with core.database.read() as connection:
+        people, total = await core.users.page(connection, page, size)
+    headers = {"x-total-count": str(total), "link": _links(request, page, size, total)}
+    body = {"users": [user_answer(person) for person in people], "aud": core.settings.jwt_aud}
+    return answer(body, headers=headers)
+
+
+async def get(core: Core, request: Request) -> Response:
+    """`GET /admin/users/{id}`."""
+    demand_admin(core, request)
+    async with core.database.read() as connection:
+        person = await core.users.get(connection, _user_id(request))
+    return answer(user_answer(person))
+
+
+async def update(core: Core, request: Request) -> Response:
+    """`PUT /admin/users/{id}`: changes what is given; a `password_hash` is passed over."""
+    demand_admin(core, request)
+    id = _user_id(request)
+    body = await read(request, Attributes)
+    email = email_of(body.email) if body.email else None
+    phone = phone_of(body.phone) if body.phone else None
+    values: dict[str, Any] = {}
+    if body.role:
+        values["role"] = body.role
+    if body.aud:
+        values["aud"] = body.aud
+    if body.ban_duration:
+        values["banned_until"] = _banned_until(body.ban_duration)
+    if body.password is not None:
+        check_strength(core.settings, body.password)
+        values["encrypted_password"] = await core.passwords.hash(body.password)
+    async with core.database.write() as connection:
+        person = await core.users.get(connection, id, lock=True)
+        metadata = dict(person.row.raw_user_meta_data or {})
+        if body.email_confirm:
+            values["email_confirmed_at"] = person.row.email_confirmed_at or utc_now()
+            metadata["email_verified"] = True
+        if body.phone_confirm:
+            values["phone_confirmed_at"] = person.row.phone_confirmed_at or utc_now()
+            metadata["phone_verified"] = True
+        metadata = merged(metadata, body.user_metadata or {})
+        if metadata != (person.row.raw_user_meta_data or {}):
+            values["raw_user_meta_data"] = metadata
+        if body.app_metadata is not None:
+            known = person.row.raw_app_meta_data
+            values["raw_app_meta_data"] = merged(known, body.app_metadata)
+        values |= {"email": email} if email else {}
+        values |= {"phone": phone} if phone else {}
+        await core.users.change(connection, id, **values)
+        await _keep_in_step(core, connection, person, body, email, phone)
+        if body.password is not None:
+            await core.sessions.end(connection, id)
+        person = await core.users.get(connection, id)
+    return answer(user_answer(person))
+
+
+async def _keep_in_step(
+    core: Core,
+    connection: AsyncConnection,
+    person: Person,
+    body: Attributes,
+    email: str | None,
+    phone: str | None,
+) -> None:
+    changed = False
+    for provider, address, known, verified in (
+        ("email", email, person.row.email, body.email_confirm),
+        ("phone", phone, person.row.phone, body.phone_confirm),
+    ):
+        if address and address != known:
+            await core.users.set_identity(
+                connection, person.id, provider, address, verified=verified
+            )
+            if verified:
+                await core.users.change(connection, person.id, is_anonymous=False)
+            changed = True
+    if changed:
+        await core.users.revoke_links(connection, person.id)
+        await core.users.note_providers(connection, person.id)
+
+
+async def delete(core: Core, request: Request) -> Response:
+    """`DELETE /admin/users/{id}`: for good, or softly, so that the id stays and nothing else."""
+    demand_admin(core, request)
+    id = _user_id(request)
+    body = await read(request, Deletion)
+    async with core.database.write() as connection:
+        person = await core.users.get(connection, id, lock=True)
+        if not body.should_soft_delete:
+            await core.users.delete(connection, id)
+        elif person.row.deleted_at is None:
+            await core.sessions.end(connection, id)
+            await core.users.bury(connection, person)
+    return answer({})
+
+
+async def list_factors(core: Core, request: Request) -> Response:
+    """`GET /admin/users/{id}/factors`."""
+    demand_admin(core, request)
+    async with core.database.read() as connection:
+        person = await core.users.get(connection, _user_id(request))
+    return answer([factor_answer(each) for each in person.factors])
+
+
+async def update_factor(core: Core, request: Request) -> Response:
+    """`PUT /admin/users/{id}/factors/{factor_id}`: gives it another name."""
+    demand_admin(core, request)
+    body = await read(request, FactorChanges)
+    async with core.database.write() as connection:
+        person = await core.users.get(connection, _user_id(request), lock=True)
+        factor_id = uuid_of(request.path_params["factor_id"], "factor_id")
+        factor = await core.factors.get(connection, person.id, factor_id)
+        if body.friendly_name is not None:
+            await core.factors.change(connection, factor.id, friendly_name=body.friendly_name)
+        factor = await core.factors.get(connection, person.id, factor_id)
+    return answer(factor_answer(factor))
+
+
+async def delete_factor(core: Core, request: Request) -> Response:
+    """`DELETE /admin/users/{id}/factors/{factor_id}`."""
+    demand_admin(core, request)
+    async with core.database.write() as connection:
+        person = await core.users.get(connection, _user_id(request), lock=True)
+        factor_id = uuid_of(request.path_params["factor_id"], "factor_id")
+        factor = await core.factors.get(connection, person.id, factor_id)
+        await core.factors.remove(connection, factor)
+    return answer(factor_answer(factor))
+
+
+def _user_id(request: Request) -> UUID:
+    return uuid_of(request.path_params["id"], "user_id")
+
+
+def _new_id(text: str) -> UUID:
+    if not text:
+        return uuid7()
+    try:
+        id = UUID(text)
+    except ValueError:
+        raise invalid("ID must conform to the uuid v4 format") from None
+    if id.int == 0:
+        raise invalid("ID cannot be a nil uuid")
+    return id
+
+
+def _banned_until(duration: str) -> datetime | None:
+    if duration in ("", "none"):
+        return None
+    try:
+        length: timedelta = parse_duration(duration)
+    except ValueError as error:
+        raise invalid(f"invalid format for ban duration: it {error}, or none") from None
+    return utc_now() + length
+
+
+def _number(request: Request, name: str, default: int) -> int:
+    text = request.query_params.get(name, "")
+    if not text:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) <= 9 and int(text) > 0):
+        raise invalid(f"Bad Pagination Parameters: {name} has to be a number from 1")
+    return int(text)
+
+
+def _links(request: Request, page: int, size: int, total: int) -> str:
+    # Clients read the page's number from the first parameter.
+    last = max(1, -(-total // size))
+    path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+    others = [(name, value) for name, value in request.query_params.multi_items() if name != "page"]
+
+    def link(number: int, relation: str) -> str:
+        return f'<{path}?{urlencode([("page", number), *others])}>; rel="{relation}"'
+
+    found = [link(page + 1, "next")] if page < last else []
+    return ", ".join([*found, link(last, "last")])

@@ -1,0 +1,77 @@
+"""What Auth says of users, identities and factors, field by field as Supabase's Auth does: what is
+empty is left out where it leaves it out."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Row
+
+from amphibase.gateway.auth.users import Person
+
+
+def moment(value: datetime) -> str:
+    """A time as RFC 3339 has it, in UTC, without needless zeros."""
+    value = value.astimezone(UTC)
+    fraction = f".{value.microsecond:06d}".rstrip("0").rstrip(".")
+    return f"{value.replace(microsecond=0, tzinfo=None).isoformat()}{fraction}Z"
+
+
+def user(person: Person) -> dict[str, Any]:
+    """A user, with identities and factors."""
+    row = person.row
+    fields = {
+        "id": str(row.id),
+        "aud": row.aud or "",
+        "role": row.role or "",
+        "email": row.email or "",
+        **_times(row, "email_confirmed_at", "invited_at"),
+        "phone": row.phone or "",
+        **_times(
+            row, "phone_confirmed_at", "confirmation_sent_at", "confirmed_at", "recovery_sent_at"
+        ),
+    }
+    if row.email_change:
+        fields["new_email"] = row.email_change
+    fields |= _times(row, "email_change_sent_at")
+    if row.phone_change:
+        fields["new_phone"] = row.phone_change
+    fields |= _times(row, "phone_change_sent_at", "reauthentication_sent_at", "last_sign_in_at")
+    fields["app_metadata"] = row.raw_app_meta_data or {}
+    fields["user_metadata"] = row.raw_user_meta_data or {}
+    if person.factors:
+        fields["factors"] = [factor(each) for each in person.factors]
+    fields["identities"] = [identity(each) for each in person.identities]
+    fields |= _times(row, "created_at", "updated_at", "banned_until", "deleted_at")
+    fields["is_anonymous"] = row.is_anonymous
+    return fields
+
+
+def identity(row: Row[Any]) -> dict[str, Any]:
+    """One way in which a user signs in; `id` is the provider's."""
+    fields = {
+        "identity_id": str(row.id),
+        "id": row.provider_id,
+        "user_id": str(row.user_id),
+        **({"identity_data": row.identity_data} if row.identity_data else {}),
+        "provider": row.provider,
+        **_times(row, "last_sign_in_at", "created_at", "updated_at"),
+    }
+    return {**fields, "email": row.email} if row.email else fields
+
+
+def factor(row: Row[Any]) -> dict[str, Any]:
+    """A second factor, without its secret."""
+    fields = {
+        "id": str(row.id),
+        **_times(row, "created_at", "updated_at"),
+        "status": row.status,
+        **({"friendly_name": row.friendly_name} if row.friendly_name else {}),
+        "factor_type": row.factor_type,
+        **({"phone": row.phone} if row.phone else {}),
+    }
+    return {**fields, **_times(row, "last_challenged_at")}
+
+
+def _times(row: Row[Any], *names: str) -> dict[str, Any]:
+    values = {name: getattr(row, name) for name in names}
+    return {name: moment(value) for name, value in values.items() if value is not None}

@@ -1,0 +1,107 @@
+"""Who sends a request: a user with a living session, or somebody who administers the project."""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+from starlette.requests import Request
+
+from amphibase.backend import Claims
+from amphibase.gateway.auth.core import Core
+from amphibase.gateway.auth.errors import AuthError
+from amphibase.gateway.auth.users import Person
+from amphibase.gateway.tokens import TokenRefused
+
+_BEARER = re.compile(r"[Bb]earer (\S+)")
+
+
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """A user and the session that the request belongs to; tokens made by hand have none."""
+
+    person: Person
+    session: Row[Any] | None
+
+    @property
+    def session_id(self) -> UUID | None:
+        return self.session.id if self.session is not None else None
+
+    @property
+    def aal(self) -> str:
+        """How sure it is that this is the user: `aal1`, `aal2`."""
+        return (self.session.aal or "aal1") if self.session is not None else "aal1"
+
+    def demand_second_factor(self, status: int, message: str) -> None:
+        """Raise AuthError unless a second factor was shown, where the user has one."""
+        if self.person.has_verified_factor and self.aal != "aal2":
+            raise AuthError(status, "insufficient_aal", message)
+
+
+def claims_of(core: Core, request: Request) -> Claims:
+    """What the request's token says. Raises AuthError."""
+    found = _BEARER.fullmatch(request.headers.get("authorization", ""))
+    if found is None:
+        raise AuthError(401, "no_authorization", "This endpoint requires a valid Bearer token")
+    try:
+        return core.tokens.verify(found[1])
+    except TokenRefused as error:
+        raise AuthError(
+            403, "bad_jwt", f"invalid JWT: unable to parse or verify signature, {error.detail}"
+        ) from None
+
+
+def is_admin(core: Core, claims: Claims) -> bool:
+    """Whether these are the claims of somebody who administers the project."""
+    return claims.get("role") in core.settings.jwt_admin_roles
+
+
+def demand_admin(core: Core, request: Request) -> None:
+    """Raise AuthError unless the request's token is one of the project's administration."""
+    if not is_admin(core, claims_of(core, request)):
+        raise AuthError(403, "not_admin", "User not allowed")
+
+
+async def signed_in(
+    core: Core, connection: AsyncConnection, request: Request, *, lock: bool = False
+) -> SignedIn:
+    """The user who sends the request. Raises AuthError.
+
+    Args:
+        lock: keep the user's row until the transaction ends.
+    """
+    claims = claims_of(core, request)
+    user_id = _uuid(claims, "sub")
+    if user_id is None:
+        raise AuthError(403, "bad_jwt", "invalid claim: missing sub claim")
+    session_id = _uuid(claims, "session_id")
+    person = await core.users.find(connection, user_id, lock=lock)
+    if person is None:
+        raise AuthError(403, "user_not_found", "User from sub claim in JWT does not exist")
+    session = None
+    if session_id is not None:
+        table = core.tables.sessions
+        session = (
+            await connection.execute(
+                select(table).where(table.c.id == session_id, table.c.user_id == user_id)
+            )
+        ).one_or_none()
+        if session is None:
+            raise AuthError(
+                403, "session_not_found", "Session from session_id claim in JWT does not exist"
+            )
+    if person.is_banned:
+        raise AuthError(403, "user_banned", "User is banned")
+    return SignedIn(person, session)
+
+
+def _uuid(claims: Claims, name: str) -> UUID | None:
+    value = claims.get(name)
+    if not value:
+        return None
+    try:
+        return UUID(value)
+    except (ValueError, TypeError, AttributeError):
+        raise AuthError(403, "bad_jwt", f"invalid claim: {name} claim must be a UUID") from None

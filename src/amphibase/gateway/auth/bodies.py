@@ -1,0 +1,137 @@
+"""What requests carry: read within limits, and typed."""
+
+import asyncio
+import re
+from typing import Any, TypeVar
+from uuid import UUID
+
+import orjson
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from starlette.requests import Request
+
+from amphibase.errors import PayloadTooLarge
+from amphibase.gateway.auth.errors import AuthError, invalid
+
+MAX_BODY_BYTES = 1 << 20
+BODY_SECONDS = 30
+MAX_EMAIL_CHARACTERS = 255
+
+# What a browser takes for an address (WHATWG's HTML, "valid e-mail address").
+_EMAIL = re.compile(
+    r"[a-z0-9.!#$%&'*+/=?^_`{|}~-]+@"
+    r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*"
+)
+_PHONE = re.compile(r"[1-9][0-9]{1,14}")
+_CHALLENGE = re.compile(r"[A-Za-z0-9._~-]+")
+
+
+class Body(BaseModel):
+    """A JSON object; null means not given, and what is not known is passed over."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_null(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: each for key, each in value.items() if each is not None}
+        return value
+
+
+Model = TypeVar("Model", bound=Body)
+
+
+class Pkce(Body):
+    """A challenge that whoever finishes the flow has to answer (RFC 7636)."""
+
+    code_challenge: str = ""
+    code_challenge_method: str = ""
+
+    def check_challenge(self) -> bool:
+        """Whether there is one. Raises AuthError where it cannot be right."""
+        method, challenge = self.code_challenge_method, self.code_challenge
+        if not method and not challenge:
+            return False
+        if not method or not challenge:
+            raise invalid("PKCE flow requires code_challenge_method and code_challenge")
+        if method.lower() not in ("s256", "plain"):
+            raise invalid("code_challenge_method has to be s256 or plain")
+        if not 43 <= len(challenge) <= 128:
+            raise invalid("code challenge has to be between 43 and 128 characters")
+        if not _CHALLENGE.fullmatch(challenge):
+            raise invalid(
+                "code challenge can only contain alphanumeric characters, hyphens, periods, "
+                "underscores and tildes"
+            )
+        return True
+
+
+async def read(request: Request, kind: type[Model]) -> Model:
+    """The request's body; an empty one is an empty object.
+
+    Raises:
+        AuthError: it is no such object, or does not come in time.
+        PayloadTooLarge: it is over the limit.
+    """
+    content = bytearray()
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in request.stream():
+                content += chunk
+                if len(content) > MAX_BODY_BYTES:
+                    raise PayloadTooLarge
+    except TimeoutError:
+        raise AuthError(408, "request_timeout", "The request's body did not come in time") from None
+    if not content.strip():
+        return kind()
+    try:
+        value = orjson.loads(content)
+        if _has_nul(value):
+            raise ValueError("a string holds NUL, which the database cannot keep")
+        return kind.model_validate(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        fault = f"{where}: {first['msg']}" if where else first["msg"]
+    except (ValueError, RecursionError) as error:
+        fault = str(error)
+    raise AuthError(400, "bad_json", f"Could not parse request body as JSON: {fault}")
+
+
+def email_of(text: str) -> str:
+    """The address as accounts keep it. Raises AuthError for what is none."""
+    email = text.strip().lower()
+    if not email:
+        raise invalid("An email address is required")
+    if len(email) > MAX_EMAIL_CHARACTERS:
+        raise invalid("An email address is too long")
+    if not _EMAIL.fullmatch(email):
+        raise invalid("Unable to validate email address: invalid format")
+    return email
+
+
+def phone_of(text: str) -> str:
+    """The number as accounts keep it, digits alone (E.164). Raises AuthError for what is none."""
+    phone = text.strip().removeprefix("+").replace(" ", "")
+    if not _PHONE.fullmatch(phone):
+        raise invalid("Invalid phone number format (E.164 required)")
+    return phone
+
+
+def uuid_of(text: str, name: str) -> UUID:
+    """The id in a path. Raises AuthError."""
+    try:
+        return UUID(text)
+    except ValueError:
+        raise invalid(f"{name} must be an UUID", 404) from None
+
+
+def _has_nul(value: Any) -> bool:
+    match value:
+        case str():
+            return "\0" in value
+        case dict():
+            return any(_has_nul(key) or _has_nul(each) for key, each in value.items())
+        case list():
+            return any(map(_has_nul, value))
+    return False

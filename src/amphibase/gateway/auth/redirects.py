@@ -1,0 +1,98 @@
+"""Where people may be sent on to after they followed a link: an open redirect would hand their
+session to whoever wrote the link."""
+
+import re
+from collections.abc import Iterable
+from functools import cache
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+
+MAX_CHARACTERS = 2048
+
+# Browsers take a backslash for a slash and drop tabs and line ends, so that the host is another
+# than the one that a parser sees.
+_UNSAFE = re.compile(r"[\\\s\x00-\x20\x7f]")
+
+
+class Redirects:
+    """Knows the site and what else is allowed.
+
+    Args:
+        site_url: where people go by default; all of its host is allowed.
+        allowed: patterns of URLs: `*` is anything but `.` and `/`, `**` anything at all, `?` one
+            character but these two, `[…]` one of these.
+    """
+
+    def __init__(self, site_url: str, allowed: Iterable[str]) -> None:
+        self._site_url = site_url
+        self._site = urlsplit(site_url)
+        self._allowed = [re.compile(glob_to_regex(pattern), re.DOTALL) for pattern in allowed]
+
+    def of(self, request: Request, asked: str = "") -> str:
+        """Where the request wants people to be sent, if that is allowed; else where it comes
+        from, if that is; else the site.
+
+        Args:
+            asked: what the body says, which comes first.
+        """
+        wishes = (
+            asked,
+            request.query_params.get("redirect_to", ""),
+            request.headers.get("redirect_to", ""),
+            request.headers.get("referer", ""),
+        )
+        return next((wish for wish in wishes if wish and self.allows(wish)), self._site_url)
+
+    def allows(self, url: str) -> bool:
+        """Whether people may be sent there."""
+        if len(url) > MAX_CHARACTERS or _UNSAFE.search(url):
+            return False
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname or "", parts.port
+        except ValueError:
+            return False
+        if parts.username is not None or parts.scheme in ("", "javascript", "data", "vbscript"):
+            return False
+        # On one's own machine each application has its port.
+        same_place = port == self._site.port or _is_loopback(host)
+        is_web = parts.scheme in ("http", "https", self._site.scheme)
+        if is_web and host == self._site.hostname and same_place:
+            return True
+        bare = url.partition("#")[0]
+        return any(pattern.fullmatch(bare) for pattern in self._allowed)
+
+
+@cache
+def glob_to_regex(pattern: str) -> str:
+    """A pattern of allowed URLs as a regular expression."""
+    written = []
+    position = 0
+    while position < len(pattern):
+        character = pattern[position]
+        if pattern.startswith("**", position):
+            written.append(".*")
+            position += 1
+        elif character == "*":
+            written.append("[^./]*")
+        elif character == "?":
+            written.append("[^./]")
+        elif character == "[" and (end := pattern.find("]", position + 2)) > 0:
+            inside = pattern[position + 1 : end]
+            negated = "^" if inside.startswith("!") else ""
+            inside = re.escape(inside.removeprefix("!")).replace(r"\-", "-")
+            written.append(f"[{negated}{inside}]")
+            position = end
+        else:
+            written.append(re.escape(character))
+        position += 1
+    return "".join(written)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

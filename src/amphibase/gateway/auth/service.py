@@ -1,0 +1,151 @@
+"""Auth as an ASGI application of its own."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from sqlalchemy import text
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from amphibase.errors import ConfigurationError
+from amphibase.gateway.auth import (
+    admin,
+    admin_links,
+    errors,
+    factors,
+    grants,
+    mailing,
+    public,
+    sign_up,
+    user,
+    verify,
+)
+from amphibase.gateway.auth.core import Core
+from amphibase.gateway.auth.errors import AuthError
+from amphibase.gateway.auth.letters import Post
+from amphibase.gateway.auth.settings import AuthSettings
+from amphibase.gateway.tokens import Tokens
+
+Call = Callable[[Core, Request], Awaitable[Response]]
+
+CALLS: tuple[tuple[str, str, Call], ...] = (
+    ("GET", "/health", public.health),
+    ("GET", "/settings", public.settings),
+    ("GET", "/.well-known/jwks.json", public.jwks),
+    ("GET", "/authorize", public.authorize),
+    ("POST", "/sso", public.sso),
+    ("POST", "/signup", sign_up.sign_up),
+    ("POST", "/token", grants.token),
+    ("POST", "/otp", mailing.otp),
+    ("POST", "/magiclink", mailing.magic_link),
+    ("POST", "/recover", mailing.recover),
+    ("POST", "/resend", mailing.resend),
+    ("GET", "/reauthenticate", mailing.reauthenticate),
+    ("GET", "/verify", verify.follow_link),
+    ("POST", "/verify", verify.verify),
+    ("GET", "/user", user.get),
+    ("PUT", "/user", user.update),
+    ("POST", "/logout", user.log_out),
+    ("GET", "/user/identities/authorize", user.link_identity),
+    ("DELETE", "/user/identities/{id}", user.unlink_identity),
+    ("POST", "/factors", factors.enrol),
+    ("POST", "/factors/{id}/challenge", factors.challenge),
+    ("POST", "/factors/{id}/verify", factors.verify),
+    ("DELETE", "/factors/{id}", factors.unenrol),
+    ("POST", "/invite", admin_links.invite),
+    ("POST", "/admin/generate_link", admin_links.generate_link),
+    ("GET", "/admin/users", admin.list_users),
+    ("POST", "/admin/users", admin.create),
+    ("GET", "/admin/users/{id}", admin.get),
+    ("PUT", "/admin/users/{id}", admin.update),
+    ("DELETE", "/admin/users/{id}", admin.delete),
+    ("GET", "/admin/users/{id}/factors", admin.list_factors),
+    ("PUT", "/admin/users/{id}/factors/{factor_id}", admin.update_factor),
+    ("DELETE", "/admin/users/{id}/factors/{factor_id}", admin.delete_factor),
+)
+
+
+class AuthService:
+    """Sign-up, sign-in and users in the wire protocol of Supabase Auth; satisfies `Service`.
+
+    Args:
+        settings: from `load_auth_settings()`.
+        database_url: of a Postgres with the schema `auth`, as a role that owns its tables.
+        tokens: the project's keys.
+        outbox: takes letters where no mail server is configured.
+    """
+
+    def __init__(
+        self, settings: AuthSettings, database_url: str, tokens: Tokens, outbox: Post
+    ) -> None:
+        self._core = Core(settings, database_url, tokens, outbox)
+        self._starting = asyncio.Lock()
+        self._is_started = False
+        self._under_way = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._app = Starlette(
+            routes=[self._route(method, path, call) for method, path, call in CALLS],
+            exception_handlers={HTTPException: _not_found},
+        )
+        self._app.router.redirect_slashes = False
+
+    async def start(self) -> None:
+        if self._is_started:
+            return
+        async with self._starting:
+            if self._is_started:
+                return
+            async with self._core.database.read() as connection:
+                found = await connection.execute(text("SELECT to_regclass('auth.users')"))
+                if found.scalar_one() is None:
+                    raise ConfigurationError("The database has no table auth.users")
+            self._is_started = True
+
+    async def close(self) -> None:
+        await self._idle.wait()
+        await self._core.close()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        self._under_way += 1
+        self._idle.clear()
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._idle.set()
+
+    def _route(self, method: str, path: str, call: Call) -> Route:
+        route = Route(path, self._endpoint(call), methods=[method])
+        # Starlette lets HEAD in with GET, and who looks at a link must not have followed it.
+        route.methods = {method}
+        return route
+
+    def _endpoint(self, call: Call) -> Callable[[Request], Awaitable[Response]]:
+        async def endpoint(request: Request) -> Response:
+            try:
+                await self.start()
+                return await call(self._core, request)
+            except ClientDisconnect:
+                raise
+            except Exception as error:
+                return errors.answer(request, error)
+
+        return endpoint
+
+
+async def _not_found(request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 404
+    code, message = (
+        ("method_not_allowed", "Method not allowed")
+        if status == 405
+        else ("not_found", "There is no such call")
+    )
+    return errors.answer(request, AuthError(status, code, message))

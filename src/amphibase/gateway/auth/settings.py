@@ -1,0 +1,191 @@
+"""The configuration of Auth, by the names that Supabase's own has (`GOTRUE_…`)."""
+
+import re
+from datetime import timedelta
+from email.utils import formataddr
+from typing import Annotated, Any
+from urllib.parse import quote, urljoin, urlsplit
+
+from pydantic import AliasChoices, AliasGenerator, BeforeValidator, Field, SecretStr
+from pydantic import field_validator as validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from amphibase.gateway.auth.durations import parse_duration
+from amphibase.gateway.auth.redirects import glob_to_regex
+from amphibase.settings import CommaSeparated, load
+
+FOREVER = timedelta(days=36500)
+
+
+def _duration(value: Any) -> Any:
+    return parse_duration(value) if isinstance(value, str) else value
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+
+
+class AuthSettings(BaseSettings):
+    """Who may sign up and how, how long tokens live, and where letters go.
+
+    Build it with `load_auth_settings()` to get readable errors.
+    """
+
+    model_config = SettingsConfigDict(
+        env_file=".env",
+        env_file_encoding="utf-8",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
+        hide_input_in_errors=True,
+        alias_generator=AliasGenerator(validation_alias=lambda name: f"GOTRUE_{name.upper()}"),
+    )
+
+    site_url: str = Field("http://127.0.0.1:3000", examples=["https://example.com"])
+    uri_allow_list: CommaSeparated = Field((), examples=["https://*.example.com/**,app://callback"])
+    api_external_url: str = Field(
+        "http://127.0.0.1:54321",
+        validation_alias=AliasChoices("API_EXTERNAL_URL", "GOTRUE_API_EXTERNAL_URL"),
+        examples=["https://api.example.com"],
+    )
+
+    jwt_exp: int = Field(3600, ge=1, le=604_800, examples=["3600"], description="seconds")
+    jwt_aud: str = Field("authenticated", examples=["authenticated"])
+    jwt_issuer: str | None = Field(None, examples=["https://api.example.com/auth/v1"])
+    jwt_admin_roles: CommaSeparated = Field(
+        ("service_role", "supabase_admin"), examples=["service_role"]
+    )
+
+    disable_signup: bool = Field(False, examples=["false"])
+    external_email_enabled: bool = Field(True, examples=["true"])
+    external_anonymous_users_enabled: bool = Field(False, examples=["true"])
+    external_phone_enabled: bool = Field(False, examples=["true"])
+    sms_autoconfirm: bool = Field(False, examples=["true"])
+
+    security_refresh_token_rotation_enabled: bool = Field(True, examples=["true"])
+    security_refresh_token_reuse_interval: int = Field(
+        10, ge=0, le=86_400, examples=["10"], description="seconds"
+    )
+    security_update_password_require_reauthentication: bool = Field(False, examples=["true"])
+    security_manual_linking_enabled: bool = Field(False, examples=["true"])
+    sessions_inactivity_timeout: Duration = Field(timedelta(0), examples=["720h"])
+
+    password_min_length: int = Field(6, ge=1, le=256, examples=["6"])
+    password_required_characters: str = Field(
+        "", examples=["abcdefghijklmnopqrstuvwxyz:ABCDEFGHIJKLMNOPQRSTUVWXYZ:0123456789"]
+    )
+
+    mfa_totp_enroll_enabled: bool = Field(True, examples=["true"])
+    mfa_totp_verify_enabled: bool = Field(True, examples=["true"])
+    mfa_max_enrolled_factors: int = Field(10, ge=0, le=100, examples=["10"])
+    mfa_max_verified_factors: int = Field(10, ge=0, le=100, examples=["10"])
+    mfa_challenge_expiry_duration: int = Field(
+        300, ge=1, le=86_400, examples=["300"], description="seconds"
+    )
+    mfa_factor_expiry_duration: Duration = Field(timedelta(seconds=300), examples=["300s"])
+
+    mailer_autoconfirm: bool = Field(True, examples=["true"])
+    mailer_secure_email_change_enabled: bool = Field(True, examples=["true"])
+    mailer_otp_exp: int = Field(3600, ge=1, le=604_800, examples=["3600"], description="seconds")
+    mailer_otp_length: int = Field(6, ge=6, le=10, examples=["6"])
+    mailer_urlpaths_invite: str | None = Field(None, examples=["/auth/v1/verify"])
+    mailer_urlpaths_confirmation: str | None = Field(None, examples=["/auth/v1/verify"])
+    mailer_urlpaths_recovery: str | None = Field(None, examples=["/auth/v1/verify"])
+    mailer_urlpaths_email_change: str | None = Field(None, examples=["/auth/v1/verify"])
+
+    smtp_host: str | None = Field(None, examples=["mail.example.com"])
+    smtp_port: int = Field(587, ge=1, le=65535, examples=["587"])
+    smtp_user: str | None = Field(None, examples=["mailer"])
+    smtp_pass: SecretStr | None = Field(None, examples=["the password of the mail server"])
+    smtp_admin_email: str = Field("admin@localhost", examples=["hello@example.com"])
+    smtp_sender_name: str = Field("", examples=["Example"])
+    smtp_max_frequency: Duration = Field(timedelta(seconds=1), examples=["60s"])
+
+    @validator("uri_allow_list", "jwt_admin_roles", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @validator("uri_allow_list")
+    @classmethod
+    def _patterns(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in value:
+            try:
+                re.compile(glob_to_regex(pattern))
+            except re.error:
+                raise ValueError(f"{pattern} is no pattern of URLs") from None
+        return value
+
+    @validator("site_url", "api_external_url")
+    @classmethod
+    def _url(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if not parts.scheme or not parts.netloc:
+            raise ValueError("must be a whole URL, such as https://example.com")
+        return value
+
+    @validator("smtp_sender_name", "smtp_admin_email")
+    @classmethod
+    def _one_line(cls, value: str) -> str:
+        if not value.isprintable():
+            raise ValueError("must be one line")
+        return value
+
+    @property
+    def takes_phones(self) -> bool:
+        """Whether people have phone numbers and passwords: without a provider of text messages
+        only where numbers need no confirmation."""
+        return self.external_phone_enabled and self.sms_autoconfirm
+
+    @property
+    def service_url(self) -> str:
+        """Where this service is reached: `API_EXTERNAL_URL`, below /auth/v1 if it has no path."""
+        has_path = urlsplit(self.api_external_url).path != ""
+        return self.api_external_url.rstrip("/") if has_path else f"{self.api_external_url}/auth/v1"
+
+    @property
+    def issuer(self) -> str:
+        """The `iss` of access tokens."""
+        return self.jwt_issuer or self.service_url
+
+    def verify_url(self, path: str | None) -> str:
+        """Where a link in a letter leads; a path of one's own counts from the front door."""
+        if path is None:
+            return f"{self.service_url}/verify"
+        return urljoin(self.api_external_url, path)
+
+    @property
+    def sender(self) -> str:
+        """The From of letters."""
+        return formataddr((self.smtp_sender_name, self.smtp_admin_email))
+
+    @property
+    def smtp_url(self) -> str | None:
+        """The mail server as `amphibase.mail.Smtp` takes it; None where none is configured."""
+        if self.smtp_host is None:
+            return None
+        scheme = "smtps" if self.smtp_port == 465 else "smtp"
+        user = ""
+        if self.smtp_user:
+            password = self.smtp_pass.get_secret_value() if self.smtp_pass else ""
+            user = f"{quote(self.smtp_user, safe='')}:{quote(password, safe='')}@"
+        return f"{scheme}://{user}{self.smtp_host}:{self.smtp_port}"
+
+    @property
+    def session_lifetime(self) -> timedelta:
+        """How long a session lives without being refreshed."""
+        return self.sessions_inactivity_timeout or FOREVER
+
+
+def load_auth_settings(**overrides: Any) -> AuthSettings:
+    """Read the environment and `.env`.
+
+    Args:
+        overrides: values by field name that win over the environment.
+
+    Raises:
+        ConfigurationError: one line for each wrong value: the variable, the fault, an example.
+    """
+    return load(AuthSettings, **overrides)

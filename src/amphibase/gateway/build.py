@@ -1,0 +1,111 @@
+"""From settings to a gateway with all services."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from amphibase.gateway.app import Door, Gateway
+from amphibase.gateway.folder import STORAGE
+from amphibase.gateway.inbox import Inbox
+from amphibase.gateway.keys import ApiKeys
+from amphibase.settings import load
+
+if TYPE_CHECKING:  # each service is imported at its first request
+    from amphibase.gateway.service import Service
+    from amphibase.gateway.tokens import Tokens
+
+MAX_BODY_BYTES = 64 * 1024 * 1024
+"""Of a request to the Data API, whose bodies are held in memory."""
+
+MAX_AUTH_BODY_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Project:
+    """All that a gateway needs to know of the project that it serves.
+
+    Args:
+        owner_url: of the database, as the superuser.
+        authenticator_url: the same, as `authenticator`.
+        url: where clients find the gateway.
+        folder: for the bytes of files and the key of users' tokens.
+        keys: the API keys.
+        signs_with_secret: whether the shared secret signs users' tokens too.
+        jwks: keys of others, whose tokens are taken; empty for none.
+    """
+
+    owner_url: str = field(repr=False)
+    authenticator_url: str = field(repr=False)
+    url: str
+    folder: Path
+    keys: ApiKeys
+    signs_with_secret: bool = False
+    jwks: str = field(default="", repr=False)
+
+    @cached_property
+    def tokens(self) -> "Tokens":
+        """Issues and verifies the project's tokens."""
+        from amphibase.gateway.foreign_keys import read_keys
+        from amphibase.gateway.tokens import Tokens
+        from amphibase.tokens import KEY_FILE, Key, read_key_file, write_key_file
+
+        shared = Key.from_secret(self.keys.secret)
+        others = read_keys(self.jwks) if self.jwks else []
+        if self.signs_with_secret:
+            return Tokens(shared, shared, others)
+        path = self.folder / KEY_FILE
+        if not path.exists():
+            write_key_file(path, [Key.generate()], overwrite=False)
+        signing, *older = read_key_file(path)
+        return Tokens(signing, shared, [*older, *others])
+
+
+def build(project: Project) -> Gateway:
+    """The gateway of a project; it opens nothing until it is started or asked."""
+    inbox = Inbox(project.keys.service_role if project.signs_with_secret else None)
+    doors = {
+        "/rest/v1": Door(lambda: _rest(project), MAX_BODY_BYTES),
+        "/auth/v1": Door(lambda: _auth(project, inbox), MAX_AUTH_BODY_BYTES),
+        "/storage/v1": Door(lambda: _storage(project)),
+        "/inbox": Door(lambda: inbox),
+    }
+    return Gateway(doors, project.keys)
+
+
+def check() -> None:
+    """Read the settings of all services.
+
+    Raises:
+        ConfigurationError: one line for each wrong value.
+    """
+    from amphibase.gateway.auth.settings import load_auth_settings
+    from amphibase.gateway.rest.settings import RestSettings
+    from amphibase.gateway.storage.settings import StorageSettings
+
+    load(RestSettings)
+    load_auth_settings()
+    load(StorageSettings)
+
+
+def _rest(project: Project) -> "Service":
+    from amphibase.gateway.rest.service import RestService
+    from amphibase.gateway.rest.settings import RestSettings
+
+    return RestService(load(RestSettings), project.authenticator_url, project.tokens)
+
+
+def _auth(project: Project, inbox: Inbox) -> "Service":
+    from amphibase.gateway.auth.service import AuthService
+    from amphibase.gateway.auth.settings import load_auth_settings
+
+    settings = load_auth_settings(api_external_url=project.url)
+    return AuthService(settings, project.owner_url, project.tokens, inbox)
+
+
+def _storage(project: Project) -> "Service":
+    from amphibase.gateway.storage.service import StorageService
+    from amphibase.gateway.storage.settings import load_storage_settings
+
+    settings = load_storage_settings(project.folder / STORAGE)
+    return StorageService(settings, project.owner_url, project.tokens)

@@ -1,0 +1,56 @@
+"""The API keys of a project: what a client sends as `apikey`, and the tokens they stand for."""
+
+import base64
+import hashlib
+import hmac
+import json
+from dataclasses import dataclass, field
+
+DEVELOPMENT_SECRET = "super-secret-jwt-token-with-at-least-32-characters-long"
+DEVELOPMENT_PUBLISHABLE = "sb_publishable_ACJWlzQHlZjBrEguHvfOxg_3BJgxAaH"
+DEVELOPMENT_SECRET_KEY = "sb_secret_N7UND0UgjKTVK-Uodkm0Hg_xSvEMPvz"
+"""What the Supabase CLI gives every project on every machine; every tutorial has them."""
+
+ISSUER = "supabase-demo"
+EXPIRES = 1983812996
+"""Of the CLI's API keys: in November 2032."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKeys:
+    """The keys of one project.
+
+    Attributes:
+        secret: signs `anon` and `service_role`.
+        anon, service_role: JSON Web Tokens.
+        publishable, secret_key: opaque keys that stand for them; None where there are none.
+    """
+
+    secret: str = field(repr=False)
+    anon: str = field(repr=False)
+    service_role: str = field(repr=False)
+    publishable: str | None = field(default=None, repr=False)
+    secret_key: str | None = field(default=None, repr=False)
+
+    def token_of(self, opaque: str) -> str | None:
+        """The token that an opaque key stands for; None for a key that is none of the project's."""
+        given = opaque.encode("utf-8", "surrogatepass")
+        found = None
+        for key, token in ((self.publishable, self.anon), (self.secret_key, self.service_role)):
+            if key is not None and hmac.compare_digest(given, key.encode()):
+                found = token
+        return found
+
+
+def api_key(secret: str, role: str) -> str:
+    """The token of a role as the Supabase CLI makes it, byte for byte."""
+    header = {"alg": "HS256", "typ": "JWT"}
+    claims = {"iss": ISSUER, "role": role, "exp": EXPIRES}
+    signed = ".".join(_base64(json.dumps(part, separators=(",", ":"))) for part in (header, claims))
+    signature = hmac.new(secret.encode(), signed.encode(), hashlib.sha256).digest()
+    return f"{signed}.{_base64(signature)}"
+
+
+def _base64(content: str | bytes) -> str:
+    raw = content.encode() if isinstance(content, str) else content
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()

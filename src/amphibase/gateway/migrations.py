@@ -1,0 +1,188 @@
+"""The migrations and the seed of a project, applied and noted as the Supabase CLI does."""
+
+import hashlib
+import logging
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+from psycopg import AsyncConnection
+
+from amphibase.errors import ConfigurationError
+from amphibase.gateway import extensions
+from amphibase.gateway.project import connected
+from amphibase.gateway.statements import Statement, split
+
+logger = logging.getLogger("amphibase.gateway")
+
+FILE_NAME = re.compile(r"(\d+)_(.*)\.sql")
+
+_NOTES = """
+CREATE SCHEMA IF NOT EXISTS supabase_migrations;
+CREATE TABLE IF NOT EXISTS supabase_migrations.schema_migrations (
+    version text PRIMARY KEY, statements text[], name text
+);
+CREATE TABLE IF NOT EXISTS supabase_migrations.seed_files (
+    path text PRIMARY KEY, hash text NOT NULL
+)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One file of `supabase/migrations`."""
+
+    version: str
+    name: str
+    path: Path
+
+
+async def apply(url: str, folder: Path) -> list[str]:
+    """Apply the migrations that wait, in the order of their versions, then the seed once.
+
+    Each file is one transaction.
+
+    Args:
+        url: of the project's database, as its owner.
+        folder: `supabase`, which need not exist.
+
+    Returns:
+        The names of the files that were applied.
+
+    Raises:
+        ConfigurationError: a file cannot be read or a statement failed; names the file and line
+            and what the server said. The files before it stay applied.
+        Unavailable: the server does not answer.
+    """
+    migrations = _found(folder / "migrations")
+    seed = folder / "seed.sql"
+    if not migrations and not seed.exists():
+        return []
+    done = []
+    async with connected(url) as connection:
+        await connection.execute(_NOTES.encode())
+        await connection.commit()
+        runner = _Runner(connection, await _available(connection))
+        cursor = await connection.execute(
+            "SELECT version FROM supabase_migrations.schema_migrations"
+        )
+        applied = {version for (version,) in await cursor.fetchall()}
+        for migration in migrations:
+            if migration.version not in applied:
+                await runner.migrate(migration)
+                done.append(migration.path.name)
+        if seed.exists() and await runner.sow(seed):
+            done.append(seed.name)
+    return done
+
+
+def _found(folder: Path) -> list[Migration]:
+    found: dict[str, Migration] = {}
+    for path in sorted(folder.glob("*.sql")):
+        name = FILE_NAME.fullmatch(path.name)
+        if name is None:
+            logger.warning(
+                "%s is skipped: a migration's name is its version and what it does, such as "
+                "20260101120000_notes.sql",
+                path,
+            )
+            continue
+        migration = Migration(name[1], name[2], path)
+        if (other := found.setdefault(migration.version, migration)) is not migration:
+            raise ConfigurationError(
+                f"{path} and {other.path.name} have the same version {migration.version}; "
+                "give one of them another"
+            )
+    return sorted(found.values(), key=lambda migration: (int(migration.version), migration.version))
+
+
+async def _available(connection: AsyncConnection) -> frozenset[str]:
+    cursor = await connection.execute("SELECT name FROM pg_available_extensions")
+    return frozenset(name for (name,) in await cursor.fetchall())
+
+
+class _Runner:
+    def __init__(self, connection: AsyncConnection, available: frozenset[str]) -> None:
+        self._connection = connection
+        self._available = available
+
+    async def migrate(self, migration: Migration) -> None:
+        statements = list(split(_read(migration.path)))
+        await self._run(migration.path, statements)
+        await self._connection.execute(
+            "INSERT INTO supabase_migrations.schema_migrations (version, name, statements)"
+            " VALUES (%s, %s, %s)",
+            (migration.version, migration.name, [each.text for each in statements]),
+        )
+        await self._connection.commit()
+
+    async def sow(self, path: Path) -> bool:
+        """Run the seed, unless this database has had it."""
+        name = f"{path.parent.name}/{path.name}"
+        cursor = await self._connection.execute(
+            "SELECT true FROM supabase_migrations.seed_files WHERE path = %s", (name,)
+        )
+        if await cursor.fetchone():
+            return False
+        content = _read(path)
+        await self._run(path, split(content))
+        await self._connection.execute(
+            "INSERT INTO supabase_migrations.seed_files (path, hash) VALUES (%s, %s)",
+            (name, hashlib.sha256(content.encode()).hexdigest()),
+        )
+        await self._connection.commit()
+        return True
+
+    async def _run(self, path: Path, statements: Iterable[Statement]) -> None:
+        # What one file sets for its session is nothing to the next.
+        await self._connection.execute("RESET ALL")
+        for statement in statements:
+            if not self._wanted(path, statement):
+                continue
+            try:
+                await self._connection.execute(statement.text.encode())
+            except psycopg.Error as error:
+                raise ConfigurationError(_told(path, statement, error)) from error
+
+    def _wanted(self, path: Path, statement: Statement) -> bool:
+        """Whether to run a statement: those about what the server lacks are skipped or refused."""
+        name = extensions.named_in(statement.text)
+        if name is None or name in self._available or name in extensions.PROVIDED:
+            return name is None or name in self._available
+        if name in extensions.PLATFORM:
+            logger.warning(
+                "%s:%d: the extension %s is skipped: this server lacks it",
+                path,
+                statement.line,
+                name,
+            )
+            return False
+        info = self._connection.info
+        major = info.server_version // 10000
+        raise ConfigurationError(
+            f"{path}:{statement.line}: Postgres {major} here lacks the extension {name}; install a "
+            f"server that has it (Debian and Ubuntu: apt install "
+            f"{extensions.package_of(name, major)}) and start on a new folder with --data-dir, or "
+            "name such a server with --database-url"
+        )
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{path} is not UTF-8 text") from None
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _told(path: Path, statement: Statement, error: psycopg.Error) -> str:
+    diagnosis = error.diag
+    line = statement.line
+    if diagnosis.statement_position:
+        line += statement.text.count("\n", 0, int(diagnosis.statement_position) - 1)
+    said = [diagnosis.message_primary or str(error).strip()]
+    said += [each for each in (diagnosis.message_detail, diagnosis.message_hint) if each]
+    return f"{path}:{line}: {'. '.join(said)}"

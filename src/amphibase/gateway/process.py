@@ -1,0 +1,271 @@
+"""The gateway as a process: everything from the folder to the socket, served until a signal."""
+
+import asyncio
+import importlib
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
+from urllib.parse import unquote, urlsplit
+
+from amphibase.errors import AmphibaseError, ConfigurationError
+from amphibase.gateway.folder import POSTGRES, STORAGE, Folder, State
+from amphibase.gateway.settings import API_PORT, DATABASE_PORT, GatewaySettings, revealed
+
+if TYPE_CHECKING:
+    from amphibase.postgres import Server
+
+logger = logging.getLogger("amphibase.gateway")
+
+SUPABASE = Path("supabase")
+"""Where people keep migrations and seed, in the current folder."""
+
+PORTS_TRIED = 100
+PORT_TAKEN = "Address already in use"
+"""Of the words of a Postgres that ends for it."""
+
+GRACEFUL_SECONDS = 5
+STOP_SECONDS = 45
+
+Ready = Callable[[State], None]
+
+
+class AlreadyRuns(Exception):
+    """A gateway has the folder; holds its state, or None while it is not ready."""
+
+    def __init__(self, state: State | None) -> None:
+        self.state = state
+
+
+@contextmanager
+def claimed(settings: GatewaySettings) -> Iterator[tuple[Folder, socket.socket]]:
+    """The folder and the port, both ours for the block and for processes that it forks.
+
+    Raises:
+        AlreadyRuns: another gateway has the folder.
+        ConfigurationError: the folder or the port cannot be used.
+    """
+    from amphibase.gateway.build import check
+
+    check()
+    folder = Folder(settings.data_dir)
+    folder.make()
+    lock = folder.lock()
+    if lock is None:
+        raise AlreadyRuns(folder.running())
+    try:
+        with _listener(settings) as listener:
+            yield folder, listener
+    finally:
+        os.close(lock)
+
+
+def serve(settings: GatewaySettings, folder: Folder, listener: socket.socket, ready: Ready) -> None:
+    """Serve on the folder and the socket, until a signal ends it.
+
+    Args:
+        ready: called once, with what people want to know.
+
+    Raises:
+        ConfigurationError: something does not let it start; says what.
+        Unavailable: the database does not answer.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _ended)
+    with ExitStack() as stack:
+        server = None
+        if settings.database_url is None:
+            server = stack.enter_context(_start_postgres(settings, folder))
+        from amphibase.serving import loop_factory
+
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            runner.run(_serve(settings, folder, listener, server, ready))
+
+
+async def _serve(
+    settings: GatewaySettings,
+    folder: Folder,
+    listener: socket.socket,
+    postgres: "Server | None",
+    ready: Ready,
+) -> None:
+    from amphibase.background import Background
+    from amphibase.gateway import migrations
+    from amphibase.gateway.build import Project, build
+    from amphibase.gateway.project import prepare
+    from amphibase.serving import freeze, local_url, server
+
+    owner_url = postgres.url if postgres else revealed(settings.database_url)
+    given_url = revealed(settings.authenticator_url)
+    password = folder.password(unquote(urlsplit(given_url).password or "") or None)
+    authenticator_url = await prepare(owner_url, password)
+    for name in await migrations.apply(owner_url, SUPABASE):
+        logger.info("Applied %s", name)
+    url = settings.external_url or local_url(settings.host, listener.getsockname()[1])
+    project = Project(
+        owner_url=owner_url,
+        authenticator_url=given_url or authenticator_url,
+        url=url,
+        folder=folder.path,
+        keys=settings.keys,
+        signs_with_secret=settings.signs_with_secret,
+        jwks=settings.keys_of_others,
+    )
+    if project.jwks:
+        _ = project.tokens  # what is wrong with the keys is told now
+    gateway = build(project)
+    state = State(os.getpid(), postgres is not None, _values(settings, url, owner_url))
+
+    work = Background()
+    loop = asyncio.get_running_loop()
+
+    def listening() -> None:
+        ready(state)
+        # The first request need not wait for what is imported and read only once.
+        work.run("The start of the services", warm_up())
+
+    async def warm_up() -> None:
+        try:
+            await gateway.start()
+        except AmphibaseError as error:
+            logger.error("%s", error.detail)
+        finally:
+            freeze()
+
+    loop.add_signal_handler(
+        signal.SIGUSR1, lambda: work.run("The closing of the services", gateway.close())
+    )
+
+    with folder.state(state):
+        await server(
+            gateway,
+            ready=listening,
+            graceful_seconds=GRACEFUL_SECONDS,
+            proxy_headers=False,
+            lifespan="on",
+        ).serve(sockets=[listener])
+
+
+def stop(folder: Folder, state: State) -> None:
+    """End a gateway that runs, and wait until it has.
+
+    Raises:
+        ConfigurationError: it does not end.
+    """
+    with suppress(ProcessLookupError):
+        os.kill(state.pid, signal.SIGTERM)
+    if not folder.wait_until_free(STOP_SECONDS):
+        raise ConfigurationError(
+            f"The gateway (process {state.pid}) did not end within {STOP_SECONDS} seconds"
+        )
+
+
+async def reset(folder: Folder, state: State) -> list[str]:
+    """Make the database of a gateway that runs anew, with migrations and seed; files go too.
+
+    Returns:
+        The names of the migrations and the seed that were applied.
+
+    Raises:
+        ConfigurationError: a migration failed; says where.
+        Unavailable: the database does not answer.
+    """
+    import shutil
+
+    from amphibase.gateway import migrations, project
+
+    url = state.values["DB_URL"]
+    await project.recreate(url)
+    try:
+        await project.prepare(url, folder.password())
+        return await migrations.apply(url, SUPABASE)
+    finally:
+        shutil.rmtree(folder.path / STORAGE, ignore_errors=True)
+        with suppress(ProcessLookupError):
+            os.kill(state.pid, signal.SIGUSR1)  # its services are to forget what they know
+
+
+def _values(settings: GatewaySettings, url: str, owner_url: str) -> dict[str, str]:
+    """By the names of the Supabase CLI."""
+    keys = settings.keys
+    values = {
+        "API_URL": url,
+        "REST_URL": f"{url}/rest/v1",
+        "DB_URL": owner_url,
+        "INBOX_URL": f"{url}/inbox",
+        "PUBLISHABLE_KEY": keys.publishable,
+        "SECRET_KEY": keys.secret_key,
+        "JWT_SECRET": keys.secret,
+        "ANON_KEY": keys.anon,
+        "SERVICE_ROLE_KEY": keys.service_role,
+    }
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _start_postgres(settings: GatewaySettings, folder: Folder) -> "Server":
+    """Start it, and import meanwhile what comes next."""
+    place = folder.path / POSTGRES
+    modules = ["amphibase.serving", "amphibase.background"]
+    if not place.exists():  # what makes the tables of a new database
+        modules += ["amphibase.sql.schema"]
+    with ThreadPoolExecutor(1) as pool:
+        starting = pool.submit(_start_on_free_port, place, settings.db_port)
+        for module in modules:
+            importlib.import_module(module)
+        return starting.result()
+
+
+def _listener(settings: GatewaySettings) -> socket.socket:
+    first = API_PORT if settings.port is None else settings.port
+    reason = "no port is free"
+    for port in range(first, first + (PORTS_TRIED if settings.port is None else 1)):
+        try:
+            family = socket.getaddrinfo(settings.host, port, type=socket.SOCK_STREAM)[0][0]
+            made = socket.create_server((settings.host, port), family=family, backlog=2048)
+            # Read again, it knows its protocol: else asyncio takes it for no TCP, and lets what
+            # follows an answer's head wait for the client's acknowledgement (TCP_NODELAY).
+            return socket.socket(fileno=made.detach())
+        except socket.gaierror:
+            raise ConfigurationError(f"GATEWAY_HOST: there is no host {settings.host!r}") from None
+        except OSError as error:
+            reason = os.strerror(error.errno or 0).lower()
+    raise ConfigurationError(
+        f"GATEWAY_PORT: cannot listen on {settings.host}:{first}: {reason}; name another (--port)"
+    )
+
+
+def _start_on_free_port(place: Path, named: int | None) -> "Server":
+    from amphibase.postgres import start
+
+    if named is not None:
+        try:
+            return start(place, port=named)
+        except ConfigurationError as error:
+            if PORT_TAKEN not in error.detail:
+                raise
+            raise ConfigurationError(
+                f"GATEWAY_DB_PORT: cannot listen on 127.0.0.1:{named}: address already in use; "
+                "name another (--db-port)"
+            ) from error
+    for port in range(DATABASE_PORT, DATABASE_PORT + PORTS_TRIED):
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            continue
+        try:
+            return start(place, port=port)
+        except ConfigurationError as error:
+            if PORT_TAKEN not in error.detail:  # somebody was faster
+                raise
+    raise ConfigurationError(f"GATEWAY_DB_PORT: no port is free from {DATABASE_PORT} on")
+
+
+def _ended(number: int, frame: FrameType | None) -> NoReturn:
+    # uvicorn ends first, and sends itself the signal again when it has.
+    raise SystemExit(0)

@@ -1,0 +1,216 @@
+"""A Supabase project's database: its roles, schemas, tables and functions, made where missing.
+
+`roles.sql` holds what belongs to the server, `project.sql` what belongs to the database; the tables
+of `auth` and `storage` are those of `sql/`. A database that has all of it is known by a mark, so
+that opening it again takes one query.
+"""
+
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import LiteralString
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+
+import psycopg
+from psycopg import AsyncConnection, sql
+
+from amphibase.errors import ConfigurationError, Unavailable
+
+HERE = Path(__file__).parent
+ROLES = HERE / "roles.sql"
+OBJECTS = HERE / "project.sql"
+REVISIONS = HERE.parent / "sql" / "migrations"
+
+SEARCH_PATH = sql.SQL('"$user", public, extensions')
+MINIMUM_MAJOR = 15
+CONNECT_SECONDS = 10
+AUTHENTICATOR = "authenticator"
+
+_STATE = """
+SELECT
+    current_setting('server_version_num')::int / 10000,
+    coalesce(obj_description(to_regnamespace('extensions'), 'pg_namespace') = %s, false)
+        AND EXISTS (SELECT FROM pg_roles WHERE rolname = 'authenticator')
+"""
+
+
+async def prepare(url: str, password: str) -> str:
+    """Make a project in the database, as far as it is not there.
+
+    Args:
+        url: of the database, as a superuser.
+        password: what `authenticator` signs in with from now on.
+
+    Returns:
+        The database's URL for `authenticator`.
+
+    Raises:
+        ConfigurationError: the server is too old, or does not let the user do it.
+        Unavailable: the server does not answer.
+    """
+    mark = f"Made by Amphibase: project {_fingerprint()}"
+    async with connected(url) as connection:
+        cursor = await connection.execute(_STATE, (mark,))
+        major, is_made = await cursor.fetchone() or (0, False)
+        if major < MINIMUM_MAJOR:
+            raise ConfigurationError(
+                f"The database runs Postgres {major}; a project needs {MINIMUM_MAJOR} or later"
+            )
+        if not is_made:
+            await connection.execute(ROLES.read_bytes())
+            await connection.commit()
+            await _make_tables(url)
+            await connection.execute(OBJECTS.read_bytes())
+            await connection.execute(
+                sql.SQL("COMMENT ON SCHEMA extensions IS {}").format(sql.Literal(mark))
+            )
+            name = sql.Identifier(connection.info.dbname)
+            await connection.execute(
+                sql.SQL("ALTER DATABASE {} SET search_path = {}").format(name, SEARCH_PATH)
+            )
+            await connection.commit()
+        return await _let_in(connection, url, password)
+
+
+async def copy(url: str, name: str) -> str:
+    """Make a new database of the server that has what the project in this one has.
+
+    Args:
+        url: of a database that `prepare` made and nobody is connected to, as a superuser.
+        name: of the new one.
+
+    Returns:
+        The new database's URL.
+    """
+    copied = urlsplit(url)._replace(path=f"/{quote(name, safe='')}").geturl()
+    target, source = sql.Identifier(name), sql.Identifier(unquote(urlsplit(url).path[1:]))
+    maintenance = urlsplit(url)._replace(path="/postgres").geturl()
+    async with connected(maintenance) as connection:
+        await connection.set_autocommit(True)
+        await connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(target, source))
+        # A database's settings are no part of what is copied.
+        await connection.execute(
+            sql.SQL("ALTER DATABASE {} SET search_path = {}").format(target, SEARCH_PATH)
+        )
+    return copied
+
+
+async def drop(url: str) -> None:
+    """Drop the database, with all that is in it.
+
+    Args:
+        url: of the database, as a superuser; connections to it are cut.
+    """
+    await _elsewhere(url, "DROP DATABASE IF EXISTS {} WITH (FORCE)")
+
+
+async def recreate(url: str) -> None:
+    """Drop the database, as `drop` does, and make it anew, empty."""
+    await _elsewhere(url, "DROP DATABASE IF EXISTS {} WITH (FORCE)", "CREATE DATABASE {}")
+
+
+async def _elsewhere(url: str, *statements: LiteralString) -> None:
+    """Run statements about a database from another one of the server."""
+    name = unquote(urlsplit(url).path[1:])
+    place = "template1" if name == "postgres" else "postgres"
+    async with connected(urlsplit(url)._replace(path=f"/{place}").geturl()) as connection:
+        await connection.set_autocommit(True)
+        for statement in statements:
+            await connection.execute(sql.SQL(statement).format(sql.Identifier(name)))
+
+
+async def _let_in(connection: AsyncConnection, url: str, password: str) -> str:
+    """Give `authenticator` the password, unless it has it."""
+    theirs = url_of(url, AUTHENTICATOR, password)
+    try:
+        await (await AsyncConnection.connect(theirs, connect_timeout=CONNECT_SECONDS)).close()
+    except psycopg.OperationalError:
+        # Hashed here: a log of statements must not hold the password.
+        hashed = connection.pgconn.encrypt_password(
+            password.encode(), AUTHENTICATOR.encode(), b"scram-sha-256"
+        ).decode()
+        await connection.execute(
+            sql.SQL("ALTER ROLE {} LOGIN PASSWORD {}").format(
+                sql.Identifier(AUTHENTICATOR), sql.Literal(hashed)
+            )
+        )
+        await connection.commit()
+    return theirs
+
+
+async def _make_tables(url: str) -> None:
+    # Here, since they are needed once in a database's life and take longer than all the rest.
+    from pydantic import SecretStr
+    from sqlalchemy import MetaData, text
+
+    from amphibase.settings import Settings
+    from amphibase.sql import schema
+    from amphibase.sql.engine import Database
+    from amphibase.sql.migrations import roles
+
+    # Not from the environment, which is the application's; its own tables are none of ours.
+    settings = Settings.model_construct(database_url=SecretStr(url), records="supabase")
+    database = Database(settings, pool_size=1)
+    try:
+        done = await schema.upgrade(database, settings, MetaData())
+        async with database.write() as connection:
+            await connection.run_sync(roles.make)
+            if any(step.chain == "storage" and step.revision == "0001" for step in done):
+                # The bucket of Amphibase's own applications; a project begins without any.
+                await connection.execute(text("DELETE FROM storage.buckets"))
+    finally:
+        await database.close()
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[AsyncConnection]:
+    """A connection to a project's database as its owner; errors say what to do.
+
+    Raises:
+        ConfigurationError: the user may not do what is done.
+        Unavailable: the server does not answer.
+    """
+    try:
+        connection = await AsyncConnection.connect(url, connect_timeout=CONNECT_SECONDS)
+    except psycopg.OperationalError as error:
+        raise Unavailable(f"The database does not let us in: {_reason(error)}") from error
+    async with connection:
+        try:
+            yield connection
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise ConfigurationError(
+                f"The user {connection.info.user} may not make a project in the database "
+                f"{connection.info.dbname}: {_reason(error)}; a superuser may"
+            ) from error
+        except psycopg.OperationalError as error:
+            raise Unavailable(f"The database stopped half-way: {_reason(error)}") from error
+
+
+def _reason(error: psycopg.Error) -> str:
+    """What happened, without libpq's questions about it; the last of several tries."""
+    lines = [line.strip("\t -") for line in str(error).splitlines()]
+    said = [line for line in lines if line and not line.endswith("?")]
+    return error.diag.message_primary or (said[-1] if said else type(error).__name__)
+
+
+def _fingerprint() -> str:
+    """What a project consists of, told apart from what it was in other versions."""
+    digest = hashlib.sha256()
+    for path in (ROLES, OBJECTS):
+        digest.update(path.read_bytes())
+    for chain in ("auth", "storage"):
+        for revision in sorted((REVISIONS / chain).glob("v*.py")):
+            digest.update(f"{chain}/{revision.name}".encode())
+    return digest.hexdigest()[:16]
+
+
+def url_of(url: str, user: str, password: str) -> str:
+    """The same database as somebody else."""
+    parts = urlsplit(url)
+    place = parts.netloc.rpartition("@")[2]
+    options = [each for each in parse_qsl(parts.query) if each[0] not in ("user", "password")]
+    return parts._replace(
+        netloc=f"{quote(user, safe='')}:{quote(password, safe='')}@{place}",
+        query=urlencode(options, quote_via=quote),
+    ).geturl()

@@ -1,0 +1,102 @@
+-- What a Supabase project has in its database, beside the tables of `auth` and `storage`.
+-- It may be run again: what is there stays, and functions become the newest.
+
+CREATE SCHEMA IF NOT EXISTS extensions;
+CREATE SCHEMA IF NOT EXISTS graphql_public;
+
+GRANT USAGE ON SCHEMA public, auth, storage, extensions, graphql_public
+    TO postgres, anon, authenticated, service_role;
+GRANT ALL ON SCHEMA auth TO supabase_auth_admin, dashboard_user;
+GRANT ALL ON SCHEMA storage TO supabase_storage_admin, dashboard_user;
+GRANT ALL ON storage.buckets, storage.objects TO postgres, anon, authenticated, service_role;
+GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA auth TO anon, authenticated, service_role;
+
+-- Tables that are made from now on. Those that are there belong to an application, which has not
+-- asked for them to be everybody's.
+ALTER DEFAULT PRIVILEGES IN SCHEMA public
+    GRANT ALL ON TABLES TO postgres, anon, authenticated, service_role;
+ALTER DEFAULT PRIVILEGES IN SCHEMA public
+    GRANT ALL ON ROUTINES TO postgres, anon, authenticated, service_role;
+ALTER DEFAULT PRIVILEGES IN SCHEMA public
+    GRANT ALL ON SEQUENCES TO postgres, anon, authenticated, service_role;
+
+ALTER TABLE storage.buckets ENABLE ROW LEVEL SECURITY;
+ALTER TABLE storage.objects ENABLE ROW LEVEL SECURITY;
+
+-- What is being done, for policies: `storage.object.upload`, `storage.object.list` …
+CREATE OR REPLACE FUNCTION storage.operation() RETURNS text
+    LANGUAGE sql STABLE
+    RETURN current_setting('storage.operation', true);
+
+CREATE OR REPLACE FUNCTION storage.foldername(name text) RETURNS text[]
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN trim_array(string_to_array(name, '/'), least(1, cardinality(string_to_array(name, '/'))));
+
+CREATE OR REPLACE FUNCTION storage.filename(name text) RETURNS text
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN split_part(name, '/', -1);
+
+CREATE OR REPLACE FUNCTION storage.extension(name text) RETURNS text
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN split_part(split_part(name, '/', -1), '.', -1);
+
+-- Supabase has these installed; where the server lacks the first, the function that everybody
+-- takes from it is made.
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_available_extensions WHERE name = 'uuid-ossp') THEN
+        CREATE EXTENSION IF NOT EXISTS "uuid-ossp" WITH SCHEMA extensions;
+    ELSE
+        CREATE OR REPLACE FUNCTION extensions.uuid_generate_v4() RETURNS uuid
+            LANGUAGE sql VOLATILE PARALLEL SAFE RETURN gen_random_uuid();
+    END IF;
+    IF EXISTS (SELECT FROM pg_available_extensions WHERE name = 'pgcrypto') THEN
+        CREATE EXTENSION IF NOT EXISTS pgcrypto WITH SCHEMA extensions;
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_publication WHERE pubname = 'supabase_realtime') THEN
+        CREATE PUBLICATION supabase_realtime;
+    END IF;
+END $$;
+
+CREATE OR REPLACE FUNCTION graphql_public.graphql(
+    "operationName" text DEFAULT NULL,
+    query text DEFAULT NULL,
+    variables jsonb DEFAULT NULL,
+    extensions jsonb DEFAULT NULL
+) RETURNS jsonb LANGUAGE sql STABLE
+    RETURN jsonb_build_object('errors', jsonb_build_array(
+        jsonb_build_object('message', 'pg_graphql extension is not enabled.')
+    ));
+
+-- The Data API reads the catalog again when it has changed.
+CREATE OR REPLACE FUNCTION extensions.pgrst_ddl_watch() RETURNS event_trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (
+        SELECT FROM pg_event_trigger_ddl_commands()
+        WHERE schema_name IS DISTINCT FROM 'pg_temp'
+    ) THEN
+        NOTIFY pgrst, 'reload schema';
+    END IF;
+END $$;
+
+CREATE OR REPLACE FUNCTION extensions.pgrst_drop_watch() RETURNS event_trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (
+        SELECT FROM pg_event_trigger_dropped_objects()
+        WHERE NOT is_temporary AND schema_name IS DISTINCT FROM 'pg_temp'
+    ) THEN
+        NOTIFY pgrst, 'reload schema';
+    END IF;
+END $$;
+
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_event_trigger WHERE evtname = 'pgrst_ddl_watch') THEN
+        CREATE EVENT TRIGGER pgrst_ddl_watch ON ddl_command_end
+            EXECUTE FUNCTION extensions.pgrst_ddl_watch();
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_event_trigger WHERE evtname = 'pgrst_drop_watch') THEN
+        CREATE EVENT TRIGGER pgrst_drop_watch ON sql_drop
+            EXECUTE FUNCTION extensions.pgrst_drop_watch();
+    END IF;
+END $$;

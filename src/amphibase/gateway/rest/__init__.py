@@ -1,0 +1,1 @@
+"""The Data API: PostgREST's wire protocol (https://docs.postgrest.org, version 14)."""

@@ -1,0 +1,108 @@
+"""Reads `Prefer` (RFC 7240), and says in `Preference-Applied` what was heeded."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Representation = Literal["minimal", "headers-only", "representation"]
+Count = Literal["exact", "planned", "estimated"]
+
+_CHOICES = {
+    "resolution": ("merge-duplicates", "ignore-duplicates"),
+    "return": ("minimal", "headers-only", "representation"),
+    "count": ("exact", "planned", "estimated"),
+    "tx": ("commit", "rollback"),
+    "missing": ("default", "null"),
+    "handling": ("strict", "lenient"),
+}
+_ORDER = ("resolution", "return", "count", "tx", "missing", "handling", "timezone", "max-affected")
+
+
+@dataclass(frozen=True, slots=True)
+class Preferences:
+    """What a request prefers; None where it does not say.
+
+    Attributes:
+        refused: what is no preference, or none with such a value.
+    """
+
+    resolution: Literal["merge-duplicates", "ignore-duplicates"] | None = None
+    representation: Representation | None = None
+    count: Count | None = None
+    end: Literal["commit", "rollback"] | None = None
+    missing: Literal["default", "null"] | None = None
+    handling: Literal["strict", "lenient"] | None = None
+    timezone: str | None = None
+    max_affected: int | None = None
+    refused: tuple[str, ...] = ()
+
+    @property
+    def is_strict(self) -> bool:
+        return self.handling == "strict"
+
+    def applied(self, *names: str) -> str | None:
+        """The value of `Preference-Applied` for those of the names that the request prefers."""
+        if self is NONE:
+            return None
+        values = {
+            "resolution": self.resolution,
+            "return": self.representation,
+            "count": self.count,
+            "tx": self.end,
+            "missing": self.missing,
+            "handling": self.handling,
+            "timezone": self.timezone,
+            "max-affected": self.max_affected if self.is_strict else None,
+        }
+        said = [
+            f"{name}={values[name]}"
+            for name in _ORDER
+            if name in names and values[name] is not None
+        ]
+        return ", ".join(said) or None
+
+
+NONE = Preferences()
+
+
+def read_preferences(
+    headers: Sequence[str], timezones: frozenset[str], *, may_override_end: bool
+) -> Preferences:
+    """What the `Prefer` headers say; of what is said twice, the first counts.
+
+    Args:
+        timezones: the names that the database knows.
+        may_override_end: whether `tx` is heeded; else it is known, and ignored.
+    """
+    found: dict[str, str] = {}
+    refused = []
+    for preference in (part.strip() for header in headers for part in header.split(",")):
+        if not preference:
+            continue
+        name, _, value = preference.partition("=")
+        if _is_known(name, value, timezones):
+            found.setdefault(name, value)
+        else:
+            refused.append(preference)
+    if not may_override_end:
+        found.pop("tx", None)
+    most = found.get("max-affected")
+    return Preferences(
+        resolution=found.get("resolution"),  # type: ignore[arg-type]  # one of its choices
+        representation=found.get("return"),  # type: ignore[arg-type]
+        count=found.get("count"),  # type: ignore[arg-type]
+        end=found.get("tx"),  # type: ignore[arg-type]
+        missing=found.get("missing"),  # type: ignore[arg-type]
+        handling=found.get("handling"),  # type: ignore[arg-type]
+        timezone=found.get("timezone"),
+        max_affected=None if most is None else int(most),
+        refused=tuple(refused),
+    )
+
+
+def _is_known(name: str, value: str, timezones: frozenset[str]) -> bool:
+    if name == "timezone":
+        return value in timezones
+    if name == "max-affected":
+        return value.isascii() and value.isdigit() and len(value) < 19
+    return value in _CHOICES.get(name, ())

@@ -1,0 +1,82 @@
+"""Finds the role in a token's claims, by a path such as `.app_metadata.roles[0]`.
+
+The paths are those PostgREST documents for `jwt-role-claim-key`
+(https://docs.postgrest.org/en/v14/references/auth.html).
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+Step: TypeAlias = Callable[[Any], Any]
+"""From a value to one in it; raises LookupError or TypeError where there is none."""
+
+_STEP = re.compile(
+    r"""
+    \.(?P<word>[\w$@]+)
+    | \."(?P<quoted>[^"]+)"
+    | \[(?P<index>\d+)\]
+    | \[\?\(@\s*(?P<test>==\^|\^==|\*==|==|!=)\s*"(?P<operand>[^"]*)"\)\]
+    | \[(?P<start>-?\d+)?:(?P<stop>-?\d+)?\]
+    """,
+    re.VERBOSE,
+)
+_TESTS: Mapping[str, Callable[[str, str], bool]] = {
+    "==": str.__eq__, "!=": str.__ne__, "^==": str.startswith, "==^": str.endswith,
+    "*==": str.__contains__,
+}  # fmt: skip
+
+
+class RolePath:
+    """A path into claims.
+
+    Raises:
+        ValueError: the text is no path.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._steps: list[Step] = []
+        at = 0
+        while at < len(text) or not self._steps:
+            found = _STEP.match(text, at)
+            if found is None:
+                raise ValueError("must be a path such as .role or .app_metadata.roles[0]")
+            self._steps.append(_step(found))
+            at = found.end()
+
+    def find(self, claims: Mapping[str, Any]) -> str | None:
+        """The role, if the claims name one."""
+        found: Any = claims
+        for step in self._steps:
+            try:
+                found = step(found)
+            except (LookupError, TypeError):
+                return None
+        return (found if isinstance(found, str) else json.dumps(found)) or None
+
+
+def _step(found: re.Match[str]) -> Step:
+    if found["index"]:
+        return lambda value: _typed(value, list)[int(found["index"])]
+    if found["test"]:
+        holds, operand = _TESTS[found["test"]], found["operand"]
+        return lambda value: _first(_typed(value, list), holds, operand)
+    if found["word"] or found["quoted"]:
+        key = found["word"] or found["quoted"]
+        return lambda value: _typed(value, Mapping)[key]
+    start, stop = (None if each is None else int(each) for each in found.group("start", "stop"))
+    return lambda value: _typed(value, str)[start:stop]
+
+
+def _typed(value: Any, type: Any) -> Any:
+    if not isinstance(value, type):
+        raise TypeError
+    return value
+
+
+def _first(values: list[Any], holds: Callable[[str, str], bool], operand: str) -> str:
+    for each in values:
+        if isinstance(each, str) and holds(each, operand):
+            return each
+    raise LookupError

@@ -1,0 +1,200 @@
+"""The Data API as a service: an ASGI application that answers for tables, views and functions."""
+
+import asyncio
+from dataclasses import dataclass
+
+from starlette.types import Receive, Scope, Send
+
+from amphibase.errors import Unavailable
+from amphibase.gateway.rest.answer import Answer, of_error
+from amphibase.gateway.rest.asked import read_asked
+from amphibase.gateway.rest.catalog import Catalog
+from amphibase.gateway.rest.description import Description
+from amphibase.gateway.rest.errors import CannotConnect, RestError
+from amphibase.gateway.rest.execution import Execution
+from amphibase.gateway.rest.identity import Identities
+from amphibase.gateway.rest.requests import Requests
+from amphibase.gateway.rest.schema_cache import SchemaCache
+from amphibase.gateway.rest.settings import RestSettings
+from amphibase.gateway.tokens import Tokens
+from amphibase.sql.wire import Wire
+
+WATCH_AFTER = 0.05
+"""Seconds after which, or twice as many, a request that runs is watched for its client."""
+
+
+class RestService:
+    """The Data API over one database.
+
+    Args:
+        database_url: as a role that may become the others, and owns nothing (`authenticator`).
+        tokens: verifies whoever asks.
+    """
+
+    def __init__(self, settings: RestSettings, database_url: str, tokens: Tokens) -> None:
+        self._settings = settings
+        self._wire = Wire(
+            database_url,
+            size=settings.db_pool,
+            acquire_timeout=settings.db_pool_acquisition_timeout,
+        )
+        self._execution = Execution(self._wire)
+        self._identities = Identities(
+            tokens, settings.db_anon_role, settings.jwt_aud, settings.jwt_role_claim_key
+        )
+        self._cache = SchemaCache(database_url, settings.db_schemas, self._prepare)
+        self._watches = _Watches()
+        self._starting = asyncio.Lock()
+        self._started = False
+
+    def _prepare(self, catalog: Catalog) -> "_Offer":
+        return _Offer(
+            Requests(catalog, self._settings, self._execution),
+            Description(catalog, self._settings, self._execution),
+        )
+
+    async def start(self) -> None:
+        """Read the database's catalog. Raises Unavailable."""
+        async with self._starting:
+            if not self._started:
+                await self._cache.start()
+                self._started = True
+
+    async def close(self) -> None:
+        """Let go of the connections; statements under way end first."""
+        async with self._starting:
+            self._started = False
+            await self._cache.close()
+            await self._wire.close()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        try:
+            if not self._started:
+                await self.start()
+            answer = await self._answer(scope, receive)
+        except RestError as error:
+            answer = of_error(error)
+        except Unavailable as error:
+            answer = of_error(CannotConnect(error.detail))
+        except _ClientGone:
+            return
+        await send(
+            {"type": "http.response.start", "status": answer.status, "headers": answer.headers}
+        )
+        body = b"" if scope["method"] == "HEAD" else answer.body
+        await send({"type": "http.response.body", "body": body})
+
+    async def _answer(self, scope: Scope, receive: Receive) -> Answer:
+        root: str = scope.get("root_path", "")
+        path: str = scope["path"].removeprefix(root) or "/"
+        asked = read_asked(
+            scope["method"],
+            path,
+            scope["query_string"],
+            scope["headers"],
+            self._settings.db_schemas,
+        )
+        identity = self._identities.identify(asked.headers.get("authorization"))
+        offer = self._cache.current
+        if asked.method == "OPTIONS":
+            return offer.description.options(asked)
+        body = b"" if asked.is_read else await _body(receive)
+        watch = self._watches.begin(receive)
+        try:
+            if asked.kind == "root":
+                return await offer.description.root(asked, identity, _url(scope, root))
+            return await offer.requests.run(asked, identity, body)
+        except asyncio.CancelledError:
+            if watch.is_gone:
+                watch.task.uncancel()
+                raise _ClientGone from None
+            raise
+        finally:
+            self._watches.end(watch)
+
+
+@dataclass(frozen=True, slots=True)
+class _Offer:
+    """What answers, with the catalog as it is."""
+
+    requests: Requests
+    description: Description
+
+
+class _ClientGone(Exception):
+    """Nobody is left to answer."""
+
+
+class _Watch:
+    """Cancels a request's task, and so its statement, when its client goes away."""
+
+    __slots__ = ("is_gone", "looking", "receive", "task")
+
+    def __init__(self, receive: Receive, task: asyncio.Task[object]) -> None:
+        self.is_gone = False
+        self.receive = receive
+        self.task = task
+        self.looking: asyncio.Task[None] | None = None
+
+    async def look(self) -> None:
+        while (await self.receive())["type"] != "http.disconnect":
+            pass
+        self.is_gone = True
+        self.task.cancel()
+
+
+class _Watches:
+    """The watches of all requests under way, with one timer.
+
+    Most requests are over before theirs begins to look, which would cost them more than it is
+    worth.
+    """
+
+    def __init__(self) -> None:
+        self._new: set[_Watch] = set()
+        self._waiting: set[_Watch] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self, receive: Receive) -> _Watch:
+        """Watch the current task's client from the next but one turn of the timer on."""
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task(loop)
+        assert task is not None
+        watch = _Watch(receive, task)
+        self._new.add(watch)
+        if self._timer is None:
+            self._timer = loop.call_later(WATCH_AFTER, self._turn, loop)
+        return watch
+
+    def end(self, watch: _Watch) -> None:
+        """Look no more."""
+        self._new.discard(watch)
+        self._waiting.discard(watch)
+        if watch.looking is not None:
+            watch.looking.cancel()
+
+    def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
+        for watch in self._waiting:
+            watch.looking = loop.create_task(watch.look())
+        self._waiting, self._new = self._new, set()
+        again = bool(self._waiting)
+        self._timer = loop.call_later(WATCH_AFTER, self._turn, loop) if again else None
+
+
+async def _body(receive: Receive) -> bytes:
+    """The whole body; whoever serves the service limits its size."""
+    parts = []
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise _ClientGone
+        parts.append(message.get("body", b""))
+        if not message.get("more_body"):
+            return b"".join(parts)
+
+
+def _url(scope: Scope, root: str) -> str:
+    host = dict(scope["headers"]).get(b"host", b"localhost").decode("latin-1")
+    return f"{scope.get('scheme', 'http')}://{host}{root}"

@@ -1,0 +1,84 @@
+"""The settings of the Data API, by the names of PostgREST's environment variables."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from amphibase.gateway.rest.role_path import RolePath
+
+Names = Annotated[tuple[str, ...], NoDecode]
+"""Names with commas between them."""
+
+TransactionEnd = Literal["commit", "commit-allow-override", "rollback", "rollback-allow-override"]
+OpenApiMode = Literal["follow-privileges", "ignore-privileges", "disabled"]
+
+
+class RestSettings(BaseSettings):
+    """What PostgREST's documentation says of each name holds here
+    (https://docs.postgrest.org/en/v14/references/configuration.html).
+
+    Attributes:
+        db_schemas: the exposed schemas; the first is the default.
+        db_max_rows: the most rows of a read; None for no end.
+        db_pre_request: a function that is called before each request's own statement.
+        db_pool: the most connections, opened as they are needed; the default is Amphibase's own.
+        db_pool_acquisition_timeout: seconds to wait for a connection.
+        jwt_role_claim_key: the path of the role in a token's claims.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="PGRST_",
+        env_file=".env",
+        env_file_encoding="utf-8",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+    )
+
+    db_schemas: Names = Field(("public", "graphql_public"), examples=["public,api"])
+    db_anon_role: str | None = Field("anon", examples=["anon"])
+    db_extra_search_path: Names = Field(("public", "extensions"), examples=["public,extensions"])
+    db_max_rows: int | None = Field(1000, ge=0, examples=["1000"])
+    db_aggregates_enabled: bool = Field(False, examples=["false"])
+    db_tx_end: TransactionEnd = Field("commit", examples=["commit"])
+    db_pre_request: str | None = Field(None, examples=["public.check_request"])
+    db_plan_enabled: bool = Field(False, examples=["false"])
+    db_pool: int = Field(20, ge=1, le=1000, examples=["20"])
+    db_pool_acquisition_timeout: float = Field(10, gt=0, examples=["10"])
+    jwt_aud: str | None = Field(None, examples=["authenticated"])
+    jwt_role_claim_key: str = Field(".role", examples=[".role"])
+    openapi_mode: OpenApiMode = Field("follow-privileges", examples=["follow-privileges"])
+
+    @field_validator("db_schemas", "db_extra_search_path", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(filter(None, (part.strip() for part in value.split(","))))
+        return value
+
+    @field_validator("db_schemas")
+    @classmethod
+    def _some(cls, value: Names) -> Names:
+        if not value:
+            raise ValueError("must name at least one schema")
+        if any(name in ("pg_catalog", "information_schema") for name in value):
+            raise ValueError("must not expose the catalog itself")
+        return value
+
+    @field_validator("jwt_role_claim_key")
+    @classmethod
+    def _path(cls, value: str) -> str:
+        RolePath(value)
+        return value
+
+    @property
+    def may_override_end(self) -> bool:
+        """Whether `Prefer: tx=` is heeded."""
+        return self.db_tx_end.endswith("-allow-override")
+
+    @property
+    def rolls_back(self) -> bool:
+        """Whether a transaction is rolled back unless its request says otherwise."""
+        return self.db_tx_end.startswith("rollback")

@@ -1,0 +1,63 @@
+-- The roles of a Supabase project. They belong to the whole server: another database's project
+-- may be made at the same moment, so that everybody waits here.
+LOCK TABLE pg_catalog.pg_authid IN SHARE ROW EXCLUSIVE MODE;
+
+DO $$
+DECLARE
+    made record;
+BEGIN
+    FOR made IN
+        SELECT name, options
+        FROM (VALUES
+            ('anon', 'NOLOGIN NOINHERIT'),
+            ('authenticated', 'NOLOGIN NOINHERIT'),
+            ('service_role', 'NOLOGIN NOINHERIT BYPASSRLS'),
+            ('authenticator', 'LOGIN NOINHERIT'),
+            -- What people's own migrations name, and nobody signs in as.
+            ('postgres', 'NOLOGIN'),
+            ('supabase_admin', 'NOLOGIN'),
+            ('supabase_auth_admin', 'NOLOGIN NOINHERIT'),
+            ('supabase_storage_admin', 'NOLOGIN NOINHERIT'),
+            ('supabase_realtime_admin', 'NOLOGIN NOINHERIT'),
+            ('dashboard_user', 'NOLOGIN')
+        ) AS wanted (name, options)
+        WHERE name NOT IN (SELECT rolname FROM pg_roles)
+    LOOP
+        EXECUTE format('CREATE ROLE %I %s', made.name, made.options);
+    END LOOP;
+
+    -- An application of Amphibase may have made the first three, and without these.
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'service_role' AND NOT rolbypassrls) THEN
+        ALTER ROLE service_role BYPASSRLS;
+    END IF;
+    FOR made IN
+        SELECT role AS name, setting, value
+        FROM (VALUES
+            ('anon', 'statement_timeout', '3s'),
+            ('authenticated', 'statement_timeout', '8s'),
+            ('authenticator', 'statement_timeout', '8s'),
+            ('authenticator', 'lock_timeout', '8s'),
+            ('authenticator', 'search_path', 'public, extensions')
+        ) AS wanted (role, setting, value)
+        WHERE NOT EXISTS (
+            SELECT FROM pg_roles, unnest(rolconfig) AS given
+            WHERE rolname = role AND starts_with(given, setting || '=')
+        )
+    LOOP
+        EXECUTE format('ALTER ROLE %I SET %I = %s', made.name, made.setting,
+            CASE made.setting WHEN 'search_path' THEN made.value ELSE quote_literal(made.value) END);
+    END LOOP;
+
+    -- authenticator becomes one of the three, and has by itself what none of them has.
+    FOR made IN
+        SELECT rolname AS name FROM pg_roles
+        WHERE rolname IN ('anon', 'authenticated', 'service_role')
+            AND NOT pg_has_role('authenticator', oid, 'MEMBER')
+    LOOP
+        EXECUTE format('GRANT %I TO authenticator', made.name) || CASE
+            WHEN current_setting('server_version_num')::int >= 160000
+                THEN ' WITH INHERIT FALSE, SET TRUE'
+            ELSE ''
+        END;
+    END LOOP;
+END $$;

@@ -1,0 +1,214 @@
+"""What all services of the gateway have in common, read from the environment and `.env`.
+
+The names are those of Supabase's own configuration, so that a self-hoster's file works; what is the
+gateway's alone begins with `GATEWAY_`. The settings of each service are in its own room.
+"""
+
+import ipaddress
+from pathlib import Path
+from typing import Self
+from urllib.parse import unquote, urlsplit
+
+from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from amphibase.gateway.keys import (
+    DEVELOPMENT_PUBLISHABLE,
+    DEVELOPMENT_SECRET,
+    DEVELOPMENT_SECRET_KEY,
+    ApiKeys,
+    api_key,
+)
+
+API_PORT = 54321
+DATABASE_PORT = 54322
+MIN_SECRET_BYTES = 32
+
+Port = int | None
+
+
+class GatewaySettings(BaseSettings):
+    """Where the gateway listens, where its data is, and its keys.
+
+    Attributes:
+        port, db_port: None takes the CLI's, or the next that is free.
+        database_url: one's own Postgres, as a superuser; None starts one in `data_dir`.
+        jwt_secret: None is development: the CLI's secret and keys, and users' tokens are signed
+            by a key that is made in `data_dir`. Where it is given, it signs them too.
+        jwks, postgrest_jwks: a JSON Web Key Set of others, whose tokens are taken too; None for
+            what PostgREST takes as a secret.
+        authenticator_url: what the Data API connects as; None makes it.
+    """
+
+    model_config = SettingsConfigDict(
+        env_file=".env",
+        env_file_encoding="utf-8",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
+        hide_input_in_errors=True,
+    )
+
+    host: str = Field("127.0.0.1", validation_alias="GATEWAY_HOST", examples=["127.0.0.1"])
+    port: Port = Field(None, ge=0, le=65535, validation_alias="GATEWAY_PORT", examples=["54321"])
+    db_port: Port = Field(
+        None, ge=1, le=65535, validation_alias="GATEWAY_DB_PORT", examples=["54322"]
+    )
+    data_dir: Path = Field(
+        Path("./.amphibase"), validation_alias="GATEWAY_DATA_DIR", examples=["./.amphibase"]
+    )
+    database_url: SecretStr | None = Field(
+        None,
+        validation_alias="GATEWAY_DATABASE_URL",
+        examples=["postgresql://postgres:password@localhost:5432/postgres"],
+    )
+    authenticator_url: SecretStr | None = Field(
+        None,
+        validation_alias="PGRST_DB_URI",
+        examples=["postgresql://authenticator:password@localhost:5432/postgres"],
+    )
+    external_url: str | None = Field(
+        None, validation_alias="API_EXTERNAL_URL", examples=["https://api.example.com"]
+    )
+
+    jwt_secret: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices("JWT_SECRET", "GOTRUE_JWT_SECRET", "PGRST_JWT_SECRET"),
+        examples=["the output of: openssl rand -base64 48"],
+    )
+    jwks: SecretStr | None = Field(None, validation_alias="JWT_JWKS")
+    postgrest_jwks: SecretStr | None = Field(None, validation_alias="PGRST_JWT_SECRET")
+    anon_key: SecretStr | None = Field(None, validation_alias="ANON_KEY")
+    service_role_key: SecretStr | None = Field(None, validation_alias="SERVICE_ROLE_KEY")
+    publishable_key: SecretStr | None = Field(None, validation_alias="SUPABASE_PUBLISHABLE_KEY")
+    secret_key: SecretStr | None = Field(None, validation_alias="SUPABASE_SECRET_KEY")
+
+    @field_validator("postgrest_jwks")
+    @classmethod
+    def _only_keys(cls, value: SecretStr | None) -> SecretStr | None:
+        return value if _is_json(value) else None  # a secret is `jwt_secret`'s
+
+    @field_validator("jwt_secret")
+    @classmethod
+    def _long_secret(cls, value: SecretStr | None) -> SecretStr | None:
+        if _is_json(value):
+            return None
+        if revealed(value).startswith("@"):  # everybody could guess a name that is the secret
+            raise ValueError("must be the secret itself, and not @ and the name of a file")
+        if value and len(value.get_secret_value().encode()) < MIN_SECRET_BYTES:
+            raise ValueError(f"must have at least {MIN_SECRET_BYTES} bytes")
+        return value
+
+    @field_validator("database_url", "authenticator_url")
+    @classmethod
+    def _postgres(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None:
+            return None
+        scheme, separator, rest = value.get_secret_value().partition("://")
+        if not separator or scheme.partition("+")[0] not in ("postgres", "postgresql"):
+            raise ValueError("must start with postgresql://")
+        # One way to write it: to libpq, a driver's name in the scheme is no URL.
+        url = f"postgresql://{rest}"
+        if not _is_read_by_all(url):
+            raise ValueError(
+                "cannot be read; in names and passwords, write %40 for @, %2F for /, %3A for :, "
+                "%5B for [ and %25 for %"
+            )
+        return SecretStr(url)
+
+    @field_validator("database_url")
+    @classmethod
+    def _with_name(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not urlsplit(revealed(value)).path[1:]:
+            raise ValueError("must name the database")  # which `reset` makes anew
+        return value
+
+    @field_validator("external_url")
+    @classmethod
+    def _http(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("http://", "https://")):
+            raise ValueError("must start with http:// or https://")
+        # Auth's own address is one that self-hosters give here.
+        return value.rstrip("/").removesuffix("/auth/v1") if value else None
+
+    @model_validator(mode="after")
+    def _private(self) -> Self:
+        if not _is_loopback(self.host) and (known := self._known_to_everybody()):
+            raise ValueError(
+                f"GATEWAY_HOST: {self.host} can be reached from other machines, and everybody "
+                f"knows the keys of development; set {', '.join(known)} to your own "
+                "(openssl rand -base64 48 makes a secret), or listen on 127.0.0.1"
+            )
+        return self
+
+    def _known_to_everybody(self) -> list[str]:
+        known = {
+            DEVELOPMENT_SECRET,
+            DEVELOPMENT_PUBLISHABLE,
+            DEVELOPMENT_SECRET_KEY,
+            *(api_key(DEVELOPMENT_SECRET, role) for role in ("anon", "service_role")),
+        }
+        used = {
+            "JWT_SECRET": self.keys.secret,
+            "ANON_KEY": revealed(self.anon_key),
+            "SERVICE_ROLE_KEY": revealed(self.service_role_key),
+            "SUPABASE_PUBLISHABLE_KEY": self.keys.publishable,
+            "SUPABASE_SECRET_KEY": self.keys.secret_key,
+        }
+        return [name for name, value in used.items() if value in known]
+
+    @property
+    def keys(self) -> ApiKeys:
+        """The project's API keys; what is not given is made from the secret."""
+        secret = revealed(self.jwt_secret) or DEVELOPMENT_SECRET
+        own = self.jwt_secret is not None
+        return ApiKeys(
+            secret=secret,
+            anon=revealed(self.anon_key) or api_key(secret, "anon"),
+            service_role=revealed(self.service_role_key) or api_key(secret, "service_role"),
+            publishable=revealed(self.publishable_key)
+            or (None if own else DEVELOPMENT_PUBLISHABLE),
+            secret_key=revealed(self.secret_key) or (None if own else DEVELOPMENT_SECRET_KEY),
+        )
+
+    @property
+    def keys_of_others(self) -> str:
+        """A JSON Web Key Set, or one key; empty where there is none."""
+        return revealed(self.jwks) or revealed(self.postgrest_jwks)
+
+    @property
+    def signs_with_secret(self) -> bool:
+        """Whether users' tokens are signed by the shared secret too."""
+        return self.jwt_secret is not None
+
+
+def revealed(value: SecretStr | None) -> str:
+    """What a setting holds; empty where it is not given."""
+    return value.get_secret_value() if value else ""
+
+
+def _is_read_by_all(url: str) -> bool:
+    """Whether libpq and we read the same in it; else the words of an error may hold a password."""
+    import psycopg  # as late as this: most have no URL
+    from psycopg.conninfo import conninfo_to_dict
+
+    try:
+        parts, known = urlsplit(url), conninfo_to_dict(url)
+    except (ValueError, psycopg.ProgrammingError):
+        return False
+    password = known.get("password") if parts.password is None else unquote(parts.password)
+    ports = str(known.get("port") or "").replace(",", "")
+    readable = "@" not in parts.path and (not ports or ports.isdecimal())
+    return readable and known.get("password") == password
+
+
+def _is_json(value: SecretStr | None) -> bool:
+    return revealed(value).lstrip().startswith("{")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,1 @@
+"""Buckets and objects: the wire protocol of Supabase Storage."""

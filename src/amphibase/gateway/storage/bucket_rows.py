@@ -1,0 +1,70 @@
+"""The rows of buckets, as the database lets whoever is acting see and change them.
+
+Every function runs in the transaction that it is handed.
+"""
+
+from typing import Any, Literal
+
+from sqlalchemy import RowMapping, delete, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from amphibase.models import utc_now
+from amphibase.sql.tables import tables
+
+BUCKETS = tables("postgresql").buckets
+
+SortColumn = Literal["id", "name", "created_at", "updated_at"]
+SortOrder = Literal["asc", "desc"]
+
+
+async def find(connection: AsyncConnection, id: str, *, lock: bool = False) -> RowMapping | None:
+    """One bucket.
+
+    Args:
+        lock: nobody else changes it, or puts files into it, until the transaction ends.
+    """
+    statement = select(BUCKETS).where(BUCKETS.c.id == id)
+    if lock:
+        statement = statement.with_for_update()
+    return (await connection.execute(statement)).mappings().one_or_none()
+
+
+async def listed(
+    connection: AsyncConnection,
+    *,
+    limit: int | None,
+    offset: int,
+    column: SortColumn,
+    order: SortOrder,
+    search: str | None,
+) -> list[RowMapping]:
+    """Buckets whose name contains the text."""
+    sorting = BUCKETS.c[column]
+    statement = (
+        select(BUCKETS)
+        .order_by(sorting.desc() if order == "desc" else sorting.asc(), BUCKETS.c.id)
+        .limit(limit)
+        .offset(offset)
+    )
+    if search:
+        statement = statement.where(BUCKETS.c.name.icontains(search, autoescape=True))
+    return [*(await connection.execute(statement)).mappings()]
+
+
+async def add(connection: AsyncConnection, values: dict[str, Any]) -> None:
+    """A new bucket."""
+    await connection.execute(insert(BUCKETS).values(**values))
+
+
+async def change(connection: AsyncConnection, id: str, values: dict[str, Any]) -> bool:
+    """Change a bucket; False where there is none that may be changed."""
+    changed = await connection.execute(
+        update(BUCKETS).where(BUCKETS.c.id == id).values(**values, updated_at=utc_now())
+    )
+    return changed.rowcount > 0
+
+
+async def remove(connection: AsyncConnection, id: str) -> bool:
+    """Delete a bucket; False where there is none that may be deleted."""
+    deleted = await connection.execute(delete(BUCKETS).where(BUCKETS.c.id == id))
+    return deleted.rowcount > 0

@@ -1,0 +1,160 @@
+"""What is in a bucket, by folders: the parts of a path up to a slash."""
+
+import base64
+import binascii
+from datetime import datetime
+from typing import Literal
+
+import orjson
+from sqlalchemy import RowMapping, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from amphibase.gateway.storage.errors import invalid
+
+MAX_LISTED = 1500
+MAX_PAGE = 1000
+
+Column = Literal["name", "updated_at", "created_at", "last_accessed_at"]
+Order = Literal["asc", "desc"]
+
+# The names below a prefix: `rest` is what follows it.
+_BELOW = """
+WITH below AS (
+    SELECT id, name, created_at, updated_at, last_accessed_at, metadata,
+        substr(name, length(CAST(:prefix AS text)) + 1) AS rest
+    FROM storage.objects
+    WHERE bucket_id = :bucket AND name LIKE :pattern
+)
+"""
+
+_LISTED = """
+SELECT name, id, updated_at, created_at, last_accessed_at, metadata FROM (
+    SELECT DISTINCT split_part(rest, '/', 1) AS name, CAST(NULL AS uuid) AS id,
+        CAST(NULL AS timestamptz) AS updated_at, CAST(NULL AS timestamptz) AS created_at,
+        CAST(NULL AS timestamptz) AS last_accessed_at, CAST(NULL AS jsonb) AS metadata
+    FROM below WHERE rest LIKE '%/%' AND rest ILIKE :search
+    UNION ALL
+    SELECT rest, id, updated_at, created_at, last_accessed_at, metadata
+    FROM below WHERE rest NOT LIKE '%/%' AND rest <> '' AND rest ILIKE :search
+) AS entries
+ORDER BY (id IS NOT NULL), {column} {order}, name COLLATE "C" {order}
+LIMIT :limit OFFSET :offset
+"""
+
+# A folder has no times of its own: it comes before all that has.
+_PAGE = """
+SELECT id, name, updated_at, created_at, last_accessed_at, metadata FROM (
+    {files}
+) AS entries
+WHERE CAST(:after_name AS text) IS NULL
+    OR (place, name COLLATE "C") {after} (CAST(:after_place AS timestamptz), :after_name)
+ORDER BY place {order}, name COLLATE "C" {order}
+LIMIT :limit
+"""
+_FILES = """
+    SELECT id, name, updated_at, created_at, last_accessed_at, metadata, {place} AS place
+    FROM below {where}
+"""
+_FOLDERS = """
+    SELECT DISTINCT CAST(NULL AS uuid) AS id, :prefix || split_part(rest, '/', 1) || '/' AS name,
+        CAST(NULL AS timestamptz) AS updated_at, CAST(NULL AS timestamptz) AS created_at,
+        CAST(NULL AS timestamptz) AS last_accessed_at, CAST(NULL AS jsonb) AS metadata,
+        CAST('-infinity' AS timestamptz) AS place
+    FROM below WHERE rest LIKE '%/%'
+    UNION ALL
+"""
+_NOWHERE = "CAST('-infinity' AS timestamptz)"
+
+
+async def listed(
+    connection: AsyncConnection,
+    bucket: str,
+    folder: str,
+    *,
+    search: str,
+    column: Column,
+    order: Order,
+    limit: int,
+    offset: int,
+) -> list[RowMapping]:
+    """The folders in a folder, then its files.
+
+    Args:
+        search: what their names begin with, in whatever case.
+    """
+    prefix = f"{folder}/" if folder and not folder.endswith("/") else folder
+    statement = _BELOW + _LISTED.format(column=column, order=order)
+    values = {
+        "bucket": bucket,
+        "prefix": prefix,
+        "pattern": _beginning(prefix),
+        "search": _beginning(search),
+        "limit": min(limit, MAX_LISTED),
+        "offset": offset,
+    }
+    return [*(await connection.execute(text(statement), values)).mappings()]
+
+
+async def page(
+    connection: AsyncConnection,
+    bucket: str,
+    prefix: str,
+    *,
+    by_folder: bool,
+    column: Column,
+    order: Order,
+    cursor: str | None,
+    limit: int,
+) -> tuple[list[RowMapping], str | None]:
+    """The files whose path begins with a prefix, and the cursor of the next page if there is one.
+
+    Args:
+        by_folder: files in folders below are told by their folder, once, without an id.
+
+    Raises:
+        StorageError: no list gave out the cursor.
+    """
+    place = _NOWHERE if column == "name" else f"coalesce({column}, {_NOWHERE})"
+    files = _FILES.format(place=place, where="WHERE rest NOT LIKE '%/%'" if by_folder else "")
+    statement = _BELOW + _PAGE.format(
+        files=_FOLDERS + files if by_folder else files,
+        order=order,
+        after="<" if order == "desc" else ">",
+    )
+    after_place, after_name = _read(cursor) if cursor else (None, None)
+    limit = min(limit, MAX_PAGE)
+    values = {
+        "bucket": bucket,
+        "prefix": prefix,
+        "pattern": _beginning(prefix),
+        "after_place": after_place,
+        "after_name": after_name,
+        "limit": limit + 1,
+    }
+    rows = [*(await connection.execute(text(statement), values)).mappings()]
+    more = len(rows) > limit
+    rows = rows[:limit]
+    return rows, _cursor(rows[-1], column) if more else None
+
+
+def _beginning(prefix: str) -> str:
+    """A pattern of what begins so."""
+    return prefix.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
+
+
+def _cursor(row: RowMapping, column: Column) -> str:
+    value: datetime | None = None if column == "name" else row[column]
+    place = "-infinity" if value is None else value.isoformat()
+    return base64.urlsafe_b64encode(orjson.dumps([place, row["name"]])).decode()
+
+
+def _read(cursor: str) -> tuple[str, str]:
+    try:
+        match orjson.loads(base64.urlsafe_b64decode(cursor.encode("ascii"))):
+            case [str(place), str(name)] if "\0" not in name:
+                if place != "-infinity":
+                    datetime.fromisoformat(place)
+                return place, name
+    except (ValueError, binascii.Error):
+        pass
+    raise invalid("Invalid Parameter cursor")

@@ -1,0 +1,59 @@
+"""The configuration of Storage, by the names that Supabase's own has."""
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from amphibase.settings import load
+
+
+class StorageSettings(BaseSettings):
+    """Where the bytes of files are, and how many there may be.
+
+    Attributes:
+        file_size_limit: the most bytes of a file, whatever its bucket allows.
+        file_storage_backend_path: the folder of the bytes, and of uploads that are under way.
+        upload_signed_url_expiration_time: seconds for which a signed upload URL is good.
+        db_pool: the most connections.
+    """
+
+    model_config = SettingsConfigDict(
+        env_file=".env",
+        env_file_encoding="utf-8",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
+        hide_input_in_errors=True,
+    )
+
+    file_size_limit: int = Field(
+        50 * 1024 * 1024, ge=1, validation_alias="FILE_SIZE_LIMIT", examples=["52428800"]
+    )
+    file_storage_backend_path: Path = Field(
+        Path("./.amphibase/storage"),
+        validation_alias="FILE_STORAGE_BACKEND_PATH",
+        examples=["/var/lib/storage"],
+    )
+    upload_signed_url_expiration_time: int = Field(
+        7200, ge=1, validation_alias="UPLOAD_SIGNED_URL_EXPIRATION_TIME", examples=["7200"]
+    )
+    db_pool: int = Field(
+        10, ge=1, le=1000, validation_alias="DATABASE_MAX_CONNECTIONS", examples=["10"]
+    )
+
+
+def load_storage_settings(folder: Path) -> StorageSettings:
+    """Read the environment and `.env`.
+
+    Args:
+        folder: for the bytes of files, where the environment names none.
+
+    Raises:
+        ConfigurationError: one line for each wrong value: the variable, the fault, an example.
+    """
+    settings = load(StorageSettings)
+    if "file_storage_backend_path" in settings.model_fields_set:
+        return settings
+    return settings.model_copy(update={"file_storage_backend_path": folder})

@@ -1,0 +1,85 @@
+"""A local Supabase for tests: one process for a run, a fresh project for each test."""
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+END_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class LocalSupabase:
+    """A project that nobody has used yet: no users, no tables of an application, no buckets.
+
+    Attributes:
+        url: what a client is made with.
+        anon_key, service_role_key: JSON Web Tokens, signed by `jwt_secret`.
+        publishable_key, secret_key: the opaque keys that stand for them.
+        db_url: of its database, as the superuser.
+        inbox_url: where letters go; `/api/messages` behind it has them as JSON.
+    """
+
+    url: str
+    anon_key: str = field(repr=False)
+    service_role_key: str = field(repr=False)
+    publishable_key: str = field(repr=False)
+    secret_key: str = field(repr=False)
+    jwt_secret: str = field(repr=False)
+    db_url: str = field(repr=False)
+    inbox_url: str
+
+
+class Projects:
+    """The process that serves the projects of a run."""
+
+    def __init__(self, commands: IO[str], answers: IO[str], log: Path) -> None:
+        self._commands = commands
+        self._answers = answers
+        self._log = log
+
+    @contextmanager
+    def open(self) -> Iterator[LocalSupabase]:
+        """A fresh project, for the block."""
+        self._say(["open"])
+        answer = self._answers.readline()
+        if not answer:
+            raise RuntimeError(f"The local Supabase of the tests ended:\n{self._log.read_text()}")
+        project = LocalSupabase(**json.loads(answer))
+        try:
+            yield project
+        finally:
+            self._say(["close", project.url])
+
+    def _say(self, command: list[Any]) -> None:
+        self._commands.write(json.dumps(command) + "\n")
+        self._commands.flush()
+
+
+@contextmanager
+def serve_projects() -> Iterator[Projects]:
+    """Start the process, and end it with the block; its data goes with it."""
+    with tempfile.TemporaryDirectory(prefix="amphibase-") as folder:
+        log = Path(folder, "log")
+        with log.open("w") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "amphibase.testing.supabase_server"],
+                cwd=folder,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=output,
+                text=True,
+            )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            yield Projects(process.stdin, process.stdout, log)
+        finally:
+            process.stdin.close()
+            process.wait(END_SECONDS)
+            process.stdout.close()

@@ -1,0 +1,366 @@
+"""`amphibase supabase`: a local Supabase by one command, as people and their scripts run it."""
+
+import fcntl
+import json
+import os
+import select
+import signal
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psycopg
+import pytest
+from tests.servers import new_server
+
+from amphibase.gateway.folder import Folder, State
+from amphibase.gateway.project import url_of
+from amphibase.postgres import Server
+
+MIGRATION = """
+create extension if not exists pg_net with schema extensions;
+create table public.notes (id uuid primary key default uuid_generate_v4(), title text not null);
+"""
+SEED = "insert into public.notes (title) values ('from the seed; once');"
+ANON_KEY = (
+    "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9."
+    "eyJpc3MiOiJzdXBhYmFzZS1kZW1vIiwicm9sZSI6ImFub24iLCJleHAiOjE5ODM4MTI5OTZ9."
+    "CRXP1A7WOeoJeXxjNni43kdQwgnWNReilDMblYTn_I0"
+)
+NAMES = {"API_URL", "DB_URL", "ANON_KEY", "SERVICE_ROLE_KEY", "JWT_SECRET", "INBOX_URL"}
+
+
+@dataclass
+class Cli:
+    """The command, run in a folder."""
+
+    folder: Path
+
+    def __call__(self, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+        # Its output is a pipe: it has to be let go of for `run` to return.
+        return subprocess.run(
+            [sys.executable, "-m", "amphibase", "supabase", *arguments],
+            cwd=self.folder,
+            env={"PATH": os.environ["PATH"], **environment},
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+
+    def start(self, *arguments: str) -> dict[str, str]:
+        done = self("start", "--port", "0", "-o", "json", *arguments)
+        assert done.returncode == 0, done.stderr
+        values: dict[str, str] = json.loads(done.stdout)
+        return values
+
+    def write(self, name: str, content: str) -> None:
+        path = self.folder / "supabase" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+
+
+@pytest.fixture(scope="module")
+def cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
+    """A folder with a migration and a seed, on which a local Supabase runs."""
+    cli = Cli(tmp_path_factory.mktemp("project"))
+    cli.write("migrations/20260101000000_notes.sql", MIGRATION)
+    cli.write("seed.sql", SEED)
+    cli.start()
+    yield cli
+    cli("stop")
+
+
+@pytest.fixture
+def values(cli: Cli) -> dict[str, str]:
+    """What `status` tells."""
+    done = cli("status", "-o", "json")
+    assert done.returncode == 0, done.stderr
+    found: dict[str, str] = json.loads(done.stdout)
+    return found
+
+
+@pytest.fixture(scope="module")
+def own() -> Iterator[Server]:
+    """One's own Postgres; not the other tests', since a role's password is the server's."""
+    with new_server() as server:
+        yield server
+
+
+def titles(values: dict[str, str]) -> list[str]:
+    """The notes' titles, over the Data API."""
+    headers = {"apikey": values["ANON_KEY"]}
+    answer = httpx.get(f"{values['API_URL']}/rest/v1/notes?order=title", headers=headers)
+    assert answer.status_code == 200, answer.text
+    return [note["title"] for note in answer.json()]
+
+
+def test_it_has_the_names_and_the_keys_of_the_supabase_cli(values: dict[str, str]) -> None:
+    assert values.keys() >= NAMES
+    assert values["ANON_KEY"] == ANON_KEY
+    assert values["JWT_SECRET"] == "super-secret-jwt-token-with-at-least-32-characters-long"
+
+
+def test_env_is_the_same_as_lines_for_a_shell(cli: Cli, values: dict[str, str]) -> None:
+    lines = cli("status", "-o", "env").stdout.splitlines()
+    assert lines == [f'{name}="{value}"' for name, value in values.items()]
+
+
+def test_the_table_cuts_no_value(cli: Cli, values: dict[str, str]) -> None:
+    table = cli("status").stdout
+    for value in values.values():
+        assert value in table
+
+
+def test_migrations_and_the_seed_are_applied_and_served(values: dict[str, str]) -> None:
+    assert titles(values) == ["from the seed; once"]
+    with psycopg.connect(values["DB_URL"]) as connection:
+        notes = "SELECT version, name FROM supabase_migrations.schema_migrations"
+        assert connection.execute(notes).fetchall() == [("20260101000000", "notes")]
+
+
+def test_in_the_background_it_keeps_nothing_open_of_who_started_it(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    command = [sys.executable, "-m", "amphibase", "supabase", "start", "--port", "0"]
+    environment = {"PATH": os.environ["PATH"]}
+    subprocess.run(
+        command, cwd=tmp_path, env=environment, pass_fds=[writing], capture_output=True, check=True
+    )
+    try:
+        os.close(writing)
+        assert select.select([reading], [], [], 10)[0]  # its end: nobody else has it
+        assert os.read(reading, 1) == b""
+    finally:
+        os.close(reading)
+        assert Cli(tmp_path)("stop").returncode == 0
+
+
+def test_who_looks_whether_it_runs_is_not_taken_for_one_that_does(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    folder.make()
+    with folder.state(State(1, embedded=True, values={})):
+        looking = os.open(tmp_path / "gateway.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        assert folder.running() is None
+        with ThreadPoolExecutor(1) as pool:
+            starting = pool.submit(folder.lock)
+            os.close(looking)
+            lock = starting.result()
+        assert lock is not None
+        assert folder.running() == State(1, embedded=True, values={})
+        os.close(lock)
+
+
+def test_starting_it_twice_says_that_it_runs_and_how_to_reach_it(
+    cli: Cli, values: dict[str, str]
+) -> None:
+    again = cli("start", "-o", "json")
+    assert again.returncode == 0
+    assert json.loads(again.stdout) == values
+    assert "running already" in again.stderr
+
+
+def test_what_it_says_of_itself_is_its_owners_alone(cli: Cli) -> None:
+    data = cli.folder / ".amphibase"
+    assert stat.S_IMODE(data.stat().st_mode) == 0o700
+    for name in ("state.json", "authenticator.password", "keys.json", "gateway.log"):
+        assert stat.S_IMODE((data / name).stat().st_mode) == 0o600, name
+    assert (data / ".gitignore").read_text() == "*\n"
+
+
+def test_data_survives_a_restart(cli: Cli, values: dict[str, str]) -> None:
+    headers = {"apikey": values["ANON_KEY"]}
+    added = httpx.post(
+        f"{values['API_URL']}/rest/v1/notes", json={"title": "kept"}, headers=headers
+    )
+    assert added.status_code == 201, added.text
+    assert cli("stop").returncode == 0
+    stopped = cli("status", "-o", "json")
+    assert (stopped.returncode, stopped.stdout) == (1, "")
+    assert "not running" in stopped.stderr
+    assert titles(cli.start()) == ["from the seed; once", "kept"]
+
+
+def test_a_migration_that_is_new_is_applied_at_the_next_start_and_the_seed_is_not(
+    cli: Cli,
+) -> None:
+    cli("reset")
+    cli("stop")
+    cli.write(
+        "migrations/20260102000000_more.sql", "insert into public.notes (title) values ('more')"
+    )
+    assert titles(cli.start()) == ["from the seed; once", "more"]
+    (cli.folder / "supabase/migrations/20260102000000_more.sql").unlink()
+
+
+def test_reset_makes_the_database_anew_and_leaves_no_file(cli: Cli, values: dict[str, str]) -> None:
+    with psycopg.connect(values["DB_URL"]) as connection:
+        connection.execute("INSERT INTO public.notes (title) VALUES ('to be lost')")
+        connection.execute("INSERT INTO storage.buckets (id, name) VALUES ('b', 'b')")
+    uploaded = httpx.post(
+        f"{values['API_URL']}/storage/v1/object/b/lost.txt",
+        headers={"apikey": values["SECRET_KEY"], "Content-Type": "text/plain"},
+        content=b"to be lost too",
+    )
+    assert uploaded.status_code == 200, uploaded.text
+    storage = cli.folder / ".amphibase/storage"
+    assert any(path.is_file() for path in storage.rglob("*"))
+    done = cli("reset")
+    assert done.returncode == 0, done.stderr
+    assert "pg_net is skipped" in done.stderr
+    assert titles(values) == ["from the seed; once"]
+    with psycopg.connect(values["DB_URL"]) as connection:
+        assert connection.execute("SELECT count(*) FROM storage.buckets").fetchone() == (0,)
+    assert not any(path.is_file() for path in storage.rglob("*"))
+
+
+def test_what_a_killed_one_left_behind_is_not_taken_for_one_that_runs(cli: Cli) -> None:
+    state = json.loads((cli.folder / ".amphibase/state.json").read_text())
+    os.kill(state["pid"], signal.SIGKILL)
+    assert cli("status").returncode == 1
+    assert titles(cli.start()) == ["from the seed; once"]
+
+
+def test_a_migration_that_fails_is_told_by_file_line_and_the_servers_words(
+    cli: Cli, values: dict[str, str]
+) -> None:
+    path = cli.folder / "supabase/migrations/20260103000000_wrong.sql"
+    path.write_text("create table public.half (id int);\n\nselect\n  missing\nfrom public.half;\n")
+    failed = cli("reset")
+    path.unlink()
+    assert failed.returncode == 2
+    assert (
+        'error supabase/migrations/20260103000000_wrong.sql:4: column "missing" does not exist'
+        in failed.stderr
+    )
+    with psycopg.connect(values["DB_URL"]) as connection:
+        assert connection.execute("SELECT to_regclass('public.half')").fetchone() == (None,)
+    assert cli("reset").returncode == 0
+
+
+def test_ones_own_postgres_is_used_and_reset_asks_before_it_is_dropped(
+    own: Server, tmp_path: Path
+) -> None:
+    url = own.create_database("own_postgres")
+    cli = Cli(tmp_path)
+    try:
+        values = cli.start("--database-url", url)
+        assert values["DB_URL"] == url
+        assert not (tmp_path / ".amphibase/postgres").exists()
+        health = httpx.get(f"{values['API_URL']}/auth/v1/health", headers={"apikey": ANON_KEY})
+        assert health.status_code == 200
+        refused = cli("reset")
+        assert refused.returncode == 1
+        assert "Go on?" in refused.stdout + refused.stderr
+        assert cli("reset", "--yes").returncode == 0
+    finally:
+        cli("stop")
+
+
+def test_who_names_what_the_data_api_connects_as_keeps_their_password(
+    own: Server, tmp_path: Path
+) -> None:
+    url = own.create_database("own_authenticator")
+    theirs = url_of(url, "authenticator", "their own password")
+    cli = Cli(tmp_path)
+    try:
+        started = cli("start", "--port", "0", "--database-url", url, PGRST_DB_URI=theirs)
+        assert started.returncode == 0, started.stderr
+        assert cli("reset", "--yes").returncode == 0
+        psycopg.connect(theirs).close()
+    finally:
+        cli("stop")
+
+
+def test_in_the_foreground_it_serves_until_a_signal_and_its_postgres_ends_with_it(
+    tmp_path: Path,
+) -> None:
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "amphibase",
+            "supabase",
+            *["start", "--foreground", "--port", "0", "-o", "json"],
+        ],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"]},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout is not None
+    text = ""
+    for line in process.stdout:
+        text += line
+        if line.rstrip() == "}":
+            break
+    values = json.loads(text)
+    assert httpx.get(f"{values['API_URL']}/health").json() == {"status": "ok"}
+    process.terminate()
+    assert process.wait(30) == 0
+    process.stdout.close()
+    with pytest.raises(psycopg.OperationalError):
+        psycopg.connect(values["DB_URL"], connect_timeout=5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "line"),
+    [
+        (["--host", "0.0.0.0"], {}, "everybody knows the keys of development; set JWT_SECRET,"),
+        ([], {"JWT_SECRET": "short"}, "JWT_SECRET: must have at least 32 bytes"),
+        ([], {"JWT_JWKS": "{}"}, "JWT_JWKS: is not a JSON Web Key Set"),
+        ([], {"PGRST_DB_MAX_ROWS": "many"}, "PGRST_DB_MAX_ROWS: should be a valid integer"),
+        ([], {"FILE_SIZE_LIMIT": "much"}, "FILE_SIZE_LIMIT: should be a valid integer"),
+        ([], {"GOTRUE_JWT_EXP": "soon"}, "GOTRUE_JWT_EXP: should be a valid integer"),
+        (
+            ["--database-url", "mysql://x"],
+            {},
+            "GATEWAY_DATABASE_URL: must start with postgresql://",
+        ),
+        (["--database-url", "postgresql://a:b@127.0.0.1:1/x"], {}, "The database does not let us"),
+    ],
+)
+def test_what_is_wrong_is_one_readable_line(
+    tmp_path: Path, arguments: list[str], environment: dict[str, str], line: str
+) -> None:
+    failed = Cli(tmp_path)("start", "--port", "0", *arguments, **environment)
+    assert failed.returncode == 2
+    assert failed.stderr.startswith("error ")
+    assert line in failed.stderr
+    assert len(failed.stderr.splitlines()) == 1
+
+
+def test_in_the_foreground_a_database_that_is_not_there_is_told_by_its_own_words(
+    tmp_path: Path,
+) -> None:
+    url = "postgresql://a:hush@127.0.0.1:1/x"
+    failed = Cli(tmp_path)("start", "--foreground", "--port", "0", "--database-url", url)
+    assert failed.returncode == 2
+    assert "error The database does not let us in" in failed.stderr
+    assert "DATABASE_URL" not in failed.stderr
+    assert "hush" not in failed.stderr
+
+
+def test_stopping_what_does_not_run_is_no_error(tmp_path: Path) -> None:
+    done = Cli(tmp_path)("stop")
+    assert done.returncode == 0
+    assert "not running" in done.stderr
+
+
+def test_a_named_port_that_is_taken_is_told(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        failed = Cli(tmp_path)("start", "--port", str(port))
+        assert failed.returncode == 2
+        assert f"cannot listen on 127.0.0.1:{port}: address already in use" in failed.stderr
+        failed = Cli(tmp_path)("start", "--port", "0", "--db-port", str(port))
+        assert failed.returncode == 2
+        assert f"error GATEWAY_DB_PORT: cannot listen on 127.0.0.1:{port}" in failed.stderr
+        assert len(failed.stderr.splitlines()) == 1

@@ -1,0 +1,120 @@
+"""How the tests speak to Auth."""
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+import psycopg
+
+from amphibase.gateway.inbox import Inbox
+from amphibase.gateway.keys import api_key
+from amphibase.gateway.tokens import Tokens
+
+SECRET = "a shared secret of the tests with more than thirty-two bytes"
+API_VERSION = "2024-01-01"
+PASSWORD = "correct horse battery"
+SERVICE = api_key(SECRET, "service_role")
+ANON = api_key(SECRET, "anon")
+
+
+@dataclass
+class Api:
+    """One running Auth."""
+
+    url: str
+    tokens: Tokens
+    inbox: Inbox
+    database: str
+    below: str = ""
+    client: httpx.AsyncClient = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.client = httpx.AsyncClient(base_url=self.url + self.below)
+
+    async def close(self) -> None:
+        await self.client.aclose()
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        token: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> httpx.Response:
+        """Send a request as the clients do: with the version of the API."""
+        sent = {"x-supabase-api-version": API_VERSION, "apikey": ANON, **(headers or {})}
+        if token is not None:
+            sent["authorization"] = f"Bearer {token}"
+        return await self.client.request(method, path, json=body, headers=sent)
+
+    async def post(self, path: str, body: Any = None, **options: Any) -> httpx.Response:
+        return await self.call("POST", path, body, **options)
+
+    async def get(self, path: str, **options: Any) -> httpx.Response:
+        return await self.call("GET", path, **options)
+
+    async def put(self, path: str, body: Any = None, **options: Any) -> httpx.Response:
+        return await self.call("PUT", path, body, **options)
+
+    async def delete(self, path: str, body: Any = None, **options: Any) -> httpx.Response:
+        return await self.call("DELETE", path, body, **options)
+
+    async def sign_up(self, email: str = "ann@example.com", **more: Any) -> dict[str, Any]:
+        """Sign up; the answer, which has to be a success."""
+        answer = await self.post("/signup", {"email": email, "password": PASSWORD, **more})
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    async def sign_in(
+        self, email: str = "ann@example.com", password: str = PASSWORD
+    ) -> httpx.Response:
+        return await self.post("/token?grant_type=password", {"email": email, "password": password})
+
+    async def refresh(self, token: str) -> httpx.Response:
+        return await self.post("/token?grant_type=refresh_token", {"refresh_token": token})
+
+    async def create(self, email: str = "ann@example.com", **more: Any) -> dict[str, Any]:
+        """Make a confirmed user as an administrator; the user."""
+        body = {"email": email, "password": PASSWORD, "email_confirm": True, **more}
+        answer = await self.post("/admin/users", body, token=SERVICE)
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    async def ban(self, id: str, duration: str = "24h") -> None:
+        answer = await self.put(f"/admin/users/{id}", {"ban_duration": duration}, token=SERVICE)
+        assert answer.status_code == 200, answer.text
+
+    def letter(self, to: str = "ann@example.com") -> "Letter":
+        """The latest letter to an address."""
+        text = next(each["text"] for each in self.inbox.letters() if each["to"] == [to])
+        link = re.search(r"https?://\S+", text)
+        code = re.search(r"^(?:Or enter this code: )?(\d{6,10})$", text, re.MULTILINE)
+        assert code is not None
+        return Letter(link[0] if link else "", code[1])
+
+    def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        """What the database holds, or does."""
+        with psycopg.connect(self.database) as connection:
+            cursor = connection.execute(query.encode(), values)
+            return cursor.fetchall() if cursor.description else []
+
+
+@dataclass(frozen=True)
+class Letter:
+    link: str
+    code: str
+
+    @property
+    def token(self) -> str:
+        return parse_qs(urlsplit(self.link).query)["token"][0]
+
+
+def refusal(answer: httpx.Response) -> tuple[int, str]:
+    """Status and code of an error."""
+    return answer.status_code, answer.json()["code"]

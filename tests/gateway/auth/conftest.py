@@ -1,0 +1,121 @@
+"""Auth over a real socket, on a project's database that is emptied for each test."""
+
+import asyncio
+import itertools
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import psycopg
+import pytest
+import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
+from tests.gateway.auth.api import SECRET, Api
+
+from amphibase.gateway.auth.service import AuthService
+from amphibase.gateway.auth.settings import AuthSettings, load_auth_settings
+from amphibase.gateway.inbox import Inbox
+from amphibase.gateway.project import copy
+from amphibase.gateway.tokens import Tokens
+from amphibase.postgres import Server
+from amphibase.tokens import Key
+
+ServeAuth = Callable[..., Awaitable[Api]]
+
+
+@pytest.fixture(autouse=True)
+def _clean_auth_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*AuthSettings.model_fields, "api_external_url"):
+        monkeypatch.delenv(f"GOTRUE_{name.upper()}", raising=False)
+    monkeypatch.delenv("API_EXTERNAL_URL", raising=False)
+
+
+@pytest.fixture(scope="session")
+async def auth_database(postgres: Server, project_template: str) -> AsyncIterator[str]:
+    """A project's database that all tests of Auth share."""
+    name = f"auth_{os.getpid()}"
+    yield await copy(project_template, name)
+    postgres.drop_database(name)
+
+
+@pytest.fixture
+def database(auth_database: str) -> str:
+    """The same without any users."""
+    with psycopg.connect(auth_database) as connection:
+        connection.execute("DELETE FROM auth.users")
+        connection.execute("DELETE FROM auth.flow_state")
+    return auth_database
+
+
+class Stage:
+    """One server for all tests; each Auth has a path of its own on it."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._apps: dict[str, ASGIApp] = {}
+        self._numbers = itertools.count(1)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        root = "/" + scope["path"].split("/")[1]
+        await self._apps[root]({**scope, "root_path": root}, receive, send)
+
+    @asynccontextmanager
+    async def serving(
+        self, database: str, behind: Callable[[AuthService], ASGIApp] | None, **overrides: Any
+    ) -> AsyncIterator[Api]:
+        root = f"/{next(self._numbers)}"
+        url, below = self.url + root, "/auth/v1" if behind else ""
+        defaults = {"smtp_max_frequency": "0s", "api_external_url": url + below}
+        settings = load_auth_settings(**{**defaults, **overrides})
+        tokens = Tokens(Key.generate(), Key.from_secret(SECRET))
+        inbox = Inbox()
+        service = AuthService(settings, database, tokens, inbox)
+        self._apps[root] = behind(service) if behind else service
+        api = Api(url, tokens, inbox, database, below)
+        try:
+            yield api
+        finally:
+            await api.close()
+            await service.close()
+
+
+@pytest.fixture(scope="session")
+async def stage() -> AsyncIterator[Stage]:
+    # Named, since asyncio sends small packets at once only where it is told that this is TCP.
+    with socket.socket(proto=socket.IPPROTO_TCP) as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(100)
+        stage = Stage(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        config = uvicorn.Config(stage, lifespan="off", log_level="error", access_log=False)
+        server = uvicorn.Server(config)
+        running = asyncio.create_task(server.serve([listener]))
+        yield stage
+        server.should_exit = True
+        await running
+
+
+@pytest.fixture
+async def serve(stage: Stage, database: str) -> AsyncIterator[ServeAuth]:
+    """Starts Auth with the settings that are given; letters may follow one another at once."""
+    async with AsyncExitStack() as stack:
+
+        async def start(
+            behind: Callable[[AuthService], ASGIApp] | None = None, **settings: Any
+        ) -> Api:
+            return await stack.enter_async_context(stage.serving(database, behind, **settings))
+
+        yield start
+
+
+@pytest.fixture
+async def api(serve: ServeAuth) -> Api:
+    """Auth as it comes: addresses need no confirmation."""
+    return await serve()
+
+
+@pytest.fixture
+async def careful(serve: ServeAuth) -> Api:
+    """Auth where addresses are confirmed by letter."""
+    return await serve(mailer_autoconfirm=False)

@@ -1,0 +1,182 @@
+"""Second factors by clock."""
+
+import asyncio
+from collections import Counter
+from typing import Any
+from xml.etree import ElementTree
+
+import httpx
+import pyotp
+import pytest
+from tests.gateway.auth.api import SERVICE, Api, refusal
+from tests.gateway.auth.conftest import ServeAuth
+
+
+async def enrolled(api: Api, token: str, name: str = "") -> dict[str, Any]:
+    body = {"factor_type": "totp", "friendly_name": name, "issuer": "example.com"}
+    answer = await api.post("/factors", body, token=token)
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def code_of(factor: dict[str, Any]) -> str:
+    return pyotp.TOTP(factor["totp"]["secret"]).now()
+
+
+async def verified(
+    api: Api, token: str, factor: dict[str, Any], code: str | None = None
+) -> httpx.Response:
+    """Challenge the factor and answer, by default rightly."""
+    challenge = await api.post(f"/factors/{factor['id']}/challenge", token=token)
+    assert challenge.status_code == 200, challenge.text
+    body = {"challenge_id": challenge.json()["id"], "code": code or code_of(factor)}
+    return await api.post(f"/factors/{factor['id']}/verify", body, token=token)
+
+
+async def test_a_factor_is_enrolled_with_secret_uri_and_qr_code(api: Api) -> None:
+    token = (await api.sign_up())["access_token"]
+    factor = await enrolled(api, token, "phone")
+    assert set(factor) == {"id", "type", "friendly_name", "totp"}
+    totp = factor["totp"]
+    # Clients show it as `data:image/svg+xml;utf-8,…`: a picture of its own, without a fragment.
+    assert ElementTree.fromstring(totp["qr_code"]).tag == "{http://www.w3.org/2000/svg}svg"
+    assert "#" not in totp["qr_code"]
+    parsed = pyotp.parse_uri(totp["uri"])
+    assert (parsed.secret, parsed.name, parsed.issuer) == (
+        totp["secret"],
+        "ann@example.com",
+        "example.com",
+    )
+    user = (await api.get("/user", token=token)).json()
+    (listed,) = user["factors"]
+    assert (listed["id"], listed["status"]) == (factor["id"], "unverified")
+    assert totp["secret"] not in str(user)
+
+
+async def test_a_code_makes_the_session_stronger_and_ends_the_weaker_ones(api: Api) -> None:
+    elsewhere = await api.sign_up()
+    here = (await api.sign_in()).json()
+    factor = await enrolled(api, here["access_token"])
+    answer = (await verified(api, here["access_token"], factor)).json()
+    claims = api.tokens.verify(answer["access_token"])
+    assert claims["aal"] == "aal2"
+    assert [each["method"] for each in claims["amr"]] == ["totp", "password"]
+    assert answer["user"]["factors"][0]["status"] == "verified"
+    assert refusal(await api.refresh(elsewhere["refresh_token"])) == (
+        400,
+        "refresh_token_not_found",
+    )
+    refreshed = (await api.refresh(answer["refresh_token"])).json()
+    assert api.tokens.verify(refreshed["access_token"])["aal"] == "aal2"
+
+
+async def test_the_refresh_token_before_the_code_still_leads_to_the_active_one(api: Api) -> None:
+    """A client that refreshed at that very moment is not taken for a thief."""
+    here = await api.sign_up()
+    factor = await enrolled(api, here["access_token"])
+    answer = (await verified(api, here["access_token"], factor)).json()
+    again = (await api.refresh(here["refresh_token"])).json()
+    assert again["refresh_token"] == answer["refresh_token"]
+
+
+async def test_a_challenge_is_good_once_and_for_a_while(api: Api) -> None:
+    token = (await api.sign_up())["access_token"]
+    factor = await enrolled(api, token)
+    path = f"/factors/{factor['id']}"
+    challenge = (await api.post(f"{path}/challenge", token=token)).json()
+    assert challenge["type"] == "totp"
+    body = {"challenge_id": challenge["id"], "code": code_of(factor)}
+    answers = await asyncio.gather(
+        *(api.post(f"{path}/verify", body, token=token) for _ in range(5))
+    )
+    assert Counter(each.status_code for each in answers) == {200: 1, 404: 4}
+    challenge = (await api.post(f"{path}/challenge", token=token)).json()
+    api.rows("UPDATE auth.mfa_challenges SET created_at = now() - interval '6 minutes'")
+    body["challenge_id"] = challenge["id"]
+    late = await api.post(f"{path}/verify", body, token=token)
+    assert refusal(late) == (422, "mfa_challenge_expired")
+
+
+async def test_codes_of_a_factor_cannot_be_tried_one_by_one(api: Api) -> None:
+    token = (await api.sign_up())["access_token"]
+    factor = await enrolled(api, token)
+    answers = [refusal(await verified(api, token, factor, "no code")) for _ in range(20)]
+    assert set(answers) == {(422, "mfa_verification_failed")}
+    assert refusal(await verified(api, token, factor)) == (429, "over_request_rate_limit")
+
+
+async def test_who_has_a_factor_has_to_show_it_for_what_matters(api: Api) -> None:
+    token = (await api.sign_up())["access_token"]
+    factor = await enrolled(api, token)
+    strong = (await verified(api, token, factor)).json()["access_token"]
+    weak = (await api.sign_in()).json()["access_token"]
+    assert api.tokens.verify(weak)["aal"] == "aal1"
+    password = {"password": "a new password"}
+    assert refusal(await api.put("/user", password, token=weak)) == (401, "insufficient_aal")
+    another = await api.post("/factors", {"factor_type": "totp"}, token=weak)
+    assert refusal(another) == (403, "insufficient_aal")
+    removal = f"/factors/{factor['id']}"
+    assert refusal(await api.delete(removal, token=weak)) == (422, "insufficient_aal")
+    assert (await api.put("/user", password, token=strong)).status_code == 200
+    assert (await api.delete(removal, token=strong)).json() == {"id": factor["id"]}
+    user = (await api.get("/user", token=strong)).json()
+    assert "factors" not in user
+
+
+async def test_a_factors_name_is_taken_once_and_their_number_is_bounded(serve: ServeAuth) -> None:
+    api = await serve(mfa_max_enrolled_factors=2)
+    token = (await api.sign_up())["access_token"]
+    await enrolled(api, token, "mine")
+    body = {"factor_type": "totp", "friendly_name": "mine"}
+    assert refusal(await api.post("/factors", body, token=token)) == (
+        422,
+        "mfa_factor_name_conflict",
+    )
+    await enrolled(api, token, "other")
+    body = {"factor_type": "totp", "friendly_name": "third"}
+    assert refusal(await api.post("/factors", body, token=token)) == (
+        422,
+        "too_many_enrolled_mfa_factors",
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "code"),
+    [
+        ("phone", 422, "mfa_phone_enroll_not_enabled"),
+        ("webauthn", 422, "mfa_webauthn_enroll_not_enabled"),
+        ("carrier pigeon", 400, "validation_failed"),
+    ],
+)
+async def test_other_kinds_of_factors_are_refused(
+    api: Api, kind: str, status: int, code: str
+) -> None:
+    token = (await api.sign_up())["access_token"]
+    answer = await api.post("/factors", {"factor_type": kind}, token=token)
+    assert refusal(answer) == (status, code)
+
+
+async def test_a_factor_of_somebody_else_is_not_there(api: Api) -> None:
+    factor = await enrolled(api, (await api.sign_up())["access_token"])
+    other = (await api.sign_up("bob@example.com"))["access_token"]
+    path = f"/factors/{factor['id']}"
+    assert refusal(await api.post(f"{path}/challenge", token=other)) == (
+        404,
+        "mfa_factor_not_found",
+    )
+    assert refusal(await api.delete(path, token=other)) == (404, "mfa_factor_not_found")
+
+
+async def test_an_administrator_lists_renames_and_removes_factors(api: Api) -> None:
+    signed_in = await api.sign_up()
+    factor = await enrolled(api, signed_in["access_token"], "phone")
+    path = f"/admin/users/{signed_in['user']['id']}/factors"
+    (listed,) = (await api.get(path, token=SERVICE)).json()
+    assert listed["friendly_name"] == "phone"
+    assert "secret" not in listed
+    one = f"{path}/{factor['id']}"
+    renamed = (await api.put(one, {"friendly_name": "watch"}, token=SERVICE)).json()
+    assert renamed["friendly_name"] == "watch"
+    assert (await api.delete(one, token=SERVICE)).json()["id"] == factor["id"]
+    assert (await api.get(path, token=SERVICE)).json() == []

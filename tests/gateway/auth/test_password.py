@@ -1,0 +1,323 @@
+"""Signing up and in with an address and a password."""
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+import pytest
+from tests.gateway.auth.api import PASSWORD, SERVICE, Api, refusal
+from tests.gateway.auth.conftest import ServeAuth
+
+
+async def test_a_sign_up_answers_a_session_where_addresses_need_no_confirmation(api: Api) -> None:
+    answer = await api.sign_up(data={"name": "Ann"})
+    user = answer["user"]
+    assert answer["token_type"] == "bearer"
+    assert answer["expires_in"] == 3600
+    assert set(answer) == {
+        "access_token",
+        "token_type",
+        "expires_in",
+        "expires_at",
+        "refresh_token",
+        "user",
+    }
+    assert user["identities"][0]["identity_data"]["name"] == "Ann"
+    assert user["email_confirmed_at"] == user["confirmed_at"]
+    assert user["last_sign_in_at"]
+    assert user["user_metadata"] == {
+        "name": "Ann",
+        "sub": user["id"],
+        "email": "ann@example.com",
+        "email_verified": True,
+        "phone_verified": False,
+    }
+
+
+async def test_the_access_token_has_the_claims_of_a_project(api: Api) -> None:
+    answer = await api.sign_up()
+    claims = dict(api.tokens.verify(answer["access_token"]))
+    user = answer["user"]
+    assert claims.pop("exp") == answer["expires_at"]
+    assert claims.pop("iat") == answer["expires_at"] - 3600
+    (method,) = claims.pop("amr")
+    assert method["method"] == "password"
+    assert len(claims.pop("session_id")) == 36
+    assert claims == {
+        "iss": api.url,
+        "sub": user["id"],
+        "aud": "authenticated",
+        "email": "ann@example.com",
+        "phone": "",
+        "app_metadata": {"provider": "email", "providers": ["email"]},
+        "user_metadata": user["user_metadata"],
+        "role": "authenticated",
+        "aal": "aal1",
+        "is_anonymous": False,
+    }
+
+
+async def test_a_sign_up_answers_the_bare_user_while_the_address_awaits_confirmation(
+    careful: Api,
+) -> None:
+    user = await careful.sign_up()
+    (identity,) = user.pop("identities")
+    assert set(user) == {
+        "id",
+        "aud",
+        "role",
+        "email",
+        "phone",
+        "confirmation_sent_at",
+        "app_metadata",
+        "user_metadata",
+        "created_at",
+        "updated_at",
+        "is_anonymous",
+    }
+    assert set(identity) == {
+        "identity_id",
+        "id",
+        "user_id",
+        "identity_data",
+        "provider",
+        "last_sign_in_at",
+        "created_at",
+        "updated_at",
+        "email",
+    }
+    assert identity["id"] == identity["user_id"] == user["id"]
+    assert refusal(await careful.sign_in()) == (400, "email_not_confirmed")
+
+
+async def test_a_repeated_sign_up_is_refused_where_no_confirmation_is_needed(api: Api) -> None:
+    await api.sign_up()
+    again = await api.post("/signup", {"email": "ANN@example.com", "password": "another one"})
+    assert refusal(again) == (422, "user_already_exists")
+
+
+async def test_a_repeated_sign_up_of_a_confirmed_address_gets_a_user_that_is_not(
+    careful: Api,
+) -> None:
+    known = await careful.create()
+    imagined = await careful.sign_up()
+    assert imagined["identities"] == []
+    assert imagined["id"] != known["id"]
+    assert not careful.inbox.letters()
+    assert len(careful.rows("SELECT 1 FROM auth.users")) == 1
+
+
+async def test_of_several_sign_ups_the_one_counts_whose_letter_is_confirmed(careful: Api) -> None:
+    """Whoever signed up before with the address of somebody else must not know their password."""
+    body = {"email": "ann@example.com", "password": "known to a stranger", "data": {"name": "Eve"}}
+    stranger = (await careful.post("/signup", body)).json()
+    user = await careful.sign_up(data={"tall": True})
+    assert user["id"] == stranger["id"]
+    assert (user["user_metadata"]["tall"], "name" in user["user_metadata"]) == (True, False)
+    await careful.client.get(careful.letter().link)
+    assert (await careful.sign_in()).status_code == 200
+    assert refusal(await careful.sign_in(password="known to a stranger")) == (
+        400,
+        "invalid_credentials",
+    )
+
+
+@pytest.mark.parametrize("by", ["invitation", "an administrator"])
+async def test_a_sign_up_learns_nothing_of_a_user_who_was_made_for_somebody(
+    careful: Api, by: str
+) -> None:
+    data = {"team": "secret"}
+    if by == "invitation":
+        body: dict[str, Any] = {"email": "ann@example.com", "data": data}
+        await careful.post("/invite", body, token=SERVICE)
+    else:
+        await careful.create(email_confirm=False, user_metadata=data, app_metadata=data)
+    for _ in range(2):
+        body = {"email": "ann@example.com", "password": "a password of a stranger"}
+        answer = await careful.post("/signup", body)
+        assert answer.status_code == 200
+        assert "secret" not in answer.text
+        assert answer.json()["identities"] == []
+    await careful.client.get(careful.letter().link)
+    signed_in = await careful.sign_in(password="a password of a stranger")
+    assert refusal(signed_in) == (400, "invalid_credentials")
+
+
+async def test_a_sign_up_does_not_take_over_a_user_who_was_made_for_somebody(api: Api) -> None:
+    """Made without confirmation by an administrator, with rights that a stranger must not get."""
+    await api.create(email_confirm=False, app_metadata={"role": "admin"})
+    strange = await api.post("/signup", {"email": "ann@example.com", "password": "a guess of it"})
+    assert refusal(strange) == (422, "user_already_exists")
+    own = await api.sign_up()
+    assert own["user"]["app_metadata"]["role"] == "admin"
+
+
+async def test_of_many_sign_ups_at_once_one_wins(api: Api) -> None:
+    body = {"email": "ann@example.com", "password": PASSWORD}
+    answers = await asyncio.gather(*(api.post("/signup", body) for _ in range(20)))
+    assert Counter(answer.status_code for answer in answers) == {200: 1, 422: 19}
+    assert {refusal(each) for each in answers if each.status_code != 200} == {
+        (422, "user_already_exists")
+    }
+    assert len(api.rows("SELECT 1 FROM auth.users")) == 1
+    assert len(api.rows("SELECT 1 FROM auth.identities")) == 1
+
+
+async def test_of_many_sign_ups_at_once_that_await_confirmation_one_user_is_made(
+    careful: Api,
+) -> None:
+    body = {"email": "ann@example.com", "password": PASSWORD}
+    answers = await asyncio.gather(*(careful.post("/signup", body) for _ in range(10)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert len(careful.rows("SELECT 1 FROM auth.users")) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        ({"email": "ann@example.com"}, 400, "validation_failed"),
+        ({"email": "ann", "password": PASSWORD}, 400, "validation_failed"),
+        ({"email": f"{'a' * 250}@b.com", "password": PASSWORD}, 400, "validation_failed"),
+        ({"email": "ann@example.com\nBcc: x@y.z", "password": PASSWORD}, 400, "validation_failed"),
+        ({"email": "ann@example.com", "password": "short"}, 422, "weak_password"),
+        ({"email": "ann@example.com", "password": "x" * 2000}, 422, "weak_password"),
+        ({"phone": "+4912345", "password": PASSWORD}, 400, "phone_provider_disabled"),
+        ({"email": 5, "password": PASSWORD}, 400, "bad_json"),
+        ({"email": "ann@example.com", "password": PASSWORD, "data": [1]}, 400, "bad_json"),
+        ({"email": "ann@example.com", "password": "nul \0 byte"}, 400, "bad_json"),
+        (["email"], 400, "bad_json"),
+        (
+            {"email": "ann@example.com", "password": PASSWORD, "code_challenge": "x" * 50},
+            400,
+            "validation_failed",
+        ),
+        ({}, 422, "anonymous_provider_disabled"),
+    ],
+)
+async def test_a_sign_up_that_cannot_be_is_refused(
+    api: Api, body: Any, status: int, code: str
+) -> None:
+    assert refusal(await api.post("/signup", body)) == (status, code)
+
+
+async def test_nobody_signs_up_where_it_is_closed(serve: ServeAuth) -> None:
+    closed = await serve(disable_signup=True, external_anonymous_users_enabled=True)
+    body = {"email": "ann@example.com", "password": PASSWORD}
+    assert refusal(await closed.post("/signup", body)) == (422, "signup_disabled")
+    assert refusal(await closed.post("/signup", {})) == (422, "signup_disabled")
+    assert refusal(await closed.post("/otp", {"email": "ann@example.com"})) == (
+        422,
+        "signup_disabled",
+    )
+
+
+async def test_passwords_need_the_characters_that_are_asked_for(serve: ServeAuth) -> None:
+    strict = await serve(password_required_characters="abcdefghijklmnopqrstuvwxyz:0123456789")
+    weak = await strict.post("/signup", {"email": "ann@example.com", "password": "onlyletters"})
+    assert weak.status_code == 422
+    assert weak.json()["weak_password"] == {"reasons": ["characters"]}
+    body = {"email": "ann@example.com", "password": "letters4"}
+    assert (await strict.post("/signup", body)).status_code == 200
+
+
+async def test_a_password_signs_in_whatever_the_case_of_the_address(api: Api) -> None:
+    await api.sign_up()
+    answer = await api.sign_in("Ann@Example.com")
+    assert answer.status_code == 200
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.json()["user"]["email"] == "ann@example.com"
+
+
+@pytest.mark.parametrize("email", ["ann@example.com", "nobody@example.com", "no address"])
+async def test_a_wrong_password_and_an_unknown_address_are_told_apart_by_nobody(
+    api: Api, email: str
+) -> None:
+    await api.sign_up()
+    answer = await api.sign_in(email, "wrong password")
+    assert answer.status_code == 400
+    assert answer.json() == {"code": "invalid_credentials", "message": "Invalid login credentials"}
+
+
+async def test_a_password_that_has_become_too_weak_still_signs_in_and_is_told(
+    serve: ServeAuth,
+) -> None:
+    await (await serve()).sign_up()
+    strict = await serve(password_min_length=30)
+    answer = await strict.sign_in()
+    assert answer.status_code == 200
+    assert answer.json()["weak_password"]["reasons"] == ["length"]
+
+
+async def test_a_banned_user_can_neither_sign_in_nor_refresh_nor_call(api: Api) -> None:
+    signed_in = await api.sign_up()
+    await api.ban(signed_in["user"]["id"])
+    assert refusal(await api.sign_in()) == (400, "user_banned")
+    assert refusal(await api.refresh(signed_in["refresh_token"])) == (400, "user_banned")
+    assert refusal(await api.get("/user", token=signed_in["access_token"])) == (403, "user_banned")
+
+
+async def test_an_anonymous_user_has_a_session_and_no_identity(serve: ServeAuth) -> None:
+    api = await serve(external_anonymous_users_enabled=True)
+    answer = (await api.post("/signup", {"data": {"theme": "dark"}})).json()
+    user = answer["user"]
+    assert (user["email"], user["phone"], user["is_anonymous"]) == ("", "", True)
+    assert user["identities"] == []
+    assert user["app_metadata"] == {}
+    assert user["user_metadata"] == {"theme": "dark"}
+    assert api.tokens.verify(answer["access_token"])["is_anonymous"] is True
+
+
+async def test_an_anonymous_user_becomes_a_permanent_one_by_an_address(serve: ServeAuth) -> None:
+    api = await serve(external_anonymous_users_enabled=True)
+    answer = (await api.post("/signup", {})).json()
+    token = answer["access_token"]
+    alone = await api.put("/user", {"password": PASSWORD}, token=token)
+    assert refusal(alone) == (422, "validation_failed")
+    body = {"email": "ann@example.com", "password": PASSWORD}
+    user = (await api.put("/user", body, token=token)).json()
+    assert user["id"] == answer["user"]["id"]
+    assert user["is_anonymous"] is False
+    assert user["identities"][0]["identity_data"]["email"] == "ann@example.com"
+    assert (await api.sign_in()).json()["user"]["id"] == user["id"]
+
+
+async def test_a_phone_and_an_unknown_grant_are_refused_by_name(api: Api) -> None:
+    phone = {"phone": "+4912345", "password": PASSWORD}
+    answer = await api.post("/token?grant_type=password", phone)
+    assert refusal(answer) == (400, "phone_provider_disabled")
+    for body in ({"chain": "solana"}, {"chain": "ethereum"}):
+        wallet = await api.post("/token?grant_type=web3", body)
+        assert refusal(wallet) == (422, "web3_provider_disabled")
+    unknown = await api.post("/token?grant_type=nothing", {})
+    assert refusal(unknown) == (400, "invalid_credentials")
+    assert unknown.json()["message"] == "unsupported_grant_type"
+
+
+async def test_a_phone_number_and_a_password_do_where_numbers_need_no_confirmation(
+    serve: ServeAuth,
+) -> None:
+    api = await serve(external_phone_enabled=True, sms_autoconfirm=True)
+    body = {"phone": "+49 123 456", "password": PASSWORD}
+    user = (await api.post("/signup", body)).json()["user"]
+    assert (user["phone"], user["email"]) == ("49123456", "")
+    assert user["phone_confirmed_at"] == user["confirmed_at"]
+    assert user["app_metadata"] == {"provider": "phone", "providers": ["phone"]}
+    assert user["identities"][0]["identity_data"]["phone"] == "49123456"
+    assert refusal(await api.post("/signup", body)) == (422, "user_already_exists")
+    wrong = await api.post("/token?grant_type=password", {**body, "password": "wrong"})
+    assert refusal(wrong) == (400, "invalid_credentials")
+    signed_in = (await api.post("/token?grant_type=password", body)).json()
+    assert api.tokens.verify(signed_in["access_token"])["phone"] == "49123456"
+    changed = await api.put("/user", {"phone": "49999"}, token=signed_in["access_token"])
+    assert changed.json()["phone"] == "49999"
+    body["phone"] = "49999"
+    assert (await api.post("/token?grant_type=password", body)).status_code == 200
+
+
+async def test_phones_need_a_provider_of_messages_unless_they_need_no_confirmation(
+    serve: ServeAuth,
+) -> None:
+    api = await serve(external_phone_enabled=True)
+    body = {"phone": "+49 123 456", "password": PASSWORD}
+    for path in ("/signup", "/token?grant_type=password", "/otp"):
+        assert refusal(await api.post(path, body)) == (400, "phone_provider_disabled")

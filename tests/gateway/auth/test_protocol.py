@@ -1,0 +1,271 @@
+"""What holds for all calls: shapes of errors, limits, what everybody may ask."""
+
+import asyncio
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+from tests.gateway.auth.api import PASSWORD, SERVICE, Api, refusal
+
+from amphibase import ConfigurationError, load_settings
+from amphibase.gateway.auth import (
+    admin,
+    admin_links,
+    factors,
+    grants,
+    mailing,
+    sign_up,
+    user,
+    verify,
+)
+from amphibase.gateway.auth.bodies import Body
+from amphibase.gateway.auth.durations import parse_duration
+from amphibase.gateway.auth.service import CALLS, AuthService
+from amphibase.gateway.auth.settings import load_auth_settings
+from amphibase.gateway.inbox import Inbox
+from amphibase.gateway.tokens import Tokens
+from amphibase.sql.backend import SqlBackend
+from amphibase.tokens import Key, KeyRing
+
+WRONG = {"email": "ann@example.com", "password": "wrong"}
+GRANT = "/token?grant_type=password"
+
+
+@pytest.mark.parametrize("version", ["2024-01-01", "2025-12-31"])
+async def test_an_error_has_its_code_as_a_word_for_clients_of_today(api: Api, version: str) -> None:
+    answer = await api.post(GRANT, WRONG, headers={"x-supabase-api-version": version})
+    assert answer.json() == {"code": "invalid_credentials", "message": "Invalid login credentials"}
+    assert answer.headers["x-supabase-api-version"] == "2024-01-01"
+    assert answer.headers["x-sb-error-code"] == "invalid_credentials"
+
+
+@pytest.mark.parametrize("version", ["", "2023-12-31", "2024-13-99", "today"])
+async def test_an_error_has_the_old_shape_for_clients_of_yesterday(api: Api, version: str) -> None:
+    answer = await api.post(GRANT, WRONG, headers={"x-supabase-api-version": version})
+    assert answer.json() == {
+        "code": 400,
+        "error_code": "invalid_credentials",
+        "msg": "Invalid login credentials",
+    }
+    assert "x-supabase-api-version" not in answer.headers
+    assert answer.headers["x-sb-error-code"] == "invalid_credentials"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"{", b"[1]", b'"x"', b"\xff", b"[" * 5000, b'{"email": "\\ud800"}', b'{"x": NaN}'],
+)
+async def test_a_body_that_is_no_json_object_is_refused(api: Api, content: bytes) -> None:
+    answer = await api.client.post("/signup", content=content)
+    assert answer.status_code == 400
+    assert answer.json()["error_code"] == "bad_json"
+
+
+async def test_a_body_over_the_limit_is_refused(api: Api) -> None:
+    answer = await api.client.post("/signup", content=b" " * (2 << 20))
+    assert answer.status_code == 413
+
+
+async def test_what_is_not_there_is_said_in_the_same_shape(api: Api) -> None:
+    assert refusal(await api.get("/nothing")) == (404, "not_found")
+    assert refusal(await api.get("/signup")) == (405, "method_not_allowed")
+
+
+async def test_everybody_may_ask_for_health_settings_and_keys(api: Api) -> None:
+    assert set((await api.get("/health")).json()) == {"name", "version", "description"}
+    settings = (await api.get("/settings")).json()
+    assert settings["external"]["email"] is True
+    assert settings["external"]["github"] is False
+    assert (settings["disable_signup"], settings["mailer_autoconfirm"]) == (False, True)
+    keys = await api.get("/.well-known/jwks.json")
+    assert keys.headers["cache-control"] == "public, max-age=600"
+    (key,) = keys.json()["keys"]
+    assert (key["alg"], "d" in key) == ("ES256", False)
+
+
+@pytest.mark.parametrize("provider", ["github", "nobody"])
+async def test_third_parties_are_refused_by_name(api: Api, provider: str) -> None:
+    answer = await api.get(f"/authorize?provider={provider}")
+    assert refusal(answer) == (400, "validation_failed")
+    assert answer.json()["message"].startswith("Unsupported provider")
+    body = {"provider": provider, "id_token": "x"}
+    assert refusal(await api.post("/token?grant_type=id_token", body)) == (
+        400,
+        "validation_failed",
+    )
+
+
+async def test_a_lost_database_is_said_and_no_fault(api: Api, postgres_url: str) -> None:
+    service = AuthService(
+        load_auth_settings(), "postgresql://nobody@127.0.0.1:1/none", api.tokens, Inbox()
+    )
+    transport = httpx.ASGITransport(service)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        answer = await client.post(GRANT, json=WRONG)
+    await service.close()
+    assert answer.status_code == 503
+    assert int(answer.headers["retry-after"]) > 0
+
+
+async def test_a_database_without_accounts_is_refused_at_the_start(
+    api: Api, postgres_url: str
+) -> None:
+    service = AuthService(load_auth_settings(), postgres_url, api.tokens, Inbox())
+    with pytest.raises(ConfigurationError, match="no table"):
+        await service.start()
+    await service.close()
+
+
+async def test_it_serves_below_any_path(database: str) -> None:
+    tokens = Tokens(Key.generate())
+    service = AuthService(load_auth_settings(), database, tokens, Inbox())
+    transport = httpx.ASGITransport(service, root_path="/auth/v1")
+    async with httpx.AsyncClient(transport=transport, base_url="http://test/auth/v1") as client:
+        answer = await client.post("/signup", json={"email": "a@b.c", "password": PASSWORD})
+    await service.close()
+    assert tokens.verify(answer.json()["access_token"])["iss"] == "http://127.0.0.1:54321/auth/v1"
+
+
+async def test_accounts_are_the_same_for_the_gateway_and_for_an_application(
+    api: Api, database: str
+) -> None:
+    key = Key.generate()
+    backend = SqlBackend(load_settings(database_url=database), KeyRing([key]))
+    accounts = backend.accounts
+    await api.sign_up(data={"name": "Ann"})
+    signed_in = await accounts.sign_in("ann@example.com", PASSWORD)
+    assert signed_in.account.user_metadata["name"] == "Ann"
+    made = await accounts.sign_up("bob@example.com", PASSWORD, name="Bob")
+    answer = (await api.sign_in("bob@example.com")).json()
+    assert answer["user"]["id"] == str(made.account.id)
+    assert answer["user"]["role"] == "authenticated"
+    columns = "confirmation_token, recovery_token, email_change_token_new, phone_change_token"
+    assert set(api.rows(f"SELECT {columns} FROM auth.users")) == {("", "", "", "")}
+    # With the same key, a session that one began is continued by the other.
+    service = AuthService(load_auth_settings(), database, Tokens(key), Inbox())
+    transport = httpx.ASGITransport(service)
+    assert signed_in.tokens is not None
+    body = {"refresh_token": signed_in.tokens.refresh_token}
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        continued = await client.post("/token?grant_type=refresh_token", json=body)
+    assert continued.status_code == 200, continued.text
+    await accounts.refresh(continued.json()["refresh_token"])
+    await service.close()
+    await backend.close()
+
+
+HOSTILE = [
+    "",
+    " ",
+    "x" * 300,
+    "💣" * 300,
+    "' OR 1=1 --",
+    "ann@example.com",
+    "$2b$99$" + "x" * 53,
+    -1,
+    1e308,
+    True,
+    [],
+    ["x"] * 100,
+    {"a": {"b": [None, 1e300, "\\u0000"]}},
+]
+FIELDS = {
+    name
+    for module in (admin, admin_links, factors, grants, mailing, sign_up, user, verify)
+    for kind in vars(module).values()
+    if isinstance(kind, type) and issubclass(kind, Body)
+    for name in kind.model_fields
+}
+
+
+@pytest.mark.parametrize(("method", "path"), [call[:2] for call in CALLS])
+async def test_nothing_that_is_sent_makes_it_fail(api: Api, method: str, path: str) -> None:
+    signed_in = await api.sign_up()
+    assert "refresh_token" in FIELDS
+    is_users = path.startswith(("/user", "/factors", "/logout", "/reauthenticate"))
+    token = signed_in["access_token"] if is_users else SERVICE
+    query = "?grant_type=password&type=x&token=%00&page=1&redirect_to=%ff"
+    bodies: list[dict[str, Any]] = [dict.fromkeys(FIELDS, value) for value in HOSTILE]
+    bodies += [{name: "%00 ' \\"} for name in FIELDS]
+    for body in bodies if method in ("POST", "PUT") else bodies[:1]:
+        place = path.replace("{id}", signed_in["user"]["id"]).replace("{factor_id}", "x")
+        answer = await api.call(method, place + query, body, token=token)
+        assert answer.status_code < 500, (body, answer.text)
+    for id in ("%00", "%ff", "x" * 500):
+        place = path.replace("{id}", id).replace("{factor_id}", id)
+        answer = await api.call(method, place + query, {}, token=token)
+        assert answer.status_code < 500, (id, answer.text)
+
+
+async def test_what_was_answered_is_committed(api: Api) -> None:
+    """Whoever acts on an answer at once, over another connection, finds what it says."""
+    for number in range(5):
+        made = (await api.sign_up(f"user{number}@example.com"))["user"]
+        with psycopg.connect(api.database) as connection:
+            query = "SELECT 1 FROM auth.users WHERE id = %s"
+            assert connection.execute(query, (made["id"],)).fetchone()
+
+
+async def test_many_at_once_neither_fail_nor_wait_for_one_another(api: Api) -> None:
+    await api.create()
+    session = (await api.sign_in()).json()
+    calls = [api.get("/user", token=session["access_token"]) for _ in range(60)]
+    calls += [api.get("/admin/users", token=SERVICE) for _ in range(20)]
+    assert {each.status_code for each in await asyncio.gather(*calls)} == {200}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("GOTRUE_SITE_URL", "example", "GOTRUE_SITE_URL: must be a whole URL"),
+        ("GOTRUE_JWT_EXP", "soon", "GOTRUE_JWT_EXP: should be a valid integer"),
+        ("GOTRUE_SMTP_MAX_FREQUENCY", "often", "GOTRUE_SMTP_MAX_FREQUENCY: must be a duration"),
+        ("GOTRUE_URI_ALLOW_LIST", "https://[z-a].com", "is no pattern of URLs"),
+    ],
+)
+def test_a_wrong_setting_is_one_readable_line(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError) as raised:
+        load_auth_settings()
+    assert said in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_settings_are_read_by_the_names_of_self_hosters(monkeypatch: pytest.MonkeyPatch) -> None:
+    environment = {
+        "API_EXTERNAL_URL": "https://api.example.com",
+        "GOTRUE_SITE_URL": "https://example.com",
+        "GOTRUE_MAILER_URLPATHS_CONFIRMATION": "/auth/v1/verify",
+        "GOTRUE_URI_ALLOW_LIST": "https://a.example.com, https://b.example.com/**",
+        "GOTRUE_SMTP_HOST": "mail.example.com",
+        "GOTRUE_SMTP_PORT": "465",
+        "GOTRUE_SMTP_USER": "me@example.com",
+        "GOTRUE_SMTP_PASS": "p/w",
+        "GOTRUE_SMTP_ADMIN_EMAIL": "hello@example.com",
+        "GOTRUE_SMTP_SENDER_NAME": "Example",
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    settings = load_auth_settings()
+    assert settings.issuer == "https://api.example.com/auth/v1"
+    path = settings.mailer_urlpaths_confirmation
+    assert settings.verify_url(path) == "https://api.example.com/auth/v1/verify"
+    assert settings.uri_allow_list == ("https://a.example.com", "https://b.example.com/**")
+    assert settings.smtp_url == "smtps://me%40example.com:p%2Fw@mail.example.com:465"
+    assert settings.sender == "Example <hello@example.com>"
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("0", 0), ("24h", 86400), ("1m30s", 90), ("500ms", 0.5), (".5s", 0.5)]
+)
+def test_durations_are_read_as_go_writes_them(text: str, seconds: float) -> None:
+    assert parse_duration(text).total_seconds() == seconds
+
+
+@pytest.mark.parametrize("text", ["", "24", "-1h", "1d", "1h 2m", "h", "99999999h", "1e3s"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="must be a duration"):
+        parse_duration(text)

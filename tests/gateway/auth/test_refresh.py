@@ -1,0 +1,111 @@
+"""Refresh tokens: each is good once, and what happens to those that come again."""
+
+import asyncio
+
+import pytest
+from tests.gateway.auth.api import Api, refusal
+from tests.gateway.auth.conftest import ServeAuth
+
+
+@pytest.fixture
+async def strict(serve: ServeAuth) -> Api:
+    """No grace for used tokens: what counts is their place in the chain."""
+    return await serve(security_refresh_token_reuse_interval=0)
+
+
+async def refreshed(api: Api, token: str) -> str:
+    answer = await api.refresh(token)
+    assert answer.status_code == 200, answer.text
+    found: str = answer.json()["refresh_token"]
+    return found
+
+
+async def test_a_refresh_continues_the_session(api: Api) -> None:
+    first = await api.sign_up()
+    second = (await api.refresh(first["refresh_token"])).json()
+    assert second["refresh_token"] != first["refresh_token"]
+    assert second["user"]["id"] == first["user"]["id"]
+    claims = [api.tokens.verify(each["access_token"]) for each in (first, second)]
+    assert claims[0]["session_id"] == claims[1]["session_id"]
+    assert claims[0]["amr"] == claims[1]["amr"]
+
+
+async def test_the_parent_of_the_active_token_gets_the_active_one(strict: Api) -> None:
+    first = (await strict.sign_up())["refresh_token"]
+    second = await refreshed(strict, first)
+    assert await refreshed(strict, first) == second
+
+
+async def test_many_refreshes_of_one_token_at_once_all_get_the_active_one(api: Api) -> None:
+    first = (await api.sign_up())["refresh_token"]
+    tokens = await asyncio.gather(*(refreshed(api, first) for _ in range(20)))
+    assert len(set(tokens)) == 1
+    active = api.rows("SELECT 1 FROM auth.refresh_tokens WHERE NOT revoked")
+    assert len(active) == 1
+
+
+async def test_inside_the_interval_an_older_token_gets_the_active_one_too(api: Api) -> None:
+    first = (await api.sign_up())["refresh_token"]
+    third = await refreshed(api, await refreshed(api, first))
+    assert await refreshed(api, first) == third
+
+
+async def test_a_token_that_was_used_long_before_revokes_the_whole_family(strict: Api) -> None:
+    signed_in = await strict.sign_up()
+    first = signed_in["refresh_token"]
+    third = await refreshed(strict, await refreshed(strict, first))
+    assert refusal(await strict.refresh(first)) == (400, "refresh_token_already_used")
+    assert refusal(await strict.refresh(third)) == (400, "refresh_token_already_used")
+    assert not strict.rows("SELECT 1 FROM auth.refresh_tokens WHERE NOT revoked")
+
+
+async def test_the_users_other_sessions_outlive_a_stolen_token(strict: Api) -> None:
+    first = (await strict.sign_up())["refresh_token"]
+    elsewhere = (await strict.sign_in()).json()["refresh_token"]
+    await refreshed(strict, await refreshed(strict, first))
+    assert refusal(await strict.refresh(first)) == (400, "refresh_token_already_used")
+    await refreshed(strict, elsewhere)
+
+
+async def test_without_rotation_a_used_token_is_refused_and_the_family_lives(
+    serve: ServeAuth,
+) -> None:
+    api = await serve(
+        security_refresh_token_reuse_interval=0, security_refresh_token_rotation_enabled=False
+    )
+    first = (await api.sign_up())["refresh_token"]
+    third = await refreshed(api, await refreshed(api, first))
+    assert refusal(await api.refresh(first)) == (400, "refresh_token_already_used")
+    await refreshed(api, third)
+
+
+@pytest.mark.parametrize(
+    ("token", "code"),
+    [
+        ("unknown", "refresh_token_not_found"),
+        ("\ufffe", "refresh_token_not_found"),
+        ("", "validation_failed"),
+    ],
+)
+async def test_a_token_that_is_none_is_refused(api: Api, token: str, code: str) -> None:
+    assert refusal(await api.refresh(token)) == (400, code)
+
+
+async def test_a_session_that_was_left_for_too_long_is_over(serve: ServeAuth) -> None:
+    api = await serve(sessions_inactivity_timeout="1h")
+    token = (await api.sign_up())["refresh_token"]
+    api.rows("UPDATE auth.refresh_tokens SET created_at = now() - interval '2 hours'")
+    assert refusal(await api.refresh(token)) == (400, "session_expired")
+
+
+async def test_no_secret_is_stored_as_it_is(careful: Api) -> None:
+    await careful.create()
+    signed_in = (await careful.sign_in()).json()
+    second = await refreshed(careful, signed_in["refresh_token"])
+    await careful.post("/recover", {"email": "ann@example.com"})
+    letter = careful.letter()
+    stored = str(
+        careful.rows("SELECT * FROM auth.refresh_tokens, auth.one_time_tokens, auth.users")
+    )
+    for secret in (signed_in["refresh_token"], second, letter.token, letter.code):
+        assert secret not in stored

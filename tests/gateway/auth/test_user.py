@@ -1,0 +1,247 @@
+"""What signed-in users see and change of themselves, and how they sign out."""
+
+import pytest
+from tests.gateway.auth.api import ANON, PASSWORD, SERVICE, Api, refusal
+from tests.gateway.auth.conftest import ServeAuth
+
+from amphibase.gateway.tokens import Tokens
+from amphibase.tokens import Key
+
+
+async def test_a_user_sees_themselves(api: Api) -> None:
+    signed_in = await api.sign_up()
+    answer = await api.get("/user", token=signed_in["access_token"])
+    assert answer.json() == signed_in["user"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "code"),
+    [
+        ({}, 401, "no_authorization"),
+        ({"authorization": "Basic abc"}, 401, "no_authorization"),
+        ({"authorization": "Bearer nonsense"}, 403, "bad_jwt"),
+        ({"authorization": f"Bearer {ANON}"}, 403, "bad_jwt"),
+        ({"authorization": f"Bearer {SERVICE}"}, 403, "bad_jwt"),
+    ],
+)
+async def test_an_api_key_is_no_user(
+    api: Api, headers: dict[str, str], status: int, code: str
+) -> None:
+    assert refusal(await api.get("/user", headers=headers)) == (status, code)
+
+
+async def test_a_token_that_another_key_signed_is_refused(api: Api) -> None:
+    signed_in = await api.sign_up()
+    claims = dict(api.tokens.verify(signed_in["access_token"]))
+    forged = Tokens(Key.generate()).issue(claims)
+    assert refusal(await api.get("/user", token=forged)) == (403, "bad_jwt")
+    expired = api.tokens.issue({**claims, "exp": claims["iat"] - 3600})
+    assert refusal(await api.get("/user", token=expired)) == (403, "bad_jwt")
+    stranger = api.tokens.issue({**claims, "sub": claims["session_id"]})
+    assert refusal(await api.get("/user", token=stranger)) == (403, "user_not_found")
+
+
+async def test_metadata_is_merged_key_by_key_and_null_removes_one(api: Api) -> None:
+    token = (await api.sign_up(data={"name": "Ann", "theme": "dark"}))["access_token"]
+    body = {"data": {"theme": None, "tags": ["a", {"deep": None}]}}
+    user = (await api.put("/user", body, token=token)).json()
+    assert user["user_metadata"]["name"] == "Ann"
+    assert user["user_metadata"]["tags"] == ["a", {"deep": None}]
+    assert "theme" not in user["user_metadata"]
+
+
+async def test_a_lot_of_metadata_locks_nobody_out(api: Api) -> None:
+    token = (await api.sign_up(data={"essay": "x" * 20_000}))["access_token"]
+    assert (await api.get("/user", token=token)).status_code == 200
+
+
+async def test_a_user_cannot_give_themselves_rights(api: Api) -> None:
+    token = (await api.sign_up())["access_token"]
+    body = {"app_metadata": {"role": "admin"}}
+    assert refusal(await api.put("/user", body, token=token)) == (403, "not_admin")
+    signed_up = await api.sign_up("bob@example.com", data={"role": "service_role"}, role="x")
+    assert signed_up["user"]["role"] == "authenticated"
+
+
+async def test_a_new_password_ends_the_other_sessions(api: Api) -> None:
+    here = await api.sign_up()
+    elsewhere = (await api.sign_in()).json()
+    token = here["access_token"]
+    changed = await api.put("/user", {"password": "a new password"}, token=token)
+    assert changed.status_code == 200
+    assert (await api.refresh(here["refresh_token"])).status_code == 200
+    assert refusal(await api.refresh(elsewhere["refresh_token"])) == (
+        400,
+        "refresh_token_not_found",
+    )
+    assert refusal(await api.get("/user", token=elsewhere["access_token"])) == (
+        403,
+        "session_not_found",
+    )
+
+
+async def test_a_new_password_has_to_be_another_and_good_enough(api: Api) -> None:
+    token = (await api.sign_up())["access_token"]
+    same = await api.put("/user", {"password": PASSWORD}, token=token)
+    assert refusal(same) == (422, "same_password")
+    weak = await api.put("/user", {"password": "weak"}, token=token)
+    assert weak.json()["code"] == "weak_password"
+    assert weak.json()["weak_password"] == {"reasons": ["length"]}
+    assert (await api.sign_in()).status_code == 200
+
+
+async def test_a_session_that_is_not_fresh_needs_a_code_for_a_new_password(
+    serve: ServeAuth,
+) -> None:
+    api = await serve(security_update_password_require_reauthentication=True)
+    token = (await api.sign_up())["access_token"]
+    api.rows("UPDATE auth.sessions SET created_at = now() - interval '25 hours'")
+    body = {"password": "a new password"}
+    assert refusal(await api.put("/user", body, token=token)) == (400, "reauthentication_needed")
+    assert (await api.get("/reauthenticate", token=token)).json() == {}
+    code = api.letter().code
+    wrong = {**body, "nonce": "000000" if code != "000000" else "111111"}
+    assert refusal(await api.put("/user", wrong, token=token)) == (
+        422,
+        "reauthentication_not_valid",
+    )
+    right = {**body, "nonce": code}
+    assert (await api.put("/user", right, token=token)).status_code == 200
+    assert (await api.sign_in(password="a new password")).status_code == 200
+
+
+async def test_a_new_address_is_confirmed_by_both_letters(api: Api) -> None:
+    token = (await api.sign_up())["access_token"]
+    user = (await api.put("/user", {"email": "new@example.com"}, token=token)).json()
+    assert user["email"] == "ann@example.com"
+    assert user["new_email"] == "new@example.com"
+    first = await api.client.get(api.letter("ann@example.com").link)
+    assert "message=Confirmation+link+accepted" in first.headers["location"]
+    assert (await api.get("/user", token=token)).json()["email"] == "ann@example.com"
+    second = await api.client.get(api.letter("new@example.com").link)
+    assert "type=email_change" in second.headers["location"]
+    user = (await api.get("/user", token=token)).json()
+    assert user["email"] == "new@example.com"
+    assert "new_email" not in user
+    assert user["user_metadata"]["email"] == "new@example.com"
+    assert user["identities"][0]["email"] == "new@example.com"
+    assert (await api.sign_in("new@example.com")).status_code == 200
+    assert refusal(await api.sign_in()) == (400, "invalid_credentials")
+
+
+async def test_a_new_address_is_confirmed_by_both_codes(api: Api) -> None:
+    token = (await api.sign_up())["access_token"]
+    await api.put("/user", {"email": "new@example.com"}, token=token)
+    body = {"type": "email_change", "email": "new@example.com"}
+    first = await api.post("/verify", {**body, "token": api.letter("new@example.com").code})
+    assert first.json()["code"] == "200"
+    again = await api.post("/verify", {**body, "token": api.letter("new@example.com").code})
+    assert refusal(again) == (403, "otp_expired")
+    body = {"type": "email_change", "email": "ann@example.com", "token": api.letter().code}
+    assert (await api.post("/verify", body)).json()["user"]["email"] == "new@example.com"
+
+
+async def test_a_new_address_is_confirmed_by_its_own_letter_where_one_is_enough(
+    serve: ServeAuth,
+) -> None:
+    api = await serve(mailer_secure_email_change_enabled=False)
+    token = (await api.sign_up())["access_token"]
+    await api.put("/user", {"email": "new@example.com"}, token=token)
+    assert [each["to"] for each in api.inbox.letters()] == [["new@example.com"]]
+    await api.client.get(api.letter("new@example.com").link)
+    assert (await api.get("/user", token=token)).json()["email"] == "new@example.com"
+
+
+async def test_an_address_that_somebody_has_cannot_be_taken(api: Api) -> None:
+    token = (await api.sign_up())["access_token"]
+    body = {"email": "new@example.com"}
+    await api.put("/user", body, token=token)
+    links = [api.letter(to).link for to in ("ann@example.com", "new@example.com")]
+    await api.sign_up("new@example.com")
+    assert refusal(await api.put("/user", body, token=token)) == (422, "email_exists")
+    answers = [await api.client.get(link) for link in links]
+    assert "error_code=email_exists" in answers[-1].headers["location"]
+
+
+async def test_signing_out_ends_all_sessions_or_those_that_are_meant(api: Api) -> None:
+    await api.sign_up()
+    a, b, c, d = [(await api.sign_in()).json() for _ in range(4)]
+
+    async def lives(session: dict[str, str]) -> bool:
+        return (await api.get("/user", token=session["access_token"])).status_code == 200
+
+    out = await api.post("/logout?scope=local", token=a["access_token"])
+    assert (out.status_code, out.content) == (204, b"")
+    assert [await lives(each) for each in (a, b, c, d)] == [False, True, True, True]
+    await api.post("/logout?scope=others", token=b["access_token"])
+    assert [await lives(each) for each in (b, c, d)] == [True, False, False]
+    assert (await api.refresh(b["refresh_token"])).status_code == 200
+    await api.post("/logout?scope=", token=b["access_token"])
+    assert not await lives(b)
+    again = await api.post("/logout", token=b["access_token"])
+    assert refusal(again) == (403, "session_not_found")
+
+
+async def test_an_unknown_scope_of_signing_out_is_refused(api: Api) -> None:
+    token = (await api.sign_up())["access_token"]
+    answer = await api.post("/logout?scope=everything", token=token)
+    assert refusal(answer) == (400, "validation_failed")
+
+
+async def test_the_last_identity_cannot_be_taken(serve: ServeAuth, api: Api) -> None:
+    signed_in = await api.sign_up()
+    token = signed_in["access_token"]
+    path = f"/user/identities/{signed_in['user']['identities'][0]['identity_id']}"
+    assert refusal(await api.delete(path, token=token)) == (404, "manual_linking_disabled")
+    linking = await serve(security_manual_linking_enabled=True)
+    token = (await linking.sign_in()).json()["access_token"]
+    assert refusal(await linking.delete(path, token=token)) == (
+        422,
+        "single_identity_not_deletable",
+    )
+    linking.rows(
+        "INSERT INTO auth.identities (provider_id, user_id, identity_data, provider, created_at)"
+        " VALUES ('1', %s, '{\"sub\": \"1\"}', 'github', now())",
+        signed_in["user"]["id"],
+    )
+    assert (await linking.delete(path, token=token)).json() == {}
+    user = (await linking.get("/user", token=token)).json()
+    assert [each["provider"] for each in user["identities"]] == ["github"]
+    assert user["app_metadata"]["providers"] == ["github"]
+    assert user["email"] == ""
+    assert refusal(await linking.sign_in()) == (400, "invalid_credentials")
+
+
+async def test_a_number_or_an_address_goes_with_its_identity(serve: ServeAuth) -> None:
+    api = await serve(
+        security_manual_linking_enabled=True, external_phone_enabled=True, sms_autoconfirm=True
+    )
+    made = await api.create(phone="49123456", phone_confirm=True)
+    by_phone = {"phone": "49123456", "password": PASSWORD}
+    signed_in = await api.post("/token?grant_type=password", by_phone)
+    token = signed_in.json()["access_token"]
+    ids = {each["provider"]: each["identity_id"] for each in made["identities"]}
+    assert (await api.delete(f"/user/identities/{ids['phone']}", token=token)).json() == {}
+    user = (await api.get("/user", token=token)).json()
+    assert (user["phone"], user["email"]) == ("", "ann@example.com")
+    assert "phone_confirmed_at" not in user
+    refused = await api.post("/token?grant_type=password", by_phone)
+    assert refusal(refused) == (400, "invalid_credentials")
+
+
+async def test_the_address_of_another_identity_takes_the_place_of_the_one_that_goes(
+    serve: ServeAuth,
+) -> None:
+    api = await serve(security_manual_linking_enabled=True)
+    signed_in = await api.sign_up()
+    user, token = signed_in["user"], signed_in["access_token"]
+    api.rows(
+        "INSERT INTO auth.identities (provider_id, user_id, identity_data, provider, created_at)"
+        ' VALUES (\'1\', %s, \'{"sub": "1", "email": "git@example.com"}\', \'github\', now())',
+        user["id"],
+    )
+    path = f"/user/identities/{user['identities'][0]['identity_id']}"
+    assert (await api.delete(path, token=token)).json() == {}
+    changed = (await api.get("/user", token=token)).json()
+    assert changed["email"] == "git@example.com"
+    assert changed["email_confirmed_at"] == user["email_confirmed_at"]

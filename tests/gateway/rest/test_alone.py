@@ -1,0 +1,25 @@
+"""The Data API, mounted in an application of one's own."""
+
+import httpx
+from fastapi import FastAPI
+
+from amphibase.gateway.rest.service import RestService
+from amphibase.gateway.rest.settings import RestSettings
+from amphibase.gateway.tokens import Tokens
+from amphibase.tokens import Key
+
+KEY = Key.from_secret("a secret that is long enough to sign tokens with HS256")
+
+
+async def test_a_database_that_is_not_there_is_503_and_says_when_to_come_again() -> None:
+    url = "postgresql://authenticator:hush@127.0.0.1:1/app"
+    app = FastAPI()
+    app.mount("/data", RestService(RestSettings(), url, Tokens(KEY, KEY)))
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app), base_url="http://test"
+    ) as client:
+        answer = await client.get("/data/notes")
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"] == "1"
+    assert answer.json()["code"] == "PGRST000"
+    assert "hush" not in answer.text

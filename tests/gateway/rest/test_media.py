@@ -1,0 +1,147 @@
+"""Answers take the form that a client asks for, as PostgREST's documentation describes it."""
+
+from typing import Any
+
+import pytest
+from tests.gateway.rest.orchestra import Orchestra
+
+PLAN = "application/vnd.pgrst.plan"
+OBJECT = "application/vnd.pgrst.object"
+ARRAY = "application/vnd.pgrst.array"
+TABBED = "text/tab-separated-values"
+LINES = "application/x-lines"
+BYTES = "application/octet-stream"
+UTF8 = "; charset=utf-8"
+
+
+@pytest.mark.parametrize(
+    ("url", "accept", "content_type", "body"),
+    [
+        ("/works?select=id&id=eq.1", "*/*", "application/json; charset=utf-8", '[{"id":1}]'),
+        ("/works?select=id&id=eq.1", "application/json", f"application/json{UTF8}", '[{"id":1}]'),
+        ("/works?select=id&id=eq.1", "application/xml, */*;q=0.1", f"application/json{UTF8}",
+         '[{"id":1}]'),
+        ("/works?select=id&id=eq.1", "text/csv;q=0.5, application/json", f"application/json{UTF8}",
+         '[{"id":1}]'),
+        ("/works?select=id,title&id=lt.3", "text/csv", f"text/csv{UTF8}",
+         "id,title\n1,Trio\n2,Concerto"),
+        ("/works?select=id&id=eq.99", "text/csv", f"text/csv{UTF8}", "\n"),
+        ("/works?select=id,minutes&id=eq.5", f"{OBJECT}+json", f"{OBJECT}+json{UTF8}",
+         '{"id":5,"minutes":null}'),
+        ("/works?select=id,minutes&id=eq.5", OBJECT, f"{OBJECT}+json{UTF8}",
+         '{"id":5,"minutes":null}'),
+        ("/works?select=id,minutes&id=eq.5", f"{OBJECT}+json;nulls=stripped",
+         f"{OBJECT}+json;nulls=stripped{UTF8}", '{"id":5}'),
+        ("/works?select=id,minutes&id=eq.5", f"{ARRAY}+json;nulls=stripped",
+         f"{ARRAY}+json;nulls=stripped{UTF8}", '[{"id":5}]'),
+        ("/works?select=id&id=eq.5", f"{ARRAY}+json", f"{ARRAY}+json{UTF8}", '[{"id":5}]'),
+        ("/rpc/names?limit=2", "text/csv", f"text/csv{UTF8}", "names\nClara\nFanny"),
+        ("/rpc/works_of?composer=1&select=id", "text/csv", f"text/csv{UTF8}", "id\n1\n2"),
+        # handlers of a table's rows, of any rows, and functions
+        ("/works?id=lt.3", TABBED, TABBED, "1\tTrio\n2\tConcerto"),
+        ("/works?select=*&id=eq.1", TABBED, TABBED, "1\tTrio"),
+        ("/rpc/works_of?composer=1", TABBED, TABBED, "1\tTrio\n2\tConcerto"),
+        ("/works?select=id&id=lt.3", LINES, LINES, '{"id":1}\n{"id":2}'),
+        ("/scores?work_id=eq.1", LINES, LINES, '{"work_id":1,"pages":60}'),
+        ("/rpc/page", "text/html", "text/html", "<p>hi</p>"),
+        ("/rpc/page", "application/xhtml+xml, TEXT/HTML, */*;q=0.8", "text/html", "<p>hi</p>"),
+        ("/rpc/page", "*/*", f"application/json{UTF8}", '"<p>hi</p>"'),
+        ("/rpc/page", "application/json", f"application/json{UTF8}", '"<p>hi</p>"'),
+        ("/rpc/picture", "*/*", BYTES, b"\x89\xff"),
+        ("/rpc/picture", "image/png", BYTES, b"\x89\xff"),
+        ("/rpc/picture", "application/json", BYTES, b"\x89\xff"),
+        ("/rpc/png", "image/*", "image/png", b"\x89\xff"),
+        ("/signs", "*/*", BYTES, b"*****"),
+        ("/signs", "text/csv", BYTES, b"*****"),
+        ("/signs?select=id&id=eq.1", "*/*", f"application/json{UTF8}", '[{"id":1}]'),
+    ],
+)  # fmt: skip
+async def test_an_answer_has_the_form_asked_for(
+    orchestra: Orchestra, url: str, accept: str, content_type: str, body: str | bytes
+) -> None:
+    answer = await orchestra.ask(f"GET {url}", accept=accept)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] == content_type
+    assert answer.content == (body if isinstance(body, bytes) else body.encode())
+    assert answer.headers["content-length"] == str(len(answer.content))
+    head = await orchestra.ask(f"HEAD {url}", accept=accept)
+    assert (head.status_code, head.content) == (200, b"")
+
+
+async def test_without_accept_an_answer_is_json_unless_a_table_renders_all(
+    orchestra: Orchestra,
+) -> None:
+    del orchestra.client.headers["accept"]
+    try:
+        assert (await orchestra.ask("GET /notes?a=eq.1")).json() == [{"a": 1, "b": "one"}]
+        assert (await orchestra.ask("GET /signs")).content == b"*****"
+    finally:
+        orchestra.client.headers["accept"] = "*/*"
+
+
+@pytest.mark.parametrize(
+    ("request_line", "accept"),
+    [
+        ("GET /works", "application/xml"),
+        ("GET /works", "application/xml, text/html"),
+        ("GET /works?select=id", TABBED),
+        ("GET /composers", TABBED),
+        ("GET /rpc/names", "text/plain"),
+        ("GET /rpc/whole_bytes", "image/png"),
+        ("POST /works", "application/xml"),
+        ("GET /", "text/csv"),
+    ],
+)
+async def test_a_form_that_there_is_not_is_refused(
+    orchestra: Orchestra, request_line: str, accept: str
+) -> None:
+    body = {"id": 9} if request_line.startswith("POST") else None
+    answer = await orchestra.ask(request_line, body, accept=accept)
+    assert answer.status_code == 406
+    assert answer.json() == {
+        "code": "PGRST107",
+        "message": f"None of these media types are available: {accept}",
+        "details": None,
+        "hint": None,
+    }
+
+
+async def test_an_object_is_exactly_one_row(orchestra: Orchestra) -> None:
+    for url, rows in (("/works?id=eq.99", 0), ("/works", 5)):
+        answer = await orchestra.ask(f"GET {url}", accept=f"{OBJECT}+json")
+        assert answer.status_code == 406
+        assert answer.json() == {
+            "code": "PGRST116",
+            "message": "Cannot coerce the result to a single JSON object",
+            "details": f"The result contains {rows} rows",
+            "hint": None,
+        }
+
+
+@pytest.mark.parametrize(
+    ("request_line", "body", "accept", "content_type", "words"),
+    [
+        ("GET /works", None, PLAN, f'{PLAN}+text; for="application/json"', "Scan"),
+        ("GET /works", None, f"{PLAN}+json", f'{PLAN}+json; for="application/json"', '"Plan"'),
+        ("GET /works?select=id", None, f'{PLAN}+text; for="text/csv"; options=verbose|analyze',
+         f'{PLAN}+text; for="text/csv"; options=verbose|analyze', "actual"),
+        ("GET /works", None, f'{PLAN}; for="{OBJECT}"', f'{PLAN}+text; for="{OBJECT}+json"',
+         "Scan"),
+        ("GET /works", None, f'{PLAN}; for="{TABBED}"', f'{PLAN}+text; for="{TABBED}"', "Scan"),
+        ("GET /rpc/works_of?composer=1", None, PLAN, f'{PLAN}+text; for="application/json"',
+         "Scan"),
+        ("POST /works", {"id": 9}, PLAN, f'{PLAN}+text; for="application/json"', "Insert on works"),
+        ("PATCH /works?id=eq.1", {"minutes": 1}, PLAN, f'{PLAN}+text; for="application/json"',
+         "Update on works"),
+        ("DELETE /works?id=eq.1", None, PLAN, f'{PLAN}+text; for="application/json"',
+         "Delete on works"),
+    ],
+)  # fmt: skip
+async def test_a_plan_is_how_postgres_would_do_it(
+    orchestra: Orchestra, request_line: str, body: Any, accept: str, content_type: str, words: str
+) -> None:
+    answer = await orchestra.ask(request_line, body, accept=accept, prefer="tx=commit")
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] == content_type + UTF8
+    assert words in answer.text
+    assert (await orchestra.read("/works?select=count()")) == [{"count": 5}]

@@ -1,0 +1,131 @@
+"""Calls find their function, hand it its arguments, and answer with what it gives."""
+
+from typing import Any
+
+import orjson
+import pytest
+from tests.gateway.rest.library import Library
+
+from amphibase.gateway.rest.errors import RestError
+from amphibase.gateway.rest.plan import Explain, Media
+
+
+@pytest.mark.parametrize(
+    ("url", "body", "result"),
+    [
+        ("add?a=1", None, 11),
+        ("add?a=1&b=2", None, 3),
+        ("add?a=1&a=5&b=2", None, 7),
+        ("add", {"a": 1}, 11),
+        ("add", {"a": 1, "b": 2}, 3),
+        ("add", [{"a": 1, "b": 2}], 3),
+        ("add?columns=a", {"a": 1, "zzz": 2}, 11),
+        ("over?a=1", None, "a 1"),
+        ("over", {"b": "1"}, "b 1"),
+        ("total", None, None),
+        ("total?n=1&n=2", None, 3),
+        ("total", {"n": [1, 2, 3]}, 6),
+        ("numbers?most=3", None, [1, 2, 3]),
+        ("numbers?most=3&limit=1&offset=1", None, [2]),
+        ("books_of?author=1&select=id&order=id.desc", None, [{"id": 2}, {"id": 1}]),
+        ("books_of?author=1&select=id,tags(name)&tags.order=name&id=eq.1", None,
+         [{"id": 1, "tags": [{"name": "blue"}, {"name": "red"}]}]),
+        ("books_of?select=id,covers!inner()&order=id", {"author": 1}, [{"id": 1}, {"id": 2}]),
+        ("books_of?author=9", None, []),
+        ("book?number=3&select=title,authors!author_id(name,shout)", None,
+         {"title": "Gamma", "authors": {"name": "Bo", "shout": "BO"}}),
+        ("pairs?select=y&x=eq.2", None, [{"y": "b"}]),
+        ("pairs?order=x.desc&limit=1", None, [{"x": 2, "y": "b"}]),
+        ("one", {}, {"x": 1}),
+        ("upto?most=2", None, [{"x": 1}, {"x": 2}]),
+        ("upto", {"most": 1}, [{"x": 1}]),
+        ("bare", None, {"id": 1, "name": "red"}),
+        ("bares?lowest=2", None, [{"id": 2, "name": "blue"}, {"id": 3, "name": "old"}]),
+        ("bares", {"lowest": 3}, [{"id": 3, "name": "old"}]),
+        ("keys", {"p": 1, "q": 2}, 2),
+    ],
+)  # fmt: skip
+async def test_a_call_gives_what_the_function_gives(
+    library: Library, url: str, body: Any, result: Any
+) -> None:
+    answer = await library.ask("call", url, body)
+    assert orjson.loads(answer.body or "") == result
+
+
+async def test_filters_reach_into_a_function_that_postgres_inlines(library: Library) -> None:
+    media = Media(explain=Explain())
+    call = library.prepare("call", "books_of?author=1&id=eq.1", media=media).call(["1", "1"])
+    lines = [line for (line,) in await library.run(call.statement.sql, call.values)]
+    assert not any("Function Scan" in line for line in lines)
+
+
+async def test_a_function_of_nothing_has_no_body(library: Library) -> None:
+    answer = await library.ask("call", "nothing", {})
+    assert (answer.body, answer.page) == (None, 1)
+
+
+async def test_rows_of_functions_are_counted_beyond_the_limit(library: Library) -> None:
+    answer = await library.ask("call", "numbers?most=7&limit=2", count="exact")
+    assert (answer.total, answer.page) == (7, 2)
+
+
+def test_an_unnamed_parameter_takes_the_body_as_it_is(library: Library) -> None:
+    for name, content, argument in [
+        ("keys", "json", "json"), ("size", "binary", "bytea"), ("letters", "text", "text"),
+    ]:  # fmt: skip
+        demand, _, _ = library.demand("call", name, b"{}", content=content)
+        invocation = library.planner.prepare(demand).plan.invocation
+        assert invocation is not None
+        assert [each.type for each in invocation.arguments] == [argument]
+
+
+@pytest.mark.parametrize(
+    ("url", "body", "content", "code", "message", "details", "hint"),
+    [
+        ("ad?a=1", None, None, "PGRST202",
+         "Could not find the function api.ad(a) in the schema cache",
+         "Searched for the function api.ad with parameter a, but no matches were found in the "
+         "schema cache.",
+         "Perhaps you meant to call the function api.add"),
+        ("add?a=1&c=2", None, None, "PGRST202",
+         "Could not find the function api.add(a, c) in the schema cache",
+         "Searched for the function api.add with parameters a, c, but no matches were found in "
+         "the schema cache.",
+         "Perhaps you meant to call the function api.add(a, b)"),
+        ("add", {"a": 1, "c": 2}, "json", "PGRST202",
+         "Could not find the function api.add(a, c) in the schema cache",
+         "Searched for the function api.add with parameters a, c or with a single unnamed "
+         "json/jsonb parameter, but no matches were found in the schema cache.",
+         "Perhaps you meant to call the function api.add(a, b)"),
+        ("keys", None, None, "PGRST202",
+         "Could not find the function api.keys without parameters in the schema cache",
+         "Searched for the function api.keys without parameters, but no matches were found in the "
+         "schema cache.",
+         "Perhaps you meant to call the function api.keys()"),
+        ("keys", {}, "binary", "PGRST202",
+         "Could not find the function api.keys in the schema cache",
+         "Searched for the function api.keys with a single unnamed bytea parameter, but no "
+         "matches were found in the schema cache.",
+         None),
+        ("twice?a=1", None, None, "PGRST203",
+         "Could not choose the best candidate function between: api.twice(a => integer), "
+         "api.twice(a => text)", None,
+         "Try renaming the parameters or the function itself in the database so function "
+         "overloading can be resolved"),
+    ],
+)  # fmt: skip
+def test_calls_that_no_function_takes_are_refused(
+    library: Library,
+    url: str,
+    body: Any,
+    content: Any,
+    code: str,
+    message: str,
+    details: str | None,
+    hint: str | None,
+) -> None:
+    more = {} if content is None else {"content": content}
+    with pytest.raises(RestError) as refused:
+        library.prepare("call", url, body, **more)
+    error = refused.value
+    assert (error.code, error.message, error.details, error.hint) == (code, message, details, hint)

@@ -1,0 +1,220 @@
+"""Whatever a request says, its SQL is one that Postgres can parse, and holds no value of it."""
+
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from psycopg.pq import DiagnosticField, ExecStatus
+from tests.gateway.rest.library import Library
+
+from amphibase.gateway.rest.catalog import Name
+from amphibase.gateway.rest.errors import RestError
+from amphibase.gateway.rest.grammar import read_query
+from amphibase.gateway.rest.plan import Demand, Media
+from amphibase.gateway.rest.query import (
+    Field,
+    Filter,
+    Join,
+    Logic,
+    Order,
+    Query,
+    Range,
+    SelectField,
+    SelectRelation,
+    Step,
+)
+
+HOSTILE = [
+    'a"b', "a'b", "'; DROP TABLE api.books; --", '" FROM pg_authid; --', "\\", "$1", "/*", "%s",
+    "é" * 40, "x" * 70, "::text", ")", "*", "_t", "_source", "_1", "a\x00b", "", " ",
+]  # fmt: skip
+COLUMNS = {
+    "books": ["id", "title", "pages", "author_id", "data", "words", "during"],
+    "novels": ["id", "title", "pages"],
+    "authors": ["id", "name", "born", "nicknames", 'odd "name', "shout"],
+    "covers": ["book_id", "shade"],
+    "tags": ["id", "name"],
+    "book_tags": ["book_id", "weight"],
+    "countries": ["id", "name", "flag"],
+}
+RELATIONS = {
+    "books": {"tags": "tags", "covers": "covers", "author_id": "authors", "book_tags": "book_tags"},
+    "novels": {"authors": "authors"},
+    "authors": {
+        "works": "books",
+        "home": "countries",
+        "mentor_id": "authors",
+        "authors": "authors",
+    },
+    "covers": {"books": "books"},
+    "tags": {"books": "books", "book_tags": "book_tags"},
+    "book_tags": {"books": "books", "tags": "tags"},
+    "countries": {"authors": "authors"},
+}
+
+hostile = st.sampled_from(HOSTILE) | st.text(max_size=8)
+aliases = st.none() | hostile
+casts = st.none() | st.sampled_from(["text", "int", "double precision", "json"]) | hostile
+steps = st.builds(Step, hostile | st.integers(-9, 9), st.booleans())
+aggregates = st.none() | st.sampled_from(["count", "sum", "avg", "min", "max"])
+flags = st.none() | st.booleans()
+counts = st.builds(SelectField, st.just(Field("")), aliases, st.none(), st.just("count"), casts)
+ranges = st.builds(Range, st.none() | st.just(2), st.none() | st.integers(0, 99))
+media = st.builds(Media, st.sampled_from(["array", "object", "csv", "none"]), st.booleans())
+
+
+def fields(table: str) -> st.SearchStrategy[Field]:
+    paths = st.lists(steps, max_size=2).map(tuple)
+    return st.builds(Field, st.sampled_from(COLUMNS[table]), st.just(()) | paths)
+
+
+def items(table: str) -> st.SearchStrategy[Any]:
+    stars = st.just(SelectField(Field("*")))
+    return stars | counts | st.builds(SelectField, fields(table), aliases, casts, aggregates, casts)
+
+
+def conditions(table: str, embedded: list[str]) -> st.SearchStrategy[Any]:
+    """Filters, alone and in trees, some of them on whether there are related rows."""
+    of = fields(table)
+    operators = ["eq", "like", "fts", "match", "cs", "sl", "isdistinct"]
+    quantifiers = st.sampled_from(["any", "all"])
+    languages = st.none() | st.just(0)
+    plain = st.builds(
+        Filter, of, st.sampled_from(operators), st.just(0), st.booleans(), language=languages
+    )
+    several = st.sampled_from(["eq", "ilike", "match"])
+    quantified = st.builds(Filter, of, several, st.just(0), st.booleans(), quantifiers)
+    listed = st.builds(Filter, of, st.just("in"), st.just(1), st.booleans())
+    known = of | st.sampled_from(embedded).map(Field) if embedded else of
+    truths = st.sampled_from(["null", "not_null"])
+    presence = st.builds(Filter, known, st.just("is"), st.none(), st.booleans(), st.none(), truths)
+    return st.recursive(
+        plain | quantified | listed | presence,
+        lambda inner: st.builds(
+            Logic,
+            st.sampled_from(["and", "or"]),
+            st.lists(inner, min_size=1, max_size=3).map(tuple),
+            st.booleans(),
+        ),
+        max_leaves=4,
+    )
+
+
+@st.composite
+def queries(draw: st.DrawFn) -> tuple[str, Query]:
+    """A table, and a query whose names are its own, while its aliases and casts are anything."""
+    asked: dict[str, list[Any]] = {"conditions": [], "orders": [], "ranges": []}
+
+    def select(table: str, path: tuple[str, ...]) -> tuple[Any, ...]:
+        chosen = draw(st.lists(items(table), max_size=3))
+        relations = RELATIONS[table]
+        names = st.lists(st.sampled_from(sorted(relations)), max_size=2, unique=True)
+        embedded = draw(names) if len(path) < 3 else []
+        for name in embedded:
+            inside = select(relations[name], (*path, name))
+            join: Join | None = draw(st.sampled_from([None, "inner", "left"]))
+            chosen.append(SelectRelation(name, inside, None, None, join, draw(st.booleans())))
+        if draw(st.booleans()):
+            asked["conditions"].append((path, draw(conditions(table, embedded))))
+        if draw(st.booleans()):
+            order = Order(draw(fields(table)), draw(flags), draw(flags))
+            related = [
+                Order(Field(COLUMNS[relations[name]][0]), relation=name)
+                for name in embedded
+                if name in ("covers", "author_id", "home", "books")
+            ]
+            asked["orders"].append((path, (order, *draw(st.just(related) | st.just([])))))
+        if draw(st.booleans()):
+            asked["ranges"].append((path, draw(ranges)))
+        return tuple(chosen)
+
+    table = draw(st.sampled_from(sorted(COLUMNS)))
+    chosen = draw(st.just(None)) if draw(st.integers(0, 9)) == 0 else select(table, ())
+    return table, Query(chosen, **{name: tuple(each) for name, each in asked.items()})
+
+
+@st.composite
+def demands(draw: st.DrawFn) -> Demand:
+    table, query = draw(queries())
+    columns = [name for name in COLUMNS[table] if name != "shout"]
+    return Demand(
+        Name("api", table),
+        draw(st.sampled_from(["read", "read", "update", "delete", "insert"])),
+        query,
+        draw(media),
+        tuple(draw(st.lists(st.sampled_from(columns), unique=True))),
+        "json",
+        draw(st.sampled_from([None, "exact", "planned", "estimated"])),
+        draw(st.sampled_from(["minimal", "headers-only", "representation"])),
+        draw(st.sampled_from([None, "merge", "ignore"])),
+        draw(st.booleans()),
+    )
+
+
+SYNTAX = {"42601", "42602", "42622", "42P01", "42P10", "42702", "42703", "42712", "42P02", "54001"}
+"""Errors of SQL that makes no sense, which no request may cause; 42P10 is ON CONFLICT's."""
+
+
+@settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(demand=demands())
+def test_no_request_makes_sql_that_postgres_cannot_parse(library: Library, demand: Demand) -> None:
+    try:
+        prepared = library.planner.prepare(demand)
+    except RestError:
+        return
+    postgres = library.connection.pgconn
+    texts = [prepared.text, *([prepared.estimate] if prepared.estimate else [])]
+    for text in texts:
+        assert "\x00" not in text.sql
+        postgres.exec_(b"SAVEPOINT before")
+        result = postgres.prepare(b"", text.sql.encode())
+        postgres.exec_(b"ROLLBACK TO before")
+        if result.status != ExecStatus.COMMAND_OK:
+            state = (result.error_field(DiagnosticField.SQLSTATE) or b"").decode()
+            assert state not in SYNTAX, (state, result.error_message, text.sql)
+
+
+@pytest.mark.parametrize("value", ["needle", "needle' OR '1'='1", 'needle"', "$1needle", "{needle"])
+@pytest.mark.parametrize(
+    "query",
+    [
+        "id=eq.{}", "name=like.{}", "name=in.({})", "name=fts(english).{}", "name=eq(any).{{{}}}",
+        "or=(id.eq.{},name.neq.{})", "name=not.isdistinct.{}", "offset=1&name=ilike.{}",
+        "select=id,books!author_id(id)&books.title=eq.{}", "name=match.{}",
+    ],
+)  # fmt: skip
+def test_no_value_reaches_the_text(library: Library, query: str, value: str) -> None:
+    text = query.format(*[f'"{value}"' if "(" in query else value] * 2)
+    try:
+        asked, values = read_query(quote(text, safe="=&"))
+    except RestError:
+        return
+    prepared = library.planner.prepare(Demand(Name("api", "authors"), "read", asked))
+    assert "needle" not in prepared.statement.sql
+    assert any("needle" in str(bound) for bound in prepared.call(values).values)
+
+
+def test_words_of_a_request_are_identifiers_or_bound(library: Library) -> None:
+    query = Query(
+        select=(
+            SelectField(Field("id"), alias='x" FROM pg_authid --', cast='text" FROM y --'),
+            SelectField(Field("data", (Step("k' || pg_sleep(9) --", True),)), alias="y"),
+        )
+    )
+    sql = library.planner.prepare(Demand(Name("api", "books"), "read", query)).statement.sql
+    assert '"x"" FROM pg_authid --"' in sql
+    assert '"text"" from y --"' in sql
+    assert "pg_sleep" not in sql
+
+
+def test_columns_of_unknown_rows_are_never_taken_for_functions(library: Library) -> None:
+    query = Query(select=(SelectField(Field("row_to_json")),))
+    prepared = library.planner.prepare(Demand(Name("api", "pairs"), "call", query, content="json"))
+    result = library.connection.pgconn.prepare(b"", prepared.statement.sql.encode())
+    assert result.error_field(DiagnosticField.SQLSTATE) == b"42703"

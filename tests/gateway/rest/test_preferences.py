@@ -1,0 +1,112 @@
+"""Preferences are heeded, and told in `Preference-Applied`, as PostgREST documents them."""
+
+from typing import Any
+
+import pytest
+from tests.gateway.rest.orchestra import Orchestra
+
+ALL = (
+    "return=representation,count=exact,tx=commit,missing=default,handling=lenient,timezone=UTC,"
+    "resolution=merge-duplicates"
+)
+LENIENT = "handling=lenient, timezone=UTC"
+
+
+@pytest.mark.parametrize(
+    ("request_line", "body", "prefer", "applied"),
+    [
+        ("GET /works", None, ALL, f"count=exact, tx=commit, {LENIENT}"),
+        ("POST /works", [], ALL, "resolution=merge-duplicates, return=representation, count=exact, "
+         f"tx=commit, missing=default, {LENIENT}"),
+        ("POST /notes", [], ALL, "return=representation, count=exact, tx=commit, missing=default, "
+         f"{LENIENT}"),
+        ("PATCH /works?id=eq.99", {"minutes": 1}, ALL, "return=representation, count=exact, "
+         f"tx=commit, missing=default, {LENIENT}"),
+        ("PUT /works?id=eq.1", {"id": 1}, ALL.replace("tx=commit", "tx=rollback"),
+         f"return=representation, count=exact, tx=rollback, {LENIENT}"),
+        ("DELETE /works?id=eq.99", None, ALL, "return=representation, count=exact, tx=commit, "
+         f"{LENIENT}"),
+        ("GET /rpc/names", None, ALL, f"count=exact, tx=commit, {LENIENT}"),
+        ("DELETE /works?id=eq.99", None, "handling=strict,max-affected=5",
+         "handling=strict, max-affected=5"),
+        ("DELETE /works?id=eq.99", None, "max-affected=5", None),
+        ("POST /works", [], "return=headers-only", "return=headers-only"),
+        ("GET /works", None, "count=planned, count=exact", "count=planned"),
+        ("GET /works", None, "foo, bar=1, count=many, timezone=Nowhere", None),
+    ],
+)  # fmt: skip
+async def test_what_was_heeded_is_told(
+    orchestra: Orchestra, request_line: str, body: Any, prefer: str, applied: str | None
+) -> None:
+    answer = await orchestra.ask(request_line, body, prefer=prefer)
+    assert answer.is_success, answer.text
+    assert answer.headers.get("preference-applied") == applied
+
+
+@pytest.mark.parametrize(
+    ("prefer", "details"),
+    [
+        ("handling=strict, foo, bar", "Invalid preferences: foo, bar"),
+        ("count=many, handling=strict", "Invalid preferences: count=many"),
+        ("handling=strict, timezone=Nowhere", "Invalid preferences: timezone=Nowhere"),
+    ],
+)
+async def test_strictly_what_is_no_preference_is_refused(
+    orchestra: Orchestra, prefer: str, details: str
+) -> None:
+    answer = await orchestra.ask("GET /works", prefer=prefer)
+    assert answer.status_code == 400
+    assert answer.json() == {
+        "code": "PGRST122",
+        "message": "Invalid preferences given with handling=strict",
+        "details": details,
+        "hint": None,
+    }
+
+
+async def test_times_are_told_in_the_zone_preferred(orchestra: Orchestra) -> None:
+    url = "/concerts?select=at&id=eq.1"
+    assert await orchestra.read(url, prefer="timezone=America/Los_Angeles") == [
+        {"at": "2020-05-01T12:00:00-07:00"}
+    ]
+    elsewhere = await orchestra.read(url, prefer="timezone=Jupiter/Red_Spot")
+    assert elsewhere == await orchestra.read(url)
+
+
+@pytest.mark.parametrize(
+    ("request_line", "body"),
+    [("PATCH /notes", {"b": "x"}), ("DELETE /notes", None)],
+)
+async def test_more_rows_than_preferred_are_not_changed(
+    orchestra: Orchestra, request_line: str, body: Any
+) -> None:
+    prefer = "tx=commit, max-affected=1"
+    answer = await orchestra.ask(request_line, body, prefer=f"{prefer}, handling=strict")
+    assert answer.status_code == 400
+    assert answer.json() == {
+        "code": "PGRST124",
+        "message": "Query result exceeds max-affected preference constraint",
+        "details": "The query affects 2 rows",
+        "hint": None,
+    }
+    assert await orchestra.read("/notes") == [{"a": 1, "b": "one"}, {"a": 2, "b": "two"}]
+    leniently = await orchestra.ask(request_line, body, prefer="max-affected=1")
+    assert leniently.status_code == 204
+
+
+async def test_of_functions_those_of_rows_alone_may_be_limited(orchestra: Orchestra) -> None:
+    prefer = "handling=strict, max-affected=1"
+    answer = await orchestra.ask("POST /rpc/works_of", {"composer": 1}, prefer=prefer)
+    assert (answer.status_code, answer.json()["code"]) == (400, "PGRST124")
+    answer = await orchestra.ask("POST /rpc/add", {"a": 1}, prefer=prefer)
+    assert (answer.status_code, answer.json()["code"]) == (400, "PGRST128")
+    assert answer.json()["message"] == (
+        "Function must return SETOF or TABLE when max-affected preference is used with "
+        "handling=strict"
+    )
+
+
+@pytest.mark.parametrize(("end", "left"), [("commit", 1), ("rollback", 0)])
+async def test_a_transaction_ends_as_preferred(orchestra: Orchestra, end: str, left: int) -> None:
+    await orchestra.ask("POST /badges", {"name": end}, prefer=f"tx={end}")
+    assert len(await orchestra.read(f"/badges?name=eq.{end}")) == left

@@ -1,0 +1,223 @@
+"""Rows are read over HTTP as PostgREST's documentation describes it."""
+
+from typing import Any
+
+import pytest
+from tests.gateway.rest.orchestra import Orchestra
+
+
+@pytest.mark.parametrize(
+    ("conditions", "ids"),
+    [
+        ("id=eq.1", [1]),
+        ("id=gt.1&id=lt.4", [2, 3]),
+        ("id=in.(1,2)", [1, 2]),
+        ("id=in.()", []),
+        ("id=not.in.(1,2,3)", [4, 5]),
+        ('title=in.("Trio","Psalm")', [1, 4]),
+        ('title=in.("a,b","c\\"d")', []),
+        ("id=eq(any).{1,2}", [1, 2]),
+        ("title=like(all).{T*,*o}", [1]),
+        ("title=not.like(any).{T*,*o}", [3, 4, 5]),
+        ("title=ilike.TRIO", [1]),
+        ("title=match.^T", [1]),
+        ("title=imatch.^t", [1]),
+        ("title=eq.", []),
+        ("minutes=is.null", [5]),
+        ("minutes=is.NULL", [5]),
+        ("minutes=not.is.null", [1, 2, 3, 4]),
+        ("minutes=isdistinct.28", [2, 3, 4, 5]),
+        ("tags=cs.{piano}", [1, 2]),
+        ("tags=cd.{piano,x}", [2, 4, 5]),
+        ("tags=ov.{trio,x}", [1]),
+        ("tags=eq.{piano}", [2]),
+        ('tags->0=eq."piano"', [1, 2]),
+        ("season=sl.[2021-01-01,2023-01-01)", [1]),
+        ("season=sr.[2020-01-01,2020-06-01)", [2]),
+        ("season=nxr.[2020-01-01,2020-06-01)", [1]),
+        ("season=nxl.[2021-01-01,2021-06-01)", [2]),
+        ("season=ov.[2020-02-01,2020-04-01)", [1]),
+        ("season=adj.[2020-06-01,2020-07-01)", [1]),
+        ("data->>key=eq.a", [2]),
+        ("data->>key=in.(g,e)", [1, 4]),
+        ("data->n=gt.5", [2]),
+        ("data->parts->0->n=eq.1", [1]),
+        ("data->parts->-1->>n=eq.2", [1]),
+        ('data=cs.{"key":"g"}', [1]),
+        ("data->key=is.null", [3, 5]),
+        ("or=(minutes.is.null,and(id.gte.1,id.lt.3))", [1, 2, 5]),
+        ("not.or=(id.eq.1,id.eq.2)", [3, 4, 5]),
+        ("and=(id.gt.1,not.or(id.eq.3,id.eq.4))", [2, 5]),
+        ('or=(title.eq."a,b",tags.cs.{piano,trio})', [1]),
+        ("or=(title.not.eq.Trio,id.in.(1))", [1, 2, 3, 4, 5]),
+        ("full_title=like.T*", [1]),
+    ],
+)
+async def test_filters_choose_the_rows(
+    orchestra: Orchestra, conditions: str, ids: list[int]
+) -> None:
+    rows = await orchestra.read(f"/works?select=id&order=id&{conditions}")
+    assert [row["id"] for row in rows] == ids
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "body=fts.fat", "body=fts(english).cat", "body=plfts(english).fat cats",
+        "body=phfts(english).fat cats", 'body=wfts."fat cats"', "paper=fts.rats",
+        "paper->>x=fts.rats", "words=fts(english).cats", "words=wfts.cat or dog",
+        "words=not.fts.dog",
+    ],
+)  # fmt: skip
+async def test_words_are_found_in_texts_documents_and_vectors(
+    orchestra: Orchestra, condition: str
+) -> None:
+    assert await orchestra.read(f"/texts?select=id&{condition}") == [{"id": 1}]
+
+
+@pytest.mark.parametrize(
+    ("url", "rows"),
+    [
+        ("/works?select=&id=eq.1", [{}]),
+        ("/works?select=id,name:title&id=eq.1", [{"id": 1, "name": "Trio"}]),
+        ("/works?select=id::text,m:minutes::float&id=eq.1", [{"id": "1", "m": 28}]),
+        ("/works?select=data->>key,data->parts->0->n,k:data->key&id=eq.1",
+         [{"key": "g", "n": 1, "k": "g"}]),
+        ("/works?select=tags->0&id=eq.1", [{"tags": "piano"}]),
+        ("/works?select=full_title&id=eq.5", [{"full_title": "Sketch (?)"}]),
+        ("/works?select=id&order=data->>key.desc.nullslast,id&limit=2", [{"id": 1}, {"id": 4}]),
+        ("/works?select=id&order=minutes.nullsfirst&limit=1", [{"id": 5}]),
+        ("/works?select=id&order=full_title.desc&limit=1", [{"id": 1}]),
+        ("/works?select=count()", [{"count": 5}]),
+        ("/works?select=minutes.count()", [{"count": 4}]),
+        ("/works?select=composer_id,minutes.sum()&order=composer_id&limit=2",
+         [{"composer_id": 1, "sum": 68}, {"composer_id": 2, "sum": 22}]),
+        ("/works?select=most:minutes.max(),minutes.avg()::int", [{"most": 45, "avg": 34}]),
+        ("/works?select=n:data->>n::int.sum()::text", [{"n": "7"}]),
+        ('/odd%20table?select="my id","a.b",Grün&"a.b"=eq.x',
+         [{"my id": 1, "a.b": "x", "Grün": 5}]),
+        ('/odd%20table?select="c,d"&"c,d"=in.("y")', [{"c,d": "y"}]),
+        ("/odd%20table?select=my id&my id=eq.2&order=my id", [{"my id": 2}]),
+        ("/notes?limit=0", []),
+        ("/notes?select=a&offset=-1", [{"a": 1}, {"a": 2}]),
+        ("/notes?select=a&limit=many", [{"a": 1}, {"a": 2}]),
+        ("/vault?select=id,open", []),
+    ],
+)  # fmt: skip
+async def test_columns_are_chosen_and_ordered(orchestra: Orchestra, url: str, rows: Any) -> None:
+    assert await orchestra.read(url) == rows
+
+
+@pytest.mark.parametrize(
+    ("request_line", "prefer", "range", "status", "content_range"),
+    [
+        ("GET /works", "", None, 200, "0-4/*"),
+        ("GET /works?limit=2", "", None, 200, "0-1/*"),
+        ("GET /works?limit=2&offset=1", "count=exact", None, 206, "1-2/5"),
+        ("GET /works?limit=9", "count=exact", None, 200, "0-4/5"),
+        ("GET /works?limit=2", "count=estimated", None, 206, "0-1/5"),
+        ("GET /works?offset=5", "count=exact", None, 206, "*/5"),
+        ("GET /works?offset=6", "count=exact", None, 416, "*/5"),
+        ("GET /works?offset=6", "", None, 200, "*/*"),
+        ("GET /works?id=eq.99", "count=exact", None, 200, "*/0"),
+        ("GET /works?limit=0", "", None, 200, "*/*"),
+        ("GET /works", "count=exact", "1-2", 206, "1-2/5"),
+        ("GET /works", "", "items=1-2", 200, "1-2/*"),
+        ("GET /works", "", "3-", 200, "3-4/*"),
+        ("GET /works?limit=3", "", "1-9", 200, "1-2/*"),
+        ("GET /works?limit=0", "", "0-5", 200, "*/*"),
+        ("GET /works", "", "none", 200, "0-4/*"),
+        ("HEAD /works", "count=exact", "1-2", 200, "0-4/5"),
+        ("HEAD /works?limit=2", "count=exact", None, 206, "0-1/5"),
+    ],
+)
+async def test_a_range_is_read_and_told(
+    orchestra: Orchestra,
+    request_line: str,
+    prefer: str,
+    range: str | None,
+    status: int,
+    content_range: str,
+) -> None:
+    headers = {} if range is None else {"range": range}
+    answer = await orchestra.ask(request_line, headers=headers, prefer=prefer)
+    assert (answer.status_code, answer.headers["content-range"]) == (status, content_range)
+
+
+@pytest.mark.parametrize(
+    ("url", "range", "details"),
+    [
+        ("/works?limit=-1", None, "Limit should be greater than or equal to zero."),
+        ("/works?limit=1", "1-4", "Limit should be greater than or equal to zero."),
+        ("/works", "3-1", "The lower boundary must be lower than or equal to the upper boundary in "
+         "the Range header."),
+    ],
+)  # fmt: skip
+async def test_a_range_without_rows_is_refused(
+    orchestra: Orchestra, url: str, range: str | None, details: str
+) -> None:
+    answer = await orchestra.ask(f"GET {url}", headers={"range": range} if range else {})
+    assert answer.status_code == 416
+    assert answer.json() == {
+        "code": "PGRST103",
+        "message": "Requested range not satisfiable",
+        "details": details,
+        "hint": None,
+    }
+
+
+async def test_the_location_of_content_is_the_same_for_the_same_content(
+    orchestra: Orchestra,
+) -> None:
+    for query in ("select=id,title&id=eq.1", "id=eq.1&select=id%2Ctitle"):
+        answer = await orchestra.ask(f"GET /works?{query}")
+        assert answer.headers["content-location"] == "/works?id=eq.1&select=id%2Ctitle"
+    answer = await orchestra.ask("GET /notes")
+    assert answer.headers["content-location"] == "/notes"
+
+
+@pytest.mark.parametrize(
+    ("url", "status", "error"),
+    [
+        ("/works?select=nope", 400,
+         {"code": "42703", "message": "column works.nope does not exist", "hint": None}),
+        ("/works?nope=eq.1", 400, {"code": "42703"}),
+        ("/works?order=titl", 400, {
+            "code": "42703",
+            "hint": 'Perhaps you meant to reference the column "works.title".',
+        }),
+        ("/works?select=composer_id,count()&order=count", 400, {"code": "42703"}),
+        ("/works?select=id::nope", 400, {"code": "42704"}),
+        ("/works?select=data->n.sum()", 404, {"code": "42883"}),
+        ("/works?id=eq.x", 400, {"code": "22P02"}),
+        ("/works?id=eq(any).(1)", 400, {"code": "22P02"}),
+        ("/texts?body=fts(nope).x", 400, {"code": "42704"}),
+        ("/works?id=1", 400, {
+            "code": "PGRST100",
+            "message": '"failed to parse filter (1)" (line 1, column 1)',
+            "details": 'unexpected "1" expecting "not" or operator (eq, gt, ...)',
+        }),
+        ("/works?id=in.1", 400, {"details": 'unexpected "1" expecting "("'}),
+        ("/works?or=(id.eq.1", 400, {
+            "message": '"failed to parse logic tree ((id.eq.1)" (line 1, column 11)',
+        }),
+        ("/works?select=id,", 400, {"code": "PGRST100"}),
+        ("/works?or=()", 400, {"code": "PGRST100"}),
+        ("/works?id=neq(any).{1}", 400, {"code": "PGRST100"}),
+        ("/vault", 401, {"code": "42501", "message": "permission denied for table vault"}),
+        ("/work", 404, {
+            "code": "PGRST205",
+            "message": "Could not find the table 'public.work' in the schema cache",
+            "details": None,
+            "hint": "Perhaps you meant the table 'public.works'",
+        }),
+        ("/seats_a", 404, {"code": "PGRST205"}),
+        ("/zzz", 404, {"code": "PGRST205", "hint": None}),
+    ],
+)  # fmt: skip
+async def test_what_cannot_be_read_says_why(
+    orchestra: Orchestra, url: str, status: int, error: dict[str, Any]
+) -> None:
+    answer = await orchestra.ask(f"GET {url}")
+    assert answer.status_code == status, answer.text
+    assert answer.json().items() >= error.items()

@@ -1,0 +1,36 @@
+"""The catalog is read again for as long as the service lives."""
+
+import asyncio
+
+import psycopg
+from tests.gateway.conftest import ProjectDatabase
+
+from amphibase.gateway.rest.catalog import Catalog, Name
+from amphibase.gateway.rest.schema_cache import SchemaCache
+
+
+async def test_a_catalog_that_cannot_be_served_leaves_the_one_before_and_the_next_is_read(
+    project: ProjectDatabase,
+) -> None:
+    seen: asyncio.Queue[frozenset[Name]] = asyncio.Queue()
+
+    def make(catalog: Catalog) -> Catalog:
+        seen.put_nowait(frozenset(catalog.tables))
+        if Name("public", "bad") in catalog.tables:
+            raise KeyError("bad")
+        return catalog
+
+    cache = SchemaCache(project.authenticator, ["public"], make)
+    await cache.start()
+    try:
+        async with await psycopg.AsyncConnection.connect(project.owner, autocommit=True) as owner:
+            assert await seen.get() == frozenset()
+            await owner.execute("CREATE TABLE bad ()")
+            assert Name("public", "bad") in await asyncio.wait_for(seen.get(), 10)
+            assert not cache.current.tables
+            await owner.execute("DROP TABLE bad; CREATE TABLE good ()")
+            while Name("public", "good") not in await asyncio.wait_for(seen.get(), 10):
+                pass
+            assert list(cache.current.tables) == [Name("public", "good")]
+    finally:
+        await cache.close()

@@ -1,0 +1,260 @@
+"""Rows are written, and answered for, as PostgREST's documentation describes it."""
+
+from typing import Any
+
+import pytest
+from tests.gateway.rest.orchestra import Orchestra
+
+FULL = "return=representation"
+MERGE = "resolution=merge-duplicates"
+IGNORE = "resolution=ignore-duplicates"
+ONE = "application/vnd.pgrst.object+json"
+
+
+@pytest.mark.parametrize(
+    ("request_line", "body", "prefer", "status", "rows"),
+    [
+        # insert
+        ("POST /works?select=id,title", {"id": 9, "title": "New"}, FULL, 201,
+         [{"id": 9, "title": "New"}]),
+        ("POST /works?select=id,title", [{"id": 8}, {"id": 9}], FULL, 201,
+         [{"id": 8, "title": "untitled"}, {"id": 9, "title": "untitled"}]),
+        ("POST /works?select=id,composers!works_composer(name)", {"id": 9, "composer_id": 1}, FULL,
+         201, [{"id": 9, "composers": {"name": "Clara"}}]),
+        ("POST /works?columns=id,title&select=id,title,minutes", {"id": 9, "title": "N",
+         "minutes": 3, "more": 1}, FULL, 201, [{"id": 9, "title": "N", "minutes": None}]),
+        ("POST /works?select=id,title&order=id.desc", [{"id": 8}, {"id": 9}], FULL, 201,
+         [{"id": 9, "title": "untitled"}, {"id": 8, "title": "untitled"}]),
+        ("POST /badges?select=name", {}, FULL, 201, [{"name": "new"}]),
+        ("POST /badges?select=name", [{}, {}], FULL, 201, [{"name": "new"}, {"name": "new"}]),
+        ("POST /works", [], FULL, 201, []),
+        ("POST /works", "1", FULL, 201, []),
+        ("POST /long_works?select=id", {"id": 9, "minutes": 31}, FULL, 201, [{"id": 9}]),
+        ("POST /vault?select=id", {"id": 1, "open": "x"}, FULL, 201, [{"id": 1}]),
+        # what the body lacks
+        ("POST /players?columns=name,level&select=level,feels", [{"name": "x"}], FULL, 201,
+         [{"level": None, "feels": "calm"}]),
+        ("POST /players?columns=id,name,level,feels&select=level,feels",
+         [{"name": "x"}, {"name": "y", "level": 1, "feels": "sad"}], f"{FULL},missing=default", 201,
+         [{"level": 5, "feels": "calm"}, {"level": 1, "feels": "sad"}]),
+        ("PATCH /players?id=eq.1&columns=name,level&select=name,level", {"name": "A"},
+         f"{FULL},missing=default", 200, [{"name": "A", "level": 5}]),
+        # upsert
+        ("POST /works?select=id,title,minutes", {"id": 1, "title": "T"}, f"{FULL},{MERGE}", 200,
+         [{"id": 1, "title": "T", "minutes": 28}]),
+        ("POST /works?select=id,title", [{"id": 1, "title": "T"}, {"id": 9, "title": "N"}],
+         f"{FULL},{MERGE}", 201, [{"id": 1, "title": "T"}, {"id": 9, "title": "N"}]),
+        ("POST /works?select=id", [{"id": 1}, {"id": 9}], f"{FULL},{IGNORE}", 201, [{"id": 9}]),
+        ("POST /works?select=id", [{"id": 1}], f"{FULL},{IGNORE}", 201, []),
+        ("POST /players?on_conflict=email&select=id,name", {"email": "ann@x", "name": "Anna"},
+         f"{FULL},{MERGE}", 200, [{"id": 1, "name": "Anna"}]),
+        ("POST /notes", {"a": 1, "b": "again"}, f"{FULL},{MERGE}", 201, [{"a": 1, "b": "again"}]),
+        # update
+        ("PATCH /works?id=eq.1&select=title", {"title": "T"}, FULL, 200, [{"title": "T"}]),
+        ("PATCH /works?id=eq.1&select=title", [{"title": "T"}], FULL, 200, [{"title": "T"}]),
+        ("PATCH /works?id=eq.1&columns=title&select=title,minutes", {"title": "T", "minutes": 1},
+         FULL, 200, [{"title": "T", "minutes": 28}]),
+        ("PATCH /works?id=lt.3&order=id.desc&select=id", {"minutes": 1}, FULL, 200,
+         [{"id": 2}, {"id": 1}]),
+        ("PATCH /works?id=eq.99", {"title": "T"}, FULL, 200, []),
+        ("PATCH /works?id=eq.1", {}, FULL, 200, []),
+        ("PATCH /works?id=eq.1", [], FULL, 200, []),
+        ("PATCH /notes?select=b", {"b": "all"}, FULL, 200, [{"b": "all"}, {"b": "all"}]),
+        # put
+        ("PUT /works?id=eq.9&select=id", {"id": 9}, FULL, 201, [{"id": 9}]),
+        ("PUT /works?id=eq.1&select=id,title", {"id": 1, "title": "T"}, FULL, 200,
+         [{"id": 1, "title": "T"}]),
+        ("PUT /works?id=eq.9&select=id", [{"id": 9}], FULL, 201, [{"id": 9}]),
+        ("PUT /seats?id=eq.2&zone=eq.a&select=id", {"id": 2, "zone": "a"}, FULL, 201, [{"id": 2}]),
+        # delete
+        ("DELETE /scores?work_id=eq.1&select=pages", None, FULL, 200, [{"pages": 60}]),
+        ("DELETE /scores?work_id=eq.99", None, FULL, 200, []),
+        ("DELETE /notes?select=a", None, FULL, 200, [{"a": 1}, {"a": 2}]),
+        # nothing to show
+        ("POST /works", {"id": 9}, "", 201, None),
+        ("POST /works", [], "return=minimal", 201, None),
+        ("POST /vault", {"id": 1, "open": "x"}, "", 201, None),
+        ("PATCH /works?id=eq.1", {"title": "T"}, "", 204, None),
+        ("PATCH /works?id=eq.1", {}, "return=headers-only", 204, None),
+        ("DELETE /notes", None, "return=minimal", 204, None),
+        ("PUT /works?id=eq.1", {"id": 1}, "", 204, None),
+        ("PUT /works?id=eq.9", {"id": 9}, "return=minimal", 204, None),
+    ],
+)  # fmt: skip
+async def test_what_is_written_is_answered(
+    orchestra: Orchestra, request_line: str, body: Any, prefer: str, status: int, rows: Any
+) -> None:
+    answer = await orchestra.ask(request_line, body, prefer=prefer)
+    assert answer.status_code == status, answer.text
+    if rows is None:
+        assert answer.content == b""
+        assert "content-type" not in answer.headers
+    else:
+        assert answer.json() == rows
+
+
+@pytest.mark.parametrize(
+    ("text", "media_type", "rows"),
+    [
+        ('id,title\n8,\n9,"a,b"\n', "text/csv", [{"title": ""}, {"title": "a,b"}]),
+        ("id,title,minutes\n9,x,NULL\n", "text/csv; charset=utf-8", [{"title": "x"}]),
+        ("id=9&title=a+b", "application/x-www-form-urlencoded", [{"title": "a b"}]),
+        ('{"id": 9}', "application/json; charset=utf-8", [{"title": "untitled"}]),
+        ('{"id": 9}', "", [{"title": "untitled"}]),
+    ],
+)
+async def test_bodies_come_in_several_forms(
+    orchestra: Orchestra, text: str, media_type: str, rows: Any
+) -> None:
+    headers = {"content-type": media_type} if media_type else {}
+    answer = await orchestra.ask("POST /works?select=title", text, prefer=FULL, headers=headers)
+    assert (answer.status_code, answer.json()) == (201, rows)
+
+
+@pytest.mark.parametrize(
+    ("request_line", "body", "prefer", "headers"),
+    [
+        ("POST /works", {"id": 9}, "", {"content-range": "*/*"}),
+        ("POST /works", [{"id": 8}, {"id": 9}], "count=exact", {"content-range": "*/2"}),
+        ("PATCH /works?id=lt.3", {"minutes": 1}, "", {"content-range": "0-1/*"}),
+        ("PATCH /works?id=lt.3", {"minutes": 1}, "count=exact", {"content-range": "0-1/2"}),
+        ("PATCH /works?id=eq.99", {"minutes": 1}, "count=exact", {"content-range": "*/0"}),
+        ("DELETE /notes", None, "", {"content-range": "*/*"}),
+        ("DELETE /notes", None, "count=exact", {"content-range": "*/2"}),
+        ("POST /players", {"name": "x", "id": 50}, "return=headers-only",
+         {"location": "/players?id=eq.50"}),
+        ("POST /seats", {"id": 2, "zone": "a b"}, "return=headers-only",
+         {"location": "/seats?id=eq.2&zone=eq.a%20b"}),
+        ("POST /long_works", {"id": 9, "minutes": 31}, "return=headers-only",
+         {"location": "/long_works?id=eq.9"}),
+    ],
+)  # fmt: skip
+async def test_headers_tell_of_what_was_written(
+    orchestra: Orchestra, request_line: str, body: Any, prefer: str, headers: dict[str, str]
+) -> None:
+    answer = await orchestra.ask(request_line, body, prefer=prefer)
+    assert answer.is_success, answer.text
+    assert {name: answer.headers[name] for name in headers} == headers
+
+
+@pytest.mark.parametrize(
+    ("request_line", "body"),
+    [
+        ("POST /works", [{"id": 8}, {"id": 9}]),  # several rows
+        ("POST /notes", {"a": 1}),  # without a key
+    ],
+)
+async def test_a_location_is_that_of_one_row_with_a_key(
+    orchestra: Orchestra, request_line: str, body: Any
+) -> None:
+    answer = await orchestra.ask(request_line, body, prefer="return=headers-only")
+    assert answer.status_code == 201
+    assert "location" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("request_line", "body", "prefer", "status", "error"),
+    [
+        ("POST /works", "not json", "", 400,
+         {"code": "PGRST102", "message": "Empty or invalid json"}),
+        ("POST /works", "", "", 400, {"code": "PGRST102", "message": "Empty or invalid json"}),
+        ("POST /works", [{"id": 8}, {"title": "x"}], "", 400,
+         {"code": "PGRST102", "message": "All object keys must match"}),
+        ("POST /works", [1, 2], "", 400,
+         {"code": "PGRST102", "message": "All object keys must match"}),
+        ("POST /works", {"nope": 1}, "", 400, {
+            "code": "PGRST204",
+            "message": "Could not find the 'nope' column of 'works' in the schema cache",
+        }),
+        ("POST /works?columns=nope", {"nope": 1}, "", 400, {"code": "PGRST204"}),
+        ("PATCH /works?id=eq.1", {"nope": 1}, "", 400, {"code": "PGRST204"}),
+        ("PATCH /works?nope=eq.1", {"title": "x"}, "", 400, {"code": "42703"}),
+        ("POST /players?on_conflict=nope", {"name": "x"}, MERGE, 400, {"code": "42703"}),
+        ("POST /players?on_conflict=name", {"name": "x"}, MERGE, 400, {"code": "42P10"}),
+        ("POST /works", {"id": 1}, "", 409, {
+            "code": "23505", "details": "Key (id)=(1) already exists.", "hint": None,
+        }),
+        ("POST /works", [{"id": 9}, {"id": 9}], MERGE, 500, {"code": "21000"}),
+        ("POST /scores", {"work_id": 99}, "", 409, {"code": "23503"}),
+        ("DELETE /composers?id=eq.1", None, "", 409, {"code": "23503"}),
+        ("POST /works", {"title": "x"}, "", 400, {"code": "23502"}),
+        ("POST /seats", {"id": 2, "zone": "a", "row_number": 0}, "", 400, {"code": "23514"}),
+        ("POST /works", {"id": "x"}, "", 400, {"code": "22P02"}),
+        ("POST /works", {"id": 10**12}, "", 400, {"code": "22003"}),
+        ("POST /badges", {"id": 1}, "", 400, {"code": "428C9"}),
+        ("POST /players", {"name": "x", "rank": 1}, "", 400, {"code": "428C9"}),
+        ("POST /listed_works", {"id": 9}, "", 400, {"code": "42809"}),
+        ("POST /vault", {"id": 1}, FULL, 401, {"code": "42501"}),
+        ("PUT /works?id=eq.1", {"id": 2}, "", 400, {
+            "code": "PGRST115",
+            "message": "Payload values do not match URL in primary key column(s)",
+        }),
+        ("PUT /works?id=eq.1", [], "", 400, {"code": "PGRST115"}),
+        ("PUT /works?id=eq.1", {"title": "x"}, "", 400, {"code": "PGRST115"}),
+        ("PUT /works?id=eq.1&limit=1", {"id": 1}, "", 400, {
+            "code": "PGRST114",
+            "message": "limit/offset querystring parameters are not allowed for PUT",
+        }),
+        ("PUT /works", {"id": 1}, "", 405, {
+            "code": "PGRST105",
+            "message": "Filters must include all and only primary key columns with 'eq' operators",
+        }),
+        ("PUT /works?id=gt.1", {"id": 1}, "", 405, {"code": "PGRST105"}),
+        ("PUT /works?id=eq.1&title=eq.x", {"id": 1}, "", 405, {"code": "PGRST105"}),
+        ("PUT /seats?id=eq.1", {"id": 1}, "", 405, {"code": "PGRST105"}),
+        ("PUT /notes?a=eq.1", {"a": 1}, "", 405, {"code": "PGRST105"}),
+    ],
+)  # fmt: skip
+async def test_what_cannot_be_written_says_why(
+    orchestra: Orchestra,
+    request_line: str,
+    body: Any,
+    prefer: str,
+    status: int,
+    error: dict[str, Any],
+) -> None:
+    answer = await orchestra.ask(request_line, body, prefer=prefer)
+    assert answer.status_code == status, answer.text
+    assert answer.json().items() >= error.items()
+
+
+@pytest.mark.parametrize(
+    ("text", "media_type", "message"),
+    [
+        ("id,title\n9\n", "text/csv", "All lines must have same number of fields"),
+        ("x", "text/plain", "Content-Type not acceptable: text/plain"),
+        ("{}", ONE, f"Content-Type not acceptable: {ONE}"),
+    ],
+)
+async def test_a_body_of_another_form_is_refused(
+    orchestra: Orchestra, text: str, media_type: str, message: str
+) -> None:
+    answer = await orchestra.ask("POST /works", text, headers={"content-type": media_type})
+    assert (answer.status_code, answer.json()["code"]) == (400, "PGRST102")
+    assert answer.json()["message"] == message
+
+
+@pytest.mark.parametrize(
+    ("request_line", "body"),
+    [
+        ("POST /notes", [{"a": 8}, {"a": 9}]),
+        ("PATCH /notes", {"b": "changed"}),
+        ("DELETE /notes", None),
+    ],
+)
+@pytest.mark.parametrize("prefer", [FULL, "return=minimal"])
+async def test_where_one_row_is_asked_for_several_are_not_written(
+    orchestra: Orchestra, request_line: str, body: Any, prefer: str
+) -> None:
+    prefer = f"{prefer},tx=commit"
+    answer = await orchestra.ask(request_line, body, prefer=prefer, accept=ONE)
+    assert (answer.status_code, answer.json()["code"]) == (406, "PGRST116")
+    assert answer.json()["details"] == "The result contains 2 rows"
+    assert await orchestra.read("/notes") == [{"a": 1, "b": "one"}, {"a": 2, "b": "two"}]
+
+
+async def test_one_row_is_answered_as_an_object(orchestra: Orchestra) -> None:
+    url = "PATCH /works?id=eq.1&select=id"
+    answer = await orchestra.ask(url, {"minutes": 1}, prefer=FULL, accept=ONE)
+    assert answer.json() == {"id": 1}
+    assert answer.headers["content-type"] == f"{ONE}; charset=utf-8"

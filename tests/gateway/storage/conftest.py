@@ -1,0 +1,107 @@
+"""Storage over a real socket behind the front door; each test begins with no file at all."""
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import uvicorn
+from tests.gateway.storage.api import ANON, SECRET, SERVICE, Api
+
+from amphibase.gateway.app import Door, Gateway
+from amphibase.gateway.keys import ApiKeys
+from amphibase.gateway.project import copy
+from amphibase.gateway.storage.service import StorageService
+from amphibase.gateway.storage.settings import StorageSettings
+from amphibase.gateway.tokens import Tokens
+from amphibase.postgres import Server
+from amphibase.tokens import Key
+
+ServeStorage = Callable[..., Awaitable[Api]]
+
+NO_POLICIES = """
+DO $$
+DECLARE
+    found record;
+BEGIN
+    FOR found IN SELECT policyname, tablename FROM pg_policies WHERE schemaname = 'storage' LOOP
+        EXECUTE format('DROP POLICY %I ON storage.%I', found.policyname, found.tablename);
+    END LOOP;
+END $$
+"""
+
+
+@pytest.fixture(scope="session")
+async def storage_database(postgres: Server, project_template: str) -> AsyncIterator[str]:
+    """A project's database that all tests of Storage share."""
+    name = f"storage_{os.getpid()}"
+    yield await copy(project_template, name)
+    postgres.drop_database(name)
+
+
+@pytest.fixture
+def database(storage_database: str) -> str:
+    """The same without any buckets, files and policies."""
+    with psycopg.connect(storage_database) as connection:
+        connection.execute("DELETE FROM storage.objects")
+        connection.execute("DELETE FROM storage.buckets")
+        connection.execute(NO_POLICIES)
+    return storage_database
+
+
+@pytest.fixture
+async def serve(database: str, tmp_path: Path) -> AsyncIterator[ServeStorage]:
+    """Starts Storage with the settings that are given."""
+    async with AsyncExitStack() as stack:
+
+        async def start(**settings: Any) -> Api:
+            return await stack.enter_async_context(_serving(database, tmp_path, **settings))
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+async def _shared(
+    storage_database: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Api]:
+    async with _serving(storage_database, tmp_path_factory.mktemp("storage")) as api:
+        yield api
+
+
+@pytest.fixture
+def api(database: str, _shared: Api) -> Api:
+    """Storage as it comes."""
+    for path in _shared.blobs():
+        path.unlink()
+    return _shared
+
+
+@asynccontextmanager
+async def _serving(database: str, folder: Path, **overrides: Any) -> AsyncIterator[Api]:
+    settings = StorageSettings(file_storage_backend_path=folder, **overrides)
+    tokens = Tokens(Key.generate(), Key.from_secret(SECRET))
+    service = StorageService(settings, database, tokens)
+    keys = ApiKeys(SECRET, ANON, SERVICE, "sb_publishable_abc", "sb_secret_abc")
+    gateway = Gateway({"/storage/v1": Door(lambda: service)}, keys)
+    # By its protocol asyncio knows that it may send without waiting (TCP_NODELAY).
+    with socket.socket(proto=socket.IPPROTO_TCP) as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(100)
+        config = uvicorn.Config(gateway, lifespan="off", log_level="error", access_log=False)
+        server = uvicorn.Server(config)
+        running = asyncio.create_task(server.serve([listener]))
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        api = Api(url, tokens, database, folder)
+        try:
+            await service.start()
+            yield api
+        finally:
+            await api.close()
+            server.should_exit = True
+            await running
+            await service.close()

@@ -1,0 +1,164 @@
+"""Buckets, as their clients know them."""
+
+import pytest
+from tests.gateway.storage.api import (
+    ANN,
+    ANON,
+    BOB,
+    SERVICE,
+    Api,
+    hidden,
+    no_bucket,
+    refusal,
+    taken,
+)
+
+BUCKETS_OF_ANN = f"""
+    CREATE POLICY anns ON storage.buckets FOR ALL TO authenticated
+    USING (auth.uid() = '{ANN}')
+"""
+
+
+async def test_a_bucket_is_made_and_shown(api: Api) -> None:
+    made = await api.post(
+        "/bucket",
+        {
+            "name": "photos",
+            "public": True,
+            "file_size_limit": "1MB",
+            "allowed_mime_types": ["image/png", "image/*"],
+        },
+    )
+    assert (made.status_code, made.json()) == (200, {"name": "photos"})
+    shown = (await api.get("/bucket/photos")).json()
+    times = shown.pop("created_at"), shown.pop("updated_at")
+    assert all(time.endswith("Z") for time in times)
+    assert shown == {
+        "id": "photos",
+        "name": "photos",
+        "owner": "",
+        "public": True,
+        "type": "STANDARD",
+        "file_size_limit": 1_000_000,
+        "allowed_mime_types": ["image/png", "image/*"],
+    }
+
+
+async def test_a_bucket_can_have_another_id_than_name(api: Api) -> None:
+    assert (await api.post("/bucket", {"name": "A name", "id": "id"})).json() == {"name": "id"}
+    assert (await api.get("/bucket/id")).json()["name"] == "A name"
+
+
+async def test_rules_that_are_not_given_stay_and_null_takes_them_away(api: Api) -> None:
+    await api.bucket(file_size_limit=10, allowed_mime_types=["image/png"])
+    told = await api.put("/bucket/b", {"public": True})
+    assert told.json() == {"message": "Successfully updated"}
+    shown = (await api.get("/bucket/b")).json()
+    assert (shown["public"], shown["file_size_limit"]) == (True, 10)
+    assert shown["allowed_mime_types"] == ["image/png"]
+    await api.put("/bucket/b", {"file_size_limit": None, "allowed_mime_types": None})
+    shown = (await api.get("/bucket/b")).json()
+    assert (shown["public"], shown["file_size_limit"]) == (True, None)
+    assert shown["allowed_mime_types"] is None
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("", ["a1", "a_2", "b"]),
+        ("?limit=2", ["a1", "a_2"]),
+        ("?limit=2&offset=2", ["b"]),
+        ("?sortColumn=name&sortOrder=desc", ["b", "a_2", "a1"]),
+        ("?search=A", ["a1", "a_2"]),
+        ("?search=_", ["a_2"]),
+        ("?search=%25", []),
+    ],
+)
+async def test_buckets_are_listed_in_parts_and_searched(
+    api: Api, query: str, expected: list[str]
+) -> None:
+    for name in ("b", "a1", "a_2"):
+        await api.bucket(name)
+    listed = (await api.get(f"/bucket{query}")).json()
+    assert sorted(each["id"] for each in listed) == sorted(expected)
+    if "search" not in query:
+        assert [each["id"] for each in listed] == expected
+
+
+async def test_only_an_empty_bucket_can_be_deleted(api: Api) -> None:
+    await api.bucket()
+    await api.uploaded("b/a.txt", "b/x/b.txt")
+    refused = refusal(await api.delete("/bucket/b", {}))
+    assert refused[0::3] == (400, "The bucket you tried to delete is not empty")
+    assert refused[1] == "409"
+    told = await api.post("/bucket/b/empty", {})
+    assert (told.status_code, list(told.json())) == (200, ["message"])
+    assert (await api.names(), api.blobs()) == ([], [])
+    assert (await api.delete("/bucket/b", {})).json() == {"message": "Successfully deleted"}
+    assert refusal(await api.get("/bucket/b")) == no_bucket()
+
+
+async def test_what_is_no_bucket_is_told_alike(api: Api) -> None:
+    for answer in (
+        await api.get("/bucket/nope"),
+        await api.put("/bucket/nope", {"public": True}),
+        await api.delete("/bucket/nope"),
+        await api.post("/bucket/nope/empty"),
+        await api.upload("nope/a.txt"),
+        await api.get("/object/nope/a.txt"),
+        await api.get("/object/public/nope/a.txt", token=None),
+    ):
+        assert refusal(answer) == no_bucket()
+
+
+async def test_a_name_is_taken_once(api: Api) -> None:
+    await api.bucket()
+    assert refusal(await api.post("/bucket", {"name": "b"})) == taken()
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "a\nb", "ä", "x" * 101, "a#b", "a%b", "a\\b"])
+async def test_some_names_no_bucket_has(api: Api, name: str) -> None:
+    refused = refusal(await api.post("/bucket", {"name": name}))
+    assert refused == (400, "400", "Invalid Input", "Bucket name invalid")
+
+
+@pytest.mark.parametrize(
+    ("rules", "expected"),
+    [
+        ({"file_size_limit": 10**12}, (400, "413", "Payload too large")),
+        ({"file_size_limit": "1 parsec"}, (400, "400", "InvalidRequest")),
+        ({"file_size_limit": -1}, (400, "400", "InvalidRequest")),
+        ({"allowed_mime_types": ["image"]}, (400, "415", "invalid_mime_type")),
+        ({"allowed_mime_types": ["*/*\r\nX: y"]}, (400, "415", "invalid_mime_type")),
+        ({"allowed_mime_types": "image/png"}, (400, "400", "Error")),
+        ({"public": "perhaps"}, (400, "400", "Error")),
+        ({"type": "ANALYTICS"}, (400, "409", "NotSupported")),
+    ],
+)
+async def test_rules_that_make_no_sense_are_refused(
+    api: Api, rules: dict[str, object], expected: tuple[int, str, str]
+) -> None:
+    assert refusal(await api.post("/bucket", {"name": "b", **rules}))[:3] == expected
+    assert (await api.get("/bucket")).json() == []
+
+
+async def test_policies_decide_who_makes_sees_and_deletes_buckets(api: Api) -> None:
+    ann, bob = api.token(ANN), api.token(BOB)
+    assert refusal(await api.post("/bucket", {"name": "a"}, token=ann)) == hidden()
+    api.rows(BUCKETS_OF_ANN)
+    assert (await api.post("/bucket", {"name": "a"}, token=ann)).status_code == 200
+    assert (await api.get("/bucket/a", token=ann)).json()["owner"] == str(ANN)
+    await api.uploaded("a/x")
+    for stranger in (bob, ANON):
+        assert refusal(await api.post("/bucket", {"name": "c"}, token=stranger)) == hidden()
+        assert (await api.get("/bucket", token=stranger)).json() == []
+        for answer in (
+            await api.get("/bucket/a", token=stranger),
+            await api.put("/bucket/a", {"public": True}, token=stranger),
+            await api.post("/bucket/a/empty", token=stranger),
+            await api.delete("/bucket/a", token=stranger),
+        ):
+            assert refusal(answer) == no_bucket()
+    assert [each["id"] for each in (await api.get("/bucket", token=SERVICE)).json()] == ["a"]
+    await api.post("/bucket/a/empty")
+    assert (await api.delete("/bucket/a", token=ann)).status_code == 200

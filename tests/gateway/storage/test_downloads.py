@@ -1,0 +1,169 @@
+"""Reading files: ranges, caching, and headers that keep a browser from running them."""
+
+import hashlib
+from collections.abc import AsyncIterator
+from uuid import UUID
+
+import pytest
+from tests.gateway.storage.api import ANON, TEN, Api, no_bucket, no_object, refusal
+
+from amphibase.sql.disk import DiskBlobs
+
+DIGEST = f'"{hashlib.md5(TEN).hexdigest()}"'
+
+
+async def test_a_file_comes_with_what_is_known_of_it(api: Api) -> None:
+    await api.bucket()
+    await api.uploaded(cache_control="max-age=60")
+    answer = await api.get("/object/b/a.txt")
+    assert (answer.status_code, answer.content) == (200, TEN)
+    expected = {
+        "content-type": "text/plain",
+        "content-length": "10",
+        "etag": DIGEST,
+        "cache-control": "max-age=60",
+        "accept-ranges": "bytes",
+        "x-content-type-options": "nosniff",
+    }
+    assert expected.items() <= dict(answer.headers).items()
+    assert answer.headers["last-modified"].endswith("GMT")
+    head = await api.head("/object/b/a.txt")
+    assert (head.status_code, head.content) == (200, b"")
+    assert expected.items() <= dict(head.headers).items()
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "content", "span"),
+    [
+        ("bytes=0-3", 206, b"0123", "bytes 0-3/10"),
+        ("bytes=7-", 206, b"789", "bytes 7-9/10"),
+        ("bytes=-2", 206, b"89", "bytes 8-9/10"),
+        ("bytes=5-99", 206, b"56789", "bytes 5-9/10"),
+        ("bytes=10-", 416, None, "bytes */10"),
+        ("bytes=5-4", 416, None, "bytes */10"),
+        ("bytes=x", 416, None, "bytes */10"),
+        ("lines=1-2", 200, TEN, None),
+        ("bytes=0-1,3-4", 200, TEN, None),
+    ],
+)
+async def test_a_part_can_be_asked_for(
+    api: Api, asked: str, status: int, content: bytes | None, span: str | None
+) -> None:
+    await api.bucket()
+    await api.uploaded()
+    answer = await api.get("/object/b/a.txt", headers={"range": asked})
+    assert (answer.status_code, answer.headers.get("content-range")) == (status, span)
+    if content is None:
+        assert refusal(answer)[1] == "416"
+    else:
+        assert answer.content == content
+
+
+async def test_who_has_a_file_is_not_sent_it_again(api: Api) -> None:
+    await api.bucket()
+    await api.uploaded()
+    modified = (await api.get("/object/b/a.txt")).headers["last-modified"]
+    early = "Mon, 01 Jan 2001 00:00:00 GMT"
+    for headers, status in [
+        ({"if-none-match": DIGEST}, 304),
+        ({"if-none-match": f'"other", W/{DIGEST}'}, 304),
+        ({"if-none-match": '"other"'}, 200),
+        ({"if-modified-since": modified}, 304),
+        ({"if-modified-since": early}, 200),
+        ({"if-modified-since": "yesterday"}, 200),
+        ({"if-none-match": '"other"', "if-modified-since": modified}, 200),
+        ({"range": "bytes=0-1", "if-range": '"other"'}, 200),
+    ]:
+        answer = await api.get("/object/b/a.txt", headers=headers)
+        assert answer.status_code == status, headers
+        assert answer.content == (b"" if status == 304 else TEN)
+        assert answer.headers["etag"] == DIGEST
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("", None),
+        ("?download", "attachment;"),
+        ("?download=", "attachment;"),
+        (
+            "?download=%C3%A4%22%0D%0AX:%201.txt",
+            "attachment; filename=%C3%A4%22%0D%0AX%3A%201.txt; "
+            "filename*=UTF-8''%C3%A4%22%0D%0AX%3A%201.txt;",
+        ),
+    ],
+)
+async def test_a_file_can_be_saved_under_a_name(api: Api, query: str, expected: str | None) -> None:
+    await api.bucket()
+    await api.uploaded()
+    answer = await api.get(f"/object/b/a.txt{query}")
+    assert answer.headers.get("content-disposition") == expected
+
+
+async def test_pages_that_people_upload_do_not_run(api: Api) -> None:
+    await api.bucket(public=True)
+    await api.uploaded("b/a.html", kind="text/html;charset=utf-8")
+    await api.uploaded("b/a.svg", kind="image/svg+xml")
+    page = await api.get("/object/public/b/a.html", token=None)
+    assert page.headers["content-type"] == "text/plain"
+    image = await api.get("/object/public/b/a.svg", token=None)
+    assert image.headers["content-type"] == "image/svg+xml"
+    for answer in (page, image):
+        assert "sandbox" in answer.headers["content-security-policy"]
+        assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+async def test_everybody_reads_what_is_in_a_public_bucket_and_nothing_else(api: Api) -> None:
+    await api.bucket("open", public=True)
+    await api.bucket("shut")
+    await api.uploaded("open/a.txt", "shut/a.txt")
+    for token in (None, ANON, "no token at all"):
+        for path in ("/object/public/open/a.txt", "/object/open/a.txt"):
+            assert (await api.get(path, token=token)).content == TEN
+            assert (await api.head(path, token=token)).status_code == 200
+        assert (await api.get("/object/info/public/open/a.txt", token=token)).json()["size"] == 10
+        assert (await api.get("/object/info/open/a.txt", token=token)).json()["size"] == 10
+        for path in ("/object/public/shut/a.txt", "/object/info/public/shut/a.txt"):
+            assert refusal(await api.get(path, token=token)) == no_bucket()
+    for path in ("/object/shut/a.txt", "/object/info/shut/a.txt"):
+        assert refusal(await api.get(path, token=None)) == no_bucket()
+        assert refusal(await api.get(path, token=ANON)) == no_object()
+    assert refusal(await api.get("/object/public/open/b.txt", token=None)) == no_object()
+    assert (await api.head("/object/shut/a.txt", token=ANON)).status_code == 400
+
+
+async def test_a_row_that_names_no_bytes_is_no_file(api: Api) -> None:
+    await api.bucket()
+    api.rows("INSERT INTO storage.objects (bucket_id, name, owner_id) VALUES ('b', 'x', 'me')")
+    assert refusal(await api.get("/object/b/x")) == no_object()
+    assert (await api.get("/object/info/b/x")).json()["size"] is None
+    assert await api.names() == ["x"]
+    assert (await api.delete("/object/b/x")).status_code == 200
+
+
+async def test_a_large_file_comes_whole(api: Api) -> None:
+    await api.bucket()
+    content = bytes(range(256)) * 40_000
+    await api.uploaded("b/large", content=content)
+    answer = await api.get("/object/b/large")
+    assert answer.content == content
+    part = await api.get("/object/b/large", headers={"range": "bytes=5000000-8000000"})
+    assert part.content == content[5_000_000:8_000_001]
+
+
+async def test_a_file_that_is_replaced_while_it_is_opened_is_the_new_one(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await api.bucket()
+    await api.uploaded()
+    read = DiskBlobs.read
+
+    async def late(self: DiskBlobs, version: UUID, start: int, stop: int) -> AsyncIterator[bytes]:
+        monkeypatch.setattr(DiskBlobs, "read", read)
+        await api.uploaded(content=b"the new bytes", x_upsert="true", kind="text/new")
+        return await read(self, version, start, stop)
+
+    monkeypatch.setattr(DiskBlobs, "read", late)
+    answer = await api.get("/object/b/a.txt")
+    assert (answer.status_code, answer.content) == (200, b"the new bytes")
+    assert answer.headers["content-type"] == "text/new"

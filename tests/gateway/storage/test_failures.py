@@ -1,0 +1,88 @@
+"""What fails on the way: a lost database, rows without bytes, bytes without a row."""
+
+from datetime import timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+from tests.gateway.storage.api import SECRET, SERVICE, TEN, Api, files_in, no_object, refusal
+from tests.gateway.storage.test_tus import VERSION, metadata
+
+from amphibase.errors import Unavailable
+from amphibase.gateway.storage import rows
+from amphibase.gateway.storage.service import StorageService
+from amphibase.gateway.storage.settings import StorageSettings
+from amphibase.gateway.tokens import Tokens
+from amphibase.settings import load_settings
+from amphibase.sql.disk import DiskBlobs
+from amphibase.sql.engine import Database
+from amphibase.sql.file_rows import FileRows
+from amphibase.sql.sweep import Sweep
+from amphibase.tokens import Key
+
+
+async def test_a_lost_database_is_told_and_when_to_come_back(tmp_path: Path) -> None:
+    settings = StorageSettings(file_storage_backend_path=tmp_path)
+    tokens = Tokens(Key.generate(), Key.from_secret(SECRET))
+    service = StorageService(settings, "postgresql://me:secret@127.0.0.1:1/nowhere", tokens)
+    transport: Any = httpx.ASGITransport(service)
+    headers = {"authorization": f"Bearer {SERVICE}"}
+    parts = {**VERSION, "upload-length": "10", **metadata(bucketName="b", objectName="a")}
+    async with httpx.AsyncClient(transport=transport, base_url="http://x", headers=headers) as http:
+        for answer in (
+            await http.get("/bucket"),
+            await http.get("/health"),
+            await http.post("/object/b/a", content=TEN),
+            await http.get("/object/public/b/a"),
+            await http.post("/upload/resumable", headers=parts),
+        ):
+            assert answer.status_code == 503
+            assert int(answer.headers["retry-after"]) > 0
+            assert "secret" not in answer.text
+            assert "127.0.0.1" not in answer.text
+        assert (await http.get("/status")).status_code == 200
+    await service.close()
+    assert files_in(tmp_path) == []
+
+
+async def test_health_is_told(api: Api) -> None:
+    for token in (None, SERVICE):
+        assert (await api.get("/health", token=token)).json() == {"healthy": True}
+        assert (await api.get("/status", token=token)).status_code == 200
+
+
+async def test_the_sweep_finds_what_failure_leaves(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await api.bucket()
+    await api.uploaded("b/kept", "b/lost")
+    add, tries = rows.add, []
+
+    async def lost_at_the_end(*arguments: Any, **named: Any) -> None:
+        tries.append(arguments)
+        await add(*arguments, **named)
+        if len(tries) == 2:  # the first is undone
+            raise Unavailable
+
+    with monkeypatch.context() as patched:
+        patched.setattr(rows, "add", lost_at_the_end)
+        answer = await api.upload("b/unknown")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    ((version,),) = api.rows("SELECT version FROM storage.objects WHERE name = 'lost'")
+    blobs = DiskBlobs(api.folder / "objects")
+    (path,) = (path for path in api.blobs() if path.name == version)
+    path.unlink()
+    assert refusal(await api.get("/object/b/lost")) == no_object()
+    database = Database(load_settings(database_url=api.database, environment="development"))
+    files: Any = SimpleNamespace(blobs=blobs, rows=FileRows("postgresql"))
+    sweep = Sweep(database, files, grace=timedelta(0), delete_orphans=True, delete_lost=True)
+    found = [(each.kind, each.size) async for each in sweep.findings()]
+    await database.close()
+    assert found == [("orphan", 10), ("lost", 10)]
+    assert await api.names() == ["kept"]
+    assert [UUID(path.name) for path in api.blobs()] == [
+        UUID(version) for (version,) in api.rows("SELECT version FROM storage.objects")
+    ]

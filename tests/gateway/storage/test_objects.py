@@ -1,0 +1,297 @@
+"""Listing, moving, copying and deleting files."""
+
+import base64
+from typing import Any
+
+import pytest
+from tests.gateway.storage.api import TEN, Api, no_bucket, no_object, refusal, taken
+
+TREE = ("a.txt", "B.txt", "x/1.txt", "x/2.txt", "x/y/3.txt", "x_/4.txt")
+
+ROWS = """
+    INSERT INTO storage.objects (bucket_id, name, created_at, updated_at, metadata)
+    SELECT 'b', name, now() + place * interval '1 microsecond', now() + place * interval '1 s',
+        '{"size": 10, "mimetype": "text/plain"}'::jsonb
+    FROM unnest(%s::text[]) WITH ORDINALITY AS each (name, place)
+"""
+
+
+@pytest.fixture
+async def rows(api: Api) -> Api:
+    """A bucket with folders, as far as a list shows."""
+    await api.bucket()
+    api.rows(ROWS, list(TREE))
+    return api
+
+
+@pytest.fixture
+async def tree(api: Api) -> Api:
+    """A bucket with files in folders."""
+    await api.bucket()
+    await api.uploaded(*(f"b/{path}" for path in TREE))
+    return api
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({}, ["x/", "x_/", "B.txt", "a.txt"]),
+        ({"prefix": "x"}, ["y/", "1.txt", "2.txt"]),
+        ({"prefix": "x/"}, ["y/", "1.txt", "2.txt"]),
+        ({"prefix": "x/y"}, ["3.txt"]),
+        ({"prefix": "x_"}, ["4.txt"]),
+        ({"prefix": "nope"}, []),
+        ({"prefix": "%"}, []),
+        ({"limit": 3}, ["x/", "x_/", "B.txt"]),
+        ({"limit": 2, "offset": 3}, ["a.txt"]),
+        ({"sortBy": {"column": "name", "order": "desc"}}, ["x_/", "x/", "a.txt", "B.txt"]),
+        ({"sortBy": {"column": "created_at"}}, ["x/", "x_/", "a.txt", "B.txt"]),
+        ({"sortBy": {"column": "created_at", "order": "desc"}, "limit": 3}, ["x_/", "x/", "B.txt"]),
+        ({"search": "b"}, ["B.txt"]),
+        ({"search": "X"}, ["x/", "x_/"]),
+        ({"search": "_"}, []),
+        ({"prefix": "x", "search": "2"}, ["2.txt"]),
+    ],
+)
+async def test_a_folder_shows_its_folders_and_then_its_files(
+    rows: Api, asked: dict[str, Any], expected: list[str]
+) -> None:
+    assert await rows.names(**asked) == expected
+
+
+async def test_a_list_says_of_files_what_is_known_and_of_folders_nothing(rows: Api) -> None:
+    folder, file = (await rows.post("/object/list/b", {"prefix": "x", "limit": 2})).json()
+    assert folder == {
+        "name": "y",
+        "id": None,
+        "updated_at": None,
+        "created_at": None,
+        "last_accessed_at": None,
+        "metadata": None,
+    }
+    assert file.keys() == folder.keys()
+    assert file["name"] == "1.txt"
+    assert (file["metadata"]["size"], file["metadata"]["mimetype"]) == (10, "text/plain")
+    assert file["created_at"].endswith("Z")
+
+
+ALL = ["B.txt", "a.txt", "x/1.txt", "x/2.txt", "x/y/3.txt", "x_/4.txt"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({}, ALL),
+        ({"prefix": "x"}, ALL[2:]),
+        ({"prefix": "x/"}, ALL[2:5]),
+        ({"with_delimiter": True}, ["B.txt", "a.txt", "x/", "x_/"]),
+        ({"with_delimiter": True, "prefix": "x"}, ["x/", "x_/"]),
+        ({"with_delimiter": True, "prefix": "x/"}, ["x/1.txt", "x/2.txt", "x/y/"]),
+        ({"sortBy": {"column": "name", "order": "desc"}}, ALL[::-1]),
+        (
+            {"sortBy": {"column": "created_at", "order": "asc"}},
+            ["a.txt", "B.txt", "x/1.txt", "x/2.txt", "x/y/3.txt", "x_/4.txt"],
+        ),
+        (
+            {"sortBy": {"column": "updated_at", "order": "desc"}, "with_delimiter": True},
+            ["B.txt", "a.txt", "x_/", "x/"],
+        ),
+    ],
+)
+@pytest.mark.parametrize("limit", [1, 2, 100])
+async def test_pages_give_everything_once_and_in_order(
+    rows: Api, asked: dict[str, Any], expected: list[str], limit: int
+) -> None:
+    found: list[str] = []
+    cursor: dict[str, str] = {}
+    while True:
+        answer = await rows.post("/object/list-v2/b", {**asked, **cursor, "limit": limit})
+        page = answer.json()
+        names = [each["name"] for each in page["objects"] + page["folders"]]
+        assert 0 < len(names) <= limit
+        assert all(each["name"].endswith("/") for each in page["folders"])
+        assert all(each["id"] for each in page["objects"])
+        found += names if limit == 1 else sorted(names, key=expected.index)
+        if not page["hasNext"]:
+            assert "nextCursor" not in page
+            break
+        cursor = {"cursor": page["nextCursor"]}
+    assert found == expected
+
+
+async def test_an_entry_of_a_folder_has_its_own_name_beside_its_path(rows: Api) -> None:
+    page = (await rows.post("/object/list-v2/b", {"prefix": "x/", "with_delimiter": True})).json()
+    assert page["folders"] == [{"key": "y", "name": "x/y/"}]
+    assert [each["key"] for each in page["objects"]] == ["1.txt", "2.txt"]
+
+
+@pytest.mark.parametrize("cursor", ["x", "W10", base64.b64encode(b'["never","x"]').decode(), "ä"])
+async def test_a_cursor_that_no_page_gave_out_is_refused(rows: Api, cursor: str) -> None:
+    answer = await rows.post("/object/list-v2/b", {"cursor": cursor})
+    assert refusal(answer)[:3] == (400, "400", "InvalidParameter")
+
+
+async def test_a_file_moves_with_all_that_is_known_of_it(tree: Api) -> None:
+    await tree.bucket("c")
+    before = (await tree.get("/object/info/b/a.txt")).json()
+    asked = {"bucketId": "b", "sourceKey": "a.txt", "destinationKey": "x/new"}
+    moved = await tree.post("/object/move", asked)
+    assert moved.json() == {"message": "Successfully moved", "Id": before["id"], "Key": "b/x/new"}
+    assert refusal(await tree.get("/object/b/a.txt")) == no_object()
+    asked = {"bucketId": "b", "sourceKey": "x/new", "destinationKey": "a", "destinationBucket": "c"}
+    assert (await tree.post("/object/move", asked)).json()["Key"] == "c/a"
+    after = (await tree.get("/object/info/c/a")).json()
+    assert (after["etag"], after["created_at"]) == (before["etag"], before["created_at"])
+    assert (await tree.get("/object/c/a")).content == TEN
+
+
+async def test_a_copy_is_a_file_of_its_own(tree: Api) -> None:
+    said = base64.b64encode(b'{"by": "Ann"}').decode()
+    await tree.uploaded("b/a", x_metadata=said, cache_control="max-age=60", kind="a/b")
+    asked = {"bucketId": "b", "sourceKey": "a", "destinationKey": "c"}
+    copied = (await tree.post("/object/copy", asked)).json()
+    assert (copied["Key"], copied["name"], copied["bucket_id"]) == ("b/c", "c", "b")
+    info = (await tree.get("/object/info/b/c")).json()
+    assert (info["id"], info["metadata"]) == (copied["Id"], {"by": "Ann"})
+    assert (info["content_type"], info["cache_control"]) == ("a/b", "max-age=60")
+    assert info["size"] == 10
+    await tree.delete("/object/b/a")
+    assert (await tree.get("/object/b/c")).content == TEN
+
+
+async def test_a_copy_can_say_other_things_and_replace(tree: Api) -> None:
+    said = base64.b64encode(b'{"by": "Bob"}').decode()
+    await tree.uploaded("b/a", content=b"new")
+    asked = {
+        "bucketId": "b",
+        "sourceKey": "a",
+        "destinationKey": "B.txt",
+        "copyMetadata": False,
+        "metadata": {"cacheControl": "max-age=1", "mimetype": "c/d"},
+    }
+    assert refusal(await tree.post("/object/copy", asked)) == taken()
+    headers = {"x-upsert": "true", "x-metadata": said}
+    assert (await tree.post("/object/copy", asked, headers=headers)).status_code == 200
+    info = (await tree.get("/object/info/b/B.txt")).json()
+    assert (info["metadata"], info["content_type"]) == ({"by": "Bob"}, "c/d")
+    assert info["cache_control"] == "max-age=1"
+    assert (await tree.get("/object/b/B.txt")).content == b"new"
+    assert len(tree.blobs()) == len(tree.rows("SELECT 1 FROM storage.objects"))
+
+
+@pytest.mark.parametrize("call", ["move", "copy"])
+async def test_where_a_file_cannot_go_it_does_not(tree: Api, call: str) -> None:
+    await tree.bucket("small", file_size_limit=9)
+    await tree.bucket("pictures", allowed_mime_types=["image/*"])
+    kept = tree.rows("SELECT bucket_id, name FROM storage.objects ORDER BY 2")
+    for to, expected in [
+        ({"destinationKey": "B.txt"}, taken()),
+        ({"destinationKey": "ä"}, (400, "400", "InvalidKey", "Invalid key: ä")),
+        ({"destinationKey": "../x"}, (400, "400", "InvalidKey", "Invalid key: ../x")),
+        ({"destinationKey": ""}, (400, "400", "InvalidKey", "Invalid key: ")),
+        ({"destinationKey": "x", "destinationBucket": "nope"}, no_bucket()),
+        ({"destinationKey": "x", "sourceKey": "nope"}, no_object()),
+        ({"destinationKey": "x", "bucketId": "nope"}, no_object()),
+        ({"destinationKey": "x", "destinationBucket": "small"}, (400, "413")),
+        ({"destinationKey": "x", "destinationBucket": "pictures"}, (400, "415")),
+    ]:
+        asked = {"bucketId": "b", "sourceKey": "a.txt", **to}
+        refused = refusal(await tree.post(f"/object/{call}", asked))
+        assert refused[: len(expected)] == expected, to
+    assert tree.rows("SELECT bucket_id, name FROM storage.objects ORDER BY 2") == kept
+    assert len(tree.blobs()) == len(kept)
+
+
+async def test_a_file_is_deleted_with_its_bytes(tree: Api) -> None:
+    assert (await tree.delete("/object/b/x/1.txt")).json() == {"message": "Successfully deleted"}
+    assert refusal(await tree.delete("/object/b/x/1.txt")) == no_object()
+    assert len(tree.blobs()) == 5
+
+
+async def test_many_files_are_deleted_at_once_and_told(tree: Api) -> None:
+    answer = await tree.delete("/object/b", {"prefixes": ["a.txt", "x/2.txt", "nope", "x"]})
+    deleted = answer.json()
+    assert sorted(each["name"] for each in deleted) == ["a.txt", "x/2.txt"]
+    assert {each["bucket_id"] for each in deleted} == {"b"}
+    assert deleted[0].keys() >= {"id", "owner", "created_at", "metadata", "version"}
+    assert len(tree.blobs()) == 4
+    assert (await tree.delete("/object/b", {"prefixes": ["a.txt"]})).json() == []
+
+
+@pytest.mark.parametrize(
+    ("call", "body", "message"),
+    [
+        ("DELETE /object/b", {}, "body must have required property 'prefixes'"),
+        ("DELETE /object/b", {"prefixes": []}, "body/prefixes must NOT have fewer than 1 items"),
+        (
+            "DELETE /object/b",
+            {"prefixes": ["x"] * 1001},
+            "body/prefixes must NOT have more than 1000 items",
+        ),
+        ("DELETE /object/b", {"prefixes": "x"}, "body/prefixes must be array"),
+        ("DELETE /object/b", {"prefixes": [{}]}, "body/prefixes/0 must be string"),
+        ("DELETE /object/b", ["x"], "body must be object"),
+        ("DELETE /object/b", {"prefixes": ["\0"]}, "body must not hold the character NUL"),
+        ("POST /object/list/b", {}, "body must have required property 'prefix'"),
+        ("POST /object/list/b", {"prefix": "", "limit": 0}, "body/limit must be >= 1"),
+        ("POST /object/list/b", {"prefix": "", "limit": "x"}, "body/limit must be integer"),
+        ("POST /object/list/b", {"prefix": "", "offset": -1}, "body/offset must be >= 0"),
+        (
+            "POST /object/list/b",
+            {"prefix": "", "sortBy": {"column": "id; DROP TABLE x"}},
+            "body/sortBy/column must be equal to one of the allowed values",
+        ),
+        ("POST /object/move", {"bucketId": "b"}, "body must have required property 'sourceKey'"),
+        ("POST /object/sign/b/a", {}, "body must have required property 'expiresIn'"),
+        ("POST /object/sign/b/a", {"expiresIn": 0}, "body/expiresIn must be >= 1"),
+        ("POST /bucket", {}, "body must have required property 'name'"),
+    ],
+)
+async def test_a_body_that_lacks_something_is_told_what(
+    api: Api, call: str, body: Any, message: str
+) -> None:
+    method, _, path = call.partition(" ")
+    assert refusal(await api.call(method, path, body)) == (400, "400", "Error", message)
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff", b"[" * 100_000, b'{"prefix": "\xed\xa0\x80"}'])
+async def test_a_body_that_is_no_json_is_refused(api: Api, content: bytes) -> None:
+    answer = await api.post("/object/list/b", content=content)
+    assert (answer.status_code, answer.json()["statusCode"]) == (400, "400")
+
+
+async def test_a_body_without_end_is_refused(api: Api) -> None:
+    answer = await api.post("/object/list/b", content=b" " * 5_000_000)
+    assert refusal(answer)[:2] == (400, "413")
+
+
+async def test_what_is_no_call_is_told(api: Api) -> None:
+    for method, path in [("GET", "/nope"), ("PATCH", "/bucket"), ("GET", "/object/move")]:
+        answer = await api.call(method, path)
+        assert answer.status_code == 404
+        assert answer.json()["message"] == f"Route {method}:/storage/v1{path} not found"
+
+
+async def test_nobody_stumbles_over_what_has_no_end_or_no_meaning(api: Api) -> None:
+    await api.bucket()
+    deep = b'{"prefix": "", "more": ' + b"[" * 1000 + b"]" * 1000 + b"}"
+    answer = await api.post("/object/list/b", content=deep)
+    assert answer.status_code in (200, 400)
+    for path in ("/bucket/%00", "/object/%00/a", "/object/b/%00", "/object/info/b/%00"):
+        answer = await api.get(path)
+        assert (answer.status_code, answer.json()["statusCode"]) == (400, "400")
+    for metadata in ("[1]", '"x"', "7", "null", '{"size": "x", "mimetype": 7, "lastModified": {}}'):
+        api.rows("DELETE FROM storage.objects")
+        api.rows(
+            "INSERT INTO storage.objects (bucket_id, name, metadata, version) "
+            "VALUES ('b', 'a', %s::jsonb, 'x')",
+            metadata,
+        )
+        assert refusal(await api.get("/object/b/a")) == no_object()
+        assert (await api.head("/object/b/a")).status_code == 200
+        assert (await api.get("/object/info/b/a")).status_code == 200
+        assert await api.names() == ["a"]
+        asked = {"bucketId": "b", "sourceKey": "a", "destinationKey": "b"}
+        assert refusal(await api.post("/object/copy", asked)) == no_object()
+        assert (await api.post("/object/move", asked)).status_code == 200
+        assert (await api.delete("/object/b/b")).status_code == 200

@@ -1,0 +1,218 @@
+"""Policies of the database decide who sees and changes which files."""
+
+import time
+from typing import Any
+
+import httpx
+import jwt
+import pytest
+from tests.gateway.storage.api import (
+    ANN,
+    ANON,
+    BOB,
+    OWN_FOLDER,
+    SECRET,
+    TEN,
+    Api,
+    hidden,
+    no_object,
+    refusal,
+)
+
+FILE = f"{ANN}/a.txt"
+
+
+@pytest.fixture
+async def mine(api: Api) -> Api:
+    """A bucket with a folder for each user, and Ann's file in hers."""
+    await api.bucket("mine")
+    await api.bucket("other")
+    api.rows(OWN_FOLDER)
+    await api.uploaded(f"mine/{FILE}", token=api.token(ANN))
+    return api
+
+
+async def everything(api: Api, token: str | None) -> dict[str, httpx.Response]:
+    """The answers to all that somebody may try with Ann's file."""
+    path = f"mine/{FILE}"
+    elsewhere = {"bucketId": "mine", "sourceKey": FILE, "destinationKey": f"{BOB}/b.txt"}
+    again = {"content-type": "text/plain", "x-upsert": "true"}
+    return {
+        "read": await api.get(f"/object/{path}", token=token),
+        "read authenticated": await api.get(f"/object/authenticated/{path}", token=token),
+        "read public": await api.get(f"/object/public/{path}", token=token),
+        "head": await api.head(f"/object/{path}", token=token),
+        "info": await api.get(f"/object/info/{path}", token=token),
+        "list": await api.post("/object/list/mine", {"prefix": str(ANN)}, token=token),
+        "page": await api.post("/object/list-v2/mine", {"prefix": ""}, token=token),
+        "sign": await api.post(f"/object/sign/{path}", {"expiresIn": 60}, token=token),
+        "sign many": await api.post(
+            "/object/sign/mine", {"expiresIn": 60, "paths": [FILE]}, token=token
+        ),
+        "sign upload": await api.post(
+            f"/object/upload/sign/{path}", headers={"x-upsert": "true"}, token=token
+        ),
+        "replace": await api.post(f"/object/{path}", content=b"x", headers=again, token=token),
+        "update": await api.put(f"/object/{path}", content=b"x", token=token),
+        "add": await api.upload(f"mine/{ANN}/new", token=token),
+        "copy": await api.post("/object/copy", elsewhere, token=token),
+        "move": await api.post("/object/move", elsewhere, token=token),
+        "delete many": await api.delete("/object/mine", {"prefixes": [FILE]}, token=token),
+        "delete": await api.delete(f"/object/{path}", token=token),
+    }
+
+
+def shows(answer: httpx.Response) -> bool:
+    """Whether the answer tells of Ann's file or its bytes."""
+    return TEN in answer.content or b"a.txt" in answer.content.replace(FILE.encode(), b"")
+
+
+@pytest.mark.parametrize("who", ["bob", "anon", "nobody"])
+async def test_what_is_anothers_is_not_there(mine: Api, who: str) -> None:
+    token = {"bob": mine.token(BOB), "anon": ANON, "nobody": None}[who]
+    before = mine.rows("SELECT * FROM storage.objects")
+    answers = await everything(mine, token)
+    for name, answer in answers.items():
+        assert not shows(answer), name
+        if name in ("list", "page", "sign many", "delete many") and token is not None:
+            assert answer.status_code == 200
+            continue
+        assert answer.status_code == 400, name
+    if token is not None:
+        assert answers["list"].json() == answers["delete many"].json() == []
+        assert answers["page"].json()["objects"] == []
+        assert answers["sign many"].json()[0]["signedURL"] is None
+        assert refusal(answers["read"]) == refusal(answers["info"]) == no_object()
+        assert refusal(answers["delete"]) == refusal(answers["move"]) == no_object()
+        for name in ("replace", "update", "add", "sign upload"):
+            assert refusal(answers[name]) == hidden()
+    assert mine.rows("SELECT * FROM storage.objects") == before
+    assert len(mine.blobs()) == 1
+
+
+async def test_without_the_policy_everything_is_anothers(mine: Api) -> None:
+    """The control: it is the policy that lets Ann in, and no code of ours."""
+    mine.rows("DROP POLICY own_folder ON storage.objects")
+    for name, answer in (await everything(mine, mine.token(ANN))).items():
+        assert not shows(answer), name
+    assert len(mine.blobs()) == 1
+
+
+async def test_with_a_policy_for_all_nothing_is_anothers(mine: Api) -> None:
+    """The other control: it is the policy that keeps Bob out."""
+    mine.rows("CREATE POLICY open ON storage.objects USING (true)")
+    answers = await everything(mine, mine.token(BOB))
+    refused = [name for name, answer in answers.items() if answer.status_code != 200]
+    # The move goes where the copy has gone, and the last finds nothing left.
+    assert refused == ["read public", "move", "delete"]
+
+
+async def test_what_is_ones_own_can_be_seen_and_changed(mine: Api) -> None:
+    ann = mine.token(ANN)
+    elsewhere = {"bucketId": "mine", "sourceKey": FILE, "destinationKey": f"{ANN}/b.txt"}
+    assert (await mine.get(f"/object/mine/{FILE}", token=ann)).content == TEN
+    assert await mine.names("mine", str(ANN), token=ann) == ["a.txt"]
+    assert (await mine.upload(f"mine/{FILE}", b"x", token=ann, x_upsert="true")).status_code == 200
+    assert (await mine.post("/object/copy", elsewhere, token=ann)).status_code == 200
+    elsewhere["destinationKey"] = f"{BOB}/b.txt"
+    assert refusal(await mine.post("/object/move", elsewhere, token=ann)) == hidden()
+    assert refusal(await mine.post("/object/copy", elsewhere, token=ann)) == hidden()
+    elsewhere |= {"destinationKey": FILE, "destinationBucket": "other"}
+    assert refusal(await mine.post("/object/move", elsewhere, token=ann)) == hidden()
+    assert (await mine.delete(f"/object/mine/{FILE}", token=ann)).status_code == 200
+    owners = mine.rows("SELECT name, owner::text, owner_id FROM storage.objects")
+    assert owners == [(f"{ANN}/b.txt", str(ANN), str(ANN))]
+    assert len(mine.blobs()) == 1
+
+
+async def test_whose_a_file_is_its_row_says(api: Api) -> None:
+    await api.bucket()
+    api.rows("CREATE POLICY p ON storage.objects USING (owner_id = auth.jwt() ->> 'sub')")
+    ann, bob, other = api.token(ANN), api.token(BOB), api.token(ANN, sub="user_2x")
+    await api.uploaded("b/anns", token=ann)
+    await api.uploaded("b/others", token=other)
+    assert await api.names(token=ann) == ["anns"]
+    assert await api.names(token=other) == ["others"]
+    assert await api.names(token=bob) == []
+    assert api.rows("SELECT owner, owner_id FROM storage.objects WHERE name = 'others'") == [
+        (None, "user_2x")
+    ]
+
+
+async def test_who_may_write_need_not_be_let_read(api: Api) -> None:
+    await api.bucket()
+    api.rows("CREATE POLICY p ON storage.objects FOR INSERT TO anon WITH CHECK (bucket_id = 'b')")
+    await api.uploaded("b/letter", token=ANON)
+    assert refusal(await api.get("/object/b/letter", token=ANON)) == no_object()
+    assert refusal(await api.upload("b/letter", token=ANON))[2] == "Duplicate"
+    assert refusal(await api.upload("b/letter", token=ANON, x_upsert="true")) == hidden()
+    assert (await api.get("/object/b/letter")).content == TEN
+
+
+async def test_a_policy_may_ask_what_is_done_and_what_is_said(api: Api) -> None:
+    await api.bucket()
+    api.rows("""
+        CREATE POLICY listing ON storage.objects FOR SELECT TO authenticated
+        USING (storage.operation() = 'storage.object.list');
+        CREATE POLICY small ON storage.objects FOR INSERT TO authenticated
+        WITH CHECK ((metadata ->> 'size')::int < 10 AND auth.jwt() ->> 'tier' = 'gold');
+    """)
+    gold, plain = api.token(ANN, tier="gold"), api.token(ANN)
+    assert refusal(await api.upload("b/a", b"123", token=plain)) == hidden()
+    assert refusal(await api.upload("b/a", token=gold)) == hidden()
+    await api.uploaded("b/a", content=b"123", token=gold)
+    assert await api.names(token=plain) == ["a"]
+    assert refusal(await api.get("/object/b/a", token=plain)) == no_object()
+    assert len(api.blobs()) == 1
+
+
+async def test_a_transaction_leaves_no_role_behind(api: Api) -> None:
+    await api.bucket()
+    for _ in range(3):
+        assert refusal(await api.upload("b/a", token=ANON)) == hidden()
+        assert (await api.post("/bucket", {"name": "c"}, token=ANON)).status_code == 400
+        await api.uploaded("b/a")
+        assert (await api.delete("/object/b/a")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("claims", "message"),
+    [
+        ({"role": "postgres"}, 'role "postgres" does not exist'),
+        ({"role": "supabase_admin"}, 'role "supabase_admin" does not exist'),
+        ({"role": "nobody"}, 'role "nobody" does not exist'),
+        ({"role": "x'; RESET ROLE; --"}, 'role "x\'; RESET ROLE; --" does not exist'),
+        ({"role": ["service_role"]}, "jwt malformed"),
+        ({"sub": 7}, "jwt malformed"),
+        ({"name": "\0"}, "jwt malformed"),
+    ],
+)
+async def test_a_token_gets_no_role_that_the_data_api_would_not_give(
+    mine: Api, claims: dict[str, Any], message: str
+) -> None:
+    answer = await mine.post("/object/list/mine", {"prefix": ""}, token=mine.token(**claims))
+    assert refusal(answer) == (400, "403", "Unauthorized", message)
+
+
+async def test_a_token_without_a_role_is_anonymous(mine: Api) -> None:
+    token = jwt.encode({"sub": str(ANN), "exp": int(time.time()) + 60}, SECRET, "HS256")
+    assert await mine.names("mine", str(ANN), token=token) == []
+
+
+async def test_a_token_that_does_not_hold_is_refused(mine: Api) -> None:
+    now = int(time.time())
+    for token, message in [
+        (mine.token(exp=now - 60), "jwt expired"),
+        (mine.token(nbf=now + 60), "jwt not active"),
+        (jwt.encode({"role": "service_role"}, "x" * 32, "HS256"), "invalid signature"),
+        ("nonsense", "jwt malformed"),
+    ]:
+        for answer in (
+            await mine.get("/bucket", token=token),
+            await mine.upload("mine/x", token=token),
+            await mine.get(f"/object/mine/{FILE}", token=token),
+        ):
+            assert refusal(answer) == (400, "403", "Unauthorized", message)
+    answer = await mine.get("/bucket", token=None)
+    message = "headers must have required property 'authorization'"
+    assert refusal(answer) == (400, "400", "Error", message)

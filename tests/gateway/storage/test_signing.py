@@ -1,0 +1,126 @@
+"""URLs that open one file for whoever holds them."""
+
+import time
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import jwt
+import pytest
+from tests.gateway.storage.api import ANN, ANON, SECRET, SERVICE, TEN, Api, refusal, taken
+
+INVALID = (400, "400", "InvalidJWT", "invalid signature")
+EXPIRED = (400, "400", "InvalidJWT", "jwt expired")
+
+
+async def sign(api: Api, path: str = "b/a.txt", seconds: Any = 60) -> str:
+    answer = await api.post(f"/object/sign/{path}", {"expiresIn": seconds})
+    assert answer.status_code == 200, answer.text
+    url: str = answer.json()["signedURL"]
+    return url
+
+
+def token_of(url: str) -> str:
+    return parse_qs(urlsplit(url).query)["token"][0]
+
+
+@pytest.fixture
+async def stored(api: Api) -> Api:
+    """A private bucket with a file."""
+    await api.bucket()
+    await api.uploaded("b/a.txt", "b/x y/b.txt")
+    return api
+
+
+async def test_a_signed_url_opens_its_file_without_a_token(stored: Api) -> None:
+    url = await sign(stored, seconds="60")
+    assert url.startswith("/object/sign/b/a.txt?token=")
+    answer = await stored.get(url, token=None)
+    assert (answer.status_code, answer.content) == (200, TEN)
+    assert "expires" in answer.headers
+    assert "cache-control" not in answer.headers
+    saved = await stored.get(f"{url}&download=b.txt", token=None)
+    assert saved.headers["content-disposition"].startswith("attachment; filename=b.txt;")
+    part = await stored.get(url, token=None, headers={"range": "bytes=0-1"})
+    assert (part.status_code, part.content) == (206, b"01")
+
+
+async def test_what_a_url_says_is_what_the_clients_know(stored: Api) -> None:
+    told = jwt.decode(token_of(await sign(stored)), options={"verify_signature": False})
+    assert told["url"] == "b/a.txt"
+    assert told["exp"] - told["iat"] == 60
+
+
+async def test_many_are_signed_at_once_and_each_is_told_alone(stored: Api) -> None:
+    paths = ["a.txt", "nope", "x y/b.txt"]
+    answer = await stored.post("/object/sign/b", {"expiresIn": 60, "paths": paths})
+    one, none, other = answer.json()
+    assert none == {
+        "error": "Either the object does not exist or you do not have access to it",
+        "path": "nope",
+        "signedURL": None,
+    }
+    for each, path in ((one, "a.txt"), (other, "x y/b.txt")):
+        assert (each["error"], each["path"]) == (None, path)
+        assert (await stored.get(each["signedURL"], token=None)).content == TEN
+
+
+async def test_a_url_ends_with_its_time(stored: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    earlier = time.time() - 61
+    with monkeypatch.context() as patched:
+        patched.setattr(time, "time", lambda: earlier)
+        url = await sign(stored)
+    assert refusal(await stored.get(url, token=None)) == EXPIRED
+
+
+async def test_a_token_opens_its_own_path_alone_and_nothing_but_a_file(stored: Api) -> None:
+    token = token_of(await sign(stored))
+    mismatch = (400, "400", "InvalidSignature", "The url does not match the signature")
+    for path in ("/object/sign/b/x%20y/b.txt", "/object/sign/c/a.txt", "/object/sign/b/a.txt/"):
+        assert refusal(await stored.get(f"{path}?token={token}", token=None)) == mismatch
+    upload = await stored.put(f"/object/upload/sign/b/a.txt?token={token}", token=None)
+    assert refusal(upload) == mismatch
+    assert refusal(await stored.get("/bucket", token=token))[1:3] == ("403", "Unauthorized")
+
+
+async def test_no_other_token_opens_a_file(stored: Api) -> None:
+    payload = {"url": "b/a.txt", "scope": "download", "exp": int(time.time()) + 60}
+    good = token_of(await sign(stored))
+    for token, expected in [
+        (SERVICE, INVALID),
+        (stored.token(ANN, **payload), (400, "400", "InvalidJWT", "invalid algorithm")),
+        (jwt.encode(payload, SECRET, "HS256"), INVALID),
+        (jwt.encode(payload, "", "none"), (400, "400", "InvalidJWT", "invalid algorithm")),
+        (good[:-2] + ("AA" if good[-2:] != "AA" else "BB"), INVALID),
+        ("x", (400, "400", "InvalidJWT", "jwt malformed")),
+        ("x" * 10_000, (400, "400", "InvalidJWT", "jwt malformed")),
+    ]:
+        answer = await stored.get(f"/object/sign/b/a.txt?token={token}", token=None)
+        assert refusal(answer) == expected
+    answer = await stored.get("/object/sign/b/a.txt", token=None)
+    message = "querystring must have required property 'token'"
+    assert refusal(answer) == (400, "400", "Error", message)
+
+
+async def test_a_signed_upload_url_takes_one_file(api: Api) -> None:
+    await api.bucket()
+    api.rows("CREATE POLICY p ON storage.objects FOR INSERT TO authenticated WITH CHECK (true)")
+    signed = (await api.post("/object/upload/sign/b/a.txt", token=api.token())).json()
+    assert signed["url"] == f"/object/upload/sign/b/a.txt?token={signed['token']}"
+    sent = await api.put(signed["url"], content=TEN, token=None)
+    assert (sent.status_code, sent.json()["Key"]) == (200, "b/a.txt")
+    assert api.rows("SELECT owner::text, owner_id FROM storage.objects") == [(str(ANN), str(ANN))]
+    assert refusal(await api.put(signed["url"], content=b"new", token=None)) == taken()
+    assert (await api.get("/object/b/a.txt")).content == TEN
+    again = await api.post("/object/upload/sign/b/a.txt", headers={"x-upsert": "true"})
+    assert (await api.put(again.json()["url"], content=b"new", token=None)).status_code == 200
+    assert (await api.get("/object/b/a.txt")).content == b"new"
+
+
+async def test_who_may_not_upload_cannot_sign_an_upload(stored: Api) -> None:
+    for token in (ANON, stored.token()):
+        answer = await stored.post("/object/upload/sign/b/new", token=token)
+        assert refusal(answer)[1:3] == ("403", "Unauthorized")
+    assert refusal(await stored.post("/object/upload/sign/b/a.txt")) == taken()
+    read = token_of(await sign(stored))
+    answer = await stored.get(f"/object/upload/sign/b/a.txt?token={read}", token=None)
+    assert answer.status_code == 400

@@ -1,0 +1,231 @@
+"""Uploads that go on after a cut connection, as Supabase's clients send them."""
+
+import asyncio
+import base64
+import json
+import os
+from pathlib import Path
+
+import httpx
+import pytest
+from tests.gateway.storage.api import (
+    ANN,
+    ANON,
+    BOB,
+    OWN_FOLDER,
+    SERVICE,
+    TEN,
+    Api,
+)
+from tests.gateway.storage.conftest import ServeStorage
+from tests.tus_client import CuttingProxy, installed, upload
+
+VERSION = {"tus-resumable": "1.0.0"}
+PART = {**VERSION, "content-type": "application/offset+octet-stream"}
+UPLOADS = "/upload/resumable"
+
+
+def metadata(**values: str) -> dict[str, str]:
+    pairs = (
+        f"{name} {base64.b64encode(value.encode()).decode()}" for name, value in values.items()
+    )
+    return {"upload-metadata": ",".join(pairs)}
+
+
+async def begin(
+    api: Api,
+    name: str = "a.txt",
+    size: int = 10,
+    *,
+    bucket: str = "b",
+    token: str | None = SERVICE,
+    call: str = UPLOADS,
+    headers: dict[str, str] | None = None,
+    **said: str,
+) -> httpx.Response:
+    sent = {
+        **VERSION,
+        "upload-length": str(size),
+        **metadata(bucketName=bucket, objectName=name, **said),
+        **(headers or {}),
+    }
+    return await api.post(call, headers=sent, token=token)
+
+
+async def send(
+    api: Api, url: str, offset: int, content: bytes, *, token: str | None = SERVICE, **more: str
+) -> httpx.Response:
+    named = {name.replace("_", "-"): value for name, value in more.items()}
+    headers = {**PART, "upload-offset": str(offset), **named}
+    url = url.removeprefix("/storage/v1")
+    return await api.call("PATCH", url, content=content, headers=headers, token=token)
+
+
+async def offset(api: Api, url: str, token: str | None = SERVICE, **more: str) -> httpx.Response:
+    named = {name.replace("_", "-"): value for name, value in more.items()}
+    url = url.removeprefix("/storage/v1")
+    return await api.head(url, headers={**VERSION, **named}, token=token)
+
+
+async def test_parts_become_a_file_when_all_have_come(api: Api) -> None:
+    await api.bucket()
+    begun = await begin(
+        api, "x/a.txt", contentType="text/plain", cacheControl="60", metadata='{"by": "Ann"}'
+    )
+    assert begun.status_code == 201
+    url = begun.headers["location"]
+    assert url.startswith("/storage/v1/upload/resumable/")
+    assert (await send(api, url, 0, TEN[:4])).headers["upload-offset"] == "4"
+    assert await api.names() == []
+    head = await offset(api, url)
+    assert (head.headers["upload-offset"], head.headers["upload-length"]) == ("4", "10")
+    last = await send(api, url, 4, TEN[4:])
+    assert (last.status_code, last.headers["upload-offset"]) == (204, "10")
+    assert (await api.get("/object/b/x/a.txt")).content == TEN
+    info = (await api.get("/object/info/b/x/a.txt")).json()
+    assert (info["content_type"], info["cache_control"]) == ("text/plain", "max-age=60")
+    assert (info["metadata"], info["size"]) == ({"by": "Ann"}, 10)
+    assert (await offset(api, url)).headers["upload-offset"] == "10"
+    assert len([path for path in api.blobs() if path.parent.parent.name == "objects"]) == 1
+
+
+async def test_the_beginning_may_carry_bytes_and_a_file_may_be_empty(api: Api) -> None:
+    await api.bucket()
+    headers = {**PART, "upload-length": "10", **metadata(bucketName="b", objectName="a")}
+    answer = await api.post(UPLOADS, content=TEN, headers=headers)
+    assert (answer.status_code, answer.headers["upload-offset"]) == (201, "10")
+    assert (await api.get("/object/b/a")).content == TEN
+    assert (await begin(api, "none", 0)).status_code == 201
+    assert (await api.get("/object/b/none")).content == b""
+
+
+async def test_it_says_what_it_can(api: Api) -> None:
+    for path in (UPLOADS, f"{UPLOADS}/x"):
+        answer = await api.call("OPTIONS", path, token=None)
+        assert answer.status_code == 204
+        assert answer.headers["tus-version"] == "1.0.0"
+        assert "creation" in answer.headers["tus-extension"].split(",")
+        assert answer.headers["tus-max-size"] == str(50 * 1024 * 1024)
+
+
+async def test_a_file_is_replaced_only_on_demand(api: Api) -> None:
+    await api.bucket()
+    await api.uploaded()
+    refused = await begin(api)
+    assert (refused.status_code, refused.text) == (409, "The resource already exists")
+    late = (await begin(api, "b.txt")).headers["location"]
+    await api.uploaded("b/b.txt", content=b"first")
+    refused = await send(api, late, 0, TEN)
+    assert (refused.status_code, refused.text) == (409, "The resource already exists")
+    begun = await begin(api, "b.txt", headers={"x-upsert": "true"})
+    assert (await send(api, begun.headers["location"], 0, TEN)).status_code == 204
+    assert (await api.get("/object/b/b.txt")).content == TEN
+
+
+async def test_policies_decide_before_and_after_the_bytes_have_come(api: Api) -> None:
+    await api.bucket("mine")
+    api.rows(OWN_FOLDER)
+    ann, bob = api.token(ANN), api.token(BOB)
+    name = f"{ANN}/a.txt"
+    for stranger in (bob, ANON):
+        refused = await begin(api, name, bucket="mine", token=stranger)
+        assert refused.status_code == 403
+        assert refused.text == "new row violates row-level security policy"
+    url = (await begin(api, name, bucket="mine", token=ann)).headers["location"]
+    for stranger in (bob, ANON, SERVICE):
+        assert (await send(api, url, 0, TEN, token=stranger)).status_code == 404
+        assert (await offset(api, url, stranger)).status_code == 404
+        drop = await api.delete(url.removeprefix("/storage/v1"), headers=VERSION, token=stranger)
+        assert drop.status_code == 404
+    assert (await send(api, url, 0, TEN[:5], token=ann)).status_code == 204
+    api.rows("DROP POLICY own_folder ON storage.objects")
+    assert (await send(api, url, 5, TEN[5:], token=ann)).status_code == 403
+    assert api.rows("SELECT 1 FROM storage.objects") == []
+    assert (await offset(api, url, ann)).status_code == 404
+    assert api.blobs() == [] or {path.suffix for path in api.blobs()} == {".lock"}
+
+
+async def test_a_signed_upload_url_is_enough(api: Api) -> None:
+    await api.bucket()
+    token = (await api.post("/object/upload/sign/b/a.txt")).json()["token"]
+    signature = {"x-signature": token}
+    call = f"{UPLOADS}/sign"
+    begun = await begin(api, call=call, token=None, headers=signature)
+    assert begun.status_code == 201
+    url = begun.headers["location"]
+    assert url.startswith("/storage/v1/upload/resumable/sign/")
+    assert (await offset(api, url, None, x_signature=token)).headers["upload-offset"] == "0"
+    assert (await send(api, url, 0, TEN, token=None)).status_code == 400
+    other = (await api.post("/object/upload/sign/b/other.txt")).json()["token"]
+    assert (await send(api, url, 0, TEN, token=None, x_signature=other)).status_code == 404
+    assert (await send(api, url, 0, TEN, token=None, x_signature=token)).status_code == 204
+    assert (await api.get("/object/b/a.txt")).content == TEN
+    for headers in ({}, signature, {"x-signature": "x"}, {"x-signature": SERVICE}):
+        refused = await begin(api, "else", call=call, token=None, headers=headers)
+        assert refused.status_code == 400
+
+
+async def test_what_does_not_fit_is_refused(api: Api) -> None:
+    await api.bucket("small", file_size_limit=9, allowed_mime_types=["text/plain"])
+    await api.bucket()
+    for answer, status, text in [
+        (await begin(api, bucket="nope"), 404, "Bucket not found"),
+        (await begin(api, "ä"), 400, "Invalid key: ä"),
+        (await begin(api, bucket="small", contentType="text/plain"), 413, "The object exceeded"),
+        (await begin(api, size=10**18), 413, "The object exceeded"),
+        (await begin(api, bucket="small", size=1), 415, "mime type application/octet-stream"),
+        (await begin(api, metadata="{"), 400, "The metadata is not valid JSON"),
+        (await begin(api, token=None), 400, "headers must have required"),
+        (await begin(api, token="x"), 403, "jwt malformed"),
+        (await api.post(UPLOADS, headers={**VERSION, "upload-length": "1"}), 400, "Metadata"),
+        (await api.post(UPLOADS, headers=VERSION), 400, "The header Upload-Length"),
+        (await api.post(UPLOADS), 412, "Tus-Resumable must be 1.0.0"),
+        (await begin(api, headers={"upload-metadata": "a !"}), 400, "Upload-Metadata"),
+        (await offset(api, f"{UPLOADS}/..%2Fx"), 404, ""),
+        (await offset(api, f"{UPLOADS}/{'0' * 32}"), 404, ""),
+    ]:
+        assert (answer.status_code, answer.text[: len(text)]) == (status, text)
+    url = (await begin(api)).headers["location"]
+    assert (await send(api, url, 1, b"x")).status_code == 409
+    assert (await send(api, url, 0, TEN * 2)).status_code == 413
+    assert (await api.call("PATCH", url[11:], content=b"a", headers=VERSION)).status_code == 415
+    assert (await api.delete(url[11:], headers=VERSION)).status_code == 204
+    assert (await offset(api, url)).status_code == 404
+    assert api.rows("SELECT 1 FROM storage.objects") == []
+
+
+@pytest.fixture(scope="module")
+def tus_js_client(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The script and its client, installed by npm."""
+    return installed(tmp_path_factory.mktemp("tus"))
+
+
+async def test_tus_js_client_resumes_what_was_cut_twice(
+    serve: ServeStorage, tus_js_client: Path, tmp_path: Path
+) -> None:
+    api = await serve()
+    await api.bucket("mine")
+    api.rows(OWN_FOLDER)
+    content = os.urandom(20 * 1024 * 1024)
+    (tmp_path / "big.bin").write_bytes(content)
+    proxy = CuttingProxy(api.url, [3_000_000, 4_000_000])
+    about = json.dumps(
+        {"bucketName": "mine", "objectName": f"{ANN}/big.bin", "contentType": "application/x-big"}
+    )
+    try:
+        done = await asyncio.to_thread(
+            upload,
+            tus_js_client,
+            f"{proxy.url}/storage/v1/upload/resumable",
+            api.token(ANN),
+            str(tmp_path / "big.bin"),
+            about,
+            "6",
+        )
+    finally:
+        proxy.close()
+    assert done.returncode == 0, done.stderr
+    assert proxy.cut == 2
+    read = await api.get(f"/object/mine/{ANN}/big.bin", token=api.token(ANN))
+    assert read.content == content
+    assert read.headers["content-type"] == "application/x-big"

@@ -1,0 +1,271 @@
+"""Uploads in one request, and what is kept of them."""
+
+import asyncio
+import base64
+import hashlib
+import json
+from collections.abc import AsyncIterable, AsyncIterator
+from uuid import UUID
+
+import httpx
+import pytest
+from tests.gateway.storage.api import SERVICE, TEN, Api, refusal, slowly, taken
+from tests.gateway.storage.conftest import ServeStorage
+
+from amphibase.sql.disk import DiskBlobs
+
+DIGEST = hashlib.md5(TEN).hexdigest()
+
+
+def form(content: bytes = TEN, kind: str = "text/plain", field: str = "", **fields: str) -> bytes:
+    """A form as browsers send it: supabase-js gives the file's field no name."""
+    parts = [
+        f'--edge\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
+        for name, value in fields.items()
+    ]
+    head = f'--edge\r\nContent-Disposition: form-data; name="{field}"; filename="blob"\r\n'
+    file = head.encode() + f"Content-Type: {kind}\r\n\r\n".encode() + content
+    return b"".join([*parts, file, b"\r\n--edge--\r\n"])
+
+
+FORM = {"content-type": "multipart/form-data; boundary=edge"}
+
+
+async def test_a_body_is_kept_with_what_its_headers_say(api: Api) -> None:
+    await api.bucket()
+    said = base64.b64encode(json.dumps({"by": "Ann"}).encode()).decode()
+    answer = await api.upload(
+        "b/x/a.txt", cache_control="max-age=60", x_metadata=said, kind="text/plain;charset=utf-8"
+    )
+    assert answer.status_code == 200
+    assert answer.json()["Key"] == "b/x/a.txt"
+    info = (await api.get("/object/info/b/x/a.txt")).json()
+    assert info["id"] == answer.json()["Id"]
+    assert {name: info[name] for name in ("name", "bucket_id", "size", "metadata")} == {
+        "name": "x/a.txt",
+        "bucket_id": "b",
+        "size": 10,
+        "metadata": {"by": "Ann"},
+    }
+    assert info["content_type"] == "text/plain;charset=utf-8"
+    assert info["cache_control"] == "max-age=60"
+    assert info["etag"] == f'"{DIGEST}"'
+
+
+@pytest.mark.parametrize("field", ["", "file"])
+async def test_a_form_is_kept_with_what_its_fields_say(api: Api, field: str) -> None:
+    await api.bucket()
+    body = form(field=field, cacheControl="60", metadata='{"by": "Ann"}', other="nothing")
+    answer = await api.post("/object/b/a.txt", content=body, headers=FORM)
+    assert answer.status_code == 200, answer.text
+    info = (await api.get("/object/info/b/a.txt")).json()
+    assert (info["size"], info["cache_control"]) == (10, "max-age=60")
+    assert (info["content_type"], info["metadata"]) == ("text/plain", {"by": "Ann"})
+    assert (await api.get("/object/b/a.txt")).content == TEN
+
+
+async def test_nothing_said_is_a_stream_of_bytes_that_nobody_caches(api: Api) -> None:
+    await api.bucket()
+    answer = await api.post("/object/b/a", content=slowly([b"01234", b"56789"]))
+    assert answer.status_code == 200
+    info = (await api.get("/object/info/b/a")).json()
+    assert info["content_type"] == "application/octet-stream"
+    assert (info["cache_control"], info["metadata"]) == ("no-cache", None)
+
+
+async def test_a_file_may_be_empty(api: Api) -> None:
+    await api.bucket()
+    await api.uploaded("b/none", content=b"")
+    answer = await api.get("/object/b/none")
+    assert (answer.status_code, answer.content) == (200, b"")
+
+
+async def test_a_file_is_replaced_only_on_demand(api: Api) -> None:
+    await api.bucket()
+    first = (await api.upload()).json()["Id"]
+    assert refusal(await api.upload(content=b"new")) == taken()
+    assert refusal(await api.upload(content=b"new", x_upsert="false")) == taken()
+    assert (await api.get("/object/b/a.txt")).content == TEN
+    assert (await api.upload(content=b"new", x_upsert="true")).json()["Id"] == first
+    assert (await api.get("/object/b/a.txt")).content == b"new"
+    again = await api.put("/object/b/a.txt", content=b"newer", headers={"content-type": "text/x"})
+    assert again.json() == {"Id": first, "Key": "b/a.txt"}
+    assert (await api.get("/object/b/a.txt")).content == b"newer"
+    assert len(api.blobs()) == 1
+
+
+async def test_of_many_who_send_the_same_new_file_one_wins(api: Api) -> None:
+    await api.bucket()
+    sent = await asyncio.gather(*(api.upload(content=b"%d" % each) for each in range(8)))
+    won = [each for each, answer in enumerate(sent) if answer.status_code == 200]
+    assert len(won) == 1
+    assert all(refusal(answer) == taken() for answer in sent if answer.status_code != 200)
+    assert (await api.get("/object/b/a.txt")).content == b"%d" % won[0]
+    assert len(api.blobs()) == 1
+
+
+async def test_of_many_who_replace_a_file_the_last_stays_whole(api: Api) -> None:
+    await api.bucket()
+    contents = [bytes([each]) * 100_000 for each in range(6)]
+    sent = await asyncio.gather(
+        *(api.upload(content=content, x_upsert="true") for content in contents)
+    )
+    assert {answer.status_code for answer in sent} == {200}
+    assert len({answer.json()["Id"] for answer in sent}) == 1
+    assert (await api.get("/object/b/a.txt")).content in contents
+    assert len(api.blobs()) == 1
+
+
+TOO_LARGE = (400, "413", "Payload too large", "The object exceeded the maximum allowed size")
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_a_bucket_limits_the_size_of_its_files(api: Api, known: bool) -> None:
+    await api.bucket(file_size_limit=9)
+    content = TEN if known else slowly([TEN])
+    assert refusal(await api.post("/object/b/a", content=content)) == TOO_LARGE
+    assert refusal(await api.post("/object/b/a", content=form(), headers=FORM)) == TOO_LARGE
+    assert (await api.names(), api.blobs()) == ([], [])
+    await api.uploaded("b/a", content=TEN[:9])
+
+
+async def test_the_project_limits_the_size_of_all_files(serve: ServeStorage) -> None:
+    api = await serve(file_size_limit=1_000_000)
+    assert (await api.post("/bucket", {"name": "b", "file_size_limit": 10**7})).status_code == 400
+    await api.bucket()
+    for content in (b"x" * 1_000_001, b"x" * 5_000_000, slowly([b"x" * 65536] * 20)):
+        answer = await api.post("/object/b/a", content=content)
+        assert refusal(answer) == TOO_LARGE
+        # Else the server would read what is left, to throw it away.
+        assert answer.headers["connection"] == "close"
+    assert api.blobs() == []
+    await api.uploaded("b/a", content=b"x" * 1_000_000)
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_taken"),
+    [
+        ("image/png", True),
+        ("image/PNG; charset=x", True),
+        ("text/plain", True),
+        ("text/plain;charset=UTF-8", True),
+        ("text/html", False),
+        ("imagex/png", False),
+        ("nothing", False),
+    ],
+)
+async def test_a_bucket_limits_the_types_of_its_files(api: Api, kind: str, is_taken: bool) -> None:
+    await api.bucket(allowed_mime_types=["image/*", "text/plain"])
+    message = f"mime type {kind} is not supported"
+    sent = [
+        await api.upload("b/1", kind=kind),
+        await api.post("/object/b/2", content=form(kind=kind), headers=FORM),
+    ]
+    for answer in sent:
+        if is_taken:
+            assert answer.status_code == 200
+        else:
+            assert refusal(answer) == (400, "415", "invalid_mime_type", message)
+    assert len(await api.names()) == len(api.blobs()) == (2 if is_taken else 0)
+
+
+@pytest.mark.parametrize(
+    "key", ["ä.txt", "a%23b", "a%5Cb", "a%00b", "a%0Ab", "a/%2E%2E/b", "a~b", "%E4", "x" * 1025]
+)
+async def test_some_names_no_file_has(api: Api, key: str) -> None:
+    await api.bucket()
+    status, real, word, message = refusal(await api.upload(f"b/{key}"))
+    assert (status, real, word) == (400, "400", "InvalidKey")
+    assert message.startswith("Invalid key: ")
+    assert api.rows("SELECT name FROM storage.objects") == []
+
+
+async def test_what_is_safe_in_a_key_is_taken_as_it_is(api: Api) -> None:
+    await api.bucket()
+    name = "x/!-_.*'() &$@=;:+,?/a"
+    quoted = "x/!-_.*'()%20&$@=;:+,%3F/a"
+    await api.uploaded(f"b/{quoted}")
+    assert api.rows("SELECT name FROM storage.objects") == [(name,)]
+    assert (await api.get(f"/object/b/{quoted}")).content == TEN
+
+
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        (form(metadata="{"), FORM),
+        (form(metadata="[1]"), FORM),
+        (form(metadata='{"a": "\\u0000"}'), FORM),
+        (form(metadata='{"a":' * 900 + "1" + "}" * 900), FORM),
+        (form(metadata="{}").replace(b"--edge--", b"--edge"), FORM),
+        (b"--edge\r\nnonsense", FORM),
+        (form()[:-30], FORM),
+        (form(), {"content-type": "multipart/form-data"}),
+        (form() + form(), FORM | {"content-type": "multipart/form-data; boundary=other"}),
+        (TEN, {"x-metadata": "not base64!"}),
+        (TEN, {"x-metadata": base64.b64encode(b"{").decode()}),
+        (TEN, {"x-metadata": base64.b64encode(b"[" * 100_000).decode()[:8000]}),
+    ],
+)
+async def test_what_cannot_be_read_is_refused_and_leaves_nothing(
+    api: Api, body: bytes, headers: dict[str, str]
+) -> None:
+    await api.bucket()
+    answer = await api.post("/object/b/a", content=body, headers=headers)
+    assert (answer.status_code, answer.json()["statusCode"]) == (400, "400")
+    assert (await api.names(), api.blobs()) == ([], [])
+
+
+async def test_an_upload_that_is_cut_off_leaves_nothing(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await api.bucket()
+    begun, ended = asyncio.Event(), asyncio.Event()
+    write = DiskBlobs.write
+
+    async def watched(self: DiskBlobs, version: UUID, content: AsyncIterable[bytes]) -> int:
+        async def chunks() -> AsyncIterator[bytes]:
+            async for chunk in content:
+                yield chunk
+                begun.set()
+
+        try:
+            return await write(self, version, chunks())
+        finally:
+            ended.set()
+
+    async def stalling() -> AsyncIterator[bytes]:
+        yield b"x" * 3_000_000
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(DiskBlobs, "write", watched)
+    async with httpx.AsyncClient(base_url=f"{api.url}/storage/v1") as client:
+        headers = {"authorization": f"Bearer {SERVICE}"}
+        sending = asyncio.create_task(
+            client.post("/object/b/a", content=stalling(), headers=headers)
+        )
+        await begun.wait()
+        sending.cancel()
+        await asyncio.wait([sending])
+    await ended.wait()
+    assert (await api.names(), api.blobs()) == ([], [])
+
+
+async def test_bytes_whose_row_is_refused_are_deleted(api: Api) -> None:
+    await api.bucket()
+    api.rows("""
+        CREATE OR REPLACE FUNCTION public.not_ten() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            IF NEW.metadata ->> 'eTag' <> '""' THEN
+                RAISE EXCEPTION 'not these bytes';
+            END IF;
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER not_ten BEFORE INSERT ON storage.objects
+            FOR EACH ROW EXECUTE FUNCTION public.not_ten();
+    """)
+    try:
+        answer = await api.upload()
+    finally:
+        api.rows("DROP TRIGGER not_ten ON storage.objects")
+    assert refusal(answer) == (400, "400", "InvalidRequest", "not these bytes")
+    assert (await api.names(), api.blobs()) == ([], [])

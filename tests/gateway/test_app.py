@@ -1,0 +1,225 @@
+"""The front door, on a socket, before a service that tells what reached it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
+
+from amphibase import serving
+from amphibase.errors import Unavailable
+from amphibase.gateway import app as front
+from amphibase.gateway.app import Door, Gateway
+from amphibase.gateway.keys import ApiKeys
+
+KEYS = ApiKeys("secret", "anon.j.wt", "service.j.wt", "sb_publishable_abc", "sb_secret_abc")
+LIMIT = 1000
+
+
+class Telling:
+    """Answers what reached it; `?fail=` says how it fails instead."""
+
+    closed = 0
+
+    async def start(self) -> None: ...
+
+    async def close(self) -> None:
+        type(self).closed += 1
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        match request.query_params.get("fail"):
+            case "lost":
+                raise Unavailable("The database does not answer", retry_after=7)
+            case "fault":
+                raise RuntimeError("a secret of the inside")
+        body = b"".join([chunk async for chunk in request.stream()])
+        told = {
+            "root_path": scope["root_path"],
+            "path": scope["path"],
+            "authorization": request.headers.getlist("authorization"),
+            "body": len(body),
+        }
+        await JSONResponse(told)(scope, receive, send)
+
+
+@pytest.fixture
+async def url(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
+    """A front door that cuts who stalls for a fifth of a second."""
+    monkeypatch.setattr(front, "STALL_SECONDS", 0.2)
+    monkeypatch.setattr(serving, "HEAD_SECONDS", 0.2)
+    doors = {"/rest/v1": Door(Telling, LIMIT), "/storage/v1": Door(Telling)}
+    ready = asyncio.Event()
+    server = serving.server(Gateway(doors, KEYS), ready=ready.set, host="127.0.0.1", port=0)
+    serve = asyncio.create_task(server.serve())
+    await ready.wait()
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    await serve
+
+
+@pytest.fixture
+async def client(url: str) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=url) as client:
+        yield client
+
+
+async def cut_after(url: str, text: bytes) -> bytes:
+    """What the server has answered when it closes the connection."""
+    host, port = url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(text)
+    answer = await asyncio.wait_for(reader.read(), 20)
+    writer.close()
+    return answer
+
+
+@pytest.mark.parametrize("prefix", ["/rest/v1", "/storage/v1"])
+async def test_a_service_answers_for_what_is_behind_its_prefix(
+    client: httpx.AsyncClient, prefix: str
+) -> None:
+    told = (await client.get(f"{prefix}/some/thing")).json()
+    assert (told["root_path"], told["path"]) == (prefix, f"{prefix}/some/thing")
+
+
+@pytest.mark.parametrize("path", ["/", "/rest/v2/notes", "/rest/v10", "/restv1", "/realtime/v1"])
+async def test_where_there_is_no_service_it_says_what_kong_says(
+    client: httpx.AsyncClient, path: str
+) -> None:
+    answer = await client.get(path)
+    assert answer.status_code == 404
+    assert answer.json() == {"message": "no Route matched with those values"}
+
+
+async def test_it_says_that_it_is_there(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/health")).json() == {"status": "ok"}
+
+
+@pytest.mark.parametrize(
+    ("given", "reaches"),
+    [
+        ({}, []),
+        ({"Authorization": "Bearer user.j.wt"}, ["Bearer user.j.wt"]),
+        ({"apikey": "anon.j.wt"}, ["Bearer anon.j.wt"]),
+        ({"apikey": "anon.j.wt", "Authorization": "Bearer user.j.wt"}, ["Bearer user.j.wt"]),
+        ({"apikey": "sb_publishable_abc"}, ["Bearer anon.j.wt"]),
+        ({"apikey": "sb_secret_abc"}, ["Bearer service.j.wt"]),
+        ({"Authorization": "Bearer sb_secret_abc"}, ["Bearer service.j.wt"]),
+        (
+            {"apikey": "sb_publishable_abc", "Authorization": "Bearer sb_publishable_abc"},
+            ["Bearer anon.j.wt"],
+        ),
+        (
+            {"apikey": "sb_secret_abc", "Authorization": "Bearer user.j.wt"},
+            ["Bearer user.j.wt"],
+        ),
+    ],
+)
+async def test_an_api_key_becomes_the_token_it_stands_for(
+    client: httpx.AsyncClient, given: dict[str, str], reaches: list[str]
+) -> None:
+    assert (await client.get("/rest/v1/", headers=given)).json()["authorization"] == reaches
+
+
+@pytest.mark.parametrize("given", [{"apikey": "sb_secret_x"}, {"authorization": "Bearer sb_x"}])
+async def test_an_opaque_key_of_another_project_is_refused(
+    client: httpx.AsyncClient, given: dict[str, str]
+) -> None:
+    answer = await client.get("/rest/v1/", headers=given)
+    assert answer.status_code == 401
+    assert answer.json()["message"] == "Invalid API key"
+
+
+async def test_every_page_may_ask_beforehand_and_read_the_answer(client: httpx.AsyncClient) -> None:
+    asked = {
+        "Origin": "https://example.com",
+        "Access-Control-Request-Method": "PATCH",
+        "Access-Control-Request-Headers": "apikey,x-client-info",
+    }
+    preflight = await client.options("/rest/v1/notes", headers=asked)
+    assert preflight.status_code == 200
+    assert preflight.content == b""
+    assert preflight.headers["access-control-allow-origin"] == "*"
+    assert "PATCH" in preflight.headers["access-control-allow-methods"]
+    assert preflight.headers["access-control-allow-headers"] == "apikey,x-client-info"
+    answer = await client.get("/rest/v1/notes", headers={"Origin": "https://example.com"})
+    assert answer.headers["access-control-allow-origin"] == "*"
+    for name in ("Content-Range", "Location", "Upload-Offset", "X-Total-Count"):
+        assert name in answer.headers["access-control-expose-headers"]
+
+
+async def test_options_that_no_browser_asks_beforehand_reach_the_service(
+    client: httpx.AsyncClient,
+) -> None:
+    assert (await client.options("/storage/v1/upload/resumable")).json()["path"]
+
+
+async def test_a_body_over_the_limit_is_413_whether_its_length_is_told_or_not(
+    client: httpx.AsyncClient,
+) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(11):
+            yield b"x" * 100
+
+    bodies: list[Any] = [b"x" * (LIMIT + 1), chunks()]
+    for body in bodies:
+        answer = await client.post("/rest/v1/notes", content=body)
+        assert answer.status_code == 413, answer.text
+        assert answer.headers["access-control-allow-origin"] == "*"
+    fits = await client.post("/rest/v1/notes", content=b"x" * LIMIT)
+    assert fits.json()["body"] == LIMIT
+    elsewhere = await client.post("/storage/v1/object", content=b"x" * (LIMIT + 1))
+    assert elsewhere.json()["body"] == LIMIT + 1
+
+
+async def test_a_body_that_does_not_come_is_cut(url: str) -> None:
+    head = b"POST /rest/v1/notes HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc"
+    answer = await cut_after(url, head)
+    assert answer.startswith(b"HTTP/1.1 408 ")
+
+
+@pytest.mark.parametrize("start", [b"", b"GET /rest/v1/ HTTP/1.1\r\nHost: x\r\n"])
+async def test_a_request_that_does_not_come_is_cut(url: str, start: bytes) -> None:
+    assert await cut_after(url, start) == b""
+
+
+async def test_headers_without_end_are_cut(url: str) -> None:
+    answer = await cut_after(url, b"GET / HTTP/1.1\r\nX: " + b"x" * (serving.MAX_HEAD_BYTES + 1))
+    assert answer.startswith(b"HTTP/1.1 400 ")
+
+
+async def test_a_database_that_is_lost_is_503_and_says_when_to_come_again(
+    client: httpx.AsyncClient,
+) -> None:
+    answer = await client.get("/rest/v1/?fail=lost")
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"] == "7"
+
+
+async def test_a_fault_of_a_service_is_told_without_its_inside(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/rest/v1/?fail=fault")
+    assert answer.status_code == 500
+    assert answer.json() == {"message": "An unexpected error occurred"}
+    assert answer.headers["access-control-allow-origin"] == "*"
+
+
+async def test_a_gateway_that_was_closed_has_new_services_at_the_next_request() -> None:
+    made = []
+
+    def make() -> Telling:
+        made.append(Telling())
+        return made[-1]
+
+    gateway = Gateway({"/rest/v1": Door(make)}, KEYS)
+    transport = httpx.ASGITransport(gateway)
+    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+        await client.get("/rest/v1/")
+        before = Telling.closed
+        await gateway.close()
+        assert Telling.closed == before + 1
+        await client.get("/rest/v1/")
+    assert len(made) == 2

@@ -1,0 +1,67 @@
+"""A project's tokens: who signs them, and whose are taken."""
+
+import json
+from pathlib import Path
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from jwt.algorithms import RSAAlgorithm
+
+from amphibase.errors import ConfigurationError
+from amphibase.gateway.build import Project
+from amphibase.gateway.keys import ApiKeys, api_key
+from amphibase.gateway.tokens import TokenRefused
+from amphibase.tokens import Key
+
+SECRET = "a secret of one's own that is long enough for HS256"
+KEYS = ApiKeys(SECRET, api_key(SECRET, "anon"), api_key(SECRET, "service_role"))
+
+
+def project(folder: Path, *, signs_with_secret: bool = False, jwks: str = "") -> Project:
+    return Project(
+        owner_url="postgresql://owner@db/x",
+        authenticator_url="postgresql://authenticator@db/x",
+        url="http://127.0.0.1:54321",
+        folder=folder,
+        keys=KEYS,
+        signs_with_secret=signs_with_secret,
+        jwks=jwks,
+    )
+
+
+def test_users_tokens_are_signed_by_a_key_of_the_folder_that_stays(tmp_path: Path) -> None:
+    token = project(tmp_path).tokens.issue({"role": "authenticated"})
+    assert jwt.get_unverified_header(token)["alg"] == "ES256"
+    assert project(tmp_path).tokens.verify(token)["role"] == "authenticated"
+
+
+def test_with_a_secret_of_ones_own_they_are_signed_by_it(tmp_path: Path) -> None:
+    token = project(tmp_path, signs_with_secret=True).tokens.issue({"role": "authenticated"})
+    assert jwt.decode(token, SECRET, ["HS256"]) == {"role": "authenticated"}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_api_keys_are_taken(tmp_path: Path) -> None:
+    assert project(tmp_path).tokens.verify(KEYS.service_role)["role"] == "service_role"
+
+
+def test_tokens_of_others_are_taken_where_their_keys_are_given(tmp_path: Path) -> None:
+    private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    theirs = Key.generate()
+    jwks = [RSAAlgorithm.to_jwk(private.public_key(), as_dict=True), theirs.public_jwk()]
+    tokens = [
+        jwt.encode({"role": "one"}, private, algorithm="RS256"),
+        jwt.encode({"role": "two"}, theirs.signing, algorithm="ES256"),
+    ]
+    taking = project(tmp_path, jwks=json.dumps({"keys": jwks})).tokens
+    assert [taking.verify(token)["role"] for token in tokens] == ["one", "two"]
+    for token in tokens:
+        with pytest.raises(TokenRefused):
+            project(tmp_path).tokens.verify(token)
+
+
+@pytest.mark.parametrize("text", ["{", "{}", '{"keys": [{"kty": "none"}]}', '{"keys": 7}'])
+def test_what_is_no_key_set_is_told(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigurationError, match="JWT_JWKS: is not a JSON Web Key Set"):
+        _ = project(tmp_path, jwks=text).tokens

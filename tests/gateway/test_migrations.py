@@ -1,0 +1,154 @@
+"""Migrations and seeds: split into statements as psql does, applied as the Supabase CLI does."""
+
+from pathlib import Path
+
+import psycopg
+import pytest
+from tests.gateway.conftest import ProjectDatabase
+
+from amphibase.errors import ConfigurationError
+from amphibase.gateway.migrations import apply
+from amphibase.gateway.statements import split
+
+
+@pytest.mark.parametrize(
+    ("script", "statements"),
+    [
+        ("", []),
+        ("-- only a remark; nothing else\n", []),
+        (";; select 1 ;", ["select 1"]),
+        ("select ';', \";\"; select 2", ["select ';', \";\"", "select 2"]),
+        ("select 'it''s;'; select 2", ["select 'it''s;'", "select 2"]),
+        (r"select E'it\'s;'; select 2", [r"select E'it\'s;'", "select 2"]),
+        (r"select '\'; select 2", [r"select '\'", "select 2"]),
+        ("select $$;$$; select 2", ["select $$;$$", "select 2"]),
+        ("do $a$ begin $$;$$; end $a$; select 2", ["do $a$ begin $$;$$; end $a$", "select 2"]),
+        ("select a$1; select 2", ["select a$1", "select 2"]),
+        ("select 1 /* ; /* ; */ ; */; select 2", ["select 1 /* ; /* ; */ ; */", "select 2"]),
+        ("select 1 -- ;\n, 2; select 3", ["select 1 -- ;\n, 2", "select 3"]),
+        (
+            "create rule r as on insert to t do (select 1; select 2); select 3",
+            ["create rule r as on insert to t do (select 1; select 2)", "select 3"],
+        ),
+        (
+            "create function f() returns int begin atomic select case when a then 1 end; end;"
+            " select 2",
+            [
+                "create function f() returns int begin atomic select case when a then 1 end; end",
+                "select 2",
+            ],
+        ),
+        ("begin; select 1; end; select 2", ["begin", "select 1", "end", "select 2"]),
+        ("select 'without an end;", ["select 'without an end;"]),
+    ],
+)
+def test_a_script_is_split_where_psql_splits_it(script: str, statements: list[str]) -> None:
+    assert [statement.text for statement in split(script)] == statements
+
+
+def test_a_statement_knows_its_line() -> None:
+    script = "-- one\nselect 1;\n\n/* four\n five */ select\n2;\nselect 3"
+    assert [statement.line for statement in split(script)] == [2, 5, 7]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "supabase/migrations").mkdir(parents=True)
+    return tmp_path / "supabase"
+
+
+def read(url: str, statement: str) -> list[tuple[object, ...]]:
+    with psycopg.connect(url) as connection:
+        return connection.execute(statement.encode()).fetchall()
+
+
+async def test_they_are_applied_by_version_and_noted_with_their_statements(
+    project: ProjectDatabase, folder: Path
+) -> None:
+    (folder / "migrations/20260101_first.sql").write_text("create table t (i int); -- first\n")
+    (folder / "migrations/9_earlier.sql").write_text("create type kind as enum ('a');")
+    (folder / "migrations/notes.sql").write_text("this is no migration")
+    (folder / "seed.sql").write_text("insert into t values (1);")
+    assert await apply(project.owner, folder) == ["9_earlier.sql", "20260101_first.sql", "seed.sql"]
+    noted = "SELECT version, name, statements FROM supabase_migrations.schema_migrations ORDER BY 2"
+    assert read(project.owner, noted) == [
+        ("9", "earlier", ["create type kind as enum ('a')"]),
+        ("20260101", "first", ["create table t (i int)"]),
+    ]
+    assert await apply(project.owner, folder) == []
+    assert read(project.owner, "SELECT * FROM t") == [(1,)]
+
+
+async def test_nothing_of_a_file_that_fails_stays_and_it_runs_once_it_is_mended(
+    project: ProjectDatabase, folder: Path
+) -> None:
+    path = folder / "migrations/1_t.sql"
+    path.write_text("create table t (i int);\ninsert into t values\n  ('x');\n")
+    with pytest.raises(ConfigurationError, match=r"1_t.sql:3: invalid input syntax for type int"):
+        await apply(project.owner, folder)
+    path.write_text("create table t (i int);\ninsert into t values (1);\n")
+    assert await apply(project.owner, folder) == ["1_t.sql"]
+
+
+async def test_a_seed_that_failed_is_sown_at_the_next_start(
+    project: ProjectDatabase, folder: Path
+) -> None:
+    (folder / "seed.sql").write_text("select 1;\nselect wrong;")
+    with pytest.raises(ConfigurationError, match=r'seed.sql:2: column "wrong" does not exist'):
+        await apply(project.owner, folder)
+    (folder / "seed.sql").write_text("select 1;")
+    assert await apply(project.owner, folder) == ["seed.sql"]
+
+
+async def test_what_one_file_sets_is_nothing_to_the_next(
+    project: ProjectDatabase, folder: Path
+) -> None:
+    (folder / "migrations/1_a.sql").write_text("select set_config('search_path', '', false);")
+    (folder / "migrations/2_b.sql").write_text(
+        "create table t (id uuid default uuid_generate_v4())"
+    )
+    assert len(await apply(project.owner, folder)) == 2
+
+
+async def test_a_file_may_begin_and_commit_by_itself(
+    project: ProjectDatabase, folder: Path
+) -> None:
+    (folder / "migrations/1_a.sql").write_text(
+        "begin;\ncreate table t (i int);\ncommit;\ninsert into t values (1);"
+    )
+    assert await apply(project.owner, folder) == ["1_a.sql"]
+    assert read(project.owner, "SELECT * FROM t") == [(1,)]
+
+
+async def test_what_supabase_has_and_this_server_has_not_is_skipped_with_a_warning(
+    project: ProjectDatabase, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (folder / "migrations/1_a.sql").write_text(
+        'create extension if not exists "uuid-ossp" with schema extensions;\n'
+        "create extension pg_graphql;\ncomment on extension pg_graphql is 'graphs';\n"
+    )
+    assert await apply(project.owner, folder) == ["1_a.sql"]
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == 2
+    assert told[0].endswith("1_a.sql:2: the extension pg_graphql is skipped: this server lacks it")
+
+
+async def test_any_other_extension_that_is_missing_is_told_with_the_package_that_has_it(
+    project: ProjectDatabase, folder: Path
+) -> None:
+    (folder / "migrations/1_a.sql").write_text("\ncreate extension if not exists timescaledb;")
+    with pytest.raises(
+        ConfigurationError,
+        match=r"1_a.sql:2: Postgres \d+ here lacks the extension timescaledb.*apt install "
+        r"postgresql-\d+-timescaledb",
+    ):
+        await apply(project.owner, folder)
+
+
+async def test_two_migrations_of_one_version_are_refused(
+    project: ProjectDatabase, folder: Path
+) -> None:
+    for name in ("1_a.sql", "1_b.sql"):
+        (folder / "migrations" / name).write_text("select 1;")
+    with pytest.raises(ConfigurationError, match=r"1_b.sql and 1_a.sql have the same version 1"):
+        await apply(project.owner, folder)

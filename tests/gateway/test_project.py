@@ -1,0 +1,235 @@
+"""The database of a project has what a Supabase project has."""
+
+import asyncio
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.rows import tuple_row
+from tests.gateway.conftest import PASSWORD, ProjectDatabase
+from tests.servers import new_server
+
+from amphibase.errors import ConfigurationError, Unavailable
+from amphibase.gateway.project import prepare, url_of
+from amphibase.postgres import Server
+
+
+def ask(url: str, *statements: str) -> list[tuple[Any, ...]]:
+    """The rows of the last statement; nothing is kept."""
+    with psycopg.connect(url, row_factory=tuple_row) as connection:
+        for statement in statements:
+            cursor = connection.execute(statement.encode())
+        rows = cursor.fetchall() if cursor.description else []
+        connection.rollback()
+        return rows
+
+
+def keep(url: str, *statements: str) -> None:
+    with psycopg.connect(url) as connection:
+        for statement in statements:
+            connection.execute(statement.encode())
+
+
+async def test_authenticator_has_nothing_of_its_own_and_becomes_each_of_the_three(
+    project: ProjectDatabase,
+) -> None:
+    keep(project.owner, "CREATE TABLE public.things (id int)")
+    for role in ("anon", "authenticated", "service_role"):
+        (found,) = ask(project.authenticator, f"SET ROLE {role}", "SELECT current_user")
+        assert found == (role,)
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        ask(project.authenticator, "SELECT * FROM public.things")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        ask(project.authenticator, "SET ROLE postgres")
+    owned = "SELECT count(*) FROM pg_shdepend WHERE refobjid = 'authenticator'::regrole"
+    assert ask(project.owner, f"{owned} AND deptype = 'o'") == [(0,)]
+
+
+async def test_a_new_table_is_everybodys_until_it_has_row_level_security(
+    project: ProjectDatabase,
+) -> None:
+    keep(
+        project.owner,
+        "CREATE TABLE public.things (id serial)",
+        "INSERT INTO public.things DEFAULT VALUES",
+    )
+    insert = "INSERT INTO public.things DEFAULT VALUES RETURNING id"
+    for role in ("anon", "authenticated", "service_role"):
+        assert len(ask(project.authenticator, f"SET ROLE {role}", insert)) == 1
+    keep(project.owner, "ALTER TABLE public.things ENABLE ROW LEVEL SECURITY")
+    count = "SELECT count(*) FROM public.things"
+    assert ask(project.authenticator, "SET ROLE anon", count) == [(0,)]
+    assert ask(project.authenticator, "SET ROLE service_role", count) == [(1,)]
+
+
+async def test_what_an_application_had_before_is_not_opened_to_everybody(postgres: Server) -> None:
+    url = postgres.create_database("had_tables")
+    keep(url, "CREATE TABLE public.secrets (id int)")
+    theirs = await prepare(url, PASSWORD)
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        ask(theirs, "SET ROLE anon", "SELECT * FROM public.secrets")
+    postgres.drop_database("had_tables")
+
+
+async def test_policies_can_ask_who_the_caller_is(project: ProjectDatabase) -> None:
+    claims = (
+        '{"sub": "5a1c4a3e-6c1c-4d7a-9f0e-3f0d3b1f3c11", "role": "authenticated", '
+        '"email": "ann@example.com"}'
+    )
+    (found,) = ask(
+        project.authenticator,
+        f"SELECT set_config('request.jwt.claims', '{claims}', true)",
+        "SET LOCAL ROLE authenticated",
+        "SELECT auth.uid()::text, auth.role(), auth.email(), auth.jwt() ->> 'email'",
+    )
+    assert found == (
+        "5a1c4a3e-6c1c-4d7a-9f0e-3f0d3b1f3c11",
+        "authenticated",
+        "ann@example.com",
+        "ann@example.com",
+    )
+
+
+async def test_callers_reach_the_tables_of_files_by_policy_and_those_of_accounts_never(
+    project: ProjectDatabase,
+) -> None:
+    keep(project.owner, "INSERT INTO storage.buckets (id, name) VALUES ('b', 'b')")
+    buckets = "SELECT count(*) FROM storage.buckets"
+    assert ask(project.authenticator, "SET ROLE anon", buckets) == [(0,)]
+    assert ask(project.authenticator, "SET ROLE service_role", buckets) == [(1,)]
+    for role in ("anon", "authenticated"):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            ask(project.authenticator, f"SET ROLE {role}", "SELECT * FROM auth.users")
+
+
+@pytest.mark.parametrize("role", ["anon", "authenticated"])
+async def test_where_no_policy_guards_what_the_project_keeps_callers_may_nothing(
+    project: ProjectDatabase, role: str
+) -> None:
+    open_to_callers = """
+        SELECT relname FROM pg_class
+        WHERE relnamespace::regnamespace::text IN ('auth', 'storage', 'extensions')
+            AND relkind = 'r' AND NOT relrowsecurity
+            AND has_table_privilege(%s, oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE')
+    """
+    with psycopg.connect(project.owner) as owner:
+        assert owner.execute(open_to_callers, (role,)).fetchall() == []
+
+
+async def test_a_project_begins_without_buckets_and_without_tables_of_an_application(
+    project: ProjectDatabase,
+) -> None:
+    assert ask(project.owner, "SELECT id FROM storage.buckets") == []
+    tables = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
+    assert ask(project.owner, tables) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "folders", "file", "extension"),
+    [
+        ("a/b/c.tar.gz", ["a", "b"], "c.tar.gz", "gz"),
+        ("c.png", [], "c.png", "png"),
+        ("a/c", ["a"], "c", "c"),
+    ],
+)
+async def test_the_parts_of_a_files_name(
+    project: ProjectDatabase, name: str, folders: list[str], file: str, extension: str
+) -> None:
+    parts = f"storage.foldername('{name}'), storage.filename('{name}'), storage.extension('{name}')"
+    assert ask(project.authenticator, "SET ROLE anon", f"SELECT {parts}") == [
+        (folders, file, extension)
+    ]
+
+
+async def test_uuid_generate_v4_is_found_without_its_schema(project: ProjectDatabase) -> None:
+    keep(project.owner, "CREATE TABLE public.t (id uuid DEFAULT uuid_generate_v4(), n int)")
+    insert = "INSERT INTO public.t (n) VALUES (1) RETURNING id IS NOT NULL"
+    assert ask(project.authenticator, "SET ROLE anon", insert) == [(True,)]
+
+
+async def test_the_data_api_is_told_of_changed_and_of_dropped_tables(
+    project: ProjectDatabase,
+) -> None:
+    with psycopg.connect(project.authenticator, autocommit=True) as listener:
+        listener.execute("LISTEN pgrst")
+        for statement in (
+            "CREATE TABLE public.things (id int)",
+            "COMMENT ON TABLE public.things IS 'things'",
+            "DROP TABLE public.things",
+        ):
+            keep(project.owner, statement)
+            (notice,) = listener.notifies(timeout=10, stop_after=1)
+            assert notice.payload == "reload schema"
+        keep(project.owner, "CREATE TEMP TABLE passing (id int)", "NOTIFY pgrst, 'the next'")
+        (notice,) = listener.notifies(timeout=10, stop_after=1)
+        assert notice.payload == "the next"
+
+
+LIMITS = """
+SELECT rolname, setting FROM pg_roles, unnest(rolconfig) AS setting
+WHERE rolname IN ('anon', 'authenticated', 'authenticator') ORDER BY 1, 2
+"""
+
+
+async def test_the_limits_of_time_are_supabases(project: ProjectDatabase) -> None:
+    assert ask(project.owner, LIMITS) == [
+        ("anon", "statement_timeout=3s"),
+        ("authenticated", "statement_timeout=8s"),
+        ("authenticator", "lock_timeout=8s"),
+        ("authenticator", "search_path=public, extensions"),
+        ("authenticator", "statement_timeout=8s"),
+    ]
+
+
+async def test_roles_that_an_application_made_get_what_they_lack_and_keep_what_they_have() -> None:
+    with new_server() as server:
+        keep(
+            server.url,
+            "CREATE ROLE anon NOLOGIN",
+            "CREATE ROLE service_role NOLOGIN",
+            "CREATE ROLE authenticated NOLOGIN",
+            "ALTER ROLE authenticated SET statement_timeout = '1min'",
+        )
+        await prepare(server.url, PASSWORD)
+        limits = ask(server.url, LIMITS)
+        assert ("anon", "statement_timeout=3s") in limits
+        assert ("authenticated", "statement_timeout=1min") in limits
+        bypass = "SELECT rolbypassrls FROM pg_roles WHERE rolname = 'service_role'"
+        assert ask(server.url, bypass) == [(True,)]
+
+
+async def test_preparing_again_changes_nothing(project: ProjectDatabase) -> None:
+    keep(
+        project.owner,
+        "ALTER DEFAULT PRIVILEGES IN SCHEMA public REVOKE ALL ON TABLES FROM anon",
+        "INSERT INTO storage.buckets (id, name) VALUES ('b', 'b')",
+    )
+    assert await prepare(project.owner, PASSWORD) == project.authenticator
+    keep(project.owner, "CREATE TABLE public.things (id int)")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        ask(project.authenticator, "SET ROLE anon", "SELECT * FROM public.things")
+    assert ask(project.owner, "SELECT id FROM storage.buckets") == [("b",)]
+
+
+async def test_projects_of_one_server_can_be_made_at_the_same_moment(postgres: Server) -> None:
+    urls = [postgres.create_database(f"same_moment_{n}") for n in range(3)]
+    theirs = await asyncio.gather(*(prepare(url, PASSWORD) for url in urls))
+    for n, url in enumerate(theirs):
+        assert ask(url, "SET ROLE anon", "SELECT auth.role()") == [(None,)]
+        postgres.drop_database(f"same_moment_{n}")
+
+
+async def test_a_user_who_may_not_make_a_project_is_told_so(project: ProjectDatabase) -> None:
+    keep(project.owner, "CREATE ROLE mere LOGIN PASSWORD 'mere'", "DROP SCHEMA extensions CASCADE")
+    with pytest.raises(ConfigurationError, match=r"The user mere may not .*; a superuser may"):
+        await prepare(url_of(project.owner, "mere", "mere"), PASSWORD)
+    keep(project.owner, "DROP ROLE mere")
+
+
+async def test_a_server_that_is_not_there_is_told_with_its_reason_and_without_the_password(
+    project: ProjectDatabase,
+) -> None:
+    with pytest.raises(Unavailable) as raised:
+        await prepare("postgresql://someone:hush@127.0.0.1:1/postgres", PASSWORD)
+    assert "hush" not in str(raised.value)
+    assert raised.value.detail.endswith("Connection refused")
