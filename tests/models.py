@@ -19,7 +19,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 from sqlmodel import Field, SQLModel
 
-from amphibase.access import Access, admin, authenticated, everyone, owner
+from amphibase.access import Access, admin, authenticated, everyone, owner, service
 from amphibase.adoption import adopt
 from amphibase.models import (
     Base,
@@ -79,6 +79,15 @@ class Board(Timestamps, Base):
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=uuid7)
     name: Mapped[str] = mapped_column(unique=True)
+
+
+class Rate(Base):
+    """Signed-in people read it, the service writes it."""
+
+    __tablename__ = "t_rates"
+    __access__ = Access(read=authenticated, write=service)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
 
 
 class Secret(ServerOnly, Timestamps, Base):

@@ -276,6 +276,7 @@ class TestSQLModel:
 
         with pytest.raises(ConfigurationError, match="'t_notes'"):
             Amphibase().repository(Rival)
+        assert "odd" not in Base.metadata.tables  # which stands beside it
 
 
 def test_a_repository_is_one_dependency_for_each_model() -> None:

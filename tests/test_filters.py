@@ -302,6 +302,10 @@ class TestLogic:
     def test_refuses_what_is_not_closed(self, given: str) -> None:
         assert refused(f"or={given}")
 
+    @pytest.mark.parametrize(("given", "place"), [("()", 2), ("(", 2), ("(number.eq.1,)", 14)])
+    def test_says_where_a_condition_is_missing(self, given: str, place: int) -> None:
+        assert refused(f"or={given}") == ("or", f"expected a condition at character {place}")
+
     def test_has_a_greatest_depth(self) -> None:
         def nested(depth: int) -> str:
             return f"and={'(and' * (depth - 1)}(number.eq.1{')' * depth}"

@@ -20,14 +20,18 @@ def adopt(model: type[Any]) -> None:
         ConfigurationError: Base has another table of the same name.
     """
     # In no order: a foreign key may lead to a table of Base's, which the other MetaData lacks.
-    for table in inspect_model(model).local_table.metadata.tables.values():
-        if table.metadata is Base.metadata or table in _adopted:
-            continue
+    tables = [
+        table
+        for table in inspect_model(model).local_table.metadata.tables.values()
+        if table.metadata is not Base.metadata and table not in _adopted
+    ]
+    for table in tables:
         if table.key in Base.metadata.tables:
             raise ConfigurationError(
                 f"Two models have a table {table.key!r}: {model.__name__}'s (or one beside it) and "
                 "one of Base; rename one of them by __tablename__"
             )
+    for table in tables:
         _adopted[table] = table.to_metadata(Base.metadata)
 
 

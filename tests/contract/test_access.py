@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import and_, literal_column, text
 from tests.homes import ADMIN, ANN, BOB, CALLERS, Home
 from tests.models import Bill, Board, Letter, Note, Post, Report, Secret
 
@@ -321,6 +321,22 @@ class TestOwners:
         assert await notes.update_where((Note.stars == 1) | (Note.stars == 2), stars=5) == 1
         assert await notes.delete_where((Note.stars == 1) | (Note.stars == 5)) == 1
         assert [row.title for row in await home.of(Note).list()] == ["b"]
+
+    @pytest.mark.parametrize(
+        "make", [text, literal_column, lambda words: and_(text(words), Note.title != "z")]
+    )
+    async def test_a_filter_of_text_does_not_reach_around_the_rule(
+        self, home: Home, make: Callable[[str], Any]
+    ) -> None:
+        await two_rows(home, Note)
+        notes, filter = home.of(Note, ANN), make("stars = 5 OR 1 = 1 OR stars = 6")
+        assert await notes.count(filter) == await notes.update_where(filter, stars=7) == 1
+        rows = [*await notes.list(filter), *(await notes.page(filter)).items]
+        rows += [row async for row in notes.stream(filter)]
+        assert [row.title for row in rows] == ["a"] * 3
+        assert await home.of(Note, BOB).exists(Note.title == "a", filter) is False
+        assert await notes.delete_where(filter) == 1
+        assert [(row.title, row.stars) for row in await home.of(Note).list()] == [("b", 1)]
 
 
 class TestInATransaction:

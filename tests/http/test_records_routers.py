@@ -8,13 +8,11 @@ from uuid import UUID, uuid4
 import pytest
 from fastapi import Depends, FastAPI
 from tests.http.records import add, check, db_of, records_app
-from tests.models import Board, Category, Kinds, Level, Note, Post, Seat, Secret
+from tests.models import Category, Kinds, Level, Note, Post, Rate, Seat, Secret
 
 from amphibase import (
     SERVICE,
-    Access,
     Amphibase,
-    Base,
     Caller,
     ConfigurationError,
     NotSupported,
@@ -23,7 +21,6 @@ from amphibase import (
     admin_user,
     current_caller,
     open_backend,
-    service,
 )
 from amphibase.derived import read_model
 from amphibase.http.routes.records import Answers
@@ -118,11 +115,6 @@ class TestTheRepository:
 
 class TestRouters:
     def test_have_only_routes_that_could_answer(self) -> None:
-        class Rate(Base):
-            __tablename__ = "t_boards"
-            __table_args__ = {"extend_existing": True}  # noqa: RUF012
-            __access__ = Access(read=Board.__access__.read, write=service)
-
         methods = {
             method
             for route in Amphibase().router(Rate).routes

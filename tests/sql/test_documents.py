@@ -50,6 +50,15 @@ class Plain(Base):
     other: Mapped[uuid.UUID | None]
 
 
+class Odd(Base):
+    """Names that SQL and drivers have other uses for."""
+
+    __tablename__ = 'odd "table" %(x)s :y'
+
+    key: Mapped[str] = mapped_column('k"ey %(k)s :k', primary_key=True)
+    order: Mapped[int | None] = mapped_column("100 %")
+
+
 characters = st.characters(exclude_categories=["Cs"], exclude_characters="\x00")
 moments = st.datetimes(timezones=st.just(UTC)) | st.datetimes(
     timezones=st.just(UTC), min_value=datetime(1990, 1, 1)
@@ -83,10 +92,20 @@ async def on_postgres(postgres_url: str) -> AsyncIterator[SqlBackend]:
 
 async def _create(connection: AsyncConnection) -> None:
     def create(sync: Any) -> None:
-        wanted = ["users", "t_plain", "t_notes"]
+        wanted = ["users", "t_plain", "t_notes", Odd.__tablename__]
         Base.metadata.create_all(sync, tables=[Base.metadata.tables[name] for name in wanted])
 
     await connection.run_sync(create)
+
+
+async def test_odd_names_are_names(on_postgres: SqlBackend) -> None:
+    """To COPY and to the statements that write JSON."""
+    odd, answers = on_postgres.repository(Odd, SERVICE), Answers(Odd)
+    await odd.add_many([Odd(key=key, order=place) for place, key in enumerate("abc")])
+    documents = odd.documents(answers.names)
+    assert documents is not None
+    assert answers.page(await documents.page()) == answers.page(await odd.page())
+    assert await documents.get("b") == '{"key":"b","order":1}'
 
 
 @given(values=rows)

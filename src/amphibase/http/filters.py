@@ -161,7 +161,9 @@ class _Conditions:
         if name is not None:
             return self._group(reader, name, depth + 1)
         name = reader.until(".")
-        column = self._column(name or reader.field)
+        if not name:
+            reader.lack("a condition")
+        column = self._column(name)
         reader.take(".")
         negated = reader.took("not.")
         operator = reader.until(".")
@@ -305,11 +307,15 @@ class _Reader:
 
     def take(self, expected: str) -> None:
         if not self.took(expected):
-            refuse(self.field, f"expected {expected!r} at character {self._at + 1}")
+            self.lack(repr(expected))
 
     def end(self) -> None:
         if self._at != len(self._text):
-            refuse(self.field, f"expected the end at character {self._at + 1}")
+            self.lack("the end")
+
+    def lack(self, expected: str) -> NoReturn:
+        """Refuse the text for what does not come next."""
+        refuse(self.field, f"expected {expected} at character {self._at + 1}")
 
     def until(self, stops: str) -> str:
         """What comes before any of these characters, parentheses or a comma."""

@@ -94,7 +94,7 @@ class SqlBackend:
                 if attempt == attempts:
                     raise
                 # Not at once, and not all at the same time.
-                await asyncio.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311
+                await asyncio.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311 - no secret
         raise ValueError("attempts: at least 1 was expected")
 
     async def call(

@@ -36,7 +36,16 @@ class Batch(Generic[Model]):
         self._before = {
             name: [held.get(name, ABSENT) for held in self._held] for name in shape.names
         }
-        self.columns = {name: shape.checked(name, values) for name, values in self._before.items()}
+        self.columns = {name: shape.checked(name, values) for name, values in self._given()}
+
+    def _given(self) -> Iterator[tuple[str, list[Any]]]:
+        """The columns, without the keys that are None: SQLModel's way to say that they are not
+        known yet."""
+        for name, values in self._before.items():
+            if name in self.shape.key_names and None in values:
+                yield name, [ABSENT if value is None else value for value in values]
+            else:
+                yield name, values
 
     def __len__(self) -> int:
         return len(self._objects)

@@ -31,6 +31,7 @@ from amphibase.errors import InvalidValue
 from amphibase.models import ExactDecimal, UtcDateTime
 from amphibase.sql.batch import Batch
 from amphibase.sql.plan import Row
+from amphibase.sql.policies import quoted
 from amphibase.sql.shape import ABSENT, Shape
 
 ROWS_A_STATEMENT = 10_000
@@ -158,9 +159,8 @@ async def _copy(
         meanwhile: what else can be done until the server is through with the last ones.
     """
     dialect = connection.dialect
-    quote = dialect.identifier_preparer
-    table = quote.format_table(shape.table)
-    names = ", ".join(quote.format_column(column) for column in shape.columns)
+    table = quoted(shape.table.name)
+    names = ", ".join(quoted(column.name) for column in shape.columns)
     kinds = [column.type.dialect_impl(dialect) for column in shape.columns]
     bind = [kind.bind_processor(dialect) for kind in kinds]
     bound = [

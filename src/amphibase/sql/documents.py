@@ -22,15 +22,13 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy import Text as SqlText
-from sqlalchemy.dialects.postgresql import dialect as postgres
 
 from amphibase.backend import Order, Page, Where
 from amphibase.models import UtcDateTime
 from amphibase.sql.plan import Query, Row
+from amphibase.sql.policies import quoted
 from amphibase.sql.reader import Reader
 from amphibase.sql.shape import Shape
-
-_POSTGRES = postgres()  # type: ignore[no-untyped-call]
 
 
 def document(shape: Shape[Any], names: Sequence[str]) -> Select[Any] | None:
@@ -59,8 +57,7 @@ def document(shape: Shape[Any], names: Sequence[str]) -> Select[Any] | None:
 
 def _json(column: Column[Any]) -> str | None:
     """SQL for the column's value as JSON text; NULL for NULL."""
-    quote = _POSTGRES.identifier_preparer
-    name = f"{quote.format_table(column.table)}.{quote.format_column(column)}"
+    name = f"{quoted(column.table.name)}.{quoted(column.name)}"
     match column.type:
         case Uuid() | Date():
             return f"""'"'||{name}||'"'"""

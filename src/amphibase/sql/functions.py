@@ -63,7 +63,7 @@ async def call_function(
         f"a{place}": _adapted(value, function.types[argument])
         for place, (argument, value) in enumerate(arguments.items())
     }
-    statement = text(f"SELECT to_json(result)::text FROM {called} AS result")  # noqa: S608
+    statement = text(f"SELECT to_json(result)::text FROM {called} AS result")  # noqa: S608 - quoted names, bound values
     try:
         found = [row[0] or "null" for row in await connection.execute(statement, values)]
     except (TypeError, ValueError, ProgrammingError) as error:

@@ -32,13 +32,10 @@ class Term:
 
     def clause(self) -> ColumnElement[Any]:
         """What ORDER BY takes."""
-        clause: Any = self.by.desc() if self.descending else self.by.asc()
+        clause = self.by.desc() if self.descending else self.by.asc()
         if self.nulls_first is None:
-            return clause  # type: ignore[no-any-return]
-        ordered: ColumnElement[Any] = (
-            clause.nulls_first() if self.nulls_first else clause.nulls_last()
-        )
-        return ordered
+            return clause
+        return clause.nulls_first() if self.nulls_first else clause.nulls_last()
 
     def equals(self, value: Any) -> ColumnElement[bool]:
         """Whether a row has the same value."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, bindparam, literal_column
-from sqlalchemy.sql.elements import ClauseElement
+from sqlalchemy.sql.elements import ClauseElement, Grouping
 
 from amphibase.backend import MAX_LIMIT, Caller, Order, Where
 from amphibase.cursors import Cursors
@@ -63,13 +63,10 @@ class Reader:
 
     def visible(self, statement: Select[Any], *where: Where) -> Select[Any]:
         """The statement, limited to what matches and the caller may see. Raises InvalidRequest."""
-        for each in where:
-            if not isinstance(each, ClauseElement):
-                raise InvalidRequest("A filter was expected, as in Note.stars > 3")
         readable = self.visibility.readable
         if readable is not None:
             statement = statement.where(readable)
-        return statement.where(*where) if where else statement
+        return statement.where(*enclosed(where)) if where else statement
 
     def check(self, *where: Where) -> None:
         """Raises InvalidRequest or InvalidValue for filters that `visible` and `rows` refuse."""
@@ -135,6 +132,15 @@ class Reader:
                 raise
             return []
         return rows
+
+
+def enclosed(where: Sequence[Where]) -> Sequence[ColumnElement[bool]]:
+    """The filters, each in parentheses: one may hold text with an OR, which must not reach around
+    the access predicate beside it. Raises InvalidRequest for what is no filter."""
+    for each in where:
+        if not isinstance(each, ClauseElement):
+            raise InvalidRequest("A filter was expected, as in Note.stars > 3")
+    return [Grouping(each) for each in where]
 
 
 def limited(statement: Select[Any], limit: int) -> Select[Any]:

@@ -26,7 +26,7 @@ from amphibase.sql.inserts import insert_one, upsert_one
 from amphibase.sql.loading import fill
 from amphibase.sql.order import Ordering
 from amphibase.sql.plan import Query, Row
-from amphibase.sql.reader import Reader, check_limit, limited
+from amphibase.sql.reader import Reader, check_limit, enclosed, limited
 from amphibase.sql.shape import Shape, Shapes
 
 MAX_OFFSET = 2**31 - 1
@@ -256,7 +256,7 @@ class SqlRepository(Generic[Model]):
 
     def _may_write(self, *where: Where) -> Sequence[ColumnElement[bool]]:
         writable = self._visibility.writable
-        return [*where, *(() if writable is None else (writable,))]
+        return [*enclosed(where), *(() if writable is None else (writable,))]
 
     def _deletion(self, *where: Where) -> Any:
         condition = self._may_write(*where)
