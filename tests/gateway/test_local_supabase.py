@@ -1,10 +1,12 @@
 """`local_supabase`: every test has a project of its own."""
 
+import shutil
+
 import httpx
 import psycopg
 import pytest
 
-from amphibase.testing.supabase import LocalSupabase, Projects
+from amphibase.testing.supabase import LocalSupabase, Projects, serve_projects
 
 
 def sign_up(project: LocalSupabase, email: str) -> httpx.Response:
@@ -48,6 +50,17 @@ def test_it_is_gone_after_its_test(local_supabase_projects: Projects) -> None:
         assert httpx.get(f"{project.url}/health").status_code == 200
     with pytest.raises(psycopg.OperationalError):
         _connect_until_refused(project.db_url)
+
+
+def test_a_process_that_has_ended_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.executable", shutil.which("false"))
+    with serve_projects() as projects:
+        for _ in range(2):
+            with (
+                pytest.raises(RuntimeError, match="The local Supabase of the tests ended"),
+                projects.open(),
+            ):
+                pass
 
 
 def _connect_until_refused(url: str) -> None:

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -45,7 +45,11 @@ class Projects:
 
     @contextmanager
     def open(self) -> Iterator[LocalSupabase]:
-        """A fresh project, for the block."""
+        """A fresh project, for the block.
+
+        Raises:
+            RuntimeError: the process has ended; holds its last words.
+        """
         self._say(["open"])
         answer = self._answers.readline()
         if not answer:
@@ -57,8 +61,9 @@ class Projects:
             self._say(["close", project.url])
 
     def _say(self, command: list[Any]) -> None:
-        self._commands.write(json.dumps(command) + "\n")
-        self._commands.flush()
+        with suppress(BrokenPipeError):  # the answer that does not come tells of it
+            self._commands.write(json.dumps(command) + "\n")
+            self._commands.flush()
 
 
 @contextmanager
@@ -80,6 +85,7 @@ def serve_projects() -> Iterator[Projects]:
         try:
             yield Projects(process.stdin, process.stdout, log)
         finally:
-            process.stdin.close()
+            with suppress(BrokenPipeError):
+                process.stdin.close()
             process.wait(END_SECONDS)
             process.stdout.close()
