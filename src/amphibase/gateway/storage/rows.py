@@ -20,15 +20,23 @@ COLUMNS = [column for column in OBJECTS.c if column.name != "path_tokens"]
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:path, 0))")
 
 
-async def lock(connection: AsyncConnection, *places: tuple[str, str]) -> None:
-    """Let nobody else write to these paths until the transaction ends."""
+async def reserve(connection: AsyncConnection, *places: tuple[str, str]) -> None:
+    """Let nobody else put a file at these paths until the transaction ends."""
     for bucket, name in sorted(places):
         await connection.execute(_LOCK, {"path": f"{bucket}/{name}"})
 
 
-async def find(connection: AsyncConnection, bucket: str, name: str) -> RowMapping | None:
-    """The row of a path."""
+async def find(
+    connection: AsyncConnection, bucket: str, name: str, *, lock: bool = False
+) -> RowMapping | None:
+    """The row of a path.
+
+    Args:
+        lock: nobody else changes or deletes it until the transaction ends.
+    """
     statement = select(*COLUMNS).where(OBJECTS.c.bucket_id == bucket, OBJECTS.c.name == name)
+    if lock:
+        statement = statement.with_for_update()
     return (await connection.execute(statement)).mappings().one_or_none()
 
 

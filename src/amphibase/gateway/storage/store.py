@@ -201,7 +201,7 @@ class Store:
         if to[0] != place[0]:
             await self._check_fit(identity, place, to[0], operation)
         async with self._acting.owner() as connection:
-            await rows.lock(connection, place, to)
+            await rows.reserve(connection, place, to)
             await become(connection, identity, operation)
             id = await rows.move(connection, *place, *to)
         if id is None:
@@ -323,8 +323,8 @@ class Store:
         """The id of the row, and the version of the bytes that it named before."""
         async with self._acting.owner() as connection:
             # As the owner: whoever writes may not see the row that is in the way.
-            await rows.lock(connection, place)
-            before = await rows.find(connection, *place)
+            await rows.reserve(connection, place)
+            before = await rows.find(connection, *place, lock=True)
             await become(connection, identity, operation)
             await rows.add(connection, values, overwrite=overwrite)
         if before is None:

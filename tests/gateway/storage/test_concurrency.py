@@ -1,0 +1,84 @@
+"""Many who change the same files at once."""
+
+import asyncio
+import random
+from typing import Any
+
+import pytest
+from tests.gateway.storage.api import TEN, Api
+
+from amphibase.gateway.storage import rows
+
+CONTENTS = [bytes([each]) * 50_000 for each in range(1, 21)]
+
+
+def assert_that_bytes_and_rows_belong_together(api: Api) -> None:
+    named = {version for (version,) in api.rows("SELECT version FROM storage.objects")}
+    assert {path.name for path in api.blobs()} == named
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_of_many_changes_of_a_path_each_happens_wholly_or_not(api: Api, seed: int) -> None:
+    await api.bucket()
+    await api.uploaded("b/one")
+    there = {"bucketId": "b", "sourceKey": "one", "destinationKey": "two"}
+    back = {"bucketId": "b", "sourceKey": "two", "destinationKey": "one"}
+    calls = [
+        *(api.upload("b/one", content, x_upsert="true") for content in CONTENTS[:6]),
+        *(api.upload("b/one", content) for content in CONTENTS[6:8]),
+        *(api.delete("/object/b/one") for _ in range(3)),
+        api.delete("/object/b", {"prefixes": ["one", "two"]}),
+        api.delete("/object/b", {"prefixes": ["two", "one"]}),
+        *(api.post("/object/move", there) for _ in range(3)),
+        *(api.post("/object/move", back) for _ in range(2)),
+        *(api.post("/object/copy", there, headers={"x-upsert": "true"}) for _ in range(2)),
+    ]
+    random.Random(seed).shuffle(calls)
+    answers = await asyncio.gather(*calls)
+    assert {answer.status_code for answer in answers} <= {200, 400}
+    assert {answer.json()["statusCode"] for answer in answers if answer.status_code == 400} <= {
+        "404",
+        "409",
+    }
+    for name in await api.names():
+        assert (await api.get(f"/object/b/{name}")).content in (TEN, *CONTENTS)
+    assert_that_bytes_and_rows_belong_together(api)
+
+
+async def test_who_replaces_a_file_is_told_the_row_that_holds_it(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await api.bucket()
+    await api.uploaded()
+    add, tries, deleting = rows.add, [], []
+
+    async def late(*arguments: Any, **named: Any) -> None:
+        tries.append(arguments)
+        if len(tries) == 2:  # the first is undone
+            deleting.append(asyncio.create_task(api.delete("/object/b/a.txt")))
+            await asyncio.wait(deleting, timeout=0.5)
+        await add(*arguments, **named)
+
+    monkeypatch.setattr(rows, "add", late)
+    stored = await api.upload(content=b"new", x_upsert="true")
+    deleted = await deleting[0]
+    assert (stored.status_code, deleted.status_code) == (200, 200)
+    found = api.rows("SELECT id::text FROM storage.objects")
+    assert found in ([], [(stored.json()["Id"],)])
+    assert_that_bytes_and_rows_belong_together(api)
+
+
+async def test_files_that_many_delete_at_once_are_each_told_once(api: Api) -> None:
+    await api.bucket()
+    names = [f"{each}.txt" for each in range(60)]
+    for start in range(0, 60, 20):
+        await asyncio.gather(*(api.uploaded(f"b/{name}") for name in names[start : start + 20]))
+    asked = [random.Random(each).sample(names, len(names)) for each in range(20)]
+    answers = await asyncio.gather(
+        *(api.delete("/object/b", {"prefixes": some}) for some in asked),
+        api.post("/bucket/b/empty"),
+    )
+    assert {answer.status_code for answer in answers} == {200}
+    told = [row["name"] for answer in answers[:-1] for row in answer.json()]
+    assert len(told) == len(set(told))
+    assert (await api.names(), api.blobs()) == ([], [])
