@@ -1,5 +1,6 @@
 """Reset links and confirmation of addresses in an SQL home."""
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 
@@ -54,6 +55,20 @@ class TestReset:
         with pytest.raises(InvalidLink):
             await backend.accounts.reset_password(older, OTHER_PASSWORD)
         await backend.accounts.reset_password(newer, OTHER_PASSWORD)
+
+    async def test_who_asks_several_times_at_once_gets_as_many_letters(
+        self, backend: SqlBackend, settings: Settings
+    ) -> None:
+        await backend.accounts.sign_up("ann@example.com", PASSWORD)
+        token = await asked_to_reset(backend, settings)
+        sent = len(letters(settings.data_dir))
+        await asyncio.gather(
+            *(backend.accounts.forgot_password("ann@example.com") for _ in range(8)),
+        )
+        await backend.background.settle()
+        assert len(letters(settings.data_dir)) == sent + 8
+        with pytest.raises(InvalidLink):
+            await backend.accounts.reset_password(token, OTHER_PASSWORD)
 
     async def test_changing_the_password_makes_the_letter_void(
         self, backend: SqlBackend, settings: Settings

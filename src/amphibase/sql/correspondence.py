@@ -38,7 +38,7 @@ class Correspondence:
 
     async def _send_confirmation(self, email: str) -> None:
         async with self._database.write() as connection:
-            row = await self._rows.find_by_email(connection, email)
+            row = await self._rows.find_by_email(connection, email, lock=True)
             if row is None or row.email_confirmed_at is not None:
                 return
             token = await self._links.issue(connection, row.id, "confirmation_token", row.email)
@@ -47,7 +47,7 @@ class Correspondence:
 
     async def _send_reset(self, email: str) -> None:
         async with self._database.write() as connection:
-            row = await self._rows.find_by_email(connection, email)
+            row = await self._rows.find_by_email(connection, email, lock=True)
             if row is None:
                 return
             token = await self._links.issue(connection, row.id, "recovery_token", row.email)

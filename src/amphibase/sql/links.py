@@ -70,9 +70,14 @@ class Links:
 
     async def redeem(self, connection: AsyncConnection, token: str, kind: Kind) -> UUID | None:
         """The user whom the token was issued to, and no second time; None when it is not good."""
-        good = self._good(token, kind).scalar_subquery()
+        # The user's row is locked first, as by whoever issues: the other way round, each would
+        # wait for what the other holds.
+        locked = self._good(token, kind).with_for_update(of=self._users)
+        id = (await connection.execute(locked)).scalar_one_or_none()
+        if id is None:
+            return None
         deleted = await connection.execute(
-            delete(self._table).where(self._table.c.id == good).returning(self._table.c.user_id)
+            delete(self._table).where(self._table.c.id == id).returning(self._table.c.user_id)
         )
         return deleted.scalar_one_or_none()
 

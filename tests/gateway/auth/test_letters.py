@@ -7,6 +7,7 @@ from collections import Counter
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
+import psycopg
 import pytest
 from tests.gateway.auth.api import PASSWORD, SERVICE, Api, refusal
 from tests.gateway.auth.conftest import ServeAuth
@@ -83,6 +84,23 @@ async def test_of_many_who_follow_a_link_at_once_one_gets_in(careful: Api) -> No
     link = careful.letter().link
     answers = await asyncio.gather(*(follow(careful, link) for _ in range(10)))
     assert Counter("access_token" in sent_to(each)[2] for each in answers) == {True: 1, False: 9}
+
+
+async def test_a_link_and_the_next_letter_do_not_wait_for_one_another(api: Api) -> None:
+    """Whoever writes a letter holds the user's row, and then makes the letter before void."""
+    await api.create()
+    await api.post("/otp", {"email": "ann@example.com"})
+    waiting = (
+        "SELECT 1 FROM pg_stat_activity"
+        " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    with psycopg.connect(api.database) as writer:
+        writer.execute("SELECT 1 FROM auth.users FOR UPDATE")
+        following = asyncio.create_task(follow(api, api.letter().link))
+        while not await asyncio.to_thread(api.rows, waiting):
+            pass
+        writer.execute("DELETE FROM auth.one_time_tokens")
+    assert sent_to(await following)[1]["error_code"] == "otp_expired"
 
 
 @pytest.mark.parametrize("kind", ["signup", "email"])
