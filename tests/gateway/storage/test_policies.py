@@ -182,10 +182,10 @@ async def test_a_transaction_leaves_no_role_behind(api: Api) -> None:
         ({"role": "supabase_admin"}, 'role "supabase_admin" does not exist'),
         ({"role": "nobody"}, 'role "nobody" does not exist'),
         ({"role": "x'; RESET ROLE; --"}, 'role "x\'; RESET ROLE; --" does not exist'),
-        ({"role": ["service_role"]}, "jwt malformed"),
-        ({"sub": 7}, "jwt malformed"),
-        ({"name": "\0"}, "jwt malformed"),
-        ({"role": "\ud800"}, "jwt malformed"),
+        ({"role": ["service_role"]}, "Invalid JWT"),
+        ({"sub": 7}, "Invalid JWT"),
+        ({"name": "\0"}, "Invalid JWT"),
+        ({"role": "\ud800"}, "Invalid JWT"),
     ],
 )
 async def test_a_token_gets_no_role_that_the_data_api_would_not_give(
@@ -207,10 +207,10 @@ async def test_a_token_without_a_role_is_anonymous(mine: Api) -> None:
 async def test_a_token_that_does_not_hold_is_refused(mine: Api) -> None:
     now = int(time.time())
     for token, message in [
-        (mine.token(exp=now - 60), "jwt expired"),
-        (mine.token(nbf=now + 60), "jwt not active"),
-        (jwt.encode({"role": "service_role"}, "x" * 32, "HS256"), "invalid signature"),
-        ("nonsense", "jwt malformed"),
+        (mine.token(exp=now - 60), '"exp" claim timestamp check failed'),
+        (mine.token(nbf=now + 60), '"nbf" claim timestamp check failed'),
+        (jwt.encode({"role": "service_role"}, "x" * 32, "HS256"), "signature verification failed"),
+        ("nonsense", "Invalid Compact JWS"),
     ]:
         for answer in (
             await mine.get("/bucket", token=token),

@@ -11,15 +11,21 @@ from amphibase.gateway.tokens import Fault, TokenRefused, Tokens
 
 _BEARER = re.compile(r"[Bb]earer +(\S+)")
 
+INVALID = "Invalid JWT"
+MALFORMED = "Invalid Compact JWS"
+FORGED = "signature verification failed"
+ALGORITHM = '"alg" (Algorithm) Header Parameter value not allowed'
+EXPIRED = '"exp" claim timestamp check failed'
+NOT_YET_VALID = '"nbf" claim timestamp check failed'
+
 _FAULTS = {
-    Fault.MALFORMED: "jwt malformed",
-    Fault.ALGORITHM: "invalid algorithm",
-    Fault.KEY: "invalid signature",
-    Fault.SIGNATURE: "invalid signature",
-    Fault.CLAIMS: "jwt malformed",
-    Fault.EXPIRED: "jwt expired",
-    Fault.NOT_YET_VALID: "jwt not active",
-    Fault.ISSUED_IN_FUTURE: "jwt not active",
+    Fault.MALFORMED: MALFORMED,
+    Fault.ALGORITHM: ALGORITHM,
+    Fault.KEY: FORGED,
+    Fault.SIGNATURE: FORGED,
+    Fault.EXPIRED: EXPIRED,
+    Fault.NOT_YET_VALID: NOT_YET_VALID,
+    Fault.ISSUED_IN_FUTURE: '"iat" claim timestamp check failed (it should be in the past)',
 }
 
 
@@ -51,15 +57,15 @@ def identify(tokens: Tokens, request: Request) -> Identity:
     try:
         claims = tokens.verify(found[1] if found else header)
     except TokenRefused as refused:
-        raise denied(_FAULTS.get(refused.fault, "Invalid JWT")) from None
+        raise denied(_FAULTS.get(refused.fault, INVALID)) from None
     role, subject = claims.get("role") or "anon", claims.get("sub")
     if not isinstance(role, str) or not (subject is None or isinstance(subject, str)):
-        raise denied("jwt malformed")
+        raise denied(INVALID)
     # By `json`, which writes numbers of any size.
     told = json.dumps({**claims, "role": role}, separators=(",", ":"), ensure_ascii=False)
     # What no text of the database can hold: the character NUL, and half a character.
     if "\\u0000" in told or told != told.encode(errors="replace").decode():
-        raise denied("jwt malformed")
+        raise denied(INVALID)
     return Identity(role, told, subject or None)
 
 

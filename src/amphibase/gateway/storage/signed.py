@@ -11,6 +11,7 @@ from typing import Any, Literal
 import jwt
 
 from amphibase.gateway.storage.errors import StorageError
+from amphibase.gateway.storage.identity import ALGORITHM, EXPIRED, FORGED, INVALID, MALFORMED
 from amphibase.gateway.tokens import Tokens
 from amphibase.tokens import MAX_TOKEN_BYTES
 
@@ -62,16 +63,18 @@ class SignedUrls:
                 token, self._secret, algorithms=["HS256"], options={"require": ["exp", "url"]}
             )
         except jwt.ExpiredSignatureError:
-            raise _refused("jwt expired") from None
+            raise _refused(EXPIRED) from None
         except jwt.InvalidSignatureError:
-            raise _refused("invalid signature") from None
+            raise _refused(FORGED) from None
         except jwt.InvalidAlgorithmError:
-            raise _refused("invalid algorithm") from None
+            raise _refused(ALGORITHM) from None
+        except jwt.MissingRequiredClaimError:
+            raise _refused(INVALID) from None
         except (jwt.PyJWTError, ValueError, RecursionError):
-            raise _refused("jwt malformed") from None
+            raise _refused(MALFORMED) from None
         signed_url = str(claims["url"])
         if url not in (None, signed_url) or claims.get("scope") != use:
-            raise StorageError(400, "InvalidSignature", "The url does not match the signature")
+            raise StorageError(400, "InvalidSignature", "Invalid signature")
         return Signed(signed_url, claims["exp"], claims.get("owner"), bool(claims.get("upsert")))
 
     def _sign(self, seconds: int, claims: dict[str, Any]) -> str:
