@@ -55,7 +55,7 @@ def test_it_is_gone_after_its_test(local_supabase_projects: Projects) -> None:
 def test_a_process_that_has_ended_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.executable", shutil.which("false"))
     with serve_projects() as projects:
-        for _ in range(2):
+        for _ in range(20):
             with (
                 pytest.raises(RuntimeError, match="The local Supabase of the tests ended"),
                 projects.open(),
