@@ -141,6 +141,18 @@ async def test_a_new_address_is_confirmed_by_both_codes(api: Api) -> None:
     assert (await api.post("/verify", body)).json()["user"]["email"] == "new@example.com"
 
 
+async def test_signing_in_by_letter_leaves_the_letters_of_a_new_address_good(api: Api) -> None:
+    token = (await api.sign_up())["access_token"]
+    await api.put("/user", {"email": "new@example.com"}, token=token)
+    links = [api.letter(to).link for to in ("ann@example.com", "new@example.com")]
+    await api.post("/otp", {"email": "ann@example.com"})
+    body = {"type": "email", "email": "ann@example.com", "token": api.letter().code}
+    assert (await api.post("/verify", body)).status_code == 200
+    for link in links:
+        await api.client.get(link)
+    assert (await api.get("/user", token=token)).json()["email"] == "new@example.com"
+
+
 async def test_a_new_address_is_confirmed_by_its_own_letter_where_one_is_enough(
     serve: ServeAuth,
 ) -> None:

@@ -18,7 +18,7 @@ from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.durations import parse_duration
 from amphibase.gateway.auth.errors import AuthError, invalid
 from amphibase.gateway.auth.public import answer
-from amphibase.gateway.auth.strength import check_strength
+from amphibase.gateway.auth.strength import check_length, check_strength
 from amphibase.gateway.auth.users import EMAIL_EXISTS, Person
 from amphibase.models import utc_now, uuid7
 from amphibase.sql.account_rows import merged
@@ -68,6 +68,7 @@ async def create(core: Core, request: Request) -> Response:
     if hashed:
         check_hash(hashed)
     elif body.password:
+        check_length(body.password)
         hashed = await core.passwords.hash(body.password)
     id = _new_id(body.id)
     providers = [name for name, given in (("email", email), ("phone", phone)) if given]

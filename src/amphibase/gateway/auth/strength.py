@@ -4,6 +4,8 @@ from amphibase.gateway.auth.errors import WeakPassword
 from amphibase.gateway.auth.settings import AuthSettings
 from amphibase.sql.passwords import MAX_PASSWORD_BYTES
 
+TOO_LONG = f"Password cannot be longer than {MAX_PASSWORD_BYTES} bytes."
+
 
 def weakness(settings: AuthSettings, password: str) -> WeakPassword | None:
     """What is wrong with a password; None where it is good enough."""
@@ -11,9 +13,9 @@ def weakness(settings: AuthSettings, password: str) -> WeakPassword | None:
     if len(password) < settings.password_min_length:
         reasons.append("length")
         faults.append(f"Password should be at least {settings.password_min_length} characters.")
-    elif len(password.encode("utf-8", "surrogatepass")) > MAX_PASSWORD_BYTES:
+    elif _is_too_long(password):
         reasons.append("length")
-        faults.append(f"Password cannot be longer than {MAX_PASSWORD_BYTES} bytes.")
+        faults.append(TOO_LONG)
     missing = [
         characters
         for characters in required_characters(settings)
@@ -34,8 +36,18 @@ def check_strength(settings: AuthSettings, password: str) -> None:
         raise fault
 
 
+def check_length(password: str) -> None:
+    """Raise WeakPassword for one so long that nobody could sign in with it."""
+    if _is_too_long(password):
+        raise WeakPassword(TOO_LONG, ["length"])
+
+
 def required_characters(settings: AuthSettings) -> list[str]:
     r"""The sets of which a password needs one character each: divided by `:`, which itself is
     written `\:`."""
     marked = settings.password_required_characters.replace(r"\:", "\0")
     return [part.replace("\0", ":") for part in marked.split(":") if part]
+
+
+def _is_too_long(password: str) -> bool:
+    return len(password.encode("utf-8", "surrogatepass")) > MAX_PASSWORD_BYTES

@@ -247,10 +247,11 @@ class Users:
                 )
 
     async def confirm_email(self, connection: AsyncConnection, person: Person) -> None:
-        """Note that the address is the user's; what letters said before is void."""
-        await self.revoke_links(connection, person.id)
+        """Note that the address is the user's, unless that is known already; what letters said
+        before is void then."""
         if person.is_confirmed:
             return
+        await self.revoke_links(connection, person.id)
         await self.change(
             connection,
             person.id,
