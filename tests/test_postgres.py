@@ -418,6 +418,7 @@ def test_finds_the_path_first_then_the_newest_package(
     assert find_binaries() == debian / "16" / "bin"
     monkeypatch.setattr(shutil, "which", _which_in(on_path))
     assert find_binaries() == on_path
+    assert find_binaries(least=16) == debian / "16" / "bin"
     assert find_binaries(14) == debian / "14" / "bin"
 
 

@@ -241,11 +241,12 @@ def _listener(settings: GatewaySettings) -> socket.socket:
 
 
 def _start_on_free_port(place: Path, named: int | None) -> "Server":
+    from amphibase.gateway.project import MINIMUM_MAJOR
     from amphibase.postgres import start
 
     if named is not None:
         try:
-            return start(place, port=named)
+            return start(place, port=named, least=MINIMUM_MAJOR)
         except ConfigurationError as error:
             if PORT_TAKEN not in error.detail:
                 raise
@@ -259,7 +260,7 @@ def _start_on_free_port(place: Path, named: int | None) -> "Server":
         except OSError:
             continue
         try:
-            return start(place, port=port)
+            return start(place, port=port, least=MINIMUM_MAJOR)
         except ConfigurationError as error:
             if PORT_TAKEN not in error.detail:  # somebody was faster
                 raise

