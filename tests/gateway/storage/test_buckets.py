@@ -1,5 +1,7 @@
 """Buckets, as their clients know them."""
 
+from typing import Any
+
 import pytest
 from tests.gateway.storage.api import (
     ANN,
@@ -12,6 +14,8 @@ from tests.gateway.storage.api import (
     refusal,
     taken,
 )
+
+from amphibase.gateway.storage import buckets, rows
 
 BUCKETS_OF_ANN = f"""
     CREATE POLICY anns ON storage.buckets FOR ALL TO authenticated
@@ -162,3 +166,39 @@ async def test_policies_decide_who_makes_sees_and_deletes_buckets(api: Api) -> N
     assert [each["id"] for each in (await api.get("/bucket", token=SERVICE)).json()] == ["a"]
     await api.post("/bucket/a/empty")
     assert (await api.delete("/bucket/a", token=ann)).status_code == 200
+
+
+async def test_a_bucket_is_emptied_of_all_that_may_be_deleted(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(buckets, "AT_ONCE", 2)
+    await api.bucket()
+    await api.uploaded("b/1", "b/kept 1", "b/2", "b/kept 2", "b/3", "b/kept 3", "b/4")
+    api.rows(f"""
+        {BUCKETS_OF_ANN};
+        CREATE POLICY seen ON storage.objects FOR SELECT TO authenticated USING (true);
+        CREATE POLICY gone ON storage.objects FOR DELETE TO authenticated
+        USING (name NOT LIKE 'kept%');
+    """)
+    refused = refusal(await api.post("/bucket/b/empty", token=api.token(ANN)))
+    assert refused[:2] == (400, "409")
+    assert await api.names() == ["kept 1", "kept 2", "kept 3"]
+    assert len(api.blobs()) == 3
+
+
+async def test_who_empties_a_bucket_with_others_is_not_refused(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await api.bucket()
+    await api.uploaded("b/1", "b/2")
+    some_names = rows.some_names
+
+    async def early(*arguments: Any, **named: Any) -> list[str]:
+        names = await some_names(*arguments, **named)
+        monkeypatch.setattr(rows, "some_names", some_names)
+        await api.delete("/object/b", {"prefixes": names})
+        return names
+
+    monkeypatch.setattr(rows, "some_names", early)
+    assert (await api.post("/bucket/b/empty")).status_code == 200
+    assert await api.names() == []

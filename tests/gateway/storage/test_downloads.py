@@ -167,3 +167,28 @@ async def test_a_file_that_is_replaced_while_it_is_opened_is_the_new_one(
     answer = await api.get("/object/b/a.txt")
     assert (answer.status_code, answer.content) == (200, b"the new bytes")
     assert answer.headers["content-type"] == "text/new"
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        '{"size": 10, "eTag": "a\\r\\nSet-Cookie: b"}',
+        '{"size": 10, "eTag": "\\u4e2d"}',
+        '{"size": 10, "eTag": "a\\"b"}',
+        '{"size": 10, "lastModified": "0001-01-01T00:00:00+14:00"}',
+        '{"size": 10, "mimetype": "text/x\\r\\ny: z", "cacheControl": "x\\r\\ny: z"}',
+    ],
+)
+async def test_what_others_wrote_into_a_row_breaks_no_header(api: Api, metadata: str) -> None:
+    await api.bucket()
+    await api.uploaded()
+    api.rows("UPDATE storage.objects SET metadata = %s::jsonb", metadata)
+    ((id, version),) = api.rows("SELECT id::text, version FROM storage.objects")
+    for answer in (
+        await api.get("/object/b/a.txt"),
+        await api.head("/object/b/a.txt"),
+        await api.get("/object/info/b/a.txt"),
+    ):
+        assert answer.status_code == 200
+        assert answer.headers["etag"] == f'"{id if "eTag" in metadata else version}"'
+        assert not answer.headers.keys() & {"set-cookie", "y"}

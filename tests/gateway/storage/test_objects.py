@@ -179,6 +179,19 @@ async def test_a_copy_can_say_other_things_and_replace(tree: Api) -> None:
     assert len(tree.blobs()) == len(tree.rows("SELECT 1 FROM storage.objects"))
 
 
+async def test_a_copy_goes_where_its_new_type_is_taken(tree: Api) -> None:
+    await tree.bucket("pictures", allowed_mime_types=["image/*"])
+    asked: dict[str, Any] = {"bucketId": "b", "sourceKey": "a.txt", "destinationKey": "a.png"}
+    there = {**asked, "destinationBucket": "pictures"}
+    assert refusal(await tree.post("/object/copy", there))[2] == "invalid_mime_type"
+    there["metadata"] = {"mimetype": "image/png"}
+    assert (await tree.post("/object/copy", there)).status_code == 200
+    assert (await tree.get("/object/pictures/a.png")).headers["content-type"] == "image/png"
+    again = {**there, "bucketId": "pictures", "sourceKey": "a.png", "destinationKey": "a.html"}
+    again["metadata"] = {"mimetype": "text/html"}
+    assert refusal(await tree.post("/object/copy", again))[2] == "invalid_mime_type"
+
+
 @pytest.mark.parametrize("call", ["move", "copy"])
 async def test_where_a_file_cannot_go_it_does_not(tree: Api, call: str) -> None:
     await tree.bucket("small", file_size_limit=9)

@@ -45,6 +45,15 @@ async def test_a_signed_url_opens_its_file_without_a_token(stored: Api) -> None:
     assert (part.status_code, part.content) == (206, b"01")
 
 
+async def test_the_name_in_a_url_does_not_begin_its_query(api: Api) -> None:
+    await api.bucket()
+    await api.uploaded("b/why%3F.txt")
+    url = await sign(api, "b/why%3F.txt")
+    assert (await api.get(url, token=None)).content == TEN
+    signed = (await api.post("/object/upload/sign/b/how%3F.txt")).json()
+    assert (await api.put(signed["url"], content=TEN, token=None)).json()["Key"] == "b/how?.txt"
+
+
 async def test_what_a_url_says_is_what_the_clients_know(stored: Api) -> None:
     told = jwt.decode(token_of(await sign(stored)), options={"verify_signature": False})
     assert told["url"] == "b/a.txt"

@@ -1,5 +1,6 @@
 """What calls answer: files, and what is known of files and buckets."""
 
+import re
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
 from typing import Any
@@ -13,6 +14,8 @@ from amphibase.backend.files import ByteRange, File, OpenFile
 from amphibase.gateway.storage.store import facts_of, size_of, type_of
 from amphibase.http.downloads import NOTHING_RUNS, is_known, range_of
 from amphibase.models import utc_now
+
+_ETAG = re.compile(r"[!#-~]+")
 
 
 def moment(value: datetime | None) -> str | None:
@@ -64,13 +67,12 @@ def info(row: RowMapping) -> dict[str, Any]:
 
 def file_of(row: RowMapping) -> File:
     """The row, as far as an answer that carries the file wants to know."""
-    facts = facts_of(row)
     return File(
         bucket=row["bucket_id"],
         path=row["name"],
         size=size_of(row),
         content_type=type_of(row),
-        etag=str(facts.get("eTag") or row["version"] or row["id"]).strip('"'),
+        etag=_etag(row),
         owner_id=None,
         public=False,
         created_at=row["created_at"] or utc_now(),
@@ -140,12 +142,17 @@ def opened(row: RowMapping, start: int, stop: int, chunks: Any) -> OpenFile:
     return OpenFile(file_of(row), start, stop, chunks)
 
 
+def _etag(row: RowMapping) -> str:
+    said = str(facts_of(row).get("eTag") or row["version"] or "").strip('"')
+    return said if _ETAG.fullmatch(said) else str(row["id"])
+
+
 def _modified(row: RowMapping, file: File) -> datetime:
     try:
-        found = datetime.fromisoformat(facts_of(row)["lastModified"])
-    except (KeyError, TypeError, ValueError):
-        found = file.updated_at
-    return found.astimezone(UTC).replace(microsecond=0)
+        found = datetime.fromisoformat(facts_of(row)["lastModified"]).astimezone(UTC)
+    except (KeyError, TypeError, ValueError, OverflowError):
+        found = file.updated_at.astimezone(UTC)
+    return found.replace(microsecond=0)
 
 
 def _shown_type(kind: str) -> str:

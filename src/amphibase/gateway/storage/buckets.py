@@ -112,17 +112,24 @@ async def empty(core: Core, request: Request) -> Response:
     async with core.acting.sender(identity, operation) as connection:
         if await bucket_rows.find(connection, id) is None:
             raise no_bucket()
+    last: str | None = None
+    left = False
     while True:
         async with core.acting.sender(identity, operation) as connection:
-            names = await rows.some_names(connection, id, AT_ONCE)
+            names = await rows.some_names(connection, id, AT_ONCE, after=last)
         if not names:
             break
-        if not await core.store.remove(identity, id, names, operation):
-            raise StorageError(
-                409,
-                "InvalidRequest",
-                "Unable to empty the bucket because some of the objects could not be deleted",
-            )
+        removed = await core.store.remove(identity, id, names, operation)
+        refused = {*names} - {row["name"] for row in removed}
+        if refused:  # unless somebody else has just deleted them
+            left = left or bool(await core.store.find_many(identity, id, [*refused], operation))
+        last = names[-1]
+    if left:
+        raise StorageError(
+            409,
+            "InvalidRequest",
+            "Unable to empty the bucket because some of the objects could not be deleted",
+        )
     return json_answer(
         {"message": "Empty bucket has been queued. Completion may take up to an hour."}
     )

@@ -13,7 +13,7 @@ from amphibase.gateway.storage.core import Core, place_of
 from amphibase.gateway.storage.errors import json_answer, no_object
 from amphibase.gateway.storage.incoming import user_metadata_of
 from amphibase.gateway.storage.listing import Column, Order
-from amphibase.gateway.storage.rules import check_type, checked_cache_control
+from amphibase.gateway.storage.rules import checked_cache_control
 
 MAX_AT_ONCE = 1000
 
@@ -97,8 +97,6 @@ async def copy(core: Core, request: Request) -> Response:
     if asked.metadata is not None and asked.metadata.cache_control is not None:
         changes["cacheControl"] = checked_cache_control(asked.metadata.cache_control)
     if asked.metadata is not None and asked.metadata.mimetype is not None:
-        bucket = await core.store.bucket(asked.to[0])
-        check_type(asked.metadata.mimetype, bucket["allowed_mime_types"])
         changes["mimetype"] = asked.metadata.mimetype
     stored = await core.store.copy(
         identity,

@@ -95,7 +95,11 @@ async def remove(
     return [*(await connection.execute(statement)).mappings()]
 
 
-async def some_names(connection: AsyncConnection, bucket: str, limit: int) -> list[str]:
-    """Names of files of a bucket, in no order."""
-    statement = select(OBJECTS.c.name).where(OBJECTS.c.bucket_id == bucket).limit(limit)
-    return [*await connection.scalars(statement)]
+async def some_names(
+    connection: AsyncConnection, bucket: str, limit: int, *, after: str | None = None
+) -> list[str]:
+    """Names of files of a bucket, in order, from the first or from what comes after a name."""
+    statement = select(OBJECTS.c.name).where(OBJECTS.c.bucket_id == bucket)
+    if after is not None:
+        statement = statement.where(OBJECTS.c.name > after)
+    return [*await connection.scalars(statement.order_by(OBJECTS.c.name).limit(limit))]

@@ -34,7 +34,7 @@ async def one(core: Core, request: Request) -> Response:
     asked = await read(request, OneUrl)
     bucket, name = place_of(request)
     await core.store.find(identity, (bucket, name), "storage.object.sign")
-    return json_answer({"signedURL": _url(core, f"{bucket}/{name}", asked.seconds)})
+    return json_answer({"signedURL": _download(core, f"{bucket}/{name}", asked.seconds)})
 
 
 async def many(core: Core, request: Request) -> Response:
@@ -46,7 +46,7 @@ async def many(core: Core, request: Request) -> Response:
             {
                 "error": None if path in seen else UNSEEN,
                 "path": path,
-                "signedURL": _url(core, f"{bucket}/{path}", asked.seconds)
+                "signedURL": _download(core, f"{bucket}/{path}", asked.seconds)
                 if path in seen
                 else None,
             }
@@ -64,9 +64,13 @@ async def for_upload(core: Core, request: Request) -> Response:
     path = f"{bucket}/{name}"
     seconds = core.settings.upload_signed_url_expiration_time
     token = core.signed.upload(path, seconds, owner=identity.subject, overwrite=overwrite)
-    return json_answer({"url": f"/object/upload/sign/{path}?token={token}", "token": token})
+    return json_answer({"url": _url("/object/upload/sign", path, token), "token": token})
 
 
-def _url(core: Core, path: str, seconds: int) -> str:
-    # As it is: the clients encode what they are given.
-    return f"/object/sign/{path}?token={core.signed.download(path, seconds)}"
+def _download(core: Core, path: str, seconds: int) -> str:
+    return _url("/object/sign", path, core.signed.download(path, seconds))
+
+
+def _url(call: str, path: str, token: str) -> str:
+    # Nearly as it is, since the clients encode what they are given; but the query begins once.
+    return f"{call}/{path.replace('?', '%3F')}?token={token}"

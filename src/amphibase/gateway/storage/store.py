@@ -231,7 +231,8 @@ class Store:
             StorageError: it cannot be read, or not be written there.
         """
         check_key(to[1])
-        found = await self._check_fit(identity, place, to[0], operation)
+        kind = changes.get("mimetype")
+        found = await self._check_fit(identity, place, to[0], operation, kind=kind)
         if place == to:
             overwrite = True
         await self.may_put(identity, to, operation, overwrite=overwrite)
@@ -270,15 +271,26 @@ class Store:
         return await uninterrupted(work())
 
     async def _check_fit(
-        self, identity: Identity, place: Place, to_bucket: str, operation: str
+        self,
+        identity: Identity,
+        place: Place,
+        to_bucket: str,
+        operation: str,
+        *,
+        kind: str | None = None,
     ) -> RowMapping:
-        """The file, if the sender sees it and the other bucket takes such files."""
+        """The file, if the sender sees it and the bucket it is to go to takes it.
+
+        Args:
+            kind: the type that it is to have there, where it is another.
+        """
         found = await self.find(identity, place, operation)
         bucket = await self.bucket(to_bucket)
-        if to_bucket != place[0]:
-            check_type(type_of(found), bucket["allowed_mime_types"])
-            if size_of(found) > (bucket["file_size_limit"] or self._max_bytes):
-                raise too_large()
+        if to_bucket != place[0] or kind is not None:
+            check_type(kind or type_of(found), bucket["allowed_mime_types"])
+        limit = bucket["file_size_limit"] or self._max_bytes
+        if to_bucket != place[0] and size_of(found) > limit:
+            raise too_large()
         return found
 
     @asynccontextmanager
