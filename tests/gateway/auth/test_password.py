@@ -122,6 +122,19 @@ async def test_of_several_sign_ups_the_one_counts_whose_letter_is_confirmed(care
     )
 
 
+@pytest.mark.parametrize("path", ["/otp", "/recover", "/invite"])
+async def test_a_password_of_a_sign_up_that_was_not_confirmed_is_void_for_another_letter(
+    careful: Api, path: str
+) -> None:
+    """Whoever owns the address did not choose it, as far as anybody knows."""
+    await careful.sign_up(data={"name": "Ann"})
+    await careful.post(path, {"email": "ann@example.com"}, token=SERVICE)
+    await careful.client.get(careful.letter().link)
+    assert refusal(await careful.sign_in()) == (400, "invalid_credentials")
+    ((metadata,),) = careful.rows("SELECT raw_user_meta_data FROM auth.users")
+    assert (metadata["name"], metadata["email_verified"]) == ("Ann", True)
+
+
 @pytest.mark.parametrize("by", ["invitation", "an administrator"])
 async def test_a_sign_up_learns_nothing_of_a_user_who_was_made_for_somebody(
     careful: Api, by: str

@@ -13,7 +13,7 @@ from amphibase.gateway.auth.codes import EMAIL_CHANGE, Secret
 from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.errors import AuthError, invalid
 from amphibase.gateway.auth.public import answer
-from amphibase.gateway.auth.sign_up import find_or_add
+from amphibase.gateway.auth.sign_up import find_or_add, sign_up_again
 from amphibase.gateway.auth.strength import check_strength
 from amphibase.gateway.auth.users import EMAIL_EXISTS, Person
 from amphibase.models import utc_now
@@ -135,6 +135,8 @@ async def _invited(
     person, _ = await find_or_add(core, connection, email, None, data)
     if person.is_confirmed:
         raise AuthError(422, "email_exists", EMAIL_EXISTS)
+    known = person.row.raw_user_meta_data or {}
+    await sign_up_again(core, connection, person, None, {**known, **data})
     now = utc_now()
     await core.users.change(connection, person.id, invited_at=now, confirmation_sent_at=now)
     return person

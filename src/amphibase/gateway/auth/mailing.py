@@ -16,7 +16,12 @@ from amphibase.gateway.auth.codes import EMAIL_CHANGE
 from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.errors import AuthError, invalid, no_phone
 from amphibase.gateway.auth.public import answer
-from amphibase.gateway.auth.sign_up import check_open, confirm_by_letter, find_or_add
+from amphibase.gateway.auth.sign_up import (
+    check_open,
+    confirm_by_letter,
+    find_or_add,
+    sign_up_again,
+)
 from amphibase.gateway.auth.users import Person
 from amphibase.models import utc_now
 from amphibase.sql.links import Kind
@@ -74,6 +79,9 @@ async def _magic_link(core: Core, request: Request, body: Otp) -> Response:
                 raise AuthError(422, "otp_disabled", "Signups not allowed for otp")
             check_open(core)
             person, _ = await find_or_add(core, connection, email, None, body.data)
+        else:
+            data = {**(person.row.raw_user_meta_data or {}), **body.data}
+            await sign_up_again(core, connection, person, None, data)
         if person.is_confirmed or core.settings.mailer_autoconfirm:
             letter = await _sign_in_by_letter(core, connection, person, request, body)
         else:

@@ -97,6 +97,26 @@ async def find_or_add(
         return person, False
 
 
+async def sign_up_again(
+    core: Core,
+    connection: AsyncConnection,
+    person: Person,
+    hashed: str | None,
+    data: dict[str, Any],
+) -> None:
+    """Let the last sign-up count while the address awaits confirmation: an earlier one, by
+    somebody who may not own the address, must not leave its password behind. An account that an
+    administrator made stays as it is."""
+    if person.is_confirmed or not _is_own_sign_up(person):
+        return
+    await core.users.change(
+        connection,
+        person.id,
+        encrypted_password=hashed or "",
+        raw_user_meta_data={**data, **_verified_fields(person.id, person.row.email)},
+    )
+
+
 async def confirm_by_letter(
     core: Core, connection: AsyncConnection, person: Person, request: Request, pkce: Pkce
 ) -> EmailMessage:
@@ -139,15 +159,8 @@ async def _with_email(core: Core, request: Request, body: SignUp) -> Response:
                 # Invited, or made by an administrator: only whoever has the letter or the
                 # password may have that account.
                 raise _exists()
-            elif not core.settings.mailer_autoconfirm and _is_own_sign_up(person):
-                # Until the address is confirmed, the last sign-up counts: an earlier one, by
-                # somebody who may not own the address, must not leave its password behind.
-                await core.users.change(
-                    connection,
-                    person.id,
-                    encrypted_password=hashed,
-                    raw_user_meta_data={**body.data, **_verified_fields(person.id, email)},
-                )
+            elif not core.settings.mailer_autoconfirm:
+                await sign_up_again(core, connection, person, hashed, body.data)
             if core.settings.mailer_autoconfirm:
                 await core.users.confirm_email(connection, person)
                 return session(await core.open_session(connection, person.id, request, "password"))

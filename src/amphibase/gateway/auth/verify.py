@@ -16,7 +16,7 @@ from amphibase.gateway.auth.codes import EMAIL_CHANGE, PKCE_PREFIX
 from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.errors import AuthError, invalid, no_phone
 from amphibase.gateway.auth.public import answer, session
-from amphibase.gateway.auth.sign_up import EMAIL_METHOD
+from amphibase.gateway.auth.sign_up import EMAIL_METHOD, sign_up_again
 from amphibase.gateway.auth.users import Person
 from amphibase.models import utc_now
 from amphibase.sql.account_rows import merged
@@ -157,6 +157,9 @@ async def _accept(core: Core, connection: AsyncConnection, person: Person, kind:
         raise AuthError(403, "user_banned", "User is banned")
     if kind in EMAIL_CHANGE:
         return await _accept_change(core, connection, person)
+    if kind == "recovery_token":
+        known = person.row.raw_user_meta_data or {}
+        await sign_up_again(core, connection, person, None, known)
     await core.users.confirm_email(connection, person)
     await core.users.verify_identities(connection, person)
     return Verified(person)
