@@ -166,6 +166,20 @@ async def test_a_policy_may_ask_what_is_done_and_what_is_said(api: Api) -> None:
     assert len(api.blobs()) == 1
 
 
+async def test_a_policy_may_ask_for_the_request(api: Api) -> None:
+    await api.bucket()
+    api.rows("""
+        CREATE POLICY p ON storage.objects FOR INSERT TO anon WITH CHECK (
+            current_setting('request.headers')::json ->> 'x-team' = 'red'
+            AND current_setting('request.method') = 'POST'
+            AND current_setting('request.path') = '/object/b/' || name
+        )
+    """)
+    assert refusal(await api.upload("b/a", token=ANON)) == hidden()
+    assert refusal(await api.upload("b/a", token=ANON, x_team="blue")) == hidden()
+    assert (await api.upload("b/a b", token=ANON, x_team="red")).status_code == 200
+
+
 async def test_a_transaction_leaves_no_role_behind(api: Api) -> None:
     await api.bucket()
     for _ in range(3):

@@ -22,6 +22,9 @@ SELECT
     set_config('request.jwt.claims', :claims, true),
     set_config('request.jwt.claim.sub', :subject, true),
     set_config('request.jwt.claim.role', :role, true),
+    set_config('request.method', :method, true),
+    set_config('request.path', :path, true),
+    set_config('request.headers', :headers, true),
     set_config('storage.operation', :operation, true),
     set_config('statement_timeout', :timeout, true),
     (
@@ -69,6 +72,9 @@ async def become(connection: AsyncConnection, identity: Identity, operation: str
         "claims": identity.claims,
         "subject": identity.subject or "",
         "role": identity.role,
+        "method": identity.method,
+        "path": identity.path,
+        "headers": identity.headers,
         "operation": operation,
         "timeout": str(STATEMENT_MILLISECONDS),
     }

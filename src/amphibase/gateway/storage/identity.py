@@ -31,16 +31,22 @@ _FAULTS = {
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A role of the database, and what its token says.
+    """A role of the database, what its token says, and what is asked for.
 
     Attributes:
         claims: JSON for `request.jwt.claims`.
         subject: whose the files are that are uploaded, if it is anybody.
+        method: for `request.method`.
+        path: for `request.path`, as Storage knows it.
+        headers: JSON for `request.headers`.
     """
 
     role: str
     claims: str
     subject: str | None = None
+    method: str = ""
+    path: str = ""
+    headers: str = "{}"
 
 
 def service(subject: str | None) -> Identity:
@@ -66,7 +72,20 @@ def identify(tokens: Tokens, request: Request) -> Identity:
     # What no text of the database can hold: the character NUL, and half a character.
     if "\\u0000" in told or told != told.encode(errors="replace").decode():
         raise denied(INVALID)
-    return Identity(role, told, subject or None)
+    return Identity(
+        role,
+        told,
+        subject or None,
+        request.method,
+        path_of(request),
+        json.dumps(dict(request.headers)),
+    )
+
+
+def path_of(request: Request) -> str:
+    """The path below the one that Storage is mounted at."""
+    path: str = request.scope["path"]
+    return path.removeprefix(request.scope.get("root_path", ""))
 
 
 def identify_if_any(tokens: Tokens, request: Request) -> Identity | None:

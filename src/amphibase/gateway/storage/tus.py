@@ -13,7 +13,7 @@ from starlette.responses import Response
 from amphibase.errors import Conflict, Retryable, UploadBusy
 from amphibase.gateway.storage.core import UNFINISHED, Core
 from amphibase.gateway.storage.errors import StorageError, known, malformed, too_large
-from amphibase.gateway.storage.identity import Identity, service
+from amphibase.gateway.storage.identity import Identity, path_of, service
 from amphibase.gateway.storage.incoming import ANY, Whole, parse_user_metadata
 from amphibase.gateway.storage.rules import cache_control_of
 from amphibase.services.resumable import Plan, ResumableUploads, Upload
@@ -149,8 +149,7 @@ class Tus:
         Args:
             path: bucket and name of the file; None where the upload that goes on knows it.
         """
-        root: str = request.scope.get("root_path", "")
-        if not request.scope["path"].removeprefix(root).startswith(SIGNED):
+        if not path_of(request).startswith(SIGNED):
             identity = self._core.identify(request)
             overwrite = request.headers.get("x-upsert") == "true"
             return Sender(identity, identity.subject or identity.role, overwrite)
