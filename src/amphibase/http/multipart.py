@@ -14,6 +14,9 @@ from starlette.requests import Request
 from amphibase.errors import InvalidRequest
 
 MAX_FIELD_BYTES = 8 * 1024
+PART_BYTES = 64
+"""What a part of a form has at least, whatever is in it."""
+
 CUT_SHORT = "The form ends before it is complete"
 
 
@@ -35,7 +38,7 @@ class UploadForm:
         fields: the names of the text fields that are taken.
         file: the name of the file's field; None takes the first file under whatever name, and
             passes over text fields that are not taken.
-        max_field_bytes: of a text field.
+        max_field_bytes: of a text field, and of all together that are passed over.
 
     Attributes:
         values: the text fields read so far; all of them once the file's bytes are at their end.
@@ -65,6 +68,7 @@ class UploadForm:
         self._header = (bytearray(), bytearray())
         self._part = _Part()
         self._ended = False
+        self._passed_over = 0
         self.values: dict[str, str] = {}
         self.file_name = ""
         self.content_type: str | None = None
@@ -113,8 +117,9 @@ class UploadForm:
 
     async def _keep(self, name: str) -> None:
         if name not in self._fields and self._file is None:
-            async for _ in self._data():
-                pass
+            self._pass_over(PART_BYTES)
+            async for data in self._data():
+                self._pass_over(len(data))
             return
         if name not in self._fields or name in self.values:
             raise InvalidRequest(f"The form has the field file, and once {self._fields}")
@@ -127,6 +132,11 @@ class UploadForm:
             self.values[name] = value.decode()
         except UnicodeDecodeError:
             raise InvalidRequest(f"The field {name} is not UTF-8") from None
+
+    def _pass_over(self, size: int) -> None:
+        self._passed_over += size
+        if self._passed_over > self._max_field_bytes:
+            raise InvalidRequest("The form has too much beside its file")
 
     async def _parts(self) -> AsyncIterator[_Part]:
         while (event := await self._next()) is not None:

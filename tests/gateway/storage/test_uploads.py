@@ -215,6 +215,21 @@ async def test_what_cannot_be_read_is_refused_and_leaves_nothing(
     assert (await api.names(), api.blobs()) == ([], [])
 
 
+@pytest.mark.parametrize("place", ["before", "after"])
+@pytest.mark.parametrize("fields", [1, 40_000])
+async def test_a_form_has_an_end_beside_its_file(api: Api, place: str, fields: int) -> None:
+    await api.bucket()
+    part = b'--edge\r\nContent-Disposition: form-data; name="x"\r\n\r\n%s\r\n'
+    much = part % (b"x" * (2_000_000 // fields))
+    file = form().removesuffix(b"--edge--\r\n")
+    parts = [file, *([much] * fields)] if place == "after" else [*([much] * fields), file]
+    answer = await api.post(
+        "/object/b/a", content=b"".join([*parts, b"--edge--\r\n"]), headers=FORM
+    )
+    assert refusal(answer)[3] == "The form has too much beside its file"
+    assert (await api.names(), api.blobs()) == ([], [])
+
+
 async def test_an_upload_that_is_cut_off_leaves_nothing(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
