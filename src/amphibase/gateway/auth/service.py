@@ -1,9 +1,7 @@
 """Auth as an ASGI application of its own."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 
-from sqlalchemy import text
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -11,7 +9,6 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from amphibase.errors import ConfigurationError
 from amphibase.gateway.auth import (
     admin,
     admin_links,
@@ -28,6 +25,7 @@ from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.errors import AuthError
 from amphibase.gateway.auth.letters import Post
 from amphibase.gateway.auth.settings import AuthSettings
+from amphibase.gateway.lifetime import Lifetime, check_table
 from amphibase.gateway.tokens import Tokens
 
 Call = Callable[[Core, Request], Awaitable[Response]]
@@ -83,11 +81,7 @@ class AuthService:
         self, settings: AuthSettings, database_url: str, tokens: Tokens, outbox: Post
     ) -> None:
         self._core = Core(settings, database_url, tokens, outbox)
-        self._starting = asyncio.Lock()
-        self._is_started = False
-        self._under_way = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._lifetime = Lifetime(self._open, self._core.close)
         self._app = Starlette(
             routes=[self._route(method, path, call) for method, path, call in CALLS],
             exception_handlers={HTTPException: _not_found},
@@ -95,32 +89,19 @@ class AuthService:
         self._app.router.redirect_slashes = False
 
     async def start(self) -> None:
-        if self._is_started:
-            return
-        async with self._starting:
-            if self._is_started:
-                return
-            async with self._core.database.read() as connection:
-                found = await connection.execute(text("SELECT to_regclass('auth.users')"))
-                if found.scalar_one() is None:
-                    raise ConfigurationError("The database has no table auth.users")
-            self._is_started = True
+        await self._lifetime.start()
 
     async def close(self) -> None:
-        await self._idle.wait()
-        await self._core.close()
+        await self._lifetime.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        self._under_way += 1
-        self._idle.clear()
-        try:
+        with self._lifetime.request():
             await self._app(scope, receive, send)
-        finally:
-            self._under_way -= 1
-            if not self._under_way:
-                self._idle.set()
+
+    async def _open(self) -> None:
+        await check_table(self._core.database, "auth.users")
 
     def _route(self, method: str, path: str, call: Call) -> Route:
         route = Route(path, self._endpoint(call), methods=[method])

@@ -1,6 +1,5 @@
 """Storage as an ASGI application of its own."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 
 from sqlalchemy import text
@@ -12,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
-from amphibase.errors import ConfigurationError
+from amphibase.gateway.lifetime import Lifetime, check_table
 from amphibase.gateway.storage import buckets, download, errors, objects, signing, tus, upload
 from amphibase.gateway.storage.core import Core
 from amphibase.gateway.storage.settings import StorageSettings
@@ -81,11 +80,7 @@ class StorageService:
 
     def __init__(self, settings: StorageSettings, database_url: str, tokens: Tokens) -> None:
         self._core = Core(settings, database_url, tokens)
-        self._starting = asyncio.Lock()
-        self._is_started = False
-        self._under_way = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._lifetime = Lifetime(self._open, self._core.close)
         self._app = Starlette(
             routes=[
                 Route("/status", _status, methods=["GET"]),
@@ -118,31 +113,20 @@ class StorageService:
         return found
 
     async def start(self) -> None:
-        async with self._starting:
-            if self._is_started:
-                return
-            async with self._core.database.read() as connection:
-                found = await connection.execute(text("SELECT to_regclass('storage.objects')"))
-                if found.scalar_one() is None:
-                    raise ConfigurationError("The database has no table storage.objects")
-            await self._core.blobs.check()
-            self._is_started = True
+        await self._lifetime.start()
 
     async def close(self) -> None:
-        await self._idle.wait()
-        await self._core.close()
+        await self._lifetime.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        self._under_way += 1
-        self._idle.clear()
-        try:
+        with self._lifetime.request():
             await self._app(scope, receive, send)
-        finally:
-            self._under_way -= 1
-            if not self._under_way:
-                self._idle.set()
+
+    async def _open(self) -> None:
+        await check_table(self._core.database, "storage.objects")
+        await self._core.blobs.check()
 
     def _endpoint(
         self, call: Call, answer: Callable[[Exception], Response] = errors.answer
