@@ -10,6 +10,7 @@ ago; then the active one is the answer. Else it was stolen, and what `Reuse` say
 import base64
 import hashlib
 import hmac
+import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from amphibase.sql.tables import Tables
 
 TOKEN_BYTES = 32
 
+_OF_SUPABASE = re.compile(r"[\w-]{1,63}", re.ASCII)
+
 Reuse = Literal["ends the session", "revokes its tokens", "is refused"]
 """What a token that was used long before does: Supabase's Auth revokes the tokens, so that access
 tokens live on until they expire, or, with rotation switched off, refuses that one alone."""
@@ -40,6 +43,12 @@ def new_token() -> str:
 def digest(token: str) -> str:
     """What is stored of a token. It is random, so a plain hash keeps it."""
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _kept_as(token: str) -> list[str]:
+    """What the rows may have of a token: Supabase's, which are shorter than any digest, came as
+    they are. A digest that somebody read is no token."""
+    return [digest(token), token] if _OF_SUPABASE.fullmatch(token) else [digest(token)]
 
 
 class Refusal(Enum):
@@ -132,7 +141,7 @@ class Sessions:
         now = utc_now()
         used = (
             await connection.execute(
-                select(self._tokens).where(self._tokens.c.token == digest(token))
+                select(self._tokens).where(self._tokens.c.token.in_(_kept_as(token)))
             )
         ).one()
         if used.created_at < now - self._lifetime or (session.not_after or now) < now:
@@ -232,7 +241,7 @@ class Sessions:
     async def _lock_session_of(self, connection: AsyncConnection, token: str) -> Row[Any] | None:
         # The lock comes first and the token is read in a statement of its own: on Postgres only
         # a new statement sees what the lock's former holder has committed.
-        owner = select(self._tokens.c.session_id).where(self._tokens.c.token == digest(token))
+        owner = select(self._tokens.c.session_id).where(self._tokens.c.token.in_(_kept_as(token)))
         return (
             await connection.execute(
                 select(self._sessions)

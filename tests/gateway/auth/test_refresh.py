@@ -98,6 +98,23 @@ async def test_a_session_that_was_left_for_too_long_is_over(serve: ServeAuth) ->
     assert refusal(await api.refresh(token)) == (400, "session_expired")
 
 
+async def test_sessions_that_came_from_supabase_are_continued(strict: Api) -> None:
+    """There, tokens are short and stored as they are."""
+    await strict.sign_up()
+    strict.rows("UPDATE auth.refresh_tokens SET token = 'kx3mqzt7bw4p'")
+    continued = await strict.refresh("kx3mqzt7bw4p")
+    assert continued.status_code == 200, continued.text
+    again = await strict.refresh("kx3mqzt7bw4p")
+    assert again.json()["refresh_token"] == continued.json()["refresh_token"]
+    assert (await strict.refresh(continued.json()["refresh_token"])).status_code == 200
+
+
+async def test_what_the_database_holds_of_a_token_is_none(api: Api) -> None:
+    await api.sign_up()
+    ((stored,),) = api.rows("SELECT token FROM auth.refresh_tokens")
+    assert refusal(await api.refresh(stored)) == (400, "refresh_token_not_found")
+
+
 async def test_no_secret_is_stored_as_it_is(careful: Api) -> None:
     await careful.create()
     signed_in = (await careful.sign_in()).json()
