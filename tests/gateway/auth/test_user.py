@@ -84,9 +84,10 @@ async def test_a_new_password_has_to_be_another_and_good_enough(api: Api) -> Non
     token = (await api.sign_up())["access_token"]
     same = await api.put("/user", {"password": PASSWORD}, token=token)
     assert refusal(same) == (422, "same_password")
-    weak = await api.put("/user", {"password": "weak"}, token=token)
-    assert weak.json()["code"] == "weak_password"
-    assert weak.json()["weak_password"] == {"reasons": ["length"]}
+    for password in ("weak", ""):
+        weak = await api.put("/user", {"password": password}, token=token)
+        assert weak.json()["code"] == "weak_password"
+        assert weak.json()["weak_password"] == {"reasons": ["length"]}
     assert (await api.sign_in()).status_code == 200
 
 

@@ -29,7 +29,7 @@ FRESH = timedelta(hours=24)
 class Changes(Pkce):
     email: str = ""
     phone: str = ""
-    password: str = ""
+    password: str | None = None
     nonce: str = ""
     data: dict[str, Any] | None = None
     app_metadata: dict[str, Any] | None = None
@@ -61,7 +61,7 @@ async def update(core: Core, request: Request) -> Response:
     if body.app_metadata and not is_admin(core, claims):
         raise AuthError(403, "not_admin", "Updating app_metadata requires admin privileges")
     hashed = None
-    if body.password:
+    if body.password is not None:
         await _check_password(core, caller, body.password)
         hashed = await core.passwords.hash(body.password)
     letters: list[EmailMessage] = []
@@ -100,7 +100,7 @@ def _check(core: Core, body: Changes, caller: SignedIn, email: str, phone: str) 
         raise invalid(
             "Updating password of an anonymous user without an email or phone is not allowed", 422
         )
-    if email or body.password:
+    if email or body.password is not None:
         caller.demand_second_factor(
             401, "AAL2 session is required to update email or password when MFA is enabled."
         )
