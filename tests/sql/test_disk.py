@@ -1,7 +1,11 @@
 """Blobs on a disk."""
 
+import asyncio
+import shutil
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -37,3 +41,26 @@ async def test_nobody_else_on_the_machine_reads_the_bytes(tmp_path: Path) -> Non
     await DiskBlobs(root).write(VERSION, ten())
     for path in (root, *root.rglob("*")):
         assert path.stat().st_mode & 0o077 == 0
+
+
+async def test_a_copy_that_is_cancelled_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blobs = DiskBlobs(tmp_path)
+    await blobs.write(VERSION, ten())
+    begun, going_on = threading.Event(), threading.Event()
+    copy = shutil.copyfileobj
+
+    def held(*arguments: Any) -> None:
+        begun.set()
+        going_on.wait()
+        copy(*arguments)
+
+    monkeypatch.setattr(shutil, "copyfileobj", held)
+    copying = asyncio.create_task(blobs.copy(VERSION, UUID(int=0x1AB)))
+    await asyncio.to_thread(begun.wait)
+    copying.cancel()
+    going_on.set()
+    await asyncio.wait([copying])
+    assert copying.cancelled()
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [str(VERSION)]

@@ -57,7 +57,11 @@ class DiskBlobs:
 
     async def copy(self, version: UUID, to: UUID) -> None:
         with disk_errors():
-            await _in_thread(self._copy, version, to)
+            try:
+                await _in_thread(self._copy, version, to)
+            except asyncio.CancelledError:  # it ended all the same
+                self._path(to).unlink(missing_ok=True)
+                raise
 
     async def delete(self, key: str) -> None:
         with disk_errors(), contextlib.suppress(FileNotFoundError):
