@@ -44,6 +44,20 @@ async def test_many_refreshes_of_one_token_at_once_all_get_the_active_one(api: A
     assert len(active) == 1
 
 
+async def test_no_refresh_at_the_moment_of_a_new_password_outlives_it(api: Api) -> None:
+    here = await api.sign_up()
+    elsewhere = (await api.sign_in()).json()["refresh_token"]
+    body = {"password": "a new password"}
+    changed, *refreshed = await asyncio.gather(
+        api.put("/user", body, token=here["access_token"]),
+        *(api.refresh(elsewhere) for _ in range(20)),
+    )
+    assert changed.status_code == 200
+    tokens = {each.json()["refresh_token"] for each in refreshed if each.status_code == 200}
+    for token in {elsewhere, *tokens}:
+        assert refusal(await api.refresh(token)) == (400, "refresh_token_not_found")
+
+
 async def test_inside_the_interval_an_older_token_gets_the_active_one_too(api: Api) -> None:
     first = (await api.sign_up())["refresh_token"]
     third = await refreshed(api, await refreshed(api, first))
