@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amphibase.gateway.rest.errors import InvalidRange, ParseError
-from amphibase.gateway.rest.grammar import read_query
+from amphibase.gateway.rest.grammar import LONGEST, read_query
+from amphibase.gateway.rest.kept import LONGEST_KEPT
 from amphibase.gateway.rest.query import (
     Field,
     Filter,
@@ -183,6 +184,40 @@ def test_an_offset_below_zero_is_the_beginning() -> None:
 def test_parentheses_may_not_nest_without_end(text: str) -> None:
     with pytest.raises(ParseError):
         read(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["%6Cimit=eq.5", "x%2Eoff%73et=eq.5", "select=a&sel%65ct=eq.b", "on%5Fconflict=eq.a"],
+)
+def test_a_name_of_the_grammar_is_no_filter_however_it_is_encoded(text: str) -> None:
+    try:
+        query, values = read(text)
+    except ParseError:
+        return
+    assert not query.conditions
+    assert not values
+
+
+def test_an_index_of_any_length_is_read() -> None:
+    digits = "1" * 5000
+    assert read(f"select=a->{digits}")[0].select == (
+        SelectField(Field("a", (Step(digits, as_text=False),))),
+    )
+    assert read("select=a->12")[0].select == (SelectField(Field("a", (Step(12, as_text=False),))),)
+
+
+def test_a_query_string_may_not_be_long_but_its_values_may() -> None:
+    with pytest.raises(ParseError, match="characters"):
+        read(f"select={'a,' * LONGEST}a")
+    value = "x" * 2 * LONGEST
+    assert read(f"a=eq.{value}")[1] == [value]
+
+
+def test_what_is_long_is_not_kept() -> None:
+    long, short = f"select={'abc,' * LONGEST_KEPT}a", "select=abc,a"
+    assert read_query(long)[0] is not read_query(long)[0]
+    assert read_query(short)[0] is read_query(short)[0]
 
 
 KEYS = st.sampled_from(

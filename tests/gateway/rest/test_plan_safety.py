@@ -218,3 +218,14 @@ def test_columns_of_unknown_rows_are_never_taken_for_functions(library: Library)
     prepared = library.planner.prepare(Demand(Name("api", "pairs"), "call", query, content="json"))
     result = library.connection.pgconn.prepare(b"", prepared.statement.sql.encode())
     assert result.error_field(DiagnosticField.SQLSTATE) == b"42703"
+
+
+@pytest.mark.parametrize(
+    "select",
+    [",".join(["id"] * 3001), "...mentor_id(" * 50 + ",".join(["id"] * 100) + ")" * 50],
+    ids=["many columns", "columns spread over many levels"],
+)
+async def test_what_is_selected_has_an_end(library: Library, select: str) -> None:
+    query, _ = read_query(f"select={select}")
+    with pytest.raises(RestError, match="over 3000 columns"):
+        library.planner.prepare(Demand(Name("api", "authors"), "read", query))

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
 from operator import itemgetter
 from urllib.parse import quote, unquote_plus, urlencode
 
@@ -10,6 +9,7 @@ from amphibase.gateway.rest.answer import Answer, Result, content_range, read_st
 from amphibase.gateway.rest.asked import Asked
 from amphibase.gateway.rest.catalog import Function, Table
 from amphibase.gateway.rest.errors import NotSingular
+from amphibase.gateway.rest.kept import kept
 from amphibase.gateway.rest.negotiation import Chosen
 from amphibase.gateway.rest.plan import Action
 from amphibase.gateway.rest.preferences import Preferences
@@ -25,8 +25,6 @@ _APPLIED: Mapping[Action, tuple[str, ...]] = {
 
 _PLAIN = re.compile(r"([\w.~-]+)=[\w.~-]*", re.ASCII)
 """A parameter in which nothing is to be encoded."""
-
-_LONGEST_KEPT = 500
 
 
 def answer_read(
@@ -121,12 +119,10 @@ def _parameter(text: str) -> tuple[str, str]:
     """The name of a parameter, and the parameter with all encoded that may be."""
     if plain := _PLAIN.fullmatch(text):
         return plain[1], text
-    if len(text) > _LONGEST_KEPT:
-        return _encoded.__wrapped__(text)
     return _encoded(text)
 
 
-@lru_cache(1000)
+@kept(1000)
 def _encoded(text: str) -> tuple[str, str]:
     name, _, value = text.partition("=")
     name = unquote_plus(name)

@@ -25,6 +25,7 @@ _QUANTIFIED = {"eq", "gte", "gt", "lte", "lt", "like", "ilike", "match", "imatch
 _SIMPLE = {"neq", "cs", "cd", "ov", "sl", "sr", "nxr", "nxl", "adj", "isdistinct"}
 _TEXT_SEARCH = {"fts", "plfts", "phfts", "wfts"}
 _TRUTHS: tuple[Truth, ...] = ("null", "not_null", "true", "false", "unknown")
+_LONGEST_TRUTH = max(map(len, _TRUTHS))
 _ANY_OPERATOR = "operator (eq, gt, ...)"
 SIMPLE = tuple(sorted(_QUANTIFIED | _SIMPLE))
 """The operators whose value is all that follows."""
@@ -149,7 +150,7 @@ def _language(scanner: Scanner, values: list[Value]) -> int | None:
 
 
 def _truth(scanner: Scanner) -> Truth:
-    word = scanner.text[scanner.at :].lower()
+    word = scanner.text[scanner.at : scanner.at + _LONGEST_TRUTH].lower()
     found = next((truth for truth in _TRUTHS if word.startswith(truth)), None)
     if found is None:
         scanner.fail("isVal: (null, not_null, true, false, unknown)")

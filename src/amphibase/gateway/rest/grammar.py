@@ -12,6 +12,7 @@ from urllib.parse import unquote_plus
 
 from amphibase.gateway.rest.conditions import SIMPLE, read_condition, read_logic
 from amphibase.gateway.rest.errors import InvalidRange, ParseError
+from amphibase.gateway.rest.kept import LONGEST_KEPT
 from amphibase.gateway.rest.names import read_key, read_names
 from amphibase.gateway.rest.query import (
     Condition,
@@ -28,11 +29,12 @@ from amphibase.gateway.rest.selection import read_order, read_select
 MOST_PARAMETERS = 1000
 """How many parameters a query string may have."""
 
-_SIMPLE = re.compile(
-    r"(?!(?:[^=]*\.)?(?:select|columns|on_conflict|order|limit|offset|and|or)=)"
-    rf"[^=]*=(?:not\.)?(?:{'|'.join(SIMPLE)})\."
-)
-"""A filter up to its value, as it stands in a query string."""
+LONGEST = 32_768
+"""How many characters a query string may have, but for the values of simple filters."""
+
+_RESERVED = frozenset(("select", "columns", "on_conflict", "order", "limit", "offset", "and", "or"))
+_SIMPLE = re.compile(rf"([^=]*)=(?:not\.)?(?:{'|'.join(SIMPLE)})\.")
+"""What may be a filter up to its value, as it stands in a query string."""
 
 _LARGEST_INT = 2**63 - 1
 
@@ -52,20 +54,23 @@ def read_query(text: str, *, is_call: bool = False) -> tuple[Query, list[Value]]
         ParseError: a parameter cannot be read.
         InvalidRange: a limit below 0.
     """
+    length = 0
     shape: list[str | bool] = [is_call]
     lifted: list[str] = []
     parameters = text.split("&")
     if len(parameters) > MOST_PARAMETERS:
         raise ParseError(f"The query string has over {MOST_PARAMETERS} parameters")
     for parameter in parameters:
-        simple = _SIMPLE.match(parameter)
-        if simple is None:
-            shape.append(parameter)
-        else:
-            end = simple.end()
-            shape.append(parameter[:end])
+        end = _end_of_simple(parameter)
+        if end is not None:
             lifted.append(_decoded(parameter[end:]))
-    read = _read(tuple(shape))
+            parameter = parameter[:end]
+        length += len(parameter)
+        shape.append(parameter)
+    if length > LONGEST:
+        raise ParseError(f"The query string has over {LONGEST} characters beside its values")
+    # What is long is not kept, or strangers could fill the memory.
+    read = (_read if length <= LONGEST_KEPT else _read.__wrapped__)(tuple(shape))
     values = read.values.copy()
     for position, value in zip(read.lifted, lifted, strict=True):
         values[position] = value
@@ -80,6 +85,14 @@ class _Read(NamedTuple):
     lifted: list[Position]
 
 
+def _end_of_simple(parameter: str) -> int | None:
+    """Where the value of a filter begins, if all that follows is the value."""
+    found = _SIMPLE.match(parameter)
+    if found is None or _decoded(found[1]).rpartition(".")[2] in _RESERVED:
+        return None
+    return found.end()
+
+
 @lru_cache(2000)
 def _read(shape: tuple[str | bool, ...]) -> _Read:
     """Reads a query string without the values of its simple filters."""
@@ -88,7 +101,7 @@ def _read(shape: tuple[str | bool, ...]) -> _Read:
     lifted = []
     for parameter in parameters:
         assert isinstance(parameter, str)
-        if _SIMPLE.fullmatch(parameter):
+        if _end_of_simple(parameter) == len(parameter):
             lifted.append(len(reader.values))
         if parameter:
             key, _, value = parameter.partition("=")

@@ -13,12 +13,14 @@ _LEAST_LIKENESS = 0.33
 _MOST_COMPARED = 5000
 _MOST_CLOSE = 50
 _GRAM_SIZES = (3, 2)
+_LONGEST_NAME = 200
 
 
 def nearest(name: str, candidates: Iterable[str]) -> str | None:
     """The candidate most like the name, if one is like it at all: of those that share the most
     runs of letters, the one that takes the fewest changes."""
     some = sorted(candidates)[:_MOST_COMPARED]
+    name = name[:_LONGEST_NAME]  # strangers choose it, and each candidate is compared to it
     for size in _GRAM_SIZES:
         wanted = _grams(name, size)
         by_likeness = [(_likeness(wanted, _grams(each, size)), each) for each in some]
@@ -55,9 +57,10 @@ def _length(grams: Mapping[str, int]) -> float:
 def undefined_column(relation: str, name: str, columns: Iterable[str]) -> DatabaseError:
     """What Postgres says of a column that is not there, with the hint it gives."""
     close: dict[int, list[str]] = {}
+    most = min(3, len(name) // 2)
     for column in columns:
-        distance = Levenshtein.distance(column, name)
-        if distance <= min(3, len(name) // 2):
+        distance = Levenshtein.distance(column, name, score_cutoff=most)
+        if distance <= most:
             close.setdefault(distance, []).append(f'the column "{relation}.{column}"')
     best = close[min(close)] if close else []
     hint = None

@@ -1,15 +1,15 @@
 """Reads names: of columns with JSON paths, of relations, and lists of them."""
 
 import re
-from functools import lru_cache
 
+from amphibase.gateway.rest.kept import kept
 from amphibase.gateway.rest.query import Field, Path, Step
 from amphibase.gateway.rest.scanner import Scanner
 
 _WORD = re.compile(r"[\w $]+")
 
 
-@lru_cache(1024)
+@kept(1024)
 def read_key(text: str) -> tuple[Path, Field]:
     """The key of a filter: `relation.relation.column->path`. Raises ParseError."""
     scanner = Scanner(text, "tree path")
@@ -21,7 +21,7 @@ def read_key(text: str) -> tuple[Path, Field]:
     return tuple(names[:-1]), Field(names[-1], path)
 
 
-@lru_cache(1024)
+@kept(1024)
 def read_names(text: str, what: str) -> tuple[str, ...]:
     """Names with commas between them. Raises ParseError."""
     scanner = Scanner(text, what)

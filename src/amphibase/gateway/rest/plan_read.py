@@ -9,6 +9,7 @@ from amphibase.gateway.rest.errors import (
     NotEmbedded,
     NotImplementedHere,
     OrderNotToOne,
+    ParseError,
     UnacceptableFilter,
 )
 from amphibase.gateway.rest.hints import undefined_column
@@ -36,6 +37,9 @@ from amphibase.gateway.rest.query import (
     SelectItem,
     SelectRelation,
 )
+
+MOST_KEYS = 3000
+"""How many columns and relations a request may select; those of spread relations count again."""
 
 _ALL = (SelectField(Field("*")),)
 
@@ -65,6 +69,8 @@ class Reader:
         self._formatted = formatted
         self._aliases = 0
         self._labels: dict[Node, str] = {}
+        self._embeds: dict[Node, Mapping[str, Embed]] = {}
+        self._keys = 0
 
     def read(
         self, query: Query, name: Name, table: Table | None, source: Name | None, label: str
@@ -102,7 +108,7 @@ class Reader:
         if isinstance(asked, Logic):
             inside = tuple(self.condition(node, each) for each in asked.conditions)
             return Junction(asked.operator, inside, asked.negated)
-        embed = None if asked.field.path else _find(node, asked.field.name)
+        embed = None if asked.field.path else self._find(node, asked.field.name)
         if embed is None:
             return Comparison(self.operand(node, asked.field), asked)
         return Presence(embed, present=_asks_presence(embed, asked))
@@ -148,6 +154,21 @@ class Reader:
                 node.select.append(self._star(node))
             else:
                 node.select.append(self._output(node, item))
+            self._count(1)
+        embeds = node.embeds
+        self._embeds[node] = {
+            **{embed.name: embed for embed in reversed(embeds)},
+            **{embed.key: embed for embed in reversed(embeds)},
+        }
+
+    def _count(self, keys: int) -> None:
+        self._keys += keys
+        if self._keys > MOST_KEYS:
+            raise ParseError(f"The select parameter has over {MOST_KEYS} columns and relations")
+
+    def _find(self, node: Node, name: str) -> Embed | None:
+        """The embedded relation of that alias, or else of that name."""
+        return self._embeds.get(node, {}).get(name)
 
     def _star(self, node: Node) -> Star:
         if node.table is None:
@@ -192,6 +213,8 @@ class Reader:
         table = self._catalog.tables.get(target)
         node = self.node(table, target, f"{target.name}_{depth}")
         self._select(node, target, item.select, depth + 1)
+        if item.spread:
+            self._count(_width(node))
         embed = Embed(
             alias=self._alias(),
             name=item.name,
@@ -213,7 +236,7 @@ class Reader:
         if order.relation is None:
             operand = self.operand(node, order.field)
             return Sort(operand, order.descending, order.nulls_first)
-        embed = _find(node, order.relation)
+        embed = self._find(node, order.relation)
         if embed is None:
             raise NotEmbedded(order.relation)
         if not embed.to_one:
@@ -224,7 +247,7 @@ class Reader:
     def _at(self, root: Node, path: Path) -> Node:
         node = root
         for name in path:
-            embed = _find(node, name)
+            embed = self._find(node, name)
             if embed is None:
                 raise NotEmbedded(name)
             node = embed.node
@@ -237,12 +260,15 @@ class Reader:
             self._limit(embed.node, with_root=not embed.to_one)
 
 
-def _find(node: Node, name: str) -> Embed | None:
-    """The embedded relation of that alias, or else of that name."""
-    embeds = node.embeds
-    return next(
-        (embed for embed in embeds if embed.key == name),
-        next((embed for embed in embeds if embed.name == name), None),
+def _width(node: Node) -> int:
+    """How many keys come of the node where it is spread."""
+    return sum(
+        len(item.outputs)
+        if isinstance(item, Star)
+        else _width(item.node)
+        if isinstance(item, Embed) and item.spread
+        else 1
+        for item in node.select
     )
 
 

@@ -14,7 +14,7 @@ DEEPEST: Final = 60
 _END = "end of input"
 _NAME_PART = re.compile(r"[\w $]+")
 _KEY_PART = re.compile(r"[^(\-:.,>)\"]+")
-_INDEX = re.compile(r"-?\d+(?=->|::|[.,)(]|$)")
+_INDEX = re.compile(r"-?[0-9]{1,9}(?=->|::|[.,)(]|$)")
 
 
 class Scanner:

@@ -1,9 +1,9 @@
 """Reads `select=` and `order=`."""
 
-from functools import lru_cache
 from typing import cast
 
 from amphibase.gateway.rest import names
+from amphibase.gateway.rest.kept import kept
 from amphibase.gateway.rest.names import json_path, need_name, read_field
 from amphibase.gateway.rest.query import (
     Aggregate,
@@ -19,7 +19,7 @@ from amphibase.gateway.rest.scanner import Scanner
 _AGGREGATES = ("count", "sum", "avg", "min", "max")
 
 
-@lru_cache(1024)
+@kept(1024)
 def read_select(text: str) -> tuple[SelectItem, ...]:
     """Columns and relations, which nest. Raises ParseError."""
     scanner = Scanner(text, "select parameter")
@@ -28,7 +28,7 @@ def read_select(text: str) -> tuple[SelectItem, ...]:
     return found
 
 
-@lru_cache(1024)
+@kept(1024)
 def read_order(text: str) -> tuple[Order, ...]:
     """Terms with commas between them. Raises ParseError."""
     scanner = Scanner(text, "order")
