@@ -101,6 +101,9 @@ DDL = """
     CREATE FUNCTION answer(status text, headers text) RETURNS void LANGUAGE sql AS $$
         SELECT set_config('response.status', status, true),
             set_config('response.headers', headers, true) $$;
+    CREATE FUNCTION with_status() RETURNS text STABLE LANGUAGE sql AS $$
+        SELECT set_config('response.status',
+            current_setting('request.headers')::json ->> 'x-status', true) $$;
     CREATE FUNCTION fail(state text, message text DEFAULT 'no', detail text DEFAULT '',
         hint text DEFAULT '') RETURNS int LANGUAGE plpgsql AS $$ BEGIN
         RAISE EXCEPTION USING ERRCODE = state, MESSAGE = message, DETAIL = detail, HINT = hint;

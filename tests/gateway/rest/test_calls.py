@@ -248,3 +248,28 @@ async def test_one_row_of_a_function_is_an_object(orchestra: Orchestra) -> None:
     assert await orchestra.read(f"{url}&id=eq.1", accept=ONE) == {"id": 1}
     answer = await orchestra.ask(f"GET {url}", accept=ONE)
     assert (answer.status_code, answer.json()["code"]) == (406, "PGRST116")
+
+
+@pytest.mark.parametrize("status", ["204", "304"])
+async def test_a_status_without_a_body_has_none(orchestra: Orchestra, status: str) -> None:
+    answer = await orchestra.ask("GET /rpc/with_status", headers={"X-Status": status})
+    assert (answer.status_code, answer.content) == (int(status), b"")
+    assert "content-length" not in answer.headers
+
+
+@pytest.mark.parametrize("name", ["Content-Length", "transfer-encoding", "Connection"])
+async def test_a_function_cannot_say_where_an_answer_ends(orchestra: Orchestra, name: str) -> None:
+    body = {"status": "200", "headers": json.dumps([{name: "1"}])}
+    answer = await orchestra.ask("POST /rpc/answer", body)
+    assert (answer.status_code, answer.json()["code"]) == (500, "PGRST111")
+
+
+async def test_a_code_that_is_raised_adds_no_header(orchestra: Orchestra) -> None:
+    message = {"code": "1\r\nX-Evil: yes", "message": "m"}
+    detail = {"status": 400, "headers": {"Content-Length": "1", "X-Good": "yes"}}
+    body = {"state": "PGRST", "message": json.dumps(message), "detail": json.dumps(detail)}
+    answer = await orchestra.ask("POST /rpc/fail", body)
+    assert (answer.status_code, answer.json()["code"]) == (400, message["code"])
+    assert "proxy-status" not in answer.headers
+    assert answer.headers.get_list("content-length") == [str(len(answer.content))]
+    assert answer.headers["x-good"] == "yes"

@@ -10,6 +10,8 @@ import psycopg
 import pytest
 from tests.gateway.rest.orchestra import Orchestra, open_orchestra
 
+from amphibase.gateway.rest.asked import read_asked
+
 USER = {"sub": "00000000-0000-0000-0000-000000000001", "role": "authenticated"}
 
 
@@ -312,3 +314,44 @@ async def test_a_change_of_the_schema_is_seen(orchestra: Orchestra) -> None:
         await orchestra.read("/notes")
         answer = await orchestra.ask("GET /fresh")
     assert answer.json() == []
+
+
+async def test_headers_and_queries_are_utf_8_and_numbers_of_any_length(
+    orchestra: Orchestra,
+) -> None:
+    asked = read_asked(
+        "GET", "/works", "title=eq.Grün".encode(), [(b"accept-profile", "Ö".encode())], ["Ö"]
+    )
+    assert (asked.schema, asked.query_string) == ("Ö", "title=eq.Grün")
+    answer = await orchestra.ask("GET /works?select=id", headers={"Range": "9" * 5000 + "-"})
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("cookie", "told"),
+    [
+        ('a=1; b={"c":1}; d=2', {"a": "1", "b": '{"c":1}', "d": "2"}),
+        ("odd name=1; [x]=2; good=3", {"odd name": "1", "[x]": "2", "good": "3"}),
+        ('a="b c"; alone; =x; d==', {"a": "b c", "alone": "", "d": "="}),
+        ('a="' + '\\"' * 30_000 + '"; b=1', {"a": '\\"' * 30_000, "b": "1"}),
+    ],
+)
+async def test_cookies_are_told_whatever_is_in_them(
+    orchestra: Orchestra, cookie: str, told: dict[str, str]
+) -> None:
+    found = await orchestra.read("/rpc/setting?name=request.cookies", headers={"Cookie": cookie})
+    assert json.loads(found) == told
+
+
+async def test_the_time_zone_of_a_request_comes_before_that_of_its_role(
+    orchestra: Orchestra,
+) -> None:
+    async with await psycopg.AsyncConnection.connect(orchestra.url) as connection:
+        database = connection.info.dbname
+        await connection.execute(
+            f"ALTER ROLE anon IN DATABASE {database} SET \"TimeZone\" = 'Asia/Tokyo'".encode()
+        )
+    async with open_orchestra(orchestra.url) as there:
+        read = "/rpc/setting?name=TimeZone"
+        assert await there.read(read) == "Asia/Tokyo"
+        assert await there.read(read, prefer="timezone=Asia/Tbilisi") == "Asia/Tbilisi"

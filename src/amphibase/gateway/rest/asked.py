@@ -22,7 +22,7 @@ _METHODS: Mapping[Kind, tuple[str, ...]] = {
     "table": ("GET", "HEAD", "POST", "PATCH", "PUT", "DELETE", "OPTIONS"),
     "function": ("GET", "HEAD", "POST", "OPTIONS"),
 }
-_RANGE = re.compile(r"(?:items=)?(\d+)-(\d*)")
+_RANGE = re.compile(r"(?:items=)?([0-9]{1,18})-([0-9]{0,18})")
 _LARGEST = 2**62
 
 
@@ -64,7 +64,7 @@ def read_asked(
     """
     found: dict[str, str] = {}
     for raw_name, raw_value in headers:
-        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        name, value = raw_name.decode("latin-1"), raw_value.decode(errors="replace")
         found[name] = f"{found[name]}, {value}" if name in found else value
     kind, target = _target(path)
     if method not in _METHODS[kind]:
@@ -74,7 +74,7 @@ def read_asked(
         schema = schemas[0]
     elif schema not in schemas:
         raise SchemaNotExposed(schema, schemas)
-    return Asked(method, path, kind, target, schema, query_string.decode("latin-1"), found)
+    return Asked(method, path, kind, target, schema, query_string.decode(errors="replace"), found)
 
 
 def _target(path: str) -> tuple[Kind, str]:

@@ -177,15 +177,17 @@ def _raised(message: str, detail: str | None) -> RestError:
 
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_FRAMING = ("connection", "content-length", "transfer-encoding")
+"""Headers about the message itself, which only the server knows."""
 
 
 def header_of(name: str, value: object) -> Header | None:
     """A header that a function set; None for what can be none (RFC 9110, section 5)."""
-    if not isinstance(value, str) or not _TOKEN.fullmatch(name):
+    if not isinstance(value, str) or not _TOKEN.fullmatch(name) or name.lower() in _FRAMING:
         return None
-    if any(ord(char) < 32 and char != "\t" for char in value):
+    if any((ord(char) < 32 and char != "\t") or char == "\x7f" for char in value):
         return None
-    return name.lower().encode(), value.encode()
+    return name.lower().encode(), value.strip().encode()
 
 
 def _object(text: str) -> dict[str, Any] | None:

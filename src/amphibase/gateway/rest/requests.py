@@ -1,8 +1,6 @@
 """From a request to its answer, with the catalog as it is at the moment."""
 
 from collections.abc import Callable, Mapping
-from functools import lru_cache
-from http.cookies import CookieError, SimpleCookie
 from typing import NamedTuple, cast
 
 import orjson
@@ -22,6 +20,7 @@ from amphibase.gateway.rest.errors import (
 from amphibase.gateway.rest.execution import Execution, Job
 from amphibase.gateway.rest.grammar import read_query
 from amphibase.gateway.rest.identity import Identity
+from amphibase.gateway.rest.kept import kept
 from amphibase.gateway.rest.media import ANY, read_accept, read_media_type
 from amphibase.gateway.rest.negotiation import AS_JSON, Chosen, choose
 from amphibase.gateway.rest.payload import FORM, Payload, read_form, read_payload
@@ -66,7 +65,7 @@ class Requests:
         self._planner = Planner(
             catalog, max_rows=settings.db_max_rows, aggregates=settings.db_aggregates_enabled
         )
-        self._chosen = lru_cache(1000)(self._choose_of)
+        self._chosen = kept(1000)(self._choose_of)
         self._paths = {
             schema: listed(dict.fromkeys((schema, *settings.db_extra_search_path)))
             for schema in settings.db_schemas
@@ -88,7 +87,9 @@ class Requests:
         if len(self._settings.db_schemas) > 1:
             answer.add(b"content-profile", asked.schema)
         override(answer, result)
-        if asked.method != "HEAD" and answer.status != 204:
+        if answer.status in (204, 304):  # which have no body, whoever said so
+            answer.body = b""
+        elif asked.method != "HEAD":
             answer.add(b"content-length", str(len(answer.body)))
         return answer
 
@@ -244,6 +245,7 @@ class Requests:
         headers = dict(asked.headers)
         cookies = headers.pop("cookie", None)
         settings = {
+            **self._catalog.role_settings.get(exchange.identity.role, {}),
             "search_path": self._paths[asked.schema],
             "request.method": asked.method,
             "request.path": asked.path,
@@ -252,7 +254,6 @@ class Requests:
         }
         if exchange.preferences.timezone is not None:
             settings["timezone"] = exchange.preferences.timezone
-        settings |= self._catalog.role_settings.get(exchange.identity.role, {})
         return settings
 
 
@@ -327,8 +328,10 @@ def _function_name(text: str) -> Name:
 
 
 def _cookies(header: str) -> str:
-    try:
-        cookies = {name: morsel.value for name, morsel in SimpleCookie(header).items()}
-    except CookieError:
-        cookies = {}
+    """All that browsers send, as JSON: many a cookie is none by the letter of its grammar."""
+    cookies = {}
+    for part in header.split(";"):
+        name, _, value = part.partition("=")
+        if name := name.strip():
+            cookies[name] = value.strip().removeprefix('"').removesuffix('"')
     return orjson.dumps(cookies).decode()
