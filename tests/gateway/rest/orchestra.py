@@ -101,6 +101,8 @@ DDL = """
     CREATE FUNCTION answer(status text, headers text) RETURNS void LANGUAGE sql AS $$
         SELECT set_config('response.status', status, true),
             set_config('response.headers', headers, true) $$;
+    CREATE FUNCTION prepared() RETURNS bigint STABLE LANGUAGE sql
+        AS 'SELECT count(*) FROM pg_prepared_statements';
     CREATE FUNCTION with_status() RETURNS text STABLE LANGUAGE sql AS $$
         SELECT set_config('response.status',
             current_setting('request.headers')::json ->> 'x-status', true) $$;

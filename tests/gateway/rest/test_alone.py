@@ -1,7 +1,10 @@
 """The Data API, mounted in an application of one's own."""
 
+import asyncio
+
 import httpx
 from fastapi import FastAPI
+from tests.gateway.conftest import ProjectDatabase
 
 from amphibase.gateway.rest.service import RestService
 from amphibase.gateway.rest.settings import RestSettings
@@ -23,3 +26,15 @@ async def test_a_database_that_is_not_there_is_503_and_says_when_to_come_again()
     assert answer.headers["retry-after"] == "1"
     assert answer.json()["code"] == "PGRST000"
     assert "hush" not in answer.text
+
+
+async def test_what_is_closed_does_not_begin_again(project: ProjectDatabase) -> None:
+    service = RestService(RestSettings(), project.authenticator, Tokens(KEY, KEY))
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(service), base_url="http://test"
+    ) as client:
+        assert (await client.get("/")).status_code == 200
+        await service.close()
+        tasks = asyncio.all_tasks()
+        assert (await client.get("/")).status_code == 503
+        assert asyncio.all_tasks() == tasks

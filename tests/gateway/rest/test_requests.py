@@ -247,8 +247,10 @@ async def test_a_function_looks_at_each_request_before(orchestra: Orchestra) -> 
     async with open_orchestra(orchestra.url, db_pre_request="public.look") as watched:
         answer = await watched.ask("GET /notes")
         assert (answer.status_code, answer.headers["x-seen"]) == (200, "yes")
-        answer = await watched.ask("GET /notes", headers={"x-evil": "1"})
-        assert (answer.status_code, answer.json()["message"]) == (400, "No")
+        for path in ("/notes", "/"):
+            answer = await watched.ask(f"GET {path}", headers={"x-evil": "1"})
+            assert (answer.status_code, answer.json()["message"]) == (400, "No")
+        assert (await watched.ask("GET /")).status_code == 200
 
 
 async def test_no_more_rows_come_than_the_settings_allow(orchestra: Orchestra) -> None:
@@ -355,3 +357,15 @@ async def test_the_time_zone_of_a_request_comes_before_that_of_its_role(
         read = "/rpc/setting?name=TimeZone"
         assert await there.read(read) == "Asia/Tokyo"
         assert await there.read(read, prefer="timezone=Asia/Tbilisi") == "Asia/Tbilisi"
+
+
+@pytest.mark.parametrize(("prepares", "kept"), [(True, True), (False, False)])
+async def test_nothing_is_prepared_where_a_pooler_would_refuse_it(
+    orchestra: Orchestra, prepares: bool, kept: bool
+) -> None:
+    async with open_orchestra(orchestra.url, db_prepared_statements=prepares) as there:
+        assert len(await there.read("/works?select=id&limit=1", prefer="count=planned")) == 1
+        answer = await there.ask("POST /notes", {"a": 1}, prefer="return=representation")
+        assert answer.json() == [{"a": 1, "b": None}]
+        assert (await there.ask("POST /rpc/isolation")).json() == "serializable"
+        assert (await there.read("/rpc/prepared") > 0) is kept

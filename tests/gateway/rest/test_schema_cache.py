@@ -34,3 +34,31 @@ async def test_a_catalog_that_cannot_be_served_leaves_the_one_before_and_the_nex
             assert list(cache.current.tables) == [Name("public", "good")]
     finally:
         await cache.close()
+
+
+async def test_a_catalog_that_cannot_be_served_after_a_lost_connection_is_read_again(
+    project: ProjectDatabase,
+) -> None:
+    seen: asyncio.Queue[str] = asyncio.Queue()
+    answers = iter(["served", "refused", "served"])
+
+    def make(catalog: Catalog) -> Catalog:
+        answer = next(answers)
+        seen.put_nowait(answer)
+        if answer == "refused":
+            raise KeyError("bad")
+        return catalog
+
+    cache = SchemaCache(project.authenticator, ["public"], make)
+    await cache.start()
+    try:
+        async with await psycopg.AsyncConnection.connect(project.owner, autocommit=True) as owner:
+            await owner.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE usename = 'authenticator' AND datname = current_database()"
+            )
+        assert [await asyncio.wait_for(seen.get(), 10) for _ in range(3)] == [
+            "served", "refused", "served",
+        ]  # fmt: skip
+    finally:
+        await cache.close()

@@ -7,6 +7,7 @@ import orjson
 from amphibase.gateway.rest.answer import Answer, allowed
 from amphibase.gateway.rest.asked import Asked
 from amphibase.gateway.rest.catalog import Catalog, Function, Name, Table
+from amphibase.gateway.rest.context import ISOLATION, Context
 from amphibase.gateway.rest.errors import NotAcceptable, RootDisabled
 from amphibase.gateway.rest.execution import Execution, Job
 from amphibase.gateway.rest.identity import Identity
@@ -36,9 +37,12 @@ class Description:
         execution: asks what a role may use.
     """
 
-    def __init__(self, catalog: Catalog, settings: RestSettings, execution: Execution) -> None:
+    def __init__(
+        self, catalog: Catalog, settings: RestSettings, context: Context, execution: Execution
+    ) -> None:
         self._catalog = catalog
         self._settings = settings
+        self._context = context
         self._execution = execution
 
     async def root(self, asked: Asked, identity: Identity, url: str) -> Answer:
@@ -66,7 +70,10 @@ class Description:
     async def _usable(self, asked: Asked, identity: Identity) -> tuple[set[str], set[str]]:
         quoted = asked.schema.replace('"', '""')
         call = Call(_USABLE, [f'"{quoted}"'])
-        row, _ = await self._execution.run(Job(call, identity, {}, is_read=True))
+        settings = dict(self._context.settings(asked, identity))
+        settings.pop(ISOLATION, None)
+        job = Job(call, identity, settings, self._context.before, is_read=True)
+        row, _ = await self._execution.run(job)
         tables, functions = (set(orjson.loads(cell)) if cell else set() for cell in row)
         return tables, functions
 

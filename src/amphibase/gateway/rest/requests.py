@@ -10,6 +10,7 @@ from amphibase.gateway.rest.answer import Answer, Result, override, result_of
 from amphibase.gateway.rest.answers import answer_call, answer_plan, answer_read, answer_write
 from amphibase.gateway.rest.asked import Asked, with_arguments, with_range
 from amphibase.gateway.rest.catalog import Catalog, Name
+from amphibase.gateway.rest.context import ISOLATION, Context
 from amphibase.gateway.rest.errors import (
     InvalidPreferences,
     MaxAffected,
@@ -29,7 +30,6 @@ from amphibase.gateway.rest.planner import Planner, Prepared
 from amphibase.gateway.rest.preferences import NONE, Preferences, read_preferences
 from amphibase.gateway.rest.query import Query, Value
 from amphibase.gateway.rest.settings import RestSettings
-from amphibase.gateway.rest.sql_text import listed, qualified
 from amphibase.sql.wire import Cells
 
 _ACTIONS: Mapping[str, Action] = {
@@ -45,7 +45,6 @@ _RESOLUTIONS: Mapping[str, Resolution] = {
 }
 _NOTHING = Media("none")
 _WITH_BODY = ("POST", "PATCH", "PUT")
-_ISOLATION = "default_transaction_isolation"
 
 Check = Callable[[Cells], None]
 
@@ -58,20 +57,17 @@ class Requests:
         execution: runs the statements.
     """
 
-    def __init__(self, catalog: Catalog, settings: RestSettings, execution: Execution) -> None:
+    def __init__(
+        self, catalog: Catalog, settings: RestSettings, context: Context, execution: Execution
+    ) -> None:
         self._catalog = catalog
         self._settings = settings
+        self._context = context
         self._execution = execution
         self._planner = Planner(
             catalog, max_rows=settings.db_max_rows, aggregates=settings.db_aggregates_enabled
         )
         self._chosen = kept(1000)(self._choose_of)
-        self._paths = {
-            schema: listed(dict.fromkeys((schema, *settings.db_extra_search_path)))
-            for schema in settings.db_schemas
-        }
-        check = settings.db_pre_request
-        self._before = (f"SELECT {qualified(_function_name(check))}()",) if check else ()
 
     async def run(self, asked: Asked, identity: Identity, body: bytes) -> Answer:
         """The answer of a table, a view or a function.
@@ -207,14 +203,18 @@ class Requests:
             check: what has to hold of its row, else nothing is changed.
             settings: the function's own.
         """
-        of_transaction = {**self._transaction_settings(exchange), **settings}
-        isolation = cast("Isolation | None", of_transaction.pop(_ISOLATION, None))
+        context = self._context
+        of_transaction = {
+            **context.settings(exchange.asked, exchange.identity, exchange.preferences.timezone),
+            **settings,
+        }
+        isolation = cast("Isolation | None", of_transaction.pop(ISOLATION, None))
         ends_by = exchange.preferences.end
         job = Job(
             call=prepared.call(exchange.values, exchange.body),
             identity=exchange.identity,
             settings=of_transaction,
-            before=self._before,
+            before=context.before,
             is_read=is_read,
             check=None if is_read else check,
             rolls_back=not is_read
@@ -239,22 +239,6 @@ class Requests:
             return expected
         most = self._settings.db_max_rows
         return max(expected, counted) if most is not None and counted > most else counted
-
-    def _transaction_settings(self, exchange: "Exchange") -> dict[str, str]:
-        asked = exchange.asked
-        headers = dict(asked.headers)
-        cookies = headers.pop("cookie", None)
-        settings = {
-            **self._catalog.role_settings.get(exchange.identity.role, {}),
-            "search_path": self._paths[asked.schema],
-            "request.method": asked.method,
-            "request.path": asked.path,
-            "request.headers": orjson.dumps(headers).decode(),
-            "request.cookies": _cookies(cookies) if cookies else "{}",
-        }
-        if exchange.preferences.timezone is not None:
-            settings["timezone"] = exchange.preferences.timezone
-        return settings
 
 
 class Exchange(NamedTuple):
@@ -320,18 +304,3 @@ def _check(chosen: Chosen, preferences: Preferences) -> Check | None:
             raise MaxAffected(count)
 
     return check
-
-
-def _function_name(text: str) -> Name:
-    schema, _, name = text.rpartition(".")
-    return Name(schema or "public", name)
-
-
-def _cookies(header: str) -> str:
-    """All that browsers send, as JSON: many a cookie is none by the letter of its grammar."""
-    cookies = {}
-    for part in header.split(";"):
-        name, _, value = part.partition("=")
-        if name := name.strip():
-            cookies[name] = value.strip().removeprefix('"').removesuffix('"')
-    return orjson.dumps(cookies).decode()

@@ -73,7 +73,10 @@ class SchemaCache(Generic[Made]):
     async def _connect(self) -> psycopg.AsyncConnection:
         """A connection that listens, the catalog having been read since it does."""
         connection = await psycopg.AsyncConnection.connect(
-            self._conninfo, autocommit=True, connect_timeout=CONNECT_SECONDS
+            self._conninfo,
+            autocommit=True,
+            connect_timeout=CONNECT_SECONDS,
+            prepare_threshold=None,  # what is asked once in a while gains nothing
         )
         try:
             await connection.execute(f"LISTEN {CHANNEL}".encode())
@@ -114,5 +117,8 @@ class SchemaCache(Generic[Made]):
             try:
                 return await self._connect()
             except psycopg.Error:
-                await asyncio.sleep(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
-                attempt += 1
+                pass
+            except Exception:  # nothing else would ever read it again
+                logger.exception("The catalog cannot be read; the one before is served on")
+            await asyncio.sleep(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
+            attempt += 1

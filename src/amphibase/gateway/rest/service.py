@@ -9,6 +9,7 @@ from amphibase.errors import Unavailable
 from amphibase.gateway.rest.answer import Answer, of_error
 from amphibase.gateway.rest.asked import read_asked
 from amphibase.gateway.rest.catalog import Catalog
+from amphibase.gateway.rest.context import Context
 from amphibase.gateway.rest.description import Description
 from amphibase.gateway.rest.errors import CannotConnect, RestError
 from amphibase.gateway.rest.execution import Execution
@@ -36,6 +37,7 @@ class RestService:
         self._wire = Wire(
             database_url,
             size=settings.db_pool,
+            prepare=settings.db_prepared_statements,
             acquire_timeout=settings.db_pool_acquisition_timeout,
         )
         self._execution = Execution(self._wire)
@@ -46,16 +48,20 @@ class RestService:
         self._watches = _Watches()
         self._starting = asyncio.Lock()
         self._started = False
+        self._closed = False
 
     def _prepare(self, catalog: Catalog) -> "_Offer":
+        context = Context(catalog, self._settings)
         return _Offer(
-            Requests(catalog, self._settings, self._execution),
-            Description(catalog, self._settings, self._execution),
+            Requests(catalog, self._settings, context, self._execution),
+            Description(catalog, self._settings, context, self._execution),
         )
 
     async def start(self) -> None:
-        """Read the database's catalog. Raises Unavailable."""
+        """Read the database's catalog. Raises Unavailable, also after the service was closed."""
         async with self._starting:
+            if self._closed:
+                raise Unavailable("The Data API is closed")
             if not self._started:
                 await self._cache.start()
                 self._started = True
@@ -63,7 +69,7 @@ class RestService:
     async def close(self) -> None:
         """Let go of the connections; statements under way end first."""
         async with self._starting:
-            self._started = False
+            self._started, self._closed = False, True
             await self._cache.close()
             await self._wire.close()
 

@@ -22,6 +22,8 @@ class RestSettings(BaseSettings):
         db_schemas: the exposed schemas; the first is the default.
         db_max_rows: the most rows of a read; None for no end.
         db_pre_request: a function that is called before each request's own statement.
+        db_prepared_statements: off behind a pooler in transaction mode, which refuses them; changes
+            of the schema have to be told to such a gateway by a restart.
         db_pool: the most connections, opened as they are needed; the default is Amphibase's own.
         db_pool_acquisition_timeout: seconds to wait for a connection.
         jwt_role_claim_key: the path of the role in a token's claims.
@@ -45,6 +47,7 @@ class RestSettings(BaseSettings):
     db_tx_end: TransactionEnd = Field("commit", examples=["commit"])
     db_pre_request: str | None = Field(None, examples=["public.check_request"])
     db_plan_enabled: bool = Field(False, examples=["false"])
+    db_prepared_statements: bool = Field(True, examples=["true"])
     db_pool: int = Field(20, ge=1, le=1000, examples=["20"])
     db_pool_acquisition_timeout: float = Field(10, gt=0, examples=["10"])
     jwt_aud: str | None = Field(None, examples=["authenticated"])
