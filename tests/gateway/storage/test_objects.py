@@ -35,16 +35,16 @@ async def tree(api: Api) -> Api:
 @pytest.mark.parametrize(
     ("asked", "expected"),
     [
-        ({}, ["x/", "x_/", "B.txt", "a.txt"]),
-        ({"prefix": "x"}, ["y/", "1.txt", "2.txt"]),
-        ({"prefix": "x/"}, ["y/", "1.txt", "2.txt"]),
+        ({}, ["a.txt", "B.txt", "x/", "x_/"]),
+        ({"prefix": "x"}, ["1.txt", "2.txt", "y/"]),
+        ({"prefix": "x/"}, ["1.txt", "2.txt", "y/"]),
         ({"prefix": "x/y"}, ["3.txt"]),
         ({"prefix": "x_"}, ["4.txt"]),
         ({"prefix": "nope"}, []),
         ({"prefix": "%"}, []),
-        ({"limit": 3}, ["x/", "x_/", "B.txt"]),
-        ({"limit": 2, "offset": 3}, ["a.txt"]),
-        ({"sortBy": {"column": "name", "order": "desc"}}, ["x_/", "x/", "a.txt", "B.txt"]),
+        ({"limit": 3}, ["a.txt", "B.txt", "x/"]),
+        ({"limit": 2, "offset": 3}, ["x_/"]),
+        ({"sortBy": {"column": "name", "order": "desc"}}, ["x_/", "x/", "B.txt", "a.txt"]),
         ({"sortBy": {"column": "created_at"}}, ["x/", "x_/", "a.txt", "B.txt"]),
         ({"sortBy": {"column": "created_at", "order": "desc"}, "limit": 3}, ["x_/", "x/", "B.txt"]),
         ({"search": "b"}, ["B.txt"]),
@@ -53,14 +53,14 @@ async def tree(api: Api) -> Api:
         ({"prefix": "x", "search": "2"}, ["2.txt"]),
     ],
 )
-async def test_a_folder_shows_its_folders_and_then_its_files(
+async def test_a_folder_shows_its_folders_and_its_files(
     rows: Api, asked: dict[str, Any], expected: list[str]
 ) -> None:
     assert await rows.names(**asked) == expected
 
 
 async def test_a_list_says_of_files_what_is_known_and_of_folders_nothing(rows: Api) -> None:
-    folder, file = (await rows.post("/object/list/b", {"prefix": "x", "limit": 2})).json()
+    file, _, folder = (await rows.post("/object/list/b", {"prefix": "x"})).json()
     assert folder == {
         "name": "y",
         "id": None,
@@ -95,6 +95,10 @@ ALL = ["B.txt", "a.txt", "x/1.txt", "x/2.txt", "x/y/3.txt", "x_/4.txt"]
         (
             {"sortBy": {"column": "updated_at", "order": "desc"}, "with_delimiter": True},
             ["B.txt", "a.txt", "x_/", "x/"],
+        ),
+        (
+            {"sortBy": {"column": "created_at", "order": "asc"}, "with_delimiter": True},
+            ["a.txt", "B.txt", "x/", "x_/"],
         ),
     ],
 )

@@ -37,11 +37,14 @@ SELECT name, id, updated_at, created_at, last_accessed_at, metadata FROM (
     SELECT rest, id, updated_at, created_at, last_accessed_at, metadata
     FROM below WHERE rest NOT LIKE '%/%' AND rest <> '' AND rest ILIKE :search
 ) AS entries
-ORDER BY (id IS NOT NULL), {column} {order}, name COLLATE "C" {order}
+ORDER BY {place}, name COLLATE "C" {order}
 LIMIT :limit OFFSET :offset
 """
+# By name, a folder stands where its first file would. It has no times: by those it comes first.
+_BY_NAME = """lower(name || CASE WHEN id IS NULL THEN '/' ELSE '' END) COLLATE "C" {order}"""
+_BY_TIME = "(id IS NOT NULL), {column} {order}"
 
-# A folder has no times of its own: it comes before all that has.
+# In pages a folder is as old as the oldest file in it.
 _PAGE = """
 SELECT id, name, updated_at, created_at, last_accessed_at, metadata FROM (
     {files}
@@ -56,11 +59,12 @@ _FILES = """
     FROM below {where}
 """
 _FOLDERS = """
-    SELECT DISTINCT CAST(NULL AS uuid) AS id, :prefix || split_part(rest, '/', 1) || '/' AS name,
-        CAST(NULL AS timestamptz) AS updated_at, CAST(NULL AS timestamptz) AS created_at,
+    SELECT CAST(NULL AS uuid) AS id, :prefix || split_part(rest, '/', 1) || '/' AS name,
+        min(created_at) AS updated_at, min(created_at) AS created_at,
         CAST(NULL AS timestamptz) AS last_accessed_at, CAST(NULL AS jsonb) AS metadata,
-        CAST('-infinity' AS timestamptz) AS place
+        {place} AS place
     FROM below WHERE rest LIKE '%/%'
+    GROUP BY split_part(rest, '/', 1)
     UNION ALL
 """
 _NOWHERE = "CAST('-infinity' AS timestamptz)"
@@ -77,13 +81,14 @@ async def listed(
     limit: int,
     offset: int,
 ) -> list[RowMapping]:
-    """The folders in a folder, then its files.
+    """The folders and the files in a folder.
 
     Args:
         search: what their names begin with, in whatever case.
     """
     prefix = f"{folder}/" if folder and not folder.endswith("/") else folder
-    statement = _BELOW + _LISTED.format(column=column, order=order)
+    place = _BY_NAME if column == "name" else _BY_TIME
+    statement = _BELOW + _LISTED.format(place=place.format(column=column, order=order), order=order)
     values = {
         "bucket": bucket,
         "prefix": prefix,
@@ -116,8 +121,10 @@ async def page(
     """
     place = _NOWHERE if column == "name" else f"coalesce({column}, {_NOWHERE})"
     files = _FILES.format(place=place, where="WHERE rest NOT LIKE '%/%'" if by_folder else "")
+    born = column in ("created_at", "updated_at")
+    folders = _FOLDERS.format(place=f"coalesce(min(created_at), {_NOWHERE})" if born else _NOWHERE)
     statement = _BELOW + _PAGE.format(
-        files=_FOLDERS + files if by_folder else files,
+        files=folders + files if by_folder else files,
         order=order,
         after="<" if order == "desc" else ">",
     )
