@@ -106,8 +106,8 @@ async def test_files(api: Api, connect: Connect, kind: str, tmp_path: Path) -> N
 
     listed = await do(files.list)
     assert [(each["name"], each["id"] is None) for each in listed] == [
-        ("x", True),
         ("c.bin", False),
+        ("x", True),
     ]
     asked = {"limit": 1, "offset": 1, "sortBy": {"column": "name", "order": "desc"}}
     assert [each["name"] for each in await do(files.list, "x", asked)] == ["a.txt"]

@@ -146,10 +146,7 @@ async def delete(core: Core, request: Request) -> Response:
             raise no_bucket()
         if await rows.some_names(connection, id, 1):
             raise StorageError(
-                409,
-                "InvalidRequest",
-                "The bucket you tried to delete is not empty",
-                "ResourceNotEmpty",
+                409, "ResourceNotEmpty", "The bucket you tried to delete is not empty"
             )
         await become(connection, identity, operation)
         if not await bucket_rows.remove(connection, id):
