@@ -32,6 +32,15 @@ async def test_without_preparing_the_server_keeps_no_statement(make_wire: MakeWi
         assert await wire.run(call("select $1::int", 5), prepared("%")) == [[(5,)], [(0,)]]
 
 
+async def test_a_long_statement_is_not_kept(make_wire: MakeWire) -> None:
+    wire = make_wire(size=1)
+    long = call(f"select $1::int as long /* {'x' * 20_000} */", 5)
+    for number in range(3):
+        short = call(f"select {number} as short")
+        assert await wire.run(short, long, short) == [[(number,)], [(5,)], [(number,)]]
+    assert await wire.run(prepared("% as long%"), prepared("% as short")) == [[(0,)], [(3,)]]
+
+
 async def test_the_statements_used_least_recently_are_closed_on_the_server(
     make_wire: MakeWire, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -32,6 +32,8 @@ _SYNC, _ABORTED = ExecStatus.PIPELINE_SYNC, ExecStatus.PIPELINE_ABORTED
 _COPIES = (ExecStatus.COPY_IN, ExecStatus.COPY_OUT)
 
 _STATEMENTS_KEPT = 500
+# Characters. What is longer is rarely the same again, and 500 of it would fill the memory.
+_LONGEST_KEPT = 20_000
 CANCEL_LIMIT = 5.0
 _CANCEL_AGAIN = 0.5
 
@@ -48,7 +50,7 @@ class ConnectionLost(psycopg.OperationalError):
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One SQL command with `$1`, `$2` … placeholders; prepared once a connection."""
+    """One SQL command with `$1`, `$2` … placeholders; prepared once a connection, unless long."""
 
     sql: str
 
@@ -143,7 +145,7 @@ class Connection:
         self._evicted.clear()
         for index, (key, values, formats) in enumerate(messages):
             sql, types = key
-            if not prepare:
+            if not prepare or len(sql) > _LONGEST_KEPT:
                 pg.send_query_params(sql.encode(), values, types, formats, _RESULT_FORMAT)
                 continue
             name = names.get(key)

@@ -95,6 +95,7 @@ OF = "works!works_composer"
         (f"/composers?select=name,{OF}(count(),minutes.sum())&id=eq.1",
          [CLARA | {"works": [{"count": 2, "sum": 68}]}]),
         (f"/composers?select={OF}(count)&id=eq.1", [{"works": [{"count": 2}]}]),
+        (f"/composers?select={OF}(count::text)&id=eq.1", [{"works": [{"count": "2"}]}]),
         (f"/composers?select={OF}(n:count())&works.minutes=gt.30&id=eq.1",
          [{"works": [{"n": 1}]}]),
         (f"/works?select=minutes.sum(),...{BY}(country)&id=in.(1,2,3)",

@@ -97,6 +97,7 @@ async def test_what_is_written_is_answered(
     ("text", "media_type", "rows"),
     [
         ('id,title\n8,\n9,"a,b"\n', "text/csv", [{"title": ""}, {"title": "a,b"}]),
+        ("id,title\n9," + "x" * 200_000, "text/csv", [{"title": "x" * 200_000}]),
         ("id,title,minutes\n9,x,NULL\n", "text/csv; charset=utf-8", [{"title": "x"}]),
         ("id=9&title=a+b", "application/x-www-form-urlencoded", [{"title": "a b"}]),
         ('{"id": 9}', "application/json; charset=utf-8", [{"title": "untitled"}]),

@@ -29,7 +29,7 @@ from amphibase.gateway.rest.selection import read_order, read_select
 MOST_PARAMETERS = 1000
 """How many parameters a query string may have."""
 
-LONGEST = 32_768
+LONGEST = 50_000
 """How many characters a query string may have, but for the values of simple filters."""
 
 _RESERVED = frozenset(("select", "columns", "on_conflict", "order", "limit", "offset", "and", "or"))

@@ -58,7 +58,7 @@ class Demand(NamedTuple):
 
     Attributes:
         target: a table, a view or a function, in an exposed schema.
-        keys: of the body's objects (`body.read_keys`), sorted; empty without a body.
+        keys: of the body's objects (`Payload.columns`), sorted; empty without a body.
         content: of what the body is; None of a call whose arguments are the query's, as they are
             by GET and of a form. What else is a form, or CSV, has become JSON.
         missing_default: columns that the body lacks get their default, not NULL.

@@ -180,8 +180,6 @@ class Reader:
 
     def _output(self, node: Node, item: SelectField) -> Output:
         if self._counts(node, item):
-            return Output(item.alias or "count", None, item.cast, "count")
-        if self._is_old_count(node, item):
             return Output(item.alias or "count", None, None, "count", item.cast)
         if item.aggregate is not None and not self._aggregates:
             raise AggregatesNotAllowed
@@ -199,13 +197,6 @@ class Reader:
             return False
         known = {*node.table.columns, *self._computed_fields(node.table.name)}
         return field.name not in known
-
-    def _is_old_count(self, node: Node, item: SelectField) -> bool:
-        """Whether `count` stands where no column is called so, which is older than `count()`."""
-        if item.field != Field("count") or item.aggregate is not None or node.table is None:
-            return False
-        computed = self._computed_fields(node.table.name)
-        return "count" not in node.table.columns and "count" not in computed
 
     def _embed(self, origin: Name, item: SelectRelation, depth: int) -> Embed:
         relationship = find_relationship(self._catalog, self._schema, origin, item.name, item.hint)
