@@ -199,7 +199,8 @@ def make_lite() -> None:
     if installed.exists() and installed.stat().st_mtime > lock.stat().st_mtime:
         return
     options = ["--ignore-scripts", "--no-audit", "--no-fund"]
-    run("npm", [str(NODE), str(NPM), "ci", *options], LITE)
+    # With all of this shell's environment, which may say how registries are reached.
+    run("npm", [str(NODE), str(NPM), "ci", *options], LITE, {**os.environ})
 
 
 def lite_versions() -> dict[str, str]:
@@ -209,9 +210,12 @@ def lite_versions() -> dict[str, str]:
     return {LITE_PACKAGE: package["version"], "node": node.stdout.strip()}
 
 
-def run(what: str, command: list[str], folder: Path) -> None:
-    """Run a command to its end."""
-    environment = clean(QUIET) | {"PATH": f"{NODE.parent}{os.pathsep}{os.environ['PATH']}"}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+def run(
+    what: str, command: list[str], folder: Path, environment: dict[str, str] | None = None
+) -> None:
+    """Run a command to its end; in an environment that says little, unless one is given."""
+    path = {"PATH": f"{NODE.parent}{os.pathsep}{os.environ['PATH']}"}
+    whole = (clean(QUIET) if environment is None else environment) | path
+    done = subprocess.run(command, cwd=folder, env=whole, capture_output=True, text=True)
     if done.returncode != 0:
         raise ServerError(what, f"`{' '.join(command)}` failed", done.stdout + done.stderr)
