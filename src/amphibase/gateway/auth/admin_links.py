@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from pydantic import Field
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
 from starlette.responses import Response
@@ -23,7 +24,7 @@ from amphibase.sql.links import Kind
 
 class Invitation(Body):
     email: str = ""
-    data: dict[str, Any] = {}  # noqa: RUF012 - pydantic copies it
+    data: dict[str, Any] = Field(default_factory=dict)
 
 
 class LinkRequest(Body):
@@ -31,7 +32,7 @@ class LinkRequest(Body):
     email: str = ""
     new_email: str = ""
     password: str = ""
-    data: dict[str, Any] = {}  # noqa: RUF012 - pydantic copies it
+    data: dict[str, Any] = Field(default_factory=dict)
     redirect_to: str = ""
 
 

@@ -6,6 +6,7 @@ Each answers `{}` whether or not there is such an account, as far as Supabase's 
 from email.message import EmailMessage
 from typing import Any
 
+from pydantic import Field
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
 from starlette.responses import Response
@@ -33,7 +34,7 @@ class Otp(Pkce):
     email: str = ""
     phone: str = ""
     create_user: bool = True
-    data: dict[str, Any] = {}  # noqa: RUF012 - pydantic copies it
+    data: dict[str, Any] = Field(default_factory=dict)
 
 
 class Recover(Pkce):

@@ -4,6 +4,7 @@ from email.message import EmailMessage
 from typing import Any
 from uuid import UUID
 
+from pydantic import Field
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
 from starlette.responses import Response
@@ -26,7 +27,7 @@ class SignUp(Pkce):
     email: str = ""
     phone: str = ""
     password: str = ""
-    data: dict[str, Any] = {}  # noqa: RUF012 - pydantic copies it
+    data: dict[str, Any] = Field(default_factory=dict)
 
 
 async def sign_up(core: Core, request: Request) -> Response:
