@@ -16,11 +16,11 @@ from tests.homes import Home
 from tests.servers import Databases, new_server
 
 from amphibase import Amphibase, Base, Settings, load_settings
+from amphibase.accounts.jwt.key_ring import load_keys
+from amphibase.database.engine import Database
 from amphibase.postgres import Server
+from amphibase.schema.commands import ensure
 from amphibase.sql.backend import SqlBackend
-from amphibase.sql.engine import Database
-from amphibase.sql.schema import ensure
-from amphibase.tokens import load_keys
 
 SECRET = "a secret of the tests that is long enough even for the longest of hashes"
 

@@ -10,11 +10,11 @@ from sqlalchemy import event, text
 
 from amphibase import ANONYMOUS, SERVICE, Base, Caller
 from amphibase.backend import Model
+from amphibase.database.pool import Wire
 from amphibase.models import User
 from amphibase.settings import Settings
 from amphibase.sql.backend import SqlBackend
-from amphibase.sql.repository import SqlRepository
-from amphibase.sql.wire import Wire
+from amphibase.sql.records.repository import SqlRepository
 
 ANN = Caller("authenticated", UUID(int=0xA), claims={"email": "ann@example.com"})
 BOB = Caller("authenticated", UUID(int=0xB), claims={"email": "bob@example.com"})

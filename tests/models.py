@@ -20,7 +20,6 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from sqlmodel import Field, SQLModel
 
 from amphibase.access import Access, admin, authenticated, everyone, owner, service
-from amphibase.adoption import adopt
 from amphibase.models import (
     Base,
     Owned,
@@ -31,6 +30,7 @@ from amphibase.models import (
     Versioned,
     uuid7,
 )
+from amphibase.records.adoption import adopt
 
 
 class Category(enum.StrEnum):

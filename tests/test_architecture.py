@@ -1,4 +1,4 @@
-"""Which room may know which: imports point one way."""
+"""Which package may know which: imports point one way."""
 
 import ast
 import importlib
@@ -12,49 +12,36 @@ import amphibase
 
 PACKAGE = Path(amphibase.__file__).parent
 
-# What each room may import of the others, beside the shared pages and itself. `build` knows the
-# homes so that nobody else has to; `http/app.py` starts what it builds.
-SHARED = {
-    "access",
-    "adoption",
-    "background",
-    "backend",
-    "cursors",
-    "derived",
-    "disks",
-    "errors",
-    "fields",
-    "mail",
-    "models",
-    "schemas",
-    "serving",
-    "settings",
-    "tokens",
-}
+# What each package may import of the others, beside itself. `build` knows the backends so that
+# nobody else has to.
+SHARED = {"access", "background", "errors", "models", "settings"}
+FOUNDATION = {"accounts", "blobs", "database", "records", "schema"}
 ALLOWED = {
-    "sql": SHARED,
-    "services": {"backend", "background", "disks", "errors", "models"},
-    "http": SHARED | {"services", "build"},
-    "gateway": SHARED | {"sql", "postgres"},
-    "cli": SHARED | {"services", "build", "http", "gateway"},
-    "testing": SHARED | {"http", "gateway", "postgres"},
-    "build": SHARED | {"sql"},
+    "access": set(),
+    "background": set(),
+    "errors": set(),
+    "models": {"access"},
+    "settings": {"errors"},
+    "server": set(),
     "postgres": {"errors"},
+    "backend": set(),
+    "records": SHARED | {"backend"},
+    "database": SHARED | {"backend", "records"},
+    "schema": SHARED | {"database", "records"},
+    "accounts": SHARED | {"backend", "database", "schema"},
+    "blobs": SHARED | {"backend", "database", "schema"},
+    "sql": SHARED | FOUNDATION | {"backend"},
+    "build": SHARED | {"accounts", "schema", "sql"},
+    "services": SHARED | {"backend", "blobs"},
+    "http": SHARED | {"accounts", "backend", "blobs", "build", "records", "server", "services"},
+    "gateway": SHARED | FOUNDATION | {"backend", "postgres", "server"},
+    "cli": SHARED | FOUNDATION | {"backend", "build", "gateway", "http", "server", "services"},
+    "testing": SHARED | {"gateway", "http", "postgres", "server"},
 }
-# The schema is made at start and by the command, and the sweep is a command of an SQL home's own.
-# The gateway takes and gives files as the application's own routes do.
 EXCEPTIONS = {
+    ("blobs/sweep.py", "amphibase.sql.files"),
     ("http/app.py", "amphibase.sql.backend"),
-    ("cli/db.py", "amphibase.sql.engine"),
-    ("cli/files.py", "amphibase.sql.sweep"),
-    ("cli/db.py", "amphibase.sql.schema"),
     ("testing/plugin.py", "amphibase"),
-    ("gateway/storage/answers.py", "amphibase.http.downloads"),
-    ("gateway/storage/download.py", "amphibase.http.downloads"),
-    ("gateway/storage/incoming.py", "amphibase.http.multipart"),
-    ("gateway/storage/rules.py", "amphibase.services.file_types"),
-    ("gateway/storage/service.py", "amphibase.http.parting"),
-    ("gateway/storage/tus.py", "amphibase.services.resumable"),
 }
 
 
@@ -80,9 +67,9 @@ def imports(path: Path) -> set[str]:
 def test_imports_point_one_way(path: Path) -> None:
     relative = path.relative_to(PACKAGE).as_posix()
     room = relative.split("/")[0].removesuffix(".py")
-    allowed = ALLOWED.get(room, SHARED if room in SHARED else None)
-    if allowed is None:  # __init__ and __main__ gather everything
+    if room in ("__init__", "__main__"):  # they gather everything
         return
+    allowed = ALLOWED[room]
     for module in imports(path):
         if (relative, module) in EXCEPTIONS:
             continue
@@ -103,7 +90,7 @@ def test_the_package_is_imported_where_there_is_no_unix() -> None:
     code = """
 import sys
 sys.modules.update(dict.fromkeys(("fcntl", "pwd", "grp", "resource", "termios")))
-import amphibase.cli.app, amphibase.http.app, amphibase.sql.disk
+import amphibase.cli.app, amphibase.http.app, amphibase.blobs.disk
 """
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from amphibase.access import Access, admin, authenticated, everyone, owner, service
+    from amphibase.accounts.jwt.key_ring import create_access_token
+    from amphibase.accounts.passwords import hash_password, verify_password
     from amphibase.backend import (
         ANONYMOUS,
         SERVICE,
@@ -72,8 +74,6 @@ if TYPE_CHECKING:
         Versioned,
     )
     from amphibase.settings import Settings, load_settings
-    from amphibase.sql.passwords import hash_password, verify_password
-    from amphibase.tokens import create_access_token
 
 __all__ = [
     "ANONYMOUS",
@@ -168,8 +168,8 @@ _PLACES = {
     ),
     "models": "Base Owned PublicRead ServerOnly SoftDelete Timestamps User Versioned",
     "settings": "Settings load_settings",
-    "sql.passwords": "hash_password verify_password",
-    "tokens": "create_access_token",
+    "accounts.passwords": "hash_password verify_password",
+    "accounts.jwt.key_ring": "create_access_token",
 }
 
 

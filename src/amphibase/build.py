@@ -3,12 +3,12 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from amphibase.accounts.jwt.key_ring import KeyRing, load_keys
 from amphibase.errors import ConfigurationError
 from amphibase.models import Base
+from amphibase.schema.commands import ensure, pending
 from amphibase.settings import Settings, load_settings
 from amphibase.sql.backend import SqlBackend
-from amphibase.sql.schema import ensure, pending
-from amphibase.tokens import KeyRing, load_keys
 
 
 def build_backend(settings: Settings, keys: KeyRing) -> SqlBackend:

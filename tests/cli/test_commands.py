@@ -17,7 +17,7 @@ from tests.serving import serving
 from typer.testing import CliRunner
 
 from amphibase.cli.app import app
-from amphibase.serving import local_url
+from amphibase.server import local_url
 
 Run = Callable[..., Completed]
 

@@ -19,7 +19,7 @@ import psycopg
 import pytest
 from tests.servers import new_server
 
-from amphibase.gateway.folder import Folder, State
+from amphibase.gateway.data_dir import Folder, State
 from amphibase.gateway.project import url_of
 from amphibase.postgres import Server
 

@@ -8,9 +8,9 @@ import pytest
 from tests.conftest import SECRET
 from tests.object_store import files_url, object_store
 
+from amphibase.accounts.jwt.key_ring import load_keys
 from amphibase.settings import load_settings
 from amphibase.sql.backend import SqlBackend
-from amphibase.tokens import load_keys
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ from amphibase import (
     Unauthenticated,
 )
 from amphibase.access import Access, everyone
-from amphibase.sql.schema import ensure
+from amphibase.schema.commands import ensure
 
 # For each declaration, each caller: whose rows they see, whose they change, and whether they add.
 NOTHING, BOTH = "", "ab"

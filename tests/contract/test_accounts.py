@@ -25,9 +25,9 @@ from amphibase import (
     UserBanned,
     WeakPassword,
 )
+from amphibase.accounts.passwords import PasswordWorkers
 from amphibase.backend import Device
 from amphibase.sql.backend import SqlBackend
-from amphibase.sql.passwords import PasswordWorkers
 
 
 class TestSignUp:

@@ -14,6 +14,8 @@ import pytest
 
 from amphibase import ANONYMOUS, SERVICE, Caller, Conflict, Forbidden, NotFound
 from amphibase.backend.files import ByteRange, File
+from amphibase.blobs import disk
+from amphibase.blobs.disk import DiskBlobs
 from amphibase.errors import (
     ForeignKeyViolation,
     InvalidCursor,
@@ -23,9 +25,7 @@ from amphibase.errors import (
     Unauthenticated,
     Unavailable,
 )
-from amphibase.sql import disk
 from amphibase.sql.backend import SqlBackend
-from amphibase.sql.disk import DiskBlobs
 
 ANN = Caller("authenticated", UUID(int=1))
 BOB = Caller("authenticated", UUID(int=2))

@@ -21,8 +21,8 @@ from amphibase import (
     StaleVersion,
     Unavailable,
 )
+from amphibase.database.compiled import Plan, Query
 from amphibase.models import User
-from amphibase.sql.plan import Plan, Query
 from amphibase.sql.transaction import SqlTransaction
 
 on_postgres = pytest.mark.parametrize("lasting_home", ["predicate", "rls"], indirect=True)

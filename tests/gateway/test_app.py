@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
-from amphibase import serving
+from amphibase import server as serving
 from amphibase.errors import Unavailable
 from amphibase.gateway import app as front
 from amphibase.gateway.app import Door, Gateway

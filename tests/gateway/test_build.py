@@ -8,11 +8,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
+from amphibase.accounts.jwt.key_ring import Key
+from amphibase.accounts.jwt.verifier import TokenRefused
 from amphibase.errors import ConfigurationError
 from amphibase.gateway.build import Project
 from amphibase.gateway.keys import ApiKeys, api_key
-from amphibase.gateway.tokens import TokenRefused
-from amphibase.tokens import Key
 
 SECRET = "a secret of one's own that is long enough for HS256"
 KEYS = ApiKeys(SECRET, api_key(SECRET, "anon"), api_key(SECRET, "service_role"))

@@ -9,7 +9,7 @@ from tests.gateway.conftest import ProjectDatabase
 
 from amphibase.errors import ConfigurationError
 from amphibase.gateway.migrations import apply
-from amphibase.gateway.statements import split
+from amphibase.gateway.sql_script import split
 
 
 @pytest.mark.parametrize(

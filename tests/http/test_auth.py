@@ -9,7 +9,7 @@ from tests.outbox import letters, token_in
 
 from amphibase import Amphibase, Settings, Unavailable
 from amphibase.http.dependencies import device_of
-from amphibase.sql.repository import SqlRepository
+from amphibase.sql.records.repository import SqlRepository
 from amphibase.testing.client import Client
 
 ANN = {"email": "ann@example.com", "password": "correct horse battery", "name": "Ann"}

@@ -11,8 +11,8 @@ from fastapi import FastAPI, HTTPException
 from tests.conftest import SECRET
 
 from amphibase import Amphibase, create_access_token
+from amphibase.accounts.jwt.key_ring import Key, KeyRing
 from amphibase.testing.client import Client
-from amphibase.tokens import Key, KeyRing
 
 ANN = {"email": "ann@example.com", "password": "correct horse battery"}
 

@@ -22,8 +22,8 @@ from amphibase import (
     current_caller,
     open_backend,
 )
-from amphibase.derived import read_model
 from amphibase.http.routes.records import Answers
+from amphibase.records.derived import read_model
 from amphibase.testing.client import Client, open_client
 
 

@@ -17,8 +17,8 @@ from tests.tus_client import CuttingProxy, installed, upload
 
 from amphibase import Amphibase
 from amphibase.backend import Caller
+from amphibase.blobs import resumable
 from amphibase.models import utc_now
-from amphibase.services import resumable
 from amphibase.testing.client import Client
 
 VERSION = {"Tus-Resumable": "1.0.0"}

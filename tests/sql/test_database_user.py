@@ -9,10 +9,10 @@ from tests.conftest import SECRET
 from tests.models import Note
 
 from amphibase import SERVICE, Base, Forbidden, load_settings
+from amphibase.accounts.jwt.key_ring import load_keys
+from amphibase.database.engine import Database
+from amphibase.schema.commands import ensure
 from amphibase.sql.backend import SqlBackend
-from amphibase.sql.engine import Database
-from amphibase.sql.schema import ensure
-from amphibase.tokens import load_keys
 
 
 @pytest.fixture(params=[False, True], ids=["predicate", "rls"])

@@ -17,11 +17,11 @@ from tests.conftest import SECRET
 from tests.models import Document, Kinds, Note, Post
 
 from amphibase import Base, load_settings
+from amphibase.accounts.jwt.key_ring import load_keys
 from amphibase.backend import SERVICE
 from amphibase.http.routes.records import Answers
 from amphibase.models import utc_now
 from amphibase.sql.backend import SqlBackend
-from amphibase.tokens import load_keys
 
 
 class Colour(enum.StrEnum):

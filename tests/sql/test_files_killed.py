@@ -17,8 +17,8 @@ import pytest
 from tests.conftest import SECRET
 
 from amphibase import SERVICE, Caller, Settings
+from amphibase.blobs.sweep import Finding, Sweep
 from amphibase.sql.backend import SqlBackend
-from amphibase.sql.sweep import Finding, Sweep
 
 SERVER = """
 import os, random, signal, socket, sys, time

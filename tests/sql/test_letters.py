@@ -9,11 +9,11 @@ from sqlalchemy import select, update
 from tests.outbox import letters, token_in
 
 from amphibase import EmailNotConfirmed, InvalidCredentials, InvalidLink, SessionEnded, Settings
+from amphibase.accounts.one_time_tokens import Links
+from amphibase.accounts.passwords import PasswordWorkers
 from amphibase.models import utc_now
+from amphibase.schema.tables import tables
 from amphibase.sql.backend import SqlBackend
-from amphibase.sql.links import Links
-from amphibase.sql.passwords import PasswordWorkers
-from amphibase.sql.tables import tables
 
 PASSWORD = "correct horse battery"
 OTHER_PASSWORD = "another horse, another battery"

@@ -8,8 +8,8 @@ from sqlalchemy import select, update
 from amphibase import InvalidRefreshToken, SessionEnded
 from amphibase.backend import SignedIn
 from amphibase.models import utc_now
+from amphibase.schema.tables import tables
 from amphibase.sql.backend import SqlBackend
-from amphibase.sql.tables import tables
 
 PASSWORD = "correct horse battery"
 

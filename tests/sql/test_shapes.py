@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from amphibase import NotSupported
-from amphibase.sql.shape import Shape
+from amphibase.sql.records.shape import Shape
 
 
 class Apart(DeclarativeBase):

@@ -10,11 +10,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from amphibase.cli.loading import amphibase_of_app
+from amphibase.database.engine import Database
 from amphibase.errors import ConfigurationError
 from amphibase.models import Base
+from amphibase.schema import commands as schema
 from amphibase.settings import Settings, load_settings
-from amphibase.sql import schema
-from amphibase.sql.engine import Database
 
 Result = TypeVar("Result")
 

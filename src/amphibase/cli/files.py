@@ -16,11 +16,11 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from rich.table import Table
 
 from amphibase.backend import SERVICE
+from amphibase.blobs.sweep import Sweep
 from amphibase.cli.loading import amphibase_of_app
 from amphibase.errors import ConfigurationError, InvalidRequest
 from amphibase.http.app import Amphibase, Running
 from amphibase.services.files import UPLOADS
-from amphibase.sql.sweep import Sweep
 
 Result = TypeVar("Result")
 

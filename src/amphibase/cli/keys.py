@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from amphibase.accounts.jwt.key_ring import KEY_FILE, Key, load_keys, read_key_file, write_key_file
 from amphibase.errors import ConfigurationError
 from amphibase.settings import load_settings
-from amphibase.tokens import KEY_FILE, Key, load_keys, read_key_file, write_key_file
 
 app = typer.Typer(help="The keys that sign tokens.", no_args_is_help=True)
 

@@ -11,7 +11,7 @@ from amphibase.cli.loading import load_app
 from amphibase.cli.logs import configure_logs
 from amphibase.errors import ConfigurationError
 from amphibase.http.app import Amphibase
-from amphibase.serving import local_url, server
+from amphibase.server import local_url, server
 from amphibase.settings import load_settings
 
 logger = logging.getLogger("amphibase")

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from amphibase.errors import ConfigurationError, Unavailable
 from amphibase.gateway import process
-from amphibase.gateway.folder import Folder, State
+from amphibase.gateway.data_dir import Folder, State
 from amphibase.gateway.settings import GatewaySettings
 from amphibase.settings import load
 
@@ -89,7 +89,7 @@ def start(
             with _told(), process.claimed(settings) as (folder, listener):
                 process.serve(settings, folder, listener, lambda state: _print(state, output))
         else:
-            from amphibase.gateway.background import start
+            from amphibase.gateway.daemon import start
 
             _print(start(settings, _warn), output)
     except process.AlreadyRuns as running:

@@ -17,7 +17,7 @@ from amphibase.backend import FOREVER
 from amphibase.cli.loading import amphibase_of_app
 from amphibase.errors import InvalidRequest, NotFound
 from amphibase.http.app import Amphibase, Running
-from amphibase.schemas import Email
+from amphibase.http.schemas import Email
 
 Result = TypeVar("Result")
 

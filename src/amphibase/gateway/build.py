@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from amphibase.gateway.app import Door, Gateway
-from amphibase.gateway.folder import STORAGE
+from amphibase.gateway.data_dir import STORAGE
 from amphibase.gateway.inbox import Inbox
 from amphibase.gateway.keys import ApiKeys
 from amphibase.settings import load
 
 if TYPE_CHECKING:  # each service is imported at its first request
+    from amphibase.accounts.jwt.verifier import Tokens
     from amphibase.gateway.service import Service
-    from amphibase.gateway.tokens import Tokens
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 """Of a request to the Data API, whose bodies are held in memory."""
@@ -46,9 +46,9 @@ class Project:
     @cached_property
     def tokens(self) -> "Tokens":
         """Issues and verifies the project's tokens."""
-        from amphibase.gateway.foreign_keys import read_keys
-        from amphibase.gateway.tokens import Tokens
-        from amphibase.tokens import KEY_FILE, Key, read_key_file, write_key_file
+        from amphibase.accounts.jwt.jwk import read_keys
+        from amphibase.accounts.jwt.key_ring import KEY_FILE, Key, read_key_file, write_key_file
+        from amphibase.accounts.jwt.verifier import Tokens
 
         shared = Key.from_secret(self.keys.secret)
         others = read_keys(self.jwks) if self.jwks else []

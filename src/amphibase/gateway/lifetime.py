@@ -6,8 +6,8 @@ from contextlib import contextmanager
 
 from sqlalchemy import text
 
+from amphibase.database.engine import Database
 from amphibase.errors import ConfigurationError
-from amphibase.sql.engine import Database
 
 
 class Lifetime:

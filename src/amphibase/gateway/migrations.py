@@ -13,7 +13,7 @@ from psycopg import AsyncConnection
 from amphibase.errors import ConfigurationError
 from amphibase.gateway import extensions
 from amphibase.gateway.project import ONE_AT_A_TIME, connected
-from amphibase.gateway.statements import Statement, split
+from amphibase.gateway.sql_script import Statement, split
 
 logger = logging.getLogger("amphibase.gateway")
 

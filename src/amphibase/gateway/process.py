@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import unquote, urlsplit
 
 from amphibase.errors import AmphibaseError, ConfigurationError
-from amphibase.gateway.folder import POSTGRES, STORAGE, Folder, State
+from amphibase.gateway.data_dir import POSTGRES, STORAGE, Folder, State
 from amphibase.gateway.settings import API_PORT, DATABASE_PORT, GatewaySettings, revealed
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def serve(settings: GatewaySettings, folder: Folder, listener: socket.socket, re
         server = None
         if settings.database_url is None:
             server = stack.enter_context(_start_postgres(settings, folder))
-        from amphibase.serving import loop_factory
+        from amphibase.server import loop_factory
 
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(_serve(settings, folder, listener, server, ready))
@@ -99,7 +99,7 @@ async def _serve(
     from amphibase.gateway import migrations
     from amphibase.gateway.build import Project, build
     from amphibase.gateway.project import prepare
-    from amphibase.serving import freeze, local_url, server
+    from amphibase.server import freeze, local_url, server
 
     owner_url = postgres.url if postgres else revealed(settings.database_url)
     given_url = revealed(settings.authenticator_url)
@@ -211,9 +211,9 @@ def _values(settings: GatewaySettings, url: str, owner_url: str) -> dict[str, st
 def _start_postgres(settings: GatewaySettings, folder: Folder) -> "Server":
     """Start it, and import meanwhile what comes next."""
     place = folder.path / POSTGRES
-    modules = ["amphibase.serving", "amphibase.background"]
+    modules = ["amphibase.server", "amphibase.background"]
     if not place.exists():  # what makes the tables of a new database
-        modules += ["amphibase.sql.schema"]
+        modules += ["amphibase.schema.commands"]
     with ThreadPoolExecutor(1) as pool:
         starting = pool.submit(_start_on_free_port, place, settings.db_port)
         for module in modules:

@@ -17,10 +17,10 @@ from psycopg import AsyncConnection, sql
 
 from amphibase.errors import ConfigurationError, Unavailable
 
-HERE = Path(__file__).parent
-ROLES = HERE / "roles.sql"
-OBJECTS = HERE / "project.sql"
-REVISIONS = HERE.parent / "sql" / "migrations"
+SCHEMA = Path(__file__).parents[1] / "schema"
+ROLES = SCHEMA / "roles.sql"
+OBJECTS = SCHEMA / "project.sql"
+REVISIONS = SCHEMA / "migrations"
 
 SEARCH_PATH = sql.SQL('"$user", public, extensions')
 MINIMUM_MAJOR = 15
@@ -148,10 +148,10 @@ async def _make_tables(url: str) -> None:
     from pydantic import SecretStr
     from sqlalchemy import MetaData, text
 
+    from amphibase.database.engine import Database
+    from amphibase.schema import commands as schema
+    from amphibase.schema.migrations import roles
     from amphibase.settings import Settings
-    from amphibase.sql import schema
-    from amphibase.sql.engine import Database
-    from amphibase.sql.migrations import roles
 
     # Not from the environment, which is the application's; its own tables are none of ours.
     settings = Settings.model_construct(database_url=SecretStr(url), records="supabase")

@@ -10,9 +10,9 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Lifespan
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from amphibase.adoption import adopt
+from amphibase.accounts.jwt.key_ring import load_keys
+from amphibase.blobs.resumable import ResumableUploads
 from amphibase.build import open_backend
-from amphibase.derived import create_schema, read_model, update_schema
 from amphibase.errors import ConfigurationError
 from amphibase.http import problems
 from amphibase.http.dependencies import repository_of
@@ -20,13 +20,13 @@ from amphibase.http.limits import Gate
 from amphibase.http.middleware import Surroundings
 from amphibase.http.routes import auth, files, health, records, users
 from amphibase.models import User
+from amphibase.records.adoption import adopt
+from amphibase.records.derived import create_schema, read_model, update_schema
 from amphibase.services.auth import AuthService
 from amphibase.services.files import FileService, Uploaded
-from amphibase.services.resumable import ResumableUploads
 from amphibase.services.users import UserService
 from amphibase.settings import Settings, load_settings
 from amphibase.sql.backend import SqlBackend
-from amphibase.tokens import load_keys
 
 
 class Running:

@@ -14,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from amphibase.blobs.drain import Parting
 from amphibase.errors import (
     AmphibaseError,
     Conflict,
@@ -23,7 +24,6 @@ from amphibase.errors import (
     Retryable,
     Unauthenticated,
 )
-from amphibase.http.parting import Parting
 
 CODES = {
     401: "not_authenticated",

@@ -9,6 +9,8 @@ from uuid import uuid4
 
 from amphibase.backend import Caller, Page
 from amphibase.backend.files import Bucket, ByteRange, File, Files, OpenFile, SignedUrl
+from amphibase.blobs.resumable import Plan
+from amphibase.blobs.types import HEAD_BYTES, checked_type, is_allowed
 from amphibase.errors import (
     IncompleteUpload,
     InvalidPath,
@@ -17,8 +19,6 @@ from amphibase.errors import (
     Unauthenticated,
     UnsupportedFileType,
 )
-from amphibase.services.file_types import HEAD_BYTES, checked_type, is_allowed
-from amphibase.services.resumable import Plan
 
 UPLOADS = "uploads"
 """The bucket that is there from the start."""

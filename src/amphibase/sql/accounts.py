@@ -9,6 +9,15 @@ from uuid import UUID
 from sqlalchemy import Row, delete, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from amphibase.accounts.issuer import Issuer
+from amphibase.accounts.jwt.key_ring import KeyRing
+from amphibase.accounts.mail.account_mail import Correspondence
+from amphibase.accounts.mail.mailer import build_letters, build_mailer
+from amphibase.accounts.one_time_tokens import Links
+from amphibase.accounts.passwords import PasswordWorkers, check_hash, check_strength, needs_rehash
+from amphibase.accounts.sessions import Opened, Refusal, Sessions
+from amphibase.accounts.token_check import TokenCheck
+from amphibase.accounts.users import AccountRows, account_of, imagined_account, merged
 from amphibase.backend import (
     NO_CLAIMS,
     SERVICE,
@@ -23,7 +32,8 @@ from amphibase.backend import (
     SignOutScope,
 )
 from amphibase.background import Background
-from amphibase.cursors import Cursors
+from amphibase.database.engine import Database
+from amphibase.database.executor import Executor
 from amphibase.errors import (
     EmailAlreadyRegistered,
     EmailNotConfirmed,
@@ -35,20 +45,10 @@ from amphibase.errors import (
     Unauthenticated,
     UserBanned,
 )
-from amphibase.mail import build_letters, build_mailer
 from amphibase.models import utc_now
+from amphibase.records.cursors import Cursors
+from amphibase.schema.tables import tables
 from amphibase.settings import Settings
-from amphibase.sql.account_rows import AccountRows, account_of, imagined_account, merged
-from amphibase.sql.correspondence import Correspondence
-from amphibase.sql.engine import Database
-from amphibase.sql.executor import Executor
-from amphibase.sql.issuer import Issuer
-from amphibase.sql.links import Links
-from amphibase.sql.passwords import PasswordWorkers, check_hash, check_strength, needs_rehash
-from amphibase.sql.sessions import Opened, Refusal, Sessions
-from amphibase.sql.tables import tables
-from amphibase.sql.token_check import TokenCheck
-from amphibase.tokens import KeyRing
 
 
 class SqlAccounts:

@@ -9,23 +9,23 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from amphibase.accounts.jwt.key_ring import KeyRing
 from amphibase.backend import SERVICE, Caller, Capabilities, Isolation, Model, Result
 from amphibase.background import Background
-from amphibase.cursors import Cursors
+from amphibase.database.compiled import Plans
+from amphibase.database.engine import Database
+from amphibase.database.executor import Executor, build_executor
+from amphibase.database.functions import call_function
 from amphibase.errors import Contention, NotSupported
+from amphibase.records.cursors import Cursors
 from amphibase.settings import Settings
 from amphibase.sql.accounts import SqlAccounts
-from amphibase.sql.documents import SqlDocuments
-from amphibase.sql.engine import Database
-from amphibase.sql.executor import Executor, build_executor
 from amphibase.sql.files import SqlFiles
-from amphibase.sql.functions import call_function
-from amphibase.sql.plan import Plans
-from amphibase.sql.reader import Reader
-from amphibase.sql.repository import SqlRepository
-from amphibase.sql.shape import Shapes
+from amphibase.sql.records.documents import SqlDocuments
+from amphibase.sql.records.reader import Reader
+from amphibase.sql.records.repository import SqlRepository
+from amphibase.sql.records.shape import Shapes
 from amphibase.sql.transaction import NO_FUNCTIONS, SqlTransaction
-from amphibase.tokens import KeyRing
 
 
 class SqlBackend:

@@ -6,10 +6,10 @@ from typing import Any
 from sqlalchemy import Row, delete, insert, select, update
 
 from amphibase.backend.files import Bucket
+from amphibase.database.engine import Database
 from amphibase.errors import Conflict, ForeignKeyViolation, NotFound
 from amphibase.models import utc_now
-from amphibase.sql.engine import Database
-from amphibase.sql.tables import tables
+from amphibase.schema.tables import tables
 
 
 class SqlBuckets:

@@ -12,10 +12,23 @@ from typing import Any
 from urllib.parse import quote
 from uuid import UUID
 
+from amphibase.accounts.jwt.key_ring import KeyRing
 from amphibase.backend import Caller, Page
 from amphibase.backend.files import ByteRange, File, OpenFile, SignedUrl
 from amphibase.background import uninterrupted
-from amphibase.cursors import Cursors
+from amphibase.blobs.base import BlobMissing, bounds, build_blobs, key_of
+from amphibase.blobs.rows import (
+    FileRow,
+    FileRows,
+    columns_of,
+    facts_of,
+    file_of,
+    may_change,
+    may_read,
+    uuid_of,
+)
+from amphibase.blobs.signatures import Signatures
+from amphibase.database.engine import Database
 from amphibase.errors import (
     AmphibaseError,
     Conflict,
@@ -26,22 +39,9 @@ from amphibase.errors import (
     Unavailable,
 )
 from amphibase.models import utc_now, uuid7
+from amphibase.records.cursors import Cursors
 from amphibase.settings import Settings
-from amphibase.sql.blobs import BlobMissing, bounds, build_blobs, key_of
 from amphibase.sql.buckets import SqlBuckets
-from amphibase.sql.engine import Database
-from amphibase.sql.file_rows import (
-    FileRow,
-    FileRows,
-    columns_of,
-    facts_of,
-    file_of,
-    may_change,
-    may_read,
-    uuid_of,
-)
-from amphibase.sql.signatures import Signatures
-from amphibase.tokens import KeyRing
 
 logger = logging.getLogger("amphibase.backend.files")
 

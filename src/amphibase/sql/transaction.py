@@ -5,10 +5,10 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from amphibase.backend import Caller, Model
+from amphibase.database.executor import Executor, TransactionExecutor
+from amphibase.database.functions import call_function
 from amphibase.errors import NotSupported
-from amphibase.sql.executor import Executor, TransactionExecutor
-from amphibase.sql.functions import call_function
-from amphibase.sql.repository import SqlRepository
+from amphibase.sql.records.repository import SqlRepository
 
 NO_FUNCTIONS = "SQLite has no stored functions; call() needs Postgres"
 

@@ -24,7 +24,7 @@ from amphibase.gateway.build import Project, build
 from amphibase.gateway.keys import ApiKeys, api_key
 from amphibase.postgres import Server as Postgres
 from amphibase.postgres import start
-from amphibase.serving import Server, loop_factory
+from amphibase.server import Server, loop_factory
 from amphibase.testing.supabase import LocalSupabase
 
 

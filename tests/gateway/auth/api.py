@@ -8,9 +8,9 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import psycopg
 
+from amphibase.accounts.jwt.verifier import Tokens
 from amphibase.gateway.inbox import Inbox
 from amphibase.gateway.keys import api_key
-from amphibase.gateway.tokens import Tokens
 
 SECRET = "a shared secret of the tests with more than thirty-two bytes"
 API_VERSION = "2024-01-01"

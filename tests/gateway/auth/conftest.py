@@ -14,13 +14,13 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 from tests.gateway.auth.api import SECRET, Api
 
+from amphibase.accounts.jwt.key_ring import Key
+from amphibase.accounts.jwt.verifier import Tokens
 from amphibase.gateway.auth.service import AuthService
 from amphibase.gateway.auth.settings import AuthSettings, load_auth_settings
 from amphibase.gateway.inbox import Inbox
 from amphibase.gateway.project import copy
-from amphibase.gateway.tokens import Tokens
 from amphibase.postgres import Server
-from amphibase.tokens import Key
 
 ServeAuth = Callable[..., Awaitable[Api]]
 

@@ -8,12 +8,12 @@ from email.message import EmailMessage
 
 import httpx
 import pytest
+from tests.accounts.test_mail import answering
 from tests.gateway.auth.api import Api
 from tests.gateway.auth.conftest import ServeAuth
-from tests.test_mail import answering
 
+from amphibase.accounts.mail.mailer import compose
 from amphibase.gateway.inbox import MAX_LETTERS, Inbox
-from amphibase.mail import compose
 
 HOSTILE = '<script>alert(1)</script> https://example.com/?a=1&b="><img src=x>'
 

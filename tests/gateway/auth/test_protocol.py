@@ -9,24 +9,17 @@ import pytest
 from tests.gateway.auth.api import PASSWORD, SERVICE, Api, refusal
 
 from amphibase import ConfigurationError, load_settings
-from amphibase.gateway.auth import (
-    admin,
-    admin_links,
-    factors,
-    grants,
-    mailing,
-    sign_up,
-    user,
-    verify,
-)
+from amphibase.accounts.jwt.key_ring import Key, KeyRing
+from amphibase.accounts.jwt.verifier import Tokens
+from amphibase.gateway.auth import admin, admin_links, mailing, sign_up, user, verify
+from amphibase.gateway.auth import mfa as factors
+from amphibase.gateway.auth import token as grants
 from amphibase.gateway.auth.bodies import Body
 from amphibase.gateway.auth.durations import parse_duration
 from amphibase.gateway.auth.service import CALLS, AuthService
 from amphibase.gateway.auth.settings import load_auth_settings
 from amphibase.gateway.inbox import Inbox
-from amphibase.gateway.tokens import Tokens
 from amphibase.sql.backend import SqlBackend
-from amphibase.tokens import Key, KeyRing
 
 WRONG = {"email": "ann@example.com", "password": "wrong"}
 GRANT = "/token?grant_type=password"

@@ -4,8 +4,8 @@ import pytest
 from tests.gateway.auth.api import ANON, PASSWORD, SERVICE, Api, refusal
 from tests.gateway.auth.conftest import ServeAuth
 
-from amphibase.gateway.tokens import Tokens
-from amphibase.tokens import Key
+from amphibase.accounts.jwt.key_ring import Key
+from amphibase.accounts.jwt.verifier import Tokens
 
 
 async def test_a_user_sees_themselves(api: Api) -> None:

@@ -8,10 +8,10 @@ from uuid import UUID, uuid4
 import httpx
 import psycopg
 
+from amphibase.accounts.jwt.key_ring import Key
+from amphibase.accounts.jwt.verifier import Tokens
 from amphibase.gateway.rest.service import RestService
 from amphibase.gateway.rest.settings import RestSettings
-from amphibase.gateway.tokens import Tokens
-from amphibase.tokens import Key
 
 DDL = """
     CREATE TABLE notes (

@@ -7,14 +7,14 @@ from urllib.parse import quote
 import orjson
 import psycopg
 
-from amphibase.gateway.rest.catalog import Name
-from amphibase.gateway.rest.grammar import read_query
-from amphibase.gateway.rest.introspection import read_catalog
-from amphibase.gateway.rest.payload import read_payload
-from amphibase.gateway.rest.plan import Action, Demand
-from amphibase.gateway.rest.planner import Planner, Prepared
-from amphibase.gateway.rest.query import Value
-from amphibase.gateway.rest.sql import Columns
+from amphibase.gateway.rest.plan.planner import Planner, Prepared
+from amphibase.gateway.rest.plan.types import Action, Demand
+from amphibase.gateway.rest.request.payload import read_payload
+from amphibase.gateway.rest.request.query import Value
+from amphibase.gateway.rest.request.query_string import read_query
+from amphibase.gateway.rest.schema.catalog import Name
+from amphibase.gateway.rest.schema.introspection import read_catalog
+from amphibase.gateway.rest.sql.statement import Columns
 
 DDL = """
     CREATE SCHEMA api; CREATE SCHEMA hidden; SET search_path = api, public;

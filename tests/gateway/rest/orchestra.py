@@ -12,11 +12,11 @@ import httpx
 import psycopg
 from tests.gateway.conftest import PASSWORD
 
+from amphibase.accounts.jwt.key_ring import Key
+from amphibase.accounts.jwt.verifier import Tokens
 from amphibase.gateway.project import copy, url_of
 from amphibase.gateway.rest.service import RestService
 from amphibase.gateway.rest.settings import RestSettings
-from amphibase.gateway.tokens import Tokens
-from amphibase.tokens import Key
 
 SECRET = "the secret of the orchestra's tokens, long enough"
 

@@ -6,10 +6,10 @@ import httpx
 from fastapi import FastAPI
 from tests.gateway.conftest import ProjectDatabase
 
+from amphibase.accounts.jwt.key_ring import Key
+from amphibase.accounts.jwt.verifier import Tokens
 from amphibase.gateway.rest.service import RestService
 from amphibase.gateway.rest.settings import RestSettings
-from amphibase.gateway.tokens import Tokens
-from amphibase.tokens import Key
 
 KEY = Key.from_secret("a secret that is long enough to sign tokens with HS256")
 

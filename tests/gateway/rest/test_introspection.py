@@ -5,13 +5,13 @@ import os
 import psycopg
 import pytest
 
-from amphibase.gateway.rest.catalog import (
+from amphibase.gateway.rest.schema.catalog import (
     Catalog,
     ComputedRelationship,
     Name,
     Parameter,
 )
-from amphibase.gateway.rest.introspection import read_catalog
+from amphibase.gateway.rest.schema.introspection import read_catalog
 from amphibase.postgres import Server
 
 DDL = """

@@ -6,8 +6,8 @@ import orjson
 import pytest
 from tests.gateway.rest.library import Library
 
-from amphibase.gateway.rest.errors import RestError
-from amphibase.gateway.rest.plan import Explain, Media
+from amphibase.gateway.rest.errors.base import RestError
+from amphibase.gateway.rest.plan.types import Explain, Media
 
 
 @pytest.mark.parametrize(

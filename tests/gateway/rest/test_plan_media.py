@@ -3,7 +3,7 @@
 import pytest
 from tests.gateway.rest.library import Library
 
-from amphibase.gateway.rest.plan import Explain, Media, Shape
+from amphibase.gateway.rest.plan.types import Explain, Media, Shape
 
 
 @pytest.mark.parametrize(

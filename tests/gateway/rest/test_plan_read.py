@@ -6,8 +6,8 @@ import psycopg
 import pytest
 from tests.gateway.rest.library import Library
 
-from amphibase.gateway.rest.errors import RestError
-from amphibase.gateway.rest.planner import Planner
+from amphibase.gateway.rest.errors.base import RestError
+from amphibase.gateway.rest.plan.planner import Planner
 
 A, B, G, D = {"id": 1}, {"id": 2}, {"id": 3}, {"id": 4}
 

@@ -9,11 +9,9 @@ from hypothesis import strategies as st
 from psycopg.pq import DiagnosticField, ExecStatus
 from tests.gateway.rest.library import Library
 
-from amphibase.gateway.rest.catalog import Name
-from amphibase.gateway.rest.errors import RestError
-from amphibase.gateway.rest.grammar import read_query
-from amphibase.gateway.rest.plan import Demand, Media
-from amphibase.gateway.rest.query import (
+from amphibase.gateway.rest.errors.base import RestError
+from amphibase.gateway.rest.plan.types import Demand, Media
+from amphibase.gateway.rest.request.query import (
     Field,
     Filter,
     Join,
@@ -25,6 +23,8 @@ from amphibase.gateway.rest.query import (
     SelectRelation,
     Step,
 )
+from amphibase.gateway.rest.request.query_string import read_query
+from amphibase.gateway.rest.schema.catalog import Name
 
 HOSTILE = [
     'a"b', "a'b", "'; DROP TABLE api.books; --", '" FROM pg_authid; --', "\\", "$1", "/*", "%s",

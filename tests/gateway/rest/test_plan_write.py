@@ -7,8 +7,8 @@ import psycopg
 import pytest
 from tests.gateway.rest.library import Library
 
-from amphibase.gateway.rest.errors import RestError
-from amphibase.gateway.rest.plan import Action
+from amphibase.gateway.rest.errors.base import RestError
+from amphibase.gateway.rest.plan.types import Action
 
 SHOWN: dict[str, Any] = {"returning": "representation"}
 

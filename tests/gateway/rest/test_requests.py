@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from tests.gateway.rest.orchestra import Orchestra, open_orchestra
 
-from amphibase.gateway.rest.asked import read_asked
+from amphibase.gateway.rest.request.request import read_asked
 
 USER = {"sub": "00000000-0000-0000-0000-000000000001", "role": "authenticated"}
 

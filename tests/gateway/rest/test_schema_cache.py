@@ -5,8 +5,8 @@ import asyncio
 import psycopg
 from tests.gateway.conftest import ProjectDatabase
 
-from amphibase.gateway.rest.catalog import Catalog, Name
-from amphibase.gateway.rest.schema_cache import SchemaCache
+from amphibase.gateway.rest.schema.cache import SchemaCache
+from amphibase.gateway.rest.schema.catalog import Catalog, Name
 
 
 async def test_a_catalog_that_cannot_be_served_leaves_the_one_before_and_the_next_is_read(

@@ -10,8 +10,8 @@ from uuid import UUID
 import httpx
 import psycopg
 
+from amphibase.accounts.jwt.verifier import Tokens
 from amphibase.gateway.keys import api_key
-from amphibase.gateway.tokens import Tokens
 
 SECRET = "a shared secret of the tests with more than thirty-two bytes"
 SERVICE = api_key(SECRET, "service_role")

@@ -13,14 +13,14 @@ import pytest
 import uvicorn
 from tests.gateway.storage.api import ANON, SECRET, SERVICE, Api
 
+from amphibase.accounts.jwt.key_ring import Key
+from amphibase.accounts.jwt.verifier import Tokens
 from amphibase.gateway.app import Door, Gateway
 from amphibase.gateway.keys import ApiKeys
 from amphibase.gateway.project import copy
 from amphibase.gateway.storage.service import StorageService
 from amphibase.gateway.storage.settings import StorageSettings
-from amphibase.gateway.tokens import Tokens
 from amphibase.postgres import Server
-from amphibase.tokens import Key
 
 ServeStorage = Callable[..., Awaitable[Api]]
 

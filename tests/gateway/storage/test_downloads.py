@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 from tests.gateway.storage.api import ANON, TEN, Api, no_bucket, no_object, refusal
 
-from amphibase.sql.disk import DiskBlobs
+from amphibase.blobs.disk import DiskBlobs
 
 DIGEST = f'"{hashlib.md5(TEN).hexdigest()}"'
 

@@ -11,17 +11,17 @@ import pytest
 from tests.gateway.storage.api import SECRET, SERVICE, TEN, Api, files_in, no_object, refusal
 from tests.gateway.storage.test_tus import VERSION, metadata
 
+from amphibase.accounts.jwt.key_ring import Key
+from amphibase.accounts.jwt.verifier import Tokens
+from amphibase.blobs.disk import DiskBlobs
+from amphibase.blobs.rows import FileRows
+from amphibase.blobs.sweep import Sweep
+from amphibase.database.engine import Database
 from amphibase.errors import Unavailable
 from amphibase.gateway.storage import rows
 from amphibase.gateway.storage.service import StorageService
 from amphibase.gateway.storage.settings import StorageSettings
-from amphibase.gateway.tokens import Tokens
 from amphibase.settings import load_settings
-from amphibase.sql.disk import DiskBlobs
-from amphibase.sql.engine import Database
-from amphibase.sql.file_rows import FileRows
-from amphibase.sql.sweep import Sweep
-from amphibase.tokens import Key
 
 
 async def test_a_lost_database_is_told_and_when_to_come_back(tmp_path: Path) -> None:

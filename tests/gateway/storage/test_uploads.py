@@ -12,7 +12,7 @@ import pytest
 from tests.gateway.storage.api import SERVICE, TEN, Api, refusal, slowly, taken
 from tests.gateway.storage.conftest import ServeStorage
 
-from amphibase.sql.disk import DiskBlobs
+from amphibase.blobs.disk import DiskBlobs
 
 DIGEST = hashlib.md5(TEN).hexdigest()
 

@@ -10,19 +10,19 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
 from starlette.responses import Response
 
-from amphibase.gateway.auth.answers import factor as factor_answer
-from amphibase.gateway.auth.answers import user as user_answer
+from amphibase.accounts.passwords import check_hash
+from amphibase.accounts.users import merged
 from amphibase.gateway.auth.bearer import demand_admin
 from amphibase.gateway.auth.bodies import Body, email_of, phone_of, read, uuid_of
 from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.durations import parse_duration
 from amphibase.gateway.auth.errors import AuthError, invalid
-from amphibase.gateway.auth.public import answer
-from amphibase.gateway.auth.strength import check_length, check_strength
+from amphibase.gateway.auth.password_policy import check_length, check_strength
+from amphibase.gateway.auth.serializers import factor as factor_answer
+from amphibase.gateway.auth.serializers import user as user_answer
+from amphibase.gateway.auth.settings_endpoint import answer
 from amphibase.gateway.auth.users import EMAIL_EXISTS, Person
 from amphibase.models import utc_now, uuid7
-from amphibase.sql.account_rows import merged
-from amphibase.sql.passwords import check_hash
 
 PER_PAGE = 50
 MAX_PER_PAGE = 1000

@@ -7,19 +7,19 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
 from starlette.responses import Response
 
-from amphibase.gateway.auth.answers import user as user_answer
+from amphibase.accounts.one_time_tokens import Kind
+from amphibase.accounts.users import merged
 from amphibase.gateway.auth.bearer import demand_admin
 from amphibase.gateway.auth.bodies import Body, email_of, read
 from amphibase.gateway.auth.codes import EMAIL_CHANGE, Secret
 from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.errors import AuthError, invalid
-from amphibase.gateway.auth.public import answer
+from amphibase.gateway.auth.password_policy import check_strength
+from amphibase.gateway.auth.serializers import user as user_answer
+from amphibase.gateway.auth.settings_endpoint import answer
 from amphibase.gateway.auth.sign_up import find_or_add, sign_up_again
-from amphibase.gateway.auth.strength import check_strength
 from amphibase.gateway.auth.users import EMAIL_EXISTS, Person
 from amphibase.models import utc_now
-from amphibase.sql.account_rows import merged
-from amphibase.sql.links import Kind
 
 
 class Invitation(Body):

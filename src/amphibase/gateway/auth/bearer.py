@@ -9,11 +9,11 @@ from sqlalchemy import Row, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
 
+from amphibase.accounts.jwt.verifier import TokenRefused
 from amphibase.backend import Claims
 from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.errors import AuthError
 from amphibase.gateway.auth.users import Person
-from amphibase.gateway.tokens import TokenRefused
 
 _BEARER = re.compile(r"[Bb]earer (\S+)")
 

@@ -16,8 +16,8 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from amphibase.accounts.one_time_tokens import Kind, Links
 from amphibase.gateway.auth.errors import AuthError
-from amphibase.sql.links import Kind, Links
 
 PKCE_PREFIX = "pkce_"
 EMAIL_CHANGE: tuple[Kind, Kind] = ("email_change_token_current", "email_change_token_new")

@@ -9,26 +9,26 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
 
+from amphibase.accounts.jwt.verifier import Tokens
+from amphibase.accounts.one_time_tokens import Links
+from amphibase.accounts.passwords import PasswordWorkers
+from amphibase.accounts.sessions import Opened, Sessions
+from amphibase.accounts.users import AccountRows
 from amphibase.backend import Device
 from amphibase.background import Background
-from amphibase.gateway.auth.answers import user as user_answer
+from amphibase.database.engine import Database
 from amphibase.gateway.auth.codes import Codes, Guesses
 from amphibase.gateway.auth.errors import AuthError, no_phone
-from amphibase.gateway.auth.factor_rows import Factors
-from amphibase.gateway.auth.flows import Flows
-from amphibase.gateway.auth.letters import Letters, Post, build_post
+from amphibase.gateway.auth.mail_templates import Letters, Post, build_post
+from amphibase.gateway.auth.mfa_rows import Factors
+from amphibase.gateway.auth.pkce import Flows
 from amphibase.gateway.auth.redirects import Redirects
+from amphibase.gateway.auth.serializers import user as user_answer
 from amphibase.gateway.auth.settings import AuthSettings
 from amphibase.gateway.auth.users import Person, Users
-from amphibase.gateway.tokens import Tokens
 from amphibase.models import utc_now
+from amphibase.schema.tables import tables
 from amphibase.settings import load_settings
-from amphibase.sql.account_rows import AccountRows
-from amphibase.sql.engine import Database
-from amphibase.sql.links import Links
-from amphibase.sql.passwords import PasswordWorkers
-from amphibase.sql.sessions import Opened, Sessions
-from amphibase.sql.tables import tables
 
 
 class Core:

@@ -11,12 +11,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
 from starlette.responses import Response
 
+from amphibase.accounts.one_time_tokens import Kind
 from amphibase.gateway.auth.bearer import signed_in
 from amphibase.gateway.auth.bodies import Pkce, email_of, read
 from amphibase.gateway.auth.codes import EMAIL_CHANGE
 from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.errors import AuthError, invalid, no_phone
-from amphibase.gateway.auth.public import answer
+from amphibase.gateway.auth.settings_endpoint import answer
 from amphibase.gateway.auth.sign_up import (
     check_open,
     confirm_by_letter,
@@ -25,7 +26,6 @@ from amphibase.gateway.auth.sign_up import (
 )
 from amphibase.gateway.auth.users import Person
 from amphibase.models import utc_now
-from amphibase.sql.links import Kind
 
 RESENDABLE = ("signup", "email_change", "sms", "phone_change")
 

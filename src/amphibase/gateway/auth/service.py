@@ -9,24 +9,16 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from amphibase.gateway.auth import (
-    admin,
-    admin_links,
-    errors,
-    factors,
-    grants,
-    mailing,
-    public,
-    sign_up,
-    user,
-    verify,
-)
+from amphibase.accounts.jwt.verifier import Tokens
+from amphibase.gateway.auth import admin, admin_links, errors, mailing, sign_up, user, verify
+from amphibase.gateway.auth import mfa as factors
+from amphibase.gateway.auth import settings_endpoint as public
+from amphibase.gateway.auth import token as grants
 from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.errors import AuthError
-from amphibase.gateway.auth.letters import Post
+from amphibase.gateway.auth.mail_templates import Post
 from amphibase.gateway.auth.settings import AuthSettings
 from amphibase.gateway.lifetime import Lifetime, check_table
-from amphibase.gateway.tokens import Tokens
 
 Call = Callable[[Core, Request], Awaitable[Response]]
 

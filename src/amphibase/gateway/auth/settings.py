@@ -163,7 +163,7 @@ class AuthSettings(BaseSettings):
 
     @property
     def smtp_url(self) -> str | None:
-        """The mail server as `amphibase.mail.Smtp` takes it; None where none is configured."""
+        """The mail server as `Smtp` takes it; None where none is configured."""
         if self.smtp_host is None:
             return None
         scheme = "smtps" if self.smtp_port == 465 else "smtp"

@@ -9,13 +9,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
 from starlette.responses import Response
 
-from amphibase.gateway.auth.answers import moment
-from amphibase.gateway.auth.answers import user as user_answer
 from amphibase.gateway.auth.bodies import Pkce, email_of, phone_of, read
 from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.errors import AuthError, invalid
-from amphibase.gateway.auth.public import answer, session
-from amphibase.gateway.auth.strength import check_strength
+from amphibase.gateway.auth.password_policy import check_strength
+from amphibase.gateway.auth.serializers import moment
+from amphibase.gateway.auth.serializers import user as user_answer
+from amphibase.gateway.auth.settings_endpoint import answer, session
 from amphibase.gateway.auth.users import Person
 from amphibase.models import utc_now, uuid7
 

@@ -9,18 +9,18 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
 from starlette.responses import Response
 
-from amphibase.gateway.auth.answers import user as user_answer
+from amphibase.accounts.users import merged
 from amphibase.gateway.auth.bearer import SignedIn, claims_of, is_admin, signed_in
 from amphibase.gateway.auth.bodies import Pkce, email_of, phone_of, read, uuid_of
 from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.errors import AuthError, invalid
 from amphibase.gateway.auth.mailing import change_by_letter
-from amphibase.gateway.auth.public import answer, unsupported_provider
-from amphibase.gateway.auth.strength import check_strength
+from amphibase.gateway.auth.password_policy import check_strength
+from amphibase.gateway.auth.serializers import user as user_answer
+from amphibase.gateway.auth.settings_endpoint import answer, unsupported_provider
 from amphibase.gateway.auth.users import EMAIL_EXISTS, Person
 from amphibase.gateway.auth.verify import take_new_email
 from amphibase.models import utc_now
-from amphibase.sql.account_rows import merged
 
 FRESH = timedelta(hours=24)
 """A session as young as this needs no code for a new password."""

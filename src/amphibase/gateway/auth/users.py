@@ -14,13 +14,13 @@ from sqlalchemy import Row, delete, func, insert, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from amphibase.accounts.users import merged
+from amphibase.database.engine import translated_errors
 from amphibase.errors import AmphibaseError, Conflict, Retryable
 from amphibase.gateway.auth.errors import AuthError
 from amphibase.models import utc_now, uuid7
-from amphibase.sql.account_rows import merged
-from amphibase.sql.auth_tables import ONE_TIME_TOKENS
-from amphibase.sql.engine import translated_errors
-from amphibase.sql.tables import Tables
+from amphibase.schema.auth_tables import ONE_TIME_TOKENS
+from amphibase.schema.tables import Tables
 
 EMAIL_EXISTS = "A user with this email address has already been registered"
 PHONE_EXISTS = "A user with this phone number has already been registered"

@@ -11,16 +11,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from amphibase.accounts.one_time_tokens import Kind
+from amphibase.accounts.users import merged
 from amphibase.gateway.auth.bodies import Body, email_of, read
 from amphibase.gateway.auth.codes import EMAIL_CHANGE, PKCE_PREFIX
 from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.errors import AuthError, invalid, no_phone
-from amphibase.gateway.auth.public import answer, session
+from amphibase.gateway.auth.settings_endpoint import answer, session
 from amphibase.gateway.auth.sign_up import EMAIL_METHOD, sign_up_again
 from amphibase.gateway.auth.users import Person
 from amphibase.models import utc_now
-from amphibase.sql.account_rows import merged
-from amphibase.sql.links import Kind
 
 HALF_WAY = "Confirmation link accepted. Please proceed to confirm link sent to the other email"
 

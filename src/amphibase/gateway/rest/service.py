@@ -5,20 +5,20 @@ from dataclasses import dataclass
 
 from starlette.types import Receive, Scope, Send
 
+from amphibase.accounts.jwt.verifier import Tokens
+from amphibase.database.pool import Wire
 from amphibase.errors import Unavailable
-from amphibase.gateway.rest.answer import Answer, of_error
-from amphibase.gateway.rest.asked import read_asked
-from amphibase.gateway.rest.catalog import Catalog
-from amphibase.gateway.rest.context import Context
-from amphibase.gateway.rest.description import Description
-from amphibase.gateway.rest.errors import CannotConnect, RestError
-from amphibase.gateway.rest.execution import Execution
-from amphibase.gateway.rest.identity import Identities
-from amphibase.gateway.rest.requests import Requests
-from amphibase.gateway.rest.schema_cache import SchemaCache
+from amphibase.gateway.rest.errors.base import CannotConnect, RestError
+from amphibase.gateway.rest.handler import Requests
+from amphibase.gateway.rest.request.request import read_asked
+from amphibase.gateway.rest.response.response import Answer, of_error
+from amphibase.gateway.rest.response.root import Description
+from amphibase.gateway.rest.schema.cache import SchemaCache
+from amphibase.gateway.rest.schema.catalog import Catalog
 from amphibase.gateway.rest.settings import RestSettings
-from amphibase.gateway.tokens import Tokens
-from amphibase.sql.wire import Wire
+from amphibase.gateway.rest.transaction.role import Identities
+from amphibase.gateway.rest.transaction.run import Execution
+from amphibase.gateway.rest.transaction.settings import Context
 
 WATCH_AFTER = 0.05
 """Seconds after which, or twice as many, a request that runs is watched for its client."""

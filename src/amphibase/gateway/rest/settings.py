@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from amphibase.gateway.rest.role_path import RolePath
+from amphibase.gateway.rest.transaction.role_claim import RolePath
 
 Names = Annotated[tuple[str, ...], NoDecode]
 """Names with commas between them."""

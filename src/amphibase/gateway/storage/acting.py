@@ -7,10 +7,10 @@ import psycopg
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from amphibase.database.engine import Database
 from amphibase.errors import Conflict, Forbidden, ForeignKeyViolation
 from amphibase.gateway.storage.errors import StorageError, denied, taken
 from amphibase.gateway.storage.identity import Identity
-from amphibase.sql.engine import Database
 
 STATEMENT_MILLISECONDS = 30_000
 HIDDEN_ROW = "new row violates row-level security policy"

@@ -11,8 +11,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from amphibase.backend.files import ByteRange, File, OpenFile
+from amphibase.blobs.download import NOTHING_RUNS, is_known, range_of
 from amphibase.gateway.storage.store import facts_of, size_of, type_of
-from amphibase.http.downloads import NOTHING_RUNS, is_known, range_of
 from amphibase.models import utc_now
 
 _ETAG = re.compile(r"[!#-~]+")

@@ -9,7 +9,7 @@ from sqlalchemy import RowMapping, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from amphibase.models import utc_now
-from amphibase.sql.tables import tables
+from amphibase.schema.tables import tables
 
 BUCKETS = tables("postgresql").buckets
 

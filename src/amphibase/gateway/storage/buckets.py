@@ -4,6 +4,7 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
+from amphibase.blobs.rows import uuid_of
 from amphibase.gateway.storage import answers, bucket_rows, rows
 from amphibase.gateway.storage.acting import become
 from amphibase.gateway.storage.bodies import Body, query, read
@@ -11,7 +12,6 @@ from amphibase.gateway.storage.bucket_rows import SortColumn, SortOrder
 from amphibase.gateway.storage.core import Core
 from amphibase.gateway.storage.errors import StorageError, json_answer, no_bucket
 from amphibase.gateway.storage.rules import check_allowed_types, check_bucket_name, limit_of
-from amphibase.sql.file_rows import uuid_of
 
 AT_ONCE = 1000
 """Files that are deleted in one transaction."""

@@ -2,15 +2,15 @@
 
 from starlette.requests import Request
 
+from amphibase.accounts.jwt.verifier import Tokens
+from amphibase.blobs.disk import DiskBlobs
+from amphibase.database.engine import Database
 from amphibase.gateway.storage.acting import Acting
 from amphibase.gateway.storage.identity import Identity, identify, identify_if_any
 from amphibase.gateway.storage.settings import StorageSettings
 from amphibase.gateway.storage.signed import SignedUrls
 from amphibase.gateway.storage.store import Store
-from amphibase.gateway.tokens import Tokens
 from amphibase.settings import load_settings
-from amphibase.sql.disk import DiskBlobs
-from amphibase.sql.engine import Database
 
 UNFINISHED = "unfinished"
 """The folder of uploads in parts that are under way, beside that of the bytes."""

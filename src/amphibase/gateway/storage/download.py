@@ -4,12 +4,12 @@ from sqlalchemy import RowMapping
 from starlette.requests import Request
 from starlette.responses import Response
 
+from amphibase.blobs.download import FileResponse
 from amphibase.gateway.storage import answers
 from amphibase.gateway.storage.core import Core, place_of
 from amphibase.gateway.storage.errors import NO_BUCKET, StorageError, json_answer
 from amphibase.gateway.storage.identity import Identity
 from amphibase.gateway.storage.signing import token_of
-from amphibase.http.downloads import FileResponse
 
 
 async def get(core: Core, request: Request) -> Response:

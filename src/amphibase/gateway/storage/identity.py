@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
+from amphibase.accounts.jwt.verifier import Fault, TokenRefused, Tokens
 from amphibase.gateway.storage.errors import StorageError, denied, malformed
-from amphibase.gateway.tokens import Fault, TokenRefused, Tokens
 
 _BEARER = re.compile(r"[Bb]earer +(\S+)")
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import orjson
 from starlette.requests import Request
 
+from amphibase.blobs.multipart import UploadForm
 from amphibase.errors import IncompleteUpload
 from amphibase.gateway.storage.errors import StorageError, malformed, too_large
 from amphibase.gateway.storage.rules import (
@@ -17,7 +18,6 @@ from amphibase.gateway.storage.rules import (
     checked_cache_control,
     checked_user_metadata,
 )
-from amphibase.http.multipart import UploadForm
 from amphibase.models import utc_now
 
 ANY = "application/octet-stream"

@@ -12,7 +12,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from amphibase.models import utc_now
-from amphibase.sql.tables import tables
+from amphibase.schema.tables import tables
 
 OBJECTS = tables("postgresql").objects
 COLUMNS = [column for column in OBJECTS.c if column.name != "path_tokens"]

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from amphibase.blobs.types import is_allowed
 from amphibase.gateway.storage.errors import (
     StorageError,
     invalid_key,
@@ -11,7 +12,6 @@ from amphibase.gateway.storage.errors import (
     too_large,
     wrong_type,
 )
-from amphibase.services.file_types import is_allowed
 
 MAX_BUCKET_CHARACTERS = 100
 MAX_KEY_CHARACTERS = 1024

@@ -11,12 +11,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
+from amphibase.accounts.jwt.verifier import Tokens
+from amphibase.blobs.drain import Parting
 from amphibase.gateway.lifetime import Lifetime, check_table
 from amphibase.gateway.storage import buckets, download, errors, objects, signing, tus, upload
 from amphibase.gateway.storage.core import Core
 from amphibase.gateway.storage.settings import StorageSettings
-from amphibase.gateway.tokens import Tokens
-from amphibase.http.parting import Parting
 
 Call = Callable[[Core, Request], Awaitable[Response]]
 

@@ -10,10 +10,10 @@ from typing import Any, Literal
 
 import jwt
 
+from amphibase.accounts.jwt.key_ring import MAX_TOKEN_BYTES
+from amphibase.accounts.jwt.verifier import Tokens
 from amphibase.gateway.storage.errors import StorageError
 from amphibase.gateway.storage.identity import ALGORITHM, EXPIRED, FORGED, INVALID, MALFORMED
-from amphibase.gateway.tokens import Tokens
-from amphibase.tokens import MAX_TOKEN_BYTES
 
 Use = Literal["download", "upload"]
 

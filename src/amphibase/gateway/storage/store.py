@@ -17,6 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from amphibase.backend.files import ByteRange
 from amphibase.background import uninterrupted
+from amphibase.blobs.base import BlobMissing, Blobs, bounds, key_of
+from amphibase.blobs.rows import uuid_of
 from amphibase.errors import AmphibaseError, Unavailable
 from amphibase.gateway.storage import bucket_rows, rows
 from amphibase.gateway.storage.acting import Acting, become
@@ -25,8 +27,6 @@ from amphibase.gateway.storage.identity import Identity
 from amphibase.gateway.storage.incoming import Incoming, Measured, facts
 from amphibase.gateway.storage.rules import check_key, check_type
 from amphibase.models import uuid7
-from amphibase.sql.blobs import BlobMissing, Blobs, bounds, key_of
-from amphibase.sql.file_rows import uuid_of
 
 logger = logging.getLogger("amphibase.gateway.storage")
 

@@ -10,13 +10,13 @@ from email.utils import format_datetime
 from starlette.requests import Request
 from starlette.responses import Response
 
+from amphibase.blobs.resumable import Plan, ResumableUploads, Upload
 from amphibase.errors import Conflict, Retryable, UploadBusy
 from amphibase.gateway.storage.core import UNFINISHED, Core
 from amphibase.gateway.storage.errors import StorageError, known, malformed, too_large
 from amphibase.gateway.storage.identity import Identity, path_of, service
 from amphibase.gateway.storage.incoming import ANY, Whole, parse_user_metadata
 from amphibase.gateway.storage.rules import cache_control_of
-from amphibase.services.resumable import Plan, ResumableUploads, Upload
 
 VERSION = "1.0.0"
 EXTENSIONS = "creation,creation-with-upload,expiration,termination"

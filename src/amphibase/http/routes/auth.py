@@ -9,13 +9,11 @@ from fastapi.security import OAuth2PasswordRequestForm
 from pydantic import BaseModel, ValidationError
 
 from amphibase.backend import SignOutScope
-from amphibase.derived import read_model
 from amphibase.errors import InvalidCredentials
 from amphibase.http.dependencies import CurrentDevice, Mounted, SignedInCaller
 from amphibase.http.routes import pages
 from amphibase.http.routes.route import router
-from amphibase.models import User
-from amphibase.schemas import (
+from amphibase.http.schemas import (
     AwaitingConfirmation,
     ChangePassword,
     ForgotPassword,
@@ -29,6 +27,8 @@ from amphibase.schemas import (
     SignUp,
     VerifyEmail,
 )
+from amphibase.models import User
+from amphibase.records.derived import read_model
 from amphibase.services.auth import Welcome
 
 NO_STORE = {"Cache-Control": "no-store"}

@@ -6,7 +6,7 @@ from fastapi import Depends
 
 from amphibase.http.dependencies import Mounted, admin_user
 from amphibase.http.routes.route import router
-from amphibase.schemas import BucketRead, CreateBucket, ListOf, UpdateBucket
+from amphibase.http.schemas import BucketRead, CreateBucket, ListOf, UpdateBucket
 
 buckets = router("/buckets", "files")
 buckets.dependencies.append(Depends(admin_user))

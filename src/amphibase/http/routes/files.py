@@ -7,21 +7,21 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 
 from amphibase.backend.files import File
+from amphibase.blobs import download as downloads
+from amphibase.blobs.multipart import UploadForm
 from amphibase.errors import Conflict, PayloadTooLarge, PreconditionFailed
-from amphibase.http import downloads
 from amphibase.http.dependencies import CurrentCaller, Mounted, SignedInCaller
-from amphibase.http.multipart import UploadForm
 from amphibase.http.routes import tus
 from amphibase.http.routes.buckets import buckets
 from amphibase.http.routes.route import router
-from amphibase.schemas import (
+from amphibase.http.schemas import (
     FileRead,
     ListOf,
     MoveFile,
-    PlainText,
     SignedUrlRead,
     SignFile,
 )
+from amphibase.records.input import PlainText
 from amphibase.services.files import UPLOADS, FileService, default_path
 
 EXPOSED_HEADERS = ("ETag", "Content-Range", "Content-Disposition", *tus.EXPOSED_HEADERS)

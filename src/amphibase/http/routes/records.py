@@ -12,16 +12,16 @@ from typing_extensions import TypedDict
 
 from amphibase.access import Rule, access_of, service
 from amphibase.backend import MAX_LIMIT, Page
-from amphibase.cursors import MAX_CURSOR_CHARACTERS
-from amphibase.derived import changes, create_schema, read_model, update_schema
 from amphibase.errors import ConfigurationError, NotFound, NotSupported
-from amphibase.fields import Field, fields_of
 from amphibase.http.dependencies import caller_of
-from amphibase.http.filters import DEFAULT_LIMIT, read_listing, refuse, visible
 from amphibase.http.routes.lean import NotLean
 from amphibase.http.routes.route import RecordRoute, router
+from amphibase.http.schemas import ListOf
 from amphibase.models import Versioned
-from amphibase.schemas import ListOf
+from amphibase.records.cursors import MAX_CURSOR_CHARACTERS
+from amphibase.records.derived import changes, create_schema, read_model, update_schema
+from amphibase.records.fields import Field, fields_of
+from amphibase.records.filters import DEFAULT_LIMIT, read_listing, refuse, visible
 
 MAX_VERSION = 2**31 - 1
 JSON = "application/json"

@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope
 
 from amphibase.errors import PayloadTooLarge
 from amphibase.http.routes.lean import LeanRouter
-from amphibase.schemas import Problem
+from amphibase.http.schemas import Problem
 
 MAX_BODY_BYTES = 64 * 1024
 """No request of the built-in routes needs more."""

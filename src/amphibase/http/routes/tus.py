@@ -10,11 +10,11 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, HTTPException, Request, Response
 
+from amphibase.blobs.resumable import Plan, Upload
 from amphibase.errors import InvalidRequest, PayloadTooLarge, UnsupportedFileType
 from amphibase.http.dependencies import Mounted, SignedInCaller
 from amphibase.http.routes.route import router
 from amphibase.services.files import UPLOADS, checked_path, default_path
-from amphibase.services.resumable import Plan, Upload
 
 VERSION = "1.0.0"
 EXTENSIONS = "creation,creation-with-upload,expiration,termination"

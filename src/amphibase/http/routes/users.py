@@ -9,7 +9,6 @@ import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from amphibase.backend import FOREVER, SERVICE
-from amphibase.derived import read_model
 from amphibase.errors import Unauthenticated
 from amphibase.http.dependencies import (
     CurrentUser,
@@ -21,16 +20,17 @@ from amphibase.http.dependencies import (
 )
 from amphibase.http.routes.records import Answers
 from amphibase.http.routes.route import router
-from amphibase.models import User
-from amphibase.schemas import (
+from amphibase.http.schemas import (
     Ban,
     CreateUser,
     Email,
     ListOf,
-    PlainText,
     UpdateMe,
     UpdateUser,
 )
+from amphibase.models import User
+from amphibase.records.derived import read_model
+from amphibase.records.input import PlainText
 
 FOR_ADMINS = [Depends(admin_user)]
 

@@ -1,0 +1,43 @@
+"""Access tokens of an SQL home: the claims are Supabase's, so that tokens survive a move."""
+
+from amphibase.accounts.jwt.key_ring import AUDIENCE, KeyRing
+from amphibase.accounts.sessions import Opened
+from amphibase.backend import Account, Tokens
+from amphibase.models import utc_now
+from amphibase.settings import Settings
+
+
+class Issuer:
+    """Hands out tokens for sessions.
+
+    Args:
+        settings: `PUBLIC_URL` names the issuer, `ACCESS_TOKEN_MINUTES` the lifetime.
+    """
+
+    def __init__(self, keys: KeyRing, settings: Settings) -> None:
+        self._keys = keys
+        self._name = f"{settings.public_url}/auth"
+        self._lifetime = settings.access_token_lifetime
+
+    def tokens(self, account: Account, opened: Opened) -> Tokens:
+        """The tokens of an open session."""
+        now = utc_now()
+        expires_at = int((now + self._lifetime).timestamp())
+        claims = {
+            "iss": self._name,
+            "sub": str(account.id),
+            "aud": AUDIENCE,
+            "iat": int(now.timestamp()),
+            "exp": expires_at,
+            "email": account.email,
+            "phone": "",
+            "role": "authenticated",
+            "aal": opened.aal,
+            "amr": opened.amr,
+            "session_id": str(opened.session_id),
+            "app_metadata": dict(account.app_metadata),
+            "user_metadata": dict(account.user_metadata),
+            "is_anonymous": False,
+        }
+        lifetime = int(self._lifetime.total_seconds())
+        return Tokens(self._keys.issue(claims), opened.refresh_token, lifetime, expires_at)

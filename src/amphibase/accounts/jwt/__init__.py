@@ -1,0 +1,1 @@
+"""JSON Web Tokens: the keys that sign them and the check of a token."""

@@ -1,0 +1,1 @@
+"""The email of accounts: what is written, and how it is sent."""

@@ -1,0 +1,147 @@
+"""Password hashes: argon2id for new ones; bcrypt, argon2 and Firebase's from elsewhere verify too.
+
+Hashing takes tens of milliseconds of a core, so it runs in a small pool of its own with a bounded
+queue: other requests go on meanwhile, and a flood of sign-ins is refused rather than piled up.
+"""
+
+import asyncio
+import os
+import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import argon2
+import bcrypt
+from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatchError
+
+from amphibase.accounts.firebase_scrypt import FirebaseScrypt
+from amphibase.errors import InvalidRequest, TooManyRequests, WeakPassword
+
+Result = TypeVar("Result")
+
+MAX_PASSWORD_BYTES = 1024
+"""Long enough for every passphrase, short enough that hashing stays cheap."""
+
+BCRYPT_BYTES = 72
+"""bcrypt reads no further (its authors' paper, section 4)."""
+
+QUEUE_PER_WORKER = 32
+
+# OWASP's "Password Storage Cheat Sheet": 19 MiB, two passes, one lane.
+_HASHER = argon2.PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
+
+# A step more doubles the time: 15 takes two seconds, 20 would take more than a minute.
+_BCRYPT = re.compile(r"\$2[aby]\$(0[4-9]|1[0-5])\$[./A-Za-z0-9]{53}")
+_ARGON2 = re.compile(
+    r"\$argon2(?:id|i)\$v=19\$m=(\d{1,7}),t=(\d{1,2}),p=(\d{1,2})\$[A-Za-z0-9+/]+\$[A-Za-z0-9+/]+"
+)
+_DUMMY = _HASHER.hash(os.urandom(16))
+
+
+def hash_password(password: str) -> str:
+    """Hash with argon2id; blocks for tens of milliseconds, so not inside a coroutine."""
+    return _HASHER.hash(_encoded(password))
+
+
+def verify_password(password: str, hashed: str | None) -> bool:
+    """Whether the password matches; blocks like `hash_password`.
+
+    Args:
+        hashed: argon2id, argon2i, bcrypt (`$2a$`, `$2b$`, `$2y$`) or `$fbscrypt$`. None, or a hash
+            of another kind, never matches, and takes as long as one that does.
+    """
+    secret = _encoded(password)
+    if len(secret) > MAX_PASSWORD_BYTES:
+        secret, hashed = b"", None
+    if hashed and _BCRYPT.fullmatch(hashed):
+        return bcrypt.checkpw(secret[:BCRYPT_BYTES], hashed.encode())
+    if hashed and (firebase := FirebaseScrypt.parse(hashed)):
+        return firebase.matches(secret)
+    known = hashed is not None and _is_argon2(hashed)
+    try:
+        _HASHER.verify(hashed if known and hashed else _DUMMY, secret)
+    except (VerifyMismatchError, VerificationError, InvalidHashError):
+        return False
+    return known
+
+
+def needs_rehash(hashed: str) -> bool:
+    """Whether a hash that just matched should be replaced by one of today's kind."""
+    return not _is_argon2(hashed) or _HASHER.check_needs_rehash(hashed)
+
+
+def check_hash(hashed: str) -> None:
+    """Raise InvalidRequest unless `verify_password` can check hashes of this kind."""
+    if not (_BCRYPT.fullmatch(hashed) or _is_argon2(hashed) or FirebaseScrypt.parse(hashed)):
+        raise InvalidRequest(
+            "The password hash must be bcrypt (of cost 15 at the most), argon2 (argon2id, "
+            "argon2i; v=19) or Firebase's scrypt ($fbscrypt$v=1)"
+        )
+
+
+def check_strength(password: str, min_length: int) -> None:
+    """Raise WeakPassword unless the password has a length that we take (in characters)."""
+    if len(password) < min_length:
+        raise WeakPassword(f"The password must have at least {min_length} characters")
+    if len(_encoded(password)) > MAX_PASSWORD_BYTES:
+        raise WeakPassword(f"The password must have at most {MAX_PASSWORD_BYTES} bytes")
+
+
+def _encoded(password: str) -> bytes:
+    # Half of a surrogate pair is no UTF-8, but no reason to fail.
+    return password.encode("utf-8", "surrogatepass")
+
+
+def _is_argon2(hashed: str) -> bool:
+    # The bounds keep a hash that was brought in from costing a gigabyte at each sign-in.
+    found = _ARGON2.fullmatch(hashed)
+    if found is None:
+        return False
+    memory, passes, lanes = map(int, found.groups())
+    return memory <= 1 << 20 and passes <= 20 and lanes <= 16
+
+
+class PasswordWorkers:
+    """Hashes and verifies off the event loop, with a bounded queue.
+
+    Args:
+        workers: how many hashes are computed at once; by default one core is left alone.
+    """
+
+    def __init__(self, workers: int | None = None) -> None:
+        count = workers or max(1, (os.cpu_count() or 1) - 1)
+        self._pool = ThreadPoolExecutor(count, thread_name_prefix="passwords")
+        self._capacity = count * QUEUE_PER_WORKER
+        self._pending = 0
+
+    async def hash(self, password: str) -> str:
+        """`hash_password`. Raises TooManyRequests when the queue is full."""
+        return await self._run(lambda: hash_password(password))
+
+    async def verify(self, password: str, hashed: str | None) -> bool:
+        """`verify_password`. Raises TooManyRequests when the queue is full."""
+        return await self._run(lambda: verify_password(password, hashed))
+
+    async def _run(self, work: Callable[[], Result]) -> Result:
+        if self._pending >= self._capacity:
+            raise TooManyRequests("Too many people are signing in just now", retry_after=2)
+        self._pending += 1
+        future = self._pool.submit(work)
+        # Counted until the thread is done: a caller that goes away frees no place in the queue.
+        future.add_done_callback(self._done_in(asyncio.get_running_loop()))
+        return await asyncio.wrap_future(future)
+
+    def _done_in(self, loop: asyncio.AbstractEventLoop) -> Callable[[object], None]:
+        def done(_: object) -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(self._release)
+
+        return done
+
+    def _release(self) -> None:
+        self._pending -= 1
+
+    def close(self) -> None:
+        """Stop the threads; what is queued is dropped."""
+        self._pool.shutdown(wait=False, cancel_futures=True)

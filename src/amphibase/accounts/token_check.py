@@ -1,0 +1,56 @@
+"""Who is behind an access token: what it says, and whether its session still holds."""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import bindparam, select
+
+from amphibase.accounts.jwt.key_ring import KeyRing
+from amphibase.backend import Caller
+from amphibase.database.compiled import Plan, Query
+from amphibase.errors import InvalidToken, SessionEnded, UserBanned
+from amphibase.models import utc_now
+from amphibase.schema.tables import Tables
+
+
+class TokenCheck:
+    """The check of a token in three parts, of which the second is the database's."""
+
+    def __init__(self, tables: Tables, keys: KeyRing) -> None:
+        self._keys = keys
+        users, sessions = tables.users, tables.sessions
+        its_session = (sessions.c.user_id == users.c.id) & (
+            sessions.c.id == bindparam("session_id")
+        )
+        self._plan = Plan(
+            select(users.c.banned_until, sessions.c.id)
+            .select_from(users.outerjoin(sessions, its_session))
+            .where(users.c.id == bindparam("user_id"), users.c.deleted_at.is_(None))
+        )
+
+    def claimed(self, access_token: str) -> Caller:
+        """Whom a token names, by its signature and its claims alone. Raises InvalidToken."""
+        claims = self._keys.verify(access_token)
+        try:
+            user_id = UUID(claims["sub"])
+            session_id = UUID(claims["session_id"]) if claims.get("session_id") else None
+        except (ValueError, TypeError, AttributeError):
+            raise InvalidToken from None
+        return Caller("authenticated", user_id, session_id, claims, access_token)
+
+    def query_of(self, caller: Caller) -> Query:
+        """What to ask the executor of a token's caller."""
+        values = {"user_id": caller.user_id, "session_id": caller.session_id}
+        return Query(self._plan, values)
+
+    def admit(self, caller: Caller, rows: Sequence[Any]) -> Caller:
+        """The caller, if the executor's rows let them in. Raises SessionEnded, UserBanned."""
+        if not rows:
+            raise SessionEnded
+        banned_until, session_id = rows[0]
+        if session_id != caller.session_id:
+            raise SessionEnded
+        if banned_until is not None and banned_until > utc_now():
+            raise UserBanned
+        return caller

@@ -1,0 +1,1 @@
+"""The bytes of files and the rows that name them."""

@@ -1,0 +1,111 @@
+"""Where the bytes of files are kept, apart from the rows that name them.
+
+A blob is written once under a key that is made at random, never from what people type, and never
+changed: a file that is overwritten gets a new blob. So a reader sees the old bytes or the new ones,
+and what a crash leaves behind is a blob without a row, which the sweep removes.
+"""
+
+from collections.abc import AsyncIterable, AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import unquote, urlsplit
+from uuid import UUID
+
+from amphibase.backend.files import ByteRange
+from amphibase.errors import RangeNotSatisfiable
+
+CHUNK_BYTES = 1024 * 1024
+"""How much is read and written at once: a hop to a thread costs as much as copying 64 KB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """What a listing says of a blob.
+
+    Args:
+        version: None for a leftover that is no whole blob.
+    """
+
+    key: str
+    version: UUID | None
+    size: int
+    modified_at: datetime
+
+
+class BlobMissing(Exception):
+    """There is no such blob: its file was deleted or overwritten a moment ago, or it is lost."""
+
+
+class Blobs(Protocol):
+    """A store of blobs.
+
+    Every method raises StorageFull where there is no room, and Unavailable where the store cannot
+    be reached.
+    """
+
+    async def write(self, version: UUID, content: AsyncIterable[bytes]) -> int:
+        """Store a blob durably, all or nothing; its size in bytes."""
+
+    async def read(self, version: UUID, start: int, stop: int) -> AsyncIterator[bytes]:
+        """The bytes from `start` to before `stop`. Raises BlobMissing, before the first byte."""
+
+    async def copy(self, version: UUID, to: UUID) -> None:
+        """Store the same bytes again. Raises BlobMissing."""
+
+    async def delete(self, key: str) -> None:
+        """Delete a blob, or a leftover; no matter whether there was one."""
+
+    async def exists(self, version: UUID) -> bool:
+        """Whether the blob is there."""
+
+    def all(self) -> AsyncIterator[Blob]:
+        """All blobs and leftovers, in no order; nothing that others keep in the same place."""
+
+    async def check(self) -> None:
+        """Reach the store. Raises Unavailable."""
+
+
+def key_of(version: UUID) -> str:
+    """Where a blob is: spread over 256 folders by the end of its version, which is random."""
+    return f"{version.hex[-2:]}/{version}"
+
+
+def version_of(key: str) -> UUID | None:
+    """The version whose key this is; None for anything else."""
+    try:
+        version = UUID(key.rpartition("/")[2])
+    except ValueError:
+        return None
+    return version if key_of(version) == key else None
+
+
+def bounds(part: ByteRange | None, size: int) -> tuple[int, int]:
+    """Where a part begins and ends, as Python counts. Raises RangeNotSatisfiable."""
+    match part:
+        case None:
+            return 0, size
+        case (None, int(length)) if length > 0 and size > 0:
+            return max(0, size - length), size
+        case (int(first), None) if 0 <= first < size:
+            return first, size
+        case (int(first), int(last)) if 0 <= first < size and first <= last:
+            return first, min(last + 1, size)
+    raise RangeNotSatisfiable(size)
+
+
+def build_blobs(url: str) -> Blobs:
+    """The store that `FILES_URL` names.
+
+    Raises:
+        ConfigurationError: the client for it is not installed, or the URL names no place.
+    """
+    parts = urlsplit(url)
+    if parts.scheme == "file":
+        from amphibase.blobs.disk import DiskBlobs
+
+        return DiskBlobs(Path(unquote(parts.netloc + parts.path)))
+    from amphibase.blobs.object_store import ObjectStoreBlobs
+
+    return ObjectStoreBlobs(url)

@@ -1,0 +1,208 @@
+"""The rows of files, and who may see and change them.
+
+A row names its blob by `version`. The columns and what `metadata` holds are Supabase's.
+"""
+
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Row, Select, delete, false, func, or_, select, true
+from sqlalchemy import update as update_statement
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from amphibase.backend import Caller
+from amphibase.backend.files import File
+from amphibase.models import utc_now, uuid7
+from amphibase.schema.tables import tables
+
+FileRow = Row[Any]
+
+
+class FileRows:
+    """Rows of files; every method runs in the transaction it is handed."""
+
+    def __init__(self, dialect: str) -> None:
+        self._on_postgres = dialect == "postgresql"
+        self._objects = tables(dialect).objects
+        self._buckets = tables(dialect).buckets
+
+    async def find(
+        self, connection: AsyncConnection, bucket: str, path: str, *, lock: bool = False
+    ) -> FileRow | None:
+        """The row of a path, whoever asks.
+
+        Args:
+            lock: nobody else changes it until the transaction ends.
+        """
+        statement = self._select().where(
+            self._objects.c.bucket_id == bucket, self._objects.c.name == path
+        )
+        if lock:
+            statement = statement.with_for_update(of=self._objects)
+        row: FileRow | None = (await connection.execute(statement)).one_or_none()
+        return row
+
+    async def listed(
+        self,
+        connection: AsyncConnection,
+        caller: Caller,
+        bucket: str,
+        prefix: str,
+        *,
+        after: str | None,
+        limit: int,
+    ) -> list[FileRow]:
+        """What the caller may read, in the order of the paths."""
+        objects = self._objects.c
+        statement = self._select().where(objects.bucket_id == bucket, self._readable(caller))
+        if prefix:
+            statement = statement.where(self._begins_with(prefix))
+        if after is not None:
+            statement = statement.where(objects.name > after)
+        return [*await connection.execute(statement.order_by(objects.name).limit(limit))]
+
+    async def add(
+        self, connection: AsyncConnection, bucket: str, path: str, values: dict[str, Any]
+    ) -> bool:
+        """A new row; False where the path is taken."""
+        now = utc_now()
+        dialect = postgresql if self._on_postgres else sqlite
+        objects = self._objects.c
+        added = await connection.execute(
+            dialect.insert(self._objects)
+            .values(
+                id=uuid7(),
+                bucket_id=bucket,
+                name=path,
+                created_at=now,
+                updated_at=now,
+                last_accessed_at=now,
+                **values,
+            )
+            .on_conflict_do_nothing(index_elements=[objects.bucket_id, objects.name])
+            .returning(objects.id)
+        )
+        return added.first() is not None
+
+    async def change(self, connection: AsyncConnection, id: UUID, **values: Any) -> None:
+        """Set columns of a row."""
+        await connection.execute(
+            update_statement(self._objects)
+            .where(self._objects.c.id == id)
+            .values(updated_at=utc_now(), **values)
+        )
+
+    async def remove(self, connection: AsyncConnection, id: UUID) -> None:
+        """Delete a row."""
+        await connection.execute(delete(self._objects).where(self._objects.c.id == id))
+
+    async def named(self, connection: AsyncConnection, versions: list[UUID]) -> set[str]:
+        """Which of these blobs a row names."""
+        found = await connection.scalars(
+            select(self._objects.c.version).where(
+                self._objects.c.version.in_([str(version) for version in versions])
+            )
+        )
+        return set(found)
+
+    async def following(
+        self, connection: AsyncConnection, after: UUID | None, limit: int
+    ) -> list[FileRow]:
+        """All rows in the order of their ids, a part at a time."""
+        statement = self._select().order_by(self._objects.c.id).limit(limit)
+        if after is not None:
+            statement = statement.where(self._objects.c.id > after)
+        return [*await connection.execute(statement)]
+
+    def _select(self) -> Select[Any]:
+        objects = self._objects.c
+        return select(
+            objects.id,
+            objects.bucket_id,
+            objects.name,
+            objects.version,
+            objects.owner_id,
+            objects.metadata.label("facts"),
+            objects.created_at,
+            objects.updated_at,
+            func.coalesce(self._buckets.c.public, false()).label("public"),
+        ).join_from(self._objects, self._buckets)
+
+    def _readable(self, caller: Caller) -> ColumnElement[bool]:
+        if caller.role == "service_role":
+            return true()
+        public = self._buckets.c.public.is_(True)
+        if caller.user_id is None:
+            return public
+        return or_(public, self._objects.c.owner_id == str(caller.user_id))
+
+    def _begins_with(self, prefix: str) -> ColumnElement[bool]:
+        name = self._objects.c.name
+        if self._on_postgres:
+            return name.startswith(prefix, autoescape=True)
+        # LIKE does not tell "A" from "a" on SQLite.
+        return func.substr(name, 1, len(prefix)) == prefix
+
+
+def may_read(caller: Caller, row: FileRow) -> bool:
+    """Whether the row exists for the caller."""
+    return row.public or may_change(caller, row)
+
+
+def may_change(caller: Caller, row: FileRow) -> bool:
+    """Whether the caller is the owner or the service."""
+    if caller.role == "service_role":
+        return True
+    return caller.user_id is not None and row.owner_id == str(caller.user_id)
+
+
+def columns_of(
+    version: UUID, size: int, content_type: str, owner_id: UUID | None
+) -> dict[str, Any]:
+    """What the columns of a row hold for a blob."""
+    return {
+        "version": str(version),
+        "owner": owner_id,
+        "owner_id": None if owner_id is None else str(owner_id),
+        "metadata": facts_of(version, size, content_type),
+    }
+
+
+def facts_of(version: UUID, size: int, content_type: str) -> dict[str, Any]:
+    """The column `metadata`, as Supabase writes it. The etag is the blob's version: blobs never
+    change."""
+    return {
+        "eTag": f'"{version.hex}"',
+        "size": size,
+        "mimetype": content_type,
+        "cacheControl": "no-cache",
+        "lastModified": utc_now().isoformat(),
+        "contentLength": size,
+        "httpStatusCode": 200,
+    }
+
+
+def uuid_of(text: str | None) -> UUID | None:
+    """The id in a column of text: a row's version or owner. None where there is none, as in rows
+    that were not written here."""
+    try:
+        return UUID(text or "")
+    except ValueError:
+        return None
+
+
+def file_of(row: FileRow) -> File:
+    """The row as everybody else knows it."""
+    facts = row.facts or {}
+    return File(
+        bucket=row.bucket_id,
+        path=row.name,
+        size=int(facts.get("size", 0)),
+        content_type=facts.get("mimetype") or "application/octet-stream",
+        etag=str(facts.get("eTag") or row.version or row.id).strip('"'),
+        owner_id=uuid_of(row.owner_id),
+        public=bool(row.public),
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+    )

@@ -1,0 +1,1 @@
+"""One database: its engine, connections, compiled statements and who runs them."""

@@ -1,0 +1,158 @@
+"""The rows of second factors and their challenges."""
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from amphibase.database.engine import translated_errors
+from amphibase.errors import Conflict
+from amphibase.gateway.auth.errors import AuthError
+from amphibase.models import utc_now, uuid7
+from amphibase.schema.tables import Tables
+
+NO_ADDRESS = "0.0.0.0"  # noqa: S104 - a value, nothing listens there
+
+KEPT = timedelta(days=1)
+"""How long challenges are kept that nobody answered: as long as they can be good for."""
+
+
+class Factors:
+    """Reads and writes them, in the transaction that each method is handed."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._factors = tables.mfa_factors
+        self._challenges = tables.mfa_challenges
+        self._sessions = tables.sessions
+
+    async def get(
+        self, connection: AsyncConnection, user_id: UUID, id: UUID, *, lock: bool = False
+    ) -> Row[Any]:
+        """A user's factor. Raises AuthError where there is none."""
+        table = self._factors
+        statement = select(table).where(table.c.user_id == user_id, table.c.id == id)
+        if lock:
+            statement = statement.with_for_update()
+        row = (await connection.execute(statement)).one_or_none()
+        if row is None:
+            raise AuthError(
+                404, "mfa_factor_not_found", "MFA factor with the provided factor ID not found"
+            )
+        return row
+
+    async def add_totp(
+        self, connection: AsyncConnection, user_id: UUID, name: str, secret: str
+    ) -> UUID:
+        """Add a factor that awaits its first code. Raises AuthError where the name is taken."""
+        id, now = uuid7(), utc_now()
+        try:
+            with translated_errors():
+                await connection.execute(
+                    insert(self._factors).values(
+                        id=id,
+                        user_id=user_id,
+                        friendly_name=name,
+                        factor_type="totp",
+                        status="unverified",
+                        secret=secret,
+                        created_at=now,
+                        updated_at=now,
+                    )
+                )
+        except Conflict as error:
+            raise _name_taken(name) from error
+        return id
+
+    async def change(self, connection: AsyncConnection, id: UUID, **values: Any) -> None:
+        """Write columns of a factor. Raises AuthError where its name is taken."""
+        try:
+            with translated_errors():
+                await connection.execute(
+                    update(self._factors)
+                    .where(self._factors.c.id == id)
+                    .values(updated_at=utc_now(), **values)
+                )
+        except Conflict as error:
+            if "friendly_name" not in values:
+                raise
+            raise _name_taken(values["friendly_name"]) from error
+
+    async def remove(self, connection: AsyncConnection, factor: Row[Any]) -> None:
+        """Take a factor from its user; sessions that rest on it are weaker from now on."""
+        await connection.execute(delete(self._factors).where(self._factors.c.id == factor.id))
+        await connection.execute(
+            update(self._sessions)
+            .where(self._sessions.c.factor_id == factor.id)
+            .values(aal="aal1", factor_id=None)
+        )
+
+    async def remove_unverified(
+        self, connection: AsyncConnection, user_id: UUID, older_than: timedelta = timedelta(0)
+    ) -> None:
+        """Forget factors of the user that never were verified."""
+        table = self._factors
+        await connection.execute(
+            delete(table).where(
+                table.c.user_id == user_id,
+                table.c.status == "unverified",
+                table.c.created_at <= utc_now() - older_than,
+            )
+        )
+
+    async def challenge(
+        self, connection: AsyncConnection, factor_id: UUID, address: str | None
+    ) -> Row[Any]:
+        """Ask for a code."""
+        now = utc_now()
+        table = self._challenges
+        await connection.execute(
+            delete(table).where(table.c.factor_id == factor_id, table.c.created_at < now - KEPT)
+        )
+        await self.change(connection, factor_id, last_challenged_at=now)
+        added = await connection.execute(
+            insert(table)
+            .values(
+                id=uuid7(),
+                factor_id=factor_id,
+                created_at=now,
+                ip_address=address or NO_ADDRESS,
+            )
+            .returning(table)
+        )
+        challenge: Row[Any] = added.one()
+        return challenge
+
+    async def find_challenge(
+        self, connection: AsyncConnection, factor_id: UUID, id: UUID
+    ) -> Row[Any] | None:
+        """A challenge of the factor."""
+        table = self._challenges
+        found = await connection.execute(
+            select(table).where(table.c.id == id, table.c.factor_id == factor_id)
+        )
+        return found.one_or_none()
+
+    async def remove_challenge(self, connection: AsyncConnection, id: UUID) -> None:
+        """Void a challenge."""
+        await connection.execute(delete(self._challenges).where(self._challenges.c.id == id))
+
+    async def end_weaker_sessions(
+        self, connection: AsyncConnection, user_id: UUID, keep: UUID
+    ) -> None:
+        """End the user's sessions that no second factor was shown in, but for one."""
+        table = self._sessions
+        await connection.execute(
+            delete(table).where(
+                table.c.user_id == user_id, table.c.id != keep, table.c.aal.is_distinct_from("aal2")
+            )
+        )
+
+
+def _name_taken(name: str) -> AuthError:
+    return AuthError(
+        422,
+        "mfa_factor_name_conflict",
+        f'A factor with the friendly name "{name}" for this user already exists',
+    )

@@ -1,0 +1,1 @@
+"""A request resolved against the schema: what to read, change or call."""

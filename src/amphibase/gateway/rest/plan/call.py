@@ -1,0 +1,144 @@
+"""Resolves a call: which function is meant, what it is given, and the rows it gives."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from amphibase.gateway.rest.errors.schema_cache import AmbiguousFunction, NoFunction
+from amphibase.gateway.rest.plan.read import Reader
+from amphibase.gateway.rest.plan.types import (
+    Argument,
+    Content,
+    Demand,
+    Invocation,
+    Plan,
+)
+from amphibase.gateway.rest.request.query import Field, SelectField
+from amphibase.gateway.rest.schema.catalog import Catalog, Function, Name
+from amphibase.gateway.rest.schema.suggestions import nearest
+
+_TYPES: dict[Content, tuple[str, ...]] = {
+    "json": ("json", "jsonb"),
+    "text": ("text",),
+    "xml": ("xml",),
+    "binary": ("bytea",),
+}
+"""What an unnamed parameter's type may be, to take a body of that kind whole."""
+
+
+def plan_call(catalog: Catalog, demand: Demand, reader: Reader) -> Plan:
+    """The plan of a call.
+
+    Raises:
+        RestError: no function takes the arguments, or several do, or its rows lack a column.
+    """
+    function, arguments = _choose(catalog, demand)
+    returns, name = function.returns, function.name.name
+    if returns.is_composite:
+        of = returns.table or function.name
+        root = reader.read(demand.query, of, catalog.tables.get(of), None, "pgrst_call")
+    else:
+        query = replace(demand.query, select=(SelectField(Field(name)),))
+        root = reader.read(query, function.name, None, None, "pgrst_call")
+    reader.restrict(root, demand.query)
+    return Plan(demand, root, invocation=Invocation(function, arguments))
+
+
+def _choose(catalog: Catalog, demand: Demand) -> tuple[Function, tuple[Argument, ...]]:
+    overloads = catalog.functions.get(demand.target, ())
+    names = _names(demand)
+    raw = demand.content in ("text", "xml", "binary")
+    named = [each for each in overloads if _takes(each, names, raw=raw)]
+    if not named:
+        whole = [each for each in overloads if _takes_whole(each, demand.content)]
+        if len(whole) == 1:
+            return whole[0], (Argument("", whole[0].parameters[0].type),)
+        named = whole
+    if not named:
+        raise _not_found(catalog, demand, names, overloads)
+    if len(named) > 1:
+        raise AmbiguousFunction([_signature(each) for each in named])
+    return named[0], tuple(_arguments(named[0], demand, names))
+
+
+def _names(demand: Demand) -> tuple[str, ...]:
+    if demand.content is None:
+        return tuple(dict.fromkeys(name for name, _ in demand.query.arguments))
+    return demand.keys if demand.query.columns is None else demand.query.columns
+
+
+def _takes(function: Function, names: Iterable[str], *, raw: bool) -> bool:
+    """Whether the names are parameters of the function, and none that it needs is missing."""
+    if raw and not function.parameters:
+        return False
+    given = set(names)
+    known = {each.name for each in function.parameters}
+    needed = {each.name for each in function.parameters if each.required}
+    return needed <= given <= known
+
+
+def _takes_whole(function: Function, content: Content | None) -> bool:
+    if content is None or len(function.parameters) != 1:
+        return False
+    parameter = function.parameters[0]
+    return parameter.name == "" and parameter.type in _TYPES.get(content, ())
+
+
+def _arguments(function: Function, demand: Demand, names: Iterable[str]) -> Iterable[Argument]:
+    given = set(names)
+    for parameter in function.parameters:
+        if parameter.name not in given:
+            continue
+        positions: tuple[int, ...] = ()
+        if demand.content is None:
+            asked = demand.query.arguments
+            positions = tuple(position for name, position in asked if name == parameter.name)
+            if not parameter.variadic:
+                positions = positions[-1:]  # of what is given twice, the last
+        yield Argument(parameter.name, parameter.type, parameter.variadic, positions)
+
+
+def _signature(function: Function) -> str:
+    parameters = ", ".join(f"{each.name} => {each.type}" for each in function.parameters)
+    return f"{function.name}({parameters})"
+
+
+def _not_found(
+    catalog: Catalog, demand: Demand, names: tuple[str, ...], overloads: tuple[Function, ...]
+) -> NoFunction:
+    target, content = demand.target, demand.content
+    listed = ", ".join(names)
+    if content in ("text", "xml", "binary"):
+        (type,) = _TYPES[content]
+        return NoFunction(
+            f"Could not find the function {target} in the schema cache",
+            f"Searched for the function {target} with a single unnamed {type} parameter, but no "
+            "matches were found in the schema cache.",
+        )
+    with_names = " without parameters"
+    if names:
+        with_names = f" with parameter{'s' if len(names) > 1 else ''} {listed}"
+    whole = " or with a single unnamed json/jsonb parameter" if content == "json" else ""
+    return NoFunction(
+        f"Could not find the function {target}{f'({listed})' if names else ' without parameters'} "
+        "in the schema cache",
+        f"Searched for the function {target}{with_names}{whole}, but no matches were found in the "
+        "schema cache.",
+        _hint(catalog, target, names, overloads),
+    )
+
+
+def _hint(
+    catalog: Catalog, target: Name, names: tuple[str, ...], overloads: tuple[Function, ...]
+) -> str | None:
+    if overloads:
+        written = [_written(parameter.name for parameter in each.parameters) for each in overloads]
+        likely = nearest(_written(names), written)
+        meant = likely and target.name + likely
+    else:
+        known = {name.name for name in catalog.functions if name.schema == target.schema}
+        meant = nearest(target.name, known)
+    return f"Perhaps you meant to call the function {target.schema}.{meant}" if meant else None
+
+
+def _written(names: Iterable[str]) -> str:
+    return f"({', '.join(sorted(names))})"

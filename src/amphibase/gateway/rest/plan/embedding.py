@@ -1,0 +1,118 @@
+"""Finds the relationship that an embedded relation means.
+
+Without a hint a relation is named by its table, by the constraint of a foreign key or its column;
+a hint is a constraint, a column on either side, or the table between the two.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from amphibase.gateway.rest.errors.schema_cache import AmbiguousRelationship, NoRelationship
+from amphibase.gateway.rest.schema.catalog import Catalog, ComputedRelationship, Name, Relationship
+from amphibase.gateway.rest.schema.suggestions import nearest
+
+
+def find_relationship(
+    catalog: Catalog, schema: str, origin: Name, target: str, hint: str | None
+) -> Relationship | ComputedRelationship:
+    """The one relationship from the origin that the target and the hint name.
+
+    Args:
+        schema: where the target is looked for.
+
+    Raises:
+        NoRelationship: there is none.
+        AmbiguousRelationship: there are several.
+    """
+    for computed in catalog.computed_relationships.get(origin, ()):
+        if computed.function.name == target:
+            return computed
+    found = [
+        each
+        for each in catalog.relationships.get(origin, ())
+        if each.target.schema == schema and _means(each, target, hint, catalog)
+    ]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise AmbiguousRelationship(
+            origin.name,
+            target,
+            [_described(each) for each in found],
+            f"Try changing '{target}' to one of the following: {', '.join(_choices(found))}. "
+            "Find the desired relationship in the 'details' key.",
+        )
+    using = f" using the hint '{hint}'" if hint else ""
+    raise NoRelationship(
+        origin.name,
+        target,
+        f"Searched for a foreign key relationship between '{origin.name}' and '{target}'{using} in "
+        f"the schema '{schema}', but no matches were found.",
+        _hint(catalog, schema, origin, target),
+    )
+
+
+def _means(each: Relationship, target: str, hint: str | None, catalog: Catalog) -> bool:
+    by_name = target == each.target.name
+    near = [column for column, _ in each.columns]
+    far = [column for _, column in each.columns]
+    if each.is_self and each.junction is None:
+        # One foreign key leads both ways here. By convention the table's name means the many, the
+        # column's the one.
+        if each.cardinality == "one-to-many":
+            return by_name and (hint is None or far == [hint])
+        return hint is None and near == [target]
+    if hint is None:
+        if by_name:
+            return True
+        is_view = catalog.tables[each.target].is_view if each.target in catalog.tables else False
+        return (
+            not is_view
+            and each.junction is None
+            and (target == each.constraint or near == [target])
+        )
+    if not by_name:
+        return False
+    if each.junction is not None:
+        return hint == each.junction.table.name
+    return hint == each.constraint or near == [hint] or far == [hint]
+
+
+def _described(each: Relationship) -> dict[str, str]:
+    source, target = each.source.name, each.target.name
+    if each.junction is not None:
+        sides = (
+            (each.junction.source_constraint, each.junction.source),
+            (each.junction.target_constraint, each.junction.target),
+        )
+        ways = (
+            f"{constraint}({', '.join(column for column, _ in columns)})"
+            for constraint, columns in sides
+        )
+        way = f"{each.junction.table.name} using {' and '.join(ways)}"
+    else:
+        near = ", ".join(column for column, _ in each.columns)
+        far = ", ".join(column for _, column in each.columns)
+        way = f"{each.constraint} using {source}({near}) and {target}({far})"
+    return {
+        "cardinality": each.cardinality,
+        "embedding": f"{source} with {target}",
+        "relationship": way,
+    }
+
+
+def _choices(found: Sequence[Relationship]) -> Iterator[str]:
+    for each in found:
+        way = each.junction.table.name if each.junction else each.constraint
+        yield f"'{each.target.name}!{way}'"
+
+
+def _hint(catalog: Catalog, schema: str, origin: Name, target: str) -> str | None:
+    if origin in catalog.relationships:
+        known = {each.target.name for each in catalog.relationships[origin]}
+        meant = None if target in known else nearest(target, known)
+        instead = target
+    else:
+        known = {name.name for name in catalog.relationships if name.schema == schema}
+        meant = None if origin.name in known else nearest(origin.name, known)
+        instead = origin.name
+    return f"Perhaps you meant '{meant}' instead of '{instead}'." if meant else None

@@ -1,0 +1,305 @@
+"""Resolves what is read: the tree of relations, with their columns, filters, orders and ranges."""
+
+from collections.abc import Iterable, Mapping
+
+from amphibase.gateway.rest.errors.base import (
+    AggregatesNotAllowed,
+    NotEmbedded,
+    NotImplementedHere,
+    OrderNotToOne,
+    ParseError,
+    UnacceptableFilter,
+)
+from amphibase.gateway.rest.plan.embedding import find_relationship
+from amphibase.gateway.rest.plan.types import (
+    Comparison,
+    Condition,
+    Embed,
+    Junction,
+    Node,
+    Operand,
+    Output,
+    Presence,
+    Sort,
+    Star,
+)
+from amphibase.gateway.rest.request.query import Condition as Asked
+from amphibase.gateway.rest.request.query import (
+    Field,
+    Filter,
+    Logic,
+    Order,
+    Path,
+    Query,
+    SelectField,
+    SelectItem,
+    SelectRelation,
+)
+from amphibase.gateway.rest.schema.catalog import Catalog, Name, Table
+from amphibase.gateway.rest.schema.suggestions import undefined_column
+
+MOST_KEYS = 3000
+"""How many columns and relations a request may select; those of spread relations count again."""
+
+_ALL = (SelectField(Field("*")),)
+
+
+class Reader:
+    """Resolves one request's tree.
+
+    Args:
+        schema: where embedded relations are looked for.
+        max_rows: the most rows of any relation; None for all.
+        aggregates: whether aggregates are allowed.
+        formatted: whether the answer is JSON, for which domains have their own representation.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        schema: str,
+        max_rows: int | None,
+        aggregates: bool,
+        formatted: bool,
+    ) -> None:
+        self._catalog = catalog
+        self._schema = schema
+        self._max_rows = max_rows
+        self._aggregates = aggregates
+        self._formatted = formatted
+        self._aliases = 0
+        self._labels: dict[Node, str] = {}
+        self._embeds: dict[Node, Mapping[str, Embed]] = {}
+        self._keys = 0
+
+    def read(
+        self, query: Query, name: Name, table: Table | None, source: Name | None, label: str
+    ) -> Node:
+        """The tree of a query, without its filters and ranges.
+
+        Args:
+            name: whose relationships and computed fields the rows have.
+            source: where the rows come from; None for those of the statement itself.
+            label: what errors call the rows.
+        """
+        root = self.node(table, source, label)
+        self._select(root, name, _ALL if query.select is None else query.select, depth=1)
+        for path, orders in query.orders:
+            node = self._at(root, path)
+            node.sorts = [self._sort(node, order) for order in orders]
+        return root
+
+    def restrict(self, root: Node, query: Query, *, with_root: bool = True) -> None:
+        """Add the filters and ranges; with those of the root unless they are of a write."""
+        for path, asked in query.conditions:
+            if path or with_root:
+                node = self._at(root, path)
+                node.conditions.append(self.condition(node, asked))
+        for path, range in query.ranges:
+            node = self._at(root, path)
+            if path or with_root:
+                node.limit, node.offset = range.limit, range.offset
+        self._limit(root, with_root=with_root)
+        if _is_one_row(root):
+            root.limit = None  # which keeps Postgres from seeing through the subquery
+
+    def condition(self, node: Node, asked: Asked) -> Condition:
+        """A filter or a tree of them, on the node's own columns and on whether it has embeds."""
+        if isinstance(asked, Logic):
+            inside = tuple(self.condition(node, each) for each in asked.conditions)
+            return Junction(asked.operator, inside, asked.negated)
+        embed = None if asked.field.path else self._find(node, asked.field.name)
+        if embed is None:
+            return Comparison(self.operand(node, asked.field), asked)
+        return Presence(embed, present=_asks_presence(embed, asked))
+
+    def operand(self, node: Node, field: Field) -> Operand:
+        """A column or a computed field of the node's rows. Raises DatabaseError (42703)."""
+        table = node.table
+        if table is None:
+            return Operand(field.name, path=field.path)
+        column = table.columns.get(field.name)
+        if column is not None:
+            representations = self._catalog.representations
+            return Operand(
+                column.name,
+                column.base_type,
+                path=field.path,
+                to_json=representations.get((column.type, "json")),
+                from_text=representations.get(("text", column.type)),
+            )
+        function = self._computed_fields(table.name).get(field.name)
+        if function is None:
+            raise undefined_column(self._labels[node], field.name, table.columns)
+        return Operand(field.name, function=function, path=field.path)
+
+    def _computed_fields(self, name: Name) -> Mapping[str, Name]:
+        return self._catalog.computed_fields.get(name, {})
+
+    def node(self, table: Table | None, source: Name | None, label: str) -> Node:
+        """A relation of which nothing is read yet; errors call its rows by the label."""
+        node = Node(self._alias(), table, source)
+        self._labels[node] = label
+        return node
+
+    def _alias(self) -> str:
+        self._aliases += 1
+        return f"_{self._aliases}"
+
+    def _select(self, node: Node, name: Name, items: Iterable[SelectItem], depth: int) -> None:
+        for item in items:
+            if isinstance(item, SelectRelation):
+                node.select.append(self._embed(name, item, depth))
+            elif item.field.name == "*" and item.aggregate is None:
+                node.select.append(self._star(node))
+            else:
+                node.select.append(self._output(node, item))
+            self._count(1)
+        embeds = node.embeds
+        self._embeds[node] = {
+            **{embed.name: embed for embed in reversed(embeds)},
+            **{embed.key: embed for embed in reversed(embeds)},
+        }
+
+    def _count(self, keys: int) -> None:
+        self._keys += keys
+        if self._keys > MOST_KEYS:
+            raise ParseError(f"The select parameter has over {MOST_KEYS} columns and relations")
+
+    def _find(self, node: Node, name: str) -> Embed | None:
+        """The embedded relation of that alias, or else of that name."""
+        return self._embeds.get(node, {}).get(name)
+
+    def _star(self, node: Node) -> Star:
+        if node.table is None:
+            return Star()
+        operands = [self.operand(node, Field(column)) for column in node.table.columns]
+        expand = self._formatted and any(operand.to_json for operand in operands)
+        outputs = tuple(Output(operand.name, operand) for operand in operands)
+        return Star(outputs, is_plain=not expand)
+
+    def _output(self, node: Node, item: SelectField) -> Output:
+        if self._counts(node, item):
+            return Output(item.alias or "count", None, None, "count", item.cast)
+        if item.aggregate is not None and not self._aggregates:
+            raise AggregatesNotAllowed
+        operand = self.operand(node, item.field) if item.field.name else None
+        if operand is not None and (not self._formatted or item.cast or item.aggregate):
+            operand = Operand(operand.name, operand.type, operand.function, operand.path)
+        key = item.alias or item.aggregate or _last_key(item.field)
+        return Output(key, operand, item.cast, item.aggregate, item.aggregate_cast)
+
+    def _counts(self, node: Node, item: SelectField) -> bool:
+        """Whether a bare `count` counts: it may, where there is no column of that name, even if
+        aggregates are switched off (as the older way to count embedded rows)."""
+        field = item.field
+        if field.name != "count" or field.path or item.aggregate or node.table is None:
+            return False
+        known = {*node.table.columns, *self._computed_fields(node.table.name)}
+        return field.name not in known
+
+    def _embed(self, origin: Name, item: SelectRelation, depth: int) -> Embed:
+        relationship = find_relationship(self._catalog, self._schema, origin, item.name, item.hint)
+        target = relationship.target
+        table = self._catalog.tables.get(target)
+        node = self.node(table, target, f"{target.name}_{depth}")
+        self._select(node, target, item.select, depth + 1)
+        if item.spread:
+            self._count(_width(node))
+        embed = Embed(
+            alias=self._alias(),
+            name=item.name,
+            key=item.alias or item.name,
+            node=node,
+            relationship=relationship,
+            inner=item.join == "inner",
+            spread=item.spread,
+        )
+        if embed.spread and table is None and any(isinstance(each, Star) for each in node.select):
+            raise NotImplementedHere(f"The columns of '{item.name}' are not known to be spread.")
+        if embed.spread and not embed.to_one and _has_aggregates(node):
+            raise NotImplementedHere(
+                "Aggregates are not implemented for one-to-many or many-to-many spreads."
+            )
+        return embed
+
+    def _sort(self, node: Node, order: Order) -> Sort:
+        if order.relation is None:
+            operand = self.operand(node, order.field)
+            return Sort(operand, order.descending, order.nulls_first)
+        embed = self._find(node, order.relation)
+        if embed is None:
+            raise NotEmbedded(order.relation)
+        if not embed.to_one:
+            raise OrderNotToOne(embed.relationship.source.name, embed.name)
+        embed.hidden.append(self.operand(embed.node, order.field))
+        return Sort(None, order.descending, order.nulls_first, embed, len(embed.hidden) - 1)
+
+    def _at(self, root: Node, path: Path) -> Node:
+        node = root
+        for name in path:
+            embed = self._find(node, name)
+            if embed is None:
+                raise NotEmbedded(name)
+            node = embed.node
+        return node
+
+    def _limit(self, node: Node, *, with_root: bool = True) -> None:
+        if self._max_rows is not None and with_root:
+            node.limit = min(self._max_rows, self._max_rows if node.limit is None else node.limit)
+        for embed in node.embeds:
+            self._limit(embed.node, with_root=not embed.to_one)
+
+
+def _width(node: Node) -> int:
+    """How many keys come of the node where it is spread."""
+    return sum(
+        len(item.outputs)
+        if isinstance(item, Star)
+        else _width(item.node)
+        if isinstance(item, Embed) and item.spread
+        else 1
+        for item in node.select
+    )
+
+
+def _is_one_row(node: Node) -> bool:
+    """Whether the conditions name a row of a table by its whole primary key."""
+    table = node.table
+    if node.source is None or table is None or table.is_view or not table.primary_key:
+        return False
+    if node.embeds or node.limit == 0:
+        return False
+    named = {
+        each.operand.name
+        for each in node.conditions
+        if isinstance(each, Comparison) and is_plain_equality(each.filter)
+    }
+    return named.issuperset(table.primary_key)
+
+
+def is_plain_equality(filter: Filter) -> bool:
+    """Whether a filter is `column=eq.value`."""
+    plain = not (filter.negated or filter.quantifier or filter.field.path)
+    return plain and filter.operator == "eq"
+
+
+def _asks_presence(embed: Embed, filter: Filter) -> bool:
+    if filter.truth not in ("null", "not_null"):
+        raise UnacceptableFilter(embed.name)
+    return (filter.truth == "not_null") != filter.negated
+
+
+def _last_key(field: Field) -> str:
+    """What a value is called: by the last word of its path."""
+    words = [step.key for step in field.path if isinstance(step.key, str)]
+    return words[-1] if words else field.name
+
+
+def _has_aggregates(node: Node) -> bool:
+    return any(
+        _has_aggregates(item.node) and item.spread
+        if isinstance(item, Embed)
+        else isinstance(item, Output) and item.aggregate is not None
+        for item in node.select
+    )

@@ -1,0 +1,125 @@
+"""Reads the body of a request: what it holds becomes one JSON text, which Postgres takes apart."""
+
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl
+
+import orjson
+
+from amphibase.gateway.rest.errors.base import InvalidBody
+from amphibase.gateway.rest.request.media_type import full_name
+
+FORM = "application/x-www-form-urlencoded"
+RAW_TYPES = ("text/plain", "text/xml", "application/octet-stream")
+"""Bodies that a function with one unnamed parameter takes as they are."""
+
+MOST_FIELDS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """A body.
+
+    Attributes:
+        text: JSON; of raw bodies, the body itself.
+        columns: the keys of its objects, which all have the same; None where it was not taken
+            apart, because the request names the columns itself.
+    """
+
+    text: str | bytes
+    columns: tuple[str, ...] | None
+
+
+def read_payload(body: bytes, media_type: str, *, has_columns: bool, is_call: bool) -> Payload:
+    """What a body holds.
+
+    Args:
+        media_type: without parameters; empty means JSON.
+        has_columns: whether the request says which columns are written (`columns=`).
+        is_call: whether a function is called, which no body means no arguments to.
+
+    Raises:
+        InvalidBody: it cannot be read.
+    """
+    if not media_type or media_type == "application/json":
+        if is_call and not body:
+            body = b"{}"
+        return _json(body, has_columns=has_columns)
+    if media_type == "text/csv":
+        return _of_rows(_csv(_decoded(body)))
+    if media_type == FORM:
+        row = dict(read_form(body))
+        return Payload(orjson.dumps(row).decode(), tuple(row))
+    if is_call and media_type in RAW_TYPES:
+        text = body if media_type == "application/octet-stream" else _decoded(body)
+        return Payload(text, None)
+    raise InvalidBody(f"Content-Type not acceptable: {full_name(media_type)}")
+
+
+def read_form(body: bytes) -> list[tuple[str, str]]:
+    """The fields of a form; their names may repeat. Raises InvalidBody."""
+    try:
+        return parse_qsl(_decoded(body), keep_blank_values=True, max_num_fields=MOST_FIELDS)
+    except ValueError:
+        raise InvalidBody(f"The form has over {MOST_FIELDS} fields") from None
+
+
+def _json(body: bytes, *, has_columns: bool) -> Payload:
+    try:
+        value = orjson.loads(body)
+        text = body.decode()
+    except (ValueError, RecursionError):
+        raise InvalidBody("Empty or invalid json") from None
+    if not isinstance(value, (Mapping, list)):
+        text, value = "[]", []  # no row, then
+    if has_columns:
+        return Payload(text, None)
+    return Payload(text, tuple(value) if isinstance(value, Mapping) else _shared_keys(value))
+
+
+def _shared_keys(rows: list[Any]) -> tuple[str, ...]:
+    """The keys that all the objects have. Raises InvalidBody where they differ."""
+    if not rows:
+        return ()
+    first = rows[0].keys() if isinstance(rows[0], dict) else None
+    for row in rows:
+        if first is None or not isinstance(row, dict) or row.keys() != first:
+            raise InvalidBody("All object keys must match")
+    return tuple(rows[0])
+
+
+def _of_rows(rows: list[dict[str, str | None]]) -> Payload:
+    columns = tuple(rows[0]) if rows else ()
+    text = orjson.dumps(rows).decode()
+    return Payload(text, columns)
+
+
+def _csv(text: str) -> list[dict[str, str | None]]:
+    """The lines as objects by the names of the first; the word NULL is null."""
+    before = csv.field_size_limit()
+    csv.field_size_limit(max(before, len(text)))  # whoever serves limits bodies, not their values
+    try:
+        lines = [line for line in csv.reader(io.StringIO(text, newline=""), strict=True) if line]
+    except csv.Error as error:
+        raise InvalidBody("Invalid csv", str(error)) from None
+    finally:
+        csv.field_size_limit(before)
+    if not lines:
+        return []
+    names, *rows = lines
+    if any(len(row) != len(names) for row in rows):
+        raise InvalidBody("All lines must have same number of fields")
+    return [
+        {name: None if value == "NULL" else value for name, value in zip(names, row, strict=True)}
+        for row in rows
+    ]
+
+
+def _decoded(body: bytes) -> str:
+    try:
+        return body.decode()
+    except UnicodeDecodeError:
+        raise InvalidBody("The body is not UTF-8") from None

@@ -1,0 +1,206 @@
+"""Reads query strings: from text to `query.Query`, and the values beside it.
+
+The grammar is PostgREST's (https://docs.postgrest.org/en/v14/references/api/tables_views.html and
+the pages around it).
+"""
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+from urllib.parse import unquote_plus
+
+from amphibase.gateway.rest.errors.base import InvalidRange, ParseError
+from amphibase.gateway.rest.request.filters import SIMPLE, read_condition, read_logic
+from amphibase.gateway.rest.request.lru import LONGEST_KEPT
+from amphibase.gateway.rest.request.names import read_key, read_names
+from amphibase.gateway.rest.request.query import (
+    Condition,
+    Order,
+    Path,
+    Position,
+    Query,
+    Range,
+    SelectItem,
+    Value,
+)
+from amphibase.gateway.rest.request.select import read_order, read_select
+
+MOST_PARAMETERS = 1000
+"""How many parameters a query string may have."""
+
+LONGEST = 50_000
+"""How many characters a query string may have, but for the values of simple filters."""
+
+_RESERVED = frozenset(("select", "columns", "on_conflict", "order", "limit", "offset", "and", "or"))
+_SIMPLE = re.compile(rf"([^=]*)=(?:not\.)?(?:{'|'.join(SIMPLE)})\.")
+"""What may be a filter up to its value, as it stands in a query string."""
+
+_LARGEST_INT = 2**63 - 1
+
+
+def read_query(text: str, *, is_call: bool = False) -> tuple[Query, list[Value]]:
+    """What a query string asks for.
+
+    Args:
+        text: what follows the question mark, percent-encoded.
+        is_call: whether a function is called by GET: what is no filter is an argument then.
+
+    Returns:
+        The query, and the values its positions point at. Texts that differ in the values of
+        simple filters alone give the same object.
+
+    Raises:
+        ParseError: a parameter cannot be read.
+        InvalidRange: a limit below 0.
+    """
+    length = 0
+    shape: list[str | bool] = [is_call]
+    lifted: list[str] = []
+    parameters = text.split("&")
+    if len(parameters) > MOST_PARAMETERS:
+        raise ParseError(f"The query string has over {MOST_PARAMETERS} parameters")
+    for parameter in parameters:
+        end = _end_of_simple(parameter)
+        if end is not None:
+            lifted.append(_decoded(parameter[end:]))
+            parameter = parameter[:end]
+        length += len(parameter)
+        shape.append(parameter)
+    if length > LONGEST:
+        raise ParseError(f"The query string has over {LONGEST} characters beside its values")
+    # What is long is not kept, or strangers could fill the memory.
+    read = (_read if length <= LONGEST_KEPT else _read.__wrapped__)(tuple(shape))
+    values = read.values.copy()
+    for position, value in zip(read.lifted, lifted, strict=True):
+        values[position] = value
+    return read.query, values
+
+
+class _Read(NamedTuple):
+    """A query that was read, with its values but for those that were lifted out before."""
+
+    query: Query
+    values: list[Value]
+    lifted: list[Position]
+
+
+def _end_of_simple(parameter: str) -> int | None:
+    """Where the value of a filter begins, if all that follows is the value."""
+    found = _SIMPLE.match(parameter)
+    if found is None or _decoded(found[1]).rpartition(".")[2] in _RESERVED:
+        return None
+    return found.end()
+
+
+@lru_cache(2000)
+def _read(shape: tuple[str | bool, ...]) -> _Read:
+    """Reads a query string without the values of its simple filters."""
+    is_call, *parameters = shape
+    reader = _Reader(is_call=bool(is_call))
+    lifted = []
+    for parameter in parameters:
+        assert isinstance(parameter, str)
+        if _end_of_simple(parameter) == len(parameter):
+            lifted.append(len(reader.values))
+        if parameter:
+            key, _, value = parameter.partition("=")
+            reader.read(_decoded(key), _decoded(value))
+    return _Read(reader.query(), reader.values, lifted)
+
+
+def _decoded(text: str) -> str:
+    return unquote_plus(text) if "%" in text or "+" in text else text
+
+
+@dataclass(slots=True)
+class _Bounds:
+    offset: int = 0
+    limit: int | None = None
+
+
+class _Reader:
+    def __init__(self, is_call: bool) -> None:
+        self.values: list[Value] = []
+        self._is_call = is_call
+        self._select: tuple[SelectItem, ...] | None = None
+        self._columns: tuple[str, ...] | None = None
+        self._on_conflict: tuple[str, ...] | None = None
+        self._conditions: list[tuple[Path, Condition]] = []
+        self._orders: dict[Path, tuple[Order, ...]] = {}
+        self._bounds: dict[Path, _Bounds] = {}
+        self._arguments: list[tuple[str, int]] = []
+
+    def read(self, key: str, value: str) -> None:
+        """Read one parameter."""
+        match key.rpartition(".")[2]:
+            case "select" if key == "select":
+                if self._select is None:
+                    self._select = read_select(value)
+            case "columns" if key == "columns":
+                self._columns = read_names(value, "columns parameter") if value else None
+            case "on_conflict" if key == "on_conflict":
+                self._on_conflict = read_names(value, "on_conflict parameter") if value else None
+            case "order":
+                path = self._path(key)
+                if value:
+                    self._orders[path] = read_order(value)
+            case "limit" | "offset" as bound:
+                self._bound(self._path(key), bound, value)
+            case "and" | "or" as operator:
+                path = self._path(key)
+                negated = path[-1:] == ("not",)
+                path = path[:-1] if negated else path
+                logic = read_logic(value, operator, negated, self.values)
+                self._conditions.append((path, logic))
+            case _:
+                self._filter(key, value)
+
+    def query(self) -> Query:
+        return Query(
+            select=self._select,
+            conditions=tuple(self._conditions),
+            orders=tuple(self._orders.items()),
+            ranges=tuple((path, self._range(bounds)) for path, bounds in self._bounds.items()),
+            columns=self._columns,
+            on_conflict=self._on_conflict,
+            arguments=tuple(self._arguments),
+        )
+
+    def _path(self, key: str) -> Path:
+        """The path before the last word of a key."""
+        path, _ = read_key(key)
+        return path
+
+    def _bound(self, path: Path, bound: str, value: str) -> None:
+        bounds = self._bounds.setdefault(path, _Bounds())
+        try:
+            number = min(int(value), _LARGEST_INT)
+        except ValueError:
+            return  # as upstream: what is no number is no bound
+        if bound == "offset":
+            bounds.offset = max(number, 0)
+        elif number < 0:
+            raise InvalidRange("Limit should be greater than or equal to zero.")
+        else:
+            bounds.limit = number
+
+    def _range(self, bounds: _Bounds) -> Range:
+        if not bounds.offset:
+            return Range(limit=bounds.limit)
+        self.values.append(bounds.offset)
+        return Range(len(self.values) - 1, bounds.limit)
+
+    def _filter(self, key: str, value: str) -> None:
+        before = len(self.values)
+        try:
+            condition = read_condition(value, self.values)
+        except ParseError:
+            if not self._is_call:
+                raise
+            del self.values[before:]
+            self.values.append(value)
+            self._arguments.append((key, len(self.values) - 1))
+            return
+        path, field = read_key(key)
+        self._conditions.append((path, condition(field)))

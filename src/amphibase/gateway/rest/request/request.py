@@ -1,0 +1,129 @@
+"""Reads the head of a request: what is asked for, of what, in which schema, and in which form."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Literal, NamedTuple
+
+from amphibase.gateway.rest.errors.base import (
+    InvalidPath,
+    InvalidRange,
+    InvalidRpcMethod,
+    SchemaNotExposed,
+    UnsupportedMethod,
+)
+from amphibase.gateway.rest.request.query import Query, Range, Value
+
+Kind = Literal["root", "table", "function"]
+
+_READS = ("GET", "HEAD")
+_METHODS: Mapping[Kind, tuple[str, ...]] = {
+    "root": ("GET", "HEAD", "OPTIONS"),
+    "table": ("GET", "HEAD", "POST", "PATCH", "PUT", "DELETE", "OPTIONS"),
+    "function": ("GET", "HEAD", "POST", "OPTIONS"),
+}
+_RANGE = re.compile(r"(?:items=)?([0-9]{1,18})-([0-9]{0,18})")
+_LARGEST = 2**62
+
+
+class Asked(NamedTuple):
+    """A request without its body.
+
+    Attributes:
+        path: as the Data API sees it: `/items`, whatever it is mounted at.
+        name: of the table or the function; empty for the root.
+        schema: the one the request is about.
+        headers: by names, which ASGI has in small letters; of headers that repeat, all, with
+            commas between them.
+    """
+
+    method: str
+    path: str
+    kind: Kind
+    name: str
+    schema: str
+    query_string: str
+    headers: Mapping[str, str]
+
+    @property
+    def is_read(self) -> bool:
+        return self.method in _READS
+
+
+def read_asked(
+    method: str,
+    path: str,
+    query_string: bytes,
+    headers: Iterable[tuple[bytes, bytes]],
+    schemas: Sequence[str],
+) -> Asked:
+    """What the head of a request says.
+
+    Raises:
+        RestError: a path, a method or a schema that there is not.
+    """
+    found: dict[str, str] = {}
+    for raw_name, raw_value in headers:
+        name, value = raw_name.decode("latin-1"), raw_value.decode(errors="replace")
+        found[name] = f"{found[name]}, {value}" if name in found else value
+    kind, target = _target(path)
+    if method not in _METHODS[kind]:
+        raise InvalidRpcMethod(method) if kind == "function" else UnsupportedMethod(method)
+    schema = found.get("accept-profile" if method in _READS else "content-profile")
+    if schema is None:
+        schema = schemas[0]
+    elif schema not in schemas:
+        raise SchemaNotExposed(schema, schemas)
+    return Asked(method, path, kind, target, schema, query_string.decode(errors="replace"), found)
+
+
+def _target(path: str) -> tuple[Kind, str]:
+    parts = path[1:].split("/")
+    if parts == [""]:
+        return "root", ""
+    if len(parts) == 1:
+        return "table", parts[0]
+    if len(parts) == 2 and parts[0] == "rpc" and parts[1]:
+        return "function", parts[1]
+    raise InvalidPath
+
+
+def with_arguments(
+    query: Query, values: list[Value], fields: Sequence[tuple[str, str]]
+) -> tuple[Query, list[Value]]:
+    """The query with the fields of a form as the arguments of a call."""
+    first = len(values)
+    names = (name for name, _ in fields)
+    arguments = tuple((name, position) for position, name in enumerate(names, first))
+    return replace(query, arguments=arguments), [*values, *(value for _, value in fields)]
+
+
+def with_range(query: Query, values: list[Value], header: str | None) -> tuple[Query, list[Value]]:
+    """The query with the rows that the `Range` header names, within its own limits.
+
+    Raises:
+        InvalidRange: the header's bounds are the wrong way round, or outside the query's.
+    """
+    found = _RANGE.fullmatch(header) if header else None
+    if found is None:
+        return query, values
+    first, last = int(found[1]), int(found[2]) if found[2] else _LARGEST
+    if last < first:
+        raise InvalidRange(
+            "The lower boundary must be lower than or equal to the upper boundary in the Range "
+            "header."
+        )
+    own = dict(query.ranges).get((), Range())
+    if own.limit == 0:  # asks for nothing, wherever that would be
+        return query, values
+    offset = values[own.offset] if own.offset is not None else 0
+    assert isinstance(offset, int)
+    end = _LARGEST if own.limit is None else offset + own.limit
+    start, end = max(first, offset), min(last + 1, end)
+    if start >= end:
+        raise InvalidRange("Limit should be greater than or equal to zero.")
+    limit = None if end == _LARGEST else end - start
+    values = [*values, start]
+    others = tuple(each for each in query.ranges if each[0])
+    ranges = (*others, ((), Range(len(values) - 1 if start else None, limit)))
+    return replace(query, ranges=ranges), values

@@ -1,0 +1,146 @@
+"""Reads `select=` and `order=`."""
+
+from typing import cast
+
+from amphibase.gateway.rest.request import names
+from amphibase.gateway.rest.request.lru import kept
+from amphibase.gateway.rest.request.names import json_path, need_name, read_field
+from amphibase.gateway.rest.request.query import (
+    Aggregate,
+    Field,
+    Join,
+    Order,
+    SelectField,
+    SelectItem,
+    SelectRelation,
+)
+from amphibase.gateway.rest.request.scanner import Scanner
+
+_AGGREGATES = ("count", "sum", "avg", "min", "max")
+
+
+@kept(1024)
+def read_select(text: str) -> tuple[SelectItem, ...]:
+    """Columns and relations, which nest. Raises ParseError."""
+    scanner = Scanner(text, "select parameter")
+    found = _items(scanner)
+    scanner.end('")"', '","')
+    return found
+
+
+@kept(1024)
+def read_order(text: str) -> tuple[Order, ...]:
+    """Terms with commas between them. Raises ParseError."""
+    scanner = Scanner(text, "order")
+    terms = [_term(scanner)]
+    while scanner.take(","):
+        terms.append(_term(scanner))
+    scanner.end('","')
+    return tuple(terms)
+
+
+def _items(scanner: Scanner) -> tuple[SelectItem, ...]:
+    scanner.spaces()
+    if scanner.ended or scanner.sees(")"):
+        return ()
+    found = [_item(scanner)]
+    while scanner.take(","):
+        scanner.spaces()
+        found.append(_item(scanner))
+    return tuple(found)
+
+
+def _item(scanner: Scanner) -> SelectItem:
+    if scanner.take("..."):
+        relation = _relation(scanner, None, spread=True)
+        return relation if relation is not None else scanner.fail('"("')
+    if scanner.take("*"):
+        return SelectField(Field("*"))
+    alias = _alias(scanner)
+    start = scanner.at
+    relation = _relation(scanner, alias, spread=False)
+    if relation is not None:
+        return relation
+    scanner.at = start
+    return _field(scanner, alias)
+
+
+def _alias(scanner: Scanner) -> str | None:
+    start = scanner.at
+    name = scanner.name()
+    if name is not None and scanner.sees(":") and not scanner.sees("::"):
+        scanner.at += 1
+        return name
+    scanner.at = start
+    return None
+
+
+def _relation(scanner: Scanner, alias: str | None, *, spread: bool) -> SelectRelation | None:
+    """A relation, if that is what stands here: a name and parentheses."""
+    name = scanner.name()
+    if name is None:
+        return None
+    hint: str | None = None
+    join: Join | None = None
+    while scanner.take("!"):
+        word = need_name(scanner)
+        if word in ("inner", "left") and join is None:
+            join = cast(Join, word)
+        elif hint is None:
+            hint = word
+        else:
+            scanner.fail('"("')
+    if not scanner.take("("):
+        if hint is not None or join is not None or spread:
+            scanner.fail()
+        return None
+    if name == "count" and scanner.sees(")") and not spread:
+        return None  # the aggregate, not a relation
+    scanner.deeper()
+    select = _items(scanner)
+    scanner.expect(")", '","', "end of input")
+    scanner.shallower()
+    return SelectRelation(name, select, alias, hint, join, spread)
+
+
+def _field(scanner: Scanner, alias: str | None) -> SelectField:
+    if scanner.take("count()"):
+        return SelectField(Field(""), alias, None, "count", names.cast(scanner))
+    field = Field(need_name(scanner), json_path(scanner))
+    cast_to = names.cast(scanner)
+    aggregate: Aggregate | None = None
+    aggregate_cast = None
+    if scanner.take("."):
+        for name in _AGGREGATES:
+            if scanner.take(f"{name}()"):
+                aggregate = cast(Aggregate, name)
+                aggregate_cast = names.cast(scanner)
+                break
+        else:
+            scanner.fail()
+    return SelectField(field, alias, cast_to, aggregate, aggregate_cast)
+
+
+def _term(scanner: Scanner) -> Order:
+    scanner.spaces()
+    start = scanner.at
+    relation = scanner.name()
+    if relation is not None and scanner.take("("):
+        field = read_field(scanner)
+        scanner.expect(")")
+    else:
+        relation, scanner.at = None, start
+        field = read_field(scanner)
+    descending = nulls_first = None
+    if scanner.take(".asc"):
+        descending = False
+    elif scanner.take(".desc"):
+        descending = True
+    if scanner.take(".nullsfirst"):
+        nulls_first = True
+    elif scanner.take(".nullslast"):
+        nulls_first = False
+    scanner.spaces()
+    if not scanner.sees(","):
+        scanner.end('","')
+    return Order(field, descending, nulls_first, relation)

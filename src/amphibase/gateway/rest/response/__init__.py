@@ -1,0 +1,1 @@
+"""The response to a request."""

@@ -1,0 +1,143 @@
+"""Makes the HTTP answer of what a statement brought."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import orjson
+
+from amphibase.database.pool import Cells
+from amphibase.gateway.rest.errors.base import (
+    Header,
+    InvalidRange,
+    InvalidResponseHeaders,
+    InvalidResponseStatus,
+    RestError,
+)
+from amphibase.gateway.rest.transaction.run import header_of
+
+JSON = "application/json; charset=utf-8"
+
+
+class Result(NamedTuple):
+    """What a statement brought, as it is told.
+
+    Attributes:
+        total: how many rows there are without limits, if that was asked.
+        rows: how many are in the body, or were written.
+        location: the key of the one row that was inserted, by columns.
+        headers, status: what functions set (`response.headers`, `response.status`).
+        inserted: how many of the written rows are new, where that can be told.
+    """
+
+    total: int | None
+    rows: int
+    body: bytes
+    location: Mapping[str, object] | None = None
+    headers: bytes | None = None
+    status: bytes | None = None
+    inserted: int | None = None
+
+
+def result_of(row: Cells) -> Result:
+    """Reads the row that a statement of `sql.write` gives."""
+    total, page, body, location, headers, status, inserted, is_bytes = row
+    body = body or b""
+    if is_bytes == b"t":
+        body = bytes.fromhex(body[2:].decode())  # as Postgres writes it: \x and digits
+    return Result(
+        total=None if total is None else int(total),
+        rows=int(page or 0),
+        body=body,
+        location=None if location is None else orjson.loads(location),
+        headers=headers,
+        status=status,
+        inserted=None if inserted is None else int(inserted),
+    )
+
+
+@dataclass(slots=True)
+class Answer:
+    """An HTTP answer."""
+
+    status: int
+    headers: list[Header] = field(default_factory=list)
+    body: bytes = b""
+
+    def add(self, name: bytes, value: str | None) -> None:
+        """Add a header, if it has a value."""
+        if value is not None:
+            self.headers.append((name, value.encode()))
+
+
+def of_error(error: RestError) -> Answer:
+    """The answer that an error is."""
+    body = error.body()
+    headers: list[Header] = [
+        (b"content-type", JSON.encode()),
+        (b"content-length", b"%d" % len(body)),
+        *error.headers,
+    ]
+    if said := header_of("proxy-status", f"PostgREST; error={error.code}"):
+        headers.append(said)  # a code that a function chose may be no text for a header
+    return Answer(error.status, headers, body)
+
+
+def content_range(first: int, last: int, total: int | None) -> str:
+    """`first-last/total`; stars where there are no rows, or where nobody counted them."""
+    rows = f"{first}-{last}" if last >= first and total != 0 else "*"
+    return f"{rows}/{'*' if total is None else total}"
+
+
+def read_status(offset: int, count: int, total: int | None) -> int:
+    """200, or 206 for a part.
+
+    Raises:
+        InvalidRange: the part begins after the end.
+    """
+    if total is None:
+        return 200
+    if offset > total:
+        said = f"An offset of {offset} was requested, but there are only {total} rows."
+        raise InvalidRange(said, total)
+    return 206 if count < total else 200
+
+
+def override(answer: Answer, result: Result) -> None:
+    """Give the answer the status and the headers that functions set for it.
+
+    Raises:
+        InvalidResponseStatus, InvalidResponseHeaders: they are none.
+    """
+    if result.status:
+        if not (result.status.isdigit() and 100 <= int(result.status) <= 599):
+            raise InvalidResponseStatus
+        answer.status = int(result.status)
+    if result.headers:
+        own = _own_headers(result.headers)
+        names = {name for name, _ in own} - {b"set-cookie"}
+        answer.headers = [each for each in answer.headers if each[0] not in names] + own
+
+
+def _own_headers(text: bytes) -> list[Header]:
+    try:
+        objects = orjson.loads(text)
+    except ValueError:
+        raise InvalidResponseHeaders from None
+    if not isinstance(objects, list):
+        raise InvalidResponseHeaders
+    found = []
+    for each in objects:
+        if not isinstance(each, dict) or len(each) != 1:
+            raise InvalidResponseHeaders
+        ((name, value),) = each.items()
+        header = header_of(name, value)
+        if header is None:
+            raise InvalidResponseHeaders
+        found.append(header)
+    return found
+
+
+def allowed(methods: Sequence[str]) -> Answer:
+    """The answer to OPTIONS."""
+    return Answer(200, [(b"allow", ",".join(methods).encode()), (b"content-length", b"0")])

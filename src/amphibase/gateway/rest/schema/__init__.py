@@ -1,0 +1,1 @@
+"""What the database has: tables, relationships and functions, read from its catalog."""

@@ -1,0 +1,246 @@
+"""Reads the catalog of a database: what the Data API serves, as data."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.resources import files
+from typing import Any
+
+import psycopg
+from psycopg.rows import namedtuple_row
+
+from amphibase.gateway.rest.schema.catalog import (
+    Catalog,
+    Column,
+    ComputedRelationship,
+    Function,
+    MediaHandler,
+    Name,
+    Parameter,
+    Returns,
+    Table,
+)
+from amphibase.gateway.rest.schema.relationships import ForeignKey, ViewColumn, relate
+from amphibase.gateway.rest.schema.view_columns import origins
+
+_QUERIES = files("amphibase.gateway.rest.schema") / "introspection.sql"
+_KEPT_SETTINGS = ("statement_timeout", "default_transaction_isolation", "plan_filter.")
+
+
+async def read_catalog(connection: psycopg.AsyncConnection[Any], schemas: Sequence[str]) -> Catalog:
+    """The catalog at this moment, in one transaction and one snapshot.
+
+    Args:
+        connection: anybody's: all may read what is asked for.
+        schemas: the exposed ones, the default first.
+
+    Raises:
+        psycopg.Error: the database does not answer.
+    """
+    found: dict[str, list[Any]] = {}
+    async with connection.transaction(), connection.cursor(row_factory=namedtuple_row) as cursor:
+        await cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        # Without a search path all names are written with their schemas.
+        await cursor.execute("SET LOCAL search_path = ''")
+        for name, query in _queries().items():
+            await cursor.execute(query.encode(), {"schemas": list(schemas)})
+            found[name] = await cursor.fetchall()
+    keys = _primary_keys(found["keys"])
+    columns = _columns(found["columns"])
+    foreign_keys = [_foreign_key(row) for row in found["foreign_keys"]]
+    views = _view_columns(found["views"], found["columns_of_views"])
+    keys |= {view: _key_of_view(shown, keys) for view, shown in views.items()}
+    tables = {
+        Name(row.schema, row.name): _table(row, columns, keys)
+        for row in found["tables"]
+        if row.schema in schemas
+    }
+    functions: dict[Name, list[Function]] = defaultdict(list)
+    for row in found["functions"]:
+        functions[Name(row.schema, row.name)].append(_function(row))
+    relationships, computed_fields = _computed(found["row_functions"])
+    return Catalog(
+        schemas=tuple(schemas),
+        tables=tables,
+        relationships=relate(foreign_keys, keys, views),
+        computed_relationships=relationships,
+        computed_fields=computed_fields,
+        functions={name: tuple(each) for name, each in functions.items()},
+        media_handlers=tuple(_media_handler(row) for row in found["media_handlers"]),
+        representations={
+            (row.source, row.target): Name(row.schema, row.name) for row in found["representations"]
+        },
+        timezones=frozenset(row.name for row in found["timezones"]),
+        schema_descriptions={row.name: row.description for row in found["schemas"]},
+        role_settings=_role_settings(found["role_settings"]),
+        version=connection.info.server_version,
+    )
+
+
+def _queries() -> dict[str, str]:
+    """The queries of the file by their names, which stand in lines `-- name: …` before them."""
+    parts = _QUERIES.read_text("utf-8").split("-- name: ")[1:]
+    named = (part.partition("\n") for part in parts)
+    return {name.strip(): query for name, _, query in named}
+
+
+def _primary_keys(rows: Iterable[Any]) -> dict[Name, tuple[tuple[str, ...], ...]]:
+    """The keys of each table: the primary key first (perhaps empty), then the unique ones."""
+    primary: dict[Name, tuple[str, ...]] = {}
+    unique: dict[Name, list[tuple[str, ...]]] = defaultdict(list)
+    for row in rows:
+        name = Name(row.schema, row.name)
+        if row.is_primary:
+            primary[name] = tuple(row.columns)
+        else:
+            unique[name].append(tuple(row.columns))
+    return {name: (primary.get(name, ()), *unique.get(name, ())) for name in {**primary, **unique}}
+
+
+def _columns(rows: Iterable[Any]) -> Mapping[Name, dict[str, Column]]:
+    columns: dict[Name, dict[str, Column]] = defaultdict(dict)
+    for row in rows:
+        columns[Name(row.schema, row.table)][row.name] = Column(
+            name=row.name,
+            type=row.type,
+            base_type=row.base_type,
+            nullable=row.nullable,
+            default=row.default,
+            is_generated=row.is_generated,
+            max_length=row.max_length,
+            enum=tuple(row.enum or ()),
+            is_composite_or_array=row.is_composite_or_array,
+            description=row.description,
+        )
+    return columns
+
+
+def _table(
+    row: Any,
+    columns: Mapping[Name, dict[str, Column]],
+    keys: Mapping[Name, tuple[tuple[str, ...], ...]],
+) -> Table:
+    name = Name(row.schema, row.name)
+    return Table(
+        name=name,
+        columns=columns.get(name, {}),
+        primary_key=keys.get(name, ((),))[0],
+        is_view=row.is_view,
+        is_partitioned=row.is_partitioned,
+        insertable=row.insertable,
+        updatable=row.updatable,
+        deletable=row.deletable,
+        description=row.description,
+    )
+
+
+def _foreign_key(row: Any) -> ForeignKey:
+    return ForeignKey(
+        constraint=row.constraint,
+        source=Name(row.schema, row.name),
+        target=Name(row.target_schema, row.target_name),
+        columns=tuple(zip(row.columns, row.target_columns, strict=True)),
+    )
+
+
+def _view_columns(
+    views: Iterable[Any], columns: Iterable[Any]
+) -> dict[Name, tuple[ViewColumn, ...]]:
+    """What each view shows of tables: through other views, too."""
+    names = {(row.oid, row.number): row.column for row in columns}
+    relations = {row.oid: (Name(row.schema, row.name), row.is_view) for row in columns}
+    direct = {row.oid: origins(row.definition) for row in views}
+
+    def shown(oid: int, number: int, seen: frozenset[int]) -> tuple[Name, str] | None:
+        """The table and column behind a column, if one alone is."""
+        if oid not in relations:
+            return None
+        name, is_view = relations[oid]
+        if not is_view:
+            column = names.get((oid, number))
+            return None if column is None else (name, column)
+        origin = direct.get(oid, {}).get(number)
+        if origin is None or oid in seen:
+            return None
+        return shown(*origin, seen | {oid})
+
+    found = {}
+    for oid, numbers in direct.items():
+        if oid not in relations:  # a view without any column
+            continue
+        behind = {number: shown(*origin, frozenset({oid})) for number, origin in numbers.items()}
+        found[relations[oid][0]] = tuple(
+            ViewColumn(names[oid, number], *each)
+            for number, each in behind.items()
+            if each is not None and (oid, number) in names
+        )
+    return found
+
+
+def _key_of_view(
+    shown: Sequence[ViewColumn], keys: Mapping[Name, tuple[tuple[str, ...], ...]]
+) -> tuple[tuple[str, ...], ...]:
+    """The columns that show whole primary keys, as the view's own."""
+    found: list[str] = []
+    for table in dict.fromkeys(column.table for column in shown):
+        primary = keys.get(table, ((),))[0]
+        behind = {column.column: column.name for column in shown if column.table == table}
+        if primary and all(column in behind for column in primary):
+            found += [behind[column] for column in primary]
+    return (tuple(found),)
+
+
+def _function(row: Any) -> Function:
+    required = len(row.types) - row.defaults
+    parameters = tuple(
+        Parameter(name or "", type, index < required, variadic)
+        for index, (name, type, variadic) in enumerate(
+            zip(row.names, row.types, row.variadics, strict=True)
+        )
+    )
+    settings = dict(each.split("=", 1) for each in row.settings or ())
+    return Function(
+        name=Name(row.schema, row.name),
+        parameters=parameters,
+        returns=Returns(
+            type=row.returns,
+            is_set=row.returns_set,
+            is_composite=row.returns_composite,
+            table=Name(row.table_schema, row.table_name) if row.table_name else None,
+            is_void=row.returns_void,
+        ),
+        volatility=row.volatility,
+        settings={
+            name: value for name, value in settings.items() if name.startswith(_KEPT_SETTINGS)
+        },
+        description=row.description,
+    )
+
+
+def _computed(
+    rows: Iterable[Any],
+) -> tuple[dict[Name, tuple[ComputedRelationship, ...]], dict[Name, dict[str, Name]]]:
+    """Functions of a row: those that lead to rows, and those that give a value."""
+    relationships: dict[Name, list[ComputedRelationship]] = defaultdict(list)
+    fields: dict[Name, dict[str, Name]] = defaultdict(dict)
+    for row in rows:
+        source, function = Name(row.source_schema, row.source_name), Name(row.schema, row.name)
+        if row.target_name:
+            target = Name(row.target_schema, row.target_name)
+            relationships[source].append(
+                ComputedRelationship(function, source, target, to_one=row.to_one)
+            )
+        elif not row.returns_set:
+            fields[source][row.name] = function
+    return {name: tuple(each) for name, each in relationships.items()}, dict(fields)
+
+
+def _role_settings(rows: Iterable[Any]) -> dict[str, dict[str, str]]:
+    settings: dict[str, dict[str, str]] = defaultdict(dict)
+    for row in rows:  # a database's own come last, and win
+        settings[row.role][row.name] = row.value
+    return dict(settings)
+
+
+def _media_handler(row: Any) -> MediaHandler:
+    target = Name(row.target_schema, row.target_name) if row.target_name else None
+    return MediaHandler(Name(row.schema, row.name), row.media_type, target)

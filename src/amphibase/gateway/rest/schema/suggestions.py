@@ -1,0 +1,69 @@
+"""What somebody who misspelt a name may have meant."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from rapidfuzz.distance import Levenshtein
+from rapidfuzz.process import extractOne
+
+from amphibase.gateway.rest.errors.database import DatabaseError
+
+_LEAST_LIKENESS = 0.33
+_MOST_COMPARED = 5000
+_MOST_CLOSE = 50
+_GRAM_SIZES = (3, 2)
+_LONGEST_NAME = 200
+
+
+def nearest(name: str, candidates: Iterable[str]) -> str | None:
+    """The candidate most like the name, if one is like it at all: of those that share the most
+    runs of letters, the one that takes the fewest changes."""
+    some = sorted(candidates)[:_MOST_COMPARED]
+    name = name[:_LONGEST_NAME]  # strangers choose it, and each candidate is compared to it
+    for size in _GRAM_SIZES:
+        wanted = _grams(name, size)
+        by_likeness = [(_likeness(wanted, _grams(each, size)), each) for each in some]
+        close = sorted((each for each in by_likeness if each[0] > 0), key=lambda each: -each[0])
+        best = extractOne(
+            name,
+            [candidate for _, candidate in close[:_MOST_CLOSE]],
+            scorer=Levenshtein.normalized_similarity,
+            processor=str.lower,
+            score_cutoff=_LEAST_LIKENESS,
+        )
+        if best is not None:
+            return best[0]
+    return None
+
+
+def _grams(text: str, size: int) -> Counter[str]:
+    """How often each run of letters is in the text."""
+    letters = "".join(char for char in text.lower() if char.isalnum() or char in " ,")
+    padded = f"-{letters}-".ljust(size, "-")
+    return Counter(padded[at : at + size] for at in range(len(padded) - size + 1))
+
+
+def _likeness(one: Mapping[str, int], other: Mapping[str, int]) -> float:
+    """The cosine of the angle between the two, as vectors."""
+    shared = sum(number * other.get(gram, 0) for gram, number in one.items())
+    return shared / (_length(one) * _length(other))
+
+
+def _length(grams: Mapping[str, int]) -> float:
+    return math.hypot(*grams.values())
+
+
+def undefined_column(relation: str, name: str, columns: Iterable[str]) -> DatabaseError:
+    """What Postgres says of a column that is not there, with the hint it gives."""
+    close: dict[int, list[str]] = {}
+    most = min(3, len(name) // 2)
+    for column in columns:
+        distance = Levenshtein.distance(column, name, score_cutoff=most)
+        if distance <= most:
+            close.setdefault(distance, []).append(f'the column "{relation}.{column}"')
+    best = close[min(close)] if close else []
+    hint = None
+    if 0 < len(best) <= 2:
+        hint = f"Perhaps you meant to reference {' or '.join(best)}."
+    return DatabaseError(400, "42703", f"column {relation}.{name} does not exist", hint=hint)

@@ -1,0 +1,1 @@
+"""The SQL statement of a plan."""

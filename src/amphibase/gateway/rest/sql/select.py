@@ -1,0 +1,293 @@
+"""Writes the tree of relations as one SELECT, in which embedded relations are lateral joins.
+
+The row of such a join is NULL where there is no related row, whatever its columns are.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from amphibase.gateway.rest.plan.types import (
+    Condition,
+    Embed,
+    Junction,
+    Node,
+    Output,
+    Presence,
+    Sort,
+    Star,
+)
+from amphibase.gateway.rest.request.query import Aggregate
+from amphibase.gateway.rest.schema.catalog import ComputedRelationship
+from amphibase.gateway.rest.sql.conditions import Frame, condition, shown, value_of
+from amphibase.gateway.rest.sql.fragments import Given, Parameters, qualified, quoted, type_name
+
+SOURCE = '"_source"'
+"""The rows that the statement wrote, or got from a function."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    """One key of a node's rows, before it is aggregated.
+
+    Attributes:
+        name: None of a star, which is many.
+        is_json: JSON cannot be grouped by, JSONB can.
+    """
+
+    name: str | None
+    value: str
+    aggregate: Aggregate | None = None
+    aggregate_cast: str | None = None
+    is_json: bool = False
+
+
+class TreeWriter:
+    """Writes the tree of one statement.
+
+    Args:
+        counted: write only what decides how many rows there are.
+    """
+
+    def __init__(self, parameters: Parameters, *, counted: bool = False) -> None:
+        self._parameters = parameters
+        self._counted = counted
+
+    def rows(self, root: Node) -> str:
+        """The SELECT of the rows, whose columns are the keys of the answer."""
+        keys = self._own_keys(root)
+        return self._select(root, _written(keys), None, _groups(keys))
+
+    def matches(self, root: Node) -> str:
+        """The SELECT of as many rows as there are without limit and offset."""
+        keys = self._own_keys(root)
+        if _are_grouped(keys):
+            full = TreeWriter(self._parameters)
+            return f"SELECT{full._from(root, None)}{_groups(keys)}"
+        return f"SELECT{TreeWriter(self._parameters, counted=True)._from(root, None)}"
+
+    def _select(
+        self, node: Node, values: list[str], origin: "tuple[Node, Embed] | None", groups: str = ""
+    ) -> str:
+        return (
+            f"SELECT {', '.join(values)}{self._from(node, origin)}{groups}"
+            f"{self._order(node)}{self._range(node, node.limit)}"
+        )
+
+    # Where the rows come from
+
+    def _from(self, node: Node, origin: "tuple[Node, Embed] | None") -> str:
+        frame = frame_of(node)
+        rows = SOURCE if node.source is None else qualified(node.source)
+        conditions: list[str] = []
+        if origin is None:
+            rows = f"{rows} AS {frame.alias}"
+        else:
+            rows, conditions = _related(*origin, rows)
+        joins = "".join(self._joins(node))
+        conditions += [condition(each, frame, self._parameters) for each in node.conditions]
+        return f" FROM {rows}{joins}{where(conditions)}"
+
+    def _joins(self, node: Node) -> Iterator[str]:
+        tested = set(_tested(node.conditions)) if self._counted else ()
+        for embed in node.embeds:
+            if not self._counted or embed.inner or embed in tested:
+                inside, columns = self._joined(node, embed)
+                kind = "INNER" if embed.inner else "LEFT"
+                names = f"({', '.join(columns)})" if columns else ""
+                yield f" {kind} JOIN LATERAL ({inside}) AS {quoted(embed.alias)}{names} ON true"
+
+    def _joined(self, node: Node, embed: Embed) -> tuple[str, list[str]]:
+        """The SELECT of a join, and the names of its columns where they are not the keys'."""
+        child, origin = embed.node, (node, embed)
+        keys = self._own_keys(child)
+        if child.is_empty or (self._counted and not _are_grouped(keys)):
+            return self._bare(embed, origin)
+        if self._counted:
+            return TreeWriter(self._parameters)._joined(node, embed)
+        frame = frame_of(child)
+        hidden = [value_of(operand, frame, self._parameters) for operand in embed.hidden]
+        hidden_names = [_hidden(number) for number in range(len(hidden))]
+        if embed.spread:
+            values = [key.value for key in self._keys(child, expanded=True)]
+            names = [_numbered(number) for number in range(len(values))]
+            if embed.to_one:
+                return self._select(child, values + hidden, origin), names + hidden_names
+            inside = self._select(child, values, origin)
+            arrays = ", ".join(f'json_agg("_s".{name})' for name in names)
+            rows = f'({inside}) AS "_s"({", ".join(names)})'
+            return f"SELECT {arrays} FROM {rows} HAVING count(*) > 0", names
+        if not embed.to_one:
+            inside = self._select(child, _written(keys), origin, _groups(keys))
+            rows = f'({inside}) AS "_s"'
+            return f'SELECT json_agg("_s".*) FROM {rows} HAVING count(*) > 0', [_JSON]
+        if not hidden:
+            return self._select(child, _written(keys), origin, _groups(keys)), []
+        row = f'(SELECT row_to_json("_s".*) FROM (SELECT {", ".join(_written(keys))}) AS "_s")'
+        return self._select(child, [row, *hidden], origin), [_JSON, *hidden_names]
+
+    def _bare(self, embed: Embed, origin: tuple[Node, Embed]) -> tuple[str, list[str]]:
+        """A join that tells whether there is a related row, and nothing else of it."""
+        child = embed.node
+        hidden = [value_of(each, frame_of(child), self._parameters) for each in embed.hidden]
+        values = ", ".join(["true", *hidden])
+        names = [_numbered(0), *(_hidden(number) for number in range(len(hidden)))]
+        limit = child.limit if embed.to_one else min(1, 1 if child.limit is None else child.limit)
+        return f"SELECT {values}{self._from(child, origin)}{self._range(child, limit)}", names
+
+    def _order(self, node: Node) -> str:
+        if not node.sorts:
+            return ""
+        frame = frame_of(node)
+        return f" ORDER BY {', '.join(self._sort(sort, frame) for sort in node.sorts)}"
+
+    def _sort(self, sort: Sort, frame: Frame) -> str:
+        if sort.embed is not None:
+            term = f"{quoted(sort.embed.alias)}.{_hidden(sort.hidden)}"
+        else:
+            assert sort.operand is not None
+            term = value_of(sort.operand, frame, self._parameters)
+        if sort.descending is not None:
+            term += " DESC" if sort.descending else " ASC"
+        if sort.nulls_first is not None:
+            term += " NULLS FIRST" if sort.nulls_first else " NULLS LAST"
+        return term
+
+    def _range(self, node: Node, limit: int | None) -> str:
+        text = "" if limit is None else f" LIMIT {limit}"
+        if node.offset is None:
+            return text
+        return f"{text} OFFSET {self._parameters(Given(node.offset))}"
+
+    # What the rows hold
+
+    def _own_keys(self, node: Node) -> list[_Key]:
+        """The keys of rows of their own; those of groups are never written as a star."""
+        keys = list(self._keys(node, expanded=False))
+        return list(self._keys(node, expanded=True)) if _are_grouped(keys) else keys
+
+    def _keys(self, node: Node, *, expanded: bool) -> Iterator[_Key]:
+        frame = frame_of(node)
+        for item in node.select:
+            match item:
+                case Output():
+                    yield self._key(item, frame)
+                case Star(outputs, is_plain) if is_plain and not (expanded and outputs):
+                    yield _Key(None, f"{frame.alias}.*")
+                case Star(outputs):
+                    yield from (self._key(output, frame) for output in outputs)
+                case Embed():
+                    yield from self._embed_keys(item)
+
+    def _key(self, output: Output, frame: Frame) -> _Key:
+        if output.operand is None:
+            return _Key(output.key, "1", "count", output.aggregate_cast)
+        value = shown(output.operand, frame, self._parameters)
+        is_json = output.operand.to_json is not None
+        if output.cast is not None:
+            value, is_json = f"CAST({value} AS {type_name(output.cast)})", False
+        return _Key(output.key, value, output.aggregate, output.aggregate_cast, is_json)
+
+    def _embed_keys(self, embed: Embed) -> Iterator[_Key]:
+        alias = quoted(embed.alias)
+        if embed.node.is_empty:
+            return
+        if embed.spread:
+            for number, key in enumerate(self._keys(embed.node, expanded=True)):
+                value = f"{alias}.{_numbered(number)}"
+                if embed.to_one:
+                    yield _Key(key.name, value, key.aggregate, key.aggregate_cast, key.is_json)
+                else:
+                    yield _Key(key.name, f"COALESCE({value}, '[]')", is_json=True)
+        elif not embed.to_one:
+            yield _Key(embed.key, f"COALESCE({alias}.{_JSON}, '[]')", is_json=True)
+        elif embed.hidden:
+            yield _Key(embed.key, f"{alias}.{_JSON}", is_json=True)
+        else:
+            yield _Key(embed.key, f"row_to_json({alias}.*)", is_json=True)
+
+
+_JSON = '"_json"'
+
+
+def frame_of(node: Node) -> Frame:
+    """The node's rows, as conditions speak of them."""
+    alias = quoted(node.alias)
+    row = f"{alias}.*"
+    if node.source is None and node.table is not None:
+        row = f"({row})::{qualified(node.table.name)}"
+    return Frame(alias, row, is_known=node.table is not None)
+
+
+def where(conditions: list[str]) -> str:
+    """WHERE, if there is a condition."""
+    return f" WHERE {' AND '.join(conditions)}" if conditions else ""
+
+
+def _related(parent: Node, embed: Embed, rows: str) -> tuple[str, list[str]]:
+    """FROM of an embedded relation, and what ties its rows to one of its parent's."""
+    frame, above = frame_of(embed.node), frame_of(parent)
+    relationship = embed.relationship
+    if isinstance(relationship, ComputedRelationship):
+        # A function that is no set gives a row of nulls where it gives nothing.
+        some = [f"NOT ({frame.alias}.* IS NULL)"] if relationship.to_one else []
+        return f"{qualified(relationship.function)}({above.row}) AS {frame.alias}", some
+    rows = f"{rows} AS {frame.alias}"
+    junction = relationship.junction
+    if junction is None:
+        return rows, [
+            f"{frame.alias}.{quoted(far)} = {above.alias}.{quoted(near)}"
+            for near, far in relationship.columns
+        ]
+    between = quoted(f"{embed.alias}j")
+    ties = [
+        f"{between}.{quoted(column)} = {side.alias}.{quoted(of_side)}"
+        for side, pairs in ((frame, junction.target), (above, junction.source))
+        for column, of_side in pairs
+    ]
+    return f"{rows} CROSS JOIN {qualified(junction.table)} AS {between}", ties
+
+
+def _tested(conditions: list[Condition] | tuple[Condition, ...]) -> Iterator[Embed]:
+    """The embedded relations whose presence the conditions ask for."""
+    for each in conditions:
+        if isinstance(each, Presence):
+            yield each.embed
+        elif isinstance(each, Junction):
+            yield from _tested(each.conditions)
+
+
+def _are_grouped(keys: list[_Key]) -> bool:
+    return any(key.aggregate for key in keys)
+
+
+def _groups(keys: list[_Key]) -> str:
+    if not _are_grouped(keys):
+        return ""
+    values = [_groupable(key) for key in keys if key.aggregate is None]
+    return f" GROUP BY {', '.join(values)}" if values else ""
+
+
+def _groupable(key: _Key) -> str:
+    return f"({key.value})::jsonb" if key.is_json else key.value
+
+
+def _written(keys: list[_Key]) -> list[str]:
+    """The keys as the columns of a SELECT."""
+    grouped = _are_grouped(keys)
+    return [_column(key, _groupable(key) if grouped else key.value) for key in keys]
+
+
+def _column(key: _Key, value: str) -> str:
+    if key.aggregate is not None:
+        value = f"{key.aggregate}({key.value})"
+        if key.aggregate_cast is not None:
+            value = f"CAST({value} AS {type_name(key.aggregate_cast)})"
+    return value if key.name is None else f"{value} AS {quoted(key.name)}"
+
+
+def _numbered(number: int) -> str:
+    return f'"_k{number}"'
+
+
+def _hidden(number: int) -> str:
+    return f'"_h{number}"'

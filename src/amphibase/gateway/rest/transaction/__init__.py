@@ -1,0 +1,1 @@
+"""The transaction of a request: its role, its settings, its statements."""

@@ -1,0 +1,110 @@
+"""Whom a request acts as: the role and the claims of its token, or the anonymous role."""
+
+import json
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from amphibase.accounts.jwt.verifier import Fault, TokenRefused, Tokens
+from amphibase.gateway.rest.errors.base import (
+    AnonymousDisabled,
+    ClaimsRefused,
+    RestError,
+    Unauthenticated,
+)
+from amphibase.gateway.rest.transaction.role_claim import RolePath
+
+_REMEMBERED = 10_000
+
+_CLAIM_FAULTS = {
+    Fault.EXPIRED: "JWT expired",
+    Fault.NOT_YET_VALID: "JWT not yet valid",
+    Fault.ISSUED_IN_FUTURE: "JWT issued at future",
+    Fault.AUDIENCE: "JWT not in audience",
+}
+_NO_KEY = "None of the keys was able to decode the JWT"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A role of the database, and what its token says.
+
+    Attributes:
+        claims: JSON for `request.jwt.claims`.
+        is_anonymous: whether the role is the one for requests without a token's.
+    """
+
+    role: str
+    claims: str
+    is_anonymous: bool
+
+
+class Identities:
+    """Recognises who sends a request.
+
+    Args:
+        tokens: verifies.
+        anonymous: the role of those who name none; None refuses them.
+        audience: whom tokens have to be meant for; None asks nothing.
+        role_path: where the role is in the claims, such as `.role`.
+    """
+
+    def __init__(
+        self, tokens: Tokens, anonymous: str | None, audience: str | None, role_path: str
+    ) -> None:
+        self._tokens = tokens
+        self._anonymous = anonymous
+        self._audience = audience
+        self._path = RolePath(role_path)
+        self._known: OrderedDict[int, tuple[Mapping[str, Any], Identity]] = OrderedDict()
+
+    def identify(self, authorization: str | None) -> Identity:
+        """Whom the `Authorization` header names.
+
+        Raises:
+            Unauthenticated: the token does not hold, or none is given where one is needed.
+        """
+        scheme, _, token = (authorization or "").partition(" ")
+        if scheme.lower() != "bearer":
+            return self._of({})
+        token = token.strip()
+        if not token:
+            raise Unauthenticated("Empty JWT is sent in Authorization header")
+        try:
+            claims = self._tokens.verify(token, audience=self._audience)
+        except TokenRefused as refused:
+            raise _refusal(refused) from None
+        # The tokens that are remembered have the same claims, the same object, each time.
+        known = self._known.get(id(claims))
+        if known is not None and known[0] is claims:
+            return known[1]
+        identity = self._of(claims)
+        self._known[id(claims)] = (claims, identity)
+        if len(self._known) > _REMEMBERED:
+            self._known.popitem(last=False)
+        return identity
+
+    def _of(self, claims: Mapping[str, Any]) -> Identity:
+        role = self._path.find(claims)
+        if role is None and self._anonymous is None:
+            raise AnonymousDisabled
+        name = (role or self._anonymous or "").encode(errors="replace").decode()
+        # By the module that read them: it writes numbers of any size, and what no text can hold.
+        told = json.dumps({**claims, "role": name}, separators=(",", ":"))
+        return Identity(name, told, is_anonymous=name == self._anonymous)
+
+
+def _refusal(refused: TokenRefused) -> RestError:
+    match refused.fault:
+        case Fault.MALFORMED:
+            if refused.detail.startswith("Expected"):
+                return Unauthenticated(refused.detail)
+            return Unauthenticated("JWT couldn't be decoded")
+        case Fault.ALGORITHM:
+            return Unauthenticated("Wrong or unsupported encoding algorithm")
+        case Fault.KEY | Fault.SIGNATURE:
+            return Unauthenticated("No suitable key or wrong key type", _NO_KEY)
+        case Fault.CLAIMS:
+            return ClaimsRefused(refused.detail)
+    return ClaimsRefused(_CLAIM_FAULTS[refused.fault])

@@ -1,0 +1,198 @@
+"""Runs a request's statement as its role: one transaction, and nearly always one round trip.
+
+Before the statement go the settings that it may read (`request.*`), the search path and the role,
+all of which end with the transaction.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import orjson
+import psycopg
+
+from amphibase.backend import Isolation
+from amphibase.database.connection import Call, Statement
+from amphibase.database.pool import Cells, Wire
+from amphibase.gateway.rest.errors.base import (
+    CannotConnect,
+    Header,
+    InvalidRaise,
+    PoolTimeout,
+    RestError,
+)
+from amphibase.gateway.rest.errors.database import DatabaseError, status_of_sqlstate
+from amphibase.gateway.rest.transaction.role import Identity
+
+Check = Callable[[Cells], None]
+"""Looks at the result before it is committed; what it raises undoes it."""
+
+
+class Job(NamedTuple):
+    """A statement to run, and how.
+
+    Attributes:
+        call: the statement; it gives one row.
+        estimate: a statement that says how many rows there may be.
+        settings: of the transaction, by name; the role apart.
+        before: functions that are called first, as SQL.
+        is_read: in a read-only transaction, which may be sent again where the connection breaks.
+        check: what has to hold for a commit.
+        rolls_back: whatever is done is undone.
+        isolation: of the transaction, where it is not the database's own.
+    """
+
+    call: Call
+    identity: Identity
+    settings: Mapping[str, str]
+    before: tuple[str, ...] = ()
+    is_read: bool = False
+    check: Check | None = None
+    rolls_back: bool = False
+    isolation: Isolation | None = None
+    estimate: Call | None = None
+
+
+class _Undone(Exception):
+    """The way out of a transaction that leaves nothing."""
+
+
+@dataclass
+class Execution:
+    """Runs jobs on a wire.
+
+    Args:
+        wire: connects as a role that may become all others, and nothing else.
+    """
+
+    wire: Wire
+
+    async def run(self, job: Job) -> tuple[Cells, Cells | None]:
+        """The row of the job's statement, and that of its estimate, as the server wrote them.
+
+        Raises:
+            RestError: what the database or the job's check refused.
+        """
+        calls = _calls(job)
+        try:
+            if job.check is None and not job.rolls_back and job.isolation is None:
+                results = await self.wire.run_raw(*calls, again=job.is_read)
+            else:
+                results = await self._run_held(job, calls)
+        except psycopg.Error as error:
+            raise translate(error, job.identity) from None
+        if job.estimate is None:
+            return _joined(results[-1]), None
+        return _joined(results[-2]), _joined(results[-1])
+
+    async def _run_held(self, job: Job, calls: Sequence[Call]) -> list[list[Cells]]:
+        results: list[list[Cells]] = []
+        with suppress(_Undone):
+            async with self.wire.transaction(job.isolation) as run:
+                results = await run(*calls)
+                if job.check is not None:
+                    job.check(results[-1][0])
+                if job.rolls_back:
+                    raise _Undone
+        return results
+
+
+def _joined(rows: list[Cells]) -> Cells:
+    """The row; the lines of an EXPLAIN as one."""
+    if len(rows) == 1:
+        return rows[0]
+    return (b"\n".join(row[0] or b"" for row in rows),)
+
+
+def _calls(job: Job) -> list[Call]:
+    names = tuple(job.settings)
+    values = (*job.settings.values(), job.identity.claims, job.identity.role)
+    first = Call(_set_all((*names, "request.jwt.claims", "role"), job.is_read), values)
+    calls = [first, *(Call(Statement(sql)) for sql in job.before), job.call]
+    return calls if job.estimate is None else [*calls, job.estimate]
+
+
+@lru_cache(1024)
+def _set_all(names: tuple[str, ...], read_only: bool) -> Statement:
+    """Sets all of them for the transaction; the role last, since it may forbid the others."""
+    quoted = [name.replace("'", "''") for name in names]
+    parts = [f"set_config('{name}', ${place}, true)" for place, name in enumerate(quoted, 1)]
+    if read_only:
+        parts.insert(0, "set_config('transaction_read_only', 'on', true)")
+    # One number comes back instead of all values.
+    return Statement(f"SELECT cardinality(ARRAY[{', '.join(parts)}])")
+
+
+def translate(error: psycopg.Error, identity: Identity) -> RestError:
+    """What Postgres or the connection to it said, as an answer."""
+    diagnosis = error.diag
+    state, message = diagnosis.sqlstate, diagnosis.message_primary or ""
+    if state is None:
+        if isinstance(error, psycopg.OperationalError):
+            return _lost(str(error))
+        # A value that never came to the server: it holds what no text can, the character NUL.
+        return DatabaseError(400, "22021", 'invalid byte sequence for encoding "UTF8": 0x00')
+    if state == "PGRST":
+        return _raised(message, diagnosis.message_detail)
+    status = status_of_sqlstate(state, message, is_authenticated=not identity.is_anonymous)
+    headers: list[Header] = []
+    if status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    if status == 503:
+        headers.append((b"retry-after", b"1"))
+    return DatabaseError(
+        status, state, message, diagnosis.message_detail, diagnosis.message_hint, headers
+    )
+
+
+def _lost(reason: str) -> RestError:
+    if reason.startswith("no connection free"):
+        return PoolTimeout()
+    # The reason may name the server, which is nobody's business.
+    return CannotConnect("The connection to the database failed")
+
+
+def _raised(message: str, detail: str | None) -> RestError:
+    """An answer that a function made: RAISE SQLSTATE 'PGRST'."""
+    said = _object(message)
+    if said is None or not {"code", "message"} <= said.keys():
+        return InvalidRaise(f"Invalid JSON value for MESSAGE: '{message}'")
+    if detail is None:
+        return InvalidRaise("DETAIL is missing in the RAISE statement")
+    more = _object(detail)
+    status, headers = (more or {}).get("status"), (more or {}).get("headers")
+    if not isinstance(status, int) or not isinstance(headers, dict) or not 100 <= status <= 599:
+        return InvalidRaise(f"Invalid JSON value for DETAIL: '{detail}'")
+    return DatabaseError(
+        status,
+        str(said["code"]),
+        str(said["message"]),
+        said.get("details"),
+        said.get("hint"),
+        [header for name, value in headers.items() if (header := header_of(name, value))],
+    )
+
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_FRAMING = ("connection", "content-length", "transfer-encoding")
+"""Headers about the message itself, which only the server knows."""
+
+
+def header_of(name: str, value: object) -> Header | None:
+    """A header that a function set; None for what can be none (RFC 9110, section 5)."""
+    if not isinstance(value, str) or not _TOKEN.fullmatch(name) or name.lower() in _FRAMING:
+        return None
+    if any((ord(char) < 32 and char != "\t") or char == "\x7f" for char in value):
+        return None
+    return name.lower().encode(), value.strip().encode()
+
+
+def _object(text: str) -> dict[str, Any] | None:
+    try:
+        found = orjson.loads(text)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None

@@ -1,0 +1,201 @@
+"""The shapes of requests and answers."""
+
+from typing import Annotated, Generic, Literal, TypeVar
+from uuid import UUID
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, EmailStr, Field
+
+from amphibase.records.input import Input, PlainText
+
+MAX_EMAIL_CHARACTERS = 254
+"""The longest address that mail can be sent to (RFC 5321, section 4.5.3.1.3, with erratum 1690)."""
+
+MAX_BAN_SECONDS = 100 * 365 * 24 * 3600
+MAX_SIGNED_SECONDS = 365 * 24 * 3600
+
+
+Email = Annotated[EmailStr, Field(max_length=MAX_EMAIL_CHARACTERS)]
+Password = Annotated[PlainText, Field(min_length=1, max_length=1024)]
+Name = Annotated[PlainText, Field(max_length=100)]
+Token = Annotated[PlainText, Field(min_length=1, max_length=1024)]
+
+
+class SignUp(Input):
+    email: Email
+    password: Password
+    name: Name = ""
+
+
+class SignIn(Input):
+    email: Email
+    password: Password
+
+
+class Refresh(Input):
+    refresh_token: Token
+
+
+class ForgotPassword(Input):
+    email: Email
+
+
+class ResetPassword(Input):
+    token: Token
+    password: Password
+
+
+class ChangePassword(Input):
+    current_password: Password
+    new_password: Password
+
+
+class VerifyEmail(Input):
+    token: Token
+
+
+class ResendVerification(Input):
+    email: Email
+
+
+class UpdateMe(Input):
+    name: Name | None = None
+
+
+class CreateUser(Input):
+    email: Email
+    password: Password | None = None
+    name: Name = ""
+    admin: bool = False
+
+
+class UpdateUser(Input):
+    email: Email | None = None
+    password: Password | None = None
+    name: Name | None = None
+    admin: bool | None = None
+
+
+class Ban(Input):
+    seconds: Annotated[int, Field(ge=1, le=MAX_BAN_SECONDS)] | None = Field(
+        None, description="How long; for good when left out"
+    )
+
+
+class SessionRead(BaseModel):
+    """One place where the user is signed in."""
+
+    id: UUID
+    user_agent: str | None
+    ip: str | None
+    created_at: AwareDatetime
+    refreshed_at: AwareDatetime
+    current: bool
+
+
+Item = TypeVar("Item")
+UserRead = TypeVar("UserRead", bound=BaseModel)
+
+
+class ListOf(BaseModel, Generic[Item]):
+    """A part of a list; `next_cursor` continues it."""
+
+    items: list[Item]
+    next_cursor: str | None = None
+
+
+class SignedInAnswer(BaseModel, Generic[UserRead]):
+    """A user with their tokens."""
+
+    access_token: str
+    token_type: Literal["bearer"] = "bearer"
+    expires_in: int = Field(description="Seconds that the access token is good for")
+    expires_at: int = Field(description="When the access token ends, in seconds since the epoch")
+    refresh_token: str
+    user: UserRead
+
+
+class AwaitingConfirmation(BaseModel, Generic[UserRead]):
+    """A new user who has yet to confirm their address."""
+
+    user: UserRead
+
+
+class Problem(BaseModel):
+    """What went wrong (RFC 9457)."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    code: str
+    request_id: str | None = None
+
+
+class FileRead(BaseModel):
+    """A file, without its bytes."""
+
+    bucket: str
+    path: str
+    file_name: str = Field(description="The last part of the path")
+    size: int = Field(description="In bytes")
+    content_type: str
+    etag: str
+    owner_id: UUID | None
+    public_url: str | None = Field(description="Where everybody can read it; in public buckets")
+    created_at: AwareDatetime
+    updated_at: AwareDatetime
+
+
+FilePath = Annotated[PlainText, Field(min_length=1, max_length=4096)]
+BucketName = Annotated[PlainText, Field(min_length=1, max_length=100)]
+TypePattern = Annotated[str, Field(pattern=r"^[\w.+-]+/(\*|[\w.+-]+)$", max_length=100)]
+
+
+class SignFile(Input):
+    bucket: BucketName
+    path: FilePath
+    expires_in: Annotated[int, Field(ge=1, le=MAX_SIGNED_SECONDS, description="Seconds")] = 3600
+
+
+class SignedUrlRead(BaseModel):
+    """A URL that opens the file for whoever holds it."""
+
+    url: str
+    expires_at: AwareDatetime
+
+
+class MoveFile(Input):
+    bucket: BucketName
+    path: FilePath
+    to_path: FilePath
+    to_bucket: BucketName | None = None
+
+
+class BucketRead(BaseModel):
+    """A room for files, with its own rules."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: str
+    public: bool
+    file_size_limit: int | None = Field(description="In bytes")
+    allowed_types: list[str]
+    created_at: AwareDatetime
+    updated_at: AwareDatetime
+
+
+FileSizeLimit = Annotated[int, Field(ge=1, le=2**62)]
+TypePatterns = Annotated[list[TypePattern], Field(max_length=100)]
+
+
+class CreateBucket(Input):
+    id: BucketName
+    public: bool = False
+    file_size_limit: FileSizeLimit | None = None
+    allowed_types: TypePatterns = Field(default_factory=list)
+
+
+class UpdateBucket(Input):
+    public: bool = False
+    file_size_limit: FileSizeLimit | None = None
+    allowed_types: TypePatterns = Field(default_factory=list)

@@ -1,0 +1,93 @@
+"""Pydantic models made from mapped classes: what callers see, and what they may send."""
+
+import warnings
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, create_model
+from pydantic import Field as Limits
+from pydantic.json_schema import SkipJsonSchema
+from pydantic_core import PydanticCustomError
+
+from amphibase.records.fields import fields_of, once_a_model
+from amphibase.records.input import Input
+
+
+@once_a_model
+def read_model(model: type[Any]) -> type[BaseModel]:
+    """What callers see of a row: its columns, but for those with `info={"private": True}`."""
+    fields: dict[str, Any] = {
+        field.key: (field.output | None if field.nullable else field.output, ...)
+        for field in fields_of(model).values()
+        if not field.hidden
+    }
+    return _make(model.__name__, model.__doc__, READ, fields)
+
+
+@once_a_model
+def create_schema(model: type[Any]) -> type[BaseModel]:
+    """What callers send to add a row; what the server sets is refused by name."""
+    fields: dict[str, Any] = {}
+    for field in fields_of(model).values():
+        if field.server_set:
+            if not field.key.startswith("_"):
+                fields[field.key] = REFUSED
+            continue
+        taken = field.input | None if field.nullable else field.input
+        if field.required:
+            fields[field.key] = (taken, ...)
+        else:
+            fields[field.key] = (taken, _default(field.column))
+    return _make(f"{model.__name__}Create", f"A new {model.__name__}.", Input, fields)
+
+
+@once_a_model
+def update_schema(model: type[Any]) -> type[BaseModel]:
+    """What callers send to change a row: only what is sent is changed (`changes`)."""
+    fields: dict[str, Any] = {}
+    for field in fields_of(model).values():
+        if field.server_set or field.column.primary_key:
+            if not field.key.startswith("_"):
+                fields[field.key] = REFUSED
+            continue
+        fields[field.key] = (field.input | None if field.nullable else field.input, _unset())
+    return _make(f"{model.__name__}Update", f"Changes of a {model.__name__}.", Input, fields)
+
+
+def changes(given: BaseModel) -> dict[str, Any]:
+    """What was sent, as Python's own values."""
+    return {key: getattr(given, key) for key in given.model_fields_set}
+
+
+class _Read(BaseModel):
+    model_config = ConfigDict(from_attributes=True, protected_namespaces=())
+
+
+READ = _Read
+
+
+def _refuse(_: Any) -> Any:
+    raise PydanticCustomError("set_by_server", "is set by the server")
+
+
+def _unset() -> Any:
+    """A default that no document shows: what was not sent is told by `model_fields_set`."""
+    return Limits(default_factory=lambda: None)
+
+
+Refused: Any = SkipJsonSchema[Annotated[Any, BeforeValidator(_refuse)]]  # type: ignore[misc]
+REFUSED = (Refused, _unset())
+
+
+def _default(column: Any) -> Any:
+    default = column.default
+    return default.arg if default is not None and default.is_scalar else _unset()
+
+
+def _make(
+    name: str, doc: str | None, base: type[BaseModel], fields: dict[str, Any]
+) -> type[BaseModel]:
+    with warnings.catch_warnings():
+        # A column may be called `copy` or `json`, as methods of pydantic's are.
+        warnings.filterwarnings("ignore", "Field name .* shadows an attribute", UserWarning)
+        made: type[BaseModel] = create_model(name, __base__=base, __doc__=doc, **fields)
+    return made

@@ -1,0 +1,24 @@
+"""What every request body has in common, whichever model it is for."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict
+
+
+def plain(value: str) -> str:
+    """The text, if every database takes it. Raises ValueError."""
+    if "\x00" in value:
+        raise ValueError("must not contain a NUL character")
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise ValueError("must not contain half of a surrogate pair")
+    return value
+
+
+PlainText = Annotated[str, AfterValidator(plain)]
+"""Text that every database takes."""
+
+
+class Input(BaseModel):
+    """The base of request bodies: a field that is not known is refused, not ignored."""
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=False)

@@ -1,0 +1,83 @@
+"""Lays out generated Python as a formatter would, so that a revision reads like written code."""
+
+import ast
+import io
+import tokenize
+from collections.abc import Sequence
+
+from amphibase.schema.policies import as_text
+
+LINE_LENGTH = 88
+"""The default of the formatters that people use."""
+
+
+def laid_out(code: str) -> str:
+    """The statements of a function's body, indented by four, with double quotes, in short lines."""
+    return _block(ast.parse("if x:\n    " + code).body[0].body, 4)  # type: ignore[attr-defined]
+
+
+def on_postgres(statements: Sequence[str]) -> str:
+    """What runs SQL statements in a function's body, on Postgres alone; empty for none."""
+    if not statements:
+        return ""
+    text = '    if op.get_context().dialect.name == "postgresql":\n'
+    for statement in statements:
+        escaped = as_text(statement).replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
+        line = f'        op.execute("{escaped}")\n'
+        if "\n" in statement or '"' in statement or len(line) > LINE_LENGTH + 1:
+            indented = "".join(f"            {each}\n" for each in escaped.splitlines())
+            line = f'        op.execute(\n            """\n{indented}            """\n        )\n'
+        text += line
+    return text
+
+
+def _block(statements: list[ast.stmt], indent: int) -> str:
+    text = ""
+    for statement in statements:
+        if isinstance(statement, ast.With):
+            head = _one_line(statement.items[0].context_expr)
+            target = _one_line(statement.items[0].optional_vars)
+            text += f"{' ' * indent}with {head} as {target}:\n{_block(statement.body, indent + 4)}"
+        elif isinstance(statement, ast.Expr):
+            text += f"{' ' * indent}{_expression(statement.value, indent, 0)}\n"
+        else:
+            text += f"{' ' * indent}{_one_line(statement)}\n"
+    return text
+
+
+def _expression(node: ast.expr, indent: int, after: int) -> str:
+    """The expression, broken at its outermost commas where `indent`, it and what is `after` it
+    do not fit on a line."""
+    line = _one_line(node)
+    if indent + len(line) + after <= LINE_LENGTH:
+        return line
+    inner = indent + 4
+    parts: list[str]
+    match node:
+        case ast.Call():
+            opening, closing = f"{_one_line(node.func)}(", ")"
+            parts = [_expression(part, inner, 1) for part in node.args]
+            for keyword in node.keywords:
+                name = f"{keyword.arg}="
+                parts.append(name + _expression(keyword.value, inner, len(name) + 1))
+        case ast.List():
+            opening, closing = "[", "]"
+            parts = [_expression(part, inner, 1) for part in node.elts]
+        case _:
+            return line
+    lines = "".join(f"{' ' * inner}{part},\n" for part in parts)
+    return f"{opening}\n{lines}{' ' * indent}{closing}"
+
+
+def _one_line(node: ast.AST | None) -> str:
+    if node is None:
+        return "_"
+    text = ast.unparse(node)
+    pieces = []
+    end = 0
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.STRING and token.string[0] == "'" and '"' not in token.string:
+            # A single-quoted literal of `unparse` holds no single quote, or none unescaped.
+            pieces += [text[end : token.start[1]], f'"{token.string[1:-1]}"']
+            end = token.end[1]
+    return "".join([*pieces, text[end:]])

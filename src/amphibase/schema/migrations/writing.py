@@ -1,0 +1,183 @@
+"""Writes a revision of the application: what its models have and the revisions before do not."""
+
+import re
+from collections.abc import Iterator, Sequence
+from copy import copy
+from pathlib import Path
+from typing import Any, Literal
+
+from alembic.autogenerate import render_python_code
+from alembic.autogenerate.render import _repr_type
+from alembic.operations import ops
+from alembic.runtime.migration import MigrationContext
+from alembic.util import rev_id
+from sqlalchemy import Connection, Enum, false, true
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.schema import DefaultClause
+from sqlalchemy.sql.elements import False_, True_
+from sqlalchemy.sql.functions import now
+from sqlalchemy.types import JSON, TypeDecorator
+
+from amphibase.errors import ConfigurationError
+from amphibase.schema.migrations.chains import Chain, readable_errors
+from amphibase.schema.migrations.differences import compare
+from amphibase.schema.migrations.layout import laid_out, on_postgres
+from amphibase.schema.migrations.policies import Changes
+
+IMPORTS = {
+    "sa": "import sqlalchemy as sa",
+    "op": "from alembic import op",
+    "postgresql": "from sqlalchemy.dialects import postgresql",
+    "sqlite": "from sqlalchemy.dialects import sqlite",
+}
+
+
+def write(
+    chain: Chain,
+    place: Connection | None,
+    message: str,
+    folder: Path,
+    security: Changes | None = None,
+) -> Path | None:
+    """Write a revision that follows the newest one.
+
+    Args:
+        place: where the revisions so far have been run; None for a revision to fill in by hand.
+        folder: where the file goes; it is made.
+        security: what is to change in row level security.
+
+    Returns:
+        The file; None where the models have nothing new.
+
+    Raises:
+        ConfigurationError: two revisions follow the same one.
+    """
+    upgrades = downgrades = ""
+    imports: set[str] = set()
+    changes = security or Changes()
+    if place is not None:
+        context = chain.context(place)
+        operations = compare(context, chain.metadata)
+        if operations.is_empty() and not changes:
+            return None
+        if not operations.is_empty():
+            downgrades = _code(operations.reverse(), context, imports)
+            _fill_new_columns(operations)
+            types = list(_enums_of_new_columns(operations))
+            upgrades = _code(operations, context, imports, types)
+    upgrades = _around(changes.before, upgrades, changes.after)
+    downgrades = _around(changes.undo_before, downgrades, changes.undo_after)
+    body = upgrades + downgrades
+    for name, line in IMPORTS.items():
+        if re.search(rf"\b{name}\.", body):
+            imports.add(line)
+    with readable_errors():
+        written = chain.script.generate_revision(
+            rev_id(),
+            message,
+            version_path=folder.absolute(),
+            docstring=repr(message) if re.search(r'["\\\n]', message) else f'"""{message}"""',
+            upgrades=upgrades.rstrip(),
+            downgrades=downgrades.rstrip(),
+            imports=sorted(imports, key=lambda line: (line.startswith("from"), line)),
+        )
+    if written is None:
+        raise ConfigurationError(f"The revision was written to {folder}, but cannot be read")
+    return Path(written.path)
+
+
+def _around(before: list[str], code: str, after: list[str]) -> str:
+    if not code:
+        return on_postgres(before + after) or "    pass\n"
+    return on_postgres(before) + code + on_postgres(after)
+
+
+def _code(
+    operations: ops.UpgradeOps | ops.DowngradeOps,
+    context: MigrationContext,
+    imports: set[str],
+    types: Sequence[Enum] = (),
+) -> str:
+    def render(kind: str, item: Any, autogenerate: Any) -> str | Literal[False]:
+        if kind == "server_default":
+            return _portable_default(item)
+        if kind != "type":
+            return False
+        match item:  # Alembic renders these well on Postgres alone
+            case JSONB():
+                return "postgresql.JSONB()"
+            case ARRAY():
+                return f"postgresql.ARRAY({_repr_type(item.item_type, autogenerate)})"
+            case JSON() if item.none_as_null:  # a matter of Python, not of the database
+                plain = copy(item)
+                plain.none_as_null = False
+                return _repr_type(plain, autogenerate)
+        if type(item).__module__.startswith("sqlalchemy."):
+            return False
+        if isinstance(item, TypeDecorator):
+            # What a column is in the database, so that history does not hang on the application.
+            return _repr_type(item.impl_instance, autogenerate)
+        imports.add(f"import {type(item).__module__}")
+        return False
+
+    code = render_python_code(
+        operations, render_as_batch=True, render_item=render, migration_context=context
+    )
+    creations = [f"sa.{item!r}.create(op.get_bind(), checkfirst=True)" for item in types]
+    return laid_out("\n    ".join([*creations, code]))
+
+
+def _enums_of_new_columns(operations: ops.UpgradeOps) -> Iterator[Enum]:
+    # Alembic makes the types of a new table, but not those of a new column.
+    for table in operations.ops:
+        if isinstance(table, ops.ModifyTableOps):
+            for added in table.ops:
+                if isinstance(added, ops.AddColumnOp) and isinstance(added.column.type, Enum):
+                    yield added.column.type
+
+
+def _portable_default(default: Any) -> str | Literal[False]:
+    # Left to Alembic, these would be text in the words of the engine at hand: `1` for true.
+    match getattr(default, "arg", None):
+        case True_():
+            return "sa.true()"
+        case False_():
+            return "sa.false()"
+        case now():
+            return "sa.func.now()"
+    return False
+
+
+def _fill_new_columns(operations: ops.UpgradeOps) -> None:
+    """Give rows that exist the model's default in new columns that do not take NULL.
+
+    The default is for them alone: a second step takes it away again.
+    """
+    for table in list(operations.ops):
+        if not isinstance(table, ops.ModifyTableOps):
+            continue
+        cleared: list[ops.MigrateOperation] = []
+        for added in table.ops:
+            if not isinstance(added, ops.AddColumnOp):
+                continue
+            column = added.column
+            if column.nullable or column.server_default is not None:
+                continue
+            value = getattr(column.default, "arg", None)
+            if not isinstance(value, bool | int | float | str):
+                continue
+            literal = (true() if value else false()) if isinstance(value, bool) else str(value)
+            added.column = column._copy()
+            added.column.server_default = DefaultClause(literal)
+            cleared.append(
+                ops.AlterColumnOp(
+                    table.table_name,
+                    column.name,
+                    existing_type=column.type,
+                    existing_nullable=False,
+                    modify_server_default=None,
+                )
+            )
+        if cleared:
+            after = operations.ops.index(table) + 1
+            operations.ops.insert(after, ops.ModifyTableOps(table.table_name, cleared))

@@ -1,0 +1,353 @@
+"""Row level security: what a model's access declaration means on Postgres, as statements.
+
+Callers come as the roles `anon` and `authenticated`, with their claims in `request.jwt.claims`, as
+on Supabase. The service is the connection's own user, who owns the tables and is not restricted.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
+
+from sqlalchemy import Column, Connection, MetaData, Table
+from sqlalchemy.dialects.postgresql.base import PGDialect
+from sqlalchemy.orm import Mapper
+from sqlalchemy.orm.mapper import _all_registries
+
+from amphibase.access import OWNER_COLUMN, SERVER_ONLY, Access, Who, access_of
+from amphibase.errors import ConfigurationError
+from amphibase.records.adoption import adopted
+
+Command = Literal["SELECT", "INSERT", "UPDATE", "DELETE"]
+
+COMMANDS: tuple[Command, ...] = ("SELECT", "INSERT", "UPDATE", "DELETE")
+PREFIX = "amphibase_"
+"""What the names of our policies begin with; all others were written by hand."""
+
+ANON, AUTHENTICATED = ROLES = ("anon", "authenticated")
+EVERYONE = frozenset({Who.EVERYONE})
+SIGNED_IN = frozenset({Who.AUTHENTICATED})
+IS_ADMIN = "((SELECT auth.jwt()) #>> '{app_metadata,role}') = 'admin'"
+MAX_NAME_BYTES = 63
+"""Longer names are cut by Postgres (its docs, "Identifiers and Key Words")."""
+
+LINE_LENGTH = 72
+
+# Plain SQL: SQLAlchemy's own style of parameters would double every percent sign.
+_DIALECT = PGDialect(paramstyle="named")  # type: ignore[no-untyped-call]
+
+
+def quoted(name: str) -> str:
+    """A name as SQL, quoted where it must be."""
+    return str(_DIALECT.identifier_preparer.quote(name))
+
+
+def run(connection: Connection, *statements: str) -> None:
+    """Run SQL as it is written, with neither parameters nor escapes."""
+    for statement in statements:
+        connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
+
+
+def as_text(statement: str) -> str:
+    """The statement as SQLAlchemy's `text` takes it, to which a colon begins a parameter."""
+    return re.sub(r"(?<![:\w\\]):(?=\w)", r"\\:", statement)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """One policy of a table.
+
+    Args:
+        command: what it is for, `ALL` where somebody wrote one by hand.
+        using: which rows it lets see, change or delete.
+        check: which rows it lets be written.
+    """
+
+    name: str
+    command: str
+    roles: tuple[str, ...]
+    using: str | None = None
+    check: str | None = None
+    permissive: bool = True
+
+    def create(self, table: str) -> str:
+        """The statement that makes it."""
+        kind = "" if self.permissive else " AS RESTRICTIVE"
+        lines = [
+            f"CREATE POLICY {quoted(self.name)}",
+            f"ON {quoted(table)}{kind}",
+            f"FOR {self.command} TO {', '.join(map(quoted, self.roles))}",
+        ]
+        if self.using is not None:
+            lines.append(f"USING ({self.using})")
+        if self.check is not None:
+            lines.append(f"WITH CHECK ({self.check})")
+        if len(lines[0]) + len(lines[1]) < LINE_LENGTH:
+            lines[:2] = [" ".join(lines[:2])]
+        return "\n".join(lines)
+
+    def drop(self, table: str) -> str:
+        """The statement that drops it, wherever it is."""
+        return _joined(f"DROP POLICY IF EXISTS {quoted(self.name)}\nON {quoted(table)}")
+
+
+class Grant(NamedTuple):
+    """One privilege of a role on a table.
+
+    Args:
+        column: for `USAGE`: the integer key whose sequence it is about.
+    """
+
+    role: str
+    privilege: str
+    column: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TableRules:
+    """What the models declare for a table.
+
+    Args:
+        owner: the column that holds the owner, where there is one.
+        key: the integer key that a sequence counts up, where there is one.
+    """
+
+    table: str
+    access: Access
+    owner: Column[Any] | None = None
+    key: str | None = None
+
+    def policies(self) -> list[Policy]:
+        """The table's policies; a rule that admits the service alone makes none."""
+        read, write = _plain(self.access.read.admits), _plain(self.access.write.admits)
+        # Postgres adds the policy for SELECT where a statement reads the rows it changes, which
+        # `UPDATE notes SET title = ''` does not: rows that nobody may see are not changed either.
+        both = self._both(read, write)
+        made = [
+            self._policy("SELECT", read, using=self._condition(read)),
+            self._policy("INSERT", write, check=self._condition(write)),
+        ]
+        if both is not None:
+            writers = write if Who.EVERYONE in read else read if Who.EVERYONE in write else write
+            check = self._condition(write)
+            made.append(self._policy("UPDATE", writers, using=both, check=check))
+            made.append(self._policy("DELETE", writers, using=both))
+        return [policy for policy in made if policy is not None]
+
+    def grants(self) -> list[Grant]:
+        """The privileges that the policies need to have an effect, and no others."""
+        return sorted(needed(self.policies(), [self.key] if self.key else []))
+
+    def statements(self, policies: Iterable[Policy], grants: Iterable[Grant]) -> list[str]:
+        """What makes a table without row level security a table with it."""
+        made = [enable(self.table), *(policy.create(self.table) for policy in policies)]
+        return [*made, *grant(self.table, grants)]
+
+    def _policy(
+        self,
+        command: Command,
+        who: frozenset[Who],
+        *,
+        using: str | None = None,
+        check: str | None = None,
+    ) -> Policy | None:
+        if not who:
+            return None
+        roles = ROLES if Who.EVERYONE in who else (AUTHENTICATED,)
+        return Policy(policy_name(self.table, command), command, roles, using, check)
+
+    def _both(self, read: frozenset[Who], write: frozenset[Who]) -> str | None:
+        """The condition of rows that may be seen and written, None for no rows."""
+        if not read or not write:
+            return None
+        if _covers(read, write):
+            return self._condition(write)
+        if _covers(write, read):
+            return self._condition(read)
+        first, second = self._condition(read), self._condition(write)
+        return f"\n    ({_indented(first)})\n    AND ({_indented(second)})\n"
+
+    def _condition(self, who: frozenset[Who]) -> str:
+        parts = []
+        if Who.OWNER in who and self.owner is not None:
+            parts.append(f"{quoted(self.owner.name)} = (SELECT auth.uid())")
+        if Who.ADMIN in who:
+            parts.append(IS_ADMIN)
+        if not parts:
+            return "true"
+        return parts[0] if len(parts) == 1 else "\n    " + "\n    OR ".join(parts) + "\n"
+
+
+def declared(metadata: MetaData) -> list[TableRules]:
+    """What the models declare, for every table of the application; in the order of their names.
+
+    A table that no model maps is the service's alone.
+
+    Raises:
+        ConfigurationError: a declaration is wrong, or two models of a table declare different ones.
+    """
+    mappers: dict[Table, list[Mapper[Any]]] = {}
+    # A model may be of any base, SQLModel's for one, if its table is among the application's.
+    for registry in _all_registries():
+        for mapper in registry.mappers:
+            if isinstance(mapper.local_table, Table):
+                mappers.setdefault(adopted(mapper.local_table), []).append(mapper)
+    tables = [table for table in metadata.tables.values() if table.schema is None]
+    return [
+        _rules(table, sorted(mappers.get(table, ()), key=lambda mapper: mapper.class_.__name__))
+        for table in sorted(tables, key=lambda table: table.name)
+    ]
+
+
+def script(metadata: MetaData) -> str:
+    """One SQL script that brings the policies of a database in line with the models."""
+    lines = ["BEGIN;", f"GRANT USAGE ON SCHEMA public, auth TO {', '.join(ROLES)};"]
+    for rules in declared(metadata):
+        lines += ["", f"-- {rules.table}: {rules.access}".replace("\n", " ")]
+        lines += [f"{Policy(name, '', ()).drop(rules.table)};" for name in names_of(rules.table)]
+        lines += [f"{made};" for made in rules.statements(rules.policies(), rules.grants())]
+    return "\n".join([*lines, "", "COMMIT;"])
+
+
+def policy_name(table: str, command: Command) -> str:
+    """The name of our policy for a command; a long table's name is cut, and told by a hash."""
+    end = f"_{command.lower()}"
+    room = MAX_NAME_BYTES - len(PREFIX) - len(end)
+    raw = table.encode()
+    if len(raw) > room:
+        mark = hashlib.sha256(raw).hexdigest()[:8]
+        table = f"{raw[: room - 9].decode(errors='ignore')}_{mark}"
+    return f"{PREFIX}{table}{end}"
+
+
+def names_of(table: str) -> list[str]:
+    """The names of all policies that we may make for a table."""
+    return [policy_name(table, command) for command in COMMANDS]
+
+
+def enable(table: str) -> str:
+    """The statement that switches row level security on, for all but the table's owner."""
+    return _joined(f"ALTER TABLE {quoted(table)}\nENABLE ROW LEVEL SECURITY")
+
+
+def disable(table: str) -> str:
+    """The statement that switches it off."""
+    return _joined(f"ALTER TABLE {quoted(table)}\nDISABLE ROW LEVEL SECURITY")
+
+
+def grant(table: str, grants: Iterable[Grant]) -> list[str]:
+    """The statements that give privileges."""
+    return _on_privileges("GRANT", "TO", table, grants)
+
+
+def revoke(table: str, grants: Iterable[Grant]) -> list[str]:
+    """The statements that take privileges away."""
+    return _on_privileges("REVOKE", "FROM", table, grants)
+
+
+def needed(policies: Iterable[Policy], sequences: Iterable[str]) -> set[Grant]:
+    """The privileges without which policies have no effect.
+
+    Args:
+        sequences: the columns that count up by a sequence.
+    """
+    found: set[Grant] = set()
+    columns = list(sequences)
+    for policy in policies:
+        for role in policy.roles:
+            found.add(Grant(role, policy.command))
+            if policy.command in ("UPDATE", "DELETE"):
+                found.add(Grant(role, "SELECT"))
+            if policy.command == "INSERT":
+                found |= {Grant(role, "USAGE", column) for column in columns}
+    return found
+
+
+def _on_privileges(verb: str, to: str, table: str, grants: Iterable[Grant]) -> list[str]:
+    everything = sorted(grants)
+    made = []
+    for role in sorted({each.role for each in everything}):
+        held = {each.privilege for each in everything if each.role == role}
+        if listed := ", ".join(command for command in COMMANDS if command in held):
+            made.append(f"{verb} {listed}\nON {quoted(table)} {to} {quoted(role)}")
+        for each in everything:
+            if each.role == role and each.column:
+                made.append(_on_sequence(verb, to, table, each))
+    return [_joined(statement) for statement in made]
+
+
+def _on_sequence(verb: str, to: str, table: str, each: Grant) -> str:
+    # The name of the sequence is Postgres' own choice.
+    name, column = _literal(quoted(table)), _literal(each.column)
+    return (
+        "DO $$ BEGIN EXECUTE format(\n"
+        f"    '{verb} USAGE ON SEQUENCE %s {to} {each.role}',\n"
+        f"    pg_get_serial_sequence({name}, {column})\n"
+        "); END $$"
+    )
+
+
+def _joined(statement: str) -> str:
+    line = statement.replace("\n", " ")
+    return line if statement.count("\n") == 1 and len(line) <= LINE_LENGTH else statement
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _plain(who: frozenset[Who]) -> frozenset[Who]:
+    """The same callers without those that others of them include."""
+    if Who.EVERYONE in who:
+        return EVERYONE
+    return SIGNED_IN if Who.AUTHENTICATED in who else who
+
+
+def _covers(wide: frozenset[Who], narrow: frozenset[Who]) -> bool:
+    if Who.EVERYONE in wide or narrow <= wide:
+        return True
+    return Who.AUTHENTICATED in wide and Who.EVERYONE not in narrow
+
+
+def _indented(condition: str) -> str:
+    return condition.replace("\n", "\n    ")
+
+
+def _rules(table: Table, mappers: list[Mapper[Any]]) -> TableRules:
+    found = [_rules_of(table, mapper) for mapper in mappers]
+    for mapper, other in zip(mappers[1:], found[1:], strict=True):
+        if other.access != found[0].access:
+            raise ConfigurationError(
+                f"{mappers[0].class_.__name__} ({found[0].access}) and {mapper.class_.__name__} "
+                f"({other.access}) are both rows of {table.name}: declare the same access for both"
+            )
+    rules = found[0] if found else TableRules(table.name, SERVER_ONLY)
+    return replace(rules, key=_counted(table))
+
+
+def _rules_of(table: Table, mapper: Mapper[Any]) -> TableRules:
+    try:
+        access = access_of(mapper.class_)
+    except TypeError as error:
+        raise ConfigurationError(str(error)) from None
+    column = mapper.columns.get(OWNER_COLUMN)
+    if isinstance(column, Column) and column.table is mapper.local_table and _is_uuid(column):
+        return TableRules(table.name, access, column)
+    if Who.OWNER in access.read.admits | access.write.admits:
+        raise ConfigurationError(
+            f"{mapper.class_.__name__} grants access to owners, but its table {table.name} has no "
+            f"{OWNER_COLUMN} that is a UUID"
+        )
+    return TableRules(table.name, access)
+
+
+def _is_uuid(column: Column[Any]) -> bool:
+    return column.type.compile(_DIALECT) == "UUID"
+
+
+def _counted(table: Table) -> str | None:
+    column = table.autoincrement_column
+    if column is None or column.identity is not None or column.server_default is not None:
+        return None
+    return column.name

@@ -1,0 +1,1 @@
+"""The rows of models on SQLite and Postgres."""

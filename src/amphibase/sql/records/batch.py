@@ -1,0 +1,90 @@
+"""Many new objects of one model, taken apart into columns."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from itertools import repeat
+from typing import Any, Generic
+
+from sqlalchemy.orm.attributes import instance_dict, instance_state
+from sqlalchemy.orm.state import InstanceState
+
+from amphibase.backend import Model
+from amphibase.database.compiled import Row
+from amphibase.sql.records.shape import ABSENT, Shape
+
+Values = Mapping[str, Any]
+
+
+class Batch(Generic[Model]):
+    """What objects hold, as one list a column: what is true of a whole column is found out once,
+    and not once a row. The objects themselves are not touched before they are stored.
+
+    Attributes:
+        columns: by the names of attributes; ABSENT where an object does not hold a value.
+
+    Raises:
+        InvalidValue: a value is none of its column's, or an object holds related objects.
+    """
+
+    def __init__(self, shape: Shape[Model], objects: Sequence[Model]) -> None:
+        self.shape = shape
+        self._objects = objects
+        self._held: list[dict[str, Any]] = [instance_dict(each) for each in objects]
+        for name in shape.relationships:
+            for held in self._held:
+                shape.check_unrelated(name, held)
+        self._before = {
+            name: [held.get(name, ABSENT) for held in self._held] for name in shape.names
+        }
+        self.columns = {name: shape.checked(name, values) for name, values in self._given()}
+
+    def _given(self) -> Iterator[tuple[str, list[Any]]]:
+        """The columns, without the keys that are None: SQLModel's way to say that they are not
+        known yet."""
+        for name, values in self._before.items():
+            if name in self.shape.key_names and None in values:
+                yield name, [ABSENT if value is None else value for value in values]
+            else:
+                yield name, values
+
+    def __len__(self) -> int:
+        return len(self._objects)
+
+    def rows(self) -> Iterator[Values]:
+        """What each object holds."""
+        for row in zip(*self.columns.values(), strict=True):
+            pairs = zip(self.columns, row, strict=True)
+            yield {name: value for name, value in pairs if value is not ABSENT}
+
+    def take(self, rows: Sequence[Row]) -> None:
+        """Hold the rows as they came back from the database."""
+        turned = zip(*rows, strict=True)
+        self.columns = dict(zip(self.columns, map(list, turned), strict=True))
+        for name in self.shape.floats:
+            # What RETURNING gives on SQLite has not got its column's type yet.
+            self.columns[name] = [
+                float(value) if isinstance(value, int) else value for value in self.columns[name]
+            ]
+
+    @cached_property
+    def identities(self) -> list[tuple[InstanceState[Any], Any]]:
+        """The objects' states, each with the key by which sessions know the row."""
+        shape = self.shape
+        identity, _, token = shape.mapper.identity_key_from_primary_key(())
+        keys = zip(*(self.columns[name] for name in shape.key_names), strict=True)
+        states = [instance_state(each) for each in self._objects]
+        return [*zip(states, zip(repeat(identity), keys, repeat(token)), strict=False)]
+
+    def stored(self) -> Sequence[Model]:
+        """The same objects, now as they are stored."""
+        for name, values in self.columns.items():
+            if values is not self._before[name]:
+                for held, value in zip(self._held, values, strict=True):
+                    held[name] = value
+        for state, key in self.identities:
+            state.key = key
+            if self.shape.unloaded:
+                state.callables = dict(self.shape.unloaded)
+        states = (state for state, _ in self.identities)
+        InstanceState._commit_all_states(zip(states, self._held, strict=True))
+        return self._objects

@@ -1,0 +1,250 @@
+"""Adding many rows: on Postgres as one stream (COPY) or as one array a column, on SQLite as one
+statement run again and again."""
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import repeat
+from operator import is_
+from typing import Any
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    Column,
+    Date,
+    Float,
+    Integer,
+    LargeBinary,
+    SmallInteger,
+    String,
+    Uuid,
+    bindparam,
+    func,
+    insert,
+    select,
+)
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.types import JSON, TypeEngine
+
+from amphibase.database.compiled import Row
+from amphibase.errors import InvalidValue
+from amphibase.models import ExactDecimal, UtcDateTime
+from amphibase.schema.policies import quoted
+from amphibase.sql.records.batch import Batch
+from amphibase.sql.records.shape import ABSENT, Shape
+
+ROWS_A_STATEMENT = 10_000
+ROWS_WORTH_ASKING = 1000
+"""From how many on the server is asked for its types, which is a round trip."""
+
+TYPES = """
+SELECT attname, typname FROM pg_attribute JOIN pg_type ON pg_type.oid = atttypid
+WHERE attrelid = to_regclass(%s) AND typnamespace = 'pg_catalog'::regnamespace
+"""
+BINARY: tuple[tuple[type[TypeEngine[Any]], tuple[str, ...]], ...] = (
+    (Boolean, ("bool",)),
+    (SmallInteger, ("int2", "int4", "int8")),
+    (BigInteger, ("int8",)),
+    (Integer, ("int4", "int8")),
+    (Float, ("float8",)),
+    (String, ("text", "varchar")),
+    (Uuid, ("uuid",)),
+    (UtcDateTime, ("timestamptz",)),
+    (Date, ("date",)),
+    (LargeBinary, ("bytea",)),
+    (ExactDecimal, ("numeric",)),
+    (JSON, ("json", "jsonb")),
+)
+"""The types that hold every value of ours, bit by bit."""
+
+Values = Mapping[str, Any]
+
+
+async def insert_many(connection: AsyncConnection, batch: Batch[Any], *, may_copy: bool) -> None:
+    """Add rows; the batch holds them then as they are stored.
+
+    Args:
+        may_copy: whether the caller may use COPY, which row level security forbids.
+
+    Raises:
+        InvalidValue: a row lacks a value.
+    """
+    shape, fill = batch.shape, Filling(batch.shape)
+    on_postgres = connection.dialect.name == "postgresql"
+    if not batch:
+        return
+    if not fill.is_whole or (on_postgres and not may_copy and _has_arrays(shape)):
+        batch.take(await _insert_returning(connection, shape, [*batch.rows()]))
+        return
+    fill.all(batch.columns)
+    columns = [*batch.columns.values()]
+    if not on_postgres:
+        keys = [column.key for column in shape.columns]
+        given = [dict(zip(keys, row, strict=True)) for row in zip(*columns, strict=True)]
+        await connection.execute(insert(shape.table), given)
+    elif may_copy:
+        await _copy(connection, shape, columns, meanwhile=lambda: batch.identities)
+    else:
+        await _insert_columns(connection, shape, columns)
+
+
+class Filling:
+    """Gives rows the defaults that Python knows.
+
+    Attributes:
+        is_whole: whether the database has nothing to fill in, so that nothing has to come back.
+    """
+
+    def __init__(self, shape: Shape[Any]) -> None:
+        self._shape = shape
+        self._defaults = [(name, _default(column)) for name, column in shape.column_of.items()]
+        self.is_whole = not any(_left_to_database(column) for column in shape.columns)
+
+    def __call__(self, values: Values) -> Row:
+        """A row in the order of the model's columns. Raises InvalidValue."""
+        return tuple(
+            [
+                values[name] if name in values else self._made(name, make)
+                for name, make in self._defaults
+            ]
+        )
+
+    def all(self, columns: dict[str, list[Any]]) -> None:
+        """The same for rows of which there is a list of values a column, ABSENT where a row
+        has none. Raises InvalidValue."""
+        for name, make in self._defaults:
+            if any(map(is_, columns[name], repeat(ABSENT))):
+                values = [
+                    self._made(name, make) if value is ABSENT else value for value in columns[name]
+                ]
+                columns[name] = self._shape.checked(name, values)
+
+    def _made(self, name: str, make: Callable[[], Any] | None) -> Any:
+        if make is None:
+            raise InvalidValue(f"{name}: a {self._shape.model.__name__} needs a value", field=name)
+        return make()
+
+
+def _default(column: Column[Any]) -> Callable[[], Any] | None:
+    default: Any = column.default
+    if default is not None and default.is_scalar:
+        return lambda: default.arg
+    if default is not None and default.is_callable:
+        return lambda: default.arg(None)
+    return (lambda: None) if column.nullable else None
+
+
+def _left_to_database(column: Column[Any]) -> bool:
+    """Whether the value is made by the database, or by SQLAlchemy with the statement at hand."""
+    default: Any = column.default
+    if default is not None:
+        # A function is wrapped, unless it asks for what SQLAlchemy knows of the statement.
+        wrapped = default.is_callable and not default.compare_argument(default.arg)
+        return not (default.is_scalar or wrapped)
+    if column.server_default is not None or column.computed or column.identity:
+        return True
+    return column.primary_key and isinstance(column.type, Integer)
+
+
+async def _copy(
+    connection: AsyncConnection,
+    shape: Shape[Any],
+    columns: Sequence[list[Any]],
+    meanwhile: Callable[[], object],
+) -> None:
+    """Stream rows into the table; the server works on the first while the next are made.
+
+    Args:
+        meanwhile: what else can be done until the server is through with the last ones.
+    """
+    dialect = connection.dialect
+    table = quoted(shape.table.name)
+    names = ", ".join(quoted(column.name) for column in shape.columns)
+    kinds = [column.type.dialect_impl(dialect) for column in shape.columns]
+    bind = [kind.bind_processor(dialect) for kind in kinds]
+    bound = [
+        values if process is None else map(process, values)
+        for values, process in zip(columns, bind, strict=True)
+    ]
+    driver: Any = (await connection.get_raw_connection()).driver_connection
+    async with driver.cursor() as cursor:
+        types: Sequence[str] = ()
+        if len(columns[0]) >= ROWS_WORTH_ASKING:
+            await cursor.execute(TYPES, [table])
+            types = _binary_types(shape, kinds, dict(await cursor.fetchall()))
+        options = "(FORMAT BINARY)" if types else ""
+        statement = f"COPY {table} ({names}) FROM STDIN {options}"
+        async with cursor.copy(statement.encode()) as copy:
+            if types:
+                copy.set_types(types)
+            for row in zip(*bound, strict=True):
+                await copy.write_row(row)
+            meanwhile()
+
+
+def _binary_types(
+    shape: Shape[Any], kinds: Sequence[TypeEngine[Any]], found: Mapping[str, str]
+) -> Sequence[str]:
+    """The types to send values as, in binary, which both sides are quicker with; none where a
+    column needs text, which Postgres reads as whatever type the column has.
+
+    Args:
+        found: the types of the table's columns, which may not be the model's own.
+    """
+    types = [found.get(column.name, "") for column in shape.columns]
+    for name, kind, type_ in zip(shape.names, kinds, types, strict=True):
+        holding = next((names for class_, names in BINARY if isinstance(kind, class_)), ())
+        if type_ not in holding or not shape.is_checked(name):
+            return ()
+    return types
+
+
+async def _insert_columns(
+    connection: AsyncConnection, shape: Shape[Any], columns: Sequence[list[Any]]
+) -> None:
+    """Add rows as one array a column: few parameters however many rows."""
+    arrays = [
+        func.unnest(bindparam(f"c{place}", type_=ARRAY(column.type)))
+        for place, column in enumerate(shape.columns)
+    ]
+    statement = insert(shape.table).from_select(
+        shape.columns, select(*arrays), include_defaults=False
+    )
+    for start in range(0, len(columns[0]), ROWS_A_STATEMENT):
+        some = {
+            f"c{place}": values[start : start + ROWS_A_STATEMENT]
+            for place, values in enumerate(columns)
+        }
+        await connection.execute(statement, some)
+
+
+async def _insert_returning(
+    connection: AsyncConnection, shape: Shape[Any], rows: Sequence[Values]
+) -> Sequence[Row]:
+    """Add rows that the database fills in."""
+    stored: list[Row] = [()] * len(rows)
+    for places in _alike(rows):
+        statement = insert(shape.table).returning(*shape.columns, sort_by_parameter_order=True)
+        given = [
+            {shape.column_of[name].key: value for name, value in rows[place].items()}
+            for place in places
+        ]
+        found = await connection.execute(statement, given)
+        for place, row in zip(places, found, strict=True):
+            stored[place] = tuple(row)
+    return stored
+
+
+def _has_arrays(shape: Shape[Any]) -> bool:
+    # An array of arrays is taken apart down to its items.
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+    return any(isinstance(column.type.dialect_impl(dialect), ARRAY) for column in shape.columns)
+
+
+def _alike(rows: Sequence[Values]) -> list[list[int]]:
+    """The places of rows that have the same columns, together."""
+    groups: dict[frozenset[str], list[int]] = {}
+    for place, values in enumerate(rows):
+        groups.setdefault(frozenset(values), []).append(place)
+    return [*groups.values()]

@@ -1,0 +1,160 @@
+"""Relationships of rows that were read: one more query each, whatever the number of rows."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from sqlalchemy import Column, ColumnElement, select, tuple_
+from sqlalchemy.orm import RelationshipProperty
+from sqlalchemy.orm.attributes import set_committed_value
+from sqlalchemy.sql import operators
+from sqlalchemy.sql.elements import BooleanClauseList
+
+from amphibase.backend import SERVICE
+from amphibase.database.compiled import Row
+from amphibase.errors import InvalidRequest, NotSupported
+from amphibase.sql.records.reader import Reader
+from amphibase.sql.records.shape import Shape, Shapes
+
+KEYS_A_QUERY = 1000
+
+
+async def fill(
+    shape: Shape[Any],
+    objects: Sequence[Any],
+    load: Sequence[Any],
+    reader: Reader,
+    shapes: Shapes,
+) -> None:
+    """Fill relationships of all objects with the rows that the reader's caller may see.
+
+    Args:
+        load: the relationships.
+
+    Raises:
+        InvalidRequest: something is no relationship of the model.
+        NotSupported: a relationship joins by more than equal columns.
+    """
+    for each in load:
+        name = getattr(each, "key", each)
+        relationship = shape.relationships.get(name)
+        if relationship is None or not issubclass(shape.model, getattr(each, "class_", object)):
+            raise InvalidRequest(f"load: {shape.model.__name__} has no relationship {each}")
+        related = reader.beside(shapes.of(relationship.mapper.class_))
+        await _fill(shape, objects, relationship, related)
+
+
+async def _fill(
+    shape: Shape[Any],
+    objects: Sequence[Any],
+    relationship: RelationshipProperty[Any],
+    related: Reader,
+) -> None:
+    here, far = _ends(relationship)
+    names = [shape.mapper.get_property_by_column(column).key for column in here]
+    keys = {tuple(getattr(each, name) for name in names) for each in objects}
+    wanted = [key for key in keys if None not in key]
+    if relationship.secondary is not None and related.rls:
+        found = await _through(relationship, related, far, wanted)
+    else:
+        found = await _beside(relationship, related, far, wanted)
+    for each in objects:
+        rows = found.get(tuple(getattr(each, name) for name in names), [])
+        value = rows if relationship.uselist else (rows[0] if rows else None)
+        set_committed_value(each, relationship.key, value)
+
+
+async def _beside(
+    relationship: RelationshipProperty[Any],
+    related: Reader,
+    far: Sequence[Column[Any]],
+    wanted: Sequence[Row],
+) -> dict[Row, list[Any]]:
+    """The related rows by the values that they, or the table in between, have in `far`."""
+    there = related.shape
+    statement = select(*far, *there.columns)
+    if relationship.secondary is not None:
+        statement = statement.join_from(
+            there.table, relationship.secondary, relationship.secondaryjoin
+        )
+    statement = related.visible(statement).order_by(*_order(relationship, there))
+    found: dict[Row, list[Any]] = defaultdict(list)
+    for chosen in _chosen(far, wanted):
+        for row in await related.rows(related.plans.query(statement.where(chosen))):
+            found[row[: len(far)]].append(there.object(row[len(far) :]))
+    return found
+
+
+async def _through(
+    relationship: RelationshipProperty[Any],
+    related: Reader,
+    far: Sequence[Column[Any]],
+    wanted: Sequence[Row],
+) -> dict[Row, list[Any]]:
+    """The same where policies decide: they keep a table in between, which has no model and so no
+    declaration, from everybody. The service reads it, and the caller the rows it leads to."""
+    there = related.shape
+    leads, to = _ends_of(relationship.secondaryjoin, relationship)
+    links = select(*far, *to)
+    pairs: list[Row] = []
+    for chosen in _chosen(far, wanted):
+        query = related.plans.query(links.where(chosen))
+        (rows,) = await related.executor.fetch(SERVICE, query)
+        pairs += rows
+    statement = related.visible(select(*leads, *there.columns))
+    statement = statement.order_by(*_order(relationship, there))
+    owners: dict[Row, list[Row]] = defaultdict(list)
+    for pair in pairs:
+        owners[pair[len(far) :]].append(pair[: len(far)])
+    found: dict[Row, list[Any]] = defaultdict(list)
+    for chosen in _chosen(leads, [*owners]):
+        for row in await related.rows(related.plans.query(statement.where(chosen))):
+            for key in owners[row[: len(leads)]]:
+                found[key].append(there.object(row[len(leads) :]))
+    return found
+
+
+def _order(relationship: RelationshipProperty[Any], there: Shape[Any]) -> Sequence[Any]:
+    return relationship.order_by or [column.asc() for column in there.newest_first]
+
+
+def _chosen(columns: Sequence[Column[Any]], values: Sequence[Row]) -> Iterator[ColumnElement[bool]]:
+    """The conditions that the columns have one of the values, some at a time."""
+    for start in range(0, len(values), KEYS_A_QUERY):
+        some = values[start : start + KEYS_A_QUERY]
+        if len(columns) == 1:
+            yield columns[0].in_([key[0] for key in some])
+        else:
+            yield tuple_(*columns).in_(some)
+
+
+def _ends(
+    relationship: RelationshipProperty[Any],
+) -> tuple[list[Column[Any]], list[Column[Any]]]:
+    """The columns of the row at hand, and those that must equal them: the related row's, or the
+    table's in between."""
+    return _ends_of(relationship.primaryjoin, relationship)
+
+
+def _ends_of(
+    join: Any, relationship: RelationshipProperty[Any]
+) -> tuple[list[Column[Any]], list[Column[Any]]]:
+    known: Any = {*(relationship.local_remote_pairs or ())}
+    here: list[Column[Any]] = []
+    far: list[Column[Any]] = []
+    for condition in _parts(join):
+        left: Any = getattr(condition, "left", None)
+        right: Any = getattr(condition, "right", None)
+        pairs = [pair for pair in ((left, right), (right, left)) if pair in known]
+        if not pairs or getattr(condition, "operator", None) is not operators.eq:
+            raise NotSupported(f"{relationship} joins by more than equal columns; query it apart")
+        here.append(pairs[0][0])
+        far.append(pairs[0][1])
+    return here, far
+
+
+def _parts(condition: Any) -> Sequence[Any]:
+    """The conditions that have to hold together."""
+    if isinstance(condition, BooleanClauseList) and condition.operator is operators.and_:
+        return condition.clauses
+    return [condition]

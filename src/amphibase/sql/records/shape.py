@@ -1,0 +1,270 @@
+"""The shape of a mapped class: its columns and keys, objects from rows, values from objects."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Generic, NoReturn
+
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Float,
+    Index,
+    PrimaryKeyConstraint,
+    Select,
+    Table,
+    UniqueConstraint,
+    select,
+)
+from sqlalchemy import inspect as inspect_model
+from sqlalchemy.orm import Mapper
+from sqlalchemy.orm.attributes import instance_dict, instance_state
+
+from amphibase.access import OWNER_COLUMN, access_of
+from amphibase.backend import Model
+from amphibase.database.compiled import Row
+from amphibase.database.values import acceptance_of, plainness_of
+from amphibase.errors import InvalidRequest, InvalidValue, NotLoaded, NotSupported
+from amphibase.models import SoftDelete, Versioned
+
+ABSENT: Any = type("Absent", (), {"__repr__": lambda _: "ABSENT"})()
+"""Stands in a column for the value that an object does not hold."""
+
+ONLY_BY_SERVICE = (OWNER_COLUMN, "created_at")
+
+
+class Shape(Generic[Model]):
+    """What a home knows of a mapped class; made once a class.
+
+    Raises:
+        NotSupported: the class is spread over several tables, or one of several in its table.
+    """
+
+    def __init__(self, model: type[Model]) -> None:
+        mapper: Mapper[Model] = inspect_model(model)
+        if len(mapper.tables) != 1 or not isinstance(mapper.local_table, Table):
+            raise NotSupported(f"{model.__name__} is spread over several tables; map it to one")
+        if mapper.polymorphic_on is not None:
+            raise NotSupported(
+                f"{model.__name__} shares its table with other classes (polymorphic_on); give each "
+                "a table of its own"
+            )
+        self.model = model
+        self.mapper = mapper
+        self.table: Table = mapper.local_table
+        self.access = access_of(model)
+        self.names = [attribute.key for attribute in mapper.column_attrs]
+        self.columns: list[Column[Any]] = [
+            attribute.columns[0]  # type: ignore[misc]
+            for attribute in mapper.column_attrs
+        ]
+        self.column_of: dict[str, Column[Any]] = dict(zip(self.names, self.columns, strict=True))
+        self._accepted = {
+            name: accepted
+            for name, column in self.column_of.items()
+            if (accepted := acceptance_of(name, column.type)) is not None
+        }
+        self._plain = {
+            name: plain
+            for name, column in self.column_of.items()
+            if (plain := plainness_of(column.type)) is not None
+        }
+        self.keys: tuple[Column[Any], ...] = tuple(mapper.primary_key)  # type: ignore[arg-type]
+        self.key_names = tuple(mapper.get_property_by_column(key).key for key in self.keys)
+        self.key_parameters = tuple(f"key_{place}" for place in range(len(self.keys)))
+        self._unique = _unique(self.table)
+        self.floats = [
+            name for name, column in self.column_of.items() if isinstance(column.type, Float)
+        ]
+        self._key_places = [self.names.index(name) for name in self.key_names]
+        self.relationships = {each.key: each for each in mapper.relationships}
+        self.owner = self.column_of.get(OWNER_COLUMN)
+        self.deleted_at = self.column_of["deleted_at"] if issubclass(model, SoftDelete) else None
+        self.version = self.column_of["version"] if issubclass(model, Versioned) else None
+        self.select: Select[Any] = select(*self.columns)
+        self.select_keys: Select[Any] = select(*self.keys)
+        self.name_of: dict[ColumnElement[Any], str] = dict(
+            zip(self.columns, self.names, strict=True)
+        )
+        self.kept: dict[Any, Any] = {}  # plans and the like, made when they are first needed
+        self.unloaded = {name: _refuse(model, name) for name in self.relationships}
+        self.updated_at = self.column_of.get("updated_at")
+        created = self.column_of.get("created_at")
+        self.newest_first = (*((created,) if created is not None else ()), *self.keys)
+
+    def key_values(self, id: Any) -> tuple[Any, ...]:
+        """The values of the primary key's columns. Raises InvalidValue."""
+        values = id if isinstance(id, tuple) else (id,)
+        if len(values) != len(self.keys):
+            raise InvalidValue(
+                f"The key of {self.model.__name__} is ({', '.join(self.key_names)})",
+                field=self.key_names[0],
+            )
+        self._check(dict(zip(self.key_names, values, strict=True)))
+        return values
+
+    def unique(self, names: Sequence[str]) -> bool:
+        """Whether a constraint or index keeps the values of these attributes unique."""
+        columns = {self.column_of[name] for name in names if name in self.column_of}
+        return len(columns) == len(names) and columns in [*self._unique.values()]
+
+    def unique_by(self, constraint: str | None) -> Sequence[str]:
+        """The attributes that a constraint or index keeps unique, by its name."""
+        return self.attributes(column.name for column in self._unique.get(constraint or "", ()))
+
+    def attributes(self, columns: Iterable[str]) -> Sequence[str]:
+        """The attributes of columns, by their names in the database; a name that is none stays."""
+        known = {column.name: name for name, column in self.column_of.items()}
+        return [known.get(name, name) for name in columns]
+
+    def has_version(self, version: int) -> ColumnElement[bool]:
+        """Whether a row has that version.
+
+        Raises:
+            InvalidRequest: the model has no versions.
+            InvalidValue: no row has such a version.
+        """
+        if self.version is None:
+            raise InvalidRequest(f"{self.model.__name__} has no versions")
+        self._check({self.name_of[self.version]: version})
+        return self.version == version
+
+    def key_of(self, row: Row) -> tuple[Any, ...]:
+        """The primary key of a row."""
+        return tuple(row[place] for place in self._key_places)
+
+    def object(self, row: Row) -> Model:
+        """An object with the row's values, as a session leaves one that it has let go of."""
+        instance = self.mapper.class_manager.new_instance()
+        self._fill(instance, row)
+        return instance
+
+    def stored(self, instance: Model, row: Row) -> Model:
+        """The same object, now as it is stored."""
+        self._fill(instance, row)
+        instance_state(instance)._commit_all(instance_dict(instance))
+        return instance
+
+    def _fill(self, instance: Any, row: Row) -> None:
+        # A row may hold more: what only the order is made of.
+        held = instance.__dict__
+        held.update(zip(self.names, row, strict=False))
+        for name in self.floats:
+            # What RETURNING gives on SQLite has not got its column's type yet.
+            if isinstance(held[name], int):
+                held[name] = float(held[name])
+        state = instance_state(instance)
+        state.key = self.mapper.identity_key_from_primary_key(self.key_of(row))
+        if self.unloaded:
+            state.callables = dict(self.unloaded)
+
+    def values(self, instance: Model) -> dict[str, Any]:
+        """What an object holds, by the names of attributes; what it does not hold is left out.
+
+        Raises:
+            InvalidValue: it holds related objects, which are not stored with it.
+        """
+        held = instance_dict(instance)
+        for name in self.relationships:
+            self.check_unrelated(name, held)
+        values = {name: held[name] for name in self.names if name in held}
+        for name in self.key_names:
+            if values.get(name, name) is None:  # SQLModel's way to say that it is not known yet
+                del values[name]
+        self._check(values)
+        return values
+
+    def check_unrelated(self, name: str, held: dict[str, Any]) -> None:
+        """Raises InvalidValue for an object that holds related objects by that name."""
+        if held.get(name):
+            raise InvalidValue(
+                f"{name}: related objects are not stored with a row; set its foreign key",
+                field=name,
+            )
+
+    def _check(self, values: dict[str, Any]) -> None:
+        """Make the values as they come back. Raises InvalidValue for what an engine refuses."""
+        for name, accepted in self._accepted.items():
+            value = values.get(name)
+            if value is not None:
+                values[name] = accepted(value)
+
+    def is_checked(self, name: str) -> bool:
+        """Whether the values of a column are all of its type once they are checked."""
+        return name in self._accepted
+
+    def checked(self, name: str, values: list[Any]) -> list[Any]:
+        """Values of one column as they come back; the same list where they already are.
+
+        Args:
+            values: None and ABSENT are any column's.
+
+        Raises:
+            InvalidValue: an engine refuses one.
+        """
+        accepted, plain = self._accepted.get(name), self._plain.get(name)
+        if accepted is None:
+            return values
+        given = [value for value in values if value is not None and value is not ABSENT]
+        if plain is not None and plain(given):
+            return values
+        made = map(accepted, given)
+        return [value if value is None or value is ABSENT else next(made) for value in values]
+
+    def changes(self, values: Mapping[str, Any], *, by_service: bool) -> dict[Column[Any], Any]:
+        """The columns and values of an update.
+
+        Raises:
+            InvalidValue: there is no such column, or it is not for the caller to set.
+        """
+        values = dict(values)
+        self._check(values)
+        found = {}
+        for name, value in values.items():
+            column = self.column_of.get(name)
+            if column is None:
+                raise InvalidValue(f"{name}: {self.model.__name__} has no such column", field=name)
+            if (
+                column.primary_key
+                or column is self.version
+                or column is self.updated_at
+                or (name in ONLY_BY_SERVICE and not by_service)
+            ):
+                raise InvalidValue(f"{name} is set by the server", field=name)
+            found[column] = value
+        return found
+
+    def counted_up(self) -> dict[Column[Any], Any]:
+        """What every update of a row sets beside its changes."""
+        return {} if self.version is None else {self.version: self.version + 1}
+
+
+def _unique(table: Table) -> dict[str, set[Column[Any]]]:
+    found: dict[str, set[Column[Any]]] = {}
+    for number, part in enumerate([table.primary_key, *table.constraints, *table.indexes]):
+        if isinstance(part, PrimaryKeyConstraint | UniqueConstraint) or (
+            isinstance(part, Index) and part.unique
+        ):
+            found[str(part.name or number)] = {*part.columns}
+    return found
+
+
+def _refuse(model: type[Any], name: str) -> Callable[[Any, Any], NoReturn]:
+    def refuse(state: Any, passive: Any) -> NoReturn:
+        raise NotLoaded(
+            f"{model.__name__}.{name} was not loaded; ask for it: load=[{model.__name__}.{name}]"
+        )
+
+    return refuse
+
+
+class Shapes:
+    """The shapes of all models that are asked for."""
+
+    def __init__(self) -> None:
+        self._known: dict[type[Any], Shape[Any]] = {}
+
+    def of(self, model: type[Model]) -> Shape[Model]:
+        """The shape of a mapped class."""
+        shape = self._known.get(model)
+        if shape is None:
+            shape = self._known[model] = Shape(model)
+        return shape

@@ -1,0 +1,105 @@
+"""The key ring: rotation, files, derived secrets."""
+
+import stat
+import time
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import jwt
+import pytest
+
+from amphibase import ConfigurationError, InvalidToken, load_settings
+from amphibase.accounts.jwt.key_ring import Key, KeyRing, load_keys, read_key_file, write_key_file
+
+
+def claims(**changes: Any) -> dict[str, Any]:
+    return {"sub": str(uuid4()), "aud": "authenticated", "exp": int(time.time()) + 60} | changes
+
+
+def test_what_one_key_signs_every_ring_that_holds_it_verifies() -> None:
+    old, new = Key.generate(), Key.generate()
+    token = KeyRing([old]).issue(claims(answer=42))
+    assert KeyRing([new, old]).verify(token)["answer"] == 42
+    with pytest.raises(InvalidToken):
+        KeyRing([new]).verify(token)
+
+
+def test_a_verified_token_is_refused_once_it_expires() -> None:
+    ring = KeyRing([Key.generate()])
+    token = ring.issue(claims(exp=int(time.time()) + 1))
+    assert ring.verify(token)
+    time.sleep(1.1)
+    with pytest.raises(InvalidToken, match="expired"):
+        ring.verify(token)
+
+
+def test_a_header_cannot_choose_the_algorithm() -> None:
+    key = Key.generate()
+    secret = Key.from_secret("s" * 64)
+    ring = KeyRing([key, secret])
+    for headers in ({"kid": key.kid}, {}):
+        token = jwt.encode(claims(), "s" * 64, algorithm="HS512", headers=headers)
+        with pytest.raises(InvalidToken):
+            ring.verify(token)
+
+
+def test_development_makes_a_key_that_only_the_owner_can_read(tmp_path: Path) -> None:
+    settings = load_settings(data_dir=tmp_path / "data")
+    first, second = load_keys(settings), load_keys(settings)
+    assert second.verify(first.issue(claims()))
+    path = tmp_path / "data" / "keys.json"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [item.name for item in path.parent.iterdir()] == ["keys.json"]
+
+
+def test_a_key_file_goes_before_the_secret(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    write_key_file(path, [Key.generate()])
+    ring = load_keys(load_settings(jwt_key_file=path, secret_key="s" * 64))
+    assert len(ring.jwks()["keys"]) == 1
+
+
+def test_public_keys_hold_nothing_private() -> None:
+    (published,) = KeyRing([Key.generate(), Key.from_secret("s" * 64)]).jwks()["keys"]
+    assert published.keys() == {"kty", "crv", "x", "y", "kid", "alg", "use"}
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        ("hidden", "is not a JSON Web Key Set"),
+        ("[]", "is not a JSON Web Key Set"),
+        ('{"keys": []}', "holds no key"),
+        ('{"keys": [{"kty": "oct", "k": "hidden"}]}', "no EC key"),
+        ('{"keys": [{"kty": "EC", "crv": "P-256", "x": "hidden", "y": "a"}]}', "no EC key"),
+    ],
+)
+def test_a_key_file_that_holds_no_key_is_one_readable_line(
+    tmp_path: Path, content: str, fault: str
+) -> None:
+    path = tmp_path / "keys.json"
+    path.write_text(content)
+    with pytest.raises(ConfigurationError) as caught:
+        read_key_file(path)
+    assert fault in caught.value.detail
+    assert str(path) in caught.value.detail
+    assert "hidden" not in caught.value.detail
+
+
+def test_a_public_key_alone_cannot_sign(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    path.write_text(str(KeyRing([Key.generate()]).jwks()).replace("'", '"'))
+    with pytest.raises(ConfigurationError, match="must hold private keys"):
+        read_key_file(path)
+
+
+def test_a_missing_key_file_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="cannot be read: No such file"):
+        load_keys(load_settings(jwt_key_file=tmp_path / "none.json"))
+
+
+def test_derived_secrets_differ_by_purpose_and_by_key() -> None:
+    one, two = KeyRing([Key.generate()]), KeyRing([Key.generate()])
+    assert one.derive("a") == one.derive("a")
+    assert len({one.derive("a"), one.derive("b"), two.derive("a")}) == 3

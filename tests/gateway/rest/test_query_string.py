@@ -1,0 +1,248 @@
+"""Query strings become data, and what cannot be read says where."""
+
+import string
+from urllib.parse import quote, urlencode
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from amphibase.gateway.rest.errors.base import InvalidRange, ParseError
+from amphibase.gateway.rest.request.lru import LONGEST_KEPT
+from amphibase.gateway.rest.request.query import (
+    Field,
+    Filter,
+    Logic,
+    Order,
+    Query,
+    Range,
+    SelectField,
+    SelectRelation,
+    Step,
+)
+from amphibase.gateway.rest.request.query_string import LONGEST, read_query
+
+A, B = Field("a"), Field("b")
+
+
+def read(text: str, *, is_call: bool = False) -> tuple[Query, list[object]]:
+    query, values = read_query(quote(text, safe="=&"), is_call=is_call)
+    return query, [*values]
+
+
+@pytest.mark.parametrize(
+    ("text", "items"),
+    [
+        ("a", [SelectField(A)]),
+        ("*", [SelectField(Field("*"))]),
+        ("", []),
+        ("x:a", [SelectField(A, alias="x")]),
+        ("a::text", [SelectField(A, cast="text")]),
+        ("x:a::double precision", [SelectField(A, alias="x", cast="double precision")]),
+        ("a->b->>0", [SelectField(Field("a", (Step("b", False), Step(0, True))))]),
+        ("a->-1", [SelectField(Field("a", (Step(-1, False),)))]),
+        ('"a.b,c"', [SelectField(Field("a.b,c"))]),
+        ("a-b c", [SelectField(Field("a-b c"))]),
+        ("count()", [SelectField(Field(""), aggregate="count")]),
+        ("n:count()::int", [SelectField(Field(""), "n", None, "count", "int")]),
+        ("a.sum()", [SelectField(A, aggregate="sum")]),
+        ("a::int.avg()::text", [SelectField(A, None, "int", "avg", "text")]),
+        ("a(*)", [SelectRelation("a", (SelectField(Field("*")),))]),
+        ("a()", [SelectRelation("a", ())]),
+        ("count", [SelectField(Field("count"))]),
+        ("x:a!inner(b)", [SelectRelation("a", (SelectField(B),), alias="x", join="inner")]),
+        ("a!fk!left(b)", [SelectRelation("a", (SelectField(B),), hint="fk", join="left")]),
+        ("a!left!fk(b)", [SelectRelation("a", (SelectField(B),), hint="fk", join="left")]),
+        ("...a(b)", [SelectRelation("a", (SelectField(B),), spread=True)]),
+        (
+            "a,b(a,...c(a))",
+            [
+                SelectField(A),
+                SelectRelation(
+                    "b",
+                    (SelectField(A), SelectRelation("c", (SelectField(A),), spread=True)),
+                ),
+            ],
+        ),
+    ],
+)
+def test_select_names_columns_and_relations(text: str, items: list[object]) -> None:
+    assert read(f"select={text}")[0].select == tuple(items)
+
+
+@pytest.mark.parametrize(
+    ("text", "filter", "values"),
+    [
+        ("a=eq.1", Filter(A, "eq", 0), ["1"]),
+        ("a=eq.", Filter(A, "eq", 0), [""]),
+        ("a=not.eq.x.y", Filter(A, "eq", 0, negated=True), ["x.y"]),
+        ("a=in.(1,2)", Filter(A, "in", 0), [["1", "2"]]),
+        ('a=in.("x,y","q\\"",z)', Filter(A, "in", 0), [["x,y", 'q"', "z"]]),
+        ("a=in.()", Filter(A, "in", 0), [[""]]),
+        ('a=in.(x"y)', Filter(A, "in", 0), [['x"y']]),
+        ("a=is.null", Filter(A, "is", truth="null"), []),
+        ("a=is.NOT_NULL", Filter(A, "is", truth="not_null"), []),
+        ("a=not.is.true", Filter(A, "is", truth="true", negated=True), []),
+        ("a=like(any).{x*,y}", Filter(A, "like", 0, quantifier="any"), ["{x*,y}"]),
+        ("a=fts.cat", Filter(A, "fts", 0), ["cat"]),
+        ("a=not.wfts(german).cat", Filter(A, "wfts", 1, True, language=0), ["german", "cat"]),
+        ("a=isdistinct.1", Filter(A, "isdistinct", 0), ["1"]),
+        ("a->>b=eq.1", Filter(Field("a", (Step("b", True),)), "eq", 0), ["1"]),
+    ],
+)
+def test_a_filter_lifts_its_values_out(text: str, filter: Filter, values: list[object]) -> None:
+    query, found = read(text)
+    assert query.conditions == (((), filter),)
+    assert found == values
+
+
+def test_a_filter_of_a_relation_has_its_path() -> None:
+    assert read("x.y.a=eq.1")[0].conditions == ((("x", "y"), Filter(A, "eq", 0)),)
+
+
+def test_logic_nests_and_negates() -> None:
+    query, values = read("x.not.or=(a.eq.1, not.and(b.in.(2,3),a.is.null),b.cs.{4,5})")
+    inner = Logic("and", (Filter(B, "in", 1), Filter(A, "is", truth="null")), negated=True)
+    tree = Logic("or", (Filter(A, "eq", 0), inner, Filter(B, "cs", 2)), negated=True)
+    assert query.conditions == ((("x",), tree),)
+    assert values == ["1", ["2", "3"], "{4,5}"]
+
+
+def test_order_and_ranges_belong_to_their_relation() -> None:
+    query, values = read("order=a.desc.nullslast,r(b)&x.order=b&limit=3&x.offset=7")
+    terms = (Order(A, descending=True, nulls_first=False), Order(B, relation="r"))
+    assert query.orders == (((), terms), (("x",), (Order(B),)))
+    assert query.ranges == (((), Range(limit=3)), (("x",), Range(offset=0)))
+    assert values == [7]
+
+
+def test_what_is_no_filter_is_an_argument_of_a_function_called_by_get() -> None:
+    query, values = read("a=1&b=eq.2&a=3&c=fts(x.y", is_call=True)
+    assert query.arguments == (("a", 0), ("a", 2), ("c", 3))
+    assert values == ["1", "2", "3", "fts(x.y"]
+
+
+def test_requests_that_differ_in_values_alone_share_a_query() -> None:
+    assert read("a=eq.1&b=in.(1,2)&offset=3")[0] == read("a=eq.9&b=in.(7)&offset=8")[0]
+    assert read("a=eq.1")[0] != read("a=gt.1")[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "details"),
+    [
+        (
+            "a=foo.1",
+            '"failed to parse filter (foo.1)" (line 1, column 1)',
+            'unexpected "f" expecting "not" or operator (eq, gt, ...)',
+        ),
+        (
+            "a=is.x",
+            '"failed to parse filter (is.x)" (line 1, column 4)',
+            'unexpected "x" expecting isVal: (null, not_null, true, false, unknown)',
+        ),
+        (
+            "select=a(",
+            '"failed to parse select parameter (a()" (line 1, column 3)',
+            'unexpected end of input expecting ")", "," or end of input',
+        ),
+        (
+            "or=(a.eq.1",
+            '"failed to parse logic tree ((a.eq.1)" (line 1, column 10)',
+            'unexpected end of input expecting "," or ")"',
+        ),
+        (
+            "or=(tags @> 1)",
+            '"failed to parse logic tree ((tags @> 1))" (line 1, column 9)',
+            'unexpected "@" expecting letter, digit, "-", "->>", "->" or delimiter (.)',
+        ),
+        (
+            "order=a.asc.nullslastx",
+            '"failed to parse order (a.asc.nullslastx)" (line 1, column 16)',
+            "unexpected 'x' expecting \",\" or end of input",
+        ),
+    ],
+)
+def test_what_cannot_be_read_says_where_and_what_was_expected(
+    text: str, message: str, details: str
+) -> None:
+    with pytest.raises(ParseError) as caught:
+        read(text)
+    assert (caught.value.message, caught.value.details) == (message, details)
+
+
+@pytest.mark.parametrize("name", ["limit", "x.limit"])
+def test_a_limit_below_zero_is_refused(name: str) -> None:
+    with pytest.raises(InvalidRange):
+        read(f"{name}=-1")
+
+
+def test_an_offset_below_zero_is_the_beginning() -> None:
+    assert read("offset=-1") == read("offset=0")
+
+
+@pytest.mark.parametrize("text", ["select=" + "a(" * 10_000, "or=" + "(and" * 10_000])
+def test_parentheses_may_not_nest_without_end(text: str) -> None:
+    with pytest.raises(ParseError):
+        read(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["%6Cimit=eq.5", "x%2Eoff%73et=eq.5", "select=a&sel%65ct=eq.b", "on%5Fconflict=eq.a"],
+)
+def test_a_name_of_the_grammar_is_no_filter_however_it_is_encoded(text: str) -> None:
+    try:
+        query, values = read(text)
+    except ParseError:
+        return
+    assert not query.conditions
+    assert not values
+
+
+def test_an_index_of_any_length_is_read() -> None:
+    digits = "1" * 5000
+    assert read(f"select=a->{digits}")[0].select == (
+        SelectField(Field("a", (Step(digits, as_text=False),))),
+    )
+    assert read("select=a->12")[0].select == (SelectField(Field("a", (Step(12, as_text=False),))),)
+
+
+def test_a_query_string_may_not_be_long_but_its_values_may() -> None:
+    with pytest.raises(ParseError, match="characters"):
+        read(f"select={'a,' * LONGEST}a")
+    value = "x" * 2 * LONGEST
+    assert read(f"a=eq.{value}")[1] == [value]
+
+
+def test_what_is_long_is_not_kept() -> None:
+    long, short = f"select={'abc,' * LONGEST_KEPT}a", "select=abc,a"
+    assert read_query(long)[0] is not read_query(long)[0]
+    assert read_query(short)[0] is read_query(short)[0]
+
+
+KEYS = st.sampled_from(
+    ["select", "order", "or", "not.and", "columns", "on_conflict", "limit", "x.offset", "a", "x.a"]
+)
+TEXTS = st.text(alphabet=st.sampled_from([*'()".,:!->*{}\\', *"abcnot", "\0", "é", " "]))
+
+
+@given(st.lists(st.tuples(KEYS, TEXTS | st.text()), max_size=4), st.booleans())
+def test_any_input_is_read_or_refused_in_our_words(
+    parameters: list[tuple[str, str]], is_call: bool
+) -> None:
+    try:
+        query, values = read_query(urlencode(parameters), is_call=is_call)
+    except (ParseError, InvalidRange):
+        return
+    assert {query: values}[query] == values
+    assert all(isinstance(value, str | int | list) for value in values)
+
+
+@given(st.text(alphabet=string.printable), st.text())
+def test_a_quoted_value_comes_back_whole(name: str, value: str) -> None:
+    def quoted(text: str) -> str:
+        return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+    query, values = read_query(urlencode({"or": f"({quoted(name)}.eq.{quoted(value)})"}))
+    assert query.conditions == (((), Logic("or", (Filter(Field(name), "eq", 0),))),)
+    assert values == [value]

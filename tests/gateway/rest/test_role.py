@@ -1,0 +1,33 @@
+"""Claims reach the database as they are, whatever they hold."""
+
+import json
+
+import jwt
+import pytest
+
+from amphibase.accounts.jwt.key_ring import Key
+from amphibase.accounts.jwt.verifier import Tokens
+from amphibase.gateway.rest.transaction.role import Identities
+
+SECRET = "a secret that is long enough to sign tokens with HS256"
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["123456789012345678901234567890", r'"\ud800"', "[" * 400 + "]" * 400],
+    ids=["a large number", "half a character", "deep lists"],
+)
+def test_a_claim_may_hold_any_json(value: str) -> None:
+    key = Key.from_secret(SECRET)
+    token = jwt.api_jws.encode(f'{{"role":"anon","more":{value}}}'.encode(), SECRET, "HS256")
+    identities = Identities(Tokens(key, key), None, None, ".role")
+    claims = identities.identify(f"Bearer {token}").claims
+    assert json.loads(claims) == {"role": "anon", "more": json.loads(value)}
+    claims.encode()
+
+
+def test_a_role_that_no_text_can_hold_is_none_that_there_is() -> None:
+    key = Key.from_secret(SECRET)
+    token = jwt.api_jws.encode(rb'{"role":"\ud800"}', SECRET, "HS256")
+    identities = Identities(Tokens(key, key), None, None, ".role")
+    assert identities.identify(f"Bearer {token}").role == "?"

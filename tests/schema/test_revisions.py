@@ -1,0 +1,226 @@
+"""Revisions of an application's own: written from its models, run, adopted."""
+
+import asyncio
+import importlib.util
+import subprocess
+import sys
+import uuid
+
+import pytest
+from sqlalchemy import (
+    Column,
+    Enum,
+    ForeignKey,
+    Integer,
+    String,
+    Table,
+    Uuid,
+    inspect,
+    select,
+)
+from tests.schema.stage import Stage, stage_on
+
+from amphibase.errors import (
+    ConfigurationError,
+    InvalidValue,
+    Unavailable,
+)
+from amphibase.models import utc_now
+from amphibase.schema.tables import tables
+
+
+async def test_a_new_model_becomes_a_revision_that_makes_it(stage: Stage) -> None:
+    """The revision follows the packaged one, upgrades, and leaves no difference."""
+    await stage.upgrade()
+    notes = stage.add_notes()
+    assert await stage.differences() == ["table notes is missing from the database"]
+    path = await stage.revision("Add notes!")
+    assert path is not None
+    assert path.parent == stage.settings.migrations_dir.absolute()
+    assert path.name.endswith("_add_notes.py")
+    assert 'down_revision = "0002"' in path.read_text()
+    done = await stage.upgrade()
+    assert [(applied.message, applied.status) for applied in done] == [("Add notes!", "applied")]
+    assert await stage.differences() == []
+    assert await stage.revision("again") is None
+    owner = uuid.uuid4()
+    await stage.add(stage.models.tables["users"], id=owner, email="ann@example.com")
+    await stage.add(notes, id=owner, owner_id=owner, title="a", written_at=utc_now())
+    with pytest.raises(InvalidValue):
+        await stage.add(notes, id=uuid.uuid4(), owner_id=owner, title="")
+
+
+async def test_a_revision_is_written_as_people_would_write_it(stage: Stage) -> None:
+    """The file is clean for ruff, imports what it uses, and does not import the application."""
+    stage.add_notes()
+    first = await stage.revision('say "notes"')
+    stage.models.tables["notes"].append_column(
+        Column("stars", Integer(), nullable=False, default=3)
+    )
+    second = await stage.revision("stars")
+    empty = await stage.revision("by hand", autogenerate=False)
+    assert first is not None
+    assert second is not None
+    assert empty is not None
+    assert "UtcDateTime" not in first.read_text()
+    assert "Shout" not in first.read_text()
+    assert "sa.DateTime(timezone=True)" in first.read_text()
+    assert 'sa.JSON().with_variant(postgresql.JSONB(), "postgresql")' in first.read_text()
+    assert "sa.Uuid()" in first.read_text()
+    for path in (first, second, empty):
+        spec = importlib.util.spec_from_file_location("a_revision", path)
+        assert spec is not None
+        assert spec.loader is not None
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    rules = ["--isolated", "--line-length=88", "--select=E,F,I,UP,B,SIM,RUF,N,C4,PIE,RET,TID"]
+    ruff = [sys.executable, "-m", "ruff", "check", *rules, str(first), str(second), str(empty)]
+    found = await asyncio.to_thread(
+        subprocess.run, ruff, capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 0, found.stdout
+
+
+async def test_the_same_revision_runs_on_both_engines(
+    stage: Stage, sqlite_stage: Stage, postgres_stage: Stage
+) -> None:
+    """What was written on one engine upgrades the other and leaves no difference there."""
+    stage.add_notes()
+    await stage.revision("notes")
+    other = sqlite_stage if stage.database.dialect == "postgresql" else postgres_stage
+    other.add_notes()
+    assert len(await other.upgrade()) == 5
+    assert await other.differences() == []
+    assert await other.revision("again") is None
+
+
+async def test_a_column_is_added_to_a_table_that_has_rows(stage: Stage) -> None:
+    """Rows get the model's default; what refers to them, and checks, survive the change."""
+    notes = stage.add_notes()
+    await stage.revision("notes")
+    await stage.upgrade()
+    owner = uuid.uuid4()
+    users = stage.models.tables["users"]
+    await stage.add(users, id=owner, email="ann@example.com")
+    await stage.add(notes, id=owner, owner_id=owner, title="a", written_at=utc_now())
+    notes.append_column(Column("stars", Integer(), nullable=False, default=3))
+    notes.append_column(Column("mood", Enum("good", "bad", name="mood")))
+    users.append_column(Column("nickname", String(20), nullable=False, default=""))
+    users.c.name.type = String(300)
+    await stage.revision("stars")
+    await stage.upgrade()
+    assert await stage.differences() == []
+    async with stage.database.read() as connection:
+        assert (await connection.execute(select(notes.c.stars, notes.c.mood))).all() == [(3, None)]
+        assert (await connection.execute(select(users.c.nickname))).all() == [("",)]
+    with pytest.raises(InvalidValue):
+        await stage.add(notes, id=uuid.uuid4(), owner_id=owner, title="")
+    await stage.downgrade("application", "-1")
+    assert await stage.count(notes) == 1
+    await stage.upgrade()
+    assert await stage.differences() == []
+
+
+async def test_downgrade_and_upgrade_again_with_an_enum(stage: Stage) -> None:
+    """An enum type that a downgrade leaves behind, or another table uses, is in nobody's way."""
+    stage.add_notes()
+    await stage.revision("notes")
+    await stage.upgrade()
+    await stage.downgrade("application", "0002")
+    kind: Column[str] = Column("kind", Enum("idea", "task", name="kind"))
+    Table("plans", stage.models, Column("id", Uuid(), primary_key=True), kind)
+    await stage.revision("plans")
+    statuses = [applied.status for applied in await stage.upgrade()]
+    assert statuses == ["applied", "applied"]
+    assert await stage.differences() == []
+
+
+async def test_a_model_may_refer_to_accounts(stage: Stage) -> None:
+    """A stand-in for the accounts in the models is for foreign keys, and nobody else's business."""
+    postgres = stage.database.dialect == "postgresql"
+    name, where = ("users", "auth") if postgres else ("auth_users", None)
+    accounts = Table(name, stage.models, Column("id", Uuid(), primary_key=True), schema=where)
+    owner = ForeignKey(accounts.c.id, ondelete="CASCADE")
+    pets = Table("pets", stage.models, Column("id", Uuid(), owner, primary_key=True))
+    await stage.ensure()
+    path = await stage.revision("pets")
+    assert path is not None
+    assert path.read_text().count("op.create_table(") == 1
+    assert [applied.status for applied in await stage.upgrade()] == ["adopted"]
+    assert await stage.differences() == []
+    assert await stage.revision("again") is None
+    user = uuid.uuid4()
+    await stage.add(tables(stage.database.dialect).users, id=user)
+    await stage.add(pets, id=user)
+    async with stage.database.write() as connection:
+        await connection.execute(accounts.delete())
+    assert await stage.count(pets) == 0
+
+
+async def test_what_serve_made_is_adopted(stage: Stage) -> None:
+    """A revision whose table a start in development made already is noted, not run."""
+    notes = stage.add_notes()
+    await stage.ensure()
+    owner = uuid.uuid4()
+    await stage.add(stage.models.tables["users"], id=owner, email="ann@example.com")
+    await stage.add(notes, id=owner, owner_id=owner, title="a", written_at=utc_now())
+    path = await stage.revision("notes")
+    assert path is not None
+    assert "create_table" in path.read_text()
+    done = await stage.upgrade()
+    assert [applied.status for applied in done] == ["adopted"]
+    assert await stage.count(notes) == 1
+    assert await stage.differences() == []
+    assert await stage.upgrade() == []
+
+
+async def test_a_revision_that_only_changes_rows_is_run_and_not_adopted(stage: Stage) -> None:
+    """That the tables are as they should be does not make a revision superfluous."""
+    await stage.upgrade()
+    users = stage.models.tables["users"]
+    await stage.add(users, id=uuid.uuid4(), email="ann@example.com")
+    update = "UPDATE users SET name = 'Ann'"
+    stage.write("names", "0002", f'op.execute("{update}")')
+    done = await stage.upgrade()
+    assert [applied.status for applied in done] == ["applied"]
+    async with stage.database.read() as connection:
+        assert (await connection.execute(select(users.c.name))).scalar_one() == "Ann"
+
+
+async def test_a_table_that_differs_is_not_adopted(stage: Stage) -> None:
+    """When the table is there but not as the revision makes it, the error says what is missing."""
+    stage.add_notes()
+    await stage.ensure()
+    stage.models.tables["notes"].append_column(Column("stars", Integer()))
+    await stage.revision("notes")
+    with pytest.raises(ConfigurationError, match=r"column notes\.stars is missing"):
+        await stage.upgrade()
+    assert (await stage.stand())["application"] == "0002"
+
+
+async def test_the_profile_may_have_columns_of_its_own(stage: Stage) -> None:
+    """A first start in development makes the profile's table as the application's class says."""
+    stage.models.tables["users"].append_column(Column("nickname", String(20), nullable=False))
+    await stage.ensure()
+    await stage.ensure()
+    assert await stage.differences() == []
+    assert await stage.revision("nicknames") is not None
+    assert [each.status for each in await stage.upgrade()] == ["adopted"]
+
+
+async def test_a_revision_leaves_no_trace_in_the_database(postgres_stage: Stage) -> None:
+    """The schema that revisions are run in on Postgres is gone afterwards."""
+    postgres_stage.add_notes()
+    assert await postgres_stage.revision("notes") is not None
+    async with postgres_stage.database.read() as connection:
+        schemas = await connection.run_sync(lambda sync: inspect(sync).get_schema_names())
+        assert await connection.run_sync(lambda sync: inspect(sync).get_table_names()) == []
+    assert set(schemas) == {"information_schema", "public"}
+
+
+async def test_a_revision_without_a_database_is_a_readable_error() -> None:
+    """On Postgres the error says why the database is needed."""
+    async with stage_on("postgresql://ann:hidden@127.0.0.1:1/app") as stage:
+        stage.add_notes()
+        with pytest.raises(Unavailable, match="a revision needs the database") as failure:
+            await stage.revision("notes")
+    assert "hidden" not in str(failure.value)
