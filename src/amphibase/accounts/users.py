@@ -9,7 +9,7 @@ from sqlalchemy import Row, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from amphibase.backend import Account, Claims
-from amphibase.database.engine import translated_errors
+from amphibase.database.errors import translated_errors
 from amphibase.errors import Conflict, EmailAlreadyRegistered, NotFound
 from amphibase.models import utc_now, uuid7
 from amphibase.schema.tables import Tables

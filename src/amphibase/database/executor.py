@@ -17,7 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from amphibase.backend import Caller, Isolation
 from amphibase.database.compiled import Query, Row
 from amphibase.database.connection import Call, Statement
-from amphibase.database.engine import Database, translate, translated_errors
+from amphibase.database.engine import Database
+from amphibase.database.errors import translate, translated_errors
 from amphibase.database.pool import Wire
 
 _BECOME = "select set_config('role', {}, true), set_config('request.jwt.claims', {}, true)"

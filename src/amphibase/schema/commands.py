@@ -16,7 +16,8 @@ from sqlalchemy import Connection, MetaData, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from amphibase.database.engine import Database, translated_errors
+from amphibase.database.engine import Database
+from amphibase.database.errors import translated_errors
 from amphibase.errors import ConfigurationError, ForeignKeyViolation, Unavailable
 from amphibase.schema.migrations import roles
 from amphibase.schema.migrations.chains import (

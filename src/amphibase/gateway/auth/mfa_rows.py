@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import Row, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from amphibase.database.engine import translated_errors
+from amphibase.database.errors import translated_errors
 from amphibase.errors import Conflict
 from amphibase.gateway.auth.errors import AuthError
 from amphibase.models import utc_now, uuid7

@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from amphibase.accounts.users import merged
-from amphibase.database.engine import translated_errors
+from amphibase.database.errors import translated_errors
 from amphibase.errors import AmphibaseError, Conflict, Retryable
 from amphibase.gateway.auth.errors import AuthError
 from amphibase.models import utc_now, uuid7

@@ -18,7 +18,7 @@ from sqlalchemy.dialects.postgresql import ENUM
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateSchema
 
-from amphibase.database.engine import translate
+from amphibase.database.errors import translate
 from amphibase.errors import ConfigurationError, Retryable
 from amphibase.schema.migrations import roles
 from amphibase.schema.tables import tables

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from amphibase.backend import Load, Model, Order, Page, Where
 from amphibase.database.compiled import Query, Row
-from amphibase.database.engine import refusal_of
+from amphibase.database.errors import rejected_value_message
 from amphibase.errors import (
     Conflict,
     Forbidden,
@@ -298,7 +298,7 @@ class SqlRepository(Generic[Model]):
             (name,) = self._shape.attributes([error.field or ""])
             if name in ("", error.field):
                 raise
-            raise InvalidValue(refusal_of(name), field=name) from error
+            raise InvalidValue(rejected_value_message(name), field=name) from error
 
     @asynccontextmanager
     async def _changing(self) -> AsyncIterator[AsyncConnection]:
