@@ -1,4 +1,4 @@
-"""Homes for the tests: a SQLite file and a real Postgres, a fresh one of each for every test."""
+"""Backends for the tests: a SQLite file and a real Postgres, a fresh one of each for every test."""
 
 import gc
 import shutil
@@ -12,7 +12,7 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy.engine import make_url
 from tests import models as models  # their tables belong to every prepared database
-from tests.homes import Home
+from tests.backends import Records
 from tests.servers import Databases, new_server
 
 from amphibase import Amphibase, Base, Settings, load_settings
@@ -149,10 +149,10 @@ def app(settings: Settings) -> FastAPI:
 
 
 @pytest.fixture(scope="session", params=["sqlite", "predicate", "rls"])
-async def lasting_home(
+async def shared_records(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Home]:
-    """A database for all tests of records, once of each kind; `home` empties it for each test."""
+) -> AsyncIterator[Records]:
+    """A database for all tests of records, once of each kind; `records` empties it for each."""
     kind: str = request.param
     folder = tmp_path_factory.mktemp(kind)
     if kind == "sqlite":
@@ -160,24 +160,24 @@ async def lasting_home(
     else:
         place = request.getfixturevalue("databases").new()
     with place as url:
-        opened = await open_home(kind, url, folder)
+        opened = await open_records(kind, url, folder)
         yield opened
         await opened.backend.close()
 
 
-async def open_home(kind: str, url: str, folder: Path) -> Home:
-    """A home of that kind on an empty database, with all tables made."""
+async def open_records(kind: str, url: str, folder: Path) -> Records:
+    """A backend of that kind on an empty database, with all tables made."""
     settings = load_settings(
         database_url=url, secret_key=SECRET, data_dir=folder, rls=kind == "rls"
     )
-    opened = Home(kind, SqlBackend(settings, load_keys(settings)), settings)
+    opened = Records(kind, SqlBackend(settings, load_keys(settings)), settings)
     await ensure(opened.backend.database, settings, Base.metadata)
     await opened.settle()
     return opened
 
 
 @pytest.fixture
-async def home(lasting_home: Home) -> Home:
-    """A home for records without any: SQLite, Postgres by predicate, Postgres by RLS in turn."""
-    await lasting_home.clear()
-    return lasting_home
+async def records(shared_records: Records) -> Records:
+    """Empty tables of the tests' models: SQLite, Postgres by predicate, Postgres by RLS in turn."""
+    await shared_records.clear()
+    return shared_records

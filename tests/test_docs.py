@@ -53,15 +53,15 @@ def test_the_page_on_testing_passes_its_own_tests(tmp_path: Path) -> None:
     assert "3 passed" in done.stdout, done.stdout
 
 
-@pytest.mark.parametrize("home", ["sqlite", "postgres", "postgres by RLS"])
+@pytest.mark.parametrize("backend", ["sqlite", "postgres", "postgres by RLS"])
 def test_the_readmes_example_keeps_peoples_notes_apart(
-    tmp_path: Path, home: str, request: pytest.FixtureRequest
+    tmp_path: Path, backend: str, request: pytest.FixtureRequest
 ) -> None:
     (block,) = blocks(ROOT / "README.md")
     (tmp_path / "main.py").write_text(block)
     environment = {
-        "DATABASE_URL": request.getfixturevalue(f"{home.split()[0]}_url"),
-        "RLS": str(home.endswith("RLS")).lower(),
+        "DATABASE_URL": request.getfixturevalue(f"{backend.split()[0]}_url"),
+        "RLS": str(backend.endswith("RLS")).lower(),
     }
     with serving(tmp_path, environment, "main:app") as url:
         tokens = {}

@@ -1,4 +1,4 @@
-"""Homes for the contract of Files: each engine with a disk and with an object store."""
+"""Backends for the contract of Files: each engine with a disk and with an object store."""
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The contract of Repository, on every home: who may do what, for each kind of declaration.
+"""The contract of Repository, on every backend: who may do what, for each kind of declaration.
 
 The rows are Ann's and Bob's. What a caller is granted must be there, and what not must not; and
 each guard is dropped once, to see that the checks notice.
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import and_, literal_column, text
-from tests.homes import ADMIN, ANN, BOB, CALLERS, Home
+from tests.backends import ADMIN, ANN, BOB, CALLERS, Records
 from tests.models import Bill, Board, Letter, Note, Post, Report, Secret
 
 from amphibase import (
@@ -103,22 +103,22 @@ def made(model: type[Any], value: str, owner: Any = None) -> Any:
     return row
 
 
-async def two_rows(home: Home, model: type[Any]) -> dict[str, Any]:
+async def two_rows(records: Records, model: type[Any]) -> dict[str, Any]:
     """A row of Ann's, "a", and one of Bob's, "b"."""
-    await home.of(model).delete_where(everything=True)
+    await records.of(model).delete_where(everything=True)
     rows = [made(model, "a", ANN.user_id), made(model, "b", BOB.user_id)]
-    return dict(zip("ab", await home.of(model).add_many(rows), strict=True))
+    return dict(zip("ab", await records.of(model).add_many(rows), strict=True))
 
 
-async def labels(home: Home, model: type[Any]) -> list[str]:
-    rows = await home.of(model).list(order_by=[label(model)])
+async def labels(records: Records, model: type[Any]) -> list[str]:
+    rows = await records.of(model).list(order_by=[label(model)])
     return [getattr(row, label(model).key) for row in rows]
 
 
-async def check_reading(home: Home, model: type[Any], who: str) -> None:
+async def check_reading(records: Records, model: type[Any], who: str) -> None:
     sees, _, _ = TABLE[model][who]
-    stored = await two_rows(home, model)
-    rows, by = home.of(model, CALLERS[who]), label(model)
+    stored = await two_rows(records, model)
+    rows, by = records.of(model, CALLERS[who]), label(model)
     for name, row in stored.items():
         found = await rows.get(row.id)
         assert (found is not None) == (name in sees), f"get {name}"
@@ -141,12 +141,12 @@ async def attempt(work: Any) -> Any:
         return type(error)
 
 
-async def check_adding(home: Home, model: type[Any], who: str) -> None:
+async def check_adding(records: Records, model: type[Any], who: str) -> None:
     _, _, may = TABLE[model][who]
     caller = CALLERS[who]
-    await two_rows(home, model)
+    await two_rows(records, model)
     owner = ANN.user_id if who == "service" else None
-    rows = home.of(model, caller)
+    rows = records.of(model, caller)
     refused = Unauthenticated if who == "anonymous" else Forbidden
     works: dict[str, Callable[[], Any]] = {
         "added": lambda: rows.add(made(model, "added", owner)),
@@ -156,17 +156,17 @@ async def check_adding(home: Home, model: type[Any], who: str) -> None:
     for name, work in works.items():
         found = await attempt(work())
         assert (found is refused) == (not may), f"{name}: {found}"
-        assert (name in await labels(home, model)) == may, name
-    for row in await home.of(model).list(label(model).in_([*works])):
+        assert (name in await labels(records, model)) == may, name
+    for row in await records.of(model).list(label(model).in_([*works])):
         if hasattr(model, "owner_id"):
             assert row.owner_id == (owner or caller.user_id)
 
 
-async def check_changing(home: Home, model: type[Any], who: str) -> None:
+async def check_changing(records: Records, model: type[Any], who: str) -> None:
     _, changes, _ = TABLE[model][who]
-    rows, by = home.of(model, CALLERS[who]), label(model)
+    rows, by = records.of(model, CALLERS[who]), label(model)
     refused = REFUSED.get((model, who))
-    stored = await two_rows(home, model)
+    stored = await two_rows(records, model)
     for name, row in stored.items():
         change: Any = {by.key: f"{name}!"}
         found = await attempt(rows.update(row.id, **change))
@@ -174,22 +174,22 @@ async def check_changing(home: Home, model: type[Any], who: str) -> None:
             assert getattr(found, by.key) == f"{name}!"
         else:
             assert found is refused, f"update {name}: {found}"
-    assert await labels(home, model) == [f"{n}!" if n in changes else n for n in "ab"]
-    await two_rows(home, model)
+    assert await labels(records, model) == [f"{n}!" if n in changes else n for n in "ab"]
+    await two_rows(records, model)
     key = by.key
     values: dict[str, Any] = {} if model is Board else {key: "x"}
     if values:
         found = await attempt(rows.update_where(everything=True, **values))
         assert found == (refused or len(changes)), f"update_where: {found}"
-        assert sorted(await labels(home, model)) == sorted(
+        assert sorted(await labels(records, model)) == sorted(
             "x" if name in changes else name for name in "ab"
         )
 
 
-async def check_upserting(home: Home, model: type[Any], who: str) -> None:
+async def check_upserting(records: Records, model: type[Any], who: str) -> None:
     _, changes, may = TABLE[model][who]
-    rows, by = home.of(model, CALLERS[who]), label(model)
-    stored = await two_rows(home, model)
+    rows, by = records.of(model, CALLERS[who]), label(model)
+    stored = await two_rows(records, model)
     for name, row in stored.items():
         given = made(model, f"{name}!", ANN.user_id if who == "service" else None)
         given.id = row.id
@@ -200,23 +200,23 @@ async def check_upserting(home: Home, model: type[Any], who: str) -> None:
             assert isinstance(found, type), f"upsert {name}"
             refused = Unauthenticated if who == "anonymous" else Forbidden
             assert found is (Conflict if may else refused), f"upsert {name}: {found}"
-    assert await labels(home, model) == [f"{n}!" if n in changes else n for n in "ab"]
+    assert await labels(records, model) == [f"{n}!" if n in changes else n for n in "ab"]
 
 
-async def check_deleting(home: Home, model: type[Any], who: str) -> None:
+async def check_deleting(records: Records, model: type[Any], who: str) -> None:
     _, changes, _ = TABLE[model][who]
-    rows = home.of(model, CALLERS[who])
+    rows = records.of(model, CALLERS[who])
     refused = REFUSED.get((model, who))
-    stored = await two_rows(home, model)
+    stored = await two_rows(records, model)
     for name, row in stored.items():
         found = await attempt(rows.delete(row.id))
         assert found == (refused or (name in changes)), f"delete {name}: {found}"
     left = [name for name in "ab" if name not in changes]
-    assert await labels(home, model) == left
-    await two_rows(home, model)
+    assert await labels(records, model) == left
+    await two_rows(records, model)
     found = await attempt(rows.delete_where(everything=True))
     assert found == (refused or len(changes)), f"delete_where: {found}"
-    assert await labels(home, model) == left
+    assert await labels(records, model) == left
 
 
 CHECKS = {
@@ -231,21 +231,21 @@ CHECKS = {
 @pytest.mark.parametrize("operation", CHECKS)
 @each_case
 async def test_a_caller_is_granted_what_is_declared_and_no_more(
-    home: Home, model: type[Any], who: str, operation: str
+    records: Records, model: type[Any], who: str, operation: str
 ) -> None:
-    await CHECKS[operation](home, model, who)
+    await CHECKS[operation](records, model, who)
 
 
 @asynccontextmanager
 async def dropped(
-    home: Home, model: type[Any], monkeypatch: pytest.MonkeyPatch
+    records: Records, model: type[Any], monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[None]:
     """The model without its guards."""
-    table, database = model.__table__.name, home.backend.database
+    table, database = model.__table__.name, records.backend.database
     with monkeypatch.context() as patch:
-        patch.setattr(home.backend, "_shapes", type(home.backend._shapes)())
-        patch.setattr(home.backend._shapes.of(model), "access", Access(everyone, everyone))
-        if home.name != "rls":
+        patch.setattr(records.backend, "_shapes", type(records.backend._shapes)())
+        patch.setattr(records.backend._shapes.of(model), "access", Access(everyone, everyone))
+        if records.name != "rls":
             yield
             return
         async with database.write() as connection:
@@ -254,7 +254,7 @@ async def dropped(
         yield
     async with database.write() as connection:
         await connection.execute(text(f"REVOKE ALL ON {table} FROM anon, authenticated"))
-    await ensure(database, home.settings, Base.metadata)
+    await ensure(database, records.settings, Base.metadata)
 
 
 @pytest.mark.parametrize(
@@ -267,85 +267,87 @@ async def dropped(
     ],
 )
 async def test_the_checks_notice_when_a_guard_is_dropped(
-    home: Home,
+    records: Records,
     model: type[Any],
     who: str,
     operations: tuple[str, ...],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async with dropped(home, model, monkeypatch):
+    async with dropped(records, model, monkeypatch):
         for operation in operations:
             with pytest.raises(AssertionError):
-                await CHECKS[operation](home, model, who)
+                await CHECKS[operation](records, model, who)
     for operation in operations:
-        await CHECKS[operation](home, model, who)
+        await CHECKS[operation](records, model, who)
 
 
 class TestOwners:
     async def test_an_administrator_adds_for_others_where_the_rule_admits_them(
-        self, home: Home
+        self, records: Records
     ) -> None:
         models: list[Any] = [Report, Bill]
         for model in models:
-            row = await home.of(model, ADMIN).add(made(model, "x", ANN.user_id))
+            row = await records.of(model, ADMIN).add(made(model, "x", ANN.user_id))
             assert row.owner_id == ANN.user_id
-            assert await home.of(model, ANN).get(row.id) is not None
+            assert await records.of(model, ANN).get(row.id) is not None
         with pytest.raises(InvalidValue) as caught:
-            await home.of(Note, ADMIN).add(made(Note, "x", ANN.user_id))
+            await records.of(Note, ADMIN).add(made(Note, "x", ANN.user_id))
         assert caught.value.field == "owner_id"
 
-    async def test_nobody_takes_or_gives_away_a_row(self, home: Home) -> None:
+    async def test_nobody_takes_or_gives_away_a_row(self, records: Records) -> None:
         cases: list[tuple[Any, Caller]] = [(Note, ANN), (Post, BOB), (Report, ANN)]
         for model, caller in [*cases, (Report, ADMIN)]:
-            stored = await two_rows(home, model)
+            stored = await two_rows(records, model)
             for row in stored.values():
                 for owner in (ANN.user_id, BOB.user_id):
                     with pytest.raises(InvalidValue) as caught:
-                        await home.of(model, caller).update(row.id, owner_id=owner)
+                        await records.of(model, caller).update(row.id, owner_id=owner)
                     assert caught.value.field == "owner_id"
-            owners = {row.owner_id async for row in home.of(model).stream()}
+            owners = {row.owner_id async for row in records.of(model).stream()}
             assert owners == {ANN.user_id, BOB.user_id}
 
-    async def test_an_upsert_does_not_take_a_row(self, home: Home) -> None:
-        stored = await two_rows(home, Report)
+    async def test_an_upsert_does_not_take_a_row(self, records: Records) -> None:
+        stored = await two_rows(records, Report)
         given = made(Report, "x")
         given.id = stored["a"].id
-        changed = await home.of(Report, ADMIN).upsert(given)
+        changed = await records.of(Report, ADMIN).upsert(given)
         assert (changed.title, changed.owner_id) == ("x", ANN.user_id)
 
-    async def test_a_filter_does_not_reach_around_the_rule(self, home: Home) -> None:
-        await two_rows(home, Note)
-        notes = home.of(Note, ANN)
+    async def test_a_filter_does_not_reach_around_the_rule(self, records: Records) -> None:
+        await two_rows(records, Note)
+        notes = records.of(Note, ANN)
         for filter in (Note.owner_id == BOB.user_id, (Note.title == "b") | (Note.title == "a")):
             assert "b" not in [row.title for row in await notes.list(filter)]
         assert await notes.update_where((Note.stars == 1) | (Note.stars == 2), stars=5) == 1
         assert await notes.delete_where((Note.stars == 1) | (Note.stars == 5)) == 1
-        assert [row.title for row in await home.of(Note).list()] == ["b"]
+        assert [row.title for row in await records.of(Note).list()] == ["b"]
 
     @pytest.mark.parametrize(
         "make", [text, literal_column, lambda words: and_(text(words), Note.title != "z")]
     )
     async def test_a_filter_of_text_does_not_reach_around_the_rule(
-        self, home: Home, make: Callable[[str], Any]
+        self, records: Records, make: Callable[[str], Any]
     ) -> None:
-        await two_rows(home, Note)
-        notes, filter = home.of(Note, ANN), make("stars = 5 OR 1 = 1 OR stars = 6")
+        await two_rows(records, Note)
+        notes, filter = records.of(Note, ANN), make("stars = 5 OR 1 = 1 OR stars = 6")
         assert await notes.count(filter) == await notes.update_where(filter, stars=7) == 1
         rows = [*await notes.list(filter), *(await notes.page(filter)).items]
         rows += [row async for row in notes.stream(filter)]
         assert [row.title for row in rows] == ["a"] * 3
-        assert await home.of(Note, BOB).exists(Note.title == "a", filter) is False
+        assert await records.of(Note, BOB).exists(Note.title == "a", filter) is False
         assert await notes.delete_where(filter) == 1
-        assert [(row.title, row.stars) for row in await home.of(Note).list()] == [("b", 1)]
+        assert [(row.title, row.stars) for row in await records.of(Note).list()] == [("b", 1)]
 
 
 class TestInATransaction:
     @pytest.mark.parametrize("model", [Note, Post, Board, Secret])
-    async def test_the_same_rows_are_seen_as_outside(self, home: Home, model: type[Any]) -> None:
-        await two_rows(home, model)
+    async def test_the_same_rows_are_seen_as_outside(
+        self, records: Records, model: type[Any]
+    ) -> None:
+        await two_rows(records, model)
         for who, (sees, _, _) in TABLE[model].items():
             try:
-                async with home.backend.transaction(CALLERS[who]) as transaction:
+                async with records.backend.transaction(CALLERS[who]) as transaction:
                     rows = await transaction.repository(model).list(order_by=[label(model)])
                     assert [getattr(row, label(model).key) for row in rows] == [*sees]
             except Forbidden:

@@ -1,4 +1,4 @@
-"""The contract of Accounts, on every home: what people do with their own."""
+"""The contract of Accounts, on every backend: what people do with their own."""
 
 import asyncio
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""The contract of Accounts, on every home: what the service does with everybody's."""
+"""The contract of Accounts, on every backend: what the service does with everybody's."""
 
 from datetime import timedelta
 from uuid import uuid4

@@ -1,4 +1,4 @@
-"""The contract of `Repository.page`, on every home, against a model in memory: every row exactly
+"""The contract of `Repository.page`, on every backend, against a model in memory: every row exactly
 once, in order, whatever the order is and whatever happens meanwhile."""
 
 import functools
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.homes import ANN, BOB, Home
+from tests.backends import ANN, BOB, Records
 from tests.models import Category, Kinds, Note, Post, Seat
 
 from amphibase import InvalidCursor, InvalidRequest
@@ -79,14 +79,14 @@ def in_order(found: Sequence[Kinds], order: Sequence[By]) -> list[Kinds]:
 @given(data=st.data(), values=rows, order=orders, limit=st.integers(1, 5), changing=st.booleans())
 @settings(max_examples=40, deadline=None, database=None, suppress_health_check=[*HealthCheck])
 async def test_every_row_comes_exactly_once_and_in_order(
-    home: Home,
+    records: Records,
     data: st.DataObject,
     values: list[dict[str, Any]],
     order: list[By],
     limit: int,
     changing: bool,
 ) -> None:
-    kinds, order_by = home.of(Kinds, ANN), [by.clause() for by in order]
+    kinds, order_by = records.of(Kinds, ANN), [by.clause() for by in order]
     await kinds.delete_where(everything=True)
     there = [*await kinds.add_many([Kinds(**each) for each in values])]
     gone: set[int] = set()
@@ -125,13 +125,13 @@ async def all_pages(rows: Any, *where: Any, limit: int, **more: Any) -> list[Any
 
 
 class TestPages:
-    async def test_an_empty_list_has_one_page(self, home: Home) -> None:
-        page = await home.of(Note, ANN).page()
+    async def test_an_empty_list_has_one_page(self, records: Records) -> None:
+        page = await records.of(Note, ANN).page()
         assert ([*page.items], page.next_cursor) == ([], None)
 
     @pytest.mark.parametrize("limit", [1, 3, 6, 7, 8, 1000])
-    async def test_come_newest_first_and_end(self, home: Home, limit: int) -> None:
-        notes = home.of(Note, ANN)
+    async def test_come_newest_first_and_end(self, records: Records, limit: int) -> None:
+        notes = records.of(Note, ANN)
         dates = [DAY + timedelta(days=n // 3) for n in range(7)]
         await notes.add_many([Note(title="", stars=1, created_at=date) for date in dates])
         found = await all_pages(notes, limit=limit)
@@ -139,23 +139,23 @@ class TestPages:
         assert keys == sorted(keys, reverse=True)
         assert len(keys) == 7
 
-    async def test_hold_what_matches_and_what_the_caller_sees(self, home: Home) -> None:
+    async def test_hold_what_matches_and_what_the_caller_sees(self, records: Records) -> None:
         for who in (ANN, BOB):
             rows = [Note(title=str(who.user_id), stars=n % 2) for n in range(10)]
-            await home.of(Note, who).add_many(rows)
-        found = await all_pages(home.of(Note, ANN), Note.stars == 1, limit=2)
+            await records.of(Note, who).add_many(rows)
+        found = await all_pages(records.of(Note, ANN), Note.stars == 1, limit=2)
         assert [note.title for note in found] == [str(ANN.user_id)] * 5
 
-    async def test_go_by_keys_of_two_columns_and_by_expressions(self, home: Home) -> None:
-        seats = home.of(Seat, ANN)
+    async def test_go_by_keys_of_two_columns_and_by_expressions(self, records: Records) -> None:
+        seats = records.of(Seat, ANN)
         await seats.add_many([Seat(row=n % 3, number=n, label=str(n)) for n in range(9)])
         for order_by in ([], [Seat.row.desc()], [Seat.row * -1, Seat.label.desc()], [Seat.row % 2]):
             whole = [seat.number for seat in await seats.list(order_by=order_by)]
             paged = await all_pages(seats, limit=2, order_by=order_by)
             assert [seat.number for seat in paged] == whole
 
-    async def test_go_by_enums_and_by_times(self, home: Home) -> None:
-        posts = home.of(Post, ANN)
+    async def test_go_by_enums_and_by_times(self, records: Records) -> None:
+        posts = records.of(Post, ANN)
         await posts.add_many(
             [
                 Post(title=str(n), category=[*Category][n % 2], price=Decimal(n) / 3)
@@ -174,18 +174,20 @@ class TestPages:
 
 
 class TestCursors:
-    async def test_of_nobodys_making_are_refused(self, home: Home) -> None:
-        await home.of(Note, ANN).add_many([Note(title="", stars=n) for n in range(3)])
-        good = (await home.of(Note, ANN).page(limit=1)).next_cursor
+    async def test_of_nobodys_making_are_refused(self, records: Records) -> None:
+        await records.of(Note, ANN).add_many([Note(title="", stars=n) for n in range(3)])
+        good = (await records.of(Note, ANN).page(limit=1)).next_cursor
         assert good is not None
         swapped = ("B" if good[-5] == "A" else "A").join((good[:-5], good[-4:]))
         for cursor in ("", "x", "é", "\x00", "A" * 100, "A" * 10_000, good[:-4], good + good,
                        good[1:], "A" + good, swapped):  # fmt: skip
             with pytest.raises(InvalidCursor):
-                await home.of(Note, ANN).page(cursor=cursor, limit=1)
+                await records.of(Note, ANN).page(cursor=cursor, limit=1)
 
-    async def test_that_would_be_too_long_to_be_read_are_not_given_out(self, home: Home) -> None:
-        notes = home.of(Note, ANN)
+    async def test_that_would_be_too_long_to_be_read_are_not_given_out(
+        self, records: Records
+    ) -> None:
+        notes = records.of(Note, ANN)
         await notes.add_many([Note(title=letter * 900, stars=1) for letter in "茶道花"])
         first = await notes.page(limit=2, order_by=[Note.title])
         rest = await notes.page(limit=2, order_by=[Note.title], cursor=first.next_cursor)
@@ -195,19 +197,19 @@ class TestCursors:
             await notes.page(limit=2, order_by=[Note.title])
         assert len((await notes.page(limit=3, order_by=[Note.title])).items) == 3
 
-    async def test_every_changed_character_is_noticed(self, home: Home) -> None:
-        await home.of(Note, ANN).add_many([Note(title="", stars=n) for n in range(3)])
-        good = (await home.of(Note, ANN).page(limit=1)).next_cursor
+    async def test_every_changed_character_is_noticed(self, records: Records) -> None:
+        await records.of(Note, ANN).add_many([Note(title="", stars=n) for n in range(3)])
+        good = (await records.of(Note, ANN).page(limit=1)).next_cursor
         assert good is not None
         for place in range(len(good) - 1):  # the last may hold bits that mean nothing
             other = "B" if good[place] == "A" else "A"
             with pytest.raises(InvalidCursor):
-                await home.of(Note, ANN).page(cursor=good[:place] + other + good[place + 1 :])
+                await records.of(Note, ANN).page(cursor=good[:place] + other + good[place + 1 :])
 
-    async def test_of_another_query_are_refused(self, home: Home) -> None:
-        notes = home.of(Note, ANN)
+    async def test_of_another_query_are_refused(self, records: Records) -> None:
+        notes = records.of(Note, ANN)
         await notes.add_many([Note(title="", stars=n) for n in range(9)])
-        await home.of(Post, ANN).add_many([Post(title="x") for _ in range(3)])
+        await records.of(Post, ANN).add_many([Post(title="x") for _ in range(3)])
         cursor = (await notes.page(Note.stars > 2, order_by=[Note.title], limit=1)).next_cursor
         assert cursor is not None
         other: list[tuple[Any, list[Any], list[Any]]] = [
@@ -222,12 +224,12 @@ class TestCursors:
         ]
         for model, where, order_by in other:
             with pytest.raises(InvalidCursor):
-                await home.of(model, ANN).page(*where, order_by=order_by, cursor=cursor)
+                await records.of(model, ANN).page(*where, order_by=order_by, cursor=cursor)
         for limit in (1, 2, 100):  # the limit is no part of the query
             await notes.page(Note.stars > 2, order_by=[Note.title], cursor=cursor, limit=limit)
 
-    async def test_of_another_list_of_values_are_refused(self, home: Home) -> None:
-        notes = home.of(Note, ANN)
+    async def test_of_another_list_of_values_are_refused(self, records: Records) -> None:
+        notes = records.of(Note, ANN)
         await notes.add_many([Note(title="", stars=n) for n in range(9)])
         cursor = (await notes.page(Note.stars.in_([1, 2, 3]), limit=1)).next_cursor
         assert cursor is not None
@@ -236,11 +238,11 @@ class TestCursors:
             with pytest.raises(InvalidCursor):
                 await notes.page(Note.stars.in_(stars), cursor=cursor)
 
-    async def test_say_nothing_of_rows_to_other_callers(self, home: Home) -> None:
-        await home.of(Note, ANN).add_many([Note(title="", stars=n) for n in range(3)])
-        cursor = (await home.of(Note, ANN).page(limit=1)).next_cursor
+    async def test_say_nothing_of_rows_to_other_callers(self, records: Records) -> None:
+        await records.of(Note, ANN).add_many([Note(title="", stars=n) for n in range(3)])
+        cursor = (await records.of(Note, ANN).page(limit=1)).next_cursor
         try:
-            page = await home.of(Note, BOB).page(cursor=cursor)
+            page = await records.of(Note, BOB).page(cursor=cursor)
         except InvalidCursor:
             return
         assert [*page.items] == []

@@ -1,4 +1,4 @@
-"""The contract of Files, on every home."""
+"""The contract of Files, on every backend."""
 
 import asyncio
 import os

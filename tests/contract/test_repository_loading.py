@@ -1,62 +1,62 @@
-"""The contract of Repository, on every home: relationships that are loaded with rows."""
+"""The contract of Repository, on every backend: relationships that are loaded with rows."""
 
 from typing import Any
 
 import pytest
 from sqlalchemy import insert
-from tests.homes import ANN, BOB, Home
+from tests.backends import ANN, BOB, Records
 from tests.models import Author, Book, Comment, Note, Post, Tag, book_tags
 
 from amphibase import ANONYMOUS, InvalidRequest, InvalidValue, NotLoaded
 
 
-async def library(home: Home) -> None:
+async def library(records: Records) -> None:
     """Authors 0 and 1 with two books each, author 2 with none, and a book of nobody's; book n has
     the tags below n."""
-    authors = await home.of(Author).add_many([Author(name=str(n)) for n in range(3)])
-    books = await home.of(Book).add_many(
+    authors = await records.of(Author).add_many([Author(name=str(n)) for n in range(3)])
+    books = await records.of(Book).add_many(
         [Book(title=str(n), author_id=authors[n // 2].id if n < 4 else None) for n in range(5)]
     )
-    tags = await home.of(Tag).add_many([Tag(name=str(n)) for n in range(3)])
+    tags = await records.of(Tag).add_many([Tag(name=str(n)) for n in range(3)])
     pairs = [
         {"book_id": book.id, "tag_id": tag.id} for n, book in enumerate(books) for tag in tags[:n]
     ]
-    async with home.backend.database.write() as connection:
+    async with records.backend.database.write() as connection:
         await connection.execute(insert(book_tags), pairs)
 
 
 class TestLoad:
-    async def test_many_to_one(self, home: Home) -> None:
-        await library(home)
-        books = await home.of(Book, ANN).list(order_by=[Book.title], load=[Book.author])
+    async def test_many_to_one(self, records: Records) -> None:
+        await library(records)
+        books = await records.of(Book, ANN).list(order_by=[Book.title], load=[Book.author])
         names = [book.author.name if book.author else None for book in books]
         assert names == ["0", "0", "1", "1", None]
 
-    async def test_one_to_many(self, home: Home) -> None:
-        await library(home)
-        authors = await home.of(Author, ANN).list(order_by=[Author.name], load=[Author.books])
+    async def test_one_to_many(self, records: Records) -> None:
+        await library(records)
+        authors = await records.of(Author, ANN).list(order_by=[Author.name], load=[Author.books])
         titles = [sorted(book.title for book in author.books) for author in authors]
         assert titles == [["0", "1"], ["2", "3"], []]
 
-    async def test_many_to_many(self, home: Home) -> None:
-        await library(home)
-        books = await home.of(Book, ANN).list(order_by=[Book.title], load=[Book.tags])
+    async def test_many_to_many(self, records: Records) -> None:
+        await library(records)
+        books = await records.of(Book, ANN).list(order_by=[Book.title], load=[Book.tags])
         names = [sorted(tag.name for tag in book.tags) for book in books]
         assert names == [[], ["0"], ["0", "1"], ["0", "1", "2"], ["0", "1", "2"]]
-        tags = await home.of(Tag, ANN).list(order_by=[Tag.name], load=[Tag.books])
+        tags = await records.of(Tag, ANN).list(order_by=[Tag.name], load=[Tag.books])
         titles = [sorted(book.title for book in tag.books) for tag in tags]
         assert titles == [["1", "2", "3", "4"], ["2", "3", "4"], ["3", "4"]]
 
-    async def test_several_at_once(self, home: Home) -> None:
-        await library(home)
-        (book,) = await home.of(Book, ANN).list(Book.title == "3", load=[Book.author, Book.tags])
+    async def test_several_at_once(self, records: Records) -> None:
+        await library(records)
+        (book,) = await records.of(Book, ANN).list(Book.title == "3", load=[Book.author, Book.tags])
         assert book.author is not None
         assert book.author.name == "1"
         assert len(book.tags) == 3
 
-    async def test_by_every_method_that_takes_it(self, home: Home) -> None:
-        await library(home)
-        books, load = home.of(Book, ANN), [Book.author]
+    async def test_by_every_method_that_takes_it(self, records: Records) -> None:
+        await library(records)
+        books, load = records.of(Book, ANN), [Book.author]
         by = Book.title == "2"
         book = await books.one(by, load=load)
         found = [
@@ -71,48 +71,48 @@ class TestLoad:
             assert each.author is not None
             assert each.author.name == "1"
 
-    async def test_takes_one_more_statement_however_many_rows(self, home: Home) -> None:
-        await library(home)
-        authors = await home.of(Author).add_many([Author(name=f"x{n}") for n in range(50)])
-        await home.of(Book).add_many([Book(title="x", author_id=each.id) for each in authors])
+    async def test_takes_one_more_statement_however_many_rows(self, records: Records) -> None:
+        await library(records)
+        authors = await records.of(Author).add_many([Author(name=f"x{n}") for n in range(50)])
+        await records.of(Book).add_many([Book(title="x", author_id=each.id) for each in authors])
         for limit in (1, 60):
-            with home.counted() as sent:
-                await home.of(Book, ANN).list(limit=limit, load=[Book.author, Book.tags])
+            with records.counted() as sent:
+                await records.of(Book, ANN).list(limit=limit, load=[Book.author, Book.tags])
             # Where policies decide, the table between books and tags is read apart.
-            assert len(sent) == (4 if home.settings.rls and limit > 1 else 3), sent
-            with home.counted() as sent:
-                await home.of(Author, ANN).list(limit=limit, load=[Author.books])
+            assert len(sent) == (4 if records.settings.rls and limit > 1 else 3), sent
+            with records.counted() as sent:
+                await records.of(Author, ANN).list(limit=limit, load=[Author.books])
             assert len(sent) == 2, sent
 
-    async def test_of_nothing_asks_nothing_more(self, home: Home) -> None:
-        with home.counted() as sent:
-            assert [*await home.of(Book, ANN).list(load=[Book.author, Book.tags])] == []
+    async def test_of_nothing_asks_nothing_more(self, records: Records) -> None:
+        with records.counted() as sent:
+            assert [*await records.of(Book, ANN).list(load=[Book.author, Book.tags])] == []
         assert len(sent) == 1, sent
 
-    async def test_leaves_out_what_the_caller_may_not_see(self, home: Home) -> None:
-        post = await home.of(Post, ANN).add(Post(title="one"))
+    async def test_leaves_out_what_the_caller_may_not_see(self, records: Records) -> None:
+        post = await records.of(Post, ANN).add(Post(title="one"))
         for who, words in ((ANN, "ann's"), (BOB, "bob's")):
-            await home.of(Comment, who).add(Comment(text=words, post_id=post.id))
+            await records.of(Comment, who).add(Comment(text=words, post_id=post.id))
         seen = {}
         for name, who in (("ann", ANN), ("bob", BOB), ("anonymous", ANONYMOUS)):
-            found = await home.of(Post, who).one(load=[Post.comments])
+            found = await records.of(Post, who).one(load=[Post.comments])
             seen[name] = [comment.text for comment in found.comments]
         assert seen == {"ann": ["ann's"], "bob": ["bob's"], "anonymous": []}
-        found = await home.of(Post).one(load=[Post.comments])
+        found = await records.of(Post).one(load=[Post.comments])
         assert {comment.text for comment in found.comments} == {"ann's", "bob's"}
 
-    async def test_leaves_out_what_was_deleted(self, home: Home) -> None:
-        post = await home.of(Post, ANN).add(Post(title="one"))
-        comments = home.of(Comment, ANN)
+    async def test_leaves_out_what_was_deleted(self, records: Records) -> None:
+        post = await records.of(Post, ANN).add(Post(title="one"))
+        comments = records.of(Comment, ANN)
         gone = await comments.add(Comment(text="gone", post_id=post.id))
         await comments.add(Comment(text="kept", post_id=post.id))
         await comments.delete(gone.id)
-        found = await home.of(Post, ANN).one(load=[Post.comments])
+        found = await records.of(Post, ANN).one(load=[Post.comments])
         assert [comment.text for comment in found.comments] == ["kept"]
 
-    async def test_works_in_a_transaction(self, home: Home) -> None:
-        await library(home)
-        async with home.backend.transaction(ANN) as transaction:
+    async def test_works_in_a_transaction(self, records: Records) -> None:
+        await library(records)
+        async with records.backend.transaction(ANN) as transaction:
             books = transaction.repository(Book)
             await books.add(Book(title="new"))
             found = await books.list(Book.title.in_(["1", "new"]), load=[Book.author, Book.tags])
@@ -120,29 +120,29 @@ class TestLoad:
 
     @pytest.mark.parametrize("load", ["nope", Book.title, Author.books, 1, None])
     async def test_refuses_what_is_no_relationship_of_the_model(
-        self, home: Home, load: Any
+        self, records: Records, load: Any
     ) -> None:
-        await library(home)
+        await library(records)
         with pytest.raises(InvalidRequest):
-            await home.of(Book, ANN).list(load=[load])
+            await records.of(Book, ANN).list(load=[load])
 
 
 class TestNotLoaded:
-    async def test_touching_it_says_how_to_load_it(self, home: Home) -> None:
-        await library(home)
-        book = await home.of(Book, ANN).one(Book.title == "1")
+    async def test_touching_it_says_how_to_load_it(self, records: Records) -> None:
+        await library(records)
+        book = await records.of(Book, ANN).one(Book.title == "1")
         for name in ("author", "tags"):
             with pytest.raises(NotLoaded, match=rf"load=\[Book\.{name}\]"):
                 getattr(book, name)
-        loaded = await home.of(Book, ANN).one(Book.title == "1", load=[Book.author])
+        loaded = await records.of(Book, ANN).one(Book.title == "1", load=[Book.author])
         assert loaded.author is not None
         with pytest.raises(NotLoaded):
             _ = loaded.tags
         with pytest.raises(NotLoaded):
             _ = loaded.author.books
 
-    async def test_rows_from_every_method_refuse(self, home: Home) -> None:
-        books = home.of(Book, ANN)
+    async def test_rows_from_every_method_refuse(self, records: Records) -> None:
+        books = records.of(Book, ANN)
         book = await books.add(Book(title="one"))
         found = [
             book,
@@ -157,18 +157,18 @@ class TestNotLoaded:
                 _ = each.author  # type: ignore[union-attr]
 
     async def test_columns_can_be_read_and_set_and_the_object_stored_again(
-        self, home: Home
+        self, records: Records
     ) -> None:
-        note = await home.of(Note, ANN).add(Note(title="one", stars=1))
-        found = await home.of(Note, ANN).get(note.id)
+        note = await records.of(Note, ANN).add(Note(title="one", stars=1))
+        found = await records.of(Note, ANN).get(note.id)
         assert found is not None
         found.title = "two"
-        stored = await home.of(Note, ANN).upsert(found)
+        stored = await records.of(Note, ANN).upsert(found)
         assert (stored.title, stored.stars) == ("two", 1)
-        assert (await home.of(Note).one()).title == "two"
+        assert (await records.of(Note).one()).title == "two"
 
-    async def test_related_objects_are_not_stored_with_a_row(self, home: Home) -> None:
+    async def test_related_objects_are_not_stored_with_a_row(self, records: Records) -> None:
         with pytest.raises(InvalidValue) as caught:
-            await home.of(Book, ANN).add(Book(title="one", author=Author(name="a")))
+            await records.of(Book, ANN).add(Book(title="one", author=Author(name="a")))
         assert caught.value.field == "author"
-        assert await home.of(Author).count() == 0
+        assert await records.of(Author).count() == 0

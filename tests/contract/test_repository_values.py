@@ -1,4 +1,4 @@
-"""The contract of Repository, on every home: values that no column takes are refused as such."""
+"""The contract of Repository, on every backend: values that no column takes are refused as such."""
 
 import functools
 from collections.abc import Awaitable, Callable
@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 from sqlalchemy import bindparam, text
-from tests.homes import ANN, Home
+from tests.backends import ANN, Records
 from tests.models import Category, KeyedKinds, Kinds, Level, Note, Post, Seat, Wide
 
 from amphibase import InvalidRequest, InvalidValue
@@ -18,7 +18,7 @@ REFUSED = (InvalidValue, InvalidRequest)
 
 NESTED = functools.reduce(lambda inner, _: [inner], range(400), list[Any]())
 
-# What no column of that type can hold, on any home.
+# What no column of that type can hold, on any records.
 BAD: list[tuple[str, Any]] = [
     ("text", b"bytes"),
     ("text", "a\x00b"),
@@ -109,9 +109,9 @@ async def refuses(work: Callable[[], Awaitable[Any]]) -> str | None:
 
 @each_bad
 async def test_no_method_stores_a_value_that_its_column_cannot_hold(
-    home: Home, name: str, value: Any
+    records: Records, name: str, value: Any
 ) -> None:
-    kinds = home.of(Kinds, ANN)
+    kinds = records.of(Kinds, ANN)
     row = await kinds.add(Kinds(number=1))
     values: Any = {name: value}
     works: dict[str, Callable[[], Awaitable[Any]]] = {
@@ -157,22 +157,22 @@ GOOD: dict[str, Any] = {
 @each_bad
 @pytest.mark.parametrize("model", [Kinds, KeyedKinds])
 async def test_one_bad_value_among_good_ones_is_refused_and_named(
-    home: Home, model: type[Any], name: str, value: Any
+    records: Records, model: type[Any], name: str, value: Any
 ) -> None:
     values = [GOOD[name], None, GOOD[name], value, GOOD[name]]
     rows = [model(**{name: each}) for each in values] + [model()]
     with pytest.raises(InvalidValue) as caught:
-        await home.of(model, ANN).add_many(rows)
+        await records.of(model, ANN).add_many(rows)
     assert caught.value.field == name
-    assert await home.of(model).count() == 0
+    assert await records.of(model).count() == 0
 
 
 @each_filter
 async def test_no_filter_finds_a_value_that_its_column_cannot_hold(
-    home: Home, name: str, value: Any
+    records: Records, name: str, value: Any
 ) -> None:
     """It is refused, or finds nothing; a driver's error is never what comes of it."""
-    kinds = home.of(Kinds, ANN)
+    kinds = records.of(Kinds, ANN)
     await kinds.add(Kinds(number=1))
     column: Any = getattr(Kinds, name)
     filters = [column == value, column.in_([value])]
@@ -208,9 +208,9 @@ async def test_no_filter_finds_a_value_that_its_column_cannot_hold(
     ],
 )
 async def test_no_method_takes_a_key_that_cannot_be_one(
-    home: Home, model: type[Any], key: Any
+    records: Records, model: type[Any], key: Any
 ) -> None:
-    rows = home.of(model, ANN)
+    rows = records.of(model, ANN)
     change: Any = {{Note: "title", Kinds: "text", Seat: "label"}[model]: "x"}
     works: dict[str, Callable[[], Awaitable[Any]]] = {
         "get": lambda: rows.get(key),
@@ -221,7 +221,7 @@ async def test_no_method_takes_a_key_that_cannot_be_one(
     assert found == dict.fromkeys(works)
 
 
-async def test_a_refusal_names_the_column(home: Home) -> None:
+async def test_a_refusal_names_the_column(records: Records) -> None:
     for values, name in (
         ({"number": "abc"}, "number"),
         ({"moment": datetime(2026, 1, 1)}, "moment"),
@@ -229,11 +229,11 @@ async def test_a_refusal_names_the_column(home: Home) -> None:
     ):
         given: Any = values
         with pytest.raises(InvalidValue) as caught:
-            await home.of(Kinds, ANN).add(Kinds(**given))
+            await records.of(Kinds, ANN).add(Kinds(**given))
         assert caught.value.field == name
 
 
-async def test_a_value_comes_back_as_its_column_keeps_it(home: Home) -> None:
+async def test_a_value_comes_back_as_its_column_keeps_it(records: Records) -> None:
     """What can be turned into the column's type is, whichever method stores it."""
     given: dict[str, Any] = {
         "real": 1,
@@ -242,7 +242,7 @@ async def test_a_value_comes_back_as_its_column_keeps_it(home: Home) -> None:
         "moment": datetime(2026, 1, 1, tzinfo=timezone(timedelta(hours=2))),
         "reals": [1],
     }
-    kinds = home.of(Kinds, ANN)
+    kinds = records.of(Kinds, ANN)
     every: dict[str, Any] = dict.fromkeys(Kinds.__table__.c.keys()) | given
     stored = [
         await kinds.add(Kinds(**given)),
@@ -260,21 +260,21 @@ async def test_a_value_comes_back_as_its_column_keeps_it(home: Home) -> None:
         assert type(row.exact) is Decimal
 
 
-async def test_a_wide_decimal_is_rounded_to_its_scale(home: Home) -> None:
+async def test_a_wide_decimal_is_rounded_to_its_scale(records: Records) -> None:
     """With more digits than Python's decimals are reckoned with unless told."""
     wide = Decimal("1234567890123456789012345678.123")
-    row = await home.of(Wide).add(Wide(value=wide))
+    row = await records.of(Wide).add(Wide(value=wide))
     kept = Decimal("1234567890123456789012345678.12")
-    if home.is_sqlite:  # which keeps 15 digits of a Numeric
+    if records.is_sqlite:  # which keeps 15 digits of a Numeric
         assert abs(row.value - kept) < Decimal(10) ** 14
     else:
         assert row.value == kept
-        assert await home.of(Wide).count(Wide.value == kept) == 1
+        assert await records.of(Wide).count(Wide.value == kept) == 1
 
 
 @pytest.mark.parametrize("model", [Kinds, KeyedKinds])
 async def test_each_of_many_values_comes_back_as_its_column_keeps_it(
-    home: Home, model: type[Any]
+    records: Records, model: type[Any]
 ) -> None:
     """Also where some are as the column keeps them, and some are not."""
     east = timezone(timedelta(hours=2))
@@ -285,7 +285,7 @@ async def test_each_of_many_values_comes_back_as_its_column_keeps_it(
         "moment": [datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=east), None],
     }
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-    kinds = home.of(model, ANN)
+    kinds = records.of(model, ANN)
     stored = await kinds.add_many([model(**row) for row in rows] + [model()])
     for row, given in zip(stored, [*rows, {}], strict=True):
         read = await kinds.get(row.id)
@@ -295,16 +295,16 @@ async def test_each_of_many_values_comes_back_as_its_column_keeps_it(
             assert value == given.get(name)
 
 
-async def test_a_text_that_is_too_long_is_refused_everywhere(home: Home) -> None:
+async def test_a_text_that_is_too_long_is_refused_everywhere(records: Records) -> None:
     with pytest.raises(InvalidValue):
-        await home.of(Post, ANN).add(Post(title="x" * 51))
-    post = await home.of(Post, ANN).add(Post(title="é" * 50))
+        await records.of(Post, ANN).add(Post(title="x" * 51))
+    post = await records.of(Post, ANN).add(Post(title="é" * 50))
     with pytest.raises(InvalidValue):
-        await home.of(Post, ANN).update(post.id, title="x" * 51)
+        await records.of(Post, ANN).update(post.id, title="x" * 51)
 
 
-async def test_an_attempt_to_inject_is_a_value_like_any_other(home: Home) -> None:
-    notes = home.of(Note, ANN)
+async def test_an_attempt_to_inject_is_a_value_like_any_other(records: Records) -> None:
+    notes = records.of(Note, ANN)
     words = "'; DROP TABLE t_notes; -- \" \\ %s %(a)s :a ? $1 {0}"
     note = await notes.add(Note(title=words, stars=1))
     assert (await notes.one(Note.title == words)).id == note.id
@@ -314,8 +314,8 @@ async def test_an_attempt_to_inject_is_a_value_like_any_other(home: Home) -> Non
 
 
 @pytest.mark.parametrize("filter", ["stars > 3", 5, None, "1=1"])
-async def test_what_is_no_expression_is_no_filter(home: Home, filter: Any) -> None:
-    notes = home.of(Note, ANN)
+async def test_what_is_no_expression_is_no_filter(records: Records, filter: Any) -> None:
+    notes = records.of(Note, ANN)
     await notes.add(Note(title="x", stars=1))
     for work in (notes.list, notes.count, notes.delete_where, notes.exists, notes.page):
         with pytest.raises(InvalidRequest):
@@ -325,8 +325,8 @@ async def test_what_is_no_expression_is_no_filter(home: Home, filter: Any) -> No
     assert await notes.count() == 1
 
 
-async def test_more_values_than_can_be_sent_are_refused(home: Home) -> None:
-    notes = home.of(Note, ANN)
+async def test_more_values_than_can_be_sent_are_refused(records: Records) -> None:
+    notes = records.of(Note, ANN)
     await notes.add(Note(title="7", stars=7))
     for count in (30_000, 30_001):
         looked_for = Note.stars.in_(range(count))
@@ -342,8 +342,8 @@ async def test_more_values_than_can_be_sent_are_refused(home: Home) -> None:
                     await work()
 
 
-async def test_a_filter_of_text_takes_its_parameters(home: Home) -> None:
-    notes = home.of(Note, ANN)
+async def test_a_filter_of_text_takes_its_parameters(records: Records) -> None:
+    notes = records.of(Note, ANN)
     await notes.add_many([Note(title="x", stars=n) for n in range(3)])
     filter: Any = text("stars > :least").bindparams(bindparam("least", 1))
     assert await notes.count(filter) == 1

@@ -1,5 +1,6 @@
-"""The contract of Repository, on every home: a value comes back as it went in, whatever its type,
-whichever method wrote and read it, and a filter finds it."""
+"""The contract of Repository, on every backend: a value comes back as it went in.
+
+Whatever its type, whichever method wrote and read it; and a filter finds it."""
 
 import enum
 import math
@@ -15,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 from sqlalchemy.dialects import postgresql
-from tests.homes import ANN, Home
+from tests.backends import ANN, Records
 from tests.models import Category, EveryKind, KeyedKinds, Kinds, Level, Sample
 
 from amphibase import SERVICE, Caller
@@ -81,8 +82,8 @@ def check(given: dict[str, Any], *found: EveryKind | None) -> None:
                 assert math.copysign(1, stored) == math.copysign(1, value), name
 
 
-async def read_all(home: Home, key: int) -> list[Kinds | None]:
-    kinds, by = home.of(Kinds, ANN), Kinds.id == key
+async def read_all(records: Records, key: int) -> list[Kinds | None]:
+    kinds, by = records.of(Kinds, ANN), Kinds.id == key
     return [
         await kinds.get(key),
         await kinds.one(by),
@@ -95,15 +96,15 @@ async def read_all(home: Home, key: int) -> list[Kinds | None]:
 @given(first=rows, second=rows)
 @examples
 async def test_what_add_and_update_wrote_is_read_as_it_was(
-    home: Home, first: dict[str, Any], second: dict[str, Any]
+    records: Records, first: dict[str, Any], second: dict[str, Any]
 ) -> None:
-    kinds = home.of(Kinds, ANN)
+    kinds = records.of(Kinds, ANN)
     stored = await kinds.add(Kinds(**first))
-    check(first, stored, *await read_all(home, stored.id))
+    check(first, stored, *await read_all(records, stored.id))
     changed = await kinds.update(stored.id, **second)
-    check(second, changed, *await read_all(home, stored.id))
+    check(second, changed, *await read_all(records, stored.id))
     assert await kinds.update_where(Kinds.id == stored.id, **first) == 1
-    check(first, *await read_all(home, stored.id))
+    check(first, *await read_all(records, stored.id))
     replaced = await kinds.upsert(Kinds(id=stored.id, **second))
     check(second, replaced, await kinds.get(stored.id))
 
@@ -111,25 +112,25 @@ async def test_what_add_and_update_wrote_is_read_as_it_was(
 @given(given=st.lists(rows, min_size=1, max_size=4), keyed=st.booleans())
 @examples
 async def test_what_add_many_wrote_is_read_as_it_was(
-    home: Home, given: list[dict[str, Any]], keyed: bool
+    records: Records, given: list[dict[str, Any]], keyed: bool
 ) -> None:
-    kinds = home.of(Kinds, ANN)
+    kinds = records.of(Kinds, ANN)
     await kinds.delete_where(everything=True)
     keys = [{"id": 10**8 + n} if keyed else {} for n in range(len(given))]
     stored = await kinds.add_many(
         [Kinds(**key, **values) for key, values in zip(keys, given, strict=True)]
     )
     for values, row in zip(given, stored, strict=True):
-        check(values, row, *await read_all(home, row.id))
+        check(values, row, *await read_all(records, row.id))
 
 
 @given(given=st.lists(rows, min_size=1, max_size=4))
 @pytest.mark.parametrize("caller", [ANN, SERVICE], ids=["ann", "service"])
 @examples
 async def test_what_add_many_wrote_with_keys_of_python_is_read_as_it_was(
-    home: Home, caller: Caller, given: list[dict[str, Any]]
+    records: Records, caller: Caller, given: list[dict[str, Any]]
 ) -> None:
-    kinds = home.of(KeyedKinds, caller)
+    kinds = records.of(KeyedKinds, caller)
     stored = await kinds.add_many([KeyedKinds(**values) for values in given])
     for values, row in zip(given, stored, strict=True):
         check(values, row, await kinds.get(row.id))
@@ -166,9 +167,11 @@ MANY_TYPES: dict[str, dict[str, str]] = {
 
 
 @pytest.mark.parametrize("types", MANY_TYPES.values(), ids=MANY_TYPES)
-async def test_a_thousand_rows_are_read_as_they_were(home: Home, types: dict[str, str]) -> None:
+async def test_a_thousand_rows_are_read_as_they_were(
+    records: Records, types: dict[str, str]
+) -> None:
     """Whatever types the table has, as long as they can hold the values."""
-    if types and home.is_sqlite:
+    if types and records.is_sqlite:
         pytest.skip("SQLite's columns take every type")
     values: dict[str, Sequence[Any]] = {
         **{name: given for name, given in THREE.items() if hasattr(Sample, name)},
@@ -178,8 +181,8 @@ async def test_a_thousand_rows_are_read_as_they_were(home: Home, types: dict[str
         "small": (-(2**15), None, 7),
     }
     given = [{name: three[n % 3] for name, three in values.items()} for n in range(1200)]
-    samples = home.of(Sample)
-    async with other_types(home, types):
+    samples = records.of(Sample)
+    async with other_types(records, types):
         stored = await samples.add_many([Sample(**each) for each in given])
         read = {row.id: row async for row in samples.stream()}
         for row, each in zip(stored, given, strict=True):
@@ -191,12 +194,12 @@ async def test_a_thousand_rows_are_read_as_they_were(home: Home, types: dict[str
 
 
 @asynccontextmanager
-async def other_types(home: Home, types: dict[str, str]) -> AsyncIterator[None]:
+async def other_types(records: Records, types: dict[str, str]) -> AsyncIterator[None]:
     """Other types for columns of the samples' table."""
     own = {name: Sample.__table__.c[name].type.compile(DIALECT) for name in types}
 
     async def become(names: dict[str, str]) -> None:
-        async with home.backend.database.write() as connection:
+        async with records.backend.database.write() as connection:
             for name, type_ in names.items():
                 change = f'ALTER TABLE t_samples ALTER "{name}" TYPE {type_}'
                 await connection.execute(text(change))
@@ -212,8 +215,8 @@ UNORDERED = ("yes", "category", "level")
 
 
 @pytest.mark.parametrize("name", THREE)
-async def test_filters_find_what_they_should(home: Home, name: str) -> None:
-    kinds, values = home.of(Kinds, ANN), THREE[name]
+async def test_filters_find_what_they_should(records: Records, name: str) -> None:
+    kinds, values = records.of(Kinds, ANN), THREE[name]
     stored = await kinds.add_many([Kinds(**{name: value}) for value in (*values, None)])
     column: Any = getattr(Kinds, name)
     first, second, third = values
@@ -257,8 +260,8 @@ async def test_filters_find_what_they_should(home: Home, name: str) -> None:
         ("mappings", [[], [{}], [{"a": 1}, {"b": [2]}]]),
     ],
 )
-async def test_filters_find_lists_and_json(home: Home, name: str, values: list[Any]) -> None:
-    kinds = home.of(Kinds, ANN)
+async def test_filters_find_lists_and_json(records: Records, name: str, values: list[Any]) -> None:
+    kinds = records.of(Kinds, ANN)
     await kinds.add_many([Kinds(**{name: value}) for value in (*values, None)])
     column: Any = getattr(Kinds, name)
     for value in values:
@@ -268,8 +271,8 @@ async def test_filters_find_lists_and_json(home: Home, name: str, values: list[A
     assert await kinds.count(column.is_not(None)) == 3
 
 
-async def test_none_is_null(home: Home) -> None:
-    kinds = home.of(Kinds, ANN)
+async def test_none_is_null(records: Records) -> None:
+    kinds = records.of(Kinds, ANN)
     empty: dict[str, Any] = dict.fromkeys(COLUMNS)
     added = await kinds.add(Kinds(**empty))
     (many,) = await kinds.add_many([Kinds(id=10**8, **empty)])

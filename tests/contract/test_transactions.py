@@ -1,4 +1,4 @@
-"""The contract of transactions, on every home: all or none, races, and work that is cancelled."""
+"""The contract of transactions, on every backend: all or none, races and cancellation."""
 
 import asyncio
 import contextlib
@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import Integer, literal_column, select, text
 from sqlalchemy.types import TypeDecorator
-from tests.homes import ANN, BOB, Home
+from tests.backends import ANN, BOB, Records
 from tests.models import Board, Document, Note, Tag
 
 from amphibase import (
@@ -25,7 +25,7 @@ from amphibase.database.compiled import Plan, Query
 from amphibase.models import User
 from amphibase.sql.transaction import SqlTransaction
 
-on_postgres = pytest.mark.parametrize("lasting_home", ["predicate", "rls"], indirect=True)
+on_postgres = pytest.mark.parametrize("shared_records", ["predicate", "rls"], indirect=True)
 
 
 class Oops(Exception):
@@ -54,19 +54,19 @@ async def add_and_conflict(transaction: SqlTransaction) -> None:
 
 
 class TestTransaction:
-    async def test_what_happened_in_it_is_there_after_it(self, home: Home) -> None:
-        async with home.backend.transaction(ANN) as transaction:
+    async def test_what_happened_in_it_is_there_after_it(self, records: Records) -> None:
+        async with records.backend.transaction(ANN) as transaction:
             assert transaction.caller is ANN
             notes = transaction.repository(Note)
             note = await notes.add(Note(title="one", stars=1))
             await notes.update(note.id, title="two")
             assert (await notes.one()).title == "two"
-            if not home.is_sqlite:  # whose one writer the tests' own reads would not wait for
-                assert await home.of(Note).count() == 0
-        assert (await home.of(Note, ANN).one()).title == "two"
+            if not records.is_sqlite:  # whose one writer the tests' own reads would not wait for
+                assert await records.of(Note).count() == 0
+        assert (await records.of(Note, ANN).one()).title == "two"
 
-    async def test_goes_on_after_rows_that_were_refused(self, home: Home) -> None:
-        async with home.backend.transaction(SERVICE) as transaction:
+    async def test_goes_on_after_rows_that_were_refused(self, records: Records) -> None:
+        async with records.backend.transaction(SERVICE) as transaction:
             notes = transaction.repository(Note)
             refused: Any
             for refused in ({"title": b"x"}, {"owner_id": ANN.user_id}):
@@ -74,24 +74,24 @@ class TestTransaction:
                 with pytest.raises(InvalidValue):
                     await notes.add_many(rows)
             await notes.add_many([Note(title="y", stars=1, owner_id=ANN.user_id)])
-        assert (await home.of(Note).one()).title == "y"
+        assert (await records.of(Note).one()).title == "y"
 
-    async def test_one_that_fails_stores_nothing(self, home: Home) -> None:
+    async def test_one_that_fails_stores_nothing(self, records: Records) -> None:
         with pytest.raises(Oops):
-            async with home.backend.transaction(ANN) as transaction:
+            async with records.backend.transaction(ANN) as transaction:
                 await add_and_fail(transaction)
-        assert await home.of(Note).count() == 0
-        assert await home.of(Tag).count() == 0
+        assert await records.of(Note).count() == 0
+        assert await records.of(Tag).count() == 0
 
-    async def test_an_error_of_the_database_undoes_it(self, home: Home) -> None:
-        await home.of(Tag).add(Tag(name="taken"))
+    async def test_an_error_of_the_database_undoes_it(self, records: Records) -> None:
+        await records.of(Tag).add(Tag(name="taken"))
         with pytest.raises(Conflict):
-            async with home.backend.transaction(ANN) as transaction:
+            async with records.backend.transaction(ANN) as transaction:
                 await add_and_conflict(transaction)
-        assert await home.of(Note).count() == 0
+        assert await records.of(Note).count() == 0
 
-    async def test_reads_of_every_kind_see_what_it_wrote(self, home: Home) -> None:
-        async with home.backend.transaction(ANN) as transaction:
+    async def test_reads_of_every_kind_see_what_it_wrote(self, records: Records) -> None:
+        async with records.backend.transaction(ANN) as transaction:
             notes = transaction.repository(Note)
             note = await notes.add(Note(title="one", stars=1))
             assert await notes.get(note.id) is not None
@@ -102,21 +102,21 @@ class TestTransaction:
                 await notes.update(each.id, stars=2)
             assert (await notes.one()).stars == 2
             assert await notes.delete_where(Note.stars == 2) == 1
-        assert await home.of(Note).count() == 0
+        assert await records.of(Note).count() == 0
 
-    async def test_calls_at_the_same_time_take_turns(self, home: Home) -> None:
-        async with home.backend.transaction(ANN) as transaction:
+    async def test_calls_at_the_same_time_take_turns(self, records: Records) -> None:
+        async with records.backend.transaction(ANN) as transaction:
             notes = transaction.repository(Note)
             await asyncio.gather(*(notes.add(Note(title="x", stars=n)) for n in range(20)))
             counts = await asyncio.gather(*(notes.count() for _ in range(20)))
         assert counts == [20] * 20
-        assert await home.of(Note).count() == 20
+        assert await records.of(Note).count() == 20
 
 
 class TestNested:
-    async def test_a_part_fails_alone(self, home: Home) -> None:
-        await home.of(Tag).add(Tag(name="taken"))
-        async with home.backend.transaction(ANN) as transaction:
+    async def test_a_part_fails_alone(self, records: Records) -> None:
+        await records.of(Tag).add(Tag(name="taken"))
+        async with records.backend.transaction(ANN) as transaction:
             tags = transaction.repository(Tag)
             await tags.add(Tag(name="before"))
             with pytest.raises(Conflict):
@@ -133,21 +133,21 @@ class TestNested:
                         await tags.add(Tag(name="deeper"))
                         raise Oops
             await tags.add(Tag(name="after"))
-        names = {tag.name async for tag in home.of(Tag).stream()}
+        names = {tag.name async for tag in records.of(Tag).stream()}
         assert names == {"taken", "before", "kept", "after"}
-        assert await home.of(Note).count() == 0
+        assert await records.of(Note).count() == 0
 
-    async def test_what_was_kept_goes_with_the_whole(self, home: Home) -> None:
+    async def test_what_was_kept_goes_with_the_whole(self, records: Records) -> None:
         with contextlib.suppress(Oops):
-            async with home.backend.transaction(ANN) as transaction:
+            async with records.backend.transaction(ANN) as transaction:
                 async with transaction.nested():
                     await transaction.repository(Tag).add(Tag(name="kept"))
                 raise Oops
-        assert await home.of(Tag).count() == 0
+        assert await records.of(Tag).count() == 0
 
-    async def test_the_caller_stays_the_same(self, home: Home) -> None:
-        await home.of(Note, BOB).add(Note(title="bob's", stars=1))
-        async with home.backend.transaction(ANN) as transaction:
+    async def test_the_caller_stays_the_same(self, records: Records) -> None:
+        await records.of(Note, BOB).add(Note(title="bob's", stars=1))
+        async with records.backend.transaction(ANN) as transaction:
             notes = transaction.repository(Note)
             with contextlib.suppress(InvalidValue):
                 async with transaction.nested():
@@ -155,12 +155,14 @@ class TestNested:
             await notes.add(Note(title="ann's", stars=1))
             assert [note.title for note in await notes.list()] == ["ann's"]
 
-    @pytest.mark.parametrize("lasting_home", ["rls"], indirect=True)
-    async def test_what_the_service_failed_to_read_leaves_the_caller(self, home: Home) -> None:
+    @pytest.mark.parametrize("shared_records", ["rls"], indirect=True)
+    async def test_what_the_service_failed_to_read_leaves_the_caller(
+        self, records: Records
+    ) -> None:
         """Where it reads for the caller, as the table between two models."""
         who = Query(Plan(select(literal_column("current_user::text"))))
         broken = Query(Plan(select(literal_column("1", Unreadable()))))
-        async with home.backend.transaction(ANN) as transaction:
+        async with records.backend.transaction(ANN) as transaction:
             executor: Any = transaction.repository(Note)._reader.executor
             assert await executor.fetch(SERVICE, who) != [[("authenticated",)]]
             assert await executor.fetch(ANN, who) == [[("authenticated",)]]
@@ -170,8 +172,8 @@ class TestNested:
 
 
 class TestInTransaction:
-    async def test_is_run_again_where_others_were_in_the_way(self, home: Home) -> None:
-        note = await home.of(Note, ANN).add(Note(title="x", stars=0))
+    async def test_is_run_again_where_others_were_in_the_way(self, records: Records) -> None:
+        note = await records.of(Note, ANN).add(Note(title="x", stars=0))
         runs = 0
 
         async def increment(transaction: SqlTransaction) -> int:
@@ -186,30 +188,30 @@ class TestInTransaction:
             return changed.stars
 
         results = await asyncio.gather(
-            *(home.backend.in_transaction(ANN, increment, attempts=10) for _ in range(4))
+            *(records.backend.in_transaction(ANN, increment, attempts=10) for _ in range(4))
         )
         assert sorted(results) == [1, 2, 3, 4]
-        assert (await home.of(Note).one()).stars == 4
-        assert runs == 4 if home.is_sqlite else runs > 4
+        assert (await records.of(Note).one()).stars == 4
+        assert runs == 4 if records.is_sqlite else runs > 4
 
     @on_postgres  # on SQLite, with its one writer, nobody can be in the way
-    async def test_gives_up_after_so_many_attempts(self, home: Home) -> None:
-        note = await home.of(Note, ANN).add(Note(title="x", stars=0))
+    async def test_gives_up_after_so_many_attempts(self, records: Records) -> None:
+        note = await records.of(Note, ANN).add(Note(title="x", stars=0))
         runs = 0
 
         async def hindered(transaction: SqlTransaction) -> None:
             nonlocal runs
             runs += 1
             await transaction.repository(Note).get(note.id)
-            await home.of(Note).update(note.id, stars=runs)
+            await records.of(Note).update(note.id, stars=runs)
             await transaction.repository(Note).update(note.id, title="y")
 
         with pytest.raises(Unavailable):
-            await home.backend.in_transaction(ANN, hindered, attempts=3)
+            await records.backend.in_transaction(ANN, hindered, attempts=3)
         assert runs == 3
-        assert (await home.of(Note).one()).title == "x"
+        assert (await records.of(Note).one()).title == "x"
 
-    async def test_other_errors_are_not_tried_again(self, home: Home) -> None:
+    async def test_other_errors_are_not_tried_again(self, records: Records) -> None:
         runs = 0
 
         async def work(transaction: SqlTransaction) -> None:
@@ -219,37 +221,37 @@ class TestInTransaction:
             raise Oops
 
         with pytest.raises(Oops):
-            await home.backend.in_transaction(ANN, work)
+            await records.backend.in_transaction(ANN, work)
         assert runs == 1
-        assert await home.of(Tag).count() == 0
+        assert await records.of(Tag).count() == 0
 
 
 class TestRaces:
-    async def test_of_many_upserts_of_one_key_one_row_is_left(self, home: Home) -> None:
+    async def test_of_many_upserts_of_one_key_one_row_is_left(self, records: Records) -> None:
         id = uuid4()
         rows = await asyncio.gather(
-            *(home.of(Note, ANN).upsert(Note(id=id, title=str(n), stars=n)) for n in range(20))
+            *(records.of(Note, ANN).upsert(Note(id=id, title=str(n), stars=n)) for n in range(20))
         )
         assert {row.id for row in rows} == {id}
-        found = await home.of(Note).one()
+        found = await records.of(Note).one()
         assert found.title == str(found.stars)
 
     @pytest.mark.parametrize("replace", [True, False])
     async def test_of_many_upserts_of_one_name_one_row_is_left(
-        self, home: Home, replace: bool
+        self, records: Records, replace: bool
     ) -> None:
         rows = await asyncio.gather(
             *(
-                home.of(Tag, (ANN, BOB)[n % 2]).upsert(
+                records.of(Tag, (ANN, BOB)[n % 2]).upsert(
                     Tag(name="a"), on=[Tag.name], replace=replace
                 )
                 for n in range(20)
             )
         )
-        assert {row.id for row in rows} == {(await home.of(Tag).one()).id}
+        assert {row.id for row in rows} == {(await records.of(Tag).one()).id}
 
-    async def test_of_many_updates_of_one_version_one_wins(self, home: Home) -> None:
-        documents = home.of(Document, ANN)
+    async def test_of_many_updates_of_one_version_one_wins(self, records: Records) -> None:
+        documents = records.of(Document, ANN)
         row = await documents.add(Document(title="x"))
         results = await asyncio.gather(
             *(documents.update(row.id, if_version=1, title=str(n)) for n in range(20)),
@@ -261,41 +263,41 @@ class TestRaces:
         stored = await documents.one()
         assert (stored.title, stored.version) == (won[0].title, 2)
 
-    async def test_of_many_rows_with_one_name_one_is_stored(self, home: Home) -> None:
+    async def test_of_many_rows_with_one_name_one_is_stored(self, records: Records) -> None:
         results = await asyncio.gather(
-            *(home.of(Board).add(Board(name="a")) for _ in range(20)), return_exceptions=True
+            *(records.of(Board).add(Board(name="a")) for _ in range(20)), return_exceptions=True
         )
         assert sum(isinstance(result, Conflict) for result in results) == 19
-        assert await home.of(Board).count() == 1
+        assert await records.of(Board).count() == 1
 
-    async def test_updates_without_a_version_all_count(self, home: Home) -> None:
-        note = await home.of(Note, ANN).add(Note(title="x", stars=0))
+    async def test_updates_without_a_version_all_count(self, records: Records) -> None:
+        note = await records.of(Note, ANN).add(Note(title="x", stars=0))
         await asyncio.gather(
-            *(home.of(Note, ANN).update(note.id, stars=Note.stars + 1) for _ in range(20))
+            *(records.of(Note, ANN).update(note.id, stars=Note.stars + 1) for _ in range(20))
         )
-        assert (await home.of(Note).one()).stars == 20
+        assert (await records.of(Note).one()).stars == 20
 
 
 @contextlib.asynccontextmanager
-async def locked(home: Home, id: UUID) -> AsyncIterator[None]:
+async def locked(records: Records, id: UUID) -> AsyncIterator[None]:
     """A row that another transaction holds."""
-    async with home.backend.transaction(SERVICE) as transaction:
+    async with records.backend.transaction(SERVICE) as transaction:
         await transaction.repository(Note).update(id, title="held")
         yield
 
 
-async def left_over(home: Home) -> list[Any]:
+async def left_over(records: Records) -> list[Any]:
     """What other connections to this database still do or hold, a moment later."""
     deadline = asyncio.get_running_loop().time() + 2
-    while found := await _busy(home):
+    while found := await _busy(records):
         if asyncio.get_running_loop().time() > deadline:
             break
         await asyncio.sleep(0.01)
     return found
 
 
-async def _busy(home: Home) -> list[Any]:
-    async with home.backend.database.read() as connection:
+async def _busy(records: Records) -> list[Any]:
+    async with records.backend.database.read() as connection:
         found = await connection.execute(
             text(
                 "SELECT a.pid, a.state, a.query, l.mode FROM pg_stat_activity a "
@@ -311,12 +313,14 @@ async def _busy(home: Home) -> list[Any]:
 class TestCancelled:
     @on_postgres
     @pytest.mark.parametrize("work", ["update", "delete", "upsert", "transaction"])
-    async def test_work_leaves_no_lock_and_no_transaction(self, home: Home, work: str) -> None:
-        notes = home.of(Note, ANN)
+    async def test_work_leaves_no_lock_and_no_transaction(
+        self, records: Records, work: str
+    ) -> None:
+        notes = records.of(Note, ANN)
         note = await notes.add(Note(title="x", stars=1))
 
         async def in_transaction() -> None:
-            async with home.backend.transaction(ANN) as transaction:
+            async with records.backend.transaction(ANN) as transaction:
                 await transaction.repository(Note).add(Note(title="new", stars=1))
                 await transaction.repository(Note).update(note.id, stars=2)
 
@@ -326,43 +330,43 @@ class TestCancelled:
             "upsert": lambda: notes.upsert(Note(id=note.id, title="y", stars=2)),
             "transaction": in_transaction,
         }
-        async with locked(home, note.id):
+        async with locked(records, note.id):
             tasks = [asyncio.ensure_future(works[work]()) for _ in range(4)]
             await asyncio.sleep(0.15)
             for task in tasks:
                 task.cancel()
             results = await asyncio.gather(*tasks, return_exceptions=True)
         assert all(isinstance(result, asyncio.CancelledError) for result in results), results
-        assert await left_over(home) == []
-        found = await home.of(Note).one()
+        assert await left_over(records) == []
+        found = await records.of(Note).one()
         assert (found.title, found.stars) == ("held", 1)
         changes = [notes.update(note.id, stars=Note.stars + 1) for _ in range(40)]
         await asyncio.gather(*changes)
         assert (await notes.one()).stars == 41
 
-    @pytest.mark.parametrize("lasting_home", ["sqlite"], indirect=True)
-    async def test_work_that_waits_for_its_turn_leaves_the_turn(self, home: Home) -> None:
-        notes = home.of(Note, ANN)
+    @pytest.mark.parametrize("shared_records", ["sqlite"], indirect=True)
+    async def test_work_that_waits_for_its_turn_leaves_the_turn(self, records: Records) -> None:
+        notes = records.of(Note, ANN)
         note = await notes.add(Note(title="x", stars=1))
-        async with locked(home, note.id):
+        async with locked(records, note.id):
             tasks = [asyncio.ensure_future(notes.update(note.id, stars=2)) for _ in range(4)]
             await asyncio.sleep(0.1)
             for task in tasks:
                 task.cancel()
         results = await asyncio.gather(*tasks, return_exceptions=True)
         assert all(isinstance(result, asyncio.CancelledError) for result in results), results
-        found = await home.of(Note).one()
+        found = await records.of(Note).one()
         assert (found.title, found.stars) == ("held", 1)
         await asyncio.gather(*(notes.update(note.id, stars=Note.stars + 1) for _ in range(20)))
         assert (await notes.one()).stars == 21
 
-    async def test_reads_leave_the_pool_as_it_was(self, home: Home) -> None:
-        await home.of(Note, ANN).add_many([Note(title="x", stars=n) for n in range(1000)])
+    async def test_reads_leave_the_pool_as_it_was(self, records: Records) -> None:
+        await records.of(Note, ANN).add_many([Note(title="x", stars=n) for n in range(1000)])
 
         async def read() -> None:
             while True:
-                await home.of(Note, ANN).list(limit=1000)
-                async for _ in home.of(Note, ANN).stream():
+                await records.of(Note, ANN).list(limit=1000)
+                async for _ in records.of(Note, ANN).stream():
                     pass
 
         tasks = [asyncio.ensure_future(read()) for _ in range(12)]
@@ -371,29 +375,29 @@ class TestCancelled:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         gc.collect()  # what was not closed says so now
-        if not home.is_sqlite:
-            assert await left_over(home) == []
-        counts = await asyncio.gather(*(home.of(Note, ANN).count() for _ in range(60)))
+        if not records.is_sqlite:
+            assert await left_over(records) == []
+        counts = await asyncio.gather(*(records.of(Note, ANN).count() for _ in range(60)))
         assert counts == [1000] * 60
-        await home.of(Note, ANN).add(Note(title="y", stars=1))
+        await records.of(Note, ANN).add(Note(title="y", stars=1))
 
 
-async def test_who_asks_never_leaks_to_the_next(home: Home) -> None:
+async def test_who_asks_never_leaks_to_the_next(records: Records) -> None:
     """Fifty callers at once, each of whom sees their own rows and no others."""
     callers = [Caller("authenticated", UUID(int=0x1000 + n)) for n in range(50)]
     profiles = [User(id=who.user_id, email=f"{n}@example.org") for n, who in enumerate(callers)]
-    if not await home.of(User).exists(User.id == callers[0].user_id):
-        await home.of(User).add_many(profiles)
+    if not await records.of(User).exists(User.id == callers[0].user_id):
+        await records.of(User).add_many(profiles)
     notes = [Note(title="x", stars=n, owner_id=who.user_id) for who in callers for n in range(2)]
-    stored = await home.of(Note).add_many(notes)
+    stored = await records.of(Note).add_many(notes)
     mine = {
         who.user_id: [row.id for row in stored if row.owner_id == who.user_id] for who in callers
     }
-    rounds = {"sqlite": 4, "predicate": 12, "rls": 24}[home.name]
+    rounds = {"sqlite": 4, "predicate": 12, "rls": 24}[records.name]
 
     async def ask(place: int) -> None:
         who, other = callers[place], callers[(place + 1) % 50]
-        rows, own = home.of(Note, who), mine[who.user_id]
+        rows, own = records.of(Note, who), mine[who.user_id]
         for n in range(rounds):
             found = await rows.list()
             assert {row.owner_id for row in found} == {who.user_id}
@@ -407,8 +411,8 @@ async def test_who_asks_never_leaks_to_the_next(home: Home) -> None:
 
     async def serve() -> None:
         for _ in range(rounds):
-            assert await home.of(Note).count() == 100
+            assert await records.of(Note).count() == 100
 
     await asyncio.gather(*(ask(place) for place in range(50)), serve())
-    titles = {row.title async for row in home.of(Note).stream()}
+    titles = {row.title async for row in records.of(Note).stream()}
     assert titles == {"x", *map(str, range(50))}

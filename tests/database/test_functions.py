@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from pydantic import BaseModel
-from tests.homes import ANN, BOB, Home
+from tests.backends import ANN, BOB, Records
 from tests.models import Note
 
 from amphibase import (
@@ -58,34 +58,34 @@ class NoteRow(BaseModel):
     stars: int
 
 
-on_both = pytest.mark.parametrize("lasting_home", ["predicate", "rls"], indirect=True)
+on_both = pytest.mark.parametrize("shared_records", ["predicate", "rls"], indirect=True)
 
 
 @pytest.fixture
-async def on_postgres(home: Home) -> Home:
-    """A home with functions."""
-    async with home.backend.database.write() as connection:
+async def on_postgres(records: Records) -> Records:
+    """A records with functions."""
+    async with records.backend.database.write() as connection:
         for function in FUNCTIONS:
             await connection.exec_driver_sql(
                 f"CREATE OR REPLACE FUNCTION {function}",
                 execution_options={"no_parameters": True},
             )
-    return home
+    return records
 
 
-@pytest.mark.parametrize("lasting_home", ["sqlite"], indirect=True)
-async def test_sqlite_has_none(home: Home) -> None:
-    assert not home.backend.capabilities.stored_procedures
+@pytest.mark.parametrize("shared_records", ["sqlite"], indirect=True)
+async def test_sqlite_has_none(records: Records) -> None:
+    assert not records.backend.capabilities.stored_procedures
     with pytest.raises(NotSupported):
-        await home.backend.call("add_up", ANN, a=1)
-    async with home.backend.transaction(ANN) as transaction:
+        await records.backend.call("add_up", ANN, a=1)
+    async with records.backend.transaction(ANN) as transaction:
         with pytest.raises(NotSupported):
             await transaction.call("add_up", a=1)
 
 
 @on_both
 class TestResults:
-    async def test_are_of_the_type_that_is_asked_for(self, on_postgres: Home) -> None:
+    async def test_are_of_the_type_that_is_asked_for(self, on_postgres: Records) -> None:
         call = on_postgres.backend.call
         assert await call("add_up", ANN, returns=int, a=1, b=2) == 3
         assert await call("add_up", ANN, a=1, b=2) == 3
@@ -98,31 +98,31 @@ class TestResults:
         price = Decimal("12345678901234567890.10")
         assert await call("price", ANN, returns=Decimal, p=price) == price
 
-    async def test_json_goes_in_and_out(self, on_postgres: Home) -> None:
+    async def test_json_goes_in_and_out(self, on_postgres: Records) -> None:
         for value in ({"a": [1, None, {"é": True}]}, [1, 2], "text", None, 5):
             found = await on_postgres.backend.call("echo_json", ANN, j=value)
             assert found == value
 
-    async def test_a_set_is_a_list_of_rows(self, on_postgres: Home) -> None:
+    async def test_a_set_is_a_list_of_rows(self, on_postgres: Records) -> None:
         rows = await on_postgres.backend.call("numbered", ANN, returns=list[Row], n=2)
         assert rows == [Row(place=1, word="1"), Row(place=2, word="2")]
         assert await on_postgres.backend.call("numbered", ANN, returns=list[Row], n=0) == []
         raw = await on_postgres.backend.call("numbered", ANN, n=1)
         assert raw == [{"place": 1, "word": "1"}]
 
-    async def test_rows_of_a_table_are_models(self, on_postgres: Home) -> None:
+    async def test_rows_of_a_table_are_models(self, on_postgres: Records) -> None:
         await on_postgres.of(Note, ANN).add(Note(title="ann's", stars=3))
         (row,) = await on_postgres.backend.call("my_notes", ANN, returns=list[NoteRow])
         assert (row.title, row.stars) == ("ann's", 3)
 
-    async def test_of_another_type_are_refused(self, on_postgres: Home) -> None:
+    async def test_of_another_type_are_refused(self, on_postgres: Records) -> None:
         with pytest.raises(InvalidValue):
             await on_postgres.backend.call("echo", ANN, returns=int, t="abc")
 
 
 @on_both
 class TestFinding:
-    async def test_goes_by_the_names_of_the_arguments(self, on_postgres: Home) -> None:
+    async def test_goes_by_the_names_of_the_arguments(self, on_postgres: Records) -> None:
         call = on_postgres.backend.call
         assert await call("add_up", ANN, a=1) == 11
         assert await call("add_up", ANN, a=1, b=1, c=1) == 3
@@ -130,7 +130,7 @@ class TestFinding:
             with pytest.raises(NotFound):
                 await call("add_up", ANN, **arguments)
 
-    async def test_odd_names_are_names(self, on_postgres: Home) -> None:
+    async def test_odd_names_are_names(self, on_postgres: Records) -> None:
         assert await on_postgres.backend.call("Odd :name %s", ANN, **{"Odd :arg %s": 5}) == 5
 
     @pytest.mark.parametrize(
@@ -155,18 +155,18 @@ class TestFinding:
             "é",
         ],
     )
-    async def test_what_is_not_there_is_not_found(self, on_postgres: Home, name: str) -> None:
+    async def test_what_is_not_there_is_not_found(self, on_postgres: Records, name: str) -> None:
         for arguments in ({}, {"t": "x"}):
             for caller in (ANN, SERVICE):
                 with pytest.raises(NotFound):
                     await on_postgres.backend.call(name, caller, **arguments)
 
-    async def test_the_schemas_of_others_are_not_open(self, on_postgres: Home) -> None:
+    async def test_the_schemas_of_others_are_not_open(self, on_postgres: Records) -> None:
         for name in ("uid", "jwt", "role", "email"):
             with pytest.raises(NotFound):
                 await on_postgres.backend.call(name, ANN)
 
-    async def test_arguments_do_not_inject(self, on_postgres: Home) -> None:
+    async def test_arguments_do_not_inject(self, on_postgres: Records) -> None:
         words = "'; DROP TABLE t_notes; -- \" \\ %s :a $1"
         assert await on_postgres.backend.call("echo", ANN, t=words) == words
         for name in ("t => 1) ; DROP TABLE t_notes; --", 't"', "t' ", ":t", "%(t)s", "T", "a\x00"):
@@ -174,11 +174,11 @@ class TestFinding:
                 await on_postgres.backend.call("echo", ANN, **{name: "x"})
         assert await on_postgres.of(Note).count() == 0
 
-    async def test_what_the_function_says_is_passed_on(self, on_postgres: Home) -> None:
+    async def test_what_the_function_says_is_passed_on(self, on_postgres: Records) -> None:
         with pytest.raises(InvalidRequest, match="not on Sundays"):
             await on_postgres.backend.call("refuse", ANN)
 
-    async def test_bad_arguments_are_refused(self, on_postgres: Home) -> None:
+    async def test_bad_arguments_are_refused(self, on_postgres: Records) -> None:
         bad: list[tuple[str, dict[str, Any]]] = [
             ("add_up", {"a": "abc"}),
             ("add_up", {"a": 2**31}),
@@ -199,7 +199,7 @@ class TestFinding:
 
 @on_both
 class TestEffects:
-    async def test_are_committed(self, on_postgres: Home) -> None:
+    async def test_are_committed(self, on_postgres: Records) -> None:
         id = uuid4()
         call = on_postgres.backend.call
         arguments = {"id": id, "owner": ANN.user_id, "title": "x"}
@@ -210,7 +210,7 @@ class TestEffects:
         with pytest.raises(Conflict):
             await call("fail", ANN)
 
-    async def test_go_with_the_transaction(self, on_postgres: Home) -> None:
+    async def test_go_with_the_transaction(self, on_postgres: Records) -> None:
         async def write_and_fail(transaction: SqlTransaction) -> None:
             await transaction.call("write_note", id=uuid4(), owner=ANN.user_id, title="x")
             assert await transaction.repository(Note).count() == 1
@@ -221,8 +221,8 @@ class TestEffects:
         assert await on_postgres.of(Note).count() == 0
 
 
-@pytest.mark.parametrize("lasting_home", ["rls"], indirect=True)
-async def test_a_function_does_what_its_caller_may(on_postgres: Home) -> None:
+@pytest.mark.parametrize("shared_records", ["rls"], indirect=True)
+async def test_a_function_does_what_its_caller_may(on_postgres: Records) -> None:
     call = on_postgres.backend.call
     await on_postgres.of(Note, ANN).add(Note(title="ann's", stars=3))
     assert await call("my_notes", BOB) == []

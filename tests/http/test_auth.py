@@ -1,4 +1,4 @@
-"""/auth over HTTP, on every home."""
+"""/auth over HTTP, on every backend."""
 
 import asyncio
 from typing import Any

@@ -1,4 +1,4 @@
-"""/files over HTTP, on every home."""
+"""/files over HTTP, on every backend."""
 
 import os
 from typing import Any

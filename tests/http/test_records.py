@@ -1,4 +1,4 @@
-"""Records over HTTP, on every home: rows that are added, read, changed and deleted."""
+"""Records over HTTP, on every backend: rows that are added, read, changed and deleted."""
 
 from typing import Any
 from uuid import UUID, uuid4

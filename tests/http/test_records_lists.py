@@ -1,4 +1,4 @@
-"""Records over HTTP, on every home: lists, and the versions of rows."""
+"""Records over HTTP, on every backend: lists, and the versions of rows."""
 
 import pytest
 from fastapi import FastAPI

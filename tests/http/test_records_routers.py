@@ -1,4 +1,4 @@
-"""Records over HTTP, on every home: the repository as a dependency, and routers as a whole."""
+"""Records over HTTP, on every backend: the repository as a dependency, and routers as a whole."""
 
 import json
 from decimal import Decimal

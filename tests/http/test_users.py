@@ -1,4 +1,4 @@
-"""/users over HTTP, on every home."""
+"""/users over HTTP, on every backend."""
 
 from uuid import UUID, uuid4
 

@@ -272,7 +272,7 @@ async def test_check_says_in_words_what_differs(stage: Stage) -> None:
 
 
 async def test_models_live_in_the_default_schema(stage: Stage) -> None:
-    """A model that names another schema is refused, for no other home has schemas."""
+    """A model that names another schema is refused, for no other backend has schemas."""
     Table("deals", stage.models, Column("id", Uuid(), primary_key=True), schema="crm")
     with pytest.raises(ConfigurationError, match=r"crm\.deals names a schema"):
         await stage.upgrade()

@@ -1,4 +1,4 @@
-"""Reset links and confirmation of addresses in an SQL home."""
+"""Reset links and confirmation of addresses in an SQL backend."""
 
 import asyncio
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""Rotation and reuse of refresh tokens in an SQL home."""
+"""Rotation and reuse of refresh tokens in an SQL backend."""
 
 from datetime import timedelta
 
@@ -72,7 +72,7 @@ async def test_a_deleted_users_token_is_refused(backend: SqlBackend) -> None:
 
 
 async def test_a_session_that_was_never_refreshed_is_swept_too(backend: SqlBackend) -> None:
-    """Its age is counted from its start where a home noted no refresh."""
+    """Its age is counted from its start where a backend noted no refresh."""
     await first_token(backend)
     table = tables(backend.database.dialect).sessions
     async with backend.database.write() as connection:

@@ -1,4 +1,4 @@
-"""What a home refuses to take for the model of a table."""
+"""What the SQL backend refuses to take for the model of a table."""
 
 import pytest
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column

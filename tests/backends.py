@@ -1,4 +1,4 @@
-"""The homes that the contract of records is tested on, and the people who ask."""
+"""The records of the backends that the contract is tested on, and the callers."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ CALLERS = {"anonymous": ANONYMOUS, "ann": ANN, "bob": BOB, "admin": ADMIN, "serv
 
 
 @dataclass(frozen=True)
-class Home:
+class Records:
     """A backend on a database that lasts for many tests; `clear` empties it between them."""
 
     name: str
