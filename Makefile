@@ -1,6 +1,6 @@
 # Everything a newcomer needs: `make serve`, `make test`. Each target prepares what it lacks.
 .DEFAULT_GOAL := help
-.PHONY: help install serve test lint format bench bench-gateway docs clean
+.PHONY: help install serve test lint format bench bench-gateway bench-regression bench-start docs clean
 
 PYTHON ?= python3
 HOST ?= 127.0.0.1
@@ -13,7 +13,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 help: ## Show this help
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
 
 install: $(READY) ## Prepare .venv with everything that development needs
 
@@ -43,6 +43,12 @@ bench: $(READY) ## Measure beside peers; exit 1 when a bar is missed
 
 bench-gateway: $(READY) ## Measure the local Supabase beside a floor and a peer
 	$(BIN)/python -m bench gateway
+
+bench-regression: $(READY) ## Measure beside an earlier commit: EARLIER=a0ee756
+	$(BIN)/python -m bench regression --rounds 9 --seconds 1.5
+
+bench-start: $(READY) ## Measure what a start costs beside an earlier commit: EARLIER=a0ee756
+	$(BIN)/python -m bench start --rounds 9
 
 docs: $(READY) ## Build the documentation into site/
 	$(BIN)/uv sync --frozen --quiet --group docs

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from rich.console import Console
 from rich.markup import escape
 
-from bench import files, gateway, records, users
+from bench import files, gateway, records, regression, start, users
 from bench.environment import ServerError
 
 BENCHMARKS: dict[str, Callable[[int, float, Console], bool]] = {
@@ -21,6 +21,8 @@ BENCHMARKS: dict[str, Callable[[int, float, Console], bool]] = {
     "records": records.run,
     "files": files.run,
     "gateway": gateway.run,
+    "regression": regression.run,
+    "start": start.run,
 }
 
 

@@ -93,7 +93,7 @@ def cases(ours: User, floor: Server, theirs: User, refused: list[int]) -> list[C
     one = Measurement(
         f"One row by id under row level security, {READERS} connections",
         "requests/s",
-        (Bar(FLOOR, "at least", 0.75), Bar(THEIRS, "at least", 8.0)),
+        (Bar(FLOOR, "at least", 0.75), Bar(THEIRS, "at least", 6.0)),
     )
     some = Measurement(
         f"The newest {LIST} rows, each with its folder, {READERS} connections",

@@ -7,10 +7,11 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -169,12 +170,21 @@ def make_project(folder: Path) -> Path:
 
 
 @contextmanager
-def gateway(name: str, database_url: str, scratch: Path) -> Iterator[Server]:
-    """`amphibase supabase start` on this Postgres; it applies the migration."""
-    folder, port = make_project(scratch / "gateway"), free_port()
+def gateway(
+    name: str,
+    database_url: str,
+    scratch: Path,
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[Server]:
+    """`amphibase supabase start` on this Postgres; it applies the migration.
+
+    Args:
+        environment: further environment variables of the process.
+    """
+    folder, port = make_project(scratch / name), free_port()
     options = ["--foreground", "--port", str(port)]
     command = [AMPHIBASE, "supabase", "start", *options]
-    settings = {"GATEWAY_DATABASE_URL": database_url}
+    settings = {"GATEWAY_DATABASE_URL": database_url, **environment}
     with serving(name, command, port, "/health", settings, folder, scratch) as server:
         yield server
 
