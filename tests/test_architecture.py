@@ -44,6 +44,12 @@ EXCEPTIONS = {
     ("testing/plugin.py", "amphibase"),
 }
 
+# The Data API's own packages, from the request's entry down: each may import those below it.
+REST_ORDER = (
+    "service", "handler", "response", "settings", "transaction", "sql", "plan",
+    "request schema", "errors",
+)  # fmt: skip
+
 
 def is_module(name: str) -> bool:
     return PACKAGE.joinpath(*name.split(".")[1:]).with_suffix(".py").exists()
@@ -75,6 +81,22 @@ def test_imports_point_one_way(path: Path) -> None:
             continue
         target = module.removeprefix("amphibase").lstrip(".").split(".")[0]
         assert target == room or target in allowed, f"{relative} imports {module}"
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted(PACKAGE.joinpath("gateway/rest").rglob("*.py")),
+    ids=lambda path: str(path.relative_to(PACKAGE / "gateway/rest")),
+)
+def test_imports_within_the_data_api_point_one_way(path: Path) -> None:
+    level = {name: place for place, names in enumerate(REST_ORDER) for name in names.split()}
+    package = path.relative_to(PACKAGE / "gateway/rest").parts[0].removesuffix(".py")
+    if package == "__init__":
+        return
+    for module in imports(path):
+        if module.startswith("amphibase.gateway.rest."):
+            target = module.split(".")[3]
+            assert target == package or level[target] > level[package], f"imports {module}"
 
 
 def test_no_file_is_longer_than_can_be_read_in_a_sitting() -> None:

@@ -7,13 +7,14 @@ from urllib.parse import quote
 import orjson
 import psycopg
 
-from amphibase.gateway.rest.plan.planner import Planner, Prepared
+from amphibase.gateway.rest.plan.planner import Planner
 from amphibase.gateway.rest.plan.types import Action, Demand
 from amphibase.gateway.rest.request.payload import read_payload
 from amphibase.gateway.rest.request.query import Value
 from amphibase.gateway.rest.request.query_string import read_query
-from amphibase.gateway.rest.schema.catalog import Name
+from amphibase.gateway.rest.schema.catalog import Catalog, Name
 from amphibase.gateway.rest.schema.introspection import read_catalog
+from amphibase.gateway.rest.sql.cache import CompiledPlan, StatementCache
 from amphibase.gateway.rest.sql.statement import Columns
 
 DDL = """
@@ -134,7 +135,13 @@ class Library:
     """A connection to the library, and what plans requests to it."""
 
     connection: psycopg.AsyncConnection[Any]
-    planner: Planner
+    catalog: Catalog
+    statements: StatementCache
+
+    def configured(self, **settings: Any) -> "Library":
+        """The same library, planned with other settings."""
+        planner = Planner(self.catalog, **settings)
+        return Library(self.connection, self.catalog, StatementCache(planner))
 
     def demand(
         self,
@@ -160,7 +167,7 @@ class Library:
         """The answer of a request."""
         raw = body if body is None or isinstance(body, bytes) else orjson.dumps(body)
         demand, values, payload = self.demand(action, url, raw, **more)
-        call = self.planner.prepare(demand).call(values, payload)
+        call = self.statements.get(demand).main.bind(values, payload)
         row = (await self.run(call.statement.sql, call.values))[0]
         return Answer(**dict(zip(Columns._fields, row, strict=True)))
 
@@ -175,9 +182,9 @@ class Library:
         assert answer.body is not None
         return orjson.loads(answer.body)
 
-    def prepare(self, action: Action, url: str, body: Any = None, **more: Any) -> Prepared:
+    def compile(self, action: Action, url: str, body: Any = None, **more: Any) -> CompiledPlan:
         raw = body if body is None or isinstance(body, bytes) else orjson.dumps(body)
-        return self.planner.prepare(self.demand(action, url, raw, **more)[0])
+        return self.statements.get(self.demand(action, url, raw, **more)[0])
 
 
 async def open_library(url: str, **settings: Any) -> Library:
@@ -186,4 +193,4 @@ async def open_library(url: str, **settings: Any) -> Library:
     await connection.execute(DDL)
     await connection.execute(ROWS)
     catalog = await read_catalog(connection, ["api"])
-    return Library(connection, Planner(catalog, **settings))
+    return Library(connection, catalog, StatementCache(Planner(catalog, **settings)))

@@ -54,7 +54,7 @@ async def test_a_call_gives_what_the_function_gives(
 
 async def test_filters_reach_into_a_function_that_postgres_inlines(library: Library) -> None:
     media = Media(explain=Explain())
-    call = library.prepare("call", "books_of?author=1&id=eq.1", media=media).call(["1", "1"])
+    call = library.compile("call", "books_of?author=1&id=eq.1", media=media).main.bind(["1", "1"])
     lines = [line for (line,) in await library.run(call.statement.sql, call.values)]
     assert not any("Function Scan" in line for line in lines)
 
@@ -74,7 +74,7 @@ def test_an_unnamed_parameter_takes_the_body_as_it_is(library: Library) -> None:
         ("keys", "json", "json"), ("size", "binary", "bytea"), ("letters", "text", "text"),
     ]:  # fmt: skip
         demand, _, _ = library.demand("call", name, b"{}", content=content)
-        invocation = library.planner.prepare(demand).plan.invocation
+        invocation = library.statements.get(demand).plan.invocation
         assert invocation is not None
         assert [each.type for each in invocation.arguments] == [argument]
 
@@ -126,6 +126,6 @@ def test_calls_that_no_function_takes_are_refused(
 ) -> None:
     more = {} if content is None else {"content": content}
     with pytest.raises(RestError) as refused:
-        library.prepare("call", url, body, **more)
+        library.compile("call", url, body, **more)
     error = refused.value
     assert (error.code, error.message, error.details, error.hint) == (code, message, details, hint)

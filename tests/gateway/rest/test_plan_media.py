@@ -55,19 +55,19 @@ async def test_a_value_is_given_as_it_is(
 
 async def test_a_plan_is_explained_and_nothing_is_done(library: Library) -> None:
     media = Media(explain=Explain("json", ("verbose", "settings")))
-    prepared = library.prepare("delete", "tags?id=eq.3", media=media)
-    call = prepared.call(["3"])
+    compiled = library.compile("delete", "tags?id=eq.3", media=media)
+    call = compiled.main.bind(["3"])
     [[[explained]]] = await library.run(call.statement.sql, call.values)
     assert "Plan" in explained
     assert len(await library.read("tags")) == 3
     media = Media(explain=Explain("text", ("analyze", "buffers", "wal")))
-    call = library.prepare("read", "tags?id=eq.3", media=media).call(["3"])
+    call = library.compile("read", "tags?id=eq.3", media=media).main.bind(["3"])
     lines = [line for (line,) in await library.run(call.statement.sql, call.values)]
     assert any("actual" in line for line in lines)
 
 
 async def test_a_handler_renders_the_rows_of_its_table(library: Library) -> None:
-    [handler] = (each for each in library.planner.catalog.media_handlers if each.is_aggregate)
+    [handler] = (each for each in library.catalog.media_handlers if each.is_aggregate)
     answer = await library.ask(
         "read", "tags?order=id&id=lt.3", media=Media("handler", handler=handler)
     )
@@ -75,7 +75,7 @@ async def test_a_handler_renders_the_rows_of_its_table(library: Library) -> None
 
 
 async def test_geography_needs_its_extension(library: Library) -> None:
-    sql = library.prepare("read", "tags", media=Media("geojson")).statement.sql
+    sql = library.compile("read", "tags", media=Media("geojson")).main.statement.sql
     assert "'FeatureCollection'" in sql
     assert "ST_AsGeoJSON" in sql
 

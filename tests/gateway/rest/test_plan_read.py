@@ -7,7 +7,6 @@ import pytest
 from tests.gateway.rest.library import Library
 
 from amphibase.gateway.rest.errors.base import RestError
-from amphibase.gateway.rest.plan.planner import Planner
 
 A, B, G, D = {"id": 1}, {"id": 2}, {"id": 3}, {"id": 4}
 
@@ -233,12 +232,12 @@ async def test_a_junction_is_read_from_both_sides(library: Library) -> None:
 
 
 async def test_an_estimate_is_explained_for_the_same_rows(library: Library) -> None:
-    prepared = library.prepare("read", "books?id=eq.1&limit=1", count="planned")
-    call = prepared.estimate_call(["1"])
-    assert call is not None
+    compiled = library.compile("read", "books?id=eq.1&limit=1", count="planned")
+    assert compiled.estimate is not None
+    call = compiled.estimate.bind(["1"])
     [[[explained]]] = await library.run(call.statement.sql, call.values)
     assert explained["Plan"]["Plan Rows"] == 1
-    assert library.prepare("read", "books", count="exact").estimate_call([]) is None
+    assert library.compile("read", "books", count="exact").estimate is None
 
 
 @pytest.mark.parametrize(
@@ -266,7 +265,7 @@ async def test_what_is_not_there_is_refused(
     library: Library, url: str, code: str, message: str
 ) -> None:
     with pytest.raises(RestError) as refused:
-        library.prepare("read", url)
+        library.compile("read", url)
     assert refused.value.code == code
     assert message in refused.value.message
 
@@ -274,7 +273,7 @@ async def test_what_is_not_there_is_refused(
 async def test_errors_say_what_may_be_meant(library: Library) -> None:
     def hint(url: str) -> str | None:
         with pytest.raises(RestError) as refused:
-            library.prepare("read", url)
+            library.compile("read", url)
         return refused.value.hint
 
     assert hint("boks") == "Perhaps you meant the table 'api.books'"
@@ -290,7 +289,7 @@ async def test_errors_say_what_may_be_meant(library: Library) -> None:
 
 async def test_an_ambiguous_relationship_lists_all(library: Library) -> None:
     with pytest.raises(RestError) as refused:
-        library.prepare("read", "books?select=authors(*)")
+        library.compile("read", "books?select=authors(*)")
     assert refused.value.details[0] == {
         "cardinality": "many-to-one",
         "embedding": "books with authors",
@@ -299,12 +298,12 @@ async def test_an_ambiguous_relationship_lists_all(library: Library) -> None:
 
 
 async def test_aggregates_need_to_be_allowed(library: Library) -> None:
-    without = Library(library.connection, Planner(library.planner.catalog))
+    without = library.configured()
     for url in (
         "books?select=count()", "books?select=tags(id.max())", "covers?select=...books(id.max())",
     ):  # fmt: skip
         with pytest.raises(RestError) as refused:
-            without.prepare("read", url)
+            without.compile("read", url)
         assert refused.value.code == "PGRST123"
     assert await without.read("books?select=count") == [{"count": 4}]
     assert await without.read("countries?select=authors(n:count)&id=eq.1") == [
@@ -313,7 +312,7 @@ async def test_aggregates_need_to_be_allowed(library: Library) -> None:
 
 
 async def test_no_relation_gives_more_rows_than_the_settings_allow(library: Library) -> None:
-    capped = Library(library.connection, Planner(library.planner.catalog, max_rows=1))
+    capped = library.configured(max_rows=1)
     rows = await capped.read("countries?select=id,authors(id)&limit=9")
     assert len(rows) == 1
     rows = await capped.read("authors?select=works(id)&id=eq.1")
@@ -322,7 +321,7 @@ async def test_no_relation_gives_more_rows_than_the_settings_allow(library: Libr
 
 async def test_a_row_by_its_key_needs_no_limit(library: Library) -> None:
     def is_limited(url: str) -> bool:
-        return "LIMIT" in library.prepare("read", url).statement.sql
+        return "LIMIT" in library.compile("read", url).main.statement.sql
 
     assert not is_limited("books?id=eq.1&title=neq.x")
     assert not is_limited("book_tags?book_id=eq.1&tag_id=eq.1")
@@ -334,15 +333,15 @@ async def test_a_row_by_its_key_needs_no_limit(library: Library) -> None:
 
 
 async def test_requests_that_differ_in_values_share_a_plan(library: Library) -> None:
-    one = library.prepare("read", "books?id=eq.1&offset=3")
-    assert one is library.prepare("read", "books?id=eq.2&offset=4")
-    assert one is not library.prepare("read", "books?id=gt.1&offset=3")
+    one = library.compile("read", "books?id=eq.1&offset=3")
+    assert one is library.compile("read", "books?id=eq.2&offset=4")
+    assert one is not library.compile("read", "books?id=gt.1&offset=3")
 
 
 async def test_requests_of_great_length_are_not_kept(library: Library) -> None:
     short, long = "books?select=id", "books?select=" + ",".join(["id"] * 2000)
-    assert library.prepare("read", short) is library.prepare("read", short)
-    assert library.prepare("read", long) is not library.prepare("read", long)
+    assert library.compile("read", short) is library.compile("read", short)
+    assert library.compile("read", long) is not library.compile("read", long)
 
 
 async def test_long_aliases_are_cut_as_postgres_cuts_names(library: Library) -> None:

@@ -165,19 +165,19 @@ SYNTAX = {"42601", "42602", "42622", "42P01", "42P10", "42702", "42703", "42712"
 @given(demand=demands())
 def test_no_request_makes_sql_that_postgres_cannot_parse(library: Library, demand: Demand) -> None:
     try:
-        prepared = library.planner.prepare(demand)
+        compiled = library.statements.get(demand)
     except RestError:
         return
     postgres = library.connection.pgconn
-    texts = [prepared.text, *([prepared.estimate] if prepared.estimate else [])]
+    texts = [compiled.main, *([compiled.estimate] if compiled.estimate else [])]
     for text in texts:
-        assert "\x00" not in text.sql
+        assert "\x00" not in text.statement.sql
         postgres.exec_(b"SAVEPOINT before")
-        result = postgres.prepare(b"", text.sql.encode())
+        result = postgres.prepare(b"", text.statement.sql.encode())
         postgres.exec_(b"ROLLBACK TO before")
         if result.status != ExecStatus.COMMAND_OK:
             state = (result.error_field(DiagnosticField.SQLSTATE) or b"").decode()
-            assert state not in SYNTAX, (state, result.error_message, text.sql)
+            assert state not in SYNTAX, (state, result.error_message, text.statement.sql)
 
 
 @pytest.mark.parametrize("value", ["needle", "needle' OR '1'='1", 'needle"', "$1needle", "{needle"])
@@ -195,9 +195,9 @@ def test_no_value_reaches_the_text(library: Library, query: str, value: str) -> 
         asked, values = read_query(quote(text, safe="=&"))
     except RestError:
         return
-    prepared = library.planner.prepare(Demand(Name("api", "authors"), "read", asked))
-    assert "needle" not in prepared.statement.sql
-    assert any("needle" in str(bound) for bound in prepared.call(values).values)
+    compiled = library.statements.get(Demand(Name("api", "authors"), "read", asked))
+    assert "needle" not in compiled.main.statement.sql
+    assert any("needle" in str(bound) for bound in compiled.main.bind(values).values)
 
 
 def test_words_of_a_request_are_identifiers_or_bound(library: Library) -> None:
@@ -207,7 +207,7 @@ def test_words_of_a_request_are_identifiers_or_bound(library: Library) -> None:
             SelectField(Field("data", (Step("k' || pg_sleep(9) --", True),)), alias="y"),
         )
     )
-    sql = library.planner.prepare(Demand(Name("api", "books"), "read", query)).statement.sql
+    sql = library.statements.get(Demand(Name("api", "books"), "read", query)).main.statement.sql
     assert '"x"" FROM pg_authid --"' in sql
     assert '"text"" from y --"' in sql
     assert "pg_sleep" not in sql
@@ -215,8 +215,8 @@ def test_words_of_a_request_are_identifiers_or_bound(library: Library) -> None:
 
 def test_columns_of_unknown_rows_are_never_taken_for_functions(library: Library) -> None:
     query = Query(select=(SelectField(Field("row_to_json")),))
-    prepared = library.planner.prepare(Demand(Name("api", "pairs"), "call", query, content="json"))
-    result = library.connection.pgconn.prepare(b"", prepared.statement.sql.encode())
+    compiled = library.statements.get(Demand(Name("api", "pairs"), "call", query, content="json"))
+    result = library.connection.pgconn.prepare(b"", compiled.main.statement.sql.encode())
     assert result.error_field(DiagnosticField.SQLSTATE) == b"42703"
 
 
@@ -228,4 +228,4 @@ def test_columns_of_unknown_rows_are_never_taken_for_functions(library: Library)
 async def test_what_is_selected_has_an_end(library: Library, select: str) -> None:
     query, _ = read_query(f"select={select}")
     with pytest.raises(RestError, match="over 3000 columns"):
-        library.planner.prepare(Demand(Name("api", "authors"), "read", query))
+        library.statements.get(Demand(Name("api", "authors"), "read", query))

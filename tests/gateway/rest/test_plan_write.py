@@ -173,5 +173,5 @@ async def test_writes_to_what_is_not_there_are_refused(
     library: Library, action: Action, url: str, body: Any, code: str
 ) -> None:
     with pytest.raises(RestError) as refused:
-        library.prepare(action, url, body, resolution="merge")
+        library.compile(action, url, body, resolution="merge")
     assert refused.value.code == code

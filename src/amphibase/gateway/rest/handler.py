@@ -15,7 +15,7 @@ from amphibase.gateway.rest.errors.base import (
     PutDiffers,
 )
 from amphibase.gateway.rest.plan.negotiation import AS_JSON, Chosen, choose
-from amphibase.gateway.rest.plan.planner import Planner, Prepared
+from amphibase.gateway.rest.plan.planner import Planner
 from amphibase.gateway.rest.plan.types import Action, Content, Demand, Media, Resolution
 from amphibase.gateway.rest.request.lru import kept
 from amphibase.gateway.rest.request.media_type import ANY, read_accept, read_media_type
@@ -33,6 +33,7 @@ from amphibase.gateway.rest.response.builders import (
 from amphibase.gateway.rest.response.response import Answer, Result, override, result_of
 from amphibase.gateway.rest.schema.catalog import Catalog, Name
 from amphibase.gateway.rest.settings import RestSettings
+from amphibase.gateway.rest.sql.cache import CompiledPlan, StatementCache
 from amphibase.gateway.rest.transaction.role import Identity
 from amphibase.gateway.rest.transaction.run import Execution, Job
 from amphibase.gateway.rest.transaction.settings import ISOLATION, Context
@@ -69,8 +70,10 @@ class Requests:
         self._settings = settings
         self._context = context
         self._execution = execution
-        self._planner = Planner(
-            catalog, max_rows=settings.db_max_rows, aggregates=settings.db_aggregates_enabled
+        self._statements = StatementCache(
+            Planner(
+                catalog, max_rows=settings.db_max_rows, aggregates=settings.db_aggregates_enabled
+            )
         )
         self._chosen = kept(1000)(self._choose_of)
 
@@ -144,15 +147,15 @@ class Requests:
         asked, preferences = exchange.asked, exchange.preferences
         target, action = Name(asked.schema, asked.name), _ACTIONS[asked.method]
         chosen = self._choose(exchange, target)
-        prepared = self._planner.prepare(exchange.demand(target, action, chosen))
+        compiled = self._statements.get(exchange.demand(target, action, chosen))
         if chosen.is_plan:
-            return await self._plan(exchange, prepared, chosen, is_read=action == "read")
+            return await self._plan(exchange, compiled, chosen, is_read=action == "read")
         if action == "read":
-            result = await self._run(exchange, prepared, None, is_read=True, settings={})
+            result = await self._run(exchange, compiled, None, is_read=True, settings={})
             offset = exchange.offset
             return answer_read(asked, preferences, chosen, result, offset), result
         check = _has_put if action == "put" else _check(chosen, preferences)
-        result = await self._run(exchange, prepared, check, is_read=False, settings={})
+        result = await self._run(exchange, compiled, check, is_read=False, settings={})
         answer = answer_write(
             action,
             preferences,
@@ -169,18 +172,18 @@ class Requests:
         overloads = self._catalog.functions.get(target, ())
         rows_of = overloads[0].returns.table if overloads else None
         chosen = self._choose(exchange, rows_of or target)
-        prepared = self._planner.prepare(exchange.demand(target, "call", chosen))
-        assert prepared.plan.invocation is not None
-        function = prepared.plan.invocation.function
+        compiled = self._statements.get(exchange.demand(target, "call", chosen))
+        assert compiled.plan.invocation is not None
+        function = compiled.plan.invocation.function
         limits_rows = preferences.is_strict and preferences.max_affected is not None
         if limits_rows and not function.returns.is_set:
             raise MaxAffectedNeedsSet
         is_read = asked.is_read or function.volatility != "volatile"
         if chosen.is_plan:
-            return await self._plan(exchange, prepared, chosen, is_read=is_read)
+            return await self._plan(exchange, compiled, chosen, is_read=is_read)
         result = await self._run(
             exchange,
-            prepared,
+            compiled,
             _check(chosen, preferences),
             is_read=is_read,
             settings=function.settings,
@@ -188,15 +191,15 @@ class Requests:
         return answer_call(preferences, chosen, result, function, exchange.offset), result
 
     async def _plan(
-        self, exchange: "Exchange", prepared: Prepared, chosen: Chosen, *, is_read: bool
+        self, exchange: "Exchange", compiled: CompiledPlan, chosen: Chosen, *, is_read: bool
     ) -> tuple[Answer, Result]:
-        result = await self._run(exchange, prepared, None, is_read=is_read, settings={})
+        result = await self._run(exchange, compiled, None, is_read=is_read, settings={})
         return answer_plan(chosen, result), result
 
     async def _run(
         self,
         exchange: "Exchange",
-        prepared: Prepared,
+        compiled: CompiledPlan,
         check: Check | None,
         *,
         is_read: bool,
@@ -215,8 +218,9 @@ class Requests:
         }
         isolation = cast("Isolation | None", of_transaction.pop(ISOLATION, None))
         ends_by = exchange.preferences.end
+        estimate = compiled.estimate
         job = Job(
-            call=prepared.call(exchange.values, exchange.body),
+            call=compiled.main.bind(exchange.values, exchange.body),
             identity=exchange.identity,
             settings=of_transaction,
             before=context.before,
@@ -225,22 +229,22 @@ class Requests:
             rolls_back=not is_read
             and (self._settings.rolls_back if ends_by is None else ends_by == "rollback"),
             isolation=isolation,
-            estimate=prepared.estimate_call(exchange.values),
+            estimate=None if estimate is None else estimate.bind(exchange.values),
         )
-        row, estimate = await self._execution.run(job)
-        if prepared.plan.demand.media.explain is not None:
+        row, explained = await self._execution.run(job)
+        if compiled.plan.demand.media.explain is not None:
             return Result(None, 1, row[0] or b"")
         if is_read and check is not None:
             check(row)
         result = result_of(row)
-        if estimate is None:
+        if explained is None:
             return result
-        total = self._total(prepared, result.total, estimate[0] or b"[]")
+        total = self._total(compiled, result.total, explained[0] or b"[]")
         return result._replace(total=total)
 
-    def _total(self, prepared: Prepared, counted: int | None, explained: bytes) -> int | None:
+    def _total(self, compiled: CompiledPlan, counted: int | None, explained: bytes) -> int | None:
         expected = int(orjson.loads(explained)[0]["Plan"]["Plan Rows"])
-        if prepared.plan.demand.count == "planned" or counted is None:
+        if compiled.plan.demand.count == "planned" or counted is None:
             return expected
         most = self._settings.db_max_rows
         return max(expected, counted) if most is not None and counted > most else counted

@@ -51,10 +51,11 @@ class RestService:
         self._closed = False
 
     def _prepare(self, catalog: Catalog) -> "_Offer":
-        context = Context(catalog, self._settings)
+        settings = self._settings
+        context = Context(catalog, settings.db_extra_search_path, settings.db_pre_request)
         return _Offer(
-            Requests(catalog, self._settings, context, self._execution),
-            Description(catalog, self._settings, context, self._execution),
+            Requests(catalog, settings, context, self._execution),
+            Description(catalog, settings, context, self._execution),
         )
 
     async def start(self) -> None:

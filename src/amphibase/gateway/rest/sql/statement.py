@@ -3,12 +3,15 @@
 The columns are those of `Columns`, in its order.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from amphibase.database.connection import Call, Statement
 from amphibase.gateway.rest.plan.types import Explain, Plan
+from amphibase.gateway.rest.request.query import Value
 from amphibase.gateway.rest.sql.call import write_call
-from amphibase.gateway.rest.sql.fragments import Parameter, Parameters, qualified, quoted
+from amphibase.gateway.rest.sql.fragments import Bound, Parameter, Parameters, qualified, quoted
 from amphibase.gateway.rest.sql.mutate import INSERTED, counts_inserts, write_change
 from amphibase.gateway.rest.sql.select import SOURCE, TreeWriter
 
@@ -38,15 +41,23 @@ class Columns(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
-    """A statement and where its values come from."""
+class CompiledStatement:
+    """A statement, and where the values of its parameters come from."""
 
-    sql: str
+    statement: Statement
     parameters: tuple[Parameter, ...]
 
+    def bind(self, values: Sequence[Value], body: Bound = None) -> Call:
+        """Return the statement with a request's values.
 
-def write(plan: Plan) -> Text:
-    """The statement that answers a request."""
+        Args:
+            body: as JSON, or as it is where a function takes it whole.
+        """
+        return Call(self.statement, [each.read(values, body) for each in self.parameters])
+
+
+def compile_statement(plan: Plan) -> CompiledStatement:
+    """Compile a plan to the statement whose one row has the `Columns`."""
     parameters = Parameters()
     source = ""
     if plan.write is not None:
@@ -71,20 +82,20 @@ def write(plan: Plan) -> Text:
     sql = f"{source}SELECT {', '.join(columns)} FROM {rows}"
     if plan.demand.media.explain is not None:
         sql = f"{_explain(plan.demand.media.explain)} {sql}"
-    return Text(sql, parameters.all())
+    return CompiledStatement(Statement(sql), parameters.all())
 
 
-def write_estimate(plan: Plan) -> Text | None:
-    """The statement that explains how many rows Postgres expects, where that is asked for.
+def compile_estimate(plan: Plan) -> CompiledStatement | None:
+    """Compile the statement that explains how many rows Postgres expects, if the plan counts so.
 
-    Its answer is the JSON of EXPLAIN. Of `count=estimated` it matters when the total is over the
+    Its result is the JSON of EXPLAIN. Of `count=estimated` it matters when the total is over the
     most rows that the settings allow.
     """
     if plan.demand.count not in ("planned", "estimated") or plan.demand.action != "read":
         return None
     parameters = Parameters()
     matches = TreeWriter(parameters).matches(plan.root)
-    return Text(f"EXPLAIN (FORMAT JSON) {matches}", parameters.all())
+    return CompiledStatement(Statement(f"EXPLAIN (FORMAT JSON) {matches}"), parameters.all())
 
 
 def _total(plan: Plan, parameters: Parameters) -> str:

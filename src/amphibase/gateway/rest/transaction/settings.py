@@ -1,13 +1,12 @@
 """What a request's statement finds in its transaction: what is told of the request, and done
 before."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import orjson
 
 from amphibase.gateway.rest.request.request import Asked
 from amphibase.gateway.rest.schema.catalog import Catalog, Name
-from amphibase.gateway.rest.settings import RestSettings
 from amphibase.gateway.rest.sql.fragments import listed, qualified
 from amphibase.gateway.rest.transaction.role import Identity
 
@@ -18,18 +17,23 @@ ISOLATION = "default_transaction_isolation"
 class Context:
     """The transactions of requests about one state of the database.
 
+    Args:
+        extra_search_path: schemas after the request's own (PGRST_DB_EXTRA_SEARCH_PATH).
+        pre_request: the name of a function to call first (PGRST_DB_PRE_REQUEST), or None.
+
     Attributes:
         before: what is called before each request's own statement, as SQL.
     """
 
-    def __init__(self, catalog: Catalog, settings: RestSettings) -> None:
+    def __init__(
+        self, catalog: Catalog, extra_search_path: Sequence[str], pre_request: str | None
+    ) -> None:
         self._role_settings = catalog.role_settings
         self._paths = {
-            schema: listed(dict.fromkeys((schema, *settings.db_extra_search_path)))
-            for schema in settings.db_schemas
+            schema: listed(dict.fromkeys((schema, *extra_search_path)))
+            for schema in catalog.schemas
         }
-        check = settings.db_pre_request
-        self.before = (f"SELECT {qualified(_function_name(check))}()",) if check else ()
+        self.before = (f"SELECT {qualified(_function_name(pre_request))}()",) if pre_request else ()
 
     def settings(
         self, asked: Asked, identity: Identity, timezone: str | None = None
