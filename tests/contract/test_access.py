@@ -243,8 +243,8 @@ async def dropped(
     """The model without its guards."""
     table, database = model.__table__.name, records.backend.database
     with monkeypatch.context() as patch:
-        patch.setattr(records.backend, "_shapes", type(records.backend._shapes)())
-        patch.setattr(records.backend._shapes.of(model), "access", Access(everyone, everyone))
+        patch.setattr(records.backend, "_infos", type(records.backend._infos)())
+        patch.setattr(records.backend._infos.of(model), "access", Access(everyone, everyone))
         if records.name != "rls":
             yield
             return

@@ -99,7 +99,7 @@ class TestAdd:
 
     async def test_refuses_the_name_of_another_owner(self, records: Records) -> None:
         for rows in (records.of(Note, ANN), records.of(Post, ANN)):
-            model: Any = Note if rows._shape.model is Note else Post
+            model: Any = Note if rows._info.model is Note else Post
             row = model(title="x", owner_id=BOB.user_id)
             if model is Note:
                 row.stars = 1

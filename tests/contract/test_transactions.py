@@ -163,7 +163,7 @@ class TestNested:
         who = Query(Plan(select(literal_column("current_user::text"))))
         broken = Query(Plan(select(literal_column("1", Unreadable()))))
         async with records.backend.transaction(ANN) as transaction:
-            executor: Any = transaction.repository(Note)._reader.executor
+            executor: Any = transaction.repository(Note)._builder.executor
             assert await executor.fetch(SERVICE, who) != [[("authenticated",)]]
             assert await executor.fetch(ANN, who) == [[("authenticated",)]]
             with pytest.raises(Oops):

@@ -22,7 +22,7 @@ from amphibase import (
     current_caller,
     open_backend,
 )
-from amphibase.http.routes.records import Answers
+from amphibase.http.routes.records import RowSerializer
 from amphibase.records.derived import read_model
 from amphibase.testing.client import Client, open_client
 
@@ -193,10 +193,10 @@ def test_rows_become_the_bytes_of_their_read_model() -> None:
         | {"exact": Decimal("1.50"), "words": ["a"], "mapping": {"a": None}}
     )
     expected = read_model(Kinds).model_validate(row).model_dump(mode="json")
-    assert json.loads(Answers(Kinds).row(row)) == expected
+    assert json.loads(RowSerializer(Kinds).row(row)) == expected
 
 
 def test_answers_give_keys_as_they_stand_in_a_path() -> None:
-    assert Answers(Kinds).key_of(Kinds(id=7)) == "7"
+    assert RowSerializer(Kinds).key_of(Kinds(id=7)) == "7"
     id = uuid4()
-    assert Answers(Note).key_of(Note(id=id)) == str(id)
+    assert RowSerializer(Note).key_of(Note(id=id)) == str(id)

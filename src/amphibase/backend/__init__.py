@@ -21,8 +21,8 @@ from amphibase.backend.caller import ANONYMOUS, NO_CLAIMS, SERVICE, Caller, Clai
 from amphibase.backend.files import Bucket, File, Files, OpenFile, SignedUrl
 from amphibase.backend.records import (
     MAX_LIMIT,
-    Documents,
     Item,
+    JsonRows,
     Load,
     Model,
     Order,
@@ -46,11 +46,11 @@ __all__ = [
     "Capabilities",
     "Claims",
     "Device",
-    "Documents",
     "File",
     "Files",
     "Isolation",
     "Item",
+    "JsonRows",
     "Load",
     "Model",
     "OpenFile",

@@ -145,7 +145,7 @@ class Repository(Protocol[Model]):
     async def delete_where(self, *where: Where, everything: bool = False) -> int:
         """Delete all rows that match; how many there were. Raises InvalidRequest: no filter."""
 
-    def documents(self, names: Sequence[str]) -> "Documents | None":
+    def json_rows(self, names: Sequence[str]) -> "JsonRows | None":
         """The rows as JSON that the database builds: the same bytes as from their objects, sooner.
 
         Args:
@@ -160,7 +160,7 @@ class Repository(Protocol[Model]):
         `update(id, deleted_at=None)`, and to delete them for good."""
 
 
-class Documents(Protocol):
+class JsonRows(Protocol):
     """A repository's rows as JSON objects, for routes that pass them on."""
 
     async def get(self, id: Any) -> str | None:

@@ -21,10 +21,10 @@ from amphibase.records.cursors import Cursors
 from amphibase.settings import Settings
 from amphibase.sql.accounts import SqlAccounts
 from amphibase.sql.files import SqlFiles
-from amphibase.sql.records.documents import SqlDocuments
-from amphibase.sql.records.reader import Reader
+from amphibase.sql.records.json_rows import SqlJsonRows
+from amphibase.sql.records.model_info import ModelInfos
+from amphibase.sql.records.query_builder import QueryBuilder
 from amphibase.sql.records.repository import SqlRepository
-from amphibase.sql.records.shape import Shapes
 from amphibase.sql.transaction import NO_FUNCTIONS, SqlTransaction
 
 
@@ -45,7 +45,7 @@ class SqlBackend:
             pooled_by_transaction=settings.pooled_by_transaction,
             rls=settings.rls,
         )
-        self._shapes = Shapes()
+        self._infos = ModelInfos()
         self._plans = Plans()
         self._cursors = Cursors(keys.derive("cursor"))
         self.background = Background()
@@ -65,9 +65,9 @@ class SqlBackend:
     def _repository(
         self, model: type[Model], caller: Caller, executor: Executor
     ) -> SqlRepository[Model]:
-        shape = self._shapes.of(model)
-        reader = Reader(shape, caller, executor, self._plans, self._cursors, rls=self._rls)
-        return SqlRepository(shape, reader, self._shapes)
+        info = self._infos.of(model)
+        builder = QueryBuilder(info, caller, executor, self._plans, self._cursors, rls=self._rls)
+        return SqlRepository(info, builder, self._infos)
 
     @asynccontextmanager
     async def transaction(
@@ -120,7 +120,7 @@ class SqlBackend:
             yield session
 
     async def identify(
-        self, access_token: str, rows: SqlRepository[Any] | SqlDocuments
+        self, access_token: str, rows: SqlRepository[Any] | SqlJsonRows
     ) -> tuple[Caller, Any]:
         """The caller behind a token and their row, in one round trip.
 
@@ -135,7 +135,7 @@ class SqlBackend:
         checked, found = await self._executor.fetch(
             SERVICE, tokens.query_of(caller), rows.query_of(caller.user_id)
         )
-        return tokens.admit(caller, checked), rows.answer_of(found)
+        return tokens.admit(caller, checked), rows.result_of(found)
 
     async def check(self) -> None:
         """Reach the database and the bytes of the files. Raises Unavailable."""

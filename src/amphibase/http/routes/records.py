@@ -52,7 +52,7 @@ def routes(
     reads, writes = _open(access.read), _open(access.write)
     if not (reads or writes):
         raise ConfigurationError(
-            f"{model.__name__} is for the service alone, so no route could answer; declare its "
+            f"{model.__name__} is for the service alone, so it can have no route; declare its "
             "access, for example __access__ = Access(read=authenticated)"
         )
     table = inspect_model(model).local_table
@@ -63,7 +63,7 @@ def routes(
     records.dependencies = list(dependencies)
     rows = Annotated[Any, repository]
     id: Any = Annotated[key.input, Path(description=f"The {key.key} of the row")]
-    answers = Answers(model)
+    serializer = RowSerializer(model)
     versioned = issubclass(model, Versioned)  # whose version becomes a header
     read: Any = read_model(model)
 
@@ -84,25 +84,25 @@ def routes(
         @_typed(rows=rows)
         async def list_rows(request: Request, rows: Any) -> Any:
             asked = read_listing(model, request.query_params.multi_items())
-            source = rows.documents(answers.names) or rows
+            source = rows.json_rows(serializer.names) or rows
             page = await source.page(
                 *asked.where, order_by=asked.order_by, cursor=asked.cursor, limit=asked.limit
             )
-            return Response(answers.page(page), media_type=JSON)
+            return Response(serializer.page(page), media_type=JSON)
 
         @records.lean(list_rows)
         async def list_leanly(request: Request) -> Response:
-            answer: Response = await list_rows(request, await rows_of(request))
-            return answer
+            response: Response = await list_rows(request, await rows_of(request))
+            return response
 
         @records.get("/{id}", response_model=read, summary=f"One of {name}")
         @_typed(id=id, rows=rows)
         async def get_row(id: Any, rows: Any) -> Any:
-            documents = None if versioned else rows.documents(answers.names)
-            row = await (documents or rows).get(id)
+            json_rows = None if versioned else rows.json_rows(serializer.names)
+            row = await (json_rows or rows).get(id)
             if row is None:
                 raise NotFound
-            return answers.answer(row)
+            return serializer.response(row)
 
         @records.lean(get_row)
         async def get_leanly(request: Request) -> Response:
@@ -110,8 +110,8 @@ def routes(
                 id = ids.validate_python(request.path_params["id"])
             except ValidationError:
                 raise NotLean from None
-            answer: Response = await get_row(id, await rows_of(request))
-            return answer
+            response: Response = await get_row(id, await rows_of(request))
+            return response
 
     if writes:
 
@@ -119,9 +119,9 @@ def routes(
         @_typed(given=create_schema(model), rows=rows)
         async def add_row(given: Any, request: Request, rows: Any) -> Any:
             row = await rows.add(model(**changes(given)))
-            answer = answers.answer(row, 201)
-            answer.headers["Location"] = f"{request.url.path}/{answers.key_of(row)}"
-            return answer
+            response = serializer.response(row, 201)
+            response.headers["Location"] = f"{request.url.path}/{serializer.key_of(row)}"
+            return response
 
     if reads and writes:
         if_match = {"parameters": [IF_MATCH]} if versioned else None
@@ -137,7 +137,7 @@ def routes(
             row = await rows.update(id, **version(request), **changes(given))
             if row is None:
                 raise NotFound
-            return answers.answer(row)
+            return serializer.response(row)
 
         @records.delete(
             "/{id}", status_code=204, summary=f"Delete one of {name}", openapi_extra=if_match
@@ -150,8 +150,8 @@ def routes(
     return records
 
 
-class Answers:
-    """From rows to answers: the one place where rows become bytes."""
+class RowSerializer:
+    """Writes rows as JSON: the one place where rows become bytes."""
 
     def __init__(self, model: type[Any]) -> None:
         shown = [field for field in fields_of(model).values() if not field.hidden]
@@ -183,12 +183,12 @@ class Answers:
         given = {"items": items, "next_cursor": page.next_cursor}
         return self._page.dump_json(given, warnings=False)
 
-    def answer(self, row: Any, status: int = 200) -> Response:
-        """One row as an answer, with its version."""
-        answer = Response(self.row(row), status, media_type=JSON)
+    def response(self, row: Any, status: int = 200) -> Response:
+        """One row as a response, with its version."""
+        response = Response(self.row(row), status, media_type=JSON)
         if self._versioned:
-            answer.headers["ETag"] = f'"{row.version}"'
-        return answer
+            response.headers["ETag"] = f'"{row.version}"'
+        return response
 
     def key_of(self, row: Any) -> str:
         """The row's key, as it stands in a path."""
@@ -250,7 +250,7 @@ IF_MATCH = {
     "name": "If-Match",
     "in": "header",
     "description": 'The version that the change is based on, as in the ETag: `"3"`. If the row has '
-    "another by now, the answer is 409.",
+    "another by now, the response is 409.",
     "schema": {"type": "string", "pattern": r'^(\*|"[0-9]{1,10}")$'},
 }
 

@@ -18,7 +18,7 @@ from amphibase.http.dependencies import (
     bearer,
     current_user,
 )
-from amphibase.http.routes.records import Answers
+from amphibase.http.routes.records import RowSerializer
 from amphibase.http.routes.route import router
 from amphibase.http.schemas import (
     Ban,
@@ -37,10 +37,10 @@ FOR_ADMINS = [Depends(admin_user)]
 
 @cache
 def routes(user: type[User]) -> APIRouter:
-    """The routes, with answers in the shape of the profile's class; one router for all apps."""
+    """Build the routes, whose responses have the fields of the profile's class."""
     users = router("/users", "users")
     user_read: Any = read_model(user)
-    answers = Answers(user)
+    serializer = RowSerializer(user)
     list_of_users: Any = ListOf[user_read]
 
     @users.get("/me", response_model=user_read, summary="My profile")
@@ -54,11 +54,11 @@ def routes(user: type[User]) -> APIRouter:
             raise Unauthenticated
         backend = amphibase_of(request).running.backend
         profiles = backend.repository(user, SERVICE)
-        rows = profiles.documents(answers.names) or profiles
+        rows = profiles.json_rows(serializer.names) or profiles
         caller, found = await backend.identify(token, rows)
         if found is None or not _is_active(found):
             found = await current_user(request, caller)
-        return answers.answer(found)
+        return serializer.response(found)
 
     @users.patch("/me", response_model=user_read, summary="Change my profile")
     async def update_me(changes: UpdateMe, db: Mounted, user: CurrentUser) -> Any:

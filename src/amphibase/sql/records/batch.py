@@ -10,7 +10,7 @@ from sqlalchemy.orm.state import InstanceState
 
 from amphibase.backend import Model
 from amphibase.database.compiled import Row
-from amphibase.sql.records.shape import ABSENT, Shape
+from amphibase.sql.records.model_info import ABSENT, ModelInfo
 
 Values = Mapping[str, Any]
 
@@ -26,23 +26,23 @@ class Batch(Generic[Model]):
         InvalidValue: a value is none of its column's, or an object holds related objects.
     """
 
-    def __init__(self, shape: Shape[Model], objects: Sequence[Model]) -> None:
-        self.shape = shape
+    def __init__(self, info: ModelInfo[Model], objects: Sequence[Model]) -> None:
+        self.info = info
         self._objects = objects
         self._held: list[dict[str, Any]] = [instance_dict(each) for each in objects]
-        for name in shape.relationships:
+        for name in info.relationships:
             for held in self._held:
-                shape.check_unrelated(name, held)
+                info.check_unrelated(name, held)
         self._before = {
-            name: [held.get(name, ABSENT) for held in self._held] for name in shape.names
+            name: [held.get(name, ABSENT) for held in self._held] for name in info.names
         }
-        self.columns = {name: shape.checked(name, values) for name, values in self._given()}
+        self.columns = {name: info.checked(name, values) for name, values in self._given()}
 
     def _given(self) -> Iterator[tuple[str, list[Any]]]:
         """The columns, without the keys that are None: SQLModel's way to say that they are not
         known yet."""
         for name, values in self._before.items():
-            if name in self.shape.key_names and None in values:
+            if name in self.info.key_names and None in values:
                 yield name, [ABSENT if value is None else value for value in values]
             else:
                 yield name, values
@@ -60,7 +60,7 @@ class Batch(Generic[Model]):
         """Hold the rows as they came back from the database."""
         turned = zip(*rows, strict=True)
         self.columns = dict(zip(self.columns, map(list, turned), strict=True))
-        for name in self.shape.floats:
+        for name in self.info.floats:
             # What RETURNING gives on SQLite has not got its column's type yet.
             self.columns[name] = [
                 float(value) if isinstance(value, int) else value for value in self.columns[name]
@@ -69,9 +69,9 @@ class Batch(Generic[Model]):
     @cached_property
     def identities(self) -> list[tuple[InstanceState[Any], Any]]:
         """The objects' states, each with the key by which sessions know the row."""
-        shape = self.shape
-        identity, _, token = shape.mapper.identity_key_from_primary_key(())
-        keys = zip(*(self.columns[name] for name in shape.key_names), strict=True)
+        info = self.info
+        identity, _, token = info.mapper.identity_key_from_primary_key(())
+        keys = zip(*(self.columns[name] for name in info.key_names), strict=True)
         states = [instance_state(each) for each in self._objects]
         return [*zip(states, zip(repeat(identity), keys, repeat(token)), strict=False)]
 
@@ -83,8 +83,8 @@ class Batch(Generic[Model]):
                     held[name] = value
         for state, key in self.identities:
             state.key = key
-            if self.shape.unloaded:
-                state.callables = dict(self.shape.unloaded)
+            if self.info.unloaded:
+                state.callables = dict(self.info.unloaded)
         states = (state for state, _ in self.identities)
         InstanceState._commit_all_states(zip(states, self._held, strict=True))
         return self._objects

@@ -13,20 +13,20 @@ from sqlalchemy.sql.elements import BooleanClauseList
 from amphibase.backend import SERVICE
 from amphibase.database.compiled import Row
 from amphibase.errors import InvalidRequest, NotSupported
-from amphibase.sql.records.reader import Reader
-from amphibase.sql.records.shape import Shape, Shapes
+from amphibase.sql.records.model_info import ModelInfo, ModelInfos
+from amphibase.sql.records.query_builder import QueryBuilder
 
 KEYS_A_QUERY = 1000
 
 
-async def fill(
-    shape: Shape[Any],
+async def load_related(
+    info: ModelInfo[Any],
     objects: Sequence[Any],
     load: Sequence[Any],
-    reader: Reader,
-    shapes: Shapes,
+    builder: QueryBuilder,
+    infos: ModelInfos,
 ) -> None:
-    """Fill relationships of all objects with the rows that the reader's caller may see.
+    """Fill relationships of all objects with the rows that the builder's caller may see.
 
     Args:
         load: the relationships.
@@ -37,21 +37,21 @@ async def fill(
     """
     for each in load:
         name = getattr(each, "key", each)
-        relationship = shape.relationships.get(name)
-        if relationship is None or not issubclass(shape.model, getattr(each, "class_", object)):
-            raise InvalidRequest(f"load: {shape.model.__name__} has no relationship {each}")
-        related = reader.beside(shapes.of(relationship.mapper.class_))
-        await _fill(shape, objects, relationship, related)
+        relationship = info.relationships.get(name)
+        if relationship is None or not issubclass(info.model, getattr(each, "class_", object)):
+            raise InvalidRequest(f"load: {info.model.__name__} has no relationship {each}")
+        related = builder.beside(infos.of(relationship.mapper.class_))
+        await _fill(info, objects, relationship, related)
 
 
 async def _fill(
-    shape: Shape[Any],
+    info: ModelInfo[Any],
     objects: Sequence[Any],
     relationship: RelationshipProperty[Any],
-    related: Reader,
+    related: QueryBuilder,
 ) -> None:
     here, far = _ends(relationship)
-    names = [shape.mapper.get_property_by_column(column).key for column in here]
+    names = [info.mapper.get_property_by_column(column).key for column in here]
     keys = {tuple(getattr(each, name) for name in names) for each in objects}
     wanted = [key for key in keys if None not in key]
     if relationship.secondary is not None and related.rls:
@@ -66,12 +66,12 @@ async def _fill(
 
 async def _beside(
     relationship: RelationshipProperty[Any],
-    related: Reader,
+    related: QueryBuilder,
     far: Sequence[Column[Any]],
     wanted: Sequence[Row],
 ) -> dict[Row, list[Any]]:
     """The related rows by the values that they, or the table in between, have in `far`."""
-    there = related.shape
+    there = related.info
     statement = select(*far, *there.columns)
     if relationship.secondary is not None:
         statement = statement.join_from(
@@ -87,13 +87,13 @@ async def _beside(
 
 async def _through(
     relationship: RelationshipProperty[Any],
-    related: Reader,
+    related: QueryBuilder,
     far: Sequence[Column[Any]],
     wanted: Sequence[Row],
 ) -> dict[Row, list[Any]]:
     """The same where policies decide: they keep a table in between, which has no model and so no
     declaration, from everybody. The service reads it, and the caller the rows it leads to."""
-    there = related.shape
+    there = related.info
     leads, to = _ends_of(relationship.secondaryjoin, relationship)
     links = select(*far, *to)
     pairs: list[Row] = []
@@ -114,7 +114,7 @@ async def _through(
     return found
 
 
-def _order(relationship: RelationshipProperty[Any], there: Shape[Any]) -> Sequence[Any]:
+def _order(relationship: RelationshipProperty[Any], there: ModelInfo[Any]) -> Sequence[Any]:
     return relationship.order_by or [column.asc() for column in there.newest_first]
 
 

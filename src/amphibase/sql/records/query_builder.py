@@ -11,12 +11,12 @@ from amphibase.database.compiled import Plan, Plans, Query, Row
 from amphibase.database.executor import Executor
 from amphibase.errors import Forbidden, InvalidRequest
 from amphibase.records.cursors import Cursors
-from amphibase.sql.records.order import Ordering, ordering
-from amphibase.sql.records.shape import Shape
-from amphibase.sql.records.visibility import CALLER, Visibility
+from amphibase.sql.records.access_policy import CALLER, AccessPolicy
+from amphibase.sql.records.model_info import ModelInfo
+from amphibase.sql.records.ordering import Ordering, ordering
 
 
-class Reader:
+class QueryBuilder:
     """Asks for rows of one model, as one caller may see them.
 
     Args:
@@ -26,7 +26,7 @@ class Reader:
 
     def __init__(
         self,
-        shape: Shape[Any],
+        info: ModelInfo[Any],
         caller: Caller,
         executor: Executor,
         plans: Plans,
@@ -35,13 +35,13 @@ class Reader:
         rls: bool,
         with_deleted: bool = False,
     ) -> None:
-        self.shape = shape
+        self.info = info
         self.caller = caller
         self.executor = executor
         self.plans = plans
         self.cursors = cursors
         self.rls = rls
-        self.visibility = Visibility(shape, caller, by_database=rls, with_deleted=with_deleted)
+        self.policy = AccessPolicy(info, caller, by_database=rls, with_deleted=with_deleted)
 
     @property
     def may_be_refused(self) -> bool:
@@ -49,10 +49,10 @@ class Reader:
         its model declares. To anybody else, its refusal says that it is not set up as it should."""
         return self.rls and self.caller.role != "service_role"
 
-    def beside(self, shape: Shape[Any], *, with_deleted: bool = False) -> "Reader":
-        """The same caller's reader of another model."""
-        return Reader(
-            shape,
+    def beside(self, info: ModelInfo[Any], *, with_deleted: bool = False) -> "QueryBuilder":
+        """The same caller's builder of another model."""
+        return QueryBuilder(
+            info,
             self.caller,
             self.executor,
             self.plans,
@@ -63,23 +63,23 @@ class Reader:
 
     def visible(self, statement: Select[Any], *where: Where) -> Select[Any]:
         """The statement, limited to what matches and the caller may see. Raises InvalidRequest."""
-        readable = self.visibility.readable
+        readable = self.policy.readable
         if readable is not None:
             statement = statement.where(readable)
         return statement.where(*enclosed(where)) if where else statement
 
     def check(self, *where: Where) -> None:
         """Raises InvalidRequest or InvalidValue for filters that `visible` and `rows` refuse."""
-        self.plans.query(self.visible(self.shape.select_keys, *where))
+        self.plans.query(self.visible(self.info.select_keys, *where))
 
     def order(self, order_by: Order) -> Ordering:
         """The order that was asked for. Raises InvalidRequest."""
-        return ordering(order_by, self.shape.newest_first, self.shape.keys)
+        return ordering(order_by, self.info.newest_first, self.info.keys)
 
     def is_(self, id: Any) -> Sequence[ColumnElement[bool]]:
         """Whether a row has that primary key. Raises InvalidValue."""
-        values = self.shape.key_values(id)
-        return [key == value for key, value in zip(self.shape.keys, values, strict=True)]
+        values = self.info.key_values(id)
+        return [key == value for key, value in zip(self.info.keys, values, strict=True)]
 
     def by_key(self, statement: Select[Any], id: Any) -> Query:
         """A query for the row with that primary key.
@@ -87,16 +87,16 @@ class Reader:
         Args:
             statement: one that is kept: its plan is made once for each kind of caller.
         """
-        shape = self.shape
-        kept = (statement, self.visibility.kind)
-        plan = shape.kept.get(kept)
+        info = self.info
+        kept = (statement, self.policy.kind)
+        plan = info.kept.get(kept)
         if plan is None:
             is_it = [
                 key == bindparam(name, type_=key.type)
-                for name, key in zip(shape.key_parameters, shape.keys, strict=True)
+                for name, key in zip(info.key_parameters, info.keys, strict=True)
             ]
-            plan = shape.kept[kept] = Plan(self.visible(statement, *is_it))
-        values = dict(zip(shape.key_parameters, shape.key_values(id), strict=True))
+            plan = info.kept[kept] = Plan(self.visible(statement, *is_it))
+        values = dict(zip(info.key_parameters, info.key_values(id), strict=True))
         values[CALLER] = self.caller.user_id
         return Query(plan, values)
 
@@ -116,7 +116,7 @@ class Reader:
         """
         check_limit(limit)
         # The list is the same whatever is selected of its rows.
-        named = self.visible(self.shape.select_keys, *where).order_by(*order.clauses)
+        named = self.visible(self.info.select_keys, *where).order_by(*order.clauses)
         list_ = self.plans.query(named).fingerprint()
         statement = self.visible(statement, *where).order_by(*order.clauses)
         if cursor is not None:

@@ -14,14 +14,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from amphibase.access import OWNER_COLUMN
 from amphibase.database.compiled import Row
 from amphibase.models import utc_now
-from amphibase.sql.records.bulk import Filling
-from amphibase.sql.records.shape import Shape
+from amphibase.sql.records.bulk_insert import Defaults
+from amphibase.sql.records.model_info import ModelInfo
 
 Values = Mapping[str, Any]
 
 
 async def insert_one(
-    connection: AsyncConnection, shape: Shape[Any], values: Values, *, seen: bool
+    connection: AsyncConnection, info: ModelInfo[Any], values: Values, *, seen: bool
 ) -> Row:
     """Add a row; the row as stored.
 
@@ -29,18 +29,18 @@ async def insert_one(
         seen: whether the caller may see it then. Else policies let nothing come back, and the row
             is what was sent.
     """
-    fill = Filling(shape)
-    if seen or not fill.is_whole:
-        statement = insert(shape.table).values(_by_column(shape, values)).returning(*shape.columns)
+    defaults = Defaults(info)
+    if seen or not defaults.is_whole:
+        statement = insert(info.table).values(_by_column(info, values)).returning(*info.columns)
         return tuple((await connection.execute(statement)).one())
-    row = fill(values)
-    await connection.execute(insert(shape.table).values(dict(zip(shape.columns, row, strict=True))))
+    row = defaults(values)
+    await connection.execute(insert(info.table).values(dict(zip(info.columns, row, strict=True))))
     return row
 
 
 async def upsert_one(
     connection: AsyncConnection,
-    shape: Shape[Any],
+    info: ModelInfo[Any],
     values: Values,
     on: Sequence[str],
     writable: ColumnElement[bool] | None,
@@ -56,30 +56,30 @@ async def upsert_one(
     Returns:
         The row as stored; None where the one that is there was left.
     """
-    keys = [shape.column_of[name] for name in on]
+    keys = [info.column_of[name] for name in on]
     dialect: Any = sqlite if connection.dialect.name == "sqlite" else postgresql
-    statement = dialect.insert(shape.table).values(_by_column(shape, values))
+    statement = dialect.insert(info.table).values(_by_column(info, values))
     if replace:
-        kept = {*on, *shape.key_names, OWNER_COLUMN, "created_at"}
+        kept = {*on, *info.key_names, OWNER_COLUMN, "created_at"}
         changes = {
-            shape.column_of[name]: statement.excluded[shape.column_of[name].key]
+            info.column_of[name]: statement.excluded[info.column_of[name].key]
             for name in values
             if name not in kept
         }
-        if shape.updated_at is not None:
-            changes[shape.updated_at] = utc_now()
-        if shape.deleted_at is not None:
-            changes.setdefault(shape.deleted_at, None)
-        changes |= shape.counted_up()
+        if info.updated_at is not None:
+            changes[info.updated_at] = utc_now()
+        if info.deleted_at is not None:
+            changes.setdefault(info.deleted_at, None)
+        changes |= info.counted_up()
         changes = changes or {keys[0]: keys[0]}  # so that the row comes back
         statement = statement.on_conflict_do_update(
             index_elements=keys, set_=changes, where=writable
         )
     else:
         statement = statement.on_conflict_do_nothing(index_elements=keys)
-    row = (await connection.execute(statement.returning(*shape.columns))).one_or_none()
+    row = (await connection.execute(statement.returning(*info.columns))).one_or_none()
     return None if row is None else tuple(row)
 
 
-def _by_column(shape: Shape[Any], values: Values) -> dict[Column[Any], Any]:
-    return {shape.column_of[name]: value for name, value in values.items()}
+def _by_column(info: ModelInfo[Any], values: Values) -> dict[Column[Any], Any]:
+    return {info.column_of[name]: value for name, value in values.items()}

@@ -1,4 +1,4 @@
-"""The shape of a mapped class: its columns and keys, objects from rows, values from objects."""
+"""The info of a mapped class: its columns and keys, objects from rows, values from objects."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, NoReturn
@@ -31,7 +31,7 @@ ABSENT: Any = type("Absent", (), {"__repr__": lambda _: "ABSENT"})()
 ONLY_BY_SERVICE = (OWNER_COLUMN, "created_at")
 
 
-class Shape(Generic[Model]):
+class ModelInfo(Generic[Model]):
     """What a home knows of a mapped class; made once a class.
 
     Raises:
@@ -256,15 +256,15 @@ def _refuse(model: type[Any], name: str) -> Callable[[Any, Any], NoReturn]:
     return refuse
 
 
-class Shapes:
-    """The shapes of all models that are asked for."""
+class ModelInfos:
+    """The infos of all models that are asked for."""
 
     def __init__(self) -> None:
-        self._known: dict[type[Any], Shape[Any]] = {}
+        self._known: dict[type[Any], ModelInfo[Any]] = {}
 
-    def of(self, model: type[Model]) -> Shape[Model]:
-        """The shape of a mapped class."""
-        shape = self._known.get(model)
-        if shape is None:
-            shape = self._known[model] = Shape(model)
-        return shape
+    def of(self, model: type[Model]) -> ModelInfo[Model]:
+        """The info of a mapped class."""
+        info = self._known.get(model)
+        if info is None:
+            info = self._known[model] = ModelInfo(model)
+        return info

@@ -18,7 +18,7 @@ from amphibase.errors import InvalidCursor, InvalidRequest
 
 
 @dataclass(frozen=True)
-class Term:
+class OrderTerm:
     """One thing that rows are ordered by.
 
     Args:
@@ -74,7 +74,7 @@ class Term:
 class Ordering:
     """A total order of a model's rows."""
 
-    def __init__(self, terms: Sequence[Term]) -> None:
+    def __init__(self, terms: Sequence[OrderTerm]) -> None:
         self.terms = tuple(terms)
 
     @property
@@ -129,16 +129,16 @@ def ordering(
         InvalidRequest: it is not made of columns.
     """
     if not order_by:
-        return Ordering([Term(column, True, None) for column in newest_first])
+        return Ordering([OrderTerm(column, True, None) for column in newest_first])
     terms = [_term(each) for each in order_by]
     known = {id(term.by) for term in terms}
     # In the direction of the last, so that one index can serve the whole.
     last = terms[-1].descending
-    terms += [Term(column, last, None) for column in keys if id(column) not in known]
+    terms += [OrderTerm(column, last, None) for column in keys if id(column) not in known]
     return Ordering(terms)
 
 
-def _term(given: Any) -> Term:
+def _term(given: Any) -> OrderTerm:
     element = given.__clause_element__() if hasattr(given, "__clause_element__") else given
     if not isinstance(element, ColumnElement):
         raise InvalidRequest("order_by: a column was expected, as in Note.title.desc()")
@@ -157,7 +157,7 @@ def _term(given: Any) -> Term:
         nulls_first = None
     elif nulls_first is None:
         nulls_first = descending
-    return Term(_plain(column), descending, nulls_first)
+    return OrderTerm(_plain(column), descending, nulls_first)
 
 
 def _plain(element: Any) -> Any:

@@ -32,7 +32,7 @@ from amphibase.errors import InvalidValue
 from amphibase.models import ExactDecimal, UtcDateTime
 from amphibase.schema.policies import quoted
 from amphibase.sql.records.batch import Batch
-from amphibase.sql.records.shape import ABSENT, Shape
+from amphibase.sql.records.model_info import ABSENT, ModelInfo
 
 ROWS_A_STATEMENT = 10_000
 ROWS_WORTH_ASKING = 1000
@@ -70,36 +70,36 @@ async def insert_many(connection: AsyncConnection, batch: Batch[Any], *, may_cop
     Raises:
         InvalidValue: a row lacks a value.
     """
-    shape, fill = batch.shape, Filling(batch.shape)
+    info, defaults = batch.info, Defaults(batch.info)
     on_postgres = connection.dialect.name == "postgresql"
     if not batch:
         return
-    if not fill.is_whole or (on_postgres and not may_copy and _has_arrays(shape)):
-        batch.take(await _insert_returning(connection, shape, [*batch.rows()]))
+    if not defaults.is_whole or (on_postgres and not may_copy and _has_arrays(info)):
+        batch.take(await _insert_returning(connection, info, [*batch.rows()]))
         return
-    fill.all(batch.columns)
+    defaults.all(batch.columns)
     columns = [*batch.columns.values()]
     if not on_postgres:
-        keys = [column.key for column in shape.columns]
+        keys = [column.key for column in info.columns]
         given = [dict(zip(keys, row, strict=True)) for row in zip(*columns, strict=True)]
-        await connection.execute(insert(shape.table), given)
+        await connection.execute(insert(info.table), given)
     elif may_copy:
-        await _copy(connection, shape, columns, meanwhile=lambda: batch.identities)
+        await _copy(connection, info, columns, meanwhile=lambda: batch.identities)
     else:
-        await _insert_columns(connection, shape, columns)
+        await _insert_columns(connection, info, columns)
 
 
-class Filling:
+class Defaults:
     """Gives rows the defaults that Python knows.
 
     Attributes:
         is_whole: whether the database has nothing to fill in, so that nothing has to come back.
     """
 
-    def __init__(self, shape: Shape[Any]) -> None:
-        self._shape = shape
-        self._defaults = [(name, _default(column)) for name, column in shape.column_of.items()]
-        self.is_whole = not any(_left_to_database(column) for column in shape.columns)
+    def __init__(self, info: ModelInfo[Any]) -> None:
+        self._info = info
+        self._defaults = [(name, _default(column)) for name, column in info.column_of.items()]
+        self.is_whole = not any(_left_to_database(column) for column in info.columns)
 
     def __call__(self, values: Values) -> Row:
         """A row in the order of the model's columns. Raises InvalidValue."""
@@ -118,11 +118,11 @@ class Filling:
                 values = [
                     self._made(name, make) if value is ABSENT else value for value in columns[name]
                 ]
-                columns[name] = self._shape.checked(name, values)
+                columns[name] = self._info.checked(name, values)
 
     def _made(self, name: str, make: Callable[[], Any] | None) -> Any:
         if make is None:
-            raise InvalidValue(f"{name}: a {self._shape.model.__name__} needs a value", field=name)
+            raise InvalidValue(f"{name}: a {self._info.model.__name__} needs a value", field=name)
         return make()
 
 
@@ -149,7 +149,7 @@ def _left_to_database(column: Column[Any]) -> bool:
 
 async def _copy(
     connection: AsyncConnection,
-    shape: Shape[Any],
+    info: ModelInfo[Any],
     columns: Sequence[list[Any]],
     meanwhile: Callable[[], object],
 ) -> None:
@@ -159,9 +159,9 @@ async def _copy(
         meanwhile: what else can be done until the server is through with the last ones.
     """
     dialect = connection.dialect
-    table = quoted(shape.table.name)
-    names = ", ".join(quoted(column.name) for column in shape.columns)
-    kinds = [column.type.dialect_impl(dialect) for column in shape.columns]
+    table = quoted(info.table.name)
+    names = ", ".join(quoted(column.name) for column in info.columns)
+    kinds = [column.type.dialect_impl(dialect) for column in info.columns]
     bind = [kind.bind_processor(dialect) for kind in kinds]
     bound = [
         values if process is None else map(process, values)
@@ -172,7 +172,7 @@ async def _copy(
         types: Sequence[str] = ()
         if len(columns[0]) >= ROWS_WORTH_ASKING:
             await cursor.execute(TYPES, [table])
-            types = _binary_types(shape, kinds, dict(await cursor.fetchall()))
+            types = _binary_types(info, kinds, dict(await cursor.fetchall()))
         options = "(FORMAT BINARY)" if types else ""
         statement = f"COPY {table} ({names}) FROM STDIN {options}"
         async with cursor.copy(statement.encode()) as copy:
@@ -184,7 +184,7 @@ async def _copy(
 
 
 def _binary_types(
-    shape: Shape[Any], kinds: Sequence[TypeEngine[Any]], found: Mapping[str, str]
+    info: ModelInfo[Any], kinds: Sequence[TypeEngine[Any]], found: Mapping[str, str]
 ) -> Sequence[str]:
     """The types to send values as, in binary, which both sides are quicker with; none where a
     column needs text, which Postgres reads as whatever type the column has.
@@ -192,24 +192,24 @@ def _binary_types(
     Args:
         found: the types of the table's columns, which may not be the model's own.
     """
-    types = [found.get(column.name, "") for column in shape.columns]
-    for name, kind, type_ in zip(shape.names, kinds, types, strict=True):
+    types = [found.get(column.name, "") for column in info.columns]
+    for name, kind, type_ in zip(info.names, kinds, types, strict=True):
         holding = next((names for class_, names in BINARY if isinstance(kind, class_)), ())
-        if type_ not in holding or not shape.is_checked(name):
+        if type_ not in holding or not info.is_checked(name):
             return ()
     return types
 
 
 async def _insert_columns(
-    connection: AsyncConnection, shape: Shape[Any], columns: Sequence[list[Any]]
+    connection: AsyncConnection, info: ModelInfo[Any], columns: Sequence[list[Any]]
 ) -> None:
     """Add rows as one array a column: few parameters however many rows."""
     arrays = [
         func.unnest(bindparam(f"c{place}", type_=ARRAY(column.type)))
-        for place, column in enumerate(shape.columns)
+        for place, column in enumerate(info.columns)
     ]
-    statement = insert(shape.table).from_select(
-        shape.columns, select(*arrays), include_defaults=False
+    statement = insert(info.table).from_select(
+        info.columns, select(*arrays), include_defaults=False
     )
     for start in range(0, len(columns[0]), ROWS_A_STATEMENT):
         some = {
@@ -220,14 +220,14 @@ async def _insert_columns(
 
 
 async def _insert_returning(
-    connection: AsyncConnection, shape: Shape[Any], rows: Sequence[Values]
+    connection: AsyncConnection, info: ModelInfo[Any], rows: Sequence[Values]
 ) -> Sequence[Row]:
     """Add rows that the database fills in."""
     stored: list[Row] = [()] * len(rows)
     for places in _alike(rows):
-        statement = insert(shape.table).returning(*shape.columns, sort_by_parameter_order=True)
+        statement = insert(info.table).returning(*info.columns, sort_by_parameter_order=True)
         given = [
-            {shape.column_of[name].key: value for name, value in rows[place].items()}
+            {info.column_of[name].key: value for name, value in rows[place].items()}
             for place in places
         ]
         found = await connection.execute(statement, given)
@@ -236,10 +236,10 @@ async def _insert_returning(
     return stored
 
 
-def _has_arrays(shape: Shape[Any]) -> bool:
+def _has_arrays(info: ModelInfo[Any]) -> bool:
     # An array of arrays is taken apart down to its items.
     dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
-    return any(isinstance(column.type.dialect_impl(dialect), ARRAY) for column in shape.columns)
+    return any(isinstance(column.type.dialect_impl(dialect), ARRAY) for column in info.columns)
 
 
 def _alike(rows: Sequence[Values]) -> list[list[int]]:

@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from amphibase import NotSupported
-from amphibase.sql.records.shape import Shape
+from amphibase.sql.records.model_info import ModelInfo
 
 
 class Apart(DeclarativeBase):
@@ -27,4 +27,4 @@ class Chief(Person):
 def test_classes_that_share_a_table_by_a_column_are_refused(model: type[Apart]) -> None:
     """Each would be given the rows of the others."""
     with pytest.raises(NotSupported, match=f"^{model.__name__} shares its table"):
-        Shape(model)
+        ModelInfo(model)

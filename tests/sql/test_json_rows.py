@@ -19,7 +19,7 @@ from tests.models import Document, Kinds, Note, Post
 from amphibase import Base, load_settings
 from amphibase.accounts.jwt.key_ring import load_keys
 from amphibase.backend import SERVICE
-from amphibase.http.routes.records import Answers
+from amphibase.http.routes.records import RowSerializer
 from amphibase.models import utc_now
 from amphibase.sql.backend import SqlBackend
 
@@ -100,12 +100,12 @@ async def _create(connection: AsyncConnection) -> None:
 
 async def test_odd_names_are_names(on_postgres: SqlBackend) -> None:
     """To COPY and to the statements that write JSON."""
-    odd, answers = on_postgres.repository(Odd, SERVICE), Answers(Odd)
+    odd, serializer = on_postgres.repository(Odd, SERVICE), RowSerializer(Odd)
     await odd.add_many([Odd(key=key, order=place) for place, key in enumerate("abc")])
-    documents = odd.documents(answers.names)
-    assert documents is not None
-    assert answers.page(await documents.page()) == answers.page(await odd.page())
-    assert await documents.get("b") == '{"key":"b","order":1}'
+    json_rows = odd.json_rows(serializer.names)
+    assert json_rows is not None
+    assert serializer.page(await json_rows.page()) == serializer.page(await odd.page())
+    assert await json_rows.get("b") == '{"key":"b","order":1}'
 
 
 @given(values=rows)
@@ -118,25 +118,25 @@ async def test_odd_names_are_names(on_postgres: SqlBackend) -> None:
 async def test_one_row_is_the_same_bytes(on_postgres: SqlBackend, values: dict[str, Any]) -> None:
     """Whatever the values, of each type."""
     repository = on_postgres.repository(Plain, SERVICE)
-    answers = Answers(Plain)
+    serializer = RowSerializer(Plain)
     stored = await repository.add(Plain(id=uuid.uuid4(), **values))
-    documents = repository.documents(answers.names)
-    assert documents is not None
-    built = await documents.get(stored.id)
+    json_rows = repository.json_rows(serializer.names)
+    assert json_rows is not None
+    built = await json_rows.get(stored.id)
     assert built is not None
-    assert built.encode() == answers.row(await repository.get(stored.id))
+    assert built.encode() == serializer.row(await repository.get(stored.id))
 
 
 async def test_a_page_is_the_same_bytes_and_goes_on_alike(on_postgres: SqlBackend) -> None:
     """Items and cursor; a cursor of one continues the other."""
     repository = on_postgres.repository(Plain, SERVICE)
-    answers = Answers(Plain)
+    serializer = RowSerializer(Plain)
     await repository.add_many(
         Plain(id=uuid.uuid4(), text=f"{n % 3}", number=n % 4 or None, moment=utc_now())
         for n in range(25)
     )
-    documents = repository.documents(answers.names)
-    assert documents is not None
+    json_rows = repository.json_rows(serializer.names)
+    assert json_rows is not None
     orders: list[list[Any]] = [
         [],
         [Plain.text, Plain.number.desc()],
@@ -147,9 +147,9 @@ async def test_a_page_is_the_same_bytes_and_goes_on_alike(on_postgres: SqlBacken
         cursor = None
         seen = 0
         while True:
-            ours = await documents.page(order_by=order, cursor=cursor, limit=7)
+            ours = await json_rows.page(order_by=order, cursor=cursor, limit=7)
             ordinary = await repository.page(order_by=order, cursor=cursor, limit=7)
-            assert answers.page(ours) == answers.page(ordinary)
+            assert serializer.page(ours) == serializer.page(ordinary)
             seen += len(ours.items)
             cursor = ours.next_cursor
             if cursor is None:
@@ -157,14 +157,14 @@ async def test_a_page_is_the_same_bytes_and_goes_on_alike(on_postgres: SqlBacken
         assert seen == 25
 
 
-async def test_an_order_beyond_the_document_goes_on_too(on_postgres: SqlBackend) -> None:
+async def test_an_order_beyond_the_columns_goes_on_too(on_postgres: SqlBackend) -> None:
     """The place of the last row is asked for besides."""
     repository = on_postgres.repository(Plain, SERVICE)
     await repository.add_many(Plain(id=uuid.uuid4(), text=f"{n}") for n in range(9))
-    documents = repository.documents(["text"])
-    assert documents is not None
-    first = await documents.page(order_by=[Plain.id], limit=5)
-    rest = await documents.page(order_by=[Plain.id], limit=5, cursor=first.next_cursor)
+    json_rows = repository.json_rows(["text"])
+    assert json_rows is not None
+    first = await json_rows.page(order_by=[Plain.id], limit=5)
+    rest = await json_rows.page(order_by=[Plain.id], limit=5, cursor=first.next_cursor)
     found = [*first.items, *rest.items]
     assert sorted(found) == [f'{{"text":"{n}"}}' for n in range(9)]
     assert rest.next_cursor is None
@@ -173,18 +173,21 @@ async def test_an_order_beyond_the_document_goes_on_too(on_postgres: SqlBackend)
 async def test_an_empty_page_is_the_same_bytes(on_postgres: SqlBackend) -> None:
     """No items, no cursor."""
     repository = on_postgres.repository(Note, SERVICE)
-    answers = Answers(Note)
-    documents = repository.documents(answers.names)
-    assert documents is not None
+    serializer = RowSerializer(Note)
+    json_rows = repository.json_rows(serializer.names)
+    assert json_rows is not None
     ordinary = await repository.page()
-    assert answers.page(await documents.page()) == answers.page(ordinary)
+    assert serializer.page(await json_rows.page()) == serializer.page(ordinary)
 
 
 @pytest.mark.parametrize("model", [Post, Kinds])
-async def test_a_type_that_is_not_proven_has_no_documents(
+async def test_a_type_that_is_not_proven_is_not_built_by_the_database(
     on_postgres: SqlBackend, model: type[Any]
 ) -> None:
     """Decimals, floats, JSON, lists and the like are written by pydantic alone."""
     repository = on_postgres.repository(model, SERVICE)
-    assert repository.documents(Answers(model).names) is None
-    assert on_postgres.repository(Document, SERVICE).documents(Answers(Document).names) is not None
+    assert repository.json_rows(RowSerializer(model).names) is None
+    assert (
+        on_postgres.repository(Document, SERVICE).json_rows(RowSerializer(Document).names)
+        is not None
+    )

@@ -1,7 +1,7 @@
-"""Rows as JSON that Postgres builds, whose bytes go from the wire to the answer as they are.
+"""Rows as JSON that Postgres builds, whose bytes go from the wire to the response unchanged.
 
 The text is, byte for byte, what pydantic writes for the same row (a test holds the two equal, type
-by type). A model with a column of another type has no such documents.
+by type). A model with a column of another type has no JSON rows.
 """
 
 from collections.abc import Sequence
@@ -27,22 +27,22 @@ from amphibase.backend import Order, Page, Where
 from amphibase.database.compiled import Query, Row
 from amphibase.models import UtcDateTime
 from amphibase.schema.policies import quoted
-from amphibase.sql.records.reader import Reader
-from amphibase.sql.records.shape import Shape
+from amphibase.sql.records.model_info import ModelInfo
+from amphibase.sql.records.query_builder import QueryBuilder
 
 
-def document(shape: Shape[Any], names: Sequence[str]) -> Select[Any] | None:
-    """A SELECT of each row's JSON object.
+def json_object(info: ModelInfo[Any], names: Sequence[str]) -> Select[Any] | None:
+    """Build a SELECT of each row's JSON object.
 
     Args:
-        names: the attributes that it holds, in order.
+        names: the attributes that the object has, in order.
 
     Returns:
         None where a column's type is written by pydantic alone.
     """
     parts = []
     for place, name in enumerate(names):
-        column = shape.column_of[name]
+        column = info.column_of[name]
         value = _json(column)
         if value is None:
             return None
@@ -52,11 +52,11 @@ def document(shape: Shape[Any], names: Sequence[str]) -> Select[Any] | None:
         parts.append(f"""'{opening}"{name}":'||{value}""")
     # One piece of text, so that a statement with it is recognised quickly.
     built: ColumnElement[str] = literal_column("||".join([*parts, "'}'"]), SqlText())
-    return select(built).select_from(shape.table)
+    return select(built).select_from(info.table)
 
 
 def _json(column: Column[Any]) -> str | None:
-    """SQL for the column's value as JSON text; NULL for NULL."""
+    """Write SQL for the column's value as JSON text; NULL for NULL."""
     name = f"{quoted(column.table.name)}.{quoted(column.name)}"
     match column.type:
         case Uuid() | Date():
@@ -78,46 +78,46 @@ def _json(column: Column[Any]) -> str | None:
     return None
 
 
-class SqlDocuments:
-    """The rows of a model as JSON that Postgres builds.
+class SqlJsonRows:
+    """Reads the rows of a model as JSON objects that Postgres builds.
 
     Args:
         statement: selects each row's JSON object.
-        names: the columns that it holds.
+        names: the columns that the object has.
     """
 
-    def __init__(self, reader: Reader, statement: Select[Any], names: Sequence[str]) -> None:
-        self._reader = reader
+    def __init__(self, builder: QueryBuilder, statement: Select[Any], names: Sequence[str]) -> None:
+        self._builder = builder
         self._statement = statement
         self._names = names
 
     async def get(self, id: Any) -> str | None:
-        return self.answer_of(await self._reader.rows(self.query_of(id)))
+        return self.result_of(await self._builder.rows(self.query_of(id)))
 
     def query_of(self, id: Any) -> Query:
-        """What `get` asks the executor, for whoever asks more in the same round trip."""
-        return self._reader.by_key(self._statement, id)
+        """Build the query of `get`, for a caller that sends more in the same round trip."""
+        return self._builder.by_key(self._statement, id)
 
-    def answer_of(self, rows: Sequence[Row]) -> str | None:
-        """What `get` makes of the executor's rows."""
+    def result_of(self, rows: Sequence[Row]) -> str | None:
+        """Return what `get` returns for the executor's rows."""
         return rows[0][0] if rows else None
 
     async def page(
         self, *where: Where, order_by: Order = (), cursor: str | None = None, limit: int = 100
     ) -> Page[str]:
-        order = self._reader.order(order_by)
-        names = [self._reader.shape.name_of.get(term.by, "") for term in order.terms]
+        order = self._builder.order(order_by)
+        names = [self._builder.info.name_of.get(term.by, "") for term in order.terms]
         statement = self._statement
         if not {*names} <= {*self._names}:
-            # The place of the last row is not in its document.
+            # The last row's position is not in its JSON object.
             statement = statement.add_columns(*(term.by for term in order.terms))
-        rows, list_ = await self._reader.page(statement, where, order, cursor, limit)
-        documents = [row[0] for row in rows[:limit]]
+        rows, list_ = await self._builder.page(statement, where, order, cursor, limit)
+        objects = [row[0] for row in rows[:limit]]
         if len(rows) <= limit:
-            return Page(documents, None)
+            return Page(objects, None)
         if len(rows[0]) > 1:
             position = order.position(rows[limit - 1][1:])
         else:
-            last = orjson.loads(documents[-1])
+            last = orjson.loads(objects[-1])
             position = [last[name] for name in names]
-        return Page(documents, self._reader.cursors.write(list_, position))
+        return Page(objects, self._builder.cursors.write(list_, position))

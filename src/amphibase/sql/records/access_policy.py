@@ -8,13 +8,13 @@ from sqlalchemy import ColumnElement, Uuid, and_, bindparam, false
 from amphibase.access import OWNER_COLUMN, Rule, Who
 from amphibase.backend import Caller
 from amphibase.errors import Forbidden, InvalidValue, Unauthenticated
-from amphibase.sql.records.shape import ABSENT, Shape
+from amphibase.sql.records.model_info import ABSENT, ModelInfo
 
 CALLER = "caller"
 """The name of the parameter that holds the caller's id."""
 
 
-class Visibility:
+class AccessPolicy:
     """What one caller may do with the rows of one model.
 
     Args:
@@ -23,9 +23,9 @@ class Visibility:
     """
 
     def __init__(
-        self, shape: Shape[Any], caller: Caller, *, by_database: bool, with_deleted: bool
+        self, info: ModelInfo[Any], caller: Caller, *, by_database: bool, with_deleted: bool
     ) -> None:
-        self._shape = shape
+        self._info = info
         self._caller = caller
         self._by_database = by_database or caller.role == "service_role"
         self.with_deleted = with_deleted
@@ -33,37 +33,37 @@ class Visibility:
     @property
     def readable(self) -> ColumnElement[bool] | None:
         """The rows that the caller may see; None where that is every row."""
-        return _all(self._alive(), self._admitted(self._shape.access.read))
+        return _all(self._alive(), self._admitted(self._info.access.read))
 
     @property
     def kind(self) -> tuple[bool, bool, bool]:
         """What `readable` depends on beside the caller's id."""
-        rule = self._shape.access.read
+        rule = self._info.access.read
         decided = self._by_database or self._static(rule)
         return self.with_deleted, decided, self._caller.user_id is not None
 
     @property
     def writable(self) -> ColumnElement[bool] | None:
         """The rows that the caller may change: those that they also see."""
-        access = self._shape.access
+        access = self._info.access
         return _all(self._alive(), self._admitted(access.read), self._admitted(access.write))
 
     @property
     def may_write(self) -> bool:
         """Whether the declaration lets such a caller write rows at all, as GRANT decides it."""
-        admits = self._shape.access.write.admits
+        admits = self._info.access.write.admits
         return Who.EVERYONE in admits or (self._caller.user_id is not None and bool(admits))
 
     @property
     def may_add(self) -> bool:
         """Whether the declaration lets the caller add a row of their own."""
-        rule = self._shape.access.write
+        rule = self._info.access.write
         owns = Who.OWNER in rule.admits and self._caller.user_id is not None
         return self._static(rule) or owns
 
     def sees(self, values: dict[str, Any]) -> bool:
         """Whether the caller may see a row with these values, once it is there."""
-        rule = self._shape.access.read
+        rule = self._info.access.read
         if self._caller.role == "service_role" or self._static(rule):
             return True
         own = self._caller.user_id is not None and values.get(OWNER_COLUMN) == self._caller.user_id
@@ -100,7 +100,7 @@ class Visibility:
 
     def _owns(self) -> bool:
         """Whether it is decided here whose the caller's new rows are."""
-        caller, owner = self._caller, self._shape.owner
+        caller, owner = self._caller, self._info.owner
         if caller.role == "service_role":
             return False
         self.check_writes()
@@ -113,7 +113,7 @@ class Visibility:
         return caller.user_id is not None
 
     def _owners(self, given: Sequence[Any]) -> list[Any]:
-        caller, rule = self._caller, self._shape.access.write
+        caller, rule = self._caller, self._info.access.write
         owners = [caller.user_id if each is None or each is ABSENT else each for each in given]
         if not (Who.ADMIN in rule.admits and caller.is_admin):
             for owner in owners:
@@ -125,19 +125,19 @@ class Visibility:
         """Raises Unauthenticated for anonymous callers, Forbidden for others."""
         if self._caller.user_id is None:
             raise Unauthenticated
-        raise Forbidden(f"You may not write {self._shape.model.__name__}")
+        raise Forbidden(f"You may not write {self._info.model.__name__}")
 
     def _alive(self) -> ColumnElement[bool] | None:
-        if self._shape.deleted_at is None or self.with_deleted:
+        if self._info.deleted_at is None or self.with_deleted:
             return None
-        return self._shape.deleted_at.is_(None)
+        return self._info.deleted_at.is_(None)
 
     def _admitted(self, rule: Rule) -> ColumnElement[bool] | None:
         if self._by_database or self._static(rule):
             return None
         if Who.OWNER in rule.admits and self._caller.user_id is not None:
-            assert self._shape.owner is not None
-            return self._shape.owner == bindparam(CALLER, self._caller.user_id, Uuid())
+            assert self._info.owner is not None
+            return self._info.owner == bindparam(CALLER, self._caller.user_id, Uuid())
         return false()
 
     def _static(self, rule: Rule) -> bool:
