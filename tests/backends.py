@@ -10,7 +10,7 @@ from sqlalchemy import event, text
 
 from amphibase import ANONYMOUS, SERVICE, Base, Caller
 from amphibase.backend import Model
-from amphibase.database.pool import Wire
+from amphibase.database.pool import PipelinePool
 from amphibase.models import User
 from amphibase.settings import Settings
 from amphibase.sql.backend import SqlBackend
@@ -68,18 +68,21 @@ class Records:
         def execute(_: Any, __: Any, statement: str, *___: Any) -> None:
             note(statement)
 
-        run = Wire.run
+        run = PipelinePool.run
 
-        def run_noted(self: Wire, *calls: Any) -> Any:
+        def run_noted(self: PipelinePool, *calls: Any) -> Any:
             for call in calls:
                 note(call.statement.sql)
             return run(self, *calls)
 
-        engine = self.backend.database.engine.sync_engine
-        event.listen(engine, "before_cursor_execute", execute)
-        Wire.run = run_noted  # type: ignore[method-assign]
+        database = self.backend.database
+        engines = {database.engine.sync_engine, database.readers.sync_engine}
+        for engine in engines:
+            event.listen(engine, "before_cursor_execute", execute)
+        PipelinePool.run = run_noted  # type: ignore[method-assign]
         try:
             yield sent
         finally:
-            Wire.run = run  # type: ignore[method-assign]
-            event.remove(engine, "before_cursor_execute", execute)
+            PipelinePool.run = run  # type: ignore[method-assign]
+            for engine in engines:
+                event.remove(engine, "before_cursor_execute", execute)

@@ -77,7 +77,7 @@ def database_url(request: pytest.FixtureRequest) -> str:
 async def _prepare(url: str) -> None:
     """Make all tables in an empty database, once, so that each test can have a copy."""
     settings = load_settings(database_url=url, secret_key=SECRET)
-    database = Database(settings)
+    database = Database(settings.database)
     await ensure(database, settings, Base.metadata)
     await database.close()
 

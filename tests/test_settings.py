@@ -37,20 +37,6 @@ def test_asyncpgs_words_for_tls_are_libpqs(ssl: str, mode: str) -> None:
     assert settings.database.query == {"sslmode": mode}
 
 
-@pytest.mark.parametrize(
-    ("port", "mode", "expected"),
-    [
-        (5432, None, False),
-        (6543, None, True),
-        (6543, "session", False),
-        (5432, "transaction", True),
-    ],
-)
-def test_a_pooler_is_known_by_its_port_or_named(port: int, mode: Any, expected: bool) -> None:
-    settings = load_settings(database_url=f"postgres://db:{port}/app", pool_mode=mode)
-    assert settings.pooled_by_transaction is expected
-
-
 def test_the_prefixed_name_wins(monkeypatch: Environment) -> None:
     monkeypatch.setenv("POOL_SIZE", "8")
     assert load_settings().pool_size == 8

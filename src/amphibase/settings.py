@@ -28,17 +28,12 @@ if TYPE_CHECKING:  # the rest is imported where it is needed, since commands wai
     from limits import RateLimitItem
     from sqlalchemy.engine import URL
 
+    from amphibase.database.engine import PoolOptions
+
 Kind = TypeVar("Kind", bound=BaseSettings)
 Home = Literal["sql", "supabase"]
 CommaSeparated = Annotated[tuple[str, ...], NoDecode]
 
-POOLER_PORT = 6543
-"""Where Supabase's pooler in transaction mode listens (its docs, "Connect to your database")."""
-
-SSL_MODES = {"true": "require", "1": "require", "false": "disable", "0": "disable"}
-"""What asyncpg also takes for `ssl`, in libpq's words."""
-
-SQLITE_OPTIONS = {"timeout", "cached_statements", "uri", "mode", "cache", "immutable", "vfs"}
 FILE_SCHEMES = ("file", "s3", "gs", "az")
 
 MIN_SECRET_BYTES = 32
@@ -229,7 +224,9 @@ class Settings(BaseSettings):
     @classmethod
     def _database_url(cls, value: SecretStr) -> SecretStr:
         if value.get_secret_value():
-            _sql_url(value.get_secret_value())
+            from amphibase.database.url import parse_url
+
+            parse_url(value.get_secret_value())
         return value
 
     @model_validator(mode="after")
@@ -246,8 +243,10 @@ class Settings(BaseSettings):
     @property
     def database(self) -> "URL":
         """The database as SQLAlchemy addresses it, with the driver that Amphibase uses."""
+        from amphibase.database.url import parse_url
+
         text = self.database_url.get_secret_value()
-        return _sql_url(text or f"sqlite:///{self.data_dir / 'amphibase.db'}")
+        return parse_url(text or f"sqlite:///{self.data_dir / 'amphibase.db'}")
 
     @property
     def file_store(self) -> str:
@@ -261,11 +260,18 @@ class Settings(BaseSettings):
         return self.max_upload_mb * 1024 * 1024
 
     @property
-    def pooled_by_transaction(self) -> bool:
-        """Whether a pooler hands out a server connection for one transaction at a time only."""
-        if self.pool_mode is not None:
-            return self.pool_mode == "transaction"
-        return self.database.port == POOLER_PORT
+    def pool_options(self) -> "PoolOptions":
+        """How the database's connections are kept: half of them read in pipeline mode."""
+        from amphibase.database.engine import PoolOptions
+
+        return PoolOptions(
+            size=self.pool_size,
+            pipelined=self.pool_size // 2,
+            max_overflow=self.max_overflow,
+            recycle=self.pool_recycle,
+            by_transaction=None if self.pool_mode is None else self.pool_mode == "transaction",
+            echo=self.database_echo,
+        )
 
     @property
     def access_token_lifetime(self) -> timedelta:
@@ -283,45 +289,6 @@ def _check_place(url: str) -> None:
         _ = urlsplit(url).port
     except ValueError:
         raise ValueError("must have a host and, as its port, a number up to 65535") from None
-
-
-def _sql_url(text: str) -> "URL":
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError
-
-    try:
-        url = make_url(text)
-    except (ArgumentError, ValueError):
-        raise ValueError("is not a database URL") from None
-    match url.drivername:
-        case "postgres" | "postgresql" | "postgresql+asyncpg" | "postgresql+psycopg":
-            return _postgres_url(url.set(drivername="postgresql+psycopg"))
-        case "sqlite" | "sqlite+aiosqlite":
-            if url.database in (None, "", ":memory:"):
-                raise ValueError("must name a file; every connection would get its own memory")
-            for name in url.query.keys() - SQLITE_OPTIONS:
-                raise ValueError(f"has the option {name}, which SQLite does not know")
-            return url.set(drivername="sqlite+aiosqlite")
-    raise ValueError(f"{url.drivername}:// is not supported; use postgresql:// or sqlite:///")
-
-
-def _postgres_url(url: "URL") -> "URL":
-    import psycopg  # here, since whoever uses SQLite need not wait for it
-
-    if "ssl" in url.query:  # asyncpg's word for libpq's sslmode
-        mode = str(url.query["ssl"])
-        url = url.difference_update_query(["ssl"]).update_query_dict(
-            {"sslmode": SSL_MODES.get(mode.lower(), mode)}
-        )
-    known = {option.keyword.decode() for option in psycopg.pq.Conninfo.get_defaults()}
-    for name in url.query.keys() - known:
-        raise ValueError(f"has the option {name}, which Postgres does not know")
-    text = url.set(drivername="postgresql").render_as_string(hide_password=False)
-    try:
-        psycopg.conninfo.conninfo_to_dict(text)
-    except psycopg.ProgrammingError:
-        raise ValueError("is not a URL that Postgres takes") from None
-    return url
 
 
 def load_settings(**overrides: Any) -> Settings:

@@ -7,9 +7,9 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from tests.database.pools import MakeWire, Proxy, Server
+from tests.database.pools import MakePool, Proxy, Server
 
-from amphibase.database.pool import Wire
+from amphibase.database.pool import PipelinePool
 
 
 @pytest.fixture
@@ -25,21 +25,21 @@ def server(conninfo: str) -> Iterator[Server]:
 
 
 @pytest.fixture
-async def make_wire(conninfo: str) -> AsyncIterator[MakeWire]:
-    wires: list[Wire] = []
+async def make_pool(conninfo: str) -> AsyncIterator[MakePool]:
+    pools: list[PipelinePool] = []
 
-    def make(address: str = conninfo, **options: Any) -> Wire:
-        wires.append(Wire(address, **options))
-        return wires[-1]
+    def make(address: str = conninfo, **options: Any) -> PipelinePool:
+        pools.append(PipelinePool(address, **options))
+        return pools[-1]
 
     yield make
-    for wire in wires:
-        await wire.close()
+    for pool in pools:
+        await pool.close()
 
 
 @pytest.fixture
-def wire(make_wire: MakeWire) -> Wire:
-    return make_wire(size=4)
+def pool(make_pool: MakePool) -> PipelinePool:
+    return make_pool(size=4)
 
 
 @pytest.fixture

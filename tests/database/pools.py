@@ -1,4 +1,4 @@
-"""What the tests of the wire share: statements, the server's own view, and a relay that breaks."""
+"""What the tests of the pool share: statements, the server's own view, and a relay that breaks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 
 from amphibase.database.connection import Call, Statement
-from amphibase.database.pool import Wire
+from amphibase.database.pool import PipelinePool
 
 PID = Call(Statement("select pg_backend_pid()"))
 SLEEP = Statement("select pg_sleep($1::float8)")
@@ -29,7 +29,7 @@ def call(sql: str, *values: object) -> Call:
 
 
 class Server:
-    """What the server says about the connections of the wires under test, and to them."""
+    """What the server says about the connections of the pools under test, and to them."""
 
     def __init__(self, connection: psycopg.Connection, name: str) -> None:
         self._connection = connection
@@ -52,7 +52,7 @@ class Server:
         )
 
     def terminate(self) -> None:
-        """End all the wires' backends, and wait until they are gone."""
+        """End all the pools' backends, and wait until they are gone."""
         self.value(
             "select count(pg_terminate_backend(pid, 5000)) from pg_stat_activity"
             f" where application_name = '{self._name}'"
@@ -140,7 +140,7 @@ class Proxy:
             writer.close()
 
 
-MakeWire = Callable[..., Wire]
+MakePool = Callable[..., PipelinePool]
 
 PREPARED = Call(Statement("select count(*) from pg_prepared_statements where statement like $1"))
 

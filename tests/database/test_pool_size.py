@@ -1,4 +1,4 @@
-"""The wire to Postgres: runs that are cancelled, and the connections they share."""
+"""The pool to Postgres: runs that are cancelled, and the connections they share."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ import time
 import psycopg
 import pytest
 from psycopg.errors import AdminShutdown
-from tests.database.pools import PID, SLEEP, MakeWire, Proxy, Server, call
+from tests.database.pools import PID, SLEEP, MakePool, Proxy, Server, call
 
 from amphibase.database.connection import Call
+from amphibase.database.pool import PoolTimeout
 
 # Cancellation
 
 
 async def test_a_cancelled_run_stops_on_the_server_and_gives_its_connection_back(
-    make_wire: MakeWire, server: Server
+    make_pool: MakePool, server: Server
 ) -> None:
-    wire = make_wire(size=1)
-    [[pid]] = await wire.run(PID)
-    task = asyncio.create_task(wire.run(call("select 'stale'"), Call(SLEEP, [60])))
+    pool = make_pool(size=1)
+    [[pid]] = await pool.run(PID)
+    task = asyncio.create_task(pool.run(call("select 'stale'"), Call(SLEEP, [60])))
     await server.until(lambda: server.backends("active") == 1)
     started = time.monotonic()
     task.cancel()
@@ -30,18 +31,18 @@ async def test_a_cancelled_run_stops_on_the_server_and_gives_its_connection_back
         await task
     assert time.monotonic() - started < 0.1
     await server.until(lambda: server.backends("active") == 0, limit=3)
-    assert await wire.run(PID) == [[pid]]
+    assert await pool.run(PID) == [[pid]]
 
 
 async def test_runs_cancelled_at_any_moment_cost_no_connection_and_mix_no_answers(
-    make_wire: MakeWire, server: Server
+    make_pool: MakePool, server: Server
 ) -> None:
-    wire = make_wire(size=3, acquire_timeout=30)
+    pool = make_pool(size=3, acquire_timeout=30)
     rng = random.Random(7)
 
     async def caller(number: int) -> None:
         calls = call("select $1::int", number), Call(SLEEP, [rng.random() / 100])
-        task = asyncio.create_task(wire.run(*calls))
+        task = asyncio.create_task(pool.run(*calls))
         if rng.random() < 0.5:
             await asyncio.sleep(rng.random() / 5)
             task.cancel()
@@ -49,51 +50,51 @@ async def test_runs_cancelled_at_any_moment_cost_no_connection_and_mix_no_answer
             assert (await task)[0] == [(number,)]
 
     await asyncio.gather(*(caller(number) for number in range(300)))
-    answers = await asyncio.gather(*(wire.run(PID, Call(SLEEP, [0.1])) for _ in range(3)))
+    answers = await asyncio.gather(*(pool.run(PID, Call(SLEEP, [0.1])) for _ in range(3)))
     assert len({pid for [[pid], _] in answers}) == 3
     assert server.backends() == 3
 
 
 async def test_a_run_cancelled_while_it_connects_leaves_room_for_the_next(
-    make_wire: MakeWire,
+    make_pool: MakePool,
 ) -> None:
-    wire = make_wire(size=1, acquire_timeout=5)
+    pool = make_pool(size=1, acquire_timeout=5)
     for turns in range(8):
-        task = asyncio.create_task(wire.run(PID))
+        task = asyncio.create_task(pool.run(PID))
         for _ in range(turns):
             await asyncio.sleep(0)
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
-    assert await wire.run(call("select 1")) == [[(1,)]]
+    assert await pool.run(call("select 1")) == [[(1,)]]
 
 
 async def test_a_cancel_request_that_gets_lost_is_repeated(
-    make_wire: MakeWire, proxy: Proxy, proxied: str, server: Server
+    make_pool: MakePool, proxy: Proxy, proxied: str, server: Server
 ) -> None:
-    wire = make_wire(proxied, size=1)
-    [[pid]] = await wire.run(PID)
-    task = asyncio.create_task(wire.run(Call(SLEEP, [60])))
+    pool = make_pool(proxied, size=1)
+    [[pid]] = await pool.run(PID)
+    task = asyncio.create_task(pool.run(Call(SLEEP, [60])))
     await server.until(lambda: server.backends("active") == 1)
     proxy.cut_at_next_send = True  # the cancel request is what is sent next
     task.cancel()
     await server.until(lambda: server.backends("active") == 0, limit=3)
-    assert await wire.run(PID) == [[pid]]
+    assert await pool.run(PID) == [[pid]]
 
 
 async def test_a_connection_that_cannot_be_cancelled_is_replaced(
-    make_wire: MakeWire, proxy: Proxy, proxied: str, server: Server
+    make_pool: MakePool, proxy: Proxy, proxied: str, server: Server
 ) -> None:
-    wire = make_wire(proxied, size=1)
-    [[pid]] = await wire.run(PID)
-    task = asyncio.create_task(wire.run(Call(SLEEP, [1])))
+    pool = make_pool(proxied, size=1)
+    [[pid]] = await pool.run(PID)
+    task = asyncio.create_task(pool.run(Call(SLEEP, [1])))
     await server.until(lambda: server.backends("active") == 1)
     proxy.refuse()
     task.cancel()
     with pytest.raises(psycopg.OperationalError):
-        await wire.run(PID)
+        await pool.run(PID)
     await proxy.start()
-    [[other]] = await wire.run(PID)
+    [[other]] = await pool.run(PID)
     assert other != pid
 
 
@@ -101,78 +102,78 @@ async def test_a_connection_that_cannot_be_cancelled_is_replaced(
 
 
 async def test_the_pool_grows_as_needed_and_never_beyond_its_size(
-    make_wire: MakeWire, server: Server
+    make_pool: MakePool, server: Server
 ) -> None:
-    wire = make_wire(size=3)
+    pool = make_pool(size=3)
     for _ in range(5):
-        await wire.run(PID)
+        await pool.run(PID)
     assert server.backends() == 1
-    answers = await asyncio.gather(*(wire.run(PID, Call(SLEEP, [0.02])) for _ in range(12)))
+    answers = await asyncio.gather(*(pool.run(PID, Call(SLEEP, [0.02])) for _ in range(12)))
     assert len({pid for [[pid], _] in answers}) == 3
     assert server.backends() == 3
-    one_by_one = [await wire.run(PID) for _ in range(5)]
+    one_by_one = [await pool.run(PID) for _ in range(5)]
     assert one_by_one == [one_by_one[0]] * 5  # the one used last, so that the others can rest
 
 
-async def test_a_run_that_finds_no_free_connection_in_time_raises(make_wire: MakeWire) -> None:
-    wire = make_wire(size=1, acquire_timeout=0.2)
-    busy = asyncio.create_task(wire.run(Call(SLEEP, [0.6])))
+async def test_a_run_that_finds_no_free_connection_in_time_raises(make_pool: MakePool) -> None:
+    pool = make_pool(size=1, acquire_timeout=0.2)
+    busy = asyncio.create_task(pool.run(Call(SLEEP, [0.6])))
     await asyncio.sleep(0.05)
     started = time.monotonic()
     with pytest.raises(psycopg.OperationalError, match="no connection free"):
-        await wire.run(PID)
+        await pool.run(PID)
     assert 0.15 < time.monotonic() - started < 0.5
     await busy
-    assert await wire.run(call("select 1")) == [[(1,)]]
+    assert await pool.run(call("select 1")) == [[(1,)]]
 
 
-async def test_each_run_that_waits_too_long_raises_in_its_own_time(make_wire: MakeWire) -> None:
-    wire = make_wire(size=1, acquire_timeout=0.2)
+async def test_each_run_that_waits_too_long_raises_in_its_own_time(make_pool: MakePool) -> None:
+    pool = make_pool(size=1, acquire_timeout=0.2)
     held = asyncio.Event()
 
     async def hold() -> None:
-        async with wire.transaction() as run:
+        async with pool.transaction() as run:
             await run(PID)
             await held.wait()
 
     holding = asyncio.create_task(hold())
     await asyncio.sleep(0)
-    first = asyncio.create_task(wire.run(PID))
+    first = asyncio.create_task(pool.run(PID))
     await asyncio.wait([first], timeout=0.1)
-    second = asyncio.create_task(wire.run(PID))
+    second = asyncio.create_task(pool.run(PID))
     done, _ = await asyncio.wait([first, second], return_when=asyncio.FIRST_COMPLETED)
     assert done == {first}
     results = await asyncio.gather(first, second, return_exceptions=True)
-    assert [type(result) for result in results] == [psycopg.OperationalError] * 2
+    assert [type(result) for result in results] == [PoolTimeout] * 2
     held.set()
     await holding
 
 
-async def test_waiting_runs_are_served_in_their_order(make_wire: MakeWire) -> None:
-    wire = make_wire(size=1)
+async def test_waiting_runs_are_served_in_their_order(make_pool: MakePool) -> None:
+    pool = make_pool(size=1)
     order: list[int] = []
 
     async def caller(number: int) -> None:
-        await wire.run(Call(SLEEP, [0.01]))
+        await pool.run(Call(SLEEP, [0.01]))
         order.append(number)
 
     await asyncio.gather(*(caller(number) for number in range(10)))
     assert order == list(range(10))
 
 
-async def test_a_waiting_run_that_is_cancelled_loses_no_connection(make_wire: MakeWire) -> None:
-    wire = make_wire(size=1, acquire_timeout=2)
+async def test_a_waiting_run_that_is_cancelled_loses_no_connection(make_pool: MakePool) -> None:
+    pool = make_pool(size=1, acquire_timeout=2)
 
     async def hold(then_cancel: bool) -> None:
-        await wire.run(Call(SLEEP, [0.1]))
+        await pool.run(Call(SLEEP, [0.1]))
         if then_cancel:
             waiter.cancel()  # the connection is already promised to it
 
     for then_cancel in (True, False):
         holder = asyncio.create_task(hold(then_cancel))
         await asyncio.sleep(0.02)
-        waiter = asyncio.create_task(wire.run(PID))
-        behind = asyncio.create_task(wire.run(call("select 'behind'")))
+        waiter = asyncio.create_task(pool.run(PID))
+        behind = asyncio.create_task(pool.run(call("select 'behind'")))
         await asyncio.sleep(0.02)
         if not then_cancel:
             waiter.cancel()
@@ -180,16 +181,16 @@ async def test_a_waiting_run_that_is_cancelled_loses_no_connection(make_wire: Ma
             await waiter
         await holder
         assert await behind == [[("behind",)]]
-        assert await wire.run(call("select 1")) == [[(1,)]]
+        assert await pool.run(call("select 1")) == [[(1,)]]
 
 
 async def test_a_waiter_takes_the_place_of_a_connection_that_broke(
-    make_wire: MakeWire, server: Server
+    make_pool: MakePool, server: Server
 ) -> None:
-    wire = make_wire(size=1, acquire_timeout=5)
-    running = asyncio.create_task(wire.run(Call(SLEEP, [30])))
+    pool = make_pool(size=1, acquire_timeout=5)
+    running = asyncio.create_task(pool.run(Call(SLEEP, [30])))
     await server.until(lambda: server.backends("active") == 1)
-    waiting = asyncio.create_task(wire.run(call("select 1")))
+    waiting = asyncio.create_task(pool.run(call("select 1")))
     await asyncio.sleep(0.02)
     server.terminate()
     with pytest.raises(AdminShutdown):
@@ -198,17 +199,17 @@ async def test_a_waiter_takes_the_place_of_a_connection_that_broke(
 
 
 async def test_a_closed_wire_refuses_runs_and_keeps_no_connection(
-    make_wire: MakeWire, server: Server
+    make_pool: MakePool, server: Server
 ) -> None:
-    wire = make_wire(size=2)
-    runs = [asyncio.create_task(wire.run(PID, Call(SLEEP, [0.2]))) for _ in range(3)]
-    cancelled = asyncio.create_task(wire.run(PID))
+    pool = make_pool(size=2)
+    runs = [asyncio.create_task(pool.run(PID, Call(SLEEP, [0.2]))) for _ in range(3)]
+    cancelled = asyncio.create_task(pool.run(PID))
     await server.until(lambda: server.backends("active") == 2)
     cancelled.cancel()
-    await wire.close()
+    await pool.close()
     assert len((await runs[0])[0]) == len((await runs[1])[0]) == 1
     with pytest.raises(psycopg.OperationalError, match="closed"):
         await runs[2]
     with pytest.raises(psycopg.OperationalError, match="closed"):
-        await wire.run(PID)
+        await pool.run(PID)
     await server.until(lambda: server.backends() == 0)

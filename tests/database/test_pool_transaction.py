@@ -4,10 +4,10 @@ import asyncio
 
 import psycopg
 import pytest
-from tests.database.pools import PID, SLEEP, WHO, MakeWire, Proxy, Server, call
+from tests.database.pools import PID, SLEEP, WHO, MakePool, Proxy, Server, call
 
 from amphibase.database.connection import Call
-from amphibase.database.pool import Wire
+from amphibase.database.pool import PipelinePool
 
 INSERT = "insert into things values ($1)"
 
@@ -17,13 +17,15 @@ def _things(server: Server) -> None:
     server.execute("create table things (id int primary key)")
 
 
-async def test_values_stay_the_bytes_that_the_server_wrote(wire: Wire) -> None:
-    (rows,) = await wire.run_raw(call("select 7, null, 'é', '{}'::jsonb"), again=True)
+async def test_values_stay_the_bytes_that_the_server_wrote(pool: PipelinePool) -> None:
+    (rows,) = await pool.run_raw(call("select 7, null, 'é', '{}'::jsonb"), again=True)
     assert rows == [(b"7", None, "é".encode(), b"{}")]
 
 
-async def test_a_transaction_commits_at_the_end_of_its_block(wire: Wire, server: Server) -> None:
-    async with wire.transaction() as run:
+async def test_a_transaction_commits_at_the_end_of_its_block(
+    pool: PipelinePool, server: Server
+) -> None:
+    async with pool.transaction() as run:
         await run(call(INSERT, 1))
         ((count,),) = (await run(call("select count(*) from things")))[0]
         assert count == b"1"
@@ -33,10 +35,10 @@ async def test_a_transaction_commits_at_the_end_of_its_block(wire: Wire, server:
 
 @pytest.mark.parametrize("how", ["raises", "fails"])
 async def test_a_transaction_that_does_not_end_well_leaves_nothing(
-    wire: Wire, server: Server, how: str
+    pool: PipelinePool, server: Server, how: str
 ) -> None:
     async def insert() -> None:
-        async with wire.transaction() as run:
+        async with pool.transaction() as run:
             await run(call(INSERT, 1))
             if how == "fails":
                 await run(call(INSERT, 1))
@@ -46,14 +48,16 @@ async def test_a_transaction_that_does_not_end_well_leaves_nothing(
         await insert()
     assert server.value("select count(*) from things") == 0
     assert server.backends("idle in transaction%") == 0
-    assert len(await wire.run(WHO)) == 1
+    assert len(await pool.run(WHO)) == 1
 
 
-async def test_a_cancelled_transaction_leaves_nothing_open(wire: Wire, server: Server) -> None:
+async def test_a_cancelled_transaction_leaves_nothing_open(
+    pool: PipelinePool, server: Server
+) -> None:
     begun = asyncio.Event()
 
     async def insert_and_sleep() -> None:
-        async with wire.transaction() as run:
+        async with pool.transaction() as run:
             await run(call(INSERT, 1))
             begun.set()
             await run(Call(SLEEP, [60]))
@@ -65,44 +69,44 @@ async def test_a_cancelled_transaction_leaves_nothing_open(wire: Wire, server: S
         await task
     await server.until(lambda: server.backends("active") + server.backends("idle in%") == 0)
     assert server.value("select count(*) from things") == 0
-    assert len(await wire.run(WHO)) == 1
+    assert len(await pool.run(WHO)) == 1
 
 
-async def test_settings_of_a_transaction_end_with_it(make_wire: MakeWire) -> None:
-    wire = make_wire(size=1)
-    async with wire.transaction() as run:
+async def test_settings_of_a_transaction_end_with_it(make_pool: MakePool) -> None:
+    pool = make_pool(size=1)
+    async with pool.transaction() as run:
         await run(call("select set_config('request.jwt.claims', 'secret', true)"))
-    ((_, claims),) = (await wire.run(WHO))[0]
+    ((_, claims),) = (await pool.run(WHO))[0]
     assert not claims
 
 
-async def test_a_transaction_has_the_isolation_that_is_asked_for(wire: Wire) -> None:
-    async with wire.transaction("serializable") as run:
+async def test_a_transaction_has_the_isolation_that_is_asked_for(pool: PipelinePool) -> None:
+    async with pool.transaction("serializable") as run:
         ((level,),) = (await run(call("show transaction_isolation")))[0]
     assert level == b"serializable"
 
 
 async def test_what_may_not_be_sent_twice_is_not(
-    make_wire: MakeWire, proxied: str, proxy: Proxy, server: Server
+    make_pool: MakePool, proxied: str, proxy: Proxy, server: Server
 ) -> None:
-    wire = make_wire(proxied)
-    await wire.run(PID)
+    pool = make_pool(proxied)
+    await pool.run(PID)
     proxy.cut_at_next_send = True
     with pytest.raises(psycopg.OperationalError):
-        await wire.run_raw(call(INSERT, 1), again=False)
+        await pool.run_raw(call(INSERT, 1), again=False)
     assert server.value("select count(*) from things") == 0
 
 
 async def test_what_was_never_sent_is_sent_on_another_connection(
-    make_wire: MakeWire, server: Server
+    make_pool: MakePool, server: Server
 ) -> None:
-    wire = make_wire()
-    await wire.run(PID)
+    pool = make_pool()
+    await pool.run(PID)
     server.terminate()
-    await wire.run_raw(call(INSERT, 1), again=False)
-    async with wire.transaction() as run:
+    await pool.run_raw(call(INSERT, 1), again=False)
+    async with pool.transaction() as run:
         await run(call(INSERT, 2))
     server.terminate()
-    async with wire.transaction() as run:
+    async with pool.transaction() as run:
         await run(call(INSERT, 3))
     assert server.value("select count(*) from things") == 3

@@ -3,22 +3,24 @@
 import json
 from pathlib import Path
 
+import httpx
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
+from tests.gateway.conftest import ProjectDatabase
 
 from amphibase.accounts.jwt.key_ring import Key
 from amphibase.accounts.jwt.verifier import TokenRefused
 from amphibase.errors import ConfigurationError
-from amphibase.gateway.build import Project
+from amphibase.gateway.build import Project, build, check
 from amphibase.gateway.keys import ApiKeys, api_key
 
 SECRET = "a secret of one's own that is long enough for HS256"
 KEYS = ApiKeys(SECRET, api_key(SECRET, "anon"), api_key(SECRET, "service_role"))
 
 
-def project(folder: Path, *, signs_with_secret: bool = False, jwks: str = "") -> Project:
+def project_in(folder: Path, *, signs_with_secret: bool = False, jwks: str = "") -> Project:
     return Project(
         owner_url="postgresql://owner@db/x",
         authenticator_url="postgresql://authenticator@db/x",
@@ -31,19 +33,19 @@ def project(folder: Path, *, signs_with_secret: bool = False, jwks: str = "") ->
 
 
 def test_users_tokens_are_signed_by_a_key_of_the_folder_that_stays(tmp_path: Path) -> None:
-    token = project(tmp_path).tokens.issue({"role": "authenticated"})
+    token = project_in(tmp_path).tokens.issue({"role": "authenticated"})
     assert jwt.get_unverified_header(token)["alg"] == "ES256"
-    assert project(tmp_path).tokens.verify(token)["role"] == "authenticated"
+    assert project_in(tmp_path).tokens.verify(token)["role"] == "authenticated"
 
 
 def test_with_a_secret_of_ones_own_they_are_signed_by_it(tmp_path: Path) -> None:
-    token = project(tmp_path, signs_with_secret=True).tokens.issue({"role": "authenticated"})
+    token = project_in(tmp_path, signs_with_secret=True).tokens.issue({"role": "authenticated"})
     assert jwt.decode(token, SECRET, ["HS256"]) == {"role": "authenticated"}
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_api_keys_are_taken(tmp_path: Path) -> None:
-    assert project(tmp_path).tokens.verify(KEYS.service_role)["role"] == "service_role"
+    assert project_in(tmp_path).tokens.verify(KEYS.service_role)["role"] == "service_role"
 
 
 def test_tokens_of_others_are_taken_where_their_keys_are_given(tmp_path: Path) -> None:
@@ -54,14 +56,61 @@ def test_tokens_of_others_are_taken_where_their_keys_are_given(tmp_path: Path) -
         jwt.encode({"role": "one"}, private, algorithm="RS256"),
         jwt.encode({"role": "two"}, theirs.signing, algorithm="ES256"),
     ]
-    taking = project(tmp_path, jwks=json.dumps({"keys": jwks})).tokens
+    taking = project_in(tmp_path, jwks=json.dumps({"keys": jwks})).tokens
     assert [taking.verify(token)["role"] for token in tokens] == ["one", "two"]
     for token in tokens:
         with pytest.raises(TokenRefused):
-            project(tmp_path).tokens.verify(token)
+            project_in(tmp_path).tokens.verify(token)
 
 
 @pytest.mark.parametrize("text", ["{", "{}", '{"keys": [{"kty": "none"}]}', '{"keys": 7}'])
 def test_what_is_no_key_set_is_told(tmp_path: Path, text: str) -> None:
     with pytest.raises(ConfigurationError, match="JWT_JWKS: is not a JSON Web Key Set"):
-        _ = project(tmp_path, jwks=text).tokens
+        _ = project_in(tmp_path, jwks=text).tokens
+
+
+OF_THE_APPLICATION = {
+    "BACKEND": "https://abcdefgh.supabase.co",
+    "SECRET_KEY": "short",
+    "DATABASE_URL": "mysql://ann:hidden@db/app",
+    "POOL_SIZE": "many",
+    "RLS": "perhaps",
+    "ENVIRONMENT": "staging",
+}
+
+
+def set_for_the_application(monkeypatch: pytest.MonkeyPatch, by: str) -> None:
+    if by == "file":
+        lines = [f"{name}={value}" for name, value in OF_THE_APPLICATION.items()]
+        Path(".env").write_text("\n".join(lines))
+    else:
+        for name, value in OF_THE_APPLICATION.items():
+            monkeypatch.setenv(name, value)
+
+
+@pytest.mark.parametrize("by", ["file", "environment"])
+async def test_the_settings_of_an_application_do_not_concern_the_gateway(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, project: ProjectDatabase, by: str
+) -> None:
+    set_for_the_application(monkeypatch, by)
+    check()
+    gateway = build(Project(project.owner, project.authenticator, "http://gateway", tmp_path, KEYS))
+    await gateway.start()
+    transport = httpx.ASGITransport(gateway)
+    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+        apikey = {"apikey": KEYS.service_role}
+        for path in ("/auth/v1/admin/users", "/storage/v1/bucket", "/rest/v1/"):
+            assert (await client.get(path, headers=apikey)).status_code == 200, path
+    await gateway.close()
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["GOTRUE_JWT_EXP=soon", "PGRST_DB_POOL=0", "FILE_SIZE_LIMIT=big", "GOTRUE_DB_MAX_POOL_SIZE=0"],
+)
+def test_a_wrong_value_of_its_own_is_one_line_that_names_it(line: str) -> None:
+    Path(".env").write_text(line)
+    with pytest.raises(ConfigurationError) as caught:
+        check()
+    assert caught.value.detail.startswith(line.partition("=")[0] + ": ")
+    assert len(caught.value.detail.splitlines()) == 1

@@ -112,7 +112,7 @@ class Stage:
 async def stage_on(url: str, **overrides: Any) -> AsyncIterator[Stage]:
     """Open the database; revisions are written to the current folder."""
     settings = load_settings(database_url=url, **overrides)
-    database = Database(settings)
+    database = Database(settings.database)
     models = MetaData(naming_convention=NAMING)
     Base.metadata.tables["users"].to_metadata(models)
     try:

@@ -151,7 +151,7 @@ from amphibase.database.engine import Database
 
 settings = load_settings()
 pathlib.Path(sys.argv[1]).touch()
-asyncio.run(schema.ensure(Database(settings), settings, Base.metadata))
+asyncio.run(schema.ensure(Database(settings.database), settings, Base.metadata))
 """
 
 WAIT_FOR_THE_SECOND = """

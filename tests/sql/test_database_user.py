@@ -19,7 +19,7 @@ from amphibase.sql.backend import SqlBackend
 async def backend(postgres_url: str, request: pytest.FixtureRequest) -> AsyncIterator[SqlBackend]:
     """A backend whose user has no right to any table."""
     settings = load_settings(database_url=postgres_url, secret_key=SECRET, rls=request.param)
-    database = Database(settings)
+    database = Database(settings.database)
     await ensure(database, settings, Base.metadata)
     await database.close()
     user = make_url(postgres_url).database or ""

@@ -172,7 +172,7 @@ def _run(
     settings = amphibase_of_app(application).settings if application else load_settings()
 
     async def opened() -> Result:
-        database = Database(settings)
+        database = Database(settings.database)
         try:
             return await work(database, settings)
         finally:

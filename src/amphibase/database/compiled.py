@@ -1,7 +1,7 @@
 """From an expression to what is sent: a plan is a SELECT compiled once.
 
 SQLAlchemy builds, compiles and converts. On Postgres a plan's text goes over libpq's pipeline
-(`wire.py`); on SQLite the engine runs the statement itself.
+(`pool.py`); on SQLite the engine runs the statement itself.
 """
 
 from collections import OrderedDict
@@ -114,7 +114,7 @@ class Plan:
                     refuse(name, value, fault)
 
     def call(self, values: Mapping[str, Any], constants: Sequence[Any] = ()) -> Call:
-        """What `Wire.run` takes, with the values as the driver wants them.
+        """What `PipelinePool.run` takes, with the values as the driver wants them.
 
         Args:
             values: by the names of the parameters.
@@ -210,7 +210,7 @@ class Query(NamedTuple):  # made for every read, at a third of a dataclass's pri
         return self.plan.select if self.statement is None else self.statement
 
     def call(self) -> Call:
-        """What the wire runs."""
+        """What the pipeline pool runs."""
         return self.plan.call(self.values, self.constants)
 
     def fingerprint(self) -> str:

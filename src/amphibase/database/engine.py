@@ -1,66 +1,111 @@
-"""A SQL database: its engine, connection pools and transactions."""
+"""A SQL database: its connection pools, and how a transaction begins."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection, event
+from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 
 from amphibase.backend import Isolation
 from amphibase.database.errors import translated_errors
+from amphibase.database.pool import PipelinePool
+from amphibase.database.session_settings import SESSION_SETTINGS, set_locally, startup_options
+from amphibase.database.url import POOLER_PORT, parse_url, to_conninfo
 from amphibase.models import DECIMAL_COLLATION, compare_decimals
-from amphibase.settings import Settings
 
 BUSY_TIMEOUT_MS = 10_000
 POOL_TIMEOUT_SECONDS = 10
 CONNECT_TIMEOUT_SECONDS = 10
 
 
-class Database:
-    """One SQL database: an engine, its dialect, and how to begin to read and to write.
+@dataclass(frozen=True, slots=True)
+class PoolOptions:
+    """How many connections a database has, and how they are kept.
 
-    Args:
-        settings: `DATABASE_URL` and the pool's settings are read from it.
-        pool_size: how many connections to keep, where it is not the whole of `POOL_SIZE`.
+    Attributes:
+        size: the most connections that are kept, over all pools of the database.
+        pipelined: how many of them read in pipeline mode; Postgres only.
+        max_overflow: how many more may be opened under load, for what is not pipelined.
+        recycle: seconds after which a connection is replaced; -1 for never.
+        by_transaction: whether a pooler gives out a server connection for one transaction at a
+            time: nothing of a session can be relied on. None decides by the port.
+        echo: whether statements are logged, without their values.
     """
 
-    def __init__(self, settings: Settings, *, pool_size: int | None = None) -> None:
-        self.url = settings.database
+    size: int = 20
+    pipelined: int = 0
+    max_overflow: int = 0
+    recycle: int = 3600
+    by_transaction: bool | None = None
+    echo: bool = False
+
+
+class Database:
+    """One SQL database: its pools, its dialect, and how to begin to read and to write.
+
+    Args:
+        url: as `parse_url` takes or returns it.
+        options: of the pools; `size` connections are opened at most, apart from the overflow.
+
+    Attributes:
+        engine: for writing and for sessions.
+        readers: for reading. On SQLite a pool of its own, so that those who wait for their turn
+            to write hold no connection that a reader needs; else the same as `engine`.
+        options: with `by_transaction` decided.
+        pipeline: for reads of one round trip; None where no connection is set aside for them.
+
+    Raises:
+        ValueError: the URL is not of a supported database.
+    """
+
+    def __init__(self, url: str | URL, options: PoolOptions | None = None) -> None:
+        options = options or PoolOptions()
+        self.url = parse_url(url) if isinstance(url, str) else url
+        if options.by_transaction is None:
+            options = replace(options, by_transaction=self.url.port == POOLER_PORT)
+        self.options = options
         self.dialect: str = self.url.get_backend_name()
-        build = _sqlite_engine if self.dialect == "sqlite" else _postgres_engine
-        self.engine = build(settings, pool_size or settings.pool_size)
+        self.pipeline: PipelinePool | None = None
+        if self.dialect == "sqlite":
+            self.readers, self.engine = _sqlite_engines(self.url, options)
+        else:
+            self.pipeline = _pipeline_pool(self.url, options)
+            self.readers = self.engine = _postgres_engine(self.url, options)
+        self._writers = self.engine.execution_options(writes=True)
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction for reading; errors come out as ours."""
+        """Begin a transaction for reading. Raises Amphibase's errors instead of the driver's."""
         with translated_errors():
-            async with self.engine.begin() as connection:
+            async with self.readers.begin() as connection:
                 yield connection
 
     @asynccontextmanager
     async def write(self, isolation: Isolation | None = None) -> AsyncIterator[AsyncConnection]:
-        """A transaction for writing, committed at the end; on SQLite it waits for its turn.
+        """Begin a transaction for writing, committed at the end; on SQLite it waits for its turn.
 
         Args:
             isolation: the database's own where not given; SQLite's is always serializable.
         """
-        options: dict[str, Any] = {"writes": True}
+        engine = self._writers
         if isolation is not None and self.dialect != "sqlite":
-            options["isolation_level"] = isolation.upper()
+            engine = engine.execution_options(isolation_level=isolation.upper())
         with translated_errors():
-            async with self.engine.execution_options(**options).begin() as connection:
+            async with engine.begin() as connection:
                 yield connection
 
     @asynccontextmanager
     async def session(self, *, writes: bool = True) -> AsyncIterator[AsyncSession]:
-        """An ORM session, committed at the end; whatever fails, nothing of it is stored.
+        """Open an ORM session, committed at the end; whatever fails, nothing of it is stored.
 
         Args:
             writes: False for a session that only reads, which on SQLite blocks nobody.
         """
-        engine = self.engine.execution_options(writes=writes)
         with translated_errors():
+            engine = self._writers if writes else self.readers
             async with AsyncSession(engine, expire_on_commit=False) as session:
                 try:
                     yield session
@@ -71,45 +116,77 @@ class Database:
 
     async def close(self) -> None:
         """Close every connection."""
+        if self.pipeline is not None:
+            await self.pipeline.close()
         await self.engine.dispose()
+        await self.readers.dispose()
 
 
-def _postgres_engine(settings: Settings, pool_size: int) -> AsyncEngine:
+def _pipeline_pool(url: URL, options: PoolOptions) -> PipelinePool | None:
+    size = min(options.pipelined, options.size - 1)  # at least one is left to write
+    if size < 1:
+        return None
+    return PipelinePool(to_conninfo(url), size=size, prepare=not options.by_transaction)
+
+
+def _engine(url: URL, options: PoolOptions, size: int, overflow: int, **more: Any) -> AsyncEngine:
+    return create_async_engine(
+        url,
+        echo=options.echo,
+        hide_parameters=True,
+        pool_size=size,
+        max_overflow=overflow,
+        pool_recycle=options.recycle,
+        pool_timeout=POOL_TIMEOUT_SECONDS,
+        **more,
+    )
+
+
+def _postgres_engine(url: URL, options: PoolOptions) -> AsyncEngine:
     arguments: dict[str, Any] = {
         "connect_timeout": CONNECT_TIMEOUT_SECONDS,
         "application_name": "amphibase",
     }
-    if settings.pooled_by_transaction:
+    if options.by_transaction:
         arguments["prepare_threshold"] = None
-    return create_async_engine(
-        settings.database,
-        echo=settings.database_echo,
-        hide_parameters=True,
-        pool_size=pool_size,
-        max_overflow=settings.max_overflow,
-        pool_recycle=settings.pool_recycle,
-        pool_timeout=POOL_TIMEOUT_SECONDS,
-        pool_pre_ping=True,
-        connect_args=arguments,
+    else:
+        given = str(url.query.get("options", ""))
+        arguments["options"] = startup_options(SESSION_SETTINGS, given)
+    size = options.size - min(options.pipelined, options.size - 1)
+    engine = _engine(
+        url, options, size, options.max_overflow, pool_pre_ping=True, connect_args=arguments
     )
+    if options.by_transaction:
+        settings = set_locally(SESSION_SETTINGS)
+
+        @event.listens_for(engine.sync_engine, "begin")
+        def begin(connection: Connection) -> None:
+            connection.exec_driver_sql(settings)
+
+    return engine
 
 
-def _sqlite_engine(settings: Settings, pool_size: int) -> AsyncEngine:
-    engine = create_async_engine(
-        settings.database,
-        echo=settings.database_echo,
-        hide_parameters=True,
-        pool_size=pool_size,
-        max_overflow=settings.max_overflow,
-        pool_recycle=settings.pool_recycle,
-        pool_timeout=POOL_TIMEOUT_SECONDS,
-        # None: the driver begins nothing by itself, `begin` below does.
-        connect_args={"isolation_level": None, "timeout": BUSY_TIMEOUT_MS / 1000},
-    )
+def _sqlite_engines(url: URL, options: PoolOptions) -> tuple[AsyncEngine, AsyncEngine]:
+    """Return the engine for reading and the one for writing.
+
+    SQLite has one writer at a time (its docs, "Write-Ahead Logging"), so one connection writes,
+    and those who wait for it hold none. A pool of one does both.
+    """
+    if options.size == 1:
+        engine = _sqlite_engine(url, options, 1, options.max_overflow)
+        return engine, engine
+    readers = _sqlite_engine(url, options, options.size - 1, options.max_overflow)
+    return readers, _sqlite_engine(url, options, 1, 0)
+
+
+def _sqlite_engine(url: URL, options: PoolOptions, size: int, overflow: int) -> AsyncEngine:
+    # None: the driver begins nothing by itself, `begin` below does.
+    arguments = {"isolation_level": None, "timeout": BUSY_TIMEOUT_MS / 1000}
+    engine = _engine(url, options, size, overflow, connect_args=arguments)
 
     @event.listens_for(engine.sync_engine, "connect")
     def connect(connection: Any, _: object) -> None:
-        connection.run_async(_teach_decimals)
+        connection.run_async(_register_decimal_collation)
         cursor = connection.cursor()
         cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute("PRAGMA synchronous = NORMAL")
@@ -135,8 +212,8 @@ def _sqlite_engine(settings: Settings, pool_size: int) -> AsyncEngine:
     return engine
 
 
-async def _teach_decimals(connection: Any) -> None:
-    # aiosqlite has no name of its own for this.
+async def _register_decimal_collation(connection: Any) -> None:
+    # aiosqlite has no public name for this.
     await connection._execute(
         connection._conn.create_collation, DECIMAL_COLLATION, compare_decimals
     )

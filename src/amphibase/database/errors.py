@@ -14,9 +14,10 @@ from sqlalchemy.exc import (
     SQLAlchemyError,
     StatementError,
 )
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import TimeoutError as QueueTimeout
 from sqlalchemy.orm.exc import StaleDataError
 
+from amphibase.database.pool import PoolTimeout
 from amphibase.errors import (
     AmphibaseError,
     Conflict,
@@ -49,7 +50,7 @@ def translate(error: BaseException) -> AmphibaseError | None:
     Returns:
         None where the error is a fault of the program and should be raised as it is.
     """
-    if isinstance(error, PoolTimeout):
+    if isinstance(error, QueueTimeout | PoolTimeout):
         return Unavailable("All database connections are in use; try again")
     if isinstance(error, NoResultFound):
         return NotFound()

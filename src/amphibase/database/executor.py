@@ -19,10 +19,10 @@ from amphibase.database.compiled import Query, Row
 from amphibase.database.connection import Call, Statement
 from amphibase.database.engine import Database
 from amphibase.database.errors import translate, translated_errors
-from amphibase.database.pool import Wire
+from amphibase.database.pool import PipelinePool
 
 _BECOME = "select set_config('role', {}, true), set_config('request.jwt.claims', {}, true)"
-BECOME_ON_WIRE = Statement(_BECOME.format("$1", "$2"))
+BECOME_IN_PIPELINE = Statement(_BECOME.format("$1", "$2"))
 BECOME = text(_BECOME.format(":role", ":claims"))
 BECOME_SERVICE = text("select set_config('role', 'none', true)")
 
@@ -54,10 +54,10 @@ class Identities:
         self.rls = rls
 
     def calls(self, caller: Caller) -> tuple[Call, ...]:
-        """What goes before the caller's own calls on the wire."""
+        """What goes before the caller's own calls in a pipeline."""
         if not self._is_told(caller):
             return ()
-        return (Call(BECOME_ON_WIRE, (*_identity(caller).values(),)),)
+        return (Call(BECOME_IN_PIPELINE, (*_identity(caller).values(),)),)
 
     async def become(self, caller: Caller, connection: AsyncConnection) -> None:
         """Be the caller until the transaction ends."""
@@ -122,31 +122,25 @@ class EngineExecutor:
             await self._identities.become(caller, connection)
             yield TransactionExecutor(connection, caller, self._identities)
 
-    async def close(self) -> None:
-        """The engine is the database's to close."""
 
-
-class WireExecutor(EngineExecutor):
+class PipelineExecutor(EngineExecutor):
     """Runs queries over libpq's pipeline, one round trip and one implicit transaction each; what
     changes something, on the engine."""
 
     builds_json = True
 
-    def __init__(self, database: Database, identities: Identities, wire: Wire) -> None:
+    def __init__(self, database: Database, identities: Identities, pool: PipelinePool) -> None:
         super().__init__(database, identities)
-        self._wire = wire
+        self._pool = pool
 
     async def fetch(self, caller: Caller, *queries: Query) -> Sequence[Sequence[Row]]:
         before = self._identities.calls(caller)
         try:
-            results = await self._wire.run(*before, *[query.call() for query in queries])
+            results = await self._pool.run(*before, *[query.call() for query in queries])
         except psycopg.Error as error:
             raise translate(error) or error from error
         results = results[len(before) :]
         return [query.plan.rows(rows) for query, rows in zip(queries, results, strict=True)]
-
-    async def close(self) -> None:
-        await self._wire.close()
 
 
 class TransactionExecutor:
@@ -196,19 +190,13 @@ async def _rows(connection: AsyncConnection, query: Query) -> list[Row]:
     return [tuple(row) for row in found]
 
 
-def build_executor(
-    database: Database, *, size: int, pooled_by_transaction: bool, rls: bool
-) -> EngineExecutor:
-    """The executor for a database.
+def build_executor(database: Database, *, rls: bool) -> EngineExecutor:
+    """Build the executor for a database.
 
     Args:
-        size: how many connections it may hold beside the engine's.
-        pooled_by_transaction: whether a pooler forbids prepared statements.
         rls: whether policies of the database decide who sees what.
     """
     identities = Identities(rls)
-    if database.dialect == "sqlite":
+    if database.pipeline is None:
         return EngineExecutor(database, identities)
-    conninfo = database.url.set(drivername="postgresql").render_as_string(hide_password=False)
-    wire = Wire(conninfo, size=size, prepare=not pooled_by_transaction)
-    return WireExecutor(database, identities, wire)
+    return PipelineExecutor(database, identities, database.pipeline)

@@ -1,7 +1,7 @@
 """The hot path to Postgres: a pool of connections in pipeline mode, one round trip a run.
 
 psycopg opens the connections, adapts the values and sends the cancel requests; all else speaks to
-libpq directly (`pipeline.py`).
+libpq directly (`connection.py`).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -26,6 +26,7 @@ from amphibase.database.connection import (
     Statement,
     find_error,
 )
+from amphibase.database.session_settings import SESSION_SETTINGS, set_locally, startup_options
 
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGresult
@@ -35,11 +36,16 @@ Cells: TypeAlias = tuple[bytes | None, ...]
 
 RunInTransaction: TypeAlias = Callable[..., Awaitable[list[list[Cells]]]]
 
-# What the values' text form, and any SQL that turns a time into a date, depend on.
-_SETTINGS = {"TimeZone": "UTC", "DateStyle": "ISO", "IntervalStyle": "postgres"}
+
+class PoolTimeout(psycopg.OperationalError):
+    """No connection was free in time."""
 
 
-class Wire:
+class PoolClosed(psycopg.OperationalError):
+    """The pool was closed."""
+
+
+class PipelinePool:
     """A pool of pipeline-mode connections to one Postgres, bound to one event loop.
 
     Args:
@@ -52,6 +58,7 @@ class Wire:
         acquire_timeout: Seconds to wait for a free connection while all are busy.
         statement_timeout: Seconds after which the server cancels a statement; `None` leaves the
             server's own limit.
+        session_settings: What each connection sets of its session.
 
     Raises:
         psycopg.ProgrammingError: `conninfo` cannot be parsed. The message never quotes it.
@@ -66,22 +73,22 @@ class Wire:
         connect_timeout: float = 10,
         acquire_timeout: float = 10,
         statement_timeout: float | None = None,
+        session_settings: Mapping[str, str] = SESSION_SETTINGS,
     ) -> None:
         self._size = size
         self._prepare = prepare
         self._connect_timeout = connect_timeout
         self._acquire_timeout = acquire_timeout
         self._params = _parse(conninfo) | {"client_encoding": "UTF8"}
-        settings = dict(_SETTINGS)
+        settings = dict(session_settings)
         if statement_timeout is not None:
             settings["statement_timeout"] = str(round(statement_timeout * 1000))
         self._preamble: list[Call] = []
-        if prepare:
-            options = " ".join(f"-c {name}={value}" for name, value in settings.items())
-            self._params["options"] = f"{self._params.get('options', '')} {options}"
-        else:
-            local = [f"set_config('{name}', '{value}', true)" for name, value in settings.items()]
-            self._preamble.append(Call(Statement("select " + ", ".join(local))))
+        if settings and prepare:
+            given = str(self._params.get("options", ""))
+            self._params["options"] = startup_options(settings, given)
+        elif settings:
+            self._preamble.append(Call(Statement(set_locally(settings))))
         # Only for reading: without a connection it gives every timestamptz in UTC.
         self._transformer = Transformer()
         self._taken = 0  # connections open, being opened, and promised to a waiter
@@ -109,7 +116,8 @@ class Wire:
         Raises:
             psycopg.Error: The server refused a call: the class of its SQLSTATE, with `diag`. Or a
                 value cannot be adapted or loaded (`ProgrammingError`, `DataError`).
-            psycopg.OperationalError: No connection could be had in time, or it broke.
+            PoolTimeout: No connection was free in time.
+            psycopg.OperationalError: None could be opened, or it broke.
         """
         return self._load(await self._results(calls, again=True))
 
@@ -209,7 +217,7 @@ class Wire:
             self._refusal.cancel()
         for waiter in self._waiters:
             if not waiter.done():
-                waiter.set_exception(psycopg.OperationalError("the wire is closed"))
+                waiter.set_exception(PoolClosed("the pool is closed"))
         for connection in tuple(self._idle):
             self._drop(connection)
         if self._tasks:
@@ -228,7 +236,7 @@ class Wire:
 
     async def _acquire(self) -> Connection:
         if self._closed:
-            raise psycopg.OperationalError("the wire is closed")
+            raise PoolClosed("the pool is closed")
         if self._taken < self._size:
             self._taken += 1
         elif connection := await self._wait():
@@ -264,7 +272,7 @@ class Wire:
                 self._refusal = loop.call_at(end, self._refuse, loop)
                 break
             if not waiter.done():
-                waiter.set_exception(psycopg.OperationalError(message))
+                waiter.set_exception(PoolTimeout(message))
 
     async def _connect(self) -> Connection:
         try:

@@ -148,14 +148,14 @@ async def _make_tables(url: str) -> None:
     from pydantic import SecretStr
     from sqlalchemy import MetaData, text
 
-    from amphibase.database.engine import Database
+    from amphibase.database.engine import Database, PoolOptions
     from amphibase.schema import commands as schema
     from amphibase.schema.migrations import roles
     from amphibase.settings import Settings
 
     # Not from the environment, which is the application's; its own tables are none of ours.
     settings = Settings.model_construct(database_url=SecretStr(url), records="supabase")
-    database = Database(settings, pool_size=1)
+    database = Database(url, PoolOptions(size=1))
     try:
         done = await schema.upgrade(database, settings, MetaData())
         async with database.write() as connection:

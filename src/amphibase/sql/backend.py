@@ -31,20 +31,14 @@ from amphibase.sql.transaction import NO_FUNCTIONS, SqlTransaction
 class SqlBackend:
     """Accounts and records in one's own SQLite or Postgres.
 
-    `POOL_SIZE` connections are shared by the engine, for writes and sessions, and the executor,
-    for the reads that most requests wait for.
+    `POOL_SIZE` connections are shared by writes and sessions, and the reads that most requests
+    wait for.
     """
 
     def __init__(self, settings: Settings, keys: KeyRing) -> None:
-        for_reads = settings.pool_size // 2
-        self.database = Database(settings, pool_size=settings.pool_size - for_reads)
+        self.database = Database(settings.database, settings.pool_options)
         self._rls = settings.rls
-        self._executor = build_executor(
-            self.database,
-            size=max(1, for_reads),
-            pooled_by_transaction=settings.pooled_by_transaction,
-            rls=settings.rls,
-        )
+        self._executor = build_executor(self.database, rls=settings.rls)
         self._infos = ModelInfos()
         self._plans = Plans()
         self._cursors = Cursors(keys.derive("cursor"))
@@ -147,5 +141,4 @@ class SqlBackend:
         """Finish what goes on after answers, then close every connection."""
         await self.background.close()
         await self.accounts.close()
-        await self._executor.close()
         await self.database.close()

@@ -46,7 +46,8 @@ async def session(app: "FastAPI", client: "Client") -> AsyncIterator["AsyncSessi
     from amphibase import session as dependency
 
     db: Amphibase = app.state.amphibase
-    async with db.running.backend.database.engine.connect() as connection:
+    # Of the readers, since SQLite's one connection for writing is for the requests.
+    async with db.running.backend.database.readers.connect() as connection:
         await connection.begin()
         opened = AsyncSession(
             connection, expire_on_commit=False, join_transaction_mode="create_savepoint"

@@ -21,7 +21,6 @@ from amphibase.errors import Unavailable
 from amphibase.gateway.storage import rows
 from amphibase.gateway.storage.service import StorageService
 from amphibase.gateway.storage.settings import StorageSettings
-from amphibase.settings import load_settings
 
 
 async def test_a_lost_database_is_told_and_when_to_come_back(tmp_path: Path) -> None:
@@ -76,7 +75,7 @@ async def test_the_sweep_finds_what_failure_leaves(
     (path,) = (path for path in api.blobs() if path.name == version)
     path.unlink()
     assert refusal(await api.get("/object/b/lost")) == no_object()
-    database = Database(load_settings(database_url=api.database, environment="development"))
+    database = Database(api.database)
     files: Any = SimpleNamespace(blobs=blobs, rows=FileRows("postgresql"))
     sweep = Sweep(database, files, grace=timedelta(0), delete_orphans=True, delete_lost=True)
     found = [(each.kind, each.size) async for each in sweep.findings()]

@@ -16,7 +16,7 @@ from amphibase.accounts.sessions import Opened, Sessions
 from amphibase.accounts.users import AccountRows
 from amphibase.backend import Device
 from amphibase.background import Background
-from amphibase.database.engine import Database
+from amphibase.database.engine import Database, PoolOptions
 from amphibase.gateway.auth.codes import Codes, Guesses
 from amphibase.gateway.auth.errors import AuthError, no_phone
 from amphibase.gateway.auth.mail_templates import Letters, Post, build_post
@@ -28,7 +28,6 @@ from amphibase.gateway.auth.settings import AuthSettings
 from amphibase.gateway.auth.users import Person, Users
 from amphibase.models import utc_now
 from amphibase.schema.tables import tables
-from amphibase.settings import load_settings
 
 
 class Core:
@@ -44,9 +43,7 @@ class Core:
     ) -> None:
         self.settings = settings
         self.tokens = tokens
-        self.database = Database(
-            load_settings(database_url=database_url, environment="development", rls=False)
-        )
+        self.database = Database(database_url, PoolOptions(size=settings.db_max_pool_size))
         found = tables(self.database.dialect)
         self.tables = found
         self.rows = AccountRows(found)

@@ -49,6 +49,8 @@ class AuthSettings(BaseSettings):
         examples=["https://api.example.com"],
     )
 
+    db_max_pool_size: int = Field(10, ge=1, le=1000, examples=["10"])
+
     jwt_exp: int = Field(3600, ge=1, le=604_800, examples=["3600"], description="seconds")
     jwt_aud: str = Field("authenticated", examples=["authenticated"])
     jwt_issuer: str | None = Field(None, examples=["https://api.example.com/auth/v1"])

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from starlette.types import Receive, Scope, Send
 
 from amphibase.accounts.jwt.verifier import Tokens
-from amphibase.database.pool import Wire
+from amphibase.database.pool import PipelinePool
 from amphibase.errors import Unavailable
 from amphibase.gateway.rest.errors.base import CannotConnect, RestError
 from amphibase.gateway.rest.handler import Requests
@@ -34,13 +34,13 @@ class RestService:
 
     def __init__(self, settings: RestSettings, database_url: str, tokens: Tokens) -> None:
         self._settings = settings
-        self._wire = Wire(
+        self._pool = PipelinePool(
             database_url,
             size=settings.db_pool,
             prepare=settings.db_prepared_statements,
             acquire_timeout=settings.db_pool_acquisition_timeout,
         )
-        self._execution = Execution(self._wire)
+        self._execution = Execution(self._pool)
         self._identities = Identities(
             tokens, settings.db_anon_role, settings.jwt_aud, settings.jwt_role_claim_key
         )
@@ -72,7 +72,7 @@ class RestService:
         async with self._starting:
             self._started, self._closed = False, True
             await self._cache.close()
-            await self._wire.close()
+            await self._pool.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

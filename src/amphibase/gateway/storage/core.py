@@ -4,13 +4,12 @@ from starlette.requests import Request
 
 from amphibase.accounts.jwt.verifier import Tokens
 from amphibase.blobs.disk import DiskBlobs
-from amphibase.database.engine import Database
+from amphibase.database.engine import Database, PoolOptions
 from amphibase.gateway.storage.acting import Acting
 from amphibase.gateway.storage.identity import Identity, identify, identify_if_any
 from amphibase.gateway.storage.settings import StorageSettings
 from amphibase.gateway.storage.signed import SignedUrls
 from amphibase.gateway.storage.store import Store
-from amphibase.settings import load_settings
 
 UNFINISHED = "unfinished"
 """The folder of uploads in parts that are under way, beside that of the bytes."""
@@ -21,10 +20,7 @@ class Core:
 
     def __init__(self, settings: StorageSettings, database_url: str, tokens: Tokens) -> None:
         self.settings = settings
-        self.database = Database(
-            load_settings(database_url=database_url, environment="development", rls=False),
-            pool_size=settings.db_pool,
-        )
+        self.database = Database(database_url, PoolOptions(size=settings.db_pool))
         self.acting = Acting(self.database)
         self.blobs = DiskBlobs(settings.file_storage_backend_path / "objects")
         self.store = Store(self.acting, self.blobs, settings.file_size_limit)

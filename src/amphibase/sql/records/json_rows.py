@@ -1,4 +1,4 @@
-"""Rows as JSON that Postgres builds, whose bytes go from the wire to the response unchanged.
+"""Rows as JSON that Postgres builds, whose bytes go from the database to the response unchanged.
 
 The text is, byte for byte, what pydantic writes for the same row (a test holds the two equal, type
 by type). A model with a column of another type has no JSON rows.

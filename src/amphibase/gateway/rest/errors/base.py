@@ -78,7 +78,7 @@ class CatalogNotLoaded(RestError):
         return ((b"retry-after", b"1"),)
 
 
-class PoolTimeout(RestError):
+class AcquisitionTimeout(RestError):
     """All connections are busy."""
 
     status = 504

@@ -16,12 +16,12 @@ import psycopg
 
 from amphibase.backend import Isolation
 from amphibase.database.connection import Call, Statement
-from amphibase.database.pool import Cells, Wire
+from amphibase.database.pool import Cells, PipelinePool, PoolTimeout
 from amphibase.gateway.rest.errors.base import (
+    AcquisitionTimeout,
     CannotConnect,
     Header,
     InvalidRaise,
-    PoolTimeout,
     RestError,
 )
 from amphibase.gateway.rest.errors.database import DatabaseError, status_of_sqlstate
@@ -62,13 +62,13 @@ class _Undone(Exception):
 
 @dataclass
 class Execution:
-    """Runs jobs on a wire.
+    """Runs jobs on a pool.
 
     Args:
-        wire: connects as a role that may become all others, and nothing else.
+        pool: connects as a role that may become all others, and nothing else.
     """
 
-    wire: Wire
+    pool: PipelinePool
 
     async def run(self, job: Job) -> tuple[Cells, Cells | None]:
         """The row of the job's statement, and that of its estimate, as the server wrote them.
@@ -79,7 +79,7 @@ class Execution:
         calls = _calls(job)
         try:
             if job.check is None and not job.rolls_back and job.isolation is None:
-                results = await self.wire.run_raw(*calls, again=job.is_read)
+                results = await self.pool.run_raw(*calls, again=job.is_read)
             else:
                 results = await self._run_held(job, calls)
         except psycopg.Error as error:
@@ -91,7 +91,7 @@ class Execution:
     async def _run_held(self, job: Job, calls: Sequence[Call]) -> list[list[Cells]]:
         results: list[list[Cells]] = []
         with suppress(_Undone):
-            async with self.wire.transaction(job.isolation) as run:
+            async with self.pool.transaction(job.isolation) as run:
                 results = await run(*calls)
                 if job.check is not None:
                     job.check(results[-1][0])
@@ -132,7 +132,7 @@ def translate(error: psycopg.Error, identity: Identity) -> RestError:
     state, message = diagnosis.sqlstate, diagnosis.message_primary or ""
     if state is None:
         if isinstance(error, psycopg.OperationalError):
-            return _lost(str(error))
+            return AcquisitionTimeout() if isinstance(error, PoolTimeout) else _connection_lost()
         # A value that never came to the server: it holds what no text can, the character NUL.
         return DatabaseError(400, "22021", 'invalid byte sequence for encoding "UTF8": 0x00')
     if state == "PGRST":
@@ -148,10 +148,8 @@ def translate(error: psycopg.Error, identity: Identity) -> RestError:
     )
 
 
-def _lost(reason: str) -> RestError:
-    if reason.startswith("no connection free"):
-        return PoolTimeout()
-    # The reason may name the server, which is nobody's business.
+def _connection_lost() -> RestError:
+    # libpq's reason may name the server, which is no client's business.
     return CannotConnect("The connection to the database failed")
 
 
