@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from amphibase.accounts.jwt.key_ring import KeyRing, load_keys
 from amphibase.errors import ConfigurationError
 from amphibase.models import Base
-from amphibase.schema.commands import ensure, pending
+from amphibase.schema.commands import ensure, require_current
 from amphibase.settings import Settings, load_settings
 from amphibase.sql.backend import SqlBackend
 
@@ -48,7 +48,7 @@ async def open_backend(
         if settings.environment == "development":
             await ensure(backend.database, settings, Base.metadata)
         else:
-            await pending(backend.database, settings, Base.metadata)
+            await require_current(backend.database, settings, Base.metadata)
         yield backend
     finally:
         await backend.close()

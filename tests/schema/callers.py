@@ -11,7 +11,7 @@ import psycopg
 from psycopg.sql import SQL, Identifier
 from sqlalchemy import text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
-from tests.schema.stage import Stage
+from tests.schema.application import Application
 
 from amphibase.access import Access, owner
 
@@ -70,37 +70,37 @@ def attempt(connection: psycopg.Connection[Any], statement: Any, *values: Any) -
         return 0
 
 
-def models_of(stage: Stage) -> type[DeclarativeBase]:
+def models_of(application: Application) -> type[DeclarativeBase]:
     class Models(DeclarativeBase):
-        metadata = stage.models
+        metadata = application.models
 
     return Models
 
 
-def note_in(stage: Stage, access: Access | None = None, name: str = "notes") -> Any:
+def note_in(application: Application, access: Access | None = None, name: str = "notes") -> Any:
     """A model with an owner and a counted key."""
 
-    class Note(models_of(stage)):  # type: ignore[misc]
+    class Note(models_of(application)):  # type: ignore[misc]
         __tablename__ = name
         __access__ = access or Access(read=owner, write=owner)
         id: Mapped[int] = mapped_column(primary_key=True)
         owner_id: Mapped[uuid.UUID]
         title: Mapped[str] = mapped_column(default="", server_default="")
 
-    stage.models.info.setdefault("kept", []).append(Note)  # a class that nobody has is gone
+    application.models.info.setdefault("kept", []).append(Note)  # a class that nobody has is gone
     return Note
 
 
-async def run(stage: Stage, *statements: str) -> None:
-    async with stage.database.write() as connection:
+async def run(application: Application, *statements: str) -> None:
+    async with application.database.write() as connection:
         for statement in statements:
             await connection.execute(text(statement))
 
 
-async def fetch(stage: Stage, statement: str) -> list[tuple[Any, ...]]:
-    async with stage.database.read() as connection:
+async def fetch(application: Application, statement: str) -> list[tuple[Any, ...]]:
+    async with application.database.read() as connection:
         return [tuple(row) for row in await connection.execute(text(statement))]
 
 
-def url_of(stage: Stage) -> str:
-    return stage.settings.database_url.get_secret_value()
+def url_of(application: Application) -> str:
+    return application.settings.database_url.get_secret_value()

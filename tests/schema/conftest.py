@@ -3,32 +3,32 @@
 from collections.abc import AsyncIterator
 
 import pytest
-from tests.schema.stage import Stage, stage_on
+from tests.schema.application import Application, application_on
 
 
 @pytest.fixture
-async def stage(database_url: str) -> AsyncIterator[Stage]:
+async def application(database_url: str) -> AsyncIterator[Application]:
     """An empty database and the models of an application that has added none yet."""
-    async with stage_on(database_url) as opened:
+    async with application_on(database_url) as opened:
         yield opened
 
 
 @pytest.fixture
-async def postgres_stage(postgres_url: str) -> AsyncIterator[Stage]:
+async def postgres_application(postgres_url: str) -> AsyncIterator[Application]:
     """The same, on Postgres alone."""
-    async with stage_on(postgres_url) as opened:
+    async with application_on(postgres_url) as opened:
         yield opened
 
 
 @pytest.fixture
-async def sqlite_stage(sqlite_url: str) -> AsyncIterator[Stage]:
+async def sqlite_application(sqlite_url: str) -> AsyncIterator[Application]:
     """The same, on SQLite alone."""
-    async with stage_on(sqlite_url) as opened:
+    async with application_on(sqlite_url) as opened:
         yield opened
 
 
 @pytest.fixture
-async def guarded(postgres_url: str) -> AsyncIterator[Stage]:
+async def guarded(postgres_url: str) -> AsyncIterator[Application]:
     """The same, on Postgres with RLS=true."""
-    async with stage_on(postgres_url, rls=True) as opened:
+    async with application_on(postgres_url, rls=True) as opened:
         yield opened

@@ -9,6 +9,7 @@ from psycopg.sql import SQL, Identifier
 from sqlalchemy import Column, Integer, Table
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlmodel import Field, SQLModel
+from tests.schema.application import Application
 from tests.schema.callers import (
     ANN,
     BOB,
@@ -26,7 +27,6 @@ from tests.schema.callers import (
     set_claims,
     url_of,
 )
-from tests.schema.stage import Stage
 
 from amphibase.access import Access, Rule, Who, admin, authenticated, everyone, owner, service
 from amphibase.errors import ConfigurationError
@@ -58,7 +58,7 @@ def admits(rule: Rule, caller: Asking, row_owner: uuid.UUID | None) -> bool:
 
 
 async def test_each_declaration_lets_each_caller_do_what_it_says_and_no_more(
-    guarded: Stage,
+    guarded: Application,
 ) -> None:
     """Every pair of rules, every caller, every command; reads and writes of others' rows fail."""
     pairs = {
@@ -93,7 +93,7 @@ async def test_each_declaration_lets_each_caller_do_what_it_says_and_no_more(
                 act_as(connection, caller)
 
 
-async def test_a_row_cannot_be_given_to_somebody_else(guarded: Stage) -> None:
+async def test_a_row_cannot_be_given_to_somebody_else(guarded: Application) -> None:
     """Neither added for another nor handed over."""
     note_in(guarded)
     await guarded.ensure()
@@ -105,7 +105,7 @@ async def test_a_row_cannot_be_given_to_somebody_else(guarded: Stage) -> None:
         assert attempt(connection, "UPDATE notes SET title = 'b'") == 1
 
 
-async def test_it_is_the_policies_that_keep_callers_apart(guarded: Stage) -> None:
+async def test_it_is_the_policies_that_keep_callers_apart(guarded: Application) -> None:
     """The control: what was seen is not without its policy, what was not seen is without RLS."""
     note_in(guarded)
     await guarded.ensure()
@@ -124,7 +124,9 @@ async def test_it_is_the_policies_that_keep_callers_apart(guarded: Stage) -> Non
     assert seen() == 1
 
 
-async def test_roles_get_the_privileges_that_a_rule_opens_and_no_others(guarded: Stage) -> None:
+async def test_roles_get_the_privileges_that_a_rule_opens_and_no_others(
+    guarded: Application,
+) -> None:
     """A table without a declaration, or without a model, opens nothing, and is guarded."""
     note_in(guarded, Access(read=everyone, write=owner), "posts")
     note_in(guarded, Access(write=authenticated), "letters")
@@ -168,7 +170,7 @@ def test_names_of_policies_are_never_cut_by_postgres() -> None:
     assert names == [name for table in long for name in names_of(table)]
 
 
-async def test_odd_names_are_quoted(guarded: Stage) -> None:
+async def test_odd_names_are_quoted(guarded: Application) -> None:
     """Upper case, reserved words, quotes, colons and percent signs go through every way."""
     name = 'Order:x "table" %s'
     note = note_in(guarded, Access(read=owner | admin, write=owner), name)
@@ -186,26 +188,26 @@ async def test_odd_names_are_quoted(guarded: Stage) -> None:
     assert await guarded.differences() == []
 
 
-async def test_models_of_one_table_must_agree(postgres_stage: Stage) -> None:
+async def test_models_of_one_table_must_agree(postgres_application: Application) -> None:
     """A subclass in the same table that says otherwise is refused, with both declarations."""
-    note = note_in(postgres_stage)
+    note = note_in(postgres_application)
 
     class Draft(note):  # type: ignore[misc,valid-type]
         pass
 
-    assert [str(each.access) for each in declared(postgres_stage.models)] == [
+    assert [str(each.access) for each in declared(postgres_application.models)] == [
         "read: owner; write: owner",
         "read: service; write: service",
     ]
     Draft.__access__ = Access(read=everyone)
     words = r"^Draft \(read: everyone; write: service\) and Note \(read: owner.*notes: declare"
     with pytest.raises(ConfigurationError, match=words):
-        schema.policies(postgres_stage.models)
+        schema.policies(postgres_application.models)
 
 
-async def test_a_wrong_declaration_is_a_readable_error(postgres_stage: Stage) -> None:
+async def test_a_wrong_declaration_is_a_readable_error(postgres_application: Application) -> None:
     """Owners need an owner_id that is a UUID, in the table itself."""
-    models = models_of(postgres_stage)
+    models = models_of(postgres_application)
 
     class Pet(models):  # type: ignore[misc,valid-type]
         __tablename__ = "pets"
@@ -214,13 +216,13 @@ async def test_a_wrong_declaration_is_a_readable_error(postgres_stage: Stage) ->
         owner_id: Mapped[str]
 
     with pytest.raises(ConfigurationError, match=r"Pet grants .* pets has no owner_id that is a"):
-        schema.policies(postgres_stage.models)
+        schema.policies(postgres_application.models)
     Pet.__access__ = "owner"
     with pytest.raises(ConfigurationError, match=r"Pet\.__access__ must be an Access"):
-        schema.policies(postgres_stage.models)
+        schema.policies(postgres_application.models)
 
 
-async def test_models_of_other_bases_count_too(guarded: Stage) -> None:
+async def test_models_of_other_bases_count_too(guarded: Application) -> None:
     """A SQLModel class whose table is the application's has its policies."""
 
     class Pet(SQLModel, table=True):
@@ -235,7 +237,7 @@ async def test_models_of_other_bases_count_too(guarded: Stage) -> None:
     ]
 
 
-async def test_the_functions_tell_who_is_asking(guarded: Stage) -> None:
+async def test_the_functions_tell_who_is_asking(guarded: Application) -> None:
     """By the claims, by the settings of older versions, or nobody."""
     await guarded.upgrade()
     ask = "SELECT auth.uid(), auth.role(), auth.email(), auth.jwt()"
@@ -254,7 +256,7 @@ async def test_the_functions_tell_who_is_asking(guarded: Stage) -> None:
         assert connection.execute("SELECT auth.uid()").fetchone() == (None,)
 
 
-async def test_a_downgrade_drops_the_functions_it_made(guarded: Stage) -> None:
+async def test_a_downgrade_drops_the_functions_it_made(guarded: Application) -> None:
     """Not those of others, and none that something depends on; roles stay."""
     await run(
         guarded,

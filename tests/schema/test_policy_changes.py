@@ -9,6 +9,7 @@ import psycopg
 import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Mapped, mapped_column
+from tests.schema.application import Application, application_on
 from tests.schema.callers import (
     ANN,
     CALLERS,
@@ -21,16 +22,15 @@ from tests.schema.callers import (
     run,
     url_of,
 )
-from tests.schema.stage import Stage, stage_on
 
 from amphibase.access import Access, admin, authenticated, everyone, owner, service
 from amphibase.errors import ConfigurationError
 from amphibase.schema import commands as schema
-from amphibase.schema.migrations.policies import read_states
+from amphibase.schema.migrations.compare_policies import read_table_security
 
 
 async def test_a_declaration_goes_its_way_into_the_database_and_back(
-    guarded: Stage, sqlite_stage: Stage
+    guarded: Application, sqlite_application: Application
 ) -> None:
     """Written, run, changed, reported, written again, undone; and the same files run on SQLite."""
     note = note_in(guarded)
@@ -49,7 +49,7 @@ async def test_a_declaration_goes_its_way_into_the_database_and_back(
         assert part in written
     await guarded.upgrade()
     assert await guarded.differences() == []
-    await guarded.pending()
+    await guarded.require_current()
     assert await guarded.revision("again") is None
     first = await fetch(guarded, every)
     assert len(first) == 4
@@ -87,13 +87,13 @@ async def test_a_declaration_goes_its_way_into_the_database_and_back(
         guarded, "SELECT relrowsecurity FROM pg_class WHERE oid = 'users'::regclass"
     ) == [(False,)]
 
-    note_in(sqlite_stage)
-    assert len(await sqlite_stage.upgrade()) == 6
-    assert await sqlite_stage.differences() == []
-    await sqlite_stage.downgrade("application", "base")
+    note_in(sqlite_application)
+    assert len(await sqlite_application.upgrade()) == 6
+    assert await sqlite_application.differences() == []
+    await sqlite_application.downgrade("application", "base")
 
 
-async def test_columns_that_policies_speak_of_come_and_go(guarded: Stage) -> None:
+async def test_columns_that_policies_speak_of_come_and_go(guarded: Application) -> None:
     """A policy goes before its column, and comes after it; a table takes its policies along."""
     note_in(guarded)
     await guarded.revision("notes")
@@ -117,7 +117,7 @@ async def test_columns_that_policies_speak_of_come_and_go(guarded: Stage) -> Non
     assert await guarded.differences() == []
 
 
-async def test_what_others_wrote_is_left_alone(guarded: Stage) -> None:
+async def test_what_others_wrote_is_left_alone(guarded: Application) -> None:
     """Policies by hand are neither reported nor touched, nor are the privileges beside them."""
     note = note_in(guarded)
     await guarded.ensure()
@@ -129,7 +129,7 @@ async def test_what_others_wrote_is_left_alone(guarded: Stage) -> None:
     assert await guarded.differences() == []
     note.__access__ = Access()
     await guarded.ensure()
-    await guarded.pending()
+    await guarded.require_current()
     assert await guarded.differences() == []
     left = await fetch(guarded, "SELECT policyname::text FROM pg_policies")
     assert left == [("friends",)]
@@ -138,12 +138,12 @@ async def test_what_others_wrote_is_left_alone(guarded: Stage) -> None:
         assert attempt(connection, "SELECT * FROM notes") == 1
 
 
-async def test_check_says_in_words_what_differs(guarded: Stage) -> None:
+async def test_check_says_in_words_what_differs(guarded: Application) -> None:
     """Missing, extra, changed, off; and production does not start on it."""
     note_in(guarded)
     note_in(guarded, Access(read=authenticated), "rates")
     await guarded.ensure()
-    await guarded.pending()
+    await guarded.require_current()
     await run(
         guarded,
         "DROP POLICY amphibase_notes_select ON notes",
@@ -172,13 +172,13 @@ async def test_check_says_in_words_what_differs(guarded: Stage) -> None:
         "row level security of users is off",
     ]
     with pytest.raises(ConfigurationError, match=r"^RLS: .*missing.*; ….*amphibase db upgrade"):
-        await guarded.pending()
+        await guarded.require_current()
     await guarded.ensure()
     assert await guarded.differences() == []
-    await guarded.pending()
+    await guarded.require_current()
 
 
-async def test_a_service_that_would_not_see_its_own_rows_is_told(guarded: Stage) -> None:
+async def test_a_service_that_would_not_see_its_own_rows_is_told(guarded: Application) -> None:
     """Its user must own the tables, and the owner must not be restricted."""
     note_in(guarded)
     await guarded.ensure()
@@ -190,7 +190,7 @@ async def test_a_service_that_would_not_see_its_own_rows_is_told(guarded: Stage)
     )
     async with guarded.database.write() as connection:
         await connection.execute(text(f"SET LOCAL ROLE plain_{os.getpid()}"))
-        states = await connection.run_sync(read_states)
+        states = await connection.run_sync(read_table_security)
     assert {name for name, state in states.items() if state.restricts_service} == {
         "notes",
         "users",
@@ -198,7 +198,7 @@ async def test_a_service_that_would_not_see_its_own_rows_is_told(guarded: Stage)
     await run(guarded, "DROP TABLE notes", f"DROP ROLE plain_{os.getpid()}")
 
 
-async def test_comparing_waits_for_nobody(guarded: Stage) -> None:
+async def test_comparing_waits_for_nobody(guarded: Application) -> None:
     """Neither a check nor a start that has nothing to do asks for a lock on a table in use."""
     note_in(guarded)
     await guarded.ensure()
@@ -207,30 +207,32 @@ async def test_comparing_waits_for_nobody(guarded: Stage) -> None:
         await busy.execute(text("LOCK TABLE notes IN ROW EXCLUSIVE MODE"))
         async with asyncio.timeout(20):
             assert await guarded.differences() == []
-            await guarded.pending()
+            await guarded.require_current()
             await guarded.ensure()
 
 
-async def test_without_rls_nothing_is_written_or_reported(postgres_stage: Stage) -> None:
+async def test_without_rls_nothing_is_written_or_reported(
+    postgres_application: Application,
+) -> None:
     """The declaration is a matter of predicates then."""
-    note_in(postgres_stage)
-    path = await postgres_stage.revision("notes")
+    note_in(postgres_application)
+    path = await postgres_application.revision("notes")
     assert path is not None
     assert "POLICY" not in path.read_text()
     assert "SECURITY" not in path.read_text()
-    await postgres_stage.upgrade()
-    await postgres_stage.ensure()
-    await postgres_stage.pending()
-    assert await postgres_stage.differences() == []
-    assert await fetch(postgres_stage, "SELECT * FROM pg_policies") == []
+    await postgres_application.upgrade()
+    await postgres_application.ensure()
+    await postgres_application.require_current()
+    assert await postgres_application.differences() == []
+    assert await fetch(postgres_application, "SELECT * FROM pg_policies") == []
 
 
-async def test_what_serve_guarded_is_adopted(guarded: Stage) -> None:
+async def test_what_serve_guarded_is_adopted(guarded: Application) -> None:
     """Tables, and later policies, that a start made are no obstacle to their revisions."""
     note = note_in(guarded)
     await guarded.ensure()
     await guarded.revision("notes")
-    assert [each.status for each in await guarded.upgrade()] == ["adopted"]
+    assert [each.status for each in await guarded.upgrade()] == ["stamped"]
     assert await guarded.differences() == []
     note.__access__ = Access(read=everyone, write=owner)
     await guarded.ensure()
@@ -242,15 +244,15 @@ async def test_what_serve_guarded_is_adopted(guarded: Stage) -> None:
     pets = guarded.models.tables["pets"]
     async with guarded.database.write() as connection:
         await connection.run_sync(pets.create)
-    assert [each.status for each in await guarded.upgrade()] == ["adopted"]
+    assert [each.status for each in await guarded.upgrade()] == ["stamped"]
     assert await guarded.differences() == []
 
 
 async def test_a_revision_whose_policy_exists_already_is_adopted(
-    guarded: Stage, postgres_url: str
+    guarded: Application, postgres_url: str
 ) -> None:
     """And what else it makes is made, though it did not run."""
-    async with stage_on(postgres_url) as unguarded:
+    async with application_on(postgres_url) as unguarded:
         note_in(unguarded)
         await unguarded.revision("notes")
         await unguarded.upgrade()
@@ -259,26 +261,26 @@ async def test_a_revision_whose_policy_exists_already_is_adopted(
     await run(
         guarded, "CREATE POLICY amphibase_notes_update ON notes FOR UPDATE USING (owner_id IS NULL)"
     )
-    assert [each.status for each in await guarded.upgrade()] == ["adopted"]
+    assert [each.status for each in await guarded.upgrade()] == ["stamped"]
     assert await guarded.differences() == []
 
 
-async def test_the_script_brings_a_database_in_line(postgres_stage: Stage) -> None:
+async def test_the_script_brings_a_database_in_line(postgres_application: Application) -> None:
     """What `db policies` prints can be run by itself, and again."""
-    note_in(postgres_stage, Access(read=owner | admin, write=owner))
-    await postgres_stage.ensure()
+    note_in(postgres_application, Access(read=owner | admin, write=owner))
+    await postgres_application.ensure()
     await run(
-        postgres_stage,
+        postgres_application,
         "CREATE POLICY amphibase_users_select ON users USING (true)",
         "CREATE POLICY friends ON notes USING (false)",
     )
     for _ in range(2):
-        with psycopg.connect(url_of(postgres_stage), autocommit=True) as connection:
-            connection.execute(schema.policies(postgres_stage.models).encode())
-    async with stage_on(url_of(postgres_stage), rls=True) as guarded:
-        guarded = replace(guarded, models=postgres_stage.models)
+        with psycopg.connect(url_of(postgres_application), autocommit=True) as connection:
+            connection.execute(schema.policies(postgres_application.models).encode())
+    async with application_on(url_of(postgres_application), rls=True) as guarded:
+        guarded = replace(guarded, models=postgres_application.models)
         assert await guarded.differences() == []
-    names = await fetch(postgres_stage, "SELECT policyname::text FROM pg_policies")
+    names = await fetch(postgres_application, "SELECT policyname::text FROM pg_policies")
     assert ("friends",) in names
     assert ("amphibase_users_select",) not in names
     assert len(names) == 5

@@ -18,7 +18,7 @@ from sqlalchemy import (
     inspect,
     select,
 )
-from tests.schema.stage import Stage, stage_on
+from tests.schema.application import Application, application_on
 
 from amphibase.errors import (
     ConfigurationError,
@@ -29,36 +29,36 @@ from amphibase.models import utc_now
 from amphibase.schema.tables import tables
 
 
-async def test_a_new_model_becomes_a_revision_that_makes_it(stage: Stage) -> None:
+async def test_a_new_model_becomes_a_revision_that_makes_it(application: Application) -> None:
     """The revision follows the packaged one, upgrades, and leaves no difference."""
-    await stage.upgrade()
-    notes = stage.add_notes()
-    assert await stage.differences() == ["table notes is missing from the database"]
-    path = await stage.revision("Add notes!")
+    await application.upgrade()
+    notes = application.add_notes()
+    assert await application.differences() == ["table notes is missing from the database"]
+    path = await application.revision("Add notes!")
     assert path is not None
-    assert path.parent == stage.settings.migrations_dir.absolute()
+    assert path.parent == application.settings.migrations_dir.absolute()
     assert path.name.endswith("_add_notes.py")
     assert 'down_revision = "0002"' in path.read_text()
-    done = await stage.upgrade()
+    done = await application.upgrade()
     assert [(applied.message, applied.status) for applied in done] == [("Add notes!", "applied")]
-    assert await stage.differences() == []
-    assert await stage.revision("again") is None
+    assert await application.differences() == []
+    assert await application.revision("again") is None
     owner = uuid.uuid4()
-    await stage.add(stage.models.tables["users"], id=owner, email="ann@example.com")
-    await stage.add(notes, id=owner, owner_id=owner, title="a", written_at=utc_now())
+    await application.add(application.models.tables["users"], id=owner, email="ann@example.com")
+    await application.add(notes, id=owner, owner_id=owner, title="a", written_at=utc_now())
     with pytest.raises(InvalidValue):
-        await stage.add(notes, id=uuid.uuid4(), owner_id=owner, title="")
+        await application.add(notes, id=uuid.uuid4(), owner_id=owner, title="")
 
 
-async def test_a_revision_is_written_as_people_would_write_it(stage: Stage) -> None:
+async def test_a_revision_is_written_as_people_would_write_it(application: Application) -> None:
     """The file is clean for ruff, imports what it uses, and does not import the application."""
-    stage.add_notes()
-    first = await stage.revision('say "notes"')
-    stage.models.tables["notes"].append_column(
+    application.add_notes()
+    first = await application.revision('say "notes"')
+    application.models.tables["notes"].append_column(
         Column("stars", Integer(), nullable=False, default=3)
     )
-    second = await stage.revision("stars")
-    empty = await stage.revision("by hand", autogenerate=False)
+    second = await application.revision("stars")
+    empty = await application.revision("by hand", autogenerate=False)
     assert first is not None
     assert second is not None
     assert empty is not None
@@ -81,137 +81,143 @@ async def test_a_revision_is_written_as_people_would_write_it(stage: Stage) -> N
 
 
 async def test_the_same_revision_runs_on_both_engines(
-    stage: Stage, sqlite_stage: Stage, postgres_stage: Stage
+    application: Application, sqlite_application: Application, postgres_application: Application
 ) -> None:
     """What was written on one engine upgrades the other and leaves no difference there."""
-    stage.add_notes()
-    await stage.revision("notes")
-    other = sqlite_stage if stage.database.dialect == "postgresql" else postgres_stage
+    application.add_notes()
+    await application.revision("notes")
+    other = (
+        sqlite_application if application.database.dialect == "postgresql" else postgres_application
+    )
     other.add_notes()
     assert len(await other.upgrade()) == 5
     assert await other.differences() == []
     assert await other.revision("again") is None
 
 
-async def test_a_column_is_added_to_a_table_that_has_rows(stage: Stage) -> None:
+async def test_a_column_is_added_to_a_table_that_has_rows(application: Application) -> None:
     """Rows get the model's default; what refers to them, and checks, survive the change."""
-    notes = stage.add_notes()
-    await stage.revision("notes")
-    await stage.upgrade()
+    notes = application.add_notes()
+    await application.revision("notes")
+    await application.upgrade()
     owner = uuid.uuid4()
-    users = stage.models.tables["users"]
-    await stage.add(users, id=owner, email="ann@example.com")
-    await stage.add(notes, id=owner, owner_id=owner, title="a", written_at=utc_now())
+    users = application.models.tables["users"]
+    await application.add(users, id=owner, email="ann@example.com")
+    await application.add(notes, id=owner, owner_id=owner, title="a", written_at=utc_now())
     notes.append_column(Column("stars", Integer(), nullable=False, default=3))
     notes.append_column(Column("mood", Enum("good", "bad", name="mood")))
     users.append_column(Column("nickname", String(20), nullable=False, default=""))
     users.c.name.type = String(300)
-    await stage.revision("stars")
-    await stage.upgrade()
-    assert await stage.differences() == []
-    async with stage.database.read() as connection:
+    await application.revision("stars")
+    await application.upgrade()
+    assert await application.differences() == []
+    async with application.database.read() as connection:
         assert (await connection.execute(select(notes.c.stars, notes.c.mood))).all() == [(3, None)]
         assert (await connection.execute(select(users.c.nickname))).all() == [("",)]
     with pytest.raises(InvalidValue):
-        await stage.add(notes, id=uuid.uuid4(), owner_id=owner, title="")
-    await stage.downgrade("application", "-1")
-    assert await stage.count(notes) == 1
-    await stage.upgrade()
-    assert await stage.differences() == []
+        await application.add(notes, id=uuid.uuid4(), owner_id=owner, title="")
+    await application.downgrade("application", "-1")
+    assert await application.count(notes) == 1
+    await application.upgrade()
+    assert await application.differences() == []
 
 
-async def test_downgrade_and_upgrade_again_with_an_enum(stage: Stage) -> None:
+async def test_downgrade_and_upgrade_again_with_an_enum(application: Application) -> None:
     """An enum type that a downgrade leaves behind, or another table uses, is in nobody's way."""
-    stage.add_notes()
-    await stage.revision("notes")
-    await stage.upgrade()
-    await stage.downgrade("application", "0002")
+    application.add_notes()
+    await application.revision("notes")
+    await application.upgrade()
+    await application.downgrade("application", "0002")
     kind: Column[str] = Column("kind", Enum("idea", "task", name="kind"))
-    Table("plans", stage.models, Column("id", Uuid(), primary_key=True), kind)
-    await stage.revision("plans")
-    statuses = [applied.status for applied in await stage.upgrade()]
+    Table("plans", application.models, Column("id", Uuid(), primary_key=True), kind)
+    await application.revision("plans")
+    statuses = [applied.status for applied in await application.upgrade()]
     assert statuses == ["applied", "applied"]
-    assert await stage.differences() == []
+    assert await application.differences() == []
 
 
-async def test_a_model_may_refer_to_accounts(stage: Stage) -> None:
+async def test_a_model_may_refer_to_accounts(application: Application) -> None:
     """A stand-in for the accounts in the models is for foreign keys, and nobody else's business."""
-    postgres = stage.database.dialect == "postgresql"
+    postgres = application.database.dialect == "postgresql"
     name, where = ("users", "auth") if postgres else ("auth_users", None)
-    accounts = Table(name, stage.models, Column("id", Uuid(), primary_key=True), schema=where)
+    accounts = Table(name, application.models, Column("id", Uuid(), primary_key=True), schema=where)
     owner = ForeignKey(accounts.c.id, ondelete="CASCADE")
-    pets = Table("pets", stage.models, Column("id", Uuid(), owner, primary_key=True))
-    await stage.ensure()
-    path = await stage.revision("pets")
+    pets = Table("pets", application.models, Column("id", Uuid(), owner, primary_key=True))
+    await application.ensure()
+    path = await application.revision("pets")
     assert path is not None
     assert path.read_text().count("op.create_table(") == 1
-    assert [applied.status for applied in await stage.upgrade()] == ["adopted"]
-    assert await stage.differences() == []
-    assert await stage.revision("again") is None
+    assert [applied.status for applied in await application.upgrade()] == ["stamped"]
+    assert await application.differences() == []
+    assert await application.revision("again") is None
     user = uuid.uuid4()
-    await stage.add(tables(stage.database.dialect).users, id=user)
-    await stage.add(pets, id=user)
-    async with stage.database.write() as connection:
+    await application.add(tables(application.database.dialect).users, id=user)
+    await application.add(pets, id=user)
+    async with application.database.write() as connection:
         await connection.execute(accounts.delete())
-    assert await stage.count(pets) == 0
+    assert await application.count(pets) == 0
 
 
-async def test_what_serve_made_is_adopted(stage: Stage) -> None:
+async def test_what_serve_made_is_adopted(application: Application) -> None:
     """A revision whose table a start in development made already is noted, not run."""
-    notes = stage.add_notes()
-    await stage.ensure()
+    notes = application.add_notes()
+    await application.ensure()
     owner = uuid.uuid4()
-    await stage.add(stage.models.tables["users"], id=owner, email="ann@example.com")
-    await stage.add(notes, id=owner, owner_id=owner, title="a", written_at=utc_now())
-    path = await stage.revision("notes")
+    await application.add(application.models.tables["users"], id=owner, email="ann@example.com")
+    await application.add(notes, id=owner, owner_id=owner, title="a", written_at=utc_now())
+    path = await application.revision("notes")
     assert path is not None
     assert "create_table" in path.read_text()
-    done = await stage.upgrade()
-    assert [applied.status for applied in done] == ["adopted"]
-    assert await stage.count(notes) == 1
-    assert await stage.differences() == []
-    assert await stage.upgrade() == []
+    done = await application.upgrade()
+    assert [applied.status for applied in done] == ["stamped"]
+    assert await application.count(notes) == 1
+    assert await application.differences() == []
+    assert await application.upgrade() == []
 
 
-async def test_a_revision_that_only_changes_rows_is_run_and_not_adopted(stage: Stage) -> None:
+async def test_a_revision_that_only_changes_rows_is_run_and_not_adopted(
+    application: Application,
+) -> None:
     """That the tables are as they should be does not make a revision superfluous."""
-    await stage.upgrade()
-    users = stage.models.tables["users"]
-    await stage.add(users, id=uuid.uuid4(), email="ann@example.com")
+    await application.upgrade()
+    users = application.models.tables["users"]
+    await application.add(users, id=uuid.uuid4(), email="ann@example.com")
     update = "UPDATE users SET name = 'Ann'"
-    stage.write("names", "0002", f'op.execute("{update}")')
-    done = await stage.upgrade()
+    application.write("names", "0002", f'op.execute("{update}")')
+    done = await application.upgrade()
     assert [applied.status for applied in done] == ["applied"]
-    async with stage.database.read() as connection:
+    async with application.database.read() as connection:
         assert (await connection.execute(select(users.c.name))).scalar_one() == "Ann"
 
 
-async def test_a_table_that_differs_is_not_adopted(stage: Stage) -> None:
+async def test_a_table_that_differs_is_not_adopted(application: Application) -> None:
     """When the table is there but not as the revision makes it, the error says what is missing."""
-    stage.add_notes()
-    await stage.ensure()
-    stage.models.tables["notes"].append_column(Column("stars", Integer()))
-    await stage.revision("notes")
+    application.add_notes()
+    await application.ensure()
+    application.models.tables["notes"].append_column(Column("stars", Integer()))
+    await application.revision("notes")
     with pytest.raises(ConfigurationError, match=r"column notes\.stars is missing"):
-        await stage.upgrade()
-    assert (await stage.stand())["application"] == "0002"
+        await application.upgrade()
+    assert (await application.stand())["application"] == "0002"
 
 
-async def test_the_profile_may_have_columns_of_its_own(stage: Stage) -> None:
+async def test_the_profile_may_have_columns_of_its_own(application: Application) -> None:
     """A first start in development makes the profile's table as the application's class says."""
-    stage.models.tables["users"].append_column(Column("nickname", String(20), nullable=False))
-    await stage.ensure()
-    await stage.ensure()
-    assert await stage.differences() == []
-    assert await stage.revision("nicknames") is not None
-    assert [each.status for each in await stage.upgrade()] == ["adopted"]
+    application.models.tables["users"].append_column(Column("nickname", String(20), nullable=False))
+    await application.ensure()
+    await application.ensure()
+    assert await application.differences() == []
+    assert await application.revision("nicknames") is not None
+    assert [each.status for each in await application.upgrade()] == ["stamped"]
 
 
-async def test_a_revision_leaves_no_trace_in_the_database(postgres_stage: Stage) -> None:
+async def test_a_revision_leaves_no_trace_in_the_database(
+    postgres_application: Application,
+) -> None:
     """The schema that revisions are run in on Postgres is gone afterwards."""
-    postgres_stage.add_notes()
-    assert await postgres_stage.revision("notes") is not None
-    async with postgres_stage.database.read() as connection:
+    postgres_application.add_notes()
+    assert await postgres_application.revision("notes") is not None
+    async with postgres_application.database.read() as connection:
         schemas = await connection.run_sync(lambda sync: inspect(sync).get_schema_names())
         assert await connection.run_sync(lambda sync: inspect(sync).get_table_names()) == []
     assert set(schemas) == {"information_schema", "public"}
@@ -219,8 +225,8 @@ async def test_a_revision_leaves_no_trace_in_the_database(postgres_stage: Stage)
 
 async def test_a_revision_without_a_database_is_a_readable_error() -> None:
     """On Postgres the error says why the database is needed."""
-    async with stage_on("postgresql://ann:hidden@127.0.0.1:1/app") as stage:
-        stage.add_notes()
+    async with application_on("postgresql://ann:hidden@127.0.0.1:1/app") as application:
+        application.add_notes()
         with pytest.raises(Unavailable, match="a revision needs the database") as failure:
-            await stage.revision("notes")
+            await application.revision("notes")
     assert "hidden" not in str(failure.value)

@@ -16,8 +16,8 @@ import pytest
 from psycopg.sql import SQL, Identifier
 from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
+from tests.schema.application import application_on
 from tests.schema.callers import note_in, run
-from tests.schema.stage import stage_on
 from tests.servers import new_server
 
 from amphibase.errors import ConfigurationError
@@ -69,9 +69,9 @@ async def test_who_may_not_make_roles_is_told_what_an_administrator_is_to_run(
     user = "App-user"
     url = database_of(bare, user)
     words = r'^RLS: .*\(role anon, role authenticated, membership of "App-user" in anon.*run in it:'
-    async with stage_on(url, rls=True) as stage:
-        assert len(await stage.upgrade()) == 4
-        assert await stage.differences() == [
+    async with application_on(url, rls=True) as application:
+        assert len(await application.upgrade()) == 4
+        assert await application.differences() == [
             "role anon is missing from the database",
             "role authenticated is missing from the database",
             'membership of "App-user" in anon is missing from the database',
@@ -81,56 +81,56 @@ async def test_who_may_not_make_roles_is_told_what_an_administrator_is_to_run(
             "USAGE of schema public for anon is missing from the database",
             "USAGE of schema public for authenticated is missing from the database",
         ]
-        note_in(stage)
+        note_in(application)
         attempts: list[Callable[[], Awaitable[Any]]] = [
-            stage.pending,
-            partial(stage.revision, "notes"),
-            stage.ensure,
+            application.require_current,
+            partial(application.revision, "notes"),
+            application.ensure,
         ]
         for attempt in attempts:
             with pytest.raises(ConfigurationError, match=words) as failure:
                 await attempt()
             assert "\n" not in str(failure.value)
-        stage.write(
+        application.write(
             "notes",
             "0002",
             'op.execute("CREATE POLICY amphibase_users_select ON users TO anon USING (true)")',
         )
         with pytest.raises(ConfigurationError, match=words):
-            await stage.upgrade()
-        (stage.settings.migrations_dir / "notes.py").unlink()
+            await application.upgrade()
+        (application.settings.migrations_dir / "notes.py").unlink()
 
         (statements,) = re.findall("run in it: (.*)$", str(failure.value))
         as_admin(in_database(bare, user), statements.encode())
-        await stage.ensure()
-        await stage.pending()
-        assert await stage.differences() == []
-        await run(stage, "SET LOCAL ROLE anon", "SET LOCAL ROLE authenticated")
+        await application.ensure()
+        await application.require_current()
+        assert await application.differences() == []
+        await run(application, "SET LOCAL ROLE anon", "SET LOCAL ROLE authenticated")
 
 
 async def test_what_was_taken_away_is_told_one_by_one(bare: Server) -> None:
     """Functions and schemas too, each with its statement; an upgrade makes them again."""
     url = database_of(bare, "app", "CREATEROLE")
-    async with stage_on(url, rls=True) as stage:
-        await stage.ensure()
-        await stage.pending()
-        await run(stage, "DROP FUNCTION auth.uid()", "REVOKE USAGE ON SCHEMA auth FROM anon")
+    async with application_on(url, rls=True) as application:
+        await application.ensure()
+        await application.require_current()
+        await run(application, "DROP FUNCTION auth.uid()", "REVOKE USAGE ON SCHEMA auth FROM anon")
         words = (
             r"\(function auth\.uid\(\), USAGE of schema auth for anon\).*: CREATE FUNCTION "
             r"auth\.uid\(\) RETURNS uuid .*; GRANT USAGE ON SCHEMA auth TO anon;$"
         )
         with pytest.raises(ConfigurationError, match=words):
-            await stage.pending()
-        await stage.upgrade()
-        await stage.pending()
+            await application.require_current()
+        await application.upgrade()
+        await application.require_current()
 
 
 async def test_who_may_make_roles_becomes_their_member(bare: Server) -> None:
     """Able to take the role, without having its privileges; BYPASSRLS needs more than that."""
     url = database_of(bare, "app", "CREATEROLE")
-    async with stage_on(url, rls=True) as stage:
-        await stage.upgrade()
-        await run(stage, "SET LOCAL ROLE anon", "SET LOCAL ROLE authenticated")
+    async with application_on(url, rls=True) as application:
+        await application.upgrade()
+        await run(application, "SET LOCAL ROLE anon", "SET LOCAL ROLE authenticated")
     made = "SELECT rolname::text, rolcanlogin, rolinherit, rolbypassrls FROM pg_roles "
     ours = "WHERE rolname IN ('anon', 'authenticated', 'service_role') ORDER BY 1"
     assert as_admin(bare.url, SQL(made + ours)) == [
@@ -145,8 +145,8 @@ async def test_who_may_make_roles_becomes_their_member(bare: Server) -> None:
 
 async def test_a_superuser_makes_a_service_role_that_is_not_restricted(bare: Server) -> None:
     """As on Supabase."""
-    async with stage_on(bare.create_database("app"), rls=True) as stage:
-        await stage.upgrade()
+    async with application_on(bare.create_database("app"), rls=True) as application:
+        await application.upgrade()
     asked = "SELECT rolbypassrls FROM pg_roles WHERE rolname = 'service_role'"
     assert as_admin(bare.url, SQL(asked)) == [(True,)]
 
@@ -161,12 +161,12 @@ async def test_roles_made_in_two_databases_at_the_same_moment(bare: Server, comm
     def make() -> None:
         try:
             with second.begin() as connection:
-                roles.make(connection)
+                roles.create_missing(connection)
         except BaseException as error:
             failures.append(error)
 
     with first.connect() as connection:
-        roles.make(connection)
+        roles.create_missing(connection)
         waiting = threading.Thread(target=make)
         waiting.start()
         await asyncio.sleep(0.5)
@@ -178,7 +178,7 @@ async def test_roles_made_in_two_databases_at_the_same_moment(bare: Server, comm
     await asyncio.to_thread(waiting.join, 20)
     assert failures == []
     with second.begin() as connection:
-        lacking = [each.subject for each in roles.missing(connection)]
+        lacking = [each.subject for each in roles.missing_objects(connection)]
     # Since 16, who did not make a role needs an administrator's grant to become it.
     member = [f"membership of app_b in {role}" for role in ("anon", "authenticated")]
     assert lacking == (member if commit and has_16(bare) else [])

@@ -11,7 +11,7 @@ from sqlalchemy import (
     select,
     text,
 )
-from tests.schema.stage import Stage
+from tests.schema.application import Application
 
 from amphibase.errors import (
     Conflict,
@@ -22,18 +22,18 @@ from amphibase.models import utc_now
 from amphibase.schema.tables import Tables, tables
 
 
-async def test_migrations_make_exactly_what_the_tables_say(stage: Stage) -> None:
+async def test_migrations_make_exactly_what_the_tables_say(application: Application) -> None:
     """Columns, types, defaults, constraints and indexes are the same as those of `tables()`."""
-    await stage.upgrade()
-    async with stage.database.read() as connection:
+    await application.upgrade()
+    async with application.database.read() as connection:
         migrated = await connection.run_sync(catalogue)
     for chain in ("auth", "storage"):
-        await stage.downgrade(chain, "base")
-    known = tables(stage.database.dialect)
-    async with stage.database.write() as connection:
+        await application.downgrade(chain, "base")
+    known = tables(application.database.dialect)
+    async with application.database.write() as connection:
         await connection.run_sync(known.auth.create_all)
         await connection.run_sync(known.storage.create_all)
-    async with stage.database.read() as connection:
+    async with application.database.read() as connection:
         assert migrated == await connection.run_sync(catalogue)
 
 
@@ -67,13 +67,15 @@ def catalogue(connection: Connection) -> list[Any]:
 
 
 @pytest.fixture
-async def accounts(stage: Stage) -> Tables:
+async def accounts(application: Application) -> Tables:
     """The tables, made."""
-    await stage.upgrade()
-    return tables(stage.database.dialect)
+    await application.upgrade()
+    return tables(application.database.dialect)
 
 
-async def test_deleting_an_account_deletes_what_is_its_own(stage: Stage, accounts: Tables) -> None:
+async def test_deleting_an_account_deletes_what_is_its_own(
+    application: Application, accounts: Tables
+) -> None:
     """Identities, sessions, refresh tokens, factors and links go with the account."""
     user, session, factor = uuid.uuid4(), uuid.uuid4(), uuid.uuid4()
     now = utc_now()
@@ -117,16 +119,18 @@ async def test_deleting_an_account_deletes_what_is_its_own(stage: Stage, account
         ),
     ]
     for table, values in rows:
-        await stage.add(table, **values)
-    async with stage.database.write() as connection:
+        await application.add(table, **values)
+    async with application.database.write() as connection:
         await connection.execute(accounts.users.delete())
-    assert [await stage.count(table) for table, _ in rows] == [0] * len(rows)
+    assert [await application.count(table) for table, _ in rows] == [0] * len(rows)
 
 
-async def test_an_account_written_by_hand_can_sign_in(stage: Stage, accounts: Tables) -> None:
+async def test_an_account_written_by_hand_can_sign_in(
+    application: Application, accounts: Tables
+) -> None:
     """What Supabase's Auth needs has a default: no instance, audience, role, empty tokens."""
-    await stage.add(accounts.users, email="ann@example.com")
-    async with stage.database.read() as connection:
+    await application.add(accounts.users, email="ann@example.com")
+    async with application.database.read() as connection:
         row = (await connection.execute(select(accounts.users))).one()
     assert row.instance_id == uuid.UUID(int=0)
     assert (row.aud, row.role) == ("authenticated", "authenticated")
@@ -135,34 +139,36 @@ async def test_an_account_written_by_hand_can_sign_in(stage: Stage, accounts: Ta
 
 
 async def test_an_address_is_unique_among_those_who_have_a_password(
-    stage: Stage, accounts: Tables
+    application: Application, accounts: Tables
 ) -> None:
     """Two accounts of single sign-on may share an address; the error names the column."""
     users = accounts.users
-    await stage.add(users, email="ann@example.com", recovery_token="a")
+    await application.add(users, email="ann@example.com", recovery_token="a")
     with pytest.raises(Conflict) as conflict:
-        await stage.add(users, email="ann@example.com")
+        await application.add(users, email="ann@example.com")
     assert conflict.value.columns == ("email",)
     for _ in range(2):
-        await stage.add(users, email="ann@example.com", is_sso_user=True)
+        await application.add(users, email="ann@example.com", is_sso_user=True)
     with pytest.raises(Conflict):
-        await stage.add(users, email="ben@example.com", recovery_token="a")
+        await application.add(users, email="ben@example.com", recovery_token="a")
 
 
-async def test_generated_columns_follow_their_sources(stage: Stage, accounts: Tables) -> None:
+async def test_generated_columns_follow_their_sources(
+    application: Application, accounts: Tables
+) -> None:
     """`confirmed_at` is the earlier confirmation; an identity's `email` is in lower case."""
     early, late = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 2, 1, tzinfo=UTC)
     users = accounts.users
     user = uuid.uuid4()
-    await stage.add(users, id=user, phone_confirmed_at=late)
-    await stage.add(
+    await application.add(users, id=user, phone_confirmed_at=late)
+    await application.add(
         accounts.identities,
         user_id=user,
         provider="email",
         provider_id="1",
         identity_data={"email": "Ann@Example.com"},
     )
-    async with stage.database.write() as connection:
+    async with application.database.write() as connection:
         assert (await connection.execute(select(users.c.confirmed_at))).scalar_one() == late
         await connection.execute(users.update().values(email_confirmed_at=early))
         assert (await connection.execute(select(users.c.confirmed_at))).scalar_one() == early
@@ -170,40 +176,42 @@ async def test_generated_columns_follow_their_sources(stage: Stage, accounts: Ta
     assert email == "ann@example.com"
 
 
-async def test_an_enum_takes_its_values_alone(stage: Stage, accounts: Tables) -> None:
+async def test_an_enum_takes_its_values_alone(application: Application, accounts: Tables) -> None:
     """The database itself refuses a value that the enum does not have."""
     table = accounts.sessions.fullname
     user = uuid.uuid4()
-    await stage.add(accounts.users, id=user)
+    await application.add(accounts.users, id=user)
     statement = f"INSERT INTO {table} (id, user_id, aal) VALUES (:id, :user, 'aal9')"
-    key = user.hex if stage.database.dialect == "sqlite" else user
+    key = user.hex if application.database.dialect == "sqlite" else user
     with pytest.raises(InvalidValue):
-        async with stage.database.write() as connection:
+        async with application.database.write() as connection:
             await connection.execute(text(statement), {"id": key, "user": key})
 
 
-async def test_files_are_unique_by_bucket_and_name(stage: Stage, accounts: Tables) -> None:
+async def test_files_are_unique_by_bucket_and_name(
+    application: Application, accounts: Tables
+) -> None:
     """A bucket has defaults and an object has one row; a bucket with objects stays."""
-    await stage.add(accounts.buckets, id="a", name="a", allowed_mime_types=["image/png"])
-    await stage.add(accounts.objects, bucket_id="a", name="x/y.png")
+    await application.add(accounts.buckets, id="a", name="a", allowed_mime_types=["image/png"])
+    await application.add(accounts.objects, bucket_id="a", name="x/y.png")
     with pytest.raises(Conflict):
-        await stage.add(accounts.objects, bucket_id="a", name="x/y.png")
+        await application.add(accounts.objects, bucket_id="a", name="x/y.png")
     with pytest.raises(ForeignKeyViolation):
-        async with stage.database.write() as connection:
+        async with application.database.write() as connection:
             await connection.execute(accounts.buckets.delete())
-    async with stage.database.read() as connection:
+    async with application.database.read() as connection:
         buckets = select(accounts.buckets).where(accounts.buckets.c.id == "a")
         bucket = (await connection.execute(buckets)).one()
         stored = (await connection.execute(select(accounts.objects))).one()
     assert (bucket.type, bucket.public) == ("STANDARD", False)
     assert bucket.allowed_mime_types == ["image/png"]
-    if stage.database.dialect == "postgresql":
+    if application.database.dialect == "postgresql":
         assert stored.path_tokens == ["x", "y.png"]
 
 
-async def test_accounts_are_found_by_an_index(stage: Stage, accounts: Tables) -> None:
+async def test_accounts_are_found_by_an_index(application: Application, accounts: Tables) -> None:
     """Addresses, refresh tokens, sessions and links are looked up, never searched for."""
-    postgres = stage.database.dialect == "postgresql"
+    postgres = application.database.dialect == "postgresql"
     no = "false" if postgres else "0"
     lookups = [
         f"{accounts.users.fullname} WHERE email = 'a' AND is_sso_user = {no}",
@@ -213,7 +221,7 @@ async def test_accounts_are_found_by_an_index(stage: Stage, accounts: Tables) ->
         f"{accounts.one_time_tokens.fullname} WHERE token_hash = 'a'",
         f"{accounts.objects.fullname} WHERE bucket_id = 'a' AND name = 'b'",
     ]
-    async with stage.database.write() as connection:
+    async with application.database.write() as connection:
         if postgres:
             await connection.execute(text("SET LOCAL enable_seqscan = off"))
         for lookup in lookups:

@@ -25,7 +25,7 @@ Application = Annotated[
 ]
 MARKS = {
     "applied": "[green]✓[/green]",
-    "adopted": "[yellow]=[/yellow]",
+    "stamped": "[yellow]=[/yellow]",
     "undone": "[yellow]↶[/yellow]",
 }
 
@@ -47,7 +47,7 @@ def upgrade(
             database, settings, Base.metadata, revision=revision
         ),
     )
-    _tell(done, "The database is up to date")
+    _report(done, "The database is up to date")
 
 
 @app.command(context_settings={"ignore_unknown_options": True})
@@ -73,7 +73,7 @@ def downgrade(
             database, settings, Base.metadata, chain, revision
         ),
     )
-    _tell(done, "There was nothing to undo")
+    _report(done, "There was nothing to undo")
 
 
 @app.command()
@@ -102,7 +102,7 @@ def check(application: Application = None) -> None:
 
     async def work(
         database: Database, settings: Settings
-    ) -> tuple[list[schema.Position], list[schema.Difference]]:
+    ) -> tuple[list[schema.ChainStatus], list[schema.Difference]]:
         return (
             await schema.current(database, settings, Base.metadata),
             await schema.check(database, settings, Base.metadata),
@@ -181,10 +181,14 @@ def _run(
     return asyncio.run(opened())
 
 
-def _tell(done: list[schema.Applied], otherwise: str) -> None:
+def _report(done: list[schema.RevisionOutcome], otherwise: str) -> None:
     console = Console(soft_wrap=True)
     for applied in done:
-        note = " (it was there already, and is noted now)" if applied.status == "adopted" else ""
+        note = (
+            " (its tables existed already; it is recorded as done)"
+            if applied.status == "stamped"
+            else ""
+        )
         console.print(
             f"{MARKS[applied.status]} {applied.chain} {applied.revision} "
             f"{escape(applied.message)}{note}"

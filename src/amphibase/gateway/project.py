@@ -159,7 +159,7 @@ async def _make_tables(url: str) -> None:
     try:
         done = await schema.upgrade(database, settings, MetaData())
         async with database.write() as connection:
-            await connection.run_sync(roles.make)
+            await connection.run_sync(roles.create_missing)
             if any(step.chain == "storage" and step.revision == "0001" for step in done):
                 # The bucket of Amphibase's own applications; a project begins without any.
                 await connection.execute(text("DELETE FROM storage.buckets"))

@@ -21,7 +21,13 @@ from sqlalchemy import (
 )
 
 from amphibase.models import Json, UtcDateTime
-from amphibase.schema.table_parts import ADDRESS, BIG_KEY, Schema, born, time
+from amphibase.schema.table_builder import (
+    ADDRESS,
+    BIG_KEY,
+    TableBuilder,
+    insert_timestamp,
+    timestamp,
+)
 
 SHORT = String(255)
 NO_INSTANCE = {
@@ -43,7 +49,7 @@ def _token(name: str) -> Column[Any]:
     return Column(name, SHORT, server_default=text("''"))
 
 
-def _token_index(auth: Schema, name: str, column: str) -> Index:
+def _token_index(auth: TableBuilder, name: str, column: str) -> Index:
     # Unique where there is a token: neither empty nor a code of digits, which repeats.
     return auth.index(
         name,
@@ -54,7 +60,7 @@ def _token_index(auth: Schema, name: str, column: str) -> Index:
     )
 
 
-def users(auth: Schema) -> Table:
+def users(auth: TableBuilder) -> Table:
     # LEAST skips NULLs; SQLite's two-argument min() does not.
     confirmed_at = (
         "LEAST(email_confirmed_at, phone_confirmed_at)"
@@ -70,34 +76,34 @@ def users(auth: Schema) -> Table:
         Column("role", SHORT, server_default=text("'authenticated'")),
         Column("email", SHORT),
         Column("encrypted_password", SHORT),
-        time("email_confirmed_at"),
-        time("invited_at"),
+        timestamp("email_confirmed_at"),
+        timestamp("invited_at"),
         _token("confirmation_token"),
-        time("confirmation_sent_at"),
+        timestamp("confirmation_sent_at"),
         _token("recovery_token"),
-        time("recovery_sent_at"),
+        timestamp("recovery_sent_at"),
         _token("email_change_token_new"),
         _token("email_change"),
-        time("email_change_sent_at"),
-        time("last_sign_in_at"),
+        timestamp("email_change_sent_at"),
+        timestamp("last_sign_in_at"),
         Column("raw_app_meta_data", Json),
         Column("raw_user_meta_data", Json),
         Column("is_super_admin", Boolean()),
-        time("created_at"),
-        time("updated_at"),
+        timestamp("created_at"),
+        timestamp("updated_at"),
         Column("phone", Text(), unique=True),
-        time("phone_confirmed_at"),
+        timestamp("phone_confirmed_at"),
         Column("phone_change", Text(), server_default=text("''")),
         _token("phone_change_token"),
-        time("phone_change_sent_at"),
+        timestamp("phone_change_sent_at"),
         Column("confirmed_at", UtcDateTime(), Computed(confirmed_at, persisted=True)),
         _token("email_change_token_current"),
         Column("email_change_confirm_status", SmallInteger(), server_default=text("0")),
-        time("banned_until"),
+        timestamp("banned_until"),
         _token("reauthentication_token"),
-        time("reauthentication_sent_at"),
+        timestamp("reauthentication_sent_at"),
         Column("is_sso_user", Boolean(), nullable=False, server_default=false()),
-        time("deleted_at"),
+        timestamp("deleted_at"),
         Column("is_anonymous", Boolean(), nullable=False, server_default=false()),
         CheckConstraint(
             "email_change_confirm_status >= 0 AND email_change_confirm_status <= 2",
@@ -119,7 +125,7 @@ def users(auth: Schema) -> Table:
     )
 
 
-def identities(auth: Schema) -> Table:
+def identities(auth: TableBuilder) -> Table:
     email = (
         "lower(identity_data ->> 'email'::text)"
         if auth.on_postgres
@@ -128,12 +134,12 @@ def identities(auth: Schema) -> Table:
     return auth.table(
         "identities",
         Column("provider_id", Text(), nullable=False),
-        Column("user_id", Uuid(), auth.to("users"), nullable=False),
+        Column("user_id", Uuid(), auth.foreign_key("users"), nullable=False),
         Column("identity_data", Json, nullable=False),
         Column("provider", Text(), nullable=False),
-        time("last_sign_in_at"),
-        time("created_at"),
-        time("updated_at"),
+        timestamp("last_sign_in_at"),
+        timestamp("created_at"),
+        timestamp("updated_at"),
         Column("email", Text(), Computed(email, persisted=True)),
         auth.id(generated=True),
         UniqueConstraint("provider_id", "provider", name="identities_provider_id_provider_unique"),
@@ -141,19 +147,19 @@ def identities(auth: Schema) -> Table:
     )
 
 
-def sessions(auth: Schema) -> Table:
+def sessions(auth: TableBuilder) -> Table:
     return auth.table(
         "sessions",
         auth.id(),
-        Column("user_id", Uuid(), auth.to("users"), nullable=False),
-        time("created_at"),
-        time("updated_at"),
+        Column("user_id", Uuid(), auth.foreign_key("users"), nullable=False),
+        timestamp("created_at"),
+        timestamp("updated_at"),
         Column("factor_id", Uuid()),
         Column("aal", auth.enum("aal_level", "aal1", "aal2", "aal3")),
-        time("not_after"),
+        timestamp("not_after"),
         # Without a time zone at Supabase, where it means UTC; with one it means that everywhere,
         # and both have the same binary form.
-        time("refreshed_at"),
+        timestamp("refreshed_at"),
         Column("user_agent", Text()),
         Column("ip", ADDRESS),
         Column("tag", Text()),
@@ -165,7 +171,7 @@ def sessions(auth: Schema) -> Table:
     )
 
 
-def refresh_tokens(auth: Schema) -> Table:
+def refresh_tokens(auth: TableBuilder) -> Table:
     return auth.table(
         "refresh_tokens",
         Column("instance_id", Uuid(), server_default=text(f"'{NO_INSTANCE[auth.dialect]}'")),
@@ -173,28 +179,28 @@ def refresh_tokens(auth: Schema) -> Table:
         Column("token", SHORT),
         Column("user_id", SHORT),
         Column("revoked", Boolean()),
-        time("created_at"),
-        time("updated_at"),
+        timestamp("created_at"),
+        timestamp("updated_at"),
         Column("parent", SHORT),
-        Column("session_id", Uuid(), auth.to("sessions")),
+        Column("session_id", Uuid(), auth.foreign_key("sessions")),
         UniqueConstraint("token", name="refresh_tokens_token_unique"),
         auth.index("refresh_tokens_session_id_revoked_idx", "session_id", "revoked"),
         sqlite_autoincrement=True,
     )
 
 
-def mfa_factors(auth: Schema) -> Table:
+def mfa_factors(auth: TableBuilder) -> Table:
     return auth.table(
         "mfa_factors",
         auth.id(),
-        Column("user_id", Uuid(), auth.to("users"), nullable=False),
+        Column("user_id", Uuid(), auth.foreign_key("users"), nullable=False),
         Column("friendly_name", Text()),
         Column(
             "factor_type", auth.enum("factor_type", "totp", "webauthn", "phone"), nullable=False
         ),
         Column("status", auth.enum("factor_status", "unverified", "verified"), nullable=False),
-        time("created_at", nullable=False),
-        time("updated_at", nullable=False),
+        timestamp("created_at", nullable=False),
+        timestamp("updated_at", nullable=False),
         Column("secret", Text()),
         Column("phone", Text()),
         Column("last_challenged_at", UtcDateTime(), unique=True),
@@ -214,18 +220,18 @@ def mfa_factors(auth: Schema) -> Table:
     )
 
 
-def mfa_challenges(auth: Schema) -> Table:
+def mfa_challenges(auth: TableBuilder) -> Table:
     return auth.table(
         "mfa_challenges",
         auth.id(),
         Column(
             "factor_id",
             Uuid(),
-            auth.to("mfa_factors", name="mfa_challenges_auth_factor_id_fkey"),
+            auth.foreign_key("mfa_factors", name="mfa_challenges_auth_factor_id_fkey"),
             nullable=False,
         ),
-        time("created_at", nullable=False),
-        time("verified_at"),
+        timestamp("created_at", nullable=False),
+        timestamp("verified_at"),
         Column("ip_address", ADDRESS, nullable=False),
         Column("otp_code", Text()),
         Column("web_authn_session_data", Json),
@@ -233,12 +239,12 @@ def mfa_challenges(auth: Schema) -> Table:
     )
 
 
-def mfa_amr_claims(auth: Schema) -> Table:
+def mfa_amr_claims(auth: TableBuilder) -> Table:
     return auth.table(
         "mfa_amr_claims",
-        Column("session_id", Uuid(), auth.to("sessions"), nullable=False),
-        time("created_at", nullable=False),
-        time("updated_at", nullable=False),
+        Column("session_id", Uuid(), auth.foreign_key("sessions"), nullable=False),
+        timestamp("created_at", nullable=False),
+        timestamp("updated_at", nullable=False),
         Column("authentication_method", Text(), nullable=False),
         auth.id(),
         UniqueConstraint(
@@ -249,17 +255,17 @@ def mfa_amr_claims(auth: Schema) -> Table:
     )
 
 
-def one_time_tokens(auth: Schema) -> Table:
+def one_time_tokens(auth: TableBuilder) -> Table:
     return auth.table(
         "one_time_tokens",
         auth.id(),
-        Column("user_id", Uuid(), auth.to("users"), nullable=False),
+        Column("user_id", Uuid(), auth.foreign_key("users"), nullable=False),
         Column("token_type", auth.enum("one_time_token_type", *ONE_TIME_TOKENS), nullable=False),
         Column("token_hash", Text(), nullable=False),
         Column("relates_to", Text(), nullable=False),
         # As with sessions.refreshed_at: in UTC, and saying so.
-        born("created_at", nullable=False),
-        born("updated_at", nullable=False),
+        insert_timestamp("created_at", nullable=False),
+        insert_timestamp("updated_at", nullable=False),
         CheckConstraint("length(token_hash) > 0", name="one_time_tokens_token_hash_check"),
         auth.index("one_time_tokens_user_id_token_type_key", "user_id", "token_type", unique=True),
         auth.index("one_time_tokens_token_hash_hash_idx", "token_hash", postgresql_using="hash"),
@@ -267,7 +273,7 @@ def one_time_tokens(auth: Schema) -> Table:
     )
 
 
-def flow_state(auth: Schema) -> Table:
+def flow_state(auth: TableBuilder) -> Table:
     return auth.table(
         "flow_state",
         auth.id(),
@@ -278,10 +284,10 @@ def flow_state(auth: Schema) -> Table:
         Column("provider_type", Text(), nullable=False),
         Column("provider_access_token", Text()),
         Column("provider_refresh_token", Text()),
-        time("created_at"),
-        time("updated_at"),
+        timestamp("created_at"),
+        timestamp("updated_at"),
         Column("authentication_method", Text(), nullable=False),
-        time("auth_code_issued_at"),
+        timestamp("auth_code_issued_at"),
         Column("invite_token", Text()),
         Column("referrer", Text()),
         Column("oauth_client_state_id", Uuid()),
@@ -293,12 +299,12 @@ def flow_state(auth: Schema) -> Table:
     )
 
 
-def audit_log_entries(auth: Schema) -> Table:
+def audit_log_entries(auth: TableBuilder) -> Table:
     return auth.table(
         "audit_log_entries",
         Column("instance_id", Uuid(), server_default=text(f"'{NO_INSTANCE[auth.dialect]}'")),
         auth.id(),
         Column("payload", JSON()),
-        time("created_at"),
+        timestamp("created_at"),
         Column("ip_address", String(64), nullable=False, server_default=text("''")),
     )

@@ -1,4 +1,4 @@
-"""Row level security: what a model's access declaration means on Postgres, as statements.
+"""Writes the access declarations of models as row level security of Postgres.
 
 Callers come as the roles `anon` and `authenticated`, with their claims in `request.jwt.claims`, as
 on Supabase. The service is the connection's own user, who owns the tables and is not restricted.
@@ -23,7 +23,7 @@ Command = Literal["SELECT", "INSERT", "UPDATE", "DELETE"]
 
 COMMANDS: tuple[Command, ...] = ("SELECT", "INSERT", "UPDATE", "DELETE")
 PREFIX = "amphibase_"
-"""What the names of our policies begin with; all others were written by hand."""
+"""The start of the names of Amphibase's policies; all others were written by hand."""
 
 ANON, AUTHENTICATED = ROLES = ("anon", "authenticated")
 EVERYONE = frozenset({Who.EVERYONE})
@@ -39,7 +39,7 @@ _DIALECT = PGDialect(paramstyle="named")  # type: ignore[no-untyped-call]
 
 
 def quoted(name: str) -> str:
-    """A name as SQL, quoted where it must be."""
+    """Return a name as SQL, quoted where it must be."""
     return str(_DIALECT.identifier_preparer.quote(name))
 
 
@@ -50,7 +50,7 @@ def run(connection: Connection, *statements: str) -> None:
 
 
 def as_text(statement: str) -> str:
-    """The statement as SQLAlchemy's `text` takes it, to which a colon begins a parameter."""
+    """Escape a statement for SQLAlchemy's `text`, to which a colon begins a parameter."""
     return re.sub(r"(?<![:\w\\]):(?=\w)", r"\\:", statement)
 
 
@@ -59,9 +59,9 @@ class Policy:
     """One policy of a table.
 
     Args:
-        command: what it is for, `ALL` where somebody wrote one by hand.
-        using: which rows it lets see, change or delete.
-        check: which rows it lets be written.
+        command: the command that it is for; `ALL` occurs in policies written by hand.
+        using: the condition of rows that may be seen, changed or deleted.
+        check: the condition of rows that may be written.
     """
 
     name: str
@@ -72,7 +72,7 @@ class Policy:
     permissive: bool = True
 
     def create(self, table: str) -> str:
-        """The statement that makes it."""
+        """Return the statement that creates it."""
         kind = "" if self.permissive else " AS RESTRICTIVE"
         lines = [
             f"CREATE POLICY {quoted(self.name)}",
@@ -88,7 +88,7 @@ class Policy:
         return "\n".join(lines)
 
     def drop(self, table: str) -> str:
-        """The statement that drops it, wherever it is."""
+        """Return the statement that drops it where it exists."""
         return _joined(f"DROP POLICY IF EXISTS {quoted(self.name)}\nON {quoted(table)}")
 
 
@@ -96,7 +96,7 @@ class Grant(NamedTuple):
     """One privilege of a role on a table.
 
     Args:
-        column: for `USAGE`: the integer key whose sequence it is about.
+        column: for `USAGE`: the integer key whose sequence is used.
     """
 
     role: str
@@ -106,11 +106,11 @@ class Grant(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TableRules:
-    """What the models declare for a table.
+    """The access that models declare for a table.
 
     Args:
-        owner: the column that holds the owner, where there is one.
-        key: the integer key that a sequence counts up, where there is one.
+        owner: the column of the owner, if any.
+        key: the integer key that a sequence counts up, if any.
     """
 
     table: str
@@ -119,30 +119,30 @@ class TableRules:
     key: str | None = None
 
     def policies(self) -> list[Policy]:
-        """The table's policies; a rule that admits the service alone makes none."""
+        """Return the table's policies; a rule that admits the service alone needs none."""
         read, write = _plain(self.access.read.admits), _plain(self.access.write.admits)
         # Postgres adds the policy for SELECT where a statement reads the rows it changes, which
         # `UPDATE notes SET title = ''` does not: rows that nobody may see are not changed either.
         both = self._both(read, write)
-        made = [
+        policies = [
             self._policy("SELECT", read, using=self._condition(read)),
             self._policy("INSERT", write, check=self._condition(write)),
         ]
         if both is not None:
             writers = write if Who.EVERYONE in read else read if Who.EVERYONE in write else write
             check = self._condition(write)
-            made.append(self._policy("UPDATE", writers, using=both, check=check))
-            made.append(self._policy("DELETE", writers, using=both))
-        return [policy for policy in made if policy is not None]
+            policies.append(self._policy("UPDATE", writers, using=both, check=check))
+            policies.append(self._policy("DELETE", writers, using=both))
+        return [policy for policy in policies if policy is not None]
 
     def grants(self) -> list[Grant]:
-        """The privileges that the policies need to have an effect, and no others."""
+        """Return the privileges that the policies need to have an effect, and no others."""
         return sorted(needed(self.policies(), [self.key] if self.key else []))
 
     def statements(self, policies: Iterable[Policy], grants: Iterable[Grant]) -> list[str]:
-        """What makes a table without row level security a table with it."""
-        made = [enable(self.table), *(policy.create(self.table) for policy in policies)]
-        return [*made, *grant(self.table, grants)]
+        """Return the statements that give row level security to a table without it."""
+        created = [policy.create(self.table) for policy in policies]
+        return [enable(self.table), *created, *grant(self.table, grants)]
 
     def _policy(
         self,
@@ -158,7 +158,7 @@ class TableRules:
         return Policy(policy_name(self.table, command), command, roles, using, check)
 
     def _both(self, read: frozenset[Who], write: frozenset[Who]) -> str | None:
-        """The condition of rows that may be seen and written, None for no rows."""
+        """Return the condition of rows that may be seen and written, None for no rows."""
         if not read or not write:
             return None
         if _covers(read, write):
@@ -180,7 +180,7 @@ class TableRules:
 
 
 def declared(metadata: MetaData) -> list[TableRules]:
-    """What the models declare, for every table of the application; in the order of their names.
+    """Return what the models declare for every table of the application, in the order of names.
 
     A table that no model maps is the service's alone.
 
@@ -201,17 +201,19 @@ def declared(metadata: MetaData) -> list[TableRules]:
 
 
 def script(metadata: MetaData) -> str:
-    """One SQL script that brings the policies of a database in line with the models."""
+    """Return an SQL script that makes the policies of a database those of the models."""
     lines = ["BEGIN;", f"GRANT USAGE ON SCHEMA public, auth TO {', '.join(ROLES)};"]
     for rules in declared(metadata):
         lines += ["", f"-- {rules.table}: {rules.access}".replace("\n", " ")]
         lines += [f"{Policy(name, '', ()).drop(rules.table)};" for name in names_of(rules.table)]
-        lines += [f"{made};" for made in rules.statements(rules.policies(), rules.grants())]
+        lines += [
+            f"{statement};" for statement in rules.statements(rules.policies(), rules.grants())
+        ]
     return "\n".join([*lines, "", "COMMIT;"])
 
 
 def policy_name(table: str, command: Command) -> str:
-    """The name of our policy for a command; a long table's name is cut, and told by a hash."""
+    """Return the name of the policy for a command; a long table's name is cut and gets a hash."""
     end = f"_{command.lower()}"
     room = MAX_NAME_BYTES - len(PREFIX) - len(end)
     raw = table.encode()
@@ -222,59 +224,59 @@ def policy_name(table: str, command: Command) -> str:
 
 
 def names_of(table: str) -> list[str]:
-    """The names of all policies that we may make for a table."""
+    """Return the names of all policies that a declaration can create for a table."""
     return [policy_name(table, command) for command in COMMANDS]
 
 
 def enable(table: str) -> str:
-    """The statement that switches row level security on, for all but the table's owner."""
+    """Return the statement that enables row level security, for all but the table's owner."""
     return _joined(f"ALTER TABLE {quoted(table)}\nENABLE ROW LEVEL SECURITY")
 
 
 def disable(table: str) -> str:
-    """The statement that switches it off."""
+    """Return the statement that disables row level security."""
     return _joined(f"ALTER TABLE {quoted(table)}\nDISABLE ROW LEVEL SECURITY")
 
 
 def grant(table: str, grants: Iterable[Grant]) -> list[str]:
-    """The statements that give privileges."""
+    """Return the statements that grant privileges."""
     return _on_privileges("GRANT", "TO", table, grants)
 
 
 def revoke(table: str, grants: Iterable[Grant]) -> list[str]:
-    """The statements that take privileges away."""
+    """Return the statements that revoke privileges."""
     return _on_privileges("REVOKE", "FROM", table, grants)
 
 
 def needed(policies: Iterable[Policy], sequences: Iterable[str]) -> set[Grant]:
-    """The privileges without which policies have no effect.
+    """Return the privileges without which policies have no effect.
 
     Args:
         sequences: the columns that count up by a sequence.
     """
-    found: set[Grant] = set()
+    grants: set[Grant] = set()
     columns = list(sequences)
     for policy in policies:
         for role in policy.roles:
-            found.add(Grant(role, policy.command))
+            grants.add(Grant(role, policy.command))
             if policy.command in ("UPDATE", "DELETE"):
-                found.add(Grant(role, "SELECT"))
+                grants.add(Grant(role, "SELECT"))
             if policy.command == "INSERT":
-                found |= {Grant(role, "USAGE", column) for column in columns}
-    return found
+                grants |= {Grant(role, "USAGE", column) for column in columns}
+    return grants
 
 
 def _on_privileges(verb: str, to: str, table: str, grants: Iterable[Grant]) -> list[str]:
-    everything = sorted(grants)
-    made = []
-    for role in sorted({each.role for each in everything}):
-        held = {each.privilege for each in everything if each.role == role}
+    ordered = sorted(grants)
+    statements = []
+    for role in sorted({each.role for each in ordered}):
+        held = {each.privilege for each in ordered if each.role == role}
         if listed := ", ".join(command for command in COMMANDS if command in held):
-            made.append(f"{verb} {listed}\nON {quoted(table)} {to} {quoted(role)}")
-        for each in everything:
+            statements.append(f"{verb} {listed}\nON {quoted(table)} {to} {quoted(role)}")
+        for each in ordered:
             if each.role == role and each.column:
-                made.append(_on_sequence(verb, to, table, each))
-    return [_joined(statement) for statement in made]
+                statements.append(_on_sequence(verb, to, table, each))
+    return [_joined(statement) for statement in statements]
 
 
 def _on_sequence(verb: str, to: str, table: str, each: Grant) -> str:
@@ -298,7 +300,7 @@ def _literal(text: str) -> str:
 
 
 def _plain(who: frozenset[Who]) -> frozenset[Who]:
-    """The same callers without those that others of them include."""
+    """Return the same callers without those that others of them include."""
     if Who.EVERYONE in who:
         return EVERYONE
     return SIGNED_IN if Who.AUTHENTICATED in who else who
@@ -315,15 +317,16 @@ def _indented(condition: str) -> str:
 
 
 def _rules(table: Table, mappers: list[Mapper[Any]]) -> TableRules:
-    found = [_rules_of(table, mapper) for mapper in mappers]
-    for mapper, other in zip(mappers[1:], found[1:], strict=True):
-        if other.access != found[0].access:
+    declarations = [_rules_of(table, mapper) for mapper in mappers]
+    for mapper, other in zip(mappers[1:], declarations[1:], strict=True):
+        if other.access != declarations[0].access:
             raise ConfigurationError(
-                f"{mappers[0].class_.__name__} ({found[0].access}) and {mapper.class_.__name__} "
-                f"({other.access}) are both rows of {table.name}: declare the same access for both"
+                f"{mappers[0].class_.__name__} ({declarations[0].access}) and "
+                f"{mapper.class_.__name__} ({other.access}) are both rows of {table.name}: "
+                "declare the same access for both"
             )
-    rules = found[0] if found else TableRules(table.name, SERVER_ONLY)
-    return replace(rules, key=_counted(table))
+    rules = declarations[0] if declarations else TableRules(table.name, SERVER_ONLY)
+    return replace(rules, key=_sequence_column(table))
 
 
 def _rules_of(table: Table, mapper: Mapper[Any]) -> TableRules:
@@ -346,7 +349,7 @@ def _is_uuid(column: Column[Any]) -> bool:
     return column.type.compile(_DIALECT) == "UUID"
 
 
-def _counted(table: Table) -> str | None:
+def _sequence_column(table: Table) -> str | None:
     column = table.autoincrement_column
     if column is None or column.identity is not None or column.server_default is not None:
         return None

@@ -4,17 +4,17 @@ from sqlalchemy import BigInteger, Boolean, Column, Computed, Table, Text, Uuid,
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from amphibase.models import Json
-from amphibase.schema.table_parts import TEXTS, Schema, born
+from amphibase.schema.table_builder import TEXTS, TableBuilder, insert_timestamp
 
 
-def buckets(storage: Schema) -> Table:
+def buckets(storage: TableBuilder) -> Table:
     return storage.table(
         "buckets",
         Column("id", Text(), primary_key=True),
         Column("name", Text(), nullable=False),
         Column("owner", Uuid()),
-        born("created_at"),
-        born("updated_at"),
+        insert_timestamp("created_at"),
+        insert_timestamp("updated_at"),
         Column("public", Boolean(), server_default=false()),
         Column("avif_autodetection", Boolean(), server_default=false()),
         Column("file_size_limit", BigInteger()),
@@ -30,7 +30,7 @@ def buckets(storage: Schema) -> Table:
     )
 
 
-def objects(storage: Schema) -> Table:
+def objects(storage: TableBuilder) -> Table:
     # `path_tokens` is made by the database or not at all: SQLite has no function that splits text,
     # and a copy written by hand could contradict `name`. Prefixes of `name` answer the same there.
     path_tokens: Column[list[str]] = Column(
@@ -40,13 +40,15 @@ def objects(storage: Schema) -> Table:
         "objects",
         storage.id(generated=True),
         Column(
-            "bucket_id", Text(), storage.to("buckets", name="objects_bucketId_fkey", cascade=False)
+            "bucket_id",
+            Text(),
+            storage.foreign_key("buckets", name="objects_bucketId_fkey", cascade=False),
         ),
         Column("name", Text()),
         Column("owner", Uuid()),
-        born("created_at"),
-        born("updated_at"),
-        born("last_accessed_at"),
+        insert_timestamp("created_at"),
+        insert_timestamp("updated_at"),
+        insert_timestamp("last_accessed_at"),
         Column("metadata", Json),
         *([path_tokens] if storage.on_postgres else []),
         Column("version", Text()),

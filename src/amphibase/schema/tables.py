@@ -13,7 +13,7 @@ from functools import cache
 from sqlalchemy import MetaData, Table
 
 from amphibase.schema import auth_tables, storage_tables
-from amphibase.schema.table_parts import Schema
+from amphibase.schema.table_builder import TableBuilder
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +38,8 @@ class Tables:
 
 @cache
 def tables(dialect: str) -> Tables:
-    """The tables for `postgresql` or `sqlite`; the same objects each time."""
-    auth, storage = Schema("auth", dialect), Schema("storage", dialect)
+    """Return the tables for `postgresql` or `sqlite`; the same objects each time."""
+    auth, storage = TableBuilder("auth", dialect), TableBuilder("storage", dialect)
     return Tables(
         auth=auth.metadata,
         storage=storage.metadata,

@@ -13,7 +13,7 @@ from alembic.runtime.migration import RevisionStep
 from alembic.script import ScriptDirectory
 from alembic.script.revision import RevisionError
 from alembic.util import CommandError
-from sqlalchemy import Connection, MetaData, create_engine, inspect
+from sqlalchemy import Connection, MetaData, Table, create_engine, inspect
 from sqlalchemy.dialects.postgresql import ENUM
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateSchema
@@ -27,34 +27,34 @@ from amphibase.settings import Settings
 ChainName = Literal["auth", "storage", "application"]
 
 HERE = Path(__file__).parent
-STOCK = HERE / "application"
+PACKAGED = HERE / "application"
 FILE_NAMES = "%(year)d%(month).2d%(day).2d_%(hour).2d%(minute).2d%(second).2d_%(slug)s"
 UNDEFINED_OBJECT = "42704"
 
 
 @dataclass(frozen=True, slots=True)
-class Applied:
-    """What became of one revision.
+class RevisionOutcome:
+    """The outcome of one revision.
 
     Args:
-        status: `applied` it ran; `adopted` what it makes was there already, so that it was only
-            noted; `undone` its downgrade ran.
+        status: `applied` it ran; `stamped` what it creates existed already, so that it was only
+            recorded; `undone` its downgrade ran.
     """
 
     chain: ChainName
     revision: str
     message: str
-    status: Literal["applied", "adopted", "undone"]
+    status: Literal["applied", "stamped", "undone"]
 
 
 @dataclass(frozen=True, slots=True)
-class Position:
-    """Where a database stands on a chain.
+class ChainStatus:
+    """The revision of a chain that a database is at.
 
     Args:
         current: the newest revision that ran, None before the first.
         head: the newest revision there is.
-        behind: whether revisions wait; a database that is ahead of the code is not behind.
+        behind: whether revisions are pending; a database that is ahead of the code is not behind.
     """
 
     chain: ChainName
@@ -68,8 +68,8 @@ class Chain:
     """One chain of revisions and the tables that are its own.
 
     Args:
-        metadata: what the tables should be.
-        schema: where they are, None for the default schema.
+        metadata: the tables as they should be.
+        schema: their schema, None for the default schema.
         hidden: tables of other chains in the same schema.
     """
 
@@ -81,7 +81,7 @@ class Chain:
     hidden: frozenset[str] = frozenset()
 
     def context(self, connection: Connection, **options: Any) -> MigrationContext:
-        """Alembic's view of the database, limited to this chain."""
+        """Return Alembic's context for the database, limited to this chain."""
         return MigrationContext.configure(
             connection,
             opts={
@@ -98,35 +98,39 @@ class Chain:
             },
         )
 
-    def owns(self, schema: str | None, table: str) -> bool:
-        """Whether a table is this chain's to make and to change."""
+    def owns(self, table: Table) -> bool:
+        """Return whether this chain creates and changes the table."""
+        return self.owns_name(table.name, table.schema)
+
+    def owns_name(self, name: str, schema: str | None = None) -> bool:
+        """Return whether this chain creates and changes the table of that name."""
         if self.name == "application":
-            return schema is None and table not in self.hidden
+            return schema is None and name not in self.hidden
         return any(
-            (known.schema, known.name) == (schema, table) for known in self.metadata.tables.values()
+            (table.schema, table.name) == (schema, name) for table in self.metadata.tables.values()
         )
 
     def _includes_name(self, name: str | None, kind: str, parents: Any) -> bool:
         if kind == "schema":
             return name == self.schema
-        return kind != "table" or self.owns(parents["schema_name"], name or "")
+        return kind != "table" or self.owns_name(name or "", parents["schema_name"])
 
     def _includes_object(
         self, item: Any, name: str | None, kind: str, reflected: bool, compare_to: Any
     ) -> bool:
-        return kind != "table" or self.owns(item.schema, name or "")
+        return kind != "table" or self.owns(item)
 
-    def position(self, connection: Connection) -> Position:
-        """Where the database stands."""
+    def status(self, connection: Connection) -> ChainStatus:
+        """Return the revision that the database is at."""
         current = self.context(connection).get_current_heads()
         with readable_errors():
             head = self.script.get_current_head() or "base"
-            known = {revision.revision for revision in self.script.walk_revisions()}
-        behind = head not in current and known.issuperset(current)
-        return Position(self.name, ", ".join(current) or None, head, behind)
+            revisions = {revision.revision for revision in self.script.walk_revisions()}
+        behind = head not in current and revisions.issuperset(current)
+        return ChainStatus(self.name, ", ".join(current) or None, head, behind)
 
     def upgrades(self, connection: Connection, revision: str = "head") -> list[RevisionStep]:
-        """The steps that wait until a revision, for `run`; the schema is made at once."""
+        """Return the pending steps up to a revision, for `run`; the schema is created at once."""
         if self.schema and self.schema not in inspect(connection).get_schema_names():
             connection.execute(CreateSchema(self.schema))
         current: Any = self._current(connection)
@@ -134,7 +138,7 @@ class Chain:
             return self.script._upgrade_revs(revision, current)
 
     def downgrades(self, connection: Connection, revision: str) -> list[RevisionStep]:
-        """The steps back to a revision, for `run`."""
+        """Return the steps back to a revision, for `run`."""
         current: Any = self._current(connection)
         with readable_errors():
             return self.script._downgrade_revs(revision, current)
@@ -155,42 +159,42 @@ class Chain:
         """Run one step; nothing of it stays when it fails."""
         context = self.context(connection, fn=lambda heads, context: [step])
         if connection.dialect.name == "postgresql":
-            # Alembic makes the enum types of a new table without asking whether they exist, though
-            # another table may use them, or a downgrade have left them: say that they are made.
+            # Alembic creates the enum types of a new table without a check that they exist, though
+            # another table may use them, or a downgrade have left them: mark them as created.
             names = {(None, each["name"]) for each in inspect(connection).get_enums()}  # type: ignore[attr-defined]
             context.impl.memo[f"pg_{ENUM.__visit_name__}"] = names
-        context.autocommit_block = _refuse_autocommit  # type: ignore[method-assign]
+        context.autocommit_block = _reject_autocommit  # type: ignore[method-assign]
         with connection.begin_nested(), Operations.context(context):
             context.run_migrations()
 
-    def note(self, connection: Connection, step: RevisionStep) -> None:
-        """Note a step as done without running it."""
+    def stamp(self, connection: Connection, step: RevisionStep) -> None:
+        """Record a step as done without running it."""
         self.context(connection).stamp(self.script, step.revision.revision)
 
     def outcome(
-        self, step: RevisionStep, status: Literal["applied", "adopted", "undone"]
-    ) -> Applied:
-        """What is told of a step."""
-        return Applied(self.name, step.revision.revision, step.revision.doc, status)
+        self, step: RevisionStep, status: Literal["applied", "stamped", "undone"]
+    ) -> RevisionOutcome:
+        """Return the outcome of a step."""
+        return RevisionOutcome(self.name, step.revision.revision, step.revision.doc, status)
 
     def failure(self, connection: Connection, step: RevisionStep, error: DBAPIError) -> Exception:
-        """The readable error for a step that the database refused."""
+        """Return the readable error for a step that the database rejected."""
         undefined = getattr(error.orig, "sqlstate", None) == UNDEFINED_OBJECT  # a role, for one
-        if undefined and (absent := roles.missing(connection)):
-            return roles.refusal(absent)
-        ours = translate(error)
-        if isinstance(ours, Retryable):
-            return ours
+        if undefined and (missing := roles.missing_objects(connection)):
+            return roles.missing_error(missing)
+        translated = translate(error)
+        if isinstance(translated, Retryable):
+            return translated
         # Other messages of the database can quote a row.
-        reason = ours.detail if ours else _primary_message(error)
+        reason = translated.detail if translated else _primary_message(error)
         return ConfigurationError(
             f"Revision {step.revision.revision} of the {self.name} chain failed, and nothing was "
             f"changed: {reason}"
         )
 
 
-def chains(dialect: str, settings: Settings, metadata: MetaData) -> list[Chain]:
-    """The chains whose part of the data lives in SQL, in the order they are run.
+def build_chains(dialect: str, settings: Settings, metadata: MetaData) -> list[Chain]:
+    """Build the chains whose part of the data lives in SQL, in the order in which they run.
 
     Args:
         metadata: the application's models.
@@ -198,30 +202,32 @@ def chains(dialect: str, settings: Settings, metadata: MetaData) -> list[Chain]:
     Raises:
         ConfigurationError: a model names a schema, or a revision cannot be read.
     """
-    ours = tables(dialect)
+    own_tables = tables(dialect)
     packaged: tuple[tuple[Literal["accounts", "files"], ChainName, MetaData], ...] = (
-        ("accounts", "auth", ours.auth),
-        ("files", "storage", ours.storage),
+        ("accounts", "auth", own_tables.auth),
+        ("files", "storage", own_tables.storage),
     )
     on_sqlite = dialect == "sqlite"
-    found: list[Chain] = []
-    for home, name, known in packaged:
-        if settings.home(home) == "sql":
+    chains: list[Chain] = []
+    for part, name, own_metadata in packaged:
+        if settings.home(part) == "sql":
             version_table = f"{name}_amphibase_version" if on_sqlite else "amphibase_version"
-            found.append(
+            chains.append(
                 Chain(
                     name,
                     ScriptDirectory(HERE, version_locations=[HERE / name]),
-                    known,
+                    own_metadata,
                     version_table,
                     None if on_sqlite else name,
                 )
             )
     if settings.home("records") == "sql":
-        _refuse_schemas(metadata)
+        _reject_schemas(metadata)
         hidden = {f"{name}_amphibase_version" for _, name, _ in packaged}
-        hidden |= {table.name for _, _, known in packaged for table in known.tables.values()}
-        found.append(
+        hidden |= {
+            table.name for _, _, own_metadata in packaged for table in own_metadata.tables.values()
+        }
+        chains.append(
             Chain(
                 "application",
                 _read(settings.migrations_dir),
@@ -230,19 +236,32 @@ def chains(dialect: str, settings: Settings, metadata: MetaData) -> list[Chain]:
                 hidden=frozenset(hidden if on_sqlite else ()),
             )
         )
-    return found
+    return chains
+
+
+def chain_named(chains: Sequence[Chain], name: str) -> Chain:
+    """Return the chain of that name.
+
+    Raises:
+        ConfigurationError: no such chain runs on this database.
+    """
+    for chain in chains:
+        if chain.name == name:
+            return chain
+    names = ", ".join(chain.name for chain in chains) or "none"
+    raise ConfigurationError(f"No chain {name!r} runs on this database; those that do: {names}")
 
 
 def _read(folder: Path) -> ScriptDirectory:
     script = ScriptDirectory(
         HERE,
-        version_locations=[STOCK, folder.absolute()],
+        version_locations=[PACKAGED, folder.absolute()],
         file_template=FILE_NAMES,
         messaging_opts={"quiet": True},
     )
     try:
         with warnings.catch_warnings():
-            # Of a revision that is missing or there twice, Alembic only warns, and fails later.
+            # Of a revision that is missing or duplicate, Alembic only warns, and fails later.
             warnings.filterwarnings("error", "Revision .* present", UserWarning)
             script.get_heads()
     except (RevisionError, UserWarning, AttributeError) as error:
@@ -250,21 +269,21 @@ def _read(folder: Path) -> ScriptDirectory:
     return script
 
 
-def _refuse_schemas(metadata: MetaData) -> None:
+def _reject_schemas(metadata: MetaData) -> None:
     # Tables of `auth` and `storage` may stand in the models for foreign keys to refer to.
     for table in metadata.tables.values():
         if table.schema not in (None, "auth", "storage"):
             raise ConfigurationError(
                 f"The model of {table.fullname} names a schema; the application's tables live in "
-                "the default one, on every home"
+                "the default one, on every backend"
             )
 
 
 @contextmanager
-def scratch(
+def scratch_database(
     connection: Connection, chains: Sequence[Chain], revision: str = "head"
 ) -> Iterator[Connection]:
-    """A place that holds what the revisions make and nothing else; it is gone afterwards.
+    """Open a database that has what the revisions create and nothing else, and discard it.
 
     On SQLite it is a database in memory, on Postgres a schema in a savepoint that is rolled back.
     """
@@ -272,9 +291,9 @@ def scratch(
     if connection.dialect.name == "sqlite":
         engine = create_engine("sqlite://")
         try:
-            with engine.begin() as place:
-                _run_all(place, chains, revision)
-                yield place
+            with engine.begin() as scratch:
+                _run_all(scratch, chains, revision)
+                yield scratch
         finally:
             engine.dispose()
         return
@@ -299,7 +318,7 @@ def _run_all(connection: Connection, chains: Sequence[Chain], revision: str) -> 
                 raise chain.failure(connection, step, error) from error
 
 
-def _refuse_autocommit() -> NoReturn:
+def _reject_autocommit() -> NoReturn:
     raise ConfigurationError(
         "A revision asks for an autocommit_block(), but an upgrade is one transaction: write it "
         "without (CREATE INDEX without CONCURRENTLY)"
@@ -308,7 +327,7 @@ def _refuse_autocommit() -> NoReturn:
 
 @contextmanager
 def readable_errors() -> Iterator[None]:
-    """Turn what Alembic says of revisions into an error that says what to do."""
+    """Turn Alembic's errors about revisions into errors that say what to do."""
     try:
         yield
     except CommandError as error:

@@ -1,7 +1,7 @@
-"""What row level security stands on: the roles that callers have, and the functions that tell a
-policy who is asking; made as on Supabase, each only where it is missing.
+"""Creates what row level security needs: the roles of callers, and the functions that tell a policy
+who the caller is; as on Supabase, each only where it is missing.
 
-A revision uses this. Revisions are history: what is made here must keep its meaning once it has
+A revision uses this. Revisions are history: what is created here must keep its meaning once it has
 been released.
 """
 
@@ -16,7 +16,7 @@ from amphibase.schema.policies import run
 CALLERS = ("anon", "authenticated")
 MARK = "Made by Amphibase"
 SCRATCH = "amphibase_scratch"
-"""The schema that revisions are tried in; nobody comes there."""
+"""The schema that revisions run in to be compared; it is rolled back."""
 
 _CLAIMS = "nullif(current_setting('request.jwt.claims', true), '')::jsonb"
 
@@ -137,15 +137,15 @@ SELECT
 
 
 @dataclass(frozen=True, slots=True)
-class Missing:
-    """Something that is not there, and the statement that makes it."""
+class MissingObject:
+    """Something that is missing, and the statement that creates it."""
 
     subject: str
     statement: str
 
 
-def make(connection: Connection) -> None:
-    """Make what is missing and may be made by the connection's user."""
+def create_missing(connection: Connection) -> None:
+    """Create what is missing, as far as the connection's user may."""
     options = {"service_role": " BYPASSRLS"}
     for role in (*CALLERS, "service_role"):
         run(connection, _ROLE.format(role=role, option=options.get(role, "")))
@@ -160,73 +160,75 @@ def make(connection: Connection) -> None:
             run(connection, _USAGE.format(role=role, schema=schema))
 
 
-def drop_functions(connection: Connection) -> None:
-    """Drop the functions that `make` made, those alone on which nothing depends."""
+def drop_own_functions(connection: Connection) -> None:
+    """Drop the functions of `create_missing`, except those that something depends on."""
     for name in FUNCTIONS:
         run(connection, _DROP.format(name=name, mark=MARK))
 
 
-def missing(connection: Connection) -> list[Missing]:
-    """What is not there of all that row level security needs."""
+def missing_objects(connection: Connection) -> list[MissingObject]:
+    """Return what row level security needs and the database does not have."""
     version: Any = connection.dialect.server_version_info
     apart_since_16 = version[0] >= 16
     kind = "'SET'" if apart_since_16 else "'MEMBER'"
     row = connection.exec_driver_sql(_MISSING.format(kind=kind)).one()
-    user, database, here, roles, no_schema, functions, apart, closed, temporary = row
-    found = [Missing(f"role {role}", f"CREATE ROLE {role} NOLOGIN NOINHERIT") for role in roles]
+    user, database, schema, roles, no_schema, functions, apart, closed, temporary = row
+    missing = [
+        MissingObject(f"role {role}", f"CREATE ROLE {role} NOLOGIN NOINHERIT") for role in roles
+    ]
     options = " WITH INHERIT FALSE, SET TRUE" if apart_since_16 else ""
     for role in sorted({*roles, *apart}):
         subject = f"membership of {user} in {role}"
-        found.append(Missing(subject, f"GRANT {role} TO {user}{options}"))
+        missing.append(MissingObject(subject, f"GRANT {role} TO {user}{options}"))
     if no_schema:
-        found.append(Missing("schema auth", f"CREATE SCHEMA auth AUTHORIZATION {user}"))
-    found += [Missing(f"function auth.{name}()", _create(name)) for name in functions]
-    unusable = {(schema, role) for schema, _, role in (each.rpartition(":") for each in closed)}
-    unusable |= {(schema, role) for schema in ("auth", here) for role in roles}
+        missing.append(MissingObject("schema auth", f"CREATE SCHEMA auth AUTHORIZATION {user}"))
+    missing += [MissingObject(f"function auth.{name}()", _create(name)) for name in functions]
+    unusable = {(name, role) for name, _, role in (each.rpartition(":") for each in closed)}
+    unusable |= {(name, role) for name in ("auth", schema) for role in roles}
     if no_schema:
         unusable |= {("auth", role) for role in CALLERS}
-    for schema, role in sorted(each for each in unusable if each[0] != SCRATCH):
-        subject = f"USAGE of schema {schema} for {role}"
-        found.append(Missing(subject, f"GRANT USAGE ON SCHEMA {schema} TO {role}"))
+    for name, role in sorted(each for each in unusable if each[0] != SCRATCH):
+        subject = f"USAGE of schema {name} for {role}"
+        missing.append(MissingObject(subject, f"GRANT USAGE ON SCHEMA {name} TO {role}"))
     if not temporary:
         # Policies are compared in temporary tables.
         subject = f"privilege TEMPORARY for {user}"
-        found.append(Missing(subject, f"GRANT TEMPORARY ON DATABASE {database} TO {user}"))
-    return found
+        missing.append(MissingObject(subject, f"GRANT TEMPORARY ON DATABASE {database} TO {user}"))
+    return missing
 
 
-def refusal(found: list[Missing]) -> ConfigurationError:
-    """One line that says what is missing and what an administrator is to run."""
-    subjects = ", ".join(each.subject for each in found)
-    statements = " ".join(f"{each.statement};" for each in found)
+def missing_error(missing: list[MissingObject]) -> ConfigurationError:
+    """Return an error that says what is missing and what an administrator is to run."""
+    subjects = ", ".join(each.subject for each in missing)
+    statements = " ".join(f"{each.statement};" for each in missing)
     return ConfigurationError(
         f"RLS: row level security needs what this database does not have ({subjects}); have an "
         f"administrator run in it: {statements}"
     )
 
 
-def require_makeable(connection: Connection) -> None:
-    """As `require`, but what `make` would make may be missing; nothing is made.
+def require_creatable(connection: Connection) -> None:
+    """Require what row level security needs, or the rights to create it; nothing is created.
 
     Raises:
         ConfigurationError: says what is missing, and what to run.
     """
     savepoint = connection.begin_nested()
     try:
-        make(connection)
+        create_missing(connection)
         require(connection)
     finally:
         savepoint.rollback()
 
 
 def require(connection: Connection) -> None:
-    """Refuse a database in which something is missing.
+    """Require what row level security needs.
 
     Raises:
         ConfigurationError: says what, and what to run.
     """
-    if found := missing(connection):
-        raise refusal(found)
+    if missing := missing_objects(connection):
+        raise missing_error(missing)
 
 
 def _create(name: str) -> str:

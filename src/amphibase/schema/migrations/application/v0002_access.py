@@ -1,4 +1,4 @@
-"""the roles of callers and who is asking"""
+"""the roles of callers and the functions that read their claims"""
 
 from alembic import op
 
@@ -10,9 +10,9 @@ down_revision = "0001"
 
 def upgrade() -> None:
     if op.get_context().dialect.name == "postgresql":
-        roles.make(op.get_bind())
+        roles.create_missing(op.get_bind())
 
 
 def downgrade() -> None:
     if op.get_context().dialect.name == "postgresql":
-        roles.drop_functions(op.get_bind())
+        roles.drop_own_functions(op.get_bind())

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from amphibase.schema.migrations.place import Place
+from amphibase.schema.migrations.schema_operations import SchemaOperations
 
 revision = "0001"
 down_revision = None
@@ -11,7 +11,7 @@ down_revision = None
 JSON = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
 ADDRESS = sa.Text().with_variant(postgresql.INET(), "postgresql")
 BIG_KEY = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-MOMENT = sa.DateTime(timezone=True)
+TIMESTAMP = sa.DateTime(timezone=True)
 SHORT = sa.String(length=255)
 TOKENS = (
     "confirmation_token",
@@ -23,7 +23,7 @@ TOKENS = (
 
 
 def upgrade() -> None:
-    auth = Place("auth")
+    auth = SchemaOperations("auth")
     zero = "00000000-0000-0000-0000-000000000000" if auth.on_postgres else "0" * 32
     _users(auth, zero)
     _identities(auth)
@@ -35,13 +35,13 @@ def upgrade() -> None:
         sa.Column("instance_id", sa.Uuid(), server_default=zero),
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("payload", sa.JSON()),
-        sa.Column("created_at", MOMENT),
+        sa.Column("created_at", TIMESTAMP),
         sa.Column("ip_address", sa.String(length=64), nullable=False, server_default=""),
         sa.PrimaryKeyConstraint("id"),
     )
 
 
-def _users(auth: Place, zero: str) -> None:
+def _users(auth: SchemaOperations, zero: str) -> None:
     if auth.on_postgres:
         confirmed_at = "LEAST(email_confirmed_at, phone_confirmed_at)"
     else:
@@ -57,34 +57,34 @@ def _users(auth: Place, zero: str) -> None:
         sa.Column("role", SHORT, server_default="authenticated"),
         sa.Column("email", SHORT),
         sa.Column("encrypted_password", SHORT),
-        sa.Column("email_confirmed_at", MOMENT),
-        sa.Column("invited_at", MOMENT),
+        sa.Column("email_confirmed_at", TIMESTAMP),
+        sa.Column("invited_at", TIMESTAMP),
         sa.Column("confirmation_token", SHORT, server_default=""),
-        sa.Column("confirmation_sent_at", MOMENT),
+        sa.Column("confirmation_sent_at", TIMESTAMP),
         sa.Column("recovery_token", SHORT, server_default=""),
-        sa.Column("recovery_sent_at", MOMENT),
+        sa.Column("recovery_sent_at", TIMESTAMP),
         sa.Column("email_change_token_new", SHORT, server_default=""),
         sa.Column("email_change", SHORT, server_default=""),
-        sa.Column("email_change_sent_at", MOMENT),
-        sa.Column("last_sign_in_at", MOMENT),
+        sa.Column("email_change_sent_at", TIMESTAMP),
+        sa.Column("last_sign_in_at", TIMESTAMP),
         sa.Column("raw_app_meta_data", JSON),
         sa.Column("raw_user_meta_data", JSON),
         sa.Column("is_super_admin", sa.Boolean()),
-        sa.Column("created_at", MOMENT),
-        sa.Column("updated_at", MOMENT),
+        sa.Column("created_at", TIMESTAMP),
+        sa.Column("updated_at", TIMESTAMP),
         sa.Column("phone", sa.Text()),
-        sa.Column("phone_confirmed_at", MOMENT),
+        sa.Column("phone_confirmed_at", TIMESTAMP),
         sa.Column("phone_change", sa.Text(), server_default=""),
         sa.Column("phone_change_token", SHORT, server_default=""),
-        sa.Column("phone_change_sent_at", MOMENT),
-        sa.Column("confirmed_at", MOMENT, sa.Computed(confirmed_at, persisted=True)),
+        sa.Column("phone_change_sent_at", TIMESTAMP),
+        sa.Column("confirmed_at", TIMESTAMP, sa.Computed(confirmed_at, persisted=True)),
         sa.Column("email_change_token_current", SHORT, server_default=""),
         sa.Column("email_change_confirm_status", sa.SmallInteger(), server_default=sa.text("0")),
-        sa.Column("banned_until", MOMENT),
+        sa.Column("banned_until", TIMESTAMP),
         sa.Column("reauthentication_token", SHORT, server_default=""),
-        sa.Column("reauthentication_sent_at", MOMENT),
+        sa.Column("reauthentication_sent_at", TIMESTAMP),
         sa.Column("is_sso_user", sa.Boolean(), nullable=False, server_default=sa.false()),
-        sa.Column("deleted_at", MOMENT),
+        sa.Column("deleted_at", TIMESTAMP),
         sa.Column("is_anonymous", sa.Boolean(), nullable=False, server_default=sa.false()),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("phone"),
@@ -113,7 +113,7 @@ def _users(auth: Place, zero: str) -> None:
         )
 
 
-def _identities(auth: Place) -> None:
+def _identities(auth: SchemaOperations) -> None:
     if auth.on_postgres:
         email = "lower(identity_data ->> 'email'::text)"
     else:
@@ -124,9 +124,9 @@ def _identities(auth: Place) -> None:
         sa.Column("user_id", sa.Uuid(), nullable=False),
         sa.Column("identity_data", JSON, nullable=False),
         sa.Column("provider", sa.Text(), nullable=False),
-        sa.Column("last_sign_in_at", MOMENT),
-        sa.Column("created_at", MOMENT),
-        sa.Column("updated_at", MOMENT),
+        sa.Column("last_sign_in_at", TIMESTAMP),
+        sa.Column("created_at", TIMESTAMP),
+        sa.Column("updated_at", TIMESTAMP),
         sa.Column("email", sa.Text(), sa.Computed(email, persisted=True)),
         sa.Column(
             "id",
@@ -135,7 +135,7 @@ def _identities(auth: Place) -> None:
             server_default=sa.text("gen_random_uuid()") if auth.on_postgres else None,
         ),
         sa.PrimaryKeyConstraint("id"),
-        sa.ForeignKeyConstraint(["user_id"], [auth.id_of("users")], ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["user_id"], [auth.id_column("users")], ondelete="CASCADE"),
         sa.UniqueConstraint(
             "provider_id", "provider", name="identities_provider_id_provider_unique"
         ),
@@ -143,17 +143,17 @@ def _identities(auth: Place) -> None:
     auth.create_index("identities_user_id_idx", "identities", ["user_id"])
 
 
-def _sessions(auth: Place, zero: str) -> None:
+def _sessions(auth: SchemaOperations, zero: str) -> None:
     auth.create_table(
         "sessions",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("user_id", sa.Uuid(), nullable=False),
-        sa.Column("created_at", MOMENT),
-        sa.Column("updated_at", MOMENT),
+        sa.Column("created_at", TIMESTAMP),
+        sa.Column("updated_at", TIMESTAMP),
         sa.Column("factor_id", sa.Uuid()),
         sa.Column("aal", auth.enum("aal_level", "aal1", "aal2", "aal3")),
-        sa.Column("not_after", MOMENT),
-        sa.Column("refreshed_at", MOMENT),
+        sa.Column("not_after", TIMESTAMP),
+        sa.Column("refreshed_at", TIMESTAMP),
         sa.Column("user_agent", sa.Text()),
         sa.Column("ip", ADDRESS),
         sa.Column("tag", sa.Text()),
@@ -162,7 +162,7 @@ def _sessions(auth: Place, zero: str) -> None:
         sa.Column("refresh_token_counter", sa.BigInteger()),
         sa.Column("scopes", sa.Text()),
         sa.PrimaryKeyConstraint("id"),
-        sa.ForeignKeyConstraint(["user_id"], [auth.id_of("users")], ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["user_id"], [auth.id_column("users")], ondelete="CASCADE"),
     )
     auth.create_index("user_id_created_at_idx", "sessions", ["user_id", "created_at"])
     auth.create_table(
@@ -172,12 +172,12 @@ def _sessions(auth: Place, zero: str) -> None:
         sa.Column("token", SHORT),
         sa.Column("user_id", SHORT),
         sa.Column("revoked", sa.Boolean()),
-        sa.Column("created_at", MOMENT),
-        sa.Column("updated_at", MOMENT),
+        sa.Column("created_at", TIMESTAMP),
+        sa.Column("updated_at", TIMESTAMP),
         sa.Column("parent", SHORT),
         sa.Column("session_id", sa.Uuid()),
         sa.PrimaryKeyConstraint("id"),
-        sa.ForeignKeyConstraint(["session_id"], [auth.id_of("sessions")], ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["session_id"], [auth.id_column("sessions")], ondelete="CASCADE"),
         sa.UniqueConstraint("token", name="refresh_tokens_token_unique"),
         sqlite_autoincrement=True,
     )
@@ -187,12 +187,12 @@ def _sessions(auth: Place, zero: str) -> None:
     auth.create_table(
         "mfa_amr_claims",
         sa.Column("session_id", sa.Uuid(), nullable=False),
-        sa.Column("created_at", MOMENT, nullable=False),
-        sa.Column("updated_at", MOMENT, nullable=False),
+        sa.Column("created_at", TIMESTAMP, nullable=False),
+        sa.Column("updated_at", TIMESTAMP, nullable=False),
         sa.Column("authentication_method", sa.Text(), nullable=False),
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
-        sa.ForeignKeyConstraint(["session_id"], [auth.id_of("sessions")], ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["session_id"], [auth.id_column("sessions")], ondelete="CASCADE"),
         sa.UniqueConstraint(
             "session_id",
             "authentication_method",
@@ -201,7 +201,7 @@ def _sessions(auth: Place, zero: str) -> None:
     )
 
 
-def _factors(auth: Place) -> None:
+def _factors(auth: SchemaOperations) -> None:
     auth.create_table(
         "mfa_factors",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -211,16 +211,16 @@ def _factors(auth: Place) -> None:
             "factor_type", auth.enum("factor_type", "totp", "webauthn", "phone"), nullable=False
         ),
         sa.Column("status", auth.enum("factor_status", "unverified", "verified"), nullable=False),
-        sa.Column("created_at", MOMENT, nullable=False),
-        sa.Column("updated_at", MOMENT, nullable=False),
+        sa.Column("created_at", TIMESTAMP, nullable=False),
+        sa.Column("updated_at", TIMESTAMP, nullable=False),
         sa.Column("secret", sa.Text()),
         sa.Column("phone", sa.Text()),
-        sa.Column("last_challenged_at", MOMENT),
+        sa.Column("last_challenged_at", TIMESTAMP),
         sa.Column("web_authn_credential", JSON),
         sa.Column("web_authn_aaguid", sa.Uuid()),
         sa.Column("last_webauthn_challenge_data", JSON),
         sa.PrimaryKeyConstraint("id"),
-        sa.ForeignKeyConstraint(["user_id"], [auth.id_of("users")], ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["user_id"], [auth.id_column("users")], ondelete="CASCADE"),
         sa.UniqueConstraint("last_challenged_at"),
     )
     auth.create_index("factor_id_created_at_idx", "mfa_factors", ["user_id", "created_at"])
@@ -239,15 +239,15 @@ def _factors(auth: Place) -> None:
         "mfa_challenges",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("factor_id", sa.Uuid(), nullable=False),
-        sa.Column("created_at", MOMENT, nullable=False),
-        sa.Column("verified_at", MOMENT),
+        sa.Column("created_at", TIMESTAMP, nullable=False),
+        sa.Column("verified_at", TIMESTAMP),
         sa.Column("ip_address", ADDRESS, nullable=False),
         sa.Column("otp_code", sa.Text()),
         sa.Column("web_authn_session_data", JSON),
         sa.PrimaryKeyConstraint("id"),
         sa.ForeignKeyConstraint(
             ["factor_id"],
-            [auth.id_of("mfa_factors")],
+            [auth.id_column("mfa_factors")],
             name="mfa_challenges_auth_factor_id_fkey",
             ondelete="CASCADE",
         ),
@@ -255,7 +255,7 @@ def _factors(auth: Place) -> None:
     auth.create_index("mfa_challenge_created_at_idx", "mfa_challenges", ["created_at"])
 
 
-def _one_time(auth: Place) -> None:
+def _one_time(auth: SchemaOperations) -> None:
     kind = auth.enum(
         "one_time_token_type",
         "confirmation_token",
@@ -272,10 +272,10 @@ def _one_time(auth: Place) -> None:
         sa.Column("token_type", kind, nullable=False),
         sa.Column("token_hash", sa.Text(), nullable=False),
         sa.Column("relates_to", sa.Text(), nullable=False),
-        sa.Column("created_at", MOMENT, nullable=False, server_default=sa.func.now()),
-        sa.Column("updated_at", MOMENT, nullable=False, server_default=sa.func.now()),
+        sa.Column("created_at", TIMESTAMP, nullable=False, server_default=sa.func.now()),
+        sa.Column("updated_at", TIMESTAMP, nullable=False, server_default=sa.func.now()),
         sa.PrimaryKeyConstraint("id"),
-        sa.ForeignKeyConstraint(["user_id"], [auth.id_of("users")], ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["user_id"], [auth.id_column("users")], ondelete="CASCADE"),
         sa.CheckConstraint("length(token_hash) > 0", name="one_time_tokens_token_hash_check"),
     )
     auth.create_index(
@@ -301,10 +301,10 @@ def _one_time(auth: Place) -> None:
         sa.Column("provider_type", sa.Text(), nullable=False),
         sa.Column("provider_access_token", sa.Text()),
         sa.Column("provider_refresh_token", sa.Text()),
-        sa.Column("created_at", MOMENT),
-        sa.Column("updated_at", MOMENT),
+        sa.Column("created_at", TIMESTAMP),
+        sa.Column("updated_at", TIMESTAMP),
         sa.Column("authentication_method", sa.Text(), nullable=False),
-        sa.Column("auth_code_issued_at", MOMENT),
+        sa.Column("auth_code_issued_at", TIMESTAMP),
         sa.Column("invite_token", sa.Text()),
         sa.Column("referrer", sa.Text()),
         sa.Column("oauth_client_state_id", sa.Uuid()),
@@ -318,7 +318,7 @@ def _one_time(auth: Place) -> None:
 
 
 def downgrade() -> None:
-    auth = Place("auth")
+    auth = SchemaOperations("auth")
     auth.drop_tables(
         "audit_log_entries",
         "flow_state",

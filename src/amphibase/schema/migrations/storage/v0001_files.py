@@ -1,28 +1,28 @@
-"""the tables of files, and the bucket that uploads go to unless told"""
+"""the tables of files, and the default bucket of uploads"""
 
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-from amphibase.schema.migrations.place import Place
+from amphibase.schema.migrations.schema_operations import SchemaOperations
 
 revision = "0001"
 down_revision = None
 
 JSON = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
 TEXTS = sa.JSON().with_variant(postgresql.ARRAY(sa.Text()), "postgresql")
-MOMENT = sa.DateTime(timezone=True)
+TIMESTAMP = sa.DateTime(timezone=True)
 
 
 def upgrade() -> None:
-    storage = Place("storage")
+    storage = SchemaOperations("storage")
     storage.create_table(
         "buckets",
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("owner", sa.Uuid()),
-        sa.Column("created_at", MOMENT, server_default=sa.func.now()),
-        sa.Column("updated_at", MOMENT, server_default=sa.func.now()),
+        sa.Column("created_at", TIMESTAMP, server_default=sa.func.now()),
+        sa.Column("updated_at", TIMESTAMP, server_default=sa.func.now()),
         sa.Column("public", sa.Boolean(), server_default=sa.false()),
         sa.Column("avif_autodetection", sa.Boolean(), server_default=sa.false()),
         sa.Column("file_size_limit", sa.BigInteger()),
@@ -38,7 +38,7 @@ def upgrade() -> None:
     )
     storage.create_index("bname", "buckets", ["name"], unique=True)
     columns = (sa.column("id", sa.Text()), sa.column("name", sa.Text()))
-    buckets = sa.table(storage.named("buckets"), *columns, schema=storage.schema)
+    buckets = sa.table(storage.name_of("buckets"), *columns, schema=storage.schema)
     op.execute(buckets.insert().values(id="uploads", name="uploads"))
 
     path_tokens: sa.Column[list[str]] = sa.Column(
@@ -57,9 +57,9 @@ def upgrade() -> None:
         sa.Column("bucket_id", sa.Text()),
         sa.Column("name", sa.Text()),
         sa.Column("owner", sa.Uuid()),
-        sa.Column("created_at", MOMENT, server_default=sa.func.now()),
-        sa.Column("updated_at", MOMENT, server_default=sa.func.now()),
-        sa.Column("last_accessed_at", MOMENT, server_default=sa.func.now()),
+        sa.Column("created_at", TIMESTAMP, server_default=sa.func.now()),
+        sa.Column("updated_at", TIMESTAMP, server_default=sa.func.now()),
+        sa.Column("last_accessed_at", TIMESTAMP, server_default=sa.func.now()),
         sa.Column("metadata", JSON),
         *([path_tokens] if storage.on_postgres else []),
         sa.Column("version", sa.Text()),
@@ -67,7 +67,7 @@ def upgrade() -> None:
         sa.Column("user_metadata", JSON),
         sa.PrimaryKeyConstraint("id"),
         sa.ForeignKeyConstraint(
-            ["bucket_id"], [storage.id_of("buckets")], name="objects_bucketId_fkey"
+            ["bucket_id"], [storage.id_column("buckets")], name="objects_bucketId_fkey"
         ),
     )
     storage.create_index("bucketid_objname", "objects", ["bucket_id", "name"], unique=True)
@@ -80,6 +80,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    storage = Place("storage")
+    storage = SchemaOperations("storage")
     storage.drop_tables("objects", "buckets")
     storage.drop_enums("buckettype")

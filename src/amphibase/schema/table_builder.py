@@ -1,4 +1,4 @@
-"""What the tables of accounts and files are built from, for either SQL engine."""
+"""Builds the tables of accounts and files, for either SQL engine."""
 
 from typing import Any
 
@@ -28,8 +28,8 @@ ADDRESS = Text().with_variant(INET(), "postgresql")
 TEXTS = JSON().with_variant(ARRAY(Text()), "postgresql")
 
 
-class Schema:
-    """A schema on Postgres; a prefix of names on SQLite."""
+class TableBuilder:
+    """Builds tables in a schema on Postgres, and under prefixed names on SQLite."""
 
     def __init__(self, name: str, dialect: str) -> None:
         self.name = name
@@ -37,11 +37,11 @@ class Schema:
         self.on_postgres = dialect == "postgresql"
         self.metadata = MetaData(schema=name if self.on_postgres else None)
 
-    def named(self, name: str) -> str:
+    def name_of(self, name: str) -> str:
         return name if self.on_postgres else f"{self.name}_{name}"
 
     def table(self, name: str, *parts: Any, **options: Any) -> Table:
-        return Table(self.named(name), self.metadata, *parts, **options)
+        return Table(self.name_of(name), self.metadata, *parts, **options)
 
     def enum(self, name: str, *values: str) -> Enum:
         return Enum(
@@ -53,28 +53,30 @@ class Schema:
             create_constraint=not self.on_postgres,
         )
 
-    def to(self, table: str, *, name: str | None = None, cascade: bool = True) -> ForeignKey:
-        """A foreign key to the table's `id`."""
-        target = f"{self.name}.{table}.id" if self.on_postgres else f"{self.named(table)}.id"
+    def foreign_key(
+        self, table: str, *, name: str | None = None, cascade: bool = True
+    ) -> ForeignKey:
+        """Return a foreign key to the table's `id`."""
+        target = f"{self.name}.{table}.id" if self.on_postgres else f"{self.name_of(table)}.id"
         return ForeignKey(target, name=name, ondelete="CASCADE" if cascade else None)
 
     def index(self, name: str, *columns: Any, unique: bool = False, **options: Any) -> Index:
         # SQLite keeps the names of all indexes of a file in one space: prefixed like the tables.
-        return Index(self.named(name), *columns, unique=unique, **options)
+        return Index(self.name_of(name), *columns, unique=unique, **options)
 
     def id(self, *, generated: bool = False) -> Column[Any]:
-        """The primary key, a UUID; `generated` where Supabase's database makes one by itself."""
+        """Return the primary key, a UUID; `generated` where the database of Supabase makes one."""
         by_database = text("gen_random_uuid()") if generated and self.on_postgres else None
         return Column("id", Uuid(), primary_key=True, default=uuid7, server_default=by_database)
 
 
-def time(name: str, *, nullable: bool = True) -> Column[Any]:
-    """A moment, in UTC."""
+def timestamp(name: str, *, nullable: bool = True) -> Column[Any]:
+    """Return a column for a time in UTC."""
     return Column(name, UtcDateTime(), nullable=nullable)
 
 
-def born(name: str, *, nullable: bool = True) -> Column[Any]:
-    """A moment that is the time of the insert unless told."""
+def insert_timestamp(name: str, *, nullable: bool = True) -> Column[Any]:
+    """Return a column for a time in UTC, by default that of the insert."""
     return Column(
         name, UtcDateTime(), nullable=nullable, default=utc_now, server_default=func.now()
     )

@@ -41,17 +41,17 @@ class Shout(TypeDecorator[str]):
 
 
 @dataclass
-class Stage:
+class Application:
     """An empty database, the models (the profile alone at first), and what is done with them."""
 
     database: Database
     settings: Settings
     models: MetaData
 
-    async def upgrade(self, revision: str = "head") -> list[schema.Applied]:
+    async def upgrade(self, revision: str = "head") -> list[schema.RevisionOutcome]:
         return await schema.upgrade(self.database, self.settings, self.models, revision)
 
-    async def downgrade(self, chain: str, revision: str) -> list[schema.Applied]:
+    async def downgrade(self, chain: str, revision: str) -> list[schema.RevisionOutcome]:
         return await schema.downgrade(self.database, self.settings, self.models, chain, revision)
 
     async def revision(self, message: str, **options: Any) -> Path | None:
@@ -60,8 +60,8 @@ class Stage:
     async def ensure(self) -> None:
         await schema.ensure(self.database, self.settings, self.models)
 
-    async def pending(self) -> None:
-        await schema.pending(self.database, self.settings, self.models)
+    async def require_current(self) -> None:
+        await schema.require_current(self.database, self.settings, self.models)
 
     async def differences(self) -> list[str]:
         return [str(e) for e in await schema.check(self.database, self.settings, self.models)]
@@ -109,13 +109,13 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage_on(url: str, **overrides: Any) -> AsyncIterator[Stage]:
+async def application_on(url: str, **overrides: Any) -> AsyncIterator[Application]:
     """Open the database; revisions are written to the current folder."""
     settings = load_settings(database_url=url, **overrides)
     database = Database(settings.database)
     models = MetaData(naming_convention=NAMING)
     Base.metadata.tables["users"].to_metadata(models)
     try:
-        yield Stage(database, settings, models)
+        yield Application(database, settings, models)
     finally:
         await database.close()

@@ -1,4 +1,4 @@
-"""What a database has and tables say, side by side, in words."""
+"""Compares a database with the tables that it should have."""
 
 import warnings
 from collections.abc import Iterator
@@ -21,9 +21,9 @@ class Difference:
 
     Args:
         kind: `missing` from the database, `extra` in it, `changed`, or switched `off`.
-        subject: what it is about: `table notes`, `column notes.stars`.
+        subject: what differs: `table notes`, `column notes.stars`.
         table: the table that it is, or is part of.
-        detail: of a change, what should be and what is.
+        detail: of a change, the expected and the actual value.
     """
 
     chain: ChainName
@@ -43,25 +43,25 @@ class Difference:
         return f"{self.subject}: {self.detail}"
 
 
-def differences(
+def table_differences(
     connection: Connection, chain: Chain, metadata: MetaData | None = None
 ) -> list[Difference]:
-    """How the database differs from what the chain's tables should be.
+    """Return how the database differs from the tables that the chain should have.
 
     Args:
         metadata: other tables to compare with than the chain's own.
     """
     wanted = chain.metadata if metadata is None else metadata
-    operations = compare(chain.context(connection, target_metadata=wanted), wanted)
+    operations = upgrade_operations(chain.context(connection, target_metadata=wanted), wanted)
     found = [item for each in _flat(operations) for item in _difference(chain.name, each)]
     # The parts of a table that is missing or extra go without saying.
     whole = {item.table for item in found if item.subject.startswith("table ")}
     return [item for item in found if item.subject.startswith("table ") or item.table not in whole]
 
 
-def compare(context: MigrationContext, metadata: MetaData) -> ops.UpgradeOps:
-    """What Alembic would do to make the database what the tables say."""
-    with quiet():
+def upgrade_operations(context: MigrationContext, metadata: MetaData) -> ops.UpgradeOps:
+    """Return the operations of Alembic that would make the database as the tables are."""
+    with without_index_warnings():
         script = produce_migrations(context, metadata)
     found = script.upgrade_ops or ops.UpgradeOps()
     for table in [each for each in found.ops if isinstance(each, ops.ModifyTableOps)]:
@@ -87,8 +87,8 @@ def _text(default: Any) -> str | None:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Without the warnings for indexes over expressions, which cannot be compared on SQLite."""
+def without_index_warnings() -> Iterator[None]:
+    """Silence the warnings about expression indexes, which Alembic cannot compare on SQLite."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*expression-based index", SAWarning)
         warnings.filterwarnings("ignore", ".*expression-based index", UserWarning)

@@ -1,7 +1,7 @@
-"""Row level security in a database beside what the models declare: compared, and brought in line.
+"""Compares the row level security of a database with what the models declare, and applies it.
 
 Both sides are compared as Postgres writes them back, so that spelling does not matter: the wanted
-policies are made on temporary tables, in a savepoint that is rolled back.
+policies are created on temporary tables, in a savepoint that is rolled back.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from sqlalchemy import Connection, text
 
 from amphibase.access import Access, admin, owner
 from amphibase.schema.migrations.chains import Chain
-from amphibase.schema.migrations.differences import Difference
+from amphibase.schema.migrations.compare_tables import Difference
 from amphibase.schema.policies import (
     COMMANDS,
     PREFIX,
@@ -39,14 +39,14 @@ OTHER_DECLARATIONS = (
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class TableSecurity:
     """The row level security of one table.
 
     Args:
-        policies: our own, by name, as Postgres writes them.
-        by_hand: whether it has policies of others.
+        policies: those of Amphibase, by name, as Postgres writes them.
+        by_hand: whether it has other policies, too.
         sequences: the columns that count up by a sequence.
-        written: the policies as people would write them, where that is known.
+        written: the policies as people would write them, where available.
         restricts_service: whether the connection's own user is restricted, too.
     """
 
@@ -59,29 +59,32 @@ class State:
     restricts_service: bool = False
 
     def restore(self, table: str) -> list[str]:
-        """What makes it on a new table."""
-        made = [enable(table)] if self.enabled else []
-        made += [self.create(table, name) for name in sorted(self.policies, key=_by_command)]
-        return [*made, *grant(table, self.grants & needed(self.policies.values(), self.sequences))]
+        """Return the statements that create it on a new table."""
+        statements = [enable(table)] if self.enabled else []
+        statements += [self.create(table, name) for name in sorted(self.policies, key=_by_command)]
+        return [
+            *statements,
+            *grant(table, self.grants & needed(self.policies.values(), self.sequences)),
+        ]
 
     def create(self, table: str, name: str) -> str:
-        """What makes one of its policies."""
+        """Return the statement that creates one of its policies."""
         return (self.written.get(name) or self.policies[name]).create(table)
 
 
 @dataclass(slots=True)
-class Changes:
-    """What brings row level security in line, and back again.
+class PolicyChanges:
+    """The statements that change row level security to what is declared, and back.
 
     Args:
-        before: what is to run before columns and tables change, since a column that a policy
-            speaks of cannot be dropped.
-        after: what is to run after that.
+        before: run before columns and tables change, since a column that a policy
+            uses cannot be dropped.
+        after: run after that.
         undo_before: the reverse of `after`, before columns and tables change back.
         undo_after: the reverse of `before`.
     """
 
-    found: list[Difference] = field(default_factory=list)
+    differences: list[Difference] = field(default_factory=list)
     before: list[str] = field(default_factory=list)
     after: list[str] = field(default_factory=list)
     undo_before: list[str] = field(default_factory=list)
@@ -97,56 +100,60 @@ class Changes:
         table: str,
         detail: str = "",
     ) -> None:
-        """Note a difference."""
-        self.found.append(Difference("application", kind, subject, table, detail))
+        """Add a difference."""
+        self.differences.append(Difference("application", kind, subject, table, detail))
 
 
-def compare_policies(connection: Connection, chain: Chain) -> Changes:
-    """What the database has to change to be as the models declare, table by table.
+def compare_policies(connection: Connection, chain: Chain) -> PolicyChanges:
+    """Return the changes that make the database as the models declare, table by table.
 
-    Tables that are not there yet are part of it: a revision makes them.
+    Tables that do not exist yet are part of it: a revision creates them.
     """
     rules = declared(chain.metadata)
     wanted, spelling = _wanted(connection, rules)
-    actual = read_states(connection, spelling)
-    changes = Changes()
+    actual = read_table_security(connection, spelling)
+    changes = PolicyChanges()
     for table in sorted(actual.keys() | wanted.keys()):
-        if chain.owns(None, table):
+        if chain.owns_name(table):
             _compare(changes, table, wanted.get(table), actual.get(table))
     return changes
 
 
 def policy_differences(connection: Connection, chain: Chain) -> list[Difference]:
-    """How the row level security of tables that are there differs from what the models declare."""
-    return compare_policies(connection, chain).found
+    """Return how the row level security of existing tables differs from what the models declare."""
+    return compare_policies(connection, chain).differences
 
 
-def bring_in_line(connection: Connection, chain: Chain) -> None:
-    """Make a database what the models declare; policies that others wrote stay.
+def apply_declared_policies(connection: Connection, chain: Chain) -> None:
+    """Change a database to what the models declare; policies written by hand stay.
 
-    All tables of the models must be there.
+    All tables of the models must exist.
     """
     changes = compare_policies(connection, chain)
     run(connection, *changes.before, *changes.after)
 
 
-def adopt(connection: Connection, made: dict[str, State]) -> None:
-    """Give the tables that are there the policies that the revisions make.
+def apply_policies(connection: Connection, created: dict[str, TableSecurity]) -> None:
+    """Give existing tables the policies that the revisions create.
 
     Args:
-        made: what the revisions make, by table.
+        created: what the revisions create, by table.
     """
-    actual = read_states(connection)
-    changes = Changes()
-    for table in sorted(made.keys() & actual.keys()):
-        wanted, present = made[table], actual[table]
-        # What is there beyond the revisions waits for a revision of its own.
-        known = {name: each for name, each in present.policies.items() if name in wanted.policies}
-        _compare(changes, table, wanted, replace(present, policies=known))
+    actual = read_table_security(connection)
+    changes = PolicyChanges()
+    for table in sorted(created.keys() & actual.keys()):
+        wanted, present = created[table], actual[table]
+        # What exists beyond the revisions waits for a revision of its own.
+        policies = {
+            name: policy for name, policy in present.policies.items() if name in wanted.policies
+        }
+        _compare(changes, table, wanted, replace(present, policies=policies))
     run(connection, *changes.before, *changes.after)
 
 
-def _compare(changes: Changes, table: str, wanted: State | None, actual: State | None) -> None:
+def _compare(
+    changes: PolicyChanges, table: str, wanted: TableSecurity | None, actual: TableSecurity | None
+) -> None:
     if wanted is None:
         if actual is not None:
             changes.undo_after += actual.restore(table)  # the table itself is dropped
@@ -163,22 +170,24 @@ def _compare(changes: Changes, table: str, wanted: State | None, actual: State |
         changes.add("changed", f"row level security of {table}", table, detail)
     for name in sorted(wanted.policies.keys() | actual.policies.keys(), key=_by_command):
         _compare_policy(changes, table, name, wanted, actual)
-    known = wanted.grants & needed(wanted.policies.values(), actual.sequences)
-    lacking = known - actual.grants
+    held = wanted.grants & needed(wanted.policies.values(), actual.sequences)
+    lacking = held - actual.grants
     for each in sorted(lacking):
         where = f"the sequence of {table}.{each.column}" if each.column else table
         changes.add("missing", f"privilege {each.privilege} on {where} for {each.role}", table)
     changes.after += grant(table, sorted(lacking))
     changes.undo_before[:0] = revoke(table, sorted(lacking))
     if not actual.by_hand:
-        # What is opened beyond this may serve somebody else, and opens no row by itself.
+        # Other privileges may serve others, and open no row by themselves.
         before = needed(actual.policies.values(), actual.sequences)
-        ended = sorted((before - known) & actual.grants)
+        ended = sorted((before - held) & actual.grants)
         changes.before += revoke(table, ended)
         changes.undo_after += grant(table, ended)
 
 
-def _compare_policy(changes: Changes, table: str, name: str, wanted: State, actual: State) -> None:
+def _compare_policy(
+    changes: PolicyChanges, table: str, name: str, wanted: TableSecurity, actual: TableSecurity
+) -> None:
     subject = f"policy {name} of {table}"
     should_be, is_ = wanted.policies.get(name), actual.policies.get(name)
     if should_be == is_:
@@ -263,60 +272,60 @@ WHERE d.deptype = 'a' AND d.classid = 'pg_class'::regclass AND d.refclassid = 'p
 """
 
 
-def read_states(
+def read_table_security(
     connection: Connection, spelling: Mapping[str | None, str | None] | None = None
-) -> dict[str, State]:
-    """The row level security of every table of the default schema.
+) -> dict[str, TableSecurity]:
+    """Return the row level security of every table of the default schema.
 
     Args:
         spelling: conditions as Postgres writes them, and as people do.
     """
-    known = spelling or {}
-    here = connection.exec_driver_sql("SELECT current_schema()::text").scalar_one()
-    policies = _read_policies(connection, here)
+    spellings = spelling or {}
+    schema = connection.exec_driver_sql("SELECT current_schema()::text").scalar_one()
+    policies = _read_policies(connection, schema)
     roles = list(ROLES)
     grants: dict[str, set[Grant]] = {}
     columns: dict[str, set[str]] = {}
-    asked = {"privileges": list(COMMANDS), "roles": roles}
-    for table, role, privilege in connection.execute(text(_GRANTS), asked):
+    parameters = {"privileges": list(COMMANDS), "roles": roles}
+    for table, role, privilege in connection.execute(text(_GRANTS), parameters):
         grants.setdefault(table, set()).add(Grant(role, privilege))
     for table, column, holders in connection.execute(text(_SEQUENCES), {"roles": roles}):
         columns.setdefault(table, set()).add(column)
         held = grants.setdefault(table, set())
         held.update(Grant(role, "USAGE", column) for role in holders)
-    found = {}
+    states = {}
     for table, enabled, restricts_service in connection.exec_driver_sql(_STATES):
-        mine = {policy.name: policy for policy in policies.get(table, ()) if _is_ours(policy)}
-        found[table] = State(
+        own = {policy.name: policy for policy in policies.get(table, ()) if _is_own(policy)}
+        states[table] = TableSecurity(
             enabled,
-            mine,
+            own,
             frozenset(grants.get(table, ())),
-            by_hand=len(mine) < len(policies.get(table, ())),
+            by_hand=len(own) < len(policies.get(table, ())),
             sequences=frozenset(columns.get(table, ())),
             written={
                 name: replace(
                     policy,
-                    using=known.get(policy.using, policy.using),
-                    check=known.get(policy.check, policy.check),
+                    using=spellings.get(policy.using, policy.using),
+                    check=spellings.get(policy.check, policy.check),
                 )
-                for name, policy in mine.items()
+                for name, policy in own.items()
             },
             restricts_service=restricts_service,
         )
-    return found
+    return states
 
 
-def _is_ours(policy: Policy) -> bool:
+def _is_own(policy: Policy) -> bool:
     return policy.name.startswith(PREFIX)
 
 
 def _read_policies(connection: Connection, schema: str) -> dict[str, list[Policy]]:
-    found: dict[str, list[Policy]] = {}
+    policies: dict[str, list[Policy]] = {}
     rows = connection.execute(text(_POLICIES), {"schema": schema})
     for table, name, command, roles, using, check, permissive in rows:
         policy = Policy(name, command, tuple(roles), using, check, permissive)
-        found.setdefault(table, []).append(policy)
-    return found
+        policies.setdefault(table, []).append(policy)
+    return policies
 
 
 def _by_command(name: str) -> int:
@@ -326,7 +335,7 @@ def _by_command(name: str) -> int:
 
 def _wanted(
     connection: Connection, rules: Sequence[TableRules]
-) -> tuple[dict[str, State], dict[str | None, str | None]]:
+) -> tuple[dict[str, TableSecurity], dict[str | None, str | None]]:
     """What the models declare, as Postgres writes it; and its spelling of all conditions."""
     owners = {each.owner.name: each for each in rules if each.owner is not None}
     others = [
@@ -336,16 +345,16 @@ def _wanted(
     savepoint = connection.begin_nested()
     try:
         for name, each in temporary.items():
-            _make(connection, name, each)
+            _create_policies(connection, name, each)
         schema = "SELECT nspname::text FROM pg_namespace WHERE oid = pg_my_temp_schema()"
-        here = connection.exec_driver_sql(schema).scalar()
-        made = _read_policies(connection, here) if here else {}
+        temporary_schema = connection.exec_driver_sql(schema).scalar()
+        created = _read_policies(connection, temporary_schema) if temporary_schema else {}
     finally:
         savepoint.rollback()
-    wanted: dict[str, State] = {}
+    wanted: dict[str, TableSecurity] = {}
     spelling: dict[str | None, str | None] = {}
     for name, each in temporary.items():
-        policies = {policy.name: policy for policy in made.get(name, ())}
+        policies = {policy.name: policy for policy in created.get(name, ())}
         written = {policy.name: policy for policy in each.policies()}
         for policy in policies.values():
             spelling[policy.using] = written[policy.name].using
@@ -353,11 +362,13 @@ def _wanted(
         if each.table not in wanted:
             sequences = frozenset([each.key] if each.key else [])
             grants = frozenset(each.grants())
-            wanted[each.table] = State(True, policies, grants, sequences=sequences, written=written)
+            wanted[each.table] = TableSecurity(
+                True, policies, grants, sequences=sequences, written=written
+            )
     return wanted, spelling
 
 
-def _make(connection: Connection, name: str, rules: TableRules) -> None:
+def _create_policies(connection: Connection, name: str, rules: TableRules) -> None:
     policies = rules.policies()
     if not policies:
         return

@@ -1,4 +1,4 @@
-"""Where the packaged revisions of `auth` and `storage` put their tables.
+"""Creates the tables of the packaged revisions, in a schema or under prefixed names.
 
 Revisions are history: what is written here must keep its meaning once it has been released.
 """
@@ -10,7 +10,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 
-class Place:
+class SchemaOperations:
     """A schema on Postgres; a prefix of names on SQLite."""
 
     def __init__(self, name: str) -> None:
@@ -18,34 +18,36 @@ class Place:
         self.on_postgres = op.get_context().dialect.name == "postgresql"
         self.schema = name if self.on_postgres else None
 
-    def named(self, name: str) -> str:
-        """The name of a table or index."""
+    def name_of(self, name: str) -> str:
+        """Return the name of a table or index in the database."""
         return name if self.on_postgres else f"{self.name}_{name}"
 
-    def id_of(self, table: str) -> str:
-        """What a foreign key to the table refers to."""
-        return f"{self.name}.{table}.id" if self.on_postgres else f"{self.named(table)}.id"
+    def id_column(self, table: str) -> str:
+        """Return the column that a foreign key to the table refers to."""
+        return f"{self.name}.{table}.id" if self.on_postgres else f"{self.name_of(table)}.id"
 
     def enum(self, name: str, *values: str) -> sa.types.TypeEngine[Any]:
-        """A type of the schema, made here; on SQLite text with a CHECK."""
+        """Create a type in the schema and return it; on SQLite text with a CHECK."""
         if not self.on_postgres:
             return sa.Enum(*values, name=name, native_enum=False, create_constraint=True)
-        made = postgresql.ENUM(*values, name=name, schema=self.schema, create_type=False)
-        made.create(op.get_bind())
-        return made
+        enum = postgresql.ENUM(*values, name=name, schema=self.schema, create_type=False)
+        enum.create(op.get_bind())
+        return enum
 
     def create_table(self, name: str, *parts: sa.schema.SchemaItem, **options: Any) -> None:
-        """Make a table."""
-        op.create_table(self.named(name), *parts, schema=self.schema, **options)
+        """Create a table."""
+        op.create_table(self.name_of(name), *parts, schema=self.schema, **options)
 
     def create_index(self, name: str, table: str, columns: list[Any], **options: Any) -> None:
-        """Make an index."""
-        op.create_index(self.named(name), self.named(table), columns, schema=self.schema, **options)
+        """Create an index."""
+        op.create_index(
+            self.name_of(name), self.name_of(table), columns, schema=self.schema, **options
+        )
 
     def drop_tables(self, *names: str) -> None:
         """Drop tables in the order given."""
         for name in names:
-            op.drop_table(self.named(name), schema=self.schema)
+            op.drop_table(self.name_of(name), schema=self.schema)
 
     def drop_enums(self, *names: str) -> None:
         """Drop types; SQLite has none."""

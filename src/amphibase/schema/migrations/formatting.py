@@ -1,4 +1,4 @@
-"""Lays out generated Python as a formatter would, so that a revision reads like written code."""
+"""Formats generated Python, so that a revision reads like code written by hand."""
 
 import ast
 import io
@@ -11,13 +11,13 @@ LINE_LENGTH = 88
 """The default of the formatters that people use."""
 
 
-def laid_out(code: str) -> str:
-    """The statements of a function's body, indented by four, with double quotes, in short lines."""
+def format_code(code: str) -> str:
+    """Format the statements of a function's body: indented by four, double quotes, short lines."""
     return _block(ast.parse("if x:\n    " + code).body[0].body, 4)  # type: ignore[attr-defined]
 
 
-def on_postgres(statements: Sequence[str]) -> str:
-    """What runs SQL statements in a function's body, on Postgres alone; empty for none."""
+def postgres_only(statements: Sequence[str]) -> str:
+    """Return the code that runs SQL statements on Postgres alone; empty for no statements."""
     if not statements:
         return ""
     text = '    if op.get_context().dialect.name == "postgresql":\n'
@@ -46,8 +46,8 @@ def _block(statements: list[ast.stmt], indent: int) -> str:
 
 
 def _expression(node: ast.expr, indent: int, after: int) -> str:
-    """The expression, broken at its outermost commas where `indent`, it and what is `after` it
-    do not fit on a line."""
+    """Return the expression, broken at its outermost commas where it does not fit on a line with
+    its indent and what comes `after` it."""
     line = _one_line(node)
     if indent + len(line) + after <= LINE_LENGTH:
         return line

@@ -1,4 +1,4 @@
-"""Writes a revision of the application: what its models have and the revisions before do not."""
+"""Writes revisions of the application: what its models have and the revisions before do not."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -20,9 +20,9 @@ from sqlalchemy.types import JSON, TypeDecorator
 
 from amphibase.errors import ConfigurationError
 from amphibase.schema.migrations.chains import Chain, readable_errors
-from amphibase.schema.migrations.differences import compare
-from amphibase.schema.migrations.layout import laid_out, on_postgres
-from amphibase.schema.migrations.policies import Changes
+from amphibase.schema.migrations.compare_policies import PolicyChanges
+from amphibase.schema.migrations.compare_tables import upgrade_operations
+from amphibase.schema.migrations.formatting import format_code, postgres_only
 
 IMPORTS = {
     "sa": "import sqlalchemy as sa",
@@ -32,19 +32,19 @@ IMPORTS = {
 }
 
 
-def write(
+def write_revision(
     chain: Chain,
-    place: Connection | None,
+    scratch: Connection | None,
     message: str,
     folder: Path,
-    security: Changes | None = None,
+    security: PolicyChanges | None = None,
 ) -> Path | None:
     """Write a revision that follows the newest one.
 
     Args:
-        place: where the revisions so far have been run; None for a revision to fill in by hand.
-        folder: where the file goes; it is made.
-        security: what is to change in row level security.
+        scratch: a database in which the revisions so far have run; None for an empty revision.
+        folder: the folder of the file; it is created.
+        security: the changes of row level security.
 
     Returns:
         The file; None where the models have nothing new.
@@ -54,10 +54,10 @@ def write(
     """
     upgrades = downgrades = ""
     imports: set[str] = set()
-    changes = security or Changes()
-    if place is not None:
-        context = chain.context(place)
-        operations = compare(context, chain.metadata)
+    changes = security or PolicyChanges()
+    if scratch is not None:
+        context = chain.context(scratch)
+        operations = upgrade_operations(context, chain.metadata)
         if operations.is_empty() and not changes:
             return None
         if not operations.is_empty():
@@ -88,8 +88,8 @@ def write(
 
 def _around(before: list[str], code: str, after: list[str]) -> str:
     if not code:
-        return on_postgres(before + after) or "    pass\n"
-    return on_postgres(before) + code + on_postgres(after)
+        return postgres_only(before + after) or "    pass\n"
+    return postgres_only(before) + code + postgres_only(after)
 
 
 def _code(
@@ -124,11 +124,11 @@ def _code(
         operations, render_as_batch=True, render_item=render, migration_context=context
     )
     creations = [f"sa.{item!r}.create(op.get_bind(), checkfirst=True)" for item in types]
-    return laid_out("\n    ".join([*creations, code]))
+    return format_code("\n    ".join([*creations, code]))
 
 
 def _enums_of_new_columns(operations: ops.UpgradeOps) -> Iterator[Enum]:
-    # Alembic makes the types of a new table, but not those of a new column.
+    # Alembic creates the types of a new table, but not those of a new column.
     for table in operations.ops:
         if isinstance(table, ops.ModifyTableOps):
             for added in table.ops:
@@ -137,7 +137,7 @@ def _enums_of_new_columns(operations: ops.UpgradeOps) -> Iterator[Enum]:
 
 
 def _portable_default(default: Any) -> str | Literal[False]:
-    # Left to Alembic, these would be text in the words of the engine at hand: `1` for true.
+    # Left to Alembic, these would be text in the dialect of the current engine: `1` for true.
     match getattr(default, "arg", None):
         case True_():
             return "sa.true()"
@@ -149,7 +149,7 @@ def _portable_default(default: Any) -> str | Literal[False]:
 
 
 def _fill_new_columns(operations: ops.UpgradeOps) -> None:
-    """Give rows that exist the model's default in new columns that do not take NULL.
+    """Give existing rows the model's default in new columns that do not take NULL.
 
     The default is for them alone: a second step takes it away again.
     """
