@@ -40,7 +40,7 @@ ALLOWED = {
 }
 EXCEPTIONS = {
     ("blobs/sweep.py", "amphibase.sql.files"),
-    ("http/app.py", "amphibase.sql.backend"),
+    ("http/state.py", "amphibase.sql.backend"),
     ("testing/plugin.py", "amphibase"),
 }
 

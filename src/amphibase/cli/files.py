@@ -19,7 +19,8 @@ from amphibase.backend import SERVICE
 from amphibase.blobs.sweep import Sweep
 from amphibase.cli.loading import amphibase_of_app
 from amphibase.errors import ConfigurationError, InvalidRequest
-from amphibase.http.app import Amphibase, Running
+from amphibase.http.app import Amphibase
+from amphibase.http.state import Running
 from amphibase.services.files import UPLOADS
 
 Result = TypeVar("Result")

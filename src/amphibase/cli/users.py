@@ -16,8 +16,9 @@ from rich.table import Table
 from amphibase.backend import FOREVER
 from amphibase.cli.loading import amphibase_of_app
 from amphibase.errors import InvalidRequest, NotFound
-from amphibase.http.app import Amphibase, Running
+from amphibase.http.app import Amphibase
 from amphibase.http.schemas import Email
+from amphibase.http.state import Running
 
 Result = TypeVar("Result")
 

@@ -2,46 +2,31 @@
 
 import contextlib
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.params import Depends
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Lifespan
-from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from amphibase.accounts.jwt.key_ring import load_keys
-from amphibase.blobs.resumable import ResumableUploads
-from amphibase.build import open_backend
 from amphibase.errors import ConfigurationError
 from amphibase.http import problems
 from amphibase.http.dependencies import repository_of
-from amphibase.http.limits import Gate
 from amphibase.http.middleware import Surroundings
-from amphibase.http.routes import auth, files, health, records, users
+from amphibase.http.routes import built_in
 from amphibase.models import User
 from amphibase.records.adoption import adopt
 from amphibase.records.derived import create_schema, read_model, update_schema
-from amphibase.services.auth import AuthService
-from amphibase.services.files import FileService, Uploaded
-from amphibase.services.users import UserService
 from amphibase.settings import Settings, load_settings
-from amphibase.sql.backend import SqlBackend
 
+if TYPE_CHECKING:
+    from amphibase.accounts.jwt.key_ring import KeyRing
+    from amphibase.http.limits import Gate
+    from amphibase.http.state import Running
 
-class Running:
-    """What exists between start and stop: the backend and the services over it."""
-
-    def __init__(self, settings: Settings, backend: SqlBackend, user: type[User]) -> None:
-        self.backend = backend
-        self.users: UserService[Any] = UserService(self.backend, user)
-        self.files = FileService(
-            self.backend.files,
-            max_bytes=settings.max_upload_bytes,
-            allowed_types=settings.allowed_types,
-        )
-        self.uploads = ResumableUploads(settings.data_dir / "unfinished", Uploaded(self.files))
-        self.auth: AuthService[Any] = AuthService(self.backend.accounts, self.users, user)
+# What only a started application needs is imported when it starts: a command or a test that
+# imports an application does not wait for it.
 
 
 class Amphibase:
@@ -61,13 +46,33 @@ class Amphibase:
     def __init__(self, settings: Settings | None = None, *, user: type[User] = User) -> None:
         self.settings = settings or load_settings()
         self.user = user
-        self.keys = load_keys(self.settings)
-        self.gate = Gate(self.settings)
         self._running: Running | None = None
         self._repositories: dict[type[Any], Depends] = {}
 
+    @cached_property
+    def keys(self) -> "KeyRing":
+        """The keys that sign and verify tokens.
+
+        Raises:
+            ConfigurationError: the key file cannot be read or holds no usable key.
+        """
+        from amphibase.accounts.jwt.key_ring import load_keys
+
+        return load_keys(self.settings)
+
+    @cached_property
+    def gate(self) -> "Gate":
+        """The rate limits.
+
+        Raises:
+            ConfigurationError: the storage of `RATE_LIMIT_URL` cannot be used.
+        """
+        from amphibase.http.limits import Gate
+
+        return Gate(self.settings)
+
     @property
-    def running(self) -> Running:
+    def running(self) -> "Running":
         """The backend and services of the started application.
 
         Raises:
@@ -91,22 +96,23 @@ class Amphibase:
         """
         app.state.amphibase = self
         problems.install(app)
-        app.include_router(auth.routes(self.user))
-        app.include_router(users.routes(self.user))
-        app.include_router(files.routes())
-        app.include_router(health.router)
-        app.include_router(health.keys_router)
+        for router in built_in(self.user):
+            router.include_in(app)
         # Added innermost first: a web page may read an error answer too, so CORS comes after.
         app.add_middleware(Surroundings)
         if self.settings.cors_origins:
+            from amphibase.http.routes.files import EXPOSED_HEADERS
+
             app.add_middleware(
                 CORSMiddleware,
                 allow_origins=self.settings.cors_origins,
                 allow_methods=["*"],
                 allow_headers=["*"],
-                expose_headers=["X-Request-ID", "Retry-After", *files.EXPOSED_HEADERS],
+                expose_headers=["X-Request-ID", "Retry-After", *EXPOSED_HEADERS],
             )
         if self.settings.trusted_proxies:
+            from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+
             app.add_middleware(
                 ProxyHeadersMiddleware, trusted_hosts=list(self.settings.trusted_proxies)
             )
@@ -165,6 +171,8 @@ class Amphibase:
             NotSupported: the key has several columns.
             ConfigurationError: only the service may use the model.
         """
+        from amphibase.http.routes import records
+
         return records.routes(
             model,
             self.repository(model),
@@ -174,13 +182,17 @@ class Amphibase:
         )
 
     @contextlib.asynccontextmanager
-    async def started(self) -> AsyncIterator[Running]:
+    async def started(self) -> AsyncIterator["Running"]:
         """Open the backend; in development, make the tables that are missing.
 
         Raises:
             ConfigurationError: in production, the database is behind; says what to run.
             Unavailable: the database cannot be reached.
         """
+        from amphibase.build import open_backend
+        from amphibase.http.state import Running
+
+        assert self.gate is not None  # made now, so that no request waits for it
         async with open_backend(self.settings, keys=self.keys) as backend:
             self._running = Running(self.settings, backend, self.user)
             try:
@@ -191,6 +203,8 @@ class Amphibase:
     def _around(self, inner: Lifespan[Any]) -> Lifespan[Any]:
         @contextlib.asynccontextmanager
         async def lifespan(app: Any) -> AsyncIterator[Any]:
+            for router in built_in(self.user):
+                assert router.routes  # made now, so that no request waits for them
             async with self.started(), inner(app) as state:
                 yield state
 

@@ -1,1 +1,47 @@
-"""The built-in routes, one file per resource."""
+"""The built-in routes, one module for each path that they begin with."""
+
+from functools import cache
+
+from amphibase.http.routes.deferred import DeferredRouter
+from amphibase.http.routes.lean import LeanRouter
+from amphibase.models import User
+
+# The modules are imported when their routes are made: see DeferredRouter.
+
+
+@cache
+def built_in(user: type[User]) -> tuple[DeferredRouter, ...]:
+    """Return the built-in routers, the same for all applications with this profile."""
+
+    def auth() -> LeanRouter:
+        from amphibase.http.routes import auth
+
+        return auth.routes(user)
+
+    def users() -> LeanRouter:
+        from amphibase.http.routes import users
+
+        return users.routes(user)
+
+    def files() -> LeanRouter:
+        from amphibase.http.routes import files
+
+        return files.routes()
+
+    def health() -> LeanRouter:
+        from amphibase.http.routes import health
+
+        return health.router
+
+    def keys() -> LeanRouter:
+        from amphibase.http.routes import health
+
+        return health.keys_router
+
+    return (
+        DeferredRouter("/auth", auth),
+        DeferredRouter("/users", users),
+        DeferredRouter("/files", files),
+        DeferredRouter("/health", health),
+        DeferredRouter("/.well-known", keys),
+    )

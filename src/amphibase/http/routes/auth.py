@@ -4,7 +4,7 @@ from functools import cache
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import Depends, Query, Response
 from fastapi.security import OAuth2PasswordRequestForm
 from pydantic import BaseModel, ValidationError
 
@@ -12,6 +12,7 @@ from amphibase.backend import SignOutScope
 from amphibase.errors import InvalidCredentials
 from amphibase.http.dependencies import CurrentDevice, Mounted, SignedInCaller
 from amphibase.http.routes import pages
+from amphibase.http.routes.lean import LeanRouter
 from amphibase.http.routes.route import router
 from amphibase.http.schemas import (
     AwaitingConfirmation,
@@ -35,7 +36,7 @@ NO_STORE = {"Cache-Control": "no-store"}
 
 
 @cache
-def routes(user: type[User]) -> APIRouter:
+def routes(user: type[User]) -> LeanRouter:
     """The routes, with answers in the shape of the profile's class; one router for all apps."""
     auth = router("/auth", "auth")
     user_read: Any = read_model(user)

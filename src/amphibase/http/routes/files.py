@@ -4,7 +4,7 @@ from datetime import timedelta
 from functools import cache
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 
 from amphibase.backend.files import File
 from amphibase.blobs import download as downloads
@@ -13,6 +13,7 @@ from amphibase.errors import Conflict, PayloadTooLarge, PreconditionFailed
 from amphibase.http.dependencies import CurrentCaller, Mounted, SignedInCaller
 from amphibase.http.routes import tus
 from amphibase.http.routes.buckets import buckets
+from amphibase.http.routes.lean import LeanRouter
 from amphibase.http.routes.route import router
 from amphibase.http.schemas import (
     FileRead,
@@ -60,7 +61,7 @@ Signature = Annotated[str | None, Query(max_length=200, description="Of a signed
 
 
 @cache
-def routes() -> APIRouter:
+def routes() -> LeanRouter:
     """The routes; one router for all apps."""
     files = router("/files", "files")
     files.include_router(buckets)

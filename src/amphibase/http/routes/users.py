@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import orjson
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import Depends, Query, Request, Response
 
 from amphibase.backend import FOREVER, SERVICE
 from amphibase.errors import Unauthenticated
@@ -18,6 +18,7 @@ from amphibase.http.dependencies import (
     bearer,
     current_user,
 )
+from amphibase.http.routes.lean import LeanRouter
 from amphibase.http.routes.records import RowSerializer
 from amphibase.http.routes.route import router
 from amphibase.http.schemas import (
@@ -36,7 +37,7 @@ FOR_ADMINS = [Depends(admin_user)]
 
 
 @cache
-def routes(user: type[User]) -> APIRouter:
+def routes(user: type[User]) -> LeanRouter:
     """Build the routes, whose responses have the fields of the profile's class."""
     users = router("/users", "users")
     user_read: Any = read_model(user)

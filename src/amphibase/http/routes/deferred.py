@@ -1,0 +1,50 @@
+"""A router whose routes are made when they are first needed, not when it is included."""
+
+from collections.abc import Callable
+from threading import RLock
+
+from fastapi import FastAPI
+from starlette.routing import BaseRoute
+
+from amphibase.http.routes.lean import LeanRouter
+
+
+class DeferredRouter(LeanRouter):
+    """Makes its routes at the start of the application, or when somebody asks for them before.
+
+    FastAPI analyses every parameter and response of a route as it is declared. Commands, tests
+    and scripts that import an application without serving it need not wait for that.
+
+    Args:
+        prefix: of all its routes.
+        build: makes the router that declares the routes, with the same prefix.
+    """
+
+    def __init__(self, prefix: str, build: Callable[[], LeanRouter]) -> None:
+        self._build: Callable[[], LeanRouter] | None = None
+        self._lock = RLock()
+        super().__init__(prefix=prefix)
+        self._build = build
+
+    @property
+    def routes(self) -> list[BaseRoute]:
+        """Return the routes; make them at the first call."""
+        with self._lock:
+            if self._build is not None:
+                built = self._build()
+                self._build = None
+                self._routes, self._twins = built.routes, built._twins
+        return self._routes
+
+    @routes.setter
+    def routes(self, routes: list[BaseRoute]) -> None:
+        self._routes = routes
+
+    def include_in(self, app: FastAPI) -> None:
+        """Include the router without making its routes, which FastAPI would look at now."""
+        with self._lock:
+            build, self._build = self._build, None
+            try:
+                app.include_router(self)
+            finally:
+                self._build = build
