@@ -14,7 +14,7 @@ PACKAGE = Path(amphibase.__file__).parent
 
 # What each package may import of the others, beside itself. `build` knows the backends so that
 # nobody else has to.
-SHARED = {"access", "background", "errors", "models", "settings"}
+SHARED = {"access", "background", "errors", "models", "redaction", "settings"}
 FOUNDATION = {"accounts", "blobs", "database", "records", "schema"}
 ALLOWED = {
     "access": set(),
@@ -22,7 +22,8 @@ ALLOWED = {
     "errors": set(),
     "models": {"access"},
     "settings": {"database", "errors"},
-    "server": set(),
+    "redaction": set(),
+    "server": {"redaction"},
     "postgres": {"errors"},
     "backend": set(),
     "records": {"access", "backend", "errors", "models"},

@@ -18,6 +18,7 @@ from amphibase.http.routes import built_in
 from amphibase.models import User
 from amphibase.records.adoption import adopt
 from amphibase.records.derived import create_schema, read_model, update_schema
+from amphibase.redaction import redact_server_logs
 from amphibase.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ class Amphibase:
             The same application.
         """
         app.state.amphibase = self
+        redact_server_logs()  # also where `uvicorn main:app` serves it
         problems.install(app)
         for router in built_in(self.user):
             router.include_in(app)

@@ -19,6 +19,7 @@ from amphibase.gateway.auth.errors import AuthError
 from amphibase.gateway.auth.mail_templates import Post
 from amphibase.gateway.auth.settings import AuthSettings
 from amphibase.gateway.lifetime import Lifetime, check_table
+from amphibase.gateway.service import deny_websocket
 
 Call = Callable[[Core, Request], Awaitable[Response]]
 
@@ -88,6 +89,7 @@ class AuthService:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
+            await deny_websocket(scope, receive, send)
             return
         with self._lifetime.request():
             await self._app(scope, receive, send)

@@ -19,6 +19,7 @@ from amphibase.gateway.rest.settings import RestSettings
 from amphibase.gateway.rest.transaction.role import Identities
 from amphibase.gateway.rest.transaction.run import Execution
 from amphibase.gateway.rest.transaction.settings import Context
+from amphibase.gateway.service import deny_websocket
 
 WATCH_AFTER = 0.05
 """Seconds after which, or twice as many, a request that runs is watched for its client."""
@@ -76,6 +77,7 @@ class RestService:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
+            await deny_websocket(scope, receive, send)
             return
         try:
             if not self._started:

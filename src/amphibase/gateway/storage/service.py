@@ -14,6 +14,7 @@ from starlette.types import Message, Receive, Scope, Send
 from amphibase.accounts.jwt.verifier import Tokens
 from amphibase.blobs.drain import Parting
 from amphibase.gateway.lifetime import Lifetime, check_table
+from amphibase.gateway.service import deny_websocket
 from amphibase.gateway.storage import buckets, download, errors, objects, signing, tus, upload
 from amphibase.gateway.storage.core import Core
 from amphibase.gateway.storage.settings import StorageSettings
@@ -120,6 +121,7 @@ class StorageService:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
+            await deny_websocket(scope, receive, send)
             return
         with self._lifetime.request():
             await self._app(scope, receive, send)
