@@ -6,15 +6,25 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from fastapi import FastAPI
 from sqlalchemy import event, text
 
-from amphibase import ANONYMOUS, SERVICE, Base, Caller
+from amphibase import ANONYMOUS, SERVICE, Amphibase, Base, Caller
 from amphibase.backend import Model
 from amphibase.database.pool import PipelinePool
 from amphibase.models import User
 from amphibase.settings import Settings
 from amphibase.sql.backend import SqlBackend
 from amphibase.sql.records.repository import SqlRepository
+
+
+def sql_backend_of(app: FastAPI) -> SqlBackend:
+    """Return the SQL backend of a started application."""
+    db: Amphibase = app.state.amphibase
+    backend = db.state.backend
+    assert isinstance(backend, SqlBackend)
+    return backend
+
 
 ANN = Caller("authenticated", UUID(int=0xA), claims={"email": "ann@example.com"})
 BOB = Caller("authenticated", UUID(int=0xB), claims={"email": "bob@example.com"})

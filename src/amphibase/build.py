@@ -1,26 +1,25 @@
-"""From settings to a backend: the only place that knows which home is running."""
+"""From settings to a backend: the only place that knows which backend is running."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from amphibase.accounts.jwt.key_ring import KeyRing, load_keys
+from amphibase.backend import Backend
 from amphibase.errors import ConfigurationError
-from amphibase.models import Base
-from amphibase.schema.commands import ensure, require_current
 from amphibase.settings import Settings, load_settings
 from amphibase.sql.backend import SqlBackend
 
 
-def build_backend(settings: Settings, keys: KeyRing) -> SqlBackend:
-    """The backend that the settings name.
+def build_backend(settings: Settings, keys: KeyRing) -> Backend:
+    """Build the backend that the settings name; it opens nothing until it is used.
 
     Raises:
-        ConfigurationError: the home is not there in this version.
+        ConfigurationError: the backend is not in this version.
     """
     for part in ("records", "accounts", "files"):
         if settings.home(part) == "supabase":
             raise ConfigurationError(
-                f"{part.upper()}: the Supabase home is not in this version yet; use BACKEND=sql"
+                f"{part.upper()}: the Supabase backend is not in this version yet; use BACKEND=sql"
             )
     return SqlBackend(settings, keys)
 
@@ -28,8 +27,8 @@ def build_backend(settings: Settings, keys: KeyRing) -> SqlBackend:
 @asynccontextmanager
 async def open_backend(
     settings: Settings | None = None, *, keys: KeyRing | None = None
-) -> AsyncIterator[SqlBackend]:
-    """A backend for as long as the block lasts: for jobs and scripts, and under an application.
+) -> AsyncIterator[Backend]:
+    """Open a backend for as long as the block lasts, in a job, a script or an application.
 
     In development, the tables that are missing are made.
 
@@ -45,10 +44,7 @@ async def open_backend(
     settings = settings or load_settings()
     backend = build_backend(settings, keys or load_keys(settings))
     try:
-        if settings.environment == "development":
-            await ensure(backend.database, settings, Base.metadata)
-        else:
-            await require_current(backend.database, settings, Base.metadata)
+        await backend.start()
         yield backend
     finally:
         await backend.close()

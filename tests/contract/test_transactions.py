@@ -19,11 +19,11 @@ from amphibase import (
     Conflict,
     InvalidValue,
     StaleVersion,
+    Transaction,
     Unavailable,
 )
 from amphibase.database.compiled import Plan, Query
 from amphibase.models import User
-from amphibase.sql.transaction import SqlTransaction
 
 on_postgres = pytest.mark.parametrize("shared_records", ["predicate", "rls"], indirect=True)
 
@@ -42,13 +42,13 @@ class Unreadable(TypeDecorator[int]):
         raise Oops
 
 
-async def add_and_fail(transaction: SqlTransaction) -> None:
+async def add_and_fail(transaction: Transaction) -> None:
     await transaction.repository(Note).add(Note(title="one", stars=1))
     await transaction.repository(Tag).add_many([Tag(name="a"), Tag(name="b")])
     raise Oops
 
 
-async def add_and_conflict(transaction: SqlTransaction) -> None:
+async def add_and_conflict(transaction: Transaction) -> None:
     await transaction.repository(Note).add(Note(title="one", stars=1))
     await transaction.repository(Tag).add(Tag(name="taken"))
 
@@ -176,7 +176,7 @@ class TestInTransaction:
         note = await records.of(Note, ANN).add(Note(title="x", stars=0))
         runs = 0
 
-        async def increment(transaction: SqlTransaction) -> int:
+        async def increment(transaction: Transaction) -> int:
             nonlocal runs
             runs += 1
             notes = transaction.repository(Note)
@@ -199,7 +199,7 @@ class TestInTransaction:
         note = await records.of(Note, ANN).add(Note(title="x", stars=0))
         runs = 0
 
-        async def hindered(transaction: SqlTransaction) -> None:
+        async def hindered(transaction: Transaction) -> None:
             nonlocal runs
             runs += 1
             await transaction.repository(Note).get(note.id)
@@ -214,7 +214,7 @@ class TestInTransaction:
     async def test_other_errors_are_not_tried_again(self, records: Records) -> None:
         runs = 0
 
-        async def work(transaction: SqlTransaction) -> None:
+        async def work(transaction: Transaction) -> None:
             nonlocal runs
             runs += 1
             await transaction.repository(Tag).add(Tag(name="a"))

@@ -22,7 +22,7 @@ from uuid import UUID
 from sqlalchemy import Row, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from amphibase.backend import Device, Session
+from amphibase.backend import Device, UserSession
 from amphibase.models import utc_now, uuid7
 from amphibase.schema.tables import Tables
 
@@ -201,7 +201,7 @@ class Sessions:
         amr = await self._methods(connection, session_id)
         return Opened(session_id, session.user_id, following, amr, session.aal)
 
-    async def of(self, connection: AsyncConnection, user_id: UUID) -> Sequence[Session]:
+    async def of(self, connection: AsyncConnection, user_id: UUID) -> Sequence[UserSession]:
         """Where a user is signed in, newest first."""
         table = self._sessions
         rows = await connection.execute(
@@ -212,7 +212,7 @@ class Sessions:
             .order_by(table.c.created_at.desc(), table.c.id.desc())
         )
         return [
-            Session(
+            UserSession(
                 id=row.id,
                 user_agent=row.user_agent,
                 ip=str(row.ip) if row.ip else None,

@@ -67,7 +67,7 @@ class SignedIn:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Session:
+class UserSession:
     """One place where a user is signed in."""
 
     id: UUID
@@ -123,7 +123,7 @@ class Accounts(Protocol):
     async def sign_out(self, caller: Caller, scope: SignOutScope = "local") -> None:
         """End the caller's session, the user's other sessions, or all."""
 
-    async def sessions(self, caller: Caller) -> Sequence[Session]:
+    async def sessions(self, caller: Caller) -> Sequence[UserSession]:
         """Where the caller is signed in, newest first."""
 
     async def end_session(self, caller: Caller, session_id: UUID) -> None:

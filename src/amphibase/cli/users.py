@@ -18,7 +18,7 @@ from amphibase.cli.loading import amphibase_of_app
 from amphibase.errors import InvalidRequest, NotFound
 from amphibase.http.app import Amphibase
 from amphibase.http.schemas import Email
-from amphibase.http.state import Running
+from amphibase.http.state import State
 
 Result = TypeVar("Result")
 
@@ -55,7 +55,7 @@ def create(
     secret = password or _ask_password()
     user = _run(
         application,
-        lambda running: running.users.create(address, password=secret, name=name, admin=admin),
+        lambda state: state.users.create(address, password=secret, name=name, admin=admin),
     )
     Console().print(f"{user.email} has the id {user.id}" + (", an administrator" if admin else ""))
 
@@ -69,7 +69,7 @@ def list_users(
 
     Example: amphibase users list --limit 20
     """
-    page = _run(application, lambda running: running.users.page(limit=limit))
+    page = _run(application, lambda state: state.users.page(limit=limit))
     table = Table("id", "email", "name", "active", "created")
     for user in page.items:
         created = user.created_at.isoformat(" ", "seconds")
@@ -101,8 +101,8 @@ def ban(
     """
     duration = None if lift else timedelta(days=days) if days else FOREVER
 
-    async def work(running: Running) -> Any:
-        return await running.users.ban(await _id(running, who), duration)
+    async def work(state: State) -> Any:
+        return await state.users.ban(await _id(state, who), duration)
 
     user = _run(application, work)
     Console().print(f"{user.email} {'may sign in again' if lift else 'is banned'}")
@@ -121,18 +121,18 @@ def delete(
     if not yes:
         typer.confirm(f"Delete {who} for good?", abort=True)
 
-    async def work(running: Running) -> None:
-        await running.users.delete(await _id(running, who))
+    async def work(state: State) -> None:
+        await state.users.delete(await _id(state, who))
 
     _run(application, work)
     Console().print(f"{who} is deleted")
 
 
-async def _id(running: Running, who: str) -> UUID:
+async def _id(state: State, who: str) -> UUID:
     try:
         return UUID(who)
     except ValueError:
-        account = await running.backend.accounts.get_by_email(who)
+        account = await state.backend.accounts.get_by_email(who)
     if account is None:
         raise NotFound(f"There is no user {who}")
     return account.id
@@ -145,10 +145,10 @@ def _ask_password() -> str:
     return answer
 
 
-def _run(application: str | None, work: Callable[[Running], Awaitable[Result]]) -> Result:
+def _run(application: str | None, work: Callable[[State], Awaitable[Result]]) -> Result:
     async def started() -> Result:
         db = amphibase_of_app(application) if application else Amphibase()
-        async with db.started() as running:
-            return await work(running)
+        async with db.started() as state:
+            return await work(state)
 
     return asyncio.run(started())

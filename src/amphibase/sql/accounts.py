@@ -27,9 +27,9 @@ from amphibase.backend import (
     Claims,
     Device,
     Page,
-    Session,
     SignedIn,
     SignOutScope,
+    UserSession,
 )
 from amphibase.background import Background
 from amphibase.database.engine import Database
@@ -186,7 +186,7 @@ class SqlAccounts:
                 case "global":
                     await self._sessions.end(connection, user_id)
 
-    async def sessions(self, caller: Caller) -> Sequence[Session]:
+    async def sessions(self, caller: Caller) -> Sequence[UserSession]:
         async with self._database.read() as connection:
             return await self._sessions.of(connection, _user_id(caller))
 

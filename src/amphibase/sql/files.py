@@ -14,7 +14,7 @@ from uuid import UUID
 
 from amphibase.accounts.jwt.key_ring import KeyRing
 from amphibase.backend import Caller, Page
-from amphibase.backend.files import ByteRange, File, OpenFile, SignedUrl
+from amphibase.backend.files import GRACE, ByteRange, File, OpenFile, SignedUrl
 from amphibase.background import uninterrupted
 from amphibase.blobs.base import BlobMissing, bounds, build_blobs, key_of
 from amphibase.blobs.rows import (
@@ -28,6 +28,7 @@ from amphibase.blobs.rows import (
     uuid_of,
 )
 from amphibase.blobs.signatures import Signatures
+from amphibase.blobs.sweep import BlobSweep
 from amphibase.database.engine import Database
 from amphibase.errors import (
     AmphibaseError,
@@ -210,6 +211,22 @@ class SqlFiles(SqlBuckets):
 
     def public_url(self, bucket: str, path: str) -> str:
         return f"{self._url}/{quote(bucket, safe='')}/{quote(path)}"
+
+    def sweep(
+        self,
+        *,
+        grace: timedelta = GRACE,
+        delete_orphans: bool = False,
+        delete_lost: bool = False,
+    ) -> BlobSweep:
+        return BlobSweep(
+            self._database,
+            self.rows,
+            self.blobs,
+            grace=grace,
+            delete_orphans=delete_orphans,
+            delete_lost=delete_lost,
+        )
 
     async def check(self) -> None:
         """Reach the store of the bytes. Raises Unavailable."""

@@ -2,7 +2,6 @@
 
 from datetime import timedelta
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -15,7 +14,7 @@ from amphibase.accounts.jwt.key_ring import Key
 from amphibase.accounts.jwt.verifier import Tokens
 from amphibase.blobs.disk import DiskBlobs
 from amphibase.blobs.rows import FileRows
-from amphibase.blobs.sweep import Sweep
+from amphibase.blobs.sweep import BlobSweep
 from amphibase.database.engine import Database
 from amphibase.errors import Unavailable
 from amphibase.gateway.storage import rows
@@ -76,8 +75,14 @@ async def test_the_sweep_finds_what_failure_leaves(
     path.unlink()
     assert refusal(await api.get("/object/b/lost")) == no_object()
     database = Database(api.database)
-    files: Any = SimpleNamespace(blobs=blobs, rows=FileRows("postgresql"))
-    sweep = Sweep(database, files, grace=timedelta(0), delete_orphans=True, delete_lost=True)
+    sweep = BlobSweep(
+        database,
+        FileRows("postgresql"),
+        blobs,
+        grace=timedelta(0),
+        delete_orphans=True,
+        delete_lost=True,
+    )
     found = [(each.kind, each.size) async for each in sweep.findings()]
     await database.close()
     assert found == [("orphan", 10), ("lost", 10)]

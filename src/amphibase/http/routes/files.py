@@ -75,7 +75,7 @@ def routes() -> LeanRouter:
         summary="Send a file in a form",
     )
     async def upload(request: Request, caller: SignedInCaller, db: Mounted) -> Any:
-        service = db.running.files
+        service = db.state.files
         announced = _announced(request)
         if announced is not None and announced > service.max_bytes + FORM_OVERHEAD_BYTES:
             raise PayloadTooLarge(f"The file must have at most {service.max_bytes} bytes")
@@ -113,7 +113,7 @@ def routes() -> LeanRouter:
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
         cursor: Annotated[PlainText | None, Query(max_length=4096)] = None,
     ) -> Any:
-        service = db.running.files
+        service = db.state.files
         page = await service.list(caller, bucket, prefix, cursor=cursor, limit=limit)
         return ListOf[FileRead](
             items=[_shown(service, file) for file in page.items], next_cursor=page.next_cursor
@@ -121,14 +121,14 @@ def routes() -> LeanRouter:
 
     @files.post("/sign", response_model=SignedUrlRead, summary="A URL that opens one file")
     async def sign(asked: SignFile, caller: CurrentCaller, db: Mounted) -> Any:
-        signed = await db.running.files.signed_url(
+        signed = await db.state.files.signed_url(
             caller, asked.bucket, asked.path, timedelta(seconds=asked.expires_in)
         )
         return SignedUrlRead(url=signed.url, expires_at=signed.expires_at)
 
     @files.post("/move", response_model=FileRead, summary="Give a file another path")
     async def move(asked: MoveFile, caller: SignedInCaller, db: Mounted) -> Any:
-        service = db.running.files
+        service = db.state.files
         file = await service.move(
             caller, asked.bucket, asked.path, asked.to_path, to_bucket=asked.to_bucket
         )
@@ -136,7 +136,7 @@ def routes() -> LeanRouter:
 
     @files.post("/copy", status_code=201, response_model=FileRead, summary="Copy a file")
     async def copy(asked: MoveFile, caller: SignedInCaller, db: Mounted) -> Any:
-        service = db.running.files
+        service = db.state.files
         file = await service.copy(
             caller, asked.bucket, asked.path, asked.to_path, to_bucket=asked.to_bucket
         )
@@ -157,7 +157,7 @@ def routes() -> LeanRouter:
         caller: SignedInCaller,
         db: Mounted,
     ) -> Any:
-        service = db.running.files
+        service = db.state.files
         said = request.headers.get("content-type", "")
         file = await service.put(
             caller,
@@ -187,7 +187,7 @@ def routes() -> LeanRouter:
         token: Signature = None,
         download: bool = False,
     ) -> Response:
-        service = db.running.files
+        service = db.state.files
         reader = caller if token is None else service.admitted_by(token, bucket, path)
         file = await service.stat(reader, bucket, path)
         if downloads.is_known(request, file):
@@ -213,7 +213,7 @@ def routes() -> LeanRouter:
         db: Mounted,
         token: Signature = None,
     ) -> Response:
-        service = db.running.files
+        service = db.state.files
         reader = caller if token is None else service.admitted_by(token, bucket, path)
         file = await service.stat(reader, bucket, path)
         if downloads.is_known(request, file):
@@ -222,7 +222,7 @@ def routes() -> LeanRouter:
 
     @files.delete("/{bucket}/{path:path}", status_code=204, summary="Delete a file")
     async def delete(bucket: str, path: str, caller: CurrentCaller, db: Mounted) -> None:
-        await db.running.files.delete(caller, bucket, path)
+        await db.state.files.delete(caller, bucket, path)
 
     return files
 

@@ -47,7 +47,7 @@ def routes() -> APIRouter:
                 "Tus-Resumable": VERSION,
                 "Tus-Version": VERSION,
                 "Tus-Extension": EXTENSIONS,
-                "Tus-Max-Size": str(db.running.files.max_bytes),
+                "Tus-Max-Size": str(db.state.files.max_bytes),
             }
         )
 
@@ -56,7 +56,7 @@ def routes() -> APIRouter:
         _check_version(request)
         size = _number(request, "upload-length")
         about = _metadata(request)
-        uploads = db.running.uploads
+        uploads = db.state.uploads
         upload = await uploads.begin(
             caller,
             Plan(
@@ -76,10 +76,10 @@ def routes() -> APIRouter:
     @tus.head("/{id}", name="tus_offset", summary="How much of an upload has come")
     async def offset(id: str, request: Request, caller: SignedInCaller, db: Mounted) -> Response:
         _check_version(request)
-        upload = await db.running.uploads.find(caller, id)
+        upload = await db.state.uploads.find(caller, id)
         if upload.received == upload.plan.size and not upload.plan.done:
             # All came, and then the store could not take it: this is the time to try again.
-            upload = await db.running.uploads.go_on(caller, id, upload.received, _nothing())
+            upload = await db.state.uploads.go_on(caller, id, upload.received, _nothing())
         headers = {"Upload-Length": str(upload.plan.size), "Cache-Control": "no-store"}
         if upload.plan.metadata:
             headers["Upload-Metadata"] = upload.plan.metadata
@@ -91,13 +91,13 @@ def routes() -> APIRouter:
         if request.headers.get("content-type") != CHUNK_TYPE:
             raise UnsupportedFileType(f"The content type of a part is {CHUNK_TYPE}")
         at = _number(request, "upload-offset")
-        upload = await db.running.uploads.go_on(caller, id, at, request.stream())
+        upload = await db.state.uploads.go_on(caller, id, at, request.stream())
         return Response(status_code=204, headers=_headers(upload))
 
     @tus.delete("/{id}", status_code=204, summary="Give an upload up")
     async def drop(id: str, request: Request, caller: SignedInCaller, db: Mounted) -> Response:
         _check_version(request)
-        await db.running.uploads.drop(caller, id)
+        await db.state.uploads.drop(caller, id)
         return Response(status_code=204, headers={"Tus-Resumable": VERSION})
 
     return tus
