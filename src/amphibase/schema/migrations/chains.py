@@ -21,6 +21,7 @@ from sqlalchemy.schema import CreateSchema
 from amphibase.database.errors import translate
 from amphibase.errors import ConfigurationError, Retryable
 from amphibase.schema.migrations import roles
+from amphibase.schema.migrations.sqlite_impl import CarryingSQLiteImpl, without_reflection_warnings
 from amphibase.schema.tables import tables
 from amphibase.settings import Settings
 
@@ -82,7 +83,7 @@ class Chain:
 
     def context(self, connection: Connection, **options: Any) -> MigrationContext:
         """Return Alembic's context for the database, limited to this chain."""
-        return MigrationContext.configure(
+        context = MigrationContext.configure(
             connection,
             opts={
                 "target_metadata": self.metadata,
@@ -97,6 +98,11 @@ class Chain:
                 **options,
             },
         )
+        if connection.dialect.name == "sqlite":
+            context.impl = CarryingSQLiteImpl(
+                context.dialect, connection, False, True, None, context.opts
+            )
+        return context
 
     def owns(self, table: Table) -> bool:
         """Return whether this chain creates and changes the table."""
@@ -164,7 +170,11 @@ class Chain:
             names = {(None, each["name"]) for each in inspect(connection).get_enums()}  # type: ignore[attr-defined]
             context.impl.memo[f"pg_{ENUM.__visit_name__}"] = names
         context.autocommit_block = _reject_autocommit  # type: ignore[method-assign]
-        with connection.begin_nested(), Operations.context(context):
+        with (
+            connection.begin_nested(),
+            Operations.context(context),
+            without_reflection_warnings(),
+        ):
             context.run_migrations()
 
     def stamp(self, connection: Connection, step: RevisionStep) -> None:
