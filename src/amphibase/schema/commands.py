@@ -12,9 +12,7 @@ from amphibase.database.engine import Database
 from amphibase.errors import ConfigurationError, Unavailable
 from amphibase.schema.migrations import roles
 from amphibase.schema.migrations.chains import (
-    PACKAGED,
     Chain,
-    ChainName,
     ChainStatus,
     RevisionOutcome,
     build_chains,
@@ -29,6 +27,7 @@ from amphibase.schema.migrations.compare_policies import (
 )
 from amphibase.schema.migrations.compare_tables import Difference, table_differences
 from amphibase.schema.migrations.execution import downgrade_chain, upgrade_chains
+from amphibase.schema.migrations.locations import PACKAGED, ChainName
 from amphibase.schema.migrations.revision_file import write_revision
 from amphibase.schema.migrations.transaction import schema_transaction
 from amphibase.schema.policies import script as policies

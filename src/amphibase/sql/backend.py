@@ -30,7 +30,7 @@ from amphibase.database.functions import call_function
 from amphibase.errors import Contention
 from amphibase.models import Base
 from amphibase.records.cursors import Cursors
-from amphibase.schema.commands import ensure, require_current
+from amphibase.schema.start import prepare
 from amphibase.settings import Settings
 from amphibase.sql.accounts import SqlAccounts
 from amphibase.sql.files import SqlFiles
@@ -159,10 +159,7 @@ class SqlBackend:
 
     async def start(self) -> None:
         """Make the tables that are missing, or in production refuse a database that is behind."""
-        if self._settings.environment == "development":
-            await ensure(self.database, self._settings, Base.metadata)
-        else:
-            await require_current(self.database, self._settings, Base.metadata)
+        await prepare(self.database, self._settings, Base.metadata)
 
     async def check(self) -> None:
         """Reach the database and the bytes of the files. Raises Unavailable."""

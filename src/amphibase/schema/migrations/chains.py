@@ -21,14 +21,11 @@ from sqlalchemy.schema import CreateSchema
 from amphibase.database.errors import translate
 from amphibase.errors import ConfigurationError, Retryable
 from amphibase.schema.migrations import roles
+from amphibase.schema.migrations.locations import HERE, PACKAGED, ChainName, locate_chains
 from amphibase.schema.migrations.sqlite_impl import CarryingSQLiteImpl, without_reflection_warnings
 from amphibase.schema.tables import tables
 from amphibase.settings import Settings
 
-ChainName = Literal["auth", "storage", "application"]
-
-HERE = Path(__file__).parent
-PACKAGED = HERE / "application"
 FILE_NAMES = "%(year)d%(month).2d%(day).2d_%(hour).2d%(minute).2d%(second).2d_%(slug)s"
 UNDEFINED_OBJECT = "42704"
 
@@ -213,38 +210,25 @@ def build_chains(dialect: str, settings: Settings, metadata: MetaData) -> list[C
         ConfigurationError: a model names a schema, or a revision cannot be read.
     """
     own_tables = tables(dialect)
-    packaged: tuple[tuple[Literal["accounts", "files"], ChainName, MetaData], ...] = (
-        ("accounts", "auth", own_tables.auth),
-        ("files", "storage", own_tables.storage),
-    )
-    on_sqlite = dialect == "sqlite"
+    packaged = {"auth": own_tables.auth, "storage": own_tables.storage}
+    locations = locate_chains(dialect, settings)
     chains: list[Chain] = []
-    for part, name, own_metadata in packaged:
-        if settings.home(part) == "sql":
-            version_table = f"{name}_amphibase_version" if on_sqlite else "amphibase_version"
+    for location in locations:
+        version_table, schema = location.version_table, location.schema
+        if location.name != "application":
+            script = ScriptDirectory(HERE, version_locations=location.folders)
             chains.append(
-                Chain(
-                    name,
-                    ScriptDirectory(HERE, version_locations=[HERE / name]),
-                    own_metadata,
-                    version_table,
-                    None if on_sqlite else name,
-                )
+                Chain(location.name, script, packaged[location.name], version_table, schema)
             )
-    if settings.home("records") == "sql":
+            continue
         _reject_schemas(metadata)
-        hidden = {f"{name}_amphibase_version" for _, name, _ in packaged}
-        hidden |= {
-            table.name for _, _, own_metadata in packaged for table in own_metadata.tables.values()
-        }
+        hidden: set[str] = set()
+        if dialect == "sqlite":  # no schemas, so their tables stand beside the application's
+            hidden = {f"{name}_amphibase_version" for name in packaged}
+            hidden |= {table.name for own in packaged.values() for table in own.tables.values()}
+        script = _read(settings.migrations_dir)
         chains.append(
-            Chain(
-                "application",
-                _read(settings.migrations_dir),
-                metadata,
-                "alembic_version",
-                hidden=frozenset(hidden if on_sqlite else ()),
-            )
+            Chain(location.name, script, metadata, version_table, schema, frozenset(hidden))
         )
     return chains
 

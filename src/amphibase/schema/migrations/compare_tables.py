@@ -9,7 +9,8 @@ from alembic.migration import MigrationContext
 from alembic.operations import ops
 from sqlalchemy import Connection, MetaData
 
-from amphibase.schema.migrations.chains import Chain, ChainName
+from amphibase.schema.migrations.chains import Chain
+from amphibase.schema.migrations.locations import ChainName
 from amphibase.schema.migrations.sqlite_impl import without_reflection_warnings
 
 
