@@ -10,12 +10,12 @@ import psycopg
 from amphibase.gateway.rest.plan.planner import Planner
 from amphibase.gateway.rest.plan.types import Action, Demand
 from amphibase.gateway.rest.request.payload import read_payload
-from amphibase.gateway.rest.request.query import Value
 from amphibase.gateway.rest.request.query_string import read_query
 from amphibase.gateway.rest.schema.catalog import Catalog, Name
 from amphibase.gateway.rest.schema.introspection import read_catalog
 from amphibase.gateway.rest.sql.cache import CompiledPlan, StatementCache
 from amphibase.gateway.rest.sql.statement import Columns
+from amphibase.records.filters.tree import Value
 
 DDL = """
     CREATE SCHEMA api; CREATE SCHEMA hidden; SET search_path = api, public;

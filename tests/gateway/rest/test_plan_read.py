@@ -231,6 +231,27 @@ async def test_a_junction_is_read_from_both_sides(library: Library) -> None:
     assert await library.read("tags?select=books(id)&id=eq.3") == [{"books": [D]}]
 
 
+@pytest.mark.parametrize(
+    ("query", "embedded"),
+    [
+        # By another name than the embed's alias, and by another operator than `is`, a filter is
+        # the column's.
+        ("author:author_id(name)&author_id=eq.1", ["Ada", "Ada"]),
+        ("author:author_id(name)&author_id=not.is.null&author.id=eq.2", [None, None, "Bo"]),
+        ("author_id(name)&author_id=eq.2", ["Bo"]),
+        ("author_id(name)&author_id=not.is.null&author_id.id=eq.2", ["Bo"]),
+        ("author:author_id(name)&author=is.null", [None]),
+        ("author:author_id(name)&or=(author_id.eq.2,author.is.null)", ["Bo", None]),
+    ],
+)
+async def test_a_filter_is_on_an_embed_only_by_its_alias_and_with_is(
+    library: Library, query: str, embedded: list[str | None]
+) -> None:
+    rows = await library.read(f"books?order=id&select={query}")
+    found = [row.get("author", row.get("author_id")) for row in rows]
+    assert [each and each["name"] for each in found] == embedded
+
+
 async def test_an_estimate_is_explained_for_the_same_rows(library: Library) -> None:
     compiled = library.compile("read", "books?id=eq.1&limit=1", count="planned")
     assert compiled.estimate is not None

@@ -12,19 +12,17 @@ from tests.gateway.rest.library import Library
 from amphibase.gateway.rest.errors.base import RestError
 from amphibase.gateway.rest.plan.types import Demand, Media
 from amphibase.gateway.rest.request.query import (
-    Field,
-    Filter,
     Join,
-    Logic,
     Order,
     Query,
     Range,
     SelectField,
     SelectRelation,
-    Step,
 )
 from amphibase.gateway.rest.request.query_string import read_query
 from amphibase.gateway.rest.schema.catalog import Name
+from amphibase.records.filters.operators import OPERATORS, TRUTHS, Argument, Operator
+from amphibase.records.filters.tree import FieldPath, Filter, JsonStep, Logic
 
 HOSTILE = [
     'a"b', "a'b", "'; DROP TABLE api.books; --", '" FROM pg_authid; --', "\\", "$1", "/*", "%s",
@@ -57,41 +55,53 @@ RELATIONS = {
 hostile = st.sampled_from(HOSTILE) | st.text(max_size=8)
 aliases = st.none() | hostile
 casts = st.none() | st.sampled_from(["text", "int", "double precision", "json"]) | hostile
-steps = st.builds(Step, hostile | st.integers(-9, 9), st.booleans())
+steps = st.builds(JsonStep, hostile | st.integers(-9, 9), st.booleans())
 aggregates = st.none() | st.sampled_from(["count", "sum", "avg", "min", "max"])
 flags = st.none() | st.booleans()
-counts = st.builds(SelectField, st.just(Field("")), aliases, st.none(), st.just("count"), casts)
+counts = st.builds(SelectField, st.just(FieldPath("")), aliases, st.none(), st.just("count"), casts)
 ranges = st.builds(Range, st.none() | st.just(2), st.none() | st.integers(0, 99))
 media = st.builds(Media, st.sampled_from(["array", "object", "csv", "none"]), st.booleans())
 
 
-def fields(table: str) -> st.SearchStrategy[Field]:
+def fields(table: str) -> st.SearchStrategy[FieldPath]:
     paths = st.lists(steps, max_size=2).map(tuple)
-    return st.builds(Field, st.sampled_from(COLUMNS[table]), st.just(()) | paths)
+    return st.builds(FieldPath, st.sampled_from(COLUMNS[table]), st.just(()) | paths)
 
 
 def items(table: str) -> st.SearchStrategy[Any]:
-    stars = st.just(SelectField(Field("*")))
+    stars = st.just(SelectField(FieldPath("*")))
     return stars | counts | st.builds(SelectField, fields(table), aliases, casts, aggregates, casts)
+
+
+QUANTIFIABLE = [each for each in OPERATORS.values() if each.quantifiable]
+
+
+def operators(*arguments: Argument) -> st.SearchStrategy[Operator]:
+    return st.sampled_from([each for each in OPERATORS.values() if each.argument in arguments])
 
 
 def conditions(table: str, embedded: list[str]) -> st.SearchStrategy[Any]:
     """Filters, alone and in trees, some of them on whether there are related rows."""
     of = fields(table)
-    operators = ["eq", "like", "fts", "match", "cs", "sl", "isdistinct"]
-    quantifiers = st.sampled_from(["any", "all"])
-    languages = st.none() | st.just(0)
     plain = st.builds(
-        Filter, of, st.sampled_from(operators), st.just(0), st.booleans(), language=languages
+        Filter, of, operators(Argument.VALUE, Argument.PATTERN), st.just(0), st.booleans()
     )
-    several = st.sampled_from(["eq", "ilike", "match"])
-    quantified = st.builds(Filter, of, several, st.just(0), st.booleans(), quantifiers)
-    listed = st.builds(Filter, of, st.just("in"), st.just(1), st.booleans())
-    known = of | st.sampled_from(embedded).map(Field) if embedded else of
-    truths = st.sampled_from(["null", "not_null"])
-    presence = st.builds(Filter, known, st.just("is"), st.none(), st.booleans(), st.none(), truths)
+    quantified = st.builds(
+        Filter, of, st.sampled_from(QUANTIFIABLE), st.just(0), st.booleans(),
+        st.sampled_from(["any", "all"]),
+    )  # fmt: skip
+    searched = st.builds(
+        Filter, of, operators(Argument.SEARCH), st.just(0), st.booleans(),
+        language=st.none() | st.just(0),
+    )  # fmt: skip
+    listed = st.builds(Filter, of, operators(Argument.LIST), st.just(1), st.booleans())
+    named = of | st.sampled_from(embedded).map(FieldPath) if embedded else of
+    presence = st.builds(
+        Filter, named, operators(Argument.TRUTH), st.none(), st.booleans(),
+        truth=st.sampled_from([TRUTHS["null"], TRUTHS["not_null"]]),
+    )  # fmt: skip
     return st.recursive(
-        plain | quantified | listed | presence,
+        plain | quantified | searched | listed | presence,
         lambda inner: st.builds(
             Logic,
             st.sampled_from(["and", "or"]),
@@ -121,7 +131,7 @@ def queries(draw: st.DrawFn) -> tuple[str, Query]:
         if draw(st.booleans()):
             order = Order(draw(fields(table)), draw(flags), draw(flags))
             related = [
-                Order(Field(COLUMNS[relations[name]][0]), relation=name)
+                Order(FieldPath(COLUMNS[relations[name]][0]), relation=name)
                 for name in embedded
                 if name in ("covers", "author_id", "home", "books")
             ]
@@ -203,8 +213,8 @@ def test_no_value_reaches_the_text(library: Library, query: str, value: str) -> 
 def test_words_of_a_request_are_identifiers_or_bound(library: Library) -> None:
     query = Query(
         select=(
-            SelectField(Field("id"), alias='x" FROM pg_authid --', cast='text" FROM y --'),
-            SelectField(Field("data", (Step("k' || pg_sleep(9) --", True),)), alias="y"),
+            SelectField(FieldPath("id"), alias='x" FROM pg_authid --', cast='text" FROM y --'),
+            SelectField(FieldPath("data", (JsonStep("k' || pg_sleep(9) --", True),)), alias="y"),
         )
     )
     sql = library.statements.get(Demand(Name("api", "books"), "read", query)).main.statement.sql
@@ -214,7 +224,7 @@ def test_words_of_a_request_are_identifiers_or_bound(library: Library) -> None:
 
 
 def test_columns_of_unknown_rows_are_never_taken_for_functions(library: Library) -> None:
-    query = Query(select=(SelectField(Field("row_to_json")),))
+    query = Query(select=(SelectField(FieldPath("row_to_json")),))
     compiled = library.statements.get(Demand(Name("api", "pairs"), "call", query, content="json"))
     result = library.connection.pgconn.prepare(b"", compiled.main.statement.sql.encode())
     assert result.error_field(DiagnosticField.SQLSTATE) == b"42703"

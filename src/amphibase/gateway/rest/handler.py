@@ -21,7 +21,7 @@ from amphibase.gateway.rest.request.lru import kept
 from amphibase.gateway.rest.request.media_type import ANY, read_accept, read_media_type
 from amphibase.gateway.rest.request.payload import FORM, Payload, read_form, read_payload
 from amphibase.gateway.rest.request.preferences import NONE, Preferences, read_preferences
-from amphibase.gateway.rest.request.query import Query, Value
+from amphibase.gateway.rest.request.query import Query
 from amphibase.gateway.rest.request.query_string import read_query
 from amphibase.gateway.rest.request.request import Asked, with_arguments, with_range
 from amphibase.gateway.rest.response.builders import (
@@ -37,6 +37,7 @@ from amphibase.gateway.rest.sql.cache import CompiledPlan, StatementCache
 from amphibase.gateway.rest.transaction.role import Identity
 from amphibase.gateway.rest.transaction.run import Execution, Job
 from amphibase.gateway.rest.transaction.settings import ISOLATION, Context
+from amphibase.records.filters.tree import Value
 
 _ACTIONS: Mapping[str, Action] = {
     "GET": "read", "HEAD": "read", "POST": "insert", "PATCH": "update", "PUT": "put",

@@ -12,9 +12,10 @@ from amphibase.gateway.rest.plan.types import (
     Invocation,
     Plan,
 )
-from amphibase.gateway.rest.request.query import Field, SelectField
+from amphibase.gateway.rest.request.query import SelectField
 from amphibase.gateway.rest.schema.catalog import Catalog, Function, Name
 from amphibase.gateway.rest.schema.suggestions import nearest
+from amphibase.records.filters.tree import FieldPath
 
 _TYPES: dict[Content, tuple[str, ...]] = {
     "json": ("json", "jsonb"),
@@ -37,7 +38,7 @@ def plan_call(catalog: Catalog, demand: Demand, reader: Reader) -> Plan:
         of = returns.table or function.name
         root = reader.read(demand.query, of, catalog.tables.get(of), None, "pgrst_call")
     else:
-        query = replace(demand.query, select=(SelectField(Field(name)),))
+        query = replace(demand.query, select=(SelectField(FieldPath(name)),))
         root = reader.read(query, function.name, None, None, "pgrst_call")
     reader.restrict(root, demand.query)
     return Plan(demand, root, invocation=Invocation(function, arguments))

@@ -14,7 +14,6 @@ from amphibase.gateway.rest.plan.types import (
     Star,
     Write,
 )
-from amphibase.gateway.rest.request.query import Filter
 from amphibase.gateway.rest.schema.catalog import (
     Catalog,
     Column,
@@ -23,6 +22,7 @@ from amphibase.gateway.rest.schema.catalog import (
     Relationship,
     Table,
 )
+from amphibase.records.filters.tree import Filter
 
 
 def plan_write(catalog: Catalog, demand: Demand, table: Table, reader: Reader) -> Plan:

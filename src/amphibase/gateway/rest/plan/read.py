@@ -23,13 +23,8 @@ from amphibase.gateway.rest.plan.types import (
     Sort,
     Star,
 )
-from amphibase.gateway.rest.request.query import Condition as Asked
 from amphibase.gateway.rest.request.query import (
-    Field,
-    Filter,
-    Logic,
     Order,
-    Path,
     Query,
     SelectField,
     SelectItem,
@@ -37,11 +32,13 @@ from amphibase.gateway.rest.request.query import (
 )
 from amphibase.gateway.rest.schema.catalog import Catalog, Name, Table
 from amphibase.gateway.rest.schema.suggestions import undefined_column
+from amphibase.records.filters.tree import Condition as Asked
+from amphibase.records.filters.tree import FieldPath, Filter, Logic, Path
 
 MOST_KEYS = 3000
 """How many columns and relations a request may select; those of spread relations count again."""
 
-_ALL = (SelectField(Field("*")),)
+_ALL = (SelectField(FieldPath("*")),)
 
 
 class Reader:
@@ -108,12 +105,27 @@ class Reader:
         if isinstance(asked, Logic):
             inside = tuple(self.condition(node, each) for each in asked.conditions)
             return Junction(asked.operator, inside, asked.negated)
-        embed = None if asked.field.path else self._find(node, asked.field.name)
-        if embed is None:
-            return Comparison(self.operand(node, asked.field), asked)
-        return Presence(embed, present=_asks_presence(embed, asked))
+        presence = self._presence(node, asked)
+        return presence or Comparison(self.operand(node, asked.field), asked)
 
-    def operand(self, node: Node, field: Field) -> Operand:
+    def _presence(self, node: Node, filter: Filter) -> Presence | None:
+        """The filter, if it is on whether there is a row of an embedded relation.
+
+        As upstream, it is so only by the alias of the relation (its name, where it has none) and
+        only with `is.null` and `is.not_null`; else a column of that name is meant.
+        """
+        name = filter.field.name
+        embed = None if filter.field.path else self._find(node, name)
+        if embed is None or embed.key != name:
+            return None
+        truth = filter.truth.name if filter.truth else None
+        if truth in ("null", "not_null"):
+            return Presence(embed, present=(truth == "not_null") != filter.negated)
+        if node.table and name in {*node.table.columns, *self._computed_fields(node.table.name)}:
+            return None
+        raise UnacceptableFilter(embed.name)
+
+    def operand(self, node: Node, field: FieldPath) -> Operand:
         """A column or a computed field of the node's rows. Raises DatabaseError (42703)."""
         table = node.table
         if table is None:
@@ -173,7 +185,7 @@ class Reader:
     def _star(self, node: Node) -> Star:
         if node.table is None:
             return Star()
-        operands = [self.operand(node, Field(column)) for column in node.table.columns]
+        operands = [self.operand(node, FieldPath(column)) for column in node.table.columns]
         expand = self._formatted and any(operand.to_json for operand in operands)
         outputs = tuple(Output(operand.name, operand) for operand in operands)
         return Star(outputs, is_plain=not expand)
@@ -281,16 +293,10 @@ def _is_one_row(node: Node) -> bool:
 def is_plain_equality(filter: Filter) -> bool:
     """Whether a filter is `column=eq.value`."""
     plain = not (filter.negated or filter.quantifier or filter.field.path)
-    return plain and filter.operator == "eq"
+    return plain and filter.operator.name == "eq"
 
 
-def _asks_presence(embed: Embed, filter: Filter) -> bool:
-    if filter.truth not in ("null", "not_null"):
-        raise UnacceptableFilter(embed.name)
-    return (filter.truth == "not_null") != filter.negated
-
-
-def _last_key(field: Field) -> str:
+def _last_key(field: FieldPath) -> str:
     """What a value is called: by the last word of its path."""
     words = [step.key for step in field.path if isinstance(step.key, str)]
     return words[-1] if words else field.name

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeAlias
 
-from amphibase.gateway.rest.request.query import Aggregate, Filter, Position, Query, Step
+from amphibase.gateway.rest.request.query import Aggregate, Query
 from amphibase.gateway.rest.schema.catalog import (
     Column,
     ComputedRelationship,
@@ -17,6 +17,7 @@ from amphibase.gateway.rest.schema.catalog import (
     Relationship,
     Table,
 )
+from amphibase.records.filters.tree import Filter, JsonStep, Position
 
 Action: TypeAlias = Literal["read", "insert", "update", "delete", "put", "call"]
 Content: TypeAlias = Literal["json", "text", "xml", "binary"]
@@ -91,7 +92,7 @@ class Operand:
     name: str
     type: str | None = None
     function: Name | None = None
-    path: tuple[Step, ...] = ()
+    path: tuple[JsonStep, ...] = ()
     to_json: Name | None = None
     from_text: Name | None = None
 

@@ -12,7 +12,8 @@ from amphibase.gateway.rest.errors.base import (
     SchemaNotExposed,
     UnsupportedMethod,
 )
-from amphibase.gateway.rest.request.query import Query, Range, Value
+from amphibase.gateway.rest.request.query import Query, Range
+from amphibase.records.filters.tree import Value
 
 Kind = Literal["root", "table", "function"]
 

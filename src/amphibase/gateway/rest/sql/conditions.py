@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from amphibase.gateway.rest.plan.types import Comparison, Condition, Junction, Operand, Presence
-from amphibase.gateway.rest.request.query import Filter
 from amphibase.gateway.rest.sql.fragments import (
     Constant,
     Given,
@@ -14,20 +13,8 @@ from amphibase.gateway.rest.sql.fragments import (
     qualified,
     quoted,
 )
-
-_OPERATORS = {
-    "eq": "=", "neq": "<>", "gt": ">", "gte": ">=", "lt": "<", "lte": "<=", "like": "LIKE",
-    "ilike": "ILIKE", "match": "~", "imatch": "~*", "isdistinct": "IS DISTINCT FROM", "cs": "@>",
-    "cd": "<@", "ov": "&&", "sl": "<<", "sr": ">>", "nxr": "&<", "nxl": "&>", "adj": "-|-",
-}  # fmt: skip
-_SEARCHES = {
-    "fts": "to_tsquery", "plfts": "plainto_tsquery", "phfts": "phraseto_tsquery",
-    "wfts": "websearch_to_tsquery",
-}  # fmt: skip
-_TRUTHS = {
-    "null": "IS NULL", "not_null": "IS NOT NULL", "true": "IS TRUE", "false": "IS FALSE",
-    "unknown": "IS UNKNOWN",
-}  # fmt: skip
+from amphibase.records.filters.operators import Argument
+from amphibase.records.filters.tree import Filter
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,27 +77,27 @@ def condition(asked: Condition, frame: Frame, parameters: Parameters) -> str:
 
 
 def _comparison(operand: Operand, filter: Filter, frame: Frame, parameters: Parameters) -> str:
-    value = value_of(operand, frame, parameters)
-    if filter.truth is not None:
-        test = f"{value} {_TRUTHS[filter.truth]}"
-    else:
-        assert filter.value is not None
-        if filter.operator in _SEARCHES:
-            test = _search(value, operand, filter, parameters)
-        elif filter.operator == "in":
-            bound = parameters(Listed(filter.value))
-            test = f"{value} = ANY({_parsed_list(bound, operand)})"
-        else:
-            likes = filter.operator in ("like", "ilike")
-            given: Parameter = Pattern(filter.value) if likes else Given(filter.value)
-            bound = parameters(given)
-            operator = _OPERATORS[filter.operator]
-            if filter.quantifier is not None:
-                right = f"{filter.quantifier.upper()}({_parsed_list(bound, operand)})"
-            else:
-                right = _parsed(bound, operand)
-            test = f"{value} {operator} {right}"
+    left = value_of(operand, frame, parameters)
+    if filter.operator.argument is Argument.SEARCH:
+        left = _vector(left, operand, filter, parameters)
+    test = filter.operator.sql.format(left, _right(operand, filter, parameters))
     return f"NOT ({test})" if filter.negated else test
+
+
+def _right(operand: Operand, filter: Filter, parameters: Parameters) -> str:
+    if filter.truth is not None:
+        return filter.truth.sql
+    assert filter.value is not None
+    if filter.operator.argument is Argument.SEARCH:
+        return f"{_language(filter, parameters)}{parameters(Given(filter.value))}"
+    if filter.operator.argument is Argument.LIST:
+        return _parsed_list(parameters(Listed(filter.value)), operand)
+    is_pattern = filter.operator.argument is Argument.PATTERN
+    value: Parameter = Pattern(filter.value) if is_pattern else Given(filter.value)
+    bound = parameters(value)
+    if filter.quantifier is not None:
+        return f"{filter.quantifier.upper()}({_parsed_list(bound, operand)})"
+    return _parsed(bound, operand)
 
 
 def _parsed(bound: str, operand: Operand) -> str:
@@ -128,13 +115,15 @@ def _parsed_list(bound: str, operand: Operand) -> str:
     )
 
 
-def _search(value: str, operand: Operand, filter: Filter, parameters: Parameters) -> str:
-    assert filter.value is not None
-    language = ""
-    if filter.language is not None:
-        language = f"{parameters(Given(filter.language))}::regconfig, "
+def _vector(left: str, operand: Operand, filter: Filter, parameters: Parameters) -> str:
+    """The left side of a text search: made of text, unless it is a tsvector or of unknown type."""
     is_vector = operand.type == "tsvector" and not operand.path
-    if not is_vector and (operand.type is not None or operand.path):
-        value = f"to_tsvector({language}{value})"
-    query = f"{_SEARCHES[filter.operator]}({language}{parameters(Given(filter.value))})"
-    return f"{value} @@ {query}"
+    if is_vector or (operand.type is None and not operand.path):
+        return left
+    return f"to_tsvector({_language(filter, parameters)}{left})"
+
+
+def _language(filter: Filter, parameters: Parameters) -> str:
+    if filter.language is None:
+        return ""
+    return f"{parameters(Given(filter.language))}::regconfig, "

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from amphibase.gateway.rest.errors.database import DatabaseError
-from amphibase.gateway.rest.request.query import Position, Value
 from amphibase.gateway.rest.schema.catalog import Name
+from amphibase.records.filters.tree import Position, Value
 
 Bound: TypeAlias = str | bytes | None
 """A value as it is sent: text of no type yet, or bytes."""
@@ -91,7 +91,7 @@ class Listed:
     def read(self, values: Sequence[Value], body: Bound) -> Bound:
         value = values[self.position]
         assert isinstance(value, list)
-        return "{}" if value == [""] else array(value)
+        return "{}" if value in ([], [""]) else array(value)
 
 
 @dataclass(frozen=True, slots=True)

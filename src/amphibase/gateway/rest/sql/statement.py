@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 from amphibase.database.connection import Call, Statement
 from amphibase.gateway.rest.plan.types import Explain, Plan
-from amphibase.gateway.rest.request.query import Value
 from amphibase.gateway.rest.sql.call import write_call
 from amphibase.gateway.rest.sql.fragments import Bound, Parameter, Parameters, qualified, quoted
 from amphibase.gateway.rest.sql.mutate import INSERTED, counts_inserts, write_change
 from amphibase.gateway.rest.sql.select import SOURCE, TreeWriter
+from amphibase.records.filters.tree import Value
 
 _ROWS = '"_t"'
 
