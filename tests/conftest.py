@@ -17,6 +17,7 @@ from tests.servers import Databases, new_server
 
 from amphibase import Amphibase, Base, Settings, load_settings
 from amphibase.accounts.jwt.key_ring import load_keys
+from amphibase.build import build_backend
 from amphibase.database.engine import Database
 from amphibase.postgres import Server
 from amphibase.schema.commands import ensure
@@ -170,9 +171,9 @@ async def open_records(kind: str, url: str, folder: Path) -> Records:
     settings = load_settings(
         database_url=url, secret_key=SECRET, data_dir=folder, rls=kind == "rls"
     )
-    opened = Records(kind, SqlBackend(settings, load_keys(settings)), settings)
-    await ensure(opened.backend.database, settings, Base.metadata)
-    await opened.settle()
+    opened = Records(kind, build_backend(settings, load_keys(settings)), settings)
+    await opened.backend.start()
+    await opened.add_profiles()
     return opened
 
 

@@ -8,8 +8,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import Integer, literal_column, select, text
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy import text
 from tests.backends import ANN, BOB, Records
 from tests.models import Board, Document, Note, Tag
 
@@ -22,7 +21,6 @@ from amphibase import (
     Transaction,
     Unavailable,
 )
-from amphibase.database.compiled import Plan, Query
 from amphibase.models import User
 
 on_postgres = pytest.mark.parametrize("shared_records", ["predicate", "rls"], indirect=True)
@@ -30,16 +28,6 @@ on_postgres = pytest.mark.parametrize("shared_records", ["predicate", "rls"], in
 
 class Oops(Exception):
     """Raised by the tests themselves."""
-
-
-class Unreadable(TypeDecorator[int]):
-    """A type whose values cannot be read back."""
-
-    impl = Integer
-    cache_ok = True
-
-    def process_result_value(self, value: Any, dialect: Any) -> int:
-        raise Oops
 
 
 async def add_and_fail(transaction: Transaction) -> None:
@@ -154,21 +142,6 @@ class TestNested:
                     await notes.add(Note(title="x"))
             await notes.add(Note(title="ann's", stars=1))
             assert [note.title for note in await notes.list()] == ["ann's"]
-
-    @pytest.mark.parametrize("shared_records", ["rls"], indirect=True)
-    async def test_what_the_service_failed_to_read_leaves_the_caller(
-        self, records: Records
-    ) -> None:
-        """Where it reads for the caller, as the table between two models."""
-        who = Query(Plan(select(literal_column("current_user::text"))))
-        broken = Query(Plan(select(literal_column("1", Unreadable()))))
-        async with records.backend.transaction(ANN) as transaction:
-            executor: Any = transaction.repository(Note)._builder.executor
-            assert await executor.fetch(SERVICE, who) != [[("authenticated",)]]
-            assert await executor.fetch(ANN, who) == [[("authenticated",)]]
-            with pytest.raises(Oops):
-                await executor.fetch(SERVICE, broken)
-            assert await executor.fetch(ANN, who) == [[("authenticated",)]]
 
 
 class TestInTransaction:
@@ -297,8 +270,8 @@ async def left_over(records: Records) -> list[Any]:
 
 
 async def _busy(records: Records) -> list[Any]:
-    async with records.backend.database.read() as connection:
-        found = await connection.execute(
+    async with records.backend.session(SERVICE, writes=False) as session:
+        found = await session.execute(
             text(
                 "SELECT a.pid, a.state, a.query, l.mode FROM pg_stat_activity a "
                 "LEFT JOIN pg_locks l ON l.pid = a.pid AND l.locktype IN ('tuple', 'relation') "

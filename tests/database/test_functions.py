@@ -64,7 +64,7 @@ on_both = pytest.mark.parametrize("shared_records", ["predicate", "rls"], indire
 @pytest.fixture
 async def on_postgres(records: Records) -> Records:
     """Postgres, with functions to be called."""
-    async with records.backend.database.write() as connection:
+    async with records.sql.database.write() as connection:
         for function in FUNCTIONS:
             await connection.exec_driver_sql(
                 f"CREATE OR REPLACE FUNCTION {function}",
