@@ -14,14 +14,15 @@ PACKAGE = Path(amphibase.__file__).parent
 
 # What each package may import of the others, beside itself. `build` knows the backends so that
 # nobody else has to.
-SHARED = {"access", "background", "errors", "models", "redaction", "settings"}
+SHARED = {"access", "background", "errors", "models", "published_secrets", "redaction", "settings"}
 FOUNDATION = {"accounts", "blobs", "database", "records", "schema"}
 ALLOWED = {
     "access": set(),
     "background": set(),
     "errors": set(),
     "models": {"access"},
-    "settings": {"database", "errors"},
+    "settings": {"database", "errors", "published_secrets"},
+    "published_secrets": set(),
     "redaction": set(),
     "server": {"redaction"},
     "postgres": {"errors"},

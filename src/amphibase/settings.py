@@ -6,6 +6,7 @@ read with the prefix `AMPHIBASE_`, which wins. A wrong value becomes one readabl
 
 import ipaddress
 import re
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
@@ -23,6 +24,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from amphibase.errors import ConfigurationError
+from amphibase.published_secrets import has_published_password, is_published
 
 if TYPE_CHECKING:  # the rest is imported where it is needed, since commands wait for this page
     from limits import RateLimitItem
@@ -236,9 +238,31 @@ class Settings(BaseSettings):
                 "SECRET_KEY: production needs its own key; set SECRET_KEY to the output of "
                 "`openssl rand -base64 48`, or JWT_KEY_FILE to a file of `amphibase keys generate`"
             )
+        if self.environment == "production" and (names := self._published()):
+            raise ValueError(
+                f"{', '.join(names)}: everybody has this value, which is a default of development "
+                "or an example; production needs its own (openssl rand -base64 48 makes a secret)"
+            )
         if self.rls and self.database.get_backend_name() == "sqlite":
             raise ValueError("RLS: SQLite has no row level security; set RLS=false or use Postgres")
         return self
+
+    def _published(self) -> list[str]:
+        """Return the names of the settings whose values everybody has."""
+        checks: dict[str, Callable[[str], bool]] = {
+            "secret_key": is_published,
+            "supabase_anon_key": is_published,
+            "supabase_service_key": is_published,
+            "supabase_jwt_secret": is_published,
+            "database_url": has_published_password,
+            "supabase_db_url": has_published_password,
+        }
+        values: dict[str, SecretStr | None] = {name: getattr(self, name) for name in checks}
+        return [
+            name.upper()
+            for name, value in values.items()
+            if value is not None and checks[name](value.get_secret_value())
+        ]
 
     @property
     def database(self) -> "URL":
