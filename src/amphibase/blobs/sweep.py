@@ -5,8 +5,8 @@ from datetime import timedelta
 from uuid import UUID
 
 from amphibase.backend.files import GRACE, File, Finding
-from amphibase.blobs.base import Blob, Blobs
-from amphibase.blobs.rows import FileRow, FileRows, file_of, uuid_of
+from amphibase.blobs.base import Blob, Blobs, parse_uuid
+from amphibase.blobs.rows import FileRow, FileRows, file_of
 from amphibase.database.engine import Database
 from amphibase.models import utc_now
 
@@ -73,7 +73,7 @@ class BlobSweep:
                 rows = await self._rows.following(connection, last, BATCH)
             for row in rows:
                 self.examined += 1
-                version = uuid_of(row.version)
+                version = parse_uuid(row.version)
                 is_there = version is not None and await self._blobs.exists(version)
                 if not is_there and await self._is_lost(row):
                     file: File = file_of(row)

@@ -6,7 +6,7 @@ from amphibase.backend import Backend
 from amphibase.blobs.resumable import ResumableUploads
 from amphibase.models import User
 from amphibase.services.auth import AuthService
-from amphibase.services.files import FileService, Uploaded
+from amphibase.services.files import FileDestination, FileService
 from amphibase.services.users import UserService
 from amphibase.settings import Settings
 
@@ -33,4 +33,6 @@ class State:
             max_bytes=settings.max_upload_bytes,
             allowed_types=settings.allowed_types,
         )
-        self.uploads = ResumableUploads(settings.data_dir / "unfinished", Uploaded(self.files))
+        self.uploads = ResumableUploads(
+            settings.data_dir / "unfinished", FileDestination(self.files)
+        )

@@ -1,13 +1,16 @@
 """/files: sending, reading, listing, moving and signing; streamed both ways."""
 
+from collections.abc import Mapping
 from datetime import timedelta
 from functools import cache
 from typing import Annotated, Any
 
 from fastapi import Query, Request, Response
 
-from amphibase.backend.files import File
-from amphibase.blobs import download as downloads
+from amphibase.backend import Caller
+from amphibase.backend.files import ByteRange, File, OpenFile
+from amphibase.blobs import tus as protocol
+from amphibase.blobs.download import headers_of, respond
 from amphibase.blobs.multipart import UploadForm
 from amphibase.errors import Conflict, PayloadTooLarge, PreconditionFailed
 from amphibase.http.dependencies import CurrentCaller, Mounted, SignedInCaller
@@ -25,8 +28,8 @@ from amphibase.http.schemas import (
 from amphibase.records.input import PlainText
 from amphibase.services.files import UPLOADS, FileService, default_path
 
-EXPOSED_HEADERS = ("ETag", "Content-Range", "Content-Disposition", *tus.EXPOSED_HEADERS)
-"""What scripts of other origins may read of an answer."""
+EXPOSED_HEADERS = ("ETag", "Content-Range", "Content-Disposition", *protocol.EXPOSED_HEADERS)
+"""What scripts of other origins may read of a response."""
 
 FORM_OVERHEAD_BYTES = 64 * 1024
 NOTHING_SAID = ("", "application/x-www-form-urlencoded")
@@ -189,16 +192,7 @@ def routes() -> LeanRouter:
     ) -> Response:
         service = db.state.files
         reader = caller if token is None else service.admitted_by(token, bucket, path)
-        file = await service.stat(reader, bucket, path)
-        if downloads.is_known(request, file):
-            return downloads.not_modified(file)
-        part = downloads.range_of(request, file)
-        opened = await service.open(reader, bucket, path, part)
-        if part is not None and downloads.range_of(request, opened.file) is None:
-            # Replaced a moment ago: a part of the new bytes must not be joined to the old ones.
-            part, opened = None, await service.open(reader, bucket, path)
-        headers = downloads.headers_of(opened.file, download=download)
-        return downloads.FileResponse(opened, headers, whole=part is None)
+        return await _respond(request, service, reader, bucket, path, download=download)
 
     @files.head(
         "/{bucket}/{path:path}",
@@ -212,19 +206,28 @@ def routes() -> LeanRouter:
         caller: CurrentCaller,
         db: Mounted,
         token: Signature = None,
+        download: bool = False,
     ) -> Response:
         service = db.state.files
         reader = caller if token is None else service.admitted_by(token, bucket, path)
-        file = await service.stat(reader, bucket, path)
-        if downloads.is_known(request, file):
-            return downloads.not_modified(file)
-        return Response(headers={**downloads.headers_of(file), "Content-Length": str(file.size)})
+        return await _respond(request, service, reader, bucket, path, download=download)
 
     @files.delete("/{bucket}/{path:path}", status_code=204, summary="Delete a file")
     async def delete(bucket: str, path: str, caller: CurrentCaller, db: Mounted) -> None:
         await db.state.files.delete(caller, bucket, path)
 
     return files
+
+
+async def _respond(
+    request: Request, files: FileService, reader: Caller, bucket: str, path: str, *, download: bool
+) -> Response:
+    async def open(part: ByteRange | None) -> tuple[OpenFile, Mapping[str, str]]:
+        opened = await files.open(reader, bucket, path, part)
+        return opened, headers_of(opened.file, download=download)
+
+    file = await files.stat(reader, bucket, path)
+    return await respond(request, file, headers_of(file, download=download), open)
 
 
 def _announced(request: Request) -> int | None:

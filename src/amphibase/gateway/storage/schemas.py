@@ -1,4 +1,4 @@
-"""JSON that requests carry: read within limits, and typed."""
+"""Read the JSON of requests: within limits, and typed."""
 
 from typing import Any, TypeVar
 
@@ -6,52 +6,52 @@ import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.requests import Request
 
-from amphibase.gateway.storage.errors import malformed, too_large
+from amphibase.gateway.storage.errors import EntityTooLarge, MalformedRequest
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
 """Room for a thousand of the longest keys."""
 
 
-class Body(BaseModel):
-    """A JSON object; what is not known is passed over."""
+class StorageModel(BaseModel):
+    """A JSON object; names that are not its own are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", coerce_numbers_to_str=True)
 
 
-Model = TypeVar("Model", bound=Body)
+Model = TypeVar("Model", bound=StorageModel)
 
 
-async def read(request: Request, kind: type[Model]) -> Model:
-    """The request's body; an empty one is an empty object. Raises StorageError."""
+async def read_body(request: Request, kind: type[Model]) -> Model:
+    """Read the body; an empty one is an empty object. Raises StorageError."""
     content = bytearray()
     async for chunk in request.stream():
         content += chunk
         if len(content) > MAX_BODY_BYTES:
-            raise too_large()
+            raise EntityTooLarge
     try:
         value = orjson.loads(content) if content.strip() else {}
     except (ValueError, RecursionError):
-        raise malformed(
+        raise MalformedRequest(
             "Body is not valid JSON but content-type is set to 'application/json'"
         ) from None
-    return checked(kind, value, "body")
+    return validate(kind, value, "body")
 
 
-def query(request: Request, kind: type[Model]) -> Model:
-    """The request's query. Raises StorageError."""
-    return checked(kind, dict(request.query_params), "querystring")
+def read_query(request: Request, kind: type[Model]) -> Model:
+    """Read the query. Raises StorageError."""
+    return validate(kind, dict(request.query_params), "querystring")
 
 
-def checked(kind: type[Model], value: Any, where: str) -> Model:
-    """The value as the model has it. Raises StorageError, in the words of a JSON schema."""
+def validate(kind: type[Model], value: Any, where: str) -> Model:
+    """Validate a value. Raises MalformedRequest, with the message of a JSON schema."""
     try:
-        found = kind.model_validate(value)
+        model = kind.model_validate(value)
     except ValidationError as error:
         first: Any = error.errors(include_url=False, include_input=False)[0]
-        raise malformed(_fault(first, where)) from None
-    if _has_nul(found.model_dump()):  # which no text of the database can hold
-        raise malformed(f"{where} must not hold the character NUL")
-    return found
+        raise MalformedRequest(_message(first, where)) from None
+    if _has_nul(model.model_dump()):  # which no text of the database can hold
+        raise MalformedRequest(f"{where} must not hold the character NUL")
+    return model
 
 
 _TYPES = {
@@ -68,7 +68,7 @@ _TYPES = {
 }
 
 
-def _fault(error: dict[str, Any], where: str) -> str:
+def _message(error: dict[str, Any], where: str) -> str:
     kind, steps, limits = error["type"], [str(step) for step in error["loc"]], error.get("ctx", {})
     if kind == "missing":
         return f"{'/'.join([where, *steps[:-1]])} must have required property '{steps[-1]}'"
@@ -94,7 +94,7 @@ def _has_nul(value: Any) -> bool:
         case str():
             return "\0" in value
         case dict():
-            return any(_has_nul(key) or _has_nul(each) for key, each in value.items())
+            return any(_has_nul(key) or _has_nul(item) for key, item in value.items())
         case list():
             return any(map(_has_nul, value))
     return False

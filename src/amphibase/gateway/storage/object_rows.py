@@ -1,7 +1,4 @@
-"""The rows of files, as the database lets whoever is acting see and change them.
-
-Every function runs in the transaction that it is handed.
-"""
+"""The rows of objects, as the role of the transaction may see and change them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,25 +11,28 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from amphibase.models import utc_now
 from amphibase.schema.tables import tables
 
+ObjectPath = tuple[str, str]
+"""A bucket, and the name of an object in it."""
+
 OBJECTS = tables("postgresql").objects
 COLUMNS = [column for column in OBJECTS.c if column.name != "path_tokens"]
 
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:path, 0))")
 
 
-async def reserve(connection: AsyncConnection, *places: tuple[str, str]) -> None:
-    """Let nobody else put a file at these paths until the transaction ends."""
-    for bucket, name in sorted(places):
+async def reserve(connection: AsyncConnection, *paths: ObjectPath) -> None:
+    """Keep others from storing an object at these paths until the transaction ends."""
+    for bucket, name in sorted(paths):
         await connection.execute(_LOCK, {"path": f"{bucket}/{name}"})
 
 
 async def find(
     connection: AsyncConnection, bucket: str, name: str, *, lock: bool = False
 ) -> RowMapping | None:
-    """The row of a path.
+    """Find the row of an object.
 
     Args:
-        lock: nobody else changes or deletes it until the transaction ends.
+        lock: keep others from changing it until the transaction ends.
     """
     statement = select(*COLUMNS).where(OBJECTS.c.bucket_id == bucket, OBJECTS.c.name == name)
     if lock:
@@ -43,7 +43,7 @@ async def find(
 async def find_many(
     connection: AsyncConnection, bucket: str, names: Sequence[str]
 ) -> list[RowMapping]:
-    """The rows of paths, in no order."""
+    """Find the rows of objects, in no order."""
     statement = select(*COLUMNS).where(
         OBJECTS.c.bucket_id == bucket, OBJECTS.c.name.in_(set(names))
     )
@@ -51,9 +51,9 @@ async def find_many(
 
 
 async def add(connection: AsyncConnection, values: dict[str, Any], *, overwrite: bool) -> None:
-    """A new row, or new values for the one with its path.
+    """Add a row, or with `overwrite` change the one of its path.
 
-    Nothing is read back: who may write may not be let read.
+    Nothing is read back: a caller who may write need not be allowed to read.
     """
     now = utc_now()
     values = {**values, "updated_at": now, "last_accessed_at": now}
@@ -72,7 +72,7 @@ async def add(connection: AsyncConnection, values: dict[str, Any], *, overwrite:
 async def move(
     connection: AsyncConnection, bucket: str, name: str, to_bucket: str, to_name: str
 ) -> UUID | None:
-    """Give a row another path; its id, or None where there is none that may be changed."""
+    """Give a row another path; return its id, or None where none may be changed."""
     statement = (
         update(OBJECTS)
         .where(OBJECTS.c.bucket_id == bucket, OBJECTS.c.name == name)
@@ -86,7 +86,7 @@ async def move(
 async def remove(
     connection: AsyncConnection, bucket: str, names: Sequence[str]
 ) -> list[RowMapping]:
-    """Delete the rows that may be deleted, and give them back."""
+    """Delete the rows that may be deleted, and return them."""
     statement = (
         delete(OBJECTS)
         .where(OBJECTS.c.bucket_id == bucket, OBJECTS.c.name.in_(set(names)))
@@ -95,11 +95,31 @@ async def remove(
     return [*(await connection.execute(statement)).mappings()]
 
 
-async def some_names(
+async def names(
     connection: AsyncConnection, bucket: str, limit: int, *, after: str | None = None
 ) -> list[str]:
-    """Names of files of a bucket, in order, from the first or from what comes after a name."""
+    """Return names of objects of a bucket in order, from the first or after a name."""
     statement = select(OBJECTS.c.name).where(OBJECTS.c.bucket_id == bucket)
     if after is not None:
         statement = statement.where(OBJECTS.c.name > after)
     return [*await connection.scalars(statement.order_by(OBJECTS.c.name).limit(limit))]
+
+
+def metadata_of(row: RowMapping) -> dict[str, Any]:
+    """Return the column `metadata`, which others may have written too."""
+    metadata = row["metadata"]
+    return metadata if isinstance(metadata, dict) else {}
+
+
+def size_of(row: RowMapping) -> int:
+    """Return the size of an object in bytes."""
+    size = metadata_of(row).get("size")
+    return size if isinstance(size, int) and size >= 0 else 0
+
+
+def type_of(row: RowMapping) -> str:
+    """Return the content type of an object."""
+    content_type = metadata_of(row).get("mimetype")
+    if not (isinstance(content_type, str) and content_type):
+        return "application/octet-stream"
+    return content_type
