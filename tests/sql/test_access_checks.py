@@ -13,6 +13,7 @@ from tests.models import Board, Note, Post, Secret
 from amphibase import Base
 from amphibase.access import Access, everyone
 from amphibase.schema.commands import ensure
+from amphibase.sql.records.model_info import ModelInfos
 
 
 @asynccontextmanager
@@ -22,7 +23,7 @@ async def dropped(
     """The model without its guards."""
     table, database = model.__table__.name, records.sql.database
     with monkeypatch.context() as patch:
-        patch.setattr(records.sql, "_infos", type(records.sql._infos)())
+        patch.setattr(records.sql, "_infos", ModelInfos(records.sql.database.dialect))
         patch.setattr(records.sql._infos.of(model), "access", Access(everyone, everyone))
         if records.name != "rls":
             yield

@@ -77,7 +77,7 @@ class SqlBackend:
         self.database = Database(settings.database, settings.pool_options)
         self._rls = settings.rls
         self._executor = build_executor(self.database, rls=settings.rls)
-        self._infos = ModelInfos()
+        self._infos = ModelInfos(self.database.dialect)
         self._plans = Plans()
         self._cursors = Cursors(keys.derive("cursor"))
         self.background = Background()
@@ -93,8 +93,10 @@ class SqlBackend:
         self, model: type[Model], caller: Caller, executor: Executor
     ) -> SqlRepository[Model]:
         info = self._infos.of(model)
-        builder = QueryBuilder(info, caller, executor, self._plans, self._cursors, rls=self._rls)
-        return SqlRepository(info, builder, self._infos)
+        builder = QueryBuilder(
+            info, self._infos, caller, executor, self._plans, self._cursors, rls=self._rls
+        )
+        return SqlRepository(info, builder)
 
     @asynccontextmanager
     async def transaction(
