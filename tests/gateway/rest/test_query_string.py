@@ -1,4 +1,4 @@
-"""Query strings become data, and what cannot be read says where."""
+"""QueryParams strings become data, and what cannot be read says where."""
 
 import string
 from typing import Any
@@ -9,15 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amphibase.gateway.rest.errors.base import InvalidRange, ParseError
-from amphibase.gateway.rest.request.lru import LONGEST_KEPT
+from amphibase.gateway.rest.request.lru import MAX_CACHED_CHARACTERS
 from amphibase.gateway.rest.request.query import (
-    Order,
-    Query,
+    OrderTerm,
+    QueryParams,
     Range,
     SelectField,
     SelectRelation,
 )
-from amphibase.gateway.rest.request.query_string import LONGEST, read_query
+from amphibase.gateway.rest.request.query_string import MAX_CHARACTERS, read_query
 from amphibase.records.filters.operators import OPERATORS, TRUTHS
 from amphibase.records.filters.tree import FieldPath, Filter, JsonStep, Logic
 
@@ -31,7 +31,7 @@ def has(field: FieldPath, operator: str, *more: Any, truth: str = "", **named: A
     return Filter(field, OPERATORS[operator], *more, **named)
 
 
-def read(text: str, *, is_call: bool = False) -> tuple[Query, list[object]]:
+def read(text: str, *, is_call: bool = False) -> tuple[QueryParams, list[object]]:
     query, values = read_query(quote(text, safe="=&"), is_call=is_call)
     return query, [*values]
 
@@ -124,8 +124,8 @@ def test_logic_nests_and_negates() -> None:
 
 def test_order_and_ranges_belong_to_their_relation() -> None:
     query, values = read("order=a.desc.nullslast,r(b)&x.order=b&limit=3&x.offset=7")
-    terms = (Order(A, descending=True, nulls_first=False), Order(B, relation="r"))
-    assert query.orders == (((), terms), (("x",), (Order(B),)))
+    terms = (OrderTerm(A, descending=True, nulls_first=False), OrderTerm(B, relation="r"))
+    assert query.orders == (((), terms), (("x",), (OrderTerm(B),)))
     assert query.ranges == (((), Range(limit=3)), (("x",), Range(offset=0)))
     assert values == [7]
 
@@ -225,13 +225,13 @@ def test_an_index_of_any_length_is_read() -> None:
 
 def test_a_query_string_may_not_be_long_but_its_values_may() -> None:
     with pytest.raises(ParseError, match="characters"):
-        read(f"select={'a,' * LONGEST}a")
-    value = "x" * 2 * LONGEST
+        read(f"select={'a,' * MAX_CHARACTERS}a")
+    value = "x" * 2 * MAX_CHARACTERS
     assert read(f"a=eq.{value}")[1] == [value]
 
 
 def test_what_is_long_is_not_kept() -> None:
-    long, short = f"select={'abc,' * LONGEST_KEPT}a", "select=abc,a"
+    long, short = f"select={'abc,' * MAX_CACHED_CHARACTERS}a", "select=abc,a"
     assert read_query(long)[0] is not read_query(long)[0]
     assert read_query(short)[0] is read_query(short)[0]
 

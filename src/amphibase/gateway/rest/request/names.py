@@ -2,16 +2,16 @@
 
 import re
 
-from amphibase.gateway.rest.request.lru import kept
+from amphibase.gateway.rest.request.lru import cached
 from amphibase.records.filters.names import parse_key, parse_name
 from amphibase.records.filters.scanner import Scanner
 
 _WORD = re.compile(r"[\w $]+")
 
-read_key = kept(1024)(parse_key)
+read_key = cached(1024)(parse_key)
 
 
-@kept(1024)
+@cached(1024)
 def read_names(text: str, what: str) -> tuple[str, ...]:
     """Names with commas between them. Raises QuerySyntaxError."""
     scanner = Scanner(text, what)

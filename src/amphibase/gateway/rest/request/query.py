@@ -15,7 +15,7 @@ Join: TypeAlias = Literal["inner", "left"]
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class OrderTerm:
     """One term of `order=`; `relation` orders by a column of a to-one embedded relation."""
 
     field: FieldPath
@@ -62,7 +62,7 @@ class Range:
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
+class QueryParams:
     """All that a query string says.
 
     Attributes:
@@ -76,7 +76,7 @@ class Query:
 
     select: tuple[SelectItem, ...] | None = None
     conditions: tuple[tuple[Path, Condition], ...] = ()
-    orders: tuple[tuple[Path, tuple[Order, ...]], ...] = ()
+    orders: tuple[tuple[Path, tuple[OrderTerm, ...]], ...] = ()
     ranges: tuple[tuple[Path, Range], ...] = ()
     columns: tuple[str, ...] | None = None
     on_conflict: tuple[str, ...] | None = None
@@ -88,11 +88,11 @@ class Query:
 
     @property
     def is_whole(self) -> bool:
-        """Whether all columns are asked for, and nothing beside them."""
+        """Whether all columns are selected, and nothing beside them."""
         return self.select is None or self.select == (SelectField(FieldPath("*")),)
 
     def __hash__(self) -> int:  # it is looked up for every request
         return self._hash
 
 
-_PARTS = [each.name for each in fields(Query) if each.compare]
+_PARTS = [each.name for each in fields(QueryParams) if each.compare]

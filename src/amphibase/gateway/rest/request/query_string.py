@@ -11,9 +11,9 @@ from typing import NamedTuple
 from urllib.parse import unquote_plus
 
 from amphibase.gateway.rest.errors.base import InvalidRange, ParseError
-from amphibase.gateway.rest.request.lru import LONGEST_KEPT
+from amphibase.gateway.rest.request.lru import MAX_CACHED_CHARACTERS
 from amphibase.gateway.rest.request.names import read_key, read_names
-from amphibase.gateway.rest.request.query import Order, Query, Range, SelectItem
+from amphibase.gateway.rest.request.query import OrderTerm, QueryParams, Range, SelectItem
 from amphibase.gateway.rest.request.select import read_order, read_select
 from amphibase.records.filters.query_string import (
     RESERVED,
@@ -24,10 +24,10 @@ from amphibase.records.filters.query_string import (
 from amphibase.records.filters.scanner import QuerySyntaxError
 from amphibase.records.filters.tree import Condition, Path, Position, Value
 
-MOST_PARAMETERS = 1000
+MAX_PARAMETERS = 1000
 """How many parameters a query string may have."""
 
-LONGEST = 50_000
+MAX_CHARACTERS = 50_000
 """How many characters a query string may have, but for the values of simple filters."""
 
 _SIMPLE = re.compile(f"([^=]*)={SIMPLE_FILTER}")
@@ -36,7 +36,7 @@ _SIMPLE = re.compile(f"([^=]*)={SIMPLE_FILTER}")
 _LARGEST_INT = 2**63 - 1
 
 
-def read_query(text: str, *, is_call: bool = False) -> tuple[Query, list[Value]]:
+def read_query(text: str, *, is_call: bool = False) -> tuple[QueryParams, list[Value]]:
     """What a query string asks for.
 
     Args:
@@ -55,8 +55,8 @@ def read_query(text: str, *, is_call: bool = False) -> tuple[Query, list[Value]]
     shape: list[str | bool] = [is_call]
     lifted: list[str] = []
     parameters = text.split("&")
-    if len(parameters) > MOST_PARAMETERS:
-        raise ParseError(f"The query string has over {MOST_PARAMETERS} parameters")
+    if len(parameters) > MAX_PARAMETERS:
+        raise ParseError(f"The query string has over {MAX_PARAMETERS} parameters")
     for parameter in parameters:
         end = _end_of_simple(parameter)
         if end is not None:
@@ -64,11 +64,11 @@ def read_query(text: str, *, is_call: bool = False) -> tuple[Query, list[Value]]
             parameter = parameter[:end]
         length += len(parameter)
         shape.append(parameter)
-    if length > LONGEST:
-        raise ParseError(f"The query string has over {LONGEST} characters beside its values")
-    # What is long is not kept, or strangers could fill the memory.
+    if length > MAX_CHARACTERS:
+        raise ParseError(f"The query string has over {MAX_CHARACTERS} characters beside its values")
+    # What is long is not cached, so that clients cannot fill the memory.
     try:
-        read = (_read if length <= LONGEST_KEPT else _read.__wrapped__)(tuple(shape))
+        read = (_read if length <= MAX_CACHED_CHARACTERS else _read.__wrapped__)(tuple(shape))
     except QuerySyntaxError as error:
         raise ParseError(error.message, error.details) from None
     values = read.values.copy()
@@ -80,7 +80,7 @@ def read_query(text: str, *, is_call: bool = False) -> tuple[Query, list[Value]]
 class _Read(NamedTuple):
     """A query that was read, with its values but for those that were lifted out before."""
 
-    query: Query
+    query: QueryParams
     values: list[Value]
     lifted: list[Position]
 
@@ -127,7 +127,7 @@ class _Reader:
         self._columns: tuple[str, ...] | None = None
         self._on_conflict: tuple[str, ...] | None = None
         self._conditions: list[tuple[Path, Condition]] = []
-        self._orders: dict[Path, tuple[Order, ...]] = {}
+        self._orders: dict[Path, tuple[OrderTerm, ...]] = {}
         self._bounds: dict[Path, _Bounds] = {}
         self._arguments: list[tuple[str, int]] = []
 
@@ -156,8 +156,8 @@ class _Reader:
             case _:
                 self._filter(key, value)
 
-    def query(self) -> Query:
-        return Query(
+    def query(self) -> QueryParams:
+        return QueryParams(
             select=self._select,
             conditions=tuple(self._conditions),
             orders=tuple(self._orders.items()),

@@ -3,11 +3,11 @@
 from typing import cast
 
 from amphibase.gateway.rest.request import names
-from amphibase.gateway.rest.request.lru import kept
+from amphibase.gateway.rest.request.lru import cached
 from amphibase.gateway.rest.request.query import (
     Aggregate,
     Join,
-    Order,
+    OrderTerm,
     SelectField,
     SelectItem,
     SelectRelation,
@@ -19,7 +19,7 @@ from amphibase.records.filters.tree import FieldPath
 _AGGREGATES = ("count", "sum", "avg", "min", "max")
 
 
-@kept(1024)
+@cached(1024)
 def read_select(text: str) -> tuple[SelectItem, ...]:
     """Columns and relations, which nest. Raises QuerySyntaxError."""
     scanner = Scanner(text, "select parameter")
@@ -28,8 +28,8 @@ def read_select(text: str) -> tuple[SelectItem, ...]:
     return found
 
 
-@kept(1024)
-def read_order(text: str) -> tuple[Order, ...]:
+@cached(1024)
+def read_order(text: str) -> tuple[OrderTerm, ...]:
     """Terms with commas between them. Raises QuerySyntaxError."""
     scanner = Scanner(text, "order")
     terms = [_term(scanner)]
@@ -121,7 +121,7 @@ def _field(scanner: Scanner, alias: str | None) -> SelectField:
     return SelectField(field, alias, cast_to, aggregate, aggregate_cast)
 
 
-def _term(scanner: Scanner) -> Order:
+def _term(scanner: Scanner) -> OrderTerm:
     scanner.spaces()
     start = scanner.position
     relation = scanner.name()
@@ -143,4 +143,4 @@ def _term(scanner: Scanner) -> Order:
     scanner.spaces()
     if not scanner.sees(","):
         scanner.end('","')
-    return Order(field, descending, nulls_first, relation)
+    return OrderTerm(field, descending, nulls_first, relation)

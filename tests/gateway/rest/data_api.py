@@ -1,4 +1,4 @@
-"""An orchestra's project for the tests of the Data API over HTTP, and how they ask it.
+"""A project about an orchestra for the tests of the Data API over HTTP, and its client.
 
 Unless a request says otherwise (`Prefer: tx=commit`), what it does is undone.
 """
@@ -18,7 +18,7 @@ from amphibase.gateway.project import copy, url_of
 from amphibase.gateway.rest.service import RestService
 from amphibase.gateway.rest.settings import RestSettings
 
-SECRET = "the secret of the orchestra's tokens, long enough"
+SECRET = "the secret of the Data API's tokens, long enough"
 
 DDL = """
     CREATE SCHEMA archive;
@@ -98,7 +98,7 @@ DDL = """
     CREATE FUNCTION compose(title text) RETURNS SETOF works LANGUAGE sql
         AS 'INSERT INTO works (id, title) VALUES (900, title) RETURNING *';
 
-    CREATE FUNCTION answer(status text, headers text) RETURNS void LANGUAGE sql AS $$
+    CREATE FUNCTION response(status text, headers text) RETURNS void LANGUAGE sql AS $$
         SELECT set_config('response.status', status, true),
             set_config('response.headers', headers, true) $$;
     CREATE FUNCTION prepared() RETURNS bigint STABLE LANGUAGE sql
@@ -165,8 +165,8 @@ ROWS = """
 
 
 @dataclass(frozen=True)
-class Orchestra:
-    """The Data API of the orchestra's project.
+class DataApi:
+    """The Data API of the Data API's project.
 
     Attributes:
         url: of the database, as its owner.
@@ -176,7 +176,7 @@ class Orchestra:
     client: httpx.AsyncClient
     tokens: Tokens
 
-    async def ask(
+    async def request(
         self,
         request: str,
         body: Any = None,
@@ -186,7 +186,7 @@ class Orchestra:
         accept: str = "",
         claims: Mapping[str, Any] | None = None,
     ) -> httpx.Response:
-        """The answer to `METHOD /path?query`.
+        """The response to `METHOD /path?query`.
 
         Args:
             body: JSON as Python values, or text or bytes as they are.
@@ -206,13 +206,13 @@ class Orchestra:
 
     async def read(self, url: str, **more: Any) -> Any:
         """The JSON that a GET is answered with."""
-        answer = await self.ask(f"GET {url}", **more)
-        assert answer.status_code in (200, 206), answer.text
-        return answer.json()
+        response = await self.request(f"GET {url}", **more)
+        assert response.status_code in (200, 206), response.text
+        return response.json()
 
 
-async def make_orchestra(template: str, name: str) -> str:
-    """Make an orchestra in a new database, from a project's template; its URL."""
+async def create_project(template: str, name: str) -> str:
+    """Make a Data API in a new database, from a project's template; its URL."""
     url = await copy(template, name)
     async with await psycopg.AsyncConnection.connect(url) as connection:
         await connection.execute(DDL.encode())
@@ -221,10 +221,10 @@ async def make_orchestra(template: str, name: str) -> str:
 
 
 @asynccontextmanager
-async def open_orchestra(url: str, **settings: Any) -> AsyncIterator[Orchestra]:
-    """The Data API of an orchestra's database."""
+async def open_data_api(url: str, **settings: Any) -> AsyncIterator[DataApi]:
+    """The Data API of an api's database."""
     tokens = Tokens(Key.generate(), Key.from_secret(SECRET))
-    chosen: dict[str, Any] = {
+    negotiated: dict[str, Any] = {
         "db_schemas": "public,archive",
         "db_aggregates_enabled": True,
         "db_plan_enabled": True,
@@ -232,9 +232,11 @@ async def open_orchestra(url: str, **settings: Any) -> AsyncIterator[Orchestra]:
         "db_pool": 2,
         **settings,
     }
-    service = RestService(RestSettings(**chosen), url_of(url, "authenticator", PASSWORD), tokens)
+    service = RestService(
+        RestSettings(**negotiated), url_of(url, "authenticator", PASSWORD), tokens
+    )
     transport = httpx.ASGITransport(service)
     async with httpx.AsyncClient(transport=transport, base_url="http://rest") as client:
         await service.start()
-        yield Orchestra(url, client, tokens)
+        yield DataApi(url, client, tokens)
     await service.close()

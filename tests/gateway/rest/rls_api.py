@@ -30,7 +30,7 @@ DDL = """
     CREATE FUNCTION all_notes() RETURNS SETOF notes STABLE LANGUAGE sql AS 'SELECT * FROM notes';
     CREATE FUNCTION whoami() RETURNS json STABLE LANGUAGE sql AS $$
         SELECT json_build_object(
-            'role', current_user, 'uid', auth.uid(), 'kept', current_setting('kept.by', true)
+            'role', current_user, 'uid', auth.uid(), 'cached', current_setting('cached.by', true)
         )
     $$;
     CREATE FUNCTION become(name text) RETURNS text LANGUAGE plpgsql AS $$
@@ -43,7 +43,7 @@ DDL = """
 """
 
 
-class Guarded:
+class RlsApi:
     """The Data API, and tokens of whoever asks it."""
 
     def __init__(self, owner_url: str, service: RestService, tokens: Tokens) -> None:
@@ -57,7 +57,7 @@ class Guarded:
     def token(self, user: UUID | None = None, role: str = "authenticated") -> str:
         return self.tokens.issue({"role": role, **({"sub": str(user)} if user else {})})
 
-    async def ask(
+    async def request(
         self, method: str, path: str, token: str | None = None, json: Any = None, **headers: str
     ) -> httpx.Response:
         if token is not None:
@@ -79,19 +79,19 @@ class Guarded:
         first = self.execute("SELECT coalesce(max(id), 0) + 1 FROM notes")
         rows = [{"id": first + place, "title": title} for place, title in enumerate(titles)]
         if rows:
-            assert (await self.ask("POST", "/notes", token, rows)).status_code == 201
+            assert (await self.request("POST", "/notes", token, rows)).status_code == 201
         return token, user
 
 
 @asynccontextmanager
-async def guarded_at(owner_url: str, authenticator_url: str) -> AsyncIterator[Guarded]:
+async def open_rls_api(owner_url: str, authenticator_url: str) -> AsyncIterator[RlsApi]:
     with psycopg.connect(owner_url) as connection:
         connection.execute(DDL)
     tokens = Tokens(Key.generate())
     # Two connections, so that requests of different people follow each other on the same one.
     service = RestService(RestSettings(db_pool=2), authenticator_url, tokens)
     await service.start()
-    opened = Guarded(owner_url, service, tokens)
+    opened = RlsApi(owner_url, service, tokens)
     yield opened
     await opened.http.aclose()
     await service.close()

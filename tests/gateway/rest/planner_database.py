@@ -1,4 +1,4 @@
-"""A library's database for the tests of the planner, and how they ask it."""
+"""A database's database for the tests of the planner, and how they send requests to it."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,13 +8,13 @@ import orjson
 import psycopg
 
 from amphibase.gateway.rest.plan.planner import Planner
-from amphibase.gateway.rest.plan.types import Action, Demand
+from amphibase.gateway.rest.plan.types import Action, PlanKey
 from amphibase.gateway.rest.request.payload import read_payload
 from amphibase.gateway.rest.request.query_string import read_query
 from amphibase.gateway.rest.schema.catalog import Catalog, Name
 from amphibase.gateway.rest.schema.introspection import read_catalog
 from amphibase.gateway.rest.sql.cache import CompiledPlan, StatementCache
-from amphibase.gateway.rest.sql.statement import Columns
+from amphibase.gateway.rest.sql.statement import ResultColumns
 from amphibase.records.filters.tree import Value
 
 DDL = """
@@ -117,8 +117,8 @@ ROWS = """
 
 
 @dataclass(frozen=True)
-class Answer:
-    """The row of a statement, as Python values (`sql.Columns`)."""
+class StatementRow:
+    """The row of a statement, as Python values (`sql.ResultColumns`)."""
 
     total: Any
     page: Any
@@ -131,45 +131,47 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Library:
-    """A connection to the library, and what plans requests to it."""
+class PlannerDatabase:
+    """A connection to the database, and what plans requests to it."""
 
     connection: psycopg.AsyncConnection[Any]
     catalog: Catalog
     statements: StatementCache
 
-    def configured(self, **settings: Any) -> "Library":
-        """The same library, planned with other settings."""
+    def configured(self, **settings: Any) -> "PlannerDatabase":
+        """The same database, planned with other settings."""
         planner = Planner(self.catalog, **settings)
-        return Library(self.connection, self.catalog, StatementCache(planner))
+        return PlannerDatabase(self.connection, self.catalog, StatementCache(planner))
 
-    def demand(
+    def key(
         self,
         action: Action,
         url: str,
         body: bytes | None = None,
         media_type: str = "",
         **more: Any,
-    ) -> tuple[Demand, list[Value], str | bytes | None]:
+    ) -> tuple[PlanKey, list[Value], str | bytes | None]:
         """What a request to `name?query` asks for, with its values and its body."""
         name, _, text = url.partition("?")
         by_get = action == "call" and body is None
         query, values = read_query(quote(text, safe="=&%+"), is_call=by_get)
         if body is None:
-            return Demand(Name("api", name), action, query, **more), values, None
+            return PlanKey(Name("api", name), action, query, **more), values, None
         has_columns = query.columns is not None
         payload = read_payload(body, media_type, has_columns=has_columns, is_call=action == "call")
         keys = tuple(sorted(payload.columns or ()))
         more.setdefault("content", "json")
-        return Demand(Name("api", name), action, query, keys=keys, **more), values, payload.text
+        return PlanKey(Name("api", name), action, query, keys=keys, **more), values, payload.text
 
-    async def ask(self, action: Action, url: str, body: Any = None, **more: Any) -> Answer:
-        """The answer of a request."""
+    async def request(
+        self, action: Action, url: str, body: Any = None, **more: Any
+    ) -> StatementRow:
+        """The response of a request."""
         raw = body if body is None or isinstance(body, bytes) else orjson.dumps(body)
-        demand, values, payload = self.demand(action, url, raw, **more)
-        call = self.statements.get(demand).main.bind(values, payload)
+        key, values, payload = self.key(action, url, raw, **more)
+        call = self.statements.get(key).main.bind(values, payload)
         row = (await self.run(call.statement.sql, call.values))[0]
-        return Answer(**dict(zip(Columns._fields, row, strict=True)))
+        return StatementRow(**dict(zip(ResultColumns._fields, row, strict=True)))
 
     async def run(self, sql: str, values: Any) -> list[tuple[Any, ...]]:
         async with psycopg.AsyncRawCursor(self.connection) as cursor:
@@ -178,19 +180,19 @@ class Library:
 
     async def read(self, url: str, **more: Any) -> Any:
         """The body of a read, as Python values."""
-        answer = await self.ask("read", url, **more)
-        assert answer.body is not None
-        return orjson.loads(answer.body)
+        response = await self.request("read", url, **more)
+        assert response.body is not None
+        return orjson.loads(response.body)
 
     def compile(self, action: Action, url: str, body: Any = None, **more: Any) -> CompiledPlan:
         raw = body if body is None or isinstance(body, bytes) else orjson.dumps(body)
-        return self.statements.get(self.demand(action, url, raw, **more)[0])
+        return self.statements.get(self.key(action, url, raw, **more)[0])
 
 
-async def open_library(url: str, **settings: Any) -> Library:
-    """A library in an empty database."""
+async def open_planner_database(url: str, **settings: Any) -> PlannerDatabase:
+    """A database in an empty database."""
     connection = await psycopg.AsyncConnection.connect(url, autocommit=True)
     await connection.execute(DDL)
     await connection.execute(ROWS)
     catalog = await read_catalog(connection, ["api"])
-    return Library(connection, catalog, StatementCache(Planner(catalog, **settings)))
+    return PlannerDatabase(connection, catalog, StatementCache(Planner(catalog, **settings)))
