@@ -144,7 +144,7 @@ class SqlBackend:
         """
         async with self.database.session(writes=writes) as session:
             session.info["caller"] = caller
-            self._executor.accompany(caller, session)
+            self._executor.impersonate_in(session, caller)
             yield session
 
     async def identify(

@@ -4,10 +4,11 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 import psycopg
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from amphibase.database import impersonation
 from amphibase.database.engine import Database
+from amphibase.database.impersonation import Impersonation, RoleNotAllowed
 from amphibase.errors import Conflict, Forbidden, ForeignKeyViolation
 from amphibase.gateway.storage.caller import StorageCaller
 from amphibase.gateway.storage.errors import (
@@ -18,23 +19,6 @@ from amphibase.gateway.storage.errors import (
 
 STATEMENT_MILLISECONDS = 30_000
 HIDDEN_ROW = "new row violates row-level security policy"
-
-# A token names the role: as with the Data API, it takes those alone that `authenticator` may.
-_IMPERSONATE = text("""
-SELECT
-    set_config('request.jwt.claims', :claims, true),
-    set_config('request.jwt.claim.sub', :subject, true),
-    set_config('request.jwt.claim.role', :role, true),
-    set_config('request.method', :method, true),
-    set_config('request.path', :path, true),
-    set_config('request.headers', :headers, true),
-    set_config('storage.operation', :operation, true),
-    set_config('statement_timeout', :timeout, true),
-    (
-        SELECT set_config('role', rolname, true) FROM pg_roles
-        WHERE rolname = :role AND pg_has_role('authenticator', oid, 'MEMBER')
-    )
-""")
 
 
 class StorageTransactions:
@@ -77,19 +61,22 @@ async def impersonate(connection: AsyncConnection, caller: StorageCaller, operat
     Raises:
         AccessDenied: the role does not exist, or is none that callers have.
     """
-    values = {
-        "claims": caller.claims,
-        "subject": caller.subject or "",
-        "role": caller.role,
-        "method": caller.method,
-        "path": caller.path,
-        "headers": caller.headers,
-        "operation": operation,
-        "timeout": str(STATEMENT_MILLISECONDS),
+    settings = {
+        "request.jwt.claim.sub": caller.subject or "",
+        "request.jwt.claim.role": caller.role,
+        "request.method": caller.method,
+        "request.path": caller.path,
+        "request.headers": caller.headers,
+        "storage.operation": operation,
+        "statement_timeout": str(STATEMENT_MILLISECONDS),
     }
-    row = (await connection.execute(_IMPERSONATE, values)).one()
-    if row[-1] is None:
-        raise AccessDenied(f'role "{caller.role}" does not exist')
+    try:
+        # A token names the role: as with the Data API, it takes those that `authenticator` may.
+        await impersonation.impersonate(
+            connection, Impersonation(caller.role, caller.claims, settings), of_authenticator=True
+        )
+    except RoleNotAllowed as error:
+        raise AccessDenied(str(error)) from None
 
 
 @contextmanager

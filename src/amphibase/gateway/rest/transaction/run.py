@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import orjson
@@ -16,6 +15,7 @@ import psycopg
 
 from amphibase.backend import Isolation
 from amphibase.database.connection import Call, Statement
+from amphibase.database.impersonation import Impersonation
 from amphibase.database.pool import Cells, PipelinePool, PoolTimeout
 from amphibase.gateway.rest.errors.base import (
     AcquisitionTimeout,
@@ -108,22 +108,10 @@ def _joined(rows: list[Cells]) -> Cells:
 
 
 def _calls(query: RoleQuery) -> list[Call]:
-    names = tuple(query.settings)
-    values = (*query.settings.values(), query.role.claims, query.role.name)
-    first = Call(_set_all((*names, "request.jwt.claims", "role"), query.is_read), values)
+    impersonation = Impersonation(query.role.name, query.role.claims, query.settings)
+    first = impersonation.call(read_only=query.is_read)
     calls = [first, *(Call(Statement(sql)) for sql in query.before), query.call]
     return calls if query.estimate is None else [*calls, query.estimate]
-
-
-@lru_cache(1024)
-def _set_all(names: tuple[str, ...], read_only: bool) -> Statement:
-    """Sets all of them for the transaction; the role last, since it may forbid the others."""
-    quoted = [name.replace("'", "''") for name in names]
-    parts = [f"set_config('{name}', ${place}, true)" for place, name in enumerate(quoted, 1)]
-    if read_only:
-        parts.insert(0, "set_config('transaction_read_only', 'on', true)")
-    # One number comes back instead of all values.
-    return Statement(f"SELECT cardinality(ARRAY[{', '.join(parts)}])")
 
 
 def translate(error: psycopg.Error, role: RequestRole) -> RestError:
