@@ -1,27 +1,52 @@
 """From settings to a backend: the only place that knows which backend is running."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+
+from sqlalchemy.engine import URL
 
 from amphibase.accounts.jwt.key_ring import KeyRing, load_keys
 from amphibase.backend import Backend
+from amphibase.backend.combined import CombinedBackend
 from amphibase.errors import ConfigurationError
-from amphibase.settings import Settings, load_settings
+from amphibase.settings import PARTS, BackendName, Part, Settings, load_settings
 from amphibase.sql.backend import SqlBackend
 
 
+def _build_sql(settings: Settings, keys: KeyRing, database: URL | None) -> Backend:
+    return SqlBackend(settings, keys, database)
+
+
+BACKENDS: dict[BackendName, Callable[[Settings, KeyRing, URL | None], Backend]] = {
+    "sql": _build_sql,
+}
+"""How each backend is built: from the settings, the keys, and for SQL its database."""
+
+
 def build_backend(settings: Settings, keys: KeyRing) -> Backend:
-    """Build the backend that the settings name; it opens nothing until it is used.
+    """Build the backend that the settings name, or a combination of several.
+
+    It opens nothing until it is used.
 
     Raises:
         ConfigurationError: the backend is not in this version.
     """
-    for part in ("records", "accounts", "files"):
-        if settings.home(part) == "supabase":
+    parts: dict[Part, Backend] = {}
+    built: dict[tuple[BackendName, URL | None], Backend] = {}
+    for part in PARTS:
+        name, database = settings.backend_of(part), settings.database_of(part)
+        build = BACKENDS.get(name)
+        if build is None:
+            names = " or ".join(BACKENDS)
             raise ConfigurationError(
-                f"{part.upper()}: the Supabase backend is not in this version yet; use BACKEND=sql"
+                f"{part.upper()}: {name} is not in this version yet, for example BACKEND={names}"
             )
-    return SqlBackend(settings, keys)
+        if (name, database) not in built:
+            built[name, database] = build(settings, keys, database)
+        parts[part] = built[name, database]
+    if len(built) == 1:
+        return parts["records"]
+    return CombinedBackend(**parts)
 
 
 @asynccontextmanager

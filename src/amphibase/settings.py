@@ -33,7 +33,9 @@ if TYPE_CHECKING:  # the rest is imported where it is needed, since commands wai
     from amphibase.database.engine import PoolOptions
 
 Kind = TypeVar("Kind", bound=BaseSettings)
-Home = Literal["sql", "supabase"]
+BackendName = Literal["sql", "supabase"]
+Part = Literal["records", "accounts", "files"]
+PARTS: tuple[Part, ...] = ("records", "accounts", "files")
 CommaSeparated = Annotated[tuple[str, ...], NoDecode]
 
 FILE_SCHEMES = ("file", "s3", "gs", "az")
@@ -95,14 +97,20 @@ class Settings(BaseSettings):
     data_dir: Path = Field(Path("./data"), examples=["./data"])
     public_url: str = Field("http://127.0.0.1:8000", examples=["https://api.example.com"])
 
-    backend: Home = Field("sql", examples=["sql"])
-    records: Home | None = Field(None, examples=["sql"])
-    accounts: Home | None = Field(None, examples=["sql"])
-    files: Home | None = Field(None, examples=["sql"])
+    backend: BackendName = Field("sql", examples=["sql"])
+    records: BackendName | None = Field(None, examples=["sql"])
+    accounts: BackendName | None = Field(None, examples=["sql"])
+    files: BackendName | None = Field(None, examples=["sql"])
 
     database_url: SecretStr = Field(
         SecretStr(""),
         examples=["postgresql://user:password@localhost:5432/app or sqlite:///./data/app.db"],
+    )
+    accounts_database_url: SecretStr = Field(
+        SecretStr(""), examples=["postgresql://user:password@localhost:5432/accounts"]
+    )
+    files_database_url: SecretStr = Field(
+        SecretStr(""), examples=["postgresql://user:password@localhost:5432/files"]
     )
     database_echo: bool = Field(False, examples=["false"])
     pool_size: int = Field(20, ge=1, le=1000, examples=["20"])
@@ -222,7 +230,7 @@ class Settings(BaseSettings):
             raise ValueError(f"must have at least {MIN_SECRET_BYTES} bytes")
         return value
 
-    @field_validator("database_url")
+    @field_validator("database_url", "accounts_database_url", "files_database_url")
     @classmethod
     def _database_url(cls, value: SecretStr) -> SecretStr:
         if value.get_secret_value():
@@ -266,7 +274,7 @@ class Settings(BaseSettings):
 
     @property
     def database(self) -> "URL":
-        """The database as SQLAlchemy addresses it, with the driver that Amphibase uses."""
+        """The database of the records, as SQLAlchemy addresses it, with Amphibase's driver."""
         from amphibase.database.url import parse_url
 
         text = self.database_url.get_secret_value()
@@ -302,9 +310,29 @@ class Settings(BaseSettings):
         """How long an access token is good for."""
         return timedelta(minutes=self.access_token_minutes)
 
-    def home(self, part: Literal["records", "accounts", "files"]) -> Home:
-        """Where a part of the data lives: its own setting, else `BACKEND`."""
+    def backend_of(self, part: Part) -> BackendName:
+        """Return what keeps a part of the data: its own setting, else `BACKEND`."""
         return getattr(self, part) or self.backend
+
+    def database_of(self, part: Part) -> "URL | None":
+        """Return the database of a part of the data; None where it is not kept in SQL."""
+        from amphibase.database.url import parse_url
+
+        if self.backend_of(part) != "sql":
+            return None
+        own = {"accounts": self.accounts_database_url, "files": self.files_database_url}.get(part)
+        text = own.get_secret_value() if own else ""
+        return parse_url(text) if text else self.database
+
+    def parts_in(self, database: "URL") -> frozenset[Part]:
+        """Return the parts of the data whose tables are in a database."""
+        return frozenset(part for part in PARTS if self.database_of(part) == database)
+
+    @property
+    def databases(self) -> "tuple[URL, ...]":
+        """Every SQL database of the application once, that of the records first."""
+        found = dict.fromkeys(self.database_of(part) for part in PARTS)
+        return tuple(url for url in found if url is not None)
 
 
 def _check_place(url: str) -> None:

@@ -167,6 +167,20 @@ class TestInTransaction:
         assert (await records.of(Note).one()).stars == 4
         assert runs == 4 if records.is_sqlite else runs > 4
 
+    async def test_forty_that_take_the_next_number_at_once_all_get_one(
+        self, records: Records
+    ) -> None:
+        async def take(transaction: Transaction) -> int:
+            notes = transaction.repository(Note)
+            last = await notes.first(order_by=[Note.stars.desc()])
+            note = await notes.add(Note(title="x", stars=last.stars + 1 if last else 1))
+            return note.stars
+
+        taken = await asyncio.gather(
+            *(records.backend.in_transaction(ANN, take) for _ in range(40))
+        )
+        assert sorted(taken) == [*range(1, 41)]
+
     @on_postgres  # on SQLite, with its one writer, nobody can be in the way
     async def test_gives_up_after_so_many_attempts(self, records: Records) -> None:
         note = await records.of(Note, ANN).add(Note(title="x", stars=0))

@@ -45,6 +45,7 @@ from amphibase.backend.records import (
 
 __all__ = [
     "ANONYMOUS",
+    "ATTEMPTS",
     "FOREVER",
     "GRACE",
     "MAX_LIMIT",
@@ -88,6 +89,9 @@ __all__ = [
 Isolation = Literal["read committed", "repeatable read", "serializable"]
 
 Result = TypeVar("Result")
+
+ATTEMPTS = 12
+"""How often `in_transaction` runs its work at most, if no other number is given."""
 
 
 class Transaction(Protocol):
@@ -140,12 +144,16 @@ class Backend(Protocol):
         work: Callable[[Transaction], Awaitable[Result]],
         *,
         isolation: Isolation = "serializable",
-        attempts: int = 3,
+        attempts: int = ATTEMPTS,
     ) -> Result:
         """Run the work in a transaction, and again in a new one where others were in the way.
 
+        Before each further attempt it waits for a random time, up to twice as long as before and
+        at most two seconds: many that want the same rows all come to their turn.
+
         Args:
             work: may run several times, so it does nothing that a rollback does not undo.
+            attempts: how often it may run.
 
         Raises:
             Unavailable: others were in the way each time.

@@ -19,6 +19,7 @@ from amphibase.errors import InvalidRequest, NotFound
 from amphibase.http.app import Amphibase
 from amphibase.http.schemas import Email
 from amphibase.http.state import State
+from amphibase.services.users import Orphan
 
 Result = TypeVar("Result")
 
@@ -126,6 +127,36 @@ def delete(
 
     _run(application, work)
     Console().print(f"{who} is deleted")
+
+
+@app.command()
+def sweep(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Find, and delete nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    application: Application = None,
+) -> None:
+    """Delete profiles whose account is gone, with the rows that go with them.
+
+    Ends with 1 while there are profiles without an account.
+
+    Example: amphibase users sweep --dry-run
+    """
+
+    if not (dry_run or yes):
+        typer.confirm("Delete profiles without an account, and their rows, for good?", abort=True)
+
+    async def work(state: State) -> list[Orphan]:
+        return [orphan async for orphan in state.users.sweep(delete=not dry_run)]
+
+    orphans = _run(application, work)
+    console = Console(soft_wrap=True)
+    kept = [orphan for orphan in orphans if not orphan.deleted]
+    for orphan in kept:
+        why = "" if dry_run else ": other rows refer to it, so it is only deactivated"
+        console.print(f"{orphan.id} has no account{why}")
+    console.print(f"{len(orphans)} without an account; {len(orphans) - len(kept)} deleted")
+    if kept:
+        raise typer.Exit(1)
 
 
 async def _id(state: State, who: str) -> UUID:

@@ -176,7 +176,7 @@ async def ensure(database: Database, settings: Settings, metadata: MetaData) -> 
 
     def create(connection: Connection) -> None:
         upgrade_chains(connection, [chain for chain in chains if chain.name != "application"])
-        if settings.home("records") != "sql":
+        if "records" not in settings.parts_in(database.url):
             return
         application = chain_named(chains, "application")
         if _guarded(database, settings):
@@ -225,7 +225,9 @@ async def require_current(database: Database, settings: Settings, metadata: Meta
 
 def _guarded(database: Database, settings: Settings) -> bool:
     """Return whether the database itself keeps callers from the rows of others."""
-    return settings.rls and database.dialect == "postgresql" and settings.home("records") == "sql"
+    if not settings.rls or database.dialect != "postgresql":
+        return False
+    return "records" in settings.parts_in(database.url)
 
 
 def _security(connection: Connection, application: Chain) -> list[Difference]:
@@ -245,7 +247,7 @@ def _chains(database: Database, settings: Settings, metadata: MetaData) -> list[
             raise ConfigurationError(
                 f"The folder of {file} cannot be made: {error.strerror}; set DATABASE_URL"
             ) from error
-    return build_chains(database.dialect, settings, metadata)
+    return build_chains(database, settings, metadata)
 
 
 def _has_own_revisions(application: Chain) -> bool:

@@ -36,14 +36,16 @@ async def _is_current(database: Database, settings: Settings, metadata: MetaData
     """Whether it is clear without Alembic that nothing is to do."""
     if settings.rls and database.dialect == "postgresql":
         return False  # policies are compared with the models at each start
-    locations = locate_chains(database.dialect, settings)
+    locations = locate_chains(database, settings)
     if _is_missing(database):
         return False
 
     def look(connection: Connection) -> bool:
         if not all(location.is_current(connection) for location in locations):
             return False
-        if settings.environment != "development" or settings.home("records") != "sql":
+        if settings.environment != "development" or "records" not in settings.parts_in(
+            database.url
+        ):
             return True
         names = set(inspect(connection).get_table_names())
         return names.issuperset(

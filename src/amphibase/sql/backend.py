@@ -7,10 +7,12 @@ from contextlib import asynccontextmanager
 from typing import Any, Protocol, cast
 
 from sqlalchemy import text
+from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from amphibase.accounts.jwt.key_ring import KeyRing
 from amphibase.backend import (
+    ATTEMPTS,
     SERVICE,
     Caller,
     Capabilities,
@@ -38,6 +40,9 @@ from amphibase.sql.records.model_info import ModelInfos
 from amphibase.sql.records.query_builder import QueryBuilder
 from amphibase.sql.records.repository import SqlRepository
 from amphibase.sql.transaction import SqlTransaction
+
+FIRST_WAIT_SECONDS = 0.02
+MAX_WAIT_SECONDS = 2.0
 
 
 class SqlRowSource(Protocol[Item_co]):
@@ -70,13 +75,16 @@ class SqlBackend:
 
     `POOL_SIZE` connections are shared by writes and sessions, and the reads that most requests
     wait for.
+
+    Args:
+        url: of the database; that of the settings' records where not given.
     """
 
-    def __init__(self, settings: Settings, keys: KeyRing) -> None:
+    def __init__(self, settings: Settings, keys: KeyRing, url: URL | None = None) -> None:
         self._settings = settings
-        self.database = Database(settings.database, settings.pool_options)
-        self._rls = settings.rls
-        self._executor = build_executor(self.database, rls=settings.rls)
+        self.database = Database(url or settings.database, settings.pool_options)
+        self._rls = settings.rls and self.database.dialect == "postgresql"
+        self._executor = build_executor(self.database, rls=self._rls)
         self._infos = ModelInfos(self.database.dialect)
         self._plans = Plans()
         self._cursors = Cursors(keys.derive("cursor"))
@@ -112,7 +120,7 @@ class SqlBackend:
         work: Callable[[Transaction], Awaitable[Result]],
         *,
         isolation: Isolation = "serializable",
-        attempts: int = 3,
+        attempts: int = ATTEMPTS,
     ) -> Result:
         """Run the work in a transaction, and again in a new one where others were in the way."""
         for attempt in range(1, attempts + 1):
@@ -122,8 +130,8 @@ class SqlBackend:
             except Contention:
                 if attempt == attempts:
                     raise
-                # Not at once, and not all at the same time.
-                await asyncio.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311 - no secret
+                longest = min(MAX_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2**attempt)
+                await asyncio.sleep(random.uniform(0, longest))  # noqa: S311 - no secret
         raise ValueError("attempts: at least 1 was expected")
 
     async def call(

@@ -18,6 +18,7 @@ from sqlalchemy.dialects.postgresql import ENUM
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateSchema
 
+from amphibase.database.engine import Database
 from amphibase.database.errors import translate
 from amphibase.errors import ConfigurationError, Retryable
 from amphibase.schema.migrations import roles
@@ -200,8 +201,8 @@ class Chain:
         )
 
 
-def build_chains(dialect: str, settings: Settings, metadata: MetaData) -> list[Chain]:
-    """Build the chains whose part of the data lives in SQL, in the order in which they run.
+def build_chains(database: Database, settings: Settings, metadata: MetaData) -> list[Chain]:
+    """Build the chains whose part of the data is in the database, in the order in which they run.
 
     Args:
         metadata: the application's models.
@@ -209,9 +210,9 @@ def build_chains(dialect: str, settings: Settings, metadata: MetaData) -> list[C
     Raises:
         ConfigurationError: a model names a schema, or a revision cannot be read.
     """
-    own_tables = tables(dialect)
+    own_tables = tables(database.dialect)
     packaged = {"auth": own_tables.auth, "storage": own_tables.storage}
-    locations = locate_chains(dialect, settings)
+    locations = locate_chains(database, settings)
     chains: list[Chain] = []
     for location in locations:
         version_table, schema = location.version_table, location.schema
@@ -223,7 +224,7 @@ def build_chains(dialect: str, settings: Settings, metadata: MetaData) -> list[C
             continue
         _reject_schemas(metadata)
         hidden: set[str] = set()
-        if dialect == "sqlite":  # no schemas, so their tables stand beside the application's
+        if database.dialect == "sqlite":  # no schemas: their tables are beside the application's
             hidden = {f"{name}_amphibase_version" for name in packaged}
             hidden |= {table.name for own in packaged.values() for table in own.tables.values()}
         script = _read(settings.migrations_dir)

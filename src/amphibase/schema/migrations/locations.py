@@ -7,13 +7,14 @@ from typing import Literal
 
 from sqlalchemy import Connection, column, inspect, select, table
 
-from amphibase.settings import Settings
+from amphibase.database.engine import Database
+from amphibase.settings import Part, Settings
 
 ChainName = Literal["auth", "storage", "application"]
 
 HERE = Path(__file__).parent
 PACKAGED = HERE / "application"
-PARTS: dict[ChainName, Literal["accounts", "files", "records"]] = {
+PART_OF: dict[ChainName, Part] = {
     "auth": "accounts",
     "storage": "files",
     "application": "records",
@@ -67,12 +68,13 @@ class ChainLocation:
         return heads.pop() if len(heads) == 1 else None
 
 
-def locate_chains(dialect: str, settings: Settings) -> list[ChainLocation]:
-    """List the chains whose part of the data lives in SQL, in the order in which they run."""
-    on_sqlite = dialect == "sqlite"
+def locate_chains(database: Database, settings: Settings) -> list[ChainLocation]:
+    """List the chains whose part of the data is in the database, in the order in which they run."""
+    on_sqlite = database.dialect == "sqlite"
+    parts = settings.parts_in(database.url)
     locations = []
-    for name, part in PARTS.items():
-        if settings.home(part) != "sql":
+    for name, part in PART_OF.items():
+        if part not in parts:
             continue
         if name == "application":
             folders = (PACKAGED, settings.migrations_dir.absolute())
