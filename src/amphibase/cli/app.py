@@ -9,6 +9,8 @@ import sys
 from typing import Any
 
 import typer
+from rich.console import Console
+from rich.markup import escape
 from typer.core import TyperGroup
 from typer.main import get_group
 
@@ -61,9 +63,6 @@ def main() -> None:
     try:
         app()
     except AmphibaseError as error:
-        from rich.console import Console
-        from rich.markup import escape
-
         console = Console(stderr=True, soft_wrap=True)
         detail = error.detail
         if isinstance(error, Unavailable):

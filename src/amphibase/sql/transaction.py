@@ -1,13 +1,16 @@
-"""A transaction of one caller on an SQL database."""
+"""A transaction of one caller in an SQL home."""
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from amphibase.backend import Caller, Capabilities, Model
+from amphibase.backend import Caller, Model
 from amphibase.database.executor import Executor, TransactionExecutor
 from amphibase.database.functions import call_function
+from amphibase.errors import NotSupported
 from amphibase.sql.records.repository import SqlRepository
+
+NO_FUNCTIONS = "SQLite has no stored functions; call() needs Postgres"
 
 MakeRepository = Callable[[type[Any], Caller, Executor], SqlRepository[Any]]
 
@@ -20,22 +23,19 @@ class SqlTransaction:
     """
 
     def __init__(
-        self,
-        caller: Caller,
-        executor: TransactionExecutor,
-        make: MakeRepository,
-        capabilities: Capabilities,
+        self, caller: Caller, executor: TransactionExecutor, make: MakeRepository, dialect: str
     ) -> None:
         self.caller = caller
         self._executor = executor
         self._make = make
-        self._capabilities = capabilities
+        self._dialect = dialect
 
     def repository(self, model: type[Model]) -> SqlRepository[Model]:
         return self._make(model, self.caller, self._executor)
 
     async def call(self, function: str, *, returns: Any = Any, **arguments: Any) -> Any:
-        self._capabilities.require("stored_functions")
+        if self._dialect == "sqlite":
+            raise NotSupported(NO_FUNCTIONS)
         async with self._executor.writing(self.caller) as connection:
             return await call_function(connection, function, returns, arguments)
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from tests.gateway.rest.data_api import DataApi
+from tests.gateway.rest.orchestra import Orchestra
 
 
 @pytest.mark.parametrize(
@@ -53,8 +53,10 @@ from tests.gateway.rest.data_api import DataApi
         ("full_title=like.T*", [1]),
     ],
 )
-async def test_filters_choose_the_rows(api: DataApi, conditions: str, ids: list[int]) -> None:
-    rows = await api.read(f"/works?select=id&order=id&{conditions}")
+async def test_filters_choose_the_rows(
+    orchestra: Orchestra, conditions: str, ids: list[int]
+) -> None:
+    rows = await orchestra.read(f"/works?select=id&order=id&{conditions}")
     assert [row["id"] for row in rows] == ids
 
 
@@ -67,8 +69,10 @@ async def test_filters_choose_the_rows(api: DataApi, conditions: str, ids: list[
         "words=not.fts.dog",
     ],
 )  # fmt: skip
-async def test_words_are_found_in_texts_documents_and_vectors(api: DataApi, condition: str) -> None:
-    assert await api.read(f"/texts?select=id&{condition}") == [{"id": 1}]
+async def test_words_are_found_in_texts_documents_and_vectors(
+    orchestra: Orchestra, condition: str
+) -> None:
+    assert await orchestra.read(f"/texts?select=id&{condition}") == [{"id": 1}]
 
 
 @pytest.mark.parametrize(
@@ -100,8 +104,8 @@ async def test_words_are_found_in_texts_documents_and_vectors(api: DataApi, cond
         ("/vault?select=id,open", []),
     ],
 )  # fmt: skip
-async def test_columns_are_chosen_and_ordered(api: DataApi, url: str, rows: Any) -> None:
-    assert await api.read(url) == rows
+async def test_columns_are_chosen_and_ordered(orchestra: Orchestra, url: str, rows: Any) -> None:
+    assert await orchestra.read(url) == rows
 
 
 @pytest.mark.parametrize(
@@ -128,7 +132,7 @@ async def test_columns_are_chosen_and_ordered(api: DataApi, url: str, rows: Any)
     ],
 )
 async def test_a_range_is_read_and_told(
-    api: DataApi,
+    orchestra: Orchestra,
     request_line: str,
     prefer: str,
     range: str | None,
@@ -136,8 +140,8 @@ async def test_a_range_is_read_and_told(
     content_range: str,
 ) -> None:
     headers = {} if range is None else {"range": range}
-    response = await api.request(request_line, headers=headers, prefer=prefer)
-    assert (response.status_code, response.headers["content-range"]) == (status, content_range)
+    answer = await orchestra.ask(request_line, headers=headers, prefer=prefer)
+    assert (answer.status_code, answer.headers["content-range"]) == (status, content_range)
 
 
 @pytest.mark.parametrize(
@@ -150,11 +154,11 @@ async def test_a_range_is_read_and_told(
     ],
 )  # fmt: skip
 async def test_a_range_without_rows_is_refused(
-    api: DataApi, url: str, range: str | None, details: str
+    orchestra: Orchestra, url: str, range: str | None, details: str
 ) -> None:
-    response = await api.request(f"GET {url}", headers={"range": range} if range else {})
-    assert response.status_code == 416
-    assert response.json() == {
+    answer = await orchestra.ask(f"GET {url}", headers={"range": range} if range else {})
+    assert answer.status_code == 416
+    assert answer.json() == {
         "code": "PGRST103",
         "message": "Requested range not satisfiable",
         "details": details,
@@ -163,13 +167,13 @@ async def test_a_range_without_rows_is_refused(
 
 
 async def test_the_location_of_content_is_the_same_for_the_same_content(
-    api: DataApi,
+    orchestra: Orchestra,
 ) -> None:
     for query in ("select=id,title&id=eq.1", "id=eq.1&select=id%2Ctitle"):
-        response = await api.request(f"GET /works?{query}")
-        assert response.headers["content-location"] == "/works?id=eq.1&select=id%2Ctitle"
-    response = await api.request("GET /notes")
-    assert response.headers["content-location"] == "/notes"
+        answer = await orchestra.ask(f"GET /works?{query}")
+        assert answer.headers["content-location"] == "/works?id=eq.1&select=id%2Ctitle"
+    answer = await orchestra.ask("GET /notes")
+    assert answer.headers["content-location"] == "/notes"
 
 
 @pytest.mark.parametrize(
@@ -212,8 +216,8 @@ async def test_the_location_of_content_is_the_same_for_the_same_content(
     ],
 )  # fmt: skip
 async def test_what_cannot_be_read_says_why(
-    api: DataApi, url: str, status: int, error: dict[str, Any]
+    orchestra: Orchestra, url: str, status: int, error: dict[str, Any]
 ) -> None:
-    response = await api.request(f"GET {url}")
-    assert response.status_code == status, response.text
-    assert response.json().items() >= error.items()
+    answer = await orchestra.ask(f"GET {url}")
+    assert answer.status_code == status, answer.text
+    assert answer.json().items() >= error.items()

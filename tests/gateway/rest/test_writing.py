@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from tests.gateway.rest.data_api import DataApi
+from tests.gateway.rest.orchestra import Orchestra
 
 FULL = "return=representation"
 MERGE = "resolution=merge-duplicates"
@@ -82,15 +82,15 @@ ONE = "application/vnd.pgrst.object+json"
     ],
 )  # fmt: skip
 async def test_what_is_written_is_answered(
-    api: DataApi, request_line: str, body: Any, prefer: str, status: int, rows: Any
+    orchestra: Orchestra, request_line: str, body: Any, prefer: str, status: int, rows: Any
 ) -> None:
-    response = await api.request(request_line, body, prefer=prefer)
-    assert response.status_code == status, response.text
+    answer = await orchestra.ask(request_line, body, prefer=prefer)
+    assert answer.status_code == status, answer.text
     if rows is None:
-        assert response.content == b""
-        assert "content-type" not in response.headers
+        assert answer.content == b""
+        assert "content-type" not in answer.headers
     else:
-        assert response.json() == rows
+        assert answer.json() == rows
 
 
 @pytest.mark.parametrize(
@@ -105,11 +105,11 @@ async def test_what_is_written_is_answered(
     ],
 )
 async def test_bodies_come_in_several_forms(
-    api: DataApi, text: str, media_type: str, rows: Any
+    orchestra: Orchestra, text: str, media_type: str, rows: Any
 ) -> None:
     headers = {"content-type": media_type} if media_type else {}
-    response = await api.request("POST /works?select=title", text, prefer=FULL, headers=headers)
-    assert (response.status_code, response.json()) == (201, rows)
+    answer = await orchestra.ask("POST /works?select=title", text, prefer=FULL, headers=headers)
+    assert (answer.status_code, answer.json()) == (201, rows)
 
 
 @pytest.mark.parametrize(
@@ -131,11 +131,11 @@ async def test_bodies_come_in_several_forms(
     ],
 )  # fmt: skip
 async def test_headers_tell_of_what_was_written(
-    api: DataApi, request_line: str, body: Any, prefer: str, headers: dict[str, str]
+    orchestra: Orchestra, request_line: str, body: Any, prefer: str, headers: dict[str, str]
 ) -> None:
-    response = await api.request(request_line, body, prefer=prefer)
-    assert response.is_success, response.text
-    assert {name: response.headers[name] for name in headers} == headers
+    answer = await orchestra.ask(request_line, body, prefer=prefer)
+    assert answer.is_success, answer.text
+    assert {name: answer.headers[name] for name in headers} == headers
 
 
 @pytest.mark.parametrize(
@@ -146,11 +146,11 @@ async def test_headers_tell_of_what_was_written(
     ],
 )
 async def test_a_location_is_that_of_one_row_with_a_key(
-    api: DataApi, request_line: str, body: Any
+    orchestra: Orchestra, request_line: str, body: Any
 ) -> None:
-    response = await api.request(request_line, body, prefer="return=headers-only")
-    assert response.status_code == 201
-    assert "location" not in response.headers
+    answer = await orchestra.ask(request_line, body, prefer="return=headers-only")
+    assert answer.status_code == 201
+    assert "location" not in answer.headers
 
 
 @pytest.mark.parametrize(
@@ -207,16 +207,16 @@ async def test_a_location_is_that_of_one_row_with_a_key(
     ],
 )  # fmt: skip
 async def test_what_cannot_be_written_says_why(
-    api: DataApi,
+    orchestra: Orchestra,
     request_line: str,
     body: Any,
     prefer: str,
     status: int,
     error: dict[str, Any],
 ) -> None:
-    response = await api.request(request_line, body, prefer=prefer)
-    assert response.status_code == status, response.text
-    assert response.json().items() >= error.items()
+    answer = await orchestra.ask(request_line, body, prefer=prefer)
+    assert answer.status_code == status, answer.text
+    assert answer.json().items() >= error.items()
 
 
 @pytest.mark.parametrize(
@@ -228,11 +228,11 @@ async def test_what_cannot_be_written_says_why(
     ],
 )
 async def test_a_body_of_another_form_is_refused(
-    api: DataApi, text: str, media_type: str, message: str
+    orchestra: Orchestra, text: str, media_type: str, message: str
 ) -> None:
-    response = await api.request("POST /works", text, headers={"content-type": media_type})
-    assert (response.status_code, response.json()["code"]) == (400, "PGRST102")
-    assert response.json()["message"] == message
+    answer = await orchestra.ask("POST /works", text, headers={"content-type": media_type})
+    assert (answer.status_code, answer.json()["code"]) == (400, "PGRST102")
+    assert answer.json()["message"] == message
 
 
 @pytest.mark.parametrize(
@@ -245,17 +245,17 @@ async def test_a_body_of_another_form_is_refused(
 )
 @pytest.mark.parametrize("prefer", [FULL, "return=minimal"])
 async def test_where_one_row_is_asked_for_several_are_not_written(
-    api: DataApi, request_line: str, body: Any, prefer: str
+    orchestra: Orchestra, request_line: str, body: Any, prefer: str
 ) -> None:
     prefer = f"{prefer},tx=commit"
-    response = await api.request(request_line, body, prefer=prefer, accept=ONE)
-    assert (response.status_code, response.json()["code"]) == (406, "PGRST116")
-    assert response.json()["details"] == "The result contains 2 rows"
-    assert await api.read("/notes") == [{"a": 1, "b": "one"}, {"a": 2, "b": "two"}]
+    answer = await orchestra.ask(request_line, body, prefer=prefer, accept=ONE)
+    assert (answer.status_code, answer.json()["code"]) == (406, "PGRST116")
+    assert answer.json()["details"] == "The result contains 2 rows"
+    assert await orchestra.read("/notes") == [{"a": 1, "b": "one"}, {"a": 2, "b": "two"}]
 
 
-async def test_one_row_is_answered_as_an_object(api: DataApi) -> None:
+async def test_one_row_is_answered_as_an_object(orchestra: Orchestra) -> None:
     url = "PATCH /works?id=eq.1&select=id"
-    response = await api.request(url, {"minutes": 1}, prefer=FULL, accept=ONE)
-    assert response.json() == {"id": 1}
-    assert response.headers["content-type"] == f"{ONE}; charset=utf-8"
+    answer = await orchestra.ask(url, {"minutes": 1}, prefer=FULL, accept=ONE)
+    assert answer.json() == {"id": 1}
+    assert answer.headers["content-type"] == f"{ONE}; charset=utf-8"

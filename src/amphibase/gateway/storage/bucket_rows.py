@@ -1,4 +1,7 @@
-"""The rows of buckets, as the role of the transaction may see and change them."""
+"""The rows of buckets, as the database lets whoever is acting see and change them.
+
+Every function runs in the transaction that it is handed.
+"""
 
 from typing import Any, Literal
 
@@ -15,10 +18,10 @@ SortOrder = Literal["asc", "desc"]
 
 
 async def find(connection: AsyncConnection, id: str, *, lock: bool = False) -> RowMapping | None:
-    """Find a bucket.
+    """One bucket.
 
     Args:
-        lock: keep others from changing it, or storing objects in it, until the transaction ends.
+        lock: nobody else changes it, or puts files into it, until the transaction ends.
     """
     statement = select(BUCKETS).where(BUCKETS.c.id == id)
     if lock:
@@ -26,7 +29,7 @@ async def find(connection: AsyncConnection, id: str, *, lock: bool = False) -> R
     return (await connection.execute(statement)).mappings().one_or_none()
 
 
-async def list_all(
+async def listed(
     connection: AsyncConnection,
     *,
     limit: int | None,
@@ -35,11 +38,7 @@ async def list_all(
     order: SortOrder,
     search: str | None,
 ) -> list[RowMapping]:
-    """List buckets.
-
-    Args:
-        search: what their names contain, in whatever case.
-    """
+    """Buckets whose name contains the text."""
     sorting = BUCKETS.c[column]
     statement = (
         select(BUCKETS)
@@ -53,12 +52,12 @@ async def list_all(
 
 
 async def add(connection: AsyncConnection, values: dict[str, Any]) -> None:
-    """Add a bucket."""
+    """A new bucket."""
     await connection.execute(insert(BUCKETS).values(**values))
 
 
 async def change(connection: AsyncConnection, id: str, values: dict[str, Any]) -> bool:
-    """Change a bucket; return False where none may be changed."""
+    """Change a bucket; False where there is none that may be changed."""
     changed = await connection.execute(
         update(BUCKETS).where(BUCKETS.c.id == id).values(**values, updated_at=utc_now())
     )
@@ -66,6 +65,6 @@ async def change(connection: AsyncConnection, id: str, values: dict[str, Any]) -
 
 
 async def remove(connection: AsyncConnection, id: str) -> bool:
-    """Delete a bucket; return False where none may be deleted."""
+    """Delete a bucket; False where there is none that may be deleted."""
     deleted = await connection.execute(delete(BUCKETS).where(BUCKETS.c.id == id))
     return deleted.rowcount > 0

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeAlias
 
-from amphibase.gateway.rest.request.query import Aggregate, QueryParams
+from amphibase.gateway.rest.request.query import Aggregate, Filter, Position, Query, Step
 from amphibase.gateway.rest.schema.catalog import (
     Column,
     ComputedRelationship,
@@ -17,7 +17,6 @@ from amphibase.gateway.rest.schema.catalog import (
     Relationship,
     Table,
 )
-from amphibase.records.filters.tree import Filter, JsonStep, Position
 
 Action: TypeAlias = Literal["read", "insert", "update", "delete", "put", "call"]
 Content: TypeAlias = Literal["json", "text", "xml", "binary"]
@@ -36,8 +35,8 @@ class Explain:
     options: tuple[ExplainOption, ...] = ()
 
 
-class BodyFormat(NamedTuple):
-    """What the response's body is.
+class Media(NamedTuple):
+    """What the answer's body is.
 
     Attributes:
         shape: `scalar` is the value of a function as it is (text, or bytes of a bytea); `none` is
@@ -51,11 +50,11 @@ class BodyFormat(NamedTuple):
     explain: Explain | None = None
 
 
-ARRAY = BodyFormat()
+ARRAY = Media()
 
 
-class PlanKey(NamedTuple):
-    """All of a request that its SQL depends on; its plan and SQL are cached by it.
+class Demand(NamedTuple):
+    """All of a request that its SQL depends on; what is prepared for it is kept under it.
 
     Attributes:
         target: a table, a view or a function, in an exposed schema.
@@ -67,11 +66,11 @@ class PlanKey(NamedTuple):
 
     target: Name
     action: Action
-    query: QueryParams
-    media: BodyFormat = ARRAY
+    query: Query
+    media: Media = ARRAY
     keys: tuple[str, ...] = ()
     content: Content | None = None
-    count: Count | None = None  # type: ignore[assignment]  # not the method of tuples
+    count: Count | None = None  # type: ignore[assignment]  # nobody counts in this tuple
     returning: Returning = "minimal"
     resolution: Resolution | None = None
     missing_default: bool = False
@@ -92,13 +91,13 @@ class Operand:
     name: str
     type: str | None = None
     function: Name | None = None
-    path: tuple[JsonStep, ...] = ()
+    path: tuple[Step, ...] = ()
     to_json: Name | None = None
     from_text: Name | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class ResolvedFilter:
+class Comparison:
     """A filter whose field is resolved."""
 
     operand: Operand
@@ -106,7 +105,7 @@ class ResolvedFilter:
 
 
 @dataclass(frozen=True, slots=True)
-class EmbedPresence:
+class Presence:
     """Whether there is a related row: `relation=not.is.null`."""
 
     embed: "Embed"
@@ -114,15 +113,15 @@ class EmbedPresence:
 
 
 @dataclass(frozen=True, slots=True)
-class ResolvedLogic:
+class Junction:
     """Conditions joined by a word."""
 
     operator: Literal["and", "or"]
-    conditions: "tuple[ResolvedCondition, ...]"
+    conditions: "tuple[Condition, ...]"
     negated: bool
 
 
-ResolvedCondition: TypeAlias = ResolvedFilter | EmbedPresence | ResolvedLogic
+Condition: TypeAlias = Comparison | Presence | Junction
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +136,7 @@ class Sort:
 
 
 @dataclass(frozen=True, slots=True)
-class OutputColumn:
+class Output:
     """A key of the rows' JSON. Without an operand it is `count()`."""
 
     key: str
@@ -156,12 +155,12 @@ class Star:
         is_plain: whether SQL's own star gives the same.
     """
 
-    outputs: tuple[OutputColumn, ...] = ()
+    outputs: tuple[Output, ...] = ()
     is_plain: bool = True
 
 
 @dataclass(slots=True, eq=False)
-class ReadPlan:
+class Node:
     """A relation in the tree that is read.
 
     Attributes:
@@ -176,8 +175,8 @@ class ReadPlan:
     alias: str
     table: Table | None
     source: Name | None
-    select: list["OutputColumn | Star | Embed"] = field(default_factory=list)
-    conditions: list[ResolvedCondition] = field(default_factory=list)
+    select: list["Output | Star | Embed"] = field(default_factory=list)
+    conditions: list[Condition] = field(default_factory=list)
     sorts: list[Sort] = field(default_factory=list)
     limit: int | None = None
     offset: Position | None = None
@@ -208,7 +207,7 @@ class Embed:
     alias: str
     name: str
     key: str
-    node: ReadPlan
+    node: Node
     relationship: Relationship | ComputedRelationship
     inner: bool
     spread: bool
@@ -220,7 +219,7 @@ class Embed:
 
 
 @dataclass(frozen=True, slots=True)
-class MutatePlan:
+class Write:
     """What is written.
 
     Attributes:
@@ -228,19 +227,19 @@ class MutatePlan:
         from_json: of columns of domains: the function that reads the value from JSON.
         conflict: the columns of ON CONFLICT; empty for none.
         conditions: of the rows to change; of PUT, of the body's row.
-        returned: the columns that the response is made of; None for all of the row.
+        returned: the columns that the answer is made of; None for all of the row.
     """
 
     table: Table
     columns: tuple[Column, ...] = ()
     from_json: Mapping[str, Name] = field(default_factory=dict)
     conflict: tuple[str, ...] = ()
-    conditions: tuple[ResolvedCondition, ...] = ()
+    conditions: tuple[Condition, ...] = ()
     returned: tuple[str, ...] | None = ()
 
 
 @dataclass(frozen=True, slots=True)
-class CallArgument:
+class Argument:
     """An argument of a call.
 
     Attributes:
@@ -255,25 +254,23 @@ class CallArgument:
 
 
 @dataclass(frozen=True, slots=True)
-class CallPlan:
+class Invocation:
     """A function and what it is called with."""
 
     function: Function
-    arguments: tuple[CallArgument, ...]
+    arguments: tuple[Argument, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class ActionPlan:
-    """A request resolved against the catalog.
-
-    What is read are rows of a table, of what is written or of a function.
+class Plan:
+    """A request resolved: the rows to read, of a table, of what is written or of a function.
 
     Attributes:
         max_rows: up to which `count=estimated` counts rows.
     """
 
-    key: PlanKey
-    read: ReadPlan
-    mutate: MutatePlan | None = None
-    call: CallPlan | None = None
+    demand: Demand
+    root: Node
+    write: Write | None = None
+    invocation: Invocation | None = None
     max_rows: int | None = None

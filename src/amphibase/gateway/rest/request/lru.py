@@ -1,32 +1,33 @@
-"""Caches what short texts are parsed to; clients could fill the memory with long ones."""
+"""Remembers what texts were read as, but for long ones: strangers write them, and could fill the
+memory."""
 
 from collections.abc import Callable
 from functools import lru_cache, wraps
 from typing import TypeVar, TypeVarTuple
 
-MAX_CACHED_CHARACTERS = 1000
-"""How many characters a text may have that is cached."""
+LONGEST_KEPT = 1000
+"""How many characters a text may have that is kept."""
 
-Parsed = TypeVar("Parsed")
+Made = TypeVar("Made")
 More = TypeVarTuple("More")
 
 
-def cached(size: int) -> Callable[[Callable[[str, *More], Parsed]], Callable[[str, *More], Parsed]]:
-    """Cache what the last texts were parsed to.
+def kept(most: int) -> Callable[[Callable[[str, *More], Made]], Callable[[str, *More], Made]]:
+    """Keep what the last texts were read as.
 
     Args:
-        size: how many texts.
+        most: how many texts.
     """
 
-    def decorate(read: Callable[[str, *More], Parsed]) -> Callable[[str, *More], Parsed]:
-        cached_read = lru_cache(size)(read)
+    def decorate(read: Callable[[str, *More], Made]) -> Callable[[str, *More], Made]:
+        remembering = lru_cache(most)(read)
 
         @wraps(read)
-        def cached_or_read(text: str, *more: *More) -> Parsed:
-            if len(text) > MAX_CACHED_CHARACTERS:
+        def reading(text: str, *more: *More) -> Made:
+            if len(text) > LONGEST_KEPT:
                 return read(text, *more)
-            return cached_read(text, *more)
+            return remembering(text, *more)
 
-        return cached_or_read
+        return reading
 
     return decorate

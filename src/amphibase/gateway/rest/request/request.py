@@ -1,4 +1,4 @@
-"""Reads the head of a request: its target, schema, method and headers."""
+"""Reads the head of a request: what is asked for, of what, in which schema, and in which form."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,8 +12,7 @@ from amphibase.gateway.rest.errors.base import (
     SchemaNotExposed,
     UnsupportedMethod,
 )
-from amphibase.gateway.rest.request.query import QueryParams, Range
-from amphibase.records.filters.tree import Value
+from amphibase.gateway.rest.request.query import Query, Range, Value
 
 Kind = Literal["root", "table", "function"]
 
@@ -27,7 +26,7 @@ _RANGE = re.compile(r"(?:items=)?([0-9]{1,18})-([0-9]{0,18})")
 _LARGEST = 2**62
 
 
-class ApiRequest(NamedTuple):
+class Asked(NamedTuple):
     """A request without its body.
 
     Attributes:
@@ -51,13 +50,13 @@ class ApiRequest(NamedTuple):
         return self.method in _READS
 
 
-def read_request(
+def read_asked(
     method: str,
     path: str,
     query_string: bytes,
     headers: Iterable[tuple[bytes, bytes]],
     schemas: Sequence[str],
-) -> ApiRequest:
+) -> Asked:
     """What the head of a request says.
 
     Raises:
@@ -75,9 +74,7 @@ def read_request(
         schema = schemas[0]
     elif schema not in schemas:
         raise SchemaNotExposed(schema, schemas)
-    return ApiRequest(
-        method, path, kind, target, schema, query_string.decode(errors="replace"), found
-    )
+    return Asked(method, path, kind, target, schema, query_string.decode(errors="replace"), found)
 
 
 def _target(path: str) -> tuple[Kind, str]:
@@ -92,8 +89,8 @@ def _target(path: str) -> tuple[Kind, str]:
 
 
 def with_arguments(
-    query: QueryParams, values: list[Value], fields: Sequence[tuple[str, str]]
-) -> tuple[QueryParams, list[Value]]:
+    query: Query, values: list[Value], fields: Sequence[tuple[str, str]]
+) -> tuple[Query, list[Value]]:
     """The query with the fields of a form as the arguments of a call."""
     first = len(values)
     names = (name for name, _ in fields)
@@ -101,9 +98,7 @@ def with_arguments(
     return replace(query, arguments=arguments), [*values, *(value for _, value in fields)]
 
 
-def with_range(
-    query: QueryParams, values: list[Value], header: str | None
-) -> tuple[QueryParams, list[Value]]:
+def with_range(query: Query, values: list[Value], header: str | None) -> tuple[Query, list[Value]]:
     """The query with the rows that the `Range` header names, within its own limits.
 
     Raises:

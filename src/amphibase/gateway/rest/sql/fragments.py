@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from amphibase.gateway.rest.errors.database import DatabaseError
+from amphibase.gateway.rest.request.query import Position, Value
 from amphibase.gateway.rest.schema.catalog import Name
-from amphibase.records.filters.tree import Position, Value
 
 Bound: TypeAlias = str | bytes | None
 """A value as it is sent: text of no type yet, or bytes."""
@@ -56,14 +56,14 @@ def array(values: Iterable[str]) -> str:
     return "{" + ",".join(f'"{value}"' for value in escaped) + "}"
 
 
-class StatementParameter(Protocol):
+class Parameter(Protocol):
     """Where a bound value comes from."""
 
     def read(self, values: Sequence[Value], body: Bound) -> Bound: ...
 
 
 @dataclass(frozen=True, slots=True)
-class ValueParameter:
+class Given:
     """One of the request's values."""
 
     position: Position
@@ -73,7 +73,7 @@ class ValueParameter:
 
 
 @dataclass(frozen=True, slots=True)
-class PatternParameter:
+class Pattern:
     """A value of `like`, whose wildcard is `*` in URLs."""
 
     position: Position
@@ -83,7 +83,7 @@ class PatternParameter:
 
 
 @dataclass(frozen=True, slots=True)
-class ListParameter:
+class Listed:
     """A list of values, as an array; a list of one empty value is empty."""
 
     position: Position
@@ -91,11 +91,11 @@ class ListParameter:
     def read(self, values: Sequence[Value], body: Bound) -> Bound:
         value = values[self.position]
         assert isinstance(value, list)
-        return "{}" if value in ([], [""]) else array(value)
+        return "{}" if value == [""] else array(value)
 
 
 @dataclass(frozen=True, slots=True)
-class ArrayParameter:
+class Gathered:
     """Several values, as an array."""
 
     positions: tuple[Position, ...]
@@ -105,7 +105,7 @@ class ArrayParameter:
 
 
 @dataclass(frozen=True, slots=True)
-class ConstantParameter:
+class Constant:
     """A word of the query that SQL takes as a value, such as a key of JSON."""
 
     text: str
@@ -115,23 +115,23 @@ class ConstantParameter:
 
 
 @dataclass(frozen=True, slots=True)
-class BodyParameter:
+class Body:
     """The request's body."""
 
     def read(self, values: Sequence[Value], body: Bound) -> Bound:
         return body
 
 
-class StatementParameters:
+class Parameters:
     """The parameters of one statement, numbered as they are first needed."""
 
     def __init__(self) -> None:
-        self._numbers: dict[StatementParameter, int] = {}
+        self._numbers: dict[Parameter, int] = {}
 
-    def __call__(self, parameter: StatementParameter) -> str:
+    def __call__(self, parameter: Parameter) -> str:
         """The placeholder of a parameter."""
         number = self._numbers.setdefault(parameter, len(self._numbers) + 1)
         return f"${number}"
 
-    def all(self) -> tuple[StatementParameter, ...]:
+    def all(self) -> tuple[Parameter, ...]:
         return tuple(self._numbers)

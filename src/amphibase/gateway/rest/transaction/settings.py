@@ -1,19 +1,20 @@
-"""The settings of a request's transaction, and the function that is called before its statement."""
+"""What a request's statement finds in its transaction: what is told of the request, and done
+before."""
 
 from collections.abc import Mapping, Sequence
 
 import orjson
 
-from amphibase.gateway.rest.request.request import ApiRequest
+from amphibase.gateway.rest.request.request import Asked
 from amphibase.gateway.rest.schema.catalog import Catalog, Name
 from amphibase.gateway.rest.sql.fragments import listed, qualified
-from amphibase.gateway.rest.transaction.role import RequestRole
+from amphibase.gateway.rest.transaction.role import Identity
 
 ISOLATION = "default_transaction_isolation"
 """A setting that a transaction has to begin with."""
 
 
-class TransactionSettings:
+class Context:
     """The transactions of requests about one state of the database.
 
     Args:
@@ -35,20 +36,20 @@ class TransactionSettings:
         self.before = (f"SELECT {qualified(_function_name(pre_request))}()",) if pre_request else ()
 
     def settings(
-        self, request: ApiRequest, role: RequestRole, timezone: str | None = None
+        self, asked: Asked, identity: Identity, timezone: str | None = None
     ) -> Mapping[str, str]:
-        """The settings of the transaction: the role's own, and the request's (`request.*`).
+        """The settings of the transaction: the role's own, and what is told of the request.
 
         Args:
             timezone: the one that the request prefers.
         """
-        headers = dict(request.headers)
+        headers = dict(asked.headers)
         cookies = headers.pop("cookie", None)
         settings = {
-            **self._role_settings.get(role.name, {}),
-            "search_path": self._paths[request.schema],
-            "request.method": request.method,
-            "request.path": request.path,
+            **self._role_settings.get(identity.role, {}),
+            "search_path": self._paths[asked.schema],
+            "request.method": asked.method,
+            "request.path": asked.path,
             "request.headers": orjson.dumps(headers).decode(),
             "request.cookies": _cookies(cookies) if cookies else "{}",
         }
