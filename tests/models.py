@@ -9,14 +9,17 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     Column,
+    ColumnElement,
     ForeignKey,
     MetaData,
     Numeric,
     SmallInteger,
     String,
     Table,
+    select,
 )
-from sqlalchemy.orm import Mapped, mapped_column, relationship
+from sqlalchemy.ext.hybrid import hybrid_property
+from sqlalchemy.orm import Mapped, column_property, mapped_column, relationship
 from sqlmodel import Field, SQLModel
 
 from amphibase.access import Access, admin, authenticated, everyone, owner, service
@@ -69,6 +72,28 @@ class Post(PublicRead, Base):
     data: Mapped[dict[str, Any]] = mapped_column(default=dict)
     remark: Mapped[str] = mapped_column(default="", server_default="", info={"private": True})
     comments: Mapped[list["Comment"]] = relationship(back_populates="post")
+
+
+class Clip(PublicRead, Base):
+    """Everyone's to read, though the note that it refers to may be another's alone."""
+
+    __tablename__ = "t_clips"
+
+    name: Mapped[str]
+    note_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("t_notes.id", ondelete="CASCADE"))
+    note: Mapped[Note | None] = relationship()
+    note_title: Mapped[str | None] = column_property(
+        select(Note.title).where(Note.id == note_id).correlate_except(Note).scalar_subquery()
+    )
+
+    @hybrid_property
+    def note_stars(self) -> int | None:
+        return self.note.stars if self.note else None
+
+    @note_stars.inplace.expression
+    @classmethod
+    def _note_stars(cls) -> ColumnElement[int | None]:
+        return select(Note.stars).where(Note.id == cls.note_id).scalar_subquery()
 
 
 class Board(Timestamps, Base):

@@ -4,11 +4,21 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import jwt
 import pytest
 
 from amphibase import ConfigurationError, load_settings
+from amphibase.gateway.keys import api_key
+from amphibase.published_secrets import CLI_JWT_SECRET, CLI_PUBLISHABLE_KEY, CLI_SECRET_KEY
 
 Environment = pytest.MonkeyPatch
+
+SELF_HOSTED_SERVICE_KEY = (
+    "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyAgCiAgICAicm9sZSI6ICJzZXJ2aWNlX3JvbGUiLAogICAgImlzcyI6"
+    "ICJzdXBhYmFzZS1kZW1vIiwKICAgICJpYXQiOiAxNjQxNzY5MjAwLAogICAgImV4cCI6IDE3OTk1MzU2MDAKfQ."
+    "DaYlNEoUrrEn2Ig7tqibS-PHK5vgusbcbo7X36XVt4Q"
+)
+"""Of the file .env.example that Supabase's compose file comes with."""
 
 
 def test_without_any_the_database_is_a_file_in_the_data_folder() -> None:
@@ -130,6 +140,49 @@ def test_production_needs_its_own_key(monkeypatch: Environment) -> None:
         load_settings()
     monkeypatch.setenv("SECRET_KEY", "x" * 32)
     assert load_settings().environment == "production"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SECRET_KEY", CLI_SECRET_KEY),
+        ("SECRET_KEY", CLI_JWT_SECRET),
+        ("SECRET_KEY", api_key(CLI_JWT_SECRET, "service_role")),
+        ("SECRET_KEY", "your-super-secret-jwt-token-with-at-least-32-characters-long"),
+        ("SECRET_KEY", "09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7"),
+        ("SUPABASE_ANON_KEY", CLI_PUBLISHABLE_KEY),
+        ("SUPABASE_SERVICE_KEY", CLI_SECRET_KEY),
+        ("SUPABASE_SERVICE_KEY", SELF_HOSTED_SERVICE_KEY),
+        ("SUPABASE_SERVICE_KEY", jwt.encode({"role": "service_role"}, CLI_JWT_SECRET, "HS256")),
+        ("SUPABASE_JWT_SECRET", CLI_JWT_SECRET),
+        ("DATABASE_URL", "postgresql://postgres:postgres@127.0.0.1:54322/postgres"),
+        ("DATABASE_URL", "postgresql://db/app?user=ann&password=postgres"),
+        ("SUPABASE_DB_URL", "postgres://p:your-super-secret-and-long-postgres-password@db/p"),
+    ],
+)
+def test_production_refuses_what_everybody_has_whatever_its_name(
+    monkeypatch: Environment, name: str, value: str
+) -> None:
+    monkeypatch.setenv("SECRET_KEY", "own" * 20)
+    monkeypatch.setenv(name, value)
+    assert load_settings().environment == "development"
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(environment="production")
+    (line,) = caught.value.detail.splitlines()
+    assert line.startswith(f"{name}: everybody has this value")
+    assert value not in line
+
+
+def test_production_takes_keys_of_its_own(monkeypatch: Environment) -> None:
+    own = {
+        "SECRET_KEY": "own" * 20,
+        "SUPABASE_SERVICE_KEY": jwt.encode({"role": "service_role"}, "own" * 20, "HS256"),
+        "DATABASE_URL": "postgresql://postgres:own@db/postgres",
+        "SUPABASE_DB_URL": "postgresql://db/postgres",
+    }
+    for name, value in own.items():
+        monkeypatch.setenv(name, value)
+    assert load_settings(environment="production").environment == "production"
 
 
 def test_sqlite_has_no_row_level_security(monkeypatch: Environment) -> None:

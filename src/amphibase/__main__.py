@@ -1,5 +1,26 @@
-"""`python -m amphibase` is the `amphibase` command."""
+"""The `amphibase` command, which `python -m amphibase` is too."""
 
-from amphibase.cli.app import main
+import sys
 
-main()
+EXTRAS = {
+    "cli": ("httptools", "rich", "typer", "uvloop", "websockets"),
+    "gateway": ("pyotp", "rapidfuzz", "segno"),
+}
+"""Libraries of the command by the extra that brings them."""
+
+
+def main() -> None:
+    """Run the command; where a library of an extra is missing, say how to install it."""
+    try:
+        from amphibase.cli.app import main as run
+
+        run()
+    except ModuleNotFoundError as error:
+        for extra, modules in EXTRAS.items():
+            if error.name in modules:
+                sys.exit(f"This needs {error.name}: pip install 'amphibase[{extra}]'")
+        raise
+
+
+if __name__ == "__main__":
+    main()

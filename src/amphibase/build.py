@@ -1,35 +1,59 @@
-"""From settings to a backend: the only place that knows which home is running."""
+"""From settings to a backend: the only place that knows which backend is running."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+from sqlalchemy.engine import URL
+
 from amphibase.accounts.jwt.key_ring import KeyRing, load_keys
+from amphibase.backend import Backend
+from amphibase.backend.combined import CombinedBackend
 from amphibase.errors import ConfigurationError
-from amphibase.models import Base
-from amphibase.schema.commands import ensure, require_current
-from amphibase.settings import Settings, load_settings
+from amphibase.settings import PARTS, BackendName, Part, Settings, load_settings
 from amphibase.sql.backend import SqlBackend
 
 
-def build_backend(settings: Settings, keys: KeyRing) -> SqlBackend:
-    """The backend that the settings name.
+def _build_sql(settings: Settings, keys: KeyRing, database: URL | None) -> Backend:
+    return SqlBackend(settings, keys, database)
+
+
+BACKENDS: dict[BackendName, Callable[[Settings, KeyRing, URL | None], Backend]] = {
+    "sql": _build_sql,
+}
+"""How each backend is built: from the settings, the keys, and for SQL its database."""
+
+
+def build_backend(settings: Settings, keys: KeyRing) -> Backend:
+    """Build the backend that the settings name, or a combination of several.
+
+    It opens nothing until it is used.
 
     Raises:
-        ConfigurationError: the home is not there in this version.
+        ConfigurationError: the backend is not in this version.
     """
-    for part in ("records", "accounts", "files"):
-        if settings.home(part) == "supabase":
+    parts: dict[Part, Backend] = {}
+    built: dict[tuple[BackendName, URL | None], Backend] = {}
+    for part in PARTS:
+        name, database = settings.backend_of(part), settings.database_of(part)
+        build = BACKENDS.get(name)
+        if build is None:
+            names = " or ".join(BACKENDS)
             raise ConfigurationError(
-                f"{part.upper()}: the Supabase home is not in this version yet; use BACKEND=sql"
+                f"{part.upper()}: {name} is not in this version yet, for example BACKEND={names}"
             )
-    return SqlBackend(settings, keys)
+        if (name, database) not in built:
+            built[name, database] = build(settings, keys, database)
+        parts[part] = built[name, database]
+    if len(built) == 1:
+        return parts["records"]
+    return CombinedBackend(**parts)
 
 
 @asynccontextmanager
 async def open_backend(
     settings: Settings | None = None, *, keys: KeyRing | None = None
-) -> AsyncIterator[SqlBackend]:
-    """A backend for as long as the block lasts: for jobs and scripts, and under an application.
+) -> AsyncIterator[Backend]:
+    """Open a backend for as long as the block lasts, in a job, a script or an application.
 
     In development, the tables that are missing are made.
 
@@ -45,10 +69,7 @@ async def open_backend(
     settings = settings or load_settings()
     backend = build_backend(settings, keys or load_keys(settings))
     try:
-        if settings.environment == "development":
-            await ensure(backend.database, settings, Base.metadata)
-        else:
-            await require_current(backend.database, settings, Base.metadata)
+        await backend.start()
         yield backend
     finally:
         await backend.close()

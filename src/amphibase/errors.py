@@ -29,6 +29,7 @@
     ├── ForeignKeyViolation        a row that is referred to is missing, or is still referred to
     ├── InvalidValue               the database refused a value (a check, a type, a length)
     ├── PreconditionFailed         what the request demanded to be so is not so
+    ├── UnsupportedTusVersion      a resumable upload by another version of the protocol
     ├── PayloadTooLarge
     └── Retryable                  the same request may succeed later; says when
         ├── UploadBusy             another request is sending the same upload
@@ -48,7 +49,7 @@ from typing import ClassVar
 class AmphibaseError(Exception):
     """The root of all errors raised on purpose; `str(error)` is safe to show."""
 
-    status: ClassVar[int] = 500
+    status: int = 500
     code: ClassVar[str] = "internal_error"
     default: ClassVar[str] = "Something went wrong on our side"
 
@@ -299,6 +300,21 @@ class PreconditionFailed(AmphibaseError):
     status = 412
     code = "precondition_failed"
     default = "There is a file with this path already"
+
+
+class UnsupportedTusVersion(AmphibaseError):
+    """Raised when a resumable upload speaks another version of tus.
+
+    Args:
+        supported: the version that is spoken here.
+    """
+
+    status = 412
+    code = "unsupported_tus_version"
+
+    def __init__(self, supported: str) -> None:
+        self.supported = supported
+        super().__init__(f"Tus-Resumable must be {supported}")
 
 
 class PayloadTooLarge(AmphibaseError):

@@ -9,6 +9,8 @@ from typing import Any, cast
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from amphibase.redaction import redact_server_logs
+
 GRACEFUL_SECONDS = 30
 HEAD_SECONDS = 20
 """How long a client may take until its request's headers are there."""
@@ -51,6 +53,7 @@ def server(
         graceful_seconds: how long requests under way may take when it is told to end.
         options: more of `uvicorn.Config`.
     """
+    redact_server_logs()
     config = uvicorn.Config(
         app,
         http=PatientProtocol,

@@ -6,6 +6,7 @@ read with the prefix `AMPHIBASE_`, which wins. A wrong value becomes one readabl
 
 import ipaddress
 import re
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
@@ -23,6 +24,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from amphibase.errors import ConfigurationError
+from amphibase.published_secrets import has_published_password, is_published
 
 if TYPE_CHECKING:  # the rest is imported where it is needed, since commands wait for this page
     from limits import RateLimitItem
@@ -31,7 +33,9 @@ if TYPE_CHECKING:  # the rest is imported where it is needed, since commands wai
     from amphibase.database.engine import PoolOptions
 
 Kind = TypeVar("Kind", bound=BaseSettings)
-Home = Literal["sql", "supabase"]
+BackendName = Literal["sql", "supabase"]
+Part = Literal["records", "accounts", "files"]
+PARTS: tuple[Part, ...] = ("records", "accounts", "files")
 CommaSeparated = Annotated[tuple[str, ...], NoDecode]
 
 FILE_SCHEMES = ("file", "s3", "gs", "az")
@@ -93,14 +97,20 @@ class Settings(BaseSettings):
     data_dir: Path = Field(Path("./data"), examples=["./data"])
     public_url: str = Field("http://127.0.0.1:8000", examples=["https://api.example.com"])
 
-    backend: Home = Field("sql", examples=["sql"])
-    records: Home | None = Field(None, examples=["sql"])
-    accounts: Home | None = Field(None, examples=["sql"])
-    files: Home | None = Field(None, examples=["sql"])
+    backend: BackendName = Field("sql", examples=["sql"])
+    records: BackendName | None = Field(None, examples=["sql"])
+    accounts: BackendName | None = Field(None, examples=["sql"])
+    files: BackendName | None = Field(None, examples=["sql"])
 
     database_url: SecretStr = Field(
         SecretStr(""),
         examples=["postgresql://user:password@localhost:5432/app or sqlite:///./data/app.db"],
+    )
+    accounts_database_url: SecretStr = Field(
+        SecretStr(""), examples=["postgresql://user:password@localhost:5432/accounts"]
+    )
+    files_database_url: SecretStr = Field(
+        SecretStr(""), examples=["postgresql://user:password@localhost:5432/files"]
     )
     database_echo: bool = Field(False, examples=["false"])
     pool_size: int = Field(20, ge=1, le=1000, examples=["20"])
@@ -131,7 +141,6 @@ class Settings(BaseSettings):
     refresh_reuse_seconds: int = Field(10, ge=0, le=300, examples=["10"])
     password_min_length: int = Field(8, ge=6, le=128, examples=["8"])
     email_confirmation: Literal["off", "required"] = Field("off", examples=["required"])
-    confirmation_asks_password: bool = Field(False, examples=["true"])
     mail_url: SecretStr | None = Field(
         None, examples=["smtp://user:password@mail.example.com:587?from=hello@example.com"]
     )
@@ -221,7 +230,7 @@ class Settings(BaseSettings):
             raise ValueError(f"must have at least {MIN_SECRET_BYTES} bytes")
         return value
 
-    @field_validator("database_url")
+    @field_validator("database_url", "accounts_database_url", "files_database_url")
     @classmethod
     def _database_url(cls, value: SecretStr) -> SecretStr:
         if value.get_secret_value():
@@ -237,13 +246,35 @@ class Settings(BaseSettings):
                 "SECRET_KEY: production needs its own key; set SECRET_KEY to the output of "
                 "`openssl rand -base64 48`, or JWT_KEY_FILE to a file of `amphibase keys generate`"
             )
+        if self.environment == "production" and (names := self._published()):
+            raise ValueError(
+                f"{', '.join(names)}: everybody has this value, which is a default of development "
+                "or an example; production needs its own (openssl rand -base64 48 makes a secret)"
+            )
         if self.rls and self.database.get_backend_name() == "sqlite":
             raise ValueError("RLS: SQLite has no row level security; set RLS=false or use Postgres")
         return self
 
+    def _published(self) -> list[str]:
+        """Return the names of the settings whose values everybody has."""
+        checks: dict[str, Callable[[str], bool]] = {
+            "secret_key": is_published,
+            "supabase_anon_key": is_published,
+            "supabase_service_key": is_published,
+            "supabase_jwt_secret": is_published,
+            "database_url": has_published_password,
+            "supabase_db_url": has_published_password,
+        }
+        values: dict[str, SecretStr | None] = {name: getattr(self, name) for name in checks}
+        return [
+            name.upper()
+            for name, value in values.items()
+            if value is not None and checks[name](value.get_secret_value())
+        ]
+
     @property
     def database(self) -> "URL":
-        """The database as SQLAlchemy addresses it, with the driver that Amphibase uses."""
+        """The database of the records, as SQLAlchemy addresses it, with Amphibase's driver."""
         from amphibase.database.url import parse_url
 
         text = self.database_url.get_secret_value()
@@ -279,9 +310,29 @@ class Settings(BaseSettings):
         """How long an access token is good for."""
         return timedelta(minutes=self.access_token_minutes)
 
-    def home(self, part: Literal["records", "accounts", "files"]) -> Home:
-        """Where a part of the data lives: its own setting, else `BACKEND`."""
+    def backend_of(self, part: Part) -> BackendName:
+        """Return what keeps a part of the data: its own setting, else `BACKEND`."""
         return getattr(self, part) or self.backend
+
+    def database_of(self, part: Part) -> "URL | None":
+        """Return the database of a part of the data; None where it is not kept in SQL."""
+        from amphibase.database.url import parse_url
+
+        if self.backend_of(part) != "sql":
+            return None
+        own = {"accounts": self.accounts_database_url, "files": self.files_database_url}.get(part)
+        text = own.get_secret_value() if own else ""
+        return parse_url(text) if text else self.database
+
+    def parts_in(self, database: "URL") -> frozenset[Part]:
+        """Return the parts of the data whose tables are in a database."""
+        return frozenset(part for part in PARTS if self.database_of(part) == database)
+
+    @property
+    def databases(self) -> "tuple[URL, ...]":
+        """Every SQL database of the application once, that of the records first."""
+        found = dict.fromkeys(self.database_of(part) for part in PARTS)
+        return tuple(url for url in found if url is not None)
 
 
 def _check_place(url: str) -> None:

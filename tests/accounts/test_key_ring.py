@@ -1,5 +1,6 @@
 """The key ring: rotation, files, derived secrets."""
 
+import json
 import stat
 import time
 from pathlib import Path
@@ -11,6 +12,16 @@ import pytest
 
 from amphibase import ConfigurationError, InvalidToken, load_settings
 from amphibase.accounts.jwt.key_ring import Key, KeyRing, load_keys, read_key_file, write_key_file
+
+CLI_SIGNING_KEY = {
+    "kty": "EC",
+    "kid": "b81269f1-21d8-4f2e-b719-c2240a840d90",
+    "crv": "P-256",
+    "x": "M5Sjqn5zwC9Kl1zVfUUGvv9boQjCGd45G8sdopBExB4",
+    "y": "P6IXMvA2WYXSHSOMTBH2jsw_9rrzGy89FjPf6oOsIxQ",
+    "d": "dIhR8wywJlqlua4y_yMq2SLhlFXDZJBCvFrY1DCHyVU",
+}
+"""Published in the source of the CLI."""
 
 
 def claims(**changes: Any) -> dict[str, Any]:
@@ -92,6 +103,16 @@ def test_a_public_key_alone_cannot_sign(tmp_path: Path) -> None:
     path.write_text(str(KeyRing([Key.generate()]).jwks()).replace("'", '"'))
     with pytest.raises(ConfigurationError, match="must hold private keys"):
         read_key_file(path)
+
+
+def test_production_refuses_the_key_that_the_supabase_cli_gives_every_project(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "keys.json"
+    path.write_text(json.dumps({"keys": [Key.generate().private_jwk(), CLI_SIGNING_KEY]}))
+    load_keys(load_settings(jwt_key_file=path))
+    with pytest.raises(ConfigurationError, match="which everybody has"):
+        load_keys(load_settings(jwt_key_file=path, environment="production"))
 
 
 def test_a_missing_key_file_is_said(tmp_path: Path) -> None:

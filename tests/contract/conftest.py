@@ -1,4 +1,4 @@
-"""Backends for the contract of Files: each engine with a disk and with an object store."""
+"""The backends that the contract is tested on, built as an application builds them."""
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -9,8 +9,9 @@ from tests.conftest import SECRET
 from tests.object_store import files_url, object_store
 
 from amphibase.accounts.jwt.key_ring import load_keys
-from amphibase.settings import load_settings
-from amphibase.sql.backend import SqlBackend
+from amphibase.backend import Backend
+from amphibase.build import build_backend
+from amphibase.settings import Settings, load_settings
 
 
 @pytest.fixture(scope="session")
@@ -22,7 +23,7 @@ def object_store_address() -> Iterator[str]:
 @pytest.fixture(params=["disk", "object store"])
 async def store(
     request: pytest.FixtureRequest, prepared_url: str, tmp_path: Path
-) -> AsyncIterator[SqlBackend]:
+) -> AsyncIterator[Backend]:
     """A backend whose files are on a disk, and one whose files are in an object store."""
     place = ""
     if request.param == "object store":
@@ -34,6 +35,14 @@ async def store(
         files_url=place,
         public_url="https://app.example",
     )
-    opened = SqlBackend(settings, load_keys(settings))
+    opened = build_backend(settings, load_keys(settings))
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def backend(settings: Settings) -> AsyncIterator[Backend]:
+    """A backend on a database of the test's own."""
+    opened = build_backend(settings, load_keys(settings))
     yield opened
     await opened.close()

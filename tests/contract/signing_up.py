@@ -1,7 +1,6 @@
 """What the tests of accounts share."""
 
-from amphibase.backend import SignedIn, Tokens
-from amphibase.sql.backend import SqlBackend
+from amphibase.backend import Backend, SignedIn, Tokens
 
 PASSWORD = "correct horse battery"
 OTHER_PASSWORD = "another horse, another battery"
@@ -12,5 +11,5 @@ def tokens_of(signed_in: SignedIn) -> Tokens:
     return signed_in.tokens
 
 
-async def sign_up(backend: SqlBackend, email: str = "ann@example.com") -> Tokens:
+async def sign_up(backend: Backend, email: str = "ann@example.com") -> Tokens:
     return tokens_of(await backend.accounts.sign_up(email, PASSWORD))

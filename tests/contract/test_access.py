@@ -4,8 +4,7 @@ The rows are Ann's and Bob's. What a caller is granted must be there, and what n
 each guard is dropped once, to see that the checks notice.
 """
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,15 +14,12 @@ from tests.models import Bill, Board, Letter, Note, Post, Report, Secret
 
 from amphibase import (
     AmphibaseError,
-    Base,
     Caller,
     Conflict,
     Forbidden,
     InvalidValue,
     Unauthenticated,
 )
-from amphibase.access import Access, everyone
-from amphibase.schema.commands import ensure
 
 # For each declaration, each caller: whose rows they see, whose they change, and whether they add.
 NOTHING, BOTH = "", "ab"
@@ -234,51 +230,6 @@ async def test_a_caller_is_granted_what_is_declared_and_no_more(
     records: Records, model: type[Any], who: str, operation: str
 ) -> None:
     await CHECKS[operation](records, model, who)
-
-
-@asynccontextmanager
-async def dropped(
-    records: Records, model: type[Any], monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[None]:
-    """The model without its guards."""
-    table, database = model.__table__.name, records.backend.database
-    with monkeypatch.context() as patch:
-        patch.setattr(records.backend, "_infos", type(records.backend._infos)())
-        patch.setattr(records.backend._infos.of(model), "access", Access(everyone, everyone))
-        if records.name != "rls":
-            yield
-            return
-        async with database.write() as connection:
-            await connection.execute(text(f"ALTER TABLE {table} DISABLE ROW LEVEL SECURITY"))
-            await connection.execute(text(f"GRANT ALL ON {table} TO anon, authenticated"))
-        yield
-    async with database.write() as connection:
-        await connection.execute(text(f"REVOKE ALL ON {table} FROM anon, authenticated"))
-    await ensure(database, records.settings, Base.metadata)
-
-
-@pytest.mark.parametrize(
-    ("model", "who", "operations"),
-    [
-        (Note, "bob", ("reading", "changing", "upserting", "deleting")),
-        (Post, "anonymous", ("changing", "deleting")),
-        (Board, "ann", ("adding", "changing", "upserting", "deleting")),
-        (Secret, "admin", tuple(CHECKS)),
-    ],
-)
-async def test_the_checks_notice_when_a_guard_is_dropped(
-    records: Records,
-    model: type[Any],
-    who: str,
-    operations: tuple[str, ...],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    async with dropped(records, model, monkeypatch):
-        for operation in operations:
-            with pytest.raises(AssertionError):
-                await CHECKS[operation](records, model, who)
-    for operation in operations:
-        await CHECKS[operation](records, model, who)
 
 
 class TestOwners:

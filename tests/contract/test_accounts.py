@@ -25,13 +25,11 @@ from amphibase import (
     UserBanned,
     WeakPassword,
 )
-from amphibase.accounts.passwords import PasswordWorkers
-from amphibase.backend import Device
-from amphibase.sql.backend import SqlBackend
+from amphibase.backend import Backend, Device
 
 
 class TestSignUp:
-    async def test_gives_tokens_that_lead_back_to_the_account(self, backend: SqlBackend) -> None:
+    async def test_gives_tokens_that_lead_back_to_the_account(self, backend: Backend) -> None:
         signed_in = await backend.accounts.sign_up("ann@example.com", PASSWORD, name="Ann")
         caller = await backend.accounts.authenticate(tokens_of(signed_in).access_token)
         assert caller.user_id == signed_in.account.id
@@ -40,7 +38,7 @@ class TestSignUp:
         assert caller.claims["user_metadata"] == {"name": "Ann"}
         assert not caller.is_admin
 
-    async def test_the_claims_have_supabases_names(self, backend: SqlBackend) -> None:
+    async def test_the_claims_have_supabases_names(self, backend: Backend) -> None:
         tokens = await sign_up(backend)
         claims = (await backend.accounts.authenticate(tokens.access_token)).claims
         assert claims["aud"] == "authenticated"
@@ -54,14 +52,14 @@ class TestSignUp:
 
     @pytest.mark.parametrize("again", ["ann@example.com", "ANN@Example.COM"])
     async def test_an_address_is_taken_whatever_its_case(
-        self, backend: SqlBackend, again: str
+        self, backend: Backend, again: str
     ) -> None:
         await sign_up(backend)
         with pytest.raises(EmailAlreadyRegistered):
             await backend.accounts.sign_up(again, OTHER_PASSWORD)
         await backend.accounts.sign_in("ann@example.com", PASSWORD)
 
-    async def test_one_of_many_simultaneous_ones_wins(self, backend: SqlBackend) -> None:
+    async def test_one_of_many_simultaneous_ones_wins(self, backend: Backend) -> None:
         results = await asyncio.gather(
             *(
                 backend.accounts.sign_up(("ann@example.com", "Ann@Example.com")[n % 2], PASSWORD)
@@ -75,7 +73,7 @@ class TestSignUp:
 
     @pytest.mark.parametrize("password", ["short", "x" * 1025, "é" * 600])
     async def test_a_password_of_a_bad_length_is_refused(
-        self, backend: SqlBackend, password: str
+        self, backend: Backend, password: str
     ) -> None:
         with pytest.raises(WeakPassword):
             await backend.accounts.sign_up("ann@example.com", password)
@@ -83,7 +81,7 @@ class TestSignUp:
 
 
 class TestSignIn:
-    async def test_takes_the_address_in_any_case(self, backend: SqlBackend) -> None:
+    async def test_takes_the_address_in_any_case(self, backend: Backend) -> None:
         await sign_up(backend)
         signed_in = await backend.accounts.sign_in("Ann@EXAMPLE.com", PASSWORD)
         assert signed_in.account.email == "ann@example.com"
@@ -98,31 +96,16 @@ class TestSignIn:
         ],
     )
     async def test_wrong_address_and_wrong_password_get_the_same_answer(
-        self, backend: SqlBackend, email: str, password: str
+        self, backend: Backend, email: str, password: str
     ) -> None:
         await sign_up(backend)
         with pytest.raises(InvalidCredentials) as caught:
             await backend.accounts.sign_in(email, password)
         assert caught.value.detail == "Incorrect email or password"
 
-    async def test_an_unknown_address_costs_a_hash_too(
-        self, backend: SqlBackend, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        checked: list[str] = []
-        verify = PasswordHasher.verify
-
-        def counted(self: PasswordHasher, hash: Any, password: Any) -> Any:
-            checked.append(hash)
-            return verify(self, hash, password)
-
-        monkeypatch.setattr(PasswordHasher, "verify", counted)
-        with pytest.raises(InvalidCredentials):
-            await backend.accounts.sign_in("nobody@example.com", PASSWORD)
-        assert len(checked) == 1
-
     @pytest.mark.parametrize("prefix", [b"2a", b"2b"])
     async def test_bcrypt_hashes_from_elsewhere_verify_and_become_argon2(
-        self, backend: SqlBackend, prefix: bytes
+        self, backend: Backend, prefix: bytes
     ) -> None:
         hashed = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4, prefix)).decode()
         await backend.accounts.create("ann@example.com", password_hash=hashed)
@@ -131,19 +114,19 @@ class TestSignIn:
         with pytest.raises(InvalidCredentials):
             await backend.accounts.sign_in("ann@example.com", OTHER_PASSWORD)
 
-    async def test_phps_bcrypt_hashes_verify(self, backend: SqlBackend) -> None:
+    async def test_phps_bcrypt_hashes_verify(self, backend: Backend) -> None:
         hashed = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
         php = hashed.replace("$2b$", "$2y$")
         await backend.accounts.create("ann@example.com", password_hash=php)
         await backend.accounts.sign_in("ann@example.com", PASSWORD)
 
-    async def test_long_passwords_of_bcrypt_hashes_verify(self, backend: SqlBackend) -> None:
+    async def test_long_passwords_of_bcrypt_hashes_verify(self, backend: Backend) -> None:
         long = "x" * 100
         hashed = bcrypt.hashpw(long.encode()[:72], bcrypt.gensalt(4)).decode()
         await backend.accounts.create("ann@example.com", password_hash=hashed)
         await backend.accounts.sign_in("ann@example.com", long)
 
-    async def test_argon2_hashes_from_elsewhere_verify(self, backend: SqlBackend) -> None:
+    async def test_argon2_hashes_from_elsewhere_verify(self, backend: Backend) -> None:
         hashed = PasswordHasher(time_cost=1, memory_cost=8 * 1024).hash(PASSWORD)
         await backend.accounts.create("ann@example.com", password_hash=hashed)
         await backend.accounts.sign_in("ann@example.com", PASSWORD)
@@ -160,17 +143,17 @@ class TestSignIn:
         ],
     )
     async def test_hashes_that_cannot_be_checked_are_refused_when_they_come_in(
-        self, backend: SqlBackend, hashed: str
+        self, backend: Backend, hashed: str
     ) -> None:
         with pytest.raises(InvalidRequest):
             await backend.accounts.create("ann@example.com", password_hash=hashed)
 
-    async def test_a_password_may_hold_half_of_a_surrogate_pair(self, backend: SqlBackend) -> None:
+    async def test_a_password_may_hold_half_of_a_surrogate_pair(self, backend: Backend) -> None:
         """What is hashed and what is checked are encoded the same way."""
         await backend.accounts.sign_up("ann@example.com", "\ud800" * 8)
         await backend.accounts.sign_in("ann@example.com", "\ud800" * 8)
 
-    async def test_tells_that_it_happened(self, backend: SqlBackend) -> None:
+    async def test_tells_that_it_happened(self, backend: Backend) -> None:
         """The account that comes back knows of this very sign-in."""
         await sign_up(backend)
         account = (await backend.accounts.sign_in("ann@example.com", PASSWORD)).account
@@ -180,22 +163,7 @@ class TestSignIn:
         assert account.last_sign_in_at is not None
         assert account.last_sign_in_at > account.created_at
 
-    async def test_a_ban_that_comes_while_the_password_is_checked_holds(
-        self, backend: SqlBackend, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """A session is opened only if the account is not banned at that moment."""
-        signed_in = await backend.accounts.sign_up("ann@example.com", PASSWORD)
-        verify = PasswordWorkers.verify
-
-        async def banned_meanwhile(*arguments: Any) -> bool:
-            await backend.accounts.ban(signed_in.account.id, timedelta(hours=1))
-            return await verify(*arguments)
-
-        monkeypatch.setattr(PasswordWorkers, "verify", banned_meanwhile)
-        with pytest.raises(InvalidCredentials):
-            await backend.accounts.sign_in("ann@example.com", PASSWORD)
-
-    async def test_an_account_without_a_password_cannot_sign_in(self, backend: SqlBackend) -> None:
+    async def test_an_account_without_a_password_cannot_sign_in(self, backend: Backend) -> None:
         await backend.accounts.create("ann@example.com")
         for password in ("", PASSWORD):
             with pytest.raises(InvalidCredentials):
@@ -203,7 +171,7 @@ class TestSignIn:
 
 
 class TestRefresh:
-    async def test_gives_new_tokens_of_the_same_session(self, backend: SqlBackend) -> None:
+    async def test_gives_new_tokens_of_the_same_session(self, backend: Backend) -> None:
         first = await sign_up(backend)
         second = tokens_of(await backend.accounts.refresh(first.refresh_token))
         assert second.refresh_token != first.refresh_token
@@ -211,13 +179,13 @@ class TestRefresh:
         after = await backend.accounts.authenticate(second.access_token)
         assert before.session_id == after.session_id
 
-    async def test_a_lost_answer_can_be_asked_for_again(self, backend: SqlBackend) -> None:
+    async def test_a_lost_answer_can_be_asked_for_again(self, backend: Backend) -> None:
         first = await sign_up(backend)
         second = tokens_of(await backend.accounts.refresh(first.refresh_token))
         again = tokens_of(await backend.accounts.refresh(first.refresh_token))
         assert again.refresh_token == second.refresh_token
 
-    async def test_many_simultaneous_ones_agree_on_one_session(self, backend: SqlBackend) -> None:
+    async def test_many_simultaneous_ones_agree_on_one_session(self, backend: Backend) -> None:
         first = await sign_up(backend)
         answers = await asyncio.gather(
             *(backend.accounts.refresh(first.refresh_token) for _ in range(20))
@@ -226,12 +194,12 @@ class TestRefresh:
         caller = await backend.accounts.authenticate(first.access_token)
         assert len(await backend.accounts.sessions(caller)) == 1
 
-    async def test_a_token_that_nobody_issued_is_refused(self, backend: SqlBackend) -> None:
+    async def test_a_token_that_nobody_issued_is_refused(self, backend: Backend) -> None:
         for token in ("", "nonsense", "x" * 10_000, "\x00", "\ud800"):
             with pytest.raises(InvalidRefreshToken):
                 await backend.accounts.refresh(token)
 
-    async def test_a_banned_user_is_refused(self, backend: SqlBackend) -> None:
+    async def test_a_banned_user_is_refused(self, backend: Backend) -> None:
         signed_in = await backend.accounts.sign_up("ann@example.com", PASSWORD)
         await backend.accounts.ban(signed_in.account.id, timedelta(hours=1))
         with pytest.raises(AmphibaseError) as caught:
@@ -241,11 +209,11 @@ class TestRefresh:
 
 class TestAuthenticate:
     @pytest.mark.parametrize("token", ["", "nonsense", "a.b.c", "é", "x" * 100_000])
-    async def test_what_is_no_token_is_refused(self, backend: SqlBackend, token: str) -> None:
+    async def test_what_is_no_token_is_refused(self, backend: Backend, token: str) -> None:
         with pytest.raises(InvalidToken):
             await backend.accounts.authenticate(token)
 
-    async def test_a_deleted_users_token_is_refused(self, backend: SqlBackend) -> None:
+    async def test_a_deleted_users_token_is_refused(self, backend: Backend) -> None:
         signed_in = await backend.accounts.sign_up("ann@example.com", PASSWORD)
         assert await backend.accounts.delete(signed_in.account.id)
         with pytest.raises(SessionEnded):
@@ -253,7 +221,7 @@ class TestAuthenticate:
 
 
 class TestSessions:
-    async def test_are_listed_newest_first_with_their_devices(self, backend: SqlBackend) -> None:
+    async def test_are_listed_newest_first_with_their_devices(self, backend: Backend) -> None:
         phone, laptop = Device("phone", "192.0.2.1"), Device("laptop", "2001:db8::1")
         await backend.accounts.sign_up("ann@example.com", PASSWORD, device=phone)
         signed_in = await backend.accounts.sign_in("ann@example.com", PASSWORD, device=laptop)
@@ -270,7 +238,7 @@ class TestSessions:
         [("local", [False, True]), ("others", [True, False]), ("global", [False, False])],
     )
     async def test_signing_out_ends_what_its_scope_says(
-        self, backend: SqlBackend, scope: Any, living: list[bool]
+        self, backend: Backend, scope: Any, living: list[bool]
     ) -> None:
         here = await sign_up(backend)
         there = tokens_of(await backend.accounts.sign_in("ann@example.com", PASSWORD))
@@ -288,7 +256,7 @@ class TestSessions:
                     await backend.accounts.refresh(tokens.refresh_token)
         await backend.accounts.authenticate(bob.access_token)
 
-    async def test_one_can_be_ended_by_its_user_alone(self, backend: SqlBackend) -> None:
+    async def test_one_can_be_ended_by_its_user_alone(self, backend: Backend) -> None:
         ann = await backend.accounts.authenticate((await sign_up(backend)).access_token)
         bob = await backend.accounts.authenticate(
             (await sign_up(backend, "bob@example.com")).access_token
@@ -300,13 +268,13 @@ class TestSessions:
         with pytest.raises(SessionEnded):
             await backend.accounts.authenticate(ann.token or "")
 
-    async def test_nobody_in_particular_has_none(self, backend: SqlBackend) -> None:
+    async def test_nobody_in_particular_has_none(self, backend: Backend) -> None:
         with pytest.raises(Unauthenticated):
             await backend.accounts.sessions(SERVICE)
 
 
 class TestPasswords:
-    async def test_changing_one_ends_the_other_sessions(self, backend: SqlBackend) -> None:
+    async def test_changing_one_ends_the_other_sessions(self, backend: Backend) -> None:
         here = await sign_up(backend)
         there = tokens_of(await backend.accounts.sign_in("ann@example.com", PASSWORD))
         caller = await backend.accounts.authenticate(here.access_token)
@@ -318,19 +286,19 @@ class TestPasswords:
             await backend.accounts.sign_in("ann@example.com", PASSWORD)
         await backend.accounts.sign_in("ann@example.com", OTHER_PASSWORD)
 
-    async def test_changing_one_needs_the_current_one(self, backend: SqlBackend) -> None:
+    async def test_changing_one_needs_the_current_one(self, backend: Backend) -> None:
         caller = await backend.accounts.authenticate((await sign_up(backend)).access_token)
         with pytest.raises(InvalidCredentials):
             await backend.accounts.change_password(caller, "not it", OTHER_PASSWORD)
         await backend.accounts.sign_in("ann@example.com", PASSWORD)
 
-    async def test_a_reset_token_that_nobody_issued_is_refused(self, backend: SqlBackend) -> None:
+    async def test_a_reset_token_that_nobody_issued_is_refused(self, backend: Backend) -> None:
         for token in ("", "nonsense", "\ud800"):
             with pytest.raises(InvalidLink):
                 await backend.accounts.reset_password(token, OTHER_PASSWORD)
 
     async def test_a_verification_token_that_nobody_issued_is_refused(
-        self, backend: SqlBackend
+        self, backend: Backend
     ) -> None:
         with pytest.raises(InvalidLink):
             await backend.accounts.verify_email("nonsense")

@@ -19,11 +19,11 @@ from amphibase import (
     SessionEnded,
     UserBanned,
 )
-from amphibase.sql.backend import SqlBackend
+from amphibase.backend import Backend
 
 
 class TestForTheService:
-    async def test_an_account_is_made_as_it_is_told(self, backend: SqlBackend) -> None:
+    async def test_an_account_is_made_as_it_is_told(self, backend: Backend) -> None:
         id = uuid4()
         made = await backend.accounts.create(
             "Ann@example.com",
@@ -38,19 +38,19 @@ class TestForTheService:
         tokens = tokens_of(await backend.accounts.sign_in("ann@example.com", PASSWORD))
         assert (await backend.accounts.authenticate(tokens.access_token)).is_admin
 
-    async def test_an_id_is_taken_once(self, backend: SqlBackend) -> None:
+    async def test_an_id_is_taken_once(self, backend: Backend) -> None:
         made = await backend.accounts.create("ann@example.com")
         with pytest.raises(AmphibaseError) as caught:
             await backend.accounts.create("bob@example.com", id=made.id)
         assert caught.value.code == "conflict"
 
-    async def test_password_and_hash_together_are_refused(self, backend: SqlBackend) -> None:
+    async def test_password_and_hash_together_are_refused(self, backend: Backend) -> None:
         with pytest.raises(InvalidRequest):
             await backend.accounts.create(
                 "ann@example.com", password=PASSWORD, password_hash="$2b$04$" + "a" * 53
             )
 
-    async def test_an_unconfirmed_account_cannot_sign_in(self, backend: SqlBackend) -> None:
+    async def test_an_unconfirmed_account_cannot_sign_in(self, backend: Backend) -> None:
         made = await backend.accounts.create(
             "ann@example.com", password=PASSWORD, email_confirmed=False
         )
@@ -61,7 +61,7 @@ class TestForTheService:
         await backend.accounts.update(made.id, email_confirmed=True)
         await backend.accounts.sign_in("ann@example.com", PASSWORD)
 
-    async def test_the_list_has_each_account_once(self, backend: SqlBackend) -> None:
+    async def test_the_list_has_each_account_once(self, backend: Backend) -> None:
         made = [await backend.accounts.create(f"user{n}@example.com") for n in range(7)]
         found: list[Account] = []
         cursor = None
@@ -72,18 +72,18 @@ class TestForTheService:
                 break
         assert found == list(reversed(made))
 
-    async def test_a_cursor_of_somebody_elses_making_is_refused(self, backend: SqlBackend) -> None:
+    async def test_a_cursor_of_somebody_elses_making_is_refused(self, backend: Backend) -> None:
         for cursor in ("", "nonsense", "é", "A" * 10_000):
             with pytest.raises(InvalidCursor):
                 await backend.accounts.list(cursor=cursor)
 
-    async def test_metadata_is_merged_and_none_removes(self, backend: SqlBackend) -> None:
+    async def test_metadata_is_merged_and_none_removes(self, backend: Backend) -> None:
         made = await backend.accounts.create("ann@example.com", user_metadata={"a": 1, "b": 2})
         changed = await backend.accounts.update(made.id, user_metadata={"b": None, "c": 3})
         assert changed.user_metadata == {"a": 1, "c": 3}
         assert changed.updated_at > made.updated_at
 
-    async def test_a_new_password_ends_all_sessions(self, backend: SqlBackend) -> None:
+    async def test_a_new_password_ends_all_sessions(self, backend: Backend) -> None:
         signed_in = await backend.accounts.sign_up("ann@example.com", PASSWORD)
         await backend.accounts.update(signed_in.account.id, password=OTHER_PASSWORD)
         with pytest.raises(SessionEnded):
@@ -91,7 +91,7 @@ class TestForTheService:
 
     @pytest.mark.parametrize(("before", "after"), [("admin", None), (None, "admin")])
     async def test_another_role_ends_all_sessions(
-        self, backend: SqlBackend, before: str | None, after: str | None
+        self, backend: Backend, before: str | None, after: str | None
     ) -> None:
         """Whoever becomes an administrator, or is none any more, has no token of before."""
         made = await backend.accounts.create(
@@ -104,7 +104,7 @@ class TestForTheService:
         with pytest.raises(SessionEnded):
             await backend.accounts.authenticate(tokens.access_token)
 
-    async def test_an_address_that_is_taken_cannot_be_changed_to(self, backend: SqlBackend) -> None:
+    async def test_an_address_that_is_taken_cannot_be_changed_to(self, backend: Backend) -> None:
         await backend.accounts.create("ann@example.com")
         bob = await backend.accounts.create("bob@example.com")
         with pytest.raises(EmailAlreadyRegistered):
@@ -112,7 +112,7 @@ class TestForTheService:
         changed = await backend.accounts.update(bob.id, email="Bobby@example.com")
         assert changed.email == "bobby@example.com"
 
-    async def test_a_ban_holds_at_once_and_can_be_lifted(self, backend: SqlBackend) -> None:
+    async def test_a_ban_holds_at_once_and_can_be_lifted(self, backend: Backend) -> None:
         signed_in = await backend.accounts.sign_up("ann@example.com", PASSWORD)
         id = signed_in.account.id
         await backend.accounts.ban(id, timedelta(hours=1))
@@ -125,7 +125,7 @@ class TestForTheService:
         await backend.accounts.ban(id, None)
         await backend.accounts.sign_in("ann@example.com", PASSWORD)
 
-    async def test_what_is_not_there_is_said(self, backend: SqlBackend) -> None:
+    async def test_what_is_not_there_is_said(self, backend: Backend) -> None:
         nobody = uuid4()
         assert await backend.accounts.get(nobody) is None
         assert await backend.accounts.delete(nobody) is False
@@ -135,7 +135,7 @@ class TestForTheService:
             await backend.accounts.ban(nobody, None)
 
     async def test_deleting_takes_sessions_along_and_frees_the_address(
-        self, backend: SqlBackend
+        self, backend: Backend
     ) -> None:
         signed_in = await backend.accounts.sign_up("ann@example.com", PASSWORD)
         assert await backend.accounts.delete(signed_in.account.id)

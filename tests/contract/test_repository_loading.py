@@ -7,7 +7,7 @@ from sqlalchemy import insert
 from tests.backends import ANN, BOB, Records
 from tests.models import Author, Book, Comment, Note, Post, Tag, book_tags
 
-from amphibase import ANONYMOUS, InvalidRequest, InvalidValue, NotLoaded
+from amphibase import ANONYMOUS, SERVICE, InvalidRequest, InvalidValue, NotLoaded
 
 
 async def library(records: Records) -> None:
@@ -21,8 +21,8 @@ async def library(records: Records) -> None:
     pairs = [
         {"book_id": book.id, "tag_id": tag.id} for n, book in enumerate(books) for tag in tags[:n]
     ]
-    async with records.backend.database.write() as connection:
-        await connection.execute(insert(book_tags), pairs)
+    async with records.backend.session(SERVICE) as session:
+        await session.execute(insert(book_tags), pairs)
 
 
 class TestLoad:
@@ -70,24 +70,6 @@ class TestLoad:
             assert each is not None
             assert each.author is not None
             assert each.author.name == "1"
-
-    async def test_takes_one_more_statement_however_many_rows(self, records: Records) -> None:
-        await library(records)
-        authors = await records.of(Author).add_many([Author(name=f"x{n}") for n in range(50)])
-        await records.of(Book).add_many([Book(title="x", author_id=each.id) for each in authors])
-        for limit in (1, 60):
-            with records.counted() as sent:
-                await records.of(Book, ANN).list(limit=limit, load=[Book.author, Book.tags])
-            # Where policies decide, the table between books and tags is read apart.
-            assert len(sent) == (4 if records.settings.rls and limit > 1 else 3), sent
-            with records.counted() as sent:
-                await records.of(Author, ANN).list(limit=limit, load=[Author.books])
-            assert len(sent) == 2, sent
-
-    async def test_of_nothing_asks_nothing_more(self, records: Records) -> None:
-        with records.counted() as sent:
-            assert [*await records.of(Book, ANN).list(load=[Book.author, Book.tags])] == []
-        assert len(sent) == 1, sent
 
     async def test_leaves_out_what_the_caller_may_not_see(self, records: Records) -> None:
         post = await records.of(Post, ANN).add(Post(title="one"))

@@ -98,15 +98,13 @@ class TestAdd:
         assert caught.value.field == "stars"
 
     async def test_refuses_the_name_of_another_owner(self, records: Records) -> None:
-        for rows in (records.of(Note, ANN), records.of(Post, ANN)):
-            model: Any = Note if rows._info.model is Note else Post
-            row = model(title="x", owner_id=BOB.user_id)
-            if model is Note:
-                row.stars = 1
+        rows: list[Any] = [Note(title="x", stars=1), Post(title="x")]
+        for row in rows:
+            row.owner_id = BOB.user_id
             with pytest.raises(InvalidValue) as caught:
-                await rows.add(row)
+                await records.of(type(row), ANN).add(row)
             assert caught.value.field == "owner_id"
-            assert await records.of(model).count() == 0
+            assert await records.of(type(row)).count() == 0
 
     async def test_the_service_says_whose_a_row_is(self, records: Records) -> None:
         note = await records.of(Note).add(Note(title="x", stars=1, owner_id=BOB.user_id))
@@ -243,12 +241,6 @@ class TestAddMany:
         rows[1].name = "free too"
         await records.of(Board, ADMIN).add_many(rows)
         assert await records.of(Board).count() == 3
-
-    async def test_needs_few_statements(self, records: Records) -> None:
-        with records.counted() as sent:
-            await records.of(Note, ANN).add_many([Note(title="x", stars=n) for n in range(3000)])
-        assert len(sent) <= 3
-        assert await records.of(Note).count() == 3000
 
 
 class TestUpdate:

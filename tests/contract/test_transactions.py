@@ -8,8 +8,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import Integer, literal_column, select, text
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy import text
 from tests.backends import ANN, BOB, Records
 from tests.models import Board, Document, Note, Tag
 
@@ -19,11 +18,10 @@ from amphibase import (
     Conflict,
     InvalidValue,
     StaleVersion,
+    Transaction,
     Unavailable,
 )
-from amphibase.database.compiled import Plan, Query
 from amphibase.models import User
-from amphibase.sql.transaction import SqlTransaction
 
 on_postgres = pytest.mark.parametrize("shared_records", ["predicate", "rls"], indirect=True)
 
@@ -32,23 +30,13 @@ class Oops(Exception):
     """Raised by the tests themselves."""
 
 
-class Unreadable(TypeDecorator[int]):
-    """A type whose values cannot be read back."""
-
-    impl = Integer
-    cache_ok = True
-
-    def process_result_value(self, value: Any, dialect: Any) -> int:
-        raise Oops
-
-
-async def add_and_fail(transaction: SqlTransaction) -> None:
+async def add_and_fail(transaction: Transaction) -> None:
     await transaction.repository(Note).add(Note(title="one", stars=1))
     await transaction.repository(Tag).add_many([Tag(name="a"), Tag(name="b")])
     raise Oops
 
 
-async def add_and_conflict(transaction: SqlTransaction) -> None:
+async def add_and_conflict(transaction: Transaction) -> None:
     await transaction.repository(Note).add(Note(title="one", stars=1))
     await transaction.repository(Tag).add(Tag(name="taken"))
 
@@ -155,28 +143,13 @@ class TestNested:
             await notes.add(Note(title="ann's", stars=1))
             assert [note.title for note in await notes.list()] == ["ann's"]
 
-    @pytest.mark.parametrize("shared_records", ["rls"], indirect=True)
-    async def test_what_the_service_failed_to_read_leaves_the_caller(
-        self, records: Records
-    ) -> None:
-        """Where it reads for the caller, as the table between two models."""
-        who = Query(Plan(select(literal_column("current_user::text"))))
-        broken = Query(Plan(select(literal_column("1", Unreadable()))))
-        async with records.backend.transaction(ANN) as transaction:
-            executor: Any = transaction.repository(Note)._builder.executor
-            assert await executor.fetch(SERVICE, who) != [[("authenticated",)]]
-            assert await executor.fetch(ANN, who) == [[("authenticated",)]]
-            with pytest.raises(Oops):
-                await executor.fetch(SERVICE, broken)
-            assert await executor.fetch(ANN, who) == [[("authenticated",)]]
-
 
 class TestInTransaction:
     async def test_is_run_again_where_others_were_in_the_way(self, records: Records) -> None:
         note = await records.of(Note, ANN).add(Note(title="x", stars=0))
         runs = 0
 
-        async def increment(transaction: SqlTransaction) -> int:
+        async def increment(transaction: Transaction) -> int:
             nonlocal runs
             runs += 1
             notes = transaction.repository(Note)
@@ -194,12 +167,26 @@ class TestInTransaction:
         assert (await records.of(Note).one()).stars == 4
         assert runs == 4 if records.is_sqlite else runs > 4
 
+    async def test_forty_that_take_the_next_number_at_once_all_get_one(
+        self, records: Records
+    ) -> None:
+        async def take(transaction: Transaction) -> int:
+            notes = transaction.repository(Note)
+            last = await notes.first(order_by=[Note.stars.desc()])
+            note = await notes.add(Note(title="x", stars=last.stars + 1 if last else 1))
+            return note.stars
+
+        taken = await asyncio.gather(
+            *(records.backend.in_transaction(ANN, take) for _ in range(40))
+        )
+        assert sorted(taken) == [*range(1, 41)]
+
     @on_postgres  # on SQLite, with its one writer, nobody can be in the way
     async def test_gives_up_after_so_many_attempts(self, records: Records) -> None:
         note = await records.of(Note, ANN).add(Note(title="x", stars=0))
         runs = 0
 
-        async def hindered(transaction: SqlTransaction) -> None:
+        async def hindered(transaction: Transaction) -> None:
             nonlocal runs
             runs += 1
             await transaction.repository(Note).get(note.id)
@@ -214,7 +201,7 @@ class TestInTransaction:
     async def test_other_errors_are_not_tried_again(self, records: Records) -> None:
         runs = 0
 
-        async def work(transaction: SqlTransaction) -> None:
+        async def work(transaction: Transaction) -> None:
             nonlocal runs
             runs += 1
             await transaction.repository(Tag).add(Tag(name="a"))
@@ -297,8 +284,8 @@ async def left_over(records: Records) -> list[Any]:
 
 
 async def _busy(records: Records) -> list[Any]:
-    async with records.backend.database.read() as connection:
-        found = await connection.execute(
+    async with records.backend.session(SERVICE, writes=False) as session:
+        found = await session.execute(
             text(
                 "SELECT a.pid, a.state, a.query, l.mode FROM pg_stat_activity a "
                 "LEFT JOIN pg_locks l ON l.pid = a.pid AND l.locktype IN ('tuple', 'relation') "

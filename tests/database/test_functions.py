@@ -19,8 +19,8 @@ from amphibase import (
     InvalidValue,
     NotFound,
     NotSupported,
+    Transaction,
 )
-from amphibase.sql.transaction import SqlTransaction
 
 FUNCTIONS = (
     "add_up(a int, b int DEFAULT 10) RETURNS int LANGUAGE sql AS 'SELECT a + b'",
@@ -63,8 +63,8 @@ on_both = pytest.mark.parametrize("shared_records", ["predicate", "rls"], indire
 
 @pytest.fixture
 async def on_postgres(records: Records) -> Records:
-    """A records with functions."""
-    async with records.backend.database.write() as connection:
+    """Postgres, with functions to be called."""
+    async with records.sql.database.write() as connection:
         for function in FUNCTIONS:
             await connection.exec_driver_sql(
                 f"CREATE OR REPLACE FUNCTION {function}",
@@ -75,7 +75,7 @@ async def on_postgres(records: Records) -> Records:
 
 @pytest.mark.parametrize("shared_records", ["sqlite"], indirect=True)
 async def test_sqlite_has_none(records: Records) -> None:
-    assert not records.backend.capabilities.stored_procedures
+    assert not records.backend.capabilities.stored_functions
     with pytest.raises(NotSupported):
         await records.backend.call("add_up", ANN, a=1)
     async with records.backend.transaction(ANN) as transaction:
@@ -211,7 +211,7 @@ class TestEffects:
             await call("fail", ANN)
 
     async def test_go_with_the_transaction(self, on_postgres: Records) -> None:
-        async def write_and_fail(transaction: SqlTransaction) -> None:
+        async def write_and_fail(transaction: Transaction) -> None:
             await transaction.call("write_note", id=uuid4(), owner=ANN.user_id, title="x")
             assert await transaction.repository(Note).count() == 1
             raise ZeroDivisionError

@@ -1,6 +1,7 @@
-"""The front door, on a socket, before a service that tells what reached it."""
+"""The gateway, on a socket, before a service that reports what reached it."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -9,12 +10,14 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
+from tests.websockets import connect, shake_hands
 
 from amphibase import server as serving
 from amphibase.errors import Unavailable
-from amphibase.gateway import app as front
-from amphibase.gateway.app import Door, Gateway
+from amphibase.gateway import app as gateway_app
+from amphibase.gateway.app import Gateway, Mount
 from amphibase.gateway.keys import ApiKeys
+from amphibase.gateway.service import deny_websocket
 
 KEYS = ApiKeys("secret", "anon.j.wt", "service.j.wt", "sb_publishable_abc", "sb_secret_abc")
 LIMIT = 1000
@@ -31,6 +34,9 @@ class Telling:
         type(self).closed += 1
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await deny_websocket(scope, receive, send, 418, str(dict(scope["headers"])))
+            return
         request = Request(scope, receive)
         match request.query_params.get("fail"):
             case "lost":
@@ -49,12 +55,12 @@ class Telling:
 
 @pytest.fixture
 async def url(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
-    """A front door that cuts who stalls for a fifth of a second."""
-    monkeypatch.setattr(front, "STALL_SECONDS", 0.2)
+    """The URL of a gateway that cuts clients that stall for a fifth of a second."""
+    monkeypatch.setattr(gateway_app, "STALL_SECONDS", 0.2)
     monkeypatch.setattr(serving, "HEAD_SECONDS", 0.2)
-    doors = {"/rest/v1": Door(Telling, LIMIT), "/storage/v1": Door(Telling)}
+    mounts = {"/rest/v1": Mount(Telling, LIMIT), "/storage/v1": Mount(Telling)}
     ready = asyncio.Event()
-    server = serving.server(Gateway(doors, KEYS), ready=ready.set, host="127.0.0.1", port=0)
+    server = serving.server(Gateway(mounts, KEYS), ready=ready.set, host="127.0.0.1", port=0)
     serve = asyncio.create_task(server.serve())
     await ready.wait()
     yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
@@ -214,7 +220,7 @@ async def test_a_gateway_that_was_closed_has_new_services_at_the_next_request() 
         made.append(Telling())
         return made[-1]
 
-    gateway = Gateway({"/rest/v1": Door(make)}, KEYS)
+    gateway = Gateway({"/rest/v1": Mount(make)}, KEYS)
     transport = httpx.ASGITransport(gateway)
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
         await client.get("/rest/v1/")
@@ -223,3 +229,40 @@ async def test_a_gateway_that_was_closed_has_new_services_at_the_next_request() 
         assert Telling.closed == before + 1
         await client.get("/rest/v1/")
     assert len(made) == 2
+
+
+@pytest.mark.parametrize("path", ["/realtime/v1/websocket", "/", "/rest/v2"])
+async def test_a_websocket_of_a_service_that_is_not_there_is_a_404_and_its_key_is_in_no_log(
+    url: str, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    host, port = url.removeprefix("http://").split(":")
+    response = await shake_hands(host, int(port), f"{path}?apikey=anon.j.wt&vsn=1.0.0")
+    assert response.startswith("HTTP/1.1 404 ")
+    assert "application/json" in response
+    written = [each.getMessage() for each in caplog.records]
+    assert any("vsn=1.0.0" in line for line in written)
+    assert "anon.j.wt" not in "".join(written)
+
+
+@pytest.mark.parametrize(
+    ("query", "headers", "expected"),
+    [
+        ("apikey=sb_secret_abc", {}, "Bearer service.j.wt"),
+        ("", {"apikey": "sb_publishable_abc"}, "Bearer anon.j.wt"),
+        ("apikey=sb_secret_abc", {"authorization": "Bearer user.j.wt"}, "Bearer user.j.wt"),
+        ("apikey=sb_secret_other", {}, None),
+    ],
+)
+async def test_a_websocket_reaches_its_service_with_the_token_of_its_api_key(
+    query: str, headers: dict[str, str], expected: str | None
+) -> None:
+    gateway = Gateway({"/realtime/v1": Mount(Telling)}, KEYS)
+    start, body = await connect(gateway, f"/realtime/v1/websocket?{query}", headers)
+    assert start["status"] == (401 if expected is None else 418)
+    assert expected is None or expected in body["body"].decode()
+
+
+async def test_where_the_server_cannot_respond_a_handshake_is_closed() -> None:
+    (message,) = await connect(Gateway({}, KEYS), "/", responds=False)
+    assert message["type"] == "websocket.close"

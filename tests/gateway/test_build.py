@@ -9,6 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 from tests.gateway.conftest import ProjectDatabase
+from tests.websockets import connect
 
 from amphibase.accounts.jwt.key_ring import Key
 from amphibase.accounts.jwt.verifier import TokenRefused
@@ -102,6 +103,12 @@ async def test_the_settings_of_an_application_do_not_concern_the_gateway(
         for path in ("/auth/v1/admin/users", "/storage/v1/bucket", "/rest/v1/"):
             assert (await client.get(path, headers=apikey)).status_code == 200, path
     await gateway.close()
+
+
+@pytest.mark.parametrize("prefix", ["/rest/v1", "/auth/v1", "/storage/v1", "/inbox"])
+async def test_a_service_without_websockets_denies_them(tmp_path: Path, prefix: str) -> None:
+    start, _ = await connect(build(project_in(tmp_path)), f"{prefix}/websocket")
+    assert start["status"] == 404
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,24 @@
 """What all services have in common: the keys, and where it is safe to listen with them."""
 
+import base64
+import json
 from pathlib import Path
 
 import jwt
 import pytest
 
 from amphibase.errors import ConfigurationError
-from amphibase.gateway.keys import DEVELOPMENT_SECRET, api_key
+from amphibase.gateway.keys import api_key
 from amphibase.gateway.settings import GatewaySettings, revealed
+from amphibase.published_secrets import CLI_JWT_SECRET
 from amphibase.settings import load
 
 OWN = "a secret of one's own that is long enough for HS256"
+COMPOSE_SECRET = "your-super-secret-jwt-token-with-at-least-32-characters-long"
+CLI_JWKS = '{"keys": [{"kty": "EC", "x": "M5Sjqn5zwC9Kl1zVfUUGvv9boQjCGd45G8sdopBExB4"}]}'
+SECRET_JWK = json.dumps(
+    {"kty": "oct", "k": base64.urlsafe_b64encode(CLI_JWT_SECRET.encode()).rstrip(b"=").decode()}
+)
 SERVICE_ROLE_KEY = (
     "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9."
     "eyJpc3MiOiJzdXBhYmFzZS1kZW1vIiwicm9sZSI6InNlcnZpY2Vfcm9sZSIsImV4cCI6MTk4MzgxMjk5Nn0."
@@ -59,9 +67,12 @@ def test_a_self_hosters_file_is_read(tmp_path: Path) -> None:
     ("given", "named"),
     [
         ({}, "set JWT_SECRET, SUPABASE_PUBLISHABLE_KEY, SUPABASE_SECRET_KEY to your own"),
-        ({"jwt_secret": DEVELOPMENT_SECRET}, "set JWT_SECRET to your own"),
+        ({"jwt_secret": CLI_JWT_SECRET}, "set JWT_SECRET to your own"),
         ({"jwt_secret": OWN, "service_role_key": SERVICE_ROLE_KEY}, "set SERVICE_ROLE_KEY to"),
-        ({"jwt_secret": OWN, "anon_key": api_key(DEVELOPMENT_SECRET, "anon")}, "set ANON_KEY to"),
+        ({"jwt_secret": OWN, "anon_key": api_key(CLI_JWT_SECRET, "anon")}, "set ANON_KEY to"),
+        ({"jwt_secret": COMPOSE_SECRET}, "set JWT_SECRET to your own"),
+        ({"jwt_secret": OWN, "jwks": CLI_JWKS}, "set JWT_JWKS to your own"),
+        ({"jwt_secret": OWN, "jwks": SECRET_JWK}, "set JWT_JWKS to your own"),
     ],
 )
 def test_it_does_not_listen_beyond_this_machine_with_keys_that_everybody_knows(
@@ -126,5 +137,5 @@ def test_the_address_of_auth_is_the_gateways_too(url: str) -> None:
 def test_the_settings_show_no_secret() -> None:
     shown = repr(load(GatewaySettings, jwt_secret=OWN, database_url="postgresql://a:hush@db/x"))
     shown += repr(load(GatewaySettings).keys)
-    for secret in (OWN, "hush", DEVELOPMENT_SECRET, SERVICE_ROLE_KEY):
+    for secret in (OWN, "hush", CLI_JWT_SECRET, SERVICE_ROLE_KEY):
         assert secret not in shown

@@ -115,7 +115,7 @@ class TestSession:
             with contextlib.suppress(StopAsyncIteration):
                 await anext(fixture)
             assert (await client.get("/authors")).json() == []
-            assert db.running
+            assert db.state
 
 
 class TestUsers:
@@ -135,15 +135,15 @@ class TestUsers:
         self, app: FastAPI, client: Client
     ) -> None:
         db: Amphibase = app.state.amphibase
-        account = await db.running.backend.accounts.create("ann@example.com")
-        assert (await db.running.users.get(account.id)).email == "ann@example.com"
+        account = await db.state.backend.accounts.create("ann@example.com")
+        assert (await db.state.users.get(account.id)).email == "ann@example.com"
 
     async def test_a_profile_left_by_a_deletion_cut_short_is_no_obstacle(
         self, app: FastAPI, client: Client
     ) -> None:
         db: Amphibase = app.state.amphibase
         ann = await client.as_user("ann@example.com")
-        await db.running.backend.accounts.delete(ann.user.id)
+        await db.state.backend.accounts.delete(ann.user.id)
         again = await client.as_user("ann@example.com")
         assert again.user.id != ann.user.id
 
@@ -153,10 +153,10 @@ async def test_the_applications_lifespan_runs_inside(settings: Settings) -> None
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
-        await app.state.amphibase.running.backend.check()
+        await app.state.amphibase.state.backend.check()
         seen.append("started")
         yield {"answer": 42}
-        await app.state.amphibase.running.backend.check()
+        await app.state.amphibase.state.backend.check()
         seen.append("stopped")
 
     app = Amphibase(settings).mount(FastAPI(lifespan=lifespan))
@@ -174,7 +174,7 @@ async def test_an_application_can_be_started_again(app: FastAPI) -> None:
 async def test_what_is_not_started_says_so(app: FastAPI) -> None:
     db: Amphibase = app.state.amphibase
     with pytest.raises(ConfigurationError, match="not been started"):
-        _ = db.running
+        _ = db.state
 
 
 async def test_answers_carry_security_headers_and_an_id(client: Client) -> None:

@@ -14,6 +14,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 import httpx
 import pytest
 from fastapi import FastAPI
+from tests.backends import sql_backend_of
 from tests.conftest import SECRET, MakeSettings
 from tests.http.test_bad_input import check
 from tests.object_store import files_url, object_store
@@ -36,8 +37,7 @@ async def ann(client: Client) -> AsyncIterator[Client]:
     """Ann, who has no more files after the test than the bytes on the disk are of."""
     ann = await client.as_user("ann@example.com")
     yield ann
-    db: Amphibase = ann._app.state.amphibase
-    blobs = [blob async for blob in db.running.backend.files.blobs.all()]
+    blobs = [blob async for blob in sql_backend_of(ann._app).files.blobs.all()]
     assert len(blobs) == len((await ann.get("/files")).json()["items"])
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 from sqlalchemy import event, text
+from tests.backends import sql_backend_of
 from tests.conftest import SECRET
 
 from amphibase import Amphibase, Session, load_settings
@@ -49,8 +50,7 @@ async def test_a_full_disk_stores_nothing_by_halves(tmp_path: Path, sqlite_url: 
     settings = load_settings(database_url=sqlite_url, secret_key=SECRET, data_dir=tmp_path)
     app = Amphibase(settings).mount(FastAPI())
     async with open_client(app) as client:
-        db: Amphibase = app.state.amphibase
-        engine = db.running.backend.database.engine
+        engine = sql_backend_of(app).database.engine
         full = True
 
         @event.listens_for(engine.sync_engine, "begin")

@@ -83,7 +83,7 @@ class TestRows:
     async def test_never_show_private_columns(self, client: Client, app: FastAPI) -> None:
         ann = await client.as_user("ann@example.com")
         post = await add(ann, "/t_posts", title="news")
-        rows = db_of(app).running.backend.repository(Post, SERVICE)
+        rows = db_of(app).state.backend.repository(Post, SERVICE)
         await rows.update(UUID(post["id"]), remark="hidden words")
         changed = await ann.patch(f"/t_posts/{post['id']}", json={"title": "old"})
         listed = await client.get("/t_posts")
@@ -223,7 +223,7 @@ class TestBadInput:
         check(answer, 422, "validation_error")
 
     async def test_that_refers_to_nothing_is_said_so(self, client: Client, app: FastAPI) -> None:
-        rows = db_of(app).running.backend.repository(Note, SERVICE)
+        rows = db_of(app).state.backend.repository(Note, SERVICE)
         app.dependency_overrides[current_caller] = lambda: Caller("authenticated", uuid4())
         answer = await client.post("/t_notes", json={"title": "x", "stars": 1})
         check(answer, 409, "foreign_key_violation")

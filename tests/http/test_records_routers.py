@@ -51,8 +51,8 @@ class TestTheRepository:
         self, client: Client, app: FastAPI
     ) -> None:
         ann = await client.as_user("ann@example.com")
-        running = db_of(app).running
-        await running.backend.repository(User, SERVICE).delete(ann.user.id)
+        state = db_of(app).state
+        await state.backend.repository(User, SERVICE).delete(ann.user.id)
         await add(ann, "/mine", title="first", stars=4)
         assert (await ann.get("/users/me")).json()["email"] == "ann@example.com"
 
@@ -60,7 +60,7 @@ class TestTheRepository:
         self, client: Client, app: FastAPI, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         ann = await client.as_user("ann@example.com")
-        users = db_of(app).running.users
+        users = db_of(app).state.users
         asked = []
         get = users.get
 
@@ -80,7 +80,7 @@ class TestTheRepository:
         monkeypatch.setattr("amphibase.services.users.MAX_KNOWN", 2)
         for name in ("ann", "bob", "eve"):
             await (await client.as_user(f"{name}@example.com")).get("/mine")
-        assert len(db_of(app).running.users._known) == 2
+        assert len(db_of(app).state.users._known) == 2
 
     async def test_is_the_callers_who_stands_in_for_another(
         self, client: Client, app: FastAPI

@@ -44,7 +44,7 @@ async def send(client: Client, url: str, offset: int, content: bytes) -> Any:
 
 def uploads(client: Client) -> resumable.ResumableUploads[Caller]:
     db: Amphibase = client._app.state.amphibase
-    return db.running.uploads
+    return db.state.uploads
 
 
 def unfinished(client: Client) -> Path:

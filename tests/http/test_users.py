@@ -37,33 +37,33 @@ class TestMe:
         self, app: FastAPI, client: Client
     ) -> None:
         """A user who has rows that do not go with the profile is deleted wholly or not at all."""
-        running = app.state.amphibase.running
+        state = app.state.amphibase.state
         ann = await client.as_user("ann@example.com")
-        receipts = running.backend.repository(Receipt, SERVICE)
+        receipts = state.backend.repository(Receipt, SERVICE)
         receipt = await receipts.add(Receipt(user_id=ann.user.id))
         refused = await ann.delete("/users/me")
         assert (refused.status_code, refused.json()["code"]) == (409, "foreign_key_violation")
         assert (await ann.get("/users/me")).status_code == 200
         await receipts.delete(receipt.id)
         assert (await ann.delete("/users/me")).status_code == 204
-        assert await running.backend.accounts.get(ann.user.id) is None
+        assert await state.backend.accounts.get(ann.user.id) is None
 
     async def test_left_behind_gives_up_its_address(self, app: FastAPI, client: Client) -> None:
         """A profile without an account, kept by rows that refer to it, stops no sign-up."""
-        running = app.state.amphibase.running
+        state = app.state.amphibase.state
         ann = await client.as_user("ann@example.com")
-        await running.backend.repository(Receipt, SERVICE).add(Receipt(user_id=ann.user.id))
-        await running.backend.accounts.delete(ann.user.id)
+        await state.backend.repository(Receipt, SERVICE).add(Receipt(user_id=ann.user.id))
+        await state.backend.accounts.delete(ann.user.id)
         again = await client.post("/auth/sign-up", json=CREDENTIALS)
         assert again.status_code == 201
-        left = await running.backend.repository(User, SERVICE).get(ann.user.id)
+        left = await state.backend.repository(User, SERVICE).get(ann.user.id)
         assert (left.email, left.is_active) == (f"deleted-{left.id}@invalid", False)
 
     async def test_follows_when_two_accounts_swap_their_addresses(
         self, app: FastAPI, client: Client
     ) -> None:
         """A profile that is behind its account is no obstacle to the address's new owner."""
-        accounts = app.state.amphibase.running.backend.accounts
+        accounts = app.state.amphibase.state.backend.accounts
         ann = await client.as_user("ann@example.com")
         bob = await client.as_user("bob@example.com")
         await accounts.update(ann.user.id, email="spare@example.com")
@@ -86,7 +86,7 @@ class TestMe:
             return {"is_active": user.is_active}
 
         ann = await client.as_user("ann@example.com")
-        profiles = app.state.amphibase.running.backend.repository(User, SERVICE)
+        profiles = app.state.amphibase.state.backend.repository(User, SERVICE)
         await profiles.update(ann.user.id, is_active=False)
         assert (await ann.get(path)).json()["is_active"] is True
 

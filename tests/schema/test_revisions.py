@@ -9,6 +9,7 @@ import uuid
 import pytest
 from sqlalchemy import (
     Column,
+    Computed,
     Enum,
     ForeignKey,
     Integer,
@@ -230,3 +231,27 @@ async def test_a_revision_without_a_database_is_a_readable_error() -> None:
         with pytest.raises(Unavailable, match="a revision needs the database") as failure:
             await application.revision("notes")
     assert "hidden" not in str(failure.value)
+
+
+async def test_a_table_with_a_generated_column_can_be_changed(application: Application) -> None:
+    """Its rows stay, and the formula goes on to compute the column."""
+    lines = Table(
+        "lines",
+        application.models,
+        Column("id", Integer(), primary_key=True),
+        Column("quantity", Integer(), nullable=False),
+        Column("twice", Integer(), Computed("quantity * 2", persisted=True)),
+    )
+    await application.revision("lines")
+    await application.upgrade()
+    await application.add(lines, id=1, quantity=2)
+    lines.c.quantity.nullable = True
+    await application.revision("optional")
+    await application.upgrade()
+    await application.add(lines, id=2, quantity=3)
+    await application.add(lines, id=3, quantity=None)
+    async with application.database.read() as connection:
+        rows = await connection.execute(select(lines.c.twice).order_by(lines.c.id))
+        assert rows.scalars().all() == [4, 6, None]
+    assert await application.differences() == []
+    assert await application.revision("again") is None

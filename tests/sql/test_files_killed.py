@@ -17,7 +17,7 @@ import pytest
 from tests.conftest import SECRET
 
 from amphibase import SERVICE, Caller, Settings
-from amphibase.blobs.sweep import Finding, Sweep
+from amphibase.backend.files import Finding
 from amphibase.sql.backend import SqlBackend
 
 SERVER = """
@@ -120,7 +120,7 @@ async def ten() -> AsyncIterator[bytes]:
 
 
 async def sweep(backend: SqlBackend, **options: bool) -> Sequence[Finding]:
-    swept = Sweep(backend.database, backend.files, grace=timedelta(0), **options)
+    swept = backend.files.sweep(grace=timedelta(0), **options)
     return [finding async for finding in swept.findings()]
 
 
@@ -214,6 +214,6 @@ async def test_the_sweep_leaves_what_others_keep_in_the_folder(
 
 async def test_the_sweep_leaves_young_bytes_alone(backend: SqlBackend) -> None:
     await backend.files.blobs.write(UUID(int=7), ten())
-    swept = Sweep(backend.database, backend.files, delete_orphans=True)
+    swept = backend.files.sweep(delete_orphans=True)
     assert [finding async for finding in swept.findings()] == []
     assert await backend.files.blobs.exists(UUID(int=7))

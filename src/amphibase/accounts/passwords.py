@@ -29,13 +29,12 @@ BCRYPT_BYTES = 72
 
 QUEUE_PER_WORKER = 32
 
-# OWASP's "Password Storage Cheat Sheet": 19 MiB, two passes, one lane.
-
 
 def _random_base64(size: int) -> str:
     return base64.b64encode(os.urandom(size)).rstrip(b"=").decode()
 
 
+# OWASP's "Password Storage Cheat Sheet": 19 MiB, two passes, one lane.
 _HASHER = argon2.PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
 
 # A step more doubles the time: 15 takes two seconds, 20 would take more than a minute.

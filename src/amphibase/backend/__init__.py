@@ -1,10 +1,11 @@
-"""The contract: what every home offers. Small Protocols and the values that cross them; no code
+"""The contract: what every backend offers. Small Protocols and the values that cross them; no code
 that talks to anything."""
 
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar
+
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from amphibase.backend.accounts import (
     FOREVER,
@@ -12,13 +13,23 @@ from amphibase.backend.accounts import (
     Account,
     Accounts,
     Device,
-    Session,
     SignedIn,
     SignOutScope,
     Tokens,
+    UserSession,
 )
 from amphibase.backend.caller import ANONYMOUS, NO_CLAIMS, SERVICE, Caller, Claims, Role
-from amphibase.backend.files import Bucket, File, Files, OpenFile, SignedUrl
+from amphibase.backend.capabilities import Capabilities, Capability
+from amphibase.backend.files import (
+    GRACE,
+    Bucket,
+    File,
+    Files,
+    Finding,
+    OpenFile,
+    SignedUrl,
+    Sweep,
+)
 from amphibase.backend.records import (
     MAX_LIMIT,
     Item,
@@ -28,12 +39,15 @@ from amphibase.backend.records import (
     Order,
     Page,
     Repository,
+    RowSource,
     Where,
 )
 
 __all__ = [
     "ANONYMOUS",
+    "ATTEMPTS",
     "FOREVER",
+    "GRACE",
     "MAX_LIMIT",
     "NO_CLAIMS",
     "SERVICE",
@@ -44,10 +58,12 @@ __all__ = [
     "Bucket",
     "Caller",
     "Capabilities",
+    "Capability",
     "Claims",
     "Device",
     "File",
     "Files",
+    "Finding",
     "Isolation",
     "Item",
     "JsonRows",
@@ -59,12 +75,14 @@ __all__ = [
     "Repository",
     "Result",
     "Role",
-    "Session",
+    "RowSource",
     "SignOutScope",
     "SignedIn",
     "SignedUrl",
+    "Sweep",
     "Tokens",
     "Transaction",
+    "UserSession",
     "Where",
 ]
 
@@ -72,16 +90,8 @@ Isolation = Literal["read committed", "repeatable read", "serializable"]
 
 Result = TypeVar("Result")
 
-
-@dataclass(frozen=True, slots=True)
-class Capabilities:
-    """What a backend can do; what it cannot raises `NotSupported` before anything is sent."""
-
-    instant_revocation: bool
-    """A session that was ended, or a ban, holds for tokens that are out already."""
-    transactions: bool
-    row_level_security: bool
-    stored_procedures: bool
+ATTEMPTS = 12
+"""How often `in_transaction` runs its work at most, if no other number is given."""
 
 
 class Transaction(Protocol):
@@ -102,7 +112,7 @@ class Transaction(Protocol):
 
 
 class Backend(Protocol):
-    """One home, or a combination of them."""
+    """One backend, or a combination of several."""
 
     @property
     def accounts(self) -> Accounts: ...
@@ -125,7 +135,7 @@ class Backend(Protocol):
             isolation: the database's own where not given.
 
         Raises:
-            NotSupported: the home has no transactions.
+            NotSupported: the backend has no transactions.
         """
 
     async def in_transaction(
@@ -134,12 +144,16 @@ class Backend(Protocol):
         work: Callable[[Transaction], Awaitable[Result]],
         *,
         isolation: Isolation = "serializable",
-        attempts: int = 3,
+        attempts: int = ATTEMPTS,
     ) -> Result:
         """Run the work in a transaction, and again in a new one where others were in the way.
 
+        Before each further attempt it waits for a random time, up to twice as long as before and
+        at most two seconds: many that want the same rows all come to their turn.
+
         Args:
             work: may run several times, so it does nothing that a rollback does not undo.
+            attempts: how often it may run.
 
         Raises:
             Unavailable: others were in the way each time.
@@ -156,14 +170,49 @@ class Backend(Protocol):
             arguments: by the names of the function's parameters.
 
         Raises:
-            NotSupported: the home has no stored functions.
+            NotSupported: the backend has no stored functions.
             NotFound: there is no function with that name and parameters.
             InvalidValue: an argument or the result is of another type.
             InvalidRequest: the function itself raised an exception; has its message.
         """
 
+    def session(
+        self, caller: Caller, *, writes: bool = True
+    ) -> AbstractAsyncContextManager[AsyncSession]:
+        """Open a SQLAlchemy session, committed at the end of the block or not at all.
+
+        The caller is in `session.info["caller"]`. With row level security the database knows who
+        it is; else what the session does is not limited to their rows.
+
+        Args:
+            writes: False for a session that only reads, which on SQLite blocks nobody.
+
+        Raises:
+            NotSupported: the backend is not an SQL database.
+        """
+
+    async def identify(
+        self, access_token: str, rows: RowSource[Item]
+    ) -> tuple[Caller, Item | None]:
+        """Return the caller behind a token and their row, in as few round trips as possible.
+
+        Args:
+            rows: of this backend, with users' ids as their primary key, such as the profiles.
+
+        Raises:
+            InvalidToken, SessionEnded, UserBanned: as `Accounts.authenticate`.
+        """
+
+    async def start(self) -> None:
+        """Get ready to serve: in development, make the tables that are missing.
+
+        Raises:
+            ConfigurationError: in production, the database is behind; says what to run.
+            Unavailable: the database cannot be reached.
+        """
+
     async def check(self) -> None:
-        """Reach everything that an answer needs. Raises Unavailable."""
+        """Reach everything that a response needs. Raises Unavailable."""
 
     async def close(self) -> None:
-        """Let go of every connection."""
+        """Finish what is under way and close every connection."""

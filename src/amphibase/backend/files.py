@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Literal, Protocol
 from uuid import UUID
 
 from amphibase.backend.caller import Caller
@@ -76,6 +76,38 @@ class SignedUrl:
 
     url: str
     expires_at: datetime
+
+
+GRACE = timedelta(hours=1)
+"""Bytes that are younger may belong to an upload whose row is about to come."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Bytes and rows that do not belong together.
+
+    Args:
+        kind: `orphan` is a blob without a row, or what is left of one; `lost` a row without a blob.
+        name: the blob's key, or bucket and path of the row.
+        size: in bytes.
+    """
+
+    kind: Literal["orphan", "lost"]
+    name: str
+    size: int
+
+
+class Sweep(Protocol):
+    """A search for bytes without rows and rows without bytes, under way.
+
+    Attributes:
+        examined: how many blobs and rows have been compared so far.
+    """
+
+    examined: int
+
+    def findings(self) -> AsyncIterator[Finding]:
+        """Yield what does not fit, as it is found and deleted. Raises Unavailable."""
 
 
 class Files(Protocol):
@@ -181,3 +213,22 @@ class Files(Protocol):
 
     async def delete_bucket(self, id: str) -> bool:
         """Delete an empty bucket; whether there was one. Raises ForeignKeyViolation."""
+
+    def sweep(
+        self,
+        *,
+        grace: timedelta = GRACE,
+        delete_orphans: bool = False,
+        delete_lost: bool = False,
+    ) -> Sweep:
+        """Search for bytes without rows and rows without bytes.
+
+        Args:
+            grace: blobs that changed less than this ago are left alone.
+            delete_orphans: whether blobs without a row are deleted.
+            delete_lost: whether rows without a blob are deleted; nobody can read those files any
+                more, unless their bytes come back from a backup.
+
+        Raises:
+            NotSupported: the backend keeps bytes and rows together itself.
+        """

@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement
 
 Model = TypeVar("Model")
 Item = TypeVar("Item")
+Item_co = TypeVar("Item_co", covariant=True)
 
 Where = ColumnElement[bool]
 Order = Sequence[Any]
@@ -25,6 +26,13 @@ class Page(Generic[Item]):
 
     items: Sequence[Item]
     next_cursor: str | None
+
+
+class RowSource(Protocol[Item_co]):
+    """What a row is read from by its key: a repository, or its documents."""
+
+    async def get(self, id: Any) -> Item_co | None:
+        """The row with that primary key."""
 
 
 class Repository(Protocol[Model]):

@@ -81,6 +81,15 @@ def version_of(key: str) -> UUID | None:
     return version if key_of(version) == key else None
 
 
+def parse_uuid(text: str | None) -> UUID | None:
+    """Read a column of text that holds an id, such as a row's version or owner; None where it holds
+    something else, as in rows that others have written."""
+    try:
+        return UUID(text or "")
+    except ValueError:
+        return None
+
+
 def bounds(part: ByteRange | None, size: int) -> tuple[int, int]:
     """Where a part begins and ends, as Python counts. Raises RangeNotSatisfiable."""
     match part:

@@ -1,8 +1,8 @@
-"""Uploads that survive a cut connection: what has come is kept in a folder until all of it is
-there, and is then put where it belongs.
+"""Uploads that survive a lost connection: what has come is kept in a folder until all of it is
+there, and is then stored as a file.
 
 An upload is two files: what is to become of it, and the bytes that have come. How many have come is
-the length of the second, and when somebody last went on is its age, so that nothing has to be kept
+the length of the second, and when the last of them came is its age, so that nothing has to be kept
 in step, whatever is killed. Processes that share the folder share the uploads.
 """
 
@@ -36,11 +36,11 @@ from amphibase.errors import (
 from amphibase.models import utc_now
 
 LIFETIME = timedelta(hours=24)
-"""How long an upload that nobody goes on with is kept."""
+"""How long an upload is kept after the last bytes came."""
 
 SILENCE = timedelta(minutes=1)
-"""How long a sender may be silent. A connection that is lost without a word would hold its upload
-for good, and its sender could not go on with another."""
+"""How long a sender may be silent. A connection that is lost without notice would hold its upload
+for good, and its sender could not go on over another."""
 
 CHUNK_BYTES = 1024 * 1024
 
@@ -51,15 +51,15 @@ Sender = TypeVar("Sender", contravariant=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class UploadInfo:
     """What is to become of an upload.
 
     Args:
         size: of the whole file, in bytes.
         metadata: as the sender wrote it.
         overwrite: whether it may replace a file.
-        owner: who began it; nobody else may see it.
-        done: whether the file is where it belongs.
+        owner: who created it; others do not see it.
+        done: whether the file is stored.
     """
 
     bucket: str
@@ -72,31 +72,31 @@ class Plan:
     done: bool = False
 
 
-class Destination(Protocol[Sender]):
-    """Where uploads go when all of them is there, and who sends them."""
+class UploadDestination(Protocol[Sender]):
+    """Where complete uploads are stored, and who sends them."""
 
     def name_of(self, sender: Sender) -> str:
-        """What tells this sender from others."""
+        """Return what distinguishes this sender from others."""
 
-    async def admit(self, sender: Sender, plan: Plan) -> None:
-        """Whether this may be sent, before it is sent. Raises AmphibaseError if not."""
+    async def admit(self, sender: Sender, info: UploadInfo) -> None:
+        """Check that this may be sent, before it is sent. Raises AmphibaseError if not."""
 
-    async def take(self, sender: Sender, plan: Plan, content: AsyncIterable[bytes]) -> None:
-        """Put the whole file where it belongs. Raises AmphibaseError: one that is Retryable may
-        pass, any other refuses it for good."""
+    async def store(self, sender: Sender, info: UploadInfo, content: AsyncIterable[bytes]) -> None:
+        """Store the whole file. Raises AmphibaseError: after one that is Retryable it is tried
+        again, any other rejects it for good."""
 
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """An upload that may go on.
+    """An upload under way.
 
     Args:
         received: how many bytes have come.
-        expires_at: when that is thrown away, unless somebody goes on.
+        expires_at: when it is deleted, unless more bytes come.
     """
 
     id: str
-    plan: Plan
+    info: UploadInfo
     received: int
     expires_at: datetime
 
@@ -108,49 +108,49 @@ class ResumableUploads(Generic[Sender]):
         folder: where they are kept; made where it is missing.
     """
 
-    def __init__(self, folder: Path, destination: Destination[Sender]) -> None:
+    def __init__(self, folder: Path, destination: UploadDestination[Sender]) -> None:
         self._folder = folder
         self._destination = destination
 
-    async def begin(self, caller: Sender, plan: Plan) -> Upload:
-        """Make room for an upload.
+    async def create(self, sender: Sender, info: UploadInfo) -> Upload:
+        """Create an upload.
 
         Raises:
-            StorageFull, Unavailable, and what the destination refuses with.
+            StorageFull, Unavailable, and what `UploadDestination.admit` raises.
         """
-        await self._destination.admit(caller, plan)
+        await self._destination.admit(sender, info)
         id = uuid4().hex
-        plan = replace(plan, owner=self._destination.name_of(caller))
+        info = replace(info, owner=self._destination.name_of(sender))
         with disk_errors():
-            await asyncio.to_thread(self._make, id, plan)
+            await asyncio.to_thread(self._make, id, info)
             await asyncio.to_thread(self.expire)
-        return Upload(id, plan, 0, utc_now() + LIFETIME)
+        return Upload(id, info, 0, utc_now() + LIFETIME)
 
-    async def find(self, caller: Sender, id: str) -> Upload:
-        """An upload of the caller's.
+    async def find(self, sender: Sender, id: str) -> Upload:
+        """Find an upload of the sender's.
 
         Raises:
-            NotFound: no such upload of the caller's, or it has expired.
+            NotFound: no such upload of the sender's, or it has expired.
         """
         if not _ID.fullmatch(id):
             raise NotFound("There is no such upload")
         try:
-            plan = Plan(**json.loads(self._about(id).read_bytes()))
-            facts = (self._about(id) if plan.done else self._bytes(id)).stat()
+            info = UploadInfo(**json.loads(self._info_path(id).read_bytes()))
+            status = (self._info_path(id) if info.done else self._bytes_path(id)).stat()
         except (FileNotFoundError, ValueError):
             raise NotFound("There is no such upload") from None
-        expires_at = datetime.fromtimestamp(facts.st_mtime, UTC) + LIFETIME
-        if plan.owner != self._destination.name_of(caller) or expires_at <= utc_now():
+        expires_at = datetime.fromtimestamp(status.st_mtime, UTC) + LIFETIME
+        if info.owner != self._destination.name_of(sender) or expires_at <= utc_now():
             raise NotFound("There is no such upload")
-        return Upload(id, plan, plan.size if plan.done else facts.st_size, expires_at)
+        return Upload(id, info, info.size if info.done else status.st_size, expires_at)
 
-    async def go_on(
-        self, caller: Sender, id: str, offset: int, content: AsyncIterable[bytes]
+    async def append(
+        self, sender: Sender, id: str, offset: int, content: AsyncIterable[bytes]
     ) -> Upload:
-        """Take more bytes; what has come when the connection is cut is kept.
+        """Append bytes; what has come when the connection is lost is kept.
 
         Args:
-            offset: how many bytes the sender believes have come.
+            offset: how many bytes have come, as the sender believes.
 
         Raises:
             NotFound: as `find`.
@@ -158,35 +158,34 @@ class ResumableUploads(Generic[Sender]):
             Conflict: another number of bytes has come.
             PayloadTooLarge: more bytes come than were announced.
             IncompleteUpload: the sender is silent for too long.
-            AmphibaseError: the whole file is refused; the upload is over.
+            AmphibaseError: the whole file is rejected; the upload is deleted.
             StorageFull, Unavailable: what has come is kept.
         """
-        await self.find(caller, id)
-        with self._alone(id):
-            upload = await self.find(caller, id)
-            if upload.plan.done:
+        await self.find(sender, id)
+        with self._locked(id):
+            upload = await self.find(sender, id)
+            if upload.info.done:
                 raise Conflict("The upload is complete")
             if offset != upload.received:
                 raise Conflict(f"{upload.received} bytes have come, not {offset}")
             with disk_errors():
-                file = self._bytes(id).open("ab", buffering=0)
+                file = self._bytes_path(id).open("ab", buffering=0)
             try:
-                await _append(file, content, upload.plan.size - offset)
+                await _append(file, content, upload.info.size - offset)
             finally:
                 with disk_errors():
-                    await uninterrupted(asyncio.to_thread(_settle, file))
-            upload = await self.find(caller, id)
-            return await self._finish(caller, upload) if _is_whole(upload) else upload
+                    await uninterrupted(asyncio.to_thread(_sync, file))
+            upload = await self.find(sender, id)
+            return await self._finish(sender, upload) if _is_whole(upload) else upload
 
-    async def drop(self, caller: Sender, id: str) -> None:
-        """Throw away what has come. Raises NotFound, UploadBusy."""
-        await self.find(caller, id)
-        with self._alone(id):
+    async def terminate(self, sender: Sender, id: str) -> None:
+        """Delete what has come. Raises NotFound, UploadBusy."""
+        await self.find(sender, id)
+        with self._locked(id):
             self._remove(id)
 
     def expire(self) -> int:
-        """Throw away what nobody has gone on with, and what a crash has left; how many uploads
-        that were."""
+        """Delete the uploads that have expired, and what a crash has left; return how many."""
         touched: dict[str, float] = {}
         for path in self._folder.glob("*"):
             id = path.name.partition(".")[0]
@@ -200,48 +199,48 @@ class ResumableUploads(Generic[Sender]):
                 path.unlink(missing_ok=True)
         return len(expired)
 
-    async def _finish(self, caller: Sender, upload: Upload) -> Upload:
-        plan = upload.plan
+    async def _finish(self, sender: Sender, upload: Upload) -> Upload:
+        info = upload.info
         try:
-            await self._destination.take(caller, plan, _chunks(self._bytes(upload.id)))
+            await self._destination.store(sender, info, _chunks(self._bytes_path(upload.id)))
         except Retryable:
             raise
         except AmphibaseError:
             self._remove(upload.id)
             raise
-        done = replace(plan, done=True)
+        done = replace(info, done=True)
         with disk_errors():
-            await asyncio.to_thread(self._note, upload.id, done)
-            self._bytes(upload.id).unlink(missing_ok=True)
-        return replace(upload, plan=done)
+            await asyncio.to_thread(self._write_info, upload.id, done)
+            self._bytes_path(upload.id).unlink(missing_ok=True)
+        return replace(upload, info=done)
 
-    def _make(self, id: str, plan: Plan) -> None:
+    def _make(self, id: str, info: UploadInfo) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._bytes(id).touch(mode=0o600, exist_ok=False)
-        self._note(id, plan)
+        self._bytes_path(id).touch(mode=0o600, exist_ok=False)
+        self._write_info(id, info)
 
-    def _note(self, id: str, plan: Plan) -> None:
-        """Write the plan, so that it is there as a whole or not at all."""
+    def _write_info(self, id: str, info: UploadInfo) -> None:
+        """Write what is to become of the upload, so that it is there as a whole or not at all."""
         temporary = self._folder / f"{id}.new"
         with temporary.open("w") as file:
-            json.dump(asdict(plan), file)
+            json.dump(asdict(info), file)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(self._about(id))
+        temporary.replace(self._info_path(id))
 
     def _remove(self, id: str) -> None:
-        self._about(id).unlink(missing_ok=True)
-        self._bytes(id).unlink(missing_ok=True)
+        self._info_path(id).unlink(missing_ok=True)
+        self._bytes_path(id).unlink(missing_ok=True)
 
-    def _about(self, id: str) -> Path:
+    def _info_path(self, id: str) -> Path:
         return self._folder / f"{id}.json"
 
-    def _bytes(self, id: str) -> Path:
+    def _bytes_path(self, id: str) -> Path:
         return self._folder / f"{id}.bytes"
 
     @contextmanager
-    def _alone(self, id: str) -> Iterator[None]:
-        """One request at a time, of all processes. Raises UploadBusy."""
+    def _locked(self, id: str) -> Iterator[None]:
+        """Serve one request at a time, of all processes. Raises UploadBusy."""
         lock = FileLock(self._folder / f"{id}.lock", timeout=0, mode=0o600, thread_local=False)
         try:
             lock.acquire()
@@ -254,7 +253,7 @@ class ResumableUploads(Generic[Sender]):
 
 
 def _is_whole(upload: Upload) -> bool:
-    return upload.received == upload.plan.size
+    return upload.received == upload.info.size
 
 
 async def _append(file: FileIO, content: AsyncIterable[bytes], room: int) -> None:
@@ -268,7 +267,7 @@ async def _append(file: FileIO, content: AsyncIterable[bytes], room: int) -> Non
 
 
 async def _next(source: AsyncIterator[bytes]) -> bytes:
-    """The next bytes that are some; none at the end."""
+    """Return the next bytes that are not empty; none at the end."""
     try:
         async with asyncio.timeout(SILENCE.total_seconds()):
             async for chunk in source:
@@ -286,7 +285,7 @@ def _write(file: FileIO, chunk: bytes) -> None:
             written += file.write(view[written:])
 
 
-def _settle(file: FileIO) -> None:
+def _sync(file: FileIO) -> None:
     with file:
         os.fsync(file.fileno())
 

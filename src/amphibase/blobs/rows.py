@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from amphibase.backend import Caller
 from amphibase.backend.files import File
+from amphibase.blobs.base import parse_uuid
 from amphibase.models import utc_now, uuid7
 from amphibase.schema.tables import tables
 
@@ -123,7 +124,7 @@ class FileRows:
             objects.name,
             objects.version,
             objects.owner_id,
-            objects.metadata.label("facts"),
+            objects.metadata.label("file_metadata"),
             objects.created_at,
             objects.updated_at,
             func.coalesce(self._buckets.c.public, false()).label("public"),
@@ -165,11 +166,11 @@ def columns_of(
         "version": str(version),
         "owner": owner_id,
         "owner_id": None if owner_id is None else str(owner_id),
-        "metadata": facts_of(version, size, content_type),
+        "metadata": file_metadata(version, size, content_type),
     }
 
 
-def facts_of(version: UUID, size: int, content_type: str) -> dict[str, Any]:
+def file_metadata(version: UUID, size: int, content_type: str) -> dict[str, Any]:
     """The column `metadata`, as Supabase writes it. The etag is the blob's version: blobs never
     change."""
     return {
@@ -183,25 +184,21 @@ def facts_of(version: UUID, size: int, content_type: str) -> dict[str, Any]:
     }
 
 
-def uuid_of(text: str | None) -> UUID | None:
-    """The id in a column of text: a row's version or owner. None where there is none, as in rows
-    that were not written here."""
-    try:
-        return UUID(text or "")
-    except ValueError:
-        return None
+def version_and_size(row: FileRow) -> tuple[str | None, int]:
+    """What a row says of its blob: the version, and the size in bytes."""
+    return row.version, file_of(row).size
 
 
 def file_of(row: FileRow) -> File:
     """The row as everybody else knows it."""
-    facts = row.facts or {}
+    metadata = row.file_metadata or {}
     return File(
         bucket=row.bucket_id,
         path=row.name,
-        size=int(facts.get("size", 0)),
-        content_type=facts.get("mimetype") or "application/octet-stream",
-        etag=str(facts.get("eTag") or row.version or row.id).strip('"'),
-        owner_id=uuid_of(row.owner_id),
+        size=int(metadata.get("size", 0)),
+        content_type=metadata.get("mimetype") or "application/octet-stream",
+        etag=str(metadata.get("eTag") or row.version or row.id).strip('"'),
+        owner_id=parse_uuid(row.owner_id),
         public=bool(row.public),
         created_at=row.created_at,
         updated_at=row.updated_at,

@@ -1,68 +1,41 @@
 """The sweep: blobs that no row names, and rows whose blob is gone."""
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal
 from uuid import UUID
 
-from amphibase.backend.files import File
-from amphibase.blobs.base import Blob
-from amphibase.blobs.rows import FileRow, FileRows, file_of, uuid_of
+from amphibase.backend.files import GRACE, File, Finding
+from amphibase.blobs.base import Blob, Blobs, parse_uuid
+from amphibase.blobs.rows import FileRow, FileRows, file_of
 from amphibase.database.engine import Database
 from amphibase.models import utc_now
-from amphibase.sql.files import SqlFiles
-
-GRACE = timedelta(hours=1)
-"""A blob that is younger may be of an upload whose row is about to come."""
 
 BATCH = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that does not fit.
-
-    Args:
-        kind: `orphan` is a blob without a row, or what is left of one; `lost` a row without a blob.
-        name: the blob's key, or bucket and path of the row.
-        size: in bytes.
-    """
-
-    kind: Literal["orphan", "lost"]
-    name: str
-    size: int
-
-
-class Sweep:
-    """Goes through all blobs, then through all rows, a batch at a time.
-
-    Args:
-        grace: blobs that changed less than this ago are left alone.
-        delete_orphans: whether blobs without a row are deleted.
-        delete_lost: whether rows without a blob are deleted; nobody can read those files any more,
-            unless their bytes come back from a backup.
-    """
+class BlobSweep:
+    """Goes through all blobs, then through all rows, a batch at a time: `backend.Sweep`."""
 
     def __init__(
         self,
         database: Database,
-        files: SqlFiles,
+        rows: FileRows,
+        blobs: Blobs,
         *,
         grace: timedelta = GRACE,
         delete_orphans: bool = False,
         delete_lost: bool = False,
     ) -> None:
         self._database = database
-        self._blobs = files.blobs
-        self._rows: FileRows = files.rows
+        self._blobs = blobs
+        self._rows = rows
         self._grace = grace
         self._delete_orphans = delete_orphans
         self._delete_lost = delete_lost
-        self.looked_at = 0
+        self.examined = 0
 
     async def findings(self) -> AsyncIterator[Finding]:
-        """What does not fit, as it is found and deleted. Raises Unavailable."""
+        """Yield what does not fit, as it is found and deleted. Raises Unavailable."""
         async for finding in self._orphans():
             yield finding
         async for finding in self._lost():
@@ -72,7 +45,7 @@ class Sweep:
         newest = utc_now() - self._grace
         batch: list[Blob] = []
         async for blob in self._blobs.all():
-            self.looked_at += 1
+            self.examined += 1
             if blob.modified_at > newest:
                 continue
             batch.append(blob)
@@ -99,8 +72,8 @@ class Sweep:
             async with self._database.read() as connection:
                 rows = await self._rows.following(connection, last, BATCH)
             for row in rows:
-                self.looked_at += 1
-                version = uuid_of(row.version)
+                self.examined += 1
+                version = parse_uuid(row.version)
                 is_there = version is not None and await self._blobs.exists(version)
                 if not is_there and await self._is_lost(row):
                     file: File = file_of(row)

@@ -9,8 +9,6 @@ import sys
 from typing import Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from typer.core import TyperGroup
 from typer.main import get_group
 
@@ -63,6 +61,9 @@ def main() -> None:
     try:
         app()
     except AmphibaseError as error:
+        from rich.console import Console
+        from rich.markup import escape
+
         console = Console(stderr=True, soft_wrap=True)
         detail = error.detail
         if isinstance(error, Unavailable):

@@ -8,13 +8,15 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from sqlalchemy.engine import URL
 
 from amphibase.cli.loading import amphibase_of_app
 from amphibase.database.engine import Database
 from amphibase.errors import ConfigurationError
 from amphibase.models import Base
 from amphibase.schema import commands as schema
-from amphibase.settings import Settings, load_settings
+from amphibase.schema.migrations.locations import PART_OF
+from amphibase.settings import Part, Settings, load_settings
 
 Result = TypeVar("Result")
 
@@ -41,13 +43,13 @@ def upgrade(
 
     Example: amphibase db upgrade
     """
-    done = _run(
+    done = _run_on_each(
         application,
         lambda database, settings: schema.upgrade(
             database, settings, Base.metadata, revision=revision
         ),
     )
-    _report(done, "The database is up to date")
+    _report([outcome for outcomes in done for outcome in outcomes], "The database is up to date")
 
 
 @app.command(context_settings={"ignore_unknown_options": True})
@@ -72,6 +74,7 @@ def downgrade(
         lambda database, settings: schema.downgrade(
             database, settings, Base.metadata, chain, revision
         ),
+        part=next((part for name, part in PART_OF.items() if name == chain), "records"),
     )
     _report(done, "There was nothing to undo")
 
@@ -82,12 +85,12 @@ def current(application: Application = None) -> None:
 
     Example: amphibase db current
     """
-    positions = _run(
+    statuses = _run_on_each(
         application,
         lambda database, settings: schema.current(database, settings, Base.metadata),
     )
     table = Table("chain", "the database is at", "the newest is", "")
-    for position in positions:
+    for position in [status for each in statuses for status in each]:
         mark = "[red]✗ behind[/red]" if position.behind else "[green]✓[/green]"
         table.add_row(position.chain, position.current or "nothing", position.head, mark)
     Console().print(table)
@@ -108,7 +111,9 @@ def check(application: Application = None) -> None:
             await schema.check(database, settings, Base.metadata),
         )
 
-    positions, differences = _run(application, work)
+    results = _run_on_each(application, work)
+    positions = [status for statuses, _ in results for status in statuses]
+    differences = [difference for _, found in results for difference in found]
     console = Console(soft_wrap=True)
     if application is None:
         # Without the application its tables would all look superfluous.
@@ -167,18 +172,43 @@ def policies(application: Application = None) -> None:
 
 
 def _run(
-    application: str | None, work: Callable[[Database, Settings], Awaitable[Result]]
+    application: str | None,
+    work: Callable[[Database, Settings], Awaitable[Result]],
+    *,
+    part: Part = "records",
 ) -> Result:
-    settings = amphibase_of_app(application).settings if application else load_settings()
+    """Run the work on the database of a part of the data."""
+    settings = _settings(application)
+    database = settings.database_of(part)
+    if database is None:
+        raise ConfigurationError(f"{part.upper()}: not kept in SQL, so there is nothing to do")
+    return asyncio.run(_on(database, settings, work))
 
-    async def opened() -> Result:
-        database = Database(settings.database)
-        try:
-            return await work(database, settings)
-        finally:
-            await database.close()
 
-    return asyncio.run(opened())
+def _run_on_each(
+    application: str | None, work: Callable[[Database, Settings], Awaitable[Result]]
+) -> list[Result]:
+    """Run the work on each SQL database of the application."""
+    settings = _settings(application)
+
+    async def run() -> list[Result]:
+        return [await _on(database, settings, work) for database in settings.databases]
+
+    return asyncio.run(run())
+
+
+def _settings(application: str | None) -> Settings:
+    return amphibase_of_app(application).settings if application else load_settings()
+
+
+async def _on(
+    url: URL, settings: Settings, work: Callable[[Database, Settings], Awaitable[Result]]
+) -> Result:
+    database = Database(url)
+    try:
+        return await work(database, settings)
+    finally:
+        await database.close()
 
 
 def _report(done: list[schema.RevisionOutcome], otherwise: str) -> None:

@@ -16,11 +16,10 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from rich.table import Table
 
 from amphibase.backend import SERVICE
-from amphibase.blobs.sweep import Sweep
 from amphibase.cli.loading import amphibase_of_app
 from amphibase.errors import ConfigurationError, InvalidRequest
 from amphibase.http.app import Amphibase
-from amphibase.http.state import Running
+from amphibase.http.state import State
 from amphibase.services.files import UPLOADS
 
 Result = TypeVar("Result")
@@ -52,13 +51,11 @@ def sweep(
     Example: amphibase files sweep --dry-run
     """
 
-    async def work(running: Running) -> dict[str, int]:
+    async def work(state: State) -> dict[str, int]:
         found = {"orphan": 0, "lost": 0}
         if not dry_run:
-            running.uploads.expire()
-        swept = Sweep(
-            running.backend.database,
-            running.backend.files,
+            state.uploads.expire()
+        swept = state.backend.files.sweep(
             grace=timedelta(minutes=grace),
             delete_orphans=not dry_run,
             delete_lost=lost and not dry_run,
@@ -71,7 +68,7 @@ def sweep(
             async for finding in swept.findings():
                 found[finding.kind] += 1
                 console.print(f"{finding.kind}  {escape(finding.name)}  {decimal(finding.size)}")
-                progress.update(task, description=f"Looked at {swept.looked_at}")
+                progress.update(task, description=f"Looked at {swept.examined}")
         return found
 
     found = _run(application, work)
@@ -96,9 +93,7 @@ def list_files(
     Example: amphibase files ls uploads/2026/
     """
     bucket, _, prefix = place.partition("/")
-    page = _run(
-        application, lambda running: running.files.list(SERVICE, bucket, prefix, limit=limit)
-    )
+    page = _run(application, lambda state: state.files.list(SERVICE, bucket, prefix, limit=limit))
     table = Table("path", "size", "type", "owner", "changed")
     for file in page.items:
         table.add_row(
@@ -134,8 +129,8 @@ def get(
     if to.exists() and not force:
         raise InvalidRequest(f"{to} is there already; replace it with --force")
 
-    async def work(running: Running) -> int:
-        opened = await running.files.open(SERVICE, bucket, path)
+    async def work(state: State) -> int:
+        opened = await state.files.open(SERVICE, bucket, path)
         unfinished = to.with_name(f".{to.name}.{os.getpid()}")
         try:
             with unfinished.open("wb") as out, _progress() as progress:
@@ -171,7 +166,7 @@ def put(
         path += source.name
     size = source.stat().st_size
 
-    async def work(running: Running) -> None:
+    async def work(state: State) -> None:
         with _progress() as progress:
             task = progress.add_task(source.name, total=size)
 
@@ -181,7 +176,7 @@ def put(
                         yield chunk
                         progress.advance(task, len(chunk))
 
-            await running.files.put(
+            await state.files.put(
                 SERVICE,
                 bucket,
                 path,
@@ -208,7 +203,7 @@ def remove(
     bucket, path = _split(place)
     if not yes:
         typer.confirm(f"Delete {place} for good?", abort=True)
-    _run(application, lambda running: running.files.delete(SERVICE, bucket, path))
+    _run(application, lambda state: state.files.delete(SERVICE, bucket, path))
     Console(soft_wrap=True).print(f"{escape(place)} is deleted")
 
 
@@ -231,10 +226,10 @@ def _progress() -> Progress:
     )
 
 
-def _run(application: str | None, work: Callable[[Running], Awaitable[Result]]) -> Result:
+def _run(application: str | None, work: Callable[[State], Awaitable[Result]]) -> Result:
     async def started() -> Result:
         db = amphibase_of_app(application) if application else Amphibase()
-        async with db.started() as running:
-            return await work(running)
+        async with db.started() as state:
+            return await work(state)
 
     return asyncio.run(started())

@@ -9,6 +9,8 @@ import orjson
 from rich.console import Console
 from rich.logging import RichHandler
 
+from amphibase.redaction import RedactingFilter
+
 FIELDS = ("request_id", "method", "path", "status", "ms", "client")
 
 
@@ -26,12 +28,12 @@ class JsonLines(logging.Formatter):
             if field in record.__dict__:
                 line[field] = record.__dict__[field]
         if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
+            line["exception"] = record.exc_text or self.formatException(record.exc_info)
         return orjson.dumps(line, default=str).decode()
 
 
 def configure_logs(environment: str) -> None:
-    """Send everything to standard error."""
+    """Send everything to standard error, without the secrets of URLs."""
     handler: logging.Handler = logging.StreamHandler(sys.stderr)
     if environment == "production":
         handler.setFormatter(JsonLines())
@@ -40,6 +42,7 @@ def configure_logs(environment: str) -> None:
         handler.setFormatter(logging.Formatter("%(message)s", "%H:%M:%S"))
     else:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.addFilter(RedactingFilter())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     # Each start would tell what the migrations found; what they did is told by `db upgrade`.
     logging.getLogger("alembic").setLevel(logging.WARNING)

@@ -18,7 +18,8 @@ from amphibase.cli.loading import amphibase_of_app
 from amphibase.errors import InvalidRequest, NotFound
 from amphibase.http.app import Amphibase
 from amphibase.http.schemas import Email
-from amphibase.http.state import Running
+from amphibase.http.state import State
+from amphibase.services.users import Orphan
 
 Result = TypeVar("Result")
 
@@ -55,7 +56,7 @@ def create(
     secret = password or _ask_password()
     user = _run(
         application,
-        lambda running: running.users.create(address, password=secret, name=name, admin=admin),
+        lambda state: state.users.create(address, password=secret, name=name, admin=admin),
     )
     Console().print(f"{user.email} has the id {user.id}" + (", an administrator" if admin else ""))
 
@@ -69,7 +70,7 @@ def list_users(
 
     Example: amphibase users list --limit 20
     """
-    page = _run(application, lambda running: running.users.page(limit=limit))
+    page = _run(application, lambda state: state.users.page(limit=limit))
     table = Table("id", "email", "name", "active", "created")
     for user in page.items:
         created = user.created_at.isoformat(" ", "seconds")
@@ -101,8 +102,8 @@ def ban(
     """
     duration = None if lift else timedelta(days=days) if days else FOREVER
 
-    async def work(running: Running) -> Any:
-        return await running.users.ban(await _id(running, who), duration)
+    async def work(state: State) -> Any:
+        return await state.users.ban(await _id(state, who), duration)
 
     user = _run(application, work)
     Console().print(f"{user.email} {'may sign in again' if lift else 'is banned'}")
@@ -121,18 +122,48 @@ def delete(
     if not yes:
         typer.confirm(f"Delete {who} for good?", abort=True)
 
-    async def work(running: Running) -> None:
-        await running.users.delete(await _id(running, who))
+    async def work(state: State) -> None:
+        await state.users.delete(await _id(state, who))
 
     _run(application, work)
     Console().print(f"{who} is deleted")
 
 
-async def _id(running: Running, who: str) -> UUID:
+@app.command()
+def sweep(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Find, and delete nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    application: Application = None,
+) -> None:
+    """Delete profiles whose account is gone, with the rows that go with them.
+
+    Ends with 1 while there are profiles without an account.
+
+    Example: amphibase users sweep --dry-run
+    """
+
+    if not (dry_run or yes):
+        typer.confirm("Delete profiles without an account, and their rows, for good?", abort=True)
+
+    async def work(state: State) -> list[Orphan]:
+        return [orphan async for orphan in state.users.sweep(delete=not dry_run)]
+
+    orphans = _run(application, work)
+    console = Console(soft_wrap=True)
+    kept = [orphan for orphan in orphans if not orphan.deleted]
+    for orphan in kept:
+        why = "" if dry_run else ": other rows refer to it, so it is only deactivated"
+        console.print(f"{orphan.id} has no account{why}")
+    console.print(f"{len(orphans)} without an account; {len(orphans) - len(kept)} deleted")
+    if kept:
+        raise typer.Exit(1)
+
+
+async def _id(state: State, who: str) -> UUID:
     try:
         return UUID(who)
     except ValueError:
-        account = await running.backend.accounts.get_by_email(who)
+        account = await state.backend.accounts.get_by_email(who)
     if account is None:
         raise NotFound(f"There is no user {who}")
     return account.id
@@ -145,10 +176,10 @@ def _ask_password() -> str:
     return answer
 
 
-def _run(application: str | None, work: Callable[[Running], Awaitable[Result]]) -> Result:
+def _run(application: str | None, work: Callable[[State], Awaitable[Result]]) -> Result:
     async def started() -> Result:
         db = amphibase_of_app(application) if application else Amphibase()
-        async with db.started() as running:
-            return await work(running)
+        async with db.started() as state:
+            return await work(state)
 
     return asyncio.run(started())

@@ -1,7 +1,7 @@
-"""Who runs what: an executor chooses the connection, and has the database know the caller.
+"""Executors: each chooses the connection for a caller's queries, and impersonates the caller there.
 
-With row level security, the role and the claims of the caller are set for the transaction only: in
-the same round trip as the queries, or as the first statement of a transaction for writing.
+With row level security, that is done in the same round trip as the queries, or by the first
+statement of a transaction for writing.
 """
 
 import asyncio
@@ -11,20 +11,15 @@ from typing import Any, Protocol
 
 import orjson
 import psycopg
-from sqlalchemy import Connection, event, text
+from sqlalchemy import Connection, event
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from amphibase.backend import Caller, Isolation
 from amphibase.database.compiled import Query, Row
-from amphibase.database.connection import Call, Statement
 from amphibase.database.engine import Database
 from amphibase.database.errors import translate, translated_errors
+from amphibase.database.impersonation import Impersonation, as_connection_user, impersonate
 from amphibase.database.pool import PipelinePool
-
-_BECOME = "select set_config('role', {}, true), set_config('request.jwt.claims', {}, true)"
-BECOME_IN_PIPELINE = Statement(_BECOME.format("$1", "$2"))
-BECOME = text(_BECOME.format(":role", ":claims"))
-BECOME_SERVICE = text("select set_config('role', 'none', true)")
 
 
 class Executor(Protocol):
@@ -43,45 +38,32 @@ class Executor(Protocol):
         """A connection for changes, which are committed at the end of the block."""
 
 
-class Identities:
-    """How the database learns who the caller is.
+class CallerRoles:
+    """Decides which callers the database runs transactions of as another role.
 
     Args:
-        rls: whether it has to: its policies decide. Else access is a predicate of each statement.
+        rls: whether its policies decide who sees what. Else access is a predicate of each
+            statement, and every transaction is the connection's own user's.
     """
 
     def __init__(self, rls: bool) -> None:
         self.rls = rls
 
-    def calls(self, caller: Caller) -> tuple[Call, ...]:
-        """What goes before the caller's own calls in a pipeline."""
-        if not self._is_told(caller):
-            return ()
-        return (Call(BECOME_IN_PIPELINE, (*_identity(caller).values(),)),)
-
-    async def become(self, caller: Caller, connection: AsyncConnection) -> None:
-        """Be the caller until the transaction ends."""
-        if self._is_told(caller):
-            await connection.execute(BECOME, _identity(caller))
-
-    def accompany(self, caller: Caller, session: AsyncSession) -> None:
-        """Be the caller in each transaction that the session begins."""
-        if self._is_told(caller):
-
-            @event.listens_for(session.sync_session, "after_begin")
-            def become(session: Any, transaction: Any, connection: Connection) -> None:
-                connection.execute(BECOME, _identity(caller))
-
-    def _is_told(self, caller: Caller) -> bool:
+    def impersonation(self, caller: Caller) -> Impersonation | None:
+        """Return whom a caller's transaction runs as; None for the connection's own user."""
         # The service is the connection's own user, whom the tables belong to.
-        return self.rls and caller.role != "service_role"
+        if not self.rls or caller.role == "service_role":
+            return None
+        claims: dict[str, Any] = {"role": caller.role, **caller.claims}
+        if caller.user_id is not None:
+            claims["sub"] = str(caller.user_id)
+        return Impersonation(caller.role, orjson.dumps(claims, default=str).decode())
 
-
-def _identity(caller: Caller) -> dict[str, str]:
-    claims: dict[str, Any] = {"role": caller.role, **caller.claims}
-    if caller.user_id is not None:
-        claims["sub"] = str(caller.user_id)
-    return {"role": caller.role, "claims": orjson.dumps(claims, default=str).decode()}
+    async def impersonate(self, caller: Caller, connection: AsyncConnection) -> None:
+        """Run the rest of a transaction as the caller."""
+        impersonation = self.impersonation(caller)
+        if impersonation is not None:
+            await impersonate(connection, impersonation)
 
 
 class EngineExecutor:
@@ -89,9 +71,9 @@ class EngineExecutor:
 
     builds_json = False
 
-    def __init__(self, database: Database, identities: Identities) -> None:
+    def __init__(self, database: Database, roles: CallerRoles) -> None:
         self._database = database
-        self._identities = identities
+        self._roles = roles
 
     async def fetch(self, caller: Caller, *queries: Query) -> Sequence[Sequence[Row]]:
         async with self.reading(caller) as connection:
@@ -100,18 +82,23 @@ class EngineExecutor:
     @asynccontextmanager
     async def reading(self, caller: Caller) -> AsyncIterator[AsyncConnection]:
         async with self._database.read() as connection:
-            await self._identities.become(caller, connection)
+            await self._roles.impersonate(caller, connection)
             yield connection
 
     @asynccontextmanager
     async def writing(self, caller: Caller) -> AsyncIterator[AsyncConnection]:
         async with self._database.write() as connection:
-            await self._identities.become(caller, connection)
+            await self._roles.impersonate(caller, connection)
             yield connection
 
-    def accompany(self, caller: Caller, session: AsyncSession) -> None:
-        """Be the caller in each transaction that the session begins."""
-        self._identities.accompany(caller, session)
+    def impersonate_in(self, session: AsyncSession, caller: Caller) -> None:
+        """Run each transaction that the session begins as the caller."""
+        impersonation = self._roles.impersonation(caller)
+        if impersonation is not None:
+
+            @event.listens_for(session.sync_session, "after_begin")
+            def begin(session: Any, transaction: Any, connection: Connection) -> None:
+                impersonation.impersonate(connection)
 
     @asynccontextmanager
     async def transaction(
@@ -119,8 +106,8 @@ class EngineExecutor:
     ) -> AsyncIterator["TransactionExecutor"]:
         """An executor whose work is committed at the end of the block."""
         async with self._database.write(isolation) as connection:
-            await self._identities.become(caller, connection)
-            yield TransactionExecutor(connection, caller, self._identities)
+            await self._roles.impersonate(caller, connection)
+            yield TransactionExecutor(connection, caller, self._roles)
 
 
 class PipelineExecutor(EngineExecutor):
@@ -129,12 +116,13 @@ class PipelineExecutor(EngineExecutor):
 
     builds_json = True
 
-    def __init__(self, database: Database, identities: Identities, pool: PipelinePool) -> None:
-        super().__init__(database, identities)
+    def __init__(self, database: Database, roles: CallerRoles, pool: PipelinePool) -> None:
+        super().__init__(database, roles)
         self._pool = pool
 
     async def fetch(self, caller: Caller, *queries: Query) -> Sequence[Sequence[Row]]:
-        before = self._identities.calls(caller)
+        impersonation = self._roles.impersonation(caller)
+        before = () if impersonation is None else (impersonation.call(),)
         try:
             results = await self._pool.run(*before, *[query.call() for query in queries])
         except psycopg.Error as error:
@@ -148,23 +136,19 @@ class TransactionExecutor:
 
     builds_json = False
 
-    def __init__(self, connection: AsyncConnection, caller: Caller, identities: Identities) -> None:
+    def __init__(self, connection: AsyncConnection, caller: Caller, roles: CallerRoles) -> None:
         self._connection = connection
         self._caller = caller
-        self._identities = identities
+        self._roles = roles
         self._turn = asyncio.Lock()
 
     async def fetch(self, caller: Caller, *queries: Query) -> Sequence[Sequence[Row]]:
         async with self.writing(caller) as connection:
-            if caller.role == self._caller.role or not self._identities.rls:
+            if caller.role == self._caller.role or not self._roles.rls:
                 return [await _rows(connection, query) for query in queries]
-            # What the service alone may read, for the caller's sake. Undoing the savepoint makes
-            # the connection the caller's again, however the reading ends.
-            async with connection.begin_nested() as savepoint:
-                await connection.execute(BECOME_SERVICE)
-                found = [await _rows(connection, query) for query in queries]
-                await savepoint.rollback()
-            return found
+            # What the service alone may read, for the caller's sake.
+            async with as_connection_user(connection):
+                return [await _rows(connection, query) for query in queries]
 
     @asynccontextmanager
     async def reading(self, caller: Caller) -> AsyncIterator[AsyncConnection]:
@@ -196,7 +180,7 @@ def build_executor(database: Database, *, rls: bool) -> EngineExecutor:
     Args:
         rls: whether policies of the database decide who sees what.
     """
-    identities = Identities(rls)
+    roles = CallerRoles(rls)
     if database.pipeline is None:
-        return EngineExecutor(database, identities)
-    return PipelineExecutor(database, identities, database.pipeline)
+        return EngineExecutor(database, roles)
+    return PipelineExecutor(database, roles, database.pipeline)

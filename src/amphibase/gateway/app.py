@@ -1,20 +1,21 @@
-"""The front door: one ASGI application with all services, each behind its prefix.
+"""The gateway itself: one ASGI application with all services, each mounted at its prefix.
 
-It does what stands before the services of a Supabase project: routes, answers CORS, turns API keys
-into tokens, and keeps off bodies that are too large and clients that stall.
+It does what Kong does before the services of a Supabase project: it routes, responds to CORS, turns
+API keys into tokens, and rejects bodies that are too large and clients that stall.
 """
 
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from urllib.parse import parse_qs
 
 import orjson
 from starlette.types import Message, Receive, Scope, Send
 
 from amphibase.errors import ConfigurationError, Unavailable
 from amphibase.gateway.keys import ApiKeys
-from amphibase.gateway.service import Service
+from amphibase.gateway.service import Service, deny_websocket
 
 logger = logging.getLogger("amphibase.gateway")
 
@@ -37,15 +38,22 @@ OPEN: Headers = [
 ]
 """Every page may call: a caller is known by a token that it sends itself, and never by a cookie."""
 
+NO_ROUTE = "no Route matched with those values"
+INVALID_KEY = {
+    "message": "Invalid API key",
+    "hint": "Double check your Supabase `anon` or `service_role` API key.",
+}
+"""As Kong and its configuration by Supabase respond."""
+
 JSON = (b"content-type", b"application/json; charset=utf-8")
 
 
 @dataclass
-class Door:
-    """What is behind one prefix.
+class Mount:
+    """A service at its prefix, built when it is needed.
 
     Args:
-        build: makes the service, at the first request or at `start`.
+        build: makes the service, at its first request or at `start`.
         max_body: the most bytes that a request's body may have; None where the service looks.
     """
 
@@ -69,12 +77,12 @@ class Gateway:
     """All services of a project.
 
     Args:
-        doors: by prefix, such as `/rest/v1`.
+        mounts: by prefix, such as `/rest/v1`.
         keys: the project's API keys.
     """
 
-    def __init__(self, doors: Mapping[str, Door], keys: ApiKeys) -> None:
-        self._doors = dict(doors)
+    def __init__(self, mounts: Mapping[str, Mount], keys: ApiKeys) -> None:
+        self._mounts = dict(mounts)
         self._keys = keys
 
     async def start(self) -> None:
@@ -84,13 +92,13 @@ class Gateway:
             ConfigurationError: a setting is wrong, or the database lacks something.
             Unavailable: the database does not answer.
         """
-        for door in self._doors.values():
-            await door.service().start()
+        for mount in self._mounts.values():
+            await mount.service().start()
 
     async def close(self) -> None:
         """Close all services; those that are asked for again are made anew."""
-        for door in self._doors.values():
-            await door.close()
+        for mount in self._mounts.values():
+            await mount.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -98,7 +106,7 @@ class Gateway:
         elif scope["type"] == "lifespan":
             await self._lifespan(receive, send)
         else:
-            await send({"type": "websocket.close", "code": 1000, "reason": "There is no realtime"})
+            await self._websocket(scope, receive, send)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -106,6 +114,24 @@ class Gateway:
         await receive()
         await self.close()
         await send({"type": "lifespan.shutdown.complete"})
+
+    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        root: str = scope.get("root_path", "")
+        prefix = self._prefix(scope["path"].removeprefix(root))
+        if prefix is None:
+            await deny_websocket(scope, receive, send, 404, NO_ROUTE)
+            return
+        headers = dict(scope["headers"])
+        # A browser sets no header of a handshake, so that its API key is in the query string.
+        parameters = parse_qs(scope["query_string"])
+        if b"apikey" not in headers and (keys := parameters.get(b"apikey")):
+            headers[b"apikey"] = keys[-1]
+        credentials = self._credentials(scope["headers"], headers)
+        if credentials is None:
+            await deny_websocket(scope, receive, send, 401, INVALID_KEY["message"])
+            return
+        child = {**scope, "root_path": root + prefix, "headers": credentials}
+        await self._mounts[prefix].service()(child, receive, send)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         root: str = scope.get("root_path", "")
@@ -120,41 +146,35 @@ class Gateway:
             if path == "/health":
                 await exchange.answer(200, {"status": "ok"})
             else:
-                await exchange.answer(404, {"message": "no Route matched with those values"})
+                await exchange.answer(404, {"message": NO_ROUTE})
             return
-        door = self._doors[prefix]
+        mount = self._mounts[prefix]
         credentials = self._credentials(scope["headers"], headers)
         if credentials is None:
-            await exchange.answer(
-                401,
-                {
-                    "message": "Invalid API key",
-                    "hint": "Double check your Supabase `anon` or `service_role` API key.",
-                },
-            )
+            await exchange.answer(401, INVALID_KEY)
             return
         length = headers.get(b"content-length", b"")
         size = int(length) if length.isdigit() else 0
-        if door.max_body is not None and size > door.max_body:
+        if mount.max_body is not None and size > mount.max_body:
             await exchange.refuse_body()
             return
         child = {**scope, "root_path": root + prefix, "headers": credentials}
         if size or b"transfer-encoding" in headers:
-            exchange.limit = door.max_body
+            exchange.limit = mount.max_body
             receive = exchange.receive
-        await self._serve(door, child, receive, exchange)
+        await self._serve(mount, child, receive, exchange)
 
     def _prefix(self, path: str) -> str | None:
-        for prefix in self._doors:
+        for prefix in self._mounts:
             if path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] in ("", "/"):
                 return prefix
         return None
 
     async def _serve(
-        self, door: Door, scope: Scope, receive: Receive, exchange: "_Exchange"
+        self, mount: Mount, scope: Scope, receive: Receive, exchange: "_Exchange"
     ) -> None:
         try:
-            await door.service()(scope, receive, exchange.send)
+            await mount.service()(scope, receive, exchange.send)
         except Unavailable as error:
             after = str(error.retry_after or 1).encode()
             await exchange.fail(503, error.detail, [(b"retry-after", after)])

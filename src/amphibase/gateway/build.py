@@ -5,7 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from amphibase.gateway.app import Door, Gateway
+from amphibase.gateway.app import Gateway, Mount
 from amphibase.gateway.data_dir import STORAGE
 from amphibase.gateway.inbox import Inbox
 from amphibase.gateway.keys import ApiKeys
@@ -64,13 +64,13 @@ class Project:
 def build(project: Project) -> Gateway:
     """The gateway of a project; it opens nothing until it is started or asked."""
     inbox = Inbox(project.keys.service_role if project.signs_with_secret else None)
-    doors = {
-        "/rest/v1": Door(lambda: _rest(project), MAX_BODY_BYTES),
-        "/auth/v1": Door(lambda: _auth(project, inbox), MAX_AUTH_BODY_BYTES),
-        "/storage/v1": Door(lambda: _storage(project)),
-        "/inbox": Door(lambda: inbox),
+    mounts = {
+        "/rest/v1": Mount(lambda: _rest(project), MAX_BODY_BYTES),
+        "/auth/v1": Mount(lambda: _auth(project, inbox), MAX_AUTH_BODY_BYTES),
+        "/storage/v1": Mount(lambda: _storage(project)),
+        "/inbox": Mount(lambda: inbox),
     }
-    return Gateway(doors, project.keys)
+    return Gateway(mounts, project.keys)
 
 
 def check() -> None:

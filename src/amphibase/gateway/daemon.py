@@ -15,6 +15,7 @@ from amphibase.errors import AmphibaseError, ConfigurationError
 from amphibase.gateway.data_dir import LOG_FILE, Folder, State
 from amphibase.gateway.process import claimed, serve
 from amphibase.gateway.settings import GatewaySettings
+from amphibase.redaction import RedactingFilter
 
 LOG_LINES = 8
 LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
@@ -83,7 +84,9 @@ def _detach(folder: Folder) -> None:
     for given, standard in ((nothing, 0), (log, 1), (log, 2)):
         os.dup2(given, standard)
         os.set_inheritable(standard, True)
-    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, force=True)
+    handler = logging.StreamHandler()
+    handler.addFilter(RedactingFilter())
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, handlers=[handler], force=True)
     logging.getLogger("alembic").setLevel(logging.WARNING)
 
 

@@ -14,6 +14,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
+from amphibase.gateway.service import deny_websocket
+
 MAX_LETTERS = 500
 _LINK = re.compile(r"https?://[^\s<>\"']+")
 
@@ -80,6 +82,8 @@ class Inbox:
         if scope["type"] == "http":
             request = Request(scope, receive)
             await self._answer(request)(scope, receive, send)
+        else:
+            await deny_websocket(scope, receive, send)
 
     def _answer(self, request: Request) -> Response:
         if not self._admits(request):

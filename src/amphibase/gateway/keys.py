@@ -1,15 +1,11 @@
 """The API keys of a project: what a client sends as `apikey`, and the tokens they stand for."""
 
 import base64
-import hashlib
 import hmac
 import json
 from dataclasses import dataclass, field
 
-DEVELOPMENT_SECRET = "super-secret-jwt-token-with-at-least-32-characters-long"
-DEVELOPMENT_PUBLISHABLE = "sb_publishable_ACJWlzQHlZjBrEguHvfOxg_3BJgxAaH"
-DEVELOPMENT_SECRET_KEY = "sb_secret_N7UND0UgjKTVK-Uodkm0Hg_xSvEMPvz"
-"""What the Supabase CLI gives every project on every machine; every tutorial has them."""
+from amphibase.published_secrets import sign
 
 ISSUER = "supabase-demo"
 EXPIRES = 1983812996
@@ -47,10 +43,8 @@ def api_key(secret: str, role: str) -> str:
     header = {"alg": "HS256", "typ": "JWT"}
     claims = {"iss": ISSUER, "role": role, "exp": EXPIRES}
     signed = ".".join(_base64(json.dumps(part, separators=(",", ":"))) for part in (header, claims))
-    signature = hmac.new(secret.encode(), signed.encode(), hashlib.sha256).digest()
-    return f"{signed}.{_base64(signature)}"
+    return f"{signed}.{sign(signed, secret)}"
 
 
-def _base64(content: str | bytes) -> str:
-    raw = content.encode() if isinstance(content, str) else content
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+def _base64(text: str) -> str:
+    return base64.urlsafe_b64encode(text.encode()).rstrip(b"=").decode()

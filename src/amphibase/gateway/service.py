@@ -2,13 +2,18 @@
 
 from typing import Protocol
 
+import orjson
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket
 
 
 class Service(Protocol):
-    """One service, mountable alone at any path: it answers what comes after `root_path`.
+    """One service, mountable alone at any path: it serves what comes after `root_path`.
 
-    It starts by itself at its first request where nobody called `start` (an application that
+    It is called with requests and with WebSockets, and denies those that it does not serve.
+
+    It starts by itself at its first request where `start` was not called (an application that
     mounts it does not pass its lifespan on), and `close` may be called at any time after.
     """
 
@@ -24,3 +29,24 @@ class Service(Protocol):
         """Let go of everything; requests under way end first."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...
+
+
+async def deny_websocket(
+    scope: Scope, receive: Receive, send: Send, status: int = 404, message: str = "Not found"
+) -> None:
+    """Respond to a WebSocket's handshake as to a request, instead of accepting it.
+
+    Args:
+        status: of the response; where the server cannot send one (it lacks ASGI's extension
+            `websocket.http.response`), the handshake is closed, which is a 403.
+        message: of the response's JSON body.
+    """
+    websocket = WebSocket(scope, receive, send)
+    await websocket.receive()
+    if "websocket.http.response" in scope.get("extensions", {}):
+        body = orjson.dumps({"message": message})
+        await websocket.send_denial_response(
+            Response(body, status, media_type="application/json; charset=utf-8")
+        )
+    else:
+        await websocket.close(reason=message)

@@ -5,19 +5,21 @@ gateway's alone begins with `GATEWAY_`. The settings of each service are in its 
 """
 
 import ipaddress
+import json
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 from urllib.parse import unquote, urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from amphibase.gateway.keys import (
-    DEVELOPMENT_PUBLISHABLE,
-    DEVELOPMENT_SECRET,
-    DEVELOPMENT_SECRET_KEY,
-    ApiKeys,
-    api_key,
+from amphibase.gateway.keys import ApiKeys, api_key
+from amphibase.published_secrets import (
+    CLI_JWT_SECRET,
+    CLI_PUBLISHABLE_KEY,
+    CLI_SECRET_KEY,
+    is_published,
+    is_published_jwk,
 )
 
 API_PORT = 54321
@@ -134,42 +136,40 @@ class GatewaySettings(BaseSettings):
 
     @model_validator(mode="after")
     def _private(self) -> Self:
-        if not _is_loopback(self.host) and (known := self._known_to_everybody()):
+        if not _is_loopback(self.host) and (published := self._published()):
             raise ValueError(
                 f"GATEWAY_HOST: {self.host} can be reached from other machines, and everybody "
-                f"knows the keys of development; set {', '.join(known)} to your own "
+                f"knows the keys of development; set {', '.join(published)} to your own "
                 "(openssl rand -base64 48 makes a secret), or listen on 127.0.0.1"
             )
         return self
 
-    def _known_to_everybody(self) -> list[str]:
-        known = {
-            DEVELOPMENT_SECRET,
-            DEVELOPMENT_PUBLISHABLE,
-            DEVELOPMENT_SECRET_KEY,
-            *(api_key(DEVELOPMENT_SECRET, role) for role in ("anon", "service_role")),
-        }
-        used = {
+    def _published(self) -> list[str]:
+        """Return the names of the settings whose values everybody has."""
+        values = {
             "JWT_SECRET": self.keys.secret,
             "ANON_KEY": revealed(self.anon_key),
             "SERVICE_ROLE_KEY": revealed(self.service_role_key),
-            "SUPABASE_PUBLISHABLE_KEY": self.keys.publishable,
-            "SUPABASE_SECRET_KEY": self.keys.secret_key,
+            "SUPABASE_PUBLISHABLE_KEY": self.keys.publishable or "",
+            "SUPABASE_SECRET_KEY": self.keys.secret_key or "",
         }
-        return [name for name, value in used.items() if value in known]
+        names = [name for name, value in values.items() if is_published(value)]
+        sets = {"JWT_JWKS": self.jwks, "PGRST_JWT_SECRET": self.postgrest_jwks}
+        return names + [
+            name for name, value in sets.items() if any(map(is_published_jwk, _jwks(value)))
+        ]
 
     @property
     def keys(self) -> ApiKeys:
         """The project's API keys; what is not given is made from the secret."""
-        secret = revealed(self.jwt_secret) or DEVELOPMENT_SECRET
+        secret = revealed(self.jwt_secret) or CLI_JWT_SECRET
         own = self.jwt_secret is not None
         return ApiKeys(
             secret=secret,
             anon=revealed(self.anon_key) or api_key(secret, "anon"),
             service_role=revealed(self.service_role_key) or api_key(secret, "service_role"),
-            publishable=revealed(self.publishable_key)
-            or (None if own else DEVELOPMENT_PUBLISHABLE),
-            secret_key=revealed(self.secret_key) or (None if own else DEVELOPMENT_SECRET_KEY),
+            publishable=revealed(self.publishable_key) or (None if own else CLI_PUBLISHABLE_KEY),
+            secret_key=revealed(self.secret_key) or (None if own else CLI_SECRET_KEY),
         )
 
     @property
@@ -205,6 +205,17 @@ def _is_read_by_all(url: str) -> bool:
 
 def _is_json(value: SecretStr | None) -> bool:
     return revealed(value).lstrip().startswith("{")
+
+
+def _jwks(value: SecretStr | None) -> list[dict[str, Any]]:
+    """Return the keys of a set, or the one key; nothing of what is neither, which `read_keys`
+    rejects."""
+    try:
+        content = json.loads(revealed(value) or "{}")
+    except ValueError:
+        return []
+    keys = content.get("keys", [content]) if isinstance(content, dict) else []
+    return [key for key in keys if isinstance(key, dict)] if isinstance(keys, list) else []
 
 
 def _is_loopback(host: str) -> bool:

@@ -18,12 +18,13 @@ from amphibase.http.routes import built_in
 from amphibase.models import User
 from amphibase.records.adoption import adopt
 from amphibase.records.derived import create_schema, read_model, update_schema
+from amphibase.redaction import redact_server_logs
 from amphibase.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from amphibase.accounts.jwt.key_ring import KeyRing
     from amphibase.http.limits import Gate
-    from amphibase.http.state import Running
+    from amphibase.http.state import State
 
 # What only a started application needs is imported when it starts: a command or a test that
 # imports an application does not wait for it.
@@ -46,7 +47,7 @@ class Amphibase:
     def __init__(self, settings: Settings | None = None, *, user: type[User] = User) -> None:
         self.settings = settings or load_settings()
         self.user = user
-        self._running: Running | None = None
+        self._state: State | None = None
         self._repositories: dict[type[Any], Depends] = {}
 
     @cached_property
@@ -72,18 +73,18 @@ class Amphibase:
         return Gate(self.settings)
 
     @property
-    def running(self) -> "Running":
+    def state(self) -> "State":
         """The backend and services of the started application.
 
         Raises:
             ConfigurationError: the application has not been started.
         """
-        if self._running is None:
+        if self._state is None:
             raise ConfigurationError(
                 "The application has not been started: mount() it and let the server (or "
                 "`with TestClient(app)`) run its lifespan"
             )
-        return self._running
+        return self._state
 
     def mount(self, app: FastAPI) -> FastAPI:
         """Add `/auth`, `/users`, `/files`, `/health`, public keys, error answers and the lifespan.
@@ -95,6 +96,7 @@ class Amphibase:
             The same application.
         """
         app.state.amphibase = self
+        redact_server_logs()  # also where `uvicorn main:app` serves it
         problems.install(app)
         for router in built_in(self.user):
             router.include_in(app)
@@ -182,7 +184,7 @@ class Amphibase:
         )
 
     @contextlib.asynccontextmanager
-    async def started(self) -> AsyncIterator["Running"]:
+    async def started(self) -> AsyncIterator["State"]:
         """Open the backend; in development, make the tables that are missing.
 
         Raises:
@@ -190,15 +192,15 @@ class Amphibase:
             Unavailable: the database cannot be reached.
         """
         from amphibase.build import open_backend
-        from amphibase.http.state import Running
+        from amphibase.http.state import State
 
         assert self.gate is not None  # made now, so that no request waits for it
         async with open_backend(self.settings, keys=self.keys) as backend:
-            self._running = Running(self.settings, backend, self.user)
+            self._state = State(self.settings, backend, self.user)
             try:
-                yield self._running
+                yield self._state
             finally:
-                self._running = None
+                self._state = None
 
     def _around(self, inner: Lifespan[Any]) -> Lifespan[Any]:
         @contextlib.asynccontextmanager

@@ -44,7 +44,7 @@ async def current_caller(request: Request, token: Annotated[str | None, Depends(
     """
     if token is None:
         return ANONYMOUS
-    return await amphibase_of(request).running.backend.accounts.authenticate(token)
+    return await amphibase_of(request).state.backend.accounts.authenticate(token)
 
 
 CurrentCaller = Annotated[Caller, Depends(current_caller)]
@@ -70,7 +70,7 @@ SignedInCaller = Annotated[Caller, Depends(signed_in_caller)]
 async def current_user(request: Request, caller: SignedInCaller) -> Any:
     """The profile of the signed-in user. Raises Unauthenticated, UserBanned."""
     assert caller.user_id is not None
-    users = amphibase_of(request).running.users
+    users = amphibase_of(request).state.users
     user = await users.get(caller.user_id)
     if not user.is_active:  # a ban that has run out is noticed here
         user = await users.refreshed(caller.user_id)
@@ -101,7 +101,7 @@ async def session(request: Request, caller: CurrentCaller) -> AsyncIterator[Asyn
     is in `session.info["caller"]`. Under GET and HEAD it is for reading; under other methods, on
     SQLite, it is the only writer from its first statement to its commit: others wait for it.
     """
-    backend = amphibase_of(request).running.backend
+    backend = amphibase_of(request).state.backend
     async with backend.session(caller, writes=request.method not in READING_METHODS) as opened:
         yield opened
 
@@ -115,10 +115,10 @@ def repository_of(model: type[Any]) -> Callable[[Request, Caller], Awaitable[Any
     """The function behind `Amphibase.repository(model)`."""
 
     async def repository(request: Request, caller: CurrentCaller) -> Any:
-        running = amphibase_of(request).running
+        state = amphibase_of(request).state
         if caller.user_id is not None:
-            await running.users.ensure(caller.user_id)
-        return running.backend.repository(model, caller)
+            await state.users.ensure(caller.user_id)
+        return state.backend.repository(model, caller)
 
     return repository
 

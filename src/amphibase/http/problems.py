@@ -14,7 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from amphibase.blobs.drain import Parting
+from amphibase.blobs.drain import DrainingResponse
 from amphibase.errors import (
     AmphibaseError,
     Conflict,
@@ -23,6 +23,7 @@ from amphibase.errors import (
     RangeNotSatisfiable,
     Retryable,
     Unauthenticated,
+    UnsupportedTusVersion,
 )
 
 CODES = {
@@ -90,6 +91,8 @@ async def _ours(request: Request, error: Exception) -> Response:
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, RangeNotSatisfiable):
         headers["Content-Range"] = f"bytes */{error.size}"
+    if isinstance(error, UnsupportedTusVersion):
+        headers |= {"Tus-Version": error.supported, "Tus-Resumable": error.supported}
     if isinstance(error, Conflict) and error.columns:
         more["columns"] = list(error.columns)
     if isinstance(error, InvalidValue) and error.field:
@@ -104,7 +107,7 @@ async def _ours(request: Request, error: Exception) -> Response:
         **more,
     )
     if isinstance(error, PayloadTooLarge) and request.scope["http_version"] < "2":
-        return Parting(answer)
+        return DrainingResponse(answer)
     return answer
 
 

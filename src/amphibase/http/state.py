@@ -1,26 +1,38 @@
-"""What a started application holds."""
+"""What exists between the start and the stop of an application."""
 
 from typing import Any
 
+from amphibase.backend import Backend
 from amphibase.blobs.resumable import ResumableUploads
 from amphibase.models import User
 from amphibase.services.auth import AuthService
-from amphibase.services.files import FileService, Uploaded
+from amphibase.services.files import FileDestination, FileService
 from amphibase.services.users import UserService
 from amphibase.settings import Settings
-from amphibase.sql.backend import SqlBackend
 
 
-class Running:
-    """What exists between start and stop: the backend and the services over it."""
+class State:
+    """The backend of a started application, and the services over it.
 
-    def __init__(self, settings: Settings, backend: SqlBackend, user: type[User]) -> None:
+    Attributes:
+        settings: of the application.
+        backend: records, accounts and files, whatever keeps them.
+        users: the profiles, kept in step with the accounts.
+        auth: sign-up and sign-in.
+        files: files, with their limits and types checked.
+        uploads: uploads that can be resumed.
+    """
+
+    def __init__(self, settings: Settings, backend: Backend, user: type[User]) -> None:
+        self.settings = settings
         self.backend = backend
-        self.users: UserService[Any] = UserService(self.backend, user)
+        self.users: UserService[Any] = UserService(backend, user)
+        self.auth: AuthService[Any] = AuthService(backend.accounts, self.users, user)
         self.files = FileService(
-            self.backend.files,
+            backend.files,
             max_bytes=settings.max_upload_bytes,
             allowed_types=settings.allowed_types,
         )
-        self.uploads = ResumableUploads(settings.data_dir / "unfinished", Uploaded(self.files))
-        self.auth: AuthService[Any] = AuthService(self.backend.accounts, self.users, user)
+        self.uploads = ResumableUploads(
+            settings.data_dir / "unfinished", FileDestination(self.files)
+        )

@@ -5,6 +5,8 @@ from weakref import WeakKeyDictionary
 
 from sqlalchemy import Table
 from sqlalchemy import inspect as inspect_model
+from sqlalchemy.orm import Mapper
+from sqlalchemy.orm.mapper import _all_registries
 
 from amphibase.errors import ConfigurationError
 from amphibase.models import Base
@@ -38,3 +40,13 @@ def adopt(model: type[Any]) -> None:
 def adopted(table: Table) -> Table:
     """Base's copy of a foreign model's table; any other table as it is."""
     return _adopted.get(table, table)
+
+
+def mappers_by_table() -> dict[Table, list[Mapper[Any]]]:
+    """Return the mappers of every class, of any base, by the table that they map."""
+    mappers: dict[Table, list[Mapper[Any]]] = {}
+    for registry in _all_registries():
+        for mapper in registry.mappers:
+            if isinstance(mapper.local_table, Table):
+                mappers.setdefault(adopted(mapper.local_table), []).append(mapper)
+    return mappers

@@ -12,9 +12,7 @@ from amphibase.database.engine import Database
 from amphibase.errors import ConfigurationError, Unavailable
 from amphibase.schema.migrations import roles
 from amphibase.schema.migrations.chains import (
-    PACKAGED,
     Chain,
-    ChainName,
     ChainStatus,
     RevisionOutcome,
     build_chains,
@@ -29,6 +27,7 @@ from amphibase.schema.migrations.compare_policies import (
 )
 from amphibase.schema.migrations.compare_tables import Difference, table_differences
 from amphibase.schema.migrations.execution import downgrade_chain, upgrade_chains
+from amphibase.schema.migrations.locations import PACKAGED, ChainName
 from amphibase.schema.migrations.revision_file import write_revision
 from amphibase.schema.migrations.transaction import schema_transaction
 from amphibase.schema.policies import script as policies
@@ -177,7 +176,7 @@ async def ensure(database: Database, settings: Settings, metadata: MetaData) -> 
 
     def create(connection: Connection) -> None:
         upgrade_chains(connection, [chain for chain in chains if chain.name != "application"])
-        if settings.home("records") != "sql":
+        if "records" not in settings.parts_in(database.url):
             return
         application = chain_named(chains, "application")
         if _guarded(database, settings):
@@ -226,7 +225,9 @@ async def require_current(database: Database, settings: Settings, metadata: Meta
 
 def _guarded(database: Database, settings: Settings) -> bool:
     """Return whether the database itself keeps callers from the rows of others."""
-    return settings.rls and database.dialect == "postgresql" and settings.home("records") == "sql"
+    if not settings.rls or database.dialect != "postgresql":
+        return False
+    return "records" in settings.parts_in(database.url)
 
 
 def _security(connection: Connection, application: Chain) -> list[Difference]:
@@ -246,7 +247,7 @@ def _chains(database: Database, settings: Settings, metadata: MetaData) -> list[
             raise ConfigurationError(
                 f"The folder of {file} cannot be made: {error.strerror}; set DATABASE_URL"
             ) from error
-    return build_chains(database.dialect, settings, metadata)
+    return build_chains(database, settings, metadata)
 
 
 def _has_own_revisions(application: Chain) -> bool:

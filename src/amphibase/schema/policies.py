@@ -13,11 +13,10 @@ from typing import Any, Literal, NamedTuple
 from sqlalchemy import Column, Connection, MetaData, Table
 from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.orm import Mapper
-from sqlalchemy.orm.mapper import _all_registries
 
 from amphibase.access import OWNER_COLUMN, SERVER_ONLY, Access, Who, access_of
 from amphibase.errors import ConfigurationError
-from amphibase.records.adoption import adopted
+from amphibase.records.adoption import mappers_by_table
 
 Command = Literal["SELECT", "INSERT", "UPDATE", "DELETE"]
 
@@ -187,12 +186,8 @@ def declared(metadata: MetaData) -> list[TableRules]:
     Raises:
         ConfigurationError: a declaration is wrong, or two models of a table declare different ones.
     """
-    mappers: dict[Table, list[Mapper[Any]]] = {}
     # A model may be of any base, SQLModel's for one, if its table is among the application's.
-    for registry in _all_registries():
-        for mapper in registry.mappers:
-            if isinstance(mapper.local_table, Table):
-                mappers.setdefault(adopted(mapper.local_table), []).append(mapper)
+    mappers = mappers_by_table()
     tables = [table for table in metadata.tables.values() if table.schema is None]
     return [
         _rules(table, sorted(mappers.get(table, ()), key=lambda mapper: mapper.class_.__name__))

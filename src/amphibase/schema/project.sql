@@ -28,6 +28,20 @@ CREATE OR REPLACE FUNCTION storage.operation() RETURNS text
     LANGUAGE sql STABLE
     RETURN current_setting('storage.operation', true);
 
+-- Whether what is being done is one of these; `storage.` may be left out of either.
+CREATE OR REPLACE FUNCTION storage.allow_any_operation(expected_operations text[]) RETURNS boolean
+    LANGUAGE sql STABLE
+    RETURN EXISTS (
+        SELECT FROM unnest(expected_operations) AS expected
+        WHERE expected <> ''
+            AND regexp_replace(expected, '^storage\.', '')
+                = regexp_replace(storage.operation(), '^storage\.', '')
+    );
+
+CREATE OR REPLACE FUNCTION storage.allow_only_operation(expected_operation text) RETURNS boolean
+    LANGUAGE sql STABLE
+    RETURN storage.allow_any_operation(ARRAY[expected_operation]);
+
 CREATE OR REPLACE FUNCTION storage.foldername(name text) RETURNS text[]
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
     RETURN trim_array(string_to_array(name, '/'), least(1, cardinality(string_to_array(name, '/'))));

@@ -8,7 +8,7 @@ from amphibase.services.users import Profile, UserService
 
 
 @dataclass(frozen=True, slots=True)
-class Welcome(Generic[Profile]):
+class AuthResult(Generic[Profile]):
     """A user with their tokens; without them while the address awaits confirmation."""
 
     user: Profile
@@ -27,14 +27,14 @@ class AuthService(Generic[Profile]):
 
     async def sign_up(
         self, email: str, password: str, *, name: str = "", device: Device = UNKNOWN_DEVICE
-    ) -> Welcome[Profile]:
+    ) -> AuthResult[Profile]:
         """Make an account and its profile; see `Accounts.sign_up`."""
         signed_in = await self._accounts.sign_up(email, password, name=name, device=device)
         if signed_in.tokens is None:
             # Nothing is stored yet: a profile would tell a taken address from a new one. It is
             # made at the first sign-in.
             account = signed_in.account
-            return Welcome(
+            return AuthResult(
                 self._model(
                     id=account.id,
                     email=account.email,
@@ -45,17 +45,17 @@ class AuthService(Generic[Profile]):
                 ),
                 None,
             )
-        return Welcome(await self._users.of_new(signed_in.account), signed_in.tokens)
+        return AuthResult(await self._users.of_new(signed_in.account), signed_in.tokens)
 
     async def sign_in(
         self, email: str, password: str, *, device: Device = UNKNOWN_DEVICE
-    ) -> Welcome[Profile]:
+    ) -> AuthResult[Profile]:
         """Open a session; see `Accounts.sign_in`."""
-        return await self._welcome(await self._accounts.sign_in(email, password, device=device))
+        return await self._result(await self._accounts.sign_in(email, password, device=device))
 
-    async def refresh(self, refresh_token: str) -> Welcome[Profile]:
+    async def refresh(self, refresh_token: str) -> AuthResult[Profile]:
         """Continue a session; see `Accounts.refresh`."""
-        return await self._welcome(await self._accounts.refresh(refresh_token))
+        return await self._result(await self._accounts.refresh(refresh_token))
 
-    async def _welcome(self, signed_in: SignedIn) -> Welcome[Profile]:
-        return Welcome(await self._users.of(signed_in.account), signed_in.tokens)
+    async def _result(self, signed_in: SignedIn) -> AuthResult[Profile]:
+        return AuthResult(await self._users.of(signed_in.account), signed_in.tokens)

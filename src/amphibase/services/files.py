@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from amphibase.backend import Caller, Page
 from amphibase.backend.files import Bucket, ByteRange, File, Files, OpenFile, SignedUrl
-from amphibase.blobs.resumable import Plan
+from amphibase.blobs.resumable import UploadInfo
 from amphibase.blobs.types import HEAD_BYTES, checked_type, is_allowed
 from amphibase.errors import (
     IncompleteUpload,
@@ -223,8 +223,8 @@ class FileService:
                 )
 
 
-class Uploaded:
-    """Where uploads that were sent in parts go (`resumable.Destination`)."""
+class FileDestination:
+    """Where complete resumable uploads are stored (`UploadDestination`)."""
 
     def __init__(self, files: FileService) -> None:
         self._files = files
@@ -232,18 +232,18 @@ class Uploaded:
     def name_of(self, sender: Caller) -> str:
         return str(sender.user_id or sender.role)
 
-    async def admit(self, sender: Caller, plan: Plan) -> None:
-        await self._files.admit(sender, plan.bucket, plan.size)
+    async def admit(self, sender: Caller, info: UploadInfo) -> None:
+        await self._files.admit(sender, info.bucket, info.size)
 
-    async def take(self, sender: Caller, plan: Plan, content: AsyncIterable[bytes]) -> None:
+    async def store(self, sender: Caller, info: UploadInfo, content: AsyncIterable[bytes]) -> None:
         await self._files.put(
             sender,
-            plan.bucket,
-            plan.path,
+            info.bucket,
+            info.path,
             content,
-            content_type=plan.content_type,
-            size=plan.size,
-            overwrite=plan.overwrite,
+            content_type=info.content_type,
+            size=info.size,
+            overwrite=info.overwrite,
         )
 
 

@@ -1,6 +1,8 @@
-"""Users: profiles, kept in step with their accounts whatever homes the two live in."""
+"""Users: profiles, kept in step with their accounts whatever backends keep the two."""
 
 import contextlib
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Generic, TypeVar
 from uuid import UUID
@@ -15,6 +17,21 @@ MAX_KNOWN = 10_000
 """How many users a process remembers to have a profile."""
 
 Profile = TypeVar("Profile", bound=User)
+
+
+ACCOUNTS_AT_ONCE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Orphan:
+    """A profile without an account.
+
+    Args:
+        deleted: whether it was deleted; else it is still there.
+    """
+
+    id: UUID
+    deleted: bool
 
 
 class UserService(Generic[Profile]):
@@ -150,6 +167,41 @@ class UserService(Generic[Profile]):
         if not (profile or account):
             raise NotFound("There is no such user")
 
+    async def sweep(self, *, delete: bool = False) -> AsyncGenerator[Orphan]:
+        """Yield the profiles whose account is gone, as they are found and deleted.
+
+        An account is gone without its profile where it was deleted by other means than these, such
+        as another application that shares the accounts.
+
+        Args:
+            delete: whether to delete them with the rows that go with them (`ON DELETE CASCADE`).
+                A profile that other rows still refer to stays, without its address and inactive.
+        """
+        present: set[UUID] = set()
+        cursor = None
+        while True:
+            accounts = await self._accounts.list(cursor=cursor, limit=ACCOUNTS_AT_ONCE)
+            present.update(account.id for account in accounts.items)
+            cursor = accounts.next_cursor
+            if cursor is None:
+                break
+        orphans = [row.id async for row in self._profiles.stream() if row.id not in present]
+        for id in orphans:
+            if await self._accounts.get(id) is not None:  # made meanwhile
+                continue
+            deleted = False
+            if delete:
+                self._known.pop(id, None)
+                try:
+                    deleted = await self._profiles.delete(id)
+                except ForeignKeyViolation:
+                    await self._vacate(id)
+            yield Orphan(id, deleted)
+
+    async def _vacate(self, id: UUID) -> None:
+        """Take the address from a profile that stays."""
+        await self._changed(id, email=f"deleted-{id}@invalid", is_active=False)
+
     async def _in_step(self, account: Account) -> Profile:
         active = not account.is_banned(utc_now())
         row = self._model(id=account.id, email=account.email, name=_name(account), is_active=active)
@@ -180,7 +232,7 @@ class UserService(Generic[Profile]):
                 await self._profiles.delete(other.id)
                 return
         # Inactive, so that a living account's next request brings it in step (`current_user`).
-        await self._changed(other.id, email=f"deleted-{other.id}@invalid", is_active=False)
+        await self._vacate(other.id)
 
 
 def _name(account: Account) -> str:

@@ -1,31 +1,73 @@
-"""The SQL home as a whole: accounts, records and files on one database."""
+"""The SQL backend as a whole: accounts, records and files on one database."""
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Protocol, cast
 
 from sqlalchemy import text
+from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from amphibase.accounts.jwt.key_ring import KeyRing
-from amphibase.backend import SERVICE, Caller, Capabilities, Isolation, Model, Result
+from amphibase.backend import (
+    ATTEMPTS,
+    SERVICE,
+    Caller,
+    Capabilities,
+    Isolation,
+    Item,
+    Model,
+    Result,
+    RowSource,
+    Transaction,
+)
+from amphibase.backend.records import Item_co
 from amphibase.background import Background
-from amphibase.database.compiled import Plans
+from amphibase.database.compiled import Plans, Query, Row
 from amphibase.database.engine import Database
 from amphibase.database.executor import Executor, build_executor
 from amphibase.database.functions import call_function
-from amphibase.errors import Contention, NotSupported
+from amphibase.errors import Contention
+from amphibase.models import Base
 from amphibase.records.cursors import Cursors
+from amphibase.schema.start import prepare
 from amphibase.settings import Settings
 from amphibase.sql.accounts import SqlAccounts
 from amphibase.sql.files import SqlFiles
-from amphibase.sql.records.json_rows import SqlJsonRows
 from amphibase.sql.records.model_info import ModelInfos
 from amphibase.sql.records.query_builder import QueryBuilder
 from amphibase.sql.records.repository import SqlRepository
-from amphibase.sql.transaction import NO_FUNCTIONS, SqlTransaction
+from amphibase.sql.transaction import SqlTransaction
+
+FIRST_WAIT_SECONDS = 0.02
+MAX_WAIT_SECONDS = 2.0
+
+
+class SqlRowSource(Protocol[Item_co]):
+    """What a row is read from, in two halves, so that more is read in the same round trip."""
+
+    def query_of(self, id: Any) -> Query: ...
+
+    def result_of(self, rows: Sequence[Row]) -> Item_co | None: ...
+
+
+def sql_capabilities(dialect: str) -> Capabilities:
+    """Return what a backend on that engine can do.
+
+    Args:
+        dialect: `sqlite` or `postgresql`, as SQLAlchemy names them.
+    """
+    on_postgres = dialect == "postgresql"
+    return Capabilities(
+        backend="Postgres" if on_postgres else "SQLite",
+        instant_revocation=True,
+        transactions=True,
+        sessions=True,
+        row_level_security=on_postgres,
+        stored_functions=on_postgres,
+    )
 
 
 class SqlBackend:
@@ -33,24 +75,23 @@ class SqlBackend:
 
     `POOL_SIZE` connections are shared by writes and sessions, and the reads that most requests
     wait for.
+
+    Args:
+        url: of the database; that of the settings' records where not given.
     """
 
-    def __init__(self, settings: Settings, keys: KeyRing) -> None:
-        self.database = Database(settings.database, settings.pool_options)
-        self._rls = settings.rls
-        self._executor = build_executor(self.database, rls=settings.rls)
-        self._infos = ModelInfos()
+    def __init__(self, settings: Settings, keys: KeyRing, url: URL | None = None) -> None:
+        self._settings = settings
+        self.database = Database(url or settings.database, settings.pool_options)
+        self._rls = settings.rls and self.database.dialect == "postgresql"
+        self._executor = build_executor(self.database, rls=self._rls)
+        self._infos = ModelInfos(self.database.dialect)
         self._plans = Plans()
         self._cursors = Cursors(keys.derive("cursor"))
         self.background = Background()
         self.accounts = SqlAccounts(self.database, self._executor, keys, self.background, settings)
         self.files = SqlFiles(self.database, self._cursors, keys, settings)
-        self.capabilities = Capabilities(
-            instant_revocation=True,
-            transactions=True,
-            row_level_security=settings.rls,
-            stored_procedures=self.database.dialect != "sqlite",
-        )
+        self.capabilities = sql_capabilities(self.database.dialect)
 
     def repository(self, model: type[Model], caller: Caller) -> SqlRepository[Model]:
         """The rows of a model as that caller may see and change them."""
@@ -60,8 +101,10 @@ class SqlBackend:
         self, model: type[Model], caller: Caller, executor: Executor
     ) -> SqlRepository[Model]:
         info = self._infos.of(model)
-        builder = QueryBuilder(info, caller, executor, self._plans, self._cursors, rls=self._rls)
-        return SqlRepository(info, builder, self._infos)
+        builder = QueryBuilder(
+            info, self._infos, caller, executor, self._plans, self._cursors, rls=self._rls
+        )
+        return SqlRepository(info, builder)
 
     @asynccontextmanager
     async def transaction(
@@ -69,15 +112,15 @@ class SqlBackend:
     ) -> AsyncIterator[SqlTransaction]:
         """What happens in the block is committed at its end, or not at all."""
         async with self._executor.transaction(caller, isolation) as executor:
-            yield SqlTransaction(caller, executor, self._repository, self.database.dialect)
+            yield SqlTransaction(caller, executor, self._repository, self.capabilities)
 
     async def in_transaction(
         self,
         caller: Caller,
-        work: Callable[[SqlTransaction], Awaitable[Result]],
+        work: Callable[[Transaction], Awaitable[Result]],
         *,
         isolation: Isolation = "serializable",
-        attempts: int = 3,
+        attempts: int = ATTEMPTS,
     ) -> Result:
         """Run the work in a transaction, and again in a new one where others were in the way."""
         for attempt in range(1, attempts + 1):
@@ -87,16 +130,15 @@ class SqlBackend:
             except Contention:
                 if attempt == attempts:
                     raise
-                # Not at once, and not all at the same time.
-                await asyncio.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311 - no secret
+                longest = min(MAX_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2**attempt)
+                await asyncio.sleep(random.uniform(0, longest))  # noqa: S311 - no secret
         raise ValueError("attempts: at least 1 was expected")
 
     async def call(
         self, function: str, caller: Caller, *, returns: Any = Any, **arguments: Any
     ) -> Any:
         """Call a stored function of the database, and commit."""
-        if not self.capabilities.stored_procedures:
-            raise NotSupported(NO_FUNCTIONS)
+        self.capabilities.require("stored_functions")
         async with self._executor.writing(caller) as connection:
             return await call_function(connection, function, returns, arguments)
 
@@ -110,26 +152,24 @@ class SqlBackend:
         """
         async with self.database.session(writes=writes) as session:
             session.info["caller"] = caller
-            self._executor.accompany(caller, session)
+            self._executor.impersonate_in(session, caller)
             yield session
 
     async def identify(
-        self, access_token: str, rows: SqlRepository[Any] | SqlJsonRows
-    ) -> tuple[Caller, Any]:
-        """The caller behind a token and their row, in one round trip.
-
-        Args:
-            rows: of the model, as objects or as documents.
-
-        Raises:
-            InvalidToken, SessionEnded, UserBanned: as `Accounts.authenticate`.
-        """
+        self, access_token: str, rows: RowSource[Item]
+    ) -> tuple[Caller, Item | None]:
+        """Return the caller behind a token and their row, read in one round trip."""
+        source = cast("SqlRowSource[Item]", rows)  # this backend's own
         tokens = self.accounts.tokens
         caller = tokens.claimed(access_token)
         checked, found = await self._executor.fetch(
-            SERVICE, tokens.query_of(caller), rows.query_of(caller.user_id)
+            SERVICE, tokens.query_of(caller), source.query_of(caller.user_id)
         )
-        return tokens.admit(caller, checked), rows.result_of(found)
+        return tokens.admit(caller, checked), source.result_of(found)
+
+    async def start(self) -> None:
+        """Make the tables that are missing, or in production refuse a database that is behind."""
+        await prepare(self.database, self._settings, Base.metadata)
 
     async def check(self) -> None:
         """Reach the database and the bytes of the files. Raises Unavailable."""

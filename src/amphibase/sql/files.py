@@ -1,37 +1,30 @@
-"""Files in an SQL home: rows in `storage.objects`, bytes in a store of blobs beside the database.
+"""Files of the SQL backend: rows in `storage.objects`, bytes in a store of blobs (`blobs/swap`)."""
 
-Bytes first, row second: a blob is durable before the row that names it commits, and a row is gone
-before its blob is deleted. Whatever fails between leaves a blob without a row, for the sweep.
-"""
-
-import contextlib
 import logging
-from collections.abc import AsyncIterable, Coroutine
+from collections.abc import AsyncIterable
 from datetime import timedelta
-from typing import Any
 from urllib.parse import quote
-from uuid import UUID
 
 from amphibase.accounts.jwt.key_ring import KeyRing
 from amphibase.backend import Caller, Page
-from amphibase.backend.files import ByteRange, File, OpenFile, SignedUrl
-from amphibase.background import uninterrupted
-from amphibase.blobs.base import BlobMissing, bounds, build_blobs, key_of
+from amphibase.backend.files import GRACE, ByteRange, File, OpenFile, SignedUrl
+from amphibase.blobs.base import BlobMissing, build_blobs, parse_uuid
 from amphibase.blobs.rows import (
     FileRow,
     FileRows,
     columns_of,
-    facts_of,
     file_of,
     may_change,
     may_read,
-    uuid_of,
+    version_and_size,
 )
 from amphibase.blobs.signatures import Signatures
+from amphibase.blobs.swap import open_blob, release, swap
+from amphibase.blobs.sweep import BlobSweep
 from amphibase.database.engine import Database
 from amphibase.errors import (
-    AmphibaseError,
     Conflict,
+    Contention,
     Forbidden,
     NotFound,
     PreconditionFailed,
@@ -47,13 +40,11 @@ logger = logging.getLogger("amphibase.backend.files")
 
 MISSING = "There is no such file"
 TAKEN = "There is a file with this path already"
-
-LOOKS = 3
-"""How often to look again when a file is replaced between finding its row and opening its bytes."""
+BYTES_MISSING = "The bytes of this file are missing"
 
 
 class SqlFiles(SqlBuckets):
-    """The files of an SQL home; `SqlBuckets` has their buckets."""
+    """The files of the SQL backend; `SqlBuckets` has their buckets."""
 
     def __init__(
         self, database: Database, cursors: Cursors, keys: KeyRing, settings: Settings
@@ -82,25 +73,24 @@ class SqlFiles(SqlBuckets):
             _must_be_free(caller, await self.rows.find(connection, bucket, path), overwrite)
         version = uuid7()
         size = await self.blobs.write(version, content)
-        facts = facts_of(version, size, content_type)
         columns = columns_of(version, size, content_type, caller.user_id)
+        changes = {"version": str(version), "metadata": columns["metadata"]}
 
-        async def name() -> tuple[File, str | None]:
+        async def write_row() -> tuple[File, str | None]:
             async with self._database.write() as connection:
                 row = await self.rows.find(connection, bucket, path, lock=True)
                 if row is None and not await self.rows.add(connection, bucket, path, columns):
                     row = await self.rows.find(connection, bucket, path, lock=True)
                     if row is None:
-                        raise Unavailable("Others change this file just now; try again")
+                        raise Contention("The file is being changed; try again")
                 _must_be_free(caller, row, overwrite)
                 if row is not None:
-                    changes = {"version": str(version), "metadata": facts}
                     await self.rows.change(connection, row.id, **changes)
                 stored = await self.rows.find(connection, bucket, path)
                 assert stored is not None
                 return file_of(stored), row.version if row is not None else None
 
-        return await uninterrupted(self._named(version, name()))
+        return await swap(self.blobs, version, write_row)
 
     async def stat(self, caller: Caller, bucket: str, path: str) -> File | None:
         row = await self._find(bucket, path)
@@ -109,16 +99,19 @@ class SqlFiles(SqlBuckets):
     async def open(
         self, caller: Caller, bucket: str, path: str, part: ByteRange | None = None
     ) -> OpenFile:
-        for _ in range(LOOKS):
-            row = await self._readable(caller, bucket, path)
-            file, version = file_of(row), uuid_of(row.version)
-            start, stop = bounds(part, file.size)
-            if version is None:  # a row that was not written here, and has no bytes
-                break
-            with contextlib.suppress(BlobMissing):  # replaced a moment ago, or lost
-                return OpenFile(file, start, stop, await self.blobs.read(version, start, stop))
-        logger.error("The bytes of %s/%s are missing; `amphibase files sweep` tells", bucket, path)
-        raise Unavailable("The bytes of this file are missing")
+        async def find() -> FileRow:
+            return await self._readable(caller, bucket, path)
+
+        try:
+            row, start, stop, chunks = await open_blob(
+                self.blobs, await find(), find, version_and_size, part
+            )
+        except BlobMissing:
+            logger.error(
+                "The bytes of %s/%s are missing; `amphibase files sweep` reports them", bucket, path
+            )
+            raise Unavailable(BYTES_MISSING) from None
+        return OpenFile(file_of(row), start, stop, chunks)
 
     async def list(
         self,
@@ -164,9 +157,9 @@ class SqlFiles(SqlBuckets):
         await self._must_exist(to_bucket)
         if await self._find(to_bucket, to_path) is not None:
             raise Conflict(TAKEN)
-        source, version = uuid_of(row.version), uuid7()
+        source, version = parse_uuid(row.version), uuid7()
         if source is None:
-            raise Unavailable("The bytes of this file are missing")
+            raise Unavailable(BYTES_MISSING)
         try:
             await self.blobs.copy(source, version)
         except BlobMissing:
@@ -174,7 +167,7 @@ class SqlFiles(SqlBuckets):
         file = file_of(row)
         columns = columns_of(version, file.size, file.content_type, caller.user_id)
 
-        async def name() -> tuple[File, str | None]:
+        async def write_row() -> tuple[File, str | None]:
             async with self._database.write() as connection:
                 if not await self.rows.add(connection, to_bucket, to_path, columns):
                     raise Conflict(TAKEN)
@@ -182,20 +175,19 @@ class SqlFiles(SqlBuckets):
                 assert stored is not None
                 return file_of(stored), None
 
-        return await uninterrupted(self._named(version, name()))
+        return await swap(self.blobs, version, write_row)
 
     async def delete(self, caller: Caller, bucket: str, path: str) -> bool:
-        async def work() -> bool:
+        async def delete_row() -> tuple[bool, list[str | None]]:
             async with self._database.write() as connection:
                 row = await self.rows.find(connection, bucket, path, lock=True)
                 if row is None or not may_read(caller, row):
-                    return False
+                    return False, []
                 _must_change(caller, row)
                 await self.rows.remove(connection, row.id)
-            await self._forget(row.version)
-            return True
+            return True, [row.version]
 
-        return await uninterrupted(work())
+        return await release(self.blobs, delete_row)
 
     async def signed_url(
         self, caller: Caller, bucket: str, path: str, expires_in: timedelta
@@ -210,6 +202,22 @@ class SqlFiles(SqlBuckets):
 
     def public_url(self, bucket: str, path: str) -> str:
         return f"{self._url}/{quote(bucket, safe='')}/{quote(path)}"
+
+    def sweep(
+        self,
+        *,
+        grace: timedelta = GRACE,
+        delete_orphans: bool = False,
+        delete_lost: bool = False,
+    ) -> BlobSweep:
+        return BlobSweep(
+            self._database,
+            self.rows,
+            self.blobs,
+            grace=grace,
+            delete_orphans=delete_orphans,
+            delete_lost=delete_lost,
+        )
 
     async def check(self) -> None:
         """Reach the store of the bytes. Raises Unavailable."""
@@ -228,32 +236,6 @@ class SqlFiles(SqlBuckets):
     async def _must_exist(self, bucket: str) -> None:
         if await self.bucket(bucket) is None:
             raise NotFound("There is no such bucket")
-
-    async def _named(
-        self, version: UUID, work: Coroutine[Any, Any, tuple[File, str | None]]
-    ) -> File:
-        """Let a row name the blob, and forget the blob that it replaces, or this one where the row
-        is refused."""
-        try:
-            file, replaced = await work
-        except Unavailable:
-            # Perhaps the row was committed and only the answer was lost: the sweep will know.
-            raise
-        except AmphibaseError:
-            await self._forget(str(version))
-            raise
-        if replaced is not None:
-            await self._forget(replaced)
-        return file
-
-    async def _forget(self, version: str | None) -> None:
-        id = uuid_of(version)
-        if id is None:
-            return
-        try:
-            await self.blobs.delete(key_of(id))
-        except AmphibaseError:
-            logger.warning("A blob without a row is left for `amphibase files sweep`")
 
 
 def _must_be_known(caller: Caller) -> None:

@@ -1,16 +1,13 @@
-"""A transaction of one caller in an SQL home."""
+"""A transaction of one caller on an SQL database."""
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from amphibase.backend import Caller, Model
+from amphibase.backend import Caller, Capabilities, Model
 from amphibase.database.executor import Executor, TransactionExecutor
 from amphibase.database.functions import call_function
-from amphibase.errors import NotSupported
 from amphibase.sql.records.repository import SqlRepository
-
-NO_FUNCTIONS = "SQLite has no stored functions; call() needs Postgres"
 
 MakeRepository = Callable[[type[Any], Caller, Executor], SqlRepository[Any]]
 
@@ -23,19 +20,22 @@ class SqlTransaction:
     """
 
     def __init__(
-        self, caller: Caller, executor: TransactionExecutor, make: MakeRepository, dialect: str
+        self,
+        caller: Caller,
+        executor: TransactionExecutor,
+        make: MakeRepository,
+        capabilities: Capabilities,
     ) -> None:
         self.caller = caller
         self._executor = executor
         self._make = make
-        self._dialect = dialect
+        self._capabilities = capabilities
 
     def repository(self, model: type[Model]) -> SqlRepository[Model]:
         return self._make(model, self.caller, self._executor)
 
     async def call(self, function: str, *, returns: Any = Any, **arguments: Any) -> Any:
-        if self._dialect == "sqlite":
-            raise NotSupported(NO_FUNCTIONS)
+        self._capabilities.require("stored_functions")
         async with self._executor.writing(self.caller) as connection:
             return await call_function(connection, function, returns, arguments)
 

@@ -35,16 +35,16 @@ class Client(httpx.AsyncClient):
             admin: whether the user is an administrator.
         """
         db: Amphibase = self._app.state.amphibase
-        running = db.running
-        account = await running.backend.accounts.get_by_email(email)
+        state = db.state
+        account = await state.backend.accounts.get_by_email(email)
         if account is None:
-            user = await running.users.create(email, password=PASSWORD, name=name, admin=admin)
+            user = await state.users.create(email, password=PASSWORD, name=name, admin=admin)
         else:
-            user = await running.users.administrate(account.id, password=PASSWORD, admin=admin)
-        welcome = await running.auth.sign_in(email, PASSWORD)
-        assert welcome.tokens is not None
+            user = await state.users.administrate(account.id, password=PASSWORD, admin=admin)
+        result = await state.auth.sign_in(email, PASSWORD)
+        assert result.tokens is not None
         client = type(self)(
-            self._app, headers={"Authorization": f"Bearer {welcome.tokens.access_token}"}
+            self._app, headers={"Authorization": f"Bearer {result.tokens.access_token}"}
         )
         client.user = user
         return client

@@ -42,13 +42,13 @@ async def session(app: "FastAPI", client: "Client") -> AsyncIterator["AsyncSessi
     """
     from sqlalchemy.ext.asyncio import AsyncSession
 
-    from amphibase import Amphibase
-    from amphibase import session as dependency
+    from amphibase.backend import SERVICE
+    from amphibase.http.app import Amphibase
+    from amphibase.http.dependencies import session as dependency
 
     db: Amphibase = app.state.amphibase
-    # Of the readers, since SQLite's one connection for writing is for the requests.
-    async with db.running.backend.database.readers.connect() as connection:
-        await connection.begin()
+    async with db.state.backend.session(SERVICE, writes=False) as outer:
+        connection = await outer.connection()
         opened = AsyncSession(
             connection, expire_on_commit=False, join_transaction_mode="create_savepoint"
         )
@@ -63,7 +63,7 @@ async def session(app: "FastAPI", client: "Client") -> AsyncIterator["AsyncSessi
         finally:
             app.dependency_overrides.pop(dependency, None)
             await opened.close()
-            await connection.rollback()
+            await outer.rollback()
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ from supabase_auth.errors import AuthApiError, AuthWeakPasswordError
 from tests.gateway.auth.api import ANON, PASSWORD, SECRET, SERVICE, Api
 from tests.gateway.auth.conftest import ServeAuth
 
-from amphibase.gateway.app import Door, Gateway
+from amphibase.gateway.app import Gateway, Mount
 from amphibase.gateway.keys import ApiKeys
 
 NEW_PASSWORD = "another horse battery"
@@ -63,7 +63,7 @@ class Project:
 async def project(request: pytest.FixtureRequest, serve: ServeAuth) -> AsyncIterator[Project]:
     api = await serve(
         behind=lambda service: Gateway(
-            {"/auth/v1": Door(lambda: service)}, ApiKeys(SECRET, ANON, SERVICE)
+            {"/auth/v1": Mount(lambda: service)}, ApiKeys(SECRET, ANON, SERVICE)
         ),
         external_anonymous_users_enabled=True,
         mailer_autoconfirm=False,

@@ -21,11 +21,11 @@ async def test_a_database_that_is_not_there_is_503_and_says_when_to_come_again()
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(app), base_url="http://test"
     ) as client:
-        answer = await client.get("/data/notes")
-    assert answer.status_code == 503
-    assert answer.headers["retry-after"] == "1"
-    assert answer.json()["code"] == "PGRST000"
-    assert "hush" not in answer.text
+        response = await client.get("/data/notes")
+    assert response.status_code == 503
+    assert response.headers["retry-after"] == "1"
+    assert response.json()["code"] == "PGRST000"
+    assert "hush" not in response.text
 
 
 async def test_what_is_closed_does_not_begin_again(project: ProjectDatabase) -> None:

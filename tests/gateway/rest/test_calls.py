@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from tests.gateway.rest.orchestra import Orchestra
+from tests.gateway.rest.data_api import DataApi
 
 ONE = "application/vnd.pgrst.object+json"
 NULL_WORK = dict.fromkeys(
@@ -61,11 +61,9 @@ NULL_WORK = dict.fromkeys(
         ("POST /rpc/compose?select=title", {"title": "New"}, [{"title": "New"}]),
     ],
 )  # fmt: skip
-async def test_a_function_answers(
-    orchestra: Orchestra, request_line: str, body: Any, value: Any
-) -> None:
-    answer = await orchestra.ask(request_line, body)
-    assert (answer.status_code, answer.json()) == (200, value)
+async def test_a_function_answers(api: DataApi, request_line: str, body: Any, value: Any) -> None:
+    response = await api.request(request_line, body)
+    assert (response.status_code, response.json()) == (200, value)
 
 
 @pytest.mark.parametrize(
@@ -81,19 +79,17 @@ async def test_a_function_answers(
     ],
 )
 async def test_arguments_come_in_several_forms(
-    orchestra: Orchestra, name: str, body: str | bytes, media_type: str, value: Any
+    api: DataApi, name: str, body: str | bytes, media_type: str, value: Any
 ) -> None:
-    answer = await orchestra.ask(f"POST /rpc/{name}", body, headers={"content-type": media_type})
-    assert (answer.status_code, answer.json()) == (200, value)
+    response = await api.request(f"POST /rpc/{name}", body, headers={"content-type": media_type})
+    assert (response.status_code, response.json()) == (200, value)
 
 
 @pytest.mark.parametrize("request_line", ["POST /rpc/nothing", "GET /rpc/nothing"])
-async def test_a_function_without_a_result_has_no_content(
-    orchestra: Orchestra, request_line: str
-) -> None:
-    answer = await orchestra.ask(request_line)
-    assert (answer.status_code, answer.content) == (204, b"")
-    assert not answer.headers.keys() & {"content-type", "content-length"}
+async def test_a_function_without_a_result_has_no_content(api: DataApi, request_line: str) -> None:
+    response = await api.request(request_line)
+    assert (response.status_code, response.content) == (204, b"")
+    assert not response.headers.keys() & {"content-type", "content-length"}
 
 
 @pytest.mark.parametrize(
@@ -108,10 +104,10 @@ async def test_a_function_without_a_result_has_no_content(
     ],
 )
 async def test_rows_of_functions_are_counted(
-    orchestra: Orchestra, request_line: str, prefer: str, status: int, range: str
+    api: DataApi, request_line: str, prefer: str, status: int, range: str
 ) -> None:
-    answer = await orchestra.ask(request_line, prefer=prefer)
-    assert (answer.status_code, answer.headers["content-range"]) == (status, range)
+    response = await api.request(request_line, prefer=prefer)
+    assert (response.status_code, response.headers["content-range"]) == (status, range)
 
 
 def not_found(called: str, searched: str, hint: str | None) -> dict[str, Any]:
@@ -162,18 +158,18 @@ OR_JSON = "or with a single unnamed json/jsonb parameter"
     ],
 )  # fmt: skip
 async def test_a_call_that_fails_says_why(
-    orchestra: Orchestra, request_line: str, body: Any, status: int, error: dict[str, Any]
+    api: DataApi, request_line: str, body: Any, status: int, error: dict[str, Any]
 ) -> None:
-    answer = await orchestra.ask(request_line, body)
-    assert answer.status_code == status, answer.text
-    assert answer.json().items() >= error.items()
+    response = await api.request(request_line, body)
+    assert response.status_code == status, response.text
+    assert response.json().items() >= error.items()
 
 
-async def test_a_raw_body_needs_a_parameter_that_takes_it(orchestra: Orchestra) -> None:
+async def test_a_raw_body_needs_a_parameter_that_takes_it(api: DataApi) -> None:
     headers = {"content-type": "text/xml"}
-    answer = await orchestra.ask("POST /rpc/whole_text", "<a/>", headers=headers)
-    assert answer.status_code == 404
-    assert answer.json()["details"] == (
+    response = await api.request("POST /rpc/whole_text", "<a/>", headers=headers)
+    assert response.status_code == 404
+    assert response.json()["details"] == (
         "Searched for the function public.whole_text with a single unnamed xml parameter, but no "
         "matches were found in the schema cache."
     )
@@ -185,23 +181,21 @@ async def test_a_raw_body_needs_a_parameter_that_takes_it(orchestra: Orchestra) 
      ("42P17", 500), ("53400", 500), ("57P01", 503), ("XX000", 500), ("40001", 500),
      ("0P000", 403), ("HV000", 500), ("22000", 400)],
 )  # fmt: skip
-async def test_what_a_function_raises_has_its_status(
-    orchestra: Orchestra, state: str, status: int
-) -> None:
+async def test_what_a_function_raises_has_its_status(api: DataApi, state: str, status: int) -> None:
     body = {"state": state, "message": "m", "detail": "d", "hint": "h"}
-    answer = await orchestra.ask("POST /rpc/fail", body)
-    assert answer.status_code == status
-    assert answer.json() == {"code": state, "message": "m", "details": "d", "hint": "h"}
-    assert answer.headers["proxy-status"] == f"PostgREST; error={state}"
+    response = await api.request("POST /rpc/fail", body)
+    assert response.status_code == status
+    assert response.json() == {"code": state, "message": "m", "details": "d", "hint": "h"}
+    assert response.headers["proxy-status"] == f"PostgREST; error={state}"
 
 
-async def test_a_function_raises_a_whole_answer(orchestra: Orchestra) -> None:
+async def test_a_function_raises_a_whole_answer(api: DataApi) -> None:
     message = {"code": "123", "message": "Pay", "details": "all", "hint": "soon"}
     detail = {"status": 402, "headers": {"X-Owed": "5"}}
     body = {"state": "PGRST", "message": json.dumps(message), "detail": json.dumps(detail)}
-    answer = await orchestra.ask("POST /rpc/fail", body)
-    assert (answer.status_code, answer.json()) == (402, message)
-    assert answer.headers["x-owed"] == "5"
+    response = await api.request("POST /rpc/fail", body)
+    assert (response.status_code, response.json()) == (402, message)
+    assert response.headers["x-owed"] == "5"
 
 
 @pytest.mark.parametrize(
@@ -212,20 +206,20 @@ async def test_a_function_raises_a_whole_answer(orchestra: Orchestra) -> None:
     ],
 )
 async def test_an_answer_raised_by_half_is_an_error(
-    orchestra: Orchestra, name: str, message: str, details: str
+    api: DataApi, name: str, message: str, details: str
 ) -> None:
     body = {"message": message} | ({"state": "PGRST", "detail": "{}"} if name == "fail" else {})
-    answer = await orchestra.ask(f"POST /rpc/{name}", body)
-    assert (answer.status_code, answer.json()["code"]) == (500, "PGRST121")
-    assert answer.json()["details"] == details
+    response = await api.request(f"POST /rpc/{name}", body)
+    assert (response.status_code, response.json()["code"]) == (500, "PGRST121")
+    assert response.json()["details"] == details
 
 
-async def test_a_function_sets_status_and_headers(orchestra: Orchestra) -> None:
+async def test_a_function_sets_status_and_headers(api: DataApi) -> None:
     headers = [{"X-Tea": "yes"}, {"Set-Cookie": "a=1"}, {"Set-Cookie": "b=2"}]
     body = {"status": "418", "headers": json.dumps(headers)}
-    answer = await orchestra.ask("POST /rpc/answer", body)
-    assert (answer.status_code, answer.headers["x-tea"]) == (418, "yes")
-    assert answer.headers.get_list("set-cookie") == ["a=1", "b=2"]
+    response = await api.request("POST /rpc/response", body)
+    assert (response.status_code, response.headers["x-tea"]) == (418, "yes")
+    assert response.headers.get_list("set-cookie") == ["a=1", "b=2"]
 
 
 @pytest.mark.parametrize(
@@ -233,43 +227,43 @@ async def test_a_function_sets_status_and_headers(orchestra: Orchestra) -> None:
     [("x", "[]", "PGRST112"), ("200", '{"a": "b"}', "PGRST111"), ("200", "[1]", "PGRST111")],
 )
 async def test_what_is_no_status_and_no_header_is_an_error(
-    orchestra: Orchestra, status: str, headers: str, code: str
+    api: DataApi, status: str, headers: str, code: str
 ) -> None:
-    answer = await orchestra.ask("POST /rpc/answer", {"status": status, "headers": headers})
-    assert (answer.status_code, answer.json()["code"]) == (500, code)
+    response = await api.request("POST /rpc/response", {"status": status, "headers": headers})
+    assert (response.status_code, response.json()["code"]) == (500, code)
 
 
-async def test_a_function_has_the_isolation_it_asks_for(orchestra: Orchestra) -> None:
-    assert (await orchestra.ask("POST /rpc/isolation")).json() == "serializable"
+async def test_a_function_has_the_isolation_it_asks_for(api: DataApi) -> None:
+    assert (await api.request("POST /rpc/isolation")).json() == "serializable"
 
 
-async def test_one_row_of_a_function_is_an_object(orchestra: Orchestra) -> None:
+async def test_one_row_of_a_function_is_an_object(api: DataApi) -> None:
     url = "/rpc/works_of?composer=1&select=id"
-    assert await orchestra.read(f"{url}&id=eq.1", accept=ONE) == {"id": 1}
-    answer = await orchestra.ask(f"GET {url}", accept=ONE)
-    assert (answer.status_code, answer.json()["code"]) == (406, "PGRST116")
+    assert await api.read(f"{url}&id=eq.1", accept=ONE) == {"id": 1}
+    response = await api.request(f"GET {url}", accept=ONE)
+    assert (response.status_code, response.json()["code"]) == (406, "PGRST116")
 
 
 @pytest.mark.parametrize("status", ["204", "304"])
-async def test_a_status_without_a_body_has_none(orchestra: Orchestra, status: str) -> None:
-    answer = await orchestra.ask("GET /rpc/with_status", headers={"X-Status": status})
-    assert (answer.status_code, answer.content) == (int(status), b"")
-    assert "content-length" not in answer.headers
+async def test_a_status_without_a_body_has_none(api: DataApi, status: str) -> None:
+    response = await api.request("GET /rpc/with_status", headers={"X-Status": status})
+    assert (response.status_code, response.content) == (int(status), b"")
+    assert "content-length" not in response.headers
 
 
 @pytest.mark.parametrize("name", ["Content-Length", "transfer-encoding", "Connection"])
-async def test_a_function_cannot_say_where_an_answer_ends(orchestra: Orchestra, name: str) -> None:
+async def test_a_function_cannot_say_where_an_answer_ends(api: DataApi, name: str) -> None:
     body = {"status": "200", "headers": json.dumps([{name: "1"}])}
-    answer = await orchestra.ask("POST /rpc/answer", body)
-    assert (answer.status_code, answer.json()["code"]) == (500, "PGRST111")
+    response = await api.request("POST /rpc/response", body)
+    assert (response.status_code, response.json()["code"]) == (500, "PGRST111")
 
 
-async def test_a_code_that_is_raised_adds_no_header(orchestra: Orchestra) -> None:
+async def test_a_code_that_is_raised_adds_no_header(api: DataApi) -> None:
     message = {"code": "1\r\nX-Evil: yes", "message": "m"}
     detail = {"status": 400, "headers": {"Content-Length": "1", "X-Good": "yes"}}
     body = {"state": "PGRST", "message": json.dumps(message), "detail": json.dumps(detail)}
-    answer = await orchestra.ask("POST /rpc/fail", body)
-    assert (answer.status_code, answer.json()["code"]) == (400, message["code"])
-    assert "proxy-status" not in answer.headers
-    assert answer.headers.get_list("content-length") == [str(len(answer.content))]
-    assert answer.headers["x-good"] == "yes"
+    response = await api.request("POST /rpc/fail", body)
+    assert (response.status_code, response.json()["code"]) == (400, message["code"])
+    assert "proxy-status" not in response.headers
+    assert response.headers.get_list("content-length") == [str(len(response.content))]
+    assert response.headers["x-good"] == "yes"

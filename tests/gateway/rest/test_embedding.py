@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from tests.gateway.rest.orchestra import Orchestra
+from tests.gateway.rest.data_api import DataApi
 
 CLARA, FANNY, LILI = {"name": "Clara"}, {"name": "Fanny"}, {"name": "Lili"}
 TRIO, CONCERTO, QUARTET, PSALM = (
@@ -105,8 +105,8 @@ OF = "works!works_composer"
         (f"/works?select=...{BY}(name.max(),name.min())", [{"max": "Lili", "min": "Clara"}]),
     ],
 )  # fmt: skip
-async def test_related_rows_come_inside(orchestra: Orchestra, url: str, rows: Any) -> None:
-    assert await orchestra.read(url) == rows
+async def test_related_rows_come_inside(api: DataApi, url: str, rows: Any) -> None:
+    assert await api.read(url) == rows
 
 
 @pytest.mark.parametrize(
@@ -169,9 +169,9 @@ async def test_related_rows_come_inside(orchestra: Orchestra, url: str, rows: An
     ],
 )  # fmt: skip
 async def test_what_cannot_be_embedded_says_why(
-    orchestra: Orchestra, url: str, status: int, error: dict[str, Any]
+    api: DataApi, url: str, status: int, error: dict[str, Any]
 ) -> None:
-    answer = await orchestra.ask(f"GET {url}")
-    assert answer.status_code == status
-    assert answer.json().items() >= error.items()
-    assert answer.headers["proxy-status"] == f"PostgREST; error={error['code']}"
+    response = await api.request(f"GET {url}")
+    assert response.status_code == status
+    assert response.json().items() >= error.items()
+    assert response.headers["proxy-status"] == f"PostgREST; error={error['code']}"

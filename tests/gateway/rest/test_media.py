@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from tests.gateway.rest.orchestra import Orchestra
+from tests.gateway.rest.data_api import DataApi
 
 PLAN = "application/vnd.pgrst.plan"
 OBJECT = "application/vnd.pgrst.object"
@@ -57,26 +57,26 @@ UTF8 = "; charset=utf-8"
     ],
 )  # fmt: skip
 async def test_an_answer_has_the_form_asked_for(
-    orchestra: Orchestra, url: str, accept: str, content_type: str, body: str | bytes
+    api: DataApi, url: str, accept: str, content_type: str, body: str | bytes
 ) -> None:
-    answer = await orchestra.ask(f"GET {url}", accept=accept)
-    assert answer.status_code == 200, answer.text
-    assert answer.headers["content-type"] == content_type
-    assert answer.content == (body if isinstance(body, bytes) else body.encode())
-    assert answer.headers["content-length"] == str(len(answer.content))
-    head = await orchestra.ask(f"HEAD {url}", accept=accept)
+    response = await api.request(f"GET {url}", accept=accept)
+    assert response.status_code == 200, response.text
+    assert response.headers["content-type"] == content_type
+    assert response.content == (body if isinstance(body, bytes) else body.encode())
+    assert response.headers["content-length"] == str(len(response.content))
+    head = await api.request(f"HEAD {url}", accept=accept)
     assert (head.status_code, head.content) == (200, b"")
 
 
 async def test_without_accept_an_answer_is_json_unless_a_table_renders_all(
-    orchestra: Orchestra,
+    api: DataApi,
 ) -> None:
-    del orchestra.client.headers["accept"]
+    del api.client.headers["accept"]
     try:
-        assert (await orchestra.ask("GET /notes?a=eq.1")).json() == [{"a": 1, "b": "one"}]
-        assert (await orchestra.ask("GET /signs")).content == b"*****"
+        assert (await api.request("GET /notes?a=eq.1")).json() == [{"a": 1, "b": "one"}]
+        assert (await api.request("GET /signs")).content == b"*****"
     finally:
-        orchestra.client.headers["accept"] = "*/*"
+        api.client.headers["accept"] = "*/*"
 
 
 @pytest.mark.parametrize(
@@ -93,12 +93,12 @@ async def test_without_accept_an_answer_is_json_unless_a_table_renders_all(
     ],
 )
 async def test_a_form_that_there_is_not_is_refused(
-    orchestra: Orchestra, request_line: str, accept: str
+    api: DataApi, request_line: str, accept: str
 ) -> None:
     body = {"id": 9} if request_line.startswith("POST") else None
-    answer = await orchestra.ask(request_line, body, accept=accept)
-    assert answer.status_code == 406
-    assert answer.json() == {
+    response = await api.request(request_line, body, accept=accept)
+    assert response.status_code == 406
+    assert response.json() == {
         "code": "PGRST107",
         "message": f"None of these media types are available: {accept}",
         "details": None,
@@ -106,11 +106,11 @@ async def test_a_form_that_there_is_not_is_refused(
     }
 
 
-async def test_an_object_is_exactly_one_row(orchestra: Orchestra) -> None:
+async def test_an_object_is_exactly_one_row(api: DataApi) -> None:
     for url, rows in (("/works?id=eq.99", 0), ("/works", 5)):
-        answer = await orchestra.ask(f"GET {url}", accept=f"{OBJECT}+json")
-        assert answer.status_code == 406
-        assert answer.json() == {
+        response = await api.request(f"GET {url}", accept=f"{OBJECT}+json")
+        assert response.status_code == 406
+        assert response.json() == {
             "code": "PGRST116",
             "message": "Cannot coerce the result to a single JSON object",
             "details": f"The result contains {rows} rows",
@@ -138,10 +138,10 @@ async def test_an_object_is_exactly_one_row(orchestra: Orchestra) -> None:
     ],
 )  # fmt: skip
 async def test_a_plan_is_how_postgres_would_do_it(
-    orchestra: Orchestra, request_line: str, body: Any, accept: str, content_type: str, words: str
+    api: DataApi, request_line: str, body: Any, accept: str, content_type: str, words: str
 ) -> None:
-    answer = await orchestra.ask(request_line, body, accept=accept, prefer="tx=commit")
-    assert answer.status_code == 200, answer.text
-    assert answer.headers["content-type"] == content_type + UTF8
-    assert words in answer.text
-    assert (await orchestra.read("/works?select=count()")) == [{"count": 5}]
+    response = await api.request(request_line, body, accept=accept, prefer="tx=commit")
+    assert response.status_code == 200, response.text
+    assert response.headers["content-type"] == content_type + UTF8
+    assert words in response.text
+    assert (await api.read("/works?select=count()")) == [{"count": 5}]

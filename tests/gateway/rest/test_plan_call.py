@@ -1,13 +1,13 @@
-"""Calls find their function, hand it its arguments, and answer with what it gives."""
+"""Calls find their function, hand it its arguments, and response with what it gives."""
 
 from typing import Any
 
 import orjson
 import pytest
-from tests.gateway.rest.library import Library
+from tests.gateway.rest.planner_database import PlannerDatabase
 
 from amphibase.gateway.rest.errors.base import RestError
-from amphibase.gateway.rest.plan.types import Explain, Media
+from amphibase.gateway.rest.plan.types import BodyFormat, Explain
 
 
 @pytest.mark.parametrize(
@@ -46,35 +46,37 @@ from amphibase.gateway.rest.plan.types import Explain, Media
     ],
 )  # fmt: skip
 async def test_a_call_gives_what_the_function_gives(
-    library: Library, url: str, body: Any, result: Any
+    database: PlannerDatabase, url: str, body: Any, result: Any
 ) -> None:
-    answer = await library.ask("call", url, body)
-    assert orjson.loads(answer.body or "") == result
+    response = await database.request("call", url, body)
+    assert orjson.loads(response.body or "") == result
 
 
-async def test_filters_reach_into_a_function_that_postgres_inlines(library: Library) -> None:
-    media = Media(explain=Explain())
-    call = library.compile("call", "books_of?author=1&id=eq.1", media=media).main.bind(["1", "1"])
-    lines = [line for (line,) in await library.run(call.statement.sql, call.values)]
+async def test_filters_reach_into_a_function_that_postgres_inlines(
+    database: PlannerDatabase,
+) -> None:
+    media = BodyFormat(explain=Explain())
+    call = database.compile("call", "books_of?author=1&id=eq.1", media=media).main.bind(["1", "1"])
+    lines = [line for (line,) in await database.run(call.statement.sql, call.values)]
     assert not any("Function Scan" in line for line in lines)
 
 
-async def test_a_function_of_nothing_has_no_body(library: Library) -> None:
-    answer = await library.ask("call", "nothing", {})
-    assert (answer.body, answer.page) == (None, 1)
+async def test_a_function_of_nothing_has_no_body(database: PlannerDatabase) -> None:
+    response = await database.request("call", "nothing", {})
+    assert (response.body, response.page) == (None, 1)
 
 
-async def test_rows_of_functions_are_counted_beyond_the_limit(library: Library) -> None:
-    answer = await library.ask("call", "numbers?most=7&limit=2", count="exact")
-    assert (answer.total, answer.page) == (7, 2)
+async def test_rows_of_functions_are_counted_beyond_the_limit(database: PlannerDatabase) -> None:
+    response = await database.request("call", "numbers?most=7&limit=2", count="exact")
+    assert (response.total, response.page) == (7, 2)
 
 
-def test_an_unnamed_parameter_takes_the_body_as_it_is(library: Library) -> None:
+def test_an_unnamed_parameter_takes_the_body_as_it_is(database: PlannerDatabase) -> None:
     for name, content, argument in [
         ("keys", "json", "json"), ("size", "binary", "bytea"), ("letters", "text", "text"),
     ]:  # fmt: skip
-        demand, _, _ = library.demand("call", name, b"{}", content=content)
-        invocation = library.statements.get(demand).plan.invocation
+        key, _, _ = database.key("call", name, b"{}", content=content)
+        invocation = database.statements.get(key).plan.call
         assert invocation is not None
         assert [each.type for each in invocation.arguments] == [argument]
 
@@ -115,7 +117,7 @@ def test_an_unnamed_parameter_takes_the_body_as_it_is(library: Library) -> None:
     ],
 )  # fmt: skip
 def test_calls_that_no_function_takes_are_refused(
-    library: Library,
+    database: PlannerDatabase,
     url: str,
     body: Any,
     content: Any,
@@ -126,6 +128,6 @@ def test_calls_that_no_function_takes_are_refused(
 ) -> None:
     more = {} if content is None else {"content": content}
     with pytest.raises(RestError) as refused:
-        library.compile("call", url, body, **more)
+        database.compile("call", url, body, **more)
     error = refused.value
     assert (error.code, error.message, error.details, error.hint) == (code, message, details, hint)

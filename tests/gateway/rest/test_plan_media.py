@@ -1,30 +1,30 @@
 """The body is made as the media type that is asked for."""
 
 import pytest
-from tests.gateway.rest.library import Library
+from tests.gateway.rest.planner_database import PlannerDatabase
 
-from amphibase.gateway.rest.plan.types import Explain, Media, Shape
+from amphibase.gateway.rest.plan.types import BodyFormat, Explain, Shape
 
 
 @pytest.mark.parametrize(
     ("url", "media", "body"),
     [
-        ("tags?id=eq.1", Media("object"), '{"id":1,"name":"red"}'),
-        ("tags?id=eq.9", Media("object"), "null"),
-        ("books?select=id,pages&id=eq.4", Media(strip_nulls=True), '[{"id":4}]'),
-        ("books?select=id,pages&id=eq.4", Media("object", strip_nulls=True), '{"id":4}'),
-        ("tags?order=id&limit=2", Media("csv"), "id,name\n1,red\n2,blue"),
-        ("tags?id=eq.9", Media("csv"), "\n"),
-        ("countries?id=eq.1&select=id,flag", Media("csv"), "id,flag\n1,16711680"),
-        ("authors?id=eq.1&select=name,nicknames,born", Media("csv"),
+        ("tags?id=eq.1", BodyFormat("object"), '{"id":1,"name":"red"}'),
+        ("tags?id=eq.9", BodyFormat("object"), "null"),
+        ("books?select=id,pages&id=eq.4", BodyFormat(strip_nulls=True), '[{"id":4}]'),
+        ("books?select=id,pages&id=eq.4", BodyFormat("object", strip_nulls=True), '{"id":4}'),
+        ("tags?order=id&limit=2", BodyFormat("csv"), "id,name\n1,red\n2,blue"),
+        ("tags?id=eq.9", BodyFormat("csv"), "\n"),
+        ("countries?id=eq.1&select=id,flag", BodyFormat("csv"), "id,flag\n1,16711680"),
+        ("authors?id=eq.1&select=name,nicknames,born", BodyFormat("csv"),
          'name,nicknames,born\nAda,"{a,b}",1900-01-02'),
-        ("tags", Media("none"), None),
+        ("tags", BodyFormat("none"), None),
     ],
 )  # fmt: skip
 async def test_rows_become_the_media_type(
-    library: Library, url: str, media: Media, body: str | None
+    database: PlannerDatabase, url: str, media: BodyFormat, body: str | None
 ) -> None:
-    assert (await library.ask("read", url, media=media)).body == body
+    assert (await database.request("read", url, media=media)).body == body
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ async def test_rows_become_the_media_type(
     ],
 )
 async def test_a_value_is_given_as_it_is(
-    library: Library,
+    database: PlannerDatabase,
     name: str,
     content: str,
     sent: bytes,
@@ -47,41 +47,41 @@ async def test_a_value_is_given_as_it_is(
     is_bytes: bool | None,
 ) -> None:
     media_type = "application/octet-stream" if content == "binary" else "text/plain"
-    answer = await library.ask(
-        "call", name, sent, media_type=media_type, content=content, media=Media(shape)
+    response = await database.request(
+        "call", name, sent, media_type=media_type, content=content, media=BodyFormat(shape)
     )
-    assert (answer.body, answer.is_bytes) == (body, is_bytes)
+    assert (response.body, response.is_bytes) == (body, is_bytes)
 
 
-async def test_a_plan_is_explained_and_nothing_is_done(library: Library) -> None:
-    media = Media(explain=Explain("json", ("verbose", "settings")))
-    compiled = library.compile("delete", "tags?id=eq.3", media=media)
+async def test_a_plan_is_explained_and_nothing_is_done(database: PlannerDatabase) -> None:
+    media = BodyFormat(explain=Explain("json", ("verbose", "settings")))
+    compiled = database.compile("delete", "tags?id=eq.3", media=media)
     call = compiled.main.bind(["3"])
-    [[[explained]]] = await library.run(call.statement.sql, call.values)
+    [[[explained]]] = await database.run(call.statement.sql, call.values)
     assert "Plan" in explained
-    assert len(await library.read("tags")) == 3
-    media = Media(explain=Explain("text", ("analyze", "buffers", "wal")))
-    call = library.compile("read", "tags?id=eq.3", media=media).main.bind(["3"])
-    lines = [line for (line,) in await library.run(call.statement.sql, call.values)]
+    assert len(await database.read("tags")) == 3
+    media = BodyFormat(explain=Explain("text", ("analyze", "buffers", "wal")))
+    call = database.compile("read", "tags?id=eq.3", media=media).main.bind(["3"])
+    lines = [line for (line,) in await database.run(call.statement.sql, call.values)]
     assert any("actual" in line for line in lines)
 
 
-async def test_a_handler_renders_the_rows_of_its_table(library: Library) -> None:
-    [handler] = (each for each in library.catalog.media_handlers if each.is_aggregate)
-    answer = await library.ask(
-        "read", "tags?order=id&id=lt.3", media=Media("handler", handler=handler)
+async def test_a_handler_renders_the_rows_of_its_table(database: PlannerDatabase) -> None:
+    [handler] = (each for each in database.catalog.media_handlers if each.is_aggregate)
+    response = await database.request(
+        "read", "tags?order=id&id=lt.3", media=BodyFormat("handler", handler=handler)
     )
-    assert (answer.body, answer.is_bytes) == ("red/blue", False)
+    assert (response.body, response.is_bytes) == ("red/blue", False)
 
 
-async def test_geography_needs_its_extension(library: Library) -> None:
-    sql = library.compile("read", "tags", media=Media("geojson")).main.statement.sql
+async def test_geography_needs_its_extension(database: PlannerDatabase) -> None:
+    sql = database.compile("read", "tags", media=BodyFormat("geojson")).main.statement.sql
     assert "'FeatureCollection'" in sql
     assert "ST_AsGeoJSON" in sql
 
 
-async def test_settings_of_functions_come_with_the_answer(library: Library) -> None:
-    await library.connection.execute("SET LOCAL response.status = '418'")
-    await library.connection.execute("""SET LOCAL response.headers = '[{"a": "b"}]'""")
-    answer = await library.ask("read", "tags")
-    assert (answer.status, answer.headers) == ("418", '[{"a": "b"}]')
+async def test_settings_of_functions_come_with_the_answer(database: PlannerDatabase) -> None:
+    await database.connection.execute("SET LOCAL response.status = '418'")
+    await database.connection.execute("""SET LOCAL response.headers = '[{"a": "b"}]'""")
+    response = await database.request("read", "tags")
+    assert (response.status, response.headers) == ("418", '[{"a": "b"}]')

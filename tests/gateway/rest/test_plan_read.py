@@ -1,10 +1,10 @@
-"""Reads answer with the JSON that PostgREST's documentation describes."""
+"""Reads response with the JSON that PostgREST's documentation describes."""
 
 from typing import Any
 
 import psycopg
 import pytest
-from tests.gateway.rest.library import Library
+from tests.gateway.rest.planner_database import PlannerDatabase
 
 from amphibase.gateway.rest.errors.base import RestError
 
@@ -64,8 +64,10 @@ A, B, G, D = {"id": 1}, {"id": 2}, {"id": 3}, {"id": 4}
         ("or=(id.in.(1,2),title.eq.Delta)", [1, 2, 4]),
     ],
 )  # fmt: skip
-async def test_filters_choose_the_rows(library: Library, conditions: str, ids: list[int]) -> None:
-    rows = await library.read(f"books?select=id&order=id&{conditions}")
+async def test_filters_choose_the_rows(
+    database: PlannerDatabase, conditions: str, ids: list[int]
+) -> None:
+    rows = await database.read(f"books?select=id&order=id&{conditions}")
     assert [row["id"] for row in rows] == ids
 
 
@@ -100,9 +102,9 @@ async def test_filters_choose_the_rows(library: Library, conditions: str, ids: l
     ],
 )  # fmt: skip
 async def test_select_order_and_ranges_shape_the_rows(
-    library: Library, url: str, rows: list[Any]
+    database: PlannerDatabase, url: str, rows: list[Any]
 ) -> None:
-    assert await library.read(url) == rows
+    assert await database.read(url) == rows
 
 
 @pytest.mark.parametrize(
@@ -201,8 +203,10 @@ async def test_select_order_and_ranges_shape_the_rows(
         ("covers?select=...books(pages.sum(),author_id)", [{"sum": 200, "author_id": 1}]),
     ],
 )  # fmt: skip
-async def test_related_rows_are_embedded(library: Library, url: str, rows: list[Any]) -> None:
-    assert await library.read(url) == rows
+async def test_related_rows_are_embedded(
+    database: PlannerDatabase, url: str, rows: list[Any]
+) -> None:
+    assert await database.read(url) == rows
 
 
 @pytest.mark.parametrize(
@@ -219,25 +223,46 @@ async def test_related_rows_are_embedded(library: Library, url: str, rows: list[
     ],
 )
 async def test_rows_are_counted_beyond_the_limit(
-    library: Library, url: str, total: int, page: int
+    database: PlannerDatabase, url: str, total: int, page: int
 ) -> None:
-    answer = await library.ask("read", url, count="exact")
-    assert (answer.total, answer.page) == (total, page)
+    response = await database.request("read", url, count="exact")
+    assert (response.total, response.page) == (total, page)
 
 
-async def test_a_junction_is_read_from_both_sides(library: Library) -> None:
-    await library.connection.execute("INSERT INTO api.book_tags VALUES (4, 3)")
-    assert await library.read("books?select=tags(name)&id=eq.4") == [{"tags": [{"name": "old"}]}]
-    assert await library.read("tags?select=books(id)&id=eq.3") == [{"books": [D]}]
+async def test_a_junction_is_read_from_both_sides(database: PlannerDatabase) -> None:
+    await database.connection.execute("INSERT INTO api.book_tags VALUES (4, 3)")
+    assert await database.read("books?select=tags(name)&id=eq.4") == [{"tags": [{"name": "old"}]}]
+    assert await database.read("tags?select=books(id)&id=eq.3") == [{"books": [D]}]
 
 
-async def test_an_estimate_is_explained_for_the_same_rows(library: Library) -> None:
-    compiled = library.compile("read", "books?id=eq.1&limit=1", count="planned")
+@pytest.mark.parametrize(
+    ("query", "embedded"),
+    [
+        # By another name than the embed's alias, and by another operator than `is`, a filter is
+        # the column's.
+        ("author:author_id(name)&author_id=eq.1", ["Ada", "Ada"]),
+        ("author:author_id(name)&author_id=not.is.null&author.id=eq.2", [None, None, "Bo"]),
+        ("author_id(name)&author_id=eq.2", ["Bo"]),
+        ("author_id(name)&author_id=not.is.null&author_id.id=eq.2", ["Bo"]),
+        ("author:author_id(name)&author=is.null", [None]),
+        ("author:author_id(name)&or=(author_id.eq.2,author.is.null)", ["Bo", None]),
+    ],
+)
+async def test_a_filter_is_on_an_embed_only_by_its_alias_and_with_is(
+    database: PlannerDatabase, query: str, embedded: list[str | None]
+) -> None:
+    rows = await database.read(f"books?order=id&select={query}")
+    found = [row.get("author", row.get("author_id")) for row in rows]
+    assert [each and each["name"] for each in found] == embedded
+
+
+async def test_an_estimate_is_explained_for_the_same_rows(database: PlannerDatabase) -> None:
+    compiled = database.compile("read", "books?id=eq.1&limit=1", count="planned")
     assert compiled.estimate is not None
     call = compiled.estimate.bind(["1"])
-    [[[explained]]] = await library.run(call.statement.sql, call.values)
+    [[[explained]]] = await database.run(call.statement.sql, call.values)
     assert explained["Plan"]["Plan Rows"] == 1
-    assert library.compile("read", "books", count="exact").estimate is None
+    assert database.compile("read", "books", count="exact").estimate is None
 
 
 @pytest.mark.parametrize(
@@ -262,18 +287,18 @@ async def test_an_estimate_is_explained_for_the_same_rows(library: Library) -> N
     ],
 )  # fmt: skip
 async def test_what_is_not_there_is_refused(
-    library: Library, url: str, code: str, message: str
+    database: PlannerDatabase, url: str, code: str, message: str
 ) -> None:
     with pytest.raises(RestError) as refused:
-        library.compile("read", url)
+        database.compile("read", url)
     assert refused.value.code == code
     assert message in refused.value.message
 
 
-async def test_errors_say_what_may_be_meant(library: Library) -> None:
+async def test_errors_say_what_may_be_meant(database: PlannerDatabase) -> None:
     def hint(url: str) -> str | None:
         with pytest.raises(RestError) as refused:
-            library.compile("read", url)
+            database.compile("read", url)
         return refused.value.hint
 
     assert hint("boks") == "Perhaps you meant the table 'api.books'"
@@ -287,9 +312,9 @@ async def test_errors_say_what_may_be_meant(library: Library) -> None:
     )
 
 
-async def test_an_ambiguous_relationship_lists_all(library: Library) -> None:
+async def test_an_ambiguous_relationship_lists_all(database: PlannerDatabase) -> None:
     with pytest.raises(RestError) as refused:
-        library.compile("read", "books?select=authors(*)")
+        database.compile("read", "books?select=authors(*)")
     assert refused.value.details[0] == {
         "cardinality": "many-to-one",
         "embedding": "books with authors",
@@ -297,8 +322,8 @@ async def test_an_ambiguous_relationship_lists_all(library: Library) -> None:
     }
 
 
-async def test_aggregates_need_to_be_allowed(library: Library) -> None:
-    without = library.configured()
+async def test_aggregates_need_to_be_allowed(database: PlannerDatabase) -> None:
+    without = database.configured()
     for url in (
         "books?select=count()", "books?select=tags(id.max())", "covers?select=...books(id.max())",
     ):  # fmt: skip
@@ -311,17 +336,19 @@ async def test_aggregates_need_to_be_allowed(library: Library) -> None:
     ]
 
 
-async def test_no_relation_gives_more_rows_than_the_settings_allow(library: Library) -> None:
-    capped = library.configured(max_rows=1)
+async def test_no_relation_gives_more_rows_than_the_settings_allow(
+    database: PlannerDatabase,
+) -> None:
+    capped = database.configured(max_rows=1)
     rows = await capped.read("countries?select=id,authors(id)&limit=9")
     assert len(rows) == 1
     rows = await capped.read("authors?select=works(id)&id=eq.1")
     assert len(rows[0]["works"]) == 1
 
 
-async def test_a_row_by_its_key_needs_no_limit(library: Library) -> None:
+async def test_a_row_by_its_key_needs_no_limit(database: PlannerDatabase) -> None:
     def is_limited(url: str) -> bool:
-        return "LIMIT" in library.compile("read", url).main.statement.sql
+        return "LIMIT" in database.compile("read", url).main.statement.sql
 
     assert not is_limited("books?id=eq.1&title=neq.x")
     assert not is_limited("book_tags?book_id=eq.1&tag_id=eq.1")
@@ -332,23 +359,23 @@ async def test_a_row_by_its_key_needs_no_limit(library: Library) -> None:
         assert is_limited(url), url
 
 
-async def test_requests_that_differ_in_values_share_a_plan(library: Library) -> None:
-    one = library.compile("read", "books?id=eq.1&offset=3")
-    assert one is library.compile("read", "books?id=eq.2&offset=4")
-    assert one is not library.compile("read", "books?id=gt.1&offset=3")
+async def test_requests_that_differ_in_values_share_a_plan(database: PlannerDatabase) -> None:
+    one = database.compile("read", "books?id=eq.1&offset=3")
+    assert one is database.compile("read", "books?id=eq.2&offset=4")
+    assert one is not database.compile("read", "books?id=gt.1&offset=3")
 
 
-async def test_requests_of_great_length_are_not_kept(library: Library) -> None:
+async def test_requests_of_great_length_are_not_kept(database: PlannerDatabase) -> None:
     short, long = "books?select=id", "books?select=" + ",".join(["id"] * 2000)
-    assert library.compile("read", short) is library.compile("read", short)
-    assert library.compile("read", long) is not library.compile("read", long)
+    assert database.compile("read", short) is database.compile("read", short)
+    assert database.compile("read", long) is not database.compile("read", long)
 
 
-async def test_long_aliases_are_cut_as_postgres_cuts_names(library: Library) -> None:
+async def test_long_aliases_are_cut_as_postgres_cuts_names(database: PlannerDatabase) -> None:
     alias = "é" * 40
-    assert await library.read(f"books?select={alias}:id&id=eq.1") == [{"é" * 31: 1}]
+    assert await database.read(f"books?select={alias}:id&id=eq.1") == [{"é" * 31: 1}]
 
 
-async def test_a_value_is_refused_by_the_type_of_its_column(library: Library) -> None:
+async def test_a_value_is_refused_by_the_type_of_its_column(database: PlannerDatabase) -> None:
     with pytest.raises(psycopg.errors.InvalidTextRepresentation):
-        await library.read("books?id=eq.x")
+        await database.read("books?id=eq.x")

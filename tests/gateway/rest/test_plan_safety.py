@@ -7,24 +7,22 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg.pq import DiagnosticField, ExecStatus
-from tests.gateway.rest.library import Library
+from tests.gateway.rest.planner_database import PlannerDatabase
 
 from amphibase.gateway.rest.errors.base import RestError
-from amphibase.gateway.rest.plan.types import Demand, Media
+from amphibase.gateway.rest.plan.types import BodyFormat, PlanKey
 from amphibase.gateway.rest.request.query import (
-    Field,
-    Filter,
     Join,
-    Logic,
-    Order,
-    Query,
+    OrderTerm,
+    QueryParams,
     Range,
     SelectField,
     SelectRelation,
-    Step,
 )
 from amphibase.gateway.rest.request.query_string import read_query
 from amphibase.gateway.rest.schema.catalog import Name
+from amphibase.records.filters.operators import OPERATORS, TRUTHS, Argument, Operator
+from amphibase.records.filters.tree import FieldPath, Filter, JsonStep, Logic
 
 HOSTILE = [
     'a"b', "a'b", "'; DROP TABLE api.books; --", '" FROM pg_authid; --', "\\", "$1", "/*", "%s",
@@ -57,41 +55,53 @@ RELATIONS = {
 hostile = st.sampled_from(HOSTILE) | st.text(max_size=8)
 aliases = st.none() | hostile
 casts = st.none() | st.sampled_from(["text", "int", "double precision", "json"]) | hostile
-steps = st.builds(Step, hostile | st.integers(-9, 9), st.booleans())
+steps = st.builds(JsonStep, hostile | st.integers(-9, 9), st.booleans())
 aggregates = st.none() | st.sampled_from(["count", "sum", "avg", "min", "max"])
 flags = st.none() | st.booleans()
-counts = st.builds(SelectField, st.just(Field("")), aliases, st.none(), st.just("count"), casts)
+counts = st.builds(SelectField, st.just(FieldPath("")), aliases, st.none(), st.just("count"), casts)
 ranges = st.builds(Range, st.none() | st.just(2), st.none() | st.integers(0, 99))
-media = st.builds(Media, st.sampled_from(["array", "object", "csv", "none"]), st.booleans())
+media = st.builds(BodyFormat, st.sampled_from(["array", "object", "csv", "none"]), st.booleans())
 
 
-def fields(table: str) -> st.SearchStrategy[Field]:
+def fields(table: str) -> st.SearchStrategy[FieldPath]:
     paths = st.lists(steps, max_size=2).map(tuple)
-    return st.builds(Field, st.sampled_from(COLUMNS[table]), st.just(()) | paths)
+    return st.builds(FieldPath, st.sampled_from(COLUMNS[table]), st.just(()) | paths)
 
 
 def items(table: str) -> st.SearchStrategy[Any]:
-    stars = st.just(SelectField(Field("*")))
+    stars = st.just(SelectField(FieldPath("*")))
     return stars | counts | st.builds(SelectField, fields(table), aliases, casts, aggregates, casts)
+
+
+QUANTIFIABLE = [each for each in OPERATORS.values() if each.quantifiable]
+
+
+def operators(*arguments: Argument) -> st.SearchStrategy[Operator]:
+    return st.sampled_from([each for each in OPERATORS.values() if each.argument in arguments])
 
 
 def conditions(table: str, embedded: list[str]) -> st.SearchStrategy[Any]:
     """Filters, alone and in trees, some of them on whether there are related rows."""
     of = fields(table)
-    operators = ["eq", "like", "fts", "match", "cs", "sl", "isdistinct"]
-    quantifiers = st.sampled_from(["any", "all"])
-    languages = st.none() | st.just(0)
     plain = st.builds(
-        Filter, of, st.sampled_from(operators), st.just(0), st.booleans(), language=languages
+        Filter, of, operators(Argument.VALUE, Argument.PATTERN), st.just(0), st.booleans()
     )
-    several = st.sampled_from(["eq", "ilike", "match"])
-    quantified = st.builds(Filter, of, several, st.just(0), st.booleans(), quantifiers)
-    listed = st.builds(Filter, of, st.just("in"), st.just(1), st.booleans())
-    known = of | st.sampled_from(embedded).map(Field) if embedded else of
-    truths = st.sampled_from(["null", "not_null"])
-    presence = st.builds(Filter, known, st.just("is"), st.none(), st.booleans(), st.none(), truths)
+    quantified = st.builds(
+        Filter, of, st.sampled_from(QUANTIFIABLE), st.just(0), st.booleans(),
+        st.sampled_from(["any", "all"]),
+    )  # fmt: skip
+    searched = st.builds(
+        Filter, of, operators(Argument.SEARCH), st.just(0), st.booleans(),
+        language=st.none() | st.just(0),
+    )  # fmt: skip
+    listed = st.builds(Filter, of, operators(Argument.LIST), st.just(1), st.booleans())
+    named = of | st.sampled_from(embedded).map(FieldPath) if embedded else of
+    presence = st.builds(
+        Filter, named, operators(Argument.TRUTH), st.none(), st.booleans(),
+        truth=st.sampled_from([TRUTHS["null"], TRUTHS["not_null"]]),
+    )  # fmt: skip
     return st.recursive(
-        plain | quantified | listed | presence,
+        plain | quantified | searched | listed | presence,
         lambda inner: st.builds(
             Logic,
             st.sampled_from(["and", "or"]),
@@ -103,43 +113,43 @@ def conditions(table: str, embedded: list[str]) -> st.SearchStrategy[Any]:
 
 
 @st.composite
-def queries(draw: st.DrawFn) -> tuple[str, Query]:
+def queries(draw: st.DrawFn) -> tuple[str, QueryParams]:
     """A table, and a query whose names are its own, while its aliases and casts are anything."""
-    asked: dict[str, list[Any]] = {"conditions": [], "orders": [], "ranges": []}
+    request: dict[str, list[Any]] = {"conditions": [], "orders": [], "ranges": []}
 
     def select(table: str, path: tuple[str, ...]) -> tuple[Any, ...]:
-        chosen = draw(st.lists(items(table), max_size=3))
+        negotiated = draw(st.lists(items(table), max_size=3))
         relations = RELATIONS[table]
         names = st.lists(st.sampled_from(sorted(relations)), max_size=2, unique=True)
         embedded = draw(names) if len(path) < 3 else []
         for name in embedded:
             inside = select(relations[name], (*path, name))
             join: Join | None = draw(st.sampled_from([None, "inner", "left"]))
-            chosen.append(SelectRelation(name, inside, None, None, join, draw(st.booleans())))
+            negotiated.append(SelectRelation(name, inside, None, None, join, draw(st.booleans())))
         if draw(st.booleans()):
-            asked["conditions"].append((path, draw(conditions(table, embedded))))
+            request["conditions"].append((path, draw(conditions(table, embedded))))
         if draw(st.booleans()):
-            order = Order(draw(fields(table)), draw(flags), draw(flags))
+            order = OrderTerm(draw(fields(table)), draw(flags), draw(flags))
             related = [
-                Order(Field(COLUMNS[relations[name]][0]), relation=name)
+                OrderTerm(FieldPath(COLUMNS[relations[name]][0]), relation=name)
                 for name in embedded
                 if name in ("covers", "author_id", "home", "books")
             ]
-            asked["orders"].append((path, (order, *draw(st.just(related) | st.just([])))))
+            request["orders"].append((path, (order, *draw(st.just(related) | st.just([])))))
         if draw(st.booleans()):
-            asked["ranges"].append((path, draw(ranges)))
-        return tuple(chosen)
+            request["ranges"].append((path, draw(ranges)))
+        return tuple(negotiated)
 
     table = draw(st.sampled_from(sorted(COLUMNS)))
-    chosen = draw(st.just(None)) if draw(st.integers(0, 9)) == 0 else select(table, ())
-    return table, Query(chosen, **{name: tuple(each) for name, each in asked.items()})
+    negotiated = draw(st.just(None)) if draw(st.integers(0, 9)) == 0 else select(table, ())
+    return table, QueryParams(negotiated, **{name: tuple(each) for name, each in request.items()})
 
 
 @st.composite
-def demands(draw: st.DrawFn) -> Demand:
+def plan_keys(draw: st.DrawFn) -> PlanKey:
     table, query = draw(queries())
     columns = [name for name in COLUMNS[table] if name != "shout"]
-    return Demand(
+    return PlanKey(
         Name("api", table),
         draw(st.sampled_from(["read", "read", "update", "delete", "insert"])),
         query,
@@ -162,13 +172,15 @@ SYNTAX = {"42601", "42602", "42622", "42P01", "42P10", "42702", "42703", "42712"
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@given(demand=demands())
-def test_no_request_makes_sql_that_postgres_cannot_parse(library: Library, demand: Demand) -> None:
+@given(key=plan_keys())
+def test_no_request_makes_sql_that_postgres_cannot_parse(
+    database: PlannerDatabase, key: PlanKey
+) -> None:
     try:
-        compiled = library.statements.get(demand)
+        compiled = database.statements.get(key)
     except RestError:
         return
-    postgres = library.connection.pgconn
+    postgres = database.connection.pgconn
     texts = [compiled.main, *([compiled.estimate] if compiled.estimate else [])]
     for text in texts:
         assert "\x00" not in text.statement.sql
@@ -189,34 +201,34 @@ def test_no_request_makes_sql_that_postgres_cannot_parse(library: Library, deman
         "select=id,books!author_id(id)&books.title=eq.{}", "name=match.{}",
     ],
 )  # fmt: skip
-def test_no_value_reaches_the_text(library: Library, query: str, value: str) -> None:
+def test_no_value_reaches_the_text(database: PlannerDatabase, query: str, value: str) -> None:
     text = query.format(*[f'"{value}"' if "(" in query else value] * 2)
     try:
-        asked, values = read_query(quote(text, safe="=&"))
+        request, values = read_query(quote(text, safe="=&"))
     except RestError:
         return
-    compiled = library.statements.get(Demand(Name("api", "authors"), "read", asked))
+    compiled = database.statements.get(PlanKey(Name("api", "authors"), "read", request))
     assert "needle" not in compiled.main.statement.sql
     assert any("needle" in str(bound) for bound in compiled.main.bind(values).values)
 
 
-def test_words_of_a_request_are_identifiers_or_bound(library: Library) -> None:
-    query = Query(
+def test_words_of_a_request_are_identifiers_or_bound(database: PlannerDatabase) -> None:
+    query = QueryParams(
         select=(
-            SelectField(Field("id"), alias='x" FROM pg_authid --', cast='text" FROM y --'),
-            SelectField(Field("data", (Step("k' || pg_sleep(9) --", True),)), alias="y"),
+            SelectField(FieldPath("id"), alias='x" FROM pg_authid --', cast='text" FROM y --'),
+            SelectField(FieldPath("data", (JsonStep("k' || pg_sleep(9) --", True),)), alias="y"),
         )
     )
-    sql = library.statements.get(Demand(Name("api", "books"), "read", query)).main.statement.sql
+    sql = database.statements.get(PlanKey(Name("api", "books"), "read", query)).main.statement.sql
     assert '"x"" FROM pg_authid --"' in sql
     assert '"text"" from y --"' in sql
     assert "pg_sleep" not in sql
 
 
-def test_columns_of_unknown_rows_are_never_taken_for_functions(library: Library) -> None:
-    query = Query(select=(SelectField(Field("row_to_json")),))
-    compiled = library.statements.get(Demand(Name("api", "pairs"), "call", query, content="json"))
-    result = library.connection.pgconn.prepare(b"", compiled.main.statement.sql.encode())
+def test_columns_of_unknown_rows_are_never_taken_for_functions(database: PlannerDatabase) -> None:
+    query = QueryParams(select=(SelectField(FieldPath("row_to_json")),))
+    compiled = database.statements.get(PlanKey(Name("api", "pairs"), "call", query, content="json"))
+    result = database.connection.pgconn.prepare(b"", compiled.main.statement.sql.encode())
     assert result.error_field(DiagnosticField.SQLSTATE) == b"42703"
 
 
@@ -225,7 +237,7 @@ def test_columns_of_unknown_rows_are_never_taken_for_functions(library: Library)
     [",".join(["id"] * 3001), "...mentor_id(" * 50 + ",".join(["id"] * 100) + ")" * 50],
     ids=["many columns", "columns spread over many levels"],
 )
-async def test_what_is_selected_has_an_end(library: Library, select: str) -> None:
+async def test_what_is_selected_has_an_end(database: PlannerDatabase, select: str) -> None:
     query, _ = read_query(f"select={select}")
     with pytest.raises(RestError, match="over 3000 columns"):
-        library.statements.get(Demand(Name("api", "authors"), "read", query))
+        database.statements.get(PlanKey(Name("api", "authors"), "read", query))

@@ -1,11 +1,11 @@
-"""Writes take JSON, change rows, and answer with them."""
+"""Writes take JSON, change rows, and response with them."""
 
 from typing import Any
 
 import orjson
 import psycopg
 import pytest
-from tests.gateway.rest.library import Library
+from tests.gateway.rest.planner_database import PlannerDatabase
 
 from amphibase.gateway.rest.errors.base import RestError
 from amphibase.gateway.rest.plan.types import Action
@@ -89,34 +89,39 @@ SHOWN: dict[str, Any] = {"returning": "representation"}
     ],
 )  # fmt: skip
 async def test_what_is_written_comes_back(
-    library: Library, action: Action, url: str, body: Any, more: dict[str, Any], rows: list[Any]
+    database: PlannerDatabase,
+    action: Action,
+    url: str,
+    body: Any,
+    more: dict[str, Any],
+    rows: list[Any],
 ) -> None:
-    answer = await library.ask(action, url, body, **SHOWN, **more)
-    assert orjson.loads(answer.body or "") == rows
-    assert answer.page == len(rows)
+    response = await database.request(action, url, body, **SHOWN, **more)
+    assert orjson.loads(response.body or "") == rows
+    assert response.page == len(rows)
 
 
-async def test_an_update_changes_the_rows_it_names_alone(library: Library) -> None:
-    answer = await library.ask("update", "tags?id=eq.1", {"name": "RED"})
-    assert (answer.page, answer.body) == (1, None)
-    assert await library.read("tags?select=name&order=id") == [
+async def test_an_update_changes_the_rows_it_names_alone(database: PlannerDatabase) -> None:
+    response = await database.request("update", "tags?id=eq.1", {"name": "RED"})
+    assert (response.page, response.body) == (1, None)
+    assert await database.read("tags?select=name&order=id") == [
         {"name": "RED"}, {"name": "blue"}, {"name": "old"},
     ]  # fmt: skip
 
 
-async def test_a_delete_removes_the_rows_it_names_alone(library: Library) -> None:
-    assert (await library.ask("delete", "tags?id=eq.3")).page == 1
-    assert await library.read("tags?select=id&order=id") == [{"id": 1}, {"id": 2}]
+async def test_a_delete_removes_the_rows_it_names_alone(database: PlannerDatabase) -> None:
+    assert (await database.request("delete", "tags?id=eq.3")).page == 1
+    assert await database.read("tags?select=id&order=id") == [{"id": 1}, {"id": 2}]
 
 
-async def test_an_inserted_row_has_a_location(library: Library) -> None:
+async def test_an_inserted_row_has_a_location(database: PlannerDatabase) -> None:
     more = {"returning": "headers-only"}
-    answer = await library.ask("insert", "tags", {"id": 7}, **more)
-    assert orjson.loads(answer.location or "") == {"id": "7"}
-    answer = await library.ask("insert", "tags", [{"id": 8}, {"id": 9}], **more)
-    assert answer.location is None
-    answer = await library.ask("insert", "plain", {"a": 8}, **more)
-    assert answer.location is None
+    response = await database.request("insert", "tags", {"id": 7}, **more)
+    assert orjson.loads(response.location or "") == {"id": "7"}
+    response = await database.request("insert", "tags", [{"id": 8}, {"id": 9}], **more)
+    assert response.location is None
+    response = await database.request("insert", "plain", {"a": 8}, **more)
+    assert response.location is None
 
 
 @pytest.mark.parametrize(
@@ -129,22 +134,24 @@ async def test_an_inserted_row_has_a_location(library: Library) -> None:
     ],
 )
 async def test_upserts_tell_new_rows_from_old(
-    library: Library, action: Action, url: str, body: Any, inserted: int
+    database: PlannerDatabase, action: Action, url: str, body: Any, inserted: int
 ) -> None:
-    answer = await library.ask(action, url, body, resolution="merge")
-    assert answer.inserted == inserted
+    response = await database.request(action, url, body, resolution="merge")
+    assert response.inserted == inserted
 
 
-async def test_nobody_needs_the_right_to_read_what_is_not_returned(library: Library) -> None:
-    connection = library.connection
+async def test_nobody_needs_the_right_to_read_what_is_not_returned(
+    database: PlannerDatabase,
+) -> None:
+    connection = database.connection
     await connection.execute("CREATE ROLE scribe; GRANT USAGE ON SCHEMA api TO scribe")
     await connection.execute("GRANT INSERT, SELECT (a) ON api.plain TO scribe")
     await connection.execute("SET LOCAL ROLE scribe")
-    assert (await library.ask("insert", "plain", {"a": 1, "b": "x"})).page == 1
-    answer = await library.ask("insert", "plain?select=a", {"a": 1, "b": "x"}, **SHOWN)
-    assert orjson.loads(answer.body or "") == [{"a": 1}]
+    assert (await database.request("insert", "plain", {"a": 1, "b": "x"})).page == 1
+    response = await database.request("insert", "plain?select=a", {"a": 1, "b": "x"}, **SHOWN)
+    assert orjson.loads(response.body or "") == [{"a": 1}]
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
-        await library.ask("insert", "plain", {"a": 1, "b": "x"}, **SHOWN)
+        await database.request("insert", "plain", {"a": 1, "b": "x"}, **SHOWN)
 
 
 @pytest.mark.parametrize(
@@ -170,8 +177,8 @@ async def test_nobody_needs_the_right_to_read_what_is_not_returned(library: Libr
     ],
 )
 async def test_writes_to_what_is_not_there_are_refused(
-    library: Library, action: Action, url: str, body: Any, code: str
+    database: PlannerDatabase, action: Action, url: str, body: Any, code: str
 ) -> None:
     with pytest.raises(RestError) as refused:
-        library.compile(action, url, body, resolution="merge")
+        database.compile(action, url, body, resolution="merge")
     assert refused.value.code == code

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from tests.gateway.rest.orchestra import Orchestra
+from tests.gateway.rest.data_api import DataApi
 
 ALL = (
     "return=representation,count=exact,tx=commit,missing=default,handling=lenient,timezone=UTC,"
@@ -36,11 +36,11 @@ LENIENT = "handling=lenient, timezone=UTC"
     ],
 )  # fmt: skip
 async def test_what_was_heeded_is_told(
-    orchestra: Orchestra, request_line: str, body: Any, prefer: str, applied: str | None
+    api: DataApi, request_line: str, body: Any, prefer: str, applied: str | None
 ) -> None:
-    answer = await orchestra.ask(request_line, body, prefer=prefer)
-    assert answer.is_success, answer.text
-    assert answer.headers.get("preference-applied") == applied
+    response = await api.request(request_line, body, prefer=prefer)
+    assert response.is_success, response.text
+    assert response.headers.get("preference-applied") == applied
 
 
 @pytest.mark.parametrize(
@@ -52,11 +52,11 @@ async def test_what_was_heeded_is_told(
     ],
 )
 async def test_strictly_what_is_no_preference_is_refused(
-    orchestra: Orchestra, prefer: str, details: str
+    api: DataApi, prefer: str, details: str
 ) -> None:
-    answer = await orchestra.ask("GET /works", prefer=prefer)
-    assert answer.status_code == 400
-    assert answer.json() == {
+    response = await api.request("GET /works", prefer=prefer)
+    assert response.status_code == 400
+    assert response.json() == {
         "code": "PGRST122",
         "message": "Invalid preferences given with handling=strict",
         "details": details,
@@ -64,13 +64,13 @@ async def test_strictly_what_is_no_preference_is_refused(
     }
 
 
-async def test_times_are_told_in_the_zone_preferred(orchestra: Orchestra) -> None:
+async def test_times_are_told_in_the_zone_preferred(api: DataApi) -> None:
     url = "/concerts?select=at&id=eq.1"
-    assert await orchestra.read(url, prefer="timezone=America/Los_Angeles") == [
+    assert await api.read(url, prefer="timezone=America/Los_Angeles") == [
         {"at": "2020-05-01T12:00:00-07:00"}
     ]
-    elsewhere = await orchestra.read(url, prefer="timezone=Jupiter/Red_Spot")
-    assert elsewhere == await orchestra.read(url)
+    elsewhere = await api.read(url, prefer="timezone=Jupiter/Red_Spot")
+    assert elsewhere == await api.read(url)
 
 
 @pytest.mark.parametrize(
@@ -78,35 +78,35 @@ async def test_times_are_told_in_the_zone_preferred(orchestra: Orchestra) -> Non
     [("PATCH /notes", {"b": "x"}), ("DELETE /notes", None)],
 )
 async def test_more_rows_than_preferred_are_not_changed(
-    orchestra: Orchestra, request_line: str, body: Any
+    api: DataApi, request_line: str, body: Any
 ) -> None:
     prefer = "tx=commit, max-affected=1"
-    answer = await orchestra.ask(request_line, body, prefer=f"{prefer}, handling=strict")
-    assert answer.status_code == 400
-    assert answer.json() == {
+    response = await api.request(request_line, body, prefer=f"{prefer}, handling=strict")
+    assert response.status_code == 400
+    assert response.json() == {
         "code": "PGRST124",
         "message": "Query result exceeds max-affected preference constraint",
         "details": "The query affects 2 rows",
         "hint": None,
     }
-    assert await orchestra.read("/notes") == [{"a": 1, "b": "one"}, {"a": 2, "b": "two"}]
-    leniently = await orchestra.ask(request_line, body, prefer="max-affected=1")
+    assert await api.read("/notes") == [{"a": 1, "b": "one"}, {"a": 2, "b": "two"}]
+    leniently = await api.request(request_line, body, prefer="max-affected=1")
     assert leniently.status_code == 204
 
 
-async def test_of_functions_those_of_rows_alone_may_be_limited(orchestra: Orchestra) -> None:
+async def test_of_functions_those_of_rows_alone_may_be_limited(api: DataApi) -> None:
     prefer = "handling=strict, max-affected=1"
-    answer = await orchestra.ask("POST /rpc/works_of", {"composer": 1}, prefer=prefer)
-    assert (answer.status_code, answer.json()["code"]) == (400, "PGRST124")
-    answer = await orchestra.ask("POST /rpc/add", {"a": 1}, prefer=prefer)
-    assert (answer.status_code, answer.json()["code"]) == (400, "PGRST128")
-    assert answer.json()["message"] == (
+    response = await api.request("POST /rpc/works_of", {"composer": 1}, prefer=prefer)
+    assert (response.status_code, response.json()["code"]) == (400, "PGRST124")
+    response = await api.request("POST /rpc/add", {"a": 1}, prefer=prefer)
+    assert (response.status_code, response.json()["code"]) == (400, "PGRST128")
+    assert response.json()["message"] == (
         "Function must return SETOF or TABLE when max-affected preference is used with "
         "handling=strict"
     )
 
 
 @pytest.mark.parametrize(("end", "left"), [("commit", 1), ("rollback", 0)])
-async def test_a_transaction_ends_as_preferred(orchestra: Orchestra, end: str, left: int) -> None:
-    await orchestra.ask("POST /badges", {"name": end}, prefer=f"tx={end}")
-    assert len(await orchestra.read(f"/badges?name=eq.{end}")) == left
+async def test_a_transaction_ends_as_preferred(api: DataApi, end: str, left: int) -> None:
+    await api.request("POST /badges", {"name": end}, prefer=f"tx={end}")
+    assert len(await api.read(f"/badges?name=eq.{end}")) == left

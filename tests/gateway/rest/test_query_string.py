@@ -1,6 +1,7 @@
-"""Query strings become data, and what cannot be read says where."""
+"""QueryParams strings become data, and what cannot be read says where."""
 
 import string
+from typing import Any
 from urllib.parse import quote, urlencode
 
 import pytest
@@ -8,24 +9,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amphibase.gateway.rest.errors.base import InvalidRange, ParseError
-from amphibase.gateway.rest.request.lru import LONGEST_KEPT
+from amphibase.gateway.rest.request.lru import MAX_CACHED_CHARACTERS
 from amphibase.gateway.rest.request.query import (
-    Field,
-    Filter,
-    Logic,
-    Order,
-    Query,
+    OrderTerm,
+    QueryParams,
     Range,
     SelectField,
     SelectRelation,
-    Step,
 )
-from amphibase.gateway.rest.request.query_string import LONGEST, read_query
+from amphibase.gateway.rest.request.query_string import MAX_CHARACTERS, read_query
+from amphibase.records.filters.operators import OPERATORS, TRUTHS
+from amphibase.records.filters.tree import FieldPath, Filter, JsonStep, Logic
 
-A, B = Field("a"), Field("b")
+A, B = FieldPath("a"), FieldPath("b")
 
 
-def read(text: str, *, is_call: bool = False) -> tuple[Query, list[object]]:
+def has(field: FieldPath, operator: str, *more: Any, truth: str = "", **named: Any) -> Filter:
+    """A filter, by the names of its operator and of what `is` compares with."""
+    if truth:
+        named["truth"] = TRUTHS[truth]
+    return Filter(field, OPERATORS[operator], *more, **named)
+
+
+def read(text: str, *, is_call: bool = False) -> tuple[QueryParams, list[object]]:
     query, values = read_query(quote(text, safe="=&"), is_call=is_call)
     return query, [*values]
 
@@ -34,22 +40,22 @@ def read(text: str, *, is_call: bool = False) -> tuple[Query, list[object]]:
     ("text", "items"),
     [
         ("a", [SelectField(A)]),
-        ("*", [SelectField(Field("*"))]),
+        ("*", [SelectField(FieldPath("*"))]),
         ("", []),
         ("x:a", [SelectField(A, alias="x")]),
         ("a::text", [SelectField(A, cast="text")]),
         ("x:a::double precision", [SelectField(A, alias="x", cast="double precision")]),
-        ("a->b->>0", [SelectField(Field("a", (Step("b", False), Step(0, True))))]),
-        ("a->-1", [SelectField(Field("a", (Step(-1, False),)))]),
-        ('"a.b,c"', [SelectField(Field("a.b,c"))]),
-        ("a-b c", [SelectField(Field("a-b c"))]),
-        ("count()", [SelectField(Field(""), aggregate="count")]),
-        ("n:count()::int", [SelectField(Field(""), "n", None, "count", "int")]),
+        ("a->b->>0", [SelectField(FieldPath("a", (JsonStep("b", False), JsonStep(0, True))))]),
+        ("a->-1", [SelectField(FieldPath("a", (JsonStep(-1, False),)))]),
+        ('"a.b,c"', [SelectField(FieldPath("a.b,c"))]),
+        ("a-b c", [SelectField(FieldPath("a-b c"))]),
+        ("count()", [SelectField(FieldPath(""), aggregate="count")]),
+        ("n:count()::int", [SelectField(FieldPath(""), "n", None, "count", "int")]),
         ("a.sum()", [SelectField(A, aggregate="sum")]),
         ("a::int.avg()::text", [SelectField(A, None, "int", "avg", "text")]),
-        ("a(*)", [SelectRelation("a", (SelectField(Field("*")),))]),
+        ("a(*)", [SelectRelation("a", (SelectField(FieldPath("*")),))]),
         ("a()", [SelectRelation("a", ())]),
-        ("count", [SelectField(Field("count"))]),
+        ("count", [SelectField(FieldPath("count"))]),
         ("x:a!inner(b)", [SelectRelation("a", (SelectField(B),), alias="x", join="inner")]),
         ("a!fk!left(b)", [SelectRelation("a", (SelectField(B),), hint="fk", join="left")]),
         ("a!left!fk(b)", [SelectRelation("a", (SelectField(B),), hint="fk", join="left")]),
@@ -73,21 +79,25 @@ def test_select_names_columns_and_relations(text: str, items: list[object]) -> N
 @pytest.mark.parametrize(
     ("text", "filter", "values"),
     [
-        ("a=eq.1", Filter(A, "eq", 0), ["1"]),
-        ("a=eq.", Filter(A, "eq", 0), [""]),
-        ("a=not.eq.x.y", Filter(A, "eq", 0, negated=True), ["x.y"]),
-        ("a=in.(1,2)", Filter(A, "in", 0), [["1", "2"]]),
-        ('a=in.("x,y","q\\"",z)', Filter(A, "in", 0), [["x,y", 'q"', "z"]]),
-        ("a=in.()", Filter(A, "in", 0), [[""]]),
-        ('a=in.(x"y)', Filter(A, "in", 0), [['x"y']]),
-        ("a=is.null", Filter(A, "is", truth="null"), []),
-        ("a=is.NOT_NULL", Filter(A, "is", truth="not_null"), []),
-        ("a=not.is.true", Filter(A, "is", truth="true", negated=True), []),
-        ("a=like(any).{x*,y}", Filter(A, "like", 0, quantifier="any"), ["{x*,y}"]),
-        ("a=fts.cat", Filter(A, "fts", 0), ["cat"]),
-        ("a=not.wfts(german).cat", Filter(A, "wfts", 1, True, language=0), ["german", "cat"]),
-        ("a=isdistinct.1", Filter(A, "isdistinct", 0), ["1"]),
-        ("a->>b=eq.1", Filter(Field("a", (Step("b", True),)), "eq", 0), ["1"]),
+        ("a=eq.1", has(A, "eq", 0), ["1"]),
+        ("a=eq.", has(A, "eq", 0), [""]),
+        ("a=not.eq.x.y", has(A, "eq", 0, negated=True), ["x.y"]),
+        ("a=in.(1,2)", has(A, "in", 0), [["1", "2"]]),
+        ('a=in.("x,y","q\\"",z)', has(A, "in", 0), [["x,y", 'q"', "z"]]),
+        ("a=in.()", has(A, "in", 0), [[]]),
+        ('a=in.(x"y)', has(A, "in", 0), [['x"y']]),
+        ("a=is.null", has(A, "is", truth="null"), []),
+        ("a=is.NOT_NULL", has(A, "is", truth="not_null"), []),
+        ("a=not.is.true", has(A, "is", truth="true", negated=True), []),
+        ("a=like(any).{x*,y}", has(A, "like", 0, quantifier="any"), ["{x*,y}"]),
+        ("a=fts.cat", has(A, "fts", 0), ["cat"]),
+        (
+            "a=not.wfts(german).cat",
+            has(A, "wfts", 1, True, language=0),
+            ["german", "cat"],
+        ),
+        ("a=isdistinct.1", has(A, "isdistinct", 0), ["1"]),
+        ("a->>b=eq.1", has(FieldPath("a", (JsonStep("b", True),)), "eq", 0), ["1"]),
     ],
 )
 def test_a_filter_lifts_its_values_out(text: str, filter: Filter, values: list[object]) -> None:
@@ -97,21 +107,25 @@ def test_a_filter_lifts_its_values_out(text: str, filter: Filter, values: list[o
 
 
 def test_a_filter_of_a_relation_has_its_path() -> None:
-    assert read("x.y.a=eq.1")[0].conditions == ((("x", "y"), Filter(A, "eq", 0)),)
+    assert read("x.y.a=eq.1")[0].conditions == ((("x", "y"), has(A, "eq", 0)),)
 
 
 def test_logic_nests_and_negates() -> None:
     query, values = read("x.not.or=(a.eq.1, not.and(b.in.(2,3),a.is.null),b.cs.{4,5})")
-    inner = Logic("and", (Filter(B, "in", 1), Filter(A, "is", truth="null")), negated=True)
-    tree = Logic("or", (Filter(A, "eq", 0), inner, Filter(B, "cs", 2)), negated=True)
+    inner = Logic(
+        "and",
+        (has(B, "in", 1), has(A, "is", truth="null")),
+        negated=True,
+    )
+    tree = Logic("or", (has(A, "eq", 0), inner, has(B, "cs", 2)), negated=True)
     assert query.conditions == ((("x",), tree),)
     assert values == ["1", ["2", "3"], "{4,5}"]
 
 
 def test_order_and_ranges_belong_to_their_relation() -> None:
     query, values = read("order=a.desc.nullslast,r(b)&x.order=b&limit=3&x.offset=7")
-    terms = (Order(A, descending=True, nulls_first=False), Order(B, relation="r"))
-    assert query.orders == (((), terms), (("x",), (Order(B),)))
+    terms = (OrderTerm(A, descending=True, nulls_first=False), OrderTerm(B, relation="r"))
+    assert query.orders == (((), terms), (("x",), (OrderTerm(B),)))
     assert query.ranges == (((), Range(limit=3)), (("x",), Range(offset=0)))
     assert values == [7]
 
@@ -202,20 +216,22 @@ def test_a_name_of_the_grammar_is_no_filter_however_it_is_encoded(text: str) -> 
 def test_an_index_of_any_length_is_read() -> None:
     digits = "1" * 5000
     assert read(f"select=a->{digits}")[0].select == (
-        SelectField(Field("a", (Step(digits, as_text=False),))),
+        SelectField(FieldPath("a", (JsonStep(digits, as_text=False),))),
     )
-    assert read("select=a->12")[0].select == (SelectField(Field("a", (Step(12, as_text=False),))),)
+    assert read("select=a->12")[0].select == (
+        SelectField(FieldPath("a", (JsonStep(12, as_text=False),))),
+    )
 
 
 def test_a_query_string_may_not_be_long_but_its_values_may() -> None:
     with pytest.raises(ParseError, match="characters"):
-        read(f"select={'a,' * LONGEST}a")
-    value = "x" * 2 * LONGEST
+        read(f"select={'a,' * MAX_CHARACTERS}a")
+    value = "x" * 2 * MAX_CHARACTERS
     assert read(f"a=eq.{value}")[1] == [value]
 
 
 def test_what_is_long_is_not_kept() -> None:
-    long, short = f"select={'abc,' * LONGEST_KEPT}a", "select=abc,a"
+    long, short = f"select={'abc,' * MAX_CACHED_CHARACTERS}a", "select=abc,a"
     assert read_query(long)[0] is not read_query(long)[0]
     assert read_query(short)[0] is read_query(short)[0]
 
@@ -244,5 +260,5 @@ def test_a_quoted_value_comes_back_whole(name: str, value: str) -> None:
         return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
     query, values = read_query(urlencode({"or": f"({quoted(name)}.eq.{quoted(value)})"}))
-    assert query.conditions == (((), Logic("or", (Filter(Field(name), "eq", 0),))),)
+    assert query.conditions == (((), Logic("or", (has(FieldPath(name), "eq", 0),))),)
     assert values == [value]

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from tests.gateway.rest.orchestra import Orchestra
+from tests.gateway.rest.data_api import DataApi
 
 
 @pytest.mark.parametrize(
@@ -53,10 +53,8 @@ from tests.gateway.rest.orchestra import Orchestra
         ("full_title=like.T*", [1]),
     ],
 )
-async def test_filters_choose_the_rows(
-    orchestra: Orchestra, conditions: str, ids: list[int]
-) -> None:
-    rows = await orchestra.read(f"/works?select=id&order=id&{conditions}")
+async def test_filters_choose_the_rows(api: DataApi, conditions: str, ids: list[int]) -> None:
+    rows = await api.read(f"/works?select=id&order=id&{conditions}")
     assert [row["id"] for row in rows] == ids
 
 
@@ -69,10 +67,8 @@ async def test_filters_choose_the_rows(
         "words=not.fts.dog",
     ],
 )  # fmt: skip
-async def test_words_are_found_in_texts_documents_and_vectors(
-    orchestra: Orchestra, condition: str
-) -> None:
-    assert await orchestra.read(f"/texts?select=id&{condition}") == [{"id": 1}]
+async def test_words_are_found_in_texts_documents_and_vectors(api: DataApi, condition: str) -> None:
+    assert await api.read(f"/texts?select=id&{condition}") == [{"id": 1}]
 
 
 @pytest.mark.parametrize(
@@ -104,8 +100,8 @@ async def test_words_are_found_in_texts_documents_and_vectors(
         ("/vault?select=id,open", []),
     ],
 )  # fmt: skip
-async def test_columns_are_chosen_and_ordered(orchestra: Orchestra, url: str, rows: Any) -> None:
-    assert await orchestra.read(url) == rows
+async def test_columns_are_chosen_and_ordered(api: DataApi, url: str, rows: Any) -> None:
+    assert await api.read(url) == rows
 
 
 @pytest.mark.parametrize(
@@ -132,7 +128,7 @@ async def test_columns_are_chosen_and_ordered(orchestra: Orchestra, url: str, ro
     ],
 )
 async def test_a_range_is_read_and_told(
-    orchestra: Orchestra,
+    api: DataApi,
     request_line: str,
     prefer: str,
     range: str | None,
@@ -140,8 +136,8 @@ async def test_a_range_is_read_and_told(
     content_range: str,
 ) -> None:
     headers = {} if range is None else {"range": range}
-    answer = await orchestra.ask(request_line, headers=headers, prefer=prefer)
-    assert (answer.status_code, answer.headers["content-range"]) == (status, content_range)
+    response = await api.request(request_line, headers=headers, prefer=prefer)
+    assert (response.status_code, response.headers["content-range"]) == (status, content_range)
 
 
 @pytest.mark.parametrize(
@@ -154,11 +150,11 @@ async def test_a_range_is_read_and_told(
     ],
 )  # fmt: skip
 async def test_a_range_without_rows_is_refused(
-    orchestra: Orchestra, url: str, range: str | None, details: str
+    api: DataApi, url: str, range: str | None, details: str
 ) -> None:
-    answer = await orchestra.ask(f"GET {url}", headers={"range": range} if range else {})
-    assert answer.status_code == 416
-    assert answer.json() == {
+    response = await api.request(f"GET {url}", headers={"range": range} if range else {})
+    assert response.status_code == 416
+    assert response.json() == {
         "code": "PGRST103",
         "message": "Requested range not satisfiable",
         "details": details,
@@ -167,13 +163,13 @@ async def test_a_range_without_rows_is_refused(
 
 
 async def test_the_location_of_content_is_the_same_for_the_same_content(
-    orchestra: Orchestra,
+    api: DataApi,
 ) -> None:
     for query in ("select=id,title&id=eq.1", "id=eq.1&select=id%2Ctitle"):
-        answer = await orchestra.ask(f"GET /works?{query}")
-        assert answer.headers["content-location"] == "/works?id=eq.1&select=id%2Ctitle"
-    answer = await orchestra.ask("GET /notes")
-    assert answer.headers["content-location"] == "/notes"
+        response = await api.request(f"GET /works?{query}")
+        assert response.headers["content-location"] == "/works?id=eq.1&select=id%2Ctitle"
+    response = await api.request("GET /notes")
+    assert response.headers["content-location"] == "/notes"
 
 
 @pytest.mark.parametrize(
@@ -216,8 +212,8 @@ async def test_the_location_of_content_is_the_same_for_the_same_content(
     ],
 )  # fmt: skip
 async def test_what_cannot_be_read_says_why(
-    orchestra: Orchestra, url: str, status: int, error: dict[str, Any]
+    api: DataApi, url: str, status: int, error: dict[str, Any]
 ) -> None:
-    answer = await orchestra.ask(f"GET {url}")
-    assert answer.status_code == status, answer.text
-    assert answer.json().items() >= error.items()
+    response = await api.request(f"GET {url}")
+    assert response.status_code == status, response.text
+    assert response.json().items() >= error.items()

@@ -1,4 +1,4 @@
-"""Requests name what they are about and who asks, as PostgREST's documentation describes it."""
+"""Requests name a target, a schema and a role, as PostgREST's documentation describes it."""
 
 import base64
 import json
@@ -8,9 +8,9 @@ from typing import Any
 
 import psycopg
 import pytest
-from tests.gateway.rest.orchestra import Orchestra, open_orchestra
+from tests.gateway.rest.data_api import DataApi, open_data_api
 
-from amphibase.gateway.rest.request.request import read_asked
+from amphibase.gateway.rest.request.request import read_request
 
 USER = {"sub": "00000000-0000-0000-0000-000000000001", "role": "authenticated"}
 
@@ -27,13 +27,13 @@ USER = {"sub": "00000000-0000-0000-0000-000000000001", "role": "authenticated"}
     ],
 )
 async def test_what_there_is_not_is_refused(
-    orchestra: Orchestra, request_line: str, status: int, code: str, message: str
+    api: DataApi, request_line: str, status: int, code: str, message: str
 ) -> None:
-    answer = await orchestra.ask(request_line)
-    assert answer.status_code == status
-    assert answer.json() == {"code": code, "message": message, "details": None, "hint": None}
-    assert answer.headers["content-type"] == "application/json; charset=utf-8"
-    assert answer.headers["proxy-status"] == f"PostgREST; error={code}"
+    response = await api.request(request_line)
+    assert response.status_code == status
+    assert response.json() == {"code": code, "message": message, "details": None, "hint": None}
+    assert response.headers["content-type"] == "application/json; charset=utf-8"
+    assert response.headers["proxy-status"] == f"PostgREST; error={code}"
 
 
 @pytest.mark.parametrize(
@@ -48,31 +48,31 @@ async def test_what_there_is_not_is_refused(
         ("/rpc/ring", "OPTIONS,POST"),
     ],
 )
-async def test_options_tell_what_is_allowed(orchestra: Orchestra, path: str, allowed: str) -> None:
-    answer = await orchestra.ask(f"OPTIONS {path}")
-    assert (answer.status_code, answer.headers["allow"]) == (200, allowed)
+async def test_options_tell_what_is_allowed(api: DataApi, path: str, allowed: str) -> None:
+    response = await api.request(f"OPTIONS {path}")
+    assert (response.status_code, response.headers["allow"]) == (200, allowed)
 
 
-async def test_a_request_chooses_its_schema(orchestra: Orchestra) -> None:
+async def test_a_request_chooses_its_schema(api: DataApi) -> None:
     there, box = {"accept-profile": "archive"}, {"id": 2, "label": "x"}
-    answer = await orchestra.ask("GET /boxes", headers=there)
-    assert answer.json() == [{"id": 1, "label": "letters"}]
-    assert answer.headers["content-profile"] == "archive"
-    answer = await orchestra.ask("POST /boxes", box, headers={"content-profile": "archive"})
-    assert (answer.status_code, answer.headers["content-profile"]) == (201, "archive")
-    assert (await orchestra.ask("GET /boxes")).status_code == 404
-    assert (await orchestra.ask("POST /boxes", box, headers=there)).status_code == 404
+    response = await api.request("GET /boxes", headers=there)
+    assert response.json() == [{"id": 1, "label": "letters"}]
+    assert response.headers["content-profile"] == "archive"
+    response = await api.request("POST /boxes", box, headers={"content-profile": "archive"})
+    assert (response.status_code, response.headers["content-profile"]) == (201, "archive")
+    assert (await api.request("GET /boxes")).status_code == 404
+    assert (await api.request("POST /boxes", box, headers=there)).status_code == 404
 
 
 @pytest.mark.parametrize(
     ("method", "header"), [("GET", "accept-profile"), ("POST", "content-profile")]
 )
 async def test_a_schema_that_is_not_exposed_is_refused(
-    orchestra: Orchestra, method: str, header: str
+    api: DataApi, method: str, header: str
 ) -> None:
-    answer = await orchestra.ask(f"{method} /works", headers={header: "auth"})
-    assert answer.status_code == 406
-    assert answer.json() == {
+    response = await api.request(f"{method} /works", headers={header: "auth"})
+    assert response.status_code == 406
+    assert response.json() == {
         "code": "PGRST106",
         "message": "Invalid schema: auth",
         "details": None,
@@ -90,10 +90,10 @@ async def test_a_schema_that_is_not_exposed_is_refused(
     ],
 )
 async def test_a_request_acts_as_the_role_of_its_token(
-    orchestra: Orchestra, claims: dict[str, Any] | None, role: str
+    api: DataApi, claims: dict[str, Any] | None, role: str
 ) -> None:
-    assert await orchestra.read("/rpc/setting?name=role", claims=claims) == role
-    told = await orchestra.read("/rpc/setting?name=request.jwt.claims", claims=claims)
+    assert await api.read("/rpc/setting?name=role", claims=claims) == role
+    told = await api.read("/rpc/setting?name=request.jwt.claims", claims=claims)
     assert json.loads(told) == {**(claims or {}), "role": role}
 
 
@@ -116,12 +116,12 @@ def unsigned(header: Mapping[str, Any], claims: Mapping[str, Any]) -> str:
     ],
 )  # fmt: skip
 async def test_a_token_that_is_none_is_refused(
-    orchestra: Orchestra, authorization: str, code: str, message: str
+    api: DataApi, authorization: str, code: str, message: str
 ) -> None:
-    answer = await orchestra.ask("GET /works", headers={"authorization": authorization})
-    assert (answer.status_code, answer.json()["code"]) == (401, code)
-    assert answer.json()["message"] == message
-    assert answer.headers["www-authenticate"] == (
+    response = await api.request("GET /works", headers={"authorization": authorization})
+    assert (response.status_code, response.json()["code"]) == (401, code)
+    assert response.json()["message"] == message
+    assert response.headers["www-authenticate"] == (
         f'Bearer error="invalid_token", error_description="{message}"'
     )
 
@@ -136,30 +136,30 @@ async def test_a_token_that_is_none_is_refused(
     ],
 )
 async def test_a_token_holds_for_its_time(
-    orchestra: Orchestra, claims: dict[str, int], message: str | None
+    api: DataApi, claims: dict[str, int], message: str | None
 ) -> None:
     now = int(time.time())
     claims = {name: now + difference for name, difference in claims.items()}
-    answer = await orchestra.ask("GET /works", claims={**USER, **claims})
-    assert answer.status_code == (401 if message else 200)
+    response = await api.request("GET /works", claims={**USER, **claims})
+    assert response.status_code == (401 if message else 200)
     if message:
-        assert (answer.json()["code"], answer.json()["message"]) == ("PGRST303", message)
+        assert (response.json()["code"], response.json()["message"]) == ("PGRST303", message)
 
 
 async def test_a_role_that_may_not_is_forbidden_and_nobody_is_asked_who_they_are(
-    orchestra: Orchestra,
+    api: DataApi,
 ) -> None:
-    answer = await orchestra.ask("GET /vault", claims=USER)
-    assert (answer.status_code, answer.json()["code"]) == (403, "42501")
-    assert "www-authenticate" not in answer.headers
-    answer = await orchestra.ask("GET /vault")
-    assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
+    response = await api.request("GET /vault", claims=USER)
+    assert (response.status_code, response.json()["code"]) == (403, "42501")
+    assert "www-authenticate" not in response.headers
+    response = await api.request("GET /vault")
+    assert (response.status_code, response.headers["www-authenticate"]) == (401, "Bearer")
 
 
-async def test_a_role_that_there_is_not_is_refused(orchestra: Orchestra) -> None:
-    answer = await orchestra.ask("GET /works", claims={"role": "nobody"})
-    assert (answer.status_code, answer.json()["code"]) == (401, "22023")
-    assert answer.json()["message"] == 'role "nobody" does not exist'
+async def test_a_role_that_there_is_not_is_refused(api: DataApi) -> None:
+    response = await api.request("GET /works", claims={"role": "nobody"})
+    assert (response.status_code, response.json()["code"]) == (401, "22023")
+    assert response.json()["message"] == 'role "nobody" does not exist'
 
 
 @pytest.mark.parametrize(
@@ -173,28 +173,26 @@ async def test_a_role_that_there_is_not_is_refused(orchestra: Orchestra) -> None
         ("statement_timeout", "3s"),  # of the role
     ],
 )
-async def test_a_request_is_told_to_the_database(
-    orchestra: Orchestra, setting: str, value: str
-) -> None:
-    assert await orchestra.read(f"/rpc/setting?name={setting}") == value
+async def test_a_request_is_told_to_the_database(api: DataApi, setting: str, value: str) -> None:
+    assert await api.read(f"/rpc/setting?name={setting}") == value
 
 
-async def test_headers_and_cookies_are_told_as_json(orchestra: Orchestra) -> None:
+async def test_headers_and_cookies_are_told_as_json(api: DataApi) -> None:
     headers = {"X-Thing": "v", "Cookie": "a=1; b=2"}
-    told = await orchestra.read("/rpc/setting?name=request.headers", headers=headers)
+    told = await api.read("/rpc/setting?name=request.headers", headers=headers)
     assert json.loads(told)["x-thing"] == "v"
     assert "cookie" not in json.loads(told)
-    told = await orchestra.read("/rpc/setting?name=request.cookies", headers=headers)
+    told = await api.read("/rpc/setting?name=request.cookies", headers=headers)
     assert json.loads(told) == {"a": "1", "b": "2"}
 
 
-async def test_where_nobody_may_be_unknown_a_token_is_needed(orchestra: Orchestra) -> None:
-    async with open_orchestra(orchestra.url, db_anon_role=None) as closed:
-        answer = await closed.ask("GET /works")
-        assert (answer.status_code, answer.json()["code"]) == (401, "PGRST302")
-        assert answer.json()["message"] == "Anonymous access is disabled"
-        assert answer.headers["www-authenticate"] == "Bearer"
-        assert (await closed.ask("GET /works", claims=USER)).status_code == 200
+async def test_where_nobody_may_be_unknown_a_token_is_needed(api: DataApi) -> None:
+    async with open_data_api(api.url, db_anon_role=None) as closed:
+        response = await closed.request("GET /works")
+        assert (response.status_code, response.json()["code"]) == (401, "PGRST302")
+        assert response.json()["message"] == "Anonymous access is disabled"
+        assert response.headers["www-authenticate"] == "Bearer"
+        assert (await closed.request("GET /works", claims=USER)).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -202,14 +200,12 @@ async def test_where_nobody_may_be_unknown_a_token_is_needed(orchestra: Orchestr
     [("here", 200), (["there", "here"], 200), ([], 200), (None, 200), ("there", 401),
      (["there"], 401), (5, 401)],
 )  # fmt: skip
-async def test_a_token_is_meant_for_an_audience(
-    orchestra: Orchestra, audience: Any, status: int
-) -> None:
-    async with open_orchestra(orchestra.url, jwt_aud="here") as strict:
-        answer = await strict.ask("GET /works", claims={**USER, "aud": audience})
-        assert answer.status_code == status
-        assert status == 200 or answer.json()["code"] == "PGRST303"
-        assert (await strict.ask("GET /works", claims=USER)).status_code == 200
+async def test_a_token_is_meant_for_an_audience(api: DataApi, audience: Any, status: int) -> None:
+    async with open_data_api(api.url, jwt_aud="here") as strict:
+        response = await strict.request("GET /works", claims={**USER, "aud": audience})
+        assert response.status_code == status
+        assert status == 200 or response.json()["code"] == "PGRST303"
+        assert (await strict.request("GET /works", claims=USER)).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -227,15 +223,15 @@ async def test_a_token_is_meant_for_an_audience(
     ],
 )
 async def test_the_role_is_where_the_settings_say(
-    orchestra: Orchestra, path: str, claims: dict[str, Any]
+    api: DataApi, path: str, claims: dict[str, Any]
 ) -> None:
-    async with open_orchestra(orchestra.url, jwt_role_claim_key=path) as there:
+    async with open_data_api(api.url, jwt_role_claim_key=path) as there:
         assert await there.read("/rpc/setting?name=role", claims=claims) == "service_role"
         assert await there.read("/rpc/setting?name=role", claims={"roles": 1}) == "anon"
 
 
-async def test_a_function_looks_at_each_request_before(orchestra: Orchestra) -> None:
-    async with await psycopg.AsyncConnection.connect(orchestra.url) as connection:
+async def test_a_function_looks_at_each_request_before(api: DataApi) -> None:
+    async with await psycopg.AsyncConnection.connect(api.url) as connection:
         await connection.execute("""
             CREATE FUNCTION look() RETURNS void LANGUAGE plpgsql AS $$ BEGIN
                 IF current_setting('request.headers')::json ->> 'x-evil' IS NOT NULL THEN
@@ -244,57 +240,57 @@ async def test_a_function_looks_at_each_request_before(orchestra: Orchestra) -> 
                 PERFORM set_config('response.headers', '[{"X-Seen": "yes"}]', true);
             END $$
         """)
-    async with open_orchestra(orchestra.url, db_pre_request="public.look") as watched:
-        answer = await watched.ask("GET /notes")
-        assert (answer.status_code, answer.headers["x-seen"]) == (200, "yes")
+    async with open_data_api(api.url, db_pre_request="public.look") as watched:
+        response = await watched.request("GET /notes")
+        assert (response.status_code, response.headers["x-seen"]) == (200, "yes")
         for path in ("/notes", "/"):
-            answer = await watched.ask(f"GET {path}", headers={"x-evil": "1"})
-            assert (answer.status_code, answer.json()["message"]) == (400, "No")
-        assert (await watched.ask("GET /")).status_code == 200
+            response = await watched.request(f"GET {path}", headers={"x-evil": "1"})
+            assert (response.status_code, response.json()["message"]) == (400, "No")
+        assert (await watched.request("GET /")).status_code == 200
 
 
-async def test_no_more_rows_come_than_the_settings_allow(orchestra: Orchestra) -> None:
-    async with open_orchestra(orchestra.url, db_max_rows=2) as short:
-        answer = await short.ask("GET /works?select=id", prefer="count=exact")
-        assert (answer.status_code, answer.headers["content-range"]) == (206, "0-1/5")
+async def test_no_more_rows_come_than_the_settings_allow(api: DataApi) -> None:
+    async with open_data_api(api.url, db_max_rows=2) as short:
+        response = await short.request("GET /works?select=id", prefer="count=exact")
+        assert (response.status_code, response.headers["content-range"]) == (206, "0-1/5")
         assert len(await short.read("/works?limit=9")) == 2
         [row] = await short.read("/concerts?select=works(id)&limit=1&order=id")
         assert len(row["works"]) == 2
-        answer = await short.ask(
+        response = await short.request(
             "PATCH /works?select=id", {"minutes": 1}, prefer="return=representation"
         )
-        assert len(answer.json()) == 5
+        assert len(response.json()) == 5
 
 
-async def test_what_is_switched_off_is_refused(orchestra: Orchestra) -> None:
+async def test_what_is_switched_off_is_refused(api: DataApi) -> None:
     settings: dict[str, Any] = {
         "db_aggregates_enabled": False, "db_plan_enabled": False, "openapi_mode": "disabled",
         "db_tx_end": "commit",
     }  # fmt: skip
-    async with open_orchestra(orchestra.url, **settings) as plain:
-        answer = await plain.ask("GET /works?select=minutes.sum()")
-        assert (answer.status_code, answer.json()["code"]) == (400, "PGRST123")
-        answer = await plain.ask("GET /works", accept="application/vnd.pgrst.plan")
-        assert (answer.status_code, answer.json()["code"]) == (406, "PGRST107")
-        answer = await plain.ask("GET /")
-        assert (answer.status_code, answer.json()["code"]) == (404, "PGRST126")
-        answer = await plain.ask("GET /works", prefer="tx=rollback")
-        assert "preference-applied" not in answer.headers
+    async with open_data_api(api.url, **settings) as plain:
+        response = await plain.request("GET /works?select=minutes.sum()")
+        assert (response.status_code, response.json()["code"]) == (400, "PGRST123")
+        response = await plain.request("GET /works", accept="application/vnd.pgrst.plan")
+        assert (response.status_code, response.json()["code"]) == (406, "PGRST107")
+        response = await plain.request("GET /")
+        assert (response.status_code, response.json()["code"]) == (404, "PGRST126")
+        response = await plain.request("GET /works", prefer="tx=rollback")
+        assert "preference-applied" not in response.headers
 
 
-async def test_the_root_describes_what_a_role_may_use(orchestra: Orchestra) -> None:
-    answer = await orchestra.ask("GET /", claims=USER)
-    assert answer.headers["content-type"] == "application/openapi+json; charset=utf-8"
-    document = answer.json()
+async def test_the_root_describes_what_a_role_may_use(api: DataApi) -> None:
+    response = await api.request("GET /", claims=USER)
+    assert response.headers["content-type"] == "application/openapi+json; charset=utf-8"
+    document = response.json()
     assert document["swagger"] == "2.0"
     assert {"/works", "/long_works", "/rpc/add"} <= document["paths"].keys()
     assert "/vault" not in document["paths"]
-    assert "/vault" in (await orchestra.read("/"))["paths"]
-    assert "/boxes" in (await orchestra.read("/", headers={"accept-profile": "archive"}))["paths"]
+    assert "/vault" in (await api.read("/"))["paths"]
+    assert "/boxes" in (await api.read("/", headers={"accept-profile": "archive"}))["paths"]
 
 
-async def test_the_root_describes_columns(orchestra: Orchestra) -> None:
-    definitions = (await orchestra.read("/"))["definitions"]
+async def test_the_root_describes_columns(api: DataApi) -> None:
+    definitions = (await api.read("/"))["definitions"]
     works, scores = definitions["works"]["properties"], definitions["scores"]["properties"]
     primary = "Note:\nThis is a Primary Key.<pk/>"
     assert works["id"] == {"format": "integer", "type": "integer", "description": primary}
@@ -306,27 +302,27 @@ async def test_the_root_describes_columns(orchestra: Orchestra) -> None:
     assert definitions["works"]["required"] == ["id", "title"]
 
 
-async def test_a_change_of_the_schema_is_seen(orchestra: Orchestra) -> None:
-    async with await psycopg.AsyncConnection.connect(orchestra.url) as connection:
+async def test_a_change_of_the_schema_is_seen(api: DataApi) -> None:
+    async with await psycopg.AsyncConnection.connect(api.url) as connection:
         await connection.execute("CREATE TABLE fresh (id int)")
-    answer = await orchestra.ask("GET /fresh")
+    response = await api.request("GET /fresh")
     for _ in range(1000):  # the news and its reading take some round trips
-        if answer.status_code == 200:
+        if response.status_code == 200:
             break
-        await orchestra.read("/notes")
-        answer = await orchestra.ask("GET /fresh")
-    assert answer.json() == []
+        await api.read("/notes")
+        response = await api.request("GET /fresh")
+    assert response.json() == []
 
 
 async def test_headers_and_queries_are_utf_8_and_numbers_of_any_length(
-    orchestra: Orchestra,
+    api: DataApi,
 ) -> None:
-    asked = read_asked(
+    request = read_request(
         "GET", "/works", "title=eq.Grün".encode(), [(b"accept-profile", "Ö".encode())], ["Ö"]
     )
-    assert (asked.schema, asked.query_string) == ("Ö", "title=eq.Grün")
-    answer = await orchestra.ask("GET /works?select=id", headers={"Range": "9" * 5000 + "-"})
-    assert answer.status_code == 200
+    assert (request.schema, request.query_string) == ("Ö", "title=eq.Grün")
+    response = await api.request("GET /works?select=id", headers={"Range": "9" * 5000 + "-"})
+    assert response.status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -339,33 +335,33 @@ async def test_headers_and_queries_are_utf_8_and_numbers_of_any_length(
     ],
 )
 async def test_cookies_are_told_whatever_is_in_them(
-    orchestra: Orchestra, cookie: str, told: dict[str, str]
+    api: DataApi, cookie: str, told: dict[str, str]
 ) -> None:
-    found = await orchestra.read("/rpc/setting?name=request.cookies", headers={"Cookie": cookie})
+    found = await api.read("/rpc/setting?name=request.cookies", headers={"Cookie": cookie})
     assert json.loads(found) == told
 
 
 async def test_the_time_zone_of_a_request_comes_before_that_of_its_role(
-    orchestra: Orchestra,
+    api: DataApi,
 ) -> None:
-    async with await psycopg.AsyncConnection.connect(orchestra.url) as connection:
+    async with await psycopg.AsyncConnection.connect(api.url) as connection:
         database = connection.info.dbname
         await connection.execute(
             f"ALTER ROLE anon IN DATABASE {database} SET \"TimeZone\" = 'Asia/Tokyo'".encode()
         )
-    async with open_orchestra(orchestra.url) as there:
+    async with open_data_api(api.url) as there:
         read = "/rpc/setting?name=TimeZone"
         assert await there.read(read) == "Asia/Tokyo"
         assert await there.read(read, prefer="timezone=Asia/Tbilisi") == "Asia/Tbilisi"
 
 
-@pytest.mark.parametrize(("prepares", "kept"), [(True, True), (False, False)])
+@pytest.mark.parametrize(("prepares", "cached"), [(True, True), (False, False)])
 async def test_nothing_is_prepared_where_a_pooler_would_refuse_it(
-    orchestra: Orchestra, prepares: bool, kept: bool
+    api: DataApi, prepares: bool, cached: bool
 ) -> None:
-    async with open_orchestra(orchestra.url, db_prepared_statements=prepares) as there:
+    async with open_data_api(api.url, db_prepared_statements=prepares) as there:
         assert len(await there.read("/works?select=id&limit=1", prefer="count=planned")) == 1
-        answer = await there.ask("POST /notes", {"a": 1}, prefer="return=representation")
-        assert answer.json() == [{"a": 1, "b": None}]
-        assert (await there.ask("POST /rpc/isolation")).json() == "serializable"
-        assert (await there.read("/rpc/prepared") > 0) is kept
+        response = await there.request("POST /notes", {"a": 1}, prefer="return=representation")
+        assert response.json() == [{"a": 1, "b": None}]
+        assert (await there.request("POST /rpc/isolation")).json() == "serializable"
+        assert (await there.read("/rpc/prepared") > 0) is cached

@@ -43,9 +43,9 @@ async def test_a_catalog_that_cannot_be_served_after_a_lost_connection_is_read_a
     answers = iter(["served", "refused", "served"])
 
     def make(catalog: Catalog) -> Catalog:
-        answer = next(answers)
-        seen.put_nowait(answer)
-        if answer == "refused":
+        response = next(answers)
+        seen.put_nowait(response)
+        if response == "refused":
             raise KeyError("bad")
         return catalog
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from tests.gateway.rest.orchestra import Orchestra
+from tests.gateway.rest.data_api import DataApi
 
 FULL = "return=representation"
 MERGE = "resolution=merge-duplicates"
@@ -82,15 +82,15 @@ ONE = "application/vnd.pgrst.object+json"
     ],
 )  # fmt: skip
 async def test_what_is_written_is_answered(
-    orchestra: Orchestra, request_line: str, body: Any, prefer: str, status: int, rows: Any
+    api: DataApi, request_line: str, body: Any, prefer: str, status: int, rows: Any
 ) -> None:
-    answer = await orchestra.ask(request_line, body, prefer=prefer)
-    assert answer.status_code == status, answer.text
+    response = await api.request(request_line, body, prefer=prefer)
+    assert response.status_code == status, response.text
     if rows is None:
-        assert answer.content == b""
-        assert "content-type" not in answer.headers
+        assert response.content == b""
+        assert "content-type" not in response.headers
     else:
-        assert answer.json() == rows
+        assert response.json() == rows
 
 
 @pytest.mark.parametrize(
@@ -105,11 +105,11 @@ async def test_what_is_written_is_answered(
     ],
 )
 async def test_bodies_come_in_several_forms(
-    orchestra: Orchestra, text: str, media_type: str, rows: Any
+    api: DataApi, text: str, media_type: str, rows: Any
 ) -> None:
     headers = {"content-type": media_type} if media_type else {}
-    answer = await orchestra.ask("POST /works?select=title", text, prefer=FULL, headers=headers)
-    assert (answer.status_code, answer.json()) == (201, rows)
+    response = await api.request("POST /works?select=title", text, prefer=FULL, headers=headers)
+    assert (response.status_code, response.json()) == (201, rows)
 
 
 @pytest.mark.parametrize(
@@ -131,11 +131,11 @@ async def test_bodies_come_in_several_forms(
     ],
 )  # fmt: skip
 async def test_headers_tell_of_what_was_written(
-    orchestra: Orchestra, request_line: str, body: Any, prefer: str, headers: dict[str, str]
+    api: DataApi, request_line: str, body: Any, prefer: str, headers: dict[str, str]
 ) -> None:
-    answer = await orchestra.ask(request_line, body, prefer=prefer)
-    assert answer.is_success, answer.text
-    assert {name: answer.headers[name] for name in headers} == headers
+    response = await api.request(request_line, body, prefer=prefer)
+    assert response.is_success, response.text
+    assert {name: response.headers[name] for name in headers} == headers
 
 
 @pytest.mark.parametrize(
@@ -146,11 +146,11 @@ async def test_headers_tell_of_what_was_written(
     ],
 )
 async def test_a_location_is_that_of_one_row_with_a_key(
-    orchestra: Orchestra, request_line: str, body: Any
+    api: DataApi, request_line: str, body: Any
 ) -> None:
-    answer = await orchestra.ask(request_line, body, prefer="return=headers-only")
-    assert answer.status_code == 201
-    assert "location" not in answer.headers
+    response = await api.request(request_line, body, prefer="return=headers-only")
+    assert response.status_code == 201
+    assert "location" not in response.headers
 
 
 @pytest.mark.parametrize(
@@ -207,16 +207,16 @@ async def test_a_location_is_that_of_one_row_with_a_key(
     ],
 )  # fmt: skip
 async def test_what_cannot_be_written_says_why(
-    orchestra: Orchestra,
+    api: DataApi,
     request_line: str,
     body: Any,
     prefer: str,
     status: int,
     error: dict[str, Any],
 ) -> None:
-    answer = await orchestra.ask(request_line, body, prefer=prefer)
-    assert answer.status_code == status, answer.text
-    assert answer.json().items() >= error.items()
+    response = await api.request(request_line, body, prefer=prefer)
+    assert response.status_code == status, response.text
+    assert response.json().items() >= error.items()
 
 
 @pytest.mark.parametrize(
@@ -228,11 +228,11 @@ async def test_what_cannot_be_written_says_why(
     ],
 )
 async def test_a_body_of_another_form_is_refused(
-    orchestra: Orchestra, text: str, media_type: str, message: str
+    api: DataApi, text: str, media_type: str, message: str
 ) -> None:
-    answer = await orchestra.ask("POST /works", text, headers={"content-type": media_type})
-    assert (answer.status_code, answer.json()["code"]) == (400, "PGRST102")
-    assert answer.json()["message"] == message
+    response = await api.request("POST /works", text, headers={"content-type": media_type})
+    assert (response.status_code, response.json()["code"]) == (400, "PGRST102")
+    assert response.json()["message"] == message
 
 
 @pytest.mark.parametrize(
@@ -245,17 +245,17 @@ async def test_a_body_of_another_form_is_refused(
 )
 @pytest.mark.parametrize("prefer", [FULL, "return=minimal"])
 async def test_where_one_row_is_asked_for_several_are_not_written(
-    orchestra: Orchestra, request_line: str, body: Any, prefer: str
+    api: DataApi, request_line: str, body: Any, prefer: str
 ) -> None:
     prefer = f"{prefer},tx=commit"
-    answer = await orchestra.ask(request_line, body, prefer=prefer, accept=ONE)
-    assert (answer.status_code, answer.json()["code"]) == (406, "PGRST116")
-    assert answer.json()["details"] == "The result contains 2 rows"
-    assert await orchestra.read("/notes") == [{"a": 1, "b": "one"}, {"a": 2, "b": "two"}]
+    response = await api.request(request_line, body, prefer=prefer, accept=ONE)
+    assert (response.status_code, response.json()["code"]) == (406, "PGRST116")
+    assert response.json()["details"] == "The result contains 2 rows"
+    assert await api.read("/notes") == [{"a": 1, "b": "one"}, {"a": 2, "b": "two"}]
 
 
-async def test_one_row_is_answered_as_an_object(orchestra: Orchestra) -> None:
+async def test_one_row_is_answered_as_an_object(api: DataApi) -> None:
     url = "PATCH /works?id=eq.1&select=id"
-    answer = await orchestra.ask(url, {"minutes": 1}, prefer=FULL, accept=ONE)
-    assert answer.json() == {"id": 1}
-    assert answer.headers["content-type"] == f"{ONE}; charset=utf-8"
+    response = await api.request(url, {"minutes": 1}, prefer=FULL, accept=ONE)
+    assert response.json() == {"id": 1}
+    assert response.headers["content-type"] == f"{ONE}; charset=utf-8"

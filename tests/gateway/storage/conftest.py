@@ -15,7 +15,7 @@ from tests.gateway.storage.api import ANON, SECRET, SERVICE, Api
 
 from amphibase.accounts.jwt.key_ring import Key
 from amphibase.accounts.jwt.verifier import Tokens
-from amphibase.gateway.app import Door, Gateway
+from amphibase.gateway.app import Gateway, Mount
 from amphibase.gateway.keys import ApiKeys
 from amphibase.gateway.project import copy
 from amphibase.gateway.storage.service import StorageService
@@ -87,7 +87,7 @@ async def _serving(database: str, folder: Path, **overrides: Any) -> AsyncIterat
     tokens = Tokens(Key.generate(), Key.from_secret(SECRET))
     service = StorageService(settings, database, tokens)
     keys = ApiKeys(SECRET, ANON, SERVICE, "sb_publishable_abc", "sb_secret_abc")
-    gateway = Gateway({"/storage/v1": Door(lambda: service)}, keys)
+    gateway = Gateway({"/storage/v1": Mount(lambda: service)}, keys)
     # By its protocol asyncio knows that it may send without waiting (TCP_NODELAY).
     with socket.socket(proto=socket.IPPROTO_TCP) as listener:
         listener.bind(("127.0.0.1", 0))

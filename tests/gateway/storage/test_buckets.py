@@ -15,7 +15,8 @@ from tests.gateway.storage.api import (
     taken,
 )
 
-from amphibase.gateway.storage import buckets, rows
+from amphibase.gateway.storage import object_rows
+from amphibase.gateway.storage.routes import buckets
 
 BUCKETS_OF_ANN = f"""
     CREATE POLICY anns ON storage.buckets FOR ALL TO authenticated
@@ -191,14 +192,14 @@ async def test_who_empties_a_bucket_with_others_is_not_refused(
 ) -> None:
     await api.bucket()
     await api.uploaded("b/1", "b/2")
-    some_names = rows.some_names
+    some_names = object_rows.names
 
     async def early(*arguments: Any, **named: Any) -> list[str]:
         names = await some_names(*arguments, **named)
-        monkeypatch.setattr(rows, "some_names", some_names)
+        monkeypatch.setattr(object_rows, "names", some_names)
         await api.delete("/object/b", {"prefixes": names})
         return names
 
-    monkeypatch.setattr(rows, "some_names", early)
+    monkeypatch.setattr(object_rows, "names", early)
     assert (await api.post("/bucket/b/empty")).status_code == 200
     assert await api.names() == []

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tests.gateway.storage.api import TEN, Api
 
-from amphibase.gateway.storage import rows
+from amphibase.gateway.storage import object_rows
 
 CONTENTS = [bytes([each]) * 50_000 for each in range(1, 21)]
 
@@ -50,7 +50,7 @@ async def test_who_replaces_a_file_is_told_the_row_that_holds_it(
 ) -> None:
     await api.bucket()
     await api.uploaded()
-    add, tries, deleting = rows.add, [], []
+    add, tries, deleting = object_rows.add, [], []
 
     async def late(*arguments: Any, **named: Any) -> None:
         tries.append(arguments)
@@ -59,7 +59,7 @@ async def test_who_replaces_a_file_is_told_the_row_that_holds_it(
             await asyncio.wait(deleting, timeout=0.5)
         await add(*arguments, **named)
 
-    monkeypatch.setattr(rows, "add", late)
+    monkeypatch.setattr(object_rows, "add", late)
     stored = await api.upload(content=b"new", x_upsert="true")
     deleted = await deleting[0]
     assert (stored.status_code, deleted.status_code) == (200, 200)

@@ -2,7 +2,6 @@
 
 from datetime import timedelta
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -15,10 +14,10 @@ from amphibase.accounts.jwt.key_ring import Key
 from amphibase.accounts.jwt.verifier import Tokens
 from amphibase.blobs.disk import DiskBlobs
 from amphibase.blobs.rows import FileRows
-from amphibase.blobs.sweep import Sweep
+from amphibase.blobs.sweep import BlobSweep
 from amphibase.database.engine import Database
 from amphibase.errors import Unavailable
-from amphibase.gateway.storage import rows
+from amphibase.gateway.storage import object_rows
 from amphibase.gateway.storage.service import StorageService
 from amphibase.gateway.storage.settings import StorageSettings
 
@@ -58,7 +57,7 @@ async def test_the_sweep_finds_what_failure_leaves(
 ) -> None:
     await api.bucket()
     await api.uploaded("b/kept", "b/lost")
-    add, tries = rows.add, []
+    add, tries = object_rows.add, []
 
     async def lost_at_the_end(*arguments: Any, **named: Any) -> None:
         tries.append(arguments)
@@ -67,7 +66,7 @@ async def test_the_sweep_finds_what_failure_leaves(
             raise Unavailable
 
     with monkeypatch.context() as patched:
-        patched.setattr(rows, "add", lost_at_the_end)
+        patched.setattr(object_rows, "add", lost_at_the_end)
         answer = await api.upload("b/unknown")
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
     ((version,),) = api.rows("SELECT version FROM storage.objects WHERE name = 'lost'")
@@ -76,8 +75,14 @@ async def test_the_sweep_finds_what_failure_leaves(
     path.unlink()
     assert refusal(await api.get("/object/b/lost")) == no_object()
     database = Database(api.database)
-    files: Any = SimpleNamespace(blobs=blobs, rows=FileRows("postgresql"))
-    sweep = Sweep(database, files, grace=timedelta(0), delete_orphans=True, delete_lost=True)
+    sweep = BlobSweep(
+        database,
+        FileRows("postgresql"),
+        blobs,
+        grace=timedelta(0),
+        delete_orphans=True,
+        delete_lost=True,
+    )
     found = [(each.kind, each.size) async for each in sweep.findings()]
     await database.close()
     assert found == [("orphan", 10), ("lost", 10)]
@@ -85,3 +90,19 @@ async def test_the_sweep_finds_what_failure_leaves(
     assert [UUID(path.name) for path in api.blobs()] == [
         UUID(version) for (version,) in api.rows("SELECT version FROM storage.objects")
     ]
+
+
+async def test_an_error_of_the_database_that_is_not_ours_leaves_no_bytes(api: Api) -> None:
+    await api.bucket()
+    api.rows("""
+        CREATE FUNCTION public.reject() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN RAISE EXCEPTION 'no more files' USING ERRCODE = 'XX123'; END $$;
+        CREATE TRIGGER reject BEFORE INSERT ON storage.objects
+        FOR EACH ROW WHEN (new.metadata ? 'size') EXECUTE FUNCTION public.reject()
+    """)
+    try:
+        rejected = await api.upload()
+    finally:
+        api.rows("DROP FUNCTION public.reject CASCADE")
+    assert rejected.status_code == 500
+    assert api.blobs() == []

@@ -1,5 +1,6 @@
 """Policies of the database decide who sees and changes which files."""
 
+import base64
 import time
 from typing import Any
 
@@ -14,6 +15,7 @@ from tests.gateway.storage.api import (
     SECRET,
     TEN,
     Api,
+    files_in,
     hidden,
     no_object,
     refusal,
@@ -155,7 +157,7 @@ async def test_a_policy_may_ask_what_is_done_and_what_is_said(api: Api) -> None:
         CREATE POLICY listing ON storage.objects FOR SELECT TO authenticated
         USING (storage.operation() = 'storage.object.list');
         CREATE POLICY small ON storage.objects FOR INSERT TO authenticated
-        WITH CHECK ((metadata ->> 'size')::int < 10 AND auth.jwt() ->> 'tier' = 'gold');
+        WITH CHECK ((metadata ->> 'contentLength')::int < 10 AND auth.jwt() ->> 'tier' = 'gold');
     """)
     gold, plain = api.token(ANN, tier="gold"), api.token(ANN)
     assert refusal(await api.upload("b/a", b"123", token=plain)) == hidden()
@@ -235,3 +237,103 @@ async def test_a_token_that_does_not_hold_is_refused(mine: Api) -> None:
     answer = await mine.get("/bucket", token=None)
     message = "headers must have required property 'authorization'"
     assert refusal(answer) == (400, "400", "Error", message)
+
+
+KINDS = ("raw", "form", "tus")
+OBJECT_POLICIES = {
+    "(metadata ->> 'size')::int < 5": (400, 400, 403),
+    "(metadata ->> 'contentLength')::int < 5": (200, 400, 201),
+    "metadata ->> 'mimetype' = 'text/plain'": (200, 200, 201),
+    "user_metadata ->> 'k' = 'v'": (200, 200, 201),
+    "storage.allow_only_operation('object.upload')": (200, 200, 403),
+    "storage.allow_any_operation(array['storage.object.upload', 'storage.tus.upload.create'])": (
+        200,
+        200,
+        201,
+    ),
+    "storage.allow_any_operation(array['', null])": (400, 400, 403),
+}
+
+
+@pytest.mark.parametrize(("check", "statuses"), OBJECT_POLICIES.items())
+async def test_a_policy_for_insert_sees_what_is_declared_before_the_bytes(
+    api: Api, check: str, statuses: tuple[int, ...]
+) -> None:
+    await api.bucket()
+    api.rows(f"CREATE POLICY p ON storage.objects FOR INSERT TO authenticated WITH CHECK ({check})")
+    token, metadata = api.token(ANN), '{"k": "v"}'
+    encoded = base64.b64encode(metadata.encode()).decode()
+    responses = {
+        "raw": await api.upload("b/raw", b"123", token=token, x_metadata=encoded),
+        "form": await api.post(
+            "/object/b/form",
+            token=token,
+            data={"metadata": metadata},
+            files={"": ("a.txt", b"123", "text/plain")},
+        ),
+        "tus": await api.post(
+            "/upload/resumable",
+            content=b"123",
+            token=token,
+            headers={
+                "tus-resumable": "1.0.0",
+                "upload-length": "3",
+                "content-type": "application/offset+octet-stream",
+                "upload-metadata": ",".join(
+                    f"{name} {base64.b64encode(value.encode()).decode()}"
+                    for name, value in {
+                        "bucketName": "b",
+                        "objectName": "tus",
+                        "contentType": "text/plain",
+                        "metadata": metadata,
+                    }.items()
+                ),
+            },
+        ),
+    }
+    assert tuple(responses[kind].status_code for kind in KINDS) == statuses
+    stored = [kind for kind in KINDS if responses[kind].is_success]
+    assert await api.names() == sorted(stored)
+    assert len(files_in(api.folder / "objects")) == len(stored)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "operation"),
+    [
+        ("GET", "/object/b/a", "storage.object.get_authenticated"),
+        ("HEAD", "/object/b/a", "object.head_authenticated_info"),
+        ("HEAD", "/object/authenticated/b/a", "object.head_authenticated_info"),
+        ("GET", "/object/info/b/a", "object.get_authenticated_info"),
+        ("GET", "/object/info/authenticated/b/a", "object.get_authenticated_info"),
+    ],
+)
+async def test_a_policy_sees_how_an_object_is_read(
+    api: Api, method: str, path: str, operation: str
+) -> None:
+    await api.bucket()
+    await api.uploaded("b/a")
+    check = f"storage.operation() = '{operation}'"
+    api.rows(f"CREATE POLICY p ON storage.objects FOR SELECT TO authenticated USING ({check})")
+    assert (await api.call(method, path, token=api.token(ANN))).status_code == 200
+
+
+async def test_an_object_that_comes_after_the_check_is_replaced_only_by_who_may(api: Api) -> None:
+    await api.bucket()
+    api.rows("""
+        CREATE POLICY one ON storage.objects FOR INSERT TO authenticated WITH CHECK (true);
+        CREATE POLICY two ON storage.objects FOR SELECT TO authenticated USING (true);
+        CREATE POLICY three ON storage.objects FOR UPDATE TO authenticated
+        USING (owner_id = auth.jwt() ->> 'sub');
+    """)
+
+    async def content() -> Any:
+        yield b"ann"
+        await api.uploaded("b/a", content=b"bob", token=api.token(BOB))
+
+    headers = {"x-upsert": "true", "content-type": "text/plain"}
+    rejected = await api.post(
+        "/object/b/a", content=content(), token=api.token(ANN), headers=headers
+    )
+    assert refusal(rejected) == hidden()
+    assert (await api.get("/object/b/a")).content == b"bob"
+    assert len(api.blobs()) == 1

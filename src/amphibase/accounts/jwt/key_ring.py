@@ -26,6 +26,7 @@ from jwt.algorithms import ECAlgorithm
 from amphibase.backend import Claims
 from amphibase.errors import ConfigurationError, InvalidToken
 from amphibase.models import utc_now
+from amphibase.published_secrets import is_published_jwk
 from amphibase.settings import Settings, load_settings
 
 AUDIENCE = "authenticated"
@@ -167,10 +168,19 @@ def load_keys(settings: Settings) -> KeyRing:
     """The key ring that the settings name; in development a key is made in DATA_DIR (mode 0600).
 
     Raises:
-        ConfigurationError: the key file cannot be read or holds no usable key.
+        ConfigurationError: the key file cannot be read, holds no usable key, or in production a
+            published one.
     """
     if settings.jwt_key_file:
-        return KeyRing(read_key_file(settings.jwt_key_file))
+        keys = read_key_file(settings.jwt_key_file)
+        if settings.environment == "production" and any(
+            is_published_jwk(key.public_jwk()) for key in keys
+        ):
+            raise ConfigurationError(
+                "JWT_KEY_FILE: holds a key of the Supabase CLI, which everybody has; production "
+                "needs its own (amphibase keys generate)"
+            )
+        return KeyRing(keys)
     if settings.secret_key:
         return KeyRing([Key.from_secret(settings.secret_key.get_secret_value())])
     path = settings.data_dir / KEY_FILE

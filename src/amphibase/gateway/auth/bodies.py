@@ -1,4 +1,4 @@
-"""Bodies of requests: read within limits, and typed."""
+"""What requests carry: read within limits, and typed."""
 
 import asyncio
 import re
@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from starlette.requests import Request
 
 from amphibase.errors import PayloadTooLarge
-from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.errors import AuthError, invalid
 
 MAX_BODY_BYTES = 1 << 20
@@ -42,14 +41,14 @@ class Body(BaseModel):
 Model = TypeVar("Model", bound=Body)
 
 
-class PkceBody(Body):
-    """A challenge that the client has to answer at the end of the flow (RFC 7636)."""
+class Pkce(Body):
+    """A challenge that whoever finishes the flow has to answer (RFC 7636)."""
 
     code_challenge: str = ""
     code_challenge_method: str = ""
 
     def check_challenge(self) -> bool:
-        """Return whether there is one. Raises AuthError for one that is malformed."""
+        """Whether there is one. Raises AuthError where it cannot be right."""
         method, challenge = self.code_challenge_method, self.code_challenge
         if not method and not challenge:
             return False
@@ -68,7 +67,7 @@ class PkceBody(Body):
 
 
 async def read(request: Request, kind: type[Model]) -> Model:
-    """Return the request's body; an empty one is an empty object.
+    """The request's body; an empty one is an empty object.
 
     Raises:
         AuthError: it is no such object, or does not come in time.
@@ -82,7 +81,7 @@ async def read(request: Request, kind: type[Model]) -> Model:
                 if len(content) > MAX_BODY_BYTES:
                     raise PayloadTooLarge
     except TimeoutError:
-        raise AuthError(codes.REQUEST_TIMEOUT) from None
+        raise AuthError(408, "request_timeout", "The request's body did not come in time") from None
     if not content.strip():
         return kind()
     try:
@@ -96,11 +95,11 @@ async def read(request: Request, kind: type[Model]) -> Model:
         fault = f"{where}: {first['msg']}" if where else first["msg"]
     except (ValueError, RecursionError) as error:
         fault = str(error)
-    raise AuthError(codes.BAD_JSON, f"{codes.BAD_JSON.message}: {fault}")
+    raise AuthError(400, "bad_json", f"Could not parse request body as JSON: {fault}")
 
 
 def email_of(text: str) -> str:
-    """Return the address as accounts store it. Raises AuthError."""
+    """The address as accounts keep it. Raises AuthError for what is none."""
     email = text.strip().lower()
     if not email:
         raise invalid("An email address is required")
@@ -112,7 +111,7 @@ def email_of(text: str) -> str:
 
 
 def phone_of(text: str) -> str:
-    """Return the number as accounts store it, digits alone (E.164). Raises AuthError."""
+    """The number as accounts keep it, digits alone (E.164). Raises AuthError for what is none."""
     phone = text.strip().removeprefix("+").replace(" ", "")
     if not _PHONE.fullmatch(phone):
         raise invalid("Invalid phone number format (E.164 required)")
@@ -120,11 +119,11 @@ def phone_of(text: str) -> str:
 
 
 def uuid_of(text: str, name: str) -> UUID:
-    """Return the id in a path. Raises AuthError."""
+    """The id in a path. Raises AuthError."""
     try:
         return UUID(text)
     except ValueError:
-        raise AuthError(codes.NOT_AN_ID, f"{name} must be an UUID") from None
+        raise invalid(f"{name} must be an UUID", 404) from None
 
 
 def _has_nul(value: Any) -> bool:

@@ -10,42 +10,32 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from amphibase.accounts.jwt.verifier import Tokens
-from amphibase.gateway.auth import (
-    admin,
-    admin_links,
-    mfa,
-    otp,
-    reauthenticate,
-    recover,
-    resend,
-    settings_endpoint,
-    sign_up,
-    token,
-    user,
-    verify,
-)
-from amphibase.gateway.auth import error_codes as codes
+from amphibase.gateway.auth import admin, admin_links, errors, mailing, sign_up, user, verify
+from amphibase.gateway.auth import mfa as factors
+from amphibase.gateway.auth import settings_endpoint as public
+from amphibase.gateway.auth import token as grants
 from amphibase.gateway.auth.core import Core
-from amphibase.gateway.auth.errors import AuthError, respond_to
-from amphibase.gateway.auth.mail_templates import EmailQueue
+from amphibase.gateway.auth.errors import AuthError
+from amphibase.gateway.auth.mail_templates import Post
 from amphibase.gateway.auth.settings import AuthSettings
 from amphibase.gateway.lifetime import Lifetime, check_table
+from amphibase.gateway.service import deny_websocket
 
 Call = Callable[[Core, Request], Awaitable[Response]]
 
-ENDPOINTS: tuple[tuple[str, str, Call], ...] = (
-    ("GET", "/health", settings_endpoint.health),
-    ("GET", "/settings", settings_endpoint.settings),
-    ("GET", "/.well-known/jwks.json", settings_endpoint.jwks),
-    ("GET", "/authorize", settings_endpoint.authorize),
-    ("POST", "/sso", settings_endpoint.sso),
+CALLS: tuple[tuple[str, str, Call], ...] = (
+    ("GET", "/health", public.health),
+    ("GET", "/settings", public.settings),
+    ("GET", "/.well-known/jwks.json", public.jwks),
+    ("GET", "/authorize", public.authorize),
+    ("POST", "/sso", public.sso),
     ("POST", "/signup", sign_up.sign_up),
-    ("POST", "/token", token.token),
-    ("POST", "/otp", otp.otp),
-    ("POST", "/magiclink", otp.magic_link),
-    ("POST", "/recover", recover.recover),
-    ("POST", "/resend", resend.resend),
-    ("GET", "/reauthenticate", reauthenticate.reauthenticate),
+    ("POST", "/token", grants.token),
+    ("POST", "/otp", mailing.otp),
+    ("POST", "/magiclink", mailing.magic_link),
+    ("POST", "/recover", mailing.recover),
+    ("POST", "/resend", mailing.resend),
+    ("GET", "/reauthenticate", mailing.reauthenticate),
     ("GET", "/verify", verify.follow_link),
     ("POST", "/verify", verify.verify),
     ("GET", "/user", user.get),
@@ -53,10 +43,10 @@ ENDPOINTS: tuple[tuple[str, str, Call], ...] = (
     ("POST", "/logout", user.log_out),
     ("GET", "/user/identities/authorize", user.link_identity),
     ("DELETE", "/user/identities/{id}", user.unlink_identity),
-    ("POST", "/factors", mfa.enroll),
-    ("POST", "/factors/{id}/challenge", mfa.challenge),
-    ("POST", "/factors/{id}/verify", mfa.verify),
-    ("DELETE", "/factors/{id}", mfa.unenroll),
+    ("POST", "/factors", factors.enrol),
+    ("POST", "/factors/{id}/challenge", factors.challenge),
+    ("POST", "/factors/{id}/verify", factors.verify),
+    ("DELETE", "/factors/{id}", factors.unenrol),
     ("POST", "/invite", admin_links.invite),
     ("POST", "/admin/generate_link", admin_links.generate_link),
     ("GET", "/admin/users", admin.list_users),
@@ -77,16 +67,16 @@ class AuthService:
         settings: from `load_auth_settings()`.
         database_url: of a Postgres with the schema `auth`, as a role that owns its tables.
         tokens: the project's keys.
-        outbox: takes emails where no mail server is configured.
+        outbox: takes letters where no mail server is configured.
     """
 
     def __init__(
-        self, settings: AuthSettings, database_url: str, tokens: Tokens, outbox: EmailQueue
+        self, settings: AuthSettings, database_url: str, tokens: Tokens, outbox: Post
     ) -> None:
         self._core = Core(settings, database_url, tokens, outbox)
         self._lifetime = Lifetime(self._open, self._core.close)
         self._app = Starlette(
-            routes=[self._route(method, path, call) for method, path, call in ENDPOINTS],
+            routes=[self._route(method, path, call) for method, path, call in CALLS],
             exception_handlers={HTTPException: _not_found},
         )
         self._app.router.redirect_slashes = False
@@ -99,6 +89,7 @@ class AuthService:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
+            await deny_websocket(scope, receive, send)
             return
         with self._lifetime.request():
             await self._app(scope, receive, send)
@@ -120,13 +111,16 @@ class AuthService:
             except ClientDisconnect:
                 raise
             except Exception as error:
-                return respond_to(request, error)
+                return errors.answer(request, error)
 
         return endpoint
 
 
 async def _not_found(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 404
-    return respond_to(
-        request, AuthError(codes.METHOD_NOT_ALLOWED if status == 405 else codes.NOT_FOUND)
+    code, message = (
+        ("method_not_allowed", "Method not allowed")
+        if status == 405
+        else ("not_found", "There is no such call")
     )
+    return errors.answer(request, AuthError(status, code, message))

@@ -1,4 +1,4 @@
-"""From a request to its answer, with the catalog as it is at the moment."""
+"""From a request to its response, with the catalog as it is at the moment."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, cast
@@ -14,29 +14,30 @@ from amphibase.gateway.rest.errors.base import (
     NotSingular,
     PutDiffers,
 )
-from amphibase.gateway.rest.plan.negotiation import AS_JSON, Chosen, choose
+from amphibase.gateway.rest.plan.negotiation import AS_JSON, NegotiatedMediaType, negotiate
 from amphibase.gateway.rest.plan.planner import Planner
-from amphibase.gateway.rest.plan.types import Action, Content, Demand, Media, Resolution
-from amphibase.gateway.rest.request.lru import kept
+from amphibase.gateway.rest.plan.types import Action, BodyFormat, Content, PlanKey, Resolution
+from amphibase.gateway.rest.request.lru import cached
 from amphibase.gateway.rest.request.media_type import ANY, read_accept, read_media_type
 from amphibase.gateway.rest.request.payload import FORM, Payload, read_form, read_payload
 from amphibase.gateway.rest.request.preferences import NONE, Preferences, read_preferences
-from amphibase.gateway.rest.request.query import Query, Value
+from amphibase.gateway.rest.request.query import QueryParams
 from amphibase.gateway.rest.request.query_string import read_query
-from amphibase.gateway.rest.request.request import Asked, with_arguments, with_range
+from amphibase.gateway.rest.request.request import ApiRequest, with_arguments, with_range
 from amphibase.gateway.rest.response.builders import (
-    answer_call,
-    answer_plan,
-    answer_read,
-    answer_write,
+    call_response,
+    mutate_response,
+    plan_response,
+    read_response,
 )
-from amphibase.gateway.rest.response.response import Answer, Result, override, result_of
+from amphibase.gateway.rest.response.response import RestResponse, ResultSet, override, read_result
 from amphibase.gateway.rest.schema.catalog import Catalog, Name
 from amphibase.gateway.rest.settings import RestSettings
 from amphibase.gateway.rest.sql.cache import CompiledPlan, StatementCache
-from amphibase.gateway.rest.transaction.role import Identity
-from amphibase.gateway.rest.transaction.run import Execution, Job
-from amphibase.gateway.rest.transaction.settings import ISOLATION, Context
+from amphibase.gateway.rest.transaction.role import RequestRole
+from amphibase.gateway.rest.transaction.run import RoleExecutor, RoleQuery
+from amphibase.gateway.rest.transaction.settings import ISOLATION, TransactionSettings
+from amphibase.records.filters.tree import Value
 
 _ACTIONS: Mapping[str, Action] = {
     "GET": "read", "HEAD": "read", "POST": "insert", "PATCH": "update", "PUT": "put",
@@ -49,63 +50,70 @@ _RESOLUTIONS: Mapping[str, Resolution] = {
     "merge-duplicates": "merge",
     "ignore-duplicates": "ignore",
 }
-_NOTHING = Media("none")
+_NOTHING = BodyFormat("none")
 _WITH_BODY = ("POST", "PATCH", "PUT")
 
 Check = Callable[[Cells], None]
 
 
-class Requests:
+class RequestHandler:
     """Answers requests about one state of the database.
 
     Args:
         catalog: what the database offers.
-        execution: runs the statements.
+        executor: runs the statements.
     """
 
     def __init__(
-        self, catalog: Catalog, settings: RestSettings, context: Context, execution: Execution
+        self,
+        catalog: Catalog,
+        settings: RestSettings,
+        transaction_settings: TransactionSettings,
+        executor: RoleExecutor,
     ) -> None:
         self._catalog = catalog
         self._settings = settings
-        self._context = context
-        self._execution = execution
+        self._transaction_settings = transaction_settings
+        self._executor = executor
         self._statements = StatementCache(
             Planner(
                 catalog, max_rows=settings.db_max_rows, aggregates=settings.db_aggregates_enabled
             )
         )
-        self._chosen = kept(1000)(self._choose_of)
+        self._negotiated = cached(1000)(self._negotiate_uncached)
 
-    async def run(self, asked: Asked, identity: Identity, body: bytes) -> Answer:
-        """The answer of a table, a view or a function.
+    async def run(self, request: ApiRequest, role: RequestRole, body: bytes) -> RestResponse:
+        """The response of a table, a view or a function.
 
         Raises:
-            RestError: the request or the database said no.
+            RestError: the request is invalid, or the database rejects it.
         """
-        exchange = self._read(asked, identity, body)
-        if asked.kind == "function":
-            answer, result = await self._call(exchange)
+        context = self._read(request, role, body)
+        if request.kind == "function":
+            response, result = await self._call(context)
         else:
-            answer, result = await self._table(exchange)
+            response, result = await self._table(context)
         if len(self._settings.db_schemas) > 1:
-            answer.add(b"content-profile", asked.schema)
-        override(answer, result)
-        if answer.status in (204, 304):  # which have no body, whoever said so
-            answer.body = b""
-        elif asked.method != "HEAD":
-            answer.add(b"content-length", str(len(answer.body)))
-        return answer
+            response.add(b"content-profile", request.schema)
+        override(response, result)
+        if response.status in (
+            204,
+            304,
+        ):  # which have no body
+            response.body = b""
+        elif request.method != "HEAD":
+            response.add(b"content-length", str(len(response.body)))
+        return response
 
-    def _read(self, asked: Asked, identity: Identity, body: bytes) -> "Exchange":
-        preferences = self._preferences(asked)
-        is_call = asked.kind == "function"
-        query, values = read_query(asked.query_string, is_call=is_call and asked.is_read)
-        if asked.method == "GET":
-            query, values = with_range(query, values, asked.headers.get("range"))
+    def _read(self, request: ApiRequest, role: RequestRole, body: bytes) -> "RequestContext":
+        preferences = self._preferences(request)
+        is_call = request.kind == "function"
+        query, values = read_query(request.query_string, is_call=is_call and request.is_read)
+        if request.method == "GET":
+            query, values = with_range(query, values, request.headers.get("range"))
         payload = content = None
-        if asked.method in _WITH_BODY:
-            media_type = read_media_type(asked.headers.get("content-type", "")).name
+        if request.method in _WITH_BODY:
+            media_type = read_media_type(request.headers.get("content-type", "")).name
             if is_call and media_type == FORM:
                 query, values = with_arguments(query, values, read_form(body))
             else:
@@ -113,29 +121,29 @@ class Requests:
                     body, media_type, has_columns=query.columns is not None, is_call=is_call
                 )
                 content = _CONTENTS.get(media_type, "json")
-        return Exchange(asked, identity, preferences, query, values, payload, content)
+        return RequestContext(request, role, preferences, query, values, payload, content)
 
-    def _preferences(self, asked: Asked) -> Preferences:
-        header = asked.headers.get("prefer")
+    def _preferences(self, request: ApiRequest) -> Preferences:
+        header = request.headers.get("prefer")
         if header is None:
             return NONE
-        found = read_preferences(
+        preferences = read_preferences(
             [header],
             self._catalog.timezones,
             may_override_end=self._settings.may_override_end,
         )
-        if found.refused and found.is_strict:
-            raise InvalidPreferences(found.refused)
-        return found
+        if preferences.invalid and preferences.is_strict:
+            raise InvalidPreferences(preferences.invalid)
+        return preferences
 
-    def _choose(self, exchange: "Exchange", target: Name) -> Chosen:
-        accept = exchange.asked.headers.get("accept", ANY)
+    def _negotiate(self, context: "RequestContext", target: Name) -> NegotiatedMediaType:
+        accept = context.request.headers.get("accept", ANY)
         if accept == ANY and not self._catalog.media_handlers:
             return AS_JSON
-        return self._chosen(accept, target, exchange.query.is_whole)
+        return self._negotiated(accept, target, context.query.is_whole)
 
-    def _choose_of(self, accept: str, target: Name, is_whole: bool) -> Chosen:
-        return choose(
+    def _negotiate_uncached(self, accept: str, target: Name, is_whole: bool) -> NegotiatedMediaType:
+        return negotiate(
             read_accept([accept]),
             self._catalog,
             target,
@@ -143,100 +151,107 @@ class Requests:
             may_explain=self._settings.db_plan_enabled,
         )
 
-    async def _table(self, exchange: "Exchange") -> tuple[Answer, Result]:
-        asked, preferences = exchange.asked, exchange.preferences
-        target, action = Name(asked.schema, asked.name), _ACTIONS[asked.method]
-        chosen = self._choose(exchange, target)
-        compiled = self._statements.get(exchange.demand(target, action, chosen))
-        if chosen.is_plan:
-            return await self._plan(exchange, compiled, chosen, is_read=action == "read")
+    async def _table(self, context: "RequestContext") -> tuple[RestResponse, ResultSet]:
+        request, preferences = context.request, context.preferences
+        target, action = Name(request.schema, request.name), _ACTIONS[request.method]
+        negotiated = self._negotiate(context, target)
+        compiled = self._statements.get(context.key(target, action, negotiated))
+        if negotiated.is_plan:
+            return await self._plan(context, compiled, negotiated, is_read=action == "read")
         if action == "read":
-            result = await self._run(exchange, compiled, None, is_read=True, settings={})
-            offset = exchange.offset
-            return answer_read(asked, preferences, chosen, result, offset), result
-        check = _has_put if action == "put" else _check(chosen, preferences)
-        result = await self._run(exchange, compiled, check, is_read=False, settings={})
-        answer = answer_write(
+            result = await self._run(context, compiled, None, is_read=True, settings={})
+            offset = context.offset
+            return read_response(request, preferences, negotiated, result, offset), result
+        check = _has_put if action == "put" else _check(negotiated, preferences)
+        result = await self._run(context, compiled, check, is_read=False, settings={})
+        response = mutate_response(
             action,
             preferences,
-            chosen,
+            negotiated,
             result,
             self._catalog.tables[target],
-            exchange.query.on_conflict,
+            context.query.on_conflict,
         )
-        return answer, result
+        return response, result
 
-    async def _call(self, exchange: "Exchange") -> tuple[Answer, Result]:
-        asked, preferences = exchange.asked, exchange.preferences
-        target = Name(asked.schema, asked.name)
+    async def _call(self, context: "RequestContext") -> tuple[RestResponse, ResultSet]:
+        request, preferences = context.request, context.preferences
+        target = Name(request.schema, request.name)
         overloads = self._catalog.functions.get(target, ())
         rows_of = overloads[0].returns.table if overloads else None
-        chosen = self._choose(exchange, rows_of or target)
-        compiled = self._statements.get(exchange.demand(target, "call", chosen))
-        assert compiled.plan.invocation is not None
-        function = compiled.plan.invocation.function
+        negotiated = self._negotiate(context, rows_of or target)
+        compiled = self._statements.get(context.key(target, "call", negotiated))
+        assert compiled.plan.call is not None
+        function = compiled.plan.call.function
         limits_rows = preferences.is_strict and preferences.max_affected is not None
         if limits_rows and not function.returns.is_set:
             raise MaxAffectedNeedsSet
-        is_read = asked.is_read or function.volatility != "volatile"
-        if chosen.is_plan:
-            return await self._plan(exchange, compiled, chosen, is_read=is_read)
+        is_read = request.is_read or function.volatility != "volatile"
+        if negotiated.is_plan:
+            return await self._plan(context, compiled, negotiated, is_read=is_read)
         result = await self._run(
-            exchange,
+            context,
             compiled,
-            _check(chosen, preferences),
+            _check(negotiated, preferences),
             is_read=is_read,
             settings=function.settings,
         )
-        return answer_call(preferences, chosen, result, function, exchange.offset), result
+        return call_response(preferences, negotiated, result, function, context.offset), result
 
     async def _plan(
-        self, exchange: "Exchange", compiled: CompiledPlan, chosen: Chosen, *, is_read: bool
-    ) -> tuple[Answer, Result]:
-        result = await self._run(exchange, compiled, None, is_read=is_read, settings={})
-        return answer_plan(chosen, result), result
+        self,
+        context: "RequestContext",
+        compiled: CompiledPlan,
+        negotiated: NegotiatedMediaType,
+        *,
+        is_read: bool,
+    ) -> tuple[RestResponse, ResultSet]:
+        result = await self._run(context, compiled, None, is_read=is_read, settings={})
+        return plan_response(negotiated, result), result
 
     async def _run(
         self,
-        exchange: "Exchange",
+        context: "RequestContext",
         compiled: CompiledPlan,
         check: Check | None,
         *,
         is_read: bool,
         settings: Mapping[str, str],
-    ) -> Result:
+    ) -> ResultSet:
         """Run the statement.
 
         Args:
             check: what has to hold of its row, else nothing is changed.
             settings: the function's own.
         """
-        context = self._context
+        transaction_settings = self._transaction_settings
         of_transaction = {
-            **context.settings(exchange.asked, exchange.identity, exchange.preferences.timezone),
+            **transaction_settings.settings(
+                context.request, context.role, context.preferences.timezone
+            ),
             **settings,
         }
         isolation = cast("Isolation | None", of_transaction.pop(ISOLATION, None))
-        ends_by = exchange.preferences.end
+        ends_by = context.preferences.end
         estimate = compiled.estimate
-        job = Job(
-            call=compiled.main.bind(exchange.values, exchange.body),
-            identity=exchange.identity,
+        query = RoleQuery(
+            call=compiled.main.bind(context.values, context.body),
+            role=context.role,
             settings=of_transaction,
-            before=context.before,
+            before=transaction_settings.before,
             is_read=is_read,
             check=None if is_read else check,
             rolls_back=not is_read
             and (self._settings.rolls_back if ends_by is None else ends_by == "rollback"),
             isolation=isolation,
-            estimate=None if estimate is None else estimate.bind(exchange.values),
+            estimate=None if estimate is None else estimate.bind(context.values),
         )
-        row, explained = await self._execution.run(job)
-        if compiled.plan.demand.media.explain is not None:
-            return Result(None, 1, row[0] or b"")
+        row, explained = await self._executor.run(query)
+        if compiled.plan.key.media.explain is not None:
+            return ResultSet(None, 1, row[0] or b"")
         if is_read and check is not None:
             check(row)
-        result = result_of(row)
+        result = read_result(row)
         if explained is None:
             return result
         total = self._total(compiled, result.total, explained[0] or b"[]")
@@ -244,19 +259,19 @@ class Requests:
 
     def _total(self, compiled: CompiledPlan, counted: int | None, explained: bytes) -> int | None:
         expected = int(orjson.loads(explained)[0]["Plan"]["Plan Rows"])
-        if compiled.plan.demand.count == "planned" or counted is None:
+        if compiled.plan.key.count == "planned" or counted is None:
             return expected
         most = self._settings.db_max_rows
         return max(expected, counted) if most is not None and counted > most else counted
 
 
-class Exchange(NamedTuple):
+class RequestContext(NamedTuple):
     """One request, read."""
 
-    asked: Asked
-    identity: Identity
+    request: ApiRequest
+    role: RequestRole
     preferences: Preferences
-    query: Query
+    query: QueryParams
     values: list[Value]
     payload: Payload | None
     content: Content | None
@@ -267,23 +282,23 @@ class Exchange(NamedTuple):
 
     @property
     def offset(self) -> int:
-        """The first of the rows that are asked for."""
+        """The position of the first row, from 0."""
         for path, bounds in self.query.ranges:
             if not path and bounds.offset is not None:
                 return cast(int, self.values[bounds.offset])
         return 0
 
-    def demand(self, target: Name, action: Action, chosen: Chosen) -> Demand:
+    def key(self, target: Name, action: Action, negotiated: NegotiatedMediaType) -> PlanKey:
         """What its SQL depends on."""
         preferences = self.preferences
         columns: tuple[str, ...] = ()
         if self.payload is not None and self.payload.columns is not None:
             columns = tuple(sorted(self.payload.columns))
-        return Demand(
+        return PlanKey(
             target=target,
             action=action,
             query=self.query,
-            media=_NOTHING if self.asked.method == "HEAD" else chosen.media,
+            media=_NOTHING if self.request.method == "HEAD" else negotiated.media,
             keys=columns,
             content=self.content,
             count=preferences.count,
@@ -295,19 +310,19 @@ class Exchange(NamedTuple):
 
 def _has_put(row: Cells) -> None:
     """Raises PutDiffers where the body was not the row that the URL names."""
-    if result_of(row).rows != 1:
+    if read_result(row).rows != 1:
         raise PutDiffers
 
 
-def _check(chosen: Chosen, preferences: Preferences) -> Check | None:
+def _check(negotiated: NegotiatedMediaType, preferences: Preferences) -> Check | None:
     """What has to hold of how many rows were changed or returned."""
     most = preferences.max_affected if preferences.is_strict else None
-    if most is None and not chosen.is_singular:
+    if most is None and not negotiated.is_singular:
         return None
 
     def check(row: Cells) -> None:
-        count = result_of(row).rows
-        if chosen.is_singular and count != 1:
+        count = read_result(row).rows
+        if negotiated.is_singular and count != 1:
             raise NotSingular(count)
         if most is not None and count > most:
             raise MaxAffected(count)

@@ -1,4 +1,4 @@
-"""The Data API as a service: an ASGI application that answers for tables, views and functions."""
+"""The Data API as a service: an ASGI application for tables, views and functions."""
 
 import asyncio
 from dataclasses import dataclass
@@ -9,16 +9,17 @@ from amphibase.accounts.jwt.verifier import Tokens
 from amphibase.database.pool import PipelinePool
 from amphibase.errors import Unavailable
 from amphibase.gateway.rest.errors.base import CannotConnect, RestError
-from amphibase.gateway.rest.handler import Requests
-from amphibase.gateway.rest.request.request import read_asked
-from amphibase.gateway.rest.response.response import Answer, of_error
-from amphibase.gateway.rest.response.root import Description
+from amphibase.gateway.rest.handler import RequestHandler
+from amphibase.gateway.rest.request.request import read_request
+from amphibase.gateway.rest.response.response import RestResponse, error_response
+from amphibase.gateway.rest.response.root import RootHandler
 from amphibase.gateway.rest.schema.cache import SchemaCache
 from amphibase.gateway.rest.schema.catalog import Catalog
 from amphibase.gateway.rest.settings import RestSettings
-from amphibase.gateway.rest.transaction.role import Identities
-from amphibase.gateway.rest.transaction.run import Execution
-from amphibase.gateway.rest.transaction.settings import Context
+from amphibase.gateway.rest.transaction.role import RoleResolver
+from amphibase.gateway.rest.transaction.run import RoleExecutor
+from amphibase.gateway.rest.transaction.settings import TransactionSettings
+from amphibase.gateway.service import deny_websocket
 
 WATCH_AFTER = 0.05
 """Seconds after which, or twice as many, a request that runs is watched for its client."""
@@ -29,7 +30,7 @@ class RestService:
 
     Args:
         database_url: as a role that may become the others, and owns nothing (`authenticator`).
-        tokens: verifies whoever asks.
+        tokens: verifies access tokens.
     """
 
     def __init__(self, settings: RestSettings, database_url: str, tokens: Tokens) -> None:
@@ -40,8 +41,8 @@ class RestService:
             prepare=settings.db_prepared_statements,
             acquire_timeout=settings.db_pool_acquisition_timeout,
         )
-        self._execution = Execution(self._pool)
-        self._identities = Identities(
+        self._executor = RoleExecutor(self._pool)
+        self._roles = RoleResolver(
             tokens, settings.db_anon_role, settings.jwt_aud, settings.jwt_role_claim_key
         )
         self._cache = SchemaCache(database_url, settings.db_schemas, self._prepare)
@@ -50,12 +51,14 @@ class RestService:
         self._started = False
         self._closed = False
 
-    def _prepare(self, catalog: Catalog) -> "_Offer":
+    def _prepare(self, catalog: Catalog) -> "_Handlers":
         settings = self._settings
-        context = Context(catalog, settings.db_extra_search_path, settings.db_pre_request)
-        return _Offer(
-            Requests(catalog, settings, context, self._execution),
-            Description(catalog, settings, context, self._execution),
+        transaction_settings = TransactionSettings(
+            catalog, settings.db_extra_search_path, settings.db_pre_request
+        )
+        return _Handlers(
+            RequestHandler(catalog, settings, transaction_settings, self._executor),
+            RootHandler(catalog, settings, transaction_settings, self._executor),
         )
 
     async def start(self) -> None:
@@ -76,43 +79,44 @@ class RestService:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
+            await deny_websocket(scope, receive, send)
             return
         try:
             if not self._started:
                 await self.start()
-            answer = await self._answer(scope, receive)
+            response = await self._respond(scope, receive)
         except RestError as error:
-            answer = of_error(error)
+            response = error_response(error)
         except Unavailable as error:
-            answer = of_error(CannotConnect(error.detail))
+            response = error_response(CannotConnect(error.detail))
         except _ClientGone:
             return
         await send(
-            {"type": "http.response.start", "status": answer.status, "headers": answer.headers}
+            {"type": "http.response.start", "status": response.status, "headers": response.headers}
         )
-        body = b"" if scope["method"] == "HEAD" else answer.body
+        body = b"" if scope["method"] == "HEAD" else response.body
         await send({"type": "http.response.body", "body": body})
 
-    async def _answer(self, scope: Scope, receive: Receive) -> Answer:
+    async def _respond(self, scope: Scope, receive: Receive) -> RestResponse:
         root: str = scope.get("root_path", "")
         path: str = scope["path"].removeprefix(root) or "/"
-        asked = read_asked(
+        request = read_request(
             scope["method"],
             path,
             scope["query_string"],
             scope["headers"],
             self._settings.db_schemas,
         )
-        identity = self._identities.identify(asked.headers.get("authorization"))
-        offer = self._cache.current
-        if asked.method == "OPTIONS":
-            return offer.description.options(asked)
-        body = b"" if asked.is_read else await _body(receive)
+        role = self._roles.resolve(request.headers.get("authorization"))
+        handlers = self._cache.current
+        if request.method == "OPTIONS":
+            return handlers.root.options(request)
+        body = b"" if request.is_read else await _body(receive)
         watch = self._watches.begin(receive)
         try:
-            if asked.kind == "root":
-                return await offer.description.root(asked, identity, _url(scope, root))
-            return await offer.requests.run(asked, identity, body)
+            if request.kind == "root":
+                return await handlers.root.root(request, role, _url(scope, root))
+            return await handlers.requests.run(request, role, body)
         except asyncio.CancelledError:
             if watch.is_gone:
                 watch.task.uncancel()
@@ -123,15 +127,15 @@ class RestService:
 
 
 @dataclass(frozen=True, slots=True)
-class _Offer:
-    """What answers, with the catalog as it is."""
+class _Handlers:
+    """The handlers of requests, with the catalog as it is."""
 
-    requests: Requests
-    description: Description
+    requests: RequestHandler
+    root: RootHandler
 
 
 class _ClientGone(Exception):
-    """Nobody is left to answer."""
+    """The client closed the connection."""
 
 
 class _Watch:
@@ -191,7 +195,7 @@ class _Watches:
 
 
 async def _body(receive: Receive) -> bytes:
-    """The whole body; whoever serves the service limits its size."""
+    """The whole body; the server in front limits its size."""
     parts = []
     while True:
         message = await receive()

@@ -22,8 +22,8 @@ class RestSettings(BaseSettings):
         db_schemas: the exposed schemas; the first is the default.
         db_max_rows: the most rows of a read; None for no end.
         db_pre_request: a function that is called before each request's own statement.
-        db_prepared_statements: off behind a pooler in transaction mode, which refuses them; changes
-            of the schema have to be told to such a gateway by a restart.
+        db_prepared_statements: off behind a pooler in transaction mode, which rejects them; such a
+            gateway has to be restarted after a change of the schema.
         db_pool: the most connections, opened as they are needed; the default is Amphibase's own.
         db_pool_acquisition_timeout: seconds to wait for a connection.
         jwt_role_claim_key: the path of the role in a token's claims.

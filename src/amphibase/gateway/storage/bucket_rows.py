@@ -1,7 +1,4 @@
-"""The rows of buckets, as the database lets whoever is acting see and change them.
-
-Every function runs in the transaction that it is handed.
-"""
+"""The rows of buckets, as the role of the transaction may see and change them."""
 
 from typing import Any, Literal
 
@@ -18,10 +15,10 @@ SortOrder = Literal["asc", "desc"]
 
 
 async def find(connection: AsyncConnection, id: str, *, lock: bool = False) -> RowMapping | None:
-    """One bucket.
+    """Find a bucket.
 
     Args:
-        lock: nobody else changes it, or puts files into it, until the transaction ends.
+        lock: keep others from changing it, or storing objects in it, until the transaction ends.
     """
     statement = select(BUCKETS).where(BUCKETS.c.id == id)
     if lock:
@@ -29,7 +26,7 @@ async def find(connection: AsyncConnection, id: str, *, lock: bool = False) -> R
     return (await connection.execute(statement)).mappings().one_or_none()
 
 
-async def listed(
+async def list_all(
     connection: AsyncConnection,
     *,
     limit: int | None,
@@ -38,7 +35,11 @@ async def listed(
     order: SortOrder,
     search: str | None,
 ) -> list[RowMapping]:
-    """Buckets whose name contains the text."""
+    """List buckets.
+
+    Args:
+        search: what their names contain, in whatever case.
+    """
     sorting = BUCKETS.c[column]
     statement = (
         select(BUCKETS)
@@ -52,12 +53,12 @@ async def listed(
 
 
 async def add(connection: AsyncConnection, values: dict[str, Any]) -> None:
-    """A new bucket."""
+    """Add a bucket."""
     await connection.execute(insert(BUCKETS).values(**values))
 
 
 async def change(connection: AsyncConnection, id: str, values: dict[str, Any]) -> bool:
-    """Change a bucket; False where there is none that may be changed."""
+    """Change a bucket; return False where none may be changed."""
     changed = await connection.execute(
         update(BUCKETS).where(BUCKETS.c.id == id).values(**values, updated_at=utc_now())
     )
@@ -65,6 +66,6 @@ async def change(connection: AsyncConnection, id: str, values: dict[str, Any]) -
 
 
 async def remove(connection: AsyncConnection, id: str) -> bool:
-    """Delete a bucket; False where there is none that may be deleted."""
+    """Delete a bucket; return False where none may be deleted."""
     deleted = await connection.execute(delete(BUCKETS).where(BUCKETS.c.id == id))
     return deleted.rowcount > 0

@@ -1,11 +1,27 @@
 """The errors of Storage, as its clients know them.
 
-The answer's status is nearly always 400; the real one stands in its body, as text
+    StorageError
+    ├── MalformedRequest           the body, query or a header lacks what the call takes
+    ├── InvalidStorageRequest      the call cannot be carried out as it stands
+    ├── InvalidParameter           a parameter's value is wrong
+    ├── InvalidBucketName
+    ├── InvalidKey                 no object can have this name
+    ├── InvalidMimeType            a bucket does not take this type
+    ├── InvalidUrlToken            the token of a signed URL is malformed, forged or expired
+    ├── InvalidUrlSignature        a good token, of another URL or for another use
+    ├── AccessDenied               the access token, or a policy, does not let the caller in
+    ├── NoSuchBucket, NoSuchKey, NoSuchUpload, RelatedResourceMissing
+    ├── ResourceAlreadyExists, BucketNotEmpty, FeatureNotEnabled
+    ├── EntityTooLarge, RangeNotAvailable
+    └── StorageUnavailable, InternalStorageError
+
+The status of a response is nearly always 400; the one that HTTP means stands in its body, as text
 (https://supabase.com/docs/guides/storage/debugging/error-codes).
 """
 
 import logging
 from collections.abc import Mapping
+from typing import ClassVar
 
 import orjson
 from starlette.responses import Response
@@ -23,113 +39,221 @@ from amphibase.errors import (
 
 logger = logging.getLogger("amphibase.gateway.storage")
 
-NO_BUCKET = "Bucket not found"
-
 
 class StorageError(AmphibaseError):
-    """A refusal.
+    """The root of the errors of Storage.
 
-    Args:
-        real_status: what its status would be by the meaning of HTTP.
-        word: the old code of the error, the body's `error`.
-        message: for people.
-        new_code: the body's `code`.
+    Attributes:
+        status: what HTTP means; in the body it is `statusCode`.
+        code: the body's `code`.
+        error: the body's `error`, the older code.
     """
 
-    def __init__(self, real_status: int, word: str, message: str, new_code: str = "") -> None:
-        self.real_status = real_status
-        self.word = word
-        self.new_code = new_code or word
-        super().__init__(message)
+    status = 400
+    code = "InvalidRequest"
+    error: ClassVar[str] = "InvalidRequest"
 
 
-def no_bucket() -> StorageError:
-    return StorageError(404, NO_BUCKET, NO_BUCKET, "NoSuchBucket")
+class MalformedRequest(StorageError):
+    """Raised when a request does not have the form that its call takes."""
+
+    error = "Error"
 
 
-def no_object() -> StorageError:
-    return StorageError(404, "not_found", "Object not found", "NoSuchKey")
+class InvalidStorageRequest(StorageError):
+    """Raised when a request has the right form and cannot be carried out."""
 
 
-def taken() -> StorageError:
-    return StorageError(409, "Duplicate", "The resource already exists", "ResourceAlreadyExists")
+class InvalidParameter(StorageError):
+    """Raised when a value in the request is wrong."""
+
+    code = error = "InvalidParameter"
 
 
-def denied(message: str) -> StorageError:
-    return StorageError(403, "Unauthorized", message, "AccessDenied")
+class InvalidBucketName(StorageError):
+    """Raised for what no bucket can be called."""
+
+    code, error = "InvalidBucketName", "Invalid Input"
+    default = "Bucket name invalid"
 
 
-def too_large() -> StorageError:
-    return StorageError(
-        413, "Payload too large", "The object exceeded the maximum allowed size", "EntityTooLarge"
-    )
+class InvalidKey(StorageError):
+    """Raised for what no object can be called."""
+
+    code = error = "InvalidKey"
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"Invalid key: {key}")
 
 
-def wrong_type(kind: str) -> StorageError:
-    return StorageError(
-        415, "invalid_mime_type", f"mime type {kind} is not supported", "InvalidMimeType"
-    )
+class InvalidMimeType(StorageError):
+    """Raised for a type that a bucket does not take, or that is none."""
+
+    status = 415
+    code, error = "InvalidMimeType", "invalid_mime_type"
+
+    def __init__(self, mime_type: str) -> None:
+        super().__init__(f"mime type {mime_type} is not supported")
 
 
-def invalid_key(key: str) -> StorageError:
-    return StorageError(400, "InvalidKey", f"Invalid key: {key}")
+class InvalidUrlToken(StorageError):
+    """Raised when the token of a signed URL is malformed, forged or expired."""
+
+    code = error = "InvalidJWT"
 
 
-def invalid(message: str) -> StorageError:
-    """A value in the request is wrong."""
-    return StorageError(400, "InvalidParameter", message)
+class InvalidUrlSignature(StorageError):
+    """Raised when the token of a signed URL is missing, of another URL or for another use."""
+
+    code = error = "InvalidSignature"
+    default = "Invalid signature"
 
 
-def malformed(message: str) -> StorageError:
-    """The request does not have the form that its call takes."""
-    return StorageError(400, "Error", message, "InvalidRequest")
+class AccessDenied(StorageError):
+    """Raised when an access token is not valid, or a policy does not allow what is done."""
+
+    status = 403
+    code, error = "AccessDenied", "Unauthorized"
 
 
-def known(error: Exception) -> StorageError:
-    """The error in the words of Storage; what nobody has foreseen is logged."""
+class NoSuchBucket(StorageError):
+    """Raised when a bucket is missing, or hidden from the caller."""
+
+    status = 404
+    code, error = "NoSuchBucket", "Bucket not found"
+    default = "Bucket not found"
+
+
+class NoSuchKey(StorageError):
+    """Raised when an object is missing, or hidden from the caller."""
+
+    status = 404
+    code, error = "NoSuchKey", "not_found"
+    default = "Object not found"
+
+
+class NoSuchUpload(StorageError):
+    """Raised when a resumable upload is missing, another's, or has expired."""
+
+    status = 404
+    code = error = "NoSuchUpload"
+    default = "Upload not found"
+
+
+class RelatedResourceMissing(StorageError):
+    """Raised when a row refers to one that is missing, such as an object to its bucket."""
+
+    status = 404
+    default = "The related resource does not exist"
+
+
+class ResourceAlreadyExists(StorageError):
+    """Raised when an object or a bucket has this name already."""
+
+    status = 409
+    code, error = "ResourceAlreadyExists", "Duplicate"
+    default = "The resource already exists"
+
+
+class BucketNotEmpty(StorageError):
+    """Raised when a bucket is to be deleted and holds objects."""
+
+    status = 409
+    code = error = "ResourceNotEmpty"
+    default = "The bucket you tried to delete is not empty"
+
+
+class ObjectsNotDeleted(StorageError):
+    """Raised when a bucket is to be emptied and the caller may not delete all of its objects."""
+
+    status = 409
+    default = "Unable to empty the bucket because some of the objects could not be deleted"
+
+
+class FeatureNotEnabled(StorageError):
+    """Raised for kinds of buckets that this Storage does not have."""
+
+    status = 409
+    code = error = "NotSupported"
+
+
+class EntityTooLarge(StorageError):
+    """Raised when a body or an object has more bytes than are taken."""
+
+    status = 413
+    code, error = "EntityTooLarge", "Payload too large"
+    default = "The object exceeded the maximum allowed size"
+
+
+class RangeNotAvailable(StorageError):
+    """Raised for a range of bytes that an object does not have."""
+
+    status = 416
+    code, error = "InvalidRange", "invalid_range"
+    default = "invalid range provided"
+
+
+class InternalStorageError(StorageError):
+    """Stands for what nobody has foreseen; the log has more."""
+
+    status = 500
+    code, error = "InternalError", "Internal"
+    default = "Internal Server Error"
+
+
+class StorageUnavailable(StorageError):
+    """Stands for what may succeed later (`amphibase.errors.Retryable`)."""
+
+    code = error = "InternalError"
+
+    def __init__(self, cause: Retryable) -> None:
+        self.status = cause.status
+        super().__init__(cause.detail)
+
+
+def storage_error(error: Exception) -> StorageError:
+    """Translate an error into one of Storage; log what nobody has foreseen."""
     match error:
         case StorageError():
             return error
         case RangeNotSatisfiable():
-            return StorageError(416, "invalid_range", "invalid range provided", "InvalidRange")
+            return RangeNotAvailable()
         case PayloadTooLarge():
-            return too_large()
+            return EntityTooLarge()
         case NotFound():
-            return StorageError(404, "NoSuchUpload", "Upload not found")
+            return NoSuchUpload()
         case Retryable():
-            return StorageError(error.status, "InternalError", error.detail)
+            return StorageUnavailable(error)
         case InvalidValue() | InvalidRequest() | IncompleteUpload():
-            return StorageError(400, "InvalidRequest", error.detail)
+            return InvalidStorageRequest(error.detail)
     logger.error("Unexpected error", exc_info=error)
-    return StorageError(500, "Internal", "Internal Server Error", "InternalError")
+    return InternalStorageError()
 
 
-def answer(error: Exception) -> Response:
-    """The answer to an error."""
-    told = known(error)
-    status = 400
+def error_response(error: Exception) -> Response:
+    """Respond to an error."""
+    known = storage_error(error)
+    status = known.status if known.status >= 500 else 400
     headers: dict[str, str] = {"cache-control": "no-store"}
     if isinstance(error, Retryable):
         status = error.status
         headers["retry-after"] = str(error.retry_after)
     elif isinstance(error, RangeNotSatisfiable):
-        status = 416
+        status = error.status
         headers["content-range"] = f"bytes */{error.size}"
-    elif told.real_status >= 500:
-        status = told.real_status
     body = {
-        "statusCode": str(told.real_status),
-        "error": told.word,
-        "message": told.detail,
-        "code": told.new_code,
+        "statusCode": str(known.status),
+        "error": known.error,
+        "message": known.detail,
+        "code": known.code,
     }
-    return json_answer(body, status, headers)
+    return json_response(body, status, headers)
 
 
-def json_answer(
+def json_response(
     content: object, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """An answer in JSON."""
+    """Respond with JSON."""
     return Response(
         orjson.dumps(content, default=str),
         status,

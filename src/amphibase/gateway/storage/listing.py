@@ -1,4 +1,4 @@
-"""What is in a bucket, by folders: the parts of a path up to a slash."""
+"""List what is in a bucket, by folders: the parts of a name up to a slash."""
 
 import base64
 import binascii
@@ -9,7 +9,7 @@ import orjson
 from sqlalchemy import RowMapping, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from amphibase.gateway.storage.errors import invalid
+from amphibase.gateway.storage.errors import InvalidParameter
 
 MAX_LISTED = 1500
 MAX_PAGE = 1000
@@ -70,7 +70,7 @@ _FOLDERS = """
 _NOWHERE = "CAST('-infinity' AS timestamptz)"
 
 
-async def listed(
+async def list_folder(
     connection: AsyncConnection,
     bucket: str,
     folder: str,
@@ -81,7 +81,7 @@ async def listed(
     limit: int,
     offset: int,
 ) -> list[RowMapping]:
-    """The folders and the files in a folder.
+    """List the folders and the objects in a folder.
 
     Args:
         search: what their names begin with, in whatever case.
@@ -100,7 +100,7 @@ async def listed(
     return [*(await connection.execute(text(statement), values)).mappings()]
 
 
-async def page(
+async def list_page(
     connection: AsyncConnection,
     bucket: str,
     prefix: str,
@@ -111,13 +111,13 @@ async def page(
     cursor: str | None,
     limit: int,
 ) -> tuple[list[RowMapping], str | None]:
-    """The files whose path begins with a prefix, and the cursor of the next page if there is one.
+    """List the objects whose name begins with a prefix; return the cursor of the next page, if any.
 
     Args:
-        by_folder: files in folders below are told by their folder, once, without an id.
+        by_folder: whether objects in folders below are listed by their folder, once, without an id.
 
     Raises:
-        StorageError: no list gave out the cursor.
+        InvalidParameter: the cursor is not one of a list.
     """
     place = _NOWHERE if column == "name" else f"coalesce({column}, {_NOWHERE})"
     files = _FILES.format(place=place, where="WHERE rest NOT LIKE '%/%'" if by_folder else "")
@@ -145,7 +145,7 @@ async def page(
 
 
 def _beginning(prefix: str) -> str:
-    """A pattern of what begins so."""
+    """Return a pattern of LIKE for what begins so."""
     return prefix.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
 
 
@@ -164,4 +164,4 @@ def _read(cursor: str) -> tuple[str, str]:
                 return place, name
     except (ValueError, binascii.Error):
         pass
-    raise invalid("Invalid Parameter cursor")
+    raise InvalidParameter("Invalid Parameter cursor")

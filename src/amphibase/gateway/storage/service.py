@@ -12,13 +12,15 @@ from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
 from amphibase.accounts.jwt.verifier import Tokens
-from amphibase.blobs.drain import Parting
+from amphibase.blobs.drain import DrainingResponse
 from amphibase.gateway.lifetime import Lifetime, check_table
-from amphibase.gateway.storage import buckets, download, errors, objects, signing, tus, upload
-from amphibase.gateway.storage.core import Core
+from amphibase.gateway.service import deny_websocket
+from amphibase.gateway.storage import errors
+from amphibase.gateway.storage.context import StorageContext
+from amphibase.gateway.storage.routes import buckets, download, objects, sign, tus, upload
 from amphibase.gateway.storage.settings import StorageSettings
 
-Call = Callable[[Core, Request], Awaitable[Response]]
+Endpoint = Callable[[StorageContext, Request], Awaitable[Response]]
 
 FILE = "{bucket}/{name:storage_key}"
 
@@ -38,7 +40,7 @@ class _Key(Convertor[str]):
 register_url_convertor("storage_key", _Key())
 
 # The first that fits is taken, so that names come before parameters.
-CALLS: tuple[tuple[str, str, Call], ...] = (
+ENDPOINTS: tuple[tuple[str, str, Endpoint], ...] = (
     ("GET", "/bucket", buckets.list_all),
     ("GET", "/bucket/", buckets.list_all),
     ("POST", "/bucket", buckets.create),
@@ -51,10 +53,10 @@ CALLS: tuple[tuple[str, str, Call], ...] = (
     ("POST", "/object/copy", objects.copy),
     ("POST", "/object/list/{bucket}", objects.list_folder),
     ("POST", "/object/list-v2/{bucket}", objects.list_page),
-    ("POST", "/object/sign/{bucket}", signing.many),
-    ("POST", f"/object/sign/{FILE}", signing.one),
+    ("POST", "/object/sign/{bucket}", sign.many),
+    ("POST", f"/object/sign/{FILE}", sign.one),
     ("GET", f"/object/sign/{FILE}", download.by_token),
-    ("POST", f"/object/upload/sign/{FILE}", signing.for_upload),
+    ("POST", f"/object/upload/sign/{FILE}", sign.for_upload),
     ("PUT", f"/object/upload/sign/{FILE}", upload.by_token),
     ("GET", f"/object/info/public/{FILE}", download.info_public),
     ("GET", f"/object/info/authenticated/{FILE}", download.info_authenticated),
@@ -79,15 +81,15 @@ class StorageService:
     """
 
     def __init__(self, settings: StorageSettings, database_url: str, tokens: Tokens) -> None:
-        self._core = Core(settings, database_url, tokens)
-        self._lifetime = Lifetime(self._open, self._core.close)
+        self._context = StorageContext(settings, database_url, tokens)
+        self._lifetime = Lifetime(self._open, self._context.close)
         self._app = Starlette(
             routes=[
                 Route("/status", _status, methods=["GET"]),
                 Route("/health", self._endpoint(_health), methods=["GET"]),
                 *(
                     Route(path, self._endpoint(call), methods=[method])
-                    for method, path, call in CALLS
+                    for method, path, call in ENDPOINTS
                 ),
                 *self._tus_routes(),
             ],
@@ -96,21 +98,21 @@ class StorageService:
         self._app.router.redirect_slashes = False
 
     def _tus_routes(self) -> list[Route]:
-        calls = tus.Tus(self._core)
-        found = []
+        calls = tus.TusRoutes(self._context)
+        routes = []
         for path in ("/upload/resumable/sign", "/upload/resumable"):
             for method, rest, call in (
-                ("OPTIONS", "", calls.offer),
-                ("POST", "", calls.begin),
-                ("POST", "/", calls.begin),
-                ("OPTIONS", "/{id}", calls.offer),
-                ("HEAD", "/{id}", calls.offset),
-                ("PATCH", "/{id}", calls.go_on),
-                ("DELETE", "/{id}", calls.drop),
+                ("OPTIONS", "", calls.options),
+                ("POST", "", calls.create),
+                ("POST", "/", calls.create),
+                ("OPTIONS", "/{id}", calls.options),
+                ("HEAD", "/{id}", calls.head),
+                ("PATCH", "/{id}", calls.patch),
+                ("DELETE", "/{id}", calls.delete),
             ):
-                endpoint = self._endpoint(call, tus.answer)
-                found.append(Route(path + rest, endpoint, methods=[method]))
-        return found
+                endpoint = self._endpoint(call, tus.error_response)
+                routes.append(Route(path + rest, endpoint, methods=[method]))
+        return routes
 
     async def start(self) -> None:
         await self._lifetime.start()
@@ -120,34 +122,35 @@ class StorageService:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
+            await deny_websocket(scope, receive, send)
             return
         with self._lifetime.request():
             await self._app(scope, receive, send)
 
     async def _open(self) -> None:
-        await check_table(self._core.database, "storage.objects")
-        await self._core.blobs.check()
+        await check_table(self._context.database, "storage.objects")
+        await self._context.blobs.check()
 
     def _endpoint(
-        self, call: Call, answer: Callable[[Exception], Response] = errors.answer
+        self, call: Endpoint, respond: Callable[[Exception], Response] = errors.error_response
     ) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
             body = _Body(request)
             request = Request(request.scope, body.receive)
             try:
                 await self.start()
-                return await call(self._core, request)
+                return await call(self._context, request)
             except ClientDisconnect:
                 raise
             except Exception as error:
-                told = answer(error)
-                return Parting(told) if body.is_coming else told
+                response = respond(error)
+                return DrainingResponse(response) if body.is_coming else response
 
         return endpoint
 
 
 class _Body:
-    """Notices whether the body of a request is still coming."""
+    """Knows whether the body of a request is still coming."""
 
     def __init__(self, request: Request) -> None:
         self._receive = request.receive
@@ -165,12 +168,12 @@ async def _status(request: Request) -> Response:
     return Response()
 
 
-async def _health(core: Core, request: Request) -> Response:
+async def _health(context: StorageContext, request: Request) -> Response:
     """Whether database and folder can be reached. Raises Unavailable."""
-    async with core.database.read() as connection:
+    async with context.database.read() as connection:
         await connection.execute(text("SELECT 1"))
-    await core.blobs.check()
-    return errors.json_answer({"healthy": True})
+    await context.blobs.check()
+    return errors.json_response({"healthy": True})
 
 
 async def _not_found(request: Request, error: Exception) -> Response:
@@ -180,4 +183,4 @@ async def _not_found(request: Request, error: Exception) -> Response:
         "error": "Not Found",
         "statusCode": "404",
     }
-    return errors.json_answer(body, 404)
+    return errors.json_response(body, 404)

@@ -1,6 +1,5 @@
 """/auth: signing up, in and out, sessions, passwords, confirmation of addresses."""
 
-from dataclasses import asdict
 from functools import cache
 from typing import Annotated, Any
 from uuid import UUID
@@ -18,7 +17,6 @@ from amphibase.http.routes.route import router
 from amphibase.http.schemas import (
     AwaitingConfirmation,
     ChangePassword,
-    EmailVerified,
     ForgotPassword,
     ListOf,
     Refresh,
@@ -32,7 +30,7 @@ from amphibase.http.schemas import (
 )
 from amphibase.models import User
 from amphibase.records.derived import read_model
-from amphibase.services.auth import Welcome
+from amphibase.services.auth import AuthResult
 
 NO_STORE = {"Cache-Control": "no-store"}
 
@@ -44,15 +42,14 @@ def routes(user: type[User]) -> LeanRouter:
     user_read: Any = read_model(user)
     signed_in_answer: Any = SignedInAnswer[user_read]
     awaiting_confirmation: Any = AwaitingConfirmation[user_read]
-    email_verified: Any = EmailVerified[user_read]
 
-    def answer(response: Response, welcome: Welcome[Any]) -> BaseModel:
+    def answer(response: Response, result: AuthResult[Any]) -> BaseModel:
         response.headers.update(NO_STORE)
-        profile = user_read.model_validate(welcome.user)
-        if welcome.tokens is None:
+        profile = user_read.model_validate(result.user)
+        if result.tokens is None:
             waiting: BaseModel = awaiting_confirmation(user=profile)
             return waiting
-        tokens = welcome.tokens
+        tokens = result.tokens
         signed_in: BaseModel = signed_in_answer(
             access_token=tokens.access_token,
             expires_in=tokens.expires_in,
@@ -70,16 +67,14 @@ def routes(user: type[User]) -> LeanRouter:
     )
     async def sign_up(new: SignUp, db: Mounted, device: CurrentDevice, response: Response) -> Any:
         await db.gate.pass_through("sign-up", device.ip or "")
-        welcome = await db.running.auth.sign_up(
-            new.email, new.password, name=new.name, device=device
-        )
-        return answer(response, welcome)
+        result = await db.state.auth.sign_up(new.email, new.password, name=new.name, device=device)
+        return answer(response, result)
 
     @auth.post("/sign-in", response_model=signed_in_answer, summary="Open a session")
     async def sign_in(given: SignIn, db: Mounted, device: CurrentDevice, response: Response) -> Any:
         await db.gate.pass_through("sign-in", given.email)
-        welcome = await db.running.auth.sign_in(given.email, given.password, device=device)
-        return answer(response, welcome)
+        result = await db.state.auth.sign_in(given.email, given.password, device=device)
+        return answer(response, result)
 
     @auth.post(
         "/token",
@@ -101,7 +96,7 @@ def routes(user: type[User]) -> LeanRouter:
 
     @auth.post("/refresh", response_model=signed_in_answer, summary="Continue a session")
     async def refresh(given: Refresh, db: Mounted, response: Response) -> Any:
-        return answer(response, await db.running.auth.refresh(given.refresh_token))
+        return answer(response, await db.state.auth.refresh(given.refresh_token))
 
     @auth.post("/sign-out", status_code=204, summary="End this session, the others, or all")
     async def sign_out(
@@ -109,11 +104,11 @@ def routes(user: type[User]) -> LeanRouter:
         caller: SignedInCaller,
         scope: Annotated[SignOutScope, Query()] = "local",
     ) -> None:
-        await db.running.backend.accounts.sign_out(caller, scope)
+        await db.state.backend.accounts.sign_out(caller, scope)
 
     @auth.get("/sessions", response_model=ListOf[SessionRead], summary="Where I am signed in")
     async def sessions(db: Mounted, caller: SignedInCaller) -> Any:
-        found = await db.running.backend.accounts.sessions(caller)
+        found = await db.state.backend.accounts.sessions(caller)
         return ListOf[SessionRead](
             items=[
                 SessionRead(
@@ -130,12 +125,12 @@ def routes(user: type[User]) -> LeanRouter:
 
     @auth.delete("/sessions/{id}", status_code=204, summary="End one of my sessions")
     async def end_session(id: UUID, db: Mounted, caller: SignedInCaller) -> None:
-        await db.running.backend.accounts.end_session(caller, id)
+        await db.state.backend.accounts.end_session(caller, id)
 
     @auth.post("/password/change", status_code=204, summary="Change my password")
     async def change_password(given: ChangePassword, db: Mounted, caller: SignedInCaller) -> None:
         await db.gate.pass_through("sign-in", str(caller.user_id))
-        await db.running.backend.accounts.change_password(
+        await db.state.backend.accounts.change_password(
             caller, given.current_password, given.new_password
         )
 
@@ -147,27 +142,17 @@ def routes(user: type[User]) -> LeanRouter:
     )
     async def forgot(given: ForgotPassword, db: Mounted, device: CurrentDevice) -> None:
         await db.gate.pass_through("forgot", device.ip or "")
-        await db.running.backend.accounts.forgot_password(given.email)
+        await db.state.backend.accounts.forgot_password(given.email)
 
     @auth.post("/password/reset", status_code=204, summary="Set a new password by a reset link")
     async def reset(given: ResetPassword, db: Mounted, device: CurrentDevice) -> None:
         await db.gate.pass_through("forgot", device.ip or "")
-        await db.running.backend.accounts.reset_password(given.token, given.password)
+        await db.state.backend.accounts.reset_password(given.token, given.password)
 
-    @auth.post("/email/verify", response_model=email_verified, summary="Confirm my address")
-    async def verify(
-        body: VerifyEmail, db: Mounted, device: CurrentDevice, response: Response
-    ) -> Any:
-        response.headers.update(NO_STORE)
-        signed_in = await db.running.backend.accounts.verify_email(
-            body.token, password=body.password, device=device
-        )
-        profile = user_read.model_validate(await db.running.users.of(signed_in.account))
-        required = signed_in.password_required
-        if signed_in.tokens is None:
-            return email_verified(user=profile, password_required=required)
-        tokens = asdict(signed_in.tokens)
-        return email_verified(user=profile, password_required=required, **tokens)
+    @auth.post("/email/verify", response_model=user_read, summary="Confirm my address")
+    async def verify(given: VerifyEmail, db: Mounted) -> Any:
+        account = await db.state.backend.accounts.verify_email(given.token)
+        return await db.state.users.of(account)
 
     @auth.post(
         "/email/resend",
@@ -177,7 +162,7 @@ def routes(user: type[User]) -> LeanRouter:
     )
     async def resend(given: ResendVerification, db: Mounted, device: CurrentDevice) -> None:
         await db.gate.pass_through("forgot", device.ip or "")
-        await db.running.backend.accounts.resend_verification(given.email, device=device)
+        await db.state.backend.accounts.resend_verification(given.email)
 
     auth.include_router(pages.router)
     return auth

@@ -14,13 +14,13 @@ buckets.dependencies.append(Depends(admin_user))
 
 @buckets.get("", response_model=ListOf[BucketRead], summary="All buckets, by name")
 async def list_buckets(db: Mounted) -> Any:
-    found = await db.running.files.buckets()
+    found = await db.state.files.buckets()
     return ListOf[BucketRead](items=[BucketRead.model_validate(bucket) for bucket in found])
 
 
 @buckets.post("", status_code=201, response_model=BucketRead, summary="Make a bucket")
 async def create_bucket(new: CreateBucket, db: Mounted) -> Any:
-    return await db.running.files.create_bucket(
+    return await db.state.files.create_bucket(
         new.id,
         public=new.public,
         file_size_limit=new.file_size_limit,
@@ -30,14 +30,14 @@ async def create_bucket(new: CreateBucket, db: Mounted) -> Any:
 
 @buckets.get("/{id}", response_model=BucketRead, summary="One bucket")
 async def get_bucket(id: str, db: Mounted) -> Any:
-    return await db.running.files.bucket(id)
+    return await db.state.files.bucket(id)
 
 
 @buckets.patch("/{id}", response_model=BucketRead, summary="Change a bucket's rules")
 async def update_bucket(id: str, changes: UpdateBucket, db: Mounted) -> Any:
-    return await db.running.files.update_bucket(id, **changes.model_dump(exclude_unset=True))
+    return await db.state.files.update_bucket(id, **changes.model_dump(exclude_unset=True))
 
 
 @buckets.delete("/{id}", status_code=204, summary="Delete an empty bucket")
 async def delete_bucket(id: str, db: Mounted) -> None:
-    await db.running.files.delete_bucket(id)
+    await db.state.files.delete_bucket(id)

@@ -1,13 +1,16 @@
 """/files: sending, reading, listing, moving and signing; streamed both ways."""
 
+from collections.abc import Mapping
 from datetime import timedelta
 from functools import cache
 from typing import Annotated, Any
 
 from fastapi import Query, Request, Response
 
-from amphibase.backend.files import File
-from amphibase.blobs import download as downloads
+from amphibase.backend import Caller
+from amphibase.backend.files import ByteRange, File, OpenFile
+from amphibase.blobs import tus as protocol
+from amphibase.blobs.download import headers_of, respond
 from amphibase.blobs.multipart import UploadForm
 from amphibase.errors import Conflict, PayloadTooLarge, PreconditionFailed
 from amphibase.http.dependencies import CurrentCaller, Mounted, SignedInCaller
@@ -25,8 +28,8 @@ from amphibase.http.schemas import (
 from amphibase.records.input import PlainText
 from amphibase.services.files import UPLOADS, FileService, default_path
 
-EXPOSED_HEADERS = ("ETag", "Content-Range", "Content-Disposition", *tus.EXPOSED_HEADERS)
-"""What scripts of other origins may read of an answer."""
+EXPOSED_HEADERS = ("ETag", "Content-Range", "Content-Disposition", *protocol.EXPOSED_HEADERS)
+"""What scripts of other origins may read of a response."""
 
 FORM_OVERHEAD_BYTES = 64 * 1024
 NOTHING_SAID = ("", "application/x-www-form-urlencoded")
@@ -75,7 +78,7 @@ def routes() -> LeanRouter:
         summary="Send a file in a form",
     )
     async def upload(request: Request, caller: SignedInCaller, db: Mounted) -> Any:
-        service = db.running.files
+        service = db.state.files
         announced = _announced(request)
         if announced is not None and announced > service.max_bytes + FORM_OVERHEAD_BYTES:
             raise PayloadTooLarge(f"The file must have at most {service.max_bytes} bytes")
@@ -113,7 +116,7 @@ def routes() -> LeanRouter:
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
         cursor: Annotated[PlainText | None, Query(max_length=4096)] = None,
     ) -> Any:
-        service = db.running.files
+        service = db.state.files
         page = await service.list(caller, bucket, prefix, cursor=cursor, limit=limit)
         return ListOf[FileRead](
             items=[_shown(service, file) for file in page.items], next_cursor=page.next_cursor
@@ -121,14 +124,14 @@ def routes() -> LeanRouter:
 
     @files.post("/sign", response_model=SignedUrlRead, summary="A URL that opens one file")
     async def sign(asked: SignFile, caller: CurrentCaller, db: Mounted) -> Any:
-        signed = await db.running.files.signed_url(
+        signed = await db.state.files.signed_url(
             caller, asked.bucket, asked.path, timedelta(seconds=asked.expires_in)
         )
         return SignedUrlRead(url=signed.url, expires_at=signed.expires_at)
 
     @files.post("/move", response_model=FileRead, summary="Give a file another path")
     async def move(asked: MoveFile, caller: SignedInCaller, db: Mounted) -> Any:
-        service = db.running.files
+        service = db.state.files
         file = await service.move(
             caller, asked.bucket, asked.path, asked.to_path, to_bucket=asked.to_bucket
         )
@@ -136,7 +139,7 @@ def routes() -> LeanRouter:
 
     @files.post("/copy", status_code=201, response_model=FileRead, summary="Copy a file")
     async def copy(asked: MoveFile, caller: SignedInCaller, db: Mounted) -> Any:
-        service = db.running.files
+        service = db.state.files
         file = await service.copy(
             caller, asked.bucket, asked.path, asked.to_path, to_bucket=asked.to_bucket
         )
@@ -157,7 +160,7 @@ def routes() -> LeanRouter:
         caller: SignedInCaller,
         db: Mounted,
     ) -> Any:
-        service = db.running.files
+        service = db.state.files
         said = request.headers.get("content-type", "")
         file = await service.put(
             caller,
@@ -187,18 +190,9 @@ def routes() -> LeanRouter:
         token: Signature = None,
         download: bool = False,
     ) -> Response:
-        service = db.running.files
+        service = db.state.files
         reader = caller if token is None else service.admitted_by(token, bucket, path)
-        file = await service.stat(reader, bucket, path)
-        if downloads.is_known(request, file):
-            return downloads.not_modified(file)
-        part = downloads.range_of(request, file)
-        opened = await service.open(reader, bucket, path, part)
-        if part is not None and downloads.range_of(request, opened.file) is None:
-            # Replaced a moment ago: a part of the new bytes must not be joined to the old ones.
-            part, opened = None, await service.open(reader, bucket, path)
-        headers = downloads.headers_of(opened.file, download=download)
-        return downloads.FileResponse(opened, headers, whole=part is None)
+        return await _respond(request, service, reader, bucket, path, download=download)
 
     @files.head(
         "/{bucket}/{path:path}",
@@ -212,19 +206,28 @@ def routes() -> LeanRouter:
         caller: CurrentCaller,
         db: Mounted,
         token: Signature = None,
+        download: bool = False,
     ) -> Response:
-        service = db.running.files
+        service = db.state.files
         reader = caller if token is None else service.admitted_by(token, bucket, path)
-        file = await service.stat(reader, bucket, path)
-        if downloads.is_known(request, file):
-            return downloads.not_modified(file)
-        return Response(headers={**downloads.headers_of(file), "Content-Length": str(file.size)})
+        return await _respond(request, service, reader, bucket, path, download=download)
 
     @files.delete("/{bucket}/{path:path}", status_code=204, summary="Delete a file")
     async def delete(bucket: str, path: str, caller: CurrentCaller, db: Mounted) -> None:
-        await db.running.files.delete(caller, bucket, path)
+        await db.state.files.delete(caller, bucket, path)
 
     return files
+
+
+async def _respond(
+    request: Request, files: FileService, reader: Caller, bucket: str, path: str, *, download: bool
+) -> Response:
+    async def open(part: ByteRange | None) -> tuple[OpenFile, Mapping[str, str]]:
+        opened = await files.open(reader, bucket, path, part)
+        return opened, headers_of(opened.file, download=download)
+
+    file = await files.stat(reader, bucket, path)
+    return await respond(request, file, headers_of(file, download=download), open)
 
 
 def _announced(request: Request) -> int | None:

@@ -25,7 +25,7 @@ async def live() -> Health:
 
 @router.get("/ready", summary="The process can serve: its database answers")
 async def ready(db: Mounted) -> Health:
-    await db.running.backend.check()
+    await db.state.backend.check()
     return Health()
 
 

@@ -21,7 +21,8 @@ from amphibase.models import Versioned
 from amphibase.records.cursors import MAX_CURSOR_CHARACTERS
 from amphibase.records.derived import changes, create_schema, read_model, update_schema
 from amphibase.records.fields import Field, fields_of
-from amphibase.records.filters import DEFAULT_LIMIT, read_listing, refuse, visible
+from amphibase.records.filters.expressions import filterable_columns, invalid_parameter
+from amphibase.records.listing import DEFAULT_LIMIT, read_listing
 
 MAX_VERSION = 2**31 - 1
 JSON = "application/json"
@@ -233,9 +234,11 @@ def _if_version(request: Request) -> dict[str, int]:
     digits = text[1:-1]
     quoted = len(text) > 2 and text[0] == text[-1] == '"'
     if not (quoted and digits.isascii() and digits.isdigit() and len(digits) <= 10):
-        refuse("If-Match", 'must be the ETag of the row, such as "3", or *', "invalid_version")
+        raise invalid_parameter(
+            "If-Match", 'must be the ETag of the row, such as "3", or *', "invalid_version"
+        )
     if int(digits) > MAX_VERSION:
-        refuse("If-Match", "no row has such a version", "invalid_version")
+        raise invalid_parameter("If-Match", "no row has such a version", "invalid_version")
     return {"if_version": int(digits)}
 
 
@@ -265,10 +268,10 @@ def _list_parameters(model: type[Any]) -> list[dict[str, Any]]:
             "schema": {"type": "array", "items": {"type": "string"}},
             "explode": True,
         }
-        for name, column in visible(model).items()
+        for name, column in filterable_columns(model).items()
         if name not in ("order", "limit", "cursor", "and", "or")
     ]
-    ordered = next((name for name, column in visible(model).items()), "id")
+    ordered = next((name for name, column in filterable_columns(model).items()), "id")
     logic = [
         {
             "name": name,

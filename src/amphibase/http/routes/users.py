@@ -53,7 +53,7 @@ def routes(user: type[User]) -> LeanRouter:
         token = await bearer(request)
         if token is None:
             raise Unauthenticated
-        backend = amphibase_of(request).running.backend
+        backend = amphibase_of(request).state.backend
         profiles = backend.repository(user, SERVICE)
         rows = profiles.json_rows(serializer.names) or profiles
         caller, found = await backend.identify(token, rows)
@@ -63,11 +63,11 @@ def routes(user: type[User]) -> LeanRouter:
 
     @users.patch("/me", response_model=user_read, summary="Change my profile")
     async def update_me(changes: UpdateMe, db: Mounted, user: CurrentUser) -> Any:
-        return await db.running.users.update(user.id, name=changes.name)
+        return await db.state.users.update(user.id, name=changes.name)
 
     @users.delete("/me", status_code=204, summary="Delete my account")
     async def delete_me(db: Mounted, user: CurrentUser) -> None:
-        await db.running.users.delete(user.id)
+        await db.state.users.delete(user.id)
 
     @users.get(
         "",
@@ -90,7 +90,7 @@ def routes(user: type[User]) -> LeanRouter:
             where.append(user.name.icontains(name, autoescape=True))
         if is_active is not None:
             where.append(user.is_active.is_(is_active))
-        page = await db.running.users.page(*where, cursor=cursor, limit=limit)
+        page = await db.state.users.page(*where, cursor=cursor, limit=limit)
         return list_of_users(
             items=[user_read.model_validate(item) for item in page.items],
             next_cursor=page.next_cursor,
@@ -104,19 +104,19 @@ def routes(user: type[User]) -> LeanRouter:
         summary="Make a user",
     )
     async def create_user(new: CreateUser, db: Mounted) -> Any:
-        return await db.running.users.create(
+        return await db.state.users.create(
             new.email, password=new.password, name=new.name, admin=new.admin
         )
 
     @users.get("/{id}", response_model=user_read, dependencies=FOR_ADMINS, summary="One user")
     async def get_user(id: UUID, db: Mounted) -> Any:
-        return await db.running.users.get(id)
+        return await db.state.users.get(id)
 
     @users.patch(
         "/{id}", response_model=user_read, dependencies=FOR_ADMINS, summary="Change a user"
     )
     async def update_user(id: UUID, changes: UpdateUser, db: Mounted) -> Any:
-        return await db.running.users.administrate(
+        return await db.state.users.administrate(
             id,
             name=changes.name,
             email=changes.email,
@@ -126,7 +126,7 @@ def routes(user: type[User]) -> LeanRouter:
 
     @users.delete("/{id}", status_code=204, dependencies=FOR_ADMINS, summary="Delete a user")
     async def delete_user(id: UUID, db: Mounted) -> None:
-        await db.running.users.delete(id)
+        await db.state.users.delete(id)
 
     @users.post(
         "/{id}/ban",
@@ -136,13 +136,13 @@ def routes(user: type[User]) -> LeanRouter:
     )
     async def ban(id: UUID, given: Ban, db: Mounted) -> Any:
         duration = FOREVER if given.seconds is None else timedelta(seconds=given.seconds)
-        return await db.running.users.ban(id, duration)
+        return await db.state.users.ban(id, duration)
 
     @users.delete(
         "/{id}/ban", response_model=user_read, dependencies=FOR_ADMINS, summary="Lift a ban"
     )
     async def lift_ban(id: UUID, db: Mounted) -> Any:
-        return await db.running.users.ban(id, None)
+        return await db.state.users.ban(id, None)
 
     return users
 

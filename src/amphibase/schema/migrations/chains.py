@@ -18,16 +18,15 @@ from sqlalchemy.dialects.postgresql import ENUM
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateSchema
 
+from amphibase.database.engine import Database
 from amphibase.database.errors import translate
 from amphibase.errors import ConfigurationError, Retryable
 from amphibase.schema.migrations import roles
+from amphibase.schema.migrations.locations import HERE, PACKAGED, ChainName, locate_chains
+from amphibase.schema.migrations.sqlite_impl import CarryingSQLiteImpl, without_reflection_warnings
 from amphibase.schema.tables import tables
 from amphibase.settings import Settings
 
-ChainName = Literal["auth", "storage", "application"]
-
-HERE = Path(__file__).parent
-PACKAGED = HERE / "application"
 FILE_NAMES = "%(year)d%(month).2d%(day).2d_%(hour).2d%(minute).2d%(second).2d_%(slug)s"
 UNDEFINED_OBJECT = "42704"
 
@@ -82,7 +81,7 @@ class Chain:
 
     def context(self, connection: Connection, **options: Any) -> MigrationContext:
         """Return Alembic's context for the database, limited to this chain."""
-        return MigrationContext.configure(
+        context = MigrationContext.configure(
             connection,
             opts={
                 "target_metadata": self.metadata,
@@ -97,6 +96,11 @@ class Chain:
                 **options,
             },
         )
+        if connection.dialect.name == "sqlite":
+            context.impl = CarryingSQLiteImpl(
+                context.dialect, connection, False, True, None, context.opts
+            )
+        return context
 
     def owns(self, table: Table) -> bool:
         """Return whether this chain creates and changes the table."""
@@ -164,7 +168,11 @@ class Chain:
             names = {(None, each["name"]) for each in inspect(connection).get_enums()}  # type: ignore[attr-defined]
             context.impl.memo[f"pg_{ENUM.__visit_name__}"] = names
         context.autocommit_block = _reject_autocommit  # type: ignore[method-assign]
-        with connection.begin_nested(), Operations.context(context):
+        with (
+            connection.begin_nested(),
+            Operations.context(context),
+            without_reflection_warnings(),
+        ):
             context.run_migrations()
 
     def stamp(self, connection: Connection, step: RevisionStep) -> None:
@@ -193,8 +201,8 @@ class Chain:
         )
 
 
-def build_chains(dialect: str, settings: Settings, metadata: MetaData) -> list[Chain]:
-    """Build the chains whose part of the data lives in SQL, in the order in which they run.
+def build_chains(database: Database, settings: Settings, metadata: MetaData) -> list[Chain]:
+    """Build the chains whose part of the data is in the database, in the order in which they run.
 
     Args:
         metadata: the application's models.
@@ -202,39 +210,26 @@ def build_chains(dialect: str, settings: Settings, metadata: MetaData) -> list[C
     Raises:
         ConfigurationError: a model names a schema, or a revision cannot be read.
     """
-    own_tables = tables(dialect)
-    packaged: tuple[tuple[Literal["accounts", "files"], ChainName, MetaData], ...] = (
-        ("accounts", "auth", own_tables.auth),
-        ("files", "storage", own_tables.storage),
-    )
-    on_sqlite = dialect == "sqlite"
+    own_tables = tables(database.dialect)
+    packaged = {"auth": own_tables.auth, "storage": own_tables.storage}
+    locations = locate_chains(database, settings)
     chains: list[Chain] = []
-    for part, name, own_metadata in packaged:
-        if settings.home(part) == "sql":
-            version_table = f"{name}_amphibase_version" if on_sqlite else "amphibase_version"
+    for location in locations:
+        version_table, schema = location.version_table, location.schema
+        if location.name != "application":
+            script = ScriptDirectory(HERE, version_locations=location.folders)
             chains.append(
-                Chain(
-                    name,
-                    ScriptDirectory(HERE, version_locations=[HERE / name]),
-                    own_metadata,
-                    version_table,
-                    None if on_sqlite else name,
-                )
+                Chain(location.name, script, packaged[location.name], version_table, schema)
             )
-    if settings.home("records") == "sql":
+            continue
         _reject_schemas(metadata)
-        hidden = {f"{name}_amphibase_version" for _, name, _ in packaged}
-        hidden |= {
-            table.name for _, _, own_metadata in packaged for table in own_metadata.tables.values()
-        }
+        hidden: set[str] = set()
+        if database.dialect == "sqlite":  # no schemas: their tables are beside the application's
+            hidden = {f"{name}_amphibase_version" for name in packaged}
+            hidden |= {table.name for own in packaged.values() for table in own.tables.values()}
+        script = _read(settings.migrations_dir)
         chains.append(
-            Chain(
-                "application",
-                _read(settings.migrations_dir),
-                metadata,
-                "alembic_version",
-                hidden=frozenset(hidden if on_sqlite else ()),
-            )
+            Chain(location.name, script, metadata, version_table, schema, frozenset(hidden))
         )
     return chains
 

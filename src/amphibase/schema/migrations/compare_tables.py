@@ -1,8 +1,6 @@
 """Compares a database with the tables that it should have."""
 
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,9 +8,10 @@ from alembic.autogenerate import produce_migrations
 from alembic.migration import MigrationContext
 from alembic.operations import ops
 from sqlalchemy import Connection, MetaData
-from sqlalchemy.exc import SAWarning
 
-from amphibase.schema.migrations.chains import Chain, ChainName
+from amphibase.schema.migrations.chains import Chain
+from amphibase.schema.migrations.locations import ChainName
+from amphibase.schema.migrations.sqlite_impl import without_reflection_warnings
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +60,7 @@ def table_differences(
 
 def upgrade_operations(context: MigrationContext, metadata: MetaData) -> ops.UpgradeOps:
     """Return the operations of Alembic that would make the database as the tables are."""
-    with without_index_warnings():
+    with without_reflection_warnings():
         script = produce_migrations(context, metadata)
     found = script.upgrade_ops or ops.UpgradeOps()
     for table in [each for each in found.ops if isinstance(each, ops.ModifyTableOps)]:
@@ -84,15 +83,6 @@ def _changes_nothing(operation: ops.MigrateOperation) -> bool:
 def _text(default: Any) -> str | None:
     text = getattr(default, "arg", None)
     return None if text is None else str(text).strip("()'")
-
-
-@contextmanager
-def without_index_warnings() -> Iterator[None]:
-    """Silence the warnings about expression indexes, which Alembic cannot compare on SQLite."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*expression-based index", SAWarning)
-        warnings.filterwarnings("ignore", ".*expression-based index", UserWarning)
-        yield
 
 
 def _flat(operation: Any) -> Iterator[ops.MigrateOperation]:

@@ -8,7 +8,8 @@ from sqlalchemy.exc import DBAPIError
 from amphibase.errors import ConfigurationError
 from amphibase.schema.migrations.chains import Chain, RevisionOutcome, chain_named, scratch_database
 from amphibase.schema.migrations.compare_policies import apply_policies, read_table_security
-from amphibase.schema.migrations.compare_tables import table_differences, without_index_warnings
+from amphibase.schema.migrations.compare_tables import table_differences
+from amphibase.schema.migrations.sqlite_impl import without_reflection_warnings
 
 DUPLICATES = ("42P07", "42701", "42710", "42P06")
 """SQLSTATE of tables (and indexes), columns, other objects and schemas that exist already."""
@@ -74,7 +75,7 @@ def _exists_already(error: DBAPIError) -> bool:
 def _check_stamped(connection: Connection, chains: Sequence[Chain], revision: str) -> None:
     application = chain_named(chains, "application")
     from_revisions = MetaData()
-    with scratch_database(connection, chains, revision) as scratch, without_index_warnings():
+    with scratch_database(connection, chains, revision) as scratch, without_reflection_warnings():
         from_revisions.reflect(scratch)
         security = read_table_security(scratch) if scratch.dialect.name == "postgresql" else None
     from_revisions.remove(from_revisions.tables[application.version_table])

@@ -1,9 +1,10 @@
 """Access as a predicate: which rows of a model a caller may see and change."""
 
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from copy import copy
+from typing import Any, NoReturn, Self
 
-from sqlalchemy import ColumnElement, Uuid, and_, bindparam, false
+from sqlalchemy import ColumnElement, FromClause, Uuid, and_, bindparam, false
 
 from amphibase.access import OWNER_COLUMN, Rule, Who
 from amphibase.backend import Caller
@@ -25,45 +26,65 @@ class AccessPolicy:
     def __init__(
         self, info: ModelInfo[Any], caller: Caller, *, by_database: bool, with_deleted: bool
     ) -> None:
-        self._info = info
+        self.info = info
         self._caller = caller
         self._by_database = by_database or caller.role == "service_role"
         self.with_deleted = with_deleted
+        self._owner: ColumnElement[Any] | None = info.owner
+        self._deleted_at: ColumnElement[Any] | None = info.deleted_at
+
+    def within(self, source: FromClause) -> Self:
+        """Return the same policy for another FROM clause with the columns of the table.
+
+        Args:
+            source: its columns have the names that they have in the database.
+        """
+        policy = copy(self)
+        if self.info.owner is not None:
+            policy._owner = source.c[self.info.owner.name]
+        if self.info.deleted_at is not None:
+            policy._deleted_at = source.c[self.info.deleted_at.name]
+        return policy
 
     @property
     def readable(self) -> ColumnElement[bool] | None:
         """The rows that the caller may see; None where that is every row."""
-        return _all(self._alive(), self._admitted(self._info.access.read))
+        return _all(self._alive(), self._admitted(self.info.access.read))
 
     @property
-    def kind(self) -> tuple[bool, bool, bool]:
-        """What `readable` depends on beside the caller's id."""
-        rule = self._info.access.read
-        decided = self._by_database or self._static(rule)
-        return self.with_deleted, decided, self._caller.user_id is not None
+    def kind(self) -> tuple[bool, ...]:
+        """What the predicates of any model depend on beside the caller's id."""
+        caller = self._caller
+        signed_in = caller.user_id is not None
+        return self.with_deleted, self._by_database, signed_in, signed_in and caller.is_admin
 
     @property
     def writable(self) -> ColumnElement[bool] | None:
         """The rows that the caller may change: those that they also see."""
-        access = self._info.access
+        access = self.info.access
         return _all(self._alive(), self._admitted(access.read), self._admitted(access.write))
+
+    @property
+    def may_select(self) -> bool:
+        """Whether the database lets the caller read the table at all, as GRANT decides it."""
+        by_grants = self._by_database and self._caller.role != "service_role"
+        return not by_grants or self._is_granted(self.info.access.read)
 
     @property
     def may_write(self) -> bool:
         """Whether the declaration lets such a caller write rows at all, as GRANT decides it."""
-        admits = self._info.access.write.admits
-        return Who.EVERYONE in admits or (self._caller.user_id is not None and bool(admits))
+        return self._is_granted(self.info.access.write)
 
     @property
     def may_add(self) -> bool:
         """Whether the declaration lets the caller add a row of their own."""
-        rule = self._info.access.write
+        rule = self.info.access.write
         owns = Who.OWNER in rule.admits and self._caller.user_id is not None
         return self._static(rule) or owns
 
     def sees(self, values: dict[str, Any]) -> bool:
         """Whether the caller may see a row with these values, once it is there."""
-        rule = self._info.access.read
+        rule = self.info.access.read
         if self._caller.role == "service_role" or self._static(rule):
             return True
         own = self._caller.user_id is not None and values.get(OWNER_COLUMN) == self._caller.user_id
@@ -100,7 +121,7 @@ class AccessPolicy:
 
     def _owns(self) -> bool:
         """Whether it is decided here whose the caller's new rows are."""
-        caller, owner = self._caller, self._info.owner
+        caller, owner = self._caller, self.info.owner
         if caller.role == "service_role":
             return False
         self.check_writes()
@@ -113,7 +134,7 @@ class AccessPolicy:
         return caller.user_id is not None
 
     def _owners(self, given: Sequence[Any]) -> list[Any]:
-        caller, rule = self._caller, self._info.access.write
+        caller, rule = self._caller, self.info.access.write
         owners = [caller.user_id if each is None or each is ABSENT else each for each in given]
         if not (Who.ADMIN in rule.admits and caller.is_admin):
             for owner in owners:
@@ -125,20 +146,25 @@ class AccessPolicy:
         """Raises Unauthenticated for anonymous callers, Forbidden for others."""
         if self._caller.user_id is None:
             raise Unauthenticated
-        raise Forbidden(f"You may not write {self._info.model.__name__}")
+        raise Forbidden(f"You may not write {self.info.model.__name__}")
 
     def _alive(self) -> ColumnElement[bool] | None:
-        if self._info.deleted_at is None or self.with_deleted:
+        if self._deleted_at is None or self.with_deleted:
             return None
-        return self._info.deleted_at.is_(None)
+        return self._deleted_at.is_(None)
 
     def _admitted(self, rule: Rule) -> ColumnElement[bool] | None:
         if self._by_database or self._static(rule):
             return None
         if Who.OWNER in rule.admits and self._caller.user_id is not None:
-            assert self._info.owner is not None
-            return self._info.owner == bindparam(CALLER, self._caller.user_id, Uuid())
+            assert self._owner is not None
+            return self._owner == bindparam(CALLER, self._caller.user_id, Uuid())
         return false()
+
+    def _is_granted(self, rule: Rule) -> bool:
+        return Who.EVERYONE in rule.admits or (
+            self._caller.user_id is not None and bool(rule.admits)
+        )
 
     def _static(self, rule: Rule) -> bool:
         """Whether the rule admits the caller whatever the row."""

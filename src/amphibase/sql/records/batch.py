@@ -66,19 +66,29 @@ class Batch(Generic[Model]):
                 float(value) if isinstance(value, int) else value for value in self.columns[name]
             ]
 
+    @property
+    def keys(self) -> list[tuple[Any, ...]]:
+        """The primary keys of the rows."""
+        return [*zip(*(self.columns[name] for name in self.info.key_names), strict=True)]
+
+    def add_computed(self, rows: Sequence[Row]) -> None:
+        """Take the values of the computed columns."""
+        if self.info.computed_names:
+            values = map(list, zip(*rows, strict=True))
+            self.columns |= zip(self.info.computed_names, values, strict=True)
+
     @cached_property
     def identities(self) -> list[tuple[InstanceState[Any], Any]]:
         """The objects' states, each with the key by which sessions know the row."""
         info = self.info
         identity, _, token = info.mapper.identity_key_from_primary_key(())
-        keys = zip(*(self.columns[name] for name in info.key_names), strict=True)
         states = [instance_state(each) for each in self._objects]
-        return [*zip(states, zip(repeat(identity), keys, repeat(token)), strict=False)]
+        return [*zip(states, zip(repeat(identity), self.keys, repeat(token)), strict=False)]
 
     def stored(self) -> Sequence[Model]:
         """The same objects, now as they are stored."""
         for name, values in self.columns.items():
-            if values is not self._before[name]:
+            if values is not self._before.get(name):
                 for held, value in zip(self._held, values, strict=True):
                     held[name] = value
         for state, key in self.identities:

@@ -16,31 +16,40 @@ from amphibase.database.compiled import Row
 from amphibase.models import utc_now
 from amphibase.sql.records.bulk_insert import Defaults
 from amphibase.sql.records.model_info import ModelInfo
+from amphibase.sql.records.query_builder import QueryBuilder
+from amphibase.sql.records.tables_read import expressions_in
 
 Values = Mapping[str, Any]
 
 
 async def insert_one(
-    connection: AsyncConnection, info: ModelInfo[Any], values: Values, *, seen: bool
+    connection: AsyncConnection, builder: QueryBuilder, values: Values, *, seen: bool
 ) -> Row:
-    """Add a row; the row as stored.
+    """Add a row.
 
     Args:
-        seen: whether the caller may see it then. Else policies let nothing come back, and the row
-            is what was sent.
+        builder: of the row's model and the caller who adds it.
+        seen: whether the caller may see the row afterwards. If not, policies let nothing come
+            back, and what was sent is returned.
+
+    Returns:
+        The row as stored.
     """
+    info = builder.info
     defaults = Defaults(info)
     if seen or not defaults.is_whole:
-        statement = insert(info.table).values(_by_column(info, values)).returning(*info.columns)
-        return tuple((await connection.execute(statement)).one())
+        statement = insert(info.table).values(_by_column(info, values))
+        statement = builder.restricted(statement, *expressions_in(values.values()))
+        return tuple((await connection.execute(statement.returning(*info.columns))).one())
     row = defaults(values)
-    await connection.execute(insert(info.table).values(dict(zip(info.columns, row, strict=True))))
+    statement = insert(info.table).values(dict(zip(info.columns, row, strict=True)))
+    await connection.execute(builder.restricted(statement, *expressions_in(row)))
     return row
 
 
 async def upsert_one(
     connection: AsyncConnection,
-    info: ModelInfo[Any],
+    builder: QueryBuilder,
     values: Values,
     on: Sequence[str],
     writable: ColumnElement[bool] | None,
@@ -49,6 +58,7 @@ async def upsert_one(
     """Add a row, or change the one that has the same values of some columns.
 
     Args:
+        builder: of the row's model and the caller who adds it.
         on: the columns, by the names of their attributes.
         writable: which rows may be changed; None for all.
         replace: False leaves the row that is there.
@@ -56,6 +66,7 @@ async def upsert_one(
     Returns:
         The row as stored; None where the one that is there was left.
     """
+    info = builder.info
     keys = [info.column_of[name] for name in on]
     dialect: Any = sqlite if connection.dialect.name == "sqlite" else postgresql
     statement = dialect.insert(info.table).values(_by_column(info, values))
@@ -77,6 +88,7 @@ async def upsert_one(
         )
     else:
         statement = statement.on_conflict_do_nothing(index_elements=keys)
+    statement = builder.restricted(statement, *expressions_in(values.values()))
     row = (await connection.execute(statement.returning(*info.columns))).one_or_none()
     return None if row is None else tuple(row)
 

@@ -42,9 +42,9 @@ def json_object(info: ModelInfo[Any], names: Sequence[str]) -> Select[Any] | Non
     """
     parts = []
     for place, name in enumerate(names):
-        column = info.column_of[name]
-        value = _json(column)
-        if value is None:
+        column = info.column_of.get(name)  # a computed one has none
+        value = None if column is None else _json(column)
+        if column is None or value is None:
             return None
         if column.nullable:
             value = f"coalesce({value}, 'null')"
@@ -105,7 +105,7 @@ class SqlJsonRows:
     async def page(
         self, *where: Where, order_by: Order = (), cursor: str | None = None, limit: int = 100
     ) -> Page[str]:
-        order = self._builder.order(order_by)
+        order = self._builder.ordering(order_by)
         names = [self._builder.info.name_of.get(term.by, "") for term in order.terms]
         statement = self._statement
         if not {*names} <= {*self._names}:

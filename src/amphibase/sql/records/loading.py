@@ -13,34 +13,30 @@ from sqlalchemy.sql.elements import BooleanClauseList
 from amphibase.backend import SERVICE
 from amphibase.database.compiled import Row
 from amphibase.errors import InvalidRequest, NotSupported
-from amphibase.sql.records.model_info import ModelInfo, ModelInfos
+from amphibase.sql.records.model_info import ModelInfo
 from amphibase.sql.records.query_builder import QueryBuilder
 
 KEYS_A_QUERY = 1000
 
 
-async def load_related(
-    info: ModelInfo[Any],
-    objects: Sequence[Any],
-    load: Sequence[Any],
-    builder: QueryBuilder,
-    infos: ModelInfos,
-) -> None:
-    """Fill relationships of all objects with the rows that the builder's caller may see.
+async def load_related(objects: Sequence[Any], load: Sequence[Any], builder: QueryBuilder) -> None:
+    """Fill relationships of objects with the related rows that the caller may see.
 
     Args:
+        objects: of the builder's model.
         load: the relationships.
 
     Raises:
-        InvalidRequest: something is no relationship of the model.
+        InvalidRequest: one is not a relationship of the model.
         NotSupported: a relationship joins by more than equal columns.
     """
+    info = builder.info
     for each in load:
         name = getattr(each, "key", each)
         relationship = info.relationships.get(name)
         if relationship is None or not issubclass(info.model, getattr(each, "class_", object)):
             raise InvalidRequest(f"load: {info.model.__name__} has no relationship {each}")
-        related = builder.beside(infos.of(relationship.mapper.class_))
+        related = builder.of(builder.infos.of(relationship.mapper.class_))
         await _fill(info, objects, relationship, related)
 
 
@@ -72,12 +68,12 @@ async def _beside(
 ) -> dict[Row, list[Any]]:
     """The related rows by the values that they, or the table in between, have in `far`."""
     there = related.info
-    statement = select(*far, *there.columns)
+    statement = select(*far, *there.columns, *there.computed)
     if relationship.secondary is not None:
         statement = statement.join_from(
             there.table, relationship.secondary, relationship.secondaryjoin
         )
-    statement = related.visible(statement).order_by(*_order(relationship, there))
+    statement = related.visible(statement, order_by=_order(relationship, there))
     found: dict[Row, list[Any]] = defaultdict(list)
     for chosen in _chosen(far, wanted):
         for row in await related.rows(related.plans.query(statement.where(chosen))):
@@ -101,8 +97,8 @@ async def _through(
         query = related.plans.query(links.where(chosen))
         (rows,) = await related.executor.fetch(SERVICE, query)
         pairs += rows
-    statement = related.visible(select(*leads, *there.columns))
-    statement = statement.order_by(*_order(relationship, there))
+    statement = select(*leads, *there.columns, *there.computed)
+    statement = related.visible(statement, order_by=_order(relationship, there))
     owners: dict[Row, list[Row]] = defaultdict(list)
     for pair in pairs:
         owners[pair[len(far) :]].append(pair[: len(far)])

@@ -23,7 +23,9 @@ from amphibase.backend import Model
 from amphibase.database.compiled import Row
 from amphibase.database.values import acceptance_of, plainness_of
 from amphibase.errors import InvalidRequest, InvalidValue, NotLoaded, NotSupported
-from amphibase.models import SoftDelete, Versioned
+from amphibase.models import Base, SoftDelete, Versioned
+from amphibase.records.adoption import mappers_by_table
+from amphibase.sql.records.tables_read import tables_read
 
 ABSENT: Any = type("Absent", (), {"__repr__": lambda _: "ABSENT"})()
 """Stands in a column for the value that an object does not hold."""
@@ -51,11 +53,14 @@ class ModelInfo(Generic[Model]):
         self.mapper = mapper
         self.table: Table = mapper.local_table
         self.access = access_of(model)
-        self.names = [attribute.key for attribute in mapper.column_attrs]
-        self.columns: list[Column[Any]] = [
-            attribute.columns[0]  # type: ignore[misc]
-            for attribute in mapper.column_attrs
-        ]
+        expressions = {each.key: each.columns[0] for each in mapper.column_attrs}
+        stored = {name: each for name, each in expressions.items() if isinstance(each, Column)}
+        computed = {name: each for name, each in expressions.items() if name not in stored}
+        self.names = [*stored]
+        self.columns = [*stored.values()]
+        self.computed_names = [*computed]
+        self.loaded_names = [*stored, *computed]
+        self.computed_reads = tables_read(computed.values(), self.table.fullname)
         self.column_of: dict[str, Column[Any]] = dict(zip(self.names, self.columns, strict=True))
         self._accepted = {
             name: accepted
@@ -79,12 +84,13 @@ class ModelInfo(Generic[Model]):
         self.owner = self.column_of.get(OWNER_COLUMN)
         self.deleted_at = self.column_of["deleted_at"] if issubclass(model, SoftDelete) else None
         self.version = self.column_of["version"] if issubclass(model, Versioned) else None
-        self.select: Select[Any] = select(*self.columns)
+        self.computed = [*computed.values()]
+        self.select: Select[Any] = select(*self.columns, *self.computed)
         self.select_keys: Select[Any] = select(*self.keys)
         self.name_of: dict[ColumnElement[Any], str] = dict(
             zip(self.columns, self.names, strict=True)
         )
-        self.kept: dict[Any, Any] = {}  # plans and the like, made when they are first needed
+        self.cache: dict[Any, Any] = {}  # plans and statements, built when they are first needed
         self.unloaded = {name: _refuse(model, name) for name in self.relationships}
         self.updated_at = self.column_of.get("updated_at")
         created = self.column_of.get("created_at")
@@ -146,7 +152,7 @@ class ModelInfo(Generic[Model]):
     def _fill(self, instance: Any, row: Row) -> None:
         # A row may hold more: what only the order is made of.
         held = instance.__dict__
-        held.update(zip(self.names, row, strict=False))
+        held.update(zip(self.loaded_names, row, strict=False))
         for name in self.floats:
             # What RETURNING gives on SQLite has not got its column's type yet.
             if isinstance(held[name], int):
@@ -257,14 +263,31 @@ def _refuse(model: type[Any], name: str) -> Callable[[Any, Any], NoReturn]:
 
 
 class ModelInfos:
-    """The infos of all models that are asked for."""
+    """Builds and caches the info of each model.
 
-    def __init__(self) -> None:
-        self._known: dict[type[Any], ModelInfo[Any]] = {}
+    Args:
+        dialect: the name of the database's dialect.
+    """
+
+    def __init__(self, dialect: str) -> None:
+        self.dialect = dialect
+        self._infos: dict[type[Any], ModelInfo[Any]] = {}
+        self._models: dict[str, list[type[Any]]] = {}
 
     def of(self, model: type[Model]) -> ModelInfo[Model]:
-        """The info of a mapped class."""
-        info = self._known.get(model)
+        """Return the info of a mapped class. Raises NotSupported."""
+        info = self._infos.get(model)
         if info is None:
-            info = self._known[model] = ModelInfo(model)
+            info = self._infos[model] = ModelInfo(model)
         return info
+
+    def models_of(self, table: str) -> list[type[Any]]:
+        """Return the classes that are mapped to a table, by its name."""
+        if table not in self._models:  # a class may have been mapped since
+            by_table = mappers_by_table().items()
+            # The application's own last, so that they replace others of the same name.
+            for each, mappers in sorted(
+                by_table, key=lambda pair: pair[0].metadata is Base.metadata
+            ):
+                self._models[each.fullname] = [mapper.class_ for mapper in mappers]
+        return self._models.get(table, [])

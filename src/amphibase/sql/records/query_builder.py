@@ -1,32 +1,39 @@
-"""What reading a model's rows is made of, whether objects or documents come of it."""
+"""Builds and runs the queries of one model for one caller."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Select, bindparam, literal_column
+from sqlalchemy import CTE, ColumnElement, Delete, Insert, Select, Update, bindparam, literal_column
 from sqlalchemy.sql.elements import ClauseElement, Grouping
 
 from amphibase.backend import MAX_LIMIT, Caller, Order, Where
 from amphibase.database.compiled import Plan, Plans, Query, Row
 from amphibase.database.executor import Executor
-from amphibase.errors import Forbidden, InvalidRequest
+from amphibase.errors import Forbidden, InvalidRequest, NotSupported
+from amphibase.models import Base, SoftDelete
 from amphibase.records.cursors import Cursors
 from amphibase.sql.records.access_policy import CALLER, AccessPolicy
-from amphibase.sql.records.model_info import ModelInfo
+from amphibase.sql.records.model_info import ModelInfo, ModelInfos
 from amphibase.sql.records.ordering import Ordering, ordering
+from amphibase.sql.records.tables_read import tables_read
+from amphibase.sql.records.visible_tables import visible_table
+
+Statement = TypeVar("Statement", Select[Any], Insert, Update, Delete)
 
 
 class QueryBuilder:
-    """Asks for rows of one model, as one caller may see them.
+    """Builds queries for the rows of one model that one caller may see.
 
     Args:
-        rls: whether policies of the database decide what that is; else a predicate does.
-        with_deleted: whether rows that were deleted softly are there.
+        infos: of the models that filters and relationships lead to.
+        rls: whether policies of the database decide what is visible; else a predicate does.
+        with_deleted: whether softly deleted rows of the model are visible.
     """
 
     def __init__(
         self,
         info: ModelInfo[Any],
+        infos: ModelInfos,
         caller: Caller,
         executor: Executor,
         plans: Plans,
@@ -36,6 +43,7 @@ class QueryBuilder:
         with_deleted: bool = False,
     ) -> None:
         self.info = info
+        self.infos = infos
         self.caller = caller
         self.executor = executor
         self.plans = plans
@@ -45,14 +53,15 @@ class QueryBuilder:
 
     @property
     def may_be_refused(self) -> bool:
-        """Whether it is in order that the database refuses: the caller has no right to a table, as
-        its model declares. To anybody else, its refusal says that it is not set up as it should."""
+        """Whether the database may deny the caller a table, as its model declares. To the service,
+        such an error says that the database is not set up."""
         return self.rls and self.caller.role != "service_role"
 
-    def beside(self, info: ModelInfo[Any], *, with_deleted: bool = False) -> "QueryBuilder":
-        """The same caller's builder of another model."""
+    def of(self, info: ModelInfo[Any], *, with_deleted: bool = False) -> "QueryBuilder":
+        """Return the same caller's builder for another model."""
         return QueryBuilder(
             info,
+            self.infos,
             self.caller,
             self.executor,
             self.plans,
@@ -61,41 +70,87 @@ class QueryBuilder:
             with_deleted=with_deleted,
         )
 
-    def visible(self, statement: Select[Any], *where: Where) -> Select[Any]:
-        """The statement, limited to what matches and the caller may see. Raises InvalidRequest."""
+    def visible(
+        self, statement: Select[Any], *where: Where, order_by: Sequence[ColumnElement[Any]] = ()
+    ) -> Select[Any]:
+        """Limit a statement to the rows that match and that the caller may see.
+
+        Args:
+            order_by: the clauses of its ORDER BY.
+
+        Raises:
+            InvalidRequest: a filter is not an expression.
+            NotSupported: an expression reads a table that has no declared access.
+        """
         readable = self.policy.readable
         if readable is not None:
             statement = statement.where(readable)
-        return statement.where(*enclosed(where)) if where else statement
+        if where:
+            statement = statement.where(*enclosed(where))
+        if order_by:
+            statement = statement.order_by(*order_by)
+        return self.restricted(statement, *where, *order_by)
+
+    def restricted(self, statement: Statement, *expressions: ClauseElement) -> Statement:
+        """Limit the other tables that a statement reads to the rows that the caller may see.
+
+        Args:
+            expressions: the parts of the statement that the application wrote.
+
+        Raises:
+            NotSupported: an expression reads a table that has no declared access.
+        """
+        read = self.info.computed_reads
+        if expressions:
+            read = read | tables_read(expressions, self.info.table.fullname)
+        for name in sorted(read.tables | (read.words & Base.metadata.tables.keys())):
+            visible = self._visible_table(name)
+            if visible is not None:
+                statement = statement.add_cte(visible)
+        return statement
+
+    def _visible_table(self, name: str) -> CTE | None:
+        if name == self.info.table.fullname:
+            return visible_table([self.policy], self.infos.dialect)
+        models = self.infos.models_of(name)
+        if self.caller.role == "service_role":
+            models = [model for model in models if issubclass(model, SoftDelete)]
+        elif not models:
+            raise NotSupported(
+                f"{name} has no model that declares its access, so only the service may filter "
+                "by it; map a class to it, with an __access__"
+            )
+        policies = [self.of(self.infos.of(model)).policy for model in models]
+        return visible_table(policies, self.infos.dialect) if policies else None
 
     def check(self, *where: Where) -> None:
-        """Raises InvalidRequest or InvalidValue for filters that `visible` and `rows` refuse."""
+        """Raise InvalidRequest or InvalidValue for filters that `visible` and `rows` reject."""
         self.plans.query(self.visible(self.info.select_keys, *where))
 
-    def order(self, order_by: Order) -> Ordering:
-        """The order that was asked for. Raises InvalidRequest."""
+    def ordering(self, order_by: Order) -> Ordering:
+        """Build the order of a list. Raises InvalidRequest."""
         return ordering(order_by, self.info.newest_first, self.info.keys)
 
     def is_(self, id: Any) -> Sequence[ColumnElement[bool]]:
-        """Whether a row has that primary key. Raises InvalidValue."""
+        """Build the conditions that a row has that primary key. Raises InvalidValue."""
         values = self.info.key_values(id)
         return [key == value for key, value in zip(self.info.keys, values, strict=True)]
 
     def by_key(self, statement: Select[Any], id: Any) -> Query:
-        """A query for the row with that primary key.
+        """Build a query for the row with that primary key.
 
         Args:
-            statement: one that is kept: its plan is made once for each kind of caller.
+            statement: a constant, whose plan is cached for each kind of caller.
         """
         info = self.info
-        kept = (statement, self.policy.kind)
-        plan = info.kept.get(kept)
+        key = (statement, self.policy.kind)
+        plan = info.cache.get(key)
         if plan is None:
             is_it = [
                 key == bindparam(name, type_=key.type)
                 for name, key in zip(info.key_parameters, info.keys, strict=True)
             ]
-            plan = info.kept[kept] = Plan(self.visible(statement, *is_it))
+            plan = info.cache[key] = Plan(self.visible(statement, *is_it))
         values = dict(zip(info.key_parameters, info.key_values(id), strict=True))
         values[CALLER] = self.caller.user_id
         return Query(plan, values)
@@ -108,7 +163,7 @@ class QueryBuilder:
         cursor: str | None,
         limit: int,
     ) -> tuple[Sequence[Row], str]:
-        """The rows of a page, with one more where the list goes on; and the name of the list.
+        """Fetch the rows of a page, with one more where the list goes on, and the list's name.
 
         Raises:
             InvalidCursor: not a cursor of this list.
@@ -116,15 +171,15 @@ class QueryBuilder:
         """
         check_limit(limit)
         # The list is the same whatever is selected of its rows.
-        named = self.visible(self.info.select_keys, *where).order_by(*order.clauses)
+        named = self.visible(self.info.select_keys, *where, order_by=order.clauses)
         list_ = self.plans.query(named).fingerprint()
-        statement = self.visible(statement, *where).order_by(*order.clauses)
+        statement = self.visible(statement, *where, order_by=order.clauses)
         if cursor is not None:
             statement = statement.where(order.after(self.cursors.read(list_, cursor)))
         return await self.rows(self.plans.query(limited(statement, limit + 1))), list_
 
     async def rows(self, query: Query) -> Sequence[Row]:
-        """The rows of a query."""
+        """Fetch the rows of a query."""
         try:
             (rows,) = await self.executor.fetch(self.caller, query)
         except Forbidden:
@@ -135,8 +190,8 @@ class QueryBuilder:
 
 
 def enclosed(where: Sequence[Where]) -> Sequence[ColumnElement[bool]]:
-    """The filters, each in parentheses: one may hold text with an OR, which must not reach around
-    the access predicate beside it. Raises InvalidRequest for what is no filter."""
+    """Put each filter in parentheses: text with an OR must not reach around the access predicate
+    beside it. Raises InvalidRequest for what is not an expression."""
     for each in where:
         if not isinstance(each, ClauseElement):
             raise InvalidRequest("A filter was expected, as in Note.stars > 3")
@@ -144,12 +199,11 @@ def enclosed(where: Sequence[Where]) -> Sequence[ColumnElement[bool]]:
 
 
 def limited(statement: Select[Any], limit: int) -> Select[Any]:
-    """The statement with a LIMIT that is written out: with a bound one, Postgres plans every query
-    anew."""
+    """Limit a statement by a literal: with a bound value, Postgres plans every query anew."""
     return statement.limit(literal_column(str(limit)))
 
 
 def check_limit(limit: int) -> None:
-    """Raises InvalidRequest for a limit that is out of range."""
+    """Raise InvalidRequest for a limit that is out of range."""
     if not 1 <= limit <= MAX_LIMIT:
         raise InvalidRequest(f"limit: 1 to {MAX_LIMIT} was expected, not {limit}")

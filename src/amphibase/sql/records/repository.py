@@ -1,10 +1,21 @@
-"""Rows of an application's models in an SQL home: `backend.Repository` for one caller."""
+"""The SQL backend's `Repository`: the rows of one model for one caller."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Generic
 
-from sqlalchemy import ColumnElement, Select, delete, exists, func, literal_column, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Delete,
+    Select,
+    Update,
+    delete,
+    exists,
+    func,
+    literal_column,
+    select,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from amphibase.backend import Load, Model, Order, Page, Where
@@ -22,28 +33,25 @@ from amphibase.errors import (
 from amphibase.models import utc_now
 from amphibase.sql.records.batch import Batch
 from amphibase.sql.records.bulk_insert import insert_many
+from amphibase.sql.records.computed import computed_values
 from amphibase.sql.records.insert import insert_one, upsert_one
 from amphibase.sql.records.json_rows import SqlJsonRows, json_object
 from amphibase.sql.records.loading import load_related
-from amphibase.sql.records.model_info import ModelInfo, ModelInfos
+from amphibase.sql.records.model_info import ModelInfo
 from amphibase.sql.records.ordering import Ordering
 from amphibase.sql.records.query_builder import QueryBuilder, check_limit, enclosed, limited
+from amphibase.sql.records.tables_read import expressions_in
 
 MAX_OFFSET = 2**31 - 1
 ROWS_AT_A_TIME = 1000
 
 
 class SqlRepository(Generic[Model]):
-    """The rows of one mapped class, as one caller may see and change them.
+    """Reads and writes the rows of one mapped class that one caller may see and change."""
 
-    Args:
-        infos: of the models that rows are related to.
-    """
-
-    def __init__(self, info: ModelInfo[Model], builder: QueryBuilder, infos: ModelInfos) -> None:
+    def __init__(self, info: ModelInfo[Model], builder: QueryBuilder) -> None:
         self._info = info
         self._builder = builder
-        self._infos = infos
         self._policy = builder.policy
 
     # Reading
@@ -53,11 +61,11 @@ class SqlRepository(Generic[Model]):
         return (await self._objects(rows, load))[0] if rows else None
 
     def query_of(self, id: Any) -> Query:
-        """What `get` asks the executor, for whoever asks more in the same round trip."""
+        """Build the query of `get`, for a caller that sends more in the same round trip."""
         return self._builder.by_key(self._info.select, id)
 
     def result_of(self, rows: Sequence[Row]) -> Model | None:
-        """What `get` makes of the executor's rows."""
+        """Return what `get` returns for the executor's rows."""
         return self._info.object(rows[0]) if rows else None
 
     async def one(self, *where: Where, load: Load = ()) -> Model:
@@ -83,8 +91,9 @@ class SqlRepository(Generic[Model]):
         check_limit(limit)
         if not 0 <= offset <= MAX_OFFSET:
             raise InvalidRequest(f"offset: 0 to {MAX_OFFSET} was expected, not {offset}")
-        statement = self._builder.visible(self._info.select, *where)
-        statement = limited(statement.order_by(*self._builder.order(order_by).clauses), limit)
+        order = self._builder.ordering(order_by)
+        statement = self._builder.visible(self._info.select, *where, order_by=order.clauses)
+        statement = limited(statement, limit)
         if offset:
             statement = statement.offset(offset)
         rows = await self._builder.rows(self._builder.plans.query(statement))
@@ -98,7 +107,7 @@ class SqlRepository(Generic[Model]):
         limit: int = 100,
         load: Load = (),
     ) -> Page[Model]:
-        order = self._builder.order(order_by)
+        order = self._builder.ordering(order_by)
         known = {*self._info.columns}
         expressions = [term.by for term in order.terms if term.by not in known]
         statement = self._info.select.add_columns(*expressions)
@@ -111,8 +120,8 @@ class SqlRepository(Generic[Model]):
 
     async def stream(self, *where: Where, order_by: Order = ()) -> AsyncGenerator[Model]:
         builder = self._builder
-        statement = builder.visible(self._info.select, *where)
-        statement = statement.order_by(*builder.order(order_by).clauses)
+        order = builder.ordering(order_by)
+        statement = builder.visible(self._info.select, *where, order_by=order.clauses)
         options = {"yield_per": ROWS_AT_A_TIME}
         try:
             async with builder.executor.reading(builder.caller) as connection:
@@ -141,15 +150,15 @@ class SqlRepository(Generic[Model]):
     def json_rows(self, names: Sequence[str]) -> SqlJsonRows | None:
         if not self._builder.executor.builds_json:
             return None
-        kept = ("document", *names)
-        if kept not in self._info.kept:
-            self._info.kept[kept] = json_object(self._info, names)
-        built = self._info.kept[kept]
-        return None if built is None else SqlJsonRows(self._builder, built, names)
+        key = ("JSON object", *names)
+        if key not in self._info.cache:
+            self._info.cache[key] = json_object(self._info, names)
+        statement = self._info.cache[key]
+        return None if statement is None else SqlJsonRows(self._builder, statement, names)
 
     def with_deleted(self) -> "SqlRepository[Model]":
-        builder = self._builder.beside(self._info, with_deleted=True)
-        return SqlRepository(self._info, builder, self._infos)
+        builder = self._builder.of(self._info, with_deleted=True)
+        return SqlRepository(self._info, builder)
 
     # Writing
 
@@ -157,7 +166,8 @@ class SqlRepository(Generic[Model]):
         values = self._new(row)
         seen = not self._builder.rls or self._policy.sees(values)
         async with self._writing() as connection:
-            stored = await insert_one(connection, self._info, values, seen=seen)
+            stored = await insert_one(connection, self._builder, values, seen=seen)
+            stored = await self._with_computed(connection, stored)
         return self._info.stored(row, stored)
 
     async def add_many(self, rows: Iterable[Model]) -> Sequence[Model]:
@@ -167,6 +177,7 @@ class SqlRepository(Generic[Model]):
         may_copy = not self._builder.rls or self._builder.caller.role == "service_role"
         async with self._writing() as connection:
             await insert_many(connection, batch, may_copy=may_copy)
+            batch.add_computed(await computed_values(connection, self._builder, batch.keys))
         return batch.stored()
 
     async def upsert(self, row: Model, *, on: Sequence[Any] = (), replace: bool = True) -> Model:
@@ -182,20 +193,22 @@ class SqlRepository(Generic[Model]):
         with self._taken(names):
             async with self._writing() as connection:
                 # A row that was deleted softly comes back.
-                there = self._builder.beside(self._info, with_deleted=True).policy
+                there = self._builder.of(self._info, with_deleted=True).policy
                 writable = there.writable if replace else None
                 if replace and self._builder.rls and not self._policy.sees(values):
                     # Policies let nothing come back, nor what is there be changed.
-                    stored = await insert_one(connection, self._info, values, seen=False)
+                    stored = await insert_one(connection, self._builder, values, seen=False)
                 else:
                     stored = await upsert_one(
-                        connection, self._info, values, names, writable, replace
+                        connection, self._builder, values, names, writable, replace
                     )
                 if stored is None and not replace:
                     # Read in a statement of its own, as the caller may see it.
                     same = [self._info.column_of[name] == values.get(name) for name in names]
                     found = self._builder.visible(self._info.select, *same)
                     stored = (await connection.execute(found)).one_or_none()
+                elif stored is not None:
+                    stored = await self._with_computed(connection, stored)
         if stored is None:
             raise Conflict(columns=names)
         return self._info.stored(row, tuple(stored))
@@ -207,38 +220,31 @@ class SqlRepository(Generic[Model]):
         condition = self._may_write(*self._builder.is_(id), *self._has_version(if_version))
         statement: Any = self._info.select.where(*condition).with_for_update()
         if changes:  # else the row that could be changed, as it is
-            statement = (
-                update(self._info.table)
-                .where(*condition)
-                .values({**changes, **self._info.counted_up()})
-                .returning(*self._info.columns)
-            )
-        row = None
+            statement = self._update(condition, changes).returning(*self._info.columns)
+        row: Any = None
         async with self._changing() as connection:
             row = (await connection.execute(statement)).one_or_none()
             if row is None:
                 await self._check_version(connection, id, if_version)
-        return self._info.object(tuple(row)) if row else None
+            else:
+                row = await self._with_computed(connection, tuple(row[: len(self._info.names)]))
+        return self._info.object(row) if row else None
 
     async def update_where(self, *where: Where, everything: bool = False, **values: Any) -> int:
         self._check_filtered(where, everything)
         changes = self._changes(values)
         if not changes:
             return 0
-        statement = (
-            update(self._info.table)
-            .where(*self._may_write(*where))
-            .values({**changes, **self._info.counted_up()})
-        )
+        statement = self._update(self._may_write(*where), changes, *where)
         async with self._changing() as connection:
-            return (await connection.execute(statement)).rowcount
+            return await _rows_changed(connection, statement)
         return 0
 
     async def delete(self, id: Any, *, if_version: int | None = None) -> bool:
         statement = self._deletion(*self._builder.is_(id), *self._has_version(if_version))
         deleted = False
         async with self._changing() as connection:
-            deleted = (await connection.execute(statement)).rowcount > 0
+            deleted = await _rows_changed(connection, statement) > 0
             if not deleted:
                 await self._check_version(connection, id, if_version)
         return deleted
@@ -246,7 +252,7 @@ class SqlRepository(Generic[Model]):
     async def delete_where(self, *where: Where, everything: bool = False) -> int:
         self._check_filtered(where, everything)
         async with self._changing() as connection:
-            return (await connection.execute(self._deletion(*where))).rowcount
+            return await _rows_changed(connection, self._deletion(*where))
         return 0
 
     # What the methods are made of
@@ -258,12 +264,18 @@ class SqlRepository(Generic[Model]):
         writable = self._policy.writable
         return [*enclosed(where), *(() if writable is None else (writable,))]
 
-    def _deletion(self, *where: Where) -> Any:
+    def _update(
+        self, condition: Sequence[ColumnElement[bool]], changes: dict[Any, Any], *where: Where
+    ) -> Update:
+        statement = update(self._info.table).where(*condition)
+        statement = statement.values({**changes, **self._info.counted_up()})
+        return self._builder.restricted(statement, *where, *expressions_in(changes.values()))
+
+    def _deletion(self, *where: Where) -> Update | Delete:
         condition = self._may_write(*where)
         if self._info.deleted_at is None or self._policy.with_deleted:
-            return delete(self._info.table).where(*condition)
-        changes = {self._info.deleted_at: utc_now(), **self._info.counted_up()}
-        return update(self._info.table).where(*condition).values(changes)
+            return self._builder.restricted(delete(self._info.table).where(*condition), *where)
+        return self._update(condition, {self._info.deleted_at: utc_now()}, *where)
 
     def _check_filtered(self, where: Sequence[Where], everything: bool) -> None:
         if not where and not everything:
@@ -329,13 +341,27 @@ class SqlRepository(Generic[Model]):
         if (await connection.execute(there)).first() is not None:
             raise StaleVersion
 
+    async def _with_computed(self, connection: AsyncConnection, row: Row) -> Row:
+        if not self._info.computed:
+            return row
+        key = self._info.key_of(row)
+        return (*row, *(await computed_values(connection, self._builder, [key]))[0])
+
     async def _objects(self, rows: Sequence[Row], load: Load) -> Sequence[Model]:
         objects = [self._info.object(row) for row in rows]
         if load and objects:
-            await load_related(self._info, objects, load, self._builder, self._infos)
+            await load_related(objects, load, self._builder)
         return objects
 
     def _values_of(self, order: Ordering, expressions: Sequence[Any], row: Row) -> Sequence[Any]:
-        beyond = dict(zip(map(id, expressions), row[len(self._info.columns) :], strict=True))
+        beyond = dict(zip(map(id, expressions), row[len(self._info.loaded_names) :], strict=True))
         own = dict(zip(map(id, self._info.columns), row, strict=False))
         return [{**own, **beyond}[id(term.by)] for term in order.terms]
+
+
+async def _rows_changed(connection: AsyncConnection, statement: Update | Delete) -> int:
+    """Run a statement and return how many rows it changed."""
+    changed = (await connection.execute(statement)).rowcount
+    if changed < 0:  # sqlite3 does not count for a statement that begins with WITH
+        changed = (await connection.execute(select(func.changes()))).scalar_one()
+    return changed

@@ -13,7 +13,7 @@ Header = tuple[bytes, bytes]
 
 
 class RestError(Exception):
-    """An error with an answer of its own.
+    """An error with a response of its own.
 
     Args:
         message: what is wrong.
@@ -36,7 +36,7 @@ class RestError(Exception):
         return ()
 
     def body(self) -> bytes:
-        """The answer's JSON."""
+        """The response's JSON."""
         return orjson.dumps(
             {
                 "code": self.code,
@@ -217,7 +217,7 @@ class PutDiffers(RestError):
 
 
 class NotSingular(RestError):
-    """One object was asked for, and there is not exactly one row."""
+    """One object was requested, and there is not exactly one row."""
 
     status = 406
     code = "PGRST116"
@@ -229,7 +229,7 @@ class NotSingular(RestError):
 
 
 class UnsupportedMethod(RestError):
-    """A method that nothing here answers."""
+    """A method that is not supported here."""
 
     status = 405
     code = "PGRST117"
@@ -392,7 +392,7 @@ class AnonymousDisabled(Unauthenticated):
         return ((b"www-authenticate", b"Bearer"),)
 
 
-class ClaimsRefused(Unauthenticated):
+class InvalidClaims(Unauthenticated):
     """A token whose claims do not hold."""
 
     code = "PGRST303"

@@ -1,4 +1,4 @@
-"""What Postgres itself refuses: its SQLSTATE is the code, and decides the status."""
+"""Errors of Postgres: the SQLSTATE is the code, and decides the status."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +7,7 @@ from amphibase.gateway.rest.errors.base import Header, RestError
 
 
 class DatabaseError(RestError):
-    """What Postgres said; its code is the SQLSTATE."""
+    """An error of Postgres; its code is the SQLSTATE."""
 
     def __init__(
         self,
@@ -19,7 +19,7 @@ class DatabaseError(RestError):
         headers: Sequence[Header] = (),
     ) -> None:
         super().__init__(message, details, hint)
-        self._answer = (status, code)
+        self._status_and_code = (status, code)
         self._headers = headers
 
     @property
@@ -28,11 +28,11 @@ class DatabaseError(RestError):
 
     @property
     def status(self) -> int:  # type: ignore[override]  # of this class each error has its own
-        return self._answer[0]
+        return self._status_and_code[0]
 
     @property
     def code(self) -> str:  # type: ignore[override]
-        return self._answer[1]
+        return self._status_and_code[1]
 
 
 _STATUS = {

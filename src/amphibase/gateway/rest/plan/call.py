@@ -4,17 +4,18 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from amphibase.gateway.rest.errors.schema_cache import AmbiguousFunction, NoFunction
-from amphibase.gateway.rest.plan.read import Reader
+from amphibase.gateway.rest.plan.read import ReadPlanner
 from amphibase.gateway.rest.plan.types import (
-    Argument,
+    ActionPlan,
+    CallArgument,
+    CallPlan,
     Content,
-    Demand,
-    Invocation,
-    Plan,
+    PlanKey,
 )
-from amphibase.gateway.rest.request.query import Field, SelectField
+from amphibase.gateway.rest.request.query import SelectField
 from amphibase.gateway.rest.schema.catalog import Catalog, Function, Name
 from amphibase.gateway.rest.schema.suggestions import nearest
+from amphibase.records.filters.tree import FieldPath
 
 _TYPES: dict[Content, tuple[str, ...]] = {
     "json": ("json", "jsonb"),
@@ -25,45 +26,45 @@ _TYPES: dict[Content, tuple[str, ...]] = {
 """What an unnamed parameter's type may be, to take a body of that kind whole."""
 
 
-def plan_call(catalog: Catalog, demand: Demand, reader: Reader) -> Plan:
+def plan_call(catalog: Catalog, key: PlanKey, planner: ReadPlanner) -> ActionPlan:
     """The plan of a call.
 
     Raises:
         RestError: no function takes the arguments, or several do, or its rows lack a column.
     """
-    function, arguments = _choose(catalog, demand)
+    function, arguments = _choose(catalog, key)
     returns, name = function.returns, function.name.name
     if returns.is_composite:
         of = returns.table or function.name
-        root = reader.read(demand.query, of, catalog.tables.get(of), None, "pgrst_call")
+        root = planner.read(key.query, of, catalog.tables.get(of), None, "pgrst_call")
     else:
-        query = replace(demand.query, select=(SelectField(Field(name)),))
-        root = reader.read(query, function.name, None, None, "pgrst_call")
-    reader.restrict(root, demand.query)
-    return Plan(demand, root, invocation=Invocation(function, arguments))
+        query = replace(key.query, select=(SelectField(FieldPath(name)),))
+        root = planner.read(query, function.name, None, None, "pgrst_call")
+    planner.restrict(root, key.query)
+    return ActionPlan(key, root, call=CallPlan(function, arguments))
 
 
-def _choose(catalog: Catalog, demand: Demand) -> tuple[Function, tuple[Argument, ...]]:
-    overloads = catalog.functions.get(demand.target, ())
-    names = _names(demand)
-    raw = demand.content in ("text", "xml", "binary")
+def _choose(catalog: Catalog, key: PlanKey) -> tuple[Function, tuple[CallArgument, ...]]:
+    overloads = catalog.functions.get(key.target, ())
+    names = _names(key)
+    raw = key.content in ("text", "xml", "binary")
     named = [each for each in overloads if _takes(each, names, raw=raw)]
     if not named:
-        whole = [each for each in overloads if _takes_whole(each, demand.content)]
+        whole = [each for each in overloads if _takes_whole(each, key.content)]
         if len(whole) == 1:
-            return whole[0], (Argument("", whole[0].parameters[0].type),)
+            return whole[0], (CallArgument("", whole[0].parameters[0].type),)
         named = whole
     if not named:
-        raise _not_found(catalog, demand, names, overloads)
+        raise _not_found(catalog, key, names, overloads)
     if len(named) > 1:
         raise AmbiguousFunction([_signature(each) for each in named])
-    return named[0], tuple(_arguments(named[0], demand, names))
+    return named[0], tuple(_arguments(named[0], key, names))
 
 
-def _names(demand: Demand) -> tuple[str, ...]:
-    if demand.content is None:
-        return tuple(dict.fromkeys(name for name, _ in demand.query.arguments))
-    return demand.keys if demand.query.columns is None else demand.query.columns
+def _names(key: PlanKey) -> tuple[str, ...]:
+    if key.content is None:
+        return tuple(dict.fromkeys(name for name, _ in key.query.arguments))
+    return key.keys if key.query.columns is None else key.query.columns
 
 
 def _takes(function: Function, names: Iterable[str], *, raw: bool) -> bool:
@@ -83,18 +84,19 @@ def _takes_whole(function: Function, content: Content | None) -> bool:
     return parameter.name == "" and parameter.type in _TYPES.get(content, ())
 
 
-def _arguments(function: Function, demand: Demand, names: Iterable[str]) -> Iterable[Argument]:
+def _arguments(function: Function, key: PlanKey, names: Iterable[str]) -> Iterable[CallArgument]:
     given = set(names)
     for parameter in function.parameters:
         if parameter.name not in given:
             continue
         positions: tuple[int, ...] = ()
-        if demand.content is None:
-            asked = demand.query.arguments
-            positions = tuple(position for name, position in asked if name == parameter.name)
+        if key.content is None:
+            positions = tuple(
+                position for name, position in key.query.arguments if name == parameter.name
+            )
             if not parameter.variadic:
                 positions = positions[-1:]  # of what is given twice, the last
-        yield Argument(parameter.name, parameter.type, parameter.variadic, positions)
+        yield CallArgument(parameter.name, parameter.type, parameter.variadic, positions)
 
 
 def _signature(function: Function) -> str:
@@ -103,9 +105,9 @@ def _signature(function: Function) -> str:
 
 
 def _not_found(
-    catalog: Catalog, demand: Demand, names: tuple[str, ...], overloads: tuple[Function, ...]
+    catalog: Catalog, key: PlanKey, names: tuple[str, ...], overloads: tuple[Function, ...]
 ) -> NoFunction:
-    target, content = demand.target, demand.content
+    target, content = key.target, key.content
     listed = ", ".join(names)
     if content in ("text", "xml", "binary"):
         (type,) = _TYPES[content]

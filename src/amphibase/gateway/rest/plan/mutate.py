@@ -3,18 +3,17 @@
 from amphibase.gateway.rest.errors.base import InvalidPut, PutWithRange
 from amphibase.gateway.rest.errors.database import DatabaseError
 from amphibase.gateway.rest.errors.schema_cache import NoColumn
-from amphibase.gateway.rest.plan.read import Reader, is_plain_equality
+from amphibase.gateway.rest.plan.read import ReadPlanner, is_plain_equality
 from amphibase.gateway.rest.plan.types import (
-    Demand,
+    ActionPlan,
     Embed,
-    Node,
+    MutatePlan,
     Operand,
-    Output,
-    Plan,
+    OutputColumn,
+    PlanKey,
+    ReadPlan,
     Star,
-    Write,
 )
-from amphibase.gateway.rest.request.query import Filter
 from amphibase.gateway.rest.schema.catalog import (
     Catalog,
     Column,
@@ -23,25 +22,26 @@ from amphibase.gateway.rest.schema.catalog import (
     Relationship,
     Table,
 )
+from amphibase.records.filters.tree import Filter
 
 
-def plan_write(catalog: Catalog, demand: Demand, table: Table, reader: Reader) -> Plan:
+def plan_mutate(catalog: Catalog, key: PlanKey, table: Table, planner: ReadPlanner) -> ActionPlan:
     """The plan of an insert, an update, a delete or a PUT.
 
     Raises:
         RestError: a column that the table lacks, or a PUT that does not name one row.
     """
-    query = demand.query
-    if demand.action == "put":
-        _check_put(demand, table)
+    query = key.query
+    if key.action == "put":
+        _check_put(key, table)
     columns: tuple[Column, ...] = ()
-    if demand.action != "delete":
-        columns = tuple(_columns(demand, table))
-    root = reader.read(query, table.name, table, None, table.name.name)
-    of_root = [asked for path, asked in query.conditions if not path]
-    bare = reader.node(table, None, table.name.name)
-    reader.restrict(root, query, with_root=False)
-    write = Write(
+    if key.action != "delete":
+        columns = tuple(_columns(key, table))
+    root = planner.read(query, table.name, table, None, table.name.name)
+    of_root = [condition for path, condition in query.conditions if not path]
+    bare = planner.node(table, None, table.name.name)
+    planner.restrict(root, query, with_root=False)
+    write = MutatePlan(
         table=table,
         columns=columns,
         from_json={
@@ -49,28 +49,28 @@ def plan_write(catalog: Catalog, demand: Demand, table: Table, reader: Reader) -
             for column in columns
             if ("json", column.type) in catalog.representations
         },
-        conflict=_conflict(demand, table),
-        conditions=tuple(reader.condition(bare, asked) for asked in of_root),
-        returned=_returned(demand, table, root),
+        conflict=_conflict(key, table),
+        conditions=tuple(planner.condition(bare, condition) for condition in of_root),
+        returned=_returned(key, table, root),
     )
-    return Plan(demand, root, write)
+    return ActionPlan(key, root, write)
 
 
-def _check_put(demand: Demand, table: Table) -> None:
-    if any(not path for path, _ in demand.query.ranges):
+def _check_put(key: PlanKey, table: Table) -> None:
+    if any(not path for path, _ in key.query.ranges):
         raise PutWithRange
     names = []
-    for path, asked in demand.query.conditions:
+    for path, condition in key.query.conditions:
         if not path:
-            if not isinstance(asked, Filter) or not is_plain_equality(asked):
+            if not isinstance(condition, Filter) or not is_plain_equality(condition):
                 raise InvalidPut
-            names.append(asked.field.name)
+            names.append(condition.field.name)
     if not names or sorted(names) != sorted(table.primary_key):
         raise InvalidPut
 
 
-def _columns(demand: Demand, table: Table) -> list[Column]:
-    names = demand.keys if demand.query.columns is None else demand.query.columns
+def _columns(key: PlanKey, table: Table) -> list[Column]:
+    names = key.keys if key.query.columns is None else key.query.columns
     found = []
     for name in dict.fromkeys(names):
         if name not in table.columns:
@@ -79,29 +79,29 @@ def _columns(demand: Demand, table: Table) -> list[Column]:
     return found
 
 
-def _conflict(demand: Demand, table: Table) -> tuple[str, ...]:
-    if demand.action == "put":
+def _conflict(key: PlanKey, table: Table) -> tuple[str, ...]:
+    if key.action == "put":
         return table.primary_key
-    if demand.action != "insert" or demand.resolution is None:
+    if key.action != "insert" or key.resolution is None:
         return ()
-    for name in demand.query.on_conflict or ():
+    for name in key.query.on_conflict or ():
         if name not in table.columns:
             raise DatabaseError(400, "42703", f'column "{name}" does not exist')
-    return demand.query.on_conflict or table.primary_key
+    return key.query.on_conflict or table.primary_key
 
 
-def _returned(demand: Demand, table: Table, root: Node) -> tuple[str, ...] | None:
-    """The columns that the answer is made of: nobody needs the right to read more."""
-    if demand.returning == "minimal":
+def _returned(key: PlanKey, table: Table, root: ReadPlan) -> tuple[str, ...] | None:
+    """The columns that the response is made of: no right to read other columns is needed."""
+    if key.returning == "minimal":
         return ()
-    if demand.returning == "headers-only":
-        return table.primary_key if demand.action == "insert" else ()
+    if key.returning == "headers-only":
+        return table.primary_key if key.action == "insert" else ()
     names: list[str] = []
     for item in root.select:
         match item:
             case Star():
                 return None
-            case Output(operand=operand):
+            case OutputColumn(operand=operand):
                 names += _named(operand)
             case Embed(relationship=ComputedRelationship()):
                 return None

@@ -1,11 +1,11 @@
-"""Chooses the media type of an answer."""
+"""Chooses the media type of a response."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
 from amphibase.gateway.rest.errors.base import NotAcceptable
-from amphibase.gateway.rest.plan.types import Explain, ExplainOption, Media
+from amphibase.gateway.rest.plan.types import BodyFormat, Explain, ExplainOption
 from amphibase.gateway.rest.request.media_type import (
     ANY,
     ARRAY,
@@ -27,78 +27,82 @@ _OPTIONS = ("analyze", "verbose", "settings", "buffers", "wal")
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
-    """The form of an answer.
+class NegotiatedMediaType:
+    """The form of a response.
 
     Attributes:
         content_type: the header's value.
     """
 
-    media: Media
+    media: BodyFormat
     content_type: str
 
     @property
     def is_singular(self) -> bool:
-        """Whether exactly one row is asked for."""
+        """Whether exactly one row is requested."""
         return self.media.shape == "object"
 
     @property
     def is_plan(self) -> bool:
-        """Whether the answer is how Postgres would do it."""
+        """Whether the response is how Postgres would do it."""
         return self.media.explain is not None
 
 
-AS_JSON = Chosen(Media(), JSON + _UTF8)
+AS_JSON = NegotiatedMediaType(BodyFormat(), JSON + _UTF8)
 
 
-def choose(
+def negotiate(
     accepted: Sequence[MediaType],
     catalog: Catalog,
     target: Name,
     *,
     is_whole: bool,
     may_explain: bool,
-) -> Chosen:
-    """The first of the accepted types that there is.
+) -> NegotiatedMediaType:
+    """Choose the first of the accepted types that is available.
 
     Args:
         target: what the rows are of, or the function whose value it is; it may have media types of
             its own.
-        is_whole: whether all columns are asked for and nothing beside them, which handlers of
+        is_whole: whether all columns are selected and nothing beside them, which handlers of
             one table need.
         may_explain: whether execution plans are shown (PGRST_DB_PLAN_ENABLED).
 
     Raises:
         NotAcceptable: there is none of them.
     """
-    offer = _Offer(catalog, target if is_whole else None)
+    media_types = _MediaTypes(catalog, target if is_whole else None)
     for media_type in accepted:
-        found = offer.of(media_type, may_explain=may_explain)
+        found = media_types.of(media_type, may_explain=may_explain)
         if found is not None:
             return found
     raise NotAcceptable([media_type.written or ANY for media_type in accepted])
 
 
 @dataclass(frozen=True, slots=True)
-class _Offer:
+class _MediaTypes:
     """The media types of one target; those for all tables where there is none."""
 
     catalog: Catalog
     target: Name | None
 
-    def of(self, media_type: MediaType, *, may_explain: bool) -> Chosen | None:
+    def of(self, media_type: MediaType, *, may_explain: bool) -> NegotiatedMediaType | None:
         stripped = media_type["nulls"] == "stripped"
         suffix = _STRIPPED if stripped else ""
         match media_type.name:
             case "application/vnd.pgrst.array" if stripped:
-                return Chosen(Media(strip_nulls=True), f"{ARRAY}+json{suffix}{_UTF8}")
+                return NegotiatedMediaType(
+                    BodyFormat(strip_nulls=True), f"{ARRAY}+json{suffix}{_UTF8}"
+                )
             case "application/vnd.pgrst.object":
-                return Chosen(Media("object", stripped), f"{SINGULAR}+json{suffix}{_UTF8}")
+                return NegotiatedMediaType(
+                    BodyFormat("object", stripped), f"{SINGULAR}+json{suffix}{_UTF8}"
+                )
             case "application/vnd.pgrst.plan":
                 return self._plan(media_type) if may_explain else None
         return self._handled(media_type) or _builtin(media_type)
 
-    def _plan(self, media_type: MediaType) -> Chosen | None:
+    def _plan(self, media_type: MediaType) -> NegotiatedMediaType | None:
         what = read_media_type(media_type["for"] or JSON)
         shown = self.of(what, may_explain=False)
         if shown is None or media_type["format"] not in ("text", "json"):
@@ -108,12 +112,12 @@ class _Offer:
         explain = Explain(format, cast(tuple[ExplainOption, ...], tuple(named)))
         suffix = f"; options={'|'.join(named)}" if named else ""
         shown_type = shown.content_type.removesuffix(_UTF8)
-        return Chosen(
+        return NegotiatedMediaType(
             shown.media._replace(explain=explain),
             f'{PLAN}+{format}; for="{shown_type}"{suffix}{_UTF8}',
         )
 
-    def _handled(self, media_type: MediaType) -> Chosen | None:
+    def _handled(self, media_type: MediaType) -> NegotiatedMediaType | None:
         """The project's own way to render the type: the target's, for all types or for this one,
         else one for all tables."""
         wanted: list[tuple[Name | None, str]] = [(None, media_type.name)]
@@ -126,22 +130,22 @@ class _Offer:
         return None
 
 
-def _by(handler: MediaHandler) -> Chosen:
-    media = Media("handler", handler=handler) if handler.is_aggregate else Media("scalar")
+def _by(handler: MediaHandler) -> NegotiatedMediaType:
+    media = BodyFormat("handler", handler=handler) if handler.is_aggregate else BodyFormat("scalar")
     if handler.media_type == ANY:
-        return Chosen(media, _BYTES)
+        return NegotiatedMediaType(media, _BYTES)
     suffix = _UTF8 if handler.media_type in _TEXTS else ""
-    return Chosen(media, handler.media_type + suffix)
+    return NegotiatedMediaType(media, handler.media_type + suffix)
 
 
-def _builtin(media_type: MediaType) -> Chosen | None:
+def _builtin(media_type: MediaType) -> NegotiatedMediaType | None:
     match media_type.name:
         case "*/*" | "application/*" | "application/json":
             return AS_JSON
         case "application/vnd.pgrst.array":
-            return Chosen(Media(), f"{ARRAY}+json{_UTF8}")
+            return NegotiatedMediaType(BodyFormat(), f"{ARRAY}+json{_UTF8}")
         case "text/csv":
-            return Chosen(Media("csv"), CSV + _UTF8)
+            return NegotiatedMediaType(BodyFormat("csv"), CSV + _UTF8)
         case "application/geo+json":
-            return Chosen(Media("geojson"), GEO + _UTF8)
+            return NegotiatedMediaType(BodyFormat("geojson"), GEO + _UTF8)
     return None

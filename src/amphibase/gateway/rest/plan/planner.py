@@ -2,9 +2,9 @@
 
 from amphibase.gateway.rest.errors.schema_cache import NoTable
 from amphibase.gateway.rest.plan.call import plan_call
-from amphibase.gateway.rest.plan.mutate import plan_write
-from amphibase.gateway.rest.plan.read import Reader
-from amphibase.gateway.rest.plan.types import Demand, Plan
+from amphibase.gateway.rest.plan.mutate import plan_mutate
+from amphibase.gateway.rest.plan.read import ReadPlanner
+from amphibase.gateway.rest.plan.types import ActionPlan, PlanKey
 from amphibase.gateway.rest.schema.catalog import Catalog
 from amphibase.gateway.rest.schema.suggestions import nearest
 
@@ -15,7 +15,7 @@ class Planner:
     """Plans requests against one catalog; a new catalog has a new planner.
 
     Args:
-        max_rows: the most rows of any relation in an answer; None for all.
+        max_rows: the most rows of any relation in a response; None for all.
         aggregates: whether requests may use aggregates.
     """
 
@@ -26,33 +26,33 @@ class Planner:
         self._max_rows = max_rows
         self._aggregates = aggregates
 
-    def plan(self, demand: Demand) -> Plan:
+    def plan(self, key: PlanKey) -> ActionPlan:
         """Resolve a request.
 
         Raises:
             RestError: something that it names is not there, or not allowed.
         """
-        reader = Reader(
+        read_planner = ReadPlanner(
             self.catalog,
-            demand.target.schema,
+            key.target.schema,
             self._max_rows,
             self._aggregates,
-            formatted=demand.media.shape in _JSON_SHAPES,
+            formatted=key.media.shape in _JSON_SHAPES,
         )
-        if demand.action == "call":
-            return plan_call(self.catalog, demand, reader)
-        table = self.catalog.tables.get(demand.target)
+        if key.action == "call":
+            return plan_call(self.catalog, key, read_planner)
+        table = self.catalog.tables.get(key.target)
         if table is None:
-            raise self._no_table(demand)
-        if demand.action != "read":
-            return plan_write(self.catalog, demand, table, reader)
+            raise self._no_table(key)
+        if key.action != "read":
+            return plan_mutate(self.catalog, key, table, read_planner)
         name = table.name
-        root = reader.read(demand.query, name, table, name, name.name)
-        reader.restrict(root, demand.query)
-        return Plan(demand, root, max_rows=self._max_rows)
+        root = read_planner.read(key.query, name, table, name, name.name)
+        read_planner.restrict(root, key.query)
+        return ActionPlan(key, root, max_rows=self._max_rows)
 
-    def _no_table(self, demand: Demand) -> NoTable:
-        schema = demand.target.schema
+    def _no_table(self, key: PlanKey) -> NoTable:
+        schema = key.target.schema
         known = {name.name for name in self.catalog.tables if name.schema == schema}
-        meant = nearest(demand.target.name, known)
-        return NoTable(str(demand.target), meant and f"{schema}.{meant}")
+        meant = nearest(key.target.name, known)
+        return NoTable(str(key.target), meant and f"{schema}.{meant}")

@@ -12,46 +12,42 @@ from amphibase.gateway.rest.errors.base import (
 )
 from amphibase.gateway.rest.plan.embedding import find_relationship
 from amphibase.gateway.rest.plan.types import (
-    Comparison,
-    Condition,
     Embed,
-    Junction,
-    Node,
+    EmbedPresence,
     Operand,
-    Output,
-    Presence,
+    OutputColumn,
+    ReadPlan,
+    ResolvedCondition,
+    ResolvedFilter,
+    ResolvedLogic,
     Sort,
     Star,
 )
-from amphibase.gateway.rest.request.query import Condition as Asked
 from amphibase.gateway.rest.request.query import (
-    Field,
-    Filter,
-    Logic,
-    Order,
-    Path,
-    Query,
+    OrderTerm,
+    QueryParams,
     SelectField,
     SelectItem,
     SelectRelation,
 )
 from amphibase.gateway.rest.schema.catalog import Catalog, Name, Table
 from amphibase.gateway.rest.schema.suggestions import undefined_column
+from amphibase.records.filters.tree import Condition, FieldPath, Filter, Logic, Path
 
-MOST_KEYS = 3000
+MAX_KEYS = 3000
 """How many columns and relations a request may select; those of spread relations count again."""
 
-_ALL = (SelectField(Field("*")),)
+_ALL = (SelectField(FieldPath("*")),)
 
 
-class Reader:
+class ReadPlanner:
     """Resolves one request's tree.
 
     Args:
         schema: where embedded relations are looked for.
         max_rows: the most rows of any relation; None for all.
         aggregates: whether aggregates are allowed.
-        formatted: whether the answer is JSON, for which domains have their own representation.
+        formatted: whether the response is JSON, for which domains have their own representation.
     """
 
     def __init__(
@@ -68,13 +64,13 @@ class Reader:
         self._aggregates = aggregates
         self._formatted = formatted
         self._aliases = 0
-        self._labels: dict[Node, str] = {}
-        self._embeds: dict[Node, Mapping[str, Embed]] = {}
+        self._labels: dict[ReadPlan, str] = {}
+        self._embeds: dict[ReadPlan, Mapping[str, Embed]] = {}
         self._keys = 0
 
     def read(
-        self, query: Query, name: Name, table: Table | None, source: Name | None, label: str
-    ) -> Node:
+        self, query: QueryParams, name: Name, table: Table | None, source: Name | None, label: str
+    ) -> ReadPlan:
         """The tree of a query, without its filters and ranges.
 
         Args:
@@ -89,12 +85,12 @@ class Reader:
             node.sorts = [self._sort(node, order) for order in orders]
         return root
 
-    def restrict(self, root: Node, query: Query, *, with_root: bool = True) -> None:
+    def restrict(self, root: ReadPlan, query: QueryParams, *, with_root: bool = True) -> None:
         """Add the filters and ranges; with those of the root unless they are of a write."""
-        for path, asked in query.conditions:
+        for path, condition in query.conditions:
             if path or with_root:
                 node = self._at(root, path)
-                node.conditions.append(self.condition(node, asked))
+                node.conditions.append(self.condition(node, condition))
         for path, range in query.ranges:
             node = self._at(root, path)
             if path or with_root:
@@ -103,17 +99,32 @@ class Reader:
         if _is_one_row(root):
             root.limit = None  # which keeps Postgres from seeing through the subquery
 
-    def condition(self, node: Node, asked: Asked) -> Condition:
+    def condition(self, node: ReadPlan, condition: Condition) -> ResolvedCondition:
         """A filter or a tree of them, on the node's own columns and on whether it has embeds."""
-        if isinstance(asked, Logic):
-            inside = tuple(self.condition(node, each) for each in asked.conditions)
-            return Junction(asked.operator, inside, asked.negated)
-        embed = None if asked.field.path else self._find(node, asked.field.name)
-        if embed is None:
-            return Comparison(self.operand(node, asked.field), asked)
-        return Presence(embed, present=_asks_presence(embed, asked))
+        if isinstance(condition, Logic):
+            inside = tuple(self.condition(node, each) for each in condition.conditions)
+            return ResolvedLogic(condition.operator, inside, condition.negated)
+        presence = self._presence(node, condition)
+        return presence or ResolvedFilter(self.operand(node, condition.field), condition)
 
-    def operand(self, node: Node, field: Field) -> Operand:
+    def _presence(self, node: ReadPlan, filter: Filter) -> EmbedPresence | None:
+        """The filter, if it is on whether there is a row of an embedded relation.
+
+        As upstream, it is so only by the alias of the relation (its name, where it has none) and
+        only with `is.null` and `is.not_null`; else a column of that name is meant.
+        """
+        name = filter.field.name
+        embed = None if filter.field.path else self._find(node, name)
+        if embed is None or embed.key != name:
+            return None
+        truth = filter.truth.name if filter.truth else None
+        if truth in ("null", "not_null"):
+            return EmbedPresence(embed, present=(truth == "not_null") != filter.negated)
+        if node.table and name in {*node.table.columns, *self._computed_fields(node.table.name)}:
+            return None
+        raise UnacceptableFilter(embed.name)
+
+    def operand(self, node: ReadPlan, field: FieldPath) -> Operand:
         """A column or a computed field of the node's rows. Raises DatabaseError (42703)."""
         table = node.table
         if table is None:
@@ -136,9 +147,9 @@ class Reader:
     def _computed_fields(self, name: Name) -> Mapping[str, Name]:
         return self._catalog.computed_fields.get(name, {})
 
-    def node(self, table: Table | None, source: Name | None, label: str) -> Node:
+    def node(self, table: Table | None, source: Name | None, label: str) -> ReadPlan:
         """A relation of which nothing is read yet; errors call its rows by the label."""
-        node = Node(self._alias(), table, source)
+        node = ReadPlan(self._alias(), table, source)
         self._labels[node] = label
         return node
 
@@ -146,7 +157,7 @@ class Reader:
         self._aliases += 1
         return f"_{self._aliases}"
 
-    def _select(self, node: Node, name: Name, items: Iterable[SelectItem], depth: int) -> None:
+    def _select(self, node: ReadPlan, name: Name, items: Iterable[SelectItem], depth: int) -> None:
         for item in items:
             if isinstance(item, SelectRelation):
                 node.select.append(self._embed(name, item, depth))
@@ -163,33 +174,33 @@ class Reader:
 
     def _count(self, keys: int) -> None:
         self._keys += keys
-        if self._keys > MOST_KEYS:
-            raise ParseError(f"The select parameter has over {MOST_KEYS} columns and relations")
+        if self._keys > MAX_KEYS:
+            raise ParseError(f"The select parameter has over {MAX_KEYS} columns and relations")
 
-    def _find(self, node: Node, name: str) -> Embed | None:
+    def _find(self, node: ReadPlan, name: str) -> Embed | None:
         """The embedded relation of that alias, or else of that name."""
         return self._embeds.get(node, {}).get(name)
 
-    def _star(self, node: Node) -> Star:
+    def _star(self, node: ReadPlan) -> Star:
         if node.table is None:
             return Star()
-        operands = [self.operand(node, Field(column)) for column in node.table.columns]
+        operands = [self.operand(node, FieldPath(column)) for column in node.table.columns]
         expand = self._formatted and any(operand.to_json for operand in operands)
-        outputs = tuple(Output(operand.name, operand) for operand in operands)
+        outputs = tuple(OutputColumn(operand.name, operand) for operand in operands)
         return Star(outputs, is_plain=not expand)
 
-    def _output(self, node: Node, item: SelectField) -> Output:
+    def _output(self, node: ReadPlan, item: SelectField) -> OutputColumn:
         if self._counts(node, item):
-            return Output(item.alias or "count", None, None, "count", item.cast)
+            return OutputColumn(item.alias or "count", None, None, "count", item.cast)
         if item.aggregate is not None and not self._aggregates:
             raise AggregatesNotAllowed
         operand = self.operand(node, item.field) if item.field.name else None
         if operand is not None and (not self._formatted or item.cast or item.aggregate):
             operand = Operand(operand.name, operand.type, operand.function, operand.path)
         key = item.alias or item.aggregate or _last_key(item.field)
-        return Output(key, operand, item.cast, item.aggregate, item.aggregate_cast)
+        return OutputColumn(key, operand, item.cast, item.aggregate, item.aggregate_cast)
 
-    def _counts(self, node: Node, item: SelectField) -> bool:
+    def _counts(self, node: ReadPlan, item: SelectField) -> bool:
         """Whether a bare `count` counts: it may, where there is no column of that name, even if
         aggregates are switched off (as the older way to count embedded rows)."""
         field = item.field
@@ -223,7 +234,7 @@ class Reader:
             )
         return embed
 
-    def _sort(self, node: Node, order: Order) -> Sort:
+    def _sort(self, node: ReadPlan, order: OrderTerm) -> Sort:
         if order.relation is None:
             operand = self.operand(node, order.field)
             return Sort(operand, order.descending, order.nulls_first)
@@ -235,7 +246,7 @@ class Reader:
         embed.hidden.append(self.operand(embed.node, order.field))
         return Sort(None, order.descending, order.nulls_first, embed, len(embed.hidden) - 1)
 
-    def _at(self, root: Node, path: Path) -> Node:
+    def _at(self, root: ReadPlan, path: Path) -> ReadPlan:
         node = root
         for name in path:
             embed = self._find(node, name)
@@ -244,14 +255,14 @@ class Reader:
             node = embed.node
         return node
 
-    def _limit(self, node: Node, *, with_root: bool = True) -> None:
+    def _limit(self, node: ReadPlan, *, with_root: bool = True) -> None:
         if self._max_rows is not None and with_root:
             node.limit = min(self._max_rows, self._max_rows if node.limit is None else node.limit)
         for embed in node.embeds:
             self._limit(embed.node, with_root=not embed.to_one)
 
 
-def _width(node: Node) -> int:
+def _width(node: ReadPlan) -> int:
     """How many keys come of the node where it is spread."""
     return sum(
         len(item.outputs)
@@ -263,7 +274,7 @@ def _width(node: Node) -> int:
     )
 
 
-def _is_one_row(node: Node) -> bool:
+def _is_one_row(node: ReadPlan) -> bool:
     """Whether the conditions name a row of a table by its whole primary key."""
     table = node.table
     if node.source is None or table is None or table.is_view or not table.primary_key:
@@ -273,7 +284,7 @@ def _is_one_row(node: Node) -> bool:
     named = {
         each.operand.name
         for each in node.conditions
-        if isinstance(each, Comparison) and is_plain_equality(each.filter)
+        if isinstance(each, ResolvedFilter) and is_plain_equality(each.filter)
     }
     return named.issuperset(table.primary_key)
 
@@ -281,25 +292,19 @@ def _is_one_row(node: Node) -> bool:
 def is_plain_equality(filter: Filter) -> bool:
     """Whether a filter is `column=eq.value`."""
     plain = not (filter.negated or filter.quantifier or filter.field.path)
-    return plain and filter.operator == "eq"
+    return plain and filter.operator.name == "eq"
 
 
-def _asks_presence(embed: Embed, filter: Filter) -> bool:
-    if filter.truth not in ("null", "not_null"):
-        raise UnacceptableFilter(embed.name)
-    return (filter.truth == "not_null") != filter.negated
-
-
-def _last_key(field: Field) -> str:
+def _last_key(field: FieldPath) -> str:
     """What a value is called: by the last word of its path."""
     words = [step.key for step in field.path if isinstance(step.key, str)]
     return words[-1] if words else field.name
 
 
-def _has_aggregates(node: Node) -> bool:
+def _has_aggregates(node: ReadPlan) -> bool:
     return any(
         _has_aggregates(item.node) and item.spread
         if isinstance(item, Embed)
-        else isinstance(item, Output) and item.aggregate is not None
+        else isinstance(item, OutputColumn) and item.aggregate is not None
         for item in node.select
     )

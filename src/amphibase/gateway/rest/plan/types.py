@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeAlias
 
-from amphibase.gateway.rest.request.query import Aggregate, Filter, Position, Query, Step
+from amphibase.gateway.rest.request.query import Aggregate, QueryParams
 from amphibase.gateway.rest.schema.catalog import (
     Column,
     ComputedRelationship,
@@ -17,6 +17,7 @@ from amphibase.gateway.rest.schema.catalog import (
     Relationship,
     Table,
 )
+from amphibase.records.filters.tree import Filter, JsonStep, Position
 
 Action: TypeAlias = Literal["read", "insert", "update", "delete", "put", "call"]
 Content: TypeAlias = Literal["json", "text", "xml", "binary"]
@@ -35,8 +36,8 @@ class Explain:
     options: tuple[ExplainOption, ...] = ()
 
 
-class Media(NamedTuple):
-    """What the answer's body is.
+class BodyFormat(NamedTuple):
+    """What the response's body is.
 
     Attributes:
         shape: `scalar` is the value of a function as it is (text, or bytes of a bytea); `none` is
@@ -50,11 +51,11 @@ class Media(NamedTuple):
     explain: Explain | None = None
 
 
-ARRAY = Media()
+ARRAY = BodyFormat()
 
 
-class Demand(NamedTuple):
-    """All of a request that its SQL depends on; what is prepared for it is kept under it.
+class PlanKey(NamedTuple):
+    """All of a request that its SQL depends on; its plan and SQL are cached by it.
 
     Attributes:
         target: a table, a view or a function, in an exposed schema.
@@ -66,11 +67,11 @@ class Demand(NamedTuple):
 
     target: Name
     action: Action
-    query: Query
-    media: Media = ARRAY
+    query: QueryParams
+    media: BodyFormat = ARRAY
     keys: tuple[str, ...] = ()
     content: Content | None = None
-    count: Count | None = None  # type: ignore[assignment]  # nobody counts in this tuple
+    count: Count | None = None  # type: ignore[assignment]  # not the method of tuples
     returning: Returning = "minimal"
     resolution: Resolution | None = None
     missing_default: bool = False
@@ -91,13 +92,13 @@ class Operand:
     name: str
     type: str | None = None
     function: Name | None = None
-    path: tuple[Step, ...] = ()
+    path: tuple[JsonStep, ...] = ()
     to_json: Name | None = None
     from_text: Name | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class ResolvedFilter:
     """A filter whose field is resolved."""
 
     operand: Operand
@@ -105,7 +106,7 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
-class Presence:
+class EmbedPresence:
     """Whether there is a related row: `relation=not.is.null`."""
 
     embed: "Embed"
@@ -113,15 +114,15 @@ class Presence:
 
 
 @dataclass(frozen=True, slots=True)
-class Junction:
+class ResolvedLogic:
     """Conditions joined by a word."""
 
     operator: Literal["and", "or"]
-    conditions: "tuple[Condition, ...]"
+    conditions: "tuple[ResolvedCondition, ...]"
     negated: bool
 
 
-Condition: TypeAlias = Comparison | Presence | Junction
+ResolvedCondition: TypeAlias = ResolvedFilter | EmbedPresence | ResolvedLogic
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +137,7 @@ class Sort:
 
 
 @dataclass(frozen=True, slots=True)
-class Output:
+class OutputColumn:
     """A key of the rows' JSON. Without an operand it is `count()`."""
 
     key: str
@@ -155,12 +156,12 @@ class Star:
         is_plain: whether SQL's own star gives the same.
     """
 
-    outputs: tuple[Output, ...] = ()
+    outputs: tuple[OutputColumn, ...] = ()
     is_plain: bool = True
 
 
 @dataclass(slots=True, eq=False)
-class Node:
+class ReadPlan:
     """A relation in the tree that is read.
 
     Attributes:
@@ -175,8 +176,8 @@ class Node:
     alias: str
     table: Table | None
     source: Name | None
-    select: list["Output | Star | Embed"] = field(default_factory=list)
-    conditions: list[Condition] = field(default_factory=list)
+    select: list["OutputColumn | Star | Embed"] = field(default_factory=list)
+    conditions: list[ResolvedCondition] = field(default_factory=list)
     sorts: list[Sort] = field(default_factory=list)
     limit: int | None = None
     offset: Position | None = None
@@ -207,7 +208,7 @@ class Embed:
     alias: str
     name: str
     key: str
-    node: Node
+    node: ReadPlan
     relationship: Relationship | ComputedRelationship
     inner: bool
     spread: bool
@@ -219,7 +220,7 @@ class Embed:
 
 
 @dataclass(frozen=True, slots=True)
-class Write:
+class MutatePlan:
     """What is written.
 
     Attributes:
@@ -227,19 +228,19 @@ class Write:
         from_json: of columns of domains: the function that reads the value from JSON.
         conflict: the columns of ON CONFLICT; empty for none.
         conditions: of the rows to change; of PUT, of the body's row.
-        returned: the columns that the answer is made of; None for all of the row.
+        returned: the columns that the response is made of; None for all of the row.
     """
 
     table: Table
     columns: tuple[Column, ...] = ()
     from_json: Mapping[str, Name] = field(default_factory=dict)
     conflict: tuple[str, ...] = ()
-    conditions: tuple[Condition, ...] = ()
+    conditions: tuple[ResolvedCondition, ...] = ()
     returned: tuple[str, ...] | None = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Argument:
+class CallArgument:
     """An argument of a call.
 
     Attributes:
@@ -254,23 +255,25 @@ class Argument:
 
 
 @dataclass(frozen=True, slots=True)
-class Invocation:
+class CallPlan:
     """A function and what it is called with."""
 
     function: Function
-    arguments: tuple[Argument, ...]
+    arguments: tuple[CallArgument, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """A request resolved: the rows to read, of a table, of what is written or of a function.
+class ActionPlan:
+    """A request resolved against the catalog.
+
+    What is read are rows of a table, of what is written or of a function.
 
     Attributes:
         max_rows: up to which `count=estimated` counts rows.
     """
 
-    demand: Demand
-    root: Node
-    write: Write | None = None
-    invocation: Invocation | None = None
+    key: PlanKey
+    read: ReadPlan
+    mutate: MutatePlan | None = None
+    call: CallPlan | None = None
     max_rows: int | None = None

@@ -1,33 +1,32 @@
-"""Remembers what texts were read as, but for long ones: strangers write them, and could fill the
-memory."""
+"""Caches what short texts are parsed to; clients could fill the memory with long ones."""
 
 from collections.abc import Callable
 from functools import lru_cache, wraps
 from typing import TypeVar, TypeVarTuple
 
-LONGEST_KEPT = 1000
-"""How many characters a text may have that is kept."""
+MAX_CACHED_CHARACTERS = 1000
+"""How many characters a text may have that is cached."""
 
-Made = TypeVar("Made")
+Parsed = TypeVar("Parsed")
 More = TypeVarTuple("More")
 
 
-def kept(most: int) -> Callable[[Callable[[str, *More], Made]], Callable[[str, *More], Made]]:
-    """Keep what the last texts were read as.
+def cached(size: int) -> Callable[[Callable[[str, *More], Parsed]], Callable[[str, *More], Parsed]]:
+    """Cache what the last texts were parsed to.
 
     Args:
-        most: how many texts.
+        size: how many texts.
     """
 
-    def decorate(read: Callable[[str, *More], Made]) -> Callable[[str, *More], Made]:
-        remembering = lru_cache(most)(read)
+    def decorate(read: Callable[[str, *More], Parsed]) -> Callable[[str, *More], Parsed]:
+        cached_read = lru_cache(size)(read)
 
         @wraps(read)
-        def reading(text: str, *more: *More) -> Made:
-            if len(text) > LONGEST_KEPT:
+        def cached_or_read(text: str, *more: *More) -> Parsed:
+            if len(text) > MAX_CACHED_CHARACTERS:
                 return read(text, *more)
-            return remembering(text, *more)
+            return cached_read(text, *more)
 
-        return reading
+        return cached_or_read
 
     return decorate

@@ -16,7 +16,7 @@ FORM = "application/x-www-form-urlencoded"
 RAW_TYPES = ("text/plain", "text/xml", "application/octet-stream")
 """Bodies that a function with one unnamed parameter takes as they are."""
 
-MOST_FIELDS = 10_000
+MAX_FIELDS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +62,9 @@ def read_payload(body: bytes, media_type: str, *, has_columns: bool, is_call: bo
 def read_form(body: bytes) -> list[tuple[str, str]]:
     """The fields of a form; their names may repeat. Raises InvalidBody."""
     try:
-        return parse_qsl(_decoded(body), keep_blank_values=True, max_num_fields=MOST_FIELDS)
+        return parse_qsl(_decoded(body), keep_blank_values=True, max_num_fields=MAX_FIELDS)
     except ValueError:
-        raise InvalidBody(f"The form has over {MOST_FIELDS} fields") from None
+        raise InvalidBody(f"The form has over {MAX_FIELDS} fields") from None
 
 
 def _json(body: bytes, *, has_columns: bool) -> Payload:
@@ -100,7 +100,7 @@ def _of_rows(rows: list[dict[str, str | None]]) -> Payload:
 def _csv(text: str) -> list[dict[str, str | None]]:
     """The lines as objects by the names of the first; the word NULL is null."""
     before = csv.field_size_limit()
-    csv.field_size_limit(max(before, len(text)))  # whoever serves limits bodies, not their values
+    csv.field_size_limit(max(before, len(text)))  # the server limits bodies, not their values
     try:
         lines = [line for line in csv.reader(io.StringIO(text, newline=""), strict=True) if line]
     except csv.Error as error:

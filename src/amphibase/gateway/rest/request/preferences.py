@@ -23,7 +23,7 @@ class Preferences:
     """What a request prefers; None where it does not say.
 
     Attributes:
-        refused: what is no preference, or none with such a value.
+        invalid: unknown preferences, and values that a preference does not have.
     """
 
     resolution: Literal["merge-duplicates", "ignore-duplicates"] | None = None
@@ -34,7 +34,7 @@ class Preferences:
     handling: Literal["strict", "lenient"] | None = None
     timezone: str | None = None
     max_affected: int | None = None
-    refused: tuple[str, ...] = ()
+    invalid: tuple[str, ...] = ()
 
     @property
     def is_strict(self) -> bool:
@@ -54,12 +54,12 @@ class Preferences:
             "timezone": self.timezone,
             "max-affected": self.max_affected if self.is_strict else None,
         }
-        said = [
+        applied = [
             f"{name}={values[name]}"
             for name in _ORDER
             if name in names and values[name] is not None
         ]
-        return ", ".join(said) or None
+        return ", ".join(applied) or None
 
 
 NONE = Preferences()
@@ -68,14 +68,14 @@ NONE = Preferences()
 def read_preferences(
     headers: Sequence[str], timezones: frozenset[str], *, may_override_end: bool
 ) -> Preferences:
-    """What the `Prefer` headers say; of what is said twice, the first counts.
+    """Read the `Prefer` headers; of a preference that repeats, the first counts.
 
     Args:
         timezones: the names that the database knows.
         may_override_end: whether `tx` is heeded; else it is known, and ignored.
     """
     found: dict[str, str] = {}
-    refused = []
+    invalid = []
     for preference in (part.strip() for header in headers for part in header.split(",")):
         if not preference:
             continue
@@ -83,7 +83,7 @@ def read_preferences(
         if _is_known(name, value, timezones):
             found.setdefault(name, value)
         else:
-            refused.append(preference)
+            invalid.append(preference)
     if not may_override_end:
         found.pop("tx", None)
     most = found.get("max-affected")
@@ -96,7 +96,7 @@ def read_preferences(
         handling=found.get("handling"),  # type: ignore[arg-type]
         timezone=found.get("timezone"),
         max_affected=None if most is None else int(most),
-        refused=tuple(refused),
+        invalid=tuple(invalid),
     )
 
 

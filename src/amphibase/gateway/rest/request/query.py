@@ -1,82 +1,24 @@
 """What the query string of a request asks for, as data.
 
-The grammar makes these; the planner reads them. Values that the client sends are not in them: each
-place that needs one holds its position in the list of values that the grammar returns beside the
-query. So two requests that differ in their values alone are equal here, and share one plan.
+The parser makes these; the planner reads them. As in the tree of filters, each place that needs a
+value of the client holds its position in the list of values that is returned beside the query. So
+two requests that differ in their values alone are equal here, and share one plan.
 """
 
 from dataclasses import dataclass, field, fields
 from typing import Literal, TypeAlias
 
-Position: TypeAlias = int
-"""Where a value stands in the list of the request's values, counted from 0."""
+from amphibase.records.filters.tree import Condition, FieldPath, Path, Position
 
-Path: TypeAlias = tuple[str, ...]
-"""Names (or aliases) of embedded relations from the outermost in; () is the target itself."""
-
-Operator: TypeAlias = Literal[
-    "eq", "neq", "gt", "gte", "lt", "lte", "like", "ilike", "match", "imatch", "in", "is",
-    "isdistinct", "cs", "cd", "ov", "sl", "sr", "nxr", "nxl", "adj",
-    "fts", "plfts", "phfts", "wfts",
-]  # fmt: skip
-Quantifier: TypeAlias = Literal["any", "all"]
-Truth: TypeAlias = Literal["null", "not_null", "true", "false", "unknown"]
 Aggregate: TypeAlias = Literal["count", "sum", "avg", "min", "max"]
 Join: TypeAlias = Literal["inner", "left"]
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """One step of a JSON path: `->key`, `->>key`, `->0` (an index is an int)."""
-
-    key: str | int
-    as_text: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """A column, a computed field or, in filters and orders, an embedded relation; with a path."""
-
-    name: str
-    path: tuple[Step, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """`field=not.operator(quantifier).value`.
-
-    Attributes:
-        value: of `in` it is a list of strings; of all others one string, which with a quantifier is
-            an array as Postgres writes it (`{a,b}`). None for `is`, whose word is `truth`.
-        language: of the full-text operators: the position of the configuration's name.
-    """
-
-    field: Field
-    operator: Operator
-    value: Position | None = None
-    negated: bool = False
-    quantifier: Quantifier | None = None
-    truth: Truth | None = None
-    language: Position | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Logic:
-    """`and=(…)`, `or=(…)`, nested and negated."""
-
-    operator: Literal["and", "or"]
-    conditions: "tuple[Condition, ...]"
-    negated: bool = False
-
-
-Condition: TypeAlias = Filter | Logic
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
+class OrderTerm:
     """One term of `order=`; `relation` orders by a column of a to-one embedded relation."""
 
-    field: Field
+    field: FieldPath
     descending: bool | None = None
     nulls_first: bool | None = None
     relation: str | None = None
@@ -89,7 +31,7 @@ class SelectField:
     `count()` without a column has the empty name.
     """
 
-    field: Field
+    field: FieldPath
     alias: str | None = None
     cast: str | None = None
     aggregate: Aggregate | None = None
@@ -120,7 +62,7 @@ class Range:
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
+class QueryParams:
     """All that a query string says.
 
     Attributes:
@@ -134,7 +76,7 @@ class Query:
 
     select: tuple[SelectItem, ...] | None = None
     conditions: tuple[tuple[Path, Condition], ...] = ()
-    orders: tuple[tuple[Path, tuple[Order, ...]], ...] = ()
+    orders: tuple[tuple[Path, tuple[OrderTerm, ...]], ...] = ()
     ranges: tuple[tuple[Path, Range], ...] = ()
     columns: tuple[str, ...] | None = None
     on_conflict: tuple[str, ...] | None = None
@@ -146,15 +88,11 @@ class Query:
 
     @property
     def is_whole(self) -> bool:
-        """Whether all columns are asked for, and nothing beside them."""
-        return self.select is None or self.select == (SelectField(Field("*")),)
+        """Whether all columns are selected, and nothing beside them."""
+        return self.select is None or self.select == (SelectField(FieldPath("*")),)
 
     def __hash__(self) -> int:  # it is looked up for every request
         return self._hash
 
 
-_PARTS = [each.name for each in fields(Query) if each.compare]
-
-
-Value: TypeAlias = str | int | list[str]
-"""A value of a query: `in` has a list, offsets are ints."""
+_PARTS = [each.name for each in fields(QueryParams) if each.compare]

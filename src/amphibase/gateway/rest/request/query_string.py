@@ -11,35 +11,32 @@ from typing import NamedTuple
 from urllib.parse import unquote_plus
 
 from amphibase.gateway.rest.errors.base import InvalidRange, ParseError
-from amphibase.gateway.rest.request.filters import SIMPLE, read_condition, read_logic
-from amphibase.gateway.rest.request.lru import LONGEST_KEPT
+from amphibase.gateway.rest.request.lru import MAX_CACHED_CHARACTERS
 from amphibase.gateway.rest.request.names import read_key, read_names
-from amphibase.gateway.rest.request.query import (
-    Condition,
-    Order,
-    Path,
-    Position,
-    Query,
-    Range,
-    SelectItem,
-    Value,
-)
+from amphibase.gateway.rest.request.query import OrderTerm, QueryParams, Range, SelectItem
 from amphibase.gateway.rest.request.select import read_order, read_select
+from amphibase.records.filters.query_string import (
+    RESERVED,
+    SIMPLE_FILTER,
+    parse_filter,
+    parse_logic,
+)
+from amphibase.records.filters.scanner import QuerySyntaxError
+from amphibase.records.filters.tree import Condition, Path, Position, Value
 
-MOST_PARAMETERS = 1000
+MAX_PARAMETERS = 1000
 """How many parameters a query string may have."""
 
-LONGEST = 50_000
+MAX_CHARACTERS = 50_000
 """How many characters a query string may have, but for the values of simple filters."""
 
-_RESERVED = frozenset(("select", "columns", "on_conflict", "order", "limit", "offset", "and", "or"))
-_SIMPLE = re.compile(rf"([^=]*)=(?:not\.)?(?:{'|'.join(SIMPLE)})\.")
+_SIMPLE = re.compile(f"([^=]*)={SIMPLE_FILTER}")
 """What may be a filter up to its value, as it stands in a query string."""
 
 _LARGEST_INT = 2**63 - 1
 
 
-def read_query(text: str, *, is_call: bool = False) -> tuple[Query, list[Value]]:
+def read_query(text: str, *, is_call: bool = False) -> tuple[QueryParams, list[Value]]:
     """What a query string asks for.
 
     Args:
@@ -58,8 +55,8 @@ def read_query(text: str, *, is_call: bool = False) -> tuple[Query, list[Value]]
     shape: list[str | bool] = [is_call]
     lifted: list[str] = []
     parameters = text.split("&")
-    if len(parameters) > MOST_PARAMETERS:
-        raise ParseError(f"The query string has over {MOST_PARAMETERS} parameters")
+    if len(parameters) > MAX_PARAMETERS:
+        raise ParseError(f"The query string has over {MAX_PARAMETERS} parameters")
     for parameter in parameters:
         end = _end_of_simple(parameter)
         if end is not None:
@@ -67,10 +64,13 @@ def read_query(text: str, *, is_call: bool = False) -> tuple[Query, list[Value]]
             parameter = parameter[:end]
         length += len(parameter)
         shape.append(parameter)
-    if length > LONGEST:
-        raise ParseError(f"The query string has over {LONGEST} characters beside its values")
-    # What is long is not kept, or strangers could fill the memory.
-    read = (_read if length <= LONGEST_KEPT else _read.__wrapped__)(tuple(shape))
+    if length > MAX_CHARACTERS:
+        raise ParseError(f"The query string has over {MAX_CHARACTERS} characters beside its values")
+    # What is long is not cached, so that clients cannot fill the memory.
+    try:
+        read = (_read if length <= MAX_CACHED_CHARACTERS else _read.__wrapped__)(tuple(shape))
+    except QuerySyntaxError as error:
+        raise ParseError(error.message, error.details) from None
     values = read.values.copy()
     for position, value in zip(read.lifted, lifted, strict=True):
         values[position] = value
@@ -80,7 +80,7 @@ def read_query(text: str, *, is_call: bool = False) -> tuple[Query, list[Value]]
 class _Read(NamedTuple):
     """A query that was read, with its values but for those that were lifted out before."""
 
-    query: Query
+    query: QueryParams
     values: list[Value]
     lifted: list[Position]
 
@@ -88,7 +88,7 @@ class _Read(NamedTuple):
 def _end_of_simple(parameter: str) -> int | None:
     """Where the value of a filter begins, if all that follows is the value."""
     found = _SIMPLE.match(parameter)
-    if found is None or _decoded(found[1]).rpartition(".")[2] in _RESERVED:
+    if found is None or _decoded(found[1]).rpartition(".")[2] in RESERVED:
         return None
     return found.end()
 
@@ -127,7 +127,7 @@ class _Reader:
         self._columns: tuple[str, ...] | None = None
         self._on_conflict: tuple[str, ...] | None = None
         self._conditions: list[tuple[Path, Condition]] = []
-        self._orders: dict[Path, tuple[Order, ...]] = {}
+        self._orders: dict[Path, tuple[OrderTerm, ...]] = {}
         self._bounds: dict[Path, _Bounds] = {}
         self._arguments: list[tuple[str, int]] = []
 
@@ -149,15 +149,15 @@ class _Reader:
                 self._bound(self._path(key), bound, value)
             case "and" | "or" as operator:
                 path = self._path(key)
-                negated = path[-1:] == ("not",)
+                negated = f".{key}".endswith(f".not.{operator}")
                 path = path[:-1] if negated else path
-                logic = read_logic(value, operator, negated, self.values)
+                logic = parse_logic(operator, negated, value, self.values)
                 self._conditions.append((path, logic))
             case _:
                 self._filter(key, value)
 
-    def query(self) -> Query:
-        return Query(
+    def query(self) -> QueryParams:
+        return QueryParams(
             select=self._select,
             conditions=tuple(self._conditions),
             orders=tuple(self._orders.items()),
@@ -194,13 +194,13 @@ class _Reader:
     def _filter(self, key: str, value: str) -> None:
         before = len(self.values)
         try:
-            condition = read_condition(value, self.values)
-        except ParseError:
+            path, field = read_key(key)
+            condition = parse_filter(field, value, self.values)
+        except QuerySyntaxError:
             if not self._is_call:
                 raise
             del self.values[before:]
             self.values.append(value)
             self._arguments.append((key, len(self.values) - 1))
-            return
-        path, field = read_key(key)
-        self._conditions.append((path, condition(field)))
+        else:
+            self._conditions.append((path, condition))

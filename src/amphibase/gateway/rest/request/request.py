@@ -1,4 +1,4 @@
-"""Reads the head of a request: what is asked for, of what, in which schema, and in which form."""
+"""Reads the head of a request: its target, schema, method and headers."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +12,8 @@ from amphibase.gateway.rest.errors.base import (
     SchemaNotExposed,
     UnsupportedMethod,
 )
-from amphibase.gateway.rest.request.query import Query, Range, Value
+from amphibase.gateway.rest.request.query import QueryParams, Range
+from amphibase.records.filters.tree import Value
 
 Kind = Literal["root", "table", "function"]
 
@@ -26,7 +27,7 @@ _RANGE = re.compile(r"(?:items=)?([0-9]{1,18})-([0-9]{0,18})")
 _LARGEST = 2**62
 
 
-class Asked(NamedTuple):
+class ApiRequest(NamedTuple):
     """A request without its body.
 
     Attributes:
@@ -50,13 +51,13 @@ class Asked(NamedTuple):
         return self.method in _READS
 
 
-def read_asked(
+def read_request(
     method: str,
     path: str,
     query_string: bytes,
     headers: Iterable[tuple[bytes, bytes]],
     schemas: Sequence[str],
-) -> Asked:
+) -> ApiRequest:
     """What the head of a request says.
 
     Raises:
@@ -74,7 +75,9 @@ def read_asked(
         schema = schemas[0]
     elif schema not in schemas:
         raise SchemaNotExposed(schema, schemas)
-    return Asked(method, path, kind, target, schema, query_string.decode(errors="replace"), found)
+    return ApiRequest(
+        method, path, kind, target, schema, query_string.decode(errors="replace"), found
+    )
 
 
 def _target(path: str) -> tuple[Kind, str]:
@@ -89,8 +92,8 @@ def _target(path: str) -> tuple[Kind, str]:
 
 
 def with_arguments(
-    query: Query, values: list[Value], fields: Sequence[tuple[str, str]]
-) -> tuple[Query, list[Value]]:
+    query: QueryParams, values: list[Value], fields: Sequence[tuple[str, str]]
+) -> tuple[QueryParams, list[Value]]:
     """The query with the fields of a form as the arguments of a call."""
     first = len(values)
     names = (name for name, _ in fields)
@@ -98,7 +101,9 @@ def with_arguments(
     return replace(query, arguments=arguments), [*values, *(value for _, value in fields)]
 
 
-def with_range(query: Query, values: list[Value], header: str | None) -> tuple[Query, list[Value]]:
+def with_range(
+    query: QueryParams, values: list[Value], header: str | None
+) -> tuple[QueryParams, list[Value]]:
     """The query with the rows that the `Range` header names, within its own limits.
 
     Raises:

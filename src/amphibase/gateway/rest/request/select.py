@@ -3,34 +3,34 @@
 from typing import cast
 
 from amphibase.gateway.rest.request import names
-from amphibase.gateway.rest.request.lru import kept
-from amphibase.gateway.rest.request.names import json_path, need_name, read_field
+from amphibase.gateway.rest.request.lru import cached
 from amphibase.gateway.rest.request.query import (
     Aggregate,
-    Field,
     Join,
-    Order,
+    OrderTerm,
     SelectField,
     SelectItem,
     SelectRelation,
 )
-from amphibase.gateway.rest.request.scanner import Scanner
+from amphibase.records.filters.names import parse_field, parse_json_path, parse_name
+from amphibase.records.filters.scanner import Scanner
+from amphibase.records.filters.tree import FieldPath
 
 _AGGREGATES = ("count", "sum", "avg", "min", "max")
 
 
-@kept(1024)
+@cached(1024)
 def read_select(text: str) -> tuple[SelectItem, ...]:
-    """Columns and relations, which nest. Raises ParseError."""
+    """Columns and relations, which nest. Raises QuerySyntaxError."""
     scanner = Scanner(text, "select parameter")
     found = _items(scanner)
     scanner.end('")"', '","')
     return found
 
 
-@kept(1024)
-def read_order(text: str) -> tuple[Order, ...]:
-    """Terms with commas between them. Raises ParseError."""
+@cached(1024)
+def read_order(text: str) -> tuple[OrderTerm, ...]:
+    """Terms with commas between them. Raises QuerySyntaxError."""
     scanner = Scanner(text, "order")
     terms = [_term(scanner)]
     while scanner.take(","):
@@ -55,23 +55,23 @@ def _item(scanner: Scanner) -> SelectItem:
         relation = _relation(scanner, None, spread=True)
         return relation if relation is not None else scanner.fail('"("')
     if scanner.take("*"):
-        return SelectField(Field("*"))
+        return SelectField(FieldPath("*"))
     alias = _alias(scanner)
-    start = scanner.at
+    start = scanner.position
     relation = _relation(scanner, alias, spread=False)
     if relation is not None:
         return relation
-    scanner.at = start
+    scanner.position = start
     return _field(scanner, alias)
 
 
 def _alias(scanner: Scanner) -> str | None:
-    start = scanner.at
+    start = scanner.position
     name = scanner.name()
     if name is not None and scanner.sees(":") and not scanner.sees("::"):
-        scanner.at += 1
+        scanner.position += 1
         return name
-    scanner.at = start
+    scanner.position = start
     return None
 
 
@@ -83,7 +83,7 @@ def _relation(scanner: Scanner, alias: str | None, *, spread: bool) -> SelectRel
     hint: str | None = None
     join: Join | None = None
     while scanner.take("!"):
-        word = need_name(scanner)
+        word = parse_name(scanner)
         if word in ("inner", "left") and join is None:
             join = cast(Join, word)
         elif hint is None:
@@ -96,17 +96,17 @@ def _relation(scanner: Scanner, alias: str | None, *, spread: bool) -> SelectRel
         return None
     if name == "count" and scanner.sees(")") and not spread:
         return None  # the aggregate, not a relation
-    scanner.deeper()
+    scanner.enter()
     select = _items(scanner)
     scanner.expect(")", '","', "end of input")
-    scanner.shallower()
+    scanner.leave()
     return SelectRelation(name, select, alias, hint, join, spread)
 
 
 def _field(scanner: Scanner, alias: str | None) -> SelectField:
     if scanner.take("count()"):
-        return SelectField(Field(""), alias, None, "count", names.cast(scanner))
-    field = Field(need_name(scanner), json_path(scanner))
+        return SelectField(FieldPath(""), alias, None, "count", names.cast(scanner))
+    field = FieldPath(parse_name(scanner), parse_json_path(scanner))
     cast_to = names.cast(scanner)
     aggregate: Aggregate | None = None
     aggregate_cast = None
@@ -121,16 +121,16 @@ def _field(scanner: Scanner, alias: str | None) -> SelectField:
     return SelectField(field, alias, cast_to, aggregate, aggregate_cast)
 
 
-def _term(scanner: Scanner) -> Order:
+def _term(scanner: Scanner) -> OrderTerm:
     scanner.spaces()
-    start = scanner.at
+    start = scanner.position
     relation = scanner.name()
     if relation is not None and scanner.take("("):
-        field = read_field(scanner)
+        field = parse_field(scanner)
         scanner.expect(")")
     else:
-        relation, scanner.at = None, start
-        field = read_field(scanner)
+        relation, scanner.position = None, start
+        field = parse_field(scanner)
     descending = nulls_first = None
     if scanner.take(".asc"):
         descending = False
@@ -143,4 +143,4 @@ def _term(scanner: Scanner) -> Order:
     scanner.spaces()
     if not scanner.sees(","):
         scanner.end('","')
-    return Order(field, descending, nulls_first, relation)
+    return OrderTerm(field, descending, nulls_first, relation)

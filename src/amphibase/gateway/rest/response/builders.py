@@ -1,4 +1,4 @@
-"""The answers of reads, writes and calls."""
+"""The responses of reads, writes and calls."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,12 +6,17 @@ from operator import itemgetter
 from urllib.parse import quote, unquote_plus, urlencode
 
 from amphibase.gateway.rest.errors.base import NotSingular
-from amphibase.gateway.rest.plan.negotiation import Chosen
+from amphibase.gateway.rest.plan.negotiation import NegotiatedMediaType
 from amphibase.gateway.rest.plan.types import Action
-from amphibase.gateway.rest.request.lru import kept
+from amphibase.gateway.rest.request.lru import cached
 from amphibase.gateway.rest.request.preferences import Preferences
-from amphibase.gateway.rest.request.request import Asked
-from amphibase.gateway.rest.response.response import Answer, Result, content_range, read_status
+from amphibase.gateway.rest.request.request import ApiRequest
+from amphibase.gateway.rest.response.response import (
+    RestResponse,
+    ResultSet,
+    content_range,
+    read_status,
+)
 from amphibase.gateway.rest.schema.catalog import Function, Table
 
 _APPLIED: Mapping[Action, tuple[str, ...]] = {
@@ -27,73 +32,81 @@ _PLAIN = re.compile(r"([\w.~-]+)=[\w.~-]*", re.ASCII)
 """A parameter in which nothing is to be encoded."""
 
 
-def answer_read(
-    asked: Asked, preferences: Preferences, chosen: Chosen, result: Result, offset: int
-) -> Answer:
-    """The rows of a table, or the part of them that was asked for."""
-    if chosen.is_singular and result.rows != 1:
+def read_response(
+    request: ApiRequest,
+    preferences: Preferences,
+    negotiated: NegotiatedMediaType,
+    result: ResultSet,
+    offset: int,
+) -> RestResponse:
+    """The rows of a table, or the requested part of them."""
+    if negotiated.is_singular and result.rows != 1:
         raise NotSingular(result.rows)
-    answer = Answer(read_status(offset, result.rows, result.total), body=result.body)
-    answer.add(b"content-type", chosen.content_type)
-    answer.add(b"content-range", content_range(offset, offset + result.rows - 1, result.total))
-    answer.add(b"content-location", _location(asked))
-    answer.add(b"preference-applied", preferences.applied(*_APPLIED["read"]))
-    return answer
+    response = RestResponse(read_status(offset, result.rows, result.total), body=result.body)
+    response.add(b"content-type", negotiated.content_type)
+    response.add(b"content-range", content_range(offset, offset + result.rows - 1, result.total))
+    response.add(b"content-location", _location(request))
+    response.add(b"preference-applied", preferences.applied(*_APPLIED["read"]))
+    return response
 
 
-def answer_plan(chosen: Chosen, result: Result) -> Answer:
+def plan_response(negotiated: NegotiatedMediaType, result: ResultSet) -> RestResponse:
     """How Postgres would do it, or did."""
-    answer = Answer(200, body=result.body)
-    answer.add(b"content-type", chosen.content_type)
-    return answer
+    response = RestResponse(200, body=result.body)
+    response.add(b"content-type", negotiated.content_type)
+    return response
 
 
-def answer_write(
+def mutate_response(
     action: Action,
     preferences: Preferences,
-    chosen: Chosen,
-    result: Result,
+    negotiated: NegotiatedMediaType,
+    result: ResultSet,
     table: Table,
     on_conflict: Sequence[str] | None,
-) -> Answer:
+) -> RestResponse:
     """What was written, or only that it was."""
     shows = preferences.representation == "representation"
-    answer = Answer(_write_status(action, preferences, result, shows), [])
+    response = RestResponse(_write_status(action, preferences, result, shows), [])
     counted = result.rows if preferences.count else None
     match action:
         case "insert":
             if preferences.representation == "headers-only" and result.location:
-                answer.add(b"location", _location_of_row(table, result.location))
-            answer.add(b"content-range", content_range(1, 0, counted))
+                response.add(b"location", _location_of_row(table, result.location))
+            response.add(b"content-range", content_range(1, 0, counted))
         case "update":
-            answer.add(b"content-range", content_range(0, result.rows - 1, counted))
+            response.add(b"content-range", content_range(0, result.rows - 1, counted))
         case "delete":
-            answer.add(b"content-range", content_range(1, 0, counted))
+            response.add(b"content-range", content_range(1, 0, counted))
     if shows:
-        answer.body = result.body
-        answer.add(b"content-type", chosen.content_type)
+        response.body = result.body
+        response.add(b"content-type", negotiated.content_type)
     names = _APPLIED[action]
     if not (table.primary_key or on_conflict):
         names = tuple(name for name in names if name != "resolution")
-    answer.add(b"preference-applied", preferences.applied(*names))
-    return answer
+    response.add(b"preference-applied", preferences.applied(*names))
+    return response
 
 
-def answer_call(
-    preferences: Preferences, chosen: Chosen, result: Result, function: Function, offset: int
-) -> Answer:
+def call_response(
+    preferences: Preferences,
+    negotiated: NegotiatedMediaType,
+    result: ResultSet,
+    function: Function,
+    offset: int,
+) -> RestResponse:
     """What a function returned."""
     if function.returns.is_void:
-        answer = Answer(204)
+        response = RestResponse(204)
     else:
-        answer = Answer(read_status(offset, result.rows, result.total), body=result.body)
-        answer.add(b"content-type", chosen.content_type)
-    answer.add(b"content-range", content_range(offset, offset + result.rows - 1, result.total))
-    answer.add(b"preference-applied", preferences.applied(*_APPLIED["call"]))
-    return answer
+        response = RestResponse(read_status(offset, result.rows, result.total), body=result.body)
+        response.add(b"content-type", negotiated.content_type)
+    response.add(b"content-range", content_range(offset, offset + result.rows - 1, result.total))
+    response.add(b"preference-applied", preferences.applied(*_APPLIED["call"]))
+    return response
 
 
-def _write_status(action: Action, preferences: Preferences, result: Result, shows: bool) -> int:
+def _write_status(action: Action, preferences: Preferences, result: ResultSet, shows: bool) -> int:
     if action == "insert":
         updated_only = result.inserted == 0 and preferences.resolution == "merge-duplicates"
         return 200 if updated_only else 201
@@ -107,12 +120,12 @@ def _location_of_row(table: Table, key: Mapping[str, object]) -> str:
     return f"/{table.name.name}?{_query_string(filters.items())}"
 
 
-def _location(asked: Asked) -> str:
-    if not asked.query_string:
-        return asked.path
-    parameters = [_parameter(each) for each in asked.query_string.split("&") if each]
+def _location(request: ApiRequest) -> str:
+    if not request.query_string:
+        return request.path
+    parameters = [_parameter(each) for each in request.query_string.split("&") if each]
     parameters.sort(key=itemgetter(0))
-    return f"{asked.path}?{'&'.join([text for _, text in parameters])}"
+    return f"{request.path}?{'&'.join([text for _, text in parameters])}"
 
 
 def _parameter(text: str) -> tuple[str, str]:
@@ -122,7 +135,7 @@ def _parameter(text: str) -> tuple[str, str]:
     return _encoded(text)
 
 
-@kept(1000)
+@cached(1000)
 def _encoded(text: str) -> tuple[str, str]:
     name, _, value = text.partition("=")
     name = unquote_plus(name)

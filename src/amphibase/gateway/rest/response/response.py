@@ -1,4 +1,4 @@
-"""Makes the HTTP answer of what a statement brought."""
+"""Makes HTTP responses of the rows of statements."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,15 +19,15 @@ from amphibase.gateway.rest.transaction.run import header_of
 JSON = "application/json; charset=utf-8"
 
 
-class Result(NamedTuple):
-    """What a statement brought, as it is told.
+class ResultSet(NamedTuple):
+    """The row of a statement, as values.
 
     Attributes:
-        total: how many rows there are without limits, if that was asked.
+        total: how many rows there are without limits, if they were counted.
         rows: how many are in the body, or were written.
         location: the key of the one row that was inserted, by columns.
         headers, status: what functions set (`response.headers`, `response.status`).
-        inserted: how many of the written rows are new, where that can be told.
+        inserted: how many of the written rows are new, where that is known.
     """
 
     total: int | None
@@ -39,13 +39,13 @@ class Result(NamedTuple):
     inserted: int | None = None
 
 
-def result_of(row: Cells) -> Result:
-    """Reads the row that a statement of `sql.write` gives."""
+def read_result(row: Cells) -> ResultSet:
+    """Read the row of a compiled statement (`sql.statement.ResultColumns`)."""
     total, page, body, location, headers, status, inserted, is_bytes = row
     body = body or b""
     if is_bytes == b"t":
         body = bytes.fromhex(body[2:].decode())  # as Postgres writes it: \x and digits
-    return Result(
+    return ResultSet(
         total=None if total is None else int(total),
         rows=int(page or 0),
         body=body,
@@ -57,8 +57,8 @@ def result_of(row: Cells) -> Result:
 
 
 @dataclass(slots=True)
-class Answer:
-    """An HTTP answer."""
+class RestResponse:
+    """An HTTP response."""
 
     status: int
     headers: list[Header] = field(default_factory=list)
@@ -70,21 +70,21 @@ class Answer:
             self.headers.append((name, value.encode()))
 
 
-def of_error(error: RestError) -> Answer:
-    """The answer that an error is."""
+def error_response(error: RestError) -> RestResponse:
+    """The response that an error is."""
     body = error.body()
     headers: list[Header] = [
         (b"content-type", JSON.encode()),
         (b"content-length", b"%d" % len(body)),
         *error.headers,
     ]
-    if said := header_of("proxy-status", f"PostgREST; error={error.code}"):
-        headers.append(said)  # a code that a function chose may be no text for a header
-    return Answer(error.status, headers, body)
+    if header := header_of("proxy-status", f"PostgREST; error={error.code}"):
+        headers.append(header)  # a code that a function chose may be no text for a header
+    return RestResponse(error.status, headers, body)
 
 
 def content_range(first: int, last: int, total: int | None) -> str:
-    """`first-last/total`; stars where there are no rows, or where nobody counted them."""
+    """`first-last/total`; stars where there are no rows, or where they were not counted."""
     rows = f"{first}-{last}" if last >= first and total != 0 else "*"
     return f"{rows}/{'*' if total is None else total}"
 
@@ -98,13 +98,13 @@ def read_status(offset: int, count: int, total: int | None) -> int:
     if total is None:
         return 200
     if offset > total:
-        said = f"An offset of {offset} was requested, but there are only {total} rows."
-        raise InvalidRange(said, total)
+        details = f"An offset of {offset} was requested, but there are only {total} rows."
+        raise InvalidRange(details, total)
     return 206 if count < total else 200
 
 
-def override(answer: Answer, result: Result) -> None:
-    """Give the answer the status and the headers that functions set for it.
+def override(response: RestResponse, result: ResultSet) -> None:
+    """Give the response the status and the headers that functions set for it.
 
     Raises:
         InvalidResponseStatus, InvalidResponseHeaders: they are none.
@@ -112,11 +112,11 @@ def override(answer: Answer, result: Result) -> None:
     if result.status:
         if not (result.status.isdigit() and 100 <= int(result.status) <= 599):
             raise InvalidResponseStatus
-        answer.status = int(result.status)
+        response.status = int(result.status)
     if result.headers:
         own = _own_headers(result.headers)
         names = {name for name, _ in own} - {b"set-cookie"}
-        answer.headers = [each for each in answer.headers if each[0] not in names] + own
+        response.headers = [each for each in response.headers if each[0] not in names] + own
 
 
 def _own_headers(text: bytes) -> list[Header]:
@@ -138,6 +138,6 @@ def _own_headers(text: bytes) -> list[Header]:
     return found
 
 
-def allowed(methods: Sequence[str]) -> Answer:
-    """The answer to OPTIONS."""
-    return Answer(200, [(b"allow", ",".join(methods).encode()), (b"content-length", b"0")])
+def allowed(methods: Sequence[str]) -> RestResponse:
+    """The response to OPTIONS."""
+    return RestResponse(200, [(b"allow", ",".join(methods).encode()), (b"content-length", b"0")])

@@ -8,14 +8,14 @@ from amphibase.database.connection import Call, Statement
 from amphibase.gateway.rest.errors.base import NotAcceptable, RootDisabled
 from amphibase.gateway.rest.errors.schema_cache import NoFunction, NoTable
 from amphibase.gateway.rest.request.media_type import ANY, JSON, OPENAPI, read_accept
-from amphibase.gateway.rest.request.request import Asked
+from amphibase.gateway.rest.request.request import ApiRequest
 from amphibase.gateway.rest.response.openapi import describe
-from amphibase.gateway.rest.response.response import Answer, allowed
+from amphibase.gateway.rest.response.response import RestResponse, allowed
 from amphibase.gateway.rest.schema.catalog import Catalog, Function, Name, Table
 from amphibase.gateway.rest.settings import RestSettings
-from amphibase.gateway.rest.transaction.role import Identity
-from amphibase.gateway.rest.transaction.run import Execution, Job
-from amphibase.gateway.rest.transaction.settings import ISOLATION, Context
+from amphibase.gateway.rest.transaction.role import RequestRole
+from amphibase.gateway.rest.transaction.run import RoleExecutor, RoleQuery
+from amphibase.gateway.rest.transaction.settings import ISOLATION, TransactionSettings
 
 _USABLE = Statement(
     """
@@ -30,63 +30,67 @@ _USABLE = Statement(
 )
 
 
-class Description:
+class RootHandler:
     """Describes one state of the database.
 
     Args:
-        execution: asks what a role may use.
+        executor: asks what a role may use.
     """
 
     def __init__(
-        self, catalog: Catalog, settings: RestSettings, context: Context, execution: Execution
+        self,
+        catalog: Catalog,
+        settings: RestSettings,
+        transaction_settings: TransactionSettings,
+        executor: RoleExecutor,
     ) -> None:
         self._catalog = catalog
         self._settings = settings
-        self._context = context
-        self._execution = execution
+        self._transaction_settings = transaction_settings
+        self._executor = executor
 
-    async def root(self, asked: Asked, identity: Identity, url: str) -> Answer:
+    async def root(self, request: ApiRequest, role: RequestRole, url: str) -> RestResponse:
         """The OpenAPI document of the schema, or of what the role may use of it.
 
         Raises:
-            RestError: the document is switched off, or asked for in another form.
+            RestError: the document is switched off, or requested in another media type.
         """
         if self._settings.openapi_mode == "disabled":
             raise RootDisabled
-        accepted = read_accept([asked.headers.get("accept", ANY)])
+        accepted = read_accept([request.headers.get("accept", ANY)])
         if not {each.name for each in accepted} & {ANY, JSON, OPENAPI, "application/*"}:
             raise NotAcceptable([each.written for each in accepted])
         tables, functions = {*self._catalog.tables}, {*self._catalog.functions}
         if self._settings.openapi_mode == "follow-privileges":
-            usable_tables, usable_functions = await self._usable(asked, identity)
+            usable_tables, usable_functions = await self._usable(request, role)
             tables = {name for name in tables if name.name in usable_tables}
             functions = {name for name in functions if name.name in usable_functions}
-        document = describe(self._catalog, asked.schema, url, tables=tables, functions=functions)
-        answer = Answer(200, body=orjson.dumps(document))
-        answer.add(b"content-type", f"{OPENAPI}; charset=utf-8")
-        answer.add(b"content-length", str(len(answer.body)))
-        return answer
+        document = describe(self._catalog, request.schema, url, tables=tables, functions=functions)
+        response = RestResponse(200, body=orjson.dumps(document))
+        response.add(b"content-type", f"{OPENAPI}; charset=utf-8")
+        response.add(b"content-length", str(len(response.body)))
+        return response
 
-    async def _usable(self, asked: Asked, identity: Identity) -> tuple[set[str], set[str]]:
-        quoted = asked.schema.replace('"', '""')
+    async def _usable(self, request: ApiRequest, role: RequestRole) -> tuple[set[str], set[str]]:
+        quoted = request.schema.replace('"', '""')
         call = Call(_USABLE, [f'"{quoted}"'])
-        settings = dict(self._context.settings(asked, identity))
+        settings = dict(self._transaction_settings.settings(request, role))
         settings.pop(ISOLATION, None)
-        job = Job(call, identity, settings, self._context.before, is_read=True)
-        row, _ = await self._execution.run(job)
+        query = RoleQuery(call, role, settings, self._transaction_settings.before, is_read=True)
+        row, _ = await self._executor.run(query)
         tables, functions = (set(orjson.loads(cell)) if cell else set() for cell in row)
         return tables, functions
 
-    def options(self, asked: Asked) -> Answer:
+    def options(self, request: ApiRequest) -> RestResponse:
         """The methods that a table, a function or the root knows.
 
         Raises:
             RestError: there is no such thing.
         """
-        name = Name(asked.schema, asked.name)
-        if asked.kind == "root":
+        name = Name(request.schema, request.name)
+        if request.kind == "root":
             return allowed(["OPTIONS", "GET", "HEAD"])
-        if asked.kind == "function":
+        if request.kind == "function":
             functions = self._catalog.functions.get(name)
             if not functions:
                 raise NoFunction(f"Could not find the function {name} in the schema cache")

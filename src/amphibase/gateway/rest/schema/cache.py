@@ -76,7 +76,7 @@ class SchemaCache(Generic[Made]):
             self._conninfo,
             autocommit=True,
             connect_timeout=CONNECT_SECONDS,
-            prepare_threshold=None,  # what is asked once in a while gains nothing
+            prepare_threshold=None,  # rare statements gain nothing
         )
         try:
             await connection.execute(f"LISTEN {CHANNEL}".encode())
@@ -101,8 +101,8 @@ class SchemaCache(Generic[Made]):
     async def _follow(self, connection: psycopg.AsyncConnection) -> None:
         """Read the catalog after each notification; after several at a time, once."""
         while True:
-            said = [each.payload async for each in connection.notifies(stop_after=1)]
-            if not any(payload in ("", "reload schema") for payload in said):
+            payloads = [each.payload async for each in connection.notifies(stop_after=1)]
+            if not any(payload in ("", "reload schema") for payload in payloads):
                 continue
             try:
                 await self._read(connection)

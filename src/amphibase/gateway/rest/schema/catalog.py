@@ -29,7 +29,7 @@ class Column:
         type: as SQL writes it, schema-qualified unless in pg_catalog: "character varying(20)".
         base_type: the same of what a domain is made from, else `type` without its modifier.
         default: the SQL of the default, None without one.
-        is_generated: nobody may write it (GENERATED ALWAYS AS … STORED, or identity ALWAYS).
+        is_generated: cannot be written (GENERATED ALWAYS AS … STORED, or identity ALWAYS).
         max_length: of char and varchar.
         enum: the labels, in order, of an enum type.
         is_composite_or_array: a JSON path may be applied to it after `to_jsonb`.

@@ -30,7 +30,7 @@ async def read_catalog(connection: psycopg.AsyncConnection[Any], schemas: Sequen
     """The catalog at this moment, in one transaction and one snapshot.
 
     Args:
-        connection: anybody's: all may read what is asked for.
+        connection: of any role: all may read these parts of the catalog.
         schemas: the exposed ones, the default first.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What somebody who misspelt a name may have meant."""
+"""Suggests names that are like a misspelt one."""
 
 import math
 from collections import Counter
@@ -20,7 +20,7 @@ def nearest(name: str, candidates: Iterable[str]) -> str | None:
     """The candidate most like the name, if one is like it at all: of those that share the most
     runs of letters, the one that takes the fewest changes."""
     some = sorted(candidates)[:_MOST_COMPARED]
-    name = name[:_LONGEST_NAME]  # strangers choose it, and each candidate is compared to it
+    name = name[:_LONGEST_NAME]  # clients choose it, and each candidate is compared to it
     for size in _GRAM_SIZES:
         wanted = _grams(name, size)
         by_likeness = [(_likeness(wanted, _grams(each, size)), each) for each in some]

@@ -4,7 +4,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from amphibase.gateway.rest.plan.planner import Planner
-from amphibase.gateway.rest.plan.types import Demand, Plan
+from amphibase.gateway.rest.plan.types import ActionPlan, PlanKey
 from amphibase.gateway.rest.sql.statement import (
     CompiledStatement,
     compile_estimate,
@@ -20,11 +20,11 @@ class CompiledPlan:
     """A plan and its SQL.
 
     Attributes:
-        main: gives one row, the `Columns` of `sql.statement`.
+        main: gives one row, the `ResultColumns` of `sql.statement`.
         estimate: explains how many rows there may be; None where the request does not ask for it.
     """
 
-    plan: Plan
+    plan: ActionPlan
     main: CompiledStatement
     estimate: CompiledStatement | None
 
@@ -38,23 +38,23 @@ class StatementCache:
 
     def __init__(self, planner: Planner) -> None:
         self._planner = planner
-        self._compiled: OrderedDict[Demand, CompiledPlan] = OrderedDict()
+        self._compiled: OrderedDict[PlanKey, CompiledPlan] = OrderedDict()
 
-    def get(self, demand: Demand) -> CompiledPlan:
+    def get(self, key: PlanKey) -> CompiledPlan:
         """Return the plan and the statements of a request.
 
         Raises:
             RestError: something that the request names is missing, or not allowed.
         """
-        cached = self._compiled.get(demand)
+        cached = self._compiled.get(key)
         if cached is not None:
-            self._compiled.move_to_end(demand)
+            self._compiled.move_to_end(key)
             return cached
-        plan = self._planner.plan(demand)
+        plan = self._planner.plan(key)
         compiled = CompiledPlan(plan, compile_statement(plan), compile_estimate(plan))
         # A longer one is compiled anew each time, so that clients cannot fill the memory.
         if len(compiled.main.statement.sql) <= _MAX_CACHED_CHARACTERS:
-            self._compiled[demand] = compiled
+            self._compiled[key] = compiled
             if len(self._compiled) > _MAX_CACHED:
                 self._compiled.popitem(last=False)
         return compiled

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 
-from amphibase.gateway.rest.plan.types import Argument, Plan
+from amphibase.gateway.rest.plan.types import ActionPlan, CallArgument
 from amphibase.gateway.rest.sql.fragments import (
-    Body,
-    Gathered,
-    Given,
-    Parameters,
+    ArrayParameter,
+    BodyParameter,
+    StatementParameters,
+    ValueParameter,
     qualified,
     quoted,
 )
@@ -16,9 +16,9 @@ _ARGUMENTS = '"_a"'
 _RESULT = '"_f"'
 
 
-def write_call(plan: Plan, parameters: Parameters) -> str:
+def compile_call(plan: ActionPlan, parameters: StatementParameters) -> str:
     """The SELECT of a function's rows; one value is a row with the function's name for a key."""
-    invocation = plan.invocation
+    invocation = plan.call
     assert invocation is not None
     function = invocation.function
     arguments = ", ".join(_argument(each, parameters) for each in invocation.arguments)
@@ -32,27 +32,27 @@ def write_call(plan: Plan, parameters: Parameters) -> str:
     return f"SELECT {_RESULT}.* FROM {before}{call} AS {_RESULT}"
 
 
-def _argument(argument: Argument, parameters: Parameters) -> str:
+def _argument(argument: CallArgument, parameters: StatementParameters) -> str:
     if not argument.name:
-        return f"{parameters(Body())}::{argument.type}"
+        return f"{parameters(BodyParameter())}::{argument.type}"
     name = quoted(argument.name)
     if argument.variadic and argument.positions:
-        value = f"{parameters(Gathered(argument.positions))}::{argument.type}"
+        value = f"{parameters(ArrayParameter(argument.positions))}::{argument.type}"
     elif argument.positions:
-        value = f"{parameters(Given(argument.positions[0]))}::{argument.type}"
+        value = f"{parameters(ValueParameter(argument.positions[0]))}::{argument.type}"
     else:
         value = f"{_ARGUMENTS}.{name}"
     return f"{'VARIADIC ' if argument.variadic else ''}{name} := {value}"
 
 
-def _record(arguments: list[Argument], parameters: Parameters) -> str:
+def _record(arguments: list[CallArgument], parameters: StatementParameters) -> str:
     """The body's object, or the first of its objects, as a row of the arguments."""
-    body = f"{parameters(Body())}::json"
+    body = f"{parameters(BodyParameter())}::json"
     first = f"CASE json_typeof({body}) WHEN 'array' THEN {body} -> 0 ELSE {body} END"
     types = ", ".join(_types(arguments))
     return f"json_to_record({first}) AS {_ARGUMENTS}({types})"
 
 
-def _types(arguments: list[Argument]) -> Iterator[str]:
+def _types(arguments: list[CallArgument]) -> Iterator[str]:
     for each in arguments:
         yield f"{quoted(each.name)} {each.type}"

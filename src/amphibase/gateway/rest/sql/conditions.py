@@ -2,56 +2,49 @@
 
 from dataclasses import dataclass
 
-from amphibase.gateway.rest.plan.types import Comparison, Condition, Junction, Operand, Presence
-from amphibase.gateway.rest.request.query import Filter
+from amphibase.gateway.rest.plan.types import (
+    EmbedPresence,
+    Operand,
+    ResolvedCondition,
+    ResolvedFilter,
+    ResolvedLogic,
+)
 from amphibase.gateway.rest.sql.fragments import (
-    Constant,
-    Given,
-    Listed,
-    Parameter,
-    Parameters,
-    Pattern,
+    ConstantParameter,
+    ListParameter,
+    PatternParameter,
+    StatementParameter,
+    StatementParameters,
+    ValueParameter,
     qualified,
     quoted,
 )
-
-_OPERATORS = {
-    "eq": "=", "neq": "<>", "gt": ">", "gte": ">=", "lt": "<", "lte": "<=", "like": "LIKE",
-    "ilike": "ILIKE", "match": "~", "imatch": "~*", "isdistinct": "IS DISTINCT FROM", "cs": "@>",
-    "cd": "<@", "ov": "&&", "sl": "<<", "sr": ">>", "nxr": "&<", "nxl": "&>", "adj": "-|-",
-}  # fmt: skip
-_SEARCHES = {
-    "fts": "to_tsquery", "plfts": "plainto_tsquery", "phfts": "phraseto_tsquery",
-    "wfts": "websearch_to_tsquery",
-}  # fmt: skip
-_TRUTHS = {
-    "null": "IS NULL", "not_null": "IS NOT NULL", "true": "IS TRUE", "false": "IS FALSE",
-    "unknown": "IS UNKNOWN",
-}  # fmt: skip
+from amphibase.records.filters.operators import Argument
+from amphibase.records.filters.tree import Filter
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
-    """The rows that conditions speak of.
+class RowAlias:
+    """The rows that conditions are on, by their alias.
 
     Attributes:
         alias: quoted.
-        row: the whole row, as computed fields take it.
+        whole: the whole row, as computed fields take it.
         is_known: whether the columns are; those of unknown rows are never looked for among the
             functions, which `alias.name` would do.
     """
 
     alias: str
-    row: str
+    whole: str
     is_known: bool = True
 
 
-def value_of(operand: Operand, frame: Frame, parameters: Parameters) -> str:
+def value_of(operand: Operand, row: RowAlias, parameters: StatementParameters) -> str:
     """A column, a computed field, or something in one of them."""
     if operand.function is not None:
-        base = f"{qualified(operand.function)}({frame.row})"
-    elif frame.is_known:
-        base = f"{frame.alias}.{quoted(operand.name)}"
+        base = f"{qualified(operand.function)}({row.whole})"
+    elif row.is_known:
+        base = f"{row.alias}.{quoted(operand.name)}"
     else:
         base = quoted(operand.name)
     if not operand.path:
@@ -63,54 +56,60 @@ def value_of(operand: Operand, frame: Frame, parameters: Parameters) -> str:
         if isinstance(step.key, int):
             base += f"{arrow} {step.key}"
         else:
-            base += f"{arrow} {parameters(Constant(step.key))}::text"
+            base += f"{arrow} {parameters(ConstantParameter(step.key))}::text"
     return f"({base})"
 
 
-def shown(operand: Operand, frame: Frame, parameters: Parameters) -> str:
-    """The value as an answer shows it."""
-    value = value_of(operand, frame, parameters)
+def shown(operand: Operand, row: RowAlias, parameters: StatementParameters) -> str:
+    """The value as a response shows it."""
+    value = value_of(operand, row, parameters)
     if operand.to_json is None or operand.path:
         return value
     return f"{qualified(operand.to_json)}({value})"
 
 
-def condition(asked: Condition, frame: Frame, parameters: Parameters) -> str:
+def compile_condition(
+    condition: ResolvedCondition, row: RowAlias, parameters: StatementParameters
+) -> str:
     """One condition, which stands alone or between AND and OR."""
-    match asked:
-        case Comparison(operand, filter):
-            return _comparison(operand, filter, frame, parameters)
-        case Junction(operator, conditions, negated):
+    match condition:
+        case ResolvedFilter(operand, filter):
+            return _comparison(operand, filter, row, parameters)
+        case ResolvedLogic(operator, conditions, negated):
             inside = f" {operator.upper()} ".join(
-                condition(each, frame, parameters) for each in conditions
+                compile_condition(each, row, parameters) for each in conditions
             )
             return f"{'NOT ' if negated else ''}({inside})"
-        case Presence(embed, present):
+        case EmbedPresence(embed, present):
             return f"{quoted(embed.alias)}.* IS {'' if present else 'NOT '}DISTINCT FROM NULL"
 
 
-def _comparison(operand: Operand, filter: Filter, frame: Frame, parameters: Parameters) -> str:
-    value = value_of(operand, frame, parameters)
-    if filter.truth is not None:
-        test = f"{value} {_TRUTHS[filter.truth]}"
-    else:
-        assert filter.value is not None
-        if filter.operator in _SEARCHES:
-            test = _search(value, operand, filter, parameters)
-        elif filter.operator == "in":
-            bound = parameters(Listed(filter.value))
-            test = f"{value} = ANY({_parsed_list(bound, operand)})"
-        else:
-            likes = filter.operator in ("like", "ilike")
-            given: Parameter = Pattern(filter.value) if likes else Given(filter.value)
-            bound = parameters(given)
-            operator = _OPERATORS[filter.operator]
-            if filter.quantifier is not None:
-                right = f"{filter.quantifier.upper()}({_parsed_list(bound, operand)})"
-            else:
-                right = _parsed(bound, operand)
-            test = f"{value} {operator} {right}"
+def _comparison(
+    operand: Operand, filter: Filter, row: RowAlias, parameters: StatementParameters
+) -> str:
+    left = value_of(operand, row, parameters)
+    if filter.operator.argument is Argument.SEARCH:
+        left = _vector(left, operand, filter, parameters)
+    test = filter.operator.sql.format(left, _right(operand, filter, parameters))
     return f"NOT ({test})" if filter.negated else test
+
+
+def _right(operand: Operand, filter: Filter, parameters: StatementParameters) -> str:
+    if filter.truth is not None:
+        return filter.truth.sql
+    assert filter.value is not None
+    if filter.operator.argument is Argument.SEARCH:
+        return f"{_language(filter, parameters)}{parameters(ValueParameter(filter.value))}"
+    if filter.operator.argument is Argument.LIST:
+        return _parsed_list(parameters(ListParameter(filter.value)), operand)
+    is_pattern = filter.operator.argument is Argument.PATTERN
+    value: StatementParameter = (
+        PatternParameter(filter.value) if is_pattern else ValueParameter(filter.value)
+    )
+    bound = parameters(value)
+    if filter.quantifier is not None:
+        return f"{filter.quantifier.upper()}({_parsed_list(bound, operand)})"
+    return _parsed(bound, operand)
 
 
 def _parsed(bound: str, operand: Operand) -> str:
@@ -128,13 +127,15 @@ def _parsed_list(bound: str, operand: Operand) -> str:
     )
 
 
-def _search(value: str, operand: Operand, filter: Filter, parameters: Parameters) -> str:
-    assert filter.value is not None
-    language = ""
-    if filter.language is not None:
-        language = f"{parameters(Given(filter.language))}::regconfig, "
+def _vector(left: str, operand: Operand, filter: Filter, parameters: StatementParameters) -> str:
+    """The left side of a text search: made of text, unless it is a tsvector or of unknown type."""
     is_vector = operand.type == "tsvector" and not operand.path
-    if not is_vector and (operand.type is not None or operand.path):
-        value = f"to_tsvector({language}{value})"
-    query = f"{_SEARCHES[filter.operator]}({language}{parameters(Given(filter.value))})"
-    return f"{value} @@ {query}"
+    if is_vector or (operand.type is None and not operand.path):
+        return left
+    return f"to_tsvector({_language(filter, parameters)}{left})"
+
+
+def _language(filter: Filter, parameters: StatementParameters) -> str:
+    if filter.language is None:
+        return ""
+    return f"{parameters(ValueParameter(filter.language))}::regconfig, "

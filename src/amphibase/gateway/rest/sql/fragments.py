@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from amphibase.gateway.rest.errors.database import DatabaseError
-from amphibase.gateway.rest.request.query import Position, Value
 from amphibase.gateway.rest.schema.catalog import Name
+from amphibase.records.filters.tree import Position, Value
 
 Bound: TypeAlias = str | bytes | None
 """A value as it is sent: text of no type yet, or bytes."""
@@ -56,14 +56,14 @@ def array(values: Iterable[str]) -> str:
     return "{" + ",".join(f'"{value}"' for value in escaped) + "}"
 
 
-class Parameter(Protocol):
+class StatementParameter(Protocol):
     """Where a bound value comes from."""
 
     def read(self, values: Sequence[Value], body: Bound) -> Bound: ...
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class ValueParameter:
     """One of the request's values."""
 
     position: Position
@@ -73,7 +73,7 @@ class Given:
 
 
 @dataclass(frozen=True, slots=True)
-class Pattern:
+class PatternParameter:
     """A value of `like`, whose wildcard is `*` in URLs."""
 
     position: Position
@@ -83,7 +83,7 @@ class Pattern:
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListParameter:
     """A list of values, as an array; a list of one empty value is empty."""
 
     position: Position
@@ -91,11 +91,11 @@ class Listed:
     def read(self, values: Sequence[Value], body: Bound) -> Bound:
         value = values[self.position]
         assert isinstance(value, list)
-        return "{}" if value == [""] else array(value)
+        return "{}" if value in ([], [""]) else array(value)
 
 
 @dataclass(frozen=True, slots=True)
-class Gathered:
+class ArrayParameter:
     """Several values, as an array."""
 
     positions: tuple[Position, ...]
@@ -105,7 +105,7 @@ class Gathered:
 
 
 @dataclass(frozen=True, slots=True)
-class Constant:
+class ConstantParameter:
     """A word of the query that SQL takes as a value, such as a key of JSON."""
 
     text: str
@@ -115,23 +115,23 @@ class Constant:
 
 
 @dataclass(frozen=True, slots=True)
-class Body:
+class BodyParameter:
     """The request's body."""
 
     def read(self, values: Sequence[Value], body: Bound) -> Bound:
         return body
 
 
-class Parameters:
+class StatementParameters:
     """The parameters of one statement, numbered as they are first needed."""
 
     def __init__(self) -> None:
-        self._numbers: dict[Parameter, int] = {}
+        self._numbers: dict[StatementParameter, int] = {}
 
-    def __call__(self, parameter: Parameter) -> str:
+    def __call__(self, parameter: StatementParameter) -> str:
         """The placeholder of a parameter."""
         number = self._numbers.setdefault(parameter, len(self._numbers) + 1)
         return f"${number}"
 
-    def all(self) -> tuple[Parameter, ...]:
+    def all(self) -> tuple[StatementParameter, ...]:
         return tuple(self._numbers)

@@ -7,19 +7,25 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from amphibase.gateway.rest.plan.types import (
-    Condition,
     Embed,
-    Junction,
-    Node,
-    Output,
-    Presence,
+    EmbedPresence,
+    OutputColumn,
+    ReadPlan,
+    ResolvedCondition,
+    ResolvedLogic,
     Sort,
     Star,
 )
 from amphibase.gateway.rest.request.query import Aggregate
 from amphibase.gateway.rest.schema.catalog import ComputedRelationship
-from amphibase.gateway.rest.sql.conditions import Frame, condition, shown, value_of
-from amphibase.gateway.rest.sql.fragments import Given, Parameters, qualified, quoted, type_name
+from amphibase.gateway.rest.sql.conditions import RowAlias, compile_condition, shown, value_of
+from amphibase.gateway.rest.sql.fragments import (
+    StatementParameters,
+    ValueParameter,
+    qualified,
+    quoted,
+    type_name,
+)
 
 SOURCE = '"_source"'
 """The rows that the statement wrote, or got from a function."""
@@ -41,32 +47,36 @@ class _Key:
     is_json: bool = False
 
 
-class TreeWriter:
+class SelectCompiler:
     """Writes the tree of one statement.
 
     Args:
         counted: write only what decides how many rows there are.
     """
 
-    def __init__(self, parameters: Parameters, *, counted: bool = False) -> None:
+    def __init__(self, parameters: StatementParameters, *, counted: bool = False) -> None:
         self._parameters = parameters
         self._counted = counted
 
-    def rows(self, root: Node) -> str:
-        """The SELECT of the rows, whose columns are the keys of the answer."""
+    def rows(self, root: ReadPlan) -> str:
+        """The SELECT of the rows, whose columns are the keys of the response."""
         keys = self._own_keys(root)
         return self._select(root, _written(keys), None, _groups(keys))
 
-    def matches(self, root: Node) -> str:
+    def matches(self, root: ReadPlan) -> str:
         """The SELECT of as many rows as there are without limit and offset."""
         keys = self._own_keys(root)
         if _are_grouped(keys):
-            full = TreeWriter(self._parameters)
+            full = SelectCompiler(self._parameters)
             return f"SELECT{full._from(root, None)}{_groups(keys)}"
-        return f"SELECT{TreeWriter(self._parameters, counted=True)._from(root, None)}"
+        return f"SELECT{SelectCompiler(self._parameters, counted=True)._from(root, None)}"
 
     def _select(
-        self, node: Node, values: list[str], origin: "tuple[Node, Embed] | None", groups: str = ""
+        self,
+        node: ReadPlan,
+        values: list[str],
+        origin: "tuple[ReadPlan, Embed] | None",
+        groups: str = "",
     ) -> str:
         return (
             f"SELECT {', '.join(values)}{self._from(node, origin)}{groups}"
@@ -75,19 +85,19 @@ class TreeWriter:
 
     # Where the rows come from
 
-    def _from(self, node: Node, origin: "tuple[Node, Embed] | None") -> str:
-        frame = frame_of(node)
+    def _from(self, node: ReadPlan, origin: "tuple[ReadPlan, Embed] | None") -> str:
+        row = row_alias(node)
         rows = SOURCE if node.source is None else qualified(node.source)
         conditions: list[str] = []
         if origin is None:
-            rows = f"{rows} AS {frame.alias}"
+            rows = f"{rows} AS {row.alias}"
         else:
             rows, conditions = _related(*origin, rows)
         joins = "".join(self._joins(node))
-        conditions += [condition(each, frame, self._parameters) for each in node.conditions]
+        conditions += [compile_condition(each, row, self._parameters) for each in node.conditions]
         return f" FROM {rows}{joins}{where(conditions)}"
 
-    def _joins(self, node: Node) -> Iterator[str]:
+    def _joins(self, node: ReadPlan) -> Iterator[str]:
         tested = set(_tested(node.conditions)) if self._counted else ()
         for embed in node.embeds:
             if not self._counted or embed.inner or embed in tested:
@@ -96,16 +106,16 @@ class TreeWriter:
                 names = f"({', '.join(columns)})" if columns else ""
                 yield f" {kind} JOIN LATERAL ({inside}) AS {quoted(embed.alias)}{names} ON true"
 
-    def _joined(self, node: Node, embed: Embed) -> tuple[str, list[str]]:
+    def _joined(self, node: ReadPlan, embed: Embed) -> tuple[str, list[str]]:
         """The SELECT of a join, and the names of its columns where they are not the keys'."""
         child, origin = embed.node, (node, embed)
         keys = self._own_keys(child)
         if child.is_empty or (self._counted and not _are_grouped(keys)):
             return self._bare(embed, origin)
         if self._counted:
-            return TreeWriter(self._parameters)._joined(node, embed)
-        frame = frame_of(child)
-        hidden = [value_of(operand, frame, self._parameters) for operand in embed.hidden]
+            return SelectCompiler(self._parameters)._joined(node, embed)
+        row = row_alias(child)
+        hidden = [value_of(operand, row, self._parameters) for operand in embed.hidden]
         hidden_names = [_hidden(number) for number in range(len(hidden))]
         if embed.spread:
             values = [key.value for key in self._keys(child, expanded=True)]
@@ -122,66 +132,66 @@ class TreeWriter:
             return f'SELECT json_agg("_s".*) FROM {rows} HAVING count(*) > 0', [_JSON]
         if not hidden:
             return self._select(child, _written(keys), origin, _groups(keys)), []
-        row = f'(SELECT row_to_json("_s".*) FROM (SELECT {", ".join(_written(keys))}) AS "_s")'
-        return self._select(child, [row, *hidden], origin), [_JSON, *hidden_names]
+        object_ = f'(SELECT row_to_json("_s".*) FROM (SELECT {", ".join(_written(keys))}) AS "_s")'
+        return self._select(child, [object_, *hidden], origin), [_JSON, *hidden_names]
 
-    def _bare(self, embed: Embed, origin: tuple[Node, Embed]) -> tuple[str, list[str]]:
+    def _bare(self, embed: Embed, origin: tuple[ReadPlan, Embed]) -> tuple[str, list[str]]:
         """A join that tells whether there is a related row, and nothing else of it."""
         child = embed.node
-        hidden = [value_of(each, frame_of(child), self._parameters) for each in embed.hidden]
+        hidden = [value_of(each, row_alias(child), self._parameters) for each in embed.hidden]
         values = ", ".join(["true", *hidden])
         names = [_numbered(0), *(_hidden(number) for number in range(len(hidden)))]
         limit = child.limit if embed.to_one else min(1, 1 if child.limit is None else child.limit)
         return f"SELECT {values}{self._from(child, origin)}{self._range(child, limit)}", names
 
-    def _order(self, node: Node) -> str:
+    def _order(self, node: ReadPlan) -> str:
         if not node.sorts:
             return ""
-        frame = frame_of(node)
-        return f" ORDER BY {', '.join(self._sort(sort, frame) for sort in node.sorts)}"
+        row = row_alias(node)
+        return f" ORDER BY {', '.join(self._sort(sort, row) for sort in node.sorts)}"
 
-    def _sort(self, sort: Sort, frame: Frame) -> str:
+    def _sort(self, sort: Sort, row: RowAlias) -> str:
         if sort.embed is not None:
             term = f"{quoted(sort.embed.alias)}.{_hidden(sort.hidden)}"
         else:
             assert sort.operand is not None
-            term = value_of(sort.operand, frame, self._parameters)
+            term = value_of(sort.operand, row, self._parameters)
         if sort.descending is not None:
             term += " DESC" if sort.descending else " ASC"
         if sort.nulls_first is not None:
             term += " NULLS FIRST" if sort.nulls_first else " NULLS LAST"
         return term
 
-    def _range(self, node: Node, limit: int | None) -> str:
+    def _range(self, node: ReadPlan, limit: int | None) -> str:
         text = "" if limit is None else f" LIMIT {limit}"
         if node.offset is None:
             return text
-        return f"{text} OFFSET {self._parameters(Given(node.offset))}"
+        return f"{text} OFFSET {self._parameters(ValueParameter(node.offset))}"
 
     # What the rows hold
 
-    def _own_keys(self, node: Node) -> list[_Key]:
+    def _own_keys(self, node: ReadPlan) -> list[_Key]:
         """The keys of rows of their own; those of groups are never written as a star."""
         keys = list(self._keys(node, expanded=False))
         return list(self._keys(node, expanded=True)) if _are_grouped(keys) else keys
 
-    def _keys(self, node: Node, *, expanded: bool) -> Iterator[_Key]:
-        frame = frame_of(node)
+    def _keys(self, node: ReadPlan, *, expanded: bool) -> Iterator[_Key]:
+        row = row_alias(node)
         for item in node.select:
             match item:
-                case Output():
-                    yield self._key(item, frame)
+                case OutputColumn():
+                    yield self._key(item, row)
                 case Star(outputs, is_plain) if is_plain and not (expanded and outputs):
-                    yield _Key(None, f"{frame.alias}.*")
+                    yield _Key(None, f"{row.alias}.*")
                 case Star(outputs):
-                    yield from (self._key(output, frame) for output in outputs)
+                    yield from (self._key(output, row) for output in outputs)
                 case Embed():
                     yield from self._embed_keys(item)
 
-    def _key(self, output: Output, frame: Frame) -> _Key:
+    def _key(self, output: OutputColumn, row: RowAlias) -> _Key:
         if output.operand is None:
             return _Key(output.key, "1", "count", output.aggregate_cast)
-        value = shown(output.operand, frame, self._parameters)
+        value = shown(output.operand, row, self._parameters)
         is_json = output.operand.to_json is not None
         if output.cast is not None:
             value, is_json = f"CAST({value} AS {type_name(output.cast)})", False
@@ -209,13 +219,13 @@ class TreeWriter:
 _JSON = '"_json"'
 
 
-def frame_of(node: Node) -> Frame:
+def row_alias(node: ReadPlan) -> RowAlias:
     """The node's rows, as conditions speak of them."""
     alias = quoted(node.alias)
-    row = f"{alias}.*"
+    whole = f"{alias}.*"
     if node.source is None and node.table is not None:
-        row = f"({row})::{qualified(node.table.name)}"
-    return Frame(alias, row, is_known=node.table is not None)
+        whole = f"({whole})::{qualified(node.table.name)}"
+    return RowAlias(alias, whole, is_known=node.table is not None)
 
 
 def where(conditions: list[str]) -> str:
@@ -223,36 +233,36 @@ def where(conditions: list[str]) -> str:
     return f" WHERE {' AND '.join(conditions)}" if conditions else ""
 
 
-def _related(parent: Node, embed: Embed, rows: str) -> tuple[str, list[str]]:
+def _related(parent: ReadPlan, embed: Embed, rows: str) -> tuple[str, list[str]]:
     """FROM of an embedded relation, and what ties its rows to one of its parent's."""
-    frame, above = frame_of(embed.node), frame_of(parent)
+    row, above = row_alias(embed.node), row_alias(parent)
     relationship = embed.relationship
     if isinstance(relationship, ComputedRelationship):
         # A function that is no set gives a row of nulls where it gives nothing.
-        some = [f"NOT ({frame.alias}.* IS NULL)"] if relationship.to_one else []
-        return f"{qualified(relationship.function)}({above.row}) AS {frame.alias}", some
-    rows = f"{rows} AS {frame.alias}"
+        some = [f"NOT ({row.alias}.* IS NULL)"] if relationship.to_one else []
+        return f"{qualified(relationship.function)}({above.whole}) AS {row.alias}", some
+    rows = f"{rows} AS {row.alias}"
     junction = relationship.junction
     if junction is None:
         return rows, [
-            f"{frame.alias}.{quoted(far)} = {above.alias}.{quoted(near)}"
+            f"{row.alias}.{quoted(far)} = {above.alias}.{quoted(near)}"
             for near, far in relationship.columns
         ]
     between = quoted(f"{embed.alias}j")
     ties = [
         f"{between}.{quoted(column)} = {side.alias}.{quoted(of_side)}"
-        for side, pairs in ((frame, junction.target), (above, junction.source))
+        for side, pairs in ((row, junction.target), (above, junction.source))
         for column, of_side in pairs
     ]
     return f"{rows} CROSS JOIN {qualified(junction.table)} AS {between}", ties
 
 
-def _tested(conditions: list[Condition] | tuple[Condition, ...]) -> Iterator[Embed]:
+def _tested(conditions: list[ResolvedCondition] | tuple[ResolvedCondition, ...]) -> Iterator[Embed]:
     """The embedded relations whose presence the conditions ask for."""
     for each in conditions:
-        if isinstance(each, Presence):
+        if isinstance(each, EmbedPresence):
             yield each.embed
-        elif isinstance(each, Junction):
+        elif isinstance(each, ResolvedLogic):
             yield from _tested(each.conditions)
 
 

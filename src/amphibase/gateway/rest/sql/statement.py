@@ -1,6 +1,6 @@
-"""Writes a plan as one statement, whose one row is the answer: Postgres builds the JSON.
+"""Writes a plan as one statement, whose one row is the response: Postgres builds the JSON.
 
-The columns are those of `Columns`, in its order.
+The columns are those of `ResultColumns`, in its order.
 """
 
 from collections.abc import Sequence
@@ -8,22 +8,28 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from amphibase.database.connection import Call, Statement
-from amphibase.gateway.rest.plan.types import Explain, Plan
-from amphibase.gateway.rest.request.query import Value
-from amphibase.gateway.rest.sql.call import write_call
-from amphibase.gateway.rest.sql.fragments import Bound, Parameter, Parameters, qualified, quoted
-from amphibase.gateway.rest.sql.mutate import INSERTED, counts_inserts, write_change
-from amphibase.gateway.rest.sql.select import SOURCE, TreeWriter
+from amphibase.gateway.rest.plan.types import ActionPlan, Explain
+from amphibase.gateway.rest.sql.call import compile_call
+from amphibase.gateway.rest.sql.fragments import (
+    Bound,
+    StatementParameter,
+    StatementParameters,
+    qualified,
+    quoted,
+)
+from amphibase.gateway.rest.sql.mutate import INSERTED, compile_mutation, counts_inserts
+from amphibase.gateway.rest.sql.select import SOURCE, SelectCompiler
+from amphibase.records.filters.tree import Value
 
 _ROWS = '"_t"'
 
 
-class Columns(NamedTuple):
+class ResultColumns(NamedTuple):
     """The columns of a statement's one row, each as SQL; without a value they are NULL.
 
     Attributes:
-        total: how many rows there are without limit and offset, if that was asked for.
-        page: how many rows the body has or, of a write, were changed.
+        total: how many rows there are without limit and offset, if the request counts them.
+        page: how many rows the body has or, of a mutate, were changed.
         location: of one inserted row, its primary key as a JSON object of strings.
         headers, status: what functions set as `response.headers` and `response.status`.
         inserted: how many of an upsert's rows are new.
@@ -45,7 +51,7 @@ class CompiledStatement:
     """A statement, and where the values of its parameters come from."""
 
     statement: Statement
-    parameters: tuple[Parameter, ...]
+    parameters: tuple[StatementParameter, ...]
 
     def bind(self, values: Sequence[Value], body: Bound = None) -> Call:
         """Return the statement with a request's values.
@@ -56,20 +62,20 @@ class CompiledStatement:
         return Call(self.statement, [each.read(values, body) for each in self.parameters])
 
 
-def compile_statement(plan: Plan) -> CompiledStatement:
-    """Compile a plan to the statement whose one row has the `Columns`."""
-    parameters = Parameters()
+def compile_statement(plan: ActionPlan) -> CompiledStatement:
+    """Compile a plan to the statement whose one row has the `ResultColumns`."""
+    parameters = StatementParameters()
     source = ""
-    if plan.write is not None:
-        source = f"WITH {SOURCE} AS ({write_change(plan, parameters)}) "
-    elif plan.invocation is not None:
-        source = f"WITH {SOURCE} AS ({write_call(plan, parameters)}) "
-    if plan.write is not None and plan.demand.returning != "representation":
+    if plan.mutate is not None:
+        source = f"WITH {SOURCE} AS ({compile_mutation(plan, parameters)}) "
+    elif plan.call is not None:
+        source = f"WITH {SOURCE} AS ({compile_call(plan, parameters)}) "
+    if plan.mutate is not None and plan.key.returning != "representation":
         rows = f"{SOURCE} AS {_ROWS}"
     else:
-        rows = f"({TreeWriter(parameters).rows(plan.root)}) AS {_ROWS}"
+        rows = f"({SelectCompiler(parameters).rows(plan.read)}) AS {_ROWS}"
     body, is_bytes = _body(plan)
-    columns = Columns(
+    columns = ResultColumns(
         total=_total(plan, parameters),
         page="count(*)",
         body=body,
@@ -80,52 +86,52 @@ def compile_statement(plan: Plan) -> CompiledStatement:
         is_bytes=is_bytes,
     )
     sql = f"{source}SELECT {', '.join(columns)} FROM {rows}"
-    if plan.demand.media.explain is not None:
-        sql = f"{_explain(plan.demand.media.explain)} {sql}"
+    if plan.key.media.explain is not None:
+        sql = f"{_explain(plan.key.media.explain)} {sql}"
     return CompiledStatement(Statement(sql), parameters.all())
 
 
-def compile_estimate(plan: Plan) -> CompiledStatement | None:
+def compile_estimate(plan: ActionPlan) -> CompiledStatement | None:
     """Compile the statement that explains how many rows Postgres expects, if the plan counts so.
 
     Its result is the JSON of EXPLAIN. Of `count=estimated` it matters when the total is over the
     most rows that the settings allow.
     """
-    if plan.demand.count not in ("planned", "estimated") or plan.demand.action != "read":
+    if plan.key.count not in ("planned", "estimated") or plan.key.action != "read":
         return None
-    parameters = Parameters()
-    matches = TreeWriter(parameters).matches(plan.root)
+    parameters = StatementParameters()
+    matches = SelectCompiler(parameters).matches(plan.read)
     return CompiledStatement(Statement(f"EXPLAIN (FORMAT JSON) {matches}"), parameters.all())
 
 
-def _total(plan: Plan, parameters: Parameters) -> str:
-    count, root = plan.demand.count, plan.root
+def _total(plan: ActionPlan, parameters: StatementParameters) -> str:
+    count, root = plan.key.count, plan.read
     if count is None:
         return "NULL"
-    if plan.write is not None or (root.limit is None and root.offset is None):
+    if plan.mutate is not None or (root.limit is None and root.offset is None):
         return "count(*)"
-    if plan.invocation is None and count == "planned":
+    if plan.call is None and count == "planned":
         return "NULL"
-    matches = TreeWriter(parameters).matches(root)
-    if plan.invocation is None and count == "estimated" and plan.max_rows is not None:
+    matches = SelectCompiler(parameters).matches(root)
+    if plan.call is None and count == "estimated" and plan.max_rows is not None:
         matches += f" LIMIT {plan.max_rows + 1}"
     return f'(SELECT count(*) FROM ({matches}) AS "_m")'
 
 
-def _location(plan: Plan) -> str:
-    demand, write = plan.demand, plan.write
-    if write is None or demand.action != "insert" or demand.returning != "headers-only":
+def _location(plan: ActionPlan) -> str:
+    key, mutate = plan.key, plan.mutate
+    if mutate is None or key.action != "insert" or key.returning != "headers-only":
         return "NULL"
-    if not write.returned:
+    if not mutate.returned:
         return "NULL"
     return f"CASE count(*) WHEN 1 THEN min(row_to_json({_ROWS}.*)::text) END"
 
 
-def _body(plan: Plan) -> tuple[str, str]:
+def _body(plan: ActionPlan) -> tuple[str, str]:
     """The body, and whether it is a bytea."""
-    media = plan.demand.media
-    returns = plan.invocation.function.returns if plan.invocation else None
-    if plan.write is not None and plan.demand.returning != "representation":
+    media = plan.key.media
+    returns = plan.call.function.returns if plan.call else None
+    if plan.mutate is not None and plan.key.returning != "representation":
         return "NULL", "NULL"
     if media.shape == "none" or (returns is not None and returns.is_void):
         return "NULL", "NULL"
@@ -135,8 +141,8 @@ def _body(plan: Plan) -> tuple[str, str]:
             row = f"({row})::{qualified(media.handler.target)}"
         value = f"{qualified(media.handler.function)}({row})"
         return value, _is_bytes(value)
-    if plan.invocation is not None and returns is not None and not returns.is_composite:
-        value = f"{_ROWS}.{quoted(plan.invocation.function.name.name)}"
+    if plan.call is not None and returns is not None and not returns.is_composite:
+        value = f"{_ROWS}.{quoted(plan.call.function.name.name)}"
         if media.shape == "scalar":
             first = f"(array_agg({value}))[1]"
             return first, _is_bytes(first)
@@ -156,7 +162,7 @@ def _body(plan: Plan) -> tuple[str, str]:
     if media.strip_nulls:
         value = json = f"json_strip_nulls({json})"
     if one or media.shape == "object":
-        # Of more than one row this is no JSON, but then the answer is an error.
+        # Of more than one row this is no JSON, but then the response is an error.
         return f"coalesce(string_agg({json}::text, ','), 'null')", "NULL"
     return f"coalesce(json_agg({value})::text, '[]')", "NULL"
 

@@ -9,13 +9,13 @@ from typing import Any
 from amphibase.accounts.jwt.verifier import Fault, TokenRefused, Tokens
 from amphibase.gateway.rest.errors.base import (
     AnonymousDisabled,
-    ClaimsRefused,
+    InvalidClaims,
     RestError,
     Unauthenticated,
 )
 from amphibase.gateway.rest.transaction.role_claim import RolePath
 
-_REMEMBERED = 10_000
+_MAX_CACHED = 10_000
 
 _CLAIM_FAULTS = {
     Fault.EXPIRED: "JWT expired",
@@ -27,7 +27,7 @@ _NO_KEY = "None of the keys was able to decode the JWT"
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class RequestRole:
     """A role of the database, and what its token says.
 
     Attributes:
@@ -35,17 +35,17 @@ class Identity:
         is_anonymous: whether the role is the one for requests without a token's.
     """
 
-    role: str
+    name: str
     claims: str
     is_anonymous: bool
 
 
-class Identities:
+class RoleResolver:
     """Recognises who sends a request.
 
     Args:
         tokens: verifies.
-        anonymous: the role of those who name none; None refuses them.
+        anonymous: the role of requests without a token; None rejects these.
         audience: whom tokens have to be meant for; None asks nothing.
         role_path: where the role is in the claims, such as `.role`.
     """
@@ -57,9 +57,9 @@ class Identities:
         self._anonymous = anonymous
         self._audience = audience
         self._path = RolePath(role_path)
-        self._known: OrderedDict[int, tuple[Mapping[str, Any], Identity]] = OrderedDict()
+        self._cached: OrderedDict[int, tuple[Mapping[str, Any], RequestRole]] = OrderedDict()
 
-    def identify(self, authorization: str | None) -> Identity:
+    def resolve(self, authorization: str | None) -> RequestRole:
         """Whom the `Authorization` header names.
 
         Raises:
@@ -75,24 +75,24 @@ class Identities:
             claims = self._tokens.verify(token, audience=self._audience)
         except TokenRefused as refused:
             raise _refusal(refused) from None
-        # The tokens that are remembered have the same claims, the same object, each time.
-        known = self._known.get(id(claims))
-        if known is not None and known[0] is claims:
-            return known[1]
-        identity = self._of(claims)
-        self._known[id(claims)] = (claims, identity)
-        if len(self._known) > _REMEMBERED:
-            self._known.popitem(last=False)
-        return identity
+        # The tokens that the verifier caches have the same claims, the same object, each time.
+        cached = self._cached.get(id(claims))
+        if cached is not None and cached[0] is claims:
+            return cached[1]
+        role = self._of(claims)
+        self._cached[id(claims)] = (claims, role)
+        if len(self._cached) > _MAX_CACHED:
+            self._cached.popitem(last=False)
+        return role
 
-    def _of(self, claims: Mapping[str, Any]) -> Identity:
+    def _of(self, claims: Mapping[str, Any]) -> RequestRole:
         role = self._path.find(claims)
         if role is None and self._anonymous is None:
             raise AnonymousDisabled
         name = (role or self._anonymous or "").encode(errors="replace").decode()
         # By the module that read them: it writes numbers of any size, and what no text can hold.
-        told = json.dumps({**claims, "role": name}, separators=(",", ":"))
-        return Identity(name, told, is_anonymous=name == self._anonymous)
+        text = json.dumps({**claims, "role": name}, separators=(",", ":"))
+        return RequestRole(name, text, is_anonymous=name == self._anonymous)
 
 
 def _refusal(refused: TokenRefused) -> RestError:
@@ -106,5 +106,5 @@ def _refusal(refused: TokenRefused) -> RestError:
         case Fault.KEY | Fault.SIGNATURE:
             return Unauthenticated("No suitable key or wrong key type", _NO_KEY)
         case Fault.CLAIMS:
-            return ClaimsRefused(refused.detail)
-    return ClaimsRefused(_CLAIM_FAULTS[refused.fault])
+            return InvalidClaims(refused.detail)
+    return InvalidClaims(_CLAIM_FAULTS[refused.fault])

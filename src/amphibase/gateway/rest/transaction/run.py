@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import orjson
@@ -16,6 +15,7 @@ import psycopg
 
 from amphibase.backend import Isolation
 from amphibase.database.connection import Call, Statement
+from amphibase.database.impersonation import Impersonation
 from amphibase.database.pool import Cells, PipelinePool, PoolTimeout
 from amphibase.gateway.rest.errors.base import (
     AcquisitionTimeout,
@@ -25,13 +25,13 @@ from amphibase.gateway.rest.errors.base import (
     RestError,
 )
 from amphibase.gateway.rest.errors.database import DatabaseError, status_of_sqlstate
-from amphibase.gateway.rest.transaction.role import Identity
+from amphibase.gateway.rest.transaction.role import RequestRole
 
 Check = Callable[[Cells], None]
 """Looks at the result before it is committed; what it raises undoes it."""
 
 
-class Job(NamedTuple):
+class RoleQuery(NamedTuple):
     """A statement to run, and how.
 
     Attributes:
@@ -46,7 +46,7 @@ class Job(NamedTuple):
     """
 
     call: Call
-    identity: Identity
+    role: RequestRole
     settings: Mapping[str, str]
     before: tuple[str, ...] = ()
     is_read: bool = False
@@ -61,7 +61,7 @@ class _Undone(Exception):
 
 
 @dataclass
-class Execution:
+class RoleExecutor:
     """Runs jobs on a pool.
 
     Args:
@@ -70,32 +70,32 @@ class Execution:
 
     pool: PipelinePool
 
-    async def run(self, job: Job) -> tuple[Cells, Cells | None]:
-        """The row of the job's statement, and that of its estimate, as the server wrote them.
+    async def run(self, query: RoleQuery) -> tuple[Cells, Cells | None]:
+        """The row of the query's statement, and that of its estimate, as the server wrote them.
 
         Raises:
-            RestError: what the database or the job's check refused.
+            RestError: an error of the database, or of the query's check.
         """
-        calls = _calls(job)
+        calls = _calls(query)
         try:
-            if job.check is None and not job.rolls_back and job.isolation is None:
-                results = await self.pool.run_raw(*calls, again=job.is_read)
+            if query.check is None and not query.rolls_back and query.isolation is None:
+                results = await self.pool.run_raw(*calls, again=query.is_read)
             else:
-                results = await self._run_held(job, calls)
+                results = await self._run_held(query, calls)
         except psycopg.Error as error:
-            raise translate(error, job.identity) from None
-        if job.estimate is None:
+            raise translate(error, query.role) from None
+        if query.estimate is None:
             return _joined(results[-1]), None
         return _joined(results[-2]), _joined(results[-1])
 
-    async def _run_held(self, job: Job, calls: Sequence[Call]) -> list[list[Cells]]:
+    async def _run_held(self, query: RoleQuery, calls: Sequence[Call]) -> list[list[Cells]]:
         results: list[list[Cells]] = []
         with suppress(_Undone):
-            async with self.pool.transaction(job.isolation) as run:
+            async with self.pool.transaction(query.isolation) as run:
                 results = await run(*calls)
-                if job.check is not None:
-                    job.check(results[-1][0])
-                if job.rolls_back:
+                if query.check is not None:
+                    query.check(results[-1][0])
+                if query.rolls_back:
                     raise _Undone
         return results
 
@@ -107,27 +107,15 @@ def _joined(rows: list[Cells]) -> Cells:
     return (b"\n".join(row[0] or b"" for row in rows),)
 
 
-def _calls(job: Job) -> list[Call]:
-    names = tuple(job.settings)
-    values = (*job.settings.values(), job.identity.claims, job.identity.role)
-    first = Call(_set_all((*names, "request.jwt.claims", "role"), job.is_read), values)
-    calls = [first, *(Call(Statement(sql)) for sql in job.before), job.call]
-    return calls if job.estimate is None else [*calls, job.estimate]
+def _calls(query: RoleQuery) -> list[Call]:
+    impersonation = Impersonation(query.role.name, query.role.claims, query.settings)
+    first = impersonation.call(read_only=query.is_read)
+    calls = [first, *(Call(Statement(sql)) for sql in query.before), query.call]
+    return calls if query.estimate is None else [*calls, query.estimate]
 
 
-@lru_cache(1024)
-def _set_all(names: tuple[str, ...], read_only: bool) -> Statement:
-    """Sets all of them for the transaction; the role last, since it may forbid the others."""
-    quoted = [name.replace("'", "''") for name in names]
-    parts = [f"set_config('{name}', ${place}, true)" for place, name in enumerate(quoted, 1)]
-    if read_only:
-        parts.insert(0, "set_config('transaction_read_only', 'on', true)")
-    # One number comes back instead of all values.
-    return Statement(f"SELECT cardinality(ARRAY[{', '.join(parts)}])")
-
-
-def translate(error: psycopg.Error, identity: Identity) -> RestError:
-    """What Postgres or the connection to it said, as an answer."""
+def translate(error: psycopg.Error, role: RequestRole) -> RestError:
+    """Translate an error of Postgres or of the connection to it."""
     diagnosis = error.diag
     state, message = diagnosis.sqlstate, diagnosis.message_primary or ""
     if state is None:
@@ -137,7 +125,7 @@ def translate(error: psycopg.Error, identity: Identity) -> RestError:
         return DatabaseError(400, "22021", 'invalid byte sequence for encoding "UTF8": 0x00')
     if state == "PGRST":
         return _raised(message, diagnosis.message_detail)
-    status = status_of_sqlstate(state, message, is_authenticated=not identity.is_anonymous)
+    status = status_of_sqlstate(state, message, is_authenticated=not role.is_anonymous)
     headers: list[Header] = []
     if status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
@@ -154,9 +142,9 @@ def _connection_lost() -> RestError:
 
 
 def _raised(message: str, detail: str | None) -> RestError:
-    """An answer that a function made: RAISE SQLSTATE 'PGRST'."""
-    said = _object(message)
-    if said is None or not {"code", "message"} <= said.keys():
+    """A response that a function made: RAISE SQLSTATE 'PGRST'."""
+    error = _object(message)
+    if error is None or not {"code", "message"} <= error.keys():
         return InvalidRaise(f"Invalid JSON value for MESSAGE: '{message}'")
     if detail is None:
         return InvalidRaise("DETAIL is missing in the RAISE statement")
@@ -166,10 +154,10 @@ def _raised(message: str, detail: str | None) -> RestError:
         return InvalidRaise(f"Invalid JSON value for DETAIL: '{detail}'")
     return DatabaseError(
         status,
-        str(said["code"]),
-        str(said["message"]),
-        said.get("details"),
-        said.get("hint"),
+        str(error["code"]),
+        str(error["message"]),
+        error.get("details"),
+        error.get("hint"),
         [header for name, value in headers.items() if (header := header_of(name, value))],
     )
 

@@ -1,20 +1,19 @@
-"""What a request's statement finds in its transaction: what is told of the request, and done
-before."""
+"""The settings of a request's transaction, and the function that is called before its statement."""
 
 from collections.abc import Mapping, Sequence
 
 import orjson
 
-from amphibase.gateway.rest.request.request import Asked
+from amphibase.gateway.rest.request.request import ApiRequest
 from amphibase.gateway.rest.schema.catalog import Catalog, Name
 from amphibase.gateway.rest.sql.fragments import listed, qualified
-from amphibase.gateway.rest.transaction.role import Identity
+from amphibase.gateway.rest.transaction.role import RequestRole
 
 ISOLATION = "default_transaction_isolation"
 """A setting that a transaction has to begin with."""
 
 
-class Context:
+class TransactionSettings:
     """The transactions of requests about one state of the database.
 
     Args:
@@ -36,20 +35,20 @@ class Context:
         self.before = (f"SELECT {qualified(_function_name(pre_request))}()",) if pre_request else ()
 
     def settings(
-        self, asked: Asked, identity: Identity, timezone: str | None = None
+        self, request: ApiRequest, role: RequestRole, timezone: str | None = None
     ) -> Mapping[str, str]:
-        """The settings of the transaction: the role's own, and what is told of the request.
+        """The settings of the transaction: the role's own, and the request's (`request.*`).
 
         Args:
             timezone: the one that the request prefers.
         """
-        headers = dict(asked.headers)
+        headers = dict(request.headers)
         cookies = headers.pop("cookie", None)
         settings = {
-            **self._role_settings.get(identity.role, {}),
-            "search_path": self._paths[asked.schema],
-            "request.method": asked.method,
-            "request.path": asked.path,
+            **self._role_settings.get(role.name, {}),
+            "search_path": self._paths[request.schema],
+            "request.method": request.method,
+            "request.path": request.path,
             "request.headers": orjson.dumps(headers).decode(),
             "request.cookies": _cookies(cookies) if cookies else "{}",
         }

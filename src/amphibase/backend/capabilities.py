@@ -1,0 +1,45 @@
+"""What a backend can do beside the rest of the contract."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from amphibase.errors import NotSupported
+
+Capability = Literal[
+    "instant_revocation", "transactions", "sessions", "row_level_security", "stored_functions"
+]
+
+PURPOSES: dict[Capability, str] = {
+    "instant_revocation": "a ban or the end of a session holds for tokens that are out already",
+    "transactions": "`transaction()` and `in_transaction()`",
+    "sessions": "SQLAlchemy sessions: `session()`, the dependency `Session`",
+    "row_level_security": "`RLS=true`",
+    "stored_functions": "`call()`",
+}
+"""What each capability is for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What a backend can do; the rest raises `NotSupported` before anything is sent.
+
+    Args:
+        backend: its name for people, such as `SQLite`.
+    """
+
+    backend: str
+    instant_revocation: bool
+    transactions: bool
+    sessions: bool
+    row_level_security: bool
+    stored_functions: bool
+
+    def require(self, capability: Capability) -> None:
+        """Check a capability before it is used.
+
+        Raises:
+            NotSupported: the backend does not have it; names both, and what it is for.
+        """
+        if not getattr(self, capability):
+            name = capability.replace("_", " ")
+            raise NotSupported(f"{self.backend} has no {name} ({PURPOSES[capability]})")

@@ -1,0 +1,105 @@
+"""Records, accounts and files of one application, kept by several backends."""
+
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from amphibase.backend import (
+    ATTEMPTS,
+    Backend,
+    Caller,
+    Isolation,
+    Item,
+    Model,
+    Repository,
+    Result,
+    RowSource,
+    Transaction,
+)
+
+
+class CombinedBackend:
+    """A backend whose records, accounts and files are those of three others.
+
+    Two of the three may be the same. The profiles are records: they and the rows that refer to
+    them are kept apart from the accounts, and what an account that was deleted by other means
+    leaves there is removed by `amphibase users sweep`.
+
+    Args:
+        records: has the models' rows, transactions, sessions and functions.
+        accounts: who signs in.
+        files: buckets and files.
+    """
+
+    def __init__(self, *, records: Backend, accounts: Backend, files: Backend) -> None:
+        self._records = records
+        self._accounts = accounts
+        self._backends = list(dict.fromkeys((records, accounts, files)))
+        self.accounts = accounts.accounts
+        self.files = files.files
+        self.capabilities = replace(
+            records.capabilities, instant_revocation=accounts.capabilities.instant_revocation
+        )
+
+    def repository(self, model: type[Model], caller: Caller) -> Repository[Model]:
+        """Return the rows of a model as that caller may see and change them."""
+        return self._records.repository(model, caller)
+
+    def transaction(
+        self, caller: Caller, *, isolation: Isolation | None = None
+    ) -> AbstractAsyncContextManager[Transaction]:
+        """Begin a transaction of the records."""
+        return self._records.transaction(caller, isolation=isolation)
+
+    async def in_transaction(
+        self,
+        caller: Caller,
+        work: Callable[[Transaction], Awaitable[Result]],
+        *,
+        isolation: Isolation = "serializable",
+        attempts: int = ATTEMPTS,
+    ) -> Result:
+        """Run the work in a transaction of the records, several times if need be."""
+        return await self._records.in_transaction(
+            caller, work, isolation=isolation, attempts=attempts
+        )
+
+    async def call(
+        self, function: str, caller: Caller, *, returns: Any = Any, **arguments: Any
+    ) -> Any:
+        """Call a stored function of the records' database."""
+        return await self._records.call(function, caller, returns=returns, **arguments)
+
+    def session(
+        self, caller: Caller, *, writes: bool = True
+    ) -> AbstractAsyncContextManager[AsyncSession]:
+        """Open a SQLAlchemy session on the records' database."""
+        return self._records.session(caller, writes=writes)
+
+    async def identify(
+        self, access_token: str, rows: RowSource[Item]
+    ) -> tuple[Caller, Item | None]:
+        """Return the caller behind a token and their row: two round trips to two backends."""
+        caller = await self.accounts.authenticate(access_token)
+        if caller.user_id is None:
+            return caller, None
+        return caller, await rows.get(caller.user_id)
+
+    async def start(self) -> None:
+        """Get every backend ready."""
+        for backend in self._backends:
+            await backend.start()
+
+    async def check(self) -> None:
+        """Reach every backend. Raises Unavailable."""
+        for backend in self._backends:
+            await backend.check()
+
+    async def close(self) -> None:
+        """Close every backend, the others too where one fails."""
+        async with AsyncExitStack() as stack:
+            for backend in self._backends:
+                stack.push_async_callback(backend.close)

@@ -1,0 +1,52 @@
+"""What every route of Storage works with."""
+
+from starlette.requests import Request
+
+from amphibase.accounts.jwt.verifier import Tokens
+from amphibase.blobs.disk import DiskBlobs
+from amphibase.database.engine import Database, PoolOptions
+from amphibase.gateway.storage.caller import StorageCaller, authenticate, authenticate_if_valid
+from amphibase.gateway.storage.object_rows import ObjectPath
+from amphibase.gateway.storage.object_storage import ObjectStorage
+from amphibase.gateway.storage.settings import StorageSettings
+from amphibase.gateway.storage.signed_urls import SignedUrls
+from amphibase.gateway.storage.transactions import StorageTransactions
+from amphibase.gateway.storage.uploader import Uploader
+
+
+class StorageContext:
+    """The rows, the bytes and the keys of one project."""
+
+    def __init__(self, settings: StorageSettings, database_url: str, tokens: Tokens) -> None:
+        self.settings = settings
+        self.database = Database(database_url, PoolOptions(size=settings.db_pool))
+        self.blobs = DiskBlobs(settings.file_storage_backend_path / "objects")
+        self.transactions = StorageTransactions(self.database)
+        self.uploader = Uploader(self.transactions, self.blobs, settings.file_size_limit)
+        self.objects = ObjectStorage(
+            self.transactions, self.blobs, self.uploader, settings.file_size_limit
+        )
+        self.signed_urls = SignedUrls(tokens)
+        self._tokens = tokens
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self.database.close()
+
+    def authenticate(self, request: Request) -> StorageCaller:
+        """Return the caller that the request's token names. Raises StorageError."""
+        return authenticate(self._tokens, request)
+
+    def authenticate_if_valid(self, request: Request) -> StorageCaller | None:
+        """Return the caller; None where the token is missing or not valid."""
+        return authenticate_if_valid(self._tokens, request)
+
+
+def object_path(request: Request) -> ObjectPath:
+    """Return the bucket and the name that a request's path ends with."""
+    return request.path_params["bucket"], request.path_params["name"]
+
+
+def is_upsert(request: Request) -> bool:
+    """Return whether the request may replace an object."""
+    return request.headers.get("x-upsert") == "true"

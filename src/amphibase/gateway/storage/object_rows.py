@@ -1,0 +1,125 @@
+"""The rows of objects, as the role of the transaction may see and change them."""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import RowMapping, delete, insert, select, text, update
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from amphibase.models import utc_now
+from amphibase.schema.tables import tables
+
+ObjectPath = tuple[str, str]
+"""A bucket, and the name of an object in it."""
+
+OBJECTS = tables("postgresql").objects
+COLUMNS = [column for column in OBJECTS.c if column.name != "path_tokens"]
+
+_LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:path, 0))")
+
+
+async def reserve(connection: AsyncConnection, *paths: ObjectPath) -> None:
+    """Keep others from storing an object at these paths until the transaction ends."""
+    for bucket, name in sorted(paths):
+        await connection.execute(_LOCK, {"path": f"{bucket}/{name}"})
+
+
+async def find(
+    connection: AsyncConnection, bucket: str, name: str, *, lock: bool = False
+) -> RowMapping | None:
+    """Find the row of an object.
+
+    Args:
+        lock: keep others from changing it until the transaction ends.
+    """
+    statement = select(*COLUMNS).where(OBJECTS.c.bucket_id == bucket, OBJECTS.c.name == name)
+    if lock:
+        statement = statement.with_for_update()
+    return (await connection.execute(statement)).mappings().one_or_none()
+
+
+async def find_many(
+    connection: AsyncConnection, bucket: str, names: Sequence[str]
+) -> list[RowMapping]:
+    """Find the rows of objects, in no order."""
+    statement = select(*COLUMNS).where(
+        OBJECTS.c.bucket_id == bucket, OBJECTS.c.name.in_(set(names))
+    )
+    return [*(await connection.execute(statement)).mappings()]
+
+
+async def add(connection: AsyncConnection, values: dict[str, Any], *, overwrite: bool) -> None:
+    """Add a row, or with `overwrite` change the one of its path.
+
+    Nothing is read back: a caller who may write need not be allowed to read.
+    """
+    now = utc_now()
+    values = {**values, "updated_at": now, "last_accessed_at": now}
+    if not overwrite:
+        await connection.execute(insert(OBJECTS).values(created_at=now, **values))
+        return
+    statement = postgresql.insert(OBJECTS).values(created_at=now, **values)
+    changed = {name: statement.excluded[name] for name in values if name != "id"}
+    await connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=[OBJECTS.c.bucket_id, OBJECTS.c.name], set_=changed
+        )
+    )
+
+
+async def move(
+    connection: AsyncConnection, bucket: str, name: str, to_bucket: str, to_name: str
+) -> UUID | None:
+    """Give a row another path; return its id, or None where none may be changed."""
+    statement = (
+        update(OBJECTS)
+        .where(OBJECTS.c.bucket_id == bucket, OBJECTS.c.name == name)
+        .values(bucket_id=to_bucket, name=to_name, updated_at=utc_now())
+        .returning(OBJECTS.c.id)
+    )
+    id: UUID | None = (await connection.execute(statement)).scalar_one_or_none()
+    return id
+
+
+async def remove(
+    connection: AsyncConnection, bucket: str, names: Sequence[str]
+) -> list[RowMapping]:
+    """Delete the rows that may be deleted, and return them."""
+    statement = (
+        delete(OBJECTS)
+        .where(OBJECTS.c.bucket_id == bucket, OBJECTS.c.name.in_(set(names)))
+        .returning(*COLUMNS)
+    )
+    return [*(await connection.execute(statement)).mappings()]
+
+
+async def names(
+    connection: AsyncConnection, bucket: str, limit: int, *, after: str | None = None
+) -> list[str]:
+    """Return names of objects of a bucket in order, from the first or after a name."""
+    statement = select(OBJECTS.c.name).where(OBJECTS.c.bucket_id == bucket)
+    if after is not None:
+        statement = statement.where(OBJECTS.c.name > after)
+    return [*await connection.scalars(statement.order_by(OBJECTS.c.name).limit(limit))]
+
+
+def metadata_of(row: RowMapping) -> dict[str, Any]:
+    """Return the column `metadata`, which others may have written too."""
+    metadata = row["metadata"]
+    return metadata if isinstance(metadata, dict) else {}
+
+
+def size_of(row: RowMapping) -> int:
+    """Return the size of an object in bytes."""
+    size = metadata_of(row).get("size")
+    return size if isinstance(size, int) and size >= 0 else 0
+
+
+def type_of(row: RowMapping) -> str:
+    """Return the content type of an object."""
+    content_type = metadata_of(row).get("mimetype")
+    if not (isinstance(content_type, str) and content_type):
+        return "application/octet-stream"
+    return content_type

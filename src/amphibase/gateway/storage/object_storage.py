@@ -1,0 +1,227 @@
+"""Find, open, move, copy and delete objects, as policies let the caller."""
+
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import RowMapping
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from amphibase.backend.files import ByteRange
+from amphibase.blobs.base import BlobMissing, Blobs, parse_uuid
+from amphibase.blobs.swap import open_blob, release
+from amphibase.gateway.storage import bucket_rows, object_rows
+from amphibase.gateway.storage.caller import StorageCaller
+from amphibase.gateway.storage.errors import EntityTooLarge, NoSuchBucket, NoSuchKey
+from amphibase.gateway.storage.limits import check_key, check_type
+from amphibase.gateway.storage.object_rows import ObjectPath, metadata_of, size_of, type_of
+from amphibase.gateway.storage.transactions import StorageTransactions, impersonate
+from amphibase.gateway.storage.uploader import NewObject, Uploader
+from amphibase.models import uuid7
+
+logger = logging.getLogger("amphibase.gateway.storage")
+
+
+class ObjectStorage:
+    """The objects of a project.
+
+    Args:
+        max_bytes: the most bytes of an object, whatever its bucket allows.
+    """
+
+    def __init__(
+        self,
+        transactions: StorageTransactions,
+        blobs: Blobs,
+        uploader: Uploader,
+        max_bytes: int,
+    ) -> None:
+        self._transactions = transactions
+        self._blobs = blobs
+        self._uploader = uploader
+        self._max_bytes = max_bytes
+
+    async def find(
+        self, caller: StorageCaller | None, path: ObjectPath, operation: str
+    ) -> RowMapping:
+        """Find the row of an object.
+
+        Args:
+            caller: who reads; None where that has been decided.
+
+        Raises:
+            NoSuchKey: it is missing, or hidden from the caller.
+        """
+        async with self._reading(caller, operation) as connection:
+            row = await object_rows.find(connection, *path)
+        if row is None:
+            raise NoSuchKey
+        return row
+
+    async def find_readable(
+        self, caller: StorageCaller | None, path: ObjectPath, operation: str
+    ) -> tuple[RowMapping, StorageCaller | None]:
+        """Find an object of a public bucket, or one that the caller may read.
+
+        Args:
+            caller: None for one without a valid token.
+
+        Returns:
+            The row, and as whom it is read: None where everybody may.
+
+        Raises:
+            NoSuchBucket, NoSuchKey: it is missing, or hidden from the caller.
+        """
+        async with self._transactions.as_admin() as connection:
+            bucket = await bucket_rows.find(connection, path[0])
+            if bucket is None or not (bucket["public"] or caller):
+                raise NoSuchBucket
+            reader = None if bucket["public"] else caller
+            if reader is not None:
+                await impersonate(connection, reader, operation)
+            row = await object_rows.find(connection, *path)
+        if row is None:
+            raise NoSuchKey
+        return row, reader
+
+    async def readable_names(
+        self, caller: StorageCaller, bucket: str, names: Sequence[str], operation: str
+    ) -> set[str]:
+        """Return the names of those objects that the caller may read."""
+        async with self._transactions.as_caller(caller, operation) as connection:
+            rows = await object_rows.find_many(connection, bucket, names)
+        return {row["name"] for row in rows}
+
+    async def open(
+        self, caller: StorageCaller | None, row: RowMapping, part: ByteRange | None, operation: str
+    ) -> tuple[RowMapping, int, int, AsyncIterator[bytes]]:
+        """Open an object's bytes, or a part of them; see `open_blob`.
+
+        Raises:
+            NoSuchKey: the object was deleted, or its bytes are lost.
+            RangeNotSatisfiable: the object has no such part.
+        """
+
+        async def find_again() -> RowMapping:
+            return await self.find(caller, (row["bucket_id"], row["name"]), operation)
+
+        def describe(row: RowMapping) -> tuple[str | None, int]:
+            return row["version"], size_of(row)
+
+        try:
+            return await open_blob(self._blobs, row, find_again, describe, part)
+        except BlobMissing:
+            logger.error("The bytes of %s/%s are missing", row["bucket_id"], row["name"])
+            raise NoSuchKey from None
+
+    async def move(
+        self, caller: StorageCaller, path: ObjectPath, to: ObjectPath, operation: str
+    ) -> UUID:
+        """Give an object another path; return the id of its row. Raises StorageError."""
+        check_key(to[1])
+        if to[0] != path[0]:
+            await self._find_fitting(caller, path, to[0], operation)
+        async with self._transactions.as_admin() as connection:
+            await object_rows.reserve(connection, path, to)
+            await impersonate(connection, caller, operation)
+            id = await object_rows.move(connection, *path, *to)
+        if id is None:
+            raise NoSuchKey
+        return id
+
+    async def copy(
+        self,
+        caller: StorageCaller,
+        path: ObjectPath,
+        to: ObjectPath,
+        operation: str,
+        *,
+        overwrite: bool,
+        changes: dict[str, Any],
+        user_metadata: dict[str, Any] | None,
+        keeps_metadata: bool,
+    ) -> RowMapping:
+        """Copy an object; return its new row.
+
+        Args:
+            changes: of the column `metadata`.
+            user_metadata: in place of the one that the object has.
+            keeps_metadata: whether what is not changed is copied.
+
+        Raises:
+            StorageError: it cannot be read, or not be written there.
+        """
+        check_key(to[1])
+        content_type = changes.get("mimetype")
+        row = await self._find_fitting(caller, path, to[0], operation, content_type=content_type)
+        metadata = {**metadata_of(row), **changes}
+        if keeps_metadata and user_metadata is None:
+            user_metadata = row["user_metadata"]
+        new = NewObject(caller, to, operation, overwrite or path == to, metadata, user_metadata)
+        permission = await self._uploader.check(new)
+        source, version = parse_uuid(row["version"]), uuid7()
+        if source is None:
+            raise NoSuchKey
+        try:
+            await self._blobs.copy(source, version)
+        except BlobMissing:
+            raise NoSuchKey from None
+        id = await self._uploader.write(
+            new, permission, version, metadata, user_metadata, stored_as=operation
+        )
+        async with self._transactions.as_admin() as connection:
+            stored = await object_rows.find(connection, *to)
+        if stored is None or stored["id"] != id:
+            raise NoSuchKey
+        return stored
+
+    async def delete(
+        self, caller: StorageCaller, bucket: str, names: Sequence[str], operation: str
+    ) -> list[RowMapping]:
+        """Delete those objects that the caller may delete; return their rows."""
+
+        async def delete_rows() -> tuple[list[RowMapping], list[str | None]]:
+            async with self._transactions.as_caller(caller, operation) as connection:
+                deleted = await object_rows.remove(connection, bucket, names)
+            return deleted, [row["version"] for row in deleted]
+
+        return await release(self._blobs, delete_rows)
+
+    async def _find_fitting(
+        self,
+        caller: StorageCaller,
+        path: ObjectPath,
+        to_bucket: str,
+        operation: str,
+        *,
+        content_type: str | None = None,
+    ) -> RowMapping:
+        """Find an object that the caller may read and the other bucket takes.
+
+        Args:
+            content_type: the type that it is to have there, where that is another.
+        """
+        row = await self.find(caller, path, operation)
+        async with self._transactions.as_admin() as connection:
+            bucket = await bucket_rows.find(connection, to_bucket)
+        if bucket is None:
+            raise NoSuchBucket
+        if to_bucket != path[0] or content_type is not None:
+            check_type(content_type or type_of(row), bucket["allowed_mime_types"])
+        limit = bucket["file_size_limit"] or self._max_bytes
+        if to_bucket != path[0] and size_of(row) > limit:
+            raise EntityTooLarge
+        return row
+
+    @asynccontextmanager
+    async def _reading(
+        self, caller: StorageCaller | None, operation: str
+    ) -> AsyncIterator[AsyncConnection]:
+        if caller is None:
+            async with self._transactions.as_admin() as connection:
+                yield connection
+        else:
+            async with self._transactions.as_caller(caller, operation) as connection:
+                yield connection

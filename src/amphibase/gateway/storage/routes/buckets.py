@@ -1,0 +1,158 @@
+"""Buckets: make, list, change, empty and delete them."""
+
+from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from amphibase.blobs.base import parse_uuid
+from amphibase.gateway.storage import bucket_rows, object_rows, responses
+from amphibase.gateway.storage.bucket_rows import SortColumn, SortOrder
+from amphibase.gateway.storage.context import StorageContext
+from amphibase.gateway.storage.errors import (
+    BucketNotEmpty,
+    FeatureNotEnabled,
+    NoSuchBucket,
+    ObjectsNotDeleted,
+    json_response,
+)
+from amphibase.gateway.storage.limits import (
+    check_allowed_types,
+    check_bucket_name,
+    parse_size_limit,
+)
+from amphibase.gateway.storage.schemas import StorageModel, read_body, read_query
+from amphibase.gateway.storage.transactions import impersonate
+
+AT_ONCE = 1000
+"""Files that are deleted in one transaction."""
+
+
+class NewBucket(StorageModel):
+    name: str
+    id: str | None = None
+    public: bool | None = None
+    type: str | None = None
+    file_size_limit: int | str | None = None
+    allowed_mime_types: list[str] | None = None
+
+
+class BucketChanges(StorageModel):
+    public: bool | None = None
+    file_size_limit: int | str | None = None
+    allowed_mime_types: list[str] | None = None
+
+
+class BucketQuery(StorageModel):
+    limit: int | None = Field(None, ge=1, le=2**31)
+    offset: int = Field(0, ge=0, le=2**31)
+    sort_column: SortColumn = Field("id", alias="sortColumn")
+    sort_order: SortOrder = Field("asc", alias="sortOrder")
+    search: str | None = None
+
+
+async def create(context: StorageContext, request: Request) -> Response:
+    caller = context.authenticate(request)
+    new = await read_body(request, NewBucket)
+    if (new.type or "STANDARD").upper() != "STANDARD":
+        raise FeatureNotEnabled(f"The feature {new.type} is not enabled for this resource")
+    id = new.id or new.name
+    check_bucket_name(id)
+    check_bucket_name(new.name)
+    check_allowed_types(new.allowed_mime_types or ())
+    values = {
+        "id": id,
+        "name": new.name,
+        "owner": parse_uuid(caller.subject),
+        "owner_id": caller.subject,
+        "public": bool(new.public),
+        "file_size_limit": parse_size_limit(new.file_size_limit, context.settings.file_size_limit),
+        "allowed_mime_types": new.allowed_mime_types,
+    }
+    async with context.transactions.as_caller(caller, "storage.bucket.create") as connection:
+        await bucket_rows.add(connection, values)
+    return json_response({"name": id})
+
+
+async def list_all(context: StorageContext, request: Request) -> Response:
+    caller = context.authenticate(request)
+    query = read_query(request, BucketQuery)
+    async with context.transactions.as_caller(caller, "storage.bucket.list") as connection:
+        rows = await bucket_rows.list_all(
+            connection,
+            limit=query.limit,
+            offset=query.offset,
+            column=query.sort_column,
+            order=query.sort_order,
+            search=query.search,
+        )
+    return json_response([responses.bucket_json(row) for row in rows])
+
+
+async def get(context: StorageContext, request: Request) -> Response:
+    caller, id = context.authenticate(request), request.path_params["bucket"]
+    async with context.transactions.as_caller(caller, "storage.bucket.get") as connection:
+        rows = await bucket_rows.find(connection, id)
+    if rows is None:
+        raise NoSuchBucket
+    return json_response(responses.bucket_json(rows))
+
+
+async def update(context: StorageContext, request: Request) -> Response:
+    caller, id = context.authenticate(request), request.path_params["bucket"]
+    changes = await read_body(request, BucketChanges)
+    check_allowed_types(changes.allowed_mime_types or ())
+    values = changes.model_dump(include=changes.model_fields_set)
+    if values.get("public", False) is None:
+        del values["public"]
+    if "file_size_limit" in values:
+        most = context.settings.file_size_limit
+        values["file_size_limit"] = parse_size_limit(values["file_size_limit"], most)
+    async with context.transactions.as_caller(caller, "storage.bucket.update") as connection:
+        if not await bucket_rows.change(connection, id, values):
+            raise NoSuchBucket
+    return json_response({"message": "Successfully updated"})
+
+
+async def empty(context: StorageContext, request: Request) -> Response:
+    """Delete all objects that the caller may read, before the response."""
+    caller, id = context.authenticate(request), request.path_params["bucket"]
+    operation = "storage.bucket.empty"
+    async with context.transactions.as_caller(caller, operation) as connection:
+        if await bucket_rows.find(connection, id) is None:
+            raise NoSuchBucket
+    last: str | None = None
+    left = False
+    while True:
+        async with context.transactions.as_caller(caller, operation) as connection:
+            names = await object_rows.names(connection, id, AT_ONCE, after=last)
+        if not names:
+            break
+        deleted = await context.objects.delete(caller, id, names, operation)
+        kept = {*names} - {row["name"] for row in deleted}
+        if kept:  # unless others have just deleted them
+            left = left or bool(
+                await context.objects.readable_names(caller, id, [*kept], operation)
+            )
+        last = names[-1]
+    if left:
+        raise ObjectsNotDeleted
+    return json_response(
+        {"message": "Empty bucket has been queued. Completion may take up to an hour."}
+    )
+
+
+async def delete(context: StorageContext, request: Request) -> Response:
+    caller, id = context.authenticate(request), request.path_params["bucket"]
+    operation = "storage.bucket.delete"
+    async with context.transactions.as_caller(caller, operation) as connection:
+        if await bucket_rows.find(connection, id) is None:
+            raise NoSuchBucket
+    async with context.transactions.as_admin() as connection:
+        if await bucket_rows.find(connection, id, lock=True) is None:
+            raise NoSuchBucket
+        if await object_rows.names(connection, id, 1):
+            raise BucketNotEmpty
+        await impersonate(connection, caller, operation)
+        if not await bucket_rows.remove(connection, id):
+            raise NoSuchBucket
+    return json_response({"message": "Successfully deleted"})

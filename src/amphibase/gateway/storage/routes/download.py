@@ -1,0 +1,115 @@
+"""Read objects, and what is known of them."""
+
+from collections.abc import Mapping
+
+from sqlalchemy import RowMapping
+from starlette.requests import Request
+from starlette.responses import Response
+
+from amphibase.backend.files import ByteRange, OpenFile
+from amphibase.blobs.download import respond
+from amphibase.gateway.storage import responses
+from amphibase.gateway.storage.caller import StorageCaller
+from amphibase.gateway.storage.context import StorageContext, object_path
+from amphibase.gateway.storage.errors import NoSuchBucket, json_response
+from amphibase.gateway.storage.routes.sign import token_of
+
+GET_OPERATIONS = {
+    "GET": "storage.object.get_authenticated",
+    "HEAD": "object.head_authenticated_info",
+}
+INFO_OPERATION = "object.get_authenticated_info"
+"""What policies see by `storage.operation()`; upstream writes some without `storage.`."""
+
+
+async def get(context: StorageContext, request: Request) -> Response:
+    """Read an object of a public bucket, or one that the caller may read."""
+    operation = GET_OPERATIONS[request.method]
+    row, reader = await _find_readable(context, request, operation)
+    return await _respond(context, request, row, reader, operation)
+
+
+async def authenticated(context: StorageContext, request: Request) -> Response:
+    """Read an object that the caller may read."""
+    operation = GET_OPERATIONS[request.method]
+    caller = context.authenticate(request)
+    row = await context.objects.find(caller, object_path(request), operation)
+    return await _respond(context, request, row, caller, operation)
+
+
+async def public(context: StorageContext, request: Request) -> Response:
+    """Read an object of a public bucket."""
+    operation = "storage.object.get_public"
+    row, _ = await context.objects.find_readable(None, object_path(request), operation)
+    return await _respond(context, request, row, None, operation)
+
+
+async def by_token(context: StorageContext, request: Request) -> Response:
+    """Read the object of a signed URL."""
+    operation = "storage.object.get_signed"
+    bucket, name = object_path(request)
+    signed = context.signed_urls.verify(token_of(request), "download", f"{bucket}/{name}")
+    row = await context.objects.find(None, (bucket, name), operation)
+    return await _respond(context, request, row, None, operation, expires=signed.expires)
+
+
+async def info(context: StorageContext, request: Request) -> Response:
+    """Return what is known of an object that the caller may read."""
+    row, _ = await _find_readable(context, request, INFO_OPERATION)
+    return _info(request, row)
+
+
+async def info_authenticated(context: StorageContext, request: Request) -> Response:
+    """Return what is known of an object, for a valid token alone."""
+    caller = context.authenticate(request)
+    return _info(request, await context.objects.find(caller, object_path(request), INFO_OPERATION))
+
+
+async def info_public(context: StorageContext, request: Request) -> Response:
+    """Return what is known of an object of a public bucket."""
+    operation = "storage.object.info_public"
+    row, _ = await context.objects.find_readable(None, object_path(request), operation)
+    return _info(request, row)
+
+
+async def _find_readable(
+    context: StorageContext, request: Request, operation: str
+) -> tuple[RowMapping, StorageCaller | None]:
+    caller = context.authenticate_if_valid(request)
+    try:
+        return await context.objects.find_readable(caller, object_path(request), operation)
+    except NoSuchBucket:
+        if "authorization" in request.headers:
+            context.authenticate(request)  # raises what is wrong with the token, if anything
+        raise
+
+
+def _info(request: Request, row: RowMapping) -> Response:
+    headers = {**responses.headers_of(row), "Cache-Control": "no-cache"}
+    if request.method == "HEAD":
+        size = responses.file_of(row).size
+        return Response(headers={**headers, "Content-Length": str(size)})
+    kept = {name: headers[name] for name in ("ETag", "Last-Modified", "Cache-Control")}
+    return json_response(responses.info_json(row), headers=kept)
+
+
+async def _respond(
+    context: StorageContext,
+    request: Request,
+    row: RowMapping,
+    reader: StorageCaller | None,
+    operation: str,
+    *,
+    expires: int | None = None,
+) -> Response:
+    download = request.query_params.get("download")
+
+    def headers(row: RowMapping) -> dict[str, str]:
+        return responses.headers_of(row, download=download, expires=expires)
+
+    async def open(part: ByteRange | None) -> tuple[OpenFile, Mapping[str, str]]:
+        current, start, stop, chunks = await context.objects.open(reader, row, part, operation)
+        return OpenFile(responses.file_of(current), start, stop, chunks), headers(current)
+
+    file, modified_at = responses.file_of(row), responses.modified_at(row)
+    return await respond(request, file, headers(row), open, modified_at=modified_at)

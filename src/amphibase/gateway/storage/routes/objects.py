@@ -1,0 +1,167 @@
+"""List, move, copy and delete objects."""
+
+from typing import Any
+
+from pydantic import Field
+from sqlalchemy import RowMapping
+from starlette.requests import Request
+from starlette.responses import Response
+
+from amphibase.gateway.storage import listing, responses
+from amphibase.gateway.storage.context import StorageContext, is_upsert, object_path
+from amphibase.gateway.storage.errors import NoSuchKey, json_response
+from amphibase.gateway.storage.limits import checked_cache_control
+from amphibase.gateway.storage.listing import Column, Order
+from amphibase.gateway.storage.schemas import StorageModel, read_body
+from amphibase.gateway.storage.upload_body import user_metadata_of
+
+MAX_AT_ONCE = 1000
+
+
+class DeleteObjects(StorageModel):
+    prefixes: list[str] = Field(min_length=1, max_length=MAX_AT_ONCE)
+
+
+class MoveObject(StorageModel):
+    bucket: str = Field(alias="bucketId")
+    name: str = Field(alias="sourceKey")
+    to_name: str = Field(alias="destinationKey")
+    to_bucket: str | None = Field(None, alias="destinationBucket")
+
+    @property
+    def path(self) -> tuple[str, str]:
+        return self.bucket, self.name
+
+    @property
+    def to(self) -> tuple[str, str]:
+        return self.to_bucket or self.bucket, self.to_name
+
+
+class CopiedMetadata(StorageModel):
+    cache_control: str | None = Field(None, alias="cacheControl")
+    mimetype: str | None = None
+
+
+class CopyObject(MoveObject):
+    metadata: CopiedMetadata | None = None
+    keeps_metadata: bool | None = Field(None, alias="copyMetadata")
+
+
+class SortBy(StorageModel):
+    column: Column | None = None
+    order: Order | None = None
+
+
+class ListObjects(StorageModel):
+    prefix: str
+    limit: int | None = Field(None, ge=1, le=2**31)
+    offset: int | None = Field(None, ge=0, le=2**31)
+    sort_by: SortBy | None = Field(None, alias="sortBy")
+    search: str | None = None
+
+
+class ListPage(StorageModel):
+    prefix: str | None = None
+    limit: int | None = Field(None, ge=1, le=2**31)
+    cursor: str | None = Field(None, max_length=8192)
+    by_folder: bool | None = Field(None, alias="with_delimiter")
+    sort_by: SortBy | None = Field(None, alias="sortBy")
+
+
+async def delete_one(context: StorageContext, request: Request) -> Response:
+    bucket, name = object_path(request)
+    caller, operation = context.authenticate(request), "storage.object.delete"
+    if not await context.objects.delete(caller, bucket, [name], operation):
+        raise NoSuchKey
+    return json_response({"message": "Successfully deleted"})
+
+
+async def delete_many(context: StorageContext, request: Request) -> Response:
+    caller, bucket = context.authenticate(request), request.path_params["bucket"]
+    names = (await read_body(request, DeleteObjects)).prefixes
+    deleted = await context.objects.delete(caller, bucket, names, "storage.object.delete_many")
+    return json_response([responses.object_json(row) for row in deleted])
+
+
+async def move(context: StorageContext, request: Request) -> Response:
+    caller = context.authenticate(request)
+    body = await read_body(request, MoveObject)
+    id = await context.objects.move(caller, body.path, body.to, "storage.object.move")
+    return json_response({"message": "Successfully moved", "Id": id, "Key": "/".join(body.to)})
+
+
+async def copy(context: StorageContext, request: Request) -> Response:
+    caller = context.authenticate(request)
+    body = await read_body(request, CopyObject)
+    changes: dict[str, Any] = {}
+    if body.metadata is not None and body.metadata.cache_control is not None:
+        changes["cacheControl"] = checked_cache_control(body.metadata.cache_control)
+    if body.metadata is not None and body.metadata.mimetype is not None:
+        changes["mimetype"] = body.metadata.mimetype
+    stored = await context.objects.copy(
+        caller,
+        body.path,
+        body.to,
+        "storage.object.copy",
+        overwrite=is_upsert(request),
+        changes=changes,
+        user_metadata=user_metadata_of(request),
+        keeps_metadata=body.keeps_metadata is not False,
+    )
+    columns = responses.object_json(stored)
+    return json_response({"Id": stored["id"], "Key": "/".join(body.to), **columns})
+
+
+async def list_folder(context: StorageContext, request: Request) -> Response:
+    caller, bucket = context.authenticate(request), request.path_params["bucket"]
+    body = await read_body(request, ListObjects)
+    sorting = body.sort_by or SortBy()
+    async with context.transactions.as_caller(caller, "storage.object.list") as connection:
+        rows = await listing.list_folder(
+            connection,
+            bucket,
+            body.prefix,
+            search=body.search or "",
+            column=sorting.column or "name",
+            order=sorting.order or "asc",
+            limit=body.limit or 100,
+            offset=body.offset or 0,
+        )
+    return json_response([responses.object_json(row) for row in rows])
+
+
+async def list_page(context: StorageContext, request: Request) -> Response:
+    caller, bucket = context.authenticate(request), request.path_params["bucket"]
+    body = await read_body(request, ListPage)
+    sorting = body.sort_by or SortBy()
+    prefix = body.prefix or ""
+    by_folder = bool(body.by_folder)
+    async with context.transactions.as_caller(caller, "storage.object.list_v2") as connection:
+        rows, cursor = await listing.list_page(
+            connection,
+            bucket,
+            prefix,
+            by_folder=by_folder,
+            column=sorting.column or "name",
+            order=sorting.order or "asc",
+            cursor=body.cursor,
+            limit=body.limit or listing.MAX_PAGE,
+        )
+    page: dict[str, Any] = {
+        "hasNext": cursor is not None,
+        "folders": [_folder(row) for row in rows if row["id"] is None],
+        "objects": [_listed(row, by_folder) for row in rows if row["id"] is not None],
+    }
+    if cursor is not None:
+        page["nextCursor"] = cursor
+    return json_response(page)
+
+
+def _folder(row: RowMapping) -> dict[str, Any]:
+    name: str = row["name"]
+    return {"key": name.rstrip("/").rpartition("/")[2], "name": name}
+
+
+def _listed(row: RowMapping, by_folder: bool) -> dict[str, Any]:
+    columns = responses.object_json(row)
+    return {"key": row["name"].rpartition("/")[2], **columns} if by_folder else columns

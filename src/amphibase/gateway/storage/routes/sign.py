@@ -1,0 +1,81 @@
+"""Sign URLs: whoever holds one reads or uploads one object, without an access token."""
+
+from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from amphibase.gateway.storage.context import StorageContext, is_upsert, object_path
+from amphibase.gateway.storage.errors import MalformedRequest, json_response
+from amphibase.gateway.storage.schemas import StorageModel, read_body
+from amphibase.gateway.storage.uploader import NewObject
+
+MAX_SECONDS = 100 * 366 * 24 * 3600
+MAX_AT_ONCE = 1000
+NOT_READABLE = "Either the object does not exist or you do not have access to it"
+
+
+class SignUrl(StorageModel):
+    seconds: int = Field(ge=1, le=MAX_SECONDS, alias="expiresIn")
+
+
+class SignUrls(SignUrl):
+    paths: list[str] = Field(min_length=1, max_length=MAX_AT_ONCE)
+
+
+def token_of(request: Request) -> str:
+    """Return the token in the query. Raises MalformedRequest."""
+    token = request.query_params.get("token")
+    if token is None:
+        raise MalformedRequest("querystring must have required property 'token'")
+    return token
+
+
+async def one(context: StorageContext, request: Request) -> Response:
+    """Sign a URL that opens an object."""
+    caller = context.authenticate(request)
+    body = await read_body(request, SignUrl)
+    bucket, name = object_path(request)
+    await context.objects.find(caller, (bucket, name), "storage.object.sign")
+    return json_response({"signedURL": _download(context, f"{bucket}/{name}", body.seconds)})
+
+
+async def many(context: StorageContext, request: Request) -> Response:
+    """Sign the URLs of several objects, as far as the caller may read them."""
+    caller, bucket = context.authenticate(request), request.path_params["bucket"]
+    body = await read_body(request, SignUrls)
+    readable = await context.objects.readable_names(
+        caller, bucket, body.paths, "storage.object.sign_many"
+    )
+    return json_response(
+        [
+            {
+                "error": None if path in readable else NOT_READABLE,
+                "path": path,
+                "signedURL": _download(context, f"{bucket}/{path}", body.seconds)
+                if path in readable
+                else None,
+            }
+            for path in body.paths
+        ]
+    )
+
+
+async def for_upload(context: StorageContext, request: Request) -> Response:
+    """Sign a URL for an upload that the caller may make."""
+    caller = context.authenticate(request)
+    bucket, name = object_path(request)
+    overwrite, operation = is_upsert(request), "storage.object.sign_upload_url"
+    await context.uploader.check(NewObject(caller, (bucket, name), operation, overwrite))
+    path = f"{bucket}/{name}"
+    seconds = context.settings.upload_signed_url_expiration_time
+    token = context.signed_urls.upload(path, seconds, owner=caller.subject, overwrite=overwrite)
+    return json_response({"url": _url("/object/upload/sign", path, token), "token": token})
+
+
+def _download(context: StorageContext, path: str, seconds: int) -> str:
+    return _url("/object/sign", path, context.signed_urls.download(path, seconds))
+
+
+def _url(call: str, path: str, token: str) -> str:
+    # Nearly as it is, since the clients encode what they are given; but the query begins once.
+    return f"{call}/{path.replace('?', '%3F')}?token={token}"

@@ -1,0 +1,164 @@
+"""Resumable uploads (`blobs/tus`), for access tokens and for signed upload URLs."""
+
+from collections.abc import AsyncIterable
+from dataclasses import dataclass
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from amphibase.blobs.resumable import ResumableUploads, UploadInfo
+from amphibase.blobs.tus import VERSION, Creation, TusProtocol, parse_metadata
+from amphibase.errors import (
+    Conflict,
+    Retryable,
+    UnsupportedFileType,
+    UnsupportedTusVersion,
+    UploadBusy,
+)
+from amphibase.gateway.storage.caller import StorageCaller, request_path, signed_caller
+from amphibase.gateway.storage.context import StorageContext, is_upsert
+from amphibase.gateway.storage.errors import (
+    InvalidStorageRequest,
+    InvalidUrlSignature,
+    storage_error,
+)
+from amphibase.gateway.storage.limits import cache_control_of
+from amphibase.gateway.storage.upload_body import (
+    ANY_TYPE,
+    RawBody,
+    declared_metadata,
+    parse_user_metadata,
+)
+from amphibase.gateway.storage.uploader import NewObject
+
+SIGNED_PATH = "/upload/resumable/sign"
+UNFINISHED = "unfinished"
+"""The folder of resumable uploads under way, beside that of the bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class TusSender:
+    """Who sends a resumable upload.
+
+    Attributes:
+        name: distinguishes them from others; of a signed URL only the URL is known.
+        overwrite: whether they may replace an object.
+    """
+
+    caller: StorageCaller
+    name: str
+    overwrite: bool
+
+
+class TusRoutes:
+    """The calls of the protocol."""
+
+    def __init__(self, context: StorageContext) -> None:
+        self._context = context
+        settings = context.settings
+        uploads = ResumableUploads[TusSender](
+            settings.file_storage_backend_path / UNFINISHED, _ObjectDestination(context)
+        )
+        self._tus = TusProtocol(uploads, settings.file_size_limit)
+
+    async def options(self, context: StorageContext, request: Request) -> Response:
+        return self._tus.options()
+
+    async def create(self, context: StorageContext, request: Request) -> Response:
+        def describe(creation: Creation) -> tuple[TusSender, UploadInfo]:
+            metadata = creation.metadata
+            bucket, name = metadata.get("bucketName"), metadata.get("objectName")
+            if not bucket or not name:
+                raise InvalidStorageRequest("Metadata header is required")
+            parse_user_metadata(metadata.get("metadata"))
+            sender = self._sender(request, f"{bucket}/{name}")
+            content_type = metadata.get("contentType") or None
+            header, overwrite = creation.header, sender.overwrite
+            return sender, UploadInfo(bucket, name, creation.size, content_type, header, overwrite)
+
+        def location(id: str) -> str:
+            path: str = request.scope["path"]
+            return f"{path.rstrip('/')}/{id}"
+
+        return await self._tus.create(request, describe, location)
+
+    async def head(self, context: StorageContext, request: Request) -> Response:
+        return await self._tus.head(request, self._sender(request), request.path_params["id"])
+
+    async def patch(self, context: StorageContext, request: Request) -> Response:
+        return await self._tus.patch(request, self._sender(request), request.path_params["id"])
+
+    async def delete(self, context: StorageContext, request: Request) -> Response:
+        return await self._tus.delete(request, self._sender(request), request.path_params["id"])
+
+    def _sender(self, request: Request, url: str | None = None) -> TusSender:
+        """Return who sends the request. Raises StorageError.
+
+        Args:
+            url: bucket and name of the object; None where the upload under way knows them.
+        """
+        if not request_path(request).startswith(SIGNED_PATH):
+            caller = self._context.authenticate(request)
+            return TusSender(caller, caller.subject or caller.role, is_upsert(request))
+        token = request.headers.get("x-signature")
+        if not token:
+            raise InvalidUrlSignature("Missing x-signature header")
+        signed = self._context.signed_urls.verify(token, "upload", url)
+        return TusSender(signed_caller(signed.owner), f"signed {signed.url}", signed.overwrite)
+
+
+class _ObjectDestination:
+    """Where complete uploads are stored (`UploadDestination`)."""
+
+    def __init__(self, context: StorageContext) -> None:
+        self._context = context
+
+    def name_of(self, sender: TusSender) -> str:
+        return sender.name
+
+    async def admit(self, sender: TusSender, info: UploadInfo) -> None:
+        new, content_type = _new_object(sender, info), info.content_type or ANY_TYPE
+        await self._context.uploader.check(new, content_type=content_type, size=info.size)
+
+    async def store(
+        self, sender: TusSender, info: UploadInfo, content: AsyncIterable[bytes]
+    ) -> None:
+        new = _new_object(sender, info)
+        body = RawBody(
+            content,
+            info.content_type or ANY_TYPE,
+            cache_control_of(parse_metadata(info.metadata).get("cacheControl")),
+            new.user_metadata,
+            info.size,
+        )
+        await self._context.uploader.upload(
+            new, body, stored_as="storage.tus.upload.part", size=info.size
+        )
+
+
+def _new_object(sender: TusSender, info: UploadInfo) -> NewObject:
+    return NewObject(
+        sender.caller,
+        (info.bucket, info.path),
+        "storage.tus.upload.create",
+        info.overwrite,
+        declared_metadata(info.content_type or ANY_TYPE, info.size),
+        parse_user_metadata(parse_metadata(info.metadata).get("metadata")),
+    )
+
+
+def error_response(error: Exception) -> Response:
+    """Respond to an error: clients of this protocol go by the status, and show the text."""
+    headers = {"Tus-Resumable": VERSION}
+    if isinstance(error, Retryable):
+        headers["Retry-After"] = str(error.retry_after)
+    match error:
+        case UnsupportedTusVersion():
+            headers["Tus-Version"] = error.supported
+            status, text = error.status, error.detail
+        case UploadBusy() | Conflict() | UnsupportedFileType():
+            status, text = error.status, error.detail
+        case _:
+            known = storage_error(error)
+            status, text = known.status, known.detail
+    return Response(text, status, headers, media_type="text/plain; charset=utf-8")

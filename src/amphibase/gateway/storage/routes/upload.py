@@ -1,0 +1,49 @@
+"""Upload an object in one request."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from amphibase.gateway.storage.caller import StorageCaller, signed_caller
+from amphibase.gateway.storage.context import StorageContext, is_upsert, object_path
+from amphibase.gateway.storage.errors import json_response
+from amphibase.gateway.storage.limits import check_key
+from amphibase.gateway.storage.routes.sign import token_of
+from amphibase.gateway.storage.upload_body import declared_metadata, read_upload
+from amphibase.gateway.storage.uploader import NewObject
+
+
+async def create(context: StorageContext, request: Request) -> Response:
+    """Store an object, or replace one where `x-upsert` allows it."""
+    caller, overwrite = context.authenticate(request), is_upsert(request)
+    return await _upload(context, request, caller, "storage.object.upload", overwrite=overwrite)
+
+
+async def update(context: StorageContext, request: Request) -> Response:
+    """Replace an object."""
+    caller = context.authenticate(request)
+    return await _upload(context, request, caller, "storage.object.upload_update", overwrite=True)
+
+
+async def by_token(context: StorageContext, request: Request) -> Response:
+    """Store an object by a signed upload URL; permission was checked when it was signed."""
+    bucket, name = object_path(request)
+    signed = context.signed_urls.verify(token_of(request), "upload", f"{bucket}/{name}")
+    caller, operation = signed_caller(signed.owner), "storage.object.upload_signed"
+    return await _upload(context, request, caller, operation, overwrite=signed.overwrite)
+
+
+async def _upload(
+    context: StorageContext,
+    request: Request,
+    caller: StorageCaller,
+    operation: str,
+    *,
+    overwrite: bool,
+) -> Response:
+    bucket, name = object_path(request)
+    check_key(name)
+    body = await read_upload(request)
+    metadata = declared_metadata(body.content_type, body.content_length)
+    new = NewObject(caller, (bucket, name), operation, overwrite, metadata, body.user_metadata)
+    id = await context.uploader.upload(new, body, operation)
+    return json_response({"Id": id, "Key": f"{bucket}/{name}"})

@@ -1,0 +1,88 @@
+"""Tokens of signed URLs: each opens one path for reading or uploading, until it expires.
+
+They are JSON Web Tokens as Supabase's are, signed by a key of their own: none of them is an access
+token, and no access token opens a path.
+"""
+
+import time
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jwt
+
+from amphibase.accounts.jwt.key_ring import MAX_TOKEN_BYTES
+from amphibase.accounts.jwt.verifier import Tokens
+from amphibase.gateway.storage.caller import ALGORITHM, EXPIRED, FORGED, INVALID, MALFORMED
+from amphibase.gateway.storage.errors import InvalidUrlSignature, InvalidUrlToken
+
+Use = Literal["download", "upload"]
+
+
+@dataclass(frozen=True, slots=True)
+class SignedUrlClaims:
+    """The claims of a token.
+
+    Attributes:
+        url: bucket and path.
+        owner: of the object that is uploaded.
+        overwrite: whether an upload may replace an object.
+        expires: in seconds since 1970.
+    """
+
+    url: str
+    expires: int
+    owner: str | None = None
+    overwrite: bool = False
+
+
+class SignedUrls:
+    """Issues and verifies the tokens of one project."""
+
+    def __init__(self, tokens: Tokens) -> None:
+        self._secret = tokens.derive("storage signed url")
+
+    def download(self, url: str, seconds: int) -> str:
+        """Issue a token for reading."""
+        return self._sign(seconds, {"url": url, "scope": "download"})
+
+    def upload(self, url: str, seconds: int, *, owner: str | None, overwrite: bool) -> str:
+        """Issue a token for an upload."""
+        claims: dict[str, Any] = {"url": url, "scope": "upload", "upsert": overwrite}
+        return self._sign(seconds, claims if owner is None else {**claims, "owner": owner})
+
+    def verify(self, token: str, use: Use, url: str | None) -> SignedUrlClaims:
+        """Return the claims of a token that is valid now.
+
+        Args:
+            url: bucket and path that it has to be of; None where the caller compares them.
+
+        Raises:
+            InvalidUrlToken: it is malformed, forged or expired.
+            InvalidUrlSignature: it is of another URL, or for another use.
+        """
+        try:
+            if len(token) > MAX_TOKEN_BYTES:
+                raise jwt.DecodeError
+            claims = jwt.decode(
+                token, self._secret, algorithms=["HS256"], options={"require": ["exp", "url"]}
+            )
+        except jwt.ExpiredSignatureError:
+            raise InvalidUrlToken(EXPIRED) from None
+        except jwt.InvalidSignatureError:
+            raise InvalidUrlToken(FORGED) from None
+        except jwt.InvalidAlgorithmError:
+            raise InvalidUrlToken(ALGORITHM) from None
+        except jwt.MissingRequiredClaimError:
+            raise InvalidUrlToken(INVALID) from None
+        except (jwt.PyJWTError, ValueError, RecursionError):
+            raise InvalidUrlToken(MALFORMED) from None
+        signed_url = str(claims["url"])
+        if url not in (None, signed_url) or claims.get("scope") != use:
+            raise InvalidUrlSignature
+        return SignedUrlClaims(
+            signed_url, claims["exp"], claims.get("owner"), bool(claims.get("upsert"))
+        )
+
+    def _sign(self, seconds: int, claims: dict[str, Any]) -> str:
+        now = int(time.time())
+        return jwt.encode({**claims, "iat": now, "exp": now + seconds}, self._secret, "HS256")

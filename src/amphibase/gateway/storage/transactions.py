@@ -1,0 +1,100 @@
+"""Transactions of Storage: as the owner of its tables, and as callers, as policies decide."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+import psycopg
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from amphibase.database import impersonation
+from amphibase.database.engine import Database
+from amphibase.database.impersonation import Impersonation, RoleNotAllowed
+from amphibase.errors import Conflict, Forbidden, ForeignKeyViolation
+from amphibase.gateway.storage.caller import StorageCaller
+from amphibase.gateway.storage.errors import (
+    AccessDenied,
+    RelatedResourceMissing,
+    ResourceAlreadyExists,
+)
+
+STATEMENT_MILLISECONDS = 30_000
+HIDDEN_ROW = "new row violates row-level security policy"
+
+
+class StorageTransactions:
+    """Begins the transactions of Storage.
+
+    Args:
+        database: as a role that owns the tables and may become the roles of callers.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @asynccontextmanager
+    async def as_admin(self) -> AsyncIterator[AsyncConnection]:
+        """Begin a transaction that sees every row. Raises StorageError."""
+        with _translated_errors():
+            async with self._database.write() as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def as_caller(
+        self, caller: StorageCaller, operation: str
+    ) -> AsyncIterator[AsyncConnection]:
+        """Begin a transaction that sees and changes what the caller may.
+
+        Args:
+            operation: what policies see by `storage.operation()`.
+
+        Raises:
+            StorageError: the role does not exist; or the database rejects what is done.
+        """
+        async with self.as_admin() as connection:
+            await impersonate(connection, caller, operation)
+            yield connection
+
+
+async def impersonate(connection: AsyncConnection, caller: StorageCaller, operation: str) -> None:
+    """Continue a transaction as the caller, until it or its savepoint ends.
+
+    Raises:
+        AccessDenied: the role does not exist, or is none that callers have.
+    """
+    settings = {
+        "request.jwt.claim.sub": caller.subject or "",
+        "request.jwt.claim.role": caller.role,
+        "request.method": caller.method,
+        "request.path": caller.path,
+        "request.headers": caller.headers,
+        "storage.operation": operation,
+        "statement_timeout": str(STATEMENT_MILLISECONDS),
+    }
+    try:
+        # A token names the role: as with the Data API, it takes those that `authenticator` may.
+        await impersonation.impersonate(
+            connection, Impersonation(caller.role, caller.claims, settings), of_authenticator=True
+        )
+    except RoleNotAllowed as error:
+        raise AccessDenied(str(error)) from None
+
+
+@contextmanager
+def _translated_errors() -> Iterator[None]:
+    """Raise what the database rejects as the errors of Storage."""
+    try:
+        yield
+    except Conflict:
+        raise ResourceAlreadyExists from None
+    except ForeignKeyViolation:
+        raise RelatedResourceMissing from None
+    except Forbidden as error:
+        raise AccessDenied(_message(error)) from None
+
+
+def _message(error: Forbidden) -> str:
+    """The database's message, except where it names a policy's table."""
+    cause = getattr(error.__cause__, "orig", error.__cause__)
+    if isinstance(cause, psycopg.Error) and "row-level" not in str(cause):
+        return cause.diag.message_primary or HIDDEN_ROW
+    return HIDDEN_ROW

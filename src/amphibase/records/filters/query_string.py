@@ -1,0 +1,251 @@
+"""Filters in query strings, as PostgREST's grammar has them: parsed to the tree, and written.
+
+author.stars=not.gt.3
+or=(stars.gt.3,and(title.eq."a,b",stars.is.null))
+"""
+
+import re
+from collections.abc import Sequence
+
+from amphibase.records.filters.names import (
+    format_field,
+    format_name,
+    parse_field,
+    quote,
+)
+from amphibase.records.filters.operators import OPERATORS, TRUTHS, Argument, Truth
+from amphibase.records.filters.scanner import Scanner
+from amphibase.records.filters.tree import (
+    Condition,
+    Connective,
+    FieldPath,
+    Filter,
+    Logic,
+    Path,
+    Quantifier,
+    Value,
+)
+
+_UNTIL_THE_END = (Argument.VALUE, Argument.PATTERN)
+
+SIMPLE_FILTER = r"(not\.)?({})\.".format(
+    "|".join(name for name, each in OPERATORS.items() if each.argument in _UNTIL_THE_END)
+)
+"""A pattern for the beginning of filters whose value is all that follows."""
+
+RESERVED = frozenset(("select", "columns", "on_conflict", "order", "limit", "offset", "and", "or"))
+"""Parameters of a query string that are not filters; columns of these names stand in quotes."""
+
+_SIMPLE = re.compile(SIMPLE_FILTER + "(.*)", re.DOTALL)
+_OPERATOR_NAME = re.compile(r"[a-z]+")
+_LANGUAGE = re.compile(r"\w+")
+_UNTIL_SEPARATOR = re.compile(r"[^,)]*")
+_ARRAY = re.compile(r"\{[^{}]*\}")
+_MAX_TRUTH = max(map(len, TRUTHS))
+_CONNECTIVES: tuple[Connective, ...] = ("and", "or")
+_EXPECTED_OPERATOR = "operator (eq, gt, ...)"
+
+
+def parse_filter(field: FieldPath, text: str, values: list[Value]) -> Filter:
+    """Parse a filter's `not.operator.value`.
+
+    Args:
+        values: its values are appended to these.
+
+    Raises:
+        QuerySyntaxError: the text is not a filter.
+    """
+    simple = _SIMPLE.fullmatch(text)
+    if simple:  # most are, and this is the quicker way
+        negation, name, value = simple.groups()
+        values.append(value)
+        return Filter(field, OPERATORS[name], len(values) - 1, bool(negation))
+    scanner = Scanner(text, "filter")
+    parsed = _operation(scanner, field, values, nested=False)
+    scanner.end()
+    return parsed
+
+
+def parse_logic(operator: Connective, negated: bool, text: str, values: list[Value]) -> Logic:
+    """Parse what follows `and=` or `or=`: conditions in parentheses.
+
+    Args:
+        values: the values of the conditions are appended to these.
+
+    Raises:
+        QuerySyntaxError: the text is not a list of conditions.
+    """
+    before = f"not.{operator}" if negated else operator
+    scanner = Scanner(text, "logic tree", before)
+    conditions = _conditions(scanner, values)
+    scanner.end()
+    return Logic(operator, conditions, negated)
+
+
+def _conditions(scanner: Scanner, values: list[Value]) -> tuple[Condition, ...]:
+    scanner.expect("(")
+    scanner.enter()
+    conditions = []
+    while True:
+        scanner.spaces()
+        conditions.append(_condition(scanner, values))
+        scanner.spaces()
+        if not scanner.take(","):
+            break
+    scanner.expect(")")
+    scanner.spaces()
+    scanner.leave()
+    return tuple(conditions)
+
+
+def _condition(scanner: Scanner, values: list[Value]) -> Condition:
+    start = scanner.position
+    negated = scanner.sees("not.") and scanner.take("not.")
+    for operator in _CONNECTIVES:
+        before = scanner.position
+        if scanner.take(operator):
+            scanner.spaces()
+            if scanner.sees("("):
+                return Logic(operator, _conditions(scanner, values), negated)
+        scanner.position = before
+    scanner.position = start
+    field = parse_field(scanner)
+    if not scanner.sees("."):
+        scanner.fail("delimiter (.)")
+    scanner.position += 1
+    return _operation(scanner, field, values, nested=True)
+
+
+def _operation(scanner: Scanner, field: FieldPath, values: list[Value], *, nested: bool) -> Filter:
+    negated = scanner.sees("not.") and scanner.take("not.")
+    start = scanner.position
+    operator = OPERATORS.get(scanner.match(_OPERATOR_NAME) or "")
+    if operator is None:
+        scanner.position = start
+        scanner.fail(*([_EXPECTED_OPERATOR] if negated else ['"not"', _EXPECTED_OPERATOR]))
+    quantifier = _quantifier(scanner) if operator.quantifiable else None
+    language = None
+    if operator.argument is Argument.SEARCH:
+        name = _language(scanner)
+        if name is not None:
+            values.append(name)
+            language = len(values) - 1
+    scanner.expect(".")
+    if operator.argument is Argument.TRUTH:
+        return Filter(field, operator, negated=negated, truth=_truth(scanner))
+    values.append(
+        _list(scanner) if operator.argument is Argument.LIST else _value(scanner, nested=nested)
+    )
+    return Filter(field, operator, len(values) - 1, negated, quantifier, language=language)
+
+
+def _quantifier(scanner: Scanner) -> Quantifier | None:
+    if scanner.take("(any)"):
+        return "any"
+    if scanner.take("(all)"):
+        return "all"
+    return None
+
+
+def _language(scanner: Scanner) -> str | None:
+    """The text search configuration in parentheses, if it is given."""
+    if not scanner.take("("):
+        return None
+    name = scanner.match(_LANGUAGE)
+    if name is None:
+        scanner.fail("letter or digit")
+    scanner.expect(")")
+    return name
+
+
+def _truth(scanner: Scanner) -> Truth:
+    word = scanner.text[scanner.position : scanner.position + _MAX_TRUTH].lower()
+    name = next((name for name in TRUTHS if word.startswith(name)), None)
+    if name is None:
+        scanner.fail("isVal: (null, not_null, true, false, unknown)")
+    scanner.position += len(name)
+    return TRUTHS[name]
+
+
+def _list(scanner: Scanner) -> list[str]:
+    scanner.spaces()
+    scanner.expect("(")
+    scanner.spaces()
+    if scanner.take(")"):
+        return []
+    elements = [_element(scanner)]
+    while scanner.take(","):
+        elements.append(_element(scanner))
+    scanner.expect(")")
+    scanner.spaces()
+    return elements
+
+
+def _value(scanner: Scanner, *, nested: bool) -> str:
+    if not nested:
+        return scanner.rest()
+    array = scanner.match(_ARRAY)
+    return array if array is not None else _element(scanner)
+
+
+def _element(scanner: Scanner) -> str:
+    """A value before a comma or a parenthesis, which only quotes let be a part of it."""
+    start = scanner.position
+    quoted = scanner.quoted()
+    if quoted is not None and (scanner.ended or scanner.text[scanner.position] in ",)"):
+        return quoted
+    scanner.position = start
+    return scanner.match(_UNTIL_SEPARATOR) or ""
+
+
+def format_parameter(
+    condition: Condition, values: Sequence[Value], relation: Path = ()
+) -> tuple[str, str]:
+    """Write a condition as one parameter of a query string.
+
+    Args:
+        relation: the embedded relation whose rows are filtered; () is the target itself.
+
+    Returns:
+        Name and value of the parameter, not yet percent-encoded.
+    """
+    before = "".join(f"{_format_relation(name)}." for name in relation)
+    if isinstance(condition, Logic):
+        negation = "not." if condition.negated else ""
+        return f"{before}{negation}{condition.operator}", _format_group(condition, values)
+    name = format_field(condition.field)
+    key = quote(name) if name in RESERVED else name
+    return before + key, _format_operation(condition, values, nested=False)
+
+
+def _format_relation(name: str) -> str:
+    return quote(name) if name == "not" else format_name(name)
+
+
+def _format_condition(condition: Condition, values: Sequence[Value]) -> str:
+    if isinstance(condition, Logic):
+        negation = "not." if condition.negated else ""
+        return f"{negation}{condition.operator}{_format_group(condition, values)}"
+    operation = _format_operation(condition, values, nested=True)
+    return f"{format_field(condition.field)}.{operation}"
+
+
+def _format_group(logic: Logic, values: Sequence[Value]) -> str:
+    return f"({','.join(_format_condition(each, values) for each in logic.conditions)})"
+
+
+def _format_operation(filter: Filter, values: Sequence[Value], *, nested: bool) -> str:
+    suffix = filter.quantifier or (None if filter.language is None else values[filter.language])
+    operator = f"{filter.operator.name}({suffix})" if suffix else filter.operator.name
+    negation = "not." if filter.negated else ""
+    return f"{negation}{operator}.{_format_argument(filter, values, nested=nested)}"
+
+
+def _format_argument(filter: Filter, values: Sequence[Value], *, nested: bool) -> str:
+    if filter.truth is not None:
+        return filter.truth.name
+    assert filter.value is not None
+    value = values[filter.value]
+    if isinstance(value, list):
+        return f"({','.join(map(quote, value))})"
+    return quote(str(value)) if nested else str(value)

@@ -1,0 +1,104 @@
+"""Where the revisions of each chain are, in files and in the database; without Alembic."""
+
+import ast
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from sqlalchemy import Connection, column, inspect, select, table
+
+from amphibase.database.engine import Database
+from amphibase.settings import Part, Settings
+
+ChainName = Literal["auth", "storage", "application"]
+
+HERE = Path(__file__).parent
+PACKAGED = HERE / "application"
+PART_OF: dict[ChainName, Part] = {
+    "auth": "accounts",
+    "storage": "files",
+    "application": "records",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ChainLocation:
+    """The places of one chain.
+
+    Args:
+        folders: of its revision files.
+        version_table: where the database records the newest that ran.
+        schema: of that table and the chain's own, None for the default schema.
+    """
+
+    name: ChainName
+    folders: tuple[Path, ...]
+    version_table: str
+    schema: str | None
+
+    def is_current(self, connection: Connection) -> bool:
+        """Return whether the newest revision ran, as far as that is clear from the files alone.
+
+        False may also mean that the files say it in a way that only Alembic reads, such as
+        branches.
+        """
+        head = self._head()
+        if head is None:
+            return False
+        if not inspect(connection).has_table(self.version_table, self.schema):
+            return False
+        versions = table(self.version_table, column("version_num"), schema=self.schema)
+        return connection.execute(select(versions.c.version_num)).scalars().all() == [head]
+
+    def _head(self) -> str | None:
+        """The only revision that no other follows; None where there is not just one."""
+        following: dict[str, str | None] = {}
+        for folder in self.folders:
+            for path in folder.glob("*.py"):
+                if path.name == "__init__.py":
+                    continue
+                names = _assignments(path)
+                revision, previous = names.get("revision"), names.get("down_revision")
+                if not isinstance(revision, str) or not isinstance(previous, str | None):
+                    return None
+                if names.get("branch_labels") or names.get("depends_on") or revision in following:
+                    return None
+                following[revision] = previous
+        heads = following.keys() - following.values()
+        return heads.pop() if len(heads) == 1 else None
+
+
+def locate_chains(database: Database, settings: Settings) -> list[ChainLocation]:
+    """List the chains whose part of the data is in the database, in the order in which they run."""
+    on_sqlite = database.dialect == "sqlite"
+    parts = settings.parts_in(database.url)
+    locations = []
+    for name, part in PART_OF.items():
+        if part not in parts:
+            continue
+        if name == "application":
+            folders = (PACKAGED, settings.migrations_dir.absolute())
+            locations.append(ChainLocation(name, folders, "alembic_version", None))
+        else:
+            version_table = f"{name}_amphibase_version" if on_sqlite else "amphibase_version"
+            schema = None if on_sqlite else name
+            locations.append(ChainLocation(name, (HERE / name,), version_table, schema))
+    return locations
+
+
+def _assignments(path: Path) -> dict[str, object]:
+    """The names that a module gives literal values to, at its top."""
+    values: dict[str, object] = {}
+    for statement in ast.parse(path.read_bytes()).body:
+        match statement:
+            case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                pass
+            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
+                pass
+            case _:
+                continue
+        try:
+            values[name] = ast.literal_eval(value)
+        except ValueError:
+            values[name] = ...
+    return values

@@ -1,0 +1,356 @@
+"""Alters tables on SQLite by a copy, as Alembic does, and carries over what its copy would lose.
+
+Alembic reflects a table, creates the changed one under a temporary name, copies the rows, drops the
+old table and renames the new one. Reflection does not see collations, AUTOINCREMENT, declared types
+that SQLAlchemy does not know, nameless checks, indexes over expressions and triggers.
+"""
+
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from alembic.ddl.sqlite import SQLiteImpl
+from alembic.operations.batch import ApplyBatchImpl
+from sqlalchemy import CheckConstraint, Connection, ForeignKeyConstraint, Index, Table, text
+from sqlalchemy.engine.interfaces import ReflectedColumn
+from sqlalchemy.engine.reflection import Inspector
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.sql.elements import conv
+from sqlalchemy.types import UserDefinedType
+
+from amphibase.errors import ConfigurationError
+from amphibase.schema.migrations.sqlite_ddl import ParsedTable, parse_table
+from amphibase.schema.policies import as_text
+
+PARSED = "amphibase_parsed"
+"""The key of a parsed statement in the `info` of a reflected table."""
+
+
+_WARNINGS = (
+    ".*expression-based index",
+    "Unnamed CHECK constraint on reflected table",
+    "Did not recognize type",
+    "Could not instantiate type",
+    "Computed default on .* cannot be modified",
+)
+
+
+class DeclaredType(UserDefinedType[Any]):
+    """A type by its declaration, for those that SQLAlchemy does not know."""
+
+    cache_ok = True
+
+    def __init__(self, declaration: str) -> None:
+        self.declaration = declaration
+
+    def get_col_spec(self, **options: Any) -> str:
+        """Return the declaration."""
+        return self.declaration
+
+
+@contextmanager
+def without_reflection_warnings() -> Iterator[None]:
+    """Silence the warnings about what Alembic does not reflect and this module carries over."""
+    with warnings.catch_warnings():
+        for message in _WARNINGS:
+            warnings.filterwarnings("ignore", message)
+        yield
+
+
+@dataclass(frozen=True, slots=True)
+class TableCopy:
+    """What the copy of one table has to carry over.
+
+    Args:
+        indexes: the statements that create them, by name.
+        triggers: the statements that create them, by name.
+        new_indexes: those that the revision creates together with its other changes.
+        sequence: the last key that AUTOINCREMENT gave, None without it.
+        views: those of the database that can be read before the change.
+    """
+
+    table: str
+    temporary_name: str
+    indexes: dict[str, str]
+    triggers: dict[str, str]
+    new_indexes: tuple[Index, ...]
+    sequence: int | None
+    views: tuple[str, ...]
+
+
+class CarryingSQLiteImpl(SQLiteImpl):
+    """Alembic's implementation for SQLite, whose copies of tables are complete."""
+
+    _copy: TableCopy | None = None
+
+    def autogen_column_reflect(
+        self, inspector: Inspector, table: Table, column_info: Mapping[str, Any]
+    ) -> None:
+        """Add the collation and the declared type to a reflected column."""
+        column: dict[str, Any] = column_info  # type: ignore[assignment]
+        super().autogen_column_reflect(inspector, table, column)
+        connection = _connection_of(inspector)
+        if PARSED not in table.info:
+            table.info[PARSED] = _parse(connection, table.name), _declarations(connection, table)
+        parsed, declarations = table.info[PARSED]
+        _declare(column, declarations.get(column["name"], ""), parsed)  # type: ignore[arg-type]
+
+    def prep_table_for_batch(self, batch_impl: ApplyBatchImpl, table: Table) -> None:
+        """Complete the new table, before it is created.
+
+        Raises:
+            ConfigurationError: the table has something that a copy would lose.
+        """
+        super().prep_table_for_batch(batch_impl, table)
+        connection = self.connection
+        new_table = batch_impl.new_table
+        if connection is None or new_table is None:
+            return
+        _rename_columns(connection, batch_impl)
+        parsed = _parse(connection, table.name)
+        if parsed.unsupported:
+            raise ConfigurationError(
+                f"The table {table.name} has {', '.join(parsed.unsupported)}, which is lost where "
+                "it is copied to be changed: copy it by SQL of your own, in op.execute(), as "
+                '"Making Other Kinds Of Table Schema Changes" of SQLite\'s documentation says'
+            )
+        _complete(new_table, batch_impl, parsed)
+        for name, column in batch_impl.columns.items():
+            if column.computed is not None:
+                # Its values come from the formula: SQLite does not let them be inserted.
+                batch_impl.column_transfers[name].pop("expr", None)
+        self._copy = TableCopy(
+            table.name,
+            batch_impl.temp_table_name,
+            _indexes(connection, batch_impl),
+            _statements(connection, "trigger", table.name),
+            tuple(batch_impl.new_indexes.values()),
+            _sequence(connection, table.name) if parsed.autoincrement else None,
+            _views(connection),
+        )
+        batch_impl.indexes.clear()
+        batch_impl.new_indexes.clear()
+
+    def rename_table(
+        self, old_table_name: str, new_table_name: str, schema: str | None = None
+    ) -> None:
+        """Rename a table; after the rename that ends a copy, restore what the old table had."""
+        copy = self._copy
+        connection = self.connection
+        if copy is None or connection is None or old_table_name != copy.temporary_name:
+            super().rename_table(old_table_name, new_table_name, schema)
+            return
+        self._copy = None
+        # Views and triggers that use the table are complete again only after the rename.
+        connection.exec_driver_sql("PRAGMA legacy_alter_table = ON")
+        try:
+            super().rename_table(old_table_name, new_table_name, schema)
+        finally:
+            connection.exec_driver_sql("PRAGMA legacy_alter_table = OFF")
+        if copy.sequence is not None:
+            _set_sequence(connection, copy)
+        for kind, statements in (("index", copy.indexes), ("trigger", copy.triggers)):
+            for name, statement in statements.items():
+                _run(connection, copy.table, f"{kind} {name}", statement)
+        for index in copy.new_indexes:
+            self.create_index(index)
+        _check_dependents(connection, copy)
+
+
+def _connection_of(inspector: Inspector) -> Connection:
+    bind = inspector.bind
+    if not isinstance(bind, Connection):
+        raise TypeError("A table is reflected on a connection")
+    return bind
+
+
+def _parse(connection: Connection, table: str) -> ParsedTable:
+    sql = connection.exec_driver_sql(
+        "SELECT sql FROM sqlite_master WHERE type = 'table' AND lower(name) = lower(?)", (table,)
+    ).scalar()
+    return parse_table(sql) if sql else ParsedTable()
+
+
+def _declarations(connection: Connection, table: Table) -> dict[str, str]:
+    rows = connection.exec_driver_sql("SELECT name, type FROM pragma_table_xinfo(?)", (table.name,))
+    # SQLite counts the words before the formula of a generated column as its type.
+    return {name: re.sub(r"(?i)\s*\bgenerated always$", "", kind) for name, kind in rows}
+
+
+def _declare(column: ReflectedColumn, declaration: str, parsed: ParsedTable) -> None:
+    """Give a reflected column the collation and the declaration that it has."""
+    collation = parsed.collations.get(column["name"])
+    kind: Any = column["type"]
+    if collation and hasattr(kind, "collation"):
+        kind.collation = collation
+    elif collation or kind.compile().upper() != declaration.upper():
+        if "affinity" in declaration:
+            return
+        suffix = f" COLLATE {_quoted(collation)}" if collation else ""
+        column["type"] = DeclaredType(declaration + suffix)
+
+
+def _rename_columns(connection: Connection, batch_impl: ApplyBatchImpl) -> None:
+    """Rename columns on the old table, for SQLite then rewrites what speaks of them."""
+    table = batch_impl.table
+    for key, column in batch_impl.columns.items():
+        if key != column.name:
+            connection.exec_driver_sql(
+                f"ALTER TABLE {_quoted(table.name)} RENAME COLUMN {_quoted(key)} "
+                f"TO {_quoted(column.name)}"
+            )
+            table.c[key].name = column.name
+
+
+def _complete(new_table: Table, batch_impl: ApplyBatchImpl, parsed: ParsedTable) -> None:
+    options = new_table.dialect_options["sqlite"]
+    options["autoincrement"] = options["autoincrement"] or parsed.autoincrement
+    options["strict"] = parsed.strict
+    options["with_rowid"] = not parsed.without_rowid
+    for name, formula in parsed.formulas.items():
+        column = new_table.c.get(name)
+        if column is not None and column.computed is not None:
+            column.computed.sqltext = text(as_text(formula.expression))
+    _complete_checks(new_table, batch_impl, parsed)
+    _complete_foreign_keys(new_table, batch_impl)
+
+
+def _complete_checks(new_table: Table, batch_impl: ApplyBatchImpl, parsed: ParsedTable) -> None:
+    """Replace the reflected checks that the revision keeps by those of the statement."""
+    reflected = {
+        check.name for check in batch_impl.table.constraints if isinstance(check, CheckConstraint)
+    }
+    kept = {
+        name
+        for name, constraint in batch_impl.named_constraints.items()
+        if constraint.table is batch_impl.table
+    }
+    for constraint in list(new_table.constraints):
+        if isinstance(constraint, CheckConstraint) and constraint.name in reflected & kept:
+            new_table.constraints.remove(constraint)
+    for check in parsed.checks:
+        if check.name is None or check.name in kept or check.name not in reflected:
+            name = conv(check.name) if check.name else None
+            constraint = CheckConstraint(text(as_text(check.expression)), name=name)
+            new_table.append_constraint(constraint)
+
+
+def _complete_foreign_keys(new_table: Table, batch_impl: ApplyBatchImpl) -> None:
+    """Add the actions of foreign keys beside a column, which reflection does not see."""
+    connection = batch_impl.impl.connection
+    if connection is None:
+        return
+    rows = connection.exec_driver_sql(
+        'SELECT id, "from", "table", on_update, on_delete FROM pragma_foreign_key_list(?)',
+        (batch_impl.table.name,),
+    ).all()
+    for constraint in new_table.constraints:
+        if not isinstance(constraint, ForeignKeyConstraint):
+            continue
+        for key in {row.id for row in rows}:
+            group = [row for row in rows if row.id == key]
+            target = constraint.elements[0].target_fullname.rpartition(".")[0]
+            if target == group[0].table and {row[1] for row in group} == set(
+                constraint.column_keys
+            ):
+                _set_actions(constraint, group[0].on_update, group[0].on_delete)
+
+
+def _set_actions(constraint: ForeignKeyConstraint, on_update: str, on_delete: str) -> None:
+    if constraint.onupdate is None and on_update != "NO ACTION":
+        constraint.onupdate = on_update
+    if constraint.ondelete is None and on_delete != "NO ACTION":
+        constraint.ondelete = on_delete
+
+
+def _statements(connection: Connection, kind: str, table: str) -> dict[str, str]:
+    rows = connection.exec_driver_sql(
+        "SELECT name, sql FROM sqlite_master "
+        "WHERE type = ? AND lower(tbl_name) = lower(?) AND sql IS NOT NULL",
+        (kind, table),
+    )
+    return {row.name: row.sql for row in rows}
+
+
+def _indexes(connection: Connection, batch_impl: ApplyBatchImpl) -> dict[str, str]:
+    """Return the indexes that stay: not dropped by the revision, nor over a dropped column."""
+    table = batch_impl.table
+    reflected = {index.name for index in table.indexes}
+    columns = {column.name for column in batch_impl.columns.values()}
+    statements = {}
+    for name, statement in _statements(connection, "index", table.name).items():
+        rows = connection.exec_driver_sql("SELECT name FROM pragma_index_info(?)", (name,))
+        # None stands for an expression; as on Postgres, an index goes with any of its columns.
+        indexed = {column for column in rows.scalars() if column is not None}
+        if indexed <= columns and (name in batch_impl.indexes or name not in reflected):
+            statements[name] = statement
+    return statements
+
+
+def _sequence(connection: Connection, table: str) -> int | None:
+    return connection.exec_driver_sql(
+        "SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)
+    ).scalar()
+
+
+def _set_sequence(connection: Connection, copy: TableCopy) -> None:
+    connection.exec_driver_sql("DELETE FROM sqlite_sequence WHERE name = ?", (copy.table,))
+    connection.exec_driver_sql(
+        "INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (copy.table, copy.sequence)
+    )
+
+
+def _check_dependents(connection: Connection, copy: TableCopy) -> None:
+    """Compile triggers and views, which SQLite does not when they are created."""
+    if copy.triggers:
+        table = _quoted(copy.table)
+        assignments = ", ".join(f"{name} = {name}" for name in _columns(connection, copy.table))
+        subject = "trigger " + " or ".join(copy.triggers)
+        for statement in (
+            f"INSERT INTO {table} DEFAULT VALUES",
+            f"UPDATE {table} SET {assignments}",
+            f"DELETE FROM {table}",
+        ):
+            _run(connection, copy.table, subject, f"EXPLAIN {statement}")
+    for view in copy.views:
+        _run(connection, copy.table, f"view {view}", _explain(view))
+
+
+def _views(connection: Connection) -> tuple[str, ...]:
+    """Return the views that can be read."""
+    views = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'view'")
+    readable = []
+    for view in views.scalars().all():
+        with suppress(OperationalError):
+            connection.exec_driver_sql(_explain(view))
+            readable.append(view)
+    return tuple(readable)
+
+
+def _explain(view: str) -> str:
+    return f"EXPLAIN SELECT * FROM {_quoted(view)}"
+
+
+def _columns(connection: Connection, table: str) -> list[str]:
+    """Return the quoted names of the columns that are not generated."""
+    rows = connection.exec_driver_sql(
+        "SELECT name FROM pragma_table_xinfo(?) WHERE hidden = 0", (table,)
+    )
+    return [_quoted(name) for name in rows.scalars()]
+
+
+def _run(connection: Connection, table: str, subject: str, statement: str) -> None:
+    try:
+        connection.exec_driver_sql(statement)
+    except OperationalError as error:
+        raise ConfigurationError(
+            f"The {subject} does not fit the changed table {table}, so nothing was changed: "
+            f"{error.orig}; drop it in the revision before the change, and create it after"
+        ) from error
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

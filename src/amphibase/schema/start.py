@@ -1,0 +1,65 @@
+"""What a start does about the tables of a database."""
+
+from pathlib import Path
+
+from sqlalchemy import Connection, MetaData, inspect
+
+from amphibase.database.engine import Database
+from amphibase.database.errors import translated_errors
+from amphibase.schema.migrations.locations import locate_chains
+from amphibase.settings import Settings
+
+
+async def prepare(database: Database, settings: Settings, metadata: MetaData) -> None:
+    """Bring the tables up to date in development; in production require that they are.
+
+    Args:
+        metadata: the application's models.
+
+    Raises:
+        ConfigurationError: in production the database is behind, or with `RLS=true` rows are not
+            guarded as the models declare; says what to run. A revision failed.
+        Unavailable: the database cannot be reached.
+    """
+    if await _is_current(database, settings, metadata):
+        return
+    # Alembic and its templates would stay in the memory of a server that has nothing to migrate.
+    from amphibase.schema import commands
+
+    if settings.environment == "development":
+        await commands.ensure(database, settings, metadata)
+    else:
+        await commands.require_current(database, settings, metadata)
+
+
+async def _is_current(database: Database, settings: Settings, metadata: MetaData) -> bool:
+    """Whether it is clear without Alembic that nothing is to do."""
+    if settings.rls and database.dialect == "postgresql":
+        return False  # policies are compared with the models at each start
+    locations = locate_chains(database, settings)
+    if _is_missing(database):
+        return False
+
+    def look(connection: Connection) -> bool:
+        if not all(location.is_current(connection) for location in locations):
+            return False
+        if settings.environment != "development" or "records" not in settings.parts_in(
+            database.url
+        ):
+            return True
+        names = set(inspect(connection).get_table_names())
+        return names.issuperset(
+            table.name for table in metadata.tables.values() if table.schema is None
+        )
+
+    with translated_errors():
+        async with database.read() as connection:
+            return await connection.run_sync(look)
+
+
+def _is_missing(database: Database) -> bool:
+    """Whether a SQLite file is still to be made, which opening it would do."""
+    path = database.url.database
+    if database.dialect != "sqlite" or not path or path.startswith("file:"):
+        return False
+    return not Path(path).exists()

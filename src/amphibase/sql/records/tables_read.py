@@ -1,0 +1,90 @@
+"""Finds the tables that an SQL expression reads, however it is written."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import CTE, BindParameter
+from sqlalchemy.sql import visitors
+from sqlalchemy.sql.dml import UpdateBase
+from sqlalchemy.sql.elements import (
+    BinaryExpression,
+    ClauseElement,
+    ColumnClause,
+    TextClause,
+    UnaryExpression,
+)
+from sqlalchemy.sql.selectable import FromClause, TableClause
+
+from amphibase.errors import NotSupported
+
+WORD = re.compile(r"\w+")
+
+
+@dataclass(frozen=True, slots=True)
+class TablesRead:
+    """What expressions read.
+
+    Args:
+        tables: the names of tables, with the schema where there is one.
+        words: every word of SQL text, which may be the name of a table.
+    """
+
+    tables: set[str] = field(default_factory=set)
+    words: set[str] = field(default_factory=set)
+
+    def __or__(self, other: "TablesRead") -> "TablesRead":
+        return TablesRead(self.tables | other.tables, self.words | other.words)
+
+
+def tables_read(expressions: Iterable[ClauseElement], own: str) -> TablesRead:
+    """Find the tables that expressions read.
+
+    Args:
+        own: the table that the statement itself selects from; it counts where a subquery or SQL
+            text reads it again.
+
+    Raises:
+        NotSupported: an expression changes rows, or holds a recursive query.
+    """
+    read = TablesRead()
+    sources: set[FromClause] = set()
+    pending = [*expressions]
+    while pending:
+        for part in _parts(pending.pop()):
+            if isinstance(part, ColumnClause):
+                source = part.table
+                if part.is_literal:
+                    read.words.update(WORD.findall(part.name))
+                elif isinstance(source, TableClause):
+                    if source.fullname != own:
+                        read.tables.add(source.fullname)
+                elif source is not None and source not in sources:  # an alias or a subquery
+                    sources.add(source)
+                    pending.append(source)
+            elif isinstance(part, TableClause):
+                read.tables.add(part.fullname)
+            elif isinstance(part, TextClause):
+                read.words.update(WORD.findall(part.text))
+            elif isinstance(part, UpdateBase) or (isinstance(part, CTE) and part.recursive):
+                raise NotSupported(
+                    "A filter must not change rows or hold a recursive query; run it in a "
+                    "session as a statement of its own"
+                )
+    return read
+
+
+def _parts(expression: ClauseElement) -> Iterable[visitors.ExternallyTraversible]:
+    """Return the expression and all that it holds; less where that is quickly seen to be enough."""
+    if isinstance(expression, BinaryExpression) and isinstance(expression.right, BindParameter):
+        expression = expression.left
+    elif isinstance(expression, UnaryExpression):
+        expression = expression.element
+    return (expression,) if isinstance(expression, ColumnClause) else visitors.iterate(expression)
+
+
+def expressions_in(values: Iterable[Any]) -> list[ClauseElement]:
+    """Return the SQL expressions among values for columns."""
+    elements = (getattr(each, "__clause_element__", lambda each=each: each)() for each in values)
+    return [each for each in elements if isinstance(each, ClauseElement)]

@@ -1,0 +1,58 @@
+"""The tables that a filter or an order reads beside the model's own rows.
+
+An expression can reach any table: by `has()` and `any()`, a subquery, an alias, a hybrid property,
+a join. Each such table becomes a common table expression of the table's own name, limited to the
+rows that the caller may see. It hides the table from every part of the statement, however the
+expression is written:
+
+    WITH notes AS NOT MATERIALIZED (SELECT * FROM main.notes WHERE owner_id = ?)
+    SELECT … FROM posts WHERE EXISTS (SELECT 1 FROM notes WHERE notes.id = posts.note_id)
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import (
+    CTE,
+    Column,
+    ColumnClause,
+    Select,
+    column,
+    literal_column,
+    select,
+    table,
+    text,
+)
+
+from amphibase.schema.policies import quoted
+from amphibase.sql.records.access_policy import AccessPolicy
+
+
+def visible_table(policies: Sequence[AccessPolicy], dialect: str) -> CTE | None:
+    """Build the common table expression that hides a table behind its visible rows.
+
+    Args:
+        policies: what the caller may do with the rows of each model of the table, at least one.
+        dialect: the name of the engine's dialect.
+
+    Returns:
+        None where every row is visible, or where policies of the database hide the others.
+    """
+    original = policies[0].info.table
+    if not all(policy.may_select for policy in policies):
+        # Its columns without a row: whoever has no right to a table may still use its row type.
+        empty = text(f"SELECT (NULL::{quoted(original.name)}).* WHERE false")
+        return empty.columns().cte(original.name)
+    # SQLite: without the schema, the name would mean the common table expression itself.
+    schema = "main" if dialect == "sqlite" else None
+    source = table(original.name, *map(_detached, original.columns), schema=schema)
+    conditions = [policy.within(source).readable for policy in policies]
+    visible = [condition for condition in conditions if condition is not None]
+    if not visible:
+        return None
+    rows: Select[Any] = select(literal_column("*")).select_from(source).where(*visible)
+    return rows.cte(original.name).prefix_with("NOT MATERIALIZED")
+
+
+def _detached(of: Column[Any]) -> ColumnClause[Any]:
+    return column(of.name, of.type)

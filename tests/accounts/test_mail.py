@@ -1,0 +1,107 @@
+"""Mail over a real SMTP conversation."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from email import message_from_bytes
+from email.message import EmailMessage
+from typing import Any
+
+import pytest
+
+from amphibase import load_settings
+from amphibase.accounts.mail.mailer import Smtp, build_letters, build_mailer
+
+
+def answering(
+    received: list[bytes], commands: list[bytes], extensions: bytes = b""
+) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
+    """An SMTP server that takes every letter, and notes it with the commands before it."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 ready\r\n")
+        in_data = False
+        while line := await reader.readline():
+            if in_data:
+                if line == b".\r\n":
+                    in_data = False
+                    writer.write(b"250 taken\r\n")
+                else:
+                    received.append(line)
+            elif line.upper().startswith(b"EHLO") and extensions:
+                writer.write(b"250-here\r\n250 " + extensions + b"\r\n")
+            elif line.upper().startswith((b"MAIL", b"RCPT", b"AUTH")):
+                commands.append(line)
+                writer.write(b"250 fine\r\n")
+            elif line.upper().startswith(b"DATA"):
+                in_data = True
+                writer.write(b"354 go on\r\n")
+            elif line.upper().startswith(b"QUIT"):
+                writer.write(b"221 bye\r\n")
+                break
+            else:
+                writer.write(b"250 fine\r\n")
+        writer.close()
+
+    return answer
+
+
+async def test_a_letter_arrives_at_the_server_that_the_setting_names() -> None:
+    received: list[bytes] = []
+    server = await asyncio.start_server(answering(received, []), "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    settings = load_settings(mail_url=f"smtp://127.0.0.1:{port}?from=hello@example.com")
+    letter = build_letters(settings).confirmation("ann@example.com", "a-token")
+    async with server:
+        await build_mailer(settings).send(letter)
+    message = message_from_bytes(b"".join(received))
+    assert message["To"] == "ann@example.com"
+    assert message["From"] == "hello@example.com"
+    assert "/auth/email/verify?token=a-token" in str(message.get_payload())
+
+
+@pytest.mark.parametrize(
+    ("email", "recipient"),
+    [
+        ("ann@bücher.example.com", b"ann@xn--bcher-kva.example.com"),
+        ("jörg@bücher.example.com", "jörg@xn--bcher-kva.example.com".encode()),
+    ],
+)
+async def test_an_address_of_any_alphabet_is_sent_as_servers_take_it(
+    email: str, recipient: bytes
+) -> None:
+    """A domain goes as the name system has it; only a name before the @ needs SMTPUTF8."""
+    commands: list[bytes] = []
+    server = await asyncio.start_server(answering([], commands, b"SMTPUTF8"), "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    settings = load_settings(mail_url=f"smtp://127.0.0.1:{port}?from=hello@example.com")
+    letter = build_letters(settings).confirmation(email, "a-token")
+    async with server:
+        await build_mailer(settings).send(letter)
+    assert commands[1] == b"RCPT TO:<" + recipient + b">\r\n"
+    assert (b"SMTPUTF8" in commands[0]) is not recipient.isascii()
+    assert b"To: " + recipient + b"\n" in bytes(letter)
+
+
+@pytest.mark.parametrize(
+    ("host", "password", "required"),
+    [
+        ("mail.example.com", "secret", True),
+        ("mail.example.com", None, None),
+        ("127.0.0.1", "secret", None),
+        ("[::1]", "secret", None),
+        ("localhost", "secret", None),
+    ],
+)
+async def test_a_password_goes_to_another_host_over_tls_or_not_at_all(
+    monkeypatch: pytest.MonkeyPatch, host: str, password: str | None, required: bool | None
+) -> None:
+    """A server that offers no STARTTLS gets no password, except on this machine."""
+    asked: list[Any] = []
+
+    async def send(*_: Any, **options: Any) -> None:
+        asked.append(options["start_tls"])
+
+    monkeypatch.setattr("aiosmtplib.send", send)
+    user = f"ann:{password}@" if password else ""
+    await Smtp(f"smtp://{user}{host}").send(EmailMessage())
+    assert asked == [required]

@@ -1,0 +1,369 @@
+"""Letters: links that are followed, codes that are typed, and who gets one."""
+
+import asyncio
+import base64
+import hashlib
+from collections import Counter
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+import psycopg
+import pytest
+from tests.gateway.auth.api import PASSWORD, SERVICE, Api, refusal
+from tests.gateway.auth.conftest import ServeAuth
+
+SITE = "http://127.0.0.1:3000"
+VERIFIER = "a-verifier-of-at-least-forty-three-characters-1234"
+PKCE = {
+    "code_challenge": base64.urlsafe_b64encode(hashlib.sha256(VERIFIER.encode()).digest())
+    .rstrip(b"=")
+    .decode(),
+    "code_challenge_method": "s256",
+}
+
+
+async def follow(api: Api, link: str) -> httpx.Response:
+    answer = await api.client.get(link)
+    assert answer.status_code == 303, answer.text
+    return answer
+
+
+def sent_to(answer: httpx.Response) -> tuple[str, dict[str, str], dict[str, str]]:
+    """The place, the query and the fragment that somebody was sent to."""
+    parts = urlsplit(answer.headers["location"])
+    query, fragment = (
+        {name: values[0] for name, values in parse_qs(part).items()}
+        for part in (parts.query, parts.fragment)
+    )
+    place = answer.headers["location"].partition("#")[0].partition("?")[0]
+    return place, query, fragment
+
+
+async def verify(api: Api, kind: str, code: str, email: str = "ann@example.com") -> httpx.Response:
+    return await api.post("/verify", {"type": kind, "token": code, "email": email})
+
+
+async def test_the_link_of_a_sign_up_confirms_the_address_and_signs_in(careful: Api) -> None:
+    await careful.sign_up()
+    place, query, session = sent_to(await follow(careful, careful.letter().link))
+    assert (place, query) == (SITE, {})
+    assert session["type"] == "signup"
+    assert session["token_type"] == "bearer"
+    assert session["expires_in"] == "3600"
+    user = (await careful.get("/user", token=session["access_token"])).json()
+    assert user["email_confirmed_at"]
+    assert user["user_metadata"]["email_verified"] is True
+    assert user["identities"][0]["identity_data"]["email_verified"] is True
+    assert (await careful.refresh(session["refresh_token"])).status_code == 200
+    assert (await careful.sign_in()).status_code == 200
+
+
+async def test_a_link_is_good_once_and_says_so_in_query_and_fragment(careful: Api) -> None:
+    await careful.sign_up()
+    link = careful.letter().link
+    await follow(careful, link)
+    _, query, fragment = sent_to(await follow(careful, link))
+    assert query == fragment
+    assert query == {
+        "error": "access_denied",
+        "error_code": "otp_expired",
+        "error_description": "Email link is invalid or has expired",
+    }
+
+
+async def test_looking_at_a_link_does_not_use_it_up(careful: Api) -> None:
+    """Mail scanners do that before the reader can."""
+    await careful.sign_up()
+    link = careful.letter().link
+    assert (await careful.client.head(link)).status_code == 405
+    assert "access_token" in sent_to(await follow(careful, link))[2]
+
+
+async def test_of_many_who_follow_a_link_at_once_one_gets_in(careful: Api) -> None:
+    await careful.sign_up()
+    link = careful.letter().link
+    answers = await asyncio.gather(*(follow(careful, link) for _ in range(10)))
+    assert Counter("access_token" in sent_to(each)[2] for each in answers) == {True: 1, False: 9}
+
+
+async def test_a_link_and_the_next_letter_do_not_wait_for_one_another(api: Api) -> None:
+    """Whoever writes a letter holds the user's row, and then makes the letter before void."""
+    await api.create()
+    await api.post("/otp", {"email": "ann@example.com"})
+    waiting = (
+        "SELECT 1 FROM pg_stat_activity"
+        " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    with psycopg.connect(api.database) as writer:
+        writer.execute("SELECT 1 FROM auth.users FOR UPDATE")
+        following = asyncio.create_task(follow(api, api.letter().link))
+        while not await asyncio.to_thread(api.rows, waiting):
+            pass
+        writer.execute("DELETE FROM auth.one_time_tokens")
+    assert sent_to(await following)[1]["error_code"] == "otp_expired"
+
+
+@pytest.mark.parametrize("kind", ["signup", "email"])
+async def test_the_code_of_a_sign_up_does_what_its_link_does(careful: Api, kind: str) -> None:
+    await careful.sign_up()
+    letter = careful.letter()
+    answer = await verify(careful, kind, letter.code)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["user"]["email_confirmed_at"]
+    methods = careful.tokens.verify(answer.json()["access_token"])["amr"]
+    assert [each["method"] for each in methods] == ["otp"]
+    assert refusal(await verify(careful, kind, letter.code)) == (403, "otp_expired")
+    by_hash = await careful.post("/verify", {"type": "signup", "token_hash": letter.token})
+    assert refusal(by_hash) == (403, "otp_expired")
+
+
+async def test_the_token_of_a_link_can_be_posted(careful: Api) -> None:
+    await careful.sign_up()
+    body = {"type": "signup", "token_hash": careful.letter().token}
+    answer = await careful.post("/verify", body)
+    assert answer.json()["user"]["email"] == "ann@example.com"
+
+
+async def test_a_letter_that_is_too_old_is_void(serve: ServeAuth) -> None:
+    api = await serve(mailer_autoconfirm=False, mailer_otp_exp=60)
+    await api.sign_up()
+    letter = api.letter()
+    api.rows("UPDATE auth.one_time_tokens SET created_at = now() - interval '61 seconds'")
+    assert refusal(await verify(api, "signup", letter.code)) == (403, "otp_expired")
+    assert "error" in sent_to(await follow(api, letter.link))[1]
+
+
+async def test_a_new_letter_makes_the_one_before_void(careful: Api) -> None:
+    await careful.sign_up()
+    first = careful.letter()
+    body = {"type": "signup", "email": "ann@example.com"}
+    assert (await careful.post("/resend", body)).json() == {}
+    assert refusal(await verify(careful, "signup", first.code)) == (403, "otp_expired")
+    assert (await verify(careful, "signup", careful.letter().code)).status_code == 200
+
+
+async def test_letters_that_follow_one_another_too_soon_are_refused(serve: ServeAuth) -> None:
+    api = await serve(mailer_autoconfirm=False, smtp_max_frequency="60s")
+    await api.sign_up()
+    again = await api.post("/resend", {"type": "signup", "email": "ann@example.com"})
+    assert refusal(again) == (429, "over_email_send_rate_limit")
+    assert again.json()["message"].startswith("For security purposes")
+    assert len(api.inbox.letters()) == 1
+
+
+async def test_codes_cannot_be_tried_one_by_one(careful: Api) -> None:
+    await careful.sign_up()
+    code = careful.letter().code
+    wrong = "000000" if code != "000000" else "111111"
+    answers = [refusal(await verify(careful, "signup", wrong)) for _ in range(20)]
+    assert set(answers) == {(403, "otp_expired")}
+    assert refusal(await verify(careful, "signup", code)) == (429, "over_request_rate_limit")
+
+
+async def test_codes_cannot_be_tried_all_at_once(careful: Api) -> None:
+    await careful.sign_up()
+    code = careful.letter().code
+    wrong = "000000" if code != "000000" else "111111"
+    answers = await asyncio.gather(*(verify(careful, "signup", wrong) for _ in range(60)))
+    assert Counter(map(refusal, answers)) == {
+        (403, "otp_expired"): 20,
+        (429, "over_request_rate_limit"): 40,
+    }
+
+
+async def test_right_codes_do_not_count_as_guesses(api: Api) -> None:
+    await api.create()
+    for _ in range(21):
+        await api.post("/otp", {"email": "ann@example.com"})
+        assert (await verify(api, "email", api.letter().code)).status_code == 200
+
+
+async def test_of_many_who_ask_for_a_letter_at_once_none_is_refused_for_a_new_account(
+    api: Api,
+) -> None:
+    body = {"email": "ann@example.com"}
+    answers = await asyncio.gather(*(api.post("/otp", body) for _ in range(20)))
+    assert {(each.status_code, each.text) for each in answers} == {(200, "{}")}
+    link = {"type": "magiclink", "email": "bob@example.com"}
+    answers = await asyncio.gather(
+        *(api.post("/admin/generate_link", link, token=SERVICE) for _ in range(5)),
+        *(api.post("/invite", {"email": "eve@example.com"}, token=SERVICE) for _ in range(5)),
+    )
+    assert {each.status_code for each in answers} == {200}
+    assert len(api.rows("SELECT 1 FROM auth.users")) == 3
+
+
+async def test_a_magic_link_signs_in_and_makes_the_account_where_there_is_none(api: Api) -> None:
+    body = {"email": "ann@example.com", "data": {"name": "Ann"}}
+    assert (await api.post("/otp", body)).json() == {}
+    session = (await verify(api, "email", api.letter().code)).json()
+    assert session["user"]["email_confirmed_at"]
+    assert session["user"]["user_metadata"]["name"] == "Ann"
+    await api.post("/magiclink", {"email": "ann@example.com"})
+    _, _, fragment = sent_to(await follow(api, api.letter().link))
+    assert fragment["type"] == "magiclink"
+
+
+async def test_an_unknown_address_gets_no_account_where_none_is_to_be_made(api: Api) -> None:
+    body = {"email": "ann@example.com", "create_user": False}
+    assert refusal(await api.post("/otp", body)) == (422, "otp_disabled")
+    assert not api.rows("SELECT 1 FROM auth.users")
+
+
+async def test_recovery_signs_in_so_that_a_new_password_can_be_chosen(api: Api) -> None:
+    await api.sign_up()
+    assert (await api.post("/recover", {"email": "ann@example.com"})).json() == {}
+    _, _, session = sent_to(await follow(api, api.letter().link))
+    assert session["type"] == "recovery"
+    body = {"password": "a new password"}
+    assert (await api.put("/user", body, token=session["access_token"])).status_code == 200
+    assert (await api.sign_in(password="a new password")).status_code == 200
+    assert refusal(await api.sign_in()) == (400, "invalid_credentials")
+
+
+async def test_nothing_tells_that_an_address_is_unknown(api: Api) -> None:
+    for path, body in (
+        ("/recover", {"email": "nobody@example.com"}),
+        ("/resend", {"email": "nobody@example.com", "type": "signup"}),
+    ):
+        answer = await api.post(path, body)
+        assert (answer.status_code, answer.json()) == (200, {})
+    assert not api.inbox.letters()
+
+
+async def test_a_link_for_a_banned_user_lets_nobody_in(careful: Api) -> None:
+    user = await careful.sign_up()
+    await careful.ban(user["id"])
+    assert refusal(await verify(careful, "signup", careful.letter().code)) == (403, "user_banned")
+
+
+@pytest.mark.parametrize("by", ["an administrator", "the application"])
+async def test_a_letter_to_an_address_that_is_not_the_users_any_more_is_void(
+    api: Api, by: str
+) -> None:
+    user = await api.create()
+    await api.post("/recover", {"email": "ann@example.com"})
+    if by == "the application":
+        api.rows("UPDATE auth.users SET email = 'new@example.com'")
+    else:
+        body = {"email": "new@example.com"}
+        await api.put(f"/admin/users/{user['id']}", body, token=SERVICE)
+    answer = await api.post("/verify", {"type": "recovery", "token_hash": api.letter().token})
+    assert refusal(answer) == (403, "otp_expired")
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ("http://127.0.0.1:3000/welcome?tab=1", "http://127.0.0.1:3000/welcome"),
+        ("https://app.example.com/in", "https://app.example.com/in"),
+        ("https://a.b.example.com/in", SITE),
+        ("https://app.example.com.evil.org/in", SITE),
+        ("https://evil.org/https://app.example.com/in", SITE),
+        ("http://evil.org\\@127.0.0.1:3000/", SITE),
+        ("https://evil\\x.example.com/in", SITE),
+        ("http://127.0.0.1:3000@evil.org/", SITE),
+        ("//evil.org", SITE),
+        ("javascript:alert(1)", SITE),
+        ("myapp://callback", "myapp://callback"),
+        ("myapp://", "myapp://"),
+    ],
+)
+async def test_people_are_sent_only_where_it_is_allowed(
+    serve: ServeAuth, asked: str, expected: str
+) -> None:
+    allowed = ("https://*.example.com/**", "myapp://callback", "myapp://")
+    api = await serve(uri_allow_list=allowed)
+    await api.create()
+    answer = await api.client.post(
+        "/otp", params={"redirect_to": asked}, json={"email": "ann@example.com"}
+    )
+    assert answer.status_code == 200
+    place, query, fragment = sent_to(await follow(api, api.letter().link))
+    assert place == expected
+    assert "access_token" in fragment
+    assert query == ({"tab": "1"} if "tab" in asked else {})
+
+
+async def test_with_pkce_a_link_gives_a_code_that_only_who_asked_can_exchange(api: Api) -> None:
+    await api.create()
+    await api.post("/otp", {"email": "ann@example.com", **PKCE})
+    letter = api.letter()
+    assert letter.token.startswith("pkce_")
+    _, query, fragment = sent_to(await follow(api, letter.link))
+    assert set(query) == {"code"}
+    assert fragment == {}
+    exchange = "/token?grant_type=pkce"
+    wrong = {"auth_code": query["code"], "code_verifier": VERIFIER[::-1]}
+    assert refusal(await api.post(exchange, wrong)) == (400, "bad_code_verifier")
+    right = {"auth_code": query["code"], "code_verifier": VERIFIER}
+    session = (await api.post(exchange, right)).json()
+    assert session["user"]["email"] == "ann@example.com"
+    assert refusal(await api.post(exchange, right)) == (404, "flow_state_not_found")
+
+
+async def test_with_pkce_the_first_of_two_letters_says_so_in_query_and_fragment(api: Api) -> None:
+    token = (await api.sign_up())["access_token"]
+    await api.put("/user", {"email": "new@example.com", **PKCE}, token=token)
+    _, query, fragment = sent_to(await follow(api, api.letter().link))
+    assert query == fragment
+    assert query["message"].startswith("Confirmation link accepted")
+    _, query, fragment = sent_to(await follow(api, api.letter("new@example.com").link))
+    assert (set(query), fragment) == ({"code"}, {})
+
+
+async def test_a_code_of_a_flow_is_good_for_a_few_minutes(careful: Api) -> None:
+    await careful.sign_up(**PKCE)
+    code = sent_to(await follow(careful, careful.letter().link))[1]["code"]
+    careful.rows("UPDATE auth.flow_state SET auth_code_issued_at = now() - interval '6 minutes'")
+    body = {"auth_code": code, "code_verifier": VERIFIER}
+    answer = await careful.post("/token?grant_type=pkce", body)
+    assert refusal(answer) == (422, "flow_state_expired")
+    nothing = await careful.post("/token?grant_type=pkce", {"auth_code": code})
+    assert refusal(nothing) == (400, "validation_failed")
+
+
+async def test_the_code_of_a_flow_is_void_when_its_user_is_deleted_softly(api: Api) -> None:
+    user = await api.create()
+    await api.post("/otp", {"email": "ann@example.com", **PKCE})
+    code = sent_to(await follow(api, api.letter().link))[1]["code"]
+    body = {"should_soft_delete": True}
+    await api.delete(f"/admin/users/{user['id']}", body, token=SERVICE)
+    exchange = {"auth_code": code, "code_verifier": VERIFIER}
+    answer = await api.post("/token?grant_type=pkce", exchange)
+    assert refusal(answer) == (404, "flow_state_not_found")
+
+
+async def test_the_code_of_a_pkce_letter_can_be_typed_too(careful: Api) -> None:
+    await careful.sign_up(**PKCE)
+    assert (await verify(careful, "signup", careful.letter().code)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"type": "signup"},
+        {"type": "nonsense", "token_hash": "x"},
+        {"type": "signup", "token": "123456"},
+        {"type": "signup", "token": "123456", "token_hash": "x", "email": "ann@example.com"},
+        {"type": "signup", "token_hash": "x", "email": "ann@example.com"},
+    ],
+)
+async def test_a_verification_that_cannot_be_is_refused(api: Api, body: dict[str, str]) -> None:
+    assert refusal(await api.post("/verify", body)) == (400, "validation_failed")
+
+
+async def test_an_invitation_is_accepted_by_its_link(api: Api) -> None:
+    body = {"email": "ann@example.com", "data": {"team": "blue"}}
+    invited = (await api.post("/invite", body, token=SERVICE)).json()
+    assert invited["invited_at"]
+    assert "email_confirmed_at" not in invited
+    _, _, session = sent_to(await follow(api, api.letter().link))
+    assert session["type"] == "invite"
+    token = session["access_token"]
+    user = (await api.put("/user", {"password": PASSWORD}, token=token)).json()
+    assert user["user_metadata"]["team"] == "blue"
+    assert (await api.sign_in()).status_code == 200
+    again = await api.post("/invite", body, token=SERVICE)
+    assert refusal(again) == (422, "email_exists")

@@ -1,0 +1,455 @@
+"""The query string of a list: what it means, and that nothing of it makes the server fail."""
+
+import string
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from urllib.parse import parse_qsl
+
+import pytest
+from fastapi.exceptions import RequestValidationError
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Connection, StaticPool, create_engine, select
+from sqlalchemy.dialects import postgresql, sqlite
+from tests.models import Category, Draft, Kinds, Level, Post
+
+from amphibase import Base
+from amphibase.models import DECIMAL_COLLATION, compare_decimals
+from amphibase.records.filters.expressions import (
+    MAX_CONDITIONS,
+    MAX_DEPTH,
+    MAX_PATTERN_CHARACTERS,
+    MAX_VALUES,
+    filterable_columns,
+)
+from amphibase.records.filters.operators import OPERATORS
+from amphibase.records.listing import Listing, read_listing
+
+
+def read(query: str, model: type[Any] = Kinds) -> Listing:
+    return read_listing(model, parse_qsl(query, keep_blank_values=True))
+
+
+def sql(query: str, model: type[Any] = Kinds) -> tuple[str, list[Any]]:
+    """The condition as SQL, and what is bound in it."""
+    statement = select(model).where(*read(query, model).where)
+    compiled = statement.compile(dialect=sqlite.dialect())
+    _, _, condition = " ".join(str(compiled).split()).partition(" WHERE ")
+    return condition.replace("t_kinds.", ""), [*compiled.params.values()]
+
+
+def refused(query: str, model: type[Any] = Kinds) -> tuple[str, str]:
+    """The field that is refused, and why."""
+    with pytest.raises(RequestValidationError) as caught:
+        read(query, model)
+    first = caught.value.errors()[0]
+    assert first["loc"][0] == "query"
+    return first["loc"][1], first["msg"]
+
+
+class TestComparisons:
+    @pytest.mark.parametrize(
+        ("query", "condition"),
+        [
+            ("number=eq.3", "number = ?"),
+            ("number=neq.3", "number != ?"),
+            ("number=gt.3", "number > ?"),
+            ("number=gte.3", "number >= ?"),
+            ("number=lt.3", "number < ?"),
+            ("number=lte.3", "number <= ?"),
+            ("number=not.eq.3", "number != ?"),
+            ("number=not.gt.3", "number <= ?"),
+        ],
+    )
+    def test_are_operators(self, query: str, condition: str) -> None:
+        assert sql(query) == (condition, [3])
+
+    def test_know_truth(self) -> None:
+        assert sql("yes=eq.true") == ("yes = 1", [])
+
+    @pytest.mark.parametrize(
+        ("query", "value"),
+        [
+            ('text=eq.a,b.c(d)"e', 'a,b.c(d)"e'),
+            ("text=eq.", ""),
+            ("number=eq.-7", -7),
+            ("big=eq.9223372036854775807", 2**63 - 1),
+            ("real=eq.1.5", 1.5),
+            ("exact=eq.0.1", Decimal("0.1")),
+            ("moment=eq.2024-01-01T00:00:00Z", datetime(2024, 1, 1, tzinfo=UTC)),
+            ("day=eq.2024-01-01", date(2024, 1, 1)),
+            ("duration=eq.PT3S", timedelta(seconds=3)),
+            ("data=eq./wA=", b"\xff\x00"),
+            ("category=eq.the news", Category.NEWS),
+            ("level=eq.2", Level.HIGH),
+        ],
+    )
+    def test_read_values_as_their_column(self, query: str, value: Any) -> None:
+        _, bound = sql(query)
+        assert bound == [value]
+
+    @pytest.mark.parametrize(
+        ("query", "field"),
+        [
+            ("number=eq.x", "number"),
+            ("number=eq.", "number"),
+            ("number=eq.1.5", "number"),
+            ("number=eq.2147483648", "number"),
+            ("small=eq.40000", "small"),
+            ("big=gt.9223372036854775808", "big"),
+            ("real=eq.inf", "real"),
+            ("exact=eq.1e5000", "exact"),
+            ("exact=eq.NaN", "exact"),
+            ("moment=eq.2024-01-01T00:00:00", "moment"),
+            ("moment=eq.9999-12-31T23:59:59-01:00", "moment"),
+            ("uid=eq.1", "uid"),
+            ("yes=eq.perhaps", "yes"),
+            ("category=eq.NEWS", "category"),
+            ("text=eq.a%00b", "text"),
+            ("text=like.a%00b", "text"),
+            ("text=in.(a,%00)", "text"),
+            ("or=(text.eq.%00,number.eq.1)", "text"),
+            ("number=in.(1,x)", "number"),
+            ("number=in.(1,3000000000)", "number"),
+        ],
+    )
+    def test_refuse_values_that_the_column_does_not_take(self, query: str, field: str) -> None:
+        assert refused(query)[0] == field
+
+    @pytest.mark.parametrize(
+        ("query", "field"),
+        [
+            ("number=3", "number"),
+            ("number=", "number"),
+            ("number=nope.3", "number"),
+            ("number=not.not.eq.3", "number"),
+            ("number=like.3", "number"),
+            ("yes=gt.true", "yes"),
+            ("category=gt.opinion", "category"),
+            ("data=lt.AA==", "data"),
+            ("mapping=eq.{}", "mapping"),
+            ("words=in.(a)", "words"),
+            ("and=(mapping.eq.1)", "mapping"),
+        ],
+    )
+    def test_refuse_operators_that_are_none(self, query: str, field: str) -> None:
+        found, message = refused(query)
+        assert found == field
+        assert "operator" in message or "takes" in message
+
+    def test_of_one_column_all_hold(self) -> None:
+        assert sql("number=gt.1&number=lt.5") == ("number > ? AND number < ?", [1, 5])
+
+    @pytest.mark.parametrize("name", ["nope", "remark", "title.x", "", "__class__", "owner"])
+    def test_know_no_other_columns(self, name: str) -> None:
+        assert refused(f"{name}=eq.1", Post) == (name, "there is no such column")
+
+    def test_do_not_know_when_rows_were_deleted(self) -> None:
+        assert refused("deleted_at=is.null", Draft)[0] == "deleted_at"
+        assert refused("or=(remark.eq.x,title.eq.y)", Post)[0] == "remark"
+        assert refused("order=remark", Post)[0] == "order"
+
+
+class TestPatterns:
+    @pytest.mark.parametrize(
+        ("given", "pattern"),
+        [
+            ("*tea*", "%tea%"),
+            ("t_a%", "t_a%"),
+            (r"100\%", r"100\%"),
+            (r"a\*b", r"a\*b"),
+            (r"a\\*", r"a\\%"),
+            ("a\n*", "a\n%"),
+        ],
+    )
+    def test_take_a_star_for_any_text(self, given: str, pattern: str) -> None:
+        listing = read_listing(Kinds, [("text", f"like.{given}")])
+        assert listing.where[0].right.value == pattern
+
+    def test_may_disregard_case(self) -> None:
+        assert "lower(text) LIKE lower(?)" in sql("text=ilike.*tea*")[0]
+        assert "NOT LIKE" in sql("text=not.like.a")[0]
+
+    @pytest.mark.parametrize("pattern", ["a\\", "\\", "a\\\\\\", "*\\"])
+    def test_must_not_end_in_the_middle(self, pattern: str) -> None:
+        with pytest.raises(RequestValidationError):
+            read_listing(Kinds, [("text", f"like.{pattern}")])
+
+    def test_must_not_be_too_long(self) -> None:
+        assert read(f"text=like.{'a' * MAX_PATTERN_CHARACTERS}")
+        assert refused(f"text=like.{'a' * (MAX_PATTERN_CHARACTERS + 1)}")[0] == "text"
+
+
+class TestIn:
+    @pytest.mark.parametrize(
+        ("query", "values"),
+        [
+            ("text=in.(a,b)", ["a", "b"]),
+            ('text=in.(a,"b,c","d)")', ["a", "b,c", "d)"]),
+            (r'text=in.("a\"b","c\\")', ['a"b', "c\\"]),
+            ("text=in.()", []),
+            ("text=in.(,)", ["", ""]),
+            ('text=in.("")', [""]),
+            ("number=in.(1,2)", [1, 2]),
+            ("category=in.(opinion)", [Category.OPINION]),
+        ],
+    )
+    def test_takes_values_in_parentheses(self, query: str, values: list[Any]) -> None:
+        assert [*sql(query)[1][0]] == values
+
+    @pytest.mark.parametrize("given", ["a", "(a", "a)", "(a))", "(a(b))", ""])
+    def test_refuses_what_is_not_closed(self, given: str) -> None:
+        assert refused(f"text=in.{given}")[0] == "text"
+
+    @pytest.mark.parametrize("value", ['"a', '"a"b', '"a\\"'])
+    def test_takes_a_quotation_mark_that_encloses_nothing_as_it_is(self, value: str) -> None:
+        assert [*sql(f"text=in.({value})")[1][0]] == [value]
+
+    def test_takes_a_thousand_values(self) -> None:
+        values = ",".join(map(str, range(MAX_VALUES)))
+        assert read(f"number=in.({values})")
+        assert refused(f"number=in.({values},1)")[0] == "number"
+
+    def test_can_be_turned_round(self) -> None:
+        assert "NOT IN" in sql("number=not.in.(1,2)")[0]
+
+
+class TestIs:
+    @pytest.mark.parametrize(
+        ("query", "condition"),
+        [
+            ("text=is.null", "text IS NULL"),
+            ("text=is.NULL", "text IS NULL"),
+            ("text=is.not_null", "text IS NOT NULL"),
+            ("text=not.is.null", "text IS NOT NULL"),
+            ("mapping=is.null", "mapping IS NULL"),
+            ("words=is.not_null", "words IS NOT NULL"),
+            ("yes=is.true", "yes IS 1"),
+            ("yes=is.false", "yes IS 0"),
+        ],
+    )
+    def test_asks_for_null_and_truth(self, query: str, condition: str) -> None:
+        assert sql(query) == (condition, [])
+
+    @pytest.mark.parametrize("query", ["text=is.true", "yes=is.maybe", "text=is.", "text=is.nil"])
+    def test_takes_nothing_else(self, query: str) -> None:
+        assert refused(query)[0] == query.partition("=")[0]
+
+
+class TestLogic:
+    @pytest.mark.parametrize(
+        ("query", "condition", "bound"),
+        [
+            ("or=(number.gt.3,text.eq.tea)", "number > ? OR text = ?", [3, "tea"]),
+            ("and=(number.gt.3,text.eq.tea)", "number > ? AND text = ?", [3, "tea"]),
+            (
+                "or=(number.gt.3,and(text.eq.a,text.eq.b))",
+                "number > ? OR text = ? AND text = ?",
+                [3, "a", "b"],
+            ),
+            (
+                "and=(or(number.gt.3,text.is.null),yes.is.true)",
+                "(number > ? OR text IS NULL) AND yes IS 1",
+                [3],
+            ),
+            ("not.or=(number.gt.3,text.eq.a)", "NOT (number > ? OR text = ?)", [3, "a"]),
+            (
+                "or=(not.and(number.gt.3,text.eq.a),number.not.eq.1)",
+                "NOT (number > ? AND text = ?) OR number != ?",
+                [3, "a", 1],
+            ),
+            ('or=(text.eq."a,b)",number.eq.1)', "text = ? OR number = ?", ["a,b)", 1]),
+            ("or=(exact.eq.1.5,text.eq.a.b)", "exact = ? OR text = ?", [Decimal("1.5"), "a.b"]),
+            ("or=(number.eq.1)", "number = ?", [1]),
+            (
+                "or=(number.eq.1,number.eq.2)&or=(text.eq.a,text.eq.b)&yes=is.true",
+                "(number = ? OR number = ?) AND (text = ? OR text = ?) AND yes IS 1",
+                [1, 2, "a", "b"],
+            ),
+        ],
+    )
+    def test_nests(self, query: str, condition: str, bound: list[Any]) -> None:
+        assert sql(query) == (condition, bound)
+
+    def test_holds_lists_of_values(self) -> None:
+        condition, bound = sql('or=(number.in.(1,2),text.not.in.("a,b",c))')
+        assert "number IN" in condition
+        assert "text NOT IN" in condition
+        assert [[*values] for values in bound] == [[1, 2], ["a,b", "c"]]
+
+    @pytest.mark.parametrize(
+        "given",
+        [
+            "",
+            "()",
+            "(",
+            "number.eq.1",
+            "(number.eq.1",
+            "(number.eq.1))",
+            "(number.eq.1,)",
+            "(,number.eq.1)",
+            "(number)",
+            "(number.eq)",
+            "(number=eq.1)",
+            "(and)",
+            "(and())",
+            "(or(number.eq.1)",
+            "(number.eq.1)x",
+            "(text.eq.a(b))",
+        ],
+    )
+    def test_refuses_what_is_not_closed(self, given: str) -> None:
+        assert refused(f"or={given}")
+
+    @pytest.mark.parametrize(("given", "place"), [("()", 2), ("(", 2), ("(number.eq.1,)", 14)])
+    def test_says_where_a_condition_is_missing(self, given: str, place: int) -> None:
+        field, message = refused(f"or={given}")
+        assert field == "or"
+        assert message.startswith('expected "and", "or" or field name')
+        assert message.endswith(f"at character {place}")
+
+    def test_has_a_greatest_depth(self) -> None:
+        def nested(depth: int) -> str:
+            return f"and={'(and' * (depth - 1)}(number.eq.1{')' * depth}"
+
+        assert read(nested(MAX_DEPTH))
+        assert refused(nested(MAX_DEPTH + 1)) == ("and", f"must be nested at most {MAX_DEPTH} deep")
+        assert refused("or=" + "(or" * 100_000)[0] == "or"
+
+    def test_has_a_greatest_number_of_conditions(self) -> None:
+        assert read("&".join(["number=gt.1"] * MAX_CONDITIONS))
+        assert refused("&".join(["number=gt.1"] * (MAX_CONDITIONS + 1)))[0] == "number"
+        many = ",".join(["number.gt.1"] * MAX_CONDITIONS)
+        assert read(f"or=({many})")
+        assert refused(f"or=({many})&number=gt.1")[0] == "number"
+
+
+class TestOrder:
+    def order(self, query: str) -> list[str]:
+        return [str(each).removeprefix("t_kinds.") for each in read(query).order_by]
+
+    @pytest.mark.parametrize(
+        ("query", "order"),
+        [
+            ("", []),
+            ("order=", []),
+            ("order=number", ["number ASC"]),
+            ("order=number.desc,text", ["number DESC", "text ASC"]),
+            ("order=number.desc.nullslast", ["number DESC NULLS LAST"]),
+            ("order=number.nullsfirst", ["number ASC NULLS FIRST"]),
+        ],
+    )
+    def test_names_columns(self, query: str, order: list[str]) -> None:
+        assert self.order(query) == order
+
+    @pytest.mark.parametrize(
+        "order",
+        [
+            "nope",
+            "number,",
+            ",",
+            "number.down",
+            "number.desc.desc",
+            "number.nullslast.desc",
+            "number,number.desc",
+            "mapping",
+            "words",
+            "number desc",
+        ],
+    )
+    def test_refuses_what_is_none(self, order: str) -> None:
+        assert refused(f"order={order}")[0] == "order"
+
+
+class TestLimitAndCursor:
+    def test_are_read(self) -> None:
+        listing = read("limit=7&cursor=abc")
+        assert (listing.limit, listing.cursor) == (7, "abc")
+        listing = read("")
+        assert (listing.limit, listing.cursor) == (100, None)
+        assert read("limit=1000").limit == 1000
+
+    @pytest.mark.parametrize("limit", ["0", "-1", "1001", "10" * 6, "x", "", "1.5", "١", "+1"])
+    def test_refuse_what_is_out_of_range(self, limit: str) -> None:
+        with pytest.raises(RequestValidationError) as caught:
+            read_listing(Kinds, [("limit", limit)])
+        assert caught.value.errors()[0]["loc"] == ("query", "limit")
+
+    @pytest.mark.parametrize("cursor", ["", "x" * 4097])
+    def test_refuse_what_is_no_cursor(self, cursor: str) -> None:
+        assert refused(f"cursor={cursor}")[0] == "cursor"
+
+    @pytest.mark.parametrize("name", ["order", "limit", "cursor"])
+    def test_are_given_once(self, name: str) -> None:
+        assert refused(f"{name}=1&{name}=1") == (name, "must be given once")
+
+
+PUNCTUATION = st.sampled_from(["(", ")", ",", ".", '"', "\\", "*", "%", "\x00", "not.", "="])
+COLUMNS = [*filterable_columns(Kinds)]
+WORDS = st.sampled_from(
+    [
+        *COLUMNS,
+        "and",
+        "or",
+        "order",
+        "limit",
+        "cursor",
+        *OPERATORS,
+        "asc",
+        "desc",
+        "null",
+    ]
+)
+VALUES = st.one_of(
+    st.integers().map(str),
+    st.floats().map(str),
+    st.datetimes().map(str),
+    st.uuids().map(str),
+    st.text(max_size=5),
+)
+TEXTS = st.lists(st.one_of(PUNCTUATION, WORDS, VALUES), max_size=12).map("".join)
+CONDITIONS = st.tuples(st.sampled_from(COLUMNS), st.sampled_from([*OPERATORS]), VALUES)
+GROUPS: st.SearchStrategy[str] = st.recursive(
+    CONDITIONS.map(".".join),
+    lambda inner: st.tuples(
+        st.sampled_from(["and", "or", "not.and"]), st.lists(inner, min_size=1, max_size=4)
+    ).map(lambda group: f"{group[0]}({','.join(group[1])})"),
+    max_leaves=8,
+)
+PARAMETERS = st.one_of(
+    st.tuples(st.one_of(WORDS, TEXTS), TEXTS),
+    CONDITIONS.map(lambda condition: (condition[0], f"{condition[1]}.{condition[2]}")),
+    GROUPS.map(lambda group: ("or", f"({group})")),
+)
+
+
+@pytest.fixture(scope="module")
+def connection() -> Iterator[Connection]:
+    """A SQLite database in memory with the table that is asked for."""
+    engine = create_engine("sqlite://", poolclass=StaticPool)
+    with engine.connect() as opened:
+        driver: Any = opened.connection.driver_connection
+        driver.create_collation(DECIMAL_COLLATION, compare_decimals)
+        Base.metadata.tables["t_kinds"].create(opened)
+        yield opened
+    engine.dispose()
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.lists(PARAMETERS, max_size=4))
+def test_no_query_string_raises_anything_else(
+    connection: Connection, parameters: list[tuple[str, str]]
+) -> None:
+    try:
+        listing = read_listing(Kinds, parameters)
+    except RequestValidationError:
+        return
+    statement = select(Kinds).where(*listing.where).order_by(*listing.order_by)
+    dialects: list[Any] = [sqlite.dialect, postgresql.dialect]
+    for dialect in dialects:
+        text = str(statement.compile(dialect=dialect()))
+        # Whatever was sent is bound: SQL is made of what SQLAlchemy and the model know.
+        assert set(text) <= set(string.ascii_letters + string.digits + " \n_.,()=<>!?%:[]'\\|$~")
+    connection.execute(statement)
