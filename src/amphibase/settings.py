@@ -117,7 +117,7 @@ class Settings(BaseSettings):
     max_overflow: int = Field(0, ge=0, le=1000, examples=["0"])
     pool_recycle: int = Field(3600, ge=-1, examples=["3600"], description="seconds")
     pool_mode: Literal["session", "transaction"] | None = Field(None, examples=["transaction"])
-    rls: bool = Field(False, examples=["false"])
+    rls: bool | None = Field(None, examples=["true"])
     migrations_dir: Path = Field(Path("./migrations"), examples=["./migrations"])
 
     files_url: SecretStr = Field(

@@ -16,6 +16,7 @@ from amphibase.errors import ConfigurationError
 from amphibase.models import Base
 from amphibase.schema import commands as schema
 from amphibase.schema.migrations.locations import PART_OF
+from amphibase.schema.row_level_security import describe_unenforced, unenforced_tables
 from amphibase.settings import Part, Settings, load_settings
 
 Result = TypeVar("Result")
@@ -105,20 +106,25 @@ def check(application: Application = None) -> None:
 
     async def work(
         database: Database, settings: Settings
-    ) -> tuple[list[schema.ChainStatus], list[schema.Difference]]:
+    ) -> tuple[list[schema.ChainStatus], list[schema.Difference], str]:
+        unenforced = await unenforced_tables(database, settings)
         return (
             await schema.current(database, settings, Base.metadata),
             await schema.check(database, settings, Base.metadata),
+            describe_unenforced(unenforced, settings) if unenforced else "",
         )
 
     results = _run_on_each(application, work)
-    positions = [status for statuses, _ in results for status in statuses]
-    differences = [difference for _, found in results for difference in found]
+    positions = [status for statuses, _, _ in results for status in statuses]
+    differences = [difference for _, found, _ in results for difference in found]
     console = Console(soft_wrap=True)
     if application is None:
         # Without the application its tables would all look superfluous.
         differences = [found for found in differences if found.chain != "application"]
         console.print("[yellow]![/yellow] Your models were not compared; add --app module:app")
+    for _, _, unenforced in results:
+        if unenforced:
+            console.print(f"[yellow]![/yellow] {escape(unenforced)}")
     behind = [position.chain for position in positions if position.behind]
     if behind:
         chains = ", ".join(behind)

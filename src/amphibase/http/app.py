@@ -39,14 +39,23 @@ class Amphibase:
     Args:
         settings: read from the environment and `.env` where not given.
         user: the profile's class, `User` or a subclass of it.
+        requires_rls: True where the application relies on policies of its own in the database: it
+            does not start unless `RLS=true`, so that forgetting the setting opens nothing.
 
     Raises:
         ConfigurationError: a setting is wrong; says which, and gives an example.
     """
 
-    def __init__(self, settings: Settings | None = None, *, user: type[User] = User) -> None:
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        user: type[User] = User,
+        requires_rls: bool = False,
+    ) -> None:
         self.settings = settings or load_settings()
         self.user = user
+        self.requires_rls = requires_rls
         self._state: State | None = None
         self._repositories: dict[type[Any], Depends] = {}
 
@@ -188,9 +197,14 @@ class Amphibase:
         """Open the backend; in development, make the tables that are missing.
 
         Raises:
-            ConfigurationError: in production, the database is behind; says what to run.
+            ConfigurationError: in production, the database is behind; or the application requires
+                row level security and `RLS` is not true; says what to do.
             Unavailable: the database cannot be reached.
         """
+        if self.requires_rls and not self.settings.rls:
+            raise ConfigurationError(
+                "RLS: this application requires row level security; set RLS=true and use Postgres"
+            )
         from amphibase.build import open_backend
         from amphibase.http.state import State
 

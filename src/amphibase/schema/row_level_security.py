@@ -1,6 +1,17 @@
 """Reads from a database which tables of an application have row level security."""
 
+import logging
+
 from sqlalchemy import Connection
+
+from amphibase.database.engine import Database
+from amphibase.errors import ConfigurationError
+from amphibase.settings import Settings
+
+logger = logging.getLogger("amphibase.schema")
+
+NAMED_TABLES = 5
+"""How many tables a message names."""
 
 _GUARDED_TABLES = """
 SELECT c.relname::text FROM pg_class c
@@ -25,3 +36,44 @@ def guarded_tables(connection: Connection) -> list[str]:
     if connection.dialect.name != "postgresql":
         return []
     return list(connection.exec_driver_sql(_GUARDED_TABLES).scalars())
+
+
+async def unenforced_tables(database: Database, settings: Settings) -> list[str]:
+    """Return the tables whose policies do not decide, although they have some.
+
+    Amphibase acts as the tables' owner, whom policies do not bind, unless `RLS=true`.
+
+    Returns:
+        The names of the tables, sorted; empty with `RLS=true` and where no records are.
+    """
+    if settings.rls or "records" not in settings.parts_in(database.url):
+        return []
+    async with database.read() as connection:
+        return await connection.run_sync(guarded_tables)
+
+
+def describe_unenforced(tables: list[str], settings: Settings) -> str:
+    """Say which tables have policies that do not decide, and why."""
+    names = ", ".join(tables[:NAMED_TABLES]) + (", …" if len(tables) > NAMED_TABLES else "")
+    setting = "is not set" if settings.rls is None else "is false"
+    return f"RLS {setting}, so the row level security of these tables decides nothing: {names}"
+
+
+async def require_decision(database: Database, settings: Settings) -> None:
+    """Require that `RLS` is set where the database has policies.
+
+    Raises:
+        ConfigurationError: in production it is not; names the tables and what to set. Development
+            logs a warning instead, and `RLS=false` one line.
+    """
+    tables = await unenforced_tables(database, settings)
+    if not tables:
+        return
+    message = describe_unenforced(tables, settings)
+    if settings.rls is False:
+        logger.info("%s", message)
+        return
+    message += "; set RLS=true, or RLS=false if they are not meant for this application"
+    if settings.environment == "production":
+        raise ConfigurationError(message)
+    logger.warning("%s", message)

@@ -7,6 +7,7 @@ from sqlalchemy import Connection, MetaData, inspect
 from amphibase.database.engine import Database
 from amphibase.database.errors import translated_errors
 from amphibase.schema.migrations.locations import locate_chains
+from amphibase.schema.row_level_security import require_decision
 from amphibase.settings import Settings
 
 
@@ -18,11 +19,16 @@ async def prepare(database: Database, settings: Settings, metadata: MetaData) ->
 
     Raises:
         ConfigurationError: in production the database is behind, or with `RLS=true` rows are not
-            guarded as the models declare; says what to run. A revision failed.
+            guarded as the models declare, or has policies that are not enforced; says what to do.
+            A revision failed.
         Unavailable: the database cannot be reached.
     """
-    if await _is_current(database, settings, metadata):
-        return
+    if not await _is_current(database, settings, metadata):
+        await _migrate(database, settings, metadata)
+    await require_decision(database, settings)
+
+
+async def _migrate(database: Database, settings: Settings, metadata: MetaData) -> None:
     # Alembic and its templates would stay in the memory of a server that has nothing to migrate.
     from amphibase.schema import commands
 

@@ -83,7 +83,7 @@ class SqlBackend:
     def __init__(self, settings: Settings, keys: KeyRing, url: URL | None = None) -> None:
         self._settings = settings
         self.database = Database(url or settings.database, settings.pool_options)
-        self._rls = settings.rls and self.database.dialect == "postgresql"
+        self._rls = settings.rls is True and self.database.dialect == "postgresql"
         self._executor = build_executor(self.database, rls=self._rls)
         self._infos = ModelInfos(self.database.dialect)
         self._plans = Plans()
