@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import jwt
 import pytest
 
 from amphibase import ConfigurationError, InvalidToken, load_settings
-from amphibase.accounts.jwt.key_ring import Key, KeyRing, load_keys, read_key_file, write_key_file
+from amphibase.accounts.jwt.key import Key
+from amphibase.accounts.jwt.key_file import read_key_file, write_key_file
+from amphibase.accounts.jwt.key_ring import KeyRing, load_keys
 
 CLI_SIGNING_KEY = {
     "kty": "EC",
@@ -34,25 +35,6 @@ def test_what_one_key_signs_every_ring_that_holds_it_verifies() -> None:
     assert KeyRing([new, old]).verify(token)["answer"] == 42
     with pytest.raises(InvalidToken):
         KeyRing([new]).verify(token)
-
-
-def test_a_verified_token_is_refused_once_it_expires() -> None:
-    ring = KeyRing([Key.generate()])
-    token = ring.issue(claims(exp=int(time.time()) + 1))
-    assert ring.verify(token)
-    time.sleep(1.1)
-    with pytest.raises(InvalidToken, match="expired"):
-        ring.verify(token)
-
-
-def test_a_header_cannot_choose_the_algorithm() -> None:
-    key = Key.generate()
-    secret = Key.from_secret("s" * 64)
-    ring = KeyRing([key, secret])
-    for headers in ({"kid": key.kid}, {}):
-        token = jwt.encode(claims(), "s" * 64, algorithm="HS512", headers=headers)
-        with pytest.raises(InvalidToken):
-            ring.verify(token)
 
 
 def test_development_makes_a_key_that_only_the_owner_can_read(tmp_path: Path) -> None:

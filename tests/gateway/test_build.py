@@ -11,8 +11,8 @@ from jwt.algorithms import RSAAlgorithm
 from tests.gateway.conftest import ProjectDatabase
 from tests.websockets import connect
 
-from amphibase.accounts.jwt.key_ring import Key
-from amphibase.accounts.jwt.verifier import TokenRefused
+from amphibase.accounts.jwt.key import Key
+from amphibase.accounts.jwt.verifier import TokenRejected
 from amphibase.errors import ConfigurationError
 from amphibase.gateway.build import Project, build, check
 from amphibase.gateway.keys import ApiKeys, api_key
@@ -60,7 +60,7 @@ def test_tokens_of_others_are_taken_where_their_keys_are_given(tmp_path: Path) -
     taking = project_in(tmp_path, jwks=json.dumps({"keys": jwks})).tokens
     assert [taking.verify(token)["role"] for token in tokens] == ["one", "two"]
     for token in tokens:
-        with pytest.raises(TokenRefused):
+        with pytest.raises(TokenRejected):
             project_in(tmp_path).tokens.verify(token)
 
 

@@ -11,7 +11,8 @@ from fastapi import FastAPI, HTTPException
 from tests.conftest import SECRET
 
 from amphibase import Amphibase, create_access_token
-from amphibase.accounts.jwt.key_ring import Key, KeyRing
+from amphibase.accounts.jwt.key import Key
+from amphibase.accounts.jwt.key_ring import KeyRing
 from amphibase.testing.client import Client
 
 ANN = {"email": "ann@example.com", "password": "correct horse battery"}

@@ -6,12 +6,14 @@ from uuid import UUID
 
 from sqlalchemy import bindparam, select
 
-from amphibase.accounts.jwt.key_ring import KeyRing
+from amphibase.accounts.jwt.key_ring import AUDIENCE, KeyRing
 from amphibase.backend import Caller
 from amphibase.database.compiled import Plan, Query
 from amphibase.errors import InvalidToken, SessionEnded, UserBanned
 from amphibase.models import utc_now
 from amphibase.schema.tables import Tables
+
+REQUIRED_CLAIMS = ("exp", "sub", "aud")
 
 
 class TokenCheck:
@@ -31,7 +33,9 @@ class TokenCheck:
 
     def claimed(self, access_token: str) -> Caller:
         """Whom a token names, by its signature and its claims alone. Raises InvalidToken."""
-        claims = self._keys.verify(access_token)
+        claims = self._keys.verify(
+            access_token, audience=AUDIENCE, required=REQUIRED_CLAIMS, leeway=0
+        )
         try:
             user_id = UUID(claims["sub"])
             session_id = UUID(claims["session_id"]) if claims.get("session_id") else None

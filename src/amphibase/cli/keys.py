@@ -7,7 +7,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from amphibase.accounts.jwt.key_ring import KEY_FILE, Key, load_keys, read_key_file, write_key_file
+from amphibase.accounts.jwt.key import Key
+from amphibase.accounts.jwt.key_file import KEY_FILE, read_key_file, write_key_file
+from amphibase.accounts.jwt.key_ring import load_keys
 from amphibase.errors import ConfigurationError
 from amphibase.settings import load_settings
 

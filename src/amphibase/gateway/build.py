@@ -12,7 +12,7 @@ from amphibase.gateway.keys import ApiKeys
 from amphibase.settings import load
 
 if TYPE_CHECKING:  # each service is imported at its first request
-    from amphibase.accounts.jwt.verifier import Tokens
+    from amphibase.accounts.jwt.key_ring import KeyRing
     from amphibase.gateway.service import Service
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
@@ -44,21 +44,26 @@ class Project:
     jwks: str = field(default="", repr=False)
 
     @cached_property
-    def tokens(self) -> "Tokens":
+    def tokens(self) -> "KeyRing":
         """Issues and verifies the project's tokens."""
-        from amphibase.accounts.jwt.jwk import read_keys
-        from amphibase.accounts.jwt.key_ring import KEY_FILE, Key, read_key_file, write_key_file
-        from amphibase.accounts.jwt.verifier import Tokens
+        from amphibase.accounts.jwt.key import Key
+        from amphibase.accounts.jwt.key_file import (
+            KEY_FILE,
+            read_jwks,
+            read_key_file,
+            write_key_file,
+        )
+        from amphibase.accounts.jwt.key_ring import KeyRing
 
         shared = Key.from_secret(self.keys.secret)
-        others = read_keys(self.jwks) if self.jwks else []
+        others = read_jwks(self.jwks) if self.jwks else []
         if self.signs_with_secret:
-            return Tokens(shared, shared, others)
+            return KeyRing([shared, *others])
         path = self.folder / KEY_FILE
         if not path.exists():
             write_key_file(path, [Key.generate()], overwrite=False)
         signing, *older = read_key_file(path)
-        return Tokens(signing, shared, [*older, *others])
+        return KeyRing([signing, *older, *others, shared])
 
 
 def build(project: Project) -> Gateway:

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import psycopg
 
-from amphibase.accounts.jwt.verifier import Tokens
+from amphibase.accounts.jwt.key_ring import KeyRing
 from amphibase.gateway.inbox import Inbox
 from amphibase.gateway.keys import api_key
 
@@ -24,7 +24,7 @@ class Api:
     """One running Auth."""
 
     url: str
-    tokens: Tokens
+    tokens: KeyRing
     inbox: Inbox
     database: str
     below: str = ""

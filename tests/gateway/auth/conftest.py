@@ -14,8 +14,8 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 from tests.gateway.auth.api import SECRET, Api
 
-from amphibase.accounts.jwt.key_ring import Key
-from amphibase.accounts.jwt.verifier import Tokens
+from amphibase.accounts.jwt.key import Key
+from amphibase.accounts.jwt.key_ring import KeyRing
 from amphibase.gateway.auth.service import AuthService
 from amphibase.gateway.auth.settings import AuthSettings, load_auth_settings
 from amphibase.gateway.inbox import Inbox
@@ -69,7 +69,7 @@ class Stage:
         url, below = self.url + root, "/auth/v1" if behind else ""
         defaults = {"smtp_max_frequency": "0s", "api_external_url": url + below}
         settings = load_auth_settings(**{**defaults, **overrides})
-        tokens = Tokens(Key.generate(), Key.from_secret(SECRET))
+        tokens = KeyRing([Key.generate(), Key.from_secret(SECRET)])
         inbox = Inbox()
         service = AuthService(settings, database, tokens, inbox)
         self._apps[root] = behind(service) if behind else service

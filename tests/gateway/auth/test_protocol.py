@@ -9,8 +9,8 @@ import pytest
 from tests.gateway.auth.api import PASSWORD, SERVICE, Api, refusal
 
 from amphibase import ConfigurationError, load_settings
-from amphibase.accounts.jwt.key_ring import Key, KeyRing
-from amphibase.accounts.jwt.verifier import Tokens
+from amphibase.accounts.jwt.key import Key
+from amphibase.accounts.jwt.key_ring import KeyRing
 from amphibase.gateway.auth import admin, admin_links, mailing, sign_up, user, verify
 from amphibase.gateway.auth import mfa as factors
 from amphibase.gateway.auth import token as grants
@@ -111,7 +111,7 @@ async def test_a_database_without_accounts_is_refused_at_the_start(
 
 
 async def test_it_serves_below_any_path(database: str) -> None:
-    tokens = Tokens(Key.generate())
+    tokens = KeyRing([Key.generate()])
     service = AuthService(load_auth_settings(), database, tokens, Inbox())
     transport = httpx.ASGITransport(service, root_path="/auth/v1")
     async with httpx.AsyncClient(transport=transport, base_url="http://test/auth/v1") as client:
@@ -136,7 +136,7 @@ async def test_accounts_are_the_same_for_the_gateway_and_for_an_application(
     columns = "confirmation_token, recovery_token, email_change_token_new, phone_change_token"
     assert set(api.rows(f"SELECT {columns} FROM auth.users")) == {("", "", "", "")}
     # With the same key, a session that one began is continued by the other.
-    service = AuthService(load_auth_settings(), database, Tokens(key), Inbox())
+    service = AuthService(load_auth_settings(), database, KeyRing([key]), Inbox())
     transport = httpx.ASGITransport(service)
     assert signed_in.tokens is not None
     body = {"refresh_token": signed_in.tokens.refresh_token}

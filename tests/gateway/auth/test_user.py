@@ -4,8 +4,8 @@ import pytest
 from tests.gateway.auth.api import ANON, PASSWORD, SERVICE, Api, refusal
 from tests.gateway.auth.conftest import ServeAuth
 
-from amphibase.accounts.jwt.key_ring import Key
-from amphibase.accounts.jwt.verifier import Tokens
+from amphibase.accounts.jwt.key import Key
+from amphibase.accounts.jwt.key_ring import KeyRing
 
 
 async def test_a_user_sees_themselves(api: Api) -> None:
@@ -33,7 +33,7 @@ async def test_an_api_key_is_no_user(
 async def test_a_token_that_another_key_signed_is_refused(api: Api) -> None:
     signed_in = await api.sign_up()
     claims = dict(api.tokens.verify(signed_in["access_token"]))
-    forged = Tokens(Key.generate()).issue(claims)
+    forged = KeyRing([Key.generate()]).issue(claims)
     assert refusal(await api.get("/user", token=forged)) == (403, "bad_jwt")
     expired = api.tokens.issue({**claims, "exp": claims["iat"] - 3600})
     assert refusal(await api.get("/user", token=expired)) == (403, "bad_jwt")

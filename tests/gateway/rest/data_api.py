@@ -12,8 +12,8 @@ import httpx
 import psycopg
 from tests.gateway.conftest import PASSWORD
 
-from amphibase.accounts.jwt.key_ring import Key
-from amphibase.accounts.jwt.verifier import Tokens
+from amphibase.accounts.jwt.key import Key
+from amphibase.accounts.jwt.key_ring import KeyRing
 from amphibase.gateway.project import copy, url_of
 from amphibase.gateway.rest.service import RestService
 from amphibase.gateway.rest.settings import RestSettings
@@ -174,7 +174,7 @@ class DataApi:
 
     url: str
     client: httpx.AsyncClient
-    tokens: Tokens
+    tokens: KeyRing
 
     async def request(
         self,
@@ -223,7 +223,7 @@ async def create_project(template: str, name: str) -> str:
 @asynccontextmanager
 async def open_data_api(url: str, **settings: Any) -> AsyncIterator[DataApi]:
     """The Data API of an api's database."""
-    tokens = Tokens(Key.generate(), Key.from_secret(SECRET))
+    tokens = KeyRing([Key.generate(), Key.from_secret(SECRET)])
     negotiated: dict[str, Any] = {
         "db_schemas": "public,archive",
         "db_aggregates_enabled": True,

@@ -8,8 +8,8 @@ from uuid import UUID, uuid4
 import httpx
 import psycopg
 
-from amphibase.accounts.jwt.key_ring import Key
-from amphibase.accounts.jwt.verifier import Tokens
+from amphibase.accounts.jwt.key import Key
+from amphibase.accounts.jwt.key_ring import KeyRing
 from amphibase.gateway.rest.service import RestService
 from amphibase.gateway.rest.settings import RestSettings
 
@@ -46,7 +46,7 @@ DDL = """
 class RlsApi:
     """The Data API, and tokens of whoever asks it."""
 
-    def __init__(self, owner_url: str, service: RestService, tokens: Tokens) -> None:
+    def __init__(self, owner_url: str, service: RestService, tokens: KeyRing) -> None:
         self.owner_url = owner_url
         self.service = service
         self.tokens = tokens
@@ -87,7 +87,7 @@ class RlsApi:
 async def open_rls_api(owner_url: str, authenticator_url: str) -> AsyncIterator[RlsApi]:
     with psycopg.connect(owner_url) as connection:
         connection.execute(DDL)
-    tokens = Tokens(Key.generate())
+    tokens = KeyRing([Key.generate()])
     # Two connections, so that requests of different people follow each other on the same one.
     service = RestService(RestSettings(db_pool=2), authenticator_url, tokens)
     await service.start()

@@ -5,8 +5,8 @@ import json
 import jwt
 import pytest
 
-from amphibase.accounts.jwt.key_ring import Key
-from amphibase.accounts.jwt.verifier import Tokens
+from amphibase.accounts.jwt.key import Key
+from amphibase.accounts.jwt.key_ring import KeyRing
 from amphibase.gateway.rest.transaction.role import RoleResolver
 
 SECRET = "a secret that is long enough to sign tokens with HS256"
@@ -20,7 +20,7 @@ SECRET = "a secret that is long enough to sign tokens with HS256"
 def test_a_claim_may_hold_any_json(value: str) -> None:
     key = Key.from_secret(SECRET)
     token = jwt.api_jws.encode(f'{{"role":"anon","more":{value}}}'.encode(), SECRET, "HS256")
-    identities = RoleResolver(Tokens(key, key), None, None, ".role")
+    identities = RoleResolver(KeyRing([key]), None, None, ".role")
     claims = identities.resolve(f"Bearer {token}").claims
     assert json.loads(claims) == {"role": "anon", "more": json.loads(value)}
     claims.encode()
@@ -29,5 +29,5 @@ def test_a_claim_may_hold_any_json(value: str) -> None:
 def test_a_role_that_no_text_can_hold_is_none_that_there_is() -> None:
     key = Key.from_secret(SECRET)
     token = jwt.api_jws.encode(rb'{"role":"\ud800"}', SECRET, "HS256")
-    identities = RoleResolver(Tokens(key, key), None, None, ".role")
+    identities = RoleResolver(KeyRing([key]), None, None, ".role")
     assert identities.resolve(f"Bearer {token}").name == "?"

@@ -10,7 +10,7 @@ from uuid import UUID
 import httpx
 import psycopg
 
-from amphibase.accounts.jwt.verifier import Tokens
+from amphibase.accounts.jwt.key_ring import KeyRing
 from amphibase.gateway.keys import api_key
 
 SECRET = "a shared secret of the tests with more than thirty-two bytes"
@@ -36,7 +36,7 @@ class Api:
     """
 
     url: str
-    tokens: Tokens
+    tokens: KeyRing
     database: str
     folder: Path
     client: httpx.AsyncClient = field(init=False)

@@ -13,8 +13,8 @@ import pytest
 import uvicorn
 from tests.gateway.storage.api import ANON, SECRET, SERVICE, Api
 
-from amphibase.accounts.jwt.key_ring import Key
-from amphibase.accounts.jwt.verifier import Tokens
+from amphibase.accounts.jwt.key import Key
+from amphibase.accounts.jwt.key_ring import KeyRing
 from amphibase.gateway.app import Gateway, Mount
 from amphibase.gateway.keys import ApiKeys
 from amphibase.gateway.project import copy
@@ -84,7 +84,7 @@ def api(database: str, _shared: Api) -> Api:
 @asynccontextmanager
 async def _serving(database: str, folder: Path, **overrides: Any) -> AsyncIterator[Api]:
     settings = StorageSettings(file_storage_backend_path=folder, **overrides)
-    tokens = Tokens(Key.generate(), Key.from_secret(SECRET))
+    tokens = KeyRing([Key.generate(), Key.from_secret(SECRET)])
     service = StorageService(settings, database, tokens)
     keys = ApiKeys(SECRET, ANON, SERVICE, "sb_publishable_abc", "sb_secret_abc")
     gateway = Gateway({"/storage/v1": Mount(lambda: service)}, keys)

@@ -10,8 +10,8 @@ import pytest
 from tests.gateway.storage.api import SECRET, SERVICE, TEN, Api, files_in, no_object, refusal
 from tests.gateway.storage.test_tus import VERSION, metadata
 
-from amphibase.accounts.jwt.key_ring import Key
-from amphibase.accounts.jwt.verifier import Tokens
+from amphibase.accounts.jwt.key import Key
+from amphibase.accounts.jwt.key_ring import KeyRing
 from amphibase.blobs.disk import DiskBlobs
 from amphibase.blobs.rows import FileRows
 from amphibase.blobs.sweep import BlobSweep
@@ -24,7 +24,7 @@ from amphibase.gateway.storage.settings import StorageSettings
 
 async def test_a_lost_database_is_told_and_when_to_come_back(tmp_path: Path) -> None:
     settings = StorageSettings(file_storage_backend_path=tmp_path)
-    tokens = Tokens(Key.generate(), Key.from_secret(SECRET))
+    tokens = KeyRing([Key.generate(), Key.from_secret(SECRET)])
     service = StorageService(settings, "postgresql://me:secret@127.0.0.1:1/nowhere", tokens)
     transport: Any = httpx.ASGITransport(service)
     headers = {"authorization": f"Bearer {SERVICE}"}

@@ -1,13 +1,13 @@
-"""The tokens of a project: its API keys and its users' access tokens, issued and verified.
+"""The check of a JSON Web Token: whether one of the keys signed it, and whether it is valid now.
 
-API keys are signed by the shared secret, users' tokens by the first key of the ring; every service
-takes both. What a token's header says of its algorithm is never believed: each key pins its own
-(RFC 8725, section 3.1).
+What a token's header says of its algorithm is never believed: each key pins its own (RFC 8725,
+section 3.1), and PyJWT compares signatures in constant time. A signature is checked once, the times
+every time.
 """
 
 import json
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from time import time
@@ -17,43 +17,54 @@ from typing import Any
 import jwt
 from jwt.utils import base64url_decode
 
-from amphibase.accounts.jwt.key_ring import Key
+from amphibase.accounts.jwt.key import Key
 from amphibase.backend import Claims
+from amphibase.errors import InvalidToken
 
-VERIFIED_TOKENS = 10_000
-"""How many verified tokens are remembered; a signature is checked once, the times every time."""
+MAX_CACHED = 10_000
+"""How many verified tokens are kept."""
+
+MAX_CACHED_BYTES = 8 * 1024
+"""Longer ones are verified each time, so that few cannot take the memory of many."""
 
 MAX_TOKEN_BYTES = 64 * 1024
 """A user's metadata is part of their token, and Supabase sets it no bound."""
-
-MAX_REMEMBERED_BYTES = 8 * 1024
-"""Longer ones are verified each time, so that few cannot take the memory of many."""
 
 CLOCK_SKEW = 30
 """Seconds by which the clocks of issuer and verifier may differ, as PostgREST has it."""
 
 
-class Fault(StrEnum):
-    """Why a token is refused."""
+class TokenFault(StrEnum):
+    """Why a token is rejected."""
 
-    MALFORMED = "it is not three parts of base64 separated by dots"
-    ALGORITHM = "its algorithm is none that a key of the project has"
-    KEY = "no key of the project has the id it names"
-    SIGNATURE = "its signature does not fit"
-    CLAIMS = "its claims are no JSON object, or a claim has the wrong type"
+    PARTS = "it has not three parts separated by dots"
+    MALFORMED = "its parts are not JSON in base64"
+    ALGORITHM = "its algorithm is not that of a key"
+    KEY = "no key has the id that it names"
+    SIGNATURE = "its signature is not of a key"
+    CLAIMS = "its claims are not a JSON object, or a claim has the wrong type"
+    MISSING_CLAIM = "a claim is missing"
     EXPIRED = "it has expired"
     NOT_YET_VALID = "it is not valid yet"
     ISSUED_IN_FUTURE = "it was issued in the future"
-    AUDIENCE = "it is meant for somebody else"
+    AUDIENCE = "it is meant for another audience"
 
 
-class TokenRefused(Exception):
-    """A token that does not hold, and why."""
+class TokenRejected(InvalidToken):
+    """A token that is not valid.
 
-    def __init__(self, fault: Fault, detail: str = "") -> None:
+    Attributes:
+        fault: why; what a client may be told of it differs from service to service.
+        reason: the same for people.
+    """
+
+    def __init__(self, fault: TokenFault, reason: str = "") -> None:
         self.fault = fault
-        self.detail = detail or fault.value
-        super().__init__(self.detail)
+        self.reason = reason or fault.value
+        if fault is TokenFault.EXPIRED:
+            super().__init__("The access token has expired")
+        else:
+            super().__init__()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,114 +75,108 @@ class _Verified:
     issued: float
 
 
-class Tokens:
-    """Issues and verifies the tokens of one project.
+class TokenVerifier:
+    """Verifies the tokens that any of several keys signed.
 
     Args:
-        signing: signs users' tokens.
-        shared: the shared secret, which signs API keys; None where the project has none.
-        others: keys that verify only.
+        keys: with what they verify.
     """
 
-    def __init__(self, signing: Key, shared: Key | None = None, others: Iterable[Key] = ()) -> None:
-        self._signing = signing
-        self._shared = shared
-        distinct = {id(key): key for key in (signing, *others, *([shared] if shared else []))}
-        self._keys = tuple(distinct.values())
+    def __init__(self, keys: Iterable[Key]) -> None:
+        self._keys = tuple(keys)
         self._verified: OrderedDict[str, _Verified] = OrderedDict()
 
-    def issue(self, claims: Mapping[str, Any]) -> str:
-        """A user's token."""
-        headers = {"kid": self._signing.kid} if self._signing.kid else None
-        signing = self._signing
-        return jwt.encode(
-            dict(claims), signing.signing, algorithm=signing.algorithm, headers=headers
-        )
-
-    def derive(self, purpose: str) -> bytes:
-        """A secret of 32 bytes for one purpose, from the key that signs; what an application with
-        that key derives is the same."""
-        return self._signing.derive(purpose)
-
-    def jwks(self) -> dict[str, Any]:
-        """The public keys as a JSON Web Key Set (RFC 7517); shared secrets are never in it."""
-        return {"keys": [key.public_jwk() for key in self._keys if key.algorithm == "ES256"]}
-
-    def verify(self, token: str, *, audience: str | None = None) -> Claims:
-        """The claims of a token that one of the keys signed and that is good now.
+    def verify(
+        self,
+        token: str,
+        *,
+        audience: str | None = None,
+        required: Collection[str] = (),
+        leeway: int = CLOCK_SKEW,
+    ) -> Claims:
+        """Return the claims of a token that one of the keys signed and that is valid now.
 
         Args:
             audience: a token that names audiences has to name this one.
+            required: claims that it has to have.
+            leeway: seconds for which it is still valid after its expiry.
+
+        Returns:
+            The same object each time, for as long as the token is cached.
 
         Raises:
-            TokenRefused: any other token.
+            TokenRejected: any other token.
         """
-        known = self._verified.get(token)
-        if known is None:
-            known = self._check(token)
-            if len(token) <= MAX_REMEMBERED_BYTES:
-                self._verified[token] = known
-            if len(self._verified) > VERIFIED_TOKENS:
+        verified = self._verified.get(token)
+        if verified is None:
+            verified = self._check(token)
+            if len(token) <= MAX_CACHED_BYTES:
+                self._verified[token] = verified
+            if len(self._verified) > MAX_CACHED:
                 self._verified.popitem(last=False)
         now = time()
-        if now > known.expires + CLOCK_SKEW:
+        if not now < verified.expires + leeway:
             self._verified.pop(token, None)
-            raise TokenRefused(Fault.EXPIRED)
-        if now < known.begins - CLOCK_SKEW:
-            raise TokenRefused(Fault.NOT_YET_VALID)
-        if now < known.issued - CLOCK_SKEW:
-            raise TokenRefused(Fault.ISSUED_IN_FUTURE)
-        if audience is not None and not _is_meant_for(audience, known.claims.get("aud")):
-            raise TokenRefused(Fault.AUDIENCE)
-        return known.claims
+            raise TokenRejected(TokenFault.EXPIRED)
+        if now < verified.begins - CLOCK_SKEW:
+            raise TokenRejected(TokenFault.NOT_YET_VALID)
+        if now < verified.issued - CLOCK_SKEW:
+            raise TokenRejected(TokenFault.ISSUED_IN_FUTURE)
+        claims = verified.claims
+        for name in required:
+            if not claims.get(name):
+                raise TokenRejected(TokenFault.MISSING_CLAIM, f"the claim '{name}' is missing")
+        if audience is not None and not _is_meant_for(audience, claims.get("aud")):
+            raise TokenRejected(TokenFault.AUDIENCE)
+        return claims
 
     def _check(self, token: str) -> _Verified:
         if len(token) > MAX_TOKEN_BYTES:
-            raise TokenRefused(Fault.MALFORMED)
+            raise TokenRejected(TokenFault.MALFORMED)
         header = _header(token)
         kid, algorithm = header.get("kid"), header.get("alg")
         keys = [key for key in self._keys if key.algorithm == algorithm]
         if not keys:
-            raise TokenRefused(Fault.ALGORITHM)
+            raise TokenRejected(TokenFault.ALGORITHM)
         keys = [key for key in keys if kid is None or key.kid in (None, kid)]
         if not keys:
-            raise TokenRefused(Fault.KEY)
+            raise TokenRejected(TokenFault.KEY)
         for key in keys:
             try:
                 payload = jwt.api_jws.decode(token, key.verifying, algorithms=[key.algorithm])
-            except jwt.PyJWTError:
+            except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
                 continue
-            return _claims(payload)
-        raise TokenRefused(Fault.SIGNATURE)
+            return _read_claims(payload)
+        raise TokenRejected(TokenFault.SIGNATURE)
 
 
-def _header(token: str) -> dict[str, Any]:
+def _header(token: str) -> Mapping[str, Any]:
     parts = token.split(".")
     if len(parts) != 3:
-        raise TokenRefused(Fault.MALFORMED, f"Expected 3 parts in JWT; got {len(parts)}")
+        raise TokenRejected(TokenFault.PARTS, f"Expected 3 parts in JWT; got {len(parts)}")
     try:
         header = json.loads(base64url_decode(parts[0]))
     except (ValueError, RecursionError):
-        raise TokenRefused(Fault.MALFORMED) from None
+        raise TokenRejected(TokenFault.MALFORMED) from None
     if not isinstance(header, dict):
-        raise TokenRefused(Fault.MALFORMED)
+        raise TokenRejected(TokenFault.MALFORMED)
     return header
 
 
-def _claims(payload: bytes) -> _Verified:
+def _read_claims(payload: bytes) -> _Verified:
     try:
         claims = json.loads(payload)
     except (ValueError, RecursionError):
         claims = None
     if not isinstance(claims, dict):
-        raise TokenRefused(Fault.CLAIMS, "Parsing claims failed")
+        raise TokenRejected(TokenFault.CLAIMS, "Parsing claims failed")
     times = {"exp": float("inf"), "nbf": float("-inf"), "iat": float("-inf")}
     for name in times:
         value = claims.get(name)
         if value is None:
             continue
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise TokenRefused(Fault.CLAIMS, f"The JWT '{name}' claim must be a number")
+            raise TokenRejected(TokenFault.CLAIMS, f"The JWT '{name}' claim must be a number")
         times[name] = value
     audience = claims.get("aud")
     if not (
@@ -179,8 +184,8 @@ def _claims(payload: bytes) -> _Verified:
         or isinstance(audience, str)
         or (isinstance(audience, list) and all(isinstance(each, str) for each in audience))
     ):
-        raise TokenRefused(
-            Fault.CLAIMS, "The JWT 'aud' claim must be a string or an array of strings"
+        raise TokenRejected(
+            TokenFault.CLAIMS, "The JWT 'aud' claim must be a string or an array of strings"
         )
     return _Verified(MappingProxyType(claims), times["exp"], times["nbf"], times["iat"])
 

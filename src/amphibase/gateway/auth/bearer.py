@@ -9,7 +9,7 @@ from sqlalchemy import Row, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
 
-from amphibase.accounts.jwt.verifier import TokenRefused
+from amphibase.accounts.jwt.verifier import TokenRejected
 from amphibase.backend import Claims
 from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.errors import AuthError
@@ -47,9 +47,9 @@ def claims_of(core: Core, request: Request) -> Claims:
         raise AuthError(401, "no_authorization", "This endpoint requires a valid Bearer token")
     try:
         return core.tokens.verify(found[1])
-    except TokenRefused as error:
+    except TokenRejected as error:
         raise AuthError(
-            403, "bad_jwt", f"invalid JWT: unable to parse or verify signature, {error.detail}"
+            403, "bad_jwt", f"invalid JWT: unable to parse or verify signature, {error.reason}"
         ) from None
 
 

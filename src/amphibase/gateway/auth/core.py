@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
 
-from amphibase.accounts.jwt.verifier import Tokens
+from amphibase.accounts.jwt.key_ring import KeyRing
 from amphibase.accounts.one_time_tokens import Links
 from amphibase.accounts.passwords import PasswordWorkers
 from amphibase.accounts.sessions import Opened, Sessions
@@ -39,7 +39,7 @@ class Core:
     """
 
     def __init__(
-        self, settings: AuthSettings, database_url: str, tokens: Tokens, outbox: Post
+        self, settings: AuthSettings, database_url: str, tokens: KeyRing, outbox: Post
     ) -> None:
         self.settings = settings
         self.tokens = tokens

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from amphibase.accounts.jwt.verifier import Tokens
+from amphibase.accounts.jwt.key_ring import KeyRing
 from amphibase.gateway.auth import admin, admin_links, errors, mailing, sign_up, user, verify
 from amphibase.gateway.auth import mfa as factors
 from amphibase.gateway.auth import settings_endpoint as public
@@ -71,7 +71,7 @@ class AuthService:
     """
 
     def __init__(
-        self, settings: AuthSettings, database_url: str, tokens: Tokens, outbox: Post
+        self, settings: AuthSettings, database_url: str, tokens: KeyRing, outbox: Post
     ) -> None:
         self._core = Core(settings, database_url, tokens, outbox)
         self._lifetime = Lifetime(self._open, self._core.close)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from starlette.types import Receive, Scope, Send
 
-from amphibase.accounts.jwt.verifier import Tokens
+from amphibase.accounts.jwt.key_ring import KeyRing
 from amphibase.database.pool import PipelinePool
 from amphibase.errors import Unavailable
 from amphibase.gateway.rest.errors.base import CannotConnect, RestError
@@ -33,7 +33,7 @@ class RestService:
         tokens: verifies access tokens.
     """
 
-    def __init__(self, settings: RestSettings, database_url: str, tokens: Tokens) -> None:
+    def __init__(self, settings: RestSettings, database_url: str, tokens: KeyRing) -> None:
         self._settings = settings
         self._pool = PipelinePool(
             database_url,

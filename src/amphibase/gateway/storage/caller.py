@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 from starlette.requests import Request
 
-from amphibase.accounts.jwt.verifier import Fault, TokenRefused, Tokens
+from amphibase.accounts.jwt.key_ring import KeyRing
+from amphibase.accounts.jwt.verifier import TokenFault, TokenRejected
 from amphibase.gateway.storage.errors import AccessDenied, MalformedRequest, StorageError
 
 _BEARER = re.compile(r"[Bb]earer +(\S+)")
@@ -18,14 +19,15 @@ ALGORITHM = '"alg" (Algorithm) Header Parameter value not allowed'
 EXPIRED = '"exp" claim timestamp check failed'
 NOT_YET_VALID = '"nbf" claim timestamp check failed'
 
-_FAULTS = {
-    Fault.MALFORMED: MALFORMED,
-    Fault.ALGORITHM: ALGORITHM,
-    Fault.KEY: FORGED,
-    Fault.SIGNATURE: FORGED,
-    Fault.EXPIRED: EXPIRED,
-    Fault.NOT_YET_VALID: NOT_YET_VALID,
-    Fault.ISSUED_IN_FUTURE: '"iat" claim timestamp check failed (it should be in the past)',
+FAULT_MESSAGES = {
+    TokenFault.PARTS: MALFORMED,
+    TokenFault.MALFORMED: MALFORMED,
+    TokenFault.ALGORITHM: ALGORITHM,
+    TokenFault.KEY: FORGED,
+    TokenFault.SIGNATURE: FORGED,
+    TokenFault.EXPIRED: EXPIRED,
+    TokenFault.NOT_YET_VALID: NOT_YET_VALID,
+    TokenFault.ISSUED_IN_FUTURE: '"iat" claim timestamp check failed (it should be in the past)',
 }
 
 
@@ -62,7 +64,7 @@ def signed_caller(owner: str | None) -> StorageCaller:
     return replace(SERVICE_ROLE, subject=owner)
 
 
-def authenticate(tokens: Tokens, request: Request) -> StorageCaller:
+def authenticate(tokens: KeyRing, request: Request) -> StorageCaller:
     """Return the caller that a request's token names. Raises StorageError unless it is valid."""
     header = request.headers.get("authorization")
     if header is None:
@@ -70,8 +72,8 @@ def authenticate(tokens: Tokens, request: Request) -> StorageCaller:
     match = _BEARER.fullmatch(header)
     try:
         claims = tokens.verify(match[1] if match else header)
-    except TokenRefused as refused:
-        raise AccessDenied(_FAULTS.get(refused.fault, INVALID)) from None
+    except TokenRejected as rejected:
+        raise AccessDenied(FAULT_MESSAGES.get(rejected.fault, INVALID)) from None
     role, subject = claims.get("role") or "anon", claims.get("sub")
     if not isinstance(role, str) or not (subject is None or isinstance(subject, str)):
         raise AccessDenied(INVALID)
@@ -96,7 +98,7 @@ def request_path(request: Request) -> str:
     return path.removeprefix(request.scope.get("root_path", ""))
 
 
-def authenticate_if_valid(tokens: Tokens, request: Request) -> StorageCaller | None:
+def authenticate_if_valid(tokens: KeyRing, request: Request) -> StorageCaller | None:
     """Return the caller; None where the token is missing or not valid."""
     try:
         return authenticate(tokens, request)

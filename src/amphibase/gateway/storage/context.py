@@ -2,7 +2,7 @@
 
 from starlette.requests import Request
 
-from amphibase.accounts.jwt.verifier import Tokens
+from amphibase.accounts.jwt.key_ring import KeyRing
 from amphibase.blobs.disk import DiskBlobs
 from amphibase.database.engine import Database, PoolOptions
 from amphibase.gateway.storage.caller import StorageCaller, authenticate, authenticate_if_valid
@@ -17,7 +17,7 @@ from amphibase.gateway.storage.uploader import Uploader
 class StorageContext:
     """The rows, the bytes and the keys of one project."""
 
-    def __init__(self, settings: StorageSettings, database_url: str, tokens: Tokens) -> None:
+    def __init__(self, settings: StorageSettings, database_url: str, tokens: KeyRing) -> None:
         self.settings = settings
         self.database = Database(database_url, PoolOptions(size=settings.db_pool))
         self.blobs = DiskBlobs(settings.file_storage_backend_path / "objects")

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
-from amphibase.accounts.jwt.verifier import Tokens
+from amphibase.accounts.jwt.key_ring import KeyRing
 from amphibase.blobs.drain import DrainingResponse
 from amphibase.gateway.lifetime import Lifetime, check_table
 from amphibase.gateway.service import deny_websocket
@@ -80,7 +80,7 @@ class StorageService:
         tokens: the project's keys.
     """
 
-    def __init__(self, settings: StorageSettings, database_url: str, tokens: Tokens) -> None:
+    def __init__(self, settings: StorageSettings, database_url: str, tokens: KeyRing) -> None:
         self._context = StorageContext(settings, database_url, tokens)
         self._lifetime = Lifetime(self._open, self._context.close)
         self._app = Starlette(

@@ -8,11 +8,9 @@ import time
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import jwt
-
-from amphibase.accounts.jwt.key_ring import MAX_TOKEN_BYTES
-from amphibase.accounts.jwt.verifier import Tokens
-from amphibase.gateway.storage.caller import ALGORITHM, EXPIRED, FORGED, INVALID, MALFORMED
+from amphibase.accounts.jwt.key_ring import KeyRing
+from amphibase.accounts.jwt.verifier import TokenRejected
+from amphibase.gateway.storage.caller import FAULT_MESSAGES, INVALID
 from amphibase.gateway.storage.errors import InvalidUrlSignature, InvalidUrlToken
 
 Use = Literal["download", "upload"]
@@ -38,8 +36,8 @@ class SignedUrlClaims:
 class SignedUrls:
     """Issues and verifies the tokens of one project."""
 
-    def __init__(self, tokens: Tokens) -> None:
-        self._secret = tokens.derive("storage signed url")
+    def __init__(self, tokens: KeyRing) -> None:
+        self._keys = tokens.derived("storage signed url")
 
     def download(self, url: str, seconds: int) -> str:
         """Issue a token for reading."""
@@ -61,21 +59,9 @@ class SignedUrls:
             InvalidUrlSignature: it is of another URL, or for another use.
         """
         try:
-            if len(token) > MAX_TOKEN_BYTES:
-                raise jwt.DecodeError
-            claims = jwt.decode(
-                token, self._secret, algorithms=["HS256"], options={"require": ["exp", "url"]}
-            )
-        except jwt.ExpiredSignatureError:
-            raise InvalidUrlToken(EXPIRED) from None
-        except jwt.InvalidSignatureError:
-            raise InvalidUrlToken(FORGED) from None
-        except jwt.InvalidAlgorithmError:
-            raise InvalidUrlToken(ALGORITHM) from None
-        except jwt.MissingRequiredClaimError:
-            raise InvalidUrlToken(INVALID) from None
-        except (jwt.PyJWTError, ValueError, RecursionError):
-            raise InvalidUrlToken(MALFORMED) from None
+            claims = self._keys.verify(token, required=("exp", "url"), leeway=0)
+        except TokenRejected as rejected:
+            raise InvalidUrlToken(FAULT_MESSAGES.get(rejected.fault, INVALID)) from None
         signed_url = str(claims["url"])
         if url not in (None, signed_url) or claims.get("scope") != use:
             raise InvalidUrlSignature
@@ -85,4 +71,4 @@ class SignedUrls:
 
     def _sign(self, seconds: int, claims: dict[str, Any]) -> str:
         now = int(time.time())
-        return jwt.encode({**claims, "iat": now, "exp": now + seconds}, self._secret, "HS256")
+        return self._keys.issue({**claims, "iat": now, "exp": now + seconds})

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from amphibase.accounts.jwt.verifier import Fault, TokenRefused, Tokens
+from amphibase.accounts.jwt.key_ring import KeyRing
+from amphibase.accounts.jwt.verifier import TokenFault, TokenRejected
 from amphibase.gateway.rest.errors.base import (
     AnonymousDisabled,
     InvalidClaims,
@@ -18,10 +19,10 @@ from amphibase.gateway.rest.transaction.role_claim import RolePath
 _MAX_CACHED = 10_000
 
 _CLAIM_FAULTS = {
-    Fault.EXPIRED: "JWT expired",
-    Fault.NOT_YET_VALID: "JWT not yet valid",
-    Fault.ISSUED_IN_FUTURE: "JWT issued at future",
-    Fault.AUDIENCE: "JWT not in audience",
+    TokenFault.EXPIRED: "JWT expired",
+    TokenFault.NOT_YET_VALID: "JWT not yet valid",
+    TokenFault.ISSUED_IN_FUTURE: "JWT issued at future",
+    TokenFault.AUDIENCE: "JWT not in audience",
 }
 _NO_KEY = "None of the keys was able to decode the JWT"
 
@@ -51,7 +52,7 @@ class RoleResolver:
     """
 
     def __init__(
-        self, tokens: Tokens, anonymous: str | None, audience: str | None, role_path: str
+        self, tokens: KeyRing, anonymous: str | None, audience: str | None, role_path: str
     ) -> None:
         self._tokens = tokens
         self._anonymous = anonymous
@@ -73,8 +74,8 @@ class RoleResolver:
             raise Unauthenticated("Empty JWT is sent in Authorization header")
         try:
             claims = self._tokens.verify(token, audience=self._audience)
-        except TokenRefused as refused:
-            raise _refusal(refused) from None
+        except TokenRejected as rejected:
+            raise _translate(rejected) from None
         # The tokens that the verifier caches have the same claims, the same object, each time.
         cached = self._cached.get(id(claims))
         if cached is not None and cached[0] is claims:
@@ -95,16 +96,16 @@ class RoleResolver:
         return RequestRole(name, text, is_anonymous=name == self._anonymous)
 
 
-def _refusal(refused: TokenRefused) -> RestError:
-    match refused.fault:
-        case Fault.MALFORMED:
-            if refused.detail.startswith("Expected"):
-                return Unauthenticated(refused.detail)
+def _translate(rejected: TokenRejected) -> RestError:
+    match rejected.fault:
+        case TokenFault.PARTS:
+            return Unauthenticated(rejected.reason)
+        case TokenFault.MALFORMED:
             return Unauthenticated("JWT couldn't be decoded")
-        case Fault.ALGORITHM:
+        case TokenFault.ALGORITHM:
             return Unauthenticated("Wrong or unsupported encoding algorithm")
-        case Fault.KEY | Fault.SIGNATURE:
+        case TokenFault.KEY | TokenFault.SIGNATURE:
             return Unauthenticated("No suitable key or wrong key type", _NO_KEY)
-        case Fault.CLAIMS:
-            return InvalidClaims(refused.detail)
-    return InvalidClaims(_CLAIM_FAULTS[refused.fault])
+        case TokenFault.CLAIMS:
+            return InvalidClaims(rejected.reason)
+    return InvalidClaims(_CLAIM_FAULTS[rejected.fault])
