@@ -13,8 +13,8 @@ from typing import Any
 
 import psycopg
 
-from amphibase.database.connection import Call, Statement
 from amphibase.database.pool import PipelinePool
+from amphibase.database.statement import Call, Statement
 
 PID = Call(Statement("select pg_backend_pid()"))
 SLEEP = Statement("select pg_sleep($1::float8)")

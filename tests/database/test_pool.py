@@ -21,8 +21,8 @@ from psycopg.errors import (
 )
 from tests.database.pools import ASSUME, PID, SLEEP, WHO, MakePool, Proxy, Server, call
 
-from amphibase.database.connection import Call, Statement
 from amphibase.database.pool import PipelinePool
+from amphibase.database.statement import Call, Statement
 
 # Answers
 

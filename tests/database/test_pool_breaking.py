@@ -13,8 +13,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.errors import AdminShutdown
 from tests.database.pools import PID, SLEEP, MakePool, Proxy, Server, call
 
-from amphibase.database.connection import Call
 from amphibase.database.pool import PipelinePool
+from amphibase.database.statement import Call
 
 
 async def test_idle_connections_that_were_all_terminated_do_no_harm(

@@ -12,8 +12,8 @@ import pytest
 from psycopg.errors import AdminShutdown
 from tests.database.pools import PID, SLEEP, MakePool, Proxy, Server, call
 
-from amphibase.database.connection import Call
 from amphibase.database.pool import PoolTimeout
+from amphibase.database.statement import Call
 
 # Cancellation
 

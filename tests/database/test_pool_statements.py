@@ -10,7 +10,7 @@ from psycopg.errors import DivisionByZero
 from tests.database.pools import PID, SLEEP, MakePool, Server, call, prepared
 
 from amphibase.database import connection as pipeline
-from amphibase.database.connection import Call, Statement
+from amphibase.database.statement import Call, Statement
 
 
 async def test_a_statement_is_prepared_once_for_the_types_of_its_values(

@@ -6,8 +6,8 @@ import psycopg
 import pytest
 from tests.database.pools import PID, SLEEP, WHO, MakePool, Proxy, Server, call
 
-from amphibase.database.connection import Call
 from amphibase.database.pool import PipelinePool
+from amphibase.database.statement import Call
 
 INSERT = "insert into things values ($1)"
 

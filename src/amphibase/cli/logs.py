@@ -6,8 +6,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import orjson
-from rich.console import Console
-from rich.logging import RichHandler
 
 from amphibase.redaction import RedactingFilter
 
@@ -38,6 +36,10 @@ def configure_logs(environment: str) -> None:
     if environment == "production":
         handler.setFormatter(JsonLines())
     elif sys.stderr.isatty():
+        # Not at the top: a server in production has no use for it.
+        from rich.console import Console
+        from rich.logging import RichHandler
+
         handler = RichHandler(console=Console(stderr=True), show_path=False)
         handler.setFormatter(logging.Formatter("%(message)s", "%H:%M:%S"))
     else:

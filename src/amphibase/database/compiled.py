@@ -14,7 +14,7 @@ from sqlalchemy import Dialect, Float, Numeric, Select
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.types import TypeEngine
 
-from amphibase.database.connection import Call, Statement
+from amphibase.database.statement import Call, Statement
 from amphibase.database.values import Check, check_of_operand, refuse
 from amphibase.errors import InvalidRequest, InvalidValue
 

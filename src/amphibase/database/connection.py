@@ -7,13 +7,14 @@ import asyncio
 import selectors
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import psycopg
 from psycopg.adapt import PyFormat, Transformer
 from psycopg.errors import error_from_result
 from psycopg.pq import DiagnosticField, ExecStatus, TransactionStatus
+
+from amphibase.database.statement import Call
 
 if TYPE_CHECKING:
     from psycopg.abc import Buffer
@@ -46,20 +47,6 @@ class ConnectionLost(psycopg.OperationalError):
     """
 
     unsent = False
-
-
-@dataclass(frozen=True, slots=True)
-class Statement:
-    """One SQL command with `$1`, `$2` … placeholders; prepared once a connection, unless long."""
-
-    sql: str
-
-
-class Call(NamedTuple):
-    """A statement and its values: any Python values psycopg can adapt, `None` being NULL."""
-
-    statement: Statement
-    values: Sequence[object] = ()
 
 
 # A prepared statement belongs to one SQL text and the types its values were dumped as.

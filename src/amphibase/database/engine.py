@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, event
 from sqlalchemy.engine import URL
@@ -11,10 +11,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, c
 
 from amphibase.backend import Isolation
 from amphibase.database.errors import translated_errors
-from amphibase.database.pool import PipelinePool
 from amphibase.database.session_settings import SESSION_SETTINGS, set_locally, startup_options
 from amphibase.database.url import POOLER_PORT, parse_url, to_conninfo
 from amphibase.models import DECIMAL_COLLATION, compare_decimals
+
+if TYPE_CHECKING:
+    from amphibase.database.pool import PipelinePool
 
 BUSY_TIMEOUT_MS = 10_000
 POOL_TIMEOUT_SECONDS = 10
@@ -122,10 +124,12 @@ class Database:
         await self.readers.dispose()
 
 
-def _pipeline_pool(url: URL, options: PoolOptions) -> PipelinePool | None:
+def _pipeline_pool(url: URL, options: PoolOptions) -> "PipelinePool | None":
     size = min(options.pipelined, options.size - 1)  # at least one is left to write
     if size < 1:
         return None
+    from amphibase.database.pool import PipelinePool  # brings Postgres's driver
+
     return PipelinePool(to_conninfo(url), size=size, prepare=not options.by_transaction)
 
 

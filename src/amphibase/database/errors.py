@@ -1,11 +1,11 @@
 """Translation of driver errors: the one place where they become Amphibase's."""
 
-import re
 import sqlite3
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-import psycopg
 from sqlalchemy.exc import (
     DBAPIError,
     InterfaceError,
@@ -16,20 +16,21 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.exc import TimeoutError as QueueTimeout
 from sqlalchemy.orm.exc import StaleDataError
+from typing_extensions import TypeIs
 
-from amphibase.database.pool import PoolTimeout
 from amphibase.errors import (
     AmphibaseError,
     Conflict,
     Contention,
-    Forbidden,
     ForeignKeyViolation,
-    InvalidRequest,
     InvalidValue,
     NotFound,
     StaleVersion,
     Unavailable,
 )
+
+if TYPE_CHECKING:
+    import psycopg
 
 
 @contextmanager
@@ -37,7 +38,9 @@ def translated_errors() -> Iterator[None]:
     """Raise the driver's errors inside the block as Amphibase's."""
     try:
         yield
-    except (SQLAlchemyError, psycopg.Error) as error:
+    except Exception as error:
+        if not (isinstance(error, SQLAlchemyError) or _is_of_postgres(error)):
+            raise
         translated = translate(error)
         if translated is None:
             raise
@@ -50,7 +53,7 @@ def translate(error: BaseException) -> AmphibaseError | None:
     Returns:
         None where the error is a fault of the program and should be raised as it is.
     """
-    if isinstance(error, QueueTimeout | PoolTimeout):
+    if isinstance(error, QueueTimeout):
         return Unavailable("All database connections are in use; try again")
     if isinstance(error, NoResultFound):
         return NotFound()
@@ -62,8 +65,10 @@ def translate(error: BaseException) -> AmphibaseError | None:
     original = error.orig if isinstance(error, DBAPIError) else error
     if isinstance(original, OverflowError):  # an integer that SQLite has no room for
         return InvalidValue("A number is out of the range of its column")
-    if isinstance(original, psycopg.Error):
-        return _from_postgres(original)
+    if _is_of_postgres(original):
+        from amphibase.database.postgres_errors import translate_postgres
+
+        return translate_postgres(original)
     if isinstance(original, sqlite3.Error):
         return _from_sqlite(original)
     if isinstance(error, OperationalError | InterfaceError):
@@ -71,41 +76,14 @@ def translate(error: BaseException) -> AmphibaseError | None:
     return None
 
 
-def _from_postgres(error: psycopg.Error) -> AmphibaseError | None:
-    """Translate by SQLSTATE (PostgreSQL docs, appendix A)."""
-    match error.sqlstate or "":
-        case "23505":
-            return Conflict(
-                columns=_constraint_columns(error), constraint=error.diag.constraint_name
-            )
-        case "23503" | "23001":
-            return ForeignKeyViolation()
-        case "23502" | "23514" | "23P01":
-            return _invalid_value(error.diag.column_name)
-        case "42501":
-            return Forbidden("The database does not let this caller do that")
-        case "P0001":  # RAISE EXCEPTION, by a function or a trigger of the application's
-            return InvalidRequest(error.diag.message_primary)
-        case "42883" | "42804":
-            return InvalidValue("A column is compared with a value of another type")
-        case state if state.startswith("22"):
-            return InvalidValue()
-        case "40001" | "40P01" | "55P03":
-            return Contention()
-        case "57014":
-            return Unavailable("The database took too long; try again", retry_after=1)
-        case "53100":
-            return Unavailable("The disk of the database is full")
-        case state if state.startswith(("08", "25006", "53", "57P", "58")):
-            return Unavailable()
-        case "" if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
-            return Unavailable()
-        case "" if isinstance(error, psycopg.DataError):  # NUL in text, refused by the driver
-            return InvalidValue()
-    return None
+def _is_of_postgres(error: BaseException | None) -> TypeIs["psycopg.Error"]:
+    # Where the driver was never imported, no error can be of it.
+    driver = sys.modules.get("psycopg")
+    return driver is not None and isinstance(error, driver.Error)
 
 
-def _invalid_value(column: str | None) -> InvalidValue:
+def invalid_value(column: str | None) -> InvalidValue:
+    """Return the error of a value that the database rejects, for its column where that is known."""
     if not column:
         return InvalidValue()
     return InvalidValue(rejected_value_message(column), field=column)
@@ -114,12 +92,6 @@ def _invalid_value(column: str | None) -> InvalidValue:
 def rejected_value_message(column: str) -> str:
     """Return the message of a value that the database rejects for a column."""
     return f"The database does not take this value of {column}"
-
-
-def _constraint_columns(error: psycopg.Error) -> tuple[str, ...]:
-    # The detail names the columns, but in the server's language; the parentheses are constant.
-    found = re.search(r"\(([^()]+)\)=\(", error.diag.message_detail or "")
-    return tuple(name.strip(' "') for name in found[1].split(",")) if found else ()
 
 
 def _from_sqlite(error: sqlite3.Error) -> AmphibaseError | None:
@@ -133,7 +105,7 @@ def _from_sqlite(error: sqlite3.Error) -> AmphibaseError | None:
         case "SQLITE_CONSTRAINT_FOREIGNKEY":
             return ForeignKeyViolation()
         case "SQLITE_CONSTRAINT_NOTNULL":
-            return _invalid_value(message.rpartition(".")[2])
+            return invalid_value(message.rpartition(".")[2])
         case "SQLITE_CONSTRAINT_CHECK" | "SQLITE_CONSTRAINT_DATATYPE":
             return InvalidValue()
         case "SQLITE_MISMATCH" | "SQLITE_TOOBIG":

@@ -10,16 +10,14 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Protocol
 
 import orjson
-import psycopg
 from sqlalchemy import Connection, event
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from amphibase.backend import Caller, Isolation
 from amphibase.database.compiled import Query, Row
 from amphibase.database.engine import Database
-from amphibase.database.errors import translate, translated_errors
+from amphibase.database.errors import translated_errors
 from amphibase.database.impersonation import Impersonation, as_connection_user, impersonate
-from amphibase.database.pool import PipelinePool
 
 
 class Executor(Protocol):
@@ -110,27 +108,6 @@ class EngineExecutor:
             yield TransactionExecutor(connection, caller, self._roles)
 
 
-class PipelineExecutor(EngineExecutor):
-    """Runs queries over libpq's pipeline, one round trip and one implicit transaction each; what
-    changes something, on the engine."""
-
-    builds_json = True
-
-    def __init__(self, database: Database, roles: CallerRoles, pool: PipelinePool) -> None:
-        super().__init__(database, roles)
-        self._pool = pool
-
-    async def fetch(self, caller: Caller, *queries: Query) -> Sequence[Sequence[Row]]:
-        impersonation = self._roles.impersonation(caller)
-        before = () if impersonation is None else (impersonation.call(),)
-        try:
-            results = await self._pool.run(*before, *[query.call() for query in queries])
-        except psycopg.Error as error:
-            raise translate(error) or error from error
-        results = results[len(before) :]
-        return [query.plan.rows(rows) for query, rows in zip(queries, results, strict=True)]
-
-
 class TransactionExecutor:
     """Runs everything on the connection of one transaction, one thing at a time."""
 
@@ -183,4 +160,6 @@ def build_executor(database: Database, *, rls: bool) -> EngineExecutor:
     roles = CallerRoles(rls)
     if database.pipeline is None:
         return EngineExecutor(database, roles)
+    from amphibase.database.pipeline_executor import PipelineExecutor  # brings Postgres's driver
+
     return PipelineExecutor(database, roles, database.pipeline)

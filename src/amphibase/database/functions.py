@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from psycopg.types.json import Jsonb
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError
@@ -103,6 +102,8 @@ def _function(row: Sequence[Any]) -> Function:
 
 
 def _adapted(value: Any, type_: str) -> Any:
+    from psycopg.types.json import Jsonb  # functions are called on Postgres alone
+
     return Jsonb(value) if type_ in ("json", "jsonb") and value is not None else value
 
 

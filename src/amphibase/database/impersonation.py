@@ -15,7 +15,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from amphibase.database.connection import Call, Statement
+from amphibase.database.statement import Call, Statement
 
 CLAIMS = "request.jwt.claims"
 """Where PostgREST puts a token's claims, and `auth.uid()` finds them."""

@@ -18,15 +18,9 @@ from psycopg.adapt import Transformer
 from psycopg.errors import error_from_result
 
 from amphibase.backend import Isolation
-from amphibase.database.connection import (
-    CANCEL_LIMIT,
-    Call,
-    Connection,
-    ConnectionLost,
-    Statement,
-    find_error,
-)
+from amphibase.database.connection import CANCEL_LIMIT, Connection, ConnectionLost, find_error
 from amphibase.database.session_settings import SESSION_SETTINGS, set_locally, startup_options
+from amphibase.database.statement import Call, Statement
 
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGresult

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import orjson
 
-from amphibase.database.connection import Call, Statement
+from amphibase.database.statement import Call, Statement
 from amphibase.gateway.rest.errors.base import NotAcceptable, RootDisabled
 from amphibase.gateway.rest.errors.schema_cache import NoFunction, NoTable
 from amphibase.gateway.rest.request.media_type import ANY, JSON, OPENAPI, read_accept

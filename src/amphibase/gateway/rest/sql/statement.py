@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from amphibase.database.connection import Call, Statement
+from amphibase.database.statement import Call, Statement
 from amphibase.gateway.rest.plan.types import ActionPlan, Explain
 from amphibase.gateway.rest.sql.call import compile_call
 from amphibase.gateway.rest.sql.fragments import (

@@ -14,9 +14,9 @@ import orjson
 import psycopg
 
 from amphibase.backend import Isolation
-from amphibase.database.connection import Call, Statement
 from amphibase.database.impersonation import Impersonation
 from amphibase.database.pool import Cells, PipelinePool, PoolTimeout
+from amphibase.database.statement import Call, Statement
 from amphibase.gateway.rest.errors.base import (
     AcquisitionTimeout,
     CannotConnect,
