@@ -141,6 +141,7 @@ class Settings(BaseSettings):
     refresh_reuse_seconds: int = Field(10, ge=0, le=300, examples=["10"])
     password_min_length: int = Field(8, ge=6, le=128, examples=["8"])
     email_confirmation: Literal["off", "required"] = Field("off", examples=["required"])
+    confirmation_asks_password: bool = Field(False, examples=["true"])
     mail_url: SecretStr | None = Field(
         None, examples=["smtp://user:password@mail.example.com:587?from=hello@example.com"]
     )

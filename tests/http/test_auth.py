@@ -185,7 +185,8 @@ class TestConfirmation:
         await sql_backend_of(app).background.settle()
         token = token_in(letters(settings.data_dir)[0])
         verified = await client.post("/auth/email/verify", json={"token": token})
-        assert verified.json()["email"] == ANN["email"]
+        assert verified.json()["user"]["email"] == ANN["email"]
+        assert verified.json()["password_required"] is False
         signed_in = await client.post("/auth/sign-in", json=CREDENTIALS)
         assert signed_in.json()["user"]["name"] == "Ann"
 

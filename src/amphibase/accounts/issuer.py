@@ -1,14 +1,14 @@
-"""Access tokens of an SQL home: the claims are Supabase's, so that tokens survive a move."""
+"""Access tokens: the claims are Supabase's, so that tokens survive a move."""
 
 from amphibase.accounts.jwt.key_ring import AUDIENCE, KeyRing
-from amphibase.accounts.sessions import Opened
+from amphibase.accounts.sessions import OpenSession
 from amphibase.backend import Account, Tokens
 from amphibase.models import utc_now
 from amphibase.settings import Settings
 
 
-class Issuer:
-    """Hands out tokens for sessions.
+class TokenIssuer:
+    """Issues tokens for sessions.
 
     Args:
         settings: `PUBLIC_URL` names the issuer, `ACCESS_TOKEN_MINUTES` the lifetime.
@@ -19,8 +19,8 @@ class Issuer:
         self._name = f"{settings.public_url}/auth"
         self._lifetime = settings.access_token_lifetime
 
-    def tokens(self, account: Account, opened: Opened) -> Tokens:
-        """The tokens of an open session."""
+    def tokens(self, account: Account, opened: OpenSession) -> Tokens:
+        """Return the tokens of an open session."""
         now = utc_now()
         expires_at = int((now + self._lifetime).timestamp())
         claims = {

@@ -1,10 +1,13 @@
-"""Tokens of links in letters: hashed at rest, good once, good for a while."""
+"""Single-use tokens that are sent by email: hashed at rest, and valid for a limited time."""
 
+import hmac
+import secrets
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import Select, delete, insert, select
+from sqlalchemy import Select, delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from amphibase.accounts.sessions import digest, new_token
@@ -12,6 +15,7 @@ from amphibase.models import utc_now, uuid7
 from amphibase.schema.tables import Tables
 
 LIFETIME = timedelta(hours=1)
+PKCE_PREFIX = "pkce_"
 Kind = Literal[
     "confirmation_token",
     "recovery_token",
@@ -19,19 +23,85 @@ Kind = Literal[
     "email_change_token_new",
     "reauthentication_token",
 ]
+EMAIL_CHANGE: tuple[Kind, Kind] = ("email_change_token_current", "email_change_token_new")
 
 
-class Links:
-    """The one-time tokens of an SQL home; every method runs in the transaction it is handed.
+@dataclass(frozen=True, slots=True)
+class EmailToken:
+    """The secret that one email holds.
 
     Args:
-        lifetime: how long a token is good for.
+        token: the token of the link.
+        code: digits that stand for the same token; empty where tokens have no codes.
     """
 
-    def __init__(self, tables: Tables, lifetime: timedelta = LIFETIME) -> None:
-        self._lifetime = lifetime
+    token: str = field(repr=False)
+    code: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class CodeKey:
+    """Derives tokens from codes of digits, so that either finds the same row.
+
+    The database holds the hash of the token alone: it reveals neither.
+
+    Args:
+        secret: 32 bytes that only the server has.
+        length: how many digits a code has.
+    """
+
+    secret: bytes = field(repr=False)
+    length: int
+
+    def new_code(self) -> str:
+        """Return a random code."""
+        return "".join(secrets.choice("0123456789") for _ in range(self.length))
+
+    def token(self, subject: UUID | str, kind: Kind, code: str) -> str:
+        """Return the token that a code stands for.
+
+        Args:
+            subject: the user's id, or the address where there is no user yet.
+        """
+        content = f"{subject} {kind} {code}".encode("utf-8", "surrogatepass")
+        return hmac.new(self.secret, content, "sha224").hexdigest()
+
+
+class OneTimeTokens:
+    """Issues and redeems tokens; every method runs in the caller's transaction.
+
+    Args:
+        lifetime: how long a token is valid.
+        codes: derives the tokens from codes; without it tokens are random.
+    """
+
+    def __init__(
+        self, tables: Tables, lifetime: timedelta = LIFETIME, codes: CodeKey | None = None
+    ) -> None:
+        self.lifetime = lifetime
+        self._codes = codes
         self._table = tables.one_time_tokens
         self._users = tables.users
+
+    def new(self, subject: UUID | str, kind: Kind, *, pkce: bool = False) -> EmailToken:
+        """Return a new token, which the caller stores.
+
+        Args:
+            subject: the user's id, or the address where there is no user yet.
+            pkce: whether the link leads to a code to exchange instead of a session.
+        """
+        prefix = PKCE_PREFIX if pkce else ""
+        if self._codes is None:
+            return EmailToken(prefix + new_token())
+        code = self._codes.new_code()
+        return EmailToken(prefix + self._codes.token(subject, kind, code), code)
+
+    def of_code(self, subject: UUID | str, kind: Kind, code: str) -> tuple[str, ...]:
+        """Return the tokens that a code may stand for; none where tokens have no codes."""
+        if self._codes is None:
+            return ()
+        token = self._codes.token(subject, kind, code)
+        return token, PKCE_PREFIX + token
 
     async def issue(
         self,
@@ -39,24 +109,25 @@ class Links:
         user_id: UUID,
         kind: Kind,
         email: str,
-        token: str | None = None,
-    ) -> str:
-        """A new token for the user; an earlier one of the same kind is void from now on.
+        *,
+        pkce: bool = False,
+    ) -> EmailToken:
+        """Issue a token to a user and revoke the earlier one of the same kind.
 
         Args:
-            email: where the letter goes; the token is good while that is the user's address, or
-                for `email_change_token_new` the one that it is to become.
-            token: one that nobody can guess; made where not given.
+            email: where the email goes; the token is valid while that is the user's address, or,
+                for `email_change_token_new`, the address that the user is changing to.
+            pkce: whether the link leads to a code to exchange instead of a session.
         """
         await self.revoke(connection, user_id, kind)
-        token = token or new_token()
+        token = self.new(user_id, kind, pkce=pkce)
         now = utc_now()
         await connection.execute(
             insert(self._table).values(
                 id=uuid7(),
                 user_id=user_id,
                 token_type=kind,
-                token_hash=digest(token),
+                token_hash=digest(token.token),
                 relates_to=email,
                 created_at=now,
                 updated_at=now,
@@ -64,15 +135,15 @@ class Links:
         )
         return token
 
-    async def is_good(self, connection: AsyncConnection, token: str, kind: Kind) -> bool:
-        """Whether the token could be redeemed now."""
-        return (await connection.execute(self._good(token, kind))).first() is not None
+    async def is_valid(self, connection: AsyncConnection, token: str, kind: Kind) -> bool:
+        """Return whether the token could be redeemed now."""
+        return (await connection.execute(self._valid(token, kind))).first() is not None
 
     async def redeem(self, connection: AsyncConnection, token: str, kind: Kind) -> UUID | None:
-        """The user whom the token was issued to, and no second time; None when it is not good."""
-        # The user's row is locked first, as by whoever issues: the other way round, each would
-        # wait for what the other holds.
-        locked = self._good(token, kind).with_for_update(of=self._users)
+        """Use a token up; return the user it was issued to, or None where it is not valid."""
+        # The user's row is locked first, as by `issue`: the other way round, each would wait for
+        # what the other holds.
+        locked = self._valid(token, kind).with_for_update(of=self._users)
         id = (await connection.execute(locked)).scalar_one_or_none()
         if id is None:
             return None
@@ -81,16 +152,34 @@ class Links:
         )
         return deleted.scalar_one_or_none()
 
-    async def revoke(self, connection: AsyncConnection, user_id: UUID, *kinds: Kind) -> None:
-        """Make the user's tokens of these kinds void."""
-        await connection.execute(
-            delete(self._table).where(
-                self._table.c.user_id == user_id, self._table.c.token_type.in_(kinds)
-            )
-        )
+    async def redeem_any(
+        self, connection: AsyncConnection, token: str, *kinds: Kind
+    ) -> tuple[UUID, Kind] | None:
+        """Use up a token of one of the kinds; return its user and kind."""
+        for kind in kinds:
+            if user_id := await self.redeem(connection, token, kind):
+                return user_id, kind
+        return None
 
-    def _good(self, token: str, kind: Kind) -> Select[Any]:
-        # A letter to an address that is the user's no longer proves nothing.
+    async def redeem_code(
+        self, connection: AsyncConnection, user_id: UUID, code: str, *kinds: Kind
+    ) -> Kind | None:
+        """Use up a code of one of the kinds; return its kind, or None where it is not valid."""
+        for kind in kinds:
+            for token in self.of_code(user_id, kind, code):
+                if await self.redeem(connection, token, kind):
+                    return kind
+        return None
+
+    async def revoke(self, connection: AsyncConnection, user_id: UUID, *kinds: Kind) -> None:
+        """Revoke the user's tokens of these kinds; all where no kind is named."""
+        statement = delete(self._table).where(self._table.c.user_id == user_id)
+        if kinds:
+            statement = statement.where(self._table.c.token_type.in_(kinds))
+        await connection.execute(statement)
+
+    def _valid(self, token: str, kind: Kind) -> Select[Any]:
+        # An email to an address that is the user's no longer proves nothing.
         table, users = self._table, self._users
         address = users.c.email_change if kind == "email_change_token_new" else users.c.email
         return (
@@ -99,7 +188,7 @@ class Links:
             .where(
                 table.c.token_hash == digest(token),
                 table.c.token_type == kind,
-                table.c.relates_to == address,
-                table.c.created_at > utc_now() - self._lifetime,
+                func.lower(table.c.relates_to) == func.lower(address),
+                table.c.created_at > utc_now() - self.lifetime,
             )
         )

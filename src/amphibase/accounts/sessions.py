@@ -1,10 +1,10 @@
-"""Sessions and their refresh tokens in an SQL home: opening, rotating, ending.
+"""Sessions and their refresh tokens: opening, rotating, ending.
 
 A refresh token is good once. The next one is derived from what is stored of it (its hash) with a
 key that only the server has, so that the database keeps hashes alone, and yet the active token can
-be handed out again: it is what follows its parent. Reuse is judged as Supabase does it: a used
-token is taken for a lost answer when it is the parent of the active one, or was used a few seconds
-ago; then the active one is the answer. Else it was stolen, and what `Reuse` says happens.
+be issued again: it is what follows its parent. Reuse is judged as Supabase Auth does it: a used
+token counts as a lost response when it is the parent of the active one, or was used a few seconds
+ago; then the active one is sent again. Else it was stolen, and the `ReusePolicy` applies.
 """
 
 import base64
@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Row, delete, func, insert, select, update
@@ -30,29 +30,40 @@ TOKEN_BYTES = 32
 
 _OF_SUPABASE = re.compile(r"[\w-]{1,63}", re.ASCII)
 
-Reuse = Literal["ends the session", "revokes its tokens", "is refused"]
-"""What a token that was used long before does: Supabase's Auth revokes the tokens, so that access
-tokens live on until they expire, or, with rotation switched off, refuses that one alone."""
+
+class ReusePolicy(Enum):
+    """What the reuse of a refresh token does.
+
+    Supabase Auth revokes the tokens, so that access tokens live on until they expire, or, with
+    rotation switched off, rejects that one token alone.
+    """
+
+    END_SESSION = "end_session"
+    REVOKE_TOKENS = "revoke_tokens"
+    REJECT = "reject"
 
 
 def new_token() -> str:
-    """A token that cannot be guessed: 256 random bits."""
+    """Return a token of 256 random bits."""
     return secrets.token_urlsafe(TOKEN_BYTES)
 
 
 def digest(token: str) -> str:
-    """What is stored of a token. It is random, so a plain hash keeps it."""
+    """Return what is stored of a token: a plain hash, since tokens are random."""
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _kept_as(token: str) -> list[str]:
-    """What the rows may have of a token: Supabase's, which are shorter than any digest, came as
-    they are. A digest that somebody read is no token."""
+def _stored_forms(token: str) -> list[str]:
+    """Return what a row may hold of a token.
+
+    Tokens from Supabase, which are shorter than any digest, are stored as they are. A digest
+    that somebody read in the database is not a token.
+    """
     return [digest(token), token] if _OF_SUPABASE.fullmatch(token) else [digest(token)]
 
 
-class Refusal(Enum):
-    """Why a refresh token was refused, in words for its bearer."""
+class RefreshRejection(Enum):
+    """Why a refresh token was rejected, in words for its bearer."""
 
     UNKNOWN = "The refresh token is not valid; sign in again"
     EXPIRED = "The session has expired; sign in again"
@@ -60,8 +71,8 @@ class Refusal(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
-    """A living session and the refresh token to continue it with."""
+class OpenSession:
+    """A live session and the refresh token to continue it with."""
 
     session_id: UUID
     user_id: UUID
@@ -71,13 +82,13 @@ class Opened:
 
 
 class Sessions:
-    """The sessions of an SQL home; every method runs in the transaction it is handed.
+    """Opens and ends sessions; every method runs in the caller's transaction.
 
     Args:
         secret: 32 bytes that refresh tokens are derived with.
         lifetime: how long a session lives without being refreshed.
-        reuse_interval: how long a used refresh token is still taken for a lost answer.
-        reuse: what happens to a session whose token is used again after that.
+        reuse_interval: how long the reuse of a token still counts as a lost response.
+        reuse: what the reuse of a token does after that.
     """
 
     def __init__(
@@ -86,7 +97,7 @@ class Sessions:
         secret: bytes,
         lifetime: timedelta,
         reuse_interval: timedelta,
-        reuse: Reuse = "ends the session",
+        reuse: ReusePolicy = ReusePolicy.END_SESSION,
     ) -> None:
         self._sessions = tables.sessions
         self._tokens = tables.refresh_tokens
@@ -98,8 +109,8 @@ class Sessions:
 
     async def open(
         self, connection: AsyncConnection, user_id: UUID, device: Device, method: str
-    ) -> Opened:
-        """Open a session; the user's expired ones are swept away.
+    ) -> OpenSession:
+        """Open a session and delete the user's expired ones.
 
         Args:
             method: how the user proved who they are, for the `amr` claim: `password`, `otp`.
@@ -109,7 +120,7 @@ class Sessions:
         await connection.execute(
             delete(self._sessions).where(
                 self._sessions.c.user_id == user_id,
-                # NULL where the session came from a home that notes the first refresh only.
+                # NULL where the session came from Supabase, which records the first refresh only.
                 func.coalesce(self._sessions.c.refreshed_at, self._sessions.c.created_at)
                 < now - self._lifetime,
             )
@@ -126,36 +137,40 @@ class Sessions:
                 ip=device.ip,
             )
         )
-        await self._note_method(connection, session_id, method, now)
+        await self._record_method(connection, session_id, method, now)
         token = new_token()
         await self._store(connection, session_id, user_id, token, None, now)
         amr = [{"method": method, "timestamp": int(now.timestamp())}]
-        return Opened(session_id, user_id, token, amr)
+        return OpenSession(session_id, user_id, token, amr)
 
-    async def rotate(self, connection: AsyncConnection, token: str) -> Opened | Refusal:
-        """Exchange a refresh token for the next one. A refusal's consequences (an ended session)
-        are part of the transaction: commit it before telling."""
+    async def rotate(
+        self, connection: AsyncConnection, token: str
+    ) -> OpenSession | RefreshRejection:
+        """Exchange a refresh token for the next one.
+
+        What a rejection does (ending the session) is part of the transaction: commit it, then
+        raise.
+        """
         session = await self._lock_session_of(connection, token)
         if session is None:
-            return Refusal.UNKNOWN
+            return RefreshRejection.UNKNOWN
         now = utc_now()
         used = (
             await connection.execute(
-                select(self._tokens).where(self._tokens.c.token.in_(_kept_as(token)))
+                select(self._tokens).where(self._tokens.c.token.in_(_stored_forms(token)))
             )
         ).one()
         if used.created_at < now - self._lifetime or (session.not_after or now) < now:
             await self.end(connection, session.user_id, session.id)
-            return Refusal.EXPIRED
+            return RefreshRejection.EXPIRED
         if used.revoked:
             following = await self._active_after(connection, session.id, used, now)
             if following is None:
-                await self._punish(connection, session, now)
-                return Refusal.REUSED
+                await self._apply_reuse_policy(connection, session, now)
+                return RefreshRejection.REUSED
         else:
-            following = await self._follow(connection, session, used, now)
-            # The used ones stay while they could be told from unknown ones: their reuse ends the
-            # session.
+            following = await self._issue_next(connection, session, used, now)
+            # The used ones stay for as long as their reuse has to be recognised.
             await connection.execute(
                 delete(self._tokens).where(
                     self._tokens.c.session_id == session.id,
@@ -168,25 +183,26 @@ class Sessions:
                 .values(refreshed_at=now, updated_at=now)
             )
         amr = await self._methods(connection, session.id)
-        return Opened(session.id, session.user_id, following, amr, session.aal or "aal1")
+        return OpenSession(session.id, session.user_id, following, amr, session.aal or "aal1")
 
-    async def strengthen(
+    async def raise_to_aal2(
         self, connection: AsyncConnection, session_id: UUID, factor_id: UUID, method: str
-    ) -> Opened | None:
-        """Note that the user has shown a second factor: the session is `aal2` from now on, and
-        its refresh token is exchanged. None where it has ended.
+    ) -> OpenSession | None:
+        """Raise a session to `aal2` after a second factor, and exchange its refresh token.
+
+        Returns None where the session has ended.
 
         Args:
             method: of the factor, for the `amr` claim: `totp`.
         """
         now = utc_now()
-        strengthened = await connection.execute(
+        raised = await connection.execute(
             update(self._sessions)
             .where(self._sessions.c.id == session_id)
             .values(aal="aal2", factor_id=factor_id, updated_at=now)
             .returning(self._sessions)
         )
-        session = strengthened.one_or_none()
+        session = raised.one_or_none()
         active = await self._active(connection, session_id)
         if session is None or active is None:
             return None
@@ -196,13 +212,13 @@ class Sessions:
                 self._claims.c.authentication_method == method,
             )
         )
-        await self._note_method(connection, session_id, method, now)
-        following = await self._follow(connection, session, active, now)
+        await self._record_method(connection, session_id, method, now)
+        following = await self._issue_next(connection, session, active, now)
         amr = await self._methods(connection, session_id)
-        return Opened(session_id, session.user_id, following, amr, session.aal)
+        return OpenSession(session_id, session.user_id, following, amr, session.aal)
 
     async def of(self, connection: AsyncConnection, user_id: UUID) -> Sequence[UserSession]:
-        """Where a user is signed in, newest first."""
+        """Return where a user is signed in, newest first."""
         table = self._sessions
         rows = await connection.execute(
             select(
@@ -230,7 +246,7 @@ class Sessions:
         *,
         keep: UUID | None = None,
     ) -> bool:
-        """End one session of a user, or all, or all but one; whether any was ended."""
+        """End one session of a user, or all, or all but one; return whether any was ended."""
         statement = delete(self._sessions).where(self._sessions.c.user_id == user_id)
         if session_id is not None:
             statement = statement.where(self._sessions.c.id == session_id)
@@ -241,7 +257,9 @@ class Sessions:
     async def _lock_session_of(self, connection: AsyncConnection, token: str) -> Row[Any] | None:
         # The lock comes first and the token is read in a statement of its own: on Postgres only
         # a new statement sees what the lock's former holder has committed.
-        owner = select(self._tokens.c.session_id).where(self._tokens.c.token.in_(_kept_as(token)))
+        owner = select(self._tokens.c.session_id).where(
+            self._tokens.c.token.in_(_stored_forms(token))
+        )
         return (
             await connection.execute(
                 select(self._sessions)
@@ -269,14 +287,14 @@ class Sessions:
             return None
         if used.token != active.parent and used.updated_at < now - self._reuse_interval:
             return None
-        token = self._following(active.parent)
-        # Another key derives another token, which nobody would know again.
+        token = self._next_of(active.parent)
+        # Another key derives another token, which no row has.
         return token if hmac.compare_digest(digest(token), active.token) else None
 
-    async def _follow(
+    async def _issue_next(
         self, connection: AsyncConnection, session: Row[Any], used: Row[Any], now: datetime
     ) -> str:
-        following = self._following(used.token)
+        following = self._next_of(used.token)
         await connection.execute(
             update(self._tokens)
             .where(self._tokens.c.id == used.id)
@@ -285,11 +303,13 @@ class Sessions:
         await self._store(connection, session.id, session.user_id, following, used.token, now)
         return following
 
-    async def _punish(self, connection: AsyncConnection, session: Row[Any], now: datetime) -> None:
+    async def _apply_reuse_policy(
+        self, connection: AsyncConnection, session: Row[Any], now: datetime
+    ) -> None:
         match self._reuse:
-            case "ends the session":
+            case ReusePolicy.END_SESSION:
                 await self.end(connection, session.user_id, session.id)
-            case "revokes its tokens":
+            case ReusePolicy.REVOKE_TOKENS:
                 await connection.execute(
                     update(self._tokens)
                     .where(
@@ -299,7 +319,7 @@ class Sessions:
                     .values(revoked=True, updated_at=now)
                 )
 
-    async def _note_method(
+    async def _record_method(
         self, connection: AsyncConnection, session_id: UUID, method: str, now: datetime
     ) -> None:
         await connection.execute(
@@ -341,6 +361,6 @@ class Sessions:
             )
         )
 
-    def _following(self, stored: str) -> str:
+    def _next_of(self, stored: str) -> str:
         code = hmac.digest(self._secret, stored.encode(), "sha256")
         return base64.urlsafe_b64encode(code).rstrip(b"=").decode()

@@ -1,11 +1,12 @@
-"""The rows of an account (`users`, `identities`) and what they mean; used by `accounts.py`."""
+"""The rows of accounts (`users`, `identities`) and what they mean."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, insert, select, update
+from sqlalchemy import Row, delete, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from amphibase.backend import Account, Claims
@@ -14,73 +15,75 @@ from amphibase.errors import Conflict, EmailAlreadyRegistered, NotFound
 from amphibase.models import utc_now, uuid7
 from amphibase.schema.tables import Tables
 
-PROVIDER: Claims = {"provider": "email", "providers": ["email"]}
+EMAIL_PROVIDER: Claims = {"provider": "email", "providers": ["email"]}
+
+_LOCK_ADDRESS = text("SELECT pg_advisory_xact_lock(hashtextextended('amphibase ' || :email, 0))")
 
 
-class AccountRows:
-    """Reads and writes the rows of accounts, in the transaction that each method is handed."""
+class Users:
+    """Reads and writes the rows of accounts; every method runs in the caller's transaction."""
 
     def __init__(self, tables: Tables) -> None:
         self._users = tables.users
         self._identities = tables.identities
 
+    async def lock_address(self, connection: AsyncConnection, email: str) -> None:
+        """Let nobody else make or take an account with that address until the transaction ends.
+
+        On SQLite one transaction writes at a time anyway.
+        """
+        if connection.dialect.name == "postgresql":
+            await connection.execute(_LOCK_ADDRESS, {"email": email.lower()})
+
     async def insert(
-        self,
-        connection: AsyncConnection,
-        *,
-        id: UUID | None,
-        email: str,
-        password_hash: str | None,
-        confirmed: bool,
-        user_metadata: Claims,
-        app_metadata: Claims,
-        signed_in: bool = False,
-    ) -> Account:
-        """Add an account with its identity. Raises EmailAlreadyRegistered, Conflict (the id)."""
-        now = utc_now()
-        id = id or uuid7()
-        with _email_taken():
-            await connection.execute(
-                insert(self._users).values(
-                    id=id,
-                    email=email,
-                    encrypted_password=password_hash or "",
-                    email_confirmed_at=now if confirmed else None,
-                    last_sign_in_at=now if signed_in else None,
-                    raw_user_meta_data=dict(user_metadata),
-                    raw_app_meta_data={**PROVIDER, **app_metadata},
-                    created_at=now,
-                    updated_at=now,
-                )
-            )
-        await connection.execute(
-            insert(self._identities).values(
-                id=uuid7(),
-                provider="email",
-                provider_id=str(id),
-                user_id=id,
-                identity_data=_identity_data(id, email, confirmed),
-                created_at=now,
-                updated_at=now,
-            )
-        )
-        return account_of(await self.get(connection, id))
+        self, connection: AsyncConnection, *, identity: Claims | None = None, **values: Any
+    ) -> Row[Any]:
+        """Add an account, with an identity where it has an address; return its row.
 
-    async def find(self, connection: AsyncConnection, id: UUID) -> Row[Any] | None:
-        """The row with that id, unless it was deleted."""
-        users = self._users
-        found = await connection.execute(
-            select(users).where(users.c.id == id, users.c.deleted_at.is_(None))
-        )
-        return found.one_or_none()
+        Args:
+            identity: what else the identity says of the user; None adds no identity.
+            values: columns of `users`.
 
-    async def get(self, connection: AsyncConnection, id: UUID, *, lock: bool = False) -> Row[Any]:
-        """The row with that id, locked until the transaction ends if asked. Raises NotFound."""
+        Raises:
+            EmailAlreadyRegistered: another account has the address, in whatever case.
+            Conflict: the id or the phone number is taken.
+        """
+        now, email = utc_now(), values.get("email")
+        values = {"id": uuid7(), "created_at": now, "updated_at": now, **values}
+        if email:
+            await self.lock_address(connection, email)
+            if await self.find_by_email(connection, email) is not None:
+                raise EmailAlreadyRegistered
+        with email_conflicts():
+            await connection.execute(insert(self._users).values(values))
+        if identity is not None and email:
+            await self.set_identity(
+                connection,
+                values["id"],
+                "email",
+                email,
+                data=identity,
+                verified=values.get("email_confirmed_at") is not None,
+            )
+        return await self.get(connection, values["id"])
+
+    async def find(
+        self, connection: AsyncConnection, id: UUID, *, lock: bool = False
+    ) -> Row[Any] | None:
+        """Return the row with that id, unless it was deleted.
+
+        Args:
+            lock: keep the row from others until the transaction ends.
+        """
         users = self._users
         statement = select(users).where(users.c.id == id, users.c.deleted_at.is_(None))
         if lock:
             statement = statement.with_for_update()
-        row = (await connection.execute(statement)).one_or_none()
+        return (await connection.execute(statement)).one_or_none()
+
+    async def get(self, connection: AsyncConnection, id: UUID, *, lock: bool = False) -> Row[Any]:
+        """Return the row with that id. Raises NotFound."""
+        row = await self.find(connection, id, lock=lock)
         if row is None:
             raise NotFound("There is no such user")
         return row
@@ -88,12 +91,20 @@ class AccountRows:
     async def find_by_email(
         self, connection: AsyncConnection, email: str, *, lock: bool = False
     ) -> Row[Any] | None:
-        """The row with that address, whatever its case; locked if asked."""
+        """Return the row with that address, whatever the case of either.
+
+        Where rows that came by SQL differ in case alone, the confirmed one counts, else the oldest.
+        """
         users = self._users
-        statement = select(users).where(
-            users.c.email == email.lower(),
-            users.c.is_sso_user.is_(False),
-            users.c.deleted_at.is_(None),
+        statement = (
+            select(users)
+            .where(
+                func.lower(users.c.email) == email.lower(),
+                users.c.is_sso_user.is_(False),
+                users.c.deleted_at.is_(None),
+            )
+            .order_by(users.c.email_confirmed_at.is_(None), users.c.created_at, users.c.id)
+            .limit(1)
         )
         if lock:
             statement = statement.with_for_update()
@@ -101,28 +112,18 @@ class AccountRows:
 
     async def change(self, connection: AsyncConnection, id: UUID, **values: Any) -> None:
         """Write columns of the account. Raises EmailAlreadyRegistered."""
-        with _email_taken():
+        with email_conflicts():
             await connection.execute(
                 update(self._users)
                 .where(self._users.c.id == id)
                 .values(updated_at=utc_now(), **values)
             )
-        if "email" in values or "email_confirmed_at" in values:
-            row = await self.get(connection, id)
-            await connection.execute(
-                update(self._identities)
-                .where(self._identities.c.user_id == id, self._identities.c.provider == "email")
-                .values(
-                    identity_data=_identity_data(id, row.email, row.email_confirmed_at is not None),
-                    updated_at=utc_now(),
-                )
-            )
 
     async def change_if_password_is(
         self, connection: AsyncConnection, id: UUID, password_hash: str, **values: Any
     ) -> bool:
-        """Write columns only while the password is still that one, and the account neither banned
-        nor deleted; whether that was so."""
+        """Write columns only while the password hash is still that one, and the account neither
+        banned nor deleted; return whether that was so."""
         users = self._users
         changed = await connection.execute(
             update(users)
@@ -136,21 +137,118 @@ class AccountRows:
         )
         return changed.rowcount > 0
 
-    async def confirm_email(self, connection: AsyncConnection, id: UUID) -> None:
-        """Note that the address is the user's, unless that is known already."""
-        row = await self.get(connection, id, lock=True)
-        if row.email_confirmed_at is None:
-            await self.change(connection, id, email_confirmed_at=utc_now())
+    async def identities(self, connection: AsyncConnection, id: UUID) -> Sequence[Row[Any]]:
+        """Return how the user signs in, oldest first."""
+        table = self._identities
+        rows = await connection.execute(
+            select(table).where(table.c.user_id == id).order_by(table.c.created_at, table.c.id)
+        )
+        return rows.all()
 
-    async def touch(self, connection: AsyncConnection, id: UUID) -> None:
-        """Write the row as it is, for an answer that must cost as much as a real change."""
+    async def set_identity(
+        self,
+        connection: AsyncConnection,
+        id: UUID,
+        provider: str,
+        address: str,
+        *,
+        verified: bool | None = None,
+        data: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
+        """Add the user's identity of a provider, or give it another address.
+
+        Args:
+            provider: `email` or `phone`, which is also what the address is.
+            data: what else a new identity says of the user.
+            verified: whether the address is proven to be theirs; None leaves that as it is.
+        """
+        table, now = self._identities, utc_now()
+        existing = (
+            await connection.execute(
+                select(table).where(table.c.user_id == id, table.c.provider == provider)
+            )
+        ).one_or_none()
+        fields = {
+            **data,
+            "sub": str(id),
+            "email_verified": False,
+            "phone_verified": False,
+            **((existing.identity_data or {}) if existing else {}),
+            provider: address,
+        }
+        if verified is not None:
+            fields[f"{provider}_verified"] = verified
+        if existing is not None:
+            await self._write_identity(connection, existing.id, fields)
+            return
         await connection.execute(
-            update(self._users).where(self._users.c.id == id).values(aud=self._users.c.aud)
+            insert(table).values(
+                id=uuid7(),
+                provider=provider,
+                provider_id=str(id),
+                user_id=id,
+                identity_data=fields,
+                last_sign_in_at=now,
+                created_at=now,
+                updated_at=now,
+            )
+        )
+
+    async def prove_identities(
+        self,
+        connection: AsyncConnection,
+        user: Row[Any],
+        *,
+        data: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Mark the identities with the user's address as verified, and delete what is unproven.
+
+        Args:
+            data: what the identity by email says of the user from now on, instead of what
+                unproven sign-ups said; None keeps that.
+        """
+        table = self._identities
+        for identity in await self.identities(connection, user.id):
+            fields = identity.identity_data or {}
+            if identity.email and identity.email == (user.email or "").lower():
+                if data is not None and identity.provider == "email":
+                    names = ("sub", "email", "phone_verified")
+                    fields = {**data, **{name: fields[name] for name in names if name in fields}}
+                fields = {**fields, "email_verified": True}
+                await self._write_identity(connection, identity.id, fields)
+            elif data is not None and fields.get("email_verified") is not True:
+                await connection.execute(delete(table).where(table.c.id == identity.id))
+
+    async def sync_providers(self, connection: AsyncConnection, id: UUID) -> None:
+        """Write into `app_metadata` how the user signs in; the first provider stays the first."""
+        row = await self.get(connection, id)
+        identities = await self.identities(connection, id)
+        providers = list(dict.fromkeys(identity.provider for identity in identities))
+        metadata = row.raw_app_meta_data or {}
+        first = metadata.get("provider")
+        if first not in providers:
+            first = providers[0] if providers else None
+        changes = {"provider": first, "providers": providers or None}
+        await self.change(connection, id, raw_app_meta_data=merged(metadata, changes))
+
+    async def delete(self, connection: AsyncConnection, id: UUID) -> bool:
+        """Delete the account; return whether it existed. Raises ForeignKeyViolation."""
+        with translated_errors():
+            deleted = await connection.execute(delete(self._users).where(self._users.c.id == id))
+        return deleted.rowcount > 0
+
+    async def _write_identity(
+        self, connection: AsyncConnection, id: UUID, data: Mapping[str, Any]
+    ) -> None:
+        await connection.execute(
+            update(self._identities)
+            .where(self._identities.c.id == id)
+            .values(identity_data=dict(data), updated_at=utc_now())
         )
 
 
 def account_of(row: Row[Any]) -> Account:
-    """The account that a row of `users` holds."""
+    """Return the account that a row of `users` holds."""
     return Account(
         id=row.id,
         email=row.email or "",
@@ -164,34 +262,31 @@ def account_of(row: Row[Any]) -> Account:
     )
 
 
-def imagined_account(email: str, user_metadata: Claims) -> Account:
-    """What a new account that awaits confirmation would look like; nothing is stored."""
+def sanitized_account(id: UUID, email: str, user_metadata: Claims) -> Account:
+    """Return what a sign-up that awaits confirmation shows, whether or not anything is stored."""
     now = utc_now()
     return Account(
-        id=uuid7(),
+        id=id,
         email=email,
         email_confirmed_at=None,
         banned_until=None,
         last_sign_in_at=None,
         user_metadata=user_metadata,
-        app_metadata=PROVIDER,
+        app_metadata=EMAIL_PROVIDER,
         created_at=now,
         updated_at=now,
     )
 
 
-def merged(known: Mapping[str, Any] | None, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Metadata with changes applied key by key; None removes a key."""
-    result = {**(known or {}), **changes}
+def merged(metadata: Mapping[str, Any] | None, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return metadata with changes applied key by key; None removes a key."""
+    result = {**(metadata or {}), **changes}
     return {key: value for key, value in result.items() if value is not None}
 
 
-def _identity_data(id: UUID, email: str, confirmed: bool) -> dict[str, Any]:
-    return {"sub": str(id), "email": email, "email_verified": confirmed, "phone_verified": False}
-
-
 @contextmanager
-def _email_taken() -> Iterator[None]:
+def email_conflicts() -> Iterator[None]:
+    """Raise EmailAlreadyRegistered where a statement inside meets the address of another."""
     try:
         with translated_errors():
             yield

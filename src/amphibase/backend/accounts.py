@@ -60,10 +60,15 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class SignedIn:
-    """An account with its tokens; without them while its address awaits confirmation."""
+    """An account with its tokens; without them while its address awaits confirmation.
+
+    Args:
+        password_required: whether no password counts and the user has to choose one.
+    """
 
     account: Account
     tokens: Tokens | None
+    password_required: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,8 +134,15 @@ class Accounts(Protocol):
     async def end_session(self, caller: Caller, session_id: UUID) -> None:
         """End one of the caller's sessions. Raises NotFound when it is not theirs."""
 
-    async def change_password(self, caller: Caller, current: str, new: str) -> None:
-        """Set a new password and end the caller's other sessions. Raises InvalidCredentials."""
+    async def change_password(self, caller: Caller, current: str | None, new: str) -> None:
+        """Set a new password and end the caller's other sessions.
+
+        Args:
+            current: not needed while the account has no password.
+
+        Raises:
+            InvalidCredentials: the current password is wrong.
+        """
 
     async def forgot_password(self, email: str) -> None:
         """Send a reset link if there is such an account; nothing tells whether there is."""
@@ -142,11 +154,27 @@ class Accounts(Protocol):
             InvalidLink: unknown, used before, or expired.
         """
 
-    async def verify_email(self, token: str) -> Account:
-        """Confirm an address with the token of its mail. Raises InvalidLink."""
+    async def verify_email(
+        self, token: str, *, password: str | None = None, device: Device = UNKNOWN_DEVICE
+    ) -> SignedIn:
+        """Confirm the address of a sign-up with the token of its email.
 
-    async def resend_verification(self, email: str) -> None:
-        """Send the confirmation mail again if it is awaited; nothing tells whether it is."""
+        The password of that sign-up becomes the account's, unless different passwords were
+        pending for the address: then the reader is signed in and `password_required`.
+
+        Args:
+            password: of the sign-up, where `CONFIRMATION_ASKS_PASSWORD` is set; another one, or
+                none, confirms the address and leaves the account without a password.
+
+        Raises:
+            InvalidLink: unknown, used before, or expired.
+        """
+
+    async def resend_verification(self, email: str, *, device: Device = UNKNOWN_DEVICE) -> None:
+        """Send the confirmation again if one is pending; nothing tells whether it is.
+
+        The sign-up of the same client is renewed; another client's link brings no password.
+        """
 
     # For the service: jobs, scripts, administrators.
 

@@ -45,12 +45,17 @@ class ResetPassword(Input):
 
 
 class ChangePassword(Input):
-    current_password: Password
+    current_password: Password | None = Field(
+        None, description="Not needed while the account has no password"
+    )
     new_password: Password
 
 
 class VerifyEmail(Input):
     token: Token
+    password: Password | None = Field(
+        None, description="The password of the sign-up, where CONFIRMATION_ASKS_PASSWORD is set"
+    )
 
 
 class ResendVerification(Input):
@@ -118,6 +123,20 @@ class AwaitingConfirmation(BaseModel, Generic[UserRead]):
     """A new user who has yet to confirm their address."""
 
     user: UserRead
+
+
+class EmailVerified(BaseModel, Generic[UserRead]):
+    """A user whose address is confirmed; with a session where a password has to be chosen."""
+
+    user: UserRead
+    password_required: bool = Field(
+        description="Whether no password counts: choose one by POST /auth/password/change"
+    )
+    access_token: str | None = None
+    token_type: Literal["bearer"] = "bearer"
+    expires_in: int | None = None
+    expires_at: int | None = None
+    refresh_token: str | None = None
 
 
 class Problem(BaseModel):

@@ -273,6 +273,26 @@ def one_time_tokens(auth: TableBuilder) -> Table:
     )
 
 
+def pending_sign_ups(auth: TableBuilder) -> Table:
+    """Return the table of sign-ups whose address has not been confirmed; Supabase has none."""
+    return auth.table(
+        "pending_sign_ups",
+        auth.id(),
+        Column("email", Text(), nullable=False),
+        Column("encrypted_password", Text()),
+        Column("raw_user_meta_data", Json, nullable=False),
+        Column("token_hash", Text(), nullable=False),
+        Column("code_challenge", Text()),
+        Column("code_challenge_method", Text()),
+        Column("ip", ADDRESS),
+        Column("is_contested", Boolean(), nullable=False, server_default=false()),
+        insert_timestamp("created_at", nullable=False),
+        auth.index("pending_sign_ups_email_idx", "email"),
+        auth.index("pending_sign_ups_token_hash_idx", "token_hash"),
+        auth.index("pending_sign_ups_created_at_idx", "created_at"),
+    )
+
+
 def flow_state(auth: TableBuilder) -> Table:
     return auth.table(
         "flow_state",

@@ -30,6 +30,7 @@ class Tables:
     mfa_challenges: Table
     mfa_amr_claims: Table
     one_time_tokens: Table
+    pending_sign_ups: Table
     flow_state: Table
     audit_log_entries: Table
     buckets: Table
@@ -51,6 +52,7 @@ def tables(dialect: str) -> Tables:
         mfa_challenges=auth_tables.mfa_challenges(auth),
         mfa_amr_claims=auth_tables.mfa_amr_claims(auth),
         one_time_tokens=auth_tables.one_time_tokens(auth),
+        pending_sign_ups=auth_tables.pending_sign_ups(auth),
         flow_state=auth_tables.flow_state(auth),
         audit_log_entries=auth_tables.audit_log_entries(auth),
         buckets=storage_tables.buckets(storage),

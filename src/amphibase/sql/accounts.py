@@ -1,4 +1,4 @@
-"""Accounts in an SQL home: the contract of `backend.Accounts` on tables shaped like Supabase's."""
+"""Accounts on one's own database: the contract of `backend.Accounts` over the account engine."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -6,18 +6,20 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, delete, select, tuple_
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import select, tuple_
 
-from amphibase.accounts.issuer import Issuer
+from amphibase.accounts.engine import AccountEngine
+from amphibase.accounts.issuer import TokenIssuer
 from amphibase.accounts.jwt.key_ring import KeyRing
-from amphibase.accounts.mail.account_mail import Correspondence
-from amphibase.accounts.mail.mailer import build_letters, build_mailer
-from amphibase.accounts.one_time_tokens import Links
-from amphibase.accounts.passwords import PasswordWorkers, check_hash, check_strength, needs_rehash
-from amphibase.accounts.sessions import Opened, Refusal, Sessions
+from amphibase.accounts.mail.account_emails import AccountEmails
+from amphibase.accounts.mail.mailer import build_mailer, sender_address
+from amphibase.accounts.mail.templates import EmailTemplates
+from amphibase.accounts.one_time_tokens import OneTimeTokens
+from amphibase.accounts.passwords import check_hash, check_strength
+from amphibase.accounts.sessions import RefreshRejection, Sessions
+from amphibase.accounts.sign_up import SignUpRequest, SignUps
 from amphibase.accounts.token_check import TokenCheck
-from amphibase.accounts.users import AccountRows, account_of, imagined_account, merged
+from amphibase.accounts.users import EMAIL_PROVIDER, account_of, merged, sanitized_account
 from amphibase.backend import (
     NO_CLAIMS,
     SERVICE,
@@ -35,17 +37,14 @@ from amphibase.background import Background
 from amphibase.database.engine import Database
 from amphibase.database.executor import Executor
 from amphibase.errors import (
-    EmailAlreadyRegistered,
-    EmailNotConfirmed,
     InvalidCredentials,
     InvalidLink,
     InvalidRefreshToken,
     InvalidRequest,
     NotFound,
     Unauthenticated,
-    UserBanned,
 )
-from amphibase.models import utc_now
+from amphibase.models import utc_now, uuid7
 from amphibase.records.cursors import Cursors
 from amphibase.schema.tables import tables
 from amphibase.settings import Settings
@@ -56,10 +55,10 @@ class SqlAccounts:
 
     Args:
         executor: runs the token check, which every authenticated request waits for.
-        background: where letters are written, after the answer.
+        background: where emails are sent, after the response.
 
     Attributes:
-        tokens: the parts of `authenticate`, for whoever asks more in the same round trip.
+        tokens: the parts of `authenticate`, for callers who read more in the same round trip.
     """
 
     def __init__(
@@ -73,102 +72,82 @@ class SqlAccounts:
         self._database = database
         self._executor = executor
         self._settings = settings
-        self._passwords = PasswordWorkers()
         self._cursors = Cursors(keys.derive("cursor"))
-        found = tables(database.dialect)
-        self._users = found.users
-        self._rows = AccountRows(found)
-        self._links = Links(found)
-        self._issuer = Issuer(keys, settings)
-        self._correspondence = Correspondence(
-            database,
-            self._rows,
-            self._links,
-            build_letters(settings),
-            build_mailer(settings),
-            background,
-        )
+        table_set = tables(database.dialect)
+        self._table = table_set.users
+        self._issuer = TokenIssuer(keys, settings)
         self._sessions = Sessions(
-            found,
+            table_set,
             keys.derive("refresh token"),
             timedelta(days=settings.refresh_token_days),
             timedelta(seconds=settings.refresh_reuse_seconds),
         )
-        self.tokens = TokenCheck(found, keys)
+        self._one_time_tokens = OneTimeTokens(table_set)
+        self._engine = AccountEngine(
+            database,
+            table_set,
+            self._sessions,
+            self._one_time_tokens,
+            confirms_emails=settings.email_confirmation == "required",
+        )
+        self._users = self._engine.users
+        self._passwords = self._engine.passwords
+        self._sign_ups = SignUps(self._engine)
+        self._emails = AccountEmails(
+            self._engine,
+            self._sign_ups,
+            EmailTemplates(settings.public_url, sender_address(settings)),
+            build_mailer(settings),
+            background,
+        )
+        self.tokens = TokenCheck(table_set, keys)
 
     # Signing up, in and out
 
     async def sign_up(
         self, email: str, password: str, *, name: str = "", device: Device = UNKNOWN_DEVICE
     ) -> SignedIn:
-        email = email.lower()
         check_strength(password, self._settings.password_min_length)
-        hashed = await self._passwords.hash(password)
-        confirmed = self._settings.email_confirmation == "off"
-        metadata = {"name": name} if name else {}
-        try:
-            async with self._database.write() as connection:
-                account = await self._rows.insert(
-                    connection,
-                    id=None,
-                    email=email,
-                    password_hash=hashed,
-                    confirmed=confirmed,
-                    user_metadata=metadata,
-                    app_metadata=NO_CLAIMS,
-                    signed_in=confirmed,
-                )
-                if confirmed:
-                    opened = await self._sessions.open(connection, account.id, device, "password")
-            if confirmed:
-                return SignedIn(account, self._issuer.tokens(account, opened))
-        except EmailAlreadyRegistered:
-            if confirmed:
-                raise
-            account = await self._sign_up_again(email, hashed, metadata)
-        self._correspondence.send_confirmation_later(email)
-        return SignedIn(account, None)
+        request = SignUpRequest(
+            email=email.lower(),
+            password=password,
+            user_metadata={"name": name} if name else {},
+            ip=device.ip,
+        )
+        if self._settings.email_confirmation == "off":
+            return await self._sign_up_confirmed(request, password, device)
+        result = await self._sign_ups.add_pending(request)
+        self._emails.send_sign_up(request.email, result)
+        id = result.user_id or uuid7()
+        return SignedIn(sanitized_account(id, request.email, request.user_metadata), None)
+
+    async def _sign_up_confirmed(
+        self, request: SignUpRequest, password: str, device: Device
+    ) -> SignedIn:
+        password_hash = await self._passwords.hash(password)
+        async with self._database.write() as connection:
+            user = await self._sign_ups.add_confirmed(connection, request, password_hash)
+            now = utc_now()
+            await self._users.change(connection, user.id, last_sign_in_at=now)
+            session = await self._sessions.open(connection, user.id, device, "password")
+        account = replace(account_of(user), last_sign_in_at=now)
+        return SignedIn(account, self._issuer.tokens(account, session))
 
     async def sign_in(
         self, email: str, password: str, *, device: Device = UNKNOWN_DEVICE
     ) -> SignedIn:
-        row = await self._row_by_email(email)
-        hashed = row.encrypted_password if row else None
-        matches = await self._passwords.verify(password, hashed)
-        if row is None or not hashed or not matches:
-            raise InvalidCredentials
-        now = utc_now()
-        account = replace(account_of(row), last_sign_in_at=now)
-        if account.is_banned(now):
-            raise UserBanned
-        if account.email_confirmed_at is None:
-            raise EmailNotConfirmed
-        values: dict[str, Any] = {"last_sign_in_at": now}
-        if needs_rehash(hashed):
-            values["encrypted_password"] = await self._passwords.hash(password)
-        async with self._database.write() as connection:
-            # Only if the password is still the one that was checked: it may have been changed,
-            # or the account banned or deleted, while the hash was computed.
-            if not await self._rows.change_if_password_is(connection, account.id, hashed, **values):
-                raise InvalidCredentials
-            opened = await self._sessions.open(connection, account.id, device, "password")
-        return SignedIn(account, self._issuer.tokens(account, opened))
+        credentials = await self._engine.credentials(email)
+        user, session = await self._engine.sign_in(credentials, password, device)
+        account = account_of(user)
+        return SignedIn(account, self._issuer.tokens(account, session))
 
     async def refresh(self, refresh_token: str) -> SignedIn:
-        account = None
-        async with self._database.write() as connection:
-            result = await self._sessions.rotate(connection, refresh_token)
-            if isinstance(result, Opened):
-                row = await self._rows.find(connection, result.user_id)
-                account = account_of(row) if row else None
-                if account and account.is_banned(utc_now()):
-                    raise UserBanned
-        # Raised only here: what a refusal did (the session has ended) is committed by now.
-        if isinstance(result, Refusal):
+        result = await self._engine.refresh(refresh_token)
+        if isinstance(result, RefreshRejection):
             raise InvalidRefreshToken(result.value)
-        if account is None:
-            raise InvalidRefreshToken
-        return SignedIn(account, self._issuer.tokens(account, result))
+        user, session = result
+        account = account_of(user)
+        return SignedIn(account, self._issuer.tokens(account, session))
 
     async def authenticate(self, access_token: str) -> Caller:
         caller = self.tokens.claimed(access_token)
@@ -197,58 +176,68 @@ class SqlAccounts:
 
     # Passwords and addresses
 
-    async def change_password(self, caller: Caller, current: str, new: str) -> None:
+    async def change_password(self, caller: Caller, current: str | None, new: str) -> None:
         user_id = _user_id(caller)
         check_strength(new, self._settings.password_min_length)
         async with self._database.read() as connection:
-            row = await self._rows.get(connection, user_id)
-        known = row.encrypted_password
-        if not await self._passwords.verify(current, known) or not known:
-            raise InvalidCredentials("The current password is not right")
-        hashed = await self._passwords.hash(new)
+            current_hash = (await self._users.get(connection, user_id)).encrypted_password
+        # Whoever has proven their address and has no password yet sets their first one.
+        if current_hash and not await self._passwords.verify(current or "", current_hash):
+            raise InvalidCredentials("The current password is wrong")
+        password_hash = await self._passwords.hash(new)
         async with self._database.write() as connection:
-            if not await self._rows.change_if_password_is(
-                connection, user_id, known, encrypted_password=hashed, updated_at=utc_now()
-            ):
-                raise InvalidCredentials("The current password is not right")
-            await self._links.revoke(connection, user_id, "recovery_token")
-            await self._sessions.end(connection, user_id, keep=caller.session_id)
+            user = await self._users.get(connection, user_id, lock=True)
+            if user.encrypted_password != current_hash:
+                raise InvalidCredentials("The current password is wrong")
+            await self._engine.set_password(
+                connection, user, password_hash, keep_session=caller.session_id
+            )
 
     async def forgot_password(self, email: str) -> None:
-        # The look-up is made for everybody, so that a lost database is told.
-        await self._row_by_email(email)
-        self._correspondence.send_reset_later(email)
+        # Read for everybody, so that a lost database is an error.
+        await self.get_by_email(email)
+        self._emails.send_reset(email)
 
     async def reset_password(self, token: str, new: str) -> None:
         check_strength(new, self._settings.password_min_length)
         async with self._database.read() as connection:
-            # Looked up first, so that guesses cost no hash.
-            if not await self._links.is_good(connection, token, "recovery_token"):
+            # Read first, so that guesses cost no hash.
+            if not await self._one_time_tokens.is_valid(connection, token, "recovery_token"):
                 raise InvalidLink
-        hashed = await self._passwords.hash(new)
+        password_hash = await self._passwords.hash(new)
         async with self._database.write() as connection:
-            user_id = await self._links.redeem(connection, token, "recovery_token")
-            if user_id is not None:
-                await self._set_password(connection, user_id, hashed)
-                # Whoever holds the letter has shown that the address is theirs.
-                await self._rows.confirm_email(connection, user_id)
-        if user_id is None:
-            raise InvalidLink
+            user_id = await self._one_time_tokens.redeem(connection, token, "recovery_token")
+            if user_id is None:
+                raise InvalidLink
+            user = await self._users.get(connection, user_id, lock=True)
+            user = await self._engine.prove_email(connection, user)
+            await self._engine.set_password(connection, user, password_hash)
 
-    async def verify_email(self, token: str) -> Account:
-        account = None
+    async def verify_email(
+        self, token: str, *, password: str | None = None, device: Device = UNKNOWN_DEVICE
+    ) -> SignedIn:
+        keeps_password = await self._knows_password(token, password)
         async with self._database.write() as connection:
-            user_id = await self._links.redeem(connection, token, "confirmation_token")
-            if user_id is not None:
-                await self._rows.confirm_email(connection, user_id)
-                account = account_of(await self._rows.get(connection, user_id))
-        if account is None:
-            raise InvalidLink
-        return account
+            proven = await self._sign_ups.redeem(connection, token, keeps_password=keeps_password)
+            if proven is None:
+                raise InvalidLink
+            account = account_of(proven.user)
+            if not proven.password_required:
+                return SignedIn(account, None)
+            session = await self._sessions.open(connection, account.id, device, "otp")
+        return SignedIn(account, self._issuer.tokens(account, session), password_required=True)
 
-    async def resend_verification(self, email: str) -> None:
-        await self._row_by_email(email)
-        self._correspondence.send_confirmation_later(email)
+    async def _knows_password(self, token: str, password: str | None) -> bool:
+        if not self._settings.confirmation_asks_password:
+            return True
+        sign_up = await self._sign_ups.find(token)
+        if sign_up is None or password is None:
+            return False
+        return await self._passwords.verify(password, sign_up.encrypted_password)
+
+    async def resend_verification(self, email: str, *, device: Device = UNKNOWN_DEVICE) -> None:
+        await self.get_by_email(email)
+        self._emails.send_confirmation(email, device.ip)
 
     # For the service
 
@@ -271,27 +260,33 @@ class SqlAccounts:
         elif password_hash is not None:
             check_hash(password_hash)
         async with self._database.write() as connection:
-            return await self._rows.insert(
+            await self._users.lock_address(connection, email)
+            row = await self._users.insert(
                 connection,
-                id=id,
+                identity={},
+                id=id or uuid7(),
                 email=email.lower(),
-                password_hash=password_hash,
-                confirmed=email_confirmed,
-                user_metadata=user_metadata,
-                app_metadata=app_metadata,
+                encrypted_password=password_hash or "",
+                email_confirmed_at=utc_now() if email_confirmed else None,
+                raw_user_meta_data=dict(user_metadata),
+                raw_app_meta_data={**EMAIL_PROVIDER, **app_metadata},
             )
+            if email_confirmed:
+                await self._engine.revoke_outstanding(connection, row)
+            return account_of(await self._users.get(connection, row.id))
 
     async def get(self, id: UUID) -> Account | None:
         async with self._database.read() as connection:
-            row = await self._rows.find(connection, id)
+            row = await self._users.find(connection, id)
         return account_of(row) if row else None
 
     async def get_by_email(self, email: str) -> Account | None:
-        row = await self._row_by_email(email)
+        async with self._database.read() as connection:
+            row = await self._users.find_by_email(connection, email)
         return account_of(row) if row else None
 
     async def list(self, *, cursor: str | None = None, limit: int = 100) -> Page[Account]:
-        users = self._users
+        users = self._table
         statement = (
             select(users)
             .where(users.c.deleted_at.is_(None))
@@ -323,80 +318,47 @@ class SqlAccounts:
         user_metadata: Claims | None = None,
         app_metadata: Claims | None = None,
     ) -> Account:
-        hashed = None
+        password_hash = None
         if password is not None:
             check_strength(password, self._settings.password_min_length)
-            hashed = await self._passwords.hash(password)
+            password_hash = await self._passwords.hash(password)
         async with self._database.write() as connection:
-            row = await self._rows.get(connection, id, lock=True)
+            row = await self._users.get(connection, id, lock=True)
+            role = (row.raw_app_meta_data or {}).get("role")
+            if email is not None and email.lower() != row.email:
+                await self._engine.change_email(connection, row, email.lower(), is_proven=False)
+                row = await self._users.get(connection, id)
             values: dict[str, Any] = {}
-            if email is not None:
-                values["email"] = email.lower()
-            if email_confirmed is not None:
-                known = row.email_confirmed_at or utc_now()
-                values["email_confirmed_at"] = known if email_confirmed else None
             if user_metadata is not None:
                 values["raw_user_meta_data"] = merged(row.raw_user_meta_data, user_metadata)
             if app_metadata is not None:
                 values["raw_app_meta_data"] = merged(row.raw_app_meta_data, app_metadata)
-            await self._rows.change(connection, id, **values)
-            if hashed is not None:
-                await self._set_password(connection, id, hashed)
-            account = account_of(await self._rows.get(connection, id))
-            if account.email != row.email:
-                await self._links.revoke(connection, id, "confirmation_token", "recovery_token")
-            if account.app_metadata.get("role") != (row.raw_app_meta_data or {}).get("role"):
+            await self._users.change(connection, id, **values)
+            if email_confirmed is not None:
+                await self._engine.set_confirmed(connection, row, email_confirmed)
+            if password_hash is not None:
+                await self._engine.set_password(connection, row, password_hash)
+            account = account_of(await self._users.get(connection, id))
+            if account.app_metadata.get("role") != role:
                 await self._sessions.end(connection, id)
             return account
 
     async def ban(self, id: UUID, duration: timedelta | None) -> Account:
         async with self._database.write() as connection:
-            await self._rows.get(connection, id, lock=True)
+            row = await self._users.get(connection, id, lock=True)
             until = None if duration is None else utc_now() + duration
-            await self._rows.change(connection, id, banned_until=until)
+            await self._engine.ban(connection, row, until)
             if until is not None:
                 await self._sessions.end(connection, id)
-            return account_of(await self._rows.get(connection, id))
+            return account_of(await self._users.get(connection, id))
 
     async def delete(self, id: UUID) -> bool:
         async with self._database.write() as connection:
-            deleted = await connection.execute(delete(self._users).where(self._users.c.id == id))
-            return deleted.rowcount > 0
+            return await self._engine.delete(connection, id)
 
     async def close(self) -> None:
         """Stop the password workers."""
         self._passwords.close()
-
-    # Within
-
-    async def _row_by_email(self, email: str) -> Row[Any] | None:
-        async with self._database.read() as connection:
-            return await self._rows.find_by_email(connection, email)
-
-    async def _set_password(self, connection: AsyncConnection, id: UUID, hashed: str) -> None:
-        await self._rows.change(connection, id, encrypted_password=hashed)
-        await self._links.revoke(connection, id, "recovery_token")
-        await self._sessions.end(connection, id)
-
-    async def _sign_up_again(self, email: str, hashed: str, user_metadata: Claims) -> Account:
-        """What a new account would look like, at what it would cost, for an address that is taken
-        where the answer must not tell.
-
-        Until the address is confirmed, the last sign-up counts: an earlier one, by somebody who
-        may not own the address, must not leave its password behind.
-        """
-        async with self._database.write() as connection:
-            row = await self._rows.find_by_email(connection, email, lock=True)
-            if row is not None and row.email_confirmed_at is None:
-                known = {**(row.raw_user_meta_data or {}), "name": None}
-                await self._rows.change(
-                    connection, row.id, raw_user_meta_data=merged(known, user_metadata)
-                )
-                await self._set_password(connection, row.id, hashed)
-                await self._links.revoke(connection, row.id, "confirmation_token")
-            elif row is not None:
-                await self._rows.touch(connection, row.id)
-        return imagined_account(email, user_metadata)
 
 
 def _user_id(caller: Caller) -> UUID:

@@ -31,7 +31,7 @@ class Api:
     client: httpx.AsyncClient = field(init=False)
 
     def __post_init__(self) -> None:
-        self.client = httpx.AsyncClient(base_url=self.url + self.below)
+        self.client = httpx.AsyncClient(base_url=self.url + self.below, timeout=60)
 
     async def close(self) -> None:
         await self.client.aclose()
@@ -115,6 +115,6 @@ class Letter:
         return parse_qs(urlsplit(self.link).query)["token"][0]
 
 
-def refusal(answer: httpx.Response) -> tuple[int, str]:
+def rejection(answer: httpx.Response) -> tuple[int, str]:
     """Status and code of an error."""
     return answer.status_code, answer.json()["code"]

@@ -46,10 +46,11 @@ def database(auth_database: str) -> str:
     with psycopg.connect(auth_database) as connection:
         connection.execute("DELETE FROM auth.users")
         connection.execute("DELETE FROM auth.flow_state")
+        connection.execute("DELETE FROM auth.pending_sign_ups")
     return auth_database
 
 
-class Stage:
+class AuthServer:
     """One server for all tests; each Auth has a path of its own on it."""
 
     def __init__(self, url: str) -> None:
@@ -82,29 +83,31 @@ class Stage:
 
 
 @pytest.fixture(scope="session")
-async def stage() -> AsyncIterator[Stage]:
+async def auth_server() -> AsyncIterator[AuthServer]:
     # Named, since asyncio sends small packets at once only where it is told that this is TCP.
     with socket.socket(proto=socket.IPPROTO_TCP) as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(100)
-        stage = Stage(f"http://127.0.0.1:{listener.getsockname()[1]}")
-        config = uvicorn.Config(stage, lifespan="off", log_level="error", access_log=False)
+        auth_server = AuthServer(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        config = uvicorn.Config(auth_server, lifespan="off", log_level="error", access_log=False)
         server = uvicorn.Server(config)
         running = asyncio.create_task(server.serve([listener]))
-        yield stage
+        yield auth_server
         server.should_exit = True
         await running
 
 
 @pytest.fixture
-async def serve(stage: Stage, database: str) -> AsyncIterator[ServeAuth]:
+async def serve(auth_server: AuthServer, database: str) -> AsyncIterator[ServeAuth]:
     """Starts Auth with the settings that are given; letters may follow one another at once."""
     async with AsyncExitStack() as stack:
 
         async def start(
             behind: Callable[[AuthService], ASGIApp] | None = None, **settings: Any
         ) -> Api:
-            return await stack.enter_async_context(stage.serving(database, behind, **settings))
+            return await stack.enter_async_context(
+                auth_server.serving(database, behind, **settings)
+            )
 
         yield start
 
@@ -116,6 +119,6 @@ async def api(serve: ServeAuth) -> Api:
 
 
 @pytest.fixture
-async def careful(serve: ServeAuth) -> Api:
+async def confirming(serve: ServeAuth) -> Api:
     """Auth where addresses are confirmed by letter."""
     return await serve(mailer_autoconfirm=False)

@@ -10,7 +10,7 @@ import argon2
 import bcrypt
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from tests.gateway.auth.api import ANON, PASSWORD, SERVICE, Api, refusal
+from tests.gateway.auth.api import ANON, PASSWORD, SERVICE, Api, rejection
 from tests.gateway.auth.conftest import ServeAuth
 
 ID = "6ba7b810-9dad-41d1-80b4-00c04fd430c8"
@@ -47,9 +47,9 @@ HASHES = {
 @pytest.mark.parametrize(("method", "path"), CALLS)
 async def test_only_the_service_administers(api: Api, method: str, path: str) -> None:
     user = (await api.sign_up())["access_token"]
-    assert refusal(await api.call(method, path, {})) == (401, "no_authorization")
+    assert rejection(await api.call(method, path, {})) == (401, "no_authorization")
     for token in (user, ANON):
-        assert refusal(await api.call(method, path, {}, token=token)) == (403, "not_admin")
+        assert rejection(await api.call(method, path, {}, token=token)) == (403, "not_admin")
 
 
 async def test_a_user_is_made_with_every_attribute(api: Api) -> None:
@@ -95,7 +95,7 @@ async def test_a_password_hash_from_elsewhere_signs_in_and_is_replaced_where_it_
     api: Api, kind: str
 ) -> None:
     await api.create(password=None, password_hash=HASHES[kind])
-    assert refusal(await api.sign_in(password="wrong password")) == (400, "invalid_credentials")
+    assert rejection(await api.sign_in(password="wrong password")) == (400, "invalid_credentials")
     assert (await api.sign_in()).status_code == 200
     ((stored,),) = api.rows("SELECT encrypted_password FROM auth.users")
     assert stored.startswith("$argon2id$v=19$m=8,")
@@ -132,7 +132,7 @@ async def test_a_user_that_cannot_be_is_refused(
     api: Api, body: dict[str, Any], status: int, code: str
 ) -> None:
     await api.create("known@example.com")
-    assert refusal(await api.post("/admin/users", body, token=SERVICE)) == (status, code)
+    assert rejection(await api.post("/admin/users", body, token=SERVICE)) == (status, code)
     assert len(api.rows("SELECT 1 FROM auth.users")) == 1
 
 
@@ -155,7 +155,7 @@ async def test_users_are_listed_by_pages_newest_first(api: Api) -> None:
 @pytest.mark.parametrize("query", ["page=0", "page=x", "per_page=-1", "page=99999999999999999999"])
 async def test_a_page_that_is_none_is_refused(api: Api, query: str) -> None:
     answer = await api.get(f"/admin/users?{query}", token=SERVICE)
-    assert refusal(answer) == (400, "validation_failed")
+    assert rejection(answer) == (400, "validation_failed")
 
 
 async def test_an_update_changes_what_is_given_and_passes_over_a_hash(api: Api) -> None:
@@ -201,7 +201,7 @@ async def test_a_new_address_is_known_to_be_the_users_only_where_it_is_said_so(
 async def test_a_password_that_is_set_ends_all_sessions(api: Api) -> None:
     signed_in = await api.sign_up()
     path = f"/admin/users/{signed_in['user']['id']}"
-    assert refusal(await api.put(path, {"password": "weak"}, token=SERVICE)) == (
+    assert rejection(await api.put(path, {"password": "weak"}, token=SERVICE)) == (
         422,
         "weak_password",
     )
@@ -213,7 +213,7 @@ async def test_a_password_that_is_set_ends_all_sessions(api: Api) -> None:
 async def test_a_ban_is_lifted_by_none(api: Api) -> None:
     user = await api.create()
     await api.ban(user["id"], "876000h")
-    assert refusal(await api.sign_in()) == (400, "user_banned")
+    assert rejection(await api.sign_in()) == (400, "user_banned")
     await api.ban(user["id"], "none")
     assert (await api.sign_in()).status_code == 200
 
@@ -222,9 +222,9 @@ async def test_a_deleted_user_is_gone(api: Api) -> None:
     signed_in = await api.sign_up()
     path = f"/admin/users/{signed_in['user']['id']}"
     assert (await api.delete(path, token=SERVICE)).json() == {}
-    assert refusal(await api.get(path, token=SERVICE)) == (404, "user_not_found")
-    assert refusal(await api.delete(path, token=SERVICE)) == (404, "user_not_found")
-    assert refusal(await api.get("/user", token=signed_in["access_token"])) == (
+    assert rejection(await api.get(path, token=SERVICE)) == (404, "user_not_found")
+    assert rejection(await api.delete(path, token=SERVICE)) == (404, "user_not_found")
+    assert rejection(await api.get("/user", token=signed_in["access_token"])) == (
         403,
         "user_not_found",
     )
@@ -240,8 +240,8 @@ async def test_of_a_softly_deleted_user_the_id_stays_and_nothing_else(api: Api) 
     buried = (await api.get(f"/admin/users/{id}", token=SERVICE)).json()
     assert buried["deleted_at"]
     assert "ann" not in str(buried).lower().replace("annel", "")
-    assert refusal(await api.sign_in()) == (400, "invalid_credentials")
-    assert refusal(await api.refresh(signed_in["refresh_token"])) == (
+    assert rejection(await api.sign_in()) == (400, "invalid_credentials")
+    assert rejection(await api.refresh(signed_in["refresh_token"])) == (
         400,
         "refresh_token_not_found",
     )
@@ -251,7 +251,7 @@ async def test_of_a_softly_deleted_user_the_id_stays_and_nothing_else(api: Api) 
 
 @pytest.mark.parametrize("path", ["/admin/users/7", "/admin/users/ä"])
 async def test_an_id_that_is_none_is_not_found(api: Api, path: str) -> None:
-    assert refusal(await api.get(path, token=SERVICE)) == (404, "validation_failed")
+    assert rejection(await api.get(path, token=SERVICE)) == (404, "validation_failed")
 
 
 @pytest.mark.parametrize(
@@ -340,20 +340,20 @@ async def test_a_link_that_cannot_be_is_refused(
     api: Api, body: dict[str, str], status: int, code: str
 ) -> None:
     await api.create()
-    assert refusal(await api.post("/admin/generate_link", body, token=SERVICE)) == (status, code)
+    assert rejection(await api.post("/admin/generate_link", body, token=SERVICE)) == (status, code)
 
 
 async def test_a_role_of_ones_own_administers_where_it_is_named(serve: ServeAuth) -> None:
     api = await serve(jwt_admin_roles=("editor",))
     token = api.tokens.issue({"role": "editor", "exp": 4_000_000_000})
     assert (await api.get("/admin/users", token=token)).status_code == 200
-    assert refusal(await api.get("/admin/users", token=SERVICE)) == (403, "not_admin")
+    assert rejection(await api.get("/admin/users", token=SERVICE)) == (403, "not_admin")
 
 
 async def test_an_id_that_somebody_has_cannot_be_given_again(api: Api) -> None:
     user = await api.create()
     body = {"email": "new@example.com", "id": user["id"]}
-    assert refusal(await api.post("/admin/users", body, token=SERVICE)) == (422, "conflict")
+    assert rejection(await api.post("/admin/users", body, token=SERVICE)) == (422, "conflict")
 
 
 async def test_what_the_projects_own_triggers_refuse_is_told_as_its_fault(api: Api) -> None:

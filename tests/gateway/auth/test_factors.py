@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import httpx
 import pyotp
 import pytest
-from tests.gateway.auth.api import SERVICE, Api, refusal
+from tests.gateway.auth.api import SERVICE, Api, rejection
 from tests.gateway.auth.conftest import ServeAuth
 
 
@@ -63,7 +63,7 @@ async def test_a_code_makes_the_session_stronger_and_ends_the_weaker_ones(api: A
     assert claims["aal"] == "aal2"
     assert [each["method"] for each in claims["amr"]] == ["totp", "password"]
     assert answer["user"]["factors"][0]["status"] == "verified"
-    assert refusal(await api.refresh(elsewhere["refresh_token"])) == (
+    assert rejection(await api.refresh(elsewhere["refresh_token"])) == (
         400,
         "refresh_token_not_found",
     )
@@ -95,15 +95,15 @@ async def test_a_challenge_is_good_once_and_for_a_while(api: Api) -> None:
     api.rows("UPDATE auth.mfa_challenges SET created_at = now() - interval '6 minutes'")
     body["challenge_id"] = challenge["id"]
     late = await api.post(f"{path}/verify", body, token=token)
-    assert refusal(late) == (422, "mfa_challenge_expired")
+    assert rejection(late) == (422, "mfa_challenge_expired")
 
 
 async def test_codes_of_a_factor_cannot_be_tried_one_by_one(api: Api) -> None:
     token = (await api.sign_up())["access_token"]
     factor = await enrolled(api, token)
-    answers = [refusal(await verified(api, token, factor, "no code")) for _ in range(20)]
+    answers = [rejection(await verified(api, token, factor, "no code")) for _ in range(20)]
     assert set(answers) == {(422, "mfa_verification_failed")}
-    assert refusal(await verified(api, token, factor)) == (429, "over_request_rate_limit")
+    assert rejection(await verified(api, token, factor)) == (429, "over_request_rate_limit")
 
 
 async def test_who_has_a_factor_has_to_show_it_for_what_matters(api: Api) -> None:
@@ -113,11 +113,11 @@ async def test_who_has_a_factor_has_to_show_it_for_what_matters(api: Api) -> Non
     weak = (await api.sign_in()).json()["access_token"]
     assert api.tokens.verify(weak)["aal"] == "aal1"
     password = {"password": "a new password"}
-    assert refusal(await api.put("/user", password, token=weak)) == (401, "insufficient_aal")
+    assert rejection(await api.put("/user", password, token=weak)) == (401, "insufficient_aal")
     another = await api.post("/factors", {"factor_type": "totp"}, token=weak)
-    assert refusal(another) == (403, "insufficient_aal")
+    assert rejection(another) == (403, "insufficient_aal")
     removal = f"/factors/{factor['id']}"
-    assert refusal(await api.delete(removal, token=weak)) == (422, "insufficient_aal")
+    assert rejection(await api.delete(removal, token=weak)) == (422, "insufficient_aal")
     assert (await api.put("/user", password, token=strong)).status_code == 200
     assert (await api.delete(removal, token=strong)).json() == {"id": factor["id"]}
     user = (await api.get("/user", token=strong)).json()
@@ -129,13 +129,13 @@ async def test_a_factors_name_is_taken_once_and_their_number_is_bounded(serve: S
     token = (await api.sign_up())["access_token"]
     await enrolled(api, token, "mine")
     body = {"factor_type": "totp", "friendly_name": "mine"}
-    assert refusal(await api.post("/factors", body, token=token)) == (
+    assert rejection(await api.post("/factors", body, token=token)) == (
         422,
         "mfa_factor_name_conflict",
     )
     await enrolled(api, token, "other")
     body = {"factor_type": "totp", "friendly_name": "third"}
-    assert refusal(await api.post("/factors", body, token=token)) == (
+    assert rejection(await api.post("/factors", body, token=token)) == (
         422,
         "too_many_enrolled_mfa_factors",
     )
@@ -154,18 +154,18 @@ async def test_other_kinds_of_factors_are_refused(
 ) -> None:
     token = (await api.sign_up())["access_token"]
     answer = await api.post("/factors", {"factor_type": kind}, token=token)
-    assert refusal(answer) == (status, code)
+    assert rejection(answer) == (status, code)
 
 
 async def test_a_factor_of_somebody_else_is_not_there(api: Api) -> None:
     factor = await enrolled(api, (await api.sign_up())["access_token"])
     other = (await api.sign_up("bob@example.com"))["access_token"]
     path = f"/factors/{factor['id']}"
-    assert refusal(await api.post(f"{path}/challenge", token=other)) == (
+    assert rejection(await api.post(f"{path}/challenge", token=other)) == (
         404,
         "mfa_factor_not_found",
     )
-    assert refusal(await api.delete(path, token=other)) == (404, "mfa_factor_not_found")
+    assert rejection(await api.delete(path, token=other)) == (404, "mfa_factor_not_found")
 
 
 async def test_an_administrator_lists_renames_and_removes_factors(api: Api) -> None:

@@ -6,17 +6,26 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
-from tests.gateway.auth.api import PASSWORD, SERVICE, Api, refusal
+from tests.gateway.auth.api import PASSWORD, SERVICE, Api, rejection
 
 from amphibase import ConfigurationError, load_settings
 from amphibase.accounts.jwt.key import Key
 from amphibase.accounts.jwt.key_ring import KeyRing
-from amphibase.gateway.auth import admin, admin_links, mailing, sign_up, user, verify
-from amphibase.gateway.auth import mfa as factors
-from amphibase.gateway.auth import token as grants
+from amphibase.gateway.auth import (
+    admin,
+    admin_links,
+    mfa,
+    otp,
+    recover,
+    resend,
+    sign_up,
+    token,
+    user,
+    verify,
+)
 from amphibase.gateway.auth.bodies import Body
 from amphibase.gateway.auth.durations import parse_duration
-from amphibase.gateway.auth.service import CALLS, AuthService
+from amphibase.gateway.auth.service import ENDPOINTS, AuthService
 from amphibase.gateway.auth.settings import load_auth_settings
 from amphibase.gateway.inbox import Inbox
 from amphibase.sql.backend import SqlBackend
@@ -61,8 +70,8 @@ async def test_a_body_over_the_limit_is_refused(api: Api) -> None:
 
 
 async def test_what_is_not_there_is_said_in_the_same_shape(api: Api) -> None:
-    assert refusal(await api.get("/nothing")) == (404, "not_found")
-    assert refusal(await api.get("/signup")) == (405, "method_not_allowed")
+    assert rejection(await api.get("/nothing")) == (404, "not_found")
+    assert rejection(await api.get("/signup")) == (405, "method_not_allowed")
 
 
 async def test_everybody_may_ask_for_health_settings_and_keys(api: Api) -> None:
@@ -80,10 +89,10 @@ async def test_everybody_may_ask_for_health_settings_and_keys(api: Api) -> None:
 @pytest.mark.parametrize("provider", ["github", "nobody"])
 async def test_third_parties_are_refused_by_name(api: Api, provider: str) -> None:
     answer = await api.get(f"/authorize?provider={provider}")
-    assert refusal(answer) == (400, "validation_failed")
+    assert rejection(answer) == (400, "validation_failed")
     assert answer.json()["message"].startswith("Unsupported provider")
     body = {"provider": provider, "id_token": "x"}
-    assert refusal(await api.post("/token?grant_type=id_token", body)) == (
+    assert rejection(await api.post("/token?grant_type=id_token", body)) == (
         400,
         "validation_failed",
     )
@@ -165,14 +174,14 @@ HOSTILE = [
 ]
 FIELDS = {
     name
-    for module in (admin, admin_links, factors, grants, mailing, sign_up, user, verify)
+    for module in (admin, admin_links, mfa, otp, recover, resend, sign_up, token, user, verify)
     for kind in vars(module).values()
     if isinstance(kind, type) and issubclass(kind, Body)
     for name in kind.model_fields
 }
 
 
-@pytest.mark.parametrize(("method", "path"), [call[:2] for call in CALLS])
+@pytest.mark.parametrize(("method", "path"), [call[:2] for call in ENDPOINTS])
 async def test_nothing_that_is_sent_makes_it_fail(api: Api, method: str, path: str) -> None:
     signed_in = await api.sign_up()
     assert "refresh_token" in FIELDS

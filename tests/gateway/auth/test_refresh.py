@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from tests.gateway.auth.api import Api, refusal
+from tests.gateway.auth.api import Api, rejection
 from tests.gateway.auth.conftest import ServeAuth
 
 
@@ -55,7 +55,7 @@ async def test_no_refresh_at_the_moment_of_a_new_password_outlives_it(api: Api) 
     assert changed.status_code == 200
     tokens = {each.json()["refresh_token"] for each in refreshed if each.status_code == 200}
     for token in {elsewhere, *tokens}:
-        assert refusal(await api.refresh(token)) == (400, "refresh_token_not_found")
+        assert rejection(await api.refresh(token)) == (400, "refresh_token_not_found")
 
 
 async def test_inside_the_interval_an_older_token_gets_the_active_one_too(api: Api) -> None:
@@ -68,8 +68,8 @@ async def test_a_token_that_was_used_long_before_revokes_the_whole_family(strict
     signed_in = await strict.sign_up()
     first = signed_in["refresh_token"]
     third = await refreshed(strict, await refreshed(strict, first))
-    assert refusal(await strict.refresh(first)) == (400, "refresh_token_already_used")
-    assert refusal(await strict.refresh(third)) == (400, "refresh_token_already_used")
+    assert rejection(await strict.refresh(first)) == (400, "refresh_token_already_used")
+    assert rejection(await strict.refresh(third)) == (400, "refresh_token_already_used")
     assert not strict.rows("SELECT 1 FROM auth.refresh_tokens WHERE NOT revoked")
 
 
@@ -77,7 +77,7 @@ async def test_the_users_other_sessions_outlive_a_stolen_token(strict: Api) -> N
     first = (await strict.sign_up())["refresh_token"]
     elsewhere = (await strict.sign_in()).json()["refresh_token"]
     await refreshed(strict, await refreshed(strict, first))
-    assert refusal(await strict.refresh(first)) == (400, "refresh_token_already_used")
+    assert rejection(await strict.refresh(first)) == (400, "refresh_token_already_used")
     await refreshed(strict, elsewhere)
 
 
@@ -89,7 +89,7 @@ async def test_without_rotation_a_used_token_is_refused_and_the_family_lives(
     )
     first = (await api.sign_up())["refresh_token"]
     third = await refreshed(api, await refreshed(api, first))
-    assert refusal(await api.refresh(first)) == (400, "refresh_token_already_used")
+    assert rejection(await api.refresh(first)) == (400, "refresh_token_already_used")
     await refreshed(api, third)
 
 
@@ -102,14 +102,14 @@ async def test_without_rotation_a_used_token_is_refused_and_the_family_lives(
     ],
 )
 async def test_a_token_that_is_none_is_refused(api: Api, token: str, code: str) -> None:
-    assert refusal(await api.refresh(token)) == (400, code)
+    assert rejection(await api.refresh(token)) == (400, code)
 
 
 async def test_a_session_that_was_left_for_too_long_is_over(serve: ServeAuth) -> None:
     api = await serve(sessions_inactivity_timeout="1h")
     token = (await api.sign_up())["refresh_token"]
     api.rows("UPDATE auth.refresh_tokens SET created_at = now() - interval '2 hours'")
-    assert refusal(await api.refresh(token)) == (400, "session_expired")
+    assert rejection(await api.refresh(token)) == (400, "session_expired")
 
 
 async def test_sessions_that_came_from_supabase_are_continued(strict: Api) -> None:
@@ -126,17 +126,17 @@ async def test_sessions_that_came_from_supabase_are_continued(strict: Api) -> No
 async def test_what_the_database_holds_of_a_token_is_none(api: Api) -> None:
     await api.sign_up()
     ((stored,),) = api.rows("SELECT token FROM auth.refresh_tokens")
-    assert refusal(await api.refresh(stored)) == (400, "refresh_token_not_found")
+    assert rejection(await api.refresh(stored)) == (400, "refresh_token_not_found")
 
 
-async def test_no_secret_is_stored_as_it_is(careful: Api) -> None:
-    await careful.create()
-    signed_in = (await careful.sign_in()).json()
-    second = await refreshed(careful, signed_in["refresh_token"])
-    await careful.post("/recover", {"email": "ann@example.com"})
-    letter = careful.letter()
+async def test_no_secret_is_stored_as_it_is(confirming: Api) -> None:
+    await confirming.create()
+    signed_in = (await confirming.sign_in()).json()
+    second = await refreshed(confirming, signed_in["refresh_token"])
+    await confirming.post("/recover", {"email": "ann@example.com"})
+    letter = confirming.letter()
     stored = str(
-        careful.rows("SELECT * FROM auth.refresh_tokens, auth.one_time_tokens, auth.users")
+        confirming.rows("SELECT * FROM auth.refresh_tokens, auth.one_time_tokens, auth.users")
     )
     for secret in (signed_in["refresh_token"], second, letter.token, letter.code):
         assert secret not in stored

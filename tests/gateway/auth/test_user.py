@@ -1,7 +1,7 @@
 """What signed-in users see and change of themselves, and how they sign out."""
 
 import pytest
-from tests.gateway.auth.api import ANON, PASSWORD, SERVICE, Api, refusal
+from tests.gateway.auth.api import ANON, PASSWORD, SERVICE, Api, rejection
 from tests.gateway.auth.conftest import ServeAuth
 
 from amphibase.accounts.jwt.key import Key
@@ -27,18 +27,18 @@ async def test_a_user_sees_themselves(api: Api) -> None:
 async def test_an_api_key_is_no_user(
     api: Api, headers: dict[str, str], status: int, code: str
 ) -> None:
-    assert refusal(await api.get("/user", headers=headers)) == (status, code)
+    assert rejection(await api.get("/user", headers=headers)) == (status, code)
 
 
 async def test_a_token_that_another_key_signed_is_refused(api: Api) -> None:
     signed_in = await api.sign_up()
     claims = dict(api.tokens.verify(signed_in["access_token"]))
     forged = KeyRing([Key.generate()]).issue(claims)
-    assert refusal(await api.get("/user", token=forged)) == (403, "bad_jwt")
+    assert rejection(await api.get("/user", token=forged)) == (403, "bad_jwt")
     expired = api.tokens.issue({**claims, "exp": claims["iat"] - 3600})
-    assert refusal(await api.get("/user", token=expired)) == (403, "bad_jwt")
+    assert rejection(await api.get("/user", token=expired)) == (403, "bad_jwt")
     stranger = api.tokens.issue({**claims, "sub": claims["session_id"]})
-    assert refusal(await api.get("/user", token=stranger)) == (403, "user_not_found")
+    assert rejection(await api.get("/user", token=stranger)) == (403, "user_not_found")
 
 
 async def test_metadata_is_merged_key_by_key_and_null_removes_one(api: Api) -> None:
@@ -58,7 +58,7 @@ async def test_a_lot_of_metadata_locks_nobody_out(api: Api) -> None:
 async def test_a_user_cannot_give_themselves_rights(api: Api) -> None:
     token = (await api.sign_up())["access_token"]
     body = {"app_metadata": {"role": "admin"}}
-    assert refusal(await api.put("/user", body, token=token)) == (403, "not_admin")
+    assert rejection(await api.put("/user", body, token=token)) == (403, "not_admin")
     signed_up = await api.sign_up("bob@example.com", data={"role": "service_role"}, role="x")
     assert signed_up["user"]["role"] == "authenticated"
 
@@ -70,11 +70,11 @@ async def test_a_new_password_ends_the_other_sessions(api: Api) -> None:
     changed = await api.put("/user", {"password": "a new password"}, token=token)
     assert changed.status_code == 200
     assert (await api.refresh(here["refresh_token"])).status_code == 200
-    assert refusal(await api.refresh(elsewhere["refresh_token"])) == (
+    assert rejection(await api.refresh(elsewhere["refresh_token"])) == (
         400,
         "refresh_token_not_found",
     )
-    assert refusal(await api.get("/user", token=elsewhere["access_token"])) == (
+    assert rejection(await api.get("/user", token=elsewhere["access_token"])) == (
         403,
         "session_not_found",
     )
@@ -83,7 +83,7 @@ async def test_a_new_password_ends_the_other_sessions(api: Api) -> None:
 async def test_a_new_password_has_to_be_another_and_good_enough(api: Api) -> None:
     token = (await api.sign_up())["access_token"]
     same = await api.put("/user", {"password": PASSWORD}, token=token)
-    assert refusal(same) == (422, "same_password")
+    assert rejection(same) == (422, "same_password")
     for password in ("weak", ""):
         weak = await api.put("/user", {"password": password}, token=token)
         assert weak.json()["code"] == "weak_password"
@@ -98,11 +98,11 @@ async def test_a_session_that_is_not_fresh_needs_a_code_for_a_new_password(
     token = (await api.sign_up())["access_token"]
     api.rows("UPDATE auth.sessions SET created_at = now() - interval '25 hours'")
     body = {"password": "a new password"}
-    assert refusal(await api.put("/user", body, token=token)) == (400, "reauthentication_needed")
+    assert rejection(await api.put("/user", body, token=token)) == (400, "reauthentication_needed")
     assert (await api.get("/reauthenticate", token=token)).json() == {}
     code = api.letter().code
     wrong = {**body, "nonce": "000000" if code != "000000" else "111111"}
-    assert refusal(await api.put("/user", wrong, token=token)) == (
+    assert rejection(await api.put("/user", wrong, token=token)) == (
         422,
         "reauthentication_not_valid",
     )
@@ -127,7 +127,7 @@ async def test_a_new_address_is_confirmed_by_both_letters(api: Api) -> None:
     assert user["user_metadata"]["email"] == "new@example.com"
     assert user["identities"][0]["email"] == "new@example.com"
     assert (await api.sign_in("new@example.com")).status_code == 200
-    assert refusal(await api.sign_in()) == (400, "invalid_credentials")
+    assert rejection(await api.sign_in()) == (400, "invalid_credentials")
 
 
 async def test_a_new_address_is_confirmed_by_both_codes(api: Api) -> None:
@@ -137,7 +137,7 @@ async def test_a_new_address_is_confirmed_by_both_codes(api: Api) -> None:
     first = await api.post("/verify", {**body, "token": api.letter("new@example.com").code})
     assert first.json()["code"] == "200"
     again = await api.post("/verify", {**body, "token": api.letter("new@example.com").code})
-    assert refusal(again) == (403, "otp_expired")
+    assert rejection(again) == (403, "otp_expired")
     body = {"type": "email_change", "email": "ann@example.com", "token": api.letter().code}
     assert (await api.post("/verify", body)).json()["user"]["email"] == "new@example.com"
 
@@ -171,7 +171,7 @@ async def test_an_address_that_somebody_has_cannot_be_taken(api: Api) -> None:
     await api.put("/user", body, token=token)
     links = [api.letter(to).link for to in ("ann@example.com", "new@example.com")]
     await api.sign_up("new@example.com")
-    assert refusal(await api.put("/user", body, token=token)) == (422, "email_exists")
+    assert rejection(await api.put("/user", body, token=token)) == (422, "email_exists")
     answers = [await api.client.get(link) for link in links]
     assert "error_code=email_exists" in answers[-1].headers["location"]
 
@@ -192,23 +192,23 @@ async def test_signing_out_ends_all_sessions_or_those_that_are_meant(api: Api) -
     await api.post("/logout?scope=", token=b["access_token"])
     assert not await lives(b)
     again = await api.post("/logout", token=b["access_token"])
-    assert refusal(again) == (403, "session_not_found")
+    assert rejection(again) == (403, "session_not_found")
 
 
 async def test_an_unknown_scope_of_signing_out_is_refused(api: Api) -> None:
     token = (await api.sign_up())["access_token"]
     answer = await api.post("/logout?scope=everything", token=token)
-    assert refusal(answer) == (400, "validation_failed")
+    assert rejection(answer) == (400, "validation_failed")
 
 
 async def test_the_last_identity_cannot_be_taken(serve: ServeAuth, api: Api) -> None:
     signed_in = await api.sign_up()
     token = signed_in["access_token"]
     path = f"/user/identities/{signed_in['user']['identities'][0]['identity_id']}"
-    assert refusal(await api.delete(path, token=token)) == (404, "manual_linking_disabled")
+    assert rejection(await api.delete(path, token=token)) == (404, "manual_linking_disabled")
     linking = await serve(security_manual_linking_enabled=True)
     token = (await linking.sign_in()).json()["access_token"]
-    assert refusal(await linking.delete(path, token=token)) == (
+    assert rejection(await linking.delete(path, token=token)) == (
         422,
         "single_identity_not_deletable",
     )
@@ -222,7 +222,7 @@ async def test_the_last_identity_cannot_be_taken(serve: ServeAuth, api: Api) -> 
     assert [each["provider"] for each in user["identities"]] == ["github"]
     assert user["app_metadata"]["providers"] == ["github"]
     assert user["email"] == ""
-    assert refusal(await linking.sign_in()) == (400, "invalid_credentials")
+    assert rejection(await linking.sign_in()) == (400, "invalid_credentials")
 
 
 async def test_a_number_or_an_address_goes_with_its_identity(serve: ServeAuth) -> None:
@@ -239,7 +239,7 @@ async def test_a_number_or_an_address_goes_with_its_identity(serve: ServeAuth) -
     assert (user["phone"], user["email"]) == ("", "ann@example.com")
     assert "phone_confirmed_at" not in user
     refused = await api.post("/token?grant_type=password", by_phone)
-    assert refusal(refused) == (400, "invalid_credentials")
+    assert rejection(refused) == (400, "invalid_credentials")
 
 
 async def test_the_address_of_another_identity_takes_the_place_of_the_one_that_goes(

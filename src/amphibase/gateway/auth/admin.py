@@ -1,4 +1,4 @@
-"""`/admin/users`: what whoever administers the project does to users."""
+"""`/admin/users`: what the administration of the project does to users."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,16 +12,16 @@ from starlette.responses import Response
 
 from amphibase.accounts.passwords import check_hash
 from amphibase.accounts.users import merged
-from amphibase.gateway.auth.bearer import demand_admin
+from amphibase.gateway.auth.bearer import require_admin
 from amphibase.gateway.auth.bodies import Body, email_of, phone_of, read, uuid_of
 from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.durations import parse_duration
-from amphibase.gateway.auth.errors import AuthError, invalid
-from amphibase.gateway.auth.password_policy import check_length, check_strength
-from amphibase.gateway.auth.serializers import factor as factor_answer
-from amphibase.gateway.auth.serializers import user as user_answer
-from amphibase.gateway.auth.settings_endpoint import answer
-from amphibase.gateway.auth.users import EMAIL_EXISTS, Person
+from amphibase.gateway.auth.errors import database_errors, invalid
+from amphibase.gateway.auth.password_policy import check_length, check_password
+from amphibase.gateway.auth.responses import respond
+from amphibase.gateway.auth.serializers import factor as factor_json
+from amphibase.gateway.auth.serializers import user as user_json
+from amphibase.gateway.auth.users import AuthUser
 from amphibase.models import utc_now, uuid7
 
 PER_PAGE = 50
@@ -29,8 +29,11 @@ MAX_PER_PAGE = 1000
 MAX_CHARACTERS = 255
 DEFAULT_ROLE = "authenticated"
 
+OUTSTANDING_ENDS = {"encrypted_password", "banned_until", "email_confirmed_at", "email", "phone"}
+"""Columns whose change ends every link, code and change that is under way."""
 
-class Attributes(Body):
+
+class AdminUserBody(Body):
     id: str = ""
     aud: str = Field("", max_length=MAX_CHARACTERS)
     role: str = Field("", max_length=MAX_CHARACTERS)
@@ -45,18 +48,18 @@ class Attributes(Body):
     ban_duration: str = ""
 
 
-class Deletion(Body):
+class DeleteUserBody(Body):
     should_soft_delete: bool = False
 
 
-class FactorChanges(Body):
+class FactorBody(Body):
     friendly_name: str | None = None
 
 
 async def create(core: Core, request: Request) -> Response:
     """`POST /admin/users`: a user as told; without a password, none signs in."""
-    demand_admin(core, request)
-    body = await read(request, Attributes)
+    require_admin(core, request)
+    body = await read(request, AdminUserBody)
     email = email_of(body.email) if body.email else None
     phone = phone_of(body.phone) if body.phone else None
     if email is None and phone is None:
@@ -78,8 +81,9 @@ async def create(core: Core, request: Request) -> Response:
         **({"phone_verified": True} if phone and body.phone_confirm else {}),
     }
     async with core.database.write() as connection:
-        if email and await core.users.find_by_email(connection, email) is not None:
-            raise AuthError(422, "email_exists", EMAIL_EXISTS)
+        if email:
+            with database_errors("saving new"):
+                await core.engine.claim_address(connection, email)
         await core.users.insert(
             connection,
             id=id,
@@ -98,36 +102,36 @@ async def create(core: Core, request: Request) -> Response:
         )
         for provider, address in (("email", email), ("phone", phone)):
             if address:
-                await core.users.set_identity(connection, id, provider, address)
-        person = await core.users.get(connection, id)
-    return answer(user_answer(person))
+                await core.engine.users.set_identity(connection, id, provider, address)
+        user = await core.users.get(connection, id)
+    return respond(user_json(user))
 
 
 async def list_users(core: Core, request: Request) -> Response:
     """`GET /admin/users?page=&per_page=`: newest first; how many there are is in the headers."""
-    demand_admin(core, request)
+    require_admin(core, request)
     page = _number(request, "page", 1)
     size = min(_number(request, "per_page", PER_PAGE), MAX_PER_PAGE)
     async with core.database.read() as connection:
-        people, total = await core.users.page(connection, page, size)
+        users, total = await core.users.page(connection, page, size)
     headers = {"x-total-count": str(total), "link": _links(request, page, size, total)}
-    body = {"users": [user_answer(person) for person in people], "aud": core.settings.jwt_aud}
-    return answer(body, headers=headers)
+    body = {"users": [user_json(user) for user in users], "aud": core.settings.jwt_aud}
+    return respond(body, headers=headers)
 
 
 async def get(core: Core, request: Request) -> Response:
     """`GET /admin/users/{id}`."""
-    demand_admin(core, request)
+    require_admin(core, request)
     async with core.database.read() as connection:
-        person = await core.users.get(connection, _user_id(request))
-    return answer(user_answer(person))
+        user = await core.users.get(connection, _user_id(request))
+    return respond(user_json(user))
 
 
 async def update(core: Core, request: Request) -> Response:
     """`PUT /admin/users/{id}`: changes what is given; a `password_hash` is passed over."""
-    demand_admin(core, request)
+    require_admin(core, request)
     id = _user_id(request)
-    body = await read(request, Attributes)
+    body = await read(request, AdminUserBody)
     email = email_of(body.email) if body.email else None
     phone = phone_of(body.phone) if body.phone else None
     values: dict[str, Any] = {}
@@ -138,104 +142,109 @@ async def update(core: Core, request: Request) -> Response:
     if body.ban_duration:
         values["banned_until"] = _banned_until(body.ban_duration)
     if body.password is not None:
-        check_strength(core.settings, body.password)
+        check_password(core.settings, body.password)
         values["encrypted_password"] = await core.passwords.hash(body.password)
     async with core.database.write() as connection:
-        person = await core.users.get(connection, id, lock=True)
-        metadata = dict(person.row.raw_user_meta_data or {})
+        user = await core.users.get(connection, id, lock=True)
+        metadata = dict(user.row.raw_user_meta_data or {})
         if body.email_confirm:
-            values["email_confirmed_at"] = person.row.email_confirmed_at or utc_now()
+            values["email_confirmed_at"] = user.row.email_confirmed_at or utc_now()
             metadata["email_verified"] = True
         if body.phone_confirm:
-            values["phone_confirmed_at"] = person.row.phone_confirmed_at or utc_now()
+            values["phone_confirmed_at"] = user.row.phone_confirmed_at or utc_now()
             metadata["phone_verified"] = True
         metadata = merged(metadata, body.user_metadata or {})
-        if metadata != (person.row.raw_user_meta_data or {}):
+        if metadata != (user.row.raw_user_meta_data or {}):
             values["raw_user_meta_data"] = metadata
         if body.app_metadata is not None:
-            known = person.row.raw_app_meta_data
+            known = user.row.raw_app_meta_data
             values["raw_app_meta_data"] = merged(known, body.app_metadata)
         values |= {"email": email} if email else {}
         values |= {"phone": phone} if phone else {}
-        await core.users.change(connection, id, **values)
-        await _keep_in_step(core, connection, person, body, email, phone)
+        if email and email != user.row.email:
+            await core.engine.claim_address(connection, email, id)
+        if OUTSTANDING_ENDS & values.keys():
+            with database_errors("updating"):
+                await core.engine.revoke_outstanding(connection, user.row, **values)
+        else:
+            await core.users.change(connection, id, **values)
+        await _update_identities(core, connection, user, body, email, phone)
         if body.password is not None:
             await core.sessions.end(connection, id)
-        person = await core.users.get(connection, id)
-    return answer(user_answer(person))
+        user = await core.users.get(connection, id)
+    return respond(user_json(user))
 
 
-async def _keep_in_step(
+async def _update_identities(
     core: Core,
     connection: AsyncConnection,
-    person: Person,
-    body: Attributes,
+    user: AuthUser,
+    body: AdminUserBody,
     email: str | None,
     phone: str | None,
 ) -> None:
-    changed = False
-    for provider, address, known, verified in (
-        ("email", email, person.row.email, body.email_confirm),
-        ("phone", phone, person.row.phone, body.phone_confirm),
+    rows, changed = core.engine.users, False
+    for provider, address, current, verified in (
+        ("email", email, user.row.email, body.email_confirm),
+        ("phone", phone, user.row.phone, body.phone_confirm),
     ):
-        if address and address != known:
-            await core.users.set_identity(
-                connection, person.id, provider, address, verified=verified
-            )
+        if address and address != current:
+            await rows.set_identity(connection, user.id, provider, address, verified=verified)
             if verified:
-                await core.users.change(connection, person.id, is_anonymous=False)
+                await core.users.change(connection, user.id, is_anonymous=False)
             changed = True
     if changed:
-        await core.users.revoke_links(connection, person.id)
-        await core.users.note_providers(connection, person.id)
+        await rows.sync_providers(connection, user.id)
 
 
 async def delete(core: Core, request: Request) -> Response:
     """`DELETE /admin/users/{id}`: for good, or softly, so that the id stays and nothing else."""
-    demand_admin(core, request)
+    require_admin(core, request)
     id = _user_id(request)
-    body = await read(request, Deletion)
+    body = await read(request, DeleteUserBody)
     async with core.database.write() as connection:
-        person = await core.users.get(connection, id, lock=True)
+        user = await core.users.get(connection, id, lock=True)
         if not body.should_soft_delete:
-            await core.users.delete(connection, id)
-        elif person.row.deleted_at is None:
+            with database_errors("deleting"):
+                await core.engine.delete(connection, id)
+        elif user.row.deleted_at is None:
             await core.sessions.end(connection, id)
-            await core.users.bury(connection, person)
-    return answer({})
+            await core.engine.revoke_outstanding(connection, user.row)
+            await core.users.soft_delete(connection, user)
+    return respond({})
 
 
 async def list_factors(core: Core, request: Request) -> Response:
     """`GET /admin/users/{id}/factors`."""
-    demand_admin(core, request)
+    require_admin(core, request)
     async with core.database.read() as connection:
-        person = await core.users.get(connection, _user_id(request))
-    return answer([factor_answer(each) for each in person.factors])
+        user = await core.users.get(connection, _user_id(request))
+    return respond([factor_json(factor) for factor in user.factors])
 
 
 async def update_factor(core: Core, request: Request) -> Response:
     """`PUT /admin/users/{id}/factors/{factor_id}`: gives it another name."""
-    demand_admin(core, request)
-    body = await read(request, FactorChanges)
+    require_admin(core, request)
+    body = await read(request, FactorBody)
     async with core.database.write() as connection:
-        person = await core.users.get(connection, _user_id(request), lock=True)
+        user = await core.users.get(connection, _user_id(request), lock=True)
         factor_id = uuid_of(request.path_params["factor_id"], "factor_id")
-        factor = await core.factors.get(connection, person.id, factor_id)
+        factor = await core.factors.get(connection, user.id, factor_id)
         if body.friendly_name is not None:
             await core.factors.change(connection, factor.id, friendly_name=body.friendly_name)
-        factor = await core.factors.get(connection, person.id, factor_id)
-    return answer(factor_answer(factor))
+        factor = await core.factors.get(connection, user.id, factor_id)
+    return respond(factor_json(factor))
 
 
 async def delete_factor(core: Core, request: Request) -> Response:
     """`DELETE /admin/users/{id}/factors/{factor_id}`."""
-    demand_admin(core, request)
+    require_admin(core, request)
     async with core.database.write() as connection:
-        person = await core.users.get(connection, _user_id(request), lock=True)
+        user = await core.users.get(connection, _user_id(request), lock=True)
         factor_id = uuid_of(request.path_params["factor_id"], "factor_id")
-        factor = await core.factors.get(connection, person.id, factor_id)
+        factor = await core.factors.get(connection, user.id, factor_id)
         await core.factors.remove(connection, factor)
-    return answer(factor_answer(factor))
+    return respond(factor_json(factor))
 
 
 def _user_id(request: Request) -> UUID:

@@ -11,18 +11,19 @@ from starlette.requests import Request
 
 from amphibase.accounts.jwt.verifier import TokenRejected
 from amphibase.backend import Claims
+from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.errors import AuthError
-from amphibase.gateway.auth.users import Person
+from amphibase.gateway.auth.users import AuthUser
 
 _BEARER = re.compile(r"[Bb]earer (\S+)")
 
 
 @dataclass(frozen=True, slots=True)
-class SignedIn:
-    """A user and the session that the request belongs to; tokens made by hand have none."""
+class BearerUser:
+    """A user and the session that the request belongs to; tokens signed by hand have none."""
 
-    person: Person
+    user: AuthUser
     session: Row[Any] | None
 
     @property
@@ -34,22 +35,22 @@ class SignedIn:
         """How sure it is that this is the user: `aal1`, `aal2`."""
         return (self.session.aal or "aal1") if self.session is not None else "aal1"
 
-    def demand_second_factor(self, status: int, message: str) -> None:
+    def require_second_factor(self, status: int, message: str) -> None:
         """Raise AuthError unless a second factor was shown, where the user has one."""
-        if self.person.has_verified_factor and self.aal != "aal2":
-            raise AuthError(status, "insufficient_aal", message)
+        if self.user.has_verified_factor and self.aal != "aal2":
+            raise AuthError(codes.INSUFFICIENT_AAL, message, status=status)
 
 
 def claims_of(core: Core, request: Request) -> Claims:
     """What the request's token says. Raises AuthError."""
-    found = _BEARER.fullmatch(request.headers.get("authorization", ""))
-    if found is None:
-        raise AuthError(401, "no_authorization", "This endpoint requires a valid Bearer token")
+    match = _BEARER.fullmatch(request.headers.get("authorization", ""))
+    if match is None:
+        raise AuthError(codes.NO_AUTHORIZATION)
     try:
-        return core.tokens.verify(found[1])
+        return core.tokens.verify(match[1])
     except TokenRejected as error:
         raise AuthError(
-            403, "bad_jwt", f"invalid JWT: unable to parse or verify signature, {error.reason}"
+            codes.BAD_JWT, f"invalid JWT: unable to parse or verify signature, {error.reason}"
         ) from None
 
 
@@ -58,15 +59,15 @@ def is_admin(core: Core, claims: Claims) -> bool:
     return claims.get("role") in core.settings.jwt_admin_roles
 
 
-def demand_admin(core: Core, request: Request) -> None:
+def require_admin(core: Core, request: Request) -> None:
     """Raise AuthError unless the request's token is one of the project's administration."""
     if not is_admin(core, claims_of(core, request)):
-        raise AuthError(403, "not_admin", "User not allowed")
+        raise AuthError(codes.NOT_ADMIN)
 
 
 async def signed_in(
     core: Core, connection: AsyncConnection, request: Request, *, lock: bool = False
-) -> SignedIn:
+) -> BearerUser:
     """The user who sends the request. Raises AuthError.
 
     Args:
@@ -75,11 +76,11 @@ async def signed_in(
     claims = claims_of(core, request)
     user_id = _uuid(claims, "sub")
     if user_id is None:
-        raise AuthError(403, "bad_jwt", "invalid claim: missing sub claim")
+        raise AuthError(codes.BAD_JWT, "invalid claim: missing sub claim")
     session_id = _uuid(claims, "session_id")
-    person = await core.users.find(connection, user_id, lock=lock)
-    if person is None:
-        raise AuthError(403, "user_not_found", "User from sub claim in JWT does not exist")
+    user = await core.users.find(connection, user_id, lock=lock)
+    if user is None:
+        raise AuthError(codes.TOKEN_USER_NOT_FOUND)
     session = None
     if session_id is not None:
         table = core.tables.sessions
@@ -89,12 +90,10 @@ async def signed_in(
             )
         ).one_or_none()
         if session is None:
-            raise AuthError(
-                403, "session_not_found", "Session from session_id claim in JWT does not exist"
-            )
-    if person.is_banned:
-        raise AuthError(403, "user_banned", "User is banned")
-    return SignedIn(person, session)
+            raise AuthError(codes.SESSION_NOT_FOUND)
+    if user.is_banned:
+        raise AuthError(codes.USER_BANNED)
+    return BearerUser(user, session)
 
 
 def _uuid(claims: Claims, name: str) -> UUID | None:
@@ -104,4 +103,4 @@ def _uuid(claims: Claims, name: str) -> UUID | None:
     try:
         return UUID(value)
     except (ValueError, TypeError, AttributeError):
-        raise AuthError(403, "bad_jwt", f"invalid claim: {name} claim must be a UUID") from None
+        raise AuthError(codes.BAD_JWT, f"invalid claim: {name} claim must be a UUID") from None

@@ -1,4 +1,4 @@
-"""What requests carry: read within limits, and typed."""
+"""Bodies of requests: read within limits, and typed."""
 
 import asyncio
 import re
@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from starlette.requests import Request
 
 from amphibase.errors import PayloadTooLarge
+from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.errors import AuthError, invalid
 
 MAX_BODY_BYTES = 1 << 20
@@ -41,14 +42,14 @@ class Body(BaseModel):
 Model = TypeVar("Model", bound=Body)
 
 
-class Pkce(Body):
-    """A challenge that whoever finishes the flow has to answer (RFC 7636)."""
+class PkceBody(Body):
+    """A challenge that the client has to answer at the end of the flow (RFC 7636)."""
 
     code_challenge: str = ""
     code_challenge_method: str = ""
 
     def check_challenge(self) -> bool:
-        """Whether there is one. Raises AuthError where it cannot be right."""
+        """Return whether there is one. Raises AuthError for one that is malformed."""
         method, challenge = self.code_challenge_method, self.code_challenge
         if not method and not challenge:
             return False
@@ -67,7 +68,7 @@ class Pkce(Body):
 
 
 async def read(request: Request, kind: type[Model]) -> Model:
-    """The request's body; an empty one is an empty object.
+    """Return the request's body; an empty one is an empty object.
 
     Raises:
         AuthError: it is no such object, or does not come in time.
@@ -81,7 +82,7 @@ async def read(request: Request, kind: type[Model]) -> Model:
                 if len(content) > MAX_BODY_BYTES:
                     raise PayloadTooLarge
     except TimeoutError:
-        raise AuthError(408, "request_timeout", "The request's body did not come in time") from None
+        raise AuthError(codes.REQUEST_TIMEOUT) from None
     if not content.strip():
         return kind()
     try:
@@ -95,11 +96,11 @@ async def read(request: Request, kind: type[Model]) -> Model:
         fault = f"{where}: {first['msg']}" if where else first["msg"]
     except (ValueError, RecursionError) as error:
         fault = str(error)
-    raise AuthError(400, "bad_json", f"Could not parse request body as JSON: {fault}")
+    raise AuthError(codes.BAD_JSON, f"{codes.BAD_JSON.message}: {fault}")
 
 
 def email_of(text: str) -> str:
-    """The address as accounts keep it. Raises AuthError for what is none."""
+    """Return the address as accounts store it. Raises AuthError."""
     email = text.strip().lower()
     if not email:
         raise invalid("An email address is required")
@@ -111,7 +112,7 @@ def email_of(text: str) -> str:
 
 
 def phone_of(text: str) -> str:
-    """The number as accounts keep it, digits alone (E.164). Raises AuthError for what is none."""
+    """Return the number as accounts store it, digits alone (E.164). Raises AuthError."""
     phone = text.strip().removeprefix("+").replace(" ", "")
     if not _PHONE.fullmatch(phone):
         raise invalid("Invalid phone number format (E.164 required)")
@@ -119,11 +120,11 @@ def phone_of(text: str) -> str:
 
 
 def uuid_of(text: str, name: str) -> UUID:
-    """The id in a path. Raises AuthError."""
+    """Return the id in a path. Raises AuthError."""
     try:
         return UUID(text)
     except ValueError:
-        raise invalid(f"{name} must be an UUID", 404) from None
+        raise AuthError(codes.NOT_AN_ID, f"{name} must be an UUID") from None
 
 
 def _has_nul(value: Any) -> bool:

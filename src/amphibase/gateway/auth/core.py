@@ -1,5 +1,6 @@
-"""The parts that every call of Auth works with."""
+"""The parts that every endpoint of Auth works with."""
 
+import hmac
 from datetime import datetime, timedelta
 from email.message import EmailMessage
 from ipaddress import ip_address
@@ -9,122 +10,135 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
 
+from amphibase.accounts.engine import AccountEngine
 from amphibase.accounts.jwt.key_ring import KeyRing
-from amphibase.accounts.one_time_tokens import Links
-from amphibase.accounts.passwords import PasswordWorkers
-from amphibase.accounts.sessions import Opened, Sessions
-from amphibase.accounts.users import AccountRows
+from amphibase.accounts.one_time_tokens import CodeKey, OneTimeTokens
+from amphibase.accounts.sessions import OpenSession, ReusePolicy, Sessions
+from amphibase.accounts.sign_up import SignUps
 from amphibase.backend import Device
 from amphibase.background import Background
 from amphibase.database.engine import Database, PoolOptions
-from amphibase.gateway.auth.codes import Codes, Guesses
-from amphibase.gateway.auth.errors import AuthError, no_phone
-from amphibase.gateway.auth.mail_templates import Letters, Post, build_post
+from amphibase.gateway.auth import error_codes as codes
+from amphibase.gateway.auth.attempts import AttemptLimiter, EmailLimiter, too_soon
+from amphibase.gateway.auth.errors import AuthError
+from amphibase.gateway.auth.mail_templates import EmailQueue, MailTemplates, build_queue
 from amphibase.gateway.auth.mfa_rows import Factors
-from amphibase.gateway.auth.pkce import Flows
+from amphibase.gateway.auth.pkce import PkceFlows
 from amphibase.gateway.auth.redirects import Redirects
-from amphibase.gateway.auth.serializers import user as user_answer
+from amphibase.gateway.auth.serializers import user as user_json
 from amphibase.gateway.auth.settings import AuthSettings
-from amphibase.gateway.auth.users import Person, Users
+from amphibase.gateway.auth.users import AuthUser, AuthUsers
 from amphibase.models import utc_now
 from amphibase.schema.tables import tables
 
 
 class Core:
-    """The rows, the keys and the post of one project.
+    """The database, the keys, the account engine and the emails of one project.
 
     Args:
         database_url: as a role that owns the tables of `auth`.
-        outbox: takes letters where no mail server is configured.
+        outbox: takes emails where no mail server is configured.
     """
 
     def __init__(
-        self, settings: AuthSettings, database_url: str, tokens: KeyRing, outbox: Post
+        self, settings: AuthSettings, database_url: str, tokens: KeyRing, outbox: EmailQueue
     ) -> None:
         self.settings = settings
         self.tokens = tokens
         self.database = Database(database_url, PoolOptions(size=settings.db_max_pool_size))
-        found = tables(self.database.dialect)
-        self.tables = found
-        self.rows = AccountRows(found)
-        self.users = Users(found)
-        self.factors = Factors(found)
-        self.flows = Flows(found)
-        self.codes = Codes(
-            Links(found, timedelta(seconds=settings.mailer_otp_exp)),
-            tokens.derive("one-time token"),
-            settings.mailer_otp_length,
+        self.tables = tables(self.database.dialect)
+        self.one_time_tokens = OneTimeTokens(
+            self.tables,
+            timedelta(seconds=settings.mailer_otp_exp),
+            CodeKey(tokens.derive("one-time token"), settings.mailer_otp_length),
         )
         self.sessions = Sessions(
-            found,
+            self.tables,
             tokens.derive("refresh token"),
             settings.session_lifetime,
             timedelta(seconds=settings.security_refresh_token_reuse_interval),
-            "revokes its tokens"
+            ReusePolicy.REVOKE_TOKENS
             if settings.security_refresh_token_rotation_enabled
-            else "is refused",
+            else ReusePolicy.REJECT,
         )
-        self.passwords = PasswordWorkers()
-        self.guesses = Guesses()
+        self.engine = AccountEngine(
+            self.database,
+            self.tables,
+            self.sessions,
+            self.one_time_tokens,
+            confirms_emails=not settings.mailer_autoconfirm,
+            stores_unproven_users=True,
+        )
+        self.sign_ups = SignUps(self.engine)
+        self.passwords = self.engine.passwords
+        self.users = AuthUsers(self.tables, self.engine.users)
+        self.factors = Factors(self.tables)
+        self.flows = PkceFlows(self.tables)
+        self.attempts = AttemptLimiter()
+        self.email_limiter = EmailLimiter(settings.smtp_max_frequency)
         self.redirects = Redirects(settings.site_url, settings.uri_allow_list)
-        self.letters = Letters(settings)
+        self.templates = MailTemplates(settings)
         self.background = Background()
-        self._post = build_post(settings, self.background, outbox)
+        self._queue = build_queue(settings, self.background, outbox)
+        self._sanitized_key = tokens.derive("sanitized user")
 
     async def close(self) -> None:
-        """Let letters under way go, then everything else."""
+        """Let emails under way go, then close everything else."""
         await self.background.close()
         self.passwords.close()
         await self.database.close()
 
-    def send(self, *letters: EmailMessage | None) -> None:
-        """Send letters; call it when what they are about is committed."""
-        for letter in letters:
-            if letter is not None:
-                self._post.put(letter)
+    def send(self, *messages: EmailMessage | None) -> None:
+        """Send emails; call it once what they are about is committed."""
+        for message in messages:
+            if message is not None:
+                self._queue.put(message)
 
-    def check_phones(self, what: str) -> None:
+    def sanitized_id(self, *parts: str) -> UUID:
+        """Return the id that a sign-up shows instead of one that its sender may not know.
+
+        It is the same each time, as a real one is.
+        """
+        content = "\0".join(parts).encode("utf-8", "surrogatepass")
+        return UUID(bytes=hmac.digest(self._sanitized_key, content, "sha256")[:16], version=4)
+
+    def check_phones(self, subject: str) -> None:
         """Raise AuthError where there are no phone numbers.
 
         Args:
-            what: is asked for, in the plural.
+            subject: what the request is for, in the plural.
         """
         if not self.settings.takes_phones:
-            raise no_phone(what)
+            raise no_phone(subject)
 
     def check_frequency(self, sent_at: datetime | None) -> None:
-        """Raise AuthError if the last letter of a kind went out only just now."""
+        """Raise AuthError if the last email to a signed-in user went out only just now."""
         if sent_at is None:
             return
         left = sent_at + self.settings.smtp_max_frequency - utc_now()
         if left > timedelta(0):
-            seconds = max(1, round(left.total_seconds()))
-            raise AuthError(
-                429,
-                "over_email_send_rate_limit",
-                f"For security purposes, you can only request this after {seconds} seconds.",
-            )
+            raise too_soon(left.total_seconds())
 
     async def open_session(
         self, connection: AsyncConnection, user_id: UUID, request: Request, method: str
     ) -> dict[str, Any]:
-        """Sign the user in; the answer to that.
+        """Sign the user in and return the body of the response.
 
         Args:
             method: how they proved who they are, for the `amr` claim.
         """
-        opened = await self.sessions.open(connection, user_id, device_of(request), method)
+        session = await self.sessions.open(connection, user_id, device_of(request), method)
         await self.users.change(connection, user_id, last_sign_in_at=utc_now())
-        return self.session_answer(await self.users.get(connection, user_id), opened)
+        return self.session_json(await self.users.get(connection, user_id), session)
 
-    def session_answer(self, person: Person, opened: Opened) -> dict[str, Any]:
-        """What whoever holds a session gets."""
+    def session_json(self, user: AuthUser, session: OpenSession) -> dict[str, Any]:
+        """Return a session as clients get it."""
         now = int(utc_now().timestamp())
         lifetime = self.settings.jwt_exp
-        row = person.row
+        row = user.row
         claims = {
             "iss": self.settings.issuer,
-            "sub": str(person.id),
+            "sub": str(user.id),
             "aud": row.aud or self.settings.jwt_aud,
             "exp": now + lifetime,
             "iat": now,
@@ -133,9 +147,9 @@ class Core:
             "app_metadata": row.raw_app_meta_data or {},
             "user_metadata": row.raw_user_meta_data or {},
             "role": row.role or "",
-            "aal": opened.aal,
-            "amr": opened.amr,
-            "session_id": str(opened.session_id),
+            "aal": session.aal,
+            "amr": session.amr,
+            "session_id": str(session.session_id),
             "is_anonymous": row.is_anonymous,
         }
         return {
@@ -143,19 +157,25 @@ class Core:
             "token_type": "bearer",
             "expires_in": lifetime,
             "expires_at": now + lifetime,
-            "refresh_token": opened.refresh_token,
-            "user": user_answer(person),
+            "refresh_token": session.refresh_token,
+            "user": user_json(user),
         }
 
 
+def no_phone(subject: str) -> AuthError:
+    """Return the error for a text message that nobody can send."""
+    message = f"{subject} are disabled: no SMS provider is configured"
+    return AuthError(codes.PHONE_DISABLED, message)
+
+
 def device_of(request: Request) -> Device:
-    """Where a request comes from."""
+    """Return where a request comes from."""
     agent = request.headers.get("user-agent", "")
     return Device(agent[:1024].replace("\0", "") or None, address_of(request))
 
 
 def address_of(request: Request) -> str | None:
-    """The address of the client, as far as it is one."""
+    """Return the IP address of the client; None where the server knows none."""
     host = request.client.host if request.client else ""
     try:
         return str(ip_address(host))

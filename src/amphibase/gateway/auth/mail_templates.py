@@ -1,48 +1,52 @@
-"""The letters of Auth, and how they get to people."""
+"""The messages of Auth, and the queue that takes them."""
 
 from email.message import EmailMessage
 from typing import Protocol
 from urllib.parse import quote, urlsplit
 
-from amphibase.accounts.mail.mailer import Mailer, Smtp, compose
+from amphibase.accounts.mail.mailer import Mailer, Smtp
+from amphibase.accounts.mail.templates import compose
+from amphibase.accounts.one_time_tokens import EmailToken
 from amphibase.background import Background
-from amphibase.gateway.auth.codes import Secret
 from amphibase.gateway.auth.settings import AuthSettings
 
 NOT_YOU = "If you did not ask for this, there is nothing you need to do."
+NOT_YOUR_SIGN_UP = (
+    "If you did not sign up, do not follow the link: somebody else entered your address."
+)
 
 
-class Post(Protocol):
-    """Takes letters."""
+class EmailQueue(Protocol):
+    """Takes messages to send."""
 
     def put(self, message: EmailMessage) -> None:
-        """Take a letter; whether it arrives is not waited for."""
+        """Take a message; nobody waits for its delivery."""
 
 
-class MailServer:
-    """Sends letters after the answer, so that its time tells nobody whether there was one."""
+class BackgroundQueue:
+    """Sends messages after the response, so that its time does not tell whether there was one."""
 
     def __init__(self, mailer: Mailer, background: Background) -> None:
         self._mailer = mailer
         self._background = background
 
     def put(self, message: EmailMessage) -> None:
-        self._background.run("A letter", self._mailer.send(message))
+        self._background.run("Sending an email", self._mailer.send(message))
 
 
-def build_post(settings: AuthSettings, background: Background, outbox: Post) -> Post:
-    """The mail server where one is configured, else the outbox."""
-    return MailServer(Smtp(settings.smtp_url), background) if settings.smtp_url else outbox
+def build_queue(settings: AuthSettings, background: Background, outbox: EmailQueue) -> EmailQueue:
+    """Return a queue to the mail server where one is configured, else the outbox."""
+    return BackgroundQueue(Smtp(settings.smtp_url), background) if settings.smtp_url else outbox
 
 
-class Letters:
-    """Writes the letters; each holds a link, and the code that means the same."""
+class MailTemplates:
+    """Composes the messages; each holds a link, and the code that stands for it."""
 
     def __init__(self, settings: AuthSettings) -> None:
         self._settings = settings
 
     def link(self, kind: str, token: str, redirect_to: str) -> str:
-        """The link that verifies a token.
+        """Return the link that verifies a token.
 
         Args:
             kind: of the verification: `signup`, `invite`, `recovery`, `magiclink`, `email_change`.
@@ -60,52 +64,74 @@ class Letters:
             f"&redirect_to={quote(redirect_to, safe=':/')}"
         )
 
-    def confirmation(self, email: str, secret: Secret, redirect_to: str) -> EmailMessage:
-        """Asks to confirm the address of a sign-up."""
+    def confirmation(self, email: str, token: EmailToken, redirect_to: str) -> EmailMessage:
+        """Return the message that asks to confirm the address of a sign-up."""
         lead = "Follow this link to confirm your email address:"
-        return self._letter(email, "Confirm your signup", lead, "signup", secret, redirect_to)
+        return self._link_message(
+            email, "Confirm your signup", lead, "signup", token, redirect_to, NOT_YOUR_SIGN_UP
+        )
 
-    def invitation(self, email: str, secret: Secret, redirect_to: str) -> EmailMessage:
-        """Invites somebody."""
+    def account_exists(self, email: str) -> EmailMessage:
+        """Return the message to the owner of an address that somebody signed up with again."""
+        return self._compose(
+            email,
+            "You have an account already",
+            "Somebody signed up with your email address, which has an account already. Nothing has "
+            f"changed.\n\nIf it was you, sign in at {self._settings.site_url}\n",
+        )
+
+    def invitation(self, email: str, token: EmailToken, redirect_to: str) -> EmailMessage:
+        """Return an invitation."""
         host = urlsplit(self._settings.site_url).hostname
         lead = f"You have been invited to {host}. Follow this link to accept:"
-        return self._letter(email, "You have been invited", lead, "invite", secret, redirect_to)
+        return self._link_message(
+            email, "You have been invited", lead, "invite", token, redirect_to
+        )
 
-    def recovery(self, email: str, secret: Secret, redirect_to: str) -> EmailMessage:
-        """Lets the reader in to choose a new password."""
+    def recovery(self, email: str, token: EmailToken, redirect_to: str) -> EmailMessage:
+        """Return the message whose link signs in to choose a new password."""
         lead = "Follow this link to choose a new password:"
-        return self._letter(email, "Reset your password", lead, "recovery", secret, redirect_to)
+        return self._link_message(
+            email, "Reset your password", lead, "recovery", token, redirect_to
+        )
 
-    def magic_link(self, email: str, secret: Secret, redirect_to: str) -> EmailMessage:
-        """Lets the reader in."""
+    def magic_link(self, email: str, token: EmailToken, redirect_to: str) -> EmailMessage:
+        """Return the message whose link signs in."""
         lead = "Follow this link to sign in:"
-        return self._letter(email, "Your magic link", lead, "magiclink", secret, redirect_to)
+        return self._link_message(email, "Your magic link", lead, "magiclink", token, redirect_to)
 
     def email_change(
-        self, email: str, old: str, new: str, secret: Secret, redirect_to: str
+        self, email: str, old: str, new: str, token: EmailToken, redirect_to: str
     ) -> EmailMessage:
-        """Asks to confirm another address; goes to the new one and, if so set, to the old one."""
+        """Return the message that asks to confirm another address; the old one may get it too."""
         change = f"from {old} to {new}" if old else f"to {new}"
         lead = f"Follow this link to change your email address {change}:"
         subject = "Confirm your new email address"
-        return self._letter(email, subject, lead, "email_change", secret, redirect_to)
+        return self._link_message(email, subject, lead, "email_change", token, redirect_to)
 
-    def reauthentication(self, email: str, secret: Secret) -> EmailMessage:
-        """Holds the code that a new password asks for."""
+    def reauthentication(self, email: str, token: EmailToken) -> EmailMessage:
+        """Return the message with the code that a new password asks for."""
         return self._compose(
             email,
             "Confirm that it is you",
-            f"Enter this code:\n\n{secret.code}\n\n{NOT_YOU}\n",
+            f"Enter this code:\n\n{token.code}\n\n{NOT_YOU}\n",
         )
 
-    def _letter(
-        self, email: str, subject: str, lead: str, kind: str, secret: Secret, redirect_to: str
+    def _link_message(
+        self,
+        email: str,
+        subject: str,
+        lead: str,
+        kind: str,
+        token: EmailToken,
+        redirect_to: str,
+        caution: str = NOT_YOU,
     ) -> EmailMessage:
         return self._compose(
             email,
             subject,
-            f"{lead}\n\n{self.link(kind, secret.token, redirect_to)}\n\n"
-            f"Or enter this code: {secret.code}\n\n{NOT_YOU}\n",
+            f"{lead}\n\n{self.link(kind, token.token, redirect_to)}\n\n"
+            f"Or enter this code: {token.code}\n\n{caution}\n",
         )
 
     def _compose(self, email: str, subject: str, text: str) -> EmailMessage:

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from amphibase.database.errors import translated_errors
 from amphibase.errors import Conflict
+from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.errors import AuthError
 from amphibase.models import utc_now, uuid7
 from amphibase.schema.tables import Tables
@@ -37,9 +38,7 @@ class Factors:
             statement = statement.with_for_update()
         row = (await connection.execute(statement)).one_or_none()
         if row is None:
-            raise AuthError(
-                404, "mfa_factor_not_found", "MFA factor with the provided factor ID not found"
-            )
+            raise AuthError(codes.MFA_FACTOR_NOT_FOUND)
         return row
 
     async def add_totp(
@@ -152,7 +151,6 @@ class Factors:
 
 def _name_taken(name: str) -> AuthError:
     return AuthError(
-        422,
-        "mfa_factor_name_conflict",
+        codes.MFA_FACTOR_NAME_CONFLICT,
         f'A factor with the friendly name "{name}" for this user already exists',
     )

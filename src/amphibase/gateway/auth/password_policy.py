@@ -1,21 +1,21 @@
-"""What a new password must be like."""
+"""The policy for new passwords."""
 
 from amphibase.accounts.passwords import MAX_PASSWORD_BYTES
-from amphibase.gateway.auth.errors import WeakPassword
+from amphibase.gateway.auth.errors import PasswordViolation
 from amphibase.gateway.auth.settings import AuthSettings
 
 TOO_LONG = f"Password cannot be longer than {MAX_PASSWORD_BYTES} bytes."
 
 
-def weakness(settings: AuthSettings, password: str) -> WeakPassword | None:
-    """What is wrong with a password; None where it is good enough."""
-    reasons, faults = [], []
+def violation(settings: AuthSettings, password: str) -> PasswordViolation | None:
+    """Return how a password violates the policy; None where it does not."""
+    reasons, messages = [], []
     if len(password) < settings.password_min_length:
         reasons.append("length")
-        faults.append(f"Password should be at least {settings.password_min_length} characters.")
+        messages.append(f"Password should be at least {settings.password_min_length} characters.")
     elif _is_too_long(password):
         reasons.append("length")
-        faults.append(TOO_LONG)
+        messages.append(TOO_LONG)
     missing = [
         characters
         for characters in required_characters(settings)
@@ -23,28 +23,30 @@ def weakness(settings: AuthSettings, password: str) -> WeakPassword | None:
     ]
     if missing:
         reasons.append("characters")
-        faults.append(
+        messages.append(
             "Password should contain at least one character of each: "
             + ", ".join(required_characters(settings))
         )
-    return WeakPassword(" ".join(faults), reasons) if faults else None
+    return PasswordViolation(" ".join(messages), reasons) if messages else None
 
 
-def check_strength(settings: AuthSettings, password: str) -> None:
-    """Raise WeakPassword unless the password is good enough."""
-    if fault := weakness(settings, password):
-        raise fault
+def check_password(settings: AuthSettings, password: str) -> None:
+    """Raise PasswordViolation for a password that the policy does not allow."""
+    if error := violation(settings, password):
+        raise error
 
 
 def check_length(password: str) -> None:
-    """Raise WeakPassword for one so long that nobody could sign in with it."""
+    """Raise PasswordViolation for one so long that nobody could sign in with it."""
     if _is_too_long(password):
-        raise WeakPassword(TOO_LONG, ["length"])
+        raise PasswordViolation(TOO_LONG, ["length"])
 
 
 def required_characters(settings: AuthSettings) -> list[str]:
-    r"""The sets of which a password needs one character each: divided by `:`, which itself is
-    written `\:`."""
+    r"""Return the sets of which a password needs one character each.
+
+    The setting divides them by `:`; the character itself is written `\:`.
+    """
     marked = settings.password_required_characters.replace(r"\:", "\0")
     return [part.replace("\0", ":") for part in marked.split(":") if part]
 

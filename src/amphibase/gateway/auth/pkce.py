@@ -1,18 +1,23 @@
-"""Flows that end with a code (PKCE, RFC 7636): who begins one keeps a verifier, and only with it
-can the code of the letter's link be exchanged for a session."""
+"""Flows that end with a code (PKCE, RFC 7636).
+
+The client that begins one keeps a verifier, and only with it can the code of an email's link be
+exchanged for a session.
+"""
 
 import base64
 import hashlib
 import hmac
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy import Row, delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from amphibase.accounts.sessions import digest
-from amphibase.gateway.auth.bodies import Pkce
+from amphibase.gateway.auth import error_codes as codes
+from amphibase.gateway.auth.bodies import PkceBody
 from amphibase.gateway.auth.errors import AuthError
 from amphibase.models import utc_now, uuid7
 from amphibase.schema.tables import Tables
@@ -22,16 +27,24 @@ KEPT = timedelta(days=8)
 """Longer than any link is good for."""
 
 
-class Flows:
-    """The flows; every method runs in the transaction it is handed."""
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """What the verifier has to fit."""
+
+    code_challenge: str
+    method: str
+
+
+class PkceFlows:
+    """Stores the flows; every method runs in the caller's transaction."""
 
     def __init__(self, tables: Tables) -> None:
         self._table = tables.flow_state
 
     async def begin(
-        self, connection: AsyncConnection, user_id: UUID, method: str, pkce: Pkce
+        self, connection: AsyncConnection, user_id: UUID, method: str, body: PkceBody
     ) -> None:
-        """Keep the challenge until the user follows their letter's link.
+        """Store the challenge until the user follows the link of their email.
 
         Args:
             method: what the flow is for, which the link has to be for too.
@@ -42,8 +55,8 @@ class Flows:
             insert(self._table).values(
                 id=uuid7(),
                 user_id=user_id,
-                code_challenge_method=pkce.code_challenge_method.lower(),
-                code_challenge=pkce.code_challenge,
+                code_challenge_method=body.code_challenge_method.lower(),
+                code_challenge=body.code_challenge,
                 provider_type="email",
                 authentication_method=method,
                 created_at=now,
@@ -51,27 +64,43 @@ class Flows:
             )
         )
 
-    async def hand_out_code(self, connection: AsyncConnection, user_id: UUID, method: str) -> str:
-        """A code for the newest flow of the user; only its hash is kept. Raises AuthError."""
-        table, now = self._table, utc_now()
-        newest = (
-            select(table.c.id)
+    async def challenge(self, connection: AsyncConnection, user_id: UUID, method: str) -> Challenge:
+        """Return the challenge of the user's newest flow. Raises AuthError."""
+        table = self._table
+        rows = await connection.execute(
+            select(table)
             .where(table.c.user_id == user_id, table.c.authentication_method == method)
             .order_by(table.c.created_at.desc(), table.c.id.desc())
             .limit(1)
         )
-        code = str(uuid4())
-        given = await connection.execute(
-            update(table)
-            .where(table.c.id == newest.scalar_subquery())
-            .values(auth_code=digest(code), auth_code_issued_at=now, updated_at=now)
+        flow = rows.one_or_none()
+        if flow is None:
+            raise AuthError(codes.FLOW_STATE_NOT_FOUND)
+        return Challenge(flow.code_challenge, flow.code_challenge_method)
+
+    async def issue_code(
+        self, connection: AsyncConnection, user_id: UUID, method: str, challenge: Challenge
+    ) -> str:
+        """Return a new code that ends a flow; only its hash is stored."""
+        code, now = str(uuid4()), utc_now()
+        await connection.execute(
+            insert(self._table).values(
+                id=uuid7(),
+                user_id=user_id,
+                auth_code=digest(code),
+                code_challenge_method=challenge.method,
+                code_challenge=challenge.code_challenge,
+                provider_type="email",
+                authentication_method=method,
+                created_at=now,
+                updated_at=now,
+                auth_code_issued_at=now,
+            )
         )
-        if given.rowcount == 0:
-            raise _unknown()
         return code
 
     async def redeem(self, connection: AsyncConnection, code: str, verifier: str) -> Row[Any]:
-        """The flow that a code is of, and no second time. Raises AuthError."""
+        """Use a code up and return its flow. Raises AuthError."""
         table = self._table
         flow = (
             await connection.execute(
@@ -79,25 +108,17 @@ class Flows:
             )
         ).one_or_none()
         if flow is None or flow.auth_code_issued_at is None:
-            raise _unknown()
+            raise AuthError(codes.FLOW_STATE_NOT_FOUND)
         if flow.auth_code_issued_at < utc_now() - CODE_LIFETIME:
-            raise AuthError(422, "flow_state_expired", "invalid flow state, flow state has expired")
+            raise AuthError(codes.FLOW_STATE_EXPIRED)
         if not _fits(flow, verifier):
-            raise AuthError(
-                400,
-                "bad_code_verifier",
-                "code challenge does not match previously saved code verifier",
-            )
+            raise AuthError(codes.BAD_CODE_VERIFIER)
         await connection.execute(delete(table).where(table.c.id == flow.id))
         return flow
 
 
 def _fits(flow: Row[Any], verifier: str) -> bool:
-    given = verifier.encode("utf-8", "surrogatepass")
+    answer = verifier.encode("utf-8", "surrogatepass")
     if flow.code_challenge_method == "s256":
-        given = base64.urlsafe_b64encode(hashlib.sha256(given).digest()).rstrip(b"=")
-    return hmac.compare_digest(given, flow.code_challenge.encode())
-
-
-def _unknown() -> AuthError:
-    return AuthError(404, "flow_state_not_found", "invalid flow state, no valid flow state found")
+        answer = base64.urlsafe_b64encode(hashlib.sha256(answer).digest()).rstrip(b"=")
+    return hmac.compare_digest(answer, flow.code_challenge.encode())

@@ -1,24 +1,24 @@
-"""What Auth says of users, identities and factors, field by field as Supabase's Auth does: what is
-empty is left out where it leaves it out."""
+"""Users, identities and factors as JSON, field by field as Supabase Auth has them: what is empty is
+left out where it leaves it out."""
 
 from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Row
 
-from amphibase.gateway.auth.users import Person
+from amphibase.gateway.auth.users import AuthUser
 
 
-def moment(value: datetime) -> str:
-    """A time as RFC 3339 has it, in UTC, without needless zeros."""
+def timestamp(value: datetime) -> str:
+    """Return a time as in RFC 3339, in UTC, without needless zeros."""
     value = value.astimezone(UTC)
     fraction = f".{value.microsecond:06d}".rstrip("0").rstrip(".")
     return f"{value.replace(microsecond=0, tzinfo=None).isoformat()}{fraction}Z"
 
 
-def user(person: Person) -> dict[str, Any]:
-    """A user, with identities and factors."""
-    row = person.row
+def user(user: AuthUser) -> dict[str, Any]:
+    """Return a user, with identities and factors."""
+    row = user.row
     fields = {
         "id": str(row.id),
         "aud": row.aud or "",
@@ -38,16 +38,16 @@ def user(person: Person) -> dict[str, Any]:
     fields |= _times(row, "phone_change_sent_at", "reauthentication_sent_at", "last_sign_in_at")
     fields["app_metadata"] = row.raw_app_meta_data or {}
     fields["user_metadata"] = row.raw_user_meta_data or {}
-    if person.factors:
-        fields["factors"] = [factor(each) for each in person.factors]
-    fields["identities"] = [identity(each) for each in person.identities]
+    if user.factors:
+        fields["factors"] = [factor(each) for each in user.factors]
+    fields["identities"] = [identity(each) for each in user.identities]
     fields |= _times(row, "created_at", "updated_at", "banned_until", "deleted_at")
     fields["is_anonymous"] = row.is_anonymous
     return fields
 
 
 def identity(row: Row[Any]) -> dict[str, Any]:
-    """One way in which a user signs in; `id` is the provider's."""
+    """Return one way in which a user signs in; `id` is the provider's."""
     fields = {
         "identity_id": str(row.id),
         "id": row.provider_id,
@@ -60,7 +60,7 @@ def identity(row: Row[Any]) -> dict[str, Any]:
 
 
 def factor(row: Row[Any]) -> dict[str, Any]:
-    """A second factor, without its secret."""
+    """Return a second factor, without its secret."""
     fields = {
         "id": str(row.id),
         **_times(row, "created_at", "updated_at"),
@@ -74,4 +74,4 @@ def factor(row: Row[Any]) -> dict[str, Any]:
 
 def _times(row: Row[Any], *names: str) -> dict[str, Any]:
     values = {name: getattr(row, name) for name in names}
-    return {name: moment(value) for name, value in values.items() if value is not None}
+    return {name: timestamp(value) for name, value in values.items() if value is not None}

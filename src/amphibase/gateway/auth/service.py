@@ -10,32 +10,43 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from amphibase.accounts.jwt.key_ring import KeyRing
-from amphibase.gateway.auth import admin, admin_links, errors, mailing, sign_up, user, verify
-from amphibase.gateway.auth import mfa as factors
-from amphibase.gateway.auth import settings_endpoint as public
-from amphibase.gateway.auth import token as grants
+from amphibase.gateway.auth import (
+    admin,
+    admin_links,
+    mfa,
+    otp,
+    reauthenticate,
+    recover,
+    resend,
+    settings_endpoint,
+    sign_up,
+    token,
+    user,
+    verify,
+)
+from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.core import Core
-from amphibase.gateway.auth.errors import AuthError
-from amphibase.gateway.auth.mail_templates import Post
+from amphibase.gateway.auth.errors import AuthError, respond_to
+from amphibase.gateway.auth.mail_templates import EmailQueue
 from amphibase.gateway.auth.settings import AuthSettings
 from amphibase.gateway.lifetime import Lifetime, check_table
 from amphibase.gateway.service import deny_websocket
 
 Call = Callable[[Core, Request], Awaitable[Response]]
 
-CALLS: tuple[tuple[str, str, Call], ...] = (
-    ("GET", "/health", public.health),
-    ("GET", "/settings", public.settings),
-    ("GET", "/.well-known/jwks.json", public.jwks),
-    ("GET", "/authorize", public.authorize),
-    ("POST", "/sso", public.sso),
+ENDPOINTS: tuple[tuple[str, str, Call], ...] = (
+    ("GET", "/health", settings_endpoint.health),
+    ("GET", "/settings", settings_endpoint.settings),
+    ("GET", "/.well-known/jwks.json", settings_endpoint.jwks),
+    ("GET", "/authorize", settings_endpoint.authorize),
+    ("POST", "/sso", settings_endpoint.sso),
     ("POST", "/signup", sign_up.sign_up),
-    ("POST", "/token", grants.token),
-    ("POST", "/otp", mailing.otp),
-    ("POST", "/magiclink", mailing.magic_link),
-    ("POST", "/recover", mailing.recover),
-    ("POST", "/resend", mailing.resend),
-    ("GET", "/reauthenticate", mailing.reauthenticate),
+    ("POST", "/token", token.token),
+    ("POST", "/otp", otp.otp),
+    ("POST", "/magiclink", otp.magic_link),
+    ("POST", "/recover", recover.recover),
+    ("POST", "/resend", resend.resend),
+    ("GET", "/reauthenticate", reauthenticate.reauthenticate),
     ("GET", "/verify", verify.follow_link),
     ("POST", "/verify", verify.verify),
     ("GET", "/user", user.get),
@@ -43,10 +54,10 @@ CALLS: tuple[tuple[str, str, Call], ...] = (
     ("POST", "/logout", user.log_out),
     ("GET", "/user/identities/authorize", user.link_identity),
     ("DELETE", "/user/identities/{id}", user.unlink_identity),
-    ("POST", "/factors", factors.enrol),
-    ("POST", "/factors/{id}/challenge", factors.challenge),
-    ("POST", "/factors/{id}/verify", factors.verify),
-    ("DELETE", "/factors/{id}", factors.unenrol),
+    ("POST", "/factors", mfa.enroll),
+    ("POST", "/factors/{id}/challenge", mfa.challenge),
+    ("POST", "/factors/{id}/verify", mfa.verify),
+    ("DELETE", "/factors/{id}", mfa.unenroll),
     ("POST", "/invite", admin_links.invite),
     ("POST", "/admin/generate_link", admin_links.generate_link),
     ("GET", "/admin/users", admin.list_users),
@@ -67,16 +78,16 @@ class AuthService:
         settings: from `load_auth_settings()`.
         database_url: of a Postgres with the schema `auth`, as a role that owns its tables.
         tokens: the project's keys.
-        outbox: takes letters where no mail server is configured.
+        outbox: takes emails where no mail server is configured.
     """
 
     def __init__(
-        self, settings: AuthSettings, database_url: str, tokens: KeyRing, outbox: Post
+        self, settings: AuthSettings, database_url: str, tokens: KeyRing, outbox: EmailQueue
     ) -> None:
         self._core = Core(settings, database_url, tokens, outbox)
         self._lifetime = Lifetime(self._open, self._core.close)
         self._app = Starlette(
-            routes=[self._route(method, path, call) for method, path, call in CALLS],
+            routes=[self._route(method, path, call) for method, path, call in ENDPOINTS],
             exception_handlers={HTTPException: _not_found},
         )
         self._app.router.redirect_slashes = False
@@ -111,16 +122,13 @@ class AuthService:
             except ClientDisconnect:
                 raise
             except Exception as error:
-                return errors.answer(request, error)
+                return respond_to(request, error)
 
         return endpoint
 
 
 async def _not_found(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 404
-    code, message = (
-        ("method_not_allowed", "Method not allowed")
-        if status == 405
-        else ("not_found", "There is no such call")
+    return respond_to(
+        request, AuthError(codes.METHOD_NOT_ALLOWED if status == 405 else codes.NOT_FOUND)
     )
-    return errors.answer(request, AuthError(status, code, message))

@@ -25,7 +25,7 @@ Duration = Annotated[timedelta, BeforeValidator(_duration)]
 
 
 class AuthSettings(BaseSettings):
-    """Who may sign up and how, how long tokens live, and where letters go.
+    """Who may sign up and how, how long tokens live, and where emails go.
 
     Build it with `load_auth_settings()` to get readable errors.
     """
@@ -87,6 +87,7 @@ class AuthSettings(BaseSettings):
     mfa_factor_expiry_duration: Duration = Field(timedelta(seconds=300), examples=["300s"])
 
     mailer_autoconfirm: bool = Field(True, examples=["true"])
+    mailer_confirmation_asks_password: bool = Field(False, examples=["true"])
     mailer_secure_email_change_enabled: bool = Field(True, examples=["true"])
     mailer_otp_exp: int = Field(3600, ge=1, le=604_800, examples=["3600"], description="seconds")
     mailer_otp_length: int = Field(6, ge=6, le=10, examples=["6"])
@@ -153,14 +154,14 @@ class AuthSettings(BaseSettings):
         return self.jwt_issuer or self.service_url
 
     def verify_url(self, path: str | None) -> str:
-        """Where a link in a letter leads; a path of one's own counts from the front door."""
+        """Return where a link in an email leads; a path of one's own counts from the front door."""
         if path is None:
             return f"{self.service_url}/verify"
         return urljoin(self.api_external_url, path)
 
     @property
     def sender(self) -> str:
-        """The From of letters."""
+        """The From of emails."""
         return formataddr((self.smtp_sender_name, self.smtp_admin_email))
 
     @property

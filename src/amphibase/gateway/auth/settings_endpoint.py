@@ -1,13 +1,12 @@
-"""Answers, and what everybody may ask: health, settings, public keys, third-party sign-in."""
-
-from collections.abc import Mapping
-from typing import Any
+"""Endpoints without a user: health, settings, public keys, third-party sign-in."""
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
+from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.errors import AuthError, invalid
+from amphibase.gateway.auth.responses import respond
 
 COMPATIBLE = "v2.189.0"
 """The version of Supabase's Auth whose protocol this is."""
@@ -40,19 +39,9 @@ PROVIDERS = [
 ]
 
 
-def answer(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """An answer in JSON."""
-    return JSONResponse(body, status, headers)
-
-
-def session(body: Mapping[str, Any]) -> Response:
-    """An answer with tokens, which nobody on the way may keep (RFC 6749, section 5.1)."""
-    return answer(body, headers={"cache-control": "no-store"})
-
-
 async def health(core: Core, request: Request) -> Response:
     """`GET /health`."""
-    return answer(
+    return respond(
         {
             "version": COMPATIBLE,
             "name": "GoTrue",
@@ -63,18 +52,18 @@ async def health(core: Core, request: Request) -> Response:
 
 async def settings(core: Core, request: Request) -> Response:
     """`GET /settings`: what a sign-in form needs to know."""
-    known = core.settings
-    return answer(
+    current = core.settings
+    return respond(
         {
             "external": {
-                "anonymous_users": known.external_anonymous_users_enabled,
+                "anonymous_users": current.external_anonymous_users_enabled,
                 **dict.fromkeys(PROVIDERS, False),
-                "email": known.external_email_enabled,
-                "phone": known.external_phone_enabled,
+                "email": current.external_email_enabled,
+                "phone": current.external_phone_enabled,
             },
-            "disable_signup": known.disable_signup,
-            "mailer_autoconfirm": known.mailer_autoconfirm,
-            "phone_autoconfirm": known.sms_autoconfirm,
+            "disable_signup": current.disable_signup,
+            "mailer_autoconfirm": current.mailer_autoconfirm,
+            "phone_autoconfirm": current.sms_autoconfirm,
             "sms_provider": "",
             "saml_enabled": False,
         }
@@ -83,7 +72,7 @@ async def settings(core: Core, request: Request) -> Response:
 
 async def jwks(core: Core, request: Request) -> Response:
     """`GET /.well-known/jwks.json`: the keys that users' tokens are verified with."""
-    return answer(core.tokens.jwks(), headers={"cache-control": "public, max-age=600"})
+    return respond(core.tokens.jwks(), headers={"cache-control": "public, max-age=600"})
 
 
 async def authorize(core: Core, request: Request) -> Response:
@@ -92,12 +81,12 @@ async def authorize(core: Core, request: Request) -> Response:
 
 
 async def sso(core: Core, request: Request) -> Response:
-    """`POST /sso`: to a company's own sign-in, which there is none of."""
-    raise AuthError(404, "saml_provider_disabled", "SAML 2.0 is disabled")
+    """`POST /sso`: to a company's own sign-in, which cannot be enabled yet."""
+    raise AuthError(codes.SAML_DISABLED)
 
 
 def unsupported_provider(name: str) -> AuthError:
-    """What is said of a third party."""
+    """Return the error for a provider that is not enabled."""
     if name in PROVIDERS:
         return invalid("Unsupported provider: provider is not enabled")
     return invalid(f"Unsupported provider: Provider {name} could not be found")

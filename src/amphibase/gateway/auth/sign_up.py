@@ -1,29 +1,30 @@
-"""Signing up: with an address and a password, or as nobody in particular."""
+"""`POST /signup`: with an address or number and a password, or anonymously."""
 
-from email.message import EmailMessage
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from pydantic import Field
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
 from starlette.responses import Response
 
-from amphibase.gateway.auth.bodies import Pkce, email_of, phone_of, read
-from amphibase.gateway.auth.core import Core
-from amphibase.gateway.auth.errors import AuthError, invalid
-from amphibase.gateway.auth.password_policy import check_strength
-from amphibase.gateway.auth.serializers import moment
-from amphibase.gateway.auth.serializers import user as user_answer
-from amphibase.gateway.auth.settings_endpoint import answer, session
-from amphibase.gateway.auth.users import Person
-from amphibase.models import utc_now, uuid7
+from amphibase.accounts.engine import email_claims
+from amphibase.accounts.sign_up import SignUpEmail, SignUpRequest, SignUpResult
+from amphibase.accounts.users import EMAIL_PROVIDER
+from amphibase.errors import EmailAlreadyRegistered
+from amphibase.gateway.auth import error_codes as codes
+from amphibase.gateway.auth.bodies import PkceBody, email_of, phone_of, read
+from amphibase.gateway.auth.core import Core, address_of
+from amphibase.gateway.auth.errors import AuthError, database_errors, invalid
+from amphibase.gateway.auth.password_policy import check_password
+from amphibase.gateway.auth.responses import respond, respond_uncached
+from amphibase.gateway.auth.serializers import timestamp
+from amphibase.models import utc_now
 
-EMAIL_METHOD = "email/signup"
-APP_METADATA = {"provider": "email", "providers": ["email"]}
 
-
-class SignUp(Pkce):
+class SignUpBody(PkceBody):
     email: str = ""
     phone: str = ""
     password: str = ""
@@ -31,8 +32,8 @@ class SignUp(Pkce):
 
 
 async def sign_up(core: Core, request: Request) -> Response:
-    """`POST /signup`: a session, or while the address awaits confirmation the user alone."""
-    body = await read(request, SignUp)
+    """Respond with a session, or while the address awaits confirmation with the user alone."""
+    body = await read(request, SignUpBody)
     if not body.email and not body.phone:
         return await _anonymous(core, request, body)
     check_open(core)
@@ -48,170 +49,97 @@ async def sign_up(core: Core, request: Request) -> Response:
 def check_open(core: Core) -> None:
     """Raise AuthError where nobody may sign up."""
     if core.settings.disable_signup:
-        raise AuthError(422, "signup_disabled", "Signups not allowed for this instance")
+        raise AuthError(codes.SIGNUP_DISABLED)
 
 
-async def add_with_email(
-    core: Core,
-    connection: AsyncConnection,
-    email: str,
-    hashed: str | None,
-    data: dict[str, Any],
-    **values: Any,
-) -> Person:
-    """A new user whose address awaits confirmation. Raises AuthError where it is taken."""
-    id = uuid7()
-    await core.users.insert(
-        connection,
-        id=id,
+def sign_up_request(
+    core: Core, request: Request, email: str, body: PkceBody, data: dict[str, Any]
+) -> SignUpRequest:
+    """Return a sign-up as the account engine takes it, without a password."""
+    return SignUpRequest(
         email=email,
-        aud=core.settings.jwt_aud,
-        encrypted_password=hashed or "",
-        raw_user_meta_data={**data, **_verified_fields(id, email)},
-        raw_app_meta_data=APP_METADATA,
-        **values,
-    )
-    await core.users.set_identity(connection, id, "email", email, data=data)
-    return await core.users.get(connection, id)
-
-
-async def find_or_add(
-    core: Core,
-    connection: AsyncConnection,
-    email: str,
-    hashed: str | None,
-    data: dict[str, Any],
-) -> tuple[Person, bool]:
-    """The user with that address, locked, and whether it is a new one, as `add_with_email` adds
-    it."""
-    person = await core.users.find_by_email(connection, email, lock=True)
-    if person is not None:
-        return person, False
-    try:
-        async with connection.begin_nested():
-            return await add_with_email(core, connection, email, hashed, data), True
-    except AuthError as error:
-        # Somebody else was faster by a moment.
-        person = await core.users.find_by_email(connection, email, lock=True)
-        if error.code != "email_exists" or person is None:
-            raise
-        return person, False
-
-
-async def sign_up_again(
-    core: Core,
-    connection: AsyncConnection,
-    person: Person,
-    hashed: str | None,
-    data: dict[str, Any],
-) -> None:
-    """Let the last sign-up count while the address awaits confirmation: an earlier one, by
-    somebody who may not own the address, must not leave its password behind. An account that an
-    administrator made stays as it is."""
-    if person.is_confirmed or not _is_own_sign_up(person):
-        return
-    await core.users.change(
-        connection,
-        person.id,
-        encrypted_password=hashed or "",
-        raw_user_meta_data={**data, **_verified_fields(person.id, person.row.email)},
+        password=None,
+        user_metadata=data,
+        ip=address_of(request),
+        code_challenge=body.code_challenge,
+        code_challenge_method=body.code_challenge_method,
+        columns={"aud": core.settings.jwt_aud},
     )
 
 
-async def confirm_by_letter(
-    core: Core, connection: AsyncConnection, person: Person, request: Request, pkce: Pkce
-) -> EmailMessage:
-    """The letter that asks a user to confirm their address; send it after the commit.
-
-    Raises:
-        AuthError: the last one went out only just now.
-    """
-    core.check_frequency(person.row.confirmation_sent_at)
-    with_code = pkce.check_challenge()
-    if with_code:
-        await core.flows.begin(connection, person.id, EMAIL_METHOD, pkce)
-    email = person.row.email
-    secret = await core.codes.issue(
-        connection, person.id, "confirmation_token", email, pkce=with_code
-    )
-    await core.users.change(connection, person.id, confirmation_sent_at=utc_now())
-    return core.letters.confirmation(email, secret, core.redirects.of(request))
+def send_sign_up(core: Core, request: Request, email: str, result: SignUpResult) -> None:
+    """Send what a sign-up leads to: a confirmation, a hint at the account, or nothing."""
+    redirect_to = core.redirects.of(request)
+    match result.email:
+        case SignUpEmail.CONFIRMATION:
+            core.send(core.templates.confirmation(email, result.token, redirect_to))
+        case SignUpEmail.ACCOUNT_EXISTS:
+            core.send(core.templates.account_exists(email))
 
 
-async def _with_email(core: Core, request: Request, body: SignUp) -> Response:
+async def _with_email(core: Core, request: Request, body: SignUpBody) -> Response:
     if not core.settings.external_email_enabled:
-        raise AuthError(400, "email_provider_disabled", "Email signups are disabled")
+        raise AuthError(codes.EMAIL_SIGNUP_DISABLED)
     body.check_challenge()
     email = email_of(body.email)
-    check_strength(core.settings, body.password)
-    # Hashed for everybody, so that the time does not tell whether there is such an account.
-    hashed = await core.passwords.hash(body.password)
-    known_hash = await _hash_of_same_password(core, email, body.password)
+    check_password(core.settings, body.password)
+    new = sign_up_request(core, request, email, body, body.data)
+    new = replace(new, password=body.password)
+    if core.settings.mailer_autoconfirm:
+        return await _confirmed(core, request, new, body.password)
+    core.email_limiter.check("signup", email)
+    with database_errors("saving new"):
+        result = await core.sign_ups.add_pending(new)
+    send_sign_up(core, request, email, result)
+    async with core.database.read() as connection:
+        response = await _sanitized_user(core, connection, email, body.data, result.user_id)
+    return respond(response)
+
+
+async def _confirmed(core: Core, request: Request, new: SignUpRequest, password: str) -> Response:
+    password_hash = await core.passwords.hash(password)
     try:
         async with core.database.write() as connection:
-            person = await core.users.find_by_email(connection, email, lock=True)
-            if person is None:
-                person = await add_with_email(core, connection, email, hashed, body.data)
-            elif person.is_confirmed:
-                raise _exists()
-            elif core.settings.mailer_autoconfirm and (
-                known_hash is None or known_hash != person.row.encrypted_password
-            ):
-                # Invited, or made by an administrator: only whoever has the letter or the
-                # password may have that account.
-                raise _exists()
-            elif not core.settings.mailer_autoconfirm:
-                await sign_up_again(core, connection, person, hashed, body.data)
-            if core.settings.mailer_autoconfirm:
-                await core.users.confirm_email(connection, person)
-                return session(await core.open_session(connection, person.id, request, "password"))
-            letter = await confirm_by_letter(core, connection, person, request, body)
-            person = await core.users.get(connection, person.id)
-    except AuthError as error:
-        if error.code not in ("email_exists", "user_already_exists"):
-            raise
-        if core.settings.mailer_autoconfirm:
-            raise _exists() from error
-        return answer(_imagined(core, email, body.data))
-    core.send(letter)
-    if _is_own_sign_up(person):
-        return answer(user_answer(person))
-    # What an administrator wrote of somebody is nothing for whoever knows their address.
-    nothing = {"app_metadata": APP_METADATA, "user_metadata": {}, "identities": []}
-    return answer({**user_answer(person), **nothing})
+            with database_errors("saving new"):
+                row = await core.sign_ups.add_confirmed(connection, new, password_hash)
+            return respond_uncached(
+                await core.open_session(connection, row.id, request, "password")
+            )
+    except EmailAlreadyRegistered:
+        raise AuthError(codes.USER_ALREADY_EXISTS) from None
 
 
-async def _with_phone(core: Core, request: Request, body: SignUp) -> Response:
+async def _with_phone(core: Core, request: Request, body: SignUpBody) -> Response:
     core.check_phones("Phone signups")
     phone = phone_of(body.phone)
-    check_strength(core.settings, body.password)
-    hashed = await core.passwords.hash(body.password)
-    id = uuid7()
-    known = {"sub": str(id), "phone": phone, "email_verified": False, "phone_verified": True}
+    check_password(core.settings, body.password)
+    password_hash = await core.passwords.hash(body.password)
+    id = uuid4()
+    claims = {"sub": str(id), "phone": phone, "email_verified": False, "phone_verified": True}
     async with core.database.write() as connection:
         if await core.users.find_by_phone(connection, phone) is not None:
-            raise _exists()
+            raise AuthError(codes.USER_ALREADY_EXISTS)
         await core.users.insert(
             connection,
             id=id,
             phone=phone,
             phone_confirmed_at=utc_now(),
             aud=core.settings.jwt_aud,
-            encrypted_password=hashed,
-            raw_user_meta_data={**body.data, **known},
+            encrypted_password=password_hash,
+            raw_user_meta_data={**body.data, **claims},
             raw_app_meta_data={"provider": "phone", "providers": ["phone"]},
         )
-        await core.users.set_identity(connection, id, "phone", phone, data=body.data)
-        opened = await core.open_session(connection, id, request, "password")
-    return session(opened)
+        await core.engine.users.set_identity(connection, id, "phone", phone, data=body.data)
+        session = await core.open_session(connection, id, request, "password")
+    return respond_uncached(session)
 
 
-async def _anonymous(core: Core, request: Request, body: SignUp) -> Response:
+async def _anonymous(core: Core, request: Request, body: SignUpBody) -> Response:
     if not core.settings.external_anonymous_users_enabled:
-        raise AuthError(422, "anonymous_provider_disabled", "Anonymous sign-ins are disabled")
+        raise AuthError(codes.ANONYMOUS_DISABLED)
     check_open(core)
     async with core.database.write() as connection:
-        id = await core.users.insert(
+        row = await core.users.insert(
             connection,
             aud=core.settings.jwt_aud,
             encrypted_password="",
@@ -219,52 +147,46 @@ async def _anonymous(core: Core, request: Request, body: SignUp) -> Response:
             raw_app_meta_data={},
             is_anonymous=True,
         )
-        opened = await core.open_session(connection, id, request, "anonymous")
-    return session(opened)
+        session = await core.open_session(connection, row.id, request, "anonymous")
+    return respond_uncached(session)
 
 
-async def _hash_of_same_password(core: Core, email: str, password: str) -> str | None:
-    """The hash of an account's password where it is that one and the address unconfirmed; only
-    looked for where confirmation is not needed."""
-    if not core.settings.mailer_autoconfirm:
-        return None
-    async with core.database.read() as connection:
-        row = await core.rows.find_by_email(connection, email)
-    if row is None or row.email_confirmed_at is not None or not row.encrypted_password:
-        return None
-    hashed: str = row.encrypted_password
-    return hashed if await core.passwords.verify(password, hashed) else None
-
-
-def _is_own_sign_up(person: Person) -> bool:
-    """Whether the account was made by whoever signed up, as their metadata tells, and not by an
-    administrator."""
-    known = person.row.raw_user_meta_data or {}
-    return known.get("sub") == str(person.id) and person.row.invited_at is None
-
-
-def _verified_fields(id: UUID, email: str) -> dict[str, Any]:
-    return {"sub": str(id), "email": email, "email_verified": False, "phone_verified": False}
-
-
-def _exists() -> AuthError:
-    return AuthError(422, "user_already_exists", "User already registered")
-
-
-def _imagined(core: Core, email: str, data: dict[str, Any]) -> dict[str, Any]:
-    """What a new user would look like, for an address that is taken, whose owner is not told on."""
-    id, now = uuid7(), moment(utc_now())
+async def _sanitized_user(
+    core: Core,
+    connection: AsyncConnection,
+    email: str,
+    data: dict[str, Any],
+    user_id: UUID | None,
+) -> dict[str, Any]:
+    # Only ids are the user's own: for an address that has an account they are derived, and
+    # nothing in the response tells which they are.
+    id = user_id or core.sanitized_id(email)
+    identities = await core.engine.users.identities(connection, id)
+    identity_id = identities[0].id if identities else core.sanitized_id(email, "identity")
+    now: datetime = utc_now()
+    times = {"created_at": timestamp(now), "updated_at": timestamp(now)}
+    claims = email_claims(id, email)
     return {
         "id": str(id),
         "aud": core.settings.jwt_aud,
-        "role": "",
+        "role": "authenticated",
         "email": email,
         "phone": "",
-        "confirmation_sent_at": now,
-        "app_metadata": APP_METADATA,
-        "user_metadata": data,
-        "identities": [],
-        "created_at": now,
-        "updated_at": now,
+        "confirmation_sent_at": timestamp(now),
+        "app_metadata": dict(EMAIL_PROVIDER),
+        "user_metadata": {**data, **claims},
+        "identities": [
+            {
+                "identity_id": str(identity_id),
+                "id": str(id),
+                "user_id": str(id),
+                "identity_data": {**data, **claims},
+                "provider": "email",
+                "last_sign_in_at": timestamp(now),
+                **times,
+                "email": email,
+            }
+        ],
+        **times,
         "is_anonymous": False,
     }

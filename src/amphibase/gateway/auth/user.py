@@ -10,23 +10,24 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from amphibase.accounts.users import merged
-from amphibase.gateway.auth.bearer import SignedIn, claims_of, is_admin, signed_in
-from amphibase.gateway.auth.bodies import Pkce, email_of, phone_of, read, uuid_of
+from amphibase.gateway.auth import error_codes as codes
+from amphibase.gateway.auth.bearer import BearerUser, claims_of, is_admin, signed_in
+from amphibase.gateway.auth.bodies import PkceBody, email_of, phone_of, read, uuid_of
 from amphibase.gateway.auth.core import Core
-from amphibase.gateway.auth.errors import AuthError, invalid
-from amphibase.gateway.auth.mailing import change_by_letter
-from amphibase.gateway.auth.password_policy import check_strength
-from amphibase.gateway.auth.serializers import user as user_answer
-from amphibase.gateway.auth.settings_endpoint import answer, unsupported_provider
-from amphibase.gateway.auth.users import EMAIL_EXISTS, Person
-from amphibase.gateway.auth.verify import take_new_email
+from amphibase.gateway.auth.email_change import begin_email_change
+from amphibase.gateway.auth.errors import AuthError, database_errors, invalid
+from amphibase.gateway.auth.password_policy import check_password
+from amphibase.gateway.auth.responses import respond
+from amphibase.gateway.auth.serializers import user as user_json
+from amphibase.gateway.auth.settings_endpoint import unsupported_provider
+from amphibase.gateway.auth.users import AuthUser
 from amphibase.models import utc_now
 
 FRESH = timedelta(hours=24)
 """A session as young as this needs no code for a new password."""
 
 
-class Changes(Pkce):
+class UserBody(PkceBody):
     email: str = ""
     phone: str = ""
     password: str | None = None
@@ -38,119 +39,120 @@ class Changes(Pkce):
 async def get(core: Core, request: Request) -> Response:
     """`GET /user`."""
     async with core.database.read() as connection:
-        person = (await signed_in(core, connection, request)).person
-    return answer(user_answer(person))
+        user = (await signed_in(core, connection, request)).user
+    return respond(user_json(user))
 
 
 async def update(core: Core, request: Request) -> Response:
     """`PUT /user`: another address, password or metadata.
 
-    A new address waits until letters are confirmed; a new password ends the other sessions.
+    A new address waits until emails are confirmed; a new password ends the other sessions.
     """
     claims = claims_of(core, request)
-    body = await read(request, Changes)
+    body = await read(request, UserBody)
     async with core.database.read() as connection:
         caller = await signed_in(core, connection, request)
     email = email_of(body.email) if body.email else ""
-    if email == caller.person.row.email:
+    if email == caller.user.row.email:
         email = ""
     phone = phone_of(body.phone) if body.phone else ""
-    if phone == caller.person.row.phone:
+    if phone == caller.user.row.phone:
         phone = ""
     _check(core, body, caller, email, phone)
     if body.app_metadata and not is_admin(core, claims):
-        raise AuthError(403, "not_admin", "Updating app_metadata requires admin privileges")
-    hashed = None
+        raise AuthError(codes.NOT_ADMIN, "Updating app_metadata requires admin privileges")
+    password_hash = None
     if body.password is not None:
-        await _check_password(core, caller, body.password)
-        hashed = await core.passwords.hash(body.password)
-    letters: list[EmailMessage] = []
+        await _check_new_password(core, caller, body.password)
+        password_hash = await core.passwords.hash(body.password)
+    messages: list[EmailMessage] = []
     async with core.database.write() as connection:
         caller = await signed_in(core, connection, request, lock=True)
-        person = caller.person
-        if hashed is not None:
+        user = caller.user
+        if password_hash is not None:
             if _needs_code(core, caller):
-                await _check_nonce(core, connection, person, body.nonce)
-            await core.users.change(connection, person.id, encrypted_password=hashed)
-            await core.sessions.end(connection, person.id, keep=caller.session_id)
+                await _check_nonce(core, connection, user, body.nonce)
+            await core.engine.set_password(
+                connection, user.row, password_hash, keep_session=caller.session_id
+            )
         if body.data is not None:
-            metadata = merged(person.row.raw_user_meta_data, body.data)
-            await core.users.change(connection, person.id, raw_user_meta_data=metadata)
+            metadata = merged(user.row.raw_user_meta_data, body.data)
+            await core.users.change(connection, user.id, raw_user_meta_data=metadata)
         if body.app_metadata is not None:
-            metadata = merged(person.row.raw_app_meta_data, body.app_metadata)
-            await core.users.change(connection, person.id, raw_app_meta_data=metadata)
+            metadata = merged(user.row.raw_app_meta_data, body.app_metadata)
+            await core.users.change(connection, user.id, raw_app_meta_data=metadata)
         if phone:
-            await _take_phone(core, connection, person.id, phone)
+            await _take_phone(core, connection, user.id, phone)
         if email:
-            person = await core.users.get(connection, person.id)
-            letters = await _change_email(core, connection, person, email, request, body)
-        person = await core.users.get(connection, person.id)
-    core.send(*letters)
-    return answer(user_answer(person))
+            user = await core.users.get(connection, user.id)
+            messages = await _change_email(core, connection, user, email, request, body)
+        user = await core.users.get(connection, user.id)
+    core.send(*messages)
+    return respond(user_json(user))
 
 
-def _check(core: Core, body: Changes, caller: SignedIn, email: str, phone: str) -> None:
+def _check(core: Core, body: UserBody, caller: BearerUser, email: str, phone: str) -> None:
     if phone:
         core.check_phones("Phone numbers")
     if email and not core.settings.external_email_enabled:
-        raise AuthError(422, "email_provider_disabled", "Email logins are disabled")
+        raise AuthError(codes.EMAIL_LOGIN_DISABLED)
     body.check_challenge()
-    row = caller.person.row
+    row = caller.user.row
     if row.is_anonymous and body.password and not (email or phone):
         raise invalid(
             "Updating password of an anonymous user without an email or phone is not allowed", 422
         )
     if email or body.password is not None:
-        caller.demand_second_factor(
+        caller.require_second_factor(
             401, "AAL2 session is required to update email or password when MFA is enabled."
         )
 
 
-async def _check_password(core: Core, caller: SignedIn, password: str) -> None:
-    check_strength(core.settings, password)
-    known = caller.person.row.encrypted_password
-    if known and await core.passwords.verify(password, known):
-        raise AuthError(
-            422, "same_password", "New password should be different from the old password."
-        )
+async def _check_new_password(core: Core, caller: BearerUser, password: str) -> None:
+    check_password(core.settings, password)
+    current = caller.user.row.encrypted_password
+    if current and await core.passwords.verify(password, current):
+        raise AuthError(codes.SAME_PASSWORD)
 
 
-def _needs_code(core: Core, caller: SignedIn) -> bool:
+def _needs_code(core: Core, caller: BearerUser) -> bool:
     if not core.settings.security_update_password_require_reauthentication:
         return False
     return caller.session is None or caller.session.created_at < utc_now() - FRESH
 
 
-async def _check_nonce(core: Core, connection: AsyncConnection, person: Person, nonce: str) -> None:
+async def _check_nonce(core: Core, connection: AsyncConnection, user: AuthUser, nonce: str) -> None:
     if not nonce:
-        raise AuthError(400, "reauthentication_needed", "Password update requires reauthentication")
-    with core.guesses.counting(str(person.id)):
-        if not await core.codes.redeem_code(connection, person.id, nonce, "reauthentication_token"):
-            raise AuthError(422, "reauthentication_not_valid", "Nonce has expired or is invalid")
+        raise AuthError(codes.REAUTHENTICATION_NEEDED)
+    with core.attempts.counting(str(user.id)):
+        if not await core.one_time_tokens.redeem_code(
+            connection, user.id, nonce, "reauthentication_token"
+        ):
+            raise AuthError(codes.REAUTHENTICATION_NOT_VALID)
 
 
 async def _change_email(
     core: Core,
     connection: AsyncConnection,
-    person: Person,
+    user: AuthUser,
     email: str,
     request: Request,
-    body: Changes,
+    body: UserBody,
 ) -> list[EmailMessage]:
-    if await core.users.find_by_email(connection, email) is not None:
-        raise AuthError(422, "email_exists", EMAIL_EXISTS)
-    if person.row.is_anonymous and core.settings.mailer_autoconfirm:
-        await take_new_email(core, connection, person, email)
+    await core.engine.check_address_free(connection, email)
+    if user.row.is_anonymous and core.settings.mailer_autoconfirm:
+        with database_errors("updating"):
+            await core.engine.change_email(connection, user.row, email)
         return []
-    return await change_by_letter(core, connection, person, email, request, body)
+    return await begin_email_change(core, connection, user, email, request, body)
 
 
 async def _take_phone(core: Core, connection: AsyncConnection, id: UUID, phone: str) -> None:
     await core.users.change(
         connection, id, phone=phone, phone_confirmed_at=utc_now(), is_anonymous=False
     )
-    await core.users.set_identity(connection, id, "phone", phone, verified=True)
-    await core.users.note_providers(connection, id)
+    await core.engine.users.set_identity(connection, id, "phone", phone, verified=True)
+    await core.engine.users.sync_providers(connection, id)
 
 
 async def log_out(core: Core, request: Request) -> Response:
@@ -160,7 +162,7 @@ async def log_out(core: Core, request: Request) -> Response:
         raise invalid(f'Unsupported logout scope "{scope}"')
     async with core.database.write() as connection:
         caller = await signed_in(core, connection, request)
-        user_id = caller.person.id
+        user_id = caller.user.id
         match scope, caller.session_id:
             case "global", _:
                 await core.sessions.end(connection, user_id)
@@ -175,7 +177,7 @@ async def log_out(core: Core, request: Request) -> Response:
 
 async def link_identity(core: Core, request: Request) -> Response:
     """`GET /user/identities/authorize`: to a third party's sign-in, for one more identity."""
-    _demand_linking(core)
+    _check_linking(core)
     async with core.database.read() as connection:
         await signed_in(core, connection, request)
     raise unsupported_provider(request.query_params.get("provider", ""))
@@ -183,23 +185,24 @@ async def link_identity(core: Core, request: Request) -> Response:
 
 async def unlink_identity(core: Core, request: Request) -> Response:
     """`DELETE /user/identities/{id}`: takes a way to sign in from the user; one has to be left."""
-    _demand_linking(core)
+    _check_linking(core)
     async with core.database.write() as connection:
-        person = (await signed_in(core, connection, request, lock=True)).person
+        user = (await signed_in(core, connection, request, lock=True)).user
         id = uuid_of(request.path_params["id"], "identity_id")
-        identity = next((each for each in person.identities if each.id == id), None)
-        if len(person.identities) <= 1:
-            raise AuthError(
-                422,
-                "single_identity_not_deletable",
-                "User must have at least 1 identity after unlinking",
-            )
+        identity = next((other for other in user.identities if other.id == id), None)
+        if len(user.identities) <= 1:
+            raise AuthError(codes.SINGLE_IDENTITY)
         if identity is None:
-            raise AuthError(422, "identity_not_found", "Identity doesn't exist")
-        await core.users.remove_identity(connection, person, identity)
-    return answer({})
+            raise AuthError(codes.IDENTITY_NOT_FOUND)
+        values = await core.users.remove_identity(connection, user, identity)
+        if "email" in values:
+            await core.engine.revoke_outstanding(connection, user.row, **values)
+        else:
+            await core.users.change(connection, user.id, **values)
+        await core.engine.users.sync_providers(connection, user.id)
+    return respond({})
 
 
-def _demand_linking(core: Core) -> None:
+def _check_linking(core: Core) -> None:
     if not core.settings.security_manual_linking_enabled:
-        raise AuthError(404, "manual_linking_disabled", "Manual linking is disabled")
+        raise AuthError(codes.MANUAL_LINKING_DISABLED)

@@ -1,5 +1,4 @@
-"""`/verify`: what a letter held comes back, as the token of a link that was followed or as a code
-that was typed, and signs its reader in."""
+"""`/verify`: the token of a link, or a code that was typed, signs its reader in."""
 
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -11,18 +10,22 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from amphibase.accounts.one_time_tokens import Kind
-from amphibase.accounts.users import merged
+from amphibase.accounts.one_time_tokens import EMAIL_CHANGE, PKCE_PREFIX, Kind
+from amphibase.accounts.sign_up import ProvenSignUp
+from amphibase.errors import AmphibaseError
+from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.bodies import Body, email_of, read
-from amphibase.gateway.auth.codes import EMAIL_CHANGE, PKCE_PREFIX
-from amphibase.gateway.auth.core import Core
-from amphibase.gateway.auth.errors import AuthError, invalid, no_phone
-from amphibase.gateway.auth.settings_endpoint import answer, session
-from amphibase.gateway.auth.sign_up import EMAIL_METHOD, sign_up_again
-from amphibase.gateway.auth.users import Person
-from amphibase.models import utc_now
+from amphibase.gateway.auth.core import Core, no_phone
+from amphibase.gateway.auth.email_change import accept_email_change
+from amphibase.gateway.auth.errors import AuthError, as_auth_error, database_errors, invalid
+from amphibase.gateway.auth.pkce import Challenge
+from amphibase.gateway.auth.responses import respond, respond_uncached
+from amphibase.gateway.auth.users import AuthUser
 
 HALF_WAY = "Confirmation link accepted. Please proceed to confirm link sent to the other email"
+
+SIGN_UP_METHOD = "email/signup"
+"""What a flow is called that begins with a sign-up."""
 
 KINDS: Mapping[str, tuple[Kind, ...]] = {
     "signup": ("confirmation_token",),
@@ -32,12 +35,13 @@ KINDS: Mapping[str, tuple[Kind, ...]] = {
     "email": ("confirmation_token", "recovery_token"),
     "email_change": EMAIL_CHANGE,
 }
+SIGN_UP_KINDS = ("signup", "magiclink", "email")
+"""The types that the token of a pending sign-up is sent with."""
+
 OAUTH_ERRORS = {400: "invalid_request", 401: "unauthorized_client", 403: "access_denied"}
-METHODS = {"signup": EMAIL_METHOD}
-"""What the flow of a type of letter is called, where it is not the type."""
 
 
-class Verify(Body):
+class VerifyBody(Body):
     type: str = ""
     token: str = ""
     token_hash: str = ""
@@ -48,58 +52,80 @@ class Verify(Body):
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """Who has shown that a letter reached them.
+    """A user whom an email has reached.
 
     Args:
-        is_done: False where a change of address needs the other letter too.
+        is_done: False where a change of address needs the other email too.
+        password_required: whether the user has to choose a password.
+        challenge: of the flow that the link ends.
     """
 
-    person: Person
+    user: AuthUser
     is_done: bool = True
+    password_required: bool = False
+    challenge: Challenge | None = None
 
 
 async def follow_link(core: Core, request: Request) -> Response:
-    """`GET /verify`: sends the reader on, with a session, the code of a flow or an error."""
+    """`GET /verify`: redirect the reader with a session, the code of a flow or an error."""
     query = request.query_params
     redirect_to = core.redirects.of(request)
     kind, token = query.get("type", ""), query.get("token", "") or query.get("token_hash", "")
-    has_flow = token.startswith(PKCE_PREFIX)
     try:
         if not kind:
             raise invalid("Verify requires a verification type")
         if not token:
             raise invalid("Verify requires a token or a token hash")
         async with core.database.write() as connection:
-            verified = await _by_token(core, connection, kind, token)
-            if not verified.is_done:
-                found = {"message": HALF_WAY}
-            elif has_flow:
-                method = METHODS.get(kind, kind)
-                code = await core.flows.hand_out_code(connection, verified.person.id, method)
-                found = {"code": code}
-            else:
-                found = await core.open_session(connection, verified.person.id, request, "otp")
-    except AuthError as error:
-        if error.status >= 500:
-            raise
-        fault = {
-            "error": OAUTH_ERRORS.get(error.status, "server_error"),
-            "error_code": error.code,
-            "error_description": error.message,
-        }
-        return _sent_on(redirect_to, query=fault, fragment=fault)
+            verified = await _by_token(
+                core, connection, kind, token, has_flow=token.startswith(PKCE_PREFIX)
+            )
+            return await _redirect_verified(core, connection, request, kind, verified, redirect_to)
+    except (AuthError, AmphibaseError) as error:
+        return _redirect_error(error, redirect_to)
+
+
+async def _redirect_verified(
+    core: Core,
+    connection: AsyncConnection,
+    request: Request,
+    kind: str,
+    verified: Verified,
+    redirect_to: str,
+) -> Response:
+    has_flow = verified.challenge is not None
     if not verified.is_done:
-        return _sent_on(redirect_to, query=found if has_flow else None, fragment=found)
-    if has_flow:
-        return _sent_on(redirect_to, query=found)
+        fields = {"message": HALF_WAY}
+        return _redirect(redirect_to, query=fields if has_flow else None, fragment=fields)
+    # Clients ask for a new password where the type is `recovery`.
+    kind = "recovery" if verified.password_required else kind
+    if verified.challenge is not None:
+        code = await core.flows.issue_code(
+            connection, verified.user.id, _flow_method(kind), verified.challenge
+        )
+        required = {"type": kind} if verified.password_required else {}
+        return _redirect(redirect_to, query={"code": code, **required})
+    session = await core.open_session(connection, verified.user.id, request, "otp")
     names = ("access_token", "expires_at", "expires_in", "refresh_token", "token_type")
-    tokens = {name: found[name] for name in names}
-    return _sent_on(redirect_to, fragment={**tokens, "type": kind})
+    tokens = {name: session[name] for name in names}
+    return _redirect(redirect_to, fragment={**tokens, "type": kind})
+
+
+def _redirect_error(error: AuthError | AmphibaseError, redirect_to: str) -> Response:
+    rejection = as_auth_error(error)
+    if rejection.status >= 500:
+        raise error
+    fields = {
+        "error": OAUTH_ERRORS.get(rejection.status, "server_error"),
+        "error_code": rejection.code,
+        "error_description": rejection.message,
+    }
+    return _redirect(redirect_to, query=fields, fragment=fields)
 
 
 async def verify(core: Core, request: Request) -> Response:
-    """`POST /verify`: a session for a code, or for the token of a link."""
-    body = await read(request, Verify)
+    """`POST /verify`: respond with a session for a code, or for the token of a link."""
+    body = await read(request, VerifyBody)
     if not body.type:
         raise invalid("Verify requires a verification type")
     if body.phone or body.type in ("sms", "phone_change"):
@@ -111,95 +137,107 @@ async def verify(core: Core, request: Request) -> Response:
     if body.token and not body.email:
         raise invalid("Only an email address or phone number should be provided on verify")
     email = email_of(body.email) if body.token else ""
-    with core.guesses.counting(email) if email else nullcontext():
+    with core.attempts.counting(email) if email else nullcontext():
         async with core.database.write() as connection:
             if email:
                 verified = await _by_code(core, connection, body.type, email, body.token)
             else:
-                verified = await _by_token(core, connection, body.type, body.token_hash)
-            if verified.is_done:
-                opened = await core.open_session(connection, verified.person.id, request, "otp")
-    if not verified.is_done:
-        return answer({"msg": HALF_WAY, "code": "200"})
-    return session(opened)
+                verified = await _by_token(
+                    core, connection, body.type, body.token_hash, has_flow=False
+                )
+            if not verified.is_done:
+                return respond({"msg": HALF_WAY, "code": "200"})
+            session = await core.open_session(connection, verified.user.id, request, "otp")
+    required = {"password_required": True} if verified.password_required else {}
+    return respond_uncached({**session, **required})
 
 
-async def _by_token(core: Core, connection: AsyncConnection, kind: str, token: str) -> Verified:
-    redeemed = await core.codes.redeem_token(connection, token, *_kinds(kind))
-    person = None
+async def _by_token(
+    core: Core, connection: AsyncConnection, kind: str, token: str, *, has_flow: bool
+) -> Verified:
+    kinds = _kinds(kind)
+    if kind in SIGN_UP_KINDS:
+        proven = await _redeem_sign_up(core, connection, token)
+        if proven is not None:
+            return await _sign_up_verified(core, connection, proven, has_flow=has_flow)
+    redeemed = await core.one_time_tokens.redeem_any(connection, token, *kinds)
+    user = None
     if redeemed is not None:
-        person = await core.users.find(connection, redeemed[0], lock=True)
-    if redeemed is None or person is None:
-        raise AuthError(403, "otp_expired", "Email link is invalid or has expired")
-    return await _accept(core, connection, person, redeemed[1])
+        user = await core.users.find(connection, redeemed[0], lock=True)
+    if redeemed is None or user is None:
+        raise AuthError(codes.OTP_EXPIRED, "Email link is invalid or has expired")
+    challenge = None
+    if has_flow:
+        challenge = await core.flows.challenge(connection, user.id, _flow_method(kind))
+    return await _accept(core, connection, user, redeemed[1], challenge)
 
 
 async def _by_code(
     core: Core, connection: AsyncConnection, kind: str, email: str, code: str
 ) -> Verified:
     kinds = _kinds(kind)
-    person = await core.users.find_by_email(connection, email, lock=True)
-    if person is None and kind == "email_change":
-        person = await core.users.find_by_new_email(connection, email)
-    if kind == "email_change" and person is not None:
-        # Each letter's code comes with the address that the letter went to.
-        kinds = kinds[:1] if person.row.email == email else kinds[1:]
+    if kind in SIGN_UP_KINDS:
+        tokens = core.one_time_tokens.of_code(email, "confirmation_token", code)
+        proven = await _redeem_sign_up(core, connection, *tokens)
+        if proven is not None:
+            return await _sign_up_verified(core, connection, proven, has_flow=False)
+    user = await core.users.find_by_email(connection, email, lock=True)
+    if user is None and kind == "email_change":
+        user = await core.users.find_by_new_email(connection, email)
+    if kind == "email_change" and user is not None:
+        # Each email's code is sent with the address that the email went to.
+        kinds = kinds[:1] if user.row.email == email else kinds[1:]
     used = None
-    if person is not None:
-        used = await core.codes.redeem_code(connection, person.id, code, *kinds)
-    if person is None or used is None:
-        raise AuthError(403, "otp_expired", "Token has expired or is invalid")
-    return await _accept(core, connection, person, used)
+    if user is not None:
+        used = await core.one_time_tokens.redeem_code(connection, user.id, code, *kinds)
+    if user is None or used is None:
+        raise AuthError(codes.OTP_EXPIRED)
+    return await _accept(core, connection, user, used, None)
 
 
-async def _accept(core: Core, connection: AsyncConnection, person: Person, kind: Kind) -> Verified:
-    if person.is_banned:
-        raise AuthError(403, "user_banned", "User is banned")
-    if kind in EMAIL_CHANGE:
-        return await _accept_change(core, connection, person)
-    if kind == "recovery_token":
-        known = person.row.raw_user_meta_data or {}
-        await sign_up_again(core, connection, person, None, known)
-    await core.users.confirm_email(connection, person)
-    await core.users.verify_identities(connection, person)
-    return Verified(person)
+async def _redeem_sign_up(
+    core: Core, connection: AsyncConnection, *tokens: str
+) -> ProvenSignUp | None:
+    keeps_password = not core.settings.mailer_confirmation_asks_password
+    with database_errors("updating"):
+        return await core.sign_ups.redeem(connection, *tokens, keeps_password=keeps_password)
 
 
-async def _accept_change(core: Core, connection: AsyncConnection, person: Person) -> Verified:
-    row = person.row
-    needs_both = core.settings.mailer_secure_email_change_enabled and row.email
-    if needs_both and row.email_change_confirm_status == 0:
-        await core.users.change(connection, person.id, email_change_confirm_status=1)
-        return Verified(person, is_done=False)
-    await take_new_email(core, connection, person, row.email_change)
-    return Verified(person)
+async def _sign_up_verified(
+    core: Core, connection: AsyncConnection, proven: ProvenSignUp, *, has_flow: bool
+) -> Verified:
+    user = await core.users.get(connection, proven.user.id)
+    _check_ban(user)
+    challenge = None
+    if has_flow:
+        sign_up = proven.sign_up
+        challenge = Challenge(sign_up.code_challenge, sign_up.code_challenge_method)
+    return Verified(user, password_required=proven.password_required, challenge=challenge)
 
 
-async def take_new_email(
-    core: Core, connection: AsyncConnection, person: Person, email: str
-) -> None:
-    """Make an address that is known to be theirs the user's own; nobody is anonymous after that.
+async def _accept(
+    core: Core,
+    connection: AsyncConnection,
+    user: AuthUser,
+    kind: Kind,
+    challenge: Challenge | None,
+) -> Verified:
+    _check_ban(user)
+    with database_errors("updating"):
+        if kind in EMAIL_CHANGE:
+            is_done = await accept_email_change(core, connection, user)
+            return Verified(user, is_done, challenge=challenge)
+        await core.engine.prove_email(connection, user.row)
+    return Verified(user, challenge=challenge)
 
-    Raises:
-        AuthError: somebody else has it by now.
-    """
-    metadata = {"email": email, "email_verified": True, "phone_verified": False}
-    now = utc_now()
-    await core.users.revoke_links(connection, person.id)
-    await core.users.change(
-        connection,
-        person.id,
-        email=email,
-        email_change="",
-        email_change_confirm_status=0,
-        email_confirmed_at=person.row.email_confirmed_at or now,
-        is_anonymous=False,
-        raw_user_meta_data=merged(
-            person.row.raw_user_meta_data, {"sub": str(person.id), **metadata}
-        ),
-    )
-    await core.users.set_identity(connection, person.id, "email", email, verified=True)
-    await core.users.note_providers(connection, person.id)
+
+def _check_ban(user: AuthUser) -> None:
+    if user.is_banned:
+        raise AuthError(codes.USER_BANNED)
+
+
+def _flow_method(kind: str) -> str:
+    return SIGN_UP_METHOD if kind == "signup" else kind
 
 
 def _kinds(kind: str) -> tuple[Kind, ...]:
@@ -209,7 +247,7 @@ def _kinds(kind: str) -> tuple[Kind, ...]:
         raise invalid("Unsupported verification type") from None
 
 
-def _sent_on(
+def _redirect(
     url: str,
     *,
     query: Mapping[str, Any] | None = None,

@@ -1,5 +1,6 @@
 """/auth: signing up, in and out, sessions, passwords, confirmation of addresses."""
 
+from dataclasses import asdict
 from functools import cache
 from typing import Annotated, Any
 from uuid import UUID
@@ -17,6 +18,7 @@ from amphibase.http.routes.route import router
 from amphibase.http.schemas import (
     AwaitingConfirmation,
     ChangePassword,
+    EmailVerified,
     ForgotPassword,
     ListOf,
     Refresh,
@@ -42,6 +44,7 @@ def routes(user: type[User]) -> LeanRouter:
     user_read: Any = read_model(user)
     signed_in_answer: Any = SignedInAnswer[user_read]
     awaiting_confirmation: Any = AwaitingConfirmation[user_read]
+    email_verified: Any = EmailVerified[user_read]
 
     def answer(response: Response, result: AuthResult[Any]) -> BaseModel:
         response.headers.update(NO_STORE)
@@ -149,10 +152,20 @@ def routes(user: type[User]) -> LeanRouter:
         await db.gate.pass_through("forgot", device.ip or "")
         await db.state.backend.accounts.reset_password(given.token, given.password)
 
-    @auth.post("/email/verify", response_model=user_read, summary="Confirm my address")
-    async def verify(given: VerifyEmail, db: Mounted) -> Any:
-        account = await db.state.backend.accounts.verify_email(given.token)
-        return await db.state.users.of(account)
+    @auth.post("/email/verify", response_model=email_verified, summary="Confirm my address")
+    async def verify(
+        body: VerifyEmail, db: Mounted, device: CurrentDevice, response: Response
+    ) -> Any:
+        response.headers.update(NO_STORE)
+        signed_in = await db.state.backend.accounts.verify_email(
+            body.token, password=body.password, device=device
+        )
+        profile = user_read.model_validate(await db.state.users.of(signed_in.account))
+        required = signed_in.password_required
+        if signed_in.tokens is None:
+            return email_verified(user=profile, password_required=required)
+        tokens = asdict(signed_in.tokens)
+        return email_verified(user=profile, password_required=required, **tokens)
 
     @auth.post(
         "/email/resend",
@@ -162,7 +175,7 @@ def routes(user: type[User]) -> LeanRouter:
     )
     async def resend(given: ResendVerification, db: Mounted, device: CurrentDevice) -> None:
         await db.gate.pass_through("forgot", device.ip or "")
-        await db.state.backend.accounts.resend_verification(given.email)
+        await db.state.backend.accounts.resend_verification(given.email, device=device)
 
     auth.include_router(pages.router)
     return auth

@@ -8,11 +8,11 @@ from email.message import EmailMessage
 
 import httpx
 import pytest
-from tests.accounts.test_mail import answering
+from tests.accounts.test_smtp import answering
 from tests.gateway.auth.api import Api
 from tests.gateway.auth.conftest import ServeAuth
 
-from amphibase.accounts.mail.mailer import compose
+from amphibase.accounts.mail.templates import compose
 from amphibase.gateway.inbox import MAX_LETTERS, Inbox
 
 HOSTILE = '<script>alert(1)</script> https://example.com/?a=1&b="><img src=x>'

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from amphibase import load_settings
-from amphibase.accounts.mail.mailer import Smtp, build_letters, build_mailer
+from amphibase.accounts.mail.mailer import Smtp, build_mailer, sender_address
+from amphibase.accounts.mail.templates import EmailTemplates
 
 
 def answering(
@@ -50,7 +51,9 @@ async def test_a_letter_arrives_at_the_server_that_the_setting_names() -> None:
     server = await asyncio.start_server(answering(received, []), "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     settings = load_settings(mail_url=f"smtp://127.0.0.1:{port}?from=hello@example.com")
-    letter = build_letters(settings).confirmation("ann@example.com", "a-token")
+    letter = EmailTemplates(settings.public_url, sender_address(settings)).confirmation(
+        "ann@example.com", "a-token"
+    )
     async with server:
         await build_mailer(settings).send(letter)
     message = message_from_bytes(b"".join(received))
@@ -74,7 +77,9 @@ async def test_an_address_of_any_alphabet_is_sent_as_servers_take_it(
     server = await asyncio.start_server(answering([], commands, b"SMTPUTF8"), "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     settings = load_settings(mail_url=f"smtp://127.0.0.1:{port}?from=hello@example.com")
-    letter = build_letters(settings).confirmation(email, "a-token")
+    letter = EmailTemplates(settings.public_url, sender_address(settings)).confirmation(
+        email, "a-token"
+    )
     async with server:
         await build_mailer(settings).send(letter)
     assert commands[1] == b"RCPT TO:<" + recipient + b">\r\n"

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import psycopg
 import pytest
-from tests.gateway.auth.api import PASSWORD, SERVICE, Api, refusal
+from tests.gateway.auth.api import PASSWORD, SERVICE, Api, rejection
 from tests.gateway.auth.conftest import ServeAuth
 
 SITE = "http://127.0.0.1:3000"
@@ -43,26 +43,26 @@ async def verify(api: Api, kind: str, code: str, email: str = "ann@example.com")
     return await api.post("/verify", {"type": kind, "token": code, "email": email})
 
 
-async def test_the_link_of_a_sign_up_confirms_the_address_and_signs_in(careful: Api) -> None:
-    await careful.sign_up()
-    place, query, session = sent_to(await follow(careful, careful.letter().link))
+async def test_the_link_of_a_sign_up_confirms_the_address_and_signs_in(confirming: Api) -> None:
+    await confirming.sign_up()
+    place, query, session = sent_to(await follow(confirming, confirming.letter().link))
     assert (place, query) == (SITE, {})
     assert session["type"] == "signup"
     assert session["token_type"] == "bearer"
     assert session["expires_in"] == "3600"
-    user = (await careful.get("/user", token=session["access_token"])).json()
+    user = (await confirming.get("/user", token=session["access_token"])).json()
     assert user["email_confirmed_at"]
     assert user["user_metadata"]["email_verified"] is True
     assert user["identities"][0]["identity_data"]["email_verified"] is True
-    assert (await careful.refresh(session["refresh_token"])).status_code == 200
-    assert (await careful.sign_in()).status_code == 200
+    assert (await confirming.refresh(session["refresh_token"])).status_code == 200
+    assert (await confirming.sign_in()).status_code == 200
 
 
-async def test_a_link_is_good_once_and_says_so_in_query_and_fragment(careful: Api) -> None:
-    await careful.sign_up()
-    link = careful.letter().link
-    await follow(careful, link)
-    _, query, fragment = sent_to(await follow(careful, link))
+async def test_a_link_is_good_once_and_says_so_in_query_and_fragment(confirming: Api) -> None:
+    await confirming.sign_up()
+    link = confirming.letter().link
+    await follow(confirming, link)
+    _, query, fragment = sent_to(await follow(confirming, link))
     assert query == fragment
     assert query == {
         "error": "access_denied",
@@ -71,18 +71,18 @@ async def test_a_link_is_good_once_and_says_so_in_query_and_fragment(careful: Ap
     }
 
 
-async def test_looking_at_a_link_does_not_use_it_up(careful: Api) -> None:
+async def test_looking_at_a_link_does_not_use_it_up(confirming: Api) -> None:
     """Mail scanners do that before the reader can."""
-    await careful.sign_up()
-    link = careful.letter().link
-    assert (await careful.client.head(link)).status_code == 405
-    assert "access_token" in sent_to(await follow(careful, link))[2]
+    await confirming.sign_up()
+    link = confirming.letter().link
+    assert (await confirming.client.head(link)).status_code == 405
+    assert "access_token" in sent_to(await follow(confirming, link))[2]
 
 
-async def test_of_many_who_follow_a_link_at_once_one_gets_in(careful: Api) -> None:
-    await careful.sign_up()
-    link = careful.letter().link
-    answers = await asyncio.gather(*(follow(careful, link) for _ in range(10)))
+async def test_of_many_who_follow_a_link_at_once_one_gets_in(confirming: Api) -> None:
+    await confirming.sign_up()
+    link = confirming.letter().link
+    answers = await asyncio.gather(*(follow(confirming, link) for _ in range(10)))
     assert Counter("access_token" in sent_to(each)[2] for each in answers) == {True: 1, False: 9}
 
 
@@ -104,23 +104,23 @@ async def test_a_link_and_the_next_letter_do_not_wait_for_one_another(api: Api) 
 
 
 @pytest.mark.parametrize("kind", ["signup", "email"])
-async def test_the_code_of_a_sign_up_does_what_its_link_does(careful: Api, kind: str) -> None:
-    await careful.sign_up()
-    letter = careful.letter()
-    answer = await verify(careful, kind, letter.code)
+async def test_the_code_of_a_sign_up_does_what_its_link_does(confirming: Api, kind: str) -> None:
+    await confirming.sign_up()
+    letter = confirming.letter()
+    answer = await verify(confirming, kind, letter.code)
     assert answer.status_code == 200, answer.text
     assert answer.json()["user"]["email_confirmed_at"]
-    methods = careful.tokens.verify(answer.json()["access_token"])["amr"]
+    methods = confirming.tokens.verify(answer.json()["access_token"])["amr"]
     assert [each["method"] for each in methods] == ["otp"]
-    assert refusal(await verify(careful, kind, letter.code)) == (403, "otp_expired")
-    by_hash = await careful.post("/verify", {"type": "signup", "token_hash": letter.token})
-    assert refusal(by_hash) == (403, "otp_expired")
+    assert rejection(await verify(confirming, kind, letter.code)) == (403, "otp_expired")
+    by_hash = await confirming.post("/verify", {"type": "signup", "token_hash": letter.token})
+    assert rejection(by_hash) == (403, "otp_expired")
 
 
-async def test_the_token_of_a_link_can_be_posted(careful: Api) -> None:
-    await careful.sign_up()
-    body = {"type": "signup", "token_hash": careful.letter().token}
-    answer = await careful.post("/verify", body)
+async def test_the_token_of_a_link_can_be_posted(confirming: Api) -> None:
+    await confirming.sign_up()
+    body = {"type": "signup", "token_hash": confirming.letter().token}
+    answer = await confirming.post("/verify", body)
     assert answer.json()["user"]["email"] == "ann@example.com"
 
 
@@ -128,44 +128,44 @@ async def test_a_letter_that_is_too_old_is_void(serve: ServeAuth) -> None:
     api = await serve(mailer_autoconfirm=False, mailer_otp_exp=60)
     await api.sign_up()
     letter = api.letter()
-    api.rows("UPDATE auth.one_time_tokens SET created_at = now() - interval '61 seconds'")
-    assert refusal(await verify(api, "signup", letter.code)) == (403, "otp_expired")
+    api.rows("UPDATE auth.pending_sign_ups SET created_at = now() - interval '61 seconds'")
+    assert rejection(await verify(api, "signup", letter.code)) == (403, "otp_expired")
     assert "error" in sent_to(await follow(api, letter.link))[1]
 
 
-async def test_a_new_letter_makes_the_one_before_void(careful: Api) -> None:
-    await careful.sign_up()
-    first = careful.letter()
+async def test_a_new_letter_makes_the_one_before_void(confirming: Api) -> None:
+    await confirming.sign_up()
+    first = confirming.letter()
     body = {"type": "signup", "email": "ann@example.com"}
-    assert (await careful.post("/resend", body)).json() == {}
-    assert refusal(await verify(careful, "signup", first.code)) == (403, "otp_expired")
-    assert (await verify(careful, "signup", careful.letter().code)).status_code == 200
+    assert (await confirming.post("/resend", body)).json() == {}
+    assert rejection(await verify(confirming, "signup", first.code)) == (403, "otp_expired")
+    assert (await verify(confirming, "signup", confirming.letter().code)).status_code == 200
 
 
 async def test_letters_that_follow_one_another_too_soon_are_refused(serve: ServeAuth) -> None:
     api = await serve(mailer_autoconfirm=False, smtp_max_frequency="60s")
     await api.sign_up()
     again = await api.post("/resend", {"type": "signup", "email": "ann@example.com"})
-    assert refusal(again) == (429, "over_email_send_rate_limit")
+    assert rejection(again) == (429, "over_email_send_rate_limit")
     assert again.json()["message"].startswith("For security purposes")
     assert len(api.inbox.letters()) == 1
 
 
-async def test_codes_cannot_be_tried_one_by_one(careful: Api) -> None:
-    await careful.sign_up()
-    code = careful.letter().code
+async def test_codes_cannot_be_tried_one_by_one(confirming: Api) -> None:
+    await confirming.sign_up()
+    code = confirming.letter().code
     wrong = "000000" if code != "000000" else "111111"
-    answers = [refusal(await verify(careful, "signup", wrong)) for _ in range(20)]
+    answers = [rejection(await verify(confirming, "signup", wrong)) for _ in range(20)]
     assert set(answers) == {(403, "otp_expired")}
-    assert refusal(await verify(careful, "signup", code)) == (429, "over_request_rate_limit")
+    assert rejection(await verify(confirming, "signup", code)) == (429, "over_request_rate_limit")
 
 
-async def test_codes_cannot_be_tried_all_at_once(careful: Api) -> None:
-    await careful.sign_up()
-    code = careful.letter().code
+async def test_codes_cannot_be_tried_all_at_once(confirming: Api) -> None:
+    await confirming.sign_up()
+    code = confirming.letter().code
     wrong = "000000" if code != "000000" else "111111"
-    answers = await asyncio.gather(*(verify(careful, "signup", wrong) for _ in range(60)))
-    assert Counter(map(refusal, answers)) == {
+    answers = await asyncio.gather(*(verify(confirming, "signup", wrong) for _ in range(60)))
+    assert Counter(map(rejection, answers)) == {
         (403, "otp_expired"): 20,
         (429, "over_request_rate_limit"): 40,
     }
@@ -206,7 +206,7 @@ async def test_a_magic_link_signs_in_and_makes_the_account_where_there_is_none(a
 
 async def test_an_unknown_address_gets_no_account_where_none_is_to_be_made(api: Api) -> None:
     body = {"email": "ann@example.com", "create_user": False}
-    assert refusal(await api.post("/otp", body)) == (422, "otp_disabled")
+    assert rejection(await api.post("/otp", body)) == (422, "otp_disabled")
     assert not api.rows("SELECT 1 FROM auth.users")
 
 
@@ -218,7 +218,7 @@ async def test_recovery_signs_in_so_that_a_new_password_can_be_chosen(api: Api) 
     body = {"password": "a new password"}
     assert (await api.put("/user", body, token=session["access_token"])).status_code == 200
     assert (await api.sign_in(password="a new password")).status_code == 200
-    assert refusal(await api.sign_in()) == (400, "invalid_credentials")
+    assert rejection(await api.sign_in()) == (400, "invalid_credentials")
 
 
 async def test_nothing_tells_that_an_address_is_unknown(api: Api) -> None:
@@ -231,10 +231,15 @@ async def test_nothing_tells_that_an_address_is_unknown(api: Api) -> None:
     assert not api.inbox.letters()
 
 
-async def test_a_link_for_a_banned_user_lets_nobody_in(careful: Api) -> None:
-    user = await careful.sign_up()
-    await careful.ban(user["id"])
-    assert refusal(await verify(careful, "signup", careful.letter().code)) == (403, "user_banned")
+async def test_a_link_for_a_banned_user_lets_nobody_in(confirming: Api) -> None:
+    """The ban voids the emails that are under way, and one that is sent later opens nothing."""
+    user = await confirming.sign_up()
+    earlier = confirming.letter()
+    await confirming.ban(user["id"])
+    assert rejection(await verify(confirming, "signup", earlier.code)) == (403, "otp_expired")
+    await confirming.post("/recover", {"email": "ann@example.com"})
+    later = confirming.letter()
+    assert rejection(await verify(confirming, "recovery", later.code)) == (403, "user_banned")
 
 
 @pytest.mark.parametrize("by", ["an administrator", "the application"])
@@ -249,7 +254,7 @@ async def test_a_letter_to_an_address_that_is_not_the_users_any_more_is_void(
         body = {"email": "new@example.com"}
         await api.put(f"/admin/users/{user['id']}", body, token=SERVICE)
     answer = await api.post("/verify", {"type": "recovery", "token_hash": api.letter().token})
-    assert refusal(answer) == (403, "otp_expired")
+    assert rejection(answer) == (403, "otp_expired")
 
 
 @pytest.mark.parametrize(
@@ -295,11 +300,11 @@ async def test_with_pkce_a_link_gives_a_code_that_only_who_asked_can_exchange(ap
     assert fragment == {}
     exchange = "/token?grant_type=pkce"
     wrong = {"auth_code": query["code"], "code_verifier": VERIFIER[::-1]}
-    assert refusal(await api.post(exchange, wrong)) == (400, "bad_code_verifier")
+    assert rejection(await api.post(exchange, wrong)) == (400, "bad_code_verifier")
     right = {"auth_code": query["code"], "code_verifier": VERIFIER}
     session = (await api.post(exchange, right)).json()
     assert session["user"]["email"] == "ann@example.com"
-    assert refusal(await api.post(exchange, right)) == (404, "flow_state_not_found")
+    assert rejection(await api.post(exchange, right)) == (404, "flow_state_not_found")
 
 
 async def test_with_pkce_the_first_of_two_letters_says_so_in_query_and_fragment(api: Api) -> None:
@@ -312,15 +317,15 @@ async def test_with_pkce_the_first_of_two_letters_says_so_in_query_and_fragment(
     assert (set(query), fragment) == ({"code"}, {})
 
 
-async def test_a_code_of_a_flow_is_good_for_a_few_minutes(careful: Api) -> None:
-    await careful.sign_up(**PKCE)
-    code = sent_to(await follow(careful, careful.letter().link))[1]["code"]
-    careful.rows("UPDATE auth.flow_state SET auth_code_issued_at = now() - interval '6 minutes'")
+async def test_a_code_of_a_flow_is_good_for_a_few_minutes(confirming: Api) -> None:
+    await confirming.sign_up(**PKCE)
+    code = sent_to(await follow(confirming, confirming.letter().link))[1]["code"]
+    confirming.rows("UPDATE auth.flow_state SET auth_code_issued_at = now() - interval '6 minutes'")
     body = {"auth_code": code, "code_verifier": VERIFIER}
-    answer = await careful.post("/token?grant_type=pkce", body)
-    assert refusal(answer) == (422, "flow_state_expired")
-    nothing = await careful.post("/token?grant_type=pkce", {"auth_code": code})
-    assert refusal(nothing) == (400, "validation_failed")
+    answer = await confirming.post("/token?grant_type=pkce", body)
+    assert rejection(answer) == (422, "flow_state_expired")
+    nothing = await confirming.post("/token?grant_type=pkce", {"auth_code": code})
+    assert rejection(nothing) == (400, "validation_failed")
 
 
 async def test_the_code_of_a_flow_is_void_when_its_user_is_deleted_softly(api: Api) -> None:
@@ -331,12 +336,12 @@ async def test_the_code_of_a_flow_is_void_when_its_user_is_deleted_softly(api: A
     await api.delete(f"/admin/users/{user['id']}", body, token=SERVICE)
     exchange = {"auth_code": code, "code_verifier": VERIFIER}
     answer = await api.post("/token?grant_type=pkce", exchange)
-    assert refusal(answer) == (404, "flow_state_not_found")
+    assert rejection(answer) == (404, "flow_state_not_found")
 
 
-async def test_the_code_of_a_pkce_letter_can_be_typed_too(careful: Api) -> None:
-    await careful.sign_up(**PKCE)
-    assert (await verify(careful, "signup", careful.letter().code)).status_code == 200
+async def test_the_code_of_a_pkce_letter_can_be_typed_too(confirming: Api) -> None:
+    await confirming.sign_up(**PKCE)
+    assert (await verify(confirming, "signup", confirming.letter().code)).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -351,7 +356,7 @@ async def test_the_code_of_a_pkce_letter_can_be_typed_too(careful: Api) -> None:
     ],
 )
 async def test_a_verification_that_cannot_be_is_refused(api: Api, body: dict[str, str]) -> None:
-    assert refusal(await api.post("/verify", body)) == (400, "validation_failed")
+    assert rejection(await api.post("/verify", body)) == (400, "validation_failed")
 
 
 async def test_an_invitation_is_accepted_by_its_link(api: Api) -> None:
@@ -366,4 +371,4 @@ async def test_an_invitation_is_accepted_by_its_link(api: Api) -> None:
     assert user["user_metadata"]["team"] == "blue"
     assert (await api.sign_in()).status_code == 200
     again = await api.post("/invite", body, token=SERVICE)
-    assert refusal(again) == (422, "email_exists")
+    assert rejection(again) == (422, "email_exists")

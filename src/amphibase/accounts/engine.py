@@ -1,0 +1,350 @@
+"""The rules that change the state of an account, once for every front.
+
+The application's routes (`sql/accounts.py`) and the gateway's endpoints (`gateway/auth/`) check
+their input and shape their responses themselves; what happens to an account happens here.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Never
+from uuid import UUID
+
+from sqlalchemy import Row, delete
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from amphibase.accounts.one_time_tokens import OneTimeTokens
+from amphibase.accounts.passwords import PasswordWorkers, needs_rehash
+from amphibase.accounts.pending_sign_ups import PendingSignUps
+from amphibase.accounts.sessions import OpenSession, RefreshRejection, Sessions
+from amphibase.accounts.users import Users, merged
+from amphibase.backend import Claims, Device
+from amphibase.database.engine import Database
+from amphibase.errors import (
+    EmailAlreadyRegistered,
+    EmailNotConfirmed,
+    InvalidCredentials,
+    UserBanned,
+)
+from amphibase.models import utc_now
+from amphibase.schema.tables import Tables
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What a password is checked against.
+
+    Args:
+        user: None where nobody has the address.
+        is_confirmed: whether the address or number that the user signs in with is confirmed.
+        pending_hash: the password of the latest sign-up that awaits confirmation.
+    """
+
+    user: Row[Any] | None
+    is_confirmed: bool
+    pending_hash: str | None = None
+
+    @property
+    def password_hash(self) -> str | None:
+        """The hash of the user's password."""
+        return (self.user.encrypted_password or None) if self.user is not None else None
+
+
+class AccountEngine:
+    """Applies the rules; a method with a connection runs in the caller's transaction.
+
+    Args:
+        confirms_emails: whether a sign-up waits until its address is proven.
+        stores_unproven_users: whether a sign-up adds the row of its user before the address is
+            proven, with the claims of the address in the metadata, as Supabase Auth does.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        tables: Tables,
+        sessions: Sessions,
+        tokens: OneTimeTokens,
+        *,
+        confirms_emails: bool,
+        stores_unproven_users: bool = False,
+    ) -> None:
+        self.database = database
+        self.users = Users(tables)
+        self.sessions = sessions
+        self.tokens = tokens
+        self.pending = PendingSignUps(tables, tokens.lifetime)
+        self.passwords = PasswordWorkers()
+        self.stores_unproven_users = stores_unproven_users
+        self._confirms_emails = confirms_emails
+        self._factors = tables.mfa_factors
+        self._flows = tables.flow_state
+
+    # Signing in
+
+    async def credentials(self, email: str) -> Credentials:
+        """Return what the password of an address is checked against.
+
+        The same is read for every address, so that the time tells nothing.
+        """
+        async with self.database.read() as connection:
+            user = await self.users.find_by_email(connection, email)
+            pending = await self.pending.valid(connection, email.lower())
+        is_confirmed = user is not None and user.email_confirmed_at is not None
+        return Credentials(user, is_confirmed, pending[-1].encrypted_password if pending else None)
+
+    async def sign_in(
+        self, credentials: Credentials, password: str, device: Device
+    ) -> tuple[Row[Any], OpenSession]:
+        """Check a password and open a session; a hash of an older kind is replaced.
+
+        Returns:
+            The user's row and the session.
+
+        Raises:
+            InvalidCredentials: the address is unknown or the password is wrong; both take the
+                same time.
+            EmailNotConfirmed: the password is right and the address is not confirmed, or it is
+                that of a pending sign-up, whether or not the address has an account.
+            UserBanned: after the right password only.
+        """
+        user, password_hash = credentials.user, credentials.password_hash
+        matches = await self.passwords.verify(password, password_hash)
+        if user is None or not password_hash or not matches:
+            await self._reject(password, credentials.pending_hash)
+        if is_banned(user):
+            raise UserBanned
+        if not credentials.is_confirmed:
+            raise EmailNotConfirmed
+        values: dict[str, Any] = {"last_sign_in_at": utc_now()}
+        if needs_rehash(password_hash):
+            values["encrypted_password"] = await self.passwords.hash(password)
+        async with self.database.write() as connection:
+            # Only if the password is still the one that was checked: it may have been changed,
+            # or the account banned or deleted, while the hash was computed.
+            if not await self.users.change_if_password_is(
+                connection, user.id, password_hash, **values
+            ):
+                raise InvalidCredentials
+            session = await self.sessions.open(connection, user.id, device, "password")
+            return await self.users.get(connection, user.id), session
+
+    async def _reject(self, password: str, pending_hash: str | None) -> Never:
+        # Verified for every address: who signed up with it learns that their own sign-up is
+        # pending, and not whether there was an account.
+        if self._confirms_emails and await self.passwords.verify(password, pending_hash):
+            raise EmailNotConfirmed
+        raise InvalidCredentials
+
+    async def refresh(self, refresh_token: str) -> tuple[Row[Any], OpenSession] | RefreshRejection:
+        """Exchange a refresh token.
+
+        Returns:
+            The user's row and the session, or why the token is rejected; what the rejection did
+            to the session is committed.
+
+        Raises:
+            UserBanned: the token stays valid for when the ban ends.
+        """
+        async with self.database.write() as connection:
+            session = await self.sessions.rotate(connection, refresh_token)
+            if isinstance(session, RefreshRejection):
+                return session
+            user = await self.users.find(connection, session.user_id)
+            if user is not None and is_banned(user):
+                raise UserBanned
+        return RefreshRejection.UNKNOWN if user is None else (user, session)
+
+    # Proof of an address
+
+    async def prove_email(
+        self,
+        connection: AsyncConnection,
+        user: Row[Any],
+        *,
+        password_hash: str | None = None,
+        user_metadata: Claims | None = None,
+    ) -> Row[Any]:
+        """Record that the address is the user's, since an email reached them; return the row.
+
+        What was unproven is gone with it: sign-ups, links, sessions, factors and identities. The
+        password and the metadata of whoever signed up with the address go too, unless they are
+        passed on here.
+
+        Args:
+            user: locked.
+            password_hash: the password of the sign-up that is proven.
+            user_metadata: the metadata of that sign-up.
+        """
+        if user.email_confirmed_at is not None:
+            await self.users.prove_identities(connection, user)
+            return user
+        await self.pending.delete(connection, user.email)
+        await self.tokens.revoke(connection, user.id)
+        await self.sessions.end(connection, user.id)
+        await connection.execute(
+            delete(self._factors).where(
+                self._factors.c.user_id == user.id, self._factors.c.status == "unverified"
+            )
+        )
+        values: dict[str, Any] = {"email_confirmed_at": utc_now()}
+        data = None
+        if is_unproven_sign_up(user):
+            data = dict(user_metadata or {})
+            values["encrypted_password"] = password_hash or ""
+            values["raw_user_meta_data"] = self._metadata(user, data)
+        elif self.stores_unproven_users:
+            values["raw_user_meta_data"] = merged(user.raw_user_meta_data, {"email_verified": True})
+        await self.users.change(connection, user.id, **values)
+        await self.users.prove_identities(connection, user, data=data)
+        return await self.users.get(connection, user.id)
+
+    async def change_email(
+        self, connection: AsyncConnection, user: Row[Any], email: str, *, is_proven: bool = True
+    ) -> None:
+        """Give the user another address; nobody is anonymous after that.
+
+        Args:
+            user: locked.
+            is_proven: whether an email reached the user there; False leaves it as it was.
+
+        Raises:
+            EmailAlreadyRegistered: somebody else has the address by now.
+        """
+        await self.claim_address(connection, email, user.id)
+        confirmed_at = user.email_confirmed_at or (utc_now() if is_proven else None)
+        values: dict[str, Any] = {"email": email, "email_confirmed_at": confirmed_at}
+        if is_proven:
+            values["is_anonymous"] = False
+            if self.stores_unproven_users:
+                claims = {"sub": str(user.id), "email": email, "phone_verified": False}
+                metadata = merged(user.raw_user_meta_data, {**claims, "email_verified": True})
+                values["raw_user_meta_data"] = metadata
+        await self.revoke_outstanding(connection, user, **values)
+        is_verified = confirmed_at is not None
+        await self.users.set_identity(connection, user.id, "email", email, verified=is_verified)
+        await self.users.sync_providers(connection, user.id)
+
+    async def check_address_free(self, connection: AsyncConnection, email: str) -> None:
+        """Raise EmailAlreadyRegistered where an account has the address."""
+        user = await self.users.find_by_email(connection, email)
+        if user is not None and not is_unproven_sign_up(user):
+            raise EmailAlreadyRegistered
+
+    async def claim_address(
+        self, connection: AsyncConnection, email: str, user_id: UUID | None = None
+    ) -> None:
+        """Take an address for a user, and delete the sign-ups with it that nobody has proven.
+
+        Args:
+            user_id: who takes it; None for a new user.
+
+        Raises:
+            EmailAlreadyRegistered: another account has the address.
+        """
+        await self.users.lock_address(connection, email)
+        other = await self.users.find_by_email(connection, email, lock=True)
+        if other is not None and other.id != user_id:
+            if not is_unproven_sign_up(other):
+                raise EmailAlreadyRegistered
+            await self.users.delete(connection, other.id)
+        await self.pending.delete(connection, email)
+
+    # Passwords, bans and deletions
+
+    async def set_password(
+        self,
+        connection: AsyncConnection,
+        user: Row[Any],
+        password_hash: str,
+        *,
+        keep_session: UUID | None = None,
+    ) -> None:
+        """Set a new password; every session but one ends.
+
+        Args:
+            user: locked.
+            keep_session: the session that goes on; None ends all.
+        """
+        await self.revoke_outstanding(connection, user, encrypted_password=password_hash)
+        await self.sessions.end(connection, user.id, keep=keep_session)
+
+    async def ban(
+        self, connection: AsyncConnection, user: Row[Any], until: datetime | None
+    ) -> None:
+        """Ban a user, or lift the ban with None."""
+        if until is None:
+            await self.users.change(connection, user.id, banned_until=None)
+        else:
+            await self.revoke_outstanding(connection, user, banned_until=until)
+
+    async def set_confirmed(
+        self, connection: AsyncConnection, user: Row[Any], is_confirmed: bool
+    ) -> None:
+        """Confirm an address by an administrator's word, or take that back.
+
+        Args:
+            user: locked.
+        """
+        confirmed_at = (user.email_confirmed_at or utc_now()) if is_confirmed else None
+        await self.revoke_outstanding(connection, user, email_confirmed_at=confirmed_at)
+        await self.users.set_identity(
+            connection, user.id, "email", user.email, verified=is_confirmed
+        )
+
+    async def delete(self, connection: AsyncConnection, id: UUID) -> bool:
+        """Delete an account with all that is under way for it; return whether it existed."""
+        user = await self.users.find(connection, id, lock=True)
+        if user is not None:
+            await self.revoke_outstanding(connection, user)
+        return await self.users.delete(connection, id)
+
+    async def revoke_outstanding(
+        self, connection: AsyncConnection, user: Row[Any], **values: Any
+    ) -> None:
+        """Revoke every link, code, flow, pending change and pending sign-up of a user.
+
+        A new password, a ban, a deletion, another address and a confirmation by an administrator
+        do so in their own transaction: whoever had the account for a minute keeps no way back.
+
+        Args:
+            user: locked.
+            values: columns of the user to write in the same statement.
+        """
+        await self.tokens.revoke(connection, user.id)
+        await connection.execute(delete(self._flows).where(self._flows.c.user_id == user.id))
+        await self.pending.delete(connection, user.email, user.email_change)
+        nothing_sent = dict.fromkeys(
+            ("recovery_sent_at", "email_change_sent_at", "reauthentication_sent_at")
+        )
+        await self.users.change(
+            connection,
+            user.id,
+            **{**nothing_sent, "email_change": "", "email_change_confirm_status": 0, **values},
+        )
+
+    def _metadata(self, user: Row[Any], data: dict[str, Any]) -> dict[str, Any]:
+        if not self.stores_unproven_users:
+            return data
+        return {**data, **email_claims(user.id, user.email), "email_verified": True}
+
+
+def email_claims(id: UUID, email: str) -> dict[str, Any]:
+    """Return what Supabase Auth writes into the metadata of whoever signs up by email."""
+    return {"sub": str(id), "email": email, "email_verified": False, "phone_verified": False}
+
+
+def is_unproven_sign_up(user: Row[Any]) -> bool:
+    """Return whether the account is what a sign-up left whose address nobody has proven.
+
+    An account that an administrator made or invited is not: its metadata name no `sub`.
+    """
+    return (
+        user.email_confirmed_at is None
+        and user.invited_at is None
+        and (user.raw_user_meta_data or {}).get("sub") == str(user.id)
+    )
+
+
+def is_banned(user: Row[Any]) -> bool:
+    """Return whether the user is banned now."""
+    return user.banned_until is not None and user.banned_until > utc_now()

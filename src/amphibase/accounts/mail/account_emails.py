@@ -1,0 +1,73 @@
+"""Emails about accounts, sent after the response, so that its time does not tell whether there is
+an account; nor does the time of the next request, since the work is the same for every address."""
+
+from amphibase.accounts.engine import AccountEngine
+from amphibase.accounts.mail.mailer import Mailer
+from amphibase.accounts.mail.templates import EmailTemplates
+from amphibase.accounts.sign_up import SignUpEmail, SignUpRequest, SignUpResult, SignUps
+from amphibase.background import Background
+from amphibase.models import utc_now
+
+
+class AccountEmails:
+    """Issues the tokens of emails and sends them."""
+
+    def __init__(
+        self,
+        engine: AccountEngine,
+        sign_ups: SignUps,
+        templates: EmailTemplates,
+        mailer: Mailer,
+        background: Background,
+    ) -> None:
+        self._engine = engine
+        self._sign_ups = sign_ups
+        self._templates = templates
+        self._mailer = mailer
+        self._background = background
+
+    def send_sign_up(self, email: str, result: SignUpResult) -> None:
+        """Send what a sign-up leads to: a confirmation, a hint at the account, or nothing."""
+        self._background.run("Sending the email of a sign-up", self._send_sign_up(email, result))
+
+    def send_confirmation(self, email: str, ip: str | None) -> None:
+        """Send the confirmation of a pending sign-up again, if there is one.
+
+        Args:
+            ip: the client's address.
+        """
+        self._background.run("Sending a confirmation", self._send_confirmation(email, ip))
+
+    def send_reset(self, email: str) -> None:
+        """Send a reset link if there is an account with that address."""
+        self._background.run("Sending a reset link", self._send_reset(email))
+
+    async def _send_sign_up(self, email: str, result: SignUpResult) -> None:
+        confirmation = self._templates.confirmation(email, result.token.token)
+        account_exists = self._templates.account_exists(email)
+        match result.email:
+            case SignUpEmail.CONFIRMATION:
+                await self._mailer.send(confirmation)
+            case SignUpEmail.ACCOUNT_EXISTS:
+                await self._mailer.send(account_exists)
+
+    async def _send_confirmation(self, email: str, ip: str | None) -> None:
+        request = SignUpRequest(email=email.lower(), password=None, user_metadata={}, ip=ip)
+        async with self._engine.database.write() as connection:
+            token = await self._sign_ups.renew(connection, request)
+        if token is not None:
+            await self._mailer.send(self._templates.confirmation(email.lower(), token.token))
+
+    async def _send_reset(self, email: str) -> None:
+        users, tokens = self._engine.users, self._engine.tokens
+        async with self._engine.database.write() as connection:
+            user = await users.find_by_email(connection, email, lock=True)
+            if user is None:
+                token = tokens.new(email, "recovery_token")
+                await self._sign_ups.write_and_discard(connection, email, token)
+            else:
+                token = await tokens.issue(connection, user.id, "recovery_token", user.email)
+                await users.change(connection, user.id, recovery_sent_at=utc_now())
+        message = self._templates.reset(email if user is None else user.email, token.token)
+        if user is not None:
+            await self._mailer.send(message)

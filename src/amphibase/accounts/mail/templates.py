@@ -1,0 +1,90 @@
+"""The messages that the application sends to the owners of its accounts."""
+
+from email import policy
+from email.message import EmailMessage
+from email.utils import formatdate, make_msgid
+from urllib.parse import quote, urlsplit
+
+from email_validator import EmailNotValidError, validate_email
+
+
+class EmailTemplates:
+    """Composes the messages.
+
+    Args:
+        public_url: where the links lead.
+        sender: the From address.
+    """
+
+    def __init__(self, public_url: str, sender: str) -> None:
+        self._public_url = public_url
+        self._sender = sender
+
+    def confirmation(self, email: str, token: str) -> EmailMessage:
+        """Return the message that asks to confirm the address of a sign-up."""
+        return self._link(
+            email,
+            "Confirm your email address",
+            "Open this link to confirm your email address:",
+            f"/auth/email/verify?token={quote(token)}",
+            # Confirming the sign-up of somebody else would make their password the account's.
+            "If you did not sign up, do not open it: somebody else entered your address.",
+        )
+
+    def account_exists(self, email: str) -> EmailMessage:
+        """Return the message to the owner of an address that somebody signed up with again."""
+        return compose(
+            self._sender,
+            email,
+            "You have an account already",
+            "Somebody signed up with your email address, which has an account already. "
+            "Nothing has changed.\n\n"
+            f"If it was you, sign in, or ask for a new password:\n\n{self._public_url}\n",
+            host=urlsplit(self._public_url).hostname,
+        )
+
+    def reset(self, email: str, token: str) -> EmailMessage:
+        """Return the message that lets its reader choose a new password."""
+        return self._link(
+            email,
+            "Reset your password",
+            "Somebody asked for a new password for your account. Open this link to choose one:",
+            f"/auth/password/reset?token={quote(token)}",
+            "If you did not ask for it, there is nothing you need to do.",
+        )
+
+    def _link(self, email: str, subject: str, lead: str, path: str, caution: str) -> EmailMessage:
+        return compose(
+            self._sender,
+            email,
+            subject,
+            f"{lead}\n\n{self._public_url}{path}\n\n"
+            f"The link is valid for one hour and works once. {caution}\n",
+            host=urlsplit(self._public_url).hostname,
+        )
+
+
+def compose(sender: str, email: str, subject: str, text: str, *, host: str | None) -> EmailMessage:
+    """Return a message of plain text.
+
+    Args:
+        host: the domain of its Message-ID.
+    """
+    email = _deliverable(email)
+    message = EmailMessage(policy.default if email.isascii() else policy.default.clone(utf8=True))
+    message["From"] = sender
+    message["To"] = email
+    message["Subject"] = subject
+    message["Date"] = formatdate(usegmt=True)
+    message["Message-ID"] = make_msgid(domain=host)
+    message.set_content(text, cte="8bit")
+    return message
+
+
+def _deliverable(email: str) -> str:
+    """Return the address with its domain as the DNS has it, which every mail server accepts."""
+    try:
+        address = validate_email(email, check_deliverability=False)
+    except EmailNotValidError:
+        return email
+    return address.ascii_email or f"{address.local_part}@{address.ascii_domain}"

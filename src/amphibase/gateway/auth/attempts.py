@@ -1,0 +1,88 @@
+"""Limits on wrong codes and on repeated emails, counted in the memory of the process."""
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from time import monotonic
+
+from amphibase.gateway.auth import error_codes as codes
+from amphibase.gateway.auth.errors import AuthError
+
+MAX_WRONG, WRONG_SECONDS = 20, 3600
+"""A million codes of six digits cannot be tried at this pace."""
+
+WRONG = (codes.OTP_EXPIRED, codes.REAUTHENTICATION_NOT_VALID, codes.MFA_VERIFICATION_FAILED)
+"""What a wrong code is rejected with."""
+
+MAX_COUNTED = 10_000
+"""To make a count be forgotten takes as many attempts elsewhere."""
+
+
+class AttemptLimiter:
+    """Counts codes by what they are for, and stops their being guessed, one by one or many at
+    once: each counts as wrong until it has turned out right."""
+
+    def __init__(self) -> None:
+        self._wrong: OrderedDict[str, list[float]] = OrderedDict()
+
+    @contextmanager
+    def counting(self, subject: str) -> Iterator[None]:
+        """Try a code inside; it counts unless it is right or something else is rejected.
+
+        Raises:
+            AuthError: there were too many wrong ones in the last hour.
+        """
+        now = monotonic()
+        recent = [time for time in self._wrong.get(subject, ()) if time > now - WRONG_SECONDS]
+        if len(recent) >= MAX_WRONG:
+            raise AuthError(codes.REQUEST_RATE_LIMIT)
+        self._wrong[subject] = [*recent, now]
+        self._wrong.move_to_end(subject)
+        if len(self._wrong) > MAX_COUNTED:
+            self._wrong.popitem(last=False)
+        is_wrong = False
+        try:
+            yield
+        except AuthError as error:
+            is_wrong = error.error in WRONG
+            raise
+        finally:
+            if not is_wrong and now in self._wrong.get(subject, ()):
+                self._wrong[subject].remove(now)
+
+
+class EmailLimiter:
+    """Lets one email of a kind go to an address in a while, whether or not it has an account.
+
+    Args:
+        interval: the least time between two.
+    """
+
+    def __init__(self, interval: timedelta) -> None:
+        self._interval = interval.total_seconds()
+        self._sent: OrderedDict[tuple[str, str], float] = OrderedDict()
+
+    def check(self, kind: str, email: str) -> None:
+        """Count an email. Raises AuthError if the last one went out only just now."""
+        now, key = monotonic(), (kind, email)
+        left = self._sent.get(key, now - self._interval) + self._interval - now
+        if left > 0:
+            raise too_soon(left)
+        self._sent[key] = now
+        self._sent.move_to_end(key)
+        if len(self._sent) > MAX_COUNTED:
+            self._sent.popitem(last=False)
+
+
+def too_soon(seconds: float) -> AuthError:
+    """Return the error for an email that has to wait.
+
+    Args:
+        seconds: how long.
+    """
+    seconds = max(1, round(seconds))
+    return AuthError(
+        codes.EMAIL_RATE_LIMIT,
+        f"For security purposes, you can only request this after {seconds} seconds.",
+    )

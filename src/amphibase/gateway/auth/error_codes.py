@@ -1,0 +1,165 @@
+"""The errors of Auth: status, code and message of each, in one table.
+
+The codes are those of Supabase Auth (https://supabase.com/docs/guides/auth/debugging/error-codes);
+where it uses one code with several statuses, each has a name of its own here.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorCode:
+    """One error.
+
+    Args:
+        code: the word that clients tell it by.
+        message: for people; an error may bring one of its own.
+    """
+
+    status: int
+    code: str
+    message: str
+
+
+# Requests
+BAD_JSON = ErrorCode(400, "bad_json", "Could not parse request body as JSON")
+VALIDATION_FAILED = ErrorCode(400, "validation_failed", "The request is not valid")
+NOT_AN_ID = ErrorCode(404, "validation_failed", "The id must be an UUID")
+BODY_TOO_LARGE = ErrorCode(413, "validation_failed", "The request's body is too large")
+REQUEST_TIMEOUT = ErrorCode(408, "request_timeout", "The request's body did not come in time")
+NOT_FOUND = ErrorCode(404, "not_found", "There is no such call")
+METHOD_NOT_ALLOWED = ErrorCode(405, "method_not_allowed", "Method not allowed")
+REQUEST_RATE_LIMIT = ErrorCode(429, "over_request_rate_limit", "Request rate limit reached")
+EMAIL_RATE_LIMIT = ErrorCode(
+    429, "over_email_send_rate_limit", "For security purposes, you can only request this later."
+)
+CONFLICT = ErrorCode(409, "conflict", "The request conflicts with what is stored")
+UNEXPECTED_FAILURE = ErrorCode(
+    500, "unexpected_failure", "Unexpected failure, please check server logs"
+)
+
+# Bearers of tokens
+NO_AUTHORIZATION = ErrorCode(401, "no_authorization", "This endpoint requires a valid Bearer token")
+ANONYMOUS_NOT_ALLOWED = ErrorCode(
+    403, "no_authorization", "Anonymous user not allowed to perform these actions"
+)
+BAD_JWT = ErrorCode(403, "bad_jwt", "invalid JWT")
+NOT_ADMIN = ErrorCode(403, "not_admin", "User not allowed")
+TOKEN_USER_NOT_FOUND = ErrorCode(403, "user_not_found", "User from sub claim in JWT does not exist")
+SESSION_NOT_FOUND = ErrorCode(
+    403, "session_not_found", "Session from session_id claim in JWT does not exist"
+)
+USER_BANNED = ErrorCode(403, "user_banned", "User is banned")
+INSUFFICIENT_AAL = ErrorCode(403, "insufficient_aal", "AAL2 session is required")
+
+# Sign-up
+SIGNUP_DISABLED = ErrorCode(422, "signup_disabled", "Signups not allowed for this instance")
+EMAIL_SIGNUP_DISABLED = ErrorCode(400, "email_provider_disabled", "Email signups are disabled")
+ANONYMOUS_DISABLED = ErrorCode(
+    422, "anonymous_provider_disabled", "Anonymous sign-ins are disabled"
+)
+USER_ALREADY_EXISTS = ErrorCode(422, "user_already_exists", "User already registered")
+WEAK_PASSWORD = ErrorCode(422, "weak_password", "The password is too weak")
+
+# Sign-in
+INVALID_CREDENTIALS = ErrorCode(400, "invalid_credentials", "Invalid login credentials")
+UNSUPPORTED_GRANT = ErrorCode(400, "invalid_credentials", "unsupported_grant_type")
+EMAIL_NOT_CONFIRMED = ErrorCode(400, "email_not_confirmed", "Email not confirmed")
+PHONE_NOT_CONFIRMED = ErrorCode(400, "phone_not_confirmed", "Phone not confirmed")
+SIGN_IN_BANNED = ErrorCode(400, "user_banned", "User is banned")
+EMAIL_LOGIN_DISABLED = ErrorCode(422, "email_provider_disabled", "Email logins are disabled")
+PHONE_DISABLED = ErrorCode(400, "phone_provider_disabled", "No SMS provider is configured")
+OTP_DISABLED = ErrorCode(422, "otp_disabled", "Signups not allowed for otp")
+OTP_EXPIRED = ErrorCode(403, "otp_expired", "Token has expired or is invalid")
+SAML_DISABLED = ErrorCode(404, "saml_provider_disabled", "SAML 2.0 is disabled")
+WEB3_UNSUPPORTED_CHAIN = ErrorCode(400, "web3_unsupported_chain", "Unsupported chain")
+WEB3_DISABLED = ErrorCode(422, "web3_provider_disabled", "Web3 provider is disabled")
+
+# Refresh tokens
+REFRESH_TOKEN_NOT_FOUND = ErrorCode(
+    400, "refresh_token_not_found", "Invalid Refresh Token: Refresh Token Not Found"
+)
+REFRESH_TOKEN_USED = ErrorCode(
+    400, "refresh_token_already_used", "Invalid Refresh Token: Already Used"
+)
+SESSION_EXPIRED = ErrorCode(400, "session_expired", "Invalid Refresh Token: Session Expired")
+REFRESH_BANNED = ErrorCode(400, "user_banned", "Invalid Refresh Token: User Banned")
+
+# PKCE
+FLOW_STATE_NOT_FOUND = ErrorCode(
+    404, "flow_state_not_found", "invalid flow state, no valid flow state found"
+)
+FLOW_STATE_EXPIRED = ErrorCode(
+    422, "flow_state_expired", "invalid flow state, flow state has expired"
+)
+BAD_CODE_VERIFIER = ErrorCode(
+    400, "bad_code_verifier", "code challenge does not match previously saved code verifier"
+)
+
+# Users
+USER_NOT_FOUND = ErrorCode(404, "user_not_found", "User not found")
+EMAIL_EXISTS = ErrorCode(
+    422, "email_exists", "A user with this email address has already been registered"
+)
+PHONE_EXISTS = ErrorCode(
+    422, "phone_exists", "A user with this phone number has already been registered"
+)
+ID_EXISTS = ErrorCode(422, "conflict", "A user with this id exists already")
+SAME_PASSWORD = ErrorCode(
+    422, "same_password", "New password should be different from the old password."
+)
+REAUTHENTICATION_NEEDED = ErrorCode(
+    400, "reauthentication_needed", "Password update requires reauthentication"
+)
+REAUTHENTICATION_NOT_VALID = ErrorCode(
+    422, "reauthentication_not_valid", "Nonce has expired or is invalid"
+)
+REAUTHENTICATION_UNCONFIRMED = ErrorCode(
+    422, "email_not_confirmed", "Please verify your email first."
+)
+MANUAL_LINKING_DISABLED = ErrorCode(404, "manual_linking_disabled", "Manual linking is disabled")
+SINGLE_IDENTITY = ErrorCode(
+    422,
+    "single_identity_not_deletable",
+    "User must have at least 1 identity after unlinking",
+)
+IDENTITY_NOT_FOUND = ErrorCode(422, "identity_not_found", "Identity doesn't exist")
+
+# Second factors
+MFA_FACTOR_NOT_FOUND = ErrorCode(
+    404, "mfa_factor_not_found", "MFA factor with the provided factor ID not found"
+)
+MFA_CHALLENGE_NOT_FOUND = ErrorCode(
+    404, "mfa_factor_not_found", "MFA factor with the provided challenge ID not found"
+)
+MFA_FACTOR_NAME_CONFLICT = ErrorCode(
+    422, "mfa_factor_name_conflict", "A factor with this friendly name already exists"
+)
+MFA_TOO_MANY_FACTORS = ErrorCode(
+    422,
+    "too_many_enrolled_mfa_factors",
+    "Maximum number of verified factors reached, unenroll to continue",
+)
+MFA_TOTP_ENROLL_DISABLED = ErrorCode(
+    422, "mfa_totp_enroll_not_enabled", "MFA enroll is disabled for TOTP"
+)
+MFA_PHONE_ENROLL_DISABLED = ErrorCode(
+    422, "mfa_phone_enroll_not_enabled", "MFA enroll is disabled for Phone"
+)
+MFA_WEBAUTHN_ENROLL_DISABLED = ErrorCode(
+    422, "mfa_webauthn_enroll_not_enabled", "MFA enroll is disabled for WebAuthn"
+)
+MFA_TOTP_VERIFY_DISABLED = ErrorCode(
+    422, "mfa_totp_verify_not_enabled", "MFA verification is disabled for TOTP"
+)
+MFA_PHONE_VERIFY_DISABLED = ErrorCode(
+    422, "mfa_phone_verify_not_enabled", "MFA verification is disabled for phone"
+)
+MFA_WEBAUTHN_VERIFY_DISABLED = ErrorCode(
+    422, "mfa_webauthn_verify_not_enabled", "MFA verification is disabled for webauthn"
+)
+MFA_IP_ADDRESS_MISMATCH = ErrorCode(
+    422, "mfa_ip_address_mismatch", "Challenge and verify IP addresses mismatch."
+)
+MFA_CHALLENGE_EXPIRED = ErrorCode(422, "mfa_challenge_expired", "MFA challenge has expired")
+MFA_VERIFICATION_FAILED = ErrorCode(422, "mfa_verification_failed", "Invalid TOTP code entered")

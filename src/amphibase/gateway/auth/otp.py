@@ -1,0 +1,87 @@
+"""`POST /otp`: an email with a code and a link that sign in; makes the account if need be."""
+
+from email.message import EmailMessage
+from typing import Any
+
+from pydantic import Field
+from sqlalchemy.ext.asyncio import AsyncConnection
+from starlette.requests import Request
+from starlette.responses import Response
+
+from amphibase.accounts.sign_up import SignUpEmail
+from amphibase.gateway.auth import error_codes as codes
+from amphibase.gateway.auth.bodies import PkceBody, email_of, read
+from amphibase.gateway.auth.core import Core, no_phone
+from amphibase.gateway.auth.errors import AuthError, database_errors, invalid
+from amphibase.gateway.auth.responses import respond
+from amphibase.gateway.auth.sign_up import check_open, send_sign_up, sign_up_request
+from amphibase.gateway.auth.users import AuthUser
+from amphibase.models import utc_now
+
+
+class OtpBody(PkceBody):
+    email: str = ""
+    phone: str = ""
+    create_user: bool = True
+    data: dict[str, Any] = Field(default_factory=dict)
+
+
+async def otp(core: Core, request: Request) -> Response:
+    """Send a code and a link that sign in."""
+    body = await read(request, OtpBody)
+    if body.email and body.phone:
+        raise invalid("Only an email address or phone number should be provided")
+    if body.phone:
+        raise no_phone("Phone logins")
+    if not body.email:
+        raise invalid("One of email or phone must be set")
+    return await _send(core, request, body)
+
+
+async def magic_link(core: Core, request: Request) -> Response:
+    """`POST /magiclink`: the same, as older clients send it."""
+    body = await read(request, OtpBody)
+    if not body.email:
+        raise invalid("An email address is required")
+    return await _send(core, request, body)
+
+
+async def _send(core: Core, request: Request, body: OtpBody) -> Response:
+    if not core.settings.external_email_enabled:
+        raise AuthError(codes.EMAIL_LOGIN_DISABLED)
+    body.check_challenge()
+    email = email_of(body.email)
+    core.email_limiter.check("otp", email)
+    async with core.database.write() as connection:
+        user = await core.users.find_by_email(connection, email, lock=True)
+        if user is not None and user.is_confirmed:
+            core.send(await _sign_in_email(core, connection, user, request, body))
+            return respond({})
+    if user is None:
+        if not body.create_user:
+            raise AuthError(codes.OTP_DISABLED)
+        check_open(core)
+    # A sign-up without a password, which waits beside those with one.
+    new = sign_up_request(core, request, email, body, body.data)
+    with database_errors("saving new"):
+        result = await core.sign_ups.add_pending(new)
+    if core.settings.mailer_autoconfirm and result.email is SignUpEmail.CONFIRMATION:
+        redirect_to = core.redirects.of(request)
+        core.send(core.templates.magic_link(email, result.token, redirect_to))
+    else:
+        send_sign_up(core, request, email, result)
+    return respond({})
+
+
+async def _sign_in_email(
+    core: Core, connection: AsyncConnection, user: AuthUser, request: Request, body: PkceBody
+) -> EmailMessage:
+    has_challenge = body.check_challenge()
+    if has_challenge:
+        await core.flows.begin(connection, user.id, "magiclink", body)
+    email = user.row.email
+    token = await core.one_time_tokens.issue(
+        connection, user.id, "recovery_token", email, pkce=has_challenge
+    )
+    await core.users.change(connection, user.id, recovery_sent_at=utc_now())
+    return core.templates.magic_link(email, token, core.redirects.of(request))

@@ -1,0 +1,29 @@
+"""`GET /reauthenticate`: an email with the code that a new password asks for."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from amphibase.gateway.auth import error_codes as codes
+from amphibase.gateway.auth.bearer import signed_in
+from amphibase.gateway.auth.core import Core
+from amphibase.gateway.auth.errors import AuthError, invalid
+from amphibase.gateway.auth.responses import respond
+from amphibase.models import utc_now
+
+
+async def reauthenticate(core: Core, request: Request) -> Response:
+    """Send the code to the signed-in user."""
+    async with core.database.write() as connection:
+        user = (await signed_in(core, connection, request, lock=True)).user
+        email = user.row.email
+        if not email:
+            raise invalid("Reauthentication requires the user to have an email or a phone number")
+        if not user.is_confirmed:
+            raise AuthError(codes.REAUTHENTICATION_UNCONFIRMED)
+        core.check_frequency(user.row.reauthentication_sent_at)
+        token = await core.one_time_tokens.issue(
+            connection, user.id, "reauthentication_token", email
+        )
+        await core.users.change(connection, user.id, reauthentication_sent_at=utc_now())
+    core.send(core.templates.reauthentication(email, token))
+    return respond({})

@@ -1,0 +1,39 @@
+"""`POST /recover`: an email with a link that signs in to choose a new password."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from amphibase.gateway.auth.bodies import PkceBody, email_of, read
+from amphibase.gateway.auth.core import Core
+from amphibase.gateway.auth.errors import invalid
+from amphibase.gateway.auth.responses import respond
+from amphibase.models import utc_now
+
+
+class RecoverBody(PkceBody):
+    email: str = ""
+
+
+async def recover(core: Core, request: Request) -> Response:
+    """Send the link if there is such an account; the response and its time do not tell."""
+    body = await read(request, RecoverBody)
+    if not body.email:
+        raise invalid("Password recovery requires an email")
+    has_challenge = body.check_challenge()
+    email = email_of(body.email)
+    core.email_limiter.check("recovery", email)
+    async with core.database.write() as connection:
+        user = await core.users.find_by_email(connection, email, lock=True)
+        if user is None:
+            token = core.one_time_tokens.new(email, "recovery_token", pkce=has_challenge)
+            await core.sign_ups.write_and_discard(connection, email, token)
+        else:
+            if has_challenge:
+                await core.flows.begin(connection, user.id, "recovery", body)
+            token = await core.one_time_tokens.issue(
+                connection, user.id, "recovery_token", email, pkce=has_challenge
+            )
+            await core.users.change(connection, user.id, recovery_sent_at=utc_now())
+    message = core.templates.recovery(email, token, core.redirects.of(request))
+    core.send(message if user is not None else None)
+    return respond({})

@@ -1,0 +1,63 @@
+"""`POST /resend`: the email of a sign-up or of a change of address again."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from amphibase.gateway.auth import error_codes as codes
+from amphibase.gateway.auth.bodies import PkceBody, email_of, read
+from amphibase.gateway.auth.core import Core, no_phone
+from amphibase.gateway.auth.email_change import begin_email_change
+from amphibase.gateway.auth.errors import AuthError, database_errors, invalid
+from amphibase.gateway.auth.responses import respond
+from amphibase.gateway.auth.sign_up import sign_up_request
+
+RESENDABLE = ("signup", "email_change", "sms", "phone_change")
+
+
+class ResendBody(PkceBody):
+    type: str = ""
+    email: str = ""
+    phone: str = ""
+
+
+async def resend(core: Core, request: Request) -> Response:
+    """Send the email again if one is pending; the response does not tell."""
+    body = await read(request, ResendBody)
+    if body.type not in RESENDABLE:
+        raise invalid(f"Missing one of these types: {', '.join(RESENDABLE)}")
+    if body.type in ("sms", "phone_change"):
+        raise no_phone("Text messages")
+    if body.phone:
+        raise invalid("Only an email address should be provided for this type")
+    if not body.email:
+        raise invalid("Type provided requires an email address")
+    if not core.settings.external_email_enabled:
+        raise AuthError(codes.EMAIL_LOGIN_DISABLED)
+    body.check_challenge()
+    email = email_of(body.email)
+    core.email_limiter.check(body.type, email)
+    if body.type == "signup":
+        await _resend_sign_up(core, request, email, body)
+    else:
+        await _resend_email_change(core, request, email, body)
+    return respond({})
+
+
+async def _resend_sign_up(core: Core, request: Request, email: str, body: ResendBody) -> None:
+    new = sign_up_request(core, request, email, body, {})
+    async with core.database.write() as connection:
+        with database_errors("updating"):
+            token = await core.sign_ups.renew(connection, new)
+    if token is not None:
+        core.send(core.templates.confirmation(email, token, core.redirects.of(request)))
+
+
+async def _resend_email_change(core: Core, request: Request, email: str, body: ResendBody) -> None:
+    async with core.database.write() as connection:
+        user = await core.users.find_by_email(connection, email, lock=True)
+        if user is None or not user.row.email_change:
+            return
+        messages = await begin_email_change(
+            core, connection, user, user.row.email_change, request, body
+        )
+    core.send(*messages)
