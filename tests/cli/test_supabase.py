@@ -263,6 +263,18 @@ def test_ones_own_postgres_is_used_and_reset_asks_before_it_is_dropped(
         cli("stop")
 
 
+def test_two_gateways_on_one_server_do_not_lock_each_other_out(
+    cli: Cli, values: dict[str, str], tmp_path: Path
+) -> None:
+    second = Cli(tmp_path)
+    second.start("--database-url", values["DB_URL"])
+    try:
+        for _ in range(30):
+            assert titles(values) == ["from the seed; once"]
+    finally:
+        second("stop")
+
+
 def test_who_names_what_the_data_api_connects_as_keeps_their_password(
     own: Server, tmp_path: Path
 ) -> None:

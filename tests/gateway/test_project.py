@@ -10,7 +10,7 @@ from tests.gateway.conftest import PASSWORD, ProjectDatabase
 from tests.servers import new_server
 
 from amphibase.errors import ConfigurationError, Unavailable
-from amphibase.gateway.project import prepare, url_of
+from amphibase.gateway.project import derive_password, prepare, url_of
 from amphibase.postgres import Server
 
 
@@ -233,3 +233,18 @@ async def test_a_server_that_is_not_there_is_told_with_its_reason_and_without_th
         await prepare("postgresql://someone:hush@127.0.0.1:1/postgres", PASSWORD)
     assert "hush" not in str(raised.value)
     assert raised.value.detail.endswith("Connection refused")
+
+
+@pytest.mark.parametrize("password", ["short", "x" * 32, "p%40ss"])
+def test_the_password_of_a_role_is_the_same_for_all_gateways_of_a_server(password: str) -> None:
+    one, two = (
+        f"postgresql://postgres:{password}@{host}/db" for host in ("localhost", "127.0.0.1")
+    )
+    derived = derive_password(one, "authenticator")
+    assert derived == derive_password(two, "authenticator")
+    assert derived != derive_password(one, "supabase_admin")
+    assert derived != derive_password(one.replace(password, "another"), "authenticator")
+
+
+def test_from_no_password_none_is_derived() -> None:
+    assert derive_password("postgresql://postgres@localhost/db", "authenticator") is None

@@ -118,10 +118,10 @@ class Folder:
             path.unlink(missing_ok=True)
 
     def password(self, given: str | None = None) -> str:
-        """What `authenticator` signs in with; made once.
+        """Return the password of `authenticator`, random where none has been given.
 
         Args:
-            given: what it signs in with already, to be remembered.
+            given: its password, to be kept from now on.
         """
         path = self.path / PASSWORD_FILE
         if given is not None or not path.exists():

@@ -27,9 +27,6 @@ SUPABASE = Path("supabase")
 """Where people keep migrations and seed, in the current folder."""
 
 PORTS_TRIED = 100
-PORT_TAKEN = "Address already in use"
-"""Of the words of a Postgres that ends for it."""
-
 GRACEFUL_SECONDS = 5
 STOP_SECONDS = 45
 
@@ -98,12 +95,13 @@ async def _serve(
     from amphibase.background import Background
     from amphibase.gateway import migrations
     from amphibase.gateway.build import Project, build
-    from amphibase.gateway.project import prepare
+    from amphibase.gateway.project import AUTHENTICATOR, derive_password, prepare
     from amphibase.server import freeze, local_url, server
 
     owner_url = postgres.url if postgres else revealed(settings.database_url)
     given_url = revealed(settings.authenticator_url)
-    password = folder.password(unquote(urlsplit(given_url).password or "") or None)
+    given_password = unquote(urlsplit(given_url).password or "")
+    password = folder.password(given_password or derive_password(owner_url, AUTHENTICATOR))
     authenticator_url = await prepare(owner_url, password)
     for name in await migrations.apply(owner_url, SUPABASE):
         logger.info("Applied %s", name)
@@ -242,28 +240,20 @@ def _listener(settings: GatewaySettings) -> socket.socket:
 
 def _start_on_free_port(place: Path, named: int | None) -> "Server":
     from amphibase.gateway.project import MINIMUM_MAJOR
-    from amphibase.postgres import start
+    from amphibase.postgres import PortTaken, is_port_taken, start
 
     if named is not None:
         try:
             return start(place, port=named, least=MINIMUM_MAJOR)
-        except ConfigurationError as error:
-            if PORT_TAKEN not in error.detail:
-                raise
+        except PortTaken as error:
             raise ConfigurationError(
                 f"GATEWAY_DB_PORT: cannot listen on 127.0.0.1:{named}: address already in use; "
                 "name another (--db-port)"
             ) from error
     for port in range(DATABASE_PORT, DATABASE_PORT + PORTS_TRIED):
-        try:
-            socket.create_server(("127.0.0.1", port)).close()
-        except OSError:
-            continue
-        try:
-            return start(place, port=port, least=MINIMUM_MAJOR)
-        except ConfigurationError as error:
-            if PORT_TAKEN not in error.detail:  # somebody was faster
-                raise
+        if not is_port_taken(port):
+            with suppress(PortTaken):  # by another program just now
+                return start(place, port=port, least=MINIMUM_MAJOR)
     raise ConfigurationError(f"GATEWAY_DB_PORT: no port is free from {DATABASE_PORT} on")
 
 

@@ -6,6 +6,7 @@ that opening it again takes one query.
 """
 
 import hashlib
+import hmac
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -26,6 +27,9 @@ SEARCH_PATH = sql.SQL('"$user", public, extensions')
 MINIMUM_MAJOR = 15
 CONNECT_SECONDS = 10
 AUTHENTICATOR = "authenticator"
+
+UNGUESSABLE_BYTES = 32
+"""Of a random password, such as that of an embedded Postgres."""
 
 ONE_AT_A_TIME = "SELECT pg_advisory_lock(hashtext('project of amphibase'))"
 """Until the connection ends: what is made of a database where it is missing, is made once."""
@@ -207,6 +211,23 @@ def _fingerprint() -> str:
         for revision in sorted((REVISIONS / chain).glob("v*.py")):
             digest.update(f"{chain}/{revision.name}".encode())
     return digest.hexdigest()[:16]
+
+
+def derive_password(owner_url: str, role: str) -> str | None:
+    """Derive the password of a role from that of the database's owner.
+
+    A role's password is the server's. So each gateway on a server, whatever its data folder, has to
+    give a role the same one, or it locks the others out.
+
+    Returns:
+        None where the URL has no password, and what everybody could derive would protect nothing.
+    """
+    password = unquote(urlsplit(owner_url).password or "").encode()
+    if not password:
+        return None
+    if len(password) < UNGUESSABLE_BYTES:  # whoever learns the derived one must not find the first
+        password = hashlib.scrypt(password, salt=b"amphibase", n=2**14, r=8, p=1)
+    return hmac.new(password, f"password of {role}".encode(), hashlib.sha256).hexdigest()
 
 
 def url_of(url: str, user: str, password: str) -> str:

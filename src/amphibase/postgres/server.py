@@ -48,7 +48,32 @@ CONNECT_SECONDS = 10
 STOP_SECONDS = 30
 UNSAFE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
+LOG_PREFIX = "%m [%p] %e "
+"""Of the server's own log: the default, and the SQLSTATE."""
+
+LOCK_FILE_EXISTS = "F0001"
+"""SQLSTATE of a server that another still holds the folder of (PostgreSQL docs, appendix A)."""
+
 Account = pwd.struct_passwd | None
+
+
+class PortTaken(ConfigurationError):
+    """Raised where another program listens on the port that Postgres is to have."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        super().__init__(
+            f"Postgres cannot listen on 127.0.0.1:{port}: another program does; name another port"
+        )
+
+
+def is_port_taken(port: int) -> bool:
+    """Return whether a program listens on a port of 127.0.0.1."""
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return True
+    return False
 
 
 @dataclass(eq=False)
@@ -139,7 +164,8 @@ def start(
         least: the oldest major version that a folder is initialised with.
 
     Raises:
-        ConfigurationError: no binaries, or the server cannot start; says why, with its last words.
+        PortTaken: another program has the port.
+        ConfigurationError: no binaries, or the server cannot start; the end of its log says why.
         Unavailable: the server was not ready in time.
     """
     data_dir = data_dir.resolve()
@@ -194,6 +220,7 @@ def _start(
         while True:
             chosen = port or _free_port()
             fixed = {"port": chosen, "listen_addresses": "127.0.0.1", "unix_socket_directories": ""}
+            fixed["log_line_prefix"] = LOG_PREFIX
             flags = [f"--{name}={value}" for name, value in {**settings, **fixed}.items()]
             with _open_private(data_dir / LOG_FILE, "w", account) as log:
                 process = subprocess.Popen(  # noqa: S603 - the caller's own settings
@@ -208,8 +235,11 @@ def _start(
                 break
             if time.monotonic() > deadline:
                 raise Unavailable(f"Postgres in {data_dir} took over {timeout:g} s:\n{words}")
-            # Somebody took the port just now, or the children of a killed server are still ending.
-            if "still in use" not in words and (port or "Address already in use" not in words):
+            if is_port_taken(chosen):
+                if port:
+                    raise PortTaken(port)
+            # The children of a killed server may still be ending.
+            elif f"] {LOCK_FILE_EXISTS} " not in words:
                 where = f"in {data_dir} on port {chosen}"
                 raise ConfigurationError(f"Postgres did not start {where}:\n{words}")
             time.sleep(0.1)
