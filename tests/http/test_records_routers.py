@@ -98,7 +98,9 @@ class TestTheRepository:
             async def list(self, *_: Any, **__: Any) -> list[Note]:
                 return []
 
-        app.dependency_overrides[db_of(app).repository(Note).dependency] = Fake
+        dependency = db_of(app).repository(Note).dependency
+        assert dependency is not None
+        app.dependency_overrides[dependency] = Fake
         assert (await client.get("/mine")).json() == []
 
     async def test_serves_scripts_too(self, client: Client, settings: Settings) -> None:

@@ -14,7 +14,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, column_property, mapped_colu
 from sqlmodel import Field, SQLModel
 from tests.models import Author, Category, Document, Draft, Kinds, Level, Note, Post, Seat
 
-from amphibase import Access, Amphibase, Base, ConfigurationError, User, authenticated, everyone
+from amphibase import Access, Amphibase, Base, ConfigurationError, User
+from amphibase.access import authenticated, everyone
 from amphibase.records.derived import changes, create_schema, read_model, update_schema
 from amphibase.records.fields import MAX_JSON_DEPTH, fields_of
 

@@ -8,9 +8,7 @@ and what a crash leaves behind is a blob without a row, which the sweep removes.
 from collections.abc import AsyncIterable, AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Protocol
-from urllib.parse import unquote, urlsplit
 from uuid import UUID
 
 from amphibase.backend.files import ByteRange
@@ -102,19 +100,3 @@ def bounds(part: ByteRange | None, size: int) -> tuple[int, int]:
         case (int(first), int(last)) if 0 <= first < size and first <= last:
             return first, min(last + 1, size)
     raise RangeNotSatisfiable(size)
-
-
-def build_blobs(url: str) -> Blobs:
-    """The store that `FILES_URL` names.
-
-    Raises:
-        ConfigurationError: the client for it is not installed, or the URL names no place.
-    """
-    parts = urlsplit(url)
-    if parts.scheme == "file":
-        from amphibase.blobs.disk import DiskBlobs
-
-        return DiskBlobs(Path(unquote(parts.netloc + parts.path)))
-    from amphibase.blobs.object_store import ObjectStoreBlobs
-
-    return ObjectStoreBlobs(url)

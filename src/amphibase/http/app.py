@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.params import Depends
+from pydantic import BaseModel
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Lifespan
 
@@ -130,7 +131,7 @@ class Amphibase:
         app.router.lifespan_context = self._around(app.router.lifespan_context)
         return app
 
-    def repository(self, model: type[Any]) -> Any:
+    def repository(self, model: type[Any]) -> Depends:
         """A dependency that gives a request the rows of a model, as its caller may use them.
 
             Notes = Annotated[Repository[Note], db.repository(Note)]
@@ -148,16 +149,16 @@ class Amphibase:
             found = self._repositories[model] = Depends(repository_of(model))
         return found
 
-    def schema(self, model: type[Any]) -> Any:
+    def schema(self, model: type[Any]) -> type[BaseModel]:
         """The pydantic model of what callers see of a row; columns with
         `info={"private": True}` are not in it."""
         return read_model(model)
 
-    def create_schema(self, model: type[Any]) -> Any:
+    def create_schema(self, model: type[Any]) -> type[BaseModel]:
         """The pydantic model of a new row; columns that the server sets are refused."""
         return create_schema(model)
 
-    def update_schema(self, model: type[Any]) -> Any:
+    def update_schema(self, model: type[Any]) -> type[BaseModel]:
         """The pydantic model of a row's changes: what is not sent is not changed."""
         return update_schema(model)
 

@@ -1,18 +1,19 @@
 """What routes ask for: the caller, the user, a session of the database.
 
 Each comes as a function, to be named in `app.dependency_overrides`, and as an alias to write into
-signatures.
+signatures, of WebSocket routes too.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import Depends, Request
+from fastapi import Depends, WebSocket
 from fastapi.security import OAuth2PasswordBearer
 from sqlalchemy.ext.asyncio import AsyncSession
+from starlette.requests import HTTPConnection
 
-from amphibase.backend import ANONYMOUS, Caller, Device
+from amphibase.backend import ANONYMOUS, Caller, Device, Model, Repository
 from amphibase.errors import ConfigurationError, NotAdmin, Unauthenticated, UserBanned
 from amphibase.models import User
 
@@ -25,19 +26,35 @@ READING_METHODS = ("GET", "HEAD", "OPTIONS")
 bearer = OAuth2PasswordBearer(tokenUrl="auth/token", auto_error=False)
 
 
-def amphibase_of(request: Request) -> "Amphibase":
-    """The Amphibase that is mounted on the application of this request."""
-    found: Amphibase | None = getattr(request.app.state, "amphibase", None)
-    if found is None:
+def amphibase_of(request: HTTPConnection) -> "Amphibase":
+    """Return the Amphibase that is mounted on the application of a request or WebSocket."""
+    mounted: Amphibase | None = getattr(request.app.state, "amphibase", None)
+    if mounted is None:
         raise ConfigurationError("This application has no Amphibase: call db.mount(app)")
-    return found
+    return mounted
 
 
 Mounted = Annotated["Amphibase", Depends(amphibase_of)]
 
 
-async def current_caller(request: Request, token: Annotated[str | None, Depends(bearer)]) -> Caller:
-    """Who is asking: the user behind the bearer token, or an anonymous caller without one.
+async def access_token(
+    request: HTTPConnection, token: Annotated[str | None, Depends(bearer)]
+) -> str | None:
+    """Return the token of the `Authorization` header; of a WebSocket, also `?access_token=`.
+
+    A browser cannot set headers of a WebSocket (RFC 6750, section 2.3, has the parameter's name).
+    """
+    if token is None and isinstance(request, WebSocket):
+        return request.query_params.get("access_token")
+    return token
+
+
+async def current_caller(
+    request: HTTPConnection, token: Annotated[str | None, Depends(access_token)]
+) -> Caller:
+    """Return the user behind the bearer token, or an anonymous caller without one.
+
+    Of a WebSocket it is who opened it: a ban or the end of the session does not close it.
 
     Raises:
         InvalidToken, SessionEnded, UserBanned: there is a token, and it does not hold.
@@ -51,9 +68,9 @@ CurrentCaller = Annotated[Caller, Depends(current_caller)]
 """Who is asking; anonymous without a token."""
 
 
-async def caller_of(request: Request) -> Caller:
+async def caller_of(request: HTTPConnection) -> Caller:
     """`current_caller`, where nobody solves dependencies."""
-    return await current_caller(request, await bearer(request))
+    return await current_caller(request, await access_token(request, await bearer(request)))
 
 
 async def signed_in_caller(caller: CurrentCaller) -> Caller:
@@ -67,7 +84,7 @@ SignedInCaller = Annotated[Caller, Depends(signed_in_caller)]
 """Who is asking; 401 without a token."""
 
 
-async def current_user(request: Request, caller: SignedInCaller) -> Any:
+async def current_user(request: HTTPConnection, caller: SignedInCaller) -> Any:
     """The profile of the signed-in user. Raises Unauthenticated, UserBanned."""
     assert caller.user_id is not None
     users = amphibase_of(request).state.users
@@ -94,27 +111,33 @@ AdminUser = Annotated[User, Depends(admin_user)]
 """The profile of the signed-in administrator; 401 when anonymous, 403 for others."""
 
 
-async def session(request: Request, caller: CurrentCaller) -> AsyncIterator[AsyncSession]:
-    """A session of the database, committed before the answer is sent.
+async def current_session(
+    request: HTTPConnection, caller: CurrentCaller
+) -> AsyncIterator[AsyncSession]:
+    """Open a session of the database, committed before the response is sent.
 
-    If the handler or the commit fails, nothing is stored and the answer is the error. The caller
+    If the handler or the commit fails, nothing is stored and the response is the error. The caller
     is in `session.info["caller"]`. Under GET and HEAD it is for reading; under other methods, on
-    SQLite, it is the only writer from its first statement to its commit: others wait for it.
+    SQLite, it is the only writer from its first statement to its commit: others wait for it. In a
+    WebSocket route it is one session for the whole connection, committed at its end.
     """
     backend = amphibase_of(request).state.backend
-    async with backend.session(caller, writes=request.method not in READING_METHODS) as opened:
+    writes = request.scope.get("method") not in READING_METHODS
+    async with backend.session(caller, writes=writes) as opened:
         yield opened
 
 
-# Of scope "function": what follows the yield, the commit, runs before the answer is sent.
-Session = Annotated[AsyncSession, Depends(session, scope="function")]
-"""A SQLAlchemy session, committed before the answer is sent."""
+# Of scope "function": what follows the yield, the commit, runs before the response is sent.
+Session = Annotated[AsyncSession, Depends(current_session, scope="function")]
+"""A SQLAlchemy session, committed before the response is sent."""
 
 
-def repository_of(model: type[Any]) -> Callable[[Request, Caller], Awaitable[Any]]:
+def repository_of(
+    model: type[Model],
+) -> Callable[[HTTPConnection, Caller], Awaitable[Repository[Model]]]:
     """The function behind `Amphibase.repository(model)`."""
 
-    async def repository(request: Request, caller: CurrentCaller) -> Any:
+    async def repository(request: HTTPConnection, caller: CurrentCaller) -> Repository[Model]:
         state = amphibase_of(request).state
         if caller.user_id is not None:
             await state.users.ensure(caller.user_id)
@@ -123,7 +146,7 @@ def repository_of(model: type[Any]) -> Callable[[Request, Caller], Awaitable[Any
     return repository
 
 
-def device_of(request: Request) -> Device:
+def device_of(request: HTTPConnection) -> Device:
     """Where the request comes from, for the list of sessions."""
     agent = request.headers.get("user-agent")
     return Device(

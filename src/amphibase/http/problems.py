@@ -5,14 +5,17 @@ from http import HTTPStatus
 from typing import Any
 
 import orjson
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, WebSocket
 from fastapi.exception_handlers import (
     http_exception_handler,
     request_validation_exception_handler,
 )
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
 from starlette.responses import Response
+from starlette.status import WS_1008_POLICY_VIOLATION, WS_1011_INTERNAL_ERROR
+from starlette.websockets import WebSocketState
 
 from amphibase.blobs.drain import DrainingResponse
 from amphibase.errors import (
@@ -108,7 +111,7 @@ async def _ours(request: Request, error: Exception) -> Response:
     )
     if isinstance(error, PayloadTooLarge) and request.scope["http_version"] < "2":
         return DrainingResponse(answer)
-    return answer
+    return await _deliver(request, answer)
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
@@ -135,7 +138,7 @@ async def _http(request: Request, error: Exception) -> Response:
         detail = more.get("detail")
     elif not isinstance(detail, str):
         more = {"errors": detail}
-    return problem(
+    response = problem(
         status,
         str(more.get("code") or _code(status)),
         detail if isinstance(detail, str) else _title(status),
@@ -143,6 +146,21 @@ async def _http(request: Request, error: Exception) -> Response:
         headers=error.headers,
         **{name: value for name, value in more.items() if name not in OURS},
     )
+    return await _deliver(request, response)
+
+
+async def _deliver(connection: HTTPConnection, response: Response) -> Response:
+    """Return the response; deny with it a WebSocket's handshake, or close the WebSocket."""
+    if not isinstance(connection, WebSocket):
+        return response
+    if connection.application_state is not WebSocketState.CONNECTING:
+        failed = response.status_code >= 500
+        await connection.close(WS_1011_INTERNAL_ERROR if failed else WS_1008_POLICY_VIOLATION)
+    elif "websocket.http.response" in connection.scope.get("extensions", {}):
+        await connection.send_denial_response(response)
+    else:  # the server denies with 403
+        await connection.close(WS_1008_POLICY_VIOLATION)
+    return response
 
 
 def _title(status: int) -> str:

@@ -8,7 +8,8 @@ from urllib.parse import quote
 from amphibase.accounts.jwt.key_ring import KeyRing
 from amphibase.backend import Caller, Page
 from amphibase.backend.files import GRACE, ByteRange, File, OpenFile, SignedUrl
-from amphibase.blobs.base import BlobMissing, build_blobs, parse_uuid
+from amphibase.blobs.base import BlobMissing, parse_uuid
+from amphibase.blobs.build import build_blobs
 from amphibase.blobs.rows import (
     FileRow,
     FileRows,

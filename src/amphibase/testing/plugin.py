@@ -44,7 +44,7 @@ async def session(app: "FastAPI", client: "Client") -> AsyncIterator["AsyncSessi
 
     from amphibase.backend import SERVICE
     from amphibase.http.app import Amphibase
-    from amphibase.http.dependencies import session as dependency
+    from amphibase.http.dependencies import current_session
 
     db: Amphibase = app.state.amphibase
     async with db.state.backend.session(SERVICE, writes=False) as outer:
@@ -57,11 +57,11 @@ async def session(app: "FastAPI", client: "Client") -> AsyncIterator["AsyncSessi
             yield opened
             await opened.commit()
 
-        app.dependency_overrides[dependency] = override
+        app.dependency_overrides[current_session] = override
         try:
             yield opened
         finally:
-            app.dependency_overrides.pop(dependency, None)
+            app.dependency_overrides.pop(current_session, None)
             await opened.close()
             await outer.rollback()
 
