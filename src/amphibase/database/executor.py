@@ -149,17 +149,3 @@ class TransactionExecutor:
 async def _rows(connection: AsyncConnection, query: Query) -> list[Row]:
     found = await connection.execute(query.select, query.values or None)
     return [tuple(row) for row in found]
-
-
-def build_executor(database: Database, *, rls: bool) -> EngineExecutor:
-    """Build the executor for a database.
-
-    Args:
-        rls: whether policies of the database decide who sees what.
-    """
-    roles = CallerRoles(rls)
-    if database.pipeline is None:
-        return EngineExecutor(database, roles)
-    from amphibase.database.pipeline_executor import PipelineExecutor  # brings Postgres's driver
-
-    return PipelineExecutor(database, roles, database.pipeline)

@@ -25,9 +25,10 @@ from amphibase.backend import (
 )
 from amphibase.backend.records import Item_co
 from amphibase.background import Background
+from amphibase.database.build import build_executor
 from amphibase.database.compiled import Plans, Query, Row
 from amphibase.database.engine import Database
-from amphibase.database.executor import Executor, build_executor
+from amphibase.database.executor import Executor
 from amphibase.database.functions import call_function
 from amphibase.errors import Contention
 from amphibase.models import Base
