@@ -18,6 +18,7 @@ from sqlalchemy.exc import TimeoutError as QueueTimeout
 from sqlalchemy.orm.exc import StaleDataError
 from typing_extensions import TypeIs
 
+from amphibase.database.rejected_value import invalid_value
 from amphibase.errors import (
     AmphibaseError,
     Conflict,
@@ -80,18 +81,6 @@ def _is_of_postgres(error: BaseException | None) -> TypeIs["psycopg.Error"]:
     # Where the driver was never imported, no error can be of it.
     driver = sys.modules.get("psycopg")
     return driver is not None and isinstance(error, driver.Error)
-
-
-def invalid_value(column: str | None) -> InvalidValue:
-    """Return the error of a value that the database rejects, for its column where that is known."""
-    if not column:
-        return InvalidValue()
-    return InvalidValue(rejected_value_message(column), field=column)
-
-
-def rejected_value_message(column: str) -> str:
-    """Return the message of a value that the database rejects for a column."""
-    return f"The database does not take this value of {column}"
 
 
 def _from_sqlite(error: sqlite3.Error) -> AmphibaseError | None:

@@ -4,8 +4,8 @@ import re
 
 import psycopg
 
-from amphibase.database.errors import invalid_value
 from amphibase.database.pool import PoolTimeout
+from amphibase.database.rejected_value import invalid_value
 from amphibase.errors import (
     AmphibaseError,
     Conflict,

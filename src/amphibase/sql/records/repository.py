@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from amphibase.backend import Load, Model, Order, Page, Where
 from amphibase.database.compiled import Query, Row
-from amphibase.database.errors import rejected_value_message
+from amphibase.database.rejected_value import rejected_value_message
 from amphibase.errors import (
     Conflict,
     Forbidden,
