@@ -133,7 +133,7 @@ def test_a_copied_folder_is_not_taken_for_the_running_one(folder: Path, tmp_path
     """A copy of a running server's folder does not lead to that server's data."""
     with start(folder, fsync=False):
         copy = shutil.copytree(folder, tmp_path / "copy")
-        with pytest.raises(Unavailable, match="does not answer for the folder"):
+        with pytest.raises(Unavailable, match="does not respond for the folder"):
             start(Path(copy), startup_timeout=0.2)
 
 

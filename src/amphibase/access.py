@@ -1,9 +1,9 @@
-"""Who may do what with a model's rows: one declaration, enforced by every home.
+"""Who may do what with a model's rows: one declaration, enforced by every backend.
 
     class Note(Owned, Base): ...                              # its owner alone
     class Post(PublicRead, Base): ...                         # everyone reads, the owner writes
     class Rate(Base):
-        __access__ = Access(read=authenticated, write=admin)  # said in words
+        __access__ = Access(read=authenticated, write=admin)  # in words
     class Secret(Base): ...                                   # undeclared: the service alone
 
 Rules compose: `owner | admin` admits both. The service may do everything, always.
@@ -77,9 +77,9 @@ def access_of(model: type[Any]) -> Access:
         TypeError: its `__access__` is no Access, or names an owner though the model has no
             `owner_id`.
     """
-    found = getattr(model, "__access__", SERVER_ONLY)
-    if not isinstance(found, Access):
+    access = getattr(model, "__access__", SERVER_ONLY)
+    if not isinstance(access, Access):
         raise TypeError(f"{model.__name__}.__access__ must be an Access, as in Access(read=owner)")
-    if Who.OWNER in found.read.admits | found.write.admits and not hasattr(model, OWNER_COLUMN):
+    if Who.OWNER in access.read.admits | access.write.admits and not hasattr(model, OWNER_COLUMN):
         raise TypeError(f"{model.__name__} grants access to owners, but has no {OWNER_COLUMN}")
-    return found
+    return access

@@ -1,4 +1,5 @@
-"""Work that goes on after the answer: sending mail, without telling by its time that it is done."""
+"""Work that goes on after the response, such as sending email, so that the time of a response
+tells nothing of it."""
 
 import asyncio
 import logging
@@ -14,7 +15,7 @@ CLOSE_SECONDS = 10
 
 
 class Background:
-    """Runs coroutines after the answer; failures are logged, since nobody waits for them."""
+    """Runs coroutines after the response; errors are logged, since no request waits for them."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()

@@ -2,8 +2,8 @@
 
     AmphibaseError
     ├── ConfigurationError         the environment or a file it names is wrong; raised at start
-    ├── NotLoaded                  a relationship was touched that was not asked for
-    ├── NotSupported               this home cannot do that, and says so before anything is sent
+    ├── NotLoaded                  a relationship was read that was not loaded
+    ├── NotSupported               the backend cannot do that; raised before anything is sent
     ├── InvalidRequest             the request itself is wrong
     │   ├── InvalidCursor          a page cursor that this query did not issue
     │   ├── InvalidLink            a reset or verification token that is unknown, used or expired
@@ -13,7 +13,7 @@
     │   ├── IncompleteUpload       fewer or more bytes came than were announced
     │   ├── UnsupportedFileType    a type that is not taken, or bytes of another type
     │   └── RangeNotSatisfiable    a part of a file that it does not have
-    ├── Unauthenticated            nobody is signed in, or the proof does not hold
+    ├── Unauthenticated            no user is signed in, or the proof is not valid
     │   ├── InvalidCredentials     wrong address or password; never says which
     │   ├── InvalidToken           an access token that is malformed, forged or expired
     │   ├── InvalidRefreshToken    unknown, expired, or used twice
@@ -27,7 +27,7 @@
     ├── Conflict                   a unique value is taken; names the columns
     ├── StaleVersion               a write that was based on an older version of the row
     ├── ForeignKeyViolation        a row that is referred to is missing, or is still referred to
-    ├── InvalidValue               the database refused a value (a check, a type, a length)
+    ├── InvalidValue               the database rejected a value (a check, a type, a length)
     ├── PreconditionFailed         what the request demanded to be so is not so
     ├── UnsupportedTusVersion      a resumable upload by another version of the protocol
     ├── PayloadTooLarge
@@ -38,7 +38,7 @@
         │   └── Contention         another transaction was in the way
         └── StorageFull            there is no room for the bytes of a file
 
-Each class carries the HTTP status and the stable `code` that its answer has (`http/problems.py`).
+Each class carries the HTTP status and the stable `code` that its response has (`http/problems.py`).
 Messages are for the person who reads them and never hold a secret.
 """
 
@@ -66,7 +66,7 @@ class ConfigurationError(AmphibaseError):
 
 
 class NotSupported(AmphibaseError):
-    """Raised before anything is sent when a home lacks the capability that was asked for."""
+    """Raised before anything is sent when a backend lacks the capability that a call needs."""
 
     status = 501
     code = "not_supported"
@@ -81,7 +81,7 @@ class NotLoaded(AmphibaseError):
 
 
 class InvalidRequest(AmphibaseError):
-    """Raised when the request cannot be right, whoever sends it."""
+    """Raised when the request cannot be right, whichever client sends it."""
 
     status = 400
     code = "invalid_request"
@@ -125,7 +125,7 @@ class InvalidPath(InvalidRequest):
 
 
 class IncompleteUpload(InvalidRequest):
-    """Raised when fewer or more bytes came than were announced; nothing of them is kept."""
+    """Raised when fewer or more bytes came than were announced; nothing of them is stored."""
 
     code = "incomplete_upload"
     default = "The upload does not have the length that it announced"
@@ -200,7 +200,7 @@ class Forbidden(AmphibaseError):
 
 
 class NotAdmin(Forbidden):
-    """Raised when a route for administrators is called by somebody else."""
+    """Raised when a route for administrators is called by another user."""
 
     code = "not_admin"
     default = "This needs an administrator"
@@ -326,7 +326,7 @@ class PayloadTooLarge(AmphibaseError):
 
 
 class Retryable(AmphibaseError):
-    """A fault that passes: the same request may succeed later.
+    """A temporary error: the same request may succeed later.
 
     Args:
         retry_after: seconds until another try makes sense.
@@ -373,7 +373,7 @@ class Contention(Unavailable):
 
 
 class StorageFull(Retryable):
-    """Raised when there is no room for the bytes of a file; nothing of them is kept."""
+    """Raised when there is no room for the bytes of a file; nothing of them is stored."""
 
     status = 507
     code = "storage_full"

@@ -42,7 +42,7 @@ NAMING = {
     "fk": "fk_%(table_name)s_%(column_0_N_name)s",
     "pk": "pk_%(table_name)s",
 }
-"""Constraints have names, so that a migration can drop what another made."""
+"""Constraints have names, so that a migration can drop what another created."""
 
 
 def utc_now() -> datetime:
@@ -61,7 +61,7 @@ def uuid7() -> uuid.UUID:
 class UtcDateTime(TypeDecorator[datetime]):
     """An aware datetime on every engine: `timestamptz` on Postgres, UTC text on SQLite.
 
-    A naive datetime is refused with a ValueError, since nobody can know what it means.
+    A naive datetime is rejected with a ValueError, since it has no single meaning.
     """
 
     impl = DateTime(timezone=True)
@@ -83,7 +83,7 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 DECIMAL_COLLATION = "amphibase_decimal"
-"""The order of decimals that SQLite keeps as text; each connection is taught it."""
+"""The order of decimals, which SQLite stores as text; registered on each connection."""
 
 
 class ExactDecimal(TypeDecorator[Decimal]):
@@ -116,7 +116,11 @@ Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresq
 def _values(of: type[enum.Enum]) -> list[str]:
     """What the database keeps of an enum: its values where they are text, else its names."""
     values = [member.value for member in of]
-    return values if all(isinstance(value, str) for value in values) else [each.name for each in of]
+    return (
+        values
+        if all(isinstance(value, str) for value in values)
+        else [member.name for member in of]
+    )
 
 
 def _array(item: Any) -> Any:
@@ -124,7 +128,7 @@ def _array(item: Any) -> Any:
 
 
 class Base(DeclarativeBase):
-    """The base of an application's models: one definition for every home."""
+    """The base of an application's models: one definition for every backend."""
 
     metadata = MetaData(naming_convention=NAMING)
     type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's own declaration
@@ -179,7 +183,7 @@ class ServerOnly:
 
 
 class SoftDelete:
-    """Adds `deleted_at`: a deleted row stays, and does not exist unless it is asked for
+    """Adds `deleted_at`: a deleted row stays, and is left out unless a query includes it
     (`Repository.with_deleted`)."""
 
     deleted_at: Mapped[datetime | None] = mapped_column(default=None)
@@ -219,7 +223,7 @@ def _index_lists(mapper: Mapper[Any], model: type[Any]) -> None:
 class User(Timestamps, Base):
     """The profile of an account: what the application knows of a person.
 
-    It is made at sign-up and kept in step with the account (address, ban). Subclass it to add
+    It is created at sign-up and follows the account (address, ban). Subclass it to add
     columns, and say `Amphibase(user=MyUser)`.
     """
 

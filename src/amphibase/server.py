@@ -50,7 +50,7 @@ def server(
 
     Args:
         ready: called once it listens.
-        graceful_seconds: how long requests under way may take when it is told to end.
+        graceful_seconds: how long requests under way may take once it is to end.
         options: more of `uvicorn.Config`.
     """
     redact_server_logs()
@@ -84,7 +84,7 @@ def local_url(host: str, port: int) -> str:
 class _Joined:
     """A transport that sends what is written in one turn of the loop together.
 
-    uvicorn writes the head of an answer and its body apart, and each would be a packet.
+    uvicorn writes the head of a response and its body apart, and each would be a packet.
     """
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:

@@ -1,7 +1,7 @@
 """`amphibase`: the command and how it ends.
 
-Exit codes: 0 it is done; 1 it was refused or found something (a difference, no such user); 2 the
-command or the configuration is wrong, or the database cannot be reached.
+Exit codes: 0 success; 1 rejected, or something is not as it should be (a difference, no such
+user); 2 the command or the configuration is wrong, or the database cannot be reached.
 """
 
 import importlib
@@ -19,13 +19,13 @@ SECRET_OPTIONS = ("password", "sslpassword")
 """What a database URL may carry behind its question mark; the one before the @ hides itself."""
 
 
-def later(module: str, help: str) -> typer.Typer:
-    """The commands of a module, which is imported when one of them is asked for.
+def lazy_group(module: str, help: str) -> typer.Typer:
+    """The commands of a module, which is imported when one of them is used.
 
     So `amphibase --help` waits for neither SQLAlchemy nor FastAPI.
     """
 
-    class Later(TyperGroup):
+    class LazyGroup(TyperGroup):
         def _load(self) -> None:
             if not self.commands:
                 self.commands = get_group(importlib.import_module(module).app).commands
@@ -38,7 +38,7 @@ def later(module: str, help: str) -> typer.Typer:
             self._load()
             return super().get_command(ctx, cmd_name)
 
-    return typer.Typer(cls=Later, help=help, no_args_is_help=True)
+    return typer.Typer(cls=LazyGroup, help=help, no_args_is_help=True)
 
 
 app = typer.Typer(
@@ -49,15 +49,15 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("serve")(serve.serve)
-app.add_typer(later("amphibase.cli.db", "The tables of the database."), name="db")
-app.add_typer(later("amphibase.cli.users", "The users of the application."), name="users")
-app.add_typer(later("amphibase.cli.files", "The files of the application."), name="files")
-app.add_typer(later("amphibase.cli.keys", "The keys that sign tokens."), name="keys")
-app.add_typer(later("amphibase.cli.supabase", "A local Supabase."), name="supabase")
+app.add_typer(lazy_group("amphibase.cli.db", "The tables of the database."), name="db")
+app.add_typer(lazy_group("amphibase.cli.users", "The users of the application."), name="users")
+app.add_typer(lazy_group("amphibase.cli.files", "The files of the application."), name="files")
+app.add_typer(lazy_group("amphibase.cli.keys", "The keys that sign tokens."), name="keys")
+app.add_typer(lazy_group("amphibase.cli.supabase", "A local Supabase."), name="supabase")
 
 
 def main() -> None:
-    """Run the command; errors that are meant for people become lines on standard error."""
+    """Run the command; expected errors become lines on standard error."""
     try:
         app()
     except AmphibaseError as error:

@@ -52,7 +52,7 @@ def sweep(
     """
 
     async def work(state: State) -> dict[str, int]:
-        found = {"orphan": 0, "lost": 0}
+        counts = {"orphan": 0, "lost": 0}
         if not dry_run:
             state.uploads.expire()
         swept = state.backend.files.sweep(
@@ -66,19 +66,19 @@ def sweep(
         ) as progress:
             task = progress.add_task("Looking", total=None)
             async for finding in swept.findings():
-                found[finding.kind] += 1
+                counts[finding.kind] += 1
                 console.print(f"{finding.kind}  {escape(finding.name)}  {decimal(finding.size)}")
                 progress.update(task, description=f"Looked at {swept.examined}")
-        return found
+        return counts
 
-    found = _run(application, work)
+    counts = _run(application, work)
     deleted = "" if dry_run else ", deleted"
     lost_deleted = ", deleted" if lost and not dry_run else ""
     Console().print(
-        f"{found['orphan']} without a row{deleted}; "
-        f"{found['lost']} rows without bytes{lost_deleted}"
+        f"{counts['orphan']} without a row{deleted}; "
+        f"{counts['lost']} rows without bytes{lost_deleted}"
     )
-    if found["lost"] and not lost_deleted:
+    if counts["lost"] and not lost_deleted:
         raise typer.Exit(1)
 
 
@@ -157,7 +157,7 @@ def put(
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace what is there.")] = False,
     application: Application = None,
 ) -> None:
-    """Store a file; nobody owns it, so the service alone may change it.
+    """Store a file without an owner: the service alone may change it.
 
     Example: amphibase files put ./report.pdf uploads/report.pdf
     """

@@ -34,12 +34,14 @@ def load_app(path: str) -> FastAPI:
         raise ConfigurationError(
             f"No module named {error.name!r}; run it from the folder that holds it"
         ) from None
-    found = getattr(module, attribute, None)
-    if found is None:
+    application = getattr(module, attribute, None)
+    if application is None:
         raise ConfigurationError(f"The module {module_name!r} has no {attribute!r}")
-    if not isinstance(found, FastAPI):
-        raise ConfigurationError(f"{path} is a {type(found).__name__}, not a FastAPI application")
-    return found
+    if not isinstance(application, FastAPI):
+        raise ConfigurationError(
+            f"{path} is a {type(application).__name__}, not a FastAPI application"
+        )
+    return application
 
 
 def amphibase_of_app(path: str) -> Amphibase:

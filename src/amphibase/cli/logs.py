@@ -46,5 +46,5 @@ def configure_logs(environment: str) -> None:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     handler.addFilter(RedactingFilter())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-    # Each start would tell what the migrations found; what they did is told by `db upgrade`.
+    # Each start would log the state of the migrations; `db upgrade` prints what it did.
     logging.getLogger("alembic").setLevel(logging.WARNING)

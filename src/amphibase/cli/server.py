@@ -30,15 +30,15 @@ def run(application: str | None, host: str, port: int) -> None:
     configure_logs(settings.environment)
     _check_free(host, port)
     if "public_url" not in settings.model_fields_set and port:
-        # Where links in letters lead, until it is said: to this server.
+        # The links in emails lead to this server, unless PUBLIC_URL says otherwise.
         os.environ["PUBLIC_URL"] = url = local_url(host, port)
         if settings.environment == "production":
-            logger.warning("PUBLIC_URL is not set: links in letters lead to %s", url)
+            logger.warning("PUBLIC_URL is not set: links in emails lead to %s", url)
     app = load_app(application) if application else standalone()
-    found: Amphibase | None = getattr(app.state, "amphibase", None)
-    if found is not None:
-        # Before the server runs, so that what is wrong is said in a line and not in a traceback.
-        asyncio.run(_start_once(found))
+    amphibase: Amphibase | None = getattr(app.state, "amphibase", None)
+    if amphibase is not None:
+        # Before the server runs, so that a wrong setting is one line and not a traceback.
+        asyncio.run(_start_once(amphibase))
     # TRUSTED_PROXIES decides whom to believe who a client is.
     server(app, host=host, port=port, proxy_headers=False).run()
 

