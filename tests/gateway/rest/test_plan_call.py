@@ -84,11 +84,16 @@ def test_an_unnamed_parameter_takes_the_body_as_it_is(database: PlannerDatabase)
 @pytest.mark.parametrize(
     ("url", "body", "content", "code", "message", "details", "hint"),
     [
+        ("number?most=1", None, None, "PGRST202",
+         "Could not find the function api.number(most) in the schema cache",
+         "Searched for the function api.number with parameter most, but no matches were found in "
+         "the schema cache.",
+         "Perhaps you meant to call the function api.numbers"),
         ("ad?a=1", None, None, "PGRST202",
          "Could not find the function api.ad(a) in the schema cache",
          "Searched for the function api.ad with parameter a, but no matches were found in the "
          "schema cache.",
-         "Perhaps you meant to call the function api.add"),
+         None),
         ("add?a=1&c=2", None, None, "PGRST202",
          "Could not find the function api.add(a, c) in the schema cache",
          "Searched for the function api.add with parameters a, c, but no matches were found in "

@@ -14,7 +14,7 @@ from amphibase.gateway.rest.plan.types import (
 )
 from amphibase.gateway.rest.request.query import SelectField
 from amphibase.gateway.rest.schema.catalog import Catalog, Function, Name
-from amphibase.gateway.rest.schema.suggestions import nearest
+from amphibase.gateway.rest.schema.suggestions import PARAMETERS_LIKENESS, nearest
 from amphibase.records.filters.tree import FieldPath
 
 _TYPES: dict[Content, tuple[str, ...]] = {
@@ -134,7 +134,7 @@ def _hint(
 ) -> str | None:
     if overloads:
         written = [_written(parameter.name for parameter in each.parameters) for each in overloads]
-        likely = nearest(_written(names), written)
+        likely = nearest(_written(names), written, min_likeness=PARAMETERS_LIKENESS)
         meant = likely and target.name + likely
     else:
         known = {name.name for name in catalog.functions if name.schema == target.schema}

@@ -9,16 +9,26 @@ from rapidfuzz.process import extractOne
 
 from amphibase.gateway.rest.errors.database import DatabaseError
 
-_LEAST_LIKENESS = 0.33
+NAME_LIKENESS = 0.75
+"""How alike a name has to be (1 is equal): what is less like it would only reveal what is there.
+The same as of PostgREST 14.6 for tables and functions."""
+
+PARAMETERS_LIKENESS = 0.33
+"""The same for the parameters of a function whose name the request knows."""
+
 _MOST_COMPARED = 5000
 _MOST_CLOSE = 50
 _GRAM_SIZES = (3, 2)
 _LONGEST_NAME = 200
 
 
-def nearest(name: str, candidates: Iterable[str]) -> str | None:
-    """The candidate most like the name, if one is like it at all: of those that share the most
-    runs of letters, the one that takes the fewest changes."""
+def nearest(
+    name: str, candidates: Iterable[str], *, min_likeness: float = NAME_LIKENESS
+) -> str | None:
+    """Return the candidate most like the name, None if none is as like as `min_likeness`.
+
+    It is of those that share the most runs of letters the one that takes the fewest changes.
+    """
     some = sorted(candidates)[:_MOST_COMPARED]
     name = name[:_LONGEST_NAME]  # clients choose it, and each candidate is compared to it
     for size in _GRAM_SIZES:
@@ -30,7 +40,7 @@ def nearest(name: str, candidates: Iterable[str]) -> str | None:
             [candidate for _, candidate in close[:_MOST_CLOSE]],
             scorer=Levenshtein.normalized_similarity,
             processor=str.lower,
-            score_cutoff=_LEAST_LIKENESS,
+            score_cutoff=min_likeness,
         )
         if best is not None:
             return best[0]
