@@ -65,6 +65,7 @@ class Connection:
     ) -> None:
         self.runs = 0
         self.closed = False
+        self.schema_version = 0  # the pool's, when the first of the kept statements was prepared
         self._session, self._pg = session, session.pgconn
         self._transformer = Transformer(session)
         self._prepare = prepare
@@ -161,6 +162,12 @@ class Connection:
         names = [self._names.pop(key) for key, _, _ in messages if key in self._names]
         self._evicted += names
         return bool(names)
+
+    def forget_statements(self, schema_version: int) -> None:
+        """Prepare all statements anew from the next run on. To be called between runs."""
+        self.schema_version = schema_version
+        self._evicted += self._names.values()
+        self._names.clear()
 
     async def cancel(self) -> None:
         """Have the server cancel the run, and read what is left of its results.

@@ -85,6 +85,7 @@ class PipelinePool:
             self._preamble.append(Call(Statement(set_locally(settings))))
         # Only for reading: without a connection it gives every timestamptz in UTC.
         self._transformer = Transformer()
+        self._schema_version = 0
         self._taken = 0  # connections open, being opened, and promised to a waiter
         self._idle: list[Connection] = []
         # Who waits for a connection, in turn, with the loop's time until which; one timer for all.
@@ -185,6 +186,8 @@ class PipelinePool:
         reconnect = True
         while True:
             connection = self._idle.pop() if self._idle else await self._acquire()
+            if connection.schema_version != self._schema_version:
+                connection.forget_statements(self._schema_version)
             try:
                 results = await connection.run(sent)
             except asyncio.CancelledError:
@@ -203,6 +206,14 @@ class PipelinePool:
                 raise
             self._release(connection)
             return _without_error(results)[len(self._preamble) :]
+
+    def forget_statements(self) -> None:
+        """Have every connection prepare its statements anew, after a change of the schema.
+
+        A prepared statement keeps the types that its parameters had, so that one of a column whose
+        type has changed would fail, or compare as the old type.
+        """
+        self._schema_version += 1
 
     async def close(self) -> None:
         """Close the idle connections and refuse new runs; runs under way end on their own."""
