@@ -24,6 +24,19 @@ BEGIN
         WHERE name NOT IN (SELECT rolname FROM pg_roles)
     LOOP
         EXECUTE format('CREATE ROLE %I %s', made.name, made.options);
+        -- A new authenticator changes no rows without a condition, as on the platform: by the
+        -- module safeupdate or, where the server lacks it, by the Data API, which reads this
+        -- setting of the module.
+        IF made.name = 'authenticator' THEN
+            IF EXISTS (
+                SELECT FROM pg_config AS config, pg_ls_dir(config.setting) AS file
+                WHERE config.name = 'PKGLIBDIR' AND starts_with(file, 'safeupdate.')
+            ) THEN
+                ALTER ROLE authenticator SET session_preload_libraries = 'safeupdate';
+            ELSE
+                ALTER ROLE authenticator SET safeupdate.enabled = 'on';
+            END IF;
+        END IF;
     END LOOP;
 
     -- An application of Amphibase may have made the first three, and without these.

@@ -164,6 +164,17 @@ ROWS = """
 """
 
 
+WITHOUT_SAFEUPDATE = b"""
+    DO $$ BEGIN
+        EXECUTE format(
+            'ALTER ROLE authenticator IN DATABASE %I SET safeupdate.enabled = off',
+            current_database()
+        );
+    END $$
+"""
+"""Lets PATCH and DELETE change all rows, as PostgREST does by itself."""
+
+
 @dataclass(frozen=True)
 class DataApi:
     """The Data API of the Data API's project.
@@ -217,6 +228,7 @@ async def create_project(template: str, name: str) -> str:
     async with await psycopg.AsyncConnection.connect(url) as connection:
         await connection.execute(DDL.encode())
         await connection.execute(ROWS.encode())
+        await connection.execute(WITHOUT_SAFEUPDATE)
     return url
 
 

@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 
 import httpx
 import psycopg
+from tests.gateway.rest.data_api import WITHOUT_SAFEUPDATE
 
 from amphibase.accounts.jwt.key import Key
 from amphibase.accounts.jwt.key_ring import KeyRing
@@ -87,6 +88,7 @@ class RlsApi:
 async def open_rls_api(owner_url: str, authenticator_url: str) -> AsyncIterator[RlsApi]:
     with psycopg.connect(owner_url) as connection:
         connection.execute(DDL)
+        connection.execute(WITHOUT_SAFEUPDATE)
     tokens = KeyRing([Key.generate()])
     # Two connections, so that requests of different people follow each other on the same one.
     service = RestService(RestSettings(db_pool=2), authenticator_url, tokens)

@@ -7,6 +7,7 @@ from tests.gateway.conftest import ProjectDatabase
 
 from amphibase.gateway.rest.schema.cache import SchemaCache
 from amphibase.gateway.rest.schema.catalog import Catalog, Name
+from amphibase.gateway.rest.schema.introspection import read_catalog
 
 
 async def test_a_catalog_that_cannot_be_served_leaves_the_one_before_and_the_next_is_read(
@@ -14,13 +15,14 @@ async def test_a_catalog_that_cannot_be_served_leaves_the_one_before_and_the_nex
 ) -> None:
     seen: asyncio.Queue[frozenset[Name]] = asyncio.Queue()
 
-    def make(catalog: Catalog) -> Catalog:
+    async def load(connection: psycopg.AsyncConnection) -> Catalog:
+        catalog = await read_catalog(connection, ["public"])
         seen.put_nowait(frozenset(catalog.tables))
         if Name("public", "bad") in catalog.tables:
             raise KeyError("bad")
         return catalog
 
-    cache = SchemaCache(project.authenticator, ["public"], make)
+    cache = SchemaCache(project.authenticator, load)
     await cache.start()
     try:
         async with await psycopg.AsyncConnection.connect(project.owner, autocommit=True) as owner:
@@ -42,14 +44,15 @@ async def test_a_catalog_that_cannot_be_served_after_a_lost_connection_is_read_a
     seen: asyncio.Queue[str] = asyncio.Queue()
     answers = iter(["served", "refused", "served"])
 
-    def make(catalog: Catalog) -> Catalog:
+    async def load(connection: psycopg.AsyncConnection) -> Catalog:
+        catalog = await read_catalog(connection, ["public"])
         response = next(answers)
         seen.put_nowait(response)
         if response == "refused":
             raise KeyError("bad")
         return catalog
 
-    cache = SchemaCache(project.authenticator, ["public"], make)
+    cache = SchemaCache(project.authenticator, load)
     await cache.start()
     try:
         async with await psycopg.AsyncConnection.connect(project.owner, autocommit=True) as owner:

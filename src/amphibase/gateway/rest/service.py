@@ -1,25 +1,29 @@
 """The Data API as a service: an ASGI application for tables, views and functions."""
 
 import asyncio
+import logging
 from dataclasses import dataclass
 
+import psycopg
 from starlette.types import Receive, Scope, Send
 
 from amphibase.accounts.jwt.key_ring import KeyRing
 from amphibase.database.pool import PipelinePool
-from amphibase.errors import Unavailable
-from amphibase.gateway.rest.errors.base import CannotConnect, RestError
+from amphibase.errors import ConfigurationError, Unavailable
+from amphibase.gateway.rest.errors.base import CannotConnect, CatalogNotLoaded, RestError
 from amphibase.gateway.rest.handler import RequestHandler
 from amphibase.gateway.rest.request.request import read_request
 from amphibase.gateway.rest.response.response import RestResponse, error_response
 from amphibase.gateway.rest.response.root import RootHandler
 from amphibase.gateway.rest.schema.cache import SchemaCache
-from amphibase.gateway.rest.schema.catalog import Catalog
-from amphibase.gateway.rest.settings import RestSettings
+from amphibase.gateway.rest.schema.introspection import read_catalog, read_own_settings
+from amphibase.gateway.rest.settings import DATABASE_PREFIX, RestSettings
 from amphibase.gateway.rest.transaction.role import RoleResolver
 from amphibase.gateway.rest.transaction.run import RoleExecutor
 from amphibase.gateway.rest.transaction.settings import TransactionSettings
 from amphibase.gateway.service import deny_websocket
+
+logger = logging.getLogger("amphibase.gateway.rest")
 
 WATCH_AFTER = 0.05
 """Seconds after which, or twice as many, a request that runs is watched for its client."""
@@ -40,29 +44,42 @@ class RestService:
             size=settings.db_pool,
             prepare=settings.db_prepared_statements,
             acquire_timeout=settings.db_pool_acquisition_timeout,
+            session_settings={},  # as the database and the role have them
         )
         self._executor = RoleExecutor(self._pool)
-        self._roles = RoleResolver(
-            tokens, settings.db_anon_role, settings.jwt_aud, settings.jwt_role_claim_key
-        )
-        self._cache = SchemaCache(database_url, settings.db_schemas, self._prepare)
+        self._tokens = tokens
+        self._cache = SchemaCache(database_url, self._load)
         self._watches = _Watches()
         self._starting = asyncio.Lock()
         self._started = False
         self._closed = False
 
-    def _prepare(self, catalog: Catalog) -> "_Handlers":
+    async def _load(self, connection: psycopg.AsyncConnection) -> "_Handlers":
+        """Read the database's settings and its catalog, and make the handlers of them."""
         settings = self._settings
+        if settings.db_config:
+            settings = settings.overridden(await read_own_settings(connection, DATABASE_PREFIX))
+        catalog = await read_catalog(connection, settings.db_schemas)
+        self._pool.forget_statements()
         transaction_settings = TransactionSettings(
             catalog, settings.db_extra_search_path, settings.db_pre_request
         )
         return _Handlers(
+            settings,
+            RoleResolver(
+                self._tokens, settings.db_anon_role, settings.jwt_aud, settings.jwt_role_claim_key
+            ),
             RequestHandler(catalog, settings, transaction_settings, self._executor),
             RootHandler(catalog, settings, transaction_settings, self._executor),
         )
 
     async def start(self) -> None:
-        """Read the database's catalog. Raises Unavailable, also after the service was closed."""
+        """Read the database's settings and its catalog.
+
+        Raises:
+            Unavailable: the database does not answer, or the service was closed.
+            ConfigurationError: a setting in the database is wrong, or cannot be honoured.
+        """
         async with self._starting:
             if self._closed:
                 raise Unavailable("The Data API is closed")
@@ -89,6 +106,9 @@ class RestService:
             response = error_response(error)
         except Unavailable as error:
             response = error_response(CannotConnect(error.detail))
+        except ConfigurationError as error:
+            logger.error("The Data API cannot start: %s", error)
+            response = error_response(CatalogNotLoaded())
         except _ClientGone:
             return
         await send(
@@ -100,15 +120,15 @@ class RestService:
     async def _respond(self, scope: Scope, receive: Receive) -> RestResponse:
         root: str = scope.get("root_path", "")
         path: str = scope["path"].removeprefix(root) or "/"
+        handlers = self._cache.current
         request = read_request(
             scope["method"],
             path,
             scope["query_string"],
             scope["headers"],
-            self._settings.db_schemas,
+            handlers.settings.db_schemas,
         )
-        role = self._roles.resolve(request.headers.get("authorization"))
-        handlers = self._cache.current
+        role = handlers.roles.resolve(request.headers.get("authorization"))
         if request.method == "OPTIONS":
             return handlers.root.options(request)
         body = b"" if request.is_read else await _body(receive)
@@ -130,6 +150,8 @@ class RestService:
 class _Handlers:
     """The handlers of requests, with the catalog as it is."""
 
+    settings: RestSettings
+    roles: RoleResolver
     requests: RequestHandler
     root: RootHandler
 

@@ -1,11 +1,14 @@
 """The settings of the Data API, by the names of PostgREST's environment variables."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from amphibase.errors import ConfigurationError
 from amphibase.gateway.rest.transaction.role_claim import RolePath
+from amphibase.settings import load
 
 Names = Annotated[tuple[str, ...], NoDecode]
 """Names with commas between them."""
@@ -14,11 +17,33 @@ TransactionEnd = Literal["commit", "commit-allow-override", "rollback", "rollbac
 OpenApiMode = Literal["follow-privileges", "ignore-privileges", "disabled"]
 
 
+DATABASE_PREFIX = "pgrst."
+"""Before the names of settings in the database: ALTER ROLE authenticator SET pgrst.db_max_rows."""
+
+IN_DATABASE = frozenset(
+    (
+        "db_schemas", "db_anon_role", "db_extra_search_path", "db_max_rows",
+        "db_aggregates_enabled", "db_tx_end", "db_pre_request", "db_plan_enabled", "jwt_aud",
+        "jwt_role_claim_key", "openapi_mode",
+    )
+)  # fmt: skip
+"""The settings that the database may override."""
+
+NOT_IN_DATABASE = {
+    "jwt_secret": "set PGRST_JWT_SECRET in the environment instead",
+    "jwt_secret_is_base64": "give the secret as text in PGRST_JWT_SECRET",
+    "db_pre_config": "write its settings with ALTER ROLE … SET instead",
+    "db_root_spec": "set PGRST_OPENAPI_MODE=disabled, and call the function by /rpc",
+}
+"""Settings that protect something, and that would be ignored."""
+
+
 class RestSettings(BaseSettings):
     """What PostgREST's documentation says of each name holds here
     (https://docs.postgrest.org/en/v14/references/configuration.html).
 
     Attributes:
+        db_config: whether settings in the database override these.
         db_schemas: the exposed schemas; the first is the default.
         db_max_rows: the most rows of a read; None for no end.
         db_pre_request: a function that is called before each request's own statement.
@@ -39,6 +64,7 @@ class RestSettings(BaseSettings):
         hide_input_in_errors=True,
     )
 
+    db_config: bool = Field(True, examples=["true"])
     db_schemas: Names = Field(("public", "graphql_public"), examples=["public,api"])
     db_anon_role: str | None = Field("anon", examples=["anon"])
     db_extra_search_path: Names = Field(("public", "extensions"), examples=["public,extensions"])
@@ -75,6 +101,29 @@ class RestSettings(BaseSettings):
     def _path(cls, value: str) -> str:
         RolePath(value)
         return value
+
+    def overridden(self, values: Mapping[str, str]) -> "RestSettings":
+        """Return the settings as the database overrides them.
+
+        Args:
+            values: of the database's settings, by their names without the prefix.
+
+        Raises:
+            ConfigurationError: a value is wrong, or a setting that protects something has no
+                effect here.
+        """
+        for name in values.keys() & NOT_IN_DATABASE:
+            raise ConfigurationError(
+                f"{DATABASE_PREFIX}{name} in the database has no effect: {NOT_IN_DATABASE[name]}, "
+                f"and ALTER ROLE … RESET {DATABASE_PREFIX}{name}"
+            )
+        overrides = {name: value for name, value in values.items() if name in IN_DATABASE}
+        try:
+            return load(RestSettings, **{**self.model_dump(), **overrides}) if overrides else self
+        except ConfigurationError as error:
+            raise ConfigurationError(
+                f"The database's own settings (ALTER ROLE … SET {DATABASE_PREFIX}…): {error}"
+            ) from None
 
     @property
     def may_override_end(self) -> bool:

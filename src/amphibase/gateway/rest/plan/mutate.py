@@ -69,10 +69,18 @@ def _check_put(key: PlanKey, table: Table) -> None:
         raise InvalidPut
 
 
+def writes_columns(key: PlanKey) -> bool:
+    """Return whether the body or `columns=` names any column to write."""
+    return bool(_column_names(key))
+
+
+def _column_names(key: PlanKey) -> tuple[str, ...]:
+    return key.keys if key.query.columns is None else key.query.columns
+
+
 def _columns(key: PlanKey, table: Table) -> list[Column]:
-    names = key.keys if key.query.columns is None else key.query.columns
     found = []
-    for name in dict.fromkeys(names):
+    for name in dict.fromkeys(_column_names(key)):
         if name not in table.columns:
             raise NoColumn(name, table.name.name)
         found.append(table.columns[name])

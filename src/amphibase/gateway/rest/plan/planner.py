@@ -1,8 +1,9 @@
 """Plans requests against one catalog."""
 
+from amphibase.gateway.rest.errors.database import DatabaseError
 from amphibase.gateway.rest.errors.schema_cache import NoTable
 from amphibase.gateway.rest.plan.call import plan_call
-from amphibase.gateway.rest.plan.mutate import plan_mutate
+from amphibase.gateway.rest.plan.mutate import plan_mutate, writes_columns
 from amphibase.gateway.rest.plan.read import ReadPlanner
 from amphibase.gateway.rest.plan.types import ActionPlan, PlanKey
 from amphibase.gateway.rest.schema.catalog import Catalog
@@ -45,11 +46,19 @@ class Planner:
         if table is None:
             raise self._no_table(key)
         if key.action != "read":
+            self._check_where(key)
             return plan_mutate(self.catalog, key, table, read_planner)
         name = table.name
         root = read_planner.read(key.query, name, table, name, name.name)
         read_planner.restrict(root, key.query)
         return ActionPlan(key, root, max_rows=self._max_rows)
+
+    def _check_where(self, key: PlanKey) -> None:
+        """Reject what the module safeupdate would, by its words; it may not be installed."""
+        is_filtered = any(not path for path, _ in key.query.conditions)
+        changes = key.action == "delete" or (key.action == "update" and writes_columns(key))
+        if self.catalog.requires_where and changes and not is_filtered:
+            raise DatabaseError(400, "21000", f"{key.action.upper()} requires a WHERE clause")
 
     def _no_table(self, key: PlanKey) -> NoTable:
         schema = key.target.schema

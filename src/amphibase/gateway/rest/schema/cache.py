@@ -1,65 +1,67 @@
-"""Keeps the catalog, and what is planned with it, until the database says that it changed.
+"""Keeps the catalog, and what is made of it, until the database notifies of a change.
 
-A database says so by NOTIFY on the channel `pgrst`; a project's event triggers do after each DDL.
+It does so on the channel `pgrst`, as PostgREST documents it
+(https://docs.postgrest.org/en/v14/references/schema_cache.html); a project's event triggers notify
+after each DDL statement.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 import psycopg
 
-from amphibase.errors import Unavailable
+from amphibase.errors import ConfigurationError, Unavailable
 from amphibase.gateway.rest.errors.base import CatalogNotLoaded
-from amphibase.gateway.rest.schema.catalog import Catalog
-from amphibase.gateway.rest.schema.introspection import read_catalog
 
 logger = logging.getLogger("amphibase.gateway.rest")
 
 CHANNEL = "pgrst"
+RELOADS = ("", "reload schema", "reload config")
 CONNECT_SECONDS = 10
 RETRY_SECONDS = (0.1, 0.5, 1, 2, 5, 10)
 
-Made = TypeVar("Made")
+Loaded = TypeVar("Loaded")
+Load: TypeAlias = Callable[[psycopg.AsyncConnection], Awaitable[Loaded]]
 
 
-class SchemaCache(Generic[Made]):
-    """The catalog, read at the start and after each notification.
+class SchemaCache(Generic[Loaded]):
+    """What is loaded from the catalog, at the start and after each notification.
 
     Args:
         conninfo: of the database.
-        schemas: the exposed ones.
-        make: makes of a catalog what `current` returns.
+        load: reads the catalog and makes of it what `current` returns.
     """
 
-    def __init__(
-        self, conninfo: str, schemas: Sequence[str], make: Callable[[Catalog], Made]
-    ) -> None:
+    def __init__(self, conninfo: str, load: Load[Loaded]) -> None:
         self._conninfo = conninfo
-        self._schemas = tuple(schemas)
-        self._make = make
-        self._made: Made | None = None
+        self._load = load
+        self._loaded: Loaded | None = None
         self._task: asyncio.Task[None] | None = None
+        self._connection: psycopg.AsyncConnection | None = None
 
     @property
-    def current(self) -> Made:
-        """What is made of the catalog as it is. Raises CatalogNotLoaded before there is one."""
-        if self._made is None:
+    def current(self) -> Loaded:
+        """What was loaded last. Raises CatalogNotLoaded before the first time."""
+        if self._loaded is None:
             raise CatalogNotLoaded
-        return self._made
+        return self._loaded
 
     async def start(self) -> None:
-        """Read the catalog, and listen from now on.
+        """Load for the first time, and listen from now on.
 
         Raises:
-            Unavailable: the database does not answer.
+            Unavailable: the database does not answer, or the catalog cannot be read.
         """
         try:
             connection = await self._connect()
-        except psycopg.Error:
-            raise Unavailable("The database of the Data API does not answer") from None
+        except psycopg.Error as error:
+            if error.sqlstate is None or error.sqlstate.startswith("28"):
+                raise Unavailable("The database of the Data API does not answer") from None
+            _log(error)  # which names objects of the database, that clients are not to learn of
+            raise Unavailable("The database's catalog cannot be read; the log says why") from None
         self._task = asyncio.create_task(self._keep(connection))
 
     async def close(self) -> None:
@@ -69,6 +71,8 @@ class SchemaCache(Generic[Made]):
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
+        if self._connection is not None:  # a task that never ran has not closed it
+            await self._connection.close()
 
     async def _connect(self) -> psycopg.AsyncConnection:
         """A connection that listens, the catalog having been read since it does."""
@@ -80,14 +84,12 @@ class SchemaCache(Generic[Made]):
         )
         try:
             await connection.execute(f"LISTEN {CHANNEL}".encode())
-            await self._read(connection)
+            self._loaded = await self._load(connection)
         except BaseException:
             await connection.close()
             raise
+        self._connection = connection
         return connection
-
-    async def _read(self, connection: psycopg.AsyncConnection) -> None:
-        self._made = self._make(await read_catalog(connection, self._schemas))
 
     async def _keep(self, connection: psycopg.AsyncConnection) -> None:
         while True:
@@ -99,26 +101,54 @@ class SchemaCache(Generic[Made]):
             connection = await self._reconnect()
 
     async def _follow(self, connection: psycopg.AsyncConnection) -> None:
-        """Read the catalog after each notification; after several at a time, once."""
+        """Load after each notification; after several at a time, once."""
         while True:
             payloads = [each.payload async for each in connection.notifies(stop_after=1)]
-            if not any(payload in ("", "reload schema") for payload in payloads):
-                continue
+            if any(payload in RELOADS for payload in payloads):
+                await self._reload(connection)
+
+    async def _reload(self, connection: psycopg.AsyncConnection) -> None:
+        """Load, again and again where the database rejects it: what it lacks may be on its way.
+
+        Raises:
+            psycopg.Error: the connection is lost.
+        """
+        attempt = 0
+        logged = ""
+        while True:
             try:
-                await self._read(connection)
-            except psycopg.Error:
-                raise
-            except Exception:  # nothing else would ever read it again
-                logger.exception("The catalog cannot be read; the one before is served on")
+                self._loaded = await self._load(connection)
+                return
+            except Exception as error:
+                if connection.closed:
+                    raise
+                if str(error) != logged:
+                    _log(error)
+                logged = str(error)
+            await asyncio.sleep(_delay(attempt))
+            attempt += 1
 
     async def _reconnect(self) -> psycopg.AsyncConnection:
         attempt = 0
         while True:
             try:
                 return await self._connect()
-            except psycopg.Error:
-                pass
-            except Exception:  # nothing else would ever read it again
-                logger.exception("The catalog cannot be read; the one before is served on")
-            await asyncio.sleep(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
+            except psycopg.OperationalError:
+                pass  # the server does not answer
+            except Exception as error:  # or it would never be read again
+                _log(error)
+            await asyncio.sleep(_delay(attempt))
             attempt += 1
+
+
+def _delay(attempt: int) -> float:
+    """Seconds until the next attempt."""
+    return RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)]
+
+
+def _log(error: Exception) -> None:
+    message = "The catalog cannot be read, so that requests see the schema as it was: %s"
+    if isinstance(error, psycopg.Error | ConfigurationError):
+        logger.error(message, error)
+    else:
+        logger.error(message, error, exc_info=error)

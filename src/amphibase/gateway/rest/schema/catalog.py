@@ -198,6 +198,8 @@ class Catalog:
             lead from and to: (domain, "json"), ("json", domain) and ("text", domain) → function.
         timezones: the names that `Prefer: timezone=` may say.
         role_settings: by role, what ALTER ROLE … SET says, which SET ROLE alone does not heed.
+        requires_where: whether an UPDATE or DELETE without a condition is rejected, as by the
+            module safeupdate.
         version: of the server, such as 180006.
     """
 
@@ -212,4 +214,5 @@ class Catalog:
     timezones: frozenset[str]
     schema_descriptions: Mapping[str, str | None]
     role_settings: Mapping[str, Mapping[str, str]]
+    requires_where: bool
     version: int

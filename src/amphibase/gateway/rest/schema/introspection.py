@@ -23,6 +23,21 @@ from amphibase.gateway.rest.schema.relationships import ForeignKey, ViewColumn, 
 from amphibase.gateway.rest.schema.view_columns import origins
 
 _QUERIES = files("amphibase.gateway.rest.schema") / "introspection.sql"
+SAFEUPDATE = "safeupdate.enabled"
+"""The setting of the module safeupdate; a role may have it where the module is missing."""
+
+_ON = ("on", "true", "yes", "1")
+_OWN_SETTINGS = """
+    SELECT substr(split_part(line, '=', 1), length(%(prefix)s) + 1),
+        substr(line, strpos(line, '=') + 1)
+    FROM pg_catalog.pg_db_role_setting AS s, pg_catalog.unnest(s.setconfig) AS line
+    WHERE s.setrole = current_user::regrole
+        AND s.setdatabase IN (
+            0, (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database())
+        )
+        AND starts_with(line, %(prefix)s)
+    ORDER BY s.setdatabase  -- those of this database alone come last, and win
+"""
 _KEPT_SETTINGS = ("statement_timeout", "default_transaction_isolation", "plan_filter.")
 
 
@@ -57,6 +72,8 @@ async def read_catalog(connection: psycopg.AsyncConnection[Any], schemas: Sequen
     functions: dict[Name, list[Function]] = defaultdict(list)
     for row in found["functions"]:
         functions[Name(row.schema, row.name)].append(_function(row))
+    role_settings = _role_settings(found["role_settings"])
+    own_settings = role_settings.get(connection.info.user, {})
     relationships, computed_fields = _computed(found["row_functions"])
     return Catalog(
         schemas=tuple(schemas),
@@ -71,9 +88,25 @@ async def read_catalog(connection: psycopg.AsyncConnection[Any], schemas: Sequen
         },
         timezones=frozenset(row.name for row in found["timezones"]),
         schema_descriptions={row.name: row.description for row in found["schemas"]},
-        role_settings=_role_settings(found["role_settings"]),
+        role_settings=role_settings,
+        requires_where=own_settings.get(SAFEUPDATE, "off").lower() in _ON,
         version=connection.info.server_version,
     )
+
+
+async def read_own_settings(
+    connection: psycopg.AsyncConnection[Any], prefix: str
+) -> dict[str, str]:
+    """Read what ALTER ROLE … SET says for the connection's own role, in this database.
+
+    Args:
+        prefix: of the settings' names, such as `pgrst.`; it is not part of the names returned.
+
+    Raises:
+        psycopg.Error: the database does not answer.
+    """
+    cursor = await connection.execute(_OWN_SETTINGS, {"prefix": prefix})
+    return dict(await cursor.fetchall())
 
 
 def _queries() -> dict[str, str]:

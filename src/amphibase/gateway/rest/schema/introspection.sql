@@ -59,7 +59,7 @@ SELECT
     CASE
         WHEN a.attgenerated <> '' OR a.attidentity = 'a' THEN NULL
         WHEN a.attidentity = 'd' THEN pg_catalog.format(
-            'nextval(%%L)', pg_catalog.pg_get_serial_sequence(c.oid::regclass::text, a.attname)
+            'nextval(%%L)', sequence.name
         )
         WHEN ad.adbin IS NOT NULL THEN pg_catalog.pg_get_expr(ad.adbin, ad.adrelid)
         ELSE d."default"
@@ -77,6 +77,15 @@ SELECT
 FROM pg_catalog.pg_attribute a
 JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+-- pg_get_serial_sequence() would need USAGE on the schema, which nobody gives to this role.
+LEFT JOIN LATERAL (
+    SELECT s.oid::regclass::text AS name
+    FROM pg_catalog.pg_depend p
+    JOIN pg_catalog.pg_class s ON s.oid = p.objid AND s.relkind = 'S'
+    WHERE a.attidentity = 'd'
+        AND p.classid = 'pg_class'::regclass AND p.refclassid = 'pg_class'::regclass
+        AND p.refobjid = a.attrelid AND p.refobjsubid = a.attnum AND p.deptype = 'i'
+) sequence ON true
 LEFT JOIN pg_catalog.pg_attrdef ad ON ad.adrelid = a.attrelid AND ad.adnum = a.attnum
 LEFT JOIN based d ON d.oid = a.atttypid
 JOIN pg_catalog.pg_type base ON base.oid = coalesce(d.typbasetype, a.atttypid)
