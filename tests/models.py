@@ -8,18 +8,21 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    CheckConstraint,
     Column,
     ColumnElement,
     ForeignKey,
+    Index,
     MetaData,
     Numeric,
     SmallInteger,
     String,
     Table,
     select,
+    text,
 )
 from sqlalchemy.ext.hybrid import hybrid_property
-from sqlalchemy.orm import Mapped, column_property, mapped_column, relationship
+from sqlalchemy.orm import Mapped, column_property, mapped_column, relationship, validates
 from sqlmodel import Field, SQLModel
 
 from amphibase.access import Access, admin, authenticated, everyone, owner, service
@@ -94,6 +97,32 @@ class Clip(PublicRead, Base):
     @classmethod
     def _note_stars(cls) -> ColumnElement[int | None]:
         return select(Note.stars).where(Note.id == cls.note_id).scalar_subquery()
+
+
+class Article(SoftDelete, Owned, Base):
+    """Stays when it is deleted, and leaves its slug to others; with a validator and a check."""
+
+    __tablename__ = "t_articles"
+    __table_args__ = (
+        CheckConstraint("stars > 0", name="stars_positive"),
+        Index(
+            "ux_t_articles_slug",
+            "slug",
+            unique=True,
+            sqlite_where=text("deleted_at IS NULL"),
+            postgresql_where=text("deleted_at IS NULL"),
+        ),
+    )
+
+    slug: Mapped[str]
+    title: Mapped[str] = mapped_column(default="untitled")
+    stars: Mapped[int] = mapped_column(default=1)
+
+    @validates("title")
+    def _stripped(self, _: str, title: str) -> str:
+        if "bad" in title:
+            raise ValueError("must not be bad")
+        return title.strip()
 
 
 class Board(Timestamps, Base):
@@ -347,6 +376,7 @@ class Pet(SQLModel, table=True):
     id: int | None = Field(default=None, primary_key=True)
     owner_id: uuid.UUID | None = Field(default=None, foreign_key="users.id", nullable=False)
     name: str = Field(max_length=10)
+    chip: str = Field(default="", exclude=True)
 
 
 adopt(Pet)

@@ -22,7 +22,7 @@ ALLOWED = {
     "access": set(),
     "background": set(),
     "errors": set(),
-    "models": {"access"},
+    "models": {"access", "errors"},
     "settings": {"database", "errors", "published_secrets"},
     "published_secrets": set(),
     "redaction": set(),

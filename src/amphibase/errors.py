@@ -28,6 +28,7 @@
     ├── StaleVersion               a write that was based on an older version of the row
     ├── ForeignKeyViolation        a row that is referred to is missing, or is still referred to
     ├── InvalidValue               the database rejected a value (a check, a type, a length)
+    │   └── MissingValue           a column that needs a value has none
     ├── PreconditionFailed         what the request demanded to be so is not so
     ├── UnsupportedTusVersion      a resumable upload by another version of the protocol
     ├── PayloadTooLarge
@@ -283,15 +284,32 @@ class InvalidValue(AmphibaseError):
 
     Args:
         field: the column, where it is known.
+        constraint: the name of the check in the database, where that is all that is known.
     """
 
     status = 422
     code = "invalid_value"
     default = "The database does not take this value"
 
-    def __init__(self, detail: str | None = None, *, field: str | None = None) -> None:
+    def __init__(
+        self, detail: str | None = None, *, field: str | None = None, constraint: str | None = None
+    ) -> None:
         self.field = field
+        self.constraint = constraint
         super().__init__(detail)
+
+
+class MissingValue(InvalidValue):
+    """Raised when a column that needs a value has none.
+
+    Args:
+        field: the column.
+    """
+
+    code = "missing_value"
+
+    def __init__(self, field: str) -> None:
+        super().__init__(f"{field} is missing", field=field)
 
 
 class PreconditionFailed(AmphibaseError):

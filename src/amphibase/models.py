@@ -34,6 +34,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Mapper, declared_attr, mappe
 from sqlalchemy.types import JSON, TypeDecorator
 
 from amphibase.access import Access, Who, access_of, everyone, owner
+from amphibase.errors import InvalidValue
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -144,6 +145,21 @@ class Base(DeclarativeBase):
         list[float]: _array(Double()),
         list[bool]: _array(Boolean()),
     }
+
+    def __init__(self, **values: Any) -> None:
+        """Set attributes by their names.
+
+        Raises:
+            TypeError: the class has no such attribute.
+            InvalidValue: a validator rejects a value by a ValueError; names the attribute.
+        """
+        for name, value in values.items():
+            if not hasattr(type(self), name):
+                raise TypeError(f"{type(self).__name__} has no attribute {name!r}")
+            try:
+                setattr(self, name, value)
+            except ValueError as error:
+                raise InvalidValue(f"{name}: {error}", field=name) from error
 
 
 class Timestamps:

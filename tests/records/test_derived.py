@@ -12,7 +12,7 @@ from sqlalchemy import ARRAY, Computed, DateTime, Enum, Integer, LargeBinary, St
 from sqlalchemy.dialects.postgresql import INET
 from sqlalchemy.orm import DeclarativeBase, Mapped, column_property, mapped_column
 from sqlmodel import Field, SQLModel
-from tests.models import Author, Category, Document, Draft, Kinds, Level, Note, Post, Seat
+from tests.models import Author, Category, Document, Draft, Kinds, Level, Note, Pet, Post, Seat
 
 from amphibase import Access, Amphibase, Base, ConfigurationError, User
 from amphibase.access import authenticated, everyone
@@ -90,6 +90,11 @@ class TestReadModels:
         assert properties["nothing"]["anyOf"][0] == {"type": "string"}
         assert properties["copy"]["type"] == "string"
 
+    @pytest.mark.parametrize(("model", "field"), [(Post, "remark"), (Pet, "chip")])
+    def test_have_no_private_column(self, model: type[Any], field: str) -> None:
+        assert field not in read_model(model).model_fields
+        assert fields_of(model)[field].hidden
+
     def test_write_bytes_as_base64(self) -> None:
         schema = read_model(Kinds)
         row = dict.fromkeys(schema.model_fields) | {"id": 1, "data": b"\xff\x00"}
@@ -106,7 +111,6 @@ class TestCreateSchemas:
             (Note, "updated_at"),
             (Document, "version"),
             (Draft, "deleted_at"),
-            (Post, "remark"),
             (Kinds, "id"),
             (Odd, "twice"),
             (Odd, "thrice"),
@@ -118,6 +122,13 @@ class TestCreateSchemas:
     ) -> None:
         assert refusals(derive(model), **{field: None})[field] == "is set by the server"
         assert field not in derive(model).model_json_schema()["properties"]
+
+    @pytest.mark.parametrize(("model", "field"), [(Post, "remark"), (Pet, "chip")])
+    @pytest.mark.parametrize("derive", [create_schema, update_schema])
+    def test_do_not_know_a_private_column(self, derive: Any, model: type[Any], field: str) -> None:
+        """It is rejected as any name is that the model does not have."""
+        reasons = refusals(derive(model), **{field: "x", "nowhere": "x"})
+        assert reasons[field] == reasons["nowhere"]
 
     def test_say_how_long_a_text_may_be(self) -> None:
         given = refusals(create_schema(Post), title="x" * 51)

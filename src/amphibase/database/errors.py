@@ -18,7 +18,7 @@ from sqlalchemy.exc import TimeoutError as QueueTimeout
 from sqlalchemy.orm.exc import StaleDataError
 from typing_extensions import TypeIs
 
-from amphibase.database.rejected_value import invalid_value
+from amphibase.database.missing_value import missing_value
 from amphibase.errors import (
     AmphibaseError,
     Conflict,
@@ -94,10 +94,10 @@ def _from_sqlite(error: sqlite3.Error) -> AmphibaseError | None:
         case "SQLITE_CONSTRAINT_FOREIGNKEY":
             return ForeignKeyViolation()
         case "SQLITE_CONSTRAINT_NOTNULL":
-            return invalid_value(message.rpartition(".")[2])
-        case "SQLITE_CONSTRAINT_CHECK" | "SQLITE_CONSTRAINT_DATATYPE":
-            return InvalidValue()
-        case "SQLITE_MISMATCH" | "SQLITE_TOOBIG":
+            return missing_value(message.rpartition(".")[2])
+        case "SQLITE_CONSTRAINT_CHECK":
+            return InvalidValue(constraint=message.rpartition(": ")[2])
+        case "SQLITE_CONSTRAINT_DATATYPE" | "SQLITE_MISMATCH" | "SQLITE_TOOBIG":
             return InvalidValue()
         case "SQLITE_FULL":
             return Unavailable("The disk of the database is full")

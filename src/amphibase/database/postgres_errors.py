@@ -4,8 +4,8 @@ import re
 
 import psycopg
 
+from amphibase.database.missing_value import missing_value
 from amphibase.database.pool import PoolTimeout
-from amphibase.database.rejected_value import invalid_value
 from amphibase.errors import (
     AmphibaseError,
     Conflict,
@@ -33,8 +33,10 @@ def translate_postgres(error: psycopg.Error) -> AmphibaseError | None:
             )
         case "23503" | "23001":
             return ForeignKeyViolation()
-        case "23502" | "23514" | "23P01":
-            return invalid_value(error.diag.column_name)
+        case "23502":
+            return missing_value(error.diag.column_name)
+        case "23514" | "23P01":
+            return InvalidValue(constraint=error.diag.constraint_name)
         case "42501":
             return Forbidden("The database does not let this caller do that")
         case "P0001":  # RAISE EXCEPTION, by a function or a trigger of the application's

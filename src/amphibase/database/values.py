@@ -3,6 +3,7 @@
 SQLite takes values that Postgres refuses, and both say little of what they refuse.
 """
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, time, timedelta
@@ -203,7 +204,8 @@ def _text(length: int | None, value: Any) -> Fault:
 def _number(value: Any) -> Fault:
     if not isinstance(value, float | int):
         return "a number was expected"
-    return None if value == value else "NaN is no number"  # which SQLite would keep as NULL
+    # JSON has neither infinity nor NaN, and SQLite would keep NaN as NULL.
+    return None if math.isfinite(value) else "a finite number was expected"
 
 
 def _integer(bits: int, value: Any) -> Fault:

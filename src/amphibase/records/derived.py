@@ -8,11 +8,11 @@ from pydantic import Field as Limits
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
-from amphibase.records.fields import fields_of, once_a_model
+from amphibase.records.fields import cached_by_model, fields_of
 from amphibase.records.input import Input
 
 
-@once_a_model
+@cached_by_model
 def read_model(model: type[Any]) -> type[BaseModel]:
     """What callers see of a row: its columns, but for those with `info={"private": True}`."""
     fields: dict[str, Any] = {
@@ -23,13 +23,13 @@ def read_model(model: type[Any]) -> type[BaseModel]:
     return _make(model.__name__, model.__doc__, READ, fields)
 
 
-@once_a_model
+@cached_by_model
 def create_schema(model: type[Any]) -> type[BaseModel]:
     """What callers send to add a row; what the server sets is refused by name."""
     fields: dict[str, Any] = {}
     for field in fields_of(model).values():
         if field.server_set:
-            if not field.key.startswith("_"):
+            if not field.private:
                 fields[field.key] = REFUSED
             continue
         taken = field.input | None if field.nullable else field.input
@@ -40,13 +40,13 @@ def create_schema(model: type[Any]) -> type[BaseModel]:
     return _make(f"{model.__name__}Create", f"A new {model.__name__}.", Input, fields)
 
 
-@once_a_model
+@cached_by_model
 def update_schema(model: type[Any]) -> type[BaseModel]:
     """What callers send to change a row: only what is sent is changed (`changes`)."""
     fields: dict[str, Any] = {}
     for field in fields_of(model).values():
         if field.server_set or field.column.primary_key:
-            if not field.key.startswith("_"):
+            if not field.private:
                 fields[field.key] = REFUSED
             continue
         fields[field.key] = (field.input | None if field.nullable else field.input, _unset())

@@ -74,8 +74,9 @@ class Field:
         attribute: the class's attribute, for expressions.
         input: the type that a value must have to be stored; without None.
         output: the type of an answer; without None.
-        hidden: nobody outside sees the column.
-        server_set: nobody outside sets it.
+        private: clients do not learn that the column exists.
+        hidden: clients do not see the column.
+        server_set: clients do not set it.
         required: it has no value unless one is given.
     """
 
@@ -85,6 +86,7 @@ class Field:
     input: Any
     output: Any
     nullable: bool
+    private: bool
     hidden: bool
     server_set: bool
     required: bool
@@ -113,19 +115,19 @@ class Field:
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def once_a_model(function: Function) -> Function:
-    """Keep what a function of a mapped class gives."""
+def cached_by_model(function: Function) -> Function:
+    """Cache the results of a function of a mapped class."""
     return typing.cast("Function", cache(function))
 
 
-@once_a_model
+@cached_by_model
 def fields_of(model: type[Any]) -> dict[str, Field]:
     """The columns of a mapped class by the names of its attributes."""
     found = {}
     for attribute in inspect_model(model).column_attrs:
         key, column = attribute.key, attribute.columns[0]
         given = _annotation(model, key) or _python_type(column.type)
-        hidden = bool(getattr(column, "info", {}).get("private")) or key.startswith("_")
+        private = _is_private(model, key, column)
         default = _has_default(model, key, column)
         found[key] = Field(
             key=key,
@@ -134,11 +136,19 @@ def fields_of(model: type[Any]) -> dict[str, Field]:
             input=_buildable(_each(given, partial(_input, _plain_type(column.type)))),
             output=_buildable(_each(given, partial(_output, _plain_type(column.type)))),
             nullable=bool(getattr(column, "nullable", True)),
-            hidden=hidden or (issubclass(model, SoftDelete) and key == "deleted_at"),
-            server_set=hidden or _set_by_server(model, key, column, default),
+            private=private,
+            hidden=private or (issubclass(model, SoftDelete) and key == "deleted_at"),
+            server_set=private or _set_by_server(model, key, column, default),
             required=not (default or column.nullable),
         )
     return found
+
+
+def _is_private(model: type[Any], key: str, column: Any) -> bool:
+    if getattr(column, "info", {}).get("private") or key.startswith("_"):
+        return True
+    own = getattr(model, "model_fields", {}).get(key)  # of SQLModel: Field(exclude=True)
+    return own is not None and bool(own.exclude)
 
 
 def _set_by_server(model: type[Any], key: str, column: Any, default: bool) -> bool:

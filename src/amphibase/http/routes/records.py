@@ -23,6 +23,7 @@ from amphibase.records.derived import changes, create_schema, read_model, update
 from amphibase.records.fields import Field, fields_of
 from amphibase.records.filters.expressions import filterable_columns, invalid_parameter
 from amphibase.records.listing import DEFAULT_LIMIT, read_listing
+from amphibase.records.validators import construct
 
 MAX_VERSION = 2**31 - 1
 JSON = "application/json"
@@ -119,7 +120,7 @@ def routes(
         @records.post("", status_code=201, response_model=read, summary=f"Add to {name}")
         @_typed(given=create_schema(model), rows=rows)
         async def add_row(given: Any, request: Request, rows: Any) -> Any:
-            row = await rows.add(model(**changes(given)))
+            row = await rows.add(construct(model, changes(given)))
             response = serializer.response(row, 201)
             response.headers["Location"] = f"{request.url.path}/{serializer.key_of(row)}"
             return response

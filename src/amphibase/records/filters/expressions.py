@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import and_, not_, or_
 
 from amphibase.backend import Where
-from amphibase.records.fields import Field, fields_of, once_a_model
+from amphibase.records.fields import Field, cached_by_model, fields_of
 from amphibase.records.filters.operators import OPERATORS, Argument, ColumnKind, Operator
 from amphibase.records.filters.tree import Condition, Filter, Logic, Value
 from amphibase.records.input import PlainText
@@ -52,7 +52,7 @@ class FilterableColumn:
     operators: Mapping[str, Operator]
 
 
-@once_a_model
+@cached_by_model
 def filterable_columns(model: type[Any]) -> dict[str, FilterableColumn]:
     """Return the columns of a model that may be filtered by, by the names of its attributes."""
     return {

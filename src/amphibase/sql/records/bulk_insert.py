@@ -28,7 +28,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import JSON, TypeEngine
 
 from amphibase.database.compiled import Row
-from amphibase.errors import InvalidValue
+from amphibase.errors import MissingValue
 from amphibase.models import ExactDecimal, UtcDateTime
 from amphibase.schema.policies import quoted
 from amphibase.sql.records.batch import Batch
@@ -122,7 +122,7 @@ class Defaults:
 
     def _made(self, name: str, make: Callable[[], Any] | None) -> Any:
         if make is None:
-            raise InvalidValue(f"{name}: a {self._info.model.__name__} needs a value", field=name)
+            raise MissingValue(name)
         return make()
 
 

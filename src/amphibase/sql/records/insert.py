@@ -15,7 +15,7 @@ from amphibase.access import OWNER_COLUMN
 from amphibase.database.compiled import Row
 from amphibase.models import utc_now
 from amphibase.sql.records.bulk_insert import Defaults
-from amphibase.sql.records.model_info import ModelInfo
+from amphibase.sql.records.model_info import ModelInfo, index_condition
 from amphibase.sql.records.query_builder import QueryBuilder
 from amphibase.sql.records.tables_read import expressions_in
 
@@ -68,7 +68,9 @@ async def upsert_one(
     """
     info = builder.info
     keys = [info.column_of[name] for name in on]
-    dialect: Any = sqlite if connection.dialect.name == "sqlite" else postgresql
+    name = connection.dialect.name
+    dialect: Any = sqlite if name == "sqlite" else postgresql
+    condition = index_condition(info.unique(on), name)
     statement = dialect.insert(info.table).values(_by_column(info, values))
     if replace:
         kept = {*on, *info.key_names, OWNER_COLUMN, "created_at"}
@@ -84,10 +86,10 @@ async def upsert_one(
         changes |= info.counted_up()
         changes = changes or {keys[0]: keys[0]}  # so that the row comes back
         statement = statement.on_conflict_do_update(
-            index_elements=keys, set_=changes, where=writable
+            index_elements=keys, index_where=condition, set_=changes, where=writable
         )
     else:
-        statement = statement.on_conflict_do_nothing(index_elements=keys)
+        statement = statement.on_conflict_do_nothing(index_elements=keys, index_where=condition)
     statement = builder.restricted(statement, *expressions_in(values.values()))
     row = (await connection.execute(statement.returning(*info.columns))).one_or_none()
     return None if row is None else tuple(row)

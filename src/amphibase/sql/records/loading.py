@@ -14,6 +14,7 @@ from amphibase.backend import SERVICE
 from amphibase.database.compiled import Row
 from amphibase.errors import InvalidRequest, NotSupported
 from amphibase.sql.records.model_info import ModelInfo
+from amphibase.sql.records.ordering import check_list
 from amphibase.sql.records.query_builder import QueryBuilder
 
 KEYS_A_QUERY = 1000
@@ -31,7 +32,7 @@ async def load_related(objects: Sequence[Any], load: Sequence[Any], builder: Que
         NotSupported: a relationship joins by more than equal columns.
     """
     info = builder.info
-    for each in load:
+    for each in check_list("load", load):
         name = getattr(each, "key", each)
         relationship = info.relationships.get(name)
         if relationship is None or not issubclass(info.model, getattr(each, "class_", object)):

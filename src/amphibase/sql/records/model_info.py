@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, NoReturn
 
 from sqlalchemy import (
+    CheckConstraint,
     Column,
     ColumnElement,
     Float,
@@ -25,10 +26,19 @@ from amphibase.database.values import acceptance_of, plainness_of
 from amphibase.errors import InvalidRequest, InvalidValue, NotLoaded, NotSupported
 from amphibase.models import Base, SoftDelete, Versioned
 from amphibase.records.adoption import mappers_by_table
-from amphibase.sql.records.tables_read import tables_read
+from amphibase.sql.records.tables_read import WORD, tables_read
+
+Unique = PrimaryKeyConstraint | UniqueConstraint | Index
+"""What keeps values unique."""
+
+DIALECTS = ("sqlite", "postgresql")
 
 ABSENT: Any = type("Absent", (), {"__repr__": lambda _: "ABSENT"})()
 """Stands in a column for the value that an object does not hold."""
+
+WRITES = ("insert", "update", "delete")
+EVENTS = tuple(f"{when}_{what}" for when in ("before", "after") for what in WRITES)
+"""The events of a mapper that its sessions run for each row that they write."""
 
 ONLY_BY_SERVICE = (OWNER_COLUMN, "created_at")
 
@@ -37,7 +47,8 @@ class ModelInfo(Generic[Model]):
     """What a home knows of a mapped class; made once a class.
 
     Raises:
-        NotSupported: the class is spread over several tables, or one of several in its table.
+        NotSupported: the class is spread over several tables, is one of several in its table, or
+            has listeners for the events of writing.
     """
 
     def __init__(self, model: type[Model]) -> None:
@@ -48,6 +59,12 @@ class ModelInfo(Generic[Model]):
             raise NotSupported(
                 f"{model.__name__} shares its table with other classes (polymorphic_on); give each "
                 "a table of its own"
+            )
+        listeners = [name for name in EVENTS if getattr(mapper.dispatch, name)]
+        if listeners:
+            raise NotSupported(
+                f"{model.__name__} has listeners for {', '.join(listeners)}, which repositories do "
+                "not run; write its rows in a session, or do that work where the rows are written"
             )
         self.model = model
         self.mapper = mapper
@@ -90,6 +107,7 @@ class ModelInfo(Generic[Model]):
         self.name_of: dict[ColumnElement[Any], str] = dict(
             zip(self.columns, self.names, strict=True)
         )
+        self._has_load_listeners = bool(mapper.class_manager.dispatch.load)
         self.cache: dict[Any, Any] = {}  # plans and statements, built when they are first needed
         self.unloaded = {name: _refuse(model, name) for name in self.relationships}
         self.updated_at = self.column_of.get("updated_at")
@@ -107,14 +125,28 @@ class ModelInfo(Generic[Model]):
         self._check(dict(zip(self.key_names, values, strict=True)))
         return values
 
-    def unique(self, names: Sequence[str]) -> bool:
-        """Whether a constraint or index keeps the values of these attributes unique."""
+    def unique(self, names: Sequence[str]) -> Unique | None:
+        """Return what keeps the values of these attributes unique: a constraint or an index.
+
+        One that holds for every row comes before a partial index.
+        """
         columns = {self.column_of[name] for name in names if name in self.column_of}
-        return len(columns) == len(names) and columns in [*self._unique.values()]
+        parts = [part for part in self._unique.values() if {*part.columns} == columns]
+        parts.sort(key=_is_partial)
+        return parts[0] if parts and len(columns) == len(names) else None
 
     def unique_by(self, constraint: str | None) -> Sequence[str]:
-        """The attributes that a constraint or index keeps unique, by its name."""
-        return self.attributes(column.name for column in self._unique.get(constraint or "", ()))
+        """Return the attributes that a constraint or index keeps unique, by its name."""
+        part = self._unique.get(constraint or "")
+        return self.attributes(column.name for column in part.columns) if part is not None else ()
+
+    def checked_by(self, constraint: str | None) -> Sequence[str]:
+        """Return the attributes that a check constraint is about, by its name."""
+        for each in self.table.constraints:
+            if constraint and isinstance(each, CheckConstraint) and each.name == constraint:
+                words = WORD.findall(str(each.sqltext))
+                return [name for name, column in self.column_of.items() if column.name in words]
+        return []
 
     def attributes(self, columns: Iterable[str]) -> Sequence[str]:
         """The attributes of columns, by their names in the database; a name that is none stays."""
@@ -141,6 +173,9 @@ class ModelInfo(Generic[Model]):
         """An object with the row's values, as a session leaves one that it has let go of."""
         instance = self.mapper.class_manager.new_instance()
         self._fill(instance, row)
+        if self._has_load_listeners:  # a @reconstructor is one
+            state = instance_state(instance)
+            state.manager.dispatch.load(state, None)
         return instance
 
     def stored(self, instance: Model, row: Row) -> Model:
@@ -243,14 +278,23 @@ class ModelInfo(Generic[Model]):
         return {} if self.version is None else {self.version: self.version + 1}
 
 
-def _unique(table: Table) -> dict[str, set[Column[Any]]]:
-    found: dict[str, set[Column[Any]]] = {}
+def _unique(table: Table) -> dict[str, Unique]:
+    found: dict[str, Unique] = {}
     for number, part in enumerate([table.primary_key, *table.constraints, *table.indexes]):
         if isinstance(part, PrimaryKeyConstraint | UniqueConstraint) or (
             isinstance(part, Index) and part.unique
         ):
-            found[str(part.name or number)] = {*part.columns}
+            found[str(part.name or number)] = part
     return found
+
+
+def index_condition(index: Unique | None, dialect: str) -> Any:
+    """Return the WHERE of a partial index on an engine; None where it is not partial."""
+    return index.dialect_options[dialect]["where"] if isinstance(index, Index) else None
+
+
+def _is_partial(part: Unique) -> bool:
+    return any(index_condition(part, dialect) is not None for dialect in DIALECTS)
 
 
 def _refuse(model: type[Any], name: str) -> Callable[[Any, Any], NoReturn]:

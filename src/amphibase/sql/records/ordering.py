@@ -128,14 +128,21 @@ def ordering(
     Raises:
         InvalidRequest: it is not made of columns.
     """
-    if not order_by:
+    terms = [_term(each) for each in check_list("order_by", order_by)]
+    if not terms:
         return Ordering([OrderTerm(column, True, None) for column in newest_first])
-    terms = [_term(each) for each in order_by]
     known = {id(term.by) for term in terms}
     # In the direction of the last, so that one index can serve the whole.
     last = terms[-1].descending
     terms += [OrderTerm(column, last, None) for column in keys if id(column) not in known]
     return Ordering(terms)
+
+
+def check_list(name: str, items: Sequence[Any]) -> Sequence[Any]:
+    """Return the items of an argument. Raises InvalidRequest for one that is not in a list."""
+    if isinstance(items, list | tuple):
+        return items
+    raise InvalidRequest(f"{name}: a list was expected, as in {name}=[Note.title]")
 
 
 def _term(given: Any) -> OrderTerm:

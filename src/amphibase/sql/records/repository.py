@@ -20,17 +20,18 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from amphibase.backend import Load, Model, Order, Page, Where
 from amphibase.database.compiled import Query, Row
-from amphibase.database.rejected_value import rejected_value_message
 from amphibase.errors import (
     Conflict,
     Forbidden,
     InvalidRequest,
     InvalidValue,
+    MissingValue,
     NotFound,
     StaleVersion,
     Unauthenticated,
 )
 from amphibase.models import utc_now
+from amphibase.records.validators import validated
 from amphibase.sql.records.batch import Batch
 from amphibase.sql.records.bulk_insert import insert_many
 from amphibase.sql.records.computed import computed_values
@@ -38,7 +39,7 @@ from amphibase.sql.records.insert import insert_one, upsert_one
 from amphibase.sql.records.json_rows import SqlJsonRows, json_object
 from amphibase.sql.records.loading import load_related
 from amphibase.sql.records.model_info import ModelInfo
-from amphibase.sql.records.ordering import Ordering
+from amphibase.sql.records.ordering import Ordering, check_list
 from amphibase.sql.records.query_builder import QueryBuilder, check_limit, enclosed, limited
 from amphibase.sql.records.tables_read import expressions_in
 
@@ -182,12 +183,13 @@ class SqlRepository(Generic[Model]):
 
     async def upsert(self, row: Model, *, on: Sequence[Any] = (), replace: bool = True) -> Model:
         values = self._new(row)
-        names = [getattr(column, "key", column) for column in on] or [*self._info.key_names]
+        names = [getattr(each, "key", each) for each in check_list("on", on)]
+        names = names or [*self._info.key_names]
         for name in names:
             if name not in self._info.column_of:
                 message = f"{name}: {self._info.model.__name__} has no such column"
                 raise InvalidValue(message, field=name)
-        if not self._info.unique(names):
+        if self._info.unique(names) is None:
             raise InvalidRequest(f"on: nothing keeps {', '.join(names)} unique")
         stored: Any = None
         with self._taken(names):
@@ -283,7 +285,8 @@ class SqlRepository(Generic[Model]):
         self._builder.check(*where)
 
     def _changes(self, values: dict[str, Any]) -> dict[Any, Any]:
-        return self._info.changes(values, by_service=self._builder.caller.role == "service_role")
+        by_service = self._builder.caller.role == "service_role"
+        return self._info.changes(validated(self._info.model, values), by_service=by_service)
 
     def _new(self, row: Model) -> dict[str, Any]:
         values = self._info.values(row)
@@ -304,11 +307,19 @@ class SqlRepository(Generic[Model]):
             # Policies hide what was there, but not the constraint.
             columns = self._info.attributes(error.columns) or self._info.unique_by(error.constraint)
             raise Conflict(columns=columns, constraint=error.constraint) from error
-        except InvalidValue as error:
+        except MissingValue as error:
             (name,) = self._info.attributes([error.field or ""])
-            if name in ("", error.field):
+            raise MissingValue(name) from error
+        except InvalidValue as error:
+            columns = self._info.checked_by(error.constraint)
+            if error.field or not columns:
                 raise
-            raise InvalidValue(rejected_value_message(name), field=name) from error
+            names = ", ".join(columns)
+            raise InvalidValue(
+                f"{names}: the check {error.constraint} does not hold",
+                field=columns[0],
+                constraint=error.constraint,
+            ) from error
 
     @asynccontextmanager
     async def _changing(self) -> AsyncIterator[AsyncConnection]:
