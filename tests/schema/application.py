@@ -55,6 +55,10 @@ class Application:
         return await schema.downgrade(self.database, self.settings, self.models, chain, revision)
 
     async def revision(self, message: str, **options: Any) -> Path | None:
+        file = await self.revision_file(message, **options)
+        return file.path if file else None
+
+    async def revision_file(self, message: str, **options: Any) -> schema.RevisionFile | None:
         return await schema.revision(self.database, self.settings, self.models, message, **options)
 
     async def ensure(self) -> None:

@@ -150,17 +150,20 @@ def revision(
     """
     if application is None and not empty:
         raise ConfigurationError("Say where your models are: --app module:app, or use --empty")
-    path = _run(
+    file = _run(
         application,
         lambda database, settings: schema.revision(
             database, settings, Base.metadata, message, autogenerate=not empty
         ),
     )
     console = Console(soft_wrap=True)
-    if path is None:
-        console.print("Nothing to do: your revisions make all that your models have")
-    else:
-        console.print(f"[green]✓[/green] {escape(str(path))}\nRead it, then `amphibase db upgrade`")
+    if file is None:
+        console.print("Nothing to do: your revisions create all that your models have")
+        return
+    console.print(f"[green]✓[/green] {escape(str(file.path))}")
+    for warning in file.warnings:
+        console.print(f"[yellow]![/yellow] {escape(warning)}")
+    console.print("Read it, then `amphibase db upgrade`")
 
 
 @app.command()

@@ -28,7 +28,7 @@ from amphibase.schema.migrations.compare_policies import (
 from amphibase.schema.migrations.compare_tables import Difference, table_differences
 from amphibase.schema.migrations.execution import downgrade_chain, upgrade_chains
 from amphibase.schema.migrations.locations import PACKAGED, ChainName
-from amphibase.schema.migrations.revision_file import write_revision
+from amphibase.schema.migrations.revision_file import RevisionFile, write_revision
 from amphibase.schema.migrations.transaction import schema_transaction
 from amphibase.schema.policies import script as policies
 from amphibase.settings import Settings
@@ -37,6 +37,7 @@ __all__ = [
     "ChainName",
     "ChainStatus",
     "Difference",
+    "RevisionFile",
     "RevisionOutcome",
     "check",
     "current",
@@ -124,7 +125,7 @@ async def revision(
     message: str,
     *,
     autogenerate: bool = True,
-) -> Path | None:
+) -> RevisionFile | None:
     """Write a revision with what the models have and the revisions so far do not create.
 
     The tables of the database do not matter, for `serve` may have created some already; but on
@@ -134,7 +135,7 @@ async def revision(
         autogenerate: False for an empty revision, to be filled in by hand.
 
     Returns:
-        The file in `MIGRATIONS_DIR`; None where the models have nothing new.
+        The file, in `MIGRATIONS_DIR`; None where the models have nothing new.
 
     Raises:
         ConfigurationError: the records do not live in SQL, or the revisions do not run.
@@ -145,7 +146,7 @@ async def revision(
     if not autogenerate:
         return write_revision(application, None, message, settings.migrations_dir)
 
-    def compare(connection: Connection) -> Path | None:
+    def compare(connection: Connection) -> RevisionFile | None:
         guarded = _guarded(database, settings)
         if guarded:
             roles.require_creatable(connection)

@@ -276,7 +276,7 @@ def _on_privileges(verb: str, to: str, table: str, grants: Iterable[Grant]) -> l
 
 def _on_sequence(verb: str, to: str, table: str, each: Grant) -> str:
     # The name of the sequence is Postgres' own choice.
-    name, column = _literal(quoted(table)), _literal(each.column)
+    name, column = literal(quoted(table)), literal(each.column)
     return (
         "DO $$ BEGIN EXECUTE format(\n"
         f"    '{verb} USAGE ON SEQUENCE %s {to} {each.role}',\n"
@@ -290,7 +290,8 @@ def _joined(statement: str) -> str:
     return line if statement.count("\n") == 1 and len(line) <= LINE_LENGTH else statement
 
 
-def _literal(text: str) -> str:
+def literal(text: str) -> str:
+    """Return text as SQL."""
     return "'" + text.replace("'", "''") + "'"
 
 

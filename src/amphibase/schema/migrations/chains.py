@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
+from alembic.ddl import DefaultImpl
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from alembic.runtime.migration import RevisionStep
@@ -23,12 +24,18 @@ from amphibase.database.errors import translate
 from amphibase.errors import ConfigurationError, Retryable
 from amphibase.schema.migrations import roles
 from amphibase.schema.migrations.locations import HERE, PACKAGED, ChainName, locate_chains
+from amphibase.schema.migrations.postgres_impl import TextComparingPostgresqlImpl
 from amphibase.schema.migrations.sqlite_impl import CarryingSQLiteImpl, without_reflection_warnings
 from amphibase.schema.tables import tables
 from amphibase.settings import Settings
 
 FILE_NAMES = "%(year)d%(month).2d%(day).2d_%(hour).2d%(minute).2d%(second).2d_%(slug)s"
 UNDEFINED_OBJECT = "42704"
+
+_IMPLEMENTATIONS: dict[str, type[DefaultImpl]] = {
+    "sqlite": CarryingSQLiteImpl,
+    "postgresql": TextComparingPostgresqlImpl,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +103,8 @@ class Chain:
                 **options,
             },
         )
-        if connection.dialect.name == "sqlite":
-            context.impl = CarryingSQLiteImpl(
-                context.dialect, connection, False, True, None, context.opts
-            )
+        implementation = _IMPLEMENTATIONS[connection.dialect.name]
+        context.impl = implementation(context.dialect, connection, False, True, None, context.opts)
         return context
 
     def owns(self, table: Table) -> bool:

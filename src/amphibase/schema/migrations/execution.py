@@ -9,6 +9,7 @@ from amphibase.errors import ConfigurationError
 from amphibase.schema.migrations.chains import Chain, RevisionOutcome, chain_named, scratch_database
 from amphibase.schema.migrations.compare_policies import apply_policies, read_table_security
 from amphibase.schema.migrations.compare_tables import table_differences
+from amphibase.schema.migrations.definitions_of_database import read_definitions
 from amphibase.schema.migrations.sqlite_impl import without_reflection_warnings
 
 DUPLICATES = ("42P07", "42701", "42710", "42P06")
@@ -77,12 +78,13 @@ def _check_stamped(connection: Connection, chains: Sequence[Chain], revision: st
     from_revisions = MetaData()
     with scratch_database(connection, chains, revision) as scratch, without_reflection_warnings():
         from_revisions.reflect(scratch)
+        definitions = read_definitions(scratch)
         security = read_table_security(scratch) if scratch.dialect.name == "postgresql" else None
     from_revisions.remove(from_revisions.tables[application.version_table])
     from_models = table_differences(connection, application)
     unexplained = [
         difference
-        for difference in table_differences(connection, application, from_revisions)
+        for difference in table_differences(connection, application, from_revisions, definitions)
         # What the models have beyond the revisions waits for a revision of its own.
         if difference.kind == "missing"
         or (difference in from_models and difference.table in from_revisions.tables)

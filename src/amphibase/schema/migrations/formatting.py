@@ -2,6 +2,7 @@
 
 import ast
 import io
+import textwrap
 import tokenize
 from collections.abc import Sequence
 
@@ -11,13 +12,23 @@ LINE_LENGTH = 88
 """The default of the formatters that people use."""
 
 
-def format_code(code: str) -> str:
-    """Format the statements of a function's body: indented by four, double quotes, short lines."""
-    return _block(ast.parse("if x:\n    " + code).body[0].body, 4)  # type: ignore[attr-defined]
+def format_code(code: str, indent: int = 4) -> str:
+    """Format the statements of a function's body: indented, double quotes, short lines."""
+    return _block(ast.parse("if x:\n    " + code).body[0].body, indent)  # type: ignore[attr-defined]
 
 
-def postgres_only(statements: Sequence[str]) -> str:
-    """Return the code that runs SQL statements on Postgres alone; empty for no statements."""
+def comment(text: str) -> str:
+    """Return text as the lines of a comment in a function's body."""
+    lines = textwrap.wrap(text, LINE_LENGTH - 6, break_on_hyphens=False, break_long_words=False)
+    return "".join(f"    # {line}\n" for line in lines)
+
+
+def postgres_only(statements: Sequence[str], otherwise: str = "") -> str:
+    """Return the code that runs SQL statements on Postgres alone; empty for no statements.
+
+    Args:
+        otherwise: code for SQLite, indented by eight.
+    """
     if not statements:
         return ""
     text = '    if op.get_context().dialect.name == "postgresql":\n'
@@ -28,6 +39,8 @@ def postgres_only(statements: Sequence[str]) -> str:
             indented = "".join(f"            {each}\n" for each in escaped.splitlines())
             line = f'        op.execute(\n            """\n{indented}            """\n        )\n'
         text += line
+    if otherwise:
+        text += f"    else:\n{otherwise}"
     return text
 
 

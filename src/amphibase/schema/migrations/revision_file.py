@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from copy import copy
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,15 +15,20 @@ from alembic.util import rev_id
 from sqlalchemy import Connection, Enum, false, true
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.schema import DefaultClause
-from sqlalchemy.sql.elements import False_, True_
+from sqlalchemy.sql.elements import False_, TextClause, True_
 from sqlalchemy.sql.functions import now
 from sqlalchemy.types import JSON, TypeDecorator
 
 from amphibase.errors import ConfigurationError
 from amphibase.schema.migrations.chains import Chain, readable_errors
 from amphibase.schema.migrations.compare_policies import PolicyChanges
-from amphibase.schema.migrations.compare_tables import upgrade_operations
-from amphibase.schema.migrations.formatting import format_code, postgres_only
+from amphibase.schema.migrations.compare_tables import Comparison, compare_tables
+from amphibase.schema.migrations.definition_operations import DefinitionOperations
+from amphibase.schema.migrations.formatting import comment, format_code, postgres_only
+from amphibase.schema.migrations.rename_warnings import rename_warnings
+
+_CAST_LITERAL = r"('(?:[^']|'')*')::[\w ]+(?:\(\d+\))?"
+"""A default as Postgres writes it back."""
 
 IMPORTS = {
     "sa": "import sqlalchemy as sa",
@@ -32,13 +38,25 @@ IMPORTS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class RevisionFile:
+    """A revision that was written.
+
+    Args:
+        warnings: what has to be read in it, and what it leaves out.
+    """
+
+    path: Path
+    warnings: tuple[str, ...] = ()
+
+
 def write_revision(
     chain: Chain,
     scratch: Connection | None,
     message: str,
     folder: Path,
     security: PolicyChanges | None = None,
-) -> Path | None:
+) -> RevisionFile | None:
     """Write a revision that follows the newest one.
 
     Args:
@@ -50,45 +68,87 @@ def write_revision(
         The file; None where the models have nothing new.
 
     Raises:
-        ConfigurationError: two revisions follow the same one.
+        ConfigurationError: two revisions follow the same one, or what differs has to be written
+            by hand.
     """
-    upgrades = downgrades = ""
-    imports: set[str] = set()
+    if scratch is None:
+        return _write(chain, message, folder, _Body())
+    comparison = compare_tables(scratch, chain)
     changes = security or PolicyChanges()
-    if scratch is not None:
-        context = chain.context(scratch)
-        operations = upgrade_operations(context, chain.metadata)
-        if operations.is_empty() and not changes:
-            return None
-        if not operations.is_empty():
-            downgrades = _code(operations.reverse(), context, imports)
-            _fill_new_columns(operations)
-            types = list(_enums_of_new_columns(operations))
-            upgrades = _code(operations, context, imports, types)
-    upgrades = _around(changes.before, upgrades, changes.after)
-    downgrades = _around(changes.undo_before, downgrades, changes.undo_after)
-    body = upgrades + downgrades
+    if not comparison and not changes:
+        return None
+    body = _body(chain.context(scratch), scratch, comparison, changes)
+    if not body.upgrades:
+        raise ConfigurationError(" ".join(body.warnings))
+    return _write(chain, message, folder, body)
+
+
+@dataclass(slots=True)
+class _Body:
+    """The code of a revision."""
+
+    upgrades: str = ""
+    downgrades: str = ""
+    imports: set[str] = field(default_factory=set)
+    warnings: list[str] = field(default_factory=list)
+
+
+def _body(
+    context: MigrationContext,
+    scratch: Connection,
+    comparison: Comparison,
+    changes: PolicyChanges,
+) -> _Body:
+    body = _Body()
+    operations = comparison.operations
+    definitions = DefinitionOperations(scratch, comparison.tables, comparison.actual)
+    definitions.add_to(operations, comparison.mismatches)
+    body.warnings = [*rename_warnings(operations, scratch.dialect), *definitions.warnings()]
+    upgrades = downgrades = ""
+    if not operations.is_empty():
+        downgrades = _code(operations.reverse(), context, body.imports)
+        _fill_new_columns(operations)
+        types = list(_enums_of_new_columns(operations))
+        upgrades = _code(operations, context, body.imports, types)
+    enum_upgrades, enum_downgrades = "", ""
+    for change in comparison.enums:
+        in_use = any(repr(value) in upgrades or f'"{value}"' in upgrades for value in change.new)
+        text_change = change.operations()
+        enum_downgrades += postgres_only(
+            change.undo_statements(), _code(text_change.reverse(), context, body.imports, indent=8)
+        )
+        enum_upgrades += postgres_only(
+            change.statements(in_use=in_use), _code(text_change, context, body.imports, indent=8)
+        )
+    body.upgrades = _around(changes.before, enum_upgrades + upgrades, changes.after)
+    body.downgrades = _around(changes.undo_before, downgrades + enum_downgrades, changes.undo_after)
+    if body.upgrades:
+        body.upgrades = "".join(map(comment, body.warnings)) + body.upgrades
+    return body
+
+
+def _write(chain: Chain, message: str, folder: Path, body: _Body) -> RevisionFile:
     for name, line in IMPORTS.items():
-        if re.search(rf"\b{name}\.", body):
-            imports.add(line)
+        if re.search(rf"\b{name}\.", body.upgrades + body.downgrades):
+            body.imports.add(line)
     with readable_errors():
         written = chain.script.generate_revision(
             rev_id(),
             message,
             version_path=folder.absolute(),
             docstring=repr(message) if re.search(r'["\\\n]', message) else f'"""{message}"""',
-            upgrades=upgrades.rstrip(),
-            downgrades=downgrades.rstrip(),
-            imports=sorted(imports, key=lambda line: (line.startswith("from"), line)),
+            upgrades=(body.upgrades or "    pass").rstrip(),
+            downgrades=(body.downgrades or "    pass").rstrip(),
+            imports=sorted(body.imports, key=lambda line: (line.startswith("from"), line)),
         )
     if written is None:
         raise ConfigurationError(f"The revision was written to {folder}, but cannot be read")
-    return Path(written.path)
+    return RevisionFile(Path(written.path), tuple(body.warnings))
 
 
 def _around(before: list[str], code: str, after: list[str]) -> str:
     if not code:
-        return postgres_only(before + after) or "    pass\n"
+        return postgres_only(before + after)
     return postgres_only(before) + code + postgres_only(after)
 
 
@@ -97,6 +157,7 @@ def _code(
     context: MigrationContext,
     imports: set[str],
     types: Sequence[Enum] = (),
+    indent: int = 4,
 ) -> str:
     def render(kind: str, item: Any, autogenerate: Any) -> str | Literal[False]:
         if kind == "server_default":
@@ -124,7 +185,7 @@ def _code(
         operations, render_as_batch=True, render_item=render, migration_context=context
     )
     creations = [f"sa.{item!r}.create(op.get_bind(), checkfirst=True)" for item in types]
-    return format_code("\n    ".join([*creations, code]))
+    return format_code("\n    ".join([*creations, code]), indent)
 
 
 def _enums_of_new_columns(operations: ops.UpgradeOps) -> Iterator[Enum]:
@@ -145,6 +206,8 @@ def _portable_default(default: Any) -> str | Literal[False]:
             return "sa.false()"
         case now():
             return "sa.func.now()"
+        case TextClause() as clause if cast := re.fullmatch(_CAST_LITERAL, clause.text):
+            return f"sa.text({cast[1]!r})"
     return False
 
 

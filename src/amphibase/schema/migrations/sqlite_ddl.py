@@ -61,8 +61,27 @@ class ParsedTable:
     unsupported: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class ParsedIndex:
+    """A CREATE INDEX statement, in a form that does not depend on its spelling.
+
+    Args:
+        columns: names of columns or expressions, with their collation and direction.
+        condition: that of a partial index, empty for others.
+    """
+
+    unique: bool
+    columns: tuple[str, ...]
+    condition: str = ""
+
+    def __str__(self) -> str:
+        unique = "UNIQUE " if self.unique else ""
+        condition = f" WHERE {self.condition}" if self.condition else ""
+        return f"{unique}({', '.join(self.columns)}){condition}"
+
+
 def parse_table(sql: str) -> ParsedTable:
-    """Parse a CREATE TABLE statement as `sqlite_schema` keeps it."""
+    """Parse a CREATE TABLE statement as `sqlite_master` keeps it."""
     tokens = _tokens(sql)
     parsed = ParsedTable()
     if tokens[1].upper() == "VIRTUAL":
@@ -81,12 +100,16 @@ def parse_table(sql: str) -> ParsedTable:
     return parsed
 
 
-def index_definition(sql: str) -> str:
-    """Return what a CREATE INDEX statement says of columns and condition, in a normal form."""
+def parse_index(sql: str) -> ParsedIndex:
+    """Parse a CREATE INDEX statement as `sqlite_master` keeps it."""
     tokens = _tokens(sql)
     start = tokens.index("(")
-    unique = "UNIQUE " if tokens[1].upper() == "UNIQUE" else ""
-    return unique + normalized(" ".join(tokens[start:]))
+    end = _closing(tokens, start)
+    return ParsedIndex(
+        unique=tokens[1].upper() == "UNIQUE",
+        columns=tuple(normalized(" ".join(column)) for column in _split(tokens[start + 1 : end])),
+        condition=normalized(" ".join(tokens[end + 2 :])),
+    )
 
 
 def normalized(sql: str) -> str:

@@ -5,6 +5,7 @@ old table and renames the new one. Reflection does not see collations, AUTOINCRE
 that SQLAlchemy does not know, nameless checks, indexes over expressions and triggers.
 """
 
+import logging
 import re
 import warnings
 from collections.abc import Iterator, Mapping
@@ -14,7 +15,16 @@ from typing import Any
 
 from alembic.ddl.sqlite import SQLiteImpl
 from alembic.operations.batch import ApplyBatchImpl
-from sqlalchemy import CheckConstraint, Connection, ForeignKeyConstraint, Index, Table, text
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    Connection,
+    Enum,
+    ForeignKeyConstraint,
+    Index,
+    Table,
+    text,
+)
 from sqlalchemy.engine.interfaces import ReflectedColumn
 from sqlalchemy.engine.reflection import Inspector
 from sqlalchemy.exc import OperationalError
@@ -24,6 +34,9 @@ from sqlalchemy.types import UserDefinedType
 from amphibase.errors import ConfigurationError
 from amphibase.schema.migrations.sqlite_ddl import ParsedTable, parse_table
 from amphibase.schema.policies import as_text
+
+ENUMS = "amphibase_enums"
+"""The key of the values of enums in the `info` of a connection."""
 
 PARSED = "amphibase_parsed"
 """The key of a parsed statement in the `info` of a reflected table."""
@@ -54,10 +67,16 @@ class DeclaredType(UserDefinedType[Any]):
 @contextmanager
 def without_reflection_warnings() -> Iterator[None]:
     """Silence the warnings about what Alembic does not reflect and this module carries over."""
-    with warnings.catch_warnings():
-        for message in _WARNINGS:
-            warnings.filterwarnings("ignore", message)
-        yield
+    logger = logging.getLogger("alembic.ddl.impl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            for message in _WARNINGS:
+                warnings.filterwarnings("ignore", message)
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +104,34 @@ class CarryingSQLiteImpl(SQLiteImpl):
     """Alembic's implementation for SQLite, whose copies of tables are complete."""
 
     _copy: TableCopy | None = None
+
+    def correct_for_autogen_constraints(
+        self,
+        conn_uniques: Any,
+        conn_indexes: Any,
+        metadata_unique_constraints: Any,
+        metadata_indexes: Any,
+    ) -> None:
+        """Let indexes over expressions be created, which Alembic leaves out on SQLite."""
+
+    def create_table(self, table: Table, **options: Any) -> None:
+        """Create a table, and remember the enums of its columns."""
+        copy = self._copy
+        copied = copy is not None and table.name == copy.temporary_name
+        self._remember_enums(copy.table if copy and copied else table.name, *table.columns)
+        super().create_table(table, **options)
+
+    def add_column(self, table_name: str, column: Column[Any], **options: Any) -> None:
+        """Add a column, and remember its enum."""
+        self._remember_enums(table_name, column)
+        super().add_column(table_name, column, **options)
+
+    def _remember_enums(self, table: str, *columns: Column[Any]) -> None:
+        if self.connection is not None:
+            enums = created_enums(self.connection)
+            for column in columns:
+                if isinstance(column.type, Enum):
+                    enums[table, column.name] = tuple(column.type.enums)
 
     def autogen_column_reflect(
         self, inspector: Inspector, table: Table, column_info: Mapping[str, Any]
@@ -160,6 +207,18 @@ class CarryingSQLiteImpl(SQLiteImpl):
         _check_dependents(connection, copy)
 
 
+def created_enums(connection: Connection) -> dict[tuple[str, str], tuple[str, ...]]:
+    """Return the values of the enums that revisions created on a connection.
+
+    SQLite itself does not know them: there an enum is text.
+
+    Returns:
+        The values by table and column.
+    """
+    enums: dict[tuple[str, str], tuple[str, ...]] = connection.info.setdefault(ENUMS, {})
+    return enums
+
+
 def _connection_of(inspector: Inspector) -> Connection:
     bind = inspector.bind
     if not isinstance(bind, Connection):
@@ -212,7 +271,9 @@ def _complete(new_table: Table, batch_impl: ApplyBatchImpl, parsed: ParsedTable)
     options["with_rowid"] = not parsed.without_rowid
     for name, formula in parsed.formulas.items():
         column = new_table.c.get(name)
-        if column is not None and column.computed is not None:
+        if column is None or column.computed is None:
+            continue
+        if "expr" in batch_impl.column_transfers[name]:  # a new column has a formula of its own
             column.computed.sqltext = text(as_text(formula.expression))
     _complete_checks(new_table, batch_impl, parsed)
     _complete_foreign_keys(new_table, batch_impl)
