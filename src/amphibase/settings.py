@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -50,10 +50,25 @@ def _names(field: str) -> AliasChoices:
 
 
 class RateLimits(dict[str, "RateLimitItem"]):
-    """The limit of each guarded action: `sign-in` by address, `sign-up` and `forgot` by client."""
+    """The limit of each action.
 
-    ACTIONS = ("sign-in", "sign-up", "forgot")
-    DEFAULT = "sign-in=10/minute, sign-up=60/minute, forgot=10/minute"
+    `sign-in` counts by address and client together, `sign-in-address` by address over all clients,
+    `sign-in-client` by client over all addresses, `email-address` by the address that emails go
+    to, and the others by client.
+    """
+
+    DEFAULTS: ClassVar[dict[str, str]] = {
+        "sign-in": "10/minute",
+        "sign-in-client": "60/minute",
+        "sign-in-address": "600/hour",
+        "sign-up": "60/minute",
+        "forgot": "10/minute",
+        "reset": "10/minute",
+        "resend": "10/minute",
+        "email-address": "20/hour",
+    }
+    ACTIONS = tuple(DEFAULTS)
+    DEFAULT = ", ".join(f"{action}={rate}" for action, rate in DEFAULTS.items())
 
     @classmethod
     def parse(cls, text: str) -> Self:

@@ -1,15 +1,18 @@
 """/auth over HTTP, on every backend."""
 
 import asyncio
+import secrets
 from typing import Any
 
+import httpx
 import pytest
 from fastapi import FastAPI, Request
 from tests.backends import sql_backend_of
 from tests.outbox import letters, token_in
 
-from amphibase import Settings, Unavailable
+from amphibase import Settings, Unavailable, load_settings
 from amphibase.http.dependencies import device_of
+from amphibase.http.limits import RateLimiter
 from amphibase.sql.records.repository import SqlRepository
 from amphibase.testing.client import Client
 
@@ -218,32 +221,110 @@ async def test_links_in_letters_lead_to_a_page_that_does_nothing_by_itself(
 class TestRateLimits:
     @pytest.fixture
     def settings(self, make_settings):  # type: ignore[no-untyped-def]
-        return make_settings(rate_limits="sign-in=2/minute, sign-up=2/minute, forgot=2/minute")
+        limits = "sign-in=2/minute, sign-in-client=4/minute, sign-in-address=5/minute"
+        others = "sign-up=2/minute, forgot=2/minute, reset=2/minute, resend=2/minute"
+        return make_settings(
+            rate_limits=f"{limits}, {others}, email-address=3/minute",
+            trusted_proxies="127.0.0.1",
+        )
 
-    async def test_sign_ins_are_counted_by_address(self, client: Client) -> None:
-        for expected in (401, 401, 429):
-            answer = await client.post("/auth/sign-in", json=CREDENTIALS)
-            assert answer.status_code == expected
-        assert 1 <= int(answer.headers["retry-after"]) <= 60
-        shouted = CREDENTIALS | {"email": "ANN@example.com"}
-        assert (await client.post("/auth/sign-in", json=shouted)).status_code == 429
-        other = CREDENTIALS | {"email": "bob@example.com"}
-        assert (await client.post("/auth/sign-in", json=other)).status_code == 401
+    @staticmethod
+    async def post(client: httpx.AsyncClient, path: str, body: Any, ip: str = "192.0.2.1") -> Any:
+        return await client.post(path, json=body, headers={"x-forwarded-for": ip})
 
-    @pytest.mark.parametrize("path", ["/auth/sign-up", "/auth/password/forgot"])
-    async def test_other_doors_are_counted_by_client(self, client: Client, path: str) -> None:
-        body: dict[str, str] = dict(ANN) if path == "/auth/sign-up" else {"email": ANN["email"]}
+    async def sign_in(
+        self, client: httpx.AsyncClient, ip: str, email: str = "ann@example.com"
+    ) -> int:
+        body = CREDENTIALS | {"email": email}
+        response = await self.post(client, "/auth/sign-in", body, ip)
+        if response.status_code == 429:
+            assert 1 <= int(response.headers["retry-after"]) <= 60
+        return int(response.status_code)
+
+    async def test_wrong_passwords_of_one_client_do_not_keep_the_owner_out(
+        self, client: Client
+    ) -> None:
+        await self.post(client, "/auth/sign-up", ANN)
+        for expected in (401, 401, 429, 429):
+            wrong = CREDENTIALS | {"password": "a wrong password"}
+            response = await self.post(client, "/auth/sign-in", wrong, "10.9.9.9")
+            assert response.status_code == expected
+        assert await self.sign_in(client, "10.9.9.9", "ANN@example.com") == 429
+        assert await self.sign_in(client, "10.1.1.1") == 200
+
+    async def test_a_client_tries_few_addresses(self, client: Client) -> None:
+        statuses = [
+            await self.sign_in(client, f"2001:db8::{n}", f"user{n}@example.com") for n in range(5)
+        ]
+        assert statuses == [401] * 4 + [429]
+        assert await self.sign_in(client, "2001:db8:0:1::1") == 401
+
+    async def test_an_address_is_tried_by_many_clients_and_not_without_end(
+        self, client: Client
+    ) -> None:
+        statuses = [await self.sign_in(client, f"192.0.2.{n}") for n in range(6)]
+        assert statuses == [401] * 5 + [429]
+
+    async def test_a_header_of_a_stranger_names_no_client(
+        self, app: FastAPI, client: Client
+    ) -> None:
+        transport = httpx.ASGITransport(app, client=("203.0.113.7", 1))
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as stranger:
+            statuses = [await self.sign_in(stranger, f"192.0.2.{n}") for n in range(3)]
+        assert statuses == [401, 401, 429]
+
+    @pytest.mark.parametrize(
+        ("path", "body"),
+        [
+            ("/auth/sign-up", dict(ANN)),
+            ("/auth/password/forgot", {"email": ANN["email"]}),
+            ("/auth/email/resend", {"email": ANN["email"]}),
+            ("/auth/password/reset", {"token": "a guess", "password": "a new password"}),
+        ],
+    )
+    async def test_each_other_action_has_a_limit_of_its_own_by_client(
+        self, client: Client, path: str, body: dict[str, str]
+    ) -> None:
+        for n in range(2):
+            for other in ("forgot", "reset"):
+                if other not in path:
+                    guess = {"email": f"{n}@example.com", "token": "t", "password": "a new one"}
+                    names = ("email",) if other == "forgot" else ("token", "password")
+                    sent = {name: guess[name] for name in names}
+                    await self.post(client, f"/auth/password/{other}", sent)
         for n, limited in enumerate((False, False, True)):
-            body["email"] = f"user{n}@example.com"
-            answer = await client.post(path, json=body)
-            assert (answer.status_code == 429) is limited
+            sent = body | ({"email": f"user{n}@example.com"} if "email" in body else {})
+            response = await self.post(client, path, sent)
+            assert (response.status_code == 429) is limited
+        assert (await self.post(client, path, body, "192.0.2.2")).status_code != 429
 
-    async def test_guesses_at_reset_links_are_counted_by_client(self, client: Client) -> None:
-        """A reset link is asked for and tried under one limit."""
-        body = {"token": "a guess", "password": "a new password"}
-        for expected in (400, 400, 429):
-            answer = await client.post("/auth/password/reset", json=body)
-            assert answer.status_code == expected
+    async def test_an_address_gets_few_emails_whether_or_not_it_has_an_account(
+        self, client: Client
+    ) -> None:
+        statuses = [
+            (await self.post(client, path, {"email": ANN["email"]}, f"192.0.2.{n}")).status_code
+            for n, path in enumerate(["/auth/password/forgot", "/auth/email/resend"] * 2)
+        ]
+        assert statuses == [202, 202, 202, 429]
+
+
+def test_workers_that_share_no_counts_are_warned_about_at_the_start(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("multiprocessing.parent_process", lambda: None)
+    production = load_settings(environment="production", secret_key=secrets.token_hex(32))
+    for settings, workers in (
+        (production, ""),
+        (production, "1"),
+        (load_settings(), "4"),
+        (production, "4"),
+    ):
+        assert not caplog.records
+        monkeypatch.setenv("WEB_CONCURRENCY", workers)
+        RateLimiter(settings)
+    (warning,) = caplog.records
+    assert "4 workers" in warning.getMessage()
+    assert "RATE_LIMIT_URL" in warning.getMessage()
 
 
 @pytest.mark.parametrize(

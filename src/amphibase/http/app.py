@@ -24,7 +24,7 @@ from amphibase.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from amphibase.accounts.jwt.key_ring import KeyRing
-    from amphibase.http.limits import Gate
+    from amphibase.http.limits import RateLimiter
     from amphibase.http.state import State
 
 # What only a started application needs is imported when it starts: a command or a test that
@@ -72,15 +72,15 @@ class Amphibase:
         return load_keys(self.settings)
 
     @cached_property
-    def gate(self) -> "Gate":
+    def rate_limiter(self) -> "RateLimiter":
         """The rate limits.
 
         Raises:
             ConfigurationError: the storage of `RATE_LIMIT_URL` cannot be used.
         """
-        from amphibase.http.limits import Gate
+        from amphibase.http.limits import RateLimiter
 
-        return Gate(self.settings)
+        return RateLimiter(self.settings)
 
     @property
     def state(self) -> "State":
@@ -209,7 +209,7 @@ class Amphibase:
         from amphibase.build import open_backend
         from amphibase.http.state import State
 
-        assert self.gate is not None  # made now, so that no request waits for it
+        assert self.rate_limiter is not None  # made now, so that no request waits for it
         async with open_backend(self.settings, keys=self.keys) as backend:
             self._state = State(self.settings, backend, self.user)
             try:

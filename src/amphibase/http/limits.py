@@ -1,6 +1,10 @@
-"""Rate limits on the doors that strangers knock at."""
+"""Rate limits of the routes that anonymous clients call."""
 
 import hashlib
+import logging
+import multiprocessing
+import os
+from ipaddress import IPv6Address, ip_address, ip_network
 
 from limits.aio.strategies import MovingWindowRateLimiter
 from limits.errors import ConfigurationError as StorageConfigurationError
@@ -11,8 +15,14 @@ from amphibase.errors import ConfigurationError, TooManyRequests, Unavailable
 from amphibase.models import utc_now
 from amphibase.settings import Settings
 
+logger = logging.getLogger("amphibase.limits")
 
-class Gate:
+CLIENT_PREFIX = 64
+"""Bits of an IPv6 address that belong to one client: whoever has one has all of the network
+(RFC 4291, section 2.5.1)."""
+
+
+class RateLimiter:
     """Counts attempts by action and by who makes them, in memory or in Redis.
 
     Raises:
@@ -22,7 +32,8 @@ class Gate:
     def __init__(self, settings: Settings) -> None:
         self._limits = settings.rate_limits
         url = settings.rate_limit_url.get_secret_value()
-        options = {} if url.startswith("memory://") else {"implementation": "redispy"}
+        is_shared = not url.startswith("memory://")
+        options = {"implementation": "redispy"} if is_shared else {}
         try:
             storage = storage_from_string(f"async+{url}", wrap_exceptions=True, **options)
         except StorageConfigurationError:
@@ -30,13 +41,50 @@ class Gate:
                 "RATE_LIMIT_URL: Redis needs its client, pip install 'amphibase[redis]'"
             ) from None
         self._limiter = MovingWindowRateLimiter(storage)
+        if settings.environment == "production" and not is_shared and _has_other_workers():
+            logger.warning(
+                "Each worker counts the rate limits for itself, so that %s workers allow as many "
+                "times more: set RATE_LIMIT_URL to a Redis that they share",
+                os.environ.get("WEB_CONCURRENCY", "several"),
+            )
 
-    async def pass_through(self, action: str, who: str) -> None:
+    async def check_sign_in(self, account: str, ip: str | None) -> None:
+        """Count an attempt to guess a password, by account and client.
+
+        An account is limited by client, so that nobody keeps its owner out from elsewhere; far
+        more loosely over all clients; and a client over all accounts.
+
+        Args:
+            account: an address or a user's id.
+            ip: the client's address.
+
+        Raises:
+            TooManyRequests, Unavailable: as of `check`.
+        """
+        client = client_of(ip)
+        await self.check("sign-in", account, client)
+        await self.check("sign-in-client", client)
+        await self.check("sign-in-address", account)
+
+    async def check_email(self, action: str, email: str, ip: str | None) -> None:
+        """Count a request for an email, by client and by address.
+
+        Args:
+            action: `forgot` or `resend`.
+            ip: the client's address.
+
+        Raises:
+            TooManyRequests, Unavailable: as of `check`; whether or not the address has an account.
+        """
+        await self.check(action, client_of(ip))
+        await self.check("email-address", email)
+
+    async def check(self, action: str, *who: str) -> None:
         """Count an attempt.
 
         Args:
             action: one of `RateLimits.ACTIONS`.
-            who: an address or a client; only its hash is kept.
+            who: an address or a client or both; only their hash is kept.
 
         Raises:
             TooManyRequests: with the seconds until the next attempt may succeed.
@@ -45,7 +93,8 @@ class Gate:
         limit = self._limits.get(action)
         if limit is None:
             return
-        key = hashlib.sha256(who.lower().encode("utf-8", "surrogatepass")).hexdigest()
+        content = "\0".join(who).lower().encode("utf-8", "surrogatepass")
+        key = hashlib.sha256(content).hexdigest()
         try:
             if await self._limiter.hit(limit, action, key):
                 return
@@ -54,3 +103,25 @@ class Gate:
             raise Unavailable("The rate limits cannot be checked just now") from error
         seconds = max(1, round(window.reset_time - utc_now().timestamp()))
         raise TooManyRequests(retry_after=seconds)
+
+
+def client_of(ip: str | None) -> str:
+    """Return what counts as one client: an IPv4 address, or a network of IPv6 (/64)."""
+    try:
+        address = ip_address(ip or "")
+    except ValueError:
+        return ip or ""
+    if isinstance(address, IPv6Address):
+        if address.ipv4_mapped is not None:
+            return str(address.ipv4_mapped)
+        return str(ip_network((int(address), CLIENT_PREFIX), strict=False))
+    return str(address)
+
+
+def _has_other_workers() -> bool:
+    # Uvicorn's workers are children of the process that was started, and gunicorn's and Uvicorn's
+    # number may come from the environment.
+    concurrency = os.environ.get("WEB_CONCURRENCY", "")
+    return multiprocessing.parent_process() is not None or (
+        concurrency.isdigit() and int(concurrency) > 1
+    )

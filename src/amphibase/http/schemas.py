@@ -108,7 +108,7 @@ class ListOf(BaseModel, Generic[Item]):
     next_cursor: str | None = None
 
 
-class SignedInAnswer(BaseModel, Generic[UserRead]):
+class SignedInResponse(BaseModel, Generic[UserRead]):
     """A user with their tokens."""
 
     access_token: str

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from amphibase.backend import SignOutScope
 from amphibase.errors import InvalidCredentials
 from amphibase.http.dependencies import CurrentDevice, Mounted, SignedInCaller
+from amphibase.http.limits import client_of
 from amphibase.http.routes import pages
 from amphibase.http.routes.lean import LeanRouter
 from amphibase.http.routes.route import router
@@ -25,7 +26,7 @@ from amphibase.http.schemas import (
     ResendVerification,
     ResetPassword,
     SessionRead,
-    SignedInAnswer,
+    SignedInResponse,
     SignIn,
     SignUp,
     VerifyEmail,
@@ -42,18 +43,18 @@ def routes(user: type[User]) -> LeanRouter:
     """The routes, with answers in the shape of the profile's class; one router for all apps."""
     auth = router("/auth", "auth")
     user_read: Any = read_model(user)
-    signed_in_answer: Any = SignedInAnswer[user_read]
+    signed_in_response: Any = SignedInResponse[user_read]
     awaiting_confirmation: Any = AwaitingConfirmation[user_read]
     email_verified: Any = EmailVerified[user_read]
 
-    def answer(response: Response, result: AuthResult[Any]) -> BaseModel:
+    def respond(response: Response, result: AuthResult[Any]) -> BaseModel:
         response.headers.update(NO_STORE)
         profile = user_read.model_validate(result.user)
         if result.tokens is None:
             waiting: BaseModel = awaiting_confirmation(user=profile)
             return waiting
         tokens = result.tokens
-        signed_in: BaseModel = signed_in_answer(
+        signed_in: BaseModel = signed_in_response(
             access_token=tokens.access_token,
             expires_in=tokens.expires_in,
             expires_at=tokens.expires_at,
@@ -65,23 +66,23 @@ def routes(user: type[User]) -> LeanRouter:
     @auth.post(
         "/sign-up",
         status_code=201,
-        response_model=signed_in_answer | awaiting_confirmation,
+        response_model=signed_in_response | awaiting_confirmation,
         summary="Make an account",
     )
     async def sign_up(new: SignUp, db: Mounted, device: CurrentDevice, response: Response) -> Any:
-        await db.gate.pass_through("sign-up", device.ip or "")
+        await db.rate_limiter.check("sign-up", client_of(device.ip))
         result = await db.state.auth.sign_up(new.email, new.password, name=new.name, device=device)
-        return answer(response, result)
+        return respond(response, result)
 
-    @auth.post("/sign-in", response_model=signed_in_answer, summary="Open a session")
-    async def sign_in(given: SignIn, db: Mounted, device: CurrentDevice, response: Response) -> Any:
-        await db.gate.pass_through("sign-in", given.email)
-        result = await db.state.auth.sign_in(given.email, given.password, device=device)
-        return answer(response, result)
+    @auth.post("/sign-in", response_model=signed_in_response, summary="Open a session")
+    async def sign_in(body: SignIn, db: Mounted, device: CurrentDevice, response: Response) -> Any:
+        await db.rate_limiter.check_sign_in(body.email, device.ip)
+        result = await db.state.auth.sign_in(body.email, body.password, device=device)
+        return respond(response, result)
 
     @auth.post(
         "/token",
-        response_model=signed_in_answer,
+        response_model=signed_in_response,
         summary="Open a session, by the form of OAuth2",
         description="What the Authorize button of this page uses; `username` is the address.",
     )
@@ -92,14 +93,14 @@ def routes(user: type[User]) -> LeanRouter:
         response: Response,
     ) -> Any:
         try:
-            given = SignIn(email=form.username, password=form.password)
+            body = SignIn(email=form.username, password=form.password)
         except ValidationError:
             raise InvalidCredentials from None
-        return await sign_in(given, db, device, response)
+        return await sign_in(body, db, device, response)
 
-    @auth.post("/refresh", response_model=signed_in_answer, summary="Continue a session")
-    async def refresh(given: Refresh, db: Mounted, response: Response) -> Any:
-        return answer(response, await db.state.auth.refresh(given.refresh_token))
+    @auth.post("/refresh", response_model=signed_in_response, summary="Continue a session")
+    async def refresh(body: Refresh, db: Mounted, response: Response) -> Any:
+        return respond(response, await db.state.auth.refresh(body.refresh_token))
 
     @auth.post("/sign-out", status_code=204, summary="End this session, the others, or all")
     async def sign_out(
@@ -131,10 +132,12 @@ def routes(user: type[User]) -> LeanRouter:
         await db.state.backend.accounts.end_session(caller, id)
 
     @auth.post("/password/change", status_code=204, summary="Change my password")
-    async def change_password(given: ChangePassword, db: Mounted, caller: SignedInCaller) -> None:
-        await db.gate.pass_through("sign-in", str(caller.user_id))
+    async def change_password(
+        body: ChangePassword, db: Mounted, caller: SignedInCaller, device: CurrentDevice
+    ) -> None:
+        await db.rate_limiter.check_sign_in(str(caller.user_id), device.ip)
         await db.state.backend.accounts.change_password(
-            caller, given.current_password, given.new_password
+            caller, body.current_password, body.new_password
         )
 
     @auth.post(
@@ -143,14 +146,14 @@ def routes(user: type[User]) -> LeanRouter:
         summary="Ask for a reset link",
         description="The answer is the same whether there is such an account or not.",
     )
-    async def forgot(given: ForgotPassword, db: Mounted, device: CurrentDevice) -> None:
-        await db.gate.pass_through("forgot", device.ip or "")
-        await db.state.backend.accounts.forgot_password(given.email)
+    async def forgot(body: ForgotPassword, db: Mounted, device: CurrentDevice) -> None:
+        await db.rate_limiter.check_email("forgot", body.email, device.ip)
+        await db.state.backend.accounts.forgot_password(body.email)
 
     @auth.post("/password/reset", status_code=204, summary="Set a new password by a reset link")
-    async def reset(given: ResetPassword, db: Mounted, device: CurrentDevice) -> None:
-        await db.gate.pass_through("forgot", device.ip or "")
-        await db.state.backend.accounts.reset_password(given.token, given.password)
+    async def reset(body: ResetPassword, db: Mounted, device: CurrentDevice) -> None:
+        await db.rate_limiter.check("reset", client_of(device.ip))
+        await db.state.backend.accounts.reset_password(body.token, body.password)
 
     @auth.post("/email/verify", response_model=email_verified, summary="Confirm my address")
     async def verify(
@@ -173,9 +176,9 @@ def routes(user: type[User]) -> LeanRouter:
         summary="Ask for the confirmation mail again",
         description="The answer is the same whether there is such an account or not.",
     )
-    async def resend(given: ResendVerification, db: Mounted, device: CurrentDevice) -> None:
-        await db.gate.pass_through("forgot", device.ip or "")
-        await db.state.backend.accounts.resend_verification(given.email, device=device)
+    async def resend(body: ResendVerification, db: Mounted, device: CurrentDevice) -> None:
+        await db.rate_limiter.check_email("resend", body.email, device.ip)
+        await db.state.backend.accounts.resend_verification(body.email, device=device)
 
     auth.include_router(pages.router)
     return auth

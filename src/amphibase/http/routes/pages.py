@@ -1,5 +1,7 @@
-"""The two pages that links in letters lead to. They act on a click only: mail scanners open links,
-and a token is good once."""
+"""The two pages that links in emails lead to.
+
+They act on a click only: mail scanners open links, and a token works once.
+"""
 
 import secrets
 from html import escape
@@ -7,6 +9,8 @@ from string import Template
 
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
+
+from amphibase.http.dependencies import Mounted
 
 router = APIRouter(include_in_schema=False)
 
@@ -22,6 +26,7 @@ PAGE = Template("""<!doctype html>
 </style>
 <h1>$title</h1>
 <form>$fields<button>$button</button></form>
+<template>$password<button>Save</button></template>
 <p role="status"></p>
 <script nonce="$nonce">
   const form = document.querySelector("form");
@@ -30,16 +35,24 @@ PAGE = Template("""<!doctype html>
     event.preventDefault();
     const body = Object.fromEntries(new FormData(form));
     body.token = new URLSearchParams(location.search).get("token") ?? "";
-    const answer = await fetch(location.pathname, {
+    const choosing = form.dataset.token !== undefined;
+    const headers = {"Content-Type": "application/json"};
+    if (choosing) headers.Authorization = "Bearer " + form.dataset.token;
+    const response = await fetch(choosing ? "../password/change" : location.pathname, {
       method: "POST",
-      headers: {"Content-Type": "application/json"},
-      body: JSON.stringify(body),
+      headers,
+      body: JSON.stringify(choosing ? {new_password: body.password} : body),
     });
-    if (answer.ok) {
+    const content = response.status === 204 ? {} : await response.json();
+    if (!response.ok) {
+      status.textContent = content.detail;
+    } else if (content.password_required) {
+      form.dataset.token = content.access_token;
+      form.innerHTML = document.querySelector("template").innerHTML;
+      status.textContent = "Your address is confirmed. Choose a password.";
+    } else {
       form.remove();
       status.textContent = "$done";
-    } else {
-      status.textContent = (await answer.json()).detail;
     }
   });
 </script>
@@ -51,11 +64,21 @@ PASSWORD_FIELD = (
     'autocomplete="new-password" required></label>'
 )
 
+SIGN_UP_PASSWORD_FIELD = (
+    '<label>The password you signed up with<input type="password" name="password" '
+    'autocomplete="current-password" required></label>'
+)
+
 
 def _page(title: str, fields: str, button: str, done: str) -> HTMLResponse:
     nonce = secrets.token_urlsafe(16)
     content = PAGE.substitute(
-        title=escape(title), fields=fields, button=escape(button), done=done, nonce=nonce
+        title=escape(title),
+        fields=fields,
+        button=escape(button),
+        done=done,
+        nonce=nonce,
+        password=PASSWORD_FIELD,
     )
     policy = (
         f"default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; "
@@ -67,14 +90,16 @@ def _page(title: str, fields: str, button: str, done: str) -> HTMLResponse:
 
 
 @router.get("/email/verify")
-async def verify_page() -> HTMLResponse:
-    """Asks for the click that confirms an address."""
-    return _page("Confirm your email address", "", "Confirm", "Your address is confirmed.")
+async def verify_page(db: Mounted) -> HTMLResponse:
+    """Return the page that asks for the click that confirms an address."""
+    asks = db.settings.confirmation_asks_password
+    fields = SIGN_UP_PASSWORD_FIELD if asks else ""
+    return _page("Confirm your email address", fields, "Confirm", "Your address is confirmed.")
 
 
 @router.get("/password/reset")
 async def reset_page() -> HTMLResponse:
-    """Asks for a new password."""
+    """Return the page that asks for a new password."""
     return _page(
         "Choose a new password",
         PASSWORD_FIELD,
