@@ -1,6 +1,6 @@
 # Everything a newcomer needs: `make serve`, `make test`. Each target prepares what it lacks.
 .DEFAULT_GOAL := help
-.PHONY: help install serve test lint format bench bench-gateway bench-regression bench-start docs clean
+.PHONY: help install serve test lint format bench bench-gateway bench-regression bench-start bench-fast-path docs clean
 
 PYTHON ?= python3
 HOST ?= 127.0.0.1
@@ -46,6 +46,9 @@ bench-gateway: $(READY) ## Measure the local Supabase beside a floor and a peer
 
 bench-regression: $(READY) ## Measure beside an earlier commit: EARLIER=a0ee756
 	$(BIN)/python -m bench regression --rounds 9 --seconds 1.5
+
+bench-fast-path: $(READY) ## Measure what the fast path of the built-in routes saves
+	$(BIN)/python -m bench.fast_path
 
 bench-start: $(READY) ## Measure what a start costs beside an earlier commit: EARLIER=a0ee756
 	$(BIN)/python -m bench start --rounds 9

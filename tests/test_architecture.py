@@ -16,7 +16,16 @@ PACKAGE = Path(amphibase.__file__).parent
 
 # What each package may import of the others, beside itself. `build` knows the backends so that
 # nobody else has to.
-SHARED = {"access", "background", "errors", "models", "published_secrets", "redaction", "settings"}
+SHARED = {
+    "access",
+    "background",
+    "errors",
+    "models",
+    "private_names",
+    "published_secrets",
+    "redaction",
+    "settings",
+}
 FOUNDATION = {"accounts", "blobs", "database", "records", "schema"}
 ALLOWED = {
     "access": set(),
@@ -24,13 +33,14 @@ ALLOWED = {
     "errors": set(),
     "models": {"access", "errors"},
     "settings": {"database", "errors", "published_secrets"},
+    "private_names": set(),
     "published_secrets": set(),
     "redaction": set(),
     "server": {"redaction"},
     "postgres": {"errors"},
     "backend": {"errors"},
-    "records": {"access", "backend", "errors", "models"},
-    "database": {"backend", "errors", "models", "records"},
+    "records": {"access", "backend", "errors", "models", "private_names"},
+    "database": {"backend", "errors", "models", "private_names", "records"},
     "schema": SHARED | {"database", "records"},
     "accounts": SHARED | {"backend", "database", "schema"},
     "blobs": SHARED | {"backend", "database", "schema"},

@@ -161,6 +161,8 @@ class Settings(BaseSettings):
         None, examples=["smtp://user:password@mail.example.com:587?from=hello@example.com"]
     )
 
+    fast_path: bool = Field(True, examples=["true"])
+
     cors_origins: CommaSeparated = Field((), examples=["https://example.com,https://b.example"])
     trusted_proxies: CommaSeparated = Field((), examples=["10.0.0.0/8,127.0.0.1"])
     rate_limits: Annotated[RateLimits, NoDecode] = Field(

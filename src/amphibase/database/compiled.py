@@ -17,6 +17,12 @@ from sqlalchemy.types import TypeEngine
 from amphibase.database.statement import Call, Statement
 from amphibase.database.values import Check, check_of_operand, refuse
 from amphibase.errors import InvalidRequest, InvalidValue
+from amphibase.private_names.sqlalchemy import (
+    bind_processors,
+    cache_key,
+    expand,
+    original_name,
+)
 
 Row = tuple[Any, ...]
 
@@ -65,7 +71,7 @@ class Plan:
         places = {}
         if self._key is not None:
             places = {id(bound): place for place, bound in enumerate(self._key.bindparams)}
-        processors = compiled._bind_processors
+        processors = bind_processors(compiled)
         return [
             (
                 name,
@@ -87,7 +93,7 @@ class Plan:
     @cached_property
     def _checks(self) -> list[tuple[int, str, bool, Check]]:
         return [
-            (place, bound._orig_key or bound.key, bound.expanding, check)
+            (place, original_name(bound), bound.expanding, check)
             for place, bound in enumerate(self._key.bindparams if self._key else ())
             if (check := check_of_operand(bound.type)) is not None
         ]
@@ -150,8 +156,8 @@ class Plan:
                 if known in compiled.bind_names:
                     given[compiled.bind_names[known]] = constants[place].effective_value
         given |= values
-        state = compiled._process_parameters_for_postcompile(given)
-        processors = {**compiled._bind_processors, **state.processors}
+        state = expand(compiled, given)
+        processors = {**bind_processors(compiled), **state.processors}
         parameters = {**given, **state.additional_parameters}
         bound = []
         for name in state.positiontup or ():
@@ -232,7 +238,7 @@ class Plans:
             InvalidValue: it compares a column with a value of another type.
             InvalidRequest: it compares one with more values than can be sent.
         """
-        key = statement._generate_cache_key()
+        key = cache_key(statement)
         if key is None:  # it holds something that SQLAlchemy cannot compare
             return Query(Plan(statement))
         plan = self._kept.get(key.key)

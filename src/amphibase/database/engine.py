@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, event
@@ -14,6 +15,7 @@ from amphibase.database.errors import translated_errors
 from amphibase.database.session_settings import SESSION_SETTINGS, set_locally, startup_options
 from amphibase.database.url import POOLER_PORT, parse_url, to_conninfo
 from amphibase.models import DECIMAL_COLLATION, compare_decimals
+from amphibase.private_names.aiosqlite import create_collation
 
 if TYPE_CHECKING:
     from amphibase.database.pool import PipelinePool
@@ -190,7 +192,9 @@ def _sqlite_engine(url: URL, options: PoolOptions, size: int, overflow: int) -> 
 
     @event.listens_for(engine.sync_engine, "connect")
     def connect(connection: Any, _: object) -> None:
-        connection.run_async(_register_decimal_collation)
+        connection.run_async(
+            partial(create_collation, name=DECIMAL_COLLATION, compare=compare_decimals)
+        )
         cursor = connection.cursor()
         cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute("PRAGMA synchronous = NORMAL")
@@ -214,10 +218,3 @@ def _sqlite_engine(url: URL, options: PoolOptions, size: int, overflow: int) -> 
             connection.rollback()
 
     return engine
-
-
-async def _register_decimal_collation(connection: Any) -> None:
-    # aiosqlite has no public name for this.
-    await connection._execute(
-        connection._conn.create_collation, DECIMAL_COLLATION, compare_decimals
-    )

@@ -6,10 +6,10 @@ from weakref import WeakKeyDictionary
 from sqlalchemy import Table
 from sqlalchemy import inspect as inspect_model
 from sqlalchemy.orm import Mapper
-from sqlalchemy.orm.mapper import _all_registries
 
 from amphibase.errors import ConfigurationError
 from amphibase.models import Base
+from amphibase.private_names.sqlalchemy import registries
 
 _adopted: WeakKeyDictionary[Table, Table] = WeakKeyDictionary()
 
@@ -45,7 +45,7 @@ def adopted(table: Table) -> Table:
 def mappers_by_table() -> dict[Table, list[Mapper[Any]]]:
     """Return the mappers of every class, of any base, by the table that they map."""
     mappers: dict[Table, list[Mapper[Any]]] = {}
-    for registry in _all_registries():
+    for registry in registries():
         for mapper in registry.mappers:
             if isinstance(mapper.local_table, Table):
                 mappers.setdefault(adopted(mapper.local_table), []).append(mapper)

@@ -3,7 +3,7 @@
 from functools import cache
 
 from amphibase.http.routes.deferred import DeferredRouter
-from amphibase.http.routes.lean import LeanRouter
+from amphibase.http.routes.fast_path import FastPathRouter
 from amphibase.models import User
 
 # The modules are imported when their routes are made: see DeferredRouter.
@@ -13,27 +13,27 @@ from amphibase.models import User
 def built_in(user: type[User]) -> tuple[DeferredRouter, ...]:
     """Return the built-in routers, the same for all applications with this profile."""
 
-    def auth() -> LeanRouter:
+    def auth() -> FastPathRouter:
         from amphibase.http.routes import auth
 
         return auth.routes(user)
 
-    def users() -> LeanRouter:
+    def users() -> FastPathRouter:
         from amphibase.http.routes import users
 
         return users.routes(user)
 
-    def files() -> LeanRouter:
+    def files() -> FastPathRouter:
         from amphibase.http.routes import files
 
         return files.routes()
 
-    def health() -> LeanRouter:
+    def health() -> FastPathRouter:
         from amphibase.http.routes import health
 
         return health.router
 
-    def keys() -> LeanRouter:
+    def keys() -> FastPathRouter:
         from amphibase.http.routes import health
 
         return health.keys_router

@@ -14,7 +14,7 @@ from amphibase.errors import InvalidCredentials
 from amphibase.http.dependencies import CurrentDevice, Mounted, SignedInCaller
 from amphibase.http.limits import client_of
 from amphibase.http.routes import pages
-from amphibase.http.routes.lean import LeanRouter
+from amphibase.http.routes.fast_path import FastPathRouter
 from amphibase.http.routes.route import router
 from amphibase.http.schemas import (
     AwaitingConfirmation,
@@ -39,7 +39,7 @@ NO_STORE = {"Cache-Control": "no-store"}
 
 
 @cache
-def routes(user: type[User]) -> LeanRouter:
+def routes(user: type[User]) -> FastPathRouter:
     """The routes, with answers in the shape of the profile's class; one router for all apps."""
     auth = router("/auth", "auth")
     user_read: Any = read_model(user)

@@ -6,10 +6,10 @@ from threading import RLock
 from fastapi import FastAPI
 from starlette.routing import BaseRoute
 
-from amphibase.http.routes.lean import LeanRouter
+from amphibase.http.routes.fast_path import FastPathRouter
 
 
-class DeferredRouter(LeanRouter):
+class DeferredRouter(FastPathRouter):
     """Makes its routes at the start of the application, or when somebody asks for them before.
 
     FastAPI analyses every parameter and response of a route as it is declared. Commands, tests
@@ -20,8 +20,8 @@ class DeferredRouter(LeanRouter):
         build: makes the router that declares the routes, with the same prefix.
     """
 
-    def __init__(self, prefix: str, build: Callable[[], LeanRouter]) -> None:
-        self._build: Callable[[], LeanRouter] | None = None
+    def __init__(self, prefix: str, build: Callable[[], FastPathRouter]) -> None:
+        self._build: Callable[[], FastPathRouter] | None = None
         self._lock = RLock()
         super().__init__(prefix=prefix)
         self._build = build
@@ -33,7 +33,7 @@ class DeferredRouter(LeanRouter):
             if self._build is not None:
                 built = self._build()
                 self._build = None
-                self._routes, self._twins = built.routes, built._twins
+                self._routes, self._fast_endpoints = built.routes, built._fast_endpoints
         return self._routes
 
     @routes.setter

@@ -16,7 +16,7 @@ from amphibase.errors import Conflict, PayloadTooLarge, PreconditionFailed
 from amphibase.http.dependencies import CurrentCaller, Mounted, SignedInCaller
 from amphibase.http.routes import tus
 from amphibase.http.routes.buckets import buckets
-from amphibase.http.routes.lean import LeanRouter
+from amphibase.http.routes.fast_path import FastPathRouter
 from amphibase.http.routes.route import router
 from amphibase.http.schemas import (
     FileRead,
@@ -64,7 +64,7 @@ Signature = Annotated[str | None, Query(max_length=200, description="Of a signed
 
 
 @cache
-def routes() -> LeanRouter:
+def routes() -> FastPathRouter:
     """The routes; one router for all apps."""
     files = router("/files", "files")
     files.include_router(buckets)

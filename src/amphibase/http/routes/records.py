@@ -14,7 +14,7 @@ from amphibase.access import Rule, access_of, service
 from amphibase.backend import MAX_LIMIT, Page
 from amphibase.errors import ConfigurationError, NotFound, NotSupported
 from amphibase.http.dependencies import caller_of
-from amphibase.http.routes.lean import NotLean
+from amphibase.http.routes.fast_path import NotOnFastPath
 from amphibase.http.routes.route import RecordRoute, router
 from amphibase.http.schemas import ListOf
 from amphibase.models import Versioned
@@ -92,7 +92,7 @@ def routes(
             )
             return Response(serializer.page(page), media_type=JSON)
 
-        @records.lean(list_rows)
+        @records.fast_path(list_rows)
         async def list_leanly(request: Request) -> Response:
             response: Response = await list_rows(request, await rows_of(request))
             return response
@@ -106,12 +106,12 @@ def routes(
                 raise NotFound
             return serializer.response(row)
 
-        @records.lean(get_row)
+        @records.fast_path(get_row)
         async def get_leanly(request: Request) -> Response:
             try:
                 id = ids.validate_python(request.path_params["id"])
             except ValidationError:
-                raise NotLean from None
+                raise NotOnFastPath from None
             response: Response = await get_row(id, await rows_of(request))
             return response
 

@@ -11,7 +11,7 @@ from fastapi.routing import APIRoute
 from starlette.types import Receive, Scope
 
 from amphibase.errors import PayloadTooLarge
-from amphibase.http.routes.lean import LeanRouter
+from amphibase.http.routes.fast_path import FastPathRouter
 from amphibase.http.schemas import Problem
 
 MAX_BODY_BYTES = 64 * 1024
@@ -82,9 +82,9 @@ def _check_type(content_type: str) -> None:
         raise HTTPException(415, "Send JSON, and the header Content-Type: application/json")
 
 
-def router(prefix: str, tag: str, route: type[APIRoute] = SmallBodyRoute) -> LeanRouter:
+def router(prefix: str, tag: str, route: type[APIRoute] = SmallBodyRoute) -> FastPathRouter:
     """A router for built-in routes."""
-    return LeanRouter(
+    return FastPathRouter(
         prefix=prefix,
         tags=[tag],
         route_class=route,

@@ -18,7 +18,7 @@ from amphibase.http.dependencies import (
     bearer,
     current_user,
 )
-from amphibase.http.routes.lean import LeanRouter
+from amphibase.http.routes.fast_path import FastPathRouter
 from amphibase.http.routes.records import RowSerializer
 from amphibase.http.routes.route import router
 from amphibase.http.schemas import (
@@ -37,7 +37,7 @@ FOR_ADMINS = [Depends(admin_user)]
 
 
 @cache
-def routes(user: type[User]) -> LeanRouter:
+def routes(user: type[User]) -> FastPathRouter:
     """Build the routes, whose responses have the fields of the profile's class."""
     users = router("/users", "users")
     user_read: Any = read_model(user)
@@ -48,7 +48,7 @@ def routes(user: type[User]) -> LeanRouter:
     async def me(user: CurrentUser) -> Any:
         return user
 
-    @users.lean(me)
+    @users.fast_path(me)
     async def me_leanly(request: Request) -> Response:
         token = await bearer(request)
         if token is None:

@@ -22,6 +22,7 @@ from sqlalchemy.schema import CreateSchema
 from amphibase.database.engine import Database
 from amphibase.database.errors import translate
 from amphibase.errors import ConfigurationError, Retryable
+from amphibase.private_names.alembic import downgrade_steps, upgrade_steps
 from amphibase.schema.migrations import roles
 from amphibase.schema.migrations.locations import HERE, PACKAGED, ChainName, locate_chains
 from amphibase.schema.migrations.postgres_impl import TextComparingPostgresqlImpl
@@ -144,13 +145,13 @@ class Chain:
             connection.execute(CreateSchema(self.schema))
         current: Any = self._current(connection)
         with readable_errors():
-            return self.script._upgrade_revs(revision, current)
+            return upgrade_steps(self.script, revision, current)
 
     def downgrades(self, connection: Connection, revision: str) -> list[RevisionStep]:
         """Return the steps back to a revision, for `run`."""
         current: Any = self._current(connection)
         with readable_errors():
-            return self.script._downgrade_revs(revision, current)
+            return downgrade_steps(self.script, revision, current)
 
     def _current(self, connection: Connection) -> tuple[str, ...]:
         current = self.context(connection).get_current_heads()

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from alembic.autogenerate import render_python_code
-from alembic.autogenerate.render import _repr_type
 from alembic.operations import ops
 from alembic.runtime.migration import MigrationContext
 from alembic.util import rev_id
@@ -20,6 +19,8 @@ from sqlalchemy.sql.functions import now
 from sqlalchemy.types import JSON, TypeDecorator
 
 from amphibase.errors import ConfigurationError
+from amphibase.private_names.alembic import render_type
+from amphibase.private_names.sqlalchemy import copy_column
 from amphibase.schema.migrations.chains import Chain, readable_errors
 from amphibase.schema.migrations.compare_policies import PolicyChanges
 from amphibase.schema.migrations.compare_tables import Comparison, compare_tables
@@ -168,16 +169,16 @@ def _code(
             case JSONB():
                 return "postgresql.JSONB()"
             case ARRAY():
-                return f"postgresql.ARRAY({_repr_type(item.item_type, autogenerate)})"
+                return f"postgresql.ARRAY({render_type(item.item_type, autogenerate)})"
             case JSON() if item.none_as_null:  # a matter of Python, not of the database
                 plain = copy(item)
                 plain.none_as_null = False
-                return _repr_type(plain, autogenerate)
+                return render_type(plain, autogenerate)
         if type(item).__module__.startswith("sqlalchemy."):
             return False
         if isinstance(item, TypeDecorator):
             # What a column is in the database, so that history does not hang on the application.
-            return _repr_type(item.impl_instance, autogenerate)
+            return render_type(item.impl_instance, autogenerate)
         imports.add(f"import {type(item).__module__}")
         return False
 
@@ -230,7 +231,7 @@ def _fill_new_columns(operations: ops.UpgradeOps) -> None:
             if not isinstance(value, bool | int | float | str):
                 continue
             literal = (true() if value else false()) if isinstance(value, bool) else str(value)
-            added.column = column._copy()
+            added.column = copy_column(column)
             added.column.server_default = DefaultClause(literal)
             cleared.append(
                 ops.AlterColumnOp(

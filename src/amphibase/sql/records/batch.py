@@ -10,6 +10,7 @@ from sqlalchemy.orm.state import InstanceState
 
 from amphibase.backend import Model
 from amphibase.database.compiled import Row
+from amphibase.private_names.sqlalchemy import mark_all_clean
 from amphibase.sql.records.model_info import ABSENT, ModelInfo
 
 Values = Mapping[str, Any]
@@ -96,5 +97,5 @@ class Batch(Generic[Model]):
             if self.info.unloaded:
                 state.callables = dict(self.info.unloaded)
         states = (state for state, _ in self.identities)
-        InstanceState._commit_all_states(zip(states, self._held, strict=True))
+        mark_all_clean(zip(states, self._held, strict=True))
         return self._objects

@@ -25,6 +25,7 @@ from amphibase.database.compiled import Row
 from amphibase.database.values import acceptance_of, plainness_of
 from amphibase.errors import InvalidRequest, InvalidValue, NotLoaded, NotSupported
 from amphibase.models import Base, SoftDelete, Versioned
+from amphibase.private_names.sqlalchemy import mark_clean
 from amphibase.records.adoption import mappers_by_table
 from amphibase.sql.records.tables_read import WORD, tables_read
 
@@ -181,7 +182,7 @@ class ModelInfo(Generic[Model]):
     def stored(self, instance: Model, row: Row) -> Model:
         """The same object, now as it is stored."""
         self._fill(instance, row)
-        instance_state(instance)._commit_all(instance_dict(instance))
+        mark_clean(instance_state(instance))
         return instance
 
     def _fill(self, instance: Any, row: Row) -> None:

@@ -15,6 +15,7 @@ from sqlalchemy.sql import operators
 from sqlalchemy.sql.elements import UnaryExpression
 
 from amphibase.errors import InvalidCursor, InvalidRequest
+from amphibase.private_names.sqlalchemy import without_annotations
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,7 @@ def _term(given: Any) -> OrderTerm:
             case operators.nulls_last_op:
                 nulls_first = False
         element = element.element
-    column = element._deannotate() if isinstance(element, Column) else element
+    column = without_annotations(element) if isinstance(element, Column) else element
     if isinstance(element, Column) and not element.nullable:
         nulls_first = None
     elif nulls_first is None:

@@ -1,4 +1,4 @@
-"""The lean routes answer what is asked most, and step aside wherever anybody else has a say."""
+"""The fast path serves what is requested most, and is left wherever anything else has a say."""
 
 from typing import Any
 from uuid import uuid4
@@ -15,7 +15,7 @@ from amphibase.testing.client import Client, open_client
 
 @pytest.fixture
 def framework(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What the framework answered, rather than a lean twin."""
+    """The requests that the framework served, and not a fast endpoint."""
     answered: list[str] = []
     handle = APIRoute.handle
 
@@ -59,7 +59,7 @@ async def add_post(ann: Client, path: str = "/t_posts") -> str:
     return str(answer.headers["location"])
 
 
-class TestLeanRoutes:
+class TestFastPath:
     async def test_are_those_that_answer(self, ann: Client, framework: list[str]) -> None:
         post = await add_post(ann)
         framework.clear()
@@ -68,6 +68,20 @@ class TestLeanRoutes:
         assert (await ann.get(f"/t_posts/{uuid4()}")).status_code == 404
         assert framework == []
 
+    async def test_serves_nothing_where_it_is_switched_off(
+        self, settings: Settings, framework: list[str]
+    ) -> None:
+        switched_off = Amphibase(settings.model_copy(update={"fast_path": False}))
+        app = switched_off.mount(FastAPI())
+        app.include_router(switched_off.router(Post))
+        async with open_client(app) as client:
+            ann = await client.as_user("ann@example.com")
+            post = await add_post(ann)
+            framework.clear()
+            for path in (post, "/t_posts", "/users/me"):
+                assert (await ann.get(path)).status_code == 200
+            assert framework == [f"GET {post}", "GET /t_posts", "GET /users/me"]
+
     @pytest.mark.parametrize("rows", ["t_posts", "t_documents"])
     async def test_answer_as_the_documented_ones(
         self, app: FastAPI, ann: Client, framework: list[str], rows: str
@@ -75,12 +89,12 @@ class TestLeanRoutes:
         """To the byte and to the header, be it a row, a list or an error."""
         row = await add_post(ann, f"/{rows}")
         paths = (row, f"/{rows}", f"/{rows}/{uuid4()}", f"/{rows}?nothing=eq.1", "/users/me")
-        lean = [await ann.get(path) for path in paths]
+        fast = [await ann.get(path) for path in paths]
         app.dependency_overrides[closed] = closed  # of whatever: a test's word counts for all
         framework.clear()
         documented = [await ann.get(path) for path in paths]
         assert len(framework) == len(paths)
-        for one, other in zip(lean, documented, strict=True):
+        for one, other in zip(fast, documented, strict=True):
             assert one.status_code == other.status_code
             here, there = one.headers.pop("x-request-id"), other.headers.pop("x-request-id")
             assert one.headers == other.headers

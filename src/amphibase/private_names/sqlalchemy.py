@@ -1,0 +1,77 @@
+"""SQLAlchemy's private names, by what they are used for."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from sqlalchemy import BindParameter, Column, Select
+from sqlalchemy.orm import InstanceState
+from sqlalchemy.orm.mapper import _all_registries
+from sqlalchemy.sql.cache_key import CacheKey
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.elements import ClauseElement
+
+USED = {
+    "sqlalchemy.sql.expression.Select._generate_cache_key": "database/compiled.py",
+    "sqlalchemy.sql.compiler.SQLCompiler._bind_processors": "database/compiled.py",
+    "sqlalchemy.sql.compiler.SQLCompiler._process_parameters_for_postcompile": (
+        "database/compiled.py"
+    ),
+    "sqlalchemy.sql.expression.ClauseElement._deannotate": "sql/records/ordering.py",
+    "sqlalchemy.schema.Column._copy": "schema/migrations/revision_file.py",
+    "sqlalchemy.orm.InstanceState._commit_all": "sql/records/model_info.py",
+    "sqlalchemy.orm.InstanceState._commit_all_states": "sql/records/batch.py",
+    "sqlalchemy.orm.mapper._all_registries": "records/adoption.py",
+}
+"""Each name, and where what is made of it is needed."""
+
+
+def cache_key(statement: Select[Any]) -> CacheKey | None:
+    """Return a key that is equal for statements of the same text; None where there is none."""
+    return statement._generate_cache_key()
+
+
+def bind_processors(compiled: SQLCompiler) -> Mapping[str, Callable[[Any], Any]]:
+    """Return, by parameter, what converts a value for the driver."""
+    processors: Mapping[str, Any] = compiled._bind_processors
+    return processors
+
+
+def expand(compiled: SQLCompiler, parameters: dict[str, Any]) -> Any:
+    """Return the statement for values of which its text depends on some, such as those of IN.
+
+    Returns:
+        `statement`, `positiontup`, `additional_parameters` and `processors`, as attributes.
+    """
+    return compiled._process_parameters_for_postcompile(parameters)
+
+
+def original_name(parameter: BindParameter[Any]) -> str:
+    """Return the name that a parameter was given, before it was made unique."""
+    name: str = parameter._orig_key or parameter.key
+    return name
+
+
+def without_annotations(element: ClauseElement) -> ClauseElement:
+    """Return an element without what the ORM notes on it, so that it equals its table's."""
+    return element._deannotate()
+
+
+def copy_column(column: Column[Any]) -> Column[Any]:
+    """Return a copy that belongs to no table."""
+    return column._copy()
+
+
+def mark_clean(state: InstanceState[Any]) -> None:
+    """Take the values of an object for those of the database."""
+    state._commit_all(state.dict)
+
+
+def mark_all_clean(states: Iterable[tuple[InstanceState[Any], dict[str, Any]]]) -> None:
+    """Take the values of many objects, each with its dictionary, for those of the database."""
+    InstanceState._commit_all_states(states)
+
+
+def registries() -> set[Any]:
+    """Return every registry of mappers there is."""
+    found: set[Any] = _all_registries()
+    return found
