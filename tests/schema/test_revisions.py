@@ -18,6 +18,7 @@ from sqlalchemy import (
     Uuid,
     inspect,
     select,
+    text,
 )
 from tests.schema.application import Application, application_on
 
@@ -255,3 +256,47 @@ async def test_a_table_with_a_generated_column_can_be_changed(application: Appli
         assert rows.scalars().all() == [4, 6, None]
     assert await application.differences() == []
     assert await application.revision("again") is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        'batch_op.alter_column("description", nullable=False)',
+        'batch_op.add_column(sa.Column("description", sa.String(9), nullable=False))',
+    ],
+)
+async def test_a_column_that_rows_have_no_value_for_is_named(
+    application: Application, change: str
+) -> None:
+    """A revision that makes it NOT NULL says what is missing and what to write."""
+    await application.upgrade()
+    statement = "CREATE TABLE notes (id INTEGER PRIMARY KEY"
+    statement += ", description VARCHAR(9))" if "alter" in change else ")"
+    async with application.database.write() as connection:
+        await connection.execute(text(statement))
+        await connection.execute(text("INSERT INTO notes (id) VALUES (1)"))
+    batch = 'import sqlalchemy as sa\n    with op.batch_alter_table("notes") as batch_op:\n        '
+    application.write("required", "0002", batch + change)
+    with pytest.raises(
+        ConfigurationError, match=r"rows that exist have no value for .*: give it a server_default"
+    ) as failure:
+        await application.upgrade()
+    if "alter" in change or application.database.dialect == "postgresql":
+        assert "notes.description" in str(failure.value)
+
+
+async def test_a_value_that_the_same_upgrade_adds_to_an_enum_cannot_be_used(
+    postgres_application: Application,
+) -> None:
+    """Postgres forbids it; the error says how to upgrade instead, and that works."""
+    await postgres_application.upgrade()
+    async with postgres_application.database.write() as connection:
+        await connection.execute(text("CREATE TYPE kind AS ENUM ('idea')"))
+        await connection.execute(text("CREATE TABLE notes (kind kind)"))
+    postgres_application.write("added", "0002", "op.execute(\"ALTER TYPE kind ADD VALUE 'task'\")")
+    insert = "op.execute(\"INSERT INTO notes VALUES ('task')\")"
+    postgres_application.write("used", "added", insert)
+    with pytest.raises(ConfigurationError, match=r"Revision used .*the revision before this one"):
+        await postgres_application.upgrade()
+    await postgres_application.upgrade(revision="added")
+    await postgres_application.upgrade()

@@ -6,10 +6,11 @@ is the user's own, in `MIGRATIONS_DIR`. Only those run whose part of the data li
 
 from pathlib import Path
 
-from sqlalchemy import Connection, MetaData
+from sqlalchemy import Connection, MetaData, Table
 
 from amphibase.database.engine import Database
 from amphibase.errors import ConfigurationError, Unavailable
+from amphibase.schema.generated_columns import require_supported_columns
 from amphibase.schema.migrations import roles
 from amphibase.schema.migrations.chains import (
     Chain,
@@ -147,6 +148,7 @@ async def revision(
         return write_revision(application, None, message, settings.migrations_dir)
 
     def compare(connection: Connection) -> RevisionFile | None:
+        require_supported_columns(connection, _own_tables(application))
         guarded = _guarded(database, settings)
         if guarded:
             roles.require_creatable(connection)
@@ -258,8 +260,10 @@ def _has_own_revisions(application: Chain) -> bool:
 
 
 def _create_missing_tables(connection: Connection, application: Chain) -> None:
-    metadata = application.metadata
-    metadata.create_all(
-        connection,
-        tables=[table for table in metadata.sorted_tables if application.owns(table)],
-    )
+    tables = _own_tables(application)
+    require_supported_columns(connection, tables)
+    application.metadata.create_all(connection, tables=tables)
+
+
+def _own_tables(application: Chain) -> list[Table]:
+    return [table for table in application.metadata.sorted_tables if application.owns(table)]

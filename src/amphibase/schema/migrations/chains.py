@@ -1,5 +1,6 @@
 """The three chains of revisions: which tables each one sees, and how its revisions are run."""
 
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -32,6 +33,8 @@ from amphibase.settings import Settings
 
 FILE_NAMES = "%(year)d%(month).2d%(day).2d_%(hour).2d%(minute).2d%(second).2d_%(slug)s"
 UNDEFINED_OBJECT = "42704"
+NOT_NULL_VIOLATION = "23502"
+UNSAFE_NEW_ENUM_VALUE = "55P04"
 
 _IMPLEMENTATIONS: dict[str, type[DefaultImpl]] = {
     "sqlite": CarryingSQLiteImpl,
@@ -199,8 +202,10 @@ class Chain:
         translated = translate(error)
         if isinstance(translated, Retryable):
             return translated
-        # Other messages of the database can quote a row.
-        reason = translated.detail if translated else _primary_message(error)
+        reason = _advice(error)
+        if reason is None:
+            # Other messages of the database can quote a row.
+            reason = translated.detail if translated else _primary_message(error)
         return ConfigurationError(
             f"Revision {step.revision.revision} of the {self.name} chain failed, and nothing was "
             f"changed: {reason}"
@@ -343,6 +348,31 @@ def readable_errors() -> Iterator[None]:
                 f"{text}; `amphibase db current` names the newest, and `base` is before the first"
             )
         raise ConfigurationError(text) from error
+
+
+def _advice(error: DBAPIError) -> str | None:
+    """Return what to do about an error that is particular to revisions, None for others."""
+    state = getattr(error.orig, "sqlstate", None)
+    if state == UNSAFE_NEW_ENUM_VALUE:
+        return (
+            "it uses a value of an enum that another revision of the same upgrade adds, which "
+            "Postgres allows only after that one is stored: run `amphibase db upgrade` with the "
+            "revision before this one first"
+        )
+    message = str(error.orig)
+    diagnosis = getattr(error.orig, "diag", None)
+    if state == NOT_NULL_VIOLATION and diagnosis is not None:
+        column = f"{diagnosis.table_name}.{diagnosis.column_name}"
+    elif match := re.fullmatch(r"NOT NULL constraint failed: (?:_alembic_tmp_)?(.+)", message):
+        column = match[1]
+    elif message.startswith("Cannot add a NOT NULL column"):
+        column = "the new column"
+    else:
+        return None
+    return (
+        f"rows that exist have no value for {column}: give it a server_default in the revision, or "
+        "add it with nullable=True, fill it by op.execute() and change it to nullable=False then"
+    )
 
 
 def _primary_message(error: DBAPIError) -> str:
