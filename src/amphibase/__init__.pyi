@@ -157,6 +157,9 @@ from amphibase.errors import (
     TooManyRequests as TooManyRequests,
 )
 from amphibase.errors import (
+    TransactionClosed as TransactionClosed,
+)
+from amphibase.errors import (
     Unauthenticated as Unauthenticated,
 )
 from amphibase.errors import (

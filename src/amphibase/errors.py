@@ -3,6 +3,7 @@
     AmphibaseError
     ├── ConfigurationError         the environment or a file it names is wrong; raised at start
     ├── NotLoaded                  a relationship was read that was not loaded
+    ├── TransactionClosed          a transaction that has failed or ended is used further
     ├── NotSupported               the backend cannot do that; raised before anything is sent
     ├── InvalidRequest             the request itself is wrong
     │   ├── InvalidCursor          a page cursor that this query did not issue
@@ -64,6 +65,16 @@ class ConfigurationError(AmphibaseError):
 
     code = "configuration_error"
     default = "The configuration is wrong"
+
+
+class TransactionClosed(AmphibaseError):
+    """Raised when a transaction is used after one of its statements failed, or after its end."""
+
+    code = "transaction_closed"
+    default = (
+        "A statement of this transaction failed, so nothing more can be done in it; what may fail "
+        "alone goes into `async with transaction.nested()`"
+    )
 
 
 class NotSupported(AmphibaseError):

@@ -95,11 +95,26 @@ ATTEMPTS = 12
 
 
 class Transaction(Protocol):
-    """What one caller does, all or none of it. After an error that the database raised, nothing
-    more can be done in it, except around a `nested` block that the error ended."""
+    """What one caller does, all or none of it.
+
+    After an error that the database raised, nothing more can be done in it and it is rolled back,
+    unless the error ended a `nested` block: `TransactionClosed`, on every backend. Errors that are
+    found before a statement is sent, such as a value of another type, leave it as it was.
+    """
 
     @property
     def caller(self) -> Caller: ...
+
+    @property
+    def session(self) -> AsyncSession:
+        """A SQLAlchemy session in the same transaction, for statements of one's own.
+
+        What it has pending is sent before the repositories' statements and at the end. Its `commit`
+        ends nothing.
+
+        Raises:
+            NotSupported: the backend is not an SQL database.
+        """
 
     def repository(self, model: type[Model]) -> Repository[Model]:
         """The rows of a model, inside the transaction."""

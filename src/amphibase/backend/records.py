@@ -48,8 +48,16 @@ class Repository(Protocol[Model]):
     Conflict, ForeignKeyViolation or InvalidValue where it refuses a value.
     """
 
-    async def get(self, id: Any, *, load: Load = ()) -> Model | None:
-        """The row with that primary key; a tuple where the key has several columns."""
+    async def get(self, id: Any, *, load: Load = (), lock: bool = False) -> Model | None:
+        """Return the row with that primary key; a tuple where the key has several columns.
+
+        Args:
+            lock: keep others from changing the row until the transaction ends (`FOR UPDATE`); they
+                wait. Rows that the caller may not change are not there then.
+
+        Raises:
+            InvalidRequest: a lock outside a transaction, which nothing would hold.
+        """
 
     async def one(self, *where: Where, load: Load = ()) -> Model:
         """The only row that matches. Raises NotFound; InvalidRequest where there are more."""

@@ -1,7 +1,8 @@
 """From a database to the executor that suits it."""
 
+from amphibase.database.caller_roles import CallerRoles
 from amphibase.database.engine import Database
-from amphibase.database.executor import CallerRoles, EngineExecutor
+from amphibase.database.executor import EngineExecutor
 
 
 def build_executor(database: Database, *, rls: bool) -> EngineExecutor:

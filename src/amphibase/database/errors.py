@@ -77,6 +77,11 @@ def translate(error: BaseException) -> AmphibaseError | None:
     return None
 
 
+def is_of_driver(error: BaseException) -> bool:
+    """Return whether an error is a driver's own, which SQLAlchemy has not wrapped."""
+    return isinstance(error, sqlite3.Error) or _is_of_postgres(error)
+
+
 def _is_of_postgres(error: BaseException | None) -> TypeIs["psycopg.Error"]:
     # Where the driver was never imported, no error can be of it.
     driver = sys.modules.get("psycopg")

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 import psycopg
 
 from amphibase.backend import Caller
+from amphibase.database.caller_roles import CallerRoles
 from amphibase.database.compiled import Query, Row
 from amphibase.database.engine import Database
 from amphibase.database.errors import translate
-from amphibase.database.executor import CallerRoles, EngineExecutor
+from amphibase.database.executor import EngineExecutor
 from amphibase.database.pool import PipelinePool
 
 

@@ -4,9 +4,12 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
+from sqlalchemy.ext.asyncio import AsyncSession
+
 from amphibase.backend import Caller, Capabilities, Model
-from amphibase.database.executor import Executor, TransactionExecutor
+from amphibase.database.executor import Executor
 from amphibase.database.functions import call_function
+from amphibase.database.transaction import TransactionExecutor
 from amphibase.sql.records.repository import SqlRepository
 
 MakeRepository = Callable[[type[Any], Caller, Executor], SqlRepository[Any]]
@@ -30,6 +33,10 @@ class SqlTransaction:
         self._executor = executor
         self._make = make
         self._capabilities = capabilities
+
+    @property
+    def session(self) -> AsyncSession:
+        return self._executor.session
 
     def repository(self, model: type[Model]) -> SqlRepository[Model]:
         return self._make(model, self.caller, self._executor)

@@ -57,8 +57,20 @@ class SqlRepository(Generic[Model]):
 
     # Reading
 
-    async def get(self, id: Any, *, load: Load = ()) -> Model | None:
+    async def get(self, id: Any, *, load: Load = (), lock: bool = False) -> Model | None:
+        if lock:
+            return await self._get_locked(id, load)
         rows = await self._builder.rows(self.query_of(id))
+        return (await self._objects(rows, load))[0] if rows else None
+
+    async def _get_locked(self, id: Any, load: Load) -> Model | None:
+        if not self._builder.executor.holds_locks:
+            raise InvalidRequest("lock: only a transaction holds one; see `Backend.transaction`")
+        condition = self._may_write(*self._builder.is_(id))
+        statement = self._info.select.where(*condition).with_for_update(of=self._info.table)
+        rows: list[Row] = []
+        async with self._changing() as connection:
+            rows = [tuple(row) for row in await connection.execute(statement)]
         return (await self._objects(rows, load))[0] if rows else None
 
     def query_of(self, id: Any) -> Query:
