@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from amphibase.gateway.project import copy, prepare, url_of
+from amphibase.gateway.project import RoleUrls, copy, prepare, role_urls
 from amphibase.postgres import Server
 
-PASSWORD = "the authenticator's password in the tests"
+PASSWORD = "the password of the services' roles in the tests"
 
 _numbers = itertools.count(1)
 
@@ -20,12 +20,16 @@ class ProjectDatabase:
     """A database with a project in it, and nothing else.
 
     Attributes:
-        owner: its URL as the superuser, whom auth, storage and migrations work as.
-        authenticator: its URL as `authenticator`, whom the Data API works as.
+        owner: its URL as the superuser, who makes it and applies migrations.
+        roles: its URLs as the roles of the services.
     """
 
     owner: str
-    authenticator: str
+    roles: RoleUrls
+
+    @property
+    def authenticator(self) -> str:
+        return self.roles.authenticator
 
 
 @pytest.fixture(scope="session")
@@ -41,5 +45,5 @@ async def project(postgres: Server, project_template: str) -> AsyncIterator[Proj
     """A project's database of the test's own."""
     name = f"project_{os.getpid()}_{next(_numbers)}"
     url = await copy(project_template, name)
-    yield ProjectDatabase(url, url_of(url, "authenticator", PASSWORD))
+    yield ProjectDatabase(url, role_urls(url, PASSWORD))
     postgres.drop_database(name)

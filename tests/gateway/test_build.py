@@ -16,6 +16,7 @@ from amphibase.accounts.jwt.verifier import TokenRejected
 from amphibase.errors import ConfigurationError
 from amphibase.gateway.build import Project, build, check
 from amphibase.gateway.keys import ApiKeys, api_key
+from amphibase.gateway.project import role_urls
 
 SECRET = "a secret of one's own that is long enough for HS256"
 KEYS = ApiKeys(SECRET, api_key(SECRET, "anon"), api_key(SECRET, "service_role"))
@@ -23,8 +24,7 @@ KEYS = ApiKeys(SECRET, api_key(SECRET, "anon"), api_key(SECRET, "service_role"))
 
 def project_in(folder: Path, *, signs_with_secret: bool = False, jwks: str = "") -> Project:
     return Project(
-        owner_url="postgresql://owner@db/x",
-        authenticator_url="postgresql://authenticator@db/x",
+        roles=role_urls("postgresql://owner@db/x", "a password"),
         url="http://127.0.0.1:54321",
         folder=folder,
         keys=KEYS,
@@ -95,7 +95,7 @@ async def test_the_settings_of_an_application_do_not_concern_the_gateway(
 ) -> None:
     set_for_the_application(monkeypatch, by)
     check()
-    gateway = build(Project(project.owner, project.authenticator, "http://gateway", tmp_path, KEYS))
+    gateway = build(Project(project.roles, "http://gateway", tmp_path, KEYS))
     await gateway.start()
     transport = httpx.ASGITransport(gateway)
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:

@@ -65,7 +65,7 @@ async def test_a_new_table_is_everybodys_until_it_has_row_level_security(
 async def test_what_an_application_had_before_is_not_opened_to_everybody(postgres: Server) -> None:
     url = postgres.create_database("had_tables")
     keep(url, "CREATE TABLE public.secrets (id int)")
-    theirs = await prepare(url, PASSWORD)
+    theirs = (await prepare(url, PASSWORD)).authenticator
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         ask(theirs, "SET ROLE anon", "SELECT * FROM public.secrets")
     postgres.drop_database("had_tables")
@@ -167,7 +167,9 @@ async def test_the_data_api_is_told_of_changed_and_of_dropped_tables(
 
 LIMITS = """
 SELECT rolname, setting FROM pg_roles, unnest(rolconfig) AS setting
-WHERE rolname IN ('anon', 'authenticated', 'authenticator') ORDER BY 1, 2
+WHERE rolname IN (
+    'anon', 'authenticated', 'authenticator', 'supabase_auth_admin', 'supabase_storage_admin'
+) ORDER BY 1, 2
 """
 
 
@@ -184,6 +186,9 @@ async def test_the_settings_of_roles_are_supabases(project: ProjectDatabase) -> 
         ("authenticator", "lock_timeout=8s"),
         ("authenticator", "search_path=public, extensions"),
         ("authenticator", "statement_timeout=8s"),
+        ("supabase_auth_admin", "idle_in_transaction_session_timeout=60000"),
+        ("supabase_auth_admin", "search_path=auth"),
+        ("supabase_storage_admin", "search_path=storage, public, extensions"),
     ]
 
 
@@ -210,7 +215,7 @@ async def test_preparing_again_changes_nothing(project: ProjectDatabase) -> None
         "ALTER DEFAULT PRIVILEGES IN SCHEMA public REVOKE ALL ON TABLES FROM anon",
         "INSERT INTO storage.buckets (id, name) VALUES ('b', 'b')",
     )
-    assert await prepare(project.owner, PASSWORD) == project.authenticator
+    assert await prepare(project.owner, PASSWORD) == project.roles
     keep(project.owner, "CREATE TABLE public.things (id int)")
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         ask(project.authenticator, "SET ROLE anon", "SELECT * FROM public.things")
@@ -220,14 +225,14 @@ async def test_preparing_again_changes_nothing(project: ProjectDatabase) -> None
 async def test_projects_of_one_server_can_be_made_at_the_same_moment(postgres: Server) -> None:
     urls = [postgres.create_database(f"same_moment_{n}") for n in range(3)]
     theirs = await asyncio.gather(*(prepare(url, PASSWORD) for url in urls))
-    for n, url in enumerate(theirs):
-        assert ask(url, "SET ROLE anon", "SELECT auth.role()") == [(None,)]
+    for n, roles in enumerate(theirs):
+        assert ask(roles.authenticator, "SET ROLE anon", "SELECT auth.role()") == [(None,)]
         postgres.drop_database(f"same_moment_{n}")
 
 
 async def test_a_user_who_may_not_make_a_project_is_told_so(project: ProjectDatabase) -> None:
     keep(project.owner, "CREATE ROLE mere LOGIN PASSWORD 'mere'", "DROP SCHEMA extensions CASCADE")
-    with pytest.raises(ConfigurationError, match=r"The user mere may not .*; a superuser may"):
+    with pytest.raises(ConfigurationError, match=r"The user mere cannot .* as a superuser"):
         await prepare(url_of(project.owner, "mere", "mere"), PASSWORD)
     keep(project.owner, "DROP ROLE mere")
 
@@ -254,3 +259,75 @@ def test_the_password_of_a_role_is_the_same_for_all_gateways_of_a_server(passwor
 
 def test_from_no_password_none_is_derived() -> None:
     assert derive_password("postgresql://postgres@localhost/db", "authenticator") is None
+
+
+OWNERS = """
+SELECT nspname, relname, pg_get_userbyid(relowner) FROM pg_class
+JOIN pg_namespace ON pg_namespace.oid = relnamespace
+WHERE nspname IN ('auth', 'storage') AND relkind IN ('r', 'S')
+"""
+
+
+def assert_each_service_owns_its_tables(url: str) -> None:
+    owners = {schema: owner for schema, _, owner in ask(url, OWNERS)}
+    assert owners == {"auth": "supabase_auth_admin", "storage": "supabase_storage_admin"}
+
+
+async def test_auth_and_storage_own_their_tables_and_reach_no_others(
+    project: ProjectDatabase,
+) -> None:
+    keep(project.owner, "CREATE TABLE public.things (id int)")
+    assert_each_service_owns_its_tables(project.owner)
+    for url, own, others in (
+        (project.roles.auth_admin, "auth.users", ("storage.objects", "public.things")),
+        (project.roles.storage_admin, "storage.objects", ("auth.sessions", "public.things")),
+    ):
+        assert ask(url, f"SELECT count(*) FROM {own}") == [(0,)]
+        for table in others:
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                ask(url, f"SELECT * FROM {table}")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            ask(url, "SET ROLE postgres")
+    for role in ("anon", "authenticated", "service_role"):
+        assert ask(project.roles.storage_admin, f"SET ROLE {role}", "SELECT current_user")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            ask(project.roles.auth_admin, f"SET ROLE {role}")
+
+
+async def test_a_project_of_an_earlier_version_gets_the_services_roles(
+    project: ProjectDatabase,
+) -> None:
+    tables = [f"{schema}.{name}" for schema, name, _ in ask(project.owner, OWNERS)]
+    keep(
+        project.owner,
+        *(
+            f"ALTER TABLE {table} OWNER TO CURRENT_USER"
+            for table in tables
+            if not table.endswith("_seq")
+        ),
+        "COMMENT ON SCHEMA extensions IS 'Made by Amphibase: project of an earlier version'",
+    )
+    assert await prepare(project.owner, PASSWORD) == project.roles
+    assert_each_service_owns_its_tables(project.owner)
+
+
+async def test_migrations_as_postgres_seed_users_and_make_triggers_and_policies(
+    project: ProjectDatabase,
+) -> None:
+    ask(
+        project.owner,
+        "SET ROLE postgres",
+        "INSERT INTO auth.users (id, email) VALUES (gen_random_uuid(), 'ann@example.com')",
+        "CREATE TRIGGER t BEFORE UPDATE ON auth.users FOR EACH ROW "
+        "EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+        "CREATE POLICY p ON storage.objects FOR SELECT USING (true)",
+        "INSERT INTO storage.buckets (id, name) VALUES ('b', 'b')",
+    )
+
+
+@pytest.mark.parametrize("table", ["objects", "buckets"])
+async def test_rows_of_storage_are_not_deleted_by_sql(project: ProjectDatabase, table: str) -> None:
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="Use the Storage API instead"):
+        ask(project.owner, f"DELETE FROM storage.{table}")
+    allow = "SET LOCAL storage.allow_delete_query = 'true'"
+    assert ask(project.owner, allow, f"DELETE FROM storage.{table} RETURNING 1") == []

@@ -3,7 +3,7 @@ creation-with-upload, expiration and termination (https://tus.io/protocols/resum
 
 import base64
 import binascii
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from email.utils import format_datetime
 from typing import Generic
@@ -85,7 +85,7 @@ class TusProtocol(Generic[Sender]):
     async def create(
         self,
         request: Request,
-        describe: Callable[[Creation], tuple[Sender, UploadInfo]],
+        describe: Callable[[Creation], Awaitable[tuple[Sender, UploadInfo]]],
         location: Callable[[str], str],
     ) -> Response:
         """Create an upload, and append the bytes that come with it.
@@ -98,7 +98,7 @@ class TusProtocol(Generic[Sender]):
         _check_version(request)
         size = _bytes_in(request, "upload-length")
         header = request.headers.get("upload-metadata", "")
-        sender, info = describe(Creation(size, parse_metadata(header), header))
+        sender, info = await describe(Creation(size, parse_metadata(header), header))
         upload = await self._uploads.create(sender, info)
         if request.headers.get("content-type") == CHUNK_TYPE or size == 0:
             upload = await self._uploads.append(sender, upload.id, 0, request.stream())

@@ -66,4 +66,5 @@ def _postgres_url(url: "URL") -> "URL":
 
 def to_conninfo(url: "URL") -> str:
     """Write the URL of a Postgres as libpq reads it, password included."""
-    return url.set(drivername="postgresql").render_as_string(hide_password=False)
+    text = url.set(drivername="postgresql").render_as_string(hide_password=False)
+    return text.replace(" ", "%20")  # SQLAlchemy leaves spaces of passwords, which libpq rejects

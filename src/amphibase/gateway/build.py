@@ -13,6 +13,7 @@ from amphibase.settings import load
 
 if TYPE_CHECKING:  # each service is imported at its first request
     from amphibase.accounts.jwt.key_ring import KeyRing
+    from amphibase.gateway.project import RoleUrls
     from amphibase.gateway.service import Service
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
@@ -26,8 +27,7 @@ class Project:
     """All that a gateway needs to know of the project that it serves.
 
     Args:
-        owner_url: of the database, as the superuser.
-        authenticator_url: the same, as `authenticator`.
+        roles: the URLs of the database, as the roles of the services.
         url: where clients find the gateway.
         folder: for the bytes of files and the key of users' tokens.
         keys: the API keys.
@@ -35,8 +35,7 @@ class Project:
         jwks: keys of others, whose tokens are taken; empty for none.
     """
 
-    owner_url: str = field(repr=False)
-    authenticator_url: str = field(repr=False)
+    roles: "RoleUrls"
     url: str
     folder: Path
     keys: ApiKeys
@@ -97,7 +96,7 @@ def _rest(project: Project) -> "Service":
     from amphibase.gateway.rest.service import RestService
     from amphibase.gateway.rest.settings import RestSettings
 
-    return RestService(load(RestSettings), project.authenticator_url, project.tokens)
+    return RestService(load(RestSettings), project.roles.authenticator, project.tokens)
 
 
 def _auth(project: Project, inbox: Inbox) -> "Service":
@@ -105,7 +104,7 @@ def _auth(project: Project, inbox: Inbox) -> "Service":
     from amphibase.gateway.auth.settings import load_auth_settings
 
     settings = load_auth_settings(api_external_url=project.url)
-    return AuthService(settings, project.owner_url, project.tokens, inbox)
+    return AuthService(settings, project.roles.auth_admin, project.tokens, inbox)
 
 
 def _storage(project: Project) -> "Service":
@@ -113,4 +112,4 @@ def _storage(project: Project) -> "Service":
     from amphibase.gateway.storage.settings import load_storage_settings
 
     settings = load_storage_settings(project.folder / STORAGE)
-    return StorageService(settings, project.owner_url, project.tokens)
+    return StorageService(settings, project.roles.storage_admin, project.tokens)

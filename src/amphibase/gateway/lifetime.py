@@ -1,7 +1,7 @@
 """A service from its first request to the end of its last."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from sqlalchemy import text
@@ -56,9 +56,43 @@ class Lifetime:
                 self._idle.set()
 
 
-async def check_table(database: Database, table: str) -> None:
-    """Raises ConfigurationError unless the database has the table."""
+CALLER_ROLES = ("anon", "authenticated", "service_role")
+
+_RIGHTS = text("""
+SELECT
+    current_user,
+    to_regclass(:table) IS NOT NULL,
+    (SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = to_regclass(:table)),
+    ARRAY(
+        SELECT name FROM unnest(CAST(:roles AS text[])) AS name
+        WHERE NOT coalesce(pg_has_role(to_regrole(name), 'MEMBER'), false)
+    )
+""")
+
+
+async def check_rights(
+    database: Database, table: str, admin: str, callers: Sequence[str] = ()
+) -> None:
+    """Check that a service can work as the role that it signs in as.
+
+    Args:
+        table: one of those that the service has to own.
+        admin: the role that owns them in a project.
+        callers: the roles that it has to become.
+
+    Raises:
+        ConfigurationError: the table is missing, or a right; says what to grant.
+    """
     async with database.read() as connection:
-        found = await connection.execute(text("SELECT to_regclass(:table)"), {"table": table})
-        if found.scalar_one() is None:
-            raise ConfigurationError(f"The database has no table {table}")
+        values = {"table": table, "roles": list(callers)}
+        user, exists, owns, apart = (await connection.execute(_RIGHTS, values)).one()
+    if not exists:
+        raise ConfigurationError(f"The database has no table {table}")
+    if not owns:
+        raise ConfigurationError(
+            f"The role {user} does not own {table}: connect as {admin}, or GRANT {admin} TO {user}"
+        )
+    if apart:
+        raise ConfigurationError(
+            f"The role {user} may not become {', '.join(apart)}: GRANT authenticator TO {user}"
+        )

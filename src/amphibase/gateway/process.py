@@ -9,6 +9,7 @@ import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
@@ -102,13 +103,14 @@ async def _serve(
     given_url = revealed(settings.authenticator_url)
     given_password = unquote(urlsplit(given_url).password or "")
     password = folder.password(given_password or derive_password(owner_url, AUTHENTICATOR))
-    authenticator_url = await prepare(owner_url, password)
+    roles = await prepare(owner_url, password)
+    if given_url:
+        roles = replace(roles, authenticator=given_url)
     for name in await migrations.apply(owner_url, SUPABASE):
         logger.info("Applied %s", name)
     url = settings.external_url or local_url(settings.host, listener.getsockname()[1])
     project = Project(
-        owner_url=owner_url,
-        authenticator_url=given_url or authenticator_url,
+        roles=roles,
         url=url,
         folder=folder.path,
         keys=settings.keys,

@@ -3,12 +3,16 @@
 `roles.sql` holds what belongs to the server, `project.sql` what belongs to the database; the tables
 of `auth` and `storage` are those of `sql/`. A database that has all of it is known by a mark, so
 that opening it again takes one query.
+
+Each service signs in as a role of its own, with no more rights than it needs; the superuser makes
+the project and applies migrations.
 """
 
 import hashlib
 import hmac
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import LiteralString
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
@@ -27,6 +31,8 @@ SEARCH_PATH = sql.SQL('"$user", public, extensions')
 MINIMUM_MAJOR = 15
 CONNECT_SECONDS = 10
 AUTHENTICATOR = "authenticator"
+AUTH_ADMIN = "supabase_auth_admin"
+STORAGE_ADMIN = "supabase_storage_admin"
 
 UNGUESSABLE_BYTES = 32
 """Of a random password, such as that of an embedded Postgres."""
@@ -38,32 +44,64 @@ _STATE = """
 SELECT
     current_setting('server_version_num')::int / 10000,
     coalesce(obj_description(to_regnamespace('extensions'), 'pg_namespace') = %s, false)
-        AND EXISTS (SELECT FROM pg_roles WHERE rolname = 'authenticator')
+        AND EXISTS (SELECT FROM pg_roles WHERE rolname = 'authenticator'),
+    (SELECT rolsuper FROM pg_roles WHERE rolname = current_user),
+    current_user::text,
+    ARRAY(
+        SELECT name FROM unnest(%s::text[]) AS name
+        WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name)
+    )
 """
 
 
-async def prepare(url: str, password: str) -> str:
+@dataclass(frozen=True)
+class RoleUrls:
+    """The URLs of a project's database for the services, each as a role of its own.
+
+    Attributes:
+        authenticator: for the Data API, which becomes the roles of callers.
+        auth_admin: for Auth, which owns the tables of `auth`.
+        storage_admin: for Storage, which owns those of `storage` and becomes the roles of callers.
+    """
+
+    authenticator: str = field(repr=False)
+    auth_admin: str = field(repr=False)
+    storage_admin: str = field(repr=False)
+
+
+async def prepare(url: str, password: str) -> RoleUrls:
     """Make a project in the database, as far as it is not there.
 
     Args:
         url: of the database, as a superuser.
-        password: what `authenticator` signs in with from now on.
+        password: what the roles of the services sign in with from now on.
 
     Returns:
-        The database's URL for `authenticator`.
+        The database's URLs for the services.
 
     Raises:
-        ConfigurationError: the server is too old, or does not let the user do it.
+        ConfigurationError: the server is too old, or the user is no superuser; says what is
+                missing.
         Unavailable: the server does not answer.
     """
     mark = f"Made by Amphibase: project {_fingerprint()}"
     async with connected(url) as connection:
         await connection.execute(ONE_AT_A_TIME)
-        cursor = await connection.execute(_STATE, (mark,))
-        major, is_made = await cursor.fetchone() or (0, False)
+        roles = [AUTHENTICATOR, AUTH_ADMIN, STORAGE_ADMIN]
+        cursor = await connection.execute(_STATE, (mark, roles))
+        row = await cursor.fetchone()
+        assert row is not None
+        major, is_made, is_superuser, user, missing = row
         if major < MINIMUM_MAJOR:
             raise ConfigurationError(
                 f"The database runs Postgres {major}; a project needs {MINIMUM_MAJOR} or later"
+            )
+        if not is_made and not is_superuser:
+            raise ConfigurationError(
+                f"The user {user} cannot make a project in the database {connection.info.dbname}: "
+                + (f"the roles {', '.join(missing)} are missing, and " if missing else "")
+                + "the schemas auth and storage are not those of this version; connect once as a "
+                "superuser, who makes them"
             )
         if not is_made:
             await connection.execute(ROLES.read_bytes())
@@ -78,7 +116,26 @@ async def prepare(url: str, password: str) -> str:
                 sql.SQL("ALTER DATABASE {} SET search_path = {}").format(name, SEARCH_PATH)
             )
             await connection.commit()
-        return await _let_in(connection, url, password)
+        urls = role_urls(url, password)
+        for role, role_url in zip(
+            roles, (urls.authenticator, urls.auth_admin, urls.storage_admin), strict=True
+        ):
+            await _let_in(connection, role, role_url, password)
+        return urls
+
+
+def role_urls(url: str, password: str) -> RoleUrls:
+    """Return a database's URLs for the services.
+
+    Args:
+        url: of a database that `prepare` or `copy` made, as any user.
+        password: of the services' roles.
+    """
+    return RoleUrls(
+        url_of(url, AUTHENTICATOR, password),
+        url_of(url, AUTH_ADMIN, password),
+        url_of(url, STORAGE_ADMIN, password),
+    )
 
 
 async def copy(url: str, name: str) -> str:
@@ -128,23 +185,21 @@ async def _elsewhere(url: str, *statements: LiteralString) -> None:
             await connection.execute(sql.SQL(statement).format(sql.Identifier(name)))
 
 
-async def _let_in(connection: AsyncConnection, url: str, password: str) -> str:
-    """Give `authenticator` the password, unless it has it."""
-    theirs = url_of(url, AUTHENTICATOR, password)
+async def _let_in(connection: AsyncConnection, role: str, url: str, password: str) -> None:
+    """Give a role the password, unless it has it."""
     try:
-        await (await AsyncConnection.connect(theirs, connect_timeout=CONNECT_SECONDS)).close()
+        await (await AsyncConnection.connect(url, connect_timeout=CONNECT_SECONDS)).close()
     except psycopg.OperationalError:
         # Hashed here: a log of statements must not hold the password.
         hashed = connection.pgconn.encrypt_password(
-            password.encode(), AUTHENTICATOR.encode(), b"scram-sha-256"
+            password.encode(), role.encode(), b"scram-sha-256"
         ).decode()
         await connection.execute(
             sql.SQL("ALTER ROLE {} LOGIN PASSWORD {}").format(
-                sql.Identifier(AUTHENTICATOR), sql.Literal(hashed)
+                sql.Identifier(role), sql.Literal(hashed)
             )
         )
         await connection.commit()
-    return theirs
 
 
 async def _make_tables(url: str) -> None:

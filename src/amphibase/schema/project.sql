@@ -10,6 +10,11 @@ GRANT ALL ON SCHEMA auth TO supabase_auth_admin, dashboard_user;
 GRANT ALL ON SCHEMA storage TO supabase_storage_admin, dashboard_user;
 GRANT ALL ON storage.buckets, storage.objects TO postgres, anon, authenticated, service_role;
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA auth TO anon, authenticated, service_role;
+GRANT ALL ON ALL TABLES IN SCHEMA auth, storage TO postgres, dashboard_user;
+GRANT ALL ON ALL SEQUENCES IN SCHEMA auth, storage TO postgres, dashboard_user;
+-- A signed upload ends when its owner is banned.
+GRANT USAGE ON SCHEMA auth TO supabase_storage_admin;
+GRANT SELECT (id, banned_until, deleted_at) ON auth.users TO supabase_storage_admin;
 
 -- Tables that are made from now on. Those that are there belong to an application, which has not
 -- asked for them to be everybody's.
@@ -113,4 +118,78 @@ BEGIN
         CREATE EVENT TRIGGER pgrst_drop_watch ON sql_drop
             EXECUTE FUNCTION extensions.pgrst_drop_watch();
     END IF;
+END $$;
+
+-- Storage deletes rows together with their bytes, which a statement of one's own would leave behind.
+CREATE OR REPLACE FUNCTION storage.protect_delete() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF current_setting('storage.allow_delete_query', true) IS DISTINCT FROM 'true' THEN
+        RAISE EXCEPTION
+            'Direct deletion from storage tables is not allowed. Use the Storage API instead.'
+            USING ERRCODE = '42501', HINT = 'This leaves the bytes of objects behind.';
+    END IF;
+    RETURN NULL;
+END $$;
+
+CREATE OR REPLACE TRIGGER protect_objects_delete BEFORE DELETE ON storage.objects
+    FOR EACH STATEMENT EXECUTE FUNCTION storage.protect_delete();
+CREATE OR REPLACE TRIGGER protect_buckets_delete BEFORE DELETE ON storage.buckets
+    FOR EACH STATEMENT EXECUTE FUNCTION storage.protect_delete();
+
+CREATE OR REPLACE FUNCTION storage.update_updated_at_column() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.updated_at = now();
+    RETURN NEW;
+END $$;
+
+CREATE OR REPLACE TRIGGER update_objects_updated_at BEFORE UPDATE ON storage.objects
+    FOR EACH ROW EXECUTE FUNCTION storage.update_updated_at_column();
+
+CREATE OR REPLACE FUNCTION storage.enforce_bucket_name_length() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF length(NEW.name) > 100 THEN
+        RAISE EXCEPTION 'bucket name "%" is too long (% characters). Max is 100.',
+            NEW.name, length(NEW.name);
+    END IF;
+    RETURN NEW;
+END $$;
+
+CREATE OR REPLACE TRIGGER enforce_bucket_name_length_trigger
+    BEFORE INSERT OR UPDATE OF name ON storage.buckets
+    FOR EACH ROW EXECUTE FUNCTION storage.enforce_bucket_name_length();
+
+-- Auth and Storage own what they work with, and nothing else: what a trigger of the project does,
+-- it does with their rights unless its function is SECURITY DEFINER.
+DO $$
+DECLARE
+    command text;
+BEGIN
+    FOR command IN
+        SELECT format('ALTER %s %s OWNER TO %I', kind, name, role)
+        FROM (
+            SELECT
+                CASE relkind WHEN 'S' THEN 'SEQUENCE' WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END AS kind,
+                oid::regclass::text AS name, relnamespace AS namespace, relowner AS owner
+            FROM pg_class
+            WHERE relkind IN ('r', 'p', 'v', 'S') AND NOT EXISTS (
+                -- A sequence of a column goes with its table.
+                SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass
+                    AND objid = pg_class.oid AND relkind = 'S' AND deptype IN ('a', 'i')
+            )
+            UNION ALL
+            -- One that is SECURITY DEFINER is the project's own, and was given its owner's rights.
+            SELECT 'ROUTINE', oid::regprocedure::text, pronamespace, proowner
+            FROM pg_proc WHERE NOT prosecdef
+            UNION ALL
+            SELECT 'TYPE', oid::regtype::text, typnamespace, typowner
+            FROM pg_type WHERE typtype IN ('e', 'd')
+        ) AS objects
+        JOIN (VALUES
+            ('auth', 'supabase_auth_admin'),
+            ('storage', 'supabase_storage_admin')
+        ) AS owners (schema, role) ON namespace = to_regnamespace(schema)
+        WHERE owner <> to_regrole(role)
+    LOOP
+        EXECUTE command;
+    END LOOP;
 END $$;

@@ -13,11 +13,11 @@ BEGIN
             ('authenticated', 'NOLOGIN NOINHERIT'),
             ('service_role', 'NOLOGIN NOINHERIT BYPASSRLS'),
             ('authenticator', 'LOGIN NOINHERIT'),
+            ('supabase_auth_admin', 'LOGIN NOINHERIT'),
+            ('supabase_storage_admin', 'LOGIN NOINHERIT'),
             -- What people's own migrations name, and nobody signs in as.
             ('postgres', 'NOLOGIN'),
             ('supabase_admin', 'NOLOGIN'),
-            ('supabase_auth_admin', 'NOLOGIN NOINHERIT'),
-            ('supabase_storage_admin', 'NOLOGIN NOINHERIT'),
             ('supabase_realtime_admin', 'NOLOGIN NOINHERIT'),
             ('dashboard_user', 'NOLOGIN')
         ) AS wanted (name, options)
@@ -50,7 +50,11 @@ BEGIN
             ('authenticated', 'statement_timeout', '8s'),
             ('authenticator', 'statement_timeout', '8s'),
             ('authenticator', 'lock_timeout', '8s'),
-            ('authenticator', 'search_path', 'public, extensions')
+            ('authenticator', 'search_path', 'public, extensions'),
+            -- What a trigger on auth.users or storage.objects finds without naming its schema.
+            ('supabase_auth_admin', 'search_path', 'auth'),
+            ('supabase_auth_admin', 'idle_in_transaction_session_timeout', '60000'),
+            ('supabase_storage_admin', 'search_path', 'storage, public, extensions')
         ) AS wanted (role, setting, value)
         WHERE NOT EXISTS (
             SELECT FROM pg_roles, unnest(rolconfig) AS given
@@ -61,16 +65,28 @@ BEGIN
             CASE made.setting WHEN 'search_path' THEN made.value ELSE quote_literal(made.value) END);
     END LOOP;
 
-    -- authenticator becomes one of the three, and has by itself what none of them has.
+    -- authenticator becomes one of the three, and has by itself what none of them has; Storage
+    -- becomes them by way of authenticator.
     FOR made IN
-        SELECT rolname AS name FROM pg_roles
-        WHERE rolname IN ('anon', 'authenticated', 'service_role')
-            AND NOT pg_has_role('authenticator', oid, 'MEMBER')
+        SELECT role AS name, member
+        FROM (VALUES
+            ('anon', 'authenticator'),
+            ('authenticated', 'authenticator'),
+            ('service_role', 'authenticator'),
+            ('authenticator', 'supabase_storage_admin')
+        ) AS wanted (role, member)
+        WHERE NOT EXISTS (
+            SELECT FROM pg_auth_members
+            WHERE roleid = to_regrole(role) AND pg_auth_members.member = to_regrole(wanted.member)
+        )
     LOOP
-        EXECUTE format('GRANT %I TO authenticator', made.name) || CASE
+        EXECUTE format('GRANT %I TO %I', made.name, made.member) || CASE
             WHEN current_setting('server_version_num')::int >= 160000
                 THEN ' WITH INHERIT FALSE, SET TRUE'
             ELSE ''
         END;
     END LOOP;
+
+    -- Migrations that run as postgres make policies for storage.objects, which its owner alone may.
+    GRANT supabase_storage_admin TO postgres;
 END $$;

@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import Row, delete, insert, select, update
 
 from amphibase.backend.files import Bucket
+from amphibase.blobs.rows import allow_delete
 from amphibase.database.engine import Database
 from amphibase.errors import Conflict, ForeignKeyViolation, NotFound
 from amphibase.models import utc_now
@@ -75,6 +76,7 @@ class SqlBuckets:
     async def delete_bucket(self, id: str) -> bool:
         try:
             async with self._database.write() as connection:
+                await allow_delete(connection)
                 deleted = await connection.execute(
                     delete(self._buckets).where(self._buckets.c.id == id)
                 )

@@ -41,13 +41,14 @@ class _Open:
     """A project that is served."""
 
     project: Project
+    owner_url: str
     server: _Quiet
     serving: "asyncio.Task[None]"
 
     async def close(self) -> None:
         self.server.should_exit = True
         await self.serving
-        await database.drop(self.project.owner_url)
+        await database.drop(self.owner_url)
         await asyncio.to_thread(shutil.rmtree, self.project.folder)
 
 
@@ -73,7 +74,7 @@ class _Projects:
             publishable_key=keys.publishable or "",
             secret_key=keys.secret_key or "",
             jwt_secret=keys.secret,
-            db_url=project.owner_url,
+            db_url=opened.owner_url,
             inbox_url=f"{project.url}/inbox",
         )
 
@@ -91,8 +92,7 @@ class _Projects:
         folder = self._folder / f"project_{number}"
         folder.mkdir()
         project = Project(
-            owner_url=owner_url,
-            authenticator_url=database.url_of(owner_url, database.AUTHENTICATOR, self._password),
+            roles=database.role_urls(owner_url, self._password),
             url=f"http://127.0.0.1:{listener.getsockname()[1]}",
             folder=folder,
             keys=_fresh_keys(),
@@ -102,7 +102,7 @@ class _Projects:
         server = _Quiet(config, ready.set)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         await ready.wait()
-        return _Open(project, server, serving)
+        return _Open(project, owner_url, server, serving)
 
 
 def _fresh_keys() -> ApiKeys:

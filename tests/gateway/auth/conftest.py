@@ -13,13 +13,14 @@ import pytest
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 from tests.gateway.auth.api import SECRET, Api
+from tests.gateway.conftest import PASSWORD
 
 from amphibase.accounts.jwt.key import Key
 from amphibase.accounts.jwt.key_ring import KeyRing
 from amphibase.gateway.auth.service import AuthService
 from amphibase.gateway.auth.settings import AuthSettings, load_auth_settings
 from amphibase.gateway.inbox import Inbox
-from amphibase.gateway.project import copy
+from amphibase.gateway.project import copy, role_urls
 from amphibase.postgres import Server
 
 ServeAuth = Callable[..., Awaitable[Api]]
@@ -72,7 +73,8 @@ class AuthServer:
         settings = load_auth_settings(**{**defaults, **overrides})
         tokens = KeyRing([Key.generate(), Key.from_secret(SECRET)])
         inbox = Inbox()
-        service = AuthService(settings, database, tokens, inbox)
+        auth_url = role_urls(database, PASSWORD).auth_admin
+        service = AuthService(settings, auth_url, tokens, inbox)
         self._apps[root] = behind(service) if behind else service
         api = Api(url, tokens, inbox, database, below)
         try:

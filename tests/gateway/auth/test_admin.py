@@ -362,7 +362,7 @@ async def test_what_the_projects_own_triggers_refuse_is_told_as_its_fault(api: A
     api.rows(
         "CREATE FUNCTION public.make_profile() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
         "INSERT INTO public.profiles VALUES (NEW.id, (NEW.raw_user_meta_data ->> 'n')::int); "
-        "RETURN NEW; END $$"
+        "RETURN NEW; END $$ SECURITY DEFINER"
     )
     api.rows(
         "CREATE TRIGGER make_profile AFTER INSERT ON auth.users "

@@ -11,13 +11,14 @@ from typing import Any
 import psycopg
 import pytest
 import uvicorn
+from tests.gateway.conftest import PASSWORD
 from tests.gateway.storage.api import ANON, SECRET, SERVICE, Api
 
 from amphibase.accounts.jwt.key import Key
 from amphibase.accounts.jwt.key_ring import KeyRing
 from amphibase.gateway.app import Gateway, Mount
 from amphibase.gateway.keys import ApiKeys
-from amphibase.gateway.project import copy
+from amphibase.gateway.project import copy, role_urls
 from amphibase.gateway.storage.service import StorageService
 from amphibase.gateway.storage.settings import StorageSettings
 from amphibase.postgres import Server
@@ -48,6 +49,7 @@ async def storage_database(postgres: Server, project_template: str) -> AsyncIter
 def database(storage_database: str) -> str:
     """The same without any buckets, files and policies."""
     with psycopg.connect(storage_database) as connection:
+        connection.execute("SET storage.allow_delete_query = 'true'")
         connection.execute("DELETE FROM storage.objects")
         connection.execute("DELETE FROM storage.buckets")
         connection.execute(NO_POLICIES)
@@ -85,7 +87,7 @@ def api(database: str, _shared: Api) -> Api:
 async def _serving(database: str, folder: Path, **overrides: Any) -> AsyncIterator[Api]:
     settings = StorageSettings(file_storage_backend_path=folder, **overrides)
     tokens = KeyRing([Key.generate(), Key.from_secret(SECRET)])
-    service = StorageService(settings, database, tokens)
+    service = StorageService(settings, role_urls(database, PASSWORD).storage_admin, tokens)
     keys = ApiKeys(SECRET, ANON, SERVICE, "sb_publishable_abc", "sb_secret_abc")
     gateway = Gateway({"/storage/v1": Mount(lambda: service)}, keys)
     # By its protocol asyncio knows that it may send without waiting (TCP_NODELAY).

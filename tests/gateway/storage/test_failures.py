@@ -1,5 +1,6 @@
 """What fails on the way: a lost database, rows without bytes, bytes without a row."""
 
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -106,3 +107,50 @@ async def test_an_error_of_the_database_that_is_not_ours_leaves_no_bytes(api: Ap
         api.rows("DROP FUNCTION public.reject CASCADE")
     assert rejected.status_code == 500
     assert api.blobs() == []
+
+
+RAISING = """
+    CREATE FUNCTION public.raising() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN {statement}; RETURN NEW; END $$;
+    CREATE TRIGGER raising BEFORE INSERT ON storage.objects
+    FOR EACH ROW EXECUTE FUNCTION public.raising()
+"""
+
+
+@pytest.fixture
+def raising(api: Api) -> Iterator[Callable[[str], None]]:
+    """Make a trigger for new objects that runs a statement."""
+
+    def make(statement: str) -> None:
+        api.rows(RAISING.format(statement=statement))
+
+    yield make
+    api.rows("DROP FUNCTION public.raising CASCADE")
+
+
+@pytest.mark.parametrize(
+    ("statement", "status", "in_body"),
+    [
+        ("RAISE EXCEPTION 'not here'", 500, "500"),
+        ("RAISE SQLSTATE 'PT403' USING MESSAGE = 'not here'", 400, "403"),
+    ],
+)
+async def test_a_triggers_message_and_status_reach_the_client(
+    api: Api, raising: Callable[[str], None], statement: str, status: int, in_body: str
+) -> None:
+    await api.bucket()
+    raising(statement)
+    rejected = await api.upload()
+    assert refusal(rejected) == (status, in_body, "DatabaseError", "not here")
+    assert api.blobs() == []
+
+
+async def test_a_trigger_that_lacks_a_right_is_named_in_the_log(
+    api: Api, raising: Callable[[str], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    await api.bucket()
+    raising("PERFORM 1 FROM auth.sessions")
+    assert (await api.upload()).status_code == 400
+    assert any(
+        "function raising()" in line and "SECURITY DEFINER" in line for line in caplog.messages
+    )

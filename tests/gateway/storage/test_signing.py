@@ -7,6 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 import jwt
 import pytest
 from tests.gateway.storage.api import ANN, ANON, SECRET, SERVICE, TEN, Api, refusal, taken
+from tests.gateway.storage.test_tus import metadata
 
 INVALID = (400, "400", "InvalidJWT", "signature verification failed")
 ALGORITHM = '"alg" (Algorithm) Header Parameter value not allowed'
@@ -134,3 +135,42 @@ async def test_who_may_not_upload_cannot_sign_an_upload(stored: Api) -> None:
     read = token_of(await sign(stored))
     answer = await stored.get(f"/object/upload/sign/b/a.txt?token={read}", token=None)
     assert answer.status_code == 400
+
+
+BANS = ("banned_until = now() + interval '1 hour'", "deleted_at = now()")
+
+
+@pytest.mark.parametrize("ban", BANS)
+async def test_a_signed_upload_ends_when_its_owner_is_banned_or_deleted(api: Api, ban: str) -> None:
+    await api.bucket()
+    api.rows("CREATE POLICY p ON storage.objects TO authenticated USING (true)")
+    api.rows("INSERT INTO auth.users (id) VALUES (%s)", ANN)
+    try:
+        token = (await api.post("/object/upload/sign/b/a.txt", token=api.token(ANN))).json()[
+            "token"
+        ]
+        tus = {"tus-resumable": "1.0.0", "x-signature": token, "upload-length": "10"}
+        created = await api.post(
+            "/upload/resumable/sign",
+            headers={**tus, **metadata(bucketName="b", objectName="a.txt")},
+            token=None,
+        )
+        assert created.status_code == 201
+        api.rows(f"UPDATE auth.users SET {ban}")
+        whole = await api.put(f"/object/upload/sign/b/a.txt?token={token}", content=TEN)
+        part = await api.call(
+            "PATCH",
+            created.headers["location"].removeprefix("/storage/v1"),
+            content=TEN,
+            token=None,
+            headers={
+                **tus,
+                "upload-offset": "0",
+                "content-type": "application/offset+octet-stream",
+            },
+        )
+    finally:
+        api.rows("DELETE FROM auth.users")
+    assert refusal(whole)[:3] == (400, "403", "Unauthorized")
+    assert part.status_code == 403
+    assert await api.names() == []

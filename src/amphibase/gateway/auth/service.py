@@ -29,7 +29,7 @@ from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.errors import AuthError, respond_to
 from amphibase.gateway.auth.mail_templates import EmailQueue
 from amphibase.gateway.auth.settings import AuthSettings
-from amphibase.gateway.lifetime import Lifetime, check_table
+from amphibase.gateway.lifetime import Lifetime, check_rights
 from amphibase.gateway.service import deny_websocket
 
 Call = Callable[[Core, Request], Awaitable[Response]]
@@ -106,7 +106,7 @@ class AuthService:
             await self._app(scope, receive, send)
 
     async def _open(self) -> None:
-        await check_table(self._core.database, "auth.users")
+        await check_rights(self._core.database, "auth.users", "supabase_auth_admin")
 
     def _route(self, method: str, path: str, call: Call) -> Route:
         route = Route(path, self._endpoint(call), methods=[method])

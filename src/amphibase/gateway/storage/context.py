@@ -1,17 +1,30 @@
 """What every route of Storage works with."""
 
+from sqlalchemy import text
 from starlette.requests import Request
 
 from amphibase.accounts.jwt.key_ring import KeyRing
+from amphibase.blobs.base import parse_uuid
 from amphibase.blobs.disk import DiskBlobs
 from amphibase.database.engine import Database, PoolOptions
-from amphibase.gateway.storage.caller import StorageCaller, authenticate, authenticate_if_valid
+from amphibase.gateway.storage.caller import (
+    StorageCaller,
+    authenticate,
+    authenticate_if_valid,
+    signed_caller,
+)
+from amphibase.gateway.storage.errors import AccessDenied
 from amphibase.gateway.storage.object_rows import ObjectPath
 from amphibase.gateway.storage.object_storage import ObjectStorage
 from amphibase.gateway.storage.settings import StorageSettings
-from amphibase.gateway.storage.signed_urls import SignedUrls
+from amphibase.gateway.storage.signed_urls import SignedUrlClaims, SignedUrls
 from amphibase.gateway.storage.transactions import StorageTransactions
 from amphibase.gateway.storage.uploader import Uploader
+
+_IS_BLOCKED = text("""
+SELECT coalesce(banned_until > now(), false) OR deleted_at IS NOT NULL
+FROM auth.users WHERE id = :id
+""")
 
 
 class StorageContext:
@@ -40,6 +53,19 @@ class StorageContext:
     def authenticate_if_valid(self, request: Request) -> StorageCaller | None:
         """Return the caller; None where the token is missing or not valid."""
         return authenticate_if_valid(self._tokens, request)
+
+    async def caller_of(self, signed: SignedUrlClaims) -> StorageCaller:
+        """Return the caller in whose place a signed URL uploads.
+
+        Raises:
+            AccessDenied: its owner has been banned or deleted since.
+        """
+        owner = parse_uuid(signed.owner)
+        if owner is not None:
+            async with self.transactions.as_admin() as connection:
+                if await connection.scalar(_IS_BLOCKED, {"id": owner}):
+                    raise AccessDenied("The user who signed this URL is banned")
+        return signed_caller(signed.owner)
 
 
 def object_path(request: Request) -> ObjectPath:

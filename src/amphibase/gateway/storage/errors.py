@@ -13,6 +13,7 @@
     ├── NoSuchBucket, NoSuchKey, NoSuchUpload, RelatedResourceMissing
     ├── ResourceAlreadyExists, BucketNotEmpty, FeatureNotEnabled
     ├── EntityTooLarge, RangeNotAvailable
+    ├── RejectedByDatabase         a trigger or a constraint of the project raised it
     └── StorageUnavailable, InternalStorageError
 
 The status of a response is nearly always 400; the one that HTTP means stands in its body, as text
@@ -36,6 +37,7 @@ from amphibase.errors import (
     RangeNotSatisfiable,
     Retryable,
 )
+from amphibase.gateway.database_errors import RaisedError
 
 logger = logging.getLogger("amphibase.gateway.storage")
 
@@ -191,6 +193,21 @@ class RangeNotAvailable(StorageError):
     status = 416
     code, error = "InvalidRange", "invalid_range"
     default = "invalid range provided"
+
+
+class RejectedByDatabase(StorageError):
+    """Raised with the message of a trigger or a constraint of the project.
+
+    Args:
+        raised: its message, and the status that a trigger chooses by `RAISE SQLSTATE 'PT403'`.
+    """
+
+    status = 500
+    code = error = "DatabaseError"
+
+    def __init__(self, raised: RaisedError) -> None:
+        self.status = raised.status
+        super().__init__(raised.message)
 
 
 class InternalStorageError(StorageError):

@@ -183,7 +183,7 @@ class ObjectStorage:
         """Delete those objects that the caller may delete; return their rows."""
 
         async def delete_rows() -> tuple[list[RowMapping], list[str | None]]:
-            async with self._transactions.as_caller(caller, operation) as connection:
+            async with self._transactions.as_caller(caller, operation, deletes=True) as connection:
                 deleted = await object_rows.remove(connection, bucket, names)
             return deleted, [row["version"] for row in deleted]
 

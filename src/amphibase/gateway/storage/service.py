@@ -13,7 +13,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from amphibase.accounts.jwt.key_ring import KeyRing
 from amphibase.blobs.drain import DrainingResponse
-from amphibase.gateway.lifetime import Lifetime, check_table
+from amphibase.gateway.lifetime import CALLER_ROLES, Lifetime, check_rights
 from amphibase.gateway.service import deny_websocket
 from amphibase.gateway.storage import errors
 from amphibase.gateway.storage.context import StorageContext
@@ -128,7 +128,9 @@ class StorageService:
             await self._app(scope, receive, send)
 
     async def _open(self) -> None:
-        await check_table(self._context.database, "storage.objects")
+        await check_rights(
+            self._context.database, "storage.objects", "supabase_storage_admin", CALLER_ROLES
+        )
         await self._context.blobs.check()
 
     def _endpoint(

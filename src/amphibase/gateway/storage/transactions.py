@@ -3,21 +3,26 @@
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
-import psycopg
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from amphibase.database import impersonation
 from amphibase.database.engine import Database
 from amphibase.database.impersonation import Impersonation, RoleNotAllowed
-from amphibase.errors import Conflict, Forbidden, ForeignKeyViolation
+from amphibase.errors import AmphibaseError, Conflict, Forbidden, ForeignKeyViolation
+from amphibase.gateway.database_errors import driver_error, log_missing_right, raised_error
 from amphibase.gateway.storage.caller import StorageCaller
 from amphibase.gateway.storage.errors import (
     AccessDenied,
+    RejectedByDatabase,
     RelatedResourceMissing,
     ResourceAlreadyExists,
+    StorageError,
 )
 
 STATEMENT_MILLISECONDS = 30_000
+CALLER_ROLE = "the role of the caller"
+SEARCH_PATH = "storage, public, extensions"
 HIDDEN_ROW = "new row violates row-level security policy"
 
 
@@ -40,22 +45,25 @@ class StorageTransactions:
 
     @asynccontextmanager
     async def as_caller(
-        self, caller: StorageCaller, operation: str
+        self, caller: StorageCaller, operation: str, *, deletes: bool = False
     ) -> AsyncIterator[AsyncConnection]:
         """Begin a transaction that sees and changes what the caller may.
 
         Args:
             operation: what policies see by `storage.operation()`.
+            deletes: whether rows are deleted, which the tables are protected from otherwise.
 
         Raises:
             StorageError: the role does not exist; or the database rejects what is done.
         """
         async with self.as_admin() as connection:
-            await impersonate(connection, caller, operation)
+            await impersonate(connection, caller, operation, deletes=deletes)
             yield connection
 
 
-async def impersonate(connection: AsyncConnection, caller: StorageCaller, operation: str) -> None:
+async def impersonate(
+    connection: AsyncConnection, caller: StorageCaller, operation: str, *, deletes: bool = False
+) -> None:
     """Continue a transaction as the caller, until it or its savepoint ends.
 
     Raises:
@@ -68,6 +76,7 @@ async def impersonate(connection: AsyncConnection, caller: StorageCaller, operat
         "request.path": caller.path,
         "request.headers": caller.headers,
         "storage.operation": operation,
+        "storage.allow_delete_query": str(deletes).lower(),
         "statement_timeout": str(STATEMENT_MILLISECONDS),
     }
     try:
@@ -89,12 +98,19 @@ def _translated_errors() -> Iterator[None]:
     except ForeignKeyViolation:
         raise RelatedResourceMissing from None
     except Forbidden as error:
+        log_missing_right(error, CALLER_ROLE, SEARCH_PATH)
         raise AccessDenied(_message(error)) from None
+    except StorageError:
+        raise
+    except (AmphibaseError, SQLAlchemyError) as error:
+        log_missing_right(error, CALLER_ROLE, SEARCH_PATH)
+        if raised := raised_error(error):
+            raise RejectedByDatabase(raised) from error
+        raise
 
 
 def _message(error: Forbidden) -> str:
     """The database's message, except where it names a policy's table."""
-    cause = getattr(error.__cause__, "orig", error.__cause__)
-    if isinstance(cause, psycopg.Error) and "row-level" not in str(cause):
-        return cause.diag.message_primary or HIDDEN_ROW
-    return HIDDEN_ROW
+    original = driver_error(error)
+    message = original.diag.message_primary if original is not None else None
+    return HIDDEN_ROW if message is None or "row-level" in message else message

@@ -32,7 +32,7 @@ def routes() -> APIRouter:
 
     @tus.post("", status_code=201, openapi_extra=CHUNK, summary="Create an upload")
     async def create(request: Request, caller: SignedInCaller, db: Mounted) -> Response:
-        def describe(creation: Creation) -> tuple[Caller, UploadInfo]:
+        async def describe(creation: Creation) -> tuple[Caller, UploadInfo]:
             metadata = creation.metadata
             path = metadata.get("path") or default_path(metadata.get("filename", ""))
             return caller, UploadInfo(

@@ -152,7 +152,7 @@ async def delete(context: StorageContext, request: Request) -> Response:
             raise NoSuchBucket
         if await object_rows.names(connection, id, 1):
             raise BucketNotEmpty
-        await impersonate(connection, caller, operation)
+        await impersonate(connection, caller, operation, deletes=True)
         if not await bucket_rows.remove(connection, id):
             raise NoSuchBucket
     return json_response({"message": "Successfully deleted"})

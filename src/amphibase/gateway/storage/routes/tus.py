@@ -15,7 +15,7 @@ from amphibase.errors import (
     UnsupportedTusVersion,
     UploadBusy,
 )
-from amphibase.gateway.storage.caller import StorageCaller, request_path, signed_caller
+from amphibase.gateway.storage.caller import StorageCaller, request_path
 from amphibase.gateway.storage.context import StorageContext, is_upsert
 from amphibase.gateway.storage.errors import (
     InvalidStorageRequest,
@@ -65,13 +65,13 @@ class TusRoutes:
         return self._tus.options()
 
     async def create(self, context: StorageContext, request: Request) -> Response:
-        def describe(creation: Creation) -> tuple[TusSender, UploadInfo]:
+        async def describe(creation: Creation) -> tuple[TusSender, UploadInfo]:
             metadata = creation.metadata
             bucket, name = metadata.get("bucketName"), metadata.get("objectName")
             if not bucket or not name:
                 raise InvalidStorageRequest("Metadata header is required")
             parse_user_metadata(metadata.get("metadata"))
-            sender = self._sender(request, f"{bucket}/{name}")
+            sender = await self._sender(request, f"{bucket}/{name}")
             content_type = metadata.get("contentType") or None
             header, overwrite = creation.header, sender.overwrite
             return sender, UploadInfo(bucket, name, creation.size, content_type, header, overwrite)
@@ -83,15 +83,18 @@ class TusRoutes:
         return await self._tus.create(request, describe, location)
 
     async def head(self, context: StorageContext, request: Request) -> Response:
-        return await self._tus.head(request, self._sender(request), request.path_params["id"])
+        sender = await self._sender(request)
+        return await self._tus.head(request, sender, request.path_params["id"])
 
     async def patch(self, context: StorageContext, request: Request) -> Response:
-        return await self._tus.patch(request, self._sender(request), request.path_params["id"])
+        sender = await self._sender(request)
+        return await self._tus.patch(request, sender, request.path_params["id"])
 
     async def delete(self, context: StorageContext, request: Request) -> Response:
-        return await self._tus.delete(request, self._sender(request), request.path_params["id"])
+        sender = await self._sender(request)
+        return await self._tus.delete(request, sender, request.path_params["id"])
 
-    def _sender(self, request: Request, url: str | None = None) -> TusSender:
+    async def _sender(self, request: Request, url: str | None = None) -> TusSender:
         """Return who sends the request. Raises StorageError.
 
         Args:
@@ -104,7 +107,8 @@ class TusRoutes:
         if not token:
             raise InvalidUrlSignature("Missing x-signature header")
         signed = self._context.signed_urls.verify(token, "upload", url)
-        return TusSender(signed_caller(signed.owner), f"signed {signed.url}", signed.overwrite)
+        caller = await self._context.caller_of(signed)
+        return TusSender(caller, f"signed {signed.url}", signed.overwrite)
 
 
 class _ObjectDestination:

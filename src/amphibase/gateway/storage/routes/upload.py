@@ -3,7 +3,7 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from amphibase.gateway.storage.caller import StorageCaller, signed_caller
+from amphibase.gateway.storage.caller import StorageCaller
 from amphibase.gateway.storage.context import StorageContext, is_upsert, object_path
 from amphibase.gateway.storage.errors import json_response
 from amphibase.gateway.storage.limits import check_key
@@ -28,7 +28,7 @@ async def by_token(context: StorageContext, request: Request) -> Response:
     """Store an object by a signed upload URL; permission was checked when it was signed."""
     bucket, name = object_path(request)
     signed = context.signed_urls.verify(token_of(request), "upload", f"{bucket}/{name}")
-    caller, operation = signed_caller(signed.owner), "storage.object.upload_signed"
+    caller, operation = await context.caller_of(signed), "storage.object.upload_signed"
     return await _upload(context, request, caller, operation, overwrite=signed.overwrite)
 
 
