@@ -9,11 +9,21 @@ from tests.gateway.storage.api import Api
 from amphibase.errors import AmphibaseError, ConfigurationError, NotLoaded, Retryable
 from amphibase.gateway.storage.caller import SERVICE_ROLE
 from amphibase.gateway.storage.context import StorageContext
-from amphibase.gateway.storage.errors import InternalStorageError, StorageError
+from amphibase.gateway.storage.errors import (
+    InternalStorageError,
+    RejectedByDatabase,
+    StorageError,
+)
 from amphibase.gateway.storage.settings import StorageSettings
 
-WITHOUT_A_CLIENT = (ConfigurationError, NotLoaded, InternalStorageError, Retryable)
-"""Errors of the program or its configuration, whose status is rightly 500, and a base class."""
+WITHOUT_A_CLIENT = (
+    ConfigurationError,
+    NotLoaded,
+    InternalStorageError,
+    RejectedByDatabase,
+    Retryable,
+)
+"""Errors of the program, its configuration or the project's triggers, and a base class."""
 
 
 def subclasses(kind: type[AmphibaseError]) -> Iterator[type[AmphibaseError]]:
