@@ -1,5 +1,7 @@
 """Rows are written, and answered for, as PostgREST's documentation describes it."""
 
+import json
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -259,3 +261,26 @@ async def test_one_row_is_answered_as_an_object(api: DataApi) -> None:
     response = await api.request(url, {"minutes": 1}, prefer=FULL, accept=ONE)
     assert response.json() == {"id": 1}
     assert response.headers["content-type"] == f"{ONE}; charset=utf-8"
+
+
+@pytest.mark.parametrize("query", ["", "?columns=id,n,j"])
+@pytest.mark.parametrize("number", ["1e400", "-1e309", "12345678901234567890.12345", "9" * 5000])
+async def test_numbers_of_any_size_are_written_as_they_are(
+    api: DataApi, query: str, number: str
+) -> None:
+    response = await api.request(
+        f"POST /numbers{query}",
+        f'{{"id": 1, "n": {number}, "j": {{"a": {number}}}}}',
+        prefer=FULL,
+        headers={"content-type": "application/json"},
+    )
+    assert response.status_code == 201, response.text
+    (row,) = json.loads(response.text, parse_float=Decimal, parse_int=Decimal)
+    assert row["n"] == row["j"]["a"] == Decimal(number)
+
+
+@pytest.mark.parametrize("body", ["NaN", '{"id": NaN}', '[{"id": Infinity}]', '{"id": 1', ""])
+async def test_what_is_not_json_is_not_written(api: DataApi, body: str) -> None:
+    response = await api.request("POST /notes", body, headers={"content-type": "application/json"})
+    assert response.status_code == 400
+    assert response.json()["code"] == "PGRST102"

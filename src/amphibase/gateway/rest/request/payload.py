@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -68,8 +69,10 @@ def read_form(body: bytes) -> list[tuple[str, str]]:
 
 
 def _json(body: bytes, *, has_columns: bool) -> Payload:
+    if has_columns and body.lstrip()[:1] in (b"{", b"["):
+        return Payload(_decoded(body), None)  # only Postgres parses it, as upstream
     try:
-        value = orjson.loads(body)
+        value = _loads(body)
         text = body.decode()
     except (ValueError, RecursionError):
         raise InvalidBody("Empty or invalid json") from None
@@ -78,6 +81,19 @@ def _json(body: bytes, *, has_columns: bool) -> Payload:
     if has_columns:
         return Payload(text, None)
     return Payload(text, tuple(value) if isinstance(value, Mapping) else _shared_keys(value))
+
+
+def _loads(body: bytes) -> Any:
+    """The value of a JSON text, whose numbers may be larger than Python's floats."""
+    try:
+        return orjson.loads(body)
+    except ValueError:
+        # Slower, but JSON limits no number, and Postgres reads them all.
+        return json.loads(body, parse_float=str, parse_int=str, parse_constant=_reject_constant)
+
+
+def _reject_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
 
 
 def _shared_keys(rows: list[Any]) -> tuple[str, ...]:
