@@ -126,8 +126,8 @@ OR_JSON = "or with a single unnamed json/jsonb parameter"
 @pytest.mark.parametrize(
     ("request_line", "body", "status", "error"),
     [
-        ("GET /rpc/naems", None, 404,
-         not_found("naems without parameters", "naems without parameters", "names")),
+        ("GET /rpc/name", None, 404,
+         not_found("name without parameters", "name without parameters", "names")),
         ("POST /rpc/add", {"a": 1, "c": 2}, 404,
          not_found("add(a, c)", f"add with parameters a, c {OR_JSON}", "add(a, b)")),
         ("POST /rpc/add", {"c": 2}, 404,

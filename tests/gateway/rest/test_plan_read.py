@@ -80,7 +80,7 @@ async def test_filters_choose_the_rows(
         ("countries?select=flag&flag=eq.%230000ff", [{"flag": "#0000ff"}]),
         ("countries?select=id&flag=in.(%230000ff,%23000000)", [{"id": 2}]),
         ("countries?select=flag::int&id=eq.2", [{"flag": 255}]),
-        ("books?select=&id=lt.3", [{}, {}]),
+        ("books?select=tags()&id=lt.3", [{}, {}]),
         ("books?select=n:id,t:title&id=eq.1", [{"n": 1, "t": "Alpha"}]),
         ("books?select=id::text&id=eq.1", [{"id": "1"}]),
         ("books?select=id::double precision&id=eq.1", [{"id": 1}]),
@@ -146,7 +146,7 @@ async def test_select_order_and_ranges_shape_the_rows(
         ("authors?select=works(id),home(name)&id=eq.1&works.order=id",
          [{"works": [A, B], "home": {"name": "Norway"}}]),
         ("authors?select=id,mentor(id)&order=id&id=lt.3",
-         [{"id": 1, "mentor": None}, {"id": 2, "mentor": A}]),
+         [{"id": 1, "mentor": {"id": None}}, {"id": 2, "mentor": A}]),
         # spread
         ("books?select=id,...author_id(name,...countries(land:name))&id=in.(1,4)&order=id",
          [{"id": 1, "name": "Ada", "land": "Norway"}, {"id": 4, "name": None, "land": None}]),

@@ -41,7 +41,6 @@ def read(text: str, *, is_call: bool = False) -> tuple[QueryParams, list[object]
     [
         ("a", [SelectField(A)]),
         ("*", [SelectField(FieldPath("*"))]),
-        ("", []),
         ("x:a", [SelectField(A, alias="x")]),
         ("a::text", [SelectField(A, cast="text")]),
         ("x:a::double precision", [SelectField(A, alias="x", cast="double precision")]),
@@ -74,6 +73,10 @@ def read(text: str, *, is_call: bool = False) -> tuple[QueryParams, list[object]
 )
 def test_select_names_columns_and_relations(text: str, items: list[object]) -> None:
     assert read(f"select={text}")[0].select == tuple(items)
+
+
+def test_an_empty_select_is_as_if_it_were_missing() -> None:
+    assert read("select=&a=eq.1") == read("a=eq.1")
 
 
 @pytest.mark.parametrize(

@@ -293,7 +293,7 @@ async def test_the_root_describes_columns(api: DataApi) -> None:
     definitions = (await api.read("/"))["definitions"]
     works, scores = definitions["works"]["properties"], definitions["scores"]["properties"]
     primary = "Note:\nThis is a Primary Key.<pk/>"
-    assert works["id"] == {"format": "integer", "type": "integer", "description": primary}
+    assert works["id"] == {"format": "int32", "type": "integer", "description": primary}
     assert works["title"] == {"format": "text", "type": "string", "default": "untitled"}
     assert works["tags"]["items"] == {"type": "string"}
     assert scores["work_id"]["description"] == (

@@ -57,7 +57,7 @@ def _choose(catalog: Catalog, key: PlanKey) -> tuple[Function, tuple[CallArgumen
     if not named:
         raise _not_found(catalog, key, names, overloads)
     if len(named) > 1:
-        raise AmbiguousFunction([_signature(each) for each in named])
+        raise AmbiguousFunction([_signature(each) for each in sorted(named, key=_rank)])
     return named[0], tuple(_arguments(named[0], key, names))
 
 
@@ -97,6 +97,12 @@ def _arguments(function: Function, key: PlanKey, names: Iterable[str]) -> Iterab
             if not parameter.variadic:
                 positions = positions[-1:]  # of what is given twice, the last
         yield CallArgument(parameter.name, parameter.type, parameter.variadic, positions)
+
+
+def _rank(function: Function) -> tuple[object, ...]:
+    """The order in which PostgREST names overloads."""
+    parameters = [(each.name, each.type) for each in function.parameters]
+    return len(parameters), function.description or "", parameters
 
 
 def _signature(function: Function) -> str:

@@ -1,5 +1,6 @@
 """Resolves what is read: the tree of relations, with their columns, filters, orders and ranges."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from amphibase.gateway.rest.errors.base import (
@@ -10,6 +11,7 @@ from amphibase.gateway.rest.errors.base import (
     ParseError,
     UnacceptableFilter,
 )
+from amphibase.gateway.rest.errors.database import DatabaseError
 from amphibase.gateway.rest.plan.embedding import find_relationship
 from amphibase.gateway.rest.plan.types import (
     Embed,
@@ -167,6 +169,10 @@ class ReadPlanner:
                 node.select.append(self._output(node, item))
             self._count(1)
         embeds = node.embeds
+        for key, count in Counter(embed.key for embed in embeds if not embed.spread).items():
+            if count > 1:  # JSON would have the key twice
+                alias = f"{name.name}_{key}_{depth}"
+                raise DatabaseError(400, "42712", f'table name "{alias}" specified more than once')
         self._embeds[node] = {
             **{embed.name: embed for embed in reversed(embeds)},
             **{embed.key: embed for embed in reversed(embeds)},
@@ -243,8 +249,14 @@ class ReadPlanner:
             raise NotEmbedded(order.relation)
         if not embed.to_one:
             raise OrderNotToOne(embed.relationship.source.name, embed.name)
-        embed.hidden.append(self.operand(embed.node, order.field))
-        return Sort(None, order.descending, order.nulls_first, embed, len(embed.hidden) - 1)
+        spread = _spread_columns(embed) if embed.spread else []
+        by_alias = (each.operand for each in spread if each.key == order.field.name)
+        aliased = None if order.field.path else next(by_alias, None)
+        operand = aliased or self.operand(embed.node, order.field)
+        embed.hidden.append(operand)
+        is_key = any(each.operand and _is_same(each.operand, operand) for each in spread)
+        hidden = len(embed.hidden) - 1
+        return Sort(None, order.descending, order.nulls_first, embed, hidden, is_key)
 
     def _at(self, root: ReadPlan, path: Path) -> ReadPlan:
         node = root
@@ -260,6 +272,21 @@ class ReadPlanner:
             node.limit = min(self._max_rows, self._max_rows if node.limit is None else node.limit)
         for embed in node.embeds:
             self._limit(embed.node, with_root=not embed.to_one)
+
+
+def _spread_columns(embed: Embed) -> list[OutputColumn]:
+    """The columns of a spread relation whose values are the parent's keys as they are."""
+    columns: list[OutputColumn] = []
+    for item in embed.node.select:
+        if isinstance(item, Star):
+            columns += item.outputs
+        elif isinstance(item, OutputColumn) and not (item.cast or item.aggregate):
+            columns.append(item)
+    return columns
+
+
+def _is_same(one: Operand, other: Operand) -> bool:
+    return (one.name, one.function, one.path) == (other.name, other.function, other.path)
 
 
 def _width(node: ReadPlan) -> int:

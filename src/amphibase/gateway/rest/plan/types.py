@@ -127,13 +127,19 @@ ResolvedCondition: TypeAlias = ResolvedFilter | EmbedPresence | ResolvedLogic
 
 @dataclass(frozen=True, slots=True)
 class Sort:
-    """One term of an order; with `embed`, by its hidden value number `hidden`."""
+    """One term of an order.
+
+    Attributes:
+        embed: orders by its hidden value number `hidden`.
+        is_key: whether that value is also one of the keys that the embed spreads.
+    """
 
     operand: Operand | None
     descending: bool | None
     nulls_first: bool | None
     embed: "Embed | None" = None
     hidden: int = 0
+    is_key: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,7 @@ class QueryParams:
     """All that a query string says.
 
     Attributes:
-        select: empty tuple for `select=` (nothing); None where it is not given (all columns).
+        select: None where it is missing or empty (all columns).
         conditions: each with the path of the relation it filters, in the order given.
         orders, ranges: by path, each path once.
         columns: of `columns=`, which a body may fill.

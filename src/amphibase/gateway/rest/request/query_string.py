@@ -135,7 +135,7 @@ class _Reader:
         """Read one parameter."""
         match key.rpartition(".")[2]:
             case "select" if key == "select":
-                if self._select is None:
+                if self._select is None and value:  # without a value it is as if not given
                     self._select = read_select(value)
             case "columns" if key == "columns":
                 self._columns = read_names(value, "columns parameter") if value else None

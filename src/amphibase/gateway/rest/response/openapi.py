@@ -161,7 +161,8 @@ def _function_paths(function: Function) -> dict[str, Any]:
         }
     )
     properties = {
-        each.name: {**_type(each.type), "format": each.type} for each in function.parameters
+        each.name: {**_type(each.type), "format": _format(each.type)}
+        for each in function.parameters
     }
     required = [each.name for each in function.parameters if each.required]
     schema: dict[str, Any] = {"type": "object", "properties": properties}
@@ -178,7 +179,7 @@ def _function_paths(function: Function) -> dict[str, Any]:
                 "name": each.name,
                 "required": each.required,
                 **_type(each.type),
-                "format": each.type,
+                "format": _format(each.type),
             }
             for each in function.parameters
         ]
@@ -217,7 +218,7 @@ def _property(column: Column, table: Table, catalog: Catalog) -> dict[str, Any]:
             "default": _default(column),
             "description": "\n\n".join(notes) or None,
             "enum": list(column.enum) or None,
-            "format": column.type.partition("(")[0],
+            "format": _format(column.type.partition("(")[0]),
             "maxLength": column.max_length,
             **_type(column.base_type),
         }
@@ -244,6 +245,11 @@ def _default(column: Column) -> Any:
     if text in ("true", "false"):
         return text == "true"
     return int(text) if text.lstrip("-").isdigit() else text
+
+
+def _format(type: str) -> str:
+    """The format of a type: OpenAPI's own of integers, else Postgres's name."""
+    return {"smallint": "int32", "integer": "int32", "bigint": "int64"}.get(type, type)
 
 
 def _type(type: str) -> dict[str, Any]:

@@ -69,6 +69,8 @@ class RootHandler:
         response = RestResponse(200, body=orjson.dumps(document))
         response.add(b"content-type", f"{OPENAPI}; charset=utf-8")
         response.add(b"content-length", str(len(response.body)))
+        if len(self._settings.db_schemas) > 1:
+            response.add(b"content-profile", request.schema)
         return response
 
     async def _usable(self, request: ApiRequest, role: RequestRole) -> tuple[set[str], set[str]]:

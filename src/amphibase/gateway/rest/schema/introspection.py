@@ -78,7 +78,7 @@ async def read_catalog(connection: psycopg.AsyncConnection[Any], schemas: Sequen
     return Catalog(
         schemas=tuple(schemas),
         tables=tables,
-        relationships=relate(foreign_keys, keys, views),
+        relationships=relate(foreign_keys, keys, views, schemas),
         computed_relationships=relationships,
         computed_fields=computed_fields,
         functions={name: tuple(each) for name, each in functions.items()},

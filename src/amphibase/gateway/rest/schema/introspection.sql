@@ -200,7 +200,17 @@ LEFT JOIN pg_catalog.pg_namespace tn ON tn.oid = c.relnamespace
 CROSS JOIN LATERAL (
     SELECT
         pg_catalog.array_agg(coalesce(p.proargnames[k.place], '') ORDER BY k.place) AS names,
-        pg_catalog.array_agg(pg_catalog.format_type(k.type, NULL) ORDER BY k.place) AS types,
+        pg_catalog.array_agg(
+            -- Without a length the first of each pair would be cut to one.
+            CASE k.type
+                WHEN 'bpchar'::regtype THEN 'character varying'
+                WHEN 'bpchar[]'::regtype THEN 'character varying[]'
+                WHEN 'bit'::regtype THEN 'bit varying'
+                WHEN 'bit[]'::regtype THEN 'bit varying[]'
+                ELSE pg_catalog.format_type(k.type, NULL)
+            END ORDER BY k.place
+        ) AS types,
+        count(*) FILTER (WHERE coalesce(p.proargnames[k.place], '') = '') AS unnamed,
         pg_catalog.array_agg(coalesce(p.proargmodes[k.place] = 'v', false) ORDER BY k.place)
             AS variadics
     FROM pg_catalog.unnest(coalesce(p.proallargtypes, p.proargtypes::oid[]))
@@ -208,6 +218,12 @@ CROSS JOIN LATERAL (
     WHERE coalesce(p.proargmodes[k.place], 'i') IN ('i', 'b', 'v')
 ) i
 WHERE p.prokind = 'f'
+    -- A body fills one unnamed parameter at most, and only if it is of a type that bodies have.
+    AND CASE i.unnamed
+        WHEN 0 THEN true
+        WHEN 1 THEN i.types[1] IN ('json', 'jsonb', 'text', 'xml', 'bytea')
+        ELSE false
+    END
     AND t.oid NOT IN ('trigger'::regtype, 'event_trigger'::regtype)
     AND n.nspname = ANY(%(schemas)s)
 ORDER BY n.nspname, p.proname, p.oid

@@ -1,7 +1,7 @@
 """Derives relationships from foreign keys: in both directions, over junctions, through views."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -37,9 +37,16 @@ class ViewColumn:
 
 
 def relate(
-    foreign_keys: Iterable[ForeignKey], keys: Keys, views: Mapping[Name, Sequence[ViewColumn]]
+    foreign_keys: Iterable[ForeignKey],
+    keys: Keys,
+    views: Mapping[Name, Sequence[ViewColumn]],
+    schemas: Collection[str],
 ) -> dict[Name, tuple[Relationship, ...]]:
-    """All relationships by the relation they start from."""
+    """Derive all relationships, by the relation they start from.
+
+    Args:
+        schemas: the exposed ones, in which junctions have to be.
+    """
     found: dict[Name, list[Relationship]] = defaultdict(list)
     known = [
         shown for key in foreign_keys for shown in _with_views(_with_uniqueness(key, keys), views)
@@ -47,7 +54,8 @@ def relate(
     for key in known:
         for relationship in _both_directions(key):
             found[relationship.source].append(relationship)
-    for relationship in _over_junctions(known, keys):
+    exposed = [key for key in known if key.source.schema in schemas]
+    for relationship in _over_junctions(exposed, keys):
         found[relationship.source].append(relationship)
     return {name: tuple(each) for name, each in found.items()}
 

@@ -61,14 +61,14 @@ class SelectCompiler:
     def rows(self, root: ReadPlan) -> str:
         """The SELECT of the rows, whose columns are the keys of the response."""
         keys = self._own_keys(root)
-        return self._select(root, _written(keys), None, _groups(keys))
+        return self._select(root, _written(keys), None, _groups(keys, root))
 
     def matches(self, root: ReadPlan) -> str:
         """The SELECT of as many rows as there are without limit and offset."""
         keys = self._own_keys(root)
         if _are_grouped(keys):
             full = SelectCompiler(self._parameters)
-            return f"SELECT{full._from(root, None)}{_groups(keys)}"
+            return f"SELECT{full._from(root, None)}{_groups(keys, root)}"
         return f"SELECT{SelectCompiler(self._parameters, counted=True)._from(root, None)}"
 
     def _select(
@@ -127,11 +127,11 @@ class SelectCompiler:
             rows = f'({inside}) AS "_s"({", ".join(names)})'
             return f"SELECT {arrays} FROM {rows} HAVING count(*) > 0", names
         if not embed.to_one:
-            inside = self._select(child, _written(keys), origin, _groups(keys))
+            inside = self._select(child, _written(keys), origin, _groups(keys, child))
             rows = f'({inside}) AS "_s"'
             return f'SELECT json_agg("_s".*) FROM {rows} HAVING count(*) > 0', [_JSON]
         if not hidden:
-            return self._select(child, _written(keys), origin, _groups(keys)), []
+            return self._select(child, _written(keys), origin, _groups(keys, child)), []
         object_ = f'(SELECT row_to_json("_s".*) FROM (SELECT {", ".join(_written(keys))}) AS "_s")'
         return self._select(child, [object_, *hidden], origin), [_JSON, *hidden_names]
 
@@ -152,7 +152,7 @@ class SelectCompiler:
 
     def _sort(self, sort: Sort, row: RowAlias) -> str:
         if sort.embed is not None:
-            term = f"{quoted(sort.embed.alias)}.{_hidden(sort.hidden)}"
+            term = _sorted_by(sort.embed, sort.hidden)
         else:
             assert sort.operand is not None
             term = value_of(sort.operand, row, self._parameters)
@@ -238,9 +238,7 @@ def _related(parent: ReadPlan, embed: Embed, rows: str) -> tuple[str, list[str]]
     row, above = row_alias(embed.node), row_alias(parent)
     relationship = embed.relationship
     if isinstance(relationship, ComputedRelationship):
-        # A function that is no set gives a row of nulls where it gives nothing.
-        some = [f"NOT ({row.alias}.* IS NULL)"] if relationship.to_one else []
-        return f"{qualified(relationship.function)}({above.whole}) AS {row.alias}", some
+        return f"{qualified(relationship.function)}({above.whole}) AS {row.alias}", []
     rows = f"{rows} AS {row.alias}"
     junction = relationship.junction
     if junction is None:
@@ -270,10 +268,14 @@ def _are_grouped(keys: list[_Key]) -> bool:
     return any(key.aggregate for key in keys)
 
 
-def _groups(keys: list[_Key]) -> str:
+def _groups(keys: list[_Key], node: ReadPlan) -> str:
     if not _are_grouped(keys):
         return ""
     values = [_groupable(key) for key in keys if key.aggregate is None]
+    # What is spread may order groups, too: it is the same value as one of the keys.
+    values += [
+        _sorted_by(sort.embed, sort.hidden) for sort in node.sorts if sort.embed and sort.is_key
+    ]
     return f" GROUP BY {', '.join(values)}" if values else ""
 
 
@@ -293,6 +295,10 @@ def _column(key: _Key, value: str) -> str:
         if key.aggregate_cast is not None:
             value = f"CAST({value} AS {type_name(key.aggregate_cast)})"
     return value if key.name is None else f"{value} AS {quoted(key.name)}"
+
+
+def _sorted_by(embed: Embed, hidden: int) -> str:
+    return f"{quoted(embed.alias)}.{_hidden(hidden)}"
 
 
 def _numbered(number: int) -> str:

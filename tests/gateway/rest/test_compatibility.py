@@ -1,0 +1,180 @@
+"""Requests whose response is PostgREST's in what is easily missed."""
+
+import os
+from collections.abc import AsyncIterator
+from typing import Any
+
+import psycopg
+import pytest
+from tests.gateway.rest.data_api import DataApi, open_data_api
+
+from amphibase.gateway.project import copy
+from amphibase.postgres import Server
+
+DDL = """
+    CREATE TABLE harbours (id int PRIMARY KEY, name text NOT NULL);
+    CREATE TABLE boats (
+        id int PRIMARY KEY, name text NOT NULL, home int REFERENCES harbours,
+        last_port int REFERENCES harbours
+    );
+    INSERT INTO harbours VALUES (1, 'Alte Liebe'), (2, 'Neuhafen');
+    INSERT INTO boats VALUES (1, 'Argo', 1, 2), (2, 'Beagle', 2, 1), (3, 'Calypso', NULL, NULL);
+    CREATE FUNCTION home_of(boats) RETURNS harbours STABLE LANGUAGE sql
+        AS 'SELECT * FROM harbours h WHERE h.id = $1.home';
+    CREATE FUNCTION maybe_home_of(boats) RETURNS SETOF harbours ROWS 1 STABLE LANGUAGE sql
+        AS 'SELECT * FROM harbours h WHERE h.id = $1.home';
+    CREATE FUNCTION label_of(boats) RETURNS text STABLE LANGUAGE sql AS 'SELECT upper($1.name)';
+
+    CREATE FUNCTION twice(int) RETURNS int LANGUAGE sql AS 'SELECT $1 * 2';
+    CREATE FUNCTION kind(bool) RETURNS text LANGUAGE sql AS $$ SELECT 'bool' $$;
+    CREATE FUNCTION kind(text) RETURNS text LANGUAGE sql AS $$ SELECT 'text' $$;
+    CREATE FUNCTION joined(text, text) RETURNS text LANGUAGE sql AS 'SELECT $1 || $2';
+    CREATE FUNCTION pick(a text) RETURNS int LANGUAGE sql AS 'SELECT 1';
+    CREATE FUNCTION pick(a int) RETURNS int LANGUAGE sql AS 'SELECT 2';
+
+    CREATE FUNCTION country(code char(2)) RETURNS text STABLE LANGUAGE sql AS 'SELECT code::text';
+    CREATE FUNCTION mask(b bit(4)) RETURNS text STABLE LANGUAGE sql AS 'SELECT b::text';
+    CREATE FUNCTION codes(c char(2)[]) RETURNS text STABLE LANGUAGE sql AS 'SELECT c::text';
+
+    CREATE SCHEMA internal;
+    CREATE TABLE tags (id int PRIMARY KEY, name text);
+    CREATE TABLE posts (id int PRIMARY KEY, title text);
+    CREATE TABLE internal.post_tags (
+        post_id int REFERENCES posts, tag_id int REFERENCES tags, PRIMARY KEY (post_id, tag_id)
+    );
+    CREATE VIEW post_tags AS SELECT * FROM internal.post_tags;
+    CREATE TABLE shelves (id int PRIMARY KEY);
+    CREATE TABLE rooms (id int PRIMARY KEY);
+    CREATE TABLE internal.shelf_rooms (
+        shelf_id int REFERENCES shelves, room_id int REFERENCES rooms,
+        PRIMARY KEY (shelf_id, room_id)
+    );
+    INSERT INTO tags VALUES (1, 'red'), (2, 'blue');
+    INSERT INTO posts VALUES (1, 'p');
+    INSERT INTO internal.post_tags VALUES (1, 1), (1, 2);
+
+    CREATE TABLE teams (id int PRIMARY KEY, name text);
+    CREATE TABLE players (id int PRIMARY KEY, team_id int REFERENCES teams, goals int);
+    INSERT INTO teams VALUES (1, 'Reds'), (2, 'Blues');
+    INSERT INTO players VALUES (1, 1, 2), (2, 1, 3), (3, 2, 4);
+    CREATE TABLE sizes (a smallint, b integer PRIMARY KEY, c bigint);
+"""
+
+
+@pytest.fixture(scope="module")
+async def api(postgres: Server, project_template: str) -> AsyncIterator[DataApi]:
+    """A Data API on these tables."""
+    name = f"compatibility_{os.getpid()}"
+    url = await copy(project_template, name)
+    async with await psycopg.AsyncConnection.connect(url) as connection:
+        await connection.execute(DDL.encode())
+    async with open_data_api(url, db_schemas="public,storage") as opened:
+        yield opened
+    postgres.drop_database(name)
+
+
+NO_HOME = {"id": None, "name": None}
+
+
+@pytest.mark.parametrize(
+    ("url", "rows"),
+    [
+        # A function that is not a set always has one row, which may be all NULL.
+        ("/boats?select=home:home_of(*)&id=gte.2&order=id",
+         [{"home": {"id": 2, "name": "Neuhafen"}}, {"home": NO_HOME}]),
+        ("/boats?select=home:home_of!inner(name)&id=eq.3", [{"home": {"name": None}}]),
+        ("/boats?select=home:maybe_home_of(*)&id=eq.3", [{"home": None}]),
+        ("/boats?select=name,maybe_home_of!inner(name)&id=eq.3", []),
+        ("/boats?select=label_of&id=eq.1", [{"label_of": "ARGO"}]),
+        # A type without a length would cut to one.
+        ("/rpc/country?code=DE", "DE"),
+        ("/rpc/mask?b=1010", "1010"),
+        ("/rpc/codes?c={DE,FR}", "{DE,FR}"),
+        # A junction counts where it is exposed.
+        ("/posts?select=title,tags(name)", [{"title": "p", "tags": [{"name": "red"},
+                                                                  {"name": "blue"}]}]),
+        # An empty `select` is as if it were missing, but for relations.
+        ("/harbours?select=&id=eq.1", [{"id": 1, "name": "Alte Liebe"}]),
+        ("/boats?select=name,harbours!home()&id=eq.1", [{"name": "Argo"}]),
+        # Groups are ordered by a column of a spread relation.
+        ("/players?select=goals.sum(),...teams(name)&order=teams(name)",
+         [{"sum": 4, "name": "Blues"}, {"sum": 5, "name": "Reds"}]),
+        ("/players?select=goals.sum(),...teams(team:name)&order=teams(team).desc",
+         [{"sum": 5, "team": "Reds"}, {"sum": 4, "team": "Blues"}]),
+        ("/players?select=goals.sum(),...teams(*)&order=teams(id)",
+         [{"sum": 5, "id": 1, "name": "Reds"}, {"sum": 4, "id": 2, "name": "Blues"}]),
+        ("/players?select=goals,...teams(team:name)&order=teams(team),goals.desc&limit=2",
+         [{"goals": 4, "team": "Blues"}, {"goals": 3, "team": "Reds"}]),
+    ],
+)  # fmt: skip
+async def test_a_read_has_the_rows_of_postgrest(api: DataApi, url: str, rows: Any) -> None:
+    assert await api.read(url) == rows
+
+
+@pytest.mark.parametrize(
+    ("request_line", "body", "value"),
+    [
+        ("POST /rpc/country", {"code": "DE"}, "DE"),
+        ("POST /rpc/mask", {"b": "1010"}, "1010"),
+        ("POST /rpc/codes", {"c": ["DE", "FR"]}, "{DE,FR}"),
+        ("POST /rpc/kind", {"": "x"}, "text"),
+    ],
+)
+async def test_a_call_has_the_value_of_postgrest(
+    api: DataApi, request_line: str, body: Any, value: str
+) -> None:
+    response = await api.request(request_line, body)
+    assert (response.status_code, response.json()) == (200, value)
+
+
+NOT_CALLABLE = "Could not find the function public.{} in the schema cache"
+
+
+@pytest.mark.parametrize(
+    ("request_line", "body", "status", "error"),
+    [
+        # A body fills one unnamed parameter, of a type that bodies have.
+        ("POST /rpc/twice", {"": 3}, 404,
+         {"code": "PGRST202", "message": NOT_CALLABLE.format("twice()")}),
+        ("POST /rpc/label_of", None, 404,
+         {"code": "PGRST202", "message": NOT_CALLABLE.format("label_of without parameters"),
+          "hint": None}),
+        ("POST /rpc/label_of", {"": {"id": 1}}, 404,
+         {"code": "PGRST202", "message": NOT_CALLABLE.format("label_of()"), "hint": None}),
+        ("POST /rpc/joined", {"": "x"}, 404, {"code": "PGRST202"}),
+        ("POST /rpc/pick", {"a": "1"}, 300,
+         {"code": "PGRST203", "message": "Could not choose the best candidate function between: "
+          "public.pick(a => integer), public.pick(a => text)"}),
+        # A junction that is not exposed is not there.
+        ("GET /shelves?select=id,rooms(id)", None, 400, {"code": "PGRST200"}),
+        # JSON would have one key twice.
+        ("GET /boats?select=harbours!home(name),harbours!last_port(name)", None, 400,
+         {"code": "42712", "message": 'table name "boats_harbours_1" specified more than once'}),
+        ("GET /teams?select=players(x:teams(id),x:teams(name))", None, 400,
+         {"code": "42712", "message": 'table name "players_x_2" specified more than once'}),
+    ],
+)  # fmt: skip
+async def test_an_error_is_that_of_postgrest(
+    api: DataApi, request_line: str, body: Any, status: int, error: dict[str, Any]
+) -> None:
+    response = await api.request(request_line, body)
+    assert response.status_code == status, response.text
+    assert {name: response.json()[name] for name in error} == error
+
+
+async def test_the_description_has_openapis_formats_and_lists_what_can_be_called(
+    api: DataApi,
+) -> None:
+    response = await api.request("GET /")
+    assert response.headers["content-profile"] == "public"
+    document = response.json()
+    integers = {
+        name: {"type": "integer", "format": format}
+        for name, format in [("a", "int32"), ("b", "int32"), ("c", "int64")]
+    }
+    properties = document["definitions"]["sizes"]["properties"]
+    assert {
+        name: {"type": each["type"], "format": each["format"]} for name, each in properties.items()
+    } == integers
+    assert {"/rpc/kind", "/rpc/pick"} <= document["paths"].keys()
+    assert not {"/rpc/twice", "/rpc/label_of", "/rpc/joined"} & document["paths"].keys()
