@@ -20,6 +20,7 @@ from sqlalchemy.sql.elements import TextClause, conv
 
 from amphibase.schema.migrations.definitions import Definitions, Mismatch
 from amphibase.schema.migrations.sqlite_ddl import parse_index
+from amphibase.schema.migrations.sqlite_impl import without_reflection_warnings
 from amphibase.schema.policies import as_text
 
 _CAST = r"::(?:character varying|timestamp with(?:out)? time zone|\w+)(?:\[\])?"
@@ -201,7 +202,8 @@ class DefinitionOperations:
 
     def _old_table(self, name: str) -> Table:
         if name not in self._reflected:
-            self._reflected[name] = Table(name, MetaData(), autoload_with=self.connection)
+            with without_reflection_warnings():
+                self._reflected[name] = Table(name, MetaData(), autoload_with=self.connection)
         return self._reflected[name]
 
 
@@ -244,12 +246,9 @@ def _deferrable(definition: str) -> dict[str, Any]:
 
 def _sqlite_index(table: Table, name: str, definition: str) -> Index:
     parsed = parse_index(f"CREATE {definition}")
-    condition = text(parsed.condition) if parsed.condition else None
-    return Index(
-        name,
-        *map(text, parsed.columns),
-        unique=parsed.unique,
-        sqlite_where=condition,
-        postgresql_where=condition,
-        _table=table,
-    )
+    options: dict[str, Any] = {}
+    if parsed.condition:
+        condition = text(as_text(parsed.condition))
+        options = {"sqlite_where": condition, "postgresql_where": condition}
+    columns = [text(as_text(column)) for column in parsed.columns]
+    return Index(name, *columns, unique=parsed.unique, _table=table, **options)

@@ -18,6 +18,7 @@ _TOKEN = re.compile(
 )
 _PLAIN_NAME = re.compile(r"[^\W\d][\w$]*")
 _QUOTES = {'"': '"', "`": "`", "[": "]"}
+_OPERATORS = {"AND", "BETWEEN", "CASE", "ELSE", "IN", "IS", "LIKE", "NOT", "OR", "THEN", "WHEN"}
 _TABLE_CONSTRAINTS = {"CONSTRAINT", "PRIMARY", "UNIQUE", "CHECK", "FOREIGN"}
 
 
@@ -114,7 +115,7 @@ def parse_index(sql: str) -> ParsedIndex:
 
 def normalized(sql: str) -> str:
     """Return SQL in a form that does not depend on spaces, letter case and needless quotes."""
-    return " ".join(_normalized_tokens(_tokens(sql)))
+    return _joined(list(_normalized_tokens(_tokens(sql))))
 
 
 def _normalized_tokens(tokens: Sequence[str]) -> Iterator[str]:
@@ -174,6 +175,19 @@ def _tokens(sql: str) -> list[str]:
     return [match[0] for match in _TOKEN.finditer(sql) if match.lastgroup != "space"]
 
 
+def _joined(tokens: Sequence[str]) -> str:
+    """Join tokens as people write them: `lower(title) IN ('a', 'b')`."""
+    sql = ""
+    previous = "("
+    for token in tokens:
+        call = token == "(" and _PLAIN_NAME.match(previous) and previous.upper() not in _OPERATORS
+        if not (previous in ("(", ".") or token in (")", ",", ".") or call):
+            sql += " "
+        sql += token
+        previous = token
+    return sql
+
+
 def _split(tokens: Sequence[str]) -> Iterator[Sequence[str]]:
     start = depth = 0
     for index, token in enumerate(tokens):
@@ -204,7 +218,7 @@ def _closing(tokens: Sequence[str], start: int) -> int:
 
 def _parenthesized(tokens: Sequence[str]) -> tuple[str, Sequence[str]]:
     end = _closing(tokens, 0)
-    return " ".join(tokens[1:end]), tokens[end + 1 :]
+    return _joined(tokens[1:end]), tokens[end + 1 :]
 
 
 def _inner(tokens: Sequence[str]) -> str:
