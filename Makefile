@@ -1,6 +1,7 @@
 # Everything a newcomer needs: `make serve`, `make test`. Each target prepares what it lacks.
 .DEFAULT_GOAL := help
-.PHONY: help install serve test lint format bench bench-gateway bench-regression bench-start bench-fast-path docs clean
+.PHONY: help install serve test lint format bench bench-gateway bench-regression bench-fast-path \
+	bench-soak bench-start docs clean
 
 PYTHON ?= python3
 HOST ?= 127.0.0.1
@@ -49,6 +50,9 @@ bench-regression: $(READY) ## Measure beside an earlier commit: EARLIER=a0ee756
 
 bench-fast-path: $(READY) ## Measure what the fast path of the built-in routes saves
 	$(BIN)/python -m bench.fast_path
+
+bench-soak: $(READY) ## Ten minutes of load on four workers while they and Postgres are killed
+	$(BIN)/python -m bench soak --rounds 3 --seconds 600
 
 bench-start: $(READY) ## Measure what a start costs beside an earlier commit: EARLIER=a0ee756
 	$(BIN)/python -m bench start --rounds 9
