@@ -40,6 +40,9 @@ CommaSeparated = Annotated[tuple[str, ...], NoDecode]
 
 FILE_SCHEMES = ("file", "s3", "gs", "az")
 
+ROUTES_PREFIX = "(/[A-Za-z0-9._~-]+)*"
+"""A path without a slash at its end; empty for the root."""
+
 MIN_SECRET_BYTES = 32
 """HS256 keys shorter than the hash are refused (RFC 7518, section 3.2)."""
 
@@ -111,6 +114,7 @@ class Settings(BaseSettings):
     )
     data_dir: Path = Field(Path("./data"), examples=["./data"])
     public_url: str = Field("http://127.0.0.1:8000", examples=["https://api.example.com"])
+    routes_prefix: str = Field("", pattern=f"^{ROUTES_PREFIX}$", examples=["/api"])
 
     backend: BackendName = Field("sql", examples=["sql"])
     records: BackendName | None = Field(None, examples=["sql"])
@@ -297,6 +301,11 @@ class Settings(BaseSettings):
 
         text = self.database_url.get_secret_value()
         return parse_url(text or f"sqlite:///{self.data_dir / 'amphibase.db'}")
+
+    @property
+    def routes_url(self) -> str:
+        """The public URL below which `/auth`, `/users` and `/files` are."""
+        return f"{self.public_url}{self.routes_prefix}"
 
     @property
     def file_store(self) -> str:

@@ -11,12 +11,12 @@ class TokenIssuer:
     """Issues tokens for sessions.
 
     Args:
-        settings: `PUBLIC_URL` names the issuer, `ACCESS_TOKEN_MINUTES` the lifetime.
+        settings: `PUBLIC_URL` and `ROUTES_PREFIX` name the issuer; the lifetime too.
     """
 
     def __init__(self, keys: KeyRing, settings: Settings) -> None:
         self._keys = keys
-        self._name = f"{settings.public_url}/auth"
+        self._name = f"{settings.routes_url}/auth"
         self._lifetime = settings.access_token_lifetime
 
     def tokens(self, account: Account, opened: OpenSession) -> Tokens:

@@ -1,6 +1,7 @@
 """`Amphibase`: what an application holds, and what binds it to FastAPI."""
 
 import contextlib
+import re
 from collections.abc import AsyncIterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -13,14 +14,15 @@ from starlette.types import Lifespan
 
 from amphibase.errors import ConfigurationError
 from amphibase.http import problems
-from amphibase.http.dependencies import repository_of
+from amphibase.http.dependencies import TOKEN_PATH, bearer, repository_of
 from amphibase.http.middleware import Surroundings
+from amphibase.http.reachable import require_reachable
 from amphibase.http.routes import built_in
 from amphibase.models import User
 from amphibase.records.adoption import adopt
 from amphibase.records.derived import create_schema, read_model, update_schema
 from amphibase.redaction import redact_server_logs
-from amphibase.settings import Settings, load_settings
+from amphibase.settings import ROUTES_PREFIX, Settings, load_settings
 
 if TYPE_CHECKING:
     from amphibase.accounts.jwt.key_ring import KeyRing
@@ -96,20 +98,45 @@ class Amphibase:
             )
         return self._state
 
-    def mount(self, app: FastAPI) -> FastAPI:
-        """Add `/auth`, `/users`, `/files`, `/health`, public keys, error answers and the lifespan.
+    def mount(
+        self,
+        app: FastAPI,
+        *,
+        prefix: str | None = None,
+        auth: bool = True,
+        users: bool = True,
+        files: bool = True,
+    ) -> FastAPI:
+        """Add `/auth`, `/users`, `/files`, `/health`, public keys, error responses, the lifespan.
 
         The application's own lifespan runs inside Amphibase's, so that it finds the database
         open.
 
+        Args:
+            prefix: before all of these routes, such as `/api`; `ROUTES_PREFIX` where not given.
+                Links in emails, signed URLs and the documentation follow it.
+            auth: whether to add `/auth`; without it nobody signs in over HTTP.
+            users: whether to add `/users`.
+            files: whether to add `/files`.
+
         Returns:
             The same application.
+
+        Raises:
+            ConfigurationError: the prefix is not a path such as `/api`.
         """
+        if prefix is not None:
+            if not re.fullmatch(ROUTES_PREFIX, prefix):
+                raise ConfigurationError(f"prefix: {prefix!r} is not a path such as /api")
+            self.settings = self.settings.model_copy(update={"routes_prefix": prefix})
         app.state.amphibase = self
         redact_server_logs()  # also where `uvicorn main:app` serves it
         problems.install(app)
+        chosen = {"/auth": auth, "/users": users, "/files": files}
         for router in built_in(self.user):
-            router.include_in(app)
+            if chosen.get(router.prefix, True):
+                router.include_in(app, self.settings.routes_prefix)
+        self._locate_tokens(app)
         # Added innermost first: a web page may read an error answer too, so CORS comes after.
         app.add_middleware(Surroundings)
         if self.settings.cors_origins:
@@ -130,6 +157,21 @@ class Amphibase:
             )
         app.router.lifespan_context = self._around(app.router.lifespan_context)
         return app
+
+    def _locate_tokens(self, app: FastAPI) -> None:
+        """Let the Authorize button of the documentation find `/auth/token` below the prefix."""
+        make_openapi, prefix = app.openapi, self.settings.routes_prefix.lstrip("/")
+
+        def openapi() -> dict[str, Any]:
+            schema = make_openapi()
+            schemes = schema.get("components", {}).get("securitySchemes", {})
+            password = schemes.get(bearer.scheme_name, {}).get("flows", {}).get("password")
+            if password is not None:
+                password["tokenUrl"] = f"{prefix}/{TOKEN_PATH}"
+            return schema
+
+        if prefix:
+            app.openapi = openapi  # type: ignore[method-assign]
 
     def repository(self, model: type[Any]) -> Depends:
         """A dependency that gives a request the rows of a model, as its caller may use them.
@@ -220,6 +262,7 @@ class Amphibase:
     def _around(self, inner: Lifespan[Any]) -> Lifespan[Any]:
         @contextlib.asynccontextmanager
         async def lifespan(app: Any) -> AsyncIterator[Any]:
+            require_reachable(app)
             for router in built_in(self.user):
                 assert router.routes  # made now, so that no request waits for them
             async with self.started(), inner(app) as state:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import Depends, WebSocket
+from fastapi import Depends, Request, WebSocket
 from fastapi.security import OAuth2PasswordBearer
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.requests import HTTPConnection
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 MAX_USER_AGENT_CHARACTERS = 512
 READING_METHODS = ("GET", "HEAD", "OPTIONS")
 
-bearer = OAuth2PasswordBearer(tokenUrl="auth/token", auto_error=False)
+TOKEN_PATH = "auth/token"
+bearer = OAuth2PasswordBearer(tokenUrl=TOKEN_PATH, auto_error=False)
 
 
 def amphibase_of(request: HTTPConnection) -> "Amphibase":
@@ -144,6 +145,13 @@ def repository_of(
         return state.backend.repository(model, caller)
 
     return repository
+
+
+def public_path(request: Request) -> str:
+    """Return the path of a request as the client sees it: below the `root_path` of a proxy."""
+    root: str = request.scope.get("root_path", "").rstrip("/")
+    path: str = request.scope["path"]
+    return path if path.startswith(f"{root}/") else f"{root}{path}"
 
 
 def device_of(request: HTTPConnection) -> Device:

@@ -7,9 +7,12 @@ says it elsewhere, nothing is found, and the framework serves the request.
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from fastapi import APIRouter
+from starlette.routing import BaseRoute
 from starlette.types import Scope
 
 USED = {
+    "the original_router and include_context of an included router": "http/reachable.py",
     "the scope's fastapi.included_router.original_router": "http/routes/fast_path.py",
     "the scope's fastapi.included_router.include_context": "http/routes/fast_path.py",
 }
@@ -37,6 +40,16 @@ def inclusion(scope: Scope, router: object) -> Inclusion | None:
         return None
     found: Inclusion | None = getattr(included, "include_context", None)
     return found
+
+
+def included(route: BaseRoute) -> tuple[APIRouter, str] | None:
+    """Return the router that an entry of a router's routes includes, and the prefix around it;
+    None for a route, and where that is not known."""
+    router = getattr(route, "original_router", None)
+    prefix = getattr(getattr(route, "include_context", None), "prefix", None)
+    if not isinstance(router, APIRouter) or not isinstance(prefix, str):
+        return None
+    return router, prefix
 
 
 def is_traced(scope: Scope) -> bool:

@@ -96,7 +96,7 @@ class SqlAccounts:
         self._emails = AccountEmails(
             self._engine,
             self._sign_ups,
-            EmailTemplates(settings.public_url, sender_address(settings)),
+            EmailTemplates(settings.public_url, sender_address(settings), settings.routes_prefix),
             build_mailer(settings),
             background,
         )

@@ -55,7 +55,7 @@ class SqlFiles(SqlBuckets):
         self.rows = FileRows(database.dialect)
         self._cursors = cursors
         self._signatures = Signatures(keys.derive("signed url"))
-        self._url = f"{settings.public_url}/files"
+        self._url = f"{settings.routes_url}/files"
 
     async def put(
         self,

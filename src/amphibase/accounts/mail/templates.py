@@ -14,9 +14,11 @@ class EmailTemplates:
     Args:
         public_url: where the links lead.
         sender: the From address.
+        routes_prefix: where `/auth` is below the public URL.
     """
 
-    def __init__(self, public_url: str, sender: str) -> None:
+    def __init__(self, public_url: str, sender: str, routes_prefix: str = "") -> None:
+        self._routes_prefix = routes_prefix
         self._public_url = public_url
         self._sender = sender
 
@@ -58,7 +60,7 @@ class EmailTemplates:
             self._sender,
             email,
             subject,
-            f"{lead}\n\n{self._public_url}{path}\n\n"
+            f"{lead}\n\n{self._public_url}{self._routes_prefix}{path}\n\n"
             f"The link is valid for one hour and works once. {caution}\n",
             host=urlsplit(self._public_url).hostname,
         )

@@ -40,11 +40,15 @@ class DeferredRouter(FastPathRouter):
     def routes(self, routes: list[BaseRoute]) -> None:
         self._routes = routes
 
-    def include_in(self, app: FastAPI) -> None:
-        """Include the router without making its routes, which FastAPI would look at now."""
+    def include_in(self, app: FastAPI, prefix: str = "") -> None:
+        """Include the router without making its routes, which FastAPI would look at now.
+
+        Args:
+            prefix: before the router's own.
+        """
         with self._lock:
             build, self._build = self._build, None
             try:
-                app.include_router(self)
+                app.include_router(self, prefix=prefix)
             finally:
                 self._build = build

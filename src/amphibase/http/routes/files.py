@@ -177,6 +177,7 @@ def routes() -> FastPathRouter:
 
     @files.get(
         "/{bucket}/{path:path}",
+        name="read_file",
         response_class=Response,
         responses=DOWNLOAD,
         summary="Read a file, or a part of it",

@@ -13,7 +13,7 @@ from typing_extensions import TypedDict
 from amphibase.access import Rule, access_of, service
 from amphibase.backend import MAX_LIMIT, Page
 from amphibase.errors import ConfigurationError, NotFound, NotSupported
-from amphibase.http.dependencies import caller_of
+from amphibase.http.dependencies import caller_of, public_path
 from amphibase.http.routes.fast_path import NotOnFastPath
 from amphibase.http.routes.route import RecordRoute, router
 from amphibase.http.schemas import ListOf
@@ -122,7 +122,7 @@ def routes(
         async def add_row(given: Any, request: Request, rows: Any) -> Any:
             row = await rows.add(construct(model, changes(given)))
             response = serializer.response(row, 201)
-            response.headers["Location"] = f"{request.url.path}/{serializer.key_of(row)}"
+            response.headers["Location"] = f"{public_path(request)}/{serializer.key_of(row)}"
             return response
 
     if reads and writes:

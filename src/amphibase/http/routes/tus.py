@@ -1,7 +1,6 @@
 """/files/tus: resumable uploads (`blobs/tus`)."""
 
 from typing import Any
-from urllib.parse import quote
 
 from fastapi import APIRouter, Request, Response
 
@@ -27,8 +26,8 @@ def routes() -> APIRouter:
         response_class=Response,
         summary="What the protocol offers here",
     )
-    async def offer(db: Mounted) -> Response:
-        return _protocol(db).options()
+    async def offer(request: Request, db: Mounted) -> Response:
+        return _protocol(db, request).options()
 
     @tus.post("", status_code=201, openapi_extra=CHUNK, summary="Create an upload")
     async def create(request: Request, caller: SignedInCaller, db: Mounted) -> Response:
@@ -46,27 +45,26 @@ def routes() -> APIRouter:
         def location(id: str) -> str:
             return request.url_for("tus_offset", id=id).path
 
-        return await _protocol(db).create(request, describe, location)
+        return await _protocol(db, request).create(request, describe, location)
 
     @tus.head("/{id}", name="tus_offset", summary="How much of an upload has come")
     async def head(id: str, request: Request, caller: SignedInCaller, db: Mounted) -> Response:
-        return await _protocol(db).head(request, caller, id)
+        return await _protocol(db, request).head(request, caller, id)
 
     @tus.patch("/{id}", status_code=204, openapi_extra=CHUNK, summary="Append bytes to an upload")
     async def patch(id: str, request: Request, caller: SignedInCaller, db: Mounted) -> Response:
-        return await _protocol(db).patch(request, caller, id)
+        return await _protocol(db, request).patch(request, caller, id)
 
     @tus.delete("/{id}", status_code=204, summary="Terminate an upload")
     async def delete(id: str, request: Request, caller: SignedInCaller, db: Mounted) -> Response:
-        return await _protocol(db).delete(request, caller, id)
+        return await _protocol(db, request).delete(request, caller, id)
 
     return tus
 
 
-def _protocol(db: Any) -> TusProtocol[Caller]:
+def _protocol(db: Any, request: Request) -> TusProtocol[Caller]:
+    def content_location(info: UploadInfo) -> str:
+        return request.url_for("read_file", bucket=info.bucket, path=info.path).path
+
     state = db.state
-    return TusProtocol(state.uploads, state.files.max_bytes, _content_location)
-
-
-def _content_location(info: UploadInfo) -> str:
-    return f"/files/{quote(info.bucket)}/{quote(info.path)}"
+    return TusProtocol(state.uploads, state.files.max_bytes, content_location)
