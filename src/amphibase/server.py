@@ -99,7 +99,8 @@ class _Joined:
         """Send it at the end of this turn, or at once where it is much."""
         if len(data) > MOST_JOINED:
             self._flush()
-            self._transport.write(data)
+            if not self._transport.is_closing():
+                self._transport.write(data)
             return
         if not self._parts:
             self._loop.call_soon(self._flush)
@@ -114,7 +115,8 @@ class _Joined:
         if self._parts:
             data = b"".join(self._parts)
             self._parts.clear()
-            self._transport.write(data)
+            if not self._transport.is_closing():  # the client may have reset the connection
+                self._transport.write(data)
 
 
 class PatientProtocol(HttpToolsProtocol):

@@ -31,6 +31,11 @@ class RaisedError:
     detail: str | None
     hint: str | None
 
+    @property
+    def by_trigger(self) -> bool:
+        """Whether a function raised it on purpose, and no constraint."""
+        return self.code == "P0001" or self.code.startswith("PT")
+
 
 def driver_error(error: BaseException) -> psycopg.Error | None:
     """Return the error of the driver that another error stands for."""

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 from uuid import uuid4
@@ -380,7 +381,71 @@ async def test_what_the_projects_own_triggers_refuse_is_told_as_its_fault(api: A
         user = (await api.sign_up(data={"n": 1}))["user"]
         assert api.rows("SELECT n FROM public.profiles") == [(1,)]
         kept = await api.delete(f"/admin/users/{user['id']}", token=SERVICE)
-        assert kept.json()["message"] == "Database error deleting user"
+        assert kept.status_code == 500
+        assert kept.json()["code"] == "23503"
+        assert "violates foreign key constraint" in kept.json()["message"]
+        assert "is still referenced" in kept.json()["detail"]
     finally:
         api.rows("DROP TABLE public.profiles")
         api.rows("DROP FUNCTION public.make_profile CASCADE")
+
+
+RAISING = """
+    CREATE FUNCTION public.raising() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {} END $$;
+    CREATE TRIGGER raising BEFORE INSERT ON auth.users
+    FOR EACH ROW EXECUTE FUNCTION public.raising()
+"""
+RAISED = {
+    "RAISE EXCEPTION 'no such name';": (500, {"code": "P0001", "message": "no such name"}),
+    "RAISE SQLSTATE 'PT403' USING MESSAGE = 'not from here', DETAIL = 'more', HINT = 'move';": (
+        403,
+        {"code": "PT403", "message": "not from here", "hint": "move", "detail": "more"},
+    ),
+    "PERFORM 1 FROM profiles;": (
+        500,
+        {"code": "unexpected_failure", "message": "Database error saving new user"},
+    ),
+}
+
+
+@pytest.fixture
+def raising(api: Api) -> Iterator[Callable[[str], None]]:
+    """Make a trigger for new users that runs a statement."""
+
+    def make(statement: str) -> None:
+        api.rows(RAISING.format(statement))
+
+    yield make
+    api.rows("DROP FUNCTION public.raising CASCADE")
+
+
+@pytest.mark.parametrize(("statement", "response"), RAISED.items())
+async def test_a_triggers_message_and_status_reach_the_client(
+    serve: ServeAuth,
+    raising: Callable[[str], None],
+    statement: str,
+    response: tuple[int, dict[str, str]],
+) -> None:
+    api = await serve(external_anonymous_users_enabled=True)
+    raising(statement)
+    body = {"email": "ann@example.com", "password": PASSWORD}
+    for rejected in (
+        await api.post("/signup", body),
+        await api.post("/admin/users", body, token=SERVICE),
+    ):
+        assert (rejected.status_code, rejected.json()) == response
+    anonymous = await api.post("/signup", {})
+    assert anonymous.status_code == 500
+    assert anonymous.json()["message"] == "Database error creating anonymous user"
+    assert api.rows("SELECT 1 FROM auth.users") == []
+
+
+async def test_a_trigger_that_lacks_a_right_is_named_in_the_log(
+    api: Api, raising: Callable[[str], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    raising("INSERT INTO profiles VALUES (NEW.id); RETURN NEW;")
+    body = {"email": "ann@example.com", "password": PASSWORD}
+    assert (await api.post("/signup", body)).status_code == 500
+    (line,) = (line for line in caplog.messages if line.startswith("The function public.raising()"))
+    assert "supabase_auth_admin with search_path auth" in line
+    assert "SECURITY DEFINER" in line

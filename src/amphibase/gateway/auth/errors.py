@@ -27,6 +27,7 @@ from amphibase.errors import (
 )
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.error_codes import ErrorCode
+from amphibase.gateway.database_errors import RaisedError, log_missing_right, raised_error
 
 logger = logging.getLogger("amphibase.gateway.auth")
 
@@ -89,6 +90,18 @@ class PasswordViolation(AuthError):
         super().__init__(codes.WEAK_PASSWORD, message)
 
 
+class RejectedByProject(AuthError):
+    """Raised with the message of a trigger or a constraint of the project.
+
+    Args:
+        raised: its message, and the status that a trigger chooses by `RAISE SQLSTATE 'PT403'`.
+    """
+
+    def __init__(self, raised: RaisedError) -> None:
+        self.raised = raised
+        super().__init__(codes.UNEXPECTED_FAILURE, raised.message, status=raised.status)
+
+
 def invalid(message: str, status: int | None = None) -> AuthError:
     """Return the error for a value that is wrong."""
     return AuthError(codes.VALIDATION_FAILED, message, status=status)
@@ -97,6 +110,8 @@ def invalid(message: str, status: int | None = None) -> AuthError:
 def respond_to(request: Request, error: Exception) -> JSONResponse:
     """Return the response to an error, in the shape of the request's version of the API."""
     rejection = as_auth_error(error)
+    if isinstance(rejection, RejectedByProject):
+        return _raised_response(rejection.raised)
     headers = {"x-sb-error-code": rejection.code}
     if isinstance(error, Retryable):
         headers["retry-after"] = str(error.retry_after)
@@ -111,14 +126,27 @@ def respond_to(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse(body, rejection.status, headers)
 
 
+def _raised_response(raised: RaisedError) -> JSONResponse:
+    """Return what a trigger or a constraint raised, in the shape that Supabase Auth gives it."""
+    members = {
+        "code": raised.code,
+        "message": raised.message,
+        "hint": raised.hint,
+        "detail": raised.detail,
+    }
+    body = {name: value for name, value in members.items() if value is not None}
+    return JSONResponse(body, raised.status)
+
+
 @contextmanager
-def database_errors(action: str) -> Iterator[None]:
+def database_errors(action: str, *, shows_raised: bool = True) -> Iterator[None]:
     """Tell a taken address, number or id from what the project's own triggers reject.
 
-    What a trigger rejects is a fault of the project: it is logged, and the response says so.
+    What a trigger or a constraint rejects is logged, and its message reaches the client.
 
     Args:
-        action: for the message: `saving new`, `updating`, `deleting`.
+        action: for the message of other errors: `saving new`, `updating`, `deleting`.
+        shows_raised: whether the message of a trigger reaches the client.
     """
     try:
         with translated_errors():
@@ -128,13 +156,16 @@ def database_errors(action: str) -> Iterator[None]:
     except Conflict as error:
         if error.constraint in BY_CONSTRAINT:
             raise AuthError(BY_CONSTRAINT[error.constraint]) from error
-        raise _database_error(action, error) from error
+        raise _database_error(action, error, shows_raised=shows_raised) from error
     except (AmphibaseError, SQLAlchemyError) as error:
-        raise _database_error(action, error) from error
+        raise _database_error(action, error, shows_raised=shows_raised) from error
 
 
-def _database_error(action: str, error: Exception) -> AuthError:
+def _database_error(action: str, error: Exception, *, shows_raised: bool) -> AuthError:
     logger.error("Database error %s user: %s", action, error)
+    log_missing_right(error, "supabase_auth_admin", "auth")
+    if shows_raised and (raised := raised_error(error)):
+        return RejectedByProject(raised)
     return AuthError(codes.UNEXPECTED_FAILURE, f"Database error {action} user")
 
 
@@ -142,6 +173,8 @@ def as_auth_error(error: Exception) -> AuthError:
     """Return the error of Auth that an error means; an unexpected one is logged."""
     if isinstance(error, AuthError):
         return error
+    if (raised := raised_error(error)) and raised.by_trigger:
+        return RejectedByProject(raised)
     for kind, code in BY_CLASS:
         if isinstance(error, kind):
             return AuthError(code)

@@ -154,7 +154,9 @@ class AuthUsers:
         Raises:
             EmailAlreadyRegistered, AuthError: the address, number or id is taken.
         """
-        with database_errors("saving new"):
+        is_anonymous = bool(values.get("is_anonymous"))
+        action = "creating anonymous" if is_anonymous else "saving new"
+        with database_errors(action, shows_raised=not is_anonymous):
             return await self._rows.insert(connection, **values)
 
     async def change(self, connection: AsyncConnection, id: UUID, **values: Any) -> None:
