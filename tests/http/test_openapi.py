@@ -10,9 +10,21 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from schemathesis.core.result import Ok
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
 from tests.commands import run
 from tests.serving import serving
 
+CONFORMANCE = [
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+]
 ADMIN = {"email": "root@example.com", "password": "correct horse battery"}
 EXAMPLES = 25
 
@@ -114,5 +126,6 @@ def _check(operation: Any, server: Server) -> None:
         if response.status_code >= 400:
             assert response.headers["content-type"] == ["application/problem+json"]
             assert operation.method == "head" or response.json()["code"]
+        case.validate_response(response, checks=CONFORMANCE)
 
     check()

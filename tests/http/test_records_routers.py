@@ -187,6 +187,20 @@ class TestRouters:
             for method, operation in methods.items():
                 assert "default" in operation["responses"] or path == "/mine", (path, method)
 
+    async def test_document_every_error_with_its_codes(self, client: Client) -> None:
+        paths = (await client.get("/openapi.json")).json()["paths"]
+        errors = {
+            method: {
+                status: response["description"]
+                for status, response in paths["/t_documents/{id}"][method]["responses"].items()
+                if [*response.get("content", ())] == ["application/problem+json"]
+            }
+            for method in ("get", "patch", "delete")
+        }
+        assert {*errors["get"]} == {"401", "403", "404", "422", "503", "default"}
+        assert {*errors["patch"]} == {*errors["get"], "409", "413", "415"}
+        assert errors["delete"]["409"] == "`foreign_key_violation`, `stale_version`"
+
 
 def test_rows_become_the_bytes_of_their_read_model() -> None:
     row = Kinds(

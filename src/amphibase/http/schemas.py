@@ -140,7 +140,9 @@ class EmailVerified(BaseModel, Generic[UserRead]):
 
 
 class Problem(BaseModel):
-    """What went wrong (RFC 9457)."""
+    """What went wrong (RFC 9457); an application's own errors may have further members."""
+
+    model_config = ConfigDict(extra="allow")
 
     type: str = "about:blank"
     title: str

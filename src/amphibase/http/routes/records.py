@@ -14,6 +14,14 @@ from amphibase.access import Rule, access_of, service
 from amphibase.backend import MAX_LIMIT, Page
 from amphibase.errors import ConfigurationError, NotFound, NotSupported
 from amphibase.http.dependencies import caller_of, public_path
+from amphibase.http.problem_responses import (
+    ANY_ROUTE,
+    CHANGE,
+    DELETE,
+    READ,
+    WRITE,
+    problem_responses,
+)
 from amphibase.http.routes.fast_path import NotOnFastPath
 from amphibase.http.routes.route import RecordRoute, router
 from amphibase.http.schemas import ListOf
@@ -81,6 +89,7 @@ def routes(
             response_model=ListOf[read],
             summary=f"List of {name}",
             description=LIST_DESCRIPTION,
+            responses=problem_responses(*ANY_ROUTE, *READ),
             openapi_extra={"parameters": _list_parameters(model)},
         )
         @_typed(rows=rows)
@@ -97,7 +106,12 @@ def routes(
             response: Response = await list_rows(request, await rows_of(request))
             return response
 
-        @records.get("/{id}", response_model=read, summary=f"One of {name}")
+        @records.get(
+            "/{id}",
+            response_model=read,
+            responses=problem_responses(*ANY_ROUTE, NotFound),
+            summary=f"One of {name}",
+        )
         @_typed(id=id, rows=rows)
         async def get_row(id: Any, rows: Any) -> Any:
             json_rows = None if versioned else rows.json_rows(serializer.names)
@@ -117,7 +131,13 @@ def routes(
 
     if writes:
 
-        @records.post("", status_code=201, response_model=read, summary=f"Add to {name}")
+        @records.post(
+            "",
+            status_code=201,
+            response_model=read,
+            responses=problem_responses(*ANY_ROUTE, *WRITE),
+            summary=f"Add to {name}",
+        )
         @_typed(given=create_schema(model), rows=rows)
         async def add_row(given: Any, request: Request, rows: Any) -> Any:
             row = await rows.add(construct(model, changes(given)))
@@ -132,7 +152,11 @@ def routes(
             return _if_version(request) if versioned else {}
 
         @records.patch(
-            "/{id}", response_model=read, summary=f"Change one of {name}", openapi_extra=if_match
+            "/{id}",
+            response_model=read,
+            responses=problem_responses(*ANY_ROUTE, *WRITE, *CHANGE),
+            summary=f"Change one of {name}",
+            openapi_extra=if_match,
         )
         @_typed(id=id, given=update_schema(model), rows=rows)
         async def change_row(id: Any, given: Any, request: Request, rows: Any) -> Any:
@@ -142,7 +166,11 @@ def routes(
             return serializer.response(row)
 
         @records.delete(
-            "/{id}", status_code=204, summary=f"Delete one of {name}", openapi_extra=if_match
+            "/{id}",
+            status_code=204,
+            responses=problem_responses(*ANY_ROUTE, *DELETE),
+            summary=f"Delete one of {name}",
+            openapi_extra=if_match,
         )
         @_typed(id=id, rows=rows)
         async def delete_row(id: Any, request: Request, rows: Any) -> None:

@@ -11,8 +11,8 @@ from fastapi.routing import APIRoute
 from starlette.types import Receive, Scope
 
 from amphibase.errors import PayloadTooLarge
+from amphibase.http.problem_responses import OTHER_PROBLEMS
 from amphibase.http.routes.fast_path import FastPathRouter
-from amphibase.http.schemas import Problem
 
 MAX_BODY_BYTES = 64 * 1024
 """No request of the built-in routes needs more."""
@@ -88,5 +88,5 @@ def router(prefix: str, tag: str, route: type[APIRoute] = SmallBodyRoute) -> Fas
         prefix=prefix,
         tags=[tag],
         route_class=route,
-        responses={"default": {"model": Problem, "description": "What went wrong"}},
+        responses=OTHER_PROBLEMS,
     )
