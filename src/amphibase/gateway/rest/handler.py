@@ -34,9 +34,11 @@ from amphibase.gateway.rest.response.response import RestResponse, ResultSet, ov
 from amphibase.gateway.rest.schema.catalog import Catalog, Name
 from amphibase.gateway.rest.settings import RestSettings
 from amphibase.gateway.rest.sql.cache import CompiledPlan, StatementCache
+from amphibase.gateway.rest.sql.statement import compile_cursor, has_cursor, separator_of
 from amphibase.gateway.rest.transaction.role import RequestRole
 from amphibase.gateway.rest.transaction.run import RoleExecutor, RoleQuery
 from amphibase.gateway.rest.transaction.settings import ISOLATION, TransactionSettings
+from amphibase.gateway.rest.transaction.spool import spool
 from amphibase.records.filters.tree import Value
 
 _ACTIONS: Mapping[str, Action] = {
@@ -102,7 +104,7 @@ class RequestHandler:
         ):  # which have no body
             response.body = b""
         elif request.method != "HEAD":
-            response.add(b"content-length", str(len(response.body)))
+            response.add(b"content-length", str(response.size))
         return response
 
     def _read(self, request: ApiRequest, role: RequestRole, body: bytes) -> "RequestContext":
@@ -252,6 +254,11 @@ class RequestHandler:
         if is_read and check is not None:
             check(row)
         result = read_result(row)
+        if result.is_too_large and has_cursor(compiled.plan):
+            cursor = compile_cursor(compiled.plan).bind(context.values)
+            query = query._replace(call=cursor, estimate=None, isolation="repeatable read")
+            spooled = await spool(self._executor.pool, query, separator_of(compiled.plan))
+            result = result._replace(spooled=spooled, rows=spooled.rows)
         if explained is None:
             return result
         total = self._total(compiled, result.total, explained[0] or b"[]")

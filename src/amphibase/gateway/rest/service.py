@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from dataclasses import dataclass
+from typing import IO
 
 import psycopg
 from starlette.types import Receive, Scope, Send
@@ -24,6 +25,9 @@ from amphibase.gateway.rest.transaction.settings import TransactionSettings
 from amphibase.gateway.service import deny_websocket
 
 logger = logging.getLogger("amphibase.gateway.rest")
+
+PART_BYTES = 256 * 1024
+"""How much of a large body is sent at a time."""
 
 WATCH_AFTER = 0.05
 """Seconds after which, or twice as many, a request that runs is watched for its client."""
@@ -114,6 +118,9 @@ class RestService:
         await send(
             {"type": "http.response.start", "status": response.status, "headers": response.headers}
         )
+        if response.spooled is not None:
+            await _send_file(response.spooled.file, send)
+            return
         body = b"" if scope["method"] == "HEAD" else response.body
         await send({"type": "http.response.body", "body": body})
 
@@ -226,6 +233,13 @@ async def _body(receive: Receive) -> bytes:
         parts.append(message.get("body", b""))
         if not message.get("more_body"):
             return b"".join(parts)
+
+
+async def _send_file(file: IO[bytes], send: Send) -> None:
+    with file:
+        while part := await asyncio.to_thread(file.read, PART_BYTES):
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
 
 
 def _url(scope: Scope, root: str) -> str:

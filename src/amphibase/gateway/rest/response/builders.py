@@ -42,7 +42,8 @@ def read_response(
     """The rows of a table, or the requested part of them."""
     if negotiated.is_singular and result.rows != 1:
         raise NotSingular(result.rows)
-    response = RestResponse(read_status(offset, result.rows, result.total), body=result.body)
+    status = read_status(offset, result.rows, result.total)
+    response = RestResponse(status, body=result.body, spooled=result.spooled)
     response.add(b"content-type", negotiated.content_type)
     response.add(b"content-range", content_range(offset, offset + result.rows - 1, result.total))
     response.add(b"content-location", _location(request))

@@ -15,6 +15,7 @@ from amphibase.gateway.rest.errors.base import (
     RestError,
 )
 from amphibase.gateway.rest.transaction.run import header_of
+from amphibase.gateway.rest.transaction.spool import SpooledRows
 
 JSON = "application/json; charset=utf-8"
 
@@ -25,6 +26,8 @@ class ResultSet(NamedTuple):
     Attributes:
         total: how many rows there are without limits, if they were counted.
         rows: how many are in the body, or were written.
+        is_too_large: whether the statement left the body out, which a cursor has to read.
+        spooled: the body where a cursor has read it.
         location: the key of the one row that was inserted, by columns.
         headers, status: what functions set (`response.headers`, `response.status`).
         inserted: how many of the written rows are new, where that is known.
@@ -33,6 +36,8 @@ class ResultSet(NamedTuple):
     total: int | None
     rows: int
     body: bytes
+    is_too_large: bool = False
+    spooled: SpooledRows | None = None
     location: Mapping[str, object] | None = None
     headers: bytes | None = None
     status: bytes | None = None
@@ -42,13 +47,13 @@ class ResultSet(NamedTuple):
 def read_result(row: Cells) -> ResultSet:
     """Read the row of a compiled statement (`sql.statement.ResultColumns`)."""
     total, page, body, location, headers, status, inserted, is_bytes = row
-    body = body or b""
-    if is_bytes == b"t":
+    if body is not None and is_bytes == b"t":
         body = bytes.fromhex(body[2:].decode())  # as Postgres writes it: \x and digits
     return ResultSet(
         total=None if total is None else int(total),
         rows=int(page or 0),
-        body=body,
+        body=body or b"",
+        is_too_large=body is None,
         location=None if location is None else orjson.loads(location),
         headers=headers,
         status=status,
@@ -58,11 +63,17 @@ def read_result(row: Cells) -> ResultSet:
 
 @dataclass(slots=True)
 class RestResponse:
-    """An HTTP response."""
+    """An HTTP response, whose body is in memory or in a file."""
 
     status: int
     headers: list[Header] = field(default_factory=list)
     body: bytes = b""
+    spooled: SpooledRows | None = None
+
+    @property
+    def size(self) -> int:
+        """The number of bytes of the body."""
+        return len(self.body) if self.spooled is None else self.spooled.size
 
     def add(self, name: bytes, value: str | None) -> None:
         """Add a header, if it has a value."""

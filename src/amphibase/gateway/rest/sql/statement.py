@@ -23,12 +23,18 @@ from amphibase.records.filters.tree import Value
 
 _ROWS = '"_t"'
 
+MAX_BODY_BYTES = 8 * 1024 * 1024
+"""The largest list that comes as one value, which takes the memory several times."""
+
+CURSOR = "amphibase_rows"
+
 
 class ResultColumns(NamedTuple):
     """The columns of a statement's one row, each as SQL; without a value they are NULL.
 
     Attributes:
         total: how many rows there are without limit and offset, if the request counts them.
+        body: NULL of a list that is larger than `MAX_BODY_BYTES`; `compile_cursor` reads it.
         page: how many rows the body has or, of a mutate, were changed.
         location: of one inserted row, its primary key as a JSON object of strings.
         headers, status: what functions set as `response.headers` and `response.status`.
@@ -89,6 +95,28 @@ def compile_statement(plan: ActionPlan) -> CompiledStatement:
     if plan.key.media.explain is not None:
         sql = f"{_explain(plan.key.media.explain)} {sql}"
     return CompiledStatement(Statement(sql), parameters.all())
+
+
+def has_cursor(plan: ActionPlan) -> bool:
+    """Return whether the rows may be read one by one: those of a table, as a JSON array."""
+    media = plan.key.media
+    return plan.key.action == "read" and media.shape == "array" and media.explain is None
+
+
+def compile_cursor(plan: ActionPlan) -> CompiledStatement:
+    """Compile the cursor `CURSOR`, whose rows are the elements of the body, as text."""
+    parameters = StatementParameters()
+    rows = SelectCompiler(parameters).rows(plan.read)
+    element = f"row_to_json({_ROWS}.*)"
+    if plan.key.media.strip_nulls:
+        element = f"json_strip_nulls({element})"
+    sql = f"DECLARE {CURSOR} NO SCROLL CURSOR FOR SELECT {element}::text FROM ({rows}) AS {_ROWS}"
+    return CompiledStatement(Statement(sql), parameters.all())
+
+
+def separator_of(plan: ActionPlan) -> bytes:
+    """Return what json_agg() writes between the elements of the body."""
+    return b", " if plan.key.media.strip_nulls else b", \n "
 
 
 def compile_estimate(plan: ActionPlan) -> CompiledStatement | None:
@@ -164,7 +192,11 @@ def _body(plan: ActionPlan) -> tuple[str, str]:
     if one or media.shape == "object":
         # Of more than one row this is no JSON, but then the response is an error.
         return f"coalesce(string_agg({json}::text, ','), 'null')", "NULL"
-    return f"coalesce(json_agg({value})::text, '[]')", "NULL"
+    array = f"json_agg({value})"
+    body = f"coalesce({array}::text, '[]')"
+    if has_cursor(plan):
+        body = f"CASE WHEN pg_column_size({array}) > {MAX_BODY_BYTES} THEN NULL ELSE {body} END"
+    return body, "NULL"
 
 
 def _is_bytes(value: str) -> str:

@@ -62,7 +62,7 @@ class _Undone(Exception):
 
 @dataclass
 class RoleExecutor:
-    """Runs jobs on a pool.
+    """Runs queries on a pool.
 
     Args:
         pool: connects as a role that may become all others, and nothing else.
@@ -76,7 +76,7 @@ class RoleExecutor:
         Raises:
             RestError: an error of the database, or of the query's check.
         """
-        calls = _calls(query)
+        calls = calls_of(query)
         try:
             if query.check is None and not query.rolls_back and query.isolation is None:
                 results = await self.pool.run_raw(*calls, again=query.is_read)
@@ -107,7 +107,8 @@ def _joined(rows: list[Cells]) -> Cells:
     return (b"\n".join(row[0] or b"" for row in rows),)
 
 
-def _calls(query: RoleQuery) -> list[Call]:
+def calls_of(query: RoleQuery) -> list[Call]:
+    """Return what a query runs, in this order: its settings and role, `before`, its call."""
     impersonation = Impersonation(query.role.name, query.role.claims, query.settings)
     first = impersonation.call(read_only=query.is_read)
     calls = [first, *(Call(Statement(sql)) for sql in query.before), query.call]
