@@ -50,7 +50,7 @@ ALLOWED = {
     "http": SHARED | {"accounts", "backend", "blobs", "build", "records", "server", "services"},
     "gateway": SHARED | FOUNDATION | {"backend", "postgres", "server"},
     "cli": SHARED | FOUNDATION | {"backend", "build", "gateway", "http", "server", "services"},
-    "testing": SHARED | {"backend", "gateway", "http", "postgres", "server"},
+    "testing": SHARED | {"backend", "build", "database", "gateway", "http", "postgres", "server"},
 }
 
 # The Data API's own packages, from the request's entry down: each may import those below it.

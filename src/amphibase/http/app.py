@@ -56,11 +56,27 @@ class Amphibase:
         user: type[User] = User,
         requires_rls: bool = False,
     ) -> None:
+        self.reads_environment = settings is None
         self.settings = settings or load_settings()
         self.user = user
         self.requires_rls = requires_rls
         self._state: State | None = None
         self._repositories: dict[type[Any], Depends] = {}
+
+    def use(self, settings: Settings) -> None:
+        """Use other settings from the next start on, in tests and scripts.
+
+        What `mount` did stays as it is: the prefix, CORS and trusted proxies.
+
+        Raises:
+            ConfigurationError: the application has been started; stop it first.
+        """
+        if self._state is not None:
+            raise ConfigurationError("The application has been started: stop it, then use()")
+        prefix = self.settings.routes_prefix
+        self.settings = settings.model_copy(update={"routes_prefix": prefix})
+        for name in ("keys", "rate_limiter"):  # made of the settings
+            self.__dict__.pop(name, None)
 
     @cached_property
     def keys(self) -> "KeyRing":

@@ -21,16 +21,45 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from amphibase.testing.client import Client
+    from amphibase.testing.databases import TestDatabases
     from amphibase.testing.supabase import LocalSupabase, Projects
 
 
+@pytest.fixture(scope="session")
+def amphibase_databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator["TestDatabases"]:
+    """Databases that `client` copies for each test."""
+    from amphibase.testing.databases import TestDatabases
+
+    databases = TestDatabases(tmp_path_factory.mktemp("amphibase"))
+    yield databases
+    databases.close()
+
+
 @pytest.fixture
-async def client(app: "FastAPI") -> AsyncIterator["Client"]:
-    """An httpx client on the started application."""
+async def client(app: "FastAPI", amphibase_databases: "TestDatabases") -> AsyncIterator["Client"]:
+    """An httpx client on the started application.
+
+    An application that reads its settings from the environment gets a database and a data folder
+    of the test's own. What the test puts into `app.dependency_overrides` goes with it.
+    """
+    from contextlib import nullcontext
+
     from amphibase.testing.client import open_client
 
-    async with open_client(app) as opened:
-        yield opened
+    db = app.state.amphibase
+    isolation = (
+        amphibase_databases.copy(db, await amphibase_databases.template(db))
+        if db.reads_environment
+        else nullcontext()
+    )
+    overrides = dict(app.dependency_overrides)
+    try:
+        with isolation:
+            async with open_client(app) as opened:
+                yield opened
+    finally:
+        app.dependency_overrides.clear()
+        app.dependency_overrides.update(overrides)
 
 
 @pytest.fixture

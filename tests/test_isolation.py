@@ -1,0 +1,100 @@
+"""The tests of an application that stands in a module, as the README's does, are kept apart."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psycopg
+import pytest
+
+MAIN = """
+from typing import Annotated
+
+from fastapi import FastAPI
+from sqlalchemy.orm import Mapped, mapped_column
+
+from amphibase import Amphibase, Base, PublicRead, Repository
+
+db = Amphibase()
+app = db.mount(FastAPI())
+
+
+class Page(PublicRead, Base):
+    __tablename__ = "pages"
+    slug: Mapped[str] = mapped_column(unique=True)
+
+
+app.include_router(db.router(Page, prefix="/pages"))
+"""
+CONFTEST = """
+import pytest
+
+
+@pytest.fixture
+def app():
+    from main import app
+
+    return app
+"""
+TESTS = """
+import pytest
+
+from amphibase import SERVICE, Caller, current_caller
+from main import Page, db
+
+
+@pytest.mark.parametrize("time", [1, 2])
+async def test_writes_are_undone(client, time):
+    ann = await client.as_user("ann@example.com")
+    assert (await ann.post("/pages", json={"slug": "taken"})).status_code == 201
+    assert len((await client.get("/pages")).json()["items"]) == 1
+    stored = await ann.put("/files/uploads/a.txt", content=b"ten")
+    assert stored.status_code == 201
+    assert await db.state.backend.repository(Page, SERVICE).count() == 1
+
+
+async def test_an_override_holds(client):
+    ann = await client.as_user("ann@example.com")
+    client._app.dependency_overrides[current_caller] = lambda: Caller("authenticated", ann.user.id)
+    assert (await client.post("/pages", json={"slug": "x"})).status_code == 201
+
+
+async def test_and_ends_with_its_test(client):
+    assert (await client.post("/pages", json={"slug": "x"})).status_code == 401
+
+
+async def test_many_sign_in(client):
+    for n in range(15):
+        answer = await client.post("/auth/sign-in", json={"email": "a@b.example", "password": "x"})
+        assert answer.status_code == 401
+"""
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgres"])
+def test_what_a_test_writes_through_routes_is_undone(
+    tmp_path: Path, request: pytest.FixtureRequest, engine: str
+) -> None:
+    for name, text in (("main", MAIN), ("conftest", CONFTEST), ("test_pages", TESTS)):
+        (tmp_path / f"{name}.py").write_text(text)
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path)}
+    if engine == "postgres":
+        environment["DATABASE_URL"] = request.getfixturevalue("postgres_url")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-o", "asyncio_mode=auto", "-p", "no:cacheprovider"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "5 passed" in done.stdout, done.stdout
+    if engine == "postgres":
+        with psycopg.connect(environment["DATABASE_URL"]) as connection:
+            left = connection.execute(
+                "SELECT datname FROM pg_database WHERE datname ~ %s", ["^amphibase_test_"]
+            )
+            assert left.fetchall() == []
+            assert connection.execute("SELECT to_regclass('pages')").fetchone() == (None,)
+    # The application's own database and folder are left alone.
+    assert not (tmp_path / "data").exists()
