@@ -11,8 +11,8 @@
 # away after the window is computed: without a row there is nothing to read the total from, and it
 # stays at its initial 0. A list from whose last page rows are deleted tells its reader that
 # everything is gone, and a client that works out the number of pages from the total does not find
-# its way back. The window also makes the database visit every row for each page. Pass
-# count_with_window_function=False, or count again where a page is empty and its offset is not 0.
+# its way back. Pass count_with_window_function=False, or count again where a page is empty and its
+# offset is not 0.
 set -euo pipefail
 
 folder=$(mktemp -d)
