@@ -287,7 +287,9 @@ async def test_a_possible_rename_is_a_warning_in_the_file(application: Applicati
     assert " ".join(comments) == f"{column} {table}"
 
 
-async def test_a_constraint_becomes_deferrable(postgres_application: Application) -> None:
+async def test_a_deferrable_constraint_becomes_an_ordinary_one(
+    postgres_application: Application,
+) -> None:
     """A difference of unique constraints on Postgres, which SQLite does not know."""
 
     def declare(**options: Any) -> None:
@@ -303,20 +305,21 @@ async def test_a_constraint_becomes_deferrable(postgres_application: Application
             Index("ix_name", "name", postgresql_include=["place"] if options else []),
         )
 
-    declare()
+    deferred: dict[str, Any] = {"deferrable": True, "initially": "DEFERRED"}
+    declare(**deferred)
     await postgres_application.revision("before")
     await postgres_application.upgrade()
-    declare(deferrable=True, initially="DEFERRED")
+    declare()
     assert await postgres_application.differences() == [
-        "unique constraint uq_steps_place of steps: it should be UNIQUE (place) DEFERRABLE "
-        "INITIALLY DEFERRED, is UNIQUE (place)",
-        "index ix_name of steps: it should be btree (name) INCLUDE (place), is btree (name)",
+        "unique constraint uq_steps_place of steps: it should be UNIQUE (place), is UNIQUE (place) "
+        "DEFERRABLE INITIALLY DEFERRED",
+        "index ix_name of steps: it should be btree (name), is btree (name) INCLUDE (place)",
     ]
     await postgres_application.revision("after")
     await postgres_application.upgrade()
     assert await postgres_application.differences() == []
     await postgres_application.downgrade("application", "-1")
-    declare()
+    declare(**deferred)
     assert await postgres_application.differences() == []
 
 

@@ -8,6 +8,7 @@ import uuid
 
 import pytest
 from sqlalchemy import (
+    CheckConstraint,
     Column,
     Computed,
     Enum,
@@ -300,3 +301,15 @@ async def test_a_value_that_the_same_upgrade_adds_to_an_enum_cannot_be_used(
         await postgres_application.upgrade()
     await postgres_application.upgrade(revision="added")
     await postgres_application.upgrade()
+
+
+async def test_a_table_with_another_check_is_not_adopted(application: Application) -> None:
+    """What a start created before the model changed is not what the revision creates."""
+    notes = application.add_notes()
+    await application.ensure()
+    (check,) = [each for each in notes.constraints if isinstance(each, CheckConstraint)]
+    notes.constraints.remove(check)
+    notes.append_constraint(CheckConstraint("length(title) > 1", name="title"))
+    await application.revision("notes")
+    with pytest.raises(ConfigurationError, match=r"check ck_notes_title of notes: it should be"):
+        await application.upgrade()

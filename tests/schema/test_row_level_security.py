@@ -35,6 +35,8 @@ async def test_tables_with_a_policy_or_with_row_level_security_on_are_listed(
     )
     async with postgres_application.database.read() as connection:
         assert await connection.run_sync(guarded_tables) == ["enabled", "written"]
+        await connection.execute(text("SET LOCAL search_path = public, auth, storage"))
+        assert await connection.run_sync(guarded_tables) == ["enabled", "written"]
 
 
 async def test_sqlite_has_no_row_level_security(sqlite_application: Application) -> None:

@@ -17,7 +17,8 @@ CREATE TABLE items (
     twice INTEGER GENERATED ALWAYS AS (quantity * 2) STORED,
     parent INTEGER REFERENCES items (id) ON DELETE CASCADE,
     note TEXT,
-    CONSTRAINT short CHECK (length(code) < 10 AND code <> 'a, (b')
+    CONSTRAINT short CHECK (length(code) < 10 AND code <> 'a, (b'),
+    CHECK (note <> 'nameless')
 ) STRICT
 """
 
@@ -74,6 +75,7 @@ async def test_a_copy_keeps_all_that_the_table_has(items: Application) -> None:
         "INSERT INTO items (code) VALUES ('A')",
         "INSERT INTO items (code) VALUES ('a, (b')",
         "INSERT INTO items (code, quantity) VALUES ('d', 0)",
+        "INSERT INTO items (code, note) VALUES ('d', 'nameless')",
         "INSERT INTO items (code, note) VALUES ('d', 'NONE')",
         "INSERT INTO items (code, quantity) VALUES ('d', 'many')",
     ):
