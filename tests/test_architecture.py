@@ -46,7 +46,7 @@ ALLOWED = {
     "blobs": SHARED | {"backend", "database", "schema"},
     "sql": SHARED | FOUNDATION | {"backend"},
     "build": SHARED | {"accounts", "backend", "sql"},
-    "services": SHARED | {"backend", "blobs"},
+    "services": SHARED | {"backend", "blobs", "records"},
     "http": SHARED | {"accounts", "backend", "blobs", "build", "records", "server", "services"},
     "gateway": SHARED | FOUNDATION | {"backend", "postgres", "server"},
     "cli": SHARED | FOUNDATION | {"backend", "build", "gateway", "http", "server", "services"},

@@ -85,6 +85,9 @@ from amphibase.errors import (
     EmailAlreadyRegistered as EmailAlreadyRegistered,
 )
 from amphibase.errors import (
+    EmailDomainNotAllowed as EmailDomainNotAllowed,
+)
+from amphibase.errors import (
     EmailNotConfirmed as EmailNotConfirmed,
 )
 from amphibase.errors import (
@@ -146,6 +149,9 @@ from amphibase.errors import (
 )
 from amphibase.errors import (
     SessionEnded as SessionEnded,
+)
+from amphibase.errors import (
+    SignUpClosed as SignUpClosed,
 )
 from amphibase.errors import (
     StaleVersion as StaleVersion,

@@ -22,6 +22,8 @@
     ├── Forbidden                  signed in, but not allowed
     │   ├── NotAdmin
     │   ├── EmailNotConfirmed
+    │   ├── SignUpClosed           nobody may sign up, or only by an invitation
+    │   ├── EmailDomainNotAllowed
     │   ├── UserBanned
     │   └── InvalidSignature       a signed URL that is tampered with, expired or of another file
     ├── NotFound                   no such thing, or none that the caller may see
@@ -223,6 +225,20 @@ class EmailNotConfirmed(Forbidden):
 
     code = "email_not_confirmed"
     default = "Confirm your email address first"
+
+
+class SignUpClosed(Forbidden):
+    """Raised at sign-up where nobody may sign up, or only by an invitation (`SIGN_UP`)."""
+
+    code = "sign_up_closed"
+    default = "Nobody can sign up here without an invitation"
+
+
+class EmailDomainNotAllowed(Forbidden):
+    """Raised at sign-up for an address whose domain is not one of `SIGN_UP_DOMAINS`."""
+
+    code = "email_domain_not_allowed"
+    default = "Nobody can sign up here with an address of this domain"
 
 
 class UserBanned(Forbidden):

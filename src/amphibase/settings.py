@@ -160,6 +160,8 @@ class Settings(BaseSettings):
     refresh_reuse_seconds: int = Field(10, ge=0, le=300, examples=["10"])
     password_min_length: int = Field(8, ge=6, le=128, examples=["8"])
     email_confirmation: Literal["off", "required"] = Field("off", examples=["required"])
+    sign_up: Literal["open", "invited", "closed"] = Field("open", examples=["invited"])
+    sign_up_domains: CommaSeparated = Field((), examples=["example.com,example.org"])
     confirmation_asks_password: bool = Field(False, examples=["true"])
     mail_url: SecretStr | None = Field(
         None, examples=["smtp://user:password@mail.example.com:587?from=hello@example.com"]
@@ -175,7 +177,9 @@ class Settings(BaseSettings):
     )
     rate_limit_url: SecretStr = Field(SecretStr("memory://"), examples=["redis://localhost:6379/0"])
 
-    @field_validator("cors_origins", "trusted_proxies", "allowed_types", mode="before")
+    @field_validator(
+        "cors_origins", "trusted_proxies", "allowed_types", "sign_up_domains", mode="before"
+    )
     @classmethod
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):

@@ -59,7 +59,10 @@ def test_the_process_ends_as_its_command_does(
     [
         ["serve"],
         *(["db", name] for name in ("upgrade", "downgrade", "current", "check", "revision")),
-        *(["users", name] for name in ("create", "list", "ban", "delete")),
+        *(
+            ["users", name]
+            for name in ("create", "list", "invite", "promote", "set-password", "ban", "delete")
+        ),
         *(["files", name] for name in ("sweep", "ls", "get", "put", "rm")),
         *(["keys", name] for name in ("generate", "show")),
     ],
@@ -101,6 +104,13 @@ def test_users_are_made_listed_banned_and_deleted(run: Run) -> None:
     assert run("users", "ban", "ann@example.com", "--days", "1").returncode == 0
     assert " no " in run("users", "list").stdout
     assert run("users", "ban", "ann@example.com", "--lift").returncode == 0
+    demoted = run("users", "promote", "ann@example.com", "--demote")
+    assert demoted.stdout == "ann@example.com is no longer an administrator\n"
+    changed = run("users", "set-password", "ann@example.com", input="another password\n")
+    assert changed.stdout == "ann@example.com has a new password\n"
+    weak = run("users", "set-password", "ann@example.com", input="short\n")
+    assert (weak.returncode, "at least 8 characters" in weak.stderr) == (1, True)
+    assert run("users", "invite", "bob@example.com").stdout == "bob@example.com is invited\n"
     assert run("users", "delete", "ann@example.com", "--yes").returncode == 0
     missing = run("users", "delete", "ann@example.com", "--yes")
     assert (missing.returncode, missing.stderr.strip()) == (

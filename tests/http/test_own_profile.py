@@ -5,6 +5,7 @@ import sys
 
 SCRIPT = """
 import asyncio, sys
+from datetime import date
 from fastapi import FastAPI
 from sqlalchemy.orm import Mapped, mapped_column
 from amphibase import Amphibase, User, load_settings
@@ -12,6 +13,8 @@ from amphibase.testing.client import open_client
 
 class Member(User):
     company: Mapped[str] = mapped_column(default="ACME", server_default="ACME")
+    born: Mapped[date | None]
+    rating: Mapped[int] = mapped_column(default=0, info={"private": True})
 
 async def main():
     settings = load_settings(database_url=sys.argv[1], secret_key="x" * 32)
@@ -20,6 +23,20 @@ async def main():
         ann = await client.as_user("ann@example.com")
         assert isinstance(ann.user, Member)
         print((await ann.get("/users/me")).json()["company"])
+        new = {"email": "bob@example.com", "password": "correct horse battery"}
+        own = {"company": "Bob's", "born": "1990-02-03"}
+        signed_up = await client.post("/auth/sign-up", json=new | own)
+        assert signed_up.status_code == 201, signed_up.text
+        assert own.items() <= signed_up.json()["user"].items()
+        for wrong in ({"born": "never"}, {"rating": 5}, {"is_active": False}):
+            refused = await client.post("/auth/sign-up", json=new | wrong)
+            assert refused.status_code == 422, refused.text
+            assert (await ann.patch("/users/me", json=wrong)).status_code == 422
+        changed = await ann.patch("/users/me", json={"born": "2000-01-01"})
+        assert changed.json()["born"] == "2000-01-01"
+        assert changed.json()["company"] == "ACME"
+        cleared = await ann.patch("/users/me", json={"born": None, "name": "Ann"})
+        assert (cleared.json()["born"], cleared.json()["name"]) == (None, "Ann")
 
 asyncio.run(main())
 """

@@ -90,14 +90,36 @@ class Accounts(Protocol):
     """Sign-up, sign-in, sessions and passwords; and the service's view of accounts."""
 
     async def sign_up(
-        self, email: str, password: str, *, name: str = "", device: Device = UNKNOWN_DEVICE
+        self,
+        email: str,
+        password: str,
+        *,
+        name: str = "",
+        user_metadata: Claims = NO_CLAIMS,
+        device: Device = UNKNOWN_DEVICE,
     ) -> SignedIn:
         """Make an account and sign in, or send a confirmation mail where that is required.
+
+        Args:
+            user_metadata: what else the account says of the user.
 
         Raises:
             EmailAlreadyRegistered: unless confirmation is required; then the answer looks the
                 same as for a new address.
             WeakPassword: the password is shorter than `PASSWORD_MIN_LENGTH`, or too long.
+            SignUpClosed, EmailDomainNotAllowed: by `SIGN_UP` and `SIGN_UP_DOMAINS`.
+        """
+
+    async def accept_invitation(
+        self, token: str, password: str, *, name: str = "", device: Device = UNKNOWN_DEVICE
+    ) -> SignedIn:
+        """Prove the address of an invitation by the token of its email, set a password, sign in.
+
+        Raises:
+            InvalidLink: unknown, used before, or expired.
+            WeakPassword: as for a sign-up.
+            UserBanned: the account was banned meanwhile.
+            SignUpClosed: invitations are not accepted.
         """
 
     async def sign_in(
@@ -197,6 +219,18 @@ class Accounts(Protocol):
         Raises:
             EmailAlreadyRegistered, Conflict: the address or the id is taken.
             InvalidRequest: a hash of an unknown kind, or both password and hash.
+        """
+
+    async def invite(
+        self, email: str, *, user_metadata: Claims = NO_CLAIMS, app_metadata: Claims = NO_CLAIMS
+    ) -> Account:
+        """Make an account that its owner has yet to accept, and send them the invitation.
+
+        Inviting again replaces the earlier link; it lasts a week.
+
+        Raises:
+            EmailAlreadyRegistered: somebody has proven the address.
+            SignUpClosed: invitations are not accepted (`SIGN_UP=closed`).
         """
 
     async def get(self, id: UUID) -> Account | None:

@@ -28,6 +28,13 @@ Application = Annotated[
     str | None,
     typer.Option("--app", metavar="MODULE:APP", help="Your application, if it has its own User."),
 ]
+Password = Annotated[
+    str | None,
+    typer.Option(
+        envvar="AMPHIBASE_PASSWORD",
+        help="Prompted for where missing; on a pipe, read from standard input.",
+    ),
+]
 Who = Annotated[str, typer.Argument(help="The id or the address.")]
 
 
@@ -36,23 +43,14 @@ def create(
     email: Annotated[str, typer.Argument(help="The address.")],
     name: Annotated[str, typer.Option(help="What to call them.")] = "",
     admin: Annotated[bool, typer.Option("--admin", help="Make them an administrator.")] = False,
-    password: Annotated[
-        str | None,
-        typer.Option(
-            envvar="AMPHIBASE_PASSWORD",
-            help="Prompted for where missing; on a pipe, read from standard input.",
-        ),
-    ] = None,
+    password: Password = None,
     application: Application = None,
 ) -> None:
     """Make a user whose address counts as confirmed.
 
     Example: amphibase users create ann@example.com --name Ann --admin
     """
-    try:
-        address = TypeAdapter[str](Email).validate_python(email)
-    except ValidationError:
-        raise InvalidRequest(f"{email} is not an email address") from None
+    address = _address(email)
     secret = password or _ask_password()
     user = _run(
         application,
@@ -85,6 +83,55 @@ def list_users(
     console.print(table)
     if page.next_cursor:
         console.print(f"There are more than these {limit}; ask for more with --limit")
+
+
+@app.command()
+def invite(
+    email: Annotated[str, typer.Argument(help="The address.")],
+    name: Annotated[str, typer.Option(help="What to call them.")] = "",
+    admin: Annotated[bool, typer.Option("--admin", help="Make them an administrator.")] = False,
+    application: Application = None,
+) -> None:
+    """Invite somebody by email.
+
+    Example: amphibase users invite ann@example.com
+    """
+    address = _address(email)
+    _run(application, lambda state: state.users.invite(address, name=name, admin=admin))
+    Console().print(f"{address} is invited")
+
+
+@app.command()
+def promote(
+    who: Who,
+    demote: Annotated[bool, typer.Option("--demote", help="Take the role back.")] = False,
+    application: Application = None,
+) -> None:
+    """Make a user an administrator, which ends their sessions.
+
+    Example: amphibase users promote ann@example.com
+    """
+
+    async def work(state: State) -> Any:
+        return await state.users.administrate(await _id(state, who), admin=not demote)
+
+    user = _run(application, work)
+    Console().print(f"{user.email} is {'no longer' if demote else 'now'} an administrator")
+
+
+@app.command("set-password")
+def set_password(who: Who, password: Password = None, application: Application = None) -> None:
+    """Set a user's password, which ends their sessions and every link that was sent to them.
+
+    Example: amphibase users set-password ann@example.com
+    """
+    secret = password or _ask_password()
+
+    async def work(state: State) -> Any:
+        return await state.users.administrate(await _id(state, who), password=secret)
+
+    user = _run(application, work)
+    Console().print(f"{user.email} has a new password")
 
 
 @app.command()
@@ -157,6 +204,13 @@ def sweep(
     console.print(f"{len(orphans)} without an account; {len(orphans) - len(remaining)} deleted")
     if remaining:
         raise typer.Exit(1)
+
+
+def _address(email: str) -> str:
+    try:
+        return TypeAdapter[str](Email).validate_python(email)
+    except ValidationError:
+        raise InvalidRequest(f"{email} is not an email address") from None
 
 
 async def _id(state: State, who: str) -> UUID:

@@ -62,6 +62,18 @@ class ResendVerification(Input):
     email: Email
 
 
+class Invite(Input):
+    email: Email
+    name: Name = ""
+    admin: bool = False
+
+
+class AcceptInvitation(Input):
+    token: Token
+    password: Password
+    name: Name = ""
+
+
 class UpdateMe(Input):
     name: Name | None = None
 

@@ -27,7 +27,7 @@ class State:
         self.settings = settings
         self.backend = backend
         self.users: UserService[Any] = UserService(backend, user)
-        self.auth: AuthService[Any] = AuthService(backend.accounts, self.users, user)
+        self.auth: AuthService[Any] = AuthService(backend.accounts, self.users)
         self.files = FileService(
             backend.files,
             max_bytes=settings.max_upload_bytes,

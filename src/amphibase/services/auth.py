@@ -3,7 +3,15 @@
 from dataclasses import dataclass
 from typing import Generic
 
-from amphibase.backend import UNKNOWN_DEVICE, Accounts, Device, SignedIn, Tokens
+from amphibase.backend import (
+    NO_CLAIMS,
+    UNKNOWN_DEVICE,
+    Accounts,
+    Claims,
+    Device,
+    SignedIn,
+    Tokens,
+)
 from amphibase.services.users import Profile, UserService
 
 
@@ -18,34 +26,36 @@ class AuthResult(Generic[Profile]):
 class AuthService(Generic[Profile]):
     """Signing up and in, with the profile made and kept in step."""
 
-    def __init__(
-        self, accounts: Accounts, users: UserService[Profile], model: type[Profile]
-    ) -> None:
+    def __init__(self, accounts: Accounts, users: UserService[Profile]) -> None:
         self._accounts = accounts
         self._users = users
-        self._model = model
 
     async def sign_up(
-        self, email: str, password: str, *, name: str = "", device: Device = UNKNOWN_DEVICE
+        self,
+        email: str,
+        password: str,
+        *,
+        name: str = "",
+        user_metadata: Claims = NO_CLAIMS,
+        device: Device = UNKNOWN_DEVICE,
     ) -> AuthResult[Profile]:
         """Make an account and its profile; see `Accounts.sign_up`."""
-        signed_in = await self._accounts.sign_up(email, password, name=name, device=device)
+        signed_in = await self._accounts.sign_up(
+            email, password, name=name, user_metadata=user_metadata, device=device
+        )
         if signed_in.tokens is None:
             # Nothing is stored yet: a profile would tell a taken address from a new one. It is
             # made at the first sign-in.
-            account = signed_in.account
-            return AuthResult(
-                self._model(
-                    id=account.id,
-                    email=account.email,
-                    name=name,
-                    is_active=True,
-                    created_at=account.created_at,
-                    updated_at=account.updated_at,
-                ),
-                None,
-            )
+            return AuthResult(self._users.preview(signed_in.account), None)
         return AuthResult(await self._users.of_new(signed_in.account), signed_in.tokens)
+
+    async def accept_invitation(
+        self, token: str, password: str, *, name: str = "", device: Device = UNKNOWN_DEVICE
+    ) -> AuthResult[Profile]:
+        """Accept an invitation; see `Accounts.accept_invitation`."""
+        return await self._result(
+            await self._accounts.accept_invitation(token, password, name=name, device=device)
+        )
 
     async def sign_in(
         self, email: str, password: str, *, device: Device = UNKNOWN_DEVICE

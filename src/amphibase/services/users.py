@@ -1,7 +1,7 @@
 """Users: profiles, kept in step with their accounts whatever backends keep the two."""
 
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Generic, TypeVar
@@ -9,9 +9,11 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement
 
-from amphibase.backend import FOREVER, SERVICE, Account, Backend, Page, Repository
+from amphibase.backend import FOREVER, NO_CLAIMS, SERVICE, Account, Backend, Page, Repository
 from amphibase.errors import AmphibaseError, Conflict, ForeignKeyViolation, NotFound
 from amphibase.models import User, utc_now
+from amphibase.records.fields import fields_of
+from amphibase.records.profile import from_metadata
 
 MAX_KNOWN = 10_000
 """How many users a process remembers to have a profile."""
@@ -115,13 +117,32 @@ class UserService(Generic[Profile]):
         )
         return await self.of_new(account)
 
-    async def update(self, id: UUID, *, name: str | None = None) -> Profile:
-        """Change what a user may change of their profile. Raises NotFound."""
+    async def invite(self, email: str, *, name: str = "", admin: bool = False) -> Account:
+        """Send an invitation; its account has no profile until it is accepted.
+
+        Raises:
+            EmailAlreadyRegistered: somebody has proven the address.
+        """
+        return await self._accounts.invite(
+            email,
+            user_metadata={"name": name} if name else {},
+            app_metadata={"role": "admin"} if admin else {},
+        )
+
+    async def update(
+        self, id: UUID, *, name: str | None = None, columns: Mapping[str, Any] = NO_CLAIMS
+    ) -> Profile:
+        """Change what a user may change of their profile. Raises NotFound.
+
+        Args:
+            columns: values of the columns that the profile's own class adds.
+        """
         profile = await self.get(id)
-        if name is None or name == profile.name:
-            return profile
-        await self._accounts.update(id, user_metadata={"name": name})
-        return await self._changed(id, name=name)
+        values = dict(columns)
+        if name is not None and name != profile.name:
+            await self._accounts.update(id, user_metadata={"name": name})
+            values["name"] = name
+        return await self._changed(id, **values) if values else profile
 
     async def administrate(
         self,
@@ -202,9 +223,27 @@ class UserService(Generic[Profile]):
         """Take the address from a profile that stays."""
         await self._changed(id, email=f"deleted-{id}@invalid", is_active=False)
 
+    def preview(self, account: Account) -> Profile:
+        """Return the profile that an account will have, without storing it."""
+        row = self._row(
+            account,
+            is_active=True,
+            created_at=account.created_at,
+            updated_at=account.updated_at,
+        )
+        for key, field in fields_of(self._model).items():
+            default = field.column.default
+            if getattr(row, key) is None and default is not None and default.is_scalar:
+                setattr(row, key, default.arg)
+        return row
+
+    def _row(self, account: Account, **values: Any) -> Profile:
+        own = from_metadata(self._model, account.user_metadata)
+        return self._model(id=account.id, email=account.email, name=_name(account), **own, **values)
+
     async def _in_step(self, account: Account) -> Profile:
         active = not account.is_banned(utc_now())
-        row = self._model(id=account.id, email=account.email, name=_name(account), is_active=active)
+        row = self._row(account, is_active=active)
         profile = await self._profiles.upsert(row, replace=False)
         if profile.email == account.email and profile.is_active == active:
             return profile

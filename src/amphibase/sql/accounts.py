@@ -8,7 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import select, tuple_
 
-from amphibase.accounts.engine import AccountEngine
+from amphibase.accounts.engine import AccountEngine, is_banned
 from amphibase.accounts.issuer import TokenIssuer
 from amphibase.accounts.jwt.key_ring import KeyRing
 from amphibase.accounts.mail.account_emails import AccountEmails
@@ -18,6 +18,7 @@ from amphibase.accounts.one_time_tokens import OneTimeTokens
 from amphibase.accounts.passwords import check_hash, check_strength
 from amphibase.accounts.sessions import RefreshRejection, Sessions
 from amphibase.accounts.sign_up import SignUpRequest, SignUps
+from amphibase.accounts.sign_up_policy import SignUpPolicy
 from amphibase.accounts.token_check import TokenCheck
 from amphibase.accounts.users import EMAIL_PROVIDER, account_of, merged, sanitized_account
 from amphibase.backend import (
@@ -43,11 +44,14 @@ from amphibase.errors import (
     InvalidRequest,
     NotFound,
     Unauthenticated,
+    UserBanned,
 )
 from amphibase.models import utc_now, uuid7
 from amphibase.records.cursors import Cursors
 from amphibase.schema.tables import tables
 from amphibase.settings import Settings
+
+INVITATION_LIFETIME = timedelta(days=7)
 
 
 class SqlAccounts:
@@ -100,18 +104,27 @@ class SqlAccounts:
             build_mailer(settings),
             background,
         )
+        self._invitation_tokens = OneTimeTokens(table_set, INVITATION_LIFETIME)
+        self._sign_up_policy = SignUpPolicy(settings.sign_up, settings.sign_up_domains)
         self.tokens = TokenCheck(table_set, keys)
 
     # Signing up, in and out
 
     async def sign_up(
-        self, email: str, password: str, *, name: str = "", device: Device = UNKNOWN_DEVICE
+        self,
+        email: str,
+        password: str,
+        *,
+        name: str = "",
+        user_metadata: Claims = NO_CLAIMS,
+        device: Device = UNKNOWN_DEVICE,
     ) -> SignedIn:
+        self._sign_up_policy.check(email)
         check_strength(password, self._settings.password_min_length)
         request = SignUpRequest(
             email=email.lower(),
             password=password,
-            user_metadata={"name": name} if name else {},
+            user_metadata={**user_metadata, **({"name": name} if name else {})},
             ip=device.ip,
         )
         if self._settings.email_confirmation == "off":
@@ -227,6 +240,34 @@ class SqlAccounts:
             session = await self._sessions.open(connection, account.id, device, "otp")
         return SignedIn(account, self._issuer.tokens(account, session), password_required=True)
 
+    async def accept_invitation(
+        self, token: str, password: str, *, name: str = "", device: Device = UNKNOWN_DEVICE
+    ) -> SignedIn:
+        self._sign_up_policy.check_invitation()
+        check_strength(password, self._settings.password_min_length)
+        tokens = self._invitation_tokens
+        async with self._database.read() as connection:
+            # Read first, so that guesses cost no hash.
+            if not await tokens.is_valid(connection, token, "confirmation_token"):
+                raise InvalidLink
+        password_hash = await self._passwords.hash(password)
+        async with self._database.write() as connection:
+            user_id = await tokens.redeem(connection, token, "confirmation_token")
+            if user_id is None:
+                raise InvalidLink
+            user = await self._users.get(connection, user_id, lock=True)
+            if is_banned(user):
+                raise UserBanned
+            user = await self._engine.prove_email(connection, user)
+            await self._engine.set_password(connection, user, password_hash)
+            metadata = merged(user.raw_user_meta_data, {"name": name} if name else {})
+            await self._users.change(
+                connection, user_id, raw_user_meta_data=metadata, last_sign_in_at=utc_now()
+            )
+            session = await self._sessions.open(connection, user_id, device, "otp")
+            account = account_of(await self._users.get(connection, user_id))
+        return SignedIn(account, self._issuer.tokens(account, session))
+
     async def _knows_password(self, token: str, password: str | None) -> bool:
         if not self._settings.confirmation_asks_password:
             return True
@@ -274,6 +315,26 @@ class SqlAccounts:
             if email_confirmed:
                 await self._engine.revoke_outstanding(connection, row)
             return account_of(await self._users.get(connection, row.id))
+
+    async def invite(
+        self, email: str, *, user_metadata: Claims = NO_CLAIMS, app_metadata: Claims = NO_CLAIMS
+    ) -> Account:
+        self._sign_up_policy.check_invitation()
+        async with self._database.write() as connection:
+            row = await self._sign_ups.add_by_admin(connection, email.lower(), user_metadata)
+            await self._users.change(
+                connection,
+                row.id,
+                raw_app_meta_data=merged(row.raw_app_meta_data, app_metadata),
+                invited_at=utc_now(),
+                confirmation_sent_at=utc_now(),
+            )
+            token = await self._invitation_tokens.issue(
+                connection, row.id, "confirmation_token", row.email
+            )
+            account = account_of(await self._users.get(connection, row.id))
+        self._emails.send_invitation(account.email, token)
+        return account
 
     async def get(self, id: UUID) -> Account | None:
         async with self._database.read() as connection:

@@ -4,6 +4,7 @@ an account; nor does the time of the next request, since the work is the same fo
 from amphibase.accounts.engine import AccountEngine
 from amphibase.accounts.mail.mailer import Mailer
 from amphibase.accounts.mail.templates import EmailTemplates
+from amphibase.accounts.one_time_tokens import EmailToken
 from amphibase.accounts.sign_up import SignUpEmail, SignUpRequest, SignUpResult, SignUps
 from amphibase.background import Background
 from amphibase.models import utc_now
@@ -41,6 +42,11 @@ class AccountEmails:
     def send_reset(self, email: str) -> None:
         """Send a reset link if there is an account with that address."""
         self._background.run("Sending a reset link", self._send_reset(email))
+
+    def send_invitation(self, email: str, token: EmailToken) -> None:
+        """Send an invitation."""
+        message = self._templates.invitation(email, token.token)
+        self._background.run("Sending an invitation", self._mailer.send(message))
 
     async def _send_sign_up(self, email: str, result: SignUpResult) -> None:
         confirmation = self._templates.confirmation(email, result.token.token)

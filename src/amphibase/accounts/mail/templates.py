@@ -45,6 +45,18 @@ class EmailTemplates:
             host=urlsplit(self._public_url).hostname,
         )
 
+    def invitation(self, email: str, token: str) -> EmailMessage:
+        """Return an invitation."""
+        return self._link(
+            email,
+            "You have been invited",
+            f"You have been invited to {urlsplit(self._public_url).hostname}. "
+            "Open this link to accept:",
+            f"/auth/invitations/accept?token={quote(token)}",
+            "If you do not want to, there is nothing you need to do.",
+            lifetime="one week",
+        )
+
     def reset(self, email: str, token: str) -> EmailMessage:
         """Return the message that lets its reader choose a new password."""
         return self._link(
@@ -55,13 +67,22 @@ class EmailTemplates:
             "If you did not ask for it, there is nothing you need to do.",
         )
 
-    def _link(self, email: str, subject: str, lead: str, path: str, caution: str) -> EmailMessage:
+    def _link(
+        self,
+        email: str,
+        subject: str,
+        lead: str,
+        path: str,
+        caution: str,
+        *,
+        lifetime: str = "one hour",
+    ) -> EmailMessage:
         return compose(
             self._sender,
             email,
             subject,
             f"{lead}\n\n{self._public_url}{self._routes_prefix}{path}\n\n"
-            f"The link is valid for one hour and works once. {caution}\n",
+            f"The link is valid for {lifetime} and works once. {caution}\n",
             host=urlsplit(self._public_url).hostname,
         )
 

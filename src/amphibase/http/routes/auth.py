@@ -17,6 +17,7 @@ from amphibase.http.routes import pages
 from amphibase.http.routes.fast_path import FastPathRouter
 from amphibase.http.routes.route import router
 from amphibase.http.schemas import (
+    AcceptInvitation,
     AwaitingConfirmation,
     ChangePassword,
     EmailVerified,
@@ -33,6 +34,7 @@ from amphibase.http.schemas import (
 )
 from amphibase.models import User
 from amphibase.records.derived import read_model
+from amphibase.records.profile import to_metadata, with_own_columns
 from amphibase.services.auth import AuthResult
 
 NO_STORE = {"Cache-Control": "no-store"}
@@ -45,6 +47,7 @@ def routes(user: type[User]) -> FastPathRouter:
     user_read: Any = read_model(user)
     signed_in_response: Any = SignedInResponse[user_read]
     awaiting_confirmation: Any = AwaitingConfirmation[user_read]
+    sign_up_body: Any = with_own_columns(user, SignUp)
     email_verified: Any = EmailVerified[user_read]
 
     def respond(response: Response, result: AuthResult[Any]) -> BaseModel:
@@ -69,9 +72,31 @@ def routes(user: type[User]) -> FastPathRouter:
         response_model=signed_in_response | awaiting_confirmation,
         summary="Make an account",
     )
-    async def sign_up(new: SignUp, db: Mounted, device: CurrentDevice, response: Response) -> Any:
+    async def sign_up(
+        new: sign_up_body, db: Mounted, device: CurrentDevice, response: Response
+    ) -> Any:
         await db.rate_limiter.check("sign-up", client_of(device.ip))
-        result = await db.state.auth.sign_up(new.email, new.password, name=new.name, device=device)
+        result = await db.state.auth.sign_up(
+            new.email,
+            new.password,
+            name=new.name,
+            user_metadata=to_metadata(user, new),
+            device=device,
+        )
+        return respond(response, result)
+
+    @auth.post(
+        "/invitations/accept",
+        response_model=signed_in_response,
+        summary="Accept an invitation with a password",
+    )
+    async def accept_invitation(
+        body: AcceptInvitation, db: Mounted, device: CurrentDevice, response: Response
+    ) -> Any:
+        await db.rate_limiter.check("reset", client_of(device.ip))
+        result = await db.state.auth.accept_invitation(
+            body.token, body.password, name=body.name, device=device
+        )
         return respond(response, result)
 
     @auth.post("/sign-in", response_model=signed_in_response, summary="Open a session")

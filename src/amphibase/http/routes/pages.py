@@ -1,4 +1,4 @@
-"""The two pages that links in emails lead to.
+"""The pages that links in emails lead to.
 
 They act on a click only: mail scanners open links, and a token works once.
 """
@@ -95,6 +95,12 @@ async def verify_page(db: Mounted) -> HTMLResponse:
     asks = db.settings.confirmation_asks_password
     fields = SIGN_UP_PASSWORD_FIELD if asks else ""
     return _page("Confirm your email address", fields, "Confirm", "Your address is confirmed.")
+
+
+@router.get("/invitations/accept")
+async def invitation_page() -> HTMLResponse:
+    """Return the page that asks for the password of an invited user."""
+    return _page("Accept your invitation", PASSWORD_FIELD, "Accept", "You can sign in now.")
 
 
 @router.get("/password/reset")

@@ -25,6 +25,7 @@ from amphibase.http.schemas import (
     Ban,
     CreateUser,
     Email,
+    Invite,
     ListOf,
     UpdateMe,
     UpdateUser,
@@ -32,6 +33,7 @@ from amphibase.http.schemas import (
 from amphibase.models import User
 from amphibase.records.derived import read_model
 from amphibase.records.input import PlainText
+from amphibase.records.profile import own_values, with_own_columns
 
 FOR_ADMINS = [Depends(admin_user)]
 
@@ -42,6 +44,7 @@ def routes(user: type[User]) -> FastPathRouter:
     users = router("/users", "users")
     user_read: Any = read_model(user)
     serializer = RowSerializer(user)
+    update_me_body: Any = with_own_columns(user, UpdateMe, partial=True)
     list_of_users: Any = ListOf[user_read]
 
     @users.get("/me", response_model=user_read, summary="My profile")
@@ -62,8 +65,10 @@ def routes(user: type[User]) -> FastPathRouter:
         return serializer.response(found)
 
     @users.patch("/me", response_model=user_read, summary="Change my profile")
-    async def update_me(changes: UpdateMe, db: Mounted, user: CurrentUser) -> Any:
-        return await db.state.users.update(user.id, name=changes.name)
+    async def update_me(changes: update_me_body, db: Mounted, me: CurrentUser) -> Any:
+        return await db.state.users.update(
+            me.id, name=changes.name, columns=own_values(user, changes)
+        )
 
     @users.delete("/me", status_code=204, summary="Delete my account")
     async def delete_me(db: Mounted, user: CurrentUser) -> None:
@@ -108,6 +113,15 @@ def routes(user: type[User]) -> FastPathRouter:
             new.email, password=new.password, name=new.name, admin=new.admin
         )
 
+    @users.post(
+        "/invitations",
+        status_code=202,
+        dependencies=FOR_ADMINS,
+        summary="Invite somebody by email",
+    )
+    async def invite(new: Invite, db: Mounted) -> None:
+        await db.state.users.invite(new.email, name=new.name, admin=new.admin)
+
     @users.get("/{id}", response_model=user_read, dependencies=FOR_ADMINS, summary="One user")
     async def get_user(id: UUID, db: Mounted) -> Any:
         return await db.state.users.get(id)
@@ -134,8 +148,8 @@ def routes(user: type[User]) -> FastPathRouter:
         dependencies=FOR_ADMINS,
         summary="Ban a user, which ends their sessions",
     )
-    async def ban(id: UUID, given: Ban, db: Mounted) -> Any:
-        duration = FOREVER if given.seconds is None else timedelta(seconds=given.seconds)
+    async def ban(id: UUID, body: Ban, db: Mounted) -> Any:
+        duration = FOREVER if body.seconds is None else timedelta(seconds=body.seconds)
         return await db.state.users.ban(id, duration)
 
     @users.delete(
