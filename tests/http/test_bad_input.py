@@ -205,7 +205,9 @@ async def test_unknown_paths_and_methods_are_problems(client: Client) -> None:
     check(await client.get("/nowhere"), 404, "not_found")
     answer = await client.put("/users/me")
     check(answer, 405, "method_not_allowed")
-    assert answer.headers["allow"]
+    assert answer.headers["allow"] == "GET, PATCH, DELETE"
+    answer = await client.post("/files/uploads/a.txt")
+    assert answer.headers["allow"] == "GET, HEAD, PUT, DELETE"
 
 
 @pytest.mark.parametrize("scope", ["", "everything", "local'"])

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from fastapi import FastAPI
 from sqlalchemy import event, text
@@ -10,6 +11,7 @@ from tests.backends import sql_backend_of
 from tests.conftest import SECRET
 
 from amphibase import Amphibase, Session, load_settings
+from amphibase.database import writable
 from amphibase.postgres import start
 from amphibase.testing.client import PASSWORD, open_client
 
@@ -98,3 +100,35 @@ async def test_what_passes_is_told_apart_by_its_sqlstate(
         answer = await client.get("/raise")
     check_unavailable(answer, code)
     assert "inside" not in answer.text
+
+
+async def test_a_database_that_only_reads_is_not_ready(postgres_url: str, tmp_path: Path) -> None:
+    settings = load_settings(database_url=postgres_url, secret_key=SECRET, data_dir=tmp_path)
+    app = Amphibase(settings).mount(FastAPI())
+    async with open_client(app) as client:
+        assert (await client.get("/health")).status_code == 200
+        with psycopg.connect(postgres_url, autocommit=True) as connection:
+            name = connection.info.dbname
+            connection.execute(
+                f"ALTER DATABASE {name} SET default_transaction_read_only = on".encode()
+            )
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = %s AND pid <> pg_backend_pid()",
+                (name,),
+            )
+        for path in ("/health/ready", "/health"):
+            check_unavailable(await client.get(path))
+            assert (await client.head(path)).status_code == 503
+        assert (await client.head("/health/live")).status_code == 200
+
+
+async def test_a_full_disk_of_a_sqlite_file_is_not_ready(
+    tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = load_settings(database_url=sqlite_url, secret_key=SECRET, data_dir=tmp_path)
+    app = Amphibase(settings).mount(FastAPI())
+    async with open_client(app) as client:
+        assert (await client.get("/health/ready")).status_code == 200
+        monkeypatch.setattr(writable, "MIN_FREE_BYTES", 1 << 62)
+        check_unavailable(await client.get("/health/ready"))

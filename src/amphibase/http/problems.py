@@ -14,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.status import WS_1008_POLICY_VIOLATION, WS_1011_INTERNAL_ERROR
 from starlette.websockets import WebSocketState
 
@@ -38,6 +39,8 @@ CODES = {
     503: "unavailable",
 }
 """Where the code of a status is not the status's name."""
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 OURS = frozenset({"type", "title", "status", "detail", "code", "request_id"})
 
@@ -138,12 +141,15 @@ async def _http(request: Request, error: Exception) -> Response:
         detail = more.get("detail")
     elif not isinstance(detail, str):
         more = {"errors": detail}
+    headers = error.headers
+    if status == 405:
+        headers = {**(headers or {}), "Allow": ", ".join(allowed_methods(request))}
     response = problem(
         status,
         str(more.get("code") or _code(status)),
         detail if isinstance(detail, str) else _title(status),
         request_id=_request_id(request),
-        headers=error.headers,
+        headers=headers,
         **{name: value for name, value in more.items() if name not in OURS},
     )
     return await _deliver(request, response)
@@ -161,6 +167,21 @@ async def _deliver(connection: HTTPConnection, response: Response) -> Response:
     else:  # the server denies with 403
         await connection.close(WS_1008_POLICY_VIOLATION)
     return response
+
+
+def allowed_methods(request: Request) -> list[str]:
+    """Return the methods that the routes of the application have for a request's path.
+
+    The framework names those of the first route alone (RFC 9110, section 10.2.1, asks for all).
+    """
+    routes = request.app.router.routes
+    return [
+        method
+        for method in METHODS
+        if any(
+            route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes
+        )
+    ]
 
 
 def _title(status: int) -> str:

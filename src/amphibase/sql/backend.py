@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Protocol, cast
 
-from sqlalchemy import text
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -30,6 +29,7 @@ from amphibase.database.compiled import Plans, Query, Row
 from amphibase.database.engine import Database
 from amphibase.database.executor import Executor
 from amphibase.database.functions import call_function
+from amphibase.database.writable import check_writable
 from amphibase.errors import Contention
 from amphibase.models import Base
 from amphibase.records.cursors import Cursors
@@ -173,9 +173,8 @@ class SqlBackend:
         await prepare(self.database, self._settings, Base.metadata)
 
     async def check(self) -> None:
-        """Reach the database and the bytes of the files. Raises Unavailable."""
-        async with self.database.read() as connection:
-            await connection.execute(text("SELECT 1"))
+        """Check that rows and files can be stored. Raises Unavailable."""
+        await check_writable(self.database)
         await self.files.check()
 
     async def close(self) -> None:

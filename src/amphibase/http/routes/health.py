@@ -18,15 +18,22 @@ class Health(BaseModel):
     status: Literal["ok"] = "ok"
 
 
-@router.get("/live", summary="The process answers")
+@router.get("/live", summary="Check that the process responds")
 async def live() -> Health:
     return Health()
 
 
-@router.get("/ready", summary="The process can serve: its database answers")
+@router.get("", summary="The same as /health/ready")
+@router.get("/ready", summary="Check that what is sent can be stored: database and files")
 async def ready(db: Mounted) -> Health:
     await db.state.backend.check()
     return Health()
+
+
+# What monitors send; in the documentation a GET stands for them.
+router.head("/live", include_in_schema=False)(live)
+router.head("", include_in_schema=False)(ready)
+router.head("/ready", include_in_schema=False)(ready)
 
 
 @keys_router.get("/jwks.json", summary="The public keys that tokens verify with")
