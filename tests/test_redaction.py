@@ -15,7 +15,7 @@ from tests.websockets import shake_hands
 from amphibase import Amphibase, load_settings
 from amphibase.cli.logs import JsonLines
 from amphibase.redaction import REDACTED, RedactingFilter, redact
-from amphibase.server import Server
+from amphibase.server import UvicornServer
 
 HIDDEN = "hidden-value-7"
 
@@ -103,7 +103,7 @@ async def address(tmp_path: Path) -> AsyncIterator[tuple[str, int]]:
         await websocket.close()
 
     config = uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None)
-    server = Server(config, (ready := asyncio.Event()).set)
+    server = UvicornServer(config, (ready := asyncio.Event()).set)
     task = asyncio.create_task(server.serve())
     await ready.wait()
     host, port = server.servers[0].sockets[0].getsockname()

@@ -19,7 +19,7 @@ MAX_HEAD_BYTES = 128 * 1024
 MOST_JOINED = 16 * 1024
 
 
-class Server(uvicorn.Server):
+class UvicornServer(uvicorn.Server):
     """A server whose garbage collector leaves alone what exists when it begins to listen."""
 
     def __init__(self, config: uvicorn.Config, ready: Callable[[], object] | None) -> None:
@@ -45,7 +45,7 @@ def server(
     ready: Callable[[], object] | None = None,
     graceful_seconds: int = GRACEFUL_SECONDS,
     **options: Any,
-) -> Server:
+) -> UvicornServer:
     """A server for the application, to be run.
 
     Args:
@@ -56,14 +56,14 @@ def server(
     redact_server_logs()
     config = uvicorn.Config(
         app,
-        http=PatientProtocol,
+        http=HeaderTimeoutProtocol,
         log_config=None,
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=graceful_seconds,
         **options,
     )
-    return Server(config, ready)
+    return UvicornServer(config, ready)
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
@@ -119,7 +119,7 @@ class _Joined:
                 self._transport.write(data)
 
 
-class PatientProtocol(HttpToolsProtocol):
+class HeaderTimeoutProtocol(HttpToolsProtocol):
     """Closes connections whose request does not begin, or whose headers do not end."""
 
     _deadline: asyncio.TimerHandle | None = None

@@ -19,7 +19,7 @@ import psycopg
 import pytest
 from tests.servers import new_server
 
-from amphibase.gateway.data_dir import Folder, State
+from amphibase.gateway.data_dir import DataDir, RunningGateway
 from amphibase.gateway.project import url_of
 from amphibase.postgres import Server
 
@@ -142,9 +142,9 @@ def test_in_the_background_it_keeps_nothing_open_of_who_started_it(tmp_path: Pat
 
 
 def test_who_looks_whether_it_runs_is_not_taken_for_one_that_does(tmp_path: Path) -> None:
-    folder = Folder(tmp_path)
-    folder.make()
-    with folder.state(State(1, embedded=True, values={})):
+    folder = DataDir(tmp_path)
+    folder.create()
+    with folder.state(RunningGateway(1, embedded=True, values={})):
         looking = os.open(tmp_path / "gateway.lock", os.O_RDWR | os.O_CREAT, 0o600)
         fcntl.flock(looking, fcntl.LOCK_SH)
         assert folder.running() is None
@@ -153,7 +153,7 @@ def test_who_looks_whether_it_runs_is_not_taken_for_one_that_does(tmp_path: Path
             os.close(looking)
             lock = starting.result()
         assert lock is not None
-        assert folder.running() == State(1, embedded=True, values={})
+        assert folder.running() == RunningGateway(1, embedded=True, values={})
         os.close(lock)
 
 
@@ -267,11 +267,12 @@ def test_two_gateways_on_one_server_do_not_lock_each_other_out(
     cli: Cli, values: dict[str, str], tmp_path: Path
 ) -> None:
     second = Cli(tmp_path)
+    notes = titles(values)
     second.start("--database-url", values["DB_URL"])
     try:
         with ThreadPoolExecutor(15) as pool:  # at once, so that new connections are opened
             found = list(pool.map(titles, [values] * 30))
-        assert found == [["from the seed; once"]] * 30
+        assert found == [notes] * 30
     finally:
         second("stop")
 

@@ -57,7 +57,7 @@ def test_a_self_hosters_file_is_read(tmp_path: Path) -> None:
     settings = load(GatewaySettings)
     assert settings.keys.anon == "an.anon.key"
     assert settings.keys.service_role == "a.service.key"
-    assert settings.keys.token_of("sb_secret_own") == "a.service.key"
+    assert settings.keys.token_for("sb_secret_own") == "a.service.key"
     assert settings.external_url == "https://api.example.com"
     assert revealed(settings.authenticator_url) == "postgresql://authenticator:x@db/postgres"
 

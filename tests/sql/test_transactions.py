@@ -9,7 +9,7 @@ from tests.backends import ANN, Records
 from tests.models import Note
 
 from amphibase import SERVICE
-from amphibase.database.compiled import Plan, Query
+from amphibase.database.compiled import CompiledSelect, Query
 
 
 class Oops(Exception):
@@ -29,8 +29,8 @@ class Unreadable(TypeDecorator[int]):
 @pytest.mark.parametrize("shared_records", ["rls"], indirect=True)
 async def test_what_the_service_failed_to_read_leaves_the_caller(records: Records) -> None:
     """Where it reads for the caller, as the table between two models."""
-    who = Query(Plan(select(literal_column("current_user::text"))))
-    broken = Query(Plan(select(literal_column("1", Unreadable()))))
+    who = Query(CompiledSelect(select(literal_column("current_user::text"))))
+    broken = Query(CompiledSelect(select(literal_column("1", Unreadable()))))
     async with records.sql.transaction(ANN) as transaction:
         executor: Any = transaction.repository(Note)._builder.executor
         assert await executor.fetch(SERVICE, who) != [[("authenticated",)]]

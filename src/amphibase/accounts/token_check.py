@@ -8,7 +8,7 @@ from sqlalchemy import bindparam, select
 
 from amphibase.accounts.jwt.key_ring import AUDIENCE, KeyRing
 from amphibase.backend import Caller
-from amphibase.database.compiled import Plan, Query
+from amphibase.database.compiled import CompiledSelect, Query
 from amphibase.errors import InvalidToken, SessionEnded, UserBanned
 from amphibase.models import utc_now
 from amphibase.schema.tables import Tables
@@ -25,7 +25,7 @@ class TokenCheck:
         its_session = (sessions.c.user_id == users.c.id) & (
             sessions.c.id == bindparam("session_id")
         )
-        self._plan = Plan(
+        self._session_select = CompiledSelect(
             select(users.c.banned_until, sessions.c.id)
             .select_from(users.outerjoin(sessions, its_session))
             .where(users.c.id == bindparam("user_id"), users.c.deleted_at.is_(None))
@@ -46,7 +46,7 @@ class TokenCheck:
     def query_of(self, caller: Caller) -> Query:
         """What to ask the executor of a token's caller."""
         values = {"user_id": caller.user_id, "session_id": caller.session_id}
-        return Query(self._plan, values)
+        return Query(self._session_select, values)
 
     def admit(self, caller: Caller, rows: Sequence[Any]) -> Caller:
         """The caller, if the executor's rows let them in. Raises SessionEnded, UserBanned."""

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from amphibase.errors import ConfigurationError, Unavailable
 from amphibase.gateway import process
-from amphibase.gateway.data_dir import Folder, State
+from amphibase.gateway.data_dir import DataDir, RunningGateway
 from amphibase.gateway.settings import GatewaySettings
 from amphibase.settings import load
 
@@ -36,7 +36,7 @@ class Output(StrEnum):
 OutputOption = Annotated[
     Output, typer.Option("--output", "-o", help="A table, or what programs read.")
 ]
-DataDir = Annotated[
+DataDirOption = Annotated[
     Path | None,
     typer.Option(
         "--data-dir", help="Where the data is; ./.amphibase by default.", show_default=False
@@ -47,7 +47,7 @@ DataDir = Annotated[
 @app.command()
 def start(
     foreground: Annotated[
-        bool, typer.Option("--foreground", help="Stay here, and end with Ctrl-C.")
+        bool, typer.Option("--foreground", help="Stay in the foreground; Ctrl-C stops it.")
     ] = False,
     host: Annotated[str | None, typer.Option(help="Where to listen; 127.0.0.1 by default.")] = None,
     port: Annotated[
@@ -58,16 +58,16 @@ def start(
         int | None,
         typer.Option(min=1, max=65535, help="Of Postgres; 54322 by default, or the next free."),
     ] = None,
-    data_dir: DataDir = None,
+    data_dir: DataDirOption = None,
     database_url: Annotated[
         str | None,
         typer.Option(metavar="URL", help="Your own Postgres ≥ 15, as a superuser."),
     ] = None,
     output: OutputOption = Output.PRETTY,
 ) -> None:
-    """Start it, in the background, and say how to reach it.
+    """Start it in the background, and print how to reach it.
 
-    The migrations in supabase/migrations that wait are applied, and supabase/seed.sql once.
+    Applies the migrations in supabase/migrations that are new, and supabase/seed.sql once.
 
     Example: amphibase supabase start -o env > .env.local
     """
@@ -84,13 +84,13 @@ def start(
             from amphibase.cli.logs import configure_logs
 
             configure_logs("development")
-            with _told(), process.claimed(settings) as (folder, listener):
+            with _readable_errors(), process.claim(settings) as (folder, listener):
                 process.serve(settings, folder, listener, lambda state: _print(state, output))
         else:
             from amphibase.gateway.daemon import start
 
             _print(start(settings, _warn), output)
-    except process.AlreadyRuns as running:
+    except process.AlreadyRunning as running:
         if running.state is None:
             _end(f"Another is just starting or ending on {settings.data_dir}; try again")
         _warn("The local Supabase is running already; `amphibase supabase stop` ends it")
@@ -98,12 +98,12 @@ def start(
 
 
 @app.command()
-def stop(data_dir: DataDir = None) -> None:
-    """End it; its data stays.
+def stop(data_dir: DataDirOption = None) -> None:
+    """Stop it; its data stays.
 
     Example: amphibase supabase stop
     """
-    folder = Folder(_settings(data_dir=data_dir).data_dir)
+    folder = DataDir(_settings(data_dir=data_dir).data_dir)
     state = folder.running()
     if state is None:
         _warn("The local Supabase is not running")
@@ -113,8 +113,8 @@ def stop(data_dir: DataDir = None) -> None:
 
 
 @app.command()
-def status(data_dir: DataDir = None, output: OutputOption = Output.PRETTY) -> None:
-    """Say how to reach it; exit code 1 when it is not running.
+def status(data_dir: DataDirOption = None, output: OutputOption = Output.PRETTY) -> None:
+    """Print how to reach it; exit code 1 when it is not running.
 
     Example: amphibase supabase status -o json
     """
@@ -124,12 +124,15 @@ def status(data_dir: DataDir = None, output: OutputOption = Output.PRETTY) -> No
 
 @app.command()
 def reset(
-    data_dir: DataDir = None,
+    data_dir: DataDirOption = None,
     yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="Do not ask, though the Postgres is your own.")
+        bool,
+        typer.Option(
+            "--yes", "-y", help="Do not ask before dropping a database of your own Postgres."
+        ),
     ] = False,
 ) -> None:
-    """Make its database anew: all users, rows and files are lost, migrations and seed applied.
+    """Create its database anew: users, rows and files are deleted, migrations and seed applied.
 
     Example: amphibase supabase reset
     """
@@ -137,7 +140,7 @@ def reset(
     if not (state.embedded or yes):
         typer.confirm("The database of your own Postgres is dropped. Go on?", abort=True)
     _log_warnings()
-    with _told():
+    with _readable_errors():
         done = asyncio.run(process.reset(folder, state))
     console = Console(stderr=True, soft_wrap=True)
     for name in done:
@@ -151,15 +154,15 @@ def _settings(**options: Any) -> GatewaySettings:
     )
 
 
-def _running(data_dir: Path | None) -> tuple[Folder, State]:
-    folder = Folder(_settings(data_dir=data_dir).data_dir)
+def _running(data_dir: Path | None) -> tuple[DataDir, RunningGateway]:
+    folder = DataDir(_settings(data_dir=data_dir).data_dir)
     state = folder.running()
     if state is None:
         _end("The local Supabase is not running; `amphibase supabase start` starts it")
     return folder, state
 
 
-def _print(state: State, output: Output) -> None:
+def _print(state: RunningGateway, output: Output) -> None:
     if output is Output.JSON:
         typer.echo(json.dumps(state.values, indent=2))
     elif output is Output.ENV:
@@ -175,8 +178,8 @@ def _print(state: State, output: Output) -> None:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """An unreachable database ends the command; which it is, is not what DATABASE_URL says."""
+def _readable_errors() -> Iterator[None]:
+    """Report an unreachable database without DATABASE_URL, which is the application's."""
     try:
         yield
     except Unavailable as error:

@@ -1,7 +1,7 @@
-"""From an expression to what is sent: a plan is a SELECT compiled once.
+"""Compiled SELECTs: SQLAlchemy compiles each once, and queries bind values to it.
 
-SQLAlchemy builds, compiles and converts. On Postgres a plan's text goes over libpq's pipeline
-(`pool.py`); on SQLite the engine runs the statement itself.
+On Postgres the text goes over libpq's pipeline (`pool.py`), with SQLAlchemy's conversions of values
+and rows; on SQLite the engine runs the statement itself.
 """
 
 from collections import OrderedDict
@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.types import TypeEngine
 
 from amphibase.database.statement import Call, Statement
-from amphibase.database.values import Check, check_of_operand, refuse
+from amphibase.database.values import Check, operand_checker, reject
 from amphibase.errors import InvalidRequest, InvalidValue
 from amphibase.private_names.sqlalchemy import (
     bind_processors,
@@ -29,7 +29,7 @@ Row = tuple[Any, ...]
 # The dialect that converts values as psycopg does, with the placeholders that libpq reads ($1).
 _LIBPQ: Dialect = PGDialect_psycopg(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
 
-PLANS_KEPT = 1000
+MAX_CACHED = 1000
 MAX_LISTED = 30_000
 """How many values IN may hold; below the parameters of one statement on Postgres (65,535) and
 SQLite (32,766)."""
@@ -37,7 +37,7 @@ NUMERIC_OID, DOUBLE_OID = 1700, 701
 NO_VALUES: Mapping[str, Any] = {}
 
 
-class Plan:
+class CompiledSelect:
     """A SELECT, compiled when it is first needed.
 
     Args:
@@ -95,7 +95,7 @@ class Plan:
         return [
             (place, original_name(bound), bound.expanding, check)
             for place, bound in enumerate(self._key.bindparams if self._key else ())
-            if (check := check_of_operand(bound.type)) is not None
+            if (check := operand_checker(bound.type)) is not None
         ]
 
     @cached_property
@@ -117,7 +117,7 @@ class Plan:
             for value in given if expanding else (given,):
                 fault = None if value is None else check(value)
                 if fault is not None:
-                    refuse(name, value, fault)
+                    reject(name, value, fault)
 
     def call(self, values: Mapping[str, Any], constants: Sequence[Any] = ()) -> Call:
         """What `PipelinePool.run` takes, with the values as the driver wants them.
@@ -125,7 +125,7 @@ class Plan:
         Args:
             values: by the names of the parameters.
             constants: the bound parameters of the query's own cache key, where it is another
-                statement than the plan's with the same key.
+                statement than this with the same key.
 
         Raises:
             InvalidValue: a value is not of its column's type.
@@ -198,14 +198,14 @@ def fitting(name: str) -> Iterator[None]:
 
 
 class Query(NamedTuple):  # made for every read, at a third of a dataclass's price
-    """A plan with the values of its parameters.
+    """A compiled SELECT with the values of its parameters.
 
     Args:
-        statement: the statement that the values come from; the plan's own where None.
+        statement: the statement that the values come from; the compiled one where None.
         constants: the bound parameters of its cache key.
     """
 
-    plan: Plan
+    compiled: CompiledSelect
     values: Mapping[str, Any] = NO_VALUES
     statement: Select[Any] | None = None
     constants: Sequence[Any] = ()
@@ -213,23 +213,23 @@ class Query(NamedTuple):  # made for every read, at a third of a dataclass's pri
     @property
     def select(self) -> Select[Any]:
         """What the engine runs."""
-        return self.plan.select if self.statement is None else self.statement
+        return self.compiled.select if self.statement is None else self.statement
 
     def call(self) -> Call:
         """What the pipeline pool runs."""
-        return self.plan.call(self.values, self.constants)
+        return self.compiled.call(self.values, self.constants)
 
     def fingerprint(self) -> str:
         """A text that is the same for the same filters, order and values only."""
         values = [bound.effective_value for bound in self.constants]
-        return f"{self.plan.text} {values!r}"
+        return f"{self.compiled.text} {values!r}"
 
 
-class Plans:
+class SelectCache:
     """The plans of a home, kept by the cache keys of their statements."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[Any, Plan] = OrderedDict()
+        self._cached: OrderedDict[Any, CompiledSelect] = OrderedDict()
 
     def query(self, statement: Select[Any]) -> Query:
         """A query for a statement that was just built.
@@ -240,13 +240,13 @@ class Plans:
         """
         key = cache_key(statement)
         if key is None:  # it holds something that SQLAlchemy cannot compare
-            return Query(Plan(statement))
-        plan = self._kept.get(key.key)
-        if plan is None:
-            plan = self._kept[key.key] = Plan(statement, key)
-            if len(self._kept) > PLANS_KEPT:
-                self._kept.popitem(last=False)
+            return Query(CompiledSelect(statement))
+        compiled = self._cached.get(key.key)
+        if compiled is None:
+            compiled = self._cached[key.key] = CompiledSelect(statement, key)
+            if len(self._cached) > MAX_CACHED:
+                self._cached.popitem(last=False)
         else:
-            self._kept.move_to_end(key.key)
-        plan.check(key.bindparams)
-        return Query(plan, NO_VALUES, statement, key.bindparams)
+            self._cached.move_to_end(key.key)
+        compiled.check(key.bindparams)
+        return Query(compiled, NO_VALUES, statement, key.bindparams)

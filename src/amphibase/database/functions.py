@@ -25,7 +25,7 @@ INPUT_MODES = ("i", "b", "v")
 
 
 @dataclass(frozen=True, slots=True)
-class Function:
+class StoredFunction:
     """A function as the catalog describes it: its types by the names of its parameters."""
 
     schema: str
@@ -77,7 +77,9 @@ async def call_function(
         raise InvalidValue(f"{name}() returned something else than {returns}") from error
 
 
-async def _find(connection: AsyncConnection, name: str, arguments: Mapping[str, Any]) -> Function:
+async def _find(
+    connection: AsyncConnection, name: str, arguments: Mapping[str, Any]
+) -> StoredFunction:
     found = []
     if _can_be_text(name):
         found = [_function(row) for row in await connection.execute(_FIND, {"name": name})]
@@ -92,13 +94,13 @@ async def _find(connection: AsyncConnection, name: str, arguments: Mapping[str, 
     )
 
 
-def _function(row: Sequence[Any]) -> Function:
+def _function(row: Sequence[Any]) -> StoredFunction:
     schema, name, returns_set, names, modes, types, defaults = row
     modes = modes or ["i"] * len(types)
     names = names or []
     taken = [each for each, mode in zip(names, modes, strict=False) if mode in INPUT_MODES]
     by_name = dict(zip(taken, types, strict=False))
-    return Function(schema, name, returns_set, by_name, len(types) - defaults)
+    return StoredFunction(schema, name, returns_set, by_name, len(types) - defaults)
 
 
 def _adapted(value: Any, type_: str) -> Any:

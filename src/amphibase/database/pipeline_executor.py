@@ -31,4 +31,4 @@ class PipelineExecutor(EngineExecutor):
         except psycopg.Error as error:
             raise translate(error) or error from error
         results = results[len(before) :]
-        return [query.plan.rows(rows) for query, rows in zip(queries, results, strict=True)]
+        return [query.compiled.rows(rows) for query, rows in zip(queries, results, strict=True)]

@@ -1,6 +1,6 @@
-"""What a value must be to be stored alike on every engine.
+"""Checks of values: what every engine stores alike.
 
-SQLite takes values that Postgres refuses, and both say little of what they refuse.
+SQLite accepts values that Postgres rejects, and neither names the column and the reason.
 """
 
 import math
@@ -38,14 +38,15 @@ from amphibase.models import ExactDecimal, UtcDateTime
 from amphibase.records.fields import json_value
 
 MAX_WHOLE_DIGITS = 131_072
-MAX_DIGITS_BEHIND = 16_383
+MAX_FRACTION_DIGITS = 16_383
 """How long a decimal can be on Postgres (its docs, "Numeric Types")."""
 
-AS_LONG_AS_IT_TAKES = Context(prec=MAX_WHOLE_DIGITS + MAX_DIGITS_BEHIND)
+UNLIMITED_CONTEXT = Context(prec=MAX_WHOLE_DIGITS + MAX_FRACTION_DIGITS)
 
-Fault = str | None
-Check = Callable[[Any], Fault]
-"""What is wrong with a value; None where nothing is."""
+Rejection = str | None
+"""Why a value is rejected; None for one that is not."""
+
+Check = Callable[[Any], Rejection]
 
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 """In text: what Postgres, or UTF-8, has no room for."""
@@ -59,11 +60,11 @@ SIMPLE: tuple[tuple[type[Any], tuple[type[Any], ...], str], ...] = (
 )
 
 
-def check_of(type_: TypeEngine[Any]) -> Check | None:
-    """The check of values of a column's type; None where its own say is enough."""
+def checker(type_: TypeEngine[Any]) -> Check | None:
+    """Return the check of values of a column's type; None where the driver's is enough."""
     list_type = getattr(type_, "_variant_mapping", {}).get("postgresql")
     if isinstance(list_type, ARRAY):
-        return partial(_list, check_of(list_type.item_type))
+        return partial(_list, checker(list_type.item_type))
     match type_:
         case Enum():
             return partial(_enum, type_)
@@ -74,23 +75,24 @@ def check_of(type_: TypeEngine[Any]) -> Check | None:
         case Uuid() if type_.as_uuid:
             return partial(_instance, (UUID,), "a UUID was expected")
         case UtcDateTime():
-            return _moment
+            return _timestamp
         case ExactDecimal():
             return partial(_decimal, None)
         case JSON():
             return _json
         case Float():
             return _number
-    for kind, classes, fault in SIMPLE:
+    for kind, classes, rejection in SIMPLE:
         if isinstance(type_, kind):
-            return partial(_instance, classes, fault)
+            return partial(_instance, classes, rejection)
     if isinstance(type_, Numeric):
         return partial(_decimal, type_)
     return None
 
 
-def normal_of(type_: TypeEngine[Any]) -> Callable[[Any], Any] | None:
-    """What makes of a value the one that comes back from the database; None where it is that."""
+def normalizer(type_: TypeEngine[Any]) -> Callable[[Any], Any] | None:
+    """Return what turns a valid value into the one that the database returns; None where they are
+    equal."""
     if isinstance(type_, Float):
         return float
     if isinstance(type_, ExactDecimal):
@@ -102,50 +104,50 @@ def normal_of(type_: TypeEngine[Any]) -> Callable[[Any], Any] | None:
     return None
 
 
-def acceptance_of(name: str, type_: TypeEngine[Any]) -> Callable[[Any], Any] | None:
-    """What makes of a value of a column the one that comes back from the database; None where
-    any value is that. It raises InvalidValue for what an engine refuses."""
-    check, normal = check_of(type_), normal_of(type_)
+def coercer(name: str, type_: TypeEngine[Any]) -> Callable[[Any], Any] | None:
+    """Return what turns a value of a column into the one that the database returns; None where
+    every value is stored as it is. It raises InvalidValue for what an engine rejects."""
+    check, normalize = checker(type_), normalizer(type_)
     if check is None:
         return None
 
-    def accepted(value: Any) -> Any:
-        fault = check(value)
-        if fault is not None:
-            refuse(name, value, fault)
+    def coerce(value: Any) -> Any:
+        rejection = check(value)
+        if rejection is not None:
+            reject(name, value, rejection)
             return value
-        return value if normal is None else normal(value)
+        return value if normalize is None else normalize(value)
 
-    return accepted
+    return coerce
 
 
-def plainness_of(type_: TypeEngine[Any]) -> Callable[[Sequence[Any]], bool] | None:
-    """What sees at a glance that some values, of which none is None, all come back from the
-    database as they are. Where it does not see it, each has to be looked at."""
+def fast_check(type_: TypeEngine[Any]) -> Callable[[Sequence[Any]], bool] | None:
+    """Return a check of many values at once, none of them None: true where all are stored as they
+    are; where false, the coercer has to look at each."""
     match type_:
         case Enum():
-            return None if type_.enum_class is None else partial(_plain, type_.enum_class, None)
+            return None if type_.enum_class is None else partial(_fast, type_.enum_class, None)
         case String():
-            return partial(_plain, str, partial(_plain_texts, type_.length))
+            return partial(_fast, str, partial(_fast_texts, type_.length))
         case Integer():
-            return partial(_plain, int, partial(_plain_integers, _bits(type_)))
+            return partial(_fast, int, partial(_fast_integers, _bits(type_)))
         case Uuid() if type_.as_uuid:
-            return partial(_plain, UUID, None)
+            return partial(_fast, UUID, None)
         case UtcDateTime():
-            return partial(_plain, datetime, _plain_moments)
+            return partial(_fast, datetime, _fast_timestamps)
     for kind, classes, _ in SIMPLE:
         if isinstance(type_, kind):
-            return partial(_plain, classes[0], None)
+            return partial(_fast, classes[0], None)
     return None
 
 
-def _plain(
+def _fast(
     class_: type[Any], agree: Callable[[Sequence[Any]], bool] | None, values: Sequence[Any]
 ) -> bool:
     return {*map(type, values)} <= {class_} and (agree is None or not values or agree(values))
 
 
-def _plain_texts(length: int | None, values: Sequence[str]) -> bool:
+def _fast_texts(length: int | None, values: Sequence[str]) -> bool:
     return (
         all(map(str.isascii, values))
         and not any(map(contains, values, repeat("\x00")))
@@ -153,32 +155,32 @@ def _plain_texts(length: int | None, values: Sequence[str]) -> bool:
     )
 
 
-def _plain_integers(bits: int, values: Sequence[int]) -> bool:
+def _fast_integers(bits: int, values: Sequence[int]) -> bool:
     return -(1 << bits - 1) <= min(values) and max(values) < 1 << bits - 1
 
 
-def _plain_moments(values: Sequence[datetime]) -> bool:
+def _fast_timestamps(values: Sequence[datetime]) -> bool:
     return all(each.tzinfo is UTC for each in values)
 
 
 def _rounded(step: Decimal, value: Any) -> Decimal:
     # As Postgres rounds: halves away from zero. The default context has room for 28 digits only.
-    return Decimal(value).quantize(step, ROUND_HALF_UP, AS_LONG_AS_IT_TAKES)
+    return Decimal(value).quantize(step, ROUND_HALF_UP, UNLIMITED_CONTEXT)
 
 
-def check_of_operand(type_: TypeEngine[Any]) -> Check | None:
-    """The check of values that are compared with a column of the type: they may be longer."""
+def operand_checker(type_: TypeEngine[Any]) -> Check | None:
+    """Return the check of values that a column of the type is compared with: they may be longer."""
     if isinstance(type_, String) and not isinstance(type_, Enum):
         return partial(_text, None)
     if isinstance(type_, Numeric) and not isinstance(type_, Float):
         return partial(_decimal, None)
-    return check_of(type_)
+    return checker(type_)
 
 
-def refuse(name: str, value: Any, fault: str) -> None:
-    """Raises InvalidValue, unless the value is an SQL expression, which the database judges."""
+def reject(name: str, value: Any, rejection: str) -> None:
+    """Raise InvalidValue, unless the value is an SQL expression, which the database checks."""
     if not isinstance(value, ClauseElement) and not hasattr(value, "__clause_element__"):
-        raise InvalidValue(f"{name}: {fault}", field=name)
+        raise InvalidValue(f"{name}: {rejection}", field=name)
 
 
 def _bits(type_: Integer) -> int:
@@ -187,11 +189,11 @@ def _bits(type_: Integer) -> int:
     return 64 if isinstance(type_, BigInteger) else 32
 
 
-def _instance(classes: tuple[type[Any], ...], fault: str, value: Any) -> Fault:
-    return None if isinstance(value, classes) else fault
+def _instance(classes: tuple[type[Any], ...], rejection: str, value: Any) -> Rejection:
+    return None if isinstance(value, classes) else rejection
 
 
-def _text(length: int | None, value: Any) -> Fault:
+def _text(length: int | None, value: Any) -> Rejection:
     if not isinstance(value, str):
         return "text was expected"
     if length is not None and len(value) > length:
@@ -201,14 +203,14 @@ def _text(length: int | None, value: Any) -> Fault:
     return None
 
 
-def _number(value: Any) -> Fault:
+def _number(value: Any) -> Rejection:
     if not isinstance(value, float | int):
         return "a number was expected"
     # JSON has neither infinity nor NaN, and SQLite would keep NaN as NULL.
     return None if math.isfinite(value) else "a finite number was expected"
 
 
-def _integer(bits: int, value: Any) -> Fault:
+def _integer(bits: int, value: Any) -> Rejection:
     if not isinstance(value, int) or isinstance(value, bool):
         return "a whole number was expected"
     if not -(1 << bits - 1) <= value < 1 << bits - 1:
@@ -216,7 +218,7 @@ def _integer(bits: int, value: Any) -> Fault:
     return None
 
 
-def _moment(value: Any) -> Fault:
+def _timestamp(value: Any) -> Rejection:
     if not isinstance(value, datetime) or value.tzinfo is None:
         return "a time with a time zone was expected, for example datetime.now(UTC)"
     try:
@@ -226,7 +228,7 @@ def _moment(value: Any) -> Fault:
     return None
 
 
-def _decimal(type_: Numeric[Any] | None, value: Any) -> Fault:
+def _decimal(type_: Numeric[Any] | None, value: Any) -> Rejection:
     if isinstance(value, bool) or not isinstance(value, Decimal | int | float):
         return "a number was expected"
     exact = Decimal(value)
@@ -239,12 +241,12 @@ def _decimal(type_: Numeric[Any] | None, value: Any) -> Fault:
             exact = _rounded(Decimal(1).scaleb(-(type_.scale or 0)), exact)
     if exact and exact.adjusted() >= whole:
         return f"at most {whole} digits before the point were expected"
-    if -int(exact.as_tuple().exponent) > MAX_DIGITS_BEHIND:
-        return f"at most {MAX_DIGITS_BEHIND} digits behind the point were expected"
+    if -int(exact.as_tuple().exponent) > MAX_FRACTION_DIGITS:
+        return f"at most {MAX_FRACTION_DIGITS} digits behind the point were expected"
     return None
 
 
-def _enum(type_: Enum, value: Any) -> Fault:
+def _enum(type_: Enum, value: Any) -> Rejection:
     classes = type_.enum_class
     if value in type_.enums if isinstance(value, str) and classes is None else False:
         return None
@@ -253,17 +255,17 @@ def _enum(type_: Enum, value: Any) -> Fault:
     return f"one of {', '.join(type_.enums)} was expected"
 
 
-def _list(check: Check | None, value: Any) -> Fault:
+def _list(check: Check | None, value: Any) -> Rejection:
     if not isinstance(value, list | tuple):
         return "a list was expected"
     for each in value:
-        fault = None if check is None or each is None else check(each)
-        if fault is not None:
-            return fault
+        rejection = None if check is None or each is None else check(each)
+        if rejection is not None:
+            return rejection
     return None
 
 
-def _json(value: Any) -> Fault:
+def _json(value: Any) -> Rejection:
     try:
         json_value(value, others=False)
     except ValueError as error:

@@ -205,7 +205,7 @@ class Gateway:
             return given
         token = key
         if key.startswith(b"sb_"):
-            found = self._keys.token_of(key.decode("latin-1"))
+            found = self._keys.token_for(key.decode("latin-1"))
             if found is None:
                 return None
             token = found.encode()

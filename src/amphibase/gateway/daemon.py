@@ -1,4 +1,4 @@
-"""A gateway in the background: its own process, which says when it is ready or why it is not."""
+"""A gateway in the background: a process of its own that reports when it is ready, or why not."""
 
 import json
 import logging
@@ -12,8 +12,8 @@ from dataclasses import asdict
 from typing import TextIO
 
 from amphibase.errors import AmphibaseError, ConfigurationError
-from amphibase.gateway.data_dir import LOG_FILE, Folder, State
-from amphibase.gateway.process import claimed, serve
+from amphibase.gateway.data_dir import LOG_FILE, DataDir, RunningGateway
+from amphibase.gateway.process import claim, serve
 from amphibase.gateway.settings import GatewaySettings
 from amphibase.redaction import RedactingFilter
 
@@ -21,31 +21,31 @@ LOG_LINES = 8
 LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 
-def start(settings: GatewaySettings, warn: Callable[[str], None]) -> State:
+def start(settings: GatewaySettings, warn: Callable[[str], None]) -> RunningGateway:
     """Start a gateway in a session of its own, and wait until it is ready.
 
     Args:
-        warn: called with what it has to say until then, such as migrations that were skipped.
+        warn: called with each warning until then, such as that of a migration that was skipped.
 
     Raises:
         AlreadyRuns: another has the folder.
         ConfigurationError: it did not start; says why.
     """
-    with claimed(settings) as (folder, listener):
+    with claim(settings) as (folder, listener):
         reading, writing = os.pipe()
         sys.stdout.flush()
         sys.stderr.flush()
         child = os.fork()
         if not child:
             os.close(reading)
-            _live(settings, folder, listener, writing)
+            _run(settings, folder, listener, writing)
     os.close(writing)
     try:
         with os.fdopen(reading) as lines:
             for line in lines:
                 word, content = json.loads(line)
                 if word == "ready":
-                    return State(**content)
+                    return RunningGateway(**content)
                 if word == "error":
                     raise ConfigurationError(content)
                 warn(content)
@@ -57,13 +57,13 @@ def start(settings: GatewaySettings, warn: Callable[[str], None]) -> State:
     raise ConfigurationError(f"The gateway ended before it was ready; the end of {log}:\n{last}")
 
 
-def _live(settings: GatewaySettings, folder: Folder, listener: socket.socket, pipe: int) -> None:
-    """All that the new process does; it does not return."""
+def _run(settings: GatewaySettings, folder: DataDir, listener: socket.socket, pipe: int) -> None:
+    """Run the new process; it does not return."""
     code = 1
     try:
         _detach(folder)
         with os.fdopen(pipe, "w") as parent:
-            code = _serve(settings, folder, listener, _Teller(parent))
+            code = _serve(settings, folder, listener, _StartReporter(parent))
     except BaseException:
         logging.exception("The gateway ended")
     finally:
@@ -71,18 +71,18 @@ def _live(settings: GatewaySettings, folder: Folder, listener: socket.socket, pi
         os._exit(code)
 
 
-def _detach(folder: Folder) -> None:
+def _detach(folder: DataDir) -> None:
     os.setsid()
-    # What the caller had open, such as the lock of flock(1), ends with the caller: all of our own
-    # is not inheritable.
+    # What the caller had open, such as the lock of flock(1), is to end with the caller: our own
+    # descriptors are not inheritable.
     for name in os.listdir("/dev/fd"):
-        with suppress(OSError):  # the folder itself, which is closed by now
+        with suppress(OSError):  # /dev/fd itself, which is closed by now
             if int(name) > 2 and os.get_inheritable(int(name)):
                 os.close(int(name))
     log = os.open(folder.path / LOG_FILE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     nothing = os.open(os.devnull, os.O_RDONLY)
-    for given, standard in ((nothing, 0), (log, 1), (log, 2)):
-        os.dup2(given, standard)
+    for descriptor, standard in ((nothing, 0), (log, 1), (log, 2)):
+        os.dup2(descriptor, standard)
         os.set_inheritable(standard, True)
     handler = logging.StreamHandler()
     handler.addFilter(RedactingFilter())
@@ -91,35 +91,35 @@ def _detach(folder: Folder) -> None:
 
 
 def _serve(
-    settings: GatewaySettings, folder: Folder, listener: socket.socket, teller: "_Teller"
+    settings: GatewaySettings, folder: DataDir, listener: socket.socket, reporter: "_StartReporter"
 ) -> int:
-    logging.getLogger().addHandler(teller)
+    logging.getLogger().addHandler(reporter)
     try:
-        serve(settings, folder, listener, teller.ready)
+        serve(settings, folder, listener, reporter.ready)
     except SystemExit:
         return 0
     except AmphibaseError as error:
-        teller.tell("error", error.detail)
+        reporter.report("error", error.detail)
         return 1
     return 0
 
 
-class _Teller(logging.Handler):
-    """Tells the process that waits: warnings until all is ready, then that it is."""
+class _StartReporter(logging.Handler):
+    """Reports to the process that waits: warnings until all is ready, then the state."""
 
     def __init__(self, parent: TextIO) -> None:
         super().__init__(logging.WARNING)
         self._parent = parent
 
-    def tell(self, word: str, content: object) -> None:
+    def report(self, word: str, content: object) -> None:
         if not self._parent.closed:
             self._parent.write(json.dumps([word, content]) + "\n")
             self._parent.flush()
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.tell("warning", record.getMessage())
+        self.report("warning", record.getMessage())
 
-    def ready(self, state: State) -> None:
-        self.tell("ready", asdict(state))
+    def ready(self, state: RunningGateway) -> None:
+        self.report("ready", asdict(state))
         self._parent.close()
         logging.getLogger().removeHandler(self)

@@ -1,4 +1,4 @@
-"""The folder of a local project: its data, its secrets, and the gateway that runs on it."""
+"""The data folder of a local project: its data, its secrets, and the gateway that runs on it."""
 
 import fcntl
 import json
@@ -22,13 +22,13 @@ STORAGE = "storage"
 
 
 @dataclass(frozen=True, slots=True)
-class State:
-    """A gateway that runs.
+class RunningGateway:
+    """The state of a running gateway.
 
     Attributes:
         pid: of its process.
-        embedded: whether its Postgres is its own.
-        values: what people and programs want to know, by the names of the Supabase CLI.
+        embedded: whether it started its Postgres.
+        values: how to reach it, by the names of the Supabase CLI.
     """
 
     pid: int
@@ -36,21 +36,21 @@ class State:
     values: dict[str, str]
 
 
-class Folder:
-    """`--data-dir`.
+class DataDir:
+    """The folder that `--data-dir` names.
 
-    A gateway holds a lock on a file of the folder for as long as it lives, however it ends: so a
-    state that was left over is never taken for one that runs.
+    A gateway holds a lock on a file of the folder for as long as it lives, however it ends. So a
+    state file that a crash has left is never taken for a running gateway.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
 
-    def make(self) -> None:
-        """Make the folder, for its owner alone; git is told to leave it.
+    def create(self) -> None:
+        """Create the folder, for its owner alone, with a .gitignore.
 
         Raises:
-            ConfigurationError: it cannot be made.
+            ConfigurationError: it cannot be created.
         """
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -63,14 +63,14 @@ class Folder:
             ) from None
 
     def lock(self) -> int | None:
-        """Take the folder; None where a gateway has it.
+        """Lock the folder for a gateway; None where another has it.
 
         Returns:
-            A descriptor: the folder is taken until it, and those a fork makes of it, are closed.
+            A descriptor: the folder is locked until it, and its copies in forks, are closed.
         """
         deadline = time.monotonic() + PROBE_SECONDS
         while (descriptor := self._lock(fcntl.LOCK_EX)) is None and time.monotonic() < deadline:
-            time.sleep(0.01)  # somebody may be looking whether a gateway runs
+            time.sleep(0.01)  # another process may be checking whether a gateway runs
         return descriptor
 
     def _lock(self, kind: int) -> int | None:
@@ -82,34 +82,34 @@ class Folder:
             return None
         return descriptor
 
-    def _is_taken(self) -> bool:
-        # Shared: who looks at the same moment is no gateway.
+    def _is_locked(self) -> bool:
+        # Shared, so that two processes that check at once do not see each other.
         descriptor = self._lock(fcntl.LOCK_SH)
         if descriptor is not None:
             os.close(descriptor)
         return descriptor is None
 
-    def running(self) -> State | None:
-        """The gateway that runs on the folder and is ready."""
-        if not (self.path / LOCK_FILE).exists() or not self._is_taken():
+    def running(self) -> RunningGateway | None:
+        """Return the gateway that runs on the folder and is ready; None where there is none."""
+        if not (self.path / LOCK_FILE).exists() or not self._is_locked():
             return None
         try:
-            return State(**json.loads((self.path / STATE_FILE).read_text()))
-        except (OSError, ValueError, TypeError):  # it is about to start, or to end
+            return RunningGateway(**json.loads((self.path / STATE_FILE).read_text()))
+        except (OSError, ValueError, TypeError):  # it is starting or ending
             return None
 
     def wait_until_free(self, seconds: float) -> bool:
-        """Whether the gateway has ended within that time."""
+        """Wait for the gateway to end; return whether it has within that time."""
         deadline = time.monotonic() + seconds
-        while self._is_taken():
+        while self._is_locked():
             if time.monotonic() > deadline:
                 return False
             time.sleep(0.02)
         return True
 
     @contextmanager
-    def state(self, state: State) -> Iterator[None]:
-        """Say that the gateway is ready, for as long as the block runs."""
+    def state(self, state: RunningGateway) -> Iterator[None]:
+        """Publish the state of a gateway that is ready, for as long as the block runs."""
         path = self.path / STATE_FILE
         self._write(path, json.dumps(asdict(state), indent=2) + "\n")
         try:
@@ -117,15 +117,15 @@ class Folder:
         finally:
             path.unlink(missing_ok=True)
 
-    def password(self, given: str | None = None) -> str:
-        """Return the password of `authenticator`, random where none has been given.
+    def password(self, chosen: str | None = None) -> str:
+        """Return the password of `authenticator`, random where none was chosen.
 
         Args:
-            given: its password, to be kept from now on.
+            chosen: its password, to be kept from now on.
         """
         path = self.path / PASSWORD_FILE
-        if given is not None or not path.exists():
-            self._write(path, given or secrets.token_urlsafe(24))
+        if chosen is not None or not path.exists():
+            self._write(path, chosen or secrets.token_urlsafe(24))
         return path.read_text()
 
     def _write(self, path: Path, content: str) -> None:

@@ -1,4 +1,4 @@
-"""The API keys of a project: what a client sends as `apikey`, and the tokens they stand for."""
+"""The API keys of a project, which clients send as `apikey`, and the tokens they stand for."""
 
 import base64
 import hmac
@@ -19,7 +19,7 @@ class ApiKeys:
     Attributes:
         secret: signs `anon` and `service_role`.
         anon, service_role: JSON Web Tokens.
-        publishable, secret_key: opaque keys that stand for them; None where there are none.
+        publishable, secret_key: opaque keys that stand for them, if any.
     """
 
     secret: str = field(repr=False)
@@ -28,18 +28,18 @@ class ApiKeys:
     publishable: str | None = field(default=None, repr=False)
     secret_key: str | None = field(default=None, repr=False)
 
-    def token_of(self, opaque: str) -> str | None:
-        """The token that an opaque key stands for; None for a key that is none of the project's."""
-        given = opaque.encode("utf-8", "surrogatepass")
-        found = None
+    def token_for(self, opaque: str) -> str | None:
+        """Return the token that an opaque key stands for; None for a key of another project."""
+        encoded = opaque.encode("utf-8", "surrogatepass")
+        match = None
         for key, token in ((self.publishable, self.anon), (self.secret_key, self.service_role)):
-            if key is not None and hmac.compare_digest(given, key.encode()):
-                found = token
-        return found
+            if key is not None and hmac.compare_digest(encoded, key.encode()):
+                match = token
+        return match
 
 
 def api_key(secret: str, role: str) -> str:
-    """The token of a role as the Supabase CLI makes it, byte for byte."""
+    """Issue the token of a role as the Supabase CLI does, byte for byte."""
     header = {"alg": "HS256", "typ": "JWT"}
     claims = {"iss": ISSUER, "role": role, "exp": EXPIRES}
     signed = ".".join(_base64(json.dumps(part, separators=(",", ":"))) for part in (header, claims))

@@ -13,7 +13,7 @@ from psycopg import AsyncConnection
 from amphibase.errors import ConfigurationError
 from amphibase.gateway import extensions
 from amphibase.gateway.project import ONE_AT_A_TIME, connected
-from amphibase.gateway.sql_script import Statement, split
+from amphibase.gateway.sql_script import ScriptStatement, split
 
 logger = logging.getLogger("amphibase.gateway")
 
@@ -136,7 +136,7 @@ class _Runner:
         await self._connection.commit()
         return True
 
-    async def _run(self, path: Path, statements: Iterable[Statement]) -> None:
+    async def _run(self, path: Path, statements: Iterable[ScriptStatement]) -> None:
         # What one file sets for its session is nothing to the next.
         await self._connection.execute("RESET ALL")
         for statement in statements:
@@ -147,7 +147,7 @@ class _Runner:
             except psycopg.Error as error:
                 raise ConfigurationError(_told(path, statement, error)) from error
 
-    def _wanted(self, path: Path, statement: Statement) -> bool:
+    def _wanted(self, path: Path, statement: ScriptStatement) -> bool:
         """Whether to run a statement: those about what the server lacks are skipped or refused."""
         name = extensions.named_in(statement.text)
         if name is None or name in self._available or name in extensions.PROVIDED:
@@ -179,7 +179,7 @@ def _read(path: Path) -> str:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from None
 
 
-def _told(path: Path, statement: Statement, error: psycopg.Error) -> str:
+def _told(path: Path, statement: ScriptStatement, error: psycopg.Error) -> str:
     diagnosis = error.diag
     line = statement.line
     if diagnosis.statement_position:

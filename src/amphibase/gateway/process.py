@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import unquote, urlsplit
 
 from amphibase.errors import AmphibaseError, ConfigurationError
-from amphibase.gateway.data_dir import POSTGRES, STORAGE, Folder, State
+from amphibase.gateway.data_dir import POSTGRES, STORAGE, DataDir, RunningGateway
 from amphibase.gateway.settings import API_PORT, DATABASE_PORT, GatewaySettings, revealed
 
 if TYPE_CHECKING:
@@ -25,38 +25,38 @@ if TYPE_CHECKING:
 logger = logging.getLogger("amphibase.gateway")
 
 SUPABASE = Path("supabase")
-"""Where people keep migrations and seed, in the current folder."""
+"""The folder of migrations and seed, in the current one."""
 
 PORTS_TRIED = 100
 GRACEFUL_SECONDS = 5
 STOP_SECONDS = 45
 
-Ready = Callable[[State], None]
+Ready = Callable[[RunningGateway], None]
 
 
-class AlreadyRuns(Exception):
-    """A gateway has the folder; holds its state, or None while it is not ready."""
+class AlreadyRunning(Exception):
+    """Raised where a gateway runs on the data folder; `state` is None while it is not ready."""
 
-    def __init__(self, state: State | None) -> None:
+    def __init__(self, state: RunningGateway | None) -> None:
         self.state = state
 
 
 @contextmanager
-def claimed(settings: GatewaySettings) -> Iterator[tuple[Folder, socket.socket]]:
-    """The folder and the port, both ours for the block and for processes that it forks.
+def claim(settings: GatewaySettings) -> Iterator[tuple[DataDir, socket.socket]]:
+    """Take the data folder and the port, for the block and for processes that it forks.
 
     Raises:
-        AlreadyRuns: another gateway has the folder.
+        AlreadyRunning: another gateway has the folder.
         ConfigurationError: the folder or the port cannot be used.
     """
     from amphibase.gateway.build import check
 
     check()
-    folder = Folder(settings.data_dir)
-    folder.make()
+    folder = DataDir(settings.data_dir)
+    folder.create()
     lock = folder.lock()
     if lock is None:
-        raise AlreadyRuns(folder.running())
+        raise AlreadyRunning(folder.running())
     try:
         with _listener(settings) as listener:
             yield folder, listener
@@ -64,18 +64,20 @@ def claimed(settings: GatewaySettings) -> Iterator[tuple[Folder, socket.socket]]
         os.close(lock)
 
 
-def serve(settings: GatewaySettings, folder: Folder, listener: socket.socket, ready: Ready) -> None:
-    """Serve on the folder and the socket, until a signal ends it.
+def serve(
+    settings: GatewaySettings, folder: DataDir, listener: socket.socket, ready: Ready
+) -> None:
+    """Serve on the data folder and the socket, until a signal ends it.
 
     Args:
-        ready: called once, with what people want to know.
+        ready: called once, with how to reach it.
 
     Raises:
-        ConfigurationError: something does not let it start; says what.
+        ConfigurationError: it cannot start; says why.
         Unavailable: the database does not answer.
     """
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _ended)
+        signal.signal(number, _exit_on_signal)
     with ExitStack() as stack:
         server = None
         if settings.database_url is None:
@@ -88,7 +90,7 @@ def serve(settings: GatewaySettings, folder: Folder, listener: socket.socket, re
 
 async def _serve(
     settings: GatewaySettings,
-    folder: Folder,
+    folder: DataDir,
     listener: socket.socket,
     postgres: "Server | None",
     ready: Ready,
@@ -100,12 +102,12 @@ async def _serve(
     from amphibase.server import freeze, local_url, server
 
     owner_url = postgres.url if postgres else revealed(settings.database_url)
-    given_url = revealed(settings.authenticator_url)
-    given_password = unquote(urlsplit(given_url).password or "")
-    password = folder.password(given_password or derive_password(owner_url, AUTHENTICATOR))
+    own_url = revealed(settings.authenticator_url)
+    own_password = unquote(urlsplit(own_url).password or "")
+    password = folder.password(own_password or derive_password(owner_url, AUTHENTICATOR))
     roles = await prepare(owner_url, password)
-    if given_url:
-        roles = replace(roles, authenticator=given_url)
+    if own_url:
+        roles = replace(roles, authenticator=own_url)
     for name in await migrations.apply(owner_url, SUPABASE):
         logger.info("Applied %s", name)
     url = settings.external_url or local_url(settings.host, listener.getsockname()[1])
@@ -118,9 +120,9 @@ async def _serve(
         jwks=settings.keys_of_others,
     )
     if project.jwks:
-        _ = project.tokens  # what is wrong with the keys is told now
+        _ = project.tokens  # so that a wrong key stops the start
     gateway = build(project)
-    state = State(os.getpid(), postgres is not None, _values(settings, url, owner_url))
+    state = RunningGateway(os.getpid(), postgres is not None, _status(settings, url, owner_url))
 
     work = Background()
     loop = asyncio.get_running_loop()
@@ -152,7 +154,7 @@ async def _serve(
         ).serve(sockets=[listener])
 
 
-def stop(folder: Folder, state: State) -> None:
+def stop(folder: DataDir, state: RunningGateway) -> None:
     """End a gateway that runs, and wait until it has.
 
     Raises:
@@ -166,8 +168,8 @@ def stop(folder: Folder, state: State) -> None:
         )
 
 
-async def reset(folder: Folder, state: State) -> list[str]:
-    """Make the database of a gateway that runs anew, with migrations and seed; files go too.
+async def reset(folder: DataDir, state: RunningGateway) -> list[str]:
+    """Create the database of a running gateway anew, with migrations and seed; delete its files.
 
     Returns:
         The names of the migrations and the seed that were applied.
@@ -188,11 +190,11 @@ async def reset(folder: Folder, state: State) -> list[str]:
     finally:
         shutil.rmtree(folder.path / STORAGE, ignore_errors=True)
         with suppress(ProcessLookupError):
-            os.kill(state.pid, signal.SIGUSR1)  # its services are to forget what they know
+            os.kill(state.pid, signal.SIGUSR1)  # so that its services open anew
 
 
-def _values(settings: GatewaySettings, url: str, owner_url: str) -> dict[str, str]:
-    """By the names of the Supabase CLI."""
+def _status(settings: GatewaySettings, url: str, owner_url: str) -> dict[str, str]:
+    """Return what `status` prints, by the names of the Supabase CLI."""
     keys = settings.keys
     values = {
         "API_URL": url,
@@ -208,11 +210,11 @@ def _values(settings: GatewaySettings, url: str, owner_url: str) -> dict[str, st
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _start_postgres(settings: GatewaySettings, folder: Folder) -> "Server":
-    """Start it, and import meanwhile what comes next."""
+def _start_postgres(settings: GatewaySettings, folder: DataDir) -> "Server":
+    """Start Postgres, and import meanwhile what is needed next."""
     place = folder.path / POSTGRES
     modules = ["amphibase.server", "amphibase.background"]
-    if not place.exists():  # what makes the tables of a new database
+    if not place.exists():  # which creates the tables of a new database
         modules += ["amphibase.schema.commands"]
     with ThreadPoolExecutor(1) as pool:
         starting = pool.submit(_start_on_free_port, place, settings.db_port)
@@ -227,10 +229,10 @@ def _listener(settings: GatewaySettings) -> socket.socket:
     for port in range(first, first + (PORTS_TRIED if settings.port is None else 1)):
         try:
             family = socket.getaddrinfo(settings.host, port, type=socket.SOCK_STREAM)[0][0]
-            made = socket.create_server((settings.host, port), family=family, backlog=2048)
-            # Read again, it knows its protocol: else asyncio takes it for no TCP, and lets what
-            # follows an answer's head wait for the client's acknowledgement (TCP_NODELAY).
-            return socket.socket(fileno=made.detach())
+            created = socket.create_server((settings.host, port), family=family, backlog=2048)
+            # Opened again, it knows that its protocol is TCP. Else asyncio does not set
+            # TCP_NODELAY, and the body of a response waits for the client to acknowledge its head.
+            return socket.socket(fileno=created.detach())
         except socket.gaierror:
             raise ConfigurationError(f"GATEWAY_HOST: there is no host {settings.host!r}") from None
         except OSError as error:
@@ -259,6 +261,6 @@ def _start_on_free_port(place: Path, named: int | None) -> "Server":
     raise ConfigurationError(f"GATEWAY_DB_PORT: no port is free from {DATABASE_PORT} on")
 
 
-def _ended(number: int, frame: FrameType | None) -> NoReturn:
+def _exit_on_signal(number: int, frame: FrameType | None) -> NoReturn:
     # uvicorn ends first, and sends itself the signal again when it has.
     raise SystemExit(0)

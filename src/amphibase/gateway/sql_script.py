@@ -25,14 +25,14 @@ _ROUTINE = re.compile(r"create (or replace )?(function|procedure)\b")
 
 
 @dataclass(frozen=True, slots=True)
-class Statement:
+class ScriptStatement:
     """One statement, without the semicolon, and the line of the script that it begins on."""
 
     text: str
     line: int
 
 
-def split(script: str) -> Iterator[Statement]:
+def split(script: str) -> Iterator[ScriptStatement]:
     """The statements of a script, in order; comments between them belong to none.
 
     A semicolon ends a statement unless it stands in a string, a name, a comment, in parentheses or
@@ -55,7 +55,7 @@ def split(script: str) -> Iterator[Statement]:
             continue
         if text == ";" and not parentheses and not blocks:
             if start is not None:
-                yield Statement(script[start:position].rstrip(), line)
+                yield ScriptStatement(script[start:position].rstrip(), line)
             start, words = None, []
             position = found.end()
             continue
@@ -77,7 +77,7 @@ def split(script: str) -> Iterator[Statement]:
         elif text == ")" and parentheses:
             parentheses -= 1
     if start is not None:
-        yield Statement(script[start:].rstrip(), line)
+        yield ScriptStatement(script[start:].rstrip(), line)
 
 
 def _blocks(word: str, words: list[str], blocks: int) -> int:

@@ -15,7 +15,7 @@ from starlette.types import Lifespan
 from amphibase.errors import ConfigurationError
 from amphibase.http import problems
 from amphibase.http.dependencies import TOKEN_PATH, bearer, repository_of
-from amphibase.http.middleware import Surroundings
+from amphibase.http.middleware import RequestMiddleware
 from amphibase.http.reachable import require_reachable
 from amphibase.http.routes import built_in
 from amphibase.models import User
@@ -154,7 +154,7 @@ class Amphibase:
                 router.include_in(app, self.settings.routes_prefix)
         self._locate_tokens(app)
         # Added innermost first: a web page may read an error answer too, so CORS comes after.
-        app.add_middleware(Surroundings)
+        app.add_middleware(RequestMiddleware)
         if self.settings.cors_origins:
             from amphibase.http.routes.files import EXPOSED_HEADERS
 

@@ -29,7 +29,7 @@ SECURITY_HEADERS = [
 HSTS = (b"strict-transport-security", b"max-age=31536000")
 
 
-class Surroundings:
+class RequestMiddleware:
     """Gives each request an id (`X-Request-ID`), logs it, and answers what nobody caught.
 
     The log holds the path and never the query string, headers or bodies, which carry secrets.

@@ -25,7 +25,7 @@ from amphibase.backend import (
 from amphibase.backend.records import Item_co
 from amphibase.background import Background
 from amphibase.database.build import build_executor
-from amphibase.database.compiled import Plans, Query, Row
+from amphibase.database.compiled import Query, Row, SelectCache
 from amphibase.database.engine import Database
 from amphibase.database.executor import Executor
 from amphibase.database.functions import call_function
@@ -87,7 +87,7 @@ class SqlBackend:
         self._rls = settings.rls is True and self.database.dialect == "postgresql"
         self._executor = build_executor(self.database, rls=self._rls)
         self._infos = ModelInfos(self.database.dialect)
-        self._plans = Plans()
+        self._selects = SelectCache()
         self._cursors = Cursors(keys.derive("cursor"))
         self.background = Background()
         self.accounts = SqlAccounts(self.database, self._executor, keys, self.background, settings)
@@ -103,7 +103,7 @@ class SqlBackend:
     ) -> SqlRepository[Model]:
         info = self._infos.of(model)
         builder = QueryBuilder(
-            info, self._infos, caller, executor, self._plans, self._cursors, rls=self._rls
+            info, self._infos, caller, executor, self._selects, self._cursors, rls=self._rls
         )
         return SqlRepository(info, builder)
 

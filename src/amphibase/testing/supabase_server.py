@@ -24,11 +24,11 @@ from amphibase.gateway.build import Project, build
 from amphibase.gateway.keys import ApiKeys, api_key
 from amphibase.postgres import Server as Postgres
 from amphibase.postgres import start
-from amphibase.server import Server, loop_factory
+from amphibase.server import UvicornServer, loop_factory
 from amphibase.testing.supabase import LocalSupabase
 
 
-class _Quiet(Server):
+class _Quiet(UvicornServer):
     """One of several servers in a process, which leave signals to it."""
 
     @contextmanager

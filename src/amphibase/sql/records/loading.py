@@ -77,7 +77,7 @@ async def _beside(
     statement = related.visible(statement, order_by=_order(relationship, there))
     found: dict[Row, list[Any]] = defaultdict(list)
     for chosen in _chosen(far, wanted):
-        for row in await related.rows(related.plans.query(statement.where(chosen))):
+        for row in await related.rows(related.selects.query(statement.where(chosen))):
             found[row[: len(far)]].append(there.object(row[len(far) :]))
     return found
 
@@ -95,7 +95,7 @@ async def _through(
     links = select(*far, *to)
     pairs: list[Row] = []
     for chosen in _chosen(far, wanted):
-        query = related.plans.query(links.where(chosen))
+        query = related.selects.query(links.where(chosen))
         (rows,) = await related.executor.fetch(SERVICE, query)
         pairs += rows
     statement = select(*leads, *there.columns, *there.computed)
@@ -105,7 +105,7 @@ async def _through(
         owners[pair[len(far) :]].append(pair[: len(far)])
     found: dict[Row, list[Any]] = defaultdict(list)
     for chosen in _chosen(leads, [*owners]):
-        for row in await related.rows(related.plans.query(statement.where(chosen))):
+        for row in await related.rows(related.selects.query(statement.where(chosen))):
             for key in owners[row[: len(leads)]]:
                 found[key].append(there.object(row[len(leads) :]))
     return found

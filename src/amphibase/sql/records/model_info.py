@@ -22,7 +22,7 @@ from sqlalchemy.orm.attributes import instance_dict, instance_state
 from amphibase.access import OWNER_COLUMN, access_of
 from amphibase.backend import Model
 from amphibase.database.compiled import Row
-from amphibase.database.values import acceptance_of, plainness_of
+from amphibase.database.values import coercer, fast_check
 from amphibase.errors import InvalidRequest, InvalidValue, NotLoaded, NotSupported
 from amphibase.models import Base, SoftDelete, Versioned
 from amphibase.private_names.sqlalchemy import mark_clean
@@ -83,12 +83,12 @@ class ModelInfo(Generic[Model]):
         self._accepted = {
             name: accepted
             for name, column in self.column_of.items()
-            if (accepted := acceptance_of(name, column.type)) is not None
+            if (accepted := coercer(name, column.type)) is not None
         }
         self._plain = {
             name: plain
             for name, column in self.column_of.items()
-            if (plain := plainness_of(column.type)) is not None
+            if (plain := fast_check(column.type)) is not None
         }
         self.keys: tuple[Column[Any], ...] = tuple(mapper.primary_key)  # type: ignore[arg-type]
         self.key_names = tuple(mapper.get_property_by_column(key).key for key in self.keys)

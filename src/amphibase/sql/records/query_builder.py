@@ -7,7 +7,7 @@ from sqlalchemy import CTE, ColumnElement, Delete, Insert, Select, Update, bindp
 from sqlalchemy.sql.elements import ClauseElement, Grouping
 
 from amphibase.backend import MAX_LIMIT, Caller, Order, Where
-from amphibase.database.compiled import Plan, Plans, Query, Row
+from amphibase.database.compiled import CompiledSelect, Query, Row, SelectCache
 from amphibase.database.executor import Executor
 from amphibase.errors import Forbidden, InvalidRequest, NotSupported
 from amphibase.models import Base, SoftDelete
@@ -36,7 +36,7 @@ class QueryBuilder:
         infos: ModelInfos,
         caller: Caller,
         executor: Executor,
-        plans: Plans,
+        selects: SelectCache,
         cursors: Cursors,
         *,
         rls: bool,
@@ -46,7 +46,7 @@ class QueryBuilder:
         self.infos = infos
         self.caller = caller
         self.executor = executor
-        self.plans = plans
+        self.selects = selects
         self.cursors = cursors
         self.rls = rls
         self.policy = AccessPolicy(info, caller, by_database=rls, with_deleted=with_deleted)
@@ -64,7 +64,7 @@ class QueryBuilder:
             self.infos,
             self.caller,
             self.executor,
-            self.plans,
+            self.selects,
             self.cursors,
             rls=self.rls,
             with_deleted=with_deleted,
@@ -125,7 +125,7 @@ class QueryBuilder:
 
     def check(self, *where: Where) -> None:
         """Raise InvalidRequest or InvalidValue for filters that `visible` and `rows` reject."""
-        self.plans.query(self.visible(self.info.select_keys, *where))
+        self.selects.query(self.visible(self.info.select_keys, *where))
 
     def ordering(self, order_by: Order) -> Ordering:
         """Build the order of a list. Raises InvalidRequest."""
@@ -150,7 +150,7 @@ class QueryBuilder:
                 key == bindparam(name, type_=key.type)
                 for name, key in zip(info.key_parameters, info.keys, strict=True)
             ]
-            plan = info.cache[key] = Plan(self.visible(statement, *is_it))
+            plan = info.cache[key] = CompiledSelect(self.visible(statement, *is_it))
         values = dict(zip(info.key_parameters, info.key_values(id), strict=True))
         values[CALLER] = self.caller.user_id
         return Query(plan, values)
@@ -172,11 +172,11 @@ class QueryBuilder:
         check_limit(limit)
         # The list is the same whatever is selected of its rows.
         named = self.visible(self.info.select_keys, *where, order_by=order.clauses)
-        list_ = self.plans.query(named).fingerprint()
+        list_ = self.selects.query(named).fingerprint()
         statement = self.visible(statement, *where, order_by=order.clauses)
         if cursor is not None:
             statement = statement.where(order.after(self.cursors.read(list_, cursor)))
-        return await self.rows(self.plans.query(limited(statement, limit + 1))), list_
+        return await self.rows(self.selects.query(limited(statement, limit + 1))), list_
 
     async def rows(self, query: Query) -> Sequence[Row]:
         """Fetch the rows of a query."""

@@ -109,7 +109,7 @@ class SqlRepository(Generic[Model]):
         statement = limited(statement, limit)
         if offset:
             statement = statement.offset(offset)
-        rows = await self._builder.rows(self._builder.plans.query(statement))
+        rows = await self._builder.rows(self._builder.selects.query(statement))
         return await self._objects(rows, load)
 
     async def page(
@@ -151,13 +151,13 @@ class SqlRepository(Generic[Model]):
     async def count(self, *where: Where) -> int:
         counted = select(func.count()).select_from(self._info.table)
         statement = self._builder.visible(counted, *where)
-        rows = await self._builder.rows(self._builder.plans.query(statement))
+        rows = await self._builder.rows(self._builder.selects.query(statement))
         return int(rows[0][0]) if rows else 0
 
     async def exists(self, *where: Where) -> bool:
         any_: Select[Any] = select(literal_column("1")).select_from(self._info.table)
         statement = select(exists(self._builder.visible(any_, *where)))
-        rows = await self._builder.rows(self._builder.plans.query(statement))
+        rows = await self._builder.rows(self._builder.selects.query(statement))
         return bool(rows[0][0]) if rows else False
 
     def json_rows(self, names: Sequence[str]) -> SqlJsonRows | None:
