@@ -73,7 +73,7 @@ def write_revision(
             by hand.
     """
     if scratch is None:
-        return _write(chain, message, folder, _Body())
+        return _write(chain, message, folder, _RevisionCode())
     comparison = compare_tables(scratch, chain)
     changes = security or PolicyChanges()
     if not comparison and not changes:
@@ -85,7 +85,7 @@ def write_revision(
 
 
 @dataclass(slots=True)
-class _Body:
+class _RevisionCode:
     """The code of a revision."""
 
     upgrades: str = ""
@@ -99,8 +99,8 @@ def _body(
     scratch: Connection,
     comparison: Comparison,
     changes: PolicyChanges,
-) -> _Body:
-    body = _Body()
+) -> _RevisionCode:
+    body = _RevisionCode()
     operations = comparison.operations
     definitions = DefinitionOperations(scratch, comparison.tables, comparison.actual)
     definitions.add_to(operations, comparison.mismatches)
@@ -128,7 +128,7 @@ def _body(
     return body
 
 
-def _write(chain: Chain, message: str, folder: Path, body: _Body) -> RevisionFile:
+def _write(chain: Chain, message: str, folder: Path, body: _RevisionCode) -> RevisionFile:
     for name, line in IMPORTS.items():
         if re.search(rf"\b{name}\.", body.upgrades + body.downgrades):
             body.imports.add(line)

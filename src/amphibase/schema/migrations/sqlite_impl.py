@@ -9,8 +9,7 @@ import logging
 import re
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager
 from typing import Any
 
 from alembic.ddl.sqlite import SQLiteImpl
@@ -21,18 +20,17 @@ from sqlalchemy import (
     Connection,
     Enum,
     ForeignKeyConstraint,
-    Index,
     Table,
     text,
 )
 from sqlalchemy.engine.interfaces import ReflectedColumn
 from sqlalchemy.engine.reflection import Inspector
-from sqlalchemy.exc import OperationalError
 from sqlalchemy.sql.elements import conv
 from sqlalchemy.types import UserDefinedType
 
 from amphibase.errors import ConfigurationError
 from amphibase.schema.migrations.sqlite_ddl import ParsedTable, parse_table
+from amphibase.schema.migrations.sqlite_table_copy import TableCopy, quoted_name
 from amphibase.schema.policies import as_text
 
 ENUMS = "amphibase_enums"
@@ -77,27 +75,6 @@ def without_reflection_warnings() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
-
-
-@dataclass(frozen=True, slots=True)
-class TableCopy:
-    """What the copy of one table has to carry over.
-
-    Args:
-        indexes: the statements that create them, by name.
-        triggers: the statements that create them, by name.
-        new_indexes: those that the revision creates together with its other changes.
-        sequence: the last key that AUTOINCREMENT gave, None without it.
-        views: those of the database that can be read before the change.
-    """
-
-    table: str
-    temporary_name: str
-    indexes: dict[str, str]
-    triggers: dict[str, str]
-    new_indexes: tuple[Index, ...]
-    sequence: int | None
-    views: tuple[str, ...]
 
 
 class CarryingSQLiteImpl(SQLiteImpl):
@@ -169,15 +146,7 @@ class CarryingSQLiteImpl(SQLiteImpl):
             if column.computed is not None:
                 # Its values come from the formula: SQLite does not let them be inserted.
                 batch_impl.column_transfers[name].pop("expr", None)
-        self._copy = TableCopy(
-            table.name,
-            batch_impl.temp_table_name,
-            _indexes(connection, batch_impl),
-            _statements(connection, "trigger", table.name),
-            tuple(batch_impl.new_indexes.values()),
-            _sequence(connection, table.name) if parsed.autoincrement else None,
-            _views(connection),
-        )
+        self._copy = TableCopy.of(connection, batch_impl, parsed)
         batch_impl.indexes.clear()
         batch_impl.new_indexes.clear()
 
@@ -197,14 +166,7 @@ class CarryingSQLiteImpl(SQLiteImpl):
             super().rename_table(old_table_name, new_table_name, schema)
         finally:
             connection.exec_driver_sql("PRAGMA legacy_alter_table = OFF")
-        if copy.sequence is not None:
-            _set_sequence(connection, copy)
-        for kind, statements in (("index", copy.indexes), ("trigger", copy.triggers)):
-            for name, statement in statements.items():
-                _run(connection, copy.table, f"{kind} {name}", statement)
-        for index in copy.new_indexes:
-            self.create_index(index)
-        _check_dependents(connection, copy)
+        copy.restore(connection, self)
 
 
 def created_enums(connection: Connection) -> dict[tuple[str, str], tuple[str, ...]]:
@@ -248,7 +210,7 @@ def _declare(column: ReflectedColumn, declaration: str, parsed: ParsedTable) -> 
     elif collation or kind.compile().upper() != declaration.upper():
         if "affinity" in declaration:
             return
-        suffix = f" COLLATE {_quoted(collation)}" if collation else ""
+        suffix = f" COLLATE {quoted_name(collation)}" if collation else ""
         column["type"] = DeclaredType(declaration + suffix)
 
 
@@ -258,8 +220,8 @@ def _rename_columns(connection: Connection, batch_impl: ApplyBatchImpl) -> None:
     for key, column in batch_impl.columns.items():
         if key != column.name:
             connection.exec_driver_sql(
-                f"ALTER TABLE {_quoted(table.name)} RENAME COLUMN {_quoted(key)} "
-                f"TO {_quoted(column.name)}"
+                f"ALTER TABLE {quoted_name(table.name)} RENAME COLUMN {quoted_name(key)} "
+                f"TO {quoted_name(column.name)}"
             )
             table.c[key].name = column.name
 
@@ -325,93 +287,3 @@ def _set_actions(constraint: ForeignKeyConstraint, on_update: str, on_delete: st
         constraint.onupdate = on_update
     if constraint.ondelete is None and on_delete != "NO ACTION":
         constraint.ondelete = on_delete
-
-
-def _statements(connection: Connection, kind: str, table: str) -> dict[str, str]:
-    rows = connection.exec_driver_sql(
-        "SELECT name, sql FROM sqlite_master "
-        "WHERE type = ? AND lower(tbl_name) = lower(?) AND sql IS NOT NULL",
-        (kind, table),
-    )
-    return {row.name: row.sql for row in rows}
-
-
-def _indexes(connection: Connection, batch_impl: ApplyBatchImpl) -> dict[str, str]:
-    """Return the indexes that stay: not dropped by the revision, nor over a dropped column."""
-    table = batch_impl.table
-    reflected = {index.name for index in table.indexes}
-    columns = {column.name for column in batch_impl.columns.values()}
-    statements = {}
-    for name, statement in _statements(connection, "index", table.name).items():
-        rows = connection.exec_driver_sql("SELECT name FROM pragma_index_info(?)", (name,))
-        # None stands for an expression; as on Postgres, an index goes with any of its columns.
-        indexed = {column for column in rows.scalars() if column is not None}
-        if indexed <= columns and (name in batch_impl.indexes or name not in reflected):
-            statements[name] = statement
-    return statements
-
-
-def _sequence(connection: Connection, table: str) -> int | None:
-    return connection.exec_driver_sql(
-        "SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)
-    ).scalar()
-
-
-def _set_sequence(connection: Connection, copy: TableCopy) -> None:
-    connection.exec_driver_sql("DELETE FROM sqlite_sequence WHERE name = ?", (copy.table,))
-    connection.exec_driver_sql(
-        "INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (copy.table, copy.sequence)
-    )
-
-
-def _check_dependents(connection: Connection, copy: TableCopy) -> None:
-    """Compile triggers and views, which SQLite does not when they are created."""
-    if copy.triggers:
-        table = _quoted(copy.table)
-        assignments = ", ".join(f"{name} = {name}" for name in _columns(connection, copy.table))
-        subject = "trigger " + " or ".join(copy.triggers)
-        for statement in (
-            f"INSERT INTO {table} DEFAULT VALUES",
-            f"UPDATE {table} SET {assignments}",
-            f"DELETE FROM {table}",
-        ):
-            _run(connection, copy.table, subject, f"EXPLAIN {statement}")
-    for view in copy.views:
-        _run(connection, copy.table, f"view {view}", _explain(view))
-
-
-def _views(connection: Connection) -> tuple[str, ...]:
-    """Return the views that can be read."""
-    views = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'view'")
-    readable = []
-    for view in views.scalars().all():
-        with suppress(OperationalError):
-            connection.exec_driver_sql(_explain(view))
-            readable.append(view)
-    return tuple(readable)
-
-
-def _explain(view: str) -> str:
-    return f"EXPLAIN SELECT * FROM {_quoted(view)}"
-
-
-def _columns(connection: Connection, table: str) -> list[str]:
-    """Return the quoted names of the columns that are not generated."""
-    rows = connection.exec_driver_sql(
-        "SELECT name FROM pragma_table_xinfo(?) WHERE hidden = 0", (table,)
-    )
-    return [_quoted(name) for name in rows.scalars()]
-
-
-def _run(connection: Connection, table: str, subject: str, statement: str) -> None:
-    try:
-        connection.exec_driver_sql(statement)
-    except OperationalError as error:
-        raise ConfigurationError(
-            f"The {subject} does not fit the changed table {table}, so nothing was changed: "
-            f"{error.orig}; drop it in the revision before the change, and create it after"
-        ) from error
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
