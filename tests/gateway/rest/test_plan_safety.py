@@ -13,7 +13,7 @@ from amphibase.gateway.rest.errors.base import RestError
 from amphibase.gateway.rest.plan.types import BodyFormat, PlanKey
 from amphibase.gateway.rest.request.query import (
     Join,
-    OrderTerm,
+    OrderingTerm,
     QueryParams,
     Range,
     SelectField,
@@ -129,9 +129,9 @@ def queries(draw: st.DrawFn) -> tuple[str, QueryParams]:
         if draw(st.booleans()):
             request["conditions"].append((path, draw(conditions(table, embedded))))
         if draw(st.booleans()):
-            order = OrderTerm(draw(fields(table)), draw(flags), draw(flags))
+            order = OrderingTerm(draw(fields(table)), draw(flags), draw(flags))
             related = [
-                OrderTerm(FieldPath(COLUMNS[relations[name]][0]), relation=name)
+                OrderingTerm(FieldPath(COLUMNS[relations[name]][0]), relation=name)
                 for name in embedded
                 if name in ("covers", "author_id", "home", "books")
             ]

@@ -26,7 +26,7 @@ SHOWN: dict[str, Any] = {"returning": "representation"}
         ("insert", "plain?columns=a", [{"a": 1, "b": "x"}, {"c": 1}], {},
          [{"a": 1, "b": None}, {"a": None, "b": None}]),
         ("insert", "plain?select=b", {"a": 1, "b": "x"}, {}, [{"b": "x"}]),
-        ("insert", "plain?select=", {"a": 1}, {}, [{}]),
+        ("insert", "plain?select=", {"a": 1}, {}, [{"a": 1, "b": None}]),
         ("insert", "books?select=title,pages", {"id": 9, "title": "X"}, {},
          [{"title": "X", "pages": 10}]),
         ("insert", "books?columns=id,title,pages&select=id,title,pages",

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from amphibase.gateway.rest.errors.base import InvalidRange, ParseError
 from amphibase.gateway.rest.request.lru import MAX_CACHED_CHARACTERS
 from amphibase.gateway.rest.request.query import (
-    OrderTerm,
+    OrderingTerm,
     QueryParams,
     Range,
     SelectField,
@@ -127,8 +127,8 @@ def test_logic_nests_and_negates() -> None:
 
 def test_order_and_ranges_belong_to_their_relation() -> None:
     query, values = read("order=a.desc.nullslast,r(b)&x.order=b&limit=3&x.offset=7")
-    terms = (OrderTerm(A, descending=True, nulls_first=False), OrderTerm(B, relation="r"))
-    assert query.orders == (((), terms), (("x",), (OrderTerm(B),)))
+    terms = (OrderingTerm(A, descending=True, nulls_first=False), OrderingTerm(B, relation="r"))
+    assert query.orders == (((), terms), (("x",), (OrderingTerm(B),)))
     assert query.ranges == (((), Range(limit=3)), (("x",), Range(offset=0)))
     assert values == [7]
 

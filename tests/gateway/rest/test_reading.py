@@ -74,7 +74,7 @@ async def test_words_are_found_in_texts_documents_and_vectors(api: DataApi, cond
 @pytest.mark.parametrize(
     ("url", "rows"),
     [
-        ("/works?select=&id=eq.1", [{}]),
+        ("/works?select=scores()&id=eq.1", [{}]),
         ("/works?select=id,name:title&id=eq.1", [{"id": 1, "name": "Trio"}]),
         ("/works?select=id::text,m:minutes::float&id=eq.1", [{"id": "1", "m": 28}]),
         ("/works?select=data->>key,data->parts->0->n,k:data->key&id=eq.1",

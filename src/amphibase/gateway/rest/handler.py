@@ -85,7 +85,7 @@ class RequestHandler:
         self._negotiated = cached(1000)(self._negotiate_uncached)
 
     async def run(self, request: ApiRequest, role: RequestRole, body: bytes) -> RestResponse:
-        """The response of a table, a view or a function.
+        """Respond to a request of a table, a view or a function.
 
         Raises:
             RestError: the request is invalid, or the database rejects it.
@@ -296,7 +296,7 @@ class RequestContext(NamedTuple):
         return 0
 
     def key(self, target: Name, action: Action, negotiated: NegotiatedMediaType) -> PlanKey:
-        """What its SQL depends on."""
+        """Return all that its SQL depends on."""
         preferences = self.preferences
         columns: tuple[str, ...] = ()
         if self.payload is not None and self.payload.columns is not None:

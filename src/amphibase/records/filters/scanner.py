@@ -75,7 +75,7 @@ class Scanner:
         return self.position >= len(self.text)
 
     def sees(self, literal: str) -> bool:
-        """Whether the text goes on with the literal."""
+        """Return whether the literal is next."""
         return self.text.startswith(literal, self.position)
 
     def take(self, literal: str) -> bool:

@@ -36,7 +36,7 @@ class RestError(Exception):
         return ()
 
     def body(self) -> bytes:
-        """The response's JSON."""
+        """Return the response's JSON."""
         return orjson.dumps(
             {
                 "code": self.code,
@@ -313,7 +313,7 @@ class MaxAffected(RestError):
         )
 
 
-class InvalidPath(RestError):
+class InvalidResourcePath(RestError):
     """A path of more than one part."""
 
     status = 404
@@ -367,7 +367,7 @@ class NoSecret(RestError):
         super().__init__("Server lacks JWT secret")
 
 
-class Unauthenticated(RestError):
+class JwtError(RestError):
     """A token that does not hold, or none where one is needed (RFC 6750, section 3)."""
 
     status = 401
@@ -379,7 +379,7 @@ class Unauthenticated(RestError):
         return ((b"www-authenticate", challenge.encode()),)
 
 
-class AnonymousDisabled(Unauthenticated):
+class AnonymousDisabled(JwtError):
     """No token was sent, and there is no role for those who have none."""
 
     code = "PGRST302"
@@ -392,7 +392,7 @@ class AnonymousDisabled(Unauthenticated):
         return ((b"www-authenticate", b"Bearer"),)
 
 
-class InvalidClaims(Unauthenticated):
+class InvalidClaims(JwtError):
     """A token whose claims do not hold."""
 
     code = "PGRST303"

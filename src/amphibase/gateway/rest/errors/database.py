@@ -47,7 +47,7 @@ _STATUS_OF_CLASS = {
 
 
 def status_of_sqlstate(state: str, message: str, *, is_authenticated: bool) -> int:
-    """The HTTP status of an error of Postgres.
+    """Return the HTTP status of an error of Postgres.
 
     Args:
         state: the SQLSTATE, such as "23505".

@@ -13,7 +13,7 @@ from amphibase.gateway.rest.plan.types import (
     PlanKey,
 )
 from amphibase.gateway.rest.request.query import SelectField
-from amphibase.gateway.rest.schema.catalog import Catalog, Function, Name
+from amphibase.gateway.rest.schema.catalog import Catalog, Name, Routine
 from amphibase.gateway.rest.schema.suggestions import PARAMETERS_LIKENESS, nearest
 from amphibase.records.filters.tree import FieldPath
 
@@ -27,7 +27,7 @@ _TYPES: dict[Content, tuple[str, ...]] = {
 
 
 def plan_call(catalog: Catalog, key: PlanKey, planner: ReadPlanner) -> ActionPlan:
-    """The plan of a call.
+    """Plan a call.
 
     Raises:
         RestError: no function takes the arguments, or several do, or its rows lack a column.
@@ -44,7 +44,7 @@ def plan_call(catalog: Catalog, key: PlanKey, planner: ReadPlanner) -> ActionPla
     return ActionPlan(key, root, call=CallPlan(function, arguments))
 
 
-def _choose(catalog: Catalog, key: PlanKey) -> tuple[Function, tuple[CallArgument, ...]]:
+def _choose(catalog: Catalog, key: PlanKey) -> tuple[Routine, tuple[CallArgument, ...]]:
     overloads = catalog.functions.get(key.target, ())
     names = _names(key)
     raw = key.content in ("text", "xml", "binary")
@@ -67,7 +67,7 @@ def _names(key: PlanKey) -> tuple[str, ...]:
     return key.keys if key.query.columns is None else key.query.columns
 
 
-def _takes(function: Function, names: Iterable[str], *, raw: bool) -> bool:
+def _takes(function: Routine, names: Iterable[str], *, raw: bool) -> bool:
     """Whether the names are parameters of the function, and none that it needs is missing."""
     if raw and not function.parameters:
         return False
@@ -77,14 +77,14 @@ def _takes(function: Function, names: Iterable[str], *, raw: bool) -> bool:
     return needed <= given <= known
 
 
-def _takes_whole(function: Function, content: Content | None) -> bool:
+def _takes_whole(function: Routine, content: Content | None) -> bool:
     if content is None or len(function.parameters) != 1:
         return False
     parameter = function.parameters[0]
     return parameter.name == "" and parameter.type in _TYPES.get(content, ())
 
 
-def _arguments(function: Function, key: PlanKey, names: Iterable[str]) -> Iterable[CallArgument]:
+def _arguments(function: Routine, key: PlanKey, names: Iterable[str]) -> Iterable[CallArgument]:
     given = set(names)
     for parameter in function.parameters:
         if parameter.name not in given:
@@ -99,19 +99,19 @@ def _arguments(function: Function, key: PlanKey, names: Iterable[str]) -> Iterab
         yield CallArgument(parameter.name, parameter.type, parameter.variadic, positions)
 
 
-def _rank(function: Function) -> tuple[object, ...]:
+def _rank(function: Routine) -> tuple[object, ...]:
     """The order in which PostgREST names overloads."""
     parameters = [(each.name, each.type) for each in function.parameters]
     return len(parameters), function.description or "", parameters
 
 
-def _signature(function: Function) -> str:
+def _signature(function: Routine) -> str:
     parameters = ", ".join(f"{each.name} => {each.type}" for each in function.parameters)
     return f"{function.name}({parameters})"
 
 
 def _not_found(
-    catalog: Catalog, key: PlanKey, names: tuple[str, ...], overloads: tuple[Function, ...]
+    catalog: Catalog, key: PlanKey, names: tuple[str, ...], overloads: tuple[Routine, ...]
 ) -> NoFunction:
     target, content = key.target, key.content
     listed = ", ".join(names)
@@ -136,7 +136,7 @@ def _not_found(
 
 
 def _hint(
-    catalog: Catalog, target: Name, names: tuple[str, ...], overloads: tuple[Function, ...]
+    catalog: Catalog, target: Name, names: tuple[str, ...], overloads: tuple[Routine, ...]
 ) -> str | None:
     if overloads:
         written = [_written(parameter.name for parameter in each.parameters) for each in overloads]

@@ -14,7 +14,7 @@ from amphibase.gateway.rest.schema.suggestions import nearest
 def find_relationship(
     catalog: Catalog, schema: str, origin: Name, target: str, hint: str | None
 ) -> Relationship | ComputedRelationship:
-    """The one relationship from the origin that the target and the hint name.
+    """Find the one relationship from the origin that the target and the hint name.
 
     Args:
         schema: where the target is looked for.

@@ -26,7 +26,7 @@ from amphibase.records.filters.tree import Filter
 
 
 def plan_mutate(catalog: Catalog, key: PlanKey, table: Table, planner: ReadPlanner) -> ActionPlan:
-    """The plan of an insert, an update, a delete or a PUT.
+    """Plan an insert, an update, a delete or a PUT.
 
     Raises:
         RestError: a column that the table lacks, or a PUT that does not name one row.

@@ -26,7 +26,7 @@ from amphibase.gateway.rest.plan.types import (
     Star,
 )
 from amphibase.gateway.rest.request.query import (
-    OrderTerm,
+    OrderingTerm,
     QueryParams,
     SelectField,
     SelectItem,
@@ -73,7 +73,7 @@ class ReadPlanner:
     def read(
         self, query: QueryParams, name: Name, table: Table | None, source: Name | None, label: str
     ) -> ReadPlan:
-        """The tree of a query, without its filters and ranges.
+        """Plan the tree of a query, without its filters and ranges.
 
         Args:
             name: whose relationships and computed fields the rows have.
@@ -102,7 +102,7 @@ class ReadPlanner:
             root.limit = None  # which keeps Postgres from seeing through the subquery
 
     def condition(self, node: ReadPlan, condition: Condition) -> ResolvedCondition:
-        """A filter or a tree of them, on the node's own columns and on whether it has embeds."""
+        """Resolve a filter, or a tree of them, on the node's columns and its embeds."""
         if isinstance(condition, Logic):
             inside = tuple(self.condition(node, each) for each in condition.conditions)
             return ResolvedLogic(condition.operator, inside, condition.negated)
@@ -127,7 +127,7 @@ class ReadPlanner:
         raise UnacceptableFilter(embed.name)
 
     def operand(self, node: ReadPlan, field: FieldPath) -> Operand:
-        """A column or a computed field of the node's rows. Raises DatabaseError (42703)."""
+        """Resolve a column or a computed field of the node's rows. Raises DatabaseError (42703)."""
         table = node.table
         if table is None:
             return Operand(field.name, path=field.path)
@@ -150,7 +150,7 @@ class ReadPlanner:
         return self._catalog.computed_fields.get(name, {})
 
     def node(self, table: Table | None, source: Name | None, label: str) -> ReadPlan:
-        """A relation of which nothing is read yet; errors call its rows by the label."""
+        """Make the node of a relation, empty yet; errors name its rows by the label."""
         node = ReadPlan(self._alias(), table, source)
         self._labels[node] = label
         return node
@@ -240,7 +240,7 @@ class ReadPlanner:
             )
         return embed
 
-    def _sort(self, node: ReadPlan, order: OrderTerm) -> Sort:
+    def _sort(self, node: ReadPlan, order: OrderingTerm) -> Sort:
         if order.relation is None:
             operand = self.operand(node, order.field)
             return Sort(operand, order.descending, order.nulls_first)
@@ -317,7 +317,7 @@ def _is_one_row(node: ReadPlan) -> bool:
 
 
 def is_plain_equality(filter: Filter) -> bool:
-    """Whether a filter is `column=eq.value`."""
+    """Return whether a filter is `column=eq.value`."""
     plain = not (filter.negated or filter.quantifier or filter.field.path)
     return plain and filter.operator.name == "eq"
 

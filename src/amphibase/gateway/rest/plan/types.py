@@ -11,10 +11,10 @@ from amphibase.gateway.rest.request.query import Aggregate, QueryParams
 from amphibase.gateway.rest.schema.catalog import (
     Column,
     ComputedRelationship,
-    Function,
     MediaHandler,
     Name,
     Relationship,
+    Routine,
     Table,
 )
 from amphibase.records.filters.tree import Filter, JsonStep, Position
@@ -264,7 +264,7 @@ class CallArgument:
 class CallPlan:
     """A function and what it is called with."""
 
-    function: Function
+    function: Routine
     arguments: tuple[CallArgument, ...]
 
 

@@ -37,7 +37,7 @@ class MediaType:
 
 
 def read_media_type(text: str) -> MediaType:
-    """`type/subtype; parameter=value`."""
+    """Parse `type/subtype; parameter=value`."""
     name, *rest = text.split(";")
     name = name.strip().lower()
     parameters = []
@@ -53,12 +53,12 @@ def read_media_type(text: str) -> MediaType:
 
 
 def full_name(name: str) -> str:
-    """The name with its suffix, for those that are known without."""
+    """Return the name with the suffix that it is shown with."""
     return f"{name}+json" if name in (SINGULAR, ARRAY) else name
 
 
 def read_accept(headers: Iterable[str]) -> list[MediaType]:
-    """The types that a client takes, the ones it likes best first (RFC 9110, section 12.5.1)."""
+    """Parse what a client accepts, the preferred types first (RFC 9110, section 12.5.1)."""
     found = []
     for part in _split(",".join(headers)):
         media_type = read_media_type(part)

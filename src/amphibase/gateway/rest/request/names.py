@@ -13,7 +13,7 @@ read_key = cached(1024)(parse_key)
 
 @cached(1024)
 def read_names(text: str, what: str) -> tuple[str, ...]:
-    """Names with commas between them. Raises QuerySyntaxError."""
+    """Parse names with commas between them. Raises QuerySyntaxError."""
     scanner = Scanner(text, what)
     names = [parse_name(scanner)]
     while scanner.take(","):

@@ -35,7 +35,7 @@ class Payload:
 
 
 def read_payload(body: bytes, media_type: str, *, has_columns: bool, is_call: bool) -> Payload:
-    """What a body holds.
+    """Read a body.
 
     Args:
         media_type: without parameters; empty means JSON.
@@ -61,7 +61,7 @@ def read_payload(body: bytes, media_type: str, *, has_columns: bool, is_call: bo
 
 
 def read_form(body: bytes) -> list[tuple[str, str]]:
-    """The fields of a form; their names may repeat. Raises InvalidBody."""
+    """Parse the fields of a form; their names may repeat. Raises InvalidBody."""
     try:
         return parse_qsl(_decoded(body), keep_blank_values=True, max_num_fields=MAX_FIELDS)
     except ValueError:

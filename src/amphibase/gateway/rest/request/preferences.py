@@ -41,7 +41,7 @@ class Preferences:
         return self.handling == "strict"
 
     def applied(self, *names: str) -> str | None:
-        """The value of `Preference-Applied` for those of the names that the request prefers."""
+        """Return the value of `Preference-Applied`, for the preferences of these names."""
         if self is NONE:
             return None
         values = {

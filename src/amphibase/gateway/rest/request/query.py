@@ -15,7 +15,7 @@ Join: TypeAlias = Literal["inner", "left"]
 
 
 @dataclass(frozen=True, slots=True)
-class OrderTerm:
+class OrderingTerm:
     """One term of `order=`; `relation` orders by a column of a to-one embedded relation."""
 
     field: FieldPath
@@ -76,7 +76,7 @@ class QueryParams:
 
     select: tuple[SelectItem, ...] | None = None
     conditions: tuple[tuple[Path, Condition], ...] = ()
-    orders: tuple[tuple[Path, tuple[OrderTerm, ...]], ...] = ()
+    orders: tuple[tuple[Path, tuple[OrderingTerm, ...]], ...] = ()
     ranges: tuple[tuple[Path, Range], ...] = ()
     columns: tuple[str, ...] | None = None
     on_conflict: tuple[str, ...] | None = None

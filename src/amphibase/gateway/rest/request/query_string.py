@@ -13,7 +13,7 @@ from urllib.parse import unquote_plus
 from amphibase.gateway.rest.errors.base import InvalidRange, ParseError
 from amphibase.gateway.rest.request.lru import MAX_CACHED_CHARACTERS
 from amphibase.gateway.rest.request.names import read_key, read_names
-from amphibase.gateway.rest.request.query import OrderTerm, QueryParams, Range, SelectItem
+from amphibase.gateway.rest.request.query import OrderingTerm, QueryParams, Range, SelectItem
 from amphibase.gateway.rest.request.select import read_order, read_select
 from amphibase.records.filters.query_string import (
     RESERVED,
@@ -37,7 +37,7 @@ _LARGEST_INT = 2**63 - 1
 
 
 def read_query(text: str, *, is_call: bool = False) -> tuple[QueryParams, list[Value]]:
-    """What a query string asks for.
+    """Parse a query string.
 
     Args:
         text: what follows the question mark, percent-encoded.
@@ -68,16 +68,16 @@ def read_query(text: str, *, is_call: bool = False) -> tuple[QueryParams, list[V
         raise ParseError(f"The query string has over {MAX_CHARACTERS} characters beside its values")
     # What is long is not cached, so that clients cannot fill the memory.
     try:
-        read = (_read if length <= MAX_CACHED_CHARACTERS else _read.__wrapped__)(tuple(shape))
+        parsed = (_parse if length <= MAX_CACHED_CHARACTERS else _parse.__wrapped__)(tuple(shape))
     except QuerySyntaxError as error:
         raise ParseError(error.message, error.details) from None
-    values = read.values.copy()
-    for position, value in zip(read.lifted, lifted, strict=True):
+    values = parsed.values.copy()
+    for position, value in zip(parsed.lifted, lifted, strict=True):
         values[position] = value
-    return read.query, values
+    return parsed.query, values
 
 
-class _Read(NamedTuple):
+class _ParsedQuery(NamedTuple):
     """A query that was read, with its values but for those that were lifted out before."""
 
     query: QueryParams
@@ -94,19 +94,19 @@ def _end_of_simple(parameter: str) -> int | None:
 
 
 @lru_cache(2000)
-def _read(shape: tuple[str | bool, ...]) -> _Read:
+def _parse(shape: tuple[str | bool, ...]) -> _ParsedQuery:
     """Reads a query string without the values of its simple filters."""
     is_call, *parameters = shape
-    reader = _Reader(is_call=bool(is_call))
+    parser = _QueryParser(is_call=bool(is_call))
     lifted = []
     for parameter in parameters:
         assert isinstance(parameter, str)
         if _end_of_simple(parameter) == len(parameter):
-            lifted.append(len(reader.values))
+            lifted.append(len(parser.values))
         if parameter:
             key, _, value = parameter.partition("=")
-            reader.read(_decoded(key), _decoded(value))
-    return _Read(reader.query(), reader.values, lifted)
+            parser.read(_decoded(key), _decoded(value))
+    return _ParsedQuery(parser.query(), parser.values, lifted)
 
 
 def _decoded(text: str) -> str:
@@ -119,7 +119,7 @@ class _Bounds:
     limit: int | None = None
 
 
-class _Reader:
+class _QueryParser:
     def __init__(self, is_call: bool) -> None:
         self.values: list[Value] = []
         self._is_call = is_call
@@ -127,7 +127,7 @@ class _Reader:
         self._columns: tuple[str, ...] | None = None
         self._on_conflict: tuple[str, ...] | None = None
         self._conditions: list[tuple[Path, Condition]] = []
-        self._orders: dict[Path, tuple[OrderTerm, ...]] = {}
+        self._orders: dict[Path, tuple[OrderingTerm, ...]] = {}
         self._bounds: dict[Path, _Bounds] = {}
         self._arguments: list[tuple[str, int]] = []
 

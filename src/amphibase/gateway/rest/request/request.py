@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import Literal, NamedTuple
 
 from amphibase.gateway.rest.errors.base import (
-    InvalidPath,
     InvalidRange,
+    InvalidResourcePath,
     InvalidRpcMethod,
     SchemaNotExposed,
     UnsupportedMethod,
@@ -58,7 +58,7 @@ def read_request(
     headers: Iterable[tuple[bytes, bytes]],
     schemas: Sequence[str],
 ) -> ApiRequest:
-    """What the head of a request says.
+    """Read the head of a request.
 
     Raises:
         RestError: a path, a method or a schema that there is not.
@@ -88,13 +88,13 @@ def _target(path: str) -> tuple[Kind, str]:
         return "table", parts[0]
     if len(parts) == 2 and parts[0] == "rpc" and parts[1]:
         return "function", parts[1]
-    raise InvalidPath
+    raise InvalidResourcePath
 
 
 def with_arguments(
     query: QueryParams, values: list[Value], fields: Sequence[tuple[str, str]]
 ) -> tuple[QueryParams, list[Value]]:
-    """The query with the fields of a form as the arguments of a call."""
+    """Return the query with the fields of a form as the arguments of a call."""
     first = len(values)
     names = (name for name, _ in fields)
     arguments = tuple((name, position) for position, name in enumerate(names, first))
@@ -104,7 +104,7 @@ def with_arguments(
 def with_range(
     query: QueryParams, values: list[Value], header: str | None
 ) -> tuple[QueryParams, list[Value]]:
-    """The query with the rows that the `Range` header names, within its own limits.
+    """Return the query limited to the rows that the `Range` header names.
 
     Raises:
         InvalidRange: the header's bounds are the wrong way round, or outside the query's.

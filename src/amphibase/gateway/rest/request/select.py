@@ -7,7 +7,7 @@ from amphibase.gateway.rest.request.lru import cached
 from amphibase.gateway.rest.request.query import (
     Aggregate,
     Join,
-    OrderTerm,
+    OrderingTerm,
     SelectField,
     SelectItem,
     SelectRelation,
@@ -21,7 +21,7 @@ _AGGREGATES = ("count", "sum", "avg", "min", "max")
 
 @cached(1024)
 def read_select(text: str) -> tuple[SelectItem, ...]:
-    """Columns and relations, which nest. Raises QuerySyntaxError."""
+    """Parse columns and relations, which nest. Raises QuerySyntaxError."""
     scanner = Scanner(text, "select parameter")
     found = _items(scanner)
     scanner.end('")"', '","')
@@ -29,8 +29,8 @@ def read_select(text: str) -> tuple[SelectItem, ...]:
 
 
 @cached(1024)
-def read_order(text: str) -> tuple[OrderTerm, ...]:
-    """Terms with commas between them. Raises QuerySyntaxError."""
+def read_order(text: str) -> tuple[OrderingTerm, ...]:
+    """Parse terms with commas between them. Raises QuerySyntaxError."""
     scanner = Scanner(text, "order")
     terms = [_term(scanner)]
     while scanner.take(","):
@@ -121,7 +121,7 @@ def _field(scanner: Scanner, alias: str | None) -> SelectField:
     return SelectField(field, alias, cast_to, aggregate, aggregate_cast)
 
 
-def _term(scanner: Scanner) -> OrderTerm:
+def _term(scanner: Scanner) -> OrderingTerm:
     scanner.spaces()
     start = scanner.position
     relation = scanner.name()
@@ -143,4 +143,4 @@ def _term(scanner: Scanner) -> OrderTerm:
     scanner.spaces()
     if not scanner.sees(","):
         scanner.end('","')
-    return OrderTerm(field, descending, nulls_first, relation)
+    return OrderingTerm(field, descending, nulls_first, relation)

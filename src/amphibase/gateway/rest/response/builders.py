@@ -17,7 +17,7 @@ from amphibase.gateway.rest.response.response import (
     content_range,
     read_status,
 )
-from amphibase.gateway.rest.schema.catalog import Function, Table
+from amphibase.gateway.rest.schema.catalog import Routine, Table
 
 _APPLIED: Mapping[Action, tuple[str, ...]] = {
     "read": ("count", "tx", "handling", "timezone"),
@@ -39,7 +39,7 @@ def read_response(
     result: ResultSet,
     offset: int,
 ) -> RestResponse:
-    """The rows of a table, or the requested part of them."""
+    """Make the response of a read: the rows, or the requested part of them."""
     if negotiated.is_singular and result.rows != 1:
         raise NotSingular(result.rows)
     status = read_status(offset, result.rows, result.total)
@@ -52,7 +52,7 @@ def read_response(
 
 
 def plan_response(negotiated: NegotiatedMediaType, result: ResultSet) -> RestResponse:
-    """How Postgres would do it, or did."""
+    """Make the response of `application/vnd.pgrst.plan`."""
     response = RestResponse(200, body=result.body)
     response.add(b"content-type", negotiated.content_type)
     return response
@@ -66,7 +66,7 @@ def mutate_response(
     table: Table,
     on_conflict: Sequence[str] | None,
 ) -> RestResponse:
-    """What was written, or only that it was."""
+    """Make the response of a write."""
     shows = preferences.representation == "representation"
     response = RestResponse(_write_status(action, preferences, result, shows), [])
     counted = result.rows if preferences.count else None
@@ -93,10 +93,10 @@ def call_response(
     preferences: Preferences,
     negotiated: NegotiatedMediaType,
     result: ResultSet,
-    function: Function,
+    function: Routine,
     offset: int,
 ) -> RestResponse:
-    """What a function returned."""
+    """Make the response of a call."""
     if function.returns.is_void:
         response = RestResponse(204)
     else:

@@ -6,9 +6,9 @@ from typing import Any
 from amphibase.gateway.rest.schema.catalog import (
     Catalog,
     Column,
-    Function,
     Name,
     Relationship,
+    Routine,
     Table,
 )
 
@@ -58,7 +58,7 @@ def describe(
     tables: Collection[Name],
     functions: Collection[Name],
 ) -> dict[str, Any]:
-    """The document of one schema.
+    """Make the document of one schema.
 
     Args:
         url: where the Data API is, such as `http://127.0.0.1:54321/rest/v1`.
@@ -149,7 +149,7 @@ def _table_paths(table: Table) -> dict[str, Any]:
     return {method: _without_none({**common, **each}) for method, each in operations.items()}
 
 
-def _function_paths(function: Function) -> dict[str, Any]:
+def _function_paths(function: Routine) -> dict[str, Any]:
     summary, _, more = (function.description or "").partition("\n")
     common = _without_none(
         {

@@ -82,7 +82,7 @@ class RestResponse:
 
 
 def error_response(error: RestError) -> RestResponse:
-    """The response that an error is."""
+    """Make the response of an error."""
     body = error.body()
     headers: list[Header] = [
         (b"content-type", JSON.encode()),
@@ -95,13 +95,13 @@ def error_response(error: RestError) -> RestResponse:
 
 
 def content_range(first: int, last: int, total: int | None) -> str:
-    """`first-last/total`; stars where there are no rows, or where they were not counted."""
+    """Write `first-last/total`, with stars where there are no rows or they were not counted."""
     rows = f"{first}-{last}" if last >= first and total != 0 else "*"
     return f"{rows}/{'*' if total is None else total}"
 
 
 def read_status(offset: int, count: int, total: int | None) -> int:
-    """200, or 206 for a part.
+    """Return 200, or 206 for a part.
 
     Raises:
         InvalidRange: the part begins after the end.
@@ -150,5 +150,5 @@ def _own_headers(text: bytes) -> list[Header]:
 
 
 def allowed(methods: Sequence[str]) -> RestResponse:
-    """The response to OPTIONS."""
+    """Make the response to OPTIONS."""
     return RestResponse(200, [(b"allow", ",".join(methods).encode()), (b"content-length", b"0")])

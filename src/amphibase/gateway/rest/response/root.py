@@ -11,7 +11,7 @@ from amphibase.gateway.rest.request.media_type import ANY, JSON, OPENAPI, read_a
 from amphibase.gateway.rest.request.request import ApiRequest
 from amphibase.gateway.rest.response.openapi import describe
 from amphibase.gateway.rest.response.response import RestResponse, allowed
-from amphibase.gateway.rest.schema.catalog import Catalog, Function, Name, Table
+from amphibase.gateway.rest.schema.catalog import Catalog, Name, Routine, Table
 from amphibase.gateway.rest.settings import RestSettings
 from amphibase.gateway.rest.transaction.role import RequestRole
 from amphibase.gateway.rest.transaction.run import RoleExecutor, RoleQuery
@@ -50,7 +50,7 @@ class RootHandler:
         self._executor = executor
 
     async def root(self, request: ApiRequest, role: RequestRole, url: str) -> RestResponse:
-        """The OpenAPI document of the schema, or of what the role may use of it.
+        """Respond with the OpenAPI document of the schema, or of what the role may use of it.
 
         Raises:
             RestError: the document is switched off, or requested in another media type.
@@ -84,7 +84,7 @@ class RootHandler:
         return tables, functions
 
     def options(self, request: ApiRequest) -> RestResponse:
-        """The methods that a table, a function or the root knows.
+        """Respond with the methods that a table, a function or the root has.
 
         Raises:
             RestError: there is no such thing.
@@ -103,7 +103,7 @@ class RootHandler:
         return allowed(_of_table(table))
 
 
-def _of_functions(functions: Sequence[Function]) -> list[str]:
+def _of_functions(functions: Sequence[Routine]) -> list[str]:
     only_post = all(each.volatility == "volatile" for each in functions)
     return ["OPTIONS", "POST"] if only_post else ["OPTIONS", "GET", "HEAD", "POST"]
 

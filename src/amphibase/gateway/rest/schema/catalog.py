@@ -145,7 +145,7 @@ class Returns:
 
 
 @dataclass(frozen=True, slots=True)
-class Function:
+class Routine:
     """A function or, where functions are overloaded, one of them.
 
     Attributes:
@@ -208,7 +208,7 @@ class Catalog:
     relationships: Mapping[Name, tuple[Relationship, ...]]
     computed_relationships: Mapping[Name, tuple[ComputedRelationship, ...]]
     computed_fields: Mapping[Name, Mapping[str, Name]]
-    functions: Mapping[Name, tuple[Function, ...]]
+    functions: Mapping[Name, tuple[Routine, ...]]
     media_handlers: tuple[MediaHandler, ...]
     representations: Mapping[tuple[str, str], Name]
     timezones: frozenset[str]

@@ -12,11 +12,11 @@ from amphibase.gateway.rest.schema.catalog import (
     Catalog,
     Column,
     ComputedRelationship,
-    Function,
     MediaHandler,
     Name,
     Parameter,
     Returns,
+    Routine,
     Table,
 )
 from amphibase.gateway.rest.schema.relationships import ForeignKey, ViewColumn, relate
@@ -42,7 +42,7 @@ _KEPT_SETTINGS = ("statement_timeout", "default_transaction_isolation", "plan_fi
 
 
 async def read_catalog(connection: psycopg.AsyncConnection[Any], schemas: Sequence[str]) -> Catalog:
-    """The catalog at this moment, in one transaction and one snapshot.
+    """Read the catalog, in one transaction and one snapshot.
 
     Args:
         connection: of any role: all may read these parts of the catalog.
@@ -69,7 +69,7 @@ async def read_catalog(connection: psycopg.AsyncConnection[Any], schemas: Sequen
         for row in found["tables"]
         if row.schema in schemas
     }
-    functions: dict[Name, list[Function]] = defaultdict(list)
+    functions: dict[Name, list[Routine]] = defaultdict(list)
     for row in found["functions"]:
         functions[Name(row.schema, row.name)].append(_function(row))
     role_settings = _role_settings(found["role_settings"])
@@ -222,7 +222,7 @@ def _key_of_view(
     return (tuple(found),)
 
 
-def _function(row: Any) -> Function:
+def _function(row: Any) -> Routine:
     required = len(row.types) - row.defaults
     parameters = tuple(
         Parameter(name or "", type, index < required, variadic)
@@ -231,7 +231,7 @@ def _function(row: Any) -> Function:
         )
     )
     settings = dict(each.split("=", 1) for each in row.settings or ())
-    return Function(
+    return Routine(
         name=Name(row.schema, row.name),
         parameters=parameters,
         returns=Returns(

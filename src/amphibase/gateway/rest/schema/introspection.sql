@@ -77,7 +77,7 @@ SELECT
 FROM pg_catalog.pg_attribute a
 JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
--- pg_get_serial_sequence() would need USAGE on the schema, which nobody gives to this role.
+-- pg_get_serial_sequence() would need USAGE on the schema, which this role is not given.
 LEFT JOIN LATERAL (
     SELECT s.oid::regclass::text AS name
     FROM pg_catalog.pg_depend p

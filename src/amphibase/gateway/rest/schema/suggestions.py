@@ -65,7 +65,7 @@ def _length(grams: Mapping[str, int]) -> float:
 
 
 def undefined_column(relation: str, name: str, columns: Iterable[str]) -> DatabaseError:
-    """What Postgres says of a column that is not there, with the hint it gives."""
+    """Make Postgres's own error of an unknown column, with its hint."""
     close: dict[int, list[str]] = {}
     most = min(3, len(name) // 2)
     for column in columns:

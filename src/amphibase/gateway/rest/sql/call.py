@@ -17,7 +17,7 @@ _RESULT = '"_f"'
 
 
 def compile_call(plan: ActionPlan, parameters: StatementParameters) -> str:
-    """The SELECT of a function's rows; one value is a row with the function's name for a key."""
+    """Compile the SELECT of a function's rows; one value is a row with the function's name."""
     invocation = plan.call
     assert invocation is not None
     function = invocation.function

@@ -40,7 +40,7 @@ class RowAlias:
 
 
 def value_of(operand: Operand, row: RowAlias, parameters: StatementParameters) -> str:
-    """A column, a computed field, or something in one of them."""
+    """Compile a column, a computed field, or a path into one of them."""
     if operand.function is not None:
         base = f"{qualified(operand.function)}({row.whole})"
     elif row.is_known:
@@ -61,7 +61,7 @@ def value_of(operand: Operand, row: RowAlias, parameters: StatementParameters) -
 
 
 def shown(operand: Operand, row: RowAlias, parameters: StatementParameters) -> str:
-    """The value as a response shows it."""
+    """Compile the value as a response shows it."""
     value = value_of(operand, row, parameters)
     if operand.to_json is None or operand.path:
         return value
@@ -71,7 +71,7 @@ def shown(operand: Operand, row: RowAlias, parameters: StatementParameters) -> s
 def compile_condition(
     condition: ResolvedCondition, row: RowAlias, parameters: StatementParameters
 ) -> str:
-    """One condition, which stands alone or between AND and OR."""
+    """Compile a condition, which stands alone or between AND and OR."""
     match condition:
         case ResolvedFilter(operand, filter):
             return _comparison(operand, filter, row, parameters)

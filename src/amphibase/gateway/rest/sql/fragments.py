@@ -27,7 +27,7 @@ _TYPES_OF_WORDS = frozenset(
 
 
 def quoted(name: str) -> str:
-    """An identifier. What is longer than Postgres's names is cut, as Postgres does."""
+    """Quote an identifier; what is longer than Postgres's names is cut, as Postgres does."""
     if "\x00" in name:
         raise DatabaseError(400, "22021", 'invalid byte sequence for encoding "UTF8": 0x00')
     name = name.encode()[:_LONGEST_NAME].decode(errors="ignore") or " "
@@ -35,23 +35,23 @@ def quoted(name: str) -> str:
 
 
 def qualified(name: Name) -> str:
-    """A table or a function with its schema."""
+    """Quote a table or a function with its schema."""
     return f"{quoted(name.schema)}.{quoted(name.name)}"
 
 
 def listed(names: Iterable[str]) -> str:
-    """Identifiers with commas between them."""
+    """Quote identifiers, with commas between them."""
     return ", ".join(quoted(name) for name in names)
 
 
 def type_name(cast: str) -> str:
-    """A type that a request names: one of SQL's own words, else an identifier."""
+    """Write a type that a request names: one of SQL's own words, else an identifier."""
     words = " ".join(cast.lower().split())
     return words if words in _TYPES_OF_WORDS else quoted(words)
 
 
 def array(values: Iterable[str]) -> str:
-    """An array as Postgres reads it."""
+    """Write an array as Postgres reads it."""
     escaped = (value.replace("\\", "\\\\").replace('"', '\\"') for value in values)
     return "{" + ",".join(f'"{value}"' for value in escaped) + "}"
 

@@ -23,7 +23,7 @@ INSERTED = f"{_COUNTER}::bigint"
 
 
 def compile_mutation(plan: ActionPlan, parameters: StatementParameters) -> str:
-    """The INSERT, UPDATE or DELETE, which returns what the response is made of."""
+    """Compile the INSERT, UPDATE or DELETE, which returns what the response is made of."""
     mutate = plan.mutate
     assert mutate is not None
     table = f"{qualified(mutate.table.name)} AS {_ROW}"
@@ -40,7 +40,7 @@ def compile_mutation(plan: ActionPlan, parameters: StatementParameters) -> str:
 
 
 def counts_inserts(plan: ActionPlan) -> bool:
-    """Whether the statement tells the rows it inserted from those it updated."""
+    """Return whether the statement counts the rows it inserted apart from those it updated."""
     mutate = plan.mutate
     return mutate is not None and bool(mutate.conflict and mutate.columns) and not _ignores(plan)
 

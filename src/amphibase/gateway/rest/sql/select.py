@@ -4,7 +4,7 @@ The row of such a join is NULL where there is no related row, whatever its colum
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from amphibase.gateway.rest.plan.types import (
     Embed,
@@ -32,7 +32,7 @@ SOURCE = '"_source"'
 
 
 @dataclass(frozen=True, slots=True)
-class _Key:
+class _OutputKey:
     """One key of a node's rows, before it is aggregated.
 
     Attributes:
@@ -59,12 +59,12 @@ class SelectCompiler:
         self._counted = counted
 
     def rows(self, root: ReadPlan) -> str:
-        """The SELECT of the rows, whose columns are the keys of the response."""
+        """Compile the SELECT of the rows, whose columns are the keys of the response."""
         keys = self._own_keys(root)
         return self._select(root, _written(keys), None, _groups(keys, root))
 
     def matches(self, root: ReadPlan) -> str:
-        """The SELECT of as many rows as there are without limit and offset."""
+        """Compile the SELECT of as many rows as there are without limit and offset."""
         keys = self._own_keys(root)
         if _are_grouped(keys):
             full = SelectCompiler(self._parameters)
@@ -170,34 +170,34 @@ class SelectCompiler:
 
     # What the rows hold
 
-    def _own_keys(self, node: ReadPlan) -> list[_Key]:
+    def _own_keys(self, node: ReadPlan) -> list[_OutputKey]:
         """The keys of rows of their own; those of groups are never written as a star."""
         keys = list(self._keys(node, expanded=False))
         return list(self._keys(node, expanded=True)) if _are_grouped(keys) else keys
 
-    def _keys(self, node: ReadPlan, *, expanded: bool) -> Iterator[_Key]:
+    def _keys(self, node: ReadPlan, *, expanded: bool) -> Iterator[_OutputKey]:
         row = row_alias(node)
         for item in node.select:
             match item:
                 case OutputColumn():
                     yield self._key(item, row)
                 case Star(outputs, is_plain) if is_plain and not (expanded and outputs):
-                    yield _Key(None, f"{row.alias}.*")
+                    yield _OutputKey(None, f"{row.alias}.*")
                 case Star(outputs):
                     yield from (self._key(output, row) for output in outputs)
                 case Embed():
                     yield from self._embed_keys(item)
 
-    def _key(self, output: OutputColumn, row: RowAlias) -> _Key:
+    def _key(self, output: OutputColumn, row: RowAlias) -> _OutputKey:
         if output.operand is None:
-            return _Key(output.key, "1", "count", output.aggregate_cast)
+            return _OutputKey(output.key, "1", "count", output.aggregate_cast)
         value = shown(output.operand, row, self._parameters)
         is_json = output.operand.to_json is not None
         if output.cast is not None:
             value, is_json = f"CAST({value} AS {type_name(output.cast)})", False
-        return _Key(output.key, value, output.aggregate, output.aggregate_cast, is_json)
+        return _OutputKey(output.key, value, output.aggregate, output.aggregate_cast, is_json)
 
-    def _embed_keys(self, embed: Embed) -> Iterator[_Key]:
+    def _embed_keys(self, embed: Embed) -> Iterator[_OutputKey]:
         alias = quoted(embed.alias)
         if embed.node.is_empty:
             return
@@ -205,22 +205,22 @@ class SelectCompiler:
             for number, key in enumerate(self._keys(embed.node, expanded=True)):
                 value = f"{alias}.{_numbered(number)}"
                 if embed.to_one:
-                    yield _Key(key.name, value, key.aggregate, key.aggregate_cast, key.is_json)
+                    yield replace(key, value=value)
                 else:
-                    yield _Key(key.name, f"COALESCE({value}, '[]')", is_json=True)
+                    yield _OutputKey(key.name, f"COALESCE({value}, '[]')", is_json=True)
         elif not embed.to_one:
-            yield _Key(embed.key, f"COALESCE({alias}.{_JSON}, '[]')", is_json=True)
+            yield _OutputKey(embed.key, f"COALESCE({alias}.{_JSON}, '[]')", is_json=True)
         elif embed.hidden:
-            yield _Key(embed.key, f"{alias}.{_JSON}", is_json=True)
+            yield _OutputKey(embed.key, f"{alias}.{_JSON}", is_json=True)
         else:
-            yield _Key(embed.key, f"row_to_json({alias}.*)", is_json=True)
+            yield _OutputKey(embed.key, f"row_to_json({alias}.*)", is_json=True)
 
 
 _JSON = '"_json"'
 
 
 def row_alias(node: ReadPlan) -> RowAlias:
-    """The node's rows, as conditions speak of them."""
+    """Return the alias of the node's rows."""
     alias = quoted(node.alias)
     whole = f"{alias}.*"
     if node.source is None and node.table is not None:
@@ -229,7 +229,7 @@ def row_alias(node: ReadPlan) -> RowAlias:
 
 
 def where(conditions: list[str]) -> str:
-    """WHERE, if there is a condition."""
+    """Write WHERE, if there is a condition."""
     return f" WHERE {' AND '.join(conditions)}" if conditions else ""
 
 
@@ -264,11 +264,11 @@ def _tested(conditions: list[ResolvedCondition] | tuple[ResolvedCondition, ...])
             yield from _tested(each.conditions)
 
 
-def _are_grouped(keys: list[_Key]) -> bool:
+def _are_grouped(keys: list[_OutputKey]) -> bool:
     return any(key.aggregate for key in keys)
 
 
-def _groups(keys: list[_Key], node: ReadPlan) -> str:
+def _groups(keys: list[_OutputKey], node: ReadPlan) -> str:
     if not _are_grouped(keys):
         return ""
     values = [_groupable(key) for key in keys if key.aggregate is None]
@@ -279,17 +279,17 @@ def _groups(keys: list[_Key], node: ReadPlan) -> str:
     return f" GROUP BY {', '.join(values)}" if values else ""
 
 
-def _groupable(key: _Key) -> str:
+def _groupable(key: _OutputKey) -> str:
     return f"({key.value})::jsonb" if key.is_json else key.value
 
 
-def _written(keys: list[_Key]) -> list[str]:
+def _written(keys: list[_OutputKey]) -> list[str]:
     """The keys as the columns of a SELECT."""
     grouped = _are_grouped(keys)
     return [_column(key, _groupable(key) if grouped else key.value) for key in keys]
 
 
-def _column(key: _Key, value: str) -> str:
+def _column(key: _OutputKey, value: str) -> str:
     if key.aggregate is not None:
         value = f"{key.aggregate}({key.value})"
         if key.aggregate_cast is not None:

@@ -11,8 +11,8 @@ from amphibase.accounts.jwt.verifier import TokenFault, TokenRejected
 from amphibase.gateway.rest.errors.base import (
     AnonymousDisabled,
     InvalidClaims,
+    JwtError,
     RestError,
-    Unauthenticated,
 )
 from amphibase.gateway.rest.transaction.role_claim import RolePath
 
@@ -64,14 +64,14 @@ class RoleResolver:
         """Whom the `Authorization` header names.
 
         Raises:
-            Unauthenticated: the token does not hold, or none is given where one is needed.
+            JwtError: the token does not hold, or none is given where one is needed.
         """
         scheme, _, token = (authorization or "").partition(" ")
         if scheme.lower() != "bearer":
             return self._of({})
         token = token.strip()
         if not token:
-            raise Unauthenticated("Empty JWT is sent in Authorization header")
+            raise JwtError("Empty JWT is sent in Authorization header")
         try:
             claims = self._tokens.verify(token, audience=self._audience)
         except TokenRejected as rejected:
@@ -99,13 +99,13 @@ class RoleResolver:
 def _translate(rejected: TokenRejected) -> RestError:
     match rejected.fault:
         case TokenFault.PARTS:
-            return Unauthenticated(rejected.reason)
+            return JwtError(rejected.reason)
         case TokenFault.MALFORMED:
-            return Unauthenticated("JWT couldn't be decoded")
+            return JwtError("JWT couldn't be decoded")
         case TokenFault.ALGORITHM:
-            return Unauthenticated("Wrong or unsupported encoding algorithm")
+            return JwtError("Wrong or unsupported encoding algorithm")
         case TokenFault.KEY | TokenFault.SIGNATURE:
-            return Unauthenticated("No suitable key or wrong key type", _NO_KEY)
+            return JwtError("No suitable key or wrong key type", _NO_KEY)
         case TokenFault.CLAIMS:
             return InvalidClaims(rejected.reason)
     return InvalidClaims(_CLAIM_FAULTS[rejected.fault])

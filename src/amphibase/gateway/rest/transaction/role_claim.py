@@ -46,7 +46,7 @@ class RolePath:
             at = found.end()
 
     def find(self, claims: Mapping[str, Any]) -> str | None:
-        """The role, if the claims name one."""
+        """Find the role, None if the claims name none."""
         found: Any = claims
         for step in self._steps:
             try:

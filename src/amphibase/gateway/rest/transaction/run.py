@@ -71,7 +71,7 @@ class RoleExecutor:
     pool: PipelinePool
 
     async def run(self, query: RoleQuery) -> tuple[Cells, Cells | None]:
-        """The row of the query's statement, and that of its estimate, as the server wrote them.
+        """Run the query; return its row and that of its estimate, as the server wrote them.
 
         Raises:
             RestError: an error of the database, or of the query's check.
@@ -169,7 +169,7 @@ _FRAMING = ("connection", "content-length", "transfer-encoding")
 
 
 def header_of(name: str, value: object) -> Header | None:
-    """A header that a function set; None for what can be none (RFC 9110, section 5)."""
+    """Make a header that a function set; None if it is not valid (RFC 9110, section 5)."""
     if not isinstance(value, str) or not _TOKEN.fullmatch(name) or name.lower() in _FRAMING:
         return None
     if any((ord(char) < 32 and char != "\t") or char == "\x7f" for char in value):

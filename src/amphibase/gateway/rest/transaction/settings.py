@@ -37,7 +37,7 @@ class TransactionSettings:
     def settings(
         self, request: ApiRequest, role: RequestRole, timezone: str | None = None
     ) -> Mapping[str, str]:
-        """The settings of the transaction: the role's own, and the request's (`request.*`).
+        """Return the settings of the transaction: the role's own, and the request's (`request.*`).
 
         Args:
             timezone: the one that the request prefers.

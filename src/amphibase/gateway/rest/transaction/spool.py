@@ -43,7 +43,7 @@ async def spool(pool: PipelinePool, query: RoleQuery, separator: bytes) -> Spool
         DatabaseError: an error of the database, or of the temporary file.
     """
     try:
-        file = tempfile.TemporaryFile()  # noqa: SIM115 - whoever sends it closes it
+        file = tempfile.TemporaryFile()  # noqa: SIM115 - closed once it is sent
         try:
             rows = await _write(pool, query, separator, file)
             size = file.tell()
