@@ -117,13 +117,13 @@ class Transaction(Protocol):
         """
 
     def repository(self, model: type[Model]) -> Repository[Model]:
-        """The rows of a model, inside the transaction."""
+        """Return the rows of a model, inside the transaction."""
 
     async def call(self, function: str, *, returns: Any = Any, **arguments: Any) -> Any:
         """Call a stored function; see `Backend.call`."""
 
     def nested(self) -> AbstractAsyncContextManager[None]:
-        """A part that can fail alone: an error that leaves the block undoes the block only."""
+        """Begin a savepoint: an error that leaves the block undoes the block only."""
 
 
 class Backend(Protocol):
@@ -139,12 +139,12 @@ class Backend(Protocol):
     def capabilities(self) -> Capabilities: ...
 
     def repository(self, model: type[Model], caller: Caller) -> Repository[Model]:
-        """The rows of a model as that caller may see and change them."""
+        """Return the rows of a model as that caller may see and change them."""
 
     def transaction(
         self, caller: Caller, *, isolation: Isolation | None = None
     ) -> AbstractAsyncContextManager[Transaction]:
-        """What happens in the block is committed at its end, or not at all.
+        """Begin a transaction: what happens in the block is committed at its end, or not at all.
 
         Args:
             isolation: the database's own where not given.
@@ -186,7 +186,7 @@ class Backend(Protocol):
 
         Raises:
             NotSupported: the backend has no stored functions.
-            NotFound: there is no function with that name and parameters.
+            NotFound: no function has that name and parameters.
             InvalidValue: an argument or the result is of another type.
             InvalidRequest: the function itself raised an exception; has its message.
         """

@@ -25,7 +25,7 @@ UNKNOWN_DEVICE = Device()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """An account as its home keeps it: who signs in, and how they stand."""
+    """An account: who signs in, and whether they may."""
 
     id: UUID
     email: str
@@ -38,17 +38,17 @@ class Account:
     updated_at: datetime
 
     def is_banned(self, now: datetime) -> bool:
-        """Whether the account is banned at that time (aware)."""
+        """Return whether the account is banned at that time (aware)."""
         return self.banned_until is not None and self.banned_until > now
 
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """What signing in hands out.
+    """The tokens of a session.
 
     Args:
-        expires_in: seconds that the access token is good for.
-        expires_at: when it ends, in seconds since the epoch.
+        expires_in: seconds until the access token expires.
+        expires_at: when it expires, in seconds since the epoch.
     """
 
     access_token: str = field(repr=False)
@@ -98,7 +98,7 @@ class Accounts(Protocol):
         user_metadata: Claims = NO_CLAIMS,
         device: Device = UNKNOWN_DEVICE,
     ) -> SignedIn:
-        """Make an account and sign in, or send a confirmation mail where that is required.
+        """Create an account and sign in, or send a confirmation mail where that is required.
 
         Args:
             user_metadata: what else the account says of the user.
@@ -140,7 +140,7 @@ class Accounts(Protocol):
         """
 
     async def authenticate(self, access_token: str) -> Caller:
-        """The caller behind an access token.
+        """Return the caller behind an access token.
 
         Raises:
             InvalidToken: malformed, forged, expired.
@@ -151,7 +151,7 @@ class Accounts(Protocol):
         """End the caller's session, the user's other sessions, or all."""
 
     async def sessions(self, caller: Caller) -> Sequence[UserSession]:
-        """Where the caller is signed in, newest first."""
+        """Return where the caller is signed in, newest first."""
 
     async def end_session(self, caller: Caller, session_id: UUID) -> None:
         """End one of the caller's sessions. Raises NotFound when it is not theirs."""
@@ -167,7 +167,7 @@ class Accounts(Protocol):
         """
 
     async def forgot_password(self, email: str) -> None:
-        """Send a reset link if there is such an account; nothing tells whether there is."""
+        """Send a reset link if the account exists; nothing shows whether it does."""
 
     async def reset_password(self, token: str, new: str) -> None:
         """Set a new password with the token of a reset link, and end all sessions.
@@ -211,7 +211,7 @@ class Accounts(Protocol):
         user_metadata: Claims = NO_CLAIMS,
         app_metadata: Claims = NO_CLAIMS,
     ) -> Account:
-        """Make an account as it is told; with neither password nor hash, nobody can sign in yet.
+        """Create an account with these values; without password and hash nobody can sign in yet.
 
         Args:
             password_hash: bcrypt or argon2, from another system; checked at the first sign-in.
@@ -234,13 +234,13 @@ class Accounts(Protocol):
         """
 
     async def get(self, id: UUID) -> Account | None:
-        """The account with that id."""
+        """Return the account with that id."""
 
     async def get_by_email(self, email: str) -> Account | None:
-        """The account with that address, whatever its case."""
+        """Return the account with that address, whatever its case."""
 
     async def list(self, *, cursor: str | None = None, limit: int = 100) -> Page[Account]:
-        """All accounts, newest first. Raises InvalidCursor."""
+        """Return a page of all accounts, newest first. Raises InvalidCursor."""
 
     async def update(
         self,
@@ -262,4 +262,4 @@ class Accounts(Protocol):
         """Ban for that long, or lift the ban with None; a ban ends all sessions."""
 
     async def delete(self, id: UUID) -> bool:
-        """Delete the account with its sessions; whether there was one."""
+        """Delete the account with its sessions; return whether it existed."""

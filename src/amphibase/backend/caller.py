@@ -1,4 +1,4 @@
-"""Who is asking."""
+"""The caller: on whose behalf something is done."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,14 +14,14 @@ NO_CLAIMS: Claims = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who is asking. It is passed explicitly, everywhere.
+    """On whose behalf something is done. It is passed explicitly, everywhere.
 
     Args:
         role: the database role the caller acts as; Supabase's names.
         user_id: the signed-in user, None for anonymous callers and the service.
         session_id: the session that the token belongs to; None where it was made without one.
         claims: the verified claims of the access token.
-        token: the access token itself, for homes that pass it on.
+        token: the access token itself, for backends that pass it on.
     """
 
     role: Role
@@ -32,7 +32,7 @@ class Caller:
 
     @property
     def is_admin(self) -> bool:
-        """Whether the token says `app_metadata.role == "admin"`, or the caller is the service."""
+        """Return whether the caller is the service, or has `app_metadata.role == "admin"`."""
         if self.role == "service_role":
             return True
         metadata = self.claims.get("app_metadata")

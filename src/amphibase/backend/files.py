@@ -1,4 +1,4 @@
-"""The contract of files: what every home offers, and the values that cross it."""
+"""The contract of files: what every backend offers, and the values that cross it."""
 
 from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ from amphibase.backend.records import Page
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bucket:
-    """A room for files, with its own rules.
+    """A bucket: a namespace of files with rules of its own.
 
     Args:
-        public: whether everybody may read what is in it.
+        public: whether everybody may read its files.
         file_size_limit: in bytes; None where only `MAX_UPLOAD_MB` limits.
         allowed_types: such as `image/png` or `image/*`; empty for any.
     """
@@ -30,7 +30,7 @@ class Bucket:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class File:
-    """What a home knows of a file, without its bytes.
+    """A file without its bytes.
 
     Args:
         size: in bytes.
@@ -136,17 +136,17 @@ class Files(Protocol):
             Unauthenticated: an anonymous caller.
             NotFound: no such bucket, or the path is another's.
             Forbidden: the path is another's, in a public bucket.
-            PreconditionFailed: there is a file, and it must not be replaced.
+            PreconditionFailed: the file exists, and must not be replaced.
             StorageFull, Unavailable: nothing is kept.
         """
 
     async def stat(self, caller: Caller, bucket: str, path: str) -> File | None:
-        """What is known of a file."""
+        """Return the metadata of a file; None where the caller sees no such file."""
 
     async def open(
         self, caller: Caller, bucket: str, path: str, part: ByteRange | None = None
     ) -> OpenFile:
-        """A file's bytes, or a part of them. Raises NotFound, RangeNotSatisfiable."""
+        """Open a file's bytes, or a part of them. Raises NotFound, RangeNotSatisfiable."""
 
     async def list(
         self,
@@ -157,7 +157,7 @@ class Files(Protocol):
         cursor: str | None = None,
         limit: int = 100,
     ) -> Page[File]:
-        """Files whose path begins with the prefix, in the order of their paths.
+        """Return a page of files whose path begins with the prefix, in the order of their paths.
 
         Raises:
             InvalidCursor: not one of this list.
@@ -174,27 +174,27 @@ class Files(Protocol):
         """Store the same bytes again, as the caller's. Raises NotFound, Conflict."""
 
     async def delete(self, caller: Caller, bucket: str, path: str) -> bool:
-        """Delete a file; whether there was one. Raises Forbidden where it is seen but another's."""
+        """Delete a file; return whether it existed. Raises Forbidden where another's is visible."""
 
     async def signed_url(
         self, caller: Caller, bucket: str, path: str, expires_in: timedelta
     ) -> SignedUrl:
-        """A URL that opens the file without signing in. Raises NotFound."""
+        """Sign a URL that opens the file without signing in. Raises NotFound."""
 
     def signer(self, bucket: str, path: str, signature: str) -> Caller:
-        """Who the bearer of a signed URL reads that file as: who signed it, so that a file which
-        somebody else has stored there since stays theirs. Raises InvalidSignature."""
+        """Return the caller that a signed URL reads the file as: who signed it, so that it does not
+        open what another user stores there later. Raises InvalidSignature."""
 
     def public_url(self, bucket: str, path: str) -> str:
-        """Where everybody can read a file of a public bucket."""
+        """Return where everybody can read a file of a public bucket."""
 
     # Buckets, for the service and administrators.
 
     async def bucket(self, id: str) -> Bucket | None:
-        """The bucket with that name."""
+        """Return the bucket with that name."""
 
     async def buckets(self) -> Sequence[Bucket]:
-        """All buckets, by name."""
+        """Return all buckets, by name."""
 
     async def create_bucket(
         self,
@@ -204,7 +204,7 @@ class Files(Protocol):
         file_size_limit: int | None = None,
         allowed_types: Sequence[str] = (),
     ) -> Bucket:
-        """Make a bucket. Raises Conflict when the name is taken."""
+        """Create a bucket. Raises Conflict when the name is taken."""
 
     async def update_bucket(
         self, id: str, *, public: bool, file_size_limit: int | None, allowed_types: Sequence[str]
@@ -212,7 +212,7 @@ class Files(Protocol):
         """Change a bucket's rules; files that are in it stay. Raises NotFound."""
 
     async def delete_bucket(self, id: str) -> bool:
-        """Delete an empty bucket; whether there was one. Raises ForeignKeyViolation."""
+        """Delete an empty bucket; return whether it existed. Raises ForeignKeyViolation."""
 
     def sweep(
         self,

@@ -32,7 +32,7 @@ class RowSource(Protocol[Item_co]):
     """What a row is read from by its key: a repository, or its documents."""
 
     async def get(self, id: Any) -> Item_co | None:
-        """The row with that primary key."""
+        """Return the row with that primary key."""
 
 
 class Repository(Protocol[Model]):
@@ -60,10 +60,10 @@ class Repository(Protocol[Model]):
         """
 
     async def one(self, *where: Where, load: Load = ()) -> Model:
-        """The only row that matches. Raises NotFound; InvalidRequest where there are more."""
+        """Return the only row that matches. Raises NotFound; InvalidRequest for several."""
 
     async def first(self, *where: Where, order_by: Order = (), load: Load = ()) -> Model | None:
-        """The first row that matches."""
+        """Return the first row that matches."""
 
     async def list(
         self,
@@ -73,7 +73,7 @@ class Repository(Protocol[Model]):
         limit: int = 100,
         load: Load = (),
     ) -> Sequence[Model]:
-        """Rows that match.
+        """Return rows that match.
 
         Args:
             limit: 1 to MAX_LIMIT.
@@ -91,8 +91,9 @@ class Repository(Protocol[Model]):
         limit: int = 100,
         load: Load = (),
     ) -> Page[Model]:
-        """Rows that match, from where the cursor left off; as quick far down the list as at its
-        start.
+        """Return rows that match, from where the cursor left off.
+
+        It is as quick far down the list as at its start.
 
         Raises:
             InvalidCursor: not a cursor of the same filters and order.
@@ -101,16 +102,16 @@ class Repository(Protocol[Model]):
         """
 
     def stream(self, *where: Where, order_by: Order = ()) -> AsyncGenerator[Model]:
-        """Every row that matches, one after the other, however many; all as of one moment."""
+        """Yield every row that matches, however many, all as of one point in time."""
 
     async def count(self, *where: Where) -> int:
-        """How many rows match."""
+        """Count the rows that match."""
 
     async def exists(self, *where: Where) -> bool:
-        """Whether any row matches."""
+        """Return whether any row matches."""
 
     async def add(self, row: Model) -> Model:
-        """Store a new row; the row as stored.
+        """Store a new row, and return it as stored.
 
         `owner_id` is the caller's; only the service may give another.
 
@@ -119,47 +120,47 @@ class Repository(Protocol[Model]):
         """
 
     async def add_many(self, rows: Iterable[Model]) -> Sequence[Model]:
-        """Store new rows in few statements, all or none; the rows as stored, in their order."""
+        """Store new rows in few statements, all or none; return them as stored, in their order."""
 
     async def upsert(self, row: Model, *, on: Sequence[Any] = (), replace: bool = True) -> Model:
-        """Store the row or, where one with the same key is there, change that one; the stored row.
+        """Store the row or, where one has the same key, change that one; return it as stored.
 
         Args:
             on: columns of a unique constraint; the primary key where not given.
-            replace: False leaves the row that is there as it is.
+            replace: False leaves an existing row as it is.
 
         Raises:
-            Conflict: the row that is there is not the caller's to change.
+            Conflict: the existing row is not the caller's to change.
         """
 
     async def update(
         self, id: Any, /, *, if_version: int | None = None, **values: Any
     ) -> Model | None:
-        """Change columns of the row with that primary key; None when there is none.
+        """Change columns of the row with that primary key; None where it does not exist.
 
         Args:
             if_version: of a Versioned model, the version that the change is based on.
 
         Raises:
-            StaleVersion: the row has another version by now.
-            InvalidValue: a column is not there, or is set by the server; names it.
+            StaleVersion: the row has another version now.
+            InvalidValue: a column does not exist, or is set by the server; names it.
         """
 
     async def update_where(self, *where: Where, everything: bool = False, **values: Any) -> int:
-        """Change columns of all rows that match; how many there were.
+        """Change columns of all rows that match; return how many there were.
 
         Args:
-            everything: says that it is meant, where there is no filter.
+            everything: True where every row is meant and no filter is given.
 
         Raises:
-            InvalidRequest: there is no filter.
+            InvalidRequest: no filter is given.
         """
 
     async def delete(self, id: Any, *, if_version: int | None = None) -> bool:
-        """Delete the row with that primary key; whether there was one. Raises StaleVersion."""
+        """Delete the row with that primary key; return whether it existed. Raises StaleVersion."""
 
     async def delete_where(self, *where: Where, everything: bool = False) -> int:
-        """Delete all rows that match; how many there were. Raises InvalidRequest: no filter."""
+        """Delete all rows that match; return how many. Raises InvalidRequest: no filter."""
 
     def json_rows(self, names: Sequence[str]) -> "JsonRows | None":
         """The rows as JSON that the database builds: the same bytes as from their objects, sooner.
@@ -168,21 +169,23 @@ class Repository(Protocol[Model]):
             names: the columns that each JSON object holds, in order.
 
         Returns:
-            None where the home cannot; then take the objects.
+            None where the backend cannot; then read the objects.
         """
 
     def with_deleted(self) -> "Repository[Model]":
-        """The same with the deleted rows of a SoftDelete model: to see them, to restore them by
-        `update(id, deleted_at=None)`, and to delete them for good."""
+        """Return the same repository with the deleted rows of a SoftDelete model.
+
+        So they can be seen, restored by `update(id, deleted_at=None)`, and deleted for good.
+        """
 
 
 class JsonRows(Protocol):
     """A repository's rows as JSON objects, for routes that pass them on."""
 
     async def get(self, id: Any) -> str | None:
-        """The row with that primary key."""
+        """Return the row with that primary key."""
 
     async def page(
         self, *where: Where, order_by: Order = (), cursor: str | None = None, limit: int = 100
     ) -> Page[str]:
-        """As `Repository.page`."""
+        """Return a page, as `Repository.page` does."""

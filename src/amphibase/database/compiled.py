@@ -226,7 +226,7 @@ class Query(NamedTuple):  # made for every read, at a third of a dataclass's pri
 
 
 class SelectCache:
-    """The plans of a home, kept by the cache keys of their statements."""
+    """Compiled statements of a backend, by the cache keys of the statements."""
 
     def __init__(self) -> None:
         self._cached: OrderedDict[Any, CompiledSelect] = OrderedDict()

@@ -38,28 +38,20 @@ def amphibase_of(request: HTTPConnection) -> "Amphibase":
 Mounted = Annotated["Amphibase", Depends(amphibase_of)]
 
 
-async def access_token(
-    request: HTTPConnection, token: Annotated[str | None, Depends(bearer)]
-) -> str | None:
-    """Return the token of the `Authorization` header; of a WebSocket, also `?access_token=`.
-
-    A browser cannot set headers of a WebSocket (RFC 6750, section 2.3, has the parameter's name).
-    """
-    if token is None and isinstance(request, WebSocket):
-        return request.query_params.get("access_token")
-    return token
-
-
 async def current_caller(
-    request: HTTPConnection, token: Annotated[str | None, Depends(access_token)]
+    request: HTTPConnection, token: Annotated[str | None, Depends(bearer)]
 ) -> Caller:
     """Return the user behind the bearer token, or an anonymous caller without one.
 
-    Of a WebSocket it is who opened it: a ban or the end of the session does not close it.
+    Of a WebSocket it is who opened it: a ban or the end of the session does not close it. A browser
+    cannot set its headers, so there the token may also be `?access_token=`, the name of RFC 6750,
+    section 2.3.
 
     Raises:
         InvalidToken, SessionEnded, UserBanned: there is a token, and it does not hold.
     """
+    if token is None and isinstance(request, WebSocket):
+        token = request.query_params.get("access_token")
     if token is None:
         return ANONYMOUS
     return await amphibase_of(request).state.backend.accounts.authenticate(token)
@@ -71,7 +63,7 @@ CurrentCaller = Annotated[Caller, Depends(current_caller)]
 
 async def caller_of(request: HTTPConnection) -> Caller:
     """`current_caller`, where nobody solves dependencies."""
-    return await current_caller(request, await access_token(request, await bearer(request)))
+    return await current_caller(request, await bearer(request))
 
 
 async def signed_in_caller(caller: CurrentCaller) -> Caller:

@@ -1,1 +1,1 @@
-"""Rules that are the same in every home, written once over the contract."""
+"""Rules that are the same on every backend, written once over the contract."""

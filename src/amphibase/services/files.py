@@ -1,4 +1,4 @@
-"""Files: what is the same in every home. Paths, limits, and types held against the bytes."""
+"""Files: what is the same on every backend. Paths, limits, and types held against the bytes."""
 
 import re
 import unicodedata
@@ -43,7 +43,7 @@ _TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u20
 
 
 class FileService:
-    """What can be done with files, beside what their home does.
+    """What can be done with files, beside what the backend does.
 
     Args:
         max_bytes: the most bytes of a file, whatever its bucket allows.

@@ -1,1 +1,1 @@
-"""The SQL home: accounts, records and files in your own SQLite or Postgres."""
+"""The SQL backend: accounts, records and files in your own SQLite or Postgres."""

@@ -1,4 +1,4 @@
-"""The buckets of an SQL home, in `storage.buckets`."""
+"""The buckets of an SQL backend, in `storage.buckets`."""
 
 from collections.abc import Sequence
 from typing import Any

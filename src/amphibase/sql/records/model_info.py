@@ -45,7 +45,7 @@ ONLY_BY_SERVICE = (OWNER_COLUMN, "created_at")
 
 
 class ModelInfo(Generic[Model]):
-    """What a home knows of a mapped class; made once a class.
+    """What the SQL backend reads from a mapped class; made once a class.
 
     Raises:
         NotSupported: the class is spread over several tables, is one of several in its table, or
