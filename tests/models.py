@@ -99,6 +99,14 @@ class Clip(PublicRead, Base):
         return select(Note.stars).where(Note.id == cls.note_id).scalar_subquery()
 
 
+class Remark(Owned, Base):
+    """Its owner's alone; holds on to the note that it is about."""
+
+    __tablename__ = "t_remarks"
+
+    note_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("t_notes.id"))
+
+
 class Article(SoftDelete, Owned, Base):
     """Stays when it is deleted, and leaves its slug to others; with a validator and a check."""
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 from tests.backends import ANN, BOB, Records
-from tests.models import Article, Kinds, Note, Page
+from tests.models import Article, Kinds, Note, Page, Remark
 
-from amphibase import Conflict, InvalidRequest, InvalidValue
+from amphibase import SERVICE, Caller, Conflict, ForeignKeyViolation, InvalidRequest, InvalidValue
 from amphibase.errors import MissingValue
 
 
@@ -120,6 +120,38 @@ class TestUniqueValuesOfDeletedRows:
         other = await articles.upsert(Article(slug="a", title="three"), on=[Article.slug])
         assert other.id != first.id
         assert await records.of(Article).with_deleted().count() == 2
+
+
+class TestReferences:
+    @pytest.mark.parametrize(
+        ("owner", "caller", "tables"),
+        [
+            (ANN, ANN, "t_remarks"),
+            (BOB, ANN, "rows that you may not see"),
+            (BOB, SERVICE, "t_remarks"),
+        ],
+        ids=["own", "another's", "service"],
+    )
+    async def test_to_a_row_that_is_deleted_are_named_where_the_caller_sees_them(
+        self, records: Records, owner: Caller, caller: Caller, tables: str
+    ) -> None:
+        note = await records.of(Note, ANN).add(Note(title="one", stars=1))
+        await records.of(Remark, owner).add(Remark(note_id=note.id))
+        notes = records.of(Note, caller)
+        for deleting in (notes.delete(note.id), notes.delete_where(Note.title == "one")):
+            with pytest.raises(ForeignKeyViolation, match=f"Note is still referred to by {tables}"):
+                await deleting
+        assert await records.of(Note).count() == 1
+
+    async def test_are_not_looked_up_in_a_transaction_that_an_error_has_ended(
+        self, records: Records
+    ) -> None:
+        note = await records.of(Note, ANN).add(Note(title="one", stars=1))
+        await records.of(Remark, ANN).add(Remark(note_id=note.id))
+        with pytest.raises(ForeignKeyViolation):
+            async with records.backend.transaction(ANN) as transaction:
+                await transaction.repository(Note).delete(note.id)
+        assert await records.of(Note).count() == 1
 
 
 async def test_a_column_that_is_not_in_a_list_is_rejected(records: Records) -> None:

@@ -16,13 +16,16 @@ from sqlalchemy import (
     select,
     update,
 )
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from amphibase.backend import Load, Model, Order, Page, Where
 from amphibase.database.compiled import Query, Row
 from amphibase.errors import (
+    AmphibaseError,
     Conflict,
     Forbidden,
+    ForeignKeyViolation,
     InvalidRequest,
     InvalidValue,
     MissingValue,
@@ -41,6 +44,7 @@ from amphibase.sql.records.loading import load_related
 from amphibase.sql.records.model_info import ModelInfo
 from amphibase.sql.records.ordering import Ordering, check_list
 from amphibase.sql.records.query_builder import QueryBuilder, check_limit, enclosed, limited
+from amphibase.sql.records.referrers import still_referred_to
 from amphibase.sql.records.tables_read import expressions_in
 
 MAX_OFFSET = 2**31 - 1
@@ -255,17 +259,17 @@ class SqlRepository(Generic[Model]):
         return 0
 
     async def delete(self, id: Any, *, if_version: int | None = None) -> bool:
-        statement = self._deletion(*self._builder.is_(id), *self._has_version(if_version))
+        condition = [*self._builder.is_(id), *self._has_version(if_version)]
         deleted = False
-        async with self._changing() as connection:
-            deleted = await _rows_changed(connection, statement) > 0
+        async with self._deleting(*condition) as connection:
+            deleted = await _rows_changed(connection, self._deletion(*condition)) > 0
             if not deleted:
                 await self._check_version(connection, id, if_version)
         return deleted
 
     async def delete_where(self, *where: Where, everything: bool = False) -> int:
         self._check_filtered(where, everything)
-        async with self._changing() as connection:
+        async with self._deleting(*where) as connection:
             return await _rows_changed(connection, self._deletion(*where))
         return 0
 
@@ -342,6 +346,19 @@ class SqlRepository(Generic[Model]):
         except (Unauthenticated, Forbidden):
             if not (self._builder.rls and self._policy.may_write):
                 raise
+
+    @asynccontextmanager
+    async def _deleting(self, *where: Where) -> AsyncIterator[AsyncConnection]:
+        """For rows that others may refer to."""
+        try:
+            async with self._changing() as connection:
+                yield connection
+        except ForeignKeyViolation as error:
+            try:
+                found = await still_referred_to(self._builder, self._may_write(*where))
+            except (AmphibaseError, SQLAlchemyError):  # in a transaction, which the error ended
+                raise error from None
+            raise found from error
 
     @contextmanager
     def _taken(self, names: Sequence[str]) -> Iterator[None]:

@@ -1,0 +1,44 @@
+"""The rows that still refer to rows that could not be deleted."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, ForeignKey, Select, literal_column, select
+
+from amphibase.errors import ForeignKeyViolation
+from amphibase.records.adoption import mappers_by_table
+from amphibase.sql.records.query_builder import QueryBuilder, limited
+
+
+async def still_referred_to(
+    builder: QueryBuilder, condition: Sequence[ColumnElement[bool]]
+) -> ForeignKeyViolation:
+    """Build the error of rows that are still referred to.
+
+    Args:
+        builder: of the model whose rows could not be deleted.
+        condition: which rows these are.
+
+    Returns:
+        An error that names the tables in which the caller sees a row that refers to one of them.
+        What the caller does not see is not named.
+    """
+    tables = [
+        table.name
+        for table, mappers in mappers_by_table().items()
+        for reference in table.foreign_keys
+        if reference.references(builder.info.table)
+        and await _refers(builder.of(builder.infos.of(mappers[0].class_)), reference, condition)
+    ]
+    model = builder.info.model.__name__
+    by = ", ".join(sorted({*tables})) or "rows that you may not see"
+    return ForeignKeyViolation(f"This {model} is still referred to by {by}")
+
+
+async def _refers(
+    builder: QueryBuilder, reference: ForeignKey, condition: Sequence[ColumnElement[bool]]
+) -> bool:
+    referred = select(reference.column).where(*condition)
+    statement: Select[Any] = select(literal_column("1")).select_from(builder.info.table)
+    statement = builder.visible(statement, reference.parent.in_(referred))
+    return bool(await builder.rows(builder.selects.query(limited(statement, 1))))
