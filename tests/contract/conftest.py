@@ -5,6 +5,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from tests.backends import Records
 from tests.conftest import SECRET
 from tests.object_store import files_url, object_store
 
@@ -46,3 +47,15 @@ async def backend(settings: Settings) -> AsyncIterator[Backend]:
     opened = build_backend(settings, load_keys(settings))
     yield opened
     await opened.close()
+
+
+@pytest.fixture(autouse=True)
+def _capable(request: pytest.FixtureRequest) -> None:
+    """Skip a test that requires what the backend under test does not declare."""
+    marks = list(request.node.iter_markers("requires"))
+    if not marks:
+        return
+    records: Records = request.getfixturevalue("shared_records")
+    for mark in marks:
+        if not getattr(records.backend.capabilities, mark.args[0]):
+            pytest.skip(f"{records.backend.capabilities.backend} has no {mark.args[0]}")

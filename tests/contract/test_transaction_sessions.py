@@ -20,6 +20,8 @@ from amphibase import (
     TransactionClosed,
 )
 
+pytestmark = [pytest.mark.requires("transactions"), pytest.mark.requires("sessions")]
+
 Work = Callable[[Transaction], Awaitable[object]]
 
 

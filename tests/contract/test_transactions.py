@@ -23,6 +23,8 @@ from amphibase import (
 )
 from amphibase.models import User
 
+pytestmark = pytest.mark.requires("transactions")
+
 on_postgres = pytest.mark.parametrize("shared_records", ["predicate", "rls"], indirect=True)
 
 

@@ -26,15 +26,15 @@ from amphibase.http.schemas import Problem
 Responses = dict[int | str, dict[str, Any]]
 
 
-class ErrorCode(NamedTuple):
+class ProblemCode(NamedTuple):
     """An error of a request that no exception of `errors.py` stands for."""
 
     status: int
     code: str
 
 
-ValidationError = ErrorCode(422, "validation_error")
-UnsupportedBody = ErrorCode(415, "unsupported_media_type")
+ValidationError = ProblemCode(422, "validation_error")
+UnsupportedBody = ProblemCode(415, "unsupported_media_type")
 
 ANY_ROUTE = (InvalidToken, SessionEnded, UserBanned, ValidationError, Unavailable)
 READ = (InvalidRequest, InvalidCursor)
@@ -55,7 +55,7 @@ CONTENT = {"application/problem+json": {"schema": Problem.model_json_schema()}}
 OTHER_PROBLEMS: Responses = {"default": {"description": "Any other error", "content": CONTENT}}
 
 
-def problem_responses(*errors: type[AmphibaseError] | ErrorCode) -> Responses:
+def problem_responses(*errors: type[AmphibaseError] | ProblemCode) -> Responses:
     """Describe error responses for the `responses=` of a route.
 
     Args:

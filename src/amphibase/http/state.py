@@ -5,7 +5,7 @@ from typing import Any
 from amphibase.backend import Backend
 from amphibase.blobs.resumable import ResumableUploads
 from amphibase.models import User
-from amphibase.services.auth import AuthService
+from amphibase.services.auth import AuthenticationService
 from amphibase.services.files import FileDestination, FileService
 from amphibase.services.users import UserService
 from amphibase.settings import Settings
@@ -27,7 +27,7 @@ class State:
         self.settings = settings
         self.backend = backend
         self.users: UserService[Any] = UserService(backend, user)
-        self.auth: AuthService[Any] = AuthService(backend.accounts, self.users)
+        self.auth: AuthenticationService[Any] = AuthenticationService(backend.accounts, self.users)
         self.files = FileService(
             backend.files,
             max_bytes=settings.max_upload_bytes,

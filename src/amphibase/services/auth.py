@@ -23,7 +23,7 @@ class AuthResult(Generic[Profile]):
     tokens: Tokens | None
 
 
-class AuthService(Generic[Profile]):
+class AuthenticationService(Generic[Profile]):
     """Signing up and in, with the profile made and kept in step."""
 
     def __init__(self, accounts: Accounts, users: UserService[Profile]) -> None:
