@@ -204,19 +204,19 @@ async def _let_in(connection: AsyncConnection, role: str, url: str, password: st
 
 async def _make_tables(url: str) -> None:
     # Here, since they are needed once in a database's life and take longer than all the rest.
-    from pydantic import SecretStr
-    from sqlalchemy import MetaData, text
+    from sqlalchemy import text
 
     from amphibase.database.engine import Database, PoolOptions
-    from amphibase.schema import commands as schema
     from amphibase.schema.migrations import roles
-    from amphibase.settings import Settings
+    from amphibase.schema.migrations.chains import packaged_chain
+    from amphibase.schema.migrations.execution import upgrade_chains
+    from amphibase.schema.migrations.transaction import schema_transaction
 
-    # Not from the environment, which is the application's; its own tables are none of ours.
-    settings = Settings.model_construct(database_url=SecretStr(url), records="supabase")
     database = Database(url, PoolOptions(size=1))
     try:
-        done = await schema.upgrade(database, settings, MetaData())
+        chains = [packaged_chain(database, "auth"), packaged_chain(database, "storage")]
+        async with schema_transaction(database) as connection:
+            done = await connection.run_sync(upgrade_chains, chains)
         async with database.write() as connection:
             await connection.run_sync(roles.create_missing)
             if any(step.chain == "storage" and step.revision == "0001" for step in done):

@@ -25,7 +25,13 @@ from amphibase.database.errors import translate
 from amphibase.errors import ConfigurationError, Retryable
 from amphibase.private_names.alembic import downgrade_steps, upgrade_steps
 from amphibase.schema.migrations import roles
-from amphibase.schema.migrations.locations import HERE, PACKAGED, ChainName, locate_chains
+from amphibase.schema.migrations.locations import (
+    HERE,
+    PACKAGED,
+    ChainName,
+    locate_chains,
+    packaged_location,
+)
 from amphibase.schema.migrations.postgres_impl import TextComparingPostgresqlImpl
 from amphibase.schema.migrations.sqlite_impl import CarryingSQLiteImpl, without_reflection_warnings
 from amphibase.schema.tables import tables
@@ -223,15 +229,11 @@ def build_chains(database: Database, settings: Settings, metadata: MetaData) -> 
     """
     own_tables = tables(database.dialect)
     packaged = {"auth": own_tables.auth, "storage": own_tables.storage}
-    locations = locate_chains(database, settings)
     chains: list[Chain] = []
-    for location in locations:
+    for location in locate_chains(database, settings):
         version_table, schema = location.version_table, location.schema
         if location.name != "application":
-            script = ScriptDirectory(HERE, version_locations=location.folders)
-            chains.append(
-                Chain(location.name, script, packaged[location.name], version_table, schema)
-            )
+            chains.append(packaged_chain(database, location.name))
             continue
         _reject_schemas(metadata)
         hidden: set[str] = set()
@@ -243,6 +245,19 @@ def build_chains(database: Database, settings: Settings, metadata: MetaData) -> 
             Chain(location.name, script, metadata, version_table, schema, frozenset(hidden))
         )
     return chains
+
+
+def packaged_chain(database: Database, name: Literal["auth", "storage"]) -> Chain:
+    """Build a chain that comes with the package, whatever else is in the database."""
+    own_tables = tables(database.dialect)
+    location = packaged_location(database, name)
+    return Chain(
+        name,
+        ScriptDirectory(HERE, version_locations=location.folders),
+        own_tables.auth if name == "auth" else own_tables.storage,
+        location.version_table,
+        location.schema,
+    )
 
 
 def chain_named(chains: Sequence[Chain], name: str) -> Chain:

@@ -70,7 +70,6 @@ class ChainLocation:
 
 def locate_chains(database: Database, settings: Settings) -> list[ChainLocation]:
     """List the chains whose part of the data is in the database, in the order in which they run."""
-    on_sqlite = database.dialect == "sqlite"
     parts = settings.parts_in(database.url)
     locations = []
     for name, part in PART_OF.items():
@@ -80,10 +79,15 @@ def locate_chains(database: Database, settings: Settings) -> list[ChainLocation]
             folders = (PACKAGED, settings.migrations_dir.absolute())
             locations.append(ChainLocation(name, folders, "alembic_version", None))
         else:
-            version_table = f"{name}_amphibase_version" if on_sqlite else "amphibase_version"
-            schema = None if on_sqlite else name
-            locations.append(ChainLocation(name, (HERE / name,), version_table, schema))
+            locations.append(packaged_location(database, name))
     return locations
+
+
+def packaged_location(database: Database, name: Literal["auth", "storage"]) -> ChainLocation:
+    """Locate the chain `auth` or `storage`, which comes with the package."""
+    if database.dialect == "sqlite":
+        return ChainLocation(name, (HERE / name,), f"{name}_amphibase_version", None)
+    return ChainLocation(name, (HERE / name,), "amphibase_version", name)
 
 
 def _assignments(path: Path) -> dict[str, object]:
