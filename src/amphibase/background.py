@@ -66,6 +66,6 @@ async def uninterrupted(work: Awaitable[Result]) -> Result:
             cancelled = True
     if cancelled:
         if not running.cancelled():
-            running.exception()  # looked at, so that it is not logged as forgotten
+            running.exception()  # retrieved, so that asyncio does not log it as never retrieved
         raise asyncio.CancelledError
     return running.result()

@@ -1,4 +1,4 @@
-"""Runs an application on a socket: uvicorn, which cuts who stalls and collects less garbage."""
+"""The server of applications: uvicorn, with time limits for headers and less garbage collection."""
 
 import asyncio
 import gc
@@ -16,11 +16,11 @@ HEAD_SECONDS = 20
 """How long a client may take until its request's headers are there."""
 
 MAX_HEAD_BYTES = 128 * 1024
-MOST_JOINED = 16 * 1024
+MAX_COALESCED_BYTES = 16 * 1024
 
 
 class UvicornServer(uvicorn.Server):
-    """A server whose garbage collector leaves alone what exists when it begins to listen."""
+    """A server whose garbage collector skips the objects that exist when it begins to listen."""
 
     def __init__(self, config: uvicorn.Config, ready: Callable[[], object] | None) -> None:
         super().__init__(config)
@@ -34,7 +34,7 @@ class UvicornServer(uvicorn.Server):
 
 
 def freeze() -> None:
-    """Take what exists by now for something that stays: the collector need not look at it again."""
+    """Exempt the objects that exist by now from garbage collection: they stay."""
     gc.collect()
     gc.freeze()
 
@@ -46,7 +46,7 @@ def server(
     graceful_seconds: int = GRACEFUL_SECONDS,
     **options: Any,
 ) -> UvicornServer:
-    """A server for the application, to be run.
+    """Build a server for the application.
 
     Args:
         ready: called once it listens.
@@ -67,7 +67,7 @@ def server(
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    """What makes the event loop that the server runs best on."""
+    """Return the factory of the fastest event loop that is installed."""
     try:
         import uvloop
     except ImportError:  # it does not exist for every platform
@@ -76,12 +76,12 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
 
 
 def local_url(host: str, port: int) -> str:
-    """Where a browser on this machine finds a server that listens there."""
+    """Return the URL at which a browser on this machine reaches a server that listens there."""
     name = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104
     return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
 
 
-class _Joined:
+class _CoalescingTransport:
     """A transport that sends what is written in one turn of the loop together.
 
     uvicorn writes the head of a response and its body apart, and each would be a packet.
@@ -96,8 +96,8 @@ class _Joined:
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
-        """Send it at the end of this turn, or at once where it is much."""
-        if len(data) > MOST_JOINED:
+        """Send it at the end of this turn of the loop, or at once where it is large."""
+        if len(data) > MAX_COALESCED_BYTES:
             self._flush()
             if not self._transport.is_closing():
                 self._transport.write(data)
@@ -127,13 +127,14 @@ class HeaderTimeoutProtocol(HttpToolsProtocol):
     _head_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(cast(asyncio.Transport, _Joined(transport, self.loop)))
+        coalescing = _CoalescingTransport(transport, self.loop)
+        super().connection_made(cast(asyncio.Transport, coalescing))
         self._in_head = True
         self._await_head()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self._in_head:  # most heads come whole, and no clock is set for them
+        if self._in_head:  # most heads come whole, and no timer is set for them
             self._await_head()
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():

@@ -24,7 +24,7 @@ MAX_AUTH_BODY_BYTES = 1024 * 1024
 
 @dataclass(frozen=True)
 class Project:
-    """All that a gateway needs to know of the project that it serves.
+    """A project, as far as its gateway needs to know it.
 
     Args:
         roles: the URLs of the database, as the roles of the services.
@@ -44,7 +44,7 @@ class Project:
 
     @cached_property
     def tokens(self) -> "KeyRing":
-        """Issues and verifies the project's tokens."""
+        """The keys that issue and verify the project's tokens."""
         from amphibase.accounts.jwt.key import Key
         from amphibase.accounts.jwt.key_file import (
             KEY_FILE,
@@ -66,7 +66,7 @@ class Project:
 
 
 def build(project: Project) -> Gateway:
-    """The gateway of a project; it opens nothing until it is started or asked."""
+    """Build the gateway of a project; it opens nothing until it is started or called."""
     inbox = Inbox(project.keys.service_role if project.signs_with_secret else None)
     mounts = {
         "/rest/v1": Mount(lambda: _rest(project), MAX_BODY_BYTES),
@@ -78,7 +78,7 @@ def build(project: Project) -> Gateway:
 
 
 def check() -> None:
-    """Read the settings of all services.
+    """Check the settings of all services.
 
     Raises:
         ConfigurationError: one line for each wrong value.

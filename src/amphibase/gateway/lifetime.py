@@ -1,4 +1,4 @@
-"""A service from its first request to the end of its last."""
+"""The lifetime of a service: from its first request to the end of its last."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -39,13 +39,13 @@ class Lifetime:
                 self._is_started = True
 
     async def close(self) -> None:
-        """Let go of it; requests under way end first."""
+        """Close it; requests under way end first."""
         await self._idle.wait()
         await self._close()
 
     @contextmanager
     def request(self) -> Iterator[None]:
-        """A request is under way."""
+        """Count a request as under way, for as long as the block runs."""
         self._under_way += 1
         self._idle.clear()
         try:

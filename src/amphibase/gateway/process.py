@@ -215,7 +215,7 @@ def _start_postgres(settings: GatewaySettings, folder: DataDir) -> "Server":
     place = folder.path / POSTGRES
     modules = ["amphibase.server", "amphibase.background"]
     if not place.exists():  # which creates the tables of a new database
-        modules += ["amphibase.schema.commands"]
+        modules += ["amphibase.schema.migrations.execution"]
     with ThreadPoolExecutor(1) as pool:
         starting = pool.submit(_start_on_free_port, place, settings.db_port)
         for module in modules:

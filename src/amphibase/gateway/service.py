@@ -1,4 +1,4 @@
-"""What the services of the gateway have in common: each is an ASGI application of its own."""
+"""The interface of the gateway's services: each is an ASGI application of its own."""
 
 from typing import Protocol
 
@@ -18,7 +18,7 @@ class Service(Protocol):
     """
 
     async def start(self) -> None:
-        """Open what it needs; does nothing when it is started.
+        """Open what it needs; does nothing once it is started.
 
         Raises:
             ConfigurationError: a setting is wrong, or the database lacks something.
@@ -26,7 +26,7 @@ class Service(Protocol):
         """
 
     async def close(self) -> None:
-        """Let go of everything; requests under way end first."""
+        """Close everything; requests under way end first."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...
 

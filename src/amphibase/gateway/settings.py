@@ -1,7 +1,7 @@
-"""What all services of the gateway have in common, read from the environment and `.env`.
+"""The settings that all services of the gateway share, from the environment and `.env`.
 
 The names are those of Supabase's own configuration, so that a self-hoster's file works; what is the
-gateway's alone begins with `GATEWAY_`. The settings of each service are in its own room.
+gateway's alone begins with `GATEWAY_`. Each package of a service has that service's settings.
 """
 
 import ipaddress
@@ -161,7 +161,7 @@ class GatewaySettings(BaseSettings):
 
     @property
     def keys(self) -> ApiKeys:
-        """The project's API keys; what is not given is made from the secret."""
+        """The project's API keys; those that are not set are issued by the secret."""
         secret = revealed(self.jwt_secret) or CLI_JWT_SECRET
         own = self.jwt_secret is not None
         return ApiKeys(
@@ -184,7 +184,7 @@ class GatewaySettings(BaseSettings):
 
 
 def revealed(value: SecretStr | None) -> str:
-    """What a setting holds; empty where it is not given."""
+    """Return the secret of a setting; empty where it is not set."""
     return value.get_secret_value() if value else ""
 
 

@@ -1,4 +1,4 @@
-"""What surrounds every request: its id, the access log, security headers, the last resort."""
+"""The middleware of every request: its id, the access log, security headers, unexpected errors."""
 
 import logging
 import os
@@ -30,7 +30,7 @@ HSTS = (b"strict-transport-security", b"max-age=31536000")
 
 
 class RequestMiddleware:
-    """Gives each request an id (`X-Request-ID`), logs it, and answers what nobody caught.
+    """Gives each request an id (`X-Request-ID`), logs it, and responds to uncaught errors with 500.
 
     The log holds the path and never the query string, headers or bodies, which carry secrets.
     """
@@ -43,8 +43,8 @@ class RequestMiddleware:
             await self.app(scope, receive, send)
             return
         began = time.perf_counter()
-        given = dict(scope["headers"]).get(b"x-request-id", b"")
-        request_id = given.decode() if _REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
+        sent = dict(scope["headers"]).get(b"x-request-id", b"")
+        request_id = sent.decode() if _REQUEST_ID.fullmatch(sent) else os.urandom(16).hex()
         scope.setdefault("state", {})["request_id"] = request_id
         added = [*SECURITY_HEADERS, (b"x-request-id", request_id.encode())]
         if scope["scheme"] == "https":
@@ -66,7 +66,7 @@ class RequestMiddleware:
             status = status or 499
         except Exception:
             logger.exception("Unexpected error", extra={"request_id": request_id})
-            if status:  # The answer has begun; cutting the connection is all that is left.
+            if status:  # The response has begun; all that is left is to close the connection.
                 raise
             answer = problem(
                 500, "internal_error", "Something went wrong on our side", request_id=request_id
@@ -82,11 +82,11 @@ class AccessRecord(logging.LogRecord):
     """A line of the access log.
 
     `access_log.info()` would write the same, but search the stack for its caller, and look up the
-    thread, the process and the file's name, for each line: a tenth of what a small answer costs.
+    thread, the process and the file's name, for each line: a tenth of what a small response costs.
 
     Args:
-        status: of the answer; 0 where there was none.
-        seconds: how long the answer took.
+        status: of the response; 0 where there was none.
+        seconds: how long the response took.
     """
 
     def __init__(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
@@ -95,7 +95,7 @@ class AccessRecord(logging.LogRecord):
         path = quote(scope["path"], safe=SAFE_IN_PATHS, errors="replace")
         now = time.time()
         vars(self).update(
-            _same_for_all(),
+            _shared_attributes(),
             args=(scope["method"], path, status),
             created=now,
             msecs=now % 1 * 1000,
@@ -109,8 +109,8 @@ class AccessRecord(logging.LogRecord):
 
 
 @cache
-def _same_for_all() -> dict[str, Any]:
-    """What all lines of a process have in common; asked for after any fork, with the first."""
+def _shared_attributes() -> dict[str, Any]:
+    """Return what all records of a process share; called after any fork, for the first one."""
     line = logging.LogRecord(
         access_log.name, logging.INFO, __file__, 0, "%s %s %d", None, None, "access"
     )

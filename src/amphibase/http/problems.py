@@ -1,4 +1,4 @@
-"""Error answers: problem+json (RFC 9457) with a stable `code`, and nothing from the inside."""
+"""Error responses: problem+json (RFC 9457) with a stable `code`, and no internals."""
 
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
@@ -54,11 +54,11 @@ def problem(
     headers: Mapping[str, str] | None = None,
     **more: Any,
 ) -> Response:
-    """An error answer.
+    """Build an error response.
 
     Args:
-        code: what programs look at; it does not change.
-        detail: what people read; it may.
+        code: for programs; it does not change.
+        detail: for people; it may change.
         more: further members of the problem document.
     """
     body = {
@@ -76,7 +76,7 @@ def problem(
 
 
 def install(app: FastAPI) -> None:
-    """Answer errors as problems, except where the application has a handler of its own."""
+    """Respond to errors with problems, except where the application has a handler of its own."""
     handlers = app.exception_handlers
     handlers.setdefault(AmphibaseError, _ours)
     if handlers.get(RequestValidationError) in (None, request_validation_exception_handler):
