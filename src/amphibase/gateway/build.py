@@ -93,23 +93,23 @@ def check() -> None:
 
 
 def _rest(project: Project) -> "Service":
-    from amphibase.gateway.rest.service import RestService
+    from amphibase.gateway.rest.service import RestApp
     from amphibase.gateway.rest.settings import RestSettings
 
-    return RestService(load(RestSettings), project.roles.authenticator, project.tokens)
+    return RestApp(load(RestSettings), project.roles.authenticator, project.tokens)
 
 
 def _auth(project: Project, inbox: Inbox) -> "Service":
-    from amphibase.gateway.auth.service import AuthService
+    from amphibase.gateway.auth.service import AuthApp
     from amphibase.gateway.auth.settings import load_auth_settings
 
     settings = load_auth_settings(api_external_url=project.url)
-    return AuthService(settings, project.roles.auth_admin, project.tokens, inbox)
+    return AuthApp(settings, project.roles.auth_admin, project.tokens, inbox)
 
 
 def _storage(project: Project) -> "Service":
-    from amphibase.gateway.storage.service import StorageService
+    from amphibase.gateway.storage.service import StorageApp
     from amphibase.gateway.storage.settings import load_storage_settings
 
     settings = load_storage_settings(project.folder / STORAGE)
-    return StorageService(settings, project.roles.storage_admin, project.tokens)
+    return StorageApp(settings, project.roles.storage_admin, project.tokens)

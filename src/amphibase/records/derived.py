@@ -58,11 +58,11 @@ def changes(given: BaseModel) -> dict[str, Any]:
     return {key: getattr(given, key) for key in given.model_fields_set}
 
 
-class _Read(BaseModel):
+class _RowSchema(BaseModel):
     model_config = ConfigDict(from_attributes=True, protected_namespaces=())
 
 
-READ = _Read
+READ = _RowSchema
 
 
 def _refuse(_: Any) -> Any:

@@ -17,7 +17,7 @@ from tests.gateway.conftest import PASSWORD
 
 from amphibase.accounts.jwt.key import Key
 from amphibase.accounts.jwt.key_ring import KeyRing
-from amphibase.gateway.auth.service import AuthService
+from amphibase.gateway.auth.service import AuthApp
 from amphibase.gateway.auth.settings import AuthSettings, load_auth_settings
 from amphibase.gateway.inbox import Inbox
 from amphibase.gateway.project import copy, role_urls
@@ -65,7 +65,7 @@ class AuthServer:
 
     @asynccontextmanager
     async def serving(
-        self, database: str, behind: Callable[[AuthService], ASGIApp] | None, **overrides: Any
+        self, database: str, behind: Callable[[AuthApp], ASGIApp] | None, **overrides: Any
     ) -> AsyncIterator[Api]:
         root = f"/{next(self._numbers)}"
         url, below = self.url + root, "/auth/v1" if behind else ""
@@ -74,7 +74,7 @@ class AuthServer:
         tokens = KeyRing([Key.generate(), Key.from_secret(SECRET)])
         inbox = Inbox()
         auth_url = role_urls(database, PASSWORD).auth_admin
-        service = AuthService(settings, auth_url, tokens, inbox)
+        service = AuthApp(settings, auth_url, tokens, inbox)
         self._apps[root] = behind(service) if behind else service
         api = Api(url, tokens, inbox, database, below)
         try:
@@ -104,9 +104,7 @@ async def serve(auth_server: AuthServer, database: str) -> AsyncIterator[ServeAu
     """Starts Auth with the settings that are given; letters may follow one another at once."""
     async with AsyncExitStack() as stack:
 
-        async def start(
-            behind: Callable[[AuthService], ASGIApp] | None = None, **settings: Any
-        ) -> Api:
+        async def start(behind: Callable[[AuthApp], ASGIApp] | None = None, **settings: Any) -> Api:
             return await stack.enter_async_context(
                 auth_server.serving(database, behind, **settings)
             )

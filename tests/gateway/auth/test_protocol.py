@@ -25,7 +25,7 @@ from amphibase.gateway.auth import (
 )
 from amphibase.gateway.auth.bodies import Body
 from amphibase.gateway.auth.durations import parse_duration
-from amphibase.gateway.auth.service import ENDPOINTS, AuthService
+from amphibase.gateway.auth.service import ENDPOINTS, AuthApp
 from amphibase.gateway.auth.settings import load_auth_settings
 from amphibase.gateway.inbox import Inbox
 from amphibase.sql.backend import SqlBackend
@@ -99,7 +99,7 @@ async def test_third_parties_are_refused_by_name(api: Api, provider: str) -> Non
 
 
 async def test_a_lost_database_is_said_and_no_fault(api: Api, postgres_url: str) -> None:
-    service = AuthService(
+    service = AuthApp(
         load_auth_settings(), "postgresql://nobody@127.0.0.1:1/none", api.tokens, Inbox()
     )
     transport = httpx.ASGITransport(service)
@@ -113,7 +113,7 @@ async def test_a_lost_database_is_said_and_no_fault(api: Api, postgres_url: str)
 async def test_a_database_without_accounts_is_refused_at_the_start(
     api: Api, postgres_url: str
 ) -> None:
-    service = AuthService(load_auth_settings(), postgres_url, api.tokens, Inbox())
+    service = AuthApp(load_auth_settings(), postgres_url, api.tokens, Inbox())
     with pytest.raises(ConfigurationError, match="no table"):
         await service.start()
     await service.close()
@@ -121,7 +121,7 @@ async def test_a_database_without_accounts_is_refused_at_the_start(
 
 async def test_it_serves_below_any_path(database: str) -> None:
     tokens = KeyRing([Key.generate()])
-    service = AuthService(load_auth_settings(), database, tokens, Inbox())
+    service = AuthApp(load_auth_settings(), database, tokens, Inbox())
     transport = httpx.ASGITransport(service, root_path="/auth/v1")
     async with httpx.AsyncClient(transport=transport, base_url="http://test/auth/v1") as client:
         answer = await client.post("/signup", json={"email": "a@b.c", "password": PASSWORD})
@@ -145,7 +145,7 @@ async def test_accounts_are_the_same_for_the_gateway_and_for_an_application(
     columns = "confirmation_token, recovery_token, email_change_token_new, phone_change_token"
     assert set(api.rows(f"SELECT {columns} FROM auth.users")) == {("", "", "", "")}
     # With the same key, a session that one began is continued by the other.
-    service = AuthService(load_auth_settings(), database, KeyRing([key]), Inbox())
+    service = AuthApp(load_auth_settings(), database, KeyRing([key]), Inbox())
     transport = httpx.ASGITransport(service)
     assert signed_in.tokens is not None
     body = {"refresh_token": signed_in.tokens.refresh_token}

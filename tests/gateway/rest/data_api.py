@@ -15,7 +15,7 @@ from tests.gateway.conftest import PASSWORD
 from amphibase.accounts.jwt.key import Key
 from amphibase.accounts.jwt.key_ring import KeyRing
 from amphibase.gateway.project import copy, url_of
-from amphibase.gateway.rest.service import RestService
+from amphibase.gateway.rest.service import RestApp
 from amphibase.gateway.rest.settings import RestSettings
 
 SECRET = "the secret of the Data API's tokens, long enough"
@@ -245,9 +245,7 @@ async def open_data_api(url: str, **settings: Any) -> AsyncIterator[DataApi]:
         "db_pool": 2,
         **settings,
     }
-    service = RestService(
-        RestSettings(**negotiated), url_of(url, "authenticator", PASSWORD), tokens
-    )
+    service = RestApp(RestSettings(**negotiated), url_of(url, "authenticator", PASSWORD), tokens)
     transport = httpx.ASGITransport(service)
     async with httpx.AsyncClient(transport=transport, base_url="http://rest") as client:
         await service.start()

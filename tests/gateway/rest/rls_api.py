@@ -11,7 +11,7 @@ from tests.gateway.rest.data_api import WITHOUT_SAFEUPDATE
 
 from amphibase.accounts.jwt.key import Key
 from amphibase.accounts.jwt.key_ring import KeyRing
-from amphibase.gateway.rest.service import RestService
+from amphibase.gateway.rest.service import RestApp
 from amphibase.gateway.rest.settings import RestSettings
 
 DDL = """
@@ -47,7 +47,7 @@ DDL = """
 class RlsApi:
     """The Data API, and tokens of whoever asks it."""
 
-    def __init__(self, owner_url: str, service: RestService, tokens: KeyRing) -> None:
+    def __init__(self, owner_url: str, service: RestApp, tokens: KeyRing) -> None:
         self.owner_url = owner_url
         self.service = service
         self.tokens = tokens
@@ -91,7 +91,7 @@ async def open_rls_api(owner_url: str, authenticator_url: str) -> AsyncIterator[
         connection.execute(WITHOUT_SAFEUPDATE)
     tokens = KeyRing([Key.generate()])
     # Two connections, so that requests of different people follow each other on the same one.
-    service = RestService(RestSettings(db_pool=2), authenticator_url, tokens)
+    service = RestApp(RestSettings(db_pool=2), authenticator_url, tokens)
     await service.start()
     opened = RlsApi(owner_url, service, tokens)
     yield opened

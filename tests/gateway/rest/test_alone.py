@@ -8,7 +8,7 @@ from tests.gateway.conftest import ProjectDatabase
 
 from amphibase.accounts.jwt.key import Key
 from amphibase.accounts.jwt.key_ring import KeyRing
-from amphibase.gateway.rest.service import RestService
+from amphibase.gateway.rest.service import RestApp
 from amphibase.gateway.rest.settings import RestSettings
 
 KEY = Key.from_secret("a secret that is long enough to sign tokens with HS256")
@@ -17,7 +17,7 @@ KEY = Key.from_secret("a secret that is long enough to sign tokens with HS256")
 async def test_a_database_that_is_not_there_is_503_and_says_when_to_come_again() -> None:
     url = "postgresql://authenticator:hush@127.0.0.1:1/app"
     app = FastAPI()
-    app.mount("/data", RestService(RestSettings(), url, KeyRing([KEY])))
+    app.mount("/data", RestApp(RestSettings(), url, KeyRing([KEY])))
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(app), base_url="http://test"
     ) as client:
@@ -29,7 +29,7 @@ async def test_a_database_that_is_not_there_is_503_and_says_when_to_come_again()
 
 
 async def test_what_is_closed_does_not_begin_again(project: ProjectDatabase) -> None:
-    service = RestService(RestSettings(), project.authenticator, KeyRing([KEY]))
+    service = RestApp(RestSettings(), project.authenticator, KeyRing([KEY]))
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(service), base_url="http://test"
     ) as client:

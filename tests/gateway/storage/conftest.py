@@ -19,7 +19,7 @@ from amphibase.accounts.jwt.key_ring import KeyRing
 from amphibase.gateway.app import Gateway, Mount
 from amphibase.gateway.keys import ApiKeys
 from amphibase.gateway.project import copy, role_urls
-from amphibase.gateway.storage.service import StorageService
+from amphibase.gateway.storage.service import StorageApp
 from amphibase.gateway.storage.settings import StorageSettings
 from amphibase.postgres import Server
 
@@ -87,7 +87,7 @@ def api(database: str, _shared: Api) -> Api:
 async def _serving(database: str, folder: Path, **overrides: Any) -> AsyncIterator[Api]:
     settings = StorageSettings(file_storage_backend_path=folder, **overrides)
     tokens = KeyRing([Key.generate(), Key.from_secret(SECRET)])
-    service = StorageService(settings, role_urls(database, PASSWORD).storage_admin, tokens)
+    service = StorageApp(settings, role_urls(database, PASSWORD).storage_admin, tokens)
     keys = ApiKeys(SECRET, ANON, SERVICE, "sb_publishable_abc", "sb_secret_abc")
     gateway = Gateway({"/storage/v1": Mount(lambda: service)}, keys)
     # By its protocol asyncio knows that it may send without waiting (TCP_NODELAY).

@@ -19,14 +19,14 @@ from amphibase.blobs.sweep import BlobSweep
 from amphibase.database.engine import Database
 from amphibase.errors import Unavailable
 from amphibase.gateway.storage import object_rows
-from amphibase.gateway.storage.service import StorageService
+from amphibase.gateway.storage.service import StorageApp
 from amphibase.gateway.storage.settings import StorageSettings
 
 
 async def test_a_lost_database_is_told_and_when_to_come_back(tmp_path: Path) -> None:
     settings = StorageSettings(file_storage_backend_path=tmp_path)
     tokens = KeyRing([Key.generate(), Key.from_secret(SECRET)])
-    service = StorageService(settings, "postgresql://me:secret@127.0.0.1:1/nowhere", tokens)
+    service = StorageApp(settings, "postgresql://me:secret@127.0.0.1:1/nowhere", tokens)
     transport: Any = httpx.ASGITransport(service)
     headers = {"authorization": f"Bearer {SERVICE}"}
     parts = {**VERSION, "upload-length": "10", **metadata(bucketName="b", objectName="a")}

@@ -71,7 +71,7 @@ ENDPOINTS: tuple[tuple[str, str, Call], ...] = (
 )
 
 
-class AuthService:
+class AuthApp:
     """Sign-up, sign-in and users in the wire protocol of Supabase Auth; satisfies `Service`.
 
     Args:

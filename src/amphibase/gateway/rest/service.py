@@ -33,7 +33,7 @@ WATCH_AFTER = 0.05
 """Seconds after which, or twice as many, a request that runs is watched for its client."""
 
 
-class RestService:
+class RestApp:
     """The Data API over one database.
 
     Args:

@@ -14,7 +14,7 @@
     ├── ResourceAlreadyExists, BucketNotEmpty, FeatureNotEnabled
     ├── EntityTooLarge, RangeNotAvailable
     ├── RejectedByDatabase         a trigger or a constraint of the project raised it
-    └── StorageUnavailable, InternalStorageError
+    └── RetryableStorageError, InternalStorageError
 
 The status of a response is nearly always 400; the one that HTTP means stands in its body, as text
 (https://supabase.com/docs/guides/storage/debugging/error-codes).
@@ -218,7 +218,7 @@ class InternalStorageError(StorageError):
     default = "Internal Server Error"
 
 
-class StorageUnavailable(StorageError):
+class RetryableStorageError(StorageError):
     """Stands for what may succeed later (`amphibase.errors.Retryable`)."""
 
     code = error = "InternalError"
@@ -240,7 +240,7 @@ def storage_error(error: Exception) -> StorageError:
         case NotFound():
             return NoSuchUpload()
         case Retryable():
-            return StorageUnavailable(error)
+            return RetryableStorageError(error)
         case InvalidValue() | InvalidRequest() | IncompleteUpload():
             return InvalidStorageRequest(error.detail)
     logger.error("Unexpected error", exc_info=error)

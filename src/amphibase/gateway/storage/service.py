@@ -25,7 +25,7 @@ Endpoint = Callable[[StorageContext, Request], Awaitable[Response]]
 FILE = "{bucket}/{name:storage_key}"
 
 
-class _Key(Convertor[str]):
+class _ObjectKeyConvertor(Convertor[str]):
     """A path as it is, whatever is in it: that no file is called so is to be said by us."""
 
     regex = r"[\s\S]*"
@@ -37,7 +37,7 @@ class _Key(Convertor[str]):
         return value
 
 
-register_url_convertor("storage_key", _Key())
+register_url_convertor("storage_key", _ObjectKeyConvertor())
 
 # The first that fits is taken, so that names come before parameters.
 ENDPOINTS: tuple[tuple[str, str, Endpoint], ...] = (
@@ -71,7 +71,7 @@ ENDPOINTS: tuple[tuple[str, str, Endpoint], ...] = (
 )
 
 
-class StorageService:
+class StorageApp:
     """Buckets and files in the wire protocol of Supabase Storage; satisfies `Service`.
 
     Args:
@@ -137,7 +137,7 @@ class StorageService:
         self, call: Endpoint, respond: Callable[[Exception], Response] = errors.error_response
     ) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
-            body = _Body(request)
+            body = _IncomingBody(request)
             request = Request(request.scope, body.receive)
             try:
                 await self.start()
@@ -151,7 +151,7 @@ class StorageService:
         return endpoint
 
 
-class _Body:
+class _IncomingBody:
     """Knows whether the body of a request is still coming."""
 
     def __init__(self, request: Request) -> None:

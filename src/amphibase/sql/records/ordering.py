@@ -19,7 +19,7 @@ from amphibase.private_names.sqlalchemy import without_annotations
 
 
 @dataclass(frozen=True)
-class OrderTerm:
+class RowOrder:
     """One thing that rows are ordered by.
 
     Args:
@@ -75,7 +75,7 @@ class OrderTerm:
 class Ordering:
     """A total order of a model's rows."""
 
-    def __init__(self, terms: Sequence[OrderTerm]) -> None:
+    def __init__(self, terms: Sequence[RowOrder]) -> None:
         self.terms = tuple(terms)
 
     @property
@@ -131,11 +131,11 @@ def ordering(
     """
     terms = [_term(each) for each in check_list("order_by", order_by)]
     if not terms:
-        return Ordering([OrderTerm(column, True, None) for column in newest_first])
+        return Ordering([RowOrder(column, True, None) for column in newest_first])
     known = {id(term.by) for term in terms}
     # In the direction of the last, so that one index can serve the whole.
     last = terms[-1].descending
-    terms += [OrderTerm(column, last, None) for column in keys if id(column) not in known]
+    terms += [RowOrder(column, last, None) for column in keys if id(column) not in known]
     return Ordering(terms)
 
 
@@ -146,7 +146,7 @@ def check_list(name: str, items: Sequence[Any]) -> Sequence[Any]:
     raise InvalidRequest(f"{name}: a list was expected, as in {name}=[Note.title]")
 
 
-def _term(given: Any) -> OrderTerm:
+def _term(given: Any) -> RowOrder:
     element = given.__clause_element__() if hasattr(given, "__clause_element__") else given
     if not isinstance(element, ColumnElement):
         raise InvalidRequest("order_by: a column was expected, as in Note.title.desc()")
@@ -165,7 +165,7 @@ def _term(given: Any) -> OrderTerm:
         nulls_first = None
     elif nulls_first is None:
         nulls_first = descending
-    return OrderTerm(_plain(column), descending, nulls_first)
+    return RowOrder(_plain(column), descending, nulls_first)
 
 
 def _plain(element: Any) -> Any:
