@@ -15,6 +15,7 @@ LISTS = [
     "/works?select=*&order=id.desc&limit=2&offset=1",
     "/works?title=in.(Sonata,Psalm)&select=title,data",
     "/composers?select=name,works!works_composer(id,scores(*))&order=name",
+    "/rpc/works_of?composer=1&select=title,scores(*)&order=id",
     "/works?select=minutes.sum(),...composers!works_composer(name)&order=composers(name)",
 ]
 

@@ -255,7 +255,7 @@ class RequestHandler:
             check(row)
         result = read_result(row)
         if result.is_too_large and has_cursor(compiled.plan):
-            cursor = compile_cursor(compiled.plan).bind(context.values)
+            cursor = compile_cursor(compiled.plan).bind(context.values, context.body)
             query = query._replace(call=cursor, estimate=None, isolation="repeatable read")
             spooled = await spool(self._executor.pool, query, separator_of(compiled.plan))
             result = result._replace(spooled=spooled, rows=spooled.rows)

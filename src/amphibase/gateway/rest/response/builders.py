@@ -100,7 +100,8 @@ def call_response(
     if function.returns.is_void:
         response = RestResponse(204)
     else:
-        response = RestResponse(read_status(offset, result.rows, result.total), body=result.body)
+        status = read_status(offset, result.rows, result.total)
+        response = RestResponse(status, body=result.body, spooled=result.spooled)
         response.add(b"content-type", negotiated.content_type)
     response.add(b"content-range", content_range(offset, offset + result.rows - 1, result.total))
     response.add(b"preference-applied", preferences.applied(*_APPLIED["call"]))

@@ -98,19 +98,30 @@ def compile_statement(plan: ActionPlan) -> CompiledStatement:
 
 
 def has_cursor(plan: ActionPlan) -> bool:
-    """Return whether the rows may be read one by one: those of a table, as a JSON array."""
+    """Return whether the rows may be read again, one by one, as the elements of a JSON array.
+
+    They are those of a table, or of a function that changes nothing.
+    """
     media = plan.key.media
-    return plan.key.action == "read" and media.shape == "array" and media.explain is None
+    if media.shape != "array" or media.explain is not None:
+        return False
+    if plan.call is None:
+        return plan.key.action == "read"
+    function = plan.call.function
+    is_rows = function.returns.is_composite and function.returns.is_set
+    return is_rows and function.volatility != "volatile"
 
 
 def compile_cursor(plan: ActionPlan) -> CompiledStatement:
     """Compile the cursor `CURSOR`, whose rows are the elements of the body, as text."""
     parameters = StatementParameters()
+    source = "" if plan.call is None else f"WITH {SOURCE} AS ({compile_call(plan, parameters)}) "
     rows = SelectCompiler(parameters).rows(plan.read)
     element = f"row_to_json({_ROWS}.*)"
     if plan.key.media.strip_nulls:
         element = f"json_strip_nulls({element})"
-    sql = f"DECLARE {CURSOR} NO SCROLL CURSOR FOR SELECT {element}::text FROM ({rows}) AS {_ROWS}"
+    select = f"{source}SELECT {element}::text FROM ({rows}) AS {_ROWS}"
+    sql = f"DECLARE {CURSOR} NO SCROLL CURSOR FOR {select}"
     return CompiledStatement(Statement(sql), parameters.all())
 
 
