@@ -169,3 +169,13 @@ async def test_the_commands_reach_both_databases(settings: Settings, tmp_path: P
     assert made.returncode == 0, made.stderr
     swept = commands.run(tmp_path, environment, "users", "sweep", "--yes")
     assert swept.stdout == "0 without an account; 0 deleted\n"
+
+
+def test_a_command_names_the_databases_of_which_one_is_not_reached(tmp_path: Path) -> None:
+    environment = {"ACCOUNTS_DATABASE_URL": "postgresql://ann:secret@127.0.0.1:1/accounts"}
+    done = commands.run(tmp_path, environment, "db", "current")
+    assert done.returncode == 2
+    assert (
+        "the databases are sqlite+aiosqlite:///data/amphibase.db, postgresql+psycopg" in done.stderr
+    )
+    assert "secret" not in done.stderr

@@ -69,8 +69,12 @@ def main() -> None:
         if isinstance(error, Unavailable):
             from amphibase.settings import load_settings
 
-            url = load_settings().database.difference_update_query(SECRET_OPTIONS)
-            detail += f" (DATABASE_URL is {url!r})"
+            urls = [
+                repr(url.difference_update_query(SECRET_OPTIONS))
+                for url in load_settings().databases
+            ]
+            names = "DATABASE_URL is" if len(urls) == 1 else "the databases are"
+            detail += f" ({names} {', '.join(urls)})"
         for line in detail.splitlines():
             console.print(f"[red]error[/red] {escape(line)}", highlight=False)
         sys.exit(2 if isinstance(error, ConfigurationError | Unavailable) else 1)
