@@ -12,7 +12,9 @@ from tests.database.pools import call
 
 from amphibase import load_settings
 from amphibase.accounts.jwt.key_ring import load_keys
+from amphibase.database import engine
 from amphibase.database.engine import Database, PoolOptions
+from amphibase.errors import Contention
 from amphibase.models import Base
 from amphibase.schema.commands import ensure
 from amphibase.sql.backend import SqlBackend
@@ -52,8 +54,8 @@ async def test_all_pools_together_open_as_many_connections_as_pool_size_says(
 async def test_on_sqlite_too(sqlite_url: str, size: int) -> None:
     database = Database(sqlite_url, PoolOptions(size=size, pipelined=size // 2))
     opened: list[object] = []
-    for engine in {database.engine.sync_engine, database.readers.sync_engine}:
-        event.listen(engine, "connect", lambda connection, _: opened.append(connection))
+    for each in {database.engine.sync_engine, database.readers.sync_engine}:
+        event.listen(each, "connect", lambda connection, _: opened.append(connection))
 
     async def use(writes: bool) -> None:
         async with database.write() if writes else database.read() as connection:
@@ -98,6 +100,22 @@ async def test_on_sqlite_readers_never_wait_for_writers_who_go_in_turn(sqlite_ur
     async with database.read() as connection:
         rows = await connection.scalars(text("select n from t order by rowid"))
         assert rows.all() == list(range(31))
+    await database.close()
+
+
+async def test_a_writer_whose_turn_does_not_come_meets_contention(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that another process keeps from writing, so that `in_transaction` tries again."""
+    monkeypatch.setattr(engine, "POOL_TIMEOUT_SECONDS", 0.05)
+    database = Database(sqlite_url, PoolOptions(size=3))
+    async with database.write():
+        with pytest.raises(Contention):
+            async with database.write():
+                pass
+        with pytest.raises(Contention):
+            async with database.session() as session:
+                await session.execute(text("select 1"))
     await database.close()
 
 

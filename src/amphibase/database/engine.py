@@ -1,19 +1,21 @@
 """A SQL database: its connection pools, and how a transaction begins."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, event
 from sqlalchemy.engine import URL
+from sqlalchemy.exc import TimeoutError as QueueTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 
 from amphibase.backend import Isolation
 from amphibase.database.errors import translated_errors
 from amphibase.database.session_settings import SESSION_SETTINGS, set_locally, startup_options
 from amphibase.database.url import POOLER_PORT, parse_url, to_conninfo
+from amphibase.errors import Contention
 from amphibase.models import DECIMAL_COLLATION, compare_decimals
 from amphibase.private_names.aiosqlite import create_collation
 
@@ -97,7 +99,7 @@ class Database:
         engine = self._writers
         if isolation is not None and self.dialect != "sqlite":
             engine = engine.execution_options(isolation_level=isolation.upper())
-        with translated_errors():
+        with translated_errors(), self._waiting_to_write():
             async with engine.begin() as connection:
                 yield connection
 
@@ -108,7 +110,8 @@ class Database:
         Args:
             writes: False for a session that only reads, which on SQLite blocks nobody.
         """
-        with translated_errors():
+        waiting = self._waiting_to_write() if writes else nullcontext()
+        with translated_errors(), waiting:
             engine = self._writers if writes else self.readers
             async with AsyncSession(engine, expire_on_commit=False) as session:
                 try:
@@ -117,6 +120,17 @@ class Database:
                 except BaseException:
                     await session.rollback()
                     raise
+
+    @contextmanager
+    def _waiting_to_write(self) -> Iterator[None]:
+        """Raise Contention where the turn to write on SQLite did not come in time: it is the other
+        transactions that are in the way, as for a writer of another process."""
+        try:
+            yield
+        except QueueTimeout as error:
+            if self.readers is self.engine:
+                raise
+            raise Contention from error
 
     async def close(self) -> None:
         """Close every connection."""
