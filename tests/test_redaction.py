@@ -70,6 +70,8 @@ def record(message: str, *arguments: object) -> logging.LogRecord:
         record("%(path)s", {"path": f"/?code={HIDDEN}"}),
         record("< %s: %s", "Authorization", f"Bearer {HIDDEN}"),
         record("< %s: %s", "apikey", HIDDEN),
+        record("HTTP Request: %s", httpx.URL(f"https://example.com/?token={HIDDEN}")),
+        record("failed: %s", ValueError(f"https://example.com/?token={HIDDEN}")),
     ],
 )
 def test_messages_and_arguments_are_redacted(written: logging.LogRecord) -> None:
@@ -125,4 +127,4 @@ async def test_uvicorns_own_logs_hold_no_secret_of_an_address(
     uvicorns = [each for each in caplog.records if each.name.startswith("uvicorn")]
     assert {"uvicorn.access", "uvicorn.error"} <= {each.name for each in uvicorns}
     assert any("WebSocket /socket" in line for line in lines)
-    assert HIDDEN not in "".join(each.getMessage() for each in uvicorns)
+    assert HIDDEN not in "".join(caplog.messages)

@@ -24,9 +24,9 @@ _PARAMETER = re.compile(r"(?<=[?&;#])([^=&;#?\s\"'<>]{1,200})=([^&;#\s\"'<>]+)")
 _SEPARATORS = re.compile(r"[^a-z0-9]+")
 _FORMATTER = logging.Formatter()
 
-LOGGERS = ("uvicorn.access", "uvicorn.error")
+LOGGERS = ("uvicorn.access", "uvicorn.error", "httpx")
 """uvicorn writes the query string of each request, and of each WebSocket even without an access
-log."""
+log; httpx that of each request that an application sends."""
 
 
 def is_secret_name(name: str) -> bool:
@@ -74,11 +74,14 @@ def _is_header(arguments: tuple[object, ...]) -> bool:
 
 
 def _redact_argument(argument: Any) -> Any:
-    return redact(argument) if isinstance(argument, str) else argument
+    if argument is None or isinstance(argument, int | float):
+        return argument
+    text = str(argument)  # of a URL or an exception, too
+    return argument if (redacted := redact(text)) == text else redacted
 
 
-def redact_server_logs() -> None:
-    """Keep secrets out of uvicorn's logs, whoever runs it; calling it again changes nothing."""
+def redact_logs() -> None:
+    """Keep secrets out of the logs of uvicorn and httpx; calling it again changes nothing."""
     for name in LOGGERS:
         logger = logging.getLogger(name)
         if not any(isinstance(each, RedactingFilter) for each in logger.filters):

@@ -9,7 +9,7 @@ from typing import Any, cast
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from amphibase.redaction import redact_server_logs
+from amphibase.redaction import redact_logs
 
 GRACEFUL_SECONDS = 30
 HEAD_SECONDS = 20
@@ -53,7 +53,7 @@ def server(
         graceful_seconds: how long requests under way may take once it is to end.
         options: more of `uvicorn.Config`.
     """
-    redact_server_logs()
+    redact_logs()
     config = uvicorn.Config(
         app,
         http=HeaderTimeoutProtocol,

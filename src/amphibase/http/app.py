@@ -21,7 +21,7 @@ from amphibase.http.routes import built_in
 from amphibase.models import User
 from amphibase.records.adoption import adopt
 from amphibase.records.derived import create_schema, read_model, update_schema
-from amphibase.redaction import redact_server_logs
+from amphibase.redaction import redact_logs
 from amphibase.settings import ROUTES_PREFIX, Settings, load_settings
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class Amphibase:
                 raise ConfigurationError(f"prefix: {prefix!r} is not a path such as /api")
             self.settings = self.settings.model_copy(update={"routes_prefix": prefix})
         app.state.amphibase = self
-        redact_server_logs()  # also where `uvicorn main:app` serves it
+        redact_logs()  # also where `uvicorn main:app` serves it
         problems.install(app)
         chosen = {"/auth": auth, "/users": users, "/files": files}
         for router in built_in(self.user):
