@@ -1,6 +1,7 @@
 """Ready routes for the rows of a model: list with filters, read, add, change, delete."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -12,8 +13,9 @@ from typing_extensions import TypedDict
 
 from amphibase.access import Rule, access_of, service
 from amphibase.backend import MAX_LIMIT, Page
-from amphibase.errors import ConfigurationError, NotFound, NotSupported
+from amphibase.errors import ConfigurationError, NotFound, NotSupported, StaleVersion
 from amphibase.http.dependencies import caller_of, public_path
+from amphibase.http.etags import parse_etags
 from amphibase.http.problem_responses import (
     ANY_ROUTE,
     CHANGE,
@@ -34,6 +36,9 @@ from amphibase.records.listing import DEFAULT_LIMIT, read_listing
 from amphibase.records.validators import construct
 
 MAX_VERSION = 2**31 - 1
+MAX_ETAGS = 10
+"""Of one `If-Match`: each is another try to write."""
+
 JSON = "application/json"
 
 
@@ -148,8 +153,8 @@ def routes(
     if reads and writes:
         if_match = {"parameters": [IF_MATCH]} if versioned else None
 
-        def version(request: Request) -> dict[str, int]:
-            return _if_version(request) if versioned else {}
+        def versions(request: Request) -> list[dict[str, int]]:
+            return _if_versions(request) if versioned else [{}]
 
         @records.patch(
             "/{id}",
@@ -160,7 +165,10 @@ def routes(
         )
         @_typed(id=id, given=update_schema(model), rows=rows)
         async def change_row(id: Any, given: Any, request: Request, rows: Any) -> Any:
-            row = await rows.update(id, **version(request), **changes(given))
+            async def write(**version: int) -> Any:
+                return await rows.update(id, **version, **changes(given))
+
+            row = await _at_one_version(versions(request), write)
             if row is None:
                 raise NotFound
             return serializer.response(row)
@@ -174,7 +182,11 @@ def routes(
         )
         @_typed(id=id, rows=rows)
         async def delete_row(id: Any, request: Request, rows: Any) -> None:
-            if not await rows.delete(id, **version(request)):
+            async def write(**version: int) -> bool:
+                deleted: bool = await rows.delete(id, **version)
+                return deleted
+
+            if not await _at_one_version(versions(request), write):
                 raise NotFound
 
     return records
@@ -255,20 +267,38 @@ def _typed(**types: Any) -> Callable[[Any], Any]:
     return give
 
 
-def _if_version(request: Request) -> dict[str, int]:
-    found = request.headers.getlist("if-match")
-    if not found or found == ["*"]:
-        return {}
-    text = found[0].strip() if len(found) == 1 else ""
-    digits = text[1:-1]
-    quoted = len(text) > 2 and text[0] == text[-1] == '"'
-    if not (quoted and digits.isascii() and digits.isdigit() and len(digits) <= 10):
+def _if_versions(request: Request) -> list[dict[str, int]]:
+    """Return the versions of `If-Match`, each as the arguments of a write; any version without."""
+    headers = request.headers.getlist("if-match")
+    header = ",".join(headers).strip()
+    if not headers or header == "*":
+        return [{}]
+    try:
+        tags = parse_etags(header)
+    except ValueError:
+        tags = []
+    if not tags or len(tags) > MAX_ETAGS or not all(map(_is_version, tags)):
         raise invalid_parameter(
             "If-Match", 'must be the ETag of the row, such as "3", or *', "invalid_version"
         )
-    if int(digits) > MAX_VERSION:
+    if any(int(tag) > MAX_VERSION for tag in tags):
         raise invalid_parameter("If-Match", "no row has such a version", "invalid_version")
-    return {"if_version": int(digits)}
+    return [{"if_version": int(tag)} for tag in tags]
+
+
+def _is_version(tag: str) -> bool:
+    return tag.isascii() and tag.isdigit() and len(tag) <= 10
+
+
+async def _at_one_version(
+    versions: list[dict[str, int]], write: Callable[..., Awaitable[Any]]
+) -> Any:
+    """Write to a row that has one of the versions. Raises StaleVersion where it has another."""
+    *others, last = versions
+    for version in others:
+        with suppress(StaleVersion):
+            return await write(**version)
+    return await write(**last)
 
 
 LIST_DESCRIPTION = """Newest first unless `order` says otherwise.
@@ -283,7 +313,7 @@ IF_MATCH = {
     "in": "header",
     "description": 'The version that the change is based on, as in the ETag: `"3"`. If the row has '
     "another by now, the response is 409.",
-    "schema": {"type": "string", "pattern": r'^(\*|"[0-9]{1,10}")$'},
+    "schema": {"type": "string", "pattern": r'^(\*|(W/)?"[0-9]{1,10}")$'},
 }
 
 
