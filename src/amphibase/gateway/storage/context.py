@@ -35,9 +35,9 @@ class StorageContext:
         self.database = Database(database_url, PoolOptions(size=settings.db_pool))
         self.blobs = DiskBlobs(settings.file_storage_backend_path / "objects")
         self.transactions = StorageTransactions(self.database)
-        self.uploader = Uploader(self.transactions, self.blobs, settings.file_size_limit)
+        self.uploader = Uploader(self.transactions, self.blobs, settings.max_object_bytes)
         self.objects = ObjectStorage(
-            self.transactions, self.blobs, self.uploader, settings.file_size_limit
+            self.transactions, self.blobs, self.uploader, settings.max_object_bytes
         )
         self.signed_urls = SignedUrls(tokens)
         self._tokens = tokens

@@ -2,17 +2,20 @@
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from amphibase.settings import load
 
 
 class StorageSettings(BaseSettings):
-    """Where the bytes of files are, and how many there may be.
+    """Where the bytes of objects are, and how many there may be.
+
+    A setting of Supabase Storage that protects something and has no effect here stops the start.
 
     Attributes:
-        file_size_limit: the most bytes of a file, whatever its bucket allows.
+        file_size_limit: the most bytes of an object, by its older name.
+        upload_file_size_limit: the same by its newer name, which wins.
         file_storage_backend_path: the folder of the bytes, and of uploads that are under way.
         upload_signed_url_expiration_time: seconds for which a signed upload URL is good.
         db_pool: the most connections.
@@ -29,7 +32,13 @@ class StorageSettings(BaseSettings):
     )
 
     file_size_limit: int = Field(
-        50 * 1024 * 1024, ge=1, validation_alias="FILE_SIZE_LIMIT", examples=["52428800"]
+        50 * 1024 * 1024,
+        ge=1,
+        validation_alias="FILE_SIZE_LIMIT",
+        examples=["52428800"],
+    )
+    upload_file_size_limit: int | None = Field(
+        None, ge=1, validation_alias="UPLOAD_FILE_SIZE_LIMIT", examples=["52428800"]
     )
     file_storage_backend_path: Path = Field(
         Path("./.amphibase/storage"),
@@ -42,6 +51,31 @@ class StorageSettings(BaseSettings):
     db_pool: int = Field(
         10, ge=1, le=1000, validation_alias="DATABASE_MAX_CONNECTIONS", examples=["10"]
     )
+    rate_limiter_enabled: bool = Field(
+        False, validation_alias="RATE_LIMITER_ENABLED", examples=["false"]
+    )
+    file_size_limit_standard: int | None = Field(
+        None, validation_alias="UPLOAD_FILE_SIZE_LIMIT_STANDARD", examples=[""]
+    )
+
+    @property
+    def max_object_bytes(self) -> int:
+        """The most bytes of an object, whatever its bucket allows."""
+        return self.upload_file_size_limit or self.file_size_limit
+
+    @field_validator("rate_limiter_enabled")
+    @classmethod
+    def _has_no_rate_limiter(cls, value: bool) -> bool:
+        if value:
+            raise ValueError("is not supported: limit requests in a proxy, and leave this out")
+        return value
+
+    @field_validator("file_size_limit_standard")
+    @classmethod
+    def _has_one_limit(cls, value: int | None) -> int | None:
+        if value is not None:
+            raise ValueError("is not supported: UPLOAD_FILE_SIZE_LIMIT limits every upload")
+        return value
 
 
 def load_storage_settings(folder: Path) -> StorageSettings:

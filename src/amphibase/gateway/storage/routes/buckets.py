@@ -65,7 +65,7 @@ async def create(context: StorageContext, request: Request) -> Response:
         "owner": parse_uuid(caller.subject),
         "owner_id": caller.subject,
         "public": bool(new.public),
-        "file_size_limit": parse_size_limit(new.file_size_limit, context.settings.file_size_limit),
+        "file_size_limit": parse_size_limit(new.file_size_limit, context.settings.max_object_bytes),
         "allowed_mime_types": new.allowed_mime_types,
     }
     async with context.transactions.as_caller(caller, "storage.bucket.create") as connection:
@@ -105,7 +105,7 @@ async def update(context: StorageContext, request: Request) -> Response:
     if values.get("public", False) is None:
         del values["public"]
     if "file_size_limit" in values:
-        most = context.settings.file_size_limit
+        most = context.settings.max_object_bytes
         values["file_size_limit"] = parse_size_limit(values["file_size_limit"], most)
     async with context.transactions.as_caller(caller, "storage.bucket.update") as connection:
         if not await bucket_rows.change(connection, id, values):

@@ -59,7 +59,7 @@ class TusRoutes:
         uploads = ResumableUploads[TusSender](
             settings.file_storage_backend_path / UNFINISHED, _ObjectDestination(context)
         )
-        self._tus = TusProtocol(uploads, settings.file_size_limit)
+        self._tus = TusProtocol(uploads, settings.max_object_bytes)
 
     async def options(self, context: StorageContext, request: Request) -> Response:
         return self._tus.options()
