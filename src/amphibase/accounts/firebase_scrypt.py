@@ -37,15 +37,15 @@ class FirebaseScrypt:
     @classmethod
     def parse(cls, text: str) -> Self | None:
         """Take a hash apart; None where it is none, or would cost too much to check."""
-        found = _FORM.fullmatch(text)
-        if found is None:
+        match = _FORM.fullmatch(text)
+        if match is None:
             return None
-        power, r, p = (int(number) for number in found.groups()[:3])
+        power, r, p = (int(number) for number in match.groups()[:3])
         if not (1 <= power <= 20 and r >= 1 and 1 <= p <= 16 and 128 * r << power <= MAX_MEMORY):
             return None
         try:
             separator, signer_key, salt, hashed = (
-                base64.b64decode(part or "", validate=True) for part in found.groups()[3:]
+                base64.b64decode(part or "", validate=True) for part in match.groups()[3:]
             )
         except binascii.Error:
             return None

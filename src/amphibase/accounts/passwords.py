@@ -103,10 +103,10 @@ def _encoded(password: str) -> bytes:
 
 def _is_argon2(hashed: str) -> bool:
     # The bounds keep a hash that was brought in from costing a gigabyte at each sign-in.
-    found = _ARGON2.fullmatch(hashed)
-    if found is None:
+    match = _ARGON2.fullmatch(hashed)
+    if match is None:
         return False
-    memory, passes, lanes = map(int, found.groups())
+    memory, passes, lanes = map(int, match.groups())
     return memory <= 1 << 20 and passes <= 20 and lanes <= 16
 
 

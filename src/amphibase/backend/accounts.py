@@ -255,7 +255,7 @@ class Accounts(Protocol):
         """Change what is given; metadata is merged key by key, None removes a key.
 
         A new password and another `role` in `app_metadata` end all sessions; a new address makes
-        links in earlier letters void. Raises NotFound, EmailAlreadyRegistered.
+        links in earlier emails void. Raises NotFound, EmailAlreadyRegistered.
         """
 
     async def ban(self, id: UUID, duration: timedelta | None) -> Account:

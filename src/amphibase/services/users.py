@@ -37,7 +37,7 @@ class Orphan:
 
 
 class UserService(Generic[Profile]):
-    """What can be done with users.
+    """Makes, changes and deletes users: accounts with their profiles.
 
     Args:
         model: the profile's class, `User` or a subclass of it.
@@ -50,7 +50,7 @@ class UserService(Generic[Profile]):
         self._known: dict[UUID, None] = {}
 
     async def of(self, account: Account) -> Profile:
-        """The profile of an account, made now if there is none, and brought in step with it.
+        """Return the profile of an account, made now where it is missing, and in step with it.
 
         Safe to call at any time and any number of times.
         """
@@ -61,7 +61,7 @@ class UserService(Generic[Profile]):
             return await self._in_step(account)
 
     async def of_new(self, account: Account) -> Profile:
-        """The profile of an account just made; where it cannot be, the account is undone."""
+        """Return the profile of an account just made; where that fails, delete the account."""
         try:
             return await self.of(account)
         except AmphibaseError:
@@ -70,24 +70,24 @@ class UserService(Generic[Profile]):
             raise
 
     async def get(self, id: UUID) -> Profile:
-        """The profile with that id; made from its account if only that exists. Raises NotFound."""
+        """Return the profile with that id, made where only its account exists. Raises NotFound."""
         profile = await self._profiles.get(id)
         if profile is not None:
             return profile
         return await self.refreshed(id)
 
     async def refreshed(self, id: UUID) -> Profile:
-        """The profile with that id, brought in step with its account. Raises NotFound."""
+        """Return the profile with that id, in step with its account. Raises NotFound."""
         account = await self._accounts.get(id)
         if account is None:
             raise NotFound("There is no such user")
         return await self.of(account)
 
     async def ensure(self, id: UUID) -> None:
-        """See to it that an account has its profile, which rows of its own refer to.
+        """Make the profile of an account where it is missing, since rows refer to it.
 
-        It is looked up once in a process. An id without an account is let pass: whoever says that
-        it is signed in answers for it.
+        It is looked up once in a process. An id without an account passes: whatever authenticated
+        the caller is responsible for it.
         """
         if id in self._known:
             return
@@ -102,7 +102,7 @@ class UserService(Generic[Profile]):
     async def page(
         self, *where: ColumnElement[bool], cursor: str | None = None, limit: int = 100
     ) -> Page[Profile]:
-        """Profiles that match, newest first."""
+        """Return profiles that match, newest first."""
         return await self._profiles.page(*where, cursor=cursor, limit=limit)
 
     async def create(

@@ -74,7 +74,7 @@ async def create(core: Core, request: Request) -> Response:
         check_length(body.password)
         hashed = await core.passwords.hash(body.password)
     id = _new_id(body.id)
-    providers = [name for name, given in (("email", email), ("phone", phone)) if given]
+    providers = [name for name, address in (("email", email), ("phone", phone)) if address]
     now = utc_now()
     confirmed = {
         **({"email_verified": True} if email and body.email_confirm else {}),
@@ -128,7 +128,7 @@ async def get(core: Core, request: Request) -> Response:
 
 
 async def update(core: Core, request: Request) -> Response:
-    """`PUT /admin/users/{id}`: changes what is given; a `password_hash` is passed over."""
+    """`PUT /admin/users/{id}`: changes what is sent; a `password_hash` is ignored."""
     require_admin(core, request)
     id = _user_id(request)
     body = await read(request, AdminUserBody)
@@ -291,5 +291,5 @@ def _links(request: Request, page: int, size: int, total: int) -> str:
     def link(number: int, relation: str) -> str:
         return f'<{path}?{urlencode([("page", number), *others])}>; rel="{relation}"'
 
-    found = [link(page + 1, "next")] if page < last else []
-    return ", ".join([*found, link(last, "last")])
+    links = [link(page + 1, "next")] if page < last else []
+    return ", ".join([*links, link(last, "last")])

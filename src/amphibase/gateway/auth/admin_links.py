@@ -54,7 +54,7 @@ async def generate_link(core: Core, request: Request) -> Response:
     body = await read(request, GenerateLinkBody)
     email = email_of(body.email)
     redirect_to = core.redirects.of(request, body.redirect_to)
-    # The type of a link to a new account, whatever was asked for, is that of a sign-up.
+    # The link to a new account has the type of a sign-up, whatever the body says.
     kind = body.type
     password_hash = await _hash_for(core, body)
     async with core.database.write() as connection:

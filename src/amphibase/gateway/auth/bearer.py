@@ -1,4 +1,4 @@
-"""Who sends a request: a user with a living session, or somebody who administers the project."""
+"""The bearer of a request: a user with a live session, or the administration of the project."""
 
 import re
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ class BearerUser:
 
 
 def claims_of(core: Core, request: Request) -> Claims:
-    """What the request's token says. Raises AuthError."""
+    """Return the claims of the request's token. Raises AuthError."""
     match = _BEARER.fullmatch(request.headers.get("authorization", ""))
     if match is None:
         raise AuthError(codes.NO_AUTHORIZATION)
@@ -55,7 +55,7 @@ def claims_of(core: Core, request: Request) -> Claims:
 
 
 def is_admin(core: Core, claims: Claims) -> bool:
-    """Whether these are the claims of somebody who administers the project."""
+    """Return whether these are the claims of the administration of the project."""
     return claims.get("role") in core.settings.jwt_admin_roles
 
 
@@ -68,7 +68,7 @@ def require_admin(core: Core, request: Request) -> None:
 async def signed_in(
     core: Core, connection: AsyncConnection, request: Request, *, lock: bool = False
 ) -> BearerUser:
-    """The user who sends the request. Raises AuthError.
+    """Return the user who sends the request. Raises AuthError.
 
     Args:
         lock: keep the user's row until the transaction ends.

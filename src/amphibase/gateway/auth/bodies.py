@@ -27,7 +27,7 @@ _CHALLENGE = re.compile(r"[A-Za-z0-9._~-]+")
 
 
 class Body(BaseModel):
-    """A JSON object; null means not given, and what is not known is passed over."""
+    """A JSON object; null means that a field is missing, and unknown fields are ignored."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 

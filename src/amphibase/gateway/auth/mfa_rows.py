@@ -21,7 +21,7 @@ KEPT = timedelta(days=1)
 
 
 class Factors:
-    """Reads and writes them, in the transaction that each method is handed."""
+    """Reads and writes them, in the caller's transaction."""
 
     def __init__(self, tables: Tables) -> None:
         self._factors = tables.mfa_factors
@@ -31,7 +31,7 @@ class Factors:
     async def get(
         self, connection: AsyncConnection, user_id: UUID, id: UUID, *, lock: bool = False
     ) -> Row[Any]:
-        """A user's factor. Raises AuthError where there is none."""
+        """Return a user's factor. Raises AuthError."""
         table = self._factors
         statement = select(table).where(table.c.user_id == user_id, table.c.id == id)
         if lock:
@@ -79,7 +79,7 @@ class Factors:
             raise _name_taken(values["friendly_name"]) from error
 
     async def remove(self, connection: AsyncConnection, factor: Row[Any]) -> None:
-        """Take a factor from its user; sessions that rest on it are weaker from now on."""
+        """Delete a factor; sessions that were raised by it are `aal1` again."""
         await connection.execute(delete(self._factors).where(self._factors.c.id == factor.id))
         await connection.execute(
             update(self._sessions)
@@ -90,7 +90,7 @@ class Factors:
     async def remove_unverified(
         self, connection: AsyncConnection, user_id: UUID, older_than: timedelta = timedelta(0)
     ) -> None:
-        """Forget factors of the user that never were verified."""
+        """Delete factors of the user that never were verified."""
         table = self._factors
         await connection.execute(
             delete(table).where(
@@ -103,7 +103,7 @@ class Factors:
     async def challenge(
         self, connection: AsyncConnection, factor_id: UUID, address: str | None
     ) -> Row[Any]:
-        """Ask for a code."""
+        """Add a challenge and return it."""
         now = utc_now()
         table = self._challenges
         await connection.execute(
@@ -126,15 +126,15 @@ class Factors:
     async def find_challenge(
         self, connection: AsyncConnection, factor_id: UUID, id: UUID
     ) -> Row[Any] | None:
-        """A challenge of the factor."""
+        """Return a challenge of the factor."""
         table = self._challenges
-        found = await connection.execute(
+        rows = await connection.execute(
             select(table).where(table.c.id == id, table.c.factor_id == factor_id)
         )
-        return found.one_or_none()
+        return rows.one_or_none()
 
     async def remove_challenge(self, connection: AsyncConnection, id: UUID) -> None:
-        """Void a challenge."""
+        """Delete a challenge."""
         await connection.execute(delete(self._challenges).where(self._challenges.c.id == id))
 
     async def end_weaker_sessions(

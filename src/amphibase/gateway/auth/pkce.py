@@ -118,7 +118,7 @@ class PkceFlows:
 
 
 def _fits(flow: Row[Any], verifier: str) -> bool:
-    answer = verifier.encode("utf-8", "surrogatepass")
+    fitting = verifier.encode("utf-8", "surrogatepass")
     if flow.code_challenge_method == "s256":
-        answer = base64.urlsafe_b64encode(hashlib.sha256(answer).digest()).rstrip(b"=")
-    return hmac.compare_digest(answer, flow.code_challenge.encode())
+        fitting = base64.urlsafe_b64encode(hashlib.sha256(fitting).digest()).rstrip(b"=")
+    return hmac.compare_digest(fitting, flow.code_challenge.encode())

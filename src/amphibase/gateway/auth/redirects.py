@@ -17,7 +17,7 @@ _UNSAFE = re.compile(r"[\\\s\x00-\x20\x7f]")
 
 
 class Redirects:
-    """Knows the site and what else is allowed.
+    """Decides where links may lead: to the site and what else is allowed.
 
     Args:
         site_url: where people go by default; all of its host is allowed.
@@ -30,23 +30,23 @@ class Redirects:
         self._site = urlsplit(site_url)
         self._allowed = [re.compile(glob_to_regex(pattern), re.DOTALL) for pattern in allowed]
 
-    def of(self, request: Request, asked: str = "") -> str:
-        """Where the request wants people to be sent, if that is allowed; else where it comes
+    def of(self, request: Request, preferred: str = "") -> str:
+        """Return where the request asks to redirect, if that is allowed; else where it comes
         from, if that is; else the site.
 
         Args:
-            asked: what the body says, which comes first.
+            preferred: what the body says, which comes first.
         """
-        wishes = (
-            asked,
+        candidates = (
+            preferred,
             request.query_params.get("redirect_to", ""),
             request.headers.get("redirect_to", ""),
             request.headers.get("referer", ""),
         )
-        return next((wish for wish in wishes if wish and self.allows(wish)), self._site_url)
+        return next((url for url in candidates if url and self.allows(url)), self._site_url)
 
     def allows(self, url: str) -> bool:
-        """Whether people may be sent there."""
+        """Return whether a redirect may lead there."""
         if len(url) > MAX_CHARACTERS or _UNSAFE.search(url):
             return False
         try:

@@ -137,7 +137,7 @@ def routes(user: type[User]) -> FastPathRouter:
 
     @auth.get("/sessions", response_model=ListOf[SessionRead], summary="Where I am signed in")
     async def sessions(db: Mounted, caller: SignedInCaller) -> Any:
-        found = await db.state.backend.accounts.sessions(caller)
+        user_sessions = await db.state.backend.accounts.sessions(caller)
         return ListOf[SessionRead](
             items=[
                 SessionRead(
@@ -148,7 +148,7 @@ def routes(user: type[User]) -> FastPathRouter:
                     refreshed_at=session.refreshed_at,
                     current=session.id == caller.session_id,
                 )
-                for session in found
+                for session in user_sessions
             ]
         )
 
@@ -169,7 +169,7 @@ def routes(user: type[User]) -> FastPathRouter:
         "/password/forgot",
         status_code=202,
         summary="Ask for a reset link",
-        description="The answer is the same whether there is such an account or not.",
+        description="The response is the same whether there is such an account or not.",
     )
     async def forgot(body: ForgotPassword, db: Mounted, device: CurrentDevice) -> None:
         await db.rate_limiter.check_email("forgot", body.email, device.ip)
@@ -199,7 +199,7 @@ def routes(user: type[User]) -> FastPathRouter:
         "/email/resend",
         status_code=202,
         summary="Ask for the confirmation mail again",
-        description="The answer is the same whether there is such an account or not.",
+        description="The response is the same whether there is such an account or not.",
     )
     async def resend(body: ResendVerification, db: Mounted, device: CurrentDevice) -> None:
         await db.rate_limiter.check_email("resend", body.email, device.ip)

@@ -59,10 +59,10 @@ def routes(user: type[User]) -> FastPathRouter:
         backend = amphibase_of(request).state.backend
         profiles = backend.repository(user, SERVICE)
         rows = profiles.json_rows(serializer.names) or profiles
-        caller, found = await backend.identify(token, rows)
-        if found is None or not _is_active(found):
-            found = await current_user(request, caller)
-        return serializer.response(found)
+        caller, profile = await backend.identify(token, rows)
+        if profile is None or not _is_active(profile):
+            profile = await current_user(request, caller)
+        return serializer.response(profile)
 
     @users.patch("/me", response_model=user_read, summary="Change my profile")
     async def update_me(changes: update_me_body, db: Mounted, me: CurrentUser) -> Any:
