@@ -32,6 +32,7 @@
     ├── ForeignKeyViolation        a row that is referred to is missing, or is still referred to
     ├── InvalidValue               the database rejected a value (a check, a type, a length)
     │   └── MissingValue           a column that needs a value has none
+    ├── UnreadableValue            the database holds a value that Python or JSON cannot
     ├── PreconditionFailed         what the request demanded to be so is not so
     ├── UnsupportedTusVersion      a resumable upload by another version of the protocol
     ├── PayloadTooLarge
@@ -337,6 +338,16 @@ class MissingValue(InvalidValue):
 
     def __init__(self, field: str) -> None:
         super().__init__(f"{field} is missing", field=field)
+
+
+class UnreadableValue(AmphibaseError):
+    """Raised when a row holds a value that Python or JSON cannot; names row and column.
+
+    Something else wrote it, such as SQL: `infinity` as a time, a year before Christ.
+    """
+
+    code = "unreadable_value"
+    default = "The database holds a value that cannot be read"
 
 
 class PreconditionFailed(AmphibaseError):

@@ -22,6 +22,7 @@ from amphibase import (
     current_caller,
     open_backend,
 )
+from amphibase.errors import UnreadableValue
 from amphibase.http.routes.records import RowSerializer
 from amphibase.records.derived import read_model
 from amphibase.testing.client import Client, open_client
@@ -210,6 +211,13 @@ def test_rows_become_the_bytes_of_their_read_model() -> None:
     )
     expected = read_model(Kinds).model_validate(row).model_dump(mode="json")
     assert json.loads(RowSerializer(Kinds).row(row)) == expected
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_a_number_that_json_cannot_hold_is_no_null(value: float) -> None:
+    row = Kinds(**dict.fromkeys(read_model(Kinds).model_fields) | {"id": 7, "real": value})
+    with pytest.raises(UnreadableValue, match=r"^real of Kinds 7 holds (inf|nan)"):
+        RowSerializer(Kinds).row(row)
 
 
 def test_answers_give_keys_as_they_stand_in_a_path() -> None:

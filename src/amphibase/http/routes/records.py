@@ -1,5 +1,6 @@
 """Ready routes for the rows of a model: list with filters, read, add, change, delete."""
 
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Annotated, Any
@@ -13,7 +14,13 @@ from typing_extensions import TypedDict
 
 from amphibase.access import Rule, access_of, service
 from amphibase.backend import MAX_LIMIT, Page
-from amphibase.errors import ConfigurationError, NotFound, NotSupported, StaleVersion
+from amphibase.errors import (
+    ConfigurationError,
+    NotFound,
+    NotSupported,
+    StaleVersion,
+    UnreadableValue,
+)
 from amphibase.http.dependencies import caller_of, public_path
 from amphibase.http.etags import parse_etags
 from amphibase.http.problem_responses import (
@@ -199,6 +206,7 @@ class RowSerializer:
         shown = [field for field in fields_of(model).values() if not field.hidden]
         self.names = tuple(field.key for field in shown)
         self._key = _key(model).key
+        self._floats = [field.key for field in shown if issubclass(field.python_type, float)]
         self._key_type: TypeAdapter[Any] = TypeAdapter(_key(model).output)
         self._versioned = issubclass(model, Versioned)
         # A typed dict is written from what an object holds without making a model of it first.
@@ -239,6 +247,13 @@ class RowSerializer:
 
     def _values(self, row: Any) -> dict[str, Any]:
         held = row.__dict__
+        for name in self._floats:
+            value = held[name]
+            if value is not None and not math.isfinite(value):
+                raise UnreadableValue(
+                    f"{name} of {type(row).__name__} {held[self._key]} holds {value}, which JSON "
+                    "cannot"
+                )
         return {key: held[key] for key in self.names}
 
 

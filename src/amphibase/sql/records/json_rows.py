@@ -25,6 +25,7 @@ from sqlalchemy import Text as SqlText
 
 from amphibase.backend import Order, Page, Where
 from amphibase.database.compiled import Query, Row
+from amphibase.errors import UnreadableValue
 from amphibase.models import UtcDateTime
 from amphibase.schema.policies import quoted
 from amphibase.sql.records.model_info import ModelInfo
@@ -46,7 +47,7 @@ def json_object(info: ModelInfo[Any], names: Sequence[str]) -> Select[Any] | Non
         value = None if column is None else _json(column)
         if column is None or value is None:
             return None
-        if column.nullable:
+        if column.nullable and not isinstance(column.type, Date | UtcDateTime):
             value = f"coalesce({value}, 'null')"
         opening = "{" if place == 0 else ","
         parts.append(f"""'{opening}"{name}":'||{value}""")
@@ -59,13 +60,16 @@ def _json(column: Column[Any]) -> str | None:
     """Write SQL for the column's value as JSON text; NULL for NULL."""
     name = f"{quoted(column.table.name)}.{quoted(column.name)}"
     match column.type:
-        case Uuid() | Date():
+        case Uuid():
             return f"""'"'||{name}||'"'"""
+        case Date():
+            return _in_range(name, f"""'"'||{name}||'"'""")
         case UtcDateTime():
-            return (
+            return _in_range(
+                name,
                 f"""'"'||CASE WHEN date_trunc('second', {name}) = {name}"""
                 f""" THEN to_char({name}, 'YYYY-MM-DD"T"HH24:MI:SS"Z"')"""
-                f""" ELSE to_char({name}, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') END||'"'"""
+                f""" ELSE to_char({name}, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') END||'"'""",
             )
         case Enum() if column.type.enum_class is None or column.type.enums != [
             member.value for member in column.type.enum_class
@@ -76,6 +80,14 @@ def _json(column: Column[Any]) -> str | None:
         case Boolean() | Integer():
             return f"{name}::text"
     return None
+
+
+def _in_range(name: str, value: str) -> str:
+    # NULL, which makes the whole object NULL, for what Python's dates have no room for.
+    return (
+        f"CASE WHEN {name} IS NULL THEN 'null' "
+        f"WHEN {name} >= '0001-01-01' AND {name} < '10000-01-01' THEN {value} END"
+    )
 
 
 class SqlJsonRows:
@@ -92,7 +104,11 @@ class SqlJsonRows:
         self._names = names
 
     async def get(self, id: Any) -> str | None:
-        return self.result_of(await self._builder.rows(self.query_of(id)))
+        rows = await self._builder.rows(self.query_of(id))
+        if rows and rows[0][0] is None:
+            await self._builder.rows(self._builder.by_key(self._builder.info.select, id))
+            raise UnreadableValue
+        return self.result_of(rows)
 
     def query_of(self, id: Any) -> Query:
         """Build the query of `get`, for a caller that sends more in the same round trip."""
@@ -113,6 +129,9 @@ class SqlJsonRows:
             statement = statement.add_columns(*(term.by for term in order.terms))
         rows, list_ = await self._builder.page(statement, where, order, cursor, limit)
         objects = [row[0] for row in rows[:limit]]
+        if None in objects:  # reading the rows themselves tells which value it is
+            await self._builder.page(self._builder.info.select, where, order, cursor, limit)
+            raise UnreadableValue
         if len(rows) <= limit:
             return Page(objects, None)
         if len(rows[0]) > 1:

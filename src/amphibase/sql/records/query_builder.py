@@ -3,13 +3,30 @@
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import CTE, ColumnElement, Delete, Insert, Select, Update, bindparam, literal_column
+from sqlalchemy import (
+    CTE,
+    ColumnElement,
+    Delete,
+    Insert,
+    Select,
+    Update,
+    bindparam,
+    literal_column,
+    select,
+    tuple_,
+)
 from sqlalchemy.sql.elements import ClauseElement, Grouping
 
 from amphibase.backend import MAX_LIMIT, Caller, Order, Where
 from amphibase.database.compiled import CompiledSelect, Query, Row, SelectCache
 from amphibase.database.executor import Executor
-from amphibase.errors import Forbidden, InvalidRequest, NotSupported
+from amphibase.errors import (
+    Forbidden,
+    InvalidRequest,
+    InvalidValue,
+    NotSupported,
+    UnreadableValue,
+)
 from amphibase.models import Base, SoftDelete
 from amphibase.records.cursors import Cursors
 from amphibase.sql.records.access_policy import CALLER, AccessPolicy
@@ -179,7 +196,42 @@ class QueryBuilder:
         return await self.rows(self.selects.query(limited(statement, limit + 1))), list_
 
     async def rows(self, query: Query) -> Sequence[Row]:
-        """Fetch the rows of a query."""
+        """Fetch the rows of a query. Raises UnreadableValue."""
+        try:
+            return await self._fetch(query)
+        except (InvalidValue, ValueError) as error:
+            if not _is_from_reading(error):
+                raise
+            raise await self._unreadable_value(query) from error
+
+    async def _unreadable_value(self, query: Query) -> UnreadableValue:
+        """Build the error that names the first value of a query that cannot be read."""
+        info = self.info
+        keys = self.selects.query(query.select.with_only_columns(*info.keys))
+        rows = await self._fetch(keys._replace(values=query.values))
+        while len(rows) > 1:
+            half = rows[: len(rows) // 2]
+            chosen = tuple_(*info.keys).in_([tuple(row) for row in half])
+            is_readable = await self._is_readable(info.select.where(chosen))
+            rows = rows[len(half) :] if is_readable else half
+        for row in rows:
+            columns = zip(info.loaded_names, [*info.columns, *info.computed], strict=True)
+            for name, column in columns:
+                if not await self._is_readable(select(column).where(*self.is_(tuple(row)))):
+                    key = ", ".join(map(str, row))
+                    return UnreadableValue(
+                        f"{name} of {info.model.__name__} {key} holds a value that cannot be read"
+                    )
+        return UnreadableValue()
+
+    async def _is_readable(self, statement: Select[Any]) -> bool:
+        try:
+            await self._fetch(self.selects.query(self.visible(statement)))
+        except (InvalidValue, ValueError):
+            return False
+        return True
+
+    async def _fetch(self, query: Query) -> Sequence[Row]:
         try:
             (rows,) = await self.executor.fetch(self.caller, query)
         except Forbidden:
@@ -187,6 +239,13 @@ class QueryBuilder:
                 raise
             return []
         return rows
+
+
+def _is_from_reading(error: Exception) -> bool:
+    # From a value that was read, not from one that was sent: the server has no code for it.
+    if isinstance(error, InvalidValue):
+        return getattr(error.__cause__, "sqlstate", "") is None
+    return True
 
 
 def enclosed(where: Sequence[Where]) -> Sequence[ColumnElement[bool]]:
