@@ -40,5 +40,7 @@ async def _refers(
 ) -> bool:
     referred = select(reference.column).where(*condition)
     statement: Select[Any] = select(literal_column("1")).select_from(builder.info.table)
-    statement = builder.visible(statement, reference.parent.in_(referred))
+    # An adopted model reads its own table, not the copy that has the reference.
+    parent = builder.info.table.c[reference.parent.name]
+    statement = builder.visible(statement, parent.in_(referred))
     return bool(await builder.rows(builder.selects.query(limited(statement, 1))))
