@@ -191,7 +191,7 @@ class SignFile(Input):
 
 
 class SignedUrlRead(BaseModel):
-    """A URL that opens the file for whoever holds it."""
+    """A URL that opens the file without signing in."""
 
     url: str
     expires_at: AwareDatetime

@@ -14,7 +14,7 @@ from amphibase.records.input import Input
 
 @cached_by_model
 def read_model(model: type[Any]) -> type[BaseModel]:
-    """What callers see of a row: its columns, but for those with `info={"private": True}`."""
+    """Build the schema of a row as callers see it: its columns without the private ones."""
     fields: dict[str, Any] = {
         field.key: (field.output | None if field.nullable else field.output, ...)
         for field in fields_of(model).values()
@@ -25,7 +25,7 @@ def read_model(model: type[Any]) -> type[BaseModel]:
 
 @cached_by_model
 def create_schema(model: type[Any]) -> type[BaseModel]:
-    """What callers send to add a row; what the server sets is refused by name."""
+    """Build the schema of a new row; what the server sets is rejected by name."""
     fields: dict[str, Any] = {}
     for field in fields_of(model).values():
         if field.server_set:
@@ -42,7 +42,7 @@ def create_schema(model: type[Any]) -> type[BaseModel]:
 
 @cached_by_model
 def update_schema(model: type[Any]) -> type[BaseModel]:
-    """What callers send to change a row: only what is sent is changed (`changes`)."""
+    """Build the schema of changes of a row: only what is sent is changed (`changes`)."""
     fields: dict[str, Any] = {}
     for field in fields_of(model).values():
         if field.server_set or field.column.primary_key:
@@ -54,7 +54,7 @@ def update_schema(model: type[Any]) -> type[BaseModel]:
 
 
 def changes(given: BaseModel) -> dict[str, Any]:
-    """What was sent, as Python's own values."""
+    """Return what was sent, as Python's own values."""
     return {key: getattr(given, key) for key in given.model_fields_set}
 
 
@@ -70,7 +70,7 @@ def _refuse(_: Any) -> Any:
 
 
 def _unset() -> Any:
-    """A default that no document shows: what was not sent is told by `model_fields_set`."""
+    """Return a default that no document shows: `model_fields_set` has what was sent."""
     return Limits(default_factory=lambda: None)
 
 

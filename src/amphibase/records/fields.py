@@ -122,7 +122,7 @@ def cached_by_model(function: Function) -> Function:
 
 @cached_by_model
 def fields_of(model: type[Any]) -> dict[str, Field]:
-    """The columns of a mapped class by the names of its attributes."""
+    """Return the columns of a mapped class by the names of its attributes."""
     found = {}
     for attribute in inspect_model(model).column_attrs:
         key, column = attribute.key, attribute.columns[0]
@@ -175,7 +175,7 @@ def _has_default(model: type[Any], key: str, column: Any) -> bool:
 
 
 def _annotation(model: type[Any], key: str) -> Any:
-    """What the class says of an attribute, without None; nothing where it cannot be told."""
+    """Return the annotation of an attribute, without None; None where it is not known."""
     if (own := getattr(model, "model_fields", {}).get(key)) is not None:  # SQLModel
         limits = [limit for limit in own.metadata if isinstance(limit, Hashable)]
         inner = _without_none(own.annotation)

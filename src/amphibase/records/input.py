@@ -19,6 +19,6 @@ PlainText = Annotated[str, AfterValidator(plain)]
 
 
 class Input(BaseModel):
-    """The base of request bodies: a field that is not known is refused, not ignored."""
+    """The base of request bodies: an unknown field is rejected, not ignored."""
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=False)

@@ -16,11 +16,11 @@ CALLER = "caller"
 
 
 class AccessPolicy:
-    """What one caller may do with the rows of one model.
+    """Decides what one caller may do with the rows of one model.
 
     Args:
         by_database: whether policies of the database decide; then nothing is added to statements.
-        with_deleted: whether rows that were deleted softly are there.
+        with_deleted: whether softly deleted rows are visible.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class AccessPolicy:
         return self._static(rule) or owns
 
     def sees(self, values: dict[str, Any]) -> bool:
-        """Whether the caller may see a row with these values, once it is there."""
+        """Return whether the caller may see a row with these values, once it is stored."""
         rule = self.info.access.read
         if self._caller.role == "service_role" or self._static(rule):
             return True
@@ -91,16 +91,16 @@ class AccessPolicy:
         return Who.OWNER in rule.admits and own
 
     def check_writes(self) -> None:
-        """Whether the caller may write rows of the model at all, as GRANT decides it.
+        """Check that the caller may write rows of the model at all, as GRANT decides it.
 
         Raises:
-            Unauthenticated, Forbidden: no.
+            Unauthenticated, Forbidden: the caller may not.
         """
         if not (self._by_database or self.may_write):
-            self.refuse()
+            self.deny()
 
     def own(self, values: dict[str, Any]) -> None:
-        """Say whose a new row is.
+        """Set the owner of a new row.
 
         Raises:
             Unauthenticated, Forbidden: the caller may not add rows.
@@ -110,7 +110,7 @@ class AccessPolicy:
             (values[OWNER_COLUMN],) = self._owners([values.get(OWNER_COLUMN)])
 
     def own_all(self, columns: dict[str, list[Any]]) -> None:
-        """Say whose new rows are, of which there is a list of values a column.
+        """Set the owners of new rows, which come as a list of values for each column.
 
         Raises:
             Unauthenticated, Forbidden: the caller may not add rows.
@@ -120,13 +120,13 @@ class AccessPolicy:
             columns[OWNER_COLUMN] = self._owners(columns[OWNER_COLUMN])
 
     def _owns(self) -> bool:
-        """Whether it is decided here whose the caller's new rows are."""
+        """Return whether the caller's new rows get their owner here."""
         caller, owner = self._caller, self.info.owner
         if caller.role == "service_role":
             return False
         self.check_writes()
         if not (self._by_database or self.may_add):
-            self.refuse()
+            self.deny()
         if owner is None:
             return False
         if caller.user_id is None and not owner.nullable:
@@ -142,8 +142,8 @@ class AccessPolicy:
                     raise InvalidValue("owner_id is set by the server", field=OWNER_COLUMN)
         return owners
 
-    def refuse(self) -> NoReturn:
-        """Raises Unauthenticated for anonymous callers, Forbidden for others."""
+    def deny(self) -> NoReturn:
+        """Raise Unauthenticated for anonymous callers, Forbidden for others."""
         if self._caller.user_id is None:
             raise Unauthenticated
         raise Forbidden(f"You may not write {self.info.model.__name__}")
@@ -167,7 +167,7 @@ class AccessPolicy:
         )
 
     def _static(self, rule: Rule) -> bool:
-        """Whether the rule admits the caller whatever the row."""
+        """Return whether the rule admits the caller for every row."""
         caller = self._caller
         return (
             Who.EVERYONE in rule.admits

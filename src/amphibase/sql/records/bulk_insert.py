@@ -36,7 +36,7 @@ from amphibase.sql.records.model_info import ABSENT, ModelInfo
 
 ROWS_A_STATEMENT = 10_000
 ROWS_WORTH_ASKING = 1000
-"""From how many on the server is asked for its types, which is a round trip."""
+"""The number of rows from which a query for the server's types is worth its round trip."""
 
 TYPES = """
 SELECT attname, typname FROM pg_attribute JOIN pg_type ON pg_type.oid = atttypid

@@ -1,4 +1,4 @@
-"""The info of a mapped class: its columns and keys, objects from rows, values from objects."""
+"""A mapped class: its columns and keys, objects from rows, values from objects."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, NoReturn
@@ -110,7 +110,7 @@ class ModelInfo(Generic[Model]):
         )
         self._has_load_listeners = bool(mapper.class_manager.dispatch.load)
         self.cache: dict[Any, Any] = {}  # plans and statements, built when they are first needed
-        self.unloaded = {name: _refuse(model, name) for name in self.relationships}
+        self.unloaded = {name: _unloaded(model, name) for name in self.relationships}
         self.updated_at = self.column_of.get("updated_at")
         created = self.column_of.get("created_at")
         self.newest_first = (*((created,) if created is not None else ()), *self.keys)
@@ -223,7 +223,7 @@ class ModelInfo(Generic[Model]):
             )
 
     def _check(self, values: dict[str, Any]) -> None:
-        """Make the values as they come back. Raises InvalidValue for what an engine refuses."""
+        """Normalize values as the database returns them. Raises InvalidValue."""
         for name, accepted in self._accepted.items():
             value = values.get(name)
             if value is not None:
@@ -240,7 +240,7 @@ class ModelInfo(Generic[Model]):
             values: None and ABSENT are any column's.
 
         Raises:
-            InvalidValue: an engine refuses one.
+            InvalidValue: an engine does not take one.
         """
         accepted, plain = self._accepted.get(name), self._plain.get(name)
         if accepted is None:
@@ -298,13 +298,13 @@ def _is_partial(part: Unique) -> bool:
     return any(index_condition(part, dialect) is not None for dialect in DIALECTS)
 
 
-def _refuse(model: type[Any], name: str) -> Callable[[Any, Any], NoReturn]:
-    def refuse(state: Any, passive: Any) -> NoReturn:
+def _unloaded(model: type[Any], name: str) -> Callable[[Any, Any], NoReturn]:
+    def raise_not_loaded(state: Any, passive: Any) -> NoReturn:
         raise NotLoaded(
             f"{model.__name__}.{name} was not loaded; ask for it: load=[{model.__name__}.{name}]"
         )
 
-    return refuse
+    return raise_not_loaded
 
 
 class ModelInfos:

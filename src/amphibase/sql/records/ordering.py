@@ -124,7 +124,7 @@ class Ordering:
 def ordering(
     order_by: Sequence[Any], newest_first: Sequence[Column[Any]], keys: Sequence[Column[Any]]
 ) -> Ordering:
-    """The order that was asked for, or newest first, made total by the primary key.
+    """Build the order of a list, newest first by default, made total by the primary key.
 
     Raises:
         InvalidRequest: it is not made of columns.

@@ -273,7 +273,7 @@ class SqlRepository(Generic[Model]):
             return await _rows_changed(connection, self._deletion(*where))
         return 0
 
-    # What the methods are made of
+    # Parts of the methods
 
     def _has_version(self, version: int | None) -> Sequence[ColumnElement[bool]]:
         return [] if version is None else [self._info.has_version(version)]
@@ -318,7 +318,7 @@ class SqlRepository(Generic[Model]):
         except Forbidden:
             if not self._builder.may_be_refused:
                 raise
-            self._policy.refuse()
+            self._policy.deny()
         except Conflict as error:
             # Policies hide what was there, but not the constraint.
             columns = self._info.attributes(error.columns) or self._info.unique_by(error.constraint)
@@ -339,7 +339,7 @@ class SqlRepository(Generic[Model]):
 
     @asynccontextmanager
     async def _changing(self) -> AsyncIterator[AsyncConnection]:
-        """For rows that are there already: those that the caller may not see are not."""
+        """Open a transaction for existing rows; those that the caller may not see do not exist."""
         try:
             async with self._writing() as connection:
                 yield connection
@@ -349,7 +349,7 @@ class SqlRepository(Generic[Model]):
 
     @asynccontextmanager
     async def _deleting(self, *where: Where) -> AsyncIterator[AsyncConnection]:
-        """For rows that others may refer to."""
+        """Open a transaction for deleting rows that others may refer to."""
         try:
             async with self._changing() as connection:
                 yield connection
@@ -362,7 +362,7 @@ class SqlRepository(Generic[Model]):
 
     @contextmanager
     def _taken(self, names: Sequence[str]) -> Iterator[None]:
-        """For a row whose place is taken by one that policies keep from the caller."""
+        """Raise Conflict where a row that policies hide from the caller has the same key."""
         try:
             yield
         except (Unauthenticated, Forbidden) as error:

@@ -40,7 +40,7 @@ def visible_table(policies: Sequence[AccessPolicy], dialect: str) -> CTE | None:
     """
     original = policies[0].info.table
     if not all(policy.may_select for policy in policies):
-        # Its columns without a row: whoever has no right to a table may still use its row type.
+        # Its columns without a row: a role without rights to a table may still use its row type.
         empty = text(f"SELECT (NULL::{quoted(original.name)}).* WHERE false")
         return empty.columns().cte(original.name)
     # SQLite: without the schema, the name would mean the common table expression itself.
