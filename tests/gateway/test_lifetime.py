@@ -4,9 +4,11 @@ import asyncio
 from contextlib import suppress
 
 import pytest
+from tests.gateway.conftest import ProjectDatabase
 
-from amphibase.errors import Unavailable
-from amphibase.gateway.lifetime import Lifetime
+from amphibase.database.engine import Database, PoolOptions
+from amphibase.errors import ConfigurationError, Unavailable
+from amphibase.gateway.lifetime import CALLER_ROLES, Lifetime, check_rights
 
 
 async def nothing() -> None:
@@ -57,3 +59,30 @@ async def test_it_closes_when_the_last_request_has_ended() -> None:
         raise ZeroDivisionError
     await closing
     assert closed == [True]
+
+
+async def missing_right(url: str, table: str, admin: str) -> str:
+    database = Database(url, PoolOptions(size=1))
+    try:
+        with pytest.raises(ConfigurationError) as caught:
+            await check_rights(database, table, admin, CALLER_ROLES)
+    finally:
+        await database.close()
+    return caught.value.detail
+
+
+async def test_a_right_that_the_role_of_a_service_lacks_is_one_line(
+    project: ProjectDatabase,
+) -> None:
+    storage = ("storage.objects", "supabase_storage_admin")
+    assert await missing_right(project.authenticator, *storage) == (
+        "The role authenticator does not own storage.objects: connect as supabase_storage_admin, "
+        "or GRANT supabase_storage_admin TO authenticator"
+    )
+    assert await missing_right(project.roles.auth_admin, "auth.users", "supabase_auth_admin") == (
+        "The role supabase_auth_admin may not become anon, authenticated, service_role: "
+        "GRANT authenticator TO supabase_auth_admin"
+    )
+    assert await missing_right(project.owner, "storage.missing", "supabase_storage_admin") == (
+        "The database has no table storage.missing"
+    )

@@ -61,8 +61,12 @@ CALLER_ROLES = ("anon", "authenticated", "service_role")
 _RIGHTS = text("""
 SELECT
     current_user,
-    to_regclass(:table) IS NOT NULL,
-    (SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = to_regclass(:table)),
+    (
+        -- Without to_regclass, which needs a right on the schema.
+        SELECT pg_has_role(relowner, 'USAGE')
+        FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+        WHERE nspname || '.' || relname = :table
+    ),
     ARRAY(
         SELECT name FROM unnest(CAST(:roles AS text[])) AS name
         WHERE NOT coalesce(pg_has_role(to_regrole(name), 'MEMBER'), false)
@@ -85,8 +89,8 @@ async def check_rights(
     """
     async with database.read() as connection:
         values = {"table": table, "roles": list(callers)}
-        user, exists, owns, apart = (await connection.execute(_RIGHTS, values)).one()
-    if not exists:
+        user, owns, apart = (await connection.execute(_RIGHTS, values)).one()
+    if owns is None:
         raise ConfigurationError(f"The database has no table {table}")
     if not owns:
         raise ConfigurationError(
