@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from typing import Any
+from uuid import UUID
 from xml.etree import ElementTree
 
 import httpx
@@ -180,3 +181,20 @@ async def test_an_administrator_lists_renames_and_removes_factors(api: Api) -> N
     assert renamed["friendly_name"] == "watch"
     assert (await api.delete(one, token=SERVICE)).json()["id"] == factor["id"]
     assert (await api.get(path, token=SERVICE)).json() == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/factors"),
+        ("POST", f"/factors/{UUID(int=1)}/challenge"),
+        ("POST", f"/factors/{UUID(int=1)}/verify"),
+        ("DELETE", f"/factors/{UUID(int=1)}"),
+    ],
+)
+async def test_an_anonymous_user_has_no_factors(serve: ServeAuth, method: str, path: str) -> None:
+    """A factor would stay with the account that they become."""
+    api = await serve(external_anonymous_users_enabled=True)
+    token = (await api.post("/signup", {})).json()["access_token"]
+    response = await api.call(method, path, {"factor_type": "totp"}, token=token)
+    assert rejection(response) == (403, "no_authorization")

@@ -268,3 +268,14 @@ async def test_a_seeded_address_in_mixed_case_signs_in_and_is_not_made_twice(api
     assert rejection(again) == (422, "user_already_exists")
     made = await api.post("/admin/users", {"email": ANN}, token=SERVICE)
     assert rejection(made) == (422, "email_exists")
+
+
+async def test_the_password_of_a_sign_up_that_came_from_supabase_is_void_by_another_email(
+    confirming: Api,
+) -> None:
+    """There the row of a user has the password of the first sign-up before it is confirmed."""
+    await confirming.create(email_confirm=False, password=STRANGE)
+    confirming.rows("UPDATE auth.users SET raw_user_meta_data = jsonb_build_object('sub', id)")
+    await confirming.post("/recover", {"email": ANN})
+    await fragment_of(confirming, confirming.letter())
+    assert rejection(await confirming.sign_in(password=STRANGE)) == (400, "invalid_credentials")
