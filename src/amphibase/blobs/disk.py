@@ -134,7 +134,7 @@ class DiskBlobs:
         self._durable.add(folder)
 
     def _blobs(self, folder: Path) -> list[Blob]:
-        found = []
+        blobs = []
         with os.scandir(folder) as entries:
             for entry in entries:
                 key = f"{folder.name}/{entry.name}"
@@ -142,10 +142,10 @@ class DiskBlobs:
                 if version is None and folder != self._unfinished:
                     continue
                 with contextlib.suppress(FileNotFoundError):
-                    facts = entry.stat()
-                    modified_at = datetime.fromtimestamp(facts.st_mtime, UTC)
-                    found.append(Blob(key, version, facts.st_size, modified_at))
-        return found
+                    status = entry.stat()
+                    modified_at = datetime.fromtimestamp(status.st_mtime, UTC)
+                    blobs.append(Blob(key, version, status.st_size, modified_at))
+        return blobs
 
 
 def _sync(folder: Path) -> None:

@@ -112,8 +112,8 @@ class ObjectStoreBlobs:
 
     async def all(self) -> AsyncIterator[Blob]:
         with _translated():
-            async for found in obstore.list(self._store, chunk_size=1000):
-                for item in found:
+            async for page in obstore.list(self._store, chunk_size=1000):
+                for item in page:
                     key = item["path"]
                     version = version_of(key)
                     if version is not None:

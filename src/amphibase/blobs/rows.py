@@ -101,12 +101,12 @@ class FileRows:
 
     async def named(self, connection: AsyncConnection, versions: list[UUID]) -> set[str]:
         """Which of these blobs a row names."""
-        found = await connection.scalars(
+        named = await connection.scalars(
             select(self._objects.c.version).where(
                 self._objects.c.version.in_([str(version) for version in versions])
             )
         )
-        return set(found)
+        return set(named)
 
     async def following(
         self, connection: AsyncConnection, after: UUID | None, limit: int

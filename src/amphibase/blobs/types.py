@@ -52,18 +52,18 @@ def checked_type(head: bytes, declared: str | None, name: str) -> str:
     said = (declared or ANY).partition(";")[0].strip().lower()
     if not TYPE.fullmatch(said):
         raise UnsupportedFileType("A type is written as in image/png")
-    found = _recognised(head)
+    signatures = _recognised(head)
     if said != ANY:
-        if head and not _agrees(said, head, found):
+        if head and not _agrees(said, head, signatures):
             raise UnsupportedFileType(f"The bytes are not of the type {said}")
         return said
     guessed = mimetypes.guess_type(name)[0]
-    if guessed and _agrees(guessed, head, found):
+    if guessed and _agrees(guessed, head, signatures):
         return guessed
-    for kind, length in found.items():
+    for kind, length in signatures.items():
         if length >= SURE_BYTES and not kind.startswith("text/"):
             return kind
-    return PLAIN if _agrees(PLAIN, head, found) and head.isascii() else ANY
+    return PLAIN if _agrees(PLAIN, head, signatures) and head.isascii() else ANY
 
 
 def is_allowed(kind: str, patterns: Sequence[str]) -> bool:
@@ -81,23 +81,23 @@ def _recognised(head: bytes) -> dict[str, int]:
         matches = puremagic.magic_string(head)
     except (puremagic.PureError, ValueError):
         return {}
-    found: dict[str, int] = {}
+    signatures: dict[str, int] = {}
     for match in matches:
         if match.mime_type:
-            found.setdefault(match.mime_type, len(match.byte_match))
-    return found
+            signatures.setdefault(match.mime_type, len(match.byte_match))
+    return signatures
 
 
-def _agrees(said: str, head: bytes, found: dict[str, int]) -> bool:
+def _agrees(said: str, head: bytes, signatures: dict[str, int]) -> bool:
     said = ALIASES.get(said, said)
-    if said in found:
+    if said in signatures:
         return True
-    contradicted = any(kind in UNMISTAKABLE for kind in found)
+    contradicted = any(kind in UNMISTAKABLE for kind in signatures)
     if said.startswith("text/") or said in TEXT or said.endswith(("+json", "+xml")):
         return not contradicted and (b"\x00" not in head or head.startswith(BYTE_ORDER_MARKS))
     if said.startswith(("audio/", "video/")):
         # Containers are shared by sound and pictures, and have many names.
-        return not found or any(kind.startswith(("audio/", "video/")) for kind in found)
+        return not signatures or any(kind.startswith(("audio/", "video/")) for kind in signatures)
     return not contradicted and not (said.startswith(STRICT) and said in SIGNED)
 
 

@@ -166,10 +166,10 @@ class FileService:
 
     async def bucket(self, id: str) -> Bucket:
         """One bucket. Raises NotFound."""
-        found = await self._files.bucket(_known(id))
-        if found is None:
+        bucket = await self._files.bucket(_known(id))
+        if bucket is None:
             raise NotFound(NO_BUCKET)
-        return found
+        return bucket
 
     async def buckets(self) -> Sequence[Bucket]:
         """All buckets, by name."""

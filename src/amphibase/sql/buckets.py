@@ -22,8 +22,8 @@ class SqlBuckets:
 
     async def bucket(self, id: str) -> Bucket | None:
         async with self._database.read() as connection:
-            found = await connection.execute(select(self._buckets).where(self._buckets.c.id == id))
-            row = found.one_or_none()
+            result = await connection.execute(select(self._buckets).where(self._buckets.c.id == id))
+            row = result.one_or_none()
         return None if row is None else _bucket(row)
 
     async def buckets(self) -> Sequence[Bucket]:

@@ -123,25 +123,25 @@ def routes() -> FastPathRouter:
         )
 
     @files.post("/sign", response_model=SignedUrlRead, summary="A URL that opens one file")
-    async def sign(asked: SignFile, caller: CurrentCaller, db: Mounted) -> Any:
+    async def sign(body: SignFile, caller: CurrentCaller, db: Mounted) -> Any:
         signed = await db.state.files.signed_url(
-            caller, asked.bucket, asked.path, timedelta(seconds=asked.expires_in)
+            caller, body.bucket, body.path, timedelta(seconds=body.expires_in)
         )
         return SignedUrlRead(url=signed.url, expires_at=signed.expires_at)
 
     @files.post("/move", response_model=FileRead, summary="Give a file another path")
-    async def move(asked: MoveFile, caller: SignedInCaller, db: Mounted) -> Any:
+    async def move(body: MoveFile, caller: SignedInCaller, db: Mounted) -> Any:
         service = db.state.files
         file = await service.move(
-            caller, asked.bucket, asked.path, asked.to_path, to_bucket=asked.to_bucket
+            caller, body.bucket, body.path, body.to_path, to_bucket=body.to_bucket
         )
         return _shown(service, file)
 
     @files.post("/copy", status_code=201, response_model=FileRead, summary="Copy a file")
-    async def copy(asked: MoveFile, caller: SignedInCaller, db: Mounted) -> Any:
+    async def copy(body: MoveFile, caller: SignedInCaller, db: Mounted) -> Any:
         service = db.state.files
         file = await service.copy(
-            caller, asked.bucket, asked.path, asked.to_path, to_bucket=asked.to_bucket
+            caller, body.bucket, body.path, body.to_path, to_bucket=body.to_bucket
         )
         return _shown(service, file)
 
