@@ -178,13 +178,3 @@ def test_each_public_name_is_what_type_checkers_are_told() -> None:
                 assert getattr(amphibase, alias.name) is getattr(module, alias.name)
     with pytest.raises(AttributeError):
         _ = amphibase.service  # type: ignore[attr-defined]
-
-
-def test_no_two_classes_have_the_same_name() -> None:
-    """One word, one meaning: whoever searches for a class finds one."""
-    places: dict[str, list[str]] = {}
-    for path in PACKAGE.rglob("*.py"):
-        for node in ast.parse(path.read_text()).body:
-            if isinstance(node, ast.ClassDef):
-                places.setdefault(node.name, []).append(str(path.relative_to(PACKAGE)))
-    assert {name: files for name, files in places.items() if len(files) > 1} == {}
