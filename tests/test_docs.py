@@ -1,5 +1,6 @@
-"""The documentation does what it says: its code is run."""
+"""The documentation is true: its code runs, and what it names exists."""
 
+import ast
 import os
 import re
 import subprocess
@@ -10,7 +11,11 @@ import httpx
 import pytest
 from tests.serving import serving
 
+import amphibase
+from amphibase.testing import plugin
+
 ROOT = Path(__file__).parents[1]
+SOURCE = Path(amphibase.__file__).parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -54,7 +59,7 @@ def test_the_page_on_testing_passes_its_own_tests(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("backend", ["sqlite", "postgres", "postgres by RLS"])
-def test_the_readmes_example_keeps_peoples_notes_apart(
+def test_in_the_readmes_example_users_see_only_their_own_notes(
     tmp_path: Path, backend: str, request: pytest.FixtureRequest
 ) -> None:
     (block,) = blocks(ROOT / "README.md")
@@ -67,8 +72,8 @@ def test_the_readmes_example_keeps_peoples_notes_apart(
         tokens = {}
         for who in ("ann", "bob"):
             body = {"email": f"{who}@example.com", "password": "correct horse battery"}
-            answer = httpx.post(f"{url}/auth/sign-up", json=body)
-            tokens[who] = {"Authorization": f"Bearer {answer.json()['access_token']}"}
+            response = httpx.post(f"{url}/auth/sign-up", json=body)
+            tokens[who] = {"Authorization": f"Bearer {response.json()['access_token']}"}
         for who in ("ann", "bob"):
             for stars in (3, 4, 5):
                 new = {"title": f"{who}'s with {stars}", "stars": stars}
@@ -79,13 +84,13 @@ def test_the_readmes_example_keeps_peoples_notes_apart(
             mine = httpx.get(f"{url}/notes", headers=tokens[who]).json()
             assert [note["title"] for note in mine] == [f"{who}'s with 5", f"{who}'s with 4"]
         assert httpx.get(f"{url}/notes").json() == []
-        refused = httpx.post(f"{url}/notes", json={"title": "nobody's"})
-        assert refused.status_code == 401
-        assert refused.json()["code"] == "not_authenticated"
+        rejected = httpx.post(f"{url}/notes", json={"title": "anonymous"})
+        assert rejected.status_code == 401
+        assert rejected.json()["code"] == "not_authenticated"
 
 
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
-def test_every_link_between_pages_leads_somewhere(page: Path) -> None:
+def test_every_link_between_pages_has_a_target(page: Path) -> None:
     for target in re.findall(r"\]\((?!http)([^)#]+)", page.read_text()):
         assert (page.parent / target).exists(), target
 
@@ -113,4 +118,50 @@ def test_every_setting_of_the_gateway_is_documented() -> None:
         for name in variables(kind, field)[:1]
         if f"`{name}`" not in text
     ]
+    assert missing == []
+
+
+def members_of_classes() -> dict[str, set[str]]:
+    """The methods and annotated attributes of each class of the package."""
+    return {
+        node.name: {
+            name
+            for part in node.body
+            for name in (
+                getattr(part, "name", None),
+                getattr(getattr(part, "target", 0), "id", None),
+            )
+            if name
+        }
+        for path in SOURCE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef)
+    }
+
+
+def test_each_pattern_names_code_that_exists() -> None:
+    classes = members_of_classes()
+    modules = {str(path.relative_to(SOURCE)) for path in SOURCE.rglob("*.py")}
+    rows = [
+        line.rstrip(" |").split(" | ")[-1]
+        for line in (ROOT / "docs" / "patterns.md").read_text().splitlines()
+        if line.startswith("| ")
+    ]
+    missing = []
+    for row in rows:
+        owner = "Amphibase"
+        for code in re.findall(r"`([^`]+)`", row):
+            name = code.split("(")[0].replace("db.", "Amphibase.")
+            if name.endswith(".py"):
+                exists = name in modules
+            elif match := re.fullmatch(r"([A-Z][a-z]\w*)(?:\.(\w+))?", name):
+                owner = match[1]
+                exists = owner in classes and match[2] in (None, *classes[owner])
+            elif re.fullmatch(r"amphibase\.\w+|[a-z_]+", name):
+                exists = name.removeprefix("amphibase.") in dir(amphibase)
+                exists = exists or name in classes[owner] or hasattr(plugin, name)
+            else:  # a setting, a route, a table or a line of an example
+                continue
+            if not exists:
+                missing.append(code)
     assert missing == []
