@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, c
 from amphibase.backend import Isolation
 from amphibase.database.errors import translated_errors
 from amphibase.database.session_settings import SESSION_SETTINGS, set_locally, startup_options
+from amphibase.database.sqlite_now import write_full_timestamps
 from amphibase.database.url import POOLER_PORT, parse_url, to_conninfo
 from amphibase.errors import Contention
 from amphibase.models import DECIMAL_COLLATION, compare_decimals
@@ -203,6 +204,7 @@ def _sqlite_engine(url: URL, options: PoolOptions, size: int, overflow: int) -> 
     # None: the driver begins nothing by itself, `begin` below does.
     arguments = {"isolation_level": None, "timeout": BUSY_TIMEOUT_MS / 1000}
     engine = _engine(url, options, size, overflow, connect_args=arguments)
+    write_full_timestamps(engine.dialect)
 
     @event.listens_for(engine.sync_engine, "connect")
     def connect(connection: Any, _: object) -> None:

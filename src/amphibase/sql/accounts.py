@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select, tuple_
+from sqlalchemy import select
 
 from amphibase.accounts.engine import AccountEngine, is_banned
 from amphibase.accounts.issuer import TokenIssuer
@@ -50,6 +50,7 @@ from amphibase.models import utc_now, uuid7
 from amphibase.records.cursors import Cursors
 from amphibase.schema.tables import tables
 from amphibase.settings import Settings
+from amphibase.sql.records.ordering import ordering
 
 INVITATION_LIFETIME = timedelta(days=7)
 
@@ -348,25 +349,21 @@ class SqlAccounts:
 
     async def list(self, *, cursor: str | None = None, limit: int = 100) -> Page[Account]:
         users = self._table
+        order = ordering([], [users.c.created_at, users.c.id], [], self._database.dialect)
         statement = (
-            select(users)
+            select(users, *(term.compared for term in order.terms))
             .where(users.c.deleted_at.is_(None))
-            .order_by(users.c.created_at.desc(), users.c.id.desc())
+            .order_by(*order.clauses)
             .limit(limit + 1)
         )
         if cursor is not None:
-            created_at, id = self._cursors.read("accounts", cursor)
-            statement = statement.where(
-                tuple_(users.c.created_at, users.c.id)
-                < tuple_(datetime.fromisoformat(created_at), UUID(id))
-            )
+            statement = statement.where(order.after(self._cursors.read("accounts", cursor)))
         async with self._database.read() as connection:
             rows = (await connection.execute(statement)).all()
         items = [account_of(row) for row in rows[:limit]]
         if len(rows) <= limit:
             return Page(items, None)
-        last = items[-1]
-        position = [last.created_at.isoformat(), str(last.id)]
+        position = order.position(rows[limit - 1][-len(order.terms) :])
         return Page(items, self._cursors.write("accounts", position))
 
     async def update(

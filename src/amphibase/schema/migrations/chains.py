@@ -22,6 +22,7 @@ from sqlalchemy.schema import CreateSchema
 
 from amphibase.database.engine import Database
 from amphibase.database.errors import translate
+from amphibase.database.sqlite_now import write_full_timestamps
 from amphibase.errors import ConfigurationError, Retryable
 from amphibase.private_names.alembic import downgrade_steps, upgrade_steps
 from amphibase.schema.migrations import roles
@@ -311,6 +312,7 @@ def scratch_database(
     application = chains[-1]
     if connection.dialect.name == "sqlite":
         engine = create_engine("sqlite://")
+        write_full_timestamps(engine.dialect)
         try:
             with engine.begin() as scratch:
                 _run_all(scratch, chains, revision)

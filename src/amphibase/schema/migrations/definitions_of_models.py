@@ -13,6 +13,7 @@ from sqlalchemy.exc import CompileError, DBAPIError
 from sqlalchemy.schema import CreateIndex, CreateTable
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
+from amphibase.database.sqlite_now import write_full_timestamps
 from amphibase.schema.migrations.definitions import Definitions
 from amphibase.schema.migrations.definitions_of_database import read_definitions
 from amphibase.schema.policies import literal, quoted, run
@@ -75,6 +76,7 @@ def enum_of(kind: TypeEngine[object]) -> Enum | None:
 def _empty_database(connection: Connection) -> Iterator[Connection]:
     if connection.dialect.name == "sqlite":
         engine = create_engine("sqlite://")
+        write_full_timestamps(engine.dialect)
         try:
             with engine.begin() as database:
                 yield database

@@ -11,6 +11,7 @@ from amphibase.schema.migrations.compare_policies import apply_policies, read_ta
 from amphibase.schema.migrations.compare_tables import table_differences
 from amphibase.schema.migrations.definitions_of_database import read_definitions
 from amphibase.schema.migrations.sqlite_impl import without_reflection_warnings
+from amphibase.schema.migrations.sqlite_timestamps import correct_timestamps
 
 DUPLICATES = ("42P07", "42701", "42710", "42P06")
 """SQLSTATE of tables (and indexes), columns, other objects and schemas that exist already."""
@@ -30,6 +31,7 @@ def upgrade_chains(
     Raises:
         ConfigurationError: a revision failed, or tables differ from what a stamped one creates.
     """
+    correct_timestamps(connection, chains)
     outcomes: list[RevisionOutcome] = []
     for chain in chains:
         is_application = chain.name == "application"

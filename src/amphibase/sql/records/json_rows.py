@@ -126,7 +126,7 @@ class SqlJsonRows:
         statement = self._statement
         if not {*names} <= {*self._names}:
             # The last row's position is not in its JSON object.
-            statement = statement.add_columns(*(term.by for term in order.terms))
+            statement = statement.add_columns(*(term.compared for term in order.terms))
         rows, list_ = await self._builder.page(statement, where, order, cursor, limit)
         objects = [row[0] for row in rows[:limit]]
         if None in objects:  # reading the rows themselves tells which value it is

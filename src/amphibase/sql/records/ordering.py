@@ -5,14 +5,28 @@ NULL sorts as on Postgres, on every engine: as if it were greater than every val
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
-from sqlalchemy import Column, ColumnElement, and_, false, literal, or_, tuple_
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    DateTime,
+    Text,
+    Time,
+    Uuid,
+    and_,
+    false,
+    literal,
+    or_,
+    tuple_,
+    type_coerce,
+)
 from sqlalchemy.sql import operators
 from sqlalchemy.sql.elements import UnaryExpression
+from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from amphibase.errors import InvalidCursor, InvalidRequest
 from amphibase.private_names.sqlalchemy import without_annotations
@@ -25,11 +39,20 @@ class RowOrder:
     Args:
         by: a column or an expression.
         nulls_first: where NULLs go; None where there are none.
+        as_text: whether rows are compared by the text that is stored, as on SQLite: a time or a
+            UUID that other programs wrote may have another form than SQLAlchemy binds, and would
+            be less or greater than itself.
     """
 
     by: ColumnElement[Any]
     descending: bool
     nulls_first: bool | None
+    as_text: bool = False
+
+    @cached_property
+    def compared(self) -> ColumnElement[Any]:
+        """What a cursor holds of a row, and is compared with."""
+        return type_coerce(self.by, Text()) if self.as_text else self.by
 
     def clause(self) -> ColumnElement[Any]:
         """What ORDER BY takes."""
@@ -40,22 +63,22 @@ class RowOrder:
 
     def equals(self, value: Any) -> ColumnElement[bool]:
         """Whether a row has the same value."""
-        return self.by.is_(None) if value is None else self.by == self._bound(value)
+        return self.compared.is_(None) if value is None else self.compared == self._bound(value)
 
     def follows(self, value: Any) -> ColumnElement[bool]:
         """Whether a row comes after those that have the value."""
         if value is None:
-            return self.by.is_not(None) if self.nulls_first else false()
+            return self.compared.is_not(None) if self.nulls_first else false()
         bound = self._bound(value)
-        beyond = self.by < bound if self.descending else self.by > bound
-        return beyond if self.nulls_first is not False else or_(beyond, self.by.is_(None))
+        beyond = self.compared < bound if self.descending else self.compared > bound
+        return beyond if self.nulls_first is not False else or_(beyond, self.compared.is_(None))
 
     def _bound(self, value: Any) -> Any:
-        return literal(value, self.by.type)
+        return literal(value, self.compared.type)
 
     @cached_property
     def _adapter(self) -> TypeAdapter[Any]:
-        return TypeAdapter(self.by.type.python_type)
+        return TypeAdapter(self.compared.type.python_type)
 
     def to_json(self, value: Any) -> Any:
         """The value as a cursor holds it."""
@@ -67,7 +90,7 @@ class RowOrder:
         """The value that a cursor holds."""
         if value is None:
             return None
-        if self.by.type.python_type is bytes:
+        if self.compared.type.python_type is bytes:
             return bytes.fromhex(value)
         return self._adapter.validate_python(value)
 
@@ -87,7 +110,7 @@ class Ordering:
         """The place of a row, for a cursor.
 
         Args:
-            values: what the row has of each term.
+            values: what the row has of each term, as compared.
         """
         return [term.to_json(value) for term, value in zip(self.terms, values, strict=True)]
 
@@ -104,8 +127,8 @@ class Ordering:
         except (ValidationError, ValueError):
             raise InvalidCursor from None
         if self._is_uniform:  # one comparison of rows, which an index answers
-            here = tuple_(*(term.by for term in self.terms))
-            there = tuple_(*values, types=[term.by.type for term in self.terms])
+            here = tuple_(*(term.compared for term in self.terms))
+            there = tuple_(*values, types=[term.compared.type for term in self.terms])
             return here < there if self.terms[0].descending else here > there
         *firsts, last = zip(self.terms, values, strict=True)
         condition = last[0].follows(last[1])
@@ -122,21 +145,37 @@ class Ordering:
 
 
 def ordering(
-    order_by: Sequence[Any], newest_first: Sequence[Column[Any]], keys: Sequence[Column[Any]]
+    order_by: Sequence[Any],
+    newest_first: Sequence[Column[Any]],
+    keys: Sequence[Column[Any]],
+    dialect: str,
 ) -> Ordering:
     """Build the order of a list, newest first by default, made total by the primary key.
+
+    Args:
+        dialect: the name of the database's dialect.
 
     Raises:
         InvalidRequest: it is not made of columns.
     """
     terms = [_term(each) for each in check_list("order_by", order_by)]
-    if not terms:
-        return Ordering([RowOrder(column, True, None) for column in newest_first])
-    known = {id(term.by) for term in terms}
-    # In the direction of the last, so that one index can serve the whole.
-    last = terms[-1].descending
-    terms += [RowOrder(column, last, None) for column in keys if id(column) not in known]
+    if terms:
+        present = {id(term.by) for term in terms}
+        # In the direction of the last, so that one index can serve the whole.
+        last = terms[-1].descending
+        terms += [RowOrder(column, last, None) for column in keys if id(column) not in present]
+    else:
+        terms = [RowOrder(column, True, None) for column in newest_first]
+    if dialect == "sqlite":
+        terms = [replace(term, as_text=_has_several_forms(term.by.type)) for term in terms]
     return Ordering(terms)
+
+
+def _has_several_forms(type_: TypeEngine[Any]) -> bool:
+    """Whether SQLite keeps the type as text of which SQLAlchemy reads more than it writes."""
+    if isinstance(type_, TypeDecorator):
+        type_ = type_.impl_instance
+    return isinstance(type_, DateTime | Time | Uuid)
 
 
 def check_list(name: str, items: Sequence[Any]) -> Sequence[Any]:

@@ -146,7 +146,7 @@ class QueryBuilder:
 
     def ordering(self, order_by: Order) -> Ordering:
         """Build the order of a list. Raises InvalidRequest."""
-        return ordering(order_by, self.info.newest_first, self.info.keys)
+        return ordering(order_by, self.info.newest_first, self.info.keys, self.infos.dialect)
 
     def is_(self, id: Any) -> Sequence[ColumnElement[bool]]:
         """Build the conditions that a row has that primary key. Raises InvalidValue."""

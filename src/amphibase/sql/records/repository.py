@@ -126,7 +126,7 @@ class SqlRepository(Generic[Model]):
     ) -> Page[Model]:
         order = self._builder.ordering(order_by)
         known = {*self._info.columns}
-        expressions = [term.by for term in order.terms if term.by not in known]
+        expressions = [term.compared for term in order.terms if term.compared not in known]
         statement = self._info.select.add_columns(*expressions)
         rows, list_ = await self._builder.page(statement, where, order, cursor, limit)
         objects = await self._objects(rows[:limit], load)
@@ -396,7 +396,7 @@ class SqlRepository(Generic[Model]):
     def _values_of(self, order: Ordering, expressions: Sequence[Any], row: Row) -> Sequence[Any]:
         beyond = dict(zip(map(id, expressions), row[len(self._info.loaded_names) :], strict=True))
         own = dict(zip(map(id, self._info.columns), row, strict=False))
-        return [{**own, **beyond}[id(term.by)] for term in order.terms]
+        return [{**own, **beyond}[id(term.compared)] for term in order.terms]
 
 
 async def _rows_changed(connection: AsyncConnection, statement: Update | Delete) -> int:
