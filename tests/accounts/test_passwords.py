@@ -1,8 +1,43 @@
 """Password hashes."""
 
+import pytest
 from argon2 import PasswordHasher
+from argon2.low_level import Type, hash_secret
+
+from amphibase.accounts import passwords
+from amphibase.accounts.passwords import needs_rehash
 
 
 def test_new_hashes_cost_what_owasp_recommends(real_hasher: PasswordHasher) -> None:
     hashed = real_hasher.hash("correct horse battery")
     assert hashed.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
+
+
+def argon2_hash(memory: int, passes: int, *, kind: Type = Type.ID, digest: int = 32) -> str:
+    """Return a hash of those parameters; its password does not matter."""
+    salt = b"a salt of 16 byt"
+    hashed = hash_secret(b"x", salt, passes, memory, 1, digest, kind)
+    return hashed.decode()
+
+
+@pytest.mark.parametrize(
+    ("hashed", "replaced"),
+    [
+        pytest.param(argon2_hash(19 * 1024, 2), False, id="as a new one"),
+        pytest.param(argon2_hash(64 * 1024, 3), False, id="more memory and passes"),
+        pytest.param(argon2_hash(46 * 1024, 1), False, id="fewer passes over more memory"),
+        pytest.param(argon2_hash(19 * 1024, 2, digest=64), False, id="longer digest"),
+        pytest.param(argon2_hash(19 * 1024, 1), True, id="fewer passes"),
+        pytest.param(argon2_hash(8 * 1024, 3), True, id="less memory than passes make up for"),
+        pytest.param(argon2_hash(19 * 1024, 2, digest=8), True, id="short digest"),
+        pytest.param(argon2_hash(19 * 1024, 2, kind=Type.I), True, id="argon2i"),
+        pytest.param("$2b$10$" + "a" * 53, True, id="bcrypt of the common cost"),
+        pytest.param("$2y$11$" + "a" * 53, False, id="bcrypt of a higher cost"),
+        pytest.param("$fbscrypt$v=1,n=14,r=8,p=1$" + "a" * 20, True, id="firebase"),
+    ],
+)
+def test_a_hash_is_replaced_only_by_a_stronger_one(
+    hashed: str, replaced: bool, real_hasher: PasswordHasher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(passwords, "_HASHER", real_hasher)
+    assert needs_rehash(hashed) is replaced

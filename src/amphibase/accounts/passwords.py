@@ -27,6 +27,11 @@ MAX_PASSWORD_BYTES = 1024
 BCRYPT_BYTES = 72
 """bcrypt reads no further (its authors' paper, section 4)."""
 
+COMPARABLE_BCRYPT_COST = 10
+"""The cost of bcrypt, a power of two, up to which a hash is no stronger than a new one."""
+
+SUFFICIENT_DIGEST_BYTES = 16
+
 QUEUE_PER_WORKER = 32
 
 
@@ -75,8 +80,24 @@ def verify_password(password: str, hashed: str | None) -> bool:
 
 
 def needs_rehash(hashed: str) -> bool:
-    """Whether a hash that just matched should be replaced by one of today's kind."""
-    return not _is_argon2(hashed) or _HASHER.check_needs_rehash(hashed)
+    """Return whether a hash that just matched should be replaced by a new one.
+
+    A hash is never replaced by a weaker one. An argon2id hash is replaced where its memory times
+    its passes, by which the cost of a guess grows, is less than a new hash's, or its digest is
+    shorter than the 128 bits that RFC 9106 (section 4) calls sufficient. Lanes do not count: they
+    divide the work. bcrypt is replaced up to the cost 10, which OWASP's "Password Storage Cheat
+    Sheet" names as the least beside the parameters of a new hash. argon2i and Firebase's scrypt
+    are replaced always.
+    """
+    if bcrypt_hash := _BCRYPT.fullmatch(hashed):
+        return int(bcrypt_hash[1]) <= COMPARABLE_BCRYPT_COST
+    if not hashed.startswith("$argon2id$") or not _is_argon2(hashed):
+        return True
+    stored = argon2.extract_parameters(hashed)
+    cost = stored.memory_cost * stored.time_cost
+    return (
+        cost < _HASHER.memory_cost * _HASHER.time_cost or stored.hash_len < SUFFICIENT_DIGEST_BYTES
+    )
 
 
 def check_hash(hashed: str) -> None:
