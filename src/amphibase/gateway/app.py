@@ -20,7 +20,7 @@ from amphibase.gateway.service import Service, deny_websocket
 logger = logging.getLogger("amphibase.gateway")
 
 STALL_SECONDS = 20
-"""How long a client may send or take nothing in the middle of a request or answer."""
+"""How long a client may send or take nothing in the middle of a request or response."""
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -36,7 +36,7 @@ OPEN: Headers = [
     (b"access-control-allow-origin", b"*"),
     (b"access-control-expose-headers", EXPOSED),
 ]
-"""Every page may call: a caller is known by a token that it sends itself, and never by a cookie."""
+"""Any page may call: a caller authenticates by a token that it sends itself, never by a cookie."""
 
 NO_ROUTE = "no Route matched with those values"
 INVALID_KEY = {
@@ -67,7 +67,7 @@ class Mount:
         return self._service
 
     async def close(self) -> None:
-        """Let the service go; the next request has a new one."""
+        """Close the service; the next request builds a new one."""
         service, self._service = self._service, None
         if service is not None:
             await service.close()
@@ -90,13 +90,13 @@ class Gateway:
 
         Raises:
             ConfigurationError: a setting is wrong, or the database lacks something.
-            Unavailable: the database does not answer.
+            Unavailable: the database cannot be reached.
         """
         for mount in self._mounts.values():
             await mount.service().start()
 
     async def close(self) -> None:
-        """Close all services; those that are asked for again are made anew."""
+        """Close all services; the next request to one builds it again."""
         for mount in self._mounts.values():
             await mount.close()
 
@@ -139,24 +139,24 @@ class Gateway:
         exchange = _Exchange(receive, send)
         headers = dict(scope["headers"])
         if scope["method"] == "OPTIONS" and _is_preflight(headers):
-            await exchange.answer(200, None, _preflight(headers))
+            await exchange.respond(200, None, _preflight(headers))
             return
         prefix = self._prefix(path)
         if prefix is None:
             if path == "/health":
-                await exchange.answer(200, {"status": "ok"})
+                await exchange.respond(200, {"status": "ok"})
             else:
-                await exchange.answer(404, {"message": NO_ROUTE})
+                await exchange.respond(404, {"message": NO_ROUTE})
             return
         mount = self._mounts[prefix]
         credentials = self._credentials(scope["headers"], headers)
         if credentials is None:
-            await exchange.answer(401, INVALID_KEY)
+            await exchange.respond(401, INVALID_KEY)
             return
         length = headers.get(b"content-length", b"")
         size = int(length) if length.isdigit() else 0
         if mount.max_body is not None and size > mount.max_body:
-            await exchange.refuse_body()
+            await exchange.reject_body()
             return
         child = {**scope, "root_path": root + prefix, "headers": credentials}
         if size or b"transfer-encoding" in headers:
@@ -182,40 +182,40 @@ class Gateway:
             logger.error("%s", error.detail)
             await exchange.fail(503, error.detail)
         except Exception:
-            if exchange.gone or exchange.refused:
+            if exchange.gone or exchange.rejected:
                 logger.debug("A service met a client that is gone", exc_info=True)
             elif exchange.began:
                 raise  # cutting the connection is all that is left
             else:
                 logger.exception("Unexpected error")
                 await exchange.fail(500, "An unexpected error occurred")
-        if exchange.refused:
-            await exchange.refuse_body()
+        if exchange.rejected:
+            await exchange.reject_body()
 
-    def _credentials(self, given: Headers, headers: Mapping[bytes, bytes]) -> Headers | None:
-        """The headers with a token for Authorization; None for a key that is none of the project's.
+    def _credentials(self, received: Headers, headers: Mapping[bytes, bytes]) -> Headers | None:
+        """Return the headers with a token in Authorization; None for an unknown key.
 
-        An opaque key stands for a token; an API key is also one where none is given.
+        An opaque key is replaced by its token. Without a token, the API key serves as one.
         """
         authorization = headers.get(b"authorization")
         if authorization is not None and authorization[:10].lower() != b"bearer sb_":
-            return given
+            return received
         key = headers.get(b"apikey") if authorization is None else authorization[7:]
         if not key:
-            return given
+            return received
         token = key
         if key.startswith(b"sb_"):
-            found = self._keys.token_for(key.decode("latin-1"))
-            if found is None:
+            key_token = self._keys.token_for(key.decode("latin-1"))
+            if key_token is None:
                 return None
-            token = found.encode()
-        kept = [each for each in given if each[0] != b"authorization"]
-        return [*kept, (b"authorization", b"Bearer " + token)]
+            token = key_token.encode()
+        others = [header for header in received if header[0] != b"authorization"]
+        return [*others, (b"authorization", b"Bearer " + token)]
 
 
 class _Exchange:
-    """One request and its answer: the answer is open to every page, the body has an end, and who
-    stalls is cut."""
+    """One request and its response: adds CORS headers, limits the request body, and cuts off a
+    client that stalls."""
 
     __slots__ = (
         "_bytes",
@@ -225,7 +225,7 @@ class _Exchange:
         "ended",
         "gone",
         "limit",
-        "refused",
+        "rejected",
         "stalled",
     )
 
@@ -234,13 +234,13 @@ class _Exchange:
         self._send = send
         self._bytes = 0
         self.limit: int | None = None
-        self.began = self.ended = self.gone = self.refused = self.stalled = False
+        self.began = self.ended = self.gone = self.rejected = self.stalled = False
 
     async def receive(self) -> Message:
-        """The next of the body; a client that sends too much or nothing is gone for the service."""
-        if self.refused:
+        """Receive the next part of the body; too much or too late, the client is disconnected."""
+        if self.rejected:
             return {"type": "http.disconnect"}
-        if self.ended:  # what comes now is the client's going away, which may take its time
+        if self.ended:  # the next message is the disconnect, however late
             message = await self._receive()
             self.gone = message["type"] == "http.disconnect"
             return message
@@ -248,7 +248,7 @@ class _Exchange:
             async with asyncio.timeout(STALL_SECONDS):
                 message = await self._receive()
         except TimeoutError:
-            self.refused = self.stalled = True
+            self.rejected = self.stalled = True
             return {"type": "http.disconnect"}
         if message["type"] == "http.disconnect":
             self.ended = self.gone = True
@@ -256,18 +256,18 @@ class _Exchange:
             self.ended = not message.get("more_body")
             self._bytes += len(message.get("body", b""))
             if self.limit is not None and self._bytes > self.limit:
-                self.refused = True
+                self.rejected = True
                 return {"type": "http.disconnect"}
         return message
 
     async def send(self, message: Message) -> None:
-        if self.refused and not self.began:
+        if self.rejected and not self.began:
             return
         if message["type"] == "http.response.start":
             self.began = True
             headers = message.get("headers", ())
-            known = dict(headers)
-            message["headers"] = [*headers, *[each for each in OPEN if each[0] not in known]]
+            names = dict(headers)
+            message["headers"] = [*headers, *[header for header in OPEN if header[0] not in names]]
             await self._send(message)
         elif message.get("more_body"):
             async with asyncio.timeout(STALL_SECONDS):
@@ -275,7 +275,7 @@ class _Exchange:
         else:
             await self._send(message)
 
-    async def answer(
+    async def respond(
         self, status: int, content: Mapping[str, str] | None, headers: Headers | None = None
     ) -> None:
         body = b"" if content is None else orjson.dumps(content)
@@ -286,19 +286,19 @@ class _Exchange:
         await self._send({"type": "http.response.body", "body": body})
 
     async def fail(self, status: int, message: str, headers: Headers | None = None) -> None:
-        """Answer that the service did not, unless it had begun to."""
-        if not (self.began or self.refused):
-            await self.answer(status, {"message": message}, [*OPEN, *(headers or [])])
+        """Respond in place of the service, unless it has begun to."""
+        if not (self.began or self.rejected):
+            await self.respond(status, {"message": message}, [*OPEN, *(headers or [])])
 
-    async def refuse_body(self) -> None:
-        """Answer that the body is too large or did not come, and read no more of it."""
+    async def reject_body(self) -> None:
+        """Respond that the body is too large or did not come, and read no more of it."""
         if self.began:
             return
         self.began = True
         status, message = 413, "Payload too large"
         if self.stalled:
             status, message = 408, "The rest of the request did not come"
-        await self.answer(status, {"message": message}, [*OPEN, (b"connection", b"close")])
+        await self.respond(status, {"message": message}, [*OPEN, (b"connection", b"close")])
 
 
 def _is_preflight(headers: Mapping[bytes, bytes]) -> bool:
@@ -311,7 +311,7 @@ def _preflight(headers: Mapping[bytes, bytes]) -> Headers:
         (b"access-control-allow-methods", METHODS),
         (b"access-control-max-age", b"3600"),
     ]
-    asked = headers.get(b"access-control-request-headers")
-    if asked is not None:
-        allowed.append((b"access-control-allow-headers", asked))
+    requested = headers.get(b"access-control-request-headers")
+    if requested is not None:
+        allowed.append((b"access-control-allow-headers", requested))
     return allowed

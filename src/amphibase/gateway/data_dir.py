@@ -39,7 +39,7 @@ class RunningGateway:
 class DataDir:
     """The folder that `--data-dir` names.
 
-    A gateway holds a lock on a file of the folder for as long as it lives, however it ends. So a
+    A gateway holds a lock on a file of the folder until its process ends, in whatever way. So a
     state file that a crash has left is never taken for a running gateway.
     """
 
@@ -121,7 +121,7 @@ class DataDir:
         """Return the password of `authenticator`, random where none was chosen.
 
         Args:
-            chosen: its password, to be kept from now on.
+            chosen: its password, to be stored from now on.
         """
         path = self.path / PASSWORD_FILE
         if chosen is not None or not path.exists():

@@ -57,13 +57,13 @@ def raised_error(error: BaseException) -> RaisedError | None:
     status = _STATUS.fullmatch(state)
     if status is None and state not in RAISED:
         return None
-    said = original.diag
+    diagnostics = original.diag
     return RaisedError(
         state,
         int(status[1]) if status else 500,
-        said.message_primary or "",
-        said.message_detail,
-        said.message_hint,
+        diagnostics.message_primary or "",
+        diagnostics.message_detail,
+        diagnostics.message_hint,
     )
 
 

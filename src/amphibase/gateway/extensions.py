@@ -12,7 +12,7 @@ PLATFORM = frozenset(
         "safeupdate", "supabase_vault", "supautils", "wrappers",
     }
 )  # fmt: skip
-"""Of these, no application's tables are made: a project does without them here."""
+"""Extensions that no table depends on: a project works without them."""
 
 PACKAGES = {
     "vector": "pgvector",

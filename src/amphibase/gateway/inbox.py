@@ -1,4 +1,4 @@
-"""The inbox of development: letters that went nowhere, kept in memory and shown in the browser."""
+"""The inbox of development: emails that were not sent, held in memory and shown in a browser."""
 
 import base64
 import hmac
@@ -16,11 +16,11 @@ from starlette.types import Receive, Scope, Send
 
 from amphibase.gateway.service import deny_websocket
 
-MAX_LETTERS = 500
+MAX_EMAILS = 500
 _LINK = re.compile(r"https?://[^\s<>\"']+")
 
 _HEADERS = {
-    # Nothing of a letter runs or loads, whatever it holds.
+    # No script of an email runs and nothing is loaded.
     "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
@@ -37,23 +37,23 @@ h2 {{ font-size: 1rem; margin: 0 }}
 pre {{ white-space: pre-wrap; overflow-wrap: anywhere; font: inherit }}
 </style>
 <h1>Inbox</h1>
-{letters}
+{emails}
 </html>
 """
 
 
 class Inbox:
-    """Keeps the latest letters and shows them, as an ASGI application: a page, and JSON at
+    """Holds the latest emails and shows them, as an ASGI application: a page, and JSON at
     `/api/messages`; satisfies `Service`.
 
     Args:
-        key: whoever looks has to send it, as a bearer or as the password that a browser asks for,
-            since letters hold what signs people in; None on a machine of one's own.
+        key: clients have to send it, as a bearer token or as the password of Basic authentication,
+            because emails hold links that sign in; None where only this machine has access.
     """
 
     def __init__(self, key: str | None = None) -> None:
         self._key = key
-        self._letters: deque[dict[str, Any]] = deque(maxlen=MAX_LETTERS)
+        self._emails: deque[dict[str, Any]] = deque(maxlen=MAX_EMAILS)
 
     async def start(self) -> None:
         pass
@@ -62,8 +62,8 @@ class Inbox:
         pass
 
     def put(self, message: EmailMessage) -> None:
-        """Keep a letter; the oldest goes when there is no room."""
-        self._letters.appendleft(
+        """Add an email; beyond the limit, the oldest is dropped."""
+        self._emails.appendleft(
             {
                 "id": str(uuid4()),
                 "from": str(message["From"]),
@@ -74,35 +74,35 @@ class Inbox:
             }
         )
 
-    def letters(self) -> list[dict[str, Any]]:
-        """What is there, newest first."""
-        return list(self._letters)
+    def emails(self) -> list[dict[str, Any]]:
+        """Return the emails, newest first."""
+        return list(self._emails)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             request = Request(scope, receive)
-            await self._answer(request)(scope, receive, send)
+            await self._respond(request)(scope, receive, send)
         else:
             await deny_websocket(scope, receive, send)
 
-    def _answer(self, request: Request) -> Response:
+    def _respond(self, request: Request) -> Response:
         if not self._admits(request):
             headers = {"www-authenticate": 'Basic realm="The password is the service_role key"'}
             return JSONResponse({"message": "The service_role key is needed"}, 401, headers)
         fetched = request.headers.get("sec-fetch-mode", "navigate") != "navigate"
         if fetched and request.headers.get("sec-fetch-site") == "cross-site":
-            # Some page in the same browser, which the front door would let read everything.
-            return JSONResponse({"message": "Other sites may not look in here"}, 403)
+            # A page of another site in the same browser; CORS would let it read everything.
+            return JSONResponse({"message": "Pages of other sites may not read the inbox"}, 403)
         path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
         match request.method, path.rstrip("/"):
             case "GET" | "HEAD", "":
-                shown = "".join(map(_article, self._letters))
-                page = _PAGE.format(letters=shown or "<p>No letters yet.</p>")
+                shown = "".join(map(_article, self._emails))
+                page = _PAGE.format(emails=shown or "<p>No emails yet.</p>")
                 return HTMLResponse(page, headers=_HEADERS)
             case "GET" | "HEAD", "/api/messages":
-                return JSONResponse({"messages": self.letters()}, headers=_HEADERS)
+                return JSONResponse({"messages": self.emails()}, headers=_HEADERS)
             case "DELETE", "/api/messages":
-                self._letters.clear()
+                self._emails.clear()
                 return Response(status_code=204)
             case _, "" | "/api/messages":
                 return JSONResponse({"message": "Method not allowed"}, 405)
@@ -111,29 +111,29 @@ class Inbox:
     def _admits(self, request: Request) -> bool:
         if self._key is None:
             return True
-        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        scheme, _, password = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "basic":
             try:
-                given = base64.b64decode(given).decode("latin-1").partition(":")[2]
+                password = base64.b64decode(password).decode("latin-1").partition(":")[2]
             except ValueError:
                 return False
-        return hmac.compare_digest(given.encode(), self._key.encode())
+        return hmac.compare_digest(password.encode(), self._key.encode())
 
 
-def _article(letter: dict[str, Any]) -> str:
-    to = html.escape(", ".join(letter["to"]))
+def _article(email: dict[str, Any]) -> str:
+    to = html.escape(", ".join(email["to"]))
     return (
-        f"<article><h2>{html.escape(letter['subject'])}</h2>"
-        f"<p>to {to}, {html.escape(letter['created_at'])}</p><pre>{_linked(letter['text'])}</pre>"
+        f"<article><h2>{html.escape(email['subject'])}</h2>"
+        f"<p>to {to}, {html.escape(email['created_at'])}</p><pre>{_linked(email['text'])}</pre>"
         "</article>\n"
     )
 
 
 def _linked(text: str) -> str:
-    written, position = [], 0
-    for found in _LINK.finditer(text):
-        url = html.escape(found[0])
-        written += [html.escape(text[position : found.start()])]
-        written += [f'<a href="{url}" rel="noopener noreferrer">{url}</a>']
-        position = found.end()
-    return "".join([*written, html.escape(text[position:])])
+    parts, position = [], 0
+    for match in _LINK.finditer(text):
+        url = html.escape(match[0])
+        parts += [html.escape(text[position : match.start()])]
+        parts += [f'<a href="{url}" rel="noopener noreferrer">{url}</a>']
+        position = match.end()
+    return "".join([*parts, html.escape(text[position:])])

@@ -53,8 +53,8 @@ async def apply(url: str, folder: Path) -> list[str]:
 
     Raises:
         ConfigurationError: a file cannot be read or a statement failed; names the file and line
-            and what the server said. The files before it stay applied.
-        Unavailable: the server does not answer.
+            and the server's message. The files before it stay applied.
+        Unavailable: the server cannot be reached.
     """
     migrations = _found(folder / "migrations")
     seed = folder / "seed.sql"
@@ -148,7 +148,7 @@ class _Runner:
                 raise ConfigurationError(_told(path, statement, error)) from error
 
     def _wanted(self, path: Path, statement: ScriptStatement) -> bool:
-        """Whether to run a statement: those about what the server lacks are skipped or refused."""
+        """Return whether to run a statement: a missing extension is skipped or an error."""
         name = extensions.named_in(statement.text)
         if name is None or name in self._available or name in extensions.PROVIDED:
             return name is None or name in self._available
@@ -184,6 +184,6 @@ def _told(path: Path, statement: ScriptStatement, error: psycopg.Error) -> str:
     line = statement.line
     if diagnosis.statement_position:
         line += statement.text.count("\n", 0, int(diagnosis.statement_position) - 1)
-    said = [diagnosis.message_primary or str(error).strip()]
-    said += [each for each in (diagnosis.message_detail, diagnosis.message_hint) if each]
-    return f"{path}:{line}: {'. '.join(said)}"
+    messages = [diagnosis.message_primary or str(error).strip()]
+    messages += [text for text in (diagnosis.message_detail, diagnosis.message_hint) if text]
+    return f"{path}:{line}: {'. '.join(messages)}"

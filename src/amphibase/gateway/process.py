@@ -74,7 +74,7 @@ def serve(
 
     Raises:
         ConfigurationError: it cannot start; says why.
-        Unavailable: the database does not answer.
+        Unavailable: the database cannot be reached.
     """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _exit_on_signal)
@@ -176,7 +176,7 @@ async def reset(folder: DataDir, state: RunningGateway) -> list[str]:
 
     Raises:
         ConfigurationError: a migration failed; says where.
-        Unavailable: the database does not answer.
+        Unavailable: the database cannot be reached.
     """
     import shutil
 

@@ -1,4 +1,4 @@
-"""A Supabase project's database: its roles, schemas, tables and functions, made where missing.
+"""A Supabase project's database: its roles, schemas, tables and functions, created where missing.
 
 `roles.sql` holds what belongs to the server, `project.sql` what belongs to the database; the tables
 of `auth` and `storage` are those of `sql/`. A database that has all of it is known by a mark, so
@@ -38,7 +38,7 @@ UNGUESSABLE_BYTES = 32
 """Of a random password, such as that of an embedded Postgres."""
 
 ONE_AT_A_TIME = "SELECT pg_advisory_lock(hashtext('project of amphibase'))"
-"""Until the connection ends: what is made of a database where it is missing, is made once."""
+"""Held until the connection ends, so that a missing object is created only once."""
 
 _STATE = """
 SELECT
@@ -82,7 +82,7 @@ async def prepare(url: str, password: str) -> RoleUrls:
     Raises:
         ConfigurationError: the server is too old, or the user is no superuser; says what is
                 missing.
-        Unavailable: the server does not answer.
+        Unavailable: the server cannot be reached.
     """
     mark = f"Made by Amphibase: project {_fingerprint()}"
     async with connected(url) as connection:
@@ -128,7 +128,7 @@ def role_urls(url: str, password: str) -> RoleUrls:
     """Return a database's URLs for the services.
 
     Args:
-        url: of a database that `prepare` or `copy` made, as any user.
+        url: of a database that `prepare` or `copy` created, as any user.
         password: of the services' roles.
     """
     return RoleUrls(
@@ -142,7 +142,7 @@ async def copy(url: str, name: str) -> str:
     """Make a new database of the server that has what the project in this one has.
 
     Args:
-        url: of a database that `prepare` made and nobody is connected to, as a superuser.
+        url: of a database that `prepare` created and that has no connections, as a superuser.
         name: of the new one.
 
     Returns:
@@ -232,7 +232,7 @@ async def connected(url: str) -> AsyncIterator[AsyncConnection]:
 
     Raises:
         ConfigurationError: the user may not do what is done.
-        Unavailable: the server does not answer.
+        Unavailable: the server cannot be reached.
     """
     try:
         connection = await AsyncConnection.connect(url, connect_timeout=CONNECT_SECONDS)
@@ -253,12 +253,12 @@ async def connected(url: str) -> AsyncIterator[AsyncConnection]:
 def _reason(error: psycopg.Error) -> str:
     """What happened, without libpq's questions about it; the last of several tries."""
     lines = [line.strip("\t -") for line in str(error).splitlines()]
-    said = [line for line in lines if line and not line.endswith("?")]
-    return error.diag.message_primary or (said[-1] if said else type(error).__name__)
+    messages = [line for line in lines if line and not line.endswith("?")]
+    return error.diag.message_primary or (messages[-1] if messages else type(error).__name__)
 
 
 def _fingerprint() -> str:
-    """What a project consists of, told apart from what it was in other versions."""
+    """Return the version of what a project consists of."""
     digest = hashlib.sha256()
     for path in (ROLES, OBJECTS):
         digest.update(path.read_bytes())
@@ -280,13 +280,13 @@ def derive_password(owner_url: str, role: str) -> str | None:
     password = unquote(urlsplit(owner_url).password or "").encode()
     if not password:
         return None
-    if len(password) < UNGUESSABLE_BYTES:  # whoever learns the derived one must not find the first
+    if len(password) < UNGUESSABLE_BYTES:  # the derived one must not reveal the first
         password = hashlib.scrypt(password, salt=b"amphibase", n=2**14, r=8, p=1)
     return hmac.new(password, f"password of {role}".encode(), hashlib.sha256).hexdigest()
 
 
 def url_of(url: str, user: str, password: str) -> str:
-    """The same database as somebody else."""
+    """Return the URL of the same database as another user."""
     parts = urlsplit(url)
     place = parts.netloc.rpartition("@")[2]
     options = [each for each in parse_qsl(parts.query) if each[0] not in ("user", "password")]

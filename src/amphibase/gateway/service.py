@@ -22,7 +22,7 @@ class Service(Protocol):
 
         Raises:
             ConfigurationError: a setting is wrong, or the database lacks something.
-            Unavailable: the database does not answer.
+            Unavailable: the database cannot be reached.
         """
 
     async def close(self) -> None:

@@ -36,7 +36,7 @@ class GatewaySettings(BaseSettings):
         port, db_port: None takes the CLI's, or the next that is free.
         database_url: one's own Postgres, as a superuser; None starts one in `data_dir`.
         jwt_secret: None is development: the CLI's secret and keys, and users' tokens are signed
-            by a key that is made in `data_dir`. Where it is given, it signs them too.
+            by a key that is generated in `data_dir`. If it is set, it signs them too.
         jwks, postgrest_jwks: a JSON Web Key Set of others, whose tokens are taken too; None for
             what PostgREST takes as a secret.
         authenticator_url: what the Data API connects as; None makes it.

@@ -92,7 +92,7 @@ class Api:
 
     def letter(self, to: str = "ann@example.com") -> "Letter":
         """The latest letter to an address."""
-        text = next(each["text"] for each in self.inbox.letters() if each["to"] == [to])
+        text = next(each["text"] for each in self.inbox.emails() if each["to"] == [to])
         link = re.search(r"https?://\S+", text)
         code = re.search(r"^(?:Or enter this code: )?(\d{6,10})$", text, re.MULTILINE)
         assert code is not None

@@ -283,7 +283,7 @@ async def test_a_generated_link_signs_in_and_no_letter_is_sent(
         "redirect_to": ["http://127.0.0.1:3000"],
     }
     assert len(link["email_otp"]) == 6
-    assert not api.inbox.letters()
+    assert not api.inbox.emails()
     by_hash = {"type": verification, "token_hash": link["hashed_token"]}
     session = (await api.post("/verify", by_hash)).json()
     assert session["user"]["id"] == link["id"]

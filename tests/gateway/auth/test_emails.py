@@ -148,7 +148,7 @@ async def test_letters_that_follow_one_another_too_soon_are_refused(serve: Serve
     again = await api.post("/resend", {"type": "signup", "email": "ann@example.com"})
     assert rejection(again) == (429, "over_email_send_rate_limit")
     assert again.json()["message"].startswith("For security purposes")
-    assert len(api.inbox.letters()) == 1
+    assert len(api.inbox.emails()) == 1
 
 
 async def test_codes_cannot_be_tried_one_by_one(confirming: Api) -> None:
@@ -228,7 +228,7 @@ async def test_nothing_tells_that_an_address_is_unknown(api: Api) -> None:
     ):
         answer = await api.post(path, body)
         assert (answer.status_code, answer.json()) == (200, {})
-    assert not api.inbox.letters()
+    assert not api.inbox.emails()
 
 
 async def test_a_link_for_a_banned_user_lets_nobody_in(confirming: Api) -> None:

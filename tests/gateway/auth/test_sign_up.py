@@ -140,7 +140,7 @@ async def test_the_owner_of_an_account_gets_one_email_about_sign_ups_with_it(
     await confirming.create()
     for _ in range(3):
         await sign_up(confirming, STRANGE)
-    (letter,) = confirming.inbox.letters()
+    (letter,) = confirming.inbox.emails()
     assert letter["subject"] == "You have an account already"
     # As for a pending address: whoever signed up learns that their own sign-up is not confirmed.
     assert rejection(await confirming.sign_in(password=STRANGE)) == (400, "email_not_confirmed")
@@ -155,7 +155,7 @@ async def test_a_sixth_sign_up_sends_nothing_and_yet_counts_as_another_password(
         await sign_up(confirming, STRANGE)
     strange = confirming.letter()
     await sign_up(confirming, PASSWORD)
-    assert len(confirming.inbox.letters()) == 5
+    assert len(confirming.inbox.emails()) == 5
     assert (await fragment_of(confirming, strange))["type"] == "recovery"
     assert rejection(await confirming.sign_in(password=STRANGE)) == (400, "invalid_credentials")
 

@@ -13,7 +13,7 @@ from tests.gateway.auth.api import Api
 from tests.gateway.auth.conftest import ServeAuth
 
 from amphibase.accounts.mail.templates import compose
-from amphibase.gateway.inbox import MAX_LETTERS, Inbox
+from amphibase.gateway.inbox import MAX_EMAILS, Inbox
 
 HOSTILE = '<script>alert(1)</script> https://example.com/?a=1&b="><img src=x>'
 
@@ -53,7 +53,7 @@ async def test_letters_go_to_the_mail_server_that_is_configured(serve: ServeAuth
     link = re.search(r"http\S+", str(message.get_payload()))
     assert link is not None
     assert (await api.client.get(link[0])).status_code == 303
-    assert not api.inbox.letters()
+    assert not api.inbox.emails()
 
 
 async def test_a_mail_server_that_is_down_is_no_fault_of_the_request(serve: ServeAuth) -> None:
@@ -89,10 +89,10 @@ async def test_nothing_of_a_letter_runs_on_the_page() -> None:
 
 async def test_the_inbox_forgets_the_oldest() -> None:
     inbox = Inbox()
-    for number in range(MAX_LETTERS + 1):
+    for number in range(MAX_EMAILS + 1):
         inbox.put(letter(str(number)))
-    assert len(inbox.letters()) == MAX_LETTERS
-    assert inbox.letters()[-1]["subject"] == "1"
+    assert len(inbox.emails()) == MAX_EMAILS
+    assert inbox.emails()[-1]["subject"] == "1"
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "Basic"])

@@ -160,7 +160,7 @@ async def test_a_new_address_is_confirmed_by_its_own_letter_where_one_is_enough(
     api = await serve(mailer_secure_email_change_enabled=False)
     token = (await api.sign_up())["access_token"]
     await api.put("/user", {"email": "new@example.com"}, token=token)
-    assert [each["to"] for each in api.inbox.letters()] == [["new@example.com"]]
+    assert [each["to"] for each in api.inbox.emails()] == [["new@example.com"]]
     await api.client.get(api.letter("new@example.com").link)
     assert (await api.get("/user", token=token)).json()["email"] == "new@example.com"
 

@@ -57,7 +57,7 @@ class FactorBody(Body):
 
 
 async def create(core: Core, request: Request) -> Response:
-    """`POST /admin/users`: a user as told; without a password, none signs in."""
+    """`POST /admin/users`: a new user; without a password, none signs in."""
     require_admin(core, request)
     body = await read(request, AdminUserBody)
     email = email_of(body.email) if body.email else None

@@ -43,7 +43,7 @@ Model = TypeVar("Model", bound=Body)
 
 
 class PkceBody(Body):
-    """A challenge that the client has to answer at the end of the flow (RFC 7636)."""
+    """A challenge that the client has to solve at the end of the flow (RFC 7636)."""
 
     code_challenge: str = ""
     code_challenge_method: str = ""

@@ -163,7 +163,7 @@ class Core:
 
 
 def no_phone(subject: str) -> AuthError:
-    """Return the error for a text message that nobody can send."""
+    """Return the error for a text message that cannot be sent."""
     message = f"{subject} are disabled: no SMS provider is configured"
     return AuthError(codes.PHONE_DISABLED, message)
 

@@ -55,7 +55,7 @@ async def accept_email_change(core: Core, connection: AsyncConnection, user: Aut
     """Take one confirmation of a change; return False where the other email is still awaited.
 
     Raises:
-        EmailAlreadyRegistered: somebody else has the address by now.
+        EmailAlreadyRegistered: another user has the address by now.
     """
     row = user.row
     needs_both = core.settings.mailer_secure_email_change_enabled and row.email

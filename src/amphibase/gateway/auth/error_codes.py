@@ -12,7 +12,7 @@ class ErrorCode:
     """One error.
 
     Args:
-        code: the word that clients tell it by.
+        code: the word by which clients distinguish it.
         message: for people; an error may bring one of its own.
     """
 

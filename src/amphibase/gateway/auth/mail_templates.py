@@ -12,7 +12,7 @@ from amphibase.gateway.auth.settings import AuthSettings
 
 NOT_YOU = "If you did not ask for this, there is nothing you need to do."
 NOT_YOUR_SIGN_UP = (
-    "If you did not sign up, do not follow the link: somebody else entered your address."
+    "If you did not sign up, do not follow the link: someone else entered your address."
 )
 
 
@@ -20,11 +20,11 @@ class EmailQueue(Protocol):
     """Takes messages to send."""
 
     def put(self, message: EmailMessage) -> None:
-        """Take a message; nobody waits for its delivery."""
+        """Accept a message; the caller does not wait for its delivery."""
 
 
 class BackgroundQueue:
-    """Sends messages after the response, so that its time does not tell whether there was one."""
+    """Sends messages after the response, so that its time does not reveal whether one was sent."""
 
     def __init__(self, mailer: Mailer, background: Background) -> None:
         self._mailer = mailer
@@ -65,18 +65,18 @@ class MailTemplates:
         )
 
     def confirmation(self, email: str, token: EmailToken, redirect_to: str) -> EmailMessage:
-        """Return the message that asks to confirm the address of a sign-up."""
+        """Return the message with the link to confirm the address of a sign-up."""
         lead = "Follow this link to confirm your email address:"
         return self._link_message(
             email, "Confirm your signup", lead, "signup", token, redirect_to, NOT_YOUR_SIGN_UP
         )
 
     def account_exists(self, email: str) -> EmailMessage:
-        """Return the message to the owner of an address that somebody signed up with again."""
+        """Return the message to the owner of an address that was used for another sign-up."""
         return self._compose(
             email,
             "You have an account already",
-            "Somebody signed up with your email address, which has an account already. Nothing has "
+            "Someone signed up with your email address, which has an account already. Nothing has "
             f"changed.\n\nIf it was you, sign in at {self._settings.site_url}\n",
         )
 
@@ -103,14 +103,14 @@ class MailTemplates:
     def email_change(
         self, email: str, old: str, new: str, token: EmailToken, redirect_to: str
     ) -> EmailMessage:
-        """Return the message that asks to confirm another address; the old one may get it too."""
+        """Return the message with the link to another address; the old one may get it too."""
         change = f"from {old} to {new}" if old else f"to {new}"
         lead = f"Follow this link to change your email address {change}:"
         subject = "Confirm your new email address"
         return self._link_message(email, subject, lead, "email_change", token, redirect_to)
 
     def reauthentication(self, email: str, token: EmailToken) -> EmailMessage:
-        """Return the message with the code that a new password asks for."""
+        """Return the message with the code that a new password requires."""
         return self._compose(
             email,
             "Confirm that it is you",

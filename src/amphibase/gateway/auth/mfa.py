@@ -45,7 +45,7 @@ class VerifyFactorBody(Body):
 
 
 async def enroll(core: Core, request: Request) -> Response:
-    """`POST /factors`: a new factor with its secret, which nobody is shown again."""
+    """`POST /factors`: a new factor with its secret, which is never shown again."""
     body = await read(request, EnrollBody)
     async with core.database.write() as connection:
         caller = await _signed_in(core, connection, request, lock=True)
@@ -80,7 +80,7 @@ async def enroll(core: Core, request: Request) -> Response:
 
 
 async def challenge(core: Core, request: Request) -> Response:
-    """`POST /factors/{id}/challenge`: asks for a code of the factor."""
+    """`POST /factors/{id}/challenge`: starts a challenge of the factor."""
     async with core.database.write() as connection:
         user = (await _signed_in(core, connection, request)).user
         id = uuid_of(request.path_params["id"], "factor_id")

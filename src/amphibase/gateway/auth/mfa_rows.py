@@ -17,7 +17,7 @@ from amphibase.schema.tables import Tables
 NO_ADDRESS = "0.0.0.0"  # noqa: S104 - a value, nothing listens there
 
 KEPT = timedelta(days=1)
-"""How long challenges are kept that nobody answered: as long as they can be good for."""
+"""How long unverified challenges are stored: as long as they can be valid."""
 
 
 class Factors:

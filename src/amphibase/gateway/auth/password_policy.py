@@ -37,7 +37,7 @@ def check_password(settings: AuthSettings, password: str) -> None:
 
 
 def check_length(password: str) -> None:
-    """Raise PasswordViolation for one so long that nobody could sign in with it."""
+    """Raise PasswordViolation for one that is too long to sign in with."""
     if _is_too_long(password):
         raise PasswordViolation(TOO_LONG, ["length"])
 

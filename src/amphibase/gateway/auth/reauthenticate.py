@@ -1,4 +1,4 @@
-"""`GET /reauthenticate`: an email with the code that a new password asks for."""
+"""`GET /reauthenticate`: an email with the code that a new password requires."""
 
 from starlette.requests import Request
 from starlette.responses import Response

@@ -15,7 +15,7 @@ class RecoverBody(PkceBody):
 
 
 async def recover(core: Core, request: Request) -> Response:
-    """Send the link if there is such an account; the response and its time do not tell."""
+    """Send the link if the account exists; neither the response nor its time reveals it."""
     body = await read(request, RecoverBody)
     if not body.email:
         raise invalid("Password recovery requires an email")

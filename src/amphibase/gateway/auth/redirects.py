@@ -1,5 +1,5 @@
 """Where people may be sent on to after they followed a link: an open redirect would hand their
-session to whoever wrote the link."""
+session to the author of the link."""
 
 import re
 from collections.abc import Iterable
@@ -31,7 +31,7 @@ class Redirects:
         self._allowed = [re.compile(glob_to_regex(pattern), re.DOTALL) for pattern in allowed]
 
     def of(self, request: Request, preferred: str = "") -> str:
-        """Return where the request asks to redirect, if that is allowed; else where it comes
+        """Return the URL that the request names, if that is allowed; else where it comes
         from, if that is; else the site.
 
         Args:

@@ -21,7 +21,7 @@ class ResendBody(PkceBody):
 
 
 async def resend(core: Core, request: Request) -> Response:
-    """Send the email again if one is pending; the response does not tell."""
+    """Send the email again if one is pending; the response does not reveal it."""
     body = await read(request, ResendBody)
     if body.type not in RESENDABLE:
         raise invalid(f"Missing one of these types: {', '.join(RESENDABLE)}")

@@ -178,7 +178,7 @@ class AuthSettings(BaseSettings):
 
     @property
     def session_lifetime(self) -> timedelta:
-        """How long a session lives without being refreshed."""
+        """How long a session lasts without a refresh."""
         return self.sessions_inactivity_timeout or FOREVER
 
 

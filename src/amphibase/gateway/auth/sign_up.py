@@ -47,7 +47,7 @@ async def sign_up(core: Core, request: Request) -> Response:
 
 
 def check_open(core: Core) -> None:
-    """Raise AuthError where nobody may sign up."""
+    """Raise AuthError where sign-up is disabled."""
     if core.settings.disable_signup:
         raise AuthError(codes.SIGNUP_DISABLED)
 
@@ -159,7 +159,7 @@ async def _sanitized_user(
     user_id: UUID | None,
 ) -> dict[str, Any]:
     # Only ids are the user's own: for an address that has an account they are derived, and
-    # nothing in the response tells which they are.
+    # nothing in the response reveals which they are.
     id = user_id or core.sanitized_id(email)
     identities = await core.engine.users.identities(connection, id)
     identity_id = identities[0].id if identities else core.sanitized_id(email, "identity")

@@ -98,7 +98,7 @@ class AuthUsers:
         return await self._one(connection, condition, lock=False)
 
     async def find_by_new_email(self, connection: AsyncConnection, email: str) -> AuthUser | None:
-        """Return the user who asked last for that address as their new one; locked."""
+        """Return the user who requested last a change to that address; locked."""
         users = self._users
         latest = (
             select(users.c.id)
@@ -188,7 +188,7 @@ class AuthUsers:
         return {"email": email} if email else {"email": None, "email_confirmed_at": None}
 
     async def soft_delete(self, connection: AsyncConnection, user: AuthUser) -> None:
-        """Mark the user as deleted and keep nothing that tells who they were.
+        """Mark the user as deleted and erase every personal value.
 
         The id stays for the rows that refer to it.
         """

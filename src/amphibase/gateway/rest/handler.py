@@ -59,7 +59,7 @@ Check = Callable[[Cells], None]
 
 
 class RequestHandler:
-    """Answers requests about one state of the database.
+    """Responds to requests by one state of the database.
 
     Args:
         catalog: what the database offers.

@@ -81,7 +81,7 @@ class RestApp:
         """Read the database's settings and its catalog.
 
         Raises:
-            Unavailable: the database does not answer, or the service was closed.
+            Unavailable: the database cannot be reached, or the service was closed.
             ConfigurationError: a setting in the database is wrong, or cannot be honoured.
         """
         async with self._starting:

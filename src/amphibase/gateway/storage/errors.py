@@ -211,7 +211,7 @@ class RejectedByDatabase(StorageError):
 
 
 class InternalStorageError(StorageError):
-    """Stands for what nobody has foreseen; the log has more."""
+    """An unexpected error; the log has more."""
 
     status = 500
     code, error = "InternalError", "Internal"
@@ -229,7 +229,7 @@ class RetryableStorageError(StorageError):
 
 
 def storage_error(error: Exception) -> StorageError:
-    """Translate an error into one of Storage; log what nobody has foreseen."""
+    """Translate an error into one of Storage; log an unexpected one."""
     match error:
         case StorageError():
             return error

@@ -90,7 +90,7 @@ def checked_cache_control(header: str | None) -> str:
 
 
 def checked_user_metadata(value: Any) -> dict[str, Any] | None:
-    """Return what a caller wants to be kept with an object. Raises InvalidStorageRequest."""
+    """Check the metadata that a caller sends with an object. Raises InvalidStorageRequest."""
     if value is not None and not isinstance(value, dict):
         raise InvalidStorageRequest("The metadata must be an object")
     if _is_deep(value):

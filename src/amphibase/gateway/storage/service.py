@@ -26,7 +26,7 @@ FILE = "{bucket}/{name:storage_key}"
 
 
 class _ObjectKeyConvertor(Convertor[str]):
-    """A path as it is, whatever is in it: that no file is called so is to be said by us."""
+    """A path as it is, unchecked: the service itself rejects an invalid one."""
 
     regex = r"[\s\S]*"
 

@@ -51,7 +51,7 @@ class NewObject:
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """What policies were asked about.
+    """The values that policies have checked.
 
     Attributes:
         max_bytes: the most that the object may have.
@@ -112,7 +112,7 @@ class Uploader:
             size: how many bytes have to come, where that is known.
 
         Raises:
-            StorageError: it may not be stored; nothing of it is kept.
+            StorageError: it may not be stored; nothing of it is stored.
             IncompleteUpload: another number of bytes came.
         """
         permission = await self.check(

@@ -154,7 +154,7 @@ class SchemaNotExposed(RestError):
 
 
 class NotAcceptable(RestError):
-    """No media type the client takes can be made."""
+    """None of the media types that the client accepts can be produced."""
 
     status = 406
     code = "PGRST107"
@@ -334,7 +334,7 @@ class RootDisabled(RestError):
 
 
 class NotImplementedHere(RestError):
-    """Something that the protocol has no answer to."""
+    """An error that the protocol has no code for."""
 
     code = "PGRST127"
 

@@ -1,4 +1,4 @@
-"""Resolves a call: which function is meant, what it is given, and the rows it gives."""
+"""Resolve a call: the function, its arguments and the rows that it returns."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -71,10 +71,10 @@ def _takes(function: Routine, names: Iterable[str], *, raw: bool) -> bool:
     """Whether the names are parameters of the function, and none that it needs is missing."""
     if raw and not function.parameters:
         return False
-    given = set(names)
+    provided = set(names)
     known = {each.name for each in function.parameters}
     needed = {each.name for each in function.parameters if each.required}
-    return needed <= given <= known
+    return needed <= provided <= known
 
 
 def _takes_whole(function: Routine, content: Content | None) -> bool:
@@ -85,9 +85,9 @@ def _takes_whole(function: Routine, content: Content | None) -> bool:
 
 
 def _arguments(function: Routine, key: PlanKey, names: Iterable[str]) -> Iterable[CallArgument]:
-    given = set(names)
+    provided = set(names)
     for parameter in function.parameters:
-        if parameter.name not in given:
+        if parameter.name not in provided:
             continue
         positions: tuple[int, ...] = ()
         if key.content is None:
@@ -95,7 +95,7 @@ def _arguments(function: Routine, key: PlanKey, names: Iterable[str]) -> Iterabl
                 position for name, position in key.query.arguments if name == parameter.name
             )
             if not parameter.variadic:
-                positions = positions[-1:]  # of what is given twice, the last
+                positions = positions[-1:]  # the last of a parameter that comes twice
         yield CallArgument(parameter.name, parameter.type, parameter.variadic, positions)
 
 

@@ -26,19 +26,19 @@ def find_relationship(
     for computed in catalog.computed_relationships.get(origin, ()):
         if computed.function.name == target:
             return computed
-    found = [
+    candidates = [
         each
         for each in catalog.relationships.get(origin, ())
         if each.target.schema == schema and _means(each, target, hint, catalog)
     ]
-    if len(found) == 1:
-        return found[0]
-    if found:
+    if len(candidates) == 1:
+        return candidates[0]
+    if candidates:
         raise AmbiguousRelationship(
             origin.name,
             target,
-            [_described(each) for each in found],
-            f"Try changing '{target}' to one of the following: {', '.join(_choices(found))}. "
+            [_described(each) for each in candidates],
+            f"Try changing '{target}' to one of the following: {', '.join(_choices(candidates))}. "
             "Find the desired relationship in the 'details' key.",
         )
     using = f" using the hint '{hint}'" if hint else ""
@@ -100,10 +100,10 @@ def _described(each: Relationship) -> dict[str, str]:
     }
 
 
-def _choices(found: Sequence[Relationship]) -> Iterator[str]:
-    for each in found:
-        way = each.junction.table.name if each.junction else each.constraint
-        yield f"'{each.target.name}!{way}'"
+def _choices(candidates: Sequence[Relationship]) -> Iterator[str]:
+    for relationship in candidates:
+        way = relationship.junction.table.name if relationship.junction else relationship.constraint
+        yield f"'{relationship.target.name}!{way}'"
 
 
 def _hint(catalog: Catalog, schema: str, origin: Name, target: str) -> str | None:

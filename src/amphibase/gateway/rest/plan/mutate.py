@@ -79,12 +79,12 @@ def _column_names(key: PlanKey) -> tuple[str, ...]:
 
 
 def _columns(key: PlanKey, table: Table) -> list[Column]:
-    found = []
+    columns = []
     for name in dict.fromkeys(_column_names(key)):
         if name not in table.columns:
             raise NoColumn(name, table.name.name)
-        found.append(table.columns[name])
-    return found
+        columns.append(table.columns[name])
+    return columns
 
 
 def _conflict(key: PlanKey, table: Table) -> tuple[str, ...]:
@@ -99,7 +99,7 @@ def _conflict(key: PlanKey, table: Table) -> tuple[str, ...]:
 
 
 def _returned(key: PlanKey, table: Table, root: ReadPlan) -> tuple[str, ...] | None:
-    """The columns that the response is made of: no right to read other columns is needed."""
+    """Return the columns of the response: no right to read other columns is needed."""
     if key.returning == "minimal":
         return ()
     if key.returning == "headers-only":

@@ -73,9 +73,9 @@ def negotiate(
     """
     media_types = _MediaTypes(catalog, target if is_whole else None)
     for media_type in accepted:
-        found = media_types.of(media_type, may_explain=may_explain)
-        if found is not None:
-            return found
+        negotiated = media_types.of(media_type, may_explain=may_explain)
+        if negotiated is not None:
+            return negotiated
     raise NotAcceptable([media_type.written or ANY for media_type in accepted])
 
 

@@ -234,7 +234,7 @@ class MutatePlan:
         from_json: of columns of domains: the function that reads the value from JSON.
         conflict: the columns of ON CONFLICT; empty for none.
         conditions: of the rows to change; of PUT, of the body's row.
-        returned: the columns that the response is made of; None for all of the row.
+        returned: the columns of the response; None for the whole row.
     """
 
     table: Table

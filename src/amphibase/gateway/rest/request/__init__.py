@@ -1,1 +1,1 @@
-"""What a request of the Data API asks for, read from its line, headers and body."""
+"""Requests of the Data API, parsed from their request line, headers and body."""

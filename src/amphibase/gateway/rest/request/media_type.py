@@ -23,7 +23,7 @@ class MediaType:
     """A media type with its parameters.
 
     Attributes:
-        name: in small letters; of a type with a suffix that means the same, without the suffix.
+        name: in lower case; without a suffix that does not change the meaning.
         written: as the client wrote it.
     """
 
@@ -32,7 +32,7 @@ class MediaType:
     written: str = field(default="", compare=False)
 
     def __getitem__(self, name: str) -> str:
-        """The value of a parameter, empty where it is not given."""
+        """Return the value of a parameter, empty where it is missing."""
         return dict(self.parameters).get(name, "")
 
 
@@ -59,7 +59,7 @@ def full_name(name: str) -> str:
 
 def read_accept(headers: Iterable[str]) -> list[MediaType]:
     """Parse what a client accepts, the preferred types first (RFC 9110, section 12.5.1)."""
-    found = []
+    accepted = []
     for part in _split(",".join(headers)):
         media_type = read_media_type(part)
         quality = 1.0
@@ -71,9 +71,9 @@ def read_accept(headers: Iterable[str]) -> list[MediaType]:
                 except ValueError:
                     quality = 0
         if quality > 0:
-            found.append((quality, media_type))
-    found.sort(key=lambda each: -each[0])
-    return [media_type for _, media_type in found] or [MediaType(ANY)]
+            accepted.append((quality, media_type))
+    accepted.sort(key=lambda each: -each[0])
+    return [media_type for _, media_type in accepted] or [MediaType(ANY)]
 
 
 def _split(text: str) -> list[str]:

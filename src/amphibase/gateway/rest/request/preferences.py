@@ -74,27 +74,27 @@ def read_preferences(
         timezones: the names that the database knows.
         may_override_end: whether `tx` is heeded; else it is known, and ignored.
     """
-    found: dict[str, str] = {}
+    preferences: dict[str, str] = {}
     invalid = []
     for preference in (part.strip() for header in headers for part in header.split(",")):
         if not preference:
             continue
         name, _, value = preference.partition("=")
         if _is_known(name, value, timezones):
-            found.setdefault(name, value)
+            preferences.setdefault(name, value)
         else:
             invalid.append(preference)
     if not may_override_end:
-        found.pop("tx", None)
-    most = found.get("max-affected")
+        preferences.pop("tx", None)
+    most = preferences.get("max-affected")
     return Preferences(
-        resolution=found.get("resolution"),  # type: ignore[arg-type]  # one of its choices
-        representation=found.get("return"),  # type: ignore[arg-type]
-        count=found.get("count"),  # type: ignore[arg-type]
-        end=found.get("tx"),  # type: ignore[arg-type]
-        missing=found.get("missing"),  # type: ignore[arg-type]
-        handling=found.get("handling"),  # type: ignore[arg-type]
-        timezone=found.get("timezone"),
+        resolution=preferences.get("resolution"),  # type: ignore[arg-type]  # one of its choices
+        representation=preferences.get("return"),  # type: ignore[arg-type]
+        count=preferences.get("count"),  # type: ignore[arg-type]
+        end=preferences.get("tx"),  # type: ignore[arg-type]
+        missing=preferences.get("missing"),  # type: ignore[arg-type]
+        handling=preferences.get("handling"),  # type: ignore[arg-type]
+        timezone=preferences.get("timezone"),
         max_affected=None if most is None else int(most),
         invalid=tuple(invalid),
     )

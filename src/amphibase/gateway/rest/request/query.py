@@ -1,4 +1,4 @@
-"""What the query string of a request asks for, as data.
+"""The parsed query string of a request, as data.
 
 The parser makes these; the planner reads them. As in the tree of filters, each place that needs a
 value of the client holds its position in the list of values that is returned beside the query. So
@@ -67,11 +67,11 @@ class QueryParams:
 
     Attributes:
         select: None where it is missing or empty (all columns).
-        conditions: each with the path of the relation it filters, in the order given.
+        conditions: each with the path of the relation it filters, in the order of the query string.
         orders, ranges: by path, each path once.
         columns: of `columns=`, which a body may fill.
         on_conflict: of `on_conflict=`.
-        arguments: what a call of a function by GET is given: names with positions, names repeat.
+        arguments: the arguments of a call by GET: names with positions; names may repeat.
     """
 
     select: tuple[SelectItem, ...] | None = None

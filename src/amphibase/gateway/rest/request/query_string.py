@@ -87,10 +87,10 @@ class _ParsedQuery(NamedTuple):
 
 def _end_of_simple(parameter: str) -> int | None:
     """Where the value of a filter begins, if all that follows is the value."""
-    found = _SIMPLE.match(parameter)
-    if found is None or _decoded(found[1]).rpartition(".")[2] in RESERVED:
+    match = _SIMPLE.match(parameter)
+    if match is None or _decoded(match[1]).rpartition(".")[2] in RESERVED:
         return None
-    return found.end()
+    return match.end()
 
 
 @lru_cache(2000)
@@ -135,7 +135,7 @@ class _QueryParser:
         """Read one parameter."""
         match key.rpartition(".")[2]:
             case "select" if key == "select":
-                if self._select is None and value:  # without a value it is as if not given
+                if self._select is None and value:  # an empty value counts as missing
                     self._select = read_select(value)
             case "columns" if key == "columns":
                 self._columns = read_names(value, "columns parameter") if value else None

@@ -34,7 +34,7 @@ class ApiRequest(NamedTuple):
         path: as the Data API sees it: `/items`, whatever it is mounted at.
         name: of the table or the function; empty for the root.
         schema: the one the request is about.
-        headers: by names, which ASGI has in small letters; of headers that repeat, all, with
+        headers: by name, in lower case as ASGI has them; of repeated headers all values, with
             commas between them.
     """
 
@@ -63,20 +63,20 @@ def read_request(
     Raises:
         RestError: a path, a method or a schema that there is not.
     """
-    found: dict[str, str] = {}
+    by_name: dict[str, str] = {}
     for raw_name, raw_value in headers:
         name, value = raw_name.decode("latin-1"), raw_value.decode(errors="replace")
-        found[name] = f"{found[name]}, {value}" if name in found else value
+        by_name[name] = f"{by_name[name]}, {value}" if name in by_name else value
     kind, target = _target(path)
     if method not in _METHODS[kind]:
         raise InvalidRpcMethod(method) if kind == "function" else UnsupportedMethod(method)
-    schema = found.get("accept-profile" if method in _READS else "content-profile")
+    schema = by_name.get("accept-profile" if method in _READS else "content-profile")
     if schema is None:
         schema = schemas[0]
     elif schema not in schemas:
         raise SchemaNotExposed(schema, schemas)
     return ApiRequest(
-        method, path, kind, target, schema, query_string.decode(errors="replace"), found
+        method, path, kind, target, schema, query_string.decode(errors="replace"), by_name
     )
 
 
@@ -109,17 +109,17 @@ def with_range(
     Raises:
         InvalidRange: the header's bounds are the wrong way round, or outside the query's.
     """
-    found = _RANGE.fullmatch(header) if header else None
-    if found is None:
+    match = _RANGE.fullmatch(header) if header else None
+    if match is None:
         return query, values
-    first, last = int(found[1]), int(found[2]) if found[2] else _LARGEST
+    first, last = int(match[1]), int(match[2]) if match[2] else _LARGEST
     if last < first:
         raise InvalidRange(
             "The lower boundary must be lower than or equal to the upper boundary in the Range "
             "header."
         )
     own = dict(query.ranges).get((), Range())
-    if own.limit == 0:  # asks for nothing, wherever that would be
+    if own.limit == 0:  # an empty range, whatever its offset
         return query, values
     offset = values[own.offset] if own.offset is not None else 0
     assert isinstance(offset, int)

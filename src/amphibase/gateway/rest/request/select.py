@@ -23,9 +23,9 @@ _AGGREGATES = ("count", "sum", "avg", "min", "max")
 def read_select(text: str) -> tuple[SelectItem, ...]:
     """Parse columns and relations, which nest. Raises QuerySyntaxError."""
     scanner = Scanner(text, "select parameter")
-    found = _items(scanner)
+    items = _items(scanner)
     scanner.end('")"', '","')
-    return found
+    return items
 
 
 @cached(1024)
@@ -43,11 +43,11 @@ def _items(scanner: Scanner) -> tuple[SelectItem, ...]:
     scanner.spaces()
     if scanner.ended or scanner.sees(")"):
         return ()
-    found = [_item(scanner)]
+    items = [_item(scanner)]
     while scanner.take(","):
         scanner.spaces()
-        found.append(_item(scanner))
-    return tuple(found)
+        items.append(_item(scanner))
+    return tuple(items)
 
 
 def _item(scanner: Scanner) -> SelectItem:

@@ -1,4 +1,4 @@
-"""Answers that describe: the document at the root, and what may be done with a table."""
+"""Responses that describe: the document at the root, and the methods of a table."""
 
 from collections.abc import Sequence
 
@@ -34,7 +34,7 @@ class RootHandler:
     """Describes one state of the database.
 
     Args:
-        executor: asks what a role may use.
+        executor: queries the privileges of a role.
     """
 
     def __init__(

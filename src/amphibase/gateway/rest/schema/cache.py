@@ -1,4 +1,4 @@
-"""Keeps the catalog, and what is made of it, until the database notifies of a change.
+"""Caches the catalog and what is derived from it until the database notifies of a change.
 
 It does so on the channel `pgrst`, as PostgREST documents it
 (https://docs.postgrest.org/en/v14/references/schema_cache.html); a project's event triggers notify
@@ -53,7 +53,7 @@ class SchemaCache(Generic[Loaded]):
         """Load for the first time, and listen from now on.
 
         Raises:
-            Unavailable: the database does not answer, or the catalog cannot be read.
+            Unavailable: the database cannot be reached, or the catalog cannot be read.
         """
         try:
             connection = await self._connect()
@@ -134,7 +134,7 @@ class SchemaCache(Generic[Loaded]):
             try:
                 return await self._connect()
             except psycopg.OperationalError:
-                pass  # the server does not answer
+                pass  # the server cannot be reached
             except Exception as error:  # or it would never be read again
                 _log(error)
             await asyncio.sleep(_delay(attempt))

@@ -27,7 +27,7 @@ class Column:
 
     Attributes:
         type: as SQL writes it, schema-qualified unless in pg_catalog: "character varying(20)".
-        base_type: the same of what a domain is made from, else `type` without its modifier.
+        base_type: the same of the base type of a domain, else `type` without its modifier.
         default: the SQL of the default, None without one.
         is_generated: cannot be written (GENERATED ALWAYS AS … STORED, or identity ALWAYS).
         max_length: of char and varchar.

@@ -49,32 +49,32 @@ async def read_catalog(connection: psycopg.AsyncConnection[Any], schemas: Sequen
         schemas: the exposed ones, the default first.
 
     Raises:
-        psycopg.Error: the database does not answer.
+        psycopg.Error: the database cannot be reached.
     """
-    found: dict[str, list[Any]] = {}
+    rows: dict[str, list[Any]] = {}
     async with connection.transaction(), connection.cursor(row_factory=namedtuple_row) as cursor:
         await cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         # Without a search path all names are written with their schemas.
         await cursor.execute("SET LOCAL search_path = ''")
         for name, query in _queries().items():
             await cursor.execute(query.encode(), {"schemas": list(schemas)})
-            found[name] = await cursor.fetchall()
-    keys = _primary_keys(found["keys"])
-    columns = _columns(found["columns"])
-    foreign_keys = [_foreign_key(row) for row in found["foreign_keys"]]
-    views = _view_columns(found["views"], found["columns_of_views"])
+            rows[name] = await cursor.fetchall()
+    keys = _primary_keys(rows["keys"])
+    columns = _columns(rows["columns"])
+    foreign_keys = [_foreign_key(row) for row in rows["foreign_keys"]]
+    views = _view_columns(rows["views"], rows["columns_of_views"])
     keys |= {view: _key_of_view(shown, keys) for view, shown in views.items()}
     tables = {
         Name(row.schema, row.name): _table(row, columns, keys)
-        for row in found["tables"]
+        for row in rows["tables"]
         if row.schema in schemas
     }
     functions: dict[Name, list[Routine]] = defaultdict(list)
-    for row in found["functions"]:
+    for row in rows["functions"]:
         functions[Name(row.schema, row.name)].append(_function(row))
-    role_settings = _role_settings(found["role_settings"])
+    role_settings = _role_settings(rows["role_settings"])
     own_settings = role_settings.get(connection.info.user, {})
-    relationships, computed_fields = _computed(found["row_functions"])
+    relationships, computed_fields = _computed(rows["row_functions"])
     return Catalog(
         schemas=tuple(schemas),
         tables=tables,
@@ -82,12 +82,12 @@ async def read_catalog(connection: psycopg.AsyncConnection[Any], schemas: Sequen
         computed_relationships=relationships,
         computed_fields=computed_fields,
         functions={name: tuple(each) for name, each in functions.items()},
-        media_handlers=tuple(_media_handler(row) for row in found["media_handlers"]),
+        media_handlers=tuple(_media_handler(row) for row in rows["media_handlers"]),
         representations={
-            (row.source, row.target): Name(row.schema, row.name) for row in found["representations"]
+            (row.source, row.target): Name(row.schema, row.name) for row in rows["representations"]
         },
-        timezones=frozenset(row.name for row in found["timezones"]),
-        schema_descriptions={row.name: row.description for row in found["schemas"]},
+        timezones=frozenset(row.name for row in rows["timezones"]),
+        schema_descriptions={row.name: row.description for row in rows["schemas"]},
         role_settings=role_settings,
         requires_where=own_settings.get(SAFEUPDATE, "off").lower() in _ON,
         version=connection.info.server_version,
@@ -103,7 +103,7 @@ async def read_own_settings(
         prefix: of the settings' names, such as `pgrst.`; it is not part of the names returned.
 
     Raises:
-        psycopg.Error: the database does not answer.
+        psycopg.Error: the database cannot be reached.
     """
     cursor = await connection.execute(_OWN_SETTINGS, {"prefix": prefix})
     return dict(await cursor.fetchall())
@@ -196,30 +196,30 @@ def _view_columns(
             return None
         return shown(*origin, seen | {oid})
 
-    found = {}
+    view_columns = {}
     for oid, numbers in direct.items():
         if oid not in relations:  # a view without any column
             continue
         behind = {number: shown(*origin, frozenset({oid})) for number, origin in numbers.items()}
-        found[relations[oid][0]] = tuple(
+        view_columns[relations[oid][0]] = tuple(
             ViewColumn(names[oid, number], *each)
             for number, each in behind.items()
             if each is not None and (oid, number) in names
         )
-    return found
+    return view_columns
 
 
 def _key_of_view(
     shown: Sequence[ViewColumn], keys: Mapping[Name, tuple[tuple[str, ...], ...]]
 ) -> tuple[tuple[str, ...], ...]:
     """The columns that show whole primary keys, as the view's own."""
-    found: list[str] = []
+    columns: list[str] = []
     for table in dict.fromkeys(column.table for column in shown):
         primary = keys.get(table, ((),))[0]
         behind = {column.column: column.name for column in shown if column.table == table}
         if primary and all(column in behind for column in primary):
-            found += [behind[column] for column in primary]
-    return (tuple(found),)
+            columns += [behind[column] for column in primary]
+    return (tuple(columns),)
 
 
 def _function(row: Any) -> Routine:

@@ -47,17 +47,17 @@ def relate(
     Args:
         schemas: the exposed ones, in which junctions have to be.
     """
-    found: dict[Name, list[Relationship]] = defaultdict(list)
+    by_source: dict[Name, list[Relationship]] = defaultdict(list)
     known = [
         shown for key in foreign_keys for shown in _with_views(_with_uniqueness(key, keys), views)
     ]
     for key in known:
         for relationship in _both_directions(key):
-            found[relationship.source].append(relationship)
+            by_source[relationship.source].append(relationship)
     exposed = [key for key in known if key.source.schema in schemas]
     for relationship in _over_junctions(exposed, keys):
-        found[relationship.source].append(relationship)
-    return {name: tuple(each) for name, each in found.items()}
+        by_source[relationship.source].append(relationship)
+    return {name: tuple(relationships) for name, relationships in by_source.items()}
 
 
 def _with_uniqueness(key: ForeignKey, keys: Keys) -> ForeignKey:
@@ -83,14 +83,14 @@ def _showing(
     table: Name, columns: Sequence[str], views: Mapping[Name, Sequence[ViewColumn]]
 ) -> list[tuple[Name, list[str]]]:
     """The views that show all the columns, with their own names for them."""
-    found = []
+    combinations = []
     for view, shown in views.items():
         names = [
             [each.name for each in shown if (each.table, each.column) == (table, column)]
             for column in columns
         ]
-        found += [(view, list(each)) for each in product(*names)]
-    return found
+        combinations += [(view, list(each)) for each in product(*names)]
+    return combinations
 
 
 def _both_directions(key: ForeignKey) -> tuple[Relationship, Relationship]:

@@ -128,7 +128,7 @@ def _parsed_list(bound: str, operand: Operand) -> str:
 
 
 def _vector(left: str, operand: Operand, filter: Filter, parameters: StatementParameters) -> str:
-    """The left side of a text search: made of text, unless it is a tsvector or of unknown type."""
+    """Return the left side of a text search, converted unless it is a tsvector or unknown."""
     is_vector = operand.type == "tsvector" and not operand.path
     if is_vector or (operand.type is None and not operand.path):
         return left

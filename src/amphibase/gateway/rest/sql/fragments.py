@@ -1,4 +1,4 @@
-"""The words SQL is made of: identifiers, quoted here and nowhere else, and bound parameters."""
+"""Fragments of SQL: identifiers, quoted here and nowhere else, and bound parameters."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

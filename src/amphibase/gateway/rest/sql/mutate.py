@@ -23,7 +23,7 @@ INSERTED = f"{_COUNTER}::bigint"
 
 
 def compile_mutation(plan: ActionPlan, parameters: StatementParameters) -> str:
-    """Compile the INSERT, UPDATE or DELETE, which returns what the response is made of."""
+    """Compile the INSERT, UPDATE or DELETE, which returns the columns of the response."""
     mutate = plan.mutate
     assert mutate is not None
     table = f"{qualified(mutate.table.name)} AS {_ROW}"

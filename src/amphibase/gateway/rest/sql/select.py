@@ -136,7 +136,7 @@ class SelectCompiler:
         return self._select(child, [object_, *hidden], origin), [_JSON, *hidden_names]
 
     def _bare(self, embed: Embed, origin: tuple[ReadPlan, Embed]) -> tuple[str, list[str]]:
-        """A join that tells whether there is a related row, and nothing else of it."""
+        """Return a join that tests whether a related row exists, and reads no column of it."""
         child = embed.node
         hidden = [value_of(each, row_alias(child), self._parameters) for each in embed.hidden]
         values = ", ".join(["true", *hidden])

@@ -47,7 +47,7 @@ class RoleResolver:
     Args:
         tokens: verifies.
         anonymous: the role of requests without a token; None rejects these.
-        audience: whom tokens have to be meant for; None asks nothing.
+        audience: the `aud` that tokens need; None for any.
         role_path: where the role is in the claims, such as `.role`.
     """
 
@@ -64,7 +64,7 @@ class RoleResolver:
         """Whom the `Authorization` header names.
 
         Raises:
-            JwtError: the token does not hold, or none is given where one is needed.
+            JwtError: the token is invalid, or missing where one is required.
         """
         scheme, _, token = (authorization or "").partition(" ")
         if scheme.lower() != "bearer":

@@ -39,33 +39,33 @@ class RolePath:
         self._steps: list[Step] = []
         at = 0
         while at < len(text) or not self._steps:
-            found = _STEP.match(text, at)
-            if found is None:
+            match = _STEP.match(text, at)
+            if match is None:
                 raise ValueError("must be a path such as .role or .app_metadata.roles[0]")
-            self._steps.append(_step(found))
-            at = found.end()
+            self._steps.append(_step(match))
+            at = match.end()
 
     def find(self, claims: Mapping[str, Any]) -> str | None:
         """Find the role, None if the claims name none."""
-        found: Any = claims
+        value: Any = claims
         for step in self._steps:
             try:
-                found = step(found)
+                value = step(value)
             except (LookupError, TypeError):
                 return None
-        return (found if isinstance(found, str) else json.dumps(found)) or None
+        return (value if isinstance(value, str) else json.dumps(value)) or None
 
 
-def _step(found: re.Match[str]) -> Step:
-    if found["index"]:
-        return lambda value: _typed(value, list)[int(found["index"])]
-    if found["test"]:
-        holds, operand = _TESTS[found["test"]], found["operand"]
+def _step(match: re.Match[str]) -> Step:
+    if match["index"]:
+        return lambda value: _typed(value, list)[int(match["index"])]
+    if match["test"]:
+        holds, operand = _TESTS[match["test"]], match["operand"]
         return lambda value: _first(_typed(value, list), holds, operand)
-    if found["word"] or found["quoted"]:
-        key = found["word"] or found["quoted"]
+    if match["word"] or match["quoted"]:
+        key = match["word"] or match["quoted"]
         return lambda value: _typed(value, Mapping)[key]
-    start, stop = (None if each is None else int(each) for each in found.group("start", "stop"))
+    start, stop = (None if each is None else int(each) for each in match.group("start", "stop"))
     return lambda value: _typed(value, str)[start:stop]
 
 

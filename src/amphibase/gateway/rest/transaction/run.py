@@ -143,7 +143,7 @@ def _connection_lost() -> RestError:
 
 
 def _raised(message: str, detail: str | None) -> RestError:
-    """A response that a function made: RAISE SQLSTATE 'PGRST'."""
+    """A response that a function chose: RAISE SQLSTATE 'PGRST'."""
     error = _object(message)
     if error is None or not {"code", "message"} <= error.keys():
         return InvalidRaise(f"Invalid JSON value for MESSAGE: '{message}'")

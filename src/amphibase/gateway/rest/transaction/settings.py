@@ -63,7 +63,7 @@ def _function_name(text: str) -> Name:
 
 
 def _cookies(header: str) -> str:
-    """All that browsers send, as JSON: many a cookie is none by the letter of its grammar."""
+    """Return the cookies as JSON, in the lenient grammar of browsers."""
     cookies = {}
     for part in header.split(";"):
         name, _, value = part.partition("=")

@@ -128,10 +128,10 @@ async def empty(context: StorageContext, request: Request) -> Response:
         if not names:
             break
         deleted = await context.objects.delete(caller, id, names, operation)
-        kept = {*names} - {row["name"] for row in deleted}
-        if kept:  # unless others have just deleted them
+        remaining = {*names} - {row["name"] for row in deleted}
+        if remaining:  # unless others have just deleted them
             left = left or bool(
-                await context.objects.readable_names(caller, id, [*kept], operation)
+                await context.objects.readable_names(caller, id, [*remaining], operation)
             )
         last = names[-1]
     if left:

@@ -89,8 +89,8 @@ def _info(request: Request, row: RowMapping) -> Response:
     if request.method == "HEAD":
         size = responses.file_of(row).size
         return Response(headers={**headers, "Content-Length": str(size)})
-    kept = {name: headers[name] for name in ("ETag", "Last-Modified", "Cache-Control")}
-    return json_response(responses.info_json(row), headers=kept)
+    info_headers = {name: headers[name] for name in ("ETag", "Last-Modified", "Cache-Control")}
+    return json_response(responses.info_json(row), headers=info_headers)
 
 
 async def _respond(

@@ -1,4 +1,4 @@
-"""Sign URLs: whoever holds one reads or uploads one object, without an access token."""
+"""Sign URLs: the holder of one reads or uploads one object, without an access token."""
 
 from pydantic import Field
 from starlette.requests import Request
@@ -77,5 +77,5 @@ def _download(context: StorageContext, path: str, seconds: int) -> str:
 
 
 def _url(call: str, path: str, token: str) -> str:
-    # Nearly as it is, since the clients encode what they are given; but the query begins once.
+    # Nearly unchanged, since the clients encode the path; but the query begins once.
     return f"{call}/{path.replace('?', '%3F')}?token={token}"
