@@ -65,6 +65,10 @@ class Blobs(Protocol):
         """Reach the store. Raises Unavailable."""
 
 
+FOLDERS = tuple(f"{number:02x}" for number in range(256))
+"""The folders that `key_of` spreads blobs over."""
+
+
 def key_of(version: UUID) -> str:
     """Where a blob is: spread over 256 folders by the end of its version, which is random."""
     return f"{version.hex[-2:]}/{version}"

@@ -1,14 +1,15 @@
 """Blobs in an object store: S3 and what speaks its protocol, Google Cloud Storage, Azure."""
 
 import errno
+import logging
 from collections.abc import AsyncIterable, AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 from uuid import UUID
 
-from amphibase.blobs.base import CHUNK_BYTES, Blob, BlobMissing, key_of, version_of
+from amphibase.blobs.base import CHUNK_BYTES, FOLDERS, Blob, BlobMissing, key_of, version_of
 from amphibase.errors import ConfigurationError, StorageFull, Unavailable
 
 try:
@@ -19,6 +20,8 @@ except ImportError as error:
     raise ConfigurationError(
         "FILES_URL: object stores need their client, pip install 'amphibase[s3]'"
     ) from error
+
+logger = logging.getLogger("amphibase.blobs")
 
 PART_BYTES = 8 * 1024 * 1024
 """Larger blobs are sent in parts of this size (S3 takes 10,000 of at least 5 MiB)."""
@@ -111,18 +114,32 @@ class ObjectStoreBlobs:
         return True
 
     async def all(self) -> AsyncIterator[Blob]:
-        with _translated():
-            async for page in obstore.list(self._store, chunk_size=1000):
-                for item in page:
+        # Folder by folder: a key of others with an empty segment (`a//b`), which S3 allows and
+        # obstore (0.12) does not read, ends a listing with an error.
+        for folder in FOLDERS:
+            try:
+                async for item in self._list(folder, chunk_size=1000):
                     key = item["path"]
                     version = version_of(key)
                     if version is not None:
                         yield Blob(key, version, item["size"], item["last_modified"])
+            except exceptions.InvalidPathError:
+                logger.warning(
+                    "The folder %s/ of FILES_URL was not listed wholly: it has a key with an empty "
+                    "segment (//), which is not of Amphibase; delete that object",
+                    folder,
+                )
 
     async def check(self) -> None:
-        with _translated():
-            async for _ in obstore.list(self._store, "00", chunk_size=1):
+        with suppress(exceptions.InvalidPathError):  # of others; the store was reached
+            async for _ in self._list("00", chunk_size=1):
                 return
+
+    async def _list(self, folder: str, *, chunk_size: int) -> AsyncIterator[Any]:
+        with _translated():
+            async for page in obstore.list(self._store, folder, chunk_size=chunk_size):
+                for item in page:
+                    yield item
 
 
 class _Source:
@@ -160,6 +177,8 @@ def _translated() -> Iterator[None]:
         yield
     except (exceptions.NotFoundError, FileNotFoundError):
         raise BlobMissing from None
+    except exceptions.InvalidPathError:
+        raise
     except exceptions.BaseError as error:
         if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.ENOSPC:
             raise StorageFull from error
