@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from amphibase.gateway.auth.durations import parse_duration
 from amphibase.gateway.auth.redirects import glob_to_regex
+from amphibase.gateway.auth.unsupported import reject_unsupported
 from amphibase.settings import CommaSeparated, load
 
 FOREVER = timedelta(days=36500)
@@ -189,6 +190,8 @@ def load_auth_settings(**overrides: Any) -> AuthSettings:
         overrides: values by field name that win over the environment.
 
     Raises:
-        ConfigurationError: one line for each wrong value: the variable, the fault, an example.
+        ConfigurationError: one line for each wrong value: the variable, the fault, an example; or
+            for each protection that the environment asks for and Auth does not give.
     """
+    reject_unsupported()
     return load(AuthSettings, **overrides)
