@@ -311,6 +311,23 @@ async def test_a_project_of_an_earlier_version_gets_the_services_roles(
     assert_each_service_owns_its_tables(project.owner)
 
 
+async def test_a_project_from_before_pending_sign_ups_gets_their_table_and_keeps_its_users(
+    project: ProjectDatabase,
+) -> None:
+    keep(
+        project.owner,
+        "DROP TABLE auth.pending_sign_ups",
+        "UPDATE auth.amphibase_version SET version_num = '0001'",
+        "INSERT INTO auth.users (id, email) VALUES (gen_random_uuid(), 'ann@example.com')",
+        "COMMENT ON SCHEMA extensions IS 'Made by Amphibase: project of an earlier version'",
+    )
+    assert await prepare(project.owner, PASSWORD) == project.roles
+    assert_each_service_owns_its_tables(project.owner)
+    pending = "SELECT count(*) FROM auth.pending_sign_ups"
+    assert ask(project.roles.auth_admin, pending) == [(0,)]
+    assert ask(project.owner, "SELECT email FROM auth.users") == [("ann@example.com",)]
+
+
 async def test_migrations_as_postgres_seed_users_and_make_triggers_and_policies(
     project: ProjectDatabase,
 ) -> None:

@@ -21,6 +21,8 @@ from amphibase.errors import (
     ConfigurationError,
     ForeignKeyViolation,
 )
+from amphibase.schema.migrations.chains import packaged_chain
+from amphibase.schema.migrations.transaction import schema_transaction
 from amphibase.schema.tables import tables
 
 
@@ -29,7 +31,7 @@ async def test_an_empty_database_goes_to_head_to_base_and_to_head_again(
 ) -> None:
     """Every chain runs forth, back to nothing, and forth again."""
     done = await application.upgrade()
-    assert [applied.chain for applied in done] == [*CHAINS, "application"]
+    assert [applied.chain for applied in done] == ["auth", *CHAINS, "application"]
     assert {applied.status for applied in done} == {"applied"}
     assert await application.upgrade() == []
     for chain in reversed(CHAINS):
@@ -40,8 +42,24 @@ async def test_an_empty_database_goes_to_head_to_base_and_to_head_again(
     own = tables(application.database.dialect)
     assert len(missing) == len(own.auth.tables) + len(own.storage.tables) + len({"users"})
     assert all(line.endswith("is missing from the database") for line in missing)
-    assert len(await application.upgrade()) == 4
+    assert len(await application.upgrade()) == 5
     assert await application.differences() == []
+
+
+async def test_accounts_of_the_first_revision_get_the_table_of_pending_sign_ups(
+    application: Application,
+) -> None:
+    """Those that exist stay."""
+    users = tables(application.database.dialect).users
+    chain = packaged_chain(application.database, "auth")
+    async with schema_transaction(application.database) as connection:
+        for step in await connection.run_sync(chain.upgrades, "0001"):
+            await connection.run_sync(chain.run, step)
+    await application.add(users, email="ann@example.com")
+    done = await application.upgrade()
+    assert [step.revision for step in done if step.chain == "auth"] == ["0002"]
+    assert await application.differences() == []
+    assert await application.count(users) == 1
 
 
 async def test_an_upgrade_that_fails_changes_nothing(application: Application) -> None:
@@ -55,7 +73,7 @@ async def test_an_upgrade_that_fails_changes_nothing(application: Application) -
     assert await application.stand() == dict.fromkeys(CHAINS)
     async with application.database.read() as connection:
         assert await connection.run_sync(lambda sync: inspect(sync).get_table_names()) == []
-    assert len(await application.upgrade(revision="good")) == 5
+    assert len(await application.upgrade(revision="good")) == 6
 
 
 async def test_a_revision_cannot_leave_the_transaction(application: Application) -> None:
@@ -69,7 +87,7 @@ async def test_a_revision_cannot_leave_the_transaction(application: Application)
 async def test_the_folder_of_a_sqlite_file_is_made(tmp_path: Path) -> None:
     """Or, where it cannot be, the error names the file."""
     async with application_on(f"sqlite:///{tmp_path}/new/folder/app.db") as application:
-        assert len(await application.upgrade()) == 4
+        assert len(await application.upgrade()) == 5
     (tmp_path / "file").touch()
     async with application_on(f"sqlite:///{tmp_path}/file/app.db") as application:
         with pytest.raises(ConfigurationError, match=r"file/app\.db cannot be made"):
@@ -141,7 +159,7 @@ async def test_two_upgrades_at_once_both_succeed(
     """One runs the revisions, the other waits and finds nothing to do."""
     async with application_on(database_url) as second:
         done = await asyncio.gather(application.upgrade(), second.upgrade())
-    assert sorted(map(len, done)) == [0, 4]
+    assert sorted(map(len, done)) == [0, 5]
 
 
 async def test_upgrades_of_two_databases_at_once_do_not_mix(
@@ -152,7 +170,7 @@ async def test_upgrades_of_two_databases_at_once_do_not_mix(
         sqlite_application if application.database.dialect == "postgresql" else postgres_application
     )
     done = await asyncio.gather(application.upgrade(), other.upgrade())
-    assert list(map(len, done)) == [4, 4]
+    assert list(map(len, done)) == [5, 5]
     assert await application.differences() == await other.differences() == []
 
 
@@ -261,7 +279,11 @@ async def test_only_the_chains_run_whose_part_lives_in_sql(database_url: str) ->
         assert {applied.chain for applied in await application.upgrade()} == {"application"}
         assert await application.differences() == []
     async with application_on(database_url, records="supabase") as application:
-        assert [applied.chain for applied in await application.upgrade()] == ["auth", "storage"]
+        assert [applied.chain for applied in await application.upgrade()] == [
+            "auth",
+            "auth",
+            "storage",
+        ]
         with pytest.raises(ConfigurationError, match="No chain 'application'"):
             await application.revision("notes")
 
@@ -298,4 +320,4 @@ async def test_a_schema_that_exists_already_is_used(postgres_application: Applic
     """A schema `auth` made by somebody else is no reason to fail."""
     async with postgres_application.database.write() as connection:
         await connection.execute(text("CREATE SCHEMA auth"))
-    assert len(await postgres_application.upgrade()) == 4
+    assert len(await postgres_application.upgrade()) == 5

@@ -70,7 +70,7 @@ async def test_who_may_not_make_roles_is_told_what_an_administrator_is_to_run(
     url = database_of(bare, user)
     words = r'^RLS: .*\(role anon, role authenticated, membership of "App-user" in anon.*run in it:'
     async with application_on(url, rls=True) as application:
-        assert len(await application.upgrade()) == 4
+        assert len(await application.upgrade()) == 5
         assert await application.differences() == [
             "role anon is missing from the database",
             "role authenticated is missing from the database",

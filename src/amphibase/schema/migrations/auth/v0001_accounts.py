@@ -291,7 +291,6 @@ def _one_time(auth: SchemaOperations) -> None:
             [column],
             postgresql_using="hash",
         )
-    _pending_sign_ups(auth)
     auth.create_table(
         "flow_state",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -318,31 +317,11 @@ def _one_time(auth: SchemaOperations) -> None:
     auth.create_index("flow_state_created_at_idx", "flow_state", ["created_at"])
 
 
-def _pending_sign_ups(auth: SchemaOperations) -> None:
-    auth.create_table(
-        "pending_sign_ups",
-        sa.Column("id", sa.Uuid(), nullable=False),
-        sa.Column("email", sa.Text(), nullable=False),
-        sa.Column("encrypted_password", sa.Text()),
-        sa.Column("raw_user_meta_data", JSON, nullable=False),
-        sa.Column("token_hash", sa.Text(), nullable=False),
-        sa.Column("code_challenge", sa.Text()),
-        sa.Column("code_challenge_method", sa.Text()),
-        sa.Column("ip", ADDRESS),
-        sa.Column("is_contested", sa.Boolean(), nullable=False, server_default=sa.false()),
-        sa.Column("created_at", TIMESTAMP, nullable=False, server_default=sa.func.now()),
-        sa.PrimaryKeyConstraint("id"),
-    )
-    for column in ("email", "token_hash", "created_at"):
-        auth.create_index(f"pending_sign_ups_{column}_idx", "pending_sign_ups", [column])
-
-
 def downgrade() -> None:
     auth = SchemaOperations("auth")
     auth.drop_tables(
         "audit_log_entries",
         "flow_state",
-        "pending_sign_ups",
         "one_time_tokens",
         "mfa_challenges",
         "mfa_factors",
