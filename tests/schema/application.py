@@ -123,3 +123,11 @@ async def application_on(url: str, **overrides: Any) -> AsyncIterator[Applicatio
         yield Application(database, settings, models)
     finally:
         await database.close()
+
+
+def records_alone(folder: Path) -> dict[str, Any]:
+    """Return settings that keep accounts and files elsewhere, so that one chain runs."""
+    return {
+        "accounts_database_url": f"sqlite:///{folder}/accounts.db",
+        "files_database_url": f"sqlite:///{folder}/files.db",
+    }

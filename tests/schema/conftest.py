@@ -1,29 +1,40 @@
 """Fixtures for the tests of tables, policies and migrations."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from tests.schema.application import Application, application_on
 
 
 @pytest.fixture
-async def application(database_url: str) -> AsyncIterator[Application]:
+def overrides() -> dict[str, Any]:
+    """The settings of the applications; a module may replace it."""
+    return {}
+
+
+@pytest.fixture
+async def application(database_url: str, overrides: dict[str, Any]) -> AsyncIterator[Application]:
     """An empty database and the models of an application that has added none yet."""
-    async with application_on(database_url) as opened:
+    async with application_on(database_url, **overrides) as opened:
         yield opened
 
 
 @pytest.fixture
-async def postgres_application(postgres_url: str) -> AsyncIterator[Application]:
+async def postgres_application(
+    postgres_url: str, overrides: dict[str, Any]
+) -> AsyncIterator[Application]:
     """The same, on Postgres alone."""
-    async with application_on(postgres_url) as opened:
+    async with application_on(postgres_url, **overrides) as opened:
         yield opened
 
 
 @pytest.fixture
-async def sqlite_application(sqlite_url: str) -> AsyncIterator[Application]:
+async def sqlite_application(
+    sqlite_url: str, overrides: dict[str, Any]
+) -> AsyncIterator[Application]:
     """The same, on SQLite alone."""
-    async with application_on(sqlite_url) as opened:
+    async with application_on(sqlite_url, **overrides) as opened:
         yield opened
 
 
