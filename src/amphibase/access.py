@@ -41,13 +41,13 @@ class Rule:
 everyone = Rule(frozenset({Who.EVERYONE}))
 """All callers, signed in or not."""
 authenticated = Rule(frozenset({Who.AUTHENTICATED}))
-"""Whoever is signed in."""
+"""Signed-in callers."""
 owner = Rule(frozenset({Who.OWNER}))
 """The user whose id is the row's `owner_id`."""
 admin = Rule(frozenset({Who.ADMIN}))
 """Users whose token says `app_metadata.role == "admin"`."""
 service = Rule(frozenset())
-"""Nobody but the service: jobs, scripts, the server's own code."""
+"""The service only: jobs, scripts, the server's own code."""
 
 
 @dataclass(frozen=True, slots=True)

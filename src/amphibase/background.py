@@ -1,5 +1,5 @@
 """Work that goes on after the response, such as sending email, so that the time of a response
-tells nothing of it."""
+does not reveal it."""
 
 import asyncio
 import logging

@@ -55,11 +55,11 @@ async def open_backend(
 ) -> AsyncIterator[Backend]:
     """Open a backend for as long as the block lasts, in a job, a script or an application.
 
-    In development, the tables that are missing are made.
+    In development, missing tables are created.
 
     Args:
-        settings: read from the environment and `.env` where not given.
-        keys: those of the settings where not given.
+        settings: read from the environment and `.env` by default.
+        keys: those of the settings by default.
 
     Raises:
         ConfigurationError: a setting is wrong, or in production the database is behind; says what

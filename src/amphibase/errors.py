@@ -22,7 +22,7 @@
     ├── Forbidden                  signed in, but not allowed
     │   ├── NotAdmin
     │   ├── EmailNotConfirmed
-    │   ├── SignUpClosed           nobody may sign up, or only by an invitation
+    │   ├── SignUpClosed           sign-up is closed, or needs an invitation
     │   ├── EmailDomainNotAllowed
     │   ├── UserBanned
     │   └── InvalidSignature       a signed URL that is tampered with, expired or of another file
@@ -186,7 +186,7 @@ class InvalidCredentials(Unauthenticated):
 
 
 class InvalidToken(Unauthenticated):
-    """Raised for an access token that is malformed, forged, expired or meant for others."""
+    """Raised for an access token that is malformed, forged, expired or for another audience."""
 
     code = "invalid_token"
     default = "The access token is not valid"
@@ -229,17 +229,17 @@ class EmailNotConfirmed(Forbidden):
 
 
 class SignUpClosed(Forbidden):
-    """Raised at sign-up where nobody may sign up, or only by an invitation (`SIGN_UP`)."""
+    """Raised at sign-up where sign-up is closed, or needs an invitation (`SIGN_UP`)."""
 
     code = "sign_up_closed"
-    default = "Nobody can sign up here without an invitation"
+    default = "Signing up here needs an invitation"
 
 
 class EmailDomainNotAllowed(Forbidden):
     """Raised at sign-up for an address whose domain is not one of `SIGN_UP_DOMAINS`."""
 
     code = "email_domain_not_allowed"
-    default = "Nobody can sign up here with an address of this domain"
+    default = "Addresses of this domain cannot sign up here"
 
 
 class UserBanned(Forbidden):
@@ -359,7 +359,7 @@ class PreconditionFailed(AmphibaseError):
 
 
 class UnsupportedTusVersion(AmphibaseError):
-    """Raised when a resumable upload speaks another version of tus.
+    """Raised when a resumable upload uses another version of tus.
 
     Args:
         supported: the version that is spoken here.

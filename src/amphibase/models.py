@@ -1,4 +1,4 @@
-"""What an application's models are made of: Base with its type map, what models can be (owned,
+"""The base of an application's models: Base with its type map, what models can be (owned,
 soft-deleted, versioned), and the profile."""
 
 import enum

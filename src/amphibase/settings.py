@@ -44,7 +44,7 @@ ROUTES_PREFIX = "(/[A-Za-z0-9._~-]+)*"
 """A path without a slash at its end; empty for the root."""
 
 MIN_SECRET_BYTES = 32
-"""HS256 keys shorter than the hash are refused (RFC 7518, section 3.2)."""
+"""HS256 keys shorter than the hash are rejected (RFC 7518, section 3.2)."""
 
 
 def _names(field: str) -> AliasChoices:
@@ -313,9 +313,9 @@ class Settings(BaseSettings):
 
     @property
     def file_store(self) -> str:
-        """The URL of the place where the bytes of files are kept."""
-        given = self.files_url.get_secret_value()
-        return given or f"file://{(self.data_dir / 'files').absolute()}"
+        """The URL of the place where the bytes of files are stored."""
+        url = self.files_url.get_secret_value()
+        return url or f"file://{(self.data_dir / 'files').absolute()}"
 
     @property
     def max_upload_bytes(self) -> int:
@@ -324,7 +324,7 @@ class Settings(BaseSettings):
 
     @property
     def pool_options(self) -> "PoolOptions":
-        """How the database's connections are kept: half of them read in pipeline mode."""
+        """How the database's connections are pooled: half of them read in pipeline mode."""
         from amphibase.database.engine import PoolOptions
 
         return PoolOptions(
@@ -346,7 +346,7 @@ class Settings(BaseSettings):
         return getattr(self, part) or self.backend
 
     def database_of(self, part: Part) -> "URL | None":
-        """Return the database of a part of the data; None where it is not kept in SQL."""
+        """Return the database of a part of the data; None where it is not stored in SQL."""
         from amphibase.database.url import parse_url
 
         if self.backend_of(part) != "sql":
@@ -362,8 +362,8 @@ class Settings(BaseSettings):
     @property
     def databases(self) -> "tuple[URL, ...]":
         """Every SQL database of the application once, that of the records first."""
-        found = dict.fromkeys(self.database_of(part) for part in PARTS)
-        return tuple(url for url in found if url is not None)
+        urls = dict.fromkeys(self.database_of(part) for part in PARTS)
+        return tuple(url for url in urls if url is not None)
 
 
 def _check_place(url: str) -> None:
@@ -414,7 +414,7 @@ def _line(kind: type[BaseSettings], error: Any) -> str:
     for field_name, field in kind.model_fields.items():
         names = variables(kind, field_name)
         if name == field_name or name in names:
-            # An override is known by its field, and told by the variable that people know.
+            # An override has the name of its field; the message names the variable.
             name = names[0] if name == field_name else name
             example = field.examples[0] if field.examples else None
             break

@@ -1,1 +1,1 @@
-"""The engine of accounts kept in SQL: users, sessions, passwords, tokens and their email."""
+"""The engine of accounts in SQL: users, sessions, passwords, tokens and their email."""

@@ -34,7 +34,7 @@ class Credentials:
     """What a password is checked against.
 
     Args:
-        user: None where nobody has the address.
+        user: None where no user has the address.
         is_confirmed: whether the address or number that the user signs in with is confirmed.
         pending_hash: the password of the latest sign-up that awaits confirmation.
     """
@@ -84,7 +84,7 @@ class AccountEngine:
     async def credentials(self, email: str) -> Credentials:
         """Return what the password of an address is checked against.
 
-        The same is read for every address, so that the time tells nothing.
+        The same is read for every address, so that the time reveals nothing.
         """
         async with self.database.read() as connection:
             user = await self.users.find_by_email(connection, email)
@@ -167,7 +167,7 @@ class AccountEngine:
         """Record that the address is the user's, since an email reached them; return the row.
 
         What was unproven is gone with it: sign-ups, links, sessions, factors and identities. The
-        password and the metadata of whoever signed up with the address go too, unless they are
+        password and the metadata of the sign-up with the address go too, unless they are
         passed on here.
 
         Args:
@@ -201,14 +201,14 @@ class AccountEngine:
     async def change_email(
         self, connection: AsyncConnection, user: Row[Any], email: str, *, is_proven: bool = True
     ) -> None:
-        """Give the user another address; nobody is anonymous after that.
+        """Set another address of the user, who is not anonymous after that.
 
         Args:
             user: locked.
             is_proven: whether an email reached the user there; False leaves it as it was.
 
         Raises:
-            EmailAlreadyRegistered: somebody else has the address by now.
+            EmailAlreadyRegistered: another user has the address by now.
         """
         await self.claim_address(connection, email, user.id)
         confirmed_at = user.email_confirmed_at or (utc_now() if is_proven else None)
@@ -233,7 +233,7 @@ class AccountEngine:
     async def claim_address(
         self, connection: AsyncConnection, email: str, user_id: UUID | None = None
     ) -> None:
-        """Take an address for a user, and delete the sign-ups with it that nobody has proven.
+        """Take an address for a user, and delete the unconfirmed sign-ups with it.
 
         Args:
             user_id: who takes it; None for a new user.
@@ -329,14 +329,14 @@ class AccountEngine:
 
 
 def email_claims(id: UUID, email: str) -> dict[str, Any]:
-    """Return what Supabase Auth writes into the metadata of whoever signs up by email."""
+    """Return what Supabase Auth writes into the metadata of users who sign up by email."""
     return {"sub": str(id), "email": email, "email_verified": False, "phone_verified": False}
 
 
 def is_unproven_sign_up(user: Row[Any]) -> bool:
-    """Return whether the account is what a sign-up left whose address nobody has proven.
+    """Return whether the account is what an unconfirmed sign-up left.
 
-    An account that an administrator made or invited is not: its metadata name no `sub`.
+    An account that an administrator created or invited is not: its metadata name no `sub`.
     """
     return (
         user.email_confirmed_at is None

@@ -1,7 +1,7 @@
 """Password hashes: argon2id for new ones; bcrypt, argon2 and Firebase's from elsewhere verify too.
 
 Hashing takes tens of milliseconds of a core, so it runs in a small pool of its own with a bounded
-queue: other requests go on meanwhile, and a flood of sign-ins is refused rather than piled up.
+queue: other requests go on meanwhile, and a flood of sign-ins is rejected rather than piled up.
 """
 
 import asyncio

@@ -57,7 +57,7 @@ def _stored_forms(token: str) -> list[str]:
     """Return what a row may hold of a token.
 
     Tokens from Supabase, which are shorter than any digest, are stored as they are. A digest
-    that somebody read in the database is not a token.
+    that is read from the database is not a token.
     """
     return [digest(token), token] if _OF_SUPABASE.fullmatch(token) else [digest(token)]
 

@@ -1,6 +1,6 @@
 """Sign-up: what is stored until the address is proven, and whose password then counts.
 
-Nobody knows who signs up with an address until an email has reached its owner. So a sign-up
+Who signs up with an address is unknown until an email has reached its owner. So a sign-up
 changes nothing of an account: it waits with its own token, and other sign-ups for the address wait
 beside it. Following the link of a sign-up makes its password the account's only where every
 password that was pending at the same time was the same.
@@ -31,8 +31,8 @@ class SignUpRequest:
 
     Args:
         email: in lower case.
-        password: None for whoever signs in by links and codes alone.
-        ip: the client's address, which tells a repeated request from another's.
+        password: None for a user who signs in by links and codes only.
+        ip: the client's address, which distinguishes a repeated request from another client's.
         columns: further columns of the user's row, where the front has any.
     """
 
@@ -72,7 +72,7 @@ class ProvenSignUp:
     """A user whose address a sign-up's token has proven.
 
     Args:
-        password_required: whether the user asked for a password and has to choose it anew.
+        password_required: whether the user chose a password and has to choose it again.
         sign_up: the row of the sign-up, with its PKCE challenge.
     """
 
@@ -95,7 +95,7 @@ class SignUps:
         """Add an account at once, where addresses need no confirmation; return its row.
 
         Raises:
-            EmailAlreadyRegistered: somebody has the address.
+            EmailAlreadyRegistered: another user has the address.
         """
         await self._users.lock_address(connection, request.email)
         user = await self._users.find_by_email(connection, request.email, lock=True)
@@ -120,7 +120,7 @@ class SignUps:
         What a sign-up left in the account is replaced; what another administrator set stays.
 
         Raises:
-            EmailAlreadyRegistered: somebody has proven the address.
+            EmailAlreadyRegistered: another user has confirmed the address.
         """
         await self._users.lock_address(connection, email)
         user = await self._users.find_by_email(connection, email, lock=True)
@@ -146,7 +146,7 @@ class SignUps:
     async def add_pending(self, request: SignUpRequest) -> SignUpResult:
         """Store a sign-up until its address is proven.
 
-        The work is the same whether the address is new, pending or somebody's.
+        The work is the same whether the address is new, pending or taken.
         """
         password_hash = await self._hash(request.password)
         while True:
@@ -196,7 +196,7 @@ class SignUps:
 
         Args:
             tokens: forms of one token.
-            keeps_password: False where whoever confirms did not know the password.
+            keeps_password: False where the password was not repeated.
         """
         sign_up = await self._pending.find(connection, *tokens)
         if sign_up is None:
@@ -210,7 +210,7 @@ class SignUps:
             return None
         if user is None:
             user = await self._insert(connection, sign_up.id, _request_of(sign_up))
-        # A sign-up adds no password to an account that an administrator made or invited.
+        # A sign-up adds no password to an account that an administrator created or invited.
         is_own = is_unproven_sign_up(user)
         password_hash = sign_up.encrypted_password
         if sign_up.is_contested or not keeps_password or not is_own:
@@ -327,7 +327,7 @@ class SignUps:
         password_hash = sign_up.encrypted_password if sign_up is not None else None
         if password is None:
             return sign_up is None or password_hash is None
-        # Verified for everybody, so that the time does not tell whether any is pending.
+        # Verified in every case, so that the time does not reveal whether any is pending.
         matches = await self._engine.passwords.verify(password, password_hash)
         return matches or sign_up is None
 
@@ -347,7 +347,7 @@ def _request_of(sign_up: Row[Any]) -> SignUpRequest:
 
 
 def _is_repeated(sign_up: Row[Any], request: SignUpRequest) -> bool:
-    # Without a password there is nothing to tell two requests of one client apart by.
+    # Without a password, two requests of one client cannot be distinguished.
     without_password = sign_up.encrypted_password is None and request.password is None
     return without_password and _same_client(sign_up, request)
 

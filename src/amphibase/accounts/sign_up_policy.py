@@ -1,4 +1,4 @@
-"""Who may sign up: everybody, whoever was invited, or nobody; and with which addresses."""
+"""Who may sign up: everyone, invited users or no one; and with which addresses."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -31,9 +31,9 @@ class SignUpPolicy:
             raise EmailDomainNotAllowed
 
     def check_invitation(self) -> None:
-        """Raise SignUpClosed where invitations admit nobody either."""
+        """Raise SignUpClosed where invitations are closed too."""
         if self._mode == "closed":
-            raise SignUpClosed("Nobody can sign up here; an administrator makes the accounts")
+            raise SignUpClosed("Sign-up is closed here; an administrator creates the accounts")
 
 
 def canonical_domain(domain: str) -> str:

@@ -205,7 +205,7 @@ class Users:
 
         Args:
             data: what the identity by email says of the user from now on, instead of what
-                unproven sign-ups said; None keeps that.
+                unconfirmed sign-ups set; None leaves that.
         """
         table = self._identities
         for identity in await self.identities(connection, user.id):

@@ -91,7 +91,7 @@ Isolation = Literal["read committed", "repeatable read", "serializable"]
 Result = TypeVar("Result")
 
 ATTEMPTS = 12
-"""How often `in_transaction` runs its work at most, if no other number is given."""
+"""How often `in_transaction` runs its work at most, by default."""
 
 
 class Transaction(Protocol):
@@ -147,7 +147,7 @@ class Backend(Protocol):
         """Begin a transaction: what happens in the block is committed at its end, or not at all.
 
         Args:
-            isolation: the database's own where not given.
+            isolation: the database's own by default.
 
         Raises:
             NotSupported: the backend has no transactions.
@@ -200,7 +200,7 @@ class Backend(Protocol):
         it is; else what the session does is not limited to their rows.
 
         Args:
-            writes: False for a session that only reads, which on SQLite blocks nobody.
+            writes: False for a session that only reads, which on SQLite blocks no other.
 
         Raises:
             NotSupported: the backend is not an SQL database.

@@ -104,7 +104,7 @@ class Accounts(Protocol):
             user_metadata: what else the account says of the user.
 
         Raises:
-            EmailAlreadyRegistered: unless confirmation is required; then the answer looks the
+            EmailAlreadyRegistered: unless confirmation is required; then the response is the
                 same as for a new address.
             WeakPassword: the password is shorter than `PASSWORD_MIN_LENGTH`, or too long.
             SignUpClosed, EmailDomainNotAllowed: by `SIGN_UP` and `SIGN_UP_DOMAINS`.
@@ -193,7 +193,7 @@ class Accounts(Protocol):
         """
 
     async def resend_verification(self, email: str, *, device: Device = UNKNOWN_DEVICE) -> None:
-        """Send the confirmation again if one is pending; nothing tells whether it is.
+        """Send the confirmation again if one is pending; nothing reveals whether it is.
 
         The sign-up of the same client is renewed; another client's link brings no password.
         """
@@ -211,7 +211,7 @@ class Accounts(Protocol):
         user_metadata: Claims = NO_CLAIMS,
         app_metadata: Claims = NO_CLAIMS,
     ) -> Account:
-        """Create an account with these values; without password and hash nobody can sign in yet.
+        """Create an account with these values; without password and hash there is no sign-in yet.
 
         Args:
             password_hash: bcrypt or argon2, from another system; checked at the first sign-in.
@@ -229,7 +229,7 @@ class Accounts(Protocol):
         Inviting again replaces the earlier link; it lasts a week.
 
         Raises:
-            EmailAlreadyRegistered: somebody has proven the address.
+            EmailAlreadyRegistered: another user has confirmed the address.
             SignUpClosed: invitations are not accepted (`SIGN_UP=closed`).
         """
 
@@ -252,7 +252,7 @@ class Accounts(Protocol):
         user_metadata: Claims | None = None,
         app_metadata: Claims | None = None,
     ) -> Account:
-        """Change what is given; metadata is merged key by key, None removes a key.
+        """Change the values that are passed; metadata is merged key by key, None removes a key.
 
         A new password and another `role` in `app_metadata` end all sessions; a new address makes
         links in earlier emails void. Raises NotFound, EmailAlreadyRegistered.

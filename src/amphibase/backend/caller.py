@@ -19,7 +19,7 @@ class Caller:
     Args:
         role: the database role the caller acts as; Supabase's names.
         user_id: the signed-in user, None for anonymous callers and the service.
-        session_id: the session that the token belongs to; None where it was made without one.
+        session_id: the session that the token belongs to; None for a token without one.
         claims: the verified claims of the access token.
         token: the access token itself, for backends that pass it on.
     """

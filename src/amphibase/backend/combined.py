@@ -1,4 +1,4 @@
-"""Records, accounts and files of one application, kept by several backends."""
+"""Records, accounts and files of one application, stored by several backends."""
 
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
@@ -25,7 +25,7 @@ class CombinedBackend:
     """A backend whose records, accounts and files are those of three others.
 
     Two of the three may be the same. The profiles are records: they and the rows that refer to
-    them are kept apart from the accounts, and what an account that was deleted by other means
+    them are stored apart from the accounts, and what an account that was deleted by other means
     leaves there is removed by `amphibase users sweep`.
 
     Args:

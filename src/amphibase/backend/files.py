@@ -72,7 +72,7 @@ last ten."""
 
 @dataclass(frozen=True, slots=True)
 class SignedUrl:
-    """A URL that opens one file for whoever holds it, until it expires."""
+    """A URL that opens one file for its holder, until it expires."""
 
     url: str
     expires_at: datetime
@@ -107,7 +107,7 @@ class Sweep(Protocol):
     examined: int
 
     def findings(self) -> AsyncIterator[Finding]:
-        """Yield what does not fit, as it is found and deleted. Raises Unavailable."""
+        """Yield each row or blob without the other, and delete it. Raises Unavailable."""
 
 
 class Files(Protocol):
@@ -130,14 +130,14 @@ class Files(Protocol):
         """Store a file; it is visible when all of it is durable, and not before.
 
         Args:
-            overwrite: False refuses to replace a file.
+            overwrite: False to fail instead of replacing a file.
 
         Raises:
             Unauthenticated: an anonymous caller.
             NotFound: no such bucket, or the path is another's.
             Forbidden: the path is another's, in a public bucket.
             PreconditionFailed: the file exists, and must not be replaced.
-            StorageFull, Unavailable: nothing is kept.
+            StorageFull, Unavailable: nothing is stored.
         """
 
     async def stat(self, caller: Caller, bucket: str, path: str) -> File | None:
@@ -226,7 +226,7 @@ class Files(Protocol):
         Args:
             grace: blobs that changed less than this ago are left alone.
             delete_orphans: whether blobs without a row are deleted.
-            delete_lost: whether rows without a blob are deleted; nobody can read those files any
+            delete_lost: whether rows without a blob are deleted; those files cannot be read any
                 more, unless their bytes come back from a backup.
 
         Raises:

@@ -17,7 +17,7 @@ Load = Sequence[Any]
 """Relationships of the model."""
 
 MAX_LIMIT = 1000
-"""The most rows that one answer holds."""
+"""The most rows that one response holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +40,12 @@ class Repository(Protocol[Model]):
 
     Filters and order are SQLAlchemy expressions of the model: `Note.stars > 3`,
     `Note.title.desc()`. Rows come newest first (by `created_at` and the primary key, else by the
-    primary key, descending) unless an order is given. Objects come back detached: they hold every
+    primary key, descending) by default. Objects come back detached: they hold every
     column, and what was not loaded raises NotLoaded. Each call commits, except in a transaction.
     Whatever the caller may not see does not exist for them.
 
     Every method raises Unavailable where the database cannot be reached, and those that write
-    Conflict, ForeignKeyViolation or InvalidValue where it refuses a value.
+    Conflict, ForeignKeyViolation or InvalidValue where it rejects a value.
     """
 
     async def get(self, id: Any, *, load: Load = (), lock: bool = False) -> Model | None:
@@ -126,7 +126,7 @@ class Repository(Protocol[Model]):
         """Store the row or, where one has the same key, change that one; return it as stored.
 
         Args:
-            on: columns of a unique constraint; the primary key where not given.
+            on: columns of a unique constraint; the primary key by default.
             replace: False leaves an existing row as it is.
 
         Raises:
@@ -150,10 +150,10 @@ class Repository(Protocol[Model]):
         """Change columns of all rows that match; return how many there were.
 
         Args:
-            everything: True where every row is meant and no filter is given.
+            everything: True to change every row, without a filter.
 
         Raises:
-            InvalidRequest: no filter is given.
+            InvalidRequest: there is no filter.
         """
 
     async def delete(self, id: Any, *, if_version: int | None = None) -> bool:

@@ -1,6 +1,6 @@
-"""Where the bytes of files are kept, apart from the rows that name them.
+"""Where the bytes of files are stored, apart from the rows that name them.
 
-A blob is written once under a key that is made at random, never from what people type, and never
+A blob is written once under a random key, never a name from a client, and never
 changed: a file that is overwritten gets a new blob. So a reader sees the old bytes or the new ones,
 and what a crash leaves behind is a blob without a row, which the sweep removes.
 """

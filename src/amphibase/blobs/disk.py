@@ -25,7 +25,7 @@ class DiskBlobs:
     """Blobs in a folder, readable by its owner alone.
 
     Args:
-        root: the folder; made where it is missing.
+        root: the folder; created where it is missing.
     """
 
     def __init__(self, root: Path) -> None:
@@ -124,7 +124,7 @@ class DiskBlobs:
 
     def _make(self, folder: Path) -> None:
         """Make a folder and those above it, so that a crash loses none of them and with it what
-        is in it. One that somebody else has made may not be on the disk yet."""
+        is in it. One that another process has created may not be on the disk yet."""
         if folder in self._durable and folder.exists():
             return
         if folder != self._root.parent:

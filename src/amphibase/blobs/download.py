@@ -133,7 +133,7 @@ def not_modified(headers: Mapping[str, str]) -> Response:
 
 
 def range_of(request: Request, file: File) -> ByteRange | None:
-    """Return the part that a request wants; None for all. Several parts at once are answered with
+    """Return the part that a request wants; None for all. The response to several parts at once is
     all, and units other than bytes are ignored (RFC 9110, section 14.2)."""
     wanted = request.headers.get("range")
     condition = request.headers.get("if-range")

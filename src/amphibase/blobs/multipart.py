@@ -1,4 +1,4 @@
-"""A form with one file, read as it comes: the file's bytes are handed on and never kept.
+"""A form with one file, read as it comes: the file's bytes are passed on and never stored.
 
 The framework's own form parser writes every file to a disk before the route sees it.
 """
@@ -96,8 +96,8 @@ class UploadForm:
             if self._is_file(name, file_name):
                 assert file_name is not None
                 self.file_name = file_name
-                said = part.headers.get(b"content-type")
-                self.content_type = said.decode("latin-1") if said else None
+                header = part.headers.get(b"content-type")
+                self.content_type = header.decode("latin-1") if header else None
                 return
             await self._keep(name)
         raise InvalidRequest("The form has no file in the field file")

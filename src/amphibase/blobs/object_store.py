@@ -1,4 +1,4 @@
-"""Blobs in an object store: S3 and what speaks its protocol, Google Cloud Storage, Azure."""
+"""Blobs in an object store: S3 and services with its protocol, Google Cloud Storage, Azure."""
 
 import errno
 import logging

@@ -1,9 +1,9 @@
-"""Uploads that survive a lost connection: what has come is kept in a folder until all of it is
+"""Uploads that survive a lost connection: what has come is stored in a folder until all of it is
 there, and is then stored as a file.
 
 An upload is two files: what is to become of it, and the bytes that have come. How many have come is
-the length of the second, and when the last of them came is its age, so that nothing has to be kept
-in step, whatever is killed. Processes that share the folder share the uploads.
+the length of the second, and when the last of them came is its age, so that nothing has to
+stay in step, whatever is killed. Processes that share the folder share the uploads.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ from amphibase.errors import (
 from amphibase.models import utc_now
 
 LIFETIME = timedelta(hours=24)
-"""How long an upload is kept after the last bytes came."""
+"""How long an upload is stored after its last bytes."""
 
 SILENCE = timedelta(minutes=1)
 """How long a sender may be silent. A connection that is lost without notice would hold its upload
@@ -105,7 +105,7 @@ class ResumableUploads(Generic[Sender]):
     """Uploads under way.
 
     Args:
-        folder: where they are kept; made where it is missing.
+        folder: where they are stored; created where it is missing.
     """
 
     def __init__(self, folder: Path, destination: UploadDestination[Sender]) -> None:
@@ -147,7 +147,7 @@ class ResumableUploads(Generic[Sender]):
     async def append(
         self, sender: Sender, id: str, offset: int, content: AsyncIterable[bytes]
     ) -> Upload:
-        """Append bytes; what has come when the connection is lost is kept.
+        """Append bytes; what has come when the connection is lost stays stored.
 
         Args:
             offset: how many bytes have come, as the sender believes.
@@ -159,7 +159,7 @@ class ResumableUploads(Generic[Sender]):
             PayloadTooLarge: more bytes come than were announced.
             IncompleteUpload: the sender is silent for too long.
             AmphibaseError: the whole file is rejected; the upload is deleted.
-            StorageFull, Unavailable: what has come is kept.
+            StorageFull, Unavailable: what has come stays stored.
         """
         await self.find(sender, id)
         with self._locked(id):

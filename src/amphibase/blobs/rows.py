@@ -31,10 +31,10 @@ class FileRows:
     async def find(
         self, connection: AsyncConnection, bucket: str, path: str, *, lock: bool = False
     ) -> FileRow | None:
-        """The row of a path, whoever asks.
+        """Return the row of a path, for any caller.
 
         Args:
-            lock: nobody else changes it until the transaction ends.
+            lock: whether to lock the row until the transaction ends.
         """
         statement = self._select().where(
             self._objects.c.bucket_id == bucket, self._objects.c.name == path
@@ -143,7 +143,7 @@ class FileRows:
         name = self._objects.c.name
         if self._on_postgres:
             return name.startswith(prefix, autoescape=True)
-        # LIKE does not tell "A" from "a" on SQLite.
+        # LIKE does not distinguish "A" from "a" on SQLite.
         return func.substr(name, 1, len(prefix)) == prefix
 
 

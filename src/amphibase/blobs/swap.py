@@ -60,7 +60,7 @@ async def _swap(
 
 def _is_rolled_back(error: Exception) -> bool:
     """Whether nothing was committed. A lost connection may have lost the response to a COMMIT that
-    was carried out; everything else, also an error that nobody has foreseen, rolls back."""
+    was carried out; everything else, also an unexpected error, rolls back."""
     return isinstance(error, Contention) or not isinstance(error, Unavailable)
 
 

@@ -35,7 +35,7 @@ class BlobSweep:
         self.examined = 0
 
     async def findings(self) -> AsyncIterator[Finding]:
-        """Yield what does not fit, as it is found and deleted. Raises Unavailable."""
+        """Yield each row or blob without the other, and delete it. Raises Unavailable."""
         async for finding in self._orphans():
             yield finding
         async for finding in self._lost():

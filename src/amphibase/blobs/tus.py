@@ -55,7 +55,7 @@ class Creation:
 
 
 class TusProtocol(Generic[Sender]):
-    """The calls of the protocol, for whoever knows the senders and the paths.
+    """The calls of the protocol, for a service that knows the senders and the paths.
 
     Args:
         max_bytes: of a file, as it is offered.

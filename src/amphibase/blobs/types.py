@@ -35,7 +35,7 @@ TYPE = re.compile(r"[\w!#$&^.+-]{1,127}/[\w!#$&^.+-]{1,127}", re.ASCII)
 """How a type is written (RFC 6838, section 4.2). It becomes a header: nothing else may be in it."""
 
 SURE_BYTES = 3
-"""A signature of fewer bytes is found in too much that is something else."""
+"""A signature of fewer bytes occurs in too many files of other types."""
 
 
 def checked_type(head: bytes, declared: str | None, name: str) -> str:
@@ -43,20 +43,20 @@ def checked_type(head: bytes, declared: str | None, name: str) -> str:
 
     Args:
         head: the first bytes, HEAD_BYTES of them where there are so many.
-        declared: what the sender says; None, or `application/octet-stream`, for nothing.
-        name: its ending is a hint where nothing was said.
+        declared: the type that the sender declares; None or `application/octet-stream` for none.
+        name: its extension is a hint where no type is declared.
 
     Raises:
-        UnsupportedFileType: the sender says what is no type, or the bytes are of another one.
+        UnsupportedFileType: the declared type is invalid, or the bytes are of another one.
     """
-    said = (declared or ANY).partition(";")[0].strip().lower()
-    if not TYPE.fullmatch(said):
+    kind = (declared or ANY).partition(";")[0].strip().lower()
+    if not TYPE.fullmatch(kind):
         raise UnsupportedFileType("A type is written as in image/png")
     signatures = _recognised(head)
-    if said != ANY:
-        if head and not _agrees(said, head, signatures):
-            raise UnsupportedFileType(f"The bytes are not of the type {said}")
-        return said
+    if kind != ANY:
+        if head and not _agrees(kind, head, signatures):
+            raise UnsupportedFileType(f"The bytes are not of the type {kind}")
+        return kind
     guessed = mimetypes.guess_type(name)[0]
     if guessed and _agrees(guessed, head, signatures):
         return guessed
@@ -88,17 +88,19 @@ def _recognised(head: bytes) -> dict[str, int]:
     return signatures
 
 
-def _agrees(said: str, head: bytes, signatures: dict[str, int]) -> bool:
-    said = ALIASES.get(said, said)
-    if said in signatures:
+def _agrees(kind: str, head: bytes, signatures: dict[str, int]) -> bool:
+    kind = ALIASES.get(kind, kind)
+    if kind in signatures:
         return True
-    contradicted = any(kind in UNMISTAKABLE for kind in signatures)
-    if said.startswith("text/") or said in TEXT or said.endswith(("+json", "+xml")):
+    contradicted = any(recognised in UNMISTAKABLE for recognised in signatures)
+    if kind.startswith("text/") or kind in TEXT or kind.endswith(("+json", "+xml")):
         return not contradicted and (b"\x00" not in head or head.startswith(BYTE_ORDER_MARKS))
-    if said.startswith(("audio/", "video/")):
+    if kind.startswith(("audio/", "video/")):
         # Containers are shared by sound and pictures, and have many names.
-        return not signatures or any(kind.startswith(("audio/", "video/")) for kind in signatures)
-    return not contradicted and not (said.startswith(STRICT) and said in SIGNED)
+        return not signatures or any(
+            recognised.startswith(("audio/", "video/")) for recognised in signatures
+        )
+    return not contradicted and not (kind.startswith(STRICT) and kind in SIGNED)
 
 
 SIGNED = frozenset(entry.mime_type for entry in puremagic.magic_header_array if entry.mime_type)

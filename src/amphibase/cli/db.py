@@ -116,11 +116,11 @@ def check(application: Application = None) -> None:
 
     results = _run_on_each(application, work)
     positions = [status for statuses, _, _ in results for status in statuses]
-    differences = [difference for _, found, _ in results for difference in found]
+    differences = [difference for _, differing, _ in results for difference in differing]
     console = Console(soft_wrap=True)
     if application is None:
         # Without the application its tables would all look superfluous.
-        differences = [found for found in differences if found.chain != "application"]
+        differences = [each for each in differences if each.chain != "application"]
         console.print("[yellow]![/yellow] Your models were not compared; add --app module:app")
     for _, _, unenforced in results:
         if unenforced:
@@ -190,7 +190,7 @@ def _run(
     settings = _settings(application)
     database = settings.database_of(part)
     if database is None:
-        raise ConfigurationError(f"{part.upper()}: not kept in SQL, so there is nothing to do")
+        raise ConfigurationError(f"{part.upper()}: not stored in SQL, so there is nothing to do")
     return asyncio.run(_on(database, settings, work))
 
 

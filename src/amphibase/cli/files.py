@@ -44,7 +44,7 @@ def sweep(
     ] = False,
     application: Application = None,
 ) -> None:
-    """Delete bytes that no row names, and tell of rows whose bytes are gone.
+    """Delete bytes that no row names, and report rows whose bytes are missing.
 
     Ends with 1 while there are rows without bytes.
 

@@ -18,7 +18,7 @@ def serve(
 ) -> None:
     """Serve an application, or users and sign-in alone.
 
-    In development, tables that are missing are made. In production the database must be up to
+    In development, missing tables are created. In production the database must be up to
     date: run `amphibase db upgrade` first.
 
     Example: DATABASE_URL=postgresql://localhost/app amphibase serve main:app --port 8000

@@ -92,7 +92,7 @@ def invite(
     admin: Annotated[bool, typer.Option("--admin", help="Make them an administrator.")] = False,
     application: Application = None,
 ) -> None:
-    """Invite somebody by email.
+    """Invite a user by email.
 
     Example: amphibase users invite ann@example.com
     """

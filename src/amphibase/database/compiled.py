@@ -84,11 +84,11 @@ class CompiledSelect:
 
     @cached_property
     def _converters(self) -> list[tuple[int, Callable[[Any], Any]]]:
-        found = [
+        converters = [
             (index, _converter(column.type))
             for index, column in enumerate(self.select.selected_columns)
         ]
-        return [(index, convert) for index, convert in found if convert is not None]
+        return [(index, convert) for index, convert in converters if convert is not None]
 
     @cached_property
     def _checks(self) -> list[tuple[int, str, bool, Check]]:
@@ -113,8 +113,8 @@ class CompiledSelect:
         if listed > MAX_LISTED:
             raise InvalidRequest(f"At most {MAX_LISTED} values can be looked for at once")
         for place, name, expanding, check in self._checks:
-            given = constants[place].effective_value
-            for value in given if expanding else (given,):
+            bound = constants[place].effective_value
+            for value in bound if expanding else (bound,):
                 fault = None if value is None else check(value)
                 if fault is not None:
                     reject(name, value, fault)
@@ -150,15 +150,15 @@ class CompiledSelect:
         """A call of a statement whose text depends on its values: an IN has a placeholder for
         each."""
         compiled = self._compiled
-        given = dict(compiled.params)
+        merged = dict(compiled.params)
         if constants:
             for place, known in enumerate(self._key.bindparams):
                 if known in compiled.bind_names:
-                    given[compiled.bind_names[known]] = constants[place].effective_value
-        given |= values
-        state = expand(compiled, given)
+                    merged[compiled.bind_names[known]] = constants[place].effective_value
+        merged |= values
+        state = expand(compiled, merged)
         processors = {**bind_processors(compiled), **state.processors}
-        parameters = {**given, **state.additional_parameters}
+        parameters = {**merged, **state.additional_parameters}
         bound = []
         for name in state.positiontup or ():
             process = processors.get(name)
@@ -197,7 +197,7 @@ def fitting(name: str) -> Iterator[None]:
         raise InvalidValue(f"{column}: not a value of the column's type", field=column) from None
 
 
-class Query(NamedTuple):  # made for every read, at a third of a dataclass's price
+class Query(NamedTuple):  # built for every read, at a third of a dataclass's price
     """A compiled SELECT with the values of its parameters.
 
     Args:

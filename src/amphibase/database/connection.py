@@ -65,7 +65,7 @@ class Connection:
     ) -> None:
         self.runs = 0
         self.closed = False
-        self.schema_version = 0  # the pool's, when the first of the kept statements was prepared
+        self.schema_version = 0  # the pool's, when the first of the cached statements was prepared
         self._session, self._pg = session, session.pgconn
         self._transformer = Transformer(session)
         self._prepare = prepare
@@ -81,7 +81,7 @@ class Connection:
         self._loop = asyncio.get_running_loop()
         self._pg.enter_pipeline_mode()
         session.add_notice_handler(self._on_notice)
-        self._socket = self._pg.socket  # kept, since libpq forgets it when it closes it by itself
+        self._socket = self._pg.socket  # stored, since libpq forgets it when it closes it by itself
         # Once a socket has an error, such as a reset, uvloop calls its reader one last time, even
         # if more is to be read. A selector in between has no error of its own.
         self._selector = selectors.DefaultSelector()
@@ -96,8 +96,8 @@ class Connection:
     def is_alive(self) -> bool:
         """Whether the server has not hung up; if it has, the connection is closed now."""
         if self.runs:
-            # A server that hung up has said so already, which costs one read to learn; sending
-            # first would leave open whether the run or the idle connection was ended.
+            # A server that hung up has sent a message already, which one read shows; sending first
+            # would leave open whether the run or the idle connection was ended.
             self._on_readable()
         return not self.closed
 
@@ -105,7 +105,7 @@ class Connection:
         """Send the calls and return their results, or those up to an error's.
 
         Args:
-            prepare: Whether statements may be prepared and kept.
+            prepare: Whether statements may be prepared and cached.
         """
         if not self.is_alive():
             lost = ConnectionLost("the server closed the connection while it was idle")
@@ -248,9 +248,9 @@ class Connection:
         results, reply = self._results, self._reply
         self._on_lost(self)
         if reply and not reply.done():
-            said = [result for result in results if result.status == _FATAL_ERROR]
-            if said:
-                error = error_from_result(said[-1])  # why the server hung up
+            errors = [result for result in results if result.status == _FATAL_ERROR]
+            if errors:
+                error = error_from_result(errors[-1])  # why the server hung up
             elif not results:
                 error = ConnectionLost(str(error))
             reply.set_exception(error)

@@ -30,10 +30,10 @@ CONNECT_TIMEOUT_SECONDS = 10
 
 @dataclass(frozen=True, slots=True)
 class PoolOptions:
-    """How many connections a database has, and how they are kept.
+    """How many connections a database has, and how they are pooled.
 
     Attributes:
-        size: the most connections that are kept, over all pools of the database.
+        size: the most connections that stay open, over all pools of the database.
         pipelined: how many of them read in pipeline mode; Postgres only.
         max_overflow: how many more may be opened under load, for what is not pipelined.
         recycle: seconds after which a connection is replaced; -1 for never.
@@ -95,7 +95,7 @@ class Database:
         """Begin a transaction for writing, committed at the end; on SQLite it waits for its turn.
 
         Args:
-            isolation: the database's own where not given; SQLite's is always serializable.
+            isolation: the database's own by default; SQLite's is always serializable.
         """
         engine = self._writers
         if isolation is not None and self.dialect != "sqlite":
@@ -109,7 +109,7 @@ class Database:
         """Open an ORM session, committed at the end; whatever fails, nothing of it is stored.
 
         Args:
-            writes: False for a session that only reads, which on SQLite blocks nobody.
+            writes: False for a session that only reads, which on SQLite blocks no other.
         """
         waiting = self._waiting_to_write() if writes else nullcontext()
         with translated_errors(), waiting:
@@ -171,8 +171,8 @@ def _postgres_engine(url: URL, options: PoolOptions) -> AsyncEngine:
     if options.by_transaction:
         arguments["prepare_threshold"] = None
     else:
-        given = str(url.query.get("options", ""))
-        arguments["options"] = startup_options(SESSION_SETTINGS, given)
+        startup = str(url.query.get("options", ""))
+        arguments["options"] = startup_options(SESSION_SETTINGS, startup)
     size = options.size - min(options.pipelined, options.size - 1)
     engine = _engine(
         url, options, size, options.max_overflow, pool_pre_ping=True, connect_args=arguments

@@ -19,7 +19,7 @@ from amphibase.database.transaction import TransactionExecutor, fetch_rows, open
 
 
 class Executor(Protocol):
-    """Runs what a caller asks."""
+    """Runs statements for a caller."""
 
     builds_json: bool
     """Whether the database writes rows as JSON on the quickest way."""

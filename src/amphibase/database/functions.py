@@ -53,24 +53,28 @@ async def call_function(
         InvalidValue: an argument is not of its parameter's type, or the result not of `returns`.
     """
     function = await _find(connection, name, arguments)
-    given = ", ".join(
+    named = ", ".join(
         f"{_quoted(argument)} => CAST(:a{place} AS {function.types[argument]})"
         for place, argument in enumerate(arguments)
     )
-    called = f"{_quoted(function.schema)}.{_quoted(function.name)}({given})"
+    called = f"{_quoted(function.schema)}.{_quoted(function.name)}({named})"
     values = {
         f"a{place}": _adapted(value, function.types[argument])
         for place, (argument, value) in enumerate(arguments.items())
     }
     statement = text(f"SELECT to_json(result)::text FROM {called} AS result")  # noqa: S608 - quoted names, bound values
     try:
-        found = [row[0] or "null" for row in await connection.execute(statement, values)]
+        documents = [row[0] or "null" for row in await connection.execute(statement, values)]
     except (TypeError, ValueError, ProgrammingError) as error:
         if isinstance(error, ProgrammingError) and getattr(error.orig, "sqlstate", None):
             raise
         # What the driver cannot write down never reached the database.
         raise InvalidValue(f"{name}(): an argument is not of its parameter's type") from error
-    document = f"[{','.join(found)}]" if function.returns_set else (found[0] if found else "null")
+    document = (
+        f"[{','.join(documents)}]"
+        if function.returns_set
+        else (documents[0] if documents else "null")
+    )
     try:
         return TypeAdapter(returns).validate_python(json.loads(document, parse_float=_exact))
     except ValidationError as error:
@@ -80,17 +84,17 @@ async def call_function(
 async def _find(
     connection: AsyncConnection, name: str, arguments: Mapping[str, Any]
 ) -> StoredFunction:
-    found = []
+    overloads = []
     if _can_be_text(name):
-        found = [_function(row) for row in await connection.execute(_FIND, {"name": name})]
-    for function in sorted(found, key=lambda each: len(each.types)):
+        overloads = [_function(row) for row in await connection.execute(_FIND, {"name": name})]
+    for function in sorted(overloads, key=lambda each: len(each.types)):
         if function.takes(arguments):
             return function
-    if not found:
+    if not overloads:
         raise NotFound(f"There is no function {name} in the database")
     raise NotFound(
         f"The function {name} takes other parameters than ({', '.join(arguments)}): "
-        + " or ".join(f"({', '.join(function.types)})" for function in found)
+        + " or ".join(f"({', '.join(function.types)})" for function in overloads)
     )
 
 

@@ -1,6 +1,6 @@
 """The hot path to Postgres: a pool of connections in pipeline mode, one round trip a run.
 
-psycopg opens the connections, adapts the values and sends the cancel requests; all else speaks to
+psycopg opens the connections, adapts the values and sends the cancel requests; all else talks to
 libpq directly (`connection.py`).
 """
 
@@ -45,8 +45,8 @@ class PipelinePool:
     Args:
         conninfo: A `postgresql://` URL or a libpq connection string.
         size: The most connections open at a time; they are opened as they are needed.
-        prepare: Whether statements are prepared and kept. Turn it off behind a pooler in
-            transaction mode: the session's settings, which such poolers refuse at connect, then
+        prepare: Whether statements are prepared and cached. Turn it off behind a pooler in
+            transaction mode: the session's settings, which such poolers reject at connect, then
             travel with every run.
         connect_timeout: Seconds to wait for a new connection.
         acquire_timeout: Seconds to wait for a free connection while all are busy.
@@ -79,8 +79,8 @@ class PipelinePool:
             settings["statement_timeout"] = str(round(statement_timeout * 1000))
         self._preamble: list[Call] = []
         if settings and prepare:
-            given = str(self._params.get("options", ""))
-            self._params["options"] = startup_options(settings, given)
+            options = str(self._params.get("options", ""))
+            self._params["options"] = startup_options(settings, options)
         elif settings:
             self._preamble.append(Call(Statement(set_locally(settings))))
         # Only for reading: without a connection it gives every timestamptz in UTC.
@@ -90,7 +90,7 @@ class PipelinePool:
         self._idle: list[Connection] = []
         # Who waits for a connection, in turn, with the loop's time until which; one timer for all.
         self._waiters: OrderedDict[asyncio.Future[Connection | None], float] = OrderedDict()
-        self._refusal: asyncio.TimerHandle | None = None
+        self._rejection: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
 
@@ -99,7 +99,7 @@ class PipelinePool:
 
         For reads and idempotent calls only: when a pooled connection breaks before it gave the
         first result, all calls are sent once more on another, and whether the first sending took
-        effect is then unknown. Settings made local to the transaction (a role, claims) end
+        effect is then unknown. Settings local to the transaction (a role, claims) end
         with it; a call must not change the session's.
 
         Args:
@@ -109,7 +109,7 @@ class PipelinePool:
             The rows of each call, in the calls' order; none for a command that returns no rows.
 
         Raises:
-            psycopg.Error: The server refused a call: the class of its SQLSTATE, with `diag`. Or a
+            psycopg.Error: The server rejected a call: the class of its SQLSTATE, with `diag`. Or a
                 value cannot be adapted or loaded (`ProgrammingError`, `DataError`).
             PoolTimeout: No connection was free in time.
             psycopg.OperationalError: None could be opened, or it broke.
@@ -216,10 +216,10 @@ class PipelinePool:
         self._schema_version += 1
 
     async def close(self) -> None:
-        """Close the idle connections and refuse new runs; runs under way end on their own."""
+        """Close the idle connections and reject new runs; runs under way end on their own."""
         self._closed = True
-        if self._refusal is not None:
-            self._refusal.cancel()
+        if self._rejection is not None:
+            self._rejection.cancel()
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_exception(PoolClosed("the pool is closed"))
@@ -256,8 +256,8 @@ class PipelinePool:
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[Connection | None] = loop.create_future()
         self._waiters[waiter] = end = loop.time() + self._acquire_timeout
-        if self._refusal is None:
-            self._refusal = loop.call_at(end, self._refuse, loop)
+        if self._rejection is None:
+            self._rejection = loop.call_at(end, self._reject_late, loop)
         try:
             return await waiter
         except asyncio.CancelledError:
@@ -267,14 +267,14 @@ class PipelinePool:
         finally:
             del self._waiters[waiter]
 
-    def _refuse(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Refuse those who have waited long enough, and come back for the next."""
-        self._refusal = None
+    def _reject_late(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Reject the requests that have waited too long, and schedule the next check."""
+        self._rejection = None
         limit, size = self._acquire_timeout, self._size
         message = f"no connection free within {limit:g} s, all {size} in use"
         for waiter, end in self._waiters.items():
             if end > loop.time():
-                self._refusal = loop.call_at(end, self._refuse, loop)
+                self._rejection = loop.call_at(end, self._reject_late, loop)
                 break
             if not waiter.done():
                 waiter.set_exception(PoolTimeout(message))

@@ -55,12 +55,12 @@ def translate_postgres(error: psycopg.Error) -> AmphibaseError | None:
             return Unavailable()
         case "" if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
             return Unavailable()
-        case "" if isinstance(error, psycopg.DataError):  # NUL in text, refused by the driver
+        case "" if isinstance(error, psycopg.DataError):  # NUL in text, rejected by the driver
             return InvalidValue()
     return None
 
 
 def _constraint_columns(error: psycopg.Error) -> tuple[str, ...]:
     # The detail names the columns, but in the server's language; the parentheses are constant.
-    found = re.search(r"\(([^()]+)\)=\(", error.diag.message_detail or "")
-    return tuple(name.strip(' "') for name in found[1].split(",")) if found else ()
+    match = re.search(r"\(([^()]+)\)=\(", error.diag.message_detail or "")
+    return tuple(name.strip(' "') for name in match[1].split(",")) if match else ()

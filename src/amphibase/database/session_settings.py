@@ -16,13 +16,15 @@ SESSION_SETTINGS: Mapping[str, str] = {
 """PostgreSQL docs, "Client Connection Defaults"; the last two are Postgres's own defaults."""
 
 
-def startup_options(settings: Mapping[str, str], given: str = "") -> str:
+def startup_options(settings: Mapping[str, str], options: str = "") -> str:
     """Write settings as libpq's `options`, which take effect before the first statement.
 
     Args:
-        given: options of the connection's own, which come first and lose.
+        options: options of the connection's own, which come first and lose.
     """
-    return " ".join([*([given] if given else []), *(f"-c {k}={v}" for k, v in settings.items())])
+    return " ".join(
+        [*([options] if options else []), *(f"-c {k}={v}" for k, v in settings.items())]
+    )
 
 
 def set_locally(settings: Mapping[str, str]) -> str:

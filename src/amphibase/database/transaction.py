@@ -127,7 +127,7 @@ class TransactionExecutor:
 async def open_transaction(
     connection: AsyncConnection, caller: Caller, roles: CallerRoles
 ) -> AsyncIterator[TransactionExecutor]:
-    """Run the block on a connection that is in a transaction; whoever began it commits."""
+    """Run the block on a connection that is in a transaction; its owner commits."""
     status = TransactionStatus()
     connection = await connection.execution_options(**{STATUS: status})
     executor = TransactionExecutor(connection, caller, roles, status)

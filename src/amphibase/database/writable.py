@@ -18,12 +18,12 @@ _TAKES_WRITES = text(
 
 
 async def check_writable(database: Database) -> None:
-    """Check that the database answers, and takes writes.
+    """Check that the database can be reached and takes writes.
 
     On SQLite the file and its disk are looked at: a transaction would wait behind every writer.
 
     Raises:
-        Unavailable: it does not answer, only reads (a replica, a read-only disk), or is full.
+        Unavailable: it cannot be reached, only reads (a replica, a read-only disk), or is full.
     """
     if database.dialect == "sqlite":
         async with database.read() as connection:

@@ -1,1 +1,1 @@
-"""The HTTP front: routes, error answers, and what binds them to a FastAPI application."""
+"""The HTTP front: routes, error responses, and what binds them to a FastAPI application."""

@@ -40,7 +40,7 @@ class Amphibase:
     started again after it has stopped.
 
     Args:
-        settings: read from the environment and `.env` where not given.
+        settings: read from the environment and `.env` by default.
         user: the profile's class, `User` or a subclass of it.
         requires_rls: True where the application relies on policies of its own in the database: it
             does not start unless `RLS=true`, so that forgetting the setting opens nothing.
@@ -75,7 +75,7 @@ class Amphibase:
             raise ConfigurationError("The application has been started: stop it, then use()")
         prefix = self.settings.routes_prefix
         self.settings = settings.model_copy(update={"routes_prefix": prefix})
-        for name in ("keys", "rate_limiter"):  # made of the settings
+        for name in ("keys", "rate_limiter"):  # derived from the settings
             self.__dict__.pop(name, None)
 
     @cached_property
@@ -129,9 +129,9 @@ class Amphibase:
         open.
 
         Args:
-            prefix: before all of these routes, such as `/api`; `ROUTES_PREFIX` where not given.
+            prefix: before all of these routes, such as `/api`; `ROUTES_PREFIX` by default.
                 Links in emails, signed URLs and the documentation follow it.
-            auth: whether to add `/auth`; without it nobody signs in over HTTP.
+            auth: whether to add `/auth`; without it there is no sign-in over HTTP.
             users: whether to add `/users`.
             files: whether to add `/files`.
 
@@ -153,7 +153,7 @@ class Amphibase:
             if chosen.get(router.prefix, True):
                 router.include_in(app, self.settings.routes_prefix)
         self._locate_tokens(app)
-        # Added innermost first: a web page may read an error answer too, so CORS comes after.
+        # Added innermost first: a web page may read an error response too, so CORS comes after.
         app.add_middleware(RequestMiddleware)
         if self.settings.cors_origins:
             from amphibase.http.routes.files import EXPOSED_HEADERS
@@ -196,16 +196,16 @@ class Amphibase:
 
         It is the same object for the same model; tests name its `.dependency` in
         `app.dependency_overrides`. A model of another MetaData than Base's, such as SQLModel's, is
-        adopted: its tables are made and migrated with the others.
+        adopted: its tables are created and migrated with the others.
 
         Raises:
             ConfigurationError: two models have a table of the same name.
         """
-        found = self._repositories.get(model)
-        if found is None:
+        dependency = self._repositories.get(model)
+        if dependency is None:
             adopt(model)
-            found = self._repositories[model] = Depends(repository_of(model))
-        return found
+            dependency = self._repositories[model] = Depends(repository_of(model))
+        return dependency
 
     def schema(self, model: type[Any]) -> type[BaseModel]:
         """The pydantic model of what callers see of a row; columns with
@@ -213,7 +213,7 @@ class Amphibase:
         return read_model(model)
 
     def create_schema(self, model: type[Any]) -> type[BaseModel]:
-        """The pydantic model of a new row; columns that the server sets are refused."""
+        """The pydantic model of a new row; columns that the server sets are rejected."""
         return create_schema(model)
 
     def update_schema(self, model: type[Any]) -> type[BaseModel]:
@@ -228,14 +228,14 @@ class Amphibase:
         tags: Sequence[str] | None = None,
         dependencies: Sequence[Depends] = (),
     ) -> APIRouter:
-        """Ready routes for a model, for `app.include_router`: a list with filters, order and
+        """Generate the routes of a model, for `app.include_router`: a list with filters, order and
         cursor, and one row to read, add, change and delete, as far as the model's access can allow
-        it to anybody.
+        it to any caller.
 
         Args:
-            prefix: where the routes are; `/` and the name of the table where not given.
-            tags: of the documentation; the name of the table where not given.
-            dependencies: what each route asks for besides, such as `Depends(admin_user)`.
+            prefix: where the routes are; `/` and the name of the table by default.
+            tags: of the documentation; the name of the table by default.
+            dependencies: dependencies of every route, such as `Depends(admin_user)`.
 
         Raises:
             NotSupported: the key has several columns.
@@ -267,7 +267,7 @@ class Amphibase:
         from amphibase.build import open_backend
         from amphibase.http.state import State
 
-        assert self.rate_limiter is not None  # made now, so that no request waits for it
+        assert self.rate_limiter is not None  # built now, so that no request waits for it
         async with open_backend(self.settings, keys=self.keys) as backend:
             self._state = State(self.settings, backend, self.user)
             try:
@@ -280,7 +280,7 @@ class Amphibase:
         async def lifespan(app: Any) -> AsyncIterator[Any]:
             require_reachable(app)
             for router in built_in(self.user):
-                assert router.routes  # made now, so that no request waits for them
+                assert router.routes  # built now, so that no request waits for them
             async with self.started(), inner(app) as state:
                 yield state
 

@@ -62,7 +62,7 @@ CurrentCaller = Annotated[Caller, Depends(current_caller)]
 
 
 async def caller_of(request: HTTPConnection) -> Caller:
-    """`current_caller`, where nobody solves dependencies."""
+    """Return what `current_caller` returns, outside FastAPI's dependencies."""
     return await current_caller(request, await bearer(request))
 
 

@@ -51,7 +51,7 @@ class RateLimiter:
     async def check_sign_in(self, account: str, ip: str | None) -> None:
         """Count an attempt to guess a password, by account and client.
 
-        An account is limited by client, so that nobody keeps its owner out from elsewhere; far
+        An account is limited by client, so that another client cannot lock its owner out; far
         more loosely over all clients; and a client over all accounts.
 
         Args:
@@ -84,7 +84,7 @@ class RateLimiter:
 
         Args:
             action: one of `RateLimits.ACTIONS`.
-            who: an address or a client or both; only their hash is kept.
+            who: an address or a client or both; only their hash is stored.
 
         Raises:
             TooManyRequests: with the seconds until the next attempt may succeed.

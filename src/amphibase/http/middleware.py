@@ -66,12 +66,12 @@ class RequestMiddleware:
             status = status or 499
         except Exception:
             logger.exception("Unexpected error", extra={"request_id": request_id})
-            if status:  # The response has begun; all that is left is to close the connection.
+            if status:  # The response has begun, so the connection can only be closed.
                 raise
-            answer = problem(
+            response = problem(
                 500, "internal_error", "Something went wrong on our side", request_id=request_id
             )
-            await answer(scope, receive, send_with_headers)
+            await response(scope, receive, send_with_headers)
         finally:
             if access_log.isEnabledFor(logging.INFO):
                 seconds = time.perf_counter() - began

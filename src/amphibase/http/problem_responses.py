@@ -69,8 +69,8 @@ def problem_responses(*errors: type[AmphibaseError] | ProblemCode) -> Responses:
         codes[error.status].add(error.code)
     return {
         status: {
-            "description": ", ".join(f"`{code}`" for code in sorted(found)),
+            "description": ", ".join(f"`{code}`" for code in sorted(names)),
             "content": CONTENT,
         }
-        for status, found in sorted(codes.items())
+        for status, names in sorted(codes.items())
     }

@@ -104,7 +104,7 @@ async def _ours(request: Request, error: Exception) -> Response:
     if isinstance(error, InvalidValue) and error.field:
         message = error.detail.removeprefix(f"{error.field} ").removeprefix(f"{error.field}: ")
         more["errors"] = [{"field": error.field, "message": message, "code": error.code}]
-    answer = problem(
+    response = problem(
         error.status,
         error.code,
         error.detail,
@@ -113,16 +113,16 @@ async def _ours(request: Request, error: Exception) -> Response:
         **more,
     )
     if isinstance(error, PayloadTooLarge) and request.scope["http_version"] < "2":
-        return DrainingResponse(answer)
-    return await _deliver(request, answer)
+        return DrainingResponse(response)
+    return await _deliver(request, response)
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     # What was sent is not repeated: it may be a password.
     errors = [
-        {"field": _field(found["loc"]), "message": _message(found), "code": found["type"]}
-        for found in error.errors()
+        {"field": _field(item["loc"]), "message": _message(item), "code": item["type"]}
+        for item in error.errors()
     ]
     first = errors[0] if errors else {"field": "", "message": "is not valid"}
     detail = f"{first['field']}: {first['message']}" if first["field"] else first["message"]
@@ -172,7 +172,7 @@ async def _deliver(connection: HTTPConnection, response: Response) -> Response:
 def allowed_methods(request: Request) -> list[str]:
     """Return the methods that the routes of the application have for a request's path.
 
-    The framework names those of the first route alone (RFC 9110, section 10.2.1, asks for all).
+    The framework names those of the first route alone (RFC 9110, section 10.2.1, requires all).
     """
     routes = request.app.router.routes
     return [
@@ -207,12 +207,12 @@ def _field(location: Sequence[Any]) -> str:
     return ".".join(str(part) for part in parts if isinstance(part, str))
 
 
-def _message(found: Mapping[str, Any]) -> str:
-    if found["type"] == "json_invalid":
+def _message(error: Mapping[str, Any]) -> str:
+    if error["type"] == "json_invalid":
         return "the body is not valid JSON"
-    return str(found["msg"]).removeprefix("Value error, ")
+    return str(error["msg"]).removeprefix("Value error, ")
 
 
 def _request_id(request: Request) -> str | None:
-    found: str | None = getattr(request.state, "request_id", None)
-    return found
+    request_id: str | None = getattr(request.state, "request_id", None)
+    return request_id

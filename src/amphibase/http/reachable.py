@@ -28,7 +28,7 @@ class _OwnRoute:
     """A route of the application's own.
 
     Args:
-        before: the routers of Amphibase that are asked before it.
+        before: the routers of Amphibase that are matched before it.
     """
 
     path: str

@@ -1,4 +1,4 @@
-"""The shapes of requests and answers."""
+"""The models of request and response bodies."""
 
 from typing import Annotated, Generic, Literal, TypeVar
 from uuid import UUID

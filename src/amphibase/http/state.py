@@ -17,7 +17,7 @@ class State:
     Attributes:
         settings: of the application.
         backend: records, accounts and files, whatever keeps them.
-        users: the profiles, kept in step with the accounts.
+        users: the profiles, synchronised with the accounts.
         auth: sign-up and sign-in.
         files: files, with their limits and types checked.
         uploads: uploads that can be resumed.

@@ -38,8 +38,8 @@ def inclusion(scope: Scope, router: object) -> Inclusion | None:
     included = scope.get("fastapi", {}).get("included_router")
     if getattr(included, "original_router", None) is not router:
         return None
-    found: Inclusion | None = getattr(included, "include_context", None)
-    return found
+    inclusion: Inclusion | None = getattr(included, "include_context", None)
+    return inclusion
 
 
 def included(route: BaseRoute) -> tuple[APIRouter, str] | None:

@@ -46,7 +46,7 @@ def expand(compiled: SQLCompiler, parameters: dict[str, Any]) -> Any:
 
 
 def original_name(parameter: BindParameter[Any]) -> str:
-    """Return the name that a parameter was given, before it was made unique."""
+    """Return the original name of a parameter, before it was made unique."""
     name: str = parameter._orig_key or parameter.key
     return name
 
@@ -73,5 +73,5 @@ def mark_all_clean(states: Iterable[tuple[InstanceState[Any], dict[str, Any]]]) 
 
 def registries() -> set[Any]:
     """Return every registry of mappers there is."""
-    found: set[Any] = _all_registries()
-    return found
+    registries: set[Any] = _all_registries()
+    return registries

@@ -15,8 +15,8 @@ _adopted: WeakKeyDictionary[Table, Table] = WeakKeyDictionary()
 
 
 def adopt(model: type[Any]) -> None:
-    """Copy the tables of a foreign model's MetaData into Base's, so that they are made and migrated
-    with the others. What was copied before is left alone.
+    """Copy the tables of a foreign model's MetaData into Base's, so that they are created and
+    migrated with the others. What was copied before is left alone.
 
     Raises:
         ConfigurationError: Base has another table of the same name.

@@ -1,4 +1,4 @@
-"""Pydantic models made from mapped classes: what callers see, and what they may send."""
+"""Pydantic models built from mapped classes: of the responses, and of what callers may send."""
 
 import warnings
 from typing import Annotated, Any
@@ -30,7 +30,7 @@ def create_schema(model: type[Any]) -> type[BaseModel]:
     for field in fields_of(model).values():
         if field.server_set:
             if not field.private:
-                fields[field.key] = REFUSED
+                fields[field.key] = REJECTED
             continue
         taken = field.input | None if field.nullable else field.input
         if field.required:
@@ -47,15 +47,15 @@ def update_schema(model: type[Any]) -> type[BaseModel]:
     for field in fields_of(model).values():
         if field.server_set or field.column.primary_key:
             if not field.private:
-                fields[field.key] = REFUSED
+                fields[field.key] = REJECTED
             continue
         fields[field.key] = (field.input | None if field.nullable else field.input, _unset())
     return _make(f"{model.__name__}Update", f"Changes of a {model.__name__}.", Input, fields)
 
 
-def changes(given: BaseModel) -> dict[str, Any]:
+def changes(body: BaseModel) -> dict[str, Any]:
     """Return what was sent, as Python's own values."""
-    return {key: getattr(given, key) for key in given.model_fields_set}
+    return {key: getattr(body, key) for key in body.model_fields_set}
 
 
 class _RowSchema(BaseModel):
@@ -65,7 +65,7 @@ class _RowSchema(BaseModel):
 READ = _RowSchema
 
 
-def _refuse(_: Any) -> Any:
+def _reject(_: Any) -> Any:
     raise PydanticCustomError("set_by_server", "is set by the server")
 
 
@@ -74,8 +74,8 @@ def _unset() -> Any:
     return Limits(default_factory=lambda: None)
 
 
-Refused: Any = SkipJsonSchema[Annotated[Any, BeforeValidator(_refuse)]]  # type: ignore[misc]
-REFUSED = (Refused, _unset())
+Rejected: Any = SkipJsonSchema[Annotated[Any, BeforeValidator(_reject)]]  # type: ignore[misc]
+REJECTED = (Rejected, _unset())
 
 
 def _default(column: Any) -> Any:
@@ -89,5 +89,5 @@ def _make(
     with warnings.catch_warnings():
         # A column may be called `copy` or `json`, as methods of pydantic's are.
         warnings.filterwarnings("ignore", "Field name .* shadows an attribute", UserWarning)
-        made: type[BaseModel] = create_model(name, __base__=base, __doc__=doc, **fields)
-    return made
+        schema: type[BaseModel] = create_model(name, __base__=base, __doc__=doc, **fields)
+    return schema

@@ -73,11 +73,11 @@ class Field:
     Args:
         attribute: the class's attribute, for expressions.
         input: the type that a value must have to be stored; without None.
-        output: the type of an answer; without None.
+        output: the type in a response; without None.
         private: clients do not learn that the column exists.
         hidden: clients do not see the column.
         server_set: clients do not set it.
-        required: it has no value unless one is given.
+        required: it has no value by default.
     """
 
     key: str
@@ -106,10 +106,10 @@ class Field:
     def python_type(self) -> type[Any]:
         """The class of the values, as far as the column knows it."""
         try:
-            found: type[Any] = self.column.type.python_type
+            python_type: type[Any] = self.column.type.python_type
         except NotImplementedError:
             return object
-        return found
+        return python_type
 
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -123,25 +123,25 @@ def cached_by_model(function: Function) -> Function:
 @cached_by_model
 def fields_of(model: type[Any]) -> dict[str, Field]:
     """Return the columns of a mapped class by the names of its attributes."""
-    found = {}
+    fields = {}
     for attribute in inspect_model(model).column_attrs:
         key, column = attribute.key, attribute.columns[0]
-        given = _annotation(model, key) or _python_type(column.type)
+        type_ = _annotation(model, key) or _python_type(column.type)
         private = _is_private(model, key, column)
         default = _has_default(model, key, column)
-        found[key] = Field(
+        fields[key] = Field(
             key=key,
             attribute=getattr(model, key),
             column=column,
-            input=_buildable(_each(given, partial(_input, _plain_type(column.type)))),
-            output=_buildable(_each(given, partial(_output, _plain_type(column.type)))),
+            input=_buildable(_each(type_, partial(_input, _plain_type(column.type)))),
+            output=_buildable(_each(type_, partial(_output, _plain_type(column.type)))),
             nullable=bool(getattr(column, "nullable", True)),
             private=private,
             hidden=private or (issubclass(model, SoftDelete) and key == "deleted_at"),
             server_set=private or _set_by_server(model, key, column, default),
             required=not (default or column.nullable),
         )
-    return found
+    return fields
 
 
 def _is_private(model: type[Any], key: str, column: Any) -> bool:
@@ -181,16 +181,16 @@ def _annotation(model: type[Any], key: str) -> Any:
         inner = _without_none(own.annotation)
         return Annotated[inner, *limits] if limits else inner
     for base in model.__mro__:
-        found = get_annotations(base).get(key)
-        if found is None and key in vars(base):
+        annotation = get_annotations(base).get(key)
+        if annotation is None and key in vars(base):
             function = getattr(vars(base)[key], "fget", None)  # of a declared_attr
-            found = get_annotations(function).get("return") if callable(function) else None
-        if found is None:
+            annotation = get_annotations(function).get("return") if callable(function) else None
+        if annotation is None:
             continue
-        found = _resolved(found, base)
-        if not _is_mapped(found):
+        annotation = _resolved(annotation, base)
+        if not _is_mapped(annotation):
             return None
-        return _without_none(_resolved(typing.get_args(found)[0], base))
+        return _without_none(_resolved(typing.get_args(annotation)[0], base))
     return None
 
 

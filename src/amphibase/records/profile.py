@@ -44,7 +44,7 @@ def own_values(model: type[User], body: BaseModel) -> dict[str, Any]:
 
 
 def to_metadata(model: type[User], body: BaseModel) -> dict[str, Any]:
-    """Return the same as JSON, which an account keeps until its profile is made."""
+    """Return the same as JSON, which an account stores until its profile is created."""
     sent = body.model_fields_set & set(own_columns(model))
     return body.model_dump(mode="json", include=sent)
 

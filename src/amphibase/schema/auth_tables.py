@@ -45,7 +45,7 @@ ONE_TIME_TOKENS = (
 
 
 def _token(name: str) -> Column[Any]:
-    # Supabase's Auth answers 500 to a sign-in where one of these is NULL.
+    # Supabase's Auth responds with 500 to a sign-in where one of these is NULL.
     return Column(name, SHORT, server_default=text("''"))
 
 

@@ -248,7 +248,7 @@ def _chains(database: Database, settings: Settings, metadata: MetaData) -> list[
             Path(file).parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigurationError(
-                f"The folder of {file} cannot be made: {error.strerror}; set DATABASE_URL"
+                f"The folder of {file} cannot be created: {error.strerror}; set DATABASE_URL"
             ) from error
     return build_chains(database, settings, metadata)
 

@@ -121,7 +121,7 @@ class TableRules:
         """Return the table's policies; a rule that admits the service alone needs none."""
         read, write = _plain(self.access.read.admits), _plain(self.access.write.admits)
         # Postgres adds the policy for SELECT where a statement reads the rows it changes, which
-        # `UPDATE notes SET title = ''` does not: rows that nobody may see are not changed either.
+        # `UPDATE notes SET title = ''` does not: invisible rows are not changed either.
         both = self._both(read, write)
         policies = [
             self._policy("SELECT", read, using=self._condition(read)),

@@ -73,7 +73,7 @@ async def require_decision(database: Database, settings: Settings) -> None:
     if settings.rls is False:
         logger.info("%s", message)
         return
-    message += "; set RLS=true, or RLS=false if they are not meant for this application"
+    message += "; set RLS=true, or RLS=false if this application does not use them"
     if settings.environment == "production":
         raise ConfigurationError(message)
     logger.warning("%s", message)

@@ -64,7 +64,7 @@ async def _is_current(database: Database, settings: Settings, metadata: MetaData
 
 
 def _is_missing(database: Database) -> bool:
-    """Whether a SQLite file is still to be made, which opening it would do."""
+    """Whether a SQLite file does not exist yet; opening it would create it."""
     path = database.url.database
     if database.dialect != "sqlite" or not path or path.startswith("file:"):
         return False

@@ -31,8 +31,8 @@ def buckets(storage: TableBuilder) -> Table:
 
 
 def objects(storage: TableBuilder) -> Table:
-    # `path_tokens` is made by the database or not at all: SQLite has no function that splits text,
-    # and a copy written by hand could contradict `name`. Prefixes of `name` answer the same there.
+    # `path_tokens` is computed by the database or missing: SQLite has no function that splits text,
+    # and a copy written by hand could contradict `name`. Prefixes of `name` serve instead there.
     path_tokens: Column[list[str]] = Column(
         "path_tokens", ARRAY(Text()), Computed("string_to_array(name, '/'::text)", persisted=True)
     )

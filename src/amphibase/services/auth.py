@@ -24,7 +24,7 @@ class AuthResult(Generic[Profile]):
 
 
 class AuthenticationService(Generic[Profile]):
-    """Signing up and in, with the profile made and kept in step."""
+    """Signing up and in, with the profile created and synchronised."""
 
     def __init__(self, accounts: Accounts, users: UserService[Profile]) -> None:
         self._accounts = accounts
@@ -44,8 +44,8 @@ class AuthenticationService(Generic[Profile]):
             email, password, name=name, user_metadata=user_metadata, device=device
         )
         if signed_in.tokens is None:
-            # Nothing is stored yet: a profile would tell a taken address from a new one. It is
-            # made at the first sign-in.
+            # Nothing is stored yet: a profile would reveal whether an address is taken. It is
+            # created at the first sign-in.
             return AuthResult(self._users.preview(signed_in.account), None)
         return AuthResult(await self._users.of_new(signed_in.account), signed_in.tokens)
 

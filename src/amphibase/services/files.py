@@ -69,13 +69,13 @@ class FileService:
         """Store a file, if its path, size and type are in order.
 
         Args:
-            content_type: what the sender says it is; found out where nothing is said.
+            content_type: as the sender declares it; detected by default.
             size: how many bytes will come, if that is known.
-            overwrite: False refuses to replace a file.
+            overwrite: False to fail instead of replacing a file.
 
         Raises:
             Unauthenticated, NotFound, Forbidden, PreconditionFailed: as `Files.put`.
-            InvalidPath, PayloadTooLarge, UnsupportedFileType, IncompleteUpload: nothing is kept.
+            InvalidPath, PayloadTooLarge, UnsupportedFileType, IncompleteUpload: nothing is stored.
         """
         path = checked_path(path)
         room = await self.admit(caller, bucket, size)
@@ -189,7 +189,7 @@ class FileService:
         )
 
     async def update_bucket(self, id: str, **changes: Any) -> Bucket:
-        """Change rules of a bucket, those that are given. Raises NotFound."""
+        """Change some rules of a bucket. Raises NotFound."""
         room = await self.bucket(id)
         rules = {
             "public": room.public,
@@ -308,12 +308,12 @@ def checked_path(path: str) -> str:
 
 
 def default_path(file_name: str) -> str:
-    """A path that is free, ending in what can be kept of a name."""
+    """Return a new path that ends in a safe form of a name."""
     return f"{uuid4()}/{safe_name(file_name)}"
 
 
 def safe_name(file_name: str) -> str:
-    """What can be kept of a name that a browser sent: no folders, nothing unseen, not too long."""
+    """Return a safe form of a client's file name: no folders, no control characters, short."""
     name = re.split(r"[/\\]", unicodedata.normalize("NFC", file_name))[-1]
     name = "".join(
         character

@@ -1,4 +1,4 @@
-"""Users: profiles, kept in step with their accounts whatever backends keep the two."""
+"""Users: profiles, synchronised with their accounts, whatever backends store the two."""
 
 import contextlib
 from collections.abc import AsyncGenerator, Mapping
@@ -50,7 +50,7 @@ class UserService(Generic[Profile]):
         self._known: dict[UUID, None] = {}
 
     async def of(self, account: Account) -> Profile:
-        """Return the profile of an account, made now where it is missing, and in step with it.
+        """Return the profile of an account, synchronised with it; create a missing one.
 
         Safe to call at any time and any number of times.
         """
@@ -61,7 +61,7 @@ class UserService(Generic[Profile]):
             return await self._in_step(account)
 
     async def of_new(self, account: Account) -> Profile:
-        """Return the profile of an account just made; where that fails, delete the account."""
+        """Return the profile of a new account; where that fails, delete the account."""
         try:
             return await self.of(account)
         except AmphibaseError:
@@ -70,7 +70,7 @@ class UserService(Generic[Profile]):
             raise
 
     async def get(self, id: UUID) -> Profile:
-        """Return the profile with that id, made where only its account exists. Raises NotFound."""
+        """Return the profile with that id; create it for an account without. Raises NotFound."""
         profile = await self._profiles.get(id)
         if profile is not None:
             return profile
@@ -121,7 +121,7 @@ class UserService(Generic[Profile]):
         """Send an invitation; its account has no profile until it is accepted.
 
         Raises:
-            EmailAlreadyRegistered: somebody has proven the address.
+            EmailAlreadyRegistered: another user has confirmed the address.
         """
         return await self._accounts.invite(
             email,
@@ -181,7 +181,7 @@ class UserService(Generic[Profile]):
             ForeignKeyViolation: rows refer to the profile; nothing has changed.
         """
         self._known.pop(id, None)
-        # The profile goes first, since the database may refuse that; if the second step fails,
+        # The profile goes first, since the database may reject that; if the second step fails,
         # calling this again finishes the work.
         profile = await self._profiles.delete(id)
         account = await self._accounts.delete(id)
@@ -189,7 +189,7 @@ class UserService(Generic[Profile]):
             raise NotFound("There is no such user")
 
     async def sweep(self, *, delete: bool = False) -> AsyncGenerator[Orphan]:
-        """Yield the profiles whose account is gone, as they are found and deleted.
+        """Yield the profiles without an account, each before it is deleted.
 
         An account is gone without its profile where it was deleted by other means than these, such
         as another application that shares the accounts.
@@ -208,7 +208,7 @@ class UserService(Generic[Profile]):
                 break
         orphans = [row.id async for row in self._profiles.stream() if row.id not in present]
         for id in orphans:
-            if await self._accounts.get(id) is not None:  # made meanwhile
+            if await self._accounts.get(id) is not None:  # created meanwhile
                 continue
             deleted = False
             if delete:

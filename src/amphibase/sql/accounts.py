@@ -195,7 +195,7 @@ class SqlAccounts:
         check_strength(new, self._settings.password_min_length)
         async with self._database.read() as connection:
             current_hash = (await self._users.get(connection, user_id)).encrypted_password
-        # Whoever has proven their address and has no password yet sets their first one.
+        # A user with a confirmed address and no password sets the first one.
         if current_hash and not await self._passwords.verify(current or "", current_hash):
             raise InvalidCredentials("The current password is wrong")
         password_hash = await self._passwords.hash(new)

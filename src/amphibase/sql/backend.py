@@ -78,7 +78,7 @@ class SqlBackend:
     wait for.
 
     Args:
-        url: of the database; that of the settings' records where not given.
+        url: of the database; that of the settings' records by default.
     """
 
     def __init__(self, settings: Settings, keys: KeyRing, url: URL | None = None) -> None:
@@ -149,7 +149,7 @@ class SqlBackend:
         database's eyes too. The caller is in `session.info["caller"]`.
 
         Args:
-            writes: False for a session that only reads, which on SQLite blocks nobody.
+            writes: False for a session that only reads, which on SQLite blocks no other.
         """
         async with self.database.session(writes=writes) as session:
             session.info["caller"] = caller
@@ -163,13 +163,13 @@ class SqlBackend:
         source = cast("SqlRowSource[Item]", rows)  # this backend's own
         tokens = self.accounts.tokens
         caller = tokens.claimed(access_token)
-        checked, found = await self._executor.fetch(
+        checked, selected = await self._executor.fetch(
             SERVICE, tokens.query_of(caller), source.query_of(caller.user_id)
         )
-        return tokens.admit(caller, checked), source.result_of(found)
+        return tokens.admit(caller, checked), source.result_of(selected)
 
     async def start(self) -> None:
-        """Make the tables that are missing, or in production refuse a database that is behind."""
+        """Create missing tables, or in production reject a database that is behind."""
         await prepare(self.database, self._settings, Base.metadata)
 
     async def check(self) -> None:
@@ -178,7 +178,7 @@ class SqlBackend:
         await self.files.check()
 
     async def close(self) -> None:
-        """Finish what goes on after answers, then close every connection."""
+        """Finish the work that goes on after responses, then close every connection."""
         await self.background.close()
         await self.accounts.close()
         await self.database.close()

@@ -48,8 +48,8 @@ class SqlBuckets:
         )
         try:
             async with self._database.write() as connection:
-                made = await connection.execute(statement.returning(self._buckets))
-                return _bucket(made.one())
+                inserted = await connection.execute(statement.returning(self._buckets))
+                return _bucket(inserted.one())
         except Conflict:
             raise Conflict("There is a bucket with this name already") from None
 

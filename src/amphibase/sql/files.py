@@ -68,7 +68,7 @@ class SqlFiles(SqlBuckets):
         overwrite: bool = True,
     ) -> File:
         _must_be_known(caller)
-        # Before the bytes are read, so that what will be refused is not sent first.
+        # Before the bytes are read, so that a client does not send a body in vain.
         await self._must_exist(bucket)
         async with self._database.read() as connection:
             _must_be_free(caller, await self.rows.find(connection, bucket, path), overwrite)

@@ -15,14 +15,14 @@ END_SECONDS = 30
 
 @dataclass(frozen=True)
 class LocalSupabase:
-    """A project that nobody has used yet: no users, no tables of an application, no buckets.
+    """A new project: no users, no tables of an application, no buckets.
 
     Attributes:
-        url: what a client is made with.
+        url: of the API, for a client.
         anon_key, service_role_key: JSON Web Tokens, signed by `jwt_secret`.
         publishable_key, secret_key: the opaque keys that stand for them.
         db_url: of its database, as the superuser.
-        inbox_url: where letters go; `/api/messages` behind it has them as JSON.
+        inbox_url: of the inbox; `/api/messages` below it has the emails as JSON.
     """
 
     url: str
@@ -38,9 +38,9 @@ class LocalSupabase:
 class Projects:
     """The process that serves the projects of a run."""
 
-    def __init__(self, commands: IO[str], answers: IO[str], log: Path) -> None:
+    def __init__(self, commands: IO[str], responses: IO[str], log: Path) -> None:
         self._commands = commands
-        self._answers = answers
+        self._responses = responses
         self._log = log
 
     @contextmanager
@@ -51,17 +51,17 @@ class Projects:
             RuntimeError: the process has ended; holds its last words.
         """
         self._say(["open"])
-        answer = self._answers.readline()
-        if not answer:
+        response = self._responses.readline()
+        if not response:
             raise RuntimeError(f"The local Supabase of the tests ended:\n{self._log.read_text()}")
-        project = LocalSupabase(**json.loads(answer))
+        project = LocalSupabase(**json.loads(response))
         try:
             yield project
         finally:
             self._say(["close", project.url])
 
     def _say(self, command: list[Any]) -> None:
-        with suppress(BrokenPipeError):  # the answer that does not come tells of it
+        with suppress(BrokenPipeError):  # reading the response shows it
             self._commands.write(json.dumps(command) + "\n")
             self._commands.flush()
 

@@ -1,7 +1,7 @@
 """The process behind `local_supabase`: a Postgres, and a gateway for each project that is open.
 
-It reads one command a line, `["open"]` or `["close", url]`, and answers `open` with the project. It
-ends with its input.
+It reads one command a line, `["open"]` or `["close", url]`, and responds to `open` with the
+project. It ends with its input.
 """
 
 import asyncio

@@ -25,8 +25,8 @@ def read_key_file(path: Path) -> list[Key]:
     try:
         content = json.loads(path.read_text("utf-8"))
         keys = content.get("keys", [content])
-        found = [Key.from_jwk(jwk) for jwk in keys]
-        if not found:
+        parsed = [Key.from_jwk(jwk) for jwk in keys]
+        if not parsed:
             raise ValueError("holds no key")
     except OSError as error:
         raise ConfigurationError(f"The key file {path} cannot be read: {error.strerror}") from None
@@ -36,7 +36,7 @@ def read_key_file(path: Path) -> list[Key]:
         ) from None
     except ValueError as error:
         raise ConfigurationError(f"The key file {path} {error}") from None
-    return found
+    return parsed
 
 
 def write_key_file(path: Path, keys: Iterable[Key], *, overwrite: bool = True) -> None:

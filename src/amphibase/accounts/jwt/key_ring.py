@@ -86,8 +86,8 @@ def create_access_token(
 
     Args:
         claims: `sub`, the user's id, and whatever else; audience, role and times are filled in.
-        expires_in: how long it is good; ACCESS_TOKEN_MINUTES where not given.
-        settings: read from the environment and `.env` where not given.
+        expires_in: its lifetime; ACCESS_TOKEN_MINUTES by default.
+        settings: read from the environment and `.env` by default.
     """
     settings = settings or load_settings()
     now = utc_now()

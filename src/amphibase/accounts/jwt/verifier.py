@@ -22,7 +22,7 @@ from amphibase.backend import Claims
 from amphibase.errors import InvalidToken
 
 MAX_CACHED = 10_000
-"""How many verified tokens are kept."""
+"""How many verified tokens are cached."""
 
 MAX_CACHED_BYTES = 8 * 1024
 """Longer ones are verified each time, so that few cannot take the memory of many."""
@@ -54,7 +54,7 @@ class TokenRejected(InvalidToken):
     """A token that is not valid.
 
     Attributes:
-        fault: why; what a client may be told of it differs from service to service.
+        fault: why; the services differ in what they reveal of it to clients.
         reason: the same for people.
     """
 

@@ -1,4 +1,4 @@
-"""Emails about accounts, sent after the response, so that its time does not tell whether there is
+"""Emails about accounts, sent after the response, so that its time does not reveal whether there is
 an account; nor does the time of the next request, since the work is the same for every address."""
 
 from amphibase.accounts.engine import AccountEngine

@@ -23,23 +23,23 @@ class EmailTemplates:
         self._sender = sender
 
     def confirmation(self, email: str, token: str) -> EmailMessage:
-        """Return the message that asks to confirm the address of a sign-up."""
+        """Return the message with the link to confirm the address of a sign-up."""
         return self._link(
             email,
             "Confirm your email address",
             "Open this link to confirm your email address:",
             f"/auth/email/verify?token={quote(token)}",
-            # Confirming the sign-up of somebody else would make their password the account's.
-            "If you did not sign up, do not open it: somebody else entered your address.",
+            # Confirming another person's sign-up would make their password the account's.
+            "If you did not sign up, do not open it: someone else entered your address.",
         )
 
     def account_exists(self, email: str) -> EmailMessage:
-        """Return the message to the owner of an address that somebody signed up with again."""
+        """Return the message to the owner of an address that was used for another sign-up."""
         return compose(
             self._sender,
             email,
             "You have an account already",
-            "Somebody signed up with your email address, which has an account already. "
+            "Someone signed up with your email address, which has an account already. "
             "Nothing has changed.\n\n"
             f"If it was you, sign in, or ask for a new password:\n\n{self._public_url}\n",
             host=urlsplit(self._public_url).hostname,
@@ -62,7 +62,7 @@ class EmailTemplates:
         return self._link(
             email,
             "Reset your password",
-            "Somebody asked for a new password for your account. Open this link to choose one:",
+            "Someone requested a new password for your account. Open this link to choose one:",
             f"/auth/password/reset?token={quote(token)}",
             "If you did not ask for it, there is nothing you need to do.",
         )

@@ -6,7 +6,7 @@ from amphibase.http.routes.deferred import DeferredRouter
 from amphibase.http.routes.fast_path import FastPathRouter
 from amphibase.models import User
 
-# The modules are imported when their routes are made: see DeferredRouter.
+# The modules are imported when their routes are created: see DeferredRouter.
 
 
 @cache

@@ -14,8 +14,8 @@ buckets.dependencies.append(Depends(admin_user))
 
 @buckets.get("", response_model=ListOf[BucketRead], summary="All buckets, by name")
 async def list_buckets(db: Mounted) -> Any:
-    found = await db.state.files.buckets()
-    return ListOf[BucketRead](items=[BucketRead.model_validate(bucket) for bucket in found])
+    buckets = await db.state.files.buckets()
+    return ListOf[BucketRead](items=[BucketRead.model_validate(bucket) for bucket in buckets])
 
 
 @buckets.post("", status_code=201, response_model=BucketRead, summary="Make a bucket")

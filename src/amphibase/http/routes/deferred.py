@@ -1,4 +1,4 @@
-"""A router whose routes are made when they are first needed, not when it is included."""
+"""A router whose routes are created when they are first needed, not when it is included."""
 
 from collections.abc import Callable
 from threading import RLock
@@ -10,7 +10,7 @@ from amphibase.http.routes.fast_path import FastPathRouter
 
 
 class DeferredRouter(FastPathRouter):
-    """Makes its routes at the start of the application, or when somebody asks for them before.
+    """Creates its routes at the start of the application, or when they are first read.
 
     FastAPI analyses every parameter and response of a route as it is declared. Commands, tests
     and scripts that import an application without serving it need not wait for that.

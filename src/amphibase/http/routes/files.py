@@ -32,8 +32,8 @@ EXPOSED_HEADERS = ("ETag", "Content-Range", "Content-Disposition", *protocol.EXP
 """What scripts of other origins may read of a response."""
 
 FORM_OVERHEAD_BYTES = 64 * 1024
-NOTHING_SAID = ("", "application/x-www-form-urlencoded")
-"""What tools send when nobody said what the bytes are."""
+UNDECLARED = ("", "application/x-www-form-urlencoded")
+"""What tools send by default, when the user declared no type."""
 
 FORM: dict[str, Any] = {
     "requestBody": {
@@ -93,7 +93,7 @@ def routes() -> FastPathRouter:
             )
         except PreconditionFailed as error:
             raise Conflict(error.detail) from None
-        if form.values != before:  # where it belongs was said after its bytes
+        if form.values != before:  # its bucket or path came after its bytes
             try:
                 file = await service.move(
                     caller,
@@ -161,13 +161,13 @@ def routes() -> FastPathRouter:
         db: Mounted,
     ) -> Any:
         service = db.state.files
-        said = request.headers.get("content-type", "")
+        declared = request.headers.get("content-type", "")
         file = await service.put(
             caller,
             bucket,
             path,
             request.stream(),
-            content_type=None if said in NOTHING_SAID else said,
+            content_type=None if declared in UNDECLARED else declared,
             size=_announced(request),
             overwrite=request.headers.get("if-none-match", "").strip() != "*",
         )

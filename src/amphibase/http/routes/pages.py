@@ -91,21 +91,21 @@ def _page(title: str, fields: str, button: str, done: str) -> HTMLResponse:
 
 @router.get("/email/verify")
 async def verify_page(db: Mounted) -> HTMLResponse:
-    """Return the page that asks for the click that confirms an address."""
-    asks = db.settings.confirmation_asks_password
-    fields = SIGN_UP_PASSWORD_FIELD if asks else ""
+    """Return the page with the button that confirms an address."""
+    needs_password = db.settings.confirmation_asks_password
+    fields = SIGN_UP_PASSWORD_FIELD if needs_password else ""
     return _page("Confirm your email address", fields, "Confirm", "Your address is confirmed.")
 
 
 @router.get("/invitations/accept")
 async def invitation_page() -> HTMLResponse:
-    """Return the page that asks for the password of an invited user."""
+    """Return the page with the password form of an invited user."""
     return _page("Accept your invitation", PASSWORD_FIELD, "Accept", "You can sign in now.")
 
 
 @router.get("/password/reset")
 async def reset_page() -> HTMLResponse:
-    """Return the page that asks for a new password."""
+    """Return the page with the form for a new password."""
     return _page(
         "Choose a new password",
         PASSWORD_FIELD,

@@ -1,4 +1,4 @@
-"""Ready routes for the rows of a model: list with filters, read, add, change, delete."""
+"""Generated routes for the rows of a model: list with filters, read, add, change, delete."""
 
 import math
 from collections.abc import Awaitable, Callable, Sequence
@@ -61,9 +61,9 @@ def routes(
 
     Args:
         repository: the dependency that gives a request its `Repository`.
-        prefix: where the routes are; `/` and the name of the table where not given.
-        tags: of the documentation; the name of the table where not given.
-        dependencies: what each route asks for besides, such as a rate limit.
+        prefix: where the routes are; `/` and the name of the table by default.
+        tags: of the documentation; the name of the table by default.
+        dependencies: dependencies of every route, such as a rate limit.
 
     Raises:
         NotSupported: the key has several columns.
@@ -106,10 +106,13 @@ def routes(
         )
         @_typed(rows=rows)
         async def list_rows(request: Request, rows: Any) -> Any:
-            asked = read_listing(model, request.query_params.multi_items())
+            listing = read_listing(model, request.query_params.multi_items())
             source = rows.json_rows(serializer.names) or rows
             page = await source.page(
-                *asked.where, order_by=asked.order_by, cursor=asked.cursor, limit=asked.limit
+                *listing.where,
+                order_by=listing.order_by,
+                cursor=listing.cursor,
+                limit=listing.limit,
             )
             return Response(serializer.page(page), media_type=JSON)
 
@@ -150,9 +153,9 @@ def routes(
             responses=problem_responses(*ANY_ROUTE, *WRITE),
             summary=f"Add to {name}",
         )
-        @_typed(given=create_schema(model), rows=rows)
-        async def add_row(given: Any, request: Request, rows: Any) -> Any:
-            row = await rows.add(construct(model, changes(given)))
+        @_typed(body=create_schema(model), rows=rows)
+        async def add_row(body: Any, request: Request, rows: Any) -> Any:
+            row = await rows.add(construct(model, changes(body)))
             response = serializer.response(row, 201)
             response.headers["Location"] = f"{public_path(request)}/{serializer.key_of(row)}"
             return response
@@ -170,10 +173,10 @@ def routes(
             summary=f"Change one of {name}",
             openapi_extra=if_match,
         )
-        @_typed(id=id, given=update_schema(model), rows=rows)
-        async def change_row(id: Any, given: Any, request: Request, rows: Any) -> Any:
+        @_typed(id=id, body=update_schema(model), rows=rows)
+        async def change_row(id: Any, body: Any, request: Request, rows: Any) -> Any:
             async def write(**version: int) -> Any:
-                return await rows.update(id, **version, **changes(given))
+                return await rows.update(id, **version, **changes(body))
 
             row = await _at_one_version(versions(request), write)
             if row is None:
@@ -230,8 +233,8 @@ class RowSerializer:
             cursor = "null" if page.next_cursor is None else f'"{page.next_cursor}"'
             return f'{{"items":[{",".join(page.items)}],"next_cursor":{cursor}}}'.encode()
         items = [self._values(row) for row in page.items]
-        given = {"items": items, "next_cursor": page.next_cursor}
-        return self._page.dump_json(given, warnings=False)
+        content = {"items": items, "next_cursor": page.next_cursor}
+        return self._page.dump_json(content, warnings=False)
 
     def response(self, row: Any, status: int = 200) -> Response:
         """One row as a response, with its version."""
@@ -319,7 +322,7 @@ async def _at_one_version(
 LIST_DESCRIPTION = """Newest first unless `order` says otherwise.
 
 Filters are columns with an operator and a value: `stars=gt.3`; `not.` before the operator turns it
-round; a column may be given several times. Operators: `eq`, `neq`, `gt`, `gte`, `lt`, `lte`, `like`
+round; a column may appear several times. Operators: `eq`, `neq`, `gt`, `gte`, `lt`, `lte`, `like`
 and `ilike` (`*` stands for any text), `in.(a,b,"c,d")`, `is.null`, `is.not_null`, `is.true`,
 `is.false`."""
 

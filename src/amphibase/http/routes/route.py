@@ -51,7 +51,7 @@ class _LimitedRequest(Request):
 
 
 class SmallBodyRoute(APIRoute):
-    """Refuses bodies over a limit without reading on."""
+    """Rejects bodies over a limit without reading on."""
 
     max_body_bytes: ClassVar[int] = MAX_BODY_BYTES
 
@@ -63,7 +63,7 @@ class SmallBodyRoute(APIRoute):
 
         async def handle_limited(request: Request) -> Response:
             limited = _LimitedRequest(request.scope, request.receive, self.max_body_bytes)
-            # Read here, since FastAPI answers 400 to whatever parsing raises.
+            # Read here, since FastAPI responds with 400 to any parsing error.
             if await limited.body() and not is_form:
                 _check_type(request.headers.get("content-type", ""))
             return await handle(limited)

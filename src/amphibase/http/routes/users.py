@@ -117,7 +117,7 @@ def routes(user: type[User]) -> FastPathRouter:
         "/invitations",
         status_code=202,
         dependencies=FOR_ADMINS,
-        summary="Invite somebody by email",
+        summary="Invite a user by email",
     )
     async def invite(new: Invite, db: Mounted) -> None:
         await db.state.users.invite(new.email, name=new.name, admin=new.admin)

@@ -148,7 +148,7 @@ def _quantifier(scanner: Scanner) -> Quantifier | None:
 
 
 def _language(scanner: Scanner) -> str | None:
-    """The text search configuration in parentheses, if it is given."""
+    """Read the text search configuration in parentheses, if there is one."""
     if not scanner.take("("):
         return None
     name = scanner.match(_LANGUAGE)

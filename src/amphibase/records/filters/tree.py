@@ -1,8 +1,8 @@
 """The syntax tree of filters.
 
 A tree holds no value: each place that needs one holds its position in a list of values beside the
-tree. So two requests that differ in their values alone have equal trees, and share what is made of
-them.
+tree. So two requests that differ in their values alone have equal trees, and share the compiled
+statement.
 """
 
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ class Filter:
 
     Attributes:
         value: of a list it is a list of strings; with a quantifier, an array as Postgres writes it
-            (`{a,b}`); None where `truth` is given.
+            (`{a,b}`); None where `truth` is set.
         truth: of `is`.
         language: of a text search: the name of its configuration.
     """

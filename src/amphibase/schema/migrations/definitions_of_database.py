@@ -105,7 +105,7 @@ def _add_sqlite_table(definitions: Definitions, table: str, sql: str) -> None:
     parts = definitions.parts
     for check in parsed.checks:
         expression = normalized(check.expression)
-        # A check without a name is told from others by what it says.
+        # A check without a name is identified by its expression.
         parts[table, "check", check.name or f"({expression})"] = f"CHECK ({expression})"
     for column, collation in parsed.collations.items():
         parts[table, "collation", column] = collation

@@ -61,8 +61,8 @@ class EnumChange:
             in_use: whether the same revision uses a new value, which Postgres allows only in a
                 type of the same transaction (its docs, "ALTER TYPE").
         """
-        kept = [value for value in self.expected if value in self.actual]
-        if in_use or kept != list(self.actual):
+        common = [value for value in self.expected if value in self.actual]
+        if in_use or common != list(self.actual):
             return self._replace(self.expected, [each.expected_default for each in self.columns])
         return [self._add(value) for value in self.new]
 

@@ -9,7 +9,7 @@ from sqlalchemy import Dialect
 def rename_warnings(operations: ops.UpgradeOps, dialect: Dialect) -> Iterator[str]:
     """Warn of columns and tables that are dropped where something alike is created.
 
-    A comparison cannot tell a rename from that; a rename keeps the values, the rest loses them.
+    A comparison cannot distinguish that from a rename, which alone keeps the values.
     """
     for operation in operations.ops:
         if isinstance(operation, ops.ModifyTableOps):

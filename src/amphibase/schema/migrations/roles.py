@@ -1,4 +1,4 @@
-"""Creates what row level security needs: the roles of callers, and the functions that tell a policy
+"""Creates what row level security needs: the roles of callers, and the functions that show a policy
 who the caller is; as on Supabase, each only where it is missing.
 
 A revision uses this. Revisions are history: what is created here must keep its meaning once it has

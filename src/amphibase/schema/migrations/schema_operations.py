@@ -45,7 +45,7 @@ class SchemaOperations:
         )
 
     def drop_tables(self, *names: str) -> None:
-        """Drop tables in the order given."""
+        """Drop tables in this order."""
         for name in names:
             op.drop_table(self.name_of(name), schema=self.schema)
 

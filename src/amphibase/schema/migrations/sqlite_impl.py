@@ -215,7 +215,7 @@ def _declare(column: ReflectedColumn, declaration: str, parsed: ParsedTable) -> 
 
 
 def _rename_columns(connection: Connection, batch_impl: ApplyBatchImpl) -> None:
-    """Rename columns on the old table, for SQLite then rewrites what speaks of them."""
+    """Rename columns on the old table, for SQLite then rewrites what refers to them."""
     table = batch_impl.table
     for key, column in batch_impl.columns.items():
         if key != column.name:
@@ -246,16 +246,16 @@ def _complete_checks(new_table: Table, batch_impl: ApplyBatchImpl, parsed: Parse
     reflected = {
         check.name for check in batch_impl.table.constraints if isinstance(check, CheckConstraint)
     }
-    kept = {
+    preserved = {
         name
         for name, constraint in batch_impl.named_constraints.items()
         if constraint.table is batch_impl.table
     }
     for constraint in list(new_table.constraints):
-        if isinstance(constraint, CheckConstraint) and constraint.name in reflected & kept:
+        if isinstance(constraint, CheckConstraint) and constraint.name in reflected & preserved:
             new_table.constraints.remove(constraint)
     for check in parsed.checks:
-        if check.name is None or check.name in kept or check.name not in reflected:
+        if check.name is None or check.name in preserved or check.name not in reflected:
             name = conv(check.name) if check.name else None
             constraint = CheckConstraint(text(as_text(check.expression)), name=name)
             new_table.append_constraint(constraint)

@@ -133,9 +133,9 @@ class AccessPolicy:
             raise Unauthenticated
         return caller.user_id is not None
 
-    def _owners(self, given: Sequence[Any]) -> list[Any]:
+    def _owners(self, values: Sequence[Any]) -> list[Any]:
         caller, rule = self._caller, self.info.access.write
-        owners = [caller.user_id if each is None or each is ABSENT else each for each in given]
+        owners = [caller.user_id if value is None or value is ABSENT else value for value in values]
         if not (Who.ADMIN in rule.admits and caller.is_admin):
             for owner in owners:
                 if owner != caller.user_id:
@@ -177,5 +177,5 @@ class AccessPolicy:
 
 
 def _all(*conditions: ColumnElement[bool] | None) -> ColumnElement[bool] | None:
-    found = [condition for condition in conditions if condition is not None]
-    return and_(*found) if found else None
+    present = [condition for condition in conditions if condition is not None]
+    return and_(*present) if present else None

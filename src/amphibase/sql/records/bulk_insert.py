@@ -81,8 +81,8 @@ async def insert_many(connection: AsyncConnection, batch: Batch[Any], *, may_cop
     columns = [*batch.columns.values()]
     if not on_postgres:
         keys = [column.key for column in info.columns]
-        given = [dict(zip(keys, row, strict=True)) for row in zip(*columns, strict=True)]
-        await connection.execute(insert(info.table), given)
+        parameters = [dict(zip(keys, row, strict=True)) for row in zip(*columns, strict=True)]
+        await connection.execute(insert(info.table), parameters)
     elif may_copy:
         await _copy(connection, info, columns, meanwhile=lambda: batch.identities)
     else:
@@ -136,10 +136,10 @@ def _default(column: Column[Any]) -> Callable[[], Any] | None:
 
 
 def _left_to_database(column: Column[Any]) -> bool:
-    """Whether the value is made by the database, or by SQLAlchemy with the statement at hand."""
+    """Return whether the database computes the value, or SQLAlchemy for each statement."""
     default: Any = column.default
     if default is not None:
-        # A function is wrapped, unless it asks for what SQLAlchemy knows of the statement.
+        # SQLAlchemy wraps a function, unless it takes the context of the statement.
         wrapped = default.is_callable and not default.compare_argument(default.arg)
         return not (default.is_scalar or wrapped)
     if column.server_default is not None or column.computed or column.identity:
@@ -153,7 +153,7 @@ async def _copy(
     columns: Sequence[list[Any]],
     meanwhile: Callable[[], object],
 ) -> None:
-    """Stream rows into the table; the server works on the first while the next are made.
+    """Stream rows into the table; the server works on the first while the next are prepared.
 
     Args:
         meanwhile: what else can be done until the server is through with the last ones.
@@ -184,15 +184,15 @@ async def _copy(
 
 
 def _binary_types(
-    info: ModelInfo[Any], kinds: Sequence[TypeEngine[Any]], found: Mapping[str, str]
+    info: ModelInfo[Any], kinds: Sequence[TypeEngine[Any]], types_of_table: Mapping[str, str]
 ) -> Sequence[str]:
     """The types to send values as, in binary, which both sides are quicker with; none where a
     column needs text, which Postgres reads as whatever type the column has.
 
     Args:
-        found: the types of the table's columns, which may not be the model's own.
+        types_of_table: the types of the table's columns, which may not be the model's own.
     """
-    types = [found.get(column.name, "") for column in info.columns]
+    types = [types_of_table.get(column.name, "") for column in info.columns]
     for name, kind, type_ in zip(info.names, kinds, types, strict=True):
         holding = next((names for class_, names in BINARY if isinstance(kind, class_)), ())
         if type_ not in holding or not info.is_checked(name):
@@ -226,12 +226,12 @@ async def _insert_returning(
     stored: list[Row] = [()] * len(rows)
     for places in _alike(rows):
         statement = insert(info.table).returning(*info.columns, sort_by_parameter_order=True)
-        given = [
+        parameters = [
             {info.column_of[name].key: value for name, value in rows[place].items()}
             for place in places
         ]
-        found = await connection.execute(statement, given)
-        for place, row in zip(places, found, strict=True):
+        returned = await connection.execute(statement, parameters)
+        for place, row in zip(places, returned, strict=True):
             stored[place] = tuple(row)
     return stored
 

@@ -27,11 +27,11 @@ async def computed_values(
     """
     info = builder.info
     invisible: Row = (None,) * len(info.computed)
-    found: dict[tuple[Any, ...], Row] = {}
+    values: dict[tuple[Any, ...], Row] = {}
     if info.computed and builder.policy.may_select:
         statement = select(*info.keys, *info.computed)
         for start in range(0, len(keys), KEYS_PER_QUERY):
             chosen = tuple_(*info.keys).in_(keys[start : start + KEYS_PER_QUERY])
             rows = await connection.execute(builder.visible(statement, chosen))
-            found |= {tuple(row[: len(info.keys)]): tuple(row[len(info.keys) :]) for row in rows}
-    return [found.get(key, invisible) for key in keys]
+            values |= {tuple(row[: len(info.keys)]): tuple(row[len(info.keys) :]) for row in rows}
+    return [values.get(key, invisible) for key in keys]

@@ -73,11 +73,11 @@ async def upsert_one(
     condition = index_condition(info.unique(on), name)
     statement = dialect.insert(info.table).values(_by_column(info, values))
     if replace:
-        kept = {*on, *info.key_names, OWNER_COLUMN, "created_at"}
+        unchanged = {*on, *info.key_names, OWNER_COLUMN, "created_at"}
         changes = {
             info.column_of[name]: statement.excluded[info.column_of[name].key]
             for name in values
-            if name not in kept
+            if name not in unchanged
         }
         if info.updated_at is not None:
             changes[info.updated_at] = utc_now()

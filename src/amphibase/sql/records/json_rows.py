@@ -129,7 +129,7 @@ class SqlJsonRows:
             statement = statement.add_columns(*(term.compared for term in order.terms))
         rows, list_ = await self._builder.page(statement, where, order, cursor, limit)
         objects = [row[0] for row in rows[:limit]]
-        if None in objects:  # reading the rows themselves tells which value it is
+        if None in objects:  # reading the rows shows which value it is
             await self._builder.page(self._builder.info.select, where, order, cursor, limit)
             raise UnreadableValue
         if len(rows) <= limit:

@@ -52,11 +52,11 @@ async def _fill(
     keys = {tuple(getattr(each, name) for name in names) for each in objects}
     wanted = [key for key in keys if None not in key]
     if relationship.secondary is not None and related.rls:
-        found = await _through(relationship, related, far, wanted)
+        loaded = await _through(relationship, related, far, wanted)
     else:
-        found = await _beside(relationship, related, far, wanted)
+        loaded = await _beside(relationship, related, far, wanted)
     for each in objects:
-        rows = found.get(tuple(getattr(each, name) for name in names), [])
+        rows = loaded.get(tuple(getattr(each, name) for name in names), [])
         value = rows if relationship.uselist else (rows[0] if rows else None)
         set_committed_value(each, relationship.key, value)
 
@@ -75,11 +75,11 @@ async def _beside(
             there.table, relationship.secondary, relationship.secondaryjoin
         )
     statement = related.visible(statement, order_by=_order(relationship, there))
-    found: dict[Row, list[Any]] = defaultdict(list)
+    loaded: dict[Row, list[Any]] = defaultdict(list)
     for chosen in _chosen(far, wanted):
         for row in await related.rows(related.selects.query(statement.where(chosen))):
-            found[row[: len(far)]].append(there.object(row[len(far) :]))
-    return found
+            loaded[row[: len(far)]].append(there.object(row[len(far) :]))
+    return loaded
 
 
 async def _through(
@@ -88,8 +88,8 @@ async def _through(
     far: Sequence[Column[Any]],
     wanted: Sequence[Row],
 ) -> dict[Row, list[Any]]:
-    """The same where policies decide: they keep a table in between, which has no model and so no
-    declaration, from everybody. The service reads it, and the caller the rows it leads to."""
+    """The same where policies decide: a table in between has no model, so no declaration and no
+    policy. The service reads it, and the caller the rows that it refers to."""
     there = related.info
     leads, to = _ends_of(relationship.secondaryjoin, relationship)
     links = select(*far, *to)
@@ -103,12 +103,12 @@ async def _through(
     owners: dict[Row, list[Row]] = defaultdict(list)
     for pair in pairs:
         owners[pair[len(far) :]].append(pair[: len(far)])
-    found: dict[Row, list[Any]] = defaultdict(list)
+    loaded: dict[Row, list[Any]] = defaultdict(list)
     for chosen in _chosen(leads, [*owners]):
         for row in await related.rows(related.selects.query(statement.where(chosen))):
             for key in owners[row[: len(leads)]]:
-                found[key].append(there.object(row[len(leads) :]))
-    return found
+                loaded[key].append(there.object(row[len(leads) :]))
+    return loaded
 
 
 def _order(relationship: RelationshipProperty[Any], there: ModelInfo[Any]) -> Sequence[Any]:

@@ -45,7 +45,7 @@ ONLY_BY_SERVICE = (OWNER_COLUMN, "created_at")
 
 
 class ModelInfo(Generic[Model]):
-    """What the SQL backend reads from a mapped class; made once a class.
+    """What the SQL backend reads from a mapped class; built once for each class.
 
     Raises:
         NotSupported: the class is spread over several tables, is one of several in its table, or
@@ -186,7 +186,7 @@ class ModelInfo(Generic[Model]):
         return instance
 
     def _fill(self, instance: Any, row: Row) -> None:
-        # A row may hold more: what only the order is made of.
+        # A row may hold more: columns that only the order needs.
         held = instance.__dict__
         held.update(zip(self.loaded_names, row, strict=False))
         for name in self.floats:
@@ -245,11 +245,11 @@ class ModelInfo(Generic[Model]):
         accepted, plain = self._accepted.get(name), self._plain.get(name)
         if accepted is None:
             return values
-        given = [value for value in values if value is not None and value is not ABSENT]
-        if plain is not None and plain(given):
+        present = [value for value in values if value is not None and value is not ABSENT]
+        if plain is not None and plain(present):
             return values
-        made = map(accepted, given)
-        return [value if value is None or value is ABSENT else next(made) for value in values]
+        converted = map(accepted, present)
+        return [value if value is None or value is ABSENT else next(converted) for value in values]
 
     def changes(self, values: Mapping[str, Any], *, by_service: bool) -> dict[Column[Any], Any]:
         """The columns and values of an update.
@@ -259,7 +259,7 @@ class ModelInfo(Generic[Model]):
         """
         values = dict(values)
         self._check(values)
-        found = {}
+        changes = {}
         for name, value in values.items():
             column = self.column_of.get(name)
             if column is None:
@@ -271,8 +271,8 @@ class ModelInfo(Generic[Model]):
                 or (name in ONLY_BY_SERVICE and not by_service)
             ):
                 raise InvalidValue(f"{name} is set by the server", field=name)
-            found[column] = value
-        return found
+            changes[column] = value
+        return changes
 
     def counted_up(self) -> dict[Column[Any], Any]:
         """What every update of a row sets beside its changes."""
@@ -280,13 +280,13 @@ class ModelInfo(Generic[Model]):
 
 
 def _unique(table: Table) -> dict[str, Unique]:
-    found: dict[str, Unique] = {}
+    uniques: dict[str, Unique] = {}
     for number, part in enumerate([table.primary_key, *table.constraints, *table.indexes]):
         if isinstance(part, PrimaryKeyConstraint | UniqueConstraint) or (
             isinstance(part, Index) and part.unique
         ):
-            found[str(part.name or number)] = part
-    return found
+            uniques[str(part.name or number)] = part
+    return uniques
 
 
 def index_condition(index: Unique | None, dialect: str) -> Any:

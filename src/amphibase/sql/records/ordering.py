@@ -126,7 +126,7 @@ class Ordering:
             ]
         except (ValidationError, ValueError):
             raise InvalidCursor from None
-        if self._is_uniform:  # one comparison of rows, which an index answers
+        if self._is_uniform:  # one comparison of rows, which an index serves
             here = tuple_(*(term.compared for term in self.terms))
             there = tuple_(*values, types=[term.compared.type for term in self.terms])
             return here < there if self.terms[0].descending else here > there
@@ -156,7 +156,7 @@ def ordering(
         dialect: the name of the database's dialect.
 
     Raises:
-        InvalidRequest: it is not made of columns.
+        InvalidRequest: it has a term that is no column.
     """
     terms = [_term(each) for each in check_list("order_by", order_by)]
     if terms:
@@ -185,8 +185,8 @@ def check_list(name: str, items: Sequence[Any]) -> Sequence[Any]:
     raise InvalidRequest(f"{name}: a list was expected, as in {name}=[Note.title]")
 
 
-def _term(given: Any) -> RowOrder:
-    element = given.__clause_element__() if hasattr(given, "__clause_element__") else given
+def _term(term: Any) -> RowOrder:
+    element = term.__clause_element__() if hasattr(term, "__clause_element__") else term
     if not isinstance(element, ColumnElement):
         raise InvalidRequest("order_by: a column was expected, as in Note.title.desc()")
     descending, nulls_first = False, None

@@ -86,16 +86,16 @@ class SqlRepository(Generic[Model]):
         return self._info.object(rows[0]) if rows else None
 
     async def one(self, *where: Where, load: Load = ()) -> Model:
-        found = await self.list(*where, limit=2, load=load)
-        if not found:
+        rows = await self.list(*where, limit=2, load=load)
+        if not rows:
             raise NotFound(f"There is no such {self._info.model.__name__}")
-        if len(found) > 1:
+        if len(rows) > 1:
             raise InvalidRequest(f"More than one {self._info.model.__name__} matches")
-        return found[0]
+        return rows[0]
 
     async def first(self, *where: Where, order_by: Order = (), load: Load = ()) -> Model | None:
-        found = await self.list(*where, order_by=order_by, limit=1, load=load)
-        return found[0] if found else None
+        rows = await self.list(*where, order_by=order_by, limit=1, load=load)
+        return rows[0] if rows else None
 
     async def list(
         self,
@@ -223,8 +223,8 @@ class SqlRepository(Generic[Model]):
                 if stored is None and not replace:
                     # Read in a statement of its own, as the caller may see it.
                     same = [self._info.column_of[name] == values.get(name) for name in names]
-                    found = self._builder.visible(self._info.select, *same)
-                    stored = (await connection.execute(found)).one_or_none()
+                    existing = self._builder.visible(self._info.select, *same)
+                    stored = (await connection.execute(existing)).one_or_none()
                 elif stored is not None:
                     stored = await self._with_computed(connection, stored)
         if stored is None:
@@ -297,7 +297,7 @@ class SqlRepository(Generic[Model]):
 
     def _check_filtered(self, where: Sequence[Where], everything: bool) -> None:
         if not where and not everything:
-            raise InvalidRequest("There is no filter; say everything=True if every row is meant")
+            raise InvalidRequest("There is no filter; set everything=True to change every row")
         self._builder.check(*where)
 
     def _changes(self, values: dict[str, Any]) -> dict[Any, Any]:
@@ -355,10 +355,10 @@ class SqlRepository(Generic[Model]):
                 yield connection
         except ForeignKeyViolation as error:
             try:
-                found = await still_referred_to(self._builder, self._may_write(*where))
+                detailed = await still_referred_to(self._builder, self._may_write(*where))
             except (AmphibaseError, SQLAlchemyError):  # in a transaction, which the error ended
                 raise error from None
-            raise found from error
+            raise detailed from error
 
     @contextmanager
     def _taken(self, names: Sequence[str]) -> Iterator[None]:
