@@ -68,6 +68,18 @@ async def test_a_sign_up_with_an_invited_address_adds_no_password(
     assert (await client.post("/auth/sign-in", json=NEW)).status_code == 200
 
 
+@pytest.mark.parametrize("path", ["/auth/password/forgot", "/auth/email/resend"])
+async def test_no_other_email_admits_an_invited_user(
+    app: FastAPI, client: Client, settings: Settings, path: str
+) -> None:
+    token = await invited(app, client, settings)
+    sent = len(letters(settings.data_dir))
+    assert (await client.post(path, json={"email": EMAIL})).status_code == 202
+    await sql_backend_of(app).background.settle()
+    assert len(letters(settings.data_dir)) == sent
+    assert (await accept(client, token)).status_code == 200
+
+
 async def test_an_invitation_lasts_a_week_and_a_newer_one_replaces_it(
     app: FastAPI, client: Client, settings: Settings
 ) -> None:

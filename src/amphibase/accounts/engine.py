@@ -4,7 +4,7 @@ The application's routes (`sql/accounts.py`) and the gateway's endpoints (`gatew
 their input and shape their responses themselves; what happens to an account happens here.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Never
 from uuid import UUID
@@ -39,9 +39,9 @@ class Credentials:
         pending_hash: the password of the latest sign-up that awaits confirmation.
     """
 
-    user: Row[Any] | None
+    user: Row[Any] | None = field(repr=False)
     is_confirmed: bool
-    pending_hash: str | None = None
+    pending_hash: str | None = field(default=None, repr=False)
 
     @property
     def password_hash(self) -> str | None:
@@ -342,6 +342,15 @@ def is_unproven_sign_up(user: Row[Any]) -> bool:
         user.email_confirmed_at is None
         and user.invited_at is None
         and (user.raw_user_meta_data or {}).get("sub") == str(user.id)
+    )
+
+
+def awaits_invitation(user: Row[Any]) -> bool:
+    """Return whether the user was invited and has not accepted: only the invitation admits them."""
+    return (
+        user.invited_at is not None
+        and user.email_confirmed_at is None
+        and user.last_sign_in_at is None
     )
 
 

@@ -15,7 +15,12 @@ from uuid import UUID, uuid4
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from amphibase.accounts.engine import AccountEngine, email_claims, is_unproven_sign_up
+from amphibase.accounts.engine import (
+    AccountEngine,
+    awaits_invitation,
+    email_claims,
+    is_unproven_sign_up,
+)
 from amphibase.accounts.one_time_tokens import EmailToken
 from amphibase.accounts.pending_sign_ups import MAX_PENDING
 from amphibase.accounts.sessions import digest
@@ -176,7 +181,7 @@ class SignUps:
         token = self._new_token(request)
         own = [row for row in pending if _same_client(row, request)]
         is_proven = user is not None and user.email_confirmed_at is not None
-        is_unknown = user is None and not pending
+        is_unknown = not pending and (user is None or awaits_invitation(user))
         if is_proven or is_unknown or (not own and len(pending) >= MAX_PENDING):
             await self.write_and_discard(connection, request.email, token)
             return None

@@ -1,7 +1,7 @@
 """A Supabase project's database: its roles, schemas, tables and functions, created where missing.
 
 `roles.sql` holds what belongs to the server, `project.sql` what belongs to the database; the tables
-of `auth` and `storage` are those of `sql/`. A database that has all of it is known by a mark, so
+of `auth` and `storage` are those of `schema/`. A database that has all of it is known by a mark, so
 that opening it again takes one query.
 
 Each service signs in as a role of its own, with no more rights than it needs; the superuser makes

@@ -1,7 +1,7 @@
 """Emails about accounts, sent after the response, so that its time does not reveal whether there is
 an account; nor does the time of the next request, since the work is the same for every address."""
 
-from amphibase.accounts.engine import AccountEngine
+from amphibase.accounts.engine import AccountEngine, awaits_invitation
 from amphibase.accounts.mail.mailer import Mailer
 from amphibase.accounts.mail.templates import EmailTemplates
 from amphibase.accounts.one_time_tokens import EmailToken
@@ -68,6 +68,8 @@ class AccountEmails:
         users, tokens = self._engine.users, self._engine.tokens
         async with self._engine.database.write() as connection:
             user = await users.find_by_email(connection, email, lock=True)
+            if user is not None and awaits_invitation(user):
+                user = None
             if user is None:
                 token = tokens.new(email, "recovery_token")
                 await self._sign_ups.write_and_discard(connection, email, token)
