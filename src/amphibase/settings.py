@@ -137,6 +137,7 @@ class Settings(BaseSettings):
     pool_recycle: int = Field(3600, ge=-1, examples=["3600"], description="seconds")
     pool_mode: Literal["session", "transaction"] | None = Field(None, examples=["transaction"])
     rls: bool | None = Field(None, examples=["true"])
+    max_page_mb: int = Field(8, ge=1, le=1000, examples=["8"], description="MiB")
     migrations_dir: Path = Field(Path("./migrations"), examples=["./migrations"])
 
     files_url: SecretStr = Field(
@@ -321,6 +322,11 @@ class Settings(BaseSettings):
     def max_upload_bytes(self) -> int:
         """The most bytes that a file may have."""
         return self.max_upload_mb * 1024 * 1024
+
+    @property
+    def max_page_bytes(self) -> int:
+        """The most bytes that the rows of a page may have together."""
+        return self.max_page_mb * 1024 * 1024
 
     @property
     def pool_options(self) -> "PoolOptions":

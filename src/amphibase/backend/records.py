@@ -93,7 +93,9 @@ class Repository(Protocol[Model]):
     ) -> Page[Model]:
         """Return rows that match, from where the cursor left off.
 
-        It is as quick far down the list as at its start.
+        It is as quick far down the list as at its start. It has fewer rows than the limit, and a
+        cursor, where these would have more than `MAX_PAGE_MB` together; a larger row comes alone.
+        Related rows (`load`) do not count.
 
         Raises:
             InvalidCursor: not a cursor of the same filters and order.

@@ -103,7 +103,14 @@ class SqlBackend:
     ) -> SqlRepository[Model]:
         info = self._infos.of(model)
         builder = QueryBuilder(
-            info, self._infos, caller, executor, self._selects, self._cursors, rls=self._rls
+            info,
+            self._infos,
+            caller,
+            executor,
+            self._selects,
+            self._cursors,
+            rls=self._rls,
+            max_page_bytes=self._settings.max_page_bytes,
         )
         return SqlRepository(info, builder)
 

@@ -231,7 +231,9 @@ class RowSerializer:
         """A part of a list as JSON."""
         if page.items and isinstance(page.items[0], str):
             cursor = "null" if page.next_cursor is None else f'"{page.next_cursor}"'
-            return f'{{"items":[{",".join(page.items)}],"next_cursor":{cursor}}}'.encode()
+            # Joined as bytes: as text, a large page would be in memory once more.
+            start, end = b'{"items":[', f'],"next_cursor":{cursor}}}'.encode()
+            return start + b",".join([item.encode() for item in page.items]) + end
         items = [self._values(row) for row in page.items]
         content = {"items": items, "next_cursor": page.next_cursor}
         return self._page.dump_json(content, warnings=False)

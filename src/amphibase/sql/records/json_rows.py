@@ -123,19 +123,18 @@ class SqlJsonRows:
     ) -> Page[str]:
         order = self._builder.ordering(order_by)
         names = [self._builder.info.name_of.get(term.by, "") for term in order.terms]
-        statement = self._statement
-        if not {*names} <= {*self._names}:
-            # The last row's position is not in its JSON object.
-            statement = statement.add_columns(*(term.compared for term in order.terms))
-        rows, list_ = await self._builder.page(statement, where, order, cursor, limit)
-        objects = [row[0] for row in rows[:limit]]
+        # Where the last row's position is not in its JSON object, it stands beside it.
+        is_inside = {*names} <= {*self._names}
+        beside = () if is_inside else [term.compared for term in order.terms]
+        rows, list_ = await self._builder.page(self._statement, where, order, cursor, limit, beside)
+        objects = [row[0] for row in rows]
         if None in objects:  # reading the rows shows which value it is
             await self._builder.page(self._builder.info.select, where, order, cursor, limit)
             raise UnreadableValue
-        if len(rows) <= limit:
+        if list_ is None:
             return Page(objects, None)
-        if len(rows[0]) > 1:
-            position = order.position(rows[limit - 1][1:])
+        if beside:
+            position = order.position(rows[-1][1:])
         else:
             last = orjson.loads(objects[-1])
             position = [last[name] for name in names]

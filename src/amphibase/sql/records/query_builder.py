@@ -32,6 +32,7 @@ from amphibase.records.cursors import Cursors
 from amphibase.sql.records.access_policy import CALLER, AccessPolicy
 from amphibase.sql.records.model_info import ModelInfo, ModelInfos
 from amphibase.sql.records.ordering import Ordering, ordering
+from amphibase.sql.records.row_size import count_within, row_size_of
 from amphibase.sql.records.tables_read import tables_read
 from amphibase.sql.records.visible_tables import visible_table
 
@@ -44,6 +45,7 @@ class QueryBuilder:
     Args:
         infos: of the models that filters and relationships lead to.
         rls: whether policies of the database decide what is visible; else a predicate does.
+        max_page_bytes: what the rows of a page may have together, if it has more than one.
         with_deleted: whether softly deleted rows of the model are visible.
     """
 
@@ -57,6 +59,7 @@ class QueryBuilder:
         cursors: Cursors,
         *,
         rls: bool,
+        max_page_bytes: int,
         with_deleted: bool = False,
     ) -> None:
         self.info = info
@@ -66,6 +69,7 @@ class QueryBuilder:
         self.selects = selects
         self.cursors = cursors
         self.rls = rls
+        self.max_page_bytes = max_page_bytes
         self.policy = AccessPolicy(info, caller, by_database=rls, with_deleted=with_deleted)
 
     @property
@@ -84,6 +88,7 @@ class QueryBuilder:
             self.selects,
             self.cursors,
             rls=self.rls,
+            max_page_bytes=self.max_page_bytes,
             with_deleted=with_deleted,
         )
 
@@ -179,8 +184,15 @@ class QueryBuilder:
         order: Ordering,
         cursor: str | None,
         limit: int,
-    ) -> tuple[Sequence[Row], str]:
-        """Fetch the rows of a page, with one more where the list goes on, and the list's name.
+        expressions: Sequence[ColumnElement[Any]] = (),
+    ) -> tuple[Sequence[Row], str | None]:
+        """Fetch the rows of a page, and the list's name if the list goes on.
+
+        The page ends at its limit, or before the row that would make it too large.
+
+        Args:
+            statement: a constant, as `RowSize.select_small` takes it.
+            expressions: what else is selected.
 
         Raises:
             InvalidCursor: not a cursor of this list.
@@ -190,10 +202,33 @@ class QueryBuilder:
         # The list is the same whatever is selected of its rows.
         named = self.visible(self.info.select_keys, *where, order_by=order.clauses)
         list_ = self.selects.query(named).fingerprint()
-        statement = self.visible(statement, *where, order_by=order.clauses)
         if cursor is not None:
-            statement = statement.where(order.after(self.cursors.read(list_, cursor)))
-        return await self.rows(self.selects.query(limited(statement, limit + 1))), list_
+            after = order.after(self.cursors.read(list_, cursor))
+
+        async def fetch(statement: Select[Any], limit: int) -> Sequence[Row]:
+            statement = self.visible(statement, *where, order_by=order.clauses)
+            if cursor is not None:
+                statement = statement.where(after)
+            return await self.rows(self.selects.query(limited(statement, limit)))
+
+        size = row_size_of(self.info, self.infos.dialect)
+        whole = statement.add_columns(*expressions) if expressions else statement
+        if size.is_bounded:
+            rows = await fetch(whole, limit + 1)
+            return rows[:limit], list_ if len(rows) > limit else None
+        # Rounded, so that limits share few statements.
+        most = self.max_page_bytes >> limit.bit_length()
+        small, marker = size.select_small(statement, most)
+        rows = await fetch(small.add_columns(*expressions) if expressions else small, limit + 1)
+        if all(row[marker] is not None for row in rows):
+            return rows[:limit], list_ if len(rows) > limit else None
+        while True:
+            del rows
+            sizes = [row[0] for row in await fetch(size.select, limit + 1)]
+            count = count_within(sizes[:limit], self.max_page_bytes)
+            rows = await fetch(whole, count)
+            if rows or not sizes:  # else the rows were deleted in between
+                return rows, list_ if len(sizes) > count else None
 
     async def rows(self, query: Query) -> Sequence[Row]:
         """Fetch the rows of a query. Raises UnreadableValue."""

@@ -127,12 +127,13 @@ class SqlRepository(Generic[Model]):
         order = self._builder.ordering(order_by)
         known = {*self._info.columns}
         expressions = [term.compared for term in order.terms if term.compared not in known]
-        statement = self._info.select.add_columns(*expressions)
-        rows, list_ = await self._builder.page(statement, where, order, cursor, limit)
-        objects = await self._objects(rows[:limit], load)
-        if len(rows) <= limit:
+        rows, list_ = await self._builder.page(
+            self._info.select, where, order, cursor, limit, expressions
+        )
+        objects = await self._objects(rows, load)
+        if list_ is None:
             return Page(objects, None)
-        position = order.position(self._values_of(order, expressions, rows[limit - 1]))
+        position = order.position(self._values_of(order, expressions, rows[-1]))
         return Page(objects, self._builder.cursors.write(list_, position))
 
     async def stream(self, *where: Where, order_by: Order = ()) -> AsyncGenerator[Model]:

@@ -1,0 +1,77 @@
+"""The contract of pages of large rows: they end by bytes as well as by their limit."""
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from tests.backends import ANN, Records
+from tests.models import Post
+
+from amphibase.accounts.jwt.key_ring import load_keys
+from amphibase.backend import Repository
+from amphibase.build import build_backend
+
+NAMES = ("id", "title", "body", "created_at")
+Pages = Callable[..., Any]
+
+
+@pytest.fixture
+async def posts(records: Records) -> AsyncIterator[Repository[Post]]:
+    """Repository whose pages have 1 MiB."""
+    settings = records.settings.model_copy(update={"max_page_mb": 1})
+    backend = build_backend(settings, load_keys(settings))
+    yield backend.repository(Post, ANN)
+    await backend.close()
+
+
+async def titles_of_pages(page: Pages, **more: Any) -> list[list[str]]:
+    """Return the titles of every page, in the list's order."""
+    pages, cursor = [], None
+    while True:
+        part = await page(order_by=[Post.title], cursor=cursor, **more)
+        objects = [row if isinstance(row, str) else row.title for row in part.items]
+        pages.append([text.split('"title":"')[-1][:1] for text in objects])
+        if (cursor := part.next_cursor) is None:
+            return pages
+
+
+async def test_a_page_ends_before_the_row_that_makes_it_too_large(
+    posts: Repository[Post],
+) -> None:
+    sizes = {"a": 10, "b": 400_000, "c": 10, "d": 700_000, "e": 700_000, "f": 1_500_000}
+    sizes |= dict.fromkeys("ghijk", 10)
+    await posts.add_many([Post(title=title, body="x" * size) for title, size in sizes.items()])
+    pages = [["a", "b", "c"], ["d"], ["e"], ["f"], ["g", "h", "i", "j"], ["k"]]
+    assert await titles_of_pages(posts.page, limit=4) == pages
+    rows = posts.json_rows(NAMES)
+    if rows is not None:
+        assert await titles_of_pages(rows.page, limit=4) == pages
+    assert await posts.count() == len(await posts.list(limit=20)) == 11
+
+
+async def test_a_page_of_one_row_that_is_too_large_is_that_row(posts: Repository[Post]) -> None:
+    await posts.add(Post(title="a", body="x" * 1_500_000))
+    page = await posts.page()
+    assert [len(row.body or "") for row in page.items] == [1_500_000]
+    assert page.next_cursor is None
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"body": "ü" * 300_000}, {"tags": ["x" * 600_000]}, {"data": {"key": "x" * 600_000}}],
+    ids=["text by its bytes", "list", "JSON"],
+)
+async def test_every_column_without_a_small_limit_counts(
+    posts: Repository[Post], values: dict[str, Any]
+) -> None:
+    await posts.add_many([Post(title="a", **values), Post(title="b", **values)])
+    assert await titles_of_pages(posts.page) == [["a"], ["b"]]
+
+
+async def test_rows_that_fit_together_are_one_page_however_unequal(
+    posts: Repository[Post],
+) -> None:
+    await posts.add_many([Post(title="a", body="x" * 900_000), Post(title="b"), Post(title="c")])
+    page = await posts.page(order_by=[Post.title], limit=3)
+    assert [row.body and len(row.body) for row in page.items] == [900_000, None, None]
+    assert page.next_cursor is None
