@@ -166,6 +166,8 @@ def test_production_needs_its_own_key(monkeypatch: Environment) -> None:
         ("SUPABASE_JWT_SECRET", CLI_JWT_SECRET),
         ("DATABASE_URL", "postgresql://postgres:postgres@127.0.0.1:54322/postgres"),
         ("DATABASE_URL", "postgresql://db/app?user=ann&password=postgres"),
+        ("ACCOUNTS_DATABASE_URL", "postgresql://postgres:postgres@db/accounts"),
+        ("FILES_DATABASE_URL", "postgresql://postgres:changethis@db/files"),
         ("SUPABASE_DB_URL", "postgres://p:your-super-secret-and-long-postgres-password@db/p"),
     ],
 )

@@ -290,6 +290,8 @@ class Settings(BaseSettings):
             "supabase_service_key": is_published,
             "supabase_jwt_secret": is_published,
             "database_url": has_published_password,
+            "accounts_database_url": has_published_password,
+            "files_database_url": has_published_password,
             "supabase_db_url": has_published_password,
         }
         values: dict[str, SecretStr | None] = {name: getattr(self, name) for name in checks}
