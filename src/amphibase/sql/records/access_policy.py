@@ -56,7 +56,13 @@ class AccessPolicy:
         """What the predicates of any model depend on beside the caller's id."""
         caller = self._caller
         signed_in = caller.user_id is not None
-        return self.with_deleted, self._by_database, signed_in, signed_in and caller.is_admin
+        return (
+            self.with_deleted,
+            self._by_database,
+            caller.role == "service_role",
+            signed_in,
+            signed_in and caller.is_admin,
+        )
 
     @property
     def writable(self) -> ColumnElement[bool] | None:
