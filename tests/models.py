@@ -308,6 +308,7 @@ class Author(Timestamps, Base):
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=uuid7)
     name: Mapped[str]
     books: Mapped[list["Book"]] = relationship(back_populates="author")
+    interests: Mapped[list["Tag"]] = relationship(secondary="t_interests")
 
 
 class Book(Timestamps, Base):
@@ -334,6 +335,15 @@ class Tag(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
     books: Mapped[list[Book]] = relationship(secondary=book_tags, back_populates="tags")
+
+
+class Interest(Owned, Base):
+    """Its owner's alone, between an author and a tag that everyone reads."""
+
+    __tablename__ = "t_interests"
+
+    author_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("t_authors.id", ondelete="CASCADE"))
+    tag_id: Mapped[int] = mapped_column(ForeignKey("t_tags.id", ondelete="CASCADE"))
 
 
 class Report(Owned, Base):

@@ -2,14 +2,16 @@
 other models see those that the caller may see, and no others."""
 
 from typing import Any
+from uuid import UUID
 
 import pytest
 from sqlalchemy import Select, exists, func, insert, literal_column, select, text
-from sqlalchemy.orm import aliased
+from sqlalchemy.orm import DeclarativeBase, Mapped, aliased, mapped_column
 from tests.backends import ANN, BOB, Records
 from tests.models import Author, Book, Clip, Comment, Note, Post, Tag, book_tags
 
 from amphibase import ANONYMOUS, SERVICE, Caller, NotSupported, User
+from amphibase.access import Access, owner
 
 OTHER = aliased(Note)
 IN_FRONT = select(Note.id).where(Note.title == "secret").cte("in_front")
@@ -123,6 +125,70 @@ class TestFilters:
         with pytest.raises(NotSupported, match="t_book_tags has no model"):
             await records.of(Book, ANN).count(tagged)
 
+    async def test_reject_a_model_in_a_schema_of_its_own(self, records: Records) -> None:
+        class Crm(DeclarativeBase):
+            pass
+
+        class Plan(Crm):
+            __tablename__ = "plans"
+            __table_args__ = {"schema": "crm"}  # noqa: RUF012
+            __access__ = Access(read=owner, write=owner)
+
+            id: Mapped[int] = mapped_column(primary_key=True)
+            owner_id: Mapped[UUID]
+
+        if records.name != "rls":  # there, policies of the table decide
+            with pytest.raises(NotSupported, match=r"crm\.plans is in a schema of its own"):
+                await records.of(Post, BOB).list(exists(select(Plan.id)))
+
+    @pytest.mark.parametrize(
+        "sql",
+        [
+            "EXISTS (SELECT 1 FROM public.t_comments)",
+            "EXISTS (SELECT 1 FROM Main . T_Comments)",
+            'EXISTS (SELECT 1 FROM "app"."public"."t_comments")',
+            "EXISTS (SELECT 1 FROM auth.users)",
+        ],
+    )
+    async def test_reject_a_table_behind_its_schema_in_text(
+        self, records: Records, sql: str
+    ) -> None:
+        filters: list[Any] = [text(sql), literal_column(sql).is_(True)]
+        for where in filters:
+            with pytest.raises(NotSupported, match="stands behind its schema"):
+                await records.of(Post, BOB).list(where)
+
+    @each(
+        {
+            "capitals": text("EXISTS (SELECT 1 FROM T_COMMENTS)"),
+            "an operator": Post.title.op("= 'z' OR EXISTS (SELECT 1 FROM t_comments) OR 'z' =")(
+                "x"
+            ),
+            "a prefix": exists(
+                select(literal_column("1"))
+                .prefix_with("1 FROM t_comments UNION SELECT")
+                .where(text("1 = 0"))
+            ),
+            "a suffix": exists(
+                select(literal_column("1"))
+                .where(text("1 = 0"))
+                .suffix_with("UNION SELECT 1 FROM t_comments")
+            ),
+            "a hint": exists(
+                select(literal_column("1"))
+                .where(text("1 = 0"))
+                .with_statement_hint("UNION SELECT 1 FROM t_comments")
+            ),
+        }
+    )
+    async def test_of_text_see_only_the_callers_rows_however_it_names_the_table(
+        self, records: Records, where: Any
+    ) -> None:
+        post = await records.of(Post, ANN).add(Post(title="post"))
+        await records.of(Comment, ANN).add(Comment(text="word", post_id=post.id))
+        for caller, sees in ((ANN, 1), (BOB, 0), (SERVICE, 1)):
+            assert await records.of(Post, caller).count(where) == sees
+
     async def test_reject_what_changes_rows(self, records: Records) -> None:
         deleted = Note.__table__.delete().returning(Note.id).cte()  # type: ignore[attr-defined]
         with pytest.raises(NotSupported, match="must not change rows"):
@@ -172,6 +238,19 @@ class TestComputedColumns:
             assert got is not None
             listed = [*await clips.list(), *(await clips.page()).items]
             assert [row.note_title for row in (got, *listed)] == [title] * 3
+
+    @pytest.mark.parametrize(
+        "first", [ANONYMOUS, SERVICE, BOB], ids=["anonymous", "service", "bob"]
+    )
+    async def test_do_not_depend_on_who_read_a_row_first(
+        self, records: Records, first: Caller
+    ) -> None:
+        clip = await clip_of_a_note(records)
+        records.sql.repository(Clip, SERVICE)._info.cache.clear()
+        for caller, title in ((first, None), (SERVICE, "secret"), (ANONYMOUS, None)):
+            got = await records.of(Clip, caller).get(clip.id)
+            assert got is not None, caller
+            assert got.note_title == ("secret" if caller is SERVICE else title)
 
     async def test_are_there_after_every_write(self, records: Records) -> None:
         note = await records.of(Note, ANN).add(Note(title="note", stars=1))

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from sqlalchemy import insert
 from tests.backends import ANN, BOB, Records
-from tests.models import Author, Book, Comment, Note, Post, Tag, book_tags
+from tests.models import Author, Book, Comment, Interest, Note, Post, Tag, book_tags
 
 from amphibase import ANONYMOUS, SERVICE, InvalidRequest, InvalidValue, NotLoaded
 
@@ -31,6 +31,17 @@ class TestLoad:
         books = await records.of(Book, ANN).list(order_by=[Book.title], load=[Book.author])
         names = [book.author.name if book.author else None for book in books]
         assert names == ["0", "0", "1", "1", None]
+
+    async def test_many_to_many_only_where_the_caller_sees_the_row_in_between(
+        self, records: Records
+    ) -> None:
+        author = await records.of(Author).add(Author(name="author"))
+        tag = await records.of(Tag).add(Tag(name="tag"))
+        await records.of(Interest, ANN).add(Interest(author_id=author.id, tag_id=tag.id))
+        for caller, sees in ((ANN, ["tag"]), (BOB, []), (ANONYMOUS, []), (SERVICE, ["tag"])):
+            (found,) = await records.of(Author, caller).list(load=[Author.interests])
+            assert [each.name for each in found.interests] == sees
+            assert await records.of(Author, caller).count(Author.interests.any()) == len(sees)
 
     async def test_one_to_many(self, records: Records) -> None:
         await library(records)

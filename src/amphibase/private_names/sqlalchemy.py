@@ -9,6 +9,7 @@ from sqlalchemy.orm.mapper import _all_registries
 from sqlalchemy.sql.cache_key import CacheKey
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.elements import ClauseElement
+from sqlalchemy.sql.selectable import HasHints, HasPrefixes, HasSuffixes
 
 USED = {
     "sqlalchemy.sql.expression.Select._generate_cache_key": "database/compiled.py",
@@ -17,6 +18,10 @@ USED = {
         "database/compiled.py"
     ),
     "sqlalchemy.sql.expression.ClauseElement._deannotate": "sql/records/ordering.py",
+    "sqlalchemy.sql.selectable.HasPrefixes._prefixes": "sql/records/tables_read.py",
+    "sqlalchemy.sql.selectable.HasSuffixes._suffixes": "sql/records/tables_read.py",
+    "sqlalchemy.sql.selectable.HasHints._statement_hints": "sql/records/tables_read.py",
+    "sqlalchemy.sql.selectable.HasHints._hints": "sql/records/tables_read.py",
     "sqlalchemy.schema.Column._copy": "schema/migrations/revision_file.py",
     "sqlalchemy.orm.InstanceState._commit_all": "sql/records/model_info.py",
     "sqlalchemy.orm.InstanceState._commit_all_states": "sql/records/batch.py",
@@ -54,6 +59,16 @@ def original_name(parameter: BindParameter[Any]) -> str:
 def without_annotations(element: ClauseElement) -> ClauseElement:
     """Return an element without what the ORM notes on it, so that it equals its table's."""
     return element._deannotate()
+
+
+def untraversed_texts(statement: HasPrefixes | HasSuffixes | HasHints) -> Iterable[str]:
+    """Return the SQL text of a statement that a traversal leaves out: prefixes, suffixes, hints."""
+    for name in ("_prefixes", "_suffixes"):
+        for element, _ in getattr(statement, name, ()):
+            yield str(element)
+    for _, hint in getattr(statement, "_statement_hints", ()):
+        yield hint
+    yield from getattr(statement, "_hints", {}).values()
 
 
 def copy_column(column: Column[Any]) -> Column[Any]:

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, select, tuple_
+from sqlalchemy import Column, ColumnElement, Table, select, tuple_
 from sqlalchemy.orm import RelationshipProperty
 from sqlalchemy.orm.attributes import set_committed_value
 from sqlalchemy.sql import operators
@@ -51,7 +51,7 @@ async def _fill(
     names = [info.mapper.get_property_by_column(column).key for column in here]
     keys = {tuple(getattr(each, name) for name in names) for each in objects}
     wanted = [key for key in keys if None not in key]
-    if relationship.secondary is not None and related.rls:
+    if relationship.secondary is not None and related.rls and not _declared(relationship, related):
         loaded = await _through(relationship, related, far, wanted)
     else:
         loaded = await _beside(relationship, related, far, wanted)
@@ -74,12 +74,22 @@ async def _beside(
         statement = statement.join_from(
             there.table, relationship.secondary, relationship.secondaryjoin
         )
-    statement = related.visible(statement, order_by=_order(relationship, there))
+    statement = related.visible(
+        statement, order_by=_order(relationship, there), reads=_declared(relationship, related)
+    )
     loaded: dict[Row, list[Any]] = defaultdict(list)
     for chosen in _chosen(far, wanted):
         for row in await related.rows(related.selects.query(statement.where(chosen))):
             loaded[row[: len(far)]].append(there.object(row[len(far) :]))
     return loaded
+
+
+def _declared(relationship: RelationshipProperty[Any], related: QueryBuilder) -> list[Table]:
+    """Return the table in between where a model declares who sees its rows; else nothing."""
+    table = relationship.secondary
+    if isinstance(table, Table) and related.infos.models_of(table.fullname):
+        return [table]
+    return []
 
 
 async def _through(

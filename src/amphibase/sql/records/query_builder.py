@@ -29,11 +29,12 @@ from amphibase.errors import (
 )
 from amphibase.models import Base, SoftDelete
 from amphibase.records.cursors import Cursors
+from amphibase.schema.tables import tables
 from amphibase.sql.records.access_policy import CALLER, AccessPolicy
 from amphibase.sql.records.model_info import ModelInfo, ModelInfos
 from amphibase.sql.records.ordering import Ordering, ordering
 from amphibase.sql.records.row_size import count_within, row_size_of
-from amphibase.sql.records.tables_read import tables_read
+from amphibase.sql.records.tables_read import TablesRead, tables_read
 from amphibase.sql.records.visible_tables import visible_table
 
 Statement = TypeVar("Statement", Select[Any], Insert, Update, Delete)
@@ -93,12 +94,17 @@ class QueryBuilder:
         )
 
     def visible(
-        self, statement: Select[Any], *where: Where, order_by: Sequence[ColumnElement[Any]] = ()
+        self,
+        statement: Select[Any],
+        *where: Where,
+        order_by: Sequence[ColumnElement[Any]] = (),
+        reads: Sequence[ClauseElement] = (),
     ) -> Select[Any]:
         """Limit a statement to the rows that match and that the caller may see.
 
         Args:
             order_by: the clauses of its ORDER BY.
+            reads: other tables in it that are limited, too.
 
         Raises:
             InvalidRequest: a filter is not an expression.
@@ -111,7 +117,7 @@ class QueryBuilder:
             statement = statement.where(*enclosed(where))
         if order_by:
             statement = statement.order_by(*order_by)
-        return self.restricted(statement, *where, *order_by)
+        return self.restricted(statement, *where, *order_by, *reads)
 
     def restricted(self, statement: Statement, *expressions: ClauseElement) -> Statement:
         """Limit the other tables that a statement reads to the rows that the caller may see.
@@ -125,11 +131,26 @@ class QueryBuilder:
         read = self.info.computed_reads
         if expressions:
             read = read | tables_read(expressions, self.info.table.fullname)
-        for name in sorted(read.tables | (read.words & Base.metadata.tables.keys())):
+        names = read.tables | self._tables_in_text(read) if read.words else read.tables
+        for name in sorted(names):
             visible = self._visible_table(name)
             if visible is not None:
                 statement = statement.add_cte(visible)
         return statement
+
+    def _tables_in_text(self, read: TablesRead) -> set[str]:
+        """Return the names of the tables that SQL text reads."""
+        own = tables(self.infos.dialect)
+        parts = (Base.metadata, own.auth, own.storage)
+        known = {name.lower(): name for part in parts for name in part.tables}
+        qualified = {name for pair in read.qualified for name in (pair[1], ".".join(pair))}
+        for name in sorted(qualified & known.keys()):
+            if self.caller.role != "service_role":
+                raise NotSupported(
+                    f"{known[name]} stands behind its schema in SQL text, where its rows cannot be "
+                    "limited to those that the caller may see; leave the schema out"
+                )
+        return {known[word] for word in read.words & known.keys()}
 
     def _visible_table(self, name: str) -> CTE | None:
         if name == self.info.table.fullname:

@@ -15,11 +15,14 @@ from sqlalchemy.sql.elements import (
     TextClause,
     UnaryExpression,
 )
-from sqlalchemy.sql.selectable import FromClause, TableClause
+from sqlalchemy.sql.operators import custom_op
+from sqlalchemy.sql.selectable import FromClause, HasHints, HasPrefixes, HasSuffixes, TableClause
 
 from amphibase.errors import NotSupported
+from amphibase.private_names.sqlalchemy import untraversed_texts
 
 WORD = re.compile(r"\w+")
+_QUALIFIED = re.compile(r"(\w+)\W*\.\W*(?=(\w+))")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +31,26 @@ class TablesRead:
 
     Args:
         tables: the names of tables, with the schema where there is one.
-        words: every word of SQL text, which may be the name of a table.
+        words: every word of SQL text, which may be the name of a table, in lower case.
+        qualified: the pairs of them with a dot between, which may be a schema and its table.
     """
 
     tables: set[str] = field(default_factory=set)
     words: set[str] = field(default_factory=set)
+    qualified: set[tuple[str, str]] = field(default_factory=set)
 
     def __or__(self, other: "TablesRead") -> "TablesRead":
-        return TablesRead(self.tables | other.tables, self.words | other.words)
+        return TablesRead(
+            self.tables | other.tables,
+            self.words | other.words,
+            self.qualified | other.qualified,
+        )
+
+    def add_text(self, sql: str) -> None:
+        """Add the words of SQL text, where names are the same in upper and lower case."""
+        sql = sql.lower()
+        self.words.update(WORD.findall(sql))
+        self.qualified.update(_QUALIFIED.findall(sql))
 
 
 def tables_read(expressions: Iterable[ClauseElement], own: str) -> TablesRead:
@@ -56,7 +71,7 @@ def tables_read(expressions: Iterable[ClauseElement], own: str) -> TablesRead:
             if isinstance(part, ColumnClause):
                 source = part.table
                 if part.is_literal:
-                    read.words.update(WORD.findall(part.name))
+                    read.add_text(part.name)
                 elif isinstance(source, TableClause):
                     if source.fullname != own:
                         read.tables.add(source.fullname)
@@ -66,21 +81,30 @@ def tables_read(expressions: Iterable[ClauseElement], own: str) -> TablesRead:
             elif isinstance(part, TableClause):
                 read.tables.add(part.fullname)
             elif isinstance(part, TextClause):
-                read.words.update(WORD.findall(part.text))
+                read.add_text(part.text)
+            elif isinstance(part, BinaryExpression | UnaryExpression):
+                if isinstance(part.operator, custom_op):
+                    read.add_text(part.operator.opstring)
             elif isinstance(part, UpdateBase) or (isinstance(part, CTE) and part.recursive):
                 raise NotSupported(
                     "A filter must not change rows or hold a recursive query; run it in a "
                     "session as a statement of its own"
                 )
+            elif isinstance(part, HasPrefixes | HasSuffixes | HasHints):
+                for sql in untraversed_texts(part):
+                    read.add_text(sql)
     return read
 
 
 def _parts(expression: ClauseElement) -> Iterable[visitors.ExternallyTraversible]:
     """Return the expression and all that it holds; less where that is quickly seen to be enough."""
-    if isinstance(expression, BinaryExpression) and isinstance(expression.right, BindParameter):
-        expression = expression.left
-    elif isinstance(expression, UnaryExpression):
-        expression = expression.element
+    if isinstance(expression, BinaryExpression | UnaryExpression):
+        if isinstance(expression.operator, custom_op):
+            return visitors.iterate(expression)
+        if isinstance(expression, UnaryExpression):
+            expression = expression.element
+        elif isinstance(expression.right, BindParameter):
+            expression = expression.left
     return (expression,) if isinstance(expression, ColumnClause) else visitors.iterate(expression)
 
 

@@ -24,6 +24,7 @@ from sqlalchemy import (
     text,
 )
 
+from amphibase.errors import NotSupported
 from amphibase.schema.policies import quoted
 from amphibase.sql.records.access_policy import AccessPolicy
 
@@ -36,10 +37,15 @@ def visible_table(policies: Sequence[AccessPolicy], dialect: str) -> CTE | None:
         dialect: the name of the engine's dialect.
 
     Returns:
-        None where every row is visible, or where policies of the database hide the others.
+        None where every row is visible, or where the database itself hides the others.
+
+    Raises:
+        NotSupported: the table is in a schema, whose name reaches around what hides it.
     """
     original = policies[0].info.table
     if not all(policy.may_select for policy in policies):
+        if original.schema is not None:
+            return None
         # Its columns without a row: a role without rights to a table may still use its row type.
         empty = text(f"SELECT (NULL::{quoted(original.name)}).* WHERE false")
         return empty.columns().cte(original.name)
@@ -50,6 +56,11 @@ def visible_table(policies: Sequence[AccessPolicy], dialect: str) -> CTE | None:
     visible = [condition for condition in conditions if condition is not None]
     if not visible:
         return None
+    if original.schema is not None:
+        raise NotSupported(
+            f"{original.fullname} is in a schema of its own, so only the service may filter by it; "
+            "with RLS=true the policies of the table decide"
+        )
     rows: Select[Any] = select(literal_column("*")).select_from(source).where(*visible)
     return rows.cte(original.name).prefix_with("NOT MATERIALIZED")
 
