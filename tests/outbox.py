@@ -7,18 +7,18 @@ from pathlib import Path
 from urllib.parse import unquote
 
 
-def letters(data_dir: Path) -> list[EmailMessage]:
+def messages(data_dir: Path) -> list[EmailMessage]:
     """The letters that were sent, oldest first."""
-    found = []
+    items = []
     for path in sorted((data_dir / "outbox").glob("*.eml")):
         message = message_from_bytes(path.read_bytes(), policy=policy.default)
         assert isinstance(message, EmailMessage)
-        found.append(message)
-    return found
+        items.append(message)
+    return items
 
 
-def token_in(letter: EmailMessage) -> str:
+def token_in(message: EmailMessage) -> str:
     """The token of the letter's link."""
-    match = re.search(r"\?token=(\S+)", letter.get_content())
+    match = re.search(r"\?token=(\S+)", message.get_content())
     assert match, "the letter has no link"
     return unquote(match[1])

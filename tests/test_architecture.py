@@ -167,7 +167,7 @@ import amphibase.cli.app, amphibase.http.app, amphibase.blobs.disk
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_each_public_name_is_what_type_checkers_are_told() -> None:
+def test_each_public_name_is_in_the_stub_for_type_checkers() -> None:
     names = dir(amphibase)
     for node in ast.parse((PACKAGE / "__init__.pyi").read_text()).body:
         if isinstance(node, ast.ImportFrom) and node.module:

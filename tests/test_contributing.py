@@ -27,7 +27,7 @@ def test_every_path_exists(name: str) -> None:
 
 
 @pytest.mark.parametrize(("path", "symbol"), PLACES)
-def test_every_question_is_answered_by_a_function_that_is_there(path: str, symbol: str) -> None:
+def test_each_response_in_the_map_names_a_function_that_exists(path: str, symbol: str) -> None:
     tree = ast.parse((PACKAGE / path).read_text())
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
     assert symbol in {node.name for node in ast.walk(tree) if isinstance(node, kinds)}

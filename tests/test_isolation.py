@@ -66,8 +66,9 @@ async def test_and_ends_with_its_test(client):
 
 async def test_many_sign_in(client):
     for n in range(15):
-        answer = await client.post("/auth/sign-in", json={"email": "a@b.example", "password": "x"})
-        assert answer.status_code == 401
+        body = {"email": "a@b.example", "password": "x"}
+        response = await client.post("/auth/sign-in", json=body)
+        assert response.status_code == 401
 """
 
 

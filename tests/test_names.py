@@ -52,7 +52,7 @@ def test_no_two_classes_have_the_same_name() -> None:
 def test_no_class_is_named_after_another_and_its_own_package() -> None:
     names = classes()
     allowed = PREFIXED.keys() | protocols()
-    found = [
+    items = [
         f"{path}: {name} is {package} + {rest}"
         for name, paths in names.items()
         for path in paths
@@ -62,4 +62,4 @@ def test_no_class_is_named_after_another_and_its_own_package() -> None:
         and rest != name
         and rest not in allowed
     ]
-    assert found == []
+    assert items == []

@@ -273,7 +273,7 @@ def test_initialising_that_was_cut_at_its_end_is_ended(
     assert not unfinished.exists()
 
 
-def test_a_folder_without_our_password_is_refused(own_folder: Path) -> None:
+def test_a_folder_without_our_password_is_rejected(own_folder: Path) -> None:
     """A folder that another program initialised is an error that says what is missing."""
     (own_folder / PASSWORD_FILE).unlink()
     with pytest.raises(ConfigurationError, match=f"no {PASSWORD_FILE}"):
@@ -290,7 +290,7 @@ def test_the_log_does_not_follow_a_link(own_folder: Path, tmp_path: Path) -> Non
     assert (tmp_path / "precious").read_text() == "kept"
 
 
-def test_listens_on_loopback_only_and_asks_for_the_password(
+def test_listens_on_loopback_only_and_requests_the_password(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No other address, no Unix socket, no entry without the password; none of it in the repr."""

@@ -30,14 +30,14 @@ UVICORN = [
 
 def used() -> list[tuple[str, str]]:
     """Each private name, and where it is needed."""
-    found = [
+    items = [
         (name, place)
         for library in LIBRARIES
         for name, place in importlib.import_module(
             f"amphibase.private_names.{library}"
         ).USED.items()
     ]
-    return [*found, *[(name, "server.py") for name in UVICORN]]
+    return [*items, *[(name, "server.py") for name in UVICORN]]
 
 
 def resolve(name: str) -> Any:
@@ -91,11 +91,11 @@ def test_its_versions_have_an_upper_bound(library: str) -> None:
 async def test_fastapi_says_how_a_router_was_included() -> None:
     """Else the fast path serves nothing, or passes over a dependency."""
     inner, outer = APIRouter(prefix="/inner"), APIRouter(prefix="/outer")
-    found: list[Any] = []
+    items: list[Any] = []
 
     @inner.get("/")
     def look(request: Request) -> None:
-        found.append((inclusion(request.scope, inner), inclusion(request.scope, outer)))
+        items.append((inclusion(request.scope, inner), inclusion(request.scope, outer)))
         assert not is_traced(request.scope)
 
     async def guard() -> None: ...
@@ -106,7 +106,7 @@ async def test_fastapi_says_how_a_router_was_included() -> None:
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://app") as client:
         assert (await client.get("/v1/outer/inner/")).status_code == 200
-    [(of_inner, of_outer)] = found
+    [(of_inner, of_outer)] = items
     known = of_inner if of_inner is not None else of_outer
     assert known is not None
     assert of_inner is None or len(of_inner.dependencies) == 3

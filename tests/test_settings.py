@@ -135,7 +135,7 @@ def test_a_file_that_may_not_be_read_is_a_line(monkeypatch: Environment) -> None
         load_settings()
 
 
-def test_all_wrong_values_are_told_at_once(monkeypatch: Environment) -> None:
+def test_all_wrong_values_are_reported_at_once(monkeypatch: Environment) -> None:
     monkeypatch.setenv("POOL_SIZE", "x")
     monkeypatch.setenv("BACKEND", "x")
     with pytest.raises(ConfigurationError) as caught:
@@ -171,7 +171,7 @@ def test_production_needs_its_own_key(monkeypatch: Environment) -> None:
         ("SUPABASE_DB_URL", "postgres://p:your-super-secret-and-long-postgres-password@db/p"),
     ],
 )
-def test_production_refuses_what_everybody_has_whatever_its_name(
+def test_production_rejects_what_everyone_has_whatever_its_name(
     monkeypatch: Environment, name: str, value: str
 ) -> None:
     monkeypatch.setenv("SECRET_KEY", "own" * 20)

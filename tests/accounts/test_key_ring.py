@@ -31,7 +31,7 @@ def claims(**changes: Any) -> dict[str, Any]:
 
 def test_what_one_key_signs_every_ring_that_holds_it_verifies() -> None:
     old, new = Key.generate(), Key.generate()
-    token = KeyRing([old]).issue(claims(answer=42))
+    token = KeyRing([old]).issue(claims(response=42))
     assert KeyRing([new, old]).verify(token)["answer"] == 42
     with pytest.raises(InvalidToken):
         KeyRing([new]).verify(token)
@@ -87,7 +87,7 @@ def test_a_public_key_alone_cannot_sign(tmp_path: Path) -> None:
         read_key_file(path)
 
 
-def test_production_refuses_the_key_that_the_supabase_cli_gives_every_project(
+def test_production_rejects_the_key_that_the_supabase_cli_gives_every_project(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "keys.json"
@@ -97,7 +97,7 @@ def test_production_refuses_the_key_that_the_supabase_cli_gives_every_project(
         load_keys(load_settings(jwt_key_file=path, environment="production"))
 
 
-def test_a_missing_key_file_is_said(tmp_path: Path) -> None:
+def test_a_missing_key_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="cannot be read: No such file"):
         load_keys(load_settings(jwt_key_file=tmp_path / "none.json"))
 

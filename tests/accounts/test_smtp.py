@@ -18,7 +18,7 @@ def answering(
 ) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
     """An SMTP server that takes every letter, and notes it with the commands before it."""
 
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def response(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"220 ready\r\n")
         in_data = False
         while line := await reader.readline():
@@ -43,10 +43,10 @@ def answering(
                 writer.write(b"250 fine\r\n")
         writer.close()
 
-    return answer
+    return response
 
 
-async def test_a_letter_arrives_at_the_server_that_the_setting_names() -> None:
+async def test_an_email_arrives_at_the_server_that_the_setting_names() -> None:
     received: list[bytes] = []
     server = await asyncio.start_server(answering(received, []), "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
@@ -101,12 +101,12 @@ async def test_a_password_goes_to_another_host_over_tls_or_not_at_all(
     monkeypatch: pytest.MonkeyPatch, host: str, password: str | None, required: bool | None
 ) -> None:
     """A server that offers no STARTTLS gets no password, except on this machine."""
-    asked: list[Any] = []
+    items: list[Any] = []
 
     async def send(*_: Any, **options: Any) -> None:
-        asked.append(options["start_tls"])
+        items.append(options["start_tls"])
 
     monkeypatch.setattr("aiosmtplib.send", send)
     user = f"ann:{password}@" if password else ""
     await Smtp(f"smtp://{user}{host}").send(EmailMessage())
-    assert asked == [required]
+    assert items == [required]

@@ -27,8 +27,8 @@ def run(tmp_path: Path, database_url: str) -> Run:
     """Runs `amphibase …` in an empty folder, on the test's database."""
 
     def run(*arguments: str, input: str = "", **environment: str) -> Completed:
-        found = {"DATABASE_URL": database_url, **environment}
-        return commands.run(tmp_path, found, *arguments, input=input)
+        values = {"DATABASE_URL": database_url, **environment}
+        return commands.run(tmp_path, values, *arguments, input=input)
 
     return run
 
@@ -90,13 +90,13 @@ def test_help_waits_for_no_library_that_it_does_not_need(command: list[str], lig
     assert ("fastapi" not in done.stderr) is light
 
 
-def test_users_are_made_listed_banned_and_deleted(run: Run) -> None:
-    made = run(
+def test_users_are_created_listed_banned_and_deleted(run: Run) -> None:
+    result = run(
         "users", "create", "Ann@example.com", "--name", "Ann", "--admin", input="a password\n"
     )
-    assert made.returncode == 0, made.stderr
-    assert "ann@example.com" in made.stdout
-    assert "a password" not in made.stdout
+    assert result.returncode == 0, result.stderr
+    assert "ann@example.com" in result.stdout
+    assert "a password" not in result.stdout
     again = run("users", "create", "ann@example.com", input="a password\n")
     assert (again.returncode, again.stderr.strip()) == (1, "error Email already registered")
     listed = run("users", "list")
@@ -150,7 +150,7 @@ def test_a_password_behind_the_question_mark_is_no_more_shown(run: Run) -> None:
     assert "hidden" not in done.stderr
 
 
-def test_an_error_is_told_letter_by_letter(run: Run) -> None:
+def test_an_error_is_reported_as_plain_text(run: Run) -> None:
     """What looks like rich's markup is not taken for it."""
     assert run("serve", "[bold]").stderr.startswith("error '[bold]' names no application")
 

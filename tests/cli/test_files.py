@@ -35,22 +35,22 @@ def test_the_sweep_deletes_what_no_row_names(run: Run, tmp_path: Path) -> None:
     folder = tmp_path / "data" / "files" / "ab"
     folder.mkdir(parents=True)
     (folder / "00000000-0000-7000-8000-0000000000ab").write_bytes(b"x")
-    told = run("files", "sweep", "--dry-run", "--grace", "0")
-    assert told.returncode == 0, told.stderr
-    assert "1 without a row; 0 rows without bytes" in told.stdout
+    result = run("files", "sweep", "--dry-run", "--grace", "0")
+    assert result.returncode == 0, result.stderr
+    assert "1 without a row; 0 rows without bytes" in result.stdout
     swept = run("files", "sweep", "--grace", "0")
     assert "1 without a row, deleted; 0 rows without bytes" in swept.stdout
     assert list(folder.iterdir()) == []
 
 
-def test_rows_whose_bytes_are_gone_are_told(run: Run, tmp_path: Path) -> None:
+def test_rows_whose_bytes_are_gone_are_reported(run: Run, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("hello")
     assert run("files", "put", "a.txt", "uploads/a.txt").returncode == 0
     (blob,) = (tmp_path / "data" / "files").glob("??/*")
     blob.unlink()
-    told = run("files", "sweep")
-    assert told.returncode == 1
-    assert "lost  uploads/a.txt  5 bytes" in told.stdout
+    result = run("files", "sweep")
+    assert result.returncode == 1
+    assert "lost  uploads/a.txt  5 bytes" in result.stdout
     assert run("files", "sweep", "--lost").returncode == 0
     assert run("files", "sweep").returncode == 0
 

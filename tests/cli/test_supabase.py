@@ -96,9 +96,9 @@ def own() -> Iterator[Server]:
 def titles(values: dict[str, str]) -> list[str]:
     """The notes' titles, over the Data API."""
     headers = {"apikey": values["ANON_KEY"]}
-    answer = httpx.get(f"{values['API_URL']}/rest/v1/notes?order=title", headers=headers)
-    assert answer.status_code == 200, answer.text
-    return [note["title"] for note in answer.json()]
+    response = httpx.get(f"{values['API_URL']}/rest/v1/notes?order=title", headers=headers)
+    assert response.status_code == 200, response.text
+    return [note["title"] for note in response.json()]
 
 
 def test_it_has_the_names_and_the_keys_of_the_supabase_cli(values: dict[str, str]) -> None:
@@ -255,9 +255,9 @@ def test_ones_own_postgres_is_used_and_reset_asks_before_it_is_dropped(
         assert not (tmp_path / ".amphibase/postgres").exists()
         health = httpx.get(f"{values['API_URL']}/auth/v1/health", headers={"apikey": ANON_KEY})
         assert health.status_code == 200
-        refused = cli("reset")
-        assert refused.returncode == 1
-        assert "Go on?" in refused.stdout + refused.stderr
+        rejected = cli("reset")
+        assert rejected.returncode == 1
+        assert "Go on?" in rejected.stdout + rejected.stderr
         assert cli("reset", "--yes").returncode == 0
     finally:
         cli("stop")
@@ -368,7 +368,7 @@ def test_stopping_what_does_not_run_is_no_error(tmp_path: Path) -> None:
     assert "not running" in done.stderr
 
 
-def test_a_named_port_that_is_taken_is_told(tmp_path: Path) -> None:
+def test_a_named_port_that_is_taken_is_reported(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         failed = Cli(tmp_path)("start", "--port", str(port))

@@ -75,10 +75,10 @@ TABLE: dict[type[Any], dict[str, tuple[str, str, bool]]] = {
     },
 }
 # Those who get an error, and not only nothing, when they change a row.
-REFUSED: dict[tuple[type[Any], str], type[AmphibaseError]] = {
+REJECTED: dict[tuple[type[Any], str], type[AmphibaseError]] = {
     (Secret, name): Forbidden for name in ("ann", "bob", "admin")
 }
-REFUSED |= {(model, "anonymous"): Unauthenticated for model in TABLE if model is not Letter}
+REJECTED |= {(model, "anonymous"): Unauthenticated for model in TABLE if model is not Letter}
 CASES = [(model, name) for model in TABLE for name in CALLERS]
 each_case = pytest.mark.parametrize(
     ("model", "who"), CASES, ids=[f"{model.__name__}-{name}" for model, name in CASES]
@@ -143,15 +143,15 @@ async def check_adding(records: Records, model: type[Any], who: str) -> None:
     await two_rows(records, model)
     owner = ANN.user_id if who == "service" else None
     rows = records.of(model, caller)
-    refused = Unauthenticated if who == "anonymous" else Forbidden
+    rejected = Unauthenticated if who == "anonymous" else Forbidden
     works: dict[str, Callable[[], Any]] = {
         "added": lambda: rows.add(made(model, "added", owner)),
         "many": lambda: rows.add_many([made(model, "many", owner)]),
         "upserted": lambda: rows.upsert(made(model, "upserted", owner)),
     }
     for name, work in works.items():
-        found = await attempt(work())
-        assert (found is refused) == (not may), f"{name}: {found}"
+        result = await attempt(work())
+        assert (result is rejected) == (not may), f"{name}: {result}"
         assert (name in await labels(records, model)) == may, name
     for row in await records.of(model).list(label(model).in_([*works])):
         if hasattr(model, "owner_id"):
@@ -161,22 +161,22 @@ async def check_adding(records: Records, model: type[Any], who: str) -> None:
 async def check_changing(records: Records, model: type[Any], who: str) -> None:
     _, changes, _ = TABLE[model][who]
     rows, by = records.of(model, CALLERS[who]), label(model)
-    refused = REFUSED.get((model, who))
+    rejected = REJECTED.get((model, who))
     stored = await two_rows(records, model)
     for name, row in stored.items():
         change: Any = {by.key: f"{name}!"}
-        found = await attempt(rows.update(row.id, **change))
+        result = await attempt(rows.update(row.id, **change))
         if name in changes:
-            assert getattr(found, by.key) == f"{name}!"
+            assert getattr(result, by.key) == f"{name}!"
         else:
-            assert found is refused, f"update {name}: {found}"
+            assert result is rejected, f"update {name}: {result}"
     assert await labels(records, model) == [f"{n}!" if n in changes else n for n in "ab"]
     await two_rows(records, model)
     key = by.key
     values: dict[str, Any] = {} if model is Board else {key: "x"}
     if values:
-        found = await attempt(rows.update_where(everything=True, **values))
-        assert found == (refused or len(changes)), f"update_where: {found}"
+        result = await attempt(rows.update_where(everything=True, **values))
+        assert result == (rejected or len(changes)), f"update_where: {result}"
         assert sorted(await labels(records, model)) == sorted(
             "x" if name in changes else name for name in "ab"
         )
@@ -189,29 +189,29 @@ async def check_upserting(records: Records, model: type[Any], who: str) -> None:
     for name, row in stored.items():
         given = made(model, f"{name}!", ANN.user_id if who == "service" else None)
         given.id = row.id
-        found = await attempt(rows.upsert(given))
+        result = await attempt(rows.upsert(given))
         if name in changes:
-            assert getattr(found, by.key) == f"{name}!"
+            assert getattr(result, by.key) == f"{name}!"
         else:
-            assert isinstance(found, type), f"upsert {name}"
-            refused = Unauthenticated if who == "anonymous" else Forbidden
-            assert found is (Conflict if may else refused), f"upsert {name}: {found}"
+            assert isinstance(result, type), f"upsert {name}"
+            rejected = Unauthenticated if who == "anonymous" else Forbidden
+            assert result is (Conflict if may else rejected), f"upsert {name}: {result}"
     assert await labels(records, model) == [f"{n}!" if n in changes else n for n in "ab"]
 
 
 async def check_deleting(records: Records, model: type[Any], who: str) -> None:
     _, changes, _ = TABLE[model][who]
     rows = records.of(model, CALLERS[who])
-    refused = REFUSED.get((model, who))
+    rejected = REJECTED.get((model, who))
     stored = await two_rows(records, model)
     for name, row in stored.items():
-        found = await attempt(rows.delete(row.id))
-        assert found == (refused or (name in changes)), f"delete {name}: {found}"
+        result = await attempt(rows.delete(row.id))
+        assert result == (rejected or (name in changes)), f"delete {name}: {result}"
     left = [name for name in "ab" if name not in changes]
     assert await labels(records, model) == left
     await two_rows(records, model)
-    found = await attempt(rows.delete_where(everything=True))
-    assert found == (refused or len(changes)), f"delete_where: {found}"
+    result = await attempt(rows.delete_where(everything=True))
+    assert result == (rejected or len(changes)), f"delete_where: {result}"
     assert await labels(records, model) == left
 
 

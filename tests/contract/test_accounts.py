@@ -67,12 +67,12 @@ class TestSignUp:
             ),
             return_exceptions=True,
         )
-        refused = [result for result in results if isinstance(result, EmailAlreadyRegistered)]
-        assert len(refused) == 19
+        rejected = [result for result in results if isinstance(result, EmailAlreadyRegistered)]
+        assert len(rejected) == 19
         assert len((await backend.accounts.list()).items) == 1
 
     @pytest.mark.parametrize("password", ["short", "x" * 1025, "é" * 600])
-    async def test_a_password_of_a_bad_length_is_refused(
+    async def test_a_password_of_a_bad_length_is_rejected(
         self, backend: Backend, password: str
     ) -> None:
         with pytest.raises(WeakPassword):
@@ -95,7 +95,7 @@ class TestSignIn:
             ("ann@example.com", ""),
         ],
     )
-    async def test_wrong_address_and_wrong_password_get_the_same_answer(
+    async def test_wrong_address_and_wrong_password_get_the_same_response(
         self, backend: Backend, email: str, password: str
     ) -> None:
         await sign_up(backend)
@@ -142,7 +142,7 @@ class TestSignIn:
             "$argon2id$v=19$m=9999999,t=1,p=1$c2FsdHNhbHQ$aGFzaGhhc2g",
         ],
     )
-    async def test_hashes_that_cannot_be_checked_are_refused_when_they_come_in(
+    async def test_hashes_that_cannot_be_checked_are_rejected_when_they_come_in(
         self, backend: Backend, hashed: str
     ) -> None:
         with pytest.raises(InvalidRequest):
@@ -157,9 +157,9 @@ class TestSignIn:
         """The account that comes back knows of this very sign-in."""
         await sign_up(backend)
         account = (await backend.accounts.sign_in("ann@example.com", PASSWORD)).account
-        found = await backend.accounts.get(account.id)
-        assert found is not None
-        assert account.last_sign_in_at == found.last_sign_in_at
+        row = await backend.accounts.get(account.id)
+        assert row is not None
+        assert account.last_sign_in_at == row.last_sign_in_at
         assert account.last_sign_in_at is not None
         assert account.last_sign_in_at > account.created_at
 
@@ -179,7 +179,7 @@ class TestRefresh:
         after = await backend.accounts.authenticate(second.access_token)
         assert before.session_id == after.session_id
 
-    async def test_a_lost_answer_can_be_asked_for_again(self, backend: Backend) -> None:
+    async def test_a_lost_response_can_be_requested_again(self, backend: Backend) -> None:
         first = await sign_up(backend)
         second = tokens_of(await backend.accounts.refresh(first.refresh_token))
         again = tokens_of(await backend.accounts.refresh(first.refresh_token))
@@ -187,19 +187,19 @@ class TestRefresh:
 
     async def test_many_simultaneous_ones_agree_on_one_session(self, backend: Backend) -> None:
         first = await sign_up(backend)
-        answers = await asyncio.gather(
+        responses = await asyncio.gather(
             *(backend.accounts.refresh(first.refresh_token) for _ in range(20))
         )
-        assert len({tokens_of(answer).refresh_token for answer in answers}) == 1
+        assert len({tokens_of(response).refresh_token for response in responses}) == 1
         caller = await backend.accounts.authenticate(first.access_token)
         assert len(await backend.accounts.sessions(caller)) == 1
 
-    async def test_a_token_that_nobody_issued_is_refused(self, backend: Backend) -> None:
+    async def test_a_token_that_nobody_issued_is_rejected(self, backend: Backend) -> None:
         for token in ("", "nonsense", "x" * 10_000, "\x00", "\ud800"):
             with pytest.raises(InvalidRefreshToken):
                 await backend.accounts.refresh(token)
 
-    async def test_a_banned_user_is_refused(self, backend: Backend) -> None:
+    async def test_a_banned_user_is_rejected(self, backend: Backend) -> None:
         signed_in = await backend.accounts.sign_up("ann@example.com", PASSWORD)
         await backend.accounts.ban(signed_in.account.id, timedelta(hours=1))
         with pytest.raises(AmphibaseError) as caught:
@@ -209,11 +209,11 @@ class TestRefresh:
 
 class TestAuthenticate:
     @pytest.mark.parametrize("token", ["", "nonsense", "a.b.c", "é", "x" * 100_000])
-    async def test_what_is_no_token_is_refused(self, backend: Backend, token: str) -> None:
+    async def test_what_is_no_token_is_rejected(self, backend: Backend, token: str) -> None:
         with pytest.raises(InvalidToken):
             await backend.accounts.authenticate(token)
 
-    async def test_a_deleted_users_token_is_refused(self, backend: Backend) -> None:
+    async def test_a_deleted_users_token_is_rejected(self, backend: Backend) -> None:
         signed_in = await backend.accounts.sign_up("ann@example.com", PASSWORD)
         assert await backend.accounts.delete(signed_in.account.id)
         with pytest.raises(SessionEnded):
@@ -292,12 +292,12 @@ class TestPasswords:
             await backend.accounts.change_password(caller, "not it", OTHER_PASSWORD)
         await backend.accounts.sign_in("ann@example.com", PASSWORD)
 
-    async def test_a_reset_token_that_nobody_issued_is_refused(self, backend: Backend) -> None:
+    async def test_a_reset_token_that_nobody_issued_is_rejected(self, backend: Backend) -> None:
         for token in ("", "nonsense", "\ud800"):
             with pytest.raises(InvalidLink):
                 await backend.accounts.reset_password(token, OTHER_PASSWORD)
 
-    async def test_a_verification_token_that_nobody_issued_is_refused(
+    async def test_a_verification_token_that_nobody_issued_is_rejected(
         self, backend: Backend
     ) -> None:
         with pytest.raises(InvalidLink):

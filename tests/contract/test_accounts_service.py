@@ -23,65 +23,65 @@ from amphibase.backend import Backend
 
 
 class TestForTheService:
-    async def test_an_account_is_made_as_it_is_told(self, backend: Backend) -> None:
+    async def test_an_account_is_created_as_it_is_reported(self, backend: Backend) -> None:
         id = uuid4()
-        made = await backend.accounts.create(
+        account = await backend.accounts.create(
             "Ann@example.com",
             password=PASSWORD,
             id=id,
             user_metadata={"name": "Ann"},
             app_metadata={"role": "admin"},
         )
-        assert (made.id, made.email) == (id, "ann@example.com")
-        assert made == await backend.accounts.get(id)
-        assert made == await backend.accounts.get_by_email("ANN@example.com")
+        assert (account.id, account.email) == (id, "ann@example.com")
+        assert account == await backend.accounts.get(id)
+        assert account == await backend.accounts.get_by_email("ANN@example.com")
         tokens = tokens_of(await backend.accounts.sign_in("ann@example.com", PASSWORD))
         assert (await backend.accounts.authenticate(tokens.access_token)).is_admin
 
     async def test_an_id_is_taken_once(self, backend: Backend) -> None:
-        made = await backend.accounts.create("ann@example.com")
+        account = await backend.accounts.create("ann@example.com")
         with pytest.raises(AmphibaseError) as caught:
-            await backend.accounts.create("bob@example.com", id=made.id)
+            await backend.accounts.create("bob@example.com", id=account.id)
         assert caught.value.code == "conflict"
 
-    async def test_password_and_hash_together_are_refused(self, backend: Backend) -> None:
+    async def test_password_and_hash_together_are_rejected(self, backend: Backend) -> None:
         with pytest.raises(InvalidRequest):
             await backend.accounts.create(
                 "ann@example.com", password=PASSWORD, password_hash="$2b$04$" + "a" * 53
             )
 
     async def test_an_unconfirmed_account_cannot_sign_in(self, backend: Backend) -> None:
-        made = await backend.accounts.create(
+        account = await backend.accounts.create(
             "ann@example.com", password=PASSWORD, email_confirmed=False
         )
         with pytest.raises(EmailNotConfirmed):
             await backend.accounts.sign_in("ann@example.com", PASSWORD)
         with pytest.raises(InvalidCredentials):
             await backend.accounts.sign_in("ann@example.com", "not the password")
-        await backend.accounts.update(made.id, email_confirmed=True)
+        await backend.accounts.update(account.id, email_confirmed=True)
         await backend.accounts.sign_in("ann@example.com", PASSWORD)
 
     async def test_the_list_has_each_account_once(self, backend: Backend) -> None:
-        made = [await backend.accounts.create(f"user{n}@example.com") for n in range(7)]
-        found: list[Account] = []
+        accounts = [await backend.accounts.create(f"user{n}@example.com") for n in range(7)]
+        items: list[Account] = []
         cursor = None
         while True:
             page = await backend.accounts.list(cursor=cursor, limit=3)
-            found += page.items
+            items += page.items
             if (cursor := page.next_cursor) is None:
                 break
-        assert found == list(reversed(made))
+        assert items == list(reversed(accounts))
 
-    async def test_a_cursor_of_somebody_elses_making_is_refused(self, backend: Backend) -> None:
+    async def test_a_cursor_of_someone_elses_making_is_rejected(self, backend: Backend) -> None:
         for cursor in ("", "nonsense", "é", "A" * 10_000):
             with pytest.raises(InvalidCursor):
                 await backend.accounts.list(cursor=cursor)
 
     async def test_metadata_is_merged_and_none_removes(self, backend: Backend) -> None:
-        made = await backend.accounts.create("ann@example.com", user_metadata={"a": 1, "b": 2})
-        changed = await backend.accounts.update(made.id, user_metadata={"b": None, "c": 3})
+        account = await backend.accounts.create("ann@example.com", user_metadata={"a": 1, "b": 2})
+        changed = await backend.accounts.update(account.id, user_metadata={"b": None, "c": 3})
         assert changed.user_metadata == {"a": 1, "c": 3}
-        assert changed.updated_at > made.updated_at
+        assert changed.updated_at > account.updated_at
 
     async def test_a_new_password_ends_all_sessions(self, backend: Backend) -> None:
         signed_in = await backend.accounts.sign_up("ann@example.com", PASSWORD)
@@ -94,13 +94,13 @@ class TestForTheService:
         self, backend: Backend, before: str | None, after: str | None
     ) -> None:
         """Whoever becomes an administrator, or is none any more, has no token of before."""
-        made = await backend.accounts.create(
+        account = await backend.accounts.create(
             "ann@example.com", password=PASSWORD, app_metadata={"role": before} if before else {}
         )
         tokens = tokens_of(await backend.accounts.sign_in("ann@example.com", PASSWORD))
-        await backend.accounts.update(made.id, app_metadata={"role": before, "plan": "free"})
+        await backend.accounts.update(account.id, app_metadata={"role": before, "plan": "free"})
         await backend.accounts.authenticate(tokens.access_token)
-        await backend.accounts.update(made.id, app_metadata={"role": after})
+        await backend.accounts.update(account.id, app_metadata={"role": after})
         with pytest.raises(SessionEnded):
             await backend.accounts.authenticate(tokens.access_token)
 
@@ -125,7 +125,7 @@ class TestForTheService:
         await backend.accounts.ban(id, None)
         await backend.accounts.sign_in("ann@example.com", PASSWORD)
 
-    async def test_what_is_not_there_is_said(self, backend: Backend) -> None:
+    async def test_what_is_not_there_is_reported(self, backend: Backend) -> None:
         nobody = uuid4()
         assert await backend.accounts.get(nobody) is None
         assert await backend.accounts.delete(nobody) is False

@@ -91,12 +91,12 @@ async def test_every_row_comes_exactly_once_and_in_order(
     there = [*await kinds.add_many([Kinds(**each) for each in values])]
     gone: set[int] = set()
     late: set[int] = set()
-    found: list[Kinds] = []
+    items: list[Kinds] = []
     cursor = None
     while True:
         page = await kinds.page(order_by=order_by, cursor=cursor, limit=limit)
         assert len(page.items) == limit or page.next_cursor is None
-        found += page.items
+        items += page.items
         if (cursor := page.next_cursor) is None:
             break
         if changing:
@@ -104,9 +104,9 @@ async def test_every_row_comes_exactly_once_and_in_order(
             if await kinds.delete(victim.id):
                 gone.add(victim.id)
             late.add((await kinds.add(Kinds(**data.draw(st.fixed_dictionaries(VALUES))))).id)
-    keys = [row.id for row in found]
+    keys = [row.id for row in items]
     assert len(keys) == len(set(keys)), "a row came twice"
-    assert keys == [row.id for row in in_order(found, order)], "the rows are not in order"
+    assert keys == [row.id for row in in_order(items, order)], "the rows are not in order"
     lasting = {row.id for row in there} - gone
     assert lasting <= set(keys), "a row was left out"
     assert set(keys) - lasting <= gone | late
@@ -115,13 +115,13 @@ async def test_every_row_comes_exactly_once_and_in_order(
 
 
 async def all_pages(rows: Any, *where: Any, limit: int, **more: Any) -> list[Any]:
-    found: list[Any] = []
+    items: list[Any] = []
     cursor = None
     while True:
         page = await rows.page(*where, cursor=cursor, limit=limit, **more)
-        found += page.items
+        items += page.items
         if (cursor := page.next_cursor) is None:
-            return found
+            return items
 
 
 class TestPages:
@@ -134,8 +134,8 @@ class TestPages:
         notes = records.of(Note, ANN)
         dates = [DAY + timedelta(days=n // 3) for n in range(7)]
         await notes.add_many([Note(title="", stars=1, created_at=date) for date in dates])
-        found = await all_pages(notes, limit=limit)
-        keys = [(note.created_at, note.id) for note in found]
+        rows = await all_pages(notes, limit=limit)
+        keys = [(note.created_at, note.id) for note in rows]
         assert keys == sorted(keys, reverse=True)
         assert len(keys) == 7
 
@@ -174,7 +174,7 @@ class TestPages:
 
 
 class TestCursors:
-    async def test_of_nobodys_making_are_refused(self, records: Records) -> None:
+    async def test_of_nobodys_making_are_rejected(self, records: Records) -> None:
         await records.of(Note, ANN).add_many([Note(title="", stars=n) for n in range(3)])
         good = (await records.of(Note, ANN).page(limit=1)).next_cursor
         assert good is not None
@@ -188,7 +188,7 @@ class TestCursors:
         self, records: Records
     ) -> None:
         notes = records.of(Note, ANN)
-        await notes.add_many([Note(title=letter * 900, stars=1) for letter in "茶道花"])
+        await notes.add_many([Note(title=message * 900, stars=1) for message in "茶道花"])
         first = await notes.page(limit=2, order_by=[Note.title])
         rest = await notes.page(limit=2, order_by=[Note.title], cursor=first.next_cursor)
         assert (len(rest.items), rest.next_cursor) == (1, None)
@@ -206,7 +206,7 @@ class TestCursors:
             with pytest.raises(InvalidCursor):
                 await records.of(Note, ANN).page(cursor=good[:place] + other + good[place + 1 :])
 
-    async def test_of_another_query_are_refused(self, records: Records) -> None:
+    async def test_of_another_query_are_rejected(self, records: Records) -> None:
         notes = records.of(Note, ANN)
         await notes.add_many([Note(title="", stars=n) for n in range(9)])
         await records.of(Post, ANN).add_many([Post(title="x") for _ in range(3)])
@@ -228,7 +228,7 @@ class TestCursors:
         for limit in (1, 2, 100):  # the limit is no part of the query
             await notes.page(Note.stars > 2, order_by=[Note.title], cursor=cursor, limit=limit)
 
-    async def test_of_another_list_of_values_are_refused(self, records: Records) -> None:
+    async def test_of_another_list_of_values_are_rejected(self, records: Records) -> None:
         notes = records.of(Note, ANN)
         await notes.add_many([Note(title="", stars=n) for n in range(9)])
         cursor = (await notes.page(Note.stars.in_([1, 2, 3]), limit=1)).next_cursor

@@ -138,14 +138,14 @@ class TestOpen:
             ((None, 99), TEN),
         ],
     )
-    async def test_gives_the_part_that_is_asked_for(
+    async def test_gives_the_part_that_is_requested(
         self, store: Backend, part: ByteRange | None, expected: bytes
     ) -> None:
         await put(store)
         assert await read(store, part=part) == expected
 
     @pytest.mark.parametrize("part", [(10, None), (5, 4), (None, 0), (None, None), (-1, 3)])
-    async def test_refuses_a_part_that_is_not_there(self, store: Backend, part: ByteRange) -> None:
+    async def test_rejects_a_part_that_is_not_there(self, store: Backend, part: ByteRange) -> None:
         await put(store)
         with pytest.raises(RangeNotSatisfiable) as caught:
             await store.files.open(ANN, "uploads", "a.txt", part)
@@ -189,7 +189,7 @@ class TestAccess:
     @pytest.mark.parametrize("operation", OPERATIONS)
     @pytest.mark.parametrize("who", ["ann", "bob", "anonymous", "service"])
     @pytest.mark.parametrize("public", [False, True])
-    async def test_is_the_owners_and_in_public_buckets_everybody_reads(
+    async def test_is_the_owners_and_in_public_buckets_everyone_reads(
         self, store: Backend, operation: str, who: str, public: bool
     ) -> None:
         caller = {"ann": ANN, "bob": BOB, "anonymous": ANONYMOUS, "service": SERVICE}[who]
@@ -313,7 +313,7 @@ class TestSignedUrl:
             store.files.signer("uploads", "a.txt", signature_of(signed.url))
 
     @pytest.mark.parametrize("forged", ["", "x", "é", "A" * 54, "A" * 5000, "=" * 9])
-    async def test_cannot_be_made_up(self, store: Backend, forged: str) -> None:
+    async def test_cannot_be_forged(self, store: Backend, forged: str) -> None:
         with pytest.raises(InvalidSignature):
             store.files.signer("uploads", "a.txt", forged)
 
@@ -328,8 +328,8 @@ class TestSignedUrl:
         await put(store)
         signed = await store.files.signed_url(ANN, "uploads", "a.txt", timedelta(hours=1))
         signature = signature_of(signed.url)
-        for at, letter in enumerate(signature):
-            changed = signature[:at] + ("B" if letter == "A" else "A") + signature[at + 1 :]
+        for at, message in enumerate(signature):
+            changed = signature[:at] + ("B" if message == "A" else "A") + signature[at + 1 :]
             with pytest.raises(InvalidSignature):
                 store.files.signer("uploads", "a.txt", changed)
 
@@ -340,7 +340,7 @@ class TestBuckets:
         assert uploads is not None
         assert (uploads.public, uploads.file_size_limit, uploads.allowed_types) == (False, None, ())
 
-    async def test_are_made_changed_listed_and_deleted(self, store: Backend) -> None:
+    async def test_are_created_changed_listed_and_deleted(self, store: Backend) -> None:
         rules = {"public": True, "file_size_limit": 10, "allowed_types": ("image/*",)}
         made = await store.files.create_bucket("room", **rules)  # type: ignore[arg-type]
         assert await store.files.bucket("room") == made

@@ -70,14 +70,14 @@ class TestLoad:
         books, load = records.of(Book, ANN), [Book.author]
         by = Book.title == "2"
         book = await books.one(by, load=load)
-        found = [
+        items = [
             book,
             await books.get(book.id, load=load),
             await books.first(by, load=load),
             *(await books.list(by, load=load)),
             *(await books.page(by, load=load)).items,
         ]
-        for each in found:
+        for each in items:
             assert each is not None
             assert each.author is not None
             assert each.author.name == "1"
@@ -88,11 +88,11 @@ class TestLoad:
             await records.of(Comment, who).add(Comment(text=words, post_id=post.id))
         seen = {}
         for name, who in (("ann", ANN), ("bob", BOB), ("anonymous", ANONYMOUS)):
-            found = await records.of(Post, who).one(load=[Post.comments])
-            seen[name] = [comment.text for comment in found.comments]
+            row = await records.of(Post, who).one(load=[Post.comments])
+            seen[name] = [comment.text for comment in row.comments]
         assert seen == {"ann": ["ann's"], "bob": ["bob's"], "anonymous": []}
-        found = await records.of(Post).one(load=[Post.comments])
-        assert {comment.text for comment in found.comments} == {"ann's", "bob's"}
+        row = await records.of(Post).one(load=[Post.comments])
+        assert {comment.text for comment in row.comments} == {"ann's", "bob's"}
 
     async def test_leaves_out_what_was_deleted(self, records: Records) -> None:
         post = await records.of(Post, ANN).add(Post(title="one"))
@@ -100,19 +100,19 @@ class TestLoad:
         gone = await comments.add(Comment(text="gone", post_id=post.id))
         await comments.add(Comment(text="kept", post_id=post.id))
         await comments.delete(gone.id)
-        found = await records.of(Post, ANN).one(load=[Post.comments])
-        assert [comment.text for comment in found.comments] == ["kept"]
+        row = await records.of(Post, ANN).one(load=[Post.comments])
+        assert [comment.text for comment in row.comments] == ["kept"]
 
     async def test_works_in_a_transaction(self, records: Records) -> None:
         await library(records)
         async with records.backend.transaction(ANN) as transaction:
             books = transaction.repository(Book)
             await books.add(Book(title="new"))
-            found = await books.list(Book.title.in_(["1", "new"]), load=[Book.author, Book.tags])
-        assert [(book.title, len(book.tags)) for book in found] == [("new", 0), ("1", 1)]
+            rows = await books.list(Book.title.in_(["1", "new"]), load=[Book.author, Book.tags])
+        assert [(book.title, len(book.tags)) for book in rows] == [("new", 0), ("1", 1)]
 
     @pytest.mark.parametrize("load", ["nope", Book.title, Author.books, 1, None])
-    async def test_refuses_what_is_no_relationship_of_the_model(
+    async def test_rejects_what_is_no_relationship_of_the_model(
         self, records: Records, load: Any
     ) -> None:
         await library(records)
@@ -134,10 +134,10 @@ class TestNotLoaded:
         with pytest.raises(NotLoaded):
             _ = loaded.author.books
 
-    async def test_rows_from_every_method_refuse(self, records: Records) -> None:
+    async def test_rows_from_every_method_reject(self, records: Records) -> None:
         books = records.of(Book, ANN)
         book = await books.add(Book(title="one"))
-        found = [
+        items = [
             book,
             *await books.add_many([Book(title="two")]),
             await books.upsert(Book(id=book.id, title="three")),
@@ -145,7 +145,7 @@ class TestNotLoaded:
             *(await books.page()).items,
             *[each async for each in books.stream()],
         ]
-        for each in found:
+        for each in items:
             with pytest.raises(NotLoaded):
                 _ = each.author  # type: ignore[union-attr]
 
@@ -153,10 +153,10 @@ class TestNotLoaded:
         self, records: Records
     ) -> None:
         note = await records.of(Note, ANN).add(Note(title="one", stars=1))
-        found = await records.of(Note, ANN).get(note.id)
-        assert found is not None
-        found.title = "two"
-        stored = await records.of(Note, ANN).upsert(found)
+        row = await records.of(Note, ANN).get(note.id)
+        assert row is not None
+        row.title = "two"
+        stored = await records.of(Note, ANN).upsert(row)
         assert (stored.title, stored.stars) == ("two", 1)
         assert (await records.of(Note).one()).title == "two"
 

@@ -32,10 +32,10 @@ def titles(rows: Any) -> list[str]:
 class TestGet:
     async def test_gives_the_row_with_all_columns(self, records: Records) -> None:
         (note,) = await add_notes(records, "one")
-        found = await records.of(Note, ANN).get(note.id)
-        assert found is not None
-        assert (found.id, found.title, found.stars) == (note.id, "one", 0)
-        assert (found.owner_id, found.created_at) == (ANN.user_id, DAY)
+        row = await records.of(Note, ANN).get(note.id)
+        assert row is not None
+        assert (row.id, row.title, row.stars) == (note.id, "one", 0)
+        assert (row.owner_id, row.created_at) == (ANN.user_id, DAY)
 
     async def test_gives_none_where_there_is_no_row(self, records: Records) -> None:
         assert await records.of(Note, ANN).get(uuid4()) is None
@@ -49,13 +49,13 @@ class TestGet:
     async def test_takes_a_tuple_for_a_key_of_several_columns(self, records: Records) -> None:
         seats = records.of(Seat, ANN)
         await seats.add_many([Seat(row=1, number=2, label="a"), Seat(row=2, number=1, label="b")])
-        found = await seats.get((1, 2))
-        assert found is not None
-        assert found.label == "a"
+        row = await seats.get((1, 2))
+        assert row is not None
+        assert row.label == "a"
         assert await seats.get((1, 1)) is None
 
     @pytest.mark.parametrize("key", [1, (1,), (1, 2, 3), ()])
-    async def test_refuses_a_key_with_another_number_of_columns(
+    async def test_rejects_a_key_with_another_number_of_columns(
         self, records: Records, key: Any
     ) -> None:
         with pytest.raises(InvalidValue) as caught:
@@ -92,9 +92,9 @@ class TestFirst:
         await add_notes(records, "b", "a", "c")
         notes = records.of(Note, ANN)
         for order, title in (((), "c"), ((Note.title,), "a"), ((Note.stars.asc(),), "b")):
-            found = await notes.first(order_by=order)
-            assert found is not None
-            assert found.title == title
+            row = await notes.first(order_by=order)
+            assert row is not None
+            assert row.title == title
 
     async def test_gives_none_where_none_matches(self, records: Records) -> None:
         assert await records.of(Note, ANN).first() is None
@@ -156,13 +156,13 @@ class TestList:
     async def test_sorts_null_as_if_it_were_the_greatest(self, records: Records) -> None:
         kinds = records.of(Kinds)
         await kinds.add_many([Kinds(number=n) for n in (2, None, 1)])
-        found = {
+        values = {
             "asc": await kinds.list(order_by=[Kinds.number]),
             "desc": await kinds.list(order_by=[Kinds.number.desc()]),
             "first": await kinds.list(order_by=[Kinds.number.nulls_first()]),
             "last": await kinds.list(order_by=[Kinds.number.desc().nulls_last()]),
         }
-        assert {name: [row.number for row in rows] for name, rows in found.items()} == {
+        assert {name: [row.number for row in rows] for name, rows in values.items()} == {
             "asc": [1, 2, None],
             "desc": [None, 2, 1],
             "first": [None, 1, 2],
@@ -177,26 +177,26 @@ class TestList:
         assert titles(await notes.list(offset=1, limit=1)) == ["d"]
         assert titles(await notes.list(offset=5)) == []
 
-    async def test_has_a_hundred_rows_unless_more_are_asked_for(self, records: Records) -> None:
+    async def test_has_a_hundred_rows_unless_more_are_requested(self, records: Records) -> None:
         rows = [Note(title="", stars=n, owner_id=ANN.user_id) for n in range(1001)]
         await records.of(Note).add_many(rows)
         assert len(await records.of(Note, ANN).list()) == 100
         assert len(await records.of(Note, ANN).list(limit=1000)) == 1000
 
     @pytest.mark.parametrize("limit", [-1, 0, 1001, 10**12])
-    async def test_refuses_limits_out_of_range(self, records: Records, limit: int) -> None:
+    async def test_rejects_limits_out_of_range(self, records: Records, limit: int) -> None:
         with pytest.raises(InvalidRequest):
             await records.of(Note, ANN).list(limit=limit)
         with pytest.raises(InvalidRequest):
             await records.of(Note, ANN).page(limit=limit)
 
     @pytest.mark.parametrize("offset", [-1, 10**12, 10**30])
-    async def test_refuses_offsets_out_of_range(self, records: Records, offset: int) -> None:
+    async def test_rejects_offsets_out_of_range(self, records: Records, offset: int) -> None:
         with pytest.raises(InvalidRequest):
             await records.of(Note, ANN).list(offset=offset)
 
     @pytest.mark.parametrize("order", ["title", 1, None])
-    async def test_refuses_an_order_that_is_no_column(self, records: Records, order: Any) -> None:
+    async def test_rejects_an_order_that_is_no_column(self, records: Records, order: Any) -> None:
         with pytest.raises(InvalidRequest):
             await records.of(Note, ANN).list(order_by=[order])
 
@@ -269,14 +269,14 @@ class TestSoftDelete:
         assert await drafts.delete_where(Draft.title == "gone") == 0
         assert await drafts.get(kept.id) is not None
 
-    async def test_is_there_when_it_is_asked_for(self, records: Records) -> None:
+    async def test_is_there_when_it_is_requested(self, records: Records) -> None:
         drafts = records.of(Draft, ANN)
         gone = await drafts.add(Draft(title="gone"))
         await drafts.delete(gone.id)
-        found = await drafts.with_deleted().get(gone.id)
-        assert found is not None
-        assert found.deleted_at is not None
-        assert found.deleted_at.tzinfo is not None
+        row = await drafts.with_deleted().get(gone.id)
+        assert row is not None
+        assert row.deleted_at is not None
+        assert row.deleted_at.tzinfo is not None
         assert await records.of(Draft, BOB).with_deleted().get(gone.id) is None
 
     async def test_can_be_restored(self, records: Records) -> None:

@@ -12,9 +12,9 @@ from amphibase import Conflict, InvalidRequest, InvalidValue
 class TestUpsert:
     async def test_stores_a_new_row(self, records: Records) -> None:
         id = uuid4()
-        given = Note(id=id, title="one", stars=1)
-        stored = await records.of(Note, ANN).upsert(given)
-        assert stored is given
+        row = Note(id=id, title="one", stars=1)
+        stored = await records.of(Note, ANN).upsert(row)
+        assert stored is row
         assert stored.owner_id == ANN.user_id
         assert (await records.of(Note, ANN).one()).id == id
 
@@ -53,7 +53,7 @@ class TestUpsert:
         await seats.upsert(Seat(row=1, number=2, label="c"))
         assert [s.label for s in await seats.list(order_by=[Seat.label])] == ["b", "c"]
 
-    async def test_refuses_columns_that_are_not_there_or_not_unique(self, records: Records) -> None:
+    async def test_rejects_columns_that_are_not_there_or_not_unique(self, records: Records) -> None:
         with pytest.raises(InvalidValue) as caught:
             await records.of(Tag, ANN).upsert(Tag(name="a"), on=["nope"])
         assert caught.value.field == "nope"
@@ -67,8 +67,8 @@ class TestUpsert:
             await records.of(Note, BOB).upsert(
                 Note(id=first.id, title="two", stars=2), replace=replace
             )
-        found = await records.of(Note).one()
-        assert (found.title, found.owner_id) == ("one", ANN.user_id)
+        row = await records.of(Note).one()
+        assert (row.title, row.owner_id) == ("one", ANN.user_id)
 
     async def test_does_not_touch_another_ones_row_that_is_seen(self, records: Records) -> None:
         first = await records.of(Post, ANN).add(Post(title="one"))
@@ -83,9 +83,9 @@ class TestUpsert:
         await drafts.delete(draft.id)
         stored = await drafts.upsert(Draft(id=draft.id, title="two"))
         assert stored.deleted_at is None
-        found = await drafts.get(draft.id)
-        assert found is not None
-        assert found.title == "two"
+        row = await drafts.get(draft.id)
+        assert row is not None
+        assert row.title == "two"
 
     async def test_does_not_bring_back_another_ones(self, records: Records) -> None:
         draft = await records.of(Draft, ANN).add(Draft(title="one"))

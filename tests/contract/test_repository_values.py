@@ -156,7 +156,7 @@ GOOD: dict[str, Any] = {
 
 @each_bad
 @pytest.mark.parametrize("model", [Kinds, KeyedKinds])
-async def test_one_bad_value_among_good_ones_is_refused_and_named(
+async def test_one_bad_value_among_good_ones_is_rejected_and_named(
     records: Records, model: type[Any], name: str, value: Any
 ) -> None:
     values = [GOOD[name], None, GOOD[name], value, GOOD[name]]
@@ -221,7 +221,7 @@ async def test_no_method_takes_a_key_that_cannot_be_one(
     assert found == dict.fromkeys(works)
 
 
-async def test_a_refusal_names_the_column(records: Records) -> None:
+async def test_a_rejection_names_the_column(records: Records) -> None:
     for values, name in (
         ({"number": "abc"}, "number"),
         ({"moment": datetime(2026, 1, 1)}, "moment"),
@@ -235,7 +235,7 @@ async def test_a_refusal_names_the_column(records: Records) -> None:
 
 async def test_a_value_comes_back_as_its_column_keeps_it(records: Records) -> None:
     """What can be turned into the column's type is, whichever method stores it."""
-    given: dict[str, Any] = {
+    values: dict[str, Any] = {
         "real": 1,
         "exact": 5,
         "money": Decimal("1.5"),
@@ -243,19 +243,19 @@ async def test_a_value_comes_back_as_its_column_keeps_it(records: Records) -> No
         "reals": [1],
     }
     kinds = records.of(Kinds, ANN)
-    every: dict[str, Any] = dict.fromkeys(Kinds.__table__.c.keys()) | given
+    every: dict[str, Any] = dict.fromkeys(Kinds.__table__.c.keys()) | values
     stored = [
-        await kinds.add(Kinds(**given)),
-        *await kinds.add_many([Kinds(**given)]),
+        await kinds.add(Kinds(**values)),
+        *await kinds.add_many([Kinds(**values)]),
         *await kinds.add_many([Kinds(**every | {"id": 10**6})]),
-        await kinds.upsert(Kinds(**given | {"id": 10**7})),
+        await kinds.upsert(Kinds(**values | {"id": 10**7})),
     ]
     for row in stored:
         read = await kinds.get(row.id)
-        for name in given:
+        for name in values:
             value, kept = getattr(row, name), getattr(read, name)
             assert (value, type(value)) == (kept, type(kept)), name
-            assert value == given[name]
+            assert value == values[name]
         assert type(row.real) is float
         assert type(row.exact) is Decimal
 
@@ -295,7 +295,7 @@ async def test_each_of_many_values_comes_back_as_its_column_keeps_it(
             assert value == given.get(name)
 
 
-async def test_a_text_that_is_too_long_is_refused_everywhere(records: Records) -> None:
+async def test_a_text_that_is_too_long_is_rejected_everywhere(records: Records) -> None:
     with pytest.raises(InvalidValue):
         await records.of(Post, ANN).add(Post(title="x" * 51))
     post = await records.of(Post, ANN).add(Post(title="é" * 50))
@@ -325,7 +325,7 @@ async def test_what_is_no_expression_is_no_filter(records: Records, filter: Any)
     assert await notes.count() == 1
 
 
-async def test_more_values_than_can_be_sent_are_refused(records: Records) -> None:
+async def test_more_values_than_can_be_sent_are_rejected(records: Records) -> None:
     notes = records.of(Note, ANN)
     await notes.add(Note(title="7", stars=7))
     for count in (30_000, 30_001):

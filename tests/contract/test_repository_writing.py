@@ -47,21 +47,21 @@ class TestAdd:
             assert moment.tzinfo is not None
 
     async def test_gives_the_same_object_as_stored(self, records: Records) -> None:
-        given = Post(title="one", price=Decimal("1.10"), tags=["a"])
-        stored = await records.of(Post, ANN).add(given)
-        assert stored is given
-        found = await records.of(Post, ANN).get(stored.id)
-        assert found is not None
+        new = Post(title="one", price=Decimal("1.10"), tags=["a"])
+        stored = await records.of(Post, ANN).add(new)
+        assert stored is new
+        row = await records.of(Post, ANN).get(stored.id)
+        assert row is not None
         for name in ("id", "owner_id", "title", "price", "tags", "data", "category", "remark"):
-            assert getattr(found, name) == getattr(stored, name)
-        assert found.created_at == stored.created_at
+            assert getattr(row, name) == getattr(stored, name)
+        assert row.created_at == stored.created_at
         assert (stored.category, stored.data, stored.body) == (Category.NEWS, {}, None)
 
     async def test_takes_an_id_that_is_given(self, records: Records) -> None:
         id = uuid4()
         assert (await records.of(Note, ANN).add(Note(id=id, title="", stars=1))).id == id
 
-    async def test_refuses_a_key_that_is_taken(self, records: Records) -> None:
+    async def test_rejects_a_key_that_is_taken(self, records: Records) -> None:
         note = await records.of(Note, ANN).add(Note(title="one", stars=1))
         for caller in (ANN, BOB):
             with pytest.raises(Conflict) as caught:
@@ -69,13 +69,13 @@ class TestAdd:
             assert caught.value.columns == ("id",)
         assert (await records.of(Note).one()).title == "one"
 
-    async def test_refuses_a_unique_value_that_is_taken(self, records: Records) -> None:
+    async def test_rejects_a_unique_value_that_is_taken(self, records: Records) -> None:
         await records.of(Board, ADMIN).add(Board(name="one"))
         with pytest.raises(Conflict) as caught:
             await records.of(Board, ADMIN).add(Board(name="one"))
         assert caught.value.columns == ("name",)
 
-    async def test_names_the_attributes_whose_values_are_refused(self, records: Records) -> None:
+    async def test_names_the_attributes_whose_values_are_rejected(self, records: Records) -> None:
         """Where the database has other names for them."""
         pages = records.of(Page, ANN)
         page = await pages.add(Page(title="one"))
@@ -83,21 +83,21 @@ class TestAdd:
             with pytest.raises(Conflict) as caught:
                 await records.of(Page, caller).add(Page(title="one"))
             assert caught.value.columns == ("title",)
-        with pytest.raises(InvalidValue) as refused:
+        with pytest.raises(InvalidValue) as rejected:
             await pages.update(page.id, title=None)
-        assert refused.value.field == "title"
-        assert "heading" not in str(refused.value)
+        assert rejected.value.field == "title"
+        assert "heading" not in str(rejected.value)
 
-    async def test_refuses_a_row_that_refers_to_nothing(self, records: Records) -> None:
+    async def test_rejects_a_row_that_refers_to_nothing(self, records: Records) -> None:
         with pytest.raises(ForeignKeyViolation):
             await records.of(Book, ANN).add(Book(title="one", author_id=uuid4()))
 
-    async def test_refuses_a_row_that_lacks_a_value(self, records: Records) -> None:
+    async def test_rejects_a_row_that_lacks_a_value(self, records: Records) -> None:
         with pytest.raises(InvalidValue) as caught:
             await records.of(Note, ANN).add(Note(title="one"))
         assert caught.value.field == "stars"
 
-    async def test_refuses_the_name_of_another_owner(self, records: Records) -> None:
+    async def test_rejects_the_name_of_another_owner(self, records: Records) -> None:
         rows: list[Any] = [Note(title="x", stars=1), Post(title="x")]
         for row in rows:
             row.owner_id = BOB.user_id
@@ -137,11 +137,11 @@ class TestAddMany:
         assert [*await records.of(Note, ANN).add_many(iter(()))] == []
 
     async def test_keeps_the_order_and_the_objects(self, records: Records) -> None:
-        given = [Note(title=str(n), stars=n) for n in range(300)]
-        stored = await records.of(Note, ANN).add_many(iter(given))
-        assert all(a is b for a, b in zip(given, stored, strict=True))
-        found = await records.of(Note, ANN).list(limit=1000, order_by=[Note.stars])
-        assert [(f.id, f.title, f.owner_id, f.created_at) for f in found] == [
+        items = [Note(title=str(n), stars=n) for n in range(300)]
+        stored = await records.of(Note, ANN).add_many(iter(items))
+        assert all(a is b for a, b in zip(items, stored, strict=True))
+        rows = await records.of(Note, ANN).list(limit=1000, order_by=[Note.stars])
+        assert [(f.id, f.title, f.owner_id, f.created_at) for f in rows] == [
             (s.id, s.title, ANN.user_id, s.created_at) for s in stored
         ]
 
@@ -180,9 +180,9 @@ class TestAddMany:
         first, second = await records.of(Post, ANN).add_many(rows)
         assert (first.remark, first.tags, first.data, first.price) == ("", [], {}, Decimal(0))
         assert (second.remark, second.tags, second.data) == ("r", ["t"], {"k": 1})
-        found = await records.of(Post).get(second.id)
-        assert found is not None
-        assert (found.remark, found.tags, found.data) == ("r", ["t"], {"k": 1})
+        row = await records.of(Post).get(second.id)
+        assert row is not None
+        assert (row.remark, row.tags, row.data) == ("r", ["t"], {"k": 1})
 
     async def test_stores_all_or_none(self, records: Records) -> None:
         taken = await records.of(Note, ANN).add(Note(title="taken", stars=0))
@@ -223,7 +223,7 @@ class TestAddMany:
             found = await records.of(model).get(row.id)
             assert state.identity_key == inspect(found).identity_key
 
-    async def test_refuses_related_objects(self, records: Records) -> None:
+    async def test_rejects_related_objects(self, records: Records) -> None:
         rows = [Book(title="a"), Book(title="b", author=Author(name="x"))]
         with pytest.raises(InvalidValue) as caught:
             await records.of(Book, ANN).add_many(rows)
@@ -252,9 +252,9 @@ class TestUpdate:
         assert (changed.id, changed.title, changed.stars) == (note.id, "two", 1)
         assert changed.created_at == note.created_at
         assert changed.updated_at > note.updated_at
-        found = await records.of(Note, ANN).get(note.id)
-        assert found is not None
-        assert (found.title, found.updated_at) == ("two", changed.updated_at)
+        row = await records.of(Note, ANN).get(note.id)
+        assert row is not None
+        assert (row.title, row.updated_at) == ("two", changed.updated_at)
         untouched = await records.of(Note).get(other.id)
         assert untouched is not None
         assert untouched.title == "other"
@@ -267,9 +267,9 @@ class TestUpdate:
 
     async def test_without_changes_gives_the_row(self, records: Records) -> None:
         note = await records.of(Note, ANN).add(Note(title="one", stars=1))
-        found = await records.of(Note, ANN).update(note.id)
-        assert found is not None
-        assert found.updated_at == note.updated_at
+        row = await records.of(Note, ANN).update(note.id)
+        assert row is not None
+        assert row.updated_at == note.updated_at
 
     async def test_takes_a_key_of_two_columns_and_an_expression(self, records: Records) -> None:
         await records.of(Seat, ANN).add(Seat(row=1, number=2, label="a"))
@@ -280,7 +280,7 @@ class TestUpdate:
     @pytest.mark.parametrize(
         "name", ["nope", "id", "owner_id", "version", "updated_at", "created_at", "__table__"]
     )
-    async def test_refuses_what_is_not_the_callers_to_set(
+    async def test_rejects_what_is_not_the_callers_to_set(
         self, records: Records, name: str
     ) -> None:
         row = await records.of(Document, ANN).add(Document(title="one"))
@@ -299,7 +299,7 @@ class TestUpdate:
         assert await records.of(Note, ANN).get(note.id) is None
         assert await records.of(Note, BOB).get(note.id) is not None
 
-    async def test_refuses_a_value_that_is_taken(self, records: Records) -> None:
+    async def test_rejects_a_value_that_is_taken(self, records: Records) -> None:
         boards = records.of(Board, ADMIN)
         await boards.add(Board(name="a"))
         board = await boards.add(Board(name="b"))
@@ -358,7 +358,7 @@ class TestVersions:
         assert await records.of(Page, BOB).update(page.id, title="two", if_version=7) is None
         assert await records.of(Page, BOB).delete(page.id, if_version=7) is False
 
-    async def test_what_can_be_no_version_is_refused(self, records: Records) -> None:
+    async def test_what_can_be_no_version_is_rejected(self, records: Records) -> None:
         row = await records.of(Document, ANN).add(Document(title="one"))
         for version in ("1", 2**31, True):
             given: Any = version

@@ -174,18 +174,18 @@ async def test_a_thousand_rows_are_read_as_they_were(
     if types and records.is_sqlite:
         pytest.skip("SQLite's columns take every type")
     values: dict[str, Sequence[Any]] = {
-        **{name: given for name, given in THREE.items() if hasattr(Sample, name)},
+        **{name: items for name, items in THREE.items() if hasattr(Sample, name)},
         "short": ("abcde", "vwxyz", None),
         "real": (-1.5, 0.0, 1024.25),
         "mapping": ({}, {"a": [1, None, "é"]}, None),
         "small": (-(2**15), None, 7),
     }
-    given = [{name: three[n % 3] for name, three in values.items()} for n in range(1200)]
+    items = [{name: three[n % 3] for name, three in values.items()} for n in range(1200)]
     samples = records.of(Sample)
     async with other_types(records, types):
-        stored = await samples.add_many([Sample(**each) for each in given])
+        stored = await samples.add_many([Sample(**each) for each in items])
         read = {row.id: row async for row in samples.stream()}
-        for row, each in zip(stored, given, strict=True):
+        for row, each in zip(stored, items, strict=True):
             for name, value in each.items():
                 assert getattr(row, name) == value, name
                 assert type(getattr(row, name)) is type(value), name
@@ -265,8 +265,8 @@ async def test_filters_find_lists_and_json(records: Records, name: str, values: 
     await kinds.add_many([Kinds(**{name: value}) for value in (*values, None)])
     column: Any = getattr(Kinds, name)
     for value in values:
-        found = await kinds.list(column == value)
-        assert [getattr(row, name) for row in found] == [value]
+        rows = await kinds.list(column == value)
+        assert [getattr(row, name) for row in rows] == [value]
     assert await kinds.count(column.is_(None)) == 1
     assert await kinds.count(column.is_not(None)) == 3
 

@@ -55,12 +55,12 @@ class TestTransaction:
                 assert await records.of(Note).count() == 0
         assert (await records.of(Note, ANN).one()).title == "two"
 
-    async def test_goes_on_after_rows_that_were_refused(self, records: Records) -> None:
+    async def test_goes_on_after_rows_that_were_rejected(self, records: Records) -> None:
         async with records.backend.transaction(SERVICE) as transaction:
             notes = transaction.repository(Note)
-            refused: Any
-            for refused in ({"title": b"x"}, {"owner_id": ANN.user_id}):
-                rows = [Note(title="x", stars=1, owner_id=ANN.user_id), Note(stars=1, **refused)]
+            rejected: Any
+            for rejected in ({"title": b"x"}, {"owner_id": ANN.user_id}):
+                rows = [Note(title="x", stars=1, owner_id=ANN.user_id), Note(stars=1, **rejected)]
                 with pytest.raises(InvalidValue):
                     await notes.add_many(rows)
             await notes.add_many([Note(title="y", stars=1, owner_id=ANN.user_id)])
@@ -155,10 +155,10 @@ class TestInTransaction:
             nonlocal runs
             runs += 1
             notes = transaction.repository(Note)
-            found = await notes.get(note.id)
-            assert found is not None
+            row = await notes.get(note.id)
+            assert row is not None
             await asyncio.sleep(0.01)
-            changed = await notes.update(note.id, stars=found.stars + 1)
+            changed = await notes.update(note.id, stars=row.stars + 1)
             assert changed is not None
             return changed.stars
 
@@ -287,7 +287,7 @@ async def left_over(records: Records) -> list[Any]:
 
 async def _busy(records: Records) -> list[Any]:
     async with records.backend.session(SERVICE, writes=False) as session:
-        found = await session.execute(
+        rows = await session.execute(
             text(
                 "SELECT a.pid, a.state, a.query, l.mode FROM pg_stat_activity a "
                 "LEFT JOIN pg_locks l ON l.pid = a.pid AND l.locktype IN ('tuple', 'relation') "
@@ -296,7 +296,7 @@ async def _busy(records: Records) -> list[Any]:
                 "AND (a.state <> 'idle' OR l.pid IS NOT NULL)"
             )
         )
-        return [*found]
+        return [*rows]
 
 
 class TestCancelled:
@@ -327,8 +327,8 @@ class TestCancelled:
             results = await asyncio.gather(*tasks, return_exceptions=True)
         assert all(isinstance(result, asyncio.CancelledError) for result in results), results
         assert await left_over(records) == []
-        found = await records.of(Note).one()
-        assert (found.title, found.stars) == ("held", 1)
+        row = await records.of(Note).one()
+        assert (row.title, row.stars) == ("held", 1)
         changes = [notes.update(note.id, stars=Note.stars + 1) for _ in range(40)]
         await asyncio.gather(*changes)
         assert (await notes.one()).stars == 41
@@ -344,8 +344,8 @@ class TestCancelled:
                 task.cancel()
         results = await asyncio.gather(*tasks, return_exceptions=True)
         assert all(isinstance(result, asyncio.CancelledError) for result in results), results
-        found = await records.of(Note).one()
-        assert (found.title, found.stars) == ("held", 1)
+        row = await records.of(Note).one()
+        assert (row.title, row.stars) == ("held", 1)
         await asyncio.gather(*(notes.update(note.id, stars=Note.stars + 1) for _ in range(20)))
         assert (await notes.one()).stars == 21
 

@@ -85,7 +85,7 @@ async def test_sqlite_has_none(records: Records) -> None:
 
 @on_both
 class TestResults:
-    async def test_are_of_the_type_that_is_asked_for(self, on_postgres: Records) -> None:
+    async def test_are_of_the_type_that_is_requested(self, on_postgres: Records) -> None:
         call = on_postgres.backend.call
         assert await call("add_up", ANN, returns=int, a=1, b=2) == 3
         assert await call("add_up", ANN, a=1, b=2) == 3
@@ -115,7 +115,7 @@ class TestResults:
         (row,) = await on_postgres.backend.call("my_notes", ANN, returns=list[NoteRow])
         assert (row.title, row.stars) == ("ann's", 3)
 
-    async def test_of_another_type_are_refused(self, on_postgres: Records) -> None:
+    async def test_of_another_type_are_rejected(self, on_postgres: Records) -> None:
         with pytest.raises(InvalidValue):
             await on_postgres.backend.call("echo", ANN, returns=int, t="abc")
 
@@ -178,7 +178,7 @@ class TestFinding:
         with pytest.raises(InvalidRequest, match="not on Sundays"):
             await on_postgres.backend.call("refuse", ANN)
 
-    async def test_bad_arguments_are_refused(self, on_postgres: Records) -> None:
+    async def test_bad_arguments_are_rejected(self, on_postgres: Records) -> None:
         bad: list[tuple[str, dict[str, Any]]] = [
             ("add_up", {"a": "abc"}),
             ("add_up", {"a": 2**31}),

@@ -140,8 +140,8 @@ async def test_functions_of_the_same_names_do_not_come_before_the_servers(
 @pytest.fixture
 def authenticator(postgres_url: str, role: str) -> None:
     with psycopg.connect(postgres_url, autocommit=True) as connection:
-        found = connection.execute("select from pg_roles where rolname = 'authenticator'")
-        if not found.rowcount:
+        rows = connection.execute("select from pg_roles where rolname = 'authenticator'")
+        if not rows.rowcount:
             connection.execute("create role authenticator noinherit")
         connection.execute(f"grant {role} to authenticator".encode())
 

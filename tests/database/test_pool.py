@@ -105,8 +105,8 @@ async def test_a_5_mb_parameter_and_a_5_mb_result_pass_whole(
     pool = make_pool(prepare=prepare)
     text = "0123456789abcdef" * (5 << 16)
     blob = random.randbytes(5 << 20)
-    answer = await pool.run(call("select $1::text, $2::bytea", text, blob), call("select 7"))
-    assert answer == [[(text, blob)], [(7,)]]
+    response = await pool.run(call("select $1::text, $2::bytea", text, blob), call("select 7"))
+    assert response == [[(text, blob)], [(7,)]]
 
 
 async def test_large_parameters_and_results_in_one_pipeline_do_not_block_each_other(
@@ -114,8 +114,8 @@ async def test_large_parameters_and_results_in_one_pipeline_do_not_block_each_ot
 ) -> None:
     texts = [str(n) * (1 << 20) for n in range(10)]
     echo = Statement("select $1::text || $1::text")
-    answer = await asyncio.wait_for(pool.run(*(Call(echo, [text]) for text in texts)), 30)
-    assert answer == [[(text * 2,)] for text in texts]
+    response = await asyncio.wait_for(pool.run(*(Call(echo, [text]) for text in texts)), 30)
+    assert response == [[(text * 2,)] for text in texts]
 
 
 async def test_200_000_rows_arrive_in_order(pool: PipelinePool) -> None:
@@ -123,7 +123,9 @@ async def test_200_000_rows_arrive_in_order(pool: PipelinePool) -> None:
     assert rows == [(n, f"row {n}") for n in range(1, 200001)]
 
 
-async def test_a_value_that_cannot_be_sent_is_refused_and_harms_nothing(pool: PipelinePool) -> None:
+async def test_a_value_that_cannot_be_sent_is_rejected_and_harms_nothing(
+    pool: PipelinePool,
+) -> None:
     [[pid]] = await pool.run(PID)
     with pytest.raises(psycopg.ProgrammingError, match="cannot adapt"):
         await pool.run(PID, call("select $1", object()))
@@ -205,7 +207,7 @@ async def test_a_constraint_checked_at_the_commit_fails_the_run(
     assert await pool.run(PID) == [[pid]]
 
 
-async def test_copy_is_refused_and_the_next_run_succeeds(
+async def test_copy_is_rejected_and_the_next_run_succeeds(
     pool: PipelinePool, server: Server
 ) -> None:
     server.execute("create table copied (a int)")

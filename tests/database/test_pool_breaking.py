@@ -25,8 +25,8 @@ async def test_idle_connections_that_were_all_terminated_do_no_harm(
         assert server.backends() == 4
         server.terminate()  # blocks the event loop, which thus notices nothing by itself
         await asyncio.sleep(pause)
-        answers = await asyncio.gather(*(pool.run(call("select 1")) for _ in range(20)))
-        assert answers == [[[(1,)]]] * 20
+        responses = await asyncio.gather(*(pool.run(call("select 1")) for _ in range(20)))
+        assert responses == [[[(1,)]]] * 20
 
 
 async def test_a_terminated_run_raises_and_is_not_repeated(
@@ -68,7 +68,7 @@ async def test_the_farewell_of_the_server_is_enough_to_leave_a_connection(
     proxy.cut()
 
 
-async def test_a_run_cut_before_any_answer_is_repeated_once_if_the_connection_was_pooled(
+async def test_a_run_cut_before_any_response_is_repeated_once_if_the_connection_was_pooled(
     make_pool: MakePool, proxy: Proxy, proxied: str
 ) -> None:
     pool = make_pool(proxied)
@@ -112,7 +112,7 @@ async def test_a_host_name_is_resolved(make_pool: MakePool, proxied: str) -> Non
     assert await pool.run(call("select 1")) == [[(1,)]]
 
 
-async def test_a_server_that_never_answers_ends_the_connect_in_time() -> None:
+async def test_a_server_that_never_responds_ends_the_connect_in_time() -> None:
     async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
         writer.close()
@@ -139,7 +139,7 @@ async def test_a_server_that_never_answers_ends_the_connect_in_time() -> None:
         "host=localhost password=x hunter2",
     ],
 )
-def test_a_malformed_connection_string_is_refused_without_being_quoted(conninfo: str) -> None:
+def test_a_malformed_connection_string_is_rejected_without_being_quoted(conninfo: str) -> None:
     with pytest.raises(psycopg.ProgrammingError) as caught:
         PipelinePool(conninfo)
     assert "hunter2" not in f"{caught.value!r} {caught.value.__context__!r}"

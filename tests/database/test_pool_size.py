@@ -34,7 +34,7 @@ async def test_a_cancelled_run_stops_on_the_server_and_gives_its_connection_back
     assert await pool.run(PID) == [[pid]]
 
 
-async def test_runs_cancelled_at_any_moment_cost_no_connection_and_mix_no_answers(
+async def test_runs_cancelled_at_any_moment_cost_no_connection_and_mix_no_responses(
     make_pool: MakePool, server: Server
 ) -> None:
     pool = make_pool(size=3, acquire_timeout=30)
@@ -50,8 +50,8 @@ async def test_runs_cancelled_at_any_moment_cost_no_connection_and_mix_no_answer
             assert (await task)[0] == [(number,)]
 
     await asyncio.gather(*(caller(number) for number in range(300)))
-    answers = await asyncio.gather(*(pool.run(PID, Call(SLEEP, [0.1])) for _ in range(3)))
-    assert len({pid for [[pid], _] in answers}) == 3
+    responses = await asyncio.gather(*(pool.run(PID, Call(SLEEP, [0.1])) for _ in range(3)))
+    assert len({pid for [[pid], _] in responses}) == 3
     assert server.backends() == 3
 
 
@@ -108,8 +108,8 @@ async def test_the_pool_grows_as_needed_and_never_beyond_its_size(
     for _ in range(5):
         await pool.run(PID)
     assert server.backends() == 1
-    answers = await asyncio.gather(*(pool.run(PID, Call(SLEEP, [0.02])) for _ in range(12)))
-    assert len({pid for [[pid], _] in answers}) == 3
+    responses = await asyncio.gather(*(pool.run(PID, Call(SLEEP, [0.02])) for _ in range(12)))
+    assert len({pid for [[pid], _] in responses}) == 3
     assert server.backends() == 3
     one_by_one = [await pool.run(PID) for _ in range(5)]
     assert one_by_one == [one_by_one[0]] * 5  # the one used last, so that the others can rest
@@ -198,7 +198,7 @@ async def test_a_waiter_takes_the_place_of_a_connection_that_broke(
     assert await waiting == [[(1,)]]
 
 
-async def test_a_closed_wire_refuses_runs_and_keeps_no_connection(
+async def test_a_closed_wire_rejects_runs_and_keeps_no_connection(
     make_pool: MakePool, server: Server
 ) -> None:
     pool = make_pool(size=2)

@@ -68,14 +68,14 @@ async def test_a_statement_whose_result_type_changed_is_prepared_again_on_each_c
     server.execute("create table changing (a int); insert into changing values (1)")
     select = call("select * from changing")
     slow = Call(SLEEP, [0.05])
-    for answer, change in (
+    for response, change in (
         ([(1,)], "alter table changing add b text default 'new'"),
         ([(1, "new")], "alter table changing alter a type text"),
         ([("1", "new")], "alter table changing drop b"),
         ([("1",)], "select 1"),
     ):
-        answers = await asyncio.gather(*(pool.run(select, slow) for _ in range(3)))
-        assert [rows for rows, _ in answers] == [answer] * 3
+        responses = await asyncio.gather(*(pool.run(select, slow) for _ in range(3)))
+        assert [rows for rows, _ in responses] == [response] * 3
         server.execute(change)
     assert await pool.run(prepared("select * from changing")) == [[(1,)]]
 
@@ -85,8 +85,8 @@ async def test_a_statement_that_the_server_forgot_is_prepared_again(make_pool: M
     two = call("select $1::int", 2)
     await pool.run(two, PID)
     await pool.run(call("deallocate all"))
-    [answer, [pid]] = await pool.run(two, PID)
-    assert answer == [(2,)]
+    [response, [pid]] = await pool.run(two, PID)
+    assert response == [(2,)]
     assert await pool.run(PID) == [[pid]]
 
 

@@ -80,7 +80,7 @@ async def test_settings_of_a_transaction_end_with_it(make_pool: MakePool) -> Non
     assert not claims
 
 
-async def test_a_transaction_has_the_isolation_that_is_asked_for(pool: PipelinePool) -> None:
+async def test_a_transaction_has_the_isolation_that_is_requested(pool: PipelinePool) -> None:
     async with pool.transaction("serializable") as run:
         ((level,),) = (await run(call("show transaction_isolation")))[0]
     assert level == b"serializable"

@@ -44,13 +44,13 @@ class Telling:
             case "fault":
                 raise RuntimeError("a secret of the inside")
         body = b"".join([chunk async for chunk in request.stream()])
-        told = {
+        values = {
             "root_path": scope["root_path"],
             "path": scope["path"],
             "authorization": request.headers.getlist("authorization"),
             "body": len(body),
         }
-        await JSONResponse(told)(scope, receive, send)
+        await JSONResponse(values)(scope, receive, send)
 
 
 @pytest.fixture
@@ -79,26 +79,26 @@ async def cut_after(url: str, text: bytes) -> bytes:
     host, port = url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(text)
-    answer = await asyncio.wait_for(reader.read(), 20)
+    response = await asyncio.wait_for(reader.read(), 20)
     writer.close()
-    return answer
+    return response
 
 
 @pytest.mark.parametrize("prefix", ["/rest/v1", "/storage/v1"])
-async def test_a_service_answers_for_what_is_behind_its_prefix(
+async def test_a_service_responds_for_what_is_behind_its_prefix(
     client: httpx.AsyncClient, prefix: str
 ) -> None:
-    told = (await client.get(f"{prefix}/some/thing")).json()
-    assert (told["root_path"], told["path"]) == (prefix, f"{prefix}/some/thing")
+    body = (await client.get(f"{prefix}/some/thing")).json()
+    assert (body["root_path"], body["path"]) == (prefix, f"{prefix}/some/thing")
 
 
 @pytest.mark.parametrize("path", ["/", "/rest/v2/notes", "/rest/v10", "/restv1", "/realtime/v1"])
 async def test_where_there_is_no_service_it_says_what_kong_says(
     client: httpx.AsyncClient, path: str
 ) -> None:
-    answer = await client.get(path)
-    assert answer.status_code == 404
-    assert answer.json() == {"message": "no Route matched with those values"}
+    response = await client.get(path)
+    assert response.status_code == 404
+    assert response.json() == {"message": "no Route matched with those values"}
 
 
 async def test_it_says_that_it_is_there(client: httpx.AsyncClient) -> None:
@@ -132,30 +132,32 @@ async def test_an_api_key_becomes_the_token_it_stands_for(
 
 
 @pytest.mark.parametrize("given", [{"apikey": "sb_secret_x"}, {"authorization": "Bearer sb_x"}])
-async def test_an_opaque_key_of_another_project_is_refused(
+async def test_an_opaque_key_of_another_project_is_rejected(
     client: httpx.AsyncClient, given: dict[str, str]
 ) -> None:
-    answer = await client.get("/rest/v1/", headers=given)
-    assert answer.status_code == 401
-    assert answer.json()["message"] == "Invalid API key"
+    response = await client.get("/rest/v1/", headers=given)
+    assert response.status_code == 401
+    assert response.json()["message"] == "Invalid API key"
 
 
-async def test_every_page_may_ask_beforehand_and_read_the_answer(client: httpx.AsyncClient) -> None:
-    asked = {
+async def test_every_page_may_ask_beforehand_and_read_the_response(
+    client: httpx.AsyncClient,
+) -> None:
+    headers = {
         "Origin": "https://example.com",
         "Access-Control-Request-Method": "PATCH",
         "Access-Control-Request-Headers": "apikey,x-client-info",
     }
-    preflight = await client.options("/rest/v1/notes", headers=asked)
+    preflight = await client.options("/rest/v1/notes", headers=headers)
     assert preflight.status_code == 200
     assert preflight.content == b""
     assert preflight.headers["access-control-allow-origin"] == "*"
     assert "PATCH" in preflight.headers["access-control-allow-methods"]
     assert preflight.headers["access-control-allow-headers"] == "apikey,x-client-info"
-    answer = await client.get("/rest/v1/notes", headers={"Origin": "https://example.com"})
-    assert answer.headers["access-control-allow-origin"] == "*"
+    response = await client.get("/rest/v1/notes", headers={"Origin": "https://example.com"})
+    assert response.headers["access-control-allow-origin"] == "*"
     for name in ("Content-Range", "Location", "Upload-Offset", "X-Total-Count"):
-        assert name in answer.headers["access-control-expose-headers"]
+        assert name in response.headers["access-control-expose-headers"]
 
 
 async def test_options_that_no_browser_asks_beforehand_reach_the_service(
@@ -164,7 +166,7 @@ async def test_options_that_no_browser_asks_beforehand_reach_the_service(
     assert (await client.options("/storage/v1/upload/resumable")).json()["path"]
 
 
-async def test_a_body_over_the_limit_is_413_whether_its_length_is_told_or_not(
+async def test_a_body_over_the_limit_is_413_whether_its_length_is_declared_or_not(
     client: httpx.AsyncClient,
 ) -> None:
     async def chunks() -> AsyncIterator[bytes]:
@@ -173,9 +175,9 @@ async def test_a_body_over_the_limit_is_413_whether_its_length_is_told_or_not(
 
     bodies: list[Any] = [b"x" * (LIMIT + 1), chunks()]
     for body in bodies:
-        answer = await client.post("/rest/v1/notes", content=body)
-        assert answer.status_code == 413, answer.text
-        assert answer.headers["access-control-allow-origin"] == "*"
+        response = await client.post("/rest/v1/notes", content=body)
+        assert response.status_code == 413, response.text
+        assert response.headers["access-control-allow-origin"] == "*"
     fits = await client.post("/rest/v1/notes", content=b"x" * LIMIT)
     assert fits.json()["body"] == LIMIT
     elsewhere = await client.post("/storage/v1/object", content=b"x" * (LIMIT + 1))
@@ -184,8 +186,8 @@ async def test_a_body_over_the_limit_is_413_whether_its_length_is_told_or_not(
 
 async def test_a_body_that_does_not_come_is_cut(url: str) -> None:
     head = b"POST /rest/v1/notes HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc"
-    answer = await cut_after(url, head)
-    assert answer.startswith(b"HTTP/1.1 408 ")
+    response = await cut_after(url, head)
+    assert response.startswith(b"HTTP/1.1 408 ")
 
 
 @pytest.mark.parametrize("start", [b"", b"GET /rest/v1/ HTTP/1.1\r\nHost: x\r\n"])
@@ -194,31 +196,31 @@ async def test_a_request_that_does_not_come_is_cut(url: str, start: bytes) -> No
 
 
 async def test_headers_without_end_are_cut(url: str) -> None:
-    answer = await cut_after(url, b"GET / HTTP/1.1\r\nX: " + b"x" * (serving.MAX_HEAD_BYTES + 1))
-    assert answer.startswith(b"HTTP/1.1 400 ")
+    response = await cut_after(url, b"GET / HTTP/1.1\r\nX: " + b"x" * (serving.MAX_HEAD_BYTES + 1))
+    assert response.startswith(b"HTTP/1.1 400 ")
 
 
 async def test_a_database_that_is_lost_is_503_and_says_when_to_come_again(
     client: httpx.AsyncClient,
 ) -> None:
-    answer = await client.get("/rest/v1/?fail=lost")
-    assert answer.status_code == 503
-    assert answer.headers["retry-after"] == "7"
+    response = await client.get("/rest/v1/?fail=lost")
+    assert response.status_code == 503
+    assert response.headers["retry-after"] == "7"
 
 
 async def test_a_fault_of_a_service_is_told_without_its_inside(client: httpx.AsyncClient) -> None:
-    answer = await client.get("/rest/v1/?fail=fault")
-    assert answer.status_code == 500
-    assert answer.json() == {"message": "An unexpected error occurred"}
-    assert answer.headers["access-control-allow-origin"] == "*"
+    response = await client.get("/rest/v1/?fail=fault")
+    assert response.status_code == 500
+    assert response.json() == {"message": "An unexpected error occurred"}
+    assert response.headers["access-control-allow-origin"] == "*"
 
 
 async def test_a_gateway_that_was_closed_has_new_services_at_the_next_request() -> None:
-    made = []
+    items = []
 
     def make() -> Telling:
-        made.append(Telling())
-        return made[-1]
+        items.append(Telling())
+        return items[-1]
 
     gateway = Gateway({"/rest/v1": Mount(make)}, KEYS)
     transport = httpx.ASGITransport(gateway)
@@ -228,7 +230,7 @@ async def test_a_gateway_that_was_closed_has_new_services_at_the_next_request() 
         await gateway.close()
         assert Telling.closed == before + 1
         await client.get("/rest/v1/")
-    assert len(made) == 2
+    assert len(items) == 2
 
 
 @pytest.mark.parametrize("path", ["/realtime/v1/websocket", "/", "/rest/v2"])

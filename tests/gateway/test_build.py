@@ -65,7 +65,7 @@ def test_tokens_of_others_are_taken_where_their_keys_are_given(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("text", ["{", "{}", '{"keys": [{"kty": "none"}]}', '{"keys": 7}'])
-def test_what_is_no_key_set_is_told(tmp_path: Path, text: str) -> None:
+def test_what_is_no_key_set_is_reported(tmp_path: Path, text: str) -> None:
     with pytest.raises(ConfigurationError, match="JWT_JWKS: is not a JSON Web Key Set"):
         _ = project_in(tmp_path, jwks=text).tokens
 

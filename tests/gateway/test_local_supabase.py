@@ -41,8 +41,8 @@ def test_each_keys_are_its_own(
     with local_supabase_projects.open() as other:
         assert other.url != local_supabase.url
         for key in (other.anon_key, other.secret_key):
-            answer = httpx.get(f"{local_supabase.url}/rest/v1/", headers={"apikey": key})
-            assert answer.status_code == 401
+            response = httpx.get(f"{local_supabase.url}/rest/v1/", headers={"apikey": key})
+            assert response.status_code == 401
 
 
 def test_it_is_gone_after_its_test(local_supabase_projects: Projects) -> None:
@@ -52,7 +52,7 @@ def test_it_is_gone_after_its_test(local_supabase_projects: Projects) -> None:
         _connect_until_refused(project.db_url)
 
 
-def test_a_process_that_has_ended_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_has_ended_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.executable", shutil.which("false"))
     with serve_projects() as projects:
         for _ in range(20):

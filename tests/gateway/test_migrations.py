@@ -139,12 +139,12 @@ async def test_what_supabase_has_and_this_server_has_not_is_skipped_with_a_warni
         "create extension pg_graphql;\ncomment on extension pg_graphql is 'graphs';\n"
     )
     assert await apply(project.owner, folder) == ["1_a.sql"]
-    told = [record.getMessage() for record in caplog.records]
-    assert len(told) == 2
-    assert told[0].endswith("1_a.sql:2: the extension pg_graphql is skipped: this server lacks it")
+    items = [record.getMessage() for record in caplog.records]
+    assert len(items) == 2
+    assert items[0].endswith("1_a.sql:2: the extension pg_graphql is skipped: this server lacks it")
 
 
-async def test_any_other_extension_that_is_missing_is_told_with_the_package_that_has_it(
+async def test_any_other_extension_that_is_missing_is_reported_with_the_package_that_has_it(
     project: ProjectDatabase, folder: Path
 ) -> None:
     (folder / "migrations/1_a.sql").write_text("\ncreate extension if not exists timescaledb;")
@@ -156,7 +156,7 @@ async def test_any_other_extension_that_is_missing_is_told_with_the_package_that
         await apply(project.owner, folder)
 
 
-async def test_two_migrations_of_one_version_are_refused(
+async def test_two_migrations_of_one_version_are_rejected(
     project: ProjectDatabase, folder: Path
 ) -> None:
     for name in ("1_a.sql", "1_b.sql"):

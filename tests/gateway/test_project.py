@@ -62,7 +62,7 @@ async def test_a_new_table_is_everybodys_until_it_has_row_level_security(
     assert ask(project.authenticator, "SET ROLE service_role", count) == [(1,)]
 
 
-async def test_what_an_application_had_before_is_not_opened_to_everybody(postgres: Server) -> None:
+async def test_what_an_application_had_before_is_not_opened_to_everyone(postgres: Server) -> None:
     url = postgres.create_database("had_tables")
     keep(url, "CREATE TABLE public.secrets (id int)")
     theirs = (await prepare(url, PASSWORD)).authenticator
@@ -192,7 +192,9 @@ async def test_the_settings_of_roles_are_supabases(project: ProjectDatabase) -> 
     ]
 
 
-async def test_roles_that_an_application_made_get_what_they_lack_and_keep_what_they_have() -> None:
+async def test_roles_that_an_application_created_get_what_they_lack_and_keep_what_they_have() -> (
+    None
+):
     with new_server() as server:
         keep(
             server.url,
@@ -222,7 +224,7 @@ async def test_preparing_again_changes_nothing(project: ProjectDatabase) -> None
     assert ask(project.owner, "SELECT id FROM storage.buckets") == [("b",)]
 
 
-async def test_projects_of_one_server_can_be_made_at_the_same_moment(postgres: Server) -> None:
+async def test_projects_of_one_server_can_be_created_at_the_same_moment(postgres: Server) -> None:
     urls = [postgres.create_database(f"same_moment_{n}") for n in range(3)]
     theirs = await asyncio.gather(*(prepare(url, PASSWORD) for url in urls))
     for n, roles in enumerate(theirs):
@@ -237,7 +239,7 @@ async def test_a_user_who_may_not_make_a_project_is_told_so(project: ProjectData
     keep(project.owner, "DROP ROLE mere")
 
 
-async def test_a_server_that_is_not_there_is_told_with_its_reason_and_without_the_password(
+async def test_a_server_that_is_not_there_is_reported_with_its_reason_and_without_the_password(
     project: ProjectDatabase,
 ) -> None:
     with pytest.raises(Unavailable) as raised:

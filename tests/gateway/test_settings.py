@@ -75,7 +75,7 @@ def test_a_self_hosters_file_is_read(tmp_path: Path) -> None:
         ({"jwt_secret": OWN, "jwks": SECRET_JWK}, "set JWT_JWKS to your own"),
     ],
 )
-def test_it_does_not_listen_beyond_this_machine_with_keys_that_everybody_knows(
+def test_it_does_not_listen_beyond_this_machine_with_keys_that_everyone_knows(
     host: str, given: dict[str, str], named: str
 ) -> None:
     with pytest.raises(ConfigurationError) as raised:

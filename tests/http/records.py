@@ -43,20 +43,20 @@ def db_of(app: FastAPI) -> Amphibase:
 
 
 async def add(client: Client, path: str, **values: Any) -> Any:
-    answer = await client.post(path, json=values)
-    assert answer.status_code == 201, answer.text
-    return answer.json()
+    response = await client.post(path, json=values)
+    assert response.status_code == 201, response.text
+    return response.json()
 
 
 async def titles(client: Client, path: str) -> list[str]:
-    answer = await client.get(path)
-    assert answer.status_code == 200, answer.text
-    return [item["title"] for item in answer.json()["items"]]
+    response = await client.get(path)
+    assert response.status_code == 200, response.text
+    return [item["title"] for item in response.json()["items"]]
 
 
-def check(answer: httpx.Response, status: int, code: str, field: str | None = None) -> None:
+def check(response: httpx.Response, status: int, code: str, field: str | None = None) -> None:
     """The answer is a problem of that kind, and names the field."""
-    assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
+    assert (response.status_code, response.json()["code"]) == (status, code), response.text
+    assert response.headers["content-type"] == "application/problem+json"
     if field is not None:
-        assert answer.json()["errors"][0]["field"] == field
+        assert response.json()["errors"][0]["field"] == field

@@ -76,13 +76,13 @@ def app(settings: Settings) -> FastAPI:
 
 
 class TestSession:
-    async def test_is_committed_before_the_answer(self, client: Client) -> None:
+    async def test_is_committed_before_the_response(self, client: Client) -> None:
         assert (await client.post("/authors/1")).status_code == 201
         assert (await client.get("/authors")).json() == [1]
 
     async def test_a_commit_that_fails_is_an_error_and_stores_nothing(self, client: Client) -> None:
-        answer = await client.post("/books/7")
-        assert (answer.status_code, answer.json()["code"]) == (409, "foreign_key_violation")
+        response = await client.post("/books/7")
+        assert (response.status_code, response.json()["code"]) == (409, "foreign_key_violation")
         assert (await client.get("/books")).json() == 0
 
     async def test_a_failed_commit_leaves_no_transaction_to_the_next(self, client: Client) -> None:
@@ -98,8 +98,8 @@ class TestSession:
 
     async def test_a_taken_key_is_a_conflict_that_names_it(self, client: Client) -> None:
         await client.post("/authors/1")
-        answer = await client.post("/authors/1")
-        assert (answer.status_code, answer.json()["columns"]) == (409, ["id"])
+        response = await client.post("/authors/1")
+        assert (response.status_code, response.json()["columns"]) == (409, ["id"])
 
     async def test_of_the_tests_is_rolled_back(self, app: FastAPI, settings: Settings) -> None:
         db: Amphibase = app.state.amphibase
@@ -131,7 +131,7 @@ class TestUsers:
         app.dependency_overrides[current_user] = lambda: User(email="fake@example.com")
         assert (await client.get("/whoami")).json() == "fake@example.com"
 
-    async def test_a_profile_is_made_at_the_first_request(
+    async def test_a_profile_is_created_at_the_first_request(
         self, app: FastAPI, client: Client
     ) -> None:
         db: Amphibase = app.state.amphibase
@@ -177,13 +177,13 @@ async def test_what_is_not_started_says_so(app: FastAPI) -> None:
         _ = db.state
 
 
-async def test_answers_carry_security_headers_and_an_id(client: Client) -> None:
-    answer = await client.get("/health/live", headers={"X-Request-ID": "abc-123"})
-    assert answer.headers["x-request-id"] == "abc-123"
-    assert answer.headers["x-content-type-options"] == "nosniff"
-    assert answer.headers["x-frame-options"] == "DENY"
-    answer = await client.get("/health/live", headers={"X-Request-ID": "a b\x7f" + "x" * 99})
-    assert len(answer.headers["x-request-id"]) == 32
+async def test_responses_carry_security_headers_and_an_id(client: Client) -> None:
+    response = await client.get("/health/live", headers={"X-Request-ID": "abc-123"})
+    assert response.headers["x-request-id"] == "abc-123"
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert response.headers["x-frame-options"] == "DENY"
+    response = await client.get("/health/live", headers={"X-Request-ID": "a b\x7f" + "x" * 99})
+    assert len(response.headers["x-request-id"]) == 32
 
 
 async def test_the_access_log_holds_no_secret(
@@ -213,8 +213,8 @@ async def test_a_line_break_in_a_path_forges_no_line_of_the_log(
 
 
 async def test_the_public_keys_are_public_and_a_secret_is_not(client: Client) -> None:
-    answer = await client.get("/.well-known/jwks.json")
-    assert answer.json() == {"keys": []}
+    response = await client.get("/.well-known/jwks.json")
+    assert response.json() == {"keys": []}
 
 
 class TestOtherOrigins:
@@ -224,8 +224,8 @@ class TestOtherOrigins:
 
     async def test_are_let_in_when_they_are_named(self, client: Client) -> None:
         for origin, allowed in (("https://example.com", True), ("https://evil.example", False)):
-            answer = await client.get("/health/live", headers={"Origin": origin})
-            assert ("access-control-allow-origin" in answer.headers) is allowed
+            response = await client.get("/health/live", headers={"Origin": origin})
+            assert ("access-control-allow-origin" in response.headers) is allowed
 
     async def test_may_read_that_something_went_wrong(self, app: FastAPI, client: Client) -> None:
         """An unexpected error is answered with the headers of CORS too."""
@@ -234,7 +234,7 @@ class TestOtherOrigins:
         async def broken() -> None:
             raise RuntimeError
 
-        answer = await client.get("/broken", headers={"Origin": "https://example.com"})
-        assert answer.status_code == 500
-        assert answer.headers["access-control-allow-origin"] == "https://example.com"
-        assert answer.headers["x-request-id"]
+        response = await client.get("/broken", headers={"Origin": "https://example.com"})
+        assert response.status_code == 500
+        assert response.headers["access-control-allow-origin"] == "https://example.com"
+        assert response.headers["x-request-id"]

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from fastapi import FastAPI, Request
 from tests.backends import sql_backend_of
-from tests.outbox import letters, token_in
+from tests.outbox import messages, token_in
 
 from amphibase import Settings, Unavailable, load_settings
 from amphibase.http.dependencies import device_of
@@ -22,8 +22,8 @@ USER_FIELDS = {"id", "email", "name", "is_active", "created_at", "updated_at"}
 TOKEN_FIELDS = {"access_token", "token_type", "expires_in", "expires_at", "refresh_token", "user"}
 
 
-def bearer(answer: Any) -> dict[str, str]:
-    return {"Authorization": f"Bearer {answer.json()['access_token']}"}
+def bearer(response: Any) -> dict[str, str]:
+    return {"Authorization": f"Bearer {response.json()['access_token']}"}
 
 
 async def test_a_visitor_becomes_a_user_and_leaves_again(client: Client) -> None:
@@ -45,19 +45,19 @@ async def test_a_visitor_becomes_a_user_and_leaves_again(client: Client) -> None
     signed_out = await client.post("/auth/sign-out", headers=bearer(refreshed))
     assert (signed_out.status_code, signed_out.content) == (204, b"")
     for token in (refresh_token, refreshed.json()["refresh_token"]):
-        refused = await client.post("/auth/refresh", json={"refresh_token": token})
-        assert (refused.status_code, refused.json()["code"]) == (401, "invalid_refresh_token")
-    refused = await client.get("/users/me", headers=bearer(refreshed))
-    assert (refused.status_code, refused.json()["code"]) == (401, "session_ended")
+        rejected = await client.post("/auth/refresh", json={"refresh_token": token})
+        assert (rejected.status_code, rejected.json()["code"]) == (401, "invalid_refresh_token")
+    rejected = await client.get("/users/me", headers=bearer(refreshed))
+    assert (rejected.status_code, rejected.json()["code"]) == (401, "session_ended")
     assert (await client.get("/users/me", headers=bearer(signed_up))).status_code == 200
 
 
 async def test_of_twenty_simultaneous_sign_ups_one_is_taken(client: Client) -> None:
-    answers = await asyncio.gather(*(client.post("/auth/sign-up", json=ANN) for _ in range(20)))
-    assert sorted(answer.status_code for answer in answers) == [201] + [400] * 19
-    refused = next(answer for answer in answers if answer.status_code == 400).json()
-    assert refused["code"] == "email_already_registered"
-    assert refused["detail"] == "Email already registered"
+    responses = await asyncio.gather(*(client.post("/auth/sign-up", json=ANN) for _ in range(20)))
+    assert sorted(response.status_code for response in responses) == [201] + [400] * 19
+    rejected = next(response for response in responses if response.status_code == 400).json()
+    assert rejected["code"] == "email_already_registered"
+    assert rejected["detail"] == "Email already registered"
 
 
 async def test_a_sign_up_without_a_profile_leaves_no_account(
@@ -77,42 +77,42 @@ async def test_a_sign_up_without_a_profile_leaves_no_account(
 async def test_twenty_simultaneous_refreshes_leave_one_living_session(client: Client) -> None:
     signed_up = await client.post("/auth/sign-up", json=ANN)
     body = {"refresh_token": signed_up.json()["refresh_token"]}
-    answers = await asyncio.gather(*(client.post("/auth/refresh", json=body) for _ in range(20)))
-    assert {answer.status_code for answer in answers} == {200}
-    sessions = await client.get("/auth/sessions", headers=bearer(answers[0]))
+    responses = await asyncio.gather(*(client.post("/auth/refresh", json=body) for _ in range(20)))
+    assert {response.status_code for response in responses} == {200}
+    sessions = await client.get("/auth/sessions", headers=bearer(responses[0]))
     assert len(sessions.json()["items"]) == 1
 
 
 async def test_the_authorize_button_of_the_docs_can_sign_in(client: Client) -> None:
     await client.post("/auth/sign-up", json=ANN)
     form = {"grant_type": "password", "username": ANN["email"], "password": ANN["password"]}
-    answer = await client.post("/auth/token", data=form)
-    assert answer.json()["token_type"] == "bearer"
-    assert (await client.get("/users/me", headers=bearer(answer))).status_code == 200
+    response = await client.post("/auth/token", data=form)
+    assert response.json()["token_type"] == "bearer"
+    assert (await client.get("/users/me", headers=bearer(response))).status_code == 200
 
 
 @pytest.mark.parametrize(
     "wrong", [{"username": "no address"}, {"username": "a\x00@example.com"}, {"password": "\x00"}]
 )
-async def test_a_form_that_cannot_be_right_gets_the_answer_of_a_wrong_one(
+async def test_a_form_that_cannot_be_right_gets_the_response_of_a_wrong_one(
     client: Client, wrong: dict[str, str]
 ) -> None:
     """The form of OAuth2 is checked like the body of /auth/sign-in, and refused as it says."""
     form = {"grant_type": "password", "username": ANN["email"], "password": "x"} | wrong
-    answer = await client.post("/auth/token", data=form)
-    assert (answer.status_code, answer.json()["code"]) == (401, "invalid_credentials")
+    response = await client.post("/auth/token", data=form)
+    assert (response.status_code, response.json()["code"]) == (401, "invalid_credentials")
 
 
 @pytest.mark.parametrize(
     "wrong",
     [CREDENTIALS | {"password": "not the password"}, CREDENTIALS | {"email": "bob@example.com"}],
 )
-async def test_wrong_credentials_get_the_same_answer(client: Client, wrong: Any) -> None:
+async def test_wrong_credentials_get_the_same_response(client: Client, wrong: Any) -> None:
     await client.post("/auth/sign-up", json=ANN)
-    answer = await client.post("/auth/sign-in", json=wrong)
-    assert answer.status_code == 401
-    assert answer.headers["www-authenticate"] == "Bearer"
-    problem = answer.json()
+    response = await client.post("/auth/sign-in", json=wrong)
+    assert response.status_code == 401
+    assert response.headers["www-authenticate"] == "Bearer"
+    problem = response.json()
     problem.pop("request_id")
     assert problem == {
         "type": "about:blank",
@@ -160,9 +160,9 @@ async def test_a_forgotten_password_can_be_reset(
     unknown = await client.post("/auth/password/forgot", json={"email": "bob@example.com"})
     assert (known.status_code, known.content) == (unknown.status_code, unknown.content)
     await sql_backend_of(app).background.settle()
-    (letter,) = letters(settings.data_dir)
-    assert letter["To"] == "ann@example.com"
-    body = {"token": token_in(letter), "password": "a new password"}
+    (message,) = messages(settings.data_dir)
+    assert message["To"] == "ann@example.com"
+    body = {"token": token_in(message), "password": "a new password"}
     assert (await client.post("/auth/password/reset", json=body)).status_code == 204
     again = await client.post("/auth/password/reset", json=body)
     assert (again.status_code, again.json()["code"]) == (400, "invalid_or_expired_token")
@@ -186,7 +186,7 @@ class TestConfirmation:
         early = await client.post("/auth/sign-in", json=CREDENTIALS)
         assert (early.status_code, early.json()["code"]) == (403, "email_not_confirmed")
         await sql_backend_of(app).background.settle()
-        token = token_in(letters(settings.data_dir)[0])
+        token = token_in(messages(settings.data_dir)[0])
         verified = await client.post("/auth/email/verify", json={"token": token})
         assert verified.json()["user"]["email"] == ANN["email"]
         assert verified.json()["password_required"] is False
@@ -202,14 +202,14 @@ class TestConfirmation:
         assert taken.json()["user"].keys() == new.json()["user"].keys()
         assert taken.json()["user"]["name"] == new.json()["user"]["name"]
 
-    async def test_can_be_asked_for_again(self, client: Client) -> None:
+    async def test_can_be_requested_again(self, client: Client) -> None:
         for email in ("ann@example.com", "nobody@example.com"):
-            answer = await client.post("/auth/email/resend", json={"email": email})
-            assert answer.status_code == 202
+            response = await client.post("/auth/email/resend", json={"email": email})
+            assert response.status_code == 202
 
 
 @pytest.mark.parametrize("path", ["/auth/email/verify", "/auth/password/reset"])
-async def test_links_in_letters_lead_to_a_page_that_does_nothing_by_itself(
+async def test_links_in_emails_lead_to_a_page_that_does_nothing_by_itself(
     client: Client, path: str
 ) -> None:
     page = await client.get(path, params={"token": "<script>alert(1)</script>"})
@@ -265,7 +265,7 @@ class TestRateLimits:
         statuses = [await self.sign_in(client, f"192.0.2.{n}") for n in range(6)]
         assert statuses == [401] * 5 + [429]
 
-    async def test_a_header_of_a_stranger_names_no_client(
+    async def test_a_header_of_another_user_names_no_client(
         self, app: FastAPI, client: Client
     ) -> None:
         transport = httpx.ASGITransport(app, client=("203.0.113.7", 1))

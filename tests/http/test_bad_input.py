@@ -18,18 +18,18 @@ from amphibase.testing.client import Client
 ANN = {"email": "ann@example.com", "password": "correct horse battery"}
 
 
-def check(answer: httpx.Response, status: int, code: str | None = None) -> Any:
+def check(response: httpx.Response, status: int, code: str | None = None) -> Any:
     """The answer is a problem of that status, and says nothing of the inside."""
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    problem = answer.json()
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = response.json()
     assert problem["status"] == status
     assert problem["detail"]
-    assert problem["request_id"] == answer.headers["x-request-id"]
+    assert problem["request_id"] == response.headers["x-request-id"]
     if code:
         assert problem["code"] == code
     for inside in ("Traceback", "sqlalchemy", "psycopg", "sqlite", "SELECT", "INSERT"):
-        assert inside not in answer.text
+        assert inside not in response.text
     return problem
 
 
@@ -47,7 +47,7 @@ def check(answer: httpx.Response, status: int, code: str | None = None) -> Any:
         b'{"email": ' + b"9" * 5000 + b"}",
     ],
 )
-async def test_a_body_that_is_no_json_object_is_refused(client: Client, body: bytes) -> None:
+async def test_a_body_that_is_no_json_object_is_rejected(client: Client, body: bytes) -> None:
     """Whatever is wrong with the JSON, the answer has one status and one code."""
     headers = {"Content-Type": "application/json"}
     check(
@@ -56,12 +56,12 @@ async def test_a_body_that_is_no_json_object_is_refused(client: Client, body: by
 
 
 @pytest.mark.parametrize("headers", [{}, {"Content-Type": "application/x-www-form-urlencoded"}])
-async def test_a_body_that_does_not_say_it_is_json_is_told_how(
+async def test_a_body_that_does_not_say_it_is_json_is_explained(
     client: Client, headers: dict[str, str]
 ) -> None:
     """What `curl -d` sends by itself is answered with the header that it lacks."""
-    answer = await client.post("/auth/sign-up", content=b"{}", headers=headers)
-    problem = check(answer, 415, "unsupported_media_type")
+    response = await client.post("/auth/sign-up", content=b"{}", headers=headers)
+    problem = check(response, 415, "unsupported_media_type")
     assert "Content-Type: application/json" in problem["detail"]
 
 
@@ -90,13 +90,13 @@ async def test_a_wrong_field_is_named_and_its_value_is_not_repeated(
     assert ANN["password"] not in str(problem)
 
 
-async def test_lone_surrogates_are_refused(client: Client) -> None:
+async def test_lone_surrogates_are_rejected(client: Client) -> None:
     body = b'{"email": "ann@example.com", "password": "correct horse", "name": "\\ud800"}'
     headers = {"Content-Type": "application/json"}
     check(await client.post("/auth/sign-up", content=body, headers=headers), 422)
 
 
-async def test_a_large_body_is_refused_without_being_read(client: Client) -> None:
+async def test_a_large_body_is_rejected_without_being_read(client: Client) -> None:
     sent = 0
 
     async def chunks() -> Any:
@@ -106,13 +106,13 @@ async def test_a_large_body_is_refused_without_being_read(client: Client) -> Non
             yield b"x" * (1 << 16)
 
     headers = {"Content-Type": "application/json"}
-    answer = await client.post("/auth/sign-up", content=chunks(), headers=headers)
-    check(answer, 413, "payload_too_large")
+    response = await client.post("/auth/sign-up", content=chunks(), headers=headers)
+    check(response, 413, "payload_too_large")
     check(await client.post("/auth/sign-up", content=b"x" * 10_000_000, headers=headers), 413)
 
 
 @pytest.mark.parametrize("length", [b"abc", b"-1", b"\xb2", b"9" * 5000])
-async def test_a_lying_content_length_is_a_clear_answer(client: Client, length: bytes) -> None:
+async def test_a_lying_content_length_is_a_clear_response(client: Client, length: bytes) -> None:
     headers = {b"Content-Type": b"application/json", b"Content-Length": length}
     check(await client.post("/auth/sign-up", content=b"{}", headers=headers), 413)
 
@@ -144,17 +144,17 @@ def forged(**changes: Any) -> dict[str, Any]:
         KeyRing([Key.generate()]).issue(forged()),
     ],
 )
-async def test_a_token_that_does_not_hold_is_refused(client: Client, token: str) -> None:
+async def test_a_token_that_does_not_hold_is_rejected(client: Client, token: str) -> None:
     await client.as_user("ann@example.com")
-    answer = await client.get("/users/me", headers={"Authorization": f"Bearer {token}"})
-    check(answer, 401)
-    assert answer.headers["www-authenticate"] == "Bearer"
+    response = await client.get("/users/me", headers={"Authorization": f"Bearer {token}"})
+    check(response, 401)
+    assert response.headers["www-authenticate"] == "Bearer"
 
 
-async def test_a_good_token_of_somebody_who_is_not_there_is_refused(client: Client) -> None:
+async def test_a_good_token_of_someone_who_is_not_there_is_rejected(client: Client) -> None:
     token = jwt.encode(forged(), SECRET, algorithm="HS256")
-    answer = await client.get("/users/me", headers={"Authorization": f"Bearer {token}"})
-    check(answer, 401, "session_ended")
+    response = await client.get("/users/me", headers={"Authorization": f"Bearer {token}"})
+    check(response, 401, "session_ended")
 
 
 async def test_the_public_key_is_no_secret_to_sign_with(make_settings: Any, tmp_path: Any) -> None:
@@ -169,11 +169,11 @@ async def test_the_public_key_is_no_secret_to_sign_with(make_settings: Any, tmp_
 
 
 @pytest.mark.parametrize("id", ["1", "x", "None", "%00", "'; drop table users; --"])
-async def test_an_id_that_is_no_uuid_is_refused(client: Client, id: str) -> None:
+async def test_an_id_that_is_no_uuid_is_rejected(client: Client, id: str) -> None:
     admin = await client.as_user("root@example.com", admin=True)
-    answer = await admin.get(f"/users/{id}")
-    assert answer.status_code in (404, 422)
-    check(answer, answer.status_code)
+    response = await admin.get(f"/users/{id}")
+    assert response.status_code in (404, 422)
+    check(response, response.status_code)
 
 
 @pytest.mark.parametrize(
@@ -189,29 +189,29 @@ async def test_an_id_that_is_no_uuid_is_refused(client: Client, id: str) -> None
         {"cursor": "\x00"},
     ],
 )
-async def test_a_bad_query_is_refused(client: Client, parameters: dict[str, str]) -> None:
+async def test_a_bad_query_is_rejected(client: Client, parameters: dict[str, str]) -> None:
     admin = await client.as_user("root@example.com", admin=True)
     problem = check(await admin.get("/users", params=parameters), 422)
     assert problem["errors"][0]["field"] == next(iter(parameters))
 
 
 @pytest.mark.parametrize("cursor", ["x", "é", "AAAA", "A" * 4000])
-async def test_a_tampered_cursor_is_refused(client: Client, cursor: str) -> None:
+async def test_a_tampered_cursor_is_rejected(client: Client, cursor: str) -> None:
     admin = await client.as_user("root@example.com", admin=True)
     check(await admin.get("/users", params={"cursor": cursor}), 400, "invalid_cursor")
 
 
 async def test_unknown_paths_and_methods_are_problems(client: Client) -> None:
     check(await client.get("/nowhere"), 404, "not_found")
-    answer = await client.put("/users/me")
-    check(answer, 405, "method_not_allowed")
-    assert answer.headers["allow"] == "GET, PATCH, DELETE"
-    answer = await client.post("/files/uploads/a.txt")
-    assert answer.headers["allow"] == "GET, HEAD, PUT, DELETE"
+    response = await client.put("/users/me")
+    check(response, 405, "method_not_allowed")
+    assert response.headers["allow"] == "GET, PATCH, DELETE"
+    response = await client.post("/files/uploads/a.txt")
+    assert response.headers["allow"] == "GET, HEAD, PUT, DELETE"
 
 
 @pytest.mark.parametrize("scope", ["", "everything", "local'"])
-async def test_an_unknown_scope_of_signing_out_is_refused(client: Client, scope: str) -> None:
+async def test_an_unknown_scope_of_signing_out_is_rejected(client: Client, scope: str) -> None:
     ann = await client.as_user("ann@example.com")
     check(await ann.post("/auth/sign-out", params={"scope": scope}), 422)
     assert (await ann.get("/users/me")).status_code == 200
@@ -222,9 +222,9 @@ async def test_a_fault_of_the_program_shows_nothing_of_it(app: FastAPI, client: 
     async def broken() -> None:
         raise RuntimeError("secret of the inside")
 
-    answer = await client.get("/broken")
-    check(answer, 500, "internal_error")
-    assert "secret" not in answer.text
+    response = await client.get("/broken")
+    check(response, 500, "internal_error")
+    assert "secret" not in response.text
 
 
 @pytest.mark.parametrize(
@@ -248,7 +248,7 @@ async def test_errors_of_the_application_keep_what_they_say(
     """Any status and any detail of an HTTPException becomes a problem."""
 
     @app.get("/refused")
-    async def refused() -> None:
+    async def rejected() -> None:
         raise HTTPException(status, given)
 
     problem = check(await client.get("/refused"), status)
@@ -259,5 +259,5 @@ async def test_a_token_of_ones_own_making_is_good(app: FastAPI, client: Client) 
     db: Amphibase = app.state.amphibase
     ann = await client.as_user("ann@example.com")
     token = create_access_token({"sub": str(ann.user.id)}, settings=db.settings)
-    answer = await client.get("/users/me", headers={"Authorization": f"Bearer {token}"})
-    assert answer.json()["email"] == "ann@example.com"
+    response = await client.get("/users/me", headers={"Authorization": f"Bearer {token}"})
+    assert response.json()["email"] == "ann@example.com"

@@ -131,8 +131,8 @@ async def test_what_a_deleted_account_left_is_swept(client: Client, state: State
     await backend.repository(Receipt, SERVICE).add(Receipt(user_id=ids["referred"]))
     for name in ("gone", "referred"):
         await backend.accounts.delete(ids[name])
-    found = [orphan async for orphan in state.users.sweep()]
-    assert {(each.id, each.deleted) for each in found} == {
+    items = [orphan async for orphan in state.users.sweep()]
+    assert {(each.id, each.deleted) for each in items} == {
         (ids["gone"], False),
         (ids["referred"], False),
     }
@@ -165,8 +165,10 @@ async def test_the_commands_reach_both_databases(settings: Settings, tmp_path: P
     for chain in ("auth", "storage", "application"):
         assert chain in current.stdout
     assert "behind" not in current.stdout
-    made = commands.run(tmp_path, environment, "users", "create", "ann@example.com", input="x" * 9)
-    assert made.returncode == 0, made.stderr
+    result = commands.run(
+        tmp_path, environment, "users", "create", "ann@example.com", input="x" * 9
+    )
+    assert result.returncode == 0, result.stderr
     swept = commands.run(tmp_path, environment, "users", "sweep", "--yes")
     assert swept.stdout == "0 without an account; 0 deleted\n"
 

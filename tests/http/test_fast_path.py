@@ -54,13 +54,13 @@ CLOSED = [Depends(closed)]
 
 async def add_post(ann: Client, path: str = "/t_posts") -> str:
     """The path of a new row."""
-    answer = await ann.post(path, json={"title": "tea"})
-    assert answer.status_code == 201, answer.text
-    return str(answer.headers["location"])
+    response = await ann.post(path, json={"title": "tea"})
+    assert response.status_code == 201, response.text
+    return str(response.headers["location"])
 
 
 class TestFastPath:
-    async def test_are_those_that_answer(self, ann: Client, framework: list[str]) -> None:
+    async def test_are_those_that_respond(self, ann: Client, framework: list[str]) -> None:
         post = await add_post(ann)
         framework.clear()
         for path in (post, "/t_posts", "/t_posts?title=eq.tea", "/users/me"):
@@ -83,7 +83,7 @@ class TestFastPath:
             assert framework == [f"GET {post}", "GET /t_posts", "GET /users/me"]
 
     @pytest.mark.parametrize("rows", ["t_posts", "t_documents"])
-    async def test_answer_as_the_documented_ones(
+    async def test_respond_as_the_documented_ones(
         self, app: FastAPI, ann: Client, framework: list[str], rows: str
     ) -> None:
         """To the byte and to the header, be it a row, a list or an error."""
@@ -101,16 +101,16 @@ class TestFastPath:
             assert one.text.replace(here, there) == other.text
 
     async def test_leave_bad_keys_to_the_framework(self, ann: Client, framework: list[str]) -> None:
-        answer = await ann.get("/t_posts/nonsense")
-        assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "id")
+        response = await ann.get("/t_posts/nonsense")
+        assert (response.status_code, response.json()["errors"][0]["field"]) == (422, "id")
         assert framework == ["GET /t_posts/nonsense"]
 
     @pytest.mark.parametrize("path", ["/t_posts", "/t_posts/1", "/users/me"])
     @pytest.mark.parametrize("method", ["HEAD", "PUT"])
     async def test_are_of_their_method_alone(self, ann: Client, path: str, method: str) -> None:
-        answer = await ann.request(method, path)
-        assert answer.status_code == 405
-        assert "GET" in answer.headers["allow"] or "PATCH" in answer.headers["allow"]
+        response = await ann.request(method, path)
+        assert response.status_code == 405
+        assert "GET" in response.headers["allow"] or "PATCH" in response.headers["allow"]
 
     @pytest.mark.parametrize("where", ["application", "around", "inclusion", "router"])
     async def test_honour_dependencies(self, db: Amphibase, where: str) -> None:
@@ -185,10 +185,10 @@ class TestFastPath:
 
         @app.middleware("http")
         async def tell(request: Request, call_next: Any) -> Response:
-            answer: Response = await call_next(request)
+            response: Response = await call_next(request)
             scope = request.scope
             told.append((scope["route"].path, scope["endpoint"].__name__, scope["path_params"]))
-            return answer
+            return response
 
         db.mount(app).include_router(db.router(Post))
         id = str(uuid4())
@@ -216,8 +216,8 @@ class TestFastPath:
         app = db.mount(FastAPI())
         app.include_router(db.router(Post), max_body_size=10)
         async with open_client(app) as client:
-            answer = await client.request("GET", "/t_posts", content=b"x" * 11)
-            assert answer.status_code == 413
+            response = await client.request("GET", "/t_posts", content=b"x" * 11)
+            assert response.status_code == 413
 
     async def test_leave_what_is_traced_to_the_framework(
         self, db: Amphibase, framework: list[str]

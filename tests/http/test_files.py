@@ -30,17 +30,17 @@ async def root(client: Client) -> Client:
 
 
 async def put(client: Client, path: str = "a.txt", content: bytes = TEN) -> Any:
-    answer = await client.put(f"/files/uploads/{quote(path)}", content=content)
-    assert answer.status_code == 201, answer.text
-    return answer.json()
+    response = await client.put(f"/files/uploads/{quote(path)}", content=content)
+    assert response.status_code == 201, response.text
+    return response.json()
 
 
 class TestForm:
     async def test_stores_the_file_under_a_path_of_its_own(self, ann: Client) -> None:
         form = {"file": ("../ä b.png", PNG, "image/png")}
-        answer = await ann.post("/files", files=form)
-        assert answer.status_code == 201, answer.text
-        file = answer.json()
+        response = await ann.post("/files", files=form)
+        assert response.status_code == 201, response.text
+        file = response.json()
         assert file["path"].endswith("/ä b.png")
         assert file["path"].count("/") == 1
         assert {
@@ -58,15 +58,17 @@ class TestForm:
         assert (read.content, read.headers["content-type"]) == (PNG, "image/png")
 
     @pytest.mark.parametrize("late", [False, True])
-    async def test_goes_where_it_is_told(self, ann: Client, root: Client, late: bool) -> None:
+    async def test_goes_to_the_bucket_of_the_form(
+        self, ann: Client, root: Client, late: bool
+    ) -> None:
         """Whether bucket and path come before the file, as scripts send them, or after it."""
         await root.post("/files/buckets", json={"id": "room", "public": True})
         where = [("bucket", (None, "room")), ("path", (None, "x/y.txt"))]
         file = [("file", ("a.txt", TEN, "text/plain"))]
         form: Any = [*file, *where] if late else [*where, *file]
-        answer = await ann.post("/files", files=form)
-        assert answer.status_code == 201, answer.text
-        stored = answer.json()
+        response = await ann.post("/files", files=form)
+        assert response.status_code == 201, response.text
+        stored = response.json()
         assert (stored["bucket"], stored["path"]) == ("room", "x/y.txt")
         assert urlsplit(stored["public_url"]).path == "/files/room/x/y.txt"
         assert (await ann.get("/files")).json()["items"] == []
@@ -90,18 +92,18 @@ class TestForm:
 class TestPut:
     async def test_makes_and_replaces(self, ann: Client) -> None:
         first = await put(ann)
-        answer = await ann.put("/files/uploads/a.txt", content=b"new")
-        assert answer.status_code == 200
-        assert answer.json()["etag"] != first["etag"]
-        assert answer.headers["etag"] == f'"{answer.json()["etag"]}"'
+        response = await ann.put("/files/uploads/a.txt", content=b"new")
+        assert response.status_code == 200
+        assert response.json()["etag"] != first["etag"]
+        assert response.headers["etag"] == f'"{response.json()["etag"]}"'
         assert (await ann.get("/files/uploads/a.txt")).content == b"new"
 
     async def test_replaces_nothing_when_told_so(self, ann: Client) -> None:
         await put(ann)
-        answer = await ann.put(
+        response = await ann.put(
             "/files/uploads/a.txt", content=b"new", headers={"If-None-Match": "*"}
         )
-        assert (answer.status_code, answer.json()["code"]) == (412, "precondition_failed")
+        assert (response.status_code, response.json()["code"]) == (412, "precondition_failed")
         assert (await ann.get("/files/uploads/a.txt")).content == TEN
 
     async def test_finds_out_what_the_bytes_are(self, ann: Client) -> None:
@@ -127,29 +129,29 @@ class TestPut:
 class TestRead:
     async def test_says_what_a_cache_and_a_browser_need(self, ann: Client) -> None:
         file = await put(ann)
-        answer = await ann.get("/files/uploads/a.txt")
-        assert answer.headers["etag"] == f'"{file["etag"]}"'
-        assert answer.headers["content-length"] == "10"
-        assert answer.headers["content-disposition"] == 'inline; filename="a.txt"'
-        assert answer.headers["x-content-type-options"] == "nosniff"
-        assert answer.headers["accept-ranges"] == "bytes"
-        assert answer.headers["cache-control"] == "private, no-cache"
+        response = await ann.get("/files/uploads/a.txt")
+        assert response.headers["etag"] == f'"{file["etag"]}"'
+        assert response.headers["content-length"] == "10"
+        assert response.headers["content-disposition"] == 'inline; filename="a.txt"'
+        assert response.headers["x-content-type-options"] == "nosniff"
+        assert response.headers["accept-ranges"] == "bytes"
+        assert response.headers["cache-control"] == "private, no-cache"
         head = await ann.head("/files/uploads/a.txt")
         assert (head.status_code, head.content) == (200, b"")
         for name in ("etag", "content-length", "content-type", "content-disposition"):
-            assert head.headers[name] == answer.headers[name]
+            assert head.headers[name] == response.headers[name]
 
     @pytest.mark.parametrize("method", ["GET", "HEAD"])
     async def test_sends_nothing_that_is_known(self, ann: Client, method: str) -> None:
         etag = f'"{(await put(ann))["etag"]}"'
         for known in (etag, f"W/{etag}", f'"other", {etag}', "*"):
             headers = {"If-None-Match": known}
-            answer = await ann.request(method, "/files/uploads/a.txt", headers=headers)
-            assert (answer.status_code, answer.content) == (304, b"")
-            assert answer.headers["etag"] == etag
+            response = await ann.request(method, "/files/uploads/a.txt", headers=headers)
+            assert (response.status_code, response.content) == (304, b"")
+            assert response.headers["etag"] == etag
         headers = {"If-None-Match": '"other"'}
-        answer = await ann.request(method, "/files/uploads/a.txt", headers=headers)
-        assert answer.status_code == 200
+        response = await ann.request(method, "/files/uploads/a.txt", headers=headers)
+        assert response.status_code == 200
 
     @pytest.mark.parametrize(
         ("asked", "content", "span"),
@@ -165,23 +167,23 @@ class TestRead:
     )
     async def test_sends_a_part(self, ann: Client, asked: str, content: bytes, span: str) -> None:
         await put(ann)
-        answer = await ann.get("/files/uploads/a.txt", headers={"Range": asked})
-        assert (answer.status_code, answer.content) == (206, content)
-        assert answer.headers["content-range"] == f"bytes {span}/10"
-        assert answer.headers["content-length"] == str(len(content))
+        response = await ann.get("/files/uploads/a.txt", headers={"Range": asked})
+        assert (response.status_code, response.content) == (206, content)
+        assert response.headers["content-range"] == f"bytes {span}/10"
+        assert response.headers["content-length"] == str(len(content))
 
     @pytest.mark.parametrize("asked", ["lines=1-2", "bytes=0-1,4-5"])
     async def test_sends_all_where_parts_are_not_offered(self, ann: Client, asked: str) -> None:
         await put(ann)
-        answer = await ann.get("/files/uploads/a.txt", headers={"Range": asked})
-        assert (answer.status_code, answer.content) == (200, TEN)
+        response = await ann.get("/files/uploads/a.txt", headers={"Range": asked})
+        assert (response.status_code, response.content) == (200, TEN)
 
     async def test_sends_all_when_the_part_is_of_older_bytes(self, ann: Client) -> None:
         etag = (await put(ann))["etag"]
         for condition, status in ((f'"{etag}"', 206), ('"older"', 200)):
             headers = {"Range": "bytes=0-1", "If-Range": condition}
-            answer = await ann.get("/files/uploads/a.txt", headers=headers)
-            assert answer.status_code == status
+            response = await ann.get("/files/uploads/a.txt", headers=headers)
+            assert response.status_code == status
 
     async def test_sends_all_of_what_has_just_replaced_the_older_bytes(
         self, ann: Client, monkeypatch: pytest.MonkeyPatch
@@ -196,8 +198,8 @@ class TestRead:
 
         monkeypatch.setattr(FileService, "stat", look_and_replace)
         headers = {"Range": "bytes=5-", "If-Range": f'"{etag}"'}
-        answer = await ann.get("/files/uploads/a.txt", headers=headers)
-        assert (answer.status_code, answer.content) == (200, b"abcdefghij")
+        response = await ann.get("/files/uploads/a.txt", headers=headers)
+        assert (response.status_code, response.content) == (200, b"abcdefghij")
 
     @pytest.mark.parametrize(
         ("name", "content"),
@@ -211,15 +213,15 @@ class TestRead:
         self, ann: Client, name: str, content: bytes
     ) -> None:
         await put(ann, name, content)
-        answer = await ann.get(f"/files/uploads/{name}")
-        assert answer.headers["content-disposition"].startswith("attachment; ")
-        assert "sandbox" in answer.headers["content-security-policy"]
+        response = await ann.get(f"/files/uploads/{name}")
+        assert response.headers["content-disposition"].startswith("attachment; ")
+        assert "sandbox" in response.headers["content-security-policy"]
 
     async def test_no_name_breaks_out_of_its_header(self, ann: Client) -> None:
         name = 'a";filename=evil.exe;x="ü.txt'
         await put(ann, name)
-        answer = await ann.get(f"/files/uploads/{quote(name)}?download=true")
-        assert answer.headers["content-disposition"] == (
+        response = await ann.get(f"/files/uploads/{quote(name)}?download=true")
+        assert response.headers["content-disposition"] == (
             'attachment; filename="a_;filename=evil.exe;x=__.txt"; '
             f"filename*=UTF-8''{quote(name, safe='')}"
         )
@@ -233,16 +235,16 @@ class TestOthers:
         moves = {"bucket": "uploads", "path": "a.txt", "to_path": "b.txt"}
         for other in (bob, client):
             for method in ("GET", "HEAD", "DELETE"):
-                answer = await other.request(method, "/files/uploads/a.txt")
-                assert answer.status_code == 404
+                response = await other.request(method, "/files/uploads/a.txt")
+                assert response.status_code == 404
             sign = await other.post("/files/sign", json={"bucket": "uploads", "path": "a.txt"})
             assert sign.status_code == 404
             assert (await other.get("/files")).json()["items"] == []
             for action in ("move", "copy"):
-                answer = await other.post(f"/files/{action}", json=moves)
-                assert answer.status_code == (404 if other is bob else 401)
-            answer = await other.put("/files/uploads/a.txt", content=b"mine")
-            assert answer.status_code == (404 if other is bob else 401)
+                response = await other.post(f"/files/{action}", json=moves)
+                assert response.status_code == (404 if other is bob else 401)
+            response = await other.put("/files/uploads/a.txt", content=b"mine")
+            assert response.status_code == (404 if other is bob else 401)
         assert (await ann.get("/files/uploads/a.txt")).content == TEN
 
     async def test_read_in_a_public_bucket_and_change_nothing(
@@ -264,8 +266,8 @@ class TestOthers:
 class TestSign:
     async def test_opens_the_file_without_a_token(self, ann: Client, client: Client) -> None:
         await put(ann, "ä b.txt")
-        asked = {"bucket": "uploads", "path": "ä b.txt", "expires_in": 60}
-        signed = (await ann.post("/files/sign", json=asked)).json()
+        body = {"bucket": "uploads", "path": "ä b.txt", "expires_in": 60}
+        signed = (await ann.post("/files/sign", json=body)).json()
         url = urlsplit(signed["url"])
         assert (await client.get(f"{url.path}?{url.query}")).content == TEN
         part = await client.get(f"{url.path}?{url.query}", headers={"Range": "bytes=0-1"})
@@ -280,8 +282,8 @@ class TestSign:
         self, ann: Client, bob: Client, client: Client
     ) -> None:
         await put(ann)
-        asked = {"bucket": "uploads", "path": "a.txt"}
-        url = urlsplit((await ann.post("/files/sign", json=asked)).json()["url"])
+        body = {"bucket": "uploads", "path": "a.txt"}
+        url = urlsplit((await ann.post("/files/sign", json=body)).json()["url"])
         await ann.delete("/files/uploads/a.txt")
         await put(bob, content=b"bob's own")
         assert (await client.get(f"{url.path}?{url.query}")).status_code == 404
@@ -295,8 +297,8 @@ class TestList:
         seen = []
         cursor = None
         while True:
-            asked = {"prefix": "a/", "limit": "2", **({"cursor": cursor} if cursor else {})}
-            page = (await ann.get("/files", params=asked)).json()
+            body = {"prefix": "a/", "limit": "2", **({"cursor": cursor} if cursor else {})}
+            page = (await ann.get("/files", params=body)).json()
             seen += [file["path"] for file in page["items"]]
             cursor = page["next_cursor"]
             if cursor is None:
@@ -307,12 +309,12 @@ class TestList:
 class TestMoveCopyDelete:
     async def test_do_what_they_say(self, ann: Client) -> None:
         await put(ann)
-        asked = {"bucket": "uploads", "path": "a.txt", "to_path": "b/c.txt"}
-        copied = await ann.post("/files/copy", json=asked)
+        body = {"bucket": "uploads", "path": "a.txt", "to_path": "b/c.txt"}
+        copied = await ann.post("/files/copy", json=body)
         assert (copied.status_code, copied.json()["path"]) == (201, "b/c.txt")
-        taken = await ann.post("/files/move", json=asked)
+        taken = await ann.post("/files/move", json=body)
         assert (taken.status_code, taken.json()["code"]) == (409, "conflict")
-        moved = await ann.post("/files/move", json=asked | {"to_path": "d.txt"})
+        moved = await ann.post("/files/move", json=body | {"to_path": "d.txt"})
         assert (moved.status_code, moved.json()["file_name"]) == (200, "d.txt")
         assert (await ann.delete("/files/uploads/d.txt")).status_code == 204
         assert (await ann.delete("/files/uploads/d.txt")).status_code == 404
@@ -326,9 +328,11 @@ class TestBuckets:
         assert (await ann.post("/files/buckets", json={"id": "x"})).status_code == 403
         assert (await root.get("/files/buckets")).status_code == 200
 
-    async def test_are_made_changed_and_deleted(self, root: Client) -> None:
-        made = await root.post("/files/buckets", json={"id": "room", "allowed_types": ["image/*"]})
-        assert made.status_code == 201
+    async def test_are_created_changed_and_deleted(self, root: Client) -> None:
+        response = await root.post(
+            "/files/buckets", json={"id": "room", "allowed_types": ["image/*"]}
+        )
+        assert response.status_code == 201
         again = await root.post("/files/buckets", json={"id": "room"})
         assert (again.status_code, again.json()["code"]) == (409, "conflict")
         changed = await root.patch("/files/buckets/room", json={"file_size_limit": 5})
@@ -352,9 +356,9 @@ class TestBuckets:
         await put(ann, "c.png", PNG[:40])
         for path, status in (("big.txt", 413), ("c.png", 415)):
             for action in ("move", "copy"):
-                asked = {"bucket": "uploads", "path": path, "to_path": path, "to_bucket": "room"}
-                answer = await ann.post(f"/files/{action}", json=asked)
-                assert answer.status_code == status
+                body = {"bucket": "uploads", "path": path, "to_path": path, "to_bucket": "room"}
+                response = await ann.post(f"/files/{action}", json=body)
+                assert response.status_code == status
 
 
 def test_every_route_is_documented(app: FastAPI) -> None:

@@ -72,25 +72,25 @@ async def test_a_path_that_no_file_can_have(ann: Client, path: str) -> None:
     check(await ann.post("/files", data={"path": path}, files=form), 400)
     await ann.put("/files/uploads/kept.txt", content=TEN)
     for action in ("move", "copy"):
-        asked = {"bucket": "uploads", "path": "kept.txt", "to_path": path}
-        answer = await ann.post(f"/files/{action}", json=asked)
-        check(answer, 422 if "\x00" in path or len(path) > 4096 else 400)
+        body = {"bucket": "uploads", "path": "kept.txt", "to_path": path}
+        response = await ann.post(f"/files/{action}", json=body)
+        check(response, 422 if "\x00" in path or len(path) > 4096 else 400)
 
 
 @pytest.mark.parametrize(
     "name",
     ["../../etc/passwd", "C:\\Windows\\system.ini", "\x01\x02", "..", "", "é" * 300 + ".txt"],
 )
-async def test_a_name_from_a_browser_is_made_safe(ann: Client, name: str) -> None:
+async def test_a_name_from_a_browser_becomes_safe(ann: Client, name: str) -> None:
     body = (
         b'--x\r\nContent-Disposition: form-data; name="file"; filename="'
         + name.encode()
         + b'"\r\n\r\n0123456789\r\n--x--\r\n'
     )
     headers = {"Content-Type": "multipart/form-data; boundary=x"}
-    answer = await ann.post("/files", content=body, headers=headers)
-    assert answer.status_code == 201, answer.text
-    path = answer.json()["path"]
+    response = await ann.post("/files", content=body, headers=headers)
+    assert response.status_code == 201, response.text
+    path = response.json()["path"]
     assert path.count("/") == 1
     assert len(path.encode()) < 300
     assert not set(path) & set("\\:\x01\x02")
@@ -136,13 +136,13 @@ async def test_a_length_that_lies(ann: Client, announced: bytes) -> None:
         yield TEN
 
     headers = {"Content-Length": announced.decode()}
-    answer = await ann.put("/files/uploads/a", content=ten(), headers=headers)
-    check(answer, 400, "incomplete_upload")
+    response = await ann.put("/files/uploads/a", content=ten(), headers=headers)
+    check(response, 400, "incomplete_upload")
 
 
 async def test_nothing_at_all_is_a_file(ann: Client) -> None:
-    answer = await ann.put("/files/uploads/empty", content=b"")
-    assert (answer.status_code, answer.json()["size"]) == (201, 0)
+    response = await ann.put("/files/uploads/empty", content=b"")
+    assert (response.status_code, response.json()["size"]) == (201, 0)
     read = await ann.get("/files/uploads/empty")
     assert (read.status_code, read.content) == (200, b"")
     check(await ann.get("/files/uploads/empty", headers={"Range": "bytes=0-"}), 416)
@@ -176,9 +176,11 @@ async def test_more_than_the_limit(ann: Client) -> None:
         ("application/json", b"%PDF-1.7"),
     ],
 )
-async def test_bytes_of_another_type_than_is_said(ann: Client, said: str, content: bytes) -> None:
-    answer = await ann.put("/files/uploads/a", content=content, headers={"Content-Type": said})
-    check(answer, 415, "unsupported_media_type")
+async def test_bytes_of_another_type_than_is_declared(
+    ann: Client, said: str, content: bytes
+) -> None:
+    response = await ann.put("/files/uploads/a", content=content, headers={"Content-Type": said})
+    check(response, 415, "unsupported_media_type")
 
 
 @pytest.mark.parametrize(
@@ -200,8 +202,8 @@ async def test_a_type_that_is_none(ann: Client, said: str) -> None:
         "Upload-Metadata": ",".join(" ".join(pair) for pair in about.items()),
         "Content-Type": "application/offset+octet-stream",
     }
-    answer = await ann.post("/files/tus", content=TEN, headers=upload)
-    check(answer, 415, "unsupported_media_type")
+    response = await ann.post("/files/tus", content=TEN, headers=upload)
+    check(response, 415, "unsupported_media_type")
 
 
 async def test_types_that_are_not_taken(make_settings: MakeSettings) -> None:
@@ -223,9 +225,9 @@ async def test_types_that_are_not_taken(make_settings: MakeSettings) -> None:
 )
 async def test_a_range_that_makes_no_sense(ann: Client, asked: str) -> None:
     await ann.put("/files/uploads/a", content=TEN)
-    answer = await ann.get("/files/uploads/a", headers={"Range": asked})
-    check(answer, 416, "range_not_satisfiable")
-    assert answer.headers["content-range"] == "bytes */10"
+    response = await ann.get("/files/uploads/a", headers={"Range": asked})
+    check(response, 416, "range_not_satisfiable")
+    assert response.headers["content-range"] == "bytes */10"
 
 
 async def test_a_signature_that_is_not_the_files(ann: Client, client: Client) -> None:
@@ -237,16 +239,16 @@ async def test_a_signature_that_is_not_the_files(ann: Client, client: Client) ->
     for url in (f"/a?token={changed}", f"/b?token={token}", "/a?token=x", "/a?token=%00"):
         check(await client.get(f"/files/uploads{url}"), 403, "invalid_signature")
     for seconds in (0, -1, 10**12):
-        asked = {"bucket": "uploads", "path": "a", "expires_in": seconds}
-        check(await ann.post("/files/sign", json=asked), 422, "validation_error")
+        body = {"bucket": "uploads", "path": "a", "expires_in": seconds}
+        check(await ann.post("/files/sign", json=body), 422, "validation_error")
 
 
 @pytest.mark.parametrize("name", ["", "a b", "../x", "tus", "buckets", "x" * 101, "ä", ".x", "a/b"])
 async def test_a_bucket_that_cannot_be(client: Client, name: str) -> None:
     root = await client.as_user("root@example.com", admin=True)
-    answer = await root.post("/files/buckets", json={"id": name})
-    assert answer.status_code in (400, 422)
-    check(answer, answer.status_code)
+    response = await root.post("/files/buckets", json={"id": name})
+    assert response.status_code in (400, 422)
+    check(response, response.status_code)
 
 
 @pytest.mark.parametrize("bucket", ["nope", "x" * 500, "%00", "%0A"])
@@ -261,9 +263,9 @@ async def test_a_full_disk(ann: Client, monkeypatch: pytest.MonkeyPatch) -> None
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", full)
-        answer = await ann.put("/files/uploads/a", content=TEN)
-    check(answer, 507, "storage_full")
-    assert int(answer.headers["retry-after"]) >= 1
+        response = await ann.put("/files/uploads/a", content=TEN)
+    check(response, 507, "storage_full")
+    assert int(response.headers["retry-after"]) >= 1
     check(await ann.get("/files/uploads/a"), 404)
     assert (await ann.put("/files/uploads/a", content=TEN)).status_code == 201
 
@@ -279,10 +281,10 @@ async def test_a_lost_object_store(sqlite_url: str, tmp_path: Path) -> None:
         app = Amphibase(settings).mount(FastAPI())
     async with open_client(app) as client:
         ann = await client.as_user("ann@example.com")
-        answer = await ann.put("/files/uploads/a", content=TEN)
-        check(answer, 503, "unavailable")
-        assert int(answer.headers["retry-after"]) >= 1
-        assert "127.0.0.1" not in answer.text
+        response = await ann.put("/files/uploads/a", content=TEN)
+        check(response, 503, "unavailable")
+        assert int(response.headers["retry-after"]) >= 1
+        assert "127.0.0.1" not in response.text
         check(await ann.get("/files/uploads/a"), 404)
 
 
@@ -311,7 +313,7 @@ def begin(url: str, length: int, sent: bytes) -> socket.socket:
     return connection
 
 
-def test_too_much_is_refused_before_it_is_sent(server: str) -> None:
+def test_too_much_is_rejected_before_it_is_sent(server: str) -> None:
     with begin(server, 10**9, b"") as connection:
         assert connection.recv(1000).startswith(b"HTTP/1.1 413 ")
         assert sent_until_closed(connection) < 100
@@ -331,8 +333,8 @@ def test_a_client_that_sends_too_much_is_told_so(server: str) -> None:
     body = {"email": "much@example.com", "password": "correct horse battery"}
     token = httpx.post(f"{server}/auth/sign-up", json=body).json()["access_token"]
     headers = {"Authorization": f"Bearer {token}"}
-    answer = httpx.put(f"{server}/files/uploads/much", content=bytes(20_000_000), headers=headers)
-    check(answer, 413, "payload_too_large")
+    response = httpx.put(f"{server}/files/uploads/much", content=bytes(20_000_000), headers=headers)
+    check(response, 413, "payload_too_large")
 
 
 def test_an_upload_that_is_cut_leaves_nothing(server: str, server_folder: Path) -> None:

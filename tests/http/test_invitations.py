@@ -7,7 +7,7 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import update
 from tests.backends import sql_backend_of
-from tests.outbox import letters, token_in
+from tests.outbox import messages, token_in
 
 from amphibase import Settings
 from amphibase.accounts.sign_up_policy import canonical_domain
@@ -30,7 +30,7 @@ async def invited(app: FastAPI, client: Client, settings: Settings, **more: Any)
     sent = await admin.post("/users/invitations", json={"email": EMAIL, **more})
     assert sent.status_code == 202, sent.text
     await sql_backend_of(app).background.settle()
-    return token_in(letters(settings.data_dir)[-1])
+    return token_in(messages(settings.data_dir)[-1])
 
 
 async def accept(client: Client, token: str, **more: Any) -> Any:
@@ -73,10 +73,10 @@ async def test_no_other_email_admits_an_invited_user(
     app: FastAPI, client: Client, settings: Settings, path: str
 ) -> None:
     token = await invited(app, client, settings)
-    sent = len(letters(settings.data_dir))
+    sent = len(messages(settings.data_dir))
     assert (await client.post(path, json={"email": EMAIL})).status_code == 202
     await sql_backend_of(app).background.settle()
-    assert len(letters(settings.data_dir)) == sent
+    assert len(messages(settings.data_dir)) == sent
     assert (await accept(client, token)).status_code == 200
 
 
@@ -98,8 +98,8 @@ async def test_only_an_administrator_invites_and_only_who_has_no_account(
     app: FastAPI, client: Client, settings: Settings
 ) -> None:
     ann = await client.as_user(EMAIL)
-    refused = await ann.post("/users/invitations", json={"email": "bob@example.com"})
-    assert refused.status_code == 403
+    rejected = await ann.post("/users/invitations", json={"email": "bob@example.com"})
+    assert rejected.status_code == 403
     admin = await client.as_user("root@example.com", admin=True)
     taken = await admin.post("/users/invitations", json={"email": EMAIL})
     assert taken.json()["code"] == "email_already_registered"

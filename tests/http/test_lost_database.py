@@ -18,14 +18,14 @@ from amphibase.testing.client import PASSWORD, open_client
 ANN = {"email": "ann@example.com", "password": PASSWORD}
 
 
-def check_unavailable(answer: Any, code: str = "unavailable") -> None:
-    assert answer.status_code == 503, answer.text
-    assert int(answer.headers["retry-after"]) >= 1
-    assert answer.json()["code"] == code
-    assert "127.0.0.1" not in answer.text
+def check_unavailable(response: Any, code: str = "unavailable") -> None:
+    assert response.status_code == 503, response.text
+    assert int(response.headers["retry-after"]) >= 1
+    assert response.json()["code"] == code
+    assert "127.0.0.1" not in response.text
 
 
-async def test_a_stopped_postgres_is_told_and_a_restarted_one_found(tmp_path: Path) -> None:
+async def test_a_stopped_postgres_is_reported_and_a_restarted_one_found(tmp_path: Path) -> None:
     server = start(tmp_path / "postgres", fsync=False)
     try:
         settings = load_settings(
@@ -61,15 +61,15 @@ async def test_a_full_disk_stores_nothing_by_halves(tmp_path: Path, sqlite_url: 
             pages = 1 if full else 1 << 30
             connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
 
-        refused = 0
+        rejected = 0
         for n in range(200):
             body = {"email": f"user{n}@example.com", "password": PASSWORD}
-            answer = await client.post("/auth/sign-up", json=body)
-            if answer.status_code != 201:
-                check_unavailable(answer)
-                refused += 1
+            response = await client.post("/auth/sign-up", json=body)
+            if response.status_code != 201:
+                check_unavailable(response)
+                rejected += 1
                 break
-        assert refused
+        assert rejected
         full = False
         assert (await client.post("/auth/sign-up", json=body)).status_code == 201
 
@@ -84,7 +84,7 @@ async def test_a_full_disk_stores_nothing_by_halves(tmp_path: Path, sqlite_url: 
         ("57014", "unavailable"),
     ],
 )
-async def test_what_passes_is_told_apart_by_its_sqlstate(
+async def test_what_passes_is_distinguished_by_its_sqlstate(
     postgres_url: str, tmp_path: Path, state: str, code: str
 ) -> None:
     settings = load_settings(database_url=postgres_url, secret_key=SECRET, data_dir=tmp_path)
@@ -97,9 +97,9 @@ async def test_what_passes_is_told_apart_by_its_sqlstate(
         )
 
     async with open_client(app) as client:
-        answer = await client.get("/raise")
-    check_unavailable(answer, code)
-    assert "inside" not in answer.text
+        response = await client.get("/raise")
+    check_unavailable(response, code)
+    assert "inside" not in response.text
 
 
 async def test_a_database_that_only_reads_is_not_ready(postgres_url: str, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 from fastapi import APIRouter, FastAPI, WebSocket
 from tests.models import Note
-from tests.outbox import letters
+from tests.outbox import messages
 
 from amphibase import Amphibase, ConfigurationError, Settings
 from amphibase.testing.client import open_client
@@ -68,7 +68,7 @@ async def test_links_in_emails_lead_below_the_prefix(settings: Settings) -> None
     app = mounted(settings.model_copy(update={"email_confirmation": "required"}))
     async with open_client(app) as client:
         await client.post("/api/auth/sign-up", json=ANN)
-    text = letters(settings.data_dir)[0].get_content()
+    text = messages(settings.data_dir)[0].get_content()
     (link,) = re.findall(r"https://app.example(/\S+)", text)
     async with open_client(mounted(settings)) as client:
         assert link.startswith("/api/auth/email/verify?token=")

@@ -54,12 +54,12 @@ class Server:
         return httpx.get(f"{self.url}/users/me", headers=self._headers()).status_code == 200
 
     def _new_token(self) -> str:
-        answer = httpx.post(f"{self.url}/auth/sign-in", json=ADMIN)
-        if answer.status_code == 401:
+        response = httpx.post(f"{self.url}/auth/sign-in", json=ADMIN)
+        if response.status_code == 401:
             create = ("users", "create", ADMIN["email"], "--admin")
             assert run(self._folder, {}, *create, input=ADMIN["password"]).returncode == 0
-            answer = httpx.post(f"{self.url}/auth/sign-in", json=ADMIN)
-        token: str = answer.json()["access_token"]
+            response = httpx.post(f"{self.url}/auth/sign-in", json=ADMIN)
+        token: str = response.json()["access_token"]
         return token
 
 

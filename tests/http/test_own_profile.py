@@ -42,7 +42,7 @@ asyncio.run(main())
 """
 
 
-def test_is_stored_and_answered(database_url: str) -> None:
+def test_is_stored_and_in_the_response(database_url: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, database_url], capture_output=True, text=True, check=False
     )

@@ -20,10 +20,10 @@ def app(settings: Settings) -> FastAPI:
 class TestRows:
     async def test_are_added_read_changed_and_deleted(self, client: Client) -> None:
         ann = await client.as_user("ann@example.com")
-        answer = await ann.post("/t_notes", json={"title": "tea", "stars": 3})
-        assert answer.status_code == 201
-        note = answer.json()
-        path = answer.headers["location"]
+        response = await ann.post("/t_notes", json={"title": "tea", "stars": 3})
+        assert response.status_code == 201
+        note = response.json()
+        path = response.headers["location"]
         assert path == f"/t_notes/{note['id']}"
         assert (await ann.get(path)).json() == note
         changed = (await ann.patch(path, json={"stars": 4})).json()
@@ -42,11 +42,11 @@ class TestRows:
         missing = f"/t_notes/{uuid4()}"
         for other in (bob, client):
             for method, body in (("GET", None), ("PATCH", {"stars": 1}), ("DELETE", None)):
-                answer = await other.request(method, path, json=body)
+                response = await other.request(method, path, json=body)
                 same = await other.request(method, missing, json=body)
-                assert answer.status_code == same.status_code
-                assert answer.status_code in ((404,) if other is bob else (401, 404))
-                assert answer.json()["detail"] == same.json()["detail"]
+                assert response.status_code == same.status_code
+                assert response.status_code in ((404,) if other is bob else (401, 404))
+                assert response.json()["detail"] == same.json()["detail"]
             for query in ("", "?title=like.*", "?or=(stars.eq.3,stars.neq.3)", "?order=title"):
                 listed = await other.get(f"/t_notes{query}")
                 assert listed.json() == {"items": [], "next_cursor": None}
@@ -65,7 +65,7 @@ class TestRows:
         check(await client.patch(path, json={"title": "x"}), 401, "not_authenticated")
         assert (await client.get(path)).json() == post
 
-    async def test_that_administrators_write_are_refused_to_others(self, client: Client) -> None:
+    async def test_that_administrators_write_are_forbidden_to_others(self, client: Client) -> None:
         ann = await client.as_user("ann@example.com")
         root = await client.as_user("root@example.com", admin=True)
         check(await ann.post("/t_boards", json={"name": "x"}), 403, "forbidden")
@@ -89,10 +89,10 @@ class TestRows:
         listed = await client.get("/t_posts")
         one = await client.get(f"/t_posts/{post['id']}")
         document = await client.get("/openapi.json")
-        for answer in (changed, listed, one, document):
-            assert answer.status_code == 200
-            assert "remark" not in answer.text
-            assert "hidden words" not in answer.text
+        for response in (changed, listed, one, document):
+            assert response.status_code == 200
+            assert "remark" not in response.text
+            assert "hidden words" not in response.text
 
     @pytest.mark.parametrize("query", ["remark=like.h*", "or=(remark.eq.a,title.eq.b)"])
     async def test_cannot_be_found_by_private_columns(self, client: Client, query: str) -> None:
@@ -107,11 +107,11 @@ class TestRows:
         assert await titles(ann, "/t_drafts") == []
 
     async def test_with_a_counted_key_say_where_they_are(self, client: Client) -> None:
-        answer = await client.post("/t_kinds", json={"text": "a"})
-        assert answer.headers["location"] == f"/t_kinds/{answer.json()['id']}"
+        response = await client.post("/t_kinds", json={"text": "a"})
+        assert response.headers["location"] == f"/t_kinds/{response.json()['id']}"
 
     async def test_take_and_give_every_type(self, client: Client) -> None:
-        given = {
+        values = {
             "text": "äöü \U0001f600",
             "short": "12345",
             "number": -5,
@@ -137,19 +137,19 @@ class TestRows:
             "reals": [0.5],
             "answers": [True, False],
         }
-        added = await add(client, "/t_kinds", **given)
-        assert added == given | {"id": added["id"]}
+        added = await add(client, "/t_kinds", **values)
+        assert added == values | {"id": added["id"]}
         assert (await client.get(f"/t_kinds/{added['id']}")).json() == added
         assert (await client.get("/t_kinds")).json()["items"] == [added]
-        nothing = dict.fromkeys(given)
+        nothing = dict.fromkeys(values)
         emptied = await client.patch(f"/t_kinds/{added['id']}", json=nothing)
         assert emptied.json() == nothing | {"id": added["id"]}
 
     async def test_stay_as_they_are_where_nothing_is_sent(self, client: Client) -> None:
         ann = await client.as_user("ann@example.com")
         note = await add(ann, "/t_notes", title="tea", stars=3)
-        answer = await ann.patch(f"/t_notes/{note['id']}", json={})
-        assert (answer.status_code, answer.json()["title"]) == (200, "tea")
+        response = await ann.patch(f"/t_notes/{note['id']}", json={})
+        assert (response.status_code, response.json()["title"]) == (200, "tea")
 
 
 class TestBadInput:
@@ -173,16 +173,16 @@ class TestBadInput:
         check(await ann.post("/t_notes", json=body), 422, "validation_error", field)
         note = await add(ann, "/t_notes", title="tea", stars=3)
         if len(body) > 1:
-            answer = await ann.patch(f"/t_notes/{note['id']}", json=body)
-            check(answer, 422, "validation_error", field)
+            response = await ann.patch(f"/t_notes/{note['id']}", json=body)
+            check(response, 422, "validation_error", field)
         assert (await ann.get(f"/t_notes/{note['id']}")).json() == note
         assert await titles(ann, "/t_notes") == ["tea"]
 
     @pytest.mark.parametrize("field", ["id", "owner_id", "created_at", "version"])
-    async def test_that_the_server_sets_is_said_so(self, client: Client, field: str) -> None:
+    async def test_that_the_server_sets_is_reported(self, client: Client, field: str) -> None:
         ann = await client.as_user("ann@example.com")
-        answer = await ann.post("/t_documents", json={"title": "x", field: None})
-        assert answer.json()["detail"] == f"{field}: is set by the server"
+        response = await ann.post("/t_documents", json={"title": "x", field: None})
+        assert response.json()["detail"] == f"{field}: is set by the server"
 
     @pytest.mark.parametrize(
         ("query", "field"),
@@ -210,21 +210,21 @@ class TestBadInput:
         for path in ("/t_notes/1", "/t_kinds/x", "/t_kinds/3000000000"):
             check(await client.get(path), 422, "validation_error", "id")
 
-    async def test_that_is_too_large_is_refused(self, client: Client) -> None:
+    async def test_that_is_too_large_is_rejected(self, client: Client) -> None:
         ann = await client.as_user("ann@example.com")
         await add(ann, "/t_notes", title="x" * 900_000, stars=1)
-        answer = await ann.post("/t_notes", json={"title": "x" * 1024 * 1024, "stars": 1})
-        check(answer, 413, "payload_too_large")
+        response = await ann.post("/t_notes", json={"title": "x" * 1024 * 1024, "stars": 1})
+        check(response, 413, "payload_too_large")
 
-    async def test_with_half_a_character_in_a_name_is_refused(self, client: Client) -> None:
+    async def test_with_half_a_character_in_a_name_is_rejected(self, client: Client) -> None:
         ann = await client.as_user("ann@example.com")
         headers = {"Content-Type": "application/json"}
-        answer = await ann.post("/t_notes", content=b'{"\\ud800": 1}', headers=headers)
-        check(answer, 422, "validation_error")
+        response = await ann.post("/t_notes", content=b'{"\\ud800": 1}', headers=headers)
+        check(response, 422, "validation_error")
 
-    async def test_that_refers_to_nothing_is_said_so(self, client: Client, app: FastAPI) -> None:
+    async def test_that_refers_to_nothing_is_reported(self, client: Client, app: FastAPI) -> None:
         rows = db_of(app).state.backend.repository(Note, SERVICE)
         app.dependency_overrides[current_caller] = lambda: Caller("authenticated", uuid4())
-        answer = await client.post("/t_notes", json={"title": "x", "stars": 1})
-        check(answer, 409, "foreign_key_violation")
+        response = await client.post("/t_notes", json={"title": "x", "stars": 1})
+        check(response, 409, "foreign_key_violation")
         assert await rows.count() == 0

@@ -58,15 +58,15 @@ class TestLists:
         while True:
             reply = await ann.get(f"/t_notes?limit=4{order}{cursor}")
             assert reply.status_code == 200, reply.text
-            answer = reply.json()
-            found += [item["title"] for item in answer["items"]]
+            response = reply.json()
+            found += [item["title"] for item in response["items"]]
             pages += 1
-            if answer["next_cursor"] is None:
+            if response["next_cursor"] is None:
                 break
-            cursor = f"&cursor={answer['next_cursor']}"
+            cursor = f"&cursor={response['next_cursor']}"
         assert (found, pages) == (whole, 3)
 
-    async def test_refuse_cursors_of_others(self, ann: Client) -> None:
+    async def test_reject_cursors_of_others(self, ann: Client) -> None:
         cursor = (await ann.get("/t_notes?limit=4")).json()["next_cursor"]
         for query in (
             f"cursor={cursor}&stars=eq.1",
@@ -147,6 +147,6 @@ class TestVersions:
         path = f"/t_documents/{document['id']}"
         headers = {"If-Match": given.encode()}
         for method, body in (("PATCH", {"title": "b"}), ("DELETE", None)):
-            answer = await ann.request(method, path, json=body, headers=headers)  # type: ignore[arg-type]
-            check(answer, 422, "validation_error", "If-Match")
+            response = await ann.request(method, path, json=body, headers=headers)  # type: ignore[arg-type]
+            check(response, 422, "validation_error", "If-Match")
         assert (await ann.get(path)).json() == document

@@ -62,18 +62,18 @@ class TestTheRepository:
     ) -> None:
         ann = await client.as_user("ann@example.com")
         users = db_of(app).state.users
-        asked = []
+        items = []
         get = users.get
 
         async def counted(id: UUID) -> Any:
-            asked.append(id)
+            items.append(id)
             return await get(id)
 
         monkeypatch.setattr(users, "get", counted)
         for _ in range(3):
             await ann.get("/mine")
         await client.get("/mine")
-        assert asked == [ann.user.id]
+        assert items == [ann.user.id]
 
     async def test_remembers_no_more_users_than_it_should(
         self, client: Client, app: FastAPI, monkeypatch: pytest.MonkeyPatch
@@ -117,7 +117,7 @@ class TestTheRepository:
 
 
 class TestRouters:
-    def test_have_only_routes_that_could_answer(self) -> None:
+    def test_have_only_routes_that_could_respond(self) -> None:
         methods = {
             method
             for route in Amphibase().router(Rate).routes
@@ -125,11 +125,11 @@ class TestRouters:
         }
         assert methods == {"GET"}
 
-    def test_are_refused_for_what_is_the_services_alone(self) -> None:
+    def test_are_rejected_for_what_is_the_services_alone(self) -> None:
         with pytest.raises(ConfigurationError, match="Secret is for the service alone"):
             Amphibase().router(Secret)
 
-    def test_are_refused_for_keys_of_several_columns(self) -> None:
+    def test_are_rejected_for_keys_of_several_columns(self) -> None:
         with pytest.raises(NotSupported, match=r"Seat has a key of several columns \(row, number"):
             Amphibase().router(Seat)
 
@@ -144,8 +144,8 @@ class TestRouters:
             ann = await client.as_user("ann@example.com")
             check(await ann.get("/api/v1/notes"), 403, "not_admin")
             root = await client.as_user("root@example.com", admin=True)
-            answer = await root.post("/api/v1/notes", json={"title": "a", "stars": 1})
-            assert answer.headers["location"] == f"/api/v1/notes/{answer.json()['id']}"
+            response = await root.post("/api/v1/notes", json={"title": "a", "stars": 1})
+            assert response.headers["location"] == f"/api/v1/notes/{response.json()['id']}"
             operations = (await client.get("/openapi.json")).json()["paths"]["/api/v1/notes"]
             assert operations["get"]["tags"] == ["mine"]
 
@@ -182,8 +182,8 @@ class TestRouters:
         assert [each["name"] for each in change["parameters"]] == ["id", "If-Match"]
         body = change["requestBody"]["content"]["application/json"]["schema"]
         assert body == {"$ref": "#/components/schemas/DocumentUpdate"}
-        answer = change["responses"]["200"]["content"]["application/json"]["schema"]
-        assert answer == {"$ref": "#/components/schemas/Document"}
+        response = change["responses"]["200"]["content"]["application/json"]["schema"]
+        assert response == {"$ref": "#/components/schemas/Document"}
         for path, methods in document["paths"].items():
             for method, operation in methods.items():
                 assert "default" in operation["responses"] or path == "/mine", (path, method)
@@ -220,7 +220,7 @@ def test_a_number_that_json_cannot_hold_is_no_null(value: float) -> None:
         RowSerializer(Kinds).row(row)
 
 
-def test_answers_give_keys_as_they_stand_in_a_path() -> None:
+def test_responses_give_keys_as_they_stand_in_a_path() -> None:
     assert RowSerializer(Kinds).key_of(Kinds(id=7)) == "7"
     id = uuid4()
     assert RowSerializer(Note).key_of(Note(id=id)) == str(id)

@@ -78,9 +78,9 @@ async def test_parts_become_a_file_when_all_have_come(ann: Client) -> None:
 
 async def test_the_beginning_may_carry_bytes(ann: Client) -> None:
     headers = {**PART, "Upload-Length": "3", **metadata(filename="a.txt")}
-    answer = await ann.post("/files/tus", headers=headers, content=b"abc")
-    assert (answer.status_code, answer.headers["upload-offset"]) == (201, "3")
-    assert (await ann.get(answer.headers["content-location"])).content == b"abc"
+    response = await ann.post("/files/tus", headers=headers, content=b"abc")
+    assert (response.status_code, response.headers["upload-offset"]) == (201, "3")
+    assert (await ann.get(response.headers["content-location"])).content == b"abc"
 
 
 async def test_an_upload_is_its_owners(ann: Client, client: Client) -> None:
@@ -92,7 +92,7 @@ async def test_an_upload_is_its_owners(ann: Client, client: Client) -> None:
     assert (await begin(client, 10)).status_code == 401
 
 
-async def test_what_does_not_fit_is_refused(ann: Client) -> None:
+async def test_what_does_not_fit_is_rejected(ann: Client) -> None:
     assert (await begin(ann, 10**9)).status_code == 413
     assert (await begin(ann, 10, path="../x")).status_code == 400
     assert (await begin(ann, 10, bucket="nope")).status_code == 404
@@ -108,7 +108,7 @@ async def test_what_does_not_fit_is_refused(ann: Client) -> None:
     assert (await ann.head("/files/tus/..%2Fx", headers=VERSION)).status_code >= 400
 
 
-async def test_a_whole_file_of_a_wrong_type_is_refused_and_forgotten(ann: Client) -> None:
+async def test_a_whole_file_of_a_wrong_type_is_rejected_and_forgotten(ann: Client) -> None:
     url = (await begin(ann, 3, path="a.png", filetype="image/png")).headers["location"]
     assert (await send(ann, url, 0, b"abc")).status_code == 415
     assert (await ann.head(url, headers=VERSION)).status_code == 404
@@ -131,7 +131,7 @@ async def test_unfinished_ones_expire(ann: Client, monkeypatch: pytest.MonkeyPat
     assert list(folder.iterdir()) == []
 
 
-async def test_what_somebody_goes_on_with_does_not_expire(ann: Client) -> None:
+async def test_what_someone_goes_on_with_does_not_expire(ann: Client) -> None:
     url = (await begin(ann, 3)).headers["location"]
     (kept,) = unfinished(ann).glob("*.bytes")
     for at in range(2):
@@ -164,7 +164,7 @@ class Sending:
             yield rest
 
         headers = {**PART, "Upload-Offset": "0"}
-        self.answer = asyncio.create_task(client.patch(url, content=content(), headers=headers))
+        self.response = asyncio.create_task(client.patch(url, content=content(), headers=headers))
 
 
 async def test_one_request_at_a_time_sends_and_none_throws_away(ann: Client) -> None:
@@ -176,7 +176,7 @@ async def test_one_request_at_a_time_sends_and_none_throws_away(ann: Client) -> 
     assert (other.status_code, other.json()["code"]) == (423, "upload_busy")
     assert (await ann.delete(url, headers=VERSION)).status_code == 423
     sending.go_on.set()
-    assert (await sending.answer).status_code == 204
+    assert (await sending.response).status_code == 204
     assert (await ann.get("/files/uploads/a.txt")).content == b"0123456789"
 
 
@@ -185,7 +185,7 @@ async def test_a_sender_that_falls_silent_lets_another_go_on(
 ) -> None:
     monkeypatch.setattr(resumable, "SILENCE", timedelta(milliseconds=100))
     url = (await begin(ann, 10, path="a.txt")).headers["location"]
-    silent = await Sending(ann, url, b"01234", b"").answer
+    silent = await Sending(ann, url, b"01234", b"").response
     assert (silent.status_code, silent.json()["code"]) == (400, "incomplete_upload")
     assert (await send(ann, url, 5, b"56789")).status_code == 204
     assert (await ann.get("/files/uploads/a.txt")).content == b"0123456789"

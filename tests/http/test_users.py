@@ -24,9 +24,9 @@ class TestMe:
     @pytest.mark.parametrize("field", ["id", "is_active", "email", "admin", "created_at"])
     async def test_cannot_change_what_the_server_sets(self, client: Client, field: str) -> None:
         ann = await client.as_user("ann@example.com")
-        answer = await ann.patch("/users/me", json={field: "x"})
-        assert answer.status_code == 422
-        assert answer.json()["errors"][0]["field"] == field
+        response = await ann.patch("/users/me", json={field: "x"})
+        assert response.status_code == 422
+        assert response.json()["errors"][0]["field"] == field
 
     async def test_deletes_itself(self, client: Client) -> None:
         ann = await client.as_user("ann@example.com")
@@ -41,8 +41,8 @@ class TestMe:
         ann = await client.as_user("ann@example.com")
         receipts = state.backend.repository(Receipt, SERVICE)
         receipt = await receipts.add(Receipt(user_id=ann.user.id))
-        refused = await ann.delete("/users/me")
-        assert (refused.status_code, refused.json()["code"]) == (409, "foreign_key_violation")
+        rejected = await ann.delete("/users/me")
+        assert (rejected.status_code, rejected.json()["code"]) == (409, "foreign_key_violation")
         assert (await ann.get("/users/me")).status_code == 200
         await receipts.delete(receipt.id)
         assert (await ann.delete("/users/me")).status_code == 204
@@ -70,8 +70,8 @@ class TestMe:
         await accounts.update(bob.user.id, email="ann@example.com")
         await accounts.update(ann.user.id, email="bob@example.com")
         for email, who in (("ann@example.com", bob), ("bob@example.com", ann)):
-            answer = await client.post("/auth/sign-in", json=CREDENTIALS | {"email": email})
-            assert answer.json()["user"]["id"] == str(who.user.id)
+            response = await client.post("/auth/sign-in", json=CREDENTIALS | {"email": email})
+            assert response.json()["user"]["id"] == str(who.user.id)
         assert (await ann.get("/users/me")).json()["email"] == "bob@example.com"
         assert (await bob.get("/users/me")).json()["email"] == "ann@example.com"
 
@@ -91,8 +91,8 @@ class TestMe:
         assert (await ann.get(path)).json()["is_active"] is True
 
     async def test_is_nobody_without_a_token(self, client: Client) -> None:
-        answer = await client.get("/users/me")
-        assert (answer.status_code, answer.json()["code"]) == (401, "not_authenticated")
+        response = await client.get("/users/me")
+        assert (response.status_code, response.json()["code"]) == (401, "not_authenticated")
 
 
 class TestAdministrators:
@@ -113,8 +113,8 @@ class TestAdministrators:
     ) -> None:
         body = {"email": "x@example.com"} if (method, path) == ("POST", "/users") else {}
         ann = await client.as_user("ann@example.com")
-        answer = await ann.request(method, path, json=body)
-        assert (answer.status_code, answer.json()["code"]) == (403, "not_admin")
+        response = await ann.request(method, path, json=body)
+        assert (response.status_code, response.json()["code"]) == (403, "not_admin")
         assert (await client.request(method, path, json=body)).status_code == 401
         admin = await client.as_user("root@example.com", admin=True)
         assert (await admin.request(method, path, json=body)).status_code in (200, 201, 404)
@@ -122,9 +122,9 @@ class TestAdministrators:
     async def test_make_users_who_can_sign_in(self, client: Client) -> None:
         admin = await client.as_user("root@example.com", admin=True)
         new = {"email": "Bob@example.com", "password": "a password of bob", "name": "Bob"}
-        made = await admin.post("/users", json=new)
-        assert made.status_code == 201
-        assert made.json()["email"] == "bob@example.com"
+        response = await admin.post("/users", json=new)
+        assert response.status_code == 201
+        assert response.json()["email"] == "bob@example.com"
         again = await admin.post("/users", json=new)
         assert (again.status_code, again.json()["code"]) == (400, "email_already_registered")
         body = {"email": new["email"], "password": new["password"]}
@@ -158,20 +158,22 @@ class TestAdministrators:
     ) -> None:
         admin = await client.as_user("root@example.com", admin=True)
         for who, name in (("ann", "Anne"), ("bob", "Robert"), ("percent", "100 % here")):
-            made = await admin.post("/users", json={"email": f"{who}@example.com", "name": name})
+            response = await admin.post(
+                "/users", json={"email": f"{who}@example.com", "name": name}
+            )
             if who == "ann":
-                await admin.post(f"/users/{made.json()['id']}/ban", json={})
+                await admin.post(f"/users/{response.json()['id']}/ban", json={})
         page = (await admin.get("/users", params=parameters)).json()
         assert {user["email"].split("@")[0] for user in page["items"]} == found
 
-    async def test_a_cursor_of_another_list_is_refused(self, client: Client) -> None:
+    async def test_a_cursor_of_another_list_is_rejected(self, client: Client) -> None:
         admin = await client.as_user("root@example.com", admin=True)
         await admin.post("/users", json={"email": "ann@example.com"})
         cursor = (await admin.get("/users", params={"limit": 1})).json()["next_cursor"]
         tampered = cursor[:-2] + ("AA" if cursor[-2:] != "AA" else "BB")
         for parameters in ({"cursor": cursor, "name": "x"}, {"cursor": tampered}):
-            answer = await admin.get("/users", params=parameters)
-            assert (answer.status_code, answer.json()["code"]) == (400, "invalid_cursor")
+            response = await admin.get("/users", params=parameters)
+            assert (response.status_code, response.json()["code"]) == (400, "invalid_cursor")
 
     async def test_change_a_user(self, client: Client) -> None:
         admin = await client.as_user("root@example.com", admin=True)
@@ -183,8 +185,8 @@ class TestAdministrators:
         assert changed.json()["name"] == "Robert"
         promoted = await client.as_user("robert@example.com", admin=True)
         assert (await promoted.get("/users")).status_code == 200
-        answer = await admin.patch(f"/users/{uuid4()}", json=changes)
-        assert answer.status_code == 404
+        response = await admin.patch(f"/users/{uuid4()}", json=changes)
+        assert response.status_code == 404
 
     async def test_a_ban_ends_sessions_at_once_and_can_be_lifted(self, client: Client) -> None:
         admin = await client.as_user("root@example.com", admin=True)
@@ -201,8 +203,8 @@ class TestAdministrators:
         admin = await client.as_user("root@example.com", admin=True)
         bob = await client.as_user("bob@example.com")
         for expected in (204, 404):
-            answer = await admin.delete(f"/users/{bob.user.id}")
-            assert answer.status_code == expected
+            response = await admin.delete(f"/users/{bob.user.id}")
+            assert response.status_code == expected
         assert (await admin.get(f"/users/{bob.user.id}")).status_code == 404
         assert (await bob.get("/users/me")).status_code == 401
 
@@ -212,7 +214,7 @@ AWKWARD = ["", "Ann", "é ü 漢字 🐸", '"quoted" \\ /slash/', "<b>&amp;</b>"
 
 class TestTheLeanRoute:
     @pytest.mark.parametrize("name", AWKWARD)
-    async def test_answers_as_the_documented_one_to_the_byte(
+    async def test_responds_as_the_documented_one_to_the_byte(
         self, app: FastAPI, client: Client, name: str
     ) -> None:
         ann = await client.as_user("ann@example.com", name=name)
@@ -222,12 +224,12 @@ class TestTheLeanRoute:
         documented = await ann.get("/users/me")
         assert fast.json()["name"] == name
         assert fast.content == documented.content
-        for answer in (fast, documented):
-            del answer.headers["x-request-id"]
+        for response in (fast, documented):
+            del response.headers["x-request-id"]
         assert fast.headers == documented.headers
 
     @pytest.mark.parametrize("token", [None, "", "nonsense"])
-    async def test_refuses_as_the_documented_one(
+    async def test_rejects_as_the_documented_one(
         self, app: FastAPI, client: Client, token: str | None
     ) -> None:
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}

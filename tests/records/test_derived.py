@@ -44,7 +44,7 @@ class Odd(Apart):
     thrice: Mapped[int] = column_property(id * 3)
 
 
-def refusals(model: type[BaseModel], **values: Any) -> dict[str, str]:
+def rejections(model: type[BaseModel], **values: Any) -> dict[str, str]:
     """What is wrong with the values, by field."""
     with pytest.raises(ValidationError) as caught:
         model(**values)
@@ -59,7 +59,7 @@ class TestReadModels:
         assert "version" in read_model(Document).model_fields
         assert "_inner" not in read_model(Odd).model_fields
 
-    def test_are_made_once(self) -> None:
+    def test_are_created_once(self) -> None:
         assert read_model(Note) is read_model(Note)
 
     def test_leave_out_relationships(self) -> None:
@@ -117,36 +117,36 @@ class TestCreateSchemas:
         ],
     )
     @pytest.mark.parametrize("derive", [create_schema, update_schema])
-    def test_refuse_by_name_what_the_server_sets(
+    def test_reject_by_name_what_the_server_sets(
         self, derive: Any, model: type[Any], field: str
     ) -> None:
-        assert refusals(derive(model), **{field: None})[field] == "is set by the server"
+        assert rejections(derive(model), **{field: None})[field] == "is set by the server"
         assert field not in derive(model).model_json_schema()["properties"]
 
     @pytest.mark.parametrize(("model", "field"), [(Post, "remark"), (Pet, "chip")])
     @pytest.mark.parametrize("derive", [create_schema, update_schema])
     def test_do_not_know_a_private_column(self, derive: Any, model: type[Any], field: str) -> None:
         """It is rejected as any name is that the model does not have."""
-        reasons = refusals(derive(model), **{field: "x", "nowhere": "x"})
+        reasons = rejections(derive(model), **{field: "x", "nowhere": "x"})
         assert reasons[field] == reasons["nowhere"]
 
     def test_say_how_long_a_text_may_be(self) -> None:
-        given = refusals(create_schema(Post), title="x" * 51)
+        given = rejections(create_schema(Post), title="x" * 51)
         assert given == {"title": "String should have at most 50 characters"}
 
-    def test_refuse_what_is_no_column(self) -> None:
-        assert "nope" in refusals(create_schema(Note), title="a", stars=1, nope=1)
-        assert "books" in refusals(create_schema(Author), name="a", books=[])
-        assert "_inner" in refusals(create_schema(Odd), _inner="x")
+    def test_reject_what_is_no_column(self) -> None:
+        assert "nope" in rejections(create_schema(Note), title="a", stars=1, nope=1)
+        assert "books" in rejections(create_schema(Author), name="a", books=[])
+        assert "_inner" in rejections(create_schema(Odd), _inner="x")
 
     def test_want_what_has_no_default(self) -> None:
-        assert set(refusals(create_schema(Note))) == {"title", "stars"}
-        assert set(refusals(create_schema(Post))) == {"title"}
+        assert set(rejections(create_schema(Note))) == {"title", "stars"}
+        assert set(rejections(create_schema(Post))) == {"title"}
         assert changes(create_schema(Post)(title="a")) == {"title": "a"}
 
     def test_want_keys_that_nobody_makes(self) -> None:
         assert changes(create_schema(Seat)(row=1, number=2)) == {"row": 1, "number": 2}
-        assert "row" in refusals(update_schema(Seat), row=1)
+        assert "row" in rejections(update_schema(Seat), row=1)
 
     def test_say_which_values_are_the_default(self) -> None:
         properties = create_schema(Post).model_json_schema()["properties"]
@@ -201,10 +201,10 @@ class TestCreateSchemas:
         ],
     )
     @pytest.mark.parametrize("derive", [create_schema, update_schema])
-    def test_refuse_what_a_column_does_not_take(self, derive: Any, field: str, value: Any) -> None:
-        assert set(refusals(derive(Kinds), **{field: value})) == {field}
+    def test_reject_what_a_column_does_not_take(self, derive: Any, field: str, value: Any) -> None:
+        assert set(rejections(derive(Kinds), **{field: value})) == {field}
 
-    def test_refuse_json_that_is_too_deep(self) -> None:
+    def test_reject_json_that_is_too_deep(self) -> None:
         def nested(depth: int) -> Any:
             value: Any = 1
             for _ in range(depth):
@@ -212,7 +212,7 @@ class TestCreateSchemas:
             return value
 
         assert create_schema(Kinds)(mapping={"a": nested(MAX_JSON_DEPTH - 1)})
-        assert "mapping" in refusals(create_schema(Kinds), mapping={"a": nested(MAX_JSON_DEPTH)})
+        assert "mapping" in rejections(create_schema(Kinds), mapping={"a": nested(MAX_JSON_DEPTH)})
 
     @pytest.mark.parametrize(
         ("field", "value", "expected"),
@@ -237,7 +237,7 @@ class TestCreateSchemas:
     def test_take_naive_datetimes_where_the_column_has_no_zone(self) -> None:
         values = {"copy": "a", "choice": "yes", "raw": "", "nothing": None}
         assert create_schema(Odd)(**values, local="2024-01-01T00:00:00")
-        assert "local" in refusals(create_schema(Odd), **values, local="2024-01-01T00:00:00Z")
+        assert "local" in rejections(create_schema(Odd), **values, local="2024-01-01T00:00:00Z")
 
 
 class TestUpdateSchemas:
@@ -245,8 +245,8 @@ class TestUpdateSchemas:
         assert changes(update_schema(Post)()) == {}
         assert changes(update_schema(Post)(body=None)) == {"body": None}
 
-    def test_refuse_null_where_the_column_does(self) -> None:
-        assert set(refusals(update_schema(Post), title=None, body=None)) == {"title"}
+    def test_reject_null_where_the_column_does(self) -> None:
+        assert set(rejections(update_schema(Post), title=None, body=None)) == {"title"}
 
     def test_want_nothing(self) -> None:
         assert "required" not in update_schema(Note).model_json_schema()
@@ -266,7 +266,7 @@ class TestSQLModel:
         assert set(read_model(Hero).model_fields) == {"id", "name", "age"}
         new = create_schema(Hero)
         assert changes(new(name="Deadpond")) == {"name": "Deadpond"}
-        assert refusals(new, id=1, name="x" * 11, age=-1).keys() == {"id", "name", "age"}
+        assert rejections(new, id=1, name="x" * 11, age=-1).keys() == {"id", "name", "age"}
 
     def test_classes_are_adopted_once(self) -> None:
         # Not for the tests of others: Base's tables are those of every prepared database.
@@ -281,7 +281,7 @@ class TestSQLModel:
         finally:
             Base.metadata.remove(Base.metadata.tables["t_heroes"])
 
-    def test_tables_of_the_same_name_are_refused(self) -> None:
+    def test_tables_of_the_same_name_are_rejected(self) -> None:
         class Rival(Apart):
             __tablename__ = "t_notes"
             id: Mapped[int] = mapped_column(primary_key=True)

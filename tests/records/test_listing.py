@@ -40,7 +40,7 @@ def sql(query: str, model: type[Any] = Kinds) -> tuple[str, list[Any]]:
     return condition.replace("t_kinds.", ""), [*compiled.params.values()]
 
 
-def refused(query: str, model: type[Any] = Kinds) -> tuple[str, str]:
+def rejected(query: str, model: type[Any] = Kinds) -> tuple[str, str]:
     """The field that is refused, and why."""
     with pytest.raises(RequestValidationError) as caught:
         read(query, model)
@@ -115,8 +115,8 @@ class TestComparisons:
             ("number=in.(1,3000000000)", "number"),
         ],
     )
-    def test_refuse_values_that_the_column_does_not_take(self, query: str, field: str) -> None:
-        assert refused(query)[0] == field
+    def test_reject_values_that_the_column_does_not_take(self, query: str, field: str) -> None:
+        assert rejected(query)[0] == field
 
     @pytest.mark.parametrize(
         ("query", "field"),
@@ -134,8 +134,8 @@ class TestComparisons:
             ("and=(mapping.eq.1)", "mapping"),
         ],
     )
-    def test_refuse_operators_that_are_none(self, query: str, field: str) -> None:
-        found, message = refused(query)
+    def test_reject_operators_that_are_none(self, query: str, field: str) -> None:
+        found, message = rejected(query)
         assert found == field
         assert "operator" in message or "takes" in message
 
@@ -144,12 +144,12 @@ class TestComparisons:
 
     @pytest.mark.parametrize("name", ["nope", "remark", "title.x", "", "__class__", "owner"])
     def test_know_no_other_columns(self, name: str) -> None:
-        assert refused(f"{name}=eq.1", Post) == (name, "there is no such column")
+        assert rejected(f"{name}=eq.1", Post) == (name, "there is no such column")
 
     def test_do_not_know_when_rows_were_deleted(self) -> None:
-        assert refused("deleted_at=is.null", Draft)[0] == "deleted_at"
-        assert refused("or=(remark.eq.x,title.eq.y)", Post)[0] == "remark"
-        assert refused("order=remark", Post)[0] == "order"
+        assert rejected("deleted_at=is.null", Draft)[0] == "deleted_at"
+        assert rejected("or=(remark.eq.x,title.eq.y)", Post)[0] == "remark"
+        assert rejected("order=remark", Post)[0] == "order"
 
 
 class TestPatterns:
@@ -179,7 +179,7 @@ class TestPatterns:
 
     def test_must_not_be_too_long(self) -> None:
         assert read(f"text=like.{'a' * MAX_PATTERN_CHARACTERS}")
-        assert refused(f"text=like.{'a' * (MAX_PATTERN_CHARACTERS + 1)}")[0] == "text"
+        assert rejected(f"text=like.{'a' * (MAX_PATTERN_CHARACTERS + 1)}")[0] == "text"
 
 
 class TestIn:
@@ -200,8 +200,8 @@ class TestIn:
         assert [*sql(query)[1][0]] == values
 
     @pytest.mark.parametrize("given", ["a", "(a", "a)", "(a))", "(a(b))", ""])
-    def test_refuses_what_is_not_closed(self, given: str) -> None:
-        assert refused(f"text=in.{given}")[0] == "text"
+    def test_rejects_what_is_not_closed(self, given: str) -> None:
+        assert rejected(f"text=in.{given}")[0] == "text"
 
     @pytest.mark.parametrize("value", ['"a', '"a"b', '"a\\"'])
     def test_takes_a_quotation_mark_that_encloses_nothing_as_it_is(self, value: str) -> None:
@@ -210,7 +210,7 @@ class TestIn:
     def test_takes_a_thousand_values(self) -> None:
         values = ",".join(map(str, range(MAX_VALUES)))
         assert read(f"number=in.({values})")
-        assert refused(f"number=in.({values},1)")[0] == "number"
+        assert rejected(f"number=in.({values},1)")[0] == "number"
 
     def test_can_be_turned_round(self) -> None:
         assert "NOT IN" in sql("number=not.in.(1,2)")[0]
@@ -230,12 +230,12 @@ class TestIs:
             ("yes=is.false", "yes IS 0"),
         ],
     )
-    def test_asks_for_null_and_truth(self, query: str, condition: str) -> None:
+    def test_requests_null_and_truth(self, query: str, condition: str) -> None:
         assert sql(query) == (condition, [])
 
     @pytest.mark.parametrize("query", ["text=is.true", "yes=is.maybe", "text=is.", "text=is.nil"])
     def test_takes_nothing_else(self, query: str) -> None:
-        assert refused(query)[0] == query.partition("=")[0]
+        assert rejected(query)[0] == query.partition("=")[0]
 
 
 class TestLogic:
@@ -300,12 +300,12 @@ class TestLogic:
             "(text.eq.a(b))",
         ],
     )
-    def test_refuses_what_is_not_closed(self, given: str) -> None:
-        assert refused(f"or={given}")
+    def test_rejects_what_is_not_closed(self, given: str) -> None:
+        assert rejected(f"or={given}")
 
     @pytest.mark.parametrize(("given", "place"), [("()", 2), ("(", 2), ("(number.eq.1,)", 14)])
     def test_says_where_a_condition_is_missing(self, given: str, place: int) -> None:
-        field, message = refused(f"or={given}")
+        field, message = rejected(f"or={given}")
         assert field == "or"
         assert message.startswith('expected "and", "or" or field name')
         assert message.endswith(f"at character {place}")
@@ -315,15 +315,18 @@ class TestLogic:
             return f"and={'(and' * (depth - 1)}(number.eq.1{')' * depth}"
 
         assert read(nested(MAX_DEPTH))
-        assert refused(nested(MAX_DEPTH + 1)) == ("and", f"must be nested at most {MAX_DEPTH} deep")
-        assert refused("or=" + "(or" * 100_000)[0] == "or"
+        assert rejected(nested(MAX_DEPTH + 1)) == (
+            "and",
+            f"must be nested at most {MAX_DEPTH} deep",
+        )
+        assert rejected("or=" + "(or" * 100_000)[0] == "or"
 
     def test_has_a_greatest_number_of_conditions(self) -> None:
         assert read("&".join(["number=gt.1"] * MAX_CONDITIONS))
-        assert refused("&".join(["number=gt.1"] * (MAX_CONDITIONS + 1)))[0] == "number"
+        assert rejected("&".join(["number=gt.1"] * (MAX_CONDITIONS + 1)))[0] == "number"
         many = ",".join(["number.gt.1"] * MAX_CONDITIONS)
         assert read(f"or=({many})")
-        assert refused(f"or=({many})&number=gt.1")[0] == "number"
+        assert rejected(f"or=({many})&number=gt.1")[0] == "number"
 
 
 class TestOrder:
@@ -359,8 +362,8 @@ class TestOrder:
             "number desc",
         ],
     )
-    def test_refuses_what_is_none(self, order: str) -> None:
-        assert refused(f"order={order}")[0] == "order"
+    def test_rejects_what_is_none(self, order: str) -> None:
+        assert rejected(f"order={order}")[0] == "order"
 
 
 class TestLimitAndCursor:
@@ -372,18 +375,18 @@ class TestLimitAndCursor:
         assert read("limit=1000").limit == 1000
 
     @pytest.mark.parametrize("limit", ["0", "-1", "1001", "10" * 6, "x", "", "1.5", "١", "+1"])
-    def test_refuse_what_is_out_of_range(self, limit: str) -> None:
+    def test_reject_what_is_out_of_range(self, limit: str) -> None:
         with pytest.raises(RequestValidationError) as caught:
             read_listing(Kinds, [("limit", limit)])
         assert caught.value.errors()[0]["loc"] == ("query", "limit")
 
     @pytest.mark.parametrize("cursor", ["", "x" * 4097])
-    def test_refuse_what_is_no_cursor(self, cursor: str) -> None:
-        assert refused(f"cursor={cursor}")[0] == "cursor"
+    def test_reject_what_is_no_cursor(self, cursor: str) -> None:
+        assert rejected(f"cursor={cursor}")[0] == "cursor"
 
     @pytest.mark.parametrize("name", ["order", "limit", "cursor"])
     def test_are_given_once(self, name: str) -> None:
-        assert refused(f"{name}=1&{name}=1") == (name, "must be given once")
+        assert rejected(f"{name}=1&{name}=1") == (name, "must be given once")
 
 
 PUNCTUATION = st.sampled_from(["(", ")", ",", ".", '"', "\\", "*", "%", "\x00", "not.", "="])

@@ -84,7 +84,7 @@ async def test_a_revision_cannot_leave_the_transaction(application: Application)
     assert await application.stand() == dict.fromkeys(CHAINS)
 
 
-async def test_the_folder_of_a_sqlite_file_is_made(tmp_path: Path) -> None:
+async def test_the_folder_of_a_sqlite_file_is_created(tmp_path: Path) -> None:
     """Or, where it cannot be, the error names the file."""
     async with application_on(f"sqlite:///{tmp_path}/new/folder/app.db") as application:
         assert len(await application.upgrade()) == 5
@@ -129,7 +129,7 @@ async def test_rows_that_would_refer_to_nothing_stop_an_upgrade(
         await application.add(notes, id=uuid.uuid4(), owner_id=uuid.uuid4(), title="b")
 
 
-async def test_a_table_of_strangers_is_neither_adopted_nor_touched(
+async def test_a_table_of_others_is_neither_adopted_nor_touched(
     application: Application,
 ) -> None:
     """A table of accounts that Amphibase did not make stops the upgrade."""

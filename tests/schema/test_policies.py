@@ -93,7 +93,7 @@ async def test_each_declaration_lets_each_caller_do_what_it_says_and_no_more(
                 act_as(connection, caller)
 
 
-async def test_a_row_cannot_be_given_to_somebody_else(guarded: Application) -> None:
+async def test_a_row_cannot_be_given_to_someone_else(guarded: Application) -> None:
     """Neither added for another nor handed over."""
     note_in(guarded)
     await guarded.ensure()
@@ -256,7 +256,7 @@ async def test_the_functions_tell_who_is_asking(guarded: Application) -> None:
         assert connection.execute("SELECT auth.uid()").fetchone() == (None,)
 
 
-async def test_a_downgrade_drops_the_functions_it_made(guarded: Application) -> None:
+async def test_a_downgrade_drops_the_functions_it_created(guarded: Application) -> None:
     """Not those of others, and none that something depends on; roles stay."""
     await run(
         guarded,

@@ -161,7 +161,7 @@ async def test_a_model_may_refer_to_accounts(application: Application) -> None:
     assert await application.count(pets) == 0
 
 
-async def test_what_serve_made_is_adopted(application: Application) -> None:
+async def test_what_serve_created_is_adopted(application: Application) -> None:
     """A revision whose table a start in development made already is noted, not run."""
     notes = application.add_notes()
     await application.ensure()

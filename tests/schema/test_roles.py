@@ -48,8 +48,8 @@ def in_database(server: Server, name: str) -> str:
 
 def as_admin(url: str, statement: Any) -> list[Any]:
     with psycopg.connect(url, autocommit=True) as connection:
-        found = connection.execute(statement)
-        return found.fetchall() if found.description else []
+        rows = connection.execute(statement)
+        return rows.fetchall() if rows.description else []
 
 
 def database_of(server: Server, user: str, option: str = "") -> str:
@@ -62,7 +62,7 @@ def database_of(server: Server, user: str, option: str = "") -> str:
     return make_url(url).set(username=user, password="x").render_as_string(hide_password=False)
 
 
-async def test_who_may_not_make_roles_is_told_what_an_administrator_is_to_run(
+async def test_who_may_not_make_roles_is_explained_an_administrator_is_to_run(
     bare: Server,
 ) -> None:
     """Upgrades go on without them; starts, and revisions with policies, say one line."""
@@ -108,7 +108,7 @@ async def test_who_may_not_make_roles_is_told_what_an_administrator_is_to_run(
         await run(application, "SET LOCAL ROLE anon", "SET LOCAL ROLE authenticated")
 
 
-async def test_what_was_taken_away_is_told_one_by_one(bare: Server) -> None:
+async def test_what_was_taken_away_is_reported_one_by_one(bare: Server) -> None:
     """Functions and schemas too, each with its statement; an upgrade makes them again."""
     url = database_of(bare, "app", "CREATEROLE")
     async with application_on(url, rls=True) as application:
@@ -131,9 +131,9 @@ async def test_who_may_make_roles_becomes_their_member(bare: Server) -> None:
     async with application_on(url, rls=True) as application:
         await application.upgrade()
         await run(application, "SET LOCAL ROLE anon", "SET LOCAL ROLE authenticated")
-    made = "SELECT rolname::text, rolcanlogin, rolinherit, rolbypassrls FROM pg_roles "
+    query = "SELECT rolname::text, rolcanlogin, rolinherit, rolbypassrls FROM pg_roles "
     ours = "WHERE rolname IN ('anon', 'authenticated', 'service_role') ORDER BY 1"
-    assert as_admin(bare.url, SQL(made + ours)) == [
+    assert as_admin(bare.url, SQL(query + ours)) == [
         ("anon", False, False, False),
         ("authenticated", False, False, False),
         ("service_role", False, False, False),
@@ -147,12 +147,14 @@ async def test_a_superuser_makes_a_service_role_that_is_not_restricted(bare: Ser
     """As on Supabase."""
     async with application_on(bare.create_database("app"), rls=True) as application:
         await application.upgrade()
-    asked = "SELECT rolbypassrls FROM pg_roles WHERE rolname = 'service_role'"
-    assert as_admin(bare.url, SQL(asked)) == [(True,)]
+    query = "SELECT rolbypassrls FROM pg_roles WHERE rolname = 'service_role'"
+    assert as_admin(bare.url, SQL(query)) == [(True,)]
 
 
 @pytest.mark.parametrize("commit", [True, False])
-async def test_roles_made_in_two_databases_at_the_same_moment(bare: Server, commit: bool) -> None:
+async def test_roles_created_in_two_databases_at_the_same_moment(
+    bare: Server, commit: bool
+) -> None:
     """The second waits for the first to end, and finds them made, or makes them."""
     urls = (make_url(database_of(bare, name, "CREATEROLE")) for name in ("app_a", "app_b"))
     first, second = (create_engine(url.set(drivername="postgresql+psycopg")) for url in urls)

@@ -75,8 +75,8 @@ async def test_development_says_at_each_start_that_policies_decide_nothing(
     for _ in range(2):
         async with open_backend(settings_of(guarded, rls=rls)):
             pass
-    said = [(each.levelname, "t_notes" in each.message) for each in caplog.records]
-    assert said == [(level, True)] * 2
+    items = [(each.levelname, "t_notes" in each.message) for each in caplog.records]
+    assert items == [(level, True)] * 2
 
 
 async def test_a_database_without_policies_starts_without_a_word(

@@ -53,7 +53,7 @@ async def test_in_production_a_database_that_is_behind_is_rejected(
         await prepare(application.database, settings, application.models)
 
 
-async def test_in_development_a_new_table_is_made_at_the_next_start(
+async def test_in_development_a_new_table_is_created_at_the_next_start(
     application: Application,
 ) -> None:
     await prepare(application.database, application.settings, application.models)

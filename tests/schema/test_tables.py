@@ -49,7 +49,7 @@ def catalogue(connection: Connection) -> list[Any]:
             for kind, name, sql in rows
             if name.startswith(("auth", "storage"))
         )
-    found: list[Any] = []
+    items: list[Any] = []
     for statement in (
         "SELECT c.relname, a.attnum, a.attname, format_type(a.atttypid, a.atttypmod),"
         " a.attnotnull, a.attgenerated, pg_get_expr(d.adbin, d.adrelid)"
@@ -62,8 +62,8 @@ def catalogue(connection: Connection) -> list[Any]:
         "SELECT enumtypid::regtype::text, enumsortorder, enumlabel FROM pg_enum",
     ):
         rows = connection.execute(text(statement))
-        found += sorted([str(tuple(row)) for row in rows if "version" not in str(row[0])])
-    return found
+        items += sorted([str(tuple(row)) for row in rows if "version" not in str(row[0])])
+    return items
 
 
 @pytest.fixture

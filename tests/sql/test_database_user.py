@@ -27,8 +27,8 @@ async def backend(postgres_url: str, request: pytest.FixtureRequest) -> AsyncIte
         connection.execute(f"CREATE ROLE {user} LOGIN PASSWORD 'clerk'".encode())
         url = make_url(postgres_url).set(username=user, password="clerk")
         address = url.render_as_string(hide_password=False)
-        refused = load_settings(database_url=address, secret_key=SECRET, rls=request.param)
-        opened = SqlBackend(refused, load_keys(refused))
+        rejected = load_settings(database_url=address, secret_key=SECRET, rls=request.param)
+        opened = SqlBackend(rejected, load_keys(rejected))
         yield opened
         await opened.close()
         connection.execute(f"DROP ROLE {user}".encode())

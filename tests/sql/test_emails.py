@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import select, update
-from tests.outbox import letters, token_in
+from tests.outbox import messages, token_in
 
 from amphibase import EmailNotConfirmed, InvalidCredentials, InvalidLink, SessionEnded, Settings
 from amphibase.accounts.one_time_tokens import OneTimeTokens
@@ -19,10 +19,10 @@ PASSWORD = "correct horse battery"
 OTHER_PASSWORD = "another horse, another battery"
 
 
-async def asked_to_reset(backend: SqlBackend, settings: Settings) -> str:
+async def requested_reset(backend: SqlBackend, settings: Settings) -> str:
     await backend.accounts.forgot_password("Ann@example.com")
     await backend.background.settle()
-    return token_in(letters(settings.data_dir)[-1])
+    return token_in(messages(settings.data_dir)[-1])
 
 
 class TestReset:
@@ -30,7 +30,7 @@ class TestReset:
         self, backend: SqlBackend, settings: Settings
     ) -> None:
         signed_in = await backend.accounts.sign_up("ann@example.com", PASSWORD)
-        token = await asked_to_reset(backend, settings)
+        token = await requested_reset(backend, settings)
         await backend.accounts.reset_password(token, OTHER_PASSWORD)
         assert signed_in.tokens is not None
         with pytest.raises(SessionEnded):
@@ -41,40 +41,40 @@ class TestReset:
 
     async def test_a_token_is_good_once(self, backend: SqlBackend, settings: Settings) -> None:
         await backend.accounts.sign_up("ann@example.com", PASSWORD)
-        token = await asked_to_reset(backend, settings)
+        token = await requested_reset(backend, settings)
         await backend.accounts.reset_password(token, OTHER_PASSWORD)
         with pytest.raises(InvalidLink):
             await backend.accounts.reset_password(token, PASSWORD)
 
-    async def test_a_newer_letter_makes_the_older_void(
+    async def test_a_newer_email_makes_the_older_void(
         self, backend: SqlBackend, settings: Settings
     ) -> None:
         await backend.accounts.sign_up("ann@example.com", PASSWORD)
-        older = await asked_to_reset(backend, settings)
-        newer = await asked_to_reset(backend, settings)
+        older = await requested_reset(backend, settings)
+        newer = await requested_reset(backend, settings)
         with pytest.raises(InvalidLink):
             await backend.accounts.reset_password(older, OTHER_PASSWORD)
         await backend.accounts.reset_password(newer, OTHER_PASSWORD)
 
-    async def test_who_asks_several_times_at_once_gets_as_many_letters(
+    async def test_who_asks_several_times_at_once_gets_as_many_emails(
         self, backend: SqlBackend, settings: Settings
     ) -> None:
         await backend.accounts.sign_up("ann@example.com", PASSWORD)
-        token = await asked_to_reset(backend, settings)
-        sent = len(letters(settings.data_dir))
+        token = await requested_reset(backend, settings)
+        sent = len(messages(settings.data_dir))
         await asyncio.gather(
             *(backend.accounts.forgot_password("ann@example.com") for _ in range(8)),
         )
         await backend.background.settle()
-        assert len(letters(settings.data_dir)) == sent + 8
+        assert len(messages(settings.data_dir)) == sent + 8
         with pytest.raises(InvalidLink):
             await backend.accounts.reset_password(token, OTHER_PASSWORD)
 
-    async def test_changing_the_password_makes_the_letter_void(
+    async def test_changing_the_password_makes_the_email_void(
         self, backend: SqlBackend, settings: Settings
     ) -> None:
         signed_in = await backend.accounts.sign_up("ann@example.com", PASSWORD)
-        token = await asked_to_reset(backend, settings)
+        token = await requested_reset(backend, settings)
         assert signed_in.tokens is not None
         caller = await backend.accounts.authenticate(signed_in.tokens.access_token)
         await backend.accounts.change_password(caller, PASSWORD, OTHER_PASSWORD)
@@ -83,21 +83,23 @@ class TestReset:
 
     @pytest.mark.parametrize("kind", ["recovery_token", "confirmation_token"])
     @pytest.mark.parametrize("by_hand", [False, True])
-    async def test_a_letter_to_an_earlier_address_is_void(
+    async def test_an_email_to_an_earlier_address_is_void(
         self, backend: SqlBackend, kind: Any, by_hand: bool
     ) -> None:
         """Who reads the mail of an address that the account has no longer, gets nothing by it."""
-        made = await backend.accounts.create("ann@example.com", email_confirmed=False)
+        account = await backend.accounts.create("ann@example.com", email_confirmed=False)
         found = tables(backend.database.dialect)
         async with backend.database.write() as connection:
-            issued = await OneTimeTokens(found).issue(connection, made.id, kind, "ann@example.com")
+            issued = await OneTimeTokens(found).issue(
+                connection, account.id, kind, "ann@example.com"
+            )
         token = issued.token
         if by_hand:
             async with backend.database.write() as connection:
                 await connection.execute(update(found.users).values(email="anna@example.com"))
         else:
-            await backend.accounts.update(made.id, email="anna@example.com")
-            await backend.accounts.update(made.id, email="ann@example.com")
+            await backend.accounts.update(account.id, email="anna@example.com")
+            await backend.accounts.update(account.id, email="ann@example.com")
         redeemed = (
             backend.accounts.reset_password(token, OTHER_PASSWORD)
             if kind == "recovery_token"
@@ -118,7 +120,7 @@ class TestReset:
 
     async def test_a_token_expires(self, backend: SqlBackend, settings: Settings) -> None:
         await backend.accounts.sign_up("ann@example.com", PASSWORD)
-        token = await asked_to_reset(backend, settings)
+        token = await requested_reset(backend, settings)
         table = tables(backend.database.dialect).one_time_tokens
         async with backend.database.write() as connection:
             long_ago = utc_now() - timedelta(hours=1, seconds=1)
@@ -128,18 +130,18 @@ class TestReset:
 
     async def test_a_token_is_stored_hashed(self, backend: SqlBackend, settings: Settings) -> None:
         await backend.accounts.sign_up("ann@example.com", PASSWORD)
-        token = await asked_to_reset(backend, settings)
+        token = await requested_reset(backend, settings)
         found = tables(backend.database.dialect)
         async with backend.database.read() as connection:
             for table in (found.one_time_tokens, found.users):
                 assert token not in str((await connection.execute(select(table))).all())
 
-    async def test_an_unknown_address_gets_no_letter(
+    async def test_an_unknown_address_gets_no_email(
         self, backend: SqlBackend, settings: Settings
     ) -> None:
         await backend.accounts.forgot_password("nobody@example.com")
         await backend.background.settle()
-        assert letters(settings.data_dir) == []
+        assert messages(settings.data_dir) == []
 
 
 class TestConfirmation:
@@ -153,7 +155,7 @@ class TestConfirmation:
         with pytest.raises(EmailNotConfirmed):
             await backend.accounts.sign_in("ann@example.com", PASSWORD)
         await backend.background.settle()
-        verified = await backend.accounts.verify_email(token_in(letters(settings.data_dir)[0]))
+        verified = await backend.accounts.verify_email(token_in(messages(settings.data_dir)[0]))
         assert verified.account.email_confirmed_at is not None
         assert verified.tokens is None
         await backend.accounts.sign_in("ann@example.com", PASSWORD)
@@ -161,7 +163,7 @@ class TestConfirmation:
     async def test_a_token_is_good_once(self, backend: SqlBackend, settings: Settings) -> None:
         await backend.accounts.sign_up("ann@example.com", PASSWORD)
         await backend.background.settle()
-        token = token_in(letters(settings.data_dir)[0])
+        token = token_in(messages(settings.data_dir)[0])
         await backend.accounts.verify_email(token)
         with pytest.raises(InvalidLink):
             await backend.accounts.verify_email(token)
@@ -170,11 +172,11 @@ class TestConfirmation:
         self, backend: SqlBackend, settings: Settings
     ) -> None:
         await backend.accounts.create("ann@example.com", password=PASSWORD, email_confirmed=False)
-        token = await asked_to_reset(backend, settings)
+        token = await requested_reset(backend, settings)
         with pytest.raises(InvalidLink):
             await backend.accounts.verify_email(token)
 
-    async def test_a_taken_address_answers_like_a_new_one(
+    async def test_a_taken_address_gets_the_same_response_as_a_new_one(
         self, backend: SqlBackend, settings: Settings
     ) -> None:
         await backend.accounts.create("ann@example.com", password=PASSWORD)
@@ -185,14 +187,14 @@ class TestConfirmation:
         for field in set(type(new.account).__dataclass_fields__) - different:
             assert getattr(again.account, field) == getattr(new.account, field)
         await backend.background.settle()
-        subjects = {letter["To"]: letter["Subject"] for letter in letters(settings.data_dir)}
+        subjects = {message["To"]: message["Subject"] for message in messages(settings.data_dir)}
         assert subjects == {
             "ann@example.com": "You have an account already",
             "new@example.com": "Confirm your email address",
         }
         await backend.accounts.sign_in("ann@example.com", PASSWORD)
 
-    async def test_the_letter_can_be_asked_for_again(
+    async def test_the_email_can_be_requested_again(
         self, backend: SqlBackend, settings: Settings
     ) -> None:
         await backend.accounts.sign_up("ann@example.com", PASSWORD)
@@ -200,6 +202,6 @@ class TestConfirmation:
         await backend.accounts.resend_verification("ANN@example.com")
         await backend.accounts.resend_verification("nobody@example.com")
         await backend.background.settle()
-        sent = letters(settings.data_dir)
-        assert [letter["To"] for letter in sent] == ["ann@example.com"] * 2
+        sent = messages(settings.data_dir)
+        assert [message["To"] for message in sent] == ["ann@example.com"] * 2
         await backend.accounts.verify_email(token_in(sent[1]))

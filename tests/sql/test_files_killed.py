@@ -57,12 +57,12 @@ class Sender:
     def __init__(self, url: str) -> None:
         self._client = httpx.AsyncClient(base_url=url, timeout=60)
         self.expected: dict[str, set[bytes | None]] = {}
-        self.answers = 0
+        self.responses = 0
 
     async def sign_up(self, email: str) -> None:
         body = {"email": email, "password": "correct horse battery"}
-        answer = await self._client.post("/auth/sign-up", json=body)
-        token = answer.json()["access_token"]
+        response = await self._client.post("/auth/sign-up", json=body)
+        token = response.json()["access_token"]
         self._client.headers["Authorization"] = f"Bearer {token}"
         self._paths = [f"{email}/{number}.bin" for number in range(3)]
 
@@ -85,10 +85,10 @@ class Sender:
         await self._client.aclose()
 
     async def _ask(self, method: str, url: str, **options: Any) -> httpx.Response:
-        answer = await self._client.request(method, url, **options)
-        assert answer.status_code < 500, answer.text
-        self.answers += 1
-        return answer
+        response = await self._client.request(method, url, **options)
+        assert response.status_code < 500, response.text
+        self.responses += 1
+        return response
 
     async def _store(self, path: str, content: bytes) -> None:
         assert (await self._ask("PUT", f"/files/uploads/{path}", content=content)).is_success
@@ -154,8 +154,8 @@ async def test_nothing_is_half_there_after_thirty_kills(
         await sender.sign_up(f"{number}@example.com")
     sending = [asyncio.create_task(sender.send()) for sender in senders]
     for _ in range(KILLS):
-        enough = sum(sender.answers for sender in senders) + 2
-        while sum(sender.answers for sender in senders) < enough:
+        enough = sum(sender.responses for sender in senders) + 2
+        while sum(sender.responses for sender in senders) < enough:
             failed = [task for task in sending if task.done()]
             assert not failed, failed[0].exception()
             await asyncio.sleep(0.005)
@@ -181,7 +181,7 @@ async def test_nothing_is_half_there_after_thirty_kills(
     assert len([blob async for blob in backend.files.blobs.all()]) == len(stored)
 
 
-async def test_the_sweep_tells_and_deletes_what_it_is_told(backend: SqlBackend) -> None:
+async def test_the_sweep_reports_and_deletes_what_it_is_allowed_to(backend: SqlBackend) -> None:
     ann = Caller("authenticated", UUID(int=1))
     for path in ("kept", "lost"):
         await backend.files.put(ann, "uploads", path, ten(), content_type="x/y")

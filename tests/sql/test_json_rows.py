@@ -165,8 +165,8 @@ async def test_an_order_beyond_the_columns_goes_on_too(on_postgres: SqlBackend) 
     assert json_rows is not None
     first = await json_rows.page(order_by=[Plain.id], limit=5)
     rest = await json_rows.page(order_by=[Plain.id], limit=5, cursor=first.next_cursor)
-    found = [*first.items, *rest.items]
-    assert sorted(found) == [f'{{"text":"{n}"}}' for n in range(9)]
+    items = [*first.items, *rest.items]
+    assert sorted(items) == [f'{{"text":"{n}"}}' for n in range(9)]
     assert rest.next_cursor is None
 
 

@@ -27,7 +27,7 @@ class Chief(Person):
 
 
 @pytest.mark.parametrize("model", [Person, Chief])
-def test_classes_that_share_a_table_by_a_column_are_refused(model: type[Apart]) -> None:
+def test_classes_that_share_a_table_by_a_column_are_rejected(model: type[Apart]) -> None:
     """Each would be given the rows of the others."""
     with pytest.raises(NotSupported, match=f"^{model.__name__} shares its table"):
         ModelInfo(model)
@@ -45,7 +45,7 @@ def audit(*_: Any) -> None:
     """Write down what happens."""
 
 
-def test_a_class_with_listeners_that_repositories_do_not_run_is_refused() -> None:
+def test_a_class_with_listeners_that_repositories_do_not_run_is_rejected() -> None:
     """An audit log that nobody fills is worse than none."""
     with pytest.raises(NotSupported, match="Audited has listeners for before_delete, after_insert"):
         ModelInfo(Audited)

@@ -21,9 +21,9 @@ def settings(make_settings):  # type: ignore[no-untyped-def]
 
 
 async def refreshed(backend: SqlBackend, token: str) -> str:
-    answer: SignedIn = await backend.accounts.refresh(token)
-    assert answer.tokens is not None
-    return answer.tokens.refresh_token
+    response: SignedIn = await backend.accounts.refresh(token)
+    assert response.tokens is not None
+    return response.tokens.refresh_token
 
 
 async def first_token(backend: SqlBackend) -> str:
@@ -61,7 +61,7 @@ async def test_the_users_other_sessions_live_on(backend: SqlBackend) -> None:
     await backend.accounts.refresh(elsewhere.tokens.refresh_token)
 
 
-async def test_a_deleted_users_token_is_refused(backend: SqlBackend) -> None:
+async def test_a_deleted_users_token_is_rejected(backend: SqlBackend) -> None:
     """An account that Supabase marked as deleted is not there, whatever sessions it left."""
     first = await first_token(backend)
     users = tables(backend.database.dialect).users

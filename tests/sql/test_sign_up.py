@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, update
 from tests.conftest import MakeSettings
-from tests.outbox import letters, token_in
+from tests.outbox import messages, token_in
 
 from amphibase import (
     EmailAlreadyRegistered,
@@ -38,7 +38,7 @@ async def sign_up(backend: SqlBackend, settings: Settings, *who: str) -> dict[st
         password, device = passwords[name]
         await backend.accounts.sign_up(ANN, password, name=name, device=device)
         await backend.background.settle()
-        tokens[name] = token_in(letters(settings.data_dir)[-1])
+        tokens[name] = token_in(messages(settings.data_dir)[-1])
     return tokens
 
 
@@ -68,7 +68,7 @@ async def rejected(backend: SqlBackend, password: str) -> type[Exception] | None
     ],
     indirect=["settings"],
 )
-async def test_the_password_of_a_stranger_never_signs_in(
+async def test_the_password_of_another_user_never_signs_in(
     backend: SqlBackend, settings: Settings, order: list[str], opened: str
 ) -> None:
     tokens = await sign_up(backend, settings, *order)
@@ -90,7 +90,7 @@ async def test_the_password_of_a_stranger_never_signs_in(
 
 
 @pytest.mark.parametrize("settings", [True], indirect=True)
-async def test_the_password_that_the_confirmation_asks_for_is_kept(
+async def test_the_password_that_the_confirmation_requests_is_kept(
     backend: SqlBackend, settings: Settings
 ) -> None:
     tokens = await sign_up(backend, settings, "owner")
@@ -123,7 +123,7 @@ async def test_a_sixth_sign_up_sends_nothing_and_yet_counts_as_another_password(
 ) -> None:
     tokens = await sign_up(backend, settings, *["stranger"] * 5)
     await sign_up(backend, settings, "owner")
-    assert len(letters(settings.data_dir)) == 5
+    assert len(messages(settings.data_dir)) == 5
     assert (await backend.accounts.verify_email(tokens["stranger"])).password_required
 
 
@@ -134,7 +134,7 @@ async def test_sign_ups_at_once_are_compared_with_one_another(
     passwords = [OWN, STRANGE, OWN]
     await asyncio.gather(*(backend.accounts.sign_up(ANN, each) for each in passwords))
     await backend.background.settle()
-    token = token_in(letters(settings.data_dir)[0])
+    token = token_in(messages(settings.data_dir)[0])
     assert (await backend.accounts.verify_email(token)).password_required
 
 
@@ -145,7 +145,7 @@ async def test_a_resent_link_renews_the_sign_up_of_its_own_client_alone(
         await sign_up(backend, settings, "stranger")
         await backend.accounts.resend_verification(ANN, device=device)
         await backend.background.settle()
-        token = token_in(letters(settings.data_dir)[-1])
+        token = token_in(messages(settings.data_dir)[-1])
         verified = await backend.accounts.verify_email(token)
         assert await rejected(backend, STRANGE) is (InvalidCredentials if required else None)
         await backend.accounts.delete(verified.account.id)
@@ -195,7 +195,7 @@ async def test_a_change_by_an_administrator_voids_links_that_are_under_way(
     account = await backend.accounts.create(ANN, password=STRANGE)
     await backend.accounts.forgot_password(ANN)
     await backend.background.settle()
-    token = token_in(letters(settings.data_dir)[-1])
+    token = token_in(messages(settings.data_dir)[-1])
     if change == "ban":
         await backend.accounts.ban(account.id, None)
         assert await count(backend, "one_time_tokens") == 1
@@ -253,7 +253,7 @@ async def test_a_seeded_address_in_mixed_case_is_one_account(
     assert tokens.tokens is None
     await backend.accounts.forgot_password(ANN)
     await backend.background.settle()
-    token = token_in(letters(settings.data_dir)[-1])
+    token = token_in(messages(settings.data_dir)[-1])
     await backend.accounts.reset_password(token, "one of my own")
     assert await rejected(backend, "one of my own") is None
 

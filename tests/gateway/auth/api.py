@@ -65,10 +65,10 @@ class Api:
 
     async def sign_up(self, email: str = "ann@example.com", **more: Any) -> dict[str, Any]:
         """Sign up; the answer, which has to be a success."""
-        answer = await self.post("/signup", {"email": email, "password": PASSWORD, **more})
-        assert answer.status_code == 200, answer.text
-        found: dict[str, Any] = answer.json()
-        return found
+        response = await self.post("/signup", {"email": email, "password": PASSWORD, **more})
+        assert response.status_code == 200, response.text
+        body: dict[str, Any] = response.json()
+        return body
 
     async def sign_in(
         self, email: str = "ann@example.com", password: str = PASSWORD
@@ -81,22 +81,22 @@ class Api:
     async def create(self, email: str = "ann@example.com", **more: Any) -> dict[str, Any]:
         """Make a confirmed user as an administrator; the user."""
         body = {"email": email, "password": PASSWORD, "email_confirm": True, **more}
-        answer = await self.post("/admin/users", body, token=SERVICE)
-        assert answer.status_code == 200, answer.text
-        found: dict[str, Any] = answer.json()
+        response = await self.post("/admin/users", body, token=SERVICE)
+        assert response.status_code == 200, response.text
+        found: dict[str, Any] = response.json()
         return found
 
     async def ban(self, id: str, duration: str = "24h") -> None:
-        answer = await self.put(f"/admin/users/{id}", {"ban_duration": duration}, token=SERVICE)
-        assert answer.status_code == 200, answer.text
+        response = await self.put(f"/admin/users/{id}", {"ban_duration": duration}, token=SERVICE)
+        assert response.status_code == 200, response.text
 
-    def letter(self, to: str = "ann@example.com") -> "Letter":
+    def message(self, to: str = "ann@example.com") -> "Message":
         """The latest letter to an address."""
         text = next(each["text"] for each in self.inbox.emails() if each["to"] == [to])
         link = re.search(r"https?://\S+", text)
         code = re.search(r"^(?:Or enter this code: )?(\d{6,10})$", text, re.MULTILINE)
         assert code is not None
-        return Letter(link[0] if link else "", code[1])
+        return Message(link[0] if link else "", code[1])
 
     def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         """What the database holds, or does."""
@@ -106,7 +106,7 @@ class Api:
 
 
 @dataclass(frozen=True)
-class Letter:
+class Message:
     link: str
     code: str
 
@@ -115,6 +115,6 @@ class Letter:
         return parse_qs(urlsplit(self.link).query)["token"][0]
 
 
-def rejection(answer: httpx.Response) -> tuple[int, str]:
+def rejection(response: httpx.Response) -> tuple[int, str]:
     """Status and code of an error."""
-    return answer.status_code, answer.json()["code"]
+    return response.status_code, response.json()["code"]

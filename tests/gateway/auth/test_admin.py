@@ -53,7 +53,7 @@ async def test_only_the_service_administers(api: Api, method: str, path: str) ->
         assert rejection(await api.call(method, path, {}, token=token)) == (403, "not_admin")
 
 
-async def test_a_user_is_made_with_every_attribute(api: Api) -> None:
+async def test_a_user_is_created_with_every_attribute(api: Api) -> None:
     id = str(uuid4())
     body = {
         "id": id,
@@ -132,7 +132,7 @@ async def test_a_password_hash_from_elsewhere_signs_in_and_is_replaced_where_it_
         ({"email": "known@example.com"}, 422, "email_exists"),
     ],
 )
-async def test_a_user_that_cannot_be_is_refused(
+async def test_a_user_that_cannot_be_is_rejected(
     api: Api, body: dict[str, Any], status: int, code: str
 ) -> None:
     await api.create("known@example.com")
@@ -143,12 +143,12 @@ async def test_a_user_that_cannot_be_is_refused(
 async def test_users_are_listed_by_pages_newest_first(api: Api) -> None:
     for number in range(5):
         await api.create(f"user{number}@example.com", password=None, password_hash=HASHES["bcrypt"])
-    answer = await api.get("/admin/users?page=2&per_page=2", token=SERVICE)
-    body = answer.json()
+    response = await api.get("/admin/users?page=2&per_page=2", token=SERVICE)
+    body = response.json()
     assert body["aud"] == "authenticated"
     assert [user["email"] for user in body["users"]] == ["user2@example.com", "user1@example.com"]
-    assert answer.headers["x-total-count"] == "5"
-    assert answer.headers["link"] == (
+    assert response.headers["x-total-count"] == "5"
+    assert response.headers["link"] == (
         '</admin/users?page=3&per_page=2>; rel="next", </admin/users?page=3&per_page=2>; rel="last"'
     )
     last = await api.get("/admin/users?page=3&per_page=2", token=SERVICE)
@@ -157,9 +157,9 @@ async def test_users_are_listed_by_pages_newest_first(api: Api) -> None:
 
 
 @pytest.mark.parametrize("query", ["page=0", "page=x", "per_page=-1", "page=99999999999999999999"])
-async def test_a_page_that_is_none_is_refused(api: Api, query: str) -> None:
-    answer = await api.get(f"/admin/users?{query}", token=SERVICE)
-    assert rejection(answer) == (400, "validation_failed")
+async def test_a_page_that_is_none_is_rejected(api: Api, query: str) -> None:
+    response = await api.get(f"/admin/users?{query}", token=SERVICE)
+    assert rejection(response) == (400, "validation_failed")
 
 
 async def test_an_update_changes_what_is_given_and_passes_over_a_hash(api: Api) -> None:
@@ -184,7 +184,7 @@ async def test_an_update_changes_what_is_given_and_passes_over_a_hash(api: Api) 
     assert stored != HASHES["bcrypt"]
 
 
-async def test_a_new_address_is_known_to_be_the_users_only_where_it_is_said_so(
+async def test_a_new_address_is_known_to_be_the_users_only_where_it_is_confirmed(
     serve: ServeAuth,
 ) -> None:
     api = await serve(external_anonymous_users_enabled=True)
@@ -268,15 +268,15 @@ async def test_an_id_that_is_none_is_not_found(api: Api, path: str) -> None:
         ("recovery", {}, True, "recovery"),
     ],
 )
-async def test_a_generated_link_signs_in_and_no_letter_is_sent(
+async def test_a_generated_link_signs_in_and_no_email_is_sent(
     api: Api, kind: str, more: dict[str, str], known: bool, verification: str
 ) -> None:
     if known:
         await api.create()
     body = {"type": kind, "email": "ann@example.com", **more}
-    answer = await api.post("/admin/generate_link", body, token=SERVICE)
-    link = answer.json()
-    assert answer.status_code == 200, answer.text
+    response = await api.post("/admin/generate_link", body, token=SERVICE)
+    link = response.json()
+    assert response.status_code == 200, response.text
     assert link["email"] == "ann@example.com"
     assert link["verification_type"] == verification
     assert link["redirect_to"] == "http://127.0.0.1:3000"
@@ -314,9 +314,9 @@ async def test_a_link_for_another_change_of_address_makes_the_one_before_void(ap
 
     async def link(which: str, new: str) -> str:
         body = {"type": f"email_change_{which}", "email": "ann@example.com", "new_email": new}
-        answer = await api.post("/admin/generate_link", body, token=SERVICE)
-        found: str = answer.json()["action_link"]
-        return found
+        response = await api.post("/admin/generate_link", body, token=SERVICE)
+        value: str = response.json()["action_link"]
+        return value
 
     agreed_to_the_first = await link("current", "first@example.com")
     second = await link("new", "second@example.com")
@@ -340,7 +340,7 @@ async def test_a_link_for_another_change_of_address_makes_the_one_before_void(ap
         ({"type": "email_change_new", "email": "ann@example.com"}, 400, "validation_failed"),
     ],
 )
-async def test_a_link_that_cannot_be_is_refused(
+async def test_a_link_that_cannot_be_is_rejected(
     api: Api, body: dict[str, str], status: int, code: str
 ) -> None:
     await api.create()
@@ -354,13 +354,13 @@ async def test_a_role_of_ones_own_administers_where_it_is_named(serve: ServeAuth
     assert rejection(await api.get("/admin/users", token=SERVICE)) == (403, "not_admin")
 
 
-async def test_an_id_that_somebody_has_cannot_be_given_again(api: Api) -> None:
+async def test_an_id_that_someone_has_cannot_be_given_again(api: Api) -> None:
     user = await api.create()
     body = {"email": "new@example.com", "id": user["id"]}
     assert rejection(await api.post("/admin/users", body, token=SERVICE)) == (422, "conflict")
 
 
-async def test_what_the_projects_own_triggers_refuse_is_told_as_its_fault(api: Api) -> None:
+async def test_what_the_projects_own_triggers_reject_is_reported_as_its_fault(api: Api) -> None:
     """The profile that a trigger makes may be refused; the user must not be left without it."""
     api.rows("CREATE TABLE public.profiles (id uuid PRIMARY KEY REFERENCES auth.users, n int)")
     api.rows(
@@ -374,20 +374,20 @@ async def test_what_the_projects_own_triggers_refuse_is_told_as_its_fault(api: A
     )
     try:
         body = {"email": "ann@example.com", "password": PASSWORD}
-        refused = await api.post("/signup", {**body, "data": {"n": "no number"}})
-        assert refused.status_code == 500
-        assert refused.json() == {
+        rejected = await api.post("/signup", {**body, "data": {"n": "no number"}})
+        assert rejected.status_code == 500
+        assert rejected.json() == {
             "code": "unexpected_failure",
             "message": "Database error saving new user",
         }
         assert not api.rows("SELECT 1 FROM auth.users")
         user = (await api.sign_up(data={"n": 1}))["user"]
         assert api.rows("SELECT n FROM public.profiles") == [(1,)]
-        kept = await api.delete(f"/admin/users/{user['id']}", token=SERVICE)
-        assert kept.status_code == 500
-        assert kept.json()["code"] == "23503"
-        assert "violates foreign key constraint" in kept.json()["message"]
-        assert "is still referenced" in kept.json()["detail"]
+        response = await api.delete(f"/admin/users/{user['id']}", token=SERVICE)
+        assert response.status_code == 500
+        assert response.json()["code"] == "23503"
+        assert "violates foreign key constraint" in response.json()["message"]
+        assert "is still referenced" in response.json()["detail"]
     finally:
         api.rows("DROP TABLE public.profiles")
         api.rows("DROP FUNCTION public.make_profile CASCADE")

@@ -51,7 +51,7 @@ class Project:
             return await method(*arguments)
         return await asyncio.to_thread(method, *arguments)
 
-    async def refused(self, method: Any, *arguments: Any) -> str:
+    async def rejected(self, method: Any, *arguments: Any) -> str:
         """The code that a call is refused with."""
         with pytest.raises(AuthApiError) as raised:
             await self.do(method, *arguments)
@@ -81,9 +81,9 @@ async def test_a_user_signs_up_confirms_signs_in_and_out(project: Project) -> No
     signed_up = await do(auth.sign_up, {**credentials, "options": options})
     assert signed_up.session is None
     assert signed_up.user.user_metadata["name"] == "Ann"
-    assert await project.refused(auth.sign_in_with_password, credentials) == "email_not_confirmed"
+    assert await project.rejected(auth.sign_in_with_password, credentials) == "email_not_confirmed"
     await do(auth.resend, {"type": "signup", "email": "ann@example.com"})
-    code = api.letter().code
+    code = api.message().code
     verified = await do(
         auth.verify_otp, {"email": "ann@example.com", "token": code, "type": "signup"}
     )
@@ -94,7 +94,7 @@ async def test_a_user_signs_up_confirms_signs_in_and_out(project: Project) -> No
     await do(auth.sign_out, {"scope": "local"})
     assert await do(auth.get_session) is None
     wrong = {**credentials, "password": "wrong"}
-    assert await project.refused(auth.sign_in_with_password, wrong) == "invalid_credentials"
+    assert await project.rejected(auth.sign_in_with_password, wrong) == "invalid_credentials"
     session = (await do(auth.sign_in_with_password, credentials)).session
     refreshed = (await do(auth.refresh_session)).session
     assert refreshed.refresh_token != session.refresh_token
@@ -103,13 +103,13 @@ async def test_a_user_signs_up_confirms_signs_in_and_out(project: Project) -> No
     assert (await do(other.get_user)).user.email == "ann@example.com"
     identities = (await do(other.get_user_identities)).identities
     assert [identity.provider for identity in identities] == ["email"]
-    assert await project.refused(other.unlink_identity, identities[0]) == "manual_linking_disabled"
+    assert await project.rejected(other.unlink_identity, identities[0]) == "manual_linking_disabled"
     assert (
-        await project.refused(other.link_identity, {"provider": "github"})
+        await project.rejected(other.link_identity, {"provider": "github"})
         == "manual_linking_disabled"
     )
     await do(other.sign_out)
-    assert await project.refused(auth.refresh_session) == "refresh_token_not_found"
+    assert await project.rejected(auth.refresh_session) == "refresh_token_not_found"
 
 
 async def test_a_user_changes_password_address_and_metadata(project: Project) -> None:
@@ -121,39 +121,39 @@ async def test_a_user_changes_password_address_and_metadata(project: Project) ->
     with pytest.raises(AuthWeakPasswordError) as weak:
         await do(auth.update_user, {"password": "weak"})
     assert weak.value.reasons == ["length"]
-    assert await project.refused(auth.update_user, {"password": PASSWORD}) == "same_password"
+    assert await project.rejected(auth.update_user, {"password": PASSWORD}) == "same_password"
     await do(auth.reauthenticate)
-    nonce = api.letter().code
+    nonce = api.message().code
     await do(auth.update_user, {"password": NEW_PASSWORD, "nonce": nonce})
     assert (await do(auth.update_user, {"email": "new@example.com"})).user.new_email
     await do(
         auth.verify_otp,
         {
             "email": "new@example.com",
-            "token": api.letter("new@example.com").code,
+            "token": api.message("new@example.com").code,
             "type": "email_change",
         },
     )
     changed = await do(
         auth.verify_otp,
-        {"email": "ann@example.com", "token": api.letter().code, "type": "email_change"},
+        {"email": "ann@example.com", "token": api.message().code, "type": "email_change"},
     )
     assert changed.user.email == "new@example.com"
 
 
-async def test_a_user_gets_in_by_letters_and_the_code_of_a_flow(project: Project) -> None:
+async def test_a_user_gets_in_by_emails_and_the_code_of_a_flow(project: Project) -> None:
     auth, do, api = await project.auth(), project.do, project.api
     unknown = {"email": "ann@example.com", "options": {"should_create_user": False}}
-    assert await project.refused(auth.sign_in_with_otp, unknown) == "otp_disabled"
+    assert await project.rejected(auth.sign_in_with_otp, unknown) == "otp_disabled"
     await api.create()
     await do(auth.sign_in_with_otp, {"email": "ann@example.com"})
-    token = api.letter().token
+    token = api.message().token
     found = await do(auth.verify_otp, {"token_hash": token, "type": "email"})
     assert found.session.user.email == "ann@example.com"
     flow = await project.auth()
     await do(flow.reset_password_for_email, "ann@example.com")
     async with httpx.AsyncClient() as browser:
-        followed = await browser.get(api.letter().link)
+        followed = await browser.get(api.message().link)
     query = parse_qs(urlsplit(followed.headers["location"]).query)
     exchanged = await do(flow.exchange_code_for_session, {"auth_code": query["code"][0]})
     assert exchanged.user.email == "ann@example.com"
@@ -169,21 +169,21 @@ async def test_an_anonymous_user_signs_in(project: Project) -> None:
     assert signed_in.session.access_token
 
 
-async def test_what_is_not_offered_is_refused_by_code(project: Project) -> None:
-    auth, refused = await project.auth(), project.refused
+async def test_what_is_not_offered_is_rejected_by_code(project: Project) -> None:
+    auth, rejected = await project.auth(), project.rejected
     phone = {"phone": "+4912345", "password": PASSWORD}
-    assert await refused(auth.sign_up, phone) == "phone_provider_disabled"
-    assert await refused(auth.sign_in_with_password, phone) == "phone_provider_disabled"
-    assert await refused(auth.sign_in_with_otp, {"phone": "+4912345"}) == "phone_provider_disabled"
+    assert await rejected(auth.sign_up, phone) == "phone_provider_disabled"
+    assert await rejected(auth.sign_in_with_password, phone) == "phone_provider_disabled"
+    assert await rejected(auth.sign_in_with_otp, {"phone": "+4912345"}) == "phone_provider_disabled"
     by_token = {"provider": "google", "token": "x"}
-    assert await refused(auth.sign_in_with_id_token, by_token) == "validation_failed"
+    assert await rejected(auth.sign_in_with_id_token, by_token) == "validation_failed"
     assert (
-        await refused(auth.sign_in_with_sso, {"domain": "example.com"}) == "saml_provider_disabled"
+        await rejected(auth.sign_in_with_sso, {"domain": "example.com"}) == "saml_provider_disabled"
     )
     url = (await project.do(auth.sign_in_with_oauth, {"provider": "github"})).url
     async with httpx.AsyncClient() as browser:
-        answer = await browser.get(url)
-    assert answer.json()["msg"] == "Unsupported provider: provider is not enabled"
+        response = await browser.get(url)
+    assert response.json()["msg"] == "Unsupported provider: provider is not enabled"
 
 
 async def test_a_user_adds_shows_and_removes_a_second_factor(project: Project) -> None:
@@ -222,7 +222,7 @@ async def test_the_service_administers_users(project: Project) -> None:
     attributes = {"id": id, "email": "ann@example.com", "email_confirm": True}
     made = await do(admin.create_user, {**attributes, "password": PASSWORD})
     assert made.user.id == id
-    assert await project.refused(admin.create_user, attributes) == "email_exists"
+    assert await project.rejected(admin.create_user, attributes) == "email_exists"
     invited = await do(admin.invite_user_by_email, "bob@example.com", {"data": {"team": "blue"}})
     assert invited.user.invited_at
     assert {user.email for user in await do(admin.list_users, 1, 10)} == {
@@ -240,8 +240,8 @@ async def test_the_service_administers_users(project: Project) -> None:
     body = {"token_hash": link.properties.hashed_token, "type": "recovery"}
     session = (await do(auth.verify_otp, body)).session
     await do(admin.sign_out, session.access_token)
-    assert await project.refused(auth.get_user) == "session_not_found"
+    assert await project.rejected(auth.get_user) == "session_not_found"
     await do(admin.delete_user, id)
-    assert await project.refused(admin.get_user_by_id, id) == "user_not_found"
+    assert await project.rejected(admin.get_user_by_id, id) == "user_not_found"
     stranger = (await project.auth()).admin
-    assert await project.refused(stranger.list_users) == "not_admin"
+    assert await project.rejected(stranger.list_users) == "not_admin"

@@ -23,19 +23,19 @@ PKCE = {
 
 
 async def follow(api: Api, link: str) -> httpx.Response:
-    answer = await api.client.get(link)
-    assert answer.status_code == 303, answer.text
-    return answer
+    response = await api.client.get(link)
+    assert response.status_code == 303, response.text
+    return response
 
 
-def sent_to(answer: httpx.Response) -> tuple[str, dict[str, str], dict[str, str]]:
+def sent_to(response: httpx.Response) -> tuple[str, dict[str, str], dict[str, str]]:
     """The place, the query and the fragment that somebody was sent to."""
-    parts = urlsplit(answer.headers["location"])
+    parts = urlsplit(response.headers["location"])
     query, fragment = (
         {name: values[0] for name, values in parse_qs(part).items()}
         for part in (parts.query, parts.fragment)
     )
-    place = answer.headers["location"].partition("#")[0].partition("?")[0]
+    place = response.headers["location"].partition("#")[0].partition("?")[0]
     return place, query, fragment
 
 
@@ -45,7 +45,7 @@ async def verify(api: Api, kind: str, code: str, email: str = "ann@example.com")
 
 async def test_the_link_of_a_sign_up_confirms_the_address_and_signs_in(confirming: Api) -> None:
     await confirming.sign_up()
-    place, query, session = sent_to(await follow(confirming, confirming.letter().link))
+    place, query, session = sent_to(await follow(confirming, confirming.message().link))
     assert (place, query) == (SITE, {})
     assert session["type"] == "signup"
     assert session["token_type"] == "bearer"
@@ -60,7 +60,7 @@ async def test_the_link_of_a_sign_up_confirms_the_address_and_signs_in(confirmin
 
 async def test_a_link_is_good_once_and_says_so_in_query_and_fragment(confirming: Api) -> None:
     await confirming.sign_up()
-    link = confirming.letter().link
+    link = confirming.message().link
     await follow(confirming, link)
     _, query, fragment = sent_to(await follow(confirming, link))
     assert query == fragment
@@ -74,19 +74,19 @@ async def test_a_link_is_good_once_and_says_so_in_query_and_fragment(confirming:
 async def test_looking_at_a_link_does_not_use_it_up(confirming: Api) -> None:
     """Mail scanners do that before the reader can."""
     await confirming.sign_up()
-    link = confirming.letter().link
+    link = confirming.message().link
     assert (await confirming.client.head(link)).status_code == 405
     assert "access_token" in sent_to(await follow(confirming, link))[2]
 
 
 async def test_of_many_who_follow_a_link_at_once_one_gets_in(confirming: Api) -> None:
     await confirming.sign_up()
-    link = confirming.letter().link
-    answers = await asyncio.gather(*(follow(confirming, link) for _ in range(10)))
-    assert Counter("access_token" in sent_to(each)[2] for each in answers) == {True: 1, False: 9}
+    link = confirming.message().link
+    responses = await asyncio.gather(*(follow(confirming, link) for _ in range(10)))
+    assert Counter("access_token" in sent_to(each)[2] for each in responses) == {True: 1, False: 9}
 
 
-async def test_a_link_and_the_next_letter_do_not_wait_for_one_another(api: Api) -> None:
+async def test_a_link_and_the_next_email_do_not_wait_for_one_another(api: Api) -> None:
     """Whoever writes a letter holds the user's row, and then makes the letter before void."""
     await api.create()
     await api.post("/otp", {"email": "ann@example.com"})
@@ -96,7 +96,7 @@ async def test_a_link_and_the_next_letter_do_not_wait_for_one_another(api: Api) 
     )
     with psycopg.connect(api.database) as writer:
         writer.execute("SELECT 1 FROM auth.users FOR UPDATE")
-        following = asyncio.create_task(follow(api, api.letter().link))
+        following = asyncio.create_task(follow(api, api.message().link))
         while not await asyncio.to_thread(api.rows, waiting):
             pass
         writer.execute("DELETE FROM auth.one_time_tokens")
@@ -106,43 +106,43 @@ async def test_a_link_and_the_next_letter_do_not_wait_for_one_another(api: Api) 
 @pytest.mark.parametrize("kind", ["signup", "email"])
 async def test_the_code_of_a_sign_up_does_what_its_link_does(confirming: Api, kind: str) -> None:
     await confirming.sign_up()
-    letter = confirming.letter()
-    answer = await verify(confirming, kind, letter.code)
-    assert answer.status_code == 200, answer.text
-    assert answer.json()["user"]["email_confirmed_at"]
-    methods = confirming.tokens.verify(answer.json()["access_token"])["amr"]
+    message = confirming.message()
+    response = await verify(confirming, kind, message.code)
+    assert response.status_code == 200, response.text
+    assert response.json()["user"]["email_confirmed_at"]
+    methods = confirming.tokens.verify(response.json()["access_token"])["amr"]
     assert [each["method"] for each in methods] == ["otp"]
-    assert rejection(await verify(confirming, kind, letter.code)) == (403, "otp_expired")
-    by_hash = await confirming.post("/verify", {"type": "signup", "token_hash": letter.token})
+    assert rejection(await verify(confirming, kind, message.code)) == (403, "otp_expired")
+    by_hash = await confirming.post("/verify", {"type": "signup", "token_hash": message.token})
     assert rejection(by_hash) == (403, "otp_expired")
 
 
 async def test_the_token_of_a_link_can_be_posted(confirming: Api) -> None:
     await confirming.sign_up()
-    body = {"type": "signup", "token_hash": confirming.letter().token}
-    answer = await confirming.post("/verify", body)
-    assert answer.json()["user"]["email"] == "ann@example.com"
+    body = {"type": "signup", "token_hash": confirming.message().token}
+    response = await confirming.post("/verify", body)
+    assert response.json()["user"]["email"] == "ann@example.com"
 
 
-async def test_a_letter_that_is_too_old_is_void(serve: ServeAuth) -> None:
+async def test_an_email_that_is_too_old_is_void(serve: ServeAuth) -> None:
     api = await serve(mailer_autoconfirm=False, mailer_otp_exp=60)
     await api.sign_up()
-    letter = api.letter()
+    message = api.message()
     api.rows("UPDATE auth.pending_sign_ups SET created_at = now() - interval '61 seconds'")
-    assert rejection(await verify(api, "signup", letter.code)) == (403, "otp_expired")
-    assert "error" in sent_to(await follow(api, letter.link))[1]
+    assert rejection(await verify(api, "signup", message.code)) == (403, "otp_expired")
+    assert "error" in sent_to(await follow(api, message.link))[1]
 
 
-async def test_a_new_letter_makes_the_one_before_void(confirming: Api) -> None:
+async def test_a_new_email_makes_the_one_before_void(confirming: Api) -> None:
     await confirming.sign_up()
-    first = confirming.letter()
+    first = confirming.message()
     body = {"type": "signup", "email": "ann@example.com"}
     assert (await confirming.post("/resend", body)).json() == {}
     assert rejection(await verify(confirming, "signup", first.code)) == (403, "otp_expired")
-    assert (await verify(confirming, "signup", confirming.letter().code)).status_code == 200
+    assert (await verify(confirming, "signup", confirming.message().code)).status_code == 200
 
 
-async def test_letters_that_follow_one_another_too_soon_are_refused(serve: ServeAuth) -> None:
+async def test_emails_that_follow_one_another_too_soon_are_rejected(serve: ServeAuth) -> None:
     api = await serve(mailer_autoconfirm=False, smtp_max_frequency="60s")
     await api.sign_up()
     again = await api.post("/resend", {"type": "signup", "email": "ann@example.com"})
@@ -153,19 +153,19 @@ async def test_letters_that_follow_one_another_too_soon_are_refused(serve: Serve
 
 async def test_codes_cannot_be_tried_one_by_one(confirming: Api) -> None:
     await confirming.sign_up()
-    code = confirming.letter().code
+    code = confirming.message().code
     wrong = "000000" if code != "000000" else "111111"
-    answers = [rejection(await verify(confirming, "signup", wrong)) for _ in range(20)]
-    assert set(answers) == {(403, "otp_expired")}
+    responses = [rejection(await verify(confirming, "signup", wrong)) for _ in range(20)]
+    assert set(responses) == {(403, "otp_expired")}
     assert rejection(await verify(confirming, "signup", code)) == (429, "over_request_rate_limit")
 
 
 async def test_codes_cannot_be_tried_all_at_once(confirming: Api) -> None:
     await confirming.sign_up()
-    code = confirming.letter().code
+    code = confirming.message().code
     wrong = "000000" if code != "000000" else "111111"
-    answers = await asyncio.gather(*(verify(confirming, "signup", wrong) for _ in range(60)))
-    assert Counter(map(rejection, answers)) == {
+    responses = await asyncio.gather(*(verify(confirming, "signup", wrong) for _ in range(60)))
+    assert Counter(map(rejection, responses)) == {
         (403, "otp_expired"): 20,
         (429, "over_request_rate_limit"): 40,
     }
@@ -175,36 +175,36 @@ async def test_right_codes_do_not_count_as_guesses(api: Api) -> None:
     await api.create()
     for _ in range(21):
         await api.post("/otp", {"email": "ann@example.com"})
-        assert (await verify(api, "email", api.letter().code)).status_code == 200
+        assert (await verify(api, "email", api.message().code)).status_code == 200
 
 
-async def test_of_many_who_ask_for_a_letter_at_once_none_is_refused_for_a_new_account(
+async def test_of_many_who_ask_for_an_email_at_once_none_is_rejected_for_a_new_account(
     api: Api,
 ) -> None:
     body = {"email": "ann@example.com"}
-    answers = await asyncio.gather(*(api.post("/otp", body) for _ in range(20)))
-    assert {(each.status_code, each.text) for each in answers} == {(200, "{}")}
+    responses = await asyncio.gather(*(api.post("/otp", body) for _ in range(20)))
+    assert {(each.status_code, each.text) for each in responses} == {(200, "{}")}
     link = {"type": "magiclink", "email": "bob@example.com"}
-    answers = await asyncio.gather(
+    responses = await asyncio.gather(
         *(api.post("/admin/generate_link", link, token=SERVICE) for _ in range(5)),
         *(api.post("/invite", {"email": "eve@example.com"}, token=SERVICE) for _ in range(5)),
     )
-    assert {each.status_code for each in answers} == {200}
+    assert {each.status_code for each in responses} == {200}
     assert len(api.rows("SELECT 1 FROM auth.users")) == 3
 
 
 async def test_a_magic_link_signs_in_and_makes_the_account_where_there_is_none(api: Api) -> None:
     body = {"email": "ann@example.com", "data": {"name": "Ann"}}
     assert (await api.post("/otp", body)).json() == {}
-    session = (await verify(api, "email", api.letter().code)).json()
+    session = (await verify(api, "email", api.message().code)).json()
     assert session["user"]["email_confirmed_at"]
     assert session["user"]["user_metadata"]["name"] == "Ann"
     await api.post("/magiclink", {"email": "ann@example.com"})
-    _, _, fragment = sent_to(await follow(api, api.letter().link))
+    _, _, fragment = sent_to(await follow(api, api.message().link))
     assert fragment["type"] == "magiclink"
 
 
-async def test_an_unknown_address_gets_no_account_where_none_is_to_be_made(api: Api) -> None:
+async def test_an_unknown_address_gets_no_account_where_none_is_to_be_created(api: Api) -> None:
     body = {"email": "ann@example.com", "create_user": False}
     assert rejection(await api.post("/otp", body)) == (422, "otp_disabled")
     assert not api.rows("SELECT 1 FROM auth.users")
@@ -213,7 +213,7 @@ async def test_an_unknown_address_gets_no_account_where_none_is_to_be_made(api: 
 async def test_recovery_signs_in_so_that_a_new_password_can_be_chosen(api: Api) -> None:
     await api.sign_up()
     assert (await api.post("/recover", {"email": "ann@example.com"})).json() == {}
-    _, _, session = sent_to(await follow(api, api.letter().link))
+    _, _, session = sent_to(await follow(api, api.message().link))
     assert session["type"] == "recovery"
     body = {"password": "a new password"}
     assert (await api.put("/user", body, token=session["access_token"])).status_code == 200
@@ -226,24 +226,24 @@ async def test_nothing_tells_that_an_address_is_unknown(api: Api) -> None:
         ("/recover", {"email": "nobody@example.com"}),
         ("/resend", {"email": "nobody@example.com", "type": "signup"}),
     ):
-        answer = await api.post(path, body)
-        assert (answer.status_code, answer.json()) == (200, {})
+        response = await api.post(path, body)
+        assert (response.status_code, response.json()) == (200, {})
     assert not api.inbox.emails()
 
 
 async def test_a_link_for_a_banned_user_lets_nobody_in(confirming: Api) -> None:
     """The ban voids the emails that are under way, and one that is sent later opens nothing."""
     user = await confirming.sign_up()
-    earlier = confirming.letter()
+    earlier = confirming.message()
     await confirming.ban(user["id"])
     assert rejection(await verify(confirming, "signup", earlier.code)) == (403, "otp_expired")
     await confirming.post("/recover", {"email": "ann@example.com"})
-    later = confirming.letter()
+    later = confirming.message()
     assert rejection(await verify(confirming, "recovery", later.code)) == (403, "user_banned")
 
 
 @pytest.mark.parametrize("by", ["an administrator", "the application"])
-async def test_a_letter_to_an_address_that_is_not_the_users_any_more_is_void(
+async def test_an_email_to_an_address_that_is_not_the_users_any_more_is_void(
     api: Api, by: str
 ) -> None:
     user = await api.create()
@@ -253,8 +253,8 @@ async def test_a_letter_to_an_address_that_is_not_the_users_any_more_is_void(
     else:
         body = {"email": "new@example.com"}
         await api.put(f"/admin/users/{user['id']}", body, token=SERVICE)
-    answer = await api.post("/verify", {"type": "recovery", "token_hash": api.letter().token})
-    assert rejection(answer) == (403, "otp_expired")
+    response = await api.post("/verify", {"type": "recovery", "token_hash": api.message().token})
+    assert rejection(response) == (403, "otp_expired")
 
 
 @pytest.mark.parametrize(
@@ -280,11 +280,11 @@ async def test_people_are_sent_only_where_it_is_allowed(
     allowed = ("https://*.example.com/**", "myapp://callback", "myapp://")
     api = await serve(uri_allow_list=allowed)
     await api.create()
-    answer = await api.client.post(
+    response = await api.client.post(
         "/otp", params={"redirect_to": asked}, json={"email": "ann@example.com"}
     )
-    assert answer.status_code == 200
-    place, query, fragment = sent_to(await follow(api, api.letter().link))
+    assert response.status_code == 200
+    place, query, fragment = sent_to(await follow(api, api.message().link))
     assert place == expected
     assert "access_token" in fragment
     assert query == ({"tab": "1"} if "tab" in asked else {})
@@ -293,9 +293,9 @@ async def test_people_are_sent_only_where_it_is_allowed(
 async def test_with_pkce_a_link_gives_a_code_that_only_who_asked_can_exchange(api: Api) -> None:
     await api.create()
     await api.post("/otp", {"email": "ann@example.com", **PKCE})
-    letter = api.letter()
-    assert letter.token.startswith("pkce_")
-    _, query, fragment = sent_to(await follow(api, letter.link))
+    message = api.message()
+    assert message.token.startswith("pkce_")
+    _, query, fragment = sent_to(await follow(api, message.link))
     assert set(query) == {"code"}
     assert fragment == {}
     exchange = "/token?grant_type=pkce"
@@ -307,23 +307,23 @@ async def test_with_pkce_a_link_gives_a_code_that_only_who_asked_can_exchange(ap
     assert rejection(await api.post(exchange, right)) == (404, "flow_state_not_found")
 
 
-async def test_with_pkce_the_first_of_two_letters_says_so_in_query_and_fragment(api: Api) -> None:
+async def test_with_pkce_the_first_of_two_emails_says_so_in_query_and_fragment(api: Api) -> None:
     token = (await api.sign_up())["access_token"]
     await api.put("/user", {"email": "new@example.com", **PKCE}, token=token)
-    _, query, fragment = sent_to(await follow(api, api.letter().link))
+    _, query, fragment = sent_to(await follow(api, api.message().link))
     assert query == fragment
     assert query["message"].startswith("Confirmation link accepted")
-    _, query, fragment = sent_to(await follow(api, api.letter("new@example.com").link))
+    _, query, fragment = sent_to(await follow(api, api.message("new@example.com").link))
     assert (set(query), fragment) == ({"code"}, {})
 
 
 async def test_a_code_of_a_flow_is_good_for_a_few_minutes(confirming: Api) -> None:
     await confirming.sign_up(**PKCE)
-    code = sent_to(await follow(confirming, confirming.letter().link))[1]["code"]
+    code = sent_to(await follow(confirming, confirming.message().link))[1]["code"]
     confirming.rows("UPDATE auth.flow_state SET auth_code_issued_at = now() - interval '6 minutes'")
     body = {"auth_code": code, "code_verifier": VERIFIER}
-    answer = await confirming.post("/token?grant_type=pkce", body)
-    assert rejection(answer) == (422, "flow_state_expired")
+    response = await confirming.post("/token?grant_type=pkce", body)
+    assert rejection(response) == (422, "flow_state_expired")
     nothing = await confirming.post("/token?grant_type=pkce", {"auth_code": code})
     assert rejection(nothing) == (400, "validation_failed")
 
@@ -331,17 +331,17 @@ async def test_a_code_of_a_flow_is_good_for_a_few_minutes(confirming: Api) -> No
 async def test_the_code_of_a_flow_is_void_when_its_user_is_deleted_softly(api: Api) -> None:
     user = await api.create()
     await api.post("/otp", {"email": "ann@example.com", **PKCE})
-    code = sent_to(await follow(api, api.letter().link))[1]["code"]
+    code = sent_to(await follow(api, api.message().link))[1]["code"]
     body = {"should_soft_delete": True}
     await api.delete(f"/admin/users/{user['id']}", body, token=SERVICE)
     exchange = {"auth_code": code, "code_verifier": VERIFIER}
-    answer = await api.post("/token?grant_type=pkce", exchange)
-    assert rejection(answer) == (404, "flow_state_not_found")
+    response = await api.post("/token?grant_type=pkce", exchange)
+    assert rejection(response) == (404, "flow_state_not_found")
 
 
-async def test_the_code_of_a_pkce_letter_can_be_typed_too(confirming: Api) -> None:
+async def test_the_code_of_a_pkce_email_can_be_typed_too(confirming: Api) -> None:
     await confirming.sign_up(**PKCE)
-    assert (await verify(confirming, "signup", confirming.letter().code)).status_code == 200
+    assert (await verify(confirming, "signup", confirming.message().code)).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -355,7 +355,7 @@ async def test_the_code_of_a_pkce_letter_can_be_typed_too(confirming: Api) -> No
         {"type": "signup", "token_hash": "x", "email": "ann@example.com"},
     ],
 )
-async def test_a_verification_that_cannot_be_is_refused(api: Api, body: dict[str, str]) -> None:
+async def test_a_verification_that_cannot_be_is_rejected(api: Api, body: dict[str, str]) -> None:
     assert rejection(await api.post("/verify", body)) == (400, "validation_failed")
 
 
@@ -364,7 +364,7 @@ async def test_an_invitation_is_accepted_by_its_link(api: Api) -> None:
     invited = (await api.post("/invite", body, token=SERVICE)).json()
     assert invited["invited_at"]
     assert "email_confirmed_at" not in invited
-    _, _, session = sent_to(await follow(api, api.letter().link))
+    _, _, session = sent_to(await follow(api, api.message().link))
     assert session["type"] == "invite"
     token = session["access_token"]
     user = (await api.put("/user", {"password": PASSWORD}, token=token)).json()

@@ -15,9 +15,9 @@ from tests.gateway.auth.conftest import ServeAuth
 
 async def enrolled(api: Api, token: str, name: str = "") -> dict[str, Any]:
     body = {"factor_type": "totp", "friendly_name": name, "issuer": "example.com"}
-    answer = await api.post("/factors", body, token=token)
-    assert answer.status_code == 200, answer.text
-    found: dict[str, Any] = answer.json()
+    response = await api.post("/factors", body, token=token)
+    assert response.status_code == 200, response.text
+    found: dict[str, Any] = response.json()
     return found
 
 
@@ -59,16 +59,16 @@ async def test_a_code_makes_the_session_stronger_and_ends_the_weaker_ones(api: A
     elsewhere = await api.sign_up()
     here = (await api.sign_in()).json()
     factor = await enrolled(api, here["access_token"])
-    answer = (await verified(api, here["access_token"], factor)).json()
-    claims = api.tokens.verify(answer["access_token"])
+    response = (await verified(api, here["access_token"], factor)).json()
+    claims = api.tokens.verify(response["access_token"])
     assert claims["aal"] == "aal2"
     assert [each["method"] for each in claims["amr"]] == ["totp", "password"]
-    assert answer["user"]["factors"][0]["status"] == "verified"
+    assert response["user"]["factors"][0]["status"] == "verified"
     assert rejection(await api.refresh(elsewhere["refresh_token"])) == (
         400,
         "refresh_token_not_found",
     )
-    refreshed = (await api.refresh(answer["refresh_token"])).json()
+    refreshed = (await api.refresh(response["refresh_token"])).json()
     assert api.tokens.verify(refreshed["access_token"])["aal"] == "aal2"
 
 
@@ -76,9 +76,9 @@ async def test_the_refresh_token_before_the_code_still_leads_to_the_active_one(a
     """A client that refreshed at that very moment is not taken for a thief."""
     here = await api.sign_up()
     factor = await enrolled(api, here["access_token"])
-    answer = (await verified(api, here["access_token"], factor)).json()
+    response = (await verified(api, here["access_token"], factor)).json()
     again = (await api.refresh(here["refresh_token"])).json()
-    assert again["refresh_token"] == answer["refresh_token"]
+    assert again["refresh_token"] == response["refresh_token"]
 
 
 async def test_a_challenge_is_good_once_and_for_a_while(api: Api) -> None:
@@ -88,10 +88,10 @@ async def test_a_challenge_is_good_once_and_for_a_while(api: Api) -> None:
     challenge = (await api.post(f"{path}/challenge", token=token)).json()
     assert challenge["type"] == "totp"
     body = {"challenge_id": challenge["id"], "code": code_of(factor)}
-    answers = await asyncio.gather(
+    responses = await asyncio.gather(
         *(api.post(f"{path}/verify", body, token=token) for _ in range(5))
     )
-    assert Counter(each.status_code for each in answers) == {200: 1, 404: 4}
+    assert Counter(each.status_code for each in responses) == {200: 1, 404: 4}
     challenge = (await api.post(f"{path}/challenge", token=token)).json()
     api.rows("UPDATE auth.mfa_challenges SET created_at = now() - interval '6 minutes'")
     body["challenge_id"] = challenge["id"]
@@ -102,8 +102,8 @@ async def test_a_challenge_is_good_once_and_for_a_while(api: Api) -> None:
 async def test_codes_of_a_factor_cannot_be_tried_one_by_one(api: Api) -> None:
     token = (await api.sign_up())["access_token"]
     factor = await enrolled(api, token)
-    answers = [rejection(await verified(api, token, factor, "no code")) for _ in range(20)]
-    assert set(answers) == {(422, "mfa_verification_failed")}
+    responses = [rejection(await verified(api, token, factor, "no code")) for _ in range(20)]
+    assert set(responses) == {(422, "mfa_verification_failed")}
     assert rejection(await verified(api, token, factor)) == (429, "over_request_rate_limit")
 
 
@@ -150,15 +150,15 @@ async def test_a_factors_name_is_taken_once_and_their_number_is_bounded(serve: S
         ("carrier pigeon", 400, "validation_failed"),
     ],
 )
-async def test_other_kinds_of_factors_are_refused(
+async def test_other_kinds_of_factors_are_rejected(
     api: Api, kind: str, status: int, code: str
 ) -> None:
     token = (await api.sign_up())["access_token"]
-    answer = await api.post("/factors", {"factor_type": kind}, token=token)
-    assert rejection(answer) == (status, code)
+    response = await api.post("/factors", {"factor_type": kind}, token=token)
+    assert rejection(response) == (status, code)
 
 
-async def test_a_factor_of_somebody_else_is_not_there(api: Api) -> None:
+async def test_a_factor_of_someone_else_is_not_there(api: Api) -> None:
     factor = await enrolled(api, (await api.sign_up())["access_token"])
     other = (await api.sign_up("bob@example.com"))["access_token"]
     path = f"/factors/{factor['id']}"

@@ -9,12 +9,14 @@ from tests.gateway.auth.api import PASSWORD, Api, rejection
 from tests.gateway.auth.conftest import ServeAuth
 
 
-async def test_a_sign_up_answers_a_session_where_addresses_need_no_confirmation(api: Api) -> None:
-    answer = await api.sign_up(data={"name": "Ann"})
-    user = answer["user"]
-    assert answer["token_type"] == "bearer"
-    assert answer["expires_in"] == 3600
-    assert set(answer) == {
+async def test_a_sign_up_responds_with_a_session_where_addresses_need_no_confirmation(
+    api: Api,
+) -> None:
+    response = await api.sign_up(data={"name": "Ann"})
+    user = response["user"]
+    assert response["token_type"] == "bearer"
+    assert response["expires_in"] == 3600
+    assert set(response) == {
         "access_token",
         "token_type",
         "expires_in",
@@ -35,11 +37,11 @@ async def test_a_sign_up_answers_a_session_where_addresses_need_no_confirmation(
 
 
 async def test_the_access_token_has_the_claims_of_a_project(api: Api) -> None:
-    answer = await api.sign_up()
-    claims = dict(api.tokens.verify(answer["access_token"]))
-    user = answer["user"]
-    assert claims.pop("exp") == answer["expires_at"]
-    assert claims.pop("iat") == answer["expires_at"] - 3600
+    response = await api.sign_up()
+    claims = dict(api.tokens.verify(response["access_token"]))
+    user = response["user"]
+    assert claims.pop("exp") == response["expires_at"]
+    assert claims.pop("iat") == response["expires_at"] - 3600
     (method,) = claims.pop("amr")
     assert method["method"] == "password"
     assert len(claims.pop("session_id")) == 36
@@ -57,7 +59,7 @@ async def test_the_access_token_has_the_claims_of_a_project(api: Api) -> None:
     }
 
 
-async def test_a_sign_up_answers_the_bare_user_while_the_address_awaits_confirmation(
+async def test_a_sign_up_responds_with_the_bare_user_while_the_address_awaits_confirmation(
     confirming: Api,
 ) -> None:
     user = await confirming.sign_up()
@@ -90,7 +92,7 @@ async def test_a_sign_up_answers_the_bare_user_while_the_address_awaits_confirma
     assert rejection(await confirming.sign_in()) == (400, "email_not_confirmed")
 
 
-async def test_a_repeated_sign_up_is_refused_where_no_confirmation_is_needed(api: Api) -> None:
+async def test_a_repeated_sign_up_is_rejected_where_no_confirmation_is_needed(api: Api) -> None:
     await api.sign_up()
     again = await api.post("/signup", {"email": "ANN@example.com", "password": "another one"})
     assert rejection(again) == (422, "user_already_exists")
@@ -98,9 +100,9 @@ async def test_a_repeated_sign_up_is_refused_where_no_confirmation_is_needed(api
 
 async def test_of_many_sign_ups_at_once_one_wins(api: Api) -> None:
     body = {"email": "ann@example.com", "password": PASSWORD}
-    answers = await asyncio.gather(*(api.post("/signup", body) for _ in range(20)))
-    assert Counter(answer.status_code for answer in answers) == {200: 1, 422: 19}
-    assert {rejection(each) for each in answers if each.status_code != 200} == {
+    responses = await asyncio.gather(*(api.post("/signup", body) for _ in range(20)))
+    assert Counter(response.status_code for response in responses) == {200: 1, 422: 19}
+    assert {rejection(each) for each in responses if each.status_code != 200} == {
         (422, "user_already_exists")
     }
     assert len(api.rows("SELECT 1 FROM auth.users")) == 1
@@ -129,7 +131,7 @@ async def test_of_many_sign_ups_at_once_one_wins(api: Api) -> None:
         ({}, 422, "anonymous_provider_disabled"),
     ],
 )
-async def test_a_sign_up_that_cannot_be_is_refused(
+async def test_a_sign_up_that_cannot_be_is_rejected(
     api: Api, body: Any, status: int, code: str
 ) -> None:
     assert rejection(await api.post("/signup", body)) == (status, code)
@@ -146,7 +148,7 @@ async def test_nobody_signs_up_where_it_is_closed(serve: ServeAuth) -> None:
     )
 
 
-async def test_passwords_need_the_characters_that_are_asked_for(serve: ServeAuth) -> None:
+async def test_passwords_need_the_characters_that_are_requested(serve: ServeAuth) -> None:
     strict = await serve(password_required_characters="abcdefghijklmnopqrstuvwxyz:0123456789")
     weak = await strict.post("/signup", {"email": "ann@example.com", "password": "onlyletters"})
     assert weak.status_code == 422
@@ -157,30 +159,33 @@ async def test_passwords_need_the_characters_that_are_asked_for(serve: ServeAuth
 
 async def test_a_password_signs_in_whatever_the_case_of_the_address(api: Api) -> None:
     await api.sign_up()
-    answer = await api.sign_in("Ann@Example.com")
-    assert answer.status_code == 200
-    assert answer.headers["cache-control"] == "no-store"
-    assert answer.json()["user"]["email"] == "ann@example.com"
+    response = await api.sign_in("Ann@Example.com")
+    assert response.status_code == 200
+    assert response.headers["cache-control"] == "no-store"
+    assert response.json()["user"]["email"] == "ann@example.com"
 
 
 @pytest.mark.parametrize("email", ["ann@example.com", "nobody@example.com", "no address"])
-async def test_a_wrong_password_and_an_unknown_address_are_told_apart_by_nobody(
+async def test_a_wrong_password_and_an_unknown_address_get_the_same_response(
     api: Api, email: str
 ) -> None:
     await api.sign_up()
-    answer = await api.sign_in(email, "wrong password")
-    assert answer.status_code == 400
-    assert answer.json() == {"code": "invalid_credentials", "message": "Invalid login credentials"}
+    response = await api.sign_in(email, "wrong password")
+    assert response.status_code == 400
+    assert response.json() == {
+        "code": "invalid_credentials",
+        "message": "Invalid login credentials",
+    }
 
 
-async def test_a_password_that_has_become_too_weak_still_signs_in_and_is_told(
+async def test_a_password_that_has_become_too_weak_still_signs_in_and_is_reported(
     serve: ServeAuth,
 ) -> None:
     await (await serve()).sign_up()
     strict = await serve(password_min_length=30)
-    answer = await strict.sign_in()
-    assert answer.status_code == 200
-    assert answer.json()["weak_password"]["reasons"] == ["length"]
+    response = await strict.sign_in()
+    assert response.status_code == 200
+    assert response.json()["weak_password"]["reasons"] == ["length"]
 
 
 async def test_a_banned_user_can_neither_sign_in_nor_refresh_nor_call(api: Api) -> None:
@@ -196,33 +201,33 @@ async def test_a_banned_user_can_neither_sign_in_nor_refresh_nor_call(api: Api) 
 
 async def test_an_anonymous_user_has_a_session_and_no_identity(serve: ServeAuth) -> None:
     api = await serve(external_anonymous_users_enabled=True)
-    answer = (await api.post("/signup", {"data": {"theme": "dark"}})).json()
-    user = answer["user"]
+    response = (await api.post("/signup", {"data": {"theme": "dark"}})).json()
+    user = response["user"]
     assert (user["email"], user["phone"], user["is_anonymous"]) == ("", "", True)
     assert user["identities"] == []
     assert user["app_metadata"] == {}
     assert user["user_metadata"] == {"theme": "dark"}
-    assert api.tokens.verify(answer["access_token"])["is_anonymous"] is True
+    assert api.tokens.verify(response["access_token"])["is_anonymous"] is True
 
 
 async def test_an_anonymous_user_becomes_a_permanent_one_by_an_address(serve: ServeAuth) -> None:
     api = await serve(external_anonymous_users_enabled=True)
-    answer = (await api.post("/signup", {})).json()
-    token = answer["access_token"]
+    response = (await api.post("/signup", {})).json()
+    token = response["access_token"]
     alone = await api.put("/user", {"password": PASSWORD}, token=token)
     assert rejection(alone) == (422, "validation_failed")
     body = {"email": "ann@example.com", "password": PASSWORD}
     user = (await api.put("/user", body, token=token)).json()
-    assert user["id"] == answer["user"]["id"]
+    assert user["id"] == response["user"]["id"]
     assert user["is_anonymous"] is False
     assert user["identities"][0]["identity_data"]["email"] == "ann@example.com"
     assert (await api.sign_in()).json()["user"]["id"] == user["id"]
 
 
-async def test_a_phone_and_an_unknown_grant_are_refused_by_name(api: Api) -> None:
+async def test_a_phone_and_an_unknown_grant_are_rejected_by_name(api: Api) -> None:
     phone = {"phone": "+4912345", "password": PASSWORD}
-    answer = await api.post("/token?grant_type=password", phone)
-    assert rejection(answer) == (400, "phone_provider_disabled")
+    response = await api.post("/token?grant_type=password", phone)
+    assert rejection(response) == (400, "phone_provider_disabled")
     for body in ({"chain": "solana"}, {"chain": "ethereum"}):
         wallet = await api.post("/token?grant_type=web3", body)
         assert rejection(wallet) == (422, "web3_provider_disabled")

@@ -36,45 +36,48 @@ GRANT = "/token?grant_type=password"
 
 @pytest.mark.parametrize("version", ["2024-01-01", "2025-12-31"])
 async def test_an_error_has_its_code_as_a_word_for_clients_of_today(api: Api, version: str) -> None:
-    answer = await api.post(GRANT, WRONG, headers={"x-supabase-api-version": version})
-    assert answer.json() == {"code": "invalid_credentials", "message": "Invalid login credentials"}
-    assert answer.headers["x-supabase-api-version"] == "2024-01-01"
-    assert answer.headers["x-sb-error-code"] == "invalid_credentials"
+    response = await api.post(GRANT, WRONG, headers={"x-supabase-api-version": version})
+    assert response.json() == {
+        "code": "invalid_credentials",
+        "message": "Invalid login credentials",
+    }
+    assert response.headers["x-supabase-api-version"] == "2024-01-01"
+    assert response.headers["x-sb-error-code"] == "invalid_credentials"
 
 
 @pytest.mark.parametrize("version", ["", "2023-12-31", "2024-13-99", "today"])
 async def test_an_error_has_the_old_shape_for_clients_of_yesterday(api: Api, version: str) -> None:
-    answer = await api.post(GRANT, WRONG, headers={"x-supabase-api-version": version})
-    assert answer.json() == {
+    response = await api.post(GRANT, WRONG, headers={"x-supabase-api-version": version})
+    assert response.json() == {
         "code": 400,
         "error_code": "invalid_credentials",
         "msg": "Invalid login credentials",
     }
-    assert "x-supabase-api-version" not in answer.headers
-    assert answer.headers["x-sb-error-code"] == "invalid_credentials"
+    assert "x-supabase-api-version" not in response.headers
+    assert response.headers["x-sb-error-code"] == "invalid_credentials"
 
 
 @pytest.mark.parametrize(
     "content",
     [b"{", b"[1]", b'"x"', b"\xff", b"[" * 5000, b'{"email": "\\ud800"}', b'{"x": NaN}'],
 )
-async def test_a_body_that_is_no_json_object_is_refused(api: Api, content: bytes) -> None:
-    answer = await api.client.post("/signup", content=content)
-    assert answer.status_code == 400
-    assert answer.json()["error_code"] == "bad_json"
+async def test_a_body_that_is_no_json_object_is_rejected(api: Api, content: bytes) -> None:
+    response = await api.client.post("/signup", content=content)
+    assert response.status_code == 400
+    assert response.json()["error_code"] == "bad_json"
 
 
-async def test_a_body_over_the_limit_is_refused(api: Api) -> None:
-    answer = await api.client.post("/signup", content=b" " * (2 << 20))
-    assert answer.status_code == 413
+async def test_a_body_over_the_limit_is_rejected(api: Api) -> None:
+    response = await api.client.post("/signup", content=b" " * (2 << 20))
+    assert response.status_code == 413
 
 
-async def test_what_is_not_there_is_said_in_the_same_shape(api: Api) -> None:
+async def test_what_is_not_there_is_reported_in_the_same_shape(api: Api) -> None:
     assert rejection(await api.get("/nothing")) == (404, "not_found")
     assert rejection(await api.get("/signup")) == (405, "method_not_allowed")
 
 
-async def test_everybody_may_ask_for_health_settings_and_keys(api: Api) -> None:
+async def test_everyone_may_ask_for_health_settings_and_keys(api: Api) -> None:
     assert set((await api.get("/health")).json()) == {"name", "version", "description"}
     settings = (await api.get("/settings")).json()
     assert settings["external"]["email"] is True
@@ -87,10 +90,10 @@ async def test_everybody_may_ask_for_health_settings_and_keys(api: Api) -> None:
 
 
 @pytest.mark.parametrize("provider", ["github", "nobody"])
-async def test_third_parties_are_refused_by_name(api: Api, provider: str) -> None:
-    answer = await api.get(f"/authorize?provider={provider}")
-    assert rejection(answer) == (400, "validation_failed")
-    assert answer.json()["message"].startswith("Unsupported provider")
+async def test_third_parties_are_rejected_by_name(api: Api, provider: str) -> None:
+    response = await api.get(f"/authorize?provider={provider}")
+    assert rejection(response) == (400, "validation_failed")
+    assert response.json()["message"].startswith("Unsupported provider")
     body = {"provider": provider, "id_token": "x"}
     assert rejection(await api.post("/token?grant_type=id_token", body)) == (
         400,
@@ -98,19 +101,19 @@ async def test_third_parties_are_refused_by_name(api: Api, provider: str) -> Non
     )
 
 
-async def test_a_lost_database_is_said_and_no_fault(api: Api, postgres_url: str) -> None:
+async def test_a_lost_database_is_reported_and_no_fault(api: Api, postgres_url: str) -> None:
     service = AuthApp(
         load_auth_settings(), "postgresql://nobody@127.0.0.1:1/none", api.tokens, Inbox()
     )
     transport = httpx.ASGITransport(service)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-        answer = await client.post(GRANT, json=WRONG)
+        response = await client.post(GRANT, json=WRONG)
     await service.close()
-    assert answer.status_code == 503
-    assert int(answer.headers["retry-after"]) > 0
+    assert response.status_code == 503
+    assert int(response.headers["retry-after"]) > 0
 
 
-async def test_a_database_without_accounts_is_refused_at_the_start(
+async def test_a_database_without_accounts_is_rejected_at_the_start(
     api: Api, postgres_url: str
 ) -> None:
     service = AuthApp(load_auth_settings(), postgres_url, api.tokens, Inbox())
@@ -124,9 +127,9 @@ async def test_it_serves_below_any_path(database: str) -> None:
     service = AuthApp(load_auth_settings(), database, tokens, Inbox())
     transport = httpx.ASGITransport(service, root_path="/auth/v1")
     async with httpx.AsyncClient(transport=transport, base_url="http://test/auth/v1") as client:
-        answer = await client.post("/signup", json={"email": "a@b.c", "password": PASSWORD})
+        response = await client.post("/signup", json={"email": "a@b.c", "password": PASSWORD})
     await service.close()
-    assert tokens.verify(answer.json()["access_token"])["iss"] == "http://127.0.0.1:54321/auth/v1"
+    assert tokens.verify(response.json()["access_token"])["iss"] == "http://127.0.0.1:54321/auth/v1"
 
 
 async def test_accounts_are_the_same_for_the_gateway_and_for_an_application(
@@ -139,9 +142,9 @@ async def test_accounts_are_the_same_for_the_gateway_and_for_an_application(
     signed_in = await accounts.sign_in("ann@example.com", PASSWORD)
     assert signed_in.account.user_metadata["name"] == "Ann"
     made = await accounts.sign_up("bob@example.com", PASSWORD, name="Bob")
-    answer = (await api.sign_in("bob@example.com")).json()
-    assert answer["user"]["id"] == str(made.account.id)
-    assert answer["user"]["role"] == "authenticated"
+    response = (await api.sign_in("bob@example.com")).json()
+    assert response["user"]["id"] == str(made.account.id)
+    assert response["user"]["role"] == "authenticated"
     columns = "confirmation_token, recovery_token, email_change_token_new, phone_change_token"
     assert set(api.rows(f"SELECT {columns} FROM auth.users")) == {("", "", "", "")}
     # With the same key, a session that one began is continued by the other.
@@ -192,15 +195,15 @@ async def test_nothing_that_is_sent_makes_it_fail(api: Api, method: str, path: s
     bodies += [{name: "%00 ' \\"} for name in FIELDS]
     for body in bodies if method in ("POST", "PUT") else bodies[:1]:
         place = path.replace("{id}", signed_in["user"]["id"]).replace("{factor_id}", "x")
-        answer = await api.call(method, place + query, body, token=token)
-        assert answer.status_code < 500, (body, answer.text)
+        response = await api.call(method, place + query, body, token=token)
+        assert response.status_code < 500, (body, response.text)
     for id in ("%00", "%ff", "x" * 500):
         place = path.replace("{id}", id).replace("{factor_id}", id)
-        answer = await api.call(method, place + query, {}, token=token)
-        assert answer.status_code < 500, (id, answer.text)
+        response = await api.call(method, place + query, {}, token=token)
+        assert response.status_code < 500, (id, response.text)
 
 
-async def test_what_was_answered_is_committed(api: Api) -> None:
+async def test_what_had_a_success_response_is_committed(api: Api) -> None:
     """Whoever acts on an answer at once, over another connection, finds what it says."""
     for number in range(5):
         made = (await api.sign_up(f"user{number}@example.com"))["user"]
@@ -268,6 +271,6 @@ def test_durations_are_read_as_go_writes_them(text: str, seconds: float) -> None
 
 
 @pytest.mark.parametrize("text", ["", "24", "-1h", "1d", "1h 2m", "h", "99999999h", "1e3s"])
-def test_what_is_no_duration_is_refused(text: str) -> None:
+def test_what_is_no_duration_is_rejected(text: str) -> None:
     with pytest.raises(ValueError, match="must be a duration"):
         parse_duration(text)

@@ -14,10 +14,10 @@ async def strict(serve: ServeAuth) -> Api:
 
 
 async def refreshed(api: Api, token: str) -> str:
-    answer = await api.refresh(token)
-    assert answer.status_code == 200, answer.text
-    found: str = answer.json()["refresh_token"]
-    return found
+    response = await api.refresh(token)
+    assert response.status_code == 200, response.text
+    value: str = response.json()["refresh_token"]
+    return value
 
 
 async def test_a_refresh_continues_the_session(api: Api) -> None:
@@ -81,7 +81,7 @@ async def test_the_users_other_sessions_outlive_a_stolen_token(strict: Api) -> N
     await refreshed(strict, elsewhere)
 
 
-async def test_without_rotation_a_used_token_is_refused_and_the_family_lives(
+async def test_without_rotation_a_used_token_is_rejected_and_the_family_lives(
     serve: ServeAuth,
 ) -> None:
     api = await serve(
@@ -101,7 +101,7 @@ async def test_without_rotation_a_used_token_is_refused_and_the_family_lives(
         ("", "validation_failed"),
     ],
 )
-async def test_a_token_that_is_none_is_refused(api: Api, token: str, code: str) -> None:
+async def test_a_token_that_is_none_is_rejected(api: Api, token: str, code: str) -> None:
     assert rejection(await api.refresh(token)) == (400, code)
 
 
@@ -134,9 +134,9 @@ async def test_no_secret_is_stored_as_it_is(confirming: Api) -> None:
     signed_in = (await confirming.sign_in()).json()
     second = await refreshed(confirming, signed_in["refresh_token"])
     await confirming.post("/recover", {"email": "ann@example.com"})
-    letter = confirming.letter()
+    message = confirming.message()
     stored = str(
         confirming.rows("SELECT * FROM auth.refresh_tokens, auth.one_time_tokens, auth.users")
     )
-    for secret in (signed_in["refresh_token"], second, letter.token, letter.code):
+    for secret in (signed_in["refresh_token"], second, message.token, message.code):
         assert secret not in stored

@@ -5,7 +5,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
-from tests.gateway.auth.api import PASSWORD, SERVICE, Api, Letter, rejection
+from tests.gateway.auth.api import PASSWORD, SERVICE, Api, Message, rejection
 from tests.gateway.auth.conftest import ServeAuth
 
 ANN = "ann@example.com"
@@ -20,18 +20,18 @@ async def sign_up(api: Api, password: str, **data: Any) -> dict[str, Any]:
     return user
 
 
-async def sign_up_in_order(api: Api, order: str) -> dict[str, Letter]:
+async def sign_up_in_order(api: Api, order: str) -> dict[str, Message]:
     """Sign up as the stranger and the owner; return the email that each sign-up sent."""
     passwords = {"stranger": STRANGE, "owner": PASSWORD}
-    letters = {}
+    messages = {}
     for who in order.split(", "):
         await sign_up(api, passwords[who], name=who)
-        letters[who] = api.letter()
-    return letters
+        messages[who] = api.message()
+    return messages
 
 
-async def fragment_of(api: Api, letter: Letter) -> dict[str, str]:
-    response = await api.client.get(letter.link)
+async def fragment_of(api: Api, message: Message) -> dict[str, str]:
+    response = await api.client.get(message.link)
     assert response.status_code == 303
     return dict(parse_qsl(urlsplit(response.headers["location"]).fragment))
 
@@ -45,18 +45,18 @@ MATRIX = [
 
 
 @pytest.mark.parametrize(("order", "proof"), MATRIX)
-async def test_the_password_of_a_stranger_never_signs_in(
+async def test_the_password_of_another_user_never_signs_in(
     serve: ServeAuth, order: str, proof: str
 ) -> None:
     # The one case that the emails alone cannot decide: only the stranger has signed up, and the
     # owner follows their link. The setting decides it.
     asks = order == "stranger" == proof
     api = await serve(mailer_autoconfirm=False, mailer_confirmation_asks_password=asks)
-    letters = await sign_up_in_order(api, order)
+    messages = await sign_up_in_order(api, order)
     if proof.startswith("/"):
         await api.post(proof, {"email": ANN}, token=SERVICE)
-        letters[proof] = api.letter()
-    fragment = await fragment_of(api, letters[proof])
+        messages[proof] = api.message()
+    fragment = await fragment_of(api, messages[proof])
     assert fragment["access_token"]
     assert rejection(await api.sign_in(password=STRANGE)) == (400, "invalid_credentials")
     assert fragment["type"] == {"/otp": "signup", "/invite": "invite"}.get(proof, "recovery")
@@ -68,20 +68,20 @@ async def test_the_password_of_a_stranger_never_signs_in(
 async def test_the_password_of_the_only_sign_up_counts(confirming: Api) -> None:
     await sign_up(confirming, PASSWORD, name="Ann")
     assert rejection(await confirming.sign_in()) == (400, "email_not_confirmed")
-    assert (await fragment_of(confirming, confirming.letter()))["type"] == "signup"
+    assert (await fragment_of(confirming, confirming.message()))["type"] == "signup"
     signed_in = await confirming.sign_in()
     assert signed_in.json()["user"]["user_metadata"]["name"] == "Ann"
 
 
 async def test_the_same_password_twice_counts(confirming: Api) -> None:
-    letters = await sign_up_in_order(confirming, "owner, owner")
-    await fragment_of(confirming, letters["owner"])
+    messages = await sign_up_in_order(confirming, "owner, owner")
+    await fragment_of(confirming, messages["owner"])
     assert (await confirming.sign_in()).status_code == 200
 
 
-async def test_a_contested_sign_up_is_told_apart_by_who_posts_its_code(confirming: Api) -> None:
-    letters = await sign_up_in_order(confirming, "stranger, owner")
-    body = {"type": "signup", "email": ANN, "token": letters["owner"].code}
+async def test_a_contested_sign_up_is_distinguished_by_who_posts_its_code(confirming: Api) -> None:
+    messages = await sign_up_in_order(confirming, "stranger, owner")
+    body = {"type": "signup", "email": ANN, "token": messages["owner"].code}
     session = (await confirming.post("/verify", body)).json()
     assert session["password_required"] is True
     changed = {"password": "one of my own"}
@@ -90,7 +90,7 @@ async def test_a_contested_sign_up_is_told_apart_by_who_posts_its_code(confirmin
 
 
 @pytest.mark.parametrize("by", ["invitation", "administrator"])
-async def test_a_public_sign_up_adds_no_password_to_an_account_that_was_made_for_somebody(
+async def test_a_public_sign_up_adds_no_password_to_an_account_that_was_created_for_someone(
     confirming: Api, by: str
 ) -> None:
     data = {"team": "secret"}
@@ -99,7 +99,7 @@ async def test_a_public_sign_up_adds_no_password_to_an_account_that_was_made_for
     else:
         await confirming.create(email_confirm=False, user_metadata=data, password=PASSWORD)
     await sign_up(confirming, STRANGE, name="stranger")
-    await fragment_of(confirming, confirming.letter())
+    await fragment_of(confirming, confirming.message())
     assert rejection(await confirming.sign_in(password=STRANGE)) == (400, "invalid_credentials")
     ((metadata,),) = confirming.rows("SELECT raw_user_meta_data FROM auth.users")
     assert metadata == {"team": "secret", "email_verified": True}
@@ -112,7 +112,7 @@ async def test_a_new_a_pending_and_a_confirmed_address_get_the_same_response(
 ) -> None:
     new = await sign_up(confirming, PASSWORD, name="Ann")
     pending = await sign_up(confirming, STRANGE, name="Ann")
-    await fragment_of(confirming, confirming.letter())
+    await fragment_of(confirming, confirming.message())
     confirmed = await sign_up(confirming, STRANGE, name="Ann")
     again = await sign_up(confirming, STRANGE, name="Ann")
     assert new["id"] == pending["id"] != confirmed["id"] == again["id"]
@@ -140,8 +140,8 @@ async def test_the_owner_of_an_account_gets_one_email_about_sign_ups_with_it(
     await confirming.create()
     for _ in range(3):
         await sign_up(confirming, STRANGE)
-    (letter,) = confirming.inbox.emails()
-    assert letter["subject"] == "You have an account already"
+    (message,) = confirming.inbox.emails()
+    assert message["subject"] == "You have an account already"
     # As for a pending address: whoever signed up learns that their own sign-up is not confirmed.
     assert rejection(await confirming.sign_in(password=STRANGE)) == (400, "email_not_confirmed")
     assert (await confirming.sign_in()).status_code == 200
@@ -153,7 +153,7 @@ async def test_a_sixth_sign_up_sends_nothing_and_yet_counts_as_another_password(
     """Five of a stranger must not shut the owner out of being noticed."""
     for _ in range(5):
         await sign_up(confirming, STRANGE)
-    strange = confirming.letter()
+    strange = confirming.message()
     await sign_up(confirming, PASSWORD)
     assert len(confirming.inbox.emails()) == 5
     assert (await fragment_of(confirming, strange))["type"] == "recovery"
@@ -164,16 +164,16 @@ async def test_a_resent_email_renews_the_sign_up_of_the_same_client(confirming: 
     await sign_up(confirming, PASSWORD)
     body = {"type": "signup", "email": ANN}
     await confirming.post("/resend", body)
-    await fragment_of(confirming, confirming.letter())
+    await fragment_of(confirming, confirming.message())
     assert (await confirming.sign_in()).status_code == 200
 
 
 async def test_a_resent_email_brings_no_password_of_another_client(confirming: Api) -> None:
     await sign_up(confirming, STRANGE)
     confirming.rows("UPDATE auth.pending_sign_ups SET ip = '203.0.113.7'")
-    strange = confirming.letter()
+    strange = confirming.message()
     await confirming.post("/resend", {"type": "signup", "email": ANN})
-    own = confirming.letter()
+    own = confirming.message()
     assert own.token != strange.token
     await fragment_of(confirming, own)
     assert rejection(await confirming.sign_in(password=STRANGE)) == (400, "invalid_credentials")
@@ -195,9 +195,9 @@ async def test_a_change_by_an_administrator_voids_the_emails_that_are_under_way(
 ) -> None:
     user = await confirming.create(email_confirm=path != "/invite")
     await confirming.post(path, {"email": ANN}, token=SERVICE)
-    letter = confirming.letter()
+    message = confirming.message()
     await confirming.put(f"/admin/users/{user['id']}", change, token=SERVICE)
-    fragment = await fragment_of(confirming, letter)
+    fragment = await fragment_of(confirming, message)
     assert fragment["error_code"] == "otp_expired"
     assert confirming.rows("SELECT 1 FROM auth.one_time_tokens") == []
 
@@ -206,12 +206,12 @@ async def test_a_new_password_voids_recovery_and_a_change_of_address(api: Api) -
     """Whoever had the account for a minute keeps no way to take its address."""
     token = (await api.sign_up())["access_token"]
     await api.post("/recover", {"email": ANN})
-    recovery = api.letter()
+    recovery = api.message()
     await api.put("/user", {"email": "mallory@example.com"}, token=token)
-    changes = [api.letter(), api.letter("mallory@example.com")]
+    changes = [api.message(), api.message("mallory@example.com")]
     await api.put("/user", {"password": "another password"}, token=token)
-    for letter in (recovery, *changes):
-        assert (await fragment_of(api, letter))["error_code"] == "otp_expired"
+    for message in (recovery, *changes):
+        assert (await fragment_of(api, message))["error_code"] == "otp_expired"
     columns = "email, email_change, recovery_sent_at, email_change_sent_at"
     assert api.rows(f"SELECT {columns} FROM auth.users") == [(ANN, "", None, None)]
 
@@ -221,8 +221,8 @@ async def test_an_address_that_nobody_has_proven_is_free_for_a_change(confirming
     token = (await confirming.sign_in("bob@example.com")).json()["access_token"]
     await sign_up(confirming, STRANGE)
     await confirming.put("/user", {"email": ANN}, token=token)
-    for letter in (confirming.letter(ANN), confirming.letter("bob@example.com")):
-        await fragment_of(confirming, letter)
+    for message in (confirming.message(ANN), confirming.message("bob@example.com")):
+        await fragment_of(confirming, message)
     assert confirming.rows("SELECT email FROM auth.users") == [(ANN,)]
     assert rejection(await confirming.sign_in(password=STRANGE)) == (400, "invalid_credentials")
 
@@ -230,19 +230,21 @@ async def test_an_address_that_nobody_has_proven_is_free_for_a_change(confirming
 async def test_the_code_of_a_sign_ups_link_answers_its_own_challenge(confirming: Api) -> None:
     """A stranger's later challenge must not get the code of the owner's link."""
     challenges = {"owner": "o" * 43, "stranger": "s" * 43}
-    letters = {}
+    messages = {}
     for who, challenge in challenges.items():
         body = {"email": ANN, "password": PASSWORD, "code_challenge_method": "plain"}
         await confirming.post("/signup", {**body, "code_challenge": challenge})
-        letters[who] = confirming.letter()
-    response = await confirming.client.get(letters["owner"].link)
+        messages[who] = confirming.message()
+    response = await confirming.client.get(messages["owner"].link)
     query = dict(parse_qsl(urlsplit(response.headers["location"]).query))
     grant = {"auth_code": query["code"], "code_verifier": challenges["owner"]}
     exchanged = await confirming.post("/token?grant_type=pkce", grant)
     assert exchanged.status_code == 200
 
 
-async def test_a_user_whom_an_administrator_made_is_not_taken_over_by_a_sign_up(api: Api) -> None:
+async def test_a_user_whom_an_administrator_created_is_not_taken_over_by_a_sign_up(
+    api: Api,
+) -> None:
     """Made without confirmation, with rights that a stranger must not get."""
     await api.create(email_confirm=False, app_metadata={"role": "admin"})
     for password in (STRANGE, PASSWORD):
@@ -250,24 +252,24 @@ async def test_a_user_whom_an_administrator_made_is_not_taken_over_by_a_sign_up(
         assert rejection(response) == (422, "user_already_exists")
 
 
-async def test_of_many_sign_ups_at_once_one_user_is_made(confirming: Api) -> None:
+async def test_of_many_sign_ups_at_once_one_user_is_created(confirming: Api) -> None:
     body = {"email": ANN, "password": PASSWORD}
     responses = await asyncio.gather(*(confirming.post("/signup", body) for _ in range(6)))
     assert {response.status_code for response in responses} == {200}
     assert len(confirming.rows("SELECT 1 FROM auth.users")) == 1
     assert len(confirming.rows("SELECT 1 FROM auth.pending_sign_ups")) == 5
-    await fragment_of(confirming, confirming.letter())
+    await fragment_of(confirming, confirming.message())
     assert (await confirming.sign_in()).status_code == 200
 
 
-async def test_a_seeded_address_in_mixed_case_signs_in_and_is_not_made_twice(api: Api) -> None:
+async def test_a_seeded_address_in_mixed_case_signs_in_and_is_not_created_twice(api: Api) -> None:
     await api.sign_up()
     api.rows("UPDATE auth.users SET email = 'Ann@Example.com'")
     assert (await api.sign_in()).status_code == 200
     again = await api.post("/signup", {"email": ANN, "password": PASSWORD})
     assert rejection(again) == (422, "user_already_exists")
-    made = await api.post("/admin/users", {"email": ANN}, token=SERVICE)
-    assert rejection(made) == (422, "email_exists")
+    response = await api.post("/admin/users", {"email": ANN}, token=SERVICE)
+    assert rejection(response) == (422, "email_exists")
 
 
 async def test_the_password_of_a_sign_up_that_came_from_supabase_is_void_by_another_email(
@@ -277,5 +279,5 @@ async def test_the_password_of_a_sign_up_that_came_from_supabase_is_void_by_anot
     await confirming.create(email_confirm=False, password=STRANGE)
     confirming.rows("UPDATE auth.users SET raw_user_meta_data = jsonb_build_object('sub', id)")
     await confirming.post("/recover", {"email": ANN})
-    await fragment_of(confirming, confirming.letter())
+    await fragment_of(confirming, confirming.message())
     assert rejection(await confirming.sign_in(password=STRANGE)) == (400, "invalid_credentials")

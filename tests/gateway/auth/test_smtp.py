@@ -18,7 +18,7 @@ from amphibase.gateway.inbox import MAX_EMAILS, Inbox
 HOSTILE = '<script>alert(1)</script> https://example.com/?a=1&b="><img src=x>'
 
 
-def letter(subject: str = "Hello", text: str = "Hello") -> EmailMessage:
+def message(subject: str = "Hello", text: str = "Hello") -> EmailMessage:
     return compose("me@example.com", "ann@example.com", subject, text, host="example.com")
 
 
@@ -27,16 +27,16 @@ def client_of(inbox: Inbox) -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=transport, base_url="http://test/inbox")
 
 
-async def test_letters_go_to_the_mail_server_that_is_configured(serve: ServeAuth) -> None:
+async def test_emails_go_to_the_mail_server_that_is_configured(serve: ServeAuth) -> None:
     received: list[bytes] = []
     arrived = asyncio.Event()
     talk = answering(received, [])
 
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def response(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await talk(reader, writer)
         arrived.set()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    server = await asyncio.start_server(response, "127.0.0.1", 0)
     async with server:
         api = await serve(
             mailer_autoconfirm=False,
@@ -61,10 +61,10 @@ async def test_a_mail_server_that_is_down_is_no_fault_of_the_request(serve: Serv
     await api.sign_up()
 
 
-async def test_the_inbox_shows_letters_newest_first_as_json() -> None:
+async def test_the_inbox_shows_emails_newest_first_as_json() -> None:
     inbox = Inbox()
-    inbox.put(letter("one"))
-    inbox.put(letter("two", "A text: ä"))
+    inbox.put(message("one"))
+    inbox.put(message("two", "A text: ä"))
     async with client_of(inbox) as client:
         messages = (await client.get("/api/messages")).json()["messages"]
         assert [each["subject"] for each in messages] == ["two", "one"]
@@ -76,9 +76,9 @@ async def test_the_inbox_shows_letters_newest_first_as_json() -> None:
         assert (await client.get("/nothing")).status_code == 404
 
 
-async def test_nothing_of_a_letter_runs_on_the_page() -> None:
+async def test_nothing_of_an_email_runs_on_the_page() -> None:
     inbox = Inbox()
-    inbox.put(letter(HOSTILE, HOSTILE))
+    inbox.put(message(HOSTILE, HOSTILE))
     async with client_of(inbox) as client:
         page = await client.get("/")
     assert "<script" not in page.text
@@ -90,7 +90,7 @@ async def test_nothing_of_a_letter_runs_on_the_page() -> None:
 async def test_the_inbox_forgets_the_oldest() -> None:
     inbox = Inbox()
     for number in range(MAX_EMAILS + 1):
-        inbox.put(letter(str(number)))
+        inbox.put(message(str(number)))
     assert len(inbox.emails()) == MAX_EMAILS
     assert inbox.emails()[-1]["subject"] == "1"
 
@@ -100,8 +100,8 @@ async def test_an_inbox_with_a_key_is_shown_to_who_has_it(scheme: str) -> None:
     inbox = Inbox("the key")
 
     def sent(key: str) -> dict[str, str]:
-        given = base64.b64encode(f"me:{key}".encode()).decode() if scheme == "Basic" else key
-        return {"authorization": f"{scheme} {given}"}
+        metadata = base64.b64encode(f"me:{key}".encode()).decode() if scheme == "Basic" else key
+        return {"authorization": f"{scheme} {metadata}"}
 
     async with client_of(inbox) as client:
         assert (await client.get("/")).status_code == 401

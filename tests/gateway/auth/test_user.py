@@ -10,8 +10,8 @@ from amphibase.accounts.jwt.key_ring import KeyRing
 
 async def test_a_user_sees_themselves(api: Api) -> None:
     signed_in = await api.sign_up()
-    answer = await api.get("/user", token=signed_in["access_token"])
-    assert answer.json() == signed_in["user"]
+    response = await api.get("/user", token=signed_in["access_token"])
+    assert response.json() == signed_in["user"]
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ async def test_an_api_key_is_no_user(
     assert rejection(await api.get("/user", headers=headers)) == (status, code)
 
 
-async def test_a_token_that_another_key_signed_is_refused(api: Api) -> None:
+async def test_a_token_that_another_key_signed_is_rejected(api: Api) -> None:
     signed_in = await api.sign_up()
     claims = dict(api.tokens.verify(signed_in["access_token"]))
     forged = KeyRing([Key.generate()]).issue(claims)
@@ -100,7 +100,7 @@ async def test_a_session_that_is_not_fresh_needs_a_code_for_a_new_password(
     body = {"password": "a new password"}
     assert rejection(await api.put("/user", body, token=token)) == (400, "reauthentication_needed")
     assert (await api.get("/reauthenticate", token=token)).json() == {}
-    code = api.letter().code
+    code = api.message().code
     wrong = {**body, "nonce": "000000" if code != "000000" else "111111"}
     assert rejection(await api.put("/user", wrong, token=token)) == (
         422,
@@ -111,15 +111,15 @@ async def test_a_session_that_is_not_fresh_needs_a_code_for_a_new_password(
     assert (await api.sign_in(password="a new password")).status_code == 200
 
 
-async def test_a_new_address_is_confirmed_by_both_letters(api: Api) -> None:
+async def test_a_new_address_is_confirmed_by_both_emails(api: Api) -> None:
     token = (await api.sign_up())["access_token"]
     user = (await api.put("/user", {"email": "new@example.com"}, token=token)).json()
     assert user["email"] == "ann@example.com"
     assert user["new_email"] == "new@example.com"
-    first = await api.client.get(api.letter("ann@example.com").link)
+    first = await api.client.get(api.message("ann@example.com").link)
     assert "message=Confirmation+link+accepted" in first.headers["location"]
     assert (await api.get("/user", token=token)).json()["email"] == "ann@example.com"
-    second = await api.client.get(api.letter("new@example.com").link)
+    second = await api.client.get(api.message("new@example.com").link)
     assert "type=email_change" in second.headers["location"]
     user = (await api.get("/user", token=token)).json()
     assert user["email"] == "new@example.com"
@@ -134,46 +134,46 @@ async def test_a_new_address_is_confirmed_by_both_codes(api: Api) -> None:
     token = (await api.sign_up())["access_token"]
     await api.put("/user", {"email": "new@example.com"}, token=token)
     body = {"type": "email_change", "email": "new@example.com"}
-    first = await api.post("/verify", {**body, "token": api.letter("new@example.com").code})
+    first = await api.post("/verify", {**body, "token": api.message("new@example.com").code})
     assert first.json()["code"] == "200"
-    again = await api.post("/verify", {**body, "token": api.letter("new@example.com").code})
+    again = await api.post("/verify", {**body, "token": api.message("new@example.com").code})
     assert rejection(again) == (403, "otp_expired")
-    body = {"type": "email_change", "email": "ann@example.com", "token": api.letter().code}
+    body = {"type": "email_change", "email": "ann@example.com", "token": api.message().code}
     assert (await api.post("/verify", body)).json()["user"]["email"] == "new@example.com"
 
 
-async def test_signing_in_by_letter_leaves_the_letters_of_a_new_address_good(api: Api) -> None:
+async def test_signing_in_by_email_leaves_the_emails_of_a_new_address_good(api: Api) -> None:
     token = (await api.sign_up())["access_token"]
     await api.put("/user", {"email": "new@example.com"}, token=token)
-    links = [api.letter(to).link for to in ("ann@example.com", "new@example.com")]
+    links = [api.message(to).link for to in ("ann@example.com", "new@example.com")]
     await api.post("/otp", {"email": "ann@example.com"})
-    body = {"type": "email", "email": "ann@example.com", "token": api.letter().code}
+    body = {"type": "email", "email": "ann@example.com", "token": api.message().code}
     assert (await api.post("/verify", body)).status_code == 200
     for link in links:
         await api.client.get(link)
     assert (await api.get("/user", token=token)).json()["email"] == "new@example.com"
 
 
-async def test_a_new_address_is_confirmed_by_its_own_letter_where_one_is_enough(
+async def test_a_new_address_is_confirmed_by_its_own_email_where_one_is_enough(
     serve: ServeAuth,
 ) -> None:
     api = await serve(mailer_secure_email_change_enabled=False)
     token = (await api.sign_up())["access_token"]
     await api.put("/user", {"email": "new@example.com"}, token=token)
     assert [each["to"] for each in api.inbox.emails()] == [["new@example.com"]]
-    await api.client.get(api.letter("new@example.com").link)
+    await api.client.get(api.message("new@example.com").link)
     assert (await api.get("/user", token=token)).json()["email"] == "new@example.com"
 
 
-async def test_an_address_that_somebody_has_cannot_be_taken(api: Api) -> None:
+async def test_an_address_that_someone_has_cannot_be_taken(api: Api) -> None:
     token = (await api.sign_up())["access_token"]
     body = {"email": "new@example.com"}
     await api.put("/user", body, token=token)
-    links = [api.letter(to).link for to in ("ann@example.com", "new@example.com")]
+    links = [api.message(to).link for to in ("ann@example.com", "new@example.com")]
     await api.sign_up("new@example.com")
     assert rejection(await api.put("/user", body, token=token)) == (422, "email_exists")
-    answers = [await api.client.get(link) for link in links]
-    assert "error_code=email_exists" in answers[-1].headers["location"]
+    responses = [await api.client.get(link) for link in links]
+    assert "error_code=email_exists" in responses[-1].headers["location"]
 
 
 async def test_signing_out_ends_all_sessions_or_those_that_are_meant(api: Api) -> None:
@@ -195,10 +195,10 @@ async def test_signing_out_ends_all_sessions_or_those_that_are_meant(api: Api) -
     assert rejection(again) == (403, "session_not_found")
 
 
-async def test_an_unknown_scope_of_signing_out_is_refused(api: Api) -> None:
+async def test_an_unknown_scope_of_signing_out_is_rejected(api: Api) -> None:
     token = (await api.sign_up())["access_token"]
-    answer = await api.post("/logout?scope=everything", token=token)
-    assert rejection(answer) == (400, "validation_failed")
+    response = await api.post("/logout?scope=everything", token=token)
+    assert rejection(response) == (400, "validation_failed")
 
 
 async def test_the_last_identity_cannot_be_taken(serve: ServeAuth, api: Api) -> None:
@@ -238,8 +238,8 @@ async def test_a_number_or_an_address_goes_with_its_identity(serve: ServeAuth) -
     user = (await api.get("/user", token=token)).json()
     assert (user["phone"], user["email"]) == ("", "ann@example.com")
     assert "phone_confirmed_at" not in user
-    refused = await api.post("/token?grant_type=password", by_phone)
-    assert rejection(refused) == (400, "invalid_credentials")
+    rejected = await api.post("/token?grant_type=password", by_phone)
+    assert rejection(rejected) == (400, "invalid_credentials")
 
 
 async def test_the_address_of_another_identity_takes_the_place_of_the_one_that_goes(

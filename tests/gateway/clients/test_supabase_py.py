@@ -54,7 +54,7 @@ class Clients:
     async def data(self, query: Any) -> Any:
         return (await self.do(query.execute)).data
 
-    async def refused(self, query: Any) -> str | None:
+    async def rejected(self, query: Any) -> str | None:
         """The code that a query is refused with."""
         with pytest.raises(APIError) as raised:
             await self.do(query.execute)
@@ -84,15 +84,15 @@ async def test_rows_are_written_read_and_counted(clients: Clients) -> None:
     embedded = ann.table("notes").select("title, labels(name)").gt("stars", 3).single()
     assert await clients.data(embedded) == {"title": "one", "labels": [{"name": "red"}]}
     counted = ann.table("notes").select("*", count="exact").order("id").range(0, 0)
-    answer = await clients.do(counted.execute)
-    assert (answer.count, len(answer.data)) == (2, 1)
+    response = await clients.do(counted.execute)
+    assert (response.count, len(response.data)) == (2, 1)
     either = ann.table("notes").select("title").or_("title.eq.one,stars.in.(2)").order("title")
     assert await clients.data(either) == [{"title": "due"}, {"title": "one"}]
     assert await clients.data(ann.rpc("add", {"a": 1, "b": 2})) == 3
     gone = ann.table("notes").delete().eq("title", "due")
     assert len(await clients.data(gone)) == 1
-    assert await clients.refused(ann.table("nope").select("*")) == "PGRST205"
-    assert await clients.refused(ann.table("notes").select("*").eq("id", "x")) == "22P02"
+    assert await clients.rejected(ann.table("nope").select("*")) == "PGRST205"
+    assert await clients.rejected(ann.table("notes").select("*").eq("id", "x")) == "22P02"
 
 
 async def test_a_user_sees_and_changes_nothing_of_another(clients: Clients) -> None:
@@ -104,6 +104,6 @@ async def test_a_user_sees_and_changes_nothing_of_another(clients: Clients) -> N
     assert await clients.data(bob.table("notes").update({"title": "x"}).eq("id", note["id"])) == []
     assert await clients.data(bob.table("notes").delete().eq("id", note["id"])) == []
     stolen = bob.table("notes").insert({"title": "x", "owner": note["owner"]})
-    assert await clients.refused(stolen) == "42501"
+    assert await clients.rejected(stolen) == "42501"
     service = await clients.service()
     assert await clients.data(service.table("notes").select("*")) == [note]

@@ -189,7 +189,7 @@ async def test_what_a_function_raises_has_its_status(api: DataApi, state: str, s
     assert response.headers["proxy-status"] == f"PostgREST; error={state}"
 
 
-async def test_a_function_raises_a_whole_answer(api: DataApi) -> None:
+async def test_a_function_raises_a_whole_response(api: DataApi) -> None:
     message = {"code": "123", "message": "Pay", "details": "all", "hint": "soon"}
     detail = {"status": 402, "headers": {"X-Owed": "5"}}
     body = {"state": "PGRST", "message": json.dumps(message), "detail": json.dumps(detail)}
@@ -205,7 +205,7 @@ async def test_a_function_raises_a_whole_answer(api: DataApi) -> None:
         ("fail_half", '{"code": "1", "message": "m"}', "DETAIL is missing in the RAISE statement"),
     ],
 )
-async def test_an_answer_raised_by_half_is_an_error(
+async def test_a_response_raised_by_half_is_an_error(
     api: DataApi, name: str, message: str, details: str
 ) -> None:
     body = {"message": message} | ({"state": "PGRST", "detail": "{}"} if name == "fail" else {})
@@ -233,7 +233,7 @@ async def test_what_is_no_status_and_no_header_is_an_error(
     assert (response.status_code, response.json()["code"]) == (500, code)
 
 
-async def test_a_function_has_the_isolation_it_asks_for(api: DataApi) -> None:
+async def test_a_function_has_the_isolation_it_requests(api: DataApi) -> None:
     assert (await api.request("POST /rpc/isolation")).json() == "serializable"
 
 
@@ -252,7 +252,7 @@ async def test_a_status_without_a_body_has_none(api: DataApi, status: str) -> No
 
 
 @pytest.mark.parametrize("name", ["Content-Length", "transfer-encoding", "Connection"])
-async def test_a_function_cannot_say_where_an_answer_ends(api: DataApi, name: str) -> None:
+async def test_a_function_cannot_say_where_a_response_ends(api: DataApi, name: str) -> None:
     body = {"status": "200", "headers": json.dumps([{name: "1"}])}
     response = await api.request("POST /rpc/response", body)
     assert (response.status_code, response.json()["code"]) == (500, "PGRST111")

@@ -81,8 +81,8 @@ def test_columns_have_their_types_and_what_fills_them(catalog: Catalog) -> None:
 
 
 def relationships(catalog: Catalog, source: str) -> set[tuple[str, str]]:
-    found = catalog.relationships.get(Name("public", source), ())
-    return {(each.target.name, each.cardinality) for each in found}
+    row = catalog.relationships.get(Name("public", source), ())
+    return {(each.target.name, each.cardinality) for each in row}
 
 
 def test_a_foreign_key_relates_both_its_sides(catalog: Catalog) -> None:

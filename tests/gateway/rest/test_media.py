@@ -56,7 +56,7 @@ UTF8 = "; charset=utf-8"
         ("/signs?select=id&id=eq.1", "*/*", f"application/json{UTF8}", '[{"id":1}]'),
     ],
 )  # fmt: skip
-async def test_an_answer_has_the_form_asked_for(
+async def test_a_response_has_the_form_requested(
     api: DataApi, url: str, accept: str, content_type: str, body: str | bytes
 ) -> None:
     response = await api.request(f"GET {url}", accept=accept)
@@ -68,7 +68,7 @@ async def test_an_answer_has_the_form_asked_for(
     assert (head.status_code, head.content) == (200, b"")
 
 
-async def test_without_accept_an_answer_is_json_unless_a_table_renders_all(
+async def test_without_accept_a_response_is_json_unless_a_table_renders_all(
     api: DataApi,
 ) -> None:
     del api.client.headers["accept"]
@@ -92,7 +92,7 @@ async def test_without_accept_an_answer_is_json_unless_a_table_renders_all(
         ("GET /", "text/csv"),
     ],
 )
-async def test_a_form_that_there_is_not_is_refused(
+async def test_a_form_that_there_is_not_is_rejected(
     api: DataApi, request_line: str, accept: str
 ) -> None:
     body = {"id": 9} if request_line.startswith("POST") else None

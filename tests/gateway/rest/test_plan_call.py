@@ -121,7 +121,7 @@ def test_an_unnamed_parameter_takes_the_body_as_it_is(database: PlannerDatabase)
          "overloading can be resolved"),
     ],
 )  # fmt: skip
-def test_calls_that_no_function_takes_are_refused(
+def test_calls_that_no_function_takes_are_rejected(
     database: PlannerDatabase,
     url: str,
     body: Any,
@@ -132,7 +132,7 @@ def test_calls_that_no_function_takes_are_refused(
     hint: str | None,
 ) -> None:
     more = {} if content is None else {"content": content}
-    with pytest.raises(RestError) as refused:
+    with pytest.raises(RestError) as rejected:
         database.compile("call", url, body, **more)
-    error = refused.value
+    error = rejected.value
     assert (error.code, error.message, error.details, error.hint) == (code, message, details, hint)

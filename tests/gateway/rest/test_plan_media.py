@@ -80,7 +80,7 @@ async def test_geography_needs_its_extension(database: PlannerDatabase) -> None:
     assert "ST_AsGeoJSON" in sql
 
 
-async def test_settings_of_functions_come_with_the_answer(database: PlannerDatabase) -> None:
+async def test_settings_of_functions_come_with_the_response(database: PlannerDatabase) -> None:
     await database.connection.execute("SET LOCAL response.status = '418'")
     await database.connection.execute("""SET LOCAL response.headers = '[{"a": "b"}]'""")
     response = await database.request("read", "tags")

@@ -252,8 +252,8 @@ async def test_a_filter_is_on_an_embed_only_by_its_alias_and_with_is(
     database: PlannerDatabase, query: str, embedded: list[str | None]
 ) -> None:
     rows = await database.read(f"books?order=id&select={query}")
-    found = [row.get("author", row.get("author_id")) for row in rows]
-    assert [each and each["name"] for each in found] == embedded
+    items = [row.get("author", row.get("author_id")) for row in rows]
+    assert [each and each["name"] for each in items] == embedded
 
 
 async def test_an_estimate_is_explained_for_the_same_rows(database: PlannerDatabase) -> None:
@@ -286,20 +286,20 @@ async def test_an_estimate_is_explained_for_the_same_rows(database: PlannerDatab
         ("books?select=...tags(id.sum())", "PGRST127", "Feature not implemented"),
     ],
 )  # fmt: skip
-async def test_what_is_not_there_is_refused(
+async def test_what_is_not_there_is_rejected(
     database: PlannerDatabase, url: str, code: str, message: str
 ) -> None:
-    with pytest.raises(RestError) as refused:
+    with pytest.raises(RestError) as rejected:
         database.compile("read", url)
-    assert refused.value.code == code
-    assert message in refused.value.message
+    assert rejected.value.code == code
+    assert message in rejected.value.message
 
 
 async def test_errors_say_what_may_be_meant(database: PlannerDatabase) -> None:
     def hint(url: str) -> str | None:
-        with pytest.raises(RestError) as refused:
+        with pytest.raises(RestError) as rejected:
             database.compile("read", url)
-        return refused.value.hint
+        return rejected.value.hint
 
     assert hint("boks") == "Perhaps you meant the table 'api.books'"
     assert hint("books?select=titel") == (
@@ -313,9 +313,9 @@ async def test_errors_say_what_may_be_meant(database: PlannerDatabase) -> None:
 
 
 async def test_an_ambiguous_relationship_lists_all(database: PlannerDatabase) -> None:
-    with pytest.raises(RestError) as refused:
+    with pytest.raises(RestError) as rejected:
         database.compile("read", "books?select=authors(*)")
-    assert refused.value.details[0] == {
+    assert rejected.value.details[0] == {
         "cardinality": "many-to-one",
         "embedding": "books with authors",
         "relationship": "books_author using books(author_id) and authors(id)",
@@ -327,9 +327,9 @@ async def test_aggregates_need_to_be_allowed(database: PlannerDatabase) -> None:
     for url in (
         "books?select=count()", "books?select=tags(id.max())", "covers?select=...books(id.max())",
     ):  # fmt: skip
-        with pytest.raises(RestError) as refused:
+        with pytest.raises(RestError) as rejected:
             without.compile("read", url)
-        assert refused.value.code == "PGRST123"
+        assert rejected.value.code == "PGRST123"
     assert await without.read("books?select=count") == [{"count": 4}]
     assert await without.read("countries?select=authors(n:count)&id=eq.1") == [
         {"authors": [{"n": 1}]}
@@ -376,6 +376,6 @@ async def test_long_aliases_are_cut_as_postgres_cuts_names(database: PlannerData
     assert await database.read(f"books?select={alias}:id&id=eq.1") == [{"é" * 31: 1}]
 
 
-async def test_a_value_is_refused_by_the_type_of_its_column(database: PlannerDatabase) -> None:
+async def test_a_value_is_rejected_by_the_type_of_its_column(database: PlannerDatabase) -> None:
     with pytest.raises(psycopg.errors.InvalidTextRepresentation):
         await database.read("books?id=eq.x")

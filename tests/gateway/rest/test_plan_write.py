@@ -176,9 +176,9 @@ async def test_nobody_needs_the_right_to_read_what_is_not_returned(
         ("insert", "nothing_here", {"id": 1}, "PGRST205"),
     ],
 )
-async def test_writes_to_what_is_not_there_are_refused(
+async def test_writes_to_what_is_not_there_are_rejected(
     database: PlannerDatabase, action: Action, url: str, body: Any, code: str
 ) -> None:
-    with pytest.raises(RestError) as refused:
+    with pytest.raises(RestError) as rejected:
         database.compile(action, url, body, resolution="merge")
-    assert refused.value.code == code
+    assert rejected.value.code == code

@@ -35,7 +35,7 @@ LENIENT = "handling=lenient, timezone=UTC"
         ("GET /works", None, "foo, bar=1, count=many, timezone=Nowhere", None),
     ],
 )  # fmt: skip
-async def test_what_was_heeded_is_told(
+async def test_what_was_heeded_is_reported(
     api: DataApi, request_line: str, body: Any, prefer: str, applied: str | None
 ) -> None:
     response = await api.request(request_line, body, prefer=prefer)
@@ -51,7 +51,7 @@ async def test_what_was_heeded_is_told(
         ("handling=strict, timezone=Nowhere", "Invalid preferences: timezone=Nowhere"),
     ],
 )
-async def test_strictly_what_is_no_preference_is_refused(
+async def test_strictly_what_is_no_preference_is_rejected(
     api: DataApi, prefer: str, details: str
 ) -> None:
     response = await api.request("GET /works", prefer=prefer)
@@ -64,7 +64,7 @@ async def test_strictly_what_is_no_preference_is_refused(
     }
 
 
-async def test_times_are_told_in_the_zone_preferred(api: DataApi) -> None:
+async def test_times_are_reported_in_the_zone_preferred(api: DataApi) -> None:
     url = "/concerts?select=at&id=eq.1"
     assert await api.read(url, prefer="timezone=America/Los_Angeles") == [
         {"at": "2020-05-01T12:00:00-07:00"}

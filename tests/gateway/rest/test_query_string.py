@@ -188,7 +188,7 @@ def test_what_cannot_be_read_says_where_and_what_was_expected(
 
 
 @pytest.mark.parametrize("name", ["limit", "x.limit"])
-def test_a_limit_below_zero_is_refused(name: str) -> None:
+def test_a_limit_below_zero_is_rejected(name: str) -> None:
     with pytest.raises(InvalidRange):
         read(f"{name}=-1")
 
@@ -246,7 +246,7 @@ TEXTS = st.text(alphabet=st.sampled_from([*'()".,:!->*{}\\', *"abcnot", "\0", "Ã
 
 
 @given(st.lists(st.tuples(KEYS, TEXTS | st.text()), max_size=4), st.booleans())
-def test_any_input_is_read_or_refused_in_our_words(
+def test_any_input_is_read_or_rejected_in_our_words(
     parameters: list[tuple[str, str]], is_call: bool
 ) -> None:
     try:

@@ -149,7 +149,7 @@ async def test_a_range_is_read_and_told(
          "the Range header."),
     ],
 )  # fmt: skip
-async def test_a_range_without_rows_is_refused(
+async def test_a_range_without_rows_is_rejected(
     api: DataApi, url: str, range: str | None, details: str
 ) -> None:
     response = await api.request(f"GET {url}", headers={"range": range} if range else {})

@@ -26,7 +26,7 @@ USER = {"sub": "00000000-0000-0000-0000-000000000001", "role": "authenticated"}
         ("DELETE /rpc/add", 405, "PGRST101", "Cannot use the DELETE method on RPC"),
     ],
 )
-async def test_what_there_is_not_is_refused(
+async def test_what_there_is_not_is_rejected(
     api: DataApi, request_line: str, status: int, code: str, message: str
 ) -> None:
     response = await api.request(request_line)
@@ -67,7 +67,7 @@ async def test_a_request_chooses_its_schema(api: DataApi) -> None:
 @pytest.mark.parametrize(
     ("method", "header"), [("GET", "accept-profile"), ("POST", "content-profile")]
 )
-async def test_a_schema_that_is_not_exposed_is_refused(
+async def test_a_schema_that_is_not_exposed_is_rejected(
     api: DataApi, method: str, header: str
 ) -> None:
     response = await api.request(f"{method} /works", headers={header: "auth"})
@@ -93,8 +93,8 @@ async def test_a_request_acts_as_the_role_of_its_token(
     api: DataApi, claims: dict[str, Any] | None, role: str
 ) -> None:
     assert await api.read("/rpc/setting?name=role", claims=claims) == role
-    told = await api.read("/rpc/setting?name=request.jwt.claims", claims=claims)
-    assert json.loads(told) == {**(claims or {}), "role": role}
+    value = await api.read("/rpc/setting?name=request.jwt.claims", claims=claims)
+    assert json.loads(value) == {**(claims or {}), "role": role}
 
 
 def unsigned(header: Mapping[str, Any], claims: Mapping[str, Any]) -> str:
@@ -115,7 +115,7 @@ def unsigned(header: Mapping[str, Any], claims: Mapping[str, Any]) -> str:
          "Wrong or unsupported encoding algorithm"),
     ],
 )  # fmt: skip
-async def test_a_token_that_is_none_is_refused(
+async def test_a_token_that_is_none_is_rejected(
     api: DataApi, authorization: str, code: str, message: str
 ) -> None:
     response = await api.request("GET /works", headers={"authorization": authorization})
@@ -156,7 +156,7 @@ async def test_a_role_that_may_not_is_forbidden_and_nobody_is_asked_who_they_are
     assert (response.status_code, response.headers["www-authenticate"]) == (401, "Bearer")
 
 
-async def test_a_role_that_there_is_not_is_refused(api: DataApi) -> None:
+async def test_a_role_that_there_is_not_is_rejected(api: DataApi) -> None:
     response = await api.request("GET /works", claims={"role": "nobody"})
     assert (response.status_code, response.json()["code"]) == (401, "22023")
     assert response.json()["message"] == 'role "nobody" does not exist'
@@ -173,17 +173,19 @@ async def test_a_role_that_there_is_not_is_refused(api: DataApi) -> None:
         ("statement_timeout", "3s"),  # of the role
     ],
 )
-async def test_a_request_is_told_to_the_database(api: DataApi, setting: str, value: str) -> None:
+async def test_a_request_is_reported_to_the_database(
+    api: DataApi, setting: str, value: str
+) -> None:
     assert await api.read(f"/rpc/setting?name={setting}") == value
 
 
-async def test_headers_and_cookies_are_told_as_json(api: DataApi) -> None:
+async def test_headers_and_cookies_are_reported_as_json(api: DataApi) -> None:
     headers = {"X-Thing": "v", "Cookie": "a=1; b=2"}
-    told = await api.read("/rpc/setting?name=request.headers", headers=headers)
-    assert json.loads(told)["x-thing"] == "v"
-    assert "cookie" not in json.loads(told)
-    told = await api.read("/rpc/setting?name=request.cookies", headers=headers)
-    assert json.loads(told) == {"a": "1", "b": "2"}
+    value = await api.read("/rpc/setting?name=request.headers", headers=headers)
+    assert json.loads(value)["x-thing"] == "v"
+    assert "cookie" not in json.loads(value)
+    value = await api.read("/rpc/setting?name=request.cookies", headers=headers)
+    assert json.loads(value) == {"a": "1", "b": "2"}
 
 
 async def test_where_nobody_may_be_unknown_a_token_is_needed(api: DataApi) -> None:
@@ -262,7 +264,7 @@ async def test_no_more_rows_come_than_the_settings_allow(api: DataApi) -> None:
         assert len(response.json()) == 5
 
 
-async def test_what_is_switched_off_is_refused(api: DataApi) -> None:
+async def test_what_is_switched_off_is_rejected(api: DataApi) -> None:
     settings: dict[str, Any] = {
         "db_aggregates_enabled": False, "db_plan_enabled": False, "openapi_mode": "disabled",
         "db_tx_end": "commit",
@@ -334,11 +336,11 @@ async def test_headers_and_queries_are_utf_8_and_numbers_of_any_length(
         ('a="' + '\\"' * 30_000 + '"; b=1', {"a": '\\"' * 30_000, "b": "1"}),
     ],
 )
-async def test_cookies_are_told_whatever_is_in_them(
+async def test_cookies_are_reported_whatever_is_in_them(
     api: DataApi, cookie: str, told: dict[str, str]
 ) -> None:
-    found = await api.read("/rpc/setting?name=request.cookies", headers={"Cookie": cookie})
-    assert json.loads(found) == told
+    value = await api.read("/rpc/setting?name=request.cookies", headers={"Cookie": cookie})
+    assert json.loads(value) == told
 
 
 async def test_the_time_zone_of_a_request_comes_before_that_of_its_role(
@@ -356,7 +358,7 @@ async def test_the_time_zone_of_a_request_comes_before_that_of_its_role(
 
 
 @pytest.mark.parametrize(("prepares", "cached"), [(True, True), (False, False)])
-async def test_nothing_is_prepared_where_a_pooler_would_refuse_it(
+async def test_nothing_is_prepared_where_a_pooler_would_reject_it(
     api: DataApi, prepares: bool, cached: bool
 ) -> None:
     async with open_data_api(api.url, db_prepared_statements=prepares) as there:

@@ -16,7 +16,9 @@ from amphibase.gateway.rest.transaction.run import translate
         (psycopg.OperationalError("no connection free on db.internal"), 503, "PGRST000"),
     ],
 )
-def test_they_are_told_apart_by_their_class(error: psycopg.Error, status: int, code: str) -> None:
+def test_they_are_distinguished_by_their_class(
+    error: psycopg.Error, status: int, code: str
+) -> None:
     translated = translate(error, RequestRole("anon", "{}", is_anonymous=True))
     assert (translated.status, translated.code) == (status, code)
     assert "db.internal" not in translated.message

@@ -42,11 +42,11 @@ async def test_a_catalog_that_cannot_be_served_after_a_lost_connection_is_read_a
     project: ProjectDatabase,
 ) -> None:
     seen: asyncio.Queue[str] = asyncio.Queue()
-    answers = iter(["served", "refused", "served"])
+    responses = iter(["served", "refused", "served"])
 
     async def load(connection: psycopg.AsyncConnection) -> Catalog:
         catalog = await read_catalog(connection, ["public"])
-        response = next(answers)
+        response = next(responses)
         seen.put_nowait(response)
         if response == "refused":
             raise KeyError("bad")

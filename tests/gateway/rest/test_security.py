@@ -59,8 +59,8 @@ async def test_nobody_reads_rows_of_others(rls_api: RlsApi, way: str) -> None:
     ann, _ = await rls_api.write("of ann")
     bob, _ = await rls_api.write("of bob")
     rls_api.execute("INSERT INTO labels (note_id, name) SELECT id, 'on ' || title FROM notes")
-    answers = [await rls_api.request("GET", way, token) for token in (ann, bob, None)]
-    of_ann, of_bob, of_nobody = map(texts, answers)
+    responses = [await rls_api.request("GET", way, token) for token in (ann, bob, None)]
+    of_ann, of_bob, of_nobody = map(texts, responses)
     assert "of ann" in of_ann
     assert "of bob" not in of_ann
     assert "of bob" in of_bob
@@ -101,10 +101,10 @@ async def test_nobody_changes_rows_of_others(rls_api: RlsApi) -> None:
     ]
 
 
-async def test_a_table_without_a_grant_is_refused(rls_api: RlsApi) -> None:
+async def test_a_table_without_a_grant_is_rejected(rls_api: RlsApi) -> None:
     ann, _ = await rls_api.write()
-    refused = await rls_api.request("GET", "/secrets", ann)
-    assert (refused.status_code, refused.json()["code"]) == (403, "42501")
+    rejected = await rls_api.request("GET", "/secrets", ann)
+    assert (rejected.status_code, rejected.json()["code"]) == (403, "42501")
     unknown = await rls_api.request("GET", "/secrets")
     assert (unknown.status_code, unknown.headers["www-authenticate"]) == (401, "Bearer")
     served = await rls_api.request("GET", "/secrets", rls_api.token(role="service_role"))
@@ -116,8 +116,8 @@ async def test_a_role_that_is_taken_ends_with_its_request(rls_api: RlsApi) -> No
     ann, ann_id = await rls_api.write()
     for _ in range(4):
         await rls_api.request("POST", "/rpc/become", ann, {"name": "service_role"})
-        refused = await rls_api.request("GET", "/secrets", ann)
-        assert refused.status_code == 403
+        rejected = await rls_api.request("GET", "/secrets", ann)
+        assert rejected.status_code == 403
         seen = (await rls_api.request("GET", "/rpc/whoami", ann)).json()
         assert (seen["role"], seen["uid"]) == ("authenticated", str(ann_id))
         nobody = (await rls_api.request("GET", "/rpc/whoami")).json()
@@ -154,7 +154,7 @@ async def test_a_token_names_only_roles_that_requests_may_have(rls_api: RlsApi, 
         "x" * 10_000,
     ],
 )
-async def test_a_forged_token_is_refused(rls_api: RlsApi, forged: str) -> None:
+async def test_a_forged_token_is_rejected(rls_api: RlsApi, forged: str) -> None:
     response = await rls_api.request("GET", "/notes", forged)
     assert response.status_code == 401
     assert response.json()["code"] in ("PGRST301", "PGRST303")
@@ -290,7 +290,7 @@ async def _ask_and_leave(rls_api: RlsApi, token: str, running: str) -> None:
     await rls_api.service(scope, receive, send)
 
 
-async def test_a_lost_database_is_said_and_comes_back(rls_api: RlsApi) -> None:
+async def test_a_lost_database_is_reported_and_comes_back(rls_api: RlsApi) -> None:
     token, _ = await rls_api.write("one")
     name = psycopg.conninfo.conninfo_to_dict(rls_api.owner_url)["dbname"]
     other = rls_api.owner_url.rpartition("/")[0] + "/postgres"

@@ -83,7 +83,7 @@ ONE = "application/vnd.pgrst.object+json"
         ("PUT /works?id=eq.9", {"id": 9}, "return=minimal", 204, None),
     ],
 )  # fmt: skip
-async def test_what_is_written_is_answered(
+async def test_what_is_written_is_in_the_response(
     api: DataApi, request_line: str, body: Any, prefer: str, status: int, rows: Any
 ) -> None:
     response = await api.request(request_line, body, prefer=prefer)
@@ -229,7 +229,7 @@ async def test_what_cannot_be_written_says_why(
         ("{}", ONE, f"Content-Type not acceptable: {ONE}"),
     ],
 )
-async def test_a_body_of_another_form_is_refused(
+async def test_a_body_of_another_form_is_rejected(
     api: DataApi, text: str, media_type: str, message: str
 ) -> None:
     response = await api.request("POST /works", text, headers={"content-type": media_type})
@@ -246,7 +246,7 @@ async def test_a_body_of_another_form_is_refused(
     ],
 )
 @pytest.mark.parametrize("prefer", [FULL, "return=minimal"])
-async def test_where_one_row_is_asked_for_several_are_not_written(
+async def test_where_one_row_is_requested_several_are_not_written(
     api: DataApi, request_line: str, body: Any, prefer: str
 ) -> None:
     prefer = f"{prefer},tx=commit"
@@ -256,7 +256,7 @@ async def test_where_one_row_is_asked_for_several_are_not_written(
     assert await api.read("/notes") == [{"a": 1, "b": "one"}, {"a": 2, "b": "two"}]
 
 
-async def test_one_row_is_answered_as_an_object(api: DataApi) -> None:
+async def test_one_row_is_in_the_response_as_an_object(api: DataApi) -> None:
     url = "PATCH /works?id=eq.1&select=id"
     response = await api.request(url, {"minutes": 1}, prefer=FULL, accept=ONE)
     assert response.json() == {"id": 1}

@@ -87,8 +87,8 @@ class Api:
 
     async def bucket(self, name: str = "b", **rules: Any) -> str:
         """Make a bucket; its name."""
-        answer = await self.post("/bucket", {"name": name, **rules})
-        assert answer.status_code == 200, answer.text
+        response = await self.post("/bucket", {"name": name, **rules})
+        assert response.status_code == 200, response.text
         return name
 
     async def upload(
@@ -111,15 +111,17 @@ class Api:
     async def uploaded(self, *paths: str, **options: Any) -> None:
         """Upload files, which have to be taken."""
         for path in paths or ("b/a.txt",):
-            answer = await self.upload(path, **options)
-            assert answer.status_code == 200, answer.text
+            response = await self.upload(path, **options)
+            assert response.status_code == 200, response.text
 
     async def names(self, bucket: str = "b", prefix: str = "", **asked: Any) -> list[str]:
         """What a list shows; folders end with a slash."""
         token = asked.pop("token", SERVICE)
-        answer = await self.post(f"/object/list/{bucket}", {"prefix": prefix, **asked}, token=token)
-        assert answer.status_code == 200, answer.text
-        return [each["name"] + ("/" if each["id"] is None else "") for each in answer.json()]
+        response = await self.post(
+            f"/object/list/{bucket}", {"prefix": prefix, **asked}, token=token
+        )
+        assert response.status_code == 200, response.text
+        return [each["name"] + ("/" if each["id"] is None else "") for each in response.json()]
 
     def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         """What the database holds, or does."""
@@ -137,10 +139,10 @@ def files_in(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
-def refusal(answer: httpx.Response) -> tuple[int, str, str, str]:
+def rejection(response: httpx.Response) -> tuple[int, str, str, str]:
     """Status, and what the body says of the error."""
-    told = answer.json()
-    return answer.status_code, told["statusCode"], told["error"], told["message"]
+    body = response.json()
+    return response.status_code, body["statusCode"], body["error"], body["message"]
 
 
 def no_bucket() -> tuple[int, str, str, str]:

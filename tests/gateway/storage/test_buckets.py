@@ -11,7 +11,7 @@ from tests.gateway.storage.api import (
     Api,
     hidden,
     no_bucket,
-    refusal,
+    rejection,
     taken,
 )
 
@@ -24,8 +24,8 @@ BUCKETS_OF_ANN = f"""
 """
 
 
-async def test_a_bucket_is_made_and_shown(api: Api) -> None:
-    made = await api.post(
+async def test_a_bucket_is_created_and_shown(api: Api) -> None:
+    response = await api.post(
         "/bucket",
         {
             "name": "photos",
@@ -34,7 +34,7 @@ async def test_a_bucket_is_made_and_shown(api: Api) -> None:
             "allowed_mime_types": ["image/png", "image/*"],
         },
     )
-    assert (made.status_code, made.json()) == (200, {"name": "photos"})
+    assert (response.status_code, response.json()) == (200, {"name": "photos"})
     shown = (await api.get("/bucket/photos")).json()
     times = shown.pop("created_at"), shown.pop("updated_at")
     assert all(time.endswith("Z") for time in times)
@@ -56,8 +56,8 @@ async def test_a_bucket_can_have_another_id_than_name(api: Api) -> None:
 
 async def test_rules_that_are_not_given_stay_and_null_takes_them_away(api: Api) -> None:
     await api.bucket(file_size_limit=10, allowed_mime_types=["image/png"])
-    told = await api.put("/bucket/b", {"public": True})
-    assert told.json() == {"message": "Successfully updated"}
+    response = await api.put("/bucket/b", {"public": True})
+    assert response.json() == {"message": "Successfully updated"}
     shown = (await api.get("/bucket/b")).json()
     assert (shown["public"], shown["file_size_limit"]) == (True, 10)
     assert shown["allowed_mime_types"] == ["image/png"]
@@ -93,18 +93,18 @@ async def test_buckets_are_listed_in_parts_and_searched(
 async def test_only_an_empty_bucket_can_be_deleted(api: Api) -> None:
     await api.bucket()
     await api.uploaded("b/a.txt", "b/x/b.txt")
-    refused = refusal(await api.delete("/bucket/b", {}))
+    rejected = rejection(await api.delete("/bucket/b", {}))
     message = "The bucket you tried to delete is not empty"
-    assert refused == (400, "409", "ResourceNotEmpty", message)
-    told = await api.post("/bucket/b/empty", {})
-    assert (told.status_code, list(told.json())) == (200, ["message"])
+    assert rejected == (400, "409", "ResourceNotEmpty", message)
+    response = await api.post("/bucket/b/empty", {})
+    assert (response.status_code, list(response.json())) == (200, ["message"])
     assert (await api.names(), api.blobs()) == ([], [])
     assert (await api.delete("/bucket/b", {})).json() == {"message": "Successfully deleted"}
-    assert refusal(await api.get("/bucket/b")) == no_bucket()
+    assert rejection(await api.get("/bucket/b")) == no_bucket()
 
 
-async def test_what_is_no_bucket_is_told_alike(api: Api) -> None:
-    for answer in (
+async def test_what_is_no_bucket_is_reported_alike(api: Api) -> None:
+    for response in (
         await api.get("/bucket/nope"),
         await api.put("/bucket/nope", {"public": True}),
         await api.delete("/bucket/nope"),
@@ -113,18 +113,18 @@ async def test_what_is_no_bucket_is_told_alike(api: Api) -> None:
         await api.get("/object/nope/a.txt"),
         await api.get("/object/public/nope/a.txt", token=None),
     ):
-        assert refusal(answer) == no_bucket()
+        assert rejection(response) == no_bucket()
 
 
 async def test_a_name_is_taken_once(api: Api) -> None:
     await api.bucket()
-    assert refusal(await api.post("/bucket", {"name": "b"})) == taken()
+    assert rejection(await api.post("/bucket", {"name": "b"})) == taken()
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "a\nb", "ä", "x" * 101, "a#b", "a%b", "a\\b"])
 async def test_some_names_no_bucket_has(api: Api, name: str) -> None:
-    refused = refusal(await api.post("/bucket", {"name": name}))
-    assert refused == (400, "400", "Invalid Input", "Bucket name invalid")
+    rejected = rejection(await api.post("/bucket", {"name": name}))
+    assert rejected == (400, "400", "Invalid Input", "Bucket name invalid")
 
 
 @pytest.mark.parametrize(
@@ -140,30 +140,30 @@ async def test_some_names_no_bucket_has(api: Api, name: str) -> None:
         ({"type": "ANALYTICS"}, (400, "409", "NotSupported")),
     ],
 )
-async def test_rules_that_make_no_sense_are_refused(
+async def test_rules_that_make_no_sense_are_rejected(
     api: Api, rules: dict[str, object], expected: tuple[int, str, str]
 ) -> None:
-    assert refusal(await api.post("/bucket", {"name": "b", **rules}))[:3] == expected
+    assert rejection(await api.post("/bucket", {"name": "b", **rules}))[:3] == expected
     assert (await api.get("/bucket")).json() == []
 
 
 async def test_policies_decide_who_makes_sees_and_deletes_buckets(api: Api) -> None:
     ann, bob = api.token(ANN), api.token(BOB)
-    assert refusal(await api.post("/bucket", {"name": "a"}, token=ann)) == hidden()
+    assert rejection(await api.post("/bucket", {"name": "a"}, token=ann)) == hidden()
     api.rows(BUCKETS_OF_ANN)
     assert (await api.post("/bucket", {"name": "a"}, token=ann)).status_code == 200
     assert (await api.get("/bucket/a", token=ann)).json()["owner"] == str(ANN)
     await api.uploaded("a/x")
     for stranger in (bob, ANON):
-        assert refusal(await api.post("/bucket", {"name": "c"}, token=stranger)) == hidden()
+        assert rejection(await api.post("/bucket", {"name": "c"}, token=stranger)) == hidden()
         assert (await api.get("/bucket", token=stranger)).json() == []
-        for answer in (
+        for response in (
             await api.get("/bucket/a", token=stranger),
             await api.put("/bucket/a", {"public": True}, token=stranger),
             await api.post("/bucket/a/empty", token=stranger),
             await api.delete("/bucket/a", token=stranger),
         ):
-            assert refusal(answer) == no_bucket()
+            assert rejection(response) == no_bucket()
     assert [each["id"] for each in (await api.get("/bucket", token=SERVICE)).json()] == ["a"]
     await api.post("/bucket/a/empty")
     assert (await api.delete("/bucket/a", token=ann)).status_code == 200
@@ -181,13 +181,13 @@ async def test_a_bucket_is_emptied_of_all_that_may_be_deleted(
         CREATE POLICY gone ON storage.objects FOR DELETE TO authenticated
         USING (name NOT LIKE '%kept');
     """)
-    refused = refusal(await api.post("/bucket/b/empty", token=api.token(ANN)))
-    assert refused[:2] == (400, "409")
+    rejected = rejection(await api.post("/bucket/b/empty", token=api.token(ANN)))
+    assert rejected[:2] == (400, "409")
     assert await api.names() == ["1 kept", "2 kept", "4 kept"]
     assert len(api.blobs()) == 3
 
 
-async def test_who_empties_a_bucket_with_others_is_not_refused(
+async def test_who_empties_a_bucket_with_others_is_not_rejected(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await api.bucket()

@@ -34,9 +34,11 @@ async def test_of_many_changes_of_a_path_each_happens_wholly_or_not(api: Api, se
         *(api.post("/object/copy", there, headers={"x-upsert": "true"}) for _ in range(2)),
     ]
     random.Random(seed).shuffle(calls)
-    answers = await asyncio.gather(*calls)
-    assert {answer.status_code for answer in answers} <= {200, 400}
-    assert {answer.json()["statusCode"] for answer in answers if answer.status_code == 400} <= {
+    responses = await asyncio.gather(*calls)
+    assert {response.status_code for response in responses} <= {200, 400}
+    assert {
+        response.json()["statusCode"] for response in responses if response.status_code == 400
+    } <= {
         "404",
         "409",
     }
@@ -63,22 +65,22 @@ async def test_who_replaces_a_file_is_told_the_row_that_holds_it(
     stored = await api.upload(content=b"new", x_upsert="true")
     deleted = await deleting[0]
     assert (stored.status_code, deleted.status_code) == (200, 200)
-    found = api.rows("SELECT id::text FROM storage.objects")
-    assert found in ([], [(stored.json()["Id"],)])
+    rows = api.rows("SELECT id::text FROM storage.objects")
+    assert rows in ([], [(stored.json()["Id"],)])
     assert_that_bytes_and_rows_belong_together(api)
 
 
-async def test_files_that_many_delete_at_once_are_each_told_once(api: Api) -> None:
+async def test_files_that_many_delete_at_once_are_each_reported_once(api: Api) -> None:
     await api.bucket()
     names = [f"{each}.txt" for each in range(60)]
     for start in range(0, 60, 20):
         await asyncio.gather(*(api.uploaded(f"b/{name}") for name in names[start : start + 20]))
-    asked = [random.Random(each).sample(names, len(names)) for each in range(20)]
-    answers = await asyncio.gather(
-        *(api.delete("/object/b", {"prefixes": some}) for some in asked),
+    orders = [random.Random(each).sample(names, len(names)) for each in range(20)]
+    responses = await asyncio.gather(
+        *(api.delete("/object/b", {"prefixes": order}) for order in orders),
         api.post("/bucket/b/empty"),
     )
-    assert {answer.status_code for answer in answers} == {200}
-    told = [row["name"] for answer in answers[:-1] for row in answer.json()]
-    assert len(told) == len(set(told))
+    assert {response.status_code for response in responses} == {200}
+    deleted = [row["name"] for response in responses[:-1] for row in response.json()]
+    assert len(deleted) == len(set(deleted))
     assert (await api.names(), api.blobs()) == ([], [])

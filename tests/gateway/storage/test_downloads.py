@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from uuid import UUID
 
 import pytest
-from tests.gateway.storage.api import ANON, TEN, Api, no_bucket, no_object, refusal
+from tests.gateway.storage.api import ANON, TEN, Api, no_bucket, no_object, rejection
 
 from amphibase.blobs.disk import DiskBlobs
 
@@ -15,8 +15,8 @@ DIGEST = f'"{hashlib.md5(TEN).hexdigest()}"'
 async def test_a_file_comes_with_what_is_known_of_it(api: Api) -> None:
     await api.bucket()
     await api.uploaded(cache_control="max-age=60")
-    answer = await api.get("/object/b/a.txt")
-    assert (answer.status_code, answer.content) == (200, TEN)
+    response = await api.get("/object/b/a.txt")
+    assert (response.status_code, response.content) == (200, TEN)
     expected = {
         "content-type": "text/plain",
         "content-length": "10",
@@ -25,8 +25,8 @@ async def test_a_file_comes_with_what_is_known_of_it(api: Api) -> None:
         "accept-ranges": "bytes",
         "x-content-type-options": "nosniff",
     }
-    assert expected.items() <= dict(answer.headers).items()
-    assert answer.headers["last-modified"].endswith("GMT")
+    assert expected.items() <= dict(response.headers).items()
+    assert response.headers["last-modified"].endswith("GMT")
     head = await api.head("/object/b/a.txt")
     assert (head.status_code, head.content) == (200, b"")
     assert expected.items() <= dict(head.headers).items()
@@ -46,17 +46,17 @@ async def test_a_file_comes_with_what_is_known_of_it(api: Api) -> None:
         ("bytes=0-1,3-4", 200, TEN, None),
     ],
 )
-async def test_a_part_can_be_asked_for(
+async def test_a_part_can_be_requested(
     api: Api, asked: str, status: int, content: bytes | None, span: str | None
 ) -> None:
     await api.bucket()
     await api.uploaded()
-    answer = await api.get("/object/b/a.txt", headers={"range": asked})
-    assert (answer.status_code, answer.headers.get("content-range")) == (status, span)
+    response = await api.get("/object/b/a.txt", headers={"range": asked})
+    assert (response.status_code, response.headers.get("content-range")) == (status, span)
     if content is None:
-        assert refusal(answer)[1] == "416"
+        assert rejection(response)[1] == "416"
     else:
-        assert answer.content == content
+        assert response.content == content
 
 
 async def test_who_has_a_file_is_not_sent_it_again(api: Api) -> None:
@@ -74,10 +74,10 @@ async def test_who_has_a_file_is_not_sent_it_again(api: Api) -> None:
         ({"if-none-match": '"other"', "if-modified-since": modified}, 200),
         ({"range": "bytes=0-1", "if-range": '"other"'}, 200),
     ]:
-        answer = await api.get("/object/b/a.txt", headers=headers)
-        assert answer.status_code == status, headers
-        assert answer.content == (b"" if status == 304 else TEN)
-        assert answer.headers["etag"] == DIGEST
+        response = await api.get("/object/b/a.txt", headers=headers)
+        assert response.status_code == status, headers
+        assert response.content == (b"" if status == 304 else TEN)
+        assert response.headers["etag"] == DIGEST
 
 
 @pytest.mark.parametrize(
@@ -96,8 +96,8 @@ async def test_who_has_a_file_is_not_sent_it_again(api: Api) -> None:
 async def test_a_file_can_be_saved_under_a_name(api: Api, query: str, expected: str | None) -> None:
     await api.bucket()
     await api.uploaded()
-    answer = await api.get(f"/object/b/a.txt{query}")
-    assert answer.headers.get("content-disposition") == expected
+    response = await api.get(f"/object/b/a.txt{query}")
+    assert response.headers.get("content-disposition") == expected
 
 
 async def test_pages_that_people_upload_do_not_run(api: Api) -> None:
@@ -108,12 +108,12 @@ async def test_pages_that_people_upload_do_not_run(api: Api) -> None:
     assert page.headers["content-type"] == "text/plain"
     image = await api.get("/object/public/b/a.svg", token=None)
     assert image.headers["content-type"] == "image/svg+xml"
-    for answer in (page, image):
-        assert "sandbox" in answer.headers["content-security-policy"]
-        assert answer.headers["x-content-type-options"] == "nosniff"
+    for response in (page, image):
+        assert "sandbox" in response.headers["content-security-policy"]
+        assert response.headers["x-content-type-options"] == "nosniff"
 
 
-async def test_everybody_reads_what_is_in_a_public_bucket_and_nothing_else(api: Api) -> None:
+async def test_everyone_reads_what_is_in_a_public_bucket_and_nothing_else(api: Api) -> None:
     await api.bucket("open", public=True)
     await api.bucket("shut")
     await api.uploaded("open/a.txt", "shut/a.txt")
@@ -124,18 +124,18 @@ async def test_everybody_reads_what_is_in_a_public_bucket_and_nothing_else(api: 
         assert (await api.get("/object/info/public/open/a.txt", token=token)).json()["size"] == 10
         assert (await api.get("/object/info/open/a.txt", token=token)).json()["size"] == 10
         for path in ("/object/public/shut/a.txt", "/object/info/public/shut/a.txt"):
-            assert refusal(await api.get(path, token=token)) == no_bucket()
+            assert rejection(await api.get(path, token=token)) == no_bucket()
     for path in ("/object/shut/a.txt", "/object/info/shut/a.txt"):
-        assert refusal(await api.get(path, token=None)) == no_bucket()
-        assert refusal(await api.get(path, token=ANON)) == no_object()
-    assert refusal(await api.get("/object/public/open/b.txt", token=None)) == no_object()
+        assert rejection(await api.get(path, token=None)) == no_bucket()
+        assert rejection(await api.get(path, token=ANON)) == no_object()
+    assert rejection(await api.get("/object/public/open/b.txt", token=None)) == no_object()
     assert (await api.head("/object/shut/a.txt", token=ANON)).status_code == 400
 
 
 async def test_a_row_that_names_no_bytes_is_no_file(api: Api) -> None:
     await api.bucket()
     api.rows("INSERT INTO storage.objects (bucket_id, name, owner_id) VALUES ('b', 'x', 'me')")
-    assert refusal(await api.get("/object/b/x")) == no_object()
+    assert rejection(await api.get("/object/b/x")) == no_object()
     assert (await api.get("/object/info/b/x")).json()["size"] is None
     assert await api.names() == ["x"]
     assert (await api.delete("/object/b/x")).status_code == 200
@@ -145,8 +145,8 @@ async def test_a_large_file_comes_whole(api: Api) -> None:
     await api.bucket()
     content = bytes(range(256)) * 40_000
     await api.uploaded("b/large", content=content)
-    answer = await api.get("/object/b/large")
-    assert answer.content == content
+    response = await api.get("/object/b/large")
+    assert response.content == content
     part = await api.get("/object/b/large", headers={"range": "bytes=5000000-8000000"})
     assert part.content == content[5_000_000:8_000_001]
 
@@ -164,9 +164,9 @@ async def test_a_file_that_is_replaced_while_it_is_opened_is_the_new_one(
         return await read(self, version, start, stop)
 
     monkeypatch.setattr(DiskBlobs, "read", late)
-    answer = await api.get("/object/b/a.txt")
-    assert (answer.status_code, answer.content) == (200, b"the new bytes")
-    assert answer.headers["content-type"] == "text/new"
+    response = await api.get("/object/b/a.txt")
+    assert (response.status_code, response.content) == (200, b"the new bytes")
+    assert response.headers["content-type"] == "text/new"
 
 
 @pytest.mark.parametrize(
@@ -184,11 +184,11 @@ async def test_what_others_wrote_into_a_row_breaks_no_header(api: Api, metadata:
     await api.uploaded()
     api.rows("UPDATE storage.objects SET metadata = %s::jsonb", metadata)
     ((id, version),) = api.rows("SELECT id::text, version FROM storage.objects")
-    for answer in (
+    for response in (
         await api.get("/object/b/a.txt"),
         await api.head("/object/b/a.txt"),
         await api.get("/object/info/b/a.txt"),
     ):
-        assert answer.status_code == 200
-        assert answer.headers["etag"] == f'"{id if "eTag" in metadata else version}"'
-        assert not answer.headers.keys() & {"set-cookie", "y"}
+        assert response.status_code == 200
+        assert response.headers["etag"] == f'"{id if "eTag" in metadata else version}"'
+        assert not response.headers.keys() & {"set-cookie", "y"}

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import httpx
 import pytest
-from tests.gateway.storage.api import SECRET, SERVICE, TEN, Api, files_in, no_object, refusal
+from tests.gateway.storage.api import SECRET, SERVICE, TEN, Api, files_in, no_object, rejection
 from tests.gateway.storage.test_tus import VERSION, metadata
 
 from amphibase.accounts.jwt.key import Key
@@ -23,7 +23,7 @@ from amphibase.gateway.storage.service import StorageApp
 from amphibase.gateway.storage.settings import StorageSettings
 
 
-async def test_a_lost_database_is_told_and_when_to_come_back(tmp_path: Path) -> None:
+async def test_a_lost_database_is_reported_and_when_to_come_back(tmp_path: Path) -> None:
     settings = StorageSettings(file_storage_backend_path=tmp_path)
     tokens = KeyRing([Key.generate(), Key.from_secret(SECRET)])
     service = StorageApp(settings, "postgresql://me:secret@127.0.0.1:1/nowhere", tokens)
@@ -31,23 +31,23 @@ async def test_a_lost_database_is_told_and_when_to_come_back(tmp_path: Path) -> 
     headers = {"authorization": f"Bearer {SERVICE}"}
     parts = {**VERSION, "upload-length": "10", **metadata(bucketName="b", objectName="a")}
     async with httpx.AsyncClient(transport=transport, base_url="http://x", headers=headers) as http:
-        for answer in (
+        for response in (
             await http.get("/bucket"),
             await http.get("/health"),
             await http.post("/object/b/a", content=TEN),
             await http.get("/object/public/b/a"),
             await http.post("/upload/resumable", headers=parts),
         ):
-            assert answer.status_code == 503
-            assert int(answer.headers["retry-after"]) > 0
-            assert "secret" not in answer.text
-            assert "127.0.0.1" not in answer.text
+            assert response.status_code == 503
+            assert int(response.headers["retry-after"]) > 0
+            assert "secret" not in response.text
+            assert "127.0.0.1" not in response.text
         assert (await http.get("/status")).status_code == 200
     await service.close()
     assert files_in(tmp_path) == []
 
 
-async def test_health_is_told(api: Api) -> None:
+async def test_health_is_reported(api: Api) -> None:
     for token in (None, SERVICE):
         assert (await api.get("/health", token=token)).json() == {"healthy": True}
         assert (await api.get("/status", token=token)).status_code == 200
@@ -68,13 +68,13 @@ async def test_the_sweep_finds_what_failure_leaves(
 
     with monkeypatch.context() as patched:
         patched.setattr(object_rows, "add", lost_at_the_end)
-        answer = await api.upload("b/unknown")
-    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+        response = await api.upload("b/unknown")
+    assert (response.status_code, response.headers["retry-after"]) == (503, "5")
     ((version,),) = api.rows("SELECT version FROM storage.objects WHERE name = 'lost'")
     blobs = DiskBlobs(api.folder / "objects")
     (path,) = (path for path in api.blobs() if path.name == version)
     path.unlink()
-    assert refusal(await api.get("/object/b/lost")) == no_object()
+    assert rejection(await api.get("/object/b/lost")) == no_object()
     database = Database(api.database)
     sweep = BlobSweep(
         database,
@@ -84,9 +84,9 @@ async def test_the_sweep_finds_what_failure_leaves(
         delete_orphans=True,
         delete_lost=True,
     )
-    found = [(each.kind, each.size) async for each in sweep.findings()]
+    items = [(each.kind, each.size) async for each in sweep.findings()]
     await database.close()
-    assert found == [("orphan", 10), ("lost", 10)]
+    assert items == [("orphan", 10), ("lost", 10)]
     assert await api.names() == ["kept"]
     assert [UUID(path.name) for path in api.blobs()] == [
         UUID(version) for (version,) in api.rows("SELECT version FROM storage.objects")
@@ -141,7 +141,7 @@ async def test_a_triggers_message_and_status_reach_the_client(
     await api.bucket()
     raising(statement)
     rejected = await api.upload()
-    assert refusal(rejected) == (status, in_body, "DatabaseError", "not here")
+    assert rejection(rejected) == (status, in_body, "DatabaseError", "not here")
     assert api.blobs() == []
 
 

@@ -4,7 +4,7 @@ import base64
 from typing import Any
 
 import pytest
-from tests.gateway.storage.api import TEN, Api, no_bucket, no_object, refusal, taken
+from tests.gateway.storage.api import TEN, Api, no_bucket, no_object, rejection, taken
 
 TREE = ("a.txt", "B.txt", "x/1.txt", "x/2.txt", "x/y/3.txt", "x_/4.txt")
 
@@ -106,21 +106,21 @@ ALL = ["B.txt", "a.txt", "x/1.txt", "x/2.txt", "x/y/3.txt", "x_/4.txt"]
 async def test_pages_give_everything_once_and_in_order(
     rows: Api, asked: dict[str, Any], expected: list[str], limit: int
 ) -> None:
-    found: list[str] = []
+    items: list[str] = []
     cursor: dict[str, str] = {}
     while True:
-        answer = await rows.post("/object/list-v2/b", {**asked, **cursor, "limit": limit})
-        page = answer.json()
+        response = await rows.post("/object/list-v2/b", {**asked, **cursor, "limit": limit})
+        page = response.json()
         names = [each["name"] for each in page["objects"] + page["folders"]]
         assert 0 < len(names) <= limit
         assert all(each["name"].endswith("/") for each in page["folders"])
         assert all(each["id"] for each in page["objects"])
-        found += names if limit == 1 else sorted(names, key=expected.index)
+        items += names if limit == 1 else sorted(names, key=expected.index)
         if not page["hasNext"]:
             assert "nextCursor" not in page
             break
         cursor = {"cursor": page["nextCursor"]}
-    assert found == expected
+    assert items == expected
 
 
 async def test_an_entry_of_a_folder_has_its_own_name_beside_its_path(rows: Api) -> None:
@@ -130,30 +130,30 @@ async def test_an_entry_of_a_folder_has_its_own_name_beside_its_path(rows: Api) 
 
 
 @pytest.mark.parametrize("cursor", ["x", "W10", base64.b64encode(b'["never","x"]').decode(), "ä"])
-async def test_a_cursor_that_no_page_gave_out_is_refused(rows: Api, cursor: str) -> None:
-    answer = await rows.post("/object/list-v2/b", {"cursor": cursor})
-    assert refusal(answer)[:3] == (400, "400", "InvalidParameter")
+async def test_a_cursor_that_no_page_gave_out_is_rejected(rows: Api, cursor: str) -> None:
+    response = await rows.post("/object/list-v2/b", {"cursor": cursor})
+    assert rejection(response)[:3] == (400, "400", "InvalidParameter")
 
 
 async def test_a_file_moves_with_all_that_is_known_of_it(tree: Api) -> None:
     await tree.bucket("c")
     before = (await tree.get("/object/info/b/a.txt")).json()
-    asked = {"bucketId": "b", "sourceKey": "a.txt", "destinationKey": "x/new"}
-    moved = await tree.post("/object/move", asked)
+    body = {"bucketId": "b", "sourceKey": "a.txt", "destinationKey": "x/new"}
+    moved = await tree.post("/object/move", body)
     assert moved.json() == {"message": "Successfully moved", "Id": before["id"], "Key": "b/x/new"}
-    assert refusal(await tree.get("/object/b/a.txt")) == no_object()
-    asked = {"bucketId": "b", "sourceKey": "x/new", "destinationKey": "a", "destinationBucket": "c"}
-    assert (await tree.post("/object/move", asked)).json()["Key"] == "c/a"
+    assert rejection(await tree.get("/object/b/a.txt")) == no_object()
+    body = {"bucketId": "b", "sourceKey": "x/new", "destinationKey": "a", "destinationBucket": "c"}
+    assert (await tree.post("/object/move", body)).json()["Key"] == "c/a"
     after = (await tree.get("/object/info/c/a")).json()
     assert (after["etag"], after["created_at"]) == (before["etag"], before["created_at"])
     assert (await tree.get("/object/c/a")).content == TEN
 
 
 async def test_a_copy_is_a_file_of_its_own(tree: Api) -> None:
-    said = base64.b64encode(b'{"by": "Ann"}').decode()
-    await tree.uploaded("b/a", x_metadata=said, cache_control="max-age=60", kind="a/b")
-    asked = {"bucketId": "b", "sourceKey": "a", "destinationKey": "c"}
-    copied = (await tree.post("/object/copy", asked)).json()
+    metadata = base64.b64encode(b'{"by": "Ann"}').decode()
+    await tree.uploaded("b/a", x_metadata=metadata, cache_control="max-age=60", kind="a/b")
+    body = {"bucketId": "b", "sourceKey": "a", "destinationKey": "c"}
+    copied = (await tree.post("/object/copy", body)).json()
     assert (copied["Key"], copied["name"], copied["bucket_id"]) == ("b/c", "c", "b")
     info = (await tree.get("/object/info/b/c")).json()
     assert (info["id"], info["metadata"]) == (copied["Id"], {"by": "Ann"})
@@ -164,18 +164,18 @@ async def test_a_copy_is_a_file_of_its_own(tree: Api) -> None:
 
 
 async def test_a_copy_can_say_other_things_and_replace(tree: Api) -> None:
-    said = base64.b64encode(b'{"by": "Bob"}').decode()
+    metadata = base64.b64encode(b'{"by": "Bob"}').decode()
     await tree.uploaded("b/a", content=b"new")
-    asked = {
+    body = {
         "bucketId": "b",
         "sourceKey": "a",
         "destinationKey": "B.txt",
         "copyMetadata": False,
         "metadata": {"cacheControl": "max-age=1", "mimetype": "c/d"},
     }
-    assert refusal(await tree.post("/object/copy", asked)) == taken()
-    headers = {"x-upsert": "true", "x-metadata": said}
-    assert (await tree.post("/object/copy", asked, headers=headers)).status_code == 200
+    assert rejection(await tree.post("/object/copy", body)) == taken()
+    headers = {"x-upsert": "true", "x-metadata": metadata}
+    assert (await tree.post("/object/copy", body, headers=headers)).status_code == 200
     info = (await tree.get("/object/info/b/B.txt")).json()
     assert (info["metadata"], info["content_type"]) == ({"by": "Bob"}, "c/d")
     assert info["cache_control"] == "max-age=1"
@@ -185,22 +185,22 @@ async def test_a_copy_can_say_other_things_and_replace(tree: Api) -> None:
 
 async def test_a_copy_goes_where_its_new_type_is_taken(tree: Api) -> None:
     await tree.bucket("pictures", allowed_mime_types=["image/*"])
-    asked: dict[str, Any] = {"bucketId": "b", "sourceKey": "a.txt", "destinationKey": "a.png"}
-    there = {**asked, "destinationBucket": "pictures"}
-    assert refusal(await tree.post("/object/copy", there))[2] == "invalid_mime_type"
+    body: dict[str, Any] = {"bucketId": "b", "sourceKey": "a.txt", "destinationKey": "a.png"}
+    there = {**body, "destinationBucket": "pictures"}
+    assert rejection(await tree.post("/object/copy", there))[2] == "invalid_mime_type"
     there["metadata"] = {"mimetype": "image/png"}
     assert (await tree.post("/object/copy", there)).status_code == 200
     assert (await tree.get("/object/pictures/a.png")).headers["content-type"] == "image/png"
     again = {**there, "bucketId": "pictures", "sourceKey": "a.png", "destinationKey": "a.html"}
     again["metadata"] = {"mimetype": "text/html"}
-    assert refusal(await tree.post("/object/copy", again))[2] == "invalid_mime_type"
+    assert rejection(await tree.post("/object/copy", again))[2] == "invalid_mime_type"
 
 
 @pytest.mark.parametrize("call", ["move", "copy"])
 async def test_where_a_file_cannot_go_it_does_not(tree: Api, call: str) -> None:
     await tree.bucket("small", file_size_limit=9)
     await tree.bucket("pictures", allowed_mime_types=["image/*"])
-    kept = tree.rows("SELECT bucket_id, name FROM storage.objects ORDER BY 2")
+    rows = tree.rows("SELECT bucket_id, name FROM storage.objects ORDER BY 2")
     for to, expected in [
         ({"destinationKey": "B.txt"}, taken()),
         ({"destinationKey": "ä"}, (400, "400", "InvalidKey", "Invalid key: ä")),
@@ -212,22 +212,22 @@ async def test_where_a_file_cannot_go_it_does_not(tree: Api, call: str) -> None:
         ({"destinationKey": "x", "destinationBucket": "small"}, (400, "413")),
         ({"destinationKey": "x", "destinationBucket": "pictures"}, (400, "415")),
     ]:
-        asked = {"bucketId": "b", "sourceKey": "a.txt", **to}
-        refused = refusal(await tree.post(f"/object/{call}", asked))
-        assert refused[: len(expected)] == expected, to
-    assert tree.rows("SELECT bucket_id, name FROM storage.objects ORDER BY 2") == kept
-    assert len(tree.blobs()) == len(kept)
+        body = {"bucketId": "b", "sourceKey": "a.txt", **to}
+        rejected = rejection(await tree.post(f"/object/{call}", body))
+        assert rejected[: len(expected)] == expected, to
+    assert tree.rows("SELECT bucket_id, name FROM storage.objects ORDER BY 2") == rows
+    assert len(tree.blobs()) == len(rows)
 
 
 async def test_a_file_is_deleted_with_its_bytes(tree: Api) -> None:
     assert (await tree.delete("/object/b/x/1.txt")).json() == {"message": "Successfully deleted"}
-    assert refusal(await tree.delete("/object/b/x/1.txt")) == no_object()
+    assert rejection(await tree.delete("/object/b/x/1.txt")) == no_object()
     assert len(tree.blobs()) == 5
 
 
 async def test_many_files_are_deleted_at_once_and_told(tree: Api) -> None:
-    answer = await tree.delete("/object/b", {"prefixes": ["a.txt", "x/2.txt", "nope", "x"]})
-    deleted = answer.json()
+    response = await tree.delete("/object/b", {"prefixes": ["a.txt", "x/2.txt", "nope", "x"]})
+    deleted = response.json()
     assert sorted(each["name"] for each in deleted) == ["a.txt", "x/2.txt"]
     assert {each["bucket_id"] for each in deleted} == {"b"}
     assert deleted[0].keys() >= {"id", "owner", "created_at", "metadata", "version"}
@@ -264,39 +264,39 @@ async def test_many_files_are_deleted_at_once_and_told(tree: Api) -> None:
         ("POST /bucket", {}, "body must have required property 'name'"),
     ],
 )
-async def test_a_body_that_lacks_something_is_told_what(
+async def test_a_body_that_lacks_a_field_names_it(
     api: Api, call: str, body: Any, message: str
 ) -> None:
     method, _, path = call.partition(" ")
-    assert refusal(await api.call(method, path, body)) == (400, "400", "Error", message)
+    assert rejection(await api.call(method, path, body)) == (400, "400", "Error", message)
 
 
 @pytest.mark.parametrize("content", [b"{", b"\xff", b"[" * 100_000, b'{"prefix": "\xed\xa0\x80"}'])
-async def test_a_body_that_is_no_json_is_refused(api: Api, content: bytes) -> None:
-    answer = await api.post("/object/list/b", content=content)
-    assert (answer.status_code, answer.json()["statusCode"]) == (400, "400")
+async def test_a_body_that_is_no_json_is_rejected(api: Api, content: bytes) -> None:
+    response = await api.post("/object/list/b", content=content)
+    assert (response.status_code, response.json()["statusCode"]) == (400, "400")
 
 
-async def test_a_body_without_end_is_refused(api: Api) -> None:
-    answer = await api.post("/object/list/b", content=b" " * 5_000_000)
-    assert refusal(answer)[:2] == (400, "413")
+async def test_a_body_without_end_is_rejected(api: Api) -> None:
+    response = await api.post("/object/list/b", content=b" " * 5_000_000)
+    assert rejection(response)[:2] == (400, "413")
 
 
-async def test_what_is_no_call_is_told(api: Api) -> None:
+async def test_what_is_no_call_is_reported(api: Api) -> None:
     for method, path in [("GET", "/nope"), ("PATCH", "/bucket"), ("GET", "/object/move")]:
-        answer = await api.call(method, path)
-        assert answer.status_code == 404
-        assert answer.json()["message"] == f"Route {method}:/storage/v1{path} not found"
+        response = await api.call(method, path)
+        assert response.status_code == 404
+        assert response.json()["message"] == f"Route {method}:/storage/v1{path} not found"
 
 
 async def test_nobody_stumbles_over_what_has_no_end_or_no_meaning(api: Api) -> None:
     await api.bucket()
     deep = b'{"prefix": "", "more": ' + b"[" * 1000 + b"]" * 1000 + b"}"
-    answer = await api.post("/object/list/b", content=deep)
-    assert answer.status_code in (200, 400)
+    response = await api.post("/object/list/b", content=deep)
+    assert response.status_code in (200, 400)
     for path in ("/bucket/%00", "/object/%00/a", "/object/b/%00", "/object/info/b/%00"):
-        answer = await api.get(path)
-        assert (answer.status_code, answer.json()["statusCode"]) == (400, "400")
+        response = await api.get(path)
+        assert (response.status_code, response.json()["statusCode"]) == (400, "400")
     for metadata in ("[1]", '"x"', "7", "null", '{"size": "x", "mimetype": 7, "lastModified": {}}'):
         api.rows("SET storage.allow_delete_query = 'true'; DELETE FROM storage.objects")
         api.rows(
@@ -304,11 +304,11 @@ async def test_nobody_stumbles_over_what_has_no_end_or_no_meaning(api: Api) -> N
             "VALUES ('b', 'a', %s::jsonb, 'x')",
             metadata,
         )
-        assert refusal(await api.get("/object/b/a")) == no_object()
+        assert rejection(await api.get("/object/b/a")) == no_object()
         assert (await api.head("/object/b/a")).status_code == 200
         assert (await api.get("/object/info/b/a")).status_code == 200
         assert await api.names() == ["a"]
-        asked = {"bucketId": "b", "sourceKey": "a", "destinationKey": "b"}
-        assert refusal(await api.post("/object/copy", asked)) == no_object()
-        assert (await api.post("/object/move", asked)).status_code == 200
+        body = {"bucketId": "b", "sourceKey": "a", "destinationKey": "b"}
+        assert rejection(await api.post("/object/copy", body)) == no_object()
+        assert (await api.post("/object/move", body)).status_code == 200
         assert (await api.delete("/object/b/b")).status_code == 200

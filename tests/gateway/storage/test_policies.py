@@ -18,7 +18,7 @@ from tests.gateway.storage.api import (
     files_in,
     hidden,
     no_object,
-    refusal,
+    rejection,
 )
 
 FILE = f"{ANN}/a.txt"
@@ -64,30 +64,30 @@ async def everything(api: Api, token: str | None) -> dict[str, httpx.Response]:
     }
 
 
-def shows(answer: httpx.Response) -> bool:
+def shows(response: httpx.Response) -> bool:
     """Whether the answer tells of Ann's file or its bytes."""
-    return TEN in answer.content or b"a.txt" in answer.content.replace(FILE.encode(), b"")
+    return TEN in response.content or b"a.txt" in response.content.replace(FILE.encode(), b"")
 
 
 @pytest.mark.parametrize("who", ["bob", "anon", "nobody"])
 async def test_what_is_anothers_is_not_there(mine: Api, who: str) -> None:
     token = {"bob": mine.token(BOB), "anon": ANON, "nobody": None}[who]
     before = mine.rows("SELECT * FROM storage.objects")
-    answers = await everything(mine, token)
-    for name, answer in answers.items():
-        assert not shows(answer), name
+    responses = await everything(mine, token)
+    for name, response in responses.items():
+        assert not shows(response), name
         if name in ("list", "page", "sign many", "delete many") and token is not None:
-            assert answer.status_code == 200
+            assert response.status_code == 200
             continue
-        assert answer.status_code == 400, name
+        assert response.status_code == 400, name
     if token is not None:
-        assert answers["list"].json() == answers["delete many"].json() == []
-        assert answers["page"].json()["objects"] == []
-        assert answers["sign many"].json()[0]["signedURL"] is None
-        assert refusal(answers["read"]) == refusal(answers["info"]) == no_object()
-        assert refusal(answers["delete"]) == refusal(answers["move"]) == no_object()
+        assert responses["list"].json() == responses["delete many"].json() == []
+        assert responses["page"].json()["objects"] == []
+        assert responses["sign many"].json()[0]["signedURL"] is None
+        assert rejection(responses["read"]) == rejection(responses["info"]) == no_object()
+        assert rejection(responses["delete"]) == rejection(responses["move"]) == no_object()
         for name in ("replace", "update", "add", "sign upload"):
-            assert refusal(answers[name]) == hidden()
+            assert rejection(responses[name]) == hidden()
     assert mine.rows("SELECT * FROM storage.objects") == before
     assert len(mine.blobs()) == 1
 
@@ -95,18 +95,18 @@ async def test_what_is_anothers_is_not_there(mine: Api, who: str) -> None:
 async def test_without_the_policy_everything_is_anothers(mine: Api) -> None:
     """The control: it is the policy that lets Ann in, and no code of ours."""
     mine.rows("DROP POLICY own_folder ON storage.objects")
-    for name, answer in (await everything(mine, mine.token(ANN))).items():
-        assert not shows(answer), name
+    for name, response in (await everything(mine, mine.token(ANN))).items():
+        assert not shows(response), name
     assert len(mine.blobs()) == 1
 
 
 async def test_with_a_policy_for_all_nothing_is_anothers(mine: Api) -> None:
     """The other control: it is the policy that keeps Bob out."""
     mine.rows("CREATE POLICY open ON storage.objects USING (true)")
-    answers = await everything(mine, mine.token(BOB))
-    refused = [name for name, answer in answers.items() if answer.status_code != 200]
+    responses = await everything(mine, mine.token(BOB))
+    rejected = [name for name, response in responses.items() if response.status_code != 200]
     # The move goes where the copy has gone, and the last finds nothing left.
-    assert refused == ["read public", "move", "delete"]
+    assert rejected == ["read public", "move", "delete"]
 
 
 async def test_what_is_ones_own_can_be_seen_and_changed(mine: Api) -> None:
@@ -117,10 +117,10 @@ async def test_what_is_ones_own_can_be_seen_and_changed(mine: Api) -> None:
     assert (await mine.upload(f"mine/{FILE}", b"x", token=ann, x_upsert="true")).status_code == 200
     assert (await mine.post("/object/copy", elsewhere, token=ann)).status_code == 200
     elsewhere["destinationKey"] = f"{BOB}/b.txt"
-    assert refusal(await mine.post("/object/move", elsewhere, token=ann)) == hidden()
-    assert refusal(await mine.post("/object/copy", elsewhere, token=ann)) == hidden()
+    assert rejection(await mine.post("/object/move", elsewhere, token=ann)) == hidden()
+    assert rejection(await mine.post("/object/copy", elsewhere, token=ann)) == hidden()
     elsewhere |= {"destinationKey": FILE, "destinationBucket": "other"}
-    assert refusal(await mine.post("/object/move", elsewhere, token=ann)) == hidden()
+    assert rejection(await mine.post("/object/move", elsewhere, token=ann)) == hidden()
     assert (await mine.delete(f"/object/mine/{FILE}", token=ann)).status_code == 200
     owners = mine.rows("SELECT name, owner::text, owner_id FROM storage.objects")
     assert owners == [(f"{ANN}/b.txt", str(ANN), str(ANN))]
@@ -145,13 +145,13 @@ async def test_who_may_write_need_not_be_let_read(api: Api) -> None:
     await api.bucket()
     api.rows("CREATE POLICY p ON storage.objects FOR INSERT TO anon WITH CHECK (bucket_id = 'b')")
     await api.uploaded("b/letter", token=ANON)
-    assert refusal(await api.get("/object/b/letter", token=ANON)) == no_object()
-    assert refusal(await api.upload("b/letter", token=ANON))[2] == "Duplicate"
-    assert refusal(await api.upload("b/letter", token=ANON, x_upsert="true")) == hidden()
+    assert rejection(await api.get("/object/b/letter", token=ANON)) == no_object()
+    assert rejection(await api.upload("b/letter", token=ANON))[2] == "Duplicate"
+    assert rejection(await api.upload("b/letter", token=ANON, x_upsert="true")) == hidden()
     assert (await api.get("/object/b/letter")).content == TEN
 
 
-async def test_a_policy_may_ask_what_is_done_and_what_is_said(api: Api) -> None:
+async def test_a_policy_may_ask_what_is_done_and_what_is_declared(api: Api) -> None:
     await api.bucket()
     api.rows("""
         CREATE POLICY listing ON storage.objects FOR SELECT TO authenticated
@@ -160,11 +160,11 @@ async def test_a_policy_may_ask_what_is_done_and_what_is_said(api: Api) -> None:
         WITH CHECK ((metadata ->> 'contentLength')::int < 10 AND auth.jwt() ->> 'tier' = 'gold');
     """)
     gold, plain = api.token(ANN, tier="gold"), api.token(ANN)
-    assert refusal(await api.upload("b/a", b"123", token=plain)) == hidden()
-    assert refusal(await api.upload("b/a", token=gold)) == hidden()
+    assert rejection(await api.upload("b/a", b"123", token=plain)) == hidden()
+    assert rejection(await api.upload("b/a", token=gold)) == hidden()
     await api.uploaded("b/a", content=b"123", token=gold)
     assert await api.names(token=plain) == ["a"]
-    assert refusal(await api.get("/object/b/a", token=plain)) == no_object()
+    assert rejection(await api.get("/object/b/a", token=plain)) == no_object()
     assert len(api.blobs()) == 1
 
 
@@ -177,15 +177,15 @@ async def test_a_policy_may_ask_for_the_request(api: Api) -> None:
             AND current_setting('request.path') = '/object/b/' || name
         )
     """)
-    assert refusal(await api.upload("b/a", token=ANON)) == hidden()
-    assert refusal(await api.upload("b/a", token=ANON, x_team="blue")) == hidden()
+    assert rejection(await api.upload("b/a", token=ANON)) == hidden()
+    assert rejection(await api.upload("b/a", token=ANON, x_team="blue")) == hidden()
     assert (await api.upload("b/a b", token=ANON, x_team="red")).status_code == 200
 
 
 async def test_a_transaction_leaves_no_role_behind(api: Api) -> None:
     await api.bucket()
     for _ in range(3):
-        assert refusal(await api.upload("b/a", token=ANON)) == hidden()
+        assert rejection(await api.upload("b/a", token=ANON)) == hidden()
         assert (await api.post("/bucket", {"name": "c"}, token=ANON)).status_code == 400
         await api.uploaded("b/a")
         assert (await api.delete("/object/b/a")).status_code == 200
@@ -207,8 +207,8 @@ async def test_a_transaction_leaves_no_role_behind(api: Api) -> None:
 async def test_a_token_gets_no_role_that_the_data_api_would_not_give(
     mine: Api, claims: dict[str, Any], message: str
 ) -> None:
-    answer = await mine.post("/object/list/mine", {"prefix": ""}, token=mine.token(**claims))
-    assert refusal(answer) == (400, "403", "Unauthorized", message)
+    response = await mine.post("/object/list/mine", {"prefix": ""}, token=mine.token(**claims))
+    assert rejection(response) == (400, "403", "Unauthorized", message)
 
 
 async def test_a_claim_may_be_a_number_of_any_size(mine: Api) -> None:
@@ -220,7 +220,7 @@ async def test_a_token_without_a_role_is_anonymous(mine: Api) -> None:
     assert await mine.names("mine", str(ANN), token=token) == []
 
 
-async def test_a_token_that_does_not_hold_is_refused(mine: Api) -> None:
+async def test_a_token_that_does_not_hold_is_rejected(mine: Api) -> None:
     now = int(time.time())
     for token, message in [
         (mine.token(exp=now - 60), '"exp" claim timestamp check failed'),
@@ -228,15 +228,15 @@ async def test_a_token_that_does_not_hold_is_refused(mine: Api) -> None:
         (jwt.encode({"role": "service_role"}, "x" * 32, "HS256"), "signature verification failed"),
         ("nonsense", "Invalid Compact JWS"),
     ]:
-        for answer in (
+        for response in (
             await mine.get("/bucket", token=token),
             await mine.upload("mine/x", token=token),
             await mine.get(f"/object/mine/{FILE}", token=token),
         ):
-            assert refusal(answer) == (400, "403", "Unauthorized", message)
-    answer = await mine.get("/bucket", token=None)
+            assert rejection(response) == (400, "403", "Unauthorized", message)
+    response = await mine.get("/bucket", token=None)
     message = "headers must have required property 'authorization'"
-    assert refusal(answer) == (400, "400", "Error", message)
+    assert rejection(response) == (400, "400", "Error", message)
 
 
 KINDS = ("raw", "form", "tus")
@@ -334,6 +334,6 @@ async def test_an_object_that_comes_after_the_check_is_replaced_only_by_who_may(
     rejected = await api.post(
         "/object/b/a", content=content(), token=api.token(ANN), headers=headers
     )
-    assert refusal(rejected) == hidden()
+    assert rejection(rejected) == hidden()
     assert (await api.get("/object/b/a")).content == b"bob"
     assert len(api.blobs()) == 1

@@ -6,7 +6,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import jwt
 import pytest
-from tests.gateway.storage.api import ANN, ANON, SECRET, SERVICE, TEN, Api, refusal, taken
+from tests.gateway.storage.api import ANN, ANON, SECRET, SERVICE, TEN, Api, rejection, taken
 from tests.gateway.storage.test_tus import metadata
 
 INVALID = (400, "400", "InvalidJWT", "signature verification failed")
@@ -15,9 +15,9 @@ EXPIRED = (400, "400", "InvalidJWT", '"exp" claim timestamp check failed')
 
 
 async def sign(api: Api, path: str = "b/a.txt", seconds: Any = 60) -> str:
-    answer = await api.post(f"/object/sign/{path}", {"expiresIn": seconds})
-    assert answer.status_code == 200, answer.text
-    url: str = answer.json()["signedURL"]
+    response = await api.post(f"/object/sign/{path}", {"expiresIn": seconds})
+    assert response.status_code == 200, response.text
+    url: str = response.json()["signedURL"]
     return url
 
 
@@ -36,10 +36,10 @@ async def stored(api: Api) -> Api:
 async def test_a_signed_url_opens_its_file_without_a_token(stored: Api) -> None:
     url = await sign(stored, seconds="60")
     assert url.startswith("/object/sign/b/a.txt?token=")
-    answer = await stored.get(url, token=None)
-    assert (answer.status_code, answer.content) == (200, TEN)
-    assert "expires" in answer.headers
-    assert "cache-control" not in answer.headers
+    response = await stored.get(url, token=None)
+    assert (response.status_code, response.content) == (200, TEN)
+    assert "expires" in response.headers
+    assert "cache-control" not in response.headers
     saved = await stored.get(f"{url}&download=b.txt", token=None)
     assert saved.headers["content-disposition"].startswith("attachment; filename=b.txt;")
     part = await stored.get(url, token=None, headers={"range": "bytes=0-1"})
@@ -56,15 +56,15 @@ async def test_the_name_in_a_url_does_not_begin_its_query(api: Api) -> None:
 
 
 async def test_what_a_url_says_is_what_the_clients_know(stored: Api) -> None:
-    told = jwt.decode(token_of(await sign(stored)), options={"verify_signature": False})
-    assert told["url"] == "b/a.txt"
-    assert told["exp"] - told["iat"] == 60
+    claims = jwt.decode(token_of(await sign(stored)), options={"verify_signature": False})
+    assert claims["url"] == "b/a.txt"
+    assert claims["exp"] - claims["iat"] == 60
 
 
-async def test_many_are_signed_at_once_and_each_is_told_alone(stored: Api) -> None:
+async def test_many_are_signed_at_once_and_each_is_reported_alone(stored: Api) -> None:
     paths = ["a.txt", "nope", "x y/b.txt"]
-    answer = await stored.post("/object/sign/b", {"expiresIn": 60, "paths": paths})
-    one, none, other = answer.json()
+    response = await stored.post("/object/sign/b", {"expiresIn": 60, "paths": paths})
+    one, none, other = response.json()
     assert none == {
         "error": "Either the object does not exist or you do not have access to it",
         "path": "nope",
@@ -80,17 +80,17 @@ async def test_a_url_ends_with_its_time(stored: Api, monkeypatch: pytest.MonkeyP
     with monkeypatch.context() as patched:
         patched.setattr(time, "time", lambda: earlier)
         url = await sign(stored)
-    assert refusal(await stored.get(url, token=None)) == EXPIRED
+    assert rejection(await stored.get(url, token=None)) == EXPIRED
 
 
 async def test_a_token_opens_its_own_path_alone_and_nothing_but_a_file(stored: Api) -> None:
     token = token_of(await sign(stored))
     mismatch = (400, "400", "InvalidSignature", "Invalid signature")
     for path in ("/object/sign/b/x%20y/b.txt", "/object/sign/c/a.txt", "/object/sign/b/a.txt/"):
-        assert refusal(await stored.get(f"{path}?token={token}", token=None)) == mismatch
+        assert rejection(await stored.get(f"{path}?token={token}", token=None)) == mismatch
     upload = await stored.put(f"/object/upload/sign/b/a.txt?token={token}", token=None)
-    assert refusal(upload) == mismatch
-    assert refusal(await stored.get("/bucket", token=token))[1:3] == ("403", "Unauthorized")
+    assert rejection(upload) == mismatch
+    assert rejection(await stored.get("/bucket", token=token))[1:3] == ("403", "Unauthorized")
 
 
 async def test_no_other_token_opens_a_file(stored: Api) -> None:
@@ -105,11 +105,11 @@ async def test_no_other_token_opens_a_file(stored: Api) -> None:
         ("x", (400, "400", "InvalidJWT", "Invalid Compact JWS")),
         ("x" * 10_000, (400, "400", "InvalidJWT", "Invalid Compact JWS")),
     ]:
-        answer = await stored.get(f"/object/sign/b/a.txt?token={token}", token=None)
-        assert refusal(answer) == expected
-    answer = await stored.get("/object/sign/b/a.txt", token=None)
+        response = await stored.get(f"/object/sign/b/a.txt?token={token}", token=None)
+        assert rejection(response) == expected
+    response = await stored.get("/object/sign/b/a.txt", token=None)
     message = "querystring must have required property 'token'"
-    assert refusal(answer) == (400, "400", "Error", message)
+    assert rejection(response) == (400, "400", "Error", message)
 
 
 async def test_a_signed_upload_url_takes_one_file(api: Api) -> None:
@@ -120,7 +120,7 @@ async def test_a_signed_upload_url_takes_one_file(api: Api) -> None:
     sent = await api.put(signed["url"], content=TEN, token=None)
     assert (sent.status_code, sent.json()["Key"]) == (200, "b/a.txt")
     assert api.rows("SELECT owner::text, owner_id FROM storage.objects") == [(str(ANN), str(ANN))]
-    assert refusal(await api.put(signed["url"], content=b"new", token=None)) == taken()
+    assert rejection(await api.put(signed["url"], content=b"new", token=None)) == taken()
     assert (await api.get("/object/b/a.txt")).content == TEN
     again = await api.post("/object/upload/sign/b/a.txt", headers={"x-upsert": "true"})
     assert (await api.put(again.json()["url"], content=b"new", token=None)).status_code == 200
@@ -129,12 +129,12 @@ async def test_a_signed_upload_url_takes_one_file(api: Api) -> None:
 
 async def test_who_may_not_upload_cannot_sign_an_upload(stored: Api) -> None:
     for token in (ANON, stored.token()):
-        answer = await stored.post("/object/upload/sign/b/new", token=token)
-        assert refusal(answer)[1:3] == ("403", "Unauthorized")
-    assert refusal(await stored.post("/object/upload/sign/b/a.txt")) == taken()
+        response = await stored.post("/object/upload/sign/b/new", token=token)
+        assert rejection(response)[1:3] == ("403", "Unauthorized")
+    assert rejection(await stored.post("/object/upload/sign/b/a.txt")) == taken()
     read = token_of(await sign(stored))
-    answer = await stored.get(f"/object/upload/sign/b/a.txt?token={read}", token=None)
-    assert answer.status_code == 400
+    response = await stored.get(f"/object/upload/sign/b/a.txt?token={read}", token=None)
+    assert response.status_code == 400
 
 
 BANS = ("banned_until = now() + interval '1 hour'", "deleted_at = now()")
@@ -171,6 +171,6 @@ async def test_a_signed_upload_ends_when_its_owner_is_banned_or_deleted(api: Api
         )
     finally:
         api.rows("DELETE FROM auth.users")
-    assert refusal(whole)[:3] == (400, "403", "Unauthorized")
+    assert rejection(whole)[:3] == (400, "403", "Unauthorized")
     assert part.status_code == 403
     assert await api.names() == []

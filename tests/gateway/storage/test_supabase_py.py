@@ -55,11 +55,11 @@ both = pytest.mark.parametrize("kind", ["async", "sync"])
 async def test_buckets(api: Api, connect: Connect, kind: str) -> None:
     client = await connect(kind)
     rules = {"public": True, "file_size_limit": 100, "allowed_mime_types": ["text/plain"]}
-    made = await do(client.create_bucket, "b", options=rules)
-    assert getattr(made, "name", None) == "b" or made == {"name": "b"}
-    found = await do(client.get_bucket, "b")
-    assert (found.id, found.name, found.public) == ("b", "b", True)
-    assert (found.file_size_limit, found.allowed_mime_types) == (100, ["text/plain"])
+    created = await do(client.create_bucket, "b", options=rules)
+    assert getattr(created, "name", None) == "b" or created == {"name": "b"}
+    bucket = await do(client.get_bucket, "b")
+    assert (bucket.id, bucket.name, bucket.public) == ("b", "b", True)
+    assert (bucket.file_size_limit, bucket.allowed_mime_types) == (100, ["text/plain"])
     await do(client.update_bucket, "b", {"public": False})
     assert not (await do(client.get_bucket, "b")).public
     assert [each.id for each in await do(client.list_buckets)] == ["b"]
@@ -80,13 +80,13 @@ async def test_files(api: Api, connect: Connect, kind: str, tmp_path: Path) -> N
     await api.bucket()
     files = (await connect(kind)).from_("b")
     (tmp_path / "c.bin").write_bytes(b"of a path")
-    said = {
+    options = {
         "content-type": "text/x",
         "cache-control": "60",
         "upsert": "true",
         "metadata": {"by": "Ann"},
     }
-    sent = await do(files.upload, "x/a.txt", TEN, said)
+    sent = await do(files.upload, "x/a.txt", TEN, options)
     assert (sent.path, sent.full_path) == ("x/a.txt", "b/x/a.txt")
     await do(files.upload, "x/b.txt", io.BufferedReader(io.BytesIO(b"of a stream")))
     await do(files.upload, "c.bin", tmp_path / "c.bin")
@@ -109,8 +109,8 @@ async def test_files(api: Api, connect: Connect, kind: str, tmp_path: Path) -> N
         ("c.bin", False),
         ("x", True),
     ]
-    asked = {"limit": 1, "offset": 1, "sortBy": {"column": "name", "order": "desc"}}
-    assert [each["name"] for each in await do(files.list, "x", asked)] == ["a.txt"]
+    listing = {"limit": 1, "offset": 1, "sortBy": {"column": "name", "order": "desc"}}
+    assert [each["name"] for each in await do(files.list, "x", listing)] == ["a.txt"]
     page = await do(files.list_v2, {"with_delimiter": True, "limit": 1})
     assert (page.hasNext, [each.name for each in page.objects]) == (True, ["c.bin"])
     page = await do(files.list_v2, {"with_delimiter": True, "cursor": page.nextCursor})
@@ -140,8 +140,8 @@ async def test_urls(api: Api, connect: Connect, kind: str) -> None:
     assert [each["error"] is None for each in many] == [True, False]
     async with httpx.AsyncClient() as anybody:
         for url in (public, one["signedUrl"], many[0]["signedURL"]):
-            answer = await anybody.get(url)
-            assert (answer.status_code, answer.content) == (200, TEN), url
+            response = await anybody.get(url)
+            assert (response.status_code, response.content) == (200, TEN), url
         saved = await anybody.get(public)
         assert "filename=saved.txt" in saved.headers["content-disposition"]
     signed = await do(files.create_signed_upload_url, "new.txt")

@@ -92,8 +92,8 @@ async def test_parts_become_a_file_when_all_have_come(api: Api) -> None:
 async def test_the_beginning_may_carry_bytes_and_a_file_may_be_empty(api: Api) -> None:
     await api.bucket()
     headers = {**PART, "upload-length": "10", **metadata(bucketName="b", objectName="a")}
-    answer = await api.post(UPLOADS, content=TEN, headers=headers)
-    assert (answer.status_code, answer.headers["upload-offset"]) == (201, "10")
+    response = await api.post(UPLOADS, content=TEN, headers=headers)
+    assert (response.status_code, response.headers["upload-offset"]) == (201, "10")
     assert (await api.get("/object/b/a")).content == TEN
     assert (await begin(api, "none", 0)).status_code == 201
     assert (await api.get("/object/b/none")).content == b""
@@ -101,22 +101,22 @@ async def test_the_beginning_may_carry_bytes_and_a_file_may_be_empty(api: Api) -
 
 async def test_it_says_what_it_can(api: Api) -> None:
     for path in (UPLOADS, f"{UPLOADS}/x"):
-        answer = await api.call("OPTIONS", path, token=None)
-        assert answer.status_code == 204
-        assert answer.headers["tus-version"] == "1.0.0"
-        assert "creation" in answer.headers["tus-extension"].split(",")
-        assert answer.headers["tus-max-size"] == str(50 * 1024 * 1024)
+        response = await api.call("OPTIONS", path, token=None)
+        assert response.status_code == 204
+        assert response.headers["tus-version"] == "1.0.0"
+        assert "creation" in response.headers["tus-extension"].split(",")
+        assert response.headers["tus-max-size"] == str(50 * 1024 * 1024)
 
 
 async def test_a_file_is_replaced_only_on_demand(api: Api) -> None:
     await api.bucket()
     await api.uploaded()
-    refused = await begin(api)
-    assert (refused.status_code, refused.text) == (409, "The resource already exists")
+    rejected = await begin(api)
+    assert (rejected.status_code, rejected.text) == (409, "The resource already exists")
     late = (await begin(api, "b.txt")).headers["location"]
     await api.uploaded("b/b.txt", content=b"first")
-    refused = await send(api, late, 0, TEN)
-    assert (refused.status_code, refused.text) == (409, "The resource already exists")
+    rejected = await send(api, late, 0, TEN)
+    assert (rejected.status_code, rejected.text) == (409, "The resource already exists")
     begun = await begin(api, "b.txt", headers={"x-upsert": "true"})
     assert (await send(api, begun.headers["location"], 0, TEN)).status_code == 204
     assert (await api.get("/object/b/b.txt")).content == TEN
@@ -128,9 +128,9 @@ async def test_policies_decide_before_and_after_the_bytes_have_come(api: Api) ->
     ann, bob = api.token(ANN), api.token(BOB)
     name = f"{ANN}/a.txt"
     for stranger in (bob, ANON):
-        refused = await begin(api, name, bucket="mine", token=stranger)
-        assert refused.status_code == 403
-        assert refused.text == "new row violates row-level security policy"
+        rejected = await begin(api, name, bucket="mine", token=stranger)
+        assert rejected.status_code == 403
+        assert rejected.text == "new row violates row-level security policy"
     url = (await begin(api, name, bucket="mine", token=ann)).headers["location"]
     for stranger in (bob, ANON, SERVICE):
         assert (await send(api, url, 0, TEN, token=stranger)).status_code == 404
@@ -161,14 +161,14 @@ async def test_a_signed_upload_url_is_enough(api: Api) -> None:
     assert (await send(api, url, 0, TEN, token=None, x_signature=token)).status_code == 204
     assert (await api.get("/object/b/a.txt")).content == TEN
     for headers in ({}, signature, {"x-signature": "x"}, {"x-signature": SERVICE}):
-        refused = await begin(api, "else", call=call, token=None, headers=headers)
-        assert refused.status_code == 400
+        rejected = await begin(api, "else", call=call, token=None, headers=headers)
+        assert rejected.status_code == 400
 
 
-async def test_what_does_not_fit_is_refused(api: Api) -> None:
+async def test_what_does_not_fit_is_rejected(api: Api) -> None:
     await api.bucket("small", file_size_limit=9, allowed_mime_types=["text/plain"])
     await api.bucket()
-    for answer, status, text in [
+    for response, status, text in [
         (await begin(api, bucket="nope"), 404, "Bucket not found"),
         (await begin(api, "ä"), 400, "Invalid key: ä"),
         (await begin(api, bucket="small", contentType="text/plain"), 413, "The object exceeded"),
@@ -184,7 +184,7 @@ async def test_what_does_not_fit_is_refused(api: Api) -> None:
         (await offset(api, f"{UPLOADS}/..%2Fx"), 404, ""),
         (await offset(api, f"{UPLOADS}/{'0' * 32}"), 404, ""),
     ]:
-        assert (answer.status_code, answer.text[: len(text)]) == (status, text)
+        assert (response.status_code, response.text[: len(text)]) == (status, text)
     url = (await begin(api)).headers["location"]
     assert (await send(api, url, 1, b"x")).status_code == 409
     assert (await send(api, url, 0, TEN * 2)).status_code == 413

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import httpx
 import pytest
-from tests.gateway.storage.api import SERVICE, TEN, Api, refusal, slowly, taken
+from tests.gateway.storage.api import SERVICE, TEN, Api, rejection, slowly, taken
 from tests.gateway.storage.conftest import ServeStorage
 
 from amphibase.blobs.disk import DiskBlobs
@@ -33,14 +33,17 @@ FORM = {"content-type": "multipart/form-data; boundary=edge"}
 
 async def test_a_body_is_kept_with_what_its_headers_say(api: Api) -> None:
     await api.bucket()
-    said = base64.b64encode(json.dumps({"by": "Ann"}).encode()).decode()
-    answer = await api.upload(
-        "b/x/a.txt", cache_control="max-age=60", x_metadata=said, kind="text/plain;charset=utf-8"
+    metadata = base64.b64encode(json.dumps({"by": "Ann"}).encode()).decode()
+    response = await api.upload(
+        "b/x/a.txt",
+        cache_control="max-age=60",
+        x_metadata=metadata,
+        kind="text/plain;charset=utf-8",
     )
-    assert answer.status_code == 200
-    assert answer.json()["Key"] == "b/x/a.txt"
+    assert response.status_code == 200
+    assert response.json()["Key"] == "b/x/a.txt"
     info = (await api.get("/object/info/b/x/a.txt")).json()
-    assert info["id"] == answer.json()["Id"]
+    assert info["id"] == response.json()["Id"]
     assert {name: info[name] for name in ("name", "bucket_id", "size", "metadata")} == {
         "name": "x/a.txt",
         "bucket_id": "b",
@@ -56,8 +59,8 @@ async def test_a_body_is_kept_with_what_its_headers_say(api: Api) -> None:
 async def test_a_form_is_kept_with_what_its_fields_say(api: Api, field: str) -> None:
     await api.bucket()
     body = form(field=field, cacheControl="60", metadata='{"by": "Ann"}', other="nothing")
-    answer = await api.post("/object/b/a.txt", content=body, headers=FORM)
-    assert answer.status_code == 200, answer.text
+    response = await api.post("/object/b/a.txt", content=body, headers=FORM)
+    assert response.status_code == 200, response.text
     info = (await api.get("/object/info/b/a.txt")).json()
     assert (info["size"], info["cache_control"]) == (10, "max-age=60")
     assert (info["content_type"], info["metadata"]) == ("text/plain", {"by": "Ann"})
@@ -66,8 +69,8 @@ async def test_a_form_is_kept_with_what_its_fields_say(api: Api, field: str) -> 
 
 async def test_nothing_said_is_a_stream_of_bytes_that_nobody_caches(api: Api) -> None:
     await api.bucket()
-    answer = await api.post("/object/b/a", content=slowly([b"01234", b"56789"]))
-    assert answer.status_code == 200
+    response = await api.post("/object/b/a", content=slowly([b"01234", b"56789"]))
+    assert response.status_code == 200
     info = (await api.get("/object/info/b/a")).json()
     assert info["content_type"] == "application/octet-stream"
     assert (info["cache_control"], info["metadata"]) == ("no-cache", None)
@@ -76,15 +79,15 @@ async def test_nothing_said_is_a_stream_of_bytes_that_nobody_caches(api: Api) ->
 async def test_a_file_may_be_empty(api: Api) -> None:
     await api.bucket()
     await api.uploaded("b/none", content=b"")
-    answer = await api.get("/object/b/none")
-    assert (answer.status_code, answer.content) == (200, b"")
+    response = await api.get("/object/b/none")
+    assert (response.status_code, response.content) == (200, b"")
 
 
 async def test_a_file_is_replaced_only_on_demand(api: Api) -> None:
     await api.bucket()
     first = (await api.upload()).json()["Id"]
-    assert refusal(await api.upload(content=b"new")) == taken()
-    assert refusal(await api.upload(content=b"new", x_upsert="false")) == taken()
+    assert rejection(await api.upload(content=b"new")) == taken()
+    assert rejection(await api.upload(content=b"new", x_upsert="false")) == taken()
     assert (await api.get("/object/b/a.txt")).content == TEN
     assert (await api.upload(content=b"new", x_upsert="true")).json()["Id"] == first
     assert (await api.get("/object/b/a.txt")).content == b"new"
@@ -97,9 +100,9 @@ async def test_a_file_is_replaced_only_on_demand(api: Api) -> None:
 async def test_of_many_who_send_the_same_new_file_one_wins(api: Api) -> None:
     await api.bucket()
     sent = await asyncio.gather(*(api.upload(content=b"%d" % each) for each in range(8)))
-    won = [each for each, answer in enumerate(sent) if answer.status_code == 200]
+    won = [each for each, response in enumerate(sent) if response.status_code == 200]
     assert len(won) == 1
-    assert all(refusal(answer) == taken() for answer in sent if answer.status_code != 200)
+    assert all(rejection(response) == taken() for response in sent if response.status_code != 200)
     assert (await api.get("/object/b/a.txt")).content == b"%d" % won[0]
     assert len(api.blobs()) == 1
 
@@ -110,8 +113,8 @@ async def test_of_many_who_replace_a_file_the_last_stays_whole(api: Api) -> None
     sent = await asyncio.gather(
         *(api.upload(content=content, x_upsert="true") for content in contents)
     )
-    assert {answer.status_code for answer in sent} == {200}
-    assert len({answer.json()["Id"] for answer in sent}) == 1
+    assert {response.status_code for response in sent} == {200}
+    assert len({response.json()["Id"] for response in sent}) == 1
     assert (await api.get("/object/b/a.txt")).content in contents
     assert len(api.blobs()) == 1
 
@@ -123,8 +126,8 @@ TOO_LARGE = (400, "413", "Payload too large", "The object exceeded the maximum a
 async def test_a_bucket_limits_the_size_of_its_files(api: Api, known: bool) -> None:
     await api.bucket(file_size_limit=9)
     content = TEN if known else slowly([TEN])
-    assert refusal(await api.post("/object/b/a", content=content)) == TOO_LARGE
-    assert refusal(await api.post("/object/b/a", content=form(), headers=FORM)) == TOO_LARGE
+    assert rejection(await api.post("/object/b/a", content=content)) == TOO_LARGE
+    assert rejection(await api.post("/object/b/a", content=form(), headers=FORM)) == TOO_LARGE
     assert (await api.names(), api.blobs()) == ([], [])
     await api.uploaded("b/a", content=TEN[:9])
 
@@ -134,10 +137,10 @@ async def test_the_project_limits_the_size_of_all_files(serve: ServeStorage) -> 
     assert (await api.post("/bucket", {"name": "b", "file_size_limit": 10**7})).status_code == 400
     await api.bucket()
     for content in (b"x" * 1_000_001, b"x" * 5_000_000, slowly([b"x" * 65536] * 20)):
-        answer = await api.post("/object/b/a", content=content)
-        assert refusal(answer) == TOO_LARGE
+        response = await api.post("/object/b/a", content=content)
+        assert rejection(response) == TOO_LARGE
         # Else the server would read what is left, to throw it away.
-        assert answer.headers["connection"] == "close"
+        assert response.headers["connection"] == "close"
     assert api.blobs() == []
     await api.uploaded("b/a", content=b"x" * 1_000_000)
 
@@ -161,11 +164,11 @@ async def test_a_bucket_limits_the_types_of_its_files(api: Api, kind: str, is_ta
         await api.upload("b/1", kind=kind),
         await api.post("/object/b/2", content=form(kind=kind), headers=FORM),
     ]
-    for answer in sent:
+    for response in sent:
         if is_taken:
-            assert answer.status_code == 200
+            assert response.status_code == 200
         else:
-            assert refusal(answer) == (400, "415", "invalid_mime_type", message)
+            assert rejection(response) == (400, "415", "invalid_mime_type", message)
     assert len(await api.names()) == len(api.blobs()) == (2 if is_taken else 0)
 
 
@@ -174,7 +177,7 @@ async def test_a_bucket_limits_the_types_of_its_files(api: Api, kind: str, is_ta
 )
 async def test_some_names_no_file_has(api: Api, key: str) -> None:
     await api.bucket()
-    status, real, word, message = refusal(await api.upload(f"b/{key}"))
+    status, real, word, message = rejection(await api.upload(f"b/{key}"))
     assert (status, real, word) == (400, "400", "InvalidKey")
     assert message.startswith("Invalid key: ")
     assert api.rows("SELECT name FROM storage.objects") == []
@@ -206,12 +209,12 @@ async def test_what_is_safe_in_a_key_is_taken_as_it_is(api: Api) -> None:
         (TEN, {"x-metadata": base64.b64encode(b"[" * 100_000).decode()[:8000]}),
     ],
 )
-async def test_what_cannot_be_read_is_refused_and_leaves_nothing(
+async def test_what_cannot_be_read_is_rejected_and_leaves_nothing(
     api: Api, body: bytes, headers: dict[str, str]
 ) -> None:
     await api.bucket()
-    answer = await api.post("/object/b/a", content=body, headers=headers)
-    assert (answer.status_code, answer.json()["statusCode"]) == (400, "400")
+    response = await api.post("/object/b/a", content=body, headers=headers)
+    assert (response.status_code, response.json()["statusCode"]) == (400, "400")
     assert (await api.names(), api.blobs()) == ([], [])
 
 
@@ -223,10 +226,10 @@ async def test_a_form_has_an_end_beside_its_file(api: Api, place: str, fields: i
     much = part % (b"x" * (2_000_000 // fields))
     file = form().removesuffix(b"--edge--\r\n")
     parts = [file, *([much] * fields)] if place == "after" else [*([much] * fields), file]
-    answer = await api.post(
+    response = await api.post(
         "/object/b/a", content=b"".join([*parts, b"--edge--\r\n"]), headers=FORM
     )
-    assert refusal(answer)[3] == "The form has too much beside its file"
+    assert rejection(response)[3] == "The form has too much beside its file"
     assert (await api.names(), api.blobs()) == ([], [])
 
 
@@ -265,7 +268,7 @@ async def test_an_upload_that_is_cut_off_leaves_nothing(
     assert (await api.names(), api.blobs()) == ([], [])
 
 
-async def test_bytes_whose_row_is_refused_are_deleted(api: Api) -> None:
+async def test_bytes_whose_row_is_rejected_are_deleted(api: Api) -> None:
     await api.bucket()
     api.rows("""
         CREATE OR REPLACE FUNCTION public.not_ten() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -279,8 +282,8 @@ async def test_bytes_whose_row_is_refused_are_deleted(api: Api) -> None:
             FOR EACH ROW EXECUTE FUNCTION public.not_ten();
     """)
     try:
-        answer = await api.upload()
+        response = await api.upload()
     finally:
         api.rows("DROP TRIGGER not_ten ON storage.objects")
-    assert refusal(answer) == (500, "500", "DatabaseError", "not these bytes")
+    assert rejection(response) == (500, "500", "DatabaseError", "not these bytes")
     assert (await api.names(), api.blobs()) == ([], [])
