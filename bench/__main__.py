@@ -1,7 +1,7 @@
 """`python -m bench NAME …`: run benchmarks, one after the other, from the repository's root.
 
 It ends with 0 when every bar is met, 1 when one is missed, 2 when a server could not start or
-answered wrong.
+sent a wrong response.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The peers' own environment, made when it is missing and kept at exactly the pinned versions."""
+"""The peers' own environment, created when missing, with exactly the pinned versions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LOG_LINES = 20
 
 
 class ServerError(Exception):
-    """A server that did not start or answered wrong, with the last lines of its log."""
+    """A server that did not start or sent a wrong response, with the last lines of its log."""
 
     def __init__(self, name: str, message: str, log: str = ""):
         super().__init__(f"{name}: {message}")

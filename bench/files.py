@@ -109,7 +109,7 @@ class Side:
         while b"\r\n\r\n" not in data:
             more = connection.recv(65536)
             if not more:
-                raise self.server.error("the connection ended before an answer came")
+                raise self.server.error("the connection ended before a response came")
             data += more
         head, _, body = data.partition(b"\r\n\r\n")
         status, *lines = head.decode("latin-1").split("\r\n")
@@ -134,7 +134,7 @@ def _kilobytes(process: Path, field: str) -> int:
 
 
 def our_side(server: Server) -> Side:
-    """Sign somebody up who owns the files."""
+    """Sign up the user who owns the files."""
     with httpx.Client() as client:
         person = {"email": "ann@example.com", "password": "correct horse battery 7"}
         token = server.call(client, "POST", "/auth/sign-up", 201, json=person)["access_token"]

@@ -78,7 +78,7 @@ class Case:
 
 
 def cases(ours: User, floor: Server, theirs: User, refused: list[int]) -> list[Case]:
-    """All of them; a peer has no part in what it refuses."""
+    """All of them; a peer is left out of what it rejects."""
     users = {OURS: ours, THEIRS: theirs}
 
     def both(texts: Callable[[User], list[str]]) -> dict[str, tuple[Server, list[str]]]:
@@ -116,12 +116,12 @@ def cases(ours: User, floor: Server, theirs: User, refused: list[int]) -> list[C
     ]
 
 
-def refusal(user: User, count: int) -> str | None:
+def rejection(user: User, count: int) -> str | None:
     """What a side says against inserting so many rows at once; None where it inserts them all."""
     before = user.rows(f"{ENTRIES}?select=count")[0]["count"]
-    answer = user.ask("POST", ENTRIES, entries(count, user.id))
-    if answer.status_code != 201:
-        return f"{answer.status_code} {answer.json().get('message', '')[:100]}"
+    response = user.ask("POST", ENTRIES, entries(count, user.id))
+    if response.status_code != 201:
+        return f"{response.status_code} {response.json().get('message', '')[:100]}"
     added = user.rows(f"{ENTRIES}?select=count")[0]["count"] - before
     return None if added == count else f"201, but {added} of them are there"
 
@@ -130,9 +130,9 @@ def insert_bulk(user: User, into: Measurement) -> None:
     """How long one insert of many rows takes."""
     rows = entries(BULK, user.id)
     begin = perf_counter()
-    answer = user.ask("POST", ENTRIES, rows)
-    if answer.status_code != 201:
-        raise user.server.error(f"POST {ENTRIES}: {answer.status_code} {answer.text[:2000]}")
+    response = user.ask("POST", ENTRIES, rows)
+    if response.status_code != 201:
+        raise user.server.error(f"POST {ENTRIES}: {response.status_code} {response.text[:2000]}")
     into.add(user.server.name, (perf_counter() - begin) * 1000)
 
 
@@ -154,7 +154,7 @@ def run(rounds: int, seconds: float, console: Console) -> bool:
         make_lite()
         machine.pin(0, machine.OTHER_CORES)
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="amphibase-bench-")))
-        scratch.chmod(0o711)  # a Postgres started by root runs as somebody else
+        scratch.chmod(0o711)  # a Postgres started by root runs as another user
         step("starting the servers")
         server = stack.enter_context(database_server(scratch, max_connections=MOST_CONNECTIONS))
         url = server.create_database("gateway")
@@ -169,10 +169,10 @@ def run(rounds: int, seconds: float, console: Console) -> bool:
             check(user)
         check_floor(floor)
         trouble = [
-            (user.server.name, count, said)
+            (user.server.name, count, reason)
             for user in (ours, theirs)
             for count in (MANY, BULK)
-            if (said := refusal(user, count))
+            if (reason := rejection(user, count))
         ]
         refused = [count for name, count, _ in trouble if name == THEIRS]
         succeeds = all(name != OURS for name, _, _ in trouble)
@@ -193,8 +193,8 @@ def run(rounds: int, seconds: float, console: Console) -> bool:
             "postgres": postgres_version(url),
         }
 
-    for name, count, said in trouble:
-        console.print(f"[yellow]{escape(name)} does not insert {count:,} rows: {escape(said)}")
+    for name, count, reason in trouble:
+        console.print(f"[yellow]{escape(name)} does not insert {count:,} rows: {escape(reason)}")
     return report.finish(
         "gateway",
         [case.measurement for case in measured] + ([bulk] if succeeds else []),

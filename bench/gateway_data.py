@@ -39,7 +39,7 @@ CREATE POLICY own ON public.{table} FOR ALL TO authenticated
 """
     for table in TABLES
 )
-"""For both `supabase/migrations` folders: whoever is signed in sees what is his, and adds to it."""
+"""For both `supabase/migrations` folders: signed-in users see and add their own rows."""
 
 Row = dict[str, Any]
 

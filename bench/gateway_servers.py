@@ -92,28 +92,28 @@ class User:
 
     def rows(self, path: str) -> list[Row]:
         """What the user sees there."""
-        answer = self.ask("GET", path)
-        if answer.status_code != 200:
-            raise self.server.error(f"GET {path}: {answer.status_code} {answer.text[:2000]}")
-        found: list[Row] = answer.json()
+        response = self.ask("GET", path)
+        if response.status_code != 200:
+            raise self.server.error(f"GET {path}: {response.status_code} {response.text[:2000]}")
+        found: list[Row] = response.json()
         return found
 
     def insert(self, table: str, rows: list[Row], at_once: int) -> None:
         """Insert, some rows with each request."""
         for first in range(0, len(rows), at_once):
-            answer = self.ask("POST", f"/rest/v1/{table}", rows[first : first + at_once])
-            if answer.status_code != 201:
-                text = answer.text[:2000]
-                raise self.server.error(f"POST /rest/v1/{table}: {answer.status_code} {text}")
+            response = self.ask("POST", f"/rest/v1/{table}", rows[first : first + at_once])
+            if response.status_code != 201:
+                text = response.text[:2000]
+                raise self.server.error(f"POST /rest/v1/{table}: {response.status_code} {text}")
 
 
 def sign_up(server: Server, name: str) -> User:
     """A new user."""
     body = {"email": EMAIL.format(name), "password": PASSWORD}
-    answer = User(server, "", CLI_PUBLISHABLE_KEY).ask("POST", "/auth/v1/signup", body)
-    if answer.status_code != 200:
-        raise server.error(f"POST /auth/v1/signup: {answer.status_code} {answer.text[:2000]}")
-    session = answer.json()
+    response = User(server, "", CLI_PUBLISHABLE_KEY).ask("POST", "/auth/v1/signup", body)
+    if response.status_code != 200:
+        raise server.error(f"POST /auth/v1/signup: {response.status_code} {response.text[:2000]}")
+    session = response.json()
     return User(server, session["user"]["id"], session["access_token"])
 
 
@@ -141,12 +141,12 @@ def settle(database_url: str) -> None:
 
 
 def check(user: User) -> None:
-    """The user's own rows have to come back, and nobody else's, before anything is measured."""
+    """The user's own rows have to come back, and no others, before anything is measured."""
     for number in (1, NOTES):
         if user.rows(BY_ID.format(number)) != [note(number, user.id)]:
             raise user.server.error(f"note {number} did not come back as it was written")
     if user.rows(BY_ID.format(0)):
-        raise user.server.error("a note of somebody else came back")
+        raise user.server.error("a note of another user came back")
     newest = user.rows(NEWEST)
     wanted = [(NOTES - n, 1 + (NOTES - n) % FOLDERS) for n in range(LIST)]
     if [(each["id"], each["folders"]["id"]) for each in newest] != wanted:
@@ -154,7 +154,7 @@ def check(user: User) -> None:
 
 
 def check_floor(server: Server) -> None:
-    """The floor has to answer with the same rows."""
+    """The floor has to respond with the same rows."""
     for path, first in ((f"/notes/{NOTES}", NOTES), ("/notes", NOTES), ("/notes/1", 1)):
         found = httpx.get(server.url + path, timeout=30).json()
         if found[0]["title"] != title(first):

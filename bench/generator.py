@@ -1,8 +1,8 @@
 """The load generator's own process: carries out a plan that `bench.load` hands it.
 
-Connections are raw asyncio protocols on uvloop; requests are bytes made beforehand, and answers are
-parsed no further than their status line and Content-Length, or to the last chunk. Every answer must
-be 200 or 201: any other ends the run.
+Connections are raw asyncio protocols on uvloop. Requests are bytes prepared beforehand. Responses
+are parsed no further than their status line and Content-Length, or to the last chunk. Every
+response must be 200 or 201: any other ends the run.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class Connection(asyncio.Protocol):
         self.transport.write(self.request)
 
     def data_received(self, data: bytes) -> None:
-        """Take one whole answer, note its latency and go on."""
+        """Record the latency of one whole response and go on."""
         if self.buffer:
             data = self.buffer + data
         end = data.find(b"\r\n\r\n")
@@ -135,7 +135,7 @@ class Connection(asyncio.Protocol):
             last = data.find(b"\r\n" + LAST_CHUNK, end + 2)
             size = len(data) + 1 if last < 0 else last + 2 + len(LAST_CHUNK)
         else:
-            self.lane.fail(f"an answer whose end is unknown: {data[:2000]!r}")
+            self.lane.fail(f"a response whose end is unknown: {data[:2000]!r}")
             return
         if len(data) < size:
             self.buffer = data
@@ -204,7 +204,7 @@ async def generate(plan: Plan) -> Result:
     deadline = time.perf_counter() + DRAIN_SECONDS
     while unanswered := sum(lane.unanswered for lane in lanes):
         if time.perf_counter() > deadline:
-            raise LoadError(f"{unanswered} requests without an answer after {DRAIN_SECONDS:g} s")
+            raise LoadError(f"{unanswered} requests without a response after {DRAIN_SECONDS:g} s")
         await until(time.perf_counter() + 0.01)
 
     server_busy = None
@@ -224,10 +224,10 @@ def main() -> None:
     plan = Plan(streams=streams, **values)
     gc.disable()
     try:
-        answer = asdict(uvloop.run(generate(plan)))
+        response = asdict(uvloop.run(generate(plan)))
     except (LoadError, OSError) as error:
-        answer = {"error": str(error)}
-    print(json.dumps(answer))
+        response = {"error": str(error)}
+    print(json.dumps(response))
 
 
 if __name__ == "__main__":

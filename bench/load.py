@@ -18,7 +18,7 @@ from pathlib import Path
 
 
 class LoadError(Exception):
-    """The server answered wrong, or not at all."""
+    """The server sent a wrong response, or none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def request(
 
 
 def run(plan: Plan) -> Result:
-    """Run the plan in a process of its own; raises LoadError when an answer was none of success."""
+    """Run the plan in a process of its own; raises LoadError when a response was not a success."""
     command = [sys.executable, "-m", "bench.generator"]
     with subprocess.Popen(
         command,
@@ -106,8 +106,8 @@ def run(plan: Plan) -> Result:
     if process.returncode != 0:
         last = trouble.strip().rpartition("\n")[2]
         raise LoadError(f"the load generator ended with code {process.returncode}: {last}")
-    answer = json.loads(out)
-    if "error" in answer:
-        raise LoadError(answer["error"])
-    streams = {name: StreamResult(**values) for name, values in answer.pop("streams").items()}
-    return Result(streams=streams, **answer)
+    response = json.loads(out)
+    if "error" in response:
+        raise LoadError(response["error"])
+    streams = {name: StreamResult(**values) for name, values in response.pop("streams").items()}
+    return Result(streams=streams, **response)

@@ -123,8 +123,8 @@ def inside(installation: Installation, *arguments: str) -> dict[str, Any]:
             raise
     if process.returncode != 0:
         raise ServerError("Amphibase in process", f"`{arguments[0]}` failed", trouble)
-    answer: dict[str, Any] = json.loads(out)
-    return answer
+    response: dict[str, Any] = json.loads(out)
+    return response
 
 
 def check(server: Server) -> None:
@@ -134,18 +134,18 @@ def check(server: Server) -> None:
             path = f"/notes/{note_id(number)}"
             seen = server.call(client, "GET", path, 200).get("title")
             if seen != title(number):
-                raise server.error(f"GET {path} answered with {seen!r}, not {title(number)!r}")
-        answer = server.call(client, "GET", f"/notes?limit={PAGE}", 200)
-    notes = answer.get("items") or answer.get("data") or []
+                raise server.error(f"GET {path} responded with {seen!r}, not {title(number)!r}")
+        response = server.call(client, "GET", f"/notes?limit={PAGE}", 200)
+    notes = response.get("items") or response.get("data") or []
     if [note["title"] for note in notes] != [title(NOTES - n) for n in range(PAGE)]:
         raise server.error(f"GET /notes is not the newest {PAGE} notes: {str(notes)[:2000]}")
     for name in ("id", "owner_id", "title", "stars", "created_at", "updated_at"):
         if name not in notes[0]:
-            raise server.error(f"GET /notes answers without {name}: {notes[0]}")
+            raise server.error(f"GET /notes responds without {name}: {notes[0]}")
 
 
 def requests_a_second(server: Server, texts: list[str], seconds: float, into: Measurement) -> None:
-    """As many answers as the server gives."""
+    """As many requests as the server responds to."""
     result = server.drive([Stream("reads", texts, READERS)], seconds)
     into.add(server.name, result.streams["reads"].rate, result)
 
@@ -195,7 +195,7 @@ def run(rounds: int, seconds: float, console: Console) -> bool:
         environment.make()
         machine.pin(0, machine.OTHER_CORES)
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="amphibase-bench-")))
-        scratch.chmod(0o711)  # a Postgres started by root runs as somebody else
+        scratch.chmod(0o711)  # a Postgres started by root runs as another user
         step("the databases, one of them with a million notes")
         server = stack.enter_context(database_server(scratch, max_connections=MOST_CONNECTIONS))
         made = set_up(server, scratch)

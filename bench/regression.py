@@ -145,7 +145,7 @@ def run(rounds: int, seconds: float, console: Console) -> bool:
         found = machine.facts()
         machine.pin(0, machine.OTHER_CORES)
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="amphibase-bench-")))
-        scratch.chmod(0o711)  # a Postgres started by root runs as somebody else
+        scratch.chmod(0o711)  # a Postgres started by root runs as another user
         server = stack.enter_context(
             database_server(scratch, max_connections=records.MOST_CONNECTIONS)
         )

@@ -186,7 +186,7 @@ def finish(
     """Write the JSON file, show the tables; whether every bar is met.
 
     Args:
-        ceiling: one stream against an answer that costs next to nothing; None where no requests
+        ceiling: one stream against a response that costs next to nothing; None where no requests
             a second were counted.
         also: whether what the benchmark holds to a bar by itself meets it.
         facts: what else the file says: the machine, the versions, the settings.
@@ -217,7 +217,7 @@ def finish(
     if ceiling is not None:
         console.print(
             f"Load generator: {_ceiling(ceiling)['ceiling']:,.0f} requests/s against a fixed "
-            f"answer, with {ceiling.load_busy:.0%} of its core."
+            f"response, with {ceiling.load_busy:.0%} of its core."
         )
     console.print(f"Every round: {path.relative_to(ROOT)}")
     return met

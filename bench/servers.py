@@ -62,20 +62,22 @@ class Server:
         form: dict[str, str] | None = None,
         token: str = "",
     ) -> dict[str, Any]:
-        """One request outside the measurement; the answer's JSON object."""
+        """Send one request outside the measurement; return the JSON object of the response."""
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         try:
-            answer = client.request(
+            response = client.request(
                 method, self.url + path, json=json, data=form, headers=headers, timeout=30
             )
         except httpx.HTTPError as error:
             raise self.error(f"{method} {path}: {error!r}") from None
-        if answer.status_code != expected:
-            raise self.error(f"{method} {path}: {answer.status_code} {answer.text[:2000]}")
+        if response.status_code != expected:
+            raise self.error(f"{method} {path}: {response.status_code} {response.text[:2000]}")
         try:
-            values: dict[str, Any] = dict(answer.json())
+            values: dict[str, Any] = dict(response.json())
         except (TypeError, ValueError):
-            raise self.error(f"{method} {path}: not a JSON object: {answer.text[:2000]}") from None
+            raise self.error(
+                f"{method} {path}: not a JSON object: {response.text[:2000]}"
+            ) from None
         return values
 
     def drive(self, streams: list[Stream], seconds: float) -> Result:
@@ -207,18 +209,18 @@ def serving(
 def wait_until_ready(server: Server, path: str) -> None:
     """Wait for 200 from the server's health route."""
     deadline = time.monotonic() + START_SECONDS
-    last = "no answer"
+    last = "no response"
     while time.monotonic() < deadline:
         if server.process.poll() is not None:
             raise server.error(f"ended with code {server.process.returncode} while starting")
         try:
-            answer = httpx.get(server.url + path, timeout=5)
+            response = httpx.get(server.url + path, timeout=5)
         except httpx.HTTPError as error:
             last = repr(error)
         else:
-            if answer.status_code == 200:
+            if response.status_code == 200:
                 return
-            last = f"{answer.status_code} {answer.text[:500]}"
+            last = f"{response.status_code} {response.text[:500]}"
         time.sleep(0.05)
     raise server.error(f"GET {path} was not 200 within {START_SECONDS:g} s: {last}")
 
@@ -244,7 +246,7 @@ def clean(environment: dict[str, str]) -> dict[str, str]:
 
 
 def free_port() -> int:
-    """A port nobody listens on."""
+    """Return a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

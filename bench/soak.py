@@ -1,6 +1,6 @@
 """Minutes of mixed load on four workers while they, and Postgres, are killed now and then.
 
-What was answered with success has to be there at the end, nothing but the documented answers may
+What was responded with success has to be there at the end, nothing but the documented responses may
 come, and memory and descriptors of a worker that lives on have to stay flat. On SQLite the reads
 beside sixty slow writers are held against the same reads alone.
 """
@@ -50,7 +50,7 @@ EXPECTED = {
     SIGN_IN: {200},
 }
 ALWAYS_ALLOWED = {503, 429}
-"""With Retry-After: the documented answers of a server that is under way or overloaded."""
+"""With Retry-After: the documented responses of a server that is under way or overloaded."""
 
 
 @dataclass
@@ -60,7 +60,7 @@ class Outcome:
     responses: Counter[tuple[str, str]] = field(default_factory=Counter)
     unexpected: Counter[str] = field(default_factory=Counter)
     doubtful: set[str] = field(default_factory=set)
-    """Ids of notes whose last change or deletion got no answer."""
+    """Ids of notes whose last change or deletion got no response."""
     lost: list[str] = field(default_factory=list)
     kills: Counter[str] = field(default_factory=Counter)
     memory: list[float] = field(default_factory=list)
@@ -123,7 +123,7 @@ class Client:
     async def ask(
         self, action: str, method: str, path: str, body: object = None
     ) -> httpx.Response | None:
-        """Send a request; None where there was no answer, or not the wanted one."""
+        """Send a request; None where there was no response, or not the expected one."""
         server = self._random.choice(self._fleet.servers)
         headers = {"Authorization": f"Bearer {self._token}"}
         try:
@@ -171,7 +171,7 @@ class Client:
             await self.ask(SIGN_IN, "POST", "/auth/sign-in", self._credentials)
 
     def doubt(self, id: str) -> None:
-        """Forget a note whose state no answer tells."""
+        """Forget a note whose state no response shows."""
         del self.notes[id]
         self._outcome.doubtful.add(id)
 
@@ -186,7 +186,7 @@ class Client:
         return response.status_code
 
     async def missing(self) -> list[str]:
-        """List the notes that were answered with success and are not there as answered."""
+        """List the notes whose success was reported and that are not stored as reported."""
         lost = []
         for id, title in self.notes.items():
             url = self._fleet.servers[0].url
@@ -327,7 +327,7 @@ def run(rounds: int, seconds: float, console: Console) -> bool:
     machine.pin(0, machine.OTHER_CORES)
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="amphibase-bench-")))
-        scratch.chmod(0o711)  # a Postgres started by root runs as somebody else
+        scratch.chmod(0o711)  # a Postgres started by root runs as another user
         database = postgres.start(scratch / "postgres")
         stack.callback(lambda: postgres.start(scratch / "postgres").stop())
         urls = {
@@ -383,9 +383,9 @@ def show(outcomes: dict[str, Outcome], console: Console) -> bool:
     rows: dict[str, Callable[[Outcome], str]] = {
         "responses": lambda o: f"{sum(o.responses.values()):,}",
         "kills": lambda o: ", ".join(f"{n} × {what}" for what, n in o.kills.items()),
-        "503 and no answer": lambda o: f"{unanswered(o):,}",
+        "503 and no response": lambda o: f"{unanswered(o):,}",
         "lost rows": lambda o: str(len(o.lost)),
-        "unexpected answers": lambda o: str(o.unexpected.total()),
+        "unexpected responses": lambda o: str(o.unexpected.total()),
         "memory, first and last quarter, MB": lambda o: "{:.0f} → {:.0f}".format(*ends(o.memory)),
         "descriptors, the same": lambda o: "{:.0f} → {:.0f}".format(*ends(o.descriptors)),
     }

@@ -73,8 +73,8 @@ def our_side(server: Server) -> Side:
         for number in range(USERS):
             credentials = {"email": email(number), "password": PASSWORD}
             person = credentials | {"name": f"User {number}"}
-            answer = server.call(client, "POST", "/auth/sign-up", 201, json=person)
-            token = answer.get("access_token", "")
+            response = server.call(client, "POST", "/auth/sign-up", 201, json=person)
+            token = response.get("access_token", "")
             check(server, client, number, token)
             side.reads.append(request("GET", "/users/me", token=token))
             body = orjson.dumps(credentials).decode()
@@ -90,8 +90,8 @@ def peer_side(server: Server) -> Side:
             person = {"email": email(number), "password": PASSWORD}
             server.call(client, "POST", "/auth/register", 201, json=person)
             form = {"username": email(number), "password": PASSWORD}
-            answer = server.call(client, "POST", "/auth/jwt/login", 200, form=form)
-            token = answer.get("access_token", "")
+            response = server.call(client, "POST", "/auth/jwt/login", 200, form=form)
+            token = response.get("access_token", "")
             check(server, client, number, token)
             side.reads.append(request("GET", "/users/me", token=token))
             body = urlencode(form)
@@ -112,11 +112,11 @@ def check(server: Server, client: httpx.Client, number: int, token: str) -> None
     """The right user has to come back before anything is measured."""
     seen = server.call(client, "GET", "/users/me", 200, token=token).get("email")
     if seen != email(number):
-        raise server.error(f"GET /users/me answered with {seen!r}, not {email(number)!r}")
+        raise server.error(f"GET /users/me responded with {seen!r}, not {email(number)!r}")
 
 
 def throughput(side: Side, seconds: float, into: Measurement) -> None:
-    """As many reads as the server answers."""
+    """As many reads as the server responds to."""
     result = side.server.drive([Stream("reads", side.reads, READERS)], seconds)
     into.add(side.server.name, result.streams["reads"].rate, result)
 
@@ -155,7 +155,7 @@ def run(rounds: int, seconds: float, console: Console) -> bool:
         environment.make()
         machine.pin(0, machine.OTHER_CORES)
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="amphibase-bench-")))
-        scratch.chmod(0o711)  # a Postgres started by root runs as somebody else
+        scratch.chmod(0o711)  # a Postgres started by root runs as another user
         step("starting the servers")
         postgres = stack.enter_context(database_server(scratch))
         urls = {name: postgres.create_database(name) for name in ("ours", "peer", "floor")}

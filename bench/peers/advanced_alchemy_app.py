@@ -53,7 +53,7 @@ class Note(mixins.AuditColumns, DefaultBase):
 
 
 class NoteRead(BaseModel):
-    """What a read answers."""
+    """The response of a read."""
 
     model_config = ConfigDict(from_attributes=True)
 

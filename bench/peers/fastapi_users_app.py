@@ -34,7 +34,7 @@ class User(SQLAlchemyBaseUserTableUUID, Base):
 
 
 class UserRead(schemas.BaseUser[uuid.UUID]):
-    """What GET /users/me answers."""
+    """The response of GET /users/me."""
 
 
 class UserCreate(schemas.BaseUserCreate):

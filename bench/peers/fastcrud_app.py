@@ -47,7 +47,7 @@ class Note(Base):
 
 
 class NoteRead(BaseModel):
-    """What a read answers."""
+    """The response of a read."""
 
     id: uuid.UUID
     owner_id: uuid.UUID
@@ -58,7 +58,7 @@ class NoteRead(BaseModel):
 
 
 class Notes(BaseModel):
-    """What a list answers."""
+    """The response of a list."""
 
     data: list[NoteRead]
 

@@ -1,9 +1,9 @@
-"""The floor: a bare ASGI callable that reads rows with asyncpg and answers with orjson.
+"""The floor: a bare ASGI callable that reads rows with asyncpg and responds with orjson.
 
 No routing, no token, no validation: what HTTP, one indexed query and one JSON body cost by
 themselves under uvicorn. `GET /users/<id>` and `GET /notes/<id>` read one row, `GET /notes` the 100
-newest notes; any other path answers a fixed body without touching the database, against which the
-load generator's own ceiling is taken. The tables are the benchmark's to make.
+newest notes; any other path responds with a fixed body without touching the database, to measure
+the load generator's own ceiling. The tables are the benchmark's to make.
 """
 
 # mypy: disable-error-code="import-not-found"
@@ -44,7 +44,7 @@ async def lifespan(receive: Receive, send: Send) -> None:
 
 
 async def app(scope: Message, receive: Receive, send: Send) -> None:
-    """Answer one request."""
+    """Respond to one request."""
     if scope["type"] == "lifespan":
         await lifespan(receive, send)
         return

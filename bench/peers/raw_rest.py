@@ -2,7 +2,7 @@
 
 Postgres makes the JSON, as it does for the gateway, and the text is passed through. No routing, no
 token, no role and no row level security. `GET /notes/<id>` reads one row, `GET /notes` the 100
-newest with their folders; any other path answers a fixed body without touching the database.
+newest with their folders; any other path responds with a fixed body without touching the database.
 """
 
 # mypy: disable-error-code="import-not-found"
@@ -42,7 +42,7 @@ async def lifespan(receive: Receive, send: Send) -> None:
 
 
 async def app(scope: Message, receive: Receive, send: Send) -> None:
-    """Answer one request."""
+    """Respond to one request."""
     if scope["type"] == "lifespan":
         await lifespan(receive, send)
         return

@@ -44,7 +44,7 @@ class Note(NoteBase, table=True):
 
 
 class NotePublic(NoteBase):
-    """What a read answers."""
+    """The response of a read."""
 
     id: uuid.UUID
     owner_id: uuid.UUID
@@ -53,7 +53,7 @@ class NotePublic(NoteBase):
 
 
 class NotesPublic(SQLModel):
-    """What a list answers."""
+    """The response of a list."""
 
     data: list[NotePublic]
 
