@@ -90,7 +90,7 @@ async def test_the_folder_of_a_sqlite_file_is_created(tmp_path: Path) -> None:
         assert len(await application.upgrade()) == 5
     (tmp_path / "file").touch()
     async with application_on(f"sqlite:///{tmp_path}/file/app.db") as application:
-        with pytest.raises(ConfigurationError, match=r"file/app\.db cannot be made"):
+        with pytest.raises(ConfigurationError, match=r"file/app\.db cannot be created"):
             await application.require_current()
 
 
