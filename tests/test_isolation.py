@@ -51,6 +51,8 @@ async def test_writes_are_undone(client, time):
     assert len((await client.get("/pages")).json()["items"]) == 1
     stored = await ann.put("/files/uploads/a.txt", content=b"ten")
     assert stored.status_code == 201
+    forgot = {"email": "ann@example.com"}
+    assert (await client.post("/auth/password/forgot", json=forgot)).status_code == 202
     assert await db.state.backend.repository(Page, SERVICE).count() == 1
 
 
@@ -78,7 +80,12 @@ def test_what_a_test_writes_through_routes_is_undone(
 ) -> None:
     for name, text in (("main", MAIN), ("conftest", CONFTEST), ("test_pages", TESTS)):
         (tmp_path / f"{name}.py").write_text(text)
-    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path)}
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(tmp_path),
+        "FILES_URL": (tmp_path / "bucket").as_uri(),
+        "MAIL_URL": (tmp_path / "mail").as_uri(),
+    }
     if engine == "postgres":
         environment["DATABASE_URL"] = request.getfixturevalue("postgres_url")
     done = subprocess.run(
@@ -97,5 +104,6 @@ def test_what_a_test_writes_through_routes_is_undone(
             )
             assert left.fetchall() == []
             assert connection.execute("SELECT to_regclass('pages')").fetchone() == (None,)
-    # The application's own database and folder are left alone.
-    assert not (tmp_path / "data").exists()
+    # The application's own database, folder, bucket and mail server are left alone.
+    for name in ("data", "bucket", "mail"):
+        assert not (tmp_path / name).exists()

@@ -115,8 +115,12 @@ async def address(tmp_path: Path) -> AsyncIterator[tuple[str, int]]:
 
 
 async def test_uvicorns_own_logs_hold_no_secret_of_an_address(
-    address: tuple[str, int], caplog: pytest.LogCaptureFixture
+    address: tuple[str, int], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for name in ("uvicorn.access", "uvicorn.error"):
+        # Servers of other tests in this process have set them as they need them.
+        caplog.set_level(logging.DEBUG, logger=name)
+        monkeypatch.setattr(logging.getLogger(name), "propagate", True)
     caplog.set_level(logging.DEBUG)
     host, port = address
     async with httpx.AsyncClient(base_url=f"http://{host}:{port}") as client:

@@ -32,7 +32,7 @@ def claims(**changes: Any) -> dict[str, Any]:
 def test_what_one_key_signs_every_ring_that_holds_it_verifies() -> None:
     old, new = Key.generate(), Key.generate()
     token = KeyRing([old]).issue(claims(response=42))
-    assert KeyRing([new, old]).verify(token)["answer"] == 42
+    assert KeyRing([new, old]).verify(token)["response"] == 42
     with pytest.raises(InvalidToken):
         KeyRing([new]).verify(token)
 

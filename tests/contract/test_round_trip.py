@@ -30,7 +30,7 @@ examples = settings(
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=20)
 int16, int32, int64 = (st.integers(-(2**bits), 2**bits - 1) for bits in (15, 31, 63))
-reals = st.floats(allow_nan=False)
+reals = st.floats(allow_nan=False, allow_infinity=False)
 json = st.recursive(
     st.none() | st.booleans() | int32 | texts | st.floats(-1e6, 1e6, width=32),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),

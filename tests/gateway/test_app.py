@@ -235,8 +235,12 @@ async def test_a_gateway_that_was_closed_has_new_services_at_the_next_request() 
 
 @pytest.mark.parametrize("path", ["/realtime/v1/websocket", "/", "/rest/v2"])
 async def test_a_websocket_of_a_service_that_is_not_there_is_a_404_and_its_key_is_in_no_log(
-    url: str, path: str, caplog: pytest.LogCaptureFixture
+    url: str, path: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for name in ("uvicorn.access", "uvicorn.error"):
+        # Servers of other tests in this process have set them as they need them.
+        caplog.set_level(logging.DEBUG, logger=name)
+        monkeypatch.setattr(logging.getLogger(name), "propagate", True)
     caplog.set_level(logging.DEBUG)
     host, port = url.removeprefix("http://").split(":")
     response = await shake_hands(host, int(port), f"{path}?apikey=anon.j.wt&vsn=1.0.0")

@@ -88,7 +88,7 @@ async def test_a_declaration_goes_its_way_into_the_database_and_back(
     ) == [(False,)]
 
     note_in(sqlite_application)
-    assert len(await sqlite_application.upgrade()) == 6
+    assert len(await sqlite_application.upgrade()) == 7
     assert await sqlite_application.differences() == []
     await sqlite_application.downgrade("application", "base")
 

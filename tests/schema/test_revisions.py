@@ -93,7 +93,7 @@ async def test_the_same_revision_runs_on_both_engines(
         sqlite_application if application.database.dialect == "postgresql" else postgres_application
     )
     other.add_notes()
-    assert len(await other.upgrade()) == 5
+    assert len(await other.upgrade()) == 6
     assert await other.differences() == []
     assert await other.revision("again") is None
 

@@ -101,6 +101,8 @@ def _with_databases(settings: Settings, urls: dict[str, URL], folder: Path) -> S
         update={
             **rendered,
             "data_dir": folder,
+            "files_url": SecretStr(""),
+            "mail_url": None,
             "environment": "development",
             "rate_limits": RateLimits(),
         }
