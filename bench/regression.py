@@ -18,7 +18,6 @@ from statistics import geometric_mean, median
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from amphibase import postgres
 from bench import files, machine, records, report, users
 from bench.earlier import Code, check_out, today
 from bench.gateway import BULK_WRITERS, ENTRIES, ID_STEPS, MANY, SIGNERS, WRITERS
@@ -57,13 +56,15 @@ def drive(
     return result.streams["requests"].rate * rows, result
 
 
-def open_side(
-    stack: ExitStack, code: Code, server: postgres.Server, scratch: Path, number: int
-) -> Side:
-    """Start everything of one state of the code."""
+def open_side(stack: ExitStack, code: Code, scratch: Path, number: int) -> Side:
+    """Start everything of one state of the code, on a Postgres of its own.
+
+    Roles belong to a whole server, and each gateway gives its roles their passwords.
+    """
     folder = scratch / f"side{number}"
     folder.mkdir()
-    folder.chmod(0o711)
+    folder.chmod(0o711)  # a Postgres started by root runs as somebody else
+    server = stack.enter_context(database_server(folder, max_connections=records.MOST_CONNECTIONS))
     names = ("plain", "rls", "empty", "users", "gateway")
     urls = {name: server.create_database(f"{name}{number}") for name in names}
     environment = code.environment
@@ -146,13 +147,8 @@ def run(rounds: int, seconds: float, console: Console) -> bool:
         machine.pin(0, machine.OTHER_CORES)
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="amphibase-bench-")))
         scratch.chmod(0o711)  # a Postgres started by root runs as another user
-        server = stack.enter_context(
-            database_server(scratch, max_connections=records.MOST_CONNECTIONS)
-        )
         codes = (today(), check_out(EARLIER, scratch / "earlier"))
-        sides = [
-            open_side(stack, code, server, scratch, number) for number, code in enumerate(codes)
-        ]
+        sides = [open_side(stack, code, scratch, number) for number, code in enumerate(codes)]
         bar = Bar(sides[1].name, "at least", LEAST)
         measured = {title: Measurement(title, "per second", (bar,)) for title in sides[0].turns}
         progress.update(task, total=rounds * len(measured) * len(sides))
