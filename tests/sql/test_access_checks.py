@@ -12,8 +12,8 @@ from tests.models import Board, Note, Post, Secret
 
 from amphibase import Base
 from amphibase.access import Access, everyone
+from amphibase.records.model_info import ModelInfos
 from amphibase.schema.commands import ensure
-from amphibase.sql.records.model_info import ModelInfos
 
 
 @asynccontextmanager

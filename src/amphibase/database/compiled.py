@@ -15,7 +15,6 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.types import TypeEngine
 
 from amphibase.database.statement import Call, Statement
-from amphibase.database.values import Check, operand_checker, reject
 from amphibase.errors import InvalidRequest, InvalidValue
 from amphibase.private_names.sqlalchemy import (
     bind_processors,
@@ -23,8 +22,7 @@ from amphibase.private_names.sqlalchemy import (
     expand,
     original_name,
 )
-
-Row = tuple[Any, ...]
+from amphibase.records.values import Check, Row, operand_checker, reject
 
 # The dialect that converts values as psycopg does, with the placeholders that libpq reads ($1).
 _LIBPQ: Dialect = PGDialect_psycopg(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]

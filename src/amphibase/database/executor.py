@@ -13,9 +13,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from amphibase.backend import Caller, Isolation
 from amphibase.database.caller_roles import CallerRoles
-from amphibase.database.compiled import Query, Row
+from amphibase.database.compiled import Query
 from amphibase.database.engine import Database
 from amphibase.database.transaction import TransactionExecutor, fetch_rows, open_transaction
+from amphibase.records.values import Row
 
 
 class Executor(Protocol):

@@ -6,11 +6,12 @@ import psycopg
 
 from amphibase.backend import Caller
 from amphibase.database.caller_roles import CallerRoles
-from amphibase.database.compiled import Query, Row
+from amphibase.database.compiled import Query
 from amphibase.database.engine import Database
 from amphibase.database.errors import translate
 from amphibase.database.executor import EngineExecutor
 from amphibase.database.pool import PipelinePool
+from amphibase.records.values import Row
 
 
 class PipelineExecutor(EngineExecutor):

@@ -12,10 +12,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from amphibase.backend import Caller
 from amphibase.database.caller_roles import CallerRoles
-from amphibase.database.compiled import Query, Row
+from amphibase.database.compiled import Query
 from amphibase.database.errors import is_of_driver, translated_errors
 from amphibase.database.impersonation import as_connection_user
 from amphibase.errors import TransactionClosed
+from amphibase.records.values import Row
 
 STATUS = "amphibase_transaction"
 """The execution option that holds a connection's transaction status."""

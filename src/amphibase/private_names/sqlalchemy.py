@@ -17,14 +17,14 @@ USED = {
     "sqlalchemy.sql.compiler.SQLCompiler._process_parameters_for_postcompile": (
         "database/compiled.py"
     ),
-    "sqlalchemy.sql.expression.ClauseElement._deannotate": "sql/records/ordering.py",
+    "sqlalchemy.sql.expression.ClauseElement._deannotate": "records/ordering.py",
     "sqlalchemy.sql.selectable.HasPrefixes._prefixes": "sql/records/tables_read.py",
     "sqlalchemy.sql.selectable.HasSuffixes._suffixes": "sql/records/tables_read.py",
     "sqlalchemy.sql.selectable.HasHints._statement_hints": "sql/records/tables_read.py",
     "sqlalchemy.sql.selectable.HasHints._hints": "sql/records/tables_read.py",
     "sqlalchemy.schema.Column._copy": "schema/migrations/revision_file.py",
-    "sqlalchemy.orm.InstanceState._commit_all": "sql/records/model_info.py",
-    "sqlalchemy.orm.InstanceState._commit_all_states": "sql/records/batch.py",
+    "sqlalchemy.orm.InstanceState._commit_all": "records/model_info.py",
+    "sqlalchemy.orm.InstanceState._commit_all_states": "records/batch.py",
     "sqlalchemy.orm.mapper._all_registries": "records/adoption.py",
 }
 """Each name, and where what is made of it is needed."""

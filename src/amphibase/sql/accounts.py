@@ -48,9 +48,9 @@ from amphibase.errors import (
 )
 from amphibase.models import utc_now, uuid7
 from amphibase.records.cursors import Cursors
+from amphibase.records.ordering import ordering
 from amphibase.schema.tables import tables
 from amphibase.settings import Settings
-from amphibase.sql.records.ordering import ordering
 
 INVITATION_LIFETIME = timedelta(days=7)
 

@@ -25,7 +25,7 @@ from amphibase.backend import (
 from amphibase.backend.records import Item_co
 from amphibase.background import Background
 from amphibase.database.build import build_executor
-from amphibase.database.compiled import Query, Row, SelectCache
+from amphibase.database.compiled import Query, SelectCache
 from amphibase.database.engine import Database
 from amphibase.database.executor import Executor
 from amphibase.database.functions import call_function
@@ -33,11 +33,12 @@ from amphibase.database.writable import check_writable
 from amphibase.errors import Contention
 from amphibase.models import Base
 from amphibase.records.cursors import Cursors
+from amphibase.records.model_info import ModelInfos
+from amphibase.records.values import Row
 from amphibase.schema.start import prepare
 from amphibase.settings import Settings
 from amphibase.sql.accounts import SqlAccounts
 from amphibase.sql.files import SqlFiles
-from amphibase.sql.records.model_info import ModelInfos
 from amphibase.sql.records.query_builder import QueryBuilder
 from amphibase.sql.records.repository import SqlRepository
 from amphibase.sql.transaction import SqlTransaction

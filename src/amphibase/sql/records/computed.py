@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from amphibase.database.compiled import Row
+from amphibase.records.values import Row
 from amphibase.sql.records.query_builder import QueryBuilder
 
 KEYS_PER_QUERY = 1000

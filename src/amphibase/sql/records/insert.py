@@ -12,10 +12,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from amphibase.access import OWNER_COLUMN
-from amphibase.database.compiled import Row
 from amphibase.models import utc_now
-from amphibase.sql.records.bulk_insert import Defaults
-from amphibase.sql.records.model_info import ModelInfo, index_condition
+from amphibase.records.defaults import Defaults
+from amphibase.records.model_info import ModelInfo, index_condition
+from amphibase.records.values import Row
 from amphibase.sql.records.query_builder import QueryBuilder
 from amphibase.sql.records.tables_read import expressions_in
 

@@ -24,11 +24,12 @@ from sqlalchemy import (
 from sqlalchemy import Text as SqlText
 
 from amphibase.backend import Order, Page, Where
-from amphibase.database.compiled import Query, Row
+from amphibase.database.compiled import Query
 from amphibase.errors import UnreadableValue
 from amphibase.models import UtcDateTime
+from amphibase.records.model_info import ModelInfo
+from amphibase.records.values import Row
 from amphibase.schema.policies import quoted
-from amphibase.sql.records.model_info import ModelInfo
 from amphibase.sql.records.query_builder import QueryBuilder
 
 

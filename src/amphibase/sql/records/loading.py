@@ -7,14 +7,13 @@ from typing import Any
 from sqlalchemy import Column, ColumnElement, Table, select, tuple_
 from sqlalchemy.orm import RelationshipProperty
 from sqlalchemy.orm.attributes import set_committed_value
-from sqlalchemy.sql import operators
-from sqlalchemy.sql.elements import BooleanClauseList
 
 from amphibase.backend import SERVICE
-from amphibase.database.compiled import Row
-from amphibase.errors import InvalidRequest, NotSupported
-from amphibase.sql.records.model_info import ModelInfo
-from amphibase.sql.records.ordering import check_list
+from amphibase.errors import InvalidRequest
+from amphibase.records.arguments import check_list
+from amphibase.records.joins import equal_columns
+from amphibase.records.model_info import ModelInfo
+from amphibase.records.values import Row
 from amphibase.sql.records.query_builder import QueryBuilder
 
 KEYS_A_QUERY = 1000
@@ -47,7 +46,7 @@ async def _fill(
     relationship: RelationshipProperty[Any],
     related: QueryBuilder,
 ) -> None:
-    here, far = _ends(relationship)
+    here, far = equal_columns(relationship.primaryjoin, relationship)
     names = [info.mapper.get_property_by_column(column).key for column in here]
     keys = {tuple(getattr(each, name) for name in names) for each in objects}
     wanted = [key for key in keys if None not in key]
@@ -101,7 +100,7 @@ async def _through(
     """The same where policies decide: a table in between has no model, so no declaration and no
     policy. The service reads it, and the caller the rows that it refers to."""
     there = related.info
-    leads, to = _ends_of(relationship.secondaryjoin, relationship)
+    leads, to = equal_columns(relationship.secondaryjoin, relationship)
     links = select(*far, *to)
     pairs: list[Row] = []
     for chosen in _chosen(far, wanted):
@@ -133,35 +132,3 @@ def _chosen(columns: Sequence[Column[Any]], values: Sequence[Row]) -> Iterator[C
             yield columns[0].in_([key[0] for key in some])
         else:
             yield tuple_(*columns).in_(some)
-
-
-def _ends(
-    relationship: RelationshipProperty[Any],
-) -> tuple[list[Column[Any]], list[Column[Any]]]:
-    """The columns of the row at hand, and those that must equal them: the related row's, or the
-    table's in between."""
-    return _ends_of(relationship.primaryjoin, relationship)
-
-
-def _ends_of(
-    join: Any, relationship: RelationshipProperty[Any]
-) -> tuple[list[Column[Any]], list[Column[Any]]]:
-    known: Any = {*(relationship.local_remote_pairs or ())}
-    here: list[Column[Any]] = []
-    far: list[Column[Any]] = []
-    for condition in _parts(join):
-        left: Any = getattr(condition, "left", None)
-        right: Any = getattr(condition, "right", None)
-        pairs = [pair for pair in ((left, right), (right, left)) if pair in known]
-        if not pairs or getattr(condition, "operator", None) is not operators.eq:
-            raise NotSupported(f"{relationship} joins by more than equal columns; query it apart")
-        here.append(pairs[0][0])
-        far.append(pairs[0][1])
-    return here, far
-
-
-def _parts(condition: Any) -> Sequence[Any]:
-    """The conditions that have to hold together."""
-    if isinstance(condition, BooleanClauseList) and condition.operator is operators.and_:
-        return condition.clauses
-    return [condition]

@@ -17,22 +17,23 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.elements import ClauseElement, Grouping
 
-from amphibase.backend import MAX_LIMIT, Caller, Order, Where
-from amphibase.database.compiled import CompiledSelect, Query, Row, SelectCache
+from amphibase.backend import Caller, Order, Where
+from amphibase.database.compiled import CompiledSelect, Query, SelectCache
 from amphibase.database.executor import Executor
 from amphibase.errors import (
     Forbidden,
-    InvalidRequest,
     InvalidValue,
     NotSupported,
     UnreadableValue,
 )
 from amphibase.models import Base, SoftDelete
+from amphibase.records.access_policy import CALLER, AccessPolicy
+from amphibase.records.arguments import check_filters, check_limit
 from amphibase.records.cursors import Cursors
+from amphibase.records.model_info import ModelInfo, ModelInfos
+from amphibase.records.ordering import Ordering, ordering
+from amphibase.records.values import Row
 from amphibase.schema.tables import tables
-from amphibase.sql.records.access_policy import CALLER, AccessPolicy
-from amphibase.sql.records.model_info import ModelInfo, ModelInfos
-from amphibase.sql.records.ordering import Ordering, ordering
 from amphibase.sql.records.row_size import count_within, row_size_of
 from amphibase.sql.records.tables_read import TablesRead, tables_read
 from amphibase.sql.records.visible_tables import visible_table
@@ -128,7 +129,7 @@ class QueryBuilder:
         Raises:
             NotSupported: an expression reads a table that has no declared access.
         """
-        read = self.info.computed_reads
+        read = _computed_reads(self.info)
         if expressions:
             read = read | tables_read(expressions, self.info.table.fullname)
         names = read.tables | self._tables_in_text(read) if read.words else read.tables
@@ -297,6 +298,14 @@ class QueryBuilder:
         return rows
 
 
+def _computed_reads(info: ModelInfo[Any]) -> TablesRead:
+    """Return the tables that the computed columns of a model read."""
+    if "computed reads" not in info.cache:
+        info.cache["computed reads"] = tables_read(info.computed, info.table.fullname)
+    read: TablesRead = info.cache["computed reads"]
+    return read
+
+
 def _is_from_reading(error: Exception) -> bool:
     # From a value that was read, not from one that was sent: the server has no code for it.
     if isinstance(error, InvalidValue):
@@ -307,18 +316,10 @@ def _is_from_reading(error: Exception) -> bool:
 def enclosed(where: Sequence[Where]) -> Sequence[ColumnElement[bool]]:
     """Put each filter in parentheses: text with an OR must not reach around the access predicate
     beside it. Raises InvalidRequest for what is not an expression."""
-    for each in where:
-        if not isinstance(each, ClauseElement):
-            raise InvalidRequest("A filter was expected, as in Note.stars > 3")
+    check_filters(where)
     return [Grouping(each) for each in where]
 
 
 def limited(statement: Select[Any], limit: int) -> Select[Any]:
     """Limit a statement by a literal: with a bound value, Postgres plans every query anew."""
     return statement.limit(literal_column(str(limit)))
-
-
-def check_limit(limit: int) -> None:
-    """Raise InvalidRequest for a limit that is out of range."""
-    if not 1 <= limit <= MAX_LIMIT:
-        raise InvalidRequest(f"limit: 1 to {MAX_LIMIT} was expected, not {limit}")

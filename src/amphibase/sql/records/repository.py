@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from amphibase.backend import Load, Model, Order, Page, Where
-from amphibase.database.compiled import Query, Row
+from amphibase.database.compiled import Query
 from amphibase.errors import (
     AmphibaseError,
     Conflict,
@@ -34,20 +34,21 @@ from amphibase.errors import (
     Unauthenticated,
 )
 from amphibase.models import utc_now
+from amphibase.records.arguments import check_filtered, check_limit, check_list, check_offset
+from amphibase.records.batch import Batch
+from amphibase.records.model_info import ModelInfo
+from amphibase.records.ordering import Ordering
 from amphibase.records.validators import validated
-from amphibase.sql.records.batch import Batch
+from amphibase.records.values import Row
 from amphibase.sql.records.bulk_insert import insert_many
 from amphibase.sql.records.computed import computed_values
 from amphibase.sql.records.insert import insert_one, upsert_one
 from amphibase.sql.records.json_rows import SqlJsonRows, json_object
 from amphibase.sql.records.loading import load_related
-from amphibase.sql.records.model_info import ModelInfo
-from amphibase.sql.records.ordering import Ordering, check_list
-from amphibase.sql.records.query_builder import QueryBuilder, check_limit, enclosed, limited
+from amphibase.sql.records.query_builder import QueryBuilder, enclosed, limited
 from amphibase.sql.records.referrers import still_referred_to
 from amphibase.sql.records.tables_read import expressions_in
 
-MAX_OFFSET = 2**31 - 1
 ROWS_AT_A_TIME = 1000
 
 
@@ -106,8 +107,7 @@ class SqlRepository(Generic[Model]):
         load: Load = (),
     ) -> Sequence[Model]:
         check_limit(limit)
-        if not 0 <= offset <= MAX_OFFSET:
-            raise InvalidRequest(f"offset: 0 to {MAX_OFFSET} was expected, not {offset}")
+        check_offset(offset)
         order = self._builder.ordering(order_by)
         statement = self._builder.visible(self._info.select, *where, order_by=order.clauses)
         statement = limited(statement, limit)
@@ -297,8 +297,7 @@ class SqlRepository(Generic[Model]):
         return self._update(condition, {self._info.deleted_at: utc_now()}, *where)
 
     def _check_filtered(self, where: Sequence[Where], everything: bool) -> None:
-        if not where and not everything:
-            raise InvalidRequest("There is no filter; set everything=True to change every row")
+        check_filtered(where, everything)
         self._builder.check(*where)
 
     def _changes(self, values: dict[str, Any]) -> dict[Any, Any]:

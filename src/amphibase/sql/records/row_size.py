@@ -19,8 +19,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import ARRAY, JSON, TypeDecorator, TypeEngine
 
+from amphibase.records.model_info import ModelInfo
 from amphibase.schema.policies import quoted
-from amphibase.sql.records.model_info import ModelInfo
 
 SHORT_CHARACTERS = 1000
 """A text of at most so many is never what makes a row large."""

@@ -25,8 +25,8 @@ from sqlalchemy import (
 )
 
 from amphibase.errors import NotSupported
+from amphibase.records.access_policy import AccessPolicy
 from amphibase.schema.policies import quoted
-from amphibase.sql.records.access_policy import AccessPolicy
 
 
 def visible_table(policies: Sequence[AccessPolicy], dialect: str) -> CTE | None:

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, FromClause, Uuid, and_, bindparam, false
 from amphibase.access import OWNER_COLUMN, Rule, Who
 from amphibase.backend import Caller
 from amphibase.errors import Forbidden, InvalidValue, Unauthenticated
-from amphibase.sql.records.model_info import ABSENT, ModelInfo
+from amphibase.records.model_info import ABSENT, ModelInfo
 
 CALLER = "caller"
 """The name of the parameter that holds the caller's id."""

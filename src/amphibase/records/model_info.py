@@ -1,5 +1,6 @@
 """A mapped class: its columns and keys, objects from rows, values from objects."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, NoReturn
 
@@ -21,13 +22,11 @@ from sqlalchemy.orm.attributes import instance_dict, instance_state
 
 from amphibase.access import OWNER_COLUMN, access_of
 from amphibase.backend import Model
-from amphibase.database.compiled import Row
-from amphibase.database.values import coercer, fast_check
 from amphibase.errors import InvalidRequest, InvalidValue, NotLoaded, NotSupported
 from amphibase.models import Base, SoftDelete, Versioned
 from amphibase.private_names.sqlalchemy import mark_clean
 from amphibase.records.adoption import mappers_by_table
-from amphibase.sql.records.tables_read import WORD, tables_read
+from amphibase.records.values import Row, coercer, fast_check
 
 Unique = PrimaryKeyConstraint | UniqueConstraint | Index
 """What keeps values unique."""
@@ -43,9 +42,11 @@ EVENTS = tuple(f"{when}_{what}" for when in ("before", "after") for what in WRIT
 
 ONLY_BY_SERVICE = (OWNER_COLUMN, "created_at")
 
+_WORD = re.compile(r"\w+")
+
 
 class ModelInfo(Generic[Model]):
-    """What the SQL backend reads from a mapped class; built once for each class.
+    """What a backend reads from a mapped class; built once for each class.
 
     Raises:
         NotSupported: the class is spread over several tables, is one of several in its table, or
@@ -78,7 +79,6 @@ class ModelInfo(Generic[Model]):
         self.columns = [*stored.values()]
         self.computed_names = [*computed]
         self.loaded_names = [*stored, *computed]
-        self.computed_reads = tables_read(computed.values(), self.table.fullname)
         self.column_of: dict[str, Column[Any]] = dict(zip(self.names, self.columns, strict=True))
         self._accepted = {
             name: accepted
@@ -145,7 +145,7 @@ class ModelInfo(Generic[Model]):
         """Return the attributes that a check constraint is about, by its name."""
         for each in self.table.constraints:
             if constraint and isinstance(each, CheckConstraint) and each.name == constraint:
-                words = WORD.findall(str(each.sqltext))
+                words = _WORD.findall(str(each.sqltext))
                 return [name for name, column in self.column_of.items() if column.name in words]
         return []
 

@@ -30,6 +30,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from amphibase.errors import InvalidCursor, InvalidRequest
 from amphibase.private_names.sqlalchemy import without_annotations
+from amphibase.records.arguments import check_list
 
 
 @dataclass(frozen=True)
@@ -176,13 +177,6 @@ def _has_several_forms(type_: TypeEngine[Any]) -> bool:
     if isinstance(type_, TypeDecorator):
         type_ = type_.impl_instance
     return isinstance(type_, DateTime | Time | Uuid)
-
-
-def check_list(name: str, items: Sequence[Any]) -> Sequence[Any]:
-    """Return the items of an argument. Raises InvalidRequest for one that is not in a list."""
-    if isinstance(items, list | tuple):
-        return items
-    raise InvalidRequest(f"{name}: a list was expected, as in {name}=[Note.title]")
 
 
 def _term(term: Any) -> RowOrder:

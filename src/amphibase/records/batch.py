@@ -9,9 +9,9 @@ from sqlalchemy.orm.attributes import instance_dict, instance_state
 from sqlalchemy.orm.state import InstanceState
 
 from amphibase.backend import Model
-from amphibase.database.compiled import Row
 from amphibase.private_names.sqlalchemy import mark_all_clean
-from amphibase.sql.records.model_info import ABSENT, ModelInfo
+from amphibase.records.model_info import ABSENT, ModelInfo
+from amphibase.records.values import Row
 
 Values = Mapping[str, Any]
 

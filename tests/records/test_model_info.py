@@ -7,7 +7,7 @@ from sqlalchemy import event
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, reconstructor
 
 from amphibase import NotSupported
-from amphibase.sql.records.model_info import ModelInfo
+from amphibase.records.model_info import ModelInfo
 
 
 class Apart(DeclarativeBase):

@@ -43,6 +43,9 @@ MAX_FRACTION_DIGITS = 16_383
 
 UNLIMITED_CONTEXT = Context(prec=MAX_WHOLE_DIGITS + MAX_FRACTION_DIGITS)
 
+Row = tuple[Any, ...]
+"""The values of a row, in the order of its columns."""
+
 Rejection = str | None
 """Why a value is rejected; None for one that is not."""
 

@@ -1,0 +1,43 @@
+"""Checks of the arguments that the methods of every repository take."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy.sql.elements import ClauseElement
+
+from amphibase.backend import MAX_LIMIT
+from amphibase.errors import InvalidRequest
+
+MAX_OFFSET = 2**31 - 1
+
+
+def check_list(name: str, items: Sequence[Any]) -> Sequence[Any]:
+    """Return the items of an argument. Raises InvalidRequest for one that is not in a list."""
+    if isinstance(items, list | tuple):
+        return items
+    raise InvalidRequest(f"{name}: a list was expected, as in {name}=[Note.title]")
+
+
+def check_limit(limit: int) -> None:
+    """Raise InvalidRequest for a limit that is out of range."""
+    if not 1 <= limit <= MAX_LIMIT:
+        raise InvalidRequest(f"limit: 1 to {MAX_LIMIT} was expected, not {limit}")
+
+
+def check_offset(offset: int) -> None:
+    """Raise InvalidRequest for an offset that is out of range."""
+    if not 0 <= offset <= MAX_OFFSET:
+        raise InvalidRequest(f"offset: 0 to {MAX_OFFSET} was expected, not {offset}")
+
+
+def check_filters(where: Sequence[Any]) -> None:
+    """Raise InvalidRequest for a filter that is not an expression."""
+    for each in where:
+        if not isinstance(each, ClauseElement):
+            raise InvalidRequest("A filter was expected, as in Note.stars > 3")
+
+
+def check_filtered(where: Sequence[Any], everything: bool) -> None:
+    """Raise InvalidRequest where rows would be changed without a filter, unless all are meant."""
+    if not where and not everything:
+        raise InvalidRequest("There is no filter; set everything=True to change every row")
