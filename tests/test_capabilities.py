@@ -3,18 +3,33 @@
 import re
 from pathlib import Path
 
-from amphibase.backend.capabilities import PURPOSES
+from amphibase.backend.capabilities import PURPOSES, Capabilities, Capability
 from amphibase.sql.backend import sql_capabilities
+from amphibase.supabase.backend import supabase_capabilities
 
 PAGE = Path(__file__).parents[1] / "docs" / "backends.md"
-BACKENDS = [sql_capabilities("sqlite"), sql_capabilities("postgresql")]
+
+OPTIONS: dict[str, list[tuple[str, Capabilities]]] = {
+    "SQLite": [("yes", sql_capabilities("sqlite"))],
+    "Postgres": [("yes", sql_capabilities("postgresql"))],
+    "Supabase": [
+        ("yes", supabase_capabilities()),
+        ("`VERIFY=remote`", supabase_capabilities(verifies_remotely=True)),
+    ],
+}
+"""What each backend declares, and which settings make it declare more."""
+
+
+def cell(backend: str, capability: Capability) -> str:
+    able = [option for option, each in OPTIONS[backend] if getattr(each, capability)]
+    return "yes" if "yes" in able else " or ".join(able) or "no"
 
 
 def table() -> str:
-    rows = [["", *(each.backend for each in BACKENDS)], ["---"] * (len(BACKENDS) + 1)]
+    rows = [["", *OPTIONS], ["---"] * (len(OPTIONS) + 1)]
     for name, purpose in PURPOSES.items():
-        marks = ["yes" if getattr(each, name) else "no" for each in BACKENDS]
-        rows.append([f"{name.replace('_', ' ')}: {purpose}", *marks])
+        cells = [cell(backend, name) for backend in OPTIONS]
+        rows.append([f"{name.replace('_', ' ')}: {purpose}", *cells])
     lines = ["|" + "|".join(f" {cell} " if cell else " " for cell in row) + "|" for row in rows]
     return "\n".join(lines).replace(" --- ", "---") + "\n"
 

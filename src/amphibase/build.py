@@ -17,8 +17,19 @@ def _build_sql(settings: Settings, keys: KeyRing, database: URL | None) -> Backe
     return SqlBackend(settings, keys, database)
 
 
+def _build_supabase(settings: Settings, keys: KeyRing, database: URL | None) -> Backend:
+    try:
+        from amphibase.supabase.backend import SupabaseBackend
+    except ImportError:
+        raise ConfigurationError(
+            "BACKEND: supabase needs Supabase's client: pip install 'amphibase[supabase]'"
+        ) from None
+    return SupabaseBackend(settings, keys)
+
+
 BACKENDS: dict[BackendName, Callable[[Settings, KeyRing, URL | None], Backend]] = {
     "sql": _build_sql,
+    "supabase": _build_supabase,
 }
 """How each backend is built: from the settings, the keys, and for SQL its database."""
 
@@ -29,20 +40,14 @@ def build_backend(settings: Settings, keys: KeyRing) -> Backend:
     It opens nothing until it is used.
 
     Raises:
-        ConfigurationError: the backend is not in this version.
+        ConfigurationError: a setting of the backend, or a library that it needs, is missing.
     """
     parts: dict[Part, Backend] = {}
     built: dict[tuple[BackendName, URL | None], Backend] = {}
     for part in PARTS:
         name, database = settings.backend_of(part), settings.database_of(part)
-        build = BACKENDS.get(name)
-        if build is None:
-            names = " or ".join(BACKENDS)
-            raise ConfigurationError(
-                f"{part.upper()}: {name} is not in this version yet, for example BACKEND={names}"
-            )
         if (name, database) not in built:
-            built[name, database] = build(settings, keys, database)
+            built[name, database] = BACKENDS[name](settings, keys, database)
         parts[part] = built[name, database]
     if len(built) == 1:
         return parts["records"]

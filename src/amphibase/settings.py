@@ -154,6 +154,8 @@ class Settings(BaseSettings):
         None, examples=["postgresql://postgres:password@db.abcdefgh.supabase.co:5432/postgres"]
     )
 
+    verify: Literal["local", "remote"] | None = Field(None, examples=["remote"])
+
     secret_key: SecretStr | None = Field(None, examples=["the output of: openssl rand -base64 48"])
     jwt_key_file: Path | None = Field(None, examples=["./keys.json (amphibase keys generate)"])
     access_token_minutes: int = Field(15, ge=1, le=60 * 24 * 7, examples=["15"])
@@ -278,7 +280,8 @@ class Settings(BaseSettings):
                 f"{', '.join(names)}: everybody has this value, which is a default of development "
                 "or an example; production needs its own (openssl rand -base64 48 makes a secret)"
             )
-        if self.rls and self.database.get_backend_name() == "sqlite":
+        records = self.database_of("records")
+        if self.rls and records is not None and records.get_backend_name() == "sqlite":
             raise ValueError("RLS: SQLite has no row level security; set RLS=false or use Postgres")
         return self
 

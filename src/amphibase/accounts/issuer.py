@@ -1,6 +1,7 @@
 """Access tokens: the claims are Supabase's, so that tokens survive a move."""
 
-from amphibase.accounts.jwt.key_ring import AUDIENCE, KeyRing
+from amphibase.accounts.jwt.claimed_caller import AUDIENCE
+from amphibase.accounts.jwt.key_ring import KeyRing
 from amphibase.accounts.sessions import OpenSession
 from amphibase.backend import Account, Tokens
 from amphibase.models import utc_now

@@ -2,18 +2,16 @@
 
 from collections.abc import Sequence
 from typing import Any
-from uuid import UUID
 
 from sqlalchemy import bindparam, select
 
-from amphibase.accounts.jwt.key_ring import AUDIENCE, KeyRing
+from amphibase.accounts.jwt.claimed_caller import claimed_caller
+from amphibase.accounts.jwt.key_ring import KeyRing
 from amphibase.backend import Caller
 from amphibase.database.compiled import CompiledSelect, Query
-from amphibase.errors import InvalidToken, SessionEnded, UserBanned
+from amphibase.errors import SessionEnded, UserBanned
 from amphibase.models import utc_now
 from amphibase.schema.tables import Tables
-
-REQUIRED_CLAIMS = ("exp", "sub", "aud")
 
 
 class TokenCheck:
@@ -33,15 +31,7 @@ class TokenCheck:
 
     def claimed(self, access_token: str) -> Caller:
         """Whom a token names, by its signature and its claims alone. Raises InvalidToken."""
-        claims = self._keys.verify(
-            access_token, audience=AUDIENCE, required=REQUIRED_CLAIMS, leeway=0
-        )
-        try:
-            user_id = UUID(claims["sub"])
-            session_id = UUID(claims["session_id"]) if claims.get("session_id") else None
-        except (ValueError, TypeError, AttributeError):
-            raise InvalidToken from None
-        return Caller("authenticated", user_id, session_id, claims, access_token)
+        return claimed_caller(self._keys, access_token)
 
     def query_of(self, caller: Caller) -> Query:
         """What to ask the executor of a token's caller."""

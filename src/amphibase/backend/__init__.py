@@ -3,7 +3,7 @@ that talks to anything."""
 
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -42,6 +42,9 @@ from amphibase.backend.records import (
     RowSource,
     Where,
 )
+
+if TYPE_CHECKING:
+    from supabase import AsyncClient
 
 __all__ = [
     "ANONYMOUS",
@@ -204,6 +207,15 @@ class Backend(Protocol):
 
         Raises:
             NotSupported: the backend is not an SQL database.
+        """
+
+    def supabase(self, caller: Caller) -> "AsyncClient":
+        """Return the official Supabase client, for calls of one's own as that caller.
+
+        It is made for this caller and shares nothing but connections with others.
+
+        Raises:
+            NotSupported: no part of the data is in a Supabase project.
         """
 
     async def identify(

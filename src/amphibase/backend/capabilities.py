@@ -6,15 +6,23 @@ from typing import Literal
 from amphibase.errors import NotSupported
 
 Capability = Literal[
-    "instant_revocation", "transactions", "sessions", "row_level_security", "stored_functions"
+    "instant_revocation",
+    "session_list",
+    "transactions",
+    "sessions",
+    "row_level_security",
+    "stored_functions",
+    "supabase_client",
 ]
 
 PURPOSES: dict[Capability, str] = {
     "instant_revocation": "a ban or the end of a session holds for tokens that are out already",
+    "session_list": "where a user is signed in, and the end of one of these sessions",
     "transactions": "`transaction()` and `in_transaction()`",
     "sessions": "SQLAlchemy sessions: `session()`, the dependency `Session`",
     "row_level_security": "`RLS=true`",
     "stored_functions": "`call()`",
+    "supabase_client": "Supabase's own client: `supabase()`, `db.supabase()`",
 }
 """What each capability is for."""
 
@@ -29,10 +37,12 @@ class Capabilities:
 
     backend: str
     instant_revocation: bool
+    session_list: bool
     transactions: bool
     sessions: bool
     row_level_security: bool
     stored_functions: bool
+    supabase_client: bool
 
     def require(self, capability: Capability) -> None:
         """Check a capability before it is used.

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -19,6 +19,9 @@ from amphibase.backend import (
     RowSource,
     Transaction,
 )
+
+if TYPE_CHECKING:
+    from supabase import AsyncClient
 
 
 class CombinedBackend:
@@ -40,8 +43,14 @@ class CombinedBackend:
         self._backends = list(dict.fromkeys((records, accounts, files)))
         self.accounts = accounts.accounts
         self.files = files.files
+        self._with_client = next(
+            (each for each in self._backends if each.capabilities.supabase_client), records
+        )
         self.capabilities = replace(
-            records.capabilities, instant_revocation=accounts.capabilities.instant_revocation
+            records.capabilities,
+            instant_revocation=accounts.capabilities.instant_revocation,
+            session_list=accounts.capabilities.session_list,
+            supabase_client=self._with_client.capabilities.supabase_client,
         )
 
     def repository(self, model: type[Model], caller: Caller) -> Repository[Model]:
@@ -78,6 +87,10 @@ class CombinedBackend:
     ) -> AbstractAsyncContextManager[AsyncSession]:
         """Open a SQLAlchemy session on the records' database."""
         return self._records.session(caller, writes=writes)
+
+    def supabase(self, caller: Caller) -> "AsyncClient":
+        """Return the official client for the project that holds a part of the data."""
+        return self._with_client.supabase(caller)
 
     async def identify(
         self, access_token: str, rows: RowSource[Item]

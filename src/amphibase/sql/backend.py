@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Protocol, cast
+from typing import Any, NoReturn, Protocol, cast
 
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -65,10 +65,12 @@ def sql_capabilities(dialect: str) -> Capabilities:
     return Capabilities(
         backend="Postgres" if on_postgres else "SQLite",
         instant_revocation=True,
+        session_list=True,
         transactions=True,
         sessions=True,
         row_level_security=on_postgres,
         stored_functions=on_postgres,
+        supabase_client=False,
     )
 
 
@@ -163,6 +165,11 @@ class SqlBackend:
             session.info["caller"] = caller
             self._executor.impersonate_in(session, caller)
             yield session
+
+    def supabase(self, caller: Caller) -> NoReturn:
+        """Raise NotSupported: this is no Supabase project."""
+        self.capabilities.require("supabase_client")
+        raise AssertionError("a capability that is not declared")
 
     async def identify(
         self, access_token: str, rows: RowSource[Item]

@@ -80,12 +80,19 @@ def read_jwks(text: str) -> list[Key]:
         ConfigurationError: the text is neither; nothing of it is repeated.
     """
     try:
-        content = json.loads(text)
-        return [_key(jwk) for jwk in content.get("keys", [content])]
-    except (ValueError, TypeError, AttributeError, jwt.PyJWTError):
+        return parse_jwks(json.loads(text))
+    except ValueError:
         raise ConfigurationError(
             "JWT_JWKS: is not a JSON Web Key Set of keys that tokens are signed by"
         ) from None
+
+
+def parse_jwks(content: Any) -> list[Key]:
+    """Return the verifying keys of a parsed set, or of one JWK. Raises ValueError."""
+    try:
+        return [_key(jwk) for jwk in content.get("keys", [content])]
+    except (TypeError, AttributeError, jwt.PyJWTError) as error:
+        raise ValueError("is not a JSON Web Key Set") from error
 
 
 def _key(jwk: dict[str, Any]) -> Key:

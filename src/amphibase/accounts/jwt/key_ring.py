@@ -9,6 +9,7 @@ from typing import Any
 
 import jwt
 
+from amphibase.accounts.jwt.claimed_caller import AUDIENCE
 from amphibase.accounts.jwt.key import Key
 from amphibase.accounts.jwt.key_file import KEY_FILE, read_key_file, write_key_file
 from amphibase.accounts.jwt.verifier import TokenVerifier
@@ -16,8 +17,6 @@ from amphibase.errors import ConfigurationError
 from amphibase.models import utc_now
 from amphibase.published_secrets import is_published_jwk
 from amphibase.settings import Settings, load_settings
-
-AUDIENCE = "authenticated"
 
 
 class KeyRing(TokenVerifier):

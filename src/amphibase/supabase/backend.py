@@ -1,0 +1,147 @@
+"""The Supabase backend as a whole: accounts, records and files of one project, over its API."""
+
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from pydantic import TypeAdapter, ValidationError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from amphibase.accounts.jwt.key_ring import KeyRing
+from amphibase.backend import (
+    ANONYMOUS,
+    ATTEMPTS,
+    Accounts,
+    Caller,
+    Capabilities,
+    Files,
+    Isolation,
+    Item,
+    Model,
+    Repository,
+    Result,
+    RowSource,
+    Transaction,
+)
+from amphibase.errors import InvalidValue, NotSupported
+from amphibase.records.cursors import Cursors
+from amphibase.settings import Settings
+from amphibase.supabase.client import SupabaseClient
+from amphibase.supabase.errors import read_json
+from amphibase.supabase.project import SupabaseProject
+
+if TYPE_CHECKING:
+    from supabase import AsyncClient
+
+
+def supabase_capabilities(*, verifies_remotely: bool = False) -> Capabilities:
+    """Return what a backend on a Supabase project can do.
+
+    Args:
+        verifies_remotely: whether the project is asked about each token (`VERIFY=remote`).
+    """
+    return Capabilities(
+        backend="Supabase",
+        instant_revocation=verifies_remotely,
+        session_list=False,
+        transactions=False,
+        sessions=False,
+        row_level_security=True,
+        stored_functions=True,
+        supabase_client=True,
+    )
+
+
+class SupabaseBackend:
+    """Accounts, records and files of a Supabase project.
+
+    Args:
+        keys: sign the cursors of lists; the project's own keys sign tokens.
+        client: another client, in tests.
+
+    Raises:
+        ConfigurationError: a setting of the project is missing or wrong.
+    """
+
+    def __init__(
+        self, settings: Settings, keys: KeyRing, client: SupabaseClient | None = None
+    ) -> None:
+        self._settings = settings
+        self.client = client or SupabaseClient(SupabaseProject.of(settings))
+        self._cursors = Cursors(keys.derive("cursor"))
+        self.capabilities = supabase_capabilities(verifies_remotely=settings.verify == "remote")
+
+    @property
+    def accounts(self) -> Accounts:
+        raise NotSupported("Accounts in a Supabase project are not in this version yet")
+
+    @property
+    def files(self) -> Files:
+        raise NotSupported("Files in a Supabase project are not in this version yet")
+
+    def repository(self, model: type[Model], caller: Caller) -> Repository[Model]:
+        """Return the rows of a model as that caller may see and change them."""
+        raise NotSupported("Records in a Supabase project are not in this version yet")
+
+    def transaction(
+        self, caller: Caller, *, isolation: Isolation | None = None
+    ) -> AbstractAsyncContextManager[Transaction]:
+        """Raise NotSupported: each request to a project is a transaction of its own."""
+        self.capabilities.require("transactions")
+        raise AssertionError("a capability that is not declared")
+
+    async def in_transaction(
+        self,
+        caller: Caller,
+        work: Callable[[Transaction], Awaitable[Result]],
+        *,
+        isolation: Isolation = "serializable",
+        attempts: int = ATTEMPTS,
+    ) -> Result:
+        """Raise NotSupported, as `transaction`."""
+        async with self.transaction(caller, isolation=isolation) as transaction:
+            return await work(transaction)
+
+    async def call(
+        self, function: str, caller: Caller, *, returns: Any = Any, **arguments: Any
+    ) -> Any:
+        """Call a stored function of the database (RPC), and commit."""
+        body = TypeAdapter(dict[str, Any]).dump_python(arguments, mode="json")
+        path = f"/rpc/{quote(function, safe='')}"
+        response = await self.client.request("rest", "POST", path, caller, json=body)
+        result = read_json(response) if response.content else None
+        try:
+            return TypeAdapter(returns).validate_python(result)
+        except ValidationError as error:
+            raise InvalidValue(f"{function}() returned something else than {returns}") from error
+
+    def session(
+        self, caller: Caller, *, writes: bool = True
+    ) -> AbstractAsyncContextManager[AsyncSession]:
+        """Raise NotSupported: a project is reached over its API."""
+        self.capabilities.require("sessions")
+        raise AssertionError("a capability that is not declared")
+
+    def supabase(self, caller: Caller) -> "AsyncClient":
+        """Return the official client, for calls of one's own as that caller."""
+        return self.client.official(caller)
+
+    async def identify(
+        self, access_token: str, rows: RowSource[Item]
+    ) -> tuple[Caller, Item | None]:
+        """Return the caller behind a token and their row: one request, with `VERIFY=local`."""
+        caller = await self.accounts.authenticate(access_token)
+        return caller, await rows.get(caller.user_id)
+
+    async def start(self) -> None:
+        """Reach the project and fetch what every request needs."""
+
+    async def check(self) -> None:
+        """Reach Auth and the Data API. Raises Unavailable."""
+        await self.client.request("auth", "GET", "/health", ANONYMOUS)
+        await self.client.request("rest", "HEAD", "/", ANONYMOUS)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self.client.close()
