@@ -11,8 +11,8 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import AsyncIterable, AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterable, AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from io import FileIO
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 from uuid import uuid4
 
-from filelock import FileLock, Timeout
+from filelock import AsyncFileLock, Timeout
 
 from amphibase.background import uninterrupted
 from amphibase.blobs.disk_errors import disk_errors
@@ -41,6 +41,10 @@ LIFETIME = timedelta(hours=24)
 SILENCE = timedelta(minutes=1)
 """How long a sender may be silent. A connection that is lost without notice would hold its upload
 for good, and its sender could not go on over another."""
+
+BUSY_SECONDS = 3
+"""How long a request waits for another one of the same upload. A sender comes back sooner than the
+request whose connection it lost has ended, and would be told a number of bytes that still grows."""
 
 CHUNK_BYTES = 1024 * 1024
 
@@ -132,17 +136,37 @@ class ResumableUploads(Generic[Sender]):
         Raises:
             NotFound: no such upload of the sender's, or it has expired.
         """
-        if not _ID.fullmatch(id):
+        upload = self._read(id) if _ID.fullmatch(id) else None
+        if (
+            upload is None
+            or upload.info.owner != self._destination.name_of(sender)
+            or upload.expires_at <= utc_now()
+        ):
             raise NotFound("There is no such upload")
+        return upload
+
+    async def resume(self, sender: Sender, id: str) -> Upload:
+        """Find an upload that its sender wants to go on with: once the request under way has ended,
+        so that no more bytes come, or after `BUSY_SECONDS`. One of which all came and that could
+        not be stored is stored now.
+
+        Raises:
+            NotFound: as `find`.
+            UploadBusy: another request is storing it.
+            AmphibaseError: as `append`.
+        """
+        upload = await self.find(sender, id)
+        if upload.info.done:
+            return upload
         try:
-            info = UploadInfo(**json.loads(self._info_path(id).read_bytes()))
-            status = (self._info_path(id) if info.done else self._bytes_path(id)).stat()
-        except (FileNotFoundError, ValueError):
-            raise NotFound("There is no such upload") from None
-        expires_at = datetime.fromtimestamp(status.st_mtime, UTC) + LIFETIME
-        if info.owner != self._destination.name_of(sender) or expires_at <= utc_now():
-            raise NotFound("There is no such upload")
-        return Upload(id, info, info.size if info.done else status.st_size, expires_at)
+            async with self._locked(id):
+                upload = await self.find(sender, id)
+                return await self._finish(sender, upload) if _is_whole(upload) else upload
+        except UploadBusy:
+            upload = await self.find(sender, id)
+            if _is_whole(upload):
+                raise
+            return upload
 
     async def append(
         self, sender: Sender, id: str, offset: int, content: AsyncIterable[bytes]
@@ -154,7 +178,7 @@ class ResumableUploads(Generic[Sender]):
 
         Raises:
             NotFound: as `find`.
-            UploadBusy: another request is sending.
+            UploadBusy: another request goes on sending for `BUSY_SECONDS`.
             Conflict: another number of bytes has come.
             PayloadTooLarge: more bytes come than were announced.
             IncompleteUpload: the sender is silent for too long.
@@ -162,7 +186,7 @@ class ResumableUploads(Generic[Sender]):
             StorageFull, Unavailable: what has come stays stored.
         """
         await self.find(sender, id)
-        with self._locked(id):
+        async with self._locked(id):
             upload = await self.find(sender, id)
             if upload.info.done:
                 raise Conflict("The upload is complete")
@@ -181,7 +205,7 @@ class ResumableUploads(Generic[Sender]):
     async def terminate(self, sender: Sender, id: str) -> None:
         """Delete what has come. Raises NotFound, UploadBusy."""
         await self.find(sender, id)
-        with self._locked(id):
+        async with self._locked(id):
             self._remove(id)
 
     def expire(self) -> int:
@@ -214,6 +238,20 @@ class ResumableUploads(Generic[Sender]):
             self._bytes_path(upload.id).unlink(missing_ok=True)
         return replace(upload, info=done)
 
+    def _read(self, id: str) -> Upload | None:
+        """Return an upload of anybody's; None where it is missing."""
+        for _ in range(2):  # it may be stored meanwhile, and its bytes be deleted
+            try:
+                info = UploadInfo(**json.loads(self._info_path(id).read_bytes()))
+                status = (self._info_path(id) if info.done else self._bytes_path(id)).stat()
+            except FileNotFoundError:
+                continue
+            except ValueError:  # a crash cut it
+                return None
+            expires_at = datetime.fromtimestamp(status.st_mtime, UTC) + LIFETIME
+            return Upload(id, info, info.size if info.done else status.st_size, expires_at)
+        return None
+
     def _make(self, id: str, info: UploadInfo) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._bytes_path(id).touch(mode=0o600, exist_ok=False)
@@ -238,22 +276,29 @@ class ResumableUploads(Generic[Sender]):
     def _bytes_path(self, id: str) -> Path:
         return self._folder / f"{id}.bytes"
 
-    @contextmanager
-    def _locked(self, id: str) -> Iterator[None]:
+    @asynccontextmanager
+    async def _locked(self, id: str) -> AsyncIterator[None]:
         """Serve one request at a time, of all processes. Raises UploadBusy."""
-        lock = FileLock(self._folder / f"{id}.lock", timeout=0, mode=0o600, thread_local=False)
+        lock = AsyncFileLock(
+            self._folder / f"{id}.lock",
+            timeout=BUSY_SECONDS,
+            mode=0o600,
+            thread_local=False,
+            run_in_executor=False,
+        )
         try:
-            lock.acquire()
+            await lock.acquire()
         except Timeout:
             raise UploadBusy from None
         try:
             yield
         finally:
-            lock.release()
+            await lock.release()
 
 
 def _is_whole(upload: Upload) -> bool:
-    return upload.received == upload.info.size
+    """Whether all bytes have come, and the file is not stored yet."""
+    return upload.received == upload.info.size and not upload.info.done
 
 
 async def _append(file: FileIO, content: AsyncIterable[bytes], room: int) -> None:

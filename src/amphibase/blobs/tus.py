@@ -3,7 +3,7 @@ creation-with-upload, expiration and termination (https://tus.io/protocols/resum
 
 import base64
 import binascii
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from email.utils import format_datetime
 from typing import Generic
@@ -108,10 +108,7 @@ class TusProtocol(Generic[Sender]):
     async def head(self, request: Request, sender: Sender, id: str) -> Response:
         """Respond with how much of an upload has come."""
         _check_version(request)
-        upload = await self._uploads.find(sender, id)
-        if upload.received == upload.info.size and not upload.info.done:
-            # All came, and then it could not be stored: this is the time to try again.
-            upload = await self._uploads.append(sender, id, upload.received, _no_bytes())
+        upload = await self._uploads.resume(sender, id)
         headers = {"Upload-Length": str(upload.info.size), "Cache-Control": "no-store"}
         if upload.info.metadata:
             headers["Upload-Metadata"] = upload.info.metadata
@@ -171,8 +168,3 @@ def _bytes_in(request: Request, header: str) -> int:
     if len(value) > MAX_LENGTH_DIGITS:
         raise PayloadTooLarge(f"{header.title()} is too large")
     return int(value)
-
-
-async def _no_bytes() -> AsyncIterator[bytes]:
-    return
-    yield b""
