@@ -36,17 +36,31 @@ class Credentials:
     Args:
         user: None where no user has the address.
         is_confirmed: whether the address or number that the user signs in with is confirmed.
-        pending_hash: the password of the latest sign-up that awaits confirmation.
+        email: the address that the user signs in with; None for a number.
     """
 
     user: Row[Any] | None = field(repr=False)
     is_confirmed: bool
-    pending_hash: str | None = field(default=None, repr=False)
+    email: str | None = None
 
     @property
     def password_hash(self) -> str | None:
         """The hash of the user's password."""
         return (self.user.encrypted_password or None) if self.user is not None else None
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedPassword:
+    """A password that is a user's.
+
+    Args:
+        password_hash: what it was checked against.
+        new_hash: what replaces a hash of an older kind.
+    """
+
+    user_id: UUID
+    password_hash: str = field(repr=False)
+    new_hash: str | None = field(default=None, repr=False)
 
 
 class AccountEngine:
@@ -82,23 +96,13 @@ class AccountEngine:
     # Signing in
 
     async def credentials(self, email: str) -> Credentials:
-        """Return what the password of an address is checked against.
-
-        The same is read for every address, so that the time reveals nothing.
-        """
+        """Return what the password of an address is checked against."""
         async with self.database.read() as connection:
             user = await self.users.find_by_email(connection, email)
-            pending = await self.pending.valid(connection, email.lower())
-        is_confirmed = user is not None and user.email_confirmed_at is not None
-        return Credentials(user, is_confirmed, pending[-1].encrypted_password if pending else None)
+        return Credentials(user, user is not None and user.email_confirmed_at is not None, email)
 
-    async def sign_in(
-        self, credentials: Credentials, password: str, device: Device
-    ) -> tuple[Row[Any], OpenSession]:
-        """Check a password and open a session; a hash of an older kind is replaced.
-
-        Returns:
-            The user's row and the session.
+    async def check_password(self, credentials: Credentials, password: str) -> CheckedPassword:
+        """Check a password before a session is opened; holds no connection meanwhile.
 
         Raises:
             InvalidCredentials: the address is unknown or the password is wrong; both take the
@@ -110,29 +114,46 @@ class AccountEngine:
         user, password_hash = credentials.user, credentials.password_hash
         matches = await self.passwords.verify(password, password_hash)
         if user is None or not password_hash or not matches:
-            await self._reject(password, credentials.pending_hash)
+            await self._reject(password, credentials.email)
         if is_banned(user):
             raise UserBanned
         if not credentials.is_confirmed:
             raise EmailNotConfirmed
-        values: dict[str, Any] = {"last_sign_in_at": utc_now()}
-        if needs_rehash(password_hash):
-            values["encrypted_password"] = await self.passwords.hash(password)
-        async with self.database.write() as connection:
-            # Only if the password is still the one that was checked: it may have been changed,
-            # or the account banned or deleted, while the hash was computed.
-            if not await self.users.change_if_password_is(
-                connection, user.id, password_hash, **values
-            ):
-                raise InvalidCredentials
-            session = await self.sessions.open(connection, user.id, device, "password")
-            return await self.users.get(connection, user.id), session
+        is_outdated = needs_rehash(password_hash)
+        new_hash = await self.passwords.hash(password) if is_outdated else None
+        return CheckedPassword(user.id, password_hash, new_hash)
 
-    async def _reject(self, password: str, pending_hash: str | None) -> Never:
-        # Verified for every address: who signed up with it learns that their own sign-up is
-        # pending, and not whether there was an account.
-        if self._confirms_emails and await self.passwords.verify(password, pending_hash):
-            raise EmailNotConfirmed
+    async def sign_in(
+        self, connection: AsyncConnection, checked: CheckedPassword, device: Device
+    ) -> tuple[Row[Any], OpenSession]:
+        """Open a session; a hash of an older kind is replaced.
+
+        Returns:
+            The user's row and the session.
+
+        Raises:
+            InvalidCredentials: the password has been changed since it was checked, or the account
+                banned or deleted.
+        """
+        values: dict[str, Any] = {"last_sign_in_at": utc_now()}
+        if checked.new_hash is not None:
+            values["encrypted_password"] = checked.new_hash
+        user = await self.users.change_if_password_is(
+            connection, checked.user_id, checked.password_hash, **values
+        )
+        if user is None:
+            raise InvalidCredentials
+        return user, await self.sessions.open(connection, user.id, device, "password")
+
+    async def _reject(self, password: str, email: str | None) -> Never:
+        # Read and verified for every address: who signed up with it learns that their own sign-up
+        # is pending, and the time does not reveal whether there was an account.
+        if self._confirms_emails and email is not None:
+            async with self.database.read() as connection:
+                pending = await self.pending.valid(connection, email.lower())
+            pending_hash = pending[-1].encrypted_password if pending else None
+            if await self.passwords.verify(password, pending_hash):
+                raise EmailNotConfirmed
         raise InvalidCredentials
 
     async def refresh(self, refresh_token: str) -> tuple[Row[Any], OpenSession] | RefreshRejection:

@@ -121,9 +121,9 @@ class Users:
 
     async def change_if_password_is(
         self, connection: AsyncConnection, id: UUID, password_hash: str, **values: Any
-    ) -> bool:
+    ) -> Row[Any] | None:
         """Write columns only while the password hash is still that one, and the account neither
-        banned nor deleted; return whether that was so."""
+        banned nor deleted; return the row then."""
         users = self._users
         changed = await connection.execute(
             update(users)
@@ -134,8 +134,10 @@ class Users:
                 users.c.banned_until.is_(None) | (users.c.banned_until <= utc_now()),
             )
             .values(values)
+            .returning(users)
         )
-        return changed.rowcount > 0
+        row: Row[Any] | None = changed.one_or_none()
+        return row
 
     async def identities(self, connection: AsyncConnection, id: UUID) -> Sequence[Row[Any]]:
         """Return how the user signs in, oldest first."""

@@ -151,7 +151,9 @@ class SqlAccounts:
         self, email: str, password: str, *, device: Device = UNKNOWN_DEVICE
     ) -> SignedIn:
         credentials = await self._engine.credentials(email)
-        user, session = await self._engine.sign_in(credentials, password, device)
+        checked = await self._engine.check_password(credentials, password)
+        async with self._database.write() as connection:
+            user, session = await self._engine.sign_in(connection, checked, device)
         account = account_of(user)
         return SignedIn(account, self._issuer.tokens(account, session))
 

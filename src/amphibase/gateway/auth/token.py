@@ -62,12 +62,13 @@ async def by_password(core: Core, request: Request) -> Mapping[str, Any]:
         raise invalid("Only an email address or phone number should be provided on login.")
     credentials = await _credentials(core, body)
     try:
-        row, session = await core.engine.sign_in(credentials, body.password, device_of(request))
+        checked = await core.engine.check_password(credentials, body.password)
     except EmailNotConfirmed:
         code = codes.PHONE_NOT_CONFIRMED if body.phone else codes.EMAIL_NOT_CONFIRMED
         raise AuthError(code) from None
-    async with core.database.read() as connection:
-        user = await core.users.get(connection, row.id)
+    async with core.database.write() as connection:
+        row, session = await core.engine.sign_in(connection, checked, device_of(request))
+        user = await core.users.of(connection, row)
     response = core.session_json(user, session)
     if error := violation(core.settings, body.password):
         response["weak_password"] = {"message": error.message, "reasons": error.reasons}
@@ -102,7 +103,7 @@ async def by_refresh_token(core: Core, request: Request) -> Mapping[str, Any]:
         raise AuthError(REFRESH_REJECTIONS[result])
     row, session = result
     async with core.database.read() as connection:
-        return core.session_json(await core.users.get(connection, row.id), session)
+        return core.session_json(await core.users.of(connection, row), session)
 
 
 async def by_code(core: Core, request: Request) -> Mapping[str, Any]:

@@ -84,12 +84,16 @@ class AuthUsers:
             raise AuthError(codes.USER_NOT_FOUND)
         return user
 
+    async def of(self, connection: AsyncConnection, row: Row[Any]) -> AuthUser:
+        """Return the user whose row has been read."""
+        return (await self._whole(connection, [row]))[0]
+
     async def find_by_email(
         self, connection: AsyncConnection, email: str, *, lock: bool = False
     ) -> AuthUser | None:
         """Return the user with that address, but for those of single sign-on."""
         row = await self._rows.find_by_email(connection, email, lock=lock)
-        return (await self._whole(connection, [row]))[0] if row is not None else None
+        return await self.of(connection, row) if row is not None else None
 
     async def find_by_phone(self, connection: AsyncConnection, phone: str) -> AuthUser | None:
         """Return the user with that number, digits alone."""
@@ -129,7 +133,7 @@ class AuthUsers:
         if lock:
             statement = statement.with_for_update()
         row = (await connection.execute(statement)).one_or_none()
-        return (await self._whole(connection, [row]))[0] if row is not None else None
+        return await self.of(connection, row) if row is not None else None
 
     async def _whole(self, connection: AsyncConnection, rows: Sequence[Row[Any]]) -> list[AuthUser]:
         ids = [row.id for row in rows]
