@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from amphibase.backend import Caller
+from amphibase.backend import ANONYMOUS, Caller
 from amphibase.database.impersonation import Impersonation, impersonate
 
 
@@ -19,19 +19,24 @@ class CallerRoles:
 
     def __init__(self, rls: bool) -> None:
         self.rls = rls
+        self._anonymous = _impersonation(ANONYMOUS)
 
     def impersonation(self, caller: Caller) -> Impersonation | None:
         """Return whom a caller's transaction runs as; None for the connection's own user."""
         # The service is the connection's own user, whom the tables belong to.
         if not self.rls or caller.role == "service_role":
             return None
-        claims: dict[str, Any] = {"role": caller.role, **caller.claims}
-        if caller.user_id is not None:
-            claims["sub"] = str(caller.user_id)
-        return Impersonation(caller.role, orjson.dumps(claims, default=str).decode())
+        return self._anonymous if caller is ANONYMOUS else _impersonation(caller)
 
     async def impersonate(self, caller: Caller, connection: AsyncConnection) -> None:
         """Run the rest of a transaction as the caller."""
         impersonation = self.impersonation(caller)
         if impersonation is not None:
             await impersonate(connection, impersonation)
+
+
+def _impersonation(caller: Caller) -> Impersonation:
+    claims: dict[str, Any] = {"role": caller.role, **caller.claims}
+    if caller.user_id is not None:
+        claims["sub"] = str(caller.user_id)
+    return Impersonation(caller.role, orjson.dumps(claims, default=str).decode())

@@ -5,7 +5,7 @@ and rows; on SQLite the engine runs the statement itself.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -57,6 +57,11 @@ class CompiledSelect:
         """The statement's text, the same for the same query whatever its values."""
         text: str = self._compiled.string
         return text
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The names of its parameters, in their order."""
+        return self._compiled.positiontup or ()
 
     @cached_property
     def _statement(self) -> Statement:
@@ -219,7 +224,10 @@ class Query(NamedTuple):  # built for every read, at a third of a dataclass's pr
 
     def fingerprint(self) -> str:
         """A text that is the same for the same filters, order and values only."""
-        values = [bound.effective_value for bound in self.constants]
+        if self.statement is None:
+            values = [self.values[name] for name in self.compiled.names]
+        else:
+            values = [bound.effective_value for bound in self.constants]
         return f"{self.compiled.text} {values!r}"
 
 
@@ -228,6 +236,14 @@ class SelectCache:
 
     def __init__(self) -> None:
         self._cached: OrderedDict[Any, CompiledSelect] = OrderedDict()
+
+    def get(self, key: Hashable, build: Callable[[], Select[Any]]) -> CompiledSelect:
+        """Return the compiled statement of a key of one's own, built and compiled once."""
+        compiled = self._cached.get(key)
+        if compiled is None:
+            return self._add(key, CompiledSelect(build()))
+        self._cached.move_to_end(key)
+        return compiled
 
     def query(self, statement: Select[Any]) -> Query:
         """A query for a statement that was just built.
@@ -241,10 +257,14 @@ class SelectCache:
             return Query(CompiledSelect(statement))
         compiled = self._cached.get(key.key)
         if compiled is None:
-            compiled = self._cached[key.key] = CompiledSelect(statement, key)
-            if len(self._cached) > MAX_CACHED:
-                self._cached.popitem(last=False)
+            compiled = self._add(key.key, CompiledSelect(statement, key))
         else:
             self._cached.move_to_end(key.key)
         compiled.check(key.bindparams)
         return Query(compiled, NO_VALUES, statement, key.bindparams)
+
+    def _add(self, key: Hashable, compiled: CompiledSelect) -> CompiledSelect:
+        self._cached[key] = compiled
+        if len(self._cached) > MAX_CACHED:
+            self._cached.popitem(last=False)
+        return compiled

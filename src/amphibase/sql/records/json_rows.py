@@ -64,9 +64,10 @@ def _json(column: Column[Any]) -> str | None:
         case Uuid():
             return f"""'"'||{name}||'"'"""
         case Date():
-            return _in_range(name, f"""'"'||{name}||'"'""")
+            return _in_range(column, name, f"""'"'||{name}||'"'""")
         case UtcDateTime():
             return _in_range(
+                column,
                 name,
                 f"""'"'||CASE WHEN date_trunc('second', {name}) = {name}"""
                 f""" THEN to_char({name}, 'YYYY-MM-DD"T"HH24:MI:SS"Z"')"""
@@ -83,12 +84,10 @@ def _json(column: Column[Any]) -> str | None:
     return None
 
 
-def _in_range(name: str, value: str) -> str:
+def _in_range(column: Column[Any], name: str, value: str) -> str:
     # NULL, which makes the whole object NULL, for what Python's dates have no room for.
-    return (
-        f"CASE WHEN {name} IS NULL THEN 'null' "
-        f"WHEN {name} >= '0001-01-01' AND {name} < '10000-01-01' THEN {value} END"
-    )
+    absent = f"WHEN {name} IS NULL THEN 'null' " if column.nullable else ""
+    return f"CASE {absent}WHEN {name} >= '0001-01-01' AND {name} < '10000-01-01' THEN {value} END"
 
 
 class SqlJsonRows:

@@ -173,7 +173,18 @@ class QueryBuilder:
 
     def ordering(self, order_by: Order) -> Ordering:
         """Build the order of a list. Raises InvalidRequest."""
+        if not order_by:
+            return self._newest_first
         return ordering(order_by, self.info.newest_first, self.info.keys, self.infos.dialect)
+
+    @property
+    def _newest_first(self) -> Ordering:
+        cache = self.info.cache
+        if "newest first" not in cache:
+            order = ordering((), self.info.newest_first, self.info.keys, self.infos.dialect)
+            cache["newest first"] = order
+        newest_first: Ordering = cache["newest first"]
+        return newest_first
 
     def is_(self, id: Any) -> Sequence[ColumnElement[bool]]:
         """Build the conditions that a row has that primary key. Raises InvalidValue."""
@@ -222,35 +233,61 @@ class QueryBuilder:
         """
         check_limit(limit)
         # The list is the same whatever is selected of its rows.
-        named = self.visible(self.info.select_keys, *where, order_by=order.clauses)
-        list_ = self.selects.query(named).fingerprint()
-        if cursor is not None:
-            after = order.after(self.cursors.read(list_, cursor))
+        list_ = self._list(self.info.select_keys, where, order).fingerprint()
+        after = None if cursor is None else order.after(self.cursors.read(list_, cursor))
 
-        async def fetch(statement: Select[Any], limit: int) -> Sequence[Row]:
-            statement = self.visible(statement, *where, order_by=order.clauses)
-            if cursor is not None:
-                statement = statement.where(after)
-            return await self.rows(self.selects.query(limited(statement, limit)))
+        async def fetch(
+            statement: Select[Any], limit: int, beside: Sequence[ColumnElement[Any]] = ()
+        ) -> Sequence[Row]:
+            query = self._list(statement, where, order, after=after, limit=limit, beside=beside)
+            return await self.rows(query)
 
         size = row_size_of(self.info, self.infos.dialect)
-        whole = statement.add_columns(*expressions) if expressions else statement
         if size.is_bounded:
-            rows = await fetch(whole, limit + 1)
+            rows = await fetch(statement, limit + 1, expressions)
             return rows[:limit], list_ if len(rows) > limit else None
         # Rounded, so that limits share few statements.
         most = self.max_page_bytes >> limit.bit_length()
         small, marker = size.select_small(statement, most)
-        rows = await fetch(small.add_columns(*expressions) if expressions else small, limit + 1)
+        rows = await fetch(small, limit + 1, expressions)
         if all(row[marker] is not None for row in rows):
             return rows[:limit], list_ if len(rows) > limit else None
         while True:
             del rows
             sizes = [row[0] for row in await fetch(size.select, limit + 1)]
             count = count_within(sizes[:limit], self.max_page_bytes)
-            rows = await fetch(whole, count)
+            rows = await fetch(statement, count, expressions)
             if rows or not sizes:  # else the rows were deleted in between
                 return rows, list_ if len(sizes) > count else None
+
+    def _list(
+        self,
+        statement: Select[Any],
+        where: Sequence[Where],
+        order: Ordering,
+        *,
+        after: ColumnElement[bool] | None = None,
+        limit: int | None = None,
+        beside: Sequence[ColumnElement[Any]] = (),
+    ) -> Query:
+        """Build a query for the rows of a list, from a place in it on.
+
+        Args:
+            beside: what is selected beside the columns of the statement, which is a constant.
+        """
+
+        def build() -> Select[Any]:
+            whole = statement.add_columns(*beside) if beside else statement
+            selected = self.visible(whole, *where, order_by=order.clauses)
+            if after is not None:
+                selected = selected.where(after)
+            return selected if limit is None else limited(selected, limit)
+
+        if where or after is not None or order is not self._newest_first:
+            return self.selects.query(build())
+        # What most lists are, without a statement to be built and compared.
+        key = (statement, *beside, self.policy.kind, limit)
+        return Query(self.selects.get(key, build), {CALLER: self.caller.user_id})
 
     async def rows(self, query: Query) -> Sequence[Row]:
         """Fetch the rows of a query. Raises UnreadableValue."""
