@@ -11,6 +11,8 @@ from amphibase.models import User
 from amphibase.settings import Settings
 from amphibase.sql.backend import SqlBackend
 
+SECRET = "a secret of the tests that is long enough even for the longest of hashes"
+
 
 def sql_backend_of(app: FastAPI) -> SqlBackend:
     """Return the SQL backend of a started application."""

@@ -3,7 +3,7 @@
 import gc
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,10 @@ from argon2 import PasswordHasher
 from fastapi import FastAPI
 from sqlalchemy.engine import make_url
 from tests import models as models  # their tables belong to every prepared database
+from tests.backends import SECRET as SECRET
 from tests.backends import Records
 from tests.servers import Databases, new_server
+from tests.supabase_projects import reset
 
 from amphibase import Amphibase, Base, Settings, load_settings
 from amphibase.accounts import passwords
@@ -24,8 +26,7 @@ from amphibase.database.engine import Database
 from amphibase.postgres import Server
 from amphibase.schema.commands import ensure
 from amphibase.sql.backend import SqlBackend
-
-SECRET = "a secret of the tests that is long enough even for the longest of hashes"
+from amphibase.testing.supabase import LocalSupabase, Projects
 
 
 def pytest_collection_finish() -> None:
@@ -113,10 +114,10 @@ async def prepared_postgres(databases: Databases) -> AsyncIterator[str]:
         yield str(make_url(url).database)
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def prepared_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """A database of the test's own with all tables made, once of each kind."""
-    if request.param == "sqlite":
+@contextmanager
+def prepared_database(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A database of the test's own with all tables made, of SQLite or Postgres."""
+    if kind == "sqlite":
         path = tmp_path / "prepared.db"
         shutil.copy(request.getfixturevalue("prepared_sqlite"), path)
         yield f"sqlite:///{path}"
@@ -124,6 +125,27 @@ def prepared_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
     databases: Databases = request.getfixturevalue("databases")
     with databases.new(template=request.getfixturevalue("prepared_postgres")) as url:
         yield url
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def prepared_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A database of the test's own with all tables made, once of each kind."""
+    with prepared_database(request.param, request, tmp_path) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def shared_supabase(local_supabase_projects: Projects) -> Iterator[LocalSupabase]:
+    """A Supabase project for all tests: the local one, in a process of its own, over a socket."""
+    with local_supabase_projects.open() as project:
+        yield project
+
+
+@pytest.fixture
+def supabase(shared_supabase: LocalSupabase) -> LocalSupabase:
+    """The project, without users, files and buckets."""
+    reset(shared_supabase)
+    return shared_supabase
 
 
 MakeSettings = Callable[..., Settings]

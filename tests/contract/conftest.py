@@ -5,14 +5,16 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from tests.backends import Records
-from tests.conftest import SECRET
+from tests.backends import SECRET
+from tests.conftest import prepared_database
 from tests.object_store import files_url, object_store
+from tests.supabase_projects import settings_of
 
 from amphibase.accounts.jwt.key_ring import load_keys
 from amphibase.backend import Backend
 from amphibase.build import build_backend
 from amphibase.settings import Settings, load_settings
+from amphibase.testing.supabase import LocalSupabase
 
 
 @pytest.fixture(scope="session")
@@ -41,10 +43,24 @@ async def store(
     await opened.close()
 
 
+@pytest.fixture(params=["sqlite", "postgres", "supabase", "supabase-remote"])
+def backend_settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings]:
+    """The settings of a backend without accounts, of each kind."""
+    kind: str = request.param
+    common = {"data_dir": tmp_path / "data", "secret_key": SECRET, "rate_limits": "off"}
+    if kind in ("sqlite", "postgres"):
+        with prepared_database(kind, request, tmp_path) as url:
+            yield load_settings(database_url=url, **common)
+        return
+    project: LocalSupabase = request.getfixturevalue("supabase")
+    verify = "remote" if kind == "supabase-remote" else "local"
+    yield settings_of(project, verify=verify, **common)
+
+
 @pytest.fixture
-async def backend(settings: Settings) -> AsyncIterator[Backend]:
-    """A backend on a database of the test's own."""
-    opened = build_backend(settings, load_keys(settings))
+async def backend(backend_settings: Settings) -> AsyncIterator[Backend]:
+    """A backend on a database or project of the test's own."""
+    opened = build_backend(backend_settings, load_keys(backend_settings))
     yield opened
     await opened.close()
 
@@ -55,7 +71,10 @@ def _capable(request: pytest.FixtureRequest) -> None:
     marks = list(request.node.iter_markers("requires"))
     if not marks:
         return
-    records: Records = request.getfixturevalue("shared_records")
+    if "backend" in request.fixturenames:
+        backend: Backend = request.getfixturevalue("backend")
+    else:
+        backend = request.getfixturevalue("shared_records").backend
     for mark in marks:
-        if not getattr(records.backend.capabilities, mark.args[0]):
-            pytest.skip(f"{records.backend.capabilities.backend} has no {mark.args[0]}")
+        if not getattr(backend.capabilities, mark.args[0]):
+            pytest.skip(f"{backend.capabilities.backend} has no {mark.args[0]}")

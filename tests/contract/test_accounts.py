@@ -8,7 +8,7 @@ from uuid import UUID
 import bcrypt
 import pytest
 from argon2 import PasswordHasher
-from tests.contract.signing_up import OTHER_PASSWORD, PASSWORD, sign_up, tokens_of
+from tests.contract.signing_up import OTHER_PASSWORD, PASSWORD, check_revoked, sign_up, tokens_of
 
 from amphibase import (
     SERVICE,
@@ -20,7 +20,6 @@ from amphibase import (
     InvalidRequest,
     InvalidToken,
     NotFound,
-    SessionEnded,
     Unauthenticated,
     UserBanned,
     WeakPassword,
@@ -35,7 +34,7 @@ class TestSignUp:
         assert caller.user_id == signed_in.account.id
         assert caller.role == "authenticated"
         assert caller.claims["email"] == "ann@example.com"
-        assert caller.claims["user_metadata"] == {"name": "Ann"}
+        assert caller.claims["user_metadata"]["name"] == "Ann"
         assert not caller.is_admin
 
     async def test_the_claims_have_supabases_names(self, backend: Backend) -> None:
@@ -46,7 +45,7 @@ class TestSignUp:
         assert claims["aal"] == "aal1"
         assert claims["amr"][0]["method"] == "password"
         assert claims["app_metadata"] == {"provider": "email", "providers": ["email"]}
-        assert claims["exp"] - claims["iat"] == tokens.expires_in == 15 * 60
+        assert claims["exp"] - claims["iat"] == tokens.expires_in
         assert claims["exp"] == tokens.expires_at
         assert UUID(claims["session_id"])
 
@@ -148,10 +147,18 @@ class TestSignIn:
         with pytest.raises(InvalidRequest):
             await backend.accounts.create("ann@example.com", password_hash=hashed)
 
-    async def test_a_password_may_hold_half_of_a_surrogate_pair(self, backend: Backend) -> None:
+    async def test_half_of_a_surrogate_pair_signs_in_or_is_no_new_password(
+        self, backend: Backend
+    ) -> None:
         """What is hashed and what is checked are encoded the same way."""
-        await backend.accounts.sign_up("ann@example.com", "\ud800" * 8)
-        await backend.accounts.sign_in("ann@example.com", "\ud800" * 8)
+        password = "\ud800" * 8
+        try:
+            await backend.accounts.sign_up("ann@example.com", password)
+        except WeakPassword:
+            with pytest.raises(InvalidCredentials):
+                await backend.accounts.sign_in("ann@example.com", password)
+        else:
+            await backend.accounts.sign_in("ann@example.com", password)
 
     async def test_tells_that_it_happened(self, backend: Backend) -> None:
         """The account that comes back knows of this very sign-in."""
@@ -191,8 +198,9 @@ class TestRefresh:
             *(backend.accounts.refresh(first.refresh_token) for _ in range(20))
         )
         assert len({tokens_of(response).refresh_token for response in responses}) == 1
-        caller = await backend.accounts.authenticate(first.access_token)
-        assert len(await backend.accounts.sessions(caller)) == 1
+        if backend.capabilities.session_list:
+            caller = await backend.accounts.authenticate(first.access_token)
+            assert len(await backend.accounts.sessions(caller)) == 1
 
     async def test_a_token_that_nobody_issued_is_rejected(self, backend: Backend) -> None:
         for token in ("", "nonsense", "x" * 10_000, "\x00", "\ud800"):
@@ -216,11 +224,11 @@ class TestAuthenticate:
     async def test_a_deleted_users_token_is_rejected(self, backend: Backend) -> None:
         signed_in = await backend.accounts.sign_up("ann@example.com", PASSWORD)
         assert await backend.accounts.delete(signed_in.account.id)
-        with pytest.raises(SessionEnded):
-            await backend.accounts.authenticate(tokens_of(signed_in).access_token)
+        await check_revoked(backend, tokens_of(signed_in).access_token)
 
 
 class TestSessions:
+    @pytest.mark.requires("session_list")
     async def test_are_listed_newest_first_with_their_devices(self, backend: Backend) -> None:
         phone, laptop = Device("phone", "192.0.2.1"), Device("laptop", "2001:db8::1")
         await backend.accounts.sign_up("ann@example.com", PASSWORD, device=phone)
@@ -250,12 +258,12 @@ class TestSessions:
                 await backend.accounts.authenticate(tokens.access_token)
                 await backend.accounts.refresh(tokens.refresh_token)
             else:
-                with pytest.raises(SessionEnded):
-                    await backend.accounts.authenticate(tokens.access_token)
+                await check_revoked(backend, tokens.access_token)
                 with pytest.raises(InvalidRefreshToken):
                     await backend.accounts.refresh(tokens.refresh_token)
         await backend.accounts.authenticate(bob.access_token)
 
+    @pytest.mark.requires("session_list")
     async def test_one_can_be_ended_by_its_user_alone(self, backend: Backend) -> None:
         ann = await backend.accounts.authenticate((await sign_up(backend)).access_token)
         bob = await backend.accounts.authenticate(
@@ -265,8 +273,7 @@ class TestSessions:
         with pytest.raises(NotFound):
             await backend.accounts.end_session(bob, ann.session_id)
         await backend.accounts.end_session(ann, ann.session_id)
-        with pytest.raises(SessionEnded):
-            await backend.accounts.authenticate(ann.token or "")
+        await check_revoked(backend, ann.token or "")
 
     async def test_nobody_in_particular_has_none(self, backend: Backend) -> None:
         with pytest.raises(Unauthenticated):
@@ -280,8 +287,7 @@ class TestPasswords:
         caller = await backend.accounts.authenticate(here.access_token)
         await backend.accounts.change_password(caller, PASSWORD, OTHER_PASSWORD)
         await backend.accounts.authenticate(here.access_token)
-        with pytest.raises(SessionEnded):
-            await backend.accounts.authenticate(there.access_token)
+        await check_revoked(backend, there.access_token)
         with pytest.raises(InvalidCredentials):
             await backend.accounts.sign_in("ann@example.com", PASSWORD)
         await backend.accounts.sign_in("ann@example.com", OTHER_PASSWORD)

@@ -4,7 +4,7 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
-from tests.contract.signing_up import OTHER_PASSWORD, PASSWORD, sign_up, tokens_of
+from tests.contract.signing_up import OTHER_PASSWORD, PASSWORD, check_revoked, sign_up, tokens_of
 
 from amphibase import (
     Account,
@@ -16,7 +16,6 @@ from amphibase import (
     InvalidRefreshToken,
     InvalidRequest,
     NotFound,
-    SessionEnded,
     UserBanned,
 )
 from amphibase.backend import Backend
@@ -80,14 +79,14 @@ class TestForTheService:
     async def test_metadata_is_merged_and_none_removes(self, backend: Backend) -> None:
         account = await backend.accounts.create("ann@example.com", user_metadata={"a": 1, "b": 2})
         changed = await backend.accounts.update(account.id, user_metadata={"b": None, "c": 3})
-        assert changed.user_metadata == {"a": 1, "c": 3}
+        assert changed.user_metadata.items() >= {"a": 1, "c": 3}.items()
+        assert "b" not in changed.user_metadata
         assert changed.updated_at > account.updated_at
 
     async def test_a_new_password_ends_all_sessions(self, backend: Backend) -> None:
         signed_in = await backend.accounts.sign_up("ann@example.com", PASSWORD)
         await backend.accounts.update(signed_in.account.id, password=OTHER_PASSWORD)
-        with pytest.raises(SessionEnded):
-            await backend.accounts.authenticate(tokens_of(signed_in).access_token)
+        await check_revoked(backend, tokens_of(signed_in).access_token)
 
     @pytest.mark.parametrize(("before", "after"), [("admin", None), (None, "admin")])
     async def test_another_role_ends_all_sessions(
@@ -101,8 +100,7 @@ class TestForTheService:
         await backend.accounts.update(account.id, app_metadata={"role": before, "plan": "free"})
         await backend.accounts.authenticate(tokens.access_token)
         await backend.accounts.update(account.id, app_metadata={"role": after})
-        with pytest.raises(SessionEnded):
-            await backend.accounts.authenticate(tokens.access_token)
+        await check_revoked(backend, tokens.access_token)
 
     async def test_an_address_that_is_taken_cannot_be_changed_to(self, backend: Backend) -> None:
         await backend.accounts.create("ann@example.com")
@@ -116,8 +114,9 @@ class TestForTheService:
         signed_in = await backend.accounts.sign_up("ann@example.com", PASSWORD)
         id = signed_in.account.id
         await backend.accounts.ban(id, timedelta(hours=1))
-        with pytest.raises(AmphibaseError):
-            await backend.accounts.authenticate(tokens_of(signed_in).access_token)
+        if backend.capabilities.instant_revocation:
+            with pytest.raises(AmphibaseError):
+                await backend.accounts.authenticate(tokens_of(signed_in).access_token)
         with pytest.raises(UserBanned):
             await backend.accounts.sign_in("ann@example.com", PASSWORD)
         with pytest.raises(InvalidCredentials):

@@ -1,27 +1,13 @@
-"""A Supabase project for the tests: the local one, in a process of its own, over a socket."""
+"""A client of the Supabase project of the tests."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
-from tests.supabase.projects import reset, settings_of
+from tests.supabase_projects import settings_of
 
 from amphibase.supabase.client import SupabaseClient
 from amphibase.supabase.project import SupabaseProject
-from amphibase.testing.supabase import LocalSupabase, Projects
-
-
-@pytest.fixture(scope="session")
-def shared_supabase(local_supabase_projects: Projects) -> Iterator[LocalSupabase]:
-    """A project for all tests."""
-    with local_supabase_projects.open() as project:
-        yield project
-
-
-@pytest.fixture
-def supabase(shared_supabase: LocalSupabase) -> LocalSupabase:
-    """The project, without users, files and buckets."""
-    reset(shared_supabase)
-    return shared_supabase
+from amphibase.testing.supabase import LocalSupabase
 
 
 @pytest.fixture

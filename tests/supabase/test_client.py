@@ -3,7 +3,7 @@
 from uuid import uuid4
 
 import pytest
-from tests.supabase.projects import settings_of
+from tests.supabase_projects import settings_of
 
 from amphibase import ANONYMOUS, SERVICE, Caller, ConfigurationError, Unauthenticated
 from amphibase.supabase.client import SupabaseClient

@@ -4,7 +4,7 @@ import base64
 import json
 
 import pytest
-from tests.conftest import SECRET
+from tests.backends import SECRET
 
 from amphibase import ConfigurationError, load_settings
 from amphibase.accounts.jwt.key_ring import load_keys

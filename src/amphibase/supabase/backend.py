@@ -12,7 +12,6 @@ from amphibase.accounts.jwt.key_ring import KeyRing
 from amphibase.backend import (
     ANONYMOUS,
     ATTEMPTS,
-    Accounts,
     Caller,
     Capabilities,
     Files,
@@ -24,12 +23,16 @@ from amphibase.backend import (
     RowSource,
     Transaction,
 )
+from amphibase.background import Background
 from amphibase.errors import InvalidValue, NotSupported
 from amphibase.records.cursors import Cursors
 from amphibase.settings import Settings
+from amphibase.supabase.accounts import SupabaseAccounts
+from amphibase.supabase.auth_settings import check_auth_settings
 from amphibase.supabase.client import SupabaseClient
 from amphibase.supabase.errors import read_json
 from amphibase.supabase.project import SupabaseProject
+from amphibase.supabase.token_check import LocalTokenCheck, RemoteTokenCheck
 
 if TYPE_CHECKING:
     from supabase import AsyncClient
@@ -70,11 +73,18 @@ class SupabaseBackend:
         self._settings = settings
         self.client = client or SupabaseClient(SupabaseProject.of(settings))
         self._cursors = Cursors(keys.derive("cursor"))
-        self.capabilities = supabase_capabilities(verifies_remotely=settings.verify == "remote")
-
-    @property
-    def accounts(self) -> Accounts:
-        raise NotSupported("Accounts in a Supabase project are not in this version yet")
+        is_remote = settings.verify == "remote"
+        self._token_check = (RemoteTokenCheck if is_remote else LocalTokenCheck)(self.client)
+        self.background = Background()
+        self.capabilities = supabase_capabilities(verifies_remotely=is_remote)
+        self.accounts = SupabaseAccounts(
+            self.client,
+            self._token_check,
+            self._cursors,
+            self.background,
+            self.capabilities,
+            settings,
+        )
 
     @property
     def files(self) -> Files:
@@ -135,7 +145,14 @@ class SupabaseBackend:
         return caller, await rows.get(caller.user_id)
 
     async def start(self) -> None:
-        """Reach the project and fetch what every request needs."""
+        """Reach the project and fetch what every request needs.
+
+        Raises:
+            ConfigurationError: a setting protects something that the project leaves open.
+            Unavailable: the project cannot be reached.
+        """
+        await self._token_check.start()
+        await check_auth_settings(self.client, self._settings)
 
     async def check(self) -> None:
         """Reach Auth and the Data API. Raises Unavailable."""
@@ -143,5 +160,6 @@ class SupabaseBackend:
         await self.client.request("rest", "HEAD", "/", ANONYMOUS)
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Finish the work that goes on after responses, then close the connections."""
+        await self.background.close()
         await self.client.close()

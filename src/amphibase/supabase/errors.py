@@ -113,6 +113,10 @@ BY_STATUS: dict[int, type[AmphibaseError]] = {
 }
 
 
+class EmailsTooFrequent(TooManyRequests):
+    """Raised when Auth sends no further email for now, to an address or at all."""
+
+
 def raise_for_response(service: str, response: httpx.Response, caller: Caller) -> None:
     """Raise what an error response means.
 
@@ -135,7 +139,7 @@ def raise_for_response(service: str, response: httpx.Response, caller: Caller) -
             f"The project does not accept the API key of the role {caller.role}: compare "
             "SUPABASE_ANON_KEY and SUPABASE_SERVICE_KEY with those of its dashboard"
         )
-    error = _temporary(service, status, response)
+    error = _temporary(service, status, response, body)
     if error is None:
         match service:
             case "rest":
@@ -180,8 +184,12 @@ def _status(response: httpx.Response, body: dict[str, Any]) -> int:
     return response.status_code
 
 
-def _temporary(service: str, status: int, response: httpx.Response) -> AmphibaseError | None:
+def _temporary(
+    service: str, status: int, response: httpx.Response, body: dict[str, Any]
+) -> AmphibaseError | None:
     if status == 429:
+        if _auth_code(body, response) == "over_email_send_rate_limit":
+            return EmailsTooFrequent(retry_after=retry_after(response))
         return TooManyRequests(retry_after=retry_after(response))
     if status in (502, 503, 504) or status >= 520:
         return Unavailable(
@@ -233,15 +241,21 @@ def _rest_error(body: dict[str, Any], caller: Caller) -> AmphibaseError | None:
 
 
 def _auth_error(body: dict[str, Any], response: httpx.Response) -> AmphibaseError | None:
-    """Translate a code of Auth, which older versions call `error_code`."""
-    code = body.get("code")
-    if not isinstance(code, str):
-        code = body.get("error_code") or response.headers.get("x-sb-error-code")
+    """Translate a code of Auth."""
+    code = _auth_code(body, response)
     if code in AUTH_ERRORS:
         return AUTH_ERRORS[code]()
     if code in AUTH_ERRORS_WITH_MESSAGE:
         return AUTH_ERRORS_WITH_MESSAGE[code](_message(body))
     return None
+
+
+def _auth_code(body: dict[str, Any], response: httpx.Response) -> str:
+    """Return the code of an error of Auth, which older versions call `error_code`."""
+    code = body.get("code")
+    if not isinstance(code, str):
+        code = body.get("error_code") or response.headers.get("x-sb-error-code")
+    return str(code)
 
 
 def _storage_error(body: dict[str, Any], caller: Caller) -> AmphibaseError | None:

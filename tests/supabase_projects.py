@@ -3,7 +3,7 @@
 from typing import Any
 
 import psycopg
-from tests.conftest import SECRET
+from tests.backends import SECRET
 
 from amphibase import Settings, load_settings
 from amphibase.testing.supabase import LocalSupabase
