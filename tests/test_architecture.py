@@ -24,6 +24,7 @@ SHARED = {
     "private_names",
     "published_secrets",
     "redaction",
+    "request_body",
     "settings",
 }
 FOUNDATION = {"accounts", "blobs", "database", "records", "schema"}
@@ -32,7 +33,9 @@ ALLOWED = {
     "background": set(),
     "errors": set(),
     "models": {"access", "errors"},
-    "settings": {"database", "errors", "published_secrets"},
+    "rate_limits": set(),
+    "request_body": {"errors"},
+    "settings": {"database", "errors", "published_secrets", "rate_limits"},
     "private_names": set(),
     "published_secrets": set(),
     "redaction": set(),
@@ -51,7 +54,8 @@ ALLOWED = {
     "http": SHARED | {"accounts", "backend", "blobs", "build", "records", "server", "services"},
     "gateway": SHARED | FOUNDATION | {"backend", "postgres", "server"},
     "cli": SHARED | FOUNDATION | {"backend", "build", "gateway", "http", "server", "services"},
-    "testing": SHARED | {"backend", "build", "database", "gateway", "http", "postgres", "server"},
+    "testing": SHARED
+    | {"backend", "build", "database", "gateway", "http", "postgres", "rate_limits", "server"},
 }
 
 # The Data API's own packages, from the request's entry down: each may import those below it.

@@ -148,6 +148,9 @@ from amphibase.errors import (
     RangeNotSatisfiable as RangeNotSatisfiable,
 )
 from amphibase.errors import (
+    RequestTimeout as RequestTimeout,
+)
+from amphibase.errors import (
     SessionEnded as SessionEnded,
 )
 from amphibase.errors import (

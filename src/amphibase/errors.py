@@ -36,6 +36,7 @@
     ├── PreconditionFailed         what the request demanded to be so is not so
     ├── UnsupportedTusVersion      a resumable upload by another version of the protocol
     ├── PayloadTooLarge
+    ├── RequestTimeout             the rest of a request did not come
     └── Retryable                  the same request may succeed later; says when
         ├── UploadBusy             another request is sending the same upload
         ├── TooManyRequests        a rate limit is reached, or the password queue is full
@@ -379,6 +380,14 @@ class PayloadTooLarge(AmphibaseError):
     status = 413
     code = "payload_too_large"
     default = "The request body is too large"
+
+
+class RequestTimeout(AmphibaseError):
+    """Raised when a client sends nothing for too long in the middle of a request's body."""
+
+    status = 408
+    code = "request_timeout"
+    default = "The rest of the request did not come"
 
 
 class Retryable(AmphibaseError):

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -25,9 +25,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from amphibase.errors import ConfigurationError
 from amphibase.published_secrets import has_published_password, is_published
+from amphibase.rate_limits import RateLimits
 
 if TYPE_CHECKING:  # the rest is imported where it is needed, since commands wait for this page
-    from limits import RateLimitItem
     from sqlalchemy.engine import URL
 
     from amphibase.database.engine import PoolOptions
@@ -50,49 +50,6 @@ MIN_SECRET_BYTES = 32
 def _names(field: str) -> AliasChoices:
     name = field.upper()
     return AliasChoices(f"AMPHIBASE_{name}", name)
-
-
-class RateLimits(dict[str, "RateLimitItem"]):
-    """The limit of each action.
-
-    `sign-in` counts by address and client together, `sign-in-address` by address over all clients,
-    `sign-in-client` by client over all addresses, `email-address` by the address that emails go
-    to, and the others by client.
-    """
-
-    DEFAULTS: ClassVar[dict[str, str]] = {
-        "sign-in": "10/minute",
-        "sign-in-client": "60/minute",
-        "sign-in-address": "600/hour",
-        "sign-up": "60/minute",
-        "forgot": "10/minute",
-        "reset": "10/minute",
-        "resend": "10/minute",
-        "email-address": "20/hour",
-    }
-    ACTIONS = tuple(DEFAULTS)
-    DEFAULT = ", ".join(f"{action}={rate}" for action, rate in DEFAULTS.items())
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Read `off` or `action=count/period, …`; an action that is not named keeps its default."""
-        if text.strip().lower() == "off":
-            return cls()
-        from limits import parse
-
-        limits = cls() if text == cls.DEFAULT else cls.parse(cls.DEFAULT)
-        for part in filter(None, (part.strip() for part in text.split(","))):
-            action, _, rate = part.partition("=")
-            if action not in cls.ACTIONS:
-                raise ValueError(f"the actions are {', '.join(cls.ACTIONS)}")
-            if rate == "off":
-                limits.pop(action, None)
-                continue
-            try:
-                limits[action] = parse(rate)
-            except ValueError:
-                raise ValueError(f"{action} needs a rate such as 10/minute, or off") from None
-        return limits
 
 
 class Settings(BaseSettings):
@@ -137,6 +94,7 @@ class Settings(BaseSettings):
     pool_recycle: int = Field(3600, ge=-1, examples=["3600"], description="seconds")
     pool_mode: Literal["session", "transaction"] | None = Field(None, examples=["transaction"])
     rls: bool | None = Field(None, examples=["true"])
+    body_timeout: int = Field(60, ge=1, le=3600, examples=["60"], description="seconds")
     max_page_mb: int = Field(8, ge=1, le=1000, examples=["8"], description="MiB")
     migrations_dir: Path = Field(Path("./migrations"), examples=["./migrations"])
 
@@ -144,6 +102,8 @@ class Settings(BaseSettings):
         SecretStr(""), examples=["file:///var/lib/app/files or s3://bucket/folder?region=eu-west-1"]
     )
     max_upload_mb: int = Field(50, ge=1, le=5_000_000, examples=["50"], description="MiB")
+    max_unfinished_uploads: int = Field(1000, ge=1, examples=["1000"])
+    max_unfinished_uploads_per_user: int = Field(20, ge=1, examples=["20"])
     allowed_types: CommaSeparated = Field((), examples=["image/*,application/pdf"])
 
     supabase_url: str | None = Field(None, examples=["https://abcdefgh.supabase.co"])

@@ -56,11 +56,13 @@ class Telling:
 @pytest.fixture
 async def url(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
     """The URL of a gateway that cuts clients that stall for a fifth of a second."""
-    monkeypatch.setattr(gateway_app, "STALL_SECONDS", 0.2)
+    monkeypatch.setattr(gateway_app, "TAKE_SECONDS", 0.2)
     monkeypatch.setattr(serving, "HEAD_SECONDS", 0.2)
     mounts = {"/rest/v1": Mount(Telling, LIMIT), "/storage/v1": Mount(Telling)}
     ready = asyncio.Event()
-    server = serving.server(Gateway(mounts, KEYS), ready=ready.set, host="127.0.0.1", port=0)
+    server = serving.server(
+        Gateway(mounts, KEYS, body_seconds=0.2), ready=ready.set, host="127.0.0.1", port=0
+    )
     serve = asyncio.create_task(server.serve())
     await ready.wait()
     yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"

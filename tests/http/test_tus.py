@@ -5,6 +5,7 @@ import base64
 import json
 import os
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from fastapi import FastAPI
+from tests.conftest import MakeSettings
 from tests.serving import serving
 from tests.tus_client import CuttingProxy, installed, upload
 
@@ -19,7 +22,7 @@ from amphibase import Amphibase
 from amphibase.backend import Caller
 from amphibase.blobs import resumable
 from amphibase.models import utc_now
-from amphibase.testing.client import Client
+from amphibase.testing.client import Client, open_client
 
 VERSION = {"Tus-Resumable": "1.0.0"}
 PART = {**VERSION, "Content-Type": "application/offset+octet-stream"}
@@ -125,10 +128,29 @@ async def test_unfinished_ones_expire(ann: Client, monkeypatch: pytest.MonkeyPat
     url = (await begin(ann, 3)).headers["location"]
     (folder / f"{uuid4().hex}.bytes").touch()  # of a beginning that was killed
     (folder / f"{uuid4().hex}.new").touch()
-    monkeypatch.setattr(resumable, "LIFETIME", timedelta(0))
+    monkeypatch.setattr(
+        uploads(ann), "_limits", replace(uploads(ann)._limits, lifetime=timedelta(0))
+    )
     assert (await ann.head(url, headers=VERSION)).status_code == 404
     uploads(ann).expire()
-    assert list(folder.iterdir()) == []
+    assert [path.name for path in folder.iterdir()] == [resumable.CREATION_LOCK]
+
+
+async def test_a_user_has_so_many_unfinished_ones_and_so_have_all(
+    make_settings: MakeSettings,
+) -> None:
+    settings = make_settings(max_unfinished_uploads=3, max_unfinished_uploads_per_user=2)
+    async with open_client(Amphibase(settings).mount(FastAPI())) as client:
+        ann, bob = await client.as_user("ann@example.com"), await client.as_user("bob@example.com")
+        created = await asyncio.gather(*(begin(ann, 3, path=f"{n}.txt") for n in range(5)))
+        assert sorted(response.status_code for response in created) == [201, 201, 429, 429, 429]
+        first, second = (r.headers["location"] for r in created if r.status_code == 201)
+        assert (await begin(bob, 3)).status_code == 201
+        assert (await begin(bob, 3)).status_code == 429  # the third of all
+        assert (await send(ann, first, 0, b"abc")).status_code == 204
+        assert (await begin(ann, 3)).status_code == 201
+        assert (await ann.delete(second, headers=VERSION)).status_code == 204
+        assert (await begin(ann, 3)).status_code == 201
 
 
 async def test_what_someone_goes_on_with_does_not_expire(ann: Client) -> None:
@@ -223,17 +245,6 @@ async def test_an_upload_that_is_stored_while_it_is_looked_up_is_found(
 
     monkeypatch.setattr(json, "loads", store_meanwhile)
     assert (await ann.head(url, headers=VERSION)).headers["upload-offset"] == "3"
-
-
-async def test_a_sender_that_falls_silent_lets_another_go_on(
-    ann: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(resumable, "SILENCE", timedelta(milliseconds=100))
-    url = (await begin(ann, 10, path="a.txt")).headers["location"]
-    silent = await Sending(ann, url, b"01234", b"").response
-    assert (silent.status_code, silent.json()["code"]) == (400, "incomplete_upload")
-    assert (await send(ann, url, 5, b"56789")).status_code == 204
-    assert (await ann.get("/files/uploads/a.txt")).content == b"0123456789"
 
 
 async def test_a_client_may_ask_what_is_offered(client: Client) -> None:

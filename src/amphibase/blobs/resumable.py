@@ -20,17 +20,17 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 from uuid import uuid4
 
-from filelock import AsyncFileLock, Timeout
+from filelock import AsyncFileLock, FileLock, Timeout
 
 from amphibase.background import uninterrupted
 from amphibase.blobs.disk_errors import disk_errors
 from amphibase.errors import (
     AmphibaseError,
     Conflict,
-    IncompleteUpload,
     NotFound,
     PayloadTooLarge,
     Retryable,
+    TooManyRequests,
     UploadBusy,
 )
 from amphibase.models import utc_now
@@ -38,15 +38,12 @@ from amphibase.models import utc_now
 LIFETIME = timedelta(hours=24)
 """How long an upload is stored after its last bytes."""
 
-SILENCE = timedelta(minutes=1)
-"""How long a sender may be silent. A connection that is lost without notice would hold its upload
-for good, and its sender could not go on over another."""
-
 BUSY_SECONDS = 3
 """How long a request waits for another one of the same upload. A sender comes back sooner than the
 request whose connection it lost has ended, and would be told a number of bytes that still grows."""
 
 CHUNK_BYTES = 1024 * 1024
+CREATION_LOCK = "creation.lock"
 
 _ID = re.compile(r"[0-9a-f]{32}")
 
@@ -105,21 +102,41 @@ class Upload:
     expires_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class UploadLimits:
+    """How many uploads may be unfinished, each of which takes up to the size of a file.
+
+    Args:
+        per_sender: at most, of one sender.
+        total: at most, of all senders.
+        lifetime: how long an upload is stored after its last bytes.
+    """
+
+    per_sender: int
+    total: int
+    lifetime: timedelta = LIFETIME
+
+
 class ResumableUploads(Generic[Sender]):
     """Uploads under way.
 
     Args:
         folder: where they are stored; created where it is missing.
+        limits: on how many there may be, and for how long.
     """
 
-    def __init__(self, folder: Path, destination: UploadDestination[Sender]) -> None:
+    def __init__(
+        self, folder: Path, destination: UploadDestination[Sender], limits: UploadLimits
+    ) -> None:
         self._folder = folder
         self._destination = destination
+        self._limits = limits
 
     async def create(self, sender: Sender, info: UploadInfo) -> Upload:
         """Create an upload.
 
         Raises:
+            TooManyRequests: the sender has too many unfinished uploads, or all have.
             StorageFull, Unavailable, and what `UploadDestination.admit` raises.
         """
         await self._destination.admit(sender, info)
@@ -127,8 +144,7 @@ class ResumableUploads(Generic[Sender]):
         info = replace(info, owner=self._destination.name_of(sender))
         with disk_errors():
             await asyncio.to_thread(self._make, id, info)
-            await asyncio.to_thread(self.expire)
-        return Upload(id, info, 0, utc_now() + LIFETIME)
+        return Upload(id, info, 0, utc_now() + self._limits.lifetime)
 
     async def find(self, sender: Sender, id: str) -> Upload:
         """Find an upload of the sender's.
@@ -181,7 +197,6 @@ class ResumableUploads(Generic[Sender]):
             UploadBusy: another request goes on sending for `BUSY_SECONDS`.
             Conflict: another number of bytes has come.
             PayloadTooLarge: more bytes come than were announced.
-            IncompleteUpload: the sender is silent for too long.
             AmphibaseError: the whole file is rejected; the upload is deleted.
             StorageFull, Unavailable: what has come stays stored.
         """
@@ -216,7 +231,7 @@ class ResumableUploads(Generic[Sender]):
             with contextlib.suppress(FileNotFoundError):
                 if _ID.fullmatch(id):
                     touched[id] = max(touched.get(id, 0), path.stat().st_mtime)
-        oldest = (utc_now() - LIFETIME).timestamp()
+        oldest = (utc_now() - self._limits.lifetime).timestamp()
         expired = [id for id, time in touched.items() if time <= oldest]
         for id in expired:
             for path in self._folder.glob(f"{id}.*"):
@@ -248,14 +263,29 @@ class ResumableUploads(Generic[Sender]):
                 continue
             except ValueError:  # a crash cut it
                 return None
-            expires_at = datetime.fromtimestamp(status.st_mtime, UTC) + LIFETIME
+            expires_at = datetime.fromtimestamp(status.st_mtime, UTC) + self._limits.lifetime
             return Upload(id, info, info.size if info.done else status.st_size, expires_at)
         return None
 
     def _make(self, id: str, info: UploadInfo) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._bytes_path(id).touch(mode=0o600, exist_ok=False)
-        self._write_info(id, info)
+        with FileLock(self._folder / CREATION_LOCK, mode=0o600):
+            self.expire()
+            self._check_limits(info.owner)
+            self._bytes_path(id).touch(mode=0o600, exist_ok=False)
+            self._write_info(id, info)
+
+    def _check_limits(self, owner: str) -> None:
+        """Raises TooManyRequests."""
+        unfinished = [path.stem for path in self._folder.glob("*.bytes")]
+        if len(unfinished) >= self._limits.total:
+            raise TooManyRequests("Too many uploads are unfinished; try again later")
+        uploads = [upload for id in unfinished if (upload := self._read(id)) is not None]
+        own = sum(upload.info.owner == owner and not upload.info.done for upload in uploads)
+        if own >= self._limits.per_sender:
+            raise TooManyRequests(
+                f"You have {own} unfinished uploads: complete or terminate one of them"
+            )
 
     def _write_info(self, id: str, info: UploadInfo) -> None:
         """Write what is to become of the upload, so that it is there as a whole or not at all."""
@@ -302,25 +332,12 @@ def _is_whole(upload: Upload) -> bool:
 
 
 async def _append(file: FileIO, content: AsyncIterable[bytes], room: int) -> None:
-    source = aiter(content)
-    while chunk := await _next(source):
+    async for chunk in content:
         room -= len(chunk)
         if room < 0:
             raise PayloadTooLarge("More bytes came than were announced")
         with disk_errors():
             await uninterrupted(asyncio.to_thread(_write, file, chunk))
-
-
-async def _next(source: AsyncIterator[bytes]) -> bytes:
-    """Return the next bytes that are not empty; none at the end."""
-    try:
-        async with asyncio.timeout(SILENCE.total_seconds()):
-            async for chunk in source:
-                if chunk:
-                    return chunk
-    except TimeoutError:
-        raise IncompleteUpload("Nothing came for too long; go on with the upload") from None
-    return b""
 
 
 def _write(file: FileIO, chunk: bytes) -> None:

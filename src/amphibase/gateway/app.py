@@ -13,14 +13,15 @@ from urllib.parse import parse_qs
 import orjson
 from starlette.types import Message, Receive, Scope, Send
 
-from amphibase.errors import ConfigurationError, Unavailable
+from amphibase.errors import ConfigurationError, RequestTimeout, Unavailable
 from amphibase.gateway.keys import ApiKeys
 from amphibase.gateway.service import Service, deny_websocket
+from amphibase.request_body import BODY_SECONDS, RequestBody, has_body
 
 logger = logging.getLogger("amphibase.gateway")
 
-STALL_SECONDS = 20
-"""How long a client may send or take nothing in the middle of a request or response."""
+TAKE_SECONDS = 20
+"""How long a client may take nothing in the middle of a response."""
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -79,11 +80,15 @@ class Gateway:
     Args:
         mounts: by prefix, such as `/rest/v1`.
         keys: the project's API keys.
+        body_seconds: how long a client may send nothing in the middle of a body.
     """
 
-    def __init__(self, mounts: Mapping[str, Mount], keys: ApiKeys) -> None:
+    def __init__(
+        self, mounts: Mapping[str, Mount], keys: ApiKeys, body_seconds: float = BODY_SECONDS
+    ) -> None:
         self._mounts = dict(mounts)
         self._keys = keys
+        self._body_seconds = body_seconds
 
     async def start(self) -> None:
         """Start all services.
@@ -136,7 +141,7 @@ class Gateway:
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         root: str = scope.get("root_path", "")
         path: str = scope["path"].removeprefix(root)
-        exchange = _Exchange(receive, send)
+        exchange = _Exchange(receive, send, self._body_seconds)
         headers = dict(scope["headers"])
         if scope["method"] == "OPTIONS" and _is_preflight(headers):
             await exchange.respond(200, None, _preflight(headers))
@@ -159,7 +164,7 @@ class Gateway:
             await exchange.reject_body()
             return
         child = {**scope, "root_path": root + prefix, "headers": credentials}
-        if size or b"transfer-encoding" in headers:
+        if has_body(headers):
             exchange.limit = mount.max_body
             receive = exchange.receive
         await self._serve(mount, child, receive, exchange)
@@ -218,42 +223,34 @@ class _Exchange:
     client that stalls."""
 
     __slots__ = (
+        "_body",
         "_bytes",
-        "_receive",
         "_send",
         "began",
-        "ended",
         "gone",
         "limit",
         "rejected",
-        "stalled",
     )
 
-    def __init__(self, receive: Receive, send: Send) -> None:
-        self._receive = receive
+    def __init__(self, receive: Receive, send: Send, body_seconds: float) -> None:
+        self._body = RequestBody(receive, body_seconds)
         self._send = send
         self._bytes = 0
         self.limit: int | None = None
-        self.began = self.ended = self.gone = self.rejected = self.stalled = False
+        self.began = self.gone = self.rejected = False
 
     async def receive(self) -> Message:
         """Receive the next part of the body; too much or too late, the client is disconnected."""
         if self.rejected:
             return {"type": "http.disconnect"}
-        if self.ended:  # the next message is the disconnect, however late
-            message = await self._receive()
-            self.gone = message["type"] == "http.disconnect"
-            return message
         try:
-            async with asyncio.timeout(STALL_SECONDS):
-                message = await self._receive()
-        except TimeoutError:
-            self.rejected = self.stalled = True
+            message = await self._body.receive()
+        except RequestTimeout:
+            self.rejected = True
             return {"type": "http.disconnect"}
         if message["type"] == "http.disconnect":
-            self.ended = self.gone = True
+            self.gone = True
         else:
-            self.ended = not message.get("more_body")
             self._bytes += len(message.get("body", b""))
             if self.limit is not None and self._bytes > self.limit:
                 self.rejected = True
@@ -270,7 +267,7 @@ class _Exchange:
             message["headers"] = [*headers, *[header for header in OPEN if header[0] not in names]]
             await self._send(message)
         elif message.get("more_body"):
-            async with asyncio.timeout(STALL_SECONDS):
+            async with asyncio.timeout(TAKE_SECONDS):
                 await self._send(message)
         else:
             await self._send(message)
@@ -296,8 +293,8 @@ class _Exchange:
             return
         self.began = True
         status, message = 413, "Payload too large"
-        if self.stalled:
-            status, message = 408, "The rest of the request did not come"
+        if self._body.timed_out:
+            status, message = RequestTimeout.status, RequestTimeout.default
         await self.respond(status, {"message": message}, [*OPEN, (b"connection", b"close")])
 
 

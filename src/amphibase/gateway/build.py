@@ -9,6 +9,7 @@ from amphibase.gateway.app import Gateway, Mount
 from amphibase.gateway.data_dir import STORAGE
 from amphibase.gateway.inbox import Inbox
 from amphibase.gateway.keys import ApiKeys
+from amphibase.request_body import BODY_SECONDS
 from amphibase.settings import load
 
 if TYPE_CHECKING:  # each service is imported at its first request
@@ -33,6 +34,7 @@ class Project:
         keys: the API keys.
         signs_with_secret: whether the shared secret signs users' tokens too.
         jwks: keys of others, whose tokens are taken; empty for none.
+        body_seconds: how long a client may send nothing in the middle of a body.
     """
 
     roles: "RoleUrls"
@@ -41,6 +43,7 @@ class Project:
     keys: ApiKeys
     signs_with_secret: bool = False
     jwks: str = field(default="", repr=False)
+    body_seconds: int = BODY_SECONDS
 
     @cached_property
     def tokens(self) -> "KeyRing":
@@ -74,7 +77,7 @@ def build(project: Project) -> Gateway:
         "/storage/v1": Mount(lambda: _storage(project)),
         "/inbox": Mount(lambda: inbox),
     }
-    return Gateway(mounts, project.keys)
+    return Gateway(mounts, project.keys, project.body_seconds)
 
 
 def check() -> None:

@@ -118,6 +118,7 @@ async def _serve(
         keys=settings.keys,
         signs_with_secret=settings.signs_with_secret,
         jwks=settings.keys_of_others,
+        body_seconds=settings.body_timeout,
     )
     if project.jwks:
         _ = project.tokens  # so that a wrong key stops the start

@@ -21,6 +21,7 @@ from amphibase.published_secrets import (
     is_published,
     is_published_jwk,
 )
+from amphibase.request_body import BODY_SECONDS
 
 API_PORT = 54321
 DATABASE_PORT = 54322
@@ -40,6 +41,7 @@ class GatewaySettings(BaseSettings):
         jwks, postgrest_jwks: a JSON Web Key Set of others, whose tokens are taken too; None for
             what PostgREST takes as a secret.
         authenticator_url: what the Data API connects as; None makes it.
+        body_timeout: seconds that a client may send nothing in the middle of a request's body.
     """
 
     model_config = SettingsConfigDict(
@@ -69,6 +71,9 @@ class GatewaySettings(BaseSettings):
         None,
         validation_alias="PGRST_DB_URI",
         examples=["postgresql://authenticator:password@localhost:5432/postgres"],
+    )
+    body_timeout: int = Field(
+        BODY_SECONDS, ge=1, le=3600, validation_alias="GATEWAY_BODY_TIMEOUT", examples=["60"]
     )
     external_url: str | None = Field(
         None, validation_alias="API_EXTERNAL_URL", examples=["https://api.example.com"]

@@ -154,7 +154,7 @@ class Amphibase:
                 router.include_in(app, self.settings.routes_prefix)
         self._locate_tokens(app)
         # Added innermost first: a web page may read an error response too, so CORS comes after.
-        app.add_middleware(RequestMiddleware)
+        app.add_middleware(RequestMiddleware, body_seconds=self.settings.body_timeout)
         if self.settings.cors_origins:
             from amphibase.http.routes.files import EXPOSED_HEADERS
 

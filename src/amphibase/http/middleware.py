@@ -11,7 +11,9 @@ from urllib.parse import quote
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from amphibase.errors import RequestTimeout
 from amphibase.http.problems import problem
+from amphibase.request_body import RequestBody, has_body
 
 access_log = logging.getLogger("amphibase.access")
 logger = logging.getLogger("amphibase")
@@ -30,20 +32,26 @@ HSTS = (b"strict-transport-security", b"max-age=31536000")
 
 
 class RequestMiddleware:
-    """Gives each request an id (`X-Request-ID`), logs it, and responds to uncaught errors with 500.
+    """Gives each request an id (`X-Request-ID`), logs it, and responds to uncaught errors with 500,
+    and with 408 to clients that fall silent.
 
     The log holds the path and never the query string, headers or bodies, which carry secrets.
+
+    Args:
+        body_seconds: how long a client may send nothing in the middle of a body.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, body_seconds: float) -> None:
         self.app = app
+        self._body_seconds = body_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         began = time.perf_counter()
-        sent = dict(scope["headers"]).get(b"x-request-id", b"")
+        headers = dict(scope["headers"])
+        sent = headers.get(b"x-request-id", b"")
         request_id = sent.decode() if _REQUEST_ID.fullmatch(sent) else os.urandom(16).hex()
         scope.setdefault("state", {})["request_id"] = request_id
         added = [*SECURITY_HEADERS, (b"x-request-id", request_id.encode())]
@@ -61,7 +69,10 @@ class RequestMiddleware:
             await send(message)
 
         try:
-            await self.app(scope, receive, send_with_headers)
+            if has_body(headers):
+                await self._with_body(scope, receive, send_with_headers, request_id)
+            else:
+                await self.app(scope, receive, send_with_headers)
         except ClientDisconnect:
             status = status or 499
         except Exception:
@@ -76,6 +87,31 @@ class RequestMiddleware:
             if access_log.isEnabledFor(logging.INFO):
                 seconds = time.perf_counter() - began
                 access_log.handle(AccessRecord(scope, request_id, status, seconds))
+
+    async def _with_body(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+        """Call the application, and respond in its place where the body does not end."""
+        body = RequestBody(receive, self._body_seconds)
+        began = False
+
+        async def send_in_time(message: Message) -> None:
+            nonlocal began
+            # The framework responds with 400 to whatever is raised while it reads JSON.
+            if began or not body.timed_out:
+                began = True
+                await send(message)
+
+        try:
+            await self.app(scope, body.receive, send_in_time)
+        except RequestTimeout:
+            if began:
+                raise
+        if body.timed_out and not began:
+            headers = {"Connection": "close"}
+            late = RequestTimeout()
+            response = problem(
+                late.status, late.code, late.detail, request_id=request_id, headers=headers
+            )
+            await response(scope, receive, send)
 
 
 class AccessRecord(logging.LogRecord):

@@ -3,7 +3,7 @@
 from typing import Any
 
 from amphibase.backend import Backend
-from amphibase.blobs.resumable import ResumableUploads
+from amphibase.blobs.resumable import ResumableUploads, UploadLimits
 from amphibase.models import User
 from amphibase.services.auth import AuthenticationService
 from amphibase.services.files import FileDestination, FileService
@@ -34,5 +34,7 @@ class State:
             allowed_types=settings.allowed_types,
         )
         self.uploads = ResumableUploads(
-            settings.data_dir / "unfinished", FileDestination(self.files)
+            settings.data_dir / "unfinished",
+            FileDestination(self.files),
+            UploadLimits(settings.max_unfinished_uploads_per_user, settings.max_unfinished_uploads),
         )

@@ -13,7 +13,8 @@ from sqlalchemy.engine import URL
 from amphibase.errors import ConfigurationError
 from amphibase.http.app import Amphibase
 from amphibase.models import Base
-from amphibase.settings import RateLimits, Settings
+from amphibase.rate_limits import RateLimits
+from amphibase.settings import Settings
 
 URL_FIELDS = ("database_url", "accounts_database_url", "files_database_url")
 

@@ -165,6 +165,23 @@ async def test_a_signed_upload_url_is_enough(api: Api) -> None:
         assert rejected.status_code == 400
 
 
+async def test_a_user_has_so_many_unfinished_ones(serve: ServeStorage) -> None:
+    api = await serve(max_unfinished_uploads_per_user=1)
+    await api.bucket()
+    assert (await begin(api, "a")).status_code == 201
+    rejected = await begin(api, "b")
+    assert (rejected.status_code, rejected.headers["retry-after"]) == (429, "1")
+    assert "complete or terminate" in rejected.text
+
+
+async def test_an_upload_expires_as_the_setting_says(serve: ServeStorage) -> None:
+    api = await serve(tus_url_expiry_ms=1)
+    await api.bucket()
+    url = (await begin(api, "a")).headers["location"]
+    await asyncio.sleep(0.01)
+    assert (await offset(api, url)).status_code == 404
+
+
 async def test_what_does_not_fit_is_rejected(api: Api) -> None:
     await api.bucket("small", file_size_limit=9, allowed_mime_types=["text/plain"])
     await api.bucket()

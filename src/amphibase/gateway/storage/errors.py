@@ -35,6 +35,7 @@ from amphibase.errors import (
     NotFound,
     PayloadTooLarge,
     RangeNotSatisfiable,
+    RequestTimeout,
     Retryable,
 )
 from amphibase.gateway.database_errors import RaisedError
@@ -142,6 +143,13 @@ class NoSuchUpload(StorageError):
     default = "Upload not found"
 
 
+class UploadTimeout(StorageError):
+    """Stands for `amphibase.errors.RequestTimeout`."""
+
+    status = 408
+    code = error = "RequestTimeout"
+
+
 class RelatedResourceMissing(StorageError):
     """Raised when a row refers to one that is missing, such as an object to its bucket."""
 
@@ -239,6 +247,8 @@ def storage_error(error: Exception) -> StorageError:
             return EntityTooLarge()
         case NotFound():
             return NoSuchUpload()
+        case RequestTimeout():
+            return UploadTimeout(error.detail)
         case Retryable():
             return RetryableStorageError(error)
         case InvalidValue() | InvalidRequest() | IncompleteUpload():
@@ -255,6 +265,9 @@ def error_response(error: Exception) -> Response:
     if isinstance(error, Retryable):
         status = error.status
         headers["retry-after"] = str(error.retry_after)
+    elif isinstance(error, RequestTimeout):
+        status = error.status
+        headers["connection"] = "close"
     elif isinstance(error, RangeNotSatisfiable):
         status = error.status
         headers["content-range"] = f"bytes */{error.size}"

@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from amphibase.accounts.jwt.key_ring import KeyRing
 from amphibase.blobs.drain import DrainingResponse
@@ -19,6 +19,7 @@ from amphibase.gateway.storage import errors
 from amphibase.gateway.storage.context import StorageContext
 from amphibase.gateway.storage.routes import buckets, download, objects, sign, tus, upload
 from amphibase.gateway.storage.settings import StorageSettings
+from amphibase.request_body import BODY_SECONDS, RequestBody, has_body
 
 Endpoint = Callable[[StorageContext, Request], Awaitable[Response]]
 
@@ -137,7 +138,7 @@ class StorageApp:
         self, call: Endpoint, respond: Callable[[Exception], Response] = errors.error_response
     ) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
-            body = _IncomingBody(request)
+            body = RequestBody(request.receive, BODY_SECONDS)
             request = Request(request.scope, body.receive)
             try:
                 await self.start()
@@ -146,24 +147,10 @@ class StorageApp:
                 raise
             except Exception as error:
                 response = respond(error)
-                return DrainingResponse(response) if body.is_coming else response
+                is_coming = body.is_coming and has_body(dict(request.scope["headers"]))
+                return DrainingResponse(response) if is_coming else response
 
         return endpoint
-
-
-class _IncomingBody:
-    """Knows whether the body of a request is still coming."""
-
-    def __init__(self, request: Request) -> None:
-        self._receive = request.receive
-        length = request.headers.get("content-length", "0")
-        self.is_coming = length != "0" or "transfer-encoding" in request.headers
-
-    async def receive(self) -> Message:
-        message = await self._receive()
-        if not message.get("more_body"):
-            self.is_coming = False
-        return message
 
 
 async def _status(request: Request) -> Response:

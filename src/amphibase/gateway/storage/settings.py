@@ -19,6 +19,9 @@ class StorageSettings(BaseSettings):
         file_storage_backend_path: the folder of the bytes, and of uploads that are under way.
         upload_signed_url_expiration_time: seconds for which a signed upload URL is good.
         db_pool: the most connections.
+        tus_url_expiry_ms: milliseconds for which a resumable upload can go on after its last bytes.
+        max_unfinished_uploads: how many resumable uploads may be unfinished.
+        max_unfinished_uploads_per_user: the same of one user, or one signed URL.
     """
 
     model_config = SettingsConfigDict(
@@ -50,6 +53,15 @@ class StorageSettings(BaseSettings):
     )
     db_pool: int = Field(
         10, ge=1, le=1000, validation_alias="DATABASE_MAX_CONNECTIONS", examples=["10"]
+    )
+    tus_url_expiry_ms: int = Field(
+        24 * 60 * 60 * 1000, ge=1, validation_alias="TUS_URL_EXPIRY_MS", examples=["86400000"]
+    )
+    max_unfinished_uploads: int = Field(
+        1000, ge=1, validation_alias="GATEWAY_MAX_UNFINISHED_UPLOADS", examples=["1000"]
+    )
+    max_unfinished_uploads_per_user: int = Field(
+        20, ge=1, validation_alias="GATEWAY_MAX_UNFINISHED_UPLOADS_PER_USER", examples=["20"]
     )
     rate_limiter_enabled: bool = Field(
         False, validation_alias="RATE_LIMITER_ENABLED", examples=["false"]

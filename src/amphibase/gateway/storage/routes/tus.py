@@ -2,11 +2,12 @@
 
 from collections.abc import AsyncIterable
 from dataclasses import dataclass
+from datetime import timedelta
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from amphibase.blobs.resumable import ResumableUploads, UploadInfo
+from amphibase.blobs.resumable import ResumableUploads, UploadInfo, UploadLimits
 from amphibase.blobs.tus import VERSION, Creation, TusProtocol, parse_metadata
 from amphibase.errors import (
     Conflict,
@@ -57,7 +58,13 @@ class TusRoutes:
         self._context = context
         settings = context.settings
         uploads = ResumableUploads[TusSender](
-            settings.file_storage_backend_path / UNFINISHED, _ObjectDestination(context)
+            settings.file_storage_backend_path / UNFINISHED,
+            _ObjectDestination(context),
+            UploadLimits(
+                settings.max_unfinished_uploads_per_user,
+                settings.max_unfinished_uploads,
+                timedelta(milliseconds=settings.tus_url_expiry_ms),
+            ),
         )
         self._tus = TusProtocol(uploads, settings.max_object_bytes)
 
