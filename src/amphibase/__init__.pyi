@@ -37,6 +37,9 @@ from amphibase.backend import (
     Capabilities as Capabilities,
 )
 from amphibase.backend import (
+    Claims as Claims,
+)
+from amphibase.backend import (
     Device as Device,
 )
 from amphibase.backend import (
@@ -59,6 +62,9 @@ from amphibase.backend import (
 )
 from amphibase.backend import (
     SignedUrl as SignedUrl,
+)
+from amphibase.backend import (
+    SignUpAttempt as SignUpAttempt,
 )
 from amphibase.backend import (
     Tokens as Tokens,
@@ -95,6 +101,12 @@ from amphibase.errors import (
 )
 from amphibase.errors import (
     ForeignKeyViolation as ForeignKeyViolation,
+)
+from amphibase.errors import (
+    HookError as HookError,
+)
+from amphibase.errors import (
+    HookTimeout as HookTimeout,
 )
 from amphibase.errors import (
     IncompleteUpload as IncompleteUpload,

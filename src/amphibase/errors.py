@@ -2,6 +2,7 @@
 
     AmphibaseError
     ├── ConfigurationError         the environment or a file it names is wrong; raised at start
+    ├── HookError                  a hook of the application returned what it may not
     ├── NotLoaded                  a relationship was read that was not loaded
     ├── TransactionClosed          a transaction that has failed or ended is used further
     ├── NotSupported               the backend cannot do that; raised before anything is sent
@@ -41,7 +42,8 @@
         ├── UploadBusy             another request is sending the same upload
         ├── TooManyRequests        a rate limit is reached, or the password queue is full
         ├── Unavailable            the database or a service behind it cannot be reached now
-        │   └── Contention         another transaction was in the way
+        │   ├── Contention         another transaction was in the way
+        │   └── HookTimeout        a hook of the application took too long
         └── StorageFull            there is no room for the bytes of a file
 
 Each class carries the HTTP status and the stable `code` that its response has (`http/problems.py`).
@@ -69,6 +71,12 @@ class ConfigurationError(AmphibaseError):
 
     code = "configuration_error"
     default = "The configuration is wrong"
+
+
+class HookError(AmphibaseError):
+    """Raised when a hook of the application returned what it may not; names the hook."""
+
+    code = "hook_error"
 
 
 class TransactionClosed(AmphibaseError):
@@ -156,11 +164,7 @@ class UnsupportedFileType(InvalidRequest):
 
 
 class RangeNotSatisfiable(InvalidRequest):
-    """Raised for a part of a file that it does not have.
-
-    Args:
-        size: of the whole file, in bytes.
-    """
+    """Raised for a part that a file of `size` bytes does not have."""
 
     status = 416
     code = "range_not_satisfiable"
@@ -308,8 +312,7 @@ class ForeignKeyViolation(AmphibaseError):
 
 
 class InvalidValue(AmphibaseError):
-    """Raised when a value cannot be stored: a check, a missing value, a type, a length, or a
-    column that only the server sets.
+    """Raised when a value cannot be stored: a check, a type, a length, a column of the server's.
 
     Args:
         field: the column, where it is known.
@@ -329,11 +332,7 @@ class InvalidValue(AmphibaseError):
 
 
 class MissingValue(InvalidValue):
-    """Raised when a column that needs a value has none.
-
-    Args:
-        field: the column.
-    """
+    """Raised when a column, the `field`, needs a value and has none."""
 
     code = "missing_value"
 
@@ -342,10 +341,8 @@ class MissingValue(InvalidValue):
 
 
 class UnreadableValue(AmphibaseError):
-    """Raised when a row holds a value that Python or JSON cannot; names row and column.
-
-    Something else wrote it, such as SQL: `infinity` as a time, a year before Christ.
-    """
+    """Raised when a row holds a value that Python or JSON cannot, such as the time `infinity`;
+    names row and column."""
 
     code = "unreadable_value"
     default = "The database holds a value that cannot be read"
@@ -360,11 +357,7 @@ class PreconditionFailed(AmphibaseError):
 
 
 class UnsupportedTusVersion(AmphibaseError):
-    """Raised when a resumable upload uses another version of tus.
-
-    Args:
-        supported: the version that is spoken here.
-    """
+    """Raised when a resumable upload uses another version of tus than the `supported` one."""
 
     status = 412
     code = "unsupported_tus_version"
@@ -435,6 +428,13 @@ class Contention(Unavailable):
     code = "contention"
     default = "Another transaction was in the way; try again"
     default_retry_after = 1
+
+
+class HookTimeout(Unavailable):
+    """Raised when a hook of the application took longer than `HOOK_TIMEOUT_SECONDS`."""
+
+    code = "hook_timeout"
+    default = "The application took too long to decide; try again"
 
 
 class StorageFull(Retryable):

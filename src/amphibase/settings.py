@@ -126,6 +126,7 @@ class Settings(BaseSettings):
     sign_up: Literal["open", "invited", "closed"] = Field("open", examples=["invited"])
     sign_up_domains: CommaSeparated = Field((), examples=["example.com,example.org"])
     confirmation_asks_password: bool = Field(False, examples=["true"])
+    hook_timeout_seconds: float = Field(5, gt=0, le=60, examples=["5"])
     mail_url: SecretStr | None = Field(
         None, examples=["smtp://user:password@mail.example.com:587?from=hello@example.com"]
     )

@@ -4,7 +4,8 @@ The application's routes (`sql/accounts.py`) and the gateway's endpoints (`gatew
 their input and shape their responses themselves; what happens to an account happens here.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Never
 from uuid import UUID
@@ -27,6 +28,9 @@ from amphibase.errors import (
 )
 from amphibase.models import utc_now
 from amphibase.schema.tables import Tables
+
+AddedClaims = Callable[[AsyncConnection, Row[Any], OpenSession], Awaitable[Claims]]
+"""Returns what the access token of a user's session has beside the standard claims."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,7 @@ class AccountEngine:
         confirms_emails: whether a sign-up waits until its address is proven.
         stores_unproven_users: whether a sign-up adds the row of its user before the address is
             proven, with the claims of the address in the metadata, as Supabase Auth does.
+        added_claims: called in the transaction that opens or refreshes a session.
     """
 
     def __init__(
@@ -81,6 +86,7 @@ class AccountEngine:
         *,
         confirms_emails: bool,
         stores_unproven_users: bool = False,
+        added_claims: AddedClaims | None = None,
     ) -> None:
         self.database = database
         self.users = Users(tables)
@@ -90,6 +96,7 @@ class AccountEngine:
         self.passwords = PasswordWorkers()
         self.stores_unproven_users = stores_unproven_users
         self._confirms_emails = confirms_emails
+        self._added_claims = added_claims
         self._factors = tables.mfa_factors
         self._flows = tables.flow_state
 
@@ -143,7 +150,21 @@ class AccountEngine:
         )
         if user is None:
             raise InvalidCredentials
-        return user, await self.sessions.open(connection, user.id, device, "password")
+        return user, await self.open_session(connection, user, device, "password")
+
+    async def open_session(
+        self, connection: AsyncConnection, user: Row[Any], device: Device, method: str
+    ) -> OpenSession:
+        """Open a session of a user; see `Sessions.open`."""
+        session = await self.sessions.open(connection, user.id, device, method)
+        return await self._with_claims(connection, user, session)
+
+    async def _with_claims(
+        self, connection: AsyncConnection, user: Row[Any], session: OpenSession
+    ) -> OpenSession:
+        if self._added_claims is None:
+            return session
+        return replace(session, claims=await self._added_claims(connection, user, session))
 
     async def _reject(self, password: str, email: str | None) -> Never:
         # Read and verified for every address: who signed up with it learns that their own sign-up
@@ -171,9 +192,11 @@ class AccountEngine:
             if isinstance(session, RefreshRejection):
                 return session
             user = await self.users.find(connection, session.user_id)
-            if user is not None and is_banned(user):
+            if user is None:
+                return RefreshRejection.UNKNOWN
+            if is_banned(user):
                 raise UserBanned
-        return RefreshRejection.UNKNOWN if user is None else (user, session)
+            return user, await self._with_claims(connection, user, session)
 
     # Proof of an address
 

@@ -1,5 +1,7 @@
 """Access tokens: the claims are Supabase's, so that tokens survive a move."""
 
+from typing import Any
+
 from amphibase.accounts.jwt.claimed_caller import AUDIENCE
 from amphibase.accounts.jwt.key_ring import KeyRing
 from amphibase.accounts.sessions import OpenSession
@@ -20,25 +22,29 @@ class TokenIssuer:
         self._name = f"{settings.routes_url}/auth"
         self._lifetime = settings.access_token_lifetime
 
-    def tokens(self, account: Account, opened: OpenSession) -> Tokens:
+    def tokens(self, account: Account, session: OpenSession) -> Tokens:
         """Return the tokens of an open session."""
+        claims = {**session.claims, **self.claims(account, session)}
+        lifetime = int(self._lifetime.total_seconds())
+        access_token = self._keys.issue(claims)
+        return Tokens(access_token, session.refresh_token, lifetime, claims["exp"])
+
+    def claims(self, account: Account, session: OpenSession) -> dict[str, Any]:
+        """Return the claims of an access token that is issued now, without added ones."""
         now = utc_now()
-        expires_at = int((now + self._lifetime).timestamp())
-        claims = {
+        return {
             "iss": self._name,
             "sub": str(account.id),
             "aud": AUDIENCE,
             "iat": int(now.timestamp()),
-            "exp": expires_at,
+            "exp": int((now + self._lifetime).timestamp()),
             "email": account.email,
             "phone": "",
             "role": "authenticated",
-            "aal": opened.aal,
-            "amr": opened.amr,
-            "session_id": str(opened.session_id),
+            "aal": session.aal,
+            "amr": session.amr,
+            "session_id": str(session.session_id),
             "app_metadata": dict(account.app_metadata),
             "user_metadata": dict(account.user_metadata),
             "is_anonymous": False,
         }
-        lifetime = int(self._lifetime.total_seconds())
-        return Tokens(self._keys.issue(claims), opened.refresh_token, lifetime, expires_at)

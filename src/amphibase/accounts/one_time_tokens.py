@@ -135,9 +135,12 @@ class OneTimeTokens:
         )
         return token
 
-    async def is_valid(self, connection: AsyncConnection, token: str, kind: Kind) -> bool:
-        """Return whether the token could be redeemed now."""
-        return (await connection.execute(self._valid(token, kind))).first() is not None
+    async def user_of(self, connection: AsyncConnection, token: str, kind: Kind) -> UUID | None:
+        """Return the user that a token was issued to, where it could be redeemed now."""
+        found = await connection.execute(
+            self._valid(token, kind).with_only_columns(self._table.c.user_id)
+        )
+        return found.scalars().first()
 
     async def redeem(self, connection: AsyncConnection, token: str, kind: Kind) -> UUID | None:
         """Use a token up; return the user it was issued to, or None where it is not valid."""

@@ -13,7 +13,7 @@ import hmac
 import re
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any
@@ -22,7 +22,7 @@ from uuid import UUID
 from sqlalchemy import Row, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from amphibase.backend import Device, UserSession
+from amphibase.backend import NO_CLAIMS, Claims, Device, UserSession
 from amphibase.models import utc_now, uuid7
 from amphibase.schema.tables import Tables
 
@@ -72,13 +72,18 @@ class RefreshRejection(Enum):
 
 @dataclass(frozen=True, slots=True)
 class OpenSession:
-    """A live session and the refresh token to continue it with."""
+    """A live session and the refresh token to continue it with.
+
+    Args:
+        claims: what its access token has beside the standard claims.
+    """
 
     session_id: UUID
     user_id: UUID
     refresh_token: str
     amr: list[dict[str, Any]]
     aal: str = "aal1"
+    claims: Claims = field(default_factory=lambda: NO_CLAIMS)
 
 
 class Sessions:

@@ -78,11 +78,13 @@ class ProvenSignUp:
 
     Args:
         password_required: whether the user chose a password and has to choose it again.
+        is_new: whether the sign-up made the account; else an administrator did.
         sign_up: the row of the sign-up, with its PKCE challenge.
     """
 
     user: Row[Any]
     password_required: bool
+    is_new: bool
     sign_up: Row[Any]
 
 
@@ -216,9 +218,9 @@ class SignUps:
         if user is None:
             user = await self._insert(connection, sign_up.id, _request_of(sign_up))
         # A sign-up adds no password to an account that an administrator created or invited.
-        is_own = is_unproven_sign_up(user)
+        is_new = is_unproven_sign_up(user)
         password_hash = sign_up.encrypted_password
-        if sign_up.is_contested or not keeps_password or not is_own:
+        if sign_up.is_contested or not keeps_password or not is_new:
             password_hash = None
         user = await self._engine.prove_email(
             connection,
@@ -227,7 +229,8 @@ class SignUps:
             user_metadata=sign_up.raw_user_meta_data,
         )
         wanted_password = sign_up.encrypted_password is not None
-        return ProvenSignUp(user, wanted_password and not user.encrypted_password, sign_up)
+        password_required = wanted_password and not user.encrypted_password
+        return ProvenSignUp(user, password_required, is_new, sign_up)
 
     async def find(self, token: str) -> Row[Any] | None:
         """Return the sign-up that a token would prove."""

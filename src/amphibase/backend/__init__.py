@@ -30,6 +30,7 @@ from amphibase.backend.files import (
     SignedUrl,
     Sweep,
 )
+from amphibase.backend.hooks import AccountHooks, SignUpAttempt
 from amphibase.backend.records import (
     MAX_LIMIT,
     Item,
@@ -42,6 +43,7 @@ from amphibase.backend.records import (
     RowSource,
     Where,
 )
+from amphibase.backend.transaction import Transaction
 
 if TYPE_CHECKING:
     from supabase import AsyncClient
@@ -56,6 +58,7 @@ __all__ = [
     "SERVICE",
     "UNKNOWN_DEVICE",
     "Account",
+    "AccountHooks",
     "Accounts",
     "Backend",
     "Bucket",
@@ -80,6 +83,7 @@ __all__ = [
     "Role",
     "RowSource",
     "SignOutScope",
+    "SignUpAttempt",
     "SignedIn",
     "SignedUrl",
     "Sweep",
@@ -95,38 +99,6 @@ Result = TypeVar("Result")
 
 ATTEMPTS = 12
 """How often `in_transaction` runs its work at most, by default."""
-
-
-class Transaction(Protocol):
-    """What one caller does, all or none of it.
-
-    After an error that the database raised, nothing more can be done in it and it is rolled back,
-    unless the error ended a `nested` block: `TransactionClosed`, on every backend. Errors that are
-    found before a statement is sent, such as a value of another type, leave it as it was.
-    """
-
-    @property
-    def caller(self) -> Caller: ...
-
-    @property
-    def session(self) -> AsyncSession:
-        """A SQLAlchemy session in the same transaction, for statements of one's own.
-
-        What it has pending is sent before the repositories' statements and at the end. Its `commit`
-        ends nothing.
-
-        Raises:
-            NotSupported: the backend is not an SQL database.
-        """
-
-    def repository(self, model: type[Model]) -> Repository[Model]:
-        """Return the rows of a model, inside the transaction."""
-
-    async def call(self, function: str, *, returns: Any = Any, **arguments: Any) -> Any:
-        """Call a stored function; see `Backend.call`."""
-
-    def nested(self) -> AbstractAsyncContextManager[None]:
-        """Begin a savepoint: an error that leaves the block undoes the block only."""
 
 
 class Backend(Protocol):
@@ -228,6 +200,13 @@ class Backend(Protocol):
 
         Raises:
             InvalidToken, SessionEnded, UserBanned: as `Accounts.authenticate`.
+        """
+
+    def use_hooks(self, hooks: AccountHooks) -> None:
+        """Call an application's hooks from now on.
+
+        Raises:
+            NotSupported: the backend cannot run the hooks of an application.
         """
 
     async def start(self) -> None:

@@ -13,6 +13,7 @@ Capability = Literal[
     "row_level_security",
     "stored_functions",
     "supabase_client",
+    "hooks",
 ]
 
 PURPOSES: dict[Capability, str] = {
@@ -23,6 +24,7 @@ PURPOSES: dict[Capability, str] = {
     "row_level_security": "`RLS=true`",
     "stored_functions": "`call()`",
     "supabase_client": "Supabase's own client: `supabase()`, `db.supabase()`",
+    "hooks": "`before_sign_up`, `after_sign_up` and `before_token`",
 }
 """What each capability is for."""
 
@@ -43,6 +45,7 @@ class Capabilities:
     row_level_security: bool
     stored_functions: bool
     supabase_client: bool
+    hooks: bool
 
     def require(self, capability: Capability) -> None:
         """Check a capability before it is used.

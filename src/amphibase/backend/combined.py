@@ -9,14 +9,19 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from amphibase.backend import (
     ATTEMPTS,
+    SERVICE,
+    Account,
+    AccountHooks,
     Backend,
     Caller,
+    Claims,
     Isolation,
     Item,
     Model,
     Repository,
     Result,
     RowSource,
+    SignUpAttempt,
     Transaction,
 )
 
@@ -51,6 +56,7 @@ class CombinedBackend:
             instant_revocation=accounts.capabilities.instant_revocation,
             session_list=accounts.capabilities.session_list,
             supabase_client=self._with_client.capabilities.supabase_client,
+            hooks=accounts.capabilities.hooks and records.capabilities.transactions,
         )
 
     def repository(self, model: type[Model], caller: Caller) -> Repository[Model]:
@@ -101,6 +107,12 @@ class CombinedBackend:
             return caller, None
         return caller, await rows.get(caller.user_id)
 
+    def use_hooks(self, hooks: AccountHooks) -> None:
+        """Call the hooks where the accounts are, with transactions of the records."""
+        self.capabilities.require("hooks")
+        apart = self._accounts is not self._records
+        self._accounts.use_hooks(HooksOnRecords(hooks, self._records) if apart else hooks)
+
     async def start(self) -> None:
         """Get every backend ready."""
         for backend in self._backends:
@@ -116,3 +128,33 @@ class CombinedBackend:
         async with AsyncExitStack() as stack:
             for backend in self._backends:
                 stack.push_async_callback(backend.close)
+
+
+class HooksOnRecords:
+    """Hooks of accounts that are stored apart from the records.
+
+    A transaction of the records is committed inside that of the account: what fails in a hook
+    leaves nothing in either. Where the commit of the account alone fails, the records keep rows
+    without an account, which `amphibase users sweep` removes.
+    """
+
+    def __init__(self, hooks: AccountHooks, records: Backend) -> None:
+        self._hooks = hooks
+        self._records = records
+
+    @property
+    def adds_claims(self) -> bool:
+        return self._hooks.adds_claims
+
+    async def before_sign_up(self, attempt: SignUpAttempt) -> None:
+        await self._hooks.before_sign_up(attempt)
+
+    async def after_sign_up(self, account: Account, transaction: Transaction) -> None:
+        async with self._records.transaction(SERVICE) as own:
+            await self._hooks.after_sign_up(account, own)
+
+    async def before_token(
+        self, account: Account, claims: Claims, transaction: Transaction
+    ) -> Claims:
+        async with self._records.transaction(SERVICE) as own:
+            return await self._hooks.before_token(account, claims, own)

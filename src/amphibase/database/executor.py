@@ -77,7 +77,20 @@ class EngineExecutor:
         self, caller: Caller, isolation: Isolation | None
     ) -> AsyncIterator[TransactionExecutor]:
         """An executor whose work is committed at the end of the block."""
-        async with self._database.write(isolation) as connection:
-            await self._roles.impersonate(caller, connection)
-            async with open_transaction(connection, caller, self._roles) as executor:
-                yield executor
+        async with (
+            self._database.write(isolation) as connection,
+            self.transaction_on(connection, caller) as executor,
+        ):
+            yield executor
+
+    @asynccontextmanager
+    async def transaction_on(
+        self, connection: AsyncConnection, caller: Caller
+    ) -> AsyncIterator[TransactionExecutor]:
+        """Run the block in the transaction of a connection, which its owner commits.
+
+        The rest of that transaction is the caller's; the service's is the connection's own user's.
+        """
+        await self._roles.impersonate(caller, connection)
+        async with open_transaction(connection, caller, self._roles) as executor:
+            yield executor

@@ -4,7 +4,7 @@ import contextlib
 import re
 from collections.abc import AsyncIterator, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastapi import APIRouter, FastAPI
 from fastapi.params import Depends
@@ -22,7 +22,19 @@ from amphibase.models import User
 from amphibase.records.adoption import adopt
 from amphibase.records.derived import create_schema, read_model, update_schema
 from amphibase.redaction import redact_logs
+from amphibase.services.hooks import (
+    AfterSignUp,
+    BeforeSignUp,
+    BeforeToken,
+    Hook,
+    HookFunctions,
+    require_async,
+)
 from amphibase.settings import ROUTES_PREFIX, Settings, load_settings
+
+BeforeSignUpHook = TypeVar("BeforeSignUpHook", bound=BeforeSignUp)
+AfterSignUpHook = TypeVar("AfterSignUpHook", bound=AfterSignUp)
+BeforeTokenHook = TypeVar("BeforeTokenHook", bound=BeforeToken)
 
 if TYPE_CHECKING:
     from amphibase.accounts.jwt.key_ring import KeyRing
@@ -61,6 +73,7 @@ class Amphibase:
         self.user = user
         self.requires_rls = requires_rls
         self._state: State | None = None
+        self._hooks = HookFunctions()
         self._repositories: dict[type[Any], Depends] = {}
 
     def use(self, settings: Settings) -> None:
@@ -189,6 +202,61 @@ class Amphibase:
         if prefix:
             app.openapi = openapi  # type: ignore[method-assign]
 
+    def before_sign_up(self, function: BeforeSignUpHook) -> BeforeSignUpHook:
+        """Register a function that decides on sign-ups, as a decorator.
+
+            @db.before_sign_up
+            async def only_colleagues(attempt: SignUpAttempt) -> None:
+                if not attempt.email.endswith("@example.com"):
+                    raise Forbidden("Use your address at example.com")
+
+        It is called before a sign-up or the acceptance of an invitation is stored, in no
+        transaction, and what it raises is the response.
+
+        Raises:
+            ConfigurationError: it is not an async function, or the application has been started.
+        """
+        return self._register(self._hooks.before_sign_up, function)
+
+    def after_sign_up(self, function: AfterSignUpHook) -> AfterSignUpHook:
+        """Register a function that adds what belongs to a new account, as a decorator.
+
+            @db.after_sign_up
+            async def add_membership(account: Account, transaction: Transaction) -> None:
+                await transaction.repository(Membership).add(Membership(user_id=account.id))
+
+        It is called when a sign-up or an invitation has become an account with its profile, as the
+        service and in the same transaction where the backend can: if it raises, none of it is
+        stored.
+
+        Raises:
+            ConfigurationError: it is not an async function, or the application has been started.
+        """
+        return self._register(self._hooks.after_sign_up, function)
+
+    def before_token(self, function: BeforeTokenHook) -> BeforeTokenHook:
+        """Register a function that returns claims for access tokens, as a decorator.
+
+            @db.before_token
+            async def add_plan(
+                account: Account, claims: Claims, transaction: Transaction
+            ) -> dict[str, Any]:
+                return {"plan": "free"}
+
+        It is called for every access token, when a session is opened and when it is refreshed.
+
+        Raises:
+            ConfigurationError: it is not an async function, or the application has been started.
+        """
+        return self._register(self._hooks.before_token, function)
+
+    def _register(self, functions: list[Any], function: Hook) -> Hook:
+        require_async(function)
+        if self._state is not None:
+            raise ConfigurationError("The application has been started: register hooks before")
+        functions.append(function)
+        return function
+
     def repository(self, model: type[Any]) -> Depends:
         """A dependency that gives a request the rows of a model, as its caller may use them.
 
@@ -269,7 +337,7 @@ class Amphibase:
 
         assert self.rate_limiter is not None  # built now, so that no request waits for it
         async with open_backend(self.settings, keys=self.keys) as backend:
-            self._state = State(self.settings, backend, self.user)
+            self._state = State(self.settings, backend, self.user, self._hooks)
             try:
                 yield self._state
             finally:

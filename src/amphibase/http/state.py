@@ -7,12 +7,16 @@ from amphibase.blobs.resumable import ResumableUploads, UploadLimits
 from amphibase.models import User
 from amphibase.services.auth import AuthenticationService
 from amphibase.services.files import FileDestination, FileService
+from amphibase.services.hooks import ApplicationHooks, HookFunctions
 from amphibase.services.users import UserService
 from amphibase.settings import Settings
 
 
 class State:
     """The backend of a started application, and the services over it.
+
+    Raises:
+        NotSupported: the application has hooks, and the backend cannot run them.
 
     Attributes:
         settings: of the application.
@@ -23,10 +27,17 @@ class State:
         uploads: uploads that can be resumed.
     """
 
-    def __init__(self, settings: Settings, backend: Backend, user: type[User]) -> None:
+    def __init__(
+        self, settings: Settings, backend: Backend, user: type[User], hooks: HookFunctions
+    ) -> None:
         self.settings = settings
         self.backend = backend
         self.users: UserService[Any] = UserService(backend, user)
+        if hooks:
+            backend.capabilities.require("hooks")
+        if backend.capabilities.hooks:
+            timeout = settings.hook_timeout_seconds
+            backend.use_hooks(ApplicationHooks(hooks, self.users, timeout=timeout))
         self.auth: AuthenticationService[Any] = AuthenticationService(backend.accounts, self.users)
         self.files = FileService(
             backend.files,

@@ -47,7 +47,7 @@ class AuthenticationService(Generic[Profile]):
             # Nothing is stored yet: a profile would reveal whether an address is taken. It is
             # created at the first sign-in.
             return AuthResult(self._users.preview(signed_in.account), None)
-        return AuthResult(await self._users.of_new(signed_in.account), signed_in.tokens)
+        return await self._result(signed_in)
 
     async def accept_invitation(
         self, token: str, password: str, *, name: str = "", device: Device = UNKNOWN_DEVICE

@@ -9,7 +9,16 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement
 
-from amphibase.backend import FOREVER, NO_CLAIMS, SERVICE, Account, Backend, Page, Repository
+from amphibase.backend import (
+    FOREVER,
+    NO_CLAIMS,
+    SERVICE,
+    Account,
+    Backend,
+    Page,
+    Repository,
+    Transaction,
+)
 from amphibase.errors import AmphibaseError, Conflict, ForeignKeyViolation, NotFound
 from amphibase.models import User, utc_now
 from amphibase.records.fields import fields_of
@@ -55,10 +64,20 @@ class UserService(Generic[Profile]):
         Safe to call at any time and any number of times.
         """
         try:
-            return await self._in_step(account)
+            return await self._in_step(self._profiles, account)
         except Conflict:
-            await self._free(account.email)
-            return await self._in_step(account)
+            await self._free(self._profiles, account.email)
+            return await self._in_step(self._profiles, account)
+
+    async def create_profile(self, account: Account, transaction: Transaction) -> Profile:
+        """Create the profile of a new account in a transaction; see `of`."""
+        profiles = transaction.repository(self._model)
+        try:
+            async with transaction.nested():
+                return await self._in_step(profiles, account)
+        except Conflict:
+            await self._free(profiles, account.email)
+            return await self._in_step(profiles, account)
 
     async def of_new(self, account: Account) -> Profile:
         """Return the profile of a new account; where that fails, delete the account."""
@@ -142,7 +161,7 @@ class UserService(Generic[Profile]):
         if name is not None and name != profile.name:
             await self._accounts.update(id, user_metadata={"name": name})
             values["name"] = name
-        return await self._changed(id, **values) if values else profile
+        return await self._changed(self._profiles, id, **values) if values else profile
 
     async def administrate(
         self,
@@ -167,7 +186,7 @@ class UserService(Generic[Profile]):
         profile = await self.of(account)
         if name is None or name == profile.name:
             return profile
-        return await self._changed(id, name=name)
+        return await self._changed(self._profiles, id, name=name)
 
     async def ban(self, id: UUID, duration: timedelta | None = FOREVER) -> Profile:
         """Ban a user for that long, or lift the ban with None. Raises NotFound."""
@@ -216,12 +235,12 @@ class UserService(Generic[Profile]):
                 try:
                     deleted = await self._profiles.delete(id)
                 except ForeignKeyViolation:
-                    await self._vacate(id)
+                    await self._vacate(self._profiles, id)
             yield Orphan(id, deleted)
 
-    async def _vacate(self, id: UUID) -> None:
+    async def _vacate(self, profiles: Repository[Profile], id: UUID) -> None:
         """Take the address from a profile that stays."""
-        await self._changed(id, email=f"deleted-{id}@invalid", is_active=False)
+        await self._changed(profiles, id, email=f"deleted-{id}@invalid", is_active=False)
 
     def preview(self, account: Account) -> Profile:
         """Return the profile that an account will have, without storing it."""
@@ -241,26 +260,27 @@ class UserService(Generic[Profile]):
         own = from_metadata(self._model, account.user_metadata)
         return self._model(id=account.id, email=account.email, name=_name(account), **own, **values)
 
-    async def _in_step(self, account: Account) -> Profile:
+    async def _in_step(self, profiles: Repository[Profile], account: Account) -> Profile:
         active = not account.is_banned(utc_now())
         row = self._row(account, is_active=active)
-        profile = await self._profiles.upsert(row, replace=False)
+        profile = await profiles.upsert(row, replace=False)
         if profile.email == account.email and profile.is_active == active:
             return profile
-        return await self._changed(profile.id, email=account.email, is_active=active)
+        values = {"email": account.email, "is_active": active}
+        return await self._changed(profiles, profile.id, **values)
 
-    async def _changed(self, id: UUID, **values: Any) -> Profile:
-        profile = await self._profiles.update(id, **values)
+    async def _changed(self, profiles: Repository[Profile], id: UUID, **values: Any) -> Profile:
+        profile = await profiles.update(id, **values)
         if profile is None:
             raise NotFound("There is no such user")
         return profile
 
-    async def _free(self, email: str) -> None:
+    async def _free(self, profiles: Repository[Profile], email: str) -> None:
         """Take the address from a profile that has no right to it any more.
 
         Either a deletion was cut short, or the address of its account has changed since.
         """
-        other = await self._profiles.first(self._model.email == email)
+        other = await profiles.first(self._model.email == email)
         if other is None:
             return
         account = await self._accounts.get(other.id)
@@ -268,10 +288,10 @@ class UserService(Generic[Profile]):
             return
         if account is None:
             with contextlib.suppress(ForeignKeyViolation):
-                await self._profiles.delete(other.id)
+                await profiles.delete(other.id)
                 return
         # Inactive, so that a living account's next request brings it in step (`current_user`).
-        await self._vacate(other.id)
+        await self._vacate(profiles, other.id)
 
 
 def _name(account: Account) -> str:

@@ -7,12 +7,13 @@ from contextlib import asynccontextmanager
 from typing import Any, NoReturn, Protocol, cast
 
 from sqlalchemy.engine import URL
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from amphibase.accounts.jwt.key_ring import KeyRing
 from amphibase.backend import (
     ATTEMPTS,
     SERVICE,
+    AccountHooks,
     Caller,
     Capabilities,
     Isolation,
@@ -71,6 +72,7 @@ def sql_capabilities(dialect: str) -> Capabilities:
         row_level_security=on_postgres,
         stored_functions=on_postgres,
         supabase_client=False,
+        hooks=True,
     )
 
 
@@ -124,6 +126,16 @@ class SqlBackend:
         """What happens in the block is committed at its end, or not at all."""
         async with self._executor.transaction(caller, isolation) as executor:
             yield SqlTransaction(caller, executor, self._repository, self.capabilities)
+
+    def use_hooks(self, hooks: AccountHooks) -> None:
+        """Call an application's hooks, in the transactions of the accounts."""
+        self.accounts.use_hooks(hooks, self._transaction_on)
+
+    @asynccontextmanager
+    async def _transaction_on(self, connection: AsyncConnection) -> AsyncIterator[SqlTransaction]:
+        """Open a transaction of the service within that of a connection, which goes on after it."""
+        async with self._executor.transaction_on(connection, SERVICE) as executor:
+            yield SqlTransaction(SERVICE, executor, self._repository, self.capabilities)
 
     async def in_transaction(
         self,

@@ -12,6 +12,7 @@ from amphibase.accounts.jwt.key_ring import KeyRing
 from amphibase.backend import (
     ANONYMOUS,
     ATTEMPTS,
+    AccountHooks,
     Caller,
     Capabilities,
     Files,
@@ -53,6 +54,7 @@ def supabase_capabilities(*, verifies_remotely: bool = False) -> Capabilities:
         row_level_security=True,
         stored_functions=True,
         supabase_client=True,
+        hooks=False,
     )
 
 
@@ -143,6 +145,10 @@ class SupabaseBackend:
         """Return the caller behind a token and their row: one request, with `VERIFY=local`."""
         caller = await self.accounts.authenticate(access_token)
         return caller, await rows.get(caller.user_id)
+
+    def use_hooks(self, hooks: AccountHooks) -> None:
+        """Raise NotSupported: clients may sign up with the project, past the application."""
+        self.capabilities.require("hooks")
 
     async def start(self) -> None:
         """Reach the project and fetch what every request needs.
