@@ -14,7 +14,7 @@ from starlette.types import Lifespan
 
 from amphibase.errors import ConfigurationError
 from amphibase.http import problems
-from amphibase.http.dependencies import TOKEN_PATH, bearer, repository_of
+from amphibase.http.dependencies import TOKEN_PATH, bearer, repository_of, supabase_of
 from amphibase.http.middleware import RequestMiddleware
 from amphibase.http.reachable import require_reachable
 from amphibase.http.routes import built_in
@@ -38,6 +38,7 @@ BeforeTokenHook = TypeVar("BeforeTokenHook", bound=BeforeToken)
 
 if TYPE_CHECKING:
     from amphibase.accounts.jwt.key_ring import KeyRing
+    from amphibase.backend import Caller
     from amphibase.http.limits import RateLimiter
     from amphibase.http.state import State
 
@@ -274,6 +275,19 @@ class Amphibase:
             adopt(model)
             dependency = self._repositories[model] = Depends(repository_of(model))
         return dependency
+
+    def supabase(self, caller: "Caller | None" = None) -> Depends:
+        """A dependency that gives a request the official Supabase client, as one caller.
+
+            Client = Annotated[supabase.AsyncClient, db.supabase()]
+
+        It is new for each request, so that nobody is signed in by another's request. On a backend
+        that is no Supabase project the route raises NotSupported.
+
+        Args:
+            caller: `SERVICE`, whom no policy limits; by default whoever sends the request.
+        """
+        return Depends(supabase_of(caller))
 
     def schema(self, model: type[Any]) -> type[BaseModel]:
         """The pydantic model of what callers see of a row; columns with

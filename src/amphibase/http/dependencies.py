@@ -139,6 +139,17 @@ def repository_of(
     return repository
 
 
+def supabase_of(
+    caller: Caller | None,
+) -> Callable[[HTTPConnection, Caller], Awaitable[Any]]:
+    """The function behind `Amphibase.supabase(caller)`."""
+
+    async def supabase(request: HTTPConnection, current: CurrentCaller) -> Any:
+        return amphibase_of(request).state.backend.supabase(caller or current)
+
+    return supabase
+
+
 def public_path(request: Request) -> str:
     """Return the path of a request as the client sees it: below the `root_path` of a proxy."""
     root: str = request.scope.get("root_path", "").rstrip("/")

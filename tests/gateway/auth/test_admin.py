@@ -4,7 +4,7 @@ import base64
 import hashlib
 from collections.abc import Callable, Iterator
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 from uuid import uuid4
 
 import argon2
@@ -154,6 +154,27 @@ async def test_users_are_listed_by_pages_newest_first(api: Api) -> None:
     last = await api.get("/admin/users?page=3&per_page=2", token=SERVICE)
     assert 'rel="next"' not in last.headers["link"]
     assert len(last.json()["users"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "emails"),
+    [
+        ("ann@", ["joann@example.com", "ann@example.com"]),
+        ("ANN LEE", ["bob@example.com"]),
+        ("a%n@", ["joann@example.com", "ann@example.com"]),
+        ("nobody", []),
+        ("", ["bob@example.com", "joann@example.com", "ann@example.com"]),
+    ],
+)
+async def test_users_are_found_by_a_part_of_their_address_or_name(
+    api: Api, text: str, emails: list[str]
+) -> None:
+    for email, name in (("ann@x", None), ("joann@x", None), ("bob@x", "Ann Lee")):
+        metadata = {"full_name": name} if name else {}
+        await api.create(email.replace("@x", "@example.com"), user_metadata=metadata)
+    response = await api.get(f"/admin/users?{urlencode({'filter': text})}", token=SERVICE)
+    assert [user["email"] for user in response.json()["users"]] == emails
+    assert response.headers["x-total-count"] == str(len(emails))
 
 
 @pytest.mark.parametrize("query", ["page=0", "page=x", "per_page=-1", "page=99999999999999999999"])

@@ -108,12 +108,13 @@ async def create(core: Core, request: Request) -> Response:
 
 
 async def list_users(core: Core, request: Request) -> Response:
-    """`GET /admin/users?page=&per_page=`: newest first; how many there are is in the headers."""
+    """`GET /admin/users?page=&per_page=&filter=`: newest first; their number is in the headers."""
     require_admin(core, request)
     page = _number(request, "page", 1)
     size = min(_number(request, "per_page", PER_PAGE), MAX_PER_PAGE)
     async with core.database.read() as connection:
-        users, total = await core.users.page(connection, page, size)
+        text = request.query_params.get("filter", "")
+        users, total = await core.users.page(connection, page, size, text)
     headers = {"x-total-count": str(total), "link": _links(request, page, size, total)}
     body = {"users": [user_json(user) for user in users], "aud": core.settings.jwt_aud}
     return respond(body, headers=headers)

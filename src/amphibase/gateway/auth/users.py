@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, delete, func, select, update
+from sqlalchemy import Row, delete, func, or_, select, true, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from amphibase.accounts.engine import is_banned
@@ -113,13 +113,22 @@ class AuthUsers:
         return await self._one(connection, users.c.id == latest.scalar_subquery(), lock=True)
 
     async def page(
-        self, connection: AsyncConnection, number: int, size: int
+        self, connection: AsyncConnection, number: int, size: int, text: str = ""
     ) -> tuple[list[AuthUser], int]:
-        """Return one page of all users, newest first, counted from 1; and how many there are."""
+        """Return one page of users, newest first, counted from 1; and how many there are.
+
+        Args:
+            text: a part of their address or `full_name`, as a pattern of LIKE; empty for all.
+        """
         users = self._users
-        total = (await connection.execute(select(func.count()).select_from(users))).scalar_one()
+        name = users.c.raw_user_meta_data["full_name"].as_string()
+        matches = or_(users.c.email.like(f"%{text}%"), name.ilike(f"%{text}%"))
+        matches = matches if text else true()
+        count = select(func.count()).select_from(users).where(matches)
+        total = (await connection.execute(count)).scalar_one()
         rows = await connection.execute(
             select(users)
+            .where(matches)
             .order_by(users.c.created_at.desc(), users.c.id.desc())
             .limit(size)
             .offset((number - 1) * size)
