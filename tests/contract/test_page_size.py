@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 from tests.backends import ANN, Records
-from tests.models import Post
+from tests.models import Author, Book, Clip, Comment, Note, Post
 
 from amphibase.accounts.jwt.key_ring import load_keys
-from amphibase.backend import Repository
+from amphibase.backend import SERVICE, Backend, Repository
 from amphibase.build import build_backend
 
 NAMES = ("id", "title", "body", "created_at")
@@ -16,12 +16,17 @@ Pages = Callable[..., Any]
 
 
 @pytest.fixture
-async def posts(records: Records) -> AsyncIterator[Repository[Post]]:
-    """Repository whose pages have 1 MiB."""
+async def backend(records: Records) -> AsyncIterator[Backend]:
+    """Backend whose pages have 1 MiB."""
     settings = records.settings.model_copy(update={"max_page_mb": 1})
     backend = build_backend(settings, load_keys(settings))
-    yield backend.repository(Post, ANN)
+    yield backend
     await backend.close()
+
+
+@pytest.fixture
+def posts(backend: Backend) -> Repository[Post]:
+    return backend.repository(Post, ANN)
 
 
 async def titles_of_pages(page: Pages, **more: Any) -> list[list[str]]:
@@ -75,3 +80,47 @@ async def test_rows_that_fit_together_are_one_page_however_unequal(
     page = await posts.page(order_by=[Post.title], limit=3)
     assert [row.body and len(row.body) for row in page.items] == [900_000, None, None]
     assert page.next_cursor is None
+
+
+async def test_values_that_the_database_computes_count(backend: Backend) -> None:
+    note = Note(title="x" * 600_000, stars=1)
+    await backend.repository(Note, ANN).add(note)
+    clips = backend.repository(Clip, ANN)
+    await clips.add_many([Clip(name=name, note_id=note.id) for name in "ab"])
+    page = await clips.page(order_by=[Clip.name])
+    assert [(row.name, len(row.note_title or "")) for row in page.items] == [("a", 600_000)]
+    page = await clips.page(order_by=[Clip.name], cursor=page.next_cursor)
+    assert ([row.name for row in page.items], page.next_cursor) == (["b"], None)
+
+
+async def test_rows_that_are_loaded_count_once_each(backend: Backend) -> None:
+    sizes = {"a": 250_000, "b": 250_000, "c": 10}
+    posts = [Post(title=title, body="x" * size) for title, size in sizes.items()]
+    await backend.repository(Post, ANN).add_many(posts)
+    comments = [
+        Comment(post_id=post.id, text="x" * size)
+        for post, size in zip(posts, (300_000, 300_000, 10), strict=True)
+        for _ in range(2)
+    ]
+    await backend.repository(Comment, ANN).add_many(comments)
+    reads = backend.repository(Post, SERVICE)
+    page = await reads.page(order_by=[Post.title], load=[Post.comments])
+    assert [(row.title, len(row.comments)) for row in page.items] == [("a", 2)]
+    page = await reads.page(order_by=[Post.title], load=[Post.comments], cursor=page.next_cursor)
+    assert [(row.title, len(row.comments)) for row in page.items] == [("b", 2), ("c", 2)]
+    assert page.next_cursor is None
+    reversed_page = await backend.repository(Comment, SERVICE).page(
+        Comment.post_id == posts[0].id, load=[Comment.post]
+    )
+    assert len(reversed_page.items) == 2  # both with the one post
+
+
+async def test_rows_beyond_a_table_in_between_count(backend: Backend) -> None:
+    authors = [Author(name=name) for name in "ab"]
+    await backend.repository(Author, SERVICE).add_many(authors)
+    books = [Book(title="x" * 700_000, author_id=author.id) for author in authors]
+    await backend.repository(Book, SERVICE).add_many(books)
+    reads = backend.repository(Author, SERVICE)
+    page = await reads.page(order_by=[Author.name], load=[Author.books, Author.interests])
+    assert [(row.name, len(row.books), row.interests) for row in page.items] == [("a", 1, [])]
+    assert page.next_cursor is not None

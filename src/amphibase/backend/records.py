@@ -94,8 +94,8 @@ class Repository(Protocol[Model]):
         """Return rows that match, from where the cursor left off.
 
         It is as quick far down the list as at its start. It has fewer rows than the limit, and a
-        cursor, where these would have more than `MAX_PAGE_MB` together; a larger row comes alone.
-        Related rows (`load`) do not count.
+        cursor, where these and the related rows would have more than `MAX_PAGE_MB` together; a
+        larger row comes alone.
 
         Raises:
             InvalidCursor: not a cursor of the same filters and order.

@@ -15,8 +15,11 @@ from amphibase.records.joins import equal_columns
 from amphibase.records.model_info import ModelInfo
 from amphibase.records.values import Row
 from amphibase.sql.records.query_builder import QueryBuilder
+from amphibase.sql.records.row_size import count_within, row_size_of
 
 KEYS_A_QUERY = 1000
+
+Columns = Sequence[ColumnElement[Any]]
 
 
 async def load_related(objects: Sequence[Any], load: Sequence[Any], builder: QueryBuilder) -> None:
@@ -30,34 +33,72 @@ async def load_related(objects: Sequence[Any], load: Sequence[Any], builder: Que
         InvalidRequest: one is not a relationship of the model.
         NotSupported: a relationship joins by more than equal columns.
     """
+    for relationship, related in _relationships(load, builder):
+        there = related.info
+        keys = _keys(builder.info, objects, relationship)
+        loaded = await _related(relationship, related, keys, [*there.columns, *there.computed])
+        # A row that several objects refer to is one object.
+        found = {key: [there.object(row) for row in rows] for key, rows in loaded.items()}
+        for each, key in zip(objects, keys, strict=True):
+            values = found.get(key, [])
+            value = values if relationship.uselist else (values[0] if values else None)
+            set_committed_value(each, relationship.key, value)
+
+
+async def count_loadable(objects: Sequence[Any], load: Sequence[Any], builder: QueryBuilder) -> int:
+    """Return how many of the first objects fit into a page together with the related rows: at least
+    one. Raises as `load_related`."""
+    relationships = [
+        (relationship, related, row_size_of(related.info, related.infos.dialect))
+        for relationship, related in _relationships(load, builder)
+    ]
+    if all(size.is_bounded for _, _, size in relationships):
+        return len(objects)
+    sizes = await builder.sizes(objects)
+    for relationship, related, size in relationships:
+        if size.is_bounded:
+            continue
+        keys = _keys(builder.info, objects, relationship)
+        loaded = await _related(relationship, related, keys, [size.bytes])
+        for place, key in enumerate(keys):
+            sizes[place] += sum(bytes_ for (bytes_,) in loaded.pop(key, ()))
+    return count_within(sizes, builder.max_page_bytes)
+
+
+def _relationships(
+    load: Sequence[Any], builder: QueryBuilder
+) -> Iterator[tuple[RelationshipProperty[Any], QueryBuilder]]:
+    """Yield each relationship, and the builder of the related model. Raises InvalidRequest."""
     info = builder.info
     for each in check_list("load", load):
         name = getattr(each, "key", each)
         relationship = info.relationships.get(name)
         if relationship is None or not issubclass(info.model, getattr(each, "class_", object)):
             raise InvalidRequest(f"load: {info.model.__name__} has no relationship {each}")
-        related = builder.of(builder.infos.of(relationship.mapper.class_))
-        await _fill(info, objects, relationship, related)
+        yield relationship, builder.of(builder.infos.of(relationship.mapper.class_))
 
 
-async def _fill(
-    info: ModelInfo[Any],
-    objects: Sequence[Any],
+def _keys(
+    info: ModelInfo[Any], objects: Sequence[Any], relationship: RelationshipProperty[Any]
+) -> list[Row]:
+    """Return what each object is joined to its related rows by."""
+    here, _ = equal_columns(relationship.primaryjoin, relationship)
+    names = [info.mapper.get_property_by_column(column).key for column in here]
+    return [tuple(getattr(each, name) for name in names) for each in objects]
+
+
+async def _related(
     relationship: RelationshipProperty[Any],
     related: QueryBuilder,
-) -> None:
-    here, far = equal_columns(relationship.primaryjoin, relationship)
-    names = [info.mapper.get_property_by_column(column).key for column in here]
-    keys = {tuple(getattr(each, name) for name in names) for each in objects}
-    wanted = [key for key in keys if None not in key]
+    keys: Sequence[Row],
+    columns: Columns,
+) -> dict[Row, list[Row]]:
+    """Return columns of the related rows that the caller may see, by the keys of the objects."""
+    _, far = equal_columns(relationship.primaryjoin, relationship)
+    wanted = [key for key in dict.fromkeys(keys) if None not in key]
     if relationship.secondary is not None and related.rls and not _declared(relationship, related):
-        loaded = await _through(relationship, related, far, wanted)
-    else:
-        loaded = await _beside(relationship, related, far, wanted)
-    for each in objects:
-        rows = loaded.get(tuple(getattr(each, name) for name in names), [])
-        value = rows if relationship.uselist else (rows[0] if rows else None)
-        set_committed_value(each, relationship.key, value)
+        return await _through(relationship, related, far, wanted, columns)
+    return await _beside(relationship, related, far, wanted, columns)
 
 
 async def _beside(
@@ -65,10 +106,11 @@ async def _beside(
     related: QueryBuilder,
     far: Sequence[Column[Any]],
     wanted: Sequence[Row],
-) -> dict[Row, list[Any]]:
+    columns: Columns,
+) -> dict[Row, list[Row]]:
     """The related rows by the values that they, or the table in between, have in `far`."""
     there = related.info
-    statement = select(*far, *there.columns, *there.computed)
+    statement = select(*far, *columns).select_from(there.table)
     if relationship.secondary is not None:
         statement = statement.join_from(
             there.table, relationship.secondary, relationship.secondaryjoin
@@ -76,10 +118,10 @@ async def _beside(
     statement = related.visible(
         statement, order_by=_order(relationship, there), reads=_declared(relationship, related)
     )
-    loaded: dict[Row, list[Any]] = defaultdict(list)
+    loaded: dict[Row, list[Row]] = defaultdict(list)
     for chosen in _chosen(far, wanted):
         for row in await related.rows(related.selects.query(statement.where(chosen))):
-            loaded[row[: len(far)]].append(there.object(row[len(far) :]))
+            loaded[tuple(row[: len(far)])].append(row[len(far) :])
     return loaded
 
 
@@ -96,7 +138,8 @@ async def _through(
     related: QueryBuilder,
     far: Sequence[Column[Any]],
     wanted: Sequence[Row],
-) -> dict[Row, list[Any]]:
+    columns: Columns,
+) -> dict[Row, list[Row]]:
     """The same where policies decide: a table in between has no model, so no declaration and no
     policy. The service reads it, and the caller the rows that it refers to."""
     there = related.info
@@ -107,16 +150,16 @@ async def _through(
         query = related.selects.query(links.where(chosen))
         (rows,) = await related.executor.fetch(SERVICE, query)
         pairs += rows
-    statement = select(*leads, *there.columns, *there.computed)
+    statement = select(*leads, *columns).select_from(there.table)
     statement = related.visible(statement, order_by=_order(relationship, there))
     owners: dict[Row, list[Row]] = defaultdict(list)
     for pair in pairs:
         owners[pair[len(far) :]].append(pair[: len(far)])
-    loaded: dict[Row, list[Any]] = defaultdict(list)
+    loaded: dict[Row, list[Row]] = defaultdict(list)
     for chosen in _chosen(leads, [*owners]):
         for row in await related.rows(related.selects.query(statement.where(chosen))):
-            for key in owners[row[: len(leads)]]:
-                loaded[key].append(there.object(row[len(leads) :]))
+            for key in owners[tuple(row[: len(leads)])]:
+                loaded[key].append(row[len(leads) :])
     return loaded
 
 

@@ -232,8 +232,7 @@ class QueryBuilder:
             InvalidRequest: the limit is out of range.
         """
         check_limit(limit)
-        # The list is the same whatever is selected of its rows.
-        list_ = self._list(self.info.select_keys, where, order).fingerprint()
+        list_ = self.list_name(where, order)
         after = None if cursor is None else order.after(self.cursors.read(list_, cursor))
 
         async def fetch(
@@ -259,6 +258,24 @@ class QueryBuilder:
             rows = await fetch(statement, count, expressions)
             if rows or not sizes:  # else the rows were deleted in between
                 return rows, list_ if len(sizes) > count else None
+
+    def list_name(self, where: Sequence[Where], order: Ordering) -> str:
+        """Return the name of a list, which its cursors carry: the same whatever is selected of its
+        rows."""
+        return self._list(self.info.select_keys, where, order).fingerprint()
+
+    async def sizes(self, objects: Sequence[Any]) -> list[int]:
+        """Return the bytes of each object's row; 0 for one that is gone."""
+        size = row_size_of(self.info, self.infos.dialect)
+        if size.is_bounded:
+            return [0] * len(objects)
+        keys = [tuple(getattr(each, name) for name in self.info.key_names) for each in objects]
+        statement = size.select.add_columns(*self.info.keys)
+        statement = self.visible(statement, tuple_(*self.info.keys).in_(keys))
+        sizes = {
+            tuple(key): bytes_ for bytes_, *key in await self.rows(self.selects.query(statement))
+        }
+        return [sizes.get(key, 0) for key in keys]
 
     def _list(
         self,

@@ -44,7 +44,7 @@ from amphibase.sql.records.bulk_insert import insert_many
 from amphibase.sql.records.computed import computed_values
 from amphibase.sql.records.insert import insert_one, upsert_one
 from amphibase.sql.records.json_rows import SqlJsonRows, json_object
-from amphibase.sql.records.loading import load_related
+from amphibase.sql.records.loading import count_loadable, load_related
 from amphibase.sql.records.query_builder import QueryBuilder, enclosed, limited
 from amphibase.sql.records.referrers import still_referred_to
 from amphibase.sql.records.tables_read import expressions_in
@@ -130,7 +130,13 @@ class SqlRepository(Generic[Model]):
         rows, list_ = await self._builder.page(
             self._info.select, where, order, cursor, limit, expressions
         )
-        objects = await self._objects(rows, load)
+        objects = [self._info.object(row) for row in rows]
+        if load and objects:
+            count = await count_loadable(objects, load, self._builder)
+            if count < len(objects):
+                list_ = self._builder.list_name(where, order)
+                rows, objects = rows[:count], objects[:count]
+            await load_related(objects, load, self._builder)
         if list_ is None:
             return Page(objects, None)
         position = order.position(self._values_of(order, expressions, rows[-1]))

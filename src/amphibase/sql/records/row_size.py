@@ -10,10 +10,15 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Enum,
+    Integer,
+    Label,
     LargeBinary,
     Select,
     String,
+    Text,
     case,
+    cast,
+    func,
     literal_column,
     select,
 )
@@ -27,7 +32,8 @@ SHORT_CHARACTERS = 1000
 
 
 class RowSize:
-    """The size of a model's rows: the bytes of those values whose length has no small limit.
+    """The size of a model's rows: the bytes of those values whose length has no small limit, also
+    of computed ones.
 
     Args:
         dialect: the name of the database's dialect.
@@ -36,21 +42,26 @@ class RowSize:
     def __init__(self, info: ModelInfo[Any], dialect: str) -> None:
         self._info = info
         self._large = [each for each in info.columns if _may_be_large(each.type)]
+        self._computed = [each for each in info.computed if _may_be_large(each.type)]
         names = [f"{quoted(each.table.name)}.{quoted(each.name)}" for each in self._large]
         lengths = [
             _length(name, each.type, dialect) for name, each in zip(names, self._large, strict=True)
         ]
-        self._sql = " + ".join(f"coalesce({length}, 0)" for length in lengths)
+        # One piece of text, so that a statement with it is recognised quickly.
+        sql = " + ".join(f"coalesce({length}, 0)" for length in lengths)
+        self.bytes: ColumnElement[int] = literal_column(sql or "0", Integer())
+        for computed in self._computed:
+            self.bytes += func.coalesce(_computed_length(computed, dialect), 0)
 
     @property
     def is_bounded(self) -> bool:
         """Whether no row is large, by the types of the model's columns."""
-        return not self._large
+        return not (self._large or self._computed)
 
     @property
     def select(self) -> Select[Any]:
         """A SELECT of each row's size."""
-        return select(literal_column(self._sql)).select_from(self._info.table)
+        return select(self.bytes).select_from(self._info.table)
 
     def select_small(self, statement: Select[Any], max_bytes: int) -> tuple[Select[Any], int]:
         """Build a SELECT that leaves out the values of large rows.
@@ -72,7 +83,7 @@ class RowSize:
         columns = [*statement.selected_columns]
         marker = self._info.keys[0]
         place = next((at for at, each in enumerate(columns) if each is marker), 0)
-        is_small: ColumnElement[Any] = literal_column(f"{self._sql} <= {max_bytes}")
+        is_small = self.bytes <= literal_column(str(max_bytes), Integer())
         kept = {*self._info.columns} - {*self._large, columns[place]}
         small = [each if each in kept else _only_where(is_small, each) for each in columns]
         return statement.with_only_columns(*small), place
@@ -110,6 +121,15 @@ def _may_be_large(type_: TypeEngine[Any]) -> bool:
         case JSON() | ARRAY():
             return True
     return False
+
+
+def _computed_length(value: ColumnElement[Any], dialect: str) -> ColumnElement[int]:
+    """Build an expression of the bytes of a value that no column has."""
+    element = value.element if isinstance(value, Label) else value
+    if dialect == "sqlite":
+        return func.length(cast(element, LargeBinary))
+    is_binary = isinstance(value.type, LargeBinary)
+    return func.octet_length(element if is_binary else cast(element, Text))
 
 
 def _length(name: str, type_: TypeEngine[Any], dialect: str) -> str:
