@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, c
 
 from amphibase.backend import Isolation
 from amphibase.database.errors import translated_errors
+from amphibase.database.json_reader import read_json
 from amphibase.database.session_settings import SESSION_SETTINGS, set_locally, startup_options
 from amphibase.database.sqlite_now import write_full_timestamps
 from amphibase.database.url import POOLER_PORT, parse_url, to_conninfo
@@ -155,6 +156,7 @@ def _engine(url: URL, options: PoolOptions, size: int, overflow: int, **more: An
         url,
         echo=options.echo,
         hide_parameters=True,
+        json_deserializer=read_json,
         pool_size=size,
         max_overflow=overflow,
         pool_recycle=options.recycle,
@@ -177,6 +179,13 @@ def _postgres_engine(url: URL, options: PoolOptions) -> AsyncEngine:
     engine = _engine(
         url, options, size, options.max_overflow, pool_pre_ping=True, connect_args=arguments
     )
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def connect(connection: Any, _: object) -> None:
+        from amphibase.database.adapters import read_strictly  # brings Postgres's driver
+
+        read_strictly(connection.driver_connection)
+
     if options.by_transaction:
         settings = set_locally(SESSION_SETTINGS)
 

@@ -18,6 +18,7 @@ from psycopg.adapt import Transformer
 from psycopg.errors import error_from_result
 
 from amphibase.backend import Isolation
+from amphibase.database.adapters import strict_context
 from amphibase.database.connection import CANCEL_LIMIT, Connection, ConnectionLost, find_error
 from amphibase.database.session_settings import SESSION_SETTINGS, set_locally, startup_options
 from amphibase.database.statement import Call, Statement
@@ -84,7 +85,7 @@ class PipelinePool:
         elif settings:
             self._preamble.append(Call(Statement(set_locally(settings))))
         # Only for reading: without a connection it gives every timestamptz in UTC.
-        self._transformer = Transformer()
+        self._transformer = Transformer(strict_context())
         self._schema_version = 0
         self._taken = 0  # connections open, being opened, and promised to a waiter
         self._idle: list[Connection] = []
