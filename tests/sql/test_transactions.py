@@ -3,13 +3,14 @@
 from typing import Any
 
 import pytest
-from sqlalchemy import Integer, literal_column, select
+from sqlalchemy import Integer, literal_column, select, text
 from sqlalchemy.types import TypeDecorator
 from tests.backends import ANN, Records
 from tests.models import Note
 
 from amphibase import SERVICE
 from amphibase.database.compiled import CompiledSelect, Query
+from amphibase.errors import Forbidden, TransactionClosed
 
 
 class Oops(Exception):
@@ -38,3 +39,24 @@ async def test_what_the_service_failed_to_read_leaves_the_caller(records: Record
         with pytest.raises(Oops):
             await executor.fetch(SERVICE, broken)
         assert await executor.fetch(ANN, who) == [[("authenticated",)]]
+
+
+@pytest.mark.parametrize("shared_records", ["rls"], indirect=True)
+async def test_a_right_that_the_model_declares_and_the_database_lacks_is_named_first(
+    records: Records,
+) -> None:
+    async def change(sql: str) -> None:
+        async with records.backend.session(SERVICE) as session:
+            await session.execute(text(sql))
+
+    async def work() -> None:
+        async with records.sql.transaction(ANN) as transaction:
+            with pytest.raises(Forbidden):
+                await transaction.repository(Note).list()
+
+    await change("REVOKE SELECT ON t_notes FROM authenticated")
+    try:
+        with pytest.raises(TransactionClosed, match="The error was: The database does not let"):
+            await work()
+    finally:
+        await change("GRANT SELECT ON t_notes TO authenticated")

@@ -5,7 +5,7 @@ statement of a transaction for writing.
 """
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any, Protocol
 
 from sqlalchemy import Connection, event
@@ -36,6 +36,9 @@ class Executor(Protocol):
     def writing(self, caller: Caller) -> AbstractAsyncContextManager[AsyncConnection]:
         """A connection for changes, which are committed at the end of the block."""
 
+    def nested(self) -> AbstractAsyncContextManager[None]:
+        """Let an error inside the block undo the block alone."""
+
 
 class EngineExecutor:
     """Runs everything on the engine."""
@@ -62,6 +65,9 @@ class EngineExecutor:
         async with self._database.write() as connection:
             await self._roles.impersonate(caller, connection)
             yield connection
+
+    def nested(self) -> AbstractAsyncContextManager[None]:
+        return nullcontext()  # each block of `reading` and `writing` is a transaction of its own
 
     def impersonate_in(self, session: AsyncSession, caller: Caller) -> None:
         """Run each transaction that the session begins as the caller."""

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from amphibase.backend import Caller
 from amphibase.database.caller_roles import CallerRoles
 from amphibase.database.compiled import Query
-from amphibase.database.errors import is_of_driver, translated_errors
+from amphibase.database.errors import is_of_driver, translate, translated_errors
 from amphibase.database.impersonation import as_connection_user
 from amphibase.errors import TransactionClosed
 from amphibase.records.values import Row
@@ -27,11 +27,11 @@ class TransactionStatus:
     """Whether a transaction can do more.
 
     Args:
-        failed: the database raised an error, which no savepoint has undone yet.
+        failure: the error that the database raised first, and no savepoint has undone yet.
         ended: its block was left.
     """
 
-    failed: bool = False
+    failure: BaseException | None = None
     ended: bool = False
 
     def require_open(self) -> None:
@@ -40,8 +40,13 @@ class TransactionStatus:
         Postgres aborts a transaction at the first error, and a COMMIT after it is a ROLLBACK.
         SQLite undoes the statement alone; what works there has to work on Postgres too.
         """
-        if self.failed:
-            raise TransactionClosed
+        if self.failure is not None:
+            first = translate(self.failure)
+            if first is None:
+                raise TransactionClosed from self.failure
+            raise TransactionClosed(
+                f"{TransactionClosed.default}. The error was: {first.detail}"
+            ) from self.failure
         if self.ended:
             raise TransactionClosed("The transaction has ended: use it inside its block only")
 
@@ -103,7 +108,7 @@ class TransactionExecutor:
                     yield
                     self._status.require_open()
             finally:
-                self._status.failed = False
+                self._status.failure = None
 
     async def finish(self) -> None:
         """Send what is pending, before the commit. Raises TransactionClosed."""
@@ -120,7 +125,7 @@ class TransactionExecutor:
                 yield
             except Exception as error:
                 if is_of_driver(error):  # raised below SQLAlchemy, as COPY does
-                    self._status.failed = True
+                    self._status.failure = self._status.failure or error
                 raise
 
 
@@ -152,4 +157,4 @@ def _note_failure(context: ExceptionContext) -> None:
         return
     status = context.connection.get_execution_options().get(STATUS)
     if status is not None and isinstance(context.sqlalchemy_exception, DBAPIError):
-        status.failed = True
+        status.failure = status.failure or context.sqlalchemy_exception

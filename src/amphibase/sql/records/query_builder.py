@@ -1,6 +1,7 @@
 """Builds and runs the queries of one model for one caller."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any, TypeVar
 
 from sqlalchemy import (
@@ -343,13 +344,26 @@ class QueryBuilder:
         return True
 
     async def _fetch(self, query: Query) -> Sequence[Row]:
-        try:
+        async with self.unless_refused():
             (rows,) = await self.executor.fetch(self.caller, query)
+            return rows
+        return []
+
+    @asynccontextmanager
+    async def unless_refused(self) -> AsyncIterator[None]:
+        """End the block, and no transaction around it, where it reads a table that the model's
+        declaration grants the caller no right to.
+
+        Raises:
+            Forbidden: the error of the database has another reason, and ended the transaction.
+        """
+        is_expected = self.may_be_refused and not self.policy.may_select
+        try:
+            async with self.executor.nested() if is_expected else nullcontext():
+                yield
         except Forbidden:
-            if not self.may_be_refused:
+            if not is_expected and (self.executor.holds_locks or not self.may_be_refused):
                 raise
-            return []
-        return rows
 
 
 def _computed_reads(info: ModelInfo[Any]) -> TablesRead:

@@ -147,17 +147,16 @@ class SqlRepository(Generic[Model]):
         order = builder.ordering(order_by)
         statement = builder.visible(self._info.select, *where, order_by=order.clauses)
         options = {"yield_per": ROWS_AT_A_TIME}
-        try:
-            async with builder.executor.reading(builder.caller) as connection:
-                result = await connection.stream(statement, execution_options=options)
-                try:
-                    async for row in result:
-                        yield self._info.object(tuple(row))
-                finally:  # also where it is left half-way, which its own context does not see
-                    await result.close()
-        except Forbidden:
-            if not builder.may_be_refused:
-                raise
+        async with (
+            builder.unless_refused(),
+            builder.executor.reading(builder.caller) as connection,
+        ):
+            result = await connection.stream(statement, execution_options=options)
+            try:
+                async for row in result:
+                    yield self._info.object(tuple(row))
+            finally:  # also where it is left half-way, which its own context does not see
+                await result.close()
 
     async def count(self, *where: Where) -> int:
         counted = select(func.count()).select_from(self._info.table)
