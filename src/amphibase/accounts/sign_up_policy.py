@@ -26,6 +26,10 @@ class SignUpPolicy:
         """Raise SignUpClosed or EmailDomainNotAllowed for an address that may not sign up."""
         if self._mode != "open":
             raise SignUpClosed
+        self.check_domain(email)
+
+    def check_domain(self, email: str) -> None:
+        """Raise EmailDomainNotAllowed for an address that users may not sign up with or take."""
         domain = canonical_domain(email.rpartition("@")[2])
         if self._domains and domain not in self._domains:
             raise EmailDomainNotAllowed

@@ -166,6 +166,39 @@ class Accounts(Protocol):
             InvalidCredentials: the current password is wrong.
         """
 
+    async def change_email(self, caller: Caller, current_password: str | None, new: str) -> None:
+        """Send links to the new and the current address that change the caller's address.
+
+        Nothing reveals whether another account has the new address: nothing is sent there then.
+        An earlier change that is not confirmed is dropped.
+
+        Args:
+            current_password: not needed while the account has no password.
+
+        Raises:
+            InvalidCredentials: the current password is wrong.
+            InvalidRequest: it is the caller's address already.
+            EmailDomainNotAllowed: by `SIGN_UP_DOMAINS`.
+        """
+
+    async def confirm_email_change(self, caller: Caller, token: str) -> Account | None:
+        """Confirm a change of address with the token of one of its links; it signs nobody in.
+
+        The token that was sent to the new address is enough for the user who is signed in; anyone
+        else needs both.
+
+        Args:
+            caller: anonymous, where the reader of the email is not signed in.
+
+        Returns:
+            The account with its new address; None while the other link is awaited.
+
+        Raises:
+            InvalidLink: unknown, used before, or expired; or the account has changed since.
+            EmailAlreadyRegistered: another account has the address by now.
+            UserBanned: the account is banned.
+        """
+
     async def forgot_password(self, email: str) -> None:
         """Send a reset link if the account exists; nothing shows whether it does."""
 

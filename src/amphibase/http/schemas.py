@@ -51,6 +51,17 @@ class ChangePassword(Input):
     new_password: Password
 
 
+class ChangeEmail(Input):
+    email: Email
+    current_password: Password | None = Field(
+        None, description="Not needed while the account has no password"
+    )
+
+
+class ConfirmEmailChange(Input):
+    token: Token
+
+
 class VerifyEmail(Input):
     token: Token
     password: Password | None = Field(
@@ -149,6 +160,14 @@ class EmailVerified(BaseModel, Generic[UserRead]):
     expires_in: int | None = None
     expires_at: int | None = None
     refresh_token: str | None = None
+
+
+class EmailChangeConfirmed(BaseModel):
+    """What the link of a change of address did."""
+
+    changed: bool = Field(
+        description="False until the link that was sent to the other address is followed too"
+    )
 
 
 class Problem(BaseModel):

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from sqlalchemy import select
 
+from amphibase.accounts.email_change import EmailChanges
 from amphibase.accounts.engine import AccountEngine, AddedClaims
 from amphibase.accounts.jwt.key_ring import KeyRing
 from amphibase.accounts.mail.account_emails import AccountEmails
@@ -69,6 +70,7 @@ class SqlAccountAdministration:
         self._users = self._engine.users
         self._passwords = self._engine.passwords
         self._sign_ups = SignUps(self._engine)
+        self._email_changes = EmailChanges(self._engine)
         self._emails = AccountEmails(
             self._engine,
             self._sign_ups,

@@ -8,9 +8,10 @@ from uuid import UUID
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from amphibase.accounts.engine import is_banned
+from amphibase.accounts.engine import is_banned, is_unproven_sign_up
 from amphibase.accounts.issuer import TokenIssuer
 from amphibase.accounts.jwt.key_ring import KeyRing
+from amphibase.accounts.one_time_tokens import EMAIL_CHANGE
 from amphibase.accounts.passwords import check_strength
 from amphibase.accounts.sessions import OpenSession, RefreshRejection
 from amphibase.accounts.sign_up import SignUpRequest
@@ -38,6 +39,7 @@ from amphibase.errors import (
     InvalidCredentials,
     InvalidLink,
     InvalidRefreshToken,
+    InvalidRequest,
     NotFound,
     Unauthenticated,
     UserBanned,
@@ -197,19 +199,59 @@ class SqlAccounts(SqlAccountAdministration):
     async def change_password(self, caller: Caller, current: str | None, new: str) -> None:
         user_id = _user_id(caller)
         check_strength(new, self._settings.password_min_length)
-        async with self._database.read() as connection:
-            current_hash = (await self._users.get(connection, user_id)).encrypted_password
-        # A user with a confirmed address and no password sets the first one.
-        if current_hash and not await self._passwords.verify(current or "", current_hash):
-            raise InvalidCredentials("The current password is wrong")
+        current_hash = await self._check_current_password(user_id, current)
         password_hash = await self._passwords.hash(new)
         async with self._database.write() as connection:
-            user = await self._users.get(connection, user_id, lock=True)
-            if user.encrypted_password != current_hash:
-                raise InvalidCredentials("The current password is wrong")
+            user = await self._lock_user(connection, user_id, current_hash)
             await self._engine.set_password(
                 connection, user, password_hash, keep_session=caller.session_id
             )
+
+    async def change_email(self, caller: Caller, current_password: str | None, new: str) -> None:
+        user_id, new = _user_id(caller), new.lower()
+        self._sign_up_policy.check_domain(new)
+        current_hash = await self._check_current_password(user_id, current_password)
+        async with self._database.write() as connection:
+            user = await self._lock_user(connection, user_id, current_hash)
+            if user.email.lower() == new:
+                raise InvalidRequest("This is the address of your account already")
+            other = await self._users.find_by_email(connection, new)
+            tokens = await self._email_changes.begin(connection, user, new)
+        is_free = other is None or is_unproven_sign_up(other)
+        self._emails.send_email_change(user.email, new, tokens, is_free=is_free)
+
+    async def confirm_email_change(self, caller: Caller, token: str) -> Account | None:
+        async with self._database.write() as connection:
+            redeemed = await self._one_time_tokens.redeem_any(connection, token, *EMAIL_CHANGE)
+            if redeemed is None:
+                raise InvalidLink
+            user_id, kind = redeemed
+            user = await self._users.get(connection, user_id, lock=True)
+            if is_banned(user):
+                raise UserBanned
+            is_enough = kind == "email_change_token_new" and caller.user_id == user_id
+            if not await self._email_changes.confirm(connection, user, needs_other=not is_enough):
+                return None
+            return account_of(await self._users.get(connection, user_id))
+
+    async def _check_current_password(self, user_id: UUID, password: str | None) -> str | None:
+        """Return the hash of the password, which is right; an account may have none."""
+        async with self._database.read() as connection:
+            password_hash: str | None = (
+                await self._users.get(connection, user_id)
+            ).encrypted_password
+        if password_hash and not await self._passwords.verify(password or "", password_hash):
+            raise InvalidCredentials("The current password is wrong")
+        return password_hash
+
+    async def _lock_user(
+        self, connection: AsyncConnection, user_id: UUID, password_hash: str | None
+    ) -> Row[Any]:
+        """Lock a user whose password has been checked, and has not been changed since."""
+        user = await self._users.get(connection, user_id, lock=True)
+        if user.encrypted_password != password_hash:
+            raise InvalidCredentials("The current password is wrong")
+        return user
 
     async def forgot_password(self, email: str) -> None:
         # Read for everybody, so that a lost database is an error.

@@ -1,6 +1,7 @@
 """Accounts in a Supabase project: the contract of `backend.Accounts` over Supabase Auth."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -24,6 +25,7 @@ from amphibase.backend import (
 from amphibase.background import Background
 from amphibase.errors import (
     Conflict,
+    EmailAlreadyRegistered,
     InvalidCredentials,
     InvalidRefreshToken,
     InvalidRequest,
@@ -142,16 +144,38 @@ class SupabaseAccounts:
     async def change_password(self, caller: Caller, current: str | None, new: str) -> None:
         _require_user(caller)
         self._check_new_password(new)
+        await self._check_current_password(caller, current)
+        # Auth ends the other sessions with it.
+        await self._auth.send("PUT", "/user", {"password": new}, caller=caller)
+
+    async def change_email(self, caller: Caller, current_password: str | None, new: str) -> None:
+        _require_user(caller)
+        self._sign_up_policy.check_domain(new)
+        account = await self._check_current_password(caller, current_password)
+        if account.email == new.lower():
+            raise InvalidRequest("This is the address of your account already")
+        # Whether another account has the address is for its owner alone to know.
+        with suppress(EmailAlreadyRegistered):
+            await self._auth.send("PUT", "/user", {"email": new.lower()}, caller=caller)
+
+    async def confirm_email_change(self, caller: Caller, token: str) -> Account | None:
+        confirmed = await self._auth.redeem_email_change(token)
+        if confirmed is None:
+            return None
+        await self._auth.end(confirmed)
+        return confirmed.account
+
+    async def _check_current_password(self, caller: Caller, password: str | None) -> Account:
+        """Return the caller's account, whose password is right; it may have none."""
         response = await self._auth.send("GET", "/user", caller=caller)
         account = read_account(response)
-        if current is not None or _has_password(read_json(response)):
+        if password is not None or _has_password(read_json(response)):
             try:
-                proof = await self.sign_in(account.email, current or "")
+                proof = await self.sign_in(account.email, password or "")
             except InvalidCredentials:
                 raise InvalidCredentials("The current password is wrong") from None
             await self._auth.end(proof)
-        # Auth ends the other sessions with it.
-        await self._auth.send("PUT", "/user", {"password": new}, caller=caller)
+        return account
 
     async def forgot_password(self, email: str) -> None:
         await self._auth.send_later("a reset email", "/recover", {"email": email.lower()})

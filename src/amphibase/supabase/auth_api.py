@@ -20,6 +20,7 @@ from amphibase.backend import (
 from amphibase.background import Background
 from amphibase.errors import (
     AmphibaseError,
+    EmailAlreadyRegistered,
     InvalidLink,
     InvalidRequest,
     NotFound,
@@ -100,11 +101,23 @@ class AuthApi:
 
     async def redeem(self, kind: str, token: str, device: Device = UNKNOWN_DEVICE) -> SignedIn:
         """Use up the token of an email; Auth opens a session with it."""
+        return read_signed_in(await self._verify(kind, token, device))
+
+    async def redeem_email_change(self, token: str) -> SignedIn | None:
+        """Use up a token of a change of address; None where Auth awaits the other one."""
+        response = await self._verify("email_change", token)
+        return read_signed_in(response) if "access_token" in read_json(response) else None
+
+    async def _verify(
+        self, kind: str, token: str, device: Device = UNKNOWN_DEVICE
+    ) -> httpx.Response:
         if not is_text(token):
             raise InvalidLink
         body = {"type": kind, "token_hash": token}
         try:
-            return read_signed_in(await self.send("POST", "/verify", body, device=device))
+            return await self.send("POST", "/verify", body, device=device)
+        except EmailAlreadyRegistered:
+            raise
         except InvalidRequest:
             raise InvalidLink from None
 

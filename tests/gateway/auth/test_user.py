@@ -142,6 +142,21 @@ async def test_a_new_address_is_confirmed_by_both_codes(api: Api) -> None:
     assert (await api.post("/verify", body)).json()["user"]["email"] == "new@example.com"
 
 
+async def test_a_resend_does_not_reveal_whether_a_change_is_pending(serve: ServeAuth) -> None:
+    api = await serve(smtp_max_frequency="1m")
+    token = (await api.sign_up())["access_token"]
+    await api.sign_up("bob@example.com")
+    await api.put("/user", {"email": "new@example.com"}, token=token)
+    sent = len(api.inbox.emails())
+    pending, other = [
+        await api.post("/resend", {"type": "email_change", "email": email})
+        for email in ("ann@example.com", "bob@example.com")
+    ]
+    assert (pending.status_code, pending.content) == (other.status_code, other.content)
+    assert pending.status_code == 200
+    assert len(api.inbox.emails()) == sent
+
+
 async def test_signing_in_by_email_leaves_the_emails_of_a_new_address_good(api: Api) -> None:
     token = (await api.sign_up())["access_token"]
     await api.put("/user", {"email": "new@example.com"}, token=token)

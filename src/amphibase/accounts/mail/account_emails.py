@@ -1,6 +1,7 @@
 """Emails about accounts, sent after the response, so that its time does not reveal whether there is
 an account; nor does the time of the next request, since the work is the same for every address."""
 
+from amphibase.accounts.email_change import EmailChangeTokens
 from amphibase.accounts.engine import AccountEngine, awaits_invitation
 from amphibase.accounts.mail.mailer import Mailer
 from amphibase.accounts.mail.templates import EmailTemplates
@@ -48,6 +49,19 @@ class AccountEmails:
         message = self._templates.invitation(email, token.token)
         self._background.run("Sending an invitation", self._mailer.send(message))
 
+    def send_email_change(
+        self, current: str, new: str, tokens: EmailChangeTokens, *, is_free: bool
+    ) -> None:
+        """Send the links of a change of address.
+
+        Args:
+            is_free: whether the new address may be taken; else nothing is sent there.
+        """
+        self._background.run(
+            "Sending the emails of a change of address",
+            self._send_email_change(current, new, tokens, is_free=is_free),
+        )
+
     async def _send_sign_up(self, email: str, result: SignUpResult) -> None:
         confirmation = self._templates.confirmation(email, result.token.token)
         account_exists = self._templates.account_exists(email)
@@ -63,6 +77,15 @@ class AccountEmails:
             token = await self._sign_ups.renew(connection, request)
         if token is not None:
             await self._mailer.send(self._templates.confirmation(email.lower(), token.token))
+
+    async def _send_email_change(
+        self, current: str, new: str, tokens: EmailChangeTokens, *, is_free: bool
+    ) -> None:
+        if tokens.current is not None:
+            notice = self._templates.email_change_notice(current, new, tokens.current.token)
+            await self._mailer.send(notice)
+        if is_free:
+            await self._mailer.send(self._templates.email_change(new, tokens.new.token))
 
     async def _send_reset(self, email: str) -> None:
         users, tokens = self._engine.users, self._engine.tokens

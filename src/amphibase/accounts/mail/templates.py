@@ -57,6 +57,28 @@ class EmailTemplates:
             lifetime="one week",
         )
 
+    def email_change(self, email: str, token: str) -> EmailMessage:
+        """Return the message with the link to confirm a new address of an account."""
+        return self._link(
+            email,
+            "Confirm your new email address",
+            "Open this link to make this the email address of your account:",
+            f"/auth/email/change/confirm?token={quote(token)}",
+            "If you did not ask for it, do not open it: someone else entered your address.",
+        )
+
+    def email_change_notice(self, email: str, new: str, token: str) -> EmailMessage:
+        """Return the message to the address that an account has, with a link of its own."""
+        return self._link(
+            email,
+            "Your email address is about to change",
+            f"Someone who is signed in to your account asked to change its address to {new}. "
+            "If it was you, confirm the email that was sent there; where you are not signed in, "
+            "open this link too:",
+            f"/auth/email/change/confirm?token={quote(token)}",
+            "If it was not you, change your password: that ends the change.",
+        )
+
     def reset(self, email: str, token: str) -> EmailMessage:
         """Return the message that lets its reader choose a new password."""
         return self._link(

@@ -10,6 +10,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
 
+from amphibase.accounts.email_change import EmailChanges
 from amphibase.accounts.engine import AccountEngine
 from amphibase.accounts.jwt.key_ring import KeyRing
 from amphibase.accounts.one_time_tokens import CodeKey, OneTimeTokens
@@ -70,6 +71,7 @@ class Core:
             stores_unproven_users=True,
         )
         self.sign_ups = SignUps(self.engine)
+        self.email_changes = EmailChanges(self.engine)
         self.passwords = self.engine.passwords
         self.users = AuthUsers(self.tables, self.engine.users)
         self.factors = Factors(self.tables)
@@ -113,11 +115,14 @@ class Core:
 
     def check_frequency(self, sent_at: datetime | None) -> None:
         """Raise AuthError if the last email to a signed-in user went out only just now."""
+        if (seconds := self.seconds_until_next(sent_at)) > 0:
+            raise too_soon(seconds)
+
+    def seconds_until_next(self, sent_at: datetime | None) -> float:
+        """Return how long to wait after an email; zero or less where it was long ago."""
         if sent_at is None:
-            return
-        left = sent_at + self.settings.smtp_max_frequency - utc_now()
-        if left > timedelta(0):
-            raise too_soon(left.total_seconds())
+            return 0
+        return (sent_at + self.settings.smtp_max_frequency - utc_now()).total_seconds()
 
     async def open_session(
         self, connection: AsyncConnection, user_id: UUID, request: Request, method: str

@@ -5,11 +5,9 @@ from email.message import EmailMessage
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
 
-from amphibase.accounts.one_time_tokens import EMAIL_CHANGE, Kind
 from amphibase.gateway.auth.bodies import PkceBody
 from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.users import AuthUser
-from amphibase.models import utc_now
 
 
 async def begin_email_change(
@@ -30,25 +28,20 @@ async def begin_email_change(
     if has_challenge:
         await core.flows.begin(connection, user.id, "email_change", body)
     old = user.row.email or ""
-    await core.one_time_tokens.revoke(connection, user.id, *EMAIL_CHANGE)
-    await core.users.change(
+    tokens = await core.email_changes.begin(
         connection,
-        user.id,
-        email_change=new,
-        email_change_sent_at=utc_now(),
-        email_change_confirm_status=0,
+        user.row,
+        new,
+        confirms_current=core.settings.mailer_secure_email_change_enabled,
+        pkce=has_challenge,
     )
-    recipients: dict[Kind, str] = {"email_change_token_new": new}
-    if old and core.settings.mailer_secure_email_change_enabled:
-        recipients["email_change_token_current"] = old
-    messages = []
-    for kind, address in recipients.items():
-        token = await core.one_time_tokens.issue(
-            connection, user.id, kind, address, pkce=has_challenge
-        )
-        redirect_to = core.redirects.of(request)
-        messages.append(core.templates.email_change(address, old, new, token, redirect_to))
-    return messages
+    redirect_to = core.redirects.of(request)
+    recipients = [(new, tokens.new), (old, tokens.current)]
+    return [
+        core.templates.email_change(address, old, new, token, redirect_to)
+        for address, token in recipients
+        if token is not None
+    ]
 
 
 async def accept_email_change(core: Core, connection: AsyncConnection, user: AuthUser) -> bool:
@@ -57,10 +50,5 @@ async def accept_email_change(core: Core, connection: AsyncConnection, user: Aut
     Raises:
         EmailAlreadyRegistered: another user has the address by now.
     """
-    row = user.row
-    needs_both = core.settings.mailer_secure_email_change_enabled and row.email
-    if needs_both and row.email_change_confirm_status == 0:
-        await core.users.change(connection, user.id, email_change_confirm_status=1)
-        return False
-    await core.engine.change_email(connection, row, row.email_change)
-    return True
+    needs_other = core.settings.mailer_secure_email_change_enabled and bool(user.row.email)
+    return await core.email_changes.confirm(connection, user.row, needs_other=needs_other)

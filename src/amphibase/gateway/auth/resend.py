@@ -53,9 +53,16 @@ async def _resend_sign_up(core: Core, request: Request, email: str, body: Resend
 
 
 async def _resend_email_change(core: Core, request: Request, email: str, body: ResendBody) -> None:
+    """Send the emails of a pending change again; whether there is one, nothing reveals."""
     async with core.database.write() as connection:
         user = await core.users.find_by_email(connection, email, lock=True)
-        if user is None or not user.row.email_change:
+        if (
+            user is None
+            or not user.row.email_change
+            or core.seconds_until_next(user.row.email_change_sent_at) > 0
+        ):
+            token = core.one_time_tokens.new(email, "email_change_token_new")
+            await core.sign_ups.write_and_discard(connection, email, token)
             return
         messages = await begin_email_change(
             core, connection, user, user.row.email_change, request, body

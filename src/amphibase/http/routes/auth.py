@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from amphibase.backend import SignOutScope
 from amphibase.errors import InvalidCredentials
-from amphibase.http.dependencies import CurrentDevice, Mounted, SignedInCaller
+from amphibase.http.dependencies import CurrentCaller, CurrentDevice, Mounted, SignedInCaller
 from amphibase.http.limits import client_of
 from amphibase.http.routes import pages
 from amphibase.http.routes.fast_path import FastPathRouter
@@ -19,7 +19,10 @@ from amphibase.http.routes.route import router
 from amphibase.http.schemas import (
     AcceptInvitation,
     AwaitingConfirmation,
+    ChangeEmail,
     ChangePassword,
+    ConfirmEmailChange,
+    EmailChangeConfirmed,
     EmailVerified,
     ForgotPassword,
     ListOf,
@@ -204,6 +207,35 @@ def routes(user: type[User]) -> FastPathRouter:
     async def resend(body: ResendVerification, db: Mounted, device: CurrentDevice) -> None:
         await db.rate_limiter.check_email("resend", body.email, device.ip)
         await db.state.backend.accounts.resend_verification(body.email, device=device)
+
+    @auth.post(
+        "/email/change",
+        status_code=202,
+        summary="Ask for the links that change my address",
+        description="The response is the same whether the new address has an account or not.",
+    )
+    async def change_email(
+        body: ChangeEmail, db: Mounted, caller: SignedInCaller, device: CurrentDevice
+    ) -> None:
+        await db.rate_limiter.check_sign_in(str(caller.user_id), device.ip)
+        await db.rate_limiter.check_email("resend", body.email, device.ip)
+        await db.state.backend.accounts.change_email(caller, body.current_password, body.email)
+
+    @auth.post(
+        "/email/change/confirm",
+        response_model=EmailChangeConfirmed,
+        summary="Confirm a change of address",
+        description="The link at the new address is enough for the user who is signed in; "
+        "without a token, both links are needed.",
+    )
+    async def confirm_email_change(
+        body: ConfirmEmailChange, db: Mounted, caller: CurrentCaller, device: CurrentDevice
+    ) -> Any:
+        await db.rate_limiter.check("reset", client_of(device.ip))
+        account = await db.state.backend.accounts.confirm_email_change(caller, body.token)
+        if account is not None:
+            await db.state.users.of(account)
+        return EmailChangeConfirmed(changed=account is not None)
 
     auth.include_router(pages.router)
     return auth

@@ -52,7 +52,8 @@ PAGE = Template("""<!doctype html>
       status.textContent = "Your address is confirmed. Choose a password.";
     } else {
       form.remove();
-      status.textContent = "$done";
+      status.textContent = content.changed === false
+        ? "Now open the link in the email to your other address." : "$done";
     }
   });
 </script>
@@ -95,6 +96,12 @@ async def verify_page(db: Mounted) -> HTMLResponse:
     needs_password = db.settings.confirmation_asks_password
     fields = SIGN_UP_PASSWORD_FIELD if needs_password else ""
     return _page("Confirm your email address", fields, "Confirm", "Your address is confirmed.")
+
+
+@router.get("/email/change/confirm")
+async def email_change_page() -> HTMLResponse:
+    """Return the page with the button that confirms a change of address."""
+    return _page("Change your email address", "", "Confirm", "Your address is changed.")
 
 
 @router.get("/invitations/accept")
