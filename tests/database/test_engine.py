@@ -14,7 +14,7 @@ from amphibase import load_settings
 from amphibase.accounts.jwt.key_ring import load_keys
 from amphibase.database import engine
 from amphibase.database.engine import Database, PoolOptions
-from amphibase.errors import Contention
+from amphibase.errors import Contention, Unavailable
 from amphibase.models import Base
 from amphibase.schema.commands import ensure
 from amphibase.sql.backend import SqlBackend
@@ -116,6 +116,21 @@ async def test_a_writer_whose_turn_does_not_come_meets_contention(
         with pytest.raises(Contention):
             async with database.session() as session:
                 await session.execute(text("select 1"))
+    await database.close()
+
+
+async def test_a_reader_for_whom_no_connection_is_free_meets_no_contention(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What writers hold is another connection: to write again would not help."""
+    monkeypatch.setattr(engine, "POOL_TIMEOUT_SECONDS", 0.05)
+    database = Database(sqlite_url, PoolOptions(size=2))
+    async with database.read():
+        for writes in (database.write(), database.session()):
+            with pytest.raises(Unavailable) as caught:
+                async with writes, database.read():
+                    pass
+            assert not isinstance(caught.value, Contention)
     await database.close()
 
 

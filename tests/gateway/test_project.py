@@ -1,6 +1,8 @@
 """The database of a project has what a Supabase project has."""
 
 import asyncio
+import shutil
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -10,6 +12,7 @@ from tests.gateway.conftest import PASSWORD, ProjectDatabase
 from tests.servers import new_server
 
 from amphibase.errors import ConfigurationError, Unavailable
+from amphibase.gateway import project as project_module
 from amphibase.gateway.project import derive_password, prepare, url_of
 from amphibase.postgres import Server
 
@@ -257,6 +260,18 @@ def test_the_password_of_a_role_is_the_same_for_all_gateways_of_a_server(passwor
     assert derived == derive_password(two, "authenticator")
     assert derived != derive_password(one, "supabase_admin")
     assert derived != derive_password(one.replace(password, "another"), "authenticator")
+
+
+def test_a_project_is_made_anew_when_a_revision_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(project_module.REVISIONS, tmp_path / "migrations")
+    before = project_module._fingerprint()
+    monkeypatch.setattr(project_module, "REVISIONS", tmp_path / "migrations")
+    assert project_module._fingerprint() == before
+    revision = next((tmp_path / "migrations" / "auth").glob("v0001*.py"))
+    revision.write_text(revision.read_text() + "\n")
+    assert project_module._fingerprint() != before
 
 
 def test_from_no_password_none_is_derived() -> None:

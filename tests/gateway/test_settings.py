@@ -13,6 +13,7 @@ from amphibase.gateway.settings import GatewaySettings, revealed
 from amphibase.published_secrets import CLI_JWT_SECRET
 from amphibase.settings import load
 
+DEFAULT_URL = "postgresql://postgres:postgres@db/postgres"
 OWN = "a secret of one's own that is long enough for HS256"
 COMPOSE_SECRET = "your-super-secret-jwt-token-with-at-least-32-characters-long"
 CLI_JWKS = '{"keys": [{"kty": "EC", "x": "M5Sjqn5zwC9Kl1zVfUUGvv9boQjCGd45G8sdopBExB4"}]}'
@@ -73,6 +74,8 @@ def test_a_self_hosters_file_is_read(tmp_path: Path) -> None:
         ({"jwt_secret": COMPOSE_SECRET}, "set JWT_SECRET to your own"),
         ({"jwt_secret": OWN, "jwks": CLI_JWKS}, "set JWT_JWKS to your own"),
         ({"jwt_secret": OWN, "jwks": SECRET_JWK}, "set JWT_JWKS to your own"),
+        ({"jwt_secret": OWN, "database_url": DEFAULT_URL}, "set GATEWAY_DATABASE_URL to your own"),
+        ({"jwt_secret": OWN, "authenticator_url": DEFAULT_URL}, "set PGRST_DB_URI to your own"),
     ],
 )
 def test_it_does_not_listen_beyond_this_machine_with_keys_that_everyone_knows(

@@ -88,11 +88,21 @@ def check() -> None:
     """
     from amphibase.gateway.auth.settings import load_auth_settings
     from amphibase.gateway.rest.settings import RestSettings
-    from amphibase.gateway.storage.settings import StorageSettings
+    from amphibase.gateway.storage.settings import load_storage_settings
 
     load(RestSettings)
     load_auth_settings()
-    load(StorageSettings)
+    load_storage_settings()
+
+
+def settings_without_effect() -> list[str]:
+    """Return the names of settings of Supabase's services that are set, and that nothing reads."""
+    from amphibase.gateway.auth.settings import AuthSettings
+    from amphibase.gateway.rest.settings import RestSettings
+    from amphibase.gateway.storage.settings import StorageSettings
+    from amphibase.gateway.unsupported import ignored, read_environment
+
+    return [*ignored(read_environment(), AuthSettings, RestSettings, StorageSettings)]
 
 
 def _rest(project: Project) -> "Service":

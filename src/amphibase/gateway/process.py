@@ -97,10 +97,12 @@ async def _serve(
 ) -> None:
     from amphibase.background import Background
     from amphibase.gateway import migrations
-    from amphibase.gateway.build import Project, build
+    from amphibase.gateway.build import Project, build, settings_without_effect
     from amphibase.gateway.project import AUTHENTICATOR, derive_password, prepare
     from amphibase.server import freeze, local_url, server
 
+    for name in settings_without_effect():
+        logger.warning("%s is not read by the local Supabase, and has no effect", name)
     owner_url = postgres.url if postgres else revealed(settings.database_url)
     own_url = revealed(settings.authenticator_url)
     own_password = unquote(urlsplit(own_url).password or "")

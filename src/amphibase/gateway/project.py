@@ -265,6 +265,7 @@ def _fingerprint() -> str:
     for chain in ("auth", "storage"):
         for revision in sorted((REVISIONS / chain).glob("v*.py")):
             digest.update(f"{chain}/{revision.name}".encode())
+            digest.update(revision.read_bytes())
     return digest.hexdigest()[:16]
 
 

@@ -18,6 +18,7 @@ from amphibase.published_secrets import (
     CLI_JWT_SECRET,
     CLI_PUBLISHABLE_KEY,
     CLI_SECRET_KEY,
+    has_published_password,
     is_published,
     is_published_jwk,
 )
@@ -143,8 +144,8 @@ class GatewaySettings(BaseSettings):
     def _private(self) -> Self:
         if not _is_loopback(self.host) and (published := self._published()):
             raise ValueError(
-                f"GATEWAY_HOST: {self.host} can be reached from other machines, and everybody "
-                f"knows the keys of development; set {', '.join(published)} to your own "
+                f"GATEWAY_HOST: {self.host} can be reached by other machines, and everybody knows "
+                f"the keys and passwords of development; set {', '.join(published)} to your own "
                 "(openssl rand -base64 48 makes a secret), or listen on 127.0.0.1"
             )
         return self
@@ -158,7 +159,12 @@ class GatewaySettings(BaseSettings):
             "SUPABASE_PUBLISHABLE_KEY": self.keys.publishable or "",
             "SUPABASE_SECRET_KEY": self.keys.secret_key or "",
         }
+        urls = {
+            "GATEWAY_DATABASE_URL": revealed(self.database_url),
+            "PGRST_DB_URI": revealed(self.authenticator_url),
+        }
         names = [name for name, value in values.items() if is_published(value)]
+        names += [name for name, url in urls.items() if has_published_password(url)]
         sets = {"JWT_JWKS": self.jwks, "PGRST_JWT_SECRET": self.postgrest_jwks}
         return names + [
             name for name, value in sets.items() if any(map(is_published_jwk, _jwks(value)))

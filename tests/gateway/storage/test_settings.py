@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from amphibase.errors import ConfigurationError
-from amphibase.gateway.build import check
 from amphibase.gateway.storage.settings import load_storage_settings
 
 
@@ -31,17 +30,6 @@ def test_a_wrong_value_is_one_line_that_names_it(
     monkeypatch.setenv("FILE_SIZE_LIMIT", "a lot")
     with pytest.raises(ConfigurationError, match=r"^FILE_SIZE_LIMIT: .*52428800[^\n]*$"):
         load_storage_settings(tmp_path)
-
-
-@pytest.mark.parametrize(
-    "line", ["RATE_LIMITER_ENABLED=true", "UPLOAD_FILE_SIZE_LIMIT_STANDARD=1000"]
-)
-def test_a_protection_that_has_no_effect_stops_the_start(line: str) -> None:
-    Path(".env").write_text(line)
-    with pytest.raises(ConfigurationError) as caught:
-        check()
-    assert caught.value.detail.startswith(f"{line.partition('=')[0]}: is not supported")
-    assert len(caught.value.detail.splitlines()) == 1
 
 
 @pytest.mark.parametrize("name", ["UPLOAD_FILE_SIZE_LIMIT", "FILE_SIZE_LIMIT"])

@@ -174,3 +174,17 @@ async def test_a_signed_upload_ends_when_its_owner_is_banned_or_deleted(api: Api
     assert rejection(whole)[:3] == (400, "403", "Unauthorized")
     assert part.status_code == 403
     assert await api.names() == []
+
+
+@pytest.mark.parametrize("ban", BANS)
+async def test_a_signed_url_for_reading_is_valid_until_it_expires(api: Api, ban: str) -> None:
+    await api.bucket()
+    await api.uploaded()
+    api.rows("CREATE POLICY p ON storage.objects TO authenticated USING (true)")
+    api.rows("INSERT INTO auth.users (id) VALUES (%s)", ANN)
+    try:
+        signed = await api.post("/object/sign/b/a.txt", {"expiresIn": 60}, token=api.token(ANN))
+        api.rows(f"UPDATE auth.users SET {ban}")
+        assert (await api.get(signed.json()["signedURL"], token=None)).content == TEN
+    finally:
+        api.rows("DELETE FROM auth.users")

@@ -12,7 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from amphibase.gateway.auth.durations import parse_duration
 from amphibase.gateway.auth.redirects import glob_to_regex
-from amphibase.gateway.auth.unsupported import reject_unsupported
+from amphibase.gateway.unsupported import AUTH, reject_unsupported
 from amphibase.settings import CommaSeparated, load
 
 FOREVER = timedelta(days=36500)
@@ -193,5 +193,5 @@ def load_auth_settings(**overrides: Any) -> AuthSettings:
         ConfigurationError: one line for each wrong value: the variable, the fault, an example; or
             for each protection that the environment asks for and Auth does not give.
     """
-    reject_unsupported()
+    reject_unsupported("Auth", AUTH)
     return load(AuthSettings, **overrides)

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from pydantic import Field, field_validator
+from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from amphibase.gateway.unsupported import STORAGE, reject_unsupported
 from amphibase.settings import load
 
 
@@ -63,43 +64,26 @@ class StorageSettings(BaseSettings):
     max_unfinished_uploads_per_user: int = Field(
         20, ge=1, validation_alias="GATEWAY_MAX_UNFINISHED_UPLOADS_PER_USER", examples=["20"]
     )
-    rate_limiter_enabled: bool = Field(
-        False, validation_alias="RATE_LIMITER_ENABLED", examples=["false"]
-    )
-    file_size_limit_standard: int | None = Field(
-        None, validation_alias="UPLOAD_FILE_SIZE_LIMIT_STANDARD", examples=[""]
-    )
 
     @property
     def max_object_bytes(self) -> int:
         """The most bytes of an object, whatever its bucket allows."""
         return self.upload_file_size_limit or self.file_size_limit
 
-    @field_validator("rate_limiter_enabled")
-    @classmethod
-    def _has_no_rate_limiter(cls, value: bool) -> bool:
-        if value:
-            raise ValueError("is not supported: limit requests in a proxy, and leave this out")
-        return value
 
-    @field_validator("file_size_limit_standard")
-    @classmethod
-    def _has_one_limit(cls, value: int | None) -> int | None:
-        if value is not None:
-            raise ValueError("is not supported: UPLOAD_FILE_SIZE_LIMIT limits every upload")
-        return value
-
-
-def load_storage_settings(folder: Path) -> StorageSettings:
+def load_storage_settings(folder: Path | None = None) -> StorageSettings:
     """Read the environment and `.env`.
 
     Args:
-        folder: for the bytes of files, where the environment names none.
+        folder: for the bytes of files, where the environment names none; None for that of
+            the settings.
 
     Raises:
-        ConfigurationError: one line for each wrong value: the variable, the fault, an example.
+        ConfigurationError: one line for each wrong value: the variable, the fault, an example; or
+            for each protection that the environment asks for and Storage does not give.
     """
+    reject_unsupported("Storage", STORAGE)
     settings = load(StorageSettings)
-    if "file_storage_backend_path" in settings.model_fields_set:
+    if folder is None or "file_storage_backend_path" in settings.model_fields_set:
         return settings
     return settings.model_copy(update={"file_storage_backend_path": folder})

@@ -1,0 +1,79 @@
+"""Settings of Supabase's services that have no effect here."""
+
+from pathlib import Path
+
+import pytest
+
+from amphibase.errors import ConfigurationError
+from amphibase.gateway.build import check, settings_without_effect
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "GOTRUE_HOOK_CUSTOM_ACCESS_TOKEN_ENABLED=true",
+        "GOTRUE_HOOK_BEFORE_USER_CREATED_URI=pg-functions://postgres/public/check",
+        "GOTRUE_SESSIONS_TIMEBOX=24h",
+        "GOTRUE_SESSIONS_SINGLE_PER_USER=true",
+        "GOTRUE_SECURITY_UPDATE_PASSWORD_REQUIRE_CURRENT_PASSWORD=true",
+        "GOTRUE_SECURITY_CAPTCHA_ENABLED=true",
+        "GOTRUE_PASSWORD_HIBP_ENABLED=true",
+        "GOTRUE_SMS_TEST_OTP=4152127777:123456",
+        "GOTRUE_RATE_LIMIT_EMAIL_SENT=30",
+    ],
+)
+@pytest.mark.parametrize("source", ["environment", ".env"])
+def test_a_protection_that_has_no_effect_stops_the_start(
+    line: str, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, _, value = line.partition("=")
+    if source == ".env":
+        Path(".env").write_text(line)
+    else:
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError) as caught:
+        check()
+    assert caught.value.detail == f"{name}: is not supported by the local Auth; leave it out"
+
+
+@pytest.mark.parametrize("value", ["", "false", "0", "off"])
+def test_a_protection_that_is_off_is_no_matter(value: str) -> None:
+    Path(".env").write_text(f"GOTRUE_HOOK_CUSTOM_ACCESS_TOKEN_ENABLED={value}")
+    check()
+
+
+@pytest.mark.parametrize(
+    ("line", "advice"),
+    [
+        ("STORAGE_BACKEND=s3", "objects are kept in FILE_STORAGE_BACKEND_PATH"),
+        ("RATE_LIMITER_ENABLED=true", "limit requests in a proxy, and leave it out"),
+        ("UPLOAD_FILE_SIZE_LIMIT_STANDARD=1000", "UPLOAD_FILE_SIZE_LIMIT limits every upload"),
+        ("REQUEST_HARD_LIMITS_ENABLED=true", "leave it out"),
+    ],
+)
+def test_so_does_one_of_storage(line: str, advice: str) -> None:
+    Path(".env").write_text(line)
+    name = line.partition("=")[0]
+    with pytest.raises(ConfigurationError) as caught:
+        check()
+    assert caught.value.detail == f"{name}: is not supported by the local Storage; {advice}"
+
+
+def test_what_storage_does_anyway_is_no_matter() -> None:
+    Path(".env").write_text("STORAGE_BACKEND=file")
+    check()
+    assert settings_without_effect() == []
+
+
+def test_other_settings_that_nothing_reads_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = ["GOTRUE_SITE_URL=http://x", "PGRST_DB_MAX_ROWS=7", "TUS_URL_EXPIRY_MS=9"]
+    elsewhere = ["GOTRUE_API_PORT=9999", "PGRST_SERVER_PORT=3000", "PGRST_JWT_SECRET=x", "OTHER=1"]
+    off = ["GOTRUE_EXTERNAL_GITHUB_ENABLED=false", "PGRST_DB_ROOT_SPEC="]
+    Path(".env").write_text("\n".join([*read, *elsewhere, *off, "PGRST_DB_PRE_CONFIG=public.f"]))
+    monkeypatch.setenv("GOTRUE_EXTERNAL_GOOGLE_ENABLED", "true")
+    monkeypatch.setenv("TUS_MAX_CONCURRENT_UPLOADS", "5")
+    assert settings_without_effect() == [
+        "GOTRUE_EXTERNAL_GOOGLE_ENABLED",
+        "PGRST_DB_PRE_CONFIG",
+        "TUS_MAX_CONCURRENT_UPLOADS",
+    ]
