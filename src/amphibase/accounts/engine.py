@@ -260,13 +260,13 @@ class AccountEngine:
         if is_proven:
             values["is_anonymous"] = False
             if self.stores_unproven_users:
-                claims = {"sub": str(user.id), "email": email, "phone_verified": False}
-                metadata = merged(user.raw_user_meta_data, {**claims, "email_verified": True})
-                values["raw_user_meta_data"] = metadata
+                values["raw_user_meta_data"] = _with_new_email(user.raw_user_meta_data, email)
         await self.revoke_outstanding(connection, user, **values)
         is_verified = confirmed_at is not None
         await self.users.set_identity(connection, user.id, "email", email, verified=is_verified)
-        await self.users.sync_providers(connection, user.id)
+        # As in Supabase Auth, only a confirmation by email makes a provider of the identity.
+        if self._confirms_emails or not user.is_anonymous:
+            await self.users.sync_providers(connection, user.id)
 
     async def check_address_free(self, connection: AsyncConnection, email: str) -> None:
         """Raise EmailAlreadyRegistered where an account has the address."""
@@ -375,6 +375,12 @@ class AccountEngine:
 def email_claims(id: UUID, email: str) -> dict[str, Any]:
     """Return what Supabase Auth writes into the metadata of users who sign up by email."""
     return {"sub": str(id), "email": email, "email_verified": False, "phone_verified": False}
+
+
+def _with_new_email(metadata: Claims | None, email: str) -> dict[str, Any]:
+    changed = {**(metadata or {}), "email_verified": True}
+    # Only a sign-up by email has written the address there.
+    return {**changed, "email": email} if "email" in changed else changed
 
 
 def is_unproven_sign_up(user: Row[Any]) -> bool:

@@ -78,7 +78,7 @@ class Api:
     async def refresh(self, token: str) -> httpx.Response:
         return await self.post("/token?grant_type=refresh_token", {"refresh_token": token})
 
-    async def create(self, email: str = "ann@example.com", **more: Any) -> dict[str, Any]:
+    async def create(self, email: str | None = "ann@example.com", **more: Any) -> dict[str, Any]:
         """Make a confirmed user as an administrator; the user."""
         body = {"email": email, "password": PASSWORD, "email_confirm": True, **more}
         response = await self.post("/admin/users", body, token=SERVICE)

@@ -76,10 +76,7 @@ async def create(core: Core, request: Request) -> Response:
     id = _new_id(body.id)
     providers = [name for name, address in (("email", email), ("phone", phone)) if address]
     now = utc_now()
-    confirmed = {
-        **({"email_verified": True} if email and body.email_confirm else {}),
-        **({"phone_verified": True} if phone and body.phone_confirm else {}),
-    }
+    confirmed = {"email_verified": True} if email and body.email_confirm else {}
     async with core.database.write() as connection:
         if email:
             with database_errors("saving new"):
@@ -129,7 +126,7 @@ async def get(core: Core, request: Request) -> Response:
 
 
 async def update(core: Core, request: Request) -> Response:
-    """`PUT /admin/users/{id}`: changes what is sent; a `password_hash` is ignored."""
+    """`PUT /admin/users/{id}`: changes what is sent; `password_hash` and `aud` are ignored."""
     require_admin(core, request)
     id = _user_id(request)
     body = await read(request, AdminUserBody)
@@ -138,8 +135,6 @@ async def update(core: Core, request: Request) -> Response:
     values: dict[str, Any] = {}
     if body.role:
         values["role"] = body.role
-    if body.aud:
-        values["aud"] = body.aud
     if body.ban_duration:
         values["banned_until"] = _banned_until(body.ban_duration)
     if body.password is not None:
@@ -153,7 +148,6 @@ async def update(core: Core, request: Request) -> Response:
             metadata["email_verified"] = True
         if body.phone_confirm:
             values["phone_confirmed_at"] = user.row.phone_confirmed_at or utc_now()
-            metadata["phone_verified"] = True
         metadata = merged(metadata, body.user_metadata or {})
         if metadata != (user.row.raw_user_meta_data or {}):
             values["raw_user_meta_data"] = metadata
@@ -184,18 +178,16 @@ async def _update_identities(
     email: str | None,
     phone: str | None,
 ) -> None:
-    rows, changed = core.engine.users, False
     for provider, address, current, verified in (
         ("email", email, user.row.email, body.email_confirm),
         ("phone", phone, user.row.phone, body.phone_confirm),
     ):
         if address and address != current:
-            await rows.set_identity(connection, user.id, provider, address, verified=verified)
+            await core.engine.users.set_identity(
+                connection, user.id, provider, address, verified=verified
+            )
             if verified:
                 await core.users.change(connection, user.id, is_anonymous=False)
-            changed = True
-    if changed:
-        await rows.sync_providers(connection, user.id)
 
 
 async def delete(core: Core, request: Request) -> Response:

@@ -115,7 +115,7 @@ async def _with_phone(core: Core, request: Request, body: SignUpBody) -> Respons
     check_password(core.settings, body.password)
     password_hash = await core.passwords.hash(body.password)
     id = uuid4()
-    claims = {"sub": str(id), "phone": phone, "email_verified": False, "phone_verified": True}
+    claims = {"sub": str(id), "email_verified": False, "phone_verified": False}
     async with core.database.write() as connection:
         if await core.users.find_by_phone(connection, phone) is not None:
             raise AuthError(codes.USER_ALREADY_EXISTS)

@@ -152,7 +152,6 @@ async def _take_phone(core: Core, connection: AsyncConnection, id: UUID, phone: 
         connection, id, phone=phone, phone_confirmed_at=utc_now(), is_anonymous=False
     )
     await core.engine.users.set_identity(connection, id, "phone", phone, verified=True)
-    await core.engine.users.sync_providers(connection, id)
 
 
 async def log_out(core: Core, request: Request) -> Response:
