@@ -3,7 +3,12 @@
 import re
 from pathlib import Path
 
-from amphibase.backend.capabilities import PURPOSES, Capabilities, Capability
+from amphibase.backend.capabilities import (
+    PURPOSES,
+    Capabilities,
+    Capability,
+    combined_capabilities,
+)
 from amphibase.sql.backend import sql_capabilities
 from amphibase.supabase.backend import supabase_capabilities
 
@@ -14,7 +19,13 @@ OPTIONS: dict[str, list[tuple[str, Capabilities]]] = {
     "Postgres": [("yes", sql_capabilities("postgresql"))],
     "Supabase": [
         ("yes", supabase_capabilities()),
-        ("`VERIFY=remote`", supabase_capabilities(verifies_remotely=True)),
+        ("`VERIFY=remote`", supabase_capabilities(verify="remote")),
+        (
+            "`SUPABASE_DB_URL`",
+            combined_capabilities(
+                sql_capabilities("postgresql"), supabase_capabilities(has_database=True)
+            ),
+        ),
     ],
 }
 """What each backend declares, and which settings make it declare more."""

@@ -45,7 +45,9 @@ def build_backend(settings: Settings, keys: KeyRing) -> Backend:
     parts: dict[Part, Backend] = {}
     built: dict[tuple[BackendName, URL | None], Backend] = {}
     for part in PARTS:
-        name, database = settings.backend_of(part), settings.database_of(part)
+        database = settings.database_of(part)
+        # What can be reached as a database is: such as the records of a Supabase project.
+        name = settings.backend_of(part) if database is None else "sql"
         if (name, database) not in built:
             built[name, database] = BACKENDS[name](settings, keys, database)
         parts[part] = built[name, database]

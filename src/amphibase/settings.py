@@ -34,6 +34,7 @@ if TYPE_CHECKING:  # the rest is imported where it is needed, since commands wai
 
 Kind = TypeVar("Kind", bound=BaseSettings)
 BackendName = Literal["sql", "supabase"]
+Verify = Literal["local", "remote"]
 Part = Literal["records", "accounts", "files"]
 PARTS: tuple[Part, ...] = ("records", "accounts", "files")
 CommaSeparated = Annotated[tuple[str, ...], NoDecode]
@@ -114,7 +115,7 @@ class Settings(BaseSettings):
         None, examples=["postgresql://postgres:password@db.abcdefgh.supabase.co:5432/postgres"]
     )
 
-    verify: Literal["local", "remote"] | None = Field(None, examples=["remote"])
+    verify: Verify | None = Field(None, examples=["remote"])
 
     secret_key: SecretStr | None = Field(None, examples=["the output of: openssl rand -base64 48"])
     jwt_key_file: Path | None = Field(None, examples=["./keys.json (amphibase keys generate)"])
@@ -229,6 +230,16 @@ class Settings(BaseSettings):
             parse_url(value.get_secret_value())
         return value
 
+    @field_validator("supabase_db_url")
+    @classmethod
+    def _postgres_url(cls, value: SecretStr | None) -> SecretStr | None:
+        if value:
+            from amphibase.database.url import parse_url
+
+            if parse_url(value.get_secret_value()).get_backend_name() != "postgresql":
+                raise ValueError("must name the project's Postgres")
+        return value
+
     @model_validator(mode="after")
     def _together(self) -> Self:
         if self.environment == "production" and not (self.secret_key or self.jwt_key_file):
@@ -241,6 +252,13 @@ class Settings(BaseSettings):
                 f"{', '.join(names)}: everybody has this value, which is a default of development "
                 "or an example; production needs its own (openssl rand -base64 48 makes a secret)"
             )
+        if self.backend_of("records") == "supabase":
+            if self.rls is False:
+                raise ValueError(
+                    "RLS: the tables of a Supabase project are served to everybody with its "
+                    "anonymous key, and policies alone guard them; leave RLS unset or set RLS=true"
+                )
+            object.__setattr__(self, "rls", True)  # before anybody has read it
         records = self.database_of("records")
         if self.rls and records is not None and records.get_backend_name() == "sqlite":
             raise ValueError("RLS: SQLite has no row level security; set RLS=false or use Postgres")
@@ -272,6 +290,14 @@ class Settings(BaseSettings):
 
         text = self.database_url.get_secret_value()
         return parse_url(text or f"sqlite:///{self.data_dir / 'amphibase.db'}")
+
+    @property
+    def supabase_database(self) -> "URL | None":
+        """The database of the Supabase project, where `SUPABASE_DB_URL` names it."""
+        from amphibase.database.url import parse_url
+
+        secret = self.supabase_db_url
+        return parse_url(secret.get_secret_value()) if secret else None
 
     @property
     def routes_url(self) -> str:
@@ -318,11 +344,14 @@ class Settings(BaseSettings):
         return getattr(self, part) or self.backend
 
     def database_of(self, part: Part) -> "URL | None":
-        """Return the database of a part of the data; None where it is not stored in SQL."""
+        """Return the database of a part of the data; None where it is not stored in SQL.
+
+        Records of a Supabase project are, where `SUPABASE_DB_URL` names its database.
+        """
         from amphibase.database.url import parse_url
 
         if self.backend_of(part) != "sql":
-            return None
+            return self.supabase_database if part == "records" else None
         own = {"accounts": self.accounts_database_url, "files": self.files_database_url}.get(part)
         text = own.get_secret_value() if own else ""
         return parse_url(text) if text else self.database

@@ -43,7 +43,7 @@ async def store(
     await opened.close()
 
 
-@pytest.fixture(params=["sqlite", "postgres", "supabase", "supabase-remote"])
+@pytest.fixture(params=["sqlite", "postgres", "supabase", "supabase-remote", "supabase-database"])
 def backend_settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings]:
     """The settings of a backend without accounts, of each kind."""
     kind: str = request.param
@@ -53,8 +53,12 @@ def backend_settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator
             yield load_settings(database_url=url, **common)
         return
     project: LocalSupabase = request.getfixturevalue("supabase")
-    verify = "remote" if kind == "supabase-remote" else "local"
-    yield settings_of(project, verify=verify, **common)
+    overrides = {
+        "supabase": {},
+        "supabase-remote": {"verify": "remote"},
+        "supabase-database": {"supabase_db_url": project.db_url, "files": "sql"},
+    }
+    yield settings_of(project, **common, **overrides[kind])
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from uuid import UUID
 from sqlalchemy import Row, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from amphibase.accounts.session_rows import end_sessions, sessions_of
 from amphibase.backend import NO_CLAIMS, Claims, Device, UserSession
 from amphibase.models import utc_now, uuid7
 from amphibase.schema.tables import Tables
@@ -224,24 +225,7 @@ class Sessions:
 
     async def of(self, connection: AsyncConnection, user_id: UUID) -> Sequence[UserSession]:
         """Return where a user is signed in, newest first."""
-        table = self._sessions
-        rows = await connection.execute(
-            select(
-                table.c.id, table.c.user_agent, table.c.ip, table.c.created_at, table.c.refreshed_at
-            )
-            .where(table.c.user_id == user_id)
-            .order_by(table.c.created_at.desc(), table.c.id.desc())
-        )
-        return [
-            UserSession(
-                id=row.id,
-                user_agent=row.user_agent,
-                ip=str(row.ip) if row.ip else None,
-                created_at=row.created_at,
-                refreshed_at=row.refreshed_at or row.created_at,
-            )
-            for row in rows
-        ]
+        return await sessions_of(connection, self._sessions, user_id)
 
     async def end(
         self,
@@ -252,12 +236,7 @@ class Sessions:
         keep: UUID | None = None,
     ) -> bool:
         """End one session of a user, or all, or all but one; return whether any was ended."""
-        statement = delete(self._sessions).where(self._sessions.c.user_id == user_id)
-        if session_id is not None:
-            statement = statement.where(self._sessions.c.id == session_id)
-        if keep is not None:
-            statement = statement.where(self._sessions.c.id != keep)
-        return (await connection.execute(statement)).rowcount > 0
+        return await end_sessions(connection, self._sessions, user_id, session_id, keep=keep)
 
     async def _lock_session_of(self, connection: AsyncConnection, token: str) -> Row[Any] | None:
         # The lock comes first and the token is read in a statement of its own: on Postgres only

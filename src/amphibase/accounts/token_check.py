@@ -14,11 +14,10 @@ from amphibase.models import utc_now
 from amphibase.schema.tables import Tables
 
 
-class TokenCheck:
-    """The check of a token in three parts, of which the second is the database's."""
+class SessionCheck:
+    """The check whether a token's session holds: a query, and what its rows mean."""
 
-    def __init__(self, tables: Tables, keys: KeyRing) -> None:
-        self._keys = keys
+    def __init__(self, tables: Tables) -> None:
         users, sessions = tables.users, tables.sessions
         its_session = (sessions.c.user_id == users.c.id) & (
             sessions.c.id == bindparam("session_id")
@@ -28,10 +27,6 @@ class TokenCheck:
             .select_from(users.outerjoin(sessions, its_session))
             .where(users.c.id == bindparam("user_id"), users.c.deleted_at.is_(None))
         )
-
-    def claimed(self, access_token: str) -> Caller:
-        """Whom a token names, by its signature and its claims alone. Raises InvalidToken."""
-        return claimed_caller(self._keys, access_token)
 
     def query_of(self, caller: Caller) -> Query:
         """What to ask the executor of a token's caller."""
@@ -48,3 +43,15 @@ class TokenCheck:
         if banned_until is not None and banned_until > utc_now():
             raise UserBanned
         return caller
+
+
+class TokenCheck(SessionCheck):
+    """The check of a token in three parts, of which the second is the database's."""
+
+    def __init__(self, tables: Tables, keys: KeyRing) -> None:
+        super().__init__(tables)
+        self._keys = keys
+
+    def claimed(self, access_token: str) -> Caller:
+        """Whom a token names, by its signature and its claims alone. Raises InvalidToken."""
+        return claimed_caller(self._keys, access_token)

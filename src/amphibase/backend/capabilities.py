@@ -1,6 +1,6 @@
 """What a backend can do beside the rest of the contract."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from amphibase.errors import NotSupported
@@ -56,3 +56,20 @@ class Capabilities:
         if not getattr(self, capability):
             name = capability.replace("_", " ")
             raise NotSupported(f"{self.backend} has no {name} ({PURPOSES[capability]})")
+
+
+def combined_capabilities(
+    records: Capabilities, accounts: Capabilities, *others: Capabilities
+) -> Capabilities:
+    """Return what several backends can do as one.
+
+    Args:
+        others: those of the files, and any other.
+    """
+    return replace(
+        records,
+        instant_revocation=accounts.instant_revocation,
+        session_list=accounts.session_list,
+        supabase_client=any(each.supabase_client for each in (records, accounts, *others)),
+        hooks=accounts.hooks and records.transactions,
+    )

@@ -2,7 +2,6 @@
 
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -24,6 +23,7 @@ from amphibase.backend import (
     SignUpAttempt,
     Transaction,
 )
+from amphibase.backend.capabilities import combined_capabilities
 
 if TYPE_CHECKING:
     from supabase import AsyncClient
@@ -51,12 +51,8 @@ class CombinedBackend:
         self._with_client = next(
             (each for each in self._backends if each.capabilities.supabase_client), records
         )
-        self.capabilities = replace(
-            records.capabilities,
-            instant_revocation=accounts.capabilities.instant_revocation,
-            session_list=accounts.capabilities.session_list,
-            supabase_client=self._with_client.capabilities.supabase_client,
-            hooks=accounts.capabilities.hooks and records.capabilities.transactions,
+        self.capabilities = combined_capabilities(
+            records.capabilities, accounts.capabilities, files.capabilities
         )
 
     def repository(self, model: type[Model], caller: Caller) -> Repository[Model]:

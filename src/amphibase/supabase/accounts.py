@@ -40,6 +40,7 @@ from amphibase.models import uuid7
 from amphibase.records.cursors import Cursors
 from amphibase.settings import Settings
 from amphibase.supabase.auth_api import USERS_PATH, AuthApi, caller_of, is_text
+from amphibase.supabase.auth_database import AuthDatabase
 from amphibase.supabase.auth_responses import read_account, read_signed_in
 from amphibase.supabase.client import SupabaseClient
 from amphibase.supabase.errors import read_json
@@ -60,6 +61,7 @@ class SupabaseAccounts:
     Args:
         token_check: verifies access tokens.
         background: where requests that send emails run, after the response.
+        database: of the project, where `SUPABASE_DB_URL` names it.
     """
 
     def __init__(
@@ -70,7 +72,9 @@ class SupabaseAccounts:
         background: Background,
         capabilities: Capabilities,
         settings: Settings,
+        database: AuthDatabase | None = None,
     ) -> None:
+        self._database = database
         self._auth = AuthApi(client, background)
         self._token_check = token_check
         self._cursors = cursors
@@ -127,22 +131,22 @@ class SupabaseAccounts:
         return await self._token_check.admit(access_token)
 
     async def sign_out(self, caller: Caller, scope: SignOutScope = "local") -> None:
-        _require_user(caller)
+        _user_id(caller)
         await self._auth.sign_out(caller, scope)
 
     async def sessions(self, caller: Caller) -> Sequence[UserSession]:
-        _require_user(caller)
-        self._capabilities.require("session_list")
-        raise AssertionError("a capability that is not declared")
+        user_id = _user_id(caller)
+        return await self._sessions().sessions(user_id)
 
     async def end_session(self, caller: Caller, session_id: UUID) -> None:
-        _require_user(caller)
-        self._capabilities.require("session_list")
+        user_id = _user_id(caller)
+        if not await self._sessions().end(user_id, session_id):
+            raise NotFound("You have no such session")
 
     # Passwords and addresses
 
     async def change_password(self, caller: Caller, current: str | None, new: str) -> None:
-        _require_user(caller)
+        _user_id(caller)
         self._check_new_password(new)
         await self._check_current_password(caller, current)
         # Auth ends the other sessions with it.
@@ -328,7 +332,7 @@ class SupabaseAccounts:
             role = account.app_metadata.get("role")
             if app_metadata.get("role", role) != role:
                 await self._auth.change(id, body)
-                await self._auth.end_all(account)
+                await self._end_all(account)
                 return await self._auth.existing(id)
         return await self._auth.change(id, body)
 
@@ -336,7 +340,7 @@ class SupabaseAccounts:
         if duration is None:
             return await self._auth.change(id, {"ban_duration": "none"})
         account = await self._auth.existing(id)
-        await self._auth.end_all(account)
+        await self._end_all(account)
         return await self._auth.change(id, {"ban_duration": f"{duration.total_seconds():.3f}s"})
 
     async def delete(self, id: UUID) -> bool:
@@ -346,6 +350,19 @@ class SupabaseAccounts:
             return False
         return True
 
+    def _sessions(self) -> AuthDatabase:
+        """Return the database that knows sessions. Raises NotSupported."""
+        self._capabilities.require("session_list")
+        assert self._database is not None
+        return self._database
+
+    async def _end_all(self, account: Account) -> None:
+        """End every session of a user."""
+        if self._database is not None:
+            await self._database.end(account.id)
+        else:
+            await self._auth.end_all(account)
+
     def _check_new_password(self, password: str) -> None:
         check_strength(password, self._min_length)
         if not is_text(password):
@@ -354,9 +371,10 @@ class SupabaseAccounts:
             raise WeakPassword(f"The password must have at most {MAX_NEW_PASSWORD_BYTES} bytes")
 
 
-def _require_user(caller: Caller) -> None:
+def _user_id(caller: Caller) -> UUID:
     if caller.user_id is None:
         raise Unauthenticated
+    return caller.user_id
 
 
 def _has_password(user: dict[str, Any]) -> bool:

@@ -25,30 +25,41 @@ from amphibase.backend import (
     Transaction,
 )
 from amphibase.background import Background
+from amphibase.database.engine import PoolOptions
 from amphibase.errors import InvalidValue, NotSupported
 from amphibase.records.cursors import Cursors
-from amphibase.settings import Settings
+from amphibase.settings import Settings, Verify
 from amphibase.supabase.accounts import SupabaseAccounts
+from amphibase.supabase.auth_database import AuthDatabase
 from amphibase.supabase.auth_settings import check_auth_settings
 from amphibase.supabase.client import SupabaseClient
 from amphibase.supabase.errors import read_json
 from amphibase.supabase.project import SupabaseProject
-from amphibase.supabase.token_check import LocalTokenCheck, RemoteTokenCheck
+from amphibase.supabase.token_check import (
+    DatabaseTokenCheck,
+    LocalTokenCheck,
+    RemoteTokenCheck,
+    TokenCheck,
+)
 
 if TYPE_CHECKING:
     from supabase import AsyncClient
 
 
-def supabase_capabilities(*, verifies_remotely: bool = False) -> Capabilities:
+def supabase_capabilities(
+    *, verify: Verify | None = None, has_database: bool = False
+) -> Capabilities:
     """Return what a backend on a Supabase project can do.
 
     Args:
-        verifies_remotely: whether the project is asked about each token (`VERIFY=remote`).
+        verify: whether the project is asked about each token (`VERIFY`); by default where its
+            database can be asked.
+        has_database: whether `SUPABASE_DB_URL` names the project's database.
     """
     return Capabilities(
         backend="Supabase",
-        instant_revocation=verifies_remotely,
-        session_list=False,
+        instant_revocation=verify == "remote" or (has_database and verify is None),
+        session_list=has_database,
         transactions=False,
         sessions=False,
         row_level_security=True,
@@ -56,6 +67,10 @@ def supabase_capabilities(*, verifies_remotely: bool = False) -> Capabilities:
         supabase_client=True,
         hooks=False,
     )
+
+
+DATABASE_POOL = PoolOptions(size=4, pipelined=2)
+"""For Auth's tables, beside the pool of the records."""
 
 
 class SupabaseBackend:
@@ -75,10 +90,13 @@ class SupabaseBackend:
         self._settings = settings
         self.client = client or SupabaseClient(SupabaseProject.of(settings))
         self._cursors = Cursors(keys.derive("cursor"))
-        is_remote = settings.verify == "remote"
-        self._token_check = (RemoteTokenCheck if is_remote else LocalTokenCheck)(self.client)
+        url = settings.supabase_database
+        self._database = AuthDatabase(url, DATABASE_POOL) if url else None
+        self._token_check = _build_token_check(self.client, self._database, settings.verify)
         self.background = Background()
-        self.capabilities = supabase_capabilities(verifies_remotely=is_remote)
+        self.capabilities = supabase_capabilities(
+            verify=settings.verify, has_database=self._database is not None
+        )
         self.accounts = SupabaseAccounts(
             self.client,
             self._token_check,
@@ -86,6 +104,7 @@ class SupabaseBackend:
             self.background,
             self.capabilities,
             settings,
+            self._database,
         )
 
     @property
@@ -169,3 +188,13 @@ class SupabaseBackend:
         """Finish the work that goes on after responses, then close the connections."""
         await self.background.close()
         await self.client.close()
+        if self._database is not None:
+            await self._database.close()
+
+
+def _build_token_check(
+    client: SupabaseClient, database: AuthDatabase | None, verify: Verify | None
+) -> TokenCheck:
+    if database is not None and verify != "local":
+        return DatabaseTokenCheck(client, database)
+    return RemoteTokenCheck(client) if verify == "remote" else LocalTokenCheck(client)

@@ -19,6 +19,7 @@ from amphibase.accounts.jwt.verifier import (
 )
 from amphibase.backend import ANONYMOUS, Caller
 from amphibase.errors import AmphibaseError, InvalidToken, NotFound, SessionEnded
+from amphibase.supabase.auth_database import AuthDatabase
 from amphibase.supabase.client import SupabaseClient
 from amphibase.supabase.errors import read_json
 
@@ -110,6 +111,17 @@ class LocalTokenCheck:
         if kids != self._kids:
             self._kids = kids
             self._verifier = TokenVerifier([*self._shared, *keys])
+
+
+class DatabaseTokenCheck(LocalTokenCheck):
+    """Verifies tokens with the project's keys, and reads from its database whether they hold."""
+
+    def __init__(self, client: SupabaseClient, database: AuthDatabase) -> None:
+        super().__init__(client)
+        self._database = database
+
+    async def admit(self, access_token: str) -> Caller:
+        return await self._database.admit(await super().admit(access_token))
 
 
 class RemoteTokenCheck:

@@ -18,7 +18,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import uvicorn
+from argon2 import PasswordHasher
 
+from amphibase.accounts import passwords
 from amphibase.gateway import project as database
 from amphibase.gateway.build import Project, build
 from amphibase.gateway.keys import ApiKeys, api_key
@@ -141,6 +143,8 @@ async def _run(folder: Path, postgres: Postgres) -> None:
 def main() -> None:
     """Serve projects until the input ends."""
     logging.basicConfig(level=logging.WARNING)
+    # The passwords of tests are no secrets, and many sign-ups would wait for a hash each.
+    passwords._HASHER = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
     with (
         start(Path.cwd() / "postgres", fsync=False, least=database.MINIMUM_MAJOR) as postgres,
         asyncio.Runner(loop_factory=loop_factory()) as runner,
