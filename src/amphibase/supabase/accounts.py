@@ -153,7 +153,7 @@ class SupabaseAccounts:
         await self._auth.send("PUT", "/user", {"password": new}, caller=caller)
 
     async def change_email(self, caller: Caller, current_password: str | None, new: str) -> None:
-        _require_user(caller)
+        _user_id(caller)
         self._sign_up_policy.check_domain(new)
         account = await self._check_current_password(caller, current_password)
         if account.email == new.lower():
