@@ -55,7 +55,8 @@ ALLOWED = {
     "gateway": SHARED | FOUNDATION | {"backend", "postgres", "server"},
     "cli": SHARED | FOUNDATION | {"backend", "build", "gateway", "http", "server", "services"},
     "testing": SHARED
-    | {"backend", "build", "database", "gateway", "http", "postgres", "rate_limits", "server"},
+    | {"accounts", "backend", "build", "database", "gateway", "http", "postgres", "rate_limits"}
+    | {"server"},
 }
 
 # The Data API's own packages, from the request's entry down: each may import those below it.

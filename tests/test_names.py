@@ -19,6 +19,8 @@ ALLOWED = {
     "AuthUser": "Supabase Auth's user, with identities and factors; `User` is the profile",
     "AuthUsers": "the rows of those",
     "PlanKey": "of a cache; `Key` is one that signs",
+    "SupabaseClient": "sends requests to a project; `Client` is one of an application, in tests",
+    "SupabaseProject": "a project that an application uses; `Project` is one that is served",
     "StorageCaller": "what the policies of Storage see; `Caller` is the contract's",
 }
 

@@ -44,7 +44,7 @@ from amphibase.supabase.auth_database import AuthDatabase
 from amphibase.supabase.auth_responses import read_account, read_signed_in
 from amphibase.supabase.client import SupabaseClient
 from amphibase.supabase.errors import read_json
-from amphibase.supabase.token_check import TokenCheck
+from amphibase.supabase.token_check import ProjectTokenCheck
 
 MAX_NEW_PASSWORD_BYTES = 72
 """Auth takes no longer ones, since bcrypt would not read on."""
@@ -67,7 +67,7 @@ class SupabaseAccounts:
     def __init__(
         self,
         client: SupabaseClient,
-        token_check: TokenCheck,
+        token_check: ProjectTokenCheck,
         cursors: Cursors,
         background: Background,
         capabilities: Capabilities,

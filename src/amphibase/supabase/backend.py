@@ -38,8 +38,8 @@ from amphibase.supabase.project import SupabaseProject
 from amphibase.supabase.token_check import (
     DatabaseTokenCheck,
     LocalTokenCheck,
+    ProjectTokenCheck,
     RemoteTokenCheck,
-    TokenCheck,
 )
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ class SupabaseBackend:
 
 def _build_token_check(
     client: SupabaseClient, database: AuthDatabase | None, verify: Verify | None
-) -> TokenCheck:
+) -> ProjectTokenCheck:
     if database is not None and verify != "local":
         return DatabaseTokenCheck(client, database)
     return RemoteTokenCheck(client) if verify == "remote" else LocalTokenCheck(client)

@@ -35,7 +35,7 @@ JWKS_PATH = "/.well-known/jwks.json"
 TOKEN_PATTERN = re.compile(r"[\w-]+\.[\w-]+\.[\w-]*", re.ASCII)
 
 
-class TokenCheck(Protocol):
+class ProjectTokenCheck(Protocol):
     """Returns the caller behind a token."""
 
     async def admit(self, access_token: str) -> Caller:
