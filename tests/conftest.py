@@ -16,7 +16,7 @@ from tests import models as models  # their tables belong to every prepared data
 from tests.backends import SECRET as SECRET
 from tests.backends import Records
 from tests.servers import Databases, new_server
-from tests.supabase_projects import reset
+from tests.supabase_projects import reset, shared_project
 
 from amphibase import Amphibase, Base, Settings, load_settings
 from amphibase.accounts import passwords
@@ -26,7 +26,7 @@ from amphibase.database.engine import Database
 from amphibase.postgres import Server
 from amphibase.schema.commands import ensure
 from amphibase.sql.backend import SqlBackend
-from amphibase.testing.supabase import LocalSupabase, Projects
+from amphibase.testing.supabase import LocalSupabase
 
 
 def pytest_collection_finish() -> None:
@@ -135,9 +135,10 @@ def prepared_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
 
 
 @pytest.fixture(scope="session")
-def shared_supabase(local_supabase_projects: Projects) -> Iterator[LocalSupabase]:
-    """A Supabase project for all tests: the local one, in a process of its own, over a socket."""
-    with local_supabase_projects.open() as project:
+def shared_supabase(request: pytest.FixtureRequest) -> Iterator[LocalSupabase]:
+    """A Supabase project for all tests: the local one, in a process of its own, over a socket, or
+    the one that `TEST_SUPABASE_URL` names."""
+    with shared_project(request) as project:
         yield project
 
 

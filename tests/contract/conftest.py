@@ -53,6 +53,8 @@ def backend_settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator
             yield load_settings(database_url=url, **common)
         return
     project: LocalSupabase = request.getfixturevalue("supabase")
+    if kind == "supabase-database" and not project.db_url:
+        pytest.skip("TEST_SUPABASE_DB_URL is not set")
     overrides = {
         "supabase": {},
         "supabase-remote": {"verify": "remote"},
