@@ -43,7 +43,16 @@ async def store(
     await opened.close()
 
 
-@pytest.fixture(params=["sqlite", "postgres", "supabase", "supabase-remote", "supabase-database"])
+@pytest.fixture(
+    params=[
+        "sqlite",
+        "postgres",
+        "combined",
+        "supabase",
+        "supabase-remote",
+        "supabase-database",
+    ]
+)
 def backend_settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings]:
     """The settings of a backend without accounts, of each kind."""
     kind: str = request.param
@@ -51,6 +60,18 @@ def backend_settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator
     if kind in ("sqlite", "postgres"):
         with prepared_database(kind, request, tmp_path) as url:
             yield load_settings(database_url=url, **common)
+        return
+    if kind == "combined":  # the records in one database, all else in another
+        with (
+            prepared_database("sqlite", request, tmp_path) as records,
+            prepared_database("postgres", request, tmp_path) as others,
+        ):
+            yield load_settings(
+                database_url=records,
+                accounts_database_url=others,
+                files_database_url=others,
+                **common,
+            )
         return
     project: LocalSupabase = request.getfixturevalue("supabase")
     if kind == "supabase-database" and not project.db_url:
