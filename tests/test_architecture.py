@@ -30,7 +30,7 @@ SHARED = {
 FOUNDATION = {"accounts", "blobs", "database", "records", "schema"}
 ALLOWED = {
     "access": set(),
-    "background": set(),
+    "background": {"redaction"},
     "errors": set(),
     "models": {"access", "errors"},
     "rate_limits": set(),

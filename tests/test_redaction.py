@@ -1,7 +1,9 @@
 """Secrets in URLs stay out of the logs, whoever writes them."""
 
 import asyncio
+import importlib
 import logging
+import pkgutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from fastapi import FastAPI, WebSocket
 from tests.conftest import SECRET
 from tests.websockets import shake_hands
 
+import amphibase
 from amphibase import Amphibase, load_settings
 from amphibase.cli.logs import JsonLines
 from amphibase.redaction import REDACTED, RedactingFilter, redact
@@ -112,6 +115,23 @@ async def address(tmp_path: Path) -> AsyncIterator[tuple[str, int]]:
     yield host, port
     server.should_exit = True
     await task
+
+
+def test_every_logger_of_ours_redacts_by_itself(caplog: pytest.LogCaptureFixture) -> None:
+    """An application that `uvicorn` serves has handlers that know nothing of redaction."""
+    for module in pkgutil.walk_packages(amphibase.__path__, "amphibase."):
+        if module.name != "amphibase.__main__":
+            importlib.import_module(module.name)
+    loggers = [
+        logger
+        for name, logger in logging.root.manager.loggerDict.items()
+        if name.startswith("amphibase") and isinstance(logger, logging.Logger)
+    ]
+    assert len(loggers) > 5
+    for logger in loggers:
+        logger.warning("GET %s failed", f"/verify?token={HIDDEN}")
+    assert caplog.text.count(REDACTED) == len(loggers)
+    assert HIDDEN not in caplog.text
 
 
 async def test_uvicorns_own_logs_hold_no_secret_of_an_address(

@@ -2,11 +2,12 @@
 does not reveal it."""
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Coroutine
 from typing import Any, TypeVar
 
-logger = logging.getLogger("amphibase.background")
+from amphibase.redaction import redacted_logger
+
+logger = redacted_logger("amphibase.background")
 
 Result = TypeVar("Result")
 

@@ -83,6 +83,15 @@ def _redact_argument(argument: Any) -> Any:
 def redact_logs() -> None:
     """Keep secrets out of the logs of uvicorn and httpx; calling it again changes nothing."""
     for name in LOGGERS:
-        logger = logging.getLogger(name)
-        if not any(isinstance(each, RedactingFilter) for each in logger.filters):
-            logger.addFilter(RedactingFilter())
+        redacted_logger(name)
+
+
+def redacted_logger(name: str) -> logging.Logger:
+    """Return the logger of that name, whose records hold no secrets, whatever handles them.
+
+    Each logger needs the filter: those of a parent do not see the records of its children.
+    """
+    logger = logging.getLogger(name)
+    if not any(isinstance(each, RedactingFilter) for each in logger.filters):
+        logger.addFilter(RedactingFilter())
+    return logger

@@ -1,7 +1,6 @@
 """Blobs in an object store: S3 and services with its protocol, Google Cloud Storage, Azure."""
 
 import errno
-import logging
 from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -11,6 +10,7 @@ from uuid import UUID
 
 from amphibase.blobs.base import CHUNK_BYTES, FOLDERS, Blob, BlobMissing, key_of, version_of
 from amphibase.errors import ConfigurationError, StorageFull, Unavailable
+from amphibase.redaction import redacted_logger
 
 try:
     import obstore
@@ -21,7 +21,7 @@ except ImportError as error:
         "FILES_URL: object stores need their client, pip install 'amphibase[s3]'"
     ) from error
 
-logger = logging.getLogger("amphibase.blobs")
+logger = redacted_logger("amphibase.blobs")
 
 PART_BYTES = 8 * 1024 * 1024
 """Larger blobs are sent in parts of this size (S3 takes 10,000 of at least 5 MiB)."""

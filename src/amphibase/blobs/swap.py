@@ -4,7 +4,6 @@ A blob is durable before the row that names it commits, and a row is gone before
 deleted. Whatever fails in between leaves a blob without a row, which the sweep removes.
 """
 
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import suppress
 from typing import TypeVar
@@ -14,8 +13,9 @@ from amphibase.backend.files import ByteRange
 from amphibase.background import uninterrupted
 from amphibase.blobs.base import BlobMissing, Blobs, bounds, key_of, parse_uuid
 from amphibase.errors import AmphibaseError, Contention, Unavailable
+from amphibase.redaction import redacted_logger
 
-logger = logging.getLogger("amphibase.blobs")
+logger = redacted_logger("amphibase.blobs")
 
 Result = TypeVar("Result")
 AnyRow = TypeVar("AnyRow")

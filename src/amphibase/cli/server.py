@@ -1,7 +1,6 @@
 """Runs the server of `amphibase serve`."""
 
 import asyncio
-import logging
 import os
 import socket
 
@@ -11,10 +10,11 @@ from amphibase.cli.loading import load_app
 from amphibase.cli.logs import configure_logs
 from amphibase.errors import ConfigurationError
 from amphibase.http.app import Amphibase
+from amphibase.redaction import redacted_logger
 from amphibase.server import local_url, server
 from amphibase.settings import load_settings
 
-logger = logging.getLogger("amphibase")
+logger = redacted_logger("amphibase")
 
 
 def run(application: str | None, host: str, port: int) -> None:

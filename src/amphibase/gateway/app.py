@@ -5,7 +5,6 @@ API keys into tokens, and rejects bodies that are too large and clients that sta
 """
 
 import asyncio
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs
@@ -16,9 +15,10 @@ from starlette.types import Message, Receive, Scope, Send
 from amphibase.errors import ConfigurationError, RequestTimeout, Unavailable
 from amphibase.gateway.keys import ApiKeys
 from amphibase.gateway.service import Service, deny_websocket
+from amphibase.redaction import redacted_logger
 from amphibase.request_body import BODY_SECONDS, RequestBody, has_body
 
-logger = logging.getLogger("amphibase.gateway")
+logger = redacted_logger("amphibase.gateway")
 
 TAKE_SECONDS = 20
 """How long a client may take nothing in the middle of a response."""

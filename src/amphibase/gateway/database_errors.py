@@ -1,12 +1,13 @@
 """What the project's own triggers and constraints raise while a service works."""
 
-import logging
 import re
 from dataclasses import dataclass
 
 import psycopg
 
-logger = logging.getLogger("amphibase.gateway")
+from amphibase.redaction import redacted_logger
+
+logger = redacted_logger("amphibase.gateway")
 
 RAISED = frozenset({"P0001", "23000", "23001", "23502", "23503", "23505", "23514", "23P01"})
 """SQLSTATEs of RAISE and of constraints, whose message Supabase Auth hands to the client."""

@@ -1,7 +1,6 @@
 """The migrations and the seed of a project, applied and noted as the Supabase CLI does."""
 
 import hashlib
-import logging
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,8 +13,9 @@ from amphibase.errors import ConfigurationError
 from amphibase.gateway import extensions
 from amphibase.gateway.project import ONE_AT_A_TIME, connected
 from amphibase.gateway.sql_script import ScriptStatement, split
+from amphibase.redaction import redacted_logger
 
-logger = logging.getLogger("amphibase.gateway")
+logger = redacted_logger("amphibase.gateway")
 
 FILE_NAME = re.compile(r"(\d+)_(.*)\.sql")
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import importlib
-import logging
 import os
 import signal
 import socket
@@ -18,11 +17,12 @@ from urllib.parse import unquote, urlsplit
 from amphibase.errors import AmphibaseError, ConfigurationError
 from amphibase.gateway.data_dir import POSTGRES, STORAGE, DataDir, RunningGateway
 from amphibase.gateway.settings import API_PORT, DATABASE_PORT, GatewaySettings, revealed
+from amphibase.redaction import redacted_logger
 
 if TYPE_CHECKING:
     from amphibase.postgres import Server
 
-logger = logging.getLogger("amphibase.gateway")
+logger = redacted_logger("amphibase.gateway")
 
 SUPABASE = Path("supabase")
 """The folder of migrations and seed, in the current one."""

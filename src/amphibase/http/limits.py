@@ -1,7 +1,6 @@
 """Rate limits of the routes that anonymous clients call."""
 
 import hashlib
-import logging
 import multiprocessing
 import os
 from ipaddress import IPv6Address, ip_address, ip_network
@@ -13,9 +12,10 @@ from limits.storage import storage_from_string
 
 from amphibase.errors import ConfigurationError, TooManyRequests, Unavailable
 from amphibase.models import utc_now
+from amphibase.redaction import redacted_logger
 from amphibase.settings import Settings
 
-logger = logging.getLogger("amphibase.limits")
+logger = redacted_logger("amphibase.limits")
 
 CLIENT_PREFIX = 64
 """Bits of an IPv6 address that belong to one client: whoever has one has all of the network

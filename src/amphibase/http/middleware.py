@@ -13,10 +13,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from amphibase.errors import RequestTimeout
 from amphibase.http.problems import problem
+from amphibase.redaction import redacted_logger
 from amphibase.request_body import RequestBody, has_body
 
-access_log = logging.getLogger("amphibase.access")
-logger = logging.getLogger("amphibase")
+access_log = redacted_logger("amphibase.access")
+logger = redacted_logger("amphibase")
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 

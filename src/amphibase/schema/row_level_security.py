@@ -1,14 +1,13 @@
 """Reads from a database which tables of an application have row level security."""
 
-import logging
-
 from sqlalchemy import Connection
 
 from amphibase.database.engine import Database
 from amphibase.errors import ConfigurationError
+from amphibase.redaction import redacted_logger
 from amphibase.settings import Settings
 
-logger = logging.getLogger("amphibase.schema")
+logger = redacted_logger("amphibase.schema")
 
 NAMED_TABLES = 5
 """How many tables a message names."""

@@ -3,7 +3,6 @@
 import asyncio
 import inspect
 import json
-import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -11,9 +10,10 @@ from typing import Any, TypeVar
 from amphibase.backend import Account, Claims, SignUpAttempt, Transaction
 from amphibase.backend.hooks import RESERVED_CLAIMS
 from amphibase.errors import ConfigurationError, HookError, HookTimeout
+from amphibase.redaction import redacted_logger
 from amphibase.services.users import UserService
 
-logger = logging.getLogger("amphibase.hooks")
+logger = redacted_logger("amphibase.hooks")
 
 BeforeSignUp = Callable[[SignUpAttempt], Awaitable[None]]
 AfterSignUp = Callable[[Account, Transaction], Awaitable[None]]

@@ -1,6 +1,5 @@
 """Files of the SQL backend: rows in `storage.objects`, bytes in a store of blobs (`blobs/swap`)."""
 
-import logging
 from collections.abc import AsyncIterable
 from datetime import timedelta
 from urllib.parse import quote
@@ -34,10 +33,11 @@ from amphibase.errors import (
 )
 from amphibase.models import utc_now, uuid7
 from amphibase.records.cursors import Cursors
+from amphibase.redaction import redacted_logger
 from amphibase.settings import Settings
 from amphibase.sql.buckets import SqlBuckets
 
-logger = logging.getLogger("amphibase.backend.files")
+logger = redacted_logger("amphibase.backend.files")
 
 MISSING = "There is no such file"
 TAKEN = "There is a file with this path already"

@@ -1,6 +1,5 @@
 """Calls to Supabase Auth: as whom they are sent, and what they respond with."""
 
-import logging
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
@@ -28,11 +27,12 @@ from amphibase.errors import (
     Unauthenticated,
     UserBanned,
 )
+from amphibase.redaction import redacted_logger
 from amphibase.supabase.auth_responses import account_of, read_account, read_signed_in
 from amphibase.supabase.client import Params, SupabaseClient
 from amphibase.supabase.errors import EmailsTooFrequent, read_json
 
-logger = logging.getLogger("amphibase.supabase")
+logger = redacted_logger("amphibase.supabase")
 
 USERS_PATH = "/admin/users"
 

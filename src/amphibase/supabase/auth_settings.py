@@ -1,14 +1,13 @@
 """Whether a project's Auth protects what the settings say is protected."""
 
-import logging
-
 from amphibase.backend import ANONYMOUS
 from amphibase.errors import ConfigurationError
+from amphibase.redaction import redacted_logger
 from amphibase.settings import Settings
 from amphibase.supabase.client import SupabaseClient
 from amphibase.supabase.errors import read_json
 
-logger = logging.getLogger("amphibase.supabase")
+logger = redacted_logger("amphibase.supabase")
 
 
 async def check_auth_settings(client: SupabaseClient, settings: Settings) -> None:

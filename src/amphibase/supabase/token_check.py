@@ -1,7 +1,6 @@
 """Who is behind a token of a Supabase project: by its signature, or by asking the project."""
 
 import asyncio
-import logging
 import re
 from time import monotonic
 from typing import Protocol
@@ -19,11 +18,12 @@ from amphibase.accounts.jwt.verifier import (
 )
 from amphibase.backend import ANONYMOUS, Caller
 from amphibase.errors import AmphibaseError, InvalidToken, NotFound, SessionEnded
+from amphibase.redaction import redacted_logger
 from amphibase.supabase.auth_database import AuthDatabase
 from amphibase.supabase.client import SupabaseClient
 from amphibase.supabase.errors import read_json
 
-logger = logging.getLogger("amphibase.supabase")
+logger = redacted_logger("amphibase.supabase")
 
 MAX_AGE_SECONDS = 600
 """How long fetched keys are used before they are fetched again; the max-age that Auth sends."""

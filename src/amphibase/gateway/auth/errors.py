@@ -1,6 +1,5 @@
 """Errors of Auth as responses, in both shapes that clients know."""
 
-import logging
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,8 +27,9 @@ from amphibase.errors import (
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.error_codes import ErrorCode
 from amphibase.gateway.database_errors import RaisedError, log_missing_right, raised_error
+from amphibase.redaction import redacted_logger
 
-logger = logging.getLogger("amphibase.gateway.auth")
+logger = redacted_logger("amphibase.gateway.auth")
 
 VERSION_HEADER = "x-supabase-api-version"
 CODES_AS_TEXT = "2024-01-01"

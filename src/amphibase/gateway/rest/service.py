@@ -1,7 +1,6 @@
 """The Data API as a service: an ASGI application for tables, views and functions."""
 
 import asyncio
-import logging
 from dataclasses import dataclass
 from typing import IO
 
@@ -23,8 +22,9 @@ from amphibase.gateway.rest.transaction.role import RoleResolver
 from amphibase.gateway.rest.transaction.run import RoleExecutor
 from amphibase.gateway.rest.transaction.settings import TransactionSettings
 from amphibase.gateway.service import deny_websocket
+from amphibase.redaction import redacted_logger
 
-logger = logging.getLogger("amphibase.gateway.rest")
+logger = redacted_logger("amphibase.gateway.rest")
 
 PART_BYTES = 256 * 1024
 """How much of a large body is sent at a time."""

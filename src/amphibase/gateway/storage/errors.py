@@ -20,7 +20,6 @@ The status of a response is nearly always 400; the one that HTTP means stands in
 (https://supabase.com/docs/guides/storage/debugging/error-codes).
 """
 
-import logging
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -39,8 +38,9 @@ from amphibase.errors import (
     Retryable,
 )
 from amphibase.gateway.database_errors import RaisedError
+from amphibase.redaction import redacted_logger
 
-logger = logging.getLogger("amphibase.gateway.storage")
+logger = redacted_logger("amphibase.gateway.storage")
 
 
 class StorageError(AmphibaseError):

@@ -1,6 +1,5 @@
 """Find, open, move, copy and delete objects, as policies let the caller."""
 
-import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -20,8 +19,9 @@ from amphibase.gateway.storage.object_rows import ObjectPath, metadata_of, size_
 from amphibase.gateway.storage.transactions import StorageTransactions, impersonate
 from amphibase.gateway.storage.uploader import NewObject, Uploader
 from amphibase.models import uuid7
+from amphibase.redaction import redacted_logger
 
-logger = logging.getLogger("amphibase.gateway.storage")
+logger = redacted_logger("amphibase.gateway.storage")
 
 
 class ObjectStorage:

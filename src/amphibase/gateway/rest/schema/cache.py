@@ -6,7 +6,6 @@ after each DDL statement.
 """
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Generic, TypeAlias, TypeVar
@@ -15,8 +14,9 @@ import psycopg
 
 from amphibase.errors import ConfigurationError, Unavailable
 from amphibase.gateway.rest.errors.base import CatalogNotLoaded
+from amphibase.redaction import redacted_logger
 
-logger = logging.getLogger("amphibase.gateway.rest")
+logger = redacted_logger("amphibase.gateway.rest")
 
 CHANNEL = "pgrst"
 RELOADS = ("", "reload schema", "reload config")
