@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from sqlalchemy.orm import Mapped, mapped_column
 from amphibase import Amphibase, User, load_settings
 from amphibase.testing.client import open_client
+from amphibase.testing.emails import SentEmails
 
 class Member(User):
     company: Mapped[str] = mapped_column(default="ACME", server_default="ACME")
@@ -32,6 +33,14 @@ async def main():
             refused = await client.post("/auth/sign-up", json=new | wrong)
             assert refused.status_code == 422, refused.text
             assert (await ann.patch("/users/me", json=wrong)).status_code == 422
+        state = app.state.amphibase.state
+        await state.users.invite("cyd@example.com")
+        token = await SentEmails(settings.data_dir / "outbox").next_token_to("cyd@example.com")
+        accepted = await client.post(
+            "/auth/invitations/accept",
+            json={"token": token, "password": new["password"], "born": "1999-09-09"},
+        )
+        assert accepted.json()["user"]["born"] == "1999-09-09", accepted.text
         changed = await ann.patch("/users/me", json={"born": "2000-01-01"})
         assert changed.json()["born"] == "2000-01-01"
         assert changed.json()["company"] == "ACME"

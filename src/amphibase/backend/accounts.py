@@ -111,9 +111,18 @@ class Accounts(Protocol):
         """
 
     async def accept_invitation(
-        self, token: str, password: str, *, name: str = "", device: Device = UNKNOWN_DEVICE
+        self,
+        token: str,
+        password: str,
+        *,
+        name: str = "",
+        user_metadata: Claims = NO_CLAIMS,
+        device: Device = UNKNOWN_DEVICE,
     ) -> SignedIn:
         """Prove the address of an invitation by the token of its email, set a password, sign in.
+
+        Args:
+            user_metadata: what else the account says of the user, beside what the invitation says.
 
         Raises:
             InvalidLink: unknown, used before, or expired.

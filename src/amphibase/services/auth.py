@@ -50,11 +50,19 @@ class AuthenticationService(Generic[Profile]):
         return await self._result(signed_in)
 
     async def accept_invitation(
-        self, token: str, password: str, *, name: str = "", device: Device = UNKNOWN_DEVICE
+        self,
+        token: str,
+        password: str,
+        *,
+        name: str = "",
+        user_metadata: Claims = NO_CLAIMS,
+        device: Device = UNKNOWN_DEVICE,
     ) -> AuthResult[Profile]:
         """Accept an invitation; see `Accounts.accept_invitation`."""
         return await self._result(
-            await self._accounts.accept_invitation(token, password, name=name, device=device)
+            await self._accounts.accept_invitation(
+                token, password, name=name, user_metadata=user_metadata, device=device
+            )
         )
 
     async def sign_in(

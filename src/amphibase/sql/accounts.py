@@ -120,7 +120,7 @@ class SqlAccounts(SqlAccountAdministration):
         request = SignUpRequest(
             email=email.lower(),
             password=password,
-            user_metadata={**user_metadata, **({"name": name} if name else {})},
+            user_metadata=_metadata(name, user_metadata),
             ip=device.ip,
         )
         await self._before_sign_up(
@@ -290,7 +290,13 @@ class SqlAccounts(SqlAccountAdministration):
         return SignedIn(account, self._issuer.tokens(account, session), password_required=True)
 
     async def accept_invitation(
-        self, token: str, password: str, *, name: str = "", device: Device = UNKNOWN_DEVICE
+        self,
+        token: str,
+        password: str,
+        *,
+        name: str = "",
+        user_metadata: Claims = NO_CLAIMS,
+        device: Device = UNKNOWN_DEVICE,
     ) -> SignedIn:
         self._sign_up_policy.check_invitation()
         check_strength(password, self._settings.password_min_length)
@@ -301,7 +307,7 @@ class SqlAccounts(SqlAccountAdministration):
             if user_id is None:
                 raise InvalidLink
             user = await self._users.get(connection, user_id)
-        changes = {"name": name} if name else {}
+        changes = _metadata(name, user_metadata)
         await self._before_sign_up(
             SignUpAttempt(
                 email=user.email,
@@ -341,6 +347,10 @@ class SqlAccounts(SqlAccountAdministration):
     async def resend_verification(self, email: str, *, device: Device = UNKNOWN_DEVICE) -> None:
         await self.get_by_email(email)
         self._emails.send_confirmation(email, device.ip)
+
+
+def _metadata(name: str, user_metadata: Claims) -> dict[str, Any]:
+    return {**user_metadata, **({"name": name} if name else {})}
 
 
 def _user_id(caller: Caller) -> UUID:

@@ -198,14 +198,20 @@ class SupabaseAccounts:
         return SignedIn(verified.account, None)
 
     async def accept_invitation(
-        self, token: str, password: str, *, name: str = "", device: Device = UNKNOWN_DEVICE
+        self,
+        token: str,
+        password: str,
+        *,
+        name: str = "",
+        user_metadata: Claims = NO_CLAIMS,
+        device: Device = UNKNOWN_DEVICE,
     ) -> SignedIn:
         self._sign_up_policy.check_invitation()
         self._check_new_password(password)
         invited = await self._auth.redeem("invite", token, device)
         body: dict[str, Any] = {"password": password}
-        if name:
-            body["data"] = {"name": name}
+        if data := {**user_metadata, **({"name": name} if name else {})}:
+            body["data"] = data
         response = await self._auth.send("PUT", "/user", body, caller=caller_of(invited))
         return SignedIn(read_account(response), invited.tokens)
 

@@ -5,6 +5,7 @@ ask for:
 
 - `client`: an httpx client on it, started; `await client.as_user("ann@example.com")` is another
   that is signed in.
+- `emails`: the emails that it sends: `await emails.next_token_to("ann@example.com")`.
 - `session`: a database session that the application's `Session` uses too, rolled back at the end.
 - `local_supabase`: a Supabase project of the test's own, which needs no application.
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from amphibase.testing.client import Client
     from amphibase.testing.databases import TestDatabases
+    from amphibase.testing.emails import SentEmails
     from amphibase.testing.supabase import LocalSupabase, Projects
 
 
@@ -60,6 +62,14 @@ async def client(app: "FastAPI", amphibase_databases: "TestDatabases") -> AsyncI
     finally:
         app.dependency_overrides.clear()
         app.dependency_overrides.update(overrides)
+
+
+@pytest.fixture
+def emails(app: "FastAPI", client: "Client") -> "SentEmails":
+    """The emails that the started application sends."""
+    from amphibase.testing.emails import SentEmails
+
+    return SentEmails(app.state.amphibase.settings.data_dir / "outbox")
 
 
 @pytest.fixture

@@ -51,6 +51,7 @@ def routes(user: type[User]) -> FastPathRouter:
     signed_in_response: Any = SignedInResponse[user_read]
     awaiting_confirmation: Any = AwaitingConfirmation[user_read]
     sign_up_body: Any = with_own_columns(user, SignUp)
+    accept_invitation_body: Any = with_own_columns(user, AcceptInvitation)
     email_verified: Any = EmailVerified[user_read]
 
     def respond(response: Response, result: AuthResult[Any]) -> BaseModel:
@@ -94,11 +95,15 @@ def routes(user: type[User]) -> FastPathRouter:
         summary="Accept an invitation with a password",
     )
     async def accept_invitation(
-        body: AcceptInvitation, db: Mounted, device: CurrentDevice, response: Response
+        body: accept_invitation_body, db: Mounted, device: CurrentDevice, response: Response
     ) -> Any:
         await db.rate_limiter.check("reset", client_of(device.ip))
         result = await db.state.auth.accept_invitation(
-            body.token, body.password, name=body.name, device=device
+            body.token,
+            body.password,
+            name=body.name,
+            user_metadata=to_metadata(user, body),
+            device=device,
         )
         return respond(response, result)
 
