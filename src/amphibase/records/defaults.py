@@ -24,7 +24,7 @@ class Defaults:
     def __init__(self, info: ModelInfo[Any]) -> None:
         self._info = info
         self._defaults = [(name, _default(column)) for name, column in info.column_of.items()]
-        self.is_whole = not any(_left_to_database(column) for column in info.columns)
+        self.is_whole = not any(is_left_to_database(column) for column in info.columns)
 
     def __call__(self, values: Values) -> Row:
         """A row in the order of the model's columns. Raises InvalidValue."""
@@ -60,7 +60,7 @@ def _default(column: Column[Any]) -> Callable[[], Any] | None:
     return (lambda: None) if column.nullable else None
 
 
-def _left_to_database(column: Column[Any]) -> bool:
+def is_left_to_database(column: Column[Any]) -> bool:
     """Return whether the database computes the value, or SQLAlchemy for each statement."""
     default: Any = column.default
     if default is not None:

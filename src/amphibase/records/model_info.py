@@ -25,7 +25,7 @@ from amphibase.backend import Model
 from amphibase.errors import InvalidRequest, InvalidValue, NotLoaded, NotSupported
 from amphibase.models import Base, SoftDelete, Versioned
 from amphibase.private_names.sqlalchemy import mark_clean
-from amphibase.records.adoption import mappers_by_table
+from amphibase.records.adoption import adopted, mappers_by_table
 from amphibase.records.values import Row, coercer, fast_check
 
 Unique = PrimaryKeyConstraint | UniqueConstraint | Index
@@ -138,7 +138,7 @@ class ModelInfo(Generic[Model]):
 
     def unique_by(self, constraint: str | None) -> Sequence[str]:
         """Return the attributes that a constraint or index keeps unique, by its name."""
-        part = self._unique.get(constraint or "")
+        part = _unique(adopted(self.table)).get(constraint or "")
         return self.attributes(column.name for column in part.columns) if part is not None else ()
 
     def checked_by(self, constraint: str | None) -> Sequence[str]:

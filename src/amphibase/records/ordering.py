@@ -7,7 +7,7 @@ NULL sorts as on Postgres, on every engine: as if it were greater than every val
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import (
@@ -74,6 +74,12 @@ class RowOrder:
         beyond = self.compared < bound if self.descending else self.compared > bound
         return beyond if self.nulls_first is not False else or_(beyond, self.compared.is_(None))
 
+    def reaches(self, value: Any) -> ColumnElement[bool]:
+        """Whether a row, of an order without NULLs, has the value or comes after it."""
+        bound = self._bound(value)
+        reached = self.compared <= bound if self.descending else self.compared >= bound
+        return cast("ColumnElement[bool]", reached)
+
     def _bound(self, value: Any) -> Any:
         return literal(value, self.compared.type)
 
@@ -115,8 +121,11 @@ class Ordering:
         """
         return [term.to_json(value) for term, value in zip(self.terms, values, strict=True)]
 
-    def after(self, position: Sequence[Any]) -> ColumnElement[bool]:
+    def after(self, position: Sequence[Any], *, compares_rows: bool = True) -> ColumnElement[bool]:
         """Whether a row comes after that place.
+
+        Args:
+            compares_rows: whether the backend compares several values at once, `(a, b) > (1, 2)`.
 
         Raises:
             InvalidCursor: it is no place in this order.
@@ -127,7 +136,7 @@ class Ordering:
             ]
         except (ValidationError, ValueError):
             raise InvalidCursor from None
-        if self._is_uniform:  # one comparison of rows, which an index serves
+        if self._is_uniform and compares_rows:  # one comparison of rows, which an index serves
             here = tuple_(*(term.compared for term in self.terms))
             there = tuple_(*values, types=[term.compared.type for term in self.terms])
             return here < there if self.terms[0].descending else here > there
@@ -135,6 +144,9 @@ class Ordering:
         condition = last[0].follows(last[1])
         for term, value in reversed(firsts):
             condition = or_(term.follows(value), and_(term.equals(value), condition))
+        if not compares_rows and firsts and self.terms[0].nulls_first is None:
+            # Implied by the rest, and what an index is entered by.
+            condition = and_(self.terms[0].reaches(values[0]), condition)
         return condition
 
     @property

@@ -11,10 +11,10 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from amphibase.access import OWNER_COLUMN
 from amphibase.models import utc_now
 from amphibase.records.defaults import Defaults
 from amphibase.records.model_info import ModelInfo, index_condition
+from amphibase.records.upsert import changed_names
 from amphibase.records.values import Row
 from amphibase.sql.records.query_builder import QueryBuilder
 from amphibase.sql.records.tables_read import expressions_in
@@ -73,11 +73,9 @@ async def upsert_one(
     condition = index_condition(info.unique(on), name)
     statement = dialect.insert(info.table).values(_by_column(info, values))
     if replace:
-        unchanged = {*on, *info.key_names, OWNER_COLUMN, "created_at"}
         changes = {
             info.column_of[name]: statement.excluded[info.column_of[name].key]
-            for name in values
-            if name not in unchanged
+            for name in changed_names(info, values, on)
         }
         if info.updated_at is not None:
             changes[info.updated_at] = utc_now()

@@ -13,9 +13,10 @@ from amphibase.errors import InvalidRequest
 from amphibase.records.arguments import check_list
 from amphibase.records.joins import equal_columns
 from amphibase.records.model_info import ModelInfo
+from amphibase.records.page_size import count_within
 from amphibase.records.values import Row
 from amphibase.sql.records.query_builder import QueryBuilder
-from amphibase.sql.records.row_size import count_within, row_size_of
+from amphibase.sql.records.row_size import row_size_of
 
 KEYS_A_QUERY = 1000
 

@@ -33,9 +33,10 @@ from amphibase.records.arguments import check_filters, check_limit
 from amphibase.records.cursors import Cursors
 from amphibase.records.model_info import ModelInfo, ModelInfos
 from amphibase.records.ordering import Ordering, ordering
+from amphibase.records.page_size import count_within
 from amphibase.records.values import Row
 from amphibase.schema.tables import tables
-from amphibase.sql.records.row_size import count_within, row_size_of
+from amphibase.sql.records.row_size import row_size_of
 from amphibase.sql.records.tables_read import TablesRead, tables_read
 from amphibase.sql.records.visible_tables import visible_table
 

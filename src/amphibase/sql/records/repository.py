@@ -27,17 +27,17 @@ from amphibase.errors import (
     Forbidden,
     ForeignKeyViolation,
     InvalidRequest,
-    InvalidValue,
-    MissingValue,
     NotFound,
     StaleVersion,
     Unauthenticated,
 )
 from amphibase.models import utc_now
-from amphibase.records.arguments import check_filtered, check_limit, check_list, check_offset
+from amphibase.records.arguments import check_filtered, check_limit, check_offset
 from amphibase.records.batch import Batch
+from amphibase.records.constraints import attributes_named
 from amphibase.records.model_info import ModelInfo
 from amphibase.records.ordering import Ordering
+from amphibase.records.upsert import unique_names
 from amphibase.records.validators import validated
 from amphibase.records.values import Row
 from amphibase.sql.records.bulk_insert import insert_many
@@ -193,7 +193,7 @@ class SqlRepository(Generic[Model]):
             stored = await self._with_computed(connection, stored)
         return self._info.stored(row, stored)
 
-    async def add_many(self, rows: Iterable[Model]) -> Sequence[Model]:
+    async def add_many(self, rows: Iterable[Model], *, atomic: bool = True) -> Sequence[Model]:
         batch = Batch(self._info, [*rows])
         if batch:
             self._policy.own_all(batch.columns)
@@ -205,14 +205,7 @@ class SqlRepository(Generic[Model]):
 
     async def upsert(self, row: Model, *, on: Sequence[Any] = (), replace: bool = True) -> Model:
         values = self._new(row)
-        names = [getattr(each, "key", each) for each in check_list("on", on)]
-        names = names or [*self._info.key_names]
-        for name in names:
-            if name not in self._info.column_of:
-                message = f"{name}: {self._info.model.__name__} has no such column"
-                raise InvalidValue(message, field=name)
-        if self._info.unique(names) is None:
-            raise InvalidRequest(f"on: nothing keeps {', '.join(names)} unique")
+        names = unique_names(self._info, on)
         stored: Any = None
         with self._taken(names):
             async with self._writing() as connection:
@@ -317,30 +310,14 @@ class SqlRepository(Generic[Model]):
     @asynccontextmanager
     async def _writing(self) -> AsyncIterator[AsyncConnection]:
         self._policy.check_writes()
-        try:
-            async with self._builder.executor.writing(self._builder.caller) as connection:
-                yield connection
-        except Forbidden:
-            if not self._builder.may_be_refused:
-                raise
-            self._policy.deny()
-        except Conflict as error:
-            # Policies hide what was there, but not the constraint.
-            columns = self._info.attributes(error.columns) or self._info.unique_by(error.constraint)
-            raise Conflict(columns=columns, constraint=error.constraint) from error
-        except MissingValue as error:
-            (name,) = self._info.attributes([error.field or ""])
-            raise MissingValue(name) from error
-        except InvalidValue as error:
-            columns = self._info.checked_by(error.constraint)
-            if error.field or not columns:
-                raise
-            names = ", ".join(columns)
-            raise InvalidValue(
-                f"{names}: the check {error.constraint} does not hold",
-                field=columns[0],
-                constraint=error.constraint,
-            ) from error
+        with attributes_named(self._info):
+            try:
+                async with self._builder.executor.writing(self._builder.caller) as connection:
+                    yield connection
+            except Forbidden:
+                if not self._builder.may_be_refused:
+                    raise
+                self._policy.deny()
 
     @asynccontextmanager
     async def _changing(self) -> AsyncIterator[AsyncConnection]:

@@ -4,12 +4,10 @@ Measuring costs little beside reading: SQLite and Postgres know the length of a 
 reading it.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
-    Enum,
     Integer,
     Label,
     LargeBinary,
@@ -22,13 +20,11 @@ from sqlalchemy import (
     literal_column,
     select,
 )
-from sqlalchemy.types import ARRAY, JSON, TypeDecorator, TypeEngine
+from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from amphibase.records.model_info import ModelInfo
+from amphibase.records.page_size import may_be_large
 from amphibase.schema.policies import quoted
-
-SHORT_CHARACTERS = 1000
-"""A text of at most so many is never what makes a row large."""
 
 
 class RowSize:
@@ -41,8 +37,8 @@ class RowSize:
 
     def __init__(self, info: ModelInfo[Any], dialect: str) -> None:
         self._info = info
-        self._large = [each for each in info.columns if _may_be_large(each.type)]
-        self._computed = [each for each in info.computed if _may_be_large(each.type)]
+        self._large = [each for each in info.columns if may_be_large(each.type)]
+        self._computed = [each for each in info.computed if may_be_large(each.type)]
         names = [f"{quoted(each.table.name)}.{quoted(each.name)}" for each in self._large]
         lengths = [
             _length(name, each.type, dialect) for name, each in zip(names, self._large, strict=True)
@@ -97,30 +93,8 @@ def row_size_of(info: ModelInfo[Any], dialect: str) -> RowSize:
     return size
 
 
-def count_within(sizes: Sequence[int], max_bytes: int) -> int:
-    """Return how many of the first rows have so many bytes together: at least one."""
-    total = 0
-    for count, size in enumerate(sizes):
-        total += size
-        if total > max_bytes:
-            return max(count, 1)
-    return len(sizes)
-
-
 def _only_where(condition: ColumnElement[Any], value: ColumnElement[Any]) -> ColumnElement[Any]:
     return case((condition, value))
-
-
-def _may_be_large(type_: TypeEngine[Any]) -> bool:
-    plain = type_.impl_instance if isinstance(type_, TypeDecorator) else type_
-    match plain:
-        case Enum():
-            return False
-        case String() | LargeBinary():
-            return plain.length is None or plain.length > SHORT_CHARACTERS
-        case JSON() | ARRAY():
-            return True
-    return False
 
 
 def _computed_length(value: ColumnElement[Any], dialect: str) -> ColumnElement[int]:
