@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from fastapi import FastAPI
+from sqlalchemy import Executable, text
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from amphibase import ANONYMOUS, SERVICE, Amphibase, Base, Caller
 from amphibase.backend import Backend, Model, Repository
@@ -35,6 +37,8 @@ class Records:
     name: str
     backend: Backend
     settings: Settings
+    owner_url: str | None = None
+    """The database itself, as the tables' owner, where the backend has no sessions."""
 
     @property
     def sql(self) -> SqlBackend:
@@ -57,11 +61,23 @@ class Records:
             [User(id=who.user_id, email=f"{name}@example.com") for name, who in people.items()]
         )
 
+    async def execute(self, *statements: Executable) -> None:
+        """Run statements of SQL, which the backend itself may not have."""
+        if self.owner_url is None:
+            async with self.backend.session(SERVICE) as session:
+                for statement in statements:
+                    await session.execute(statement)
+            return
+        engine = create_async_engine(self.owner_url)
+        async with engine.begin() as connection:
+            for statement in statements:
+                await connection.execute(statement)
+        await engine.dispose()
+
     async def clear(self) -> None:
         """Delete the rows of the tests' models."""
         tables = [table for table in Base.metadata.sorted_tables if table.name.startswith("t_")]
         statements = [f'DELETE FROM "{table.name}"' for table in reversed(tables)]
-        async with self.backend.session(SERVICE) as session:
-            connection = await session.connection()
-            for statement in statements if self.is_sqlite else ["; ".join(statements)]:
-                await connection.exec_driver_sql(statement)
+        if not self.is_sqlite:
+            statements = ["; ".join(statements)]
+        await self.execute(*map(text, statements))

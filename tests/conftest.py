@@ -3,7 +3,7 @@
 import gc
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from tests import models as models  # their tables belong to every prepared data
 from tests.backends import SECRET as SECRET
 from tests.backends import Records
 from tests.servers import Databases, new_server
-from tests.supabase_projects import reset, shared_project
+from tests.supabase_projects import reset, settings_of
+from tests.supabase_tables import create_tables, owner_url
 
 from amphibase import Amphibase, Base, Settings, load_settings
 from amphibase.accounts import passwords
@@ -26,7 +27,7 @@ from amphibase.database.engine import Database
 from amphibase.postgres import Server
 from amphibase.schema.commands import ensure
 from amphibase.sql.backend import SqlBackend
-from amphibase.testing.supabase import LocalSupabase
+from amphibase.testing.supabase import LocalSupabase, Projects
 
 
 def pytest_collection_finish() -> None:
@@ -135,10 +136,9 @@ def prepared_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
 
 
 @pytest.fixture(scope="session")
-def shared_supabase(request: pytest.FixtureRequest) -> Iterator[LocalSupabase]:
-    """A Supabase project for all tests: the local one, in a process of its own, over a socket, or
-    the one that `TEST_SUPABASE_URL` names."""
-    with shared_project(request) as project:
+def shared_supabase(local_supabase_projects: Projects) -> Iterator[LocalSupabase]:
+    """A Supabase project for all tests: the local one, in a process of its own, over a socket."""
+    with local_supabase_projects.open() as project:
         yield project
 
 
@@ -194,7 +194,22 @@ async def shared_records(
 ) -> AsyncIterator[Records]:
     """A database for all tests of records, once of each kind; `records` empties it for each."""
     kind: str = request.param
-    folder = tmp_path_factory.mktemp(kind)
+    async with open_shared_records(kind, request, tmp_path_factory.mktemp(kind)) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def open_shared_records(
+    kind: str, request: pytest.FixtureRequest, folder: Path
+) -> AsyncIterator[Records]:
+    """A backend of that kind on an empty database of its own."""
+    if kind == "supabase":
+        projects: Projects = request.getfixturevalue("local_supabase_projects")
+        with projects.open() as project:
+            opened = await open_project(project)
+            yield opened
+            await opened.backend.close()
+        return
     if kind == "sqlite":
         place = nullcontext(f"sqlite:///{folder}/app.db")
     else:
@@ -203,6 +218,17 @@ async def shared_records(
         opened = await open_records(kind, url, folder)
         yield opened
         await opened.backend.close()
+
+
+async def open_project(project: LocalSupabase) -> Records:
+    """A backend on a new Supabase project, with all tables made."""
+    create_tables(project)
+    settings = settings_of(project)
+    backend = build_backend(settings, load_keys(settings))
+    opened = Records("supabase", backend, settings, owner_url(project))
+    await opened.backend.start()
+    await opened.add_profiles()
+    return opened
 
 
 async def open_records(kind: str, url: str, folder: Path) -> Records:

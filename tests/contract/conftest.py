@@ -5,8 +5,8 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from tests.backends import SECRET
-from tests.conftest import prepared_database
+from tests.backends import SECRET, Records
+from tests.conftest import open_shared_records, prepared_database
 from tests.object_store import files_url, object_store
 from tests.supabase_projects import settings_of
 
@@ -74,8 +74,6 @@ def backend_settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator
             )
         return
     project: LocalSupabase = request.getfixturevalue("supabase")
-    if kind == "supabase-database" and not project.db_url:
-        pytest.skip("TEST_SUPABASE_DB_URL is not set")
     overrides = {
         "supabase": {},
         "supabase-remote": {"verify": "remote"},
@@ -90,6 +88,16 @@ async def backend(backend_settings: Settings) -> AsyncIterator[Backend]:
     opened = build_backend(backend_settings, load_keys(backend_settings))
     yield opened
     await opened.close()
+
+
+@pytest.fixture(scope="session", params=["sqlite", "predicate", "rls", "supabase"])
+async def shared_records(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Records]:
+    """A database for all tests of records, once of each kind; `records` empties it for each."""
+    kind: str = request.param
+    async with open_shared_records(kind, request, tmp_path_factory.mktemp(kind)) as opened:
+        yield opened
 
 
 @pytest.fixture(autouse=True)

@@ -276,6 +276,7 @@ class TestOwners:
     @pytest.mark.parametrize(
         "make", [text, literal_column, lambda words: and_(text(words), Note.title != "z")]
     )
+    @pytest.mark.requires("sql_expressions")
     async def test_a_filter_of_text_does_not_reach_around_the_rule(
         self, records: Records, make: Callable[[str], Any]
     ) -> None:
@@ -292,6 +293,7 @@ class TestOwners:
 
 class TestInATransaction:
     @pytest.mark.parametrize("model", [Note, Post, Board, Secret])
+    @pytest.mark.requires("transactions")
     async def test_the_same_rows_are_seen_as_outside(
         self, records: Records, model: type[Any]
     ) -> None:

@@ -68,8 +68,7 @@ class TestSignUp:
         )
         rejected = [result for result in results if isinstance(result, EmailAlreadyRegistered)]
         assert len(rejected) == 19
-        emails = [account.email for account in (await backend.accounts.list()).items]
-        assert emails.count("ann@example.com") == 1
+        assert len((await backend.accounts.list()).items) == 1
 
     @pytest.mark.parametrize("password", ["short", "x" * 1025, "é" * 600])
     async def test_a_password_of_a_bad_length_is_rejected(

@@ -82,6 +82,7 @@ async def test_rows_that_fit_together_are_one_page_however_unequal(
     assert page.next_cursor is None
 
 
+@pytest.mark.requires("sql_expressions")
 async def test_values_that_the_database_computes_count(backend: Backend) -> None:
     note = Note(title="x" * 600_000, stars=1)
     await backend.repository(Note, ANN).add(note)

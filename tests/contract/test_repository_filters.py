@@ -46,8 +46,19 @@ JOINS = {
 }
 
 
+EVERYWHERE = ("has", "exists")
+"""Those that are not of SQL alone."""
+
+
 def each(filters: dict[str, Any]) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("where", filters.values(), ids=filters)
+    in_sql = pytest.mark.requires("sql_expressions")
+    return pytest.mark.parametrize(
+        "where",
+        [
+            pytest.param(where, id=name, marks=() if name in EVERYWHERE else in_sql)
+            for name, where in filters.items()
+        ],
+    )
 
 
 async def clip_of_a_note(records: Records) -> Clip:
@@ -71,6 +82,7 @@ class TestFilters:
             assert len(rows) == 3 * sees
 
     @each({name: BY_NOTE[name] for name in ("has", "in", "an alias", "text")})
+    @pytest.mark.requires("related_rows_in_writes")
     async def test_do_not_choose_rows_to_change_by_what_the_caller_does_not_see(
         self, records: Records, where: Any
     ) -> None:
@@ -89,6 +101,7 @@ class TestFilters:
         assert await records.of(Clip, caller).count(~Clip.note.has()) == 1
         assert await records.of(Clip, ANN).count(~Clip.note.has()) == 0
 
+    @pytest.mark.requires("sql_expressions")
     async def test_see_only_the_callers_rows_of_the_same_model(self, records: Records) -> None:
         for caller, stars in ((ANN, 1), (BOB, 2)):
             await records.of(Note, caller).add(Note(title=f"{stars}", stars=stars))
@@ -108,6 +121,7 @@ class TestFilters:
         for caller in (ANN, SERVICE):
             assert await records.of(Post, caller).count(Post.comments.any()) == 0
 
+    @pytest.mark.requires("sql_expressions")
     async def test_see_no_accounts(self, records: Records) -> None:
         await clip_of_a_note(records)
         owned = Clip.owner_id.in_(select(User.id).where(User.email.like("bob@%")))
@@ -118,13 +132,13 @@ class TestFilters:
     async def test_reject_a_table_that_no_model_declares(self, records: Records) -> None:
         book = await records.of(Book).add(Book(title="book"))
         tag = await records.of(Tag).add(Tag(name="tag"))
-        async with records.backend.session(SERVICE) as session:
-            await session.execute(insert(book_tags).values({"book_id": book.id, "tag_id": tag.id}))
+        await records.execute(insert(book_tags).values({"book_id": book.id, "tag_id": tag.id}))
         tagged = Book.tags.any(Tag.name == "tag")
         assert await records.of(Book).count(tagged) == 1
         with pytest.raises(NotSupported, match="t_book_tags has no model"):
             await records.of(Book, ANN).count(tagged)
 
+    @pytest.mark.requires("sql_expressions")
     async def test_reject_a_model_in_a_schema_of_its_own(self, records: Records) -> None:
         class Crm(DeclarativeBase):
             pass
@@ -150,6 +164,7 @@ class TestFilters:
             "EXISTS (SELECT 1 FROM auth.users)",
         ],
     )
+    @pytest.mark.requires("sql_expressions")
     async def test_reject_a_table_behind_its_schema_in_text(
         self, records: Records, sql: str
     ) -> None:
@@ -181,6 +196,7 @@ class TestFilters:
             ),
         }
     )
+    @pytest.mark.requires("sql_expressions")
     async def test_of_text_see_only_the_callers_rows_however_it_names_the_table(
         self, records: Records, where: Any
     ) -> None:
@@ -189,11 +205,13 @@ class TestFilters:
         for caller, sees in ((ANN, 1), (BOB, 0), (SERVICE, 1)):
             assert await records.of(Post, caller).count(where) == sees
 
+    @pytest.mark.requires("sql_expressions")
     async def test_reject_what_changes_rows(self, records: Records) -> None:
         deleted = Note.__table__.delete().returning(Note.id).cte()  # type: ignore[attr-defined]
         with pytest.raises(NotSupported, match="must not change rows"):
             await records.of(Clip, ANN).list(Clip.note_id.in_(select(deleted.c.id)))
 
+    @pytest.mark.requires("transactions")
     async def test_work_in_a_transaction(self, records: Records) -> None:
         await clip_of_a_note(records)
         for caller, sees in ((ANN, 1), (ANONYMOUS, 0)):
@@ -213,6 +231,7 @@ class TestOrders:
     TITLE = select(Note.title).where(Note.id == Clip.note_id).scalar_subquery()
 
     @pytest.mark.parametrize("by", [TITLE, Clip.note_title, Clip.note_stars])
+    @pytest.mark.requires("sql_expressions")
     async def test_sort_by_related_rows_only_where_the_caller_sees_them(
         self, records: Records, by: Any
     ) -> None:
@@ -229,6 +248,7 @@ class TestOrders:
 
 
 class TestComputedColumns:
+    @pytest.mark.requires("sql_expressions")
     async def test_hold_only_what_the_caller_sees(self, records: Records) -> None:
         clip = await clip_of_a_note(records)
         assert clip.note_title is None
@@ -242,6 +262,7 @@ class TestComputedColumns:
     @pytest.mark.parametrize(
         "first", [ANONYMOUS, SERVICE, BOB], ids=["anonymous", "service", "bob"]
     )
+    @pytest.mark.requires("sql_expressions")
     async def test_do_not_depend_on_who_read_a_row_first(
         self, records: Records, first: Caller
     ) -> None:
@@ -252,6 +273,7 @@ class TestComputedColumns:
             assert got is not None, caller
             assert got.note_title == ("secret" if caller is SERVICE else title)
 
+    @pytest.mark.requires("sql_expressions")
     async def test_are_there_after_every_write(self, records: Records) -> None:
         note = await records.of(Note, ANN).add(Note(title="note", stars=1))
         clips = records.of(Clip, ANN)
@@ -266,6 +288,7 @@ class TestComputedColumns:
 
 class TestValues:
     @pytest.mark.parametrize("write", ["add", "update", "update_where", "upsert"])
+    @pytest.mark.requires("sql_expressions")
     async def test_that_are_expressions_hold_only_what_the_caller_sees(
         self, records: Records, write: str
     ) -> None:

@@ -215,6 +215,7 @@ class TestStream:
         assert [row async for row in records.of(Note, ANN).stream(Note.stars > 9)] == []
         assert [row async for row in records.of(Note, BOB).stream()] == []
 
+    @pytest.mark.requires("snapshots")
     async def test_is_as_of_the_moment_when_it_began(self, records: Records) -> None:
         rows = [Note(title="", stars=n, owner_id=ANN.user_id) for n in range(1500)]
         await records.of(Note).add_many(rows)
@@ -306,6 +307,7 @@ class TestSoftDelete:
         assert await drafts.with_deleted().count() == 1
 
 
+@pytest.mark.requires("sql_expressions")
 async def test_two_models_in_one_filter_are_a_question_of_their_own(records: Records) -> None:
     """Columns of another model may be used in a subquery."""
     await add_notes(records, "one", "two")

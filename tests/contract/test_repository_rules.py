@@ -143,6 +143,7 @@ class TestReferences:
                 await deleting
         assert await records.of(Note).count() == 1
 
+    @pytest.mark.requires("transactions")
     async def test_are_not_looked_up_in_a_transaction_that_an_error_has_ended(
         self, records: Records
     ) -> None:

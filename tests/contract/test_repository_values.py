@@ -325,6 +325,7 @@ async def test_what_is_no_expression_is_no_filter(records: Records, filter: Any)
     assert await notes.count() == 1
 
 
+@pytest.mark.requires("long_filters")
 async def test_more_values_than_can_be_sent_are_rejected(records: Records) -> None:
     notes = records.of(Note, ANN)
     await notes.add(Note(title="7", stars=7))
@@ -342,6 +343,7 @@ async def test_more_values_than_can_be_sent_are_rejected(records: Records) -> No
                     await work()
 
 
+@pytest.mark.requires("sql_expressions")
 async def test_a_filter_of_text_takes_its_parameters(records: Records) -> None:
     notes = records.of(Note, ANN)
     await notes.add_many([Note(title="x", stars=n) for n in range(3)])

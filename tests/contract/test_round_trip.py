@@ -199,10 +199,10 @@ async def other_types(records: Records, types: dict[str, str]) -> AsyncIterator[
     own = {name: Sample.__table__.c[name].type.compile(DIALECT) for name in types}
 
     async def become(names: dict[str, str]) -> None:
-        async with records.backend.session(SERVICE) as session:
-            for name, type_ in names.items():
-                change = f'ALTER TABLE t_samples ALTER "{name}" TYPE {type_}'
-                await session.execute(text(change))
+        changes = [
+            f'ALTER TABLE t_samples ALTER "{name}" TYPE {type_}' for name, type_ in names.items()
+        ]
+        await records.execute(*map(text, changes))
 
     await become(types)
     try:

@@ -14,6 +14,10 @@ Capability = Literal[
     "stored_functions",
     "supabase_client",
     "hooks",
+    "sql_expressions",
+    "related_rows_in_writes",
+    "long_filters",
+    "snapshots",
 ]
 
 PURPOSES: dict[Capability, str] = {
@@ -25,6 +29,13 @@ PURPOSES: dict[Capability, str] = {
     "stored_functions": "`call()`",
     "supabase_client": "Supabase's own client: `supabase()`, `db.supabase()`",
     "hooks": "`before_sign_up`, `after_sign_up` and `before_token`",
+    "sql_expressions": (
+        "subqueries, functions, arithmetic and SQL text in filters, orders, values and computed "
+        "columns"
+    ),
+    "related_rows_in_writes": "`has()` and `any()` in `update_where` and `delete_where`",
+    "long_filters": "filters of more than 8,000 bytes, such as of a thousand keys",
+    "snapshots": "`stream` yields all rows as of one point in time",
 }
 """What each capability is for."""
 
@@ -46,6 +57,10 @@ class Capabilities:
     stored_functions: bool
     supabase_client: bool
     hooks: bool
+    sql_expressions: bool
+    related_rows_in_writes: bool
+    long_filters: bool
+    snapshots: bool
 
     def require(self, capability: Capability) -> None:
         """Check a capability before it is used.

@@ -121,8 +121,16 @@ class Repository(Protocol[Model]):
             Unauthenticated, Forbidden: the caller may not write rows of this model.
         """
 
-    async def add_many(self, rows: Iterable[Model]) -> Sequence[Model]:
-        """Store new rows in few statements, all or none; return them as stored, in their order."""
+    async def add_many(self, rows: Iterable[Model], *, atomic: bool = True) -> Sequence[Model]:
+        """Store new rows in few statements, all or none; return them as stored, in their order.
+
+        Args:
+            atomic: False lets a backend that takes only so many rows at once store them in parts;
+                after an error, the parts before it stay.
+
+        Raises:
+            PayloadTooLarge: they are too many to be stored all or none; nothing is stored.
+        """
 
     async def upsert(self, row: Model, *, on: Sequence[Any] = (), replace: bool = True) -> Model:
         """Store the row or, where one has the same key, change that one; return it as stored.

@@ -73,6 +73,10 @@ def sql_capabilities(dialect: str) -> Capabilities:
         stored_functions=on_postgres,
         supabase_client=False,
         hooks=True,
+        sql_expressions=True,
+        related_rows_in_writes=True,
+        long_filters=True,
+        snapshots=True,
     )
 
 

@@ -19,7 +19,6 @@ from amphibase.backend import (
     Isolation,
     Item,
     Model,
-    Repository,
     Result,
     RowSource,
     Transaction,
@@ -28,6 +27,7 @@ from amphibase.background import Background
 from amphibase.database.engine import PoolOptions
 from amphibase.errors import InvalidValue, NotSupported
 from amphibase.records.cursors import Cursors
+from amphibase.records.model_info import ModelInfos
 from amphibase.settings import Settings, Verify
 from amphibase.supabase.accounts import SupabaseAccounts
 from amphibase.supabase.auth_database import AuthDatabase
@@ -35,6 +35,9 @@ from amphibase.supabase.auth_settings import check_auth_settings
 from amphibase.supabase.client import SupabaseClient
 from amphibase.supabase.errors import read_json
 from amphibase.supabase.project import SupabaseProject
+from amphibase.supabase.records.max_rows import MaxRows
+from amphibase.supabase.records.repository import SupabaseRepository
+from amphibase.supabase.records.request_builder import Records, RequestBuilder
 from amphibase.supabase.token_check import (
     DatabaseTokenCheck,
     LocalTokenCheck,
@@ -66,6 +69,10 @@ def supabase_capabilities(
         stored_functions=True,
         supabase_client=True,
         hooks=False,
+        sql_expressions=False,
+        related_rows_in_writes=False,
+        long_filters=False,
+        snapshots=False,
     )
 
 
@@ -89,7 +96,14 @@ class SupabaseBackend:
     ) -> None:
         self._settings = settings
         self.client = client or SupabaseClient(SupabaseProject.of(settings))
-        self._cursors = Cursors(keys.derive("cursor"))
+        cursors = Cursors(keys.derive("cursor"))
+        self._records = Records(
+            self.client,
+            ModelInfos("postgresql"),
+            cursors,
+            MaxRows(),
+            settings.max_page_bytes,
+        )
         url = settings.supabase_database
         self._database = AuthDatabase(url, DATABASE_POOL) if url else None
         self._token_check = _build_token_check(self.client, self._database, settings.verify)
@@ -100,7 +114,7 @@ class SupabaseBackend:
         self.accounts = SupabaseAccounts(
             self.client,
             self._token_check,
-            self._cursors,
+            cursors,
             self.background,
             self.capabilities,
             settings,
@@ -111,9 +125,10 @@ class SupabaseBackend:
     def files(self) -> Files:
         raise NotSupported("Files in a Supabase project are not in this version yet")
 
-    def repository(self, model: type[Model], caller: Caller) -> Repository[Model]:
+    def repository(self, model: type[Model], caller: Caller) -> SupabaseRepository[Model]:
         """Return the rows of a model as that caller may see and change them."""
-        raise NotSupported("Records in a Supabase project are not in this version yet")
+        info = self._records.infos.of(model)
+        return SupabaseRepository(info, RequestBuilder(info, caller, self._records))
 
     def transaction(
         self, caller: Caller, *, isolation: Isolation | None = None

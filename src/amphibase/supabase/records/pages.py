@@ -1,0 +1,75 @@
+"""Pages of a list, which a cursor continues."""
+
+import json
+from collections.abc import Mapping, Sequence
+from operator import add
+from typing import Any
+from urllib.parse import urlencode
+
+from amphibase.backend import Order, Where
+from amphibase.records.model_info import ModelInfo
+from amphibase.records.page_size import count_within, may_be_large
+from amphibase.records.values import Row
+from amphibase.supabase.records.loading import Loader
+from amphibase.supabase.records.request_builder import RequestBuilder
+
+
+async def read_page(
+    builder: RequestBuilder,
+    where: Sequence[Where],
+    order_by: Order,
+    cursor: str | None,
+    limit: int,
+    loaders: Sequence[Loader],
+) -> tuple[Sequence[Mapping[str, Any]], str | None]:
+    """Fetch the rows of a page as JSON objects, and the cursor if the list goes on.
+
+    The page ends at its limit, or before the row that would make it too large.
+
+    Raises:
+        InvalidCursor: not a cursor of this list.
+        InvalidRequest: a value that the list is ordered by is too long for a cursor.
+    """
+    order, filters = builder.ordering(order_by), builder.filters(*where)
+    parameters = urlencode(builder.read_parameters(filters, order))
+    list_ = f"{builder.info.table.fullname}?{parameters}"
+    cursors = builder.shared.cursors
+    if cursor is not None:
+        after = order.after(cursors.read(list_, cursor), compares_rows=False)
+        filters = builder.with_condition(filters, after)
+    for loader in loaders:
+        loader.embed(filters)
+    records = await builder.records(filters, order, limit + 1)
+    page: Sequence[Mapping[str, Any]] = records[:limit]
+    sizes = [_size_of(builder.info, record) for record in page]
+    for loader in loaders:
+        sizes = [*map(add, sizes, loaded_sizes(loader, page))]
+    page = page[: count_within(sizes, builder.shared.max_page_bytes)]
+    if len(page) == len(records):
+        return page, None
+    return page, cursors.write(list_, builder.position(order, page[-1]))
+
+
+def loaded_sizes(loader: Loader, records: Sequence[Mapping[str, Any]]) -> Sequence[int]:
+    """Return the bytes of what is embedded in each row; of each related row once."""
+    info, sizes = loader.info, []
+    seen: set[Row] = set()
+    for record in records:
+        embedded = record[loader.alias] if loader.alias is not None else None
+        related = embedded if isinstance(embedded, list) else [embedded] if embedded else []
+        keyed = {tuple(each[key.name] for key in info.keys): each for each in related}
+        sizes.append(sum(_size_of(info, each) for key, each in keyed.items() if key not in seen))
+        seen.update(keyed)
+    return sizes
+
+
+def _size_of(info: ModelInfo[Any], record: Mapping[str, Any]) -> int:
+    """Return the bytes of a row, by those values that have no small limit."""
+    return sum(_size(record[each.name]) for each in info.columns if may_be_large(each.type))
+
+
+def _size(value: Any) -> int:
+    if value is None:
+        return 0
+    text = value if isinstance(value, str) else json.dumps(value)
+    return len(text) if text.isascii() else len(text.encode())

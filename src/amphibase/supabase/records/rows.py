@@ -1,0 +1,161 @@
+"""Rows of one model as JSON, and back."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import repeat
+from operator import is_
+from typing import Any, NoReturn
+
+import httpx
+import orjson
+from sqlalchemy import types
+
+from amphibase.errors import NotSupported, Unavailable, UnreadableValue
+from amphibase.records.filters.names import format_name
+from amphibase.records.model_info import ABSENT, ModelInfo
+from amphibase.records.values import Row
+from amphibase.supabase.records.dialect import (
+    check_supported,
+    from_json,
+    is_read_as_text,
+    stored_type,
+    to_json,
+)
+
+Record = Mapping[str, Any]
+"""A row as a JSON object: values by the names of columns."""
+
+
+class RowCodec:
+    """Reads and writes the rows of a model as JSON objects.
+
+    Attributes:
+        select: the columns, as `select=` of a request takes them.
+
+    Raises:
+        NotSupported: a column's values do not pass through JSON.
+    """
+
+    def __init__(self, info: ModelInfo[Any]) -> None:
+        self._info = info
+        for name, column in info.column_of.items():
+            check_supported(f"{info.model.__name__}.{name}", column.type)
+        self.select = ",".join(
+            f"{format_name(column.name)}::text" if is_read_as_text(column.type)
+            else format_name(column.name)
+            for column in info.columns
+        )  # fmt: skip
+        # A name that was declared is a kind of str, which the quick writer rejects.
+        self._readers = [(str(column.name), from_json(column.type)) for column in info.columns]
+        self._writers = {
+            name: (str(column.name), to_json(column.type))
+            for name, column in info.column_of.items()
+        }
+        # A quick parser makes floats of integers beyond 64 bits, and a quick writer rejects them.
+        self._holds_json = any(
+            isinstance(stored_type(column.type), types.JSON) for column in info.columns
+        )
+        info.unloaded.update({name: _not_computed(info, name) for name in info.computed_names})
+
+    def parse(self, response: httpx.Response) -> list[dict[str, Any]]:
+        """Parse a response that is a list of JSON objects. Raises Unavailable."""
+        try:
+            parsed: list[dict[str, Any]] = (
+                json.loads(response.content) if self._holds_json else orjson.loads(response.content)
+            )
+        except ValueError:
+            raise Unavailable("The Supabase project sent a response that is not JSON") from None
+        return parsed
+
+    def rows(self, records: Sequence[Record]) -> list[Row]:
+        """Return rows in the order of the model's columns.
+
+        Raises:
+            UnreadableValue: Python cannot hold a value; names row and column.
+        """
+        columns: list[Iterable[Any]] = []
+        for name, read in self._readers:
+            values = [record[name] for record in records]
+            try:
+                columns.append(values if read is None else [*map(read, values)])
+            except (ValueError, TypeError, LookupError, OverflowError, ArithmeticError) as error:
+                raise self._unreadable(records) from error
+        return [*zip(*columns, strict=True)]
+
+    def write(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the JSON object of values by the names of attributes."""
+        record = {}
+        for name, value in values.items():
+            column, write = self._writers[name]
+            record[column] = value if write is None else write(value)
+        return record
+
+    def write_all(self, columns: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
+        """Return the JSON objects of rows that come as a list of values for each attribute.
+
+        Args:
+            columns: ABSENT where a row has no value.
+        """
+        written: dict[str, Iterable[Any]] = {}
+        is_sparse = False
+        for name, values in columns.items():
+            column, write = self._writers[name]
+            if any(map(is_, values, repeat(ABSENT))):
+                is_sparse = True
+                written[column] = [
+                    value if value is ABSENT or write is None else write(value) for value in values
+                ]
+            else:
+                written[column] = values if write is None else map(write, values)
+        records = [
+            dict(zip(written, row, strict=True)) for row in zip(*written.values(), strict=True)
+        ]
+        if not is_sparse:
+            return records
+        return [
+            {name: value for name, value in record.items() if value is not ABSENT}
+            for record in records
+        ]
+
+    def encode(self, body: Any) -> bytes:
+        """Return a body of a request."""
+        if self._holds_json:
+            return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+        return orjson.dumps(body)
+
+    def _unreadable(self, records: Sequence[Record]) -> UnreadableValue:
+        info = self._info
+        for record in records:
+            for name, (column, read) in zip(info.names, self._readers, strict=True):
+                if read is not None and not _is_readable(read, record[column]):
+                    key = ", ".join(str(record[each.name]) for each in info.keys)
+                    return UnreadableValue(
+                        f"{name} of {info.model.__name__} {key} holds a value that cannot be read"
+                    )
+        return UnreadableValue()
+
+
+def codec_of(info: ModelInfo[Any]) -> RowCodec:
+    """Return the codec of a model, built once a model. Raises NotSupported."""
+    if "row codec" not in info.cache:
+        info.cache["row codec"] = RowCodec(info)
+    codec: RowCodec = info.cache["row codec"]
+    return codec
+
+
+def _is_readable(read: Callable[[Any], Any], value: Any) -> bool:
+    try:
+        read(value)
+    except (ValueError, TypeError, LookupError, OverflowError, ArithmeticError):
+        return False
+    return True
+
+
+def _not_computed(info: ModelInfo[Any], name: str) -> Callable[[Any, Any], NoReturn]:
+    def raise_not_supported(state: Any, passive: Any) -> NoReturn:
+        raise NotSupported(
+            f"{info.model.__name__}.{name} is computed by an SQL expression, which the Data API of "
+            "Supabase does not take"
+        )
+
+    return raise_not_supported
