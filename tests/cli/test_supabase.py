@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import psycopg
@@ -105,6 +106,29 @@ def test_it_has_the_names_and_the_keys_of_the_supabase_cli(values: dict[str, str
     assert values.keys() >= NAMES
     assert values["ANON_KEY"] == ANON_KEY
     assert values["JWT_SECRET"] == "super-secret-jwt-token-with-at-least-32-characters-long"
+
+
+def test_tools_reach_its_database_by_the_url_that_they_have_written_in(
+    values: dict[str, str],
+) -> None:
+    port = urlsplit(values["DB_URL"]).port
+    with psycopg.connect(f"postgresql://postgres:postgres@127.0.0.1:{port}/postgres") as connection:
+        assert connection.execute("SELECT count(*) FROM notes").fetchone() == (1,)
+
+
+def test_the_config_file_makes_buckets_with_their_files_and_reset_makes_them_anew(
+    cli: Cli, values: dict[str, str]
+) -> None:
+    cli.write("config.toml", '[storage.buckets.leaflets]\npublic = true\nobjects_path = "papers"')
+    cli.write("papers/a/b.txt", "hello")
+    try:
+        for _ in range(2):
+            done = cli("reset")
+            assert done.returncode == 0, done.stderr
+            url = f"{values['API_URL']}/storage/v1/object/public/leaflets/a/b.txt"
+            assert httpx.get(url).text == "hello"
+    finally:
+        (cli.folder / "supabase/config.toml").unlink()
 
 
 def test_env_is_the_same_as_lines_for_a_shell(cli: Cli, values: dict[str, str]) -> None:

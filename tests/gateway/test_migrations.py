@@ -63,21 +63,104 @@ def read(url: str, statement: str) -> list[tuple[object, ...]]:
         return connection.execute(statement.encode()).fetchall()
 
 
-async def test_they_are_applied_by_version_and_noted_with_their_statements(
+async def test_they_are_applied_by_file_name_and_noted_with_their_statements(
     project: ProjectDatabase, folder: Path
 ) -> None:
     (folder / "migrations/20260101_first.sql").write_text("create table t (i int); -- first\n")
-    (folder / "migrations/9_earlier.sql").write_text("create type kind as enum ('a');")
+    (folder / "migrations/9_later.sql").write_text("alter table t add kind text default 'a';")
     (folder / "migrations/notes.sql").write_text("this is no migration")
     (folder / "seed.sql").write_text("insert into t values (1);")
-    assert await apply(project.owner, folder) == ["9_earlier.sql", "20260101_first.sql", "seed.sql"]
-    noted = "SELECT version, name, statements FROM supabase_migrations.schema_migrations ORDER BY 2"
+    assert await apply(project.owner, folder) == ["20260101_first.sql", "9_later.sql", "seed.sql"]
+    noted = "SELECT version, name, statements FROM supabase_migrations.schema_migrations ORDER BY 1"
     assert read(project.owner, noted) == [
-        ("9", "earlier", ["create type kind as enum ('a')"]),
         ("20260101", "first", ["create table t (i int)"]),
+        ("9", "later", ["alter table t add kind text default 'a'"]),
     ]
     assert await apply(project.owner, folder) == []
+    assert read(project.owner, "SELECT * FROM t") == [(1, "a")]
+
+
+async def test_roles_come_first_and_may_be_there_since_they_are_the_servers(
+    project: ProjectDatabase, folder: Path
+) -> None:
+    (folder / "roles.sql").write_text("create role baker; comment on role baker is 'bakes';")
+    (folder / "migrations/1_a.sql").write_text("create table t (i int); grant all on t to baker;")
+    with psycopg.connect(project.owner, autocommit=True) as connection:
+        connection.execute("CREATE ROLE baker")
+    try:
+        assert await apply(project.owner, folder) == ["roles.sql", "1_a.sql"]
+        assert await apply(project.owner, folder) == []
+    finally:
+        with psycopg.connect(project.owner, autocommit=True) as connection:
+            connection.execute("DROP OWNED BY baker; DROP ROLE baker")
+
+
+async def test_seeds_are_those_that_the_patterns_name_in_their_order(
+    project: ProjectDatabase, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (folder / "config.toml").write_text(
+        '[db.seed]\nsql_paths = ["./last/*.sql", "first/*.sql", "./last/a.sql", "none.sql"]'
+    )
+    (folder / "migrations/1_a.sql").write_text("create table t (i serial, name text);")
+    for name in ("first/c.sql", "last/b.sql", "last/a.sql"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(f"insert into t (name) values ('{name}');")
+    (folder / "seed.sql").write_text("this is not sown")
+    done = await apply(project.owner, folder)
+    assert done == ["1_a.sql", "last/a.sql", "last/b.sql", "first/c.sql"]
+    assert read(project.owner, "SELECT name FROM t ORDER BY i") == [(name,) for name in done[1:]]
+    assert "no file has a name like none.sql" in caplog.text
+    (folder / "config.toml").write_text("[db.seed]\nenabled = false")
+    assert await apply(project.owner, folder) == []
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "create unique index concurrently if not exists t_i on t (i)",
+        "vacuum analyze t",
+        "alter system reset work_mem",
+        "drop index concurrently if exists t_x",
+        "reindex (verbose) table concurrently t",
+    ],
+)
+async def test_what_cannot_run_in_a_transaction_runs_alone(
+    project: ProjectDatabase, folder: Path, statement: str
+) -> None:
+    (folder / "migrations/1_a.sql").write_text(
+        f"create table t (i int);\n-- alone\n{statement};\ninsert into t values (1);"
+    )
+    assert await apply(project.owner, folder) == ["1_a.sql"]
     assert read(project.owner, "SELECT * FROM t") == [(1,)]
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        'drop extension if exists "pg_net"; create extension citext; drop extension citext;',
+        "select cron.schedule('nightly', '0 3 * * *', 'select 1');"
+        " grant usage on schema cron to anon;",
+        "select net.http_post('http://127.0.0.1:9/', '{}'::jsonb);",
+        "select vault.create_secret('secret', 'name'); select decrypted_secret from"
+        " vault.decrypted_secrets where name = 'name';",
+        "create policy crew on realtime.messages for select to authenticated"
+        " using (realtime.topic() like 'crew:%');",
+        "create table t (i int); create trigger hook after insert on t for each row"
+        " execute function supabase_functions.http_request('http://127.0.0.1:9/', 'POST', '{}',"
+        " '{}', '1000');"
+        " insert into t values (1);",
+        "create table t (i int); create function tell() returns trigger language plpgsql as $$"
+        " begin perform realtime.broadcast_changes('t', tg_op, tg_op, tg_table_name,"
+        " tg_table_schema, new, old); return new; end $$; create trigger tell"
+        " after insert on t for each row execute function tell(); insert into t values (1);",
+        'select pg_catalog.setval(\'"supabase_functions"."hooks_id_seq"\', 1, false);',
+    ],
+)
+async def test_what_they_mention_of_the_platform_is_there(
+    project: ProjectDatabase, folder: Path, script: str
+) -> None:
+    (folder / "migrations/1_a.sql").write_text(script)
+    assert await apply(project.owner, folder) == ["1_a.sql"]
 
 
 async def test_of_several_who_apply_them_at_the_same_moment_one_does(
@@ -150,7 +233,7 @@ async def test_any_other_extension_that_is_missing_is_reported_with_the_package_
     (folder / "migrations/1_a.sql").write_text("\ncreate extension if not exists timescaledb;")
     with pytest.raises(
         ConfigurationError,
-        match=r"1_a.sql:2: Postgres \d+ here lacks the extension timescaledb.*apt install "
+        match=r"1_a.sql:2: Postgres \d+ here lacks the extension timescaledb.*Debian and Ubuntu: "
         r"postgresql-\d+-timescaledb",
     ):
         await apply(project.owner, folder)

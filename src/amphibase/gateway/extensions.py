@@ -7,9 +7,9 @@ PROVIDED = frozenset({"uuid-ossp"})
 
 PLATFORM = frozenset(
     {
-        "hypopg", "index_advisor", "pg_cron", "pg_graphql", "pg_net", "pg_stat_monitor",
-        "pg_stat_statements", "pg_tle", "pgaudit", "pgmq", "pgsodium", "plan_filter", "plv8",
-        "safeupdate", "supabase_vault", "supautils", "wrappers",
+        "hypopg", "index_advisor", "pg_cron", "pg_graphql", "pg_jsonschema", "pg_hashids", "pg_net",
+        "pg_stat_monitor", "pg_stat_statements", "pg_tle", "pgaudit", "pgjwt", "pgmq", "pgsodium",
+        "plan_filter", "plv8", "safeupdate", "supabase_vault", "supautils", "wrappers",
     }
 )  # fmt: skip
 """Extensions that no table depends on: a project works without them."""
@@ -26,28 +26,53 @@ PACKAGES = {
     "rum": "rum",
     "timescaledb": "timescaledb",
 }
-"""The part of the name of Debian's package after `postgresql-{major}-`; the others come with the
-server's own."""
+"""The part of the name after `postgresql-{major}-` of the package in PostgreSQL's own archive for
+Debian and Ubuntu (https://wiki.postgresql.org/wiki/Apt)."""
+
+CONTRIB = frozenset(
+    {
+        "amcheck", "autoinc", "bloom", "btree_gin", "btree_gist", "citext", "cube", "dblink",
+        "dict_int", "dict_xsyn", "earthdistance", "file_fdw", "fuzzystrmatch", "hstore",
+        "insert_username", "intarray", "isn", "lo", "ltree", "moddatetime", "pageinspect",
+        "pg_buffercache", "pg_freespacemap", "pg_prewarm", "pg_trgm", "pg_visibility",
+        "pg_walinspect", "pgcrypto", "pgrowlocks", "pgstattuple", "postgres_fdw", "refint", "seg",
+        "sslinfo", "tablefunc", "tcn", "tsm_system_rows", "tsm_system_time", "unaccent", "xml2",
+    }
+)  # fmt: skip
+"""Extensions that come with the server in Debian and Ubuntu, and in part with embedded ones."""
 
 _ABOUT = re.compile(
     r"""
     (?: create\s+extension (?: \s+if\s+not\s+exists )?
       | (?: alter | comment\s+on | drop ) \s+extension )
-    \s+ (?: "(?P<quoted>[^"]+)" | (?P<plain>[\w$]+) )
+    \s+ (?!if\s+exists\b) (?: "(?P<quoted>[^"]+)" | (?P<plain>[\w$]+) )
     """,
     re.VERBOSE | re.IGNORECASE,
 )
 
 
 def named_in(statement: str) -> str | None:
-    """The extension that a statement makes, changes, drops or comments; None for all others."""
+    """The extension that a statement makes, changes, drops or comments; None for all others, and
+    for DROP … IF EXISTS, which needs no extension."""
     found = _ABOUT.match(statement)
     if found is None:
         return None
     return found["quoted"] or found["plain"].lower()
 
 
-def package_of(extension: str, major: int) -> str:
-    """The package of Debian and its kin that has the extension."""
-    suffix = PACKAGES.get(extension)
-    return f"postgresql-{major}-{suffix}" if suffix else f"postgresql-{major}"
+def advice(extension: str, major: int) -> str:
+    """Say how to get an extension that the server lacks.
+
+    Args:
+        major: the server's major version.
+    """
+    if suffix := PACKAGES.get(extension):
+        package = f"postgresql-{major}-{suffix}, from PostgreSQL's own archive of packages"
+    elif extension in CONTRIB:
+        package = f"postgresql-{major}"
+    else:
+        return "no package is known that has it: leave it out, or name a server that has it with "
+    return (
+        f"install a server that has it (Debian and Ubuntu: {package}) and start on a new folder "
+        "with --data-dir, or name such a server with "
+    )

@@ -1,9 +1,12 @@
-"""The migrations and the seed of a project, applied and noted as the Supabase CLI does."""
+"""The roles, migrations and seeds of a project, applied and noted as the Supabase CLI does."""
 
 import hashlib
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from glob import glob
 from pathlib import Path
 
 import psycopg
@@ -11,6 +14,7 @@ from psycopg import AsyncConnection
 
 from amphibase.errors import ConfigurationError
 from amphibase.gateway import extensions
+from amphibase.gateway.config_toml import ProjectConfig, read_config
 from amphibase.gateway.project import ONE_AT_A_TIME, connected
 from amphibase.gateway.sql_script import ScriptStatement, split
 from amphibase.redaction import redacted_logger
@@ -18,6 +22,20 @@ from amphibase.redaction import redacted_logger
 logger = redacted_logger("amphibase.gateway")
 
 FILE_NAME = re.compile(r"(\d+)_(.*)\.sql")
+DEFAULT_SEED = "./seed.sql"
+ROLES = "roles.sql"
+
+_ALONE = re.compile(
+    r"""
+    (?: (?: create \s+ (?: unique \s+ )? | drop \s+ ) index \s+ concurrently
+      | reindex \b .* \b concurrently | reindex \s+ (?: \( [^)]* \) \s* )? (?: database | system )
+      | vacuum | alter \s+ system
+      | (?: create | drop ) \s+ (?: database | tablespace | subscription )
+    ) \b
+    """,
+    re.VERBOSE | re.IGNORECASE | re.DOTALL,
+)
+"""Statements that Postgres runs outside a transaction alone."""
 
 _NOTES = """
 CREATE SCHEMA IF NOT EXISTS supabase_migrations;
@@ -39,14 +57,16 @@ class Migration:
     path: Path
 
 
-async def apply(url: str, folder: Path) -> list[str]:
-    """Apply the migrations that wait, in the order of their versions, then the seed once.
+async def apply(url: str, folder: Path, config: ProjectConfig | None = None) -> list[str]:
+    """Apply the roles once, the migrations that wait, then each seed once.
 
-    Each file is one transaction.
+    Each file is one transaction, but for the statements that cannot run in one: these run alone,
+    and what stands before them in the file is committed first.
 
     Args:
         url: of the project's database, as its owner.
         folder: `supabase`, which need not exist.
+        config: what its `config.toml` says; read from there by default.
 
     Returns:
         The names of the files that were applied.
@@ -56,16 +76,19 @@ async def apply(url: str, folder: Path) -> list[str]:
             and the server's message. The files before it stay applied.
         Unavailable: the server cannot be reached.
     """
-    migrations = _found(folder / "migrations")
-    seed = folder / "seed.sql"
-    if not migrations and not seed.exists():
+    config = config or read_config(folder / "config.toml")
+    migrations = _find_migrations(folder / "migrations") if config.applies_migrations else []
+    roles, seeds = folder / ROLES, _find_seeds(folder, config.seeds)
+    if not migrations and not seeds and not roles.exists():
         return []
     done = []
     async with connected(url) as connection:
         await connection.execute(ONE_AT_A_TIME)
         await connection.execute(_NOTES.encode())
         await connection.commit()
-        runner = _Runner(connection, await _available(connection))
+        runner = _Runner(connection, await _available(connection), folder)
+        if roles.exists() and await runner.run_once(roles):
+            done.append(roles.name)
         cursor = await connection.execute(
             "SELECT version FROM supabase_migrations.schema_migrations"
         )
@@ -74,14 +97,15 @@ async def apply(url: str, folder: Path) -> list[str]:
             if migration.version not in applied:
                 await runner.migrate(migration)
                 done.append(migration.path.name)
-        if seed.exists() and await runner.sow(seed):
-            done.append(seed.name)
+        for seed in seeds:
+            if await runner.run_once(seed):
+                done.append(_name_in(folder, seed))
     return done
 
 
-def _found(folder: Path) -> list[Migration]:
+def _find_migrations(folder: Path) -> list[Migration]:
     found: dict[str, Migration] = {}
-    for path in sorted(folder.glob("*.sql")):
+    for path in sorted(folder.glob("*.sql")):  # the CLI's order: by the name, not the number
         name = FILE_NAME.fullmatch(path.name)
         if name is None:
             logger.warning(
@@ -96,7 +120,21 @@ def _found(folder: Path) -> list[Migration]:
                 f"{path} and {other.path.name} have the same version {migration.version}; "
                 "give one of them another"
             )
-    return sorted(found.values(), key=lambda migration: (int(migration.version), migration.version))
+    return list(found.values())
+
+
+def _find_seeds(folder: Path, patterns: Sequence[str]) -> list[Path]:
+    found: dict[Path, None] = {}
+    for pattern in patterns:
+        paths = [Path(name) for name in sorted(glob(str(folder / pattern), recursive=True))]
+        if not paths and pattern != DEFAULT_SEED:
+            logger.warning("db.seed.sql_paths: no file has a name like %s", pattern)
+        found.update(dict.fromkeys(path for path in paths if path.is_file()))
+    return list(found)
+
+
+def _name_in(folder: Path, path: Path) -> str:
+    return Path(os.path.relpath(path, folder)).as_posix()
 
 
 async def _available(connection: AsyncConnection) -> frozenset[str]:
@@ -105,9 +143,12 @@ async def _available(connection: AsyncConnection) -> frozenset[str]:
 
 
 class _Runner:
-    def __init__(self, connection: AsyncConnection, available: frozenset[str]) -> None:
+    def __init__(
+        self, connection: AsyncConnection, available: frozenset[str], folder: Path
+    ) -> None:
         self._connection = connection
         self._available = available
+        self._folder = folder
 
     async def migrate(self, migration: Migration) -> None:
         statements = list(split(_read(migration.path)))
@@ -119,9 +160,9 @@ class _Runner:
         )
         await self._connection.commit()
 
-    async def sow(self, path: Path) -> bool:
-        """Run the seed, unless this database has had it."""
-        name = f"{path.parent.name}/{path.name}"
+    async def run_once(self, path: Path) -> bool:
+        """Run a seed, or the file of roles, unless this database has had it."""
+        name = f"{self._folder.name}/{_name_in(self._folder, path)}"
         cursor = await self._connection.execute(
             "SELECT true FROM supabase_migrations.seed_files WHERE path = %s", (name,)
         )
@@ -143,9 +184,28 @@ class _Runner:
             if not self._wanted(path, statement):
                 continue
             try:
-                await self._connection.execute(statement.text.encode())
+                if _ALONE.match(statement.text):
+                    await self._run_alone(statement)
+                elif path.name == ROLES:
+                    await self._run_unless_there(statement)
+                else:
+                    await self._connection.execute(statement.text.encode())
             except psycopg.Error as error:
                 raise ConfigurationError(_told(path, statement, error)) from error
+
+    async def _run_unless_there(self, statement: ScriptStatement) -> None:
+        """Run a statement of the file of roles: another database of the server may have them."""
+        with suppress(psycopg.errors.DuplicateObject):
+            async with self._connection.transaction():
+                await self._connection.execute(statement.text.encode())
+
+    async def _run_alone(self, statement: ScriptStatement) -> None:
+        await self._connection.commit()
+        await self._connection.set_autocommit(True)
+        try:
+            await self._connection.execute(statement.text.encode())
+        finally:
+            await self._connection.set_autocommit(False)
 
     def _wanted(self, path: Path, statement: ScriptStatement) -> bool:
         """Return whether to run a statement: a missing extension is skipped or an error."""
@@ -163,10 +223,8 @@ class _Runner:
         info = self._connection.info
         major = info.server_version // 10000
         raise ConfigurationError(
-            f"{path}:{statement.line}: Postgres {major} here lacks the extension {name}; install a "
-            f"server that has it (Debian and Ubuntu: apt install "
-            f"{extensions.package_of(name, major)}) and start on a new folder with --data-dir, or "
-            "name such a server with --database-url"
+            f"{path}:{statement.line}: Postgres {major} here lacks the extension {name}; "
+            f"{extensions.advice(name, major)}--database-url"
         )
 
 

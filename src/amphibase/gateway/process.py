@@ -3,6 +3,7 @@
 import asyncio
 import importlib
 import os
+import secrets
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -15,8 +16,10 @@ from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import unquote, urlsplit
 
 from amphibase.errors import AmphibaseError, ConfigurationError
+from amphibase.gateway.config_toml import CONFIG, read_config
 from amphibase.gateway.data_dir import POSTGRES, STORAGE, DataDir, RunningGateway
 from amphibase.gateway.settings import API_PORT, DATABASE_PORT, GatewaySettings, revealed
+from amphibase.published_secrets import has_published_password
 from amphibase.redaction import redacted_logger
 
 if TYPE_CHECKING:
@@ -27,6 +30,7 @@ logger = redacted_logger("amphibase.gateway")
 SUPABASE = Path("supabase")
 """The folder of migrations and seed, in the current one."""
 
+CLI_DATABASE_PASSWORD = "postgres"
 PORTS_TRIED = 100
 GRACEFUL_SECONDS = 5
 STOP_SECONDS = 45
@@ -96,7 +100,7 @@ async def _serve(
     ready: Ready,
 ) -> None:
     from amphibase.background import Background
-    from amphibase.gateway import migrations
+    from amphibase.gateway import buckets, migrations
     from amphibase.gateway.build import Project, build, settings_without_effect
     from amphibase.gateway.project import AUTHENTICATOR, derive_password, prepare
     from amphibase.server import freeze, local_url, server
@@ -110,8 +114,14 @@ async def _serve(
     roles = await prepare(owner_url, password)
     if own_url:
         roles = replace(roles, authenticator=own_url)
-    for name in await migrations.apply(owner_url, SUPABASE):
+    config = read_config()
+    if config.unknown:
+        logger.warning("%s: has no effect here: %s", CONFIG, ", ".join(config.unknown))
+    if config.unset:
+        logger.warning("%s: not set in the environment: %s", CONFIG, ", ".join(config.unset))
+    for name in await migrations.apply(owner_url, SUPABASE, config):
         logger.info("Applied %s", name)
+    await buckets.create(owner_url, config.buckets)
     url = settings.external_url or local_url(settings.host, listener.getsockname()[1])
     project = Project(
         roles=roles,
@@ -131,9 +141,19 @@ async def _serve(
     loop = asyncio.get_running_loop()
 
     def listening() -> None:
-        ready(state)
+        if any(bucket.objects for bucket in config.buckets):
+            work.run("The files of the buckets", fill_buckets())
+        else:
+            ready(state)
         # The first request need not wait for what is imported and read only once.
         work.run("The start of the services", warm_up())
+
+    async def fill_buckets() -> None:
+        try:
+            await buckets.upload(url, settings.keys.service_role, config.buckets, gateway)
+        except AmphibaseError as error:
+            logger.error("%s", error.detail)
+        ready(state)
 
     async def warm_up() -> None:
         try:
@@ -183,17 +203,21 @@ async def reset(folder: DataDir, state: RunningGateway) -> list[str]:
     """
     import shutil
 
-    from amphibase.gateway import migrations, project
+    from amphibase.gateway import buckets, migrations, project
 
-    url = state.values["DB_URL"]
+    config, values = read_config(), state.values
+    url = values["DB_URL"]
     await project.recreate(url)
     try:
         await project.prepare(url, folder.password())
-        return await migrations.apply(url, SUPABASE)
+        done = await migrations.apply(url, SUPABASE, config)
+        await buckets.create(url, config.buckets)
     finally:
         shutil.rmtree(folder.path / STORAGE, ignore_errors=True)
         with suppress(ProcessLookupError):
             os.kill(state.pid, signal.SIGUSR1)  # so that its services open anew
+    await buckets.upload(values["API_URL"], values["SERVICE_ROLE_KEY"], config.buckets)
+    return done
 
 
 def _status(settings: GatewaySettings, url: str, owner_url: str) -> dict[str, str]:
@@ -223,7 +247,17 @@ def _start_postgres(settings: GatewaySettings, folder: DataDir) -> "Server":
         starting = pool.submit(_start_on_free_port, place, settings.db_port)
         for module in modules:
             importlib.import_module(module)
-        return starting.result()
+        server = starting.result()
+    from amphibase.postgres import use_password
+
+    password = None
+    if settings.jwt_secret is None:
+        # Tools and projects have the CLI's password written in. It listens on 127.0.0.1 alone.
+        password = CLI_DATABASE_PASSWORD
+    elif has_published_password(server.url):
+        password = secrets.token_urlsafe(24)
+    use_password(server, password)
+    return server
 
 
 def _listener(settings: GatewaySettings) -> socket.socket:

@@ -1,7 +1,8 @@
 """A Supabase project's database: its roles, schemas, tables and functions, created where missing.
 
-`roles.sql` holds what belongs to the server, `project.sql` what belongs to the database; the tables
-of `auth` and `storage` are those of `schema/`. A database that has all of it is known by a mark, so
+`roles.sql` holds what belongs to the server, `project.sql` what belongs to the database, and
+`platform.sql` what migrations mention of services that are not here; the tables of `auth` and
+`storage` are those of `schema/`. A database that has all of it is known by a mark, so
 that opening it again takes one query.
 
 Each service signs in as a role of its own, with no more rights than it needs; the superuser makes
@@ -25,6 +26,7 @@ from amphibase.errors import ConfigurationError, Unavailable
 SCHEMA = Path(__file__).parents[1] / "schema"
 ROLES = SCHEMA / "roles.sql"
 OBJECTS = SCHEMA / "project.sql"
+PLATFORM = SCHEMA / "platform.sql"
 REVISIONS = SCHEMA / "migrations"
 
 SEARCH_PATH = sql.SQL('"$user", public, extensions')
@@ -108,6 +110,7 @@ async def prepare(url: str, password: str) -> RoleUrls:
             await connection.commit()
             await _make_tables(url)
             await connection.execute(OBJECTS.read_bytes())
+            await connection.execute(PLATFORM.read_bytes())
             await connection.execute(
                 sql.SQL("COMMENT ON SCHEMA extensions IS {}").format(sql.Literal(mark))
             )
@@ -260,7 +263,7 @@ def _reason(error: psycopg.Error) -> str:
 def _fingerprint() -> str:
     """Return the version of what a project consists of."""
     digest = hashlib.sha256()
-    for path in (ROLES, OBJECTS):
+    for path in (ROLES, OBJECTS, PLATFORM):
         digest.update(path.read_bytes())
     for chain in ("auth", "storage"):
         for revision in sorted((REVISIONS / chain).glob("v*.py")):

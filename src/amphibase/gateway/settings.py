@@ -11,8 +11,9 @@ from typing import Any, Self
 from urllib.parse import unquote, urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
+from amphibase.gateway.config_toml import ProjectSettings
 from amphibase.gateway.keys import ApiKeys, api_key
 from amphibase.published_secrets import (
     CLI_JWT_SECRET,
@@ -31,7 +32,7 @@ MIN_SECRET_BYTES = 32
 Port = int | None
 
 
-class GatewaySettings(BaseSettings):
+class GatewaySettings(ProjectSettings):
     """Where the gateway listens, where its data is, and its keys.
 
     Attributes:

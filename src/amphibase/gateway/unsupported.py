@@ -11,6 +11,7 @@ from pydantic import AliasChoices
 from pydantic_settings import BaseSettings
 
 from amphibase.errors import ConfigurationError
+from amphibase.gateway.config_toml import read_config
 
 Environment = Mapping[str, str | None]
 
@@ -88,8 +89,8 @@ OF_DEPLOYMENT = re.compile(
 
 
 def read_environment() -> Environment:
-    """Return the variables of the environment and of `.env`."""
-    return {**dotenv_values(".env"), **os.environ}
+    """Return the variables of the environment, of `.env`, and what `supabase/config.toml` says."""
+    return {**read_config().values, **dotenv_values(".env"), **os.environ}
 
 
 def reject_unsupported(service: str, protections: Iterable[Protection]) -> None:

@@ -436,7 +436,7 @@ def _password(data_dir: Path) -> str:
 
 
 def _url(password: str, port: int) -> str:
-    return f"postgresql://postgres:{password}@127.0.0.1:{port}/postgres"
+    return f"postgresql://postgres:{quote(password, safe='')}@127.0.0.1:{port}/postgres"
 
 
 def _free_port() -> int:

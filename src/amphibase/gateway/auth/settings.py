@@ -8,10 +8,11 @@ from urllib.parse import quote, urljoin, urlsplit
 
 from pydantic import AliasChoices, AliasGenerator, BeforeValidator, Field, SecretStr
 from pydantic import field_validator as validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from amphibase.gateway.auth.durations import parse_duration
 from amphibase.gateway.auth.redirects import glob_to_regex
+from amphibase.gateway.config_toml import ProjectSettings
 from amphibase.gateway.unsupported import AUTH, reject_unsupported
 from amphibase.settings import CommaSeparated, load
 
@@ -25,7 +26,7 @@ def _duration(value: Any) -> Any:
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 
 
-class AuthSettings(BaseSettings):
+class AuthSettings(ProjectSettings):
     """Who may sign up and how, how long tokens live, and where emails go.
 
     Build it with `load_auth_settings()` to get readable errors.

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from amphibase.errors import ConfigurationError
+from amphibase.gateway.config_toml import ProjectSettings
 from amphibase.gateway.rest.transaction.role_claim import RolePath
 from amphibase.settings import load
 
@@ -38,7 +39,7 @@ NOT_IN_DATABASE = {
 """Settings that protect something, and that would be ignored."""
 
 
-class RestSettings(BaseSettings):
+class RestSettings(ProjectSettings):
     """What PostgREST's documentation says of each name holds here
     (https://docs.postgrest.org/en/v14/references/configuration.html).
 

@@ -3,13 +3,14 @@
 from pathlib import Path
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
+from amphibase.gateway.config_toml import ProjectSettings
 from amphibase.gateway.unsupported import STORAGE, reject_unsupported
 from amphibase.settings import load
 
 
-class StorageSettings(BaseSettings):
+class StorageSettings(ProjectSettings):
     """Where the bytes of objects are, and how many there may be.
 
     A setting of Supabase Storage that protects something and has no effect here stops the start.

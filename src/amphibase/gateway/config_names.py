@@ -1,0 +1,96 @@
+"""The keys of `supabase/config.toml`, and the environment variables of the services they stand for.
+
+The keys are those of the Supabase CLI's documentation
+(https://supabase.com/docs/guides/local-development/cli/config), the variables those of PostgREST,
+Supabase Auth and Supabase Storage.
+"""
+
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+
+NAMES: Mapping[str, str] = MappingProxyType(
+    {
+        "api.port": "GATEWAY_PORT",
+        "api.external_url": "API_EXTERNAL_URL",
+        "api.schemas": "PGRST_DB_SCHEMAS",
+        "api.extra_search_path": "PGRST_DB_EXTRA_SEARCH_PATH",
+        "api.max_rows": "PGRST_DB_MAX_ROWS",
+        "db.port": "GATEWAY_DB_PORT",
+        "storage.file_size_limit": "FILE_SIZE_LIMIT",
+        "auth.site_url": "GOTRUE_SITE_URL",
+        "auth.additional_redirect_urls": "GOTRUE_URI_ALLOW_LIST",
+        "auth.jwt_expiry": "GOTRUE_JWT_EXP",
+        "auth.jwt_issuer": "GOTRUE_JWT_ISSUER",
+        "auth.enable_refresh_token_rotation": "GOTRUE_SECURITY_REFRESH_TOKEN_ROTATION_ENABLED",
+        "auth.refresh_token_reuse_interval": "GOTRUE_SECURITY_REFRESH_TOKEN_REUSE_INTERVAL",
+        "auth.enable_signup": "GOTRUE_DISABLE_SIGNUP",
+        "auth.enable_anonymous_sign_ins": "GOTRUE_EXTERNAL_ANONYMOUS_USERS_ENABLED",
+        "auth.enable_manual_linking": "GOTRUE_SECURITY_MANUAL_LINKING_ENABLED",
+        "auth.minimum_password_length": "GOTRUE_PASSWORD_MIN_LENGTH",
+        "auth.password_requirements": "GOTRUE_PASSWORD_REQUIRED_CHARACTERS",
+        "auth.email.enable_signup": "GOTRUE_EXTERNAL_EMAIL_ENABLED",
+        "auth.email.enable_confirmations": "GOTRUE_MAILER_AUTOCONFIRM",
+        "auth.email.double_confirm_changes": "GOTRUE_MAILER_SECURE_EMAIL_CHANGE_ENABLED",
+        "auth.email.secure_password_change": (
+            "GOTRUE_SECURITY_UPDATE_PASSWORD_REQUIRE_REAUTHENTICATION"
+        ),
+        "auth.email.max_frequency": "GOTRUE_SMTP_MAX_FREQUENCY",
+        "auth.email.otp_length": "GOTRUE_MAILER_OTP_LENGTH",
+        "auth.email.otp_expiry": "GOTRUE_MAILER_OTP_EXP",
+        "auth.email.smtp.host": "GOTRUE_SMTP_HOST",
+        "auth.email.smtp.port": "GOTRUE_SMTP_PORT",
+        "auth.email.smtp.user": "GOTRUE_SMTP_USER",
+        "auth.email.smtp.pass": "GOTRUE_SMTP_PASS",
+        "auth.email.smtp.admin_email": "GOTRUE_SMTP_ADMIN_EMAIL",
+        "auth.email.smtp.sender_name": "GOTRUE_SMTP_SENDER_NAME",
+        "auth.sms.enable_signup": "GOTRUE_EXTERNAL_PHONE_ENABLED",
+        "auth.sms.enable_confirmations": "GOTRUE_SMS_AUTOCONFIRM",
+        "auth.sms.test_otp": "GOTRUE_SMS_TEST_OTP",
+        "auth.mfa.max_enrolled_factors": "GOTRUE_MFA_MAX_ENROLLED_FACTORS",
+        "auth.mfa.totp.enroll_enabled": "GOTRUE_MFA_TOTP_ENROLL_ENABLED",
+        "auth.mfa.totp.verify_enabled": "GOTRUE_MFA_TOTP_VERIFY_ENABLED",
+        "auth.sessions.timebox": "GOTRUE_SESSIONS_TIMEBOX",
+        "auth.sessions.inactivity_timeout": "GOTRUE_SESSIONS_INACTIVITY_TIMEOUT",
+        "auth.captcha.enabled": "GOTRUE_SECURITY_CAPTCHA_ENABLED",
+    }
+)
+
+PATTERNS = ((re.compile(r"auth\.hook\.(\w+)\.(enabled|uri|secrets)"), r"gotrue_hook_\1_\2"),)
+"""Keys with a name in them, and the variable in small letters."""
+
+INVERTED = frozenset(
+    ("auth.enable_signup", "auth.email.enable_confirmations", "auth.sms.enable_confirmations")
+)
+"""Keys whose variable means the opposite."""
+
+CLI_DEFAULTS: Mapping[str, str] = MappingProxyType(
+    {
+        # Where these are taken, the next free port is as good.
+        "api.port": "54321",
+        "db.port": "54322",
+        "auth.rate_limit.anonymous_users": "30",
+        "auth.rate_limit.email_sent": "2",
+        "auth.rate_limit.sign_in_sign_ups": "30",
+        "auth.rate_limit.sms_sent": "30",
+        "auth.rate_limit.token_refresh": "150",
+        "auth.rate_limit.token_verifications": "30",
+        "auth.rate_limit.web3": "30",
+        "auth.sms.max_frequency": "5s",
+        "auth.sms.template": "Your code is {{ .Code }}",
+        "auth.mfa.phone.otp_length": "6",
+        "auth.mfa.phone.max_frequency": "5s",
+        "auth.mfa.phone.template": "Your code is {{ .Code }}",
+        "auth.oauth_server.authorization_url_path": "/oauth/consent",
+    }
+)
+"""Values that the file has in every new project, and that ask for nothing."""
+
+NOT_HERE = frozenset(
+    (
+        "project_id", "studio", "inbucket", "local_smtp", "analytics", "edge_runtime", "realtime",
+        "experimental", "api.enabled", "api.tls.enabled", "auth.enabled", "storage.enabled",
+        "db.health_timeout", "db.major_version", "db.shadow_port", "db.pooler",
+    )
+)  # fmt: skip
+"""Tables and keys about services that the gateway has not, or always has, and about containers."""

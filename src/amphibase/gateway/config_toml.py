@@ -1,0 +1,280 @@
+"""`supabase/config.toml`, the settings of a project that the Supabase CLI reads.
+
+Its values are read as the environment variables that the self-hosted services have for them, and
+the environment and `.env` win over the file (https://supabase.com/docs/guides/local-development/cli/config).
+"""
+
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dotenv import dotenv_values
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
+
+from amphibase.errors import ConfigurationError
+from amphibase.gateway.config_names import CLI_DEFAULTS, INVERTED, NAMES, NOT_HERE, PATTERNS
+from amphibase.settings import variables
+
+CONFIG = Path("supabase/config.toml")
+
+_ENVIRONMENT_VALUE = re.compile(r"env\(\s*(\w+)\s*\)")
+_SIZE = re.compile(r"(\d+)\s*([KMGT]?)i?B?", re.IGNORECASE)
+_UNITS = ("", "K", "M", "G", "T")
+
+REQUIRED_CHARACTERS = {
+    "": "",
+    "letters_digits": "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ:0123456789",
+    "lower_upper_letters_digits": (
+        "abcdefghijklmnopqrstuvwxyz:ABCDEFGHIJKLMNOPQRSTUVWXYZ:0123456789"
+    ),
+    "lower_upper_letters_digits_symbols": (
+        "abcdefghijklmnopqrstuvwxyz:ABCDEFGHIJKLMNOPQRSTUVWXYZ:0123456789"
+        ":!@#$%^&*()_+-=[]{};'\\\\:\"|<>?,./`~"
+    ),
+}
+"""What `password_requirements` stands for, as Supabase Auth writes it: a colon ends a set."""
+
+
+@dataclass(frozen=True, slots=True)
+class BucketConfig:
+    """A bucket that the project wants.
+
+    Attributes:
+        file_size_limit: in bytes; None where only Storage's own limits.
+        objects: the folder whose files are uploaded into it.
+    """
+
+    name: str
+    public: bool
+    file_size_limit: int | None
+    allowed_mime_types: tuple[str, ...]
+    objects: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectConfig:
+    """What `supabase/config.toml` says.
+
+    Attributes:
+        values: by the names of environment variables.
+        seeds: the patterns of the files that are sown, in order; relative to `supabase`.
+        applies_migrations: whether the files in `supabase/migrations` are applied.
+        unknown: the keys that have no effect here.
+        unset: the variables that it refers to as `env(NAME)` and that are not set.
+    """
+
+    values: Mapping[str, str] = field(default_factory=dict, repr=False)
+    seeds: Sequence[str] = ("./seed.sql",)
+    applies_migrations: bool = True
+    buckets: Sequence[BucketConfig] = ()
+    unknown: Sequence[str] = ()
+    unset: Sequence[str] = ()
+
+
+def read_config(path: Path | None = None) -> ProjectConfig:
+    """Read the file; a project without one has the defaults.
+
+    Args:
+        path: `supabase/config.toml` in the current folder by default.
+
+    Raises:
+        ConfigurationError: it is not TOML, or a value is of another kind; one line.
+    """
+    path = path or CONFIG
+    try:
+        content = tomllib.loads(path.read_text("utf-8-sig"))
+    except FileNotFoundError:
+        return ProjectConfig()
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValueError as error:  # of TOML or of UTF-8
+        raise ConfigurationError(f"{path}: is not TOML: {error}") from None
+    reader = _Reader(path, {**dotenv_values(".env"), **os.environ})
+    return reader.read(content)
+
+
+class _Reader:
+    def __init__(self, path: Path, environment: Mapping[str, str | None]) -> None:
+        self._path = path
+        self._environment = environment
+        self._unset: dict[str, None] = {}
+
+    def read(self, content: dict[str, Any]) -> ProjectConfig:
+        buckets = self._table(content, "storage").pop("buckets", {})
+        database = self._table(content, "db")
+        seed, migrations = self._table(database, "seed"), self._table(database, "migrations")
+        sows = self._is_on("db.seed.enabled", seed.pop("enabled", True))
+        seeds = self._texts("db.seed.sql_paths", seed.pop("sql_paths", ["./seed.sql"]))
+        applies = self._is_on("db.migrations.enabled", migrations.pop("enabled", True))
+        self._drop_what_is_off(content)
+        values: dict[str, str] = {}
+        unknown: dict[str, None] = {}
+        for key, value in _flat(content):
+            text = self._text(key, value)
+            if text in ("", CLI_DEFAULTS.get(key)):
+                continue
+            name = _variable(key)
+            if name is not None:
+                values[name] = text
+            elif text != "false" and not _is_not_here(key):
+                unknown[_table_of(key)] = None
+        return ProjectConfig(
+            values=values,
+            seeds=seeds if sows else (),
+            applies_migrations=applies,
+            buckets=[self._bucket(name, table) for name, table in buckets.items()],
+            unknown=tuple(unknown),
+            unset=tuple(self._unset),
+        )
+
+    def _drop_what_is_off(self, content: dict[str, Any]) -> None:
+        """Empty the tables that are off, by `enabled = false` or since they do not say `true`."""
+        auth = self._table(content, "auth")
+        off_by_default = [auth.get("captcha"), *self._table(auth, "hook").values()]
+        for parent in (self._table(auth, "external"), self._table(auth, "third_party")):
+            off_by_default += parent.values()
+        smtp = self._table(auth, "email").get("smtp")
+        for table, default in [(each, False) for each in off_by_default] + [(smtp, True)]:
+            if isinstance(table, dict) and not self._is_on(
+                "enabled", table.get("enabled", default)
+            ):
+                table.clear()
+
+    def _table(self, content: dict[str, Any], name: str) -> dict[str, Any]:
+        table = content.setdefault(name, {})
+        if not isinstance(table, dict):
+            raise ConfigurationError(f"{self._path}: {name} must be a table, [{name}]")
+        return table
+
+    def _bucket(self, name: str, table: Any) -> BucketConfig:
+        key = f"storage.buckets.{name}"
+        if not isinstance(table, dict):
+            raise ConfigurationError(f"{self._path}: {key} must be a table, [{key}]")
+        limit = table.get("file_size_limit")
+        objects = table.get("objects_path")
+        return BucketConfig(
+            name,
+            self._is_on(f"{key}.public", table.get("public", False)),
+            None if limit is None else self._bytes(f"{key}.file_size_limit", limit),
+            tuple(self._texts(f"{key}.allowed_mime_types", table.get("allowed_mime_types", []))),
+            self._path.parent / self._resolved(str(objects)) if objects else None,
+        )
+
+    def _text(self, key: str, value: Any) -> str:
+        """Write a value as an environment variable has it."""
+        if key == "auth.password_requirements":
+            return self._required_characters(key, value)
+        if key.endswith("file_size_limit"):
+            return str(self._bytes(key, value))
+        if key in INVERTED:
+            return "false" if self._is_on(key, value) else "true"
+        if isinstance(value, bool):
+            return "true" if value else "false"
+        if isinstance(value, list):
+            return ",".join(self._texts(key, value))
+        if isinstance(value, dict):
+            return ",".join(f"{name}:{self._resolved(str(each))}" for name, each in value.items())
+        return self._resolved(str(value))
+
+    def _texts(self, key: str, value: Any) -> list[str]:
+        if not isinstance(value, list):
+            raise ConfigurationError(f'{self._path}: {key} must be a list, such as ["a", "b"]')
+        return [self._resolved(str(each)) for each in value]
+
+    def _is_on(self, key: str, value: Any) -> bool:
+        text = self._resolved(str(value)).lower()
+        if text not in ("true", "false"):
+            raise ConfigurationError(f"{self._path}: {key} must be true or false")
+        return text == "true"
+
+    def _bytes(self, key: str, value: Any) -> int:
+        size = _SIZE.fullmatch(self._resolved(str(value)))
+        if size is None:
+            raise ConfigurationError(f'{self._path}: {key} must be a size, such as "50MiB"')
+        return int(size[1]) << 10 * _UNITS.index(size[2].upper())
+
+    def _required_characters(self, key: str, value: Any) -> str:
+        name = self._resolved(str(value))
+        if name not in REQUIRED_CHARACTERS:
+            known = ", ".join(filter(None, REQUIRED_CHARACTERS))
+            raise ConfigurationError(f"{self._path}: {key} must be one of {known}")
+        return REQUIRED_CHARACTERS[name]
+
+    def _resolved(self, value: str) -> str:
+        reference = _ENVIRONMENT_VALUE.fullmatch(value.strip())
+        if reference is None:
+            return value
+        if self._environment.get(reference[1]) is None:
+            self._unset[reference[1]] = None
+        return self._environment.get(reference[1]) or ""
+
+
+def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the values of a table and those within it, with their dotted keys."""
+    for name, value in table.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, dict) and _variable(key) is None:
+            yield from _flat(value, f"{key}.")
+        else:
+            yield key, value
+
+
+def _variable(key: str) -> str | None:
+    """Return the environment variable that a key stands for."""
+    if key in NAMES:
+        return NAMES[key]
+    for pattern, template in PATTERNS:
+        if match := pattern.fullmatch(key):
+            return match.expand(template).upper()
+    return None
+
+
+def _is_not_here(key: str) -> bool:
+    parts = key.split(".")
+    return any(".".join(parts[:count]) in NOT_HERE for count in range(1, len(parts) + 1))
+
+
+def _table_of(key: str) -> str:
+    """Return what a key is named by in a warning: by its table, where a name is part of that."""
+    parts = key.split(".")
+    return ".".join(parts[:3] if parts[0] == "auth" else parts[:2])
+
+
+class ConfigTomlSource(PydanticBaseSettingsSource):
+    """The values of `supabase/config.toml` for the fields of a class of settings."""
+
+    def __init__(self, settings_cls: type[BaseSettings]) -> None:
+        super().__init__(settings_cls)
+        self._values = read_config().values
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        names = variables(self.settings_cls, field_name)
+        value = next((self._values[name] for name in names if name in self._values), None)
+        return value, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        # By the names of the fields, so that a variable of the environment wins by any name.
+        fields = self.settings_cls.model_fields
+        values = {name: self.get_field_value(field, name)[0] for name, field in fields.items()}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+class ProjectSettings(BaseSettings):
+    """Settings that are read from the environment, `.env`, and `supabase/config.toml`."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        config_toml = ConfigTomlSource(settings_cls)
+        return init_settings, env_settings, dotenv_settings, config_toml

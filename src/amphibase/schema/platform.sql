@@ -1,0 +1,159 @@
+-- What migrations of Supabase projects mention of the platform, as far as it is not there: schemas,
+-- tables and functions of extensions and services that the local Supabase has not. They take what
+-- is written, and do nothing with it.
+
+CREATE SCHEMA IF NOT EXISTS realtime;
+GRANT USAGE ON SCHEMA realtime TO anon, authenticated, service_role, dashboard_user;
+
+CREATE TABLE IF NOT EXISTS realtime.schema_migrations (
+    version bigint PRIMARY KEY, inserted_at timestamp(0)
+);
+CREATE TABLE IF NOT EXISTS realtime.subscription (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    subscription_id uuid NOT NULL,
+    entity regclass NOT NULL,
+    filters text[] NOT NULL DEFAULT '{}',
+    claims jsonb NOT NULL,
+    created_at timestamp NOT NULL DEFAULT timezone('utc', now())
+);
+CREATE TABLE IF NOT EXISTS realtime.messages (
+    topic text NOT NULL,
+    extension text NOT NULL,
+    payload jsonb,
+    event text,
+    private boolean DEFAULT false,
+    updated_at timestamp NOT NULL DEFAULT now(),
+    inserted_at timestamp NOT NULL DEFAULT now(),
+    id uuid NOT NULL DEFAULT gen_random_uuid(),
+    PRIMARY KEY (id, inserted_at)
+) PARTITION BY RANGE (inserted_at);
+ALTER TABLE realtime.messages ENABLE ROW LEVEL SECURITY;
+GRANT SELECT, INSERT, UPDATE ON realtime.messages TO anon, authenticated, service_role;
+
+CREATE OR REPLACE FUNCTION realtime.topic() RETURNS text
+    LANGUAGE sql STABLE
+    AS $$ SELECT nullif(current_setting('realtime.topic', true), '') $$;
+
+CREATE OR REPLACE FUNCTION realtime.send(
+    payload jsonb, event text, topic text, private boolean DEFAULT true
+) RETURNS void
+    LANGUAGE sql AS '';
+
+CREATE OR REPLACE FUNCTION realtime.broadcast_changes(
+    topic_name text, event_name text, operation text, table_name text, table_schema text,
+    new record, old record, level text DEFAULT 'ROW'
+) RETURNS void
+    LANGUAGE plpgsql AS 'BEGIN END';
+
+-- Database webhooks.
+CREATE SCHEMA IF NOT EXISTS supabase_functions;
+GRANT USAGE ON SCHEMA supabase_functions TO anon, authenticated, service_role;
+CREATE TABLE IF NOT EXISTS supabase_functions.migrations (
+    version text PRIMARY KEY, inserted_at timestamptz NOT NULL DEFAULT now()
+);
+CREATE TABLE IF NOT EXISTS supabase_functions.hooks (
+    id bigserial PRIMARY KEY,
+    hook_table_id integer NOT NULL,
+    hook_name text NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    request_id bigint
+);
+CREATE OR REPLACE FUNCTION supabase_functions.http_request() RETURNS trigger
+    LANGUAGE plpgsql
+    AS 'BEGIN IF TG_OP = ''DELETE'' THEN RETURN old; END IF; RETURN new; END';
+GRANT EXECUTE ON FUNCTION supabase_functions.http_request() TO anon, authenticated, service_role;
+
+DO $$
+DECLARE
+    available text[] := ARRAY(SELECT name::text FROM pg_available_extensions);
+BEGIN
+    IF to_regnamespace('cron') IS NULL AND 'pg_cron' <> ALL (available) THEN
+        CREATE SCHEMA cron;
+        CREATE TABLE cron.job (
+            jobid bigserial PRIMARY KEY,
+            schedule text NOT NULL,
+            command text NOT NULL,
+            nodename text NOT NULL DEFAULT 'localhost',
+            nodeport integer NOT NULL DEFAULT 5432,
+            database text NOT NULL DEFAULT current_database(),
+            username text NOT NULL DEFAULT current_user,
+            active boolean NOT NULL DEFAULT true,
+            jobname text UNIQUE
+        );
+        CREATE FUNCTION cron.schedule(job_name text, schedule text, command text) RETURNS bigint
+            LANGUAGE sql AS $body$
+                INSERT INTO cron.job (jobname, schedule, command) VALUES ($1, $2, $3)
+                ON CONFLICT (jobname) DO UPDATE
+                SET schedule = excluded.schedule, command = excluded.command
+                RETURNING jobid
+            $body$;
+        CREATE FUNCTION cron.schedule(schedule text, command text) RETURNS bigint
+            LANGUAGE sql
+            AS 'INSERT INTO cron.job (schedule, command) VALUES ($1, $2) RETURNING jobid';
+        CREATE FUNCTION cron.unschedule(job_id bigint) RETURNS boolean
+            LANGUAGE sql
+            AS 'WITH gone AS (DELETE FROM cron.job WHERE jobid = $1 RETURNING 1)
+                SELECT EXISTS (SELECT FROM gone)';
+        CREATE FUNCTION cron.unschedule(job_name text) RETURNS boolean
+            LANGUAGE sql
+            AS 'WITH gone AS (DELETE FROM cron.job WHERE jobname = $1 RETURNING 1)
+                SELECT EXISTS (SELECT FROM gone)';
+    END IF;
+
+    IF to_regnamespace('net') IS NULL AND 'pg_net' <> ALL (available) THEN
+        CREATE SCHEMA net;
+        GRANT USAGE ON SCHEMA net TO anon, authenticated, service_role;
+        CREATE FUNCTION net.http_get(
+            url text, params jsonb DEFAULT '{}', headers jsonb DEFAULT '{}',
+            timeout_milliseconds integer DEFAULT 5000
+        ) RETURNS bigint LANGUAGE sql AS 'SELECT 0::bigint';
+        CREATE FUNCTION net.http_post(
+            url text, body jsonb DEFAULT '{}', params jsonb DEFAULT '{}',
+            headers jsonb DEFAULT '{"Content-Type": "application/json"}',
+            timeout_milliseconds integer DEFAULT 5000
+        ) RETURNS bigint LANGUAGE sql AS 'SELECT 0::bigint';
+        CREATE FUNCTION net.http_delete(
+            url text, params jsonb DEFAULT '{}', headers jsonb DEFAULT '{}',
+            timeout_milliseconds integer DEFAULT 5000, body jsonb DEFAULT NULL
+        ) RETURNS bigint LANGUAGE sql AS 'SELECT 0::bigint';
+    END IF;
+
+    -- Unlike the platform's, these secrets are not encrypted: they are for development.
+    IF to_regnamespace('vault') IS NULL AND 'supabase_vault' <> ALL (available) THEN
+        CREATE SCHEMA vault;
+        GRANT USAGE ON SCHEMA vault TO service_role;
+        CREATE TABLE vault.secrets (
+            id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+            name text,
+            description text NOT NULL DEFAULT '',
+            secret text NOT NULL,
+            key_id uuid,
+            nonce bytea,
+            created_at timestamptz NOT NULL DEFAULT now(),
+            updated_at timestamptz NOT NULL DEFAULT now()
+        );
+        CREATE UNIQUE INDEX secrets_name_idx ON vault.secrets (name) WHERE name IS NOT NULL;
+        CREATE VIEW vault.decrypted_secrets AS
+            SELECT id, name, description, secret, secret AS decrypted_secret, key_id, nonce,
+                created_at, updated_at
+            FROM vault.secrets;
+        GRANT SELECT, DELETE ON vault.secrets, vault.decrypted_secrets TO service_role;
+        CREATE FUNCTION vault.create_secret(
+            new_secret text, new_name text DEFAULT NULL, new_description text DEFAULT '',
+            new_key_id uuid DEFAULT NULL
+        ) RETURNS uuid LANGUAGE sql SECURITY DEFINER SET search_path = '' AS $body$
+            INSERT INTO vault.secrets (secret, name, description) VALUES ($1, $2, $3) RETURNING id
+        $body$;
+        CREATE FUNCTION vault.update_secret(
+            secret_id uuid, new_secret text DEFAULT NULL, new_name text DEFAULT NULL,
+            new_description text DEFAULT NULL, new_key_id uuid DEFAULT NULL
+        ) RETURNS void LANGUAGE sql SECURITY DEFINER SET search_path = '' AS $body$
+            UPDATE vault.secrets
+            SET secret = coalesce($2, secret), name = coalesce($3, name),
+                description = coalesce($4, description), updated_at = now()
+            WHERE id = $1
+        $body$;
+        REVOKE EXECUTE ON FUNCTION vault.create_secret, vault.update_secret FROM PUBLIC;
+        GRANT EXECUTE ON FUNCTION vault.create_secret, vault.update_secret TO service_role;
+    END IF;
+END $$;

@@ -1,0 +1,209 @@
+"""`supabase/config.toml`: read as the services' own settings, which win over it."""
+
+from pathlib import Path
+
+import pytest
+
+from amphibase.errors import ConfigurationError
+from amphibase.gateway.auth.settings import load_auth_settings
+from amphibase.gateway.config_toml import BucketConfig, read_config
+from amphibase.gateway.rest.settings import RestSettings
+from amphibase.gateway.settings import GatewaySettings
+from amphibase.gateway.storage.settings import StorageSettings
+from amphibase.settings import load
+
+EVERY_NEW_PROJECT = """
+project_id = "bakery"
+[api]
+enabled = true
+port = 54321
+schemas = ["public", "graphql_public"]
+max_rows = 1000
+[api.tls]
+enabled = false
+[db]
+port = 54322
+shadow_port = 54320
+major_version = 17
+[db.pooler]
+enabled = false
+default_pool_size = 20
+[db.migrations]
+enabled = true
+schema_paths = []
+[realtime]
+enabled = true
+[studio]
+enabled = true
+port = 54323
+[storage]
+enabled = true
+file_size_limit = "50MiB"
+[auth]
+enabled = true
+site_url = "http://127.0.0.1:3000"
+enable_signup = true
+password_requirements = ""
+[auth.rate_limit]
+email_sent = 2
+token_refresh = 150
+[auth.email]
+enable_signup = true
+enable_confirmations = false
+[auth.sms]
+enable_signup = false
+template = "Your code is {{ .Code }}"
+[auth.external.apple]
+enabled = false
+client_id = ""
+secret = "env(APPLE_SECRET)"
+[edge_runtime]
+enabled = true
+[analytics]
+port = 54327
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The path of a project's file, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "supabase").mkdir()
+    return tmp_path / "supabase/config.toml"
+
+
+def test_a_project_without_the_file_has_the_defaults(config: Path) -> None:
+    assert read_config().seeds == ("./seed.sql",)
+    assert load(RestSettings).db_max_rows == 1000
+
+
+def test_the_file_of_a_new_project_asks_for_nothing_that_is_not_here(config: Path) -> None:
+    config.write_text(EVERY_NEW_PROJECT)
+    found = read_config()
+    assert (found.unknown, found.unset) == ((), ())
+    assert load(GatewaySettings).port is None, "the next port that is free is as good"
+    assert load(StorageSettings).max_object_bytes == 50 * 1024 * 1024
+    assert load_auth_settings().mailer_autoconfirm
+
+
+def test_each_service_takes_its_own_part(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SITE", "https://bakery.example")
+    config.write_text(
+        """
+        [api]
+        port = 55000
+        schemas = ["public", "shop"]
+        max_rows = 3
+        [db]
+        port = 55001
+        [storage]
+        file_size_limit = "2MB"
+        [auth]
+        site_url = "env(SITE)"
+        additional_redirect_urls = ["https://a.example", "https://b.example/*"]
+        enable_signup = false
+        minimum_password_length = 10
+        password_requirements = "letters_digits"
+        enable_anonymous_sign_ins = true
+        [auth.email]
+        enable_confirmations = true
+        max_frequency = "30s"
+        [auth.email.smtp]
+        host = "mail.example"
+        [auth.sessions]
+        inactivity_timeout = "8h"
+        """
+    )
+    gateway, rest, auth = load(GatewaySettings), load(RestSettings), load_auth_settings()
+    assert (gateway.port, gateway.db_port) == (55000, 55001)
+    assert (rest.db_schemas, rest.db_max_rows) == (("public", "shop"), 3)
+    assert load(StorageSettings).max_object_bytes == 2 * 1024 * 1024
+    assert (auth.site_url, auth.disable_signup) == ("https://bakery.example", True)
+    assert auth.uri_allow_list == ("https://a.example", "https://b.example/*")
+    assert (auth.password_min_length, auth.mailer_autoconfirm) == (10, False)
+    assert auth.password_required_characters.endswith(":0123456789")
+    assert (auth.smtp_host, auth.smtp_max_frequency.seconds) == ("mail.example", 30)
+    assert auth.external_anonymous_users_enabled
+    assert auth.session_lifetime.seconds == 8 * 3600
+
+
+@pytest.mark.parametrize("name", ["JWT_SECRET", "GOTRUE_PASSWORD_MIN_LENGTH", "PGRST_DB_MAX_ROWS"])
+def test_the_environment_wins(config: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    config.write_text("[api]\nmax_rows = 3\n[auth]\nminimum_password_length = 10")
+    monkeypatch.setenv(name, "7" * 40 if name == "JWT_SECRET" else "7")
+    rest, auth = load(RestSettings), load_auth_settings()
+    assert rest.db_max_rows == (7 if name == "PGRST_DB_MAX_ROWS" else 3)
+    assert auth.password_min_length == (7 if name == "GOTRUE_PASSWORD_MIN_LENGTH" else 10)
+
+
+def test_an_option_of_the_command_wins(config: Path) -> None:
+    config.write_text("[api]\nport = 55000")
+    assert load(GatewaySettings, port=55002).port == 55002
+
+
+def test_what_has_no_effect_is_named_by_its_table(config: Path) -> None:
+    config.write_text(
+        """
+        [auth.rate_limit]
+        email_sent = 100
+        [auth.external.google]
+        enabled = true
+        client_id = "env(GOOGLE)"
+        [functions.hello]
+        verify_jwt = true
+        [storage.vector]
+        enabled = true
+        """
+    )
+    found = read_config()
+    assert found.unknown == (
+        "auth.rate_limit.email_sent",
+        "auth.external.google",
+        "functions.hello",
+        "storage.vector",
+    )
+    assert found.unset == ("GOOGLE",)
+
+
+def test_a_protection_that_is_not_here_stops_the_start(config: Path) -> None:
+    config.write_text('[auth.captcha]\nenabled = true\nprovider = "hcaptcha"\nsecret = "s"')
+    with pytest.raises(ConfigurationError, match="GOTRUE_SECURITY_CAPTCHA_ENABLED"):
+        load_auth_settings()
+    config.write_text('[auth.captcha]\nenabled = false\nprovider = "hcaptcha"\nsecret = "s"')
+    load_auth_settings()
+
+
+def test_buckets_have_limits_types_and_files(config: Path) -> None:
+    config.write_text(
+        """
+        [storage.buckets.photos]
+        public = true
+        file_size_limit = "1MiB"
+        allowed_mime_types = ["image/png"]
+        objects_path = "./images"
+        [storage.buckets.papers]
+        """
+    )
+    assert read_config().buckets == [
+        BucketConfig("photos", True, 1024 * 1024, ("image/png",), Path("supabase/images")),
+        BucketConfig("papers", False, None, (), None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[api", "is not TOML"),
+        ("[db.seed]\nsql_paths = 'a.sql'", "db.seed.sql_paths must be a list"),
+        ("[auth]\nenable_signup = 3", "auth.enable_signup must be true or false"),
+        ("[storage]\nfile_size_limit = 'much'", "storage.file_size_limit must be a size"),
+        ("[auth]\npassword_requirements = 'long'", "auth.password_requirements must be one of"),
+        ("auth = 3", r"auth must be a table, \[auth\]"),
+        ("[storage.buckets]\nphotos = true", "storage.buckets.photos must be a table"),
+    ],
+)
+def test_a_wrong_value_is_one_line(config: Path, content: str, message: str) -> None:
+    config.write_text(content)
+    with pytest.raises(ConfigurationError, match=message) as error:
+        read_config()
+    assert "\n" not in error.value.detail
