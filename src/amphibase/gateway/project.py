@@ -1,9 +1,9 @@
 """A Supabase project's database: its roles, schemas, tables and functions, created where missing.
 
-`roles.sql` holds what belongs to the server, `project.sql` what belongs to the database, and
-`platform.sql` what migrations mention of services that are not here; the tables of `auth` and
-`storage` are those of `schema/`. A database that has all of it is known by a mark, so
-that opening it again takes one query.
+`roles.sql` holds what belongs to the server, `project.sql` what belongs to the database,
+`platform.sql` what migrations mention of services that are not here, and `upstream.sql` what `auth`
+and `storage` have for features that are not; their other tables are those of `schema/`. A database
+that has all of it is known by a mark, so that opening it again takes one query.
 
 Each service signs in as a role of its own, with no more rights than it needs; the superuser makes
 the project and applies migrations.
@@ -25,8 +25,9 @@ from amphibase.errors import ConfigurationError, Unavailable
 
 SCHEMA = Path(__file__).parents[1] / "schema"
 ROLES = SCHEMA / "roles.sql"
-OBJECTS = SCHEMA / "project.sql"
-PLATFORM = SCHEMA / "platform.sql"
+OBJECTS = tuple(SCHEMA / name for name in ("upstream.sql", "project.sql", "platform.sql"))
+"""In this order: the second grants what the first makes, and says who owns it."""
+
 REVISIONS = SCHEMA / "migrations"
 
 SEARCH_PATH = sql.SQL('"$user", public, extensions')
@@ -109,8 +110,8 @@ async def prepare(url: str, password: str) -> RoleUrls:
             await connection.execute(ROLES.read_bytes())
             await connection.commit()
             await _make_tables(url)
-            await connection.execute(OBJECTS.read_bytes())
-            await connection.execute(PLATFORM.read_bytes())
+            for script in OBJECTS:
+                await connection.execute(script.read_bytes())
             await connection.execute(
                 sql.SQL("COMMENT ON SCHEMA extensions IS {}").format(sql.Literal(mark))
             )
@@ -263,7 +264,7 @@ def _reason(error: psycopg.Error) -> str:
 def _fingerprint() -> str:
     """Return the version of what a project consists of."""
     digest = hashlib.sha256()
-    for path in (ROLES, OBJECTS, PLATFORM):
+    for path in (ROLES, *OBJECTS):
         digest.update(path.read_bytes())
     for chain in ("auth", "storage"):
         for revision in sorted((REVISIONS / chain).glob("v*.py")):
