@@ -151,6 +151,33 @@ async def test_a_resent_link_renews_the_sign_up_of_its_own_client_alone(
         await backend.accounts.delete(verified.account.id)
 
 
+async def test_an_account_whose_confirmation_is_taken_back_stays_an_account(
+    backend: SqlBackend, settings: Settings
+) -> None:
+    """Whatever its user wrote into the metadata, which mark unconfirmed sign-ups elsewhere."""
+    account = await backend.accounts.create(ANN, password=OWN)
+    await backend.accounts.sign_in(ANN, OWN)
+    await backend.accounts.update(account.id, user_metadata={"sub": str(account.id)})
+    await backend.accounts.update(account.id, email_confirmed=False)
+    tokens = await sign_up(backend, settings, "stranger")
+    verified = await backend.accounts.verify_email(tokens["stranger"])
+    assert verified.account.id == account.id
+    assert await rejected(backend, STRANGE) is InvalidCredentials
+    assert await rejected(backend, OWN) is None
+
+
+async def test_a_start_says_how_many_accounts_no_email_has_confirmed(
+    backend: SqlBackend, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    tokens = await sign_up(backend, settings, "owner")
+    await backend.accounts.verify_email(tokens["owner"])
+    await backend.start()
+    assert "count as confirmed" not in caplog.text
+    await backend.accounts.create("bob@example.com", password=OWN)
+    await backend.start()
+    assert "count as confirmed: 1" in caplog.text
+
+
 async def test_an_account_of_an_administrator_keeps_its_password_and_name(
     backend: SqlBackend, settings: Settings
 ) -> None:

@@ -386,11 +386,13 @@ def _with_new_email(metadata: Claims | None, email: str) -> dict[str, Any]:
 def is_unproven_sign_up(user: Row[Any]) -> bool:
     """Return whether the account is what an unconfirmed sign-up left.
 
-    An account that an administrator created or invited is not: its metadata name no `sub`.
+    An account that an administrator created or invited is not: its metadata name no `sub`. Users
+    can write one there, but not without having signed in.
     """
     return (
         user.email_confirmed_at is None
         and user.invited_at is None
+        and user.last_sign_in_at is None
         and (user.raw_user_meta_data or {}).get("sub") == str(user.id)
     )
 

@@ -28,6 +28,11 @@ from amphibase.accounts.users import EMAIL_PROVIDER, merged
 from amphibase.backend import NO_CLAIMS, Claims
 from amphibase.errors import EmailAlreadyRegistered
 from amphibase.models import utc_now, uuid7
+from amphibase.redaction import redacted_logger
+
+logger = redacted_logger("amphibase.accounts")
+
+MAX_COUNTED = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,6 +242,18 @@ class SignUps:
         async with self._engine.database.read() as connection:
             return await self._pending.find(connection, token)
 
+    async def report_unproven(self) -> None:
+        """Log how many accounts count as proven since they were made without a confirmation."""
+        async with self._engine.database.read() as connection:
+            count = await self._users.count_confirmed_without_email(connection, MAX_COUNTED)
+        if count:
+            logger.warning(
+                "The confirmation of addresses is required of new sign-ups alone; accounts that "
+                "were made without one count as confirmed: %d%s",
+                count,
+                " or more" if count == MAX_COUNTED else "",
+            )
+
     async def write_and_discard(
         self, connection: AsyncConnection, email: str, token: EmailToken
     ) -> None:
@@ -350,7 +367,10 @@ def _token_columns(request: SignUpRequest, token: EmailToken) -> dict[str, Any]:
 
 def _request_of(sign_up: Row[Any]) -> SignUpRequest:
     return SignUpRequest(
-        email=sign_up.email, password=None, user_metadata=sign_up.raw_user_meta_data
+        email=sign_up.email,
+        password=None,
+        user_metadata=sign_up.raw_user_meta_data,
+        columns={"confirmation_sent_at": sign_up.created_at},
     )
 
 

@@ -110,6 +110,26 @@ class Users:
             statement = statement.with_for_update()
         return (await connection.execute(statement)).one_or_none()
 
+    async def count_confirmed_without_email(self, connection: AsyncConnection, limit: int) -> int:
+        """Count the accounts whose address counts as confirmed and was sent no email for that.
+
+        Args:
+            limit: where the counting stops.
+        """
+        users = self._users
+        found = (
+            select(users.c.id)
+            .where(
+                users.c.email_confirmed_at.is_not(None),
+                users.c.confirmation_sent_at.is_(None),
+                users.c.deleted_at.is_(None),
+            )
+            .limit(limit)
+            .subquery()
+        )
+        count = await connection.execute(select(func.count()).select_from(found))
+        return count.scalar_one()
+
     async def change(self, connection: AsyncConnection, id: UUID, **values: Any) -> None:
         """Write columns of the account. Raises EmailAlreadyRegistered."""
         with email_conflicts():

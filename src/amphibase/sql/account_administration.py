@@ -211,6 +211,11 @@ class SqlAccountAdministration:
         async with self._database.write() as connection:
             return await self._engine.delete(connection, id)
 
+    async def start(self) -> None:
+        """Report what the settings say of accounts that exist."""
+        if self._settings.email_confirmation == "required":
+            await self._sign_ups.report_unproven()
+
     async def close(self) -> None:
         """Stop the password workers."""
         self._passwords.close()

@@ -202,6 +202,8 @@ class SqlBackend:
     async def start(self) -> None:
         """Create missing tables, or in production reject a database that is behind."""
         await prepare(self.database, self._settings, Base.metadata)
+        if "accounts" in self._settings.parts_in(self.database.url):
+            await self.accounts.start()
 
     async def check(self) -> None:
         """Check that rows and files can be stored. Raises Unavailable."""

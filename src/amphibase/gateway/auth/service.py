@@ -107,6 +107,8 @@ class AuthApp:
 
     async def _open(self) -> None:
         await check_rights(self._core.database, "auth.users", "supabase_auth_admin")
+        if not self._core.settings.mailer_autoconfirm:
+            await self._core.sign_ups.report_unproven()
 
     def _route(self, method: str, path: str, call: Call) -> Route:
         route = Route(path, self._endpoint(call), methods=[method])
