@@ -3,16 +3,39 @@
 from collections.abc import AsyncIterator
 
 import pytest
+from tests.backends import SECRET, Records
+from tests.conftest import open_project
 from tests.supabase_projects import settings_of
 
+from amphibase import load_settings
+from amphibase.accounts.jwt.key_ring import load_keys
+from amphibase.sql.backend import SqlBackend
 from amphibase.supabase.client import SupabaseClient
 from amphibase.supabase.project import SupabaseProject
-from amphibase.testing.supabase import LocalSupabase
+from amphibase.testing.supabase import LocalSupabase, Projects
 
 
 @pytest.fixture
 async def client(supabase: LocalSupabase) -> AsyncIterator[SupabaseClient]:
     """A client of the project."""
     opened = SupabaseClient(SupabaseProject.of(settings_of(supabase)))
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture(scope="session")
+async def shared_records(local_supabase_projects: Projects) -> AsyncIterator[Records]:
+    """Records in a project of their own, for all tests."""
+    with local_supabase_projects.open() as project:
+        opened = await open_project(project)
+        yield opened
+        await opened.backend.close()
+
+
+@pytest.fixture(scope="session")
+async def sql(shared_records: Records) -> AsyncIterator[SqlBackend]:
+    """The SQL backend on the database of the same project, as the owner of its tables."""
+    settings = load_settings(database_url=shared_records.owner_url, secret_key=SECRET)
+    opened = SqlBackend(settings, load_keys(settings))
     yield opened
     await opened.close()
