@@ -16,7 +16,7 @@ from tests import models as models  # their tables belong to every prepared data
 from tests.backends import SECRET as SECRET
 from tests.backends import Records
 from tests.servers import Databases, new_server
-from tests.supabase_projects import reset, settings_of
+from tests.supabase_projects import prepare_files, reset, settings_of
 from tests.supabase_tables import create_tables, owner_url
 
 from amphibase import Amphibase, Base, Settings, load_settings
@@ -139,12 +139,13 @@ def prepared_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
 def shared_supabase(local_supabase_projects: Projects) -> Iterator[LocalSupabase]:
     """A Supabase project for all tests: the local one, in a process of its own, over a socket."""
     with local_supabase_projects.open() as project:
+        prepare_files(project)
         yield project
 
 
 @pytest.fixture
 def supabase(shared_supabase: LocalSupabase) -> LocalSupabase:
-    """The project, without users, files and buckets."""
+    """The project, without users and files."""
     reset(shared_supabase)
     return shared_supabase
 

@@ -6,20 +6,28 @@ import psycopg
 from tests.backends import SECRET
 
 from amphibase import Settings, load_settings
+from amphibase.supabase.starter import files_sql
 from amphibase.testing.supabase import LocalSupabase
 
 RESET = """
     TRUNCATE auth.users CASCADE;
     DELETE FROM storage.objects;
-    DELETE FROM storage.buckets;
+    DELETE FROM storage.buckets WHERE id <> 'uploads';
+    INSERT INTO storage.buckets (id, name) VALUES ('uploads', 'uploads') ON CONFLICT DO NOTHING;
 """
 
 
 def reset(project: LocalSupabase) -> None:
-    """Delete the users, files and buckets of a project."""
+    """Delete the users, the files and the buckets of tests."""
     with psycopg.connect(project.db_url, autocommit=True) as connection:
         connection.execute("SET storage.allow_delete_query = true")
         connection.execute(RESET)
+
+
+def prepare_files(project: LocalSupabase) -> None:
+    """Give a project the policies and the function that files need."""
+    with psycopg.connect(project.db_url, autocommit=True) as connection:
+        connection.execute(files_sql().encode())
 
 
 def settings_of(project: LocalSupabase, **overrides: Any) -> Settings:

@@ -48,7 +48,7 @@ ALLOWED = {
     "accounts": SHARED | {"backend", "database", "schema"},
     "blobs": SHARED | {"backend", "database", "schema"},
     "sql": SHARED | FOUNDATION | {"backend"},
-    "supabase": SHARED | {"accounts", "backend", "database", "records", "schema"},
+    "supabase": SHARED | FOUNDATION | {"backend"},
     "build": SHARED | {"accounts", "backend", "sql", "supabase"},
     "services": SHARED | {"backend", "blobs", "records"},
     "http": SHARED | {"accounts", "backend", "blobs", "build", "records", "server", "services"},

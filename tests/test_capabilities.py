@@ -23,7 +23,9 @@ OPTIONS: dict[str, list[tuple[str, Capabilities]]] = {
         (
             "`SUPABASE_DB_URL`",
             combined_capabilities(
-                sql_capabilities("postgresql"), supabase_capabilities(has_database=True)
+                sql_capabilities("postgresql"),
+                supabase_capabilities(has_database=True),
+                supabase_capabilities(has_database=True),
             ),
         ),
     ],

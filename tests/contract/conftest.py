@@ -1,6 +1,7 @@
 """The backends that the contract is tested on, built as an application builds them."""
 
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -23,24 +24,39 @@ def object_store_address() -> Iterator[str]:
         yield address
 
 
-@pytest.fixture(params=["disk", "object store"])
-async def store(
-    request: pytest.FixtureRequest, prepared_url: str, tmp_path: Path
-) -> AsyncIterator[Backend]:
-    """A backend whose files are on a disk, and one whose files are in an object store."""
-    place = ""
-    if request.param == "object store":
-        place = files_url(request.getfixturevalue("object_store_address"), uuid4().hex)
-    settings = load_settings(
-        database_url=prepared_url,
-        data_dir=tmp_path / "data",
-        secret_key=SECRET,
-        files_url=place,
-        public_url="https://app.example",
-    )
-    opened = build_backend(settings, load_keys(settings))
-    yield opened
-    await opened.close()
+@pytest.fixture(
+    params=[
+        "sqlite-disk",
+        "sqlite-object-store",
+        "postgres-disk",
+        "postgres-object-store",
+        "supabase",
+    ]
+)
+def store_settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings]:
+    """The settings of a backend for files: in SQL with the bytes on a disk or in an object store,
+    and in a Supabase project."""
+    kind, _, place = request.param.partition("-")
+    options = {
+        "data_dir": tmp_path / "data",
+        "secret_key": SECRET,
+        "public_url": "https://app.example",
+    }
+    if kind == "supabase":
+        yield settings_of(request.getfixturevalue("supabase"), **options)
+        return
+    if place == "object-store":
+        address = request.getfixturevalue("object_store_address")
+        options["files_url"] = files_url(address, uuid4().hex)
+    with prepared_database(kind, request, tmp_path) as url:
+        yield load_settings(database_url=url, **options)
+
+
+@pytest.fixture
+async def store(store_settings: Settings) -> AsyncIterator[Backend]:
+    """A backend for files, without any."""
+    async with opened(store_settings) as backend:
+        yield backend
 
 
 @pytest.fixture(
@@ -85,9 +101,16 @@ def backend_settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator
 @pytest.fixture
 async def backend(backend_settings: Settings) -> AsyncIterator[Backend]:
     """A backend on a database or project of the test's own."""
-    opened = build_backend(backend_settings, load_keys(backend_settings))
-    yield opened
-    await opened.close()
+    async with opened(backend_settings) as backend:
+        yield backend
+
+
+@asynccontextmanager
+async def opened(settings: Settings) -> AsyncIterator[Backend]:
+    """A backend, closed after the block."""
+    backend = build_backend(settings, load_keys(settings))
+    yield backend
+    await backend.close()
 
 
 @pytest.fixture(scope="session", params=["sqlite", "predicate", "rls", "supabase"])
@@ -106,8 +129,9 @@ def _capable(request: pytest.FixtureRequest) -> None:
     marks = list(request.node.iter_markers("requires"))
     if not marks:
         return
-    if "backend" in request.fixturenames:
-        backend: Backend = request.getfixturevalue("backend")
+    name = next((name for name in ("backend", "store") if name in request.fixturenames), None)
+    if name is not None:
+        backend: Backend = request.getfixturevalue(name)
     else:
         backend = request.getfixturevalue("shared_records").backend
     for mark in marks:

@@ -48,7 +48,9 @@ async def read(
 
 
 async def misfits(store: Backend) -> list[Finding]:
-    """The bytes without a row, and the rows without bytes."""
+    """The bytes without a row, and the rows without bytes, where these are apart."""
+    if not store.capabilities.file_sweep:
+        return []
     return [finding async for finding in store.files.sweep(grace=timedelta(0)).findings()]
 
 

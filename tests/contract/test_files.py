@@ -21,6 +21,7 @@ from amphibase.errors import (
     RangeNotSatisfiable,
     Unauthenticated,
 )
+from amphibase.models import utc_now
 
 
 class TestPut:
@@ -296,6 +297,13 @@ def signature_of(url: str) -> str:
 
 
 class TestSignedUrl:
+    async def test_names_its_file_and_when_it_ends(self, store: Backend) -> None:
+        await put(store, "a b.txt")
+        signed = await store.files.signed_url(ANN, "uploads", "a b.txt", timedelta(hours=1))
+        assert unquote(urlsplit(signed.url).path).endswith("/uploads/a b.txt")
+        assert timedelta(minutes=59) < signed.expires_at - utc_now() <= timedelta(hours=1)
+
+    @pytest.mark.requires("bound_signed_urls")
     async def test_is_good_for_its_file_alone(self, store: Backend) -> None:
         await put(store, "ä b.txt")
         signed = await store.files.signed_url(ANN, "uploads", "ä b.txt", timedelta(hours=1))
@@ -306,6 +314,7 @@ class TestSignedUrl:
             with pytest.raises(InvalidSignature):
                 store.files.signer(bucket, path, signature)
 
+    @pytest.mark.requires("bound_signed_urls")
     async def test_ends_when_it_says(self, store: Backend) -> None:
         await put(store)
         signed = await store.files.signed_url(ANN, "uploads", "a.txt", timedelta(seconds=-1))
@@ -317,6 +326,7 @@ class TestSignedUrl:
         with pytest.raises(InvalidSignature):
             store.files.signer("uploads", "a.txt", forged)
 
+    @pytest.mark.requires("bound_signed_urls")
     @pytest.mark.parametrize("caller", [ANN, ANONYMOUS, SERVICE], ids=lambda caller: caller.role)
     async def test_reads_as_who_signed_it(self, store: Backend, caller: Caller) -> None:
         await store.files.create_bucket("room", public=True)
@@ -324,6 +334,7 @@ class TestSignedUrl:
         signed = await store.files.signed_url(caller, "room", "a.txt", timedelta(hours=1))
         assert store.files.signer("room", "a.txt", signature_of(signed.url)) == caller
 
+    @pytest.mark.requires("bound_signed_urls")
     async def test_cannot_be_changed(self, store: Backend) -> None:
         await put(store)
         signed = await store.files.signed_url(ANN, "uploads", "a.txt", timedelta(hours=1))

@@ -18,6 +18,8 @@ Capability = Literal[
     "related_rows_in_writes",
     "long_filters",
     "snapshots",
+    "bound_signed_urls",
+    "file_sweep",
 ]
 
 PURPOSES: dict[Capability, str] = {
@@ -36,6 +38,8 @@ PURPOSES: dict[Capability, str] = {
     "related_rows_in_writes": "`has()` and `any()` in `update_where` and `delete_where`",
     "long_filters": "filters of more than 8,000 bytes, such as of a thousand keys",
     "snapshots": "`stream` yields all rows as of one point in time",
+    "bound_signed_urls": "a signed URL does not open what another user stores there later",
+    "file_sweep": "`amphibase files sweep`: bytes and rows are apart",
 }
 """What each capability is for."""
 
@@ -61,6 +65,8 @@ class Capabilities:
     related_rows_in_writes: bool
     long_filters: bool
     snapshots: bool
+    bound_signed_urls: bool
+    file_sweep: bool
 
     def require(self, capability: Capability) -> None:
         """Check a capability before it is used.
@@ -74,17 +80,15 @@ class Capabilities:
 
 
 def combined_capabilities(
-    records: Capabilities, accounts: Capabilities, *others: Capabilities
+    records: Capabilities, accounts: Capabilities, files: Capabilities
 ) -> Capabilities:
-    """Return what several backends can do as one.
-
-    Args:
-        others: those of the files, and any other.
-    """
+    """Return what three backends can do as one."""
     return replace(
         records,
         instant_revocation=accounts.instant_revocation,
         session_list=accounts.session_list,
-        supabase_client=any(each.supabase_client for each in (records, accounts, *others)),
+        supabase_client=any(each.supabase_client for each in (records, accounts, files)),
         hooks=accounts.hooks and records.transactions,
+        bound_signed_urls=files.bound_signed_urls,
+        file_sweep=files.file_sweep,
     )

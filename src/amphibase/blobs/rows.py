@@ -1,4 +1,4 @@
-"""The rows of files, and who may see and change them.
+"""The rows of files.
 
 A row names its blob by `version`. The columns and what `metadata` holds are Supabase's.
 """
@@ -154,18 +154,6 @@ async def allow_delete(connection: AsyncConnection) -> None:
         await connection.execute(
             text("SELECT set_config('storage.allow_delete_query', 'true', true)")
         )
-
-
-def may_read(caller: Caller, row: FileRow) -> bool:
-    """Whether the row exists for the caller."""
-    return row.public or may_change(caller, row)
-
-
-def may_change(caller: Caller, row: FileRow) -> bool:
-    """Whether the caller is the owner or the service."""
-    if caller.role == "service_role":
-        return True
-    return caller.user_id is not None and row.owner_id == str(caller.user_id)
 
 
 def columns_of(

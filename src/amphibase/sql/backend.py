@@ -77,6 +77,8 @@ def sql_capabilities(dialect: str) -> Capabilities:
         related_rows_in_writes=True,
         long_filters=True,
         snapshots=True,
+        bound_signed_urls=True,
+        file_sweep=True,
     )
 
 

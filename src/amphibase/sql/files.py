@@ -7,6 +7,7 @@ from urllib.parse import quote
 from amphibase.accounts.jwt.key_ring import KeyRing
 from amphibase.backend import Caller, Page
 from amphibase.backend.files import GRACE, ByteRange, File, OpenFile, SignedUrl
+from amphibase.blobs.access import MISSING, may_read, require_change, require_known
 from amphibase.blobs.base import BlobMissing, parse_uuid
 from amphibase.blobs.build import build_blobs
 from amphibase.blobs.rows import (
@@ -14,8 +15,6 @@ from amphibase.blobs.rows import (
     FileRows,
     columns_of,
     file_of,
-    may_change,
-    may_read,
     version_and_size,
 )
 from amphibase.blobs.signatures import Signatures
@@ -25,10 +24,8 @@ from amphibase.database.engine import Database
 from amphibase.errors import (
     Conflict,
     Contention,
-    Forbidden,
     NotFound,
     PreconditionFailed,
-    Unauthenticated,
     Unavailable,
 )
 from amphibase.models import utc_now, uuid7
@@ -39,7 +36,6 @@ from amphibase.sql.buckets import SqlBuckets
 
 logger = redacted_logger("amphibase.backend.files")
 
-MISSING = "There is no such file"
 TAKEN = "There is a file with this path already"
 BYTES_MISSING = "The bytes of this file are missing"
 
@@ -67,7 +63,7 @@ class SqlFiles(SqlBuckets):
         content_type: str,
         overwrite: bool = True,
     ) -> File:
-        _must_be_known(caller)
+        require_known(caller)
         # Before the bytes are read, so that a client does not send a body in vain.
         await self._must_exist(bucket)
         async with self._database.read() as connection:
@@ -141,7 +137,7 @@ class SqlFiles(SqlBuckets):
         try:
             async with self._database.write() as connection:
                 row = await self.rows.find(connection, bucket, path, lock=True)
-                row = _must_change(caller, row)
+                row = require_change(caller, row)
                 await self.rows.change(connection, row.id, bucket_id=to_bucket, name=to_path)
                 moved = await self.rows.find(connection, to_bucket, to_path)
                 assert moved is not None
@@ -152,7 +148,7 @@ class SqlFiles(SqlBuckets):
     async def copy(
         self, caller: Caller, bucket: str, path: str, to_path: str, *, to_bucket: str | None = None
     ) -> File:
-        _must_be_known(caller)
+        require_known(caller)
         to_bucket = to_bucket or bucket
         row = await self._readable(caller, bucket, path)
         await self._must_exist(to_bucket)
@@ -184,7 +180,7 @@ class SqlFiles(SqlBuckets):
                 row = await self.rows.find(connection, bucket, path, lock=True)
                 if row is None or not may_read(caller, row):
                     return False, []
-                _must_change(caller, row)
+                require_change(caller, row)
                 await self.rows.remove(connection, row.id)
             return True, [row.version]
 
@@ -239,23 +235,9 @@ class SqlFiles(SqlBuckets):
             raise NotFound("There is no such bucket")
 
 
-def _must_be_known(caller: Caller) -> None:
-    if caller.role != "service_role" and caller.user_id is None:
-        raise Unauthenticated
-
-
 def _must_be_free(caller: Caller, row: FileRow | None, overwrite: bool) -> None:
     if row is None:
         return
-    _must_change(caller, row)
+    require_change(caller, row)
     if not overwrite:
         raise PreconditionFailed
-
-
-def _must_change(caller: Caller, row: FileRow | None) -> FileRow:
-    if row is None or not may_read(caller, row):
-        raise NotFound(MISSING)
-    if not may_change(caller, row):
-        _must_be_known(caller)
-        raise Forbidden("Only its owner may change this file")
-    return row

@@ -15,7 +15,6 @@ from amphibase.backend import (
     AccountHooks,
     Caller,
     Capabilities,
-    Files,
     Isolation,
     Item,
     Model,
@@ -25,7 +24,7 @@ from amphibase.backend import (
 )
 from amphibase.background import Background
 from amphibase.database.engine import PoolOptions
-from amphibase.errors import InvalidValue, NotSupported
+from amphibase.errors import InvalidValue
 from amphibase.records.cursors import Cursors
 from amphibase.records.model_info import ModelInfos
 from amphibase.settings import Settings, Verify
@@ -34,10 +33,12 @@ from amphibase.supabase.auth_database import AuthDatabase
 from amphibase.supabase.auth_settings import check_auth_settings
 from amphibase.supabase.client import SupabaseClient
 from amphibase.supabase.errors import read_json
+from amphibase.supabase.files import SupabaseFiles
 from amphibase.supabase.project import SupabaseProject
 from amphibase.supabase.records.max_rows import MaxRows
 from amphibase.supabase.records.repository import SupabaseRepository
 from amphibase.supabase.records.request_builder import Records, RequestBuilder
+from amphibase.supabase.storage_api import StorageApi
 from amphibase.supabase.token_check import (
     DatabaseTokenCheck,
     LocalTokenCheck,
@@ -73,6 +74,8 @@ def supabase_capabilities(
         related_rows_in_writes=False,
         long_filters=False,
         snapshots=False,
+        bound_signed_urls=False,
+        file_sweep=False,
     )
 
 
@@ -120,10 +123,7 @@ class SupabaseBackend:
             settings,
             self._database,
         )
-
-    @property
-    def files(self) -> Files:
-        raise NotSupported("Files in a Supabase project are not in this version yet")
+        self.files = SupabaseFiles(StorageApi(self.client), cursors, self.capabilities)
 
     def repository(self, model: type[Model], caller: Caller) -> SupabaseRepository[Model]:
         """Return the rows of a model as that caller may see and change them."""
@@ -195,9 +195,10 @@ class SupabaseBackend:
         await check_auth_settings(self.client, self._settings)
 
     async def check(self) -> None:
-        """Reach Auth and the Data API. Raises Unavailable."""
+        """Reach Auth, the Data API and Storage. Raises Unavailable."""
         await self.client.request("auth", "GET", "/health", ANONYMOUS)
         await self.client.request("rest", "HEAD", "/", ANONYMOUS)
+        await self.client.request("storage", "GET", "/status", ANONYMOUS)
 
     async def close(self) -> None:
         """Finish the work that goes on after responses, then close the connections."""

@@ -80,7 +80,6 @@ AUTH_ERRORS_WITH_MESSAGE: dict[str, type[AmphibaseError]] = {
 }
 
 STORAGE_ERRORS: dict[str, type[AmphibaseError]] = {
-    "BucketNotEmpty": ForeignKeyViolation,
     "EntityTooLarge": PayloadTooLarge,
     "InvalidBucketName": InvalidPath,
     "InvalidJWT": InvalidToken,
@@ -95,6 +94,7 @@ STORAGE_ERRORS: dict[str, type[AmphibaseError]] = {
     "NoSuchUpload": NotFound,
     "ResourceAlreadyExists": Conflict,
     "ResourceLocked": UploadBusy,
+    "ResourceNotEmpty": ForeignKeyViolation,
     "SlowDown": TooManyRequests,
     # The older field `error`, where a server sends no `code`.
     "Bucket not found": NotFound,
@@ -110,6 +110,8 @@ BY_STATUS: dict[int, type[AmphibaseError]] = {
     404: NotFound,
     409: Conflict,
     413: PayloadTooLarge,
+    415: UnsupportedFileType,
+    423: UploadBusy,
 }
 
 
