@@ -71,7 +71,7 @@ SERVER_ONLY = Access()
 
 
 def access_of(model: type[Any]) -> Access:
-    """The declaration of a mapped class.
+    """Return the declaration of a mapped class.
 
     Raises:
         TypeError: its `__access__` is no Access, or names an owner though the model has no

@@ -47,12 +47,13 @@ NAMING = {
 
 
 def utc_now() -> datetime:
-    """The time now, aware, in UTC, with microseconds."""
+    """Return the time now, aware, in UTC, with microseconds."""
     return datetime.now(UTC)
 
 
 def uuid7() -> uuid.UUID:
-    """A new UUID of version 7 (RFC 9562, section 5.7): ordered by its millisecond of birth."""
+    """Return a new UUID of version 7 (RFC 9562, section 5.7): ordered by its millisecond of
+    birth."""
     milliseconds = time.time_ns() // 1_000_000
     random = int.from_bytes(os.urandom(10))
     value = (milliseconds & (1 << 48) - 1) << 80 | 7 << 76 | (random >> 68) << 64
@@ -105,7 +106,7 @@ class ExactDecimal(TypeDecorator[Decimal]):
 
 
 def compare_decimals(left: str, right: str) -> int:
-    """The collation `DECIMAL_COLLATION`: below, equal to or above 0."""
+    """Compare two decimals, as the collation `DECIMAL_COLLATION`: below, equal to or above 0."""
     first, second = Decimal(left), Decimal(right)
     return (first > second) - (first < second)
 

@@ -427,7 +427,7 @@ def _line(kind: type[BaseSettings], error: Any) -> str:
 
 
 def variables(kind: type[BaseSettings], field: str) -> list[str]:
-    """The environment variables that a field is read from; the first wins."""
+    """Return the environment variables that a field is read from; the first wins."""
     alias = kind.model_fields[field].validation_alias
     if isinstance(alias, AliasChoices):
         return [str(each) for each in alias.choices]

@@ -52,7 +52,7 @@ class FirebaseScrypt:
         return cls(1 << power, r, p, salt + separator, signer_key, hashed)
 
     def matches(self, secret: bytes) -> bool:
-        """Whether the password is this one; blocks for as long as scrypt takes."""
+        """Return whether the password is this one; blocks for as long as scrypt takes."""
         key = hashlib.scrypt(
             secret,
             salt=self.salt,

@@ -58,7 +58,7 @@ def hash_password(password: str) -> str:
 
 
 def verify_password(password: str, hashed: str | None) -> bool:
-    """Whether the password matches; blocks like `hash_password`.
+    """Return whether the password matches; blocks like `hash_password`.
 
     Args:
         hashed: argon2id, argon2i, bcrypt (`$2a$`, `$2b$`, `$2y$`) or `$fbscrypt$`. None, or a hash
@@ -145,11 +145,12 @@ class PasswordWorkers:
         self._pending = 0
 
     async def hash(self, password: str) -> str:
-        """`hash_password`. Raises TooManyRequests when the queue is full."""
+        """Hash a password; see `hash_password`. Raises TooManyRequests when the queue is full."""
         return await self._run(lambda: hash_password(password))
 
     async def verify(self, password: str, hashed: str | None) -> bool:
-        """`verify_password`. Raises TooManyRequests when the queue is full."""
+        """Verify a password; see `verify_password`. Raises TooManyRequests when the queue is
+        full."""
         return await self._run(lambda: verify_password(password, hashed))
 
     async def _run(self, work: Callable[[], Result]) -> Result:

@@ -29,12 +29,13 @@ class SessionCheck:
         )
 
     def query_of(self, caller: Caller) -> Query:
-        """What to ask the executor of a token's caller."""
+        """Return what to ask the executor of a token's caller."""
         values = {"user_id": caller.user_id, "session_id": caller.session_id}
         return Query(self._session_select, values)
 
     def admit(self, caller: Caller, rows: Sequence[Any]) -> Caller:
-        """The caller, if the executor's rows let them in. Raises SessionEnded, UserBanned."""
+        """Return the caller, if the executor's rows let them in. Raises SessionEnded,
+        UserBanned."""
         if not rows:
             raise SessionEnded
         banned_until, session_id = rows[0]
@@ -53,5 +54,5 @@ class TokenCheck(SessionCheck):
         self._keys = keys
 
     def claimed(self, access_token: str) -> Caller:
-        """Whom a token names, by its signature and its claims alone. Raises InvalidToken."""
+        """Return whom a token names, by its signature and its claims alone. Raises InvalidToken."""
         return claimed_caller(self._keys, access_token)

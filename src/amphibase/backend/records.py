@@ -173,7 +173,8 @@ class Repository(Protocol[Model]):
         """Delete all rows that match; return how many. Raises InvalidRequest: no filter."""
 
     def json_rows(self, names: Sequence[str]) -> "JsonRows | None":
-        """The rows as JSON that the database builds: the same bytes as from their objects, sooner.
+        """Return the rows as JSON that the database builds: the same bytes as from their objects,
+        sooner.
 
         Args:
             names: the columns that each JSON object holds, in order.

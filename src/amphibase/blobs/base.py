@@ -47,7 +47,8 @@ class Blobs(Protocol):
         """Store a blob durably, all or nothing; its size in bytes."""
 
     async def read(self, version: UUID, start: int, stop: int) -> AsyncIterator[bytes]:
-        """The bytes from `start` to before `stop`. Raises BlobMissing, before the first byte."""
+        """Yield the bytes from `start` to before `stop`. Raises BlobMissing, before the first
+        byte."""
 
     async def copy(self, version: UUID, to: UUID) -> None:
         """Store the same bytes again. Raises BlobMissing."""
@@ -56,10 +57,10 @@ class Blobs(Protocol):
         """Delete a blob, or a leftover; no matter whether there was one."""
 
     async def exists(self, version: UUID) -> bool:
-        """Whether the blob is there."""
+        """Return whether the blob is there."""
 
     def all(self) -> AsyncIterator[Blob]:
-        """All blobs and leftovers, in no order; nothing that others keep in the same place."""
+        """Yield all blobs and leftovers, in no order; nothing that others keep there too."""
 
     async def check(self) -> None:
         """Reach the store. Raises Unavailable."""
@@ -70,12 +71,12 @@ FOLDERS = tuple(f"{number:02x}" for number in range(256))
 
 
 def key_of(version: UUID) -> str:
-    """Where a blob is: spread over 256 folders by the end of its version, which is random."""
+    """Return where a blob is: spread over 256 folders by the end of its random version."""
     return f"{version.hex[-2:]}/{version}"
 
 
 def version_of(key: str) -> UUID | None:
-    """The version whose key this is; None for anything else."""
+    """Return the version whose key this is; None for anything else."""
     try:
         version = UUID(key.rpartition("/")[2])
     except ValueError:
@@ -93,7 +94,7 @@ def parse_uuid(text: str | None) -> UUID | None:
 
 
 def bounds(part: ByteRange | None, size: int) -> tuple[int, int]:
-    """Where a part begins and ends, as Python counts. Raises RangeNotSatisfiable."""
+    """Return where a part begins and ends, as Python counts. Raises RangeNotSatisfiable."""
     match part:
         case None:
             return 0, size

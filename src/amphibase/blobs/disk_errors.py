@@ -11,7 +11,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 
 @contextmanager
 def disk_errors() -> Iterator[None]:
-    """Raises StorageFull where there is no room, and Unavailable for other errors of a disk.
+    """Raise StorageFull where there is no room, and Unavailable for other errors of a disk.
 
     Errors of a connection pass: they are the sender's.
     """

@@ -103,7 +103,7 @@ class UploadForm:
         raise InvalidRequest("The form has no file in the field file")
 
     async def file(self) -> AsyncIterator[bytes]:
-        """The file's bytes; ends when the whole form is read. Raises InvalidRequest."""
+        """Yield the file's bytes; end when the whole form is read. Raises InvalidRequest."""
         async for data in self._data():
             yield data
         async for part in self._parts():

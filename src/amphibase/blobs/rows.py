@@ -54,7 +54,7 @@ class FileRows:
         after: str | None,
         limit: int,
     ) -> list[FileRow]:
-        """What the caller may read, in the order of the paths."""
+        """Return what the caller may read, in the order of the paths."""
         objects = self._objects.c
         statement = self._select().where(objects.bucket_id == bucket, self._readable(caller))
         if prefix:
@@ -66,7 +66,7 @@ class FileRows:
     async def add(
         self, connection: AsyncConnection, bucket: str, path: str, values: dict[str, Any]
     ) -> bool:
-        """A new row; False where the path is taken."""
+        """Add a row; return False where the path is taken."""
         now = utc_now()
         dialect = postgresql if self._on_postgres else sqlite
         objects = self._objects.c
@@ -100,7 +100,7 @@ class FileRows:
         await connection.execute(delete(self._objects).where(self._objects.c.id == id))
 
     async def named(self, connection: AsyncConnection, versions: list[UUID]) -> set[str]:
-        """Which of these blobs a row names."""
+        """Return which of these blobs a row names."""
         named = await connection.scalars(
             select(self._objects.c.version).where(
                 self._objects.c.version.in_([str(version) for version in versions])
@@ -111,7 +111,7 @@ class FileRows:
     async def following(
         self, connection: AsyncConnection, after: UUID | None, limit: int
     ) -> list[FileRow]:
-        """All rows in the order of their ids, a part at a time."""
+        """Yield all rows in the order of their ids, a part at a time."""
         statement = self._select().order_by(self._objects.c.id).limit(limit)
         if after is not None:
             statement = statement.where(self._objects.c.id > after)
@@ -159,7 +159,7 @@ async def allow_delete(connection: AsyncConnection) -> None:
 def columns_of(
     version: UUID, size: int, content_type: str, owner_id: UUID | None
 ) -> dict[str, Any]:
-    """What the columns of a row hold for a blob."""
+    """Return what the columns of a row hold for a blob."""
     return {
         "version": str(version),
         "owner": owner_id,
@@ -169,8 +169,8 @@ def columns_of(
 
 
 def file_metadata(version: UUID, size: int, content_type: str) -> dict[str, Any]:
-    """The column `metadata`, as Supabase writes it. The etag is the blob's version: blobs never
-    change."""
+    """Return the column `metadata`, as Supabase writes it. The etag is the blob's version: blobs
+    never change."""
     return {
         "eTag": f'"{version.hex}"',
         "size": size,
@@ -183,12 +183,12 @@ def file_metadata(version: UUID, size: int, content_type: str) -> dict[str, Any]
 
 
 def version_and_size(row: FileRow) -> tuple[str | None, int]:
-    """What a row says of its blob: the version, and the size in bytes."""
+    """Return what a row says of its blob: the version, and the size in bytes."""
     return row.version, file_of(row).size
 
 
 def file_of(row: FileRow) -> File:
-    """The row as everybody else knows it."""
+    """Return the row as everybody else knows it."""
     metadata = row.file_metadata or {}
     return File(
         bucket=row.bucket_id,

@@ -33,14 +33,15 @@ class Signatures:
         self._secret = secret
 
     def sign(self, caller: Caller, bucket: str, path: str, expires_at: datetime) -> str:
-        """The caller's signature for the file, good until that time (whole seconds)."""
+        """Return the caller's signature for the file, good until that time (whole seconds)."""
         who = ROLES.index(caller.role), (caller.user_id or NOBODY).bytes
         expires = int(expires_at.timestamp())
         digest = self._digest(bucket, path, expires, *who)
         return base64.urlsafe_b64encode(_SIGNED.pack(expires, *who, digest)).decode()
 
     def signer(self, bucket: str, path: str, signature: str) -> Caller:
-        """Who signed. Raises InvalidSignature unless it is this file's and has not expired."""
+        """Return who signed. Raises InvalidSignature unless it is this file's and has not
+        expired."""
         try:
             signed = base64.b64decode(signature.encode("ascii"), b"-_", validate=True)
             expires, role, user, digest = _SIGNED.unpack(signed)

@@ -39,7 +39,7 @@ SURE_BYTES = 3
 
 
 def checked_type(head: bytes, declared: str | None, name: str) -> str:
-    """The type that a file is stored with.
+    """Return the type that a file is stored with.
 
     Args:
         head: the first bytes, HEAD_BYTES of them where there are so many.
@@ -67,7 +67,8 @@ def checked_type(head: bytes, declared: str | None, name: str) -> str:
 
 
 def is_allowed(kind: str, patterns: Sequence[str]) -> bool:
-    """Whether a type is among the patterns, such as `image/png` or `image/*`; no pattern, any."""
+    """Return whether a type is among the patterns, such as `image/png` or `image/*`; no pattern,
+    any."""
     return not patterns or any(
         pattern in ("*/*", kind) or (pattern.endswith("/*") and kind.startswith(pattern[:-1]))
         for pattern in patterns

@@ -20,7 +20,7 @@ SECRET_OPTIONS = ("password", "sslpassword")
 
 
 def lazy_group(module: str, help: str) -> typer.Typer:
-    """The commands of a module, which is imported when one of them is used.
+    """Return the commands of a module, which is imported when one of them is used.
 
     So `amphibase --help` waits for neither SQLAlchemy nor FastAPI.
     """

@@ -61,5 +61,5 @@ async def _start_once(db: Amphibase) -> None:
 
 
 def standalone() -> FastAPI:
-    """The application that is served when none is named."""
+    """Return the application that is served when none is named."""
     return Amphibase().mount(FastAPI(title="Amphibase", description="Users and sign-in."))

@@ -106,7 +106,7 @@ class CompiledSelect:
         return [place for place, bound in enumerate(self._key.bindparams) if bound.expanding]
 
     def check(self, constants: Sequence[Any]) -> None:
-        """Whether the values are such as the database can compare.
+        """Return whether the values are such as the database can compare.
 
         Raises:
             InvalidValue: a value is none that its column could hold.
@@ -123,7 +123,7 @@ class CompiledSelect:
                     reject(name, value, fault)
 
     def call(self, values: Mapping[str, Any], constants: Sequence[Any] = ()) -> Call:
-        """What `PipelinePool.run` takes, with the values as the driver wants them.
+        """Return what `PipelinePool.run` takes, with the values as the driver wants them.
 
         Args:
             values: by the names of the parameters.
@@ -170,7 +170,7 @@ class CompiledSelect:
         return Call(Statement(state.statement), bound)
 
     def rows(self, raw: Sequence[Row]) -> Sequence[Row]:
-        """The driver's rows with SQLAlchemy's types applied."""
+        """Return the driver's rows with SQLAlchemy's types applied."""
         if not self._converters:
             return raw
         converted = []
@@ -219,11 +219,11 @@ class Query(NamedTuple):  # built for every read, at a third of a dataclass's pr
         return self.compiled.select if self.statement is None else self.statement
 
     def call(self) -> Call:
-        """What the pipeline pool runs."""
+        """Return what the pipeline pool runs."""
         return self.compiled.call(self.values, self.constants)
 
     def fingerprint(self) -> str:
-        """A text that is the same for the same filters, order and values only."""
+        """Return a text that is the same for the same filters, order and values only."""
         if self.statement is None:
             values = [self.values[name] for name in self.compiled.names]
         else:
@@ -246,7 +246,7 @@ class SelectCache:
         return compiled
 
     def query(self, statement: Select[Any]) -> Query:
-        """A query for a statement that was just built.
+        """Return a query for a statement that was just built.
 
         Raises:
             InvalidValue: it compares a column with a value of another type.

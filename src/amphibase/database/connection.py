@@ -94,7 +94,7 @@ class Connection:
         return self._pg.transaction_status == _IDLE
 
     def is_alive(self) -> bool:
-        """Whether the server has not hung up; if it has, the connection is closed now."""
+        """Return whether the server has not hung up; if it has, the connection is closed now."""
         if self.runs:
             # A server that hung up has sent a message already, which one read shows; sending first
             # would leave open whether the run or the idle connection was ended.
@@ -257,7 +257,7 @@ class Connection:
 
 
 def find_error(results: list[PGresult]) -> PGresult | None:
-    """The error among a run's results; all that follow one are of aborted commands."""
+    """Return the error among a run's results; all that follow one are of aborted commands."""
     if not results or results[-1].status not in (_FATAL_ERROR, _ABORTED):
         return None
     return next((result for result in results if result.status == _FATAL_ERROR), None)

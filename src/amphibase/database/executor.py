@@ -28,13 +28,13 @@ class Executor(Protocol):
     """Whether a lock on a row is held after its statement: in a transaction."""
 
     async def fetch(self, caller: Caller, *queries: Query) -> Sequence[Sequence[Row]]:
-        """The rows of each query, all read in one transaction. Raises Unavailable."""
+        """Return the rows of each query, all read in one transaction. Raises Unavailable."""
 
     def reading(self, caller: Caller) -> AbstractAsyncContextManager[AsyncConnection]:
-        """A connection for more than queries; errors come out as ours."""
+        """Open a connection for more than queries; errors come out as ours."""
 
     def writing(self, caller: Caller) -> AbstractAsyncContextManager[AsyncConnection]:
-        """A connection for changes, which are committed at the end of the block."""
+        """Open a connection for changes, which are committed at the end of the block."""
 
     def nested(self) -> AbstractAsyncContextManager[None]:
         """Let an error inside the block undo the block alone."""
@@ -82,7 +82,7 @@ class EngineExecutor:
     async def transaction(
         self, caller: Caller, isolation: Isolation | None
     ) -> AsyncIterator[TransactionExecutor]:
-        """An executor whose work is committed at the end of the block."""
+        """Open an executor whose work is committed at the end of the block."""
         async with (
             self._database.write(isolation) as connection,
             self.transaction_on(connection, caller) as executor,

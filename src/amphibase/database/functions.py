@@ -35,7 +35,7 @@ class StoredFunction:
     required: int
 
     def takes(self, arguments: Mapping[str, Any]) -> bool:
-        """Whether it can be called with arguments of these names."""
+        """Return whether it can be called with arguments of these names."""
         first = [*self.types][: self.required]
         return set(arguments) <= set(self.types) and set(first) <= set(arguments)
 

@@ -118,7 +118,7 @@ class PipelinePool:
         return self._load(await self._results(calls, again=True))
 
     async def run_raw(self, *calls: Call, again: bool) -> list[list[Cells]]:
-        """As `run`, but the values stay the bytes that the server wrote.
+        """Run calls as `run` does, but leave the values the bytes that the server wrote.
 
         Args:
             again: Whether the calls may be sent once more where nobody knows what became of the
@@ -130,7 +130,7 @@ class PipelinePool:
     async def transaction(
         self, isolation: Isolation | None = None
     ) -> AsyncIterator[RunInTransaction]:
-        """A transaction of several round trips, where what one brings decides the next.
+        """Begin a transaction of several round trips, where what one brings decides the next.
 
         The block gets a function that runs calls as `run_raw` does. At the block's end the
         transaction is committed, or rolled back if the block raises. Nothing in it is prepared.

@@ -52,8 +52,8 @@ _ABOUT = re.compile(
 
 
 def named_in(statement: str) -> str | None:
-    """The extension that a statement makes, changes, drops or comments; None for all others, and
-    for DROP … IF EXISTS, which needs no extension."""
+    """Return the extension that a statement makes, changes, drops or comments; None for all others,
+    and for DROP … IF EXISTS, which needs no extension."""
     found = _ABOUT.match(statement)
     if found is None:
         return None

@@ -232,7 +232,7 @@ async def _make_tables(url: str) -> None:
 
 @asynccontextmanager
 async def connected(url: str) -> AsyncIterator[AsyncConnection]:
-    """A connection to a project's database as its owner; errors say what to do.
+    """Open a connection to a project's database as its owner; errors say what to do.
 
     Raises:
         ConfigurationError: the user may not do what is done.

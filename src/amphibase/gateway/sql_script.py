@@ -33,7 +33,7 @@ class ScriptStatement:
 
 
 def split(script: str) -> Iterator[ScriptStatement]:
-    """The statements of a script, in order; comments between them belong to none.
+    """Yield the statements of a script, in order; comments between them belong to none.
 
     A semicolon ends a statement unless it stands in a string, a name, a comment, in parentheses or
     in the body of a function that is written as `BEGIN ATOMIC … END`.

@@ -259,7 +259,7 @@ class Amphibase:
         return function
 
     def repository(self, model: type[Any]) -> Depends:
-        """A dependency that gives a request the rows of a model, as its caller may use them.
+        """Return a dependency that gives a request the rows of a model, as its caller may use them.
 
             Notes = Annotated[Repository[Note], db.repository(Note)]
 
@@ -277,7 +277,7 @@ class Amphibase:
         return dependency
 
     def supabase(self, caller: "Caller | None" = None) -> Depends:
-        """A dependency that gives a request the official Supabase client, as one caller.
+        """Return a dependency that gives a request the official Supabase client, as one caller.
 
             Client = Annotated[supabase.AsyncClient, db.supabase()]
 
@@ -290,16 +290,16 @@ class Amphibase:
         return Depends(supabase_of(caller))
 
     def schema(self, model: type[Any]) -> type[BaseModel]:
-        """The pydantic model of what callers see of a row; columns with
+        """Return the pydantic model of what callers see of a row; columns with
         `info={"private": True}` are not in it."""
         return read_model(model)
 
     def create_schema(self, model: type[Any]) -> type[BaseModel]:
-        """The pydantic model of a new row; columns that the server sets are rejected."""
+        """Return the pydantic model of a new row; columns that the server sets are rejected."""
         return create_schema(model)
 
     def update_schema(self, model: type[Any]) -> type[BaseModel]:
-        """The pydantic model of a row's changes: what is not sent is not changed."""
+        """Return the pydantic model of a row's changes: what is not sent is not changed."""
         return update_schema(model)
 
     def router(

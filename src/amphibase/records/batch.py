@@ -52,7 +52,7 @@ class Batch(Generic[Model]):
         return len(self._objects)
 
     def rows(self) -> Iterator[Values]:
-        """What each object holds."""
+        """Return what each object holds."""
         for row in zip(*self.columns.values(), strict=True):
             pairs = zip(self.columns, row, strict=True)
             yield {name: value for name, value in pairs if value is not ABSENT}
@@ -87,7 +87,7 @@ class Batch(Generic[Model]):
         return [*zip(states, zip(repeat(identity), self.keys, repeat(token)), strict=False)]
 
     def stored(self) -> Sequence[Model]:
-        """The same objects, now as they are stored."""
+        """Return the same objects, now as they are stored."""
         for name, values in self.columns.items():
             if values is not self._before.get(name):
                 for held, value in zip(self._held, values, strict=True):

@@ -24,7 +24,7 @@ class Cursors:
         self._secret = secret
 
     def write(self, query: str, position: list[Any]) -> str:
-        """A cursor for the position (JSON values) in the list that `query` names.
+        """Return a cursor for the position (JSON values) in the list that `query` names.
 
         Raises:
             InvalidRequest: it would be too long to be read again.
@@ -38,7 +38,7 @@ class Cursors:
         return cursor.decode()
 
     def read(self, query: str, cursor: str) -> list[Any]:
-        """The position that `write` put into the cursor for the same query.
+        """Return the position that `write` put into the cursor for the same query.
 
         Raises:
             InvalidCursor: tampered with, or of another query.

@@ -36,7 +36,7 @@ class Defaults:
         )
 
     def all(self, columns: dict[str, list[Any]]) -> None:
-        """The same for rows of which there is a list of values a column, ABSENT where a row
+        """Return the same for rows of which there is a list of values a column, ABSENT where a row
         has none. Raises InvalidValue."""
         for name, make in self._defaults:
             if any(map(is_, columns[name], repeat(ABSENT))):

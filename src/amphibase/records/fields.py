@@ -356,7 +356,7 @@ def _storable(value: timedelta) -> timedelta:
 
 
 def json_value(value: Any, *, others: bool = True) -> Any:
-    """The value, if it is JSON that every database takes.
+    """Return the value, if it is JSON that every database takes.
 
     Args:
         others: lets through what is no JSON, for a type of the application's to turn into it.

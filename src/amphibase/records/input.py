@@ -6,7 +6,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 
 
 def plain(value: str) -> str:
-    """The text, if every database takes it. Raises ValueError."""
+    """Return the text, if every database takes it. Raises ValueError."""
     if "\x00" in value:
         raise ValueError("must not contain a NUL character")
     if any("\ud800" <= character <= "\udfff" for character in value):

@@ -116,7 +116,7 @@ class ModelInfo(Generic[Model]):
         self.newest_first = (*((created,) if created is not None else ()), *self.keys)
 
     def key_values(self, id: Any) -> tuple[Any, ...]:
-        """The values of the primary key's columns. Raises InvalidValue."""
+        """Return the values of the primary key's columns. Raises InvalidValue."""
         values = id if isinstance(id, tuple) else (id,)
         if len(values) != len(self.keys):
             raise InvalidValue(
@@ -150,12 +150,13 @@ class ModelInfo(Generic[Model]):
         return []
 
     def attributes(self, columns: Iterable[str]) -> Sequence[str]:
-        """The attributes of columns, by their names in the database; a name that is none stays."""
+        """Return the attributes of columns, by their names in the database; a name that is none
+        stays."""
         known = {column.name: name for name, column in self.column_of.items()}
         return [known.get(name, name) for name in columns]
 
     def has_version(self, version: int) -> ColumnElement[bool]:
-        """Whether a row has that version.
+        """Return whether a row has that version.
 
         Raises:
             InvalidRequest: the model has no versions.
@@ -167,11 +168,11 @@ class ModelInfo(Generic[Model]):
         return self.version == version
 
     def key_of(self, row: Row) -> tuple[Any, ...]:
-        """The primary key of a row."""
+        """Return the primary key of a row."""
         return tuple(row[place] for place in self._key_places)
 
     def object(self, row: Row) -> Model:
-        """An object with the row's values, as a session leaves one that it has let go of."""
+        """Return an object with the row's values, as a session leaves one that it has let go of."""
         instance = self.mapper.class_manager.new_instance()
         self._fill(instance, row)
         if self._has_load_listeners:  # a @reconstructor is one
@@ -180,7 +181,7 @@ class ModelInfo(Generic[Model]):
         return instance
 
     def stored(self, instance: Model, row: Row) -> Model:
-        """The same object, now as it is stored."""
+        """Return the same object, now as it is stored."""
         self._fill(instance, row)
         mark_clean(instance_state(instance))
         return instance
@@ -199,7 +200,8 @@ class ModelInfo(Generic[Model]):
             state.callables = dict(self.unloaded)
 
     def values(self, instance: Model) -> dict[str, Any]:
-        """What an object holds, by the names of attributes; what it does not hold is left out.
+        """Return what an object holds, by the names of attributes; what it does not hold is left
+        out.
 
         Raises:
             InvalidValue: it holds related objects, which are not stored with it.
@@ -215,7 +217,7 @@ class ModelInfo(Generic[Model]):
         return values
 
     def check_unrelated(self, name: str, held: dict[str, Any]) -> None:
-        """Raises InvalidValue for an object that holds related objects by that name."""
+        """Raise InvalidValue for an object that holds related objects by that name."""
         if held.get(name):
             raise InvalidValue(
                 f"{name}: related objects are not stored with a row; set its foreign key",
@@ -230,11 +232,11 @@ class ModelInfo(Generic[Model]):
                 values[name] = accepted(value)
 
     def is_checked(self, name: str) -> bool:
-        """Whether the values of a column are all of its type once they are checked."""
+        """Return whether the values of a column are all of its type once they are checked."""
         return name in self._accepted
 
     def checked(self, name: str, values: list[Any]) -> list[Any]:
-        """Values of one column as they come back; the same list where they already are.
+        """Return values of one column as they come back; the same list where they already are.
 
         Args:
             values: None and ABSENT are any column's.
@@ -252,7 +254,7 @@ class ModelInfo(Generic[Model]):
         return [value if value is None or value is ABSENT else next(converted) for value in values]
 
     def changes(self, values: Mapping[str, Any], *, by_service: bool) -> dict[Column[Any], Any]:
-        """The columns and values of an update.
+        """Return the columns and values of an update.
 
         Raises:
             InvalidValue: there is no such column, or it is not for the caller to set.
@@ -275,7 +277,7 @@ class ModelInfo(Generic[Model]):
         return changes
 
     def counted_up(self) -> dict[Column[Any], Any]:
-        """What every update of a row sets beside its changes."""
+        """Return what every update of a row sets beside its changes."""
         return {} if self.version is None else {self.version: self.version + 1}
 
 

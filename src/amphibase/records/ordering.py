@@ -56,18 +56,18 @@ class RowOrder:
         return type_coerce(self.by, Text()) if self.as_text else self.by
 
     def clause(self) -> ColumnElement[Any]:
-        """What ORDER BY takes."""
+        """Return what ORDER BY takes."""
         clause = self.by.desc() if self.descending else self.by.asc()
         if self.nulls_first is None:
             return clause
         return clause.nulls_first() if self.nulls_first else clause.nulls_last()
 
     def equals(self, value: Any) -> ColumnElement[bool]:
-        """Whether a row has the same value."""
+        """Return whether a row has the same value."""
         return self.compared.is_(None) if value is None else self.compared == self._bound(value)
 
     def follows(self, value: Any) -> ColumnElement[bool]:
-        """Whether a row comes after those that have the value."""
+        """Return whether a row comes after those that have the value."""
         if value is None:
             return self.compared.is_not(None) if self.nulls_first else false()
         bound = self._bound(value)
@@ -75,7 +75,7 @@ class RowOrder:
         return beyond if self.nulls_first is not False else or_(beyond, self.compared.is_(None))
 
     def reaches(self, value: Any) -> ColumnElement[bool]:
-        """Whether a row, of an order without NULLs, has the value or comes after it."""
+        """Return whether a row, of an order without NULLs, has the value or comes after it."""
         bound = self._bound(value)
         reached = self.compared <= bound if self.descending else self.compared >= bound
         return cast("ColumnElement[bool]", reached)
@@ -88,13 +88,13 @@ class RowOrder:
         return TypeAdapter(self.compared.type.python_type)
 
     def to_json(self, value: Any) -> Any:
-        """The value as a cursor holds it."""
+        """Return the value as a cursor holds it."""
         if isinstance(value, bytes):
             return value.hex()
         return None if value is None else self._adapter.dump_python(value, mode="json")
 
     def from_json(self, value: Any) -> Any:
-        """The value that a cursor holds."""
+        """Return the value that a cursor holds."""
         if value is None:
             return None
         if self.compared.type.python_type is bytes:
@@ -114,7 +114,7 @@ class Ordering:
         return [term.clause() for term in self.terms]
 
     def position(self, values: Sequence[Any]) -> list[Any]:
-        """The place of a row, for a cursor.
+        """Return the place of a row, for a cursor.
 
         Args:
             values: what the row has of each term, as compared.
@@ -122,7 +122,7 @@ class Ordering:
         return [term.to_json(value) for term, value in zip(self.terms, values, strict=True)]
 
     def after(self, position: Sequence[Any], *, compares_rows: bool = True) -> ColumnElement[bool]:
-        """Whether a row comes after that place.
+        """Return whether a row comes after that place.
 
         Args:
             compares_rows: whether the backend compares several values at once, `(a, b) > (1, 2)`.

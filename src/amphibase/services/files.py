@@ -88,7 +88,7 @@ class FileService:
         )
 
     async def admit(self, caller: Caller, bucket: str, size: int | None) -> Bucket:
-        """Whether the caller may send so many bytes to the bucket, before they are sent.
+        """Return whether the caller may send so many bytes to the bucket, before they are sent.
 
         Raises:
             Unauthenticated, NotFound, PayloadTooLarge
@@ -102,7 +102,7 @@ class FileService:
         return room
 
     async def stat(self, caller: Caller, bucket: str, path: str) -> File:
-        """What is known of a file. Raises NotFound."""
+        """Return what is known of a file. Raises NotFound."""
         file = await self._files.stat(caller, _known(bucket), checked_path(path))
         if file is None:
             raise NotFound(MISSING)
@@ -111,7 +111,7 @@ class FileService:
     async def open(
         self, caller: Caller, bucket: str, path: str, part: ByteRange | None = None
     ) -> OpenFile:
-        """A file's bytes, or a part of them. See `Files.open`."""
+        """Return a file's bytes, or a part of them. See `Files.open`."""
         return await self._files.open(caller, _known(bucket), checked_path(path), part)
 
     async def list(
@@ -123,7 +123,7 @@ class FileService:
         cursor: str | None = None,
         limit: int = 100,
     ) -> Page[File]:
-        """Files whose path begins with the prefix. Raises NotFound, InvalidCursor."""
+        """Return files whose path begins with the prefix. Raises NotFound, InvalidCursor."""
         if await self._files.bucket(_known(bucket)) is None:
             raise NotFound(NO_BUCKET)
         prefix = unicodedata.normalize("NFC", prefix)
@@ -137,15 +137,15 @@ class FileService:
     async def signed_url(
         self, caller: Caller, bucket: str, path: str, expires_in: timedelta
     ) -> SignedUrl:
-        """A URL that opens the file without signing in. Raises NotFound."""
+        """Return a URL that opens the file without signing in. Raises NotFound."""
         return await self._files.signed_url(caller, _known(bucket), checked_path(path), expires_in)
 
     def admitted_by(self, signature: str, bucket: str, path: str) -> Caller:
-        """Who the bearer of a signed URL reads as. Raises InvalidSignature."""
+        """Return who the bearer of a signed URL reads as. Raises InvalidSignature."""
         return self._files.signer(bucket, checked_path(path), signature)
 
     def public_url(self, file: File) -> str | None:
-        """Where everybody can read the file; None in a private bucket."""
+        """Return where everybody can read the file; None in a private bucket."""
         return self._files.public_url(file.bucket, file.path) if file.public else None
 
     async def move(
@@ -165,14 +165,14 @@ class FileService:
         return await self._files.copy(caller, bucket, path, to_path, to_bucket=to_bucket)
 
     async def bucket(self, id: str) -> Bucket:
-        """One bucket. Raises NotFound."""
+        """Return one bucket. Raises NotFound."""
         bucket = await self._files.bucket(_known(id))
         if bucket is None:
             raise NotFound(NO_BUCKET)
         return bucket
 
     async def buckets(self) -> Sequence[Bucket]:
-        """All buckets, by name."""
+        """Return all buckets, by name."""
         return await self._files.buckets()
 
     async def create_bucket(
@@ -286,7 +286,7 @@ class _Incoming:
 
 
 def checked_path(path: str) -> str:
-    """The path in the one form in which it is stored (Unicode's NFC).
+    """Return the path in the one form in which it is stored (Unicode's NFC).
 
     Raises:
         InvalidPath: says why.

@@ -106,7 +106,7 @@ class SqlBackend:
         self.capabilities = sql_capabilities(self.database.dialect)
 
     def repository(self, model: type[Model], caller: Caller) -> SqlRepository[Model]:
-        """The rows of a model as that caller may see and change them."""
+        """Return the rows of a model as that caller may see and change them."""
         return self._repository(model, caller, self._executor)
 
     def _repository(
@@ -129,7 +129,7 @@ class SqlBackend:
     async def transaction(
         self, caller: Caller, *, isolation: Isolation | None = None
     ) -> AsyncIterator[SqlTransaction]:
-        """What happens in the block is committed at its end, or not at all."""
+        """Begin a transaction: what happens in the block is committed at its end, or not at all."""
         async with self._executor.transaction(caller, isolation) as executor:
             yield SqlTransaction(caller, executor, self._repository, self.capabilities)
 
@@ -173,7 +173,7 @@ class SqlBackend:
 
     @asynccontextmanager
     async def session(self, caller: Caller, *, writes: bool = True) -> AsyncIterator[AsyncSession]:
-        """A SQLAlchemy session for statements of one's own; with RLS, the caller's in the
+        """Open a SQLAlchemy session for statements of one's own; with RLS, the caller's in the
         database's eyes too. The caller is in `session.info["caller"]`.
 
         Args:

@@ -131,7 +131,7 @@ class RemoteTokenCheck:
         self._client = client
 
     async def start(self) -> None:
-        """Nothing is needed."""
+        """Do nothing: nothing is needed."""
 
     async def admit(self, access_token: str) -> Caller:
         if len(access_token) > MAX_TOKEN_BYTES or not TOKEN_PATTERN.fullmatch(access_token):

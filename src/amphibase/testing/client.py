@@ -29,7 +29,7 @@ class Client(httpx.AsyncClient):
     async def as_user(
         self, email: str = "user@example.com", *, name: str = "", admin: bool = False
     ) -> Self:
-        """A client signed in as that user, who is created if missing.
+        """Return a client signed in as that user, who is created if missing.
 
         Args:
             admin: whether the user is an administrator.

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def amphibase_databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator["TestDatabases"]:
-    """Databases that `client` copies for each test."""
+    """Provide databases that `client` copies for each test."""
     from amphibase.testing.databases import TestDatabases
 
     databases = TestDatabases(tmp_path_factory.mktemp("amphibase"))
@@ -39,7 +39,7 @@ def amphibase_databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator["T
 
 @pytest.fixture
 async def client(app: "FastAPI", amphibase_databases: "TestDatabases") -> AsyncIterator["Client"]:
-    """An httpx client on the started application.
+    """Open an httpx client on the started application.
 
     An application that reads its settings from the environment gets a database and a data folder
     of the test's own. What the test puts into `app.dependency_overrides` goes with it.
@@ -66,7 +66,7 @@ async def client(app: "FastAPI", amphibase_databases: "TestDatabases") -> AsyncI
 
 @pytest.fixture
 def emails(app: "FastAPI", client: "Client") -> "SentEmails":
-    """The emails that the started application sends."""
+    """Return the emails that the started application sends."""
     from amphibase.testing.emails import SentEmails
 
     return SentEmails(app.state.amphibase.settings.data_dir / "outbox")
@@ -74,7 +74,7 @@ def emails(app: "FastAPI", client: "Client") -> "SentEmails":
 
 @pytest.fixture
 async def session(app: "FastAPI", client: "Client") -> AsyncIterator["AsyncSession"]:
-    """A session in a transaction that is rolled back when the test ends.
+    """Open a session in a transaction that is rolled back when the test ends.
 
     The application's own `Session` dependency is this one meanwhile, so that the test sees what
     requests do, and nothing of it stays.
@@ -107,7 +107,7 @@ async def session(app: "FastAPI", client: "Client") -> AsyncIterator["AsyncSessi
 
 @pytest.fixture(scope="session")
 def local_supabase_projects() -> Iterator["Projects"]:
-    """The process that serves `local_supabase`."""
+    """Start the process that serves `local_supabase`."""
     from amphibase.testing.supabase import serve_projects
 
     with serve_projects() as projects:
@@ -116,6 +116,6 @@ def local_supabase_projects() -> Iterator["Projects"]:
 
 @pytest.fixture
 def local_supabase(local_supabase_projects: "Projects") -> Iterator["LocalSupabase"]:
-    """A local Supabase: its own database, keys and buckets, all new; gone after the test."""
+    """Open a local Supabase: its own database, keys and buckets, all new; gone after the test."""
     with local_supabase_projects.open() as project:
         yield project

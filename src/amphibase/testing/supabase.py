@@ -45,7 +45,7 @@ class Projects:
 
     @contextmanager
     def open(self) -> Iterator[LocalSupabase]:
-        """A fresh project, for the block.
+        """Open a fresh project, for the block.
 
         Raises:
             RuntimeError: the process has ended; holds its last words.

@@ -57,7 +57,7 @@ class FactorBody(Body):
 
 
 async def create(core: Core, request: Request) -> Response:
-    """`POST /admin/users`: a new user; without a password, none signs in."""
+    """Respond to `POST /admin/users`: a new user; without a password, none signs in."""
     require_admin(core, request)
     body = await read(request, AdminUserBody)
     email = email_of(body.email) if body.email else None
@@ -105,7 +105,8 @@ async def create(core: Core, request: Request) -> Response:
 
 
 async def list_users(core: Core, request: Request) -> Response:
-    """`GET /admin/users?page=&per_page=&filter=`: newest first; their number is in the headers."""
+    """Respond to `GET /admin/users?page=&per_page=&filter=`: newest first; their number is in the
+    headers."""
     require_admin(core, request)
     page = _number(request, "page", 1)
     size = min(_number(request, "per_page", PER_PAGE), MAX_PER_PAGE)
@@ -118,7 +119,7 @@ async def list_users(core: Core, request: Request) -> Response:
 
 
 async def get(core: Core, request: Request) -> Response:
-    """`GET /admin/users/{id}`."""
+    """Respond to `GET /admin/users/{id}`."""
     require_admin(core, request)
     async with core.database.read() as connection:
         user = await core.users.get(connection, _user_id(request))
@@ -126,7 +127,7 @@ async def get(core: Core, request: Request) -> Response:
 
 
 async def update(core: Core, request: Request) -> Response:
-    """`PUT /admin/users/{id}`: changes what is sent; `password_hash` and `aud` are ignored."""
+    """Respond to `PUT /admin/users/{id}`: change what is sent, but `password_hash` and `aud`."""
     require_admin(core, request)
     id = _user_id(request)
     body = await read(request, AdminUserBody)
@@ -191,7 +192,7 @@ async def _update_identities(
 
 
 async def delete(core: Core, request: Request) -> Response:
-    """`DELETE /admin/users/{id}`: for good, or softly, so that the id stays and nothing else."""
+    """Respond to `DELETE /admin/users/{id}`: for good, or softly, so that only the id stays."""
     require_admin(core, request)
     id = _user_id(request)
     body = await read(request, DeleteUserBody)
@@ -208,7 +209,7 @@ async def delete(core: Core, request: Request) -> Response:
 
 
 async def list_factors(core: Core, request: Request) -> Response:
-    """`GET /admin/users/{id}/factors`."""
+    """Respond to `GET /admin/users/{id}/factors`."""
     require_admin(core, request)
     async with core.database.read() as connection:
         user = await core.users.get(connection, _user_id(request))
@@ -216,7 +217,7 @@ async def list_factors(core: Core, request: Request) -> Response:
 
 
 async def update_factor(core: Core, request: Request) -> Response:
-    """`PUT /admin/users/{id}/factors/{factor_id}`: gives it another name."""
+    """Respond to `PUT /admin/users/{id}/factors/{factor_id}`: gives it another name."""
     require_admin(core, request)
     body = await read(request, FactorBody)
     async with core.database.write() as connection:
@@ -230,7 +231,7 @@ async def update_factor(core: Core, request: Request) -> Response:
 
 
 async def delete_factor(core: Core, request: Request) -> Response:
-    """`DELETE /admin/users/{id}/factors/{factor_id}`."""
+    """Respond to `DELETE /admin/users/{id}/factors/{factor_id}`."""
     require_admin(core, request)
     async with core.database.write() as connection:
         user = await core.users.get(connection, _user_id(request), lock=True)

@@ -35,7 +35,7 @@ class GenerateLinkBody(Body):
 
 
 async def invite(core: Core, request: Request) -> Response:
-    """`POST /invite`: adds a user who has yet to accept, and sends the email."""
+    """Respond to `POST /invite`: adds a user who has yet to accept, and sends the email."""
     require_admin(core, request)
     body = await read(request, InviteBody)
     email = email_of(body.email)
@@ -48,8 +48,8 @@ async def invite(core: Core, request: Request) -> Response:
 
 
 async def generate_link(core: Core, request: Request) -> Response:
-    """`POST /admin/generate_link`: the user, with the link and the code that an email would
-    hold; none is sent."""
+    """Respond to `POST /admin/generate_link`: the user, with the link and the code that an email
+    would hold; none is sent."""
     require_admin(core, request)
     body = await read(request, GenerateLinkBody)
     email = email_of(body.email)

@@ -45,7 +45,7 @@ class VerifyFactorBody(Body):
 
 
 async def enroll(core: Core, request: Request) -> Response:
-    """`POST /factors`: a new factor with its secret, which is never shown again."""
+    """Respond to `POST /factors`: a new factor with its secret, which is never shown again."""
     body = await read(request, EnrollBody)
     async with core.database.write() as connection:
         caller = await _signed_in(core, connection, request, lock=True)
@@ -80,7 +80,7 @@ async def enroll(core: Core, request: Request) -> Response:
 
 
 async def challenge(core: Core, request: Request) -> Response:
-    """`POST /factors/{id}/challenge`: starts a challenge of the factor."""
+    """Respond to `POST /factors/{id}/challenge`: starts a challenge of the factor."""
     async with core.database.write() as connection:
         user = (await _signed_in(core, connection, request)).user
         id = uuid_of(request.path_params["id"], "factor_id")
@@ -93,7 +93,7 @@ async def challenge(core: Core, request: Request) -> Response:
 
 
 async def verify(core: Core, request: Request) -> Response:
-    """`POST /factors/{id}/verify`: the code of the challenge makes the session `aal2`.
+    """Respond to `POST /factors/{id}/verify`: the code of the challenge makes the session `aal2`.
 
     The first code of a factor verifies it, and ends the user's sessions without a second factor.
     """
@@ -125,7 +125,7 @@ async def verify(core: Core, request: Request) -> Response:
 
 
 async def unenroll(core: Core, request: Request) -> Response:
-    """`DELETE /factors/{id}`: a verified factor takes a session that has shown one."""
+    """Respond to `DELETE /factors/{id}`: a verified factor takes a session that has shown one."""
     async with core.database.write() as connection:
         caller = await _signed_in(core, connection, request, lock=True)
         id = uuid_of(request.path_params["id"], "factor_id")

@@ -39,7 +39,7 @@ async def otp(core: Core, request: Request) -> Response:
 
 
 async def magic_link(core: Core, request: Request) -> Response:
-    """`POST /magiclink`: the same, as older clients send it."""
+    """Respond to `POST /magiclink`: the same, as older clients send it."""
     body = await read(request, OtpBody)
     if not body.email:
         raise invalid("An email address is required")

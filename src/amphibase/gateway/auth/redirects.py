@@ -67,7 +67,7 @@ class Redirects:
 
 @cache
 def glob_to_regex(pattern: str) -> str:
-    """A pattern of allowed URLs as a regular expression."""
+    """Return a pattern of allowed URLs as a regular expression."""
     written = []
     position = 0
     while position < len(pattern):

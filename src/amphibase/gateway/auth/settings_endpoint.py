@@ -40,7 +40,7 @@ PROVIDERS = [
 
 
 async def health(core: Core, request: Request) -> Response:
-    """`GET /health`."""
+    """Respond to `GET /health`."""
     return respond(
         {
             "version": COMPATIBLE,
@@ -51,7 +51,7 @@ async def health(core: Core, request: Request) -> Response:
 
 
 async def settings(core: Core, request: Request) -> Response:
-    """`GET /settings`: what a sign-in form needs to know."""
+    """Respond to `GET /settings`: what a sign-in form needs to know."""
     current = core.settings
     return respond(
         {
@@ -71,17 +71,17 @@ async def settings(core: Core, request: Request) -> Response:
 
 
 async def jwks(core: Core, request: Request) -> Response:
-    """`GET /.well-known/jwks.json`: the keys that users' tokens are verified with."""
+    """Respond to `GET /.well-known/jwks.json`: the keys that users' tokens are verified with."""
     return respond(core.tokens.jwks(), headers={"cache-control": "public, max-age=600"})
 
 
 async def authorize(core: Core, request: Request) -> Response:
-    """`GET /authorize`: to a third party's sign-in; none can be enabled yet."""
+    """Respond to `GET /authorize`: to a third party's sign-in; none can be enabled yet."""
     raise unsupported_provider(request.query_params.get("provider", ""))
 
 
 async def sso(core: Core, request: Request) -> Response:
-    """`POST /sso`: to a company's own sign-in, which cannot be enabled yet."""
+    """Respond to `POST /sso`: to a company's own sign-in, which cannot be enabled yet."""
     raise AuthError(codes.SAML_DISABLED)
 
 

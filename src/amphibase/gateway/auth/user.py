@@ -37,14 +37,14 @@ class UserBody(PkceBody):
 
 
 async def get(core: Core, request: Request) -> Response:
-    """`GET /user`."""
+    """Respond to `GET /user`."""
     async with core.database.read() as connection:
         user = (await signed_in(core, connection, request)).user
     return respond(user_json(user))
 
 
 async def update(core: Core, request: Request) -> Response:
-    """`PUT /user`: another address, password or metadata.
+    """Respond to `PUT /user`: another address, password or metadata.
 
     A new address waits until emails are confirmed; a new password ends the other sessions.
     """
@@ -155,7 +155,7 @@ async def _take_phone(core: Core, connection: AsyncConnection, id: UUID, phone: 
 
 
 async def log_out(core: Core, request: Request) -> Response:
-    """`POST /logout?scope=`: ends this session, the others or all."""
+    """Respond to `POST /logout?scope=`: ends this session, the others or all."""
     scope = request.query_params.get("scope") or "global"
     if scope not in ("global", "local", "others"):
         raise invalid(f'Unsupported logout scope "{scope}"')
@@ -175,7 +175,8 @@ async def log_out(core: Core, request: Request) -> Response:
 
 
 async def link_identity(core: Core, request: Request) -> Response:
-    """`GET /user/identities/authorize`: to a third party's sign-in, for one more identity."""
+    """Respond to `GET /user/identities/authorize`: to a third party's sign-in, for one more
+    identity."""
     _check_linking(core)
     async with core.database.read() as connection:
         await signed_in(core, connection, request)
@@ -183,7 +184,7 @@ async def link_identity(core: Core, request: Request) -> Response:
 
 
 async def unlink_identity(core: Core, request: Request) -> Response:
-    """`DELETE /user/identities/{id}`: takes a way to sign in from the user; one has to be left."""
+    """Respond to `DELETE /user/identities/{id}`: remove a way to sign in; one has to be left."""
     _check_linking(core)
     async with core.database.write() as connection:
         user = (await signed_in(core, connection, request, lock=True)).user

@@ -67,7 +67,8 @@ class Verified:
 
 
 async def follow_link(core: Core, request: Request) -> Response:
-    """`GET /verify`: redirect the reader with a session, the code of a flow or an error."""
+    """Respond to `GET /verify`: redirect the reader with a session, the code of a flow or an
+    error."""
     query = request.query_params
     redirect_to = core.redirects.of(request)
     kind, token = query.get("type", ""), query.get("token", "") or query.get("token_hash", "")
@@ -124,7 +125,7 @@ def _redirect_error(error: AuthError | AmphibaseError, redirect_to: str) -> Resp
 
 
 async def verify(core: Core, request: Request) -> Response:
-    """`POST /verify`: respond with a session for a code, or for the token of a link."""
+    """Respond to `POST /verify`: respond with a session for a code, or for the token of a link."""
     body = await read(request, VerifyBody)
     if not body.type:
         raise invalid("Verify requires a verification type")

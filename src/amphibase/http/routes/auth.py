@@ -45,7 +45,8 @@ NO_STORE = {"Cache-Control": "no-store"}
 
 @cache
 def routes(user: type[User]) -> FastPathRouter:
-    """The routes, with responses in the shape of the profile's class; one router for all apps."""
+    """Return the routes, with responses in the shape of the profile's class; one router for all
+    apps."""
     auth = router("/auth", "auth")
     user_read: Any = read_model(user)
     signed_in_response: Any = SignedInResponse[user_read]

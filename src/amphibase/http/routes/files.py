@@ -65,7 +65,7 @@ Signature = Annotated[str | None, Query(max_length=200, description="Of a signed
 
 @cache
 def routes() -> FastPathRouter:
-    """The routes; one router for all apps."""
+    """Return the routes; one router for all apps."""
     files = router("/files", "files")
     files.include_router(buckets)
     files.include_router(tus.routes())

@@ -57,7 +57,7 @@ def routes(
     tags: Sequence[str] | None = None,
     dependencies: Sequence[Depends] = (),
 ) -> APIRouter:
-    """The routes of a model.
+    """Return the routes of a model.
 
     Args:
         repository: the dependency that gives a request its `Repository`.
@@ -222,13 +222,13 @@ class RowSerializer:
         self._page: TypeAdapter[Any] = TypeAdapter(page)
 
     def row(self, row: Any) -> bytes:
-        """One row as JSON, if it is not that already."""
+        """Return one row as JSON, if it is not that already."""
         if isinstance(row, str):
             return row.encode()
         return self._row.dump_json(self._values(row), warnings=False)
 
     def page(self, page: Page[Any]) -> bytes:
-        """A part of a list as JSON."""
+        """Return a part of a list as JSON."""
         if page.items and isinstance(page.items[0], str):
             cursor = "null" if page.next_cursor is None else f'"{page.next_cursor}"'
             # Joined as bytes: as text, a large page would be in memory once more.
@@ -239,14 +239,14 @@ class RowSerializer:
         return self._page.dump_json(content, warnings=False)
 
     def response(self, row: Any, status: int = 200) -> Response:
-        """One row as a response, with its version."""
+        """Return one row as a response, with its version."""
         response = Response(self.row(row), status, media_type=JSON)
         if self._versioned:
             response.headers["ETag"] = f'"{row.version}"'
         return response
 
     def key_of(self, row: Any) -> str:
-        """The row's key, as it stands in a path."""
+        """Return the row's key, as it stands in a path."""
         key = self._key_type.dump_python(getattr(row, self._key), mode="json")
         return quote(str(key), safe="")
 

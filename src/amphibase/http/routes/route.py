@@ -83,7 +83,7 @@ def _check_type(content_type: str) -> None:
 
 
 def router(prefix: str, tag: str, route: type[APIRoute] = SmallBodyRoute) -> FastPathRouter:
-    """A router for built-in routes."""
+    """Return a router for built-in routes."""
     return FastPathRouter(
         prefix=prefix,
         tags=[tag],

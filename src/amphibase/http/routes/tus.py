@@ -17,7 +17,7 @@ CHUNK: dict[str, Any] = {
 
 
 def routes() -> APIRouter:
-    """The routes."""
+    """Return the routes."""
     tus = router("/tus", "files")
 
     @tus.options(

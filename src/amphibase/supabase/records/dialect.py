@@ -218,7 +218,7 @@ def stored_type(type_: TypeEngine[Any]) -> TypeEngine[Any]:
 
 
 def is_read_as_text(type_: TypeEngine[Any]) -> bool:
-    """Whether a column is selected as text: its numbers are not those of JSON parsers."""
+    """Return whether a column is selected as text: its numbers are not those of JSON parsers."""
     stored = stored_type(type_)
     if isinstance(stored, types.ARRAY):
         stored = stored_type(stored.item_type)

@@ -163,7 +163,8 @@ class RequestBuilder:
         )
 
     def is_denied(self, error: AmphibaseError) -> bool:
-        """Whether an error says that the caller may not use the table, as its model declares.
+        """Return whether an error says that the caller may not use the table, as its model
+        declares.
 
         To the service, such an error says that the database is not set up; and a token that is
         not valid says nothing of the table.

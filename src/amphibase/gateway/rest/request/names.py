@@ -23,7 +23,7 @@ def read_names(text: str, what: str) -> tuple[str, ...]:
 
 
 def cast(scanner: Scanner) -> str | None:
-    """`::type`, or nothing. Raises QuerySyntaxError."""
+    """Read `::type`, or nothing. Raises QuerySyntaxError."""
     if not scanner.take("::"):
         return None
     name = scanner.match(_WORD)

@@ -15,7 +15,8 @@ _RESULT_DEPTH = 2
 
 
 def origins(definition: str) -> dict[int, tuple[int, int]]:
-    """By column number: the OID of the relation it comes from, and the column's number there."""
+    """Return, by column number, the OID of the relation it comes from, and the column's number
+    there."""
     found: dict[int, tuple[int, int]] = {}
     depth = number = table = 0
     for token in _TOKEN.finditer(definition):

@@ -61,7 +61,7 @@ class RoleResolver:
         self._cached: OrderedDict[int, tuple[Mapping[str, Any], RequestRole]] = OrderedDict()
 
     def resolve(self, authorization: str | None) -> RequestRole:
-        """Whom the `Authorization` header names.
+        """Return whom the `Authorization` header names.
 
         Raises:
             JwtError: the token is invalid, or missing where one is required.
