@@ -34,6 +34,7 @@ def pytest_collection_finish() -> None:
     """What was imported and collected stays: the collector need not look at it for each test."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 20, 20)  # a test makes many objects, and few cycles
 
 
 @pytest.fixture(scope="session")

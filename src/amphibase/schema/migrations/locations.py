@@ -1,7 +1,9 @@
 """Where the revisions of each chain are, in files and in the database; without Alembic."""
 
 import ast
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -57,7 +59,7 @@ class ChainLocation:
             for path in folder.glob("*.py"):
                 if path.name == "__init__.py":
                     continue
-                names = _assignments(path)
+                names = _assignments(path.read_bytes())
                 revision, previous = names.get("revision"), names.get("down_revision")
                 if not isinstance(revision, str) or not isinstance(previous, str | None):
                     return None
@@ -90,10 +92,11 @@ def packaged_location(database: Database, name: Literal["auth", "storage"]) -> C
     return ChainLocation(name, (HERE / name,), "amphibase_version", name)
 
 
-def _assignments(path: Path) -> dict[str, object]:
-    """The names that a module gives literal values to, at its top."""
+@lru_cache(maxsize=128)  # parsing takes most of a start, and tests start an application often
+def _assignments(source: bytes) -> Mapping[str, object]:
+    """Return the names that a module gives literal values to, at its top."""
     values: dict[str, object] = {}
-    for statement in ast.parse(path.read_bytes()).body:
+    for statement in ast.parse(source).body:
         match statement:
             case ast.Assign(targets=[ast.Name(id=name)], value=value):
                 pass
