@@ -6,9 +6,11 @@ the import takes a second, and the command itself a tenth of that.
 
 import multiprocessing
 import os
+import runpy
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -29,9 +31,11 @@ class Forked:
     """A forked command, with the words of `subprocess.Popen`.
 
     Args:
+        arguments: the program's name, and what follows it.
         folder: where it runs.
         environment: all that it finds there.
         streams: files for its standard input, output and errors.
+        entry: what runs in the process; `amphibase` by default.
     """
 
     def __init__(
@@ -40,9 +44,12 @@ class Forked:
         folder: Path,
         environment: Mapping[str, str],
         streams: Sequence[Path],
+        entry: Callable[[], None] = main,
     ) -> None:
         self._process = _forks.Process(
-            target=_become, args=(arguments, folder, dict(environment), streams), daemon=True
+            target=_become,
+            args=(arguments, folder, dict(environment), streams, entry),
+            daemon=True,
         )
         self._process.start()
 
@@ -58,6 +65,15 @@ class Forked:
             self._process.kill()
             raise AssertionError(f"the command had not ended after {timeout:g} seconds")
         return self._process.exitcode
+
+
+def run_script(script: Path, environment: Mapping[str, str]) -> Completed:
+    """Run a Python file in its folder until it ends; a warning is an error.
+
+    Args:
+        environment: all that it finds there.
+    """
+    return _completed([script.name], script.parent, environment, _run_script)
 
 
 def run(
@@ -88,15 +104,35 @@ def run(
             check=False,
             timeout=SECONDS,
         )
+    return _completed(["amphibase", *arguments], folder, whole, main, input)
+
+
+def _completed(
+    arguments: Sequence[str],
+    folder: Path,
+    environment: Mapping[str, str],
+    entry: Callable[[], None],
+    input: str = "",
+) -> Completed:
     with TemporaryDirectory() as name:
         given, output, errors = streams = [Path(name) / each for each in ("in", "out", "err")]
         given.write_text(input)
-        code = Forked(arguments, folder, whole, streams).wait(SECONDS)
-        return Completed(["amphibase", *arguments], code, output.read_text(), errors.read_text())
+        code = Forked(arguments, folder, environment, streams, entry).wait(SECONDS)
+        return Completed(arguments, code, output.read_text(), errors.read_text())
+
+
+def _run_script() -> None:
+    warnings.simplefilter("error")
+    sys.path.insert(0, str(Path.cwd()))
+    runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 def _become(
-    arguments: Sequence[str], folder: Path, environment: dict[str, str], streams: Sequence[Path]
+    arguments: Sequence[str],
+    folder: Path,
+    environment: dict[str, str],
+    streams: Sequence[Path],
+    entry: Callable[[], None],
 ) -> None:
     for number, (path, mode) in enumerate(zip(streams, ("rb", "ab", "ab"), strict=True)):
         with path.open(mode) as stream:
@@ -105,5 +141,5 @@ def _become(
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
-    sys.argv = ["amphibase", *arguments]
-    main()
+    sys.argv = [*arguments]
+    entry()

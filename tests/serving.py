@@ -35,7 +35,7 @@ def serving(
     whole = {"PATH": os.environ["PATH"], **environment}
     process: Process
     if forked:
-        process = Forked(command, folder, whole, [Path(os.devnull), log, log])
+        process = Forked(["amphibase", *command], folder, whole, [Path(os.devnull), log, log])
     else:
         with log.open("ab") as output:
             process = subprocess.Popen(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from tests.commands import run_script
 from tests.serving import serving
 
 import amphibase
@@ -45,8 +46,10 @@ def run(folder: Path, *command: str) -> "subprocess.CompletedProcess[str]":
     ],
 )
 def test_every_snippet_runs(block: str, tmp_path: Path) -> None:
-    (tmp_path / "snippet.py").write_text(block)
-    done = run(tmp_path, "-W", "error", "snippet.py")
+    snippet = tmp_path / "snippet.py"
+    snippet.write_text(block)
+    environment = {"PATH": os.environ["PATH"], "DATA_DIR": str(tmp_path / "data")}
+    done = run_script(snippet, environment)
     assert done.returncode == 0, done.stderr
 
 

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import httpx
 import psycopg
 import pytest
+from tests import commands
 from tests.servers import new_server
 
 from amphibase.gateway.data_dir import DataDir, RunningGateway
@@ -39,21 +40,17 @@ NAMES = {"API_URL", "DB_URL", "ANON_KEY", "SERVICE_ROLE_KEY", "JWT_SECRET", "INB
 
 @dataclass
 class Cli:
-    """The command, run in a folder."""
+    """The command, run in a folder.
+
+    Attributes:
+        forked: False starts Python itself, as a shell does.
+    """
 
     folder: Path
+    forked: bool = True
 
     def __call__(self, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-        # Its output is a pipe: it has to be let go of for `run` to return.
-        return subprocess.run(
-            [sys.executable, "-m", "amphibase", "supabase", *arguments],
-            cwd=self.folder,
-            env={"PATH": os.environ["PATH"], **environment},
-            capture_output=True,
-            text=True,
-            timeout=100,
-            check=False,
-        )
+        return commands.run(self.folder, environment, "supabase", *arguments, forked=self.forked)
 
     def start(self, *arguments: str) -> dict[str, str]:
         done = self("start", "--port", "0", "-o", "json", *arguments)
@@ -73,7 +70,7 @@ def cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
     cli = Cli(tmp_path_factory.mktemp("project"))
     cli.write("migrations/20260101000000_notes.sql", MIGRATION)
     cli.write("seed.sql", SEED)
-    cli.start()
+    Cli(cli.folder, forked=False).start()  # into a pipe, which the gateway has to let go of
     yield cli
     cli("stop")
 

@@ -1,13 +1,15 @@
 """The application that the tests of records ask, and what they ask of its answers."""
 
+from functools import cache
 from typing import Annotated, Any
 
 import httpx
 from fastapi import FastAPI
 from pydantic import BaseModel
+from tests.conftest import SECRET
 from tests.models import Author, Board, Document, Draft, Kinds, Note, Post
 
-from amphibase import Amphibase, Repository, Settings
+from amphibase import Amphibase, Repository, Settings, load_settings
 from amphibase.testing.client import Client
 
 ROUTED = (Note, Post, Board, Draft, Document, Kinds, Author)
@@ -34,6 +36,21 @@ def records_app(settings: Settings) -> FastAPI:
 
     for model in ROUTED:
         app.include_router(db.router(model))
+    return app
+
+
+@cache
+def _shared_app() -> FastAPI:
+    return records_app(load_settings(secret_key=SECRET))
+
+
+def shared_records_app(settings: Settings) -> FastAPI:
+    """Return one application for all tests that add nothing to it, with a test's own settings.
+
+    Its routes are built once: that takes longer than most of the tests do.
+    """
+    app = _shared_app()
+    db_of(app).use(settings)
     return app
 
 

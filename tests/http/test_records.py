@@ -5,7 +5,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from fastapi import FastAPI
-from tests.http.records import add, check, db_of, records_app, titles
+from tests.http.records import add, check, db_of, shared_records_app, titles
 from tests.models import Note, Post
 
 from amphibase import SERVICE, Caller, Settings, current_caller
@@ -14,7 +14,7 @@ from amphibase.testing.client import Client
 
 @pytest.fixture
 def app(settings: Settings) -> FastAPI:
-    return records_app(settings)
+    return shared_records_app(settings)
 
 
 class TestRows:

@@ -2,7 +2,7 @@
 
 import pytest
 from fastapi import FastAPI
-from tests.http.records import add, check, records_app, titles
+from tests.http.records import add, check, shared_records_app, titles
 
 from amphibase import Settings
 from amphibase.testing.client import Client
@@ -10,7 +10,7 @@ from amphibase.testing.client import Client
 
 @pytest.fixture
 def app(settings: Settings) -> FastAPI:
-    return records_app(settings)
+    return shared_records_app(settings)
 
 
 class TestLists:

@@ -21,12 +21,18 @@ from amphibase.backend.files import Finding
 from amphibase.sql.backend import SqlBackend
 
 SERVER = """
-import os, random, signal, socket, sys, time
+import asyncio, os, random, signal, socket, sys, time
 import uvicorn
 from fastapi import FastAPI
 from amphibase import Amphibase
 
 app = Amphibase().mount(FastAPI())
+
+async def start_once():
+    async with app.router.lifespan_context(app):
+        pass
+
+asyncio.run(start_once())  # so that the forks find all modules imported
 listening = socket.create_server(("127.0.0.1", 0), backlog=100)
 print(listening.getsockname()[1], flush=True)
 told = True
