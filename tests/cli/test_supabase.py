@@ -348,7 +348,11 @@ def test_in_the_foreground_it_serves_until_a_signal_and_its_postgres_ends_with_i
 @pytest.mark.parametrize(
     ("arguments", "environment", "line"),
     [
-        (["--host", "0.0.0.0"], {}, "everybody knows the keys of development; set JWT_SECRET,"),
+        (
+            ["--host", "0.0.0.0"],
+            {},
+            "everybody knows the keys and passwords of development; set JWT_SECRET,",
+        ),
         ([], {"JWT_SECRET": "short"}, "JWT_SECRET: must have at least 32 bytes"),
         ([], {"JWT_JWKS": "{}"}, "JWT_JWKS: is not a JSON Web Key Set"),
         ([], {"PGRST_DB_MAX_ROWS": "many"}, "PGRST_DB_MAX_ROWS: should be a valid integer"),
