@@ -48,6 +48,10 @@ CREATION_LOCK = "creation.lock"
 _ID = re.compile(r"[0-9a-f]{32}")
 
 
+class OffsetConflict(Conflict):
+    """Raised where the sender of bytes believes that another number of them has come."""
+
+
 Sender = TypeVar("Sender", contravariant=True)
 
 
@@ -195,7 +199,7 @@ class ResumableUploads(Generic[Sender]):
         Raises:
             NotFound: as `find`.
             UploadBusy: another request goes on sending for `BUSY_SECONDS`.
-            Conflict: another number of bytes has come.
+            OffsetConflict: another number of bytes has come.
             PayloadTooLarge: more bytes come than were announced.
             AmphibaseError: the whole file is rejected; the upload is deleted.
             StorageFull, Unavailable: what has come stays stored.
@@ -206,7 +210,7 @@ class ResumableUploads(Generic[Sender]):
             if upload.info.done:
                 raise Conflict("The upload is complete")
             if offset != upload.received:
-                raise Conflict(f"{upload.received} bytes have come, not {offset}")
+                raise OffsetConflict(f"{upload.received} bytes have come, not {offset}")
             with disk_errors():
                 file = self._bytes_path(id).open("ab", buffering=0)
             try:

@@ -89,7 +89,11 @@ async def test_who_has_a_file_is_not_sent_it_again(api: Api) -> None:
         (
             "?download=%C3%A4%22%0D%0AX:%201.txt",
             "attachment; filename=%C3%A4%22%0D%0AX%3A%201.txt; "
-            "filename*=UTF-8''%C3%A4%22%0D%0AX%3A%201.txt;",
+            "filename*=UTF-8''%C3%A4%22%0D%0AX%3A%201.txt",
+        ),
+        (
+            "?download=rye%20%281%29%21%2A%27~%3B.txt",
+            "attachment; filename=rye%20(1)!*'~%3B.txt; filename*=UTF-8''rye%20(1)!*'~%3B.txt",
         ),
     ],
 )
@@ -98,6 +102,18 @@ async def test_a_file_can_be_saved_under_a_name(api: Api, query: str, expected: 
     await api.uploaded()
     response = await api.get(f"/object/b/a.txt{query}")
     assert response.headers.get("content-disposition") == expected
+
+
+async def test_a_file_of_a_public_bucket_is_read_by_any_valid_token(api: Api) -> None:
+    await api.bucket(public=True)
+    await api.bucket("private")
+    await api.uploaded("b/a.txt", "private/a.txt")
+    for call in ("/object/authenticated", "/object/info/authenticated", "/object"):
+        assert (await api.get(f"{call}/b/a.txt", token=ANON)).status_code == 200
+        assert rejection(await api.get(f"{call}/private/a.txt", token=ANON))[1] == "404"
+        assert rejection(await api.get(f"{call}/nope/a.txt", token=ANON))[1] == "404"
+    forged = await api.get("/object/authenticated/b/a.txt", token=ANON[:-4] + "AAAA")
+    assert rejection(forged)[1] == "403"
 
 
 async def test_pages_that_people_upload_do_not_run(api: Api) -> None:

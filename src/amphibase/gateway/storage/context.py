@@ -36,9 +36,7 @@ class StorageContext:
         self.blobs = DiskBlobs(settings.file_storage_backend_path / "objects")
         self.transactions = StorageTransactions(self.database)
         self.uploader = Uploader(self.transactions, self.blobs, settings.max_object_bytes)
-        self.objects = ObjectStorage(
-            self.transactions, self.blobs, self.uploader, settings.max_object_bytes
-        )
+        self.objects = ObjectStorage(self.transactions, self.blobs, self.uploader)
         self.signed_urls = SignedUrls(tokens)
         self._tokens = tokens
 

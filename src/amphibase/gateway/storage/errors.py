@@ -7,9 +7,11 @@
     ├── InvalidBucketName
     ├── InvalidKey                 no object can have this name
     ├── InvalidMimeType            a bucket does not take this type
+    ├── InvalidContentType         the header is no type
     ├── InvalidUrlToken            the token of a signed URL is malformed, forged or expired
     ├── InvalidUrlSignature        a good token, of another URL or for another use
     ├── AccessDenied               the access token, or a policy, does not let the caller in
+    │   └── InvalidRole            the call is the service's alone
     ├── NoSuchBucket, NoSuchKey, NoSuchUpload, RelatedResourceMissing
     ├── ResourceAlreadyExists, BucketNotEmpty, FeatureNotEnabled
     ├── EntityTooLarge, RangeNotAvailable
@@ -99,6 +101,14 @@ class InvalidMimeType(StorageError):
         super().__init__(f"mime type {mime_type} is not supported")
 
 
+class InvalidContentType(StorageError):
+    """Raised where the type of an upload is not written as `type/subtype`."""
+
+    status = 415
+    code, error = "InvalidMimeType", "invalid_mime_type"
+    default = "Invalid Content-Type header"
+
+
 class InvalidUrlToken(StorageError):
     """Raised when the token of a signed URL is malformed, forged or expired."""
 
@@ -117,6 +127,12 @@ class AccessDenied(StorageError):
 
     status = 403
     code, error = "AccessDenied", "Unauthorized"
+
+
+class InvalidRole(AccessDenied):
+    """Raised for a call that is the service's alone; the response has the status itself."""
+
+    default = "Access denied: Invalid role"
 
 
 class NoSuchBucket(StorageError):
@@ -171,13 +187,6 @@ class BucketNotEmpty(StorageError):
     status = 409
     code = error = "ResourceNotEmpty"
     default = "The bucket you tried to delete is not empty"
-
-
-class ObjectsNotDeleted(StorageError):
-    """Raised when a bucket is to be emptied and the caller may not delete all of its objects."""
-
-    status = 409
-    default = "Unable to empty the bucket because some of the objects could not be deleted"
 
 
 class FeatureNotEnabled(StorageError):
@@ -265,6 +274,8 @@ def error_response(error: Exception) -> Response:
     if isinstance(error, Retryable):
         status = error.status
         headers["retry-after"] = str(error.retry_after)
+    elif isinstance(error, InvalidRole):
+        status = error.status
     elif isinstance(error, RequestTimeout):
         status = error.status
         headers["connection"] = "close"

@@ -8,6 +8,7 @@ from amphibase.blobs.types import is_allowed
 from amphibase.gateway.storage.errors import (
     EntityTooLarge,
     InvalidBucketName,
+    InvalidContentType,
     InvalidKey,
     InvalidMimeType,
     InvalidStorageRequest,
@@ -24,7 +25,8 @@ MAX_DEPTH = 100
 _KEY = re.compile(r"[\w/!\-.*'() &$@=;:+,?]+", re.ASCII)
 _BUCKET = re.compile(r"[\w!\-.*'() &$@=;:+,?]+", re.ASCII)
 
-_TYPE = re.compile(r"[\w+.-]+/(?:\*|[\w+.-]+(?:;\s*charset=[\w-]+)?)", re.ASCII)
+_TYPE = re.compile(r"\*|\*/\*|[\w+.-]+/(?:\*|[\w+.-]+(?:;\s*charset=[\w-]+)?)", re.ASCII)
+_CONTENT_TYPE = re.compile(r"\s*[^\s/;]+/[^\s/;]+\s*(?:;|$)")
 _HEADER = re.compile(r"[\x20-\x7e]{1,255}")
 _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)(GB|MB|KB|B)?", re.IGNORECASE)
 _UNITS = {"gb": 10**9, "mb": 10**6, "kb": 10**3, "b": 1}
@@ -45,11 +47,18 @@ def check_key(key: str) -> None:
 
 def check_type(kind: str, allowed: Sequence[str] | None) -> None:
     """Raise InvalidMimeType unless a bucket takes objects of this type."""
-    plain = kind.partition(";")[0].strip().lower()
-    patterns = tuple(pattern.partition(";")[0].strip().lower() for pattern in allowed or ())
+    # Letter by letter, as upstream: `IMAGE/PNG` is not among `image/png`.
+    plain = kind.partition(";")[0].strip()
+    patterns = tuple(pattern.partition(";")[0].strip() for pattern in allowed or ())
     # It becomes a header whenever the file is read.
-    if not _HEADER.fullmatch(kind) or not is_allowed(plain, patterns):
+    if not _HEADER.fullmatch(kind) or not ("*" in patterns or is_allowed(plain, patterns)):
         raise InvalidMimeType(kind)
+
+
+def check_content_type(header: str) -> None:
+    """Raise InvalidContentType for what is not written as a type."""
+    if not _HEADER.fullmatch(header) or not _CONTENT_TYPE.match(header):
+        raise InvalidContentType
 
 
 def check_allowed_types(allowed: Sequence[str]) -> None:

@@ -23,9 +23,11 @@ WITH below AS (
     SELECT id, name, created_at, updated_at, last_accessed_at, metadata,
         substr(name, length(CAST(:prefix AS text)) + 1) AS rest
     FROM storage.objects
-    WHERE bucket_id = :bucket AND name LIKE :pattern
+    WHERE bucket_id = :bucket AND {name} LIKE {pattern}
 )
 """
+_AS_WRITTEN = {"name": "name", "pattern": ":pattern"}
+_IN_ANY_CASE = {"name": "lower(name)", "pattern": "lower(:pattern)"}
 
 _LISTED = """
 SELECT name, id, updated_at, created_at, last_accessed_at, metadata FROM (
@@ -81,14 +83,16 @@ async def list_folder(
     limit: int,
     offset: int,
 ) -> list[RowMapping]:
-    """List the folders and the objects in a folder.
+    """List the folders and the objects in a folder, whose name is taken in any case, as upstream.
 
     Args:
         search: what their names begin with, in whatever case.
     """
     prefix = f"{folder}/" if folder and not folder.endswith("/") else folder
     place = _BY_NAME if column == "name" else _BY_TIME
-    statement = _BELOW + _LISTED.format(place=place.format(column=column, order=order), order=order)
+    statement = _BELOW.format_map(_IN_ANY_CASE) + _LISTED.format(
+        place=place.format(column=column, order=order), order=order
+    )
     values = {
         "bucket": bucket,
         "prefix": prefix,
@@ -123,7 +127,7 @@ async def list_page(
     files = _FILES.format(place=place, where="WHERE rest NOT LIKE '%/%'" if by_folder else "")
     born = column in ("created_at", "updated_at")
     folders = _FOLDERS.format(place=f"coalesce(min(created_at), {_NOWHERE})" if born else _NOWHERE)
-    statement = _BELOW + _PAGE.format(
+    statement = _BELOW.format_map(_AS_WRITTEN) + _PAGE.format(
         files=folders + files if by_folder else files,
         order=order,
         after="<" if order == "desc" else ">",

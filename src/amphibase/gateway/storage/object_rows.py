@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import RowMapping, delete, insert, select, text, update
+from sqlalchemy import ARRAY, RowMapping, Text, any_, delete, insert, literal, select, text, update
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -89,7 +89,9 @@ async def remove(
     """Delete the rows that may be deleted, and return them."""
     statement = (
         delete(OBJECTS)
-        .where(OBJECTS.c.bucket_id == bucket, OBJECTS.c.name.in_(set(names)))
+        .where(
+            OBJECTS.c.bucket_id == bucket, OBJECTS.c.name == any_(literal([*names], ARRAY(Text)))
+        )
         .returning(*COLUMNS)
     )
     return [*(await connection.execute(statement)).mappings()]

@@ -13,9 +13,9 @@ from amphibase.blobs.base import BlobMissing, Blobs, parse_uuid
 from amphibase.blobs.swap import open_blob, release
 from amphibase.gateway.storage import bucket_rows, object_rows
 from amphibase.gateway.storage.caller import StorageCaller
-from amphibase.gateway.storage.errors import EntityTooLarge, NoSuchBucket, NoSuchKey
-from amphibase.gateway.storage.limits import check_key, check_type
-from amphibase.gateway.storage.object_rows import ObjectPath, metadata_of, size_of, type_of
+from amphibase.gateway.storage.errors import NoSuchBucket, NoSuchKey
+from amphibase.gateway.storage.limits import check_key
+from amphibase.gateway.storage.object_rows import ObjectPath, metadata_of, size_of
 from amphibase.gateway.storage.transactions import StorageTransactions, impersonate
 from amphibase.gateway.storage.uploader import NewObject, Uploader
 from amphibase.models import uuid7
@@ -25,23 +25,12 @@ logger = redacted_logger("amphibase.gateway.storage")
 
 
 class ObjectStorage:
-    """The objects of a project.
+    """The objects of a project."""
 
-    Args:
-        max_bytes: the most bytes of an object, whatever its bucket allows.
-    """
-
-    def __init__(
-        self,
-        transactions: StorageTransactions,
-        blobs: Blobs,
-        uploader: Uploader,
-        max_bytes: int,
-    ) -> None:
+    def __init__(self, transactions: StorageTransactions, blobs: Blobs, uploader: Uploader) -> None:
         self._transactions = transactions
         self._blobs = blobs
         self._uploader = uploader
-        self._max_bytes = max_bytes
 
     async def find(
         self, caller: StorageCaller | None, path: ObjectPath, operation: str
@@ -121,9 +110,9 @@ class ObjectStorage:
     ) -> UUID:
         """Give an object another path; return the id of its row. Raises StorageError."""
         check_key(to[1])
-        if to[0] != path[0]:
-            await self._find_fitting(caller, path, to[0], operation)
         async with self._transactions.as_admin() as connection:
+            if to[0] != path[0] and await bucket_rows.find(connection, to[0]) is None:
+                raise NoSuchBucket
             await object_rows.reserve(connection, path, to)
             await impersonate(connection, caller, operation)
             id = await object_rows.move(connection, *path, *to)
@@ -154,12 +143,11 @@ class ObjectStorage:
             StorageError: it cannot be read, or not be written there.
         """
         check_key(to[1])
-        content_type = changes.get("mimetype")
-        row = await self._find_fitting(caller, path, to[0], operation, content_type=content_type)
+        row = await self.find(caller, path, operation)
         metadata = {**metadata_of(row), **changes}
         if keeps_metadata and user_metadata is None:
             user_metadata = row["user_metadata"]
-        new = NewObject(caller, to, operation, overwrite or path == to, metadata, user_metadata)
+        new = NewObject(caller, to, operation, overwrite, metadata, user_metadata)
         permission = await self._uploader.check(new)
         source, version = parse_uuid(row["version"]), uuid7()
         if source is None:
@@ -188,32 +176,6 @@ class ObjectStorage:
             return deleted, [row["version"] for row in deleted]
 
         return await release(self._blobs, delete_rows)
-
-    async def _find_fitting(
-        self,
-        caller: StorageCaller,
-        path: ObjectPath,
-        to_bucket: str,
-        operation: str,
-        *,
-        content_type: str | None = None,
-    ) -> RowMapping:
-        """Find an object that the caller may read and the other bucket takes.
-
-        Args:
-            content_type: the type that it is to have there, where that is another.
-        """
-        row = await self.find(caller, path, operation)
-        async with self._transactions.as_admin() as connection:
-            bucket = await bucket_rows.find(connection, to_bucket)
-        if bucket is None:
-            raise NoSuchBucket
-        if to_bucket != path[0] or content_type is not None:
-            check_type(content_type or type_of(row), bucket["allowed_mime_types"])
-        limit = bucket["file_size_limit"] or self._max_bytes
-        if to_bucket != path[0] and size_of(row) > limit:
-            raise EntityTooLarge
-        return row
 
     @asynccontextmanager
     async def _reading(

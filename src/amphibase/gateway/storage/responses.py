@@ -15,6 +15,9 @@ from amphibase.models import utc_now
 
 _ETAG = re.compile(r"[!#-~]+")
 
+UNRESERVED = "!'()*"
+"""What JavaScript's encodeURIComponent leaves as it is, beside letters, digits and `-_.~`."""
+
 
 def timestamp(value: datetime | None) -> str | None:
     """Write a time as JavaScript does."""
@@ -31,7 +34,6 @@ def bucket_json(row: RowMapping) -> dict[str, Any]:
         # Clients take it for a text that is always there.
         "owner": str(row["owner"] or row["owner_id"] or ""),
         "public": bool(row["public"]),
-        "type": row["type"],
         "file_size_limit": row["file_size_limit"],
         "allowed_mime_types": row["allowed_mime_types"],
         "created_at": timestamp(row["created_at"]),
@@ -103,9 +105,9 @@ def headers_of(
     if file.content_type != "application/pdf":  # whose viewers do not start in a sandbox
         headers["Content-Security-Policy"] = SANDBOX_POLICY
     if download is not None:
-        name = quote(download, safe="")
+        name = quote(download, safe=UNRESERVED)
         headers["Content-Disposition"] = "attachment;" + (
-            f" filename={name}; filename*=UTF-8''{name};" if name else ""
+            f" filename={name}; filename*=UTF-8''{name}" if name else ""
         )
     return headers
 

@@ -15,6 +15,7 @@ from amphibase.gateway.storage.errors import EntityTooLarge, MalformedRequest
 from amphibase.gateway.storage.limits import (
     MAX_USER_METADATA_BYTES,
     cache_control_of,
+    check_content_type,
     checked_cache_control,
     checked_user_metadata,
 )
@@ -24,6 +25,10 @@ from amphibase.models import utc_now
 ANY_TYPE = "application/octet-stream"
 FORM_OVERHEAD_BYTES = MAX_USER_METADATA_BYTES + 64 * 1024
 MAX_LENGTH_DIGITS = 18
+
+
+class NotJson(MalformedRequest):
+    """Raised where metadata is not JSON at all."""
 
 
 class UploadBody(Protocol):
@@ -44,7 +49,7 @@ class UploadBody(Protocol):
     def cache_control(self) -> str: ...
 
     @property
-    def user_metadata(self) -> dict[str, Any] | None: ...
+    def user_metadata(self) -> dict[str, Any]: ...
 
 
 class RawBody:
@@ -61,7 +66,7 @@ class RawBody:
         self._content = content
         self.content_type = content_type
         self.cache_control = cache_control
-        self.user_metadata = user_metadata
+        self.user_metadata = user_metadata or {}
         self.content_length = self.minimum_bytes = content_length
 
     def chunks(self) -> AsyncIterable[bytes]:
@@ -80,7 +85,8 @@ class FormBody:
 
     def __init__(self, form: UploadForm, request_bytes: int | None) -> None:
         self._form = form
-        self.content_type = form.content_type or ANY_TYPE
+        self.content_type = form.values.get("contentType") or form.content_type or ANY_TYPE
+        check_content_type(self.content_type)
         self.minimum_bytes = (
             None if request_bytes is None else max(0, request_bytes - FORM_OVERHEAD_BYTES)
         )
@@ -93,8 +99,8 @@ class FormBody:
         return cache_control_of(self._form.values.get("cacheControl"))
 
     @property
-    def user_metadata(self) -> dict[str, Any] | None:
-        return parse_user_metadata(self._form.values.get("metadata"))
+    def user_metadata(self) -> dict[str, Any]:
+        return _readable_metadata(self._form.values.get("metadata")) or {}
 
 
 async def read_upload(request: Request) -> UploadBody:
@@ -110,12 +116,13 @@ async def read_upload(request: Request) -> UploadBody:
     if content_type.lower().startswith("multipart/form-data"):
         form = UploadForm(
             request,
-            ("cacheControl", "metadata"),
+            ("cacheControl", "contentType", "metadata"),
             file=None,
             max_field_bytes=MAX_USER_METADATA_BYTES,
         )
         await form.find_file()
         return FormBody(form, length)
+    check_content_type(content_type)
     return RawBody(
         request.stream(),
         content_type,
@@ -126,15 +133,20 @@ async def read_upload(request: Request) -> UploadBody:
 
 
 def user_metadata_of(request: Request) -> dict[str, Any] | None:
-    """Return what the header `x-metadata` holds. Raises StorageError."""
-    header = request.headers.get("x-metadata")
-    if not header:
-        return None
+    """Return what the header `x-metadata` holds; nothing, as upstream, where that is not JSON in
+    Base64. Raises StorageError."""
     try:
-        text = base64.b64decode(header, validate=True).decode()
+        text = base64.b64decode(request.headers.get("x-metadata", ""), validate=True).decode()
     except (binascii.Error, ValueError):
-        raise MalformedRequest("headers/x-metadata must be JSON in Base64") from None
-    return parse_user_metadata(text)
+        return None
+    return _readable_metadata(text)
+
+
+def _readable_metadata(text: str | None) -> dict[str, Any] | None:
+    try:
+        return parse_user_metadata(text)
+    except NotJson:
+        return None
 
 
 def parse_user_metadata(text: str | None) -> dict[str, Any] | None:
@@ -148,7 +160,7 @@ def parse_user_metadata(text: str | None) -> dict[str, Any] | None:
     try:
         return checked_user_metadata(orjson.loads(text))
     except (ValueError, RecursionError):
-        raise MalformedRequest("The metadata is not valid JSON") from None
+        raise NotJson("The metadata is not valid JSON") from None
 
 
 class MeasuredBody:

@@ -25,6 +25,9 @@ from amphibase.gateway.storage.transactions import StorageTransactions, imperson
 from amphibase.gateway.storage.upload_body import MeasuredBody, UploadBody
 from amphibase.models import uuid7
 
+FOLDER_PLACEHOLDER = ".emptyFolderPlaceholder"
+"""The name of an empty object by which the dashboard keeps a folder."""
+
 
 class _Undo(Exception):
     """Ends a transaction that is to leave nothing."""
@@ -93,6 +96,8 @@ class Uploader:
                 if bucket is None:
                     raise NoSuchBucket
                 limit = min(self._max_bytes, bucket["file_size_limit"] or self._max_bytes)
+                if new.path[1].rpartition("/")[2] == FOLDER_PLACEHOLDER:
+                    limit = 0
                 if size is not None and size > limit:
                     raise EntityTooLarge
                 if content_type is not None:

@@ -1,18 +1,22 @@
 """Buckets: make, list, change, empty and delete them."""
 
-from pydantic import Field
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
 from amphibase.blobs.base import parse_uuid
 from amphibase.gateway.storage import bucket_rows, object_rows, responses
 from amphibase.gateway.storage.bucket_rows import SortColumn, SortOrder
+from amphibase.gateway.storage.caller import SERVICE_ROLE
 from amphibase.gateway.storage.context import StorageContext
 from amphibase.gateway.storage.errors import (
     BucketNotEmpty,
     FeatureNotEnabled,
+    InvalidRole,
+    MalformedRequest,
     NoSuchBucket,
-    ObjectsNotDeleted,
     json_response,
 )
 from amphibase.gateway.storage.limits import (
@@ -27,19 +31,27 @@ AT_ONCE = 1000
 """Files that are deleted in one transaction."""
 
 
+def _listed(value: Any) -> Any:
+    """Return a text alone as a list, since clients send either."""
+    return [value] if isinstance(value, str) else value
+
+
+AllowedTypes = Annotated[list[str], BeforeValidator(_listed)]
+
+
 class NewBucket(StorageModel):
     name: str
     id: str | None = None
     public: bool | None = None
     type: str | None = None
     file_size_limit: int | str | None = None
-    allowed_mime_types: list[str] | None = None
+    allowed_mime_types: AllowedTypes | None = None
 
 
 class BucketChanges(StorageModel):
     public: bool | None = None
     file_size_limit: int | str | None = None
-    allowed_mime_types: list[str] | None = None
+    allowed_mime_types: AllowedTypes | None = None
 
 
 class BucketQuery(StorageModel):
@@ -85,7 +97,8 @@ async def list_all(context: StorageContext, request: Request) -> Response:
             order=query.sort_order,
             search=query.search,
         )
-    return json_response([responses.bucket_json(row) for row in rows])
+    # The kind of a bucket is part of the list alone, as upstream.
+    return json_response([{**responses.bucket_json(row), "type": row["type"]} for row in rows])
 
 
 async def get(context: StorageContext, request: Request) -> Response:
@@ -100,6 +113,8 @@ async def get(context: StorageContext, request: Request) -> Response:
 async def update(context: StorageContext, request: Request) -> Response:
     caller, id = context.authenticate(request), request.path_params["bucket"]
     changes = await read_body(request, BucketChanges)
+    if not changes.model_fields_set:
+        raise MalformedRequest("body must NOT have fewer than 1 properties")
     check_allowed_types(changes.allowed_mime_types or ())
     values = changes.model_dump(include=changes.model_fields_set)
     if values.get("public", False) is None:
@@ -114,28 +129,22 @@ async def update(context: StorageContext, request: Request) -> Response:
 
 
 async def empty(context: StorageContext, request: Request) -> Response:
-    """Delete all objects that the caller may read, before the response."""
+    """Delete all objects, before the response; for the service alone."""
     caller, id = context.authenticate(request), request.path_params["bucket"]
+    if caller.role != SERVICE_ROLE.role:
+        raise InvalidRole
     operation = "storage.bucket.empty"
     async with context.transactions.as_caller(caller, operation) as connection:
         if await bucket_rows.find(connection, id) is None:
             raise NoSuchBucket
     last: str | None = None
-    left = False
     while True:
         async with context.transactions.as_caller(caller, operation) as connection:
             names = await object_rows.names(connection, id, AT_ONCE, after=last)
         if not names:
             break
-        deleted = await context.objects.delete(caller, id, names, operation)
-        remaining = {*names} - {row["name"] for row in deleted}
-        if remaining:  # unless others have just deleted them
-            left = left or bool(
-                await context.objects.readable_names(caller, id, [*remaining], operation)
-            )
+        await context.objects.delete(caller, id, names, operation)
         last = names[-1]
-    if left:
-        raise ObjectsNotDeleted
     return json_response(
         {"message": "Empty bucket has been queued. Completion may take up to an hour."}
     )

@@ -11,7 +11,7 @@ from amphibase.blobs.download import respond
 from amphibase.gateway.storage import responses
 from amphibase.gateway.storage.caller import StorageCaller
 from amphibase.gateway.storage.context import StorageContext, object_path
-from amphibase.gateway.storage.errors import NoSuchBucket, json_response
+from amphibase.gateway.storage.errors import NoSuchBucket, NoSuchKey, json_response
 from amphibase.gateway.storage.routes.sign import token_of
 
 GET_OPERATIONS = {
@@ -30,11 +30,10 @@ async def get(context: StorageContext, request: Request) -> Response:
 
 
 async def authenticated(context: StorageContext, request: Request) -> Response:
-    """Read an object that the caller may read."""
+    """Read an object of a public bucket, or one that the caller may read, by a valid token."""
     operation = GET_OPERATIONS[request.method]
-    caller = context.authenticate(request)
-    row = await context.objects.find(caller, object_path(request), operation)
-    return await _respond(context, request, row, caller, operation)
+    row, reader = await _find_authenticated(context, request, operation)
+    return await _respond(context, request, row, reader, operation)
 
 
 async def public(context: StorageContext, request: Request) -> Response:
@@ -61,8 +60,8 @@ async def info(context: StorageContext, request: Request) -> Response:
 
 async def info_authenticated(context: StorageContext, request: Request) -> Response:
     """Return what is known of an object, for a valid token alone."""
-    caller = context.authenticate(request)
-    return _info(request, await context.objects.find(caller, object_path(request), INFO_OPERATION))
+    row, _ = await _find_authenticated(context, request, INFO_OPERATION)
+    return _info(request, row)
 
 
 async def info_public(context: StorageContext, request: Request) -> Response:
@@ -82,6 +81,16 @@ async def _find_readable(
         if "authorization" in request.headers:
             context.authenticate(request)  # raises what is wrong with the token, if anything
         raise
+
+
+async def _find_authenticated(
+    context: StorageContext, request: Request, operation: str
+) -> tuple[RowMapping, StorageCaller | None]:
+    caller = context.authenticate(request)
+    try:
+        return await context.objects.find_readable(caller, object_path(request), operation)
+    except NoSuchBucket:
+        raise NoSuchKey from None
 
 
 def _info(request: Request, row: RowMapping) -> Response:

@@ -15,11 +15,9 @@ from amphibase.gateway.storage.listing import Column, Order
 from amphibase.gateway.storage.schemas import StorageModel, read_body
 from amphibase.gateway.storage.upload_body import user_metadata_of
 
-MAX_AT_ONCE = 1000
-
 
 class DeleteObjects(StorageModel):
-    prefixes: list[str] = Field(min_length=1, max_length=MAX_AT_ONCE)
+    prefixes: list[str] = Field(min_length=1)
 
 
 class MoveObject(StorageModel):

@@ -1,5 +1,6 @@
 """Resumable uploads (`blobs/tus`), for access tokens and for signed upload URLs."""
 
+import re
 from collections.abc import AsyncIterable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -7,10 +8,16 @@ from datetime import timedelta
 from starlette.requests import Request
 from starlette.responses import Response
 
-from amphibase.blobs.resumable import ResumableUploads, UploadInfo, UploadLimits
+from amphibase.blobs.resumable import (
+    OffsetConflict,
+    ResumableUploads,
+    UploadInfo,
+    UploadLimits,
+)
 from amphibase.blobs.tus import VERSION, Creation, TusProtocol, parse_metadata
 from amphibase.errors import (
     Conflict,
+    PayloadTooLarge,
     Retryable,
     UnsupportedFileType,
     UnsupportedTusVersion,
@@ -19,6 +26,7 @@ from amphibase.errors import (
 from amphibase.gateway.storage.caller import StorageCaller, request_path
 from amphibase.gateway.storage.context import StorageContext, is_upsert
 from amphibase.gateway.storage.errors import (
+    EntityTooLarge,
     InvalidStorageRequest,
     InvalidUrlSignature,
     storage_error,
@@ -31,6 +39,8 @@ from amphibase.gateway.storage.upload_body import (
     parse_user_metadata,
 )
 from amphibase.gateway.storage.uploader import NewObject
+
+_HOST = re.compile(r"[\w.-]{1,255}(?::\d{1,5})?|\[[\da-fA-F:.]{2,45}\](?::\d{1,5})?", re.ASCII)
 
 SIGNED_PATH = "/upload/resumable/sign"
 UNFINISHED = "unfinished"
@@ -85,7 +95,7 @@ class TusRoutes:
 
         def location(id: str) -> str:
             path: str = request.scope["path"]
-            return f"{path.rstrip('/')}/{id}"
+            return f"{public_origin(request)}{path.rstrip('/')}/{id}"
 
         return await self._tus.create(request, describe, location)
 
@@ -154,8 +164,21 @@ def _new_object(sender: TusSender, info: UploadInfo) -> NewObject:
         "storage.tus.upload.create",
         info.overwrite,
         declared_metadata(info.content_type or ANY_TYPE, info.size),
-        parse_user_metadata(parse_metadata(info.metadata).get("metadata")),
+        parse_user_metadata(parse_metadata(info.metadata).get("metadata")) or {},
     )
+
+
+def public_origin(request: Request) -> str:
+    """Return scheme and host as the client sees them, as upstream's tus server does.
+
+    The headers of a proxy are taken from anyone: what they change, only their sender reads.
+    """
+    headers = request.headers
+    scheme = headers.get("x-forwarded-proto", "").partition(",")[0].strip()
+    host = headers.get("x-forwarded-host", "").partition(",")[0].strip() or headers.get("host", "")
+    if not _HOST.fullmatch(host):
+        return ""
+    return f"{scheme if scheme in ('http', 'https') else request.scope['scheme']}://{host}"
 
 
 def error_response(error: Exception) -> Response:
@@ -167,6 +190,10 @@ def error_response(error: Exception) -> Response:
         case UnsupportedTusVersion():
             headers["Tus-Version"] = error.supported
             status, text = error.status, error.detail
+        case OffsetConflict():
+            status, text = error.status, "Upload-Offset conflict\n"
+        case PayloadTooLarge() | EntityTooLarge():
+            status, text = error.status, "Maximum size exceeded\n"
         case UploadBusy() | Conflict() | UnsupportedFileType():
             status, text = error.status, error.detail
         case _:
