@@ -120,6 +120,10 @@ async def test_a_user_signs_up_in_one_and_writes_to_the_other(client: Client, st
     assert (await client.get("/users/me", headers=token)).status_code == 401
 
 
+async def chunks(content: bytes) -> AsyncIterator[bytes]:
+    yield content
+
+
 async def test_what_a_deleted_account_left_is_swept(client: Client, state: State) -> None:
     backend = state.backend
     ids = {}
@@ -128,13 +132,14 @@ async def test_what_a_deleted_account_left_is_swept(client: Client, state: State
         ids[name] = user.id
         caller = Caller("authenticated", user.id)
         await backend.repository(Note, caller).add(Note(title=name, stars=1))
+        await state.files.put(caller, "uploads", f"{name}.txt", chunks(b"content"))
     await backend.repository(Receipt, SERVICE).add(Receipt(user_id=ids["referred"]))
     for name in ("gone", "referred"):
         await backend.accounts.delete(ids[name])
     items = [orphan async for orphan in state.users.sweep()]
-    assert {(each.id, each.deleted) for each in items} == {
-        (ids["gone"], False),
-        (ids["referred"], False),
+    assert {(each.id, each.deleted, each.files) for each in items} == {
+        (ids["gone"], False, 1),
+        (ids["referred"], False, 1),
     }
     swept = [orphan async for orphan in state.users.sweep(delete=True)]
     assert {(each.id, each.deleted) for each in swept} == {
@@ -143,6 +148,8 @@ async def test_what_a_deleted_account_left_is_swept(client: Client, state: State
     }
     titles = {note.title for note in await backend.repository(Note, SERVICE).list()}
     assert titles == {"referred", "present"}
+    page = await backend.files.list(SERVICE, "uploads")
+    assert [file.path for file in page.items] == ["present.txt", "referred.txt"]
     left = await backend.repository(User, SERVICE).get(ids["referred"])
     assert left is not None
     assert (left.is_active, left.email) == (False, f"deleted-{left.id}@invalid")
@@ -170,7 +177,7 @@ async def test_the_commands_reach_both_databases(settings: Settings, tmp_path: P
     )
     assert result.returncode == 0, result.stderr
     swept = commands.run(tmp_path, environment, "users", "sweep", "--yes")
-    assert swept.stdout == "0 without an account; 0 deleted\n"
+    assert swept.stdout == "0 without an account, with 0 files; 0 deleted\n"
 
 
 def test_a_command_names_the_databases_of_which_one_is_not_reached(tmp_path: Path) -> None:

@@ -182,7 +182,7 @@ def sweep(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     application: Application = None,
 ) -> None:
-    """Delete profiles whose account is gone, with the rows that go with them.
+    """Delete profiles whose account is gone, with the rows and files that go with them.
 
     Ends with 1 while there are profiles without an account.
 
@@ -190,7 +190,9 @@ def sweep(
     """
 
     if not (dry_run or yes):
-        typer.confirm("Delete profiles without an account, and their rows, for good?", abort=True)
+        typer.confirm(
+            "Delete profiles without an account, their rows and files, for good?", abort=True
+        )
 
     async def work(state: State) -> list[Orphan]:
         return [orphan async for orphan in state.users.sweep(delete=not dry_run)]
@@ -201,7 +203,9 @@ def sweep(
     for orphan in remaining:
         why = "" if dry_run else ": other rows refer to it, so it is only deactivated"
         console.print(f"{orphan.id} has no account{why}")
-    console.print(f"{len(orphans)} without an account; {len(orphans) - len(remaining)} deleted")
+    files = sum(orphan.files for orphan in orphans)
+    deleted = len(orphans) - len(remaining)
+    console.print(f"{len(orphans)} without an account, with {files} files; {deleted} deleted")
     if remaining:
         raise typer.Exit(1)
 

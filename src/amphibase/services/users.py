@@ -1,7 +1,7 @@
 """Users: profiles, synchronised with their accounts, whatever backends store the two."""
 
 import contextlib
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Generic, TypeVar
@@ -31,6 +31,7 @@ Profile = TypeVar("Profile", bound=User)
 
 
 ACCOUNTS_AT_ONCE = 1000
+FILES_AT_ONCE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +39,13 @@ class Orphan:
     """A profile without an account.
 
     Args:
-        deleted: whether it was deleted; else it is still there.
+        deleted: whether it was deleted, with its files; else they are still there.
+        files: how many files the account owned.
     """
 
     id: UUID
     deleted: bool
+    files: int
 
 
 class UserService(Generic[Profile]):
@@ -53,6 +56,7 @@ class UserService(Generic[Profile]):
     """
 
     def __init__(self, backend: Backend, model: type[Profile]) -> None:
+        self._backend = backend
         self._accounts = backend.accounts
         self._model = model
         self._profiles: Repository[Profile] = backend.repository(model, SERVICE)
@@ -214,8 +218,9 @@ class UserService(Generic[Profile]):
         as another application that shares the accounts.
 
         Args:
-            delete: whether to delete them with the rows that go with them (`ON DELETE CASCADE`).
-                A profile that other rows still refer to stays, without its address and inactive.
+            delete: whether to delete them with the rows that go with them (`ON DELETE CASCADE`)
+                and the files that the accounts owned. A profile that other rows still refer to
+                stays with its files, without its address and inactive.
         """
         present: set[UUID] = set()
         cursor = None
@@ -226,6 +231,7 @@ class UserService(Generic[Profile]):
             if cursor is None:
                 break
         orphans = [row.id async for row in self._profiles.stream() if row.id not in present]
+        files = await self._files_of(orphans)
         for id in orphans:
             if await self._accounts.get(id) is not None:  # created meanwhile
                 continue
@@ -236,7 +242,26 @@ class UserService(Generic[Profile]):
                     deleted = await self._profiles.delete(id)
                 except ForeignKeyViolation:
                     await self._vacate(self._profiles, id)
-            yield Orphan(id, deleted)
+            if deleted:
+                for bucket, path in files[id]:
+                    await self._backend.files.delete(SERVICE, bucket, path)
+            yield Orphan(id, deleted, len(files[id]))
+
+    async def _files_of(self, owners: Sequence[UUID]) -> dict[UUID, list[tuple[str, str]]]:
+        """Return bucket and path of each file of these users."""
+        paths: dict[UUID, list[tuple[str, str]]] = {id: [] for id in owners}
+        files = self._backend.files
+        for bucket in await files.buckets() if owners else ():
+            cursor = None
+            while True:
+                page = await files.list(SERVICE, bucket.id, cursor=cursor, limit=FILES_AT_ONCE)
+                for file in page.items:
+                    if file.owner_id in paths:
+                        paths[file.owner_id].append((file.bucket, file.path))
+                cursor = page.next_cursor
+                if cursor is None:
+                    break
+        return paths
 
     async def _vacate(self, profiles: Repository[Profile], id: UUID) -> None:
         """Take the address from a profile that stays."""
