@@ -2,7 +2,8 @@
 
 What was responded with success has to be there at the end, nothing but the documented responses may
 come, and memory and descriptors of a worker that lives on have to stay flat. On SQLite the reads
-beside sixty slow writers are held against the same reads alone.
+beside sixty slow writers are held against the same reads alone. On both, a list of large rows must
+not take the memory.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from amphibase import postgres
-from bench import machine, report
+from bench import machine, memory, report
 from bench.report import Bar, Measurement
 from bench.servers import Installation, Server, amphibase, install
 
@@ -342,6 +343,16 @@ def run(rounds: int, seconds: float, console: Console) -> bool:
                 outcomes[engine] = asyncio.run(soak(fleet, seconds / 2, server, scratch))
             finally:
                 fleet.close()
+        memory_figures = []
+        for engine, url in urls.items():
+            console.print(f"{engine}: memory of lists of large rows")
+            one, several = memory.measurements(engine)
+            memory_figures += [one, several]
+            large = url.replace("app.db", "large.db")
+            if engine == "Postgres":
+                large = database.create_database("large")
+            installation = install(large, scratch / f"{engine} large", APPLICATION)
+            memory.measure(installation, one, several)
         console.print("SQLite: reads beside writers")
         for number in range(rounds):
             url = f"sqlite:///{scratch / f'writers{number}.db'}"
@@ -358,7 +369,7 @@ def run(rounds: int, seconds: float, console: Console) -> bool:
     clean = show(outcomes, console)
     return report.finish(
         "soak",
-        [reads, tail],
+        [reads, tail, *memory_figures],
         None,
         console,
         also=clean,
