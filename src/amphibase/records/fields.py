@@ -4,6 +4,7 @@ who may see them."""
 import base64
 import binascii
 import math
+import re
 import sys
 import types
 import typing
@@ -59,6 +60,7 @@ INTEGER_BITS: tuple[tuple[type[Integer], int], ...] = (
     (Integer, 32),
 )
 EPOCH = datetime(1970, 1, 1)
+NUMBER = re.compile(r"[-+]?[0-9.]+")
 SERVER_SET = (
     (Timestamps, ("created_at", "updated_at")),
     (Versioned, ("version",)),
@@ -287,15 +289,17 @@ def _input(kind: TypeEngine[Any], leaf: Any) -> Any:
         return Annotated[Decimal, *limits]
     if leaf is datetime:
         if not getattr(kind, "timezone", True):
-            return NaiveDatetime
-        return Annotated[AwareDatetime, AfterValidator(_in_utc)]
+            return Annotated[NaiveDatetime, BeforeValidator(_separated)]
+        return Annotated[AwareDatetime, BeforeValidator(_separated), AfterValidator(_in_utc)]
     if leaf is time:
         return time if getattr(kind, "timezone", False) else Annotated[time, AfterValidator(_naive)]
     if leaf is timedelta:
         return Annotated[timedelta, AfterValidator(_storable)]
     if leaf is bytes:
         return Annotated[bytes, BeforeValidator(_from_base64), BASE64_SCHEMA]
-    if leaf in (bool, date, UUID):
+    if leaf is date:
+        return Annotated[date, BeforeValidator(_separated)]
+    if leaf in (bool, UUID):
         return leaf
     if leaf is Any or isinstance(kind, JSON):
         return Annotated[leaf, AfterValidator(json_value)]
@@ -331,6 +335,14 @@ def _digits(value: Decimal) -> Decimal:
     if isinstance(exponent, int) and exponent >= -MAX_DIGITS and value.adjusted() < MAX_DIGITS:
         return value
     raise ValueError(f"must have at most {MAX_DIGITS} digits on each side of the point")
+
+
+def _separated(value: Any) -> Any:
+    # pydantic (2.14) reads a text of digits as seconds or milliseconds since 1970: 20260101, which
+    # is a date in ISO 8601 and to Postgres, as one in August 1970.
+    if isinstance(value, str) and NUMBER.fullmatch(value):
+        raise ValueError("must be written with hyphens and colons, as in 2026-01-31T10:00:00Z")
+    return value
 
 
 def _in_utc(value: datetime) -> datetime:
