@@ -53,7 +53,9 @@ ALLOWED = {
     "services": SHARED | {"backend", "blobs", "records"},
     "http": SHARED | {"accounts", "backend", "blobs", "build", "records", "server", "services"},
     "gateway": SHARED | FOUNDATION | {"backend", "postgres", "server"},
-    "cli": SHARED | FOUNDATION | {"backend", "build", "gateway", "http", "server", "services"},
+    "cli": SHARED
+    | FOUNDATION
+    | {"backend", "build", "gateway", "http", "server", "services", "supabase"},
     "testing": SHARED
     | {"accounts", "backend", "build", "database", "gateway", "http", "postgres", "rate_limits"}
     | {"server"},

@@ -61,17 +61,55 @@ def test_the_page_on_testing_passes_its_own_tests(tmp_path: Path) -> None:
     assert "3 passed" in done.stdout, done.stdout
 
 
-@pytest.mark.parametrize("backend", ["sqlite", "postgres", "postgres by RLS"])
-def test_in_the_readmes_example_users_see_only_their_own_notes(
-    tmp_path: Path, backend: str, request: pytest.FixtureRequest
-) -> None:
+@pytest.fixture
+def example(tmp_path: Path) -> Path:
+    """A folder with the README's example as `main.py`."""
     (block,) = blocks(ROOT / "README.md")
     (tmp_path / "main.py").write_text(block)
+    return tmp_path
+
+
+@pytest.mark.parametrize("backend", ["sqlite", "postgres", "postgres by RLS"])
+def test_in_the_readmes_example_users_see_only_their_own_notes(
+    example: Path, backend: str, request: pytest.FixtureRequest
+) -> None:
     environment = {
         "DATABASE_URL": request.getfixturevalue(f"{backend.split()[0]}_url"),
         "RLS": str(backend.endswith("RLS")).lower(),
     }
-    with serving(tmp_path, environment, "main:app") as url:
+    check_notes(example, environment)
+
+
+def test_the_same_example_runs_on_a_project_that_is_prepared_as_documented(example: Path) -> None:
+    page = (ROOT / "docs" / "supabase.md").read_text()
+    commands = re.findall(r"^\$ (.+)$", page[: page.index("## Callers")], re.MULTILINE)
+    assert commands.pop() == "amphibase serve main:app"
+    script = "\n".join(["set -eu", *commands, "env"])
+    environment = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    try:
+        done = subprocess.run(
+            ["bash", "-c", script],
+            cwd=example,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr + done.stdout
+        variables = dict(re.findall(r"^(BACKEND|SUPABASE_\w+)=(.*)$", done.stdout, re.MULTILINE))
+        check_notes(example, variables)
+    finally:
+        subprocess.run(
+            [sys.executable, "-m", "amphibase", "supabase", "stop"],
+            cwd=example,
+            env=environment,
+            check=False,
+        )
+
+
+def check_notes(folder: Path, environment: dict[str, str]) -> None:
+    """Check that users of the example see only their own notes."""
+    with serving(folder, environment, "main:app") as url:
         tokens = {}
         for who in ("ann", "bob"):
             body = {"email": f"{who}@example.com", "password": "correct horse battery"}

@@ -53,7 +53,10 @@ app.add_typer(lazy_group("amphibase.cli.db", "The tables of the database."), nam
 app.add_typer(lazy_group("amphibase.cli.users", "The users of the application."), name="users")
 app.add_typer(lazy_group("amphibase.cli.files", "The files of the application."), name="files")
 app.add_typer(lazy_group("amphibase.cli.keys", "The keys that sign tokens."), name="keys")
-app.add_typer(lazy_group("amphibase.cli.supabase", "A local Supabase."), name="supabase")
+app.add_typer(
+    lazy_group("amphibase.cli.supabase", "A local Supabase, and what a project needs."),
+    name="supabase",
+)
 
 
 def main() -> None:

@@ -48,3 +48,5 @@ def configure_logs(environment: str) -> None:
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     # Each start would log the state of the migrations; `db upgrade` prints what it did.
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    # Each request would be logged twice: that of the application, and those it sends to a project.
+    logging.getLogger("httpx").setLevel(logging.WARNING)

@@ -1,4 +1,4 @@
-"""`amphibase supabase`: a local Supabase."""
+"""`amphibase supabase`: a local Supabase, and what an application needs in a project."""
 
 import asyncio
 import json
@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from amphibase.cli import supabase_project
 from amphibase.errors import ConfigurationError, Unavailable
 from amphibase.gateway import process
 from amphibase.gateway.data_dir import DataDir, RunningGateway
@@ -23,6 +24,8 @@ FRAME = 7
 """How many columns the frame of a table of two takes."""
 
 app = typer.Typer(help="A local Supabase.", no_args_is_help=True)
+app.command("sql")(supabase_project.sql)
+app.command("check")(supabase_project.check)
 
 
 class Output(StrEnum):

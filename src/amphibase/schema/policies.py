@@ -34,12 +34,12 @@ MAX_NAME_BYTES = 63
 LINE_LENGTH = 72
 
 # Plain SQL: SQLAlchemy's own style of parameters would double every percent sign.
-_DIALECT = PGDialect(paramstyle="named")  # type: ignore[no-untyped-call]
+DIALECT = PGDialect(paramstyle="named")  # type: ignore[no-untyped-call]
 
 
 def quoted(name: str) -> str:
     """Return a name as SQL, quoted where it must be."""
-    return str(_DIALECT.identifier_preparer.quote(name))
+    return str(DIALECT.identifier_preparer.quote(name))
 
 
 def run(connection: Connection, *statements: str) -> None:
@@ -197,14 +197,20 @@ def declared(metadata: MetaData) -> list[TableRules]:
 
 def script(metadata: MetaData) -> str:
     """Return an SQL script that makes the policies of a database those of the models."""
-    lines = ["BEGIN;", f"GRANT USAGE ON SCHEMA public, auth TO {', '.join(ROLES)};"]
+    usage = f"GRANT USAGE ON SCHEMA public, auth TO {', '.join(ROLES)};"
+    return "\n".join(["BEGIN;", usage, body(metadata), "", "COMMIT;"])
+
+
+def body(metadata: MetaData) -> str:
+    """Return the statements of `script` for the tables alone."""
+    lines = []
     for rules in declared(metadata):
         lines += ["", f"-- {rules.table}: {rules.access}".replace("\n", " ")]
         lines += [f"{Policy(name, '', ()).drop(rules.table)};" for name in names_of(rules.table)]
         lines += [
             f"{statement};" for statement in rules.statements(rules.policies(), rules.grants())
         ]
-    return "\n".join([*lines, "", "COMMIT;"])
+    return "\n".join(lines)
 
 
 def policy_name(table: str, command: Command) -> str:
@@ -342,7 +348,7 @@ def _rules_of(table: Table, mapper: Mapper[Any]) -> TableRules:
 
 
 def _is_uuid(column: Column[Any]) -> bool:
-    return column.type.compile(_DIALECT) == "UUID"
+    return column.type.compile(DIALECT) == "UUID"
 
 
 def _sequence_column(table: Table) -> str | None:

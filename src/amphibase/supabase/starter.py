@@ -2,6 +2,55 @@
 
 from importlib.resources import files
 
+from sqlalchemy import MetaData
+
+from amphibase.schema import create_tables, policies, triggers
+from amphibase.schema.policies import ANON, AUTHENTICATED, COMMANDS, Grant, grant, quoted
+
+SERVICE_ROLE = "service_role"
+
+HEADER = """\
+-- What the application needs in its Supabase project, as its models declare it. Written by
+-- `amphibase supabase sql`; a migration of the project, to be applied once."""
+
+GRANTS_COMMENT = """\
+-- A project grants nothing on new tables since October 2026, and everything before: what is not
+-- granted below is revoked. Each policy's own grants follow with it."""
+
+
+def starter_sql(metadata: MetaData) -> str:
+    """Return the SQL script that prepares a project for an application.
+
+    Args:
+        metadata: the application's models, with the profiles of its users.
+
+    Raises:
+        ConfigurationError: a model's access declaration is wrong.
+    """
+    sections = [
+        HEADER,
+        "-- Tables\n\n" + create_tables.script(metadata),
+        GRANTS_COMMENT + "\n\n" + grants_sql(metadata),
+        "-- Who may do what" + policies.body(metadata),
+        "-- What is set by every update\n\n" + triggers.script(metadata),
+        files_sql().strip(),
+        "-- The Data API reads the tables again\nNOTIFY pgrst, 'reload schema';",
+    ]
+    return "\n\n\n".join(sections) + "\n"
+
+
+def grants_sql(metadata: MetaData) -> str:
+    """Return the statements that leave the tables to the service alone, before any policy."""
+    roles = f"{ANON}, {AUTHENTICATED}"
+    lines = [f"GRANT USAGE ON SCHEMA public TO {roles}, {SERVICE_ROLE};"]
+    for rules in policies.declared(metadata):
+        lines.append(f"REVOKE ALL ON {quoted(rules.table)} FROM {roles};")
+        grants = [Grant(SERVICE_ROLE, command) for command in COMMANDS]
+        if rules.key:
+            grants.append(Grant(SERVICE_ROLE, "USAGE", rules.key))
+        lines += [f"{statement};" for statement in grant(rules.table, grants)]
+    return "\n".join(lines)
+
 
 def files_sql() -> str:
     """Return the bucket, the policies and the function that files need."""

@@ -1,0 +1,83 @@
+"""`amphibase supabase sql` and `check`: what an application needs in its Supabase project."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from amphibase.cli.loading import amphibase_of_app
+from amphibase.models import Base
+from amphibase.settings import Settings, load_settings
+
+Application = Annotated[
+    str | None,
+    typer.Option("--app", metavar="MODULE:APP", help="Your application, to know its models."),
+]
+
+
+def sql(application: Application = None) -> None:
+    """Print the SQL that prepares a project for your models, as a file for supabase/migrations.
+
+    Without --app: for users and files alone. It needs no project and no database.
+
+    Example: amphibase supabase sql --app main:app > supabase/migrations/20261129000000_app.sql
+    """
+    from amphibase.supabase.starter import starter_sql
+
+    if application:
+        amphibase_of_app(application)
+    typer.echo(starter_sql(Base.metadata), nl=False)
+
+
+def check(application: Application = None) -> None:
+    """Compare the project with your models; exit code 1 if something is missing or differs.
+
+    With SUPABASE_DB_URL object by object, else as far as the project's API shows.
+
+    Example: amphibase supabase check --app main:app
+    """
+    settings = amphibase_of_app(application).settings if application else load_settings()
+    console = Console(soft_wrap=True)
+    if application is None:
+        console.print("[yellow]![/yellow] Your models were not compared; add --app module:app")
+    if settings.supabase_database is None:
+        console.print(
+            "[yellow]![/yellow] Policies, triggers and indexes were not compared; set "
+            "SUPABASE_DB_URL"
+        )
+    differences = asyncio.run(_differences(settings))
+    for difference in differences:
+        console.print(f"[red]✗[/red] {escape(difference)}", highlight=False)
+    if differences:
+        console.print(
+            "Write a migration with what is missing: `amphibase supabase sql` prints all of it"
+        )
+        raise typer.Exit(1)
+    console.print("[green]✓[/green] The project has what it should have")
+
+
+async def _differences(settings: Settings) -> list[str]:
+    from amphibase.database.engine import Database
+    from amphibase.supabase.client import SupabaseClient
+    from amphibase.supabase.project import SupabaseProject
+    from amphibase.supabase.project_check import check_database, check_over_api
+
+    url = settings.supabase_database
+    if url is not None:
+        database = Database(url)
+        try:
+            return await _listed(check_database(database, settings, Base.metadata))
+        finally:
+            await database.close()
+    client = SupabaseClient(SupabaseProject.of(settings))
+    try:
+        return await _listed(check_over_api(client, Base.metadata))
+    finally:
+        await client.close()
+
+
+async def _listed(found: AsyncIterator[str]) -> list[str]:
+    return [each async for each in found]

@@ -1,0 +1,98 @@
+"""Compares a Supabase project with what an application needs there."""
+
+import re
+from collections.abc import AsyncIterator
+from typing import Any
+
+from sqlalchemy import MetaData, text
+
+from amphibase.backend import SERVICE
+from amphibase.database.engine import Database
+from amphibase.errors import ConfigurationError, NotFound
+from amphibase.schema import commands, triggers
+from amphibase.settings import Settings
+from amphibase.supabase.client import SupabaseClient
+from amphibase.supabase.errors import read_json
+from amphibase.supabase.starter import files_sql
+
+BUCKET = "uploads"
+FUNCTION = "amphibase_files"
+
+_TRIGGER = re.compile(r"TRIGGER (\w+) BEFORE UPDATE ON (\S+)")
+_POLICY = re.compile(r"CREATE POLICY (\w+) ON (\S+)")
+
+
+async def check_over_api(client: SupabaseClient, metadata: MetaData) -> AsyncIterator[str]:
+    """Yield what is missing from a project, as far as its API shows: tables, columns and files.
+
+    Raises:
+        ConfigurationError: the project does not accept the service key.
+        Unavailable: the project cannot be reached.
+    """
+    description = read_json(await client.request("rest", "GET", "/", SERVICE))
+    definitions: dict[str, Any] = description.get("definitions", {})
+    for table in metadata.sorted_tables:
+        if table.schema is not None:
+            continue
+        if table.name not in definitions:
+            yield f"table {table.name} is missing, or not granted to service_role"
+            continue
+        columns = definitions[table.name].get("properties", {})
+        for column in table.columns:
+            if column.name not in columns:
+                yield f"column {table.name}.{column.name} is missing"
+    if f"/rpc/{FUNCTION}" not in description.get("paths", {}):
+        yield f"function {FUNCTION} is missing"
+    try:
+        await client.request("storage", "GET", f"/bucket/{BUCKET}", SERVICE)
+    except NotFound:
+        yield f"bucket {BUCKET} is missing"
+
+
+async def check_database(
+    database: Database, settings: Settings, metadata: MetaData
+) -> AsyncIterator[str]:
+    """Yield how the database of a project differs from what an application needs, by objects.
+
+    Raises:
+        ConfigurationError: the records are not in this database.
+        Unavailable: the database cannot be reached.
+    """
+    if "records" not in settings.parts_in(database.url):
+        raise ConfigurationError("The records of the application are not in this project")
+    for difference in await commands.check(database, settings, metadata):
+        yield str(difference)
+    async with database.read() as connection:
+        found = await connection.execute(text(_TRIGGERS))
+        existing_triggers = {(row.name, row.relation) for row in found}
+        found = await connection.execute(text(_STORAGE_POLICIES))
+        existing_policies = {(row.name, row.relation) for row in found}
+        has_function = await connection.scalar(text(_HAS_FUNCTION), {"name": FUNCTION})
+        has_bucket = await connection.scalar(text(_HAS_BUCKET), {"id": BUCKET})
+    for name, relation in _TRIGGER.findall(triggers.script(metadata)):
+        if (name, relation.strip('"')) not in existing_triggers:
+            yield f"trigger {name} of {relation} is missing from the database"
+    for name, relation in _POLICY.findall(files_sql()):
+        if (name, relation) not in existing_policies:
+            yield f"policy {name} of {relation} is missing from the database"
+    if not has_function:
+        yield f"function {FUNCTION} is missing from the database"
+    if not has_bucket:
+        yield f"bucket {BUCKET} is missing from the database"
+
+
+_TRIGGERS = """
+    SELECT tgname AS name, relname AS relation
+    FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
+    WHERE relnamespace = 'public'::regnamespace AND tgenabled <> 'D'
+"""
+_STORAGE_POLICIES = """
+    SELECT policyname AS name, 'storage.' || tablename AS relation
+    FROM pg_policies WHERE schemaname = 'storage'
+"""
+_HAS_FUNCTION = """
+    SELECT EXISTS (
+        SELECT FROM pg_proc WHERE proname = :name AND pronamespace = 'public'::regnamespace
+    )
+"""
+_HAS_BUCKET = "SELECT EXISTS (SELECT FROM storage.buckets WHERE id = :id)"
