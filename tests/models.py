@@ -134,7 +134,7 @@ class Article(SoftDelete, Owned, Base):
 
 
 class Board(Timestamps, Base):
-    """Read by whoever is signed in, written by administrators."""
+    """Read by signed-in users, written by administrators."""
 
     __tablename__ = "t_boards"
     __access__ = Access(read=authenticated, write=admin)

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 
 def messages(data_dir: Path) -> list[EmailMessage]:
-    """The letters that were sent, oldest first."""
+    """The emails that were sent, oldest first."""
     items = []
     for path in sorted((data_dir / "outbox").glob("*.eml")):
         message = message_from_bytes(path.read_bytes(), policy=policy.default)
@@ -18,7 +18,7 @@ def messages(data_dir: Path) -> list[EmailMessage]:
 
 
 def token_in(message: EmailMessage) -> str:
-    """The token of the letter's link."""
+    """The token of the email's link."""
     match = re.search(r"\?token=(\S+)", message.get_content())
-    assert match, "the letter has no link"
+    assert match, "the email has no link"
     return unquote(match[1])

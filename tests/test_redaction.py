@@ -1,4 +1,4 @@
-"""Secrets in URLs stay out of the logs, whoever writes them."""
+"""Secrets in URLs stay out of every log."""
 
 import asyncio
 import importlib

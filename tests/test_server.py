@@ -6,7 +6,7 @@ from amphibase.server import _CoalescingTransport
 
 
 class ResetTransport(asyncio.Transport):
-    """A connection that the client resets; like uvloop's, it raises for whoever writes then."""
+    """A connection that the client resets; like uvloop's, it raises on later writes."""
 
     def __init__(self) -> None:
         super().__init__()

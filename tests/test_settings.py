@@ -127,10 +127,10 @@ def test_a_file_that_may_not_be_read_is_a_line(monkeypatch: Environment) -> None
     """A .env of another user's is said to be so."""
     Path(".env").touch()
 
-    def refuse(*_: Any, **__: Any) -> Any:
+    def reject(*_: Any, **__: Any) -> Any:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("builtins.open", refuse)
+    monkeypatch.setattr("builtins.open", reject)
     with pytest.raises(ConfigurationError, match=r"^\.env: cannot be read: Permission denied$"):
         load_settings()
 

@@ -16,7 +16,7 @@ from amphibase.accounts.mail.templates import EmailTemplates
 def answering(
     received: list[bytes], commands: list[bytes], extensions: bytes = b""
 ) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
-    """An SMTP server that takes every letter, and notes it with the commands before it."""
+    """An SMTP server that accepts every email, and records it with the commands before it."""
 
     async def response(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"220 ready\r\n")
@@ -51,15 +51,15 @@ async def test_an_email_arrives_at_the_server_that_the_setting_names() -> None:
     server = await asyncio.start_server(answering(received, []), "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     settings = load_settings(mail_url=f"smtp://127.0.0.1:{port}?from=hello@example.com")
-    letter = EmailTemplates(settings.public_url, sender_address(settings)).confirmation(
+    message = EmailTemplates(settings.public_url, sender_address(settings)).confirmation(
         "ann@example.com", "a-token"
     )
     async with server:
-        await build_mailer(settings).send(letter)
-    message = message_from_bytes(b"".join(received))
-    assert message["To"] == "ann@example.com"
-    assert message["From"] == "hello@example.com"
-    assert "/auth/email/verify?token=a-token" in str(message.get_payload())
+        await build_mailer(settings).send(message)
+    arrived = message_from_bytes(b"".join(received))
+    assert arrived["To"] == "ann@example.com"
+    assert arrived["From"] == "hello@example.com"
+    assert "/auth/email/verify?token=a-token" in str(arrived.get_payload())
 
 
 @pytest.mark.parametrize(
@@ -77,14 +77,14 @@ async def test_an_address_of_any_alphabet_is_sent_as_servers_take_it(
     server = await asyncio.start_server(answering([], commands, b"SMTPUTF8"), "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     settings = load_settings(mail_url=f"smtp://127.0.0.1:{port}?from=hello@example.com")
-    letter = EmailTemplates(settings.public_url, sender_address(settings)).confirmation(
+    message = EmailTemplates(settings.public_url, sender_address(settings)).confirmation(
         email, "a-token"
     )
     async with server:
-        await build_mailer(settings).send(letter)
+        await build_mailer(settings).send(message)
     assert commands[1] == b"RCPT TO:<" + recipient + b">\r\n"
     assert (b"SMTPUTF8" in commands[0]) is not recipient.isascii()
-    assert b"To: " + recipient + b"\n" in bytes(letter)
+    assert b"To: " + recipient + b"\n" in bytes(message)
 
 
 @pytest.mark.parametrize(

@@ -32,9 +32,9 @@ def claims(**changes: Any) -> dict[str, Any]:
     [{}, {"aud": ["others", "authenticated"]}, {"session_id": None}, {"data": "x" * 20_000}],
 )
 def test_a_token_of_ours_names_its_caller(changes: dict[str, Any]) -> None:
-    told = claims(**changes)
-    caller = CHECK.claimed(KEYS.issue(told))
-    assert (str(caller.user_id), caller.role) == (told["sub"], "authenticated")
+    issued = claims(**changes)
+    caller = CHECK.claimed(KEYS.issue(issued))
+    assert (str(caller.user_id), caller.role) == (issued["sub"], "authenticated")
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def run(tmp_path: Path, database_url: str) -> Run:
         (["db", "upgrade", "nope"], 2, "error Can't locate revision identified by 'nope'"),
         (["users", "upgrade"], 2, "Usage: amphibase users"),
     ],
-    ids=["done", "refused", "wrong", "unknown"],
+    ids=["done", "rejected", "wrong", "unknown"],
 )
 def test_the_process_ends_as_its_command_does(
     tmp_path: Path, arguments: list[str], code: int, errors: str
@@ -182,7 +182,7 @@ def test_links_lead_to_a_url_that_a_browser_can_open(host: str, url: str) -> Non
 def test_production_warns_that_links_lead_to_this_machine(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without PUBLIC_URL letters hold links that only this machine can open."""
+    """Without PUBLIC_URL emails hold links that only this machine can open."""
     production = {"ENVIRONMENT": "production", "SECRET_KEY": SECRET}
     for more, warned in (({}, True), ({"PUBLIC_URL": "https://api.example.com"}, False)):
         done = run("serve", "--port", free_port(), **production, **more)

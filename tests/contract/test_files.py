@@ -181,7 +181,7 @@ async def does(store: Backend, caller: Caller, operation: str, bucket: str) -> b
         return False
     except Forbidden:
         if await files.stat(caller, bucket, "a.txt") is None:
-            raise  # what the caller does not see, they are not told of
+            raise  # what the caller does not see, is not named to them
         return False
     return True
 

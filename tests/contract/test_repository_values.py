@@ -1,4 +1,4 @@
-"""The contract of Repository, on every backend: values that no column takes are refused as such."""
+"""The contract of Repository, on every backend: values that no column takes are rejected."""
 
 import functools
 from collections.abc import Awaitable, Callable
@@ -96,8 +96,8 @@ each_filter = pytest.mark.parametrize(
 )
 
 
-async def refuses(work: Callable[[], Awaitable[Any]]) -> str | None:
-    """None where the work is refused as it should be, else what came of it."""
+async def not_rejected(work: Callable[[], Awaitable[Any]]) -> str | None:
+    """None where the work is rejected as it should be, else what came of it."""
     try:
         found = await work()
     except REFUSED:
@@ -122,7 +122,7 @@ async def test_no_method_stores_a_value_that_its_column_cannot_hold(
         "update": lambda: kinds.update(row.id, **values),
         "update_where": lambda: kinds.update_where(Kinds.number == 1, **values),
     }
-    found = {each: await refuses(work) for each, work in works.items()}
+    found = {each: await not_rejected(work) for each, work in works.items()}
     assert found == dict.fromkeys(works)
     assert await kinds.count() == 1
 
@@ -171,7 +171,7 @@ async def test_one_bad_value_among_good_ones_is_rejected_and_named(
 async def test_no_filter_finds_a_value_that_its_column_cannot_hold(
     records: Records, name: str, value: Any
 ) -> None:
-    """It is refused, or finds nothing; a driver's error is never what comes of it."""
+    """It is rejected, or finds nothing; a driver's error is never what comes of it."""
     kinds = records.of(Kinds, ANN)
     await kinds.add(Kinds(number=1))
     column: Any = getattr(Kinds, name)
@@ -184,7 +184,7 @@ async def test_no_filter_finds_a_value_that_its_column_cannot_hold(
             f"{n} delete": lambda filter=filter: kinds.delete_where(filter),  # type: ignore[misc]
         }
     for each, work in works.items():
-        assert await refuses(work) in (None, "gave []", "gave 0"), each
+        assert await not_rejected(work) in (None, "gave []", "gave 0"), each
     assert await kinds.count() == 1
 
 
@@ -217,7 +217,7 @@ async def test_no_method_takes_a_key_that_cannot_be_one(
         "update": lambda: rows.update(key, **change),
         "delete": lambda: rows.delete(key),
     }
-    found = {each: await refuses(work) for each, work in works.items()}
+    found = {each: await not_rejected(work) for each, work in works.items()}
     assert found == dict.fromkeys(works)
 
 
@@ -261,7 +261,7 @@ async def test_a_value_comes_back_as_its_column_keeps_it(records: Records) -> No
 
 
 async def test_a_wide_decimal_is_rounded_to_its_scale(records: Records) -> None:
-    """With more digits than Python's decimals are reckoned with unless told."""
+    """With more digits than Python's decimals compute with by default."""
     wide = Decimal("1234567890123456789012345678.123")
     row = await records.of(Wide).add(Wide(value=wide))
     kept = Decimal("1234567890123456789012345678.12")

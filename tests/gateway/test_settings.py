@@ -128,7 +128,7 @@ def test_a_key_set_is_read_by_either_name(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("PGRST_JWT_SECRET", OWN)
     assert load(GatewaySettings).keys_of_others == ""
     assert load(GatewaySettings).signs_with_secret
-    monkeypatch.setenv("JWT_JWKS", "none, which is told when it is read")
+    monkeypatch.setenv("JWT_JWKS", "none, which is reported when it is read")
     assert load(GatewaySettings).keys_of_others.startswith("none")
 
 

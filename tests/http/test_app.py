@@ -50,8 +50,8 @@ def app(settings: Settings) -> FastAPI:
     async def add_author(id: int, session: Session) -> None:
         session.add(Poet(id=id))
 
-    @app.post("/authors/{id}/refused")
-    async def refuse(id: int, session: Session) -> None:
+    @app.post("/authors/{id}/rejected")
+    async def reject(id: int, session: Session) -> None:
         session.add(Poet(id=id))
         await session.flush()
         raise HTTPException(418, "no")
@@ -93,7 +93,7 @@ class TestSession:
         assert (await client.get("/books")).json() == 1
 
     async def test_an_error_of_the_handler_stores_nothing(self, client: Client) -> None:
-        assert (await client.post("/authors/1/refused")).status_code == 418
+        assert (await client.post("/authors/1/rejected")).status_code == 418
         assert (await client.get("/authors")).json() == []
 
     async def test_a_taken_key_is_a_conflict_that_names_it(self, client: Client) -> None:

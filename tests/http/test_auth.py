@@ -97,7 +97,7 @@ async def test_the_authorize_button_of_the_docs_can_sign_in(client: Client) -> N
 async def test_a_form_that_cannot_be_right_gets_the_response_of_a_wrong_one(
     client: Client, wrong: dict[str, str]
 ) -> None:
-    """The form of OAuth2 is checked like the body of /auth/sign-in, and refused as it says."""
+    """The form of OAuth2 is checked like the body of /auth/sign-in, and rejected like it."""
     form = {"grant_type": "password", "username": ANN["email"], "password": "x"} | wrong
     response = await client.post("/auth/token", data=form)
     assert (response.status_code, response.json()["code"]) == (401, "invalid_credentials")

@@ -247,11 +247,11 @@ async def test_errors_of_the_application_keep_what_they_say(
 ) -> None:
     """Any status and any detail of an HTTPException becomes a problem."""
 
-    @app.get("/refused")
+    @app.get("/rejected")
     async def rejected() -> None:
         raise HTTPException(status, given)
 
-    problem = check(await client.get("/refused"), status)
+    problem = check(await client.get("/rejected"), status)
     assert problem | expected == problem
 
 

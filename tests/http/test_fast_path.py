@@ -181,13 +181,13 @@ class TestFastPath:
 
     async def test_tell_the_middleware_which_route_it_was(self, db: Amphibase) -> None:
         """Metrics are kept by the route, not by the path."""
-        app, told = FastAPI(), []
+        app, served = FastAPI(), []
 
         @app.middleware("http")
         async def tell(request: Request, call_next: Any) -> Response:
             response: Response = await call_next(request)
             scope = request.scope
-            told.append((scope["route"].path, scope["endpoint"].__name__, scope["path_params"]))
+            served.append((scope["route"].path, scope["endpoint"].__name__, scope["path_params"]))
             return response
 
         db.mount(app).include_router(db.router(Post))
@@ -195,7 +195,7 @@ class TestFastPath:
         async with open_client(app) as client:
             await client.get(f"/t_posts/{id}")
             await client.get("/users/me")
-        assert told == [("/t_posts/{id}", "get_row", {"id": id}), ("/users/me", "me", {})]
+        assert served == [("/t_posts/{id}", "get_row", {"id": id}), ("/users/me", "me", {})]
 
     async def test_are_found_below_another_application(
         self, app: FastAPI, framework: list[str]

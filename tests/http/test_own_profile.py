@@ -30,8 +30,8 @@ async def main():
         assert signed_up.status_code == 201, signed_up.text
         assert own.items() <= signed_up.json()["user"].items()
         for wrong in ({"born": "never"}, {"rating": 5}, {"is_active": False}):
-            refused = await client.post("/auth/sign-up", json=new | wrong)
-            assert refused.status_code == 422, refused.text
+            rejected = await client.post("/auth/sign-up", json=new | wrong)
+            assert rejected.status_code == 422, rejected.text
             assert (await ann.patch("/users/me", json=wrong)).status_code == 422
         state = app.state.amphibase.state
         await state.users.invite("cyd@example.com")

@@ -48,7 +48,7 @@ class TestLists:
         found = await titles(ann, f"/t_notes?{query}")
         assert found == [f"note {number}" for number in numbers]
 
-    async def test_keep_case_apart_unless_told(self, ann: Client) -> None:
+    async def test_are_case_sensitive_by_default(self, ann: Client) -> None:
         assert await titles(ann, "/t_notes?title=like.NOTE*") == []
 
     @pytest.mark.parametrize("order", ["", "&order=stars.desc", "&order=stars,title.desc"])

@@ -173,7 +173,7 @@ async def test_a_plan_that_a_crash_has_cut_is_no_upload(ann: Client) -> None:
 
 
 class Sending:
-    """A request that has sent some bytes, and sends the rest when it is told."""
+    """A request that has sent some bytes, and sends the rest on request."""
 
     def __init__(self, client: Client, url: str, first: bytes, rest: bytes) -> None:
         self.begun = asyncio.Event()

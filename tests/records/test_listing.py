@@ -41,7 +41,7 @@ def sql(query: str, model: type[Any] = Kinds) -> tuple[str, list[Any]]:
 
 
 def rejected(query: str, model: type[Any] = Kinds) -> tuple[str, str]:
-    """The field that is refused, and why."""
+    """The field that is rejected, and why."""
     with pytest.raises(RequestValidationError) as caught:
         read(query, model)
     first = caught.value.errors()[0]

@@ -1,4 +1,4 @@
-"""What the SQL backend refuses to take for the model of a table."""
+"""What the SQL backend does not accept for the model of a table."""
 
 from typing import Any
 

@@ -62,7 +62,7 @@ def set_claims(connection: psycopg.Connection[Any], claims: Any) -> None:
 
 
 def attempt(connection: psycopg.Connection[Any], statement: Any, *values: Any) -> int:
-    """How many rows a statement reached; none where it is refused."""
+    """How many rows a statement reached; none where it is rejected."""
     try:
         with connection.transaction():
             return connection.execute(statement, values).rowcount

@@ -77,7 +77,7 @@ async def test_an_upgrade_that_fails_changes_nothing(application: Application) -
 
 
 async def test_a_revision_cannot_leave_the_transaction(application: Application) -> None:
-    """What would commit half of an upgrade is refused, with advice."""
+    """What would commit half of an upgrade is rejected, with advice."""
     application.write("index", "0002", "op.get_context().autocommit_block().__enter__()")
     with pytest.raises(ConfigurationError, match="one transaction"):
         await application.upgrade()
@@ -95,7 +95,7 @@ async def test_the_folder_of_a_sqlite_file_is_created(tmp_path: Path) -> None:
 
 
 async def test_a_failing_revision_does_not_quote_rows(application: Application) -> None:
-    """The value that the database refuses is not in the message."""
+    """The value that the database rejects is not in the message."""
     await application.upgrade()
     await application.add(
         application.models.tables["users"], id=uuid.uuid4(), email="ann@example.com"
@@ -310,14 +310,14 @@ async def test_check_says_in_words_what_differs(application: Application) -> Non
 
 
 async def test_models_live_in_the_default_schema(application: Application) -> None:
-    """A model that names another schema is refused, for no other backend has schemas."""
+    """A model that names another schema is rejected, for no other backend has schemas."""
     Table("deals", application.models, Column("id", Uuid(), primary_key=True), schema="crm")
     with pytest.raises(ConfigurationError, match=r"crm\.deals names a schema"):
         await application.upgrade()
 
 
 async def test_a_schema_that_exists_already_is_used(postgres_application: Application) -> None:
-    """A schema `auth` made by somebody else is no reason to fail."""
+    """A schema `auth` made by another program is no reason to fail."""
     async with postgres_application.database.write() as connection:
         await connection.execute(text("CREATE SCHEMA auth"))
     assert len(await postgres_application.upgrade()) == 5

@@ -76,19 +76,19 @@ async def test_each_declaration_lets_each_caller_do_what_it_says_and_no_more(
                 table = Identifier(name)
                 seen = [row for row in (ANN, BOB) if admits(access.read, caller, row)]
                 changed = [row for row in seen if admits(access.write, caller, row)]
-                told = f"{caller}: {access}"
-                assert attempt(connection, SQL("SELECT * FROM {}").format(table)) == len(seen), told
+                case = f"{caller}: {access}"
+                assert attempt(connection, SQL("SELECT * FROM {}").format(table)) == len(seen), case
                 for verb in ("UPDATE {} SET title = 'x'", "UPDATE {} SET title = id || 'x'"):
                     # The first reads no column, and Postgres does not ask the policy for SELECT.
-                    assert attempt(connection, SQL(verb).format(table)) == len(changed), told
+                    assert attempt(connection, SQL(verb).format(table)) == len(changed), case
                 for row in (ANN, BOB, EVE):
                     add = SQL("INSERT INTO {} (owner_id) VALUES (%s)").format(table)
                     may = admits(access.write, caller, row)
-                    assert attempt(connection, add, row) == may, told
+                    assert attempt(connection, add, row) == may, case
                 connection.rollback()
                 act_as(connection, caller)
                 delete = SQL("DELETE FROM {}").format(table)
-                assert attempt(connection, delete) == len(changed), told
+                assert attempt(connection, delete) == len(changed), case
                 connection.rollback()
                 act_as(connection, caller)
 
@@ -189,7 +189,7 @@ async def test_odd_names_are_quoted(guarded: Application) -> None:
 
 
 async def test_models_of_one_table_must_agree(postgres_application: Application) -> None:
-    """A subclass in the same table that says otherwise is refused, with both declarations."""
+    """A subclass in the same table that says otherwise is rejected, with both declarations."""
     note = note_in(postgres_application)
 
     class Draft(note):  # type: ignore[misc,valid-type]
@@ -249,8 +249,8 @@ async def test_the_functions_tell_who_is_asking(guarded: Application) -> None:
         assert connection.execute(ask).fetchone() == (ANN, "anon", "ann@example.com", None)
         claims = {"sub": str(BOB), "role": "authenticated", "email": "bob@example.com"}
         set_claims(connection, claims)
-        told = (BOB, "authenticated", "bob@example.com", claims)
-        assert connection.execute(ask).fetchone() == told
+        expected = (BOB, "authenticated", "bob@example.com", claims)
+        assert connection.execute(ask).fetchone() == expected
         connection.execute("SELECT set_config('request.jwt.claims', '', true)")
         connection.execute("SELECT set_config('request.jwt.claim.sub', '', true)")
         assert connection.execute("SELECT auth.uid()").fetchone() == (None,)

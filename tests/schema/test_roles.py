@@ -1,4 +1,4 @@
-"""The roles and functions that row level security stands on: made where they may be, told of where
+"""The roles and functions that row level security stands on: made where they may be, reported where
 they may not."""
 
 import asyncio

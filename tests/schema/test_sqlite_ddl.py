@@ -19,7 +19,7 @@ CREATE TABLE "my items" (
 
 
 def test_a_table_is_parsed_as_sqlite_reads_it() -> None:
-    """Comments, quotes, literals and operators are told from one another."""
+    """Comments, quotes, literals and operators are distinguished."""
     sqlite3.connect(":memory:").execute(STATEMENT)
     parsed = parse_table(STATEMENT)
     assert parsed.checks == [

@@ -177,7 +177,7 @@ async def test_generated_columns_follow_their_sources(
 
 
 async def test_an_enum_takes_its_values_alone(application: Application, accounts: Tables) -> None:
-    """The database itself refuses a value that the enum does not have."""
+    """The database itself rejects a value that the enum does not have."""
     table = accounts.sessions.fullname
     user = uuid.uuid4()
     await application.add(accounts.users, id=user)

@@ -1,4 +1,4 @@
-"""The database refuses the user that the application itself connects as."""
+"""The database rejects the user that the application itself connects as."""
 
 from collections.abc import AsyncIterator
 

@@ -111,7 +111,7 @@ class TestReset:
     async def test_a_guess_costs_no_hash(
         self, backend: SqlBackend, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A token that is not good is refused before the new password is hashed."""
+        """A token that is not valid is rejected before the new password is hashed."""
         hashed: list[str] = []
         monkeypatch.setattr(PasswordWorkers, "hash", lambda _, password: hashed.append(password))
         with pytest.raises(InvalidLink):

@@ -35,19 +35,19 @@ async def start_once():
 asyncio.run(start_once())  # so that the forks find all modules imported
 listening = socket.create_server(("127.0.0.1", 0), backlog=100)
 print(listening.getsockname()[1], flush=True)
-told = True
-while told:
+line = "first"
+while line:
     pid = os.fork()
     if pid == 0:
         uvicorn.Server(uvicorn.Config(app, log_level="error")).run(sockets=[listening])
         os._exit(1)
-    told = sys.stdin.readline()
+    line = sys.stdin.readline()
     time.sleep(random.uniform(0, 0.04))
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
 """
-"""A server that is killed and begins anew whenever it is told; forked, since starting Python thirty
-times takes longer than all else."""
+"""A server that is killed and begins anew at each line of its input; forked, since starting Python
+thirty times takes longer than all else."""
 
 KILLS = 30
 
@@ -197,13 +197,13 @@ async def test_the_sweep_reports_and_deletes_what_it_is_allowed_to(backend: SqlB
     keys = {blob.version: blob.key async for blob in backend.files.blobs.all()}
     await backend.files.blobs.delete(keys[UUID(lost.file.etag)])
 
-    told = await sweep(backend)
-    assert told == [
+    findings = await sweep(backend)
+    assert findings == [
         Finding("orphan", keys[orphan], 10),
         Finding("lost", "uploads/lost", 10),
     ]
-    assert await sweep(backend, delete_orphans=True) == told
-    assert await sweep(backend, delete_lost=True) == told[1:]
+    assert await sweep(backend, delete_orphans=True) == findings
+    assert await sweep(backend, delete_lost=True) == findings[1:]
     assert await sweep(backend) == []
     assert [file.path for file in (await backend.files.list(ann, "uploads")).items] == ["kept"]
 

@@ -83,7 +83,9 @@ async def test_a_session_that_was_never_refreshed_is_swept_too(backend: SqlBacke
         assert len((await connection.execute(select(table))).all()) == 1
 
 
-async def test_used_tokens_are_kept_no_longer_than_they_could_be_told(backend: SqlBackend) -> None:
+async def test_used_tokens_are_deleted_when_they_have_expired(
+    backend: SqlBackend,
+) -> None:
     """A session that is refreshed for years does not gather a row each time."""
     second = await refreshed(backend, await first_token(backend))
     table = tables(backend.database.dialect).refresh_tokens

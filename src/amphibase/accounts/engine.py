@@ -348,7 +348,8 @@ class AccountEngine:
         """Revoke every link, code, flow, pending change and pending sign-up of a user.
 
         A new password, a ban, a deletion, another address and a confirmation by an administrator
-        do so in their own transaction: whoever had the account for a minute keeps no way back.
+        do so in their own transaction: a stranger who had the account for a minute keeps no way
+        back.
 
         Args:
             user: locked.

@@ -40,7 +40,7 @@ LIFETIME = timedelta(hours=24)
 
 BUSY_SECONDS = 3
 """How long a request waits for another one of the same upload. A sender comes back sooner than the
-request whose connection it lost has ended, and would be told a number of bytes that still grows."""
+request whose connection it lost has ended, and would learn a number of bytes that still grows."""
 
 CHUNK_BYTES = 1024 * 1024
 CREATION_LOCK = "creation.lock"

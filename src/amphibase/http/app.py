@@ -285,7 +285,7 @@ class Amphibase:
         that is no Supabase project the route raises NotSupported.
 
         Args:
-            caller: `SERVICE`, whom no policy limits; by default whoever sends the request.
+            caller: `SERVICE`, whom no policy limits; the sender of the request by default.
         """
         return Depends(supabase_of(caller))
 

@@ -18,7 +18,7 @@ from amphibase.settings import Settings
 logger = redacted_logger("amphibase.limits")
 
 CLIENT_PREFIX = 64
-"""Bits of an IPv6 address that belong to one client: whoever has one has all of the network
+"""Bits of an IPv6 address that belong to one client, which has all of the network
 (RFC 4291, section 2.5.1)."""
 
 

@@ -41,7 +41,7 @@ class SupabaseClient:
 
     No identity is kept between two calls: a request's headers are made for it from its `Caller`,
     and nothing is stored, refreshed in the background or set as a default of the pool. The official
-    client keeps the session of whoever signed in last and sends it with the next call
+    client keeps the session of the last sign-in and sends it with the next call
     (supabase-py #762, #828).
 
     `request` goes under the builders of the official client, over the same httpx session that they

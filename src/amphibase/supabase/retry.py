@@ -17,7 +17,7 @@ FIRST_WAIT_SECONDS = 0.1
 MAX_WAIT_SECONDS = 2.0
 
 MAX_RETRY_AFTER_SECONDS = 5
-"""Who is sent away for longer is told so, since nobody waits that long for a response."""
+"""A longer wait is passed on to the client, since no one waits that long for a response."""
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods that change nothing (RFC 9110, section 9.2.1). PUT and DELETE are idempotent too, but the

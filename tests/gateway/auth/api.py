@@ -91,7 +91,7 @@ class Api:
         assert response.status_code == 200, response.text
 
     def message(self, to: str = "ann@example.com") -> "Message":
-        """The latest letter to an address."""
+        """The latest email to an address."""
         text = next(each["text"] for each in self.inbox.emails() if each["to"] == [to])
         link = re.search(r"https?://\S+", text)
         code = re.search(r"^(?:Or enter this code: )?(\d{6,10})$", text, re.MULTILINE)

@@ -101,7 +101,7 @@ async def auth_server() -> AsyncIterator[AuthServer]:
 
 @pytest.fixture
 async def serve(auth_server: AuthServer, database: str) -> AsyncIterator[ServeAuth]:
-    """Starts Auth with the settings that are given; letters may follow one another at once."""
+    """Starts Auth with the settings that are passed; emails may follow one another at once."""
     async with AsyncExitStack() as stack:
 
         async def start(behind: Callable[[AuthApp], ASGIApp] | None = None, **settings: Any) -> Api:
@@ -120,5 +120,5 @@ async def api(serve: ServeAuth) -> Api:
 
 @pytest.fixture
 async def confirming(serve: ServeAuth) -> Api:
-    """Auth where addresses are confirmed by letter."""
+    """Auth where addresses are confirmed by email."""
     return await serve(mailer_autoconfirm=False)

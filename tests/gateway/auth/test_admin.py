@@ -1,4 +1,4 @@
-"""What whoever administers the project does to users."""
+"""What administrators of the project do to users."""
 
 import base64
 import hashlib

@@ -52,7 +52,7 @@ class Project:
         return await asyncio.to_thread(method, *arguments)
 
     async def rejected(self, method: Any, *arguments: Any) -> str:
-        """The code that a call is refused with."""
+        """The code that a call is rejected with."""
         with pytest.raises(AuthApiError) as raised:
             await self.do(method, *arguments)
         assert raised.value.code is not None

@@ -29,7 +29,7 @@ async def follow(api: Api, link: str) -> httpx.Response:
 
 
 def sent_to(response: httpx.Response) -> tuple[str, dict[str, str], dict[str, str]]:
-    """The place, the query and the fragment that somebody was sent to."""
+    """The place, the query and the fragment that the reader was sent to."""
     parts = urlsplit(response.headers["location"])
     query, fragment = (
         {name: values[0] for name, values in parse_qs(part).items()}
@@ -87,7 +87,7 @@ async def test_of_many_who_follow_a_link_at_once_one_gets_in(confirming: Api) ->
 
 
 async def test_a_link_and_the_next_email_do_not_wait_for_one_another(api: Api) -> None:
-    """Whoever writes a letter holds the user's row, and then makes the letter before void."""
+    """Issuing the token of an email locks the user's row, and then revokes the token before."""
     await api.create()
     await api.post("/otp", {"email": "ann@example.com"})
     waiting = (

@@ -142,7 +142,7 @@ async def test_the_owner_of_an_account_gets_one_email_about_sign_ups_with_it(
         await sign_up(confirming, STRANGE)
     (message,) = confirming.inbox.emails()
     assert message["subject"] == "You have an account already"
-    # As for a pending address: whoever signed up learns that their own sign-up is not confirmed.
+    # As for a pending address: the client learns that its own sign-up is not confirmed.
     assert rejection(await confirming.sign_in(password=STRANGE)) == (400, "email_not_confirmed")
     assert (await confirming.sign_in()).status_code == 200
 

@@ -1,4 +1,4 @@
-"""Where letters go: to a mail server, or to the inbox of development."""
+"""Where emails go: to a mail server, or to the inbox of development."""
 
 import asyncio
 import base64

@@ -8,7 +8,7 @@ from tests.gateway.auth.conftest import ServeAuth
 
 
 async def test_what_the_projects_own_triggers_reject_is_reported_as_its_fault(api: Api) -> None:
-    """The profile that a trigger makes may be refused; the user must not be left without it."""
+    """The profile that a trigger makes may be rejected; the user must not be left without it."""
     api.rows("CREATE TABLE public.profiles (id uuid PRIMARY KEY REFERENCES auth.users, n int)")
     api.rows(
         "CREATE FUNCTION public.make_profile() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "

@@ -55,7 +55,7 @@ class Clients:
         return (await self.do(query.execute)).data
 
     async def rejected(self, query: Any) -> str | None:
-        """The code that a query is refused with."""
+        """The code that a query is rejected with."""
         with pytest.raises(APIError) as raised:
             await self.do(query.execute)
         return raised.value.code

@@ -1,4 +1,4 @@
-"""A project whose rows have owners, and the Data API on it, for the tests of what is refused."""
+"""A project whose rows have owners, and the Data API on it, for the tests of what is rejected."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -45,7 +45,7 @@ DDL = """
 
 
 class RlsApi:
-    """The Data API, and tokens of whoever asks it."""
+    """The Data API, and tokens of its callers."""
 
     def __init__(self, owner_url: str, service: RestApp, tokens: KeyRing) -> None:
         self.owner_url = owner_url

@@ -278,7 +278,7 @@ async def _ask_and_leave(rls_api: RlsApi, token: str, running: str) -> None:
         return {"type": "http.disconnect"}
 
     async def send(message: Any) -> None:
-        raise AssertionError(f"nobody is there to be told {message}")
+        raise AssertionError(f"no listener awaits {message}")
 
     scope = {
         "type": "http",

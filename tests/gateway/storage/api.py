@@ -49,8 +49,8 @@ class Api:
 
     def token(self, user: UUID = ANN, **claims: Any) -> str:
         """A user's token."""
-        told = {"sub": str(user), "role": "authenticated", "exp": int(time.time()) + 60}
-        return self.tokens.issue({**told, **claims})
+        standard = {"sub": str(user), "role": "authenticated", "exp": int(time.time()) + 60}
+        return self.tokens.issue({**standard, **claims})
 
     async def call(
         self,

@@ -1,4 +1,4 @@
-"""Whatever is sent, it is taken or refused: nothing ends in an unexpected error."""
+"""Whatever is sent, it is accepted or rejected: nothing ends in an unexpected error."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Errors of Storage say the same to clients and to whoever catches them."""
+"""Errors of Storage say the same to clients and to Python code."""
 
 from uuid import uuid4
 

@@ -242,7 +242,7 @@ async def test_a_file_is_deleted_with_its_bytes(tree: Api) -> None:
     assert len(tree.blobs()) == 5
 
 
-async def test_many_files_are_deleted_at_once_and_told(tree: Api) -> None:
+async def test_many_files_are_deleted_at_once_and_listed(tree: Api) -> None:
     response = await tree.delete("/object/b", {"prefixes": ["a.txt", "x/2.txt", "nope", "x"]})
     deleted = response.json()
     assert sorted(each["name"] for each in deleted) == ["a.txt", "x/2.txt"]

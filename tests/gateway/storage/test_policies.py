@@ -35,7 +35,7 @@ async def mine(api: Api) -> Api:
 
 
 async def everything(api: Api, token: str | None) -> dict[str, httpx.Response]:
-    """The answers to all that somebody may try with Ann's file."""
+    """The responses to all that a client may try with Ann's file."""
     path = f"mine/{FILE}"
     elsewhere = {"bucketId": "mine", "sourceKey": FILE, "destinationKey": f"{BOB}/b.txt"}
     again = {"content-type": "text/plain", "x-upsert": "true"}

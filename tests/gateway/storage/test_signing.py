@@ -1,4 +1,4 @@
-"""URLs that open one file for whoever holds them."""
+"""URLs that open one file for their holder."""
 
 import time
 from typing import Any
