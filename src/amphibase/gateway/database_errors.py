@@ -12,7 +12,7 @@ logger = redacted_logger("amphibase.gateway")
 RAISED = frozenset({"P0001", "23000", "23001", "23502", "23503", "23505", "23514", "23P01"})
 """SQLSTATEs of RAISE and of constraints, whose message Supabase Auth hands to the client."""
 
-_STATUS = re.compile(r"PT([1-5]\d\d)")
+_STATUS = re.compile(r"PT([2-5]\d\d)")
 _FUNCTION = re.compile(r'function ("?[^()]+"?\([^()]*\))')
 _MISSING_RIGHT = frozenset({"42501", "42P01", "42883", "3F000"})
 

@@ -107,6 +107,8 @@ DDL = """
     CREATE FUNCTION with_status() RETURNS text STABLE LANGUAGE sql AS $$
         SELECT set_config('response.status',
             current_setting('request.headers')::json ->> 'x-status', true) $$;
+    CREATE FUNCTION works_with_status() RETURNS SETOF works STABLE LANGUAGE sql AS $$
+        SELECT works.* FROM works, with_status() $$;
     CREATE FUNCTION fail(state text, message text DEFAULT 'no', detail text DEFAULT '',
         hint text DEFAULT '') RETURNS int LANGUAGE plpgsql AS $$ BEGIN
         RAISE EXCEPTION USING ERRCODE = state, MESSAGE = message, DETAIL = detail, HINT = hint;

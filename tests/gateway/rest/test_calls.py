@@ -224,7 +224,12 @@ async def test_a_function_sets_status_and_headers(api: DataApi) -> None:
 
 @pytest.mark.parametrize(
     ("status", "headers", "code"),
-    [("x", "[]", "PGRST112"), ("200", '{"a": "b"}', "PGRST111"), ("200", "[1]", "PGRST111")],
+    [
+        ("x", "[]", "PGRST112"),
+        ("100", "[]", "PGRST112"),
+        ("200", '{"a": "b"}', "PGRST111"),
+        ("200", "[1]", "PGRST111"),
+    ],
 )
 async def test_what_is_no_status_and_no_header_is_an_error(
     api: DataApi, status: str, headers: str, code: str
@@ -256,6 +261,32 @@ async def test_a_function_cannot_say_where_a_response_ends(api: DataApi, name: s
     body = {"status": "200", "headers": json.dumps([{name: "1"}])}
     response = await api.request("POST /rpc/response", body)
     assert (response.status_code, response.json()["code"]) == (500, "PGRST111")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"state": "PT204"},
+        {"state": "PT304"},
+        {
+            "state": "PGRST",
+            "message": '{"code": "a", "message": "b"}',
+            "detail": '{"status": 204, "headers": {}}',
+        },
+    ],
+)
+async def test_an_error_whose_status_has_no_body_sends_none(
+    api: DataApi, body: dict[str, str]
+) -> None:
+    """What followed the headers would be taken for the next response of the connection."""
+    response = await api.request("POST /rpc/fail", body)
+    assert response.status_code in (204, 304)
+    assert response.content == b""
+    assert "content-length" not in response.headers
+
+
+async def test_an_error_has_no_status_of_an_interim_response(api: DataApi) -> None:
+    assert (await api.request("POST /rpc/fail", {"state": "PT100"})).status_code == 500
 
 
 async def test_a_code_that_is_raised_adds_no_header(api: DataApi) -> None:

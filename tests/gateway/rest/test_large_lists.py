@@ -75,6 +75,13 @@ async def test_an_error_of_a_later_row_is_the_response(api: DataApi, spooled: li
     assert all(file.closed for file in spooled)
 
 
+async def test_a_status_without_a_body_sends_no_file(spooled: list[Any], api: DataApi) -> None:
+    url = "/rpc/works_with_status?select=title&id=gt.-4"
+    response = await api.request(f"GET {url}", headers={"X-Status": "204"})
+    assert (response.status_code, response.content) == (204, b"")
+    assert [file.closed for file in spooled] == [True]
+
+
 async def test_a_temporary_file_that_cannot_be_written_is_503(
     api: DataApi, spooled: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

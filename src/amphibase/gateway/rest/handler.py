@@ -98,12 +98,7 @@ class RequestHandler:
         if len(self._settings.db_schemas) > 1:
             response.add(b"content-profile", request.schema)
         override(response, result)
-        if response.status in (
-            204,
-            304,
-        ):  # which have no body
-            response.body = b""
-        elif request.method != "HEAD":
+        if request.method != "HEAD":
             response.add(b"content-length", str(response.size))
         return response
 

@@ -13,7 +13,7 @@ from amphibase.errors import ConfigurationError, Unavailable
 from amphibase.gateway.rest.errors.base import CannotConnect, CatalogNotLoaded, RestError
 from amphibase.gateway.rest.handler import RequestHandler
 from amphibase.gateway.rest.request.request import read_request
-from amphibase.gateway.rest.response.response import RestResponse, error_response
+from amphibase.gateway.rest.response.response import BODILESS, RestResponse, error_response
 from amphibase.gateway.rest.response.root import RootHandler
 from amphibase.gateway.rest.schema.cache import SchemaCache
 from amphibase.gateway.rest.schema.introspection import read_catalog, read_own_settings
@@ -115,6 +115,8 @@ class RestApp:
             response = error_response(CatalogNotLoaded())
         except _ClientGone:
             return
+        if response.status in BODILESS:
+            response.drop_body()
         await send(
             {"type": "http.response.start", "status": response.status, "headers": response.headers}
         )

@@ -11,6 +11,9 @@ import orjson
 
 Header = tuple[bytes, bytes]
 
+FINAL_STATUSES = range(200, 600)
+"""The statuses that a function may choose; after one below, a client waits for another response."""
+
 
 class RestError(Exception):
     """An error with a response of its own.

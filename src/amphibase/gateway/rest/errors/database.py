@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from amphibase.gateway.rest.errors.base import Header, RestError
+from amphibase.gateway.rest.errors.base import FINAL_STATUSES, Header, RestError
 
 
 class DatabaseError(RestError):
@@ -58,7 +58,7 @@ def status_of_sqlstate(state: str, message: str, *, is_authenticated: bool) -> i
         return 403 if is_authenticated else 401
     if state.startswith("PT"):
         own = int(state[2:]) if state[2:].isdigit() else 0
-        return own if 100 <= own <= 599 else 500
+        return own if own in FINAL_STATUSES else 500
     if state == "21000":
         return 400 if message.endswith("requires a WHERE clause") else 500
     if state == "22023" and message.startswith("role"):

@@ -119,7 +119,7 @@ def _write_status(action: Action, preferences: Preferences, result: ResultSet, s
 
 def _location_of_row(table: Table, key: Mapping[str, object]) -> str:
     filters = {name: "is.null" if value is None else f"eq.{value}" for name, value in key.items()}
-    return f"/{table.name.name}?{_query_string(filters.items())}"
+    return f"/{quote(table.name.name, safe='')}?{_query_string(filters.items())}"
 
 
 def _location(request: ApiRequest) -> str:

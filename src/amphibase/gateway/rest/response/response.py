@@ -8,6 +8,7 @@ import orjson
 
 from amphibase.database.pool import Cells
 from amphibase.gateway.rest.errors.base import (
+    FINAL_STATUSES,
     Header,
     InvalidRange,
     InvalidResponseHeaders,
@@ -18,6 +19,9 @@ from amphibase.gateway.rest.transaction.run import header_of
 from amphibase.gateway.rest.transaction.spool import SpooledRows
 
 JSON = "application/json; charset=utf-8"
+
+BODILESS = (204, 304)
+"""The statuses whose responses end with their headers (RFC 9110, section 6.4.1)."""
 
 
 class ResultSet(NamedTuple):
@@ -75,6 +79,14 @@ class RestResponse:
         """The number of bytes of the body."""
         return len(self.body) if self.spooled is None else self.spooled.size
 
+    def drop_body(self) -> None:
+        """Leave out the body, which would be taken for the next response of the connection."""
+        self.body = b""
+        if self.spooled is not None:
+            self.spooled.file.close()
+            self.spooled = None
+        self.headers = [each for each in self.headers if each[0] != b"content-length"]
+
     def add(self, name: bytes, value: str | None) -> None:
         """Add a header, if it has a value."""
         if value is not None:
@@ -121,7 +133,7 @@ def override(response: RestResponse, result: ResultSet) -> None:
         InvalidResponseStatus, InvalidResponseHeaders: they are none.
     """
     if result.status:
-        if not (result.status.isdigit() and 100 <= int(result.status) <= 599):
+        if not (result.status.isdigit() and int(result.status) in FINAL_STATUSES):
             raise InvalidResponseStatus
         response.status = int(result.status)
     if result.headers:

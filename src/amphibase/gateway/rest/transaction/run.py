@@ -18,6 +18,7 @@ from amphibase.database.impersonation import Impersonation
 from amphibase.database.pool import Cells, PipelinePool, PoolTimeout
 from amphibase.database.statement import Call, Statement
 from amphibase.gateway.rest.errors.base import (
+    FINAL_STATUSES,
     AcquisitionTimeout,
     CannotConnect,
     Header,
@@ -151,7 +152,7 @@ def _raised(message: str, detail: str | None) -> RestError:
         return InvalidRaise("DETAIL is missing in the RAISE statement")
     more = _object(detail)
     status, headers = (more or {}).get("status"), (more or {}).get("headers")
-    if not isinstance(status, int) or not isinstance(headers, dict) or not 100 <= status <= 599:
+    if not isinstance(status, int) or not isinstance(headers, dict) or status not in FINAL_STATUSES:
         return InvalidRaise(f"Invalid JSON value for DETAIL: '{detail}'")
     return DatabaseError(
         status,
