@@ -1,7 +1,9 @@
 """A mapped class: its columns and keys, objects from rows, values from objects."""
 
+import gc
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Generic, NoReturn
 
 from sqlalchemy import (
@@ -98,6 +100,7 @@ class ModelInfo(Generic[Model]):
             name for name, column in self.column_of.items() if isinstance(column.type, Float)
         ]
         self._key_places = [self.names.index(name) for name in self.key_names]
+        self._key_place = self._key_places[0] if len(self._key_places) == 1 else None
         self.relationships = {each.key: each for each in mapper.relationships}
         self.owner = self.column_of.get(OWNER_COLUMN)
         self.deleted_at = self.column_of["deleted_at"] if issubclass(model, SoftDelete) else None
@@ -109,6 +112,8 @@ class ModelInfo(Generic[Model]):
             zip(self.columns, self.names, strict=True)
         )
         self._has_load_listeners = bool(mapper.class_manager.dispatch.load)
+        # What the keys of sessions have before and after a row's own.
+        self._identity, _, self._identity_token = mapper.identity_key_from_primary_key(())
         self.cache: dict[Any, Any] = {}  # plans and statements, built when they are first needed
         self.unloaded = {name: _unloaded(model, name) for name in self.relationships}
         self.updated_at = self.column_of.get("updated_at")
@@ -169,6 +174,8 @@ class ModelInfo(Generic[Model]):
 
     def key_of(self, row: Row) -> tuple[Any, ...]:
         """Return the primary key of a row."""
+        if self._key_place is not None:
+            return (row[self._key_place],)
         return tuple(row[place] for place in self._key_places)
 
     def object(self, row: Row) -> Model:
@@ -179,6 +186,11 @@ class ModelInfo(Generic[Model]):
             state = instance_state(instance)
             state.manager.dispatch.load(state, None)
         return instance
+
+    def objects(self, rows: Sequence[Row]) -> list[Model]:
+        """Return objects with the rows' values, in their order; see `object`."""
+        with _garbage_left():
+            return [*map(self.object, rows)]
 
     def stored(self, instance: Model, row: Row) -> Model:
         """Return the same object, now as it is stored."""
@@ -195,7 +207,7 @@ class ModelInfo(Generic[Model]):
             if isinstance(held[name], int):
                 held[name] = float(held[name])
         state = instance_state(instance)
-        state.key = self.mapper.identity_key_from_primary_key(self.key_of(row))
+        state.key = (self._identity, self.key_of(row), self._identity_token)
         if self.unloaded:
             state.callables = dict(self.unloaded)
 
@@ -298,6 +310,19 @@ def index_condition(index: Unique | None, dialect: str) -> Any:
 
 def _is_partial(part: Unique) -> bool:
     return any(index_condition(part, dialect) is not None for dialect in DIALECTS)
+
+
+@contextmanager
+def _garbage_left() -> Iterator[None]:
+    """Leave garbage for later: none of the many objects that are made in the block is any, and
+    looking through them takes more time than making them."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _unloaded(model: type[Any], name: str) -> Callable[[Any, Any], NoReturn]:

@@ -9,18 +9,21 @@ application's own (`TypeDecorator`) apply here as they do on a connection. Postg
 import json
 import re
 from collections.abc import Callable
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from functools import lru_cache, partial
 from typing import Any
 from uuid import UUID
 
+import psycopg
+from psycopg.pq import Format
 from sqlalchemy import types
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.types import TypeEngine
 
 from amphibase.errors import NotSupported
+from amphibase.models import UtcDateTime
 
 Processor = Callable[[Any], Any]
 
@@ -207,6 +210,42 @@ def from_json(type_: TypeEngine[Any]) -> Processor | None:
     """Return what makes a type's values of JSON; None where they are JSON."""
     process: Processor | None = type_.dialect_impl(_DIALECT).result_processor(_DIALECT, None)
     return process
+
+
+@lru_cache(maxsize=4096)
+def plain_from_json(type_: TypeEngine[Any]) -> Processor | None:
+    """Return what makes a value of JSON that is not null, at less cost than `from_json`.
+
+    Returns:
+        None where the type also has something to say of null, or has no quicker way.
+    """
+    if isinstance(type_, UtcDateTime):
+        return _utc
+    stored = type_.dialect_impl(_DIALECT)
+    if isinstance(stored, _Uuid) and stored.as_uuid:
+        return _uuid
+    return stored.from_json if isinstance(stored, _JsonType) else None
+
+
+def is_written_as_it_is(type_: TypeEngine[Any]) -> bool:
+    """Whether the writer of JSON knows the type's values itself."""
+    stored = type_.dialect_impl(_DIALECT)
+    return isinstance(type_, UtcDateTime) or isinstance(stored, _Uuid | _Date)
+
+
+_UUID_OID = psycopg.postgres.types["uuid"].oid
+_UUID_LOADER: Any = psycopg.adapters.get_loader(_UUID_OID, Format.TEXT)
+_load_uuid: Callable[[bytes], UUID] = _UUID_LOADER(_UUID_OID).load
+
+
+def _uuid(text: str) -> UUID:
+    # The driver's way takes a sixth of the time of the class's own.
+    return _load_uuid(text.encode())
+
+
+def _utc(text: str) -> datetime:
+    value = datetime.fromisoformat(text)
+    return value if value.tzinfo is UTC else value.astimezone(UTC)
 
 
 def stored_type(type_: TypeEngine[Any]) -> TypeEngine[Any]:

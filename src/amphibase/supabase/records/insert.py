@@ -49,12 +49,15 @@ async def insert(
             f"The rows make a request of {len(body)} bytes, and {MAX_BODY_BYTES} are sent at most: "
             "add them in parts, or say atomic=False"
         )
-    names = [format_name(column.name) for column in info.columns]
-    parameters = [("columns", ",".join(names))]
+    sent = [name for name in columns if not all(map(is_, columns[name], repeat(ABSENT)))]
+    names = ",".join(format_name(info.column_of[name].name) for name in sent)
+    parameters = [("columns", names)] if sent else []
     comes_back = absent or (returning and seen)
     if comes_back:
         parameters.append(("select", codec.select))
-    prefer = ["missing=default", f"return={'representation' if comes_back else 'minimal'}"]
+    prefer = [f"return={'representation' if comes_back else 'minimal'}"]
+    if absent.intersection(sent):  # some rows have what others leave to the database
+        prefer.append("missing=default")
     held: list[Row] = [*zip(*(columns[name] for name in info.names), strict=True)]
     keys = None if absent.intersection(info.key_names) else [info.key_of(row) for row in held]
     response = await _post(builder, parameters, prefer, body, held, keys if seen else None)

@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequenc
 from contextlib import contextmanager
 from typing import Any, Generic
 
+from amphibase.access import OWNER_COLUMN
 from amphibase.backend import JsonRows, Load, Model, Order, Page, Where
 from amphibase.errors import (
     AmphibaseError,
@@ -122,8 +123,8 @@ class SupabaseRepository(Generic[Model]):
                     fetching = asyncio.ensure_future(
                         builder.fetch(following, order, ROWS_A_REQUEST)
                     )
-                for row in builder.codec.rows(records):
-                    yield self._info.object(row)
+                for instance in self._objects(records):
+                    yield instance
         finally:
             fetching.cancel()
             await asyncio.gather(fetching, return_exceptions=True)
@@ -213,7 +214,7 @@ class SupabaseRepository(Generic[Model]):
     # Parts of the methods
 
     def _objects(self, records: Sequence[Mapping[str, Any]]) -> Sequence[Model]:
-        return [self._info.object(row) for row in self._builder.codec.rows(records)]
+        return self._info.objects(self._builder.codec.rows(records))
 
     def _new(self, row: Model) -> dict[str, Any]:
         values = self._info.values(row)
@@ -227,7 +228,8 @@ class SupabaseRepository(Generic[Model]):
 
     def _sees(self, batch: Batch[Model]) -> bool:
         """Whether the caller may see all rows of a batch, once they are stored."""
-        return all(self._policy.sees(dict(values)) for values in batch.rows())
+        owners = batch.columns.get(OWNER_COLUMN, [None])
+        return all(self._policy.sees({OWNER_COLUMN: owner}) for owner in {*owners})
 
     def _batches(self, objects: Sequence[Model], atomic: bool) -> Iterator[Batch[Model]]:
         size = len(objects) if atomic else ROWS_A_REQUEST

@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date
 from itertools import repeat
 from operator import is_
 from typing import Any, NoReturn
+from uuid import UUID
 
 import httpx
 import orjson
@@ -18,6 +20,8 @@ from amphibase.supabase.records.dialect import (
     check_supported,
     from_json,
     is_read_as_text,
+    is_written_as_it_is,
+    plain_from_json,
     stored_type,
     to_json,
 )
@@ -47,11 +51,15 @@ class RowCodec:
         )  # fmt: skip
         # A name that was declared is a kind of str, which the quick writer rejects.
         self._readers = [(str(column.name), from_json(column.type)) for column in info.columns]
+        self._plain_readers = [plain_from_json(column.type) for column in info.columns]
         self._writers = {
-            name: (str(column.name), to_json(column.type))
+            name: (
+                str(column.name),
+                None if is_written_as_it_is(column.type) else to_json(column.type),
+            )
             for name, column in info.column_of.items()
         }
-        # A quick parser makes floats of integers beyond 64 bits, and a quick writer rejects them.
+        # The quick parser makes floats of integers beyond 64 bits.
         self._holds_json = any(
             isinstance(stored_type(column.type), types.JSON) for column in info.columns
         )
@@ -74,8 +82,10 @@ class RowCodec:
             UnreadableValue: Python cannot hold a value; names row and column.
         """
         columns: list[Iterable[Any]] = []
-        for name, read in self._readers:
+        for (name, read), read_plain in zip(self._readers, self._plain_readers, strict=True):
             values = [record[name] for record in records]
+            if read_plain is not None and None not in values:
+                read = read_plain
             try:
                 columns.append(values if read is None else [*map(read, values)])
             except (ValueError, TypeError, LookupError, OverflowError, ArithmeticError) as error:
@@ -119,9 +129,11 @@ class RowCodec:
 
     def encode(self, body: Any) -> bytes:
         """Return a body of a request."""
-        if self._holds_json:
-            return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
-        return orjson.dumps(body)
+        try:
+            return orjson.dumps(body)
+        except TypeError:  # of an integer beyond 64 bits, inside JSON
+            text = json.dumps(body, default=_text, ensure_ascii=False, separators=(",", ":"))
+            return text.encode()
 
     def _unreadable(self, records: Sequence[Record]) -> UnreadableValue:
         info = self._info
@@ -141,6 +153,10 @@ def codec_of(info: ModelInfo[Any]) -> RowCodec:
         info.cache["row codec"] = RowCodec(info)
     codec: RowCodec = info.cache["row codec"]
     return codec
+
+
+def _text(value: UUID | date) -> str:
+    return value.isoformat() if isinstance(value, date) else str(value)
 
 
 def _is_readable(read: Callable[[Any], Any], value: Any) -> bool:
