@@ -1,7 +1,7 @@
 # Everything a newcomer needs: `make serve`, `make test`. Each target prepares what it lacks.
 .DEFAULT_GOAL := help
-.PHONY: help install serve test lint format bench bench-gateway bench-regression bench-fast-path \
-	bench-soak bench-start docs clean
+.PHONY: help install serve test lint format bench bench-gateway bench-supabase bench-regression \
+	bench-fast-path bench-soak bench-start docs clean
 
 PYTHON ?= python3
 HOST ?= 127.0.0.1
@@ -44,6 +44,9 @@ bench: $(READY) ## Measure beside peers; exit 1 when a bar is missed
 
 bench-gateway: $(READY) ## Measure the local Supabase beside a floor and a peer
 	$(BIN)/python -m bench gateway
+
+bench-supabase: $(READY) ## Measure the Supabase backend beside the bare calls of supabase-py
+	$(BIN)/python -m bench supabase
 
 bench-regression: $(READY) ## Measure beside an earlier commit: EARLIER=a0ee756
 	$(BIN)/python -m bench regression --rounds 9 --seconds 1.5

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from rich.console import Console
 from rich.markup import escape
 
-from bench import files, gateway, records, regression, soak, start, users
+from bench import files, gateway, records, regression, soak, start, supabase, users
 from bench.environment import ServerError
 
 BENCHMARKS: dict[str, Callable[[int, float, Console], bool]] = {
@@ -24,6 +24,7 @@ BENCHMARKS: dict[str, Callable[[int, float, Console], bool]] = {
     "regression": regression.run,
     "soak": soak.run,
     "start": start.run,
+    "supabase": supabase.run,
 }
 
 
