@@ -14,15 +14,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
 
 from amphibase.errors import ConfigurationError, Conflict, Unavailable
-from amphibase.postgres import Server, binaries, find_binaries, start, use_password
+from amphibase.postgres import Server, binaries, find_binaries, start
 from amphibase.postgres import server as module
-from amphibase.postgres.password import NEXT_PASSWORD_FILE
 from amphibase.postgres.server import PASSWORD_FILE, UNFINISHED
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives up rights")
@@ -309,33 +308,6 @@ def test_listens_on_loopback_only_and_requests_the_password(
                 socket.create_connection(("127.0.0.2", server.port))
             assert "a-secret" not in Path(f"/proc/{server.pid}/environ").read_text()
             assert password not in Path(f"/proc/{server.pid}/cmdline").read_text()
-
-
-def test_its_password_can_be_changed(own_folder: Path) -> None:
-    """The new one holds at the next start too, and belongs to nobody else."""
-    with start(own_folder, fsync=False) as server:
-        use_password(server, "a new/one")
-        assert _ask(server.url, "SELECT 1") == 1
-    with start(own_folder, fsync=False) as server:
-        assert unquote(urlsplit(server.url).password or "") == "a new/one"
-        use_password(server, None)
-        assert _ask(server.url, "SELECT 1") == 1
-    assert (own_folder / PASSWORD_FILE).read_text() == "a new/one"
-    assert stat.S_IMODE((own_folder / PASSWORD_FILE).stat().st_mode) == 0o600
-
-
-def test_a_change_of_the_password_that_was_cut_is_ended(own_folder: Path) -> None:
-    """Killed before or after the server has the new password, the next change finds its way in."""
-    with start(own_folder, fsync=False) as server:
-        (own_folder / NEXT_PASSWORD_FILE).write_text("never set")
-        use_password(server, "first")
-        with psycopg.connect(server.url, autocommit=True) as connection:
-            connection.execute("ALTER ROLE postgres PASSWORD 'set and not noted'")
-        (own_folder / NEXT_PASSWORD_FILE).write_text("set and not noted")
-        use_password(server, None)
-        assert _ask(server.url, "SELECT 1") == 1
-    assert (own_folder / PASSWORD_FILE).read_text() == "first"
-    assert not (own_folder / NEXT_PASSWORD_FILE).exists()
 
 
 def test_makes_and_drops_databases(postgres: Server) -> None:
