@@ -16,8 +16,8 @@ from tests import models as models  # their tables belong to every prepared data
 from tests.backends import SECRET as SECRET
 from tests.backends import Records
 from tests.servers import Databases, new_server
-from tests.supabase_projects import prepare_files, reset, settings_of
-from tests.supabase_tables import create_tables, owner_url
+from tests.supabase_projects import open_project, prepare_files, reset, settings_of
+from tests.supabase_tables import created_tables, dropped_tables, owner_url
 
 from amphibase import Amphibase, Base, Settings, load_settings
 from amphibase.accounts import passwords
@@ -27,7 +27,7 @@ from amphibase.database.engine import Database
 from amphibase.postgres import Server
 from amphibase.schema.commands import ensure
 from amphibase.sql.backend import SqlBackend
-from amphibase.testing.supabase import LocalSupabase, Projects
+from amphibase.testing.supabase import LocalSupabase
 
 
 def pytest_collection_finish() -> None:
@@ -137,11 +137,14 @@ def prepared_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
 
 
 @pytest.fixture(scope="session")
-def shared_supabase(local_supabase_projects: Projects) -> Iterator[LocalSupabase]:
-    """A Supabase project for all tests: the local one, in a process of its own, over a socket."""
-    with local_supabase_projects.open() as project:
-        prepare_files(project)
+def shared_supabase(request: pytest.FixtureRequest) -> Iterator[LocalSupabase]:
+    """A Supabase project for all tests: the local one, in a process of its own, over a socket, or
+    the one that `TEST_SUPABASE_URL` names."""
+    with open_project(request) as project:
+        if project.db_url:
+            prepare_files(project)
         yield project
+        reset(project)
 
 
 @pytest.fixture
@@ -205,12 +208,12 @@ async def open_shared_records(
     kind: str, request: pytest.FixtureRequest, folder: Path
 ) -> AsyncIterator[Records]:
     """A backend of that kind on an empty database of its own."""
-    if kind == "supabase":
-        projects: Projects = request.getfixturevalue("local_supabase_projects")
-        with projects.open() as project:
-            opened = await open_project(project)
-            yield opened
-            await opened.backend.close()
+    if kind in ("supabase", "hybrid"):
+        with open_project(request) as project:
+            if not project.db_url:
+                pytest.skip("TEST_SUPABASE_DB_URL is not set")
+            async with open_records_of(kind, project, folder) as opened:
+                yield opened
         return
     if kind == "sqlite":
         place = nullcontext(f"sqlite:///{folder}/app.db")
@@ -222,15 +225,21 @@ async def open_shared_records(
         await opened.backend.close()
 
 
-async def open_project(project: LocalSupabase) -> Records:
-    """A backend on a new Supabase project, with all tables made."""
-    create_tables(project)
-    settings = settings_of(project)
-    backend = build_backend(settings, load_keys(settings))
-    opened = Records("supabase", backend, settings, owner_url(project))
-    await opened.backend.start()
-    await opened.add_profiles()
-    return opened
+@asynccontextmanager
+async def open_records_of(
+    kind: str, project: LocalSupabase, folder: Path
+) -> AsyncIterator[Records]:
+    """A backend on a Supabase project with all tables made; `hybrid` reaches them by SQL."""
+    is_direct = kind == "hybrid"
+    direct = {"supabase_db_url": project.db_url} if is_direct else {}
+    settings = settings_of(project, data_dir=folder, **direct)
+    with dropped_tables(project) if is_direct else created_tables(project):
+        backend = build_backend(settings, load_keys(settings))
+        opened = Records(kind, backend, settings, None if is_direct else owner_url(project))
+        await backend.start()  # which creates tables where they are reached by SQL
+        await opened.add_profiles()
+        yield opened
+        await backend.close()
 
 
 async def open_records(kind: str, url: str, folder: Path) -> Records:

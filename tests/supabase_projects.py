@@ -1,15 +1,33 @@
-"""Supabase projects for the tests, and the settings of an application that uses one."""
+"""Supabase projects for the tests, and the settings of an application that uses one.
 
+`TEST_SUPABASE_URL`, `TEST_SUPABASE_ANON_KEY` and `TEST_SUPABASE_SERVICE_KEY` name a project that is
+hosted, or that Supabase's CLI has started, instead of the local one. With
+`TEST_SUPABASE_JWT_SECRET` and `TEST_SUPABASE_DB_URL` the tests that need them run too. Of what is
+in the project, only what the tests made is removed.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx
 import psycopg
+import pytest
 from tests.backends import SECRET
 
 from amphibase import Settings, load_settings
 from amphibase.supabase.starter import files_sql
-from amphibase.testing.supabase import LocalSupabase
+from amphibase.testing.supabase import LocalSupabase, Projects
+
+DOMAIN = "@example.com"
+"""Of all addresses of the tests; nobody else has one (RFC 2606, section 3)."""
+
+RUN_BEGAN = datetime.now(UTC) - timedelta(minutes=1)  # the clocks may differ
 
 RESET = """
+    SET storage.allow_delete_query = true;
     TRUNCATE auth.users CASCADE;
     DELETE FROM storage.objects;
     DELETE FROM storage.buckets WHERE id <> 'uploads';
@@ -17,10 +35,44 @@ RESET = """
 """
 
 
+def named_project() -> LocalSupabase | None:
+    """Return the project that the environment names, if any."""
+
+    def value(name: str) -> str:
+        return os.environ.get(f"TEST_SUPABASE_{name}", "")
+
+    if not value("URL"):
+        return None
+    return LocalSupabase(
+        url=value("URL").rstrip("/"),
+        anon_key=value("ANON_KEY"),
+        service_role_key=value("SERVICE_KEY"),
+        publishable_key="",
+        secret_key="",
+        jwt_secret=value("JWT_SECRET"),
+        db_url=value("DB_URL"),
+        inbox_url="",
+    )
+
+
+@contextmanager
+def open_project(request: pytest.FixtureRequest) -> Iterator[LocalSupabase]:
+    """Open the project that is named, else a new local one."""
+    named = named_project()
+    if named is not None:
+        yield named
+        return
+    projects: Projects = request.getfixturevalue("local_supabase_projects")
+    with projects.open() as project:
+        yield project
+
+
 def reset(project: LocalSupabase) -> None:
-    """Delete the users, the files and the buckets of tests."""
+    """Delete the users, files and buckets of the tests."""
+    if named_project() is not None:
+        _delete_users(project)
+        return
     with psycopg.connect(project.db_url, autocommit=True) as connection:
-        connection.execute("SET storage.allow_delete_query = true")
         connection.execute(RESET)
 
 
@@ -38,9 +90,21 @@ def settings_of(project: LocalSupabase, **overrides: Any) -> Settings:
             "supabase_url": project.url,
             "supabase_anon_key": project.anon_key,
             "supabase_service_key": project.service_role_key,
-            "supabase_jwt_secret": project.jwt_secret,
+            "supabase_jwt_secret": project.jwt_secret or None,
             "secret_key": SECRET,
             "rate_limits": "off",
             **overrides,
         }
     )
+
+
+def _delete_users(project: LocalSupabase) -> None:
+    """Delete the users of this run, and nobody else."""
+    key = project.service_role_key
+    headers = {"apikey": key, "Authorization": f"Bearer {key}"}
+    with httpx.Client(base_url=f"{project.url}/auth/v1/admin", headers=headers) as http:
+        users = http.get("/users", params={"per_page": 1000}).raise_for_status().json()["users"]
+        for user in users:
+            began = datetime.fromisoformat(user["created_at"])
+            if (user.get("email") or "").endswith(DOMAIN) and began > RUN_BEGAN:
+                http.delete(f"/users/{user['id']}").raise_for_status()

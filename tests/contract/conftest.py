@@ -90,10 +90,12 @@ def backend_settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator
             )
         return
     project: LocalSupabase = request.getfixturevalue("supabase")
+    if kind == "supabase-database" and not project.db_url:
+        pytest.skip("TEST_SUPABASE_DB_URL is not set")
     overrides = {
         "supabase": {},
         "supabase-remote": {"verify": "remote"},
-        "supabase-database": {"supabase_db_url": project.db_url, "files": "sql"},
+        "supabase-database": {"supabase_db_url": project.db_url},
     }
     yield settings_of(project, **common, **overrides[kind])
 
@@ -113,7 +115,7 @@ async def opened(settings: Settings) -> AsyncIterator[Backend]:
     await backend.close()
 
 
-@pytest.fixture(scope="session", params=["sqlite", "predicate", "rls", "supabase"])
+@pytest.fixture(scope="session", params=["sqlite", "predicate", "rls", "supabase", "hybrid"])
 async def shared_records(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Records]:

@@ -382,7 +382,7 @@ async def test_who_asks_never_leaks_to_the_next(records: Records) -> None:
     mine = {
         who.user_id: [row.id for row in stored if row.owner_id == who.user_id] for who in callers
     }
-    rounds = {"sqlite": 4, "predicate": 12, "rls": 24}[records.name]
+    rounds = {"sqlite": 4, "predicate": 12, "rls": 24, "hybrid": 24}[records.name]
 
     async def ask(place: int) -> None:
         who, other = callers[place], callers[(place + 1) % 50]

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from tests.backends import SECRET, Records
-from tests.conftest import open_project
+from tests.conftest import open_shared_records
 from tests.supabase_projects import settings_of
 
 from amphibase import load_settings
@@ -12,7 +12,7 @@ from amphibase.accounts.jwt.key_ring import load_keys
 from amphibase.sql.backend import SqlBackend
 from amphibase.supabase.client import SupabaseClient
 from amphibase.supabase.project import SupabaseProject
-from amphibase.testing.supabase import LocalSupabase, Projects
+from amphibase.testing.supabase import LocalSupabase
 
 
 @pytest.fixture
@@ -24,12 +24,12 @@ async def client(supabase: LocalSupabase) -> AsyncIterator[SupabaseClient]:
 
 
 @pytest.fixture(scope="session")
-async def shared_records(local_supabase_projects: Projects) -> AsyncIterator[Records]:
+async def shared_records(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Records]:
     """Records in a project of their own, for all tests."""
-    with local_supabase_projects.open() as project:
-        opened = await open_project(project)
+    async with open_shared_records("supabase", request, tmp_path_factory.mktemp("data")) as opened:
         yield opened
-        await opened.backend.close()
 
 
 @pytest.fixture(scope="session")

@@ -6,10 +6,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
+import psycopg
 import pytest
 from fastapi import FastAPI
 from tests.models import Note
-from tests.supabase_projects import settings_of
+from tests.supabase_projects import prepare_files, settings_of
 
 from amphibase import SERVICE, Amphibase, ConfigurationError, Repository, SessionEnded, UserBanned
 from amphibase.http.state import State
@@ -25,11 +26,12 @@ BOB = {"email": "bob@example.com", "password": "correct horse battery"}
 def settings(
     request: pytest.FixtureRequest, local_supabase: LocalSupabase, tmp_path: Path
 ) -> Settings:
-    """Records on the project's own Postgres, or on a SQLite file; files on a disk."""
+    """Records on the project's own Postgres, or on a SQLite file."""
+    prepare_files(local_supabase)
     overrides: dict[str, Any] = {"records": "sql"}
     if request.param == "its own Postgres":
         overrides = {"supabase_db_url": local_supabase.db_url}
-    return settings_of(local_supabase, data_dir=tmp_path / "data", files="sql", **overrides)
+    return settings_of(local_supabase, data_dir=tmp_path / "data", **overrides)
 
 
 @pytest.fixture
@@ -75,6 +77,10 @@ async def test_users_of_the_project_own_rows_of_the_database(client: Client, sta
     assert (await client.get("/notes", headers=bob)).json() == []
     assert (await client.get("/notes")).json() == []
     assert (await client.get("/users/me", headers=ann)).json()["email"] == "ann@example.com"
+    text = ann | {"Content-Type": "text/plain"}
+    stored = await client.put("/files/uploads/a.txt", content=b"ten", headers=text)
+    assert stored.status_code == 201, stored.text
+    assert (await client.get("/health/ready")).status_code == 200
     assert (await client.delete("/users/me", headers=ann)).status_code == 204
     assert await state.backend.repository(Note, SERVICE).count() == 0
     assert await state.backend.accounts.get_by_email("ann@example.com") is None
@@ -97,6 +103,18 @@ async def test_the_database_has_transactions_and_the_project_the_accounts(
     else:
         with pytest.raises((UserBanned, SessionEnded)):
             await accounts.authenticate(str(caller.token))
+
+
+@pytest.mark.parametrize("settings", ["its own Postgres"], indirect=True)
+async def test_default_privileges_give_callers_nothing(
+    client: Client, local_supabase: LocalSupabase
+) -> None:
+    """Those of the project include TRUNCATE, which no policy limits."""
+    query = "SELECT has_table_privilege('anon', 't_notes', 'TRUNCATE')"
+    with psycopg.connect(local_supabase.db_url) as connection:
+        connection.execute("CREATE TABLE plain (id int)")
+        plain = connection.execute(query.replace("t_notes", "plain").encode()).fetchone()
+        assert (plain, connection.execute(query).fetchone()) == ((True,), (False,))
 
 
 @pytest.mark.parametrize("settings", ["its own Postgres"], indirect=True)

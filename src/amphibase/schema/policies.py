@@ -239,6 +239,14 @@ def disable(table: str) -> str:
     return _joined(f"ALTER TABLE {quoted(table)}\nDISABLE ROW LEVEL SECURITY")
 
 
+def revoke_all(table: str) -> str:
+    """Return the statement that takes what default privileges give callers on each new table.
+
+    Those of many Supabase projects include TRUNCATE, which no policy limits.
+    """
+    return _joined(f"REVOKE ALL ON {quoted(table)}\nFROM {', '.join(ROLES)}")
+
+
 def grant(table: str, grants: Iterable[Grant]) -> list[str]:
     """Return the statements that grant privileges."""
     return _on_privileges("GRANT", "TO", table, grants)

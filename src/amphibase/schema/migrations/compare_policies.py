@@ -27,6 +27,7 @@ from amphibase.schema.policies import (
     needed,
     quoted,
     revoke,
+    revoke_all,
     run,
 )
 
@@ -60,7 +61,7 @@ class TableSecurity:
 
     def restore(self, table: str) -> list[str]:
         """Return the statements that create it on a new table."""
-        statements = [enable(table)] if self.enabled else []
+        statements = [enable(table), revoke_all(table)] if self.enabled else []
         statements += [self.create(table, name) for name in sorted(self.policies, key=_by_command)]
         return [
             *statements,
@@ -161,7 +162,8 @@ def _compare(
     if actual is None:
         changes.after += wanted.restore(table)
         return
-    if wanted.enabled and not actual.enabled:
+    is_new = wanted.enabled and not actual.enabled
+    if is_new:
         changes.add("off", f"row level security of {table}", table)
         changes.after.append(enable(table))
         changes.undo_before.insert(0, disable(table))
@@ -175,7 +177,13 @@ def _compare(
     for each in sorted(lacking):
         where = f"the sequence of {table}.{each.column}" if each.column else table
         changes.add("missing", f"privilege {each.privilege} on {where} for {each.role}", table)
-    changes.after += grant(table, sorted(lacking))
+    excess = actual.grants - held
+    if is_new and excess and not actual.by_hand:
+        # Default privileges gave more than is declared when the table was created.
+        changes.after += [revoke_all(table), *grant(table, sorted(held))]
+        changes.undo_before[:0] = grant(table, sorted(excess))
+    else:
+        changes.after += grant(table, sorted(lacking))
     changes.undo_before[:0] = revoke(table, sorted(lacking))
     if not actual.by_hand:
         # Other privileges may serve others, and open no row by themselves.
