@@ -18,7 +18,6 @@ from amphibase.gateway.build import check, settings_without_effect
         "GOTRUE_SECURITY_UPDATE_PASSWORD_REQUIRE_CURRENT_PASSWORD=true",
         "GOTRUE_SECURITY_CAPTCHA_ENABLED=true",
         "GOTRUE_PASSWORD_HIBP_ENABLED=true",
-        "GOTRUE_SMS_TEST_OTP=4152127777:123456",
         "GOTRUE_RATE_LIMIT_EMAIL_SENT=30",
     ],
 )

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import Select, delete, func, insert, select
+from sqlalchemy import Select, delete, func, insert, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from amphibase.accounts.sessions import digest, new_token
@@ -21,6 +21,7 @@ Kind = Literal[
     "recovery_token",
     "email_change_token_current",
     "email_change_token_new",
+    "phone_change_token",
     "reauthentication_token",
 ]
 EMAIL_CHANGE: tuple[Kind, Kind] = ("email_change_token_current", "email_change_token_new")
@@ -108,15 +109,15 @@ class OneTimeTokens:
         connection: AsyncConnection,
         user_id: UUID,
         kind: Kind,
-        email: str,
+        recipient: str,
         *,
         pkce: bool = False,
     ) -> EmailToken:
         """Issue a token to a user and revoke the earlier one of the same kind.
 
         Args:
-            email: where the email goes; the token is valid while that is the user's address, or,
-                for `email_change_token_new`, the address that the user is changing to.
+            recipient: the address or number that gets the message; the token is valid while it is
+                the user's, or, for a change of either, what the user is changing to.
             pkce: whether the link leads to a code to exchange instead of a session.
         """
         await self.revoke(connection, user_id, kind)
@@ -128,7 +129,7 @@ class OneTimeTokens:
                 user_id=user_id,
                 token_type=kind,
                 token_hash=digest(token.token),
-                relates_to=email,
+                relates_to=recipient,
                 created_at=now,
                 updated_at=now,
             )
@@ -182,16 +183,23 @@ class OneTimeTokens:
         await connection.execute(statement)
 
     def _valid(self, token: str, kind: Kind) -> Select[Any]:
-        # An email to an address that is the user's no longer proves nothing.
+        # A message to an address or number that is the user's no longer proves nothing.
         table, users = self._table, self._users
-        address = users.c.email_change if kind == "email_change_token_new" else users.c.email
+        sent_to = func.lower(table.c.relates_to)
+        match kind:
+            case "email_change_token_new":
+                is_current = sent_to == func.lower(users.c.email_change)
+            case "phone_change_token":
+                is_current = sent_to == users.c.phone_change
+            case _:
+                is_current = or_(sent_to == func.lower(users.c.email), sent_to == users.c.phone)
         return (
             select(table.c.id)
             .join(users, users.c.id == table.c.user_id)
             .where(
                 table.c.token_hash == digest(token),
                 table.c.token_type == kind,
-                func.lower(table.c.relates_to) == func.lower(address),
+                is_current,
                 table.c.created_at > utc_now() - self.lifetime,
             )
         )

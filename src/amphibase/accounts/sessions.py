@@ -126,7 +126,7 @@ class Sessions:
         await connection.execute(
             delete(self._sessions).where(
                 self._sessions.c.user_id == user_id,
-                # NULL where the session came from Supabase, which records the first refresh only.
+                # NULL until the first refresh, as in Supabase Auth.
                 func.coalesce(self._sessions.c.refreshed_at, self._sessions.c.created_at)
                 < now - self._lifetime,
             )
@@ -138,7 +138,6 @@ class Sessions:
                 aal="aal1",
                 created_at=now,
                 updated_at=now,
-                refreshed_at=now,
                 user_agent=device.user_agent,
                 ip=device.ip,
             )

@@ -56,10 +56,12 @@ class Mount:
     Args:
         build: makes the service, at its first request or at `start`.
         max_body: the most bytes that a request's body may have; None where the service looks.
+        takes_api_key: whether an API key that is a JWT counts as the bearer's token.
     """
 
     build: Callable[[], Service]
     max_body: int | None = None
+    takes_api_key: bool = True
     _service: Service | None = field(default=None, repr=False)
 
     def service(self) -> Service:
@@ -131,12 +133,13 @@ class Gateway:
         parameters = parse_qs(scope["query_string"])
         if b"apikey" not in headers and (keys := parameters.get(b"apikey")):
             headers[b"apikey"] = keys[-1]
-        credentials = self._credentials(scope["headers"], headers)
+        mount = self._mounts[prefix]
+        credentials = self._credentials(scope["headers"], headers, mount)
         if credentials is None:
             await deny_websocket(scope, receive, send, 401, INVALID_KEY["message"])
             return
         child = {**scope, "root_path": root + prefix, "headers": credentials}
-        await self._mounts[prefix].service()(child, receive, send)
+        await mount.service()(child, receive, send)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         root: str = scope.get("root_path", "")
@@ -154,7 +157,7 @@ class Gateway:
                 await exchange.respond(404, {"message": NO_ROUTE})
             return
         mount = self._mounts[prefix]
-        credentials = self._credentials(scope["headers"], headers)
+        credentials = self._credentials(scope["headers"], headers, mount)
         if credentials is None:
             await exchange.respond(401, INVALID_KEY)
             return
@@ -197,10 +200,13 @@ class Gateway:
         if exchange.rejected:
             await exchange.reject_body()
 
-    def _credentials(self, received: Headers, headers: Mapping[bytes, bytes]) -> Headers | None:
+    def _credentials(
+        self, received: Headers, headers: Mapping[bytes, bytes], mount: Mount
+    ) -> Headers | None:
         """Return the headers with a token in Authorization; None for an unknown key.
 
-        An opaque key is replaced by its token. Without a token, the API key serves as one.
+        An opaque key is replaced by its token. Without a token, the API key serves as one, where
+        the service takes it.
         """
         authorization = headers.get(b"authorization")
         if authorization is not None and authorization[:10].lower() != b"bearer sb_":
@@ -214,6 +220,8 @@ class Gateway:
             if key_token is None:
                 return None
             token = key_token.encode()
+        elif authorization is None and not mount.takes_api_key:
+            return received
         others = [header for header in received if header[0] != b"authorization"]
         return [*others, (b"authorization", b"Bearer " + token)]
 

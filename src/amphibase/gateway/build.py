@@ -73,7 +73,7 @@ def build(project: Project) -> Gateway:
     inbox = Inbox(project.keys.service_role if project.signs_with_secret else None)
     mounts = {
         "/rest/v1": Mount(lambda: _rest(project), MAX_BODY_BYTES),
-        "/auth/v1": Mount(lambda: _auth(project, inbox), MAX_AUTH_BODY_BYTES),
+        "/auth/v1": Mount(lambda: _auth(project, inbox), MAX_AUTH_BODY_BYTES, takes_api_key=False),
         "/storage/v1": Mount(lambda: _storage(project)),
         "/inbox": Mount(lambda: inbox),
     }

@@ -51,7 +51,6 @@ AUTH = (
             r"|SECURITY_(?:CAPTCHA_ENABLED|UPDATE_PASSWORD_REQUIRE_CURRENT_PASSWORD"
             r"|SB_FORWARDED_FOR_ENABLED)"
             r"|PASSWORD_HIBP_(?:ENABLED|FAIL_CLOSED)"
-            r"|SMS_TEST_OTP"
             r"|RATE_LIMIT_\w+"
             r"|JWT_KEYS"
             r")"

@@ -154,7 +154,7 @@ async def test_users_are_listed_by_pages_newest_first(api: Api) -> None:
 @pytest.mark.parametrize(
     ("text", "emails"),
     [
-        ("ann@", ["joann@example.com", "ann@example.com"]),
+        ("ANN@", ["joann@example.com", "ann@example.com"]),
         ("ANN LEE", ["bob@example.com"]),
         ("a%n@", ["joann@example.com", "ann@example.com"]),
         ("nobody", []),
@@ -172,10 +172,46 @@ async def test_users_are_found_by_a_part_of_their_address_or_name(
     assert response.headers["x-total-count"] == str(len(emails))
 
 
-@pytest.mark.parametrize("query", ["page=0", "page=x", "per_page=-1", "page=99999999999999999999"])
+@pytest.mark.parametrize("query", ["page=x", "per_page=-1", "page=99999999999999999999"])
 async def test_a_page_that_is_none_is_rejected(api: Api, query: str) -> None:
     response = await api.get(f"/admin/users?{query}", token=SERVICE)
     assert rejection(response) == (400, "validation_failed")
+
+
+@pytest.mark.parametrize(
+    ("query", "is_newest_first"),
+    [
+        ("", True),
+        ("page=0", True),
+        ("sort=created_at", True),
+        ("sort=created_at+desc", True),
+        ("sort=created_at+ASC", False),
+    ],
+)
+async def test_users_are_sorted_by_their_creation(
+    api: Api, query: str, is_newest_first: bool
+) -> None:
+    emails = ["ann@example.com", "bob@example.com"]
+    for email in emails:
+        await api.create(email)
+    users = (await api.get(f"/admin/users?{query}", token=SERVICE)).json()["users"]
+    assert [user["email"] for user in users] == (emails[::-1] if is_newest_first else emails)
+
+
+@pytest.mark.parametrize(
+    ("sort", "reason"),
+    [
+        ("email", "bad field for sort 'email'"),
+        (
+            "created_at up",
+            "bad direction for sort 'up', only 'asc' and 'desc' allowed",
+        ),
+    ],
+)
+async def test_users_are_sorted_by_nothing_else(api: Api, sort: str, reason: str) -> None:
+    response = await api.get(f"/admin/users?{urlencode({'sort': sort})}", token=SERVICE)
+    assert rejection(response) == (400, "validation_failed")
+    assert response.json()["message"] == f"Bad Sort Parameters: {reason}"
 
 
 async def test_an_update_changes_what_is_given_and_passes_over_a_hash(api: Api) -> None:

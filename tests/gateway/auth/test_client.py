@@ -176,7 +176,7 @@ async def test_what_is_not_offered_is_rejected_by_code(project: Project) -> None
     assert await rejected(auth.sign_in_with_password, phone) == "phone_provider_disabled"
     assert await rejected(auth.sign_in_with_otp, {"phone": "+4912345"}) == "phone_provider_disabled"
     by_token = {"provider": "google", "token": "x"}
-    assert await rejected(auth.sign_in_with_id_token, by_token) == "validation_failed"
+    assert await rejected(auth.sign_in_with_id_token, by_token) == "provider_disabled"
     assert (
         await rejected(auth.sign_in_with_sso, {"domain": "example.com"}) == "saml_provider_disabled"
     )

@@ -32,7 +32,7 @@ def sent_to(response: httpx.Response) -> tuple[str, dict[str, str], dict[str, st
     """The place, the query and the fragment that the reader was sent to."""
     parts = urlsplit(response.headers["location"])
     query, fragment = (
-        {name: values[0] for name, values in parse_qs(part).items()}
+        {name: values[0] for name, values in parse_qs(part, keep_blank_values=True).items()}
         for part in (parts.query, parts.fragment)
     )
     place = response.headers["location"].partition("#")[0].partition("?")[0]
@@ -58,16 +58,60 @@ async def test_the_link_of_a_sign_up_confirms_the_address_and_signs_in(confirmin
     assert (await confirming.sign_in()).status_code == 200
 
 
-async def test_a_link_is_good_once_and_says_so_in_query_and_fragment(confirming: Api) -> None:
-    await confirming.sign_up()
+@pytest.mark.parametrize("body", [{}, PKCE])
+async def test_a_link_is_good_once_and_its_error_is_in_the_query_only_with_pkce(
+    confirming: Api, body: dict[str, str]
+) -> None:
+    await confirming.sign_up(**body)
     link = confirming.message().link
     await follow(confirming, link)
     _, query, fragment = sent_to(await follow(confirming, link))
-    assert query == fragment
-    assert query == {
+    error = {
         "error": "access_denied",
         "error_code": "otp_expired",
         "error_description": "Email link is invalid or has expired",
+    }
+    assert query == (error if body else {})
+    assert fragment == {**error, "sb": ""}
+
+
+async def test_the_fragment_of_a_session_is_marked_as_one_of_auth(confirming: Api) -> None:
+    await confirming.sign_up()
+    _, query, fragment = sent_to(await follow(confirming, confirming.message().link))
+    assert query == {}
+    assert fragment["sb"] == ""
+    assert fragment["access_token"]
+
+
+@pytest.mark.parametrize("query", ["", "type=signup", "token=x"])
+async def test_a_link_without_type_or_token_is_rejected_in_json(api: Api, query: str) -> None:
+    response = await api.get(f"/verify?{query}")
+    assert rejection(response) == (400, "validation_failed")
+
+
+async def test_a_link_of_an_unknown_type_is_named(api: Api) -> None:
+    response = await api.client.get("/verify?type=nonsense&token=x")
+    _, _, fragment = sent_to(response)
+    assert fragment["error"] == "invalid_request"
+    assert fragment["error_description"] == "Invalid email verification type"
+
+
+async def test_a_new_address_that_another_user_took_meanwhile_is_reported(
+    serve: ServeAuth,
+) -> None:
+    api = await serve(mailer_secure_email_change_enabled=False)
+    token = (await api.sign_up())["access_token"]
+    await api.put("/user", {"email": "new@example.com"}, token=token)
+    link = api.message("new@example.com").link
+    api.rows("UPDATE auth.users SET email_change = 'other@example.com'")
+    await api.create("new@example.com")
+    api.rows("UPDATE auth.users SET email_change = 'new@example.com' WHERE email_change <> ''")
+    _, _, fragment = sent_to(await follow(api, link))
+    assert fragment == {
+        "error": "server_error",
+        "error_code": "unexpected_failure",
+        "error_description": "Error confirm email",
+        "sb": "",
     }
 
 
@@ -100,7 +144,7 @@ async def test_a_link_and_the_next_email_do_not_wait_for_one_another(api: Api) -
         while not await asyncio.to_thread(api.rows, waiting):
             pass
         writer.execute("DELETE FROM auth.one_time_tokens")
-    assert sent_to(await following)[1]["error_code"] == "otp_expired"
+    assert sent_to(await following)[2]["error_code"] == "otp_expired"
 
 
 @pytest.mark.parametrize("kind", ["signup", "email"])
@@ -130,7 +174,7 @@ async def test_an_email_that_is_too_old_is_void(serve: ServeAuth) -> None:
     message = api.message()
     api.rows("UPDATE auth.pending_sign_ups SET created_at = now() - interval '61 seconds'")
     assert rejection(await verify(api, "signup", message.code)) == (403, "otp_expired")
-    assert "error" in sent_to(await follow(api, message.link))[1]
+    assert "error" in sent_to(await follow(api, message.link))[2]
 
 
 async def test_a_new_email_makes_the_one_before_void(confirming: Api) -> None:
@@ -311,7 +355,7 @@ async def test_with_pkce_the_first_of_two_emails_says_so_in_query_and_fragment(a
     token = (await api.sign_up())["access_token"]
     await api.put("/user", {"email": "new@example.com", **PKCE}, token=token)
     _, query, fragment = sent_to(await follow(api, api.message().link))
-    assert query == fragment
+    assert fragment == {**query, "sb": ""}
     assert query["message"].startswith("Confirmation link accepted")
     _, query, fragment = sent_to(await follow(api, api.message("new@example.com").link))
     assert (set(query), fragment) == ({"code"}, {})

@@ -91,7 +91,7 @@ async def test_a_challenge_is_good_once_and_for_a_while(api: Api) -> None:
     responses = await asyncio.gather(
         *(api.post(f"{path}/verify", body, token=token) for _ in range(5))
     )
-    assert Counter(each.status_code for each in responses) == {200: 1, 404: 4}
+    assert Counter(each.status_code for each in responses) == {200: 1, 422: 4}
     challenge = (await api.post(f"{path}/challenge", token=token)).json()
     api.rows("UPDATE auth.mfa_challenges SET created_at = now() - interval '6 minutes'")
     body["challenge_id"] = challenge["id"]
@@ -115,7 +115,9 @@ async def test_who_has_a_factor_has_to_show_it_for_what_matters(api: Api) -> Non
     assert api.tokens.verify(weak)["aal"] == "aal1"
     password = {"password": "a new password"}
     assert rejection(await api.put("/user", password, token=weak)) == (401, "insufficient_aal")
-    another = await api.post("/factors", {"factor_type": "totp"}, token=weak)
+    another = await api.post(
+        "/factors", {"factor_type": "totp", "friendly_name": "another"}, token=weak
+    )
     assert rejection(another) == (403, "insufficient_aal")
     removal = f"/factors/{factor['id']}"
     assert rejection(await api.delete(removal, token=weak)) == (422, "insufficient_aal")
@@ -125,11 +127,14 @@ async def test_who_has_a_factor_has_to_show_it_for_what_matters(api: Api) -> Non
     assert "factors" not in user
 
 
-async def test_a_factors_name_is_taken_once_and_their_number_is_bounded(serve: ServeAuth) -> None:
+@pytest.mark.parametrize("name", ["mine", ""])
+async def test_a_factors_name_is_taken_once_and_their_number_is_bounded(
+    serve: ServeAuth, name: str
+) -> None:
     api = await serve(mfa_max_enrolled_factors=2)
     token = (await api.sign_up())["access_token"]
-    await enrolled(api, token, "mine")
-    body = {"factor_type": "totp", "friendly_name": "mine"}
+    await enrolled(api, token, name)
+    body = {"factor_type": "totp", "friendly_name": name}
     assert rejection(await api.post("/factors", body, token=token)) == (
         422,
         "mfa_factor_name_conflict",
@@ -198,3 +203,53 @@ async def test_an_anonymous_user_has_no_factors(serve: ServeAuth, method: str, p
     token = (await api.post("/signup", {})).json()["access_token"]
     response = await api.call(method, path, {"factor_type": "totp"}, token=token)
     assert rejection(response) == (403, "no_authorization")
+
+
+@pytest.mark.parametrize("by_admin", [False, True])
+async def test_a_session_without_its_factor_does_not_claim_it(api: Api, by_admin: bool) -> None:
+    signed_up = await api.sign_up()
+    factor = await enrolled(api, signed_up["access_token"])
+    strong = (await verified(api, signed_up["access_token"], factor)).json()
+    path, token = f"/factors/{factor['id']}", strong["access_token"]
+    if by_admin:
+        path, token = f"/admin/users/{signed_up['user']['id']}{path}", SERVICE
+    assert (await api.delete(path, token=token)).status_code == 200
+    refreshed = (await api.refresh(strong["refresh_token"])).json()
+    claims = api.tokens.verify(refreshed["access_token"])
+    assert claims["aal"] == "aal1"
+    assert [each["method"] for each in claims["amr"]] == ["password"]
+
+
+async def test_the_uri_of_a_factor_names_the_site_with_its_port_as_supabase_does(
+    serve: ServeAuth,
+) -> None:
+    api = await serve(site_url="http://localhost:3000/app")
+    token = (await api.sign_up("ann+a@example.com"))["access_token"]
+    totp = (await api.post("/factors", {"factor_type": "totp"}, token=token)).json()["totp"]
+    assert totp["uri"] == (
+        "otpauth://totp/localhost:3000:ann+a@example.com?algorithm=SHA1&digits=6"
+        f"&issuer=localhost:3000&period=30&secret={totp['secret']}"
+    )
+
+
+async def test_a_factor_is_verified_by_a_code_of_its_own_challenge(api: Api) -> None:
+    token = (await api.sign_up())["access_token"]
+    mine, other = await enrolled(api, token, "mine"), await enrolled(api, token, "other")
+    challenge = (await api.post(f"/factors/{other['id']}/challenge", token=token)).json()
+    path = f"/factors/{mine['id']}/verify"
+    no_code = await api.post(path, {"challenge_id": challenge["id"]}, token=token)
+    assert rejection(no_code) == (400, "validation_failed")
+    assert no_code.json()["message"] == "Code needs to be non-empty"
+    for body in ({"challenge_id": challenge["id"]}, {}):
+        wrong = await api.post(path, {**body, "code": code_of(mine)}, token=token)
+        assert rejection(wrong) == (422, "mfa_factor_not_found")
+    unknown = await api.post(f"/factors/{UUID(int=1)}/challenge", token=token)
+    assert rejection(unknown) == (404, "mfa_factor_not_found")
+    assert unknown.json()["message"] == "Factor not found"
+
+
+async def test_a_factor_shows_what_it_does_not_have(api: Api) -> None:
+    signed_up = await api.sign_up()
+    await enrolled(api, signed_up["access_token"], "mine")
+    (factor,) = (await api.get("/user", token=signed_up["access_token"])).json()["factors"]
+    assert (factor["phone"], factor["last_challenged_at"]) == ("", None)

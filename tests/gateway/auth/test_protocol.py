@@ -94,11 +94,6 @@ async def test_third_parties_are_rejected_by_name(api: Api, provider: str) -> No
     response = await api.get(f"/authorize?provider={provider}")
     assert rejection(response) == (400, "validation_failed")
     assert response.json()["message"].startswith("Unsupported provider")
-    body = {"provider": provider, "id_token": "x"}
-    assert rejection(await api.post("/token?grant_type=id_token", body)) == (
-        400,
-        "validation_failed",
-    )
 
 
 async def test_a_lost_database_is_reported_and_no_fault(api: Api, postgres_url: str) -> None:

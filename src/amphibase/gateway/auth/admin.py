@@ -105,14 +105,14 @@ async def create(core: Core, request: Request) -> Response:
 
 
 async def list_users(core: Core, request: Request) -> Response:
-    """Respond to `GET /admin/users?page=&per_page=&filter=`: newest first; their number is in the
-    headers."""
+    """Respond to `GET /admin/users?page=&per_page=&filter=&sort=`; the headers have their number."""
     require_admin(core, request)
     page = _number(request, "page", 1)
     size = min(_number(request, "per_page", PER_PAGE), MAX_PER_PAGE)
+    descending = _is_descending(request)
     async with core.database.read() as connection:
         text = request.query_params.get("filter", "")
-        users, total = await core.users.page(connection, page, size, text)
+        users, total = await core.users.page(connection, page, size, text, descending=descending)
     headers = {"x-total-count": str(total), "link": _links(request, page, size, total)}
     body = {"users": [user_json(user) for user in users], "aud": core.settings.jwt_aud}
     return respond(body, headers=headers)
@@ -195,7 +195,7 @@ async def delete(core: Core, request: Request) -> Response:
     """Respond to `DELETE /admin/users/{id}`: for good, or softly, so that only the id stays."""
     require_admin(core, request)
     id = _user_id(request)
-    body = await read(request, DeleteUserBody)
+    body = await read(request, DeleteUserBody, required=False)
     async with core.database.write() as connection:
         user = await core.users.get(connection, id, lock=True)
         if not body.should_soft_delete:
@@ -261,19 +261,37 @@ def _banned_until(duration: str) -> datetime | None:
     if duration in ("", "none"):
         return None
     try:
-        length: timedelta = parse_duration(duration)
+        length: timedelta = parse_duration(duration.removeprefix("-"))
     except ValueError as error:
         raise invalid(f"invalid format for ban duration: it {error}, or none") from None
-    return utc_now() + length
+    if not length:
+        return None
+    # A negative one is a ban that has ended.
+    return utc_now() + (-length if duration.startswith("-") else length)
 
 
 def _number(request: Request, name: str, default: int) -> int:
     text = request.query_params.get(name, "")
     if not text:
         return default
-    if not (text.isascii() and text.isdigit() and len(text) <= 9 and int(text) > 0):
-        raise invalid(f"Bad Pagination Parameters: {name} has to be a number from 1")
-    return int(text)
+    if not (text.isascii() and text.isdigit() and len(text) <= 9):
+        raise invalid(f"Bad Pagination Parameters: {name} has to be a number")
+    return int(text) or default
+
+
+def _is_descending(request: Request) -> bool:
+    orders = request.query_params.getlist("sort") or ["created_at desc"]
+    for order in orders:
+        field, _, direction = order.partition(" ")
+        if field != "created_at":
+            raise invalid(f"Bad Sort Parameters: bad field for sort '{field}'")
+        if direction.lower() not in ("", "asc", "desc"):
+            raise invalid(
+                f"Bad Sort Parameters: bad direction for sort '{direction}', only 'asc' and 'desc' "
+                "allowed"
+            )
+    # Users are sorted by one field, of which the first mention counts.
+    return orders[0].partition(" ")[2].lower() != "asc"
 
 
 def _links(request: Request, page: int, size: int, total: int) -> str:

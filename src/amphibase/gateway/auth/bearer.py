@@ -13,10 +13,13 @@ from amphibase.accounts.jwt.verifier import TokenRejected
 from amphibase.backend import Claims
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.core import Core
-from amphibase.gateway.auth.errors import AuthError
+from amphibase.gateway.auth.errors import AuthError, invalid
 from amphibase.gateway.auth.users import AuthUser
 
-_BEARER = re.compile(r"[Bb]earer (\S+)")
+_BEARER = re.compile(r"bearer\s+(\S+)", re.IGNORECASE | re.ASCII)
+
+AUDIENCE_HEADER = "x-jwt-aud"
+MAX_AUDIENCE_CHARACTERS = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +50,37 @@ def claims_of(core: Core, request: Request) -> Claims:
     if match is None:
         raise AuthError(codes.NO_AUTHORIZATION)
     try:
-        return core.tokens.verify(match[1])
+        # The clock of whoever signed it may be ahead.
+        return core.tokens.verify(match[1], checks_issued_at=False)
     except TokenRejected as error:
         raise AuthError(
             codes.BAD_JWT, f"invalid JWT: unable to parse or verify signature, {error.reason}"
         ) from None
+
+
+def audience_of(core: Core, request: Request, claims: Claims) -> str:
+    """Return the audience of a request: of its header `x-jwt-aud`, else of its token.
+
+    Raises:
+        AuthError: the header is too long.
+    """
+    named = request.headers.get(AUDIENCE_HEADER, "") or _audience(claims)
+    if len(named) > MAX_AUDIENCE_CHARACTERS:
+        raise invalid(f"{AUDIENCE_HEADER} is longer than {MAX_AUDIENCE_CHARACTERS} characters")
+    return named or core.settings.jwt_aud
+
+
+def check_audience(core: Core, request: Request) -> None:
+    """Raise AuthError where the request's token has another audience than the request."""
+    claims = claims_of(core, request)
+    if not claims.get("aud") or _audience(claims) != audience_of(core, request, claims):
+        raise invalid("Token audience doesn't match request audience")
+
+
+def _audience(claims: Claims) -> str:
+    audience = claims.get("aud") or ""
+    first: str = audience[0] if isinstance(audience, list) else audience
+    return first
 
 
 def is_admin(core: Core, claims: Claims) -> bool:

@@ -27,7 +27,10 @@ _CHALLENGE = re.compile(r"[A-Za-z0-9._~-]+")
 
 
 class Body(BaseModel):
-    """A JSON object; null means that a field is missing, and unknown fields are ignored."""
+    """A JSON object; null means that a field is missing, and unknown fields are ignored.
+
+    The names of fields may have any case, as for Go's `encoding/json`.
+    """
 
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 
@@ -35,7 +38,7 @@ class Body(BaseModel):
     @classmethod
     def _without_null(cls, value: Any) -> Any:
         if isinstance(value, dict):
-            return {key: each for key, each in value.items() if each is not None}
+            return {key.lower(): each for key, each in value.items() if each is not None}
         return value
 
 
@@ -67,8 +70,11 @@ class PkceBody(Body):
         return True
 
 
-async def read(request: Request, kind: type[Model]) -> Model:
-    """Return the request's body; an empty one is an empty object.
+async def read(request: Request, kind: type[Model], *, required: bool = True) -> Model:
+    """Return the request's body.
+
+    Args:
+        required: False where an empty one is an empty object.
 
     Raises:
         AuthError: it is no such object, or does not come in time.
@@ -83,7 +89,7 @@ async def read(request: Request, kind: type[Model]) -> Model:
                     raise PayloadTooLarge
     except TimeoutError:
         raise AuthError(codes.REQUEST_TIMEOUT) from None
-    if not content.strip():
+    if not required and not content:
         return kind()
     try:
         value = orjson.loads(content)
@@ -101,7 +107,7 @@ async def read(request: Request, kind: type[Model]) -> Model:
 
 def email_of(text: str) -> str:
     """Return the address as accounts store it. Raises AuthError."""
-    email = text.strip().lower()
+    email = text.lower()
     if not email:
         raise invalid("An email address is required")
     if len(email) > MAX_EMAIL_CHARACTERS:
@@ -113,7 +119,7 @@ def email_of(text: str) -> str:
 
 def phone_of(text: str) -> str:
     """Return the number as accounts store it, digits alone (E.164). Raises AuthError."""
-    phone = text.strip().removeprefix("+").replace(" ", "")
+    phone = text.removeprefix("+").replace(" ", "")
     if not _PHONE.fullmatch(phone):
         raise invalid("Invalid phone number format (E.164 required)")
     return phone

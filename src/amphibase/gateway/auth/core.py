@@ -19,9 +19,7 @@ from amphibase.accounts.sign_up import SignUps
 from amphibase.backend import Device
 from amphibase.background import Background
 from amphibase.database.engine import Database, PoolOptions
-from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.attempts import AttemptLimiter, EmailLimiter, too_soon
-from amphibase.gateway.auth.errors import AuthError
 from amphibase.gateway.auth.mail_templates import EmailQueue, MailTemplates, build_queue
 from amphibase.gateway.auth.mfa_rows import Factors
 from amphibase.gateway.auth.pkce import PkceFlows
@@ -104,15 +102,6 @@ class Core:
         content = "\0".join(parts).encode("utf-8", "surrogatepass")
         return UUID(bytes=hmac.digest(self._sanitized_key, content, "sha256")[:16], version=4)
 
-    def check_phones(self, subject: str) -> None:
-        """Raise AuthError where there are no phone numbers.
-
-        Args:
-            subject: what the request is for, in the plural.
-        """
-        if not self.settings.takes_phones:
-            raise no_phone(subject)
-
     def check_frequency(self, sent_at: datetime | None) -> None:
         """Raise AuthError if the last email to a signed-in user went out only just now."""
         if (seconds := self.seconds_until_next(sent_at)) > 0:
@@ -165,12 +154,6 @@ class Core:
             "refresh_token": session.refresh_token,
             "user": user_json(user),
         }
-
-
-def no_phone(subject: str) -> AuthError:
-    """Return the error for a text message that cannot be sent."""
-    message = f"{subject} are disabled: no SMS provider is configured"
-    return AuthError(codes.PHONE_DISABLED, message)
 
 
 def device_of(request: Request) -> Device:

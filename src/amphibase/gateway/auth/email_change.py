@@ -5,8 +5,11 @@ from email.message import EmailMessage
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
 
+from amphibase.errors import EmailAlreadyRegistered
+from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.bodies import PkceBody
 from amphibase.gateway.auth.core import Core
+from amphibase.gateway.auth.errors import AuthError
 from amphibase.gateway.auth.users import AuthUser
 
 
@@ -48,7 +51,10 @@ async def accept_email_change(core: Core, connection: AsyncConnection, user: Aut
     """Take one confirmation of a change; return False where the other email is still awaited.
 
     Raises:
-        EmailAlreadyRegistered: another user has the address by now.
+        AuthError: another user has the address by now.
     """
     needs_other = core.settings.mailer_secure_email_change_enabled and bool(user.row.email)
-    return await core.email_changes.confirm(connection, user.row, needs_other=needs_other)
+    try:
+        return await core.email_changes.confirm(connection, user.row, needs_other=needs_other)
+    except EmailAlreadyRegistered:
+        raise AuthError(codes.UNEXPECTED_FAILURE, "Error confirm email") from None

@@ -68,7 +68,11 @@ EMAIL_NOT_CONFIRMED = ErrorCode(400, "email_not_confirmed", "Email not confirmed
 PHONE_NOT_CONFIRMED = ErrorCode(400, "phone_not_confirmed", "Phone not confirmed")
 SIGN_IN_BANNED = ErrorCode(400, "user_banned", "User is banned")
 EMAIL_LOGIN_DISABLED = ErrorCode(422, "email_provider_disabled", "Email logins are disabled")
-PHONE_DISABLED = ErrorCode(400, "phone_provider_disabled", "No SMS provider is configured")
+PHONE_SIGNUP_DISABLED = ErrorCode(400, "phone_provider_disabled", "Phone signups are disabled")
+PHONE_LOGIN_DISABLED = ErrorCode(422, "phone_provider_disabled", "Phone logins are disabled")
+PHONE_DISABLED = ErrorCode(400, "phone_provider_disabled", "Unsupported phone provider")
+NO_SMS_PROVIDER = ErrorCode(400, "phone_provider_disabled", "No SMS provider is configured")
+PROVIDER_DISABLED = ErrorCode(400, "provider_disabled", "Provider is not enabled")
 OTP_DISABLED = ErrorCode(422, "otp_disabled", "Signups not allowed for otp")
 OTP_EXPIRED = ErrorCode(403, "otp_expired", "Token has expired or is invalid")
 SAML_DISABLED = ErrorCode(404, "saml_provider_disabled", "SAML 2.0 is disabled")
@@ -101,9 +105,7 @@ USER_NOT_FOUND = ErrorCode(404, "user_not_found", "User not found")
 EMAIL_EXISTS = ErrorCode(
     422, "email_exists", "A user with this email address has already been registered"
 )
-PHONE_EXISTS = ErrorCode(
-    422, "phone_exists", "A user with this phone number has already been registered"
-)
+PHONE_EXISTS = ErrorCode(422, "phone_exists", "Phone number already registered by another user")
 ID_EXISTS = ErrorCode(422, "conflict", "A user with this id exists already")
 SAME_PASSWORD = ErrorCode(
     422, "same_password", "New password should be different from the old password."
@@ -126,11 +128,9 @@ SINGLE_IDENTITY = ErrorCode(
 IDENTITY_NOT_FOUND = ErrorCode(422, "identity_not_found", "Identity doesn't exist")
 
 # Second factors
-MFA_FACTOR_NOT_FOUND = ErrorCode(
-    404, "mfa_factor_not_found", "MFA factor with the provided factor ID not found"
-)
+MFA_FACTOR_NOT_FOUND = ErrorCode(404, "mfa_factor_not_found", "Factor not found")
 MFA_CHALLENGE_NOT_FOUND = ErrorCode(
-    404, "mfa_factor_not_found", "MFA factor with the provided challenge ID not found"
+    422, "mfa_factor_not_found", "MFA factor with the provided challenge ID not found"
 )
 MFA_FACTOR_NAME_CONFLICT = ErrorCode(
     422, "mfa_factor_name_conflict", "A factor with this friendly name already exists"

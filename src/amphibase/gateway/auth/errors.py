@@ -78,6 +78,19 @@ class AuthError(Exception):
         super().__init__(self.message)
 
 
+class OAuthError(AuthError):
+    """Raised for a request that is rejected in the shape of OAuth (RFC 6749, section 5.2).
+
+    Args:
+        name: the member `error`.
+        description: the member `error_description`.
+    """
+
+    def __init__(self, name: str, description: str) -> None:
+        self.name = name
+        super().__init__(codes.VALIDATION_FAILED, description)
+
+
 class PasswordViolation(AuthError):
     """Raised for a new password that the policy does not allow.
 
@@ -110,12 +123,15 @@ def invalid(message: str, status: int | None = None) -> AuthError:
 def respond_to(request: Request, error: Exception) -> JSONResponse:
     """Return the response to an error, in the shape of the request's version of the API."""
     rejection = as_auth_error(error)
+    body: dict[str, object]
     if isinstance(rejection, RejectedByProject):
         return _raised_response(rejection.raised)
+    if isinstance(rejection, OAuthError):
+        body = {"error": rejection.name, "error_description": rejection.message}
+        return JSONResponse(body, rejection.status)
     headers = {"x-sb-error-code": rejection.code}
     if isinstance(error, Retryable):
         headers["retry-after"] = str(error.retry_after)
-    body: dict[str, object]
     if _wants_text(request.headers.get(VERSION_HEADER, "")):
         headers[VERSION_HEADER] = CODES_AS_TEXT
         body = {"code": rejection.code, "message": rejection.message}

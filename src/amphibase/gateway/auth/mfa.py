@@ -3,7 +3,7 @@
 import io
 from datetime import timedelta
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import pyotp
 import segno
@@ -13,11 +13,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from amphibase.gateway.auth import error_codes as codes
-from amphibase.gateway.auth.bearer import BearerUser, signed_in
+from amphibase.gateway.auth.bearer import BearerUser, claims_of, signed_in
 from amphibase.gateway.auth.bodies import Body, read, uuid_of
 from amphibase.gateway.auth.core import Core, address_of
 from amphibase.gateway.auth.errors import AuthError, invalid
-from amphibase.gateway.auth.mfa_rows import NO_ADDRESS
+from amphibase.gateway.auth.mfa_rows import NO_ADDRESS, name_taken
 from amphibase.gateway.auth.responses import respond, respond_uncached
 from amphibase.gateway.auth.users import AuthUser
 from amphibase.models import utc_now
@@ -46,11 +46,14 @@ class VerifyFactorBody(Body):
 
 async def enroll(core: Core, request: Request) -> Response:
     """Respond to `POST /factors`: a new factor with its secret, which is never shown again."""
+    claims_of(core, request)
     body = await read(request, EnrollBody)
     async with core.database.write() as connection:
         caller = await _signed_in(core, connection, request, lock=True)
         user = caller.user
         _check_type(core, body)
+        if any(factor.friendly_name == body.friendly_name for factor in user.factors):
+            raise name_taken(body.friendly_name)
         caller.require_second_factor(403, "AAL2 required to enroll a new factor")
         await core.factors.remove_unverified(
             connection, user.id, core.settings.mfa_factor_expiry_duration
@@ -97,12 +100,15 @@ async def verify(core: Core, request: Request) -> Response:
 
     The first code of a factor verifies it, and ends the user's sessions without a second factor.
     """
+    claims_of(core, request)
     body = await read(request, VerifyFactorBody)
     async with core.database.write() as connection:
         caller = await _signed_in(core, connection, request, lock=True)
         user = caller.user
         id = uuid_of(request.path_params["id"], "factor_id")
         factor = await core.factors.get(connection, user.id, id, lock=True)
+        if not body.code:
+            raise invalid("Code needs to be non-empty")
         _check_verifiable(core, factor)
         challenge_row = await _challenge(core, connection, request, factor, body.challenge_id)
         with core.attempts.counting(str(factor.id)):
@@ -171,6 +177,8 @@ def _check_verifiable(core: Core, factor: Row[Any]) -> None:
 async def _challenge(
     core: Core, connection: AsyncConnection, request: Request, factor: Row[Any], id: str
 ) -> Row[Any]:
+    if not id:
+        raise AuthError(codes.MFA_CHALLENGE_NOT_FOUND)
     challenge_row = await core.factors.find_challenge(
         connection, factor.id, uuid_of(id, "challenge_id")
     )
@@ -205,6 +213,9 @@ def _qr_code(content: str) -> str:
 
 
 def _uri(core: Core, user: AuthUser, issuer: str, secret: str) -> str:
-    issuer = issuer or urlsplit(core.settings.site_url).hostname or "localhost"
+    # Supabase Auth's, with Go's escapes: the name is readable, and the issuer has its port.
+    issuer = issuer or urlsplit(core.settings.site_url).netloc.rpartition("@")[2]
     name = user.row.email or user.row.phone or str(user.id)
-    return pyotp.TOTP(secret).provisioning_uri(name=name, issuer_name=issuer)
+    label = quote(f"{issuer}:{name}", safe="$&+,/:;=@")
+    parameters = f"algorithm=SHA1&digits=6&issuer={quote(issuer, safe='$&+=:@')}&period=30"
+    return f"otpauth://totp/{label}?{parameters}&secret={secret}"

@@ -27,6 +27,7 @@ class Factors:
         self._factors = tables.mfa_factors
         self._challenges = tables.mfa_challenges
         self._sessions = tables.sessions
+        self._claims = tables.mfa_amr_claims
 
     async def get(
         self, connection: AsyncConnection, user_id: UUID, id: UUID, *, lock: bool = False
@@ -61,7 +62,7 @@ class Factors:
                     )
                 )
         except Conflict as error:
-            raise _name_taken(name) from error
+            raise name_taken(name) from error
         return id
 
     async def change(self, connection: AsyncConnection, id: UUID, **values: Any) -> None:
@@ -76,16 +77,23 @@ class Factors:
         except Conflict as error:
             if "friendly_name" not in values:
                 raise
-            raise _name_taken(values["friendly_name"]) from error
+            raise name_taken(values["friendly_name"]) from error
 
     async def remove(self, connection: AsyncConnection, factor: Row[Any]) -> None:
-        """Delete a factor; sessions that were raised by it are `aal1` again."""
-        await connection.execute(delete(self._factors).where(self._factors.c.id == factor.id))
+        """Delete a factor; sessions that were raised by it are `aal1` again, without its claim."""
+        raised = select(self._sessions.c.id).where(self._sessions.c.factor_id == factor.id)
+        await connection.execute(
+            delete(self._claims).where(
+                self._claims.c.session_id.in_(raised),
+                self._claims.c.authentication_method == factor.factor_type,
+            )
+        )
         await connection.execute(
             update(self._sessions)
             .where(self._sessions.c.factor_id == factor.id)
             .values(aal="aal1", factor_id=None)
         )
+        await connection.execute(delete(self._factors).where(self._factors.c.id == factor.id))
 
     async def remove_unverified(
         self, connection: AsyncConnection, user_id: UUID, older_than: timedelta = timedelta(0)
@@ -149,7 +157,8 @@ class Factors:
         )
 
 
-def _name_taken(name: str) -> AuthError:
+def name_taken(name: str) -> AuthError:
+    """Return the error for a name that another factor of the user has."""
     return AuthError(
         codes.MFA_FACTOR_NAME_CONFLICT,
         f'A factor with the friendly name "{name}" for this user already exists',

@@ -10,11 +10,17 @@ from starlette.responses import Response
 
 from amphibase.accounts.sign_up import SignUpEmail
 from amphibase.gateway.auth import error_codes as codes
-from amphibase.gateway.auth.bodies import PkceBody, email_of, read
-from amphibase.gateway.auth.core import Core, no_phone
+from amphibase.gateway.auth import sms
+from amphibase.gateway.auth.bodies import PkceBody, email_of, phone_of, read
+from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.errors import AuthError, database_errors, invalid
 from amphibase.gateway.auth.responses import respond
-from amphibase.gateway.auth.sign_up import check_open, send_sign_up, sign_up_request
+from amphibase.gateway.auth.sign_up import (
+    add_by_phone,
+    check_open,
+    send_sign_up,
+    sign_up_request,
+)
 from amphibase.gateway.auth.users import AuthUser
 from amphibase.models import utc_now
 
@@ -22,6 +28,7 @@ from amphibase.models import utc_now
 class OtpBody(PkceBody):
     email: str = ""
     phone: str = ""
+    channel: str = ""
     create_user: bool = True
     data: dict[str, Any] = Field(default_factory=dict)
 
@@ -31,8 +38,10 @@ async def otp(core: Core, request: Request) -> Response:
     body = await read(request, OtpBody)
     if body.email and body.phone:
         raise invalid("Only an email address or phone number should be provided")
+    if body.email and body.channel:
+        raise invalid("Channel should only be specified with Phone OTP")
     if body.phone:
-        raise no_phone("Phone logins")
+        return await _send_sms(core, request, body)
     if not body.email:
         raise invalid("One of email or phone must be set")
     return await _send(core, request, body)
@@ -42,7 +51,7 @@ async def magic_link(core: Core, request: Request) -> Response:
     """Respond to `POST /magiclink`: the same, as older clients send it."""
     body = await read(request, OtpBody)
     if not body.email:
-        raise invalid("An email address is required")
+        raise invalid("Password recovery requires an email", 422)
     return await _send(core, request, body)
 
 
@@ -71,6 +80,24 @@ async def _send(core: Core, request: Request, body: OtpBody) -> Response:
     else:
         send_sign_up(core, request, email, result)
     return respond({})
+
+
+async def _send_sms(core: Core, request: Request, body: OtpBody) -> Response:
+    if not core.settings.external_phone_enabled:
+        raise AuthError(codes.PHONE_DISABLED)
+    phone = phone_of(body.phone)
+    async with core.database.write() as connection:
+        user = await core.users.find_by_phone(connection, phone, lock=True)
+        if user is None:
+            if not body.create_user:
+                raise AuthError(codes.OTP_DISABLED)
+            check_open(core)
+            user = await add_by_phone(core, connection, request, phone, "", body.data)
+        elif user.row.phone_confirmed_at is None:
+            # Who asks for a code did not choose the password of the sign-up.
+            await core.users.change(connection, user.id, encrypted_password="")
+        message_id = await sms.send_code(core, connection, user, phone, "confirmation_token")
+    return respond({"message_id": message_id})
 
 
 async def _sign_in_email(

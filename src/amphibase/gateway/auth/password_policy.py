@@ -1,10 +1,10 @@
 """The policy for new passwords."""
 
-from amphibase.accounts.passwords import MAX_PASSWORD_BYTES
-from amphibase.gateway.auth.errors import PasswordViolation
+from amphibase.gateway.auth.errors import PasswordViolation, invalid
 from amphibase.gateway.auth.settings import AuthSettings
 
-TOO_LONG = f"Password cannot be longer than {MAX_PASSWORD_BYTES} bytes."
+MAX_NEW_PASSWORD_BYTES = 72
+"""What bcrypt takes, so that an account can be moved to Supabase with its password."""
 
 
 def violation(settings: AuthSettings, password: str) -> PasswordViolation | None:
@@ -13,9 +13,6 @@ def violation(settings: AuthSettings, password: str) -> PasswordViolation | None
     if len(password) < settings.password_min_length:
         reasons.append("length")
         messages.append(f"Password should be at least {settings.password_min_length} characters.")
-    elif _is_too_long(password):
-        reasons.append("length")
-        messages.append(TOO_LONG)
     missing = [
         characters
         for characters in required_characters(settings)
@@ -31,15 +28,16 @@ def violation(settings: AuthSettings, password: str) -> PasswordViolation | None
 
 
 def check_password(settings: AuthSettings, password: str) -> None:
-    """Raise PasswordViolation for a password that the policy does not allow."""
+    """Raise AuthError for a password that the policy does not allow."""
+    check_length(password)
     if error := violation(settings, password):
         raise error
 
 
 def check_length(password: str) -> None:
-    """Raise PasswordViolation for one that is too long to sign in with."""
-    if _is_too_long(password):
-        raise PasswordViolation(TOO_LONG, ["length"])
+    """Raise AuthError for a new password that is too long."""
+    if len(password.encode("utf-8", "surrogatepass")) > MAX_NEW_PASSWORD_BYTES:
+        raise invalid(f"Password cannot be longer than {MAX_NEW_PASSWORD_BYTES} characters")
 
 
 def required_characters(settings: AuthSettings) -> list[str]:
@@ -49,7 +47,3 @@ def required_characters(settings: AuthSettings) -> list[str]:
     """
     marked = settings.password_required_characters.replace(r"\:", "\0")
     return [part.replace("\0", ":") for part in marked.split(":") if part]
-
-
-def _is_too_long(password: str) -> bool:
-    return len(password.encode("utf-8", "surrogatepass")) > MAX_PASSWORD_BYTES

@@ -1,13 +1,16 @@
 """`GET /reauthenticate`: an email with the code that a new password requires."""
 
+from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
 from starlette.responses import Response
 
 from amphibase.gateway.auth import error_codes as codes
+from amphibase.gateway.auth import sms
 from amphibase.gateway.auth.bearer import signed_in
 from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.errors import AuthError, invalid
 from amphibase.gateway.auth.responses import respond
+from amphibase.gateway.auth.users import AuthUser
 from amphibase.models import utc_now
 
 
@@ -15,7 +18,9 @@ async def reauthenticate(core: Core, request: Request) -> Response:
     """Send the code to the signed-in user."""
     async with core.database.write() as connection:
         user = (await signed_in(core, connection, request, lock=True)).user
-        email = user.row.email
+        email, phone = user.row.email, user.row.phone
+        if phone and not email:
+            return await _by_phone(core, connection, user, phone)
         if not email:
             raise invalid("Reauthentication requires the user to have an email or a phone number")
         if not user.is_confirmed:
@@ -27,3 +32,14 @@ async def reauthenticate(core: Core, request: Request) -> Response:
         await core.users.change(connection, user.id, reauthentication_sent_at=utc_now())
     core.send(core.templates.reauthentication(email, token))
     return respond({})
+
+
+async def _by_phone(
+    core: Core, connection: AsyncConnection, user: AuthUser, phone: str
+) -> Response:
+    if user.row.phone_confirmed_at is None:
+        raise AuthError(codes.REAUTHENTICATION_UNCONFIRMED, "Please verify your phone first.")
+    core.check_frequency(user.row.reauthentication_sent_at)
+    message_id = await sms.send_code(core, connection, user, phone, "reauthentication_token")
+    await core.users.change(connection, user.id, reauthentication_sent_at=utc_now())
+    return respond({"message_id": message_id})

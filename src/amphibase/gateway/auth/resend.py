@@ -4,8 +4,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from amphibase.gateway.auth import error_codes as codes
-from amphibase.gateway.auth.bodies import PkceBody, email_of, read
-from amphibase.gateway.auth.core import Core, no_phone
+from amphibase.gateway.auth import sms
+from amphibase.gateway.auth.bodies import PkceBody, email_of, phone_of, read
+from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.email_change import begin_email_change
 from amphibase.gateway.auth.errors import AuthError, database_errors, invalid
 from amphibase.gateway.auth.responses import respond
@@ -26,7 +27,7 @@ async def resend(core: Core, request: Request) -> Response:
     if body.type not in RESENDABLE:
         raise invalid(f"Missing one of these types: {', '.join(RESENDABLE)}")
     if body.type in ("sms", "phone_change"):
-        raise no_phone("Text messages")
+        return await _resend_sms(core, body)
     if body.phone:
         raise invalid("Only an email address should be provided for this type")
     if not body.email:
@@ -41,6 +42,28 @@ async def resend(core: Core, request: Request) -> Response:
     else:
         await _resend_email_change(core, request, email, body)
     return respond({})
+
+
+async def _resend_sms(core: Core, body: ResendBody) -> Response:
+    if body.email:
+        raise invalid("Only a phone number should be provided for this type")
+    if not body.phone:
+        raise invalid("Type provided requires a phone number")
+    if not core.settings.external_phone_enabled:
+        raise AuthError(codes.PHONE_DISABLED)
+    phone = phone_of(body.phone)
+    async with core.database.write() as connection:
+        user = await core.users.find_by_phone(connection, phone, lock=True)
+        if user is None:
+            return respond({})
+        if body.type == "phone_change" and user.row.phone_change:
+            new = user.row.phone_change
+            message_id = await sms.send_code(core, connection, user, new, "phone_change_token")
+        elif body.type == "sms" and user.row.phone_confirmed_at is None:
+            message_id = await sms.send_code(core, connection, user, phone, "confirmation_token")
+        else:
+            return respond({})
+    return respond({"message_id": message_id})
 
 
 async def _resend_sign_up(core: Core, request: Request, email: str, body: ResendBody) -> None:

@@ -67,9 +67,9 @@ def factor(row: Row[Any]) -> dict[str, Any]:
         "status": row.status,
         **({"friendly_name": row.friendly_name} if row.friendly_name else {}),
         "factor_type": row.factor_type,
-        **({"phone": row.phone} if row.phone else {}),
+        "phone": row.phone or "",
     }
-    return {**fields, **_times(row, "last_challenged_at")}
+    return {**fields, "last_challenged_at": None, **_times(row, "last_challenged_at")}
 
 
 def _times(row: Row[Any], *names: str) -> dict[str, Any]:

@@ -6,14 +6,22 @@ from email.utils import formataddr
 from typing import Annotated, Any
 from urllib.parse import quote, urljoin, urlsplit
 
-from pydantic import AliasChoices, AliasGenerator, BeforeValidator, Field, SecretStr
+from pydantic import (
+    AliasChoices,
+    AliasGenerator,
+    AwareDatetime,
+    BeforeValidator,
+    Field,
+    SecretStr,
+)
 from pydantic import field_validator as validator
-from pydantic_settings import SettingsConfigDict
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from amphibase.gateway.auth.durations import parse_duration
 from amphibase.gateway.auth.redirects import glob_to_regex
 from amphibase.gateway.config_toml import ProjectSettings
 from amphibase.gateway.unsupported import AUTH, reject_unsupported
+from amphibase.models import utc_now
 from amphibase.settings import CommaSeparated, load
 
 FOREVER = timedelta(days=36500)
@@ -24,6 +32,19 @@ def _duration(value: Any) -> Any:
 
 
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
+
+
+def _test_codes(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    pairs = [pair.partition(":") for pair in value.split(",") if pair.strip()]
+    codes = {phone.strip().removeprefix("+"): code.strip() for phone, _, code in pairs}
+    if not all(re.fullmatch(r"[1-9][0-9]{1,14}", phone) and codes[phone] for phone in codes):
+        raise ValueError("must be numbers with their codes, such as 4915550100:123456")
+    return codes
+
+
+TestCodes = Annotated[dict[str, str], NoDecode, BeforeValidator(_test_codes)]
 
 
 class AuthSettings(ProjectSettings):
@@ -65,6 +86,8 @@ class AuthSettings(ProjectSettings):
     external_anonymous_users_enabled: bool = Field(False, examples=["true"])
     external_phone_enabled: bool = Field(False, examples=["true"])
     sms_autoconfirm: bool = Field(False, examples=["true"])
+    sms_test_otp: TestCodes = Field({}, examples=["4915550100:123456"], repr=False)
+    sms_test_otp_valid_until: AwareDatetime | None = Field(None, examples=["2030-01-01T00:00:00Z"])
 
     security_refresh_token_rotation_enabled: bool = Field(True, examples=["true"])
     security_refresh_token_reuse_interval: int = Field(
@@ -138,11 +161,12 @@ class AuthSettings(ProjectSettings):
             raise ValueError("must be one line")
         return value
 
-    @property
-    def takes_phones(self) -> bool:
-        """Whether people have phone numbers and passwords: without a provider of text messages
-        only where numbers need no confirmation."""
-        return self.external_phone_enabled and self.sms_autoconfirm
+    def test_code(self, phone: str) -> str | None:
+        """Return the code that a number always has in tests; None for any other number."""
+        valid_until = self.sms_test_otp_valid_until
+        if valid_until is not None and valid_until < utc_now():
+            return None
+        return self.sms_test_otp.get(phone)
 
     @property
     def service_url(self) -> str:

@@ -11,16 +11,21 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from amphibase.accounts.engine import email_claims
+from amphibase.accounts.phones import prove_phone
 from amphibase.accounts.sign_up import SignUpEmail, SignUpRequest, SignUpResult
 from amphibase.accounts.users import EMAIL_PROVIDER
 from amphibase.errors import EmailAlreadyRegistered
 from amphibase.gateway.auth import error_codes as codes
+from amphibase.gateway.auth import sms
+from amphibase.gateway.auth.bearer import audience_of
 from amphibase.gateway.auth.bodies import PkceBody, email_of, phone_of, read
 from amphibase.gateway.auth.core import Core, address_of
 from amphibase.gateway.auth.errors import AuthError, database_errors, invalid
 from amphibase.gateway.auth.password_policy import check_password
 from amphibase.gateway.auth.responses import respond, respond_uncached
 from amphibase.gateway.auth.serializers import timestamp
+from amphibase.gateway.auth.serializers import user as user_json
+from amphibase.gateway.auth.users import AuthUser
 from amphibase.models import utc_now
 
 
@@ -28,6 +33,7 @@ class SignUpBody(PkceBody):
     email: str = ""
     phone: str = ""
     password: str = ""
+    channel: str = ""
     data: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -52,6 +58,11 @@ def check_open(core: Core) -> None:
         raise AuthError(codes.SIGNUP_DISABLED)
 
 
+def audience(core: Core, request: Request) -> str:
+    """Return the audience of a user who signs up."""
+    return audience_of(core, request, {})
+
+
 def sign_up_request(
     core: Core, request: Request, email: str, body: PkceBody, data: dict[str, Any]
 ) -> SignUpRequest:
@@ -63,7 +74,7 @@ def sign_up_request(
         ip=address_of(request),
         code_challenge=body.code_challenge,
         code_challenge_method=body.code_challenge_method,
-        columns={"aud": core.settings.jwt_aud},
+        columns={"aud": audience(core, request)},
     )
 
 
@@ -110,28 +121,62 @@ async def _confirmed(core: Core, request: Request, new: SignUpRequest, password:
 
 
 async def _with_phone(core: Core, request: Request, body: SignUpBody) -> Response:
-    core.check_phones("Phone signups")
+    if not core.settings.external_phone_enabled:
+        raise AuthError(codes.PHONE_SIGNUP_DISABLED)
+    if body.code_challenge:
+        raise invalid("PKCE not supported for phone signups")
     phone = phone_of(body.phone)
     check_password(core.settings, body.password)
     password_hash = await core.passwords.hash(body.password)
-    id = uuid4()
-    claims = {"sub": str(id), "email_verified": False, "phone_verified": False}
     async with core.database.write() as connection:
-        if await core.users.find_by_phone(connection, phone) is not None:
+        user = await core.users.find_by_phone(connection, phone, lock=True)
+        if user is not None and user.row.phone_confirmed_at is not None:
             raise AuthError(codes.USER_ALREADY_EXISTS)
-        await core.users.insert(
-            connection,
-            id=id,
-            phone=phone,
-            phone_confirmed_at=utc_now(),
-            aud=core.settings.jwt_aud,
-            encrypted_password=password_hash,
-            raw_user_meta_data={**body.data, **claims},
-            raw_app_meta_data={"provider": "phone", "providers": ["phone"]},
-        )
-        await core.engine.users.set_identity(connection, id, "phone", phone, data=body.data)
-        session = await core.open_session(connection, id, request, "password")
-    return respond_uncached(session)
+        if user is None:
+            user = await add_by_phone(core, connection, request, phone, password_hash, body.data)
+        elif not await core.passwords.verify(body.password, user.row.encrypted_password or None):
+            # Which of those who chose a password has the number is unknown: none of them counts.
+            await core.users.change(connection, user.id, encrypted_password="")
+        if core.settings.sms_autoconfirm:
+            await prove_phone(core.engine, connection, user.row)
+            session = await core.open_session(connection, user.id, request, "password")
+            return respond_uncached(session)
+        await sms.send_code(core, connection, user, phone, "confirmation_token")
+        user = await core.users.get(connection, user.id)
+    return respond(user_json(user))
+
+
+async def add_by_phone(
+    core: Core,
+    connection: AsyncConnection,
+    request: Request,
+    phone: str,
+    password_hash: str,
+    data: dict[str, Any],
+) -> AuthUser:
+    """Add a user whose number awaits its code.
+
+    Args:
+        phone: digits alone.
+        password_hash: empty for a user who signs in by codes only.
+    """
+    id = uuid4()
+    await core.users.insert(
+        connection,
+        id=id,
+        phone=phone,
+        aud=audience(core, request),
+        encrypted_password=password_hash,
+        raw_user_meta_data={
+            **data,
+            "sub": str(id),
+            "email_verified": False,
+            "phone_verified": False,
+        },
+        raw_app_meta_data={"provider": "phone", "providers": ["phone"]},
+    )
+    await core.engine.users.set_identity(connection, id, "phone", phone, data=data)
+    return await core.users.get(connection, id)
 
 
 async def _anonymous(core: Core, request: Request, body: SignUpBody) -> Response:
@@ -141,7 +186,7 @@ async def _anonymous(core: Core, request: Request, body: SignUpBody) -> Response
     async with core.database.write() as connection:
         row = await core.users.insert(
             connection,
-            aud=core.settings.jwt_aud,
+            aud=audience(core, request),
             encrypted_password="",
             raw_user_meta_data=body.data,
             raw_app_meta_data={},

@@ -13,16 +13,23 @@ from amphibase.errors import EmailNotConfirmed, UserBanned
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.bodies import Body, phone_of, read
 from amphibase.gateway.auth.core import Core, device_of
-from amphibase.gateway.auth.errors import AuthError, invalid
+from amphibase.gateway.auth.errors import AuthError, OAuthError, invalid
 from amphibase.gateway.auth.password_policy import violation
 from amphibase.gateway.auth.responses import respond_uncached
-from amphibase.gateway.auth.settings_endpoint import unsupported_provider
 
 REFRESH_REJECTIONS = {
     RefreshRejection.UNKNOWN: codes.REFRESH_TOKEN_NOT_FOUND,
     RefreshRejection.EXPIRED: codes.SESSION_EXPIRED,
     RefreshRejection.REUSED: codes.REFRESH_TOKEN_USED,
 }
+
+ID_TOKEN_ISSUERS = {
+    "apple": "https://appleid.apple.com",
+    "facebook": "https://www.facebook.com",
+    "google": "https://accounts.google.com",
+    "kakao": "https://kauth.kakao.com",
+}
+"""The issuers of the tokens of third parties, where there is one for all."""
 
 
 class PasswordGrant(Body):
@@ -42,6 +49,9 @@ class PkceGrant(Body):
 
 class IdTokenGrant(Body):
     provider: str = ""
+    id_token: str = ""
+    client_id: str = ""
+    issuer: str = ""
 
 
 class Web3Grant(Body):
@@ -77,7 +87,8 @@ async def by_password(core: Core, request: Request) -> Mapping[str, Any]:
 
 async def _credentials(core: Core, body: PasswordGrant) -> Credentials:
     if body.phone:
-        core.check_phones("Phone logins")
+        if not core.settings.external_phone_enabled:
+            raise AuthError(codes.PHONE_LOGIN_DISABLED)
         phone = phone_of(body.phone)
         async with core.database.read() as connection:
             user = await core.users.find_by_phone(connection, phone)
@@ -88,13 +99,13 @@ async def _credentials(core: Core, body: PasswordGrant) -> Credentials:
         raise invalid("missing email or phone")
     if not core.settings.external_email_enabled:
         raise AuthError(codes.EMAIL_LOGIN_DISABLED)
-    return await core.engine.credentials(body.email.strip())
+    return await core.engine.credentials(body.email)
 
 
 async def by_refresh_token(core: Core, request: Request) -> Mapping[str, Any]:
     body = await read(request, RefreshTokenGrant)
     if not body.refresh_token:
-        raise invalid("refresh_token required")
+        raise invalid("Refresh token is not valid")
     try:
         result = await core.engine.refresh(body.refresh_token)
     except UserBanned:
@@ -120,7 +131,15 @@ async def by_code(core: Core, request: Request) -> Mapping[str, Any]:
 
 async def by_id_token(core: Core, request: Request) -> Mapping[str, Any]:
     """Reject the token of a third party: no provider can be enabled yet."""
-    raise unsupported_provider((await read(request, IdTokenGrant)).provider)
+    body = await read(request, IdTokenGrant)
+    if not body.id_token:
+        raise OAuthError("invalid request", "id_token required")
+    if not body.provider and not (body.client_id and body.issuer):
+        raise OAuthError("invalid request", "provider or client_id and issuer required")
+    issuer = ID_TOKEN_ISSUERS.get(body.provider, body.issuer)
+    if not issuer:
+        raise invalid(f'Custom OIDC provider "{body.provider}" not allowed')
+    raise AuthError(codes.PROVIDER_DISABLED, f'Provider (issuer "{issuer}") is not enabled')
 
 
 async def by_wallet(core: Core, request: Request) -> Mapping[str, Any]:

@@ -3,15 +3,16 @@
 from datetime import timedelta
 from email.message import EmailMessage
 from typing import Any
-from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
 from starlette.responses import Response
 
+from amphibase.accounts.phones import change_phone
 from amphibase.accounts.users import merged
 from amphibase.gateway.auth import error_codes as codes
-from amphibase.gateway.auth.bearer import BearerUser, claims_of, is_admin, signed_in
+from amphibase.gateway.auth import sms
+from amphibase.gateway.auth.bearer import BearerUser, check_audience, claims_of, is_admin, signed_in
 from amphibase.gateway.auth.bodies import PkceBody, email_of, phone_of, read, uuid_of
 from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.email_change import begin_email_change
@@ -40,6 +41,7 @@ async def get(core: Core, request: Request) -> Response:
     """Respond to `GET /user`."""
     async with core.database.read() as connection:
         user = (await signed_in(core, connection, request)).user
+    check_audience(core, request)
     return respond(user_json(user))
 
 
@@ -82,7 +84,7 @@ async def update(core: Core, request: Request) -> Response:
             metadata = merged(user.row.raw_app_meta_data, body.app_metadata)
             await core.users.change(connection, user.id, raw_app_meta_data=metadata)
         if phone:
-            await _take_phone(core, connection, user.id, phone)
+            await _change_phone(core, connection, user, phone)
         if email:
             user = await core.users.get(connection, user.id)
             messages = await _change_email(core, connection, user, email, request, body)
@@ -92,8 +94,8 @@ async def update(core: Core, request: Request) -> Response:
 
 
 def _check(core: Core, body: UserBody, caller: BearerUser, email: str, phone: str) -> None:
-    if phone:
-        core.check_phones("Phone numbers")
+    if phone and not core.settings.external_phone_enabled:
+        raise AuthError(codes.PHONE_DISABLED)
     if email and not core.settings.external_email_enabled:
         raise AuthError(codes.EMAIL_LOGIN_DISABLED)
     body.check_challenge()
@@ -147,11 +149,17 @@ async def _change_email(
     return await begin_email_change(core, connection, user, email, request, body)
 
 
-async def _take_phone(core: Core, connection: AsyncConnection, id: UUID, phone: str) -> None:
-    await core.users.change(
-        connection, id, phone=phone, phone_confirmed_at=utc_now(), is_anonymous=False
-    )
-    await core.engine.users.set_identity(connection, id, "phone", phone, verified=True)
+async def _change_phone(
+    core: Core, connection: AsyncConnection, user: AuthUser, phone: str
+) -> None:
+    if await core.users.find_by_phone(connection, phone) is not None:
+        raise AuthError(codes.PHONE_EXISTS)
+    if core.settings.sms_autoconfirm:
+        with database_errors("updating"):
+            await change_phone(core.engine, connection, user.row, phone)
+        return
+    await core.users.change(connection, user.id, phone_change=phone, phone_change_sent_at=utc_now())
+    await sms.send_code(core, connection, user, phone, "phone_change_token")
 
 
 async def log_out(core: Core, request: Request) -> Response:

@@ -95,11 +95,24 @@ class AuthUsers:
         row = await self._rows.find_by_email(connection, email, lock=lock)
         return await self.of(connection, row) if row is not None else None
 
-    async def find_by_phone(self, connection: AsyncConnection, phone: str) -> AuthUser | None:
+    async def find_by_phone(
+        self, connection: AsyncConnection, phone: str, *, lock: bool = False
+    ) -> AuthUser | None:
         """Return the user with that number, digits alone."""
         users = self._users
         condition = (users.c.phone == phone) & users.c.deleted_at.is_(None)
-        return await self._one(connection, condition, lock=False)
+        return await self._one(connection, condition, lock)
+
+    async def find_by_new_phone(self, connection: AsyncConnection, phone: str) -> AuthUser | None:
+        """Return the user who requested last a change to that number; locked."""
+        users = self._users
+        latest = (
+            select(users.c.id)
+            .where(users.c.phone_change == phone, users.c.deleted_at.is_(None))
+            .order_by(users.c.phone_change_sent_at.desc())
+            .limit(1)
+        )
+        return await self._one(connection, users.c.id == latest.scalar_subquery(), lock=True)
 
     async def find_by_new_email(self, connection: AsyncConnection, email: str) -> AuthUser | None:
         """Return the user who requested last a change to that address; locked."""
@@ -113,25 +126,30 @@ class AuthUsers:
         return await self._one(connection, users.c.id == latest.scalar_subquery(), lock=True)
 
     async def page(
-        self, connection: AsyncConnection, number: int, size: int, text: str = ""
+        self,
+        connection: AsyncConnection,
+        number: int,
+        size: int,
+        text: str = "",
+        *,
+        descending: bool = True,
     ) -> tuple[list[AuthUser], int]:
-        """Return one page of users, newest first, counted from 1; and how many there are.
+        """Return one page of users, counted from 1; and how many there are.
 
         Args:
             text: a part of their address or `full_name`, as a pattern of LIKE; empty for all.
+            descending: whether the newest come first.
         """
         users = self._users
         name = users.c.raw_user_meta_data["full_name"].as_string()
-        matches = or_(users.c.email.like(f"%{text}%"), name.ilike(f"%{text}%"))
+        matches = or_(users.c.email.ilike(f"%{text}%"), name.ilike(f"%{text}%"))
         matches = matches if text else true()
         count = select(func.count()).select_from(users).where(matches)
         total = (await connection.execute(count)).scalar_one()
+        columns = (users.c.created_at, users.c.id)
+        order = [column.desc() if descending else column.asc() for column in columns]
         rows = await connection.execute(
-            select(users)
-            .where(matches)
-            .order_by(users.c.created_at.desc(), users.c.id.desc())
-            .limit(size)
-            .offset((number - 1) * size)
+            select(users).where(matches).order_by(*order).limit(size).offset((number - 1) * size)
         )
         return await self._whole(connection, rows.all()), total
 

@@ -11,11 +11,13 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from amphibase.accounts.one_time_tokens import EMAIL_CHANGE, PKCE_PREFIX, Kind
+from amphibase.accounts.phones import change_phone, prove_phone
 from amphibase.accounts.sign_up import ProvenSignUp
 from amphibase.errors import AmphibaseError
 from amphibase.gateway.auth import error_codes as codes
-from amphibase.gateway.auth.bodies import Body, email_of, read
-from amphibase.gateway.auth.core import Core, no_phone
+from amphibase.gateway.auth import sms
+from amphibase.gateway.auth.bodies import Body, email_of, phone_of, read
+from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.email_change import accept_email_change
 from amphibase.gateway.auth.errors import AuthError, as_auth_error, database_errors, invalid
 from amphibase.gateway.auth.pkce import Challenge
@@ -38,7 +40,17 @@ KINDS: Mapping[str, tuple[Kind, ...]] = {
 SIGN_UP_KINDS = ("signup", "magiclink", "email")
 """The types that the token of a pending sign-up is sent with."""
 
-OAUTH_ERRORS = {400: "invalid_request", 401: "unauthorized_client", 403: "access_denied"}
+PHONE_KINDS: Mapping[str, Kind] = {
+    "sms": "confirmation_token",
+    "phone_change": "phone_change_token",
+}
+
+OAUTH_ERRORS = {
+    400: "invalid_request",
+    401: "unauthorized_client",
+    403: "access_denied",
+    500: "server_error",
+}
 
 
 class VerifyBody(Body):
@@ -72,18 +84,17 @@ async def follow_link(core: Core, request: Request) -> Response:
     query = request.query_params
     redirect_to = core.redirects.of(request)
     kind, token = query.get("type", ""), query.get("token", "") or query.get("token_hash", "")
+    if not kind:
+        raise invalid("Verify requires a verification type")
+    if not token:
+        raise invalid("Verify requires a token or a token hash")
+    has_flow = token.startswith(PKCE_PREFIX)
     try:
-        if not kind:
-            raise invalid("Verify requires a verification type")
-        if not token:
-            raise invalid("Verify requires a token or a token hash")
         async with core.database.write() as connection:
-            verified = await _by_token(
-                core, connection, kind, token, has_flow=token.startswith(PKCE_PREFIX)
-            )
+            verified = await _by_token(core, connection, kind, token, has_flow=has_flow)
             return await _redirect_verified(core, connection, request, kind, verified, redirect_to)
     except (AuthError, AmphibaseError) as error:
-        return _redirect_error(error, redirect_to)
+        return _redirect_error(error, redirect_to, has_flow=has_flow)
 
 
 async def _redirect_verified(
@@ -112,16 +123,19 @@ async def _redirect_verified(
     return _redirect(redirect_to, fragment={**tokens, "type": kind})
 
 
-def _redirect_error(error: AuthError | AmphibaseError, redirect_to: str) -> Response:
+def _redirect_error(
+    error: AuthError | AmphibaseError, redirect_to: str, *, has_flow: bool
+) -> Response:
     rejection = as_auth_error(error)
-    if rejection.status >= 500:
+    if rejection.status >= 500 and rejection is not error:
         raise error
+    name = OAUTH_ERRORS.get(rejection.status)
     fields = {
-        "error": OAUTH_ERRORS.get(rejection.status, "server_error"),
+        **({"error": name} if name else {}),
         "error_code": rejection.code,
         "error_description": rejection.message,
     }
-    return _redirect(redirect_to, query=fields, fragment=fields)
+    return _redirect(redirect_to, query=fields if has_flow else None, fragment=fields)
 
 
 async def verify(core: Core, request: Request) -> Response:
@@ -129,13 +143,13 @@ async def verify(core: Core, request: Request) -> Response:
     body = await read(request, VerifyBody)
     if not body.type:
         raise invalid("Verify requires a verification type")
-    if body.phone or body.type in ("sms", "phone_change"):
-        raise no_phone("Text messages")
     if bool(body.token) == bool(body.token_hash):
         raise invalid("Verify requires either a token or a token hash")
-    if body.token_hash and body.email:
+    if body.token_hash and (body.email or body.phone):
         raise invalid("Only the token_hash and type should be provided")
-    if body.token and not body.email:
+    if body.token and body.phone and not body.email:
+        return await _verify_phone(core, request, body)
+    if body.token and (body.phone or not body.email):
         raise invalid("Only an email address or phone number should be provided on verify")
     email = email_of(body.email) if body.token else ""
     with core.attempts.counting(email) if email else nullcontext():
@@ -153,10 +167,29 @@ async def verify(core: Core, request: Request) -> Response:
     return respond_uncached({**session, **required})
 
 
+async def _verify_phone(core: Core, request: Request, body: VerifyBody) -> Response:
+    phone, kind = phone_of(body.phone), PHONE_KINDS.get(body.type)
+    with core.attempts.counting(phone):
+        async with core.database.write() as connection:
+            user = await sms.redeem(core, connection, phone, kind, body.token) if kind else None
+            if user is None or kind is None:
+                raise AuthError(codes.OTP_EXPIRED)
+            _check_ban(user)
+            with database_errors("updating"):
+                if kind == "phone_change_token":
+                    await change_phone(core.engine, connection, user.row, phone)
+                else:
+                    await prove_phone(core.engine, connection, user.row)
+            session = await core.open_session(connection, user.id, request, "otp")
+    return respond_uncached(session)
+
+
 async def _by_token(
     core: Core, connection: AsyncConnection, kind: str, token: str, *, has_flow: bool
 ) -> Verified:
-    kinds = _kinds(kind)
+    kinds = KINDS.get(kind)
+    if kinds is None:
+        raise invalid("Invalid email verification type")
     if kind in SIGN_UP_KINDS:
         proven = await _redeem_sign_up(core, connection, token)
         if proven is not None:
@@ -176,7 +209,9 @@ async def _by_token(
 async def _by_code(
     core: Core, connection: AsyncConnection, kind: str, email: str, code: str
 ) -> Verified:
-    kinds = _kinds(kind)
+    kinds = KINDS.get(kind)
+    if kinds is None:
+        raise AuthError(codes.OTP_EXPIRED)
     if kind in SIGN_UP_KINDS:
         tokens = core.one_time_tokens.of_code(email, "confirmation_token", code)
         proven = await _redeem_sign_up(core, connection, *tokens)
@@ -241,13 +276,6 @@ def _flow_method(kind: str) -> str:
     return SIGN_UP_METHOD if kind == "signup" else kind
 
 
-def _kinds(kind: str) -> tuple[Kind, ...]:
-    try:
-        return KINDS[kind]
-    except KeyError:
-        raise invalid("Unsupported verification type") from None
-
-
 def _redirect(
     url: str,
     *,
@@ -259,5 +287,6 @@ def _redirect(
     if query:
         target += f"{'&' if '?' in target else '?'}{urlencode(query)}"
     if fragment:
-        target += f"#{urlencode(fragment)}"
+        # By `sb`, as from Supabase Auth, clients recognize their own among other fragments.
+        target += f"#{urlencode({**fragment, 'sb': ''})}"
     return RedirectResponse(target, 303, {"cache-control": "no-store"})

@@ -1,0 +1,46 @@
+"""Phone numbers of accounts: what the proof of one changes."""
+
+from typing import Any
+
+from sqlalchemy import Row
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from amphibase.accounts.engine import AccountEngine
+from amphibase.models import utc_now
+
+
+async def prove_phone(engine: AccountEngine, connection: AsyncConnection, user: Row[Any]) -> None:
+    """Record that the number is the user's, who is not anonymous after that.
+
+    Args:
+        user: locked.
+    """
+    if user.phone_confirmed_at is None:
+        await engine.tokens.revoke(connection, user.id)
+        await engine.users.change(
+            connection, user.id, phone_confirmed_at=utc_now(), is_anonymous=False
+        )
+
+
+async def change_phone(
+    engine: AccountEngine, connection: AsyncConnection, user: Row[Any], phone: str
+) -> None:
+    """Set another number of the user, which is proven, and add the identity of it.
+
+    Args:
+        user: locked.
+        phone: digits alone (E.164).
+
+    Raises:
+        Conflict: another user has the number by now.
+    """
+    await engine.tokens.revoke(connection, user.id)
+    await engine.users.change(
+        connection,
+        user.id,
+        phone=phone,
+        phone_confirmed_at=utc_now(),
+        phone_change="",
+        is_anonymous=False,
+    )
+    await engine.users.set_identity(connection, user.id, "phone", phone, verified=True)

@@ -1,0 +1,45 @@
+"""One-time codes by text message: sent, and redeemed."""
+
+import hmac
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from amphibase.accounts.one_time_tokens import Kind
+from amphibase.gateway.auth import error_codes as codes
+from amphibase.gateway.auth.core import Core
+from amphibase.gateway.auth.errors import AuthError
+from amphibase.gateway.auth.users import AuthUser
+
+TEST_MESSAGE_ID = "test-otp"
+
+
+async def send_code(
+    core: Core, connection: AsyncConnection, user: AuthUser, phone: str, kind: Kind
+) -> str:
+    """Send a code to a number; return the id of the message.
+
+    A number with a code for tests (`GOTRUE_SMS_TEST_OTP`) gets no message.
+
+    Raises:
+        AuthError: text messages cannot be sent.
+    """
+    if core.settings.test_code(phone) is None:
+        raise AuthError(codes.NO_SMS_PROVIDER)
+    return TEST_MESSAGE_ID
+
+
+async def redeem(
+    core: Core, connection: AsyncConnection, phone: str, kind: Kind, code: str
+) -> AuthUser | None:
+    """Use a code up; return its user, or None where it is not valid."""
+    if kind == "phone_change_token":
+        user = await core.users.find_by_new_phone(connection, phone)
+    else:
+        user = await core.users.find_by_phone(connection, phone, lock=True)
+    if user is None:
+        return None
+    test_code = core.settings.test_code(phone)
+    if test_code is not None:
+        is_valid = hmac.compare_digest(test_code.encode(), code.encode("utf-8", "surrogatepass"))
+        return user if is_valid else None
+    return user if await core.one_time_tokens.redeem_code(connection, user.id, code, kind) else None

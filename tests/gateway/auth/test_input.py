@@ -1,0 +1,192 @@
+"""Which input is taken, and which is rejected with which words."""
+
+from typing import Any
+
+import pytest
+from tests.gateway.auth.api import ANON, PASSWORD, SECRET, SERVICE, Api, rejection
+from tests.gateway.auth.conftest import ServeAuth
+
+from amphibase.gateway.app import Gateway, Mount
+from amphibase.gateway.auth.service import AuthApp
+from amphibase.gateway.keys import ApiKeys
+
+EMAIL = "ann@example.com"
+LONG = "x" * 73
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "code", "message"),
+    [
+        (
+            "/signup",
+            {"email": EMAIL, "password": LONG},
+            400,
+            "validation_failed",
+            "Password cannot be longer than 72 characters",
+        ),
+        (
+            "/signup",
+            {"email": f" {EMAIL} ", "password": PASSWORD},
+            400,
+            "validation_failed",
+            "Unable to validate email address: invalid format",
+        ),
+        (
+            "/otp",
+            {"email": EMAIL, "channel": "whatsapp"},
+            400,
+            "validation_failed",
+            "Channel should only be specified with Phone OTP",
+        ),
+        ("/magiclink", {}, 422, "validation_failed", "Password recovery requires an email"),
+        (
+            "/verify",
+            {"type": "nonsense", "email": EMAIL, "token": "123456"},
+            403,
+            "otp_expired",
+            "Token has expired or is invalid",
+        ),
+        (
+            "/verify",
+            {"type": "sms", "token_hash": "x"},
+            400,
+            "validation_failed",
+            "Invalid email verification type",
+        ),
+        (
+            "/token?grant_type=refresh_token",
+            {},
+            400,
+            "validation_failed",
+            "Refresh token is not valid",
+        ),
+        (
+            "/token?grant_type=id_token",
+            {"provider": "google", "id_token": "x"},
+            400,
+            "provider_disabled",
+            'Provider (issuer "https://accounts.google.com") is not enabled',
+        ),
+        (
+            "/token?grant_type=id_token",
+            {"provider": "nobody", "id_token": "x"},
+            400,
+            "validation_failed",
+            'Custom OIDC provider "nobody" not allowed',
+        ),
+    ],
+)
+async def test_input_is_rejected_with_the_words_of_supabase(
+    api: Api, path: str, body: dict[str, Any], status: int, code: str, message: str
+) -> None:
+    response = await api.post(path, body)
+    assert response.json() == {"code": code, "message": message}
+    assert response.status_code == status
+
+
+@pytest.mark.parametrize("by_admin", [True, False])
+async def test_a_new_password_may_have_72_bytes(api: Api, by_admin: bool) -> None:
+    token = (await api.sign_up(password="x" * 72))["access_token"]
+    user = (await api.get("/user", token=token)).json()
+    path, bearer = (f"/admin/users/{user['id']}", SERVICE) if by_admin else ("/user", token)
+    response = await api.put(path, {"password": LONG}, token=bearer)
+    assert rejection(response) == (400, "validation_failed")
+    created = await api.post("/admin/users", {"email": "b@c.d", "password": LONG}, token=SERVICE)
+    assert rejection(created) == (400, "validation_failed")
+
+
+@pytest.mark.parametrize("body", [{}, {"provider": "google"}, {"id_token": "x"}])
+async def test_an_id_token_grant_without_its_parts_is_rejected_as_by_oauth(
+    api: Api, body: dict[str, str]
+) -> None:
+    response = await api.post("/token?grant_type=id_token", body)
+    missing = "provider or client_id and issuer" if "id_token" in body else "id_token"
+    assert response.status_code == 400
+    assert response.json() == {
+        "error": "invalid request",
+        "error_description": f"{missing} required",
+    }
+
+
+@pytest.mark.parametrize("path", ["/signup", "/otp", "/recover", "/resend", "/verify"])
+async def test_a_body_that_is_empty_is_rejected(serve: ServeAuth, path: str) -> None:
+    api = await serve(external_anonymous_users_enabled=True)
+    response = await api.client.post(path, content=b"")
+    assert (response.status_code, response.json()["error_code"]) == (400, "bad_json")
+    assert api.rows("SELECT 1 FROM auth.users") == []
+
+
+async def test_a_field_may_be_written_in_any_case(serve: ServeAuth) -> None:
+    api = await serve(external_anonymous_users_enabled=True)
+    body = {"Email": EMAIL, "PASSWORD": PASSWORD, "data": {"Name": "Ann"}}
+    user = (await api.post("/signup", body)).json()["user"]
+    assert (user["email"], user["is_anonymous"]) == (EMAIL, False)
+    assert user["user_metadata"]["Name"] == "Ann"
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
+async def test_the_scheme_of_a_token_may_be_written_in_any_case(api: Api, scheme: str) -> None:
+    token = (await api.sign_up())["access_token"]
+    response = await api.get("/user", headers={"authorization": f"{scheme} {token}"})
+    assert response.status_code == 200
+
+
+async def test_a_token_may_come_from_a_clock_that_is_ahead(api: Api) -> None:
+    claims = dict(api.tokens.verify((await api.sign_up())["access_token"]))
+    ahead = api.tokens.issue({**claims, "iat": claims["iat"] + 600})
+    assert (await api.get("/user", token=ahead)).status_code == 200
+
+
+async def test_the_audience_of_a_token_is_that_of_the_request(api: Api) -> None:
+    partner = {"x-jwt-aud": "partners"}
+    body = {"email": EMAIL, "password": PASSWORD}
+    session = (await api.post("/signup", body, headers=partner)).json()
+    token = session["access_token"]
+    claims = dict(api.tokens.verify(token))
+    assert session["user"]["aud"] == claims["aud"] == "partners"
+    assert (await api.get("/user", token=token)).status_code == 200
+    del claims["aud"]
+    for response in (
+        await api.get("/user", token=token, headers={"x-jwt-aud": "others"}),
+        await api.get("/user", token=api.tokens.issue(claims)),
+    ):
+        assert rejection(response) == (400, "validation_failed")
+        assert response.json()["message"] == "Token audience doesn't match request audience"
+
+
+@pytest.mark.parametrize(("duration", "is_set"), [("-1h", True), ("0", False), ("0s", False)])
+async def test_a_ban_that_is_over_or_of_no_length_bans_nobody(
+    api: Api, duration: str, is_set: bool
+) -> None:
+    user = await api.create()
+    path = f"/admin/users/{user['id']}"
+    banned = (await api.put(path, {"ban_duration": duration}, token=SERVICE)).json()
+    assert ("banned_until" in banned) is is_set
+    assert (await api.sign_in()).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/user"),
+        ("PUT", "/user"),
+        ("POST", "/logout"),
+        ("GET", "/reauthenticate"),
+        ("POST", "/factors"),
+        ("GET", "/admin/users"),
+    ],
+)
+async def test_an_api_key_alone_is_no_bearer_of_a_token(
+    serve: ServeAuth, method: str, path: str
+) -> None:
+    keys = ApiKeys(SECRET, ANON, SERVICE, "sb_publishable_x", "sb_secret_x")
+
+    def behind(service: AuthApp) -> Gateway:
+        return Gateway({"/auth/v1": Mount(lambda: service, takes_api_key=False)}, keys)
+
+    api = await serve(behind)
+    response = await api.call(method, path, headers={"apikey": SERVICE})
+    assert rejection(response) == (401, "no_authorization")
+    assert response.json()["message"] == "This endpoint requires a valid Bearer token"
+    opaque = await api.get("/admin/users", headers={"apikey": "sb_secret_x"})
+    assert opaque.status_code == 200

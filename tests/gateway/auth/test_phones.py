@@ -1,0 +1,149 @@
+"""Numbers and their codes, where `GOTRUE_SMS_TEST_OTP` names the codes of some."""
+
+from typing import Any
+
+import pytest
+from tests.gateway.auth.api import PASSWORD, Api, rejection
+from tests.gateway.auth.conftest import ServeAuth
+
+PHONE, CODE = "4915550100", "123456"
+NEW_PHONE, NEW_CODE = "4915550101", "654321"
+TEST_CODES = f"{PHONE}:{CODE},{NEW_PHONE}:{NEW_CODE}"
+
+
+@pytest.fixture
+async def phones(serve: ServeAuth) -> Api:
+    return await serve(external_phone_enabled=True, sms_test_otp=TEST_CODES)
+
+
+async def sign_up(api: Api, password: str = PASSWORD) -> dict[str, Any]:
+    response = await api.post("/signup", {"phone": f"+{PHONE}", "password": password})
+    assert response.status_code == 200, response.text
+    body: dict[str, Any] = response.json()
+    return body
+
+
+async def verify(api: Api, code: str = CODE, kind: str = "sms", phone: str = PHONE) -> Any:
+    return await api.post("/verify", {"type": kind, "phone": phone, "token": code})
+
+
+async def sign_in(api: Api, password: str = PASSWORD, phone: str = PHONE) -> Any:
+    body = {"phone": phone, "password": password}
+    return await api.post("/token?grant_type=password", body)
+
+
+async def test_a_sign_up_by_number_awaits_its_code(phones: Api) -> None:
+    user = await sign_up(phones)
+    assert (user["phone"], "phone_confirmed_at" in user) == (PHONE, False)
+    assert rejection(await sign_in(phones)) == (400, "phone_not_confirmed")
+    assert rejection(await verify(phones, "000000")) == (403, "otp_expired")
+    session = (await verify(phones)).json()
+    assert session["user"]["id"] == user["id"]
+    assert session["user"]["phone_confirmed_at"]
+    assert (await sign_in(phones)).status_code == 200
+    again = await phones.post("/signup", {"phone": PHONE, "password": PASSWORD})
+    assert rejection(again) == (422, "user_already_exists")
+
+
+async def test_a_code_signs_in_and_makes_the_account_if_need_be(phones: Api) -> None:
+    body = {"phone": PHONE, "data": {"name": "Ann"}}
+    no_account = await phones.post("/otp", {**body, "create_user": False})
+    assert rejection(no_account) == (422, "otp_disabled")
+    assert (await phones.post("/otp", body)).json() == {"message_id": "test-otp"}
+    first = (await verify(phones)).json()["user"]
+    assert first["user_metadata"]["name"] == "Ann"
+    assert (await phones.post("/otp", {"phone": PHONE})).status_code == 200
+    assert (await verify(phones)).json()["user"]["id"] == first["id"]
+
+
+@pytest.mark.parametrize("by", ["password", "code"])
+async def test_the_password_of_a_stranger_who_signed_up_first_does_not_count(
+    phones: Api, by: str
+) -> None:
+    await sign_up(phones, "the password of a stranger")
+    if by == "password":
+        await sign_up(phones)
+    else:
+        await phones.post("/otp", {"phone": PHONE})
+    assert (await verify(phones)).status_code == 200
+    stranger = await sign_in(phones, "the password of a stranger")
+    assert rejection(stranger) == (400, "invalid_credentials")
+
+
+async def test_a_new_number_is_confirmed_by_its_code(phones: Api) -> None:
+    await sign_up(phones)
+    token = (await verify(phones)).json()["access_token"]
+    user = (await phones.put("/user", {"phone": NEW_PHONE}, token=token)).json()
+    assert (user["phone"], user["new_phone"]) == (PHONE, NEW_PHONE)
+    resent = await phones.post("/resend", {"type": "phone_change", "phone": PHONE})
+    assert resent.json() == {"message_id": "test-otp"}
+    wrong = await verify(phones, CODE, "phone_change", NEW_PHONE)
+    assert rejection(wrong) == (403, "otp_expired")
+    changed = (await verify(phones, NEW_CODE, "phone_change", NEW_PHONE)).json()["user"]
+    assert (changed["phone"], "new_phone" in changed) == (NEW_PHONE, False)
+    assert changed["identities"][0]["identity_data"]["phone"] == NEW_PHONE
+
+
+async def test_a_number_of_another_user_is_rejected(phones: Api) -> None:
+    await phones.create(email=None, phone=NEW_PHONE)
+    await sign_up(phones)
+    token = (await verify(phones)).json()["access_token"]
+    taken = await phones.put("/user", {"phone": NEW_PHONE}, token=token)
+    assert rejection(taken) == (422, "phone_exists")
+    assert taken.json()["message"] == "Phone number already registered by another user"
+
+
+async def test_no_code_goes_to_a_number_without_one_for_tests(phones: Api) -> None:
+    response = await phones.post("/signup", {"phone": "4999", "password": PASSWORD})
+    assert rejection(response) == (400, "phone_provider_disabled")
+    assert phones.rows("SELECT 1 FROM auth.users") == []
+
+
+async def test_codes_for_tests_end_with_their_time(serve: ServeAuth) -> None:
+    api = await serve(
+        external_phone_enabled=True,
+        sms_test_otp=TEST_CODES,
+        sms_test_otp_valid_until="2020-01-01T00:00:00Z",
+    )
+    await api.create(email=None, phone=PHONE)
+    assert rejection(await verify(api)) == (403, "otp_expired")
+
+
+async def test_codes_of_a_number_cannot_be_tried_one_by_one(phones: Api) -> None:
+    await sign_up(phones)
+    responses = [rejection(await verify(phones, "000000")) for _ in range(20)]
+    assert set(responses) == {(403, "otp_expired")}
+    assert rejection(await verify(phones)) == (429, "over_request_rate_limit")
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+async def test_a_code_of_an_unknown_number_has_expired(serve: ServeAuth, enabled: bool) -> None:
+    api = await serve(external_phone_enabled=enabled)
+    unknown = await verify(api)
+    assert rejection(unknown) == (403, "otp_expired")
+    assert unknown.json()["message"] == "Token has expired or is invalid"
+    nonsense = await verify(api, phone="banana")
+    assert rejection(nonsense) == (400, "validation_failed")
+    assert nonsense.json()["message"] == "Invalid phone number format (E.164 required)"
+
+
+@pytest.mark.parametrize("kind", ["sms", "phone_change"])
+async def test_a_code_is_not_sent_again_to_an_unknown_number(phones: Api, kind: str) -> None:
+    response = await phones.post("/resend", {"type": kind, "phone": "+4999"})
+    assert (response.status_code, response.json()) == (200, {})
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "message"),
+    [
+        ("/signup", 400, "Phone signups are disabled"),
+        ("/token?grant_type=password", 422, "Phone logins are disabled"),
+        ("/otp", 400, "Unsupported phone provider"),
+    ],
+)
+async def test_numbers_are_rejected_where_they_are_disabled(
+    api: Api, path: str, status: int, message: str
+) -> None:
+    response = await api.post(path, {"phone": PHONE, "password": PASSWORD})
+    assert rejection(response) == (status, "phone_provider_disabled")
+    assert response.json()["message"] == message
