@@ -11,11 +11,9 @@ from amphibase.gateway.build import check, settings_without_effect
 @pytest.mark.parametrize(
     "line",
     [
-        "GOTRUE_HOOK_CUSTOM_ACCESS_TOKEN_ENABLED=true",
-        "GOTRUE_HOOK_BEFORE_USER_CREATED_URI=pg-functions://postgres/public/check",
-        "GOTRUE_SESSIONS_TIMEBOX=24h",
-        "GOTRUE_SESSIONS_SINGLE_PER_USER=true",
-        "GOTRUE_SECURITY_UPDATE_PASSWORD_REQUIRE_CURRENT_PASSWORD=true",
+        "GOTRUE_HOOK_SEND_EMAIL_ENABLED=true",
+        "GOTRUE_HOOK_AFTER_USER_CREATED_URI=pg-functions://postgres/public/check",
+        "GOTRUE_SESSIONS_ALLOW_LOW_AAL=24h",
         "GOTRUE_SECURITY_CAPTCHA_ENABLED=true",
         "GOTRUE_PASSWORD_HIBP_ENABLED=true",
         "GOTRUE_RATE_LIMIT_EMAIL_SENT=30",
@@ -37,7 +35,7 @@ def test_a_protection_that_has_no_effect_stops_the_start(
 
 @pytest.mark.parametrize("value", ["", "false", "0", "off"])
 def test_a_protection_that_is_off_is_no_matter(value: str) -> None:
-    Path(".env").write_text(f"GOTRUE_HOOK_CUSTOM_ACCESS_TOKEN_ENABLED={value}")
+    Path(".env").write_text(f"GOTRUE_HOOK_SEND_EMAIL_ENABLED={value}")
     check()
 
 

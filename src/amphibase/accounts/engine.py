@@ -157,11 +157,12 @@ class AccountEngine:
     ) -> OpenSession:
         """Open a session of a user; see `Sessions.open`."""
         session = await self.sessions.open(connection, user.id, device, method)
-        return await self._with_claims(connection, user, session)
+        return await self.with_claims(connection, user, session)
 
-    async def _with_claims(
+    async def with_claims(
         self, connection: AsyncConnection, user: Row[Any], session: OpenSession
     ) -> OpenSession:
+        """Return a session with the claims of its next access token, which hooks may add."""
         if self._added_claims is None:
             return session
         return replace(session, claims=await self._added_claims(connection, user, session))
@@ -196,7 +197,7 @@ class AccountEngine:
                 return RefreshRejection.UNKNOWN
             if is_banned(user):
                 raise UserBanned
-            return user, await self._with_claims(connection, user, session)
+            return user, await self.with_claims(connection, user, session)
 
     # Proof of an address
 

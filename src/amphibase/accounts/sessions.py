@@ -19,7 +19,7 @@ from enum import Enum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, delete, func, insert, select, update
+from sqlalchemy import Row, delete, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from amphibase.accounts.session_rows import end_sessions, sessions_of
@@ -68,6 +68,8 @@ class RefreshRejection(Enum):
 
     UNKNOWN = "The refresh token is not valid; sign in again"
     EXPIRED = "The session has expired; sign in again"
+    INACTIVE = "The session was not used for too long; sign in again"
+    SUPERSEDED = "A newer session of the user has ended this one; sign in again"
     REUSED = "The refresh token was used before; the session has ended, sign in again"
 
 
@@ -76,7 +78,8 @@ class OpenSession:
     """A live session and the refresh token to continue it with.
 
     Args:
-        claims: what its access token has beside the standard claims.
+        method: how the user has just proved who they are; `token_refresh` where they had before.
+        claims: of its access token, as far as the front's hooks made them.
     """
 
     session_id: UUID
@@ -84,6 +87,7 @@ class OpenSession:
     refresh_token: str
     amr: list[dict[str, Any]]
     aal: str = "aal1"
+    method: str = "token_refresh"
     claims: Claims = field(default_factory=lambda: NO_CLAIMS)
 
 
@@ -95,6 +99,8 @@ class Sessions:
         lifetime: how long a session lives without being refreshed.
         reuse_interval: how long the reuse of a token still counts as a lost response.
         reuse: what the reuse of a token does after that.
+        timebox: how long a session lives at most; None sets no limit.
+        single_per_user: whether only the newest session of a user can be refreshed.
     """
 
     def __init__(
@@ -104,6 +110,9 @@ class Sessions:
         lifetime: timedelta,
         reuse_interval: timedelta,
         reuse: ReusePolicy = ReusePolicy.END_SESSION,
+        *,
+        timebox: timedelta | None = None,
+        single_per_user: bool = False,
     ) -> None:
         self._sessions = tables.sessions
         self._tokens = tables.refresh_tokens
@@ -112,6 +121,8 @@ class Sessions:
         self._lifetime = lifetime
         self._reuse_interval = reuse_interval
         self._reuse = reuse
+        self._timebox = timebox
+        self._single_per_user = single_per_user
 
     async def open(
         self, connection: AsyncConnection, user_id: UUID, device: Device, method: str
@@ -146,7 +157,7 @@ class Sessions:
         token = new_token()
         await self._store(connection, session_id, user_id, token, None, now)
         amr = [{"method": method, "timestamp": int(now.timestamp())}]
-        return OpenSession(session_id, user_id, token, amr)
+        return OpenSession(session_id, user_id, token, amr, method=method)
 
     async def rotate(
         self, connection: AsyncConnection, token: str
@@ -165,9 +176,10 @@ class Sessions:
                 select(self._tokens).where(self._tokens.c.token.in_(_stored_forms(token)))
             )
         ).one()
-        if used.created_at < now - self._lifetime or (session.not_after or now) < now:
+        rejection = await self._validity_rejection(connection, session, used, now)
+        if rejection is not None:
             await self.end(connection, session.user_id, session.id)
-            return RefreshRejection.EXPIRED
+            return rejection
         if used.revoked:
             following = await self._active_after(connection, session.id, used, now)
             if following is None:
@@ -220,7 +232,7 @@ class Sessions:
         await self._record_method(connection, session_id, method, now)
         following = await self._issue_next(connection, session, active, now)
         amr = await self._methods(connection, session_id)
-        return OpenSession(session_id, session.user_id, following, amr, session.aal)
+        return OpenSession(session_id, session.user_id, following, amr, session.aal, method)
 
     async def of(self, connection: AsyncConnection, user_id: UUID) -> Sequence[UserSession]:
         """Return where a user is signed in, newest first."""
@@ -236,6 +248,30 @@ class Sessions:
     ) -> bool:
         """End one session of a user, or all, or all but one; return whether any was ended."""
         return await end_sessions(connection, self._sessions, user_id, session_id, keep=keep)
+
+    async def _validity_rejection(
+        self, connection: AsyncConnection, session: Row[Any], used: Row[Any], now: datetime
+    ) -> RefreshRejection | None:
+        oldest = now - self._timebox if self._timebox is not None else None
+        if (session.not_after or now) < now or (oldest and session.created_at < oldest):
+            return RefreshRejection.EXPIRED
+        if used.created_at < now - self._lifetime:
+            return RefreshRejection.INACTIVE
+        if not self._single_per_user:
+            return None
+        table = self._sessions
+        last_used = func.coalesce(table.c.refreshed_at, table.c.created_at)
+        newer = select(table.c.id).where(
+            table.c.user_id == session.user_id,
+            table.c.id != session.id,
+            last_used > (session.refreshed_at or session.created_at),
+            or_(table.c.not_after.is_(None), table.c.not_after > now),
+            last_used > now - self._lifetime,
+        )
+        if oldest:
+            newer = newer.where(table.c.created_at > oldest)
+        is_superseded = (await connection.execute(newer.limit(1))).first() is not None
+        return RefreshRejection.SUPERSEDED if is_superseded else None
 
     async def _lock_session_of(self, connection: AsyncConnection, token: str) -> Row[Any] | None:
         # The lock comes first and the token is read in a statement of its own: on Postgres only

@@ -44,6 +44,7 @@ class SignUpRequest:
         password: None for a user who signs in by links and codes only.
         ip: the client's address, which distinguishes a repeated request from another client's.
         columns: further columns of the user's row, where the front has any.
+        user_id: of the user, where the sign-up adds one.
     """
 
     email: str
@@ -53,6 +54,7 @@ class SignUpRequest:
     code_challenge: str = ""
     code_challenge_method: str = ""
     columns: Claims = field(default_factory=dict)
+    user_id: UUID = field(default_factory=uuid4)
 
 
 class SignUpEmail(Enum):
@@ -112,7 +114,7 @@ class SignUps:
         await self._users.lock_address(connection, request.email)
         user = await self._users.find_by_email(connection, request.email, lock=True)
         if user is None:
-            user = await self._insert(connection, uuid7(), request)
+            user = await self._insert(connection, request.user_id, request)
         elif not is_unproven_sign_up(user):
             raise EmailAlreadyRegistered
         return await self._engine.prove_email(
@@ -274,7 +276,7 @@ class SignUps:
     ) -> SignUpResult:
         user = await self._users.find_by_email(connection, request.email, lock=True)
         is_proven = user is not None and user.email_confirmed_at is not None
-        token, id = self._new_token(request), uuid4()
+        token, id = self._new_token(request), request.user_id
         # One that is not stored counts as well: its sender may be the owner of the address.
         await self._pending.contest(connection, request.email, is_contested)
         own = [row for row in pending if _is_repeated(row, request)]

@@ -46,10 +46,9 @@ AUTH = (
     Protection(
         re.compile(
             r"GOTRUE_(?:"
-            r"HOOK_\w+_(?:ENABLED|URI)"
-            r"|SESSIONS_(?:TIMEBOX|SINGLE_PER_USER|TAGS|ALLOW_LOW_AAL)"
-            r"|SECURITY_(?:CAPTCHA_ENABLED|UPDATE_PASSWORD_REQUIRE_CURRENT_PASSWORD"
-            r"|SB_FORWARDED_FOR_ENABLED)"
+            r"HOOK_(?:AFTER_USER_CREATED|SEND_EMAIL)_(?:ENABLED|URI)"
+            r"|SESSIONS_(?:TAGS|ALLOW_LOW_AAL)"
+            r"|SECURITY_(?:CAPTCHA_ENABLED|SB_FORWARDED_FOR_ENABLED)"
             r"|PASSWORD_HIBP_(?:ENABLED|FAIL_CLOSED)"
             r"|RATE_LIMIT_\w+"
             r"|JWT_KEYS"

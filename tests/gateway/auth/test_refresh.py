@@ -140,3 +140,47 @@ async def test_no_secret_is_stored_as_it_is(confirming: Api) -> None:
     )
     for secret in (signed_in["refresh_token"], second, message.token, message.code):
         assert secret not in stored
+
+
+async def test_a_session_ends_with_its_timebox_however_often_it_is_refreshed(
+    serve: ServeAuth,
+) -> None:
+    api = await serve(sessions_timebox="1h")
+    token = await refreshed(api, (await api.sign_up())["refresh_token"])
+    api.rows("UPDATE auth.sessions SET created_at = now() - interval '59 minutes'")
+    token = await refreshed(api, token)
+    api.rows("UPDATE auth.sessions SET created_at = now() - interval '61 minutes'")
+    response = await api.refresh(token)
+    assert rejection(response) == (400, "session_expired")
+    assert response.json()["message"] == "Invalid Refresh Token: Session Expired"
+
+
+async def test_a_session_that_was_not_used_says_so(serve: ServeAuth) -> None:
+    api = await serve(sessions_inactivity_timeout="1h")
+    token = (await api.sign_up())["refresh_token"]
+    api.rows("UPDATE auth.refresh_tokens SET created_at = now() - interval '61 minutes'")
+    response = await api.refresh(token)
+    assert rejection(response) == (400, "session_expired")
+    assert response.json()["message"] == "Invalid Refresh Token: Session Expired (Inactivity)"
+
+
+async def test_a_newer_session_of_the_user_ends_the_older_one(serve: ServeAuth) -> None:
+    api = await serve(sessions_single_per_user=True)
+    older = (await api.sign_up())["refresh_token"]
+    other_user = (await api.sign_up("bob@example.com"))["refresh_token"]
+    newer = (await api.sign_in()).json()["refresh_token"]
+    response = await api.refresh(older)
+    assert rejection(response) == (400, "session_expired")
+    assert response.json()["message"] == (
+        "Invalid Refresh Token: Session Expired (Revoked by Newer Login)"
+    )
+    for token in (newer, other_user):
+        await refreshed(api, token)
+
+
+async def test_a_session_has_no_time_of_a_refresh_before_the_first(api: Api) -> None:
+    token = (await api.sign_up())["refresh_token"]
+    assert api.rows("SELECT refreshed_at FROM auth.sessions") == [(None,)]
+    await refreshed(api, token)
+    ((refreshed_at,),) = api.rows("SELECT refreshed_at FROM auth.sessions")
+    assert refreshed_at is not None

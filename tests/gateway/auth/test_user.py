@@ -273,3 +273,31 @@ async def test_the_address_of_another_identity_takes_the_place_of_the_one_that_g
     changed = (await api.get("/user", token=token)).json()
     assert changed["email"] == "git@example.com"
     assert changed["email_confirmed_at"] == user["email_confirmed_at"]
+
+
+async def test_a_new_password_takes_the_current_one_where_it_is_required(
+    serve: ServeAuth,
+) -> None:
+    api = await serve(security_update_password_require_current_password=True)
+    token = (await api.sign_up())["access_token"]
+    for current, code in (
+        ({}, "current_password_required"),
+        ({"current_password": "wrong"}, "current_password_invalid"),
+    ):
+        response = await api.put("/user", {"password": "a new password", **current}, token=token)
+        assert rejection(response) == (400, code)
+        message = "Current password required when setting new password."
+        assert response.json()["message"] == message
+    body = {"password": "a new password", "current_password": PASSWORD}
+    assert (await api.put("/user", body, token=token)).status_code == 200
+    assert (await api.sign_in(password="a new password")).status_code == 200
+
+
+async def test_whoever_recovers_an_account_needs_no_current_password(serve: ServeAuth) -> None:
+    api = await serve(security_update_password_require_current_password=True)
+    await api.create()
+    await api.post("/recover", {"email": "ann@example.com"})
+    body = {"type": "recovery", "email": "ann@example.com", "token": api.message().code}
+    token = (await api.post("/verify", body)).json()["access_token"]
+    changed = await api.put("/user", {"password": "a new password"}, token=token)
+    assert changed.status_code == 200

@@ -1,6 +1,7 @@
 """Links for the administration of the project: to send them oneself, or to invite."""
 
 from typing import Any
+from uuid import uuid4
 
 from pydantic import Field
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -13,6 +14,7 @@ from amphibase.gateway.auth.bearer import require_admin
 from amphibase.gateway.auth.bodies import Body, email_of, read
 from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.errors import AuthError, database_errors, invalid
+from amphibase.gateway.auth.new_users import check_new_user
 from amphibase.gateway.auth.password_policy import check_password
 from amphibase.gateway.auth.responses import respond
 from amphibase.gateway.auth.serializers import user as user_json
@@ -40,7 +42,7 @@ async def invite(core: Core, request: Request) -> Response:
     body = await read(request, InviteBody)
     email = email_of(body.email)
     async with core.database.write() as connection:
-        user = await _invited(core, connection, email, body.data)
+        user = await _invited(core, connection, request, email, body.data)
         token = await core.one_time_tokens.issue(connection, user.id, "confirmation_token", email)
         user = await core.users.get(connection, user.id)
     core.send(core.templates.invitation(email, token, core.redirects.of(request)))
@@ -60,16 +62,16 @@ async def generate_link(core: Core, request: Request) -> Response:
     async with core.database.write() as connection:
         match kind:
             case "signup":
-                user = await _added(core, connection, email, body.data, password_hash)
+                user = await _added(core, connection, request, email, body.data, password_hash)
                 token = await _confirmation(core, connection, user)
             case "invite":
-                user = await _invited(core, connection, email, body.data)
+                user = await _invited(core, connection, request, email, body.data)
                 token = await _confirmation(core, connection, user)
             case "magiclink":
                 existing = await core.users.find_by_email(connection, email, lock=True)
                 if existing is None:
                     kind = "signup"
-                    user = await _added(core, connection, email, body.data)
+                    user = await _added(core, connection, request, email, body.data)
                     token = await _confirmation(core, connection, user)
                 else:
                     user = existing
@@ -116,21 +118,27 @@ async def _existing(core: Core, connection: AsyncConnection, email: str) -> Auth
 async def _added(
     core: Core,
     connection: AsyncConnection,
+    request: Request,
     email: str,
     data: dict[str, Any],
     password_hash: str | None = None,
 ) -> AuthUser:
+    id, aud = uuid4(), core.settings.jwt_aud
+    if await core.users.find_by_email(connection, email) is None:
+        await check_new_user(
+            core, connection, request, id=id, audience=aud, email=email, user_metadata=data
+        )
     with database_errors("saving new"):
         row = await core.sign_ups.add_by_admin(
-            connection, email, data, password_hash, {"aud": core.settings.jwt_aud}
+            connection, email, data, password_hash, {"id": id, "aud": aud}
         )
     return await core.users.get(connection, row.id)
 
 
 async def _invited(
-    core: Core, connection: AsyncConnection, email: str, data: dict[str, Any]
+    core: Core, connection: AsyncConnection, request: Request, email: str, data: dict[str, Any]
 ) -> AuthUser:
-    user = await _added(core, connection, email, data)
+    user = await _added(core, connection, request, email, data)
     now = utc_now()
     await core.users.change(connection, user.id, invited_at=now, confirmation_sent_at=now)
     return user

@@ -1,4 +1,4 @@
-"""Limits on wrong codes and on repeated emails, counted in the memory of the process."""
+"""Limits on wrong codes and on repeated messages, counted in the memory of the process."""
 
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -7,12 +7,19 @@ from datetime import timedelta
 from time import monotonic
 
 from amphibase.gateway.auth import error_codes as codes
+from amphibase.gateway.auth.error_codes import ErrorCode
 from amphibase.gateway.auth.errors import AuthError
 
 MAX_WRONG, WRONG_SECONDS = 20, 3600
 """A million codes of six digits cannot be tried at this pace."""
 
-WRONG = (codes.OTP_EXPIRED, codes.REAUTHENTICATION_NOT_VALID, codes.MFA_VERIFICATION_FAILED)
+WRONG = (
+    codes.OTP_EXPIRED,
+    codes.REAUTHENTICATION_NOT_VALID,
+    codes.CURRENT_PASSWORD_INVALID,
+    codes.MFA_VERIFICATION_FAILED,
+    codes.MFA_VERIFICATION_REJECTED,
+)
 """What a wrong code is rejected with."""
 
 MAX_COUNTED = 10_000
@@ -52,37 +59,40 @@ class AttemptLimiter:
                 self._wrong[subject].remove(now)
 
 
-class EmailLimiter:
-    """Lets one email of a kind go to an address in a while, whether or not it has an account.
+class MessageLimiter:
+    """Lets one message of a kind go to an address or number in a while, whether or not it has an
+    account.
 
     Args:
         interval: the least time between two.
+        error: for one that comes too soon.
     """
 
-    def __init__(self, interval: timedelta) -> None:
+    def __init__(self, interval: timedelta, error: ErrorCode) -> None:
+        self._error = error
         self._interval = interval.total_seconds()
         self._sent: OrderedDict[tuple[str, str], float] = OrderedDict()
 
-    def check(self, kind: str, email: str) -> None:
-        """Count an email. Raises AuthError if the last one went out only just now."""
-        now, key = monotonic(), (kind, email)
+    def check(self, kind: str, recipient: str) -> None:
+        """Count a message. Raises AuthError if the last one went out only just now."""
+        now, key = monotonic(), (kind, recipient)
         left = self._sent.get(key, now - self._interval) + self._interval - now
         if left > 0:
-            raise too_soon(left)
+            raise too_soon(left, self._error)
         self._sent[key] = now
         self._sent.move_to_end(key)
         if len(self._sent) > MAX_COUNTED:
             self._sent.popitem(last=False)
 
 
-def too_soon(seconds: float) -> AuthError:
-    """Return the error for an email that has to wait.
+def too_soon(seconds: float, error: ErrorCode) -> AuthError:
+    """Return the error for a message that has to wait.
 
     Args:
         seconds: how long.
     """
     seconds = max(1, round(seconds))
     return AuthError(
-        codes.EMAIL_RATE_LIMIT,
+        error,
         f"For security purposes, you can only request this after {seconds} seconds.",
     )

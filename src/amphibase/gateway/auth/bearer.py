@@ -28,6 +28,13 @@ class BearerUser:
 
     user: AuthUser
     session: Row[Any] | None
+    claims: Claims
+
+    @property
+    def by_password(self) -> bool:
+        """Whether the session was opened by a password, and not by an email."""
+        methods = {each.get("method") for each in self.claims.get("amr") or ()}
+        return "password" in methods or not methods
 
     @property
     def session_id(self) -> UUID | None:
@@ -122,7 +129,7 @@ async def signed_in(
             raise AuthError(codes.SESSION_NOT_FOUND)
     if user.is_banned:
         raise AuthError(codes.USER_BANNED)
-    return BearerUser(user, session)
+    return BearerUser(user, session, claims)
 
 
 def _uuid(claims: Claims, name: str) -> UUID | None:

@@ -7,6 +7,7 @@ from ipaddress import ip_address
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
 
@@ -16,10 +17,12 @@ from amphibase.accounts.jwt.key_ring import KeyRing
 from amphibase.accounts.one_time_tokens import CodeKey, OneTimeTokens
 from amphibase.accounts.sessions import OpenSession, ReusePolicy, Sessions
 from amphibase.accounts.sign_up import SignUps
-from amphibase.backend import Device
+from amphibase.backend import Claims, Device
 from amphibase.background import Background
 from amphibase.database.engine import Database, PoolOptions
-from amphibase.gateway.auth.attempts import AttemptLimiter, EmailLimiter, too_soon
+from amphibase.gateway.auth import error_codes as codes
+from amphibase.gateway.auth.attempts import AttemptLimiter, MessageLimiter, too_soon
+from amphibase.gateway.auth.hooks.points import AuthHooks
 from amphibase.gateway.auth.mail_templates import EmailQueue, MailTemplates, build_queue
 from amphibase.gateway.auth.mfa_rows import Factors
 from amphibase.gateway.auth.pkce import PkceFlows
@@ -59,7 +62,10 @@ class Core:
             ReusePolicy.REVOKE_TOKENS
             if settings.security_refresh_token_rotation_enabled
             else ReusePolicy.REJECT,
+            timebox=settings.sessions_timebox or None,
+            single_per_user=settings.sessions_single_per_user,
         )
+        self.hooks = AuthHooks(settings)
         self.engine = AccountEngine(
             self.database,
             self.tables,
@@ -67,6 +73,7 @@ class Core:
             self.one_time_tokens,
             confirms_emails=not settings.mailer_autoconfirm,
             stores_unproven_users=True,
+            added_claims=self._hooked_claims if self.hooks.makes_claims else None,
         )
         self.sign_ups = SignUps(self.engine)
         self.email_changes = EmailChanges(self.engine)
@@ -75,7 +82,8 @@ class Core:
         self.factors = Factors(self.tables)
         self.flows = PkceFlows(self.tables)
         self.attempts = AttemptLimiter()
-        self.email_limiter = EmailLimiter(settings.smtp_max_frequency)
+        self.email_limiter = MessageLimiter(settings.smtp_max_frequency, codes.EMAIL_RATE_LIMIT)
+        self.sms_limiter = MessageLimiter(settings.sms_max_frequency, codes.SMS_RATE_LIMIT)
         self.redirects = Redirects(settings.site_url, settings.uri_allow_list)
         self.templates = MailTemplates(settings)
         self.background = Background()
@@ -105,7 +113,7 @@ class Core:
     def check_frequency(self, sent_at: datetime | None) -> None:
         """Raise AuthError if the last email to a signed-in user went out only just now."""
         if (seconds := self.seconds_until_next(sent_at)) > 0:
-            raise too_soon(seconds)
+            raise too_soon(seconds, codes.EMAIL_RATE_LIMIT)
 
     def seconds_until_next(self, sent_at: datetime | None) -> float:
         """Return how long to wait after an email; zero or less where it was long ago."""
@@ -121,20 +129,36 @@ class Core:
         Args:
             method: how they proved who they are, for the `amr` claim.
         """
-        session = await self.sessions.open(connection, user_id, device_of(request), method)
         await self.users.change(connection, user_id, last_sign_in_at=utc_now())
-        return self.session_json(await self.users.get(connection, user_id), session)
+        user = await self.users.get(connection, user_id)
+        session = await self.engine.open_session(connection, user.row, device_of(request), method)
+        return self.session_json(user, session)
 
     def session_json(self, user: AuthUser, session: OpenSession) -> dict[str, Any]:
         """Return a session as clients get it."""
+        claims = session.claims or self._claims(user.row, session)
+        return {
+            "access_token": self.tokens.issue(claims),
+            "token_type": "bearer",
+            "expires_in": self.settings.jwt_exp,
+            "expires_at": int(utc_now().timestamp()) + self.settings.jwt_exp,
+            "refresh_token": session.refresh_token,
+            "user": user_json(user),
+        }
+
+    async def _hooked_claims(
+        self, connection: AsyncConnection, row: Row[Any], session: OpenSession
+    ) -> Claims:
+        claims = self._claims(row, session)
+        return await self.hooks.access_token_claims(connection, claims, session.method)
+
+    def _claims(self, row: Row[Any], session: OpenSession) -> Claims:
         now = int(utc_now().timestamp())
-        lifetime = self.settings.jwt_exp
-        row = user.row
-        claims = {
+        return {
             "iss": self.settings.issuer,
-            "sub": str(user.id),
+            "sub": str(row.id),
             "aud": row.aud or self.settings.jwt_aud,
-            "exp": now + lifetime,
+            "exp": now + self.settings.jwt_exp,
             "iat": now,
             "email": row.email or "",
             "phone": row.phone or "",
@@ -145,14 +169,6 @@ class Core:
             "amr": session.amr,
             "session_id": str(session.session_id),
             "is_anonymous": row.is_anonymous,
-        }
-        return {
-            "access_token": self.tokens.issue(claims),
-            "token_type": "bearer",
-            "expires_in": lifetime,
-            "expires_at": now + lifetime,
-            "refresh_token": session.refresh_token,
-            "user": user_json(user),
         }
 
 

@@ -33,9 +33,23 @@ REQUEST_RATE_LIMIT = ErrorCode(429, "over_request_rate_limit", "Request rate lim
 EMAIL_RATE_LIMIT = ErrorCode(
     429, "over_email_send_rate_limit", "For security purposes, you can only request this later."
 )
+SMS_RATE_LIMIT = ErrorCode(
+    429, "over_sms_send_rate_limit", "For security purposes, you can only request this later."
+)
 CONFLICT = ErrorCode(409, "conflict", "The request conflicts with what is stored")
 UNEXPECTED_FAILURE = ErrorCode(
     500, "unexpected_failure", "Unexpected failure, please check server logs"
+)
+REJECTED_BY_HOOK = ErrorCode(400, "unknown", "A hook rejected the request")
+HOOK_TIMEOUT = ErrorCode(422, "hook_timeout", "A hook did not respond in time")
+HOOK_TIMEOUT_AFTER_RETRY = ErrorCode(
+    422, "hook_timeout_after_retry", "Failed to reach hook after maximum retries"
+)
+HOOK_CONTENT_TYPE = ErrorCode(
+    400, "hook_payload_invalid_content_type", "Invalid JSON response of a hook"
+)
+HOOK_PAYLOAD_TOO_LARGE = ErrorCode(
+    422, "hook_payload_over_size_limit", "The response of a hook is too large"
 )
 
 # Bearers of tokens
@@ -87,6 +101,12 @@ REFRESH_TOKEN_USED = ErrorCode(
     400, "refresh_token_already_used", "Invalid Refresh Token: Already Used"
 )
 SESSION_EXPIRED = ErrorCode(400, "session_expired", "Invalid Refresh Token: Session Expired")
+SESSION_INACTIVE = ErrorCode(
+    400, "session_expired", "Invalid Refresh Token: Session Expired (Inactivity)"
+)
+SESSION_SUPERSEDED = ErrorCode(
+    400, "session_expired", "Invalid Refresh Token: Session Expired (Revoked by Newer Login)"
+)
 REFRESH_BANNED = ErrorCode(400, "user_banned", "Invalid Refresh Token: User Banned")
 
 # PKCE
@@ -109,6 +129,12 @@ PHONE_EXISTS = ErrorCode(422, "phone_exists", "Phone number already registered b
 ID_EXISTS = ErrorCode(422, "conflict", "A user with this id exists already")
 SAME_PASSWORD = ErrorCode(
     422, "same_password", "New password should be different from the old password."
+)
+CURRENT_PASSWORD_REQUIRED = ErrorCode(
+    400, "current_password_required", "Current password required when setting new password."
+)
+CURRENT_PASSWORD_INVALID = ErrorCode(
+    400, "current_password_invalid", "Current password required when setting new password."
 )
 REAUTHENTICATION_NEEDED = ErrorCode(
     400, "reauthentication_needed", "Password update requires reauthentication"
@@ -162,4 +188,7 @@ MFA_IP_ADDRESS_MISMATCH = ErrorCode(
     422, "mfa_ip_address_mismatch", "Challenge and verify IP addresses mismatch."
 )
 MFA_CHALLENGE_EXPIRED = ErrorCode(422, "mfa_challenge_expired", "MFA challenge has expired")
+MFA_VERIFICATION_REJECTED = ErrorCode(
+    403, "mfa_verification_rejected", "Further MFA verification attempts will be rejected."
+)
 MFA_VERIFICATION_FAILED = ErrorCode(422, "mfa_verification_failed", "Invalid TOTP code entered")

@@ -102,6 +102,8 @@ async def verify(core: Core, request: Request) -> Response:
     """
     claims_of(core, request)
     body = await read(request, VerifyFactorBody)
+    if core.hooks.checks_factors:
+        await _check_attempt(core, request, body)
     async with core.database.write() as connection:
         caller = await _signed_in(core, connection, request, lock=True)
         user = caller.user
@@ -127,7 +129,26 @@ async def verify(core: Core, request: Request) -> Response:
         await core.factors.end_weaker_sessions(connection, user.id, session.session_id)
         await core.factors.remove_unverified(connection, user.id)
         user = await core.users.get(connection, user.id)
+        session = await core.engine.with_claims(connection, user.row, session)
         return respond_uncached(core.session_json(user, session))
+
+
+async def _check_attempt(core: Core, request: Request, body: VerifyFactorBody) -> None:
+    async with core.database.read() as connection:
+        user = (await _signed_in(core, connection, request)).user
+        id = uuid_of(request.path_params["id"], "factor_id")
+        factor = await core.factors.get(connection, user.id, id)
+        _check_verifiable(core, factor)
+        await _challenge(core, connection, request, factor, body.challenge_id)
+    valid = _is_current(factor.secret, body.code)
+    # In a transaction of its own: what the hook writes stays after a rejection.
+    with core.attempts.counting(str(factor.id)):
+        async with core.database.write() as connection:
+            message = await core.hooks.after_mfa_attempt(connection, factor, valid=valid)
+            if message is not None:
+                await core.sessions.end(connection, user.id)
+        if message is not None:
+            raise AuthError(codes.MFA_VERIFICATION_REJECTED, message)
 
 
 async def unenroll(core: Core, request: Request) -> Response:

@@ -17,6 +17,7 @@ from amphibase.gateway.auth.errors import AuthError, database_errors, invalid
 from amphibase.gateway.auth.responses import respond
 from amphibase.gateway.auth.sign_up import (
     add_by_phone,
+    check_new_email,
     check_open,
     send_sign_up,
     sign_up_request,
@@ -72,6 +73,7 @@ async def _send(core: Core, request: Request, body: OtpBody) -> Response:
         check_open(core)
     # A sign-up without a password, which waits beside those with one.
     new = sign_up_request(core, request, email, body, body.data)
+    await check_new_email(core, request, new)
     with database_errors("saving new"):
         result = await core.sign_ups.add_pending(new)
     if core.settings.mailer_autoconfirm and result.email is SignUpEmail.CONFIRMATION:

@@ -18,6 +18,7 @@ from pydantic import field_validator as validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from amphibase.gateway.auth.durations import parse_duration
+from amphibase.gateway.auth.hooks.settings import HookSettings
 from amphibase.gateway.auth.redirects import glob_to_regex
 from amphibase.gateway.config_toml import ProjectSettings
 from amphibase.gateway.unsupported import AUTH, reject_unsupported
@@ -47,7 +48,7 @@ def _test_codes(value: Any) -> Any:
 TestCodes = Annotated[dict[str, str], NoDecode, BeforeValidator(_test_codes)]
 
 
-class AuthSettings(ProjectSettings):
+class AuthSettings(HookSettings, ProjectSettings):
     """Who may sign up and how, how long tokens live, and where emails go.
 
     Build it with `load_auth_settings()` to get readable errors.
@@ -86,6 +87,7 @@ class AuthSettings(ProjectSettings):
     external_anonymous_users_enabled: bool = Field(False, examples=["true"])
     external_phone_enabled: bool = Field(False, examples=["true"])
     sms_autoconfirm: bool = Field(False, examples=["true"])
+    sms_max_frequency: Duration = Field(timedelta(seconds=5), examples=["60s"])
     sms_test_otp: TestCodes = Field({}, examples=["4915550100:123456"], repr=False)
     sms_test_otp_valid_until: AwareDatetime | None = Field(None, examples=["2030-01-01T00:00:00Z"])
 
@@ -94,8 +96,11 @@ class AuthSettings(ProjectSettings):
         10, ge=0, le=86_400, examples=["10"], description="seconds"
     )
     security_update_password_require_reauthentication: bool = Field(False, examples=["true"])
+    security_update_password_require_current_password: bool = Field(False, examples=["true"])
     security_manual_linking_enabled: bool = Field(False, examples=["true"])
     sessions_inactivity_timeout: Duration = Field(timedelta(0), examples=["720h"])
+    sessions_timebox: Duration = Field(timedelta(0), examples=["24h"])
+    sessions_single_per_user: bool = Field(False, examples=["true"])
 
     password_min_length: int = Field(6, ge=1, le=256, examples=["6"])
     password_required_characters: str = Field(
@@ -219,4 +224,6 @@ def load_auth_settings(**overrides: Any) -> AuthSettings:
             for each protection that the environment asks for and Auth does not give.
     """
     reject_unsupported("Auth", AUTH)
-    return load(AuthSettings, **overrides)
+    settings = load(AuthSettings, **overrides)
+    settings.check_hooks()
+    return settings

@@ -21,6 +21,7 @@ from amphibase.gateway.auth.bearer import audience_of
 from amphibase.gateway.auth.bodies import PkceBody, email_of, phone_of, read
 from amphibase.gateway.auth.core import Core, address_of
 from amphibase.gateway.auth.errors import AuthError, database_errors, invalid
+from amphibase.gateway.auth.new_users import check_new_user
 from amphibase.gateway.auth.password_policy import check_password
 from amphibase.gateway.auth.responses import respond, respond_uncached
 from amphibase.gateway.auth.serializers import timestamp
@@ -78,6 +79,23 @@ def sign_up_request(
     )
 
 
+async def check_new_email(core: Core, request: Request, new: SignUpRequest) -> None:
+    """Let a hook reject a sign-up, where no user has the address. Raises AuthError."""
+    if not core.hooks.checks_users:
+        return
+    async with core.database.write() as connection:
+        if await core.users.find_by_email(connection, new.email) is None:
+            await check_new_user(
+                core,
+                connection,
+                request,
+                id=new.user_id,
+                audience=new.columns["aud"],
+                email=new.email,
+                user_metadata=new.user_metadata,
+            )
+
+
 def send_sign_up(core: Core, request: Request, email: str, result: SignUpResult) -> None:
     """Send what a sign-up leads to: a confirmation, a hint at the account, or nothing."""
     redirect_to = core.redirects.of(request)
@@ -96,6 +114,7 @@ async def _with_email(core: Core, request: Request, body: SignUpBody) -> Respons
     check_password(core.settings, body.password)
     new = sign_up_request(core, request, email, body, body.data)
     new = replace(new, password=body.password)
+    await check_new_email(core, request, new)
     if core.settings.mailer_autoconfirm:
         return await _confirmed(core, request, new, body.password)
     core.email_limiter.check("signup", email)
@@ -160,12 +179,15 @@ async def add_by_phone(
         phone: digits alone.
         password_hash: empty for a user who signs in by codes only.
     """
-    id = uuid4()
+    id, aud = uuid4(), audience(core, request)
+    await check_new_user(
+        core, connection, request, id=id, audience=aud, phone=phone, user_metadata=data
+    )
     await core.users.insert(
         connection,
         id=id,
         phone=phone,
-        aud=audience(core, request),
+        aud=aud,
         encrypted_password=password_hash,
         raw_user_meta_data={
             **data,
@@ -183,10 +205,15 @@ async def _anonymous(core: Core, request: Request, body: SignUpBody) -> Response
     if not core.settings.external_anonymous_users_enabled:
         raise AuthError(codes.ANONYMOUS_DISABLED)
     check_open(core)
+    id, aud = uuid4(), audience(core, request)
     async with core.database.write() as connection:
+        await check_new_user(
+            core, connection, request, id=id, audience=aud, user_metadata=body.data
+        )
         row = await core.users.insert(
             connection,
-            aud=audience(core, request),
+            id=id,
+            aud=aud,
             encrypted_password="",
             raw_user_meta_data=body.data,
             raw_app_meta_data={},

@@ -8,6 +8,7 @@ from amphibase.accounts.one_time_tokens import Kind
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.errors import AuthError
+from amphibase.gateway.auth.serializers import user as user_json
 from amphibase.gateway.auth.users import AuthUser
 
 TEST_MESSAGE_ID = "test-otp"
@@ -16,16 +17,25 @@ TEST_MESSAGE_ID = "test-otp"
 async def send_code(
     core: Core, connection: AsyncConnection, user: AuthUser, phone: str, kind: Kind
 ) -> str:
-    """Send a code to a number; return the id of the message.
+    """Send a code to a number; return the id of the message, empty where it has none.
 
     A number with a code for tests (`GOTRUE_SMS_TEST_OTP`) gets no message.
 
+    Args:
+        user: locked.
+
     Raises:
-        AuthError: text messages cannot be sent.
+        AuthError: no hook sends text messages, the hook fails, or the last message to the number
+            went out only just now.
     """
-    if core.settings.test_code(phone) is None:
+    if core.settings.test_code(phone) is not None:
+        return TEST_MESSAGE_ID
+    if not core.hooks.sends_sms:
         raise AuthError(codes.NO_SMS_PROVIDER)
-    return TEST_MESSAGE_ID
+    core.sms_limiter.check(kind, phone)
+    token = await core.one_time_tokens.issue(connection, user.id, kind, phone)
+    await core.hooks.send_sms(connection, user_json(user), phone, token.code)
+    return ""
 
 
 async def redeem(

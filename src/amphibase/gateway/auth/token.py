@@ -9,17 +9,20 @@ from starlette.responses import Response
 
 from amphibase.accounts.engine import Credentials
 from amphibase.accounts.sessions import RefreshRejection
-from amphibase.errors import EmailNotConfirmed, UserBanned
+from amphibase.errors import EmailNotConfirmed, InvalidCredentials, UserBanned
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.bodies import Body, phone_of, read
 from amphibase.gateway.auth.core import Core, device_of
 from amphibase.gateway.auth.errors import AuthError, OAuthError, invalid
+from amphibase.gateway.auth.hooks.points import PasswordDecision
 from amphibase.gateway.auth.password_policy import violation
 from amphibase.gateway.auth.responses import respond_uncached
 
 REFRESH_REJECTIONS = {
     RefreshRejection.UNKNOWN: codes.REFRESH_TOKEN_NOT_FOUND,
     RefreshRejection.EXPIRED: codes.SESSION_EXPIRED,
+    RefreshRejection.INACTIVE: codes.SESSION_INACTIVE,
+    RefreshRejection.SUPERSEDED: codes.SESSION_SUPERSEDED,
     RefreshRejection.REUSED: codes.REFRESH_TOKEN_USED,
 }
 
@@ -73,9 +76,13 @@ async def by_password(core: Core, request: Request) -> Mapping[str, Any]:
     credentials = await _credentials(core, body)
     try:
         checked = await core.engine.check_password(credentials, body.password)
+    except InvalidCredentials:
+        await _check_attempt(core, credentials, valid=False)
+        raise
     except EmailNotConfirmed:
         code = codes.PHONE_NOT_CONFIRMED if body.phone else codes.EMAIL_NOT_CONFIRMED
         raise AuthError(code) from None
+    await _check_attempt(core, credentials, valid=True)
     async with core.database.write() as connection:
         row, session = await core.engine.sign_in(connection, checked, device_of(request))
         user = await core.users.of(connection, row)
@@ -83,6 +90,18 @@ async def by_password(core: Core, request: Request) -> Mapping[str, Any]:
     if error := violation(core.settings, body.password):
         response["weak_password"] = {"message": error.message, "reasons": error.reasons}
     return response
+
+
+async def _check_attempt(core: Core, credentials: Credentials, *, valid: bool) -> None:
+    if credentials.user is None or not core.hooks.checks_passwords:
+        return
+    user_id = credentials.user.id
+    async with core.database.write() as connection:
+        decision = await core.hooks.after_password_attempt(connection, user_id, valid=valid)
+        if decision is PasswordDecision.SIGNED_OUT:
+            await core.sessions.end(connection, user_id)
+    if decision is not PasswordDecision.ALLOWED:
+        raise AuthError(codes.INVALID_CREDENTIALS)
 
 
 async def _credentials(core: Core, body: PasswordGrant) -> Credentials:

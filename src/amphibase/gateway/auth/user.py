@@ -33,6 +33,7 @@ class UserBody(PkceBody):
     phone: str = ""
     password: str | None = None
     nonce: str = ""
+    current_password: str = ""
     data: dict[str, Any] | None = None
     app_metadata: dict[str, Any] | None = None
 
@@ -65,6 +66,7 @@ async def update(core: Core, request: Request) -> Response:
         raise AuthError(codes.NOT_ADMIN, "Updating app_metadata requires admin privileges")
     password_hash = None
     if body.password is not None:
+        await _check_current_password(core, caller, body.current_password)
         await _check_new_password(core, caller, body.password)
         password_hash = await core.passwords.hash(body.password)
     messages: list[EmailMessage] = []
@@ -108,6 +110,20 @@ def _check(core: Core, body: UserBody, caller: BearerUser, email: str, phone: st
         caller.require_second_factor(
             401, "AAL2 session is required to update email or password when MFA is enabled."
         )
+
+
+async def _check_current_password(core: Core, caller: BearerUser, password: str) -> None:
+    current = caller.user.row.encrypted_password
+    if not core.settings.security_update_password_require_current_password or not current:
+        return
+    # Who signed in by an email, as to recover the account, may have forgotten the password.
+    if not caller.by_password:
+        return
+    if not password:
+        raise AuthError(codes.CURRENT_PASSWORD_REQUIRED)
+    with core.attempts.counting(str(caller.user.id)):
+        if not await core.passwords.verify(password, current):
+            raise AuthError(codes.CURRENT_PASSWORD_INVALID)
 
 
 async def _check_new_password(core: Core, caller: BearerUser, password: str) -> None:

@@ -1,0 +1,200 @@
+"""The points at which hooks run: what each gets, and what its response does."""
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import Row
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from amphibase.backend import Claims
+from amphibase.gateway.auth import error_codes as codes
+from amphibase.gateway.auth.errors import AuthError
+from amphibase.gateway.auth.hooks.dispatch import call_hook
+from amphibase.gateway.auth.hooks.settings import HookSettings, HookTarget
+from amphibase.gateway.auth.serializers import timestamp
+from amphibase.models import utc_now
+
+REJECT = "reject"
+MFA_REJECTED = "Further MFA verification attempts will be rejected."
+
+CLAIM_TYPES: Mapping[str, tuple[type, ...]] = {
+    "aud": (str, list),
+    "exp": (int,),
+    "jti": (str,),
+    "iat": (int,),
+    "iss": (str,),
+    "nbf": (int,),
+    "sub": (str,),
+    "email": (str,),
+    "phone": (str,),
+    "app_metadata": (dict,),
+    "user_metadata": (dict,),
+    "role": (str,),
+    "aal": (str,),
+    "amr": (list,),
+    "session_id": (str,),
+}
+REQUIRED_CLAIMS = (
+    "aud",
+    "exp",
+    "iat",
+    "sub",
+    "email",
+    "phone",
+    "role",
+    "aal",
+    "session_id",
+    "is_anonymous",
+)
+"""What Supabase Auth demands of the claims that a hook returns (its `v0hooks.go`)."""
+
+
+class PasswordDecision(Enum):
+    """What a hook makes of a password that was checked."""
+
+    ALLOWED = "allowed"
+    REJECTED = "rejected"
+    SIGNED_OUT = "rejected, and every session of the user ends"
+
+
+class AuthHooks:
+    """The hooks of a project; each runs in the caller's transaction, where it is a function."""
+
+    def __init__(self, settings: HookSettings) -> None:
+        self._access_token = settings.hook("custom_access_token")
+        self._before_user_created = settings.hook("before_user_created")
+        self._send_sms = settings.hook("send_sms")
+        self._password = settings.hook("password_verification_attempt")
+        self._mfa = settings.hook("mfa_verification_attempt")
+
+    @property
+    def makes_claims(self) -> bool:
+        """Whether a hook decides on the claims of access tokens."""
+        return self._access_token is not None
+
+    async def access_token_claims(
+        self, connection: AsyncConnection, claims: Claims, method: str
+    ) -> Claims:
+        """Return the claims of an access token.
+
+        Args:
+            claims: those that it would have.
+            method: of the sign-in: `password`, `otp`, `token_refresh` …
+
+        Raises:
+            AuthError: the hook rejects the token, or a claim is missing or has the wrong type.
+        """
+        if self._access_token is None:
+            return claims
+        payload = {
+            "user_id": claims["sub"],
+            "claims": claims,
+            "authentication_method": method,
+        }
+        response = await call_hook(self._access_token, payload, connection)
+        returned = response.get("claims")
+        if faults := _faults(returned):
+            message = "output claims do not conform to the expected schema: \n" + "".join(
+                f"- {fault}\n" for fault in faults
+            )
+            raise AuthError(codes.UNEXPECTED_FAILURE, message)
+        made: Claims = returned if isinstance(returned, dict) else {}
+        return made
+
+    @property
+    def checks_users(self) -> bool:
+        """Whether a hook decides on new users."""
+        return self._before_user_created is not None
+
+    async def before_user_created(
+        self, connection: AsyncConnection, user: Mapping[str, Any], ip: str | None
+    ) -> None:
+        """Ask whether a user may be added. Raises AuthError where not.
+
+        Args:
+            user: as clients get it, before it is stored.
+        """
+        if self._before_user_created is not None:
+            metadata = {
+                "uuid": str(uuid4()),
+                "time": timestamp(utc_now()),
+                "name": "before-user-created",
+                "ip_address": ip or "",
+            }
+            payload = {"metadata": metadata, "user": user}
+            await call_hook(self._before_user_created, payload, connection)
+
+    @property
+    def sends_sms(self) -> bool:
+        """Whether a hook sends text messages."""
+        return self._send_sms is not None
+
+    async def send_sms(
+        self, connection: AsyncConnection, user: Mapping[str, Any], phone: str, code: str
+    ) -> None:
+        """Let the hook send a code. Raises AuthError where it fails.
+
+        Args:
+            user: as clients get it.
+        """
+        if self._send_sms is not None:
+            payload = {"user": user, "sms": {"otp": code, "phone": phone}}
+            await call_hook(self._send_sms, payload, connection)
+
+    async def after_password_attempt(
+        self, connection: AsyncConnection, user_id: UUID, *, valid: bool
+    ) -> PasswordDecision:
+        """Return what becomes of a password that was checked."""
+        payload = {"user_id": str(user_id), "valid": valid}
+        response = await _decision(self._password, payload, connection)
+        if response.get("decision") != REJECT:
+            return PasswordDecision.ALLOWED
+        if response.get("should_logout_user"):
+            return PasswordDecision.SIGNED_OUT
+        return PasswordDecision.REJECTED
+
+    @property
+    def checks_passwords(self) -> bool:
+        """Whether a hook decides on passwords that were checked."""
+        return self._password is not None
+
+    @property
+    def checks_factors(self) -> bool:
+        """Whether a hook decides on codes of second factors."""
+        return self._mfa is not None
+
+    async def after_mfa_attempt(
+        self, connection: AsyncConnection, factor: Row[Any], *, valid: bool
+    ) -> str | None:
+        """Return the message of a rejection; None where the attempt is allowed."""
+        payload = {
+            "user_id": str(factor.user_id),
+            "factor_id": str(factor.id),
+            "factor_type": factor.factor_type,
+            "valid": valid,
+        }
+        response = await _decision(self._mfa, payload, connection)
+        if response.get("decision") != REJECT:
+            return None
+        return str(response.get("message") or MFA_REJECTED)
+
+
+async def _decision(
+    target: HookTarget | None, payload: Mapping[str, Any], connection: AsyncConnection
+) -> Mapping[str, Any]:
+    return {} if target is None else await call_hook(target, payload, connection)
+
+
+def _faults(claims: object) -> list[str]:
+    if not isinstance(claims, dict):
+        return ["(root): Invalid type. Expected: object, given: null"]
+    missing = [f"(root): {name} is required" for name in REQUIRED_CLAIMS if name not in claims]
+    wrong = [
+        f"{name}: Invalid type"
+        for name, types in CLAIM_TYPES.items()
+        if name in claims
+        and (isinstance(claims[name], bool) or not isinstance(claims[name], types))
+    ]
+    return [*missing, *wrong]
