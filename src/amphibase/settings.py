@@ -154,11 +154,7 @@ class Settings(BaseSettings):
     @field_validator("trusted_proxies")
     @classmethod
     def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for network in value:
-            try:
-                ipaddress.ip_network(network, strict=False)
-            except ValueError:
-                raise ValueError("each entry must be an IP address or network") from None
+        check_networks(value)
         return value
 
     @field_validator("cors_origins")
@@ -385,6 +381,15 @@ def load_settings(**overrides: Any) -> Settings:
         ConfigurationError: one line for each wrong value: the variable, the fault, an example.
     """
     return load(Settings, **overrides)
+
+
+def check_networks(value: tuple[str, ...]) -> None:
+    """Raise ValueError unless each entry is an IP address or network."""
+    for network in value:
+        try:
+            ipaddress.ip_network(network, strict=False)
+        except ValueError:
+            raise ValueError("each entry must be an IP address or network") from None
 
 
 def load(kind: type[Kind], **overrides: Any) -> Kind:

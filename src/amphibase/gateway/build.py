@@ -1,9 +1,13 @@
 """From settings to a gateway with all services."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
+
+from starlette.types import ASGIApp
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from amphibase.gateway.app import Gateway, Mount
 from amphibase.gateway.data_dir import STORAGE
@@ -78,6 +82,19 @@ def build(project: Project) -> Gateway:
         "/inbox": Mount(lambda: inbox),
     }
     return Gateway(mounts, project.keys, project.body_seconds)
+
+
+def behind_proxies(gateway: Gateway, proxies: Sequence[str]) -> ASGIApp:
+    """Return the gateway with the client's address and scheme as proxies report them.
+
+    Args:
+        proxies: the addresses and networks whose `X-Forwarded-For` and `X-Forwarded-Proto` are
+            believed; none believes nobody.
+    """
+    if not proxies:
+        return gateway
+    # Uvicorn and Starlette describe the same interface by different types.
+    return cast(ASGIApp, ProxyHeadersMiddleware(cast(Any, gateway), list(proxies)))
 
 
 def check() -> None:

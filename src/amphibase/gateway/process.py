@@ -101,7 +101,7 @@ async def _serve(
 ) -> None:
     from amphibase.background import Background
     from amphibase.gateway import buckets, migrations
-    from amphibase.gateway.build import Project, build, settings_without_effect
+    from amphibase.gateway.build import Project, behind_proxies, build, settings_without_effect
     from amphibase.gateway.project import AUTHENTICATOR, derive_password, prepare
     from amphibase.server import freeze, local_url, server
 
@@ -169,7 +169,7 @@ async def _serve(
 
     with folder.state(state):
         await server(
-            gateway,
+            behind_proxies(gateway, settings.trusted_proxies),
             ready=listening,
             graceful_seconds=GRACEFUL_SECONDS,
             proxy_headers=False,

@@ -24,6 +24,7 @@ from amphibase.published_secrets import (
     is_published_jwk,
 )
 from amphibase.request_body import BODY_SECONDS
+from amphibase.settings import CommaSeparated, check_networks
 
 API_PORT = 54321
 DATABASE_PORT = 54322
@@ -74,6 +75,9 @@ class GatewaySettings(ProjectSettings):
         validation_alias="PGRST_DB_URI",
         examples=["postgresql://authenticator:password@localhost:5432/postgres"],
     )
+    trusted_proxies: CommaSeparated = Field(
+        (), validation_alias="GATEWAY_TRUSTED_PROXIES", examples=["10.0.0.0/8,127.0.0.1"]
+    )
     body_timeout: int = Field(
         BODY_SECONDS, ge=1, le=3600, validation_alias="GATEWAY_BODY_TIMEOUT", examples=["60"]
     )
@@ -92,6 +96,19 @@ class GatewaySettings(ProjectSettings):
     service_role_key: SecretStr | None = Field(None, validation_alias="SERVICE_ROLE_KEY")
     publishable_key: SecretStr | None = Field(None, validation_alias="SUPABASE_PUBLISHABLE_KEY")
     secret_key: SecretStr | None = Field(None, validation_alias="SUPABASE_SECRET_KEY")
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        check_networks(value)
+        return value
 
     @field_validator("postgrest_jwks")
     @classmethod

@@ -47,6 +47,7 @@ def database(auth_database: str) -> str:
     with psycopg.connect(auth_database) as connection:
         connection.execute("DELETE FROM auth.users")
         connection.execute("DELETE FROM auth.flow_state")
+        connection.execute("DELETE FROM auth.audit_log_entries")
         connection.execute("DELETE FROM auth.pending_sign_ups")
     return auth_database
 
@@ -91,7 +92,9 @@ async def auth_server() -> AsyncIterator[AuthServer]:
         listener.bind(("127.0.0.1", 0))
         listener.listen(100)
         auth_server = AuthServer(f"http://127.0.0.1:{listener.getsockname()[1]}")
-        config = uvicorn.Config(auth_server, lifespan="off", log_level="error", access_log=False)
+        config = uvicorn.Config(
+            auth_server, lifespan="off", log_level="error", access_log=False, proxy_headers=False
+        )
         server = uvicorn.Server(config)
         running = asyncio.create_task(server.serve([listener]))
         yield auth_server

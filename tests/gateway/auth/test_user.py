@@ -188,7 +188,7 @@ async def test_an_address_that_someone_has_cannot_be_taken(api: Api) -> None:
     await api.sign_up("new@example.com")
     assert rejection(await api.put("/user", body, token=token)) == (422, "email_exists")
     responses = [await api.client.get(link) for link in links]
-    assert "error_code=email_exists" in responses[-1].headers["location"]
+    assert "error_description=Error+confirm+email" in responses[-1].headers["location"]
 
 
 async def test_signing_out_ends_all_sessions_or_those_that_are_meant(api: Api) -> None:

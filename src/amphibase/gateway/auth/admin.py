@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from amphibase.accounts.passwords import check_hash
 from amphibase.accounts.users import merged
+from amphibase.gateway.auth.audit import AuditAction, user_traits
 from amphibase.gateway.auth.bearer import require_admin
 from amphibase.gateway.auth.bodies import Body, email_of, phone_of, read, uuid_of
 from amphibase.gateway.auth.core import Core
@@ -58,7 +59,7 @@ class FactorBody(Body):
 
 async def create(core: Core, request: Request) -> Response:
     """Respond to `POST /admin/users`: a new user; without a password, none signs in."""
-    require_admin(core, request)
+    role = require_admin(core, request)
     body = await read(request, AdminUserBody)
     email = email_of(body.email) if body.email else None
     phone = phone_of(body.phone) if body.phone else None
@@ -101,11 +102,14 @@ async def create(core: Core, request: Request) -> Response:
             if address:
                 await core.engine.users.set_identity(connection, id, provider, address)
         user = await core.users.get(connection, id)
+        await core.audit.record_admin(
+            connection, role, AuditAction.SIGNED_UP, user_traits(user.row)
+        )
     return respond(user_json(user))
 
 
 async def list_users(core: Core, request: Request) -> Response:
-    """Respond to `GET /admin/users?page=&per_page=&filter=&sort=`; the headers have their number."""
+    """Respond to `GET /admin/users?page=&per_page=&filter=&sort=`; headers have their number."""
     require_admin(core, request)
     page = _number(request, "page", 1)
     size = min(_number(request, "per_page", PER_PAGE), MAX_PER_PAGE)
@@ -128,7 +132,7 @@ async def get(core: Core, request: Request) -> Response:
 
 async def update(core: Core, request: Request) -> Response:
     """Respond to `PUT /admin/users/{id}`: change what is sent, but `password_hash` and `aud`."""
-    require_admin(core, request)
+    role = require_admin(core, request)
     id = _user_id(request)
     body = await read(request, AdminUserBody)
     email = email_of(body.email) if body.email else None
@@ -168,6 +172,7 @@ async def update(core: Core, request: Request) -> Response:
         if body.password is not None:
             await core.sessions.end(connection, id)
         user = await core.users.get(connection, id)
+        await core.audit.record_admin(connection, role, AuditAction.MODIFIED, user_traits(user.row))
     return respond(user_json(user))
 
 
@@ -193,11 +198,12 @@ async def _update_identities(
 
 async def delete(core: Core, request: Request) -> Response:
     """Respond to `DELETE /admin/users/{id}`: for good, or softly, so that only the id stays."""
-    require_admin(core, request)
+    role = require_admin(core, request)
     id = _user_id(request)
     body = await read(request, DeleteUserBody, required=False)
     async with core.database.write() as connection:
         user = await core.users.get(connection, id, lock=True)
+        await core.audit.record_admin(connection, role, AuditAction.DELETED, user_traits(user.row))
         if not body.should_soft_delete:
             with database_errors("deleting"):
                 await core.engine.delete(connection, id)
@@ -227,6 +233,8 @@ async def update_factor(core: Core, request: Request) -> Response:
         if body.friendly_name is not None:
             await core.factors.change(connection, factor.id, friendly_name=body.friendly_name)
         factor = await core.factors.get(connection, user.id, factor_id)
+        traits = {"user_id": str(user.id), "factor_id": str(factor.id)}
+        await core.audit.record(connection, user.row, AuditAction.FACTOR_UPDATED, traits=traits)
     return respond(factor_json(factor))
 
 
@@ -238,6 +246,8 @@ async def delete_factor(core: Core, request: Request) -> Response:
         factor_id = uuid_of(request.path_params["factor_id"], "factor_id")
         factor = await core.factors.get(connection, user.id, factor_id)
         await core.factors.remove(connection, factor)
+        traits = {"user_id": str(user.id), "factor_id": str(factor.id)}
+        await core.audit.record(connection, user.row, AuditAction.FACTOR_DELETED, traits=traits)
     return respond(factor_json(factor))
 
 

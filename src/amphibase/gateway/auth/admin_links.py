@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from amphibase.accounts.one_time_tokens import EMAIL_CHANGE, EmailToken, Kind
 from amphibase.gateway.auth import error_codes as codes
+from amphibase.gateway.auth.audit import AuditAction
 from amphibase.gateway.auth.bearer import require_admin
 from amphibase.gateway.auth.bodies import Body, email_of, read
 from amphibase.gateway.auth.core import Core
@@ -38,13 +39,15 @@ class GenerateLinkBody(Body):
 
 async def invite(core: Core, request: Request) -> Response:
     """Respond to `POST /invite`: adds a user who has yet to accept, and sends the email."""
-    require_admin(core, request)
+    role = require_admin(core, request)
     body = await read(request, InviteBody)
     email = email_of(body.email)
     async with core.database.write() as connection:
         user = await _invited(core, connection, request, email, body.data)
         token = await core.one_time_tokens.issue(connection, user.id, "confirmation_token", email)
         user = await core.users.get(connection, user.id)
+        traits = {"user_id": str(user.id), "user_email": email}
+        await core.audit.record_admin(connection, role, AuditAction.INVITED, traits)
     core.send(core.templates.invitation(email, token, core.redirects.of(request)))
     return respond(user_json(user))
 
@@ -52,7 +55,7 @@ async def invite(core: Core, request: Request) -> Response:
 async def generate_link(core: Core, request: Request) -> Response:
     """Respond to `POST /admin/generate_link`: the user, with the link and the code that an email
     would hold; none is sent."""
-    require_admin(core, request)
+    role = require_admin(core, request)
     body = await read(request, GenerateLinkBody)
     email = email_of(body.email)
     redirect_to = core.redirects.of(request, body.redirect_to)
@@ -86,6 +89,7 @@ async def generate_link(core: Core, request: Request) -> Response:
             case _:
                 raise invalid(f"Invalid email action link type requested: {kind}")
         user = await core.users.get(connection, user.id)
+        await _audit_link(core, connection, role, user, kind)
     link_kind = "email_change" if kind.startswith("email_change") else kind
     return respond(
         {
@@ -97,6 +101,21 @@ async def generate_link(core: Core, request: Request) -> Response:
             "redirect_to": redirect_to,
         }
     )
+
+
+async def _audit_link(
+    core: Core, connection: AsyncConnection, role: str, user: AuthUser, kind: str
+) -> None:
+    match kind:
+        case "invite":
+            traits = {"user_id": str(user.id), "user_email": user.row.email}
+            await core.audit.record_admin(connection, role, AuditAction.INVITED, traits)
+        case "signup":
+            traits = {"provider": "email"}
+            action = AuditAction.CONFIRMATION_REQUESTED
+            await core.audit.record(connection, user.row, action, traits=traits)
+        case "magiclink" | "recovery":
+            await core.audit.record(connection, user.row, AuditAction.RECOVERY_REQUESTED)
 
 
 async def _hash_for(core: Core, body: GenerateLinkBody) -> str | None:

@@ -95,10 +95,16 @@ def is_admin(core: Core, claims: Claims) -> bool:
     return claims.get("role") in core.settings.jwt_admin_roles
 
 
-def require_admin(core: Core, request: Request) -> None:
-    """Raise AuthError unless the request's token is one of the project's administration."""
-    if not is_admin(core, claims_of(core, request)):
+def require_admin(core: Core, request: Request) -> str:
+    """Return the role of the project's administration, whose token the request has to bring.
+
+    Raises:
+        AuthError: it brings another one, or none.
+    """
+    claims = claims_of(core, request)
+    if not is_admin(core, claims):
         raise AuthError(codes.NOT_ADMIN)
+    return str(claims["role"])
 
 
 async def signed_in(

@@ -22,6 +22,7 @@ from amphibase.background import Background
 from amphibase.database.engine import Database, PoolOptions
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.attempts import AttemptLimiter, MessageLimiter, too_soon
+from amphibase.gateway.auth.audit import AuditLog
 from amphibase.gateway.auth.hooks.points import AuthHooks
 from amphibase.gateway.auth.mail_templates import EmailQueue, MailTemplates, build_queue
 from amphibase.gateway.auth.mfa_rows import Factors
@@ -87,6 +88,12 @@ class Core:
         self.redirects = Redirects(settings.site_url, settings.uri_allow_list)
         self.templates = MailTemplates(settings)
         self.background = Background()
+        self.audit = AuditLog(
+            self.tables,
+            self.database,
+            self.background,
+            enabled=not settings.audit_log_disable_postgres,
+        )
         self._queue = build_queue(settings, self.background, outbox)
         self._sanitized_key = tokens.derive("sanitized user")
 

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from amphibase.gateway.auth import error_codes as codes
+from amphibase.gateway.auth.audit import AuditAction
 from amphibase.gateway.auth.bearer import BearerUser, claims_of, signed_in
 from amphibase.gateway.auth.bodies import Body, read, uuid_of
 from amphibase.gateway.auth.core import Core, address_of
@@ -67,6 +68,13 @@ async def enroll(core: Core, request: Request) -> Response:
             raise AuthError(codes.MFA_TOO_MANY_FACTORS)
         secret = pyotp.random_base32()
         id = await core.factors.add_totp(connection, user.id, body.friendly_name, secret)
+        await core.audit.record(
+            connection,
+            user.row,
+            AuditAction.FACTOR_IN_PROGRESS,
+            traits={"factor_id": str(id), "factor_type": "totp"},
+            ip=address_of(request),
+        )
     uri = _uri(core, user, body.issuer, secret)
     return respond_uncached(
         {
@@ -90,6 +98,13 @@ async def challenge(core: Core, request: Request) -> Response:
         factor = await core.factors.get(connection, user.id, id)
         _check_verifiable(core, factor)
         challenge_row = await core.factors.challenge(connection, factor.id, address_of(request))
+        await core.audit.record(
+            connection,
+            user.row,
+            AuditAction.CHALLENGE_CREATED,
+            traits={"factor_id": str(factor.id), "factor_status": factor.status},
+            ip=address_of(request),
+        )
     lifetime = timedelta(seconds=core.settings.mfa_challenge_expiry_duration)
     expires_at = int((challenge_row.created_at + lifetime).timestamp())
     return respond({"id": str(challenge_row.id), "type": "totp", "expires_at": expires_at})
@@ -117,6 +132,17 @@ async def verify(core: Core, request: Request) -> Response:
             if not _is_current(factor.secret, body.code):
                 raise AuthError(codes.MFA_VERIFICATION_FAILED)
         await core.factors.remove_challenge(connection, challenge_row.id)
+        await core.audit.record(
+            connection,
+            user.row,
+            AuditAction.VERIFICATION_ATTEMPTED,
+            traits={
+                "factor_id": str(factor.id),
+                "challenge_id": str(challenge_row.id),
+                "factor_type": factor.factor_type,
+            },
+            ip=address_of(request),
+        )
         if factor.status != "verified":
             await core.factors.change(connection, factor.id, status="verified")
         session = None
@@ -162,6 +188,17 @@ async def unenroll(core: Core, request: Request) -> Response:
                 codes.INSUFFICIENT_AAL, "AAL2 required to unenroll verified factor", status=422
             )
         await core.factors.remove(connection, factor)
+        await core.audit.record(
+            connection,
+            caller.user.row,
+            AuditAction.FACTOR_UNENROLLED,
+            traits={
+                "factor_id": str(factor.id),
+                "factor_status": factor.status,
+                "session_id": str(caller.session_id),
+            },
+            ip=address_of(request),
+        )
     return respond({"id": str(factor.id)})
 
 

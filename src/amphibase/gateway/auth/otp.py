@@ -11,12 +11,14 @@ from starlette.responses import Response
 from amphibase.accounts.sign_up import SignUpEmail
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth import sms
+from amphibase.gateway.auth.audit import AuditAction
 from amphibase.gateway.auth.bodies import PkceBody, email_of, phone_of, read
 from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.errors import AuthError, database_errors, invalid
 from amphibase.gateway.auth.responses import respond
 from amphibase.gateway.auth.sign_up import (
     add_by_phone,
+    audit_pending,
     check_new_email,
     check_open,
     send_sign_up,
@@ -65,6 +67,7 @@ async def _send(core: Core, request: Request, body: OtpBody) -> Response:
     async with core.database.write() as connection:
         user = await core.users.find_by_email(connection, email, lock=True)
         if user is not None and user.is_confirmed:
+            await core.audit.record(connection, user.row, AuditAction.RECOVERY_REQUESTED)
             core.send(await _sign_in_email(core, connection, user, request, body))
             return respond({})
     if user is None:
@@ -76,6 +79,7 @@ async def _send(core: Core, request: Request, body: OtpBody) -> Response:
     await check_new_email(core, request, new)
     with database_errors("saving new"):
         result = await core.sign_ups.add_pending(new)
+    await audit_pending(core, email, result)
     if core.settings.mailer_autoconfirm and result.email is SignUpEmail.CONFIRMATION:
         redirect_to = core.redirects.of(request)
         core.send(core.templates.magic_link(email, result.token, redirect_to))
@@ -98,6 +102,9 @@ async def _send_sms(core: Core, request: Request, body: OtpBody) -> Response:
         elif user.row.phone_confirmed_at is None:
             # Who asks for a code did not choose the password of the sign-up.
             await core.users.change(connection, user.id, encrypted_password="")
+        traits = {"channel": body.channel or "sms"}
+        action = AuditAction.RECOVERY_REQUESTED
+        await core.audit.record(connection, user.row, action, traits=traits)
         message_id = await sms.send_code(core, connection, user, phone, "confirmation_token")
     return respond({"message_id": message_id})
 

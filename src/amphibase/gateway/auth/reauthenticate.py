@@ -6,6 +6,7 @@ from starlette.responses import Response
 
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth import sms
+from amphibase.gateway.auth.audit import AuditAction
 from amphibase.gateway.auth.bearer import signed_in
 from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.errors import AuthError, invalid
@@ -18,6 +19,8 @@ async def reauthenticate(core: Core, request: Request) -> Response:
     """Send the code to the signed-in user."""
     async with core.database.write() as connection:
         user = (await signed_in(core, connection, request, lock=True)).user
+        action = AuditAction.REAUTHENTICATE_REQUESTED
+        await core.audit.record(connection, user.row, action)
         email, phone = user.row.email, user.row.phone
         if phone and not email:
             return await _by_phone(core, connection, user, phone)

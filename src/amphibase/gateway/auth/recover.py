@@ -3,6 +3,7 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
+from amphibase.gateway.auth.audit import AuditAction
 from amphibase.gateway.auth.bodies import PkceBody, email_of, read
 from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.errors import invalid
@@ -28,6 +29,7 @@ async def recover(core: Core, request: Request) -> Response:
             token = core.one_time_tokens.new(email, "recovery_token", pkce=has_challenge)
             await core.sign_ups.write_and_discard(connection, email, token)
         else:
+            await core.audit.record(connection, user.row, AuditAction.RECOVERY_REQUESTED)
             if has_challenge:
                 await core.flows.begin(connection, user.id, "recovery", body)
             token = await core.one_time_tokens.issue(

@@ -100,6 +100,7 @@ class AuthSettings(HookSettings, ProjectSettings):
     security_manual_linking_enabled: bool = Field(False, examples=["true"])
     sessions_inactivity_timeout: Duration = Field(timedelta(0), examples=["720h"])
     sessions_timebox: Duration = Field(timedelta(0), examples=["24h"])
+    audit_log_disable_postgres: bool = Field(False, examples=["true"])
     sessions_single_per_user: bool = Field(False, examples=["true"])
 
     password_min_length: int = Field(6, ge=1, le=256, examples=["6"])

@@ -17,6 +17,7 @@ from amphibase.accounts.users import EMAIL_PROVIDER
 from amphibase.errors import EmailAlreadyRegistered
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth import sms
+from amphibase.gateway.auth.audit import AuditAction
 from amphibase.gateway.auth.bearer import audience_of
 from amphibase.gateway.auth.bodies import PkceBody, email_of, phone_of, read
 from amphibase.gateway.auth.core import Core, address_of
@@ -28,6 +29,9 @@ from amphibase.gateway.auth.serializers import timestamp
 from amphibase.gateway.auth.serializers import user as user_json
 from amphibase.gateway.auth.users import AuthUser
 from amphibase.models import utc_now
+
+BY_EMAIL = {"provider": "email"}
+BY_PHONE = {"provider": "phone", "channel": "sms"}
 
 
 class SignUpBody(PkceBody):
@@ -96,6 +100,23 @@ async def check_new_email(core: Core, request: Request, new: SignUpRequest) -> N
             )
 
 
+async def audit_pending(core: Core, email: str, result: SignUpResult) -> None:
+    """Record a sign-up that awaits confirmation, or that repeats one of an account."""
+    is_repeated = result.user_id is None
+    await _audit(
+        core,
+        email,
+        AuditAction.REPEATED_SIGNUP if is_repeated else AuditAction.CONFIRMATION_REQUESTED,
+    )
+
+
+async def _audit(core: Core, email: str, action: AuditAction) -> None:
+    async with core.database.write() as connection:
+        user = await core.engine.users.find_by_email(connection, email)
+        if user is not None:
+            await core.audit.record(connection, user, action, traits=BY_EMAIL)
+
+
 def send_sign_up(core: Core, request: Request, email: str, result: SignUpResult) -> None:
     """Send what a sign-up leads to: a confirmation, a hint at the account, or nothing."""
     redirect_to = core.redirects.of(request)
@@ -120,6 +141,7 @@ async def _with_email(core: Core, request: Request, body: SignUpBody) -> Respons
     core.email_limiter.check("signup", email)
     with database_errors("saving new"):
         result = await core.sign_ups.add_pending(new)
+    await audit_pending(core, email, result)
     send_sign_up(core, request, email, result)
     async with core.database.read() as connection:
         response = await _sanitized_user(core, connection, email, body.data, result.user_id)
@@ -132,10 +154,13 @@ async def _confirmed(core: Core, request: Request, new: SignUpRequest, password:
         async with core.database.write() as connection:
             with database_errors("saving new"):
                 row = await core.sign_ups.add_confirmed(connection, new, password_hash)
+            actions = (AuditAction.SIGNED_UP, AuditAction.LOGIN)
+            await core.audit.record(connection, row, *actions, traits=BY_EMAIL)
             return respond_uncached(
                 await core.open_session(connection, row.id, request, "password")
             )
     except EmailAlreadyRegistered:
+        await _audit(core, new.email, AuditAction.REPEATED_SIGNUP)
         raise AuthError(codes.USER_ALREADY_EXISTS) from None
 
 
@@ -158,8 +183,12 @@ async def _with_phone(core: Core, request: Request, body: SignUpBody) -> Respons
             await core.users.change(connection, user.id, encrypted_password="")
         if core.settings.sms_autoconfirm:
             await prove_phone(core.engine, connection, user.row)
+            actions = (AuditAction.SIGNED_UP, AuditAction.LOGIN)
+            await core.audit.record(connection, user.row, *actions, traits=BY_PHONE)
             session = await core.open_session(connection, user.id, request, "password")
             return respond_uncached(session)
+        action = AuditAction.CONFIRMATION_REQUESTED
+        await core.audit.record(connection, user.row, action, traits=BY_PHONE)
         await sms.send_code(core, connection, user, phone, "confirmation_token")
         user = await core.users.get(connection, user.id)
     return respond(user_json(user))

@@ -11,6 +11,7 @@ from amphibase.accounts.engine import Credentials
 from amphibase.accounts.sessions import RefreshRejection
 from amphibase.errors import EmailNotConfirmed, InvalidCredentials, UserBanned
 from amphibase.gateway.auth import error_codes as codes
+from amphibase.gateway.auth.audit import AuditAction
 from amphibase.gateway.auth.bodies import Body, phone_of, read
 from amphibase.gateway.auth.core import Core, device_of
 from amphibase.gateway.auth.errors import AuthError, OAuthError, invalid
@@ -85,6 +86,8 @@ async def by_password(core: Core, request: Request) -> Mapping[str, Any]:
     await _check_attempt(core, credentials, valid=True)
     async with core.database.write() as connection:
         row, session = await core.engine.sign_in(connection, checked, device_of(request))
+        traits = {"provider": "phone" if body.phone else "email"}
+        await core.audit.record(connection, row, AuditAction.LOGIN, traits=traits)
         user = await core.users.of(connection, row)
     response = core.session_json(user, session)
     if error := violation(core.settings, body.password):
@@ -132,7 +135,9 @@ async def by_refresh_token(core: Core, request: Request) -> Mapping[str, Any]:
     if isinstance(result, RefreshRejection):
         raise AuthError(REFRESH_REJECTIONS[result])
     row, session = result
-    async with core.database.read() as connection:
+    async with core.database.write() as connection:
+        actions = (AuditAction.TOKEN_REFRESHED, AuditAction.TOKEN_REVOKED)
+        await core.audit.record(connection, row, *actions)
         return core.session_json(await core.users.of(connection, row), session)
 
 
@@ -145,6 +150,8 @@ async def by_code(core: Core, request: Request) -> Mapping[str, Any]:
         user = await core.users.get(connection, flow.user_id, lock=True)
         if user.is_banned:
             raise AuthError(codes.SIGN_IN_BANNED)
+        traits = {"provider_type": flow.provider_type}
+        await core.audit.record(connection, user.row, AuditAction.LOGIN, traits=traits)
         return await core.open_session(connection, user.id, request, flow.authentication_method)
 
 

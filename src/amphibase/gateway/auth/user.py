@@ -12,6 +12,7 @@ from amphibase.accounts.phones import change_phone
 from amphibase.accounts.users import merged
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth import sms
+from amphibase.gateway.auth.audit import AuditAction
 from amphibase.gateway.auth.bearer import BearerUser, check_audience, claims_of, is_admin, signed_in
 from amphibase.gateway.auth.bodies import PkceBody, email_of, phone_of, read, uuid_of
 from amphibase.gateway.auth.core import Core
@@ -87,6 +88,8 @@ async def update(core: Core, request: Request) -> Response:
             await core.users.change(connection, user.id, raw_app_meta_data=metadata)
         if phone:
             await _change_phone(core, connection, user, phone)
+        actions = [AuditAction.UPDATED_PASSWORD] if password_hash is not None else []
+        await core.audit.record(connection, user.row, *actions, AuditAction.MODIFIED)
         if email:
             user = await core.users.get(connection, user.id)
             messages = await _change_email(core, connection, user, email, request, body)
@@ -186,6 +189,7 @@ async def log_out(core: Core, request: Request) -> Response:
     async with core.database.write() as connection:
         caller = await signed_in(core, connection, request)
         user_id = caller.user.id
+        await core.audit.record(connection, caller.user.row, AuditAction.LOGOUT)
         match scope, caller.session_id:
             case "global", _:
                 await core.sessions.end(connection, user_id)
@@ -224,6 +228,12 @@ async def unlink_identity(core: Core, request: Request) -> Response:
         else:
             await core.users.change(connection, user.id, **values)
         await core.engine.users.sync_providers(connection, user.id)
+        traits = {
+            "identity_id": str(identity.id),
+            "provider": identity.provider,
+            "provider_id": identity.provider_id,
+        }
+        await core.audit.record(connection, user.row, AuditAction.IDENTITY_UNLINKED, traits=traits)
     return respond({})
 
 

@@ -16,6 +16,7 @@ from amphibase.accounts.sign_up import ProvenSignUp
 from amphibase.errors import AmphibaseError
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth import sms
+from amphibase.gateway.auth.audit import AuditAction
 from amphibase.gateway.auth.bodies import Body, email_of, phone_of, read
 from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.email_change import accept_email_change
@@ -178,8 +179,11 @@ async def _verify_phone(core: Core, request: Request, body: VerifyBody) -> Respo
             with database_errors("updating"):
                 if kind == "phone_change_token":
                     await change_phone(core.engine, connection, user.row, phone)
+                    action = AuditAction.MODIFIED
                 else:
                     await prove_phone(core.engine, connection, user.row)
+                    action = AuditAction.SIGNED_UP
+            await core.audit.record(connection, user.row, action)
             session = await core.open_session(connection, user.id, request, "otp")
     return respond_uncached(session)
 
@@ -244,6 +248,7 @@ async def _sign_up_verified(
 ) -> Verified:
     user = await core.users.get(connection, proven.user.id)
     _check_ban(user)
+    await core.audit.record(connection, user.row, AuditAction.SIGNED_UP)
     challenge = None
     if has_flow:
         sign_up = proven.sign_up
@@ -262,8 +267,12 @@ async def _accept(
     with database_errors("updating"):
         if kind in EMAIL_CHANGE:
             is_done = await accept_email_change(core, connection, user)
+            if is_done:
+                await core.audit.record(connection, user.row, AuditAction.MODIFIED)
             return Verified(user, is_done, challenge=challenge)
         await core.engine.prove_email(connection, user.row)
+    action = AuditAction.LOGIN if user.is_confirmed else AuditAction.SIGNED_UP
+    await core.audit.record(connection, user.row, action)
     return Verified(user, challenge=challenge)
 
 

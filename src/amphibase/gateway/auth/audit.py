@@ -1,0 +1,171 @@
+"""What happens to accounts, in `auth.audit_log_entries` as Supabase Auth records it."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from enum import StrEnum
+from time import monotonic
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import Row, delete, insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from amphibase.background import Background
+from amphibase.database.engine import Database
+from amphibase.models import utc_now
+from amphibase.schema.tables import Tables
+
+KEPT = timedelta(days=90)
+SWEEP_SECONDS = 3600
+MAX_SWEPT = 10_000
+"""How many old entries are deleted at once."""
+
+Traits = Mapping[str, Any]
+
+
+class AuditAction(StrEnum):
+    """What was done; the words of Supabase Auth."""
+
+    LOGIN = "login"
+    LOGOUT = "logout"
+    SIGNED_UP = "user_signedup"
+    INVITED = "user_invited"
+    DELETED = "user_deleted"
+    TOKEN_REVOKED = "token_revoked"
+    TOKEN_REFRESHED = "token_refreshed"
+    MODIFIED = "user_modified"
+    RECOVERY_REQUESTED = "user_recovery_requested"
+    REAUTHENTICATE_REQUESTED = "user_reauthenticate_requested"
+    CONFIRMATION_REQUESTED = "user_confirmation_requested"
+    REPEATED_SIGNUP = "user_repeated_signup"
+    UPDATED_PASSWORD = "user_updated_password"
+    FACTOR_IN_PROGRESS = "factor_in_progress"
+    FACTOR_UNENROLLED = "factor_unenrolled"
+    CHALLENGE_CREATED = "challenge_created"
+    VERIFICATION_ATTEMPTED = "verification_attempted"
+    FACTOR_DELETED = "factor_deleted"
+    FACTOR_UPDATED = "factor_updated"
+    IDENTITY_UNLINKED = "identity_unlinked"
+
+
+LOG_TYPES: Mapping[AuditAction, str] = {
+    AuditAction.LOGIN: "account",
+    AuditAction.LOGOUT: "account",
+    AuditAction.SIGNED_UP: "team",
+    AuditAction.INVITED: "team",
+    AuditAction.DELETED: "team",
+    AuditAction.TOKEN_REVOKED: "token",
+    AuditAction.TOKEN_REFRESHED: "token",
+    AuditAction.REAUTHENTICATE_REQUESTED: "",
+    AuditAction.FACTOR_IN_PROGRESS: "factor",
+    AuditAction.FACTOR_UNENROLLED: "factor",
+    AuditAction.CHALLENGE_CREATED: "factor",
+    AuditAction.VERIFICATION_ATTEMPTED: "factor",
+    AuditAction.FACTOR_DELETED: "factor",
+    AuditAction.FACTOR_UPDATED: "factor",
+    AuditAction.IDENTITY_UNLINKED: "",
+}
+"""The kind of each action that is not `user`."""
+
+
+class AuditLog:
+    """Records actions, in the caller's transaction, and deletes entries that are too old.
+
+    Args:
+        background: runs the deletion.
+        enabled: False records nothing (`GOTRUE_AUDIT_LOG_DISABLE_POSTGRES`).
+    """
+
+    def __init__(
+        self, tables: Tables, database: Database, background: Background, *, enabled: bool
+    ) -> None:
+        self._table = tables.audit_log_entries
+        self._database = database
+        self._background = background
+        self._enabled = enabled
+        self._next_sweep = 0.0
+
+    async def record(
+        self,
+        connection: AsyncConnection,
+        user: Row[Any],
+        *actions: AuditAction,
+        traits: Traits | None = None,
+        ip: str | None = None,
+    ) -> None:
+        """Record actions of a user.
+
+        Args:
+            traits: what else belongs to them.
+            ip: the client's address, which Supabase Auth records with second factors alone.
+        """
+        name = (user.raw_user_meta_data or {}).get("full_name")
+        actor = {
+            "actor_id": str(user.id),
+            "actor_via_sso": bool(user.is_sso_user),
+            "actor_username": user.phone or user.email or "",
+            **({"actor_name": name} if name is not None else {}),
+        }
+        await self._write(connection, actor, actions, traits, ip)
+
+    async def record_admin(
+        self, connection: AsyncConnection, role: str, action: AuditAction, traits: Traits
+    ) -> None:
+        """Record what the administration did.
+
+        Args:
+            role: of the token that did it.
+        """
+        actor = {"actor_id": str(UUID(int=0)), "actor_via_sso": False, "actor_username": role}
+        await self._write(connection, actor, (action,), traits, None)
+
+    async def _write(
+        self,
+        connection: AsyncConnection,
+        actor: Traits,
+        actions: tuple[AuditAction, ...],
+        traits: Traits | None,
+        ip: str | None,
+    ) -> None:
+        if not self._enabled:
+            return
+        now = utc_now()
+        entries = [
+            {
+                "id": uuid4(),
+                "payload": {
+                    **actor,
+                    "action": action.value,
+                    "log_type": LOG_TYPES.get(action, "user"),
+                    **({"traits": dict(traits)} if traits is not None else {}),
+                },
+                "created_at": now,
+                "ip_address": ip or "",
+            }
+            for action in actions
+        ]
+        await connection.execute(insert(self._table).values(entries))
+        if monotonic() >= self._next_sweep:
+            self._next_sweep = monotonic() + SWEEP_SECONDS
+            self._background.run("The deletion of old audit log entries", self.sweep())
+
+    async def sweep(self) -> None:
+        """Delete the oldest entries that are older than `KEPT`."""
+        table = self._table
+        async with self._database.write() as connection:
+            old = (
+                select(table.c.id)
+                .where(table.c.created_at < utc_now() - KEPT)
+                .limit(MAX_SWEPT)
+                .with_for_update(skip_locked=True)
+            )
+            await connection.execute(delete(table).where(table.c.id.in_(old)))
+
+
+def user_traits(user: Row[Any]) -> Traits:
+    """Return the traits of an action on a user."""
+    return {
+        "user_id": str(user.id),
+        "user_email": user.email or "",
+        "user_phone": user.phone or "",
+    }
