@@ -99,6 +99,16 @@ class TestMaxRows:
             await limit_rows(records, backend.client, DEFAULT_LIMIT)
             await backend.close()
 
+    async def test_is_not_mistaken_for_an_offset_beyond_the_last_row(
+        self, records: Records
+    ) -> None:
+        await records.of(Tag).add_many([Tag(name=str(n)) for n in range(3)])
+        backend = repositories(records)
+        tags = backend.repository(Tag, SERVICE)
+        for offset, count in ((7, 0), (3, 0), (2, 1), (0, 3), (7, 0)):
+            assert len(await tags.list(offset=offset)) == count
+        await backend.close()
+
     async def test_is_looked_for_without_further_requests(self, records: Records) -> None:
         await records.of(Tag).add_many([Tag(name=str(n)) for n in range(3)])
         async with fault_proxy(records.settings.supabase_url or "") as proxy:

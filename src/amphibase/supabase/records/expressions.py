@@ -186,4 +186,4 @@ class FilterBuilder:
             inner._add(inner._related(further, criteria))
         else:
             inner.add(*criteria)
-        return Filter(FieldPath(embed.alias), OPERATORS["is"], truth=TRUTHS["not_null"])
+        return Filter(FieldPath(embed.alias), OPERATORS["is"], negated=True, truth=TRUTHS["null"])

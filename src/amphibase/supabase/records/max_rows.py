@@ -26,7 +26,7 @@ class MaxRows:
         """Return whether there are no rows after those of a response; learn from it.
 
         Args:
-            matching: how many rows there are from the offset on, where they were counted.
+            matching: how many rows there are, where they were counted.
         """
         self._most = max(self._most, returned)
         if returned >= requested:

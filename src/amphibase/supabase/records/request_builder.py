@@ -197,7 +197,7 @@ class RequestBuilder:
             left = ROWS_A_REQUEST if limit is None else min(limit - len(records), ROWS_A_REQUEST)
             some, is_end = await self.fetch(filters, order, left, offset)
             records += some
-            if is_end or len(records) == limit:
+            if is_end or not some or len(records) == limit:
                 return records
             filters = self.continued(filters, order, records[-1])
             offset = 0
@@ -221,7 +221,8 @@ class RequestBuilder:
         parameters = [*self.read_parameters(filters, order), ("limit", str(limit))]
         if offset:
             parameters.append(("offset", str(offset)))
-        counts = max_rows.must_count(limit)
+        # With a count, an offset beyond the last row is an error (416).
+        counts = max_rows.must_count(limit) and not offset
         try:
             response = await self.send("GET", parameters, prefer=["count=exact"] if counts else ())
         except (Forbidden, Unauthenticated) as error:
@@ -229,7 +230,7 @@ class RequestBuilder:
                 raise
             return [], True
         records = self.codec.parse(response)
-        matching = total_of(response) - offset if counts else None
+        matching = total_of(response) if counts else None
         return records, max_rows.is_end(len(records), limit, matching)
 
     async def record(self, filters: Filters) -> list[dict[str, Any]]:
