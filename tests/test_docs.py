@@ -43,6 +43,7 @@ def run(folder: Path, *command: str) -> "subprocess.CompletedProcess[str]":
         for page in PAGES
         if page.name not in ("README.md", "testing.md")
         for number, block in enumerate(blocks(page), 1)
+        if not block.startswith("# test_")
     ],
 )
 def test_every_snippet_runs(block: str, tmp_path: Path) -> None:
@@ -53,12 +54,14 @@ def test_every_snippet_runs(block: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_the_page_on_testing_passes_its_own_tests(tmp_path: Path) -> None:
-    for block in blocks(ROOT / "docs" / "testing.md"):
+@pytest.mark.parametrize(("page", "passed"), [("testing.md", 3), ("patterns.md", 1)])
+def test_the_tests_of_a_page_pass(tmp_path: Path, page: str, passed: int) -> None:
+    for block in blocks(ROOT / "docs" / page):
         name = block.splitlines()[0].removeprefix("# ")
-        (tmp_path / name).write_text(block)
+        if page == "testing.md" or name.startswith("test_"):
+            (tmp_path / name).write_text(block)
     done = run(tmp_path, "-m", "pytest", "-q", "-o", "asyncio_mode=auto", "-p", "no:cacheprovider")
-    assert "3 passed" in done.stdout, done.stdout
+    assert f"{passed} passed" in done.stdout, done.stdout
 
 
 @pytest.fixture
@@ -178,6 +181,43 @@ def members_of_classes() -> dict[str, set[str]]:
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.ClassDef)
     }
+
+
+PATTERNS = {
+    "": """
+        Settings Base get_db_session UserDBModel SupabaseSettings get_supabase_client
+        get_supabase_admin migrate_users migrate_from_supabase event_loop test_engine
+        test_db_session test_client override_get_db test_supabase_client test_client_supabase
+        override_get_supabase cleanup_test_data
+    """,
+    "UserRepository": "create get_by_id get_by_email get_all update delete",
+    "UserService": "create_user get_user_by_id get_users update_user delete_user",
+    "AuthService": "verify_password get_password_hash create_access_token",
+    "FileService": "upload_file delete_file",
+    "SupabaseUserRepository": "create get_by_id get_by_email get_all update delete",
+    "SupabaseUserService": "create_user get_user_by_id get_users update_user delete_user",
+    "SupabaseAuthService": "sign_up sign_in get_user",
+    "SupabaseStorageService": "upload_file get_signed_url delete_file",
+}
+"""The functions and classes of the patterns, and the methods of the classes."""
+
+
+def test_each_pattern_has_a_place() -> None:
+    rows = [
+        line.split(" | ")[0]
+        for line in (ROOT / "docs" / "patterns.md").read_text().splitlines()
+        if line.startswith("| ")
+    ]
+    named = set()
+    for row in rows:
+        owner = ""
+        for code in re.findall(r"`([^`]+)`", row):
+            name = code.split("(")[0]
+            if "." in name:
+                owner, _, name = name.partition(".")
+            named.add((owner, name))
+    missing = {(owner, name) for owner, names in PATTERNS.items() for name in names.split()} - named
+    assert missing == set()
 
 
 def test_each_pattern_names_code_that_exists() -> None:
