@@ -21,7 +21,7 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
 "$folder/venv/bin/pip" install --quiet --disable-pip-version-check \
-    fastcrud==0.23.0 sqlalchemy==2.1.9 aiosqlite==0.22.1
+    fastcrud==0.23.0 "sqlalchemy[asyncio]==2.1.9" aiosqlite==0.22.1
 
 "$folder/venv/bin/python" - <<'PYTHON'
 import asyncio

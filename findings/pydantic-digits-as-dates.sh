@@ -38,7 +38,7 @@ async def notes(since: datetime) -> datetime:
     return since
 
 
-async def ask(texts):
+async def responses(texts):
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://app") as client:
         for text in texts:
@@ -48,7 +48,7 @@ async def ask(texts):
 
 async def main():
     texts = ("20260101", "202601011030", "20260101103000", "20260101T103000Z")
-    return {text: read async for text, read in ask(texts)}
+    return {text: read async for text, read in responses(texts)}
 
 
 print("pydantic", version("pydantic"), "fastapi", version("fastapi"))
