@@ -322,3 +322,23 @@ async def test_a_backend_that_cannot_run_hooks_does_not_start_with_them(
     State(settings, backend, User, HookFunctions())
     with pytest.raises(NotSupported, match="has no hooks"):
         State(settings, backend, User, HookFunctions(after_sign_up=[add_receipt]))
+
+
+async def test_with_row_level_security_a_hook_acts_as_the_service(
+    postgres_url: str, tmp_path: Path
+) -> None:
+    db = Amphibase(
+        load_settings(database_url=postgres_url, rls=True, data_dir=tmp_path, secret_key=SECRET)
+    )
+
+    @db.before_token
+    async def count(account: Account, claims: Claims, transaction: Transaction) -> dict[str, Any]:
+        return {"receipts": await transaction.repository(Receipt).count()}
+
+    db.after_sign_up(add_receipt)
+    async with open_client(db.mount(FastAPI())) as client:
+        response = await sign_up(db, client)
+        assert response.status_code == 201, response.text
+        assert (await claims_of(db, response))["receipts"] == 1
+        headers = {"Authorization": f"Bearer {response.json()['access_token']}"}
+        assert (await client.get("/users/me", headers=headers)).status_code == 200
