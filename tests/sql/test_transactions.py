@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from sqlalchemy import Integer, literal_column, select, text
+from sqlalchemy import Integer, delete, literal_column, select, text
 from sqlalchemy.types import TypeDecorator
 from tests.backends import ANN, Records
 from tests.models import Note
@@ -60,3 +60,21 @@ async def test_a_right_that_the_model_declares_and_the_database_lacks_is_named_f
             await work()
     finally:
         await change("GRANT SELECT ON t_notes TO authenticated")
+
+
+async def test_a_delete_that_begins_with_a_common_table_expression_is_rolled_back(
+    records: Records,
+) -> None:
+    note = await records.of(Note, ANN).add(Note(title="kept", stars=1))
+    low = select(Note.id).where(Note.stars < 2).cte("low")
+    statement = delete(Note).where(Note.id.in_(select(low.c.id)))
+
+    async def delete_and_fail() -> None:
+        async with records.sql.transaction(ANN) as transaction:
+            options = {"synchronize_session": False}
+            await transaction.session.execute(statement, execution_options=options)
+            raise Oops
+
+    with pytest.raises(Oops):
+        await delete_and_fail()
+    assert await records.of(Note, ANN).get(note.id) is not None
