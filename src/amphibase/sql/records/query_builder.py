@@ -234,8 +234,12 @@ class QueryBuilder:
             InvalidRequest: the limit is out of range.
         """
         check_limit(limit)
-        list_ = self.list_name(where, order)
-        after = None if cursor is None else order.after(self.cursors.read(list_, cursor))
+        after = None
+        if cursor is not None:
+            after = order.after(self.cursors.read(self.list_name(where, order), cursor))
+
+        def name_if(goes_on: bool) -> str | None:
+            return self.list_name(where, order) if goes_on else None
 
         async def fetch(
             statement: Select[Any], limit: int, beside: Sequence[ColumnElement[Any]] = ()
@@ -246,20 +250,20 @@ class QueryBuilder:
         size = row_size_of(self.info, self.infos.dialect)
         if size.is_bounded:
             rows = await fetch(statement, limit + 1, expressions)
-            return rows[:limit], list_ if len(rows) > limit else None
+            return rows[:limit], name_if(len(rows) > limit)
         # Rounded, so that limits share few statements.
         most = self.max_page_bytes >> limit.bit_length()
         small, marker = size.select_small(statement, most)
         rows = await fetch(small, limit + 1, expressions)
         if all(row[marker] is not None for row in rows):
-            return rows[:limit], list_ if len(rows) > limit else None
+            return rows[:limit], name_if(len(rows) > limit)
         while True:
             del rows
             sizes = [row[0] for row in await fetch(size.select, limit + 1)]
             count = count_within(sizes[:limit], self.max_page_bytes)
             rows = await fetch(statement, count, expressions)
             if rows or not sizes:  # else the rows were deleted in between
-                return rows, list_ if len(sizes) > count else None
+                return rows, name_if(len(sizes) > count)
 
     def list_name(self, where: Sequence[Where], order: Ordering) -> str:
         """Return the name of a list, which its cursors carry: the same whatever is selected of its
