@@ -46,7 +46,7 @@ AUTH = (
     Protection(
         re.compile(
             r"GOTRUE_(?:"
-            r"HOOK_(?:AFTER_USER_CREATED|SEND_EMAIL)_(?:ENABLED|URI)"
+            r"HOOK_AFTER_USER_CREATED_(?:ENABLED|URI)"
             r"|SESSIONS_(?:TAGS|ALLOW_LOW_AAL)"
             r"|SECURITY_(?:CAPTCHA_ENABLED|SB_FORWARDED_FOR_ENABLED)"
             r"|PASSWORD_HIBP_(?:ENABLED|FAIL_CLOSED)"

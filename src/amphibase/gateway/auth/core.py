@@ -1,8 +1,8 @@
 """The parts that every endpoint of Auth works with."""
 
 import hmac
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from email.message import EmailMessage
 from ipaddress import ip_address
 from typing import Any
 from uuid import UUID
@@ -24,7 +24,8 @@ from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.attempts import AttemptLimiter, MessageLimiter, too_soon
 from amphibase.gateway.auth.audit import AuditLog
 from amphibase.gateway.auth.hooks.points import AuthHooks
-from amphibase.gateway.auth.mail_templates import EmailQueue, MailTemplates, build_queue
+from amphibase.gateway.auth.hooks.send_email import email_data
+from amphibase.gateway.auth.mail_templates import AuthEmail, EmailQueue, MailTemplates, build_queue
 from amphibase.gateway.auth.mfa_rows import Factors
 from amphibase.gateway.auth.pkce import PkceFlows
 from amphibase.gateway.auth.redirects import Redirects
@@ -103,11 +104,28 @@ class Core:
         self.passwords.close()
         await self.database.close()
 
-    def send(self, *messages: EmailMessage | None) -> None:
-        """Send emails; call it once what they are about is committed."""
-        for message in messages:
-            if message is not None:
-                self._queue.put(message)
+    def send(self, *emails: AuthEmail | None) -> None:
+        """Send emails; call it once what they are about is committed.
+
+        The hook `send_email` sends them where it is enabled.
+        """
+        wanted = [email for email in emails if email is not None]
+        if not self.hooks.sends_email:
+            for email in wanted:
+                self._queue.put(email.message)
+        elif any(email.kind for email in wanted):
+            self.background.run("The hook send_email", self._send_by_hook(wanted))
+
+    async def _send_by_hook(self, emails: Sequence[AuthEmail]) -> None:
+        async with self.database.write() as connection:
+            # The last of two is that to the current address.
+            recipient = emails[-1].recipient
+            user = await self.users.find_by_email(connection, recipient)
+            if user is None:
+                user = await self.users.find_by_new_email(connection, recipient)
+            if user is not None:
+                data = email_data(emails, user.row.email, self.settings.site_url)
+                await self.hooks.send_email(connection, user_json(user), data)
 
     def sanitized_id(self, *parts: str) -> UUID:
         """Return the id that a sign-up shows instead of one that its sender may not know.

@@ -1,7 +1,5 @@
 """A change of address: begun by the user, confirmed by emails to the new and the old address."""
 
-from email.message import EmailMessage
-
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
 
@@ -10,6 +8,7 @@ from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.bodies import PkceBody
 from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.errors import AuthError
+from amphibase.gateway.auth.mail_templates import AuthEmail
 from amphibase.gateway.auth.users import AuthUser
 
 
@@ -20,7 +19,7 @@ async def begin_email_change(
     new: str,
     request: Request,
     body: PkceBody,
-) -> list[EmailMessage]:
+) -> list[AuthEmail]:
     """Store the new address until it is confirmed; return the emails to send after the commit.
 
     Raises:

@@ -1,5 +1,6 @@
 """The messages of Auth, and the queue that takes them."""
 
+from dataclasses import dataclass, field
 from email.message import EmailMessage
 from typing import Protocol
 from urllib.parse import quote, urlsplit
@@ -39,6 +40,23 @@ def build_queue(settings: AuthSettings, background: Background, outbox: EmailQue
     return BackgroundQueue(Smtp(settings.smtp_url), background) if settings.smtp_url else outbox
 
 
+@dataclass(frozen=True, slots=True)
+class AuthEmail:
+    """An email of Auth, as a message and as what a hook sends instead of it.
+
+    Attributes:
+        kind: the type of the verification, or `reauthentication`; empty for an email that leads to
+            nothing.
+        redirect_to: where its link leads to at last.
+    """
+
+    message: EmailMessage
+    recipient: str
+    kind: str = ""
+    token: EmailToken = field(default_factory=lambda: EmailToken(""))
+    redirect_to: str = ""
+
+
 class MailTemplates:
     """Composes the messages; each holds a link, and the code that stands for it."""
 
@@ -64,23 +82,24 @@ class MailTemplates:
             f"&redirect_to={quote(redirect_to, safe=':/')}"
         )
 
-    def confirmation(self, email: str, token: EmailToken, redirect_to: str) -> EmailMessage:
+    def confirmation(self, email: str, token: EmailToken, redirect_to: str) -> AuthEmail:
         """Return the message with the link to confirm the address of a sign-up."""
         lead = "Follow this link to confirm your email address:"
         return self._link_message(
             email, "Confirm your signup", lead, "signup", token, redirect_to, NOT_YOUR_SIGN_UP
         )
 
-    def account_exists(self, email: str) -> EmailMessage:
+    def account_exists(self, email: str) -> AuthEmail:
         """Return the message to the owner of an address that was used for another sign-up."""
-        return self._compose(
+        message = self._compose(
             email,
             "You have an account already",
             "Someone signed up with your email address, which has an account already. Nothing has "
             f"changed.\n\nIf it was you, sign in at {self._settings.site_url}\n",
         )
+        return AuthEmail(message, email)
 
-    def invitation(self, email: str, token: EmailToken, redirect_to: str) -> EmailMessage:
+    def invitation(self, email: str, token: EmailToken, redirect_to: str) -> AuthEmail:
         """Return an invitation."""
         host = urlsplit(self._settings.site_url).hostname
         lead = f"You have been invited to {host}. Follow this link to accept:"
@@ -88,34 +107,35 @@ class MailTemplates:
             email, "You have been invited", lead, "invite", token, redirect_to
         )
 
-    def recovery(self, email: str, token: EmailToken, redirect_to: str) -> EmailMessage:
+    def recovery(self, email: str, token: EmailToken, redirect_to: str) -> AuthEmail:
         """Return the message whose link signs in to choose a new password."""
         lead = "Follow this link to choose a new password:"
         return self._link_message(
             email, "Reset your password", lead, "recovery", token, redirect_to
         )
 
-    def magic_link(self, email: str, token: EmailToken, redirect_to: str) -> EmailMessage:
+    def magic_link(self, email: str, token: EmailToken, redirect_to: str) -> AuthEmail:
         """Return the message whose link signs in."""
         lead = "Follow this link to sign in:"
         return self._link_message(email, "Your magic link", lead, "magiclink", token, redirect_to)
 
     def email_change(
         self, email: str, old: str, new: str, token: EmailToken, redirect_to: str
-    ) -> EmailMessage:
+    ) -> AuthEmail:
         """Return the message with the link to another address; the old one may get it too."""
         change = f"from {old} to {new}" if old else f"to {new}"
         lead = f"Follow this link to change your email address {change}:"
         subject = "Confirm your new email address"
         return self._link_message(email, subject, lead, "email_change", token, redirect_to)
 
-    def reauthentication(self, email: str, token: EmailToken) -> EmailMessage:
+    def reauthentication(self, email: str, token: EmailToken) -> AuthEmail:
         """Return the message with the code that a new password requires."""
-        return self._compose(
+        message = self._compose(
             email,
             "Confirm that it is you",
             f"Enter this code:\n\n{token.code}\n\n{NOT_YOU}\n",
         )
+        return AuthEmail(message, email, "reauthentication", token)
 
     def _link_message(
         self,
@@ -126,13 +146,14 @@ class MailTemplates:
         token: EmailToken,
         redirect_to: str,
         caution: str = NOT_YOU,
-    ) -> EmailMessage:
-        return self._compose(
+    ) -> AuthEmail:
+        message = self._compose(
             email,
             subject,
             f"{lead}\n\n{self.link(kind, token.token, redirect_to)}\n\n"
             f"Or enter this code: {token.code}\n\n{caution}\n",
         )
+        return AuthEmail(message, email, kind, token, redirect_to)
 
     def _compose(self, email: str, subject: str, text: str) -> EmailMessage:
         host = urlsplit(self._settings.site_url).hostname

@@ -1,6 +1,5 @@
 """`POST /otp`: an email with a code and a link that sign in; makes the account if need be."""
 
-from email.message import EmailMessage
 from typing import Any
 
 from pydantic import Field
@@ -15,6 +14,7 @@ from amphibase.gateway.auth.audit import AuditAction
 from amphibase.gateway.auth.bodies import PkceBody, email_of, phone_of, read
 from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.errors import AuthError, database_errors, invalid
+from amphibase.gateway.auth.mail_templates import AuthEmail
 from amphibase.gateway.auth.responses import respond
 from amphibase.gateway.auth.sign_up import (
     add_by_phone,
@@ -111,7 +111,7 @@ async def _send_sms(core: Core, request: Request, body: OtpBody) -> Response:
 
 async def _sign_in_email(
     core: Core, connection: AsyncConnection, user: AuthUser, request: Request, body: PkceBody
-) -> EmailMessage:
+) -> AuthEmail:
     has_challenge = body.check_challenge()
     if has_challenge:
         await core.flows.begin(connection, user.id, "magiclink", body)

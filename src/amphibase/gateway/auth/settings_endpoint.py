@@ -8,7 +8,7 @@ from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.errors import AuthError, invalid
 from amphibase.gateway.auth.responses import respond
 
-COMPATIBLE = "v2.189.0"
+COMPATIBLE = "v2.196.0"
 """The version of Supabase's Auth whose protocol this is."""
 
 PROVIDERS = [

@@ -1,7 +1,6 @@
 """`/user`: what a signed-in user sees and changes of themselves; and signing out."""
 
 from datetime import timedelta
-from email.message import EmailMessage
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -18,6 +17,7 @@ from amphibase.gateway.auth.bodies import PkceBody, email_of, phone_of, read, uu
 from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.email_change import begin_email_change
 from amphibase.gateway.auth.errors import AuthError, database_errors, invalid
+from amphibase.gateway.auth.mail_templates import AuthEmail
 from amphibase.gateway.auth.password_policy import check_password
 from amphibase.gateway.auth.responses import respond
 from amphibase.gateway.auth.serializers import user as user_json
@@ -70,7 +70,7 @@ async def update(core: Core, request: Request) -> Response:
         await _check_current_password(core, caller, body.current_password)
         await _check_new_password(core, caller, body.password)
         password_hash = await core.passwords.hash(body.password)
-    messages: list[EmailMessage] = []
+    messages: list[AuthEmail] = []
     async with core.database.write() as connection:
         caller = await signed_in(core, connection, request, lock=True)
         user = caller.user
@@ -159,7 +159,7 @@ async def _change_email(
     email: str,
     request: Request,
     body: UserBody,
-) -> list[EmailMessage]:
+) -> list[AuthEmail]:
     await core.engine.check_address_free(connection, email)
     if user.row.is_anonymous and core.settings.mailer_autoconfirm:
         with database_errors("updating"):

@@ -65,6 +65,7 @@ class AuthHooks:
     def __init__(self, settings: HookSettings) -> None:
         self._access_token = settings.hook("custom_access_token")
         self._before_user_created = settings.hook("before_user_created")
+        self._send_email = settings.hook("send_email")
         self._send_sms = settings.hook("send_sms")
         self._password = settings.hook("password_verification_attempt")
         self._mfa = settings.hook("mfa_verification_attempt")
@@ -125,6 +126,23 @@ class AuthHooks:
             }
             payload = {"metadata": metadata, "user": user}
             await call_hook(self._before_user_created, payload, connection)
+
+    @property
+    def sends_email(self) -> bool:
+        """Whether a hook sends emails."""
+        return self._send_email is not None
+
+    async def send_email(
+        self, connection: AsyncConnection, user: Mapping[str, Any], data: Mapping[str, Any]
+    ) -> None:
+        """Let the hook send an email. Raises AuthError where it fails.
+
+        Args:
+            user: as clients get it.
+            data: the tokens and where they lead.
+        """
+        if self._send_email is not None:
+            await call_hook(self._send_email, {"user": user, "email_data": data}, connection)
 
     @property
     def sends_sms(self) -> bool:

@@ -16,6 +16,7 @@ from amphibase.errors import ConfigurationError
 HookName = Literal[
     "custom_access_token",
     "before_user_created",
+    "send_email",
     "send_sms",
     "mfa_verification_attempt",
     "password_verification_attempt",
@@ -69,6 +70,9 @@ class HookSettings(BaseSettings):
     hook_before_user_created_enabled: bool = _enabled()
     hook_before_user_created_uri: str | None = _uri()
     hook_before_user_created_secrets: SecretStr | None = _secrets()
+    hook_send_email_enabled: bool = _enabled()
+    hook_send_email_uri: str | None = _uri()
+    hook_send_email_secrets: SecretStr | None = _secrets()
     hook_send_sms_enabled: bool = _enabled()
     hook_send_sms_uri: str | None = _uri()
     hook_send_sms_secrets: SecretStr | None = _secrets()
