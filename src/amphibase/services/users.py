@@ -1,7 +1,8 @@
 """Users: profiles, synchronised with their accounts, whatever backends store the two."""
 
 import contextlib
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Generic, TypeVar
@@ -80,7 +81,7 @@ class UserService(Generic[Profile]):
             async with transaction.nested():
                 return await self._in_step(profiles, account)
         except Conflict:
-            await self._free(profiles, account.email)
+            await self._free(profiles, account.email, transaction.nested)
             return await self._in_step(profiles, account)
 
     async def of_new(self, account: Account) -> Profile:
@@ -300,10 +301,18 @@ class UserService(Generic[Profile]):
             raise NotFound("There is no such user")
         return profile
 
-    async def _free(self, profiles: Repository[Profile], email: str) -> None:
+    async def _free(
+        self,
+        profiles: Repository[Profile],
+        email: str,
+        nested: Callable[[], AbstractAsyncContextManager[None]] = contextlib.nullcontext,
+    ) -> None:
         """Take the address from a profile that has no right to it any more.
 
         Either a deletion was cut short, or the address of its account has changed since.
+
+        Args:
+            nested: begins what may fail alone, in a transaction.
         """
         other = await profiles.first(self._model.email == email)
         if other is None:
@@ -313,7 +322,8 @@ class UserService(Generic[Profile]):
             return
         if account is None:
             with contextlib.suppress(ForeignKeyViolation):
-                await profiles.delete(other.id)
+                async with nested():
+                    await profiles.delete(other.id)
                 return
         # Inactive, so that a living account's next request brings it in step (`current_user`).
         await self._vacate(profiles, other.id)
