@@ -1,7 +1,9 @@
 """Tokens of a project whose keys are published: fetched seldom, and rotated without a restart."""
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -9,7 +11,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from amphibase import InvalidToken, load_settings
+from amphibase import ConfigurationError, InvalidToken, load_settings
 from amphibase.accounts.jwt.key import Key
 from amphibase.accounts.jwt.key_ring import KeyRing
 from amphibase.models import utc_now
@@ -33,6 +35,7 @@ class KeySet:
 
     def __init__(self, *rings: KeyRing) -> None:
         self.rings = rings
+        self.others: list[dict[str, str]] = []
         self.requests = 0
         self.status = 200
 
@@ -41,7 +44,7 @@ class KeySet:
         self.requests += 1
         await asyncio.sleep(0.01)
         keys = [key for ring in self.rings for key in ring.jwks()["keys"]]
-        return httpx.Response(self.status, json={"keys": keys})
+        return httpx.Response(self.status, json={"keys": [*self.others, *keys]})
 
 
 @pytest.fixture
@@ -136,6 +139,29 @@ async def test_a_public_key_is_no_shared_secret(check: LocalTokenCheck, key_set:
         with pytest.raises(InvalidToken):
             await check.admit(token(forged))
     assert key_set.requests == 1
+
+
+async def test_secrets_and_unknown_kinds_in_a_key_set_are_ignored(
+    client: SupabaseClient, key_set: KeySet
+) -> None:
+    secret = b"a secret that a key set publishes"
+    encoded = base64.urlsafe_b64encode(secret).decode()
+    key_set.others = [{"kty": "oct", "k": encoded, "alg": "HS256", "kid": "1"}, {"kty": "new"}]
+    check = LocalTokenCheck(client)
+    await check.start()
+    await check.admit(token(OLD))
+    with pytest.raises(InvalidToken):
+        await check.admit(token(KeyRing([Key("HS256", secret, secret, "1")])))
+
+
+async def test_a_project_without_keys_needs_its_secret(
+    key_set: KeySet, client: SupabaseClient
+) -> None:
+    key_set.rings = ()
+    await LocalTokenCheck(client).start()
+    client.project = replace(client.project, jwt_secret=None)
+    with pytest.raises(ConfigurationError, match="SUPABASE_JWT_SECRET"):
+        await LocalTokenCheck(client).start()
 
 
 @pytest.mark.parametrize("claims", [{"sub": None}, {"sub": "anon"}, {"aud": "others"}, {"aud": ""}])

@@ -3,7 +3,7 @@
 import asyncio
 import re
 from time import monotonic
-from typing import Protocol
+from typing import Any, Protocol
 
 import jwt
 
@@ -17,7 +17,13 @@ from amphibase.accounts.jwt.verifier import (
     TokenVerifier,
 )
 from amphibase.backend import ANONYMOUS, Caller
-from amphibase.errors import AmphibaseError, InvalidToken, NotFound, SessionEnded
+from amphibase.errors import (
+    AmphibaseError,
+    ConfigurationError,
+    InvalidToken,
+    NotFound,
+    SessionEnded,
+)
 from amphibase.redaction import redacted_logger
 from amphibase.supabase.auth_database import AuthDatabase
 from amphibase.supabase.client import SupabaseClient
@@ -67,7 +73,18 @@ class LocalTokenCheck:
         self._fetching: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
+        """Fetch the keys.
+
+        Raises:
+            ConfigurationError: the project publishes none, and its shared secret is not known.
+            Unavailable: the project cannot be reached.
+        """
         await self._fetch()
+        if not (self._shared or self._kids):
+            raise ConfigurationError(
+                "SUPABASE_JWT_SECRET: the project signs tokens with a shared secret, which is in "
+                "its dashboard under Settings, JWT keys; set it, or VERIFY=remote"
+            )
 
     async def admit(self, access_token: str) -> Caller:
         if monotonic() - self._tried > MAX_AGE_SECONDS and self._kids:
@@ -81,11 +98,6 @@ class LocalTokenCheck:
                 raise
         await asyncio.shield(self._refresh())
         return claimed_caller(self._verifier, access_token)
-
-    @property
-    def has_keys(self) -> bool:
-        """Whether there is any key to verify with."""
-        return bool(self._shared or self._kids)
 
     def _refresh(self) -> "asyncio.Task[None]":
         """Fetch the keys once, however many wait for them."""
@@ -102,11 +114,7 @@ class LocalTokenCheck:
     async def _fetch(self) -> None:
         self._tried = monotonic()
         response = await self._client.request("auth", "GET", JWKS_PATH, ANONYMOUS)
-        try:
-            keys = [key for key in parse_jwks(read_json(response)) if key.algorithm != "HS256"]
-        except ValueError:
-            logger.warning("The project's key set cannot be read; the earlier keys are kept")
-            return
+        keys = _public_keys(read_json(response))
         kids = frozenset(key.kid for key in keys)
         if kids != self._kids:
             self._kids = kids
@@ -148,6 +156,20 @@ class RemoteTokenCheck:
         if read_json(response).get("id") != str(caller.user_id):
             raise InvalidToken
         return caller
+
+
+def _public_keys(jwks: Any) -> list[Key]:
+    """Return the public keys of a set; others in it are ignored (RFC 7517, section 5).
+
+    A secret that a set publishes is none.
+    """
+    keys: list[Key] = []
+    for jwk in jwks.get("keys", []) if isinstance(jwks, dict) else []:
+        try:
+            keys += [key for key in parse_jwks(jwk) if not key.algorithm.startswith("HS")]
+        except ValueError:
+            logger.warning("A key of the project's key set is of a kind that is not supported")
+    return keys
 
 
 def _names_key(access_token: str) -> bool:
