@@ -150,6 +150,13 @@ class TestLostResponses:
         assert stored == {row.id for row in (one, *more, put)}
         assert await records.of(Note).count() == 152
 
+    async def test_are_looked_for_before_anything_is_sent_again(
+        self, unreliable: SupabaseBackend, proxy: FaultProxy
+    ) -> None:
+        proxy.faults = ["lose"]
+        await unreliable.repository(Note, ANN).add(Note(title="one", stars=1))
+        assert proxy.forwarded == 2  # the row, and the look for it
+
     async def test_of_a_key_that_is_taken_are_a_conflict(
         self, records: Records, unreliable: SupabaseBackend, proxy: FaultProxy
     ) -> None:
@@ -243,7 +250,7 @@ class TestValues:
         assert await kinds.get(rows[0].id) is not None
 
     async def test_beyond_those_of_json_parsers_come_as_they_are(self, records: Records) -> None:
-        big = {"n": 2**70, "f": 0.1, "z": [-(2**63)]}
+        big = {"n": 2**70 + 1, "f": 0.1, "z": [-(2**63)]}
         row = await records.of(Kinds).add(
             Kinds(
                 big=2**63 - 1,
