@@ -51,12 +51,14 @@ async def test_a_sign_up_and_a_repeated_one_are_recorded(api: Api) -> None:
 
 async def test_the_flows_of_an_email_are_recorded(confirming: Api) -> None:
     await confirming.sign_up()
+    await confirming.post("/resend", {"type": "signup", "email": EMAIL})
     body = {"type": "signup", "email": EMAIL, "token": confirming.message().code}
     await confirming.post("/verify", body)
     await confirming.sign_up()
     await confirming.post("/recover", {"email": EMAIL})
     await confirming.client.get(confirming.message().link)
     assert [action for action, _ in actions(confirming)] == [
+        "user_confirmation_requested",
         "user_confirmation_requested",
         "user_signedup",
         "user_repeated_signup",

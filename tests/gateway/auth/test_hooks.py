@@ -21,6 +21,7 @@ from tests.gateway.auth.conftest import ServeAuth
 from tests.gateway.auth.test_factors import code_of, enrolled, verified
 
 from amphibase.errors import ConfigurationError
+from amphibase.gateway.auth.hooks.settings import HookTarget
 from amphibase.gateway.auth.settings import load_auth_settings
 
 KEY = b"a key of the tests with 32 bytes"
@@ -381,6 +382,11 @@ async def test_the_hashes_of_a_new_address_are_named_the_other_way_round(
     assert rejection(await api.post("/verify", current)) == (403, "otp_expired")
     new = {"type": "email_change", "token_hash": data["token_hash"]}
     assert (await api.post("/verify", new)).json()["user"]["email"] == "new@example.com"
+
+
+def test_a_log_does_not_hold_the_query_of_a_hook() -> None:
+    target = HookTarget("https://ann:secret@example.com/hook?key=secret")
+    assert target.name == "https://example.com/hook"
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,7 @@ class Core:
     async def close(self) -> None:
         """Let emails under way go, then close everything else."""
         await self.background.close()
+        await self.hooks.close()
         self.passwords.close()
         await self.database.close()
 

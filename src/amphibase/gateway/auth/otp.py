@@ -66,10 +66,13 @@ async def _send(core: Core, request: Request, body: OtpBody) -> Response:
     core.email_limiter.check("otp", email)
     async with core.database.write() as connection:
         user = await core.users.find_by_email(connection, email, lock=True)
+        message = None
         if user is not None and user.is_confirmed:
             await core.audit.record(connection, user.row, AuditAction.RECOVERY_REQUESTED)
-            core.send(await _sign_in_email(core, connection, user, request, body))
-            return respond({})
+            message = await _sign_in_email(core, connection, user, request, body)
+    if message is not None:
+        core.send(message)
+        return respond({})
     if user is None:
         if not body.create_user:
             raise AuthError(codes.OTP_DISABLED)

@@ -5,6 +5,7 @@ from starlette.responses import Response
 
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth import sms
+from amphibase.gateway.auth.audit import AuditAction
 from amphibase.gateway.auth.bodies import PkceBody, email_of, phone_of, read
 from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.email_change import begin_email_change
@@ -60,6 +61,7 @@ async def _resend_sms(core: Core, body: ResendBody) -> Response:
             new = user.row.phone_change
             message_id = await sms.send_code(core, connection, user, new, "phone_change_token")
         elif body.type == "sms" and user.row.phone_confirmed_at is None:
+            await core.audit.record(connection, user.row, AuditAction.RECOVERY_REQUESTED)
             message_id = await sms.send_code(core, connection, user, phone, "confirmation_token")
         else:
             return respond({})
@@ -71,6 +73,9 @@ async def _resend_sign_up(core: Core, request: Request, email: str, body: Resend
     async with core.database.write() as connection:
         with database_errors("updating"):
             token = await core.sign_ups.renew(connection, new)
+        user = await core.users.find_by_email(connection, email)
+        if token is not None and user is not None:
+            await core.audit.record(connection, user.row, AuditAction.CONFIRMATION_REQUESTED)
     if token is not None:
         core.send(core.templates.confirmation(email, token, core.redirects.of(request)))
 

@@ -56,13 +56,14 @@ class HookRejection(AuthError):
 
 
 async def call_hook(
-    target: HookTarget, payload: Payload, connection: AsyncConnection
+    target: HookTarget, payload: Payload, connection: AsyncConnection, client: httpx.AsyncClient
 ) -> dict[str, Any]:
     """Call a hook and return what it responds; empty where it says nothing.
 
     Args:
         payload: JSON.
         connection: of the transaction that a function runs in.
+        client: sends requests to a URL.
 
     Raises:
         HookRejection: the hook responds with an error.
@@ -70,7 +71,7 @@ async def call_hook(
     """
     content = orjson.dumps(payload)
     response = (
-        await _post(target, content)
+        await _post(target, content, client)
         if target.function is None
         else await _call_function(target, content.decode(), connection)
     )
@@ -92,15 +93,15 @@ async def _call_function(
         value = (await connection.execute(call, {"payload": payload})).scalar_one()
         await connection.execute(_RESTORE_TIMEOUT, {"timeout": timeout})
     except SQLAlchemyError as error:
-        logger.error("The hook %s failed: %s", target.uri, error)
+        logger.error("The hook %s failed: %s", target.name, error)
         log_missing_right(error, "supabase_auth_admin", "auth")
         raise _failed(target) from error
     return _object(target, orjson.loads(value) if isinstance(value, str) else value)
 
 
-async def _post(target: HookTarget, content: bytes) -> dict[str, Any]:
+async def _post(target: HookTarget, content: bytes, client: httpx.AsyncClient) -> dict[str, Any]:
     try:
-        async with asyncio.timeout(HTTP_SECONDS), httpx.AsyncClient() as client:
+        async with asyncio.timeout(HTTP_SECONDS):
             for attempt in range(ATTEMPTS):
                 response = await _attempt(client, target, content, is_last=attempt == ATTEMPTS - 1)
                 if response is not None:
@@ -122,7 +123,7 @@ async def _attempt(
     try:
         response = await client.send(request, stream=True)
     except httpx.HTTPError as error:
-        logger.warning("The hook %s cannot be reached: %s", target.uri, error)
+        logger.warning("The hook %s cannot be reached: %s", target.name, error)
         if is_last:
             raise AuthError(codes.HOOK_TIMEOUT_AFTER_RETRY) from None
         await asyncio.sleep(BACKOFF_SECONDS)
@@ -188,7 +189,7 @@ def _object(target: HookTarget, value: Any) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        logger.error("The hook %s returned no JSON object", target.uri)
+        logger.error("The hook %s returned no JSON object", target.name)
         raise AuthError(codes.UNEXPECTED_FAILURE, "Error unmarshaling JSON output.")
     return value
 
@@ -204,4 +205,4 @@ def _check_error(response: Mapping[str, Any]) -> None:
 
 
 def _failed(target: HookTarget) -> AuthError:
-    return AuthError(codes.UNEXPECTED_FAILURE, f"Error running hook URI: {target.uri}")
+    return AuthError(codes.UNEXPECTED_FAILURE, f"Error running hook URI: {target.name}")

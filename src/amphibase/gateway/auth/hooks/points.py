@@ -5,6 +5,7 @@ from enum import Enum
 from typing import Any
 from uuid import UUID, uuid4
 
+import httpx
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -63,12 +64,30 @@ class AuthHooks:
     """The hooks of a project; each runs in the caller's transaction, where it is a function."""
 
     def __init__(self, settings: HookSettings) -> None:
+        self._client: httpx.AsyncClient | None = None
         self._access_token = settings.hook("custom_access_token")
         self._before_user_created = settings.hook("before_user_created")
         self._send_email = settings.hook("send_email")
         self._send_sms = settings.hook("send_sms")
         self._password = settings.hook("password_verification_attempt")
         self._mfa = settings.hook("mfa_verification_attempt")
+
+    async def close(self) -> None:
+        """Close the connections to URLs."""
+        if self._client is not None:
+            await self._client.aclose()
+
+    async def _call(
+        self, target: HookTarget, payload: Mapping[str, Any], connection: AsyncConnection
+    ) -> dict[str, Any]:
+        if self._client is None:
+            self._client = httpx.AsyncClient()
+        return await call_hook(target, payload, connection, self._client)
+
+    async def _decision(
+        self, target: HookTarget | None, payload: Mapping[str, Any], connection: AsyncConnection
+    ) -> Mapping[str, Any]:
+        return {} if target is None else await self._call(target, payload, connection)
 
     @property
     def makes_claims(self) -> bool:
@@ -94,7 +113,7 @@ class AuthHooks:
             "claims": claims,
             "authentication_method": method,
         }
-        response = await call_hook(self._access_token, payload, connection)
+        response = await self._call(self._access_token, payload, connection)
         returned = response.get("claims")
         if faults := _faults(returned):
             message = "output claims do not conform to the expected schema: \n" + "".join(
@@ -125,7 +144,7 @@ class AuthHooks:
                 "ip_address": ip or "",
             }
             payload = {"metadata": metadata, "user": user}
-            await call_hook(self._before_user_created, payload, connection)
+            await self._call(self._before_user_created, payload, connection)
 
     @property
     def sends_email(self) -> bool:
@@ -142,7 +161,7 @@ class AuthHooks:
             data: the tokens and where they lead.
         """
         if self._send_email is not None:
-            await call_hook(self._send_email, {"user": user, "email_data": data}, connection)
+            await self._call(self._send_email, {"user": user, "email_data": data}, connection)
 
     @property
     def sends_sms(self) -> bool:
@@ -159,14 +178,14 @@ class AuthHooks:
         """
         if self._send_sms is not None:
             payload = {"user": user, "sms": {"otp": code, "phone": phone}}
-            await call_hook(self._send_sms, payload, connection)
+            await self._call(self._send_sms, payload, connection)
 
     async def after_password_attempt(
         self, connection: AsyncConnection, user_id: UUID, *, valid: bool
     ) -> PasswordDecision:
         """Return what becomes of a password that was checked."""
         payload = {"user_id": str(user_id), "valid": valid}
-        response = await _decision(self._password, payload, connection)
+        response = await self._decision(self._password, payload, connection)
         if response.get("decision") != REJECT:
             return PasswordDecision.ALLOWED
         if response.get("should_logout_user"):
@@ -193,16 +212,10 @@ class AuthHooks:
             "factor_type": factor.factor_type,
             "valid": valid,
         }
-        response = await _decision(self._mfa, payload, connection)
+        response = await self._decision(self._mfa, payload, connection)
         if response.get("decision") != REJECT:
             return None
         return str(response.get("message") or MFA_REJECTED)
-
-
-async def _decision(
-    target: HookTarget | None, payload: Mapping[str, Any], connection: AsyncConnection
-) -> Mapping[str, Any]:
-    return {} if target is None else await call_hook(target, payload, connection)
 
 
 def _faults(claims: object) -> list[str]:

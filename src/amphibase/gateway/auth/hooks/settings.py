@@ -43,6 +43,14 @@ class HookTarget:
     secrets: tuple[bytes, ...] = field(default=(), repr=False)
 
     @property
+    def name(self) -> str:
+        """The URI for logs and messages, without a query, which may hold a secret."""
+        if self.function is not None:
+            return self.uri
+        parts = urlsplit(self.uri)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+    @property
     def function(self) -> tuple[str, str] | None:
         """The schema and the name of a function of the database; None for a URL."""
         match = _FUNCTION.fullmatch(self.uri)
