@@ -313,3 +313,16 @@ async def test_a_table_with_another_check_is_not_adopted(application: Applicatio
     await application.revision("notes")
     with pytest.raises(ConfigurationError, match=r"check ck_notes_title of notes: it should be"):
         await application.upgrade()
+
+
+async def test_a_check_with_a_percent_sign_comes_through(application: Application) -> None:
+    """Alembic renders it doubled for Postgres, and it was doubled again in the database."""
+    notes = application.add_notes()
+    await application.revision("notes")
+    await application.upgrade()
+    notes.append_constraint(CheckConstraint("title <> '100%'", name="whole"))
+    path = await application.revision("a check")
+    assert path is not None
+    assert "%%" not in path.read_text()
+    await application.upgrade()
+    assert await application.differences() == []

@@ -21,7 +21,7 @@ from sqlalchemy.sql.elements import TextClause, conv
 from amphibase.schema.migrations.definitions import Definitions, Mismatch
 from amphibase.schema.migrations.sqlite_ddl import parse_index
 from amphibase.schema.migrations.sqlite_impl import without_reflection_warnings
-from amphibase.schema.policies import as_text
+from amphibase.schema.policies import DIALECT, as_text
 
 _CAST = r"::(?:character varying|timestamp with(?:out)? time zone|\w+)(?:\[\])?"
 
@@ -129,11 +129,14 @@ class DefinitionOperations:
             own.create_constraints.append(ops.CreateCheckConstraintOp(name, table.name, condition))
 
     def _condition(self, table: Table, mismatch: Mismatch) -> str:
+        # The dialect of the connection would double percent signs, as its driver wants them.
+        on_postgres = self.connection.dialect.name == "postgresql"
+        dialect = DIALECT if on_postgres else self.connection.dialect
         for constraint in table.constraints:
             if isinstance(constraint, CheckConstraint) and constraint.name == mismatch.name:
                 return str(
                     constraint.sqltext.compile(
-                        dialect=self.connection.dialect, compile_kwargs={"literal_binds": True}
+                        dialect=dialect, compile_kwargs={"literal_binds": True}
                     )
                 ).replace(f"{table.name}.", "")
         return portable_condition(mismatch.expected or "")

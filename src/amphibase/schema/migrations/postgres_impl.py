@@ -1,10 +1,10 @@
-"""Compares the defaults of enum columns on Postgres."""
+"""Compares the defaults of enum columns on Postgres, and renders percent signs as they are."""
 
 import re
 from typing import Any
 
 from alembic.ddl.postgresql import PostgresqlImpl
-from sqlalchemy import Column
+from sqlalchemy import ClauseElement, Column
 
 from amphibase.schema.migrations.definitions_of_models import enum_of
 
@@ -34,6 +34,21 @@ class TextComparingPostgresqlImpl(PostgresqlImpl):
                 )
             )
         return _value(rendered_metadata_default) != _value(rendered_inspector_default)
+
+    def render_ddl_sql_expr(
+        self,
+        expr: ClauseElement,
+        is_server_default: bool = False,
+        is_index: bool = False,
+        **options: Any,
+    ) -> str:
+        """Return an expression as a revision has it.
+
+        Alembic (1.20) leaves percent signs doubled, as the driver wants them, and they are doubled
+        again when the revision runs: `LIKE '%x'` would become `LIKE '%%x'`.
+        """
+        rendered = super().render_ddl_sql_expr(expr, is_server_default, is_index, **options)
+        return rendered.replace("%%", "%")
 
 
 def _value(default: str | None) -> str | None:
