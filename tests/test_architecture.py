@@ -55,7 +55,7 @@ ALLOWED = {
     "gateway": SHARED | FOUNDATION | {"backend", "postgres", "server"},
     "cli": SHARED
     | FOUNDATION
-    | {"backend", "build", "gateway", "http", "server", "services", "supabase"},
+    | {"backend", "build", "gateway", "http", "postgres", "server", "services", "supabase"},
     "testing": SHARED
     | {"accounts", "backend", "build", "database", "gateway", "http", "postgres", "rate_limits"}
     | {"server"},

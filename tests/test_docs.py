@@ -85,7 +85,8 @@ def test_in_the_readmes_example_users_see_only_their_own_notes(
 
 def test_the_same_example_runs_on_a_project_that_is_prepared_as_documented(example: Path) -> None:
     page = (ROOT / "docs" / "supabase.md").read_text()
-    commands = re.findall(r"^\$ (.+)$", page[: page.index("## Callers")], re.MULTILINE)
+    (block, *_) = re.findall(r"^```console\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    commands = re.findall(r"^\$ (.+)$", block, re.MULTILINE)
     assert commands.pop() == "amphibase serve main:app"
     script = "\n".join(["set -eu", *commands, "env"])
     environment = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from amphibase.cli.loading import amphibase_of_app
+from amphibase.errors import ConfigurationError
 from amphibase.models import Base
 from amphibase.settings import Settings, load_settings
 
@@ -18,18 +20,41 @@ Application = Annotated[
 ]
 
 
-def sql(application: Application = None) -> None:
+def sql(
+    application: Application = None,
+    since: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Your newest migration: print only what your models have beyond."
+        ),
+    ] = None,
+) -> None:
     """Print the SQL that prepares a project for your models, as a file for supabase/migrations.
 
-    Without --app: for users and files alone. It needs no project and no database.
+    Without --app: for users and files alone. It needs no project and no database; with --since it
+    applies the file and those before it to a Postgres that it starts and deletes again.
 
     Example: amphibase supabase sql --app main:app > supabase/migrations/20261129000000_app.sql
     """
-    from amphibase.supabase.starter import starter_sql
-
     if application:
         amphibase_of_app(application)
-    typer.echo(starter_sql(Base.metadata), nl=False)
+    if since is None:
+        from amphibase.supabase.starter import starter_sql
+
+        typer.echo(starter_sql(Base.metadata), nl=False)
+        return
+    if application is None:
+        raise ConfigurationError("Say where your models are: --app module:app")
+    from amphibase.cli.project_copy import migration_since
+
+    migration = migration_since(since)
+    console = Console(stderr=True, soft_wrap=True)
+    for warning in migration.warnings:
+        console.print(f"[yellow]![/yellow] {escape(warning)}", highlight=False)
+    if migration.sql is None:
+        console.print("Nothing to do: the migrations create all that your models have")
+    else:
+        typer.echo(migration.sql, nl=False)
 
 
 def check(application: Application = None) -> None:
@@ -53,7 +78,8 @@ def check(application: Application = None) -> None:
         console.print(f"[red]✗[/red] {escape(difference)}", highlight=False)
     if differences:
         console.print(
-            "Write a migration with what is missing: `amphibase supabase sql` prints all of it"
+            "Write a migration with what is missing: `amphibase supabase sql` prints all of it, "
+            "with --since your newest migration what your models have beyond"
         )
         raise typer.Exit(1)
     console.print("[green]✓[/green] The project has what it should have")

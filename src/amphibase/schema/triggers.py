@@ -1,7 +1,7 @@
 """Triggers that keep `updated_at` and `version`, where rows are changed by others than the SQL
 backend: over the Data API of a Supabase project."""
 
-from sqlalchemy import MetaData, Table
+from sqlalchemy import Connection, MetaData
 
 from amphibase.models import Timestamps, Versioned
 from amphibase.records.adoption import mappers_by_table
@@ -30,18 +30,36 @@ END $$;
 
 def script(metadata: MetaData) -> str:
     """Return an SQL script that creates the triggers that the models' tables need."""
-    statements = [FUNCTIONS.strip()]
-    for table, mappers in mappers_by_table().items():
-        if table.metadata is not metadata or table.schema is not None:
-            continue
-        for kind, function in ((Timestamps, UPDATED_AT), (Versioned, VERSION)):
-            if any(issubclass(mapper.class_, kind) for mapper in mappers):
-                statements.append(_trigger(table, function))
-    return "\n\n".join(statements)
+    created = [f"{create(table, function)};" for table, function in needed(metadata)]
+    return "\n\n".join([FUNCTIONS.strip(), *created])
 
 
-def _trigger(table: Table, function: str) -> str:
+def needed(metadata: MetaData) -> list[tuple[str, str]]:
+    """Return which table needs which function as a trigger of the same name."""
+    return [
+        (table.name, function)
+        for table, mappers in mappers_by_table().items()
+        if table.metadata is metadata and table.schema is None
+        for kind, function in ((Timestamps, UPDATED_AT), (Versioned, VERSION))
+        if any(issubclass(mapper.class_, kind) for mapper in mappers)
+    ]
+
+
+def create(table: str, function: str) -> str:
+    """Return the statement that creates a trigger."""
     return (
-        f"CREATE OR REPLACE TRIGGER {function} BEFORE UPDATE ON {quoted(table.name)}\n"
-        f"FOR EACH ROW EXECUTE FUNCTION {function}();"
+        f"CREATE OR REPLACE TRIGGER {function} BEFORE UPDATE ON {quoted(table)}\n"
+        f"FOR EACH ROW EXECUTE FUNCTION {function}()"
     )
+
+
+def missing(connection: Connection, metadata: MetaData) -> list[tuple[str, str]]:
+    """Return those that a database does not have, or has disabled."""
+    existing = {(row[0], row[1]) for row in connection.exec_driver_sql(_TRIGGERS)}
+    return [each for each in needed(metadata) if each not in existing]
+
+
+_TRIGGERS = """
+SELECT relname::text, tgname::text FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
+WHERE pg_table_is_visible(tgrelid) AND tgenabled <> 'D'
+"""

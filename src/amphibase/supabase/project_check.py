@@ -18,7 +18,6 @@ from amphibase.supabase.starter import files_sql
 BUCKET = "uploads"
 FUNCTION = "amphibase_files"
 
-_TRIGGER = re.compile(r"TRIGGER (\w+) BEFORE UPDATE ON (\S+)")
 _POLICY = re.compile(r"CREATE POLICY (\w+) ON (\S+)")
 
 
@@ -63,15 +62,13 @@ async def check_database(
     for difference in await commands.check(database, settings, metadata):
         yield str(difference)
     async with database.read() as connection:
-        found = await connection.execute(text(_TRIGGERS))
-        existing_triggers = {(row.name, row.relation) for row in found}
+        missing_triggers = await connection.run_sync(triggers.missing, metadata)
         found = await connection.execute(text(_STORAGE_POLICIES))
         existing_policies = {(row.name, row.relation) for row in found}
         has_function = await connection.scalar(text(_HAS_FUNCTION), {"name": FUNCTION})
         has_bucket = await connection.scalar(text(_HAS_BUCKET), {"id": BUCKET})
-    for name, relation in _TRIGGER.findall(triggers.script(metadata)):
-        if (name, relation.strip('"')) not in existing_triggers:
-            yield f"trigger {name} of {relation} is missing from the database"
+    for table, name in missing_triggers:
+        yield f"trigger {name} of {table} is missing from the database"
     for name, relation in _POLICY.findall(files_sql()):
         if (name, relation) not in existing_policies:
             yield f"policy {name} of {relation} is missing from the database"
@@ -81,11 +78,6 @@ async def check_database(
         yield f"bucket {BUCKET} is missing from the database"
 
 
-_TRIGGERS = """
-    SELECT tgname AS name, relname AS relation
-    FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
-    WHERE relnamespace = 'public'::regnamespace AND tgenabled <> 'D'
-"""
 _STORAGE_POLICIES = """
     SELECT policyname AS name, 'storage.' || tablename AS relation
     FROM pg_policies WHERE schemaname = 'storage'

@@ -5,7 +5,15 @@ from importlib.resources import files
 from sqlalchemy import MetaData
 
 from amphibase.schema import create_tables, policies, triggers
-from amphibase.schema.policies import ANON, AUTHENTICATED, COMMANDS, Grant, grant, quoted
+from amphibase.schema.policies import (
+    ANON,
+    AUTHENTICATED,
+    COMMANDS,
+    Grant,
+    TableRules,
+    grant,
+    quoted,
+)
 
 SERVICE_ROLE = "service_role"
 
@@ -41,15 +49,19 @@ def starter_sql(metadata: MetaData) -> str:
 
 def grants_sql(metadata: MetaData) -> str:
     """Return the statements that leave the tables to the service alone, before any policy."""
-    roles = f"{ANON}, {AUTHENTICATED}"
-    lines = [f"GRANT USAGE ON SCHEMA public TO {roles}, {SERVICE_ROLE};"]
+    statements = [f"GRANT USAGE ON SCHEMA public TO {ANON}, {AUTHENTICATED}, {SERVICE_ROLE}"]
     for rules in policies.declared(metadata):
-        lines.append(f"REVOKE ALL ON {quoted(rules.table)} FROM {roles};")
-        grants = [Grant(SERVICE_ROLE, command) for command in COMMANDS]
-        if rules.key:
-            grants.append(Grant(SERVICE_ROLE, "USAGE", rules.key))
-        lines += [f"{statement};" for statement in grant(rules.table, grants)]
-    return "\n".join(lines)
+        statements.append(f"REVOKE ALL ON {quoted(rules.table)} FROM {ANON}, {AUTHENTICATED}")
+        statements += service_grants(rules)
+    return "\n".join(f"{statement};" for statement in statements)
+
+
+def service_grants(rules: TableRules) -> list[str]:
+    """Return the statements that let the service use a table."""
+    grants = [Grant(SERVICE_ROLE, command) for command in COMMANDS]
+    if rules.key:
+        grants.append(Grant(SERVICE_ROLE, "USAGE", rules.key))
+    return grant(rules.table, grants)
 
 
 def files_sql() -> str:

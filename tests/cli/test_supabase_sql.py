@@ -1,0 +1,92 @@
+"""`amphibase supabase sql --since` and `check`: a project follows the models of an application."""
+
+import re
+from pathlib import Path
+
+import psycopg
+import pytest
+from tests.commands import Completed, run
+from tests.supabase_tables import owner_url
+
+from amphibase.testing.supabase import LocalSupabase
+
+APPLICATION = """
+from fastapi import FastAPI
+from sqlalchemy import CheckConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from amphibase import Amphibase, Base, Owned, PublicRead, Versioned
+
+app = Amphibase().mount(FastAPI())
+
+
+class Note(Owned, Base):
+    __tablename__ = "notes"
+    title: Mapped[str]
+"""
+LATER = (
+    APPLICATION.replace("Note(Owned, Base)", "Note(PublicRead, Versioned, Base)")
+    + """\
+    rate: Mapped[str | None] = mapped_column(CheckConstraint("rate <> '100%'", name="whole"))
+
+
+class Tag(Owned, Base):
+    __tablename__ = "tags"
+    name: Mapped[str] = mapped_column(index=True)
+"""
+)
+BY_HAND = "CREATE TABLE public.by_hand (id int PRIMARY KEY);"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """An application, before and after its models have changed."""
+    (tmp_path / "before.py").write_text(APPLICATION)
+    (tmp_path / "after.py").write_text(LATER)
+    (tmp_path / "supabase" / "migrations").mkdir(parents=True)
+    return tmp_path
+
+
+def apply(project: LocalSupabase, script: str) -> None:
+    with psycopg.connect(project.db_url, autocommit=True) as connection:
+        connection.execute(script.encode())
+
+
+def test_a_project_follows_the_models(folder: Path, local_supabase: LocalSupabase) -> None:
+    environment = {
+        "BACKEND": "supabase",
+        "SUPABASE_URL": local_supabase.url,
+        "SUPABASE_ANON_KEY": local_supabase.anon_key,
+        "SUPABASE_SERVICE_KEY": local_supabase.service_role_key,
+        "SUPABASE_JWT_SECRET": local_supabase.jwt_secret,
+        "SUPABASE_DB_URL": owner_url(local_supabase),
+    }
+
+    def command(*arguments: str) -> Completed:
+        return run(folder, environment, "supabase", *arguments)
+
+    first = folder / "supabase" / "migrations" / "1_first.sql"
+    first.write_text(command("sql", "--app", "before:app").stdout + BY_HAND)
+    apply(local_supabase, first.read_text())
+    behind = command("check", "--app", "after:app")
+    assert behind.returncode == 1
+    assert "table tags is missing from the database" in behind.stdout
+    following = command("sql", "--app", "after:app", "--since", str(first))
+    assert following.returncode == 0, following.stderr
+    assert "The table by_hand is in the project alone; it stays" in following.stderr
+    assert not re.search("DROP TABLE|%%", following.stdout)
+    second = first.with_name("2_second.sql")
+    second.write_text(following.stdout)
+    apply(local_supabase, second.read_text())
+    apply(local_supabase, "DROP TABLE by_hand")
+    done = command("check", "--app", "after:app")
+    assert done.returncode == 0, done.stdout + done.stderr
+    again = command("sql", "--app", "after:app", "--since", str(second))
+    assert again.stdout == ""
+    assert "Nothing to do" in again.stderr
+
+
+def test_a_file_that_is_not_there_is_named(folder: Path) -> None:
+    done = run(folder, {}, "supabase", "sql", "--app", "before:app", "--since", "nothing.sql")
+    assert done.returncode == 2
+    assert "There is no file nothing.sql" in done.stderr
