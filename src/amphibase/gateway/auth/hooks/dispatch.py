@@ -7,7 +7,6 @@ Requests are signed as standard webhooks are
 import asyncio
 import base64
 import hmac
-import logging
 from collections.abc import Mapping
 from time import time
 from typing import Any
@@ -24,8 +23,9 @@ from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.errors import AuthError
 from amphibase.gateway.auth.hooks.settings import HookTarget
 from amphibase.gateway.database_errors import log_missing_right
+from amphibase.redaction import redacted_logger
 
-logger = logging.getLogger("amphibase.gateway.auth.hooks")
+logger = redacted_logger("amphibase.gateway.auth.hooks")
 
 FUNCTION_MILLISECONDS = 2000
 HTTP_SECONDS = 5
