@@ -228,7 +228,7 @@ def plain_from_json(type_: TypeEngine[Any]) -> Processor | None:
 
 
 def is_written_as_it_is(type_: TypeEngine[Any]) -> bool:
-    """Whether the writer of JSON knows the type's values itself."""
+    """Return whether the writer of JSON knows the type's values itself."""
     stored = type_.dialect_impl(_DIALECT)
     return isinstance(type_, UtcDateTime) or isinstance(stored, _Uuid | _Date)
 
