@@ -7,6 +7,7 @@ import psycopg
 from sqlalchemy import create_engine, inspect, make_url
 
 from amphibase import Base
+from amphibase.schema.policies import quoted
 from amphibase.supabase.starter import starter_sql
 from amphibase.testing.supabase import LocalSupabase
 
@@ -39,7 +40,10 @@ def dropped_tables(project: LocalSupabase) -> Iterator[None]:
     try:
         yield
     finally:
-        Base.metadata.drop_all(engine)
+        with engine.begin() as connection:
+            connection.exec_driver_sql(
+                f"DROP TABLE IF EXISTS {', '.join(map(quoted, sorted(names)))} CASCADE"
+            )
         engine.dispose()
 
 

@@ -1,5 +1,7 @@
-"""Stored functions, called by name on Postgres."""
+"""Stored functions, called by name on Postgres and in a Supabase project."""
 
+import asyncio
+from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -7,6 +9,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from pydantic import BaseModel
+from sqlalchemy import text
 from tests.backends import ANN, BOB, Records
 from tests.models import Note
 
@@ -44,6 +47,7 @@ FUNCTIONS = (
     "'BEGIN RAISE unique_violation USING MESSAGE = ''taken''; END'",
     "refuse() RETURNS int LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''not on Sundays''; END'",
     "unnamed(int) RETURNS int LANGUAGE sql AS 'SELECT $1'",
+    "unnamed_at_last() RETURNS void LANGUAGE sql AS 'SELECT'",
 )
 
 
@@ -58,18 +62,20 @@ class NoteRow(BaseModel):
     stars: int
 
 
-on_both = pytest.mark.parametrize("shared_records", ["predicate", "rls"], indirect=True)
+on_sql = pytest.mark.parametrize("shared_records", ["predicate", "rls"], indirect=True)
+on_both = pytest.mark.parametrize("shared_records", ["predicate", "rls", "supabase"], indirect=True)
 
 
 @pytest.fixture
 async def on_postgres(records: Records) -> Records:
     """Postgres, with functions to be called."""
-    async with records.sql.database.write() as connection:
-        for function in FUNCTIONS:
-            await connection.exec_driver_sql(
-                f"CREATE OR REPLACE FUNCTION {function}",
-                execution_options={"no_parameters": True},
-            )
+    statements = [f"CREATE OR REPLACE FUNCTION {function}" for function in FUNCTIONS]
+    await records.execute(*(text(statement.replace(":", r"\:")) for statement in statements))
+    for _ in range(100):  # the Data API reads the catalog anew
+        with suppress(NotFound):
+            await records.backend.call("unnamed_at_last", SERVICE)
+            break
+        await asyncio.sleep(0.05)
     return records
 
 
@@ -210,15 +216,17 @@ class TestEffects:
         with pytest.raises(Conflict):
             await call("fail", ANN)
 
-    async def test_go_with_the_transaction(self, on_postgres: Records) -> None:
-        async def write_and_fail(transaction: Transaction) -> None:
-            await transaction.call("write_note", id=uuid4(), owner=ANN.user_id, title="x")
-            assert await transaction.repository(Note).count() == 1
-            raise ZeroDivisionError
 
-        with pytest.raises(ZeroDivisionError):
-            await on_postgres.backend.in_transaction(ANN, write_and_fail)
-        assert await on_postgres.of(Note).count() == 0
+@on_sql
+async def test_effects_go_with_the_transaction(on_postgres: Records) -> None:
+    async def write_and_fail(transaction: Transaction) -> None:
+        await transaction.call("write_note", id=uuid4(), owner=ANN.user_id, title="x")
+        assert await transaction.repository(Note).count() == 1
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await on_postgres.backend.in_transaction(ANN, write_and_fail)
+    assert await on_postgres.of(Note).count() == 0
 
 
 @pytest.mark.parametrize("shared_records", ["rls"], indirect=True)

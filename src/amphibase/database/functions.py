@@ -75,6 +75,19 @@ async def call_function(
         if function.returns_set
         else (documents[0] if documents else "null")
     )
+    return result_of(name, document, returns)
+
+
+def result_of(name: str, document: str | bytes, returns: Any) -> Any:
+    """Read what a function returned, as JSON.
+
+    Args:
+        name: of the function.
+        returns: the type that is expected, checked by pydantic.
+
+    Raises:
+        InvalidValue: the result is of another type.
+    """
     try:
         return TypeAdapter(returns).validate_python(json.loads(document, parse_float=_exact))
     except ValidationError as error:

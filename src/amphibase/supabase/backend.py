@@ -2,10 +2,11 @@
 
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from json import JSONDecodeError
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from amphibase.accounts.jwt.key_ring import KeyRing
@@ -24,7 +25,8 @@ from amphibase.backend import (
 )
 from amphibase.background import Background
 from amphibase.database.engine import PoolOptions
-from amphibase.errors import InvalidValue
+from amphibase.database.functions import result_of
+from amphibase.errors import InvalidValue, Unavailable
 from amphibase.records.cursors import Cursors
 from amphibase.records.model_info import ModelInfos
 from amphibase.settings import Settings, Verify
@@ -32,7 +34,6 @@ from amphibase.supabase.accounts import SupabaseAccounts
 from amphibase.supabase.auth_database import AuthDatabase
 from amphibase.supabase.auth_settings import check_auth_settings
 from amphibase.supabase.client import SupabaseClient
-from amphibase.supabase.errors import read_json
 from amphibase.supabase.files import SupabaseFiles
 from amphibase.supabase.project import SupabaseProject
 from amphibase.supabase.records.max_rows import MaxRows
@@ -153,14 +154,18 @@ class SupabaseBackend:
         self, function: str, caller: Caller, *, returns: Any = Any, **arguments: Any
     ) -> Any:
         """Call a stored function of the database (RPC), and commit."""
-        body = TypeAdapter(dict[str, Any]).dump_python(arguments, mode="json")
+        try:
+            body = TypeAdapter(dict[str, Any]).dump_python(arguments, mode="json")
+        except ValueError as error:
+            raise InvalidValue(
+                f"{function}(): an argument is not of its parameter's type"
+            ) from error
         path = f"/rpc/{quote(function, safe='')}"
         response = await self.client.request("rest", "POST", path, caller, json=body)
-        result = read_json(response) if response.content else None
         try:
-            return TypeAdapter(returns).validate_python(result)
-        except ValidationError as error:
-            raise InvalidValue(f"{function}() returned something else than {returns}") from error
+            return result_of(function, response.content or b"null", returns)
+        except JSONDecodeError:
+            raise Unavailable("The Supabase project sent a response that is not JSON") from None
 
     def session(
         self, caller: Caller, *, writes: bool = True
