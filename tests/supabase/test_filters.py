@@ -23,6 +23,7 @@ from sqlalchemy import (
     true,
     type_coerce,
 )
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import Text
 from tests.backends import Records
 from tests.models import Author, Book, Category, Kinds, Note, Post
@@ -109,6 +110,49 @@ async def test_a_filter_finds_the_rows_that_it_finds_in_sql(
     assert await kinds.count(filter) == len(expected)
 
 
+WORDS_ARRAY = type_coerce(Kinds.words, postgresql.ARRAY(Text))
+MAPPING = type_coerce(Kinds.mapping, postgresql.JSONB)
+SEARCHES: dict[str, Any] = {
+    "contains": WORDS_ARRAY.contains(["a,", "b"]),
+    "is contained": WORDS_ARRAY.contained_by(["a,", "b", "c"]),
+    "overlaps": WORDS_ARRAY.overlap(["x", 'q"']),
+    "has the value": literal("b") == any_(WORDS_ARRAY),
+    "has not the value": ~(literal("b") == any_(WORDS_ARRAY)),
+    "JSON contains": MAPPING.contains({"a": {"b": "x,"}}),
+    "JSON by an operator": MAPPING.op("@>")({"n": 5}),
+    "JSON as text": MAPPING["a"]["b"].astext == "x,",
+    "JSON as a number": Kinds.mapping["n"].as_float() == 5.0,
+    "text search": Kinds.text.match("cats & mice"),
+    "text search by configuration": func.to_tsvector("simple", Kinds.text).op("@@")(
+        func.plainto_tsquery("simple", "cats")
+    ),
+    "web search": Kinds.text.op("@@")(func.websearch_to_tsquery('"fat cat" -dog')),
+    "a phrase": Kinds.text.op("@@")(func.phraseto_tsquery("fat cat")),
+    "a query": Kinds.text.op("@@")(func.to_tsquery("mouse | cat")),
+    "a regular expression": Kinds.text.regexp_match("^the (fat|small)"),
+    "one without case": ~Kinds.text.regexp_match("THE", flags="i"),
+}
+
+
+@pytest.mark.parametrize("filter", SEARCHES.values(), ids=SEARCHES)
+async def test_arrays_json_and_text_are_searched_as_in_sql(
+    shared_records: Records, sql: SqlBackend, filter: Any
+) -> None:
+    kinds = shared_records.of(Kinds)
+    await kinds.delete_where(everything=True)
+    await kinds.add_many(
+        [
+            Kinds(text="the fat cat", words=["a,", "b"], mapping={"a": {"b": "x,"}, "n": 5}),
+            Kinds(text="The small cats and mice", words=['q"'], mapping={"n": 5.5}),
+            Kinds(text="the fat cat of a dog", words=[], mapping={}),
+            Kinds(),
+        ]
+    )
+    expected = [row.id for row in await sql.repository(Kinds, SERVICE).list(filter)]
+    assert [row.id for row in await kinds.list(filter)] == expected
+    assert len(expected) < 4
+
+
 @pytest.fixture
 async def library(shared_records: Records) -> AsyncIterator[Records]:
     """Two authors with a book each, and one without."""
@@ -153,6 +197,7 @@ UNSUPPORTED: dict[str, Any] = {
     "flags": Note.title.regexp_match("a", flags="x"),
     "symmetric": Note.stars.between(3, 1, symmetric=True),
     "an operator": Note.title.op("<->")("a"),
+    "two configurations": Note.title.match("cats", postgresql_regconfig="simple"),
     "inside": (Note.stars == 1) | not_(func.length(Note.title) == 1),
 }
 

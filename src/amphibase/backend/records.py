@@ -104,7 +104,11 @@ class Repository(Protocol[Model]):
         """
 
     def stream(self, *where: Where, order_by: Order = ()) -> AsyncGenerator[Model]:
-        """Yield every row that matches, however many, all as of one point in time."""
+        """Yield every row that matches, however many.
+
+        They are all as of one point in time where `capabilities.snapshots` holds; else rows that
+        others add or delete meanwhile may come or not.
+        """
 
     async def count(self, *where: Where) -> int:
         """Count the rows that match."""

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from sqlalchemy import Table, types
+from sqlalchemy.dialects.postgresql import TSVECTOR
 from sqlalchemy.sql import operators as sql
 from sqlalchemy.sql.elements import (
     BinaryExpression,
@@ -23,6 +24,7 @@ from sqlalchemy.types import TypeEngine
 
 from amphibase.records.filters.operators import OPERATORS, TRUTHS, Operator
 from amphibase.records.filters.tree import Condition, FieldPath, Filter, Logic, Quantifier, Value
+from amphibase.supabase.records.dialect import stored_type
 from amphibase.supabase.records.fields import field_path, unsupported, unwrapped
 from amphibase.supabase.records.operands import array, operand
 from amphibase.supabase.records.patterns import like
@@ -119,6 +121,9 @@ class FieldComparison:
         self._element = element
         self._values = values
         left, right = unwrapped(element.left), unwrapped(element.right)
+        self._vector: FunctionElement[Any] | None = None
+        if _is_function(left, "to_tsvector"):
+            self._vector, (*_, left) = left, map(unwrapped, left.clauses)
         field = field_path(left, table)
         if field is None and operator in COMPARISONS:
             left, right, operator = right, left, MIRRORED.get(operator, operator)
@@ -139,6 +144,8 @@ class FieldComparison:
         """
         if isinstance(self._operator, custom_op):
             return self._custom(self._operator.opstring)
+        if self._vector is not None:
+            raise unsupported(self._element)
         if self._operator in COMPARISONS:
             return self._compared(COMPARISONS[self._operator])
         if self._operator in PATTERNS:
@@ -234,16 +241,29 @@ class FieldComparison:
                 raise unsupported(self._element)
             return self._search(right.name, words, language[0] if language else None)
         operator = BY_SQL.get(opstring)
-        if operator is None:
+        if operator is None or self._vector is not None:
             raise unsupported(self._element)
         of = self._type if isinstance(right.type, types.NullType) else right.type
         return self._filter(operator, self._text(self._value(right), of))
 
     def _search(self, function: str, words: str, language: str | None) -> Condition:
-        if function not in SEARCHES:
+        """PostgREST reads a text by the configuration of the query that it searches it by."""
+        if function not in SEARCHES or self._configuration(language) != language:
             raise unsupported(self._element)
         position = None if language is None else self._position(language)
         return self._filter(SEARCHES[function], words, language=position)
+
+    def _configuration(self, of_query: str | None) -> str | None:
+        """Return the configuration by which the text is read."""
+        if self._vector is not None:
+            configuration, *_ = [*self._vector.clauses][:-1] or [None]
+            return None if configuration is None else str(self._value(configuration))
+        is_vector = isinstance(stored_type(self._type), TSVECTOR)
+        return of_query if is_vector else None
+
+
+def _is_function(element: Any, name: str) -> bool:
+    return isinstance(element, FunctionElement) and element.name == name
 
 
 def contains_value(element: BinaryExpression[Any], table: Table, values: list[Value]) -> Condition:

@@ -282,27 +282,26 @@ class RequestBuilder:
 
     async def count(self, filters: Filters) -> int:
         """Count rows by one request."""
-        parameters = [("select", ",".join([self._keys, *map(_embedded, filters.embeds)]))]
-        parameters += conditions_of(filters)
-        try:
-            response = await self.send("HEAD", parameters, prefer=["count=exact"])
-        except (Forbidden, Unauthenticated) as error:
-            if not self.is_denied(error):
-                raise
-            return 0
-        return total_of(response)
+        # Not by HEAD, where an error has no body that says what it is.
+        response = await self._read_key(filters, "count=exact")
+        return 0 if response is None else total_of(response)
 
     async def any(self, filters: Filters) -> bool:
         """Return whether there is a row."""
-        parameters = [("select", ",".join([self._keys, *map(_embedded, filters.embeds)]))]
+        response = await self._read_key(filters)
+        return response is not None and bool(self.codec.parse(response))
+
+    async def _read_key(self, filters: Filters, *prefer: str) -> httpx.Response | None:
+        """Read the key of a row that matches; None where the caller may not read the table."""
+        keys = ",".join(format_name(key.name) for key in self.info.keys)
+        parameters = [("select", ",".join([keys, *map(_embedded, filters.embeds)]))]
         parameters += [*conditions_of(filters), ("limit", "1")]
         try:
-            response = await self.send("GET", parameters)
+            return await self.send("GET", parameters, prefer=prefer)
         except (Forbidden, Unauthenticated) as error:
             if not self.is_denied(error):
                 raise
-            return False
-        return bool(self.codec.parse(response))
+            return None
 
     # Changing
 
@@ -344,10 +343,6 @@ class RequestBuilder:
         # Projects reject changes without a filter (the extension safeupdate).
         everything = (format_name(self.info.keys[0].name), "not.is.null")
         return conditions_of(filters) or [everything]
-
-    @property
-    def _keys(self) -> str:
-        return ",".join(format_name(key.name) for key in self.info.keys)
 
 
 def table_path(table: Table) -> str:
