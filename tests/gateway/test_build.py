@@ -99,9 +99,9 @@ async def test_the_settings_of_an_application_do_not_concern_the_gateway(
     await gateway.start()
     transport = httpx.ASGITransport(gateway)
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
-        apikey = {"apikey": KEYS.service_role}
+        headers = {"authorization": f"Bearer {KEYS.service_role}"}
         for path in ("/auth/v1/admin/users", "/storage/v1/bucket", "/rest/v1/"):
-            assert (await client.get(path, headers=apikey)).status_code == 200, path
+            assert (await client.get(path, headers=headers)).status_code == 200, path
     await gateway.close()
 
 

@@ -91,7 +91,7 @@ assert.equal((await refused(client().auth.setSession({ ...session, access_token:
 const { identities } = await ok(guest.auth.getUserIdentities())
 assert.equal((await refused(guest.auth.unlinkIdentity(identities[0]))).code, 'single_identity_not_deletable')
 assert.equal((await refused(guest.auth.linkIdentity({ provider: 'github' }))).code, 'validation_failed')
-assert.equal((await refused(client().auth.signInWithIdToken({ provider: 'google', token: 'x' }))).code, 'validation_failed')
+assert.equal((await refused(client().auth.signInWithIdToken({ provider: 'google', token: 'x' }))).code, 'provider_disabled')
 assert.equal((await refused(client().auth.signInWithSSO({ domain: 'example.com' }))).code, 'saml_provider_disabled')
 const wallet = { chain: 'solana', message: 'x', signature: new Uint8Array(64) }
 assert.equal((await refused(client().auth.signInWithWeb3(wallet))).code, 'web3_provider_disabled')
