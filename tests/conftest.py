@@ -16,8 +16,14 @@ from tests import models as models  # their tables belong to every prepared data
 from tests.backends import SECRET as SECRET
 from tests.backends import Records
 from tests.servers import Databases, new_server
-from tests.supabase_projects import open_project, prepare_files, reset, settings_of
-from tests.supabase_tables import created_tables, dropped_tables, owner_url
+from tests.supabase_projects import (
+    named_project,
+    open_project,
+    prepare_files,
+    reset,
+    settings_of,
+)
+from tests.supabase_tables import create_tables, created_tables, dropped_tables, owner_url
 
 from amphibase import Amphibase, Base, Settings, load_settings
 from amphibase.accounts import passwords
@@ -141,7 +147,9 @@ def shared_supabase(request: pytest.FixtureRequest) -> Iterator[LocalSupabase]:
     """A Supabase project for all tests: the local one, in a process of its own, over a socket, or
     the one that `TEST_SUPABASE_URL` names."""
     with open_project(request) as project:
-        if project.db_url:
+        if named_project() is None:
+            create_tables(project)
+        elif project.db_url:
             prepare_files(project)
         yield project
         reset(project)
@@ -173,6 +181,24 @@ def make_settings(prepared_url: str, tmp_path: Path) -> MakeSettings:
         )
 
     return make
+
+
+@contextmanager
+def settings_on(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path, **options: Any
+) -> Iterator[Settings]:
+    """Settings of an application whose data is in SQLite, Postgres or a Supabase project."""
+    options = {
+        "data_dir": tmp_path / "data",
+        "secret_key": SECRET,
+        "rate_limits": "off",
+        **options,
+    }
+    if kind == "supabase":
+        yield settings_of(request.getfixturevalue("supabase"), **options)
+        return
+    with prepared_database(kind, request, tmp_path) as url:
+        yield load_settings(database_url=url, **options)
 
 
 @pytest.fixture

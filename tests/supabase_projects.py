@@ -29,6 +29,9 @@ RUN_BEGAN = datetime.now(UTC) - timedelta(minutes=1)  # the clocks may differ
 RESET = """
     SET storage.allow_delete_query = true;
     TRUNCATE auth.users CASCADE;
+    DO $$ BEGIN
+        IF to_regclass('public.users') IS NOT NULL THEN TRUNCATE public.users CASCADE; END IF;
+    END $$;
     DELETE FROM storage.objects;
     DELETE FROM storage.buckets WHERE id <> 'uploads';
     INSERT INTO storage.buckets (id, name) VALUES ('uploads', 'uploads') ON CONFLICT DO NOTHING;

@@ -1,17 +1,27 @@
 """/files over HTTP, on every backend."""
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 import pytest
 from fastapi import FastAPI
+from tests.conftest import settings_on
 
+from amphibase import Settings
 from amphibase.services.files import FileService
 from amphibase.testing.client import Client
 
 TEN = b"0123456789"
 PNG = bytes.fromhex("89504e470d0a1a0a0000000d49484452") + bytes(100)
+
+
+@pytest.fixture(params=["sqlite", "postgres", "supabase"])
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings]:
+    with settings_on(request.param, request, tmp_path) as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -70,7 +80,7 @@ class TestForm:
         assert response.status_code == 201, response.text
         stored = response.json()
         assert (stored["bucket"], stored["path"]) == ("room", "x/y.txt")
-        assert urlsplit(stored["public_url"]).path == "/files/room/x/y.txt"
+        assert urlsplit(stored["public_url"]).path.endswith("/room/x/y.txt")
         assert (await ann.get("/files")).json()["items"] == []
         taken = await ann.post("/files", files=form)
         assert (taken.status_code, taken.json()["code"]) == (409, "conflict")
@@ -252,7 +262,8 @@ class TestOthers:
     ) -> None:
         await root.post("/files/buckets", json={"id": "room", "public": True})
         stored = (await ann.put("/files/room/a.txt", content=TEN)).json()
-        path = urlsplit(stored["public_url"]).path
+        path = "/files/room/a.txt"
+        assert urlsplit(stored["public_url"]).path.endswith("/room/a.txt")
         assert (await client.get(path)).content == TEN
         assert (await client.get(path)).headers["cache-control"] == "public, no-cache"
         listed = (await client.get("/files", params={"bucket": "room"})).json()["items"]
@@ -263,6 +274,15 @@ class TestOthers:
         assert (await client.get(path)).content == TEN
 
 
+@pytest.fixture
+def bound_signed_urls(app: FastAPI, client: Client) -> None:
+    """Skip a test of signed URLs where the application does not serve them itself."""
+    capabilities = app.state.amphibase.state.backend.capabilities
+    if not capabilities.bound_signed_urls:
+        pytest.skip(f"{capabilities.backend} has no bound_signed_urls")
+
+
+@pytest.mark.usefixtures("bound_signed_urls")
 class TestSign:
     async def test_opens_the_file_without_a_token(self, ann: Client, client: Client) -> None:
         await put(ann, "ä b.txt")
