@@ -7,10 +7,11 @@ in the project, only what the tests made is removed.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import psycopg
@@ -73,6 +74,7 @@ def open_project(request: pytest.FixtureRequest) -> Iterator[LocalSupabase]:
 def reset(project: LocalSupabase) -> None:
     """Delete the users, files and buckets of the tests."""
     if named_project() is not None:
+        _delete_files(project)
         _delete_users(project)
         return
     with psycopg.connect(project.db_url, autocommit=True) as connection:
@@ -101,13 +103,35 @@ def settings_of(project: LocalSupabase, **overrides: Any) -> Settings:
     )
 
 
-def _delete_users(project: LocalSupabase) -> None:
-    """Delete the users of this run, and nobody else."""
+def _service(project: LocalSupabase) -> httpx.Client:
     key = project.service_role_key
     headers = {"apikey": key, "Authorization": f"Bearer {key}"}
-    with httpx.Client(base_url=f"{project.url}/auth/v1/admin", headers=headers) as http:
-        users = http.get("/users", params={"per_page": 1000}).raise_for_status().json()["users"]
-        for user in users:
-            began = datetime.fromisoformat(user["created_at"])
-            if (user.get("email") or "").endswith(DOMAIN) and began > RUN_BEGAN:
-                http.delete(f"/users/{user['id']}").raise_for_status()
+    return httpx.Client(base_url=project.url, headers=headers, timeout=30)
+
+
+def _is_of_run(item: Mapping[str, Any]) -> bool:
+    return datetime.fromisoformat(item["created_at"]) > RUN_BEGAN
+
+
+def _delete_users(project: LocalSupabase) -> None:
+    """Delete the users of this run, and nobody else."""
+    with _service(project) as http:
+        newest = http.get("/auth/v1/admin/users", params={"per_page": 1000}).raise_for_status()
+        for user in newest.json()["users"]:
+            if (user.get("email") or "").endswith(DOMAIN) and _is_of_run(user):
+                http.delete(f"/auth/v1/admin/users/{user['id']}").raise_for_status()
+
+
+def _delete_files(project: LocalSupabase) -> None:
+    """Delete the files of this run, and its buckets."""
+    with _service(project) as http:
+        for bucket in http.get("/storage/v1/bucket").raise_for_status().json():
+            id = quote(bucket["id"], safe="")
+            body = {"prefix": "", "limit": 1000, "with_delimiter": False}
+            listed = http.post(f"/storage/v1/object/list-v2/{id}", json=body).raise_for_status()
+            names = [each["name"] for each in listed.json()["objects"] if _is_of_run(each)]
+            if names:
+                path, prefixes = f"/storage/v1/object/{id}", {"prefixes": names}
+                http.request("DELETE", path, json=prefixes).raise_for_status()
+            if bucket["id"] != "uploads" and _is_of_run(bucket):  # which every project needs
+                http.delete(f"/storage/v1/bucket/{id}").raise_for_status()
