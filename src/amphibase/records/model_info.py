@@ -190,7 +190,21 @@ class ModelInfo(Generic[Model]):
     def objects(self, rows: Sequence[Row]) -> list[Model]:
         """Return objects with the rows' values, in their order; see `object`."""
         with _garbage_left():
-            return [*map(self.object, rows)]
+            if self._has_load_listeners or self.floats or self.unloaded:
+                return [*map(self.object, rows)]
+            return self._plain_objects(rows)
+
+    def _plain_objects(self, rows: Sequence[Row]) -> list[Model]:
+        """Return objects of a model that nothing else has to be done for."""
+        new_instance, names = self.mapper.class_manager.new_instance, self.loaded_names
+        objects = []
+        for row in rows:
+            instance = new_instance()
+            instance.__dict__.update(zip(names, row, strict=False))
+            state = instance_state(instance)
+            state.key = (self._identity, self.key_of(row), self._identity_token)
+            objects.append(instance)
+        return objects
 
     def stored(self, instance: Model, row: Row) -> Model:
         """Return the same object, now as it is stored."""

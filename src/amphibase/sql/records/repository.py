@@ -130,7 +130,7 @@ class SqlRepository(Generic[Model]):
         rows, list_ = await self._builder.page(
             self._info.select, where, order, cursor, limit, expressions
         )
-        objects = [self._info.object(row) for row in rows]
+        objects = self._info.objects(rows)
         if load and objects:
             count = await count_loadable(objects, load, self._builder)
             if count < len(objects):
@@ -370,7 +370,7 @@ class SqlRepository(Generic[Model]):
         return (*row, *(await computed_values(connection, self._builder, [key]))[0])
 
     async def _objects(self, rows: Sequence[Row], load: Load) -> Sequence[Model]:
-        objects = [self._info.object(row) for row in rows]
+        objects = self._info.objects(rows)
         if load and objects:
             await load_related(objects, load, self._builder)
         return objects

@@ -84,10 +84,11 @@ class RowCodec:
         columns: list[Iterable[Any]] = []
         for (name, read), read_plain in zip(self._readers, self._plain_readers, strict=True):
             values = [record[name] for record in records]
-            if read_plain is not None and None not in values:
-                read = read_plain
             try:
-                columns.append(values if read is None else [*map(read, values)])
+                if read_plain is not None and None not in values:
+                    columns.append(_read_all(read_plain, values))
+                else:
+                    columns.append(values if read is None else [*map(read, values)])
             except (ValueError, TypeError, LookupError, OverflowError, ArithmeticError) as error:
                 raise self._unreadable(records) from error
         return [*zip(*columns, strict=True)]
@@ -153,6 +154,14 @@ def codec_of(info: ModelInfo[Any]) -> RowCodec:
         info.cache["row codec"] = RowCodec(info)
     codec: RowCodec = info.cache["row codec"]
     return codec
+
+
+def _read_all(read: Callable[[Any], Any], values: Sequence[Any]) -> Iterable[Any]:
+    """Read values, equal ones once where many seem to be, such as the owners of rows."""
+    if len(values) > 1 and values[0] == values[-1]:
+        known = {value: read(value) for value in {*values}}
+        return [known[value] for value in values]
+    return [*map(read, values)]
 
 
 def _text(value: UUID | date) -> str:
