@@ -121,6 +121,13 @@ class TestLostResponses:
             await read(faulty)
 
 
+async def test_a_prefix_is_not_the_code_of_another_character(store: SupabaseBackend) -> None:
+    for path in ("a=b", "aä"):  # which Storage has as `a=C3=A4`
+        await put(store, path)
+    page = await store.files.list(ANN, "uploads", "a=")
+    assert [file.path for file in page.items] == ["a=b"]
+
+
 class TestUrls:
     async def test_a_signed_one_opens_the_file_at_storage(self, store: SupabaseBackend) -> None:
         await put(store, "ä b.txt")

@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_group
 
-from amphibase.cli import serve
+from amphibase.cli import advise, serve
 from amphibase.errors import AmphibaseError, ConfigurationError, Unavailable
 
 SECRET_OPTIONS = ("password", "sslpassword")
@@ -49,6 +49,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("serve")(serve.serve)
+app.command("advise")(advise.advise)
 app.add_typer(lazy_group("amphibase.cli.db", "The tables of the database."), name="db")
 app.add_typer(lazy_group("amphibase.cli.users", "The users of the application."), name="users")
 app.add_typer(lazy_group("amphibase.cli.files", "The files of the application."), name="files")

@@ -1,0 +1,110 @@
+"""`amphibase advise`: evidence from a real Postgres, as a table, JSON and HTML."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from tests.commands import Completed, run
+
+from amphibase.testing.supabase import LocalSupabase
+
+
+def advise(folder: Path, url: str, *options: str) -> Completed:
+    return run(folder, {}, "advise", "--database-url", url, *options)
+
+
+def evidence(folder: Path, url: str) -> tuple[str | None, dict[str, Any]]:
+    done = advise(folder, url, "-o", "json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    return report["recommended"], {each["criterion"]: each for each in report["evidence"]}
+
+
+def execute(url: str, *statements: str) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        for statement in statements:
+            connection.execute(statement.encode())
+
+
+def test_an_empty_database_decides_nothing(tmp_path: Path, postgres_url: str) -> None:
+    side, found = evidence(tmp_path, postgres_url)
+    assert side is None
+    assert all(each["speaks_for"] is None for each in found.values())
+    assert "The evidence is not clear" in advise(tmp_path, postgres_url).stdout
+
+
+@pytest.mark.parametrize(
+    ("statements", "criterion", "expected", "side"),
+    [
+        (
+            [
+                "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
+                "CREATE TABLE users (id serial PRIMARY KEY)",
+                "CREATE TRIGGER t BEFORE UPDATE ON users FOR EACH ROW EXECUTE FUNCTION f()",
+            ],
+            "triggers",
+            "1 triggers",
+            None,
+        ),
+        (["CREATE TABLE users (id serial PRIMARY KEY)"], "integer keys", "users", None),
+        (
+            [
+                "CREATE FOREIGN DATA WRAPPER w",
+                "CREATE SERVER other FOREIGN DATA WRAPPER w",
+            ],
+            "several databases",
+            "1 foreign servers",
+            "own database",
+        ),
+        (
+            ["CREATE FUNCTION f(text) RETURNS text LANGUAGE internal AS 'upper'"],
+            "procedures",
+            "1, some in internal, which Supabase has not",
+            "own database",
+        ),
+        (
+            [
+                "CREATE SCHEMA auth",
+                "CREATE TABLE auth.users (encrypted_password text)",
+                "INSERT INTO auth.users VALUES ('$2b$10$x'), ('$pbkdf2-sha256$x'), (NULL)",
+            ],
+            "password hashes",
+            "1 bcrypt, 1 none, 1 pbkdf2",
+            "own database",
+        ),
+    ],
+    ids=["triggers", "integer keys", "foreign servers", "untrusted", "hashes"],
+)
+def test_what_is_there_is_counted(
+    tmp_path: Path,
+    postgres_url: str,
+    statements: list[str],
+    criterion: str,
+    expected: str,
+    side: str | None,
+) -> None:
+    execute(postgres_url, *statements)
+    recommended, found = evidence(tmp_path, postgres_url)
+    assert (found[criterion]["found"], found[criterion]["speaks_for"]) == (expected, side)
+    assert recommended == side
+
+
+def test_policies_for_browsers_speak_for_supabase(
+    tmp_path: Path, local_supabase: LocalSupabase
+) -> None:
+    url = local_supabase.db_url
+    execute(url, "CREATE TABLE notes (id int)", "CREATE POLICY p ON notes TO anon USING (true)")
+    side, found = evidence(tmp_path, url)
+    assert found["policies for browsers"]["speaks_for"] == "Supabase"
+    assert side == "Supabase"
+    page = advise(tmp_path, url, "-o", "html").stdout
+    assert "<td>1 policies of anon and authenticated</td><td>Supabase</td>" in page
+    assert "Recommended: Supabase" in page
+
+
+def test_sqlite_has_nothing_to_show(tmp_path: Path) -> None:
+    done = advise(tmp_path, "sqlite:///app.db")
+    assert done.returncode == 2
+    assert "Only a Postgres" in done.stderr
