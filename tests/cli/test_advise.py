@@ -102,6 +102,9 @@ def test_policies_for_browsers_speak_for_supabase(
     page = advise(tmp_path, url, "-o", "html").stdout
     assert "<td>1 policies of anon and authenticated</td><td>Supabase</td>" in page
     assert "Recommended: Supabase" in page
+    execute(url, "CREATE FOREIGN DATA WRAPPER w", "CREATE SERVER other FOREIGN DATA WRAPPER w")
+    both, _ = evidence(tmp_path, url)
+    assert both is None
 
 
 def test_sqlite_has_nothing_to_show(tmp_path: Path) -> None:
