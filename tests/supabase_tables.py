@@ -40,10 +40,9 @@ def dropped_tables(project: LocalSupabase) -> Iterator[None]:
     try:
         yield
     finally:
+        listed = ", ".join(map(quoted, sorted(names))).replace("%", "%%")
         with engine.begin() as connection:
-            connection.exec_driver_sql(
-                f"DROP TABLE IF EXISTS {', '.join(map(quoted, sorted(names)))} CASCADE"
-            )
+            connection.exec_driver_sql(f"DROP TABLE IF EXISTS {listed} CASCADE")
         engine.dispose()
 
 
