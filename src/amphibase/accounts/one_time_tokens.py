@@ -143,11 +143,19 @@ class OneTimeTokens:
         )
         return found.scalars().first()
 
-    async def redeem(self, connection: AsyncConnection, token: str, kind: Kind) -> UUID | None:
-        """Use a token up; return the user it was issued to, or None where it is not valid."""
+    async def redeem(
+        self, connection: AsyncConnection, token: str, kind: Kind, *, sent_to: str | None = None
+    ) -> UUID | None:
+        """Use a token up; return the user it was issued to, or None where it is not valid.
+
+        Args:
+            sent_to: the address or number that it has to have been sent to, in lower case.
+        """
         # The user's row is locked first, as by `issue`: the other way round, each would wait for
         # what the other holds.
         locked = self._valid(token, kind).with_for_update(of=self._users)
+        if sent_to is not None:
+            locked = locked.where(func.lower(self._table.c.relates_to) == sent_to)
         id = (await connection.execute(locked)).scalar_one_or_none()
         if id is None:
             return None
@@ -166,12 +174,21 @@ class OneTimeTokens:
         return None
 
     async def redeem_code(
-        self, connection: AsyncConnection, user_id: UUID, code: str, *kinds: Kind
+        self,
+        connection: AsyncConnection,
+        user_id: UUID,
+        code: str,
+        *kinds: Kind,
+        sent_to: str | None = None,
     ) -> Kind | None:
-        """Use up a code of one of the kinds; return its kind, or None where it is not valid."""
+        """Use up a code of one of the kinds; return its kind, or None where it is not valid.
+
+        Args:
+            sent_to: the address or number that the code proves, and has to have been sent to.
+        """
         for kind in kinds:
             for token in self.of_code(user_id, kind, code):
-                if await self.redeem(connection, token, kind):
+                if await self.redeem(connection, token, kind, sent_to=sent_to):
                     return kind
         return None
 

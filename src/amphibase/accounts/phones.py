@@ -5,8 +5,23 @@ from typing import Any
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from amphibase.accounts.engine import AccountEngine
+from amphibase.accounts.engine import AccountEngine, is_banned
 from amphibase.models import utc_now
+
+
+def is_unproven_by_phone(user: Row[Any]) -> bool:
+    """Return whether the account is what an unconfirmed sign-up with a number left, and no more.
+
+    One that has an address, was invited, or was signed in to belongs to somebody, whom a stranger
+    who types the number must not touch.
+    """
+    return (
+        user.phone_confirmed_at is None
+        and not user.email
+        and user.invited_at is None
+        and user.last_sign_in_at is None
+        and not is_banned(user)
+    )
 
 
 async def prove_phone(engine: AccountEngine, connection: AsyncConnection, user: Row[Any]) -> None:

@@ -253,3 +253,13 @@ async def test_a_factor_shows_what_it_does_not_have(api: Api) -> None:
     await enrolled(api, signed_up["access_token"], "mine")
     (factor,) = (await api.get("/user", token=signed_up["access_token"])).json()["factors"]
     assert (factor["phone"], factor["last_challenged_at"]) == ("", None)
+
+
+async def test_a_new_number_needs_the_second_factor(serve: ServeAuth) -> None:
+    api = await serve(external_phone_enabled=True, sms_autoconfirm=True)
+    session = await api.sign_up()
+    factor = await enrolled(api, session["access_token"])
+    await verified(api, session["access_token"], factor)
+    weaker = (await api.sign_in()).json()["access_token"]
+    response = await api.put("/user", {"phone": "4915550102"}, token=weaker)
+    assert rejection(response) == (401, "insufficient_aal")

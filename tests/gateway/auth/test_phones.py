@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from tests.gateway.auth.api import PASSWORD, Api, rejection
+from tests.gateway.auth.api import PASSWORD, SERVICE, Api, rejection
 from tests.gateway.auth.conftest import ServeAuth
 
 PHONE, CODE = "4915550100", "123456"
@@ -68,6 +68,34 @@ async def test_the_password_of_a_stranger_who_signed_up_first_does_not_count(
     assert (await verify(phones)).status_code == 200
     stranger = await sign_in(phones, "the password of a stranger")
     assert rejection(stranger) == (400, "invalid_credentials")
+
+
+@pytest.mark.parametrize("autoconfirm", [False, True])
+async def test_a_stranger_who_types_the_number_of_an_account_changes_nothing_of_it(
+    serve: ServeAuth, autoconfirm: bool
+) -> None:
+    api = await serve(
+        external_phone_enabled=True, sms_test_otp=TEST_CODES, sms_autoconfirm=autoconfirm
+    )
+    ann = {"email": "ann@example.com", "password": PASSWORD, "email_confirm": True, "phone": PHONE}
+    assert (await api.post("/admin/users", ann, token=SERVICE)).status_code == 200
+    again = await api.post("/signup", {"phone": PHONE, "password": "the stranger's own password"})
+    assert rejection(again) == (422, "user_already_exists")
+    await api.post("/otp", {"phone": PHONE})
+    signed_in = await api.post(
+        "/token?grant_type=password", {"email": "ann@example.com", "password": PASSWORD}
+    )
+    assert signed_in.status_code == 200
+
+
+async def test_a_code_that_was_sent_to_an_address_proves_no_number(phones: Api) -> None:
+    ann, other = {"email": "ann@example.com"}, "4915550199"
+    await phones.post("/admin/users", {**ann, "phone": other}, token=SERVICE)
+    assert (await phones.post("/invite", ann, token=SERVICE)).status_code == 200
+    code = phones.message().code
+    assert rejection(await verify(phones, code, phone=other)) == (403, "otp_expired")
+    proof = {"type": "invite", "email": "ann@example.com", "token": code}
+    assert (await phones.post("/verify", proof)).status_code == 200
 
 
 async def test_a_new_number_is_confirmed_by_its_code(phones: Api) -> None:

@@ -7,6 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
 from starlette.responses import Response
 
+from amphibase.accounts.phones import is_unproven_by_phone
 from amphibase.accounts.sign_up import SignUpEmail
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth import sms
@@ -102,7 +103,7 @@ async def _send_sms(core: Core, request: Request, body: OtpBody) -> Response:
                 raise AuthError(codes.OTP_DISABLED)
             check_open(core)
             user = await add_by_phone(core, connection, request, phone, "", body.data)
-        elif user.row.phone_confirmed_at is None:
+        elif is_unproven_by_phone(user.row):
             # Who asks for a code did not choose the password of the sign-up.
             await core.users.change(connection, user.id, encrypted_password="")
         traits = {"channel": body.channel or "sms"}

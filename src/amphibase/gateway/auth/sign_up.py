@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from amphibase.accounts.engine import email_claims
-from amphibase.accounts.phones import prove_phone
+from amphibase.accounts.phones import is_unproven_by_phone, prove_phone
 from amphibase.accounts.sign_up import SignUpEmail, SignUpRequest, SignUpResult
 from amphibase.accounts.users import EMAIL_PROVIDER
 from amphibase.errors import EmailAlreadyRegistered
@@ -174,10 +174,12 @@ async def _with_phone(core: Core, request: Request, body: SignUpBody) -> Respons
     password_hash = await core.passwords.hash(body.password)
     async with core.database.write() as connection:
         user = await core.users.find_by_phone(connection, phone, lock=True)
-        if user is not None and user.row.phone_confirmed_at is not None:
+        if user is not None and not is_unproven_by_phone(user.row):
             raise AuthError(codes.USER_ALREADY_EXISTS)
         if user is None:
             user = await add_by_phone(core, connection, request, phone, password_hash, body.data)
+        elif core.settings.sms_autoconfirm:
+            await core.users.change(connection, user.id, encrypted_password=password_hash)
         elif not await core.passwords.verify(body.password, user.row.encrypted_password or None):
             # Which of those who chose a password has the number is unknown: none of them counts.
             await core.users.change(connection, user.id, encrypted_password="")

@@ -52,4 +52,5 @@ async def redeem(
     if test_code is not None:
         is_valid = hmac.compare_digest(test_code.encode(), code.encode("utf-8", "surrogatepass"))
         return user if is_valid else None
-    return user if await core.one_time_tokens.redeem_code(connection, user.id, code, kind) else None
+    used = await core.one_time_tokens.redeem_code(connection, user.id, code, kind, sent_to=phone)
+    return user if used else None

@@ -109,7 +109,7 @@ def _check(core: Core, body: UserBody, caller: BearerUser, email: str, phone: st
         raise invalid(
             "Updating password of an anonymous user without an email or phone is not allowed", 422
         )
-    if email or body.password is not None:
+    if email or phone or body.password is not None:
         caller.require_second_factor(
             401, "AAL2 session is required to update email or password when MFA is enabled."
         )

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from amphibase.accounts.engine import is_unproven_sign_up
 from amphibase.accounts.one_time_tokens import EMAIL_CHANGE, PKCE_PREFIX, Kind
 from amphibase.accounts.phones import change_phone, prove_phone
 from amphibase.accounts.sign_up import ProvenSignUp
@@ -222,14 +223,17 @@ async def _by_code(
         if proven is not None:
             return await _sign_up_verified(core, connection, proven, has_flow=False)
     user = await core.users.find_by_email(connection, email, lock=True)
-    if user is None and kind == "email_change":
-        user = await core.users.find_by_new_email(connection, email)
+    if kind == "email_change" and (user is None or is_unproven_sign_up(user.row)):
+        # A sign-up with the address that nobody has proven stands in the way of nobody.
+        user = await core.users.find_by_new_email(connection, email) or user
     if kind == "email_change" and user is not None:
         # Each email's code is sent with the address that the email went to.
         kinds = kinds[:1] if user.row.email == email else kinds[1:]
     used = None
     if user is not None:
-        used = await core.one_time_tokens.redeem_code(connection, user.id, code, *kinds)
+        used = await core.one_time_tokens.redeem_code(
+            connection, user.id, code, *kinds, sent_to=email
+        )
     if user is None or used is None:
         raise AuthError(codes.OTP_EXPIRED)
     return await _accept(core, connection, user, used, None)

@@ -122,16 +122,16 @@ async def _attempt(
     )
     try:
         response = await client.send(request, stream=True)
+        try:
+            return await _read(target, response)
+        finally:
+            await response.aclose()
     except httpx.HTTPError as error:
         logger.warning("The hook %s cannot be reached: %s", target.name, error)
         if is_last:
             raise AuthError(codes.HOOK_TIMEOUT_AFTER_RETRY) from None
         await asyncio.sleep(BACKOFF_SECONDS)
         return None
-    try:
-        return await _read(target, response)
-    finally:
-        await response.aclose()
 
 
 async def _read(target: HookTarget, response: httpx.Response) -> dict[str, Any] | None:
