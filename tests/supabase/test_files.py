@@ -128,6 +128,15 @@ async def test_a_prefix_is_not_the_code_of_another_character(store: SupabaseBack
     assert [file.path for file in page.items] == ["a=b"]
 
 
+async def test_another_spelling_of_a_path_is_listed_as_nobodys_file(
+    store: SupabaseBackend,
+) -> None:
+    await put(store, "a=b")
+    await store.supabase(BOB).storage.from_("uploads").upload("a=3Db", b"Bob's")
+    page = await store.files.list(SERVICE, "uploads")
+    assert [(file.path, file.owner_id) for file in page.items] == [("a=b", ANN.user_id)]
+
+
 class TestUrls:
     async def test_a_signed_one_opens_the_file_at_storage(self, store: SupabaseBackend) -> None:
         await put(store, "ä b.txt")

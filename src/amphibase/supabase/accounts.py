@@ -24,6 +24,7 @@ from amphibase.backend import (
 )
 from amphibase.background import Background
 from amphibase.errors import (
+    AmphibaseError,
     Conflict,
     EmailAlreadyRegistered,
     InvalidCredentials,
@@ -186,9 +187,13 @@ class SupabaseAccounts:
 
     async def reset_password(self, token: str, new: str) -> None:
         self._check_new_password(new)
-        user = (await self._auth.redeem("recovery", token)).account
-        # As the service: Auth then ends every session, that of the link too.
-        await self._auth.change(user.id, {"password": new})
+        proof = await self._auth.redeem("recovery", token)
+        try:
+            # As the service: Auth then ends every session, that of the link too.
+            await self._auth.change(proof.account.id, {"password": new})
+        except AmphibaseError:  # such as by the project's own rules for passwords
+            await self._auth.end(proof)
+            raise
 
     async def verify_email(
         self, token: str, *, password: str | None = None, device: Device = UNKNOWN_DEVICE
@@ -212,7 +217,11 @@ class SupabaseAccounts:
         body: dict[str, Any] = {"password": password}
         if data := {**user_metadata, **({"name": name} if name else {})}:
             body["data"] = data
-        response = await self._auth.send("PUT", "/user", body, caller=caller_of(invited))
+        try:
+            response = await self._auth.send("PUT", "/user", body, caller=caller_of(invited))
+        except AmphibaseError:
+            await self._auth.end(invited)
+            raise
         return SignedIn(read_account(response), invited.tokens)
 
     async def resend_verification(self, email: str, *, device: Device = UNKNOWN_DEVICE) -> None:

@@ -1,6 +1,7 @@
 """Calls to Supabase Auth: as whom they are sent, and what they respond with."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
@@ -171,17 +172,16 @@ class AuthApi:
 
     async def end_all(self, account: Account) -> None:
         """End every session of a user, as the user, since the service cannot."""
-        try:
-            await self.sign_out(Caller("authenticated", account.id), "global")
-        except UserBanned:  # and so without a session that could go on
-            return
-        except Unauthenticated:  # no secret to issue a token with
-            if account.email_confirmed_at is None:
-                return
-            body = {"type": "magiclink", "email": account.email}
-            response = await self.send("POST", "/admin/generate_link", body, caller=SERVICE)
-            signed_in = await self.redeem("magiclink", read_json(response)["hashed_token"])
-            await self.sign_out(caller_of(signed_in), "global")
+        with suppress(UserBanned):  # and so without a session that could go on
+            try:
+                await self.sign_out(Caller("authenticated", account.id), "global")
+            except Unauthenticated:  # no secret to issue a token with
+                if account.email_confirmed_at is None:
+                    return
+                body = {"type": "magiclink", "email": account.email}
+                response = await self.send("POST", "/admin/generate_link", body, caller=SERVICE)
+                signed_in = await self.redeem("magiclink", read_json(response)["hashed_token"])
+                await self.sign_out(caller_of(signed_in), "global")
 
 
 def caller_of(signed_in: SignedIn) -> Caller:

@@ -13,6 +13,7 @@ from amphibase.accounts.jwt.key_ring import KeyRing
 from amphibase.backend import (
     ANONYMOUS,
     ATTEMPTS,
+    SERVICE,
     AccountHooks,
     Caller,
     Capabilities,
@@ -202,7 +203,8 @@ class SupabaseBackend:
     async def check(self) -> None:
         """Reach Auth, the Data API and Storage. Raises Unavailable."""
         await self.client.request("auth", "GET", "/health", ANONYMOUS)
-        await self.client.request("rest", "HEAD", "/", ANONYMOUS)
+        # As the service: hosted projects show the root of the Data API to nobody else.
+        await self.client.request("rest", "HEAD", "/", SERVICE)
         await self.client.request("storage", "GET", "/status", ANONYMOUS)
 
     async def close(self) -> None:

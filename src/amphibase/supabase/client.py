@@ -4,6 +4,7 @@ import json as json_codec
 from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any, Literal
 
 import httpx
@@ -55,7 +56,9 @@ class SupabaseClient:
 
     def __init__(self, project: SupabaseProject, http: httpx.AsyncClient | None = None) -> None:
         self.project = project
-        self._http = http or RetryingClient(http2=True, timeout=TIMEOUT, limits=LIMITS)
+        self._http = http or RetryingClient(
+            http2=True, timeout=TIMEOUT, limits=LIMITS, cookies=_no_cookies()
+        )
         secret = project.jwt_secret
         self._signing = KeyRing([Key.from_secret(secret)]) if secret else None
 
@@ -142,7 +145,7 @@ class SupabaseClient:
         with translated_transport_errors():
             response = await self._http.send(request, stream=True)
             try:
-                if response.is_error:
+                if not response.is_success:
                     await response.aread()
                     raise_for_response(service, response, caller)
                 yield response
@@ -212,6 +215,11 @@ class SupabaseClient:
                 "exp": int((now + SIGNED_LIFETIME).timestamp()),
             }
         )
+
+
+def _no_cookies() -> CookieJar:
+    """Return a jar that keeps none: a proxy's cookie for one caller is no other's."""
+    return CookieJar(DefaultCookiePolicy(allowed_domains=()))
 
 
 @contextmanager

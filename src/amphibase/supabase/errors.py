@@ -106,8 +106,10 @@ STORAGE_ERRORS: dict[str, type[AmphibaseError]] = {
 
 BY_STATUS: dict[int, type[AmphibaseError]] = {
     401: Unauthenticated,
+    402: Unavailable,  # the project's owner has something to pay
     403: Forbidden,
     404: NotFound,
+    408: Unavailable,
     409: Conflict,
     413: PayloadTooLarge,
     415: UnsupportedFileType,
@@ -128,14 +130,20 @@ def raise_for_response(service: str, response: httpx.Response, caller: Caller) -
         caller: whose request it was.
 
     Raises:
-        AmphibaseError: the status is 400 or above.
+        AmphibaseError: the status is 300 or above.
         ConfigurationError: the project does not accept the API key.
     """
-    if not response.is_error:
+    if response.is_success:
         return
+    if not response.is_error:
+        raise Unavailable("The Supabase project responded with a redirect: compare SUPABASE_URL")
     body = _body(response)
     status = _status(response, body)
-    if status == 401 and "code" not in body and "error_code" not in body:
+    has_body = bool(response.content)  # the response to HEAD has none
+    if service == "rest" and status == 403 and has_body and "code" not in body:
+        # PostgREST's own has one: such a 403 does not mean that the caller sees no rows.
+        raise Unavailable("A proxy before the Data API of the Supabase project rejected a request")
+    if status == 401 and has_body and "code" not in body and "error_code" not in body:
         # The gateway before the services: it knows API keys, and no users.
         raise ConfigurationError(
             f"The project does not accept the API key of the role {caller.role}: compare "

@@ -147,7 +147,12 @@ class SupabaseFiles(SupabaseBuckets):
         query = f"files {bucket!r} {prefix!r} {caller.role} {caller.user_id}"
         after = "" if cursor is None else self._cursors.read(query, cursor)[0]
         found = await self._objects(caller, bucket, key_of(prefix), after=after, count=limit + 1)
-        files = [_file(bucket, each) for each in found[:limit]]
+        files = [
+            _file(bucket, each)
+            for each in found[:limit]
+            # Another spelling of a path, which others may store, cannot be opened by that path.
+            if key_of(path_of(each.key)) == each.key
+        ]
         more = len(found) > limit
         return Page(
             # `=` may begin the code of another character (`object_keys`).

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from amphibase.backend import Caller
 from amphibase.blobs.tus import CHUNK_TYPE, VERSION
-from amphibase.errors import AmphibaseError, Conflict, Unavailable
+from amphibase.errors import AmphibaseError, Conflict, Retryable, Unavailable
 from amphibase.supabase.client import SupabaseClient
 from amphibase.supabase.spool import Spool
 from amphibase.supabase.storage_api import metadata_of, upsert
@@ -92,18 +92,22 @@ class ResumableUpload:
         return f"{PATH}/{id}"
 
     async def _send_parts(self, path: str, content: Spool) -> None:
-        offset = failures = 0
-        while offset < content.size:
-            part = await content.read(offset, PART_BYTES)
+        offset: int | None = 0
+        failures = 0
+        while offset is None or offset < content.size:
             try:
+                if offset is None:
+                    offset = await self._offset(path)
+                    continue
+                part = await content.read(offset, PART_BYTES)
                 offset = await self._send_part(path, offset, part)
                 failures = 0
-            except (Unavailable, Conflict):  # a conflict: the offset is another
+            except (Retryable, Conflict):  # a conflict: the offset is another
                 failures += 1
                 if failures == FAILURES:
                     raise
+                offset = None
                 await asyncio.sleep(FIRST_WAIT_SECONDS * 2**failures)
-                offset = await self._offset(path)
 
     async def _send_part(self, path: str, offset: int, part: bytes) -> int:
         headers = {**self._headers, "Upload-Offset": str(offset), "Content-Type": CHUNK_TYPE}

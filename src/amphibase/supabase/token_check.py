@@ -146,7 +146,7 @@ class RemoteTokenCheck:
             raise InvalidToken
         try:
             claims = jwt.decode(access_token, options={"verify_signature": False})
-        except jwt.PyJWTError:
+        except (jwt.PyJWTError, RecursionError):
             raise InvalidToken from None
         caller = caller_of_claims(claims, access_token)
         try:

@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import ForeignKey
 
-from amphibase.backend import Where
+from amphibase.backend import MAX_LIMIT, Where
 from amphibase.errors import ForeignKeyViolation
 from amphibase.records.adoption import mappers_by_table
 from amphibase.records.values import Row
@@ -25,7 +25,7 @@ async def still_referred_to(builder: RequestBuilder, where: Sequence[Where]) -> 
         What the caller does not see is not named.
     """
     infos = builder.shared.infos
-    rows = await builder.rows(where, builder.ordering(()))
+    rows = await builder.rows(where, builder.ordering(()), limit=MAX_LIMIT)
     tables = [
         table.name
         for table, mappers in mappers_by_table().items()
