@@ -55,6 +55,9 @@ class RedactingFilter(logging.Filter):
     """Redacts the message, the arguments and the traceback of each record, and drops none."""
 
     def filter(self, record: logging.LogRecord) -> bool:
+        if "is_redacted" in record.__dict__:  # by the filter of its logger, before the handler's
+            return True
+        record.is_redacted = True
         if isinstance(record.msg, str):
             record.msg = redact(record.msg)
         arguments = record.args
