@@ -6,7 +6,7 @@ import re
 from math import isinf
 from typing import Any, NoReturn
 
-_MAY_OVERFLOW = re.compile(r"[eE]\+?[0-9]{3}|[0-9]{309}")
+_MAY_OVERFLOW = re.compile(r"[eE]\+?[0-9]{2}|[0-9]{299}")
 """In JSON without a match, no number is beyond a double."""
 
 

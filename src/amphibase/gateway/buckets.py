@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+import psycopg
+
 from amphibase.errors import ConfigurationError
 from amphibase.gateway.config_toml import BucketConfig
 from amphibase.gateway.project import connected
@@ -47,7 +49,12 @@ async def create(url: str, buckets: Sequence[BucketConfig]) -> None:
                 "limit": bucket.file_size_limit,
                 "types": [*bucket.allowed_mime_types] or None,
             }
-            await connection.execute(_MAKE.encode(), values)
+            try:
+                await connection.execute(_MAKE.encode(), values)
+            except (psycopg.DataError, psycopg.IntegrityError) as error:
+                raise ConfigurationError(
+                    f"storage.buckets.{bucket.name}: {error.diag.message_primary}"
+                ) from error
 
 
 async def upload(
@@ -87,13 +94,20 @@ def _files_in(bucket: str, folder: Path) -> list[Path]:
 
 
 async def _upload_file(client: "AsyncClient", bucket: str, path: Path, name: str) -> None:
-    response = await client.post(
-        f"/storage/v1/object/{quote(f'{bucket}/{name}')}",
-        content=await asyncio.to_thread(path.read_bytes),
-        headers={"Content-Type": mimetypes.guess_type(path.name)[0] or "application/octet-stream"},
-    )
-    if response.is_error and response.json().get("error") != "Duplicate":
-        raise ConfigurationError(
-            f"{path} cannot be stored in the bucket {bucket}: "
-            f"{response.json().get('message', response.status_code)}"
+    import httpx
+
+    content_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+    try:
+        response = await client.post(
+            f"/storage/v1/object/{quote(f'{bucket}/{name}')}",
+            content=await asyncio.to_thread(path.read_bytes),
+            headers={"Content-Type": content_type},
         )
+        body = response.json()
+    except (OSError, httpx.HTTPError, ValueError) as error:
+        reason = str(error) or type(error).__name__
+    else:
+        if response.is_success or body.get("error") == "Duplicate":
+            return
+        reason = body.get("message", response.status_code)
+    raise ConfigurationError(f"{path} cannot be stored in the bucket {bucket}: {reason}")

@@ -142,4 +142,5 @@ def _storage(project: Project) -> "Service":
     from amphibase.gateway.storage.settings import load_storage_settings
 
     settings = load_storage_settings(project.folder / STORAGE)
-    return StorageApp(settings, project.roles.storage_admin, project.tokens)
+    role = project.roles.storage_admin
+    return StorageApp(settings, role, project.tokens, project.body_seconds)

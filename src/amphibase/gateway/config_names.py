@@ -46,6 +46,7 @@ NAMES: Mapping[str, str] = MappingProxyType(
         "auth.email.smtp.sender_name": "GOTRUE_SMTP_SENDER_NAME",
         "auth.sms.enable_signup": "GOTRUE_EXTERNAL_PHONE_ENABLED",
         "auth.sms.enable_confirmations": "GOTRUE_SMS_AUTOCONFIRM",
+        "auth.sms.max_frequency": "GOTRUE_SMS_MAX_FREQUENCY",
         "auth.sms.test_otp": "GOTRUE_SMS_TEST_OTP",
         "auth.mfa.max_enrolled_factors": "GOTRUE_MFA_MAX_ENROLLED_FACTORS",
         "auth.mfa.totp.enroll_enabled": "GOTRUE_MFA_TOTP_ENROLL_ENABLED",

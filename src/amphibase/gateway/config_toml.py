@@ -135,14 +135,16 @@ class _Reader:
     def _drop_what_is_off(self, content: dict[str, Any]) -> None:
         """Empty the tables that are off, by `enabled = false` or since they do not say `true`."""
         auth = self._table(content, "auth")
-        off_by_default = [auth.get("captcha"), *self._table(auth, "hook").values()]
-        for parent in (self._table(auth, "external"), self._table(auth, "third_party")):
-            off_by_default += parent.values()
-        smtp = self._table(auth, "email").get("smtp")
-        for table, default in [(each, False) for each in off_by_default] + [(smtp, True)]:
-            if isinstance(table, dict) and not self._is_on(
-                "enabled", table.get("enabled", default)
-            ):
+        tables = {"auth.captcha": auth.get("captcha")}
+        for parent in ("hook", "external", "third_party"):
+            named = self._table(auth, parent).items()
+            tables |= {f"auth.{parent}.{name}": table for name, table in named}
+        tables["auth.email.smtp"] = self._table(auth, "email").get("smtp")
+        for key, table in tables.items():
+            if not isinstance(table, dict):
+                continue
+            is_on = table.get("enabled", key == "auth.email.smtp")
+            if not self._is_on(f"{key}.enabled", is_on):
                 table.clear()
 
     def _table(self, content: dict[str, Any], name: str) -> dict[str, Any]:

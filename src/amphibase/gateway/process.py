@@ -153,7 +153,8 @@ async def _serve(
             await buckets.upload(url, settings.keys.service_role, config.buckets, gateway)
         except AmphibaseError as error:
             logger.error("%s", error.detail)
-        ready(state)
+        finally:
+            ready(state)
 
     async def warm_up() -> None:
         try:

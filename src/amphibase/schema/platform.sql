@@ -27,7 +27,9 @@ CREATE TABLE IF NOT EXISTS realtime.messages (
     id uuid NOT NULL DEFAULT gen_random_uuid(),
     PRIMARY KEY (id, inserted_at)
 ) PARTITION BY RANGE (inserted_at);
+CREATE TABLE IF NOT EXISTS realtime.messages_default PARTITION OF realtime.messages DEFAULT;
 ALTER TABLE realtime.messages ENABLE ROW LEVEL SECURITY;
+ALTER TABLE realtime.messages_default ENABLE ROW LEVEL SECURITY;
 GRANT SELECT, INSERT, UPDATE ON realtime.messages TO anon, authenticated, service_role;
 
 CREATE OR REPLACE FUNCTION realtime.topic() RETURNS text

@@ -213,12 +213,12 @@ class SqlAccounts(SqlAccountAdministration):
         current_hash = await self._check_current_password(user_id, current_password)
         async with self._database.write() as connection:
             user = await self._lock_user(connection, user_id, current_hash)
-            if user.email.lower() == new:
+            if (user.email or "").lower() == new:
                 raise InvalidRequest("This is the address of your account already")
             other = await self._users.find_by_email(connection, new)
             tokens = await self._email_changes.begin(connection, user, new)
         is_free = other is None or is_unproven_sign_up(other)
-        self._emails.send_email_change(user.email, new, tokens, is_free=is_free)
+        self._emails.send_email_change(user.email or "", new, tokens, is_free=is_free)
 
     async def confirm_email_change(self, caller: Caller, token: str) -> Account | None:
         async with self._database.write() as connection:
@@ -230,7 +230,8 @@ class SqlAccounts(SqlAccountAdministration):
             if is_banned(user):
                 raise UserBanned
             is_enough = kind == "email_change_token_new" and caller.user_id == user_id
-            if not await self._email_changes.confirm(connection, user, needs_other=not is_enough):
+            needs_other = bool(user.email) and not is_enough
+            if not await self._email_changes.confirm(connection, user, needs_other=needs_other):
                 return None
             return account_of(await self._users.get(connection, user_id))
 

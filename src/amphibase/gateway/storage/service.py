@@ -79,9 +79,17 @@ class StorageApp:
         database_url: of a Postgres with the schema `storage`, as a role that owns its tables and
             may become every role that `authenticator` may.
         tokens: the project's keys.
+        body_seconds: how long a client may send nothing in the middle of a body.
     """
 
-    def __init__(self, settings: StorageSettings, database_url: str, tokens: KeyRing) -> None:
+    def __init__(
+        self,
+        settings: StorageSettings,
+        database_url: str,
+        tokens: KeyRing,
+        body_seconds: float = BODY_SECONDS,
+    ) -> None:
+        self._body_seconds = body_seconds
         self._context = StorageContext(settings, database_url, tokens)
         self._lifetime = Lifetime(self._open, self._context.close)
         self._app = Starlette(
@@ -138,7 +146,7 @@ class StorageApp:
         self, call: Endpoint, respond: Callable[[Exception], Response] = errors.error_response
     ) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
-            body = RequestBody(request.receive, BODY_SECONDS)
+            body = RequestBody(request.receive, self._body_seconds)
             request = Request(request.scope, body.receive)
             try:
                 await self.start()

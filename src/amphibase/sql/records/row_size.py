@@ -33,6 +33,9 @@ class RowSize:
 
     Args:
         dialect: the name of the database's dialect.
+
+    Attributes:
+        select: a SELECT of each row's size.
     """
 
     def __init__(self, info: ModelInfo[Any], dialect: str) -> None:
@@ -48,16 +51,12 @@ class RowSize:
         self.bytes: ColumnElement[int] = literal_column(sql or "0", Integer())
         for computed in self._computed:
             self.bytes += func.coalesce(_computed_length(computed, dialect), 0)
+        self.select: Select[Any] = select(self.bytes).select_from(info.table)
 
     @property
     def is_bounded(self) -> bool:
         """Whether no row is large, by the types of the model's columns."""
         return not (self._large or self._computed)
-
-    @property
-    def select(self) -> Select[Any]:
-        """A SELECT of each row's size."""
-        return select(self.bytes).select_from(self._info.table)
 
     def select_small(self, statement: Select[Any], max_bytes: int) -> tuple[Select[Any], int]:
         """Build a SELECT that leaves out the values of large rows.
