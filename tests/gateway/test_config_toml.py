@@ -136,6 +136,25 @@ def test_the_environment_wins(config: Path, monkeypatch: pytest.MonkeyPatch, nam
     assert auth.password_min_length == (7 if name == "GOTRUE_PASSWORD_MIN_LENGTH" else 10)
 
 
+@pytest.mark.parametrize("place", ["environment", ".env"])
+def test_names_of_the_application_are_not_the_gateways(
+    config: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    names = {"PORT": "8000", "HOST": "0.0.0.0", "DATABASE_URL": "sqlite:///app.db", "DATA_DIR": "x"}
+    names |= {"DB_POOL": "x", "SITE_URL": "x", "SMTP_HOST": "x"}
+    for name, value in names.items():
+        if place == "environment":
+            monkeypatch.setenv(name, value)
+    if place == ".env":
+        Path(".env").write_text("".join(f"{name}={value}\n" for name, value in names.items()))
+    gateway = load(GatewaySettings)
+    assert (gateway.host, gateway.port, gateway.database_url) == ("127.0.0.1", None, None)
+    assert gateway.data_dir == Path(".amphibase")
+    assert load(StorageSettings).db_pool == 10
+    auth = load_auth_settings()
+    assert (auth.site_url, auth.smtp_host) == ("http://127.0.0.1:3000", None)
+
+
 def test_an_option_of_the_command_wins(config: Path) -> None:
     config.write_text("[api]\nport = 55000")
     assert load(GatewaySettings, port=55002).port == 55002

@@ -14,7 +14,11 @@ from typing import Any
 
 from dotenv import dotenv_values
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    PydanticBaseSettingsSource,
+)
 
 from amphibase.errors import ConfigurationError
 from amphibase.gateway.config_names import CLI_DEFAULTS, INVERTED, NAMES, NOT_HERE, PATTERNS
@@ -278,5 +282,10 @@ class ProjectSettings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        config_toml = ConfigTomlSource(settings_cls)
-        return init_settings, env_settings, dotenv_settings, config_toml
+        for source in (env_settings, dotenv_settings):
+            # By its variables alone: PORT or DATABASE_URL, which fields are called too, are the
+            # application's.
+            source.config = {**source.config, "populate_by_name": False}
+        if isinstance(dotenv_settings, DotEnvSettingsSource):
+            dotenv_settings.dotenv_filtering = "only_existing"
+        return init_settings, env_settings, dotenv_settings, ConfigTomlSource(settings_cls)
