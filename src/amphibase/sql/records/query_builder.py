@@ -349,10 +349,18 @@ class QueryBuilder:
         return True
 
     async def _fetch(self, query: Query) -> Sequence[Row]:
-        async with self.unless_refused():
+        if self._is_expected_to_be_refused:
+            async with self.unless_refused():
+                (rows,) = await self.executor.fetch(self.caller, query)
+                return rows
+            return []
+        try:  # as `unless_refused`, without the price of a block for each row by id
             (rows,) = await self.executor.fetch(self.caller, query)
-            return rows
-        return []
+        except Forbidden:
+            if self._is_final_refusal:
+                raise
+            return []
+        return rows
 
     @asynccontextmanager
     async def unless_refused(self) -> AsyncIterator[None]:
@@ -362,13 +370,21 @@ class QueryBuilder:
         Raises:
             Forbidden: the error of the database has another reason, and ended the transaction.
         """
-        is_expected = self.may_be_refused and not self.policy.may_select
+        is_expected = self._is_expected_to_be_refused
         try:
             async with self.executor.nested() if is_expected else nullcontext():
                 yield
         except Forbidden:
-            if not is_expected and (self.executor.holds_locks or not self.may_be_refused):
+            if not is_expected and self._is_final_refusal:
                 raise
+
+    @property
+    def _is_expected_to_be_refused(self) -> bool:
+        return self.may_be_refused and not self.policy.may_select
+
+    @property
+    def _is_final_refusal(self) -> bool:
+        return self.executor.holds_locks or not self.may_be_refused
 
 
 def _computed_reads(info: ModelInfo[Any]) -> TablesRead:
