@@ -111,3 +111,10 @@ def test_sqlite_has_nothing_to_show(tmp_path: Path) -> None:
     done = advise(tmp_path, "sqlite:///app.db")
     assert done.returncode == 2
     assert "Only a Postgres" in done.stderr
+
+
+def test_a_wrong_url_is_one_line_without_its_password(tmp_path: Path) -> None:
+    done = advise(tmp_path, "postgres//ann:secret@host/db")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error DATABASE_URL: is not a database URL")
+    assert "secret" not in done.stderr

@@ -184,6 +184,12 @@ def test_what_has_no_effect_is_named_by_its_table(config: Path) -> None:
     assert found.unset == ("GOOGLE",)
 
 
+@pytest.mark.parametrize("value", ["true", "false"])
+def test_a_key_with_a_slip_is_named(config: Path, value: str) -> None:
+    config.write_text(f"[auth]\nenabel_signup = {value}")
+    assert read_config().unknown == ("auth.enabel_signup",)
+
+
 def test_a_protection_that_is_not_here_stops_the_start(config: Path) -> None:
     config.write_text('[auth.captcha]\nenabled = true\nprovider = "hcaptcha"\nsecret = "s"')
     with pytest.raises(ConfigurationError, match="GOTRUE_SECURITY_CAPTCHA_ENABLED"):

@@ -42,11 +42,11 @@ def advise(
     Example: amphibase advise --database-url postgresql://localhost/app -o html > advice.html
     """
     from amphibase.database.engine import Database
-    from amphibase.database.url import parse_url
     from amphibase.schema.evidence import Evidence, read_evidence, recommended
     from amphibase.settings import load_settings
 
-    url = parse_url(database_url) if database_url else load_settings().database
+    # As a setting, so that a wrong one is one line, and a secret in none.
+    url = load_settings(**({"database_url": database_url} if database_url else {})).database
     if url.get_backend_name() != "postgresql":
         raise ConfigurationError("Only a Postgres has evidence to show; pass --database-url")
 

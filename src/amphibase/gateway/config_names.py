@@ -82,6 +82,7 @@ CLI_DEFAULTS: Mapping[str, str] = MappingProxyType(
         "auth.mfa.phone.otp_length": "6",
         "auth.mfa.phone.max_frequency": "5s",
         "auth.mfa.phone.template": "Your code is {{ .Code }}",
+        "auth.oauth_server.allow_dynamic_registration": "false",
         "auth.oauth_server.authorization_url_path": "/oauth/consent",
     }
 )

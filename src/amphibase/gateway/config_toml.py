@@ -125,7 +125,7 @@ class _Reader:
             name = _variable(key)
             if name is not None:
                 values[name] = text
-            elif text != "false" and not _is_not_here(key):
+            elif not _asks_for_nothing(key, text) and not _is_not_here(key):
                 unknown[_table_of(key)] = None
         return ProjectConfig(
             values=values,
@@ -238,6 +238,11 @@ def _variable(key: str) -> str | None:
         if match := pattern.fullmatch(key):
             return match.expand(template).upper()
     return None
+
+
+def _asks_for_nothing(key: str, text: str) -> bool:
+    """Return whether a key switches off what is not here; `enabel_signup = false` does not."""
+    return text == "false" and key.rpartition(".")[2].endswith("enabled")
 
 
 def _is_not_here(key: str) -> bool:

@@ -1,0 +1,33 @@
+"""Reads query strings of lists for the tests."""
+
+from typing import Any
+from urllib.parse import parse_qsl
+
+import pytest
+from fastapi.exceptions import RequestValidationError
+from sqlalchemy import select
+from sqlalchemy.dialects import sqlite
+from tests.models import Kinds
+
+from amphibase.records.listing import Listing, read_listing
+
+
+def read(query: str, model: type[Any] = Kinds) -> Listing:
+    return read_listing(model, parse_qsl(query, keep_blank_values=True))
+
+
+def sql(query: str, model: type[Any] = Kinds) -> tuple[str, list[Any]]:
+    """The condition as SQL, and what is bound in it."""
+    statement = select(model).where(*read(query, model).where)
+    compiled = statement.compile(dialect=sqlite.dialect())
+    _, _, condition = " ".join(str(compiled).split()).partition(" WHERE ")
+    return condition.replace("t_kinds.", ""), [*compiled.params.values()]
+
+
+def rejected(query: str, model: type[Any] = Kinds) -> tuple[str, str]:
+    """The field that is rejected, and why."""
+    with pytest.raises(RequestValidationError) as caught:
+        read(query, model)
+    first = caught.value.errors()[0]
+    assert first["loc"][0] == "query"
+    return first["loc"][1], first["msg"]
