@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Representation = Literal["minimal", "headers-only", "representation"]
 Count = Literal["exact", "planned", "estimated"]
@@ -74,7 +74,7 @@ def read_preferences(
         timezones: the names that the database knows.
         may_override_end: whether `tx` is heeded; else it is known, and ignored.
     """
-    preferences: dict[str, str] = {}
+    preferences: dict[str, Any] = {}  # each value is one of its choices
     invalid = []
     for preference in (part.strip() for header in headers for part in header.split(",")):
         if not preference:
@@ -88,12 +88,12 @@ def read_preferences(
         preferences.pop("tx", None)
     most = preferences.get("max-affected")
     return Preferences(
-        resolution=preferences.get("resolution"),  # type: ignore[arg-type]  # one of its choices
-        representation=preferences.get("return"),  # type: ignore[arg-type]
-        count=preferences.get("count"),  # type: ignore[arg-type]
-        end=preferences.get("tx"),  # type: ignore[arg-type]
-        missing=preferences.get("missing"),  # type: ignore[arg-type]
-        handling=preferences.get("handling"),  # type: ignore[arg-type]
+        resolution=preferences.get("resolution"),
+        representation=preferences.get("return"),
+        count=preferences.get("count"),
+        end=preferences.get("tx"),
+        missing=preferences.get("missing"),
+        handling=preferences.get("handling"),
         timezone=preferences.get("timezone"),
         max_affected=None if most is None else int(most),
         invalid=tuple(invalid),
