@@ -4,6 +4,7 @@
     ├── ConfigurationError         the environment or a file it names is wrong; raised at start
     ├── HookError                  a hook of the application returned what it may not
     ├── NotLoaded                  a relationship was read that was not loaded
+    ├── MoveFailed                 a move between backends cannot go on
     ├── TransactionClosed          a transaction that has failed or ended is used further
     ├── NotSupported               the backend cannot do that; raised before anything is sent
     ├── InvalidRequest             the request itself is wrong
@@ -71,6 +72,13 @@ class ConfigurationError(AmphibaseError):
 
     code = "configuration_error"
     default = "The configuration is wrong"
+
+
+class MoveFailed(AmphibaseError):
+    """Raised when a move cannot go on: what happened, to what, and what to do."""
+
+    code = "move_failed"
+    default = "The move failed"
 
 
 class HookError(AmphibaseError):

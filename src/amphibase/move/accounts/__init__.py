@@ -1,0 +1,1 @@
+"""Accounts with ids, hashes, identities, factors and sessions."""

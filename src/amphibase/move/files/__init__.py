@@ -1,0 +1,1 @@
+"""Buckets and files: bytes, types, owners and metadata."""

@@ -1,0 +1,91 @@
+"""The journal of a move, beside its plan: what has been done, and what has to be put back."""
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from amphibase.errors import Conflict
+
+KIND = """
+CREATE TABLE IF NOT EXISTS entries (
+    kind TEXT NOT NULL, name TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (kind, name)
+) WITHOUT ROWID
+"""
+
+
+class Journal:
+    """Entries by kind and name, each a JSON value; an entry that was put survives a kill.
+
+    Use it as a context manager: from beginning to end it holds the lock of its plan.
+    """
+
+    def __init__(self, plan: Path) -> None:
+        self.path = plan.with_suffix(".journal")
+        self._lock = FileLock(plan.with_suffix(".lock"))
+        self._database: sqlite3.Connection | None = None
+
+    def __enter__(self) -> "Journal":
+        """Open the journal.
+
+        Raises:
+            Conflict: another run of the same plan is under way.
+        """
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise Conflict(f"another run of {self.path.stem} is under way") from None
+        database = sqlite3.connect(self.path, isolation_level=None)
+        database.execute("PRAGMA journal_mode=WAL")
+        database.execute("PRAGMA synchronous=FULL")
+        database.execute(KIND)
+        self._database = database
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+        self._lock.release()
+
+    @property
+    def _open(self) -> sqlite3.Connection:
+        if self._database is None:
+            raise RuntimeError("the journal is not open")
+        return self._database
+
+    def put(self, kind: str, name: str, value: Any) -> None:
+        """Write an entry durably, in the place of one of the same kind and name."""
+        self._open.execute(
+            "INSERT INTO entries VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
+            (kind, name, json.dumps(value)),
+        )
+
+    def get(self, kind: str, name: str) -> Any:
+        """Return an entry's value; None where it is missing."""
+        row = self._open.execute(
+            "SELECT value FROM entries WHERE kind = ? AND name = ?", (kind, name)
+        ).fetchone()
+        return None if row is None else json.loads(row[0])
+
+    def entries(self, kind: str) -> Iterator[tuple[str, Any]]:
+        """Yield the entries of a kind, by name."""
+        rows = self._open.execute(
+            "SELECT name, value FROM entries WHERE kind = ? ORDER BY name", (kind,)
+        )
+        for name, value in rows:
+            yield name, json.loads(value)
+
+    def count(self, kind: str) -> int:
+        """Return how many entries there are of a kind."""
+        (number,) = self._open.execute(
+            "SELECT count(*) FROM entries WHERE kind = ?", (kind,)
+        ).fetchone()
+        return int(number)
+
+    def delete(self, kind: str, name: str) -> None:
+        """Delete an entry; no matter whether there was one."""
+        self._open.execute("DELETE FROM entries WHERE kind = ? AND name = ?", (kind, name))

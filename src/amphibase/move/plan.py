@@ -1,0 +1,158 @@
+"""The plan of a move: a TOML file that people read, edit and keep; no secret is ever in it."""
+
+import tomllib
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from amphibase.errors import ConfigurationError
+
+
+class PlanPart(BaseModel):
+    """A part of the plan; a name that it does not know is an error, as it may be misspelt."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class EndPlan(PlanPart):
+    """One end of the move.
+
+    Args:
+        address: `sql:URL` or `supabase:URL`, without a password.
+        files: where the bytes of files are, on SQL.
+    """
+
+    address: str
+    files: str | None = None
+
+
+class TablePlan(PlanPart):
+    """A table that moves.
+
+    Args:
+        source: `schema.name`, or the name alone on SQLite.
+        target: the same of the other side.
+        key: by which rows are told apart, in the source's names.
+        columns: source's name → target's name; generated columns and those left out do not move.
+        ids: of columns that refer to a mapped table, its name in `mappings`.
+        merge: whether the target may hold rows already; those with a key of the source are kept.
+        triggers: of the target's triggers, whether they fire for rows that arrive.
+    """
+
+    source: str
+    target: str
+    key: tuple[str, ...]
+    columns: dict[str, str]
+    ids: dict[str, str] = Field(default_factory=dict)
+    merge: bool = False
+    triggers: dict[str, Literal["off", "fire"]] = Field(default_factory=dict)
+
+
+class UserColumns(PlanPart):
+    """Which columns of the source's own table of users are an account's and a profile's.
+
+    Args:
+        profile: the table's columns → columns of the target's profiles.
+    """
+
+    id: str
+    email: str
+    password_hash: str | None = None
+    is_active: str | None = None
+    created_at: str | None = None
+    confirmed_at: str | None = None
+    profile: dict[str, str] = Field(default_factory=dict)
+
+
+class AccountsPlan(PlanPart):
+    """The accounts that move.
+
+    Args:
+        table: a table of users that knows nothing of Amphibase; None where the source has accounts.
+        columns: of that table.
+        sessions: whether people stay signed in, where both sides allow it.
+        same_address: what happens to accounts whose addresses differ by case alone; `ask` stops.
+    """
+
+    table: str | None = None
+    columns: UserColumns | None = None
+    identities: bool = True
+    factors: bool = True
+    sessions: bool = True
+    same_address: Literal["ask", "first", "last"] = "ask"
+    merge: bool = False
+
+
+class FilesPlan(PlanPart):
+    """The buckets whose files move."""
+
+    buckets: tuple[str, ...] = ()
+    merge: bool = False
+
+
+class MappingPlan(PlanPart):
+    """Integer ids that become UUIDs, the same at each run.
+
+    Args:
+        source: the table whose ids they are.
+        column: of its key.
+        namespace: from which the UUIDs are made (RFC 9562, version 5).
+        table: of the target, which holds `old_id` and `new_id` afterwards.
+    """
+
+    source: str
+    column: str
+    namespace: str
+    table: str
+
+
+class NotMoved(PlanPart):
+    """Something that stays, and why."""
+
+    what: str
+    reason: str
+
+
+class VerifyPlan(PlanPart):
+    """How far the proof goes.
+
+    Args:
+        probe_account: whether an account is made on the target, signed in and removed again.
+    """
+
+    probe_account: bool = False
+
+
+class Plan(PlanPart):
+    """What moves from where to where."""
+
+    version: Literal[1] = 1
+    name: str
+    source: EndPlan
+    target: EndPlan
+    accounts: AccountsPlan | None = None
+    files: FilesPlan | None = None
+    tables: tuple[TablePlan, ...] = ()
+    mappings: dict[str, MappingPlan] = Field(default_factory=dict)
+    not_moved: tuple[NotMoved, ...] = ()
+    verify: VerifyPlan = VerifyPlan()
+
+
+def read_plan(path: Path) -> Plan:
+    """Read a plan.
+
+    Raises:
+        ConfigurationError: the file is missing, is not TOML, or has a value that no plan has; says
+            which.
+    """
+    try:
+        return Plan.model_validate(tomllib.loads(path.read_text("utf-8")))
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{path}: is not TOML: {error}") from None
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ConfigurationError(f"{path}: {where}: {first['msg']}") from None

@@ -1,0 +1,91 @@
+"""A stage of the move: accounts, tables or files, each with the same four steps."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+
+class Outcome(StrEnum):
+    """How a check came out; a failed one stops the move before anything is written."""
+
+    PASS = "pass"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A row of the preflight: what was looked at, how it is, and what to do."""
+
+    outcome: Outcome
+    subject: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Something that both sides do not hold alike.
+
+    Args:
+        subject: a table, `accounts`, or a bucket.
+        key: of the row, account or file; None where it is about the whole.
+    """
+
+    subject: str
+    key: str | None
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Something that `undo` did not remove, and why."""
+
+    subject: str
+    key: str
+    reason: str
+
+
+@dataclass(slots=True)
+class Verified:
+    """What a verification saw.
+
+    Args:
+        counts: subject → rows, accounts or files of the source and of the target.
+        checksums: subject → checksum of the source and of the target, in hex.
+        unverified: what could not be looked at, and why; it is not a pass.
+    """
+
+    counts: dict[str, tuple[int, int]] = field(default_factory=dict)
+    checksums: dict[str, tuple[str, str]] = field(default_factory=dict)
+    differences: list[Difference] = field(default_factory=list)
+    unverified: list[Difference] = field(default_factory=list)
+
+
+class Stage(Protocol):
+    """Moves one kind of thing. Each step may be repeated, also after a kill in the middle."""
+
+    name: str
+
+    async def check(self) -> list[Check]:
+        """Look at both sides, without writing."""
+
+    async def run(self) -> None:
+        """Copy what is not on the target yet; what was copied before is not copied again.
+
+        Raises:
+            MoveFailed: it cannot go on; says what to do.
+        """
+
+    async def reconcile(self) -> int:
+        """Copy what has changed on the source since it was copied, and remove what it has lost.
+
+        Returns:
+            How many rows, accounts or files were written or removed.
+        """
+
+    async def verify(self) -> Verified:
+        """Read both sides again and compare."""
+
+    def undo(self) -> AsyncIterator[Kept]:
+        """Remove what the move wrote; yield what has been changed or used since, which is kept."""

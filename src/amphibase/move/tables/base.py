@@ -1,0 +1,94 @@
+"""How the stage reads and writes the tables of a side, whatever it is.
+
+A value is the text that Postgres writes for it, with the settings that make it exact (UTC, ISO
+dates, shortest floats, bytea in hex), or None. No value becomes a Python object on its way: an
+infinite interval or a number of 5,000 digits arrives as it was.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from amphibase.move.catalog import Catalog, CatalogTable, TableName
+
+Row = tuple[str | None, ...]
+"""Values in the order of the chosen columns."""
+
+Key = tuple[str, ...]
+"""Values of the key's columns."""
+
+CHUNK_ROWS = 5_000
+CHUNK_BYTES = 4 * 1024 * 1024
+"""A chunk ends with whichever comes first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The columns of a table that move, as this side names them.
+
+    Args:
+        key: by which rows are told apart; among `columns`.
+    """
+
+    table: CatalogTable
+    columns: tuple[str, ...]
+    key: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Rows that are written together with their checkpoint.
+
+    Args:
+        last: the key of the last row.
+    """
+
+    rows: Sequence[Row]
+    last: Key
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A row that the side does not take, and why, in the words of its database."""
+
+    row: Row
+    reason: str
+
+
+class TableReader(Protocol):
+    """Reads a side's tables, each in the order of its key as that side sorts."""
+
+    async def catalog(self) -> Catalog:
+        """Read what tables there are."""
+
+    async def count(self, table: TableName) -> int:
+        """Count the rows exactly."""
+
+    def read(self, selection: Selection, after: Key | None = None) -> AsyncIterator[Chunk]:
+        """Yield the rows after a key, or all, by key and never by offset."""
+
+    async def rows(self, selection: Selection, keys: Sequence[Key]) -> Mapping[Key, Row]:
+        """Return the rows with these keys; those that are missing are left out."""
+
+
+class TableWriter(TableReader, Protocol):
+    """Writes a side's tables."""
+
+    async def checkpoint(self, table: TableName) -> Key | None:
+        """Return the last key whose chunk is written; None before the first."""
+
+    async def insert(self, selection: Selection, chunk: Chunk) -> list[Rejected]:
+        """Write a chunk and its checkpoint, both or neither; rows that are there already stay.
+
+        Returns:
+            Those that were rejected; the others are written.
+        """
+
+    async def upsert(self, selection: Selection, rows: Sequence[Row]) -> list[Rejected]:
+        """Write rows, in the place of those with the same keys."""
+
+    async def delete(self, selection: Selection, keys: Sequence[Key]) -> int:
+        """Delete rows by their keys; return how many were there."""
+
+    async def forget_checkpoints(self) -> None:
+        """Remove whatever the move has put on this side beside the rows."""
