@@ -1,10 +1,25 @@
-"""The two ends of a move: their addresses, and what they are opened with."""
+"""The two ends of a move: their addresses, and what they are opened with.
+
+An address has no secret and is in the plan. What opens it is in the environment: in the variables
+of its role (`SOURCE_DATABASE_URL`, `TARGET_SUPABASE_SERVICE_KEY` …), else in the application's
+own, as long as those are of the same address; for a password also where libpq looks for one.
+"""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy.engine import URL
+
+from amphibase.database.url import parse_url
+from amphibase.errors import ConfigurationError
+from amphibase.settings import Settings, load, load_settings
+
+SECRET_OPTIONS = ("password", "sslpassword")
+"""What a database's URL may have behind its question mark, besides the password before the @."""
 
 
 class Role(StrEnum):
@@ -13,6 +28,10 @@ class Role(StrEnum):
     SOURCE = "source"
     TARGET = "target"
 
+    @property
+    def opposite(self) -> "Role":
+        return Role.TARGET if self is Role.SOURCE else Role.SOURCE
+
 
 @dataclass(frozen=True, slots=True)
 class SqlEndpoint:
@@ -20,16 +39,21 @@ class SqlEndpoint:
 
     Args:
         database: with the password.
-        files: where the bytes of files are, as the setting FILES says it.
+        files: where the bytes of files are, as the setting FILES_URL.
     """
 
     role: Role
-    database: URL
-    files: str
+    database: URL = field(repr=False)
+    files: str = field(repr=False)
 
     @property
     def is_postgres(self) -> bool:
         return self.database.get_backend_name() == "postgresql"
+
+    @property
+    def address(self) -> str:
+        """What the plan calls it: without a secret."""
+        return f"sql:{database_address(self.database)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +71,165 @@ class SupabaseEndpoint:
     url: str
     service_key: SecretStr = field(repr=False)
     jwt_secret: SecretStr | None = field(repr=False, default=None)
-    database: URL | None = None
+    database: URL | None = field(repr=False, default=None)
+
+    @property
+    def address(self) -> str:
+        """What the plan calls it: without a secret."""
+        return f"supabase:{self.url}"
 
 
 Endpoint = SqlEndpoint | SupabaseEndpoint
+
+
+class EndSettings(BaseSettings):
+    """The variables of one role."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env",
+        env_file_encoding="utf-8",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+    )
+
+    database_url: SecretStr | None = None
+    files_url: SecretStr | None = None
+    supabase_url: str | None = None
+    supabase_service_key: SecretStr | None = None
+    supabase_jwt_secret: SecretStr | None = None
+    supabase_db_url: SecretStr | None = None
+
+
+class SourceSettings(EndSettings):
+    model_config = SettingsConfigDict(env_prefix="SOURCE_")
+
+
+class TargetSettings(EndSettings):
+    model_config = SettingsConfigDict(env_prefix="TARGET_")
+
+
+def parse_endpoint(
+    text: str, role: Role, *, files: str | None = None, database: str | None = None
+) -> Endpoint:
+    """Read an address, and from the environment what opens it.
+
+    Args:
+        text: `sql:URL`, or `sql` for the application's own database; `supabase:URL`, or `supabase`
+            for the project of `SUPABASE_URL`.
+        files: the address of a SQL end's files, where a plan names it.
+        database: the URL of a Supabase end's database, with or without a password.
+
+    Raises:
+        ConfigurationError: the address is not understood, or a variable is missing or of another
+            address; names the variable.
+    """
+    kind, _, url = text.partition(":")
+    own = load(SourceSettings if role is Role.SOURCE else TargetSettings)
+    application = load_settings()
+    if kind == "sql":
+        return SqlEndpoint(
+            role,
+            _sql_database(url, role, own, application),
+            _file_store(files, own, application),
+        )
+    if kind == "supabase":
+        return _supabase(url, database, role, own, application)
+    raise ConfigurationError(
+        f"{kind!r} is not an end of a move; write sql:URL with the URL of a database, or "
+        "supabase:URL with the URL of a project, as in supabase:https://abcdefgh.supabase.co"
+    )
+
+
+def database_address(url: URL) -> str:
+    """Write the URL of a database without its secrets."""
+    bare = url.difference_update_query(SECRET_OPTIONS).set(
+        drivername=url.get_backend_name(), password=None
+    )
+    return bare.render_as_string(hide_password=False)
+
+
+def files_address(url: str) -> str:
+    """Write the URL of a store of files without its options, which may be secrets."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def _sql_database(text: str, role: Role, own: EndSettings, application: Settings) -> URL:
+    variable = f"{role.upper()}_DATABASE_URL"
+    named = _database(variable, own.database_url)
+    if not text:
+        return _absolute(named or application.database)
+    asked = _absolute(_parse(text, f"The {role}'s address"))
+    if named is not None:
+        return _same_address(asked, _absolute(named), variable)
+    own_database = _absolute(application.database)
+    if asked.password is None and database_address(own_database) == database_address(asked):
+        return own_database
+    return asked
+
+
+def _supabase(
+    text: str, database: str | None, role: Role, own: EndSettings, application: Settings
+) -> SupabaseEndpoint:
+    prefix = role.upper()
+    url = (text or own.supabase_url or application.supabase_url or "").rstrip("/")
+    if not url.startswith(("http://", "https://")):
+        raise ConfigurationError(
+            f"The {role}'s project has no address: write supabase:https://abcdefgh.supabase.co, or "
+            f"set {prefix}_SUPABASE_URL or SUPABASE_URL"
+        )
+    # The keys of one project are never sent to another.
+    general = application.supabase_url in (None, url)
+    key = own.supabase_service_key or (application.supabase_service_key if general else None)
+    if key is None:
+        raise ConfigurationError(
+            f"{prefix}_SUPABASE_SERVICE_KEY or SUPABASE_SERVICE_KEY: {url} is opened with its "
+            "secret key, which the project's dashboard has under Settings, API keys"
+        )
+    secret = own.supabase_jwt_secret or (application.supabase_jwt_secret if general else None)
+    variable = f"{prefix}_SUPABASE_DB_URL" if own.supabase_db_url else "SUPABASE_DB_URL"
+    direct = own.supabase_db_url or (application.supabase_db_url if general else None)
+    reached = _database(variable, direct)
+    if database is not None:
+        asked = _parse(database, "The address of the project's database")
+        reached = asked if reached is None else _same_address(asked, reached, variable)
+    return SupabaseEndpoint(role, url, key, secret, reached)
+
+
+def _file_store(address: str | None, own: EndSettings, application: Settings) -> str:
+    stores = [application.file_store]
+    if own.files_url is not None:
+        stores.insert(0, own.files_url.get_secret_value())
+    if address is None:
+        return stores[0]
+    return next((store for store in stores if files_address(store) == address), address)
+
+
+def _database(variable: str, secret: SecretStr | None) -> URL | None:
+    return _parse(secret.get_secret_value(), f"{variable}:") if secret else None
+
+
+def _parse(text: str, subject: str) -> URL:
+    try:
+        return parse_url(text)
+    except ValueError as error:
+        raise ConfigurationError(f"{subject} {error}") from None
+
+
+def _absolute(url: URL) -> URL:
+    """Return a SQLite URL with the whole path, so that a plan is the same in every folder."""
+    if url.get_backend_name() != "sqlite" or url.query.get("uri"):
+        return url
+    return url.set(database=str(Path(url.database or "").absolute()))
+
+
+def _same_address(asked: URL, named: URL, variable: str) -> URL:
+    """Return the one with the password; both must be of the same database."""
+    if database_address(asked) != database_address(named):
+        raise ConfigurationError(
+            f"{variable} is of {database_address(named)}, and the plan of "
+            f"{database_address(asked)}; set it to the plan's, or plan anew"
+        )
+    return asked if asked.password is not None else named

@@ -20,11 +20,13 @@ class EndPlan(PlanPart):
 
     Args:
         address: `sql:URL` or `supabase:URL`, without a password.
-        files: where the bytes of files are, on SQL.
+        files: where the bytes of files are, on SQL, as `FILES_URL` without options.
+        database: of a Supabase project, where it is reached as one; without a password.
     """
 
     address: str
     files: str | None = None
+    database: str | None = None
 
 
 class TablePlan(PlanPart):

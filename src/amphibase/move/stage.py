@@ -1,4 +1,4 @@
-"""A stage of the move: accounts, tables or files, each with the same four steps."""
+"""A stage of the move: accounts, tables or files, each with the same steps."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -89,3 +89,12 @@ class Stage(Protocol):
 
     def undo(self) -> AsyncIterator[Kept]:
         """Remove what the move wrote; yield what has been changed or used since, which is kept."""
+
+    async def finish(self) -> None:
+        """Remove what the stage has put on either side for its own use, such as checkpoints.
+
+        Called after the verification of a run, and after `undo`.
+        """
+
+    async def close(self) -> None:
+        """Close the connections; also where none was opened."""
