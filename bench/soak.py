@@ -27,6 +27,7 @@ from rich.table import Table
 
 from amphibase import postgres
 from bench import machine, memory, report
+from bench.environment import ServerError
 from bench.report import Bar, Measurement
 from bench.servers import Installation, Server, amphibase, install
 
@@ -34,8 +35,10 @@ APPLICATION = "bench.soak_app:app"
 WORKERS = 4
 CLIENTS = 16
 WRITERS = 60
+SPREAD_SECONDS = 2.0
 KILL_WORKER_SECONDS = 20.0
 KILL_POSTGRES_SECONDS = 75.0
+RESTART_SECONDS = 60.0
 READS_A_SECOND = 20
 MOST_RATIO = 3.0
 MOST_P999_MS = 100.0
@@ -88,10 +91,17 @@ class Fleet:
             self.servers.append(server)
 
     def kill(self, number: int) -> None:
-        """Kill a worker without warning and start another in its place."""
+        """Kill a worker without warning and start another in its place, as a supervisor does: again
+        and again where it cannot start, such as while Postgres recovers."""
         self.servers[number].process.kill()
         self._stacks[number].close()
-        self._open(number)
+        deadline = time.monotonic() + RESTART_SECONDS
+        while True:
+            try:
+                return self._open(number)
+            except ServerError:
+                if time.monotonic() > deadline:
+                    raise
 
     def close(self) -> None:
         """Stop all workers."""
@@ -177,13 +187,18 @@ class Client:
         self._outcome.doubtful.add(id)
 
     async def hold(self) -> int:
-        """Write for two seconds; the status of the response, 0 without one."""
+        """Write for two seconds, and wait for as long as the response says, if it says so.
+
+        Returns:
+            The status of the response; 0 without one.
+        """
         server = self._random.choice(self._fleet.servers)
         headers = {"Authorization": f"Bearer {self._token}"}
         try:
             response = await self._http.post(f"{server.url}/held-notes", headers=headers)
         except httpx.HTTPError:  # such as a connection that was idle for too long
             return 0
+        await asyncio.sleep(int(response.headers.get("Retry-After", 0)))
         return response.status_code
 
     async def missing(self) -> list[str]:
@@ -280,6 +295,7 @@ async def latencies(fleet: Fleet, seconds: float, writers: int) -> tuple[list[fl
     begin = time.monotonic()
 
     async def write(client: Client) -> None:
+        await asyncio.sleep(random.random() * SPREAD_SECONDS)  # people do not begin at one moment
         while time.monotonic() - begin < seconds:
             statuses[await client.hold()] += 1
 
@@ -341,6 +357,7 @@ def run(rounds: int, seconds: float, console: Console) -> bool:
             try:
                 server = database if engine == "Postgres" else None
                 outcomes[engine] = asyncio.run(soak(fleet, seconds / 2, server, scratch))
+                show({engine: outcomes[engine]}, console)
             finally:
                 fleet.close()
         memory_figures = []
