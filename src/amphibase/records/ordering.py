@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import (
+    BindParameter,
     Column,
     ColumnElement,
     DateTime,
@@ -18,6 +19,7 @@ from sqlalchemy import (
     Time,
     Uuid,
     and_,
+    bindparam,
     false,
     literal,
     or_,
@@ -121,21 +123,33 @@ class Ordering:
         """
         return [term.to_json(value) for term, value in zip(self.terms, values, strict=True)]
 
-    def after(self, position: Sequence[Any], *, compares_rows: bool = True) -> ColumnElement[bool]:
-        """Return whether a row comes after that place.
-
-        Args:
-            compares_rows: whether the backend compares several values at once, `(a, b) > (1, 2)`.
+    def read(self, position: Sequence[Any]) -> list[Any]:
+        """Return what the row of a place has of each term.
 
         Raises:
             InvalidCursor: it is no place in this order.
         """
         try:
-            values = [
-                term.from_json(value) for term, value in zip(self.terms, position, strict=True)
-            ]
+            return [term.from_json(value) for term, value in zip(self.terms, position, strict=True)]
         except (ValidationError, ValueError):
             raise InvalidCursor from None
+
+    @property
+    def parameters(self) -> list[BindParameter[Any]]:
+        """What stands for the values of a place in a statement that serves every place."""
+        return [
+            bindparam(f"place_{number}", type_=term.compared.type)
+            for number, term in enumerate(self.terms)
+        ]
+
+    def after(self, values: Sequence[Any], *, compares_rows: bool = True) -> ColumnElement[bool]:
+        """Return whether a row comes after a place.
+
+        Args:
+            values: what the row of that place has of each term, or the `parameters` of an order
+                without NULLs and in one direction.
+            compares_rows: whether the backend compares several values at once, `(a, b) > (1, 2)`.
+        """
         if self._is_uniform and compares_rows:  # one comparison of rows, which an index serves
             here = tuple_(*(term.compared for term in self.terms))
             there = tuple_(*values, types=[term.compared.type for term in self.terms])

@@ -154,7 +154,8 @@ class SqlAccountAdministration:
             .limit(limit + 1)
         )
         if cursor is not None:
-            statement = statement.where(order.after(self._cursors.read("accounts", cursor)))
+            position = order.read(self._cursors.read("accounts", cursor))
+            statement = statement.where(order.after(position))
         async with self._database.read() as connection:
             rows = (await connection.execute(statement)).all()
         items = [account_of(row) for row in rows[:limit]]

@@ -236,7 +236,7 @@ class QueryBuilder:
         check_limit(limit)
         after = None
         if cursor is not None:
-            after = order.after(self.cursors.read(self.list_name(where, order), cursor))
+            after = order.read(self.cursors.read(self.list_name(where, order), cursor))
 
         def name_if(goes_on: bool) -> str | None:
             return self.list_name(where, order) if goes_on else None
@@ -289,28 +289,34 @@ class QueryBuilder:
         where: Sequence[Where],
         order: Ordering,
         *,
-        after: ColumnElement[bool] | None = None,
+        after: Sequence[Any] | None = None,
         limit: int | None = None,
         beside: Sequence[ColumnElement[Any]] = (),
     ) -> Query:
         """Build a query for the rows of a list, from a place in it on.
 
         Args:
+            after: the values of that place.
             beside: what is selected beside the columns of the statement, which is a constant.
         """
 
-        def build() -> Select[Any]:
+        def build(after: Sequence[Any] | None) -> Select[Any]:
             whole = statement.add_columns(*beside) if beside else statement
             selected = self.visible(whole, *where, order_by=order.clauses)
             if after is not None:
-                selected = selected.where(after)
+                selected = selected.where(order.after(after))
             return selected if limit is None else limited(selected, limit)
 
-        if where or after is not None or order is not self._newest_first:
-            return self.selects.query(build())
+        if where or order is not self._newest_first:
+            return self.selects.query(build(after))
         # What most lists are, without a statement to be built and compared.
-        key = (statement, *beside, self.policy.kind, limit)
-        return Query(self.selects.get(key, build), {CALLER: self.caller.user_id})
+        key = (statement, *beside, self.policy.kind, limit, after is None)
+        values = {CALLER: self.caller.user_id}
+        if after is None:
+            return Query(self.selects.get(key, lambda: build(None)), values)
+        parameters = order.parameters
+        values |= {each.key: value for each, value in zip(parameters, after, strict=True)}
+        return Query(self.selects.get(key, lambda: build(parameters)), values)
 
     async def rows(self, query: Query) -> Sequence[Row]:
         """Fetch the rows of a query. Raises UnreadableValue."""

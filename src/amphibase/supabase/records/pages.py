@@ -35,7 +35,7 @@ async def read_page(
     list_ = f"{builder.info.table.fullname}?{parameters}"
     cursors = builder.shared.cursors
     if cursor is not None:
-        after = order.after(cursors.read(list_, cursor), compares_rows=False)
+        after = order.after(order.read(cursors.read(list_, cursor)), compares_rows=False)
         filters = builder.with_condition(filters, after)
     for loader in loaders:
         loader.embed(filters)

@@ -204,7 +204,7 @@ class RequestBuilder:
 
     def continued(self, filters: Filters, order: Ordering, record: Mapping[str, Any]) -> Filters:
         """Return the filters of the rows that come after one."""
-        after = order.after(self.position(order, record), compares_rows=False)
+        after = order.after(order.read(self.position(order, record)), compares_rows=False)
         return self.with_condition(filters, after)
 
     def with_condition(self, filters: Filters, condition: Where) -> Filters:
