@@ -71,6 +71,7 @@ class CatalogTable:
     Args:
         key: the columns of the primary key, or of a unique key without NULLs where there is none;
             empty without either.
+        unique_keys: the columns of every unique index of the whole table, the primary key first.
         triggers: the names of those that rows fire and that people made.
         rows: an estimate, from the statistics of the database.
         partitions: whether the rows are in partitions, which are not listed themselves.
@@ -80,6 +81,7 @@ class CatalogTable:
     name: TableName
     columns: tuple[CatalogColumn, ...]
     key: tuple[str, ...] = ()
+    unique_keys: tuple[tuple[str, ...], ...] = ()
     foreign_keys: tuple[CatalogForeignKey, ...] = ()
     triggers: tuple[str, ...] = ()
     rows: int = 0

@@ -27,12 +27,21 @@ class Selection:
     """The columns of a table that move, as this side names them.
 
     Args:
-        key: by which rows are told apart; among `columns`.
+        key: by which rows are told apart; among `columns`. Empty for a table without one, whose
+            rows are in no order.
+        types: the Postgres type of each column whose text its values are, as `format_type` writes
+            it. SQLite, whose columns have no such type, converts by them; a Postgres has its own.
     """
 
     table: CatalogTable
     columns: tuple[str, ...]
     key: tuple[str, ...]
+    types: tuple[str, ...]
+
+    @property
+    def key_indexes(self) -> tuple[int, ...]:
+        """Return where in a row the values of the key are."""
+        return tuple(self.columns.index(name) for name in self.key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +64,19 @@ class Rejected:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Referrer:
+    """Columns of a table that refer to a key: the other end of a foreign key.
+
+    Args:
+        target_columns: of the table that is referred to, in the order of `columns`.
+    """
+
+    table: TableName
+    columns: tuple[str, ...]
+    target_columns: tuple[str, ...]
+
+
 class TableReader(Protocol):
     """Reads a side's tables, each in the order of its key as that side sorts."""
 
@@ -72,7 +94,13 @@ class TableReader(Protocol):
 
 
 class TableWriter(TableReader, Protocol):
-    """Writes a side's tables."""
+    """Writes a side's tables.
+
+    Attributes:
+        in_flight: how many chunks may be written at the same time.
+    """
+
+    in_flight: int
 
     async def checkpoint(self, table: TableName) -> Key | None:
         """Return the last key whose chunk is written; None before the first."""
@@ -87,8 +115,17 @@ class TableWriter(TableReader, Protocol):
     async def upsert(self, selection: Selection, rows: Sequence[Row]) -> list[Rejected]:
         """Write rows, in the place of those with the same keys."""
 
-    async def delete(self, selection: Selection, keys: Sequence[Key]) -> int:
-        """Delete rows by their keys; return how many were there."""
+    async def delete(
+        self, selection: Selection, keys: Sequence[Key], referrers: Sequence[Referrer] = ()
+    ) -> int:
+        """Delete rows by their keys, but those that a row of `referrers` refers to.
+
+        Returns:
+            How many were deleted.
+        """
+
+    async def clear(self, table: TableName) -> None:
+        """Delete all rows of a table, and forget its checkpoint."""
 
     async def forget_checkpoints(self) -> None:
         """Remove whatever the move has put on this side beside the rows."""

@@ -1,0 +1,341 @@
+"""Reads and writes the tables of a Postgres, by COPY in its text form."""
+
+from collections.abc import AsyncIterator, Generator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import LiteralString, Self
+
+from psycopg import AsyncConnection, Connection, DataError, Error, IntegrityError, errors
+from psycopg.sql import SQL, Composable, Composed, Identifier
+from sqlalchemy.engine import URL
+
+from amphibase.database.errors import translated_errors
+from amphibase.database.url import to_conninfo
+from amphibase.move.catalog import Catalog, Identity, TableName
+from amphibase.move.tables.base import Chunk, Key, Referrer, Rejected, Row, Selection
+from amphibase.move.tables.chunks import in_chunks, iterate_in_thread, key_of
+from amphibase.move.tables.postgres_catalog import OUR_SCHEMA, read_postgres_catalog
+from amphibase.move.tables.rejections import invalid_text, write_by_halves
+
+SETTINGS: LiteralString = """
+    SET LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO, MDY';
+    SET LOCAL intervalstyle = 'postgres'; SET LOCAL bytea_output = 'hex';
+    SET LOCAL extra_float_digits = 1; SET LOCAL lc_monetary = 'C';
+    SET LOCAL xmlbinary = 'base64'; SET LOCAL statement_timeout = 0;
+    SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL row_security = off;
+    SET CONSTRAINTS ALL IMMEDIATE
+"""
+"""What makes text exact and the same on every server. With `row_security` off, a query of which
+policies would hide rows is an error, instead of fewer rows; deferred constraints would fail with
+the whole chunk at its commit."""
+
+CHECKPOINTS = Identifier(OUR_SCHEMA, "checkpoints")
+STAGED = Identifier("amphibase_move_rows")
+
+REJECTIONS = (DataError, IntegrityError, errors.RaiseException, errors.ProgramLimitExceeded)
+"""Errors that are about the rows, and not about the database."""
+
+
+class PostgresTables:
+    """The tables of a Postgres. Use it as a context manager.
+
+    Each transaction makes its own settings, so that it works through a pooler too.
+
+    Args:
+        plan: the name of the move's plan, by which its checkpoints are told from others'.
+    """
+
+    in_flight = 1
+
+    def __init__(self, url: URL, plan: str) -> None:
+        self._conninfo = to_conninfo(url)
+        self._plan = plan
+        self._connection: AsyncConnection | None = None
+        self._staged: set[TableName] = set()  # tables in which rows were that arrived
+
+    async def __aenter__(self) -> Self:
+        """Connect. Raises Unavailable."""
+        self._connection = await self._connect()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._connection is not None:
+            await self._connection.close()
+            self._connection = None
+
+    async def catalog(self) -> Catalog:
+        """Read what tables there are."""
+        async with self._transaction() as connection:
+            return await read_postgres_catalog(connection)
+
+    async def count(self, table: TableName) -> int:
+        """Count the rows exactly."""
+        async with self._transaction() as connection:
+            query = SQL("SELECT count(*) FROM {}").format(_name(table))
+            row = await (await connection.execute(query)).fetchone()
+        assert row is not None
+        return int(row[0])
+
+    async def read(self, selection: Selection, after: Key | None = None) -> AsyncIterator[Chunk]:
+        """Yield the rows after a key, or all, in one snapshot, by a COPY of its own connection."""
+        query = SQL("COPY (SELECT {} FROM {}").format(
+            _names(selection.columns), _name(selection.table.name)
+        )
+        if selection.key and after is not None:
+            values = SQL(", ").join(
+                SQL("{}::{}").format(value, _type(selection, name))
+                for name, value in zip(selection.key, after, strict=True)
+            )
+            query += SQL(" WHERE ({}) > ({})").format(_names(selection.key), values)
+        if selection.key:
+            query += SQL(" ORDER BY {}").format(_names(selection.key))
+        query += SQL(") TO STDOUT")
+        async for chunk in iterate_in_thread(partial(self._copy_out, selection, query)):
+            yield chunk
+
+    async def rows(self, selection: Selection, keys: Sequence[Key]) -> Mapping[Key, Row]:
+        """Return the rows with these keys; those that are missing are left out."""
+        query = SQL("COPY (SELECT {} FROM {} AS row WHERE {}) TO STDOUT").format(
+            SQL(", ").join(Identifier("row", name) for name in selection.columns),
+            _name(selection.table.name),
+            _is_one_of(selection, keys),
+        )
+        indexes = selection.key_indexes
+        found: dict[Key, Row] = {}
+        async with self._transaction() as connection, connection.cursor().copy(query) as copy:
+            async for row in copy.rows():
+                found[key_of(row, indexes)] = row
+        return found
+
+    async def checkpoint(self, table: TableName) -> Key | None:
+        """Return the last key whose chunk is written; None before the first."""
+        async with self._transaction() as connection:
+            if not await self._has_checkpoints(connection):
+                return None
+            query = SQL("SELECT key FROM {} WHERE plan = %s AND table_name = %s")
+            cursor = await connection.execute(query.format(CHECKPOINTS), (self._plan, str(table)))
+            row = await cursor.fetchone()
+        return None if row is None else tuple(row[0])
+
+    async def insert(self, selection: Selection, chunk: Chunk) -> list[Rejected]:
+        """Write a chunk and its checkpoint, both or neither; rows that are there already stay."""
+        async with self._transaction() as connection:
+            write = partial(self._insert, connection, selection)
+            rejected = await write_by_halves(chunk.rows, write)
+            await self._save_checkpoint(connection, selection.table.name, chunk.last)
+        return rejected
+
+    async def upsert(self, selection: Selection, rows: Sequence[Row]) -> list[Rejected]:
+        """Write rows, in the place of those with the same keys."""
+        async with self._transaction() as connection:
+            write = partial(self._write_staged, connection, selection, replaces=True)
+            return await write_by_halves(rows, write)
+
+    async def delete(
+        self, selection: Selection, keys: Sequence[Key], referrers: Sequence[Referrer] = ()
+    ) -> int:
+        """Delete rows by their keys, but those that a row of `referrers` refers to."""
+        query = SQL("DELETE FROM {} AS row WHERE {}").format(
+            _name(selection.table.name), _is_one_of(selection, keys)
+        )
+        for referrer in referrers:
+            condition = SQL(" AND ").join(
+                SQL("referrer.{} = row.{}").format(Identifier(column), Identifier(target))
+                for column, target in zip(referrer.columns, referrer.target_columns, strict=True)
+            )
+            query += SQL(" AND NOT EXISTS (SELECT FROM {} AS referrer WHERE {})").format(
+                _name(referrer.table), condition
+            )
+        async with self._transaction() as connection:
+            return (await connection.execute(query)).rowcount
+
+    async def clear(self, table: TableName) -> None:
+        """Delete all rows of a table, and forget its checkpoint."""
+        async with self._transaction() as connection:
+            await connection.execute(SQL("DELETE FROM {}").format(_name(table)))
+            if await self._has_checkpoints(connection):
+                query = SQL("DELETE FROM {} WHERE plan = %s AND table_name = %s")
+                await connection.execute(query.format(CHECKPOINTS), (self._plan, str(table)))
+
+    async def forget_checkpoints(self) -> None:
+        """Remove the checkpoints, and their schema where nothing else is in it."""
+        async with self._transaction() as connection:
+            await connection.execute(SQL("DROP TABLE IF EXISTS {}").format(CHECKPOINTS))
+            try:
+                async with connection.transaction():
+                    drop = SQL("DROP SCHEMA IF EXISTS {} RESTRICT")
+                    await connection.execute(drop.format(Identifier(OUR_SCHEMA)))
+            except errors.DependentObjectsStillExist:
+                return
+
+    def _copy_out(self, selection: Selection, query: Composed) -> Generator[Chunk, None, None]:
+        """Read by a COPY, in a thread: psycopg's asynchronous one is a quarter as fast."""
+        with (
+            translated_errors(),
+            Connection.connect(self._conninfo, autocommit=True) as connection,
+            connection.transaction(),
+        ):
+            connection.execute(SETTINGS)
+            with connection.cursor().copy(query) as copy:
+                yield from in_chunks(selection, copy.rows())
+
+    async def _connect(self) -> AsyncConnection:
+        with translated_errors():
+            return await AsyncConnection.connect(
+                self._conninfo, autocommit=True, prepare_threshold=None
+            )
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[AsyncConnection]:
+        if self._connection is None:
+            raise RuntimeError("the tables are not open")
+        with translated_errors():
+            async with self._connection.transaction():
+                await self._connection.execute(SETTINGS)
+                yield self._connection
+
+    async def _insert(
+        self, connection: AsyncConnection, selection: Selection, rows: Sequence[Row]
+    ) -> str | None:
+        """Write rows; return the reason where they are rejected."""
+        table = selection.table.name
+        if table not in self._staged:
+            try:
+                async with connection.transaction():
+                    await _copy(connection, _name(table), selection.columns, rows)
+                    return None
+            except errors.UniqueViolation as error:
+                if not selection.key:
+                    return _reason(error)
+                self._staged.add(table)  # perhaps by their keys, which COPY cannot leave out
+            except (*REJECTIONS, UnicodeEncodeError) as error:
+                return _reason(error, selection, rows)
+        return await self._write_staged(connection, selection, rows, replaces=False)
+
+    async def _write_staged(
+        self,
+        connection: AsyncConnection,
+        selection: Selection,
+        rows: Sequence[Row],
+        *,
+        replaces: bool,
+    ) -> str | None:
+        """Write rows by way of a temporary table, which may hold keys that are there already.
+
+        The table's own constraints need not know the key, and may be deferrable, which
+        `ON CONFLICT` does not take.
+        """
+        names = {
+            "table": _name(selection.table.name),
+            "staged": STAGED,
+            "columns": _names(selection.columns),
+            "same_key": _same_key(selection),
+        }
+        make = SQL(
+            "CREATE TEMPORARY TABLE {staged} ON COMMIT DROP AS SELECT {columns} FROM {table} "
+            "WITH NO DATA"
+        )
+        update = SQL("UPDATE {table} AS row SET {changes} FROM {staged} AS staged WHERE {same_key}")
+        insert = SQL(
+            "INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} "
+            "FROM {staged} AS staged WHERE NOT EXISTS "
+            "(SELECT FROM {table} AS row WHERE {same_key})"
+        )
+        try:
+            async with connection.transaction():
+                await connection.execute(make.format(**names))
+                await _copy(connection, STAGED, selection.columns, rows)
+                changes = _changes(selection)
+                if replaces and changes is not None:
+                    await connection.execute(update.format(**names, changes=changes))
+                await connection.execute(insert.format(**names))
+                await connection.execute(SQL("DROP TABLE {}").format(STAGED))
+        except (*REJECTIONS, UnicodeEncodeError) as error:
+            return _reason(error, selection, rows)
+        return None
+
+    async def _has_checkpoints(self, connection: AsyncConnection) -> bool:
+        query = "SELECT to_regclass(%s) IS NOT NULL"
+        row = await (await connection.execute(query, [f"{OUR_SCHEMA}.checkpoints"])).fetchone()
+        return bool(row and row[0])
+
+    async def _save_checkpoint(
+        self, connection: AsyncConnection, table: TableName, key: Key
+    ) -> None:
+        if not await self._has_checkpoints(connection):
+            schema = SQL("CREATE SCHEMA IF NOT EXISTS {}").format(Identifier(OUR_SCHEMA))
+            await connection.execute(schema)
+            create = SQL(
+                "CREATE TABLE {} (plan text, table_name text, key text[] NOT NULL, "
+                "PRIMARY KEY (plan, table_name))"
+            )
+            await connection.execute(create.format(CHECKPOINTS))
+        save = SQL(
+            "INSERT INTO {} VALUES (%s, %s, %s) "
+            "ON CONFLICT (plan, table_name) DO UPDATE SET key = excluded.key"
+        )
+        await connection.execute(save.format(CHECKPOINTS), (self._plan, str(table), list(key)))
+
+
+async def _copy(
+    connection: AsyncConnection, table: Composable, columns: Sequence[str], rows: Sequence[Row]
+) -> None:
+    query = SQL("COPY {} ({}) FROM STDIN").format(table, _names(columns))
+    async with connection.cursor().copy(query) as copy:
+        for row in rows:
+            await copy.write_row(row)
+
+
+def _name(table: TableName) -> Identifier:
+    return Identifier(*(part for part in table if part is not None))
+
+
+def _names(columns: Sequence[str]) -> Composed:
+    return SQL(", ").join(map(Identifier, columns))
+
+
+def _type(selection: Selection, column: str) -> SQL:
+    """Return a column's type as SQL; it is the server's own text, from its catalog."""
+    return SQL(selection.table.column(column).type)
+
+
+def _is_one_of(selection: Selection, keys: Sequence[Key]) -> Composed:
+    """Return the condition that a row, aliased `row`, has one of these keys."""
+    lists = SQL(", ").join(
+        SQL("{}::text[]::{}[]").format([key[place] for key in keys], _type(selection, name))
+        for place, name in enumerate(selection.key)
+    )
+    columns = SQL(", ").join(Identifier("row", name) for name in selection.key)
+    return SQL("({}) IN (SELECT * FROM unnest({}))").format(columns, lists)
+
+
+def _same_key(selection: Selection) -> Composed | SQL:
+    if not selection.key:
+        return SQL("false")
+    return SQL(" AND ").join(
+        SQL("row.{0} = staged.{0}").format(Identifier(name)) for name in selection.key
+    )
+
+
+def _changes(selection: Selection) -> Composed | None:
+    """Return what an update sets: all but the key, and what the database alone may count."""
+    names = [
+        name
+        for name in selection.columns
+        if name not in selection.key
+        and selection.table.column(name).identity is not Identity.ALWAYS
+    ]
+    if not names:
+        return None
+    return SQL(", ").join(SQL("{0} = staged.{0}").format(Identifier(name)) for name in names)
+
+
+def _reason(error: Exception, selection: Selection | None = None, rows: Sequence[Row] = ()) -> str:
+    """Return why rows are rejected; of a single one, which of its texts is none."""
+    if selection is not None and len(rows) == 1:
+        reason = invalid_text(selection.columns, rows[0])
+        if reason is not None:
+            return reason
+    if isinstance(error, Error) and error.diag.message_primary:
+        return error.diag.message_primary
+    return type(error).__name__
