@@ -422,6 +422,28 @@ def test_finds_the_path_first_then_the_newest_package(
     assert find_binaries(14) == debian / "14" / "bin"
 
 
+def test_a_server_that_has_the_extensions_comes_first(
+    open_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    debian = open_folder / "debian"
+    for major, names in (("16", {"vector", "hstore"}), ("17", {"hstore"})):
+        programs = _fake_installation(debian / major / "bin", f"{major}.2")
+        share = programs.parent / "share"
+        (share / "extension").mkdir(parents=True)
+        for name in names:
+            (share / "extension" / f"{name}.control").touch()
+        (programs / "pg_config").write_text(f"#!/bin/sh\necho '{share}'\n")
+        (programs / "pg_config").chmod(0o755)
+    _fake_installation(debian / "18" / "bin", "18.1")  # which does not say what it has
+    monkeypatch.setattr(binaries, "DEBIAN", debian)
+    monkeypatch.setattr(binaries, "WHEEL", "no_such_wheel")
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert find_binaries(extensions={"vector", "hstore"}) == debian / "16" / "bin"
+    assert find_binaries(extensions={"hstore"}) == debian / "17" / "bin"
+    assert find_binaries(extensions={"postgis"}) == debian / "18" / "bin"
+    assert find_binaries(17, extensions={"vector"}) == debian / "17" / "bin"
+
+
 def _which_in(folder: Path) -> Any:
     return lambda name: str(folder / name) if (folder / name).exists() else None
 

