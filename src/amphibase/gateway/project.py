@@ -1,9 +1,10 @@
 """A Supabase project's database: its roles, schemas, tables and functions, created where missing.
 
 `roles.sql` holds what belongs to the server, `project.sql` what belongs to the database,
-`platform.sql` what migrations mention of services that are not here, and `upstream.sql` what `auth`
-and `storage` have for features that are not; their other tables are those of `schema/`. A database
-that has all of it is known by a mark, so that opening it again takes one query.
+`pgcrypto.sql` and `uuid_ossp.sql` stand for extensions that the server lacks, `platform.sql` has
+what migrations mention of services that are not here, and `upstream.sql` what `auth` and `storage`
+have for features that are not; their other tables are those of `schema/`. A database that has all
+of it is known by a mark, so that opening it again takes one query.
 
 Each service signs in as a role of its own, with no more rights than it needs; the superuser makes
 the project and applies migrations.
@@ -27,6 +28,9 @@ SCHEMA = Path(__file__).parents[1] / "schema"
 ROLES = SCHEMA / "roles.sql"
 OBJECTS = tuple(SCHEMA / name for name in ("upstream.sql", "project.sql", "platform.sql"))
 """In this order: the second grants what the first makes, and says who owns it."""
+
+SUBSTITUTES = {"pgcrypto": SCHEMA / "pgcrypto.sql", "uuid-ossp": SCHEMA / "uuid_ossp.sql"}
+"""Scripts for servers that lack an extension; the second uses the first."""
 
 REVISIONS = SCHEMA / "migrations"
 
@@ -112,6 +116,7 @@ async def prepare(url: str, password: str) -> RoleUrls:
             await _make_tables(url)
             for script in OBJECTS:
                 await connection.execute(script.read_bytes())
+            await _substitute_extensions(connection)
             await connection.execute(
                 sql.SQL("COMMENT ON SCHEMA extensions IS {}").format(sql.Literal(mark))
             )
@@ -206,6 +211,15 @@ async def _let_in(connection: AsyncConnection, role: str, url: str, password: st
         await connection.commit()
 
 
+async def _substitute_extensions(connection: AsyncConnection) -> None:
+    """Make the functions of the extensions that the server lacks."""
+    cursor = await connection.execute("SELECT extname FROM pg_extension")
+    installed = {name for (name,) in await cursor.fetchall()}
+    for extension, script in SUBSTITUTES.items():
+        if extension not in installed:
+            await connection.execute(script.read_bytes())
+
+
 async def _make_tables(url: str) -> None:
     # Here, since they are needed once in a database's life and take longer than all the rest.
     from sqlalchemy import text
@@ -264,7 +278,7 @@ def _reason(error: psycopg.Error) -> str:
 def _fingerprint() -> str:
     """Return the version of what a project consists of."""
     digest = hashlib.sha256()
-    for path in (ROLES, *OBJECTS):
+    for path in (ROLES, *OBJECTS, *SUBSTITUTES.values()):
         digest.update(path.read_bytes())
     for chain in ("auth", "storage"):
         for revision in sorted((REVISIONS / chain).glob("v*.py")):

@@ -59,17 +59,17 @@ CREATE OR REPLACE FUNCTION storage.extension(name text) RETURNS text
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
     RETURN split_part(split_part(name, '/', -1), '.', -1);
 
--- Supabase has these installed; where the server lacks the first, the function that everybody
--- takes from it is made.
+-- Supabase has these installed; a server that lacks one gets its functions from a script.
 DO $$
 BEGIN
-    IF EXISTS (SELECT FROM pg_available_extensions WHERE name = 'uuid-ossp') THEN
+    IF EXISTS (SELECT FROM pg_available_extensions WHERE name = 'uuid-ossp')
+        AND to_regprocedure('extensions.uuid_generate_v4()') IS NULL
+    THEN
         CREATE EXTENSION IF NOT EXISTS "uuid-ossp" WITH SCHEMA extensions;
-    ELSE
-        CREATE OR REPLACE FUNCTION extensions.uuid_generate_v4() RETURNS uuid
-            LANGUAGE sql VOLATILE PARALLEL SAFE RETURN gen_random_uuid();
     END IF;
-    IF EXISTS (SELECT FROM pg_available_extensions WHERE name = 'pgcrypto') THEN
+    IF EXISTS (SELECT FROM pg_available_extensions WHERE name = 'pgcrypto')
+        AND to_regprocedure('extensions.crypt(text, text)') IS NULL
+    THEN
         CREATE EXTENSION IF NOT EXISTS pgcrypto WITH SCHEMA extensions;
     END IF;
     IF NOT EXISTS (SELECT FROM pg_publication WHERE pubname = 'supabase_realtime') THEN
