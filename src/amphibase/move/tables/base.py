@@ -45,6 +45,14 @@ class Selection:
 
 
 @dataclass(frozen=True, slots=True)
+class TablePair:
+    """A table of both sides; the columns of one correspond to those of the other by their place."""
+
+    source: Selection
+    target: Selection
+
+
+@dataclass(frozen=True, slots=True)
 class Chunk:
     """Rows that are written together with their checkpoint.
 

@@ -15,19 +15,11 @@ from amphibase.move.catalog import Catalog, Identity, TableName
 from amphibase.move.tables.base import Chunk, Key, Referrer, Rejected, Row, Selection
 from amphibase.move.tables.chunks import in_chunks, iterate_in_thread, key_of
 from amphibase.move.tables.postgres_catalog import OUR_SCHEMA, read_postgres_catalog
+from amphibase.move.tables.postgres_session import settings_for
 from amphibase.move.tables.rejections import invalid_text, write_by_halves
 
-SETTINGS: LiteralString = """
-    SET LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO, MDY';
-    SET LOCAL intervalstyle = 'postgres'; SET LOCAL bytea_output = 'hex';
-    SET LOCAL extra_float_digits = 1; SET LOCAL lc_monetary = 'C';
-    SET LOCAL xmlbinary = 'base64'; SET LOCAL statement_timeout = 0;
-    SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL row_security = off;
-    SET CONSTRAINTS ALL IMMEDIATE
-"""
-"""What makes text exact and the same on every server. With `row_security` off, a query of which
-policies would hide rows is an error, instead of fewer rows; deferred constraints would fail with
-the whole chunk at its commit."""
+ALL_AT_ONCE: LiteralString = "SET CONSTRAINTS ALL IMMEDIATE"
+"""Deferred constraints would fail with the whole chunk at its commit."""
 
 CHECKPOINTS = Identifier(OUR_SCHEMA, "checkpoints")
 STAGED = Identifier("amphibase_move_rows")
@@ -175,7 +167,7 @@ class PostgresTables:
             Connection.connect(self._conninfo, autocommit=True) as connection,
             connection.transaction(),
         ):
-            connection.execute(SETTINGS)
+            connection.execute(settings_for(connection))
             with connection.cursor().copy(query) as copy:
                 yield from in_chunks(selection, copy.rows())
 
@@ -191,7 +183,8 @@ class PostgresTables:
             raise RuntimeError("the tables are not open")
         with translated_errors():
             async with self._connection.transaction():
-                await self._connection.execute(SETTINGS)
+                settings = settings_for(self._connection)
+                await self._connection.execute(settings + "; " + ALL_AT_ONCE)
                 yield self._connection
 
     async def _insert(

@@ -1,0 +1,52 @@
+"""What every connection of a move to a Postgres has in common."""
+
+from collections.abc import Sequence
+from typing import LiteralString
+
+from psycopg import AsyncConnection, Connection
+from psycopg.sql import SQL, Composed, Identifier
+from sqlalchemy.engine import URL
+
+from amphibase.database.errors import translated_errors
+from amphibase.database.url import to_conninfo
+from amphibase.move.catalog import TableName
+
+SETTINGS: LiteralString = """
+    SET LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO, MDY';
+    SET LOCAL intervalstyle = 'postgres'; SET LOCAL bytea_output = 'hex';
+    SET LOCAL extra_float_digits = 1; SET LOCAL lc_monetary = 'C';
+    SET LOCAL xmlbinary = 'base64'; SET LOCAL statement_timeout = 0;
+    SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL row_security = off
+"""
+"""What makes text exact and the same on every server, and lets a transaction take its time; for a
+transaction, so that it holds through a pooler too. With `row_security` off, a query of which
+policies would hide rows is an error, instead of fewer rows."""
+
+
+async def connect(url: URL) -> AsyncConnection:
+    """Connect, for transactions that a move begins by itself.
+
+    Raises:
+        Unavailable: the server does not respond.
+    """
+    with translated_errors():
+        return await AsyncConnection.connect(
+            to_conninfo(url), autocommit=True, prepare_threshold=None, client_encoding="utf8"
+        )
+
+
+def settings_for(connection: AsyncConnection | Connection) -> LiteralString:
+    """Return what a transaction sets first, on a server of this version."""
+    if connection.info.server_version >= 170000:
+        return SETTINGS + "; SET LOCAL transaction_timeout = 0"
+    return SETTINGS
+
+
+def qualified(table: TableName) -> Identifier:
+    """Return a table's name as SQL."""
+    return Identifier(*(part for part in table if part is not None))
+
+
+def column_list(columns: Sequence[str]) -> Composed:
+    """Return columns' names as SQL."""
+    return SQL(", ").join(map(Identifier, columns))
