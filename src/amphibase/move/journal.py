@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,21 @@ class Journal:
             "INSERT INTO entries VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
             (kind, name, json.dumps(value)),
         )
+
+    def put_all(self, kind: str, entries: Mapping[str, Any]) -> None:
+        """Write entries of a kind durably, all or none."""
+        database = self._open
+        database.execute("BEGIN IMMEDIATE")
+        try:
+            database.executemany(
+                "INSERT INTO entries VALUES (?, ?, ?)"
+                " ON CONFLICT DO UPDATE SET value = excluded.value",
+                [(kind, name, json.dumps(value)) for name, value in entries.items()],
+            )
+            database.execute("COMMIT")
+        except BaseException:
+            database.execute("ROLLBACK")
+            raise
 
     def get(self, kind: str, name: str) -> Any:
         """Return an entry's value; None where it is missing."""

@@ -1,0 +1,83 @@
+"""Several things at once, never more than so many, and at the pace that a server demands."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+from typing import TypeVar
+
+from amphibase.errors import Retryable, StorageFull, TooManyRequests
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+ATTEMPTS = 8
+FIRST_WAIT_SECONDS = 0.1
+MAX_WAIT_SECONDS = 30.0
+
+
+async def in_parallel(
+    items: Iterable[Item] | AsyncIterable[Item],
+    work: Callable[[Item], Awaitable[None]],
+    limit: int,
+) -> None:
+    """Do the work for each item, at most `limit` at once; items are taken as there is room.
+
+    Raises:
+        Exception: the first that the work raised; what was under way is cancelled.
+    """
+    room = asyncio.Semaphore(limit)
+
+    async def run(item: Item) -> None:
+        try:
+            await work(item)
+        finally:
+            room.release()
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            if isinstance(items, AsyncIterable):
+                async for item in items:
+                    await room.acquire()
+                    group.create_task(run(item))
+            else:
+                for item in items:
+                    await room.acquire()
+                    group.create_task(run(item))
+    except* Exception as failures:
+        raise _first(failures) from None
+
+
+def _first(failures: BaseExceptionGroup[Exception]) -> Exception:
+    failure = failures.exceptions[0]
+    return _first(failure) if isinstance(failure, BaseExceptionGroup) else failure
+
+
+class Pace:
+    """Repeats requests that fail for a while, and holds all back while the server demands it."""
+
+    def __init__(self) -> None:
+        self._resume_at = 0.0
+
+    async def keep(self, request: Callable[[], Awaitable[Result]]) -> Result:
+        """Send a request that may be sent again, until it succeeds or has failed ATTEMPTS times.
+
+        After 429 no request is sent for as long as `Retry-After` says.
+
+        Raises:
+            Retryable: the last failure.
+            StorageFull: at once, since waiting makes no room.
+        """
+        clock = asyncio.get_running_loop().time
+        for attempt in range(1, ATTEMPTS):
+            while (wait := self._resume_at - clock()) > 0:  # noqa: ASYNC110 - it may move
+                await asyncio.sleep(wait)
+            try:
+                return await request()
+            except StorageFull:
+                raise
+            except TooManyRequests as error:
+                self._resume_at = max(self._resume_at, clock() + error.retry_after)
+            except Retryable:
+                longest = min(MAX_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2**attempt)
+                await asyncio.sleep(random.uniform(longest / 2, longest))  # noqa: S311 - no secret
+        return await request()
