@@ -119,6 +119,17 @@ class AdminApi:
 
         return await self._pace.keep(attempt)
 
+    async def sign_in(self, email: str, password: str) -> None:
+        """Sign a user in with a password; the session is of no use. Raises AmphibaseError."""
+        await self._client.request(
+            "auth",
+            "POST",
+            "/token",
+            SERVICE,
+            params={"grant_type": "password"},
+            json={"email": email, "password": password},
+        )
+
     async def count(self) -> int | None:
         """Return how many users there are; None where Auth does not say so."""
         _, total = await self._page(1, 1)

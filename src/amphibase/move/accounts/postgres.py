@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import psycopg
@@ -10,7 +10,7 @@ from psycopg.sql import SQL, Composable, Composed, Identifier, Placeholder
 from sqlalchemy.engine import URL
 
 from amphibase.database.url import to_conninfo
-from amphibase.errors import ConfigurationError, Unavailable
+from amphibase.errors import ConfigurationError, StorageFull, Unavailable
 from amphibase.move.accounts.base import Rejection, RowPage
 from amphibase.move.accounts.rows import (
     GENERATED,
@@ -23,13 +23,23 @@ from amphibase.move.accounts.rows import (
 
 PAGE = 1000
 
-SETTINGS = "-c TimeZone=UTC -c DateStyle=ISO -c IntervalStyle=postgres -c search_path="
+SETTINGS = """
+    SET LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO, MDY';
+    SET LOCAL row_security = off
+"""
+"""In each transaction, so that they hold through a pooler too. With `row_security` off a query of
+which policies would hide rows is an error, instead of fewer rows."""
 
 COLUMNS = """
 SELECT a.attname, format_type(a.atttypid, a.atttypmod) = 'timestamp without time zone'
 FROM pg_attribute a
 WHERE a.attrelid = to_regclass(%s) AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
 """
+
+NO_RIGHT = (
+    "The role of the database URL may not read and write all rows of the schema auth: take the one "
+    "of the role postgres, from the project's dashboard under Connect"
+)
 
 REFERRERS = """
 SELECT c.conrelid::regclass::text, a.attname
@@ -115,8 +125,7 @@ class PostgresAccounts:
             Identifier(table.key),
             SQL("text") if table is AuthTable.REFRESH_TOKENS else SQL("uuid"),
         )
-        connection = await self._connected()
-        async with connection.transaction():
+        async with self._transaction() as connection:
             await connection.execute(statement, [list(keys)])
 
     async def in_use(self, ids: Sequence[str]) -> Mapping[str, str]:
@@ -136,6 +145,14 @@ class PostgresAccounts:
 
     def differences(self, table: AuthTable, sent: Values, there: Values) -> list[str]:
         return differing_columns(sent, there)
+
+    async def same_addresses(self) -> list[list[str]]:
+        statement = """
+            SELECT string_agg(id::text, ',' ORDER BY created_at, id) FROM auth.users
+            WHERE email <> '' AND NOT is_sso_user AND deleted_at IS NULL
+            GROUP BY lower(email) HAVING count(*) > 1
+        """
+        return [str(ids).split(",") for (ids,) in await self._fetch(SQL(statement))]
 
     async def close(self) -> None:
         if self._connection is not None:
@@ -162,18 +179,15 @@ class PostgresAccounts:
     async def _write_alike(
         self, table: AuthTable, names: Sequence[str], rows: Sequence[Values], statement: Composed
     ) -> list[Rejection]:
-        connection = await self._connected()
         try:
-            async with connection.transaction():
+            async with self._transaction() as connection:
                 if table is AuthTable.USERS:
                     await self._silence_triggers(connection)
                 async with connection.cursor() as cursor:
                     await cursor.executemany(
                         statement, [[row[name] for name in names] for row in rows]
                     )
-        except (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError) as error:
-            if isinstance(error, psycopg.errors.InsufficientPrivilege):
-                raise _no_right() from None
+        except (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.RaiseException) as error:
             if len(rows) == 1:
                 return [Rejection(rows[0], str(error.diag.message_primary or error))]
             middle = len(rows) // 2
@@ -181,9 +195,6 @@ class PostgresAccounts:
                 *await self._write_alike(table, names, rows[:middle], statement),
                 *await self._write_alike(table, names, rows[middle:], statement),
             ]
-        except psycopg.OperationalError:
-            await self.close()
-            raise Unavailable("The database of the accounts cannot be reached just now") from None
         return []
 
     async def _silence_triggers(self, connection: psycopg.AsyncConnection[Any]) -> None:
@@ -226,14 +237,8 @@ class PostgresAccounts:
         self, statement: Composable, values: Sequence[Any] | None = None
     ) -> list[list[str | None]]:
         """Return rows as the server writes their values."""
-        connection = await self._connected()
-        try:
+        async with self._transaction() as connection:
             cursor = await connection.execute(SQL("").join([statement]), values)
-        except psycopg.errors.InsufficientPrivilege:
-            raise _no_right() from None
-        except psycopg.OperationalError:
-            await self.close()
-            raise Unavailable("The database of the accounts cannot be reached just now") from None
         result = cursor.pgresult
         assert result is not None
         return [
@@ -244,11 +249,26 @@ class PostgresAccounts:
             for row in range(result.ntuples)
         ]
 
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+        connection = await self._connected()
+        try:
+            async with connection.transaction():
+                await connection.execute(SETTINGS)
+                yield connection
+        except psycopg.errors.InsufficientPrivilege:
+            raise ConfigurationError(NO_RIGHT) from None
+        except psycopg.errors.DiskFull:
+            raise StorageFull("There is no room on the disk of the database") from None
+        except psycopg.OperationalError:
+            await self.close()
+            raise Unavailable("The database of the accounts cannot be reached just now") from None
+
     async def _connected(self) -> psycopg.AsyncConnection[Any]:
         if self._connection is None or self._connection.closed:
             try:
                 self._connection = await psycopg.AsyncConnection.connect(
-                    self._conninfo, autocommit=True, prepare_threshold=None, options=SETTINGS
+                    self._conninfo, autocommit=True, prepare_threshold=None
                 )
             except psycopg.OperationalError:
                 raise Unavailable("The database of the accounts cannot be reached") from None
@@ -262,11 +282,4 @@ def _name(table: AuthTable) -> Identifier:
 def _assignments(names: Sequence[str]) -> Composed:
     return SQL(", ").join(
         SQL("{} = excluded.{}").format(Identifier(name), Identifier(name)) for name in names
-    )
-
-
-def _no_right() -> ConfigurationError:
-    return ConfigurationError(
-        "The role of the database URL may not use the schema auth: take the one of the role "
-        "postgres, from the project's dashboard under Connect"
     )

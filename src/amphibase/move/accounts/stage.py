@@ -1,36 +1,187 @@
-"""The stage of accounts."""
+"""The stage of accounts: users with their hashes, identities, factors and sessions."""
 
 from collections.abc import AsyncIterator
 
+from amphibase.errors import AmphibaseError
+from amphibase.move.accounts.base import AccountSource, AccountTarget
+from amphibase.move.accounts.hashes import HashKind, kind_of
+from amphibase.move.accounts.probe import probe
+from amphibase.move.accounts.rows import SESSION_TABLES, AuthTable
+from amphibase.move.accounts.sides import open_accounts
+from amphibase.move.accounts.survey import AccountsSurvey, survey
+from amphibase.move.accounts.transfer import HELD, AccountTransfer
 from amphibase.move.context import MoveContext
-from amphibase.move.stage import Check, Kept, Outcome, Verified
+from amphibase.move.endpoints import SqlEndpoint
+from amphibase.move.plan import AccountsPlan
+from amphibase.move.stage import Check, Difference, Kept, Outcome, Verified
 
 
 class AccountsStage:
-    """Moves accounts: users with their hashes, identities, factors and sessions."""
+    """Moves the accounts that a plan names, by databases where they are within reach."""
 
     name = "accounts"
 
     def __init__(self, context: MoveContext) -> None:
         self._context = context
+        self._plan = context.plan.accounts or AccountsPlan()
+        self._transfer: AccountTransfer | None = None
+        self._opened: tuple[AccountSource, AccountTarget] | None = None
+        self._survey: AccountsSurvey | None = None
 
     async def check(self) -> list[Check]:
-        """Look at the accounts of both sides."""
-        return [Check(Outcome.FAIL, self.name, "accounts cannot be moved yet")]
+        """Look at the accounts of both sides: whether they can be read and written, which hashes
+        there are, and which addresses differ by case alone."""
+        source, target = self._sides()
+        try:
+            columns = await target.columns(AuthTable.USERS)
+            if not columns:
+                return [_failed("the target has no tables of accounts: run its migrations first")]
+            if not await source.columns(AuthTable.USERS):
+                return [_failed("the source has no accounts")]
+            found = await self.survey()
+            held = await target.count(AuthTable.USERS)
+        except AmphibaseError as error:
+            return [_failed(str(error))]
+        checks = [_passed(f"{found.users} accounts: {_hashes_in_words(found)}")]
+        checks += [
+            Check(Outcome.WARN, self.name, f"do not move: {each.what} ({each.reason})")
+            for each in found.not_moved
+        ]
+        checks += self._check_addresses(found)
+        if held and not self._plan.merge and not self._has_begun():
+            checks.append(
+                _failed(
+                    f"the target has {held} accounts already: empty it, or set merge = true in "
+                    "[accounts], and they stay"
+                )
+            )
+        return checks
+
+    def _check_addresses(self, found: AccountsSurvey) -> list[Check]:
+        count = len(found.same_addresses)
+        if not count:
+            return []
+        ids = "; ".join(", ".join(group) for group in found.same_addresses[:5])
+        subject = f"{count} addresses belong to several accounts that differ by case alone ({ids})"
+        match self._plan.same_address:
+            case "ask":
+                return [
+                    _failed(
+                        f'{subject}: set same_address = "first" or "last" in [accounts], by which '
+                        "the oldest or the newest account of each moves"
+                    )
+                ]
+            case which:
+                return [Check(Outcome.WARN, self.name, f"{subject}: the {which} of each moves")]
+
+    async def survey(self) -> AccountsSurvey:
+        """Return what the source's accounts are, and what of them stays behind."""
+        if self._survey is None:
+            source, target = self._sides()
+            self._survey = await survey(source, target, sessions=self._moves_sessions())
+        return self._survey
 
     async def run(self) -> None:
         """Copy the accounts that are not on the target yet."""
+        await (await self._moving()).run()
 
     async def reconcile(self) -> int:
         """Copy what has changed since, and remove what the source has lost."""
-        return 0
+        return await (await self._moving()).reconcile()
 
     async def verify(self) -> Verified:
-        """Compare the accounts of both sides."""
-        return Verified()
+        """Compare both sides, and sign in with a probe account where the plan allows it."""
+        verified = await (await self._moving()).verify()
+        if not self._sides()[0].finds_rows or not self._sides()[1].finds_rows:
+            reason = "the API of a project shows no hashes, so that none were compared"
+            verified.unverified.append(Difference("accounts", None, reason))
+        if self._context.plan.verify.probe_account:
+            failure = await probe(self._context.target)
+            if failure is not None:
+                message = f"the probe account could not sign in: {failure}"
+                verified.differences.append(Difference("accounts", None, message))
+        return verified
 
     async def undo(self) -> AsyncIterator[Kept]:
-        """Remove the accounts that the move made and nobody changed since."""
-        nothing: list[Kept] = []
-        for kept in nothing:
+        """Remove the accounts that the move made and nobody changed or used since."""
+        async for kept in (await self._moving()).undo():
             yield kept
+
+    async def must_reset(self) -> AsyncIterator[str]:
+        """Yield the addresses, else the numbers or ids, of users who need a new password.
+
+        Of a source that shows no hashes these are the users of the target without one.
+        """
+        source, target = self._sides()
+        columns = await source.columns(AuthTable.USERS)
+        side = source if "encrypted_password" in columns else target
+        columns = await side.columns(AuthTable.USERS)
+        if "encrypted_password" not in columns:
+            return
+        wanted = {"id", "email", "phone", "encrypted_password"}
+        async for page in side.read(AuthTable.USERS, columns & wanted):
+            for row in page.rows:
+                kind = kind_of(row["encrypted_password"])
+                if not kind.moves or (side is target and kind is HashKind.NONE):
+                    yield row.get("email") or row.get("phone") or str(row["id"])
+
+    async def finish(self) -> None:
+        """Remove nothing: the stage puts nothing beside the accounts on either side."""
+
+    async def close(self) -> None:
+        """Close the connections."""
+        for side in self._opened or ():
+            await side.close()
+        self._opened = self._transfer = None
+
+    def _sides(self) -> tuple[AccountSource, AccountTarget]:
+        if self._opened is None:
+            source = open_accounts(self._context.source)
+            self._opened = source, open_accounts(self._context.target)
+        return self._opened
+
+    async def _moving(self) -> AccountTransfer:
+        if self._transfer is None:
+            source, target = self._sides()
+            self._transfer = AccountTransfer(
+                source, target, self._tables(), self._context, await self._left_out(source)
+            )
+        return self._transfer
+
+    async def _left_out(self, source: AccountSource) -> frozenset[str]:
+        """Return the ids of users whose address another has in another case, and who stay."""
+        if self._plan.same_address == "ask":
+            return frozenset()
+        kept = 0 if self._plan.same_address == "first" else -1
+        groups = await source.same_addresses()
+        return frozenset(id for group in groups for id in group if id != group[kept])
+
+    def _tables(self) -> list[AuthTable]:
+        tables = [AuthTable.USERS, AuthTable.IDENTITIES]
+        if self._plan.factors:
+            tables.append(AuthTable.FACTORS)
+        if self._moves_sessions():
+            tables += SESSION_TABLES
+        return tables
+
+    def _moves_sessions(self) -> bool:
+        """Return whether sessions go on: where tokens are stored hashed, a plain one is found too,
+        and the other way round it is not."""
+        return self._plan.sessions and isinstance(self._context.target, SqlEndpoint)
+
+    def _has_begun(self) -> bool:
+        return self._context.journal.get(HELD, AuthTable.USERS) is not None
+
+
+def _passed(message: str) -> Check:
+    return Check(Outcome.PASS, AccountsStage.name, message)
+
+
+def _failed(message: str) -> Check:
+    return Check(Outcome.FAIL, AccountsStage.name, message)
+
+
+def _hashes_in_words(found: AccountsSurvey) -> str:
+    if not found.shows_hashes:
+        return "their hashes cannot be read"
+    return ", ".join(f"{count} {kind}" for kind, count in found.hashes.most_common()) or "none"

@@ -6,8 +6,9 @@ knows what was there before.
 """
 
 import hashlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from amphibase.move.accounts.base import AccountSource, AccountTarget, Rejection
 from amphibase.move.accounts.rows import (
@@ -76,6 +77,7 @@ class AccountTransfer:
 
     Args:
         tables: in the order in which they refer to one another.
+        left_out: ids of users who do not move, few.
     """
 
     def __init__(
@@ -84,10 +86,12 @@ class AccountTransfer:
         target: AccountTarget,
         tables: Sequence[AuthTable],
         context: MoveContext,
+        left_out: Collection[str] = (),
     ) -> None:
         self.source = source
         self.target = target
         self._tables = tables
+        self._left_out = frozenset(left_out)
         self._journal = context.journal
         self._quarantine = context.quarantine
         self._progress = context.progress
@@ -140,9 +144,9 @@ class AccountTransfer:
         """Remove the users that the move wrote; those who were changed or used since are kept."""
         table = AuthTable.USERS
         columns = await self._columns(table)
-        moved = [name for name, _ in self._journal.entries(f"{MOVED} {table}")]
-        for start in range(0, len(moved), LOOKUP):
-            there = await self.target.rows(table, columns, moved[start : start + LOOKUP])
+        moved = (name for name, _ in self._journal.entries(f"{MOVED} {table}"))
+        while names := [*islice(moved, LOOKUP)]:
+            there = await self.target.rows(table, columns, names)
             sent = await self._sent_of(table, columns, [*there])
             used = await self.target.in_use([*there])
             removed = []
@@ -223,10 +227,10 @@ class AccountTransfer:
         if not self.source.finds_rows:
             async for page in self.source.read(table, columns):
                 rows = await self._sent(table, page.rows)
-                sent = {key_of(table, row): row for row in rows}
-                there = await self.target.rows(table, columns, [*sent])
-                found = self._compared(table, columns, sent, there, sums)
-                found.missing = [row for key, row in sent.items() if key not in there]
+                by_key = {key_of(table, row): row for row in rows}
+                there = await self.target.rows(table, columns, [*by_key])
+                found = self._compared(table, columns, by_key, there, sums)
+                found.missing = [row for key, row in by_key.items() if key not in there]
                 yield found
             if table is AuthTable.USERS:  # with which all else goes
                 async for page in self.target.read(table, (table.key,)):
@@ -241,10 +245,9 @@ class AccountTransfer:
         if matched < await self.source.count(table):
             async for page in self.source.read(table, columns):
                 rows = await self._sent(table, page.rows)
-                keys = await self.target.rows(
-                    table, (table.key,), [row[table.key] or "" for row in rows]
-                )
-                yield Comparison(missing=[row for row in rows if key_of(table, row) not in keys])
+                keys = [key_of(table, row) for row in rows]
+                there = {**await self.target.rows(table, (table.key,), keys)}
+                yield Comparison(missing=[row for row in rows if key_of(table, row) not in there])
 
     def _compared(
         self,
@@ -297,6 +300,8 @@ class AccountTransfer:
         return [row for row in sent if self.target.takes(table, row)]
 
     def _moves_with_parent(self, table: AuthTable, row: Values) -> bool:
+        if (row.get("user_id") if table in PARENTS else row["id"]) in self._left_out:
+            return False
         if table not in PARENTS or not self._is_merging(AuthTable.USERS):
             return True
         parent, column = PARENTS[table]
