@@ -37,6 +37,8 @@ class ApiAccounts:
         return SHOWN.get(table, frozenset())
 
     async def count(self, table: AuthTable) -> int:
+        if table not in SHOWN:
+            return 0
         if table is AuthTable.USERS and (total := await self._api.count()) is not None:
             return total
         return sum([len(page.rows) async for page in self.read(table, ("id",))])
@@ -64,6 +66,10 @@ class ApiAccounts:
         if table is AuthTable.USERS:
             await in_parallel(keys, find, IN_FLIGHT)
         return found
+
+    async def written_columns(self, table: AuthTable) -> frozenset[str]:
+        shown = await self.columns(table)
+        return shown | {"encrypted_password"} if table is AuthTable.USERS else shown
 
     def takes(self, table: AuthTable, row: Values) -> bool:
         return (
@@ -120,4 +126,5 @@ def _rows(
 ) -> Sequence[Values]:
     row, identities = rows_of(user)
     chosen = [row] if table is AuthTable.USERS else identities
-    return [{name: each.get(name) for name in {"id", *columns}} for each in chosen]
+    names = SHOWN[table] & {"id", *columns}
+    return [{name: each.get(name) for name in names} for each in chosen]

@@ -62,6 +62,9 @@ class AccountSource(Protocol):
 class AccountTarget(AccountSource, Protocol):
     """Writes the accounts of a side; each method may be repeated."""
 
+    async def written_columns(self, table: AuthTable) -> frozenset[str]:
+        """Return which columns can be written; not all of them can be read."""
+
     def takes(self, table: AuthTable, row: Values) -> bool:
         """Return whether the side can hold a row at all; what it cannot is named, not rejected."""
 

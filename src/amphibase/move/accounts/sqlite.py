@@ -84,6 +84,9 @@ class SqliteAccounts:
         )
         return {key_of(table, row): row for row in fetched}
 
+    async def written_columns(self, table: AuthTable) -> frozenset[str]:
+        return await self.columns(table)
+
     def takes(self, table: AuthTable, row: Values) -> bool:
         return True
 

@@ -311,8 +311,8 @@ class AccountTransfer:
         return bool(self._journal.get(HELD, table))
 
     async def _columns(self, table: AuthTable) -> frozenset[str]:
-        """Return the columns that both sides have."""
-        return await self.source.columns(table) & await self.target.columns(table)
+        """Return the columns that are read on one side and written on the other."""
+        return await self.source.columns(table) & await self.target.written_columns(table)
 
 
 def _differences(table: AuthTable, found: Comparison) -> list[Difference]:
