@@ -1,0 +1,227 @@
+"""From what both ends have to a plan: what moves where, and what does not and why."""
+
+import re
+import uuid
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from amphibase.move.catalog import CatalogTable, Generated, TableName
+from amphibase.move.endpoints import (
+    Endpoint,
+    SqlEndpoint,
+    SupabaseEndpoint,
+    database_address,
+    files_address,
+)
+from amphibase.move.inventory import OWN_SCHEMAS, Inventory
+from amphibase.move.plan import (
+    AccountsPlan,
+    EndPlan,
+    FilesPlan,
+    MappingPlan,
+    NotMoved,
+    Plan,
+    TablePlan,
+)
+from amphibase.move.users_table import find_users_table
+
+INTEGERS = frozenset(("smallint", "integer", "bigint"))
+PROFILES = "users"
+
+
+@dataclass(slots=True)
+class _Draft:
+    tables: list[TablePlan] = field(default_factory=list)
+    mappings: dict[str, MappingPlan] = field(default_factory=dict)
+    not_moved: list[NotMoved] = field(default_factory=list)
+
+
+def make_plan(name: str, source: Inventory, target: Inventory) -> Plan:
+    """Write a plan: everything moves that has a counterpart of its name on the target.
+
+    Args:
+        name: of the plan.
+    """
+    draft = _Draft()
+    profiles = next((t for t in target.tables() if _place(t.name) == (None, PROFILES)), None)
+    accounts = _accounts(source, target, profiles, draft)
+    skipped = {accounts.table} if accounts and accounts.table else set()
+    pairs = list(_pairs(source, target, skipped, draft))
+    for own, other in pairs:
+        _map_ids(own, other, draft)
+    for own, other in _in_order(pairs):
+        _plan_table(own, other, draft)
+    files = _files(source, target, draft)
+    draft.not_moved += _others(source)
+    return Plan(
+        name=name,
+        source=_end(source.endpoint),
+        target=_end(target.endpoint),
+        accounts=accounts,
+        files=files,
+        tables=tuple(draft.tables),
+        mappings=draft.mappings,
+        not_moved=tuple(draft.not_moved),
+    )
+
+
+def schema_command(source: Endpoint) -> str | None:
+    """Return the command that writes the schema objects of a Postgres, which do not move."""
+    url = source.database
+    if url is None or url.get_backend_name() != "postgresql":
+        return None
+    own = " ".join(f"-N {schema}" for schema in ("auth", "storage", "extensions", "realtime"))
+    return f"pg_dump --schema-only --no-owner {own} '{database_address(url)}'"
+
+
+def _end(endpoint: Endpoint) -> EndPlan:
+    if isinstance(endpoint, SqlEndpoint):
+        return EndPlan(address=endpoint.address, files=files_address(endpoint.files))
+    direct = endpoint.database
+    return EndPlan(
+        address=endpoint.address, database=None if direct is None else database_address(direct)
+    )
+
+
+def _place(name: TableName) -> tuple[str | None, str]:
+    """Return the name by which tables of both sides are matched; SQLite has no `public`."""
+    return (None if name.schema == "public" else name.schema, name.name)
+
+
+def _pairs(
+    source: Inventory, target: Inventory, skipped: set[str], draft: _Draft
+) -> Iterator[tuple[CatalogTable, CatalogTable]]:
+    others = {_place(table.name): table for table in target.tables()}
+    over_api = _is_over_api(source.endpoint) or _is_over_api(target.endpoint)
+    for table in source.tables():
+        if str(table.name) in skipped:
+            continue
+        other = others.get(_place(table.name))
+        if other is None:
+            reason = "the target has no such table; its own migrations create it, then plan anew"
+            draft.not_moved.append(NotMoved(what=f"table {table.name}", reason=reason))
+        elif over_api and not table.key:
+            reason = "it has no key, by which rows that are sent twice would be told apart"
+            draft.not_moved.append(NotMoved(what=f"table {table.name}", reason=reason))
+        else:
+            yield table, other
+
+
+def _is_over_api(endpoint: Endpoint) -> bool:
+    return isinstance(endpoint, SupabaseEndpoint) and endpoint.database is None
+
+
+def _accounts(
+    source: Inventory, target: Inventory, profiles: CatalogTable | None, draft: _Draft
+) -> AccountsPlan | None:
+    if source.has_accounts:
+        if target.has_accounts:
+            return AccountsPlan()
+        reason = "the target has no tables of accounts; `amphibase db upgrade` creates them"
+        draft.not_moved.append(NotMoved(what="accounts", reason=reason))
+        return None
+    own = find_users_table(source.tables(), profiles) if target.has_accounts else None
+    if own is None:
+        return None
+    table, columns = own
+    if table.column(columns.id).base_type.lower() != "uuid":
+        draft.mappings[table.name.name] = _mapping(table)
+    return AccountsPlan(table=str(table.name), columns=columns)
+
+
+def _mapping(table: CatalogTable) -> MappingPlan:
+    return MappingPlan(
+        source=str(table.name),
+        column=table.key[0],
+        namespace=str(uuid.uuid4()),
+        table=f"{table.name.name}_ids",
+    )
+
+
+def _map_ids(own: CatalogTable, other: CatalogTable, draft: _Draft) -> None:
+    """Plan a mapping where the key is a number here and a UUID there."""
+    if len(own.key) != 1 or other.key != own.key:
+        return
+    is_number = own.column(own.key[0]).base_type.lower() in INTEGERS
+    if is_number and other.column(other.key[0]).base_type.lower() in ("uuid", "char(32)"):
+        draft.mappings[own.name.name] = _mapping(own)
+
+
+def _in_order(
+    pairs: Sequence[tuple[CatalogTable, CatalogTable]],
+) -> Iterator[tuple[CatalogTable, CatalogTable]]:
+    """Yield a table after those that it refers to, as far as they form no cycle."""
+    remaining = {own.name: (own, other) for own, other in pairs}
+    while remaining:
+        ready = [
+            name
+            for name, (own, _) in remaining.items()
+            if all(k.target == name or k.target not in remaining for k in own.foreign_keys)
+        ]
+        for name in ready or [min(remaining, key=str)]:
+            yield remaining.pop(name)
+
+
+def _plan_table(own: CatalogTable, other: CatalogTable, draft: _Draft) -> None:
+    there = {column.name: column for column in other.columns}
+    columns = {}
+    for column in own.columns:
+        counterpart = there.get(column.name)
+        what = f"column {own.name}.{column.name}"
+        if counterpart is None:
+            reason = "the target has no such column; rename it in the table's columns"
+            draft.not_moved.append(NotMoved(what=what, reason=reason))
+        elif counterpart.generated is not Generated.NO:
+            pass  # the target computes it
+        else:
+            columns[column.name] = column.name
+    if not set(own.key) <= columns.keys():
+        reason = f"the target lacks a column of its key ({', '.join(own.key)})"
+        draft.not_moved.append(NotMoved(what=f"table {own.name}", reason=reason))
+        return
+    mapped = {mapping.source: name for name, mapping in draft.mappings.items()}
+    ids = {
+        key.columns[0]: mapped[str(key.target)]
+        for key in own.foreign_keys
+        if len(key.columns) == 1 and str(key.target) in mapped
+    }
+    if str(own.name) in mapped:
+        ids[own.key[0]] = mapped[str(own.name)]
+    draft.tables.append(
+        TablePlan(
+            source=str(own.name),
+            target=str(other.name),
+            key=own.key,
+            columns=columns,
+            ids=ids,
+            triggers=dict.fromkeys(other.triggers, "off"),
+        )
+    )
+
+
+def _files(source: Inventory, target: Inventory, draft: _Draft) -> FilesPlan | None:
+    if not source.has_files or not source.buckets:
+        return None
+    if target.has_files:
+        return FilesPlan(buckets=source.buckets)
+    reason = "the target has no tables of files; `amphibase db upgrade` creates them"
+    draft.not_moved.append(NotMoved(what="files", reason=reason))
+    return None
+
+
+def _others(source: Inventory) -> Iterator[NotMoved]:
+    """Name views, functions, policies and the like of the application, each kind once."""
+    by_kind: dict[str, list[str]] = defaultdict(list)
+    for kind, name in source.catalog.others:
+        schema = re.search(r"(?:.* on )?\"?(\w+)\"?\.", name)
+        if kind != "extension" and not (schema and schema[1] in OWN_SCHEMAS):
+            by_kind[kind].append(name)
+    for table in source.tables():
+        by_kind["trigger"] += [f"{name} on {table.name}" for name in table.triggers]
+    reason = "the target's own migrations create it"
+    if schema_command(source.endpoint):
+        reason += "; the pg_dump above writes it"
+    for kind, names in by_kind.items():
+        for name in names:
+            yield NotMoved(what=f"{kind} {name}", reason=reason)
