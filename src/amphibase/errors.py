@@ -44,6 +44,7 @@
         ├── TooManyRequests        a rate limit is reached, or the password queue is full
         ├── Unavailable            the database or a service behind it cannot be reached now
         │   ├── Contention         another transaction was in the way
+        │   ├── ReadOnly           the database takes no writes now, such as during a move
         │   └── HookTimeout        a hook of the application took too long
         └── StorageFull            there is no room for the bytes of a file
 
@@ -436,6 +437,14 @@ class Contention(Unavailable):
     code = "contention"
     default = "Another transaction was in the way; try again"
     default_retry_after = 1
+
+
+class ReadOnly(Unavailable):
+    """Raised when the database takes no writes: it is a standby, or its data is being moved."""
+
+    code = "read_only"
+    default = "Nothing can be written just now; try again"
+    default_retry_after = 10
 
 
 class HookTimeout(Unavailable):

@@ -26,12 +26,16 @@ from amphibase.errors import (
     ForeignKeyViolation,
     InvalidValue,
     NotFound,
+    ReadOnly,
     StaleVersion,
     Unavailable,
 )
 
 if TYPE_CHECKING:
     import psycopg
+
+SQLITE_READ_ONLY = "amphibase: read only"
+"""What a trigger of a move raises, as SQLite has no states of its own to tell errors apart by."""
 
 
 @contextmanager
@@ -104,6 +108,8 @@ def _from_sqlite(error: sqlite3.Error) -> AmphibaseError | None:
             return InvalidValue(constraint=message.rpartition(": ")[2])
         case "SQLITE_CONSTRAINT_DATATYPE" | "SQLITE_MISMATCH" | "SQLITE_TOOBIG":
             return InvalidValue()
+        case "SQLITE_CONSTRAINT_TRIGGER" if message == SQLITE_READ_ONLY:
+            return ReadOnly()
         case "SQLITE_FULL":
             return Unavailable("The disk of the database is full")
         case _ if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):

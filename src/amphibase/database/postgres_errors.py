@@ -14,6 +14,7 @@ from amphibase.errors import (
     ForeignKeyViolation,
     InvalidRequest,
     InvalidValue,
+    ReadOnly,
     Unavailable,
 )
 
@@ -47,11 +48,13 @@ def translate_postgres(error: psycopg.Error) -> AmphibaseError | None:
             return InvalidValue()
         case "40001" | "40P01" | "55P03":
             return Contention()
+        case "25006":
+            return ReadOnly()
         case "57014":
             return Unavailable("The database took too long; try again", retry_after=1)
         case "53100":
             return Unavailable("The disk of the database is full")
-        case state if state.startswith(("08", "25006", "53", "57P", "58")):
+        case state if state.startswith(("08", "53", "57P", "58")):
             return Unavailable()
         case "" if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
             return Unavailable()

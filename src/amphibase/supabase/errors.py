@@ -34,6 +34,7 @@ from amphibase.errors import (
     InvalidValue,
     NotFound,
     PayloadTooLarge,
+    ReadOnly,
     SessionEnded,
     SignUpClosed,
     TooManyRequests,
@@ -235,7 +236,9 @@ def _rest_error(body: dict[str, Any], caller: Caller) -> AmphibaseError | None:
             return Unavailable("The database took too long; try again", retry_after=1)
         case code if code.startswith("22"):
             return InvalidValue()
-        case code if code.startswith(("08", "25006", "53", "57P", "58")):
+        case "25006":
+            return ReadOnly()
+        case code if code.startswith(("08", "53", "57P", "58")):
             return Unavailable()
         case "PGRST202":
             return NotFound(f"There is no such function in the database: {message}")
