@@ -58,6 +58,9 @@ app.add_typer(
     lazy_group("amphibase.cli.supabase", "A local Supabase, and what a project needs."),
     name="supabase",
 )
+app.add_typer(
+    lazy_group("amphibase.cli.move", "Move an application to another backend."), name="move"
+)
 
 
 def main() -> None:

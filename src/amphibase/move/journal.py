@@ -3,6 +3,8 @@
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -104,3 +106,46 @@ class Journal:
     def delete(self, kind: str, name: str) -> None:
         """Delete an entry; no matter whether there was one."""
         self._open.execute("DELETE FROM entries WHERE kind = ? AND name = ?", (kind, name))
+
+
+@dataclass(frozen=True, slots=True)
+class JournalState:
+    """How far a move is, as its journal says.
+
+    Args:
+        is_running: whether somebody holds the lock of the plan.
+        copied: stage → when all of it had been copied.
+    """
+
+    is_running: bool
+    began: str | None = None
+    copied: Mapping[str, str] = field(default_factory=dict)
+    is_frozen: bool = False
+    outcome: str | None = None
+
+
+def read_state(plan: Path) -> JournalState:
+    """Read how far a move is, also while it runs."""
+    journal = plan.with_suffix(".journal")
+    if not journal.exists():
+        return JournalState(is_running=False)
+    lock = FileLock(plan.with_suffix(".lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        is_running = True
+    else:
+        is_running = False
+        lock.release()
+    with closing(sqlite3.connect(journal)) as database:
+        rows = database.execute(
+            "SELECT kind, name, value FROM entries WHERE kind IN ('move', 'copied', 'freeze')"
+        ).fetchall()
+    entries = {(kind, name): json.loads(value) for kind, name, value in rows}
+    return JournalState(
+        is_running,
+        began=entries.get(("move", "began")),
+        copied={name: value for (kind, name), value in entries.items() if kind == "copied"},
+        is_frozen=("freeze", "tables") in entries,
+        outcome=entries.get(("move", "outcome")),
+    )

@@ -19,6 +19,10 @@ class Quarantine:
         with self.path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
 
+    def clear(self) -> None:
+        """Delete the file: a run tries every row again that the target does not have."""
+        self.path.unlink(missing_ok=True)
+
     def rows(self) -> int:
         """Return how many different rows were rejected."""
         if not self.path.exists():

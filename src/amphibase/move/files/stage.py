@@ -34,3 +34,9 @@ class FilesStage:
         nothing: list[Kept] = []
         for kept in nothing:
             yield kept
+
+    async def finish(self) -> None:
+        """Remove nothing: there is nothing of the stage's own."""
+
+    async def close(self) -> None:
+        """Close nothing."""

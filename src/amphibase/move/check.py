@@ -1,0 +1,222 @@
+"""Looks at both ends before anything is written: each thing passes, warns or fails."""
+
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from psycopg import AsyncConnection
+from rich.filesize import decimal
+from sqlalchemy.engine import URL
+
+from amphibase.database.errors import translated_errors
+from amphibase.database.url import to_conninfo
+from amphibase.errors import AmphibaseError
+from amphibase.move.catalog import Catalog, CatalogTable
+from amphibase.move.context import MoveContext
+from amphibase.move.endpoints import Endpoint, Role, SqlEndpoint
+from amphibase.move.plan import TablePlan
+from amphibase.move.stage import Check, Outcome
+from amphibase.move.tables.sides import open_tables
+
+RIGHTS = """
+    SELECT name, privilege FROM unnest(%s::text[]) AS name, unnest(%s::text[]) AS privilege
+     WHERE to_regclass(name) IS NOT NULL AND NOT has_table_privilege(name, privilege)
+     ORDER BY 1, 2
+"""
+NEEDED = {Role.SOURCE: ["SELECT"], Role.TARGET: ["SELECT", "INSERT", "UPDATE", "DELETE"]}
+
+SERVER = """
+    SELECT current_user::text, current_setting('server_version_num')::int / 10000,
+           pg_database_size(current_database()),
+           ARRAY(SELECT extname::text FROM pg_extension WHERE extname <> 'plpgsql')
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresServer:
+    """What the checks compare of a Postgres.
+
+    Args:
+        role: that connects.
+        size: of the database, in bytes.
+    """
+
+    role: str
+    major: int
+    size: int
+    extensions: tuple[str, ...]
+
+
+async def check_sides(context: MoveContext) -> list[Check]:
+    """Check that both ends can be reached, read and written, and hold what the plan names."""
+    checks: list[Check] = []
+    catalogs: list[Catalog] = []
+    for endpoint in (context.source, context.target):
+        try:
+            async with open_tables(endpoint, context.plan.name) as tables:
+                catalogs.append(await tables.catalog())
+        except AmphibaseError as error:
+            checks.append(Check(Outcome.FAIL, endpoint.role, error.detail))
+        else:
+            reached = f"{catalogs[-1].server} at {endpoint.address}"
+            checks.append(Check(Outcome.PASS, endpoint.role, reached))
+    if len(catalogs) < 2:
+        return checks
+    source, target = catalogs
+    checks += _check_alembic(source, target)
+    checks += _check_tables(context.plan.tables, source, target)
+    checks += _check_stores(context)
+    checks += await _check_servers(context)
+    return checks
+
+
+def _check_alembic(source: Catalog, target: Catalog) -> Iterator[Check]:
+    here, there = (", ".join(sorted(each.alembic_heads)) for each in (source, target))
+    if not here:
+        return
+    if here == there:
+        yield Check(Outcome.PASS, "revisions", f"both sides are at {here}")
+    elif there:
+        message = (
+            f"the source is at {here}, the target at {there}: bring both to the same revision "
+            "with `amphibase db upgrade`, then plan anew"
+        )
+        yield Check(Outcome.FAIL, "revisions", message)
+    else:
+        message = f"the source is at {here}; the target has no revisions to compare with"
+        yield Check(Outcome.WARN, "revisions", message)
+
+
+def _check_tables(plans: tuple[TablePlan, ...], source: Catalog, target: Catalog) -> list[Check]:
+    checks: list[Check] = []
+    for plan in plans:
+        for role, catalog, name, columns in (
+            (Role.SOURCE, source, plan.source, [*plan.columns, *plan.key]),
+            (Role.TARGET, target, plan.target, list(plan.columns.values())),
+        ):
+            table = next((each for each in catalog.tables if str(each.name) == name), None)
+            checks += _check_table(role, name, table, columns)
+            if table is not None and role is Role.TARGET:
+                checks += _check_triggers(plan, table)
+    if plans and all(check.outcome is not Outcome.FAIL for check in checks):
+        message = f"{len(plans)} are on both sides, with the plan's columns"
+        checks.append(Check(Outcome.PASS, "tables", message))
+    return checks
+
+
+def _check_table(
+    role: Role, name: str, table: CatalogTable | None, columns: list[str]
+) -> Iterator[Check]:
+    if table is None:
+        message = f"the {role} has no such table; create it by migrations, or take it off the plan"
+        yield Check(Outcome.FAIL, name, message)
+        return
+    known = {column.name for column in table.columns}
+    for column in dict.fromkeys(columns):
+        if column not in known:
+            yield Check(Outcome.FAIL, name, f"the {role} has no column {column}; edit the plan")
+    if table.read_policies:
+        message = (
+            f"row level security hides rows of the {role} from the role that connects: connect as "
+            "the owner of the table, or as a role with BYPASSRLS"
+        )
+        yield Check(Outcome.FAIL, name, message)
+
+
+def _check_triggers(plan: TablePlan, table: CatalogTable) -> Iterator[Check]:
+    for trigger in table.triggers:
+        if plan.triggers.get(trigger, "off") == "fire":
+            message = f"the trigger {trigger} of the target fires for rows that arrive"
+            yield Check(Outcome.WARN, plan.target, message)
+        else:
+            message = f"the trigger {trigger} of the target is off for rows that arrive"
+            yield Check(Outcome.PASS, plan.target, message)
+
+
+def _check_stores(context: MoveContext) -> Iterator[Check]:
+    source, target = context.source, context.target
+    if context.plan.files is None or not isinstance(target, SqlEndpoint):
+        return
+    if isinstance(source, SqlEndpoint) and source.files == target.files:
+        message = (
+            "both sides keep files in the same place: set TARGET_FILES_URL to another, and plan "
+            "anew"
+        )
+        yield Check(Outcome.FAIL, "files", message)
+
+
+async def _check_servers(context: MoveContext) -> list[Check]:
+    servers: dict[Role, PostgresServer] = {}
+    checks: list[Check] = []
+    for endpoint in (context.source, context.target):
+        url = endpoint.database
+        if url is None or url.get_backend_name() != "postgresql":
+            continue
+        names = [
+            plan.source if endpoint.role is Role.SOURCE else plan.target
+            for plan in context.plan.tables
+        ]
+        server, missing = await _read_server(url, endpoint.role, names)
+        servers[endpoint.role] = server
+        for name, privilege in missing:
+            message = f"the role {server.role} of the {endpoint.role} lacks {privilege}"
+            checks.append(Check(Outcome.FAIL, name, message))
+    if len(servers) == 2:
+        checks += _compare_servers(servers[Role.SOURCE], servers[Role.TARGET])
+    checks.append(_check_disk(context.source, context.target, servers))
+    return checks
+
+
+async def _read_server(
+    url: URL, role: Role, names: list[str]
+) -> tuple[PostgresServer, list[tuple[str, str]]]:
+    """Return a server, and which of the rights to the tables its role lacks."""
+    with translated_errors():
+        connection = await AsyncConnection.connect(to_conninfo(url), prepare_threshold=None)
+        async with connection:
+            row: Any = await (await connection.execute(SERVER)).fetchone()
+            quoted = [".".join(_quoted(part) for part in name.split(".", 1)) for name in names]
+            cursor = await connection.execute(RIGHTS, [quoted, NEEDED[role]])
+            name, major, size, extensions = row
+            server = PostgresServer(name, major, size, tuple(extensions))
+            return server, await cursor.fetchall()
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _compare_servers(source: PostgresServer, target: PostgresServer) -> Iterator[Check]:
+    if source.major > target.major:
+        message = (
+            f"the source is Postgres {source.major}, the target {target.major}: values that only "
+            "the newer one has, such as infinite intervals of 17, are rejected"
+        )
+        yield Check(Outcome.WARN, "versions", message)
+    else:
+        message = f"Postgres {source.major} to {target.major}"
+        yield Check(Outcome.PASS, "versions", message)
+    for extension in sorted(set(source.extensions) - set(target.extensions)):
+        message = f"the target lacks {extension}, which the source has: create it if you use it"
+        yield Check(Outcome.WARN, "extensions", message)
+
+
+def _check_disk(
+    source: Endpoint, target: Endpoint, servers: Mapping[Role, PostgresServer]
+) -> Check:
+    size = None
+    if Role.SOURCE in servers:
+        size = servers[Role.SOURCE].size
+    elif source.database is not None:
+        file = Path(source.database.database or "")
+        size = file.stat().st_size if file.exists() else None
+    needed = "" if size is None else f"; the source's database has {decimal(size)}"
+    if target.database is None or Role.TARGET in servers:
+        message = f"how much room the target's server has is not known here{needed}"
+        return Check(Outcome.WARN, "disk", message)
+    free = shutil.disk_usage(Path(target.database.database or ".").parent).free
+    is_enough = size is None or free > 2 * size
+    message = f"{decimal(free)} free for the target{needed}"
+    return Check(Outcome.PASS if is_enough else Outcome.FAIL, "disk", message)

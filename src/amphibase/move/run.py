@@ -1,0 +1,247 @@
+"""Runs a plan: its checks, its stages one after the other, the proof, and the way back."""
+
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
+
+from amphibase.errors import MoveFailed, NotSupported
+from amphibase.models import utc_now
+from amphibase.move.accounts.stage import AccountsStage
+from amphibase.move.catalog import TableName
+from amphibase.move.check import check_sides
+from amphibase.move.context import MoveContext
+from amphibase.move.endpoints import Endpoint, Role, parse_endpoint
+from amphibase.move.files.stage import FilesStage
+from amphibase.move.freeze import frozen, thaw
+from amphibase.move.journal import Journal
+from amphibase.move.plan import EndPlan, Plan, read_plan
+from amphibase.move.progress import NoProgress, Progress
+from amphibase.move.quarantine import Quarantine
+from amphibase.move.report import MoveReport, RunOutcome
+from amphibase.move.stage import Check, Kept, Outcome, Stage
+
+ROUNDS = 5
+"""How often the source's changes are looked for while it is written to."""
+
+FROZEN_ROUNDS = 2
+"""The second finds nothing to do, unless something else writes to the target."""
+
+ACCOUNT_TABLES = ("users", "identities", "mfa_factors", "sessions", "refresh_tokens")
+FILE_TABLES = ("buckets", "objects")
+
+
+class ChecksFailed(MoveFailed):
+    """Raised before anything is written: the checks that failed say what to do."""
+
+    def __init__(self, checks: Sequence[Check]) -> None:
+        self.checks = [check for check in checks if check.outcome is Outcome.FAIL]
+        lines = [f"{check.subject}: {check.message}" for check in self.checks]
+        super().__init__("\n".join(["Nothing was moved:", *lines]))
+
+
+class Move:
+    """A plan with both of its ends open; use it as a context manager.
+
+    Args:
+        path: of the plan. Beside it are the journal, the lock, the quarantine and the report.
+    """
+
+    def __init__(self, path: Path, progress: Progress | None = None) -> None:
+        self._path = path
+        self._progress = progress or NoProgress()
+        self._journal = Journal(path)
+        self._stages: list[Stage] = []
+        self._seconds: dict[str, float] = {}
+
+    async def __aenter__(self) -> Self:
+        """Read the plan, take its lock, and let the source write that a killed run has frozen.
+
+        Raises:
+            ConfigurationError: the plan or a variable is wrong.
+            Conflict: another run of the same plan is under way.
+        """
+        plan = read_plan(self._path)
+        source, target = endpoints_of(plan)
+        self._journal.__enter__()
+        try:
+            self._context = MoveContext(
+                plan, source, target, self._journal, Quarantine(self._path), self._progress
+            )
+            await thaw(source, self._journal)
+        except BaseException:
+            self._journal.__exit__()
+            raise
+        self._stages = build_stages(self._context)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for stage in self._stages:
+            await stage.close()
+        self._journal.__exit__()
+
+    async def check(self) -> list[Check]:
+        """Look at both sides, without writing to them."""
+        checks = await check_sides(self._context)
+        for stage in self._stages:
+            checks += await stage.check()
+        return checks
+
+    async def run(self, *, freeze: bool = False, allow_quarantine: bool = False) -> MoveReport:
+        """Move what has not been moved yet, and prove that both sides hold the same.
+
+        Args:
+            freeze: whether the source rejects writes during the last pass and the proof.
+            allow_quarantine: whether rows that the target rejects are no failure.
+
+        Raises:
+            ChecksFailed: a check failed, and nothing was written.
+            MoveFailed: it cannot go on; says what to do.
+        """
+        checks = await self.check()
+        if any(check.outcome is Outcome.FAIL for check in checks):
+            raise ChecksFailed(checks)
+        report = self._report(allow_quarantine=allow_quarantine)
+        self._journal.put("move", "began", str(utc_now()))
+        self._context.quarantine.clear()
+        for stage in self._stages:
+            if self._journal.get("copied", stage.name) is None:
+                with self._timed(stage, "copy"):
+                    await stage.run()
+                self._journal.put("copied", stage.name, str(utc_now()))
+        await self._reconcile(ROUNDS)
+        if freeze:
+            tables = self._frozen_tables()
+            async with frozen(self._context.source, tables, self._journal) as state:
+                report.unguarded = [str(name) for name in state.unguarded]
+                await self._reconcile(FROZEN_ROUNDS)
+                await self._verify(report)
+            report.pause_seconds = state.seconds
+        else:
+            await self._verify(report)
+        return await self._end(report)
+
+    async def verify(self, *, allow_quarantine: bool = False) -> MoveReport:
+        """Read both sides again and compare."""
+        report = self._report(allow_quarantine=allow_quarantine)
+        await self._verify(report)
+        return await self._end(report)
+
+    async def undo(self) -> list[Kept]:
+        """Remove what the move wrote, files first; return what was changed since and is kept."""
+        kept = []
+        for stage in reversed(self._stages):
+            with self._timed(stage, "undo"):
+                kept += [each async for each in stage.undo()]
+            self._journal.delete("copied", stage.name)
+        for stage in self._stages:
+            await stage.finish()
+        self._journal.delete("move", "began")
+        return kept
+
+    async def must_reset(self) -> AsyncIterator[str]:
+        """Yield the users whose password did not move, by their addresses."""
+        for stage in self._stages:
+            if isinstance(stage, AccountsStage):
+                async for user in stage.must_reset():
+                    yield user
+
+    async def _reconcile(self, rounds: int) -> None:
+        for _ in range(rounds):
+            changes = 0
+            for stage in self._stages:
+                with self._timed(stage, "reconcile"):
+                    changes += await stage.reconcile()
+            if changes == 0:
+                return
+
+    async def _verify(self, report: MoveReport) -> None:
+        for stage in self._stages:
+            with self._timed(stage, "verify"):
+                report.add(await stage.verify())
+
+    async def _end(self, report: MoveReport) -> MoveReport:
+        """Complete the report, and remove what only the move needs where it has succeeded."""
+        for stage in self._stages:
+            if isinstance(stage, AccountsStage):
+                survey = await stage.survey()
+                report.hashes = {str(kind): count for kind, count in survey.hashes.items()}
+                report.not_moved += survey.not_moved
+            if report.outcome is not RunOutcome.FAILED:
+                await stage.finish()
+        report.quarantined = self._context.quarantine.rows()
+        report.seconds = {name: round(spent, 3) for name, spent in self._seconds.items()}
+        report.finished_at = utc_now()
+        report.write(self._path)
+        self._journal.put("move", "outcome", report.outcome)
+        return report
+
+    def _report(self, *, allow_quarantine: bool) -> MoveReport:
+        plan = self._context.plan
+        return MoveReport(
+            plan=plan.name,
+            source=plan.source.address,
+            target=plan.target.address,
+            started_at=utc_now(),
+            finished_at=utc_now(),
+            not_moved=list(plan.not_moved),
+            quarantine_allowed=allow_quarantine,
+        )
+
+    @contextmanager
+    def _timed(self, stage: Stage, step: str) -> Iterator[None]:
+        name = f"{stage.name}: {step}"
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self._seconds[name] = self._seconds.get(name, 0.0) + time.monotonic() - began
+
+    def _frozen_tables(self) -> list[TableName]:
+        """Return the source's tables that the stages read; those that are missing are ignored."""
+        plan, source = self._context.plan, self._context.source
+        is_sqlite = source.database is not None and not is_postgres(source)
+        names = [table.source for table in plan.tables]
+        schemas = {"auth": ACCOUNT_TABLES, "storage": FILE_TABLES}
+        if plan.accounts is None or plan.accounts.table is not None:
+            del schemas["auth"]
+        if plan.accounts is not None and plan.accounts.table is not None:
+            names.append(plan.accounts.table)
+        if plan.files is None:
+            del schemas["storage"]
+        separator = "_" if is_sqlite else "."
+        names += [f"{schema}{separator}{name}" for schema in schemas for name in schemas[schema]]
+        return [TableName(None, n) if is_sqlite else TableName(*n.split(".", 1)) for n in names]
+
+
+def build_stages(context: MoveContext) -> list[Stage]:
+    """Return the stages that a plan needs: accounts first, since rows and files refer to them."""
+    plan = context.plan
+    stages: list[Stage] = []
+    if plan.accounts is not None:
+        stages.append(AccountsStage(context))
+    if plan.tables:
+        raise NotSupported("The rows of tables cannot be moved yet")
+    if plan.files is not None:
+        stages.append(FilesStage(context))
+    return stages
+
+
+def endpoints_of(plan: Plan) -> tuple[Endpoint, Endpoint]:
+    """Return the ends of a plan, with what opens them from the environment.
+
+    Raises:
+        ConfigurationError: a variable is missing, or is of another address.
+    """
+
+    def endpoint(end: EndPlan, role: Role) -> Endpoint:
+        return parse_endpoint(end.address, role, files=end.files, database=end.database)
+
+    return endpoint(plan.source, Role.SOURCE), endpoint(plan.target, Role.TARGET)
+
+
+def is_postgres(endpoint: Endpoint) -> bool:
+    """Return whether an end is reached as a Postgres."""
+    url = endpoint.database
+    return url is not None and url.get_backend_name() == "postgresql"
