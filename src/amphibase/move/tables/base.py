@@ -5,7 +5,7 @@ dates, shortest floats, bytea in hex), or None. No value becomes a Python object
 infinite interval or a number of 5,000 digits arrives as it was.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -94,8 +94,11 @@ class TableReader(Protocol):
     async def count(self, table: TableName) -> int:
         """Count the rows exactly."""
 
-    def read(self, selection: Selection, after: Key | None = None) -> AsyncIterator[Chunk]:
-        """Yield the rows after a key, or all, by key and never by offset."""
+    def read(self, selection: Selection, after: Key | None = None) -> AsyncGenerator[Chunk, None]:
+        """Yield the rows after a key, or all, by key and never by offset.
+
+        Who does not read to the end closes it (`contextlib.aclosing`).
+        """
 
     async def rows(self, selection: Selection, keys: Sequence[Key]) -> Mapping[Key, Row]:
         """Return the rows with these keys; those that are missing are left out."""

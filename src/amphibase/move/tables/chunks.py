@@ -1,7 +1,7 @@
 """Gathers rows into chunks, in a thread that is one chunk ahead of what is done with them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Generator, Iterable
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable
 from typing import Any
 
 from amphibase.move.tables.base import CHUNK_BYTES, CHUNK_ROWS, Chunk, Key, Row, Selection
@@ -29,7 +29,7 @@ def key_of(row: Row, indexes: tuple[int, ...]) -> Key:
 
 async def iterate_in_thread(
     generate: Callable[[], Generator[Chunk, None, None]],
-) -> AsyncIterator[Chunk]:
+) -> AsyncGenerator[Chunk, None]:
     """Yield what a generator yields, which runs in a thread, one chunk ahead.
 
     It is closed with this one, also where the consumer ends early.

@@ -1,6 +1,6 @@
 """Reads and writes the tables of a Postgres, by COPY in its text form."""
 
-from collections.abc import AsyncIterator, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import LiteralString, Self
@@ -68,8 +68,8 @@ class PostgresTables:
         assert row is not None
         return int(row[0])
 
-    async def read(self, selection: Selection, after: Key | None = None) -> AsyncIterator[Chunk]:
-        """Yield the rows after a key, or all, in one snapshot, by a COPY of its own connection."""
+    def read(self, selection: Selection, after: Key | None = None) -> AsyncGenerator[Chunk, None]:
+        """Yield the rows after a key, or all, in one snapshot, over a connection of its own."""
         query = SQL("COPY (SELECT {} FROM {}").format(
             _names(selection.columns), _name(selection.table.name)
         )
@@ -82,8 +82,7 @@ class PostgresTables:
         if selection.key:
             query += SQL(" ORDER BY {}").format(_names(selection.key))
         query += SQL(") TO STDOUT")
-        async for chunk in iterate_in_thread(partial(self._copy_out, selection, query)):
-            yield chunk
+        return iterate_in_thread(partial(self._copy_out, selection, query))
 
     async def rows(self, selection: Selection, keys: Sequence[Key]) -> Mapping[Key, Row]:
         """Return the rows with these keys; those that are missing are left out."""

@@ -1,0 +1,241 @@
+"""Reads and writes the tables of a SQLite database."""
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from functools import partial
+from typing import Self, TypeVar
+
+from sqlalchemy.engine import URL
+
+from amphibase.database.errors import translated_errors
+from amphibase.errors import MoveFailed
+from amphibase.models import DECIMAL_COLLATION, compare_decimals
+from amphibase.move.catalog import Catalog, TableName
+from amphibase.move.tables.base import (
+    CHUNK_ROWS,
+    Chunk,
+    Key,
+    Referrer,
+    Rejected,
+    Row,
+    Selection,
+)
+from amphibase.move.tables.chunks import iterate_in_thread, key_of
+from amphibase.move.tables.sqlite_catalog import quoted, read_sqlite_catalog
+from amphibase.move.tables.sqlite_rows import (
+    by_key,
+    codecs_of,
+    delete_rows,
+    fetch,
+    gather,
+    stored_key,
+    to_text,
+    write_rows,
+)
+from amphibase.move.tables.sqlite_values import Stored
+
+BUSY_SECONDS = 60.0
+CHECKPOINTS = "amphibase_move_checkpoints"
+
+T = TypeVar("T")
+
+
+class SqliteTables:
+    """The tables of a SQLite database. Use it as a context manager.
+
+    Args:
+        plan: the name of the move's plan, by which its checkpoints are told from others'.
+    """
+
+    in_flight = 1
+
+    def __init__(self, url: URL, plan: str) -> None:
+        self._url = url
+        self._plan = plan
+        self._connection: sqlite3.Connection | None = None
+
+    async def __aenter__(self) -> Self:
+        """Open the file. Raises Unavailable."""
+        self._connection = await asyncio.to_thread(self._connect)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._connection is not None:
+            await asyncio.to_thread(self._connection.close)
+            self._connection = None
+
+    async def catalog(self) -> Catalog:
+        """Read what tables there are."""
+        return await self._run(read_sqlite_catalog)
+
+    async def count(self, table: TableName) -> int:
+        """Count the rows exactly."""
+        query = f"SELECT count(*) FROM {quoted(table.name)}"
+        return await self._run(lambda connection: int(connection.execute(query).fetchone()[0]))
+
+    def read(self, selection: Selection, after: Key | None = None) -> AsyncGenerator[Chunk, None]:
+        """Yield the rows after a key, or all; each chunk is a query of its own, so that the
+        application can write in between."""
+        return iterate_in_thread(partial(self._chunks, selection, after))
+
+    async def rows(self, selection: Selection, keys: Sequence[Key]) -> Mapping[Key, Row]:
+        """Return the rows with these keys; those that are missing are left out."""
+        return await self._run(partial(self._rows, selection, keys))
+
+    async def checkpoint(self, table: TableName) -> Key | None:
+        """Return the last key whose chunk is written; None before the first."""
+
+        def read(connection: sqlite3.Connection) -> Key | None:
+            if not _has_checkpoints(connection):
+                return None
+            query = f"SELECT key FROM {CHECKPOINTS} WHERE plan = ? AND table_name = ?"
+            row = connection.execute(query, (self._plan, str(table))).fetchone()
+            return None if row is None else tuple(json.loads(row[0]))
+
+        return await self._run(read)
+
+    async def insert(self, selection: Selection, chunk: Chunk) -> list[Rejected]:
+        """Write a chunk and its checkpoint, both or neither; rows that are there already stay."""
+        return await self._run(partial(self._insert, selection, chunk))
+
+    async def upsert(self, selection: Selection, rows: Sequence[Row]) -> list[Rejected]:
+        """Write rows, in the place of those with the same keys."""
+        return await self._run(partial(write_rows, selection, rows, replaces=True))
+
+    async def delete(
+        self, selection: Selection, keys: Sequence[Key], referrers: Sequence[Referrer] = ()
+    ) -> int:
+        """Delete rows by their keys, but those that a row of `referrers` refers to."""
+        return await self._run(partial(delete_rows, selection, keys, referrers))
+
+    async def clear(self, table: TableName) -> None:
+        """Delete all rows of a table, and forget its checkpoint."""
+
+        def clear(connection: sqlite3.Connection) -> None:
+            connection.execute(f"DELETE FROM {quoted(table.name)}")
+            if _has_checkpoints(connection):
+                forget = f"DELETE FROM {CHECKPOINTS} WHERE plan = ? AND table_name = ?"
+                connection.execute(forget, (self._plan, str(table)))
+
+        await self._run(clear)
+
+    async def forget_checkpoints(self) -> None:
+        """Remove the checkpoints."""
+        await self._run(
+            lambda connection: connection.execute(f"DROP TABLE IF EXISTS {CHECKPOINTS}")
+        )
+
+    def _connect(self) -> sqlite3.Connection:
+        assert self._url.database is not None
+        path = self._url.database
+        is_uri = path.startswith("file:")
+        with translated_errors():
+            connection = sqlite3.connect(
+                path, BUSY_SECONDS, isolation_level=None, check_same_thread=False, uri=is_uri
+            )
+            connection.create_collation(DECIMAL_COLLATION, compare_decimals)
+            connection.execute("PRAGMA foreign_keys = ON")
+        return connection
+
+    async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run something in a transaction, in a thread."""
+
+        def run() -> T:
+            if self._connection is None:
+                raise RuntimeError("the tables are not open")
+            with translated_errors(), _transaction(self._connection):
+                return work(self._connection)
+
+        return await asyncio.to_thread(run)
+
+    def _chunks(self, selection: Selection, after: Key | None) -> Generator[Chunk, None, None]:
+        key = [quoted(name) for name in selection.key] or ["rowid"]
+        columns = ", ".join([*map(quoted, selection.columns), *key])
+        query = f"SELECT {columns} FROM {quoted(selection.table.name.name)}"
+        order = f" ORDER BY {', '.join(key)} LIMIT {CHUNK_ROWS}"
+        later = f" WHERE ({', '.join(key)}) > ({', '.join('?' * len(key))})"
+        last = None
+        if after is not None and selection.key:
+            last = stored_key(selection, after)
+        codecs = codecs_of(selection)
+        indexes = selection.key_indexes
+        with closing(self._connect()) as connection, translated_errors():
+            _check_key(connection, selection)
+            while True:
+                values: Sequence[Stored] = () if last is None else last
+                connection.execute("BEGIN")
+                stored = fetch(connection, query + (later if values else "") + order, values)
+                with closing(stored):
+                    gathered, last = gather(stored, codecs)
+                connection.execute("COMMIT")
+                if last is None:
+                    return
+                yield Chunk(gathered, key_of(gathered[-1], indexes))
+
+    def _rows(
+        self, selection: Selection, keys: Sequence[Key], connection: sqlite3.Connection
+    ) -> Mapping[Key, Row]:
+        columns = ", ".join(map(quoted, selection.columns))
+        codecs = codecs_of(selection)
+        indexes = selection.key_indexes
+        found = {}
+        for condition, values in by_key(selection, keys):
+            query = f"SELECT {columns} FROM {quoted(selection.table.name.name)} WHERE {condition}"
+            for stored in fetch(connection, query, values):
+                row = to_text(stored, codecs)
+                found[key_of(row, indexes)] = row
+        return found
+
+    def _insert(
+        self, selection: Selection, chunk: Chunk, connection: sqlite3.Connection
+    ) -> list[Rejected]:
+        rejected = write_rows(selection, chunk.rows, connection, replaces=False)
+        connection.execute(
+            f"CREATE TABLE IF NOT EXISTS {CHECKPOINTS} "
+            "(plan TEXT, table_name TEXT, key TEXT NOT NULL, PRIMARY KEY (plan, table_name))"
+        )
+        connection.execute(
+            f"INSERT INTO {CHECKPOINTS} VALUES (?, ?, ?) "
+            "ON CONFLICT DO UPDATE SET key = excluded.key",
+            (self._plan, str(selection.table.name), json.dumps(chunk.last)),
+        )
+        return rejected
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def _has_checkpoints(connection: sqlite3.Connection) -> bool:
+    query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
+    return connection.execute(query, (CHECKPOINTS,)).fetchone() is not None
+
+
+def _check_key(connection: sqlite3.Connection, selection: Selection) -> None:
+    """Check that no part of a key is NULL, which SQLite takes in most primary keys.
+
+    Raises:
+        MoveFailed: there are such rows, which no key tells apart.
+    """
+    nullable = [name for name in selection.key if selection.table.column(name).is_nullable]
+    if not nullable:
+        return
+    condition = " OR ".join(f"{quoted(name)} IS NULL" for name in nullable)
+    table = selection.table.name
+    query = f"SELECT count(*) FROM {quoted(table.name)} WHERE {condition}"
+    (rows,) = connection.execute(query).fetchone()
+    if rows:
+        raise MoveFailed(
+            f"{rows} rows of {table} have NULL in their key ({', '.join(nullable)}), so nothing "
+            "tells them apart: give them a key, or delete them"
+        )

@@ -1,0 +1,135 @@
+"""The tables of a SQLite database, read by its pragmas (https://www.sqlite.org/pragma.html)."""
+
+import sqlite3
+from collections import defaultdict
+
+from amphibase.move.catalog import (
+    Catalog,
+    CatalogColumn,
+    CatalogForeignKey,
+    CatalogTable,
+    Generated,
+    Identity,
+    TableName,
+)
+
+GENERATED = {2: Generated.VIRTUAL, 3: Generated.STORED}
+HIDDEN = 1
+"""A column of a virtual table that is no part of its rows."""
+
+
+def read_sqlite_catalog(connection: sqlite3.Connection) -> Catalog:
+    """Read the tables, but those of SQLite's own and of virtual tables, and what does not move."""
+    kinds = {
+        name: kind
+        for schema, name, kind, *_ in connection.execute("PRAGMA table_list")
+        if schema == "main" and not name.startswith("sqlite_")
+    }
+    names = sorted(
+        name
+        for name, kind in kinds.items()
+        if kind == "table" and name != "amphibase_move_checkpoints"
+    )
+    triggers = defaultdict(list)
+    for name, table in connection.execute(
+        "SELECT name, tbl_name FROM sqlite_master WHERE type = 'trigger' ORDER BY name"
+    ):
+        triggers[table].append(name)
+    others = [
+        (f"{kind} table" if kind == "virtual" else kind, name)
+        for name, kind in sorted(kinds.items())
+        if kind in ("view", "virtual")
+    ]
+    heads = (
+        frozenset(version for (version,) in connection.execute("SELECT * FROM alembic_version"))
+        if "alembic_version" in names
+        else frozenset()
+    )
+    return Catalog(
+        tuple(_table(connection, name, tuple(triggers[name])) for name in names),
+        f"SQLite {sqlite3.sqlite_version}",
+        heads,
+        tuple(others),
+    )
+
+
+def quoted(name: str) -> str:
+    """Quote an identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _table(connection: sqlite3.Connection, name: str, triggers: tuple[str, ...]) -> CatalogTable:
+    info = [
+        row
+        for row in connection.execute("SELECT * FROM pragma_table_xinfo(?)", (name,))
+        if row[6] != HIDDEN
+    ]
+    primary_key = [row[1] for row in sorted(info, key=lambda row: row[5]) if row[5]]
+    not_null = {row[1] for row in info if row[3]}
+    columns = []
+    for _, column, declared, is_not_null, _, place, hidden in info:
+        is_rowid = place and len(primary_key) == 1 and declared.upper() == "INTEGER"
+        columns.append(
+            CatalogColumn(
+                column,
+                declared,
+                declared,
+                is_nullable=not (is_not_null or is_rowid),
+                generated=GENERATED.get(hidden, Generated.NO),
+                identity=Identity.BY_DEFAULT if is_rowid else Identity.NO,
+            )
+        )
+    unique_keys = _unique_keys(connection, name)
+    if primary_key:
+        unique_keys = [primary_key, *(key for key in unique_keys if key != primary_key)]
+    key = next((key for key in unique_keys if key is primary_key or not_null >= set(key)), [])
+    (rows,) = connection.execute(f"SELECT count(*) FROM {quoted(name)}").fetchone()
+    return CatalogTable(
+        TableName(None, name),
+        tuple(columns),
+        key=tuple(key),
+        unique_keys=tuple(map(tuple, unique_keys)),
+        foreign_keys=tuple(_foreign_keys(connection, name)),
+        triggers=triggers,
+        rows=rows,
+    )
+
+
+def _unique_keys(connection: sqlite3.Connection, table: str) -> list[list[str]]:
+    keys = []
+    for _, index, is_unique, _, is_partial in connection.execute(
+        "SELECT * FROM pragma_index_list(?)", (table,)
+    ).fetchall():
+        names = [
+            row[2] for row in connection.execute("SELECT * FROM pragma_index_info(?)", (index,))
+        ]
+        if is_unique and not is_partial and None not in names:  # None for an expression
+            keys.append(names)
+    return sorted(keys, key=lambda names: (len(names), names))
+
+
+def _foreign_keys(connection: sqlite3.Connection, table: str) -> list[CatalogForeignKey]:
+    parts = defaultdict(list)
+    for row in connection.execute("SELECT * FROM pragma_foreign_key_list(?)", (table,)).fetchall():
+        parts[row[0]].append(row)
+    keys = []
+    for number, rows in sorted(parts.items()):
+        rows.sort(key=lambda row: row[1])
+        target = rows[0][2]
+        targets = [row[4] for row in rows]
+        if None in targets:  # declared without columns: those of the primary key
+            targets = [
+                name
+                for name, place in connection.execute(
+                    "SELECT name, pk FROM pragma_table_info(?) WHERE pk > 0 ORDER BY pk", (target,)
+                )
+            ]
+        keys.append(
+            CatalogForeignKey(
+                f"{table}_{number}",
+                tuple(row[3] for row in rows),
+                TableName(None, target),
+                tuple(targets),
+            )
+        )
+    return keys
