@@ -7,6 +7,7 @@ from amphibase.errors import NotSupported
 from amphibase.move.endpoints import Endpoint
 from amphibase.move.tables.base import TableWriter
 from amphibase.move.tables.postgres import PostgresTables
+from amphibase.move.tables.sqlite import SqliteTables
 
 
 @asynccontextmanager
@@ -20,8 +21,9 @@ async def open_tables(endpoint: Endpoint, plan: str) -> AsyncIterator[TableWrite
         Unavailable: the end cannot be reached.
     """
     url = endpoint.database
-    if url is not None and url.get_backend_name() == "postgresql":
-        async with PostgresTables(url, plan) as tables:
+    if url is not None:
+        is_postgres = url.get_backend_name() == "postgresql"
+        async with PostgresTables(url, plan) if is_postgres else SqliteTables(url, plan) as tables:
             yield tables
         return
     raise NotSupported(f"the tables of {endpoint.address} cannot be moved yet")
