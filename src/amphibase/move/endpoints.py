@@ -144,9 +144,9 @@ def parse_endpoint(
 
 def database_address(url: URL) -> str:
     """Write the URL of a database without its secrets."""
-    bare = url.difference_update_query(SECRET_OPTIONS).set(
-        drivername=url.get_backend_name(), password=None
-    )
+    bare = url.difference_update_query(SECRET_OPTIONS)
+    # Not by `URL.set`, for which None is the value that stays.
+    bare = bare._replace(drivername=url.get_backend_name(), password=None)
     return bare.render_as_string(hide_password=False)
 
 

@@ -1,0 +1,174 @@
+"""A plan names what moves, and with the reason what does not; its file can be read back."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from amphibase.database.url import parse_url
+from amphibase.errors import ConfigurationError
+from amphibase.move.catalog import (
+    Catalog,
+    CatalogColumn,
+    CatalogForeignKey,
+    CatalogTable,
+    Generated,
+    TableName,
+)
+from amphibase.move.endpoints import Endpoint, Role, SqlEndpoint, SupabaseEndpoint
+from amphibase.move.inventory import Inventory
+from amphibase.move.plan import Plan, UserColumns, read_plan
+from amphibase.move.plan_file import write_plan
+from amphibase.move.planning import make_plan, schema_command
+
+
+def sqlite_end(role: Role) -> SqlEndpoint:
+    return SqlEndpoint(role, parse_url("sqlite:///app.db"), "file:///files")
+
+
+def postgres_end(role: Role) -> SqlEndpoint:
+    return SqlEndpoint(role, parse_url("postgresql://app:s3cret@db/app"), "file:///files")
+
+
+def api_end(role: Role) -> SupabaseEndpoint:
+    return SupabaseEndpoint(role, "https://abcdefgh.supabase.co", SecretStr("s3cret"))
+
+
+def table(
+    name: str,
+    *columns: str | CatalogColumn,
+    schema: str | None = None,
+    key: tuple[str, ...] = ("id",),
+    refers: dict[str, str] | None = None,
+    type: str = "integer",
+    triggers: tuple[str, ...] = (),
+) -> CatalogTable:
+    """A table whose columns are of one type; `refers`: column → the table whose `id` it holds."""
+    return CatalogTable(
+        TableName(schema, name),
+        tuple(c if isinstance(c, CatalogColumn) else CatalogColumn(c, type, type) for c in columns),
+        key,
+        foreign_keys=tuple(
+            CatalogForeignKey(column, (column,), TableName(schema, target), ("id",))
+            for column, target in (refers or {}).items()
+        ),
+        triggers=triggers,
+    )
+
+
+def plan_of(
+    source: list[CatalogTable],
+    target: list[CatalogTable],
+    ends: tuple[Endpoint, Endpoint] | None = None,
+    others: tuple[tuple[str, str], ...] = (),
+) -> Plan:
+    here, there = ends or (sqlite_end(Role.SOURCE), postgres_end(Role.TARGET))
+    return make_plan(
+        "plan",
+        Inventory(here, Catalog(tuple(source), "source", others=others), buckets=("uploads",)),
+        Inventory(there, Catalog(tuple(target), "target")),
+    )
+
+
+ACCOUNTS = table("users", "id", schema="auth")
+PROFILES = table("users", "id", "email", "name", "is_active", "city", schema="public", type="uuid")
+
+
+def test_tables_of_sqlite_move_to_those_of_public() -> None:
+    plan = plan_of(
+        [table("notes", "id", "title")], [table("notes", "id", "title", schema="public")]
+    )
+    (notes,) = plan.tables
+    assert (notes.source, notes.target, notes.key) == ("notes", "public.notes", ("id",))
+    assert notes.columns == {"id": "id", "title": "title"}
+
+
+def test_a_table_comes_after_those_that_it_refers_to_even_where_others_form_a_cycle() -> None:
+    source = [
+        table("a_lines", "id", "order_id", refers={"order_id": "orders"}),
+        table("hens", "id", "egg_id", refers={"egg_id": "eggs"}),
+        table("eggs", "id", "hen_id", refers={"hen_id": "hens"}),
+        table("orders", "id", "parent_id", refers={"parent_id": "orders"}),
+    ]
+    plan = plan_of(source, source)
+    order = [each.source for each in plan.tables]
+    assert order.index("orders") < order.index("a_lines")
+    assert sorted(order) == ["a_lines", "eggs", "hens", "orders"]
+
+
+def test_what_has_no_counterpart_is_named_with_the_reason() -> None:
+    computed = CatalogColumn("total", "integer", "integer", generated=Generated.STORED)
+    plan = plan_of(
+        [table("notes", "id", "old", "total"), table("logs", "id"), table("no_key", "id", key=())],
+        [
+            table("notes", "id", computed, schema="public"),
+            table("no_key", "id", key=(), schema="public"),
+        ],
+        (sqlite_end(Role.SOURCE), api_end(Role.TARGET)),
+        others=(("view", "recent"),),
+    )
+    assert [each.source for each in plan.tables] == ["notes"]
+    assert plan.tables[0].columns == {"id": "id"}
+    reasons = {each.what: each.reason for each in plan.not_moved}
+    assert "migrations" in reasons["table logs"]
+    assert "no key" in reasons["table no_key"]
+    assert "rename" in reasons["column notes.old"]
+    assert "migrations" in reasons["view recent"]
+
+
+def test_what_belongs_to_supabase_and_amphibase_is_no_table_of_the_plan() -> None:
+    own = [
+        ACCOUNTS,
+        table("objects", "id", schema="storage"),
+        table("alembic_version", "version_num", schema="public"),
+    ]
+    plan = plan_of(own, own, (postgres_end(Role.SOURCE), postgres_end(Role.TARGET)))
+    assert plan.tables == ()
+    assert plan.accounts is not None
+    assert plan.files is not None
+    assert plan.files.buckets == ("uploads",)
+
+
+def test_a_users_table_that_knows_nothing_of_amphibase_becomes_accounts_and_profiles() -> None:
+    people = table("users", "id", "email", "password_hash", "name", "is_active", "created_at")
+    posts = table("posts", "id", "author_id", refers={"author_id": "users"})
+    target = [ACCOUNTS, PROFILES, table("posts", "id", "author_id", schema="public")]
+    plan = plan_of([people, posts], target)
+    assert plan.accounts is not None
+    assert plan.accounts.table == "users"
+    assert plan.accounts.columns == UserColumns(
+        id="id",
+        email="email",
+        password_hash="password_hash",
+        is_active="is_active",
+        created_at="created_at",
+        profile={"name": "name"},
+    )
+    assert plan.mappings["users"].column == "id"
+    (moved,) = plan.tables
+    assert moved.ids == {"author_id": "users"}
+
+
+def test_triggers_of_the_target_are_off_unless_the_plan_is_edited() -> None:
+    there = table("notes", "id", schema="public", triggers=("touch", "notify"))
+    plan = plan_of([table("notes", "id")], [there])
+    assert plan.tables[0].triggers == {"touch": "off", "notify": "off"}
+
+
+def test_a_plan_reads_back_from_its_file_and_holds_no_secret(tmp_path: Path) -> None:
+    people = table("users", "id", "email", "password_hash", "name")
+    odd = table('odd "name', "id", "a.b", "ünï\\code", "ref", refers={"ref": "users"})
+    there = [
+        ACCOUNTS,
+        PROFILES,
+        table('odd "name', "id", "a.b", "ünï\\code", "ref", schema="public"),
+    ]
+    ends = (postgres_end(Role.SOURCE), postgres_end(Role.TARGET))
+    plan = plan_of([people, odd], there, ends, others=(("view", "v"), ("function", "f(text)")))
+    path = tmp_path / "plan.toml"
+    write_plan(plan, path, schema_command(ends[0]))
+    assert read_plan(path) == plan
+    assert "s3cret" not in path.read_text()
+    assert "# pg_dump --schema-only" in path.read_text()
+    with pytest.raises(ConfigurationError, match="exists already"):
+        write_plan(plan, path)
