@@ -54,7 +54,7 @@ def _small_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def passthrough(sides: TwoDatabases) -> Passthrough:
-    return Passthrough(sides.source.url, sides.target.url, "tests")
+    return Passthrough(sides.source.url, sides.target.url, "tests", sides.journal)
 
 
 async def copy(sides: TwoDatabases, *names: str) -> None:

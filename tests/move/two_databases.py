@@ -9,6 +9,7 @@ from psycopg.sql import SQL
 from sqlalchemy.engine import URL, make_url
 
 from amphibase.move.catalog import TableName
+from amphibase.move.journal import Journal
 from amphibase.move.tables.base import Selection, TablePair
 from amphibase.move.tables.postgres import PostgresTables
 
@@ -51,6 +52,7 @@ class TwoDatabases:
 
     source: Side
     target: Side
+    journal: Journal
 
     def run(self, script: str) -> None:
         """Run a script on both."""

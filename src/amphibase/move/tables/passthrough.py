@@ -7,7 +7,7 @@ with its checkpoint, so that a move which is killed goes on with the ranges that
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, LiteralString
 
@@ -16,10 +16,12 @@ from psycopg.sql import SQL, Composed
 from sqlalchemy.engine import URL
 
 from amphibase.database.errors import translated_errors
-from amphibase.errors import MoveFailed
+from amphibase.errors import AmphibaseError, MoveFailed
 from amphibase.move.catalog import TableName
+from amphibase.move.journal import Journal
 from amphibase.move.progress import NoProgress, Progress
 from amphibase.move.tables.base import Selection, TablePair
+from amphibase.move.tables.constraints import Constraints
 from amphibase.move.tables.postgres_session import (
     column_list,
     connect,
@@ -31,6 +33,9 @@ from amphibase.move.tables.snapshot import Snapshot, hold_snapshot
 
 WORKERS = 3
 """Each has a connection to both sides. One reads while another waits for the target's disk."""
+
+LARGE = 4096
+"""Pages, of 8 kB each: from where on it pays to build indexes after a load."""
 
 BLOCK = 128 * 1024
 """Bytes that are sent at once."""
@@ -73,8 +78,6 @@ class Passthrough:
 
     Args:
         plan: the name of the move's plan, by which its checkpoints are told from others'.
-        triggers_off: whether no trigger of the target's fires, nor checks a foreign key: what
-            `session_replication_role = replica` does, where the role may set it.
     """
 
     def __init__(
@@ -82,16 +85,16 @@ class Passthrough:
         source: URL,
         target: URL,
         plan: str,
+        journal: Journal,
         *,
         progress: Progress | None = None,
         workers: int = WORKERS,
-        triggers_off: bool = False,
     ) -> None:
         self._source, self._target = source, target
         self._checkpoints = RangeCheckpoints(plan)
+        self._constraints = Constraints(target, journal)
         self._progress = progress or NoProgress()
         self._workers = workers
-        self._triggers_off = triggers_off
 
     async def begun(self, table: TableName) -> bool:
         """Return whether an earlier run has begun to copy a table, as the source calls it."""
@@ -101,8 +104,12 @@ class Passthrough:
     async def copy(self, pairs: Sequence[TablePair]) -> None:
         """Copy the ranges that have not been copied yet, of all tables.
 
+        Keys, indexes and foreign keys of the target that slow the copying down are off meanwhile.
         Rows that the target rejects are left out, with a few of their neighbours: the comparison
         that follows copies them one by one, and says which are rejected and why.
+
+        Args:
+            pairs: a table that another one refers to before that one.
 
         Raises:
             MoveFailed: a table of the target has rows which no earlier run has copied, or a row of
@@ -110,10 +117,15 @@ class Passthrough:
             Unavailable: a server does not respond.
         """
         tables = [pair.source.table.name for pair in pairs]
-        with translated_errors():
-            async with hold_snapshot(self._source, tables) as snapshot:
-                queue = await self._plan(snapshot, pairs)
-                await _gather(self._work(snapshot, queue) for _ in range(self._workers))
+        try:
+            with translated_errors():
+                async with hold_snapshot(self._source, tables) as snapshot:
+                    await self._copy(await self._plan(snapshot, pairs), snapshot)
+        except Exception:
+            with suppress(AmphibaseError):  # the first error says more
+                await self._constraints.put_back(deletes=False)
+            raise
+        await self._constraints.put_back()
         for table in tables:
             self._progress.finish(str(table))
 
@@ -153,6 +165,14 @@ class Passthrough:
                 queue += [Job(table_copy, pages) for pages in remaining]
         return queue
 
+    async def _copy(self, queue: deque["Job"], snapshot: Snapshot) -> None:
+        tables = {job.table.pair.target.table.name: job.table for job in queue}
+        large = {name for name, table in tables.items() if table.pages >= LARGE}
+        staying = await self._constraints.take_off(tables, large=large)
+        # Where foreign keys stay, tables arrive one after the other.
+        workers = 1 if staying else self._workers
+        await _gather(self._work(snapshot, queue) for _ in range(workers))
+
     async def _work(self, snapshot: Snapshot, queue: deque["Job"]) -> None:
         """Copy ranges until none is left."""
         if not queue:
@@ -180,8 +200,6 @@ class Passthrough:
             await target.execute(settings_for(target))
             # What a crash may lose of the last commits, it loses of rows and checkpoints alike.
             await target.execute("SET LOCAL synchronous_commit = off")
-            if self._triggers_off:
-                await target.execute("SET LOCAL session_replication_role = replica")
             async with (
                 source.cursor() as reader,
                 target.cursor() as writer,
@@ -225,6 +243,11 @@ class TableCopy:
     parts: Mapping[TableName, Part]
     is_binary: bool
     rejected: int = 0
+
+    @property
+    def pages(self) -> int:
+        """How many there are on the source."""
+        return sum(part.pages for part in self.parts.values())
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,10 @@ transaction, so that it holds through a pooler too. With `row_security` off, a q
 policies would hide rows is an error, instead of fewer rows."""
 
 
+LOCK_SECONDS = 30
+"""How long a change of a table that is under way is waited for."""
+
+
 async def connect(url: URL) -> AsyncConnection:
     """Connect, for transactions that a move begins by itself.
 

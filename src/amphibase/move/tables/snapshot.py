@@ -10,10 +10,12 @@ from sqlalchemy.engine import URL
 
 from amphibase.errors import MoveFailed
 from amphibase.move.catalog import TableName
-from amphibase.move.tables.postgres_session import connect, qualified, settings_for
-
-LOCK_SECONDS = 30
-"""How long a change of a table that is under way is waited for."""
+from amphibase.move.tables.postgres_session import (
+    LOCK_SECONDS,
+    connect,
+    qualified,
+    settings_for,
+)
 
 
 @dataclass(frozen=True, slots=True)
