@@ -88,6 +88,11 @@ class Journal:
         ).fetchone()
         return None if row is None else json.loads(row[0])
 
+    def has(self, kind: str, name: str) -> bool:
+        """Return whether there is an entry, whatever its value."""
+        query = "SELECT 1 FROM entries WHERE kind = ? AND name = ?"
+        return self._open.execute(query, (kind, name)).fetchone() is not None
+
     def entries(self, kind: str) -> Iterator[tuple[str, Any]]:
         """Yield the entries of a kind, by name."""
         rows = self._open.execute(

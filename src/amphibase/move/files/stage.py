@@ -1,42 +1,345 @@
-"""The stage of files."""
+"""The stage of files: buckets, bytes, types, owners and metadata."""
 
 from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from typing import Any
 
+from amphibase.backend.files import Bucket
+from amphibase.errors import AmphibaseError, Conflict, ForeignKeyViolation, MoveFailed
 from amphibase.move.context import MoveContext
-from amphibase.move.stage import Check, Kept, Outcome, Verified
+from amphibase.move.endpoints import Endpoint, SqlEndpoint
+from amphibase.move.files.base import Content, FileRejected, FileSide, StoredFile
+from amphibase.move.files.comparison import FileComparison, hash_of
+from amphibase.move.files.project import ProjectFileSide
+from amphibase.move.files.sql import SqlFileSide
+from amphibase.move.journal import Journal
+from amphibase.move.parallel import in_parallel
+from amphibase.move.plan import FilesPlan
+from amphibase.move.stage import Check, Difference, Kept, Outcome, Verified
+from amphibase.supabase.object_keys import key_of, path_of
+
+MOVED = "files moved"
+"""Of a file that the move has written: what it was on the source, and is on the target."""
+
+UPLOADS = "files uploading"
+"""Of a file that is being written: the upload that is under way, or the blob."""
+
+HELD = "files held"
+"""Of a bucket: whether the target held files in it when the move began."""
+
+BUCKETS = "buckets changed"
+"""Of a bucket: its settings before the move; None for one that the move has made."""
+
+IN_FLIGHT = 6
+"""Files at once; each holds a part of at most 6 MiB in memory."""
 
 
 class FilesStage:
-    """Moves buckets and files, with types, owners and metadata."""
+    """Moves the files of the buckets that a plan names."""
 
     name = "files"
 
     def __init__(self, context: MoveContext) -> None:
         self._context = context
+        self._plan = context.plan.files or FilesPlan()
+        self._journal = context.journal
+        self._opened: tuple[FileSide, FileSide] | None = None
 
     async def check(self) -> list[Check]:
-        """Look at the files of both sides."""
-        return [Check(Outcome.FAIL, self.name, "files cannot be moved yet")]
+        """Look at the buckets of both sides, and at the store of the bytes."""
+        source, target = self._sides()
+        try:
+            await source.check()
+            await target.check()
+            there = {bucket.id for bucket in await target.buckets()}
+            missing = set(self._plan.buckets) - {each.id for each in await source.buckets()}
+            checks, files, size, owned = [], 0, 0, 0
+            for bucket in self._plan.buckets:
+                async for file in source.files(bucket):
+                    files, size = files + 1, size + file.size
+                    owned += file.owner_id is not None
+                if bucket in there and await self._is_taken(bucket):
+                    checks.append(
+                        Check(
+                            Outcome.FAIL,
+                            bucket,
+                            "the target has files in this bucket already: delete them, or set "
+                            "merge = true in [files], and they stay",
+                        )
+                    )
+        except AmphibaseError as error:
+            return [Check(Outcome.FAIL, self.name, str(error))]
+        for bucket in sorted(missing):
+            checks.append(Check(Outcome.FAIL, bucket, "the source has no such bucket"))
+        if owned and not target.owners:
+            checks.append(Check(Outcome.WARN, self.name, self._owners_in_words(owned)))
+        if not source.owners:
+            message = "the API of a project does not say whose a file is: name its database"
+            checks.append(Check(Outcome.WARN, self.name, message))
+        message = f"{files} files in {len(self._plan.buckets)} buckets, {size} bytes"
+        return [Check(Outcome.PASS, self.name, message), *checks]
+
+    async def _is_taken(self, bucket: str) -> bool:
+        if self._plan.merge or self._journal.get(HELD, bucket) is not None:
+            return False
+        return await _has_files(self._sides()[1], bucket)
+
+    def _owners_in_words(self, count: int) -> str:
+        if self._writes_owners():
+            return f"the owners of {count} files are written and cannot be read back"
+        return (
+            f"the owners of {count} files do not move over the API: name the project's database, "
+            "or set SUPABASE_JWT_SECRET"
+        )
+
+    def _writes_owners(self) -> bool:
+        target = self._context.target
+        return isinstance(target, SqlEndpoint) or bool(target.database or target.jwt_secret)
 
     async def run(self) -> None:
-        """Copy the files that are not on the target yet."""
+        """Make the buckets and copy the files that are not on the target yet."""
+        source, target = self._sides()
+        buckets = {bucket.id: bucket for bucket in await source.buckets()}
+        for id in self._plan.buckets:
+            bucket = buckets.get(id)
+            if bucket is None:
+                raise MoveFailed(f"The source has no bucket {id} any more; plan anew")
+            await self._make(bucket)
+            self._context.progress.start(f"files of {id}", None, "files")
+            await self._copy_all(self._new_files(source, id))
+            self._context.progress.finish(f"files of {id}")
+            if not self._journal.get(HELD, id):
+                # After the files, which may be older than the limits.
+                await target.set_bucket(bucket)
+
+    async def _make(self, bucket: Bucket) -> None:
+        target = self._sides()[1]
+        if self._journal.get(HELD, bucket.id) is not None:
+            return
+        there = next((each for each in await target.buckets() if each.id == bucket.id), None)
+        if there is None:
+            self._journal.put(BUCKETS, bucket.id, None)
+            with suppress(Conflict):  # made by a run that was killed
+                await target.make_bucket(bucket)
+            self._journal.put(HELD, bucket.id, False)
+            return
+        if not self._journal.has(BUCKETS, bucket.id):
+            before = (there.public, there.file_size_limit, there.allowed_types)
+            self._journal.put(BUCKETS, bucket.id, before)
+        self._journal.put(HELD, bucket.id, await _has_files(target, bucket.id))
+
+    async def _new_files(self, source: FileSide, bucket: str) -> AsyncIterator[StoredFile]:
+        async for file in source.files(bucket):
+            if self._entry(file) is None:
+                yield file
+
+    async def _copy_all(self, files: AsyncIterator[StoredFile]) -> int:
+        """Copy files; return how many were written."""
+        written = 0
+
+        async def copy(file: StoredFile) -> None:
+            nonlocal written
+            try:
+                written += await self._copy(file)
+            except FileRejected as error:
+                bucket = f"files of {file.bucket}"
+                self._context.quarantine.add(bucket, [file.name], {}, str(error))
+
+        await in_parallel(files, copy, IN_FLIGHT)
+        return written
+
+    async def _copy(self, listed: StoredFile) -> bool:
+        """Copy a file; it is in the journal once it is on the target. Raises FileRejected.
+
+        Returns:
+            Whether it was written: one that was there before the move stays.
+        """
+        source, target = self._sides()
+        described = await source.find(listed.bucket, listed.name)
+        if described is None:
+            return False  # deleted a moment ago
+        file = replace(
+            described,
+            name=self._target_name(listed.name),
+            etag=listed.etag,
+            created_at=listed.created_at,
+            updated_at=listed.updated_at,
+        )
+        key = self._key(file.bucket, file.name)
+        upload = JournaledUpload(self._journal, key)
+        may_be_others = self._journal.get(HELD, file.bucket) and self._entry(listed) is None
+        if may_be_others and not upload.has_begun and await target.find(file.bucket, file.name):
+            return False
+        upload.begin()
+        read_file = replace(described, etag=listed.etag)
+        content = Content(described.size, partial(source.read, read_file))
+        await target.write(file, content, upload)
+        stored = await target.find(file.bucket, file.name)
+        etag = stored.etag if stored else None
+        entry = {"source": listed.mark, "etag": etag, "sha256": content.sha256}
+        self._journal.put(MOVED, key, {**entry, "bucket": file.bucket, "name": file.name})
+        upload.end()
+        self._context.progress.advance(f"files of {file.bucket}", 1)
+        return True
 
     async def reconcile(self) -> int:
-        """Copy what has changed since, and remove what the source has lost."""
-        return 0
+        """Copy the files that have changed, and delete those that the source has lost."""
+        written = 0
+        for bucket in self._plan.buckets:
+            written += await self._copy_all(self._changed_files(bucket))
+            written += await self._delete_lost(bucket)
+        return written
+
+    async def _changed_files(self, bucket: str) -> AsyncIterator[StoredFile]:
+        async for file in self._sides()[0].files(bucket):
+            entry = self._entry(file)
+            if entry is None or entry["source"] != file.mark:
+                yield file
+
+    async def _delete_lost(self, bucket: str) -> int:
+        source, target = self._sides()
+        deleted = 0
+        async for file in target.files(bucket):
+            key = self._key(bucket, file.name)
+            entry = self._journal.get(MOVED, key)
+            if entry is None or await source.find(bucket, self._source_name(file.name)):
+                continue
+            await target.delete(bucket, file.name)
+            self._journal.delete(MOVED, key)
+            deleted += 1
+        return deleted
 
     async def verify(self) -> Verified:
-        """Compare the files of both sides."""
-        return Verified()
+        """Read every file of both sides again, and compare bytes, types, owners and metadata."""
+        source, target = self._sides()
+        verified = Verified()
+        for bucket in self._plan.buckets:
+            comparison = FileComparison(source, target, self._target_name, self._kept)
+            await in_parallel(source.files(bucket), comparison.compare, IN_FLIGHT)
+            subject = f"files of {bucket}"
+            count = sum([1 async for _ in target.files(bucket)])
+            verified.counts[subject] = (comparison.count, count)
+            verified.checksums[subject] = comparison.checksums
+            verified.differences += comparison.differences
+        if self._plan.buckets and not (source.owners and target.owners):
+            message = "owners of files were not compared: an API does not show them"
+            verified.unverified.append(Difference("files", None, message))
+        return verified
+
+    def _kept(self, file: StoredFile) -> bool:
+        """Return whether a file stayed as it was on the target before the move."""
+        return self._entry(file) is None and bool(self._journal.get(HELD, file.bucket))
 
     async def undo(self) -> AsyncIterator[Kept]:
-        """Remove the files that the move made and nobody changed since."""
-        nothing: list[Kept] = []
-        for kept in nothing:
-            yield kept
+        """Delete the files that the move wrote and nobody changed since, and its buckets."""
+        target = self._sides()[1]
+        for key, entry in [*self._journal.entries(MOVED)]:
+            bucket, name = entry["bucket"], entry["name"]
+            stored = await target.find(bucket, name)
+            if stored is None:
+                self._journal.delete(MOVED, key)
+            elif stored.etag != entry["etag"] and await self._is_other(stored, entry["sha256"]):
+                yield Kept(f"files of {bucket}", name, "changed since")
+            else:
+                await target.delete(bucket, name)
+                self._journal.delete(MOVED, key)
+        for key, state in [*self._journal.entries(UPLOADS)]:
+            if state:
+                await target.discard(state)
+            self._journal.delete(UPLOADS, key)
+        there = {bucket.id: bucket for bucket in await target.buckets()}
+        for id, before in self._journal.entries(BUCKETS):
+            if before is not None and id in there:
+                public, limit, types = before
+                await target.set_bucket(
+                    replace(
+                        there[id], public=public, file_size_limit=limit, allowed_types=tuple(types)
+                    )
+                )
+            elif before is None:
+                try:
+                    await target.delete_bucket(id)
+                except ForeignKeyViolation:
+                    yield Kept("buckets", id, "holds files")
+
+    async def _is_other(self, stored: StoredFile, expected: str | None) -> bool:
+        return expected is None or await hash_of(self._sides()[1], stored) != expected
 
     async def finish(self) -> None:
-        """Remove nothing: there is nothing of the stage's own."""
+        """Remove what uploads that were not finished have left on the target."""
+        for key, state in [*self._journal.entries(UPLOADS)]:
+            if state:
+                await self._sides()[1].discard(state)
+            self._journal.delete(UPLOADS, key)
 
     async def close(self) -> None:
-        """Close nothing."""
+        """Close the connections."""
+        for side in self._opened or ():
+            await side.close()
+        self._opened = None
+
+    def _sides(self) -> tuple[FileSide, FileSide]:
+        if self._opened is None:
+            self._opened = _open(self._context.source), _open(self._context.target)
+        return self._opened
+
+    def _entry(self, file: StoredFile) -> Any:
+        return self._journal.get(MOVED, self._key(file.bucket, self._target_name(file.name)))
+
+    def _target_name(self, name: str) -> str:
+        source, target = self._sides()
+        return _name_on(target, name, source)
+
+    def _source_name(self, name: str) -> str:
+        source, target = self._sides()
+        return _name_on(source, name, target)
+
+    def _key(self, bucket: str, name: str) -> str:
+        return f"{bucket}/{name}"
+
+
+class JournaledUpload:
+    """How far the upload of a file is, in the journal."""
+
+    def __init__(self, journal: Journal, key: str) -> None:
+        self._journal = journal
+        self._key = key
+
+    @property
+    def has_begun(self) -> bool:
+        return self._journal.get(UPLOADS, self._key) is not None
+
+    @property
+    def state(self) -> str | None:
+        return self._journal.get(UPLOADS, self._key) or None
+
+    def begin(self) -> None:
+        if not self.has_begun:
+            self.remember("")
+
+    def remember(self, state: str) -> None:
+        self._journal.put(UPLOADS, self._key, state)
+
+    def end(self) -> None:
+        self._journal.delete(UPLOADS, self._key)
+
+
+def _open(endpoint: Endpoint) -> FileSide:
+    return SqlFileSide(endpoint) if isinstance(endpoint, SqlEndpoint) else ProjectFileSide(endpoint)
+
+
+async def _has_files(side: FileSide, bucket: str) -> bool:
+    return await anext(side.files(bucket), None) is not None
+
+
+def _name_on(side: FileSide, name: str, origin: FileSide) -> str:
+    """Return the name of a file on a side: a project's Storage takes few characters in it, and
+    writes the others as the Supabase backend does (`supabase/object_keys.py`)."""
+    if side.names_are_paths == origin.names_are_paths:
+        return name
+    if origin.names_are_paths:
+        return key_of(name)
+    path = path_of(name)
+    return path if key_of(path) == name else name

@@ -1,0 +1,89 @@
+"""Files from one side to another, with all that is known of them."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from tests.move.accounts import project_end, sql_end
+from tests.move.files import FILES, STRANGE, ProjectStore, SqlStore, TestFile, moved, moving
+
+from amphibase.move.endpoints import Role
+from amphibase.testing.supabase import LocalSupabase
+
+
+@pytest.fixture
+def sql(prepared_url: str, tmp_path: Path) -> SqlStore:
+    """A SQL database with a store of bytes."""
+    return SqlStore(prepared_url, tmp_path / "blobs")
+
+
+@pytest.fixture
+def project(supabase: LocalSupabase) -> ProjectStore:
+    """The Storage of a project."""
+    return ProjectStore(supabase)
+
+
+@pytest.mark.parametrize("has_database", [True, False], ids=["with database", "by API"])
+async def test_files_go_to_a_project_and_come_back_as_they_were(
+    has_database: bool,
+    sql: SqlStore,
+    project: ProjectStore,
+    supabase: LocalSupabase,
+    prepared_sqlite: Path,
+    tmp_path: Path,
+) -> None:
+    await sql.add(FILES)
+    source = sql_end(Role.SOURCE, sql.url, sql.files)
+    target = project_end(Role.TARGET, supabase, has_database=has_database)
+    verified = await moved(source, target, tmp_path)
+    assert verified.differences == []
+    assert bool(verified.unverified) is not has_database
+    assert await project.read() == FILES
+    assert await project.bucket() == await sql.bucket()
+
+    back = SqlStore(f"sqlite:///{tmp_path}/back.db", tmp_path / "back")
+    shutil.copy(prepared_sqlite, tmp_path / "back.db")
+    (tmp_path / "journal").mkdir()
+    verified = await moved(
+        project_end(Role.SOURCE, supabase, has_database=has_database),
+        sql_end(Role.TARGET, back.url, back.files),
+        tmp_path / "journal",
+    )
+    assert verified.differences == []
+    there = await back.read()
+    if has_database:
+        assert there == FILES
+    assert {path: file.content for path, file in there.items()} == {
+        path: file.content for path, file in FILES.items()
+    }
+    assert await back.bucket() == await sql.bucket()
+
+
+async def test_a_name_that_storage_does_not_take_is_the_same_path_for_the_application(
+    sql: SqlStore, project: ProjectStore, supabase: LocalSupabase, tmp_path: Path
+) -> None:
+    await sql.add({STRANGE: TestFile(b"strange")})
+    source = sql_end(Role.SOURCE, sql.url, sql.files)
+    verified = await moved(source, project_end(Role.TARGET, supabase), tmp_path)
+    assert verified.differences == []
+    assert [*await project.read()] == ["Gr=C3=B6=C3=9Fe/=EF=AC=81le=3DC3.txt"]
+
+
+async def test_a_second_run_copies_what_changed_and_deletes_what_is_gone(
+    sql: SqlStore, project: ProjectStore, supabase: LocalSupabase, tmp_path: Path
+) -> None:
+    await project.add({"a": TestFile(b"first"), "b": TestFile(b"second"), "c": TestFile(b"third")})
+    source = project_end(Role.SOURCE, supabase)
+    target = sql_end(Role.TARGET, sql.url, sql.files)
+    await moved(source, target, tmp_path)
+    await project.add({"a": TestFile(b"changed"), "d": TestFile(b"new")})
+    async with project._http() as http:
+        (await http.delete("/object/pictures/b")).raise_for_status()
+    async with moving(source, target, tmp_path) as stage:
+        await stage.run()
+        assert await stage.reconcile() == 2
+        assert await stage.reconcile() == 0
+        assert (await stage.verify()).differences == []
+    contents = {path: file.content for path, file in (await sql.read()).items()}
+    assert contents == {"a": b"changed", "c": b"third", "d": b"new"}
+    assert sql.blobs == 3
