@@ -34,6 +34,7 @@ CREATE TABLE public.entries (
 """ + "".join(
     f"""
 ALTER TABLE public.{table} ENABLE ROW LEVEL SECURITY;
+GRANT SELECT, INSERT, UPDATE, DELETE ON public.{table} TO authenticated, service_role;
 CREATE POLICY own ON public.{table} FOR ALL TO authenticated
     USING ((SELECT auth.uid()) = owner_id) WITH CHECK ((SELECT auth.uid()) = owner_id);
 """

@@ -28,6 +28,7 @@ from amphibase.postgres import Server
 MIGRATION = """
 create extension if not exists pg_net with schema extensions;
 create table public.notes (id uuid primary key default uuid_generate_v4(), title text not null);
+grant select, insert on public.notes to anon;
 """
 SEED = "insert into public.notes (title) values ('from the seed; once');"
 ANON_KEY = (
@@ -159,6 +160,37 @@ def test_vectors_and_pgcrypto_are_on_one_server(tmp_path: Path) -> None:
             assert connection.execute(nearest.encode()).fetchall() == [("rye",)]
     finally:
         cli("stop")
+
+
+def test_tables_without_grants_are_named_at_the_start_and_their_grants_are_printed(
+    cli: Cli, values: dict[str, str]
+) -> None:
+    cli.write("migrations/20260102000000_shut.sql", "create table public.shut (id int);")
+    grants = cli.folder / "supabase/migrations/20260102000001_grants.sql"
+    try:
+        assert cli("reset").returncode == 0
+        rows = f"{values['API_URL']}/rest/v1/shut"
+        for key, role in (("ANON_KEY", "anon"), ("SERVICE_ROLE_KEY", "service_role")):
+            response = httpx.get(rows, headers={"apikey": values[key]})
+            assert response.json() == {
+                "code": "42501",
+                "details": None,
+                "hint": "Grant the required privileges to the current role with: "
+                f"GRANT SELECT ON public.shut TO {role};",
+                "message": "permission denied for table shut",
+            }
+        cli("stop")
+        started = cli("start", "--port", "0", "-o", "json")
+        assert "has grants on public.shut; `amphibase supabase grants`" in started.stderr
+        grants.write_text(cli("grants").stdout)
+        assert cli("reset").returncode == 0
+        rows = f"{json.loads(started.stdout)['API_URL']}/rest/v1/shut"
+        assert httpx.get(rows, headers={"apikey": values["ANON_KEY"]}).json() == []
+        assert cli("grants").stdout == ""
+    finally:
+        grants.unlink(missing_ok=True)
+        (cli.folder / "supabase/migrations/20260102000000_shut.sql").unlink()
+        cli("reset")
 
 
 def test_env_is_the_same_as_lines_for_a_shell(cli: Cli, values: dict[str, str]) -> None:

@@ -34,9 +34,11 @@ class ProjectDatabase:
 
 @pytest.fixture(scope="session")
 async def project_template(postgres: Server) -> str:
-    """The URL of a database with a project in it, for copies; nobody may be connected to it."""
+    """The URL of a database with a project in it, for copies; nobody may be connected to it.
+
+    New tables are open to the Data API, as in projects that ask for it."""
     url = postgres.create_database(f"project_{os.getpid()}")
-    await prepare(url, PASSWORD)
+    await prepare(url, PASSWORD, exposes_new_tables=True)
     return url
 
 

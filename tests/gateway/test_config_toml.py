@@ -94,6 +94,7 @@ def test_each_service_takes_its_own_part(config: Path, monkeypatch: pytest.Monke
         port = 55000
         schemas = ["public", "shop"]
         max_rows = 3
+        auto_expose_new_tables = true
         [db]
         port = 55001
         [storage]
@@ -116,6 +117,7 @@ def test_each_service_takes_its_own_part(config: Path, monkeypatch: pytest.Monke
     )
     gateway, rest, auth = load(GatewaySettings), load(RestSettings), load_auth_settings()
     assert (gateway.port, gateway.db_port) == (55000, 55001)
+    assert gateway.auto_expose_new_tables is True
     assert (rest.db_schemas, rest.db_max_rows) == (("public", "shop"), 3)
     assert load(StorageSettings).max_object_bytes == 2 * 1024 * 1024
     assert (auth.site_url, auth.disable_signup) == ("https://bakery.example", True)

@@ -27,7 +27,7 @@ def test_a_project_begins_with_nothing_and_takes_all(
             for table in ("auth.users", "storage.buckets")
         )
         assert (users, buckets) == ((0,), (0,))
-        connection.execute("CREATE TABLE notes (title text)")
+        connection.execute("CREATE TABLE notes (title text); GRANT INSERT ON notes TO anon")
         connection.execute("INSERT INTO storage.buckets (id, name) VALUES ('b', 'b')")
     assert sign_up(local_supabase, "ann@example.com").status_code == 200
     notes = f"{local_supabase.url}/rest/v1/notes"

@@ -13,6 +13,7 @@ from tests.models import Note
 from tests.supabase_projects import prepare_files, settings_of
 
 from amphibase import SERVICE, Amphibase, ConfigurationError, Repository, SessionEnded, UserBanned
+from amphibase.gateway.project import EXPOSE
 from amphibase.http.state import State
 from amphibase.settings import Settings
 from amphibase.testing.client import Client, open_client
@@ -28,6 +29,8 @@ def settings(
 ) -> Settings:
     """Records on the project's own Postgres, or on a SQLite file."""
     prepare_files(local_supabase)
+    with psycopg.connect(local_supabase.db_url) as connection:
+        connection.execute(EXPOSE)
     overrides: dict[str, Any] = {"records": "sql"}
     if request.param == "its own Postgres":
         overrides = {"supabase_db_url": local_supabase.db_url}
@@ -109,7 +112,7 @@ async def test_the_database_has_transactions_and_the_project_the_accounts(
 async def test_default_privileges_give_callers_nothing(
     client: Client, local_supabase: LocalSupabase
 ) -> None:
-    """Those of the project include TRUNCATE, which no policy limits."""
+    """Those of an older project include TRUNCATE, which no policy limits."""
     query = "SELECT has_table_privilege('anon', 't_notes', 'TRUNCATE')"
     with psycopg.connect(local_supabase.db_url) as connection:
         connection.execute("CREATE TABLE plain (id int)")

@@ -28,7 +28,9 @@ PATH = "/t_faults"
 @pytest.fixture(scope="session", autouse=True)
 def _table(shared_supabase: LocalSupabase) -> None:
     with psycopg.connect(shared_supabase.db_url, autocommit=True) as connection:
-        connection.execute("CREATE TABLE public.t_faults (id int)")
+        connection.execute(
+            "CREATE TABLE public.t_faults (id int); GRANT ALL ON public.t_faults TO service_role"
+        )
 
 
 @pytest.fixture(autouse=True)

@@ -27,6 +27,8 @@ USERS = 50
 ROUNDS = 12
 TABLE = """
     CREATE TABLE public.t_isolation (owner_id uuid, title text);
+    GRANT SELECT ON public.t_isolation TO anon;
+    GRANT SELECT, INSERT ON public.t_isolation TO authenticated, service_role;
     ALTER TABLE public.t_isolation ENABLE ROW LEVEL SECURITY;
     CREATE POLICY own ON public.t_isolation USING (owner_id = auth.uid());
 """

@@ -140,15 +140,36 @@ def reset(
     Example: amphibase supabase reset
     """
     folder, state = _running(data_dir)
+    settings = _settings(data_dir=data_dir)
     if not (state.embedded or yes):
         typer.confirm("The database of your own Postgres is dropped. Go on?", abort=True)
     _log_warnings()
     with _readable_errors():
-        done = asyncio.run(process.reset(folder, state))
+        done = asyncio.run(
+            process.reset(folder, state, exposes_new_tables=settings.auto_expose_new_tables)
+        )
     console = Console(stderr=True, soft_wrap=True)
     for name in done:
         console.print(f"[green]✓[/green] {escape(name)}")
     console.print("[green]✓[/green] The database is new")
+
+
+@app.command()
+def grants(data_dir: DataDirOption = None) -> None:
+    """Print the GRANTs of the tables that no role of the Data API may use, for a migration.
+
+    Example: amphibase supabase grants > supabase/migrations/20261130000000_grants.sql
+    """
+    from amphibase.gateway.build import exposed_schemas
+    from amphibase.gateway.grants import grants_sql, tables_without_grants
+
+    _, state = _running(data_dir)
+    with _readable_errors():
+        tables = asyncio.run(tables_without_grants(state.values["DB_URL"], exposed_schemas()))
+    if tables:
+        typer.echo(grants_sql(tables), nl=False)
+    else:
+        Console(stderr=True).print("[green]✓[/green] A role has grants on every table")
 
 
 def _settings(**options: Any) -> GatewaySettings:

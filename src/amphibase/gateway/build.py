@@ -112,6 +112,13 @@ def check() -> None:
     load_storage_settings()
 
 
+def exposed_schemas() -> tuple[str, ...]:
+    """Return the schemas that the Data API exposes, as the settings name them."""
+    from amphibase.gateway.rest.settings import RestSettings
+
+    return load(RestSettings).db_schemas
+
+
 def settings_without_effect() -> list[str]:
     """Return the names of settings of Supabase's services that are set, and that nothing reads."""
     from amphibase.gateway.auth.settings import AuthSettings

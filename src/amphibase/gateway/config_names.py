@@ -16,6 +16,7 @@ NAMES: Mapping[str, str] = MappingProxyType(
         "api.schemas": "PGRST_DB_SCHEMAS",
         "api.extra_search_path": "PGRST_DB_EXTRA_SEARCH_PATH",
         "api.max_rows": "PGRST_DB_MAX_ROWS",
+        "api.auto_expose_new_tables": "GATEWAY_AUTO_EXPOSE_NEW_TABLES",
         "db.port": "GATEWAY_DB_PORT",
         "storage.file_size_limit": "FILE_SIZE_LIMIT",
         "auth.site_url": "GOTRUE_SITE_URL",

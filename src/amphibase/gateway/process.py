@@ -101,7 +101,14 @@ async def _serve(
 ) -> None:
     from amphibase.background import Background
     from amphibase.gateway import buckets, migrations
-    from amphibase.gateway.build import Project, behind_proxies, build, settings_without_effect
+    from amphibase.gateway.build import (
+        Project,
+        behind_proxies,
+        build,
+        exposed_schemas,
+        settings_without_effect,
+    )
+    from amphibase.gateway.grants import tables_without_grants
     from amphibase.gateway.project import AUTHENTICATOR, derive_password, prepare
     from amphibase.server import freeze, local_url, server
 
@@ -111,7 +118,8 @@ async def _serve(
     own_url = revealed(settings.authenticator_url)
     own_password = unquote(urlsplit(own_url).password or "")
     password = folder.password(own_password or derive_password(owner_url, AUTHENTICATOR))
-    roles = await prepare(owner_url, password)
+    exposes_new_tables = settings.auto_expose_new_tables
+    roles = await prepare(owner_url, password, exposes_new_tables=exposes_new_tables)
     if own_url:
         roles = replace(roles, authenticator=own_url)
     config = read_config()
@@ -121,6 +129,12 @@ async def _serve(
         logger.warning("%s: not set in the environment: %s", CONFIG, ", ".join(config.unset))
     for name in await migrations.apply(owner_url, SUPABASE, config):
         logger.info("Applied %s", name)
+    if closed := await tables_without_grants(owner_url, exposed_schemas()):
+        logger.warning(
+            "No role of the Data API has grants on %s; `amphibase supabase grants` prints those "
+            "that open them",
+            ", ".join(table.name for table in closed),
+        )
     await buckets.create(owner_url, config.buckets)
     url = settings.external_url or local_url(settings.host, listener.getsockname()[1])
     project = Project(
@@ -192,8 +206,13 @@ def stop(folder: DataDir, state: RunningGateway) -> None:
         )
 
 
-async def reset(folder: DataDir, state: RunningGateway) -> list[str]:
+async def reset(
+    folder: DataDir, state: RunningGateway, *, exposes_new_tables: bool | None = None
+) -> list[str]:
     """Create the database of a running gateway anew, with migrations and seed; delete its files.
+
+    Args:
+        exposes_new_tables: as `prepare` takes it.
 
     Returns:
         The names of the migrations and the seed that were applied.
@@ -210,7 +229,7 @@ async def reset(folder: DataDir, state: RunningGateway) -> list[str]:
     url = values["DB_URL"]
     await project.recreate(url)
     try:
-        await project.prepare(url, folder.password())
+        await project.prepare(url, folder.password(), exposes_new_tables=exposes_new_tables)
         done = await migrations.apply(url, SUPABASE, config)
         await buckets.create(url, config.buckets)
     finally:

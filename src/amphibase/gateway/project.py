@@ -41,11 +41,19 @@ AUTHENTICATOR = "authenticator"
 AUTH_ADMIN = "supabase_auth_admin"
 STORAGE_ADMIN = "supabase_storage_admin"
 
+API_ROLES = "anon, authenticated, service_role"
+
 UNGUESSABLE_BYTES = 32
 """Of a random password, such as that of an embedded Postgres."""
 
 ONE_AT_A_TIME = "SELECT pg_advisory_lock(hashtext('project of amphibase'))"
 """Held until the connection ends, so that a missing object is created only once."""
+
+EXPOSE = "\n".join(
+    f"ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT ALL ON {objects} TO {API_ROLES};"
+    for objects in ("TABLES", "ROUTINES", "SEQUENCES")
+)
+HIDE = EXPOSE.replace(" GRANT ", " REVOKE ").replace(" TO ", " FROM ")
 
 _STATE = """
 SELECT
@@ -76,12 +84,14 @@ class RoleUrls:
     storage_admin: str = field(repr=False)
 
 
-async def prepare(url: str, password: str) -> RoleUrls:
+async def prepare(url: str, password: str, *, exposes_new_tables: bool | None = None) -> RoleUrls:
     """Make a project in the database, as far as it is not there.
 
     Args:
         url: of the database, as a superuser.
         password: what the roles of the services sign in with from now on.
+        exposes_new_tables: whether the roles of the Data API get grants on what is created in
+            `public` from now on; None leaves it as it is, and of a new project none.
 
     Returns:
         The database's URLs for the services.
@@ -124,6 +134,9 @@ async def prepare(url: str, password: str) -> RoleUrls:
             await connection.execute(
                 sql.SQL("ALTER DATABASE {} SET search_path = {}").format(name, SEARCH_PATH)
             )
+            await connection.commit()
+        if exposes_new_tables is not None:
+            await connection.execute(EXPOSE if exposes_new_tables else HIDE)
             await connection.commit()
         urls = role_urls(url, password)
         for role, role_url in zip(

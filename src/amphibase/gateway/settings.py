@@ -44,6 +44,8 @@ class GatewaySettings(ProjectSettings):
         jwks, postgrest_jwks: a JSON Web Key Set of others, whose tokens are taken too; None for
             what PostgREST takes as a secret.
         authenticator_url: what the Data API connects as; None makes it.
+        auto_expose_new_tables: whether new tables of `public` get grants for the roles of the
+            Data API; None leaves it as the database has it, and a new one grants nothing.
         body_timeout: seconds that a client may send nothing in the middle of a request's body.
     """
 
@@ -80,6 +82,9 @@ class GatewaySettings(ProjectSettings):
     )
     body_timeout: int = Field(
         BODY_SECONDS, ge=1, le=3600, validation_alias="GATEWAY_BODY_TIMEOUT", examples=["60"]
+    )
+    auto_expose_new_tables: bool | None = Field(
+        None, validation_alias="GATEWAY_AUTO_EXPOSE_NEW_TABLES", examples=["true"]
     )
     external_url: str | None = Field(
         None, validation_alias="API_EXTERNAL_URL", examples=["https://api.example.com"]

@@ -8,6 +8,7 @@ import asyncio
 import itertools
 import json
 import logging
+import os
 import secrets
 import shutil
 import socket
@@ -121,7 +122,8 @@ def _fresh_keys() -> ApiKeys:
 async def _run(folder: Path, postgres: Postgres) -> None:
     password = secrets.token_urlsafe(24)
     template = postgres.create_database("template_of_projects")
-    await database.prepare(template, password)
+    exposes_new_tables = os.environ.get("GATEWAY_AUTO_EXPOSE_NEW_TABLES", "").lower() == "true"
+    await database.prepare(template, password, exposes_new_tables=exposes_new_tables)
     commands = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(commands), sys.stdin

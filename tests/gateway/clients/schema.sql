@@ -13,6 +13,8 @@ CREATE TABLE labels (
     note_id bigint NOT NULL REFERENCES notes ON DELETE CASCADE,
     name text NOT NULL
 );
+GRANT SELECT ON notes, labels TO anon;
+GRANT SELECT, INSERT, UPDATE, DELETE ON notes, labels TO authenticated, service_role;
 ALTER TABLE notes ENABLE ROW LEVEL SECURITY;
 ALTER TABLE labels ENABLE ROW LEVEL SECURITY;
 CREATE POLICY "owners have their notes" ON notes FOR ALL TO authenticated

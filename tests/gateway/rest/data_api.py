@@ -58,6 +58,9 @@ DDL = """
     CREATE TABLE vault (id int PRIMARY KEY, open text, closed text);
     REVOKE ALL ON vault FROM anon, authenticated;
     GRANT SELECT (id, open), INSERT (id, open) ON vault TO anon;
+    CREATE TABLE sealed (id int PRIMARY KEY, work_id int REFERENCES works);
+    REVOKE ALL ON sealed FROM anon, authenticated, service_role;
+    GRANT UPDATE ON sealed TO anon;
     GRANT USAGE ON SCHEMA archive TO anon; GRANT ALL ON archive.boxes TO anon;
 
     CREATE FUNCTION full_title(works) RETURNS text STABLE LANGUAGE sql

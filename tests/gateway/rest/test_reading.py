@@ -217,3 +217,30 @@ async def test_what_cannot_be_read_says_why(
     response = await api.request(f"GET {url}")
     assert response.status_code == status, response.text
     assert response.json().items() >= error.items()
+
+
+@pytest.mark.parametrize(
+    ("request_line", "prefer", "missing"),
+    [
+        ("GET /sealed", "", "SELECT"),
+        ("GET /works?select=id,sealed(id)", "", "SELECT"),
+        ("POST /sealed", "return=minimal", "INSERT"),
+        ("POST /sealed", "return=representation", "SELECT, INSERT"),
+        ("POST /sealed", "resolution=merge-duplicates", "SELECT, INSERT"),
+        ("PATCH /sealed?id=eq.1", "", "SELECT"),
+        ("DELETE /sealed?id=eq.1", "", "SELECT, DELETE"),
+    ],
+)
+async def test_a_missing_grant_is_named(
+    api: DataApi, request_line: str, prefer: str, missing: str
+) -> None:
+    body = {"id": 1} if request_line.startswith(("POST", "PATCH")) else None
+    response = await api.request(request_line, body, prefer=prefer)
+    assert response.status_code == 401, response.text
+    assert response.json() == {
+        "code": "42501",
+        "details": None,
+        "hint": "Grant the required privileges to the current role with: "
+        f"GRANT {missing} ON public.sealed TO anon;",
+        "message": "permission denied for table sealed",
+    }

@@ -14,6 +14,7 @@ from amphibase.gateway.rest.errors.base import (
     NotSingular,
     PutDiffers,
 )
+from amphibase.gateway.rest.errors.database import INSUFFICIENT_PRIVILEGE, DatabaseError
 from amphibase.gateway.rest.plan.negotiation import AS_JSON, NegotiatedMediaType, negotiate
 from amphibase.gateway.rest.plan.planner import Planner
 from amphibase.gateway.rest.plan.types import Action, BodyFormat, Content, PlanKey, Resolution
@@ -35,6 +36,7 @@ from amphibase.gateway.rest.schema.catalog import Catalog, Name
 from amphibase.gateway.rest.settings import RestSettings
 from amphibase.gateway.rest.sql.cache import CompiledPlan, StatementCache
 from amphibase.gateway.rest.sql.statement import compile_cursor, has_cursor, separator_of
+from amphibase.gateway.rest.transaction.privileges import permission_hint
 from amphibase.gateway.rest.transaction.role import RequestRole
 from amphibase.gateway.rest.transaction.run import RoleExecutor, RoleQuery
 from amphibase.gateway.rest.transaction.settings import ISOLATION, TransactionSettings
@@ -243,7 +245,14 @@ class RequestHandler:
             isolation=isolation,
             estimate=None if estimate is None else estimate.bind(context.values),
         )
-        row, explained = await self._executor.run(query)
+        try:
+            row, explained = await self._executor.run(query)
+        except DatabaseError as error:
+            if error.code == INSUFFICIENT_PRIVILEGE and error.hint is None:
+                error.hint = await permission_hint(
+                    self._executor.pool, compiled.plan, context.role.name, error.message
+                )
+            raise
         if compiled.plan.key.media.explain is not None:
             return ResultSet(None, 1, row[0] or b"")
         if is_read and check is not None:

@@ -5,6 +5,8 @@ from typing import Any
 
 from amphibase.gateway.rest.errors.base import FINAL_STATUSES, Header, RestError
 
+INSUFFICIENT_PRIVILEGE = "42501"
+
 
 class DatabaseError(RestError):
     """An error of Postgres; its code is the SQLSTATE."""
@@ -54,7 +56,7 @@ def status_of_sqlstate(state: str, message: str, *, is_authenticated: bool) -> i
         message: decides where a state has two meanings.
         is_authenticated: whether the request had a role of its own, not the anonymous one.
     """
-    if state == "42501":
+    if state == INSUFFICIENT_PRIVILEGE:
         return 403 if is_authenticated else 401
     if state.startswith("PT"):
         own = int(state[2:]) if state[2:].isdigit() else 0
