@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
-from amphibase.errors import MoveFailed, NotSupported
+from amphibase.errors import MoveFailed
 from amphibase.models import utc_now
 from amphibase.move.accounts.stage import AccountsStage
 from amphibase.move.catalog import TableName
@@ -21,6 +21,7 @@ from amphibase.move.progress import NoProgress, Progress
 from amphibase.move.quarantine import Quarantine
 from amphibase.move.report import MoveReport, RunOutcome
 from amphibase.move.stage import Check, Kept, Outcome, Stage
+from amphibase.move.tables.stage import TablesStage
 
 ROUNDS = 5
 """How often the source's changes are looked for while it is written to."""
@@ -222,7 +223,7 @@ def build_stages(context: MoveContext) -> list[Stage]:
     if plan.accounts is not None:
         stages.append(AccountsStage(context))
     if plan.tables:
-        raise NotSupported("The rows of tables cannot be moved yet")
+        stages.append(TablesStage(context))
     if plan.files is not None:
         stages.append(FilesStage(context))
     return stages

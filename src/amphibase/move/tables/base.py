@@ -66,10 +66,16 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A row that the side does not take, and why, in the words of its database."""
+    """A row that the side does not take.
+
+    Args:
+        reason: in the words of its database.
+        is_conflict: whether another row has a value that has to be unique.
+    """
 
     row: Row
     reason: str
+    is_conflict: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from amphibase.move.tables.base import Chunk, Key, Referrer, Rejected, Row, Sele
 from amphibase.move.tables.chunks import in_chunks, iterate_in_thread, key_of
 from amphibase.move.tables.postgres_catalog import OUR_SCHEMA, read_postgres_catalog
 from amphibase.move.tables.postgres_session import settings_for
-from amphibase.move.tables.rejections import invalid_text, write_by_halves
+from amphibase.move.tables.rejections import Rejection, invalid_text, write_by_halves
 
 ALL_AT_ONCE: LiteralString = "SET CONSTRAINTS ALL IMMEDIATE"
 """Deferred constraints would fail with the whole chunk at its commit."""
@@ -26,6 +26,8 @@ STAGED = Identifier("amphibase_move_rows")
 
 REJECTIONS = (DataError, IntegrityError, errors.RaiseException, errors.ProgramLimitExceeded)
 """Errors that are about the rows, and not about the database."""
+
+CONFLICTS = (errors.UniqueViolation, errors.ExclusionViolation)
 
 
 class PostgresTables:
@@ -188,8 +190,8 @@ class PostgresTables:
 
     async def _insert(
         self, connection: AsyncConnection, selection: Selection, rows: Sequence[Row]
-    ) -> str | None:
-        """Write rows; return the reason where they are rejected."""
+    ) -> Rejection | None:
+        """Write rows; return why they are rejected."""
         table = selection.table.name
         if table not in self._staged:
             try:
@@ -198,10 +200,10 @@ class PostgresTables:
                     return None
             except errors.UniqueViolation as error:
                 if not selection.key:
-                    return _reason(error)
+                    return _rejection(error)
                 self._staged.add(table)  # perhaps by their keys, which COPY cannot leave out
             except (*REJECTIONS, UnicodeEncodeError) as error:
-                return _reason(error, selection, rows)
+                return _rejection(error, selection, rows)
         return await self._write_staged(connection, selection, rows, replaces=False)
 
     async def _write_staged(
@@ -211,7 +213,7 @@ class PostgresTables:
         rows: Sequence[Row],
         *,
         replaces: bool,
-    ) -> str | None:
+    ) -> Rejection | None:
         """Write rows by way of a temporary table, which may hold keys that are there already.
 
         The table's own constraints need not know the key, and may be deferrable, which
@@ -243,7 +245,7 @@ class PostgresTables:
                 await connection.execute(insert.format(**names))
                 await connection.execute(SQL("DROP TABLE {}").format(STAGED))
         except (*REJECTIONS, UnicodeEncodeError) as error:
-            return _reason(error, selection, rows)
+            return _rejection(error, selection, rows)
         return None
 
     async def _has_checkpoints(self, connection: AsyncConnection) -> bool:
@@ -322,12 +324,14 @@ def _changes(selection: Selection) -> Composed | None:
     return SQL(", ").join(SQL("{0} = staged.{0}").format(Identifier(name)) for name in names)
 
 
-def _reason(error: Exception, selection: Selection | None = None, rows: Sequence[Row] = ()) -> str:
-    """Return why rows are rejected; of a single one, which of its texts is none."""
+def _rejection(
+    error: Exception, selection: Selection | None = None, rows: Sequence[Row] = ()
+) -> Rejection:
+    """Return why rows are rejected; of a single one, which of its texts is not valid."""
     if selection is not None and len(rows) == 1:
         reason = invalid_text(selection.columns, rows[0])
         if reason is not None:
-            return reason
+            return Rejection(reason)
     if isinstance(error, Error) and error.diag.message_primary:
-        return error.diag.message_primary
-    return type(error).__name__
+        return Rejection(error.diag.message_primary, isinstance(error, CONFLICTS))
+    return Rejection(type(error).__name__)

@@ -1,28 +1,37 @@
 """Finds the rows that a database rejects among many that were sent together."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 
 from amphibase.move.tables.base import Rejected, Row
 
 
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Why rows that were sent together are rejected; see `Rejected`."""
+
+    reason: str
+    is_conflict: bool = False
+
+
 async def write_by_halves(
-    rows: Sequence[Row], write: Callable[[Sequence[Row]], Awaitable[str | None]]
+    rows: Sequence[Row], write: Callable[[Sequence[Row]], Awaitable[Rejection | None]]
 ) -> list[Rejected]:
     """Write rows; where they are rejected together, write each half, down to single rows.
 
     Args:
-        write: writes all of its rows or none; returns the reason of a rejection.
+        write: writes all of its rows or none; returns why they are rejected.
 
     Returns:
         The rows that are rejected by themselves; the others are written.
     """
     if not rows:
         return []
-    reason = await write(rows)
-    if reason is None:
+    rejection = await write(rows)
+    if rejection is None:
         return []
     if len(rows) == 1:
-        return [Rejected(rows[0], reason)]
+        return [Rejected(rows[0], rejection.reason, rejection.is_conflict)]
     middle = len(rows) // 2
     first = await write_by_halves(rows[:middle], write)
     return first + await write_by_halves(rows[middle:], write)

@@ -18,6 +18,8 @@ MAX_VALUES = 30_000
 REJECTIONS = (sqlite3.IntegrityError, sqlite3.DataError, ValueError, OverflowError)
 """Errors that are about the rows, and not about the database."""
 
+CONFLICTS = frozenset({sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY})
+
 
 def codecs_of(selection: Selection) -> list[SqliteCodec]:
     """Return the codec of each column."""
@@ -141,9 +143,11 @@ def write_rows(
         try:
             connection.execute(statement, _to_stored(selection.columns, row, codecs))
         except REJECTIONS as error:
-            reason = str(error) if isinstance(error, sqlite3.Error) else None
-            reason = reason or invalid_text(selection.columns, row) or str(error)
-            rejected.append(Rejected(row, reason))
+            reason = str(error)
+            if not isinstance(error, sqlite3.Error):
+                reason = invalid_text(selection.columns, row) or reason
+            code = getattr(error, "sqlite_errorcode", None)
+            rejected.append(Rejected(row, reason, code in CONFLICTS))
     connection.execute("RELEASE rows")
     return rejected
 

@@ -1,0 +1,209 @@
+"""A table of the plan with both of its sides, and what becomes of its rows on the way."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from uuid import UUID
+
+from amphibase.errors import MoveFailed
+from amphibase.move.catalog import Catalog, CatalogTable, TableName
+from amphibase.move.mappings import mapped_id
+from amphibase.move.plan import Plan, TablePlan
+from amphibase.move.tables.base import Key, Row, Selection, TablePair
+from amphibase.move.tables.canonical import Canonicalize, canonicalizer
+from amphibase.move.tables.types import postgres_type
+
+
+@dataclass(frozen=True, slots=True)
+class MovedTable:
+    """A table of the plan, as both catalogs know it.
+
+    Args:
+        pair: both sides; mapped columns have the type `uuid` on the target.
+        namespaces: of the columns that hold mapped ids, by their place.
+        canonical: what makes equal values of a column equal texts; None where they are.
+        postponed: places of columns that refer to rows which may come later: they are NULL at
+            first, and filled by the comparison that follows.
+    """
+
+    plan: TablePlan
+    pair: TablePair
+    namespaces: tuple[tuple[int, UUID], ...]
+    canonical: tuple[Canonicalize | None, ...]
+    postponed: tuple[int, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Return the name that people know: the source's."""
+        return self.plan.source
+
+    def for_target(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """Return rows of the source with mapped ids in the place of the old ones."""
+        if not self.namespaces:
+            return rows
+        mapped = []
+        for row in rows:
+            values = list(row)
+            for place, namespace in self.namespaces:
+                value = values[place]
+                values[place] = None if value is None else mapped_id(namespace, value)
+            mapped.append(tuple(values))
+        return mapped
+
+    def without_postponed(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """Return rows with NULL in the columns that are filled later."""
+        if not self.postponed:
+            return rows
+        postponed = set(self.postponed)
+        return [
+            tuple([None if place in postponed else value for place, value in enumerate(row)])
+            for row in rows
+        ]
+
+    def comparable(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """Return rows of the target, or for it, in canonical texts."""
+        if not any(self.canonical):
+            return rows
+        changes = [(place, change) for place, change in enumerate(self.canonical) if change]
+        canonical = []
+        for row in rows:
+            values = list(row)
+            for place, change in changes:
+                value = values[place]
+                values[place] = None if value is None else change(value)
+            canonical.append(tuple(values))
+        return canonical
+
+    def are_equal(self, first: Row, second: Row) -> bool:
+        """Return whether two rows of the target, or for it, have the same values."""
+        one, other = self.comparable([first, second])
+        return one == other
+
+    def key_of(self, row: Row) -> Key:
+        """Return the key of a row of either side."""
+        return tuple([row[place] or "" for place in self.pair.target.key_indexes])
+
+
+def moved_tables(plan: Plan, source: Catalog, target: Catalog) -> list[MovedTable]:
+    """Return the tables of a plan.
+
+    Raises:
+        MoveFailed: a side lacks a table or a column of it.
+    """
+    return [_moved_table(table, plan, source, target) for table in plan.tables]
+
+
+def table_name(text: str, *, has_schemas: bool) -> TableName:
+    """Parse a table's name in a plan: `schema.name`, or the name alone on SQLite."""
+    schema, _, name = text.partition(".")
+    return TableName(schema, name) if has_schemas and name else TableName(None, text)
+
+
+def _moved_table(table: TablePlan, plan: Plan, source: Catalog, target: Catalog) -> MovedTable:
+    own, other = _find(source, table.source), _find(target, table.target)
+    names = list(table.columns)
+    columns = {
+        name: (own.column(name), other.column(there))
+        for name, there in table.columns.items()
+        if _has(own, name) and _has(other, there)
+    }
+    missing = [name for name in (*names, *table.key) if name not in columns]
+    if missing:
+        raise MoveFailed(
+            f"{table.source}: {missing[0]} is not a column of both sides; edit the plan's columns"
+        )
+    namespaces = tuple(
+        (place, UUID(plan.mappings[table.ids[name]].namespace))
+        for place, name in enumerate(names)
+        if name in table.ids
+    )
+    mapped = {place for place, _ in namespaces}
+    types: list[str] = []
+    canonical: list[Canonicalize | None] = []
+    for place, name in enumerate(names):
+        mine, theirs = columns[name]
+        here = mine.base_type if own.name.schema else postgres_type(mine.type)
+        there = theirs.base_type if other.name.schema else postgres_type(theirs.type)
+        types.append(there if other.name.schema and not own.name.schema else here)
+        if place in mapped:
+            types[place] = here
+        is_exact = own.name.schema and other.name.schema and here == there
+        target_type = there if other.name.schema else types[place]
+        canonical.append(None if is_exact or place in mapped else canonicalizer(target_type))
+    target_types = ["uuid" if place in mapped else type for place, type in enumerate(types)]
+    pair = TablePair(
+        Selection(own, tuple(names), table.key, tuple(types)),
+        Selection(
+            other,
+            tuple(table.columns.values()),
+            tuple(table.columns[name] for name in table.key),
+            tuple(target_types),
+        ),
+    )
+    return MovedTable(table, pair, namespaces, tuple(canonical))
+
+
+def _find(catalog: Catalog, name: str) -> CatalogTable:
+    for table in catalog.tables:
+        if str(table.name) == name:
+            return table
+    raise MoveFailed(f"{name} is not a table of {catalog.server}; edit the plan")
+
+
+def _has(table: CatalogTable, name: str) -> bool:
+    return any(column.name == name for column in table.columns)
+
+
+def in_order(tables: Sequence[MovedTable]) -> tuple[list[MovedTable], list[str]]:
+    """Put each table after those that it refers to on the target.
+
+    Where they refer to one another in a circle, or a table to itself, a column that may be NULL is
+    postponed.
+
+    Returns:
+        The tables, and the foreign keys that no order and no postponing satisfies.
+    """
+    remaining = {table.pair.target.table.name: table for table in tables}
+    ordered: list[MovedTable] = []
+    unsatisfied: list[str] = []
+    while remaining:
+        postponed = {name: _postponed(table, remaining) for name, table in remaining.items()}
+        # A table that waits for itself alone is as ready as one that waits for nothing.
+        name = min(
+            remaining,
+            key=lambda name: (
+                len(_waits_for(remaining[name], remaining) - {name}) > 0,
+                len(postponed[name][1]),
+                list(remaining).index(name),
+            ),
+        )
+        table = remaining.pop(name)
+        places, others = postponed[name]
+        ordered.append(replace(table, postponed=places))
+        unsatisfied += others
+    return ordered, unsatisfied
+
+
+def _waits_for(table: MovedTable, remaining: dict[TableName, MovedTable]) -> set[TableName]:
+    return {key.target for key in table.pair.target.table.foreign_keys if key.target in remaining}
+
+
+def _postponed(
+    table: MovedTable, remaining: dict[TableName, MovedTable]
+) -> tuple[tuple[int, ...], list[str]]:
+    """Return the places of columns to postpone, and foreign keys of which none may be NULL."""
+    selection = table.pair.target
+    places: list[int] = []
+    unsatisfied = []
+    for key in selection.table.foreign_keys:
+        if key.target not in remaining or not set(key.columns) <= set(selection.columns):
+            continue
+        nullable = [
+            name
+            for name in key.columns
+            if selection.table.column(name).is_nullable and name not in selection.key
+        ]
+        if nullable:
+            places.append(selection.columns.index(nullable[0]))
+        elif key.target != selection.table.name:  # within a table the rows are tried again
+            unsatisfied.append(f"{table.name} ({', '.join(key.columns)}) → {key.target}")
+    return tuple(sorted(set(places))), unsatisfied

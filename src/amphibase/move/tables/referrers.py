@@ -1,0 +1,23 @@
+"""Which tables of the target refer to which: those of the plan, and all others."""
+
+from collections import defaultdict
+
+from amphibase.move.catalog import Catalog, TableName
+from amphibase.move.tables.base import Referrer
+from amphibase.move.tables.moved_table import MovedTable
+
+
+class Referrers:
+    """The foreign keys of a side by the table that they refer to."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._by_table: dict[TableName, list[Referrer]] = defaultdict(list)
+        for table in catalog.tables:
+            for key in table.foreign_keys:
+                referrer = Referrer(table.name, key.columns, key.target_columns)
+                self._by_table[key.target].append(referrer)
+
+    def of(self, table: MovedTable) -> list[Referrer]:
+        """Return what refers to a table of the plan, but its own rows."""
+        name = table.pair.target.table.name
+        return [each for each in self._by_table[name] if each.table != name]

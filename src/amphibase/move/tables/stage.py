@@ -1,0 +1,170 @@
+"""The stage of tables: their rows, in the order of their foreign keys."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass
+
+from amphibase.errors import AmphibaseError
+from amphibase.move.context import MoveContext
+from amphibase.move.stage import Check, Difference, Kept, Outcome, Verified
+from amphibase.move.tables.base import TableReader, TableWriter
+from amphibase.move.tables.compare import RowDifference, read_differences, read_fingerprints
+from amphibase.move.tables.copy import copy_table
+from amphibase.move.tables.merge import Held
+from amphibase.move.tables.moved_table import MovedTable, in_order, moved_tables
+from amphibase.move.tables.reconcile import Reconciliation
+from amphibase.move.tables.referrers import Referrers
+from amphibase.move.tables.sides import open_tables
+from amphibase.move.tables.undo import Undo
+
+MAX_NAMED = 100
+"""Rows of a table that a verification names; of more, it counts them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """Both sides, open, and the tables of the plan in the order in which they are written."""
+
+    source: TableReader
+    target: TableWriter
+    tables: list[MovedTable]
+    unsatisfied: list[str]
+    referrers: Referrers
+
+
+class TablesStage:
+    """Moves the tables that a plan names."""
+
+    name = "tables"
+
+    def __init__(self, context: MoveContext) -> None:
+        self._context = context
+        self._opened = AsyncExitStack()
+        self._sides: Sides | None = None
+
+    async def check(self) -> list[Check]:
+        """Look at the tables of both sides: their keys, their order, and whether the target's are
+        empty."""
+        try:
+            sides = await self._open()
+            return [check async for check in self._checks(sides)]
+        except AmphibaseError as error:
+            return [Check(Outcome.FAIL, self.name, str(error))]
+
+    async def run(self) -> None:
+        """Copy what is not on the target yet."""
+        sides = await self._open()
+        for table in sides.tables:
+            await copy_table(table, sides.source, sides.target, self._context)
+
+    async def reconcile(self) -> int:
+        """Copy what has changed on the source, and delete what it has lost."""
+        sides = await self._open()
+        return await Reconciliation(
+            sides.source, sides.target, sides.tables, sides.referrers, self._context
+        ).run()
+
+    async def verify(self) -> Verified:
+        """Read both sides again and compare every row."""
+        sides = await self._open()
+        verified = Verified()
+        for table in sides.tables:
+            await self._verify(table, sides, verified)
+        return verified
+
+    async def undo(self) -> AsyncIterator[Kept]:
+        """Delete the rows that are as the source has them; yield the others, which are kept."""
+        sides = await self._open()
+        undo = Undo(
+            sides.source, sides.target, sides.tables, sides.referrers, self._context.journal
+        )
+        async for kept in undo.run():
+            yield kept
+
+    async def finish(self) -> None:
+        """Remove the checkpoints."""
+        sides = await self._open()
+        await sides.target.forget_checkpoints()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._opened.aclose()
+        self._sides = None
+
+    async def _open(self) -> Sides:
+        if self._sides is None:
+            context = self._context
+            plan = context.plan
+            source = await self._opened.enter_async_context(open_tables(context.source, plan.name))
+            target = await self._opened.enter_async_context(open_tables(context.target, plan.name))
+            catalog = await target.catalog()
+            tables = moved_tables(plan, await source.catalog(), catalog)
+            self._sides = Sides(source, target, *in_order(tables), Referrers(catalog))
+        return self._sides
+
+    async def _checks(self, sides: Sides) -> AsyncIterator[Check]:
+        for foreign_key in sides.unsatisfied:
+            message = (
+                f"{foreign_key} closes a circle of tables that refer to one another, of which no "
+                "column may be NULL: let one be NULL for the move, or drop the constraint"
+            )
+            yield Check(Outcome.FAIL, self.name, message)
+        for table in sides.tables:
+            for message in _key_errors(table):
+                yield Check(Outcome.FAIL, table.name, message)
+            target = table.pair.target.table.name
+            rows = await sides.target.count(target)
+            if rows and not table.plan.merge and not self._has_begun(table):
+                message = (
+                    f"{target} has {rows} rows on the target: empty it, or set merge = true, by "
+                    "which they stay"
+                )
+                yield Check(Outcome.FAIL, table.name, message)
+
+    def _has_begun(self, table: MovedTable) -> bool:
+        return self._context.journal.get("table", table.name) is not None
+
+    async def _verify(self, table: MovedTable, sides: Sides, verified: Verified) -> None:
+        fingerprints = await read_fingerprints(table, sides.source, sides.target)
+        own, other = fingerprints.source, fingerprints.target
+        verified.counts[table.name] = (own.rows, other.rows)
+        verified.checksums[table.name] = (f"{own.total:016x}", f"{other.total:016x}")
+        if fingerprints.are_equal:
+            return
+        if not table.plan.key:
+            message = "the rows differ; the table has no key by which to name them"
+            verified.differences.append(Difference(table.name, None, message))
+            return
+        held = Held(self._context.journal, table)
+        quarantined = self._context.quarantine.keys(table.name)
+        number = 0
+        async with aclosing(
+            read_differences(table, sides.source, sides.target, fingerprints)
+        ) as differing:
+            async for differences in differing:
+                for difference in differences:
+                    if difference.key in quarantined or held.explains(difference):
+                        continue
+                    number += 1
+                    if number <= MAX_NAMED:
+                        verified.differences.append(_named(table, difference))
+        if number > MAX_NAMED:
+            message = f"{number - MAX_NAMED} more rows differ"
+            verified.differences.append(Difference(table.name, None, message))
+
+
+def _named(table: MovedTable, difference: RowDifference) -> Difference:
+    return Difference(table.name, ", ".join(difference.key), difference.message)
+
+
+def _key_errors(table: MovedTable) -> Iterator[str]:
+    selection = table.pair.target
+    if not selection.key:
+        if table.plan.merge:
+            yield "has no key, so that its rows cannot be told from those of the target"
+        return
+    if not any(set(key) == set(selection.key) for key in selection.table.unique_keys):
+        yield (
+            f"the target's {', '.join(selection.key)} is not unique by a constraint, so that a row "
+            "could arrive twice: add one, or choose another key in the plan"
+        )

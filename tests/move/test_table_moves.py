@@ -1,0 +1,295 @@
+"""Moving tables: copying, comparing, undoing, on a source and a target of each kind."""
+
+import json
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg.rows import tuple_row
+from tests.servers import Databases
+
+from amphibase.move.context import MoveContext
+from amphibase.move.endpoints import Role, parse_endpoint
+from amphibase.move.journal import Journal
+from amphibase.move.plan import EndPlan, Plan, TablePlan
+from amphibase.move.quarantine import Quarantine
+from amphibase.move.stage import Outcome
+from amphibase.move.tables.stage import TablesStage
+
+DDL = """
+    CREATE TABLE people (
+        id INTEGER PRIMARY KEY, email VARCHAR(40) NOT NULL UNIQUE, favourite INTEGER,
+        boss INTEGER REFERENCES people (id)
+    );
+    CREATE TABLE posts (
+        id INTEGER PRIMARY KEY, author INTEGER NOT NULL REFERENCES people (id),
+        title VARCHAR(20) NOT NULL
+    );
+    CREATE TABLE comments (
+        post INTEGER REFERENCES posts (id) ON DELETE CASCADE, number INTEGER, text VARCHAR(20),
+        PRIMARY KEY (post, number)
+    );
+    CREATE TABLE visits (page VARCHAR(20));
+"""
+# On a database that checks foreign keys the circle is closed afterwards.
+CIRCLE = "ALTER TABLE people ADD FOREIGN KEY (favourite) REFERENCES posts (id);"
+ROWS = """
+    INSERT INTO people VALUES (1, 'a@x', NULL, NULL), (2, 'b@x', NULL, 1), (3, 'c@x', NULL, 2);
+    INSERT INTO posts VALUES (10, 1, 'first'), (11, 3, 'second');
+    INSERT INTO comments VALUES (10, 1, 'c'), (10, 2, 'd'), (11, 1, NULL);
+    INSERT INTO visits VALUES ('/'), ('/'), ('/a');
+    UPDATE people SET favourite = 11 WHERE id = 1;
+    UPDATE people SET boss = 3 WHERE id = 1;
+"""
+KEYS = {"people": ("id",), "posts": ("id",), "comments": ("post", "number"), "visits": ()}
+COLUMNS = {
+    "people": ("id", "email", "favourite", "boss"),
+    "posts": ("id", "author", "title"),
+    "comments": ("post", "number", "text"),
+    "visits": ("page",),
+}
+
+
+@dataclass
+class Side:
+    """A database of the test's own."""
+
+    url: str
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self.url.startswith("sqlite")
+
+    def run(self, script: str) -> None:
+        if self.is_sqlite:
+            with closing(sqlite3.connect(self.url.removeprefix("sqlite:///"))) as database:
+                database.executescript(script)
+            return
+        with psycopg.connect(self.url) as connection:
+            connection.execute(script.encode())
+
+    def rows(self, query: str) -> list[tuple[object, ...]]:
+        if self.is_sqlite:
+            with closing(sqlite3.connect(self.url.removeprefix("sqlite:///"))) as database:
+                return list(database.execute(query))
+        with psycopg.connect(self.url, row_factory=tuple_row) as connection:
+            return connection.execute(query.encode()).fetchall()
+
+    def name(self, table: str) -> str:
+        return table if self.is_sqlite else f"public.{table}"
+
+    def content(self) -> dict[str, list[tuple[object, ...]]]:
+        return {
+            table: sorted(self.rows(f"SELECT {', '.join(columns)} FROM {table}"), key=str)
+            for table, columns in COLUMNS.items()
+        }
+
+
+@pytest.fixture(params=["sqlite-postgres", "postgres-sqlite", "sqlite-sqlite"])
+def sides(
+    request: pytest.FixtureRequest, tmp_path: Path, databases: Databases
+) -> Iterator[tuple[Side, Side]]:
+    """A source with rows and a target with the same tables, empty."""
+    kinds = request.param.split("-")
+    with databases.new() as url:
+        urls = [
+            url if kind == "postgres" else f"sqlite:///{tmp_path}/{place}.db"
+            for place, kind in enumerate(kinds)
+        ]
+        source, target = map(Side, urls)
+        for side in (source, target):
+            script = DDL + ("" if side.is_sqlite else CIRCLE)
+            side.run(script.replace("favourite INTEGER", CLOSED) if side.is_sqlite else script)
+        source.run(ROWS)
+        yield source, target
+
+
+CLOSED = "favourite INTEGER REFERENCES posts (id)"
+
+
+def plan_of(source: Side, target: Side, *, merge: bool = False, **changes: TablePlan) -> Plan:
+    tables = [
+        changes.get(
+            name,
+            TablePlan(
+                source=source.name(name),
+                target=target.name(name),
+                key=KEYS[name],
+                columns={column: column for column in COLUMNS[name]},
+                merge=merge and name != "visits",
+            ),
+        )
+        for name in COLUMNS
+    ]
+    ends = [EndPlan(address=f"sql:{side.url}") for side in (source, target)]
+    return Plan(name="p", source=ends[0], target=ends[1], tables=tuple(tables))
+
+
+@asynccontextmanager
+async def opened(
+    plan: Plan, folder: Path, source: Side, target: Side
+) -> AsyncIterator[TablesStage]:
+    path = folder / "plan.toml"
+    ends = [
+        parse_endpoint(f"sql:{side.url}", role, files=None)
+        for side, role in ((source, Role.SOURCE), (target, Role.TARGET))
+    ]
+    with Journal(path) as journal:
+        stage = TablesStage(MoveContext(plan, ends[0], ends[1], journal, Quarantine(path)))
+        try:
+            yield stage
+        finally:
+            await stage.close()
+
+
+async def moved(stage: TablesStage) -> bool:
+    """Move everything; return whether both sides are equal."""
+    assert [each for each in await stage.check() if each.outcome is Outcome.FAIL] == []
+    await stage.run()
+    await stage.reconcile()
+    assert await stage.reconcile() == 0
+    verified = await stage.verify()
+    assert verified.differences == []
+    return all(first == second for first, second in verified.checksums.values())
+
+
+async def test_tables_with_circles_self_references_and_no_keys_arrive_and_change_nothing_again(
+    sides: tuple[Side, Side], tmp_path: Path
+) -> None:
+    source, target = sides
+    async with opened(plan_of(source, target), tmp_path, source, target) as stage:
+        assert await moved(stage)
+        assert source.content() == target.content()
+        await stage.run()
+        assert await stage.reconcile() == 0
+        await stage.finish()
+    assert source.content() == target.content()
+
+
+async def test_what_the_source_changes_during_a_move_is_changed_on_the_target(
+    sides: tuple[Side, Side], tmp_path: Path
+) -> None:
+    source, target = sides
+    async with opened(plan_of(source, target), tmp_path, source, target) as stage:
+        await stage.run()
+        source.run(
+            """
+            DELETE FROM comments WHERE post = 10; DELETE FROM posts WHERE id = 10;
+            INSERT INTO people VALUES (4, 'd@x', NULL, 1); UPDATE people SET boss = 4 WHERE id = 1;
+            UPDATE posts SET title = 'changed', author = 4 WHERE id = 11;
+            INSERT INTO visits VALUES ('/b');
+            UPDATE people SET email = 'x' WHERE id = 2;
+            UPDATE people SET email = 'b@x' WHERE id = 3;
+            UPDATE people SET email = 'c@x' WHERE id = 2;
+            """
+        )
+        assert await stage.reconcile() > 0
+        assert await moved(stage)
+    assert source.content() == target.content()
+
+
+async def test_a_difference_names_the_row_and_not_its_values(
+    sides: tuple[Side, Side], tmp_path: Path
+) -> None:
+    source, target = sides
+    async with opened(plan_of(source, target), tmp_path, source, target) as stage:
+        assert await moved(stage)
+        target.run(
+            """
+            UPDATE posts SET title = 'other' WHERE id = 11; DELETE FROM comments WHERE number = 2;
+            INSERT INTO people VALUES (9, 'z@x', NULL, NULL); INSERT INTO visits VALUES ('/z');
+            """
+        )
+        verified = await stage.verify()
+        found = {(each.subject, each.key, each.message) for each in verified.differences}
+        assert found == {
+            (source.name("posts"), "11", "differs"),
+            (source.name("comments"), "10, 2", "is missing on the target"),
+            (source.name("people"), "9", "is on the target alone"),
+            (
+                source.name("visits"),
+                None,
+                "the rows differ; the table has no key by which to name them",
+            ),
+        }
+
+
+async def test_undo_keeps_what_was_changed_or_added_since_and_what_it_needs(
+    sides: tuple[Side, Side], tmp_path: Path
+) -> None:
+    source, target = sides
+    async with opened(plan_of(source, target), tmp_path, source, target) as stage:
+        assert await moved(stage)
+        target.run(
+            """
+            INSERT INTO comments VALUES (10, 7, 'new');
+            UPDATE people SET email = 'new@x' WHERE id = 2;
+            """
+        )
+        kept = {(each.subject, each.key) async for each in stage.undo()}
+    people, posts, comments = (source.name(name) for name in ("people", "posts", "comments"))
+    assert kept == {(comments, "10, 7"), (posts, "10"), (people, "1"), (people, "2")}
+    content = target.content()
+    assert content["comments"] == [(10, 7, "new")]
+    assert content["posts"] == [(10, 1, "first")]
+    assert [row[:2] for row in content["people"]] == [(1, "a@x"), (2, "new@x")]
+    assert content["visits"] == []
+
+
+async def test_undo_of_an_untouched_move_leaves_nothing(
+    sides: tuple[Side, Side], tmp_path: Path
+) -> None:
+    source, target = sides
+    async with opened(plan_of(source, target), tmp_path, source, target) as stage:
+        assert await moved(stage)
+        assert [each async for each in stage.undo()] == []
+    assert target.content() == {name: [] for name in COLUMNS}
+
+
+async def test_a_target_with_rows_fails_the_check_unless_it_is_merged_where_its_rows_stay(
+    sides: tuple[Side, Side], tmp_path: Path
+) -> None:
+    source, target = sides
+    target.run("INSERT INTO people VALUES (1, 'own@x', NULL, NULL), (7, 'g@x', NULL, NULL)")
+    async with opened(plan_of(source, target), tmp_path, source, target) as stage:
+        (check,) = await stage.check()
+        assert (check.outcome, "merge" in check.message) == (Outcome.FAIL, True)
+    plan = plan_of(source, target, merge=True)
+    async with opened(plan, tmp_path, source, target) as stage:
+        assert not await moved(stage)
+        assert [row[:2] for row in target.content()["people"]] == [
+            (1, "own@x"),
+            (2, "b@x"),
+            (3, "c@x"),
+            (7, "g@x"),
+        ]
+        assert [each async for each in stage.undo()] == []
+    assert [row[:2] for row in target.content()["people"]] == [(1, "own@x"), (7, "g@x")]
+
+
+async def test_rejected_rows_are_quarantined_with_the_reason_and_the_others_arrive(
+    sides: tuple[Side, Side], tmp_path: Path
+) -> None:
+    source, target = sides
+    source.run("INSERT INTO posts VALUES (12, 2, 'forbidden')")
+    if target.is_sqlite:
+        target.run(
+            "CREATE TRIGGER no BEFORE INSERT ON posts WHEN new.title = 'forbidden' "
+            "BEGIN SELECT RAISE(ABORT, 'not this'); END"
+        )
+    else:
+        target.run("ALTER TABLE posts ADD CONSTRAINT this CHECK (title <> 'forbidden')")
+    async with opened(plan_of(source, target), tmp_path, source, target) as stage:
+        await stage.run()
+        await stage.reconcile()
+        assert await stage.reconcile() == 0
+        assert (await stage.verify()).differences == []
+    (line,) = (tmp_path / "plan.quarantine.jsonl").read_text().splitlines()
+    rejected = json.loads(line)
+    assert (rejected["key"], rejected["row"]["title"]) == (["12"], "forbidden")
+    assert "this" in rejected["reason"]
+    assert len(target.content()["posts"]) == 2
