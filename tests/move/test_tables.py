@@ -1,19 +1,28 @@
 """Reading and writing tables as text, on SQLite and on Postgres."""
 
+import asyncio
+import re
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import aclosing, closing
+from pathlib import Path
 
 import psycopg
 import pytest
+from pydantic import SecretStr
 
 from amphibase.database.url import parse_url
 from amphibase.errors import MoveFailed
 from amphibase.move.catalog import Catalog, CatalogTable, TableName
+from amphibase.move.endpoints import Role, SupabaseEndpoint
+from amphibase.move.journal import Journal
+from amphibase.move.project import client_of
 from amphibase.move.tables import base, chunks, sqlite_rows
 from amphibase.move.tables.base import Chunk, Key, Referrer, Row, Selection, TableWriter
+from amphibase.move.tables.data_api import DataApiTables
 from amphibase.move.tables.postgres import PostgresTables
 from amphibase.move.tables.sqlite import SqliteTables
+from amphibase.testing.supabase import LocalSupabase
 
 DDL = """
     CREATE TABLE people (id INTEGER PRIMARY KEY, name VARCHAR(20) NOT NULL UNIQUE);
@@ -25,16 +34,49 @@ DDL = """
 """
 
 
+DROP = "DROP TABLE IF EXISTS posts, people, notes CASCADE;"
+EXPOSE = "GRANT ALL ON people, posts, notes TO service_role; NOTIFY pgrst, 'reload schema'"
+
+
 @pytest.fixture
 async def tables(database_url: str) -> AsyncIterator[TableWriter]:
     """The tables of an empty database, of SQLite and Postgres in turn."""
     run(database_url, DDL)
     url = parse_url(database_url)
-    opened = (
-        SqliteTables(url, "p") if database_url.startswith("sqlite") else PostgresTables(url, "p")
-    )
-    async with opened:
+    is_sqlite = database_url.startswith("sqlite")
+    async with SqliteTables(url, "p") if is_sqlite else PostgresTables(url, "p") as opened:
         yield opened
+
+
+@pytest.fixture(params=["sqlite", "postgres", "api"])
+async def keyed_tables(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> AsyncIterator[TableWriter]:
+    """As `tables`, and those of a project by its Data API."""
+    if request.param != "api":
+        url: str = request.getfixturevalue(f"{request.param}_url")
+        run(url, DDL)
+        is_sqlite = request.param == "sqlite"
+        parsed = parse_url(url)
+        async with (
+            SqliteTables(parsed, "p") if is_sqlite else PostgresTables(parsed, "p") as opened
+        ):
+            yield opened
+        return
+    project: LocalSupabase = request.getfixturevalue("supabase")
+    run(project.db_url, DROP + DDL + EXPOSE)
+    endpoint = SupabaseEndpoint(Role.TARGET, project.url, SecretStr(project.service_role_key))
+    with Journal(tmp_path / "plan.toml") as journal:
+        async with DataApiTables(client_of(endpoint), journal) as api:
+            await until_shown(api, {"people", "posts"})
+            yield api
+    run(project.db_url, DROP)
+
+
+async def until_shown(api: TableWriter, names: set[str]) -> None:
+    """Wait until a project has read its new tables."""
+    while not names <= {table.name.name for table in (await api.catalog()).tables}:  # noqa: ASYNC110
+        await asyncio.sleep(0.02)
 
 
 def run(url: str, script: str) -> None:
@@ -59,13 +101,21 @@ async def rows_of(tables: TableWriter, selection: Selection, after: Key | None =
     return [row async for chunk in tables.read(selection, after) for row in chunk.rows]
 
 
+def opened_tables(request: pytest.FixtureRequest) -> TableWriter:
+    name = "keyed_tables" if "keyed_tables" in request.fixturenames else "tables"
+    tables: TableWriter = request.getfixturevalue(name)
+    return tables
+
+
 @pytest.fixture
-async def people(tables: TableWriter) -> Selection:
+async def people(request: pytest.FixtureRequest) -> Selection:
+    tables = opened_tables(request)
     return await select(tables, "people", "id", "name", key=("id",))
 
 
 @pytest.fixture
-async def posts(tables: TableWriter) -> Selection:
+async def posts(request: pytest.FixtureRequest) -> Selection:
+    tables = opened_tables(request)
     return await select(tables, "posts", "author", "number", "title", key=("author", "number"))
 
 
@@ -84,53 +134,56 @@ async def test_chunks_follow_one_another_by_composite_keys_and_a_read_goes_on_af
 
 
 async def test_a_chunk_is_written_with_its_checkpoint_and_rows_that_are_there_stay(
-    tables: TableWriter, people: Selection
+    keyed_tables: TableWriter, people: Selection
 ) -> None:
-    assert await tables.checkpoint(people.table.name) is None
-    assert await tables.insert(people, Chunk([("1", "Ann")], ("1",))) == []
-    assert await tables.insert(people, Chunk([("1", "Other"), ("2", "Bob")], ("2",))) == []
-    assert await tables.checkpoint(people.table.name) == ("2",)
-    assert await rows_of(tables, people) == [("1", "Ann"), ("2", "Bob")]
+    assert await keyed_tables.checkpoint(people.table.name) is None
+    assert await keyed_tables.insert(people, Chunk([("1", "Ann")], ("1",))) == []
+    assert await keyed_tables.insert(people, Chunk([("1", "Other"), ("2", "Bob")], ("2",))) == []
+    assert await keyed_tables.checkpoint(people.table.name) == ("2",)
+    assert await rows_of(keyed_tables, people) == [("1", "Ann"), ("2", "Bob")]
 
 
 async def test_rows_that_are_rejected_are_named_and_the_others_written(
-    tables: TableWriter, people: Selection
+    keyed_tables: TableWriter, people: Selection
 ) -> None:
     rows: list[Row] = [(str(number), f"name {number}") for number in range(1, 9)]
     rows[2], rows[6] = ("3", None), ("7", "name 1")
-    rejected = await tables.insert(people, Chunk(rows, ("8",)))
+    rejected = await keyed_tables.insert(people, Chunk(rows, ("8",)))
     assert [each.row for each in rejected] == [("3", None), ("7", "name 1")]
-    assert "null" in rejected[0].reason.lower()
-    assert "unique" in rejected[1].reason.lower()
-    assert len(await rows_of(tables, people)) == 6
-    assert await tables.checkpoint(people.table.name) == ("8",)
+    assert re.search("null|name is missing", rejected[0].reason, re.IGNORECASE)
+    assert re.search("unique|name exists already", rejected[1].reason, re.IGNORECASE)
+    assert [each.is_conflict for each in rejected] == [False, True]
+    assert len(await rows_of(keyed_tables, people)) == 6
+    assert await keyed_tables.checkpoint(people.table.name) == ("8",)
 
 
 async def test_a_missing_row_that_is_referred_to_rejects_a_row(
-    tables: TableWriter, posts: Selection
+    keyed_tables: TableWriter, posts: Selection
 ) -> None:
-    (rejected,) = await tables.insert(posts, Chunk([("5", "1", "t")], ("5", "1")))
-    assert "foreign key" in rejected.reason.lower()
+    (rejected,) = await keyed_tables.insert(posts, Chunk([("5", "1", "t")], ("5", "1")))
+    assert re.search("foreign key|refers to is missing", rejected.reason, re.IGNORECASE)
 
 
 async def test_upserted_rows_take_the_place_of_those_with_their_keys(
-    tables: TableWriter, people: Selection
+    keyed_tables: TableWriter, people: Selection
 ) -> None:
-    await tables.insert(people, Chunk([("1", "Ann"), ("2", "Bob")], ("2",)))
-    rejected = await tables.upsert(people, [("2", "Bert"), ("3", "Cid"), ("1", "Cid")])
+    await keyed_tables.insert(people, Chunk([("1", "Ann"), ("2", "Bob")], ("2",)))
+    rejected = await keyed_tables.upsert(people, [("2", "Bert"), ("3", "Cid"), ("1", "Cid")])
     assert [each.row for each in rejected] == [("1", "Cid")]
-    assert await rows_of(tables, people) == [("1", "Ann"), ("2", "Bert"), ("3", "Cid")]
+    assert await rows_of(keyed_tables, people) == [("1", "Ann"), ("2", "Bert"), ("3", "Cid")]
 
 
 async def test_rows_are_read_and_deleted_by_their_keys_but_not_those_referred_to(
-    tables: TableWriter, people: Selection, posts: Selection
+    keyed_tables: TableWriter, people: Selection, posts: Selection
 ) -> None:
-    await tables.insert(people, Chunk([("1", "Ann"), ("2", "Bob"), ("3", "Cid")], ("3",)))
-    await tables.insert(posts, Chunk([("2", "1", None)], ("2", "1")))
+    await keyed_tables.insert(people, Chunk([("1", "Ann"), ("2", "Bob"), ("3", "Cid")], ("3",)))
+    await keyed_tables.insert(posts, Chunk([("2", "1", None)], ("2", "1")))
     by_author = Referrer(posts.table.name, ("author",), ("id",))
-    assert await tables.delete(people, [("1",), ("2",), ("9",)], [by_author]) == 1
-    assert await tables.rows(people, [("1",), ("2",)]) == {("2",): ("2", "Bob")}
-    assert await tables.rows(posts, [("2", "1"), ("2", "2")]) == {("2", "1"): ("2", "1", None)}
+    assert await keyed_tables.delete(people, [("1",), ("2",), ("9",)], [by_author]) == 1
+    assert await keyed_tables.rows(people, [("1",), ("2",)]) == {("2",): ("2", "Bob")}
+    assert await keyed_tables.rows(posts, [("2", "1"), ("2", "2")]) == {
+        ("2", "1"): ("2", "1", None)
+    }
 
 
 async def test_a_table_without_a_key_is_read_and_cleared_as_a_whole(tables: TableWriter) -> None:

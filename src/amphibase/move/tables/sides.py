@@ -3,19 +3,24 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from amphibase.errors import NotSupported
-from amphibase.move.endpoints import Endpoint
+from amphibase.move.endpoints import Endpoint, SupabaseEndpoint
+from amphibase.move.journal import Journal
+from amphibase.move.project import client_of
 from amphibase.move.tables.base import TableWriter
+from amphibase.move.tables.data_api import DataApiTables
 from amphibase.move.tables.postgres import PostgresTables
 from amphibase.move.tables.sqlite import SqliteTables
 
 
 @asynccontextmanager
-async def open_tables(endpoint: Endpoint, plan: str) -> AsyncIterator[TableWriter]:
+async def open_tables(
+    endpoint: Endpoint, plan: str, journal: Journal | None = None
+) -> AsyncIterator[TableWriter]:
     """Open the tables of an end for the block.
 
     Args:
         plan: the name of the move's plan.
+        journal: of the move, where rows will be written by an API.
 
     Raises:
         Unavailable: the end cannot be reached.
@@ -26,4 +31,6 @@ async def open_tables(endpoint: Endpoint, plan: str) -> AsyncIterator[TableWrite
         async with PostgresTables(url, plan) if is_postgres else SqliteTables(url, plan) as tables:
             yield tables
         return
-    raise NotSupported(f"the tables of {endpoint.address} cannot be moved yet")
+    if isinstance(endpoint, SupabaseEndpoint):
+        async with DataApiTables(client_of(endpoint), journal) as api:
+            yield api

@@ -96,7 +96,9 @@ class TablesStage:
             context = self._context
             plan = context.plan
             source = await self._opened.enter_async_context(open_tables(context.source, plan.name))
-            target = await self._opened.enter_async_context(open_tables(context.target, plan.name))
+            target = await self._opened.enter_async_context(
+                open_tables(context.target, plan.name, context.journal)
+            )
             catalog = await target.catalog()
             tables = moved_tables(plan, await source.catalog(), catalog)
             self._sides = Sides(source, target, *in_order(tables), Referrers(catalog))
