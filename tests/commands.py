@@ -21,7 +21,10 @@ FROM_THE_START = [sys.executable, "-m", "amphibase"]
 
 _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload(
-    ["tests.commands", *(f"amphibase.cli.{name}" for name in ("server", "db", "users", "files"))]
+    [
+        "tests.commands",
+        *(f"amphibase.cli.{name}" for name in ("server", "db", "users", "files", "move")),
+    ]
 )
 
 Completed = subprocess.CompletedProcess[str]
@@ -55,6 +58,16 @@ class Forked:
 
     def poll(self) -> int | None:
         return self._process.exitcode
+
+    @property
+    def pid(self) -> int:
+        assert self._process.pid is not None
+        return self._process.pid
+
+    def ends_within(self, seconds: float) -> bool:
+        """Wait for so long at the most; return whether the command has ended."""
+        self._process.join(seconds)
+        return self._process.exitcode is not None
 
     def terminate(self) -> None:
         self._process.terminate()

@@ -8,10 +8,12 @@ from pathlib import Path
 import httpx
 import psycopg
 import pytest
+from fastapi import FastAPI
 from pydantic import SecretStr
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from amphibase import Settings
 from amphibase.database.engine import Database
 from amphibase.database.errors import translated_errors
 from amphibase.database.url import parse_url
@@ -21,6 +23,7 @@ from amphibase.move.catalog import TableName
 from amphibase.move.endpoints import Role, SqlEndpoint, SupabaseEndpoint
 from amphibase.move.freeze import build_freezer, frozen, thaw
 from amphibase.move.journal import Journal
+from amphibase.testing.client import PASSWORD, Client
 from amphibase.testing.supabase import LocalSupabase
 
 
@@ -169,6 +172,24 @@ async def test_a_partition_cannot_be_written_to_either(postgres_url: str, journa
         async with frozen(endpoint, [TableName("public", "logs")], journal):
             with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
                 connection.execute("INSERT INTO logs_1 VALUES (1)")
+
+
+async def test_an_application_responds_with_503_and_retry_after_to_writes_and_goes_on_reading(
+    app: FastAPI, settings: Settings, client: Client, journal: Journal
+) -> None:
+    ann = await client.as_user("ann@example.com")
+    database = settings.database
+    schema = None if database.get_backend_name() == "sqlite" else "auth"
+    users = TableName(schema, "users" if schema else "auth_users")
+    endpoint = SqlEndpoint(Role.SOURCE, database, "file:///unused")
+    body = {"email": "bob@example.com", "password": PASSWORD}
+    async with frozen(endpoint, [users], journal):
+        rejected = await client.post("/auth/sign-up", json=body)
+        read = await ann.get("/users/me")
+    taken = await client.post("/auth/sign-up", json=body)
+    assert (rejected.status_code, rejected.json()["code"]) == (503, "read_only")
+    assert rejected.headers["retry-after"] == "10"
+    assert (read.status_code, taken.status_code) == (200, 201)
 
 
 def project_of(supabase: LocalSupabase) -> SupabaseEndpoint:

@@ -142,13 +142,29 @@ def test_a_users_table_that_knows_nothing_of_amphibase_becomes_accounts_and_prof
         password_hash="password_hash",
         is_active="is_active",
         created_at="created_at",
+        profile={"name": "name"},
     )
     assert plan.mappings["users"].column == "id"
-    profiles, moved = plan.tables
-    names = ("id", "email", "name", "is_active")
-    assert profiles.columns == dict(zip(names, names, strict=True))
-    assert profiles.ids == {"id": "users"}
+    (moved,) = plan.tables
     assert moved.ids == {"author_id": "users"}
+
+
+def test_what_amphibase_makes_of_the_models_on_each_side_is_not_named() -> None:
+    others = (
+        ("function", "public.amphibase_set_updated_at()"),
+        ("policy", "amphibase_notes_select on public.notes"),
+        ("policy", "own on storage.objects"),
+        ("function", "auth.uid()"),
+        ("function", "public.total(integer)"),
+        ("policy", "own on public.notes"),
+    )
+    notes = table("notes", "id", schema="public", triggers=("amphibase_set_updated_at", "mine"))
+    plan = plan_of([notes], [notes], others=others)
+    assert [each.what for each in plan.not_moved] == [
+        "function public.total(integer)",
+        "policy own on public.notes",
+        "trigger mine on public.notes",
+    ]
 
 
 def test_triggers_of_the_target_are_off_unless_the_plan_is_edited() -> None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from amphibase.backend import SERVICE
+from amphibase.errors import Unavailable
 from amphibase.move.catalog import Catalog, CatalogTable, TableName
 from amphibase.move.endpoints import Endpoint, SupabaseEndpoint
 from amphibase.move.project import client_of
@@ -78,12 +79,16 @@ async def read_inventory(endpoint: Endpoint, plan: str) -> Inventory:
     Raises:
         AmphibaseError: the end cannot be reached or read; says why.
     """
-    async with open_tables(endpoint, plan) as tables:
-        catalog = await tables.catalog()
-        if isinstance(endpoint, SupabaseEndpoint):
-            buckets = await _buckets_of_project(endpoint)
-        else:
-            buckets = await _buckets_of_database(tables, catalog)
+    try:
+        async with open_tables(endpoint, plan) as tables:
+            catalog = await tables.catalog()
+            if isinstance(endpoint, SupabaseEndpoint):
+                buckets = await _buckets_of_project(endpoint)
+            else:
+                buckets = await _buckets_of_database(tables, catalog)
+    except Unavailable as error:
+        where = f"The {endpoint.role}, {endpoint.address}: "
+        raise Unavailable(where + error.detail, retry_after=error.retry_after) from error
     return Inventory(endpoint, catalog, buckets)
 
 

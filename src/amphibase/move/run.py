@@ -105,7 +105,6 @@ class Move:
             raise ChecksFailed(checks)
         report = self._report(allow_quarantine=allow_quarantine)
         self._journal.put("move", "began", str(utc_now()))
-        self._context.quarantine.clear()
         for stage in self._stages:
             if self._journal.get("copied", stage.name) is None:
                 with self._timed(stage, "copy"):

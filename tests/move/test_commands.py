@@ -1,0 +1,130 @@
+"""`amphibase move` on a whole application, as people run it."""
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+from tests.conftest import prepared_database
+from tests.move.application import contents, fill
+from tests.move.moving import MoveFolder
+
+
+@pytest.fixture
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MoveFolder]:
+    """An application on SQLite, and a prepared Postgres that it shall move to."""
+    with (
+        prepared_database("sqlite", request, tmp_path) as source,
+        prepared_database("postgres", request, tmp_path) as target,
+    ):
+        made = MoveFolder(tmp_path, source, target)
+        fill(source, made.source_files)
+        yield made
+
+
+def execute(folder: MoveFolder, statement: str) -> None:
+    with closing(sqlite3.connect(folder.source.removeprefix("sqlite:///"))) as database:
+        database.execute(statement)
+        database.commit()
+
+
+def test_an_application_moves_with_accounts_rows_and_files(folder: MoveFolder) -> None:
+    folder.plan()
+    checked = folder.command("check")
+    assert (checked.returncode, "FAIL" in checked.stdout) == (0, False)
+    folder.run("--progress", "json")
+    folder.check_equal()
+    before = contents(folder.target)
+    folder.run()  # a finished plan again
+    assert contents(folder.target) == before
+    verified = folder.command("verify")
+    assert verified.returncode == 0
+    report = json.loads((folder.path / "plan.report.json").read_text())
+    counts = {each["subject"]: each["source"] for each in report["comparisons"]}
+    assert counts["t_seats"] == 40
+    assert report["hashes"] == {"argon2id": 5}
+    assert folder.password not in "".join(
+        path.read_bytes().decode("utf-8", "replace")
+        for path in folder.path.glob("plan*")
+        if path.is_file()
+    )
+    assert folder.password not in checked.stdout + verified.stdout + verified.stderr
+
+
+def test_undo_leaves_the_target_as_it_was_but_for_what_changed_since(folder: MoveFolder) -> None:
+    folder.plan()
+    empty = contents(folder.target)
+    folder.run()
+    assert folder.command("undo", "--yes").returncode == 0
+    assert contents(folder.target) == empty
+    assert not [path for path in folder.target_files.rglob("*") if path.is_file()]
+
+
+def test_a_move_that_is_killed_again_and_again_ends_as_if_it_had_not_been(
+    folder: MoveFolder,
+) -> None:
+    folder.plan()
+    for seconds in (0.4, 0.6, 0.8, 1.0):
+        folder.run_and_kill(seconds)
+    folder.run()
+    folder.check_equal()
+
+
+def test_a_row_that_differs_is_named_with_exit_code_1(folder: MoveFolder) -> None:
+    folder.plan()
+    folder.run()
+    execute(folder, "UPDATE t_seats SET label = 'changed' WHERE row = 3 AND number = 2")
+    verified = folder.command("verify")
+    assert verified.returncode == 1
+    assert "t_seats" in verified.stderr
+    assert "3" in verified.stderr
+
+
+def test_a_side_that_cannot_be_reached_is_not_verified_with_exit_code_3(
+    folder: MoveFolder,
+) -> None:
+    folder.plan()
+    plan = folder.path / "plan.toml"
+    plan.write_text(plan.read_text().replace(folder.target.split("/")[-1], "not_there"))
+    folder.target = folder.target.rpartition("/")[0] + "/not_there"
+    assert folder.command("verify").returncode == 3
+
+
+def test_wrong_usage_ends_with_exit_code_2(folder: MoveFolder) -> None:
+    missing = folder.command("run")
+    assert (missing.returncode, "plan.toml: cannot be read" in missing.stderr) == (2, True)
+    wrong = folder.command("plan", "postgresql://db/app", "sql")
+    assert (wrong.returncode, "write sql:URL" in wrong.stderr) == (2, True)
+
+
+def test_a_target_with_rows_fails_the_check_before_anything_is_written(
+    folder: MoveFolder, request: pytest.FixtureRequest
+) -> None:
+    folder.plan()
+    fill(folder.target, folder.target_files, users=1, rows=1, seed=2)
+    before = contents(folder.target)
+    failed = folder.run(code=1)
+    assert "t_notes" in failed.stderr
+    assert "merge = true" in failed.stderr
+    assert contents(folder.target) == before
+
+
+def test_two_runs_of_one_plan_exclude_each_other(folder: MoveFolder) -> None:
+    folder.plan()
+    with FileLock(folder.path / "plan.lock"):
+        second = folder.run(code=1)
+    assert "another run of plan is under way" in second.stderr
+
+
+def test_a_rejected_row_is_quarantined_and_fails_the_run_unless_that_is_allowed(
+    folder: MoveFolder,
+) -> None:
+    execute(folder, "UPDATE t_seats SET label = 'a' || char(0) || 'b' WHERE row = 7")
+    folder.plan()
+    folder.run(code=1)
+    lines = (folder.path / "plan.quarantine.jsonl").read_text().splitlines()
+    assert {tuple(json.loads(line)["key"]) for line in lines} == {("7", "1"), ("7", "2")}
+    assert folder.run("--allow-quarantine").returncode == 0
