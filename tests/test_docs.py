@@ -3,8 +3,10 @@
 import ast
 import os
 import re
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -109,6 +111,35 @@ def test_the_same_example_runs_on_a_project_that_is_prepared_as_documented(examp
             env=environment,
             check=False,
         )
+
+
+@pytest.mark.long
+def test_the_readmes_example_moves_to_a_project_and_back_as_documented(example: Path) -> None:
+    page = (ROOT / "docs" / "moving.md").read_text()
+    there, back = re.findall(r"^```console\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)[:2]
+    commands = re.findall(r"^\$ (.+)$", there + back, re.MULTILINE)
+    environment = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    try:
+        done = subprocess.run(
+            ["bash", "-c", "\n".join(["set -eu", *commands])],
+            cwd=example,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr + done.stdout
+    finally:
+        subprocess.run(
+            [sys.executable, "-m", "amphibase", "supabase", "stop"],
+            cwd=example,
+            env=environment,
+            check=False,
+        )
+    with closing(sqlite3.connect(example / "back" / "app.db")) as database:
+        assert database.execute("SELECT email, name FROM users").fetchall() == [
+            ("ann@example.com", "Ann")
+        ]
 
 
 def check_notes(folder: Path, environment: dict[str, str]) -> None:

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+APPLICATIONS = [path.parent.name for path in EXAMPLES.glob("*/main.py")]
 
 
-@pytest.mark.parametrize("example", [path.name for path in EXAMPLES.iterdir() if path.is_dir()])
+@pytest.mark.parametrize("example", APPLICATIONS)
 def test_an_example_passes_its_own_tests(example: str, database_url: str, tmp_path: Path) -> None:
     folder = tmp_path / example
     shutil.copytree(EXAMPLES / example, folder, ignore=shutil.ignore_patterns("__pycache__"))
@@ -24,3 +25,18 @@ def test_an_example_passes_its_own_tests(example: str, database_url: str, tmp_pa
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("script", ["to_supabase.py", "users_table.py"])
+def test_an_example_of_moving_ends_with_equal_sides(script: str) -> None:
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "moving" / script, "--users", "30"],
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "has signed in" in done.stdout
+    assert "equal" in done.stdout
