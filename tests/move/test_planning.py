@@ -142,10 +142,12 @@ def test_a_users_table_that_knows_nothing_of_amphibase_becomes_accounts_and_prof
         password_hash="password_hash",
         is_active="is_active",
         created_at="created_at",
-        profile={"name": "name"},
     )
     assert plan.mappings["users"].column == "id"
-    (moved,) = plan.tables
+    profiles, moved = plan.tables
+    names = ("id", "email", "name", "is_active")
+    assert profiles.columns == dict(zip(names, names, strict=True))
+    assert profiles.ids == {"id": "users"}
     assert moved.ids == {"author_id": "users"}
 
 

@@ -37,6 +37,8 @@ class Project:
         folder: for the bytes of files and the key of users' tokens.
         keys: the API keys.
         signs_with_secret: whether the shared secret signs users' tokens too.
+        jwt_keys: keys of which one signs users' tokens, as `read_signing_keys` takes them; empty
+            for the shared secret or the key of the folder.
         jwks: keys of others, whose tokens are taken; empty for none.
         body_seconds: how long a client may send nothing in the middle of a body.
     """
@@ -46,6 +48,7 @@ class Project:
     folder: Path
     keys: ApiKeys
     signs_with_secret: bool = False
+    jwt_keys: str = field(default="", repr=False)
     jwks: str = field(default="", repr=False)
     body_seconds: int = BODY_SECONDS
 
@@ -60,16 +63,20 @@ class Project:
             write_key_file,
         )
         from amphibase.accounts.jwt.key_ring import KeyRing
+        from amphibase.accounts.jwt.signing_keys import read_signing_keys
 
-        shared = Key.from_secret(self.keys.secret)
         others = read_jwks(self.jwks) if self.jwks else []
-        if self.signs_with_secret:
-            return KeyRing([shared, *others])
-        path = self.folder / KEY_FILE
-        if not path.exists():
-            write_key_file(path, [Key.generate()], overwrite=False)
-        signing, *older = read_key_file(path)
-        return KeyRing([signing, *older, *others, shared])
+        own = [Key.from_secret(self.keys.secret)]
+        if not self.signs_with_secret:
+            path = self.folder / KEY_FILE
+            if not path.exists():
+                write_key_file(path, [Key.generate()], overwrite=False)
+            own = [*read_key_file(path), *own]
+        if not self.jwt_keys:
+            return KeyRing([*own, *others], published=own)
+        # What signed before goes on verifying, and what was derived from it stays what it was.
+        rotated = read_signing_keys(self.jwt_keys)
+        return KeyRing([*rotated, *own, *others], published=rotated, root=own[0])
 
 
 def build(project: Project) -> Gateway:

@@ -22,6 +22,7 @@ NAMES: Mapping[str, str] = MappingProxyType(
         "auth.site_url": "GOTRUE_SITE_URL",
         "auth.additional_redirect_urls": "GOTRUE_URI_ALLOW_LIST",
         "auth.jwt_expiry": "GOTRUE_JWT_EXP",
+        "auth.signing_keys_path": "GOTRUE_JWT_KEYS",
         "auth.jwt_issuer": "GOTRUE_JWT_ISSUER",
         "auth.enable_refresh_token_rotation": "GOTRUE_SECURITY_REFRESH_TOKEN_ROTATION_ENABLED",
         "auth.refresh_token_reuse_interval": "GOTRUE_SECURITY_REFRESH_TOKEN_REUSE_INTERVAL",

@@ -173,6 +173,8 @@ class _Reader:
 
     def _text(self, key: str, value: Any) -> str:
         """Write a value as an environment variable has it."""
+        if key == "auth.signing_keys_path":
+            return self._content(key, value)
         if key == "auth.password_requirements":
             return self._required_characters(key, value)
         if key.endswith("file_size_limit"):
@@ -203,6 +205,15 @@ class _Reader:
         if size is None:
             raise ConfigurationError(f'{self._path}: {key} must be a size, such as "50MiB"')
         return int(size[1]) << 10 * _UNITS.index(size[2].upper())
+
+    def _content(self, key: str, value: Any) -> str:
+        """Read the file that a value names, relative to the folder of `config.toml`."""
+        path = self._path.parent / self._resolved(str(value))
+        try:
+            return path.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            raise ConfigurationError(f"{self._path}: {key}: cannot read {path}: {reason}") from None
 
     def _required_characters(self, key: str, value: Any) -> str:
         name = self._resolved(str(value))

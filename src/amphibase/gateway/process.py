@@ -143,6 +143,7 @@ async def _serve(
         folder=folder.path,
         keys=settings.keys,
         signs_with_secret=settings.signs_with_secret,
+        jwt_keys=revealed(settings.jwt_keys),
         jwks=settings.keys_of_others,
         body_seconds=settings.body_timeout,
     )

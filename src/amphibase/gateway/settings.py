@@ -41,6 +41,8 @@ class GatewaySettings(ProjectSettings):
         database_url: one's own Postgres, as a superuser; None starts one in `data_dir`.
         jwt_secret: None is development: the CLI's secret and keys, and users' tokens are signed
             by a key that is generated in `data_dir`. If it is set, it signs them too.
+        jwt_keys: JSON Web Keys, one of which signs users' tokens; None for the key that
+            `jwt_secret` says.
         jwks, postgrest_jwks: a JSON Web Key Set of others, whose tokens are taken too; None for
             what PostgREST takes as a secret.
         authenticator_url: what the Data API connects as; None makes it.
@@ -97,6 +99,7 @@ class GatewaySettings(ProjectSettings):
     )
     jwks: SecretStr | None = Field(None, validation_alias="JWT_JWKS")
     postgrest_jwks: SecretStr | None = Field(None, validation_alias="PGRST_JWT_SECRET")
+    jwt_keys: SecretStr | None = Field(None, validation_alias="GOTRUE_JWT_KEYS")
     anon_key: SecretStr | None = Field(None, validation_alias="ANON_KEY")
     service_role_key: SecretStr | None = Field(None, validation_alias="SERVICE_ROLE_KEY")
     publishable_key: SecretStr | None = Field(None, validation_alias="SUPABASE_PUBLISHABLE_KEY")
@@ -129,6 +132,15 @@ class GatewaySettings(ProjectSettings):
             raise ValueError("must be the secret itself, and not @ and the name of a file")
         if value and len(value.get_secret_value().encode()) < MIN_SECRET_BYTES:
             raise ValueError(f"must have at least {MIN_SECRET_BYTES} bytes")
+        return value
+
+    @field_validator("jwt_keys")
+    @classmethod
+    def _signing_keys(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            from amphibase.accounts.jwt.signing_keys import read_signing_keys  # few have them
+
+            read_signing_keys(value.get_secret_value())
         return value
 
     @field_validator("database_url", "authenticator_url")
@@ -188,7 +200,11 @@ class GatewaySettings(ProjectSettings):
         }
         names = [name for name, value in values.items() if is_published(value)]
         names += [name for name, url in urls.items() if has_published_password(url)]
-        sets = {"JWT_JWKS": self.jwks, "PGRST_JWT_SECRET": self.postgrest_jwks}
+        sets = {
+            "JWT_JWKS": self.jwks,
+            "PGRST_JWT_SECRET": self.postgrest_jwks,
+            "GOTRUE_JWT_KEYS": self.jwt_keys,
+        }
         return names + [
             name for name, value in sets.items() if any(map(is_published_jwk, _jwks(value)))
         ]
@@ -242,13 +258,13 @@ def _is_json(value: SecretStr | None) -> bool:
 
 
 def _jwks(value: SecretStr | None) -> list[dict[str, Any]]:
-    """Return the keys of a set, or the one key; nothing of what is neither, which `read_keys`
-    rejects."""
+    """Return the keys of a set or a list, or the one key; nothing of what is neither, which is
+    rejected where it is read."""
     try:
         content = json.loads(revealed(value) or "{}")
     except ValueError:
         return []
-    keys = content.get("keys", [content]) if isinstance(content, dict) else []
+    keys = content.get("keys", [content]) if isinstance(content, dict) else content
     return [key for key in keys if isinstance(key, dict)] if isinstance(keys, list) else []
 
 

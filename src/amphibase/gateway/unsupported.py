@@ -51,7 +51,6 @@ AUTH = (
             r"|SECURITY_(?:CAPTCHA_ENABLED|SB_FORWARDED_FOR_ENABLED)"
             r"|PASSWORD_HIBP_(?:ENABLED|FAIL_CLOSED)"
             r"|RATE_LIMIT_\w+"
-            r"|JWT_KEYS"
             r")"
         )
     ),
@@ -78,7 +77,7 @@ OF_STORAGE = re.compile(
 """Names of Storage that change something there; they have no prefix in common."""
 
 OF_DEPLOYMENT = re.compile(
-    r"GOTRUE_(?:API_\w+|DB_\w+|JWT_SECRET|JWT_DEFAULT_GROUP_NAME|OPERATOR_TOKEN|LOG_\w+|METRICS_\w+"
+    r"GOTRUE_(?:API_\w+|DB_\w+|JWT_SECRET|JWT_KEYS|JWT_DEFAULT_GROUP_NAME|OPERATOR_TOKEN|LOG_\w+|METRICS_\w+"
     r"|TRACING_\w+|PROFILER_\w+)"
     r"|PGRST_(?:DB_URI|JWT_SECRET|SERVER_\w+|ADMIN_SERVER_\w+|LOG_\w+|APP_SETTINGS_\w+"
     r"|DB_CHANNEL\w*|DB_USE_LEGACY_GUCS)"

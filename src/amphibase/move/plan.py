@@ -52,11 +52,7 @@ class TablePlan(PlanPart):
 
 
 class UserColumns(PlanPart):
-    """Which columns of the source's own table of users are an account's and a profile's.
-
-    Args:
-        profile: the table's columns → columns of the target's profiles.
-    """
+    """Which columns of the source's own table of users are an account's."""
 
     id: str
     email: str
@@ -64,7 +60,6 @@ class UserColumns(PlanPart):
     is_active: str | None = None
     created_at: str | None = None
     confirmed_at: str | None = None
-    profile: dict[str, str] = Field(default_factory=dict)
 
 
 class AccountsPlan(PlanPart):

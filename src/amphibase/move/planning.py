@@ -22,7 +22,7 @@ from amphibase.move.plan import (
     Plan,
     TablePlan,
 )
-from amphibase.move.users_table import find_users_table
+from amphibase.move.users_table import find_users_table, profile_columns
 
 INTEGERS = frozenset(("smallint", "integer", "bigint"))
 PROFILES = "users"
@@ -43,8 +43,10 @@ def make_plan(name: str, source: Inventory, target: Inventory) -> Plan:
     """
     draft = _Draft()
     profiles = next((t for t in target.tables() if _place(t.name) == (None, PROFILES)), None)
-    accounts = _accounts(source, target, profiles, draft)
+    accounts = _accounts(source, target, draft)
     skipped = {accounts.table} if accounts and accounts.table else set()
+    if profiles is not None:
+        _plan_profiles(source, accounts, profiles, draft)
     pairs = list(_pairs(source, target, skipped, draft))
     for own, other in pairs:
         _map_ids(own, other, draft)
@@ -110,22 +112,45 @@ def _is_over_api(endpoint: Endpoint) -> bool:
     return isinstance(endpoint, SupabaseEndpoint) and endpoint.database is None
 
 
-def _accounts(
-    source: Inventory, target: Inventory, profiles: CatalogTable | None, draft: _Draft
-) -> AccountsPlan | None:
+def _accounts(source: Inventory, target: Inventory, draft: _Draft) -> AccountsPlan | None:
     if source.has_accounts:
         if target.has_accounts:
             return AccountsPlan()
         reason = "the target has no tables of accounts; `amphibase db upgrade` creates them"
         draft.not_moved.append(NotMoved(what="accounts", reason=reason))
         return None
-    own = find_users_table(source.tables(), profiles) if target.has_accounts else None
+    own = find_users_table(source.tables()) if target.has_accounts else None
     if own is None:
         return None
     table, columns = own
     if table.column(columns.id).base_type.lower() != "uuid":
         draft.mappings[table.name.name] = _mapping(table)
     return AccountsPlan(table=str(table.name), columns=columns)
+
+
+def _plan_profiles(
+    source: Inventory, accounts: AccountsPlan | None, profiles: CatalogTable, draft: _Draft
+) -> None:
+    """Plan the profiles of people whose accounts are made of a table of users."""
+    if accounts is None or accounts.columns is None:
+        return
+    own = next(table for table in source.tables() if str(table.name) == accounts.table)
+    columns = profile_columns(own, accounts.columns, profiles)
+    for column in own.columns:
+        if column.name not in (*columns, accounts.columns.password_hash):
+            reason = "the target's profiles have no such column"
+            what = f"column {own.name}.{column.name}"
+            draft.not_moved.append(NotMoved(what=what, reason=reason))
+    draft.tables.append(
+        TablePlan(
+            source=str(own.name),
+            target=str(profiles.name),
+            key=own.key,
+            columns=columns,
+            ids={own.key[0]: own.name.name} if own.name.name in draft.mappings else {},
+            triggers=dict.fromkeys(profiles.triggers, "off"),
+        )
+    )
 
 
 def _mapping(table: CatalogTable) -> MappingPlan:

@@ -19,14 +19,11 @@ CONFIRMED_AT = ("email_confirmed_at", "confirmed_at", "email_verified_at", "veri
 NAME = ("name", "full_name", "display_name")
 
 
-def find_users_table(
-    tables: Sequence[CatalogTable], profiles: CatalogTable | None
-) -> tuple[CatalogTable, UserColumns] | None:
+def find_users_table(tables: Sequence[CatalogTable]) -> tuple[CatalogTable, UserColumns] | None:
     """Find the table that has an address and a password for each person.
 
     Args:
         tables: of the source.
-        profiles: of the target, whose columns the rest of the table's columns may fill.
 
     Returns:
         The table and its columns; None where no table looks so.
@@ -34,38 +31,46 @@ def find_users_table(
     by_name = {table.name.name.lower(): table for table in tables}
     for name in TABLE_NAMES:
         table = by_name.get(name)
-        columns = table and read_user_columns(table, profiles)
+        columns = table and read_user_columns(table)
         if table and columns:
             return table, columns
     return None
 
 
-def read_user_columns(table: CatalogTable, profiles: CatalogTable | None) -> UserColumns | None:
+def read_user_columns(table: CatalogTable) -> UserColumns | None:
     """Return which columns of a table are an account's; None where a needed one is missing."""
-    columns = {column.name.lower(): column.name for column in table.columns}
-
-    def first(names: Sequence[str]) -> str | None:
-        return next((columns[name] for name in names if name in columns), None)
-
-    email, password_hash = first(EMAIL), first(PASSWORD_HASH)
+    email, password_hash = _first(table, EMAIL), _first(table, PASSWORD_HASH)
     if len(table.key) != 1 or email is None or password_hash is None:
         return None
-    used = {table.key[0], email, password_hash, first(IS_ACTIVE), first(CREATED_AT)}
-    kept = {column.name for column in profiles.columns} if profiles else set()
-    profile = {
-        column.name: column.name
-        for column in table.columns
-        if column.name in kept and column.name not in used
-    }
-    name = first(NAME)
-    if "name" in kept and "name" not in profile.values() and name is not None:
-        profile[name] = "name"
     return UserColumns(
         id=table.key[0],
         email=email,
         password_hash=password_hash,
-        is_active=first(IS_ACTIVE),
-        created_at=first(CREATED_AT),
-        confirmed_at=first(CONFIRMED_AT),
-        profile=profile,
+        is_active=_first(table, IS_ACTIVE),
+        created_at=_first(table, CREATED_AT),
+        confirmed_at=_first(table, CONFIRMED_AT),
     )
+
+
+def profile_columns(
+    table: CatalogTable, columns: UserColumns, profiles: CatalogTable
+) -> dict[str, str]:
+    """Return which columns of a table of users go into which of the target's profiles."""
+    there = {column.name for column in profiles.columns}
+    same = {name: name for name in (column.name for column in table.columns) if name in there}
+    meant = {
+        columns.id: "id",
+        columns.email: "email",
+        columns.is_active: "is_active",
+        columns.created_at: "created_at",
+        _first(table, NAME): "name",
+    }
+    renamed = {name: other for name, other in meant.items() if name and other in there}
+    taken = {*renamed.values()}
+    kept = {name: other for name, other in same.items() if other not in taken}
+    return {**kept, **renamed}
+
+
+def _first(table: CatalogTable, names: Sequence[str]) -> str | None:
+    columns = {column.name.lower(): column.name for column in table.columns}
+    return next((columns[name] for name in names if name in columns), None)

@@ -16,7 +16,7 @@ from jwt.algorithms import ECAlgorithm
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One key with the only algorithm it is used for: `HS256` or `ES256`."""
+    """One key with the only algorithm it is used for, such as `HS256` or `ES256`."""
 
     algorithm: str
     signing: Any
@@ -47,13 +47,20 @@ class Key:
         private = ec.generate_private_key(ec.SECP256R1())
         return cls("ES256", private, private.public_key(), _thumbprint(private.public_key()))
 
+    @property
+    def is_secret(self) -> bool:
+        """Whether who verifies could sign: there is no public half."""
+        return isinstance(self.verifying, bytes)
+
     def private_jwk(self) -> dict[str, Any]:
         """Write the key for a key file; only of ES256 keys."""
         return {**_jwk(self.signing), "kid": self.kid, "alg": self.algorithm, "use": "sig"}
 
     def public_jwk(self) -> dict[str, Any]:
-        """Write the key's public half; only of ES256 keys."""
-        return {**_jwk(self.verifying), "kid": self.kid, "alg": self.algorithm, "use": "sig"}
+        """Write the key's public half; none of a shared secret."""
+        public = jwt.get_algorithm_by_name(self.algorithm).to_jwk(self.verifying, as_dict=True)
+        named = {"kid": self.kid, "alg": self.algorithm, "use": "sig", "key_ops": ["verify"]}
+        return {**public, **named}
 
     def derive(self, purpose: str) -> bytes:
         """Derive a secret of 32 bytes for one purpose (HKDF, RFC 5869)."""

@@ -24,10 +24,21 @@ class KeyRing(TokenVerifier):
 
     Args:
         keys: at least one; the first signs users' tokens. The same key twice counts once.
+        published: those whose public halves everybody may read; all by default.
+        root: what other secrets are derived from; the first key by default. One that stays while
+            the others are rotated keeps what these secrets protect, such as refresh tokens.
     """
 
-    def __init__(self, keys: Iterable[Key]) -> None:
+    def __init__(
+        self,
+        keys: Iterable[Key],
+        *,
+        published: Iterable[Key] | None = None,
+        root: Key | None = None,
+    ) -> None:
         super().__init__({id(key): key for key in keys}.values())
+        self._published = self._keys if published is None else tuple(published)
+        self._root = root or self._keys[0]
 
     def issue(self, claims: Mapping[str, Any]) -> str:
         """Sign the claims with the first key."""
@@ -37,11 +48,11 @@ class KeyRing(TokenVerifier):
 
     def jwks(self) -> dict[str, Any]:
         """Return the public keys as a JSON Web Key Set (RFC 7517), without shared secrets."""
-        return {"keys": [key.public_jwk() for key in self._keys if key.algorithm == "ES256"]}
+        return {"keys": [key.public_jwk() for key in self._published if not key.is_secret]}
 
     def derive(self, purpose: str) -> bytes:
-        """Derive a secret of 32 bytes for one purpose, from the first key."""
-        return self._keys[0].derive(purpose)
+        """Derive a secret of 32 bytes for one purpose, from the root."""
+        return self._root.derive(purpose)
 
     def derived(self, purpose: str) -> "KeyRing":
         """Return a ring of one derived secret, whose tokens are of use for one purpose only."""

@@ -114,9 +114,6 @@ class ApiAccounts:
     def differences(self, table: AuthTable, sent: Values, there: Values) -> list[str]:
         return differences(sent, there)
 
-    async def same_addresses(self) -> list[list[str]]:
-        return []  # Auth stores all addresses in lower case
-
     async def close(self) -> None:
         await self._api.close()
 

@@ -52,9 +52,6 @@ class AccountSource(Protocol):
     ) -> Mapping[str, Values]:
         """Return the rows with these keys, as far as there are any."""
 
-    async def same_addresses(self) -> list[list[str]]:
-        """Return the ids of users whose addresses differ by case alone, each time oldest first."""
-
     async def close(self) -> None:
         """Close the connections."""
 

@@ -149,14 +149,6 @@ class PostgresAccounts:
     def differences(self, table: AuthTable, sent: Values, there: Values) -> list[str]:
         return differing_columns(sent, there)
 
-    async def same_addresses(self) -> list[list[str]]:
-        statement = """
-            SELECT string_agg(id::text, ',' ORDER BY created_at, id) FROM auth.users
-            WHERE email <> '' AND NOT is_sso_user AND deleted_at IS NULL
-            GROUP BY lower(email) HAVING count(*) > 1
-        """
-        return [str(ids).split(",") for (ids,) in await self._fetch(SQL(statement))]
-
     async def close(self) -> None:
         if self._connection is not None:
             await self._connection.close()

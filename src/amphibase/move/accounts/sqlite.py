@@ -107,16 +107,6 @@ class SqliteAccounts:
     def differences(self, table: AuthTable, sent: Values, there: Values) -> list[str]:
         return differing_columns(sent, there)
 
-    async def same_addresses(self) -> list[list[str]]:
-        statement = """
-            SELECT group_concat(id) FROM (
-                SELECT id, email, created_at FROM auth_users
-                WHERE email <> '' AND NOT is_sso_user AND deleted_at IS NULL
-                ORDER BY created_at, id
-            ) GROUP BY lower(email) HAVING count(*) > 1
-        """
-        return [[str(UUID(id)) for id in ids.split(",")] for (ids,) in await self._fetch(statement)]
-
     async def close(self) -> None:
         if self._connection is not None:
             self._connection.close()

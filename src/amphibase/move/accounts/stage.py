@@ -7,7 +7,7 @@ from amphibase.move.accounts.base import AccountSource, AccountTarget
 from amphibase.move.accounts.hashes import HashKind, kind_of
 from amphibase.move.accounts.probe import probe
 from amphibase.move.accounts.rows import SESSION_TABLES, AuthTable
-from amphibase.move.accounts.sides import open_accounts
+from amphibase.move.accounts.sides import open_accounts, open_source
 from amphibase.move.accounts.survey import AccountsSurvey, survey
 from amphibase.move.accounts.transfer import HELD, AccountTransfer
 from amphibase.move.context import MoveContext
@@ -136,24 +136,23 @@ class AccountsStage:
 
     def _sides(self) -> tuple[AccountSource, AccountTarget]:
         if self._opened is None:
-            source = open_accounts(self._context.source)
-            self._opened = source, open_accounts(self._context.target)
+            self._opened = open_source(self._context), open_accounts(self._context.target)
         return self._opened
 
     async def _moving(self) -> AccountTransfer:
         if self._transfer is None:
             source, target = self._sides()
             self._transfer = AccountTransfer(
-                source, target, self._tables(), self._context, await self._left_out(source)
+                source, target, self._tables(), self._context, await self._left_out()
             )
         return self._transfer
 
-    async def _left_out(self, source: AccountSource) -> frozenset[str]:
+    async def _left_out(self) -> frozenset[str]:
         """Return the ids of users whose address another has in another case, and who stay."""
         if self._plan.same_address == "ask":
             return frozenset()
         kept = 0 if self._plan.same_address == "first" else -1
-        groups = await source.same_addresses()
+        groups = (await self.survey()).same_addresses
         return frozenset(id for group in groups for id in group if id != group[kept])
 
     def _tables(self) -> list[AuthTable]:

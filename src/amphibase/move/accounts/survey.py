@@ -9,8 +9,11 @@ from amphibase.move.accounts.rows import AuthTable
 from amphibase.move.plan import NotMoved
 
 USER_COLUMNS = frozenset(
-    {"id", "email", "phone", "encrypted_password", "deleted_at", "is_sso_user", "is_anonymous"}
-)
+    {
+        "id", "email", "phone", "encrypted_password", "deleted_at", "is_sso_user", "is_anonymous",
+        "created_at",
+    }
+)  # fmt: skip
 OWN_PROVIDERS = ("email", "phone")
 """Identities that Auth makes by itself for an address and a number."""
 
@@ -51,6 +54,8 @@ async def survey(
     columns = await source.columns(AuthTable.USERS)
     found = AccountsSurvey(shows_hashes="encrypted_password" in columns)
     refused: Counter[str] = Counter()
+    seen: set[int] = set()
+    repeated: set[int] = set()
     async for page in source.read(AuthTable.USERS, columns & USER_COLUMNS):
         for row in page.rows:
             found.users += 1
@@ -58,7 +63,10 @@ async def survey(
                 found.hashes[kind_of(row["encrypted_password"])] += 1
             if target is not None and not target.takes(AuthTable.USERS, row):
                 refused[_account_kind(row)] += 1
-    found.same_addresses = await source.same_addresses()
+            if address := _address(row):
+                (repeated if address in seen else seen).add(address)
+    if repeated:
+        found.same_addresses = await _same_addresses(source, columns & USER_COLUMNS, repeated)
     for kind, count in sorted(refused.items()):
         reason = "the admin API of Supabase Auth makes none of them; a database connection does"
         found.not_moved.append(NotMoved(what=f"{count} {kind}", reason=reason))
@@ -76,6 +84,26 @@ async def survey(
             found.not_moved.append(NotMoved(what=what, reason=f"their hashes are {kind}"))
     found.not_moved += await _beside_users(source, target, sessions=sessions)
     return found
+
+
+async def _same_addresses(
+    source: AccountSource, columns: frozenset[str], repeated: set[int]
+) -> list[list[str]]:
+    groups: dict[str, list[tuple[str, str]]] = {}
+    async for page in source.read(AuthTable.USERS, columns):
+        for row in page.rows:
+            if _address(row) in repeated:
+                user = (row.get("created_at") or "", str(row["id"]))
+                groups.setdefault(str(row["email"]).lower(), []).append(user)
+    return [[id for _, id in sorted(group)] for group in groups.values() if len(group) > 1]
+
+
+def _address(row: dict[str, str | None]) -> int | None:
+    """Return a number for the address of a user, in whatever case: millions of them fit."""
+    email = row.get("email")
+    if not email or row.get("deleted_at") or row.get("is_sso_user") == "t":
+        return None
+    return hash(email.lower())
 
 
 async def _beside_users(

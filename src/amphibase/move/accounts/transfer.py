@@ -118,6 +118,7 @@ class AccountTransfer:
         """Write what differs, and remove what the source has lost; return how many rows."""
         written = 0
         for table in self._tables:
+            self._quarantine.clear(f"auth.{table}")
             async for found in self._compare(table):
                 written += await self._change(table, found.changes)
                 written += await self._insert(table, found.missing)
@@ -132,8 +133,11 @@ class AccountTransfer:
             if not await self._columns(table):
                 continue
             subject, sums = f"auth.{table}", [0, 0]
+            rejected = self._quarantine.keys(subject)
             async for found in self._compare(table, sums):
-                verified.differences += _differences(table, found)
+                verified.differences += [
+                    each for each in _differences(table, found) if (each.key,) not in rejected
+                ]
             source, target = await self.source.count(table), await self.target.count(table)
             verified.counts[subject] = (source, target)
             if self.source.finds_rows and self.target.finds_rows:

@@ -1,0 +1,217 @@
+"""Counters of columns: sequences and identity columns of Postgres, AUTOINCREMENT of SQLite.
+
+A copied row brings its number along, so that the target's counter has not moved. It is set to the
+source's after the last pass, and never back, as other rows of the target may have counted.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import LiteralString, Protocol
+
+from psycopg import AsyncConnection, errors
+from psycopg.sql import SQL
+from sqlalchemy.engine import URL
+
+from amphibase.database.errors import translated_errors
+from amphibase.errors import MoveFailed
+from amphibase.move.tables.base import Selection, TablePair
+from amphibase.move.tables.postgres_session import column_list, connect, qualified, settings_for
+
+INCREMENT: LiteralString = "SELECT seqincrement FROM pg_sequence WHERE seqrelid = %s::regclass"
+
+
+@dataclass(frozen=True, slots=True)
+class Counter:
+    """Where a counter is.
+
+    Args:
+        is_called: whether `value` has been used; else it is the next one.
+        increment: what is added; negative where it counts down.
+    """
+
+    value: int
+    is_called: bool = True
+    increment: int = 1
+
+    @property
+    def following(self) -> int:
+        """The number that the next row gets."""
+        return self.value + self.increment if self.is_called else self.value
+
+    def is_behind(self, other: "Counter") -> bool:
+        """Return whether it would count again what the other one has counted."""
+        if self.increment < 0:
+            return self.following > other.following
+        return self.following < other.following
+
+
+class Counters(Protocol):
+    """The counters of a side."""
+
+    async def read(self, selection: Selection) -> dict[str, Counter]:
+        """Return the counters of a table's columns, by column."""
+
+    async def advance(self, selection: Selection, counters: Mapping[str, Counter]) -> None:
+        """Set counters of columns that have one, unless they are further already.
+
+        Raises:
+            MoveFailed: a number is out of a counter's range.
+        """
+
+
+class PostgresCounters:
+    """The sequences that columns of a Postgres use."""
+
+    def __init__(self, url: URL) -> None:
+        self._url = url
+
+    async def read(self, selection: Selection) -> dict[str, Counter]:
+        """Return where the sequences of a table's columns are."""
+        with translated_errors():
+            connection = await connect(self._url)
+            try:
+                return {
+                    name: await _read_sequence(connection, sequence)
+                    for name, sequence in _sequences(selection).items()
+                }
+            finally:
+                await connection.close()
+
+    async def advance(self, selection: Selection, counters: Mapping[str, Counter]) -> None:
+        """Set sequences; where the source has no counter, behind the column's last number."""
+        with translated_errors():
+            connection = await connect(self._url)
+            try:
+                for name, sequence in _sequences(selection).items():
+                    own = await _read_sequence(connection, sequence)
+                    counter = counters.get(name)
+                    if counter is None:
+                        counter = await _last_number(connection, selection, name, own.increment)
+                    if counter is not None and own.is_behind(counter):
+                        await _set_sequence(connection, sequence, counter)
+            finally:
+                await connection.close()
+
+
+class SqliteCounters:
+    """What SQLite keeps in `sqlite_sequence` of tables with AUTOINCREMENT.
+
+    Other tables count from their last row on, with nothing to set.
+    """
+
+    def __init__(self, url: URL) -> None:
+        self._path = url.database or ""
+
+    async def read(self, selection: Selection) -> dict[str, Counter]:
+        """Return where the counter of a table is, by the column of its key."""
+        return await asyncio.to_thread(self._read, selection)
+
+    async def advance(self, selection: Selection, counters: Mapping[str, Counter]) -> None:
+        """Set the counter of a table, if it has one."""
+        await asyncio.to_thread(self._advance, selection, counters)
+
+    def _read(self, selection: Selection) -> dict[str, Counter]:
+        name = selection.table.name.name
+        with translated_errors(), closing(sqlite3.connect(self._path)) as connection:
+            if not _has_counter(connection, name):
+                return {}
+            query = "SELECT seq FROM sqlite_sequence WHERE name = ?"
+            row = connection.execute(query, (name,)).fetchone()
+        counter = Counter(1, is_called=False) if row is None else Counter(row[0])
+        return dict.fromkeys(selection.key[:1], counter)
+
+    def _advance(self, selection: Selection, counters: Mapping[str, Counter]) -> None:
+        own = self._read(selection)
+        name = selection.table.name.name
+        for column, counter in own.items():
+            other = counters.get(column)
+            if other is not None and counter.is_behind(other):
+                with (
+                    translated_errors(),
+                    closing(sqlite3.connect(self._path)) as connection,
+                    connection,
+                ):
+                    connection.execute("DELETE FROM sqlite_sequence WHERE name = ?", (name,))
+                    connection.execute(
+                        "INSERT INTO sqlite_sequence VALUES (?, ?)", (name, other.following - 1)
+                    )
+
+
+async def advance_counters(
+    source: Counters | None, target: Counters, pairs: Sequence[TablePair]
+) -> None:
+    """Set the target's counters to where the source's are.
+
+    Args:
+        source: None where it has none that can be read.
+    """
+    for pair in pairs:
+        await target.advance(pair.target, await _translated(source, pair))
+
+
+async def counters_behind(source: Counters | None, target: Counters, pair: TablePair) -> list[str]:
+    """Return the target's columns that would count again what the source has counted."""
+    others = await _translated(source, pair)
+    own = await target.read(pair.target)
+    return [name for name, other in others.items() if name in own and own[name].is_behind(other)]
+
+
+async def _translated(source: Counters | None, pair: TablePair) -> dict[str, Counter]:
+    """Return the source's counters, by the target's columns."""
+    if source is None:
+        return {}
+    names = dict(zip(pair.source.columns, pair.target.columns, strict=True))
+    counters = await source.read(pair.source)
+    return {names[name]: counter for name, counter in counters.items() if name in names}
+
+
+def _sequences(selection: Selection) -> dict[str, str]:
+    """Return the sequences of the columns that have one, quoted."""
+    columns = {name: selection.table.column(name).sequence for name in selection.columns}
+    return {name: sequence for name, sequence in columns.items() if sequence is not None}
+
+
+async def _read_sequence(connection: AsyncConnection, sequence: str) -> Counter:
+    # The name is the server's own, quoted by it.
+    cursor = await connection.execute(f"SELECT last_value, is_called FROM {sequence}".encode())  # noqa: S608
+    position = await cursor.fetchone()
+    increment = await (await connection.execute(INCREMENT, (sequence,))).fetchone()
+    assert position is not None
+    assert increment is not None
+    return Counter(*position, *increment)
+
+
+async def _last_number(
+    connection: AsyncConnection, selection: Selection, column: str, increment: int
+) -> Counter | None:
+    """Return a counter at the column's last number; None where it has no rows."""
+    query = SQL("SELECT {}({}) FROM {}").format(
+        SQL("max" if increment > 0 else "min"),
+        column_list([column]),
+        qualified(selection.table.name),
+    )
+    async with connection.transaction():
+        await connection.execute(settings_for(connection))
+        row = await (await connection.execute(query)).fetchone()
+    number = row[0] if row else None
+    return None if number is None else Counter(int(number), increment=increment)
+
+
+async def _set_sequence(connection: AsyncConnection, sequence: str, counter: Counter) -> None:
+    try:
+        await connection.execute(
+            "SELECT setval(%s::regclass, %s, %s)", (sequence, counter.value, counter.is_called)
+        )
+    except errors.NumericValueOutOfRange:
+        raise MoveFailed(
+            f"{sequence} of the target cannot be set to {counter.value}; give it a larger type"
+        ) from None
+
+
+def _has_counter(connection: sqlite3.Connection, table: str) -> bool:
+    query = "SELECT sql FROM sqlite_schema WHERE type = 'table' AND name = ?"
+    row = connection.execute(query, (table,)).fetchone()
+    return row is not None and "AUTOINCREMENT" in row[0].upper()
