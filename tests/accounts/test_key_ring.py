@@ -55,7 +55,7 @@ def test_a_key_file_goes_before_the_secret(tmp_path: Path) -> None:
 
 def test_public_keys_hold_nothing_private() -> None:
     (published,) = KeyRing([Key.generate(), Key.from_secret("s" * 64)]).jwks()["keys"]
-    assert published.keys() == {"kty", "crv", "x", "y", "kid", "alg", "use"}
+    assert published.keys() == {"kty", "crv", "x", "y", "kid", "alg", "use", "key_ops"}
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,11 @@
 """Ends of a move with accounts, and the people in them."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -22,7 +23,7 @@ from amphibase.move.accounts.stage import AccountsStage
 from amphibase.move.context import MoveContext
 from amphibase.move.endpoints import Endpoint, Role, SqlEndpoint, SupabaseEndpoint
 from amphibase.move.journal import Journal
-from amphibase.move.plan import AccountsPlan, EndPlan, Plan, VerifyPlan
+from amphibase.move.plan import AccountsPlan, EndPlan, MappingPlan, Plan, VerifyPlan
 from amphibase.move.quarantine import Quarantine
 from amphibase.move.stage import Kept, Outcome, Verified
 from amphibase.schema.tables import tables
@@ -147,10 +148,17 @@ async def rows_of(url: URL | str, table: str, *columns: str) -> list[tuple[Any, 
 
 @asynccontextmanager
 async def moving(
-    source: Endpoint, target: Endpoint, folder: Path, *, probe: bool = False, **options: Any
+    source: Endpoint,
+    target: Endpoint,
+    folder: Path,
+    *,
+    probe: bool = False,
+    mappings: Mapping[str, MappingPlan] = MappingProxyType({}),
+    **options: Any,
 ) -> AsyncIterator[AccountsStage]:
     """A stage of accounts with a journal in that folder."""
     plan = Plan(
+        mappings=dict(mappings),
         name="test",
         source=EndPlan(address=source.address),
         target=EndPlan(address=target.address),
@@ -166,11 +174,9 @@ async def moving(
             await stage.close()
 
 
-async def moved(
-    source: Endpoint, target: Endpoint, folder: Path, *, probe: bool = False, **options: Any
-) -> Verified:
+async def moved(source: Endpoint, target: Endpoint, folder: Path, **options: Any) -> Verified:
     """Move all accounts, and compare."""
-    async with moving(source, target, folder, probe=probe, **options) as stage:
+    async with moving(source, target, folder, **options) as stage:
         failed = [check for check in await stage.check() if check.outcome is Outcome.FAIL]
         assert failed == []
         await stage.run()

@@ -1,0 +1,179 @@
+"""What a move of accounts does where something is in its way."""
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid5
+
+import bcrypt
+import psycopg
+import pytest
+from sqlalchemy import make_url
+from tests.move.accounts import (
+    ANN,
+    BOB,
+    CAS,
+    EVE,
+    PASSWORD,
+    add_people,
+    moved,
+    moving,
+    project_end,
+    rows_of,
+    sql_accounts,
+    sql_end,
+    undone,
+)
+
+from amphibase.errors import UserBanned
+from amphibase.move.accounts.api import ApiAccounts
+from amphibase.move.accounts.rows import AuthTable, Values
+from amphibase.move.endpoints import Role
+from amphibase.move.plan import MappingPlan, UserColumns
+from amphibase.move.stage import Outcome
+from amphibase.testing.supabase import LocalSupabase
+
+NAMESPACE = UUID(int=4711)
+PEOPLE = """
+    CREATE TABLE people (
+        id INTEGER PRIMARY KEY, mail TEXT, password TEXT, active BOOLEAN, joined TIMESTAMP
+    )
+"""
+
+
+def add_own_people(url: str) -> None:
+    """A table of users of an application's own: integer ids and bcrypt hashes."""
+    hashed = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
+    rows = [
+        (1, "Ann@Example.com", hashed, True, "2024-02-29 12:30:15"),
+        (2, "bob@example.com", hashed, False, "2024-02-29 12:30:15"),
+    ]
+    if url.startswith("sqlite"):
+        database = sqlite3.connect(str(make_url(url).database))
+        database.execute(PEOPLE)
+        database.executemany("INSERT INTO people VALUES (?, ?, ?, ?, ?)", rows)
+        database.commit()
+        database.close()
+        return
+    with psycopg.connect(url) as connection:
+        connection.execute(PEOPLE)
+        for row in rows:
+            connection.execute("INSERT INTO people VALUES (%s, %s, %s, %s, %s)", row)
+
+
+async def test_a_table_of_users_with_integer_ids_becomes_accounts(
+    database_url: str, supabase: LocalSupabase, tmp_path: Path
+) -> None:
+    add_own_people(database_url)
+    verified = await moved(
+        sql_end(Role.SOURCE, database_url),
+        project_end(Role.TARGET, supabase, has_database=True),
+        tmp_path,
+        table="people" if database_url.startswith("sqlite") else "public.people",
+        columns=UserColumns(
+            id="id",
+            email="mail",
+            password_hash="password",
+            is_active="active",
+            created_at="joined",
+        ),
+        mappings={
+            "people": MappingPlan(
+                source="people" if database_url.startswith("sqlite") else "public.people",
+                column="id",
+                namespace=str(NAMESPACE),
+                table="people_ids",
+            )
+        },
+    )
+    assert verified.differences == []
+    assert verified.counts["auth.identities"] == (2, 2)
+    users = await rows_of(supabase.db_url, "users", "email", "id")
+    assert users == [
+        ("ann@example.com", uuid5(NAMESPACE, "1")),
+        ("bob@example.com", uuid5(NAMESPACE, "2")),
+    ]
+    async with sql_accounts(supabase.db_url) as backend:
+        signed_in = await backend.accounts.sign_in("ann@example.com", PASSWORD)
+        assert signed_in.account.created_at.isoformat() == "2024-02-29T12:30:15+00:00"
+        with pytest.raises(UserBanned):
+            await backend.accounts.sign_in("bob@example.com", PASSWORD)
+
+
+async def test_a_change_of_the_source_during_the_move_arrives_over_the_api_too(
+    prepared_url: str, supabase: LocalSupabase, tmp_path: Path
+) -> None:
+    await add_people(prepared_url)
+    source, target = sql_end(Role.SOURCE, prepared_url), project_end(Role.TARGET, supabase)
+    await moved(source, target, tmp_path)
+    async with sql_accounts(prepared_url) as backend:
+        await backend.accounts.update(ANN, password="another password", user_metadata={"a": 1})
+        await backend.accounts.update(EVE, email="eve@example.org")
+        await backend.accounts.delete(BOB)
+        await backend.accounts.create("new@example.com", password=PASSWORD)
+    async with moving(source, target, tmp_path) as stage:
+        await stage.run()
+        assert await stage.reconcile() == 3  # the new one came with the run
+        assert await stage.reconcile() == 0
+        assert (await stage.verify()).differences == []
+    emails = [email for (email,) in await rows_of(supabase.db_url, "users", "email")]
+    assert emails == ["ann@example.com", "cas@example.com", "eve@example.org", "new@example.com"]
+    async with sql_accounts(supabase.db_url) as backend:
+        await backend.accounts.sign_in("ann@example.com", "another password")
+
+
+async def test_a_run_that_was_cut_off_goes_on_and_writes_nobody_twice(
+    prepared_url: str, supabase: LocalSupabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await add_people(prepared_url)
+    source, target = sql_end(Role.SOURCE, prepared_url), project_end(Role.TARGET, supabase)
+    insert = ApiAccounts.insert
+
+    async def cut_off(side: ApiAccounts, table: AuthTable, rows: list[Values]) -> Any:
+        await insert(side, table, rows[:2])
+        raise ConnectionError("the power went out")
+
+    monkeypatch.setattr(ApiAccounts, "insert", cut_off)
+    async with moving(source, target, tmp_path) as stage:
+        with pytest.raises(ConnectionError):
+            await stage.run()
+    monkeypatch.undo()
+    verified = await moved(source, target, tmp_path)
+    assert verified.differences == []
+    assert verified.counts["auth.users"] == (4, 4)
+    assert await undone(source, target, tmp_path) == []
+    assert await rows_of(supabase.db_url, "users", "id") == []
+
+
+async def test_who_was_on_the_target_before_stays_and_is_not_undone(
+    prepared_url: str, supabase: LocalSupabase, tmp_path: Path
+) -> None:
+    await add_people(prepared_url)
+    async with sql_accounts(supabase.db_url) as backend:
+        await backend.accounts.create("old.ann@example.com", id=ANN)
+        await backend.accounts.create("bob@example.com")  # under another id
+    source = sql_end(Role.SOURCE, prepared_url)
+    target = project_end(Role.TARGET, supabase, has_database=True)
+    async with moving(source, target, tmp_path) as stage:
+        (check,) = [each for each in await stage.check() if each.outcome is Outcome.FAIL]
+        assert "merge = true" in check.message
+    verified = await moved(source, target, tmp_path, merge=True)
+    assert verified.differences == []
+    emails = {email for (email,) in await rows_of(supabase.db_url, "users", "email")}
+    assert emails == {
+        "old.ann@example.com",
+        "bob@example.com",
+        "cas@example.com",
+        "eve@example.com",
+    }
+    quarantined = (tmp_path / "plan.quarantine.jsonl").read_text()
+    assert str(BOB) in quarantined
+    assert "$2b$" not in quarantined
+    async with sql_accounts(supabase.db_url) as backend:
+        await backend.accounts.update(CAS, user_metadata={"used": True})
+    kept = await undone(source, target, tmp_path, merge=True)
+    assert [(each.key, each.reason) for each in kept] == [
+        (str(CAS), "changed since: raw_user_meta_data, updated_at")
+    ]
+    emails = {email for (email,) in await rows_of(supabase.db_url, "users", "email")}
+    assert emails == {"old.ann@example.com", "bob@example.com", "cas@example.com"}
