@@ -3,7 +3,8 @@
 import asyncio
 import gc
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any, cast
 
 import uvicorn
@@ -20,11 +21,29 @@ MAX_COALESCED_BYTES = 16 * 1024
 
 
 class UvicornServer(uvicorn.Server):
-    """A server whose garbage collector skips the objects that exist when it begins to listen."""
+    """A server whose garbage collector skips the objects that exist when it begins to listen.
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], object] | None) -> None:
+    Args:
+        ready: called once it listens.
+        handles_signals: False for one of several in a process: `should_exit` ends it.
+    """
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        ready: Callable[[], object] | None,
+        *,
+        handles_signals: bool = True,
+    ) -> None:
         super().__init__(config)
         self._ready = ready
+        self._handles_signals = handles_signals
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """End at a signal for the block, if signals are this server's."""
+        with super().capture_signals() if self._handles_signals else nullcontext():
+            yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -44,6 +63,7 @@ def server(
     *,
     ready: Callable[[], object] | None = None,
     graceful_seconds: int = GRACEFUL_SECONDS,
+    handles_signals: bool = True,
     **options: Any,
 ) -> UvicornServer:
     """Build a server for the application.
@@ -51,6 +71,7 @@ def server(
     Args:
         ready: called once it listens.
         graceful_seconds: how long requests under way may take once it is to end.
+        handles_signals: as `UvicornServer` takes it.
         options: more of `uvicorn.Config`.
     """
     redact_logs()
@@ -63,7 +84,7 @@ def server(
         timeout_graceful_shutdown=graceful_seconds,
         **options,
     )
-    return UvicornServer(config, ready)
+    return UvicornServer(config, ready, handles_signals=handles_signals)
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:

@@ -9,6 +9,7 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -191,6 +192,22 @@ def test_tables_without_grants_are_named_at_the_start_and_their_grants_are_print
         grants.unlink(missing_ok=True)
         (cli.folder / "supabase/migrations/20260102000000_shut.sql").unlink()
         cli("reset")
+
+
+def test_emails_are_read_as_from_the_inbox_of_the_supabase_cli(values: dict[str, str]) -> None:
+    httpx.post(
+        f"{values['API_URL']}/auth/v1/otp",
+        json={"email": "ann@example.com"},
+        headers={"apikey": values["ANON_KEY"]},
+    ).raise_for_status()
+    assert values["INBUCKET_URL"] == values["MAILPIT_URL"]
+    search = f"{values['MAILPIT_URL']}/api/v1/search?query=to:ann@example.com"
+    for _ in range(50):  # it is sent after the response
+        messages = httpx.get(search).json()["messages"]
+        if messages:
+            break
+        time.sleep(0.1)
+    assert [each["To"] for each in messages] == [[{"Name": "", "Address": "ann@example.com"}]]
 
 
 def test_env_is_the_same_as_lines_for_a_shell(cli: Cli, values: dict[str, str]) -> None:
@@ -467,4 +484,9 @@ def test_a_named_port_that_is_taken_is_reported(tmp_path: Path) -> None:
         failed = Cli(tmp_path)("start", "--port", "0", "--db-port", str(port))
         assert failed.returncode == 2
         assert f"error GATEWAY_DB_PORT: cannot listen on 127.0.0.1:{port}" in failed.stderr
+        assert len(failed.stderr.splitlines()) == 1
+        failed = Cli(tmp_path)("start", "--port", "0", "--inbox-port", str(port))
+        assert failed.returncode == 2
+        assert f"error GATEWAY_INBOX_PORT: cannot listen on 127.0.0.1:{port}" in failed.stderr
+        assert "name another (--inbox-port)" in failed.stderr
         assert len(failed.stderr.splitlines()) == 1

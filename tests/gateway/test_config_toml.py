@@ -97,6 +97,8 @@ def test_each_service_takes_its_own_part(config: Path, monkeypatch: pytest.Monke
         auto_expose_new_tables = true
         [db]
         port = 55001
+        [local_smtp]
+        port = 55004
         [storage]
         file_size_limit = "2MB"
         [auth]
@@ -116,7 +118,7 @@ def test_each_service_takes_its_own_part(config: Path, monkeypatch: pytest.Monke
         """
     )
     gateway, rest, auth = load(GatewaySettings), load(RestSettings), load_auth_settings()
-    assert (gateway.port, gateway.db_port) == (55000, 55001)
+    assert (gateway.port, gateway.db_port, gateway.inbox_port) == (55000, 55001, 55004)
     assert gateway.auto_expose_new_tables is True
     assert (rest.db_schemas, rest.db_max_rows) == (("public", "shop"), 3)
     assert load(StorageSettings).max_object_bytes == 2 * 1024 * 1024

@@ -61,6 +61,10 @@ def start(
         int | None,
         typer.Option(min=1, max=65535, help="Of Postgres; 54322 by default, or the next free."),
     ] = None,
+    inbox_port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="Of the inbox; 54324 by default, or the next free."),
+    ] = None,
     data_dir: DataDirOption = None,
     database_url: Annotated[
         str | None,
@@ -78,6 +82,7 @@ def start(
         "host": host,
         "port": port,
         "db_port": db_port,
+        "inbox_port": inbox_port,
         "data_dir": data_dir,
         "database_url": database_url,
     }
@@ -87,8 +92,8 @@ def start(
             from amphibase.cli.logs import configure_logs
 
             configure_logs("development")
-            with _readable_errors(), process.claim(settings) as (folder, listener):
-                process.serve(settings, folder, listener, lambda state: _print(state, output))
+            with _readable_errors(), process.claim(settings) as (folder, listeners):
+                process.serve(settings, folder, listeners, lambda state: _print(state, output))
         else:
             from amphibase.gateway.daemon import start
 

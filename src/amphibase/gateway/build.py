@@ -53,6 +53,11 @@ class Project:
     body_seconds: int = BODY_SECONDS
 
     @cached_property
+    def inbox(self) -> Inbox:
+        """The emails of a project without a mail server; with its own secret they need a key."""
+        return Inbox(self.keys.service_role if self.signs_with_secret else None)
+
+    @cached_property
     def tokens(self) -> "KeyRing":
         """The keys that issue and verify the project's tokens."""
         from amphibase.accounts.jwt.key import Key
@@ -81,12 +86,11 @@ class Project:
 
 def build(project: Project) -> Gateway:
     """Build the gateway of a project; it opens nothing until it is started or called."""
-    inbox = Inbox(project.keys.service_role if project.signs_with_secret else None)
     mounts = {
         "/rest/v1": Mount(lambda: _rest(project), MAX_BODY_BYTES),
-        "/auth/v1": Mount(lambda: _auth(project, inbox), MAX_AUTH_BODY_BYTES, takes_api_key=False),
+        "/auth/v1": Mount(lambda: _auth(project), MAX_AUTH_BODY_BYTES, takes_api_key=False),
         "/storage/v1": Mount(lambda: _storage(project)),
-        "/inbox": Mount(lambda: inbox),
+        "/inbox": Mount(lambda: project.inbox),
     }
     return Gateway(mounts, project.keys, project.body_seconds)
 
@@ -143,12 +147,12 @@ def _rest(project: Project) -> "Service":
     return RestApp(load(RestSettings), project.roles.authenticator, project.tokens)
 
 
-def _auth(project: Project, inbox: Inbox) -> "Service":
+def _auth(project: Project) -> "Service":
     from amphibase.gateway.auth.service import AuthApp
     from amphibase.gateway.auth.settings import load_auth_settings
 
     settings = load_auth_settings(api_external_url=project.url)
-    return AuthApp(settings, project.roles.auth_admin, project.tokens, inbox)
+    return AuthApp(settings, project.roles.auth_admin, project.tokens, project.inbox)
 
 
 def _storage(project: Project) -> "Service":

@@ -18,6 +18,8 @@ NAMES: Mapping[str, str] = MappingProxyType(
         "api.max_rows": "PGRST_DB_MAX_ROWS",
         "api.auto_expose_new_tables": "GATEWAY_AUTO_EXPOSE_NEW_TABLES",
         "db.port": "GATEWAY_DB_PORT",
+        "inbucket.port": "GATEWAY_INBOX_PORT",
+        "local_smtp.port": "GATEWAY_INBOX_PORT",
         "storage.file_size_limit": "FILE_SIZE_LIMIT",
         "auth.site_url": "GOTRUE_SITE_URL",
         "auth.additional_redirect_urls": "GOTRUE_URI_ALLOW_LIST",
@@ -72,6 +74,8 @@ CLI_DEFAULTS: Mapping[str, str] = MappingProxyType(
         # Where these are taken, the next free port is as good.
         "api.port": "54321",
         "db.port": "54322",
+        "inbucket.port": "54324",
+        "local_smtp.port": "54324",
         "auth.rate_limit.anonymous_users": "30",
         "auth.rate_limit.email_sent": "2",
         "auth.rate_limit.sign_in_sign_ups": "30",

@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import signal
-import socket
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,7 +12,7 @@ from typing import TextIO
 
 from amphibase.errors import AmphibaseError, ConfigurationError
 from amphibase.gateway.data_dir import LOG_FILE, DataDir, RunningGateway
-from amphibase.gateway.process import claim, serve
+from amphibase.gateway.process import Listeners, claim, serve
 from amphibase.gateway.settings import GatewaySettings
 from amphibase.redaction import RedactingFilter
 
@@ -31,14 +30,14 @@ def start(settings: GatewaySettings, warn: Callable[[str], None]) -> RunningGate
         AlreadyRuns: another has the folder.
         ConfigurationError: it did not start; says why.
     """
-    with claim(settings) as (folder, listener):
+    with claim(settings) as (folder, listeners):
         reading, writing = os.pipe()
         sys.stdout.flush()
         sys.stderr.flush()
         child = os.fork()
         if not child:
             os.close(reading)
-            _run(settings, folder, listener, writing)
+            _run(settings, folder, listeners, writing)
     os.close(writing)
     try:
         with os.fdopen(reading) as lines:
@@ -57,13 +56,13 @@ def start(settings: GatewaySettings, warn: Callable[[str], None]) -> RunningGate
     raise ConfigurationError(f"The gateway ended before it was ready; the end of {log}:\n{last}")
 
 
-def _run(settings: GatewaySettings, folder: DataDir, listener: socket.socket, pipe: int) -> None:
+def _run(settings: GatewaySettings, folder: DataDir, listeners: Listeners, pipe: int) -> None:
     """Run the new process; it does not return."""
     code = 1
     try:
         _detach(folder)
         with os.fdopen(pipe, "w") as parent:
-            code = _serve(settings, folder, listener, _StartReporter(parent))
+            code = _serve(settings, folder, listeners, _StartReporter(parent))
     except BaseException:
         logging.exception("The gateway ended")
     finally:
@@ -91,11 +90,11 @@ def _detach(folder: DataDir) -> None:
 
 
 def _serve(
-    settings: GatewaySettings, folder: DataDir, listener: socket.socket, reporter: "_StartReporter"
+    settings: GatewaySettings, folder: DataDir, listeners: Listeners, reporter: "_StartReporter"
 ) -> int:
     logging.getLogger().addHandler(reporter)
     try:
-        serve(settings, folder, listener, reporter.ready)
+        serve(settings, folder, listeners, reporter.ready)
     except SystemExit:
         return 0
     except AmphibaseError as error:

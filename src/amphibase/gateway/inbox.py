@@ -3,8 +3,10 @@
 import base64
 import hmac
 import html
+import json
 import re
 from collections import deque
+from collections.abc import Iterable, Sequence
 from email.message import EmailMessage
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -14,9 +16,16 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
+from amphibase.gateway import mailpit
+from amphibase.gateway.mailpit import StoredEmail
 from amphibase.gateway.service import deny_websocket
 
 MAX_EMAILS = 500
+DEFAULT_LIMIT = 50
+MAX_BODY_BYTES = 64 * 1024
+NEWEST = "latest"
+"""What Mailpit calls the newest email in place of its id."""
+
 _LINK = re.compile(r"https?://[^\s<>\"']+")
 
 _HEADERS = {
@@ -43,8 +52,8 @@ pre {{ white-space: pre-wrap; overflow-wrap: anywhere; font: inherit }}
 
 
 class Inbox:
-    """Holds the latest emails and shows them, as an ASGI application: a page, and JSON at
-    `/api/messages`; satisfies `Service`.
+    """Holds the latest emails and shows them, as an ASGI application: a page, JSON at
+    `/api/messages`, and Mailpit's API below `/api/v1`; satisfies `Service`.
 
     Args:
         key: clients have to send it, as a bearer token or as the password of Basic authentication,
@@ -53,7 +62,7 @@ class Inbox:
 
     def __init__(self, key: str | None = None) -> None:
         self._key = key
-        self._emails: deque[dict[str, Any]] = deque(maxlen=MAX_EMAILS)
+        self._emails: deque[StoredEmail] = deque(maxlen=MAX_EMAILS)
 
     async def start(self) -> None:
         pass
@@ -63,29 +72,33 @@ class Inbox:
 
     def put(self, message: EmailMessage) -> None:
         """Add an email; beyond the limit, the oldest is dropped."""
-        self._emails.appendleft(
-            {
-                "id": str(uuid4()),
-                "from": str(message["From"]),
-                "to": [str(address) for address in message.get_all("To", [])],
-                "subject": str(message["Subject"]),
-                "created_at": parsedate_to_datetime(message["Date"]).isoformat(),
-                "text": message.get_content(),
-            }
-        )
+        created_at = parsedate_to_datetime(message["Date"])
+        shown = f"<pre>{_linked(message.get_content())}</pre>"
+        self._emails.appendleft(StoredEmail(str(uuid4()), message, created_at, shown))
 
     def emails(self) -> list[dict[str, Any]]:
-        """Return the emails, newest first."""
-        return list(self._emails)
+        """Return the emails as JSON, newest first."""
+        return [
+            {
+                "id": email.id,
+                "from": str(email.message["From"]),
+                "to": [str(address) for address in email.message.get_all("To", [])],
+                "subject": email.subject,
+                "created_at": email.created_at.isoformat(),
+                "text": email.text,
+            }
+            for email in self._emails
+        ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             request = Request(scope, receive)
-            await self._respond(request)(scope, receive, send)
+            response = await self._respond(request)
+            await response(scope, receive, send)
         else:
             await deny_websocket(scope, receive, send)
 
-    def _respond(self, request: Request) -> Response:
+    async def _respond(self, request: Request) -> Response:
         if not self._admits(request):
             headers = {"www-authenticate": 'Basic realm="The password is the service_role key"'}
             return JSONResponse({"message": "The service_role key is needed"}, 401, headers)
@@ -94,9 +107,12 @@ class Inbox:
             # A page of another site in the same browser; CORS would let it read everything.
             return JSONResponse({"message": "Pages of other sites may not read the inbox"}, 403)
         path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
-        match request.method, path.rstrip("/"):
+        path = path.rstrip("/")
+        if path.startswith("/api/v1/"):
+            return await self._mailpit(request, path.removeprefix("/api/v1"))
+        match request.method, path:
             case "GET" | "HEAD", "":
-                shown = "".join(map(_article, self._emails))
+                shown = "".join(map(_article, self.emails()))
                 page = _PAGE.format(emails=shown or "<p>No emails yet.</p>")
                 return HTMLResponse(page, headers=_HEADERS)
             case "GET" | "HEAD", "/api/messages":
@@ -108,6 +124,46 @@ class Inbox:
                 return JSONResponse({"message": "Method not allowed"}, 405)
         return JSONResponse({"message": "Not found"}, 404)
 
+    async def _mailpit(self, request: Request, path: str) -> Response:
+        query = request.query_params.get("query", "").strip()
+        match request.method, path.split("/")[1:]:
+            case "GET" | "HEAD", ["messages"]:
+                return self._listed(request, list(self._emails))
+            case "GET" | "HEAD" | "DELETE", ["search"] if not query:
+                return _text("Error: no search query", 400)
+            case "GET" | "HEAD", ["search"]:
+                return self._listed(request, mailpit.search(self._emails, query))
+            case "GET" | "HEAD", ["message", id, *part] if email := self._find(id):
+                return _part(email, part)
+            case "DELETE", ["search"]:
+                self._delete(email.id for email in mailpit.search(self._emails, query))
+                return _text("ok")
+            case "DELETE", ["messages"]:
+                ids = await _ids(request)
+                self._delete(ids or [email.id for email in self._emails])
+                return _text("ok")
+            case _, ["messages" | "search"]:
+                return _text("405 method not allowed", 405)
+        return _text("404 page not found", 404)
+
+    def _listed(self, request: Request, found: Sequence[StoredEmail]) -> Response:
+        start, limit = (
+            int(value) if (value := request.query_params.get(name, "")).isdecimal() else default
+            for name, default in (("start", 0), ("limit", DEFAULT_LIMIT))
+        )
+        content = mailpit.summary_list(found, self._emails, start, limit)
+        return JSONResponse(content, headers=_HEADERS)
+
+    def _find(self, id: str) -> StoredEmail | None:
+        if id == NEWEST:
+            return self._emails[0] if self._emails else None
+        return next((email for email in self._emails if email.id == id), None)
+
+    def _delete(self, ids: Iterable[str]) -> None:
+        deleted = set(ids)
+        kept = [email for email in self._emails if email.id not in deleted]
+        self._emails = deque(kept, maxlen=MAX_EMAILS)
+
     def _admits(self, request: Request) -> bool:
         if self._key is None:
             return True
@@ -118,6 +174,36 @@ class Inbox:
             except ValueError:
                 return False
         return hmac.compare_digest(password.encode(), self._key.encode())
+
+
+def _part(email: StoredEmail, part: list[str]) -> Response:
+    match part:
+        case []:
+            email.is_read = True
+            return JSONResponse(mailpit.detail(email), headers=_HEADERS)
+        case ["headers"]:
+            return JSONResponse(mailpit.headers(email), headers=_HEADERS)
+        case ["raw"]:
+            return _text(bytes(email.message).decode("utf-8", "replace"))
+    return _text("404 page not found", 404)
+
+
+async def _ids(request: Request) -> list[str]:
+    """Return the ids that the body names; none where it names none, which means all."""
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            break
+    try:
+        ids = json.loads(body)["IDs"]
+    except (ValueError, KeyError, TypeError):
+        return []
+    return [each for each in ids if isinstance(each, str)] if isinstance(ids, list) else []
+
+
+def _text(content: str, status: int = 200) -> Response:
+    return Response(content, status, _HEADERS, media_type="text/plain; charset=utf-8")
 
 
 def _article(email: dict[str, Any]) -> str:

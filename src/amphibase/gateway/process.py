@@ -12,13 +12,19 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 from urllib.parse import unquote, urlsplit
 
 from amphibase.errors import AmphibaseError, ConfigurationError
 from amphibase.gateway.config_toml import CONFIG, read_config
 from amphibase.gateway.data_dir import POSTGRES, STORAGE, DataDir, RunningGateway
-from amphibase.gateway.settings import API_PORT, DATABASE_PORT, GatewaySettings, revealed
+from amphibase.gateway.settings import (
+    API_PORT,
+    DATABASE_PORT,
+    INBOX_PORT,
+    GatewaySettings,
+    revealed,
+)
 from amphibase.published_secrets import has_published_password
 from amphibase.redaction import redacted_logger
 
@@ -31,6 +37,27 @@ SUPABASE = Path("supabase")
 """The folder of migrations and seed, in the current one."""
 
 CLI_DATABASE_PASSWORD = "postgres"
+
+
+class Listeners(NamedTuple):
+    """The sockets of a gateway: the API's, and the inbox's, which only this machine reaches."""
+
+    api: socket.socket
+    inbox: socket.socket
+
+
+class DefaultPort(NamedTuple):
+    """A port of the Supabase CLI, and by what another one is named."""
+
+    port: int
+    setting: str
+    option: str
+
+
+API = DefaultPort(API_PORT, "GATEWAY_PORT", "--port")
+INBOX = DefaultPort(INBOX_PORT, "GATEWAY_INBOX_PORT", "--inbox-port")
+
+LOOPBACK = "127.0.0.1"
 PORTS_TRIED = 100
 GRACEFUL_SECONDS = 5
 STOP_SECONDS = 45
@@ -46,12 +73,12 @@ class AlreadyRunning(Exception):
 
 
 @contextmanager
-def claim(settings: GatewaySettings) -> Iterator[tuple[DataDir, socket.socket]]:
-    """Take the data folder and the port, for the block and for processes that it forks.
+def claim(settings: GatewaySettings) -> Iterator[tuple[DataDir, Listeners]]:
+    """Take the data folder and the ports, for the block and for processes that it forks.
 
     Raises:
         AlreadyRunning: another gateway has the folder.
-        ConfigurationError: the folder or the port cannot be used.
+        ConfigurationError: the folder or a port cannot be used.
     """
     from amphibase.gateway.build import check
 
@@ -62,16 +89,17 @@ def claim(settings: GatewaySettings) -> Iterator[tuple[DataDir, socket.socket]]:
     if lock is None:
         raise AlreadyRunning(folder.running())
     try:
-        with _listener(settings) as listener:
-            yield folder, listener
+        with (
+            _listen(settings.host, settings.port, API) as api,
+            _listen(LOOPBACK, settings.inbox_port, INBOX) as inbox,
+        ):
+            yield folder, Listeners(api, inbox)
     finally:
         os.close(lock)
 
 
-def serve(
-    settings: GatewaySettings, folder: DataDir, listener: socket.socket, ready: Ready
-) -> None:
-    """Serve on the data folder and the socket, until a signal ends it.
+def serve(settings: GatewaySettings, folder: DataDir, listeners: Listeners, ready: Ready) -> None:
+    """Serve on the data folder and the sockets, until a signal ends it.
 
     Args:
         ready: called once, with how to reach it.
@@ -89,13 +117,13 @@ def serve(
         from amphibase.server import loop_factory
 
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            runner.run(_serve(settings, folder, listener, server, ready))
+            runner.run(_serve(settings, folder, listeners, server, ready))
 
 
 async def _serve(
     settings: GatewaySettings,
     folder: DataDir,
-    listener: socket.socket,
+    listeners: Listeners,
     postgres: "Server | None",
     ready: Ready,
 ) -> None:
@@ -136,7 +164,7 @@ async def _serve(
             ", ".join(table.name for table in closed),
         )
     await buckets.create(owner_url, config.buckets)
-    url = settings.external_url or local_url(settings.host, listener.getsockname()[1])
+    url = settings.external_url or local_url(settings.host, _port(listeners.api))
     project = Project(
         roles=roles,
         url=url,
@@ -150,7 +178,9 @@ async def _serve(
     if project.jwks:
         _ = project.tokens  # so that a wrong key stops the start
     gateway = build(project)
-    state = RunningGateway(os.getpid(), postgres is not None, _status(settings, url, owner_url))
+    inbox_url = local_url(LOOPBACK, _port(listeners.inbox))
+    values = _status(settings, url, owner_url, inbox_url)
+    state = RunningGateway(os.getpid(), postgres is not None, values)
 
     work = Background()
     loop = asyncio.get_running_loop()
@@ -183,6 +213,10 @@ async def _serve(
         signal.SIGUSR1, lambda: work.run("The closing of the services", gateway.close())
     )
 
+    inbox_server = server(
+        project.inbox, graceful_seconds=GRACEFUL_SECONDS, handles_signals=False, lifespan="off"
+    )
+    inbox_serving = asyncio.create_task(inbox_server.serve(sockets=[listeners.inbox]))
     with folder.state(state):
         await server(
             behind_proxies(gateway, settings.trusted_proxies),
@@ -190,7 +224,9 @@ async def _serve(
             graceful_seconds=GRACEFUL_SECONDS,
             proxy_headers=False,
             lifespan="on",
-        ).serve(sockets=[listener])
+        ).serve(sockets=[listeners.api])
+        inbox_server.should_exit = True
+        await inbox_serving
 
 
 def stop(folder: DataDir, state: RunningGateway) -> None:
@@ -241,7 +277,7 @@ async def reset(
     return done
 
 
-def _status(settings: GatewaySettings, url: str, owner_url: str) -> dict[str, str]:
+def _status(settings: GatewaySettings, url: str, owner_url: str, inbox_url: str) -> dict[str, str]:
     """Return what `status` prints, by the names of the Supabase CLI."""
     keys = settings.keys
     values = {
@@ -249,6 +285,8 @@ def _status(settings: GatewaySettings, url: str, owner_url: str) -> dict[str, st
         "REST_URL": f"{url}/rest/v1",
         "DB_URL": owner_url,
         "INBOX_URL": f"{url}/inbox",
+        "MAILPIT_URL": inbox_url,
+        "INBUCKET_URL": inbox_url,
         "PUBLISHABLE_KEY": keys.publishable,
         "SECRET_KEY": keys.secret_key,
         "JWT_SECRET": keys.secret,
@@ -285,23 +323,30 @@ def _start_postgres(settings: GatewaySettings, folder: DataDir) -> "Server":
     return server
 
 
-def _listener(settings: GatewaySettings) -> socket.socket:
-    first = API_PORT if settings.port is None else settings.port
+def _listen(host: str, named: int | None, default: DefaultPort) -> socket.socket:
+    """Listen on the port that is named, else on the default one or the next that is free."""
+    first = default.port if named is None else named
     reason = "no port is free"
-    for port in range(first, first + (PORTS_TRIED if settings.port is None else 1)):
+    for port in range(first, first + (PORTS_TRIED if named is None else 1)):
         try:
-            family = socket.getaddrinfo(settings.host, port, type=socket.SOCK_STREAM)[0][0]
-            created = socket.create_server((settings.host, port), family=family, backlog=2048)
+            family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+            created = socket.create_server((host, port), family=family, backlog=2048)
             # Opened again, it knows that its protocol is TCP. Else asyncio does not set
             # TCP_NODELAY, and the body of a response waits for the client to acknowledge its head.
             return socket.socket(fileno=created.detach())
         except socket.gaierror:
-            raise ConfigurationError(f"GATEWAY_HOST: there is no host {settings.host!r}") from None
+            raise ConfigurationError(f"GATEWAY_HOST: there is no host {host!r}") from None
         except OSError as error:
             reason = os.strerror(error.errno or 0).lower()
     raise ConfigurationError(
-        f"GATEWAY_PORT: cannot listen on {settings.host}:{first}: {reason}; name another (--port)"
+        f"{default.setting}: cannot listen on {host}:{first}: {reason}; "
+        f"name another ({default.option})"
     )
+
+
+def _port(listener: socket.socket) -> int:
+    port: int = listener.getsockname()[1]
+    return port
 
 
 def _start_on_free_port(place: Path, named: int | None, extensions: frozenset[str]) -> "Server":

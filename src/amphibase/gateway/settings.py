@@ -28,6 +28,7 @@ from amphibase.settings import CommaSeparated, check_networks
 
 API_PORT = 54321
 DATABASE_PORT = 54322
+INBOX_PORT = 54324
 MIN_SECRET_BYTES = 32
 
 Port = int | None
@@ -37,7 +38,7 @@ class GatewaySettings(ProjectSettings):
     """Where the gateway listens, where its data is, and its keys.
 
     Attributes:
-        port, db_port: None takes the CLI's, or the next that is free.
+        port, db_port, inbox_port: None takes the CLI's, or the next that is free.
         database_url: one's own Postgres, as a superuser; None starts one in `data_dir`.
         jwt_secret: None is development: the CLI's secret and keys, and users' tokens are signed
             by a key that is generated in `data_dir`. If it is set, it signs them too.
@@ -65,6 +66,9 @@ class GatewaySettings(ProjectSettings):
     port: Port = Field(None, ge=0, le=65535, validation_alias="GATEWAY_PORT", examples=["54321"])
     db_port: Port = Field(
         None, ge=1, le=65535, validation_alias="GATEWAY_DB_PORT", examples=["54322"]
+    )
+    inbox_port: Port = Field(
+        None, ge=1, le=65535, validation_alias="GATEWAY_INBOX_PORT", examples=["54324"]
     )
     data_dir: Path = Field(
         Path("./.amphibase"), validation_alias="GATEWAY_DATA_DIR", examples=["./.amphibase"]

@@ -13,8 +13,6 @@ import secrets
 import shutil
 import socket
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -31,21 +29,13 @@ from amphibase.server import UvicornServer, loop_factory
 from amphibase.testing.supabase import LocalSupabase
 
 
-class _Quiet(UvicornServer):
-    """One of several servers in a process, which leave signals to it."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 @dataclass
 class _Open:
     """A project that is served."""
 
     project: Project
     owner_url: str
-    server: _Quiet
+    server: UvicornServer
     serving: "asyncio.Task[None]"
 
     async def close(self) -> None:
@@ -102,7 +92,7 @@ class _Projects:
         )
         ready = asyncio.Event()
         config = uvicorn.Config(build(project), log_config=None, access_log=False, lifespan="on")
-        server = _Quiet(config, ready.set)
+        server = UvicornServer(config, ready.set, handles_signals=False)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         await ready.wait()
         return _Open(project, owner_url, server, serving)
