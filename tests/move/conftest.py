@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy.engine import make_url
 from tests.move.two_databases import TwoDatabases, open_side
 from tests.servers import Databases
 
@@ -18,7 +19,7 @@ def two_databases(databases: Databases, tmp_path: Path) -> Iterator[TwoDatabases
         databases.new() as second,
         Journal(tmp_path / "plan.toml") as journal,
     ):
-        source, target = open_side(first), open_side(second)
+        source, target = open_side(make_url(first)), open_side(make_url(second))
         yield TwoDatabases(source, target, journal)
         source.connection.close()
         target.connection.close()

@@ -6,12 +6,41 @@ from typing import Any
 
 import psycopg
 from psycopg.sql import SQL
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import URL
 
+from amphibase.database.url import to_conninfo
 from amphibase.move.catalog import TableName
 from amphibase.move.journal import Journal
 from amphibase.move.tables.base import Selection, TablePair
 from amphibase.move.tables.postgres import PostgresTables
+
+TYPES = """
+CREATE TYPE mood AS ENUM ('sad', 'fine');
+CREATE TYPE pair AS (mood mood, score numeric);
+CREATE DOMAIN positive AS int CHECK (value > 0);
+CREATE EXTENSION IF NOT EXISTS hstore;
+CREATE TABLE things (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    small smallint, number numeric, money money, real real, double double precision, flag boolean,
+    char char(4), varchar varchar(9), text text, bytea bytea, uuid uuid,
+    date date, time time, timetz timetz, timestamp timestamp, timestamptz timestamptz,
+    interval interval, inet inet, cidr cidr, macaddr macaddr, bit bit(3), varbit bit varying,
+    json json, jsonb jsonb, xml xml, point point, box box, tsvector tsvector, tsquery tsquery,
+    mood mood, positive positive, pair pair, moods mood[], pairs pair[], matrix int[][],
+    range int4range, multirange datemultirange, hstore hstore,
+    doubled int GENERATED ALWAYS AS (small * 2) STORED
+);
+"""
+
+VALUES = """
+INSERT INTO things VALUES
+(DEFAULT, -1, 'NaN', '1.20', '-0', 'infinity', true, 'ab', 'ü', E'\\\\N\\t\\n', '\\x00ff',
+ '00000000-0000-0000-0000-00000000000a', 'infinity', '24:00', '24:00+02', '-infinity', 'infinity',
+ '1 mon -1 day', '::1', '10.0.0.0/8', '08:00:2b:01:02:03', '101', '1', '{"a": 1.0,  "a": 2}',
+ '{"a": 1.00}', '<a>1</a>', '(1,-0)', '(1,1),(0,0)', 'a:1A b', 'a & !b',
+ 'fine', 1, '(sad,1.00)', '{sad,NULL}', '{"(fine,2.0)"}', '[0:1][1:2]={{1,2},{3,4}}',
+ '[1,5)', '{[2020-01-01,infinity)}', 'a=>NULL')
+"""
 
 Rows = list[tuple[Any, ...]]
 
@@ -42,8 +71,9 @@ class Side:
         return sorted(text for (text,) in self.connection.execute(query))
 
 
-def open_side(url: str) -> Side:
-    return Side(make_url(url), psycopg.connect(url, autocommit=True))
+def open_side(url: URL) -> Side:
+    """Connect to a database."""
+    return Side(url, psycopg.connect(to_conninfo(url), autocommit=True, client_encoding="utf8"))
 
 
 @dataclass(frozen=True, slots=True)

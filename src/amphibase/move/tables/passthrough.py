@@ -4,12 +4,11 @@ Several workers read ranges of pages in one snapshot. Each range is a transactio
 with its checkpoint, so that a move which is killed goes on with the ranges that are left.
 """
 
-import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, LiteralString
+from typing import LiteralString
 
 from psycopg import AsyncConnection, AsyncCopy, DataError, Error, IntegrityError, errors
 from psycopg.sql import SQL, Composed
@@ -18,6 +17,7 @@ from sqlalchemy.engine import URL
 from amphibase.database.errors import translated_errors
 from amphibase.errors import AmphibaseError, MoveFailed
 from amphibase.move.catalog import TableName
+from amphibase.move.concurrency import run_all
 from amphibase.move.journal import Journal
 from amphibase.move.progress import NoProgress, Progress
 from amphibase.move.tables.base import Selection, TablePair
@@ -171,7 +171,7 @@ class Passthrough:
         staying = await self._constraints.take_off(tables, large=large)
         # Where foreign keys stay, tables arrive one after the other.
         workers = 1 if staying else self._workers
-        await _gather(self._work(snapshot, queue) for _ in range(workers))
+        await run_all(self._work(snapshot, queue) for _ in range(workers))
 
     async def _work(self, snapshot: Snapshot, queue: deque["Job"]) -> None:
         """Copy ranges until none is left."""
@@ -259,11 +259,9 @@ class Job:
 
     @property
     def read_statement(self) -> Composed:
-        return SQL("COPY (SELECT {} FROM {} {} WHERE {}) TO STDOUT ({})").format(
+        return SQL("COPY (SELECT {} FROM {} WHERE {}) TO STDOUT ({})").format(
             column_list(self.table.pair.source.columns),
-            # Tables that inherit are tables of their own; partitions of the root are not.
-            SQL("ONLY" if self.table.parts[self.pages.part].pages else ""),
-            qualified(self.pages.part),
+            self.table.parts[self.pages.part].relation,
             self.pages.condition,
             self._format,
         )
@@ -319,16 +317,6 @@ async def _check_is_empty(connection: AsyncConnection, table: TableName) -> None
         raise MoveFailed(
             f"{table} has rows on the target; empty it, or let the plan merge the table"
         )
-
-
-async def _gather(tasks: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Run all at once, until they end or one fails."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            for task in tasks:
-                group.create_task(task)
-    except ExceptionGroup as group_error:
-        raise group_error.exceptions[0] from None
 
 
 def _describe(error: Error) -> str:

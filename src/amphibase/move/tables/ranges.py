@@ -61,6 +61,11 @@ class Part:
     pages: int
     rows: int
 
+    @property
+    def relation(self) -> Composed:
+        """What a query reads its rows from, without those of tables that inherit from it."""
+        return SQL("ONLY {}" if self.pages else "{}").format(qualified(self.name))
+
 
 @dataclass(frozen=True, slots=True)
 class PageRange:
@@ -110,9 +115,13 @@ async def read_parts(connection: AsyncConnection, table: TableName) -> list[Part
     ]
 
 
-def split(table: TableName, part: Part) -> Iterator[PageRange]:
-    """Yield the ranges of a part; the last is open, as the table may have grown meanwhile."""
-    step = max(PAGES, part.pages // MOST_RANGES + 1)
+def split(table: TableName, part: Part, pages: int | None = None) -> Iterator[PageRange]:
+    """Yield the ranges of a part; the last is open, as the table may have grown meanwhile.
+
+    Args:
+        pages: of a range.
+    """
+    step = pages or max(PAGES, part.pages // MOST_RANGES + 1)
     starts = range(0, max(part.pages, 1), step)
     for first in starts:
         last = None if first == starts[-1] else first + step
