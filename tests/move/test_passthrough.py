@@ -7,7 +7,7 @@ from tests.move.two_databases import TYPES, VALUES, TwoDatabases
 from amphibase.errors import MoveFailed
 from amphibase.move.catalog import TableName
 from amphibase.move.tables import ranges
-from amphibase.move.tables.passthrough import Passthrough
+from amphibase.move.tables.passthrough import Passthrough, forget_ranges
 from amphibase.move.tables.snapshot import hold_snapshot
 
 PEOPLE = """
@@ -150,5 +150,5 @@ async def test_no_migration_changes_a_table_while_it_is_copied(
 async def test_checkpoints_are_gone_when_they_are_forgotten(two_databases: TwoDatabases) -> None:
     two_databases.run(PEOPLE)
     await copy(two_databases, "people")
-    await passthrough(two_databases).forget_checkpoints()
+    await forget_ranges(two_databases.target.url, "tests")
     assert two_databases.target.value("SELECT to_regnamespace('amphibase_move')") is None

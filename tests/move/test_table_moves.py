@@ -3,7 +3,7 @@
 import json
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing
+from contextlib import ExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,15 +89,17 @@ class Side:
         }
 
 
-@pytest.fixture(params=["sqlite-postgres", "postgres-sqlite", "sqlite-sqlite"])
+@pytest.fixture(params=["sqlite-postgres", "postgres-sqlite", "sqlite-sqlite", "postgres-postgres"])
 def sides(
     request: pytest.FixtureRequest, tmp_path: Path, databases: Databases
 ) -> Iterator[tuple[Side, Side]]:
     """A source with rows and a target with the same tables, empty."""
     kinds = request.param.split("-")
-    with databases.new() as url:
+    with ExitStack() as opened:
         urls = [
-            url if kind == "postgres" else f"sqlite:///{tmp_path}/{place}.db"
+            opened.enter_context(databases.new())
+            if kind == "postgres"
+            else f"sqlite:///{tmp_path}/{place}.db"
             for place, kind in enumerate(kinds)
         ]
         source, target = map(Side, urls)

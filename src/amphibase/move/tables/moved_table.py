@@ -36,6 +36,15 @@ class MovedTable:
         """Return the name that people know: the source's."""
         return self.plan.source
 
+    @property
+    def has_equal_types(self) -> bool:
+        """Return whether columns have one type on both sides, and no id is mapped."""
+        own, other = self.pair.source, self.pair.target
+        return not self.namespaces and all(
+            own.table.column(name).base_type == other.table.column(there).base_type
+            for name, there in zip(own.columns, other.columns, strict=True)
+        )
+
     def for_target(self, rows: Sequence[Row]) -> Sequence[Row]:
         """Return rows of the source with mapped ids in the place of the old ones."""
         if not self.namespaces:

@@ -96,11 +96,6 @@ class Passthrough:
         self._progress = progress or NoProgress()
         self._workers = workers
 
-    async def begun(self, table: TableName) -> bool:
-        """Return whether an earlier run has begun to copy a table, as the source calls it."""
-        async with self._opened_target() as target:
-            return await self._checkpoints.has(target, table)
-
     async def copy(self, pairs: Sequence[TablePair]) -> None:
         """Copy the ranges that have not been copied yet, of all tables.
 
@@ -128,11 +123,6 @@ class Passthrough:
         await self._constraints.put_back()
         for table in tables:
             self._progress.finish(str(table))
-
-    async def forget_checkpoints(self) -> None:
-        """Remove the checkpoints, and their schema where nothing else is in it."""
-        async with self._opened_target() as target:
-            await self._checkpoints.drop(target)
 
     @asynccontextmanager
     async def _opened_target(self) -> AsyncIterator[AsyncConnection]:
@@ -228,6 +218,16 @@ class Passthrough:
             return []
         await self._checkpoints.replace(target, job.pages, halves)
         return [Job(table, pages) for pages in reversed(halves)]
+
+
+async def forget_ranges(target: URL, plan: str) -> None:
+    """Remove the checkpoints of a plan."""
+    with translated_errors():
+        connection = await connect(target)
+        try:
+            await RangeCheckpoints(plan).forget(connection)
+        finally:
+            await connection.close()
 
 
 @dataclass(slots=True)

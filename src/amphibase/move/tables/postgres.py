@@ -42,6 +42,7 @@ class PostgresTables:
     in_flight = 1
 
     def __init__(self, url: URL, plan: str) -> None:
+        self.url = url
         self._conninfo = to_conninfo(url)
         self._plan = plan
         self._connection: AsyncConnection | None = None

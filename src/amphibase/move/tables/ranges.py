@@ -197,9 +197,19 @@ class RangeCheckpoints:
             await connection.execute(delete, self._key(pages))
             await self.add(connection, halves)
 
-    async def drop(self, connection: AsyncConnection) -> None:
-        """Remove the table, and its schema where nothing else is in it."""
-        await connection.execute(SQL("DROP TABLE IF EXISTS {}").format(RANGES))
+    async def forget(self, connection: AsyncConnection) -> None:
+        """Remove them; also the table and its schema, where no other plan needs them."""
+        name = RANGES.as_string(connection)
+        cursor = await connection.execute("SELECT to_regclass(%s)", (name,))
+        if await cursor.fetchone() == (None,):
+            return
+        await connection.execute(
+            SQL("DELETE FROM {} WHERE plan = %s").format(RANGES), (self._plan,)
+        )
+        cursor = await connection.execute(SQL("SELECT FROM {} LIMIT 1").format(RANGES))
+        if await cursor.fetchone() is not None:
+            return
+        await connection.execute(SQL("DROP TABLE {}").format(RANGES))
         try:
             drop = SQL("DROP SCHEMA IF EXISTS {} RESTRICT")
             await connection.execute(drop.format(Identifier(OUR_SCHEMA)))

@@ -12,7 +12,8 @@ from amphibase.move.tables.base import (
     TableReader,
     TableWriter,
 )
-from amphibase.move.tables.compare import KeySet, read_differences, read_fingerprints
+from amphibase.move.tables.compare import KeySet
+from amphibase.move.tables.comparison import compare
 from amphibase.move.tables.deletions import delete_by_halves
 from amphibase.move.tables.merge import Held
 from amphibase.move.tables.moved_table import MovedTable
@@ -48,6 +49,7 @@ class Reconciliation:
         self._referrers = referrers
         self._quarantine = context.quarantine
         self._journal = context.journal
+        self._unfilled: set[str] = set()
         self._rejected: dict[str, list[Rejected]] = {table.name: [] for table in tables}
 
     async def run(self) -> int:
@@ -62,6 +64,9 @@ class Reconciliation:
                 else:
                     changes += await self._copy_again(table)
             for table in self._tables:
+                if table.name in self._unfilled:
+                    changes += await self._write_differences(table, lost[table.name], fills=True)
+            for table in self._tables:
                 if table.postponed:
                     for keys in lost[table.name].batches(BATCH):
                         await self._clear_postponed(table, keys)
@@ -75,16 +80,31 @@ class Reconciliation:
                 self._put_aside(table, rejected)
         return changes
 
-    async def _write_differences(self, table: MovedTable, lost: KeySet) -> int:
+    async def _write_differences(
+        self, table: MovedTable, lost: KeySet, *, fills: bool = False
+    ) -> int:
+        """Write the rows that differ, and add the keys of those that the source has lost.
+
+        Args:
+            fills: whether missing rows are written with the columns that refer to later ones.
+        """
         changes = 0
-        fingerprints = await read_fingerprints(table, self._source, self._target)
         held = Held(self._journal, table)
-        differing = read_differences(table, self._source, self._target, fingerprints)
-        async with aclosing(differing):
+        async with (
+            compare(table, self._source, self._target) as comparison,
+            aclosing(comparison.differences()) as differing,
+        ):
             async for differences in differing:
                 ours = [each for each in differences if not held.explains(each)]
                 lost.add([each.key for each in ours if each.source is None])
-                changes += await self._upsert(table, [e.source for e in ours if e.source])
+                rows = [each.source for each in ours if each.source]
+                if table.postponed and not fills:
+                    missing = [each.source for each in ours if each.source and not each.target]
+                    if missing:
+                        self._unfilled.add(table.name)
+                        changes += await self._upsert(table, table.without_postponed(missing))
+                        rows = [each.source for each in ours if each.source and each.target]
+                changes += await self._upsert(table, rows)
         return changes
 
     async def _upsert(self, table: MovedTable, rows: Sequence[Row]) -> int:
@@ -98,9 +118,9 @@ class Reconciliation:
 
     async def _copy_again(self, table: MovedTable) -> int:
         """Copy a table without a key as a whole, if it differs at all."""
-        fingerprints = await read_fingerprints(table, self._source, self._target)
-        if fingerprints.are_equal:
-            return 0
+        async with compare(table, self._source, self._target) as comparison:
+            if comparison.are_equal:
+                return 0
         await self._target.clear(table.pair.target.table.name)
         written = 0
         async with aclosing(self._source.read(table.pair.source)) as chunks:
@@ -128,7 +148,8 @@ class Reconciliation:
             selection = table.pair.target
             conflicting = [table.key_of(each.row) for each in again if each.is_conflict]
             if conflicting:
-                await self._target.delete(selection, conflicting, self._referrers.of(table))
+                referrers = self._referrers.of(table)
+                await delete_by_halves(self._target, selection, conflicting, referrers)
             written += await self._upsert(table, [each.row for each in again])
         return written
 

@@ -9,6 +9,7 @@ from amphibase.move.project import client_of
 from amphibase.move.tables.base import TableWriter
 from amphibase.move.tables.data_api import DataApiTables
 from amphibase.move.tables.postgres import PostgresTables
+from amphibase.move.tables.sequences import Counters, PostgresCounters, SqliteCounters
 from amphibase.move.tables.sqlite import SqliteTables
 
 
@@ -34,3 +35,12 @@ async def open_tables(
     if isinstance(endpoint, SupabaseEndpoint):
         async with DataApiTables(client_of(endpoint), journal) as api:
             yield api
+
+
+def counters_of(endpoint: Endpoint) -> Counters | None:
+    """Return the counters of an end; None where it is reached by an API alone."""
+    url = endpoint.database
+    if url is None:
+        return None
+    is_postgres = url.get_backend_name() == "postgresql"
+    return PostgresCounters(url) if is_postgres else SqliteCounters(url)

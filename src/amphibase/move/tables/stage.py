@@ -1,20 +1,26 @@
 """The stage of tables: their rows, in the order of their foreign keys."""
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 
 from amphibase.errors import AmphibaseError
 from amphibase.move.context import MoveContext
 from amphibase.move.stage import Check, Difference, Kept, Outcome, Verified
 from amphibase.move.tables.base import TableReader, TableWriter
-from amphibase.move.tables.compare import RowDifference, read_differences, read_fingerprints
+from amphibase.move.tables.compare import RowDifference
+from amphibase.move.tables.comparison import Comparison, compare
+from amphibase.move.tables.constraints import Constraints
 from amphibase.move.tables.copy import copy_table
+from amphibase.move.tables.direct import copy_directly, passes_through, postgres_url
 from amphibase.move.tables.merge import Held
 from amphibase.move.tables.moved_table import MovedTable, in_order, moved_tables
+from amphibase.move.tables.passthrough import forget_ranges
 from amphibase.move.tables.reconcile import Reconciliation
 from amphibase.move.tables.referrers import Referrers
-from amphibase.move.tables.sides import open_tables
+from amphibase.move.tables.sequences import advance_counters, counters_behind
+from amphibase.move.tables.sides import counters_of, open_tables
+from amphibase.move.tables.triggers import restore_triggers, triggers_off
 from amphibase.move.tables.undo import Undo
 
 MAX_NAMED = 100
@@ -54,15 +60,25 @@ class TablesStage:
     async def run(self) -> None:
         """Copy what is not on the target yet."""
         sides = await self._open()
-        for table in sides.tables:
-            await copy_table(table, sides.source, sides.target, self._context)
+        direct = [table for table in sides.tables if passes_through(table, self._context)]
+        async with self._triggers_off(sides):
+            for table in sides.tables:
+                if table not in direct:
+                    await copy_table(table, sides.source, sides.target, self._context)
+            if direct:
+                await copy_directly(direct, self._context)
 
     async def reconcile(self) -> int:
         """Copy what has changed on the source, and delete what it has lost."""
         sides = await self._open()
-        return await Reconciliation(
-            sides.source, sides.target, sides.tables, sides.referrers, self._context
-        ).run()
+        async with self._triggers_off(sides):
+            changes = await Reconciliation(
+                sides.source, sides.target, sides.tables, sides.referrers, self._context
+            ).run()
+        if (target := counters_of(self._context.target)) is not None:
+            pairs = [table.pair for table in sides.tables]
+            await advance_counters(counters_of(self._context.source), target, pairs)
+        return changes
 
     async def verify(self) -> Verified:
         """Read both sides again and compare every row."""
@@ -70,11 +86,15 @@ class TablesStage:
         verified = Verified()
         for table in sides.tables:
             await self._verify(table, sides, verified)
+            await self._verify_counters(table, verified)
         return verified
 
     async def undo(self) -> AsyncIterator[Kept]:
         """Delete the rows that are as the source has them; yield the others, which are kept."""
         sides = await self._open()
+        if (target := postgres_url(self._context.target)) is not None:
+            await Constraints(target, self._context.journal).put_back()
+            await restore_triggers(target, self._context.journal)
         undo = Undo(
             sides.source, sides.target, sides.tables, sides.referrers, self._context.journal
         )
@@ -85,6 +105,8 @@ class TablesStage:
         """Remove the checkpoints."""
         sides = await self._open()
         await sides.target.forget_checkpoints()
+        if (target := postgres_url(self._context.target)) is not None:
+            await forget_ranges(target, self._context.plan.name)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -123,16 +145,44 @@ class TablesStage:
                 )
                 yield Check(Outcome.FAIL, table.name, message)
 
+    @asynccontextmanager
+    async def _triggers_off(self, sides: Sides) -> AsyncIterator[None]:
+        target = postgres_url(self._context.target)
+        if target is None:
+            yield
+            return
+        triggers = {
+            table.pair.target.table.name: [
+                name
+                for name in table.pair.target.table.triggers
+                if table.plan.triggers.get(name, "off") == "off"
+            ]
+            for table in sides.tables
+        }
+        async with triggers_off(target, self._context.journal, triggers):
+            yield
+
     def _has_begun(self, table: MovedTable) -> bool:
         return self._context.journal.get("table", table.name) is not None
 
     async def _verify(self, table: MovedTable, sides: Sides, verified: Verified) -> None:
-        fingerprints = await read_fingerprints(table, sides.source, sides.target)
-        own, other = fingerprints.source, fingerprints.target
-        verified.counts[table.name] = (own.rows, other.rows)
-        verified.checksums[table.name] = (f"{own.total:016x}", f"{other.total:016x}")
-        if fingerprints.are_equal:
+        async with compare(table, sides.source, sides.target) as comparison:
+            verified.counts[table.name] = comparison.counts
+            verified.checksums[table.name] = comparison.checksums
+            if not comparison.are_equal:
+                await self._name_differences(table, comparison, verified)
+
+    async def _verify_counters(self, table: MovedTable, verified: Verified) -> None:
+        source, target = counters_of(self._context.source), counters_of(self._context.target)
+        if source is None or target is None:
             return
+        for column in await counters_behind(source, target, table.pair):
+            message = f"the counter of {column} is behind the source's"
+            verified.differences.append(Difference(table.name, None, message))
+
+    async def _name_differences(
+        self, table: MovedTable, comparison: Comparison, verified: Verified
+    ) -> None:
         if not table.plan.key:
             message = "the rows differ; the table has no key by which to name them"
             verified.differences.append(Difference(table.name, None, message))
@@ -140,9 +190,7 @@ class TablesStage:
         held = Held(self._context.journal, table)
         quarantined = self._context.quarantine.keys(table.name)
         number = 0
-        async with aclosing(
-            read_differences(table, sides.source, sides.target, fingerprints)
-        ) as differing:
+        async with aclosing(comparison.differences()) as differing:
             async for differences in differing:
                 for difference in differences:
                     if difference.key in quarantined or held.explains(difference):
