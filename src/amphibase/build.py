@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from sqlalchemy.engine import URL
 
 from amphibase.accounts.jwt.key_ring import KeyRing, load_keys
+from amphibase.accounts.previous_passwords import PreviousProject
 from amphibase.backend import Backend
 from amphibase.backend.combined import CombinedBackend
 from amphibase.errors import ConfigurationError
@@ -14,7 +15,21 @@ from amphibase.sql.backend import SqlBackend
 
 
 def _build_sql(settings: Settings, keys: KeyRing, database: URL | None) -> Backend:
-    return SqlBackend(settings, keys, database)
+    return SqlBackend(settings, keys, database, _previous_project(settings, database))
+
+
+def _previous_project(settings: Settings, database: URL | None) -> PreviousProject | None:
+    """Return the project that the accounts of a database have come from."""
+    url, key = settings.previous_supabase_url, settings.previous_supabase_key
+    if url is None or key is None or database != settings.database_of("accounts"):
+        return None
+    try:
+        from amphibase.supabase.previous_project import PreviousSupabaseProject
+    except ImportError:
+        raise ConfigurationError(
+            "PREVIOUS_SUPABASE_URL: needs Supabase's client: pip install 'amphibase[supabase]'"
+        ) from None
+    return PreviousSupabaseProject(url, key.get_secret_value())
 
 
 def _build_supabase(settings: Settings, keys: KeyRing, database: URL | None) -> Backend:

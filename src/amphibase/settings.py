@@ -115,6 +115,9 @@ class Settings(BaseSettings):
         None, examples=["postgresql://postgres:password@db.abcdefgh.supabase.co:5432/postgres"]
     )
 
+    previous_supabase_url: str | None = Field(None, examples=["https://abcdefgh.supabase.co"])
+    previous_supabase_key: SecretStr | None = Field(None, examples=["the anon key of that project"])
+
     verify: Verify | None = Field(None, examples=["remote"])
 
     secret_key: SecretStr | None = Field(None, examples=["the output of: openssl rand -base64 48"])
@@ -178,7 +181,7 @@ class Settings(BaseSettings):
         _check_place(value.get_secret_value())
         return value
 
-    @field_validator("public_url", "supabase_url")
+    @field_validator("public_url", "supabase_url", "previous_supabase_url")
     @classmethod
     def _http_url(cls, value: str | None) -> str | None:
         if value is not None and not value.startswith(("http://", "https://")):
@@ -248,6 +251,10 @@ class Settings(BaseSettings):
                 f"{', '.join(names)}: everybody has this value, which is a default of development "
                 "or an example; production needs its own (openssl rand -base64 48 makes a secret)"
             )
+        if (self.previous_supabase_url is None) != (self.previous_supabase_key is None):
+            raise ValueError(
+                "PREVIOUS_SUPABASE_URL, PREVIOUS_SUPABASE_KEY: set both of them, or neither"
+            )
         if self.backend_of("records") == "supabase":
             if self.rls is False:
                 raise ValueError(
@@ -267,6 +274,7 @@ class Settings(BaseSettings):
             "supabase_anon_key": is_published,
             "supabase_service_key": is_published,
             "supabase_jwt_secret": is_published,
+            "previous_supabase_key": is_published,
             "database_url": has_published_password,
             "accounts_database_url": has_published_password,
             "files_database_url": has_published_password,

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from amphibase.accounts.one_time_tokens import OneTimeTokens
 from amphibase.accounts.passwords import PasswordWorkers, needs_rehash
 from amphibase.accounts.pending_sign_ups import PendingSignUps
+from amphibase.accounts.previous_passwords import PreviousPasswords, PreviousProject
 from amphibase.accounts.sessions import OpenSession, RefreshRejection, Sessions
 from amphibase.accounts.users import Users, merged
 from amphibase.backend import Claims, Device
@@ -75,6 +76,7 @@ class AccountEngine:
         stores_unproven_users: whether a sign-up adds the row of its user before the address is
             proven, with the claims of the address in the metadata, as Supabase Auth does.
         added_claims: called in the transaction that opens or refreshes a session.
+        previous: the project that accounts without a password have come from.
     """
 
     def __init__(
@@ -87,9 +89,11 @@ class AccountEngine:
         confirms_emails: bool,
         stores_unproven_users: bool = False,
         added_claims: AddedClaims | None = None,
+        previous: PreviousProject | None = None,
     ) -> None:
         self.database = database
         self.users = Users(tables)
+        self.previous = PreviousPasswords(tables, self.users, previous) if previous else None
         self.sessions = sessions
         self.tokens = tokens
         self.pending = PendingSignUps(tables, tokens.lifetime)
@@ -117,10 +121,13 @@ class AccountEngine:
             EmailNotConfirmed: the password is right and the address is not confirmed, or it is
                 that of a pending sign-up, whether or not the address has an account.
             UserBanned: after the right password only.
+            Unavailable, TooManyRequests: the password may be one of the previous project's, which
+                does not say.
         """
         user, password_hash = credentials.user, credentials.password_hash
-        matches = await self.passwords.verify(password, password_hash)
-        if user is None or not password_hash or not matches:
+        if not await self.passwords.verify(password, password_hash):
+            password_hash = await self._take_over(credentials, password)
+        if user is None or not password_hash:
             await self._reject(password, credentials.email)
         if is_banned(user):
             raise UserBanned
@@ -129,6 +136,18 @@ class AccountEngine:
         is_outdated = needs_rehash(password_hash)
         new_hash = await self.passwords.hash(password) if is_outdated else None
         return CheckedPassword(user.id, password_hash, new_hash)
+
+    async def _take_over(self, credentials: Credentials, password: str) -> str | None:
+        """Store a password that the previous project knows; return its hash, or None."""
+        user, email = credentials.user, credentials.email
+        if self.previous is None or email is None:
+            return None
+        if not await self.previous.belongs_to(user, email, password) or user is None:
+            return None
+        password_hash = await self.passwords.hash(password)
+        async with self.database.write() as connection:
+            is_stored = await self.previous.store(connection, user.id, password_hash)
+        return password_hash if is_stored else None
 
     async def sign_in(
         self, connection: AsyncConnection, checked: CheckedPassword, device: Device

@@ -14,6 +14,7 @@ from amphibase.accounts.mail.mailer import build_mailer, sender_address
 from amphibase.accounts.mail.templates import EmailTemplates
 from amphibase.accounts.one_time_tokens import OneTimeTokens
 from amphibase.accounts.passwords import check_hash, check_strength
+from amphibase.accounts.previous_passwords import PreviousProject
 from amphibase.accounts.sessions import Sessions
 from amphibase.accounts.sign_up import SignUps
 from amphibase.accounts.sign_up_policy import SignUpPolicy
@@ -25,8 +26,11 @@ from amphibase.errors import InvalidRequest
 from amphibase.models import utc_now, uuid7
 from amphibase.records.cursors import Cursors
 from amphibase.records.ordering import ordering
+from amphibase.redaction import redacted_logger
 from amphibase.schema.tables import tables
 from amphibase.settings import Settings
+
+logger = redacted_logger("amphibase.accounts")
 
 INVITATION_LIFETIME = timedelta(days=7)
 
@@ -37,6 +41,7 @@ class SqlAccountAdministration:
     Args:
         background: where emails are sent, after the response.
         added_claims: of access tokens; see `AccountEngine`.
+        previous: the project that accounts without a password have come from.
     """
 
     def __init__(
@@ -46,6 +51,7 @@ class SqlAccountAdministration:
         background: Background,
         settings: Settings,
         added_claims: AddedClaims,
+        previous: PreviousProject | None,
     ) -> None:
         self._database = database
         self._settings = settings
@@ -66,6 +72,7 @@ class SqlAccountAdministration:
             self._one_time_tokens,
             confirms_emails=settings.email_confirmation == "required",
             added_claims=added_claims,
+            previous=previous,
         )
         self._users = self._engine.users
         self._passwords = self._engine.passwords
@@ -216,7 +223,13 @@ class SqlAccountAdministration:
         """Report what the settings say of accounts that exist."""
         if self._settings.email_confirmation == "required":
             await self._sign_ups.report_unproven()
+        if self._engine.previous is not None:
+            async with self._database.read() as connection:
+                count = await self._engine.previous.count_left(connection)
+            logger.info("%d accounts sign in with the password of the previous project", count)
 
     async def close(self) -> None:
         """Stop the password workers."""
         self._passwords.close()
+        if self._engine.previous is not None:
+            await self._engine.previous.close()

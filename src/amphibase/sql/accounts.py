@@ -13,6 +13,7 @@ from amphibase.accounts.issuer import TokenIssuer
 from amphibase.accounts.jwt.key_ring import KeyRing
 from amphibase.accounts.one_time_tokens import EMAIL_CHANGE
 from amphibase.accounts.passwords import check_strength
+from amphibase.accounts.previous_passwords import PreviousProject
 from amphibase.accounts.sessions import OpenSession, RefreshRejection
 from amphibase.accounts.sign_up import SignUpRequest
 from amphibase.accounts.token_check import TokenCheck
@@ -57,6 +58,7 @@ class SqlAccounts(SqlAccountAdministration):
     Args:
         executor: runs the token check, which every authenticated request waits for.
         background: where emails are sent, after the response.
+        previous: the project that accounts without a password have come from.
 
     Attributes:
         tokens: the parts of `authenticate`, for callers who read more in the same round trip.
@@ -69,8 +71,9 @@ class SqlAccounts(SqlAccountAdministration):
         keys: KeyRing,
         background: Background,
         settings: Settings,
+        previous: PreviousProject | None = None,
     ) -> None:
-        super().__init__(database, keys, background, settings, self._added_claims)
+        super().__init__(database, keys, background, settings, self._added_claims, previous)
         self._executor = executor
         self._issuer = TokenIssuer(keys, settings)
         self._hooks: AccountHooks | None = None

@@ -10,6 +10,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from amphibase.accounts.jwt.key_ring import KeyRing
+from amphibase.accounts.previous_passwords import PreviousProject
 from amphibase.backend import (
     ATTEMPTS,
     SERVICE,
@@ -90,9 +91,16 @@ class SqlBackend:
 
     Args:
         url: of the database; that of the settings' records by default.
+        previous: the project that accounts without a password have come from.
     """
 
-    def __init__(self, settings: Settings, keys: KeyRing, url: URL | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        keys: KeyRing,
+        url: URL | None = None,
+        previous: PreviousProject | None = None,
+    ) -> None:
         self._settings = settings
         self.database = Database(url or settings.database, settings.pool_options)
         self._rls = settings.rls is True and self.database.dialect == "postgresql"
@@ -101,7 +109,9 @@ class SqlBackend:
         self._selects = SelectCache()
         self._cursors = Cursors(keys.derive("cursor"))
         self.background = Background()
-        self.accounts = SqlAccounts(self.database, self._executor, keys, self.background, settings)
+        self.accounts = SqlAccounts(
+            self.database, self._executor, keys, self.background, settings, previous
+        )
         self.files = SqlFiles(self.database, self._cursors, keys, settings)
         self.capabilities = sql_capabilities(self.database.dialect)
 
