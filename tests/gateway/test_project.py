@@ -227,6 +227,22 @@ async def test_preparing_again_changes_nothing(project: ProjectDatabase) -> None
     assert ask(project.owner, "SELECT id FROM storage.buckets") == [("b",)]
 
 
+async def test_who_is_signed_in_by_another_password_keeps_it() -> None:
+    with new_server() as server:
+        roles = await prepare(server.url, PASSWORD)
+        theirs = roles.auth_admin
+        url = server.create_database("second")
+        with psycopg.connect(theirs):
+            with pytest.raises(ConfigurationError, match="connected to this server as supabase_a"):
+                await prepare(url, "another password of the roles")
+            for each in (roles.authenticator, roles.auth_admin, roles.storage_admin):
+                psycopg.connect(each).close()
+            assert (await prepare(url, PASSWORD)).auth_admin.endswith("/second")
+        await prepare(url, "another password of the roles")
+        with pytest.raises(psycopg.OperationalError):
+            psycopg.connect(theirs)
+
+
 async def test_projects_of_one_server_can_be_created_at_the_same_moment(postgres: Server) -> None:
     urls = [postgres.create_database(f"same_moment_{n}") for n in range(3)]
     theirs = await asyncio.gather(*(prepare(url, PASSWORD) for url in urls))

@@ -69,6 +69,11 @@ SELECT
 """
 
 
+SERVICE_ROLES = (AUTHENTICATOR, AUTH_ADMIN, STORAGE_ADMIN)
+
+_SIGNED_IN = "SELECT usename FROM pg_stat_activity WHERE usename = ANY(%s) LIMIT 1"
+
+
 @dataclass(frozen=True)
 class RoleUrls:
     """The URLs of a project's database for the services, each as a role of its own.
@@ -97,15 +102,14 @@ async def prepare(url: str, password: str, *, exposes_new_tables: bool | None = 
         The database's URLs for the services.
 
     Raises:
-        ConfigurationError: the server is too old, or the user is no superuser; says what is
-                missing.
+        ConfigurationError: the server is too old, the user is no superuser, or another gateway
+            uses its roles with another password; says what to do.
         Unavailable: the server cannot be reached.
     """
     mark = f"Made by Amphibase: project {_fingerprint()}"
     async with connected(url) as connection:
         await connection.execute(ONE_AT_A_TIME)
-        roles = [AUTHENTICATOR, AUTH_ADMIN, STORAGE_ADMIN]
-        cursor = await connection.execute(_STATE, (mark, roles))
+        cursor = await connection.execute(_STATE, (mark, list(SERVICE_ROLES)))
         row = await cursor.fetchone()
         assert row is not None
         major, is_made, is_superuser, user, missing = row
@@ -140,7 +144,7 @@ async def prepare(url: str, password: str, *, exposes_new_tables: bool | None = 
             await connection.commit()
         urls = role_urls(url, password)
         for role, role_url in zip(
-            roles, (urls.authenticator, urls.auth_admin, urls.storage_admin), strict=True
+            SERVICE_ROLES, (urls.authenticator, urls.auth_admin, urls.storage_admin), strict=True
         ):
             await _let_in(connection, role, role_url, password)
         return urls
@@ -208,10 +212,22 @@ async def _elsewhere(url: str, *statements: LiteralString) -> None:
 
 
 async def _let_in(connection: AsyncConnection, role: str, url: str, password: str) -> None:
-    """Give a role the password, unless it has it."""
+    """Give a role the password, unless it has it.
+
+    Raises:
+        ConfigurationError: a service of another gateway is signed in, whose password it would
+            change.
+    """
     try:
         await (await AsyncConnection.connect(url, connect_timeout=CONNECT_SECONDS)).close()
     except psycopg.OperationalError:
+        cursor = await connection.execute(_SIGNED_IN, (list(SERVICE_ROLES),))
+        if (signed_in := await cursor.fetchone()) is not None:
+            raise ConfigurationError(
+                f"Another gateway is connected to this server as {signed_in[0]}, by a password "
+                "that would change: stop it, or give both the same user and password in "
+                "--database-url"
+            ) from None
         # Hashed here: a log of statements must not hold the password.
         hashed = connection.pgconn.encrypt_password(
             password.encode(), role.encode(), b"scram-sha-256"
