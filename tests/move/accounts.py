@@ -10,11 +10,13 @@ from typing import Any
 from uuid import UUID
 
 import bcrypt
+import httpx
 import pyotp
 from argon2 import PasswordHasher
 from pydantic import SecretStr
 from sqlalchemy import insert, make_url, select
 from sqlalchemy.engine import URL
+from supabase import AsyncClient, AsyncClientOptions, acreate_client
 
 from amphibase.accounts.jwt.key import Key
 from amphibase.accounts.jwt.key_ring import KeyRing
@@ -199,3 +201,11 @@ async def sql_accounts(url: URL | str) -> AsyncIterator[SqlBackend]:
         yield backend
     finally:
         await backend.close()
+
+
+@asynccontextmanager
+async def official_client(project: LocalSupabase) -> AsyncIterator[AsyncClient]:
+    """supabase-py, as an application has it."""
+    async with httpx.AsyncClient(timeout=30) as http:
+        options = AsyncClientOptions(auto_refresh_token=False, httpx_client=http)
+        yield await acreate_client(project.url, project.anon_key, options)

@@ -1,14 +1,11 @@
 """Accounts from one side to another: who they are, and that they sign in as before."""
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pyotp
 import pytest
-from supabase import AsyncClient, AsyncClientOptions, acreate_client
 from tests.conftest import prepared_database
 from tests.move.accounts import (
     ANN,
@@ -20,6 +17,7 @@ from tests.move.accounts import (
     add_people,
     database_of,
     moved,
+    official_client,
     project_end,
     rows_of,
     sql_accounts,
@@ -36,14 +34,6 @@ USER_COLUMNS = (
 )  # fmt: skip
 IDENTITY_COLUMNS = ("id", "user_id", "provider", "provider_id", "identity_data", "email")
 FACTOR_COLUMNS = ("id", "user_id", "friendly_name", "factor_type", "status", "secret")
-
-
-@asynccontextmanager
-async def official_client(project: LocalSupabase) -> AsyncIterator[AsyncClient]:
-    """supabase-py, as an application has it."""
-    async with httpx.AsyncClient(timeout=30) as http:
-        options = AsyncClientOptions(auto_refresh_token=False, httpx_client=http)
-        yield await acreate_client(project.url, project.anon_key, options)
 
 
 @pytest.fixture

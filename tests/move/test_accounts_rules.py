@@ -3,12 +3,12 @@
 import sqlite3
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid5
+from uuid import UUID, uuid4, uuid5
 
 import bcrypt
 import psycopg
 import pytest
-from sqlalchemy import make_url
+from sqlalchemy import insert, make_url, update
 from tests.move.accounts import (
     ANN,
     BOB,
@@ -18,6 +18,7 @@ from tests.move.accounts import (
     add_people,
     moved,
     moving,
+    official_client,
     project_end,
     rows_of,
     sql_accounts,
@@ -26,11 +27,13 @@ from tests.move.accounts import (
 )
 
 from amphibase.errors import UserBanned
+from amphibase.models import utc_now
 from amphibase.move.accounts.api import ApiAccounts
 from amphibase.move.accounts.rows import AuthTable, Values
 from amphibase.move.endpoints import Role
 from amphibase.move.plan import MappingPlan, UserColumns
 from amphibase.move.stage import Outcome
+from amphibase.schema.tables import tables
 from amphibase.testing.supabase import LocalSupabase
 
 NAMESPACE = UUID(int=4711)
@@ -177,3 +180,92 @@ async def test_who_was_on_the_target_before_stays_and_is_not_undone(
     ]
     emails = {email for (email,) in await rows_of(supabase.db_url, "users", "email")}
     assert emails == {"old.ann@example.com", "bob@example.com", "cas@example.com"}
+
+
+async def test_people_stay_signed_in_where_tokens_are_found_by_their_hash(
+    supabase: LocalSupabase, prepared_url: str, tmp_path: Path
+) -> None:
+    async with official_client(supabase) as client:
+        await client.auth.sign_up({"email": "ann@example.com", "password": PASSWORD})
+        session = await client.auth.get_session()
+        assert session is not None
+    source = project_end(Role.SOURCE, supabase, has_database=True)
+    verified = await moved(source, sql_end(Role.TARGET, prepared_url), tmp_path)
+    assert verified.differences == []
+    assert verified.counts["auth.refresh_tokens"] == (1, 1)
+    async with sql_accounts(prepared_url) as backend:
+        refreshed = await backend.accounts.refresh(session.refresh_token)
+        assert str(refreshed.account.id) == session.user.id
+
+
+async def test_sessions_whose_tokens_only_auth_can_make_are_counted_and_left(
+    supabase: LocalSupabase, prepared_url: str, tmp_path: Path
+) -> None:
+    async with official_client(supabase) as client:
+        await client.auth.sign_up({"email": "ann@example.com", "password": PASSWORD})
+    with psycopg.connect(supabase.db_url) as connection:
+        connection.execute("UPDATE auth.sessions SET refresh_token_hmac_key = 'key'")
+    source = project_end(Role.SOURCE, supabase, has_database=True)
+    verified = await moved(source, sql_end(Role.TARGET, prepared_url), tmp_path)
+    assert verified.differences == []
+    assert verified.counts["auth.sessions"] == (0, 0)
+    assert verified.counts["auth.refresh_tokens"] == (0, 0)
+
+
+async def test_identities_of_others_stay_where_the_plan_says_so(
+    prepared_url: str, supabase: LocalSupabase, tmp_path: Path
+) -> None:
+    await add_people(prepared_url)
+    target = project_end(Role.TARGET, supabase, has_database=True)
+    verified = await moved(sql_end(Role.SOURCE, prepared_url), target, tmp_path, identities=False)
+    assert verified.differences == []
+    assert verified.counts["auth.identities"] == (4, 4)
+    providers = await rows_of(supabase.db_url, "identities", "provider")
+    assert {*providers} == {("email",)}
+
+
+async def test_what_does_not_move_is_named_before_it_does_not(
+    prepared_url: str, supabase: LocalSupabase, tmp_path: Path
+) -> None:
+    await add_people(prepared_url)
+    async with sql_accounts(prepared_url) as backend, backend.database.write() as connection:
+        users = tables(backend.database.dialect).users
+        encrypted = '{"key_id": "k", "alg": "aes-gcm-hkdf", "data": "d", "nonce": "n"}'
+        await connection.execute(
+            update(users).where(users.c.id == BOB).values(encrypted_password=encrypted)
+        )
+        await connection.execute(update(users).where(users.c.id == CAS).values(email=None))
+        await connection.execute(insert(users).values(id=uuid4(), is_anonymous=True, email=None))
+    source, target = sql_end(Role.SOURCE, prepared_url), project_end(Role.TARGET, supabase)
+    async with moving(source, target, tmp_path) as stage:
+        warned = [check.message for check in await stage.check() if check.outcome is Outcome.WARN]
+        assert {reset async for reset in stage.must_reset()} == {
+            "bob@example.com",
+            "eve@example.com",
+        }
+    named = {message.removeprefix("do not move: ").partition(" (")[0] for message in warned}
+    assert named == {
+        "1 anonymous accounts",
+        "1 identities of github",
+        "1 second factors",
+        "passwords of 1 accounts",
+    }
+
+
+@pytest.mark.parametrize(("which", "kept"), [("first", ANN), ("last", EVE)])
+async def test_of_addresses_that_differ_by_case_alone_the_plan_says_which_account_moves(
+    which: str, kept: UUID, prepared_url: str, supabase: LocalSupabase, tmp_path: Path
+) -> None:
+    await add_people(prepared_url)
+    async with sql_accounts(prepared_url) as backend, backend.database.write() as connection:
+        users = tables(backend.database.dialect).users
+        later = {"email": "Ann@Example.com", "created_at": utc_now()}
+        await connection.execute(update(users).where(users.c.id == EVE).values(later))
+    source, target = sql_end(Role.SOURCE, prepared_url), project_end(Role.TARGET, supabase)
+    async with moving(source, target, tmp_path) as stage:
+        (failed,) = [each for each in await stage.check() if each.outcome is Outcome.FAIL]
+        assert f"{ANN}, {EVE}" in failed.message
+    verified = await moved(source, target, tmp_path, same_address=which)
+    assert verified.differences == []
+    ids = {id for (id,) in await rows_of(supabase.db_url, "users", "id")}
+    assert ids == {kept, BOB, CAS}

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from amphibase.errors import AmphibaseError
 from amphibase.move.accounts.admin_api import IN_FLIGHT, USER_TIMES, AdminApi, differences, rows_of
 from amphibase.move.accounts.base import Rejection, RowPage
-from amphibase.move.accounts.rows import AuthTable, Values
+from amphibase.move.accounts.rows import OWN_PROVIDERS, AuthTable, Values
 from amphibase.move.parallel import in_parallel
 
 SHOWN = {
@@ -26,12 +26,17 @@ SHOWN = {
 
 
 class ApiAccounts:
-    """The accounts of one project."""
+    """The accounts of one project.
+
+    Args:
+        identities: whether identities of other providers belong to the accounts.
+    """
 
     finds_rows = False
 
-    def __init__(self, api: AdminApi) -> None:
+    def __init__(self, api: AdminApi, *, identities: bool = True) -> None:
         self._api = api
+        self._identities = identities
 
     async def columns(self, table: AuthTable) -> frozenset[str]:
         return SHOWN.get(table, frozenset())
@@ -50,7 +55,7 @@ class ApiAccounts:
         async for users in self._api.pages(number + 1):
             number += 1
             yield RowPage(
-                [row for user in users for row in _rows(table, columns, user)], str(number)
+                [row for user in users for row in self._rows(table, columns, user)], str(number)
             )
 
     async def rows(
@@ -61,7 +66,7 @@ class ApiAccounts:
         async def find(key: str) -> None:
             user = await self._api.get(key)
             if user is not None:
-                found.update((str(row["id"]), row) for row in _rows(table, columns, user))
+                found.update((str(row["id"]), row) for row in self._rows(table, columns, user))
 
         if table is AuthTable.USERS:
             await in_parallel(keys, find, IN_FLIGHT)
@@ -117,11 +122,14 @@ class ApiAccounts:
     async def close(self) -> None:
         await self._api.close()
 
-
-def _rows(
-    table: AuthTable, columns: Collection[str], user: Mapping[str, object]
-) -> Sequence[Values]:
-    row, identities = rows_of(user)
-    chosen = [row] if table is AuthTable.USERS else identities
-    names = SHOWN[table] & {"id", *columns}
-    return [{name: each.get(name) for name in names} for each in chosen]
+    def _rows(
+        self, table: AuthTable, columns: Collection[str], user: Mapping[str, object]
+    ) -> Sequence[Values]:
+        row, identities = rows_of(user)
+        chosen = [row]
+        if table is AuthTable.IDENTITIES:
+            chosen = [
+                each for each in identities if self._identities or each["provider"] in OWN_PROVIDERS
+            ]
+        names = SHOWN[table] & {"id", *columns}
+        return [{name: each.get(name) for name in names} for each in chosen]

@@ -15,6 +15,7 @@ from amphibase.move.accounts.base import Rejection, RowPage
 from amphibase.move.accounts.rows import (
     GENERATED,
     MOVING,
+    ONLY_OWN_PROVIDERS,
     AuthTable,
     Values,
     differing_columns,
@@ -55,11 +56,13 @@ class PostgresAccounts:
 
     Args:
         url: of the database, as a role that may read and write the schema `auth`.
+        identities: whether identities of other providers belong to the accounts.
     """
 
     finds_rows = True
 
-    def __init__(self, url: URL) -> None:
+    def __init__(self, url: URL, *, identities: bool = True) -> None:
+        self._identities = identities
         self._conninfo = to_conninfo(url)
         self._connection: psycopg.AsyncConnection[Any] | None = None
         self._columns: dict[AuthTable, dict[str, bool]] = {}
@@ -207,6 +210,8 @@ class PostgresAccounts:
         return self._columns[table]
 
     async def _moving(self, table: AuthTable) -> Composable:
+        if table is AuthTable.IDENTITIES and not self._identities:
+            return SQL(ONLY_OWN_PROVIDERS)
         has_signed = "refresh_token_hmac_key" in await self._described(AuthTable.SESSIONS)
         sessions = "SELECT id FROM auth.sessions"
         if has_signed:

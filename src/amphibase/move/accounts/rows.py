@@ -47,6 +47,11 @@ MOVING = {
 """Which rows of a table move: no secret that is encrypted at rest, and no session whose refresh
 tokens are in no row, but signed by the Auth server."""
 
+OWN_PROVIDERS = ("email", "phone")
+"""Of identities that Auth makes by itself, for an address and for a number."""
+
+ONLY_OWN_PROVIDERS = "provider IN ('email', 'phone')"
+
 GENERATED = {
     AuthTable.USERS: {"confirmed_at"},
     AuthTable.IDENTITIES: {"email"},

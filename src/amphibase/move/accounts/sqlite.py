@@ -17,6 +17,7 @@ from amphibase.move.accounts.base import Rejection, RowPage
 from amphibase.move.accounts.rows import (
     GENERATED,
     MOVING,
+    ONLY_OWN_PROVIDERS,
     AuthTable,
     Values,
     differing_columns,
@@ -31,11 +32,16 @@ BUSY_SECONDS = 30
 
 
 class SqliteAccounts:
-    """The accounts of one database."""
+    """The accounts of one database.
+
+    Args:
+        identities: whether identities of other providers belong to the accounts.
+    """
 
     finds_rows = True
 
-    def __init__(self, url: URL) -> None:
+    def __init__(self, url: URL, *, identities: bool = True) -> None:
+        self._identities = identities
         self._path = str(url.database)
         self._connection: sqlite3.Connection | None = None
 
@@ -47,7 +53,7 @@ class SqliteAccounts:
     async def count(self, table: AuthTable) -> int:
         if not await self.columns(table):
             return 0
-        statement = f"SELECT count(*) FROM auth_{table} WHERE {_moving(table)}"  # noqa: S608
+        statement = f"SELECT count(*) FROM auth_{table} WHERE {self._moving(table)}"  # noqa: S608
         rows = await self._fetch(statement)
         return int(rows[0][0])
 
@@ -60,7 +66,7 @@ class SqliteAccounts:
             fetched = await self._values(
                 table,
                 names,
-                f"WHERE {_moving(table)} AND {place} ORDER BY id LIMIT {PAGE}",
+                f"WHERE {self._moving(table)} AND {place} ORDER BY id LIMIT {PAGE}",
                 [] if after is None else [_to_sqlite(table, "id", after)],
             )
             if not fetched:
@@ -79,7 +85,7 @@ class SqliteAccounts:
         fetched = await self._values(
             table,
             names,
-            f"WHERE {_moving(table)} AND {table.key} IN ({marks})",
+            f"WHERE {self._moving(table)} AND {table.key} IN ({marks})",
             [_to_sqlite(table, table.key, key) for key in keys],
         )
         return {key_of(table, row): row for row in fetched}
@@ -111,6 +117,12 @@ class SqliteAccounts:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+    def _moving(self, table: AuthTable) -> str:
+        if table is AuthTable.IDENTITIES and not self._identities:
+            return ONLY_OWN_PROVIDERS
+        sessions = "SELECT id FROM auth_sessions WHERE refresh_token_hmac_key IS NULL"
+        return MOVING.get(table, "true").replace("{moving_sessions}", sessions)
 
     async def _write(
         self, table: AuthTable, rows: Sequence[Values], on_conflict: str
@@ -192,11 +204,6 @@ def _in_transaction(
 def _table(table: AuthTable) -> Table:
     found: Table = getattr(tables("sqlite"), table)
     return found
-
-
-def _moving(table: AuthTable) -> str:
-    sessions = "SELECT id FROM auth_sessions WHERE refresh_token_hmac_key IS NULL"
-    return MOVING.get(table, "true").replace("{moving_sessions}", sessions)
 
 
 def _from_sqlite(table: AuthTable, name: str, value: Any) -> str | None:

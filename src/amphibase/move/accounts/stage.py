@@ -136,7 +136,8 @@ class AccountsStage:
 
     def _sides(self) -> tuple[AccountSource, AccountTarget]:
         if self._opened is None:
-            self._opened = open_source(self._context), open_accounts(self._context.target)
+            target = open_accounts(self._context.target, identities=self._plan.identities)
+            self._opened = open_source(self._context), target
         return self._opened
 
     async def _moving(self) -> AccountTransfer:

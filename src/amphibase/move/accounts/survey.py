@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from amphibase.move.accounts.base import AccountSource, AccountTarget
 from amphibase.move.accounts.hashes import HashKind, kind_of
-from amphibase.move.accounts.rows import AuthTable
+from amphibase.move.accounts.rows import OWN_PROVIDERS, AuthTable
 from amphibase.move.plan import NotMoved
 
 USER_COLUMNS = frozenset(
@@ -14,8 +14,6 @@ USER_COLUMNS = frozenset(
         "created_at",
     }
 )  # fmt: skip
-OWN_PROVIDERS = ("email", "phone")
-"""Identities that Auth makes by itself for an address and a number."""
 
 
 @dataclass(slots=True)
