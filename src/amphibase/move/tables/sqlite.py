@@ -99,17 +99,17 @@ class SqliteTables:
 
     async def insert(self, selection: Selection, chunk: Chunk) -> list[Rejected]:
         """Write a chunk and its checkpoint, both or neither; rows that are there already stay."""
-        return await self._run(partial(self._insert, selection, chunk))
+        return await self._run(partial(self._insert, selection, chunk), writes=True)
 
     async def upsert(self, selection: Selection, rows: Sequence[Row]) -> list[Rejected]:
         """Write rows, in the place of those with the same keys."""
-        return await self._run(partial(write_rows, selection, rows, replaces=True))
+        return await self._run(partial(write_rows, selection, rows, replaces=True), writes=True)
 
     async def delete(
         self, selection: Selection, keys: Sequence[Key], referrers: Sequence[Referrer] = ()
     ) -> int:
         """Delete rows by their keys, but those that a row of `referrers` refers to."""
-        return await self._run(partial(delete_rows, selection, keys, referrers))
+        return await self._run(partial(delete_rows, selection, keys, referrers), writes=True)
 
     async def clear(self, table: TableName) -> None:
         """Delete all rows of a table, and forget its checkpoint."""
@@ -120,13 +120,12 @@ class SqliteTables:
                 forget = f"DELETE FROM {CHECKPOINTS} WHERE plan = ? AND table_name = ?"
                 connection.execute(forget, (self._plan, str(table)))
 
-        await self._run(clear)
+        await self._run(clear, writes=True)
 
     async def forget_checkpoints(self) -> None:
         """Remove the checkpoints."""
-        await self._run(
-            lambda connection: connection.execute(f"DROP TABLE IF EXISTS {CHECKPOINTS}")
-        )
+        drop = f"DROP TABLE IF EXISTS {CHECKPOINTS}"
+        await self._run(lambda connection: connection.execute(drop), writes=True)
 
     def _connect(self) -> sqlite3.Connection:
         assert self._url.database is not None
@@ -140,13 +139,13 @@ class SqliteTables:
             connection.execute("PRAGMA foreign_keys = ON")
         return connection
 
-    async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def _run(self, work: Callable[[sqlite3.Connection], T], *, writes: bool = False) -> T:
         """Run something in a transaction, in a thread."""
 
         def run() -> T:
             if self._connection is None:
                 raise RuntimeError("the tables are not open")
-            with translated_errors(), _transaction(self._connection):
+            with translated_errors(), _transaction(self._connection, writes=writes):
                 return work(self._connection)
 
         return await asyncio.to_thread(run)
@@ -184,8 +183,7 @@ class SqliteTables:
         found = {}
         for condition, values in by_key(selection, keys):
             query = f"SELECT {columns} FROM {quoted(selection.table.name.name)} WHERE {condition}"
-            for stored in fetch(connection, query, values):
-                row = to_text(stored, codecs)
+            for row in to_text(list(fetch(connection, query, values)), codecs):
                 found[key_of(row, indexes)] = row
         return found
 
@@ -206,8 +204,8 @@ class SqliteTables:
 
 
 @contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")
+def _transaction(connection: sqlite3.Connection, *, writes: bool) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
     try:
         yield
     except BaseException:

@@ -18,6 +18,11 @@ MAX_VALUES = 30_000
 REJECTIONS = (sqlite3.IntegrityError, sqlite3.DataError, ValueError, OverflowError)
 """Errors that are about the rows, and not about the database."""
 
+BATCH_ROWS = 100
+"""Rows that are read before their size is looked at."""
+
+TEXT_OR_NULL = {str, type(None)}
+
 CONFLICTS = frozenset({sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY})
 
 
@@ -69,24 +74,24 @@ def gather(
     gathered: list[Row] = []
     size = 0
     last = None
-    for values in stored:
-        row = to_text(values[: len(codecs)], codecs)
-        gathered.append(row)
-        last = values[len(codecs) :]
-        size += sum([len(value) for value in row if value])
-        if size >= CHUNK_BYTES:
-            break
+    while size < CHUNK_BYTES and (batch := list(islice(stored, BATCH_ROWS))):
+        rows = to_text(batch, codecs)
+        size += sum([len(value) for row in rows for value in row if value])
+        gathered += rows
+        last = batch[-1][len(codecs) :]
     return gathered, last
 
 
-def to_text(values: tuple[Any, ...], codecs: list[SqliteCodec]) -> Row:
-    """Return the text of stored values."""
-    return tuple(
-        [
-            None if value is None else codec.to_text(value)
-            for value, codec in zip(values, codecs, strict=True)
-        ]
-    )
+def to_text(stored: Sequence[tuple[Any, ...]], codecs: list[SqliteCodec]) -> list[Row]:
+    """Return the texts of stored rows: column by column, since most values are texts already."""
+    columns: list[Sequence[str | None]] = []
+    for values, codec in zip(zip(*stored, strict=True), codecs, strict=False):
+        if codec.keeps_texts and set(map(type, values)) <= TEXT_OR_NULL:
+            columns.append(values)
+        else:
+            convert = codec.to_text
+            columns.append([None if value is None else convert(value) for value in values])
+    return list(zip(*columns, strict=True))
 
 
 def by_key(selection: Selection, keys: Sequence[Key]) -> Iterator[tuple[str, list[Stored]]]:

@@ -36,6 +36,7 @@ ToStored = Callable[[str], Stored]
 
 EPOCH = datetime(1970, 1, 1)
 MAX_INTEGER = 2**63
+BOOLEANS: dict[Stored, str] = {0: "f", 1: "t"}
 LOOKS_NUMERIC = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
 
 
@@ -50,6 +51,11 @@ class SqliteCodec:
 
     to_text: ToText
     to_stored: ToStored
+
+    @property
+    def keeps_texts(self) -> bool:
+        """Return whether the text of a stored text is itself."""
+        return self.to_text is _text
 
 
 def sqlite_codec(declared: str, type: str) -> SqliteCodec:
@@ -119,7 +125,7 @@ def _stored_text(text: str) -> Stored:
 
 
 def _boolean_text(value: Stored) -> str:
-    return {0: "f", 1: "t"}.get(value, _text(value)) if isinstance(value, int) else _text(value)
+    return BOOLEANS.get(value) or _text(value)
 
 
 def _integer_text(value: Stored) -> str:
@@ -256,6 +262,9 @@ def _stored_interval(text: str) -> Stored:
 
 
 def _uuid_text(value: Stored) -> str:
+    if isinstance(value, str) and len(value) == 32:  # as SQLAlchemy stores it
+        value = value.lower()
+        return f"{value[:8]}-{value[8:12]}-{value[12:16]}-{value[16:20]}-{value[20:]}"
     try:
         return str(UUID(bytes=value) if isinstance(value, bytes) else UUID(_text(value)))
     except ValueError:
