@@ -86,6 +86,27 @@ async def test_the_beginning_may_carry_bytes(ann: Client) -> None:
     assert (await ann.get(response.headers["content-location"])).content == b"abc"
 
 
+async def test_the_size_may_be_declared_with_the_last_part(ann: Client) -> None:
+    deferred = {**VERSION, "Upload-Defer-Length": "1", **metadata(path="a.txt")}
+    begun = await ann.post("/files/tus", headers=deferred)
+    assert begun.status_code == 201, begun.text
+    url = begun.headers["location"]
+    assert (await send(ann, url, 0, b"01234")).headers["upload-offset"] == "5"
+    head = await ann.head(url, headers=VERSION)
+    assert (head.headers["upload-defer-length"], "upload-length" in head.headers) == ("1", False)
+    for wrong, status in (("4", 400), ("x", 400), (str(10**9), 413)):
+        headers = {**PART, "Upload-Offset": "5", "Upload-Length": wrong}
+        assert (await ann.patch(url, headers=headers, content=b"5")).status_code == status
+    last = {**PART, "Upload-Offset": "5", "Upload-Length": "7"}
+    assert (await ann.patch(url, headers=last, content=b"5")).headers["upload-offset"] == "6"
+    head = await ann.head(url, headers=VERSION)
+    assert (head.headers["upload-length"], "upload-defer-length" in head.headers) == ("7", False)
+    again = {**PART, "Upload-Offset": "6", "Upload-Length": "9"}
+    assert (await ann.patch(url, headers=again, content=b"6")).status_code == 400
+    assert (await send(ann, url, 6, b"6")).status_code == 204
+    assert (await ann.get("/files/uploads/a.txt")).content == b"0123456"
+
+
 async def test_an_upload_is_its_owners(ann: Client, client: Client) -> None:
     bob = await client.as_user("bob@example.com")
     url = (await begin(ann, 10)).headers["location"]
@@ -102,6 +123,12 @@ async def test_what_does_not_fit_is_rejected(ann: Client) -> None:
     old = await ann.post("/files/tus", headers={"Tus-Resumable": "0.2.2", "Upload-Length": "1"})
     assert (old.status_code, old.headers["tus-version"]) == (412, "1.0.0")
     assert (await ann.post("/files/tus", headers=VERSION)).status_code == 400
+    for deferred in (
+        {"Upload-Defer-Length": "2"},
+        {"Upload-Defer-Length": "1", "Upload-Length": "1"},
+    ):
+        both = await ann.post("/files/tus", headers={**VERSION, **deferred, **metadata(path="a")})
+        assert both.status_code == 400
     broken = {**VERSION, "Upload-Length": "1", "Upload-Metadata": "path !!"}
     assert (await ann.post("/files/tus", headers=broken)).status_code == 400
     url = (await begin(ann, 3)).headers["location"]

@@ -27,6 +27,7 @@ from amphibase.blobs.disk_errors import disk_errors
 from amphibase.errors import (
     AmphibaseError,
     Conflict,
+    InvalidRequest,
     NotFound,
     PayloadTooLarge,
     Retryable,
@@ -52,6 +53,10 @@ class OffsetConflict(Conflict):
     """Raised where the sender of bytes believes that another number of them has come."""
 
 
+class InvalidSize(InvalidRequest):
+    """Raised where the sender declares a size that cannot be that of the upload."""
+
+
 Sender = TypeVar("Sender", contravariant=True)
 
 
@@ -60,7 +65,7 @@ class UploadInfo:
     """What is to become of an upload.
 
     Args:
-        size: of the whole file, in bytes.
+        size: of the whole file, in bytes; None until the sender knows it.
         metadata: as the sender wrote it.
         overwrite: whether it may replace a file.
         owner: who created it; others do not see it.
@@ -69,7 +74,7 @@ class UploadInfo:
 
     bucket: str
     path: str
-    size: int
+    size: int | None
     content_type: str | None
     metadata: str
     overwrite: bool = True
@@ -113,11 +118,13 @@ class UploadLimits:
     Args:
         per_sender: at most, of one sender.
         total: at most, of all senders.
+        max_bytes: the most bytes of an upload whose size is not known yet.
         lifetime: how long an upload is stored after its last bytes.
     """
 
     per_sender: int
     total: int
+    max_bytes: int
     lifetime: timedelta = LIFETIME
 
 
@@ -189,17 +196,25 @@ class ResumableUploads(Generic[Sender]):
             return upload
 
     async def append(
-        self, sender: Sender, id: str, offset: int, content: AsyncIterable[bytes]
+        self,
+        sender: Sender,
+        id: str,
+        offset: int,
+        content: AsyncIterable[bytes],
+        *,
+        size: int | None = None,
     ) -> Upload:
         """Append bytes; what has come when the connection is lost stays stored.
 
         Args:
             offset: how many bytes have come, as the sender believes.
+            size: of the whole file, where it was not known before.
 
         Raises:
             NotFound: as `find`.
             UploadBusy: another request goes on sending for `BUSY_SECONDS`.
             OffsetConflict: another number of bytes has come.
+            InvalidSize: the size was known before, or more bytes than that have come.
             PayloadTooLarge: more bytes come than were announced.
             AmphibaseError: the whole file is rejected; the upload is deleted.
             StorageFull, Unavailable: what has come stays stored.
@@ -211,15 +226,30 @@ class ResumableUploads(Generic[Sender]):
                 raise Conflict("The upload is complete")
             if offset != upload.received:
                 raise OffsetConflict(f"{upload.received} bytes have come, not {offset}")
+            info = upload.info
+            if size is not None:
+                info = await self._declare_size(sender, upload, size)
+            limit = self._limits.max_bytes if info.size is None else info.size
             with disk_errors():
                 file = self._bytes_path(id).open("ab", buffering=0)
             try:
-                await _append(file, content, upload.info.size - offset)
+                await _append(file, content, limit - offset)
             finally:
                 with disk_errors():
                     await uninterrupted(asyncio.to_thread(_sync, file))
             upload = await self.find(sender, id)
             return await self._finish(sender, upload) if _is_whole(upload) else upload
+
+    async def _declare_size(self, sender: Sender, upload: Upload, size: int) -> UploadInfo:
+        if upload.info.size is not None:
+            raise InvalidSize("The size of the upload is known already")
+        if size < upload.received:
+            raise InvalidSize(f"{upload.received} bytes have come, which is more than {size}")
+        info = replace(upload.info, size=size)
+        await self._destination.admit(sender, info)
+        with disk_errors():
+            await asyncio.to_thread(self._write_info, upload.id, info)
+        return info
 
     async def terminate(self, sender: Sender, id: str) -> None:
         """Delete what has come. Raises NotFound, UploadBusy."""
@@ -267,8 +297,9 @@ class ResumableUploads(Generic[Sender]):
                 continue
             except ValueError:  # a crash cut it
                 return None
+            received = info.size if info.done and info.size is not None else status.st_size
             expires_at = datetime.fromtimestamp(status.st_mtime, UTC) + self._limits.lifetime
-            return Upload(id, info, info.size if info.done else status.st_size, expires_at)
+            return Upload(id, info, received, expires_at)
         return None
 
     def _make(self, id: str, info: UploadInfo) -> None:

@@ -1,5 +1,5 @@
 """Serve resumable uploads by the protocol of tus.io, version 1.0.0, with its extensions creation,
-creation-with-upload, expiration and termination (https://tus.io/protocols/resumable-upload)."""
+creation-with-upload, creation-defer-length, expiration and termination (https://tus.io/protocols/resumable-upload)."""
 
 import base64
 import binascii
@@ -20,7 +20,7 @@ from amphibase.errors import (
 )
 
 VERSION = "1.0.0"
-EXTENSIONS = "creation,creation-with-upload,expiration,termination"
+EXTENSIONS = "creation,creation-with-upload,creation-defer-length,expiration,termination"
 CHUNK_TYPE = "application/offset+octet-stream"
 EXPOSED_HEADERS = (
     "Location",
@@ -30,6 +30,7 @@ EXPOSED_HEADERS = (
     "Tus-Max-Size",
     "Upload-Offset",
     "Upload-Length",
+    "Upload-Defer-Length",
     "Upload-Expires",
     "Upload-Metadata",
     "Content-Location",
@@ -44,12 +45,12 @@ class Creation:
     """A request for a new upload.
 
     Attributes:
-        size: of the whole file, in bytes.
+        size: of the whole file, in bytes; None where a later request declares it.
         metadata: names and values of the header `Upload-Metadata`.
         header: the same as it was sent.
     """
 
-    size: int
+    size: int | None
     metadata: dict[str, str]
     header: str
 
@@ -96,7 +97,7 @@ class TusProtocol(Generic[Sender]):
                 proxy we do not know which ones the client uses.
         """
         _check_version(request)
-        size = _bytes_in(request, "upload-length")
+        size = _size_of_creation(request)
         header = request.headers.get("upload-metadata", "")
         sender, info = await describe(Creation(size, parse_metadata(header), header))
         upload = await self._uploads.create(sender, info)
@@ -109,7 +110,11 @@ class TusProtocol(Generic[Sender]):
         """Respond with how much of an upload has come."""
         _check_version(request)
         upload = await self._uploads.resume(sender, id)
-        headers = {"Upload-Length": str(upload.info.size), "Cache-Control": "no-store"}
+        headers = {"Cache-Control": "no-store"}
+        if upload.info.size is None:
+            headers["Upload-Defer-Length"] = "1"
+        else:
+            headers["Upload-Length"] = str(upload.info.size)
         if upload.info.metadata:
             headers["Upload-Metadata"] = upload.info.metadata
         return Response(headers={**self._headers(upload), **headers})
@@ -120,7 +125,8 @@ class TusProtocol(Generic[Sender]):
         if request.headers.get("content-type") != CHUNK_TYPE:
             raise UnsupportedFileType(f"The content type of a part is {CHUNK_TYPE}")
         offset = _bytes_in(request, "upload-offset")
-        upload = await self._uploads.append(sender, id, offset, request.stream())
+        size = _bytes_in(request, "upload-length") if "upload-length" in request.headers else None
+        upload = await self._uploads.append(sender, id, offset, request.stream(), size=size)
         return Response(status_code=204, headers=self._headers(upload))
 
     async def delete(self, request: Request, sender: Sender, id: str) -> Response:
@@ -159,6 +165,16 @@ def parse_metadata(header: str) -> dict[str, str]:
 def _check_version(request: Request) -> None:
     if request.headers.get("tus-resumable") != VERSION:
         raise UnsupportedTusVersion(VERSION)
+
+
+def _size_of_creation(request: Request) -> int | None:
+    """Return the size that an upload is created with. Raises InvalidRequest, PayloadTooLarge."""
+    deferred = request.headers.get("upload-defer-length")
+    if deferred is None:
+        return _bytes_in(request, "upload-length")
+    if deferred != "1" or "upload-length" in request.headers:
+        raise InvalidRequest("Send either Upload-Length, or Upload-Defer-Length with the value 1")
+    return None
 
 
 def _bytes_in(request: Request, header: str) -> int:

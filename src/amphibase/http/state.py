@@ -47,5 +47,9 @@ class State:
         self.uploads = ResumableUploads(
             settings.data_dir / "unfinished",
             FileDestination(self.files),
-            UploadLimits(settings.max_unfinished_uploads_per_user, settings.max_unfinished_uploads),
+            UploadLimits(
+                settings.max_unfinished_uploads_per_user,
+                settings.max_unfinished_uploads,
+                settings.max_upload_bytes,
+            ),
         )

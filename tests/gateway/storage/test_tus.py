@@ -73,6 +73,29 @@ async def offset(api: Api, url: str, token: str | None = SERVICE, **more: str) -
     return await api.head(url, headers={**VERSION, **named}, token=token)
 
 
+async def test_the_size_may_be_declared_with_the_last_part(serve: ServeStorage) -> None:
+    api = await serve(file_size_limit=20)
+    await api.bucket()
+    named = metadata(bucketName="b", objectName="a.txt", contentType="text/plain")
+    begun = await api.post(
+        UPLOADS, headers={**VERSION, "upload-defer-length": "1", **named}, token=SERVICE
+    )
+    assert begun.status_code == 201, begun.text
+    url = begun.headers["location"]
+    assert (await send(api, url, 0, TEN)).headers["upload-offset"] == "10"
+    head = await offset(api, url)
+    assert (head.headers["upload-defer-length"], "upload-length" in head.headers) == ("1", False)
+    too_large = await send(api, url, 10, b"", upload_length="21")
+    assert (too_large.status_code, too_large.text) == (413, "Maximum size exceeded\n")
+    assert (await send(api, url, 10, b"end", upload_length="13")).status_code == 204
+    assert (await api.get("/object/b/a.txt", token=SERVICE)).content == TEN + b"end"
+    named = metadata(bucketName="b", objectName="b.txt")
+    begun = await api.post(
+        UPLOADS, headers={**VERSION, "upload-defer-length": "1", **named}, token=SERVICE
+    )
+    assert (await send(api, begun.headers["location"], 0, TEN * 3)).status_code == 413
+
+
 async def test_parts_become_a_file_when_all_have_come(api: Api) -> None:
     await api.bucket()
     begun = await begin(

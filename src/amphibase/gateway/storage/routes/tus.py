@@ -73,6 +73,7 @@ class TusRoutes:
             UploadLimits(
                 settings.max_unfinished_uploads_per_user,
                 settings.max_unfinished_uploads,
+                settings.max_object_bytes,
                 timedelta(milliseconds=settings.tus_url_expiry_ms),
             ),
         )
