@@ -35,10 +35,10 @@ class UploadForm:
     """A `multipart/form-data` body with a file, and small text fields.
 
     Args:
-        fields: the names of the text fields that are taken.
+        fields: the names of the text fields that are taken; None takes all.
         file: the name of the file's field; None takes the first file under whatever name, and
             passes over text fields that are not taken.
-        max_field_bytes: of a text field, and of all together that are passed over.
+        max_field_bytes: of a text field; of all together, where any name is taken or passed over.
 
     Attributes:
         values: the text fields read so far; all of them once the file's bytes are at their end.
@@ -52,7 +52,7 @@ class UploadForm:
     def __init__(
         self,
         request: Request,
-        fields: tuple[str, ...],
+        fields: tuple[str, ...] | None,
         *,
         file: str | None = "file",
         max_field_bytes: int = MAX_FIELD_BYTES,
@@ -116,18 +116,21 @@ class UploadForm:
         return file_name is not None and self._file in (None, name)
 
     async def _keep(self, name: str) -> None:
-        if name not in self._fields and self._file is None:
+        is_taken = self._fields is None or name in self._fields
+        if not is_taken and self._file is None:
             self._pass_over(PART_BYTES)
             async for data in self._data():
                 self._pass_over(len(data))
             return
-        if name not in self._fields or name in self.values:
-            raise InvalidRequest(f"The form has the field file, and once {self._fields}")
+        if not is_taken or name in self.values:
+            raise InvalidRequest(f"The form has the field file, and once {self._fields or name}")
         value = bytearray()
         async for data in self._data():
             value += data
             if len(value) > self._max_field_bytes:
                 raise InvalidRequest(f"The field {name} is too long")
+        if self._fields is None:
+            self._pass_over(PART_BYTES + len(name) + len(value))
         try:
             self.values[name] = value.decode()
         except UnicodeDecodeError:
