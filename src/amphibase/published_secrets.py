@@ -14,6 +14,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 CLI_JWT_SECRET = "super-secret-jwt-token-with-at-least-32-characters-long"
 CLI_PUBLISHABLE_KEY = "sb_publishable_ACJWlzQHlZjBrEguHvfOxg_3BJgxAaH"
 CLI_SECRET_KEY = "sb_secret_N7UND0UgjKTVK-Uodkm0Hg_xSvEMPvz"
+CLI_S3_ACCESS_KEY_ID = "625729a08b95bf1b7ff351a663f3a23c"
+CLI_S3_SECRET_ACCESS_KEY = "850181e4652dd023b7a98c58ae0d2d34bd487ee0cc3254aed6eda37307425907"
 """What the Supabase CLI gives every project on every machine."""
 
 _JWT_SECRETS = (
@@ -28,6 +30,7 @@ _SECRETS = frozenset(
         *_JWT_SECRETS,
         CLI_PUBLISHABLE_KEY,
         CLI_SECRET_KEY,
+        CLI_S3_SECRET_ACCESS_KEY,
         "UpNVntn3cDxHJpq99YMc1T1AQgQpc8kfYTuRgBiYa15BLrx8etQoXz3gZv1/u2oq",  # .env.example
         "your-encryption-key-32-chars-min",  # .env.example
         "09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7",  # FastAPI's tutorial

@@ -12,7 +12,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from amphibase.gateway.app import Gateway, Mount
 from amphibase.gateway.data_dir import STORAGE
 from amphibase.gateway.inbox import Inbox
-from amphibase.gateway.keys import ApiKeys
+from amphibase.gateway.keys import ApiKeys, S3Credentials
 from amphibase.request_body import BODY_SECONDS
 from amphibase.settings import load
 
@@ -41,6 +41,7 @@ class Project:
             for the shared secret or the key of the folder.
         jwks: keys of others, whose tokens are taken; empty for none.
         body_seconds: how long a client may send nothing in the middle of a body.
+        s3: the access key of Storage's S3 protocol; None leaves it out.
     """
 
     roles: "RoleUrls"
@@ -51,6 +52,7 @@ class Project:
     jwt_keys: str = field(default="", repr=False)
     jwks: str = field(default="", repr=False)
     body_seconds: int = BODY_SECONDS
+    s3: S3Credentials | None = None
 
     @cached_property
     def inbox(self) -> Inbox:
@@ -134,10 +136,12 @@ def settings_without_effect() -> list[str]:
     """Return the names of settings of Supabase's services that are set, and that nothing reads."""
     from amphibase.gateway.auth.settings import AuthSettings
     from amphibase.gateway.rest.settings import RestSettings
+    from amphibase.gateway.settings import GatewaySettings
     from amphibase.gateway.storage.settings import StorageSettings
     from amphibase.gateway.unsupported import ignored, read_environment
 
-    return [*ignored(read_environment(), AuthSettings, RestSettings, StorageSettings)]
+    read = (AuthSettings, GatewaySettings, RestSettings, StorageSettings)
+    return [*ignored(read_environment(), *read)]
 
 
 def _rest(project: Project) -> "Service":
@@ -161,4 +165,4 @@ def _storage(project: Project) -> "Service":
 
     settings = load_storage_settings(project.folder / STORAGE)
     role = project.roles.storage_admin
-    return StorageApp(settings, role, project.tokens, project.body_seconds)
+    return StorageApp(settings, role, project.tokens, project.body_seconds, project.s3)

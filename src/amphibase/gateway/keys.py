@@ -1,11 +1,17 @@
 """The API keys of a project, which clients send as `apikey`, and the tokens they stand for."""
 
 import base64
+import hashlib
 import hmac
 import json
 from dataclasses import dataclass, field
 
-from amphibase.published_secrets import sign
+from amphibase.published_secrets import (
+    CLI_JWT_SECRET,
+    CLI_S3_ACCESS_KEY_ID,
+    CLI_S3_SECRET_ACCESS_KEY,
+    sign,
+)
 
 ISSUER = "supabase-demo"
 EXPIRES = 1983812996
@@ -36,6 +42,38 @@ class ApiKeys:
             if key is not None and hmac.compare_digest(encoded, key.encode()):
                 match = token
         return match
+
+
+@dataclass(frozen=True, slots=True)
+class S3Credentials:
+    """An access key of Storage's S3 protocol that acts as the service, and what users sign with.
+
+    Attributes:
+        access_key_id: who signs.
+        secret: what they sign with.
+        session_secret: what a client signs with that sends a user's token beside the signature,
+            under any access key: the project's anonymous key.
+    """
+
+    access_key_id: str
+    secret: str = field(repr=False)
+    session_secret: str = field(repr=False)
+
+
+def s3_credentials(keys: ApiKeys) -> S3Credentials:
+    """Return the access key of a project that has not set its own.
+
+    It is made from the JWT secret, from which it cannot be told, nor the other way around; the
+    CLI's JWT secret has the CLI's.
+    """
+    if keys.secret == CLI_JWT_SECRET:
+        return S3Credentials(CLI_S3_ACCESS_KEY_ID, CLI_S3_SECRET_ACCESS_KEY, keys.anon)
+
+    def derived(purpose: str) -> str:
+        return hmac.digest(keys.secret.encode(), purpose.encode(), hashlib.sha256).hex()
+
+    key_id = derived("S3 access key id")[:32]
+    return S3Credentials(key_id, derived("S3 secret access key"), keys.anon)
 
 
 def api_key(secret: str, role: str) -> str:

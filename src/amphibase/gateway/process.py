@@ -174,6 +174,7 @@ async def _serve(
         jwt_keys=revealed(settings.jwt_keys),
         jwks=settings.keys_of_others,
         body_seconds=settings.body_timeout,
+        s3=settings.s3,
     )
     if project.jwks:
         _ = project.tokens  # so that a wrong key stops the start
@@ -293,6 +294,14 @@ def _status(settings: GatewaySettings, url: str, owner_url: str, inbox_url: str)
         "ANON_KEY": keys.anon,
         "SERVICE_ROLE_KEY": keys.service_role,
     }
+    s3 = settings.s3
+    if s3 is not None:
+        values |= {
+            "STORAGE_S3_URL": f"{url}/storage/v1/s3",
+            "S3_PROTOCOL_ACCESS_KEY_ID": s3.access_key_id,
+            "S3_PROTOCOL_ACCESS_KEY_SECRET": s3.secret,
+            "S3_PROTOCOL_REGION": "local",
+        }
     return {name: value for name, value in values.items() if value is not None}
 
 

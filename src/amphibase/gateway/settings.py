@@ -14,7 +14,7 @@ from pydantic import AliasChoices, Field, SecretStr, field_validator, model_vali
 from pydantic_settings import SettingsConfigDict
 
 from amphibase.gateway.config_toml import ProjectSettings
-from amphibase.gateway.keys import ApiKeys, api_key
+from amphibase.gateway.keys import ApiKeys, S3Credentials, api_key, s3_credentials
 from amphibase.published_secrets import (
     CLI_JWT_SECRET,
     CLI_PUBLISHABLE_KEY,
@@ -49,6 +49,9 @@ class GatewaySettings(ProjectSettings):
         authenticator_url: what the Data API connects as; None makes it.
         auto_expose_new_tables: whether new tables of `public` get grants for the roles of the
             Data API; None leaves it as the database has it, and a new one grants nothing.
+        s3_protocol_enabled: whether Storage speaks the S3 protocol.
+        s3_access_key_id, s3_secret_access_key: who signs its requests as the service, and what
+            with; None for those that are made from `jwt_secret`.
         body_timeout: seconds that a client may send nothing in the middle of a request's body.
     """
 
@@ -85,6 +88,22 @@ class GatewaySettings(ProjectSettings):
     )
     trusted_proxies: CommaSeparated = Field(
         (), validation_alias="GATEWAY_TRUSTED_PROXIES", examples=["10.0.0.0/8,127.0.0.1"]
+    )
+    s3_protocol_enabled: bool = Field(
+        True, validation_alias="S3_PROTOCOL_ENABLED", examples=["false"]
+    )
+    s3_access_key_id: str | None = Field(
+        None,
+        max_length=256,
+        pattern="^[A-Za-z0-9._-]+$",
+        validation_alias="S3_PROTOCOL_ACCESS_KEY_ID",
+        examples=["0123456789abcdef0123456789abcdef"],
+    )
+    s3_secret_access_key: SecretStr | None = Field(
+        None,
+        min_length=16,
+        validation_alias="S3_PROTOCOL_ACCESS_KEY_SECRET",
+        examples=["64 random hexadecimal digits"],
     )
     body_timeout: int = Field(
         BODY_SECONDS, ge=1, le=3600, validation_alias="GATEWAY_BODY_TIMEOUT", examples=["60"]
@@ -189,6 +208,15 @@ class GatewaySettings(ProjectSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _whole_access_key(self) -> Self:
+        if (self.s3_access_key_id is None) != (self.s3_secret_access_key is None):
+            raise ValueError(
+                "S3_PROTOCOL_ACCESS_KEY_ID and S3_PROTOCOL_ACCESS_KEY_SECRET belong together; set "
+                "both, or neither"
+            )
+        return self
+
     def _published(self) -> list[str]:
         """Return the names of the settings whose values everybody has."""
         values = {
@@ -197,6 +225,7 @@ class GatewaySettings(ProjectSettings):
             "SERVICE_ROLE_KEY": revealed(self.service_role_key),
             "SUPABASE_PUBLISHABLE_KEY": self.keys.publishable or "",
             "SUPABASE_SECRET_KEY": self.keys.secret_key or "",
+            "S3_PROTOCOL_ACCESS_KEY_SECRET": revealed(self.s3_secret_access_key),
         }
         urls = {
             "GATEWAY_DATABASE_URL": revealed(self.database_url),
@@ -225,6 +254,16 @@ class GatewaySettings(ProjectSettings):
             publishable=revealed(self.publishable_key) or (None if own else CLI_PUBLISHABLE_KEY),
             secret_key=revealed(self.secret_key) or (None if own else CLI_SECRET_KEY),
         )
+
+    @property
+    def s3(self) -> S3Credentials | None:
+        """The access key of the S3 protocol; None where it is switched off."""
+        if not self.s3_protocol_enabled:
+            return None
+        if self.s3_access_key_id is None or self.s3_secret_access_key is None:
+            return s3_credentials(self.keys)
+        secret = self.s3_secret_access_key.get_secret_value()
+        return S3Credentials(self.s3_access_key_id, secret, self.keys.anon)
 
     @property
     def keys_of_others(self) -> str:

@@ -17,7 +17,7 @@ from tests.gateway.storage.api import ANON, SECRET, SERVICE, Api
 from amphibase.accounts.jwt.key import Key
 from amphibase.accounts.jwt.key_ring import KeyRing
 from amphibase.gateway.app import Gateway, Mount
-from amphibase.gateway.keys import ApiKeys
+from amphibase.gateway.keys import ApiKeys, s3_credentials
 from amphibase.gateway.project import copy, role_urls
 from amphibase.gateway.storage.service import StorageApp
 from amphibase.gateway.storage.settings import StorageSettings
@@ -51,6 +51,7 @@ def database(storage_database: str) -> str:
     with psycopg.connect(storage_database) as connection:
         connection.execute("SET storage.allow_delete_query = 'true'")
         connection.execute("DELETE FROM storage.objects")
+        connection.execute("DELETE FROM storage.s3_multipart_uploads")
         connection.execute("DELETE FROM storage.buckets")
         connection.execute(NO_POLICIES)
     return storage_database
@@ -87,8 +88,9 @@ def api(database: str, _shared: Api) -> Api:
 async def _serving(database: str, folder: Path, **overrides: Any) -> AsyncIterator[Api]:
     settings = StorageSettings(file_storage_backend_path=folder, **overrides)
     tokens = KeyRing([Key.generate(), Key.from_secret(SECRET)])
-    service = StorageApp(settings, role_urls(database, PASSWORD).storage_admin, tokens)
     keys = ApiKeys(SECRET, ANON, SERVICE, "sb_publishable_abc", "sb_secret_abc")
+    role = role_urls(database, PASSWORD).storage_admin
+    service = StorageApp(settings, role, tokens, s3=s3_credentials(keys))
     gateway = Gateway({"/storage/v1": Mount(lambda: service)}, keys)
     # By its protocol asyncio knows that it may send without waiting (TCP_NODELAY).
     with socket.socket(proto=socket.IPPROTO_TCP) as listener:

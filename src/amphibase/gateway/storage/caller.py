@@ -70,8 +70,13 @@ def authenticate(tokens: KeyRing, request: Request) -> StorageCaller:
     if header is None:
         raise MalformedRequest("headers must have required property 'authorization'")
     match = _BEARER.fullmatch(header)
+    return caller_of_token(tokens, match[1] if match else header, request)
+
+
+def caller_of_token(tokens: KeyRing, token: str, request: Request) -> StorageCaller:
+    """Return the caller that an access token names. Raises StorageError unless it is valid."""
     try:
-        claims = tokens.verify(match[1] if match else header)
+        claims = tokens.verify(token)
     except TokenRejected as rejected:
         raise AccessDenied(FAULT_MESSAGES.get(rejected.fault, INVALID)) from None
     role, subject = claims.get("role") or "anon", claims.get("sub")
@@ -82,13 +87,16 @@ def authenticate(tokens: KeyRing, request: Request) -> StorageCaller:
     # What no text of the database can hold: the character NUL, and half a character.
     if "\\u0000" in text or text != text.encode(errors="replace").decode():
         raise AccessDenied(INVALID)
-    return StorageCaller(
-        role,
-        text,
-        subject or None,
-        request.method,
-        request_path(request),
-        json.dumps(dict(request.headers)),
+    return sent_by(StorageCaller(role, text, subject or None), request)
+
+
+def sent_by(caller: StorageCaller, request: Request) -> StorageCaller:
+    """Return the caller with the request that policies see."""
+    return replace(
+        caller,
+        method=request.method,
+        path=request_path(request),
+        headers=json.dumps(dict(request.headers)),
     )
 
 

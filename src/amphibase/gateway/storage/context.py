@@ -7,10 +7,14 @@ from amphibase.accounts.jwt.key_ring import KeyRing
 from amphibase.blobs.base import parse_uuid
 from amphibase.blobs.disk import DiskBlobs
 from amphibase.database.engine import Database, PoolOptions
+from amphibase.gateway.storage.bucket_storage import BucketStorage
 from amphibase.gateway.storage.caller import (
+    SERVICE_ROLE,
     StorageCaller,
     authenticate,
     authenticate_if_valid,
+    caller_of_token,
+    sent_by,
     signed_caller,
 )
 from amphibase.gateway.storage.errors import AccessDenied
@@ -34,7 +38,9 @@ class StorageContext:
         self.settings = settings
         self.database = Database(database_url, PoolOptions(size=settings.db_pool))
         self.blobs = DiskBlobs(settings.file_storage_backend_path / "objects")
+        self.parts = DiskBlobs(settings.file_storage_backend_path / "parts")
         self.transactions = StorageTransactions(self.database)
+        self.buckets = BucketStorage(self.transactions, self.parts)
         self.uploader = Uploader(self.transactions, self.blobs, settings.max_object_bytes)
         self.objects = ObjectStorage(self.transactions, self.blobs, self.uploader)
         self.signed_urls = SignedUrls(tokens)
@@ -43,6 +49,14 @@ class StorageContext:
     async def close(self) -> None:
         """Close the connections."""
         await self.database.close()
+
+    def caller_of_token(self, token: str, request: Request) -> StorageCaller:
+        """Return the caller that an access token names. Raises StorageError."""
+        return caller_of_token(self._tokens, token, request)
+
+    def service(self, request: Request) -> StorageCaller:
+        """Return the service, as the one who sends a request."""
+        return sent_by(SERVICE_ROLE, request)
 
     def authenticate(self, request: Request) -> StorageCaller:
         """Return the caller that the request's token names. Raises StorageError."""

@@ -13,11 +13,14 @@ from starlette.types import Receive, Scope, Send
 
 from amphibase.accounts.jwt.key_ring import KeyRing
 from amphibase.blobs.drain import DrainingResponse
+from amphibase.gateway.keys import S3Credentials
 from amphibase.gateway.lifetime import CALLER_ROLES, Lifetime, check_rights
 from amphibase.gateway.service import deny_websocket
 from amphibase.gateway.storage import errors
 from amphibase.gateway.storage.context import StorageContext
 from amphibase.gateway.storage.routes import buckets, download, objects, sign, tus, upload
+from amphibase.gateway.storage.s3 import service as s3
+from amphibase.gateway.storage.s3.errors import error_response as s3_error_response
 from amphibase.gateway.storage.settings import StorageSettings
 from amphibase.request_body import BODY_SECONDS, RequestBody, has_body
 
@@ -80,6 +83,7 @@ class StorageApp:
             may become every role that `authenticator` may.
         tokens: the project's keys.
         body_seconds: how long a client may send nothing in the middle of a body.
+        s3: the access key of the S3 protocol; None leaves the protocol out.
     """
 
     def __init__(
@@ -88,8 +92,10 @@ class StorageApp:
         database_url: str,
         tokens: KeyRing,
         body_seconds: float = BODY_SECONDS,
+        s3: S3Credentials | None = None,
     ) -> None:
         self._body_seconds = body_seconds
+        self._s3 = s3
         self._context = StorageContext(settings, database_url, tokens)
         self._lifetime = Lifetime(self._open, self._context.close)
         self._app = Starlette(
@@ -101,6 +107,7 @@ class StorageApp:
                     for method, path, call in ENDPOINTS
                 ),
                 *self._tus_routes(),
+                *self._s3_routes(),
             ],
             exception_handlers={HTTPException: _not_found},
         )
@@ -122,6 +129,18 @@ class StorageApp:
                 endpoint = self._endpoint(call, tus.error_response)
                 routes.append(Route(path + rest, endpoint, methods=[method]))
         return routes
+
+    def _s3_routes(self) -> list[Route]:
+        credentials = self._s3
+        if credentials is None:
+            return []
+
+        async def handle(context: StorageContext, request: Request) -> Response:
+            return await s3.handle(context, request, credentials)
+
+        endpoint = self._endpoint(handle, s3_error_response)
+        methods = ["GET", "HEAD", "PUT", "POST", "DELETE"]
+        return [Route(s3.PREFIX + rest, endpoint, methods=methods) for rest in ("", "/{rest:path}")]
 
     async def start(self) -> None:
         await self._lifetime.start()

@@ -22,7 +22,8 @@ class StorageSettings(ProjectSettings):
         upload_signed_url_expiration_time: seconds for which a signed upload URL is good.
         db_pool: the most connections.
         tus_url_expiry_ms: milliseconds for which a resumable upload can go on after its last bytes.
-        max_unfinished_uploads: how many resumable uploads may be unfinished.
+        max_unfinished_uploads: how many resumable uploads may be unfinished, and how many in parts
+            by the S3 protocol.
         max_unfinished_uploads_per_user: the same of one user, or one signed URL.
     """
 

@@ -12,7 +12,6 @@ from amphibase.gateway.storage.bucket_rows import SortColumn, SortOrder
 from amphibase.gateway.storage.caller import SERVICE_ROLE
 from amphibase.gateway.storage.context import StorageContext
 from amphibase.gateway.storage.errors import (
-    BucketNotEmpty,
     FeatureNotEnabled,
     InvalidRole,
     MalformedRequest,
@@ -25,7 +24,6 @@ from amphibase.gateway.storage.limits import (
     parse_size_limit,
 )
 from amphibase.gateway.storage.schemas import StorageModel, read_body, read_query
-from amphibase.gateway.storage.transactions import impersonate
 
 AT_ONCE = 1000
 """Files that are deleted in one transaction."""
@@ -103,11 +101,8 @@ async def list_all(context: StorageContext, request: Request) -> Response:
 
 async def get(context: StorageContext, request: Request) -> Response:
     caller, id = context.authenticate(request), request.path_params["bucket"]
-    async with context.transactions.as_caller(caller, "storage.bucket.get") as connection:
-        rows = await bucket_rows.find(connection, id)
-    if rows is None:
-        raise NoSuchBucket
-    return json_response(responses.bucket_json(rows))
+    row = await context.buckets.find(caller, id, "storage.bucket.get")
+    return json_response(responses.bucket_json(row))
 
 
 async def update(context: StorageContext, request: Request) -> Response:
@@ -134,9 +129,7 @@ async def empty(context: StorageContext, request: Request) -> Response:
     if caller.role != SERVICE_ROLE.role:
         raise InvalidRole
     operation = "storage.bucket.empty"
-    async with context.transactions.as_caller(caller, operation) as connection:
-        if await bucket_rows.find(connection, id) is None:
-            raise NoSuchBucket
+    await context.buckets.find(caller, id, operation)
     last: str | None = None
     while True:
         async with context.transactions.as_caller(caller, operation) as connection:
@@ -152,16 +145,5 @@ async def empty(context: StorageContext, request: Request) -> Response:
 
 async def delete(context: StorageContext, request: Request) -> Response:
     caller, id = context.authenticate(request), request.path_params["bucket"]
-    operation = "storage.bucket.delete"
-    async with context.transactions.as_caller(caller, operation) as connection:
-        if await bucket_rows.find(connection, id) is None:
-            raise NoSuchBucket
-    async with context.transactions.as_admin() as connection:
-        if await bucket_rows.find(connection, id, lock=True) is None:
-            raise NoSuchBucket
-        if await object_rows.names(connection, id, 1):
-            raise BucketNotEmpty
-        await impersonate(connection, caller, operation, deletes=True)
-        if not await bucket_rows.remove(connection, id):
-            raise NoSuchBucket
+    await context.buckets.delete(caller, id, "storage.bucket.delete")
     return json_response({"message": "Successfully deleted"})

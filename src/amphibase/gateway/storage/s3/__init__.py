@@ -1,0 +1,1 @@
+"""The S3 protocol of Storage: the same buckets and objects for clients of Amazon S3."""

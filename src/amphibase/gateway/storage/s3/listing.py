@@ -1,0 +1,133 @@
+"""Objects of a bucket by the S3 protocol: in the order of their bytes, by prefix and delimiter."""
+
+import base64
+import binascii
+from urllib.parse import quote
+
+from sqlalchemy import RowMapping, text
+from starlette.responses import Response
+
+from amphibase.gateway.storage.object_rows import metadata_of, size_of
+from amphibase.gateway.storage.responses import timestamp
+from amphibase.gateway.storage.s3.errors import InvalidArgument
+from amphibase.gateway.storage.s3.request import S3Request
+from amphibase.gateway.storage.s3.xml import Value, xml_response
+
+MAX_KEYS = 1000
+
+# `entry` is an object's name, or what several have in common up to a delimiter behind the prefix.
+_LIST = text("""
+WITH below AS (
+    SELECT name, updated_at, created_at, metadata, owner_id, version,
+        CAST(:delimiter AS text) <> '' AND position(
+            CAST(:delimiter AS text) IN substr(name, length(CAST(:prefix AS text)) + 1)
+        ) > 0 AS is_common
+    FROM storage.objects
+    WHERE bucket_id = :bucket AND starts_with(name, :prefix)
+        AND name COLLATE "C" > CAST(:after AS text)
+), entries AS (
+    SELECT *, CASE WHEN is_common THEN CAST(:prefix AS text) || split_part(
+            substr(name, length(CAST(:prefix AS text)) + 1), CAST(:delimiter AS text), 1
+        ) || CAST(:delimiter AS text) ELSE name END COLLATE "C" AS entry
+    FROM below
+)
+SELECT DISTINCT ON (entry) entry, is_common, updated_at, created_at, metadata, owner_id, version
+FROM entries WHERE entry > CAST(:after AS text) COLLATE "C"
+ORDER BY entry LIMIT :limit
+""")
+
+
+async def list_v1(s3: S3Request) -> Response:
+    """ListObjects."""
+    marker = s3.query.get("marker", "")
+    rows, is_truncated = await _entries(s3, marker)
+    delimiter = s3.query.get("delimiter", "")
+    last = rows[-1]["entry"] if is_truncated and delimiter else None
+    fields: list[tuple[str, Value]] = [
+        ("Name", s3.bucket),
+        ("Prefix", _encoded(s3, s3.query.get("prefix", ""))),
+        ("Marker", _encoded(s3, marker)),
+        ("NextMarker", None if last is None else _encoded(s3, last)),
+        *_common_fields(s3, rows, is_truncated, with_owner=True),
+    ]
+    return xml_response("ListBucketResult", fields)
+
+
+async def list_v2(s3: S3Request) -> Response:
+    """ListObjectsV2."""
+    token, start = s3.query.get("continuation-token"), s3.query.get("start-after", "")
+    rows, is_truncated = await _entries(s3, start if token is None else _read_token(token))
+    fields: list[tuple[str, Value]] = [
+        ("Name", s3.bucket),
+        ("Prefix", _encoded(s3, s3.query.get("prefix", ""))),
+        ("KeyCount", len(rows)),
+        ("ContinuationToken", token),
+        ("NextContinuationToken", _token(rows[-1]["entry"]) if is_truncated else None),
+        ("StartAfter", _encoded(s3, start) if start else None),
+        *_common_fields(s3, rows, is_truncated, with_owner=s3.query.get("fetch-owner") == "true"),
+    ]
+    return xml_response("ListBucketResult", fields)
+
+
+async def _entries(s3: S3Request, after: str) -> tuple[list[RowMapping], bool]:
+    operation = "storage.s3.object.list"
+    await s3.context.buckets.find(s3.caller, s3.bucket, operation)
+    limit = s3.number("max-keys", MAX_KEYS, MAX_KEYS)
+    values = {
+        "bucket": s3.bucket,
+        "prefix": s3.query.get("prefix", ""),
+        "delimiter": s3.query.get("delimiter", ""),
+        "after": after,
+        "limit": limit + 1,
+    }
+    if any("\0" in str(value) for value in values.values()):
+        raise InvalidArgument("A parameter must not hold the character NUL")
+    async with s3.context.transactions.as_caller(s3.caller, operation) as connection:
+        rows = [*(await connection.execute(_LIST, values)).mappings()]
+    return rows[:limit], len(rows) > limit > 0
+
+
+def _common_fields(
+    s3: S3Request, rows: list[RowMapping], is_truncated: bool, *, with_owner: bool
+) -> list[tuple[str, Value]]:
+    delimiter = s3.query.get("delimiter", "")
+    fields: list[tuple[str, Value]] = [
+        ("MaxKeys", s3.number("max-keys", MAX_KEYS, MAX_KEYS)),
+        ("Delimiter", _encoded(s3, delimiter) if delimiter else None),
+        ("EncodingType", s3.query.get("encoding-type")),
+        ("IsTruncated", is_truncated),
+    ]
+    fields += [("Contents", _contents(s3, row, with_owner)) for row in rows if not row["is_common"]]
+    fields += [
+        ("CommonPrefixes", [("Prefix", _encoded(s3, row["entry"]))])
+        for row in rows
+        if row["is_common"]
+    ]
+    return fields
+
+
+def _contents(s3: S3Request, row: RowMapping, with_owner: bool) -> Value:
+    owner = row["owner_id"] or ""
+    return [
+        ("Key", _encoded(s3, row["entry"])),
+        ("LastModified", timestamp(row["updated_at"] or row["created_at"])),
+        ("ETag", str(metadata_of(row).get("eTag") or f'"{row["version"]}"')),
+        ("Size", size_of(row)),
+        ("Owner", [("ID", owner), ("DisplayName", owner)] if with_owner else None),
+        ("StorageClass", "STANDARD"),
+    ]
+
+
+def _encoded(s3: S3Request, key: str) -> str:
+    return quote(key, safe="/-_.~*") if s3.query.get("encoding-type") == "url" else key
+
+
+def _token(key: str) -> str:
+    return base64.urlsafe_b64encode(key.encode()).decode()
+
+
+def _read_token(token: str) -> str:
+    try:
+        return base64.b64decode(token, altchars=b"-_", validate=True).decode()
+    except (binascii.Error, ValueError):
+        raise InvalidArgument("The continuation token provided is incorrect") from None

@@ -1,0 +1,359 @@
+"""Multipart uploads by the S3 protocol: an object that comes in parts, in any order.
+
+The bytes of a part are a blob in a folder of their own until the upload is completed or aborted, or
+nothing came to it for as long as a resumable upload may rest.
+"""
+
+import hashlib
+import json
+from collections.abc import AsyncIterable, AsyncIterator
+from itertools import pairwise
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import RowMapping
+from starlette.responses import Response
+
+from amphibase.background import uninterrupted
+from amphibase.blobs.base import BlobMissing
+from amphibase.blobs.swap import discard
+from amphibase.gateway.storage import multipart_rows
+from amphibase.gateway.storage.caller import SERVICE_ROLE
+from amphibase.gateway.storage.errors import AccessDenied
+from amphibase.gateway.storage.limits import checked_cache_control
+from amphibase.gateway.storage.object_rows import size_of
+from amphibase.gateway.storage.responses import timestamp
+from amphibase.gateway.storage.s3.errors import (
+    EntityTooSmall,
+    InvalidArgument,
+    InvalidPart,
+    InvalidPartOrder,
+    MalformedXml,
+    NoSuchS3Upload,
+    S3EntityTooLarge,
+    TooManyUploads,
+)
+from amphibase.gateway.storage.s3.listing import MAX_KEYS
+from amphibase.gateway.storage.s3.objects import check_source, copy_source
+from amphibase.gateway.storage.s3.request import S3Request
+from amphibase.gateway.storage.s3.xml import (
+    MAX_BODY_BYTES,
+    Value,
+    parse,
+    text_of,
+    xml_response,
+)
+from amphibase.gateway.storage.upload_body import ANY_TYPE, MeasuredBody
+from amphibase.gateway.storage.uploader import NewObject, Permission
+from amphibase.models import uuid7
+
+MIN_PART_BYTES = 5 * 1024 * 1024
+"""Of every part but the last (Amazon S3 User Guide, "multipart upload limits")."""
+
+
+async def create(s3: S3Request) -> Response:
+    """CreateMultipartUpload."""
+    metadata = {
+        "mimetype": s3.headers.get("content-type") or ANY_TYPE,
+        "cacheControl": checked_cache_control(s3.headers.get("cache-control")),
+    }
+    user_metadata = s3.user_metadata()
+    await _permission(s3, metadata, user_metadata, "storage.s3.upload.create")
+    id, settings = str(uuid4()), s3.context.settings
+    await _remove_expired(s3)
+    async with s3.context.transactions.as_admin() as connection:
+        whole, own = await multipart_rows.count(connection, s3.caller.subject)
+        is_user = s3.caller.subject is not None
+        if whole >= settings.max_unfinished_uploads or (
+            is_user and own >= settings.max_unfinished_uploads_per_user
+        ):
+            raise TooManyUploads
+        await multipart_rows.add(
+            connection,
+            id=id,
+            bucket=s3.bucket,
+            key=s3.key,
+            version=str(uuid7()),
+            owner=s3.caller.subject,
+            metadata=json.dumps(metadata),
+            user_metadata=json.dumps(user_metadata),
+        )
+    fields = [("Bucket", s3.bucket), ("Key", s3.key), ("UploadId", id)]
+    return xml_response("InitiateMultipartUploadResult", fields)
+
+
+async def put_part(s3: S3Request) -> Response:
+    """UploadPart."""
+    payload = s3.payload()
+    etag = await _store_part(s3, payload.chunks(), payload.size, "storage.s3.upload.part")
+    return Response(headers={"ETag": etag, **payload.checksums.headers})
+
+
+async def copy_part(s3: S3Request) -> Response:
+    """UploadPartCopy."""
+    operation = "storage.s3.upload.part.copy"
+    row = await s3.context.objects.find(s3.caller, copy_source(s3), operation)
+    check_source(s3, row)
+    part = _copied_range(s3.headers.get("x-amz-copy-source-range"), size_of(row))
+    opened = await s3.context.objects.open(s3.caller, row, part, operation)
+    _, start, stop, chunks = opened
+    etag = await _store_part(s3, chunks, stop - start, operation)
+    return xml_response(
+        "CopyPartResult", [("LastModified", timestamp(row["updated_at"])), ("ETag", etag)]
+    )
+
+
+async def complete(s3: S3Request) -> Response:
+    """CompleteMultipartUpload: the parts, one after the other, become the object."""
+    wanted = _wanted_parts(await s3.payload().whole(MAX_BODY_BYTES))
+    operation = "storage.s3.upload.complete"
+    upload = await _find(s3)
+    metadata, user_metadata = upload["metadata"] or {}, upload["user_metadata"] or {}
+    async with s3.context.transactions.as_admin() as connection:
+        stored = {
+            row["part_number"]: row for row in await multipart_rows.parts(connection, upload["id"])
+        }
+    parts = _chosen(wanted, stored)
+    permission = await _permission(s3, metadata, user_metadata, operation)
+    if sum(part["size"] for part in parts) > permission.max_bytes:
+        raise S3EntityTooLarge
+
+    async def content() -> AsyncIterator[bytes]:
+        for part in parts:
+            try:
+                chunks = await s3.context.parts.read(UUID(part["version"]), 0, part["size"])
+            except BlobMissing:
+                raise InvalidPart from None
+            async for data in chunks:
+                yield data
+
+    measured, version = MeasuredBody(content(), permission.max_bytes), uuid7()
+    await s3.context.blobs.write(version, measured.chunks())
+    digests = b"".join(bytes.fromhex(part["etag"].strip('"')) for part in parts)
+    digest = hashlib.md5(digests, usedforsecurity=False).hexdigest()
+    whole = measured.metadata(metadata["mimetype"], metadata["cacheControl"])
+    whole["eTag"] = f'"{digest}-{len(parts)}"'
+    new = _new(s3, metadata, user_metadata, operation)
+
+    async def finish() -> None:
+        await s3.context.uploader.write(
+            new, permission, version, whole, user_metadata, stored_as=operation
+        )
+        await _remove(s3, upload["id"])
+
+    await uninterrupted(finish())
+    fields = [
+        ("Location", str(s3.http.url.replace(query=""))),
+        ("Bucket", s3.bucket),
+        ("Key", s3.key),
+        ("ETag", whole["eTag"]),
+    ]
+    return xml_response("CompleteMultipartUploadResult", fields)
+
+
+async def abort(s3: S3Request) -> Response:
+    """AbortMultipartUpload."""
+    upload = await _find(s3)
+    await _remove(s3, upload["id"])
+    return Response(status_code=204)
+
+
+async def list_parts(s3: S3Request) -> Response:
+    """ListParts."""
+    upload = await _find(s3)
+    after, limit = s3.number("part-number-marker", 0, 2**31), s3.number("max-parts", 1000, 1000)
+    async with s3.context.transactions.as_admin() as connection:
+        rows = await multipart_rows.parts(connection, upload["id"], after=after, limit=limit + 1)
+    shown = rows[:limit]
+    fields: list[tuple[str, Value]] = [
+        ("Bucket", s3.bucket),
+        ("Key", s3.key),
+        ("UploadId", upload["id"]),
+        ("PartNumberMarker", after),
+        ("NextPartNumberMarker", shown[-1]["part_number"] if shown else None),
+        ("MaxParts", limit),
+        ("IsTruncated", len(rows) > limit),
+    ]
+    fields += [
+        (
+            "Part",
+            [
+                ("PartNumber", row["part_number"]),
+                ("LastModified", timestamp(row["created_at"])),
+                ("ETag", row["etag"]),
+                ("Size", row["size"]),
+            ],
+        )
+        for row in shown
+    ]
+    return xml_response("ListPartsResult", fields)
+
+
+async def list_uploads(s3: S3Request) -> Response:
+    """ListMultipartUploads: the caller's own, and for the service all."""
+    await s3.context.buckets.find(s3.caller, s3.bucket, "storage.s3.upload.list")
+    limit, prefix = s3.number("max-uploads", MAX_KEYS, MAX_KEYS), s3.query.get("prefix", "")
+    key, id = s3.query.get("key-marker", ""), s3.query.get("upload-id-marker", "")
+    if "\0" in prefix + key + id:
+        raise InvalidArgument("A parameter must not hold the character NUL")
+    is_service = s3.caller.role == SERVICE_ROLE.role
+    async with s3.context.transactions.as_admin() as connection:
+        rows = await multipart_rows.unfinished(
+            connection,
+            bucket=s3.bucket,
+            prefix=prefix,
+            key=key,
+            id=id or ("\U0010ffff" if key else ""),
+            owner=None if is_service else s3.caller.subject or "",
+            limit=limit + 1,
+        )
+    shown, is_truncated = rows[:limit], len(rows) > limit > 0
+    fields: list[tuple[str, Value]] = [
+        ("Bucket", s3.bucket),
+        ("KeyMarker", key),
+        ("UploadIdMarker", id),
+        ("NextKeyMarker", shown[-1]["key"] if is_truncated else None),
+        ("NextUploadIdMarker", shown[-1]["id"] if is_truncated else None),
+        ("Prefix", prefix),
+        ("MaxUploads", limit),
+        ("IsTruncated", is_truncated),
+    ]
+    fields += [
+        (
+            "Upload",
+            [
+                ("Key", row["key"]),
+                ("UploadId", row["id"]),
+                ("Initiated", timestamp(row["created_at"])),
+                ("StorageClass", "STANDARD"),
+            ],
+        )
+        for row in shown
+    ]
+    return xml_response("ListMultipartUploadsResult", fields)
+
+
+async def _store_part(
+    s3: S3Request, content: AsyncIterable[bytes], size: int, operation: str
+) -> str:
+    upload = await _find(s3)
+    number = s3.number("partNumber", 0, multipart_rows.ALL_PARTS + 1)
+    if not 1 <= number <= multipart_rows.ALL_PARTS:
+        raise InvalidArgument(f"partNumber must be from 1 to {multipart_rows.ALL_PARTS}")
+    permission = await _permission(
+        s3, upload["metadata"] or {}, upload["user_metadata"] or {}, operation
+    )
+    if size > permission.max_bytes:
+        raise S3EntityTooLarge
+    version, measured = uuid7(), MeasuredBody(content, permission.max_bytes, size)
+    await s3.context.parts.write(version, measured.chunks())
+    etag: str = measured.metadata("", "")["eTag"]
+
+    async def store() -> None:
+        unused: str | None = str(version)
+        try:
+            async with s3.context.transactions.as_admin() as connection:
+                locked = await multipart_rows.find(connection, upload["id"], *s3.path, lock=True)
+                if locked is None:
+                    raise NoSuchS3Upload
+                others = await multipart_rows.parts(connection, upload["id"])
+                sizes = sum(row["size"] for row in others if row["part_number"] != number)
+                if sizes + size > permission.max_bytes:
+                    raise S3EntityTooLarge
+                replaced = await multipart_rows.add_part(
+                    connection,
+                    upload=upload["id"],
+                    size=size,
+                    number=number,
+                    bucket=s3.bucket,
+                    key=s3.key,
+                    etag=etag,
+                    owner=s3.caller.subject,
+                    version=str(version),
+                )
+            unused = replaced
+        finally:
+            await discard(s3.context.parts, [unused])
+
+    await uninterrupted(store())
+    return etag
+
+
+async def _find(s3: S3Request) -> RowMapping:
+    """Find the upload of the request, which is its owner's and the service's alone."""
+    async with s3.context.transactions.as_admin() as connection:
+        upload = await multipart_rows.find(connection, s3.query["uploadId"], *s3.path)
+    is_service = s3.caller.role == SERVICE_ROLE.role
+    if upload is None or not (is_service or upload["owner_id"] == s3.caller.subject):
+        raise NoSuchS3Upload
+    if not is_service and s3.caller.subject is None:
+        raise AccessDenied("Sign in to go on with an upload")
+    return upload
+
+
+async def _permission(
+    s3: S3Request, metadata: dict[str, Any], user_metadata: dict[str, Any], operation: str
+) -> Permission:
+    new = _new(s3, metadata, user_metadata, operation)
+    return await s3.context.uploader.check(new, content_type=metadata["mimetype"])
+
+
+def _new(
+    s3: S3Request, metadata: dict[str, Any], user_metadata: dict[str, Any], operation: str
+) -> NewObject:
+    declared = {"mimetype": metadata["mimetype"]}
+    return NewObject(s3.caller, s3.path, operation, True, declared, user_metadata)
+
+
+async def _remove(s3: S3Request, id: str) -> None:
+    """Delete an upload, then the bytes of its parts."""
+    async with s3.context.transactions.as_admin() as connection:
+        versions = [row["version"] for row in await multipart_rows.parts(connection, id)]
+        await multipart_rows.remove(connection, id)
+    await discard(s3.context.parts, versions)
+
+
+async def _remove_expired(s3: S3Request) -> None:
+    seconds = s3.context.settings.tus_url_expiry_ms / 1000
+    async with s3.context.transactions.as_admin() as connection:
+        rows = await multipart_rows.expired(connection, seconds)
+    for row in rows:
+        await _remove(s3, row["id"])
+
+
+def _wanted_parts(body: bytes) -> list[tuple[int, str]]:
+    """Read the numbers and ETags of the parts that a client wants. Raises MalformedXml."""
+    wanted = []
+    try:
+        document = parse(body)
+        for part in document.findall("Part"):
+            number, etag = text_of(part, "PartNumber") or "", text_of(part, "ETag") or ""
+            wanted.append((int(number[:6]), etag.strip('"')))
+    except ValueError:
+        raise MalformedXml from None
+    if document.tag != "CompleteMultipartUpload" or not wanted:
+        raise MalformedXml
+    return wanted
+
+
+def _chosen(wanted: list[tuple[int, str]], stored: dict[int, RowMapping]) -> list[RowMapping]:
+    """Return the rows of the wanted parts. Raises InvalidPartOrder, InvalidPart, EntityTooSmall."""
+    numbers = [number for number, _ in wanted]
+    if any(number >= following for number, following in pairwise(numbers)):
+        raise InvalidPartOrder
+    for number, etag in wanted:
+        if number not in stored or stored[number]["etag"].strip('"') != etag:
+            raise InvalidPart
+    parts = [stored[number] for number in numbers]
+    if any(part["size"] < MIN_PART_BYTES for part in parts[:-1]):
+        raise EntityTooSmall
+    return parts
+
+
+def _copied_range(header: str | None, size: int) -> tuple[int, int] | None:
+    if header is None:
+        return None
+    first, dash, last = header.removeprefix("bytes=").partition("-")
+    if not (dash and first.isdigit() and last.isdigit() and int(first) <= int(last) < size):
+        raise InvalidArgument("x-amz-copy-source-range must be written as bytes=0-9, in the object")
+    return int(first), int(last)
