@@ -7,6 +7,7 @@ import time
 import uuid
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, ClassVar
 
 from sqlalchemy import (
@@ -27,6 +28,7 @@ from sqlalchemy import (
     Uuid,
     event,
     func,
+    inspect,
     true,
 )
 from sqlalchemy.dialects.postgresql import JSONB
@@ -129,6 +131,16 @@ def _array(item: Any) -> Any:
     return JSON(none_as_null=True).with_variant(ARRAY(item), "postgresql")
 
 
+@lru_cache(maxsize=1024)
+def _stored_attributes(model: type[Any]) -> dict[str, Any]:
+    """Return the events of the attributes of a model that are columns, by name.
+
+    A new object holds them in its dictionary. SQLAlchemy's way of setting them takes several times
+    as long, and does nothing else as long as no one listens (`validates()`, mutable types).
+    """
+    return {each.key: getattr(model, each.key).dispatch for each in inspect(model).column_attrs}
+
+
 class Base(DeclarativeBase):
     """The base of an application's models: one definition for every backend."""
 
@@ -154,7 +166,12 @@ class Base(DeclarativeBase):
             TypeError: the class has no such attribute.
             InvalidValue: a validator rejects a value by a ValueError; names the attribute.
         """
+        stored, held = _stored_attributes(type(self)), self.__dict__
         for name, value in values.items():
+            events = stored.get(name)
+            if events is not None and not events.set:
+                held[name] = value
+                continue
             if not hasattr(type(self), name):
                 raise TypeError(f"{type(self).__name__} has no attribute {name!r}")
             try:

@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy import BindParameter, Column, Select
 from sqlalchemy.orm import InstanceState
+from sqlalchemy.orm.instrumentation import ClassManager
 from sqlalchemy.orm.mapper import _all_registries
 from sqlalchemy.sql.cache_key import CacheKey
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -25,9 +26,13 @@ USED = {
     "sqlalchemy.schema.Column._copy": "schema/migrations/revision_file.py",
     "sqlalchemy.orm.InstanceState._commit_all": "records/model_info.py",
     "sqlalchemy.orm.InstanceState._commit_all_states": "records/batch.py",
+    "sqlalchemy.orm.instrumentation.ClassManager.STATE_ATTR": "records/deferred_state.py",
     "sqlalchemy.orm.mapper._all_registries": "records/adoption.py",
 }
 """Each name, and where what is made of it is needed."""
+
+STATE_ATTRIBUTE: str = ClassManager.STATE_ATTR
+"""The key of an object's dictionary that holds its state."""
 
 
 def cache_key(statement: Select[Any]) -> CacheKey | None:

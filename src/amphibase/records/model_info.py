@@ -28,6 +28,7 @@ from amphibase.errors import InvalidRequest, InvalidValue, NotLoaded, NotSupport
 from amphibase.models import Base, SoftDelete, Versioned
 from amphibase.private_names.sqlalchemy import mark_clean
 from amphibase.records.adoption import adopted, mappers_by_table
+from amphibase.records.deferred_state import DEFERRED, StateMaker, defer_states
 from amphibase.records.values import Row, coercer, fast_check
 
 Unique = PrimaryKeyConstraint | UniqueConstraint | Index
@@ -111,11 +112,11 @@ class ModelInfo(Generic[Model]):
         self.name_of: dict[ColumnElement[Any], str] = dict(
             zip(self.columns, self.names, strict=True)
         )
+        defer_states(model)
         self._has_load_listeners = bool(mapper.class_manager.dispatch.load)
-        # What the keys of sessions have before and after a row's own.
-        self._identity, _, self._identity_token = mapper.identity_key_from_primary_key(())
         self.cache: dict[Any, Any] = {}  # plans and statements, built when they are first needed
         self.unloaded = {name: _unloaded(model, name) for name in self.relationships}
+        self._make_state = StateMaker(model, self.unloaded)
         self.updated_at = self.column_of.get("updated_at")
         created = self.column_of.get("created_at")
         self.newest_first = (*((created,) if created is not None else ()), *self.keys)
@@ -190,19 +191,19 @@ class ModelInfo(Generic[Model]):
     def objects(self, rows: Sequence[Row]) -> list[Model]:
         """Return objects with the rows' values, in their order; see `object`."""
         with _garbage_left():
-            if self._has_load_listeners or self.floats or self.unloaded:
+            if self._has_load_listeners or self.floats:
                 return [*map(self.object, rows)]
             return self._plain_objects(rows)
 
     def _plain_objects(self, rows: Sequence[Row]) -> list[Model]:
         """Return objects of a model that nothing else has to be done for."""
-        new_instance, names = self.mapper.class_manager.new_instance, self.loaded_names
+        model, names, make_state = self.model, self.loaded_names, self._make_state
         objects = []
         for row in rows:
-            instance = new_instance()
-            instance.__dict__.update(zip(names, row, strict=False))
-            state = instance_state(instance)
-            state.key = (self._identity, self.key_of(row), self._identity_token)
+            instance = model.__new__(model)
+            held = instance.__dict__
+            held[DEFERRED] = make_state
+            held.update(zip(names, row, strict=False))
             objects.append(instance)
         return objects
 
@@ -220,10 +221,7 @@ class ModelInfo(Generic[Model]):
             # What RETURNING gives on SQLite has not got its column's type yet.
             if isinstance(held[name], int):
                 held[name] = float(held[name])
-        state = instance_state(instance)
-        state.key = (self._identity, self.key_of(row), self._identity_token)
-        if self.unloaded:
-            state.callables = dict(self.unloaded)
+        self._make_state.identify(instance_state(instance), self.key_of(row))
 
     def values(self, instance: Model) -> dict[str, Any]:
         """Return what an object holds, by the names of attributes; what it does not hold is left
