@@ -21,7 +21,7 @@ from amphibase.supabase import retry
 from amphibase.supabase.backend import SupabaseBackend
 from amphibase.supabase.client import SupabaseClient
 from amphibase.supabase.project import SupabaseProject
-from amphibase.supabase.records import insert
+from amphibase.supabase.records import insert, max_rows
 from amphibase.supabase.retry import RetryingClient
 
 
@@ -99,6 +99,37 @@ class TestMaxRows:
             await limit_rows(records, backend.client, DEFAULT_LIMIT)
             await backend.close()
 
+    async def test_cuts_no_rows_when_it_is_lowered_while_they_are_read(
+        self, records: Records
+    ) -> None:
+        await records.of(Note, ANN).add_many([Note(title="x", stars=n) for n in range(4500)])
+        backend = repositories(records)
+        read: list[int] = []
+        try:
+            async for note in backend.repository(Note, ANN).stream(order_by=[Note.stars]):
+                if not read:
+                    await limit_rows(records, backend.client, 300)
+                read.append(note.stars)
+            assert read == [*range(4500)]
+        finally:
+            await limit_rows(records, backend.client, DEFAULT_LIMIT)
+            await backend.close()
+
+    async def test_is_noticed_after_a_while_when_it_is_lowered(
+        self, records: Records, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await records.of(Note, ANN).add_many([Note(title="x", stars=n) for n in range(1500)])
+        backend = repositories(records)
+        notes = backend.repository(Note, ANN)
+        assert len(await notes.list(limit=1000)) == 1000
+        await limit_rows(records, backend.client, 300)
+        monkeypatch.setattr(max_rows, "REMEMBERED_SECONDS", 0)
+        try:
+            assert len(await notes.list(limit=1000)) == 1000
+        finally:
+            await limit_rows(records, backend.client, DEFAULT_LIMIT)
+            await backend.close()
+
     async def test_is_not_mistaken_for_an_offset_beyond_the_last_row(
         self, records: Records
     ) -> None:
@@ -117,6 +148,19 @@ class TestMaxRows:
                 assert len(await backend.repository(Tag, SERVICE).list()) == 3
             await backend.close()
         assert proxy.requests == 3
+
+
+async def test_rows_that_are_deleted_while_others_are_read_hide_none_of_them(
+    records: Records, unreliable: SupabaseBackend, proxy: FaultProxy
+) -> None:
+    stored = await records.of(Note, ANN).add_many([Note(title="x", stars=n) for n in range(3500)])
+    proxy.faults = [0.0, 0.0, 0.5]  # the third page is counted off while a row of the second goes
+    read: list[int] = []
+    async for note in unreliable.repository(Note, ANN).stream(order_by=[Note.stars]):
+        read.append(note.stars)
+        if len(read) == 1500:
+            await records.of(Note).delete(stored[1200].id)
+    assert read == [*range(3500)]
 
 
 @pytest.fixture

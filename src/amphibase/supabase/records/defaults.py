@@ -1,6 +1,7 @@
 """Values that new rows get where their objects hold none."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import repeat
 from operator import is_
 from typing import Any
@@ -44,7 +45,8 @@ def fill(info: ModelInfo[Any], columns: Columns) -> None:
             if _takes_row(column):
                 by_row.append(name)
                 continue
-            values = [_default(name, column) if each is ABSENT else each for each in values]
+            default = _default_of(name, column)
+            values = [default() if each is ABSENT else each for each in values]
             columns[name] = info.checked(name, values)
         if not column.nullable and any(map(is_, columns[name], repeat(None))):
             raise MissingValue(name)
@@ -70,20 +72,21 @@ def _takes_row(column: Column[Any]) -> bool:
     )
 
 
-def _default(name: str, column: Column[Any]) -> Any:
+def _default_of(name: str, column: Column[Any]) -> Callable[[], Any]:
+    """Return what makes a column's value where a row has none."""
     default: Any = column.default
     if default is not None and default.is_scalar:
-        return default.arg
+        return lambda: default.arg
     if default is not None and default.is_callable:
-        return default.arg(None)
+        return partial(default.arg, None)
     if default is not None and column.server_default is None:
         raise NotSupported(
             f"{name}: its default is an SQL expression; give the column a server_default"
         )
     if is_left_to_database(column):
-        return ABSENT
+        return lambda: ABSENT
     if column.nullable:
-        return None
+        return lambda: None
     raise MissingValue(name)
 
 

@@ -13,6 +13,7 @@ from amphibase.records.model_info import ABSENT, ModelInfo
 from amphibase.records.values import Row
 from amphibase.supabase.records.defaults import Columns, fill
 from amphibase.supabase.records.loading import chunks, one_of
+from amphibase.supabase.records.paged_read import read_rows
 from amphibase.supabase.records.request_builder import Parameters, RequestBuilder
 
 MAX_BODY_BYTES = 50 * 1024 * 1024
@@ -123,7 +124,7 @@ async def _read(builder: RequestBuilder, keys: Sequence[Row]) -> Sequence[Row]:
     info = builder.info
     found: dict[Row, Row] = {}
     for some in chunks(keys):
-        rows = await builder.rows([one_of(info.keys, some)], builder.ordering(()))
+        rows = await read_rows(builder, [one_of(info.keys, some)], builder.ordering(()))
         found |= {info.key_of(row): row for row in rows}
     return [found[key] for key in keys if key in found]
 

@@ -18,6 +18,7 @@ from amphibase.records.values import Row
 from amphibase.supabase.errors import read_json
 from amphibase.supabase.records.dialect import from_json
 from amphibase.supabase.records.expressions import FilterBuilder, Filters, JoinedRelation
+from amphibase.supabase.records.paged_read import read_rows
 from amphibase.supabase.records.relations import Step, foreign_key_hint
 from amphibase.supabase.records.request_builder import (
     ROWS_A_REQUEST,
@@ -144,7 +145,7 @@ class Loader:
     async def _rows(self, columns: Sequence[Column[Any]], keys: Sequence[Row]) -> list[Row]:
         rows: list[Row] = []
         for some in chunks(keys):
-            rows += await self._related.rows([one_of(columns, some)], self._order)
+            rows += await read_rows(self._related, [one_of(columns, some)], self._order)
         if len(keys) > KEYS_A_REQUEST:
             self._sort(rows)
         return rows
@@ -182,7 +183,9 @@ async def read_links(
         places = [between.info.columns.index(column) for column in columns]
         order = between.ordering(())
         found = [
-            row for some in chunks(keys) for row in await between.rows([one_of(near, some)], order)
+            row
+            for some in chunks(keys)
+            for row in await read_rows(between, [one_of(near, some)], order)
         ]
         return [tuple(row[place] for place in places) for row in found]
     return [

@@ -6,6 +6,11 @@ rows than were requested is complete if the server was seen to return more, or i
 counted in the same request.
 """
 
+from time import monotonic
+
+REMEMBERED_SECONDS = 60
+"""A project's limit may be lowered while the application runs."""
+
 
 class MaxRows:
     """What is known of the limit.
@@ -17,9 +22,12 @@ class MaxRows:
     def __init__(self) -> None:
         self.limit: int | None = None
         self._most = 0
+        self._since = monotonic()
 
     def must_count(self, requested: int) -> bool:
         """Return whether a request for so many rows has to have the matching rows counted."""
+        if monotonic() - self._since > REMEMBERED_SECONDS:
+            self.limit, self._most, self._since = None, 0, monotonic()
         return self.limit is None and requested > self._most
 
     def is_end(self, returned: int, requested: int, matching: int | None) -> bool:

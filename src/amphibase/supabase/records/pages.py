@@ -11,6 +11,7 @@ from amphibase.records.model_info import ModelInfo
 from amphibase.records.page_size import count_within, may_be_large
 from amphibase.records.values import Row
 from amphibase.supabase.records.loading import Loader
+from amphibase.supabase.records.paged_read import read_records
 from amphibase.supabase.records.request_builder import RequestBuilder
 
 
@@ -39,7 +40,7 @@ async def read_page(
         filters = builder.with_condition(filters, after)
     for loader in loaders:
         loader.embed(filters)
-    records = await builder.records(filters, order, limit + 1)
+    records = await read_records(builder, filters, order, limit + 1)
     page: Sequence[Mapping[str, Any]] = records[:limit]
     sizes = [_size_of(builder.info, record) for record in page]
     for loader in loaders:

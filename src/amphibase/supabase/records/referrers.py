@@ -10,6 +10,7 @@ from amphibase.errors import ForeignKeyViolation
 from amphibase.records.adoption import mappers_by_table
 from amphibase.records.values import Row
 from amphibase.supabase.records.counting import rows_exist
+from amphibase.supabase.records.paged_read import read_rows
 from amphibase.supabase.records.request_builder import RequestBuilder
 
 
@@ -25,7 +26,7 @@ async def still_referred_to(builder: RequestBuilder, where: Sequence[Where]) -> 
         What the caller does not see is not named.
     """
     infos = builder.shared.infos
-    rows = await builder.rows(where, builder.ordering(()), limit=MAX_LIMIT)
+    rows = await read_rows(builder, where, builder.ordering(()), limit=MAX_LIMIT)
     tables = [
         table.name
         for table, mappers in mappers_by_table().items()

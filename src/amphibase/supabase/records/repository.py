@@ -1,8 +1,7 @@
 """The Supabase backend's `Repository`: the rows of one model for one caller."""
 
-import asyncio
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from typing import Any, Generic
 
 from amphibase.access import OWNER_COLUMN
@@ -31,6 +30,7 @@ from amphibase.supabase.records.counting import count_rows, rows_exist
 from amphibase.supabase.records.defaults import check_plain
 from amphibase.supabase.records.insert import as_columns, insert
 from amphibase.supabase.records.loading import loaders_of
+from amphibase.supabase.records.paged_read import PagedRead, read_records, read_rows
 from amphibase.supabase.records.pages import read_page
 from amphibase.supabase.records.referrers import still_referred_to
 from amphibase.supabase.records.request_builder import ROWS_A_REQUEST, RequestBuilder
@@ -86,7 +86,7 @@ class SupabaseRepository(Generic[Model]):
         loaders = loaders_of(self._builder, load)
         for loader in loaders:
             loader.embed(filters)
-        records = await self._builder.records(filters, order, limit, offset)
+        records = await read_records(self._builder, filters, order, limit, offset)
         objects = self._objects(records)
         for loader in loaders:
             await loader.fill(objects, records)
@@ -111,23 +111,11 @@ class SupabaseRepository(Generic[Model]):
         return Page(objects, next_cursor)
 
     async def stream(self, *where: Where, order_by: Order = ()) -> AsyncGenerator[Model]:
-        builder = self._builder
-        order, filters = builder.ordering(order_by), builder.filters(*where)
-        fetching = asyncio.ensure_future(builder.fetch(filters, order, ROWS_A_REQUEST))
-        try:
-            is_end = False
-            while not is_end:
-                records, is_end = await fetching
-                if not is_end:  # fetched while the caller works with these
-                    following = builder.continued(filters, order, records[-1])
-                    fetching = asyncio.ensure_future(
-                        builder.fetch(following, order, ROWS_A_REQUEST)
-                    )
+        filters, order = self._builder.filters(*where), self._builder.ordering(order_by)
+        async with aclosing(PagedRead(self._builder, filters, order).pages()) as pages:
+            async for records in pages:
                 for instance in self._objects(records):
                     yield instance
-        finally:
-            fetching.cancel()
-            await asyncio.gather(fetching, return_exceptions=True)
 
     async def count(self, *where: Where) -> int:
         return await count_rows(self._builder, where)
@@ -243,7 +231,7 @@ class SupabaseRepository(Generic[Model]):
         None where it is not the caller's to see or to change."""
         same = [self._info.column_of[name] == values.get(name) for name in names]
         if not replace:
-            return _first(await self._builder.rows(same, self._builder.ordering(()), limit=1))
+            return _first(await read_rows(self._builder, same, self._builder.ordering(()), limit=1))
         changes = {
             self._info.column_of[name]: values[name]
             for name in changed_names(self._info, values, names)
@@ -254,7 +242,7 @@ class SupabaseRepository(Generic[Model]):
         builder = self._builder.of(self._info, with_deleted=True)
         if not changes:
             where = [*same, *self._declared()]
-            return _first(await builder.rows(where, builder.ordering(()), limit=1))
+            return _first(await read_rows(builder, where, builder.ordering(()), limit=1))
         with self._changing():
             return _first(await self._update(builder, same, changes))
         return None

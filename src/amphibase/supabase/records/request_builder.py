@@ -173,35 +173,6 @@ class RequestBuilder:
 
     # Reading
 
-    async def rows(
-        self,
-        where: Sequence[Where],
-        order: Ordering,
-        *,
-        limit: int | None = None,
-        offset: int = 0,
-    ) -> list[Row]:
-        """Fetch rows, by as many requests as it takes.
-
-        Args:
-            limit: None for all.
-        """
-        return self.codec.rows(await self.records(self.filters(*where), order, limit, offset))
-
-    async def records(
-        self, filters: Filters, order: Ordering, limit: int | None = None, offset: int = 0
-    ) -> list[dict[str, Any]]:
-        """Fetch rows as JSON objects; see `rows`."""
-        records: list[dict[str, Any]] = []
-        while True:
-            left = ROWS_A_REQUEST if limit is None else min(limit - len(records), ROWS_A_REQUEST)
-            some, is_end = await self.fetch(filters, order, left, offset)
-            records += some
-            if is_end or not some or len(records) == limit:
-                return records
-            filters = self.continued(filters, order, records[-1])
-            offset = 0
-
     def continued(self, filters: Filters, order: Ordering, record: Mapping[str, Any]) -> Filters:
         """Return the filters of the rows that come after one."""
         after = order.after(order.read(self.position(order, record)), compares_rows=False)
