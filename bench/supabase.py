@@ -1,30 +1,35 @@
 """The Supabase backend beside the bare calls of supabase-py, both on the local Supabase in a
-process of its own: what a list costs as objects, and reads and writes of many rows.
+process of its own: what a list costs as objects, reads and writes of many rows, and `/users/me`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
 from uuid import UUID
 
+import httpx
 import psycopg
+from fastapi import Depends, FastAPI, HTTPException
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from rich.console import Console
 from rich.progress import Progress
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Mapped
 from supabase import AsyncClient, AsyncClientOptions
 
-from amphibase import SERVICE, Base, Caller, Owned, User
+from amphibase import SERVICE, Amphibase, Base, Caller, Owned, User
 from amphibase.accounts.jwt.key_ring import load_keys
 from amphibase.models import uuid7
 from amphibase.schema import policies, triggers
-from amphibase.settings import load_settings
+from amphibase.settings import Settings, load_settings
 from amphibase.supabase.backend import SupabaseBackend
+from amphibase.testing.client import BASE_URL, open_client
 from amphibase.testing.supabase import LocalSupabase, serve_projects
 from bench import machine, report
 from bench.report import Bar, Measurement
@@ -158,6 +163,46 @@ class Theirs:
                 return read
 
 
+def their_app(client: AsyncClient) -> FastAPI:
+    """Return an application that has Auth verify the token of each request."""
+    app = FastAPI()
+    bearer = HTTPBearer()
+
+    async def current_user(credentials: HTTPAuthorizationCredentials = Depends(bearer)) -> Any:
+        response = await client.auth.get_user(credentials.credentials)
+        if response is None:
+            raise HTTPException(401)
+        return response.user
+
+    @app.get("/users/me")
+    async def me(user: Any = Depends(current_user)) -> Any:
+        return user
+
+    return app
+
+
+def own_profile(client: httpx.AsyncClient) -> Work:
+    """Return what requests the profile of a signed-in user."""
+
+    async def read() -> None:
+        (await client.get("/users/me")).raise_for_status()
+
+    return read
+
+
+@asynccontextmanager
+async def users_task(settings: Settings, client: AsyncClient) -> AsyncIterator[Task]:
+    """Sign a user in, whom both applications show; without a socket, so that frameworks weigh
+    less than what they wait for."""
+    app = Amphibase(settings).mount(FastAPI())
+    async with open_client(app) as anonymous:
+        user = await anonymous.as_user("eve@example.com")
+        transport = httpx.ASGITransport(app=their_app(client))
+        theirs = httpx.AsyncClient(transport=transport, base_url=BASE_URL, headers=user.headers)
+        async with user, theirs:
+            yield Task("/users/me", 0.2, own_profile(user), own_profile(theirs), repeat=REPEAT)
+
+
 def tasks(ours: Ours, theirs: Theirs, id: UUID) -> list[Task]:
     """Return what is measured, in the order of the rows that it needs."""
     return [
@@ -175,6 +220,28 @@ async def milliseconds(work: Work, repeat: int) -> float:
     for _ in range(repeat):
         await work()
     return (perf_counter() - begin) / repeat * 1000
+
+
+async def compare(
+    task: Task, project: LocalSupabase, rounds: int, progress: Progress
+) -> Measurement:
+    """Let both sides do a task by turns."""
+    measurement = Measurement(task.title, "ms", (Bar(THEIRS, "at most", task.bar),))
+    await task.ours()
+    await task.theirs()
+    bar = progress.add_task(task.title, total=rounds)
+    sides = ((OURS, task.ours), (THEIRS, task.theirs))
+    for number in range(rounds):
+        figures = {}
+        # Who goes first changes, so that a drift of the machine favours neither.
+        for name, work in sides if number % 2 == 0 else reversed(sides):
+            clear(project)
+            figures[name] = await milliseconds(work, task.repeat)
+        for name, _ in sides:
+            measurement.add(name, figures[name])
+        progress.advance(bar)
+    clear(project)
+    return measurement
 
 
 async def measure(project: LocalSupabase, rounds: int, progress: Progress) -> list[Measurement]:
@@ -197,26 +264,12 @@ async def measure(project: LocalSupabase, rounds: int, progress: Progress) -> li
     rows = SOME
     gc.collect()
     gc.freeze()  # as `amphibase serve` does at its start
-    for task in tasks(ours, Theirs(client), (await ours.first()).id):
-        if task.rows > rows:
-            fill(project, rows + 1, task.rows)
-            rows = task.rows
-        measurement = Measurement(task.title, "ms", (Bar(THEIRS, "at most", task.bar),))
-        await task.ours()
-        await task.theirs()
-        bar = progress.add_task(task.title, total=rounds)
-        for number in range(rounds):
-            figures = {}
-            sides = ((OURS, task.ours), (THEIRS, task.theirs))
-            # Who goes first changes, so that a drift of the machine favours neither.
-            for name, work in sides if number % 2 == 0 else reversed(sides):
-                clear(project)
-                figures[name] = await milliseconds(work, task.repeat)
-            for name, _ in sides:
-                measurement.add(name, figures[name])
-            progress.advance(bar)
-        clear(project)
-        measurements.append(measurement)
+    async with users_task(settings, client) as users:
+        for task in [users, *tasks(ours, Theirs(client), (await ours.first()).id)]:
+            if task.rows > rows:
+                fill(project, rows + 1, task.rows)
+                rows = task.rows
+            measurements.append(await compare(task, project, rounds, progress))
     await client.postgrest.aclose()
     await backend.close()
     return measurements
