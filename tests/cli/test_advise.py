@@ -7,6 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 from tests.commands import Completed, run
+from tests.supabase_tables import owner_url
 
 from amphibase.testing.supabase import LocalSupabase
 
@@ -105,6 +106,48 @@ def test_policies_for_browsers_speak_for_supabase(
     execute(url, "CREATE FOREIGN DATA WRAPPER w", "CREATE SERVER other FOREIGN DATA WRAPPER w")
     both, _ = evidence(tmp_path, url)
     assert both is None
+
+
+def test_a_project_shows_its_api_and_with_its_database_more(
+    tmp_path: Path, local_supabase: LocalSupabase
+) -> None:
+    execute(
+        local_supabase.db_url,
+        "CREATE TABLE users (id serial PRIMARY KEY)",
+        "GRANT ALL ON users TO service_role",
+        "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "INSERT INTO storage.buckets (id, name, public) VALUES ('a', 'a', true), ('b', 'b', false)",
+        "NOTIFY pgrst, 'reload schema'",
+    )
+    environment = {
+        "SUPABASE_ANON_KEY": local_supabase.anon_key,
+        "SUPABASE_SERVICE_KEY": local_supabase.service_role_key,
+    }
+
+    def found(**more: str) -> dict[str, str]:
+        options = ("advise", "--supabase-url", local_supabase.url, "-o", "json")
+        done = run(tmp_path, environment | more, *options)
+        assert done.returncode == 0, done.stderr
+        evidence = json.loads(done.stdout)["evidence"]
+        return {each["criterion"]: each["found"] for each in evidence}
+
+    over_api = found()
+    assert over_api["integer keys"] == "users"
+    assert over_api["files"] == "2 buckets, 1 of them public"
+    assert over_api["accounts"] == "0 users"
+    assert over_api["sign-in by providers"] == "none"
+    assert "triggers" not in over_api
+    assert any("SUPABASE_DB_URL" in text for text in over_api.values())
+    with_database = found(SUPABASE_DB_URL=owner_url(local_supabase))
+    assert with_database["triggers"].endswith("triggers")
+    assert not any("SUPABASE_DB_URL" in text for text in with_database.values())
+
+
+def test_a_project_without_its_keys_is_one_line(tmp_path: Path) -> None:
+    done = run(tmp_path, {}, "advise", "--supabase-url", "http://127.0.0.1:9")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error SUPABASE_ANON_KEY: ")
+    assert done.stderr.count("\n") == 1
 
 
 def test_sqlite_has_nothing_to_show(tmp_path: Path) -> None:

@@ -1,15 +1,21 @@
-"""`amphibase advise`: what a database says about the choice of a backend."""
+"""`amphibase advise`: what a database or a project says about the choice of a backend."""
 
 import asyncio
 import json
 from dataclasses import asdict
 from enum import StrEnum
 from html import escape
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from amphibase.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
+
+    from amphibase.schema.evidence import Evidence
+    from amphibase.settings import Settings
 
 
 class Report(StrEnum):
@@ -22,6 +28,9 @@ class Report(StrEnum):
 
 HEADINGS = ("criterion", "found", "speaks for")
 
+NOT_SHOWN = "size, triggers, extensions, policies, hashes, realtime"
+"""What no API of a project shows."""
+
 
 def advise(
     database_url: Annotated[
@@ -30,35 +39,36 @@ def advise(
             metavar="URL", help="A Postgres, your own or a project's; DATABASE_URL by default."
         ),
     ] = None,
+    supabase_url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="A Supabase project, with its keys in SUPABASE_ANON_KEY and "
+            "SUPABASE_SERVICE_KEY; its database too, with SUPABASE_DB_URL.",
+        ),
+    ] = None,
     output: Annotated[Report, typer.Option("--output", "-o", help="How to print it.")] = (
         Report.TABLE
     ),
 ) -> None:
-    """Show what a database says about the choice between it and Supabase.
+    """Show what a database or a project says about the choice between the two.
 
-    It reads the catalog and changes nothing. It recommends a side where all clear evidence is on
-    it; the rest of the criteria are for you (docs/choosing.md).
+    It reads the catalog, or what the project's API shows, and changes nothing. It recommends a side
+    where all clear evidence is on it; the rest of the criteria are for you (docs/choosing.md).
 
     Example: amphibase advise --database-url postgresql://localhost/app -o html > advice.html
     """
-    from amphibase.database.engine import Database
-    from amphibase.schema.evidence import Evidence, read_evidence, recommended
+    from amphibase.schema.evidence import recommended
     from amphibase.settings import load_settings
 
-    # As a setting, so that a wrong one is one line, and a secret in none.
-    url = load_settings(**({"database_url": database_url} if database_url else {})).database
-    if url.get_backend_name() != "postgresql":
-        raise ConfigurationError("Only a Postgres has evidence to show; pass --database-url")
-
-    async def read() -> list[Evidence]:
-        database = Database(url)
-        try:
-            async with database.read() as connection:
-                return await connection.run_sync(read_evidence)
-        finally:
-            await database.close()
-
-    evidence = asyncio.run(read())
+    if database_url and supabase_url:
+        raise ConfigurationError("Pass --database-url or --supabase-url, and read them one by one")
+    # As settings, so that a wrong one is one line, and a secret in none.
+    if supabase_url:
+        evidence = asyncio.run(_of_project(load_settings(supabase_url=supabase_url)))
+    else:
+        options = {"database_url": database_url} if database_url else {}
+        evidence = asyncio.run(_of_database(load_settings(**options).database))
     side = recommended(evidence)
     verdict = f"Recommended: {side}" if side else "The evidence is not clear: the choice is yours"
     rows: list[tuple[str, str, str]] = [
@@ -72,6 +82,40 @@ def advise(
             typer.echo(_html(rows, verdict))
         case _:
             _print(rows, verdict)
+
+
+async def _of_database(url: "URL") -> "list[Evidence]":
+    from amphibase.database.engine import Database
+    from amphibase.schema.evidence import read_evidence
+
+    if url.get_backend_name() != "postgresql":
+        raise ConfigurationError(
+            "Only a Postgres has evidence to show; pass --database-url or --supabase-url"
+        )
+    database = Database(url)
+    try:
+        async with database.read() as connection:
+            return await connection.run_sync(read_evidence)
+    finally:
+        await database.close()
+
+
+async def _of_project(settings: "Settings") -> "list[Evidence]":
+    """Return what a project's API shows, and its database where that is known."""
+    from amphibase.schema.evidence import Evidence
+    from amphibase.supabase.client import SupabaseClient
+    from amphibase.supabase.evidence import read_project
+    from amphibase.supabase.project import SupabaseProject
+
+    client = SupabaseClient(SupabaseProject.of(settings))
+    try:
+        evidence = await read_project(client)
+    finally:
+        await client.close()
+    if settings.supabase_database is None:
+        return [*evidence, Evidence(NOT_SHOWN, "set SUPABASE_DB_URL to have it read")]
+    more = await _of_database(settings.supabase_database)
+    return [*{each.criterion: each for each in (*evidence, *more)}.values()]
 
 
 def _print(rows: list[tuple[str, str, str]], verdict: str) -> None:
