@@ -57,6 +57,11 @@ def admits(rule: Rule, caller: Asking, row_owner: uuid.UUID | None) -> bool:
     )
 
 
+def may_own(access: Access, caller: Asking, row_owner: uuid.UUID | None) -> bool:
+    """Return whether a caller may add a row with that owner, if they may add rows at all."""
+    return row_owner == caller.id or (Who.ADMIN in access.write.admits and caller.is_admin)
+
+
 async def test_each_declaration_lets_each_caller_do_what_it_says_and_no_more(
     guarded: Application,
 ) -> None:
@@ -83,7 +88,7 @@ async def test_each_declaration_lets_each_caller_do_what_it_says_and_no_more(
                     assert attempt(connection, SQL(verb).format(table)) == len(changed), case
                 for row in (ANN, BOB, EVE):
                     add = SQL("INSERT INTO {} (owner_id) VALUES (%s)").format(table)
-                    may = admits(access.write, caller, row)
+                    may = admits(access.write, caller, row) and may_own(access, caller, row)
                     assert attempt(connection, add, row) == may, case
                 connection.rollback()
                 act_as(connection, caller)
@@ -103,6 +108,23 @@ async def test_a_row_cannot_be_given_to_someone_else(guarded: Application) -> No
         assert attempt(connection, add, BOB) == 0
         assert attempt(connection, "UPDATE notes SET owner_id = %s", BOB) == 0
         assert attempt(connection, "UPDATE notes SET title = 'b'") == 1
+
+
+async def test_a_row_of_anonymous_callers_is_nobodys(guarded: Application) -> None:
+    class Feedback(models_of(guarded)):  # type: ignore[misc]
+        __tablename__ = "feedback"
+        __access__ = Access(write=everyone)
+        id: Mapped[int] = mapped_column(primary_key=True)
+        owner_id: Mapped[uuid.UUID | None]
+
+    await guarded.ensure()
+    add = "INSERT INTO feedback (owner_id) VALUES (%s)"
+    with calling(url_of(guarded), CALLERS["nobody"]) as connection:
+        assert attempt(connection, add, None) == 1
+        assert attempt(connection, add, ANN) == 0
+    with calling(url_of(guarded), CALLERS["ann"]) as connection:
+        assert attempt(connection, add, ANN) == 1
+        assert attempt(connection, add, None) == 0
 
 
 async def test_it_is_the_policies_that_keep_callers_apart(guarded: Application) -> None:

@@ -1,16 +1,25 @@
 """The SQL that prepares a project, and the comparison of a project with what it needs."""
 
 from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any, cast
+from uuid import UUID
 
 import psycopg
 import pytest
 from sqlalchemy import MetaData
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from tests.backends import ANN, BOB
 from tests.supabase_projects import settings_of
 from tests.supabase_tables import create_tables, owner_url
 
-from amphibase import Base
+from amphibase import SERVICE, Base, Caller
+from amphibase.access import Access, authenticated
 from amphibase.database.engine import Database
 from amphibase.database.url import parse_url
+from amphibase.errors import Forbidden
+from amphibase.models import Timestamps, Versioned
+from amphibase.schema import triggers
 from amphibase.supabase.client import SupabaseClient
 from amphibase.supabase.project import SupabaseProject
 from amphibase.supabase.project_check import check_database, check_over_api
@@ -74,6 +83,14 @@ async def test_a_prepared_project_lacks_nothing(project: LocalSupabase) -> None:
             "trigger amphibase_set_updated_at of t_notes is missing",
         ),
         (
+            "CREATE OR REPLACE TRIGGER amphibase_reject_changes BEFORE UPDATE ON t_notes "
+            "FOR EACH ROW EXECUTE FUNCTION amphibase_reject_changes('id')",
+            triggers.Trigger(
+                "t_notes", triggers.UNCHANGED, ("created_at", "id", "owner_id")
+            ).create(),
+            "trigger amphibase_reject_changes of t_notes is missing",
+        ),
+        (
             "ALTER POLICY amphibase_objects_delete ON storage.objects RENAME TO other",
             "ALTER POLICY other ON storage.objects RENAME TO amphibase_objects_delete",
             "policy amphibase_objects_delete of storage.objects is missing",
@@ -112,6 +129,87 @@ def test_only_what_policies_need_is_granted(project: LocalSupabase) -> None:
     assert set(granted) == {
         ("authenticated", privilege) for privilege in ("SELECT", "INSERT", "UPDATE", "DELETE")
     }
+
+
+class Apart(DeclarativeBase):
+    """Beside the models of the other tests."""
+
+    type_annotation_map = Base.type_annotation_map
+
+
+class Plan(Versioned, Timestamps, Apart):
+    """What everybody who is signed in may edit; it stays its owner's."""
+
+    __tablename__ = "plans"
+    __access__ = Access(read=authenticated, write=authenticated)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    owner_id: Mapped[UUID]
+    title: Mapped[str]
+
+
+async def test_clients_are_held_to_the_rules_of_the_application(
+    local_supabase: LocalSupabase,
+) -> None:
+    execute(local_supabase, starter_sql(Apart.metadata))
+    client = SupabaseClient(SupabaseProject.of(settings_of(local_supabase)))
+
+    async def send(method: str, caller: Caller, **values: Any) -> dict[str, Any]:
+        response = await client.request(
+            "rest",
+            method,
+            "/plans",
+            caller,
+            params={} if method == "POST" else {"title": "not.is.null"},
+            headers={"Prefer": "return=representation"},
+            json=values,
+        )
+        (row,) = response.json()
+        return cast("dict[str, Any]", row)
+
+    plan = {"id": str(UUID(int=1)), "owner_id": str(ANN.user_id), "title": "one"}
+    try:
+        with pytest.raises(Forbidden):  # for another
+            await send("POST", BOB, **plan)
+        stored = await send("POST", ANN, **plan)
+        for name, value in (
+            ("id", str(UUID(int=2))),
+            ("owner_id", str(BOB.user_id)),
+            ("created_at", "2000-01-01T00:00:00Z"),
+        ):
+            with pytest.raises(Forbidden):
+                await send("PATCH", BOB, **{name: value})
+        changed = await send("PATCH", BOB, **stored | {"title": "two", "version": 9})
+        assert changed["updated_at"] > stored["updated_at"]
+        unchanged = {"title": "two", "version": 2, "updated_at": changed["updated_at"]}
+        assert changed == stored | unchanged
+        assert (await send("PATCH", SERVICE, owner_id=str(BOB.user_id)))["title"] == "two"
+    finally:
+        await client.close()
+
+
+@pytest.mark.parametrize(
+    ("buckets", "accepted"), [((), ["avatars", "theirs"]), (("avatars",), ["avatars"])]
+)
+async def test_the_policies_of_files_are_for_the_buckets_that_are_named(
+    local_supabase: LocalSupabase, buckets: tuple[str, ...], accepted: list[str]
+) -> None:
+    execute(local_supabase, starter_sql(Apart.metadata, buckets))
+    for name in ("avatars", "theirs"):
+        execute(
+            local_supabase,
+            f"INSERT INTO storage.buckets VALUES ('{name}', '{name}') ON CONFLICT DO NOTHING",
+        )
+    client = SupabaseClient(SupabaseProject.of(settings_of(local_supabase)))
+    stored = []
+    try:
+        for name in ("avatars", "theirs"):
+            with suppress(Forbidden):
+                await client.request("storage", "POST", f"/object/{name}/a", ANN, content=b"a")
+                stored.append(name)
+    finally:
+        await client.close()
+    assert stored == accepted
 
 
 def test_the_script_is_the_same_each_time() -> None:

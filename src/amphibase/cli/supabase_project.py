@@ -28,6 +28,14 @@ def sql(
             metavar="FILE", help="Your newest migration: print only what your models have beyond."
         ),
     ] = None,
+    buckets: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--bucket",
+            metavar="NAME",
+            help="Of your application, beside uploads: others of the project are left alone.",
+        ),
+    ] = None,
 ) -> None:
     """Print the SQL that prepares a project for your models, as a file for supabase/migrations.
 
@@ -41,7 +49,7 @@ def sql(
     if since is None:
         from amphibase.supabase.starter import starter_sql
 
-        typer.echo(starter_sql(Base.metadata), nl=False)
+        typer.echo(starter_sql(Base.metadata, buckets or ()), nl=False)
         return
     if application is None:
         raise ConfigurationError("Say where your models are: --app module:app")

@@ -125,7 +125,7 @@ class TableRules:
         both = self._both(read, write)
         policies = [
             self._policy("SELECT", read, using=self._condition(read)),
-            self._policy("INSERT", write, check=self._condition(write)),
+            self._policy("INSERT", write, check=self._insert_check()),
         ]
         if both is not None:
             writers = write if Who.EVERYONE in read else read if Who.EVERYONE in write else write
@@ -170,12 +170,24 @@ class TableRules:
     def _condition(self, who: frozenset[Who]) -> str:
         parts = []
         if Who.OWNER in who and self.owner is not None:
-            parts.append(f"{quoted(self.owner.name)} = (SELECT auth.uid())")
+            parts.append(self._is_own())
         if Who.ADMIN in who:
             parts.append(IS_ADMIN)
-        if not parts:
-            return "true"
-        return parts[0] if len(parts) == 1 else "\n    " + "\n    OR ".join(parts) + "\n"
+        return _any_of(parts)
+
+    def _insert_check(self) -> str:
+        """Return the condition of new rows: they are the caller's, unless an administrator may
+        write rows of others."""
+        admits = self.access.write.admits
+        if self.owner is None or admits == {Who.ADMIN}:
+            return self._condition(_plain(admits))
+        of_anonymous = Who.EVERYONE in admits and self.owner.nullable
+        is_own = self._is_own("IS NOT DISTINCT FROM" if of_anonymous else "=")
+        return _any_of([is_own, IS_ADMIN] if Who.ADMIN in admits else [is_own])
+
+    def _is_own(self, operator: str = "=") -> str:
+        assert self.owner is not None
+        return f"{quoted(self.owner.name)} {operator} (SELECT auth.uid())"
 
 
 def declared(metadata: MetaData) -> list[TableRules]:
@@ -320,6 +332,14 @@ def _covers(wide: frozenset[Who], narrow: frozenset[Who]) -> bool:
     if Who.EVERYONE in wide or narrow <= wide:
         return True
     return Who.AUTHENTICATED in wide and Who.EVERYONE not in narrow
+
+
+def _any_of(conditions: list[str]) -> str:
+    if not conditions:
+        return "true"
+    if len(conditions) == 1:
+        return conditions[0]
+    return "\n    " + "\n    OR ".join(conditions) + "\n"
 
 
 def _indented(condition: str) -> str:

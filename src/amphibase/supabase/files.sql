@@ -1,31 +1,31 @@
--- Files: the bucket that is there from the start, who may do what, and what of a file Storage's API
+-- Files: the buckets that are there from the start, who may do what, and what of a file Storage's API
 -- does not say (https://supabase.com/docs/guides/storage/schema/design).
 
-INSERT INTO storage.buckets (id, name) VALUES ('uploads', 'uploads') ON CONFLICT DO NOTHING;
+INSERT INTO storage.buckets (id, name) VALUES {buckets} ON CONFLICT DO NOTHING;
 
 DROP POLICY IF EXISTS amphibase_buckets_select ON storage.buckets;
 CREATE POLICY amphibase_buckets_select ON storage.buckets
-FOR SELECT TO anon, authenticated USING (public);
+FOR SELECT TO anon, authenticated USING (public{and_bucket});
 
 DROP POLICY IF EXISTS amphibase_objects_select ON storage.objects;
 CREATE POLICY amphibase_objects_select ON storage.objects
-FOR SELECT TO anon, authenticated USING (
+FOR SELECT TO anon, authenticated USING ((
     owner_id = (SELECT auth.uid())::text
     OR bucket_id IN (SELECT id FROM storage.buckets WHERE public)
-);
+){and_object});
 
 DROP POLICY IF EXISTS amphibase_objects_insert ON storage.objects;
 CREATE POLICY amphibase_objects_insert ON storage.objects
-FOR INSERT TO authenticated WITH CHECK (owner_id = (SELECT auth.uid())::text);
+FOR INSERT TO authenticated WITH CHECK (owner_id = (SELECT auth.uid())::text{and_object});
 
 DROP POLICY IF EXISTS amphibase_objects_update ON storage.objects;
 CREATE POLICY amphibase_objects_update ON storage.objects
-FOR UPDATE TO authenticated USING (owner_id = (SELECT auth.uid())::text)
-WITH CHECK (owner_id = (SELECT auth.uid())::text);
+FOR UPDATE TO authenticated USING (owner_id = (SELECT auth.uid())::text{and_object})
+WITH CHECK (owner_id = (SELECT auth.uid())::text{and_object});
 
 DROP POLICY IF EXISTS amphibase_objects_delete ON storage.objects;
 CREATE POLICY amphibase_objects_delete ON storage.objects
-FOR DELETE TO authenticated USING (owner_id = (SELECT auth.uid())::text);
+FOR DELETE TO authenticated USING (owner_id = (SELECT auth.uid())::text{and_object});
 
 -- The files that the caller may read, in the order of their names, as one JSON array: rows would be
 -- cut at the Data API's limit. It runs as the caller, so that the policies above hold.

@@ -13,9 +13,8 @@ from amphibase.schema import commands, triggers
 from amphibase.settings import Settings
 from amphibase.supabase.client import SupabaseClient
 from amphibase.supabase.errors import read_json
-from amphibase.supabase.starter import files_sql
+from amphibase.supabase.starter import BUCKET, files_sql
 
-BUCKET = "uploads"
 FUNCTION = "amphibase_files"
 
 _POLICY = re.compile(r"CREATE POLICY (\w+) ON (\S+)")
@@ -67,8 +66,8 @@ async def check_database(
         existing_policies = {(row.name, row.relation) for row in found}
         has_function = await connection.scalar(text(_HAS_FUNCTION), {"name": FUNCTION})
         has_bucket = await connection.scalar(text(_HAS_BUCKET), {"id": BUCKET})
-    for table, name in missing_triggers:
-        yield f"trigger {name} of {table} is missing from the database"
+    for trigger in missing_triggers:
+        yield f"trigger {trigger.function} of {trigger.table} is missing from the database"
     for name, relation in _POLICY.findall(files_sql()):
         if (name, relation) not in existing_policies:
             yield f"policy {name} of {relation} is missing from the database"

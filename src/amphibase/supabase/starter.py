@@ -1,5 +1,6 @@
 """The SQL that a Supabase project needs before an application's data can be stored in it."""
 
+from collections.abc import Sequence
 from importlib.resources import files
 
 from sqlalchemy import MetaData
@@ -12,10 +13,14 @@ from amphibase.schema.policies import (
     Grant,
     TableRules,
     grant,
+    literal,
     quoted,
 )
 
 SERVICE_ROLE = "service_role"
+
+BUCKET = "uploads"
+"""Of uploads; it is there from the start."""
 
 HEADER = """\
 -- What the application needs in its Supabase project, as its models declare it. Written by
@@ -26,11 +31,13 @@ GRANTS_COMMENT = """\
 -- granted below is revoked. Each policy's own grants follow with it."""
 
 
-def starter_sql(metadata: MetaData) -> str:
+def starter_sql(metadata: MetaData, buckets: Sequence[str] = ()) -> str:
     """Return the SQL script that prepares a project for an application.
 
     Args:
         metadata: the application's models, with the profiles of its users.
+        buckets: of the application, beside `uploads`, in a project that has others; see
+            `files_sql`.
 
     Raises:
         ConfigurationError: a model's access declaration is wrong.
@@ -41,7 +48,7 @@ def starter_sql(metadata: MetaData) -> str:
         GRANTS_COMMENT + "\n\n" + grants_sql(metadata),
         "-- Who may do what" + policies.body(metadata),
         "-- What is set by every update\n\n" + triggers.script(metadata),
-        files_sql().strip(),
+        files_sql(buckets).strip(),
         "-- The Data API reads the tables again\nNOTIFY pgrst, 'reload schema';",
     ]
     return "\n\n\n".join(sections) + "\n"
@@ -64,6 +71,20 @@ def service_grants(rules: TableRules) -> list[str]:
     return grant(rules.table, grants)
 
 
-def files_sql() -> str:
-    """Return the bucket, the policies and the function that files need."""
-    return files(__package__).joinpath("files.sql").read_text()
+def files_sql(buckets: Sequence[str] = ()) -> str:
+    """Return the buckets, the policies and the function that files need.
+
+    Args:
+        buckets: beside `uploads`; then the policies are for these alone. Without any, they are for
+            every bucket of the project.
+    """
+    names = [literal(name) for name in dict.fromkeys([BUCKET, *buckets])]
+    listed = f" IN ({', '.join(names)})" if buckets else ""
+    script = files(__package__).joinpath("files.sql").read_text()
+    for placeholder, sql in {
+        "{buckets}": ", ".join(f"({name}, {name})" for name in names),
+        "{and_bucket}": listed and f" AND id{listed}",
+        "{and_object}": listed and f" AND bucket_id{listed}",
+    }.items():
+        script = script.replace(placeholder, sql)
+    return script

@@ -10,7 +10,7 @@ from typing import Literal
 
 from sqlalchemy import Connection, text
 
-from amphibase.access import Access, admin, owner
+from amphibase.access import Access, admin, everyone, owner
 from amphibase.schema.migrations.chains import Chain
 from amphibase.schema.migrations.compare_tables import Difference
 from amphibase.schema.policies import (
@@ -35,6 +35,7 @@ OTHER_DECLARATIONS = (
     Access(read=owner, write=owner),
     Access(read=owner | admin, write=admin),
     Access(read=owner, write=admin),
+    Access(read=owner, write=everyone),
 )
 """Between them they have every condition that there is."""
 
