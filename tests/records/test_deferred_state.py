@@ -55,7 +55,7 @@ def test_a_session_writes_what_was_changed() -> None:
     tag = loaded(Tag, id=7)
     engine = create_engine("sqlite://")
     with Session(engine) as session:
-        Tag.metadata.create_all(session.connection(), [inspect(Tag).local_table])
+        Tag.metadata.tables["t_tags"].create(session.connection())
         session.add(Tag(id=tag.id, name=tag.name))
         session.commit()
     tag.name = "b"
