@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import UUID, uuid5
 
 import psycopg
 import pytest
@@ -15,7 +16,7 @@ from tests.servers import Databases
 from amphibase.move.context import MoveContext
 from amphibase.move.endpoints import Role, parse_endpoint
 from amphibase.move.journal import Journal
-from amphibase.move.plan import EndPlan, Plan, TablePlan
+from amphibase.move.plan import EndPlan, MappingPlan, Plan, TablePlan
 from amphibase.move.quarantine import Quarantine
 from amphibase.move.stage import Outcome
 from amphibase.move.tables.stage import TablesStage
@@ -295,3 +296,45 @@ async def test_rejected_rows_are_quarantined_with_the_reason_and_the_others_arri
     assert (rejected["key"], rejected["row"]["title"]) == (["12"], "forbidden")
     assert "this" in rejected["reason"]
     assert len(target.content()["posts"]) == 2
+
+
+async def test_numbers_become_the_same_uuids_everywhere_and_a_table_says_which(
+    sides: tuple[Side, Side], tmp_path: Path
+) -> None:
+    source, target = sides
+    kind = "CHAR(32)" if target.is_sqlite else "uuid"
+    target.run(
+        f"""
+        DROP TABLE comments; CREATE TABLE drafts (
+            id {kind} PRIMARY KEY, author {kind} REFERENCES drafts (id), title VARCHAR(20)
+        );
+        """
+    )
+    namespace = UUID("6ba7b810-9dad-11d1-80b4-00c04fd430c8")
+    table = TablePlan(
+        source=source.name("posts"),
+        target=target.name("drafts"),
+        key=("id",),
+        columns={"id": "id", "author": "author", "title": "title"},
+        ids={"id": "posts", "author": "posts"},
+    )
+    mapping = MappingPlan(
+        source=source.name("posts"), column="id", namespace=str(namespace), table="post_ids"
+    )
+    source.run("INSERT INTO people VALUES (10, 'j@x', NULL, NULL); UPDATE posts SET author = 10")
+    whole = plan_of(source, target)
+    plan = whole.model_copy(update={"tables": (table,), "mappings": {"posts": mapping}})
+    async with opened(plan, tmp_path, source, target) as stage:
+        await moved(stage)
+        await stage.finish()
+        ids = {old: UUID(str(new)) for old, new in target.rows("SELECT * FROM post_ids")}
+        assert ids == {old: uuid5(namespace, old) for old in ("10", "11")}
+        drafts = target.rows("SELECT id, author FROM drafts")
+        assert {tuple(UUID(str(id)) for id in row) for row in drafts} == {
+            (ids["10"], ids["10"]),
+            (ids["11"], ids["10"]),
+        }
+        assert [each async for each in stage.undo()] == []
+    assert target.rows("SELECT * FROM drafts") == []
+    with pytest.raises((sqlite3.OperationalError, psycopg.errors.UndefinedTable)):
+        target.rows("SELECT * FROM post_ids")

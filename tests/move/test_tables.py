@@ -124,6 +124,7 @@ async def test_chunks_follow_one_another_by_composite_keys_and_a_read_goes_on_af
 ) -> None:
     for module in (chunks, sqlite_rows):
         monkeypatch.setattr(module, "CHUNK_BYTES", 12)
+    monkeypatch.setattr(sqlite_rows, "BATCH_ROWS", 1)
     await tables.insert(people, Chunk([("1", "Ann"), ("2", "Bob")], ("2",)))
     rows = [(author, str(number), "title") for author in "12" for number in (2, 9, 10)]
     await tables.insert(posts, Chunk(rows, ("2", "10")))

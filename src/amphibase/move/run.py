@@ -221,7 +221,7 @@ def build_stages(context: MoveContext) -> list[Stage]:
     stages: list[Stage] = []
     if plan.accounts is not None:
         stages.append(AccountsStage(context))
-    if plan.tables:
+    if plan.tables or plan.mappings:
         stages.append(TablesStage(context))
     if plan.files is not None:
         stages.append(FilesStage(context))

@@ -101,14 +101,8 @@ def moved_tables(plan: Plan, source: Catalog, target: Catalog) -> list[MovedTabl
     return [_moved_table(table, plan, source, target) for table in plan.tables]
 
 
-def table_name(text: str, *, has_schemas: bool) -> TableName:
-    """Parse a table's name in a plan: `schema.name`, or the name alone on SQLite."""
-    schema, _, name = text.partition(".")
-    return TableName(schema, name) if has_schemas and name else TableName(None, text)
-
-
 def _moved_table(table: TablePlan, plan: Plan, source: Catalog, target: Catalog) -> MovedTable:
-    own, other = _find(source, table.source), _find(target, table.target)
+    own, other = find_table(source, table.source), find_table(target, table.target)
     names = list(table.columns)
     columns = {
         name: (own.column(name), other.column(there))
@@ -151,7 +145,8 @@ def _moved_table(table: TablePlan, plan: Plan, source: Catalog, target: Catalog)
     return MovedTable(table, pair, namespaces, tuple(canonical))
 
 
-def _find(catalog: Catalog, name: str) -> CatalogTable:
+def find_table(catalog: Catalog, name: str) -> CatalogTable:
+    """Return a table by its name in the plan. Raises MoveFailed where it is missing."""
     for table in catalog.tables:
         if str(table.name) == name:
             return table

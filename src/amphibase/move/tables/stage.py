@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 
 from amphibase.errors import AmphibaseError
+from amphibase.move.catalog import TableName
 from amphibase.move.context import MoveContext
 from amphibase.move.stage import Check, Difference, Kept, Outcome, Verified
 from amphibase.move.tables.base import TableReader, TableWriter
@@ -13,6 +14,12 @@ from amphibase.move.tables.comparison import Comparison, compare
 from amphibase.move.tables.constraints import Constraints
 from amphibase.move.tables.copy import copy_table
 from amphibase.move.tables.direct import copy_directly, passes_through, postgres_url
+from amphibase.move.tables.mapping_tables import (
+    create_mapping_tables,
+    drop_mapping_tables,
+    mapping_tables,
+    missing_mapping_tables,
+)
 from amphibase.move.tables.merge import Held
 from amphibase.move.tables.moved_table import MovedTable, in_order, moved_tables
 from amphibase.move.tables.passthrough import forget_ranges
@@ -29,13 +36,19 @@ MAX_NAMED = 100
 
 @dataclass(frozen=True, slots=True)
 class Sides:
-    """Both sides, open, and the tables of the plan in the order in which they are written."""
+    """Both sides, open, and the tables of the plan in the order in which they are written.
+
+    Args:
+        unsatisfied: foreign keys that no order satisfies.
+        missing: mapping tables that the target lacks.
+    """
 
     source: TableReader
     target: TableWriter
     tables: list[MovedTable]
     unsatisfied: list[str]
     referrers: Referrers
+    missing: list[TableName]
 
 
 class TablesStage:
@@ -60,6 +73,11 @@ class TablesStage:
     async def run(self) -> None:
         """Copy what is not on the target yet."""
         sides = await self._open()
+        if sides.missing:
+            context = self._context
+            await create_mapping_tables(context.target, sides.missing, context.journal)
+            await self.close()
+            sides = await self._open()
         direct = [table for table in sides.tables if passes_through(table, self._context)]
         async with self._triggers_off(sides):
             for table in sides.tables:
@@ -98,8 +116,13 @@ class TablesStage:
         undo = Undo(
             sides.source, sides.target, sides.tables, sides.referrers, self._context.journal
         )
+        number = 0
         async for kept in undo.run():
+            number += 1
             yield kept
+        if not number:
+            await drop_mapping_tables(self._context.target, self._context.journal)
+            await self.close()
 
     async def finish(self) -> None:
         """Remove the checkpoints."""
@@ -121,9 +144,10 @@ class TablesStage:
             target = await self._opened.enter_async_context(
                 open_tables(context.target, plan.name, context.journal)
             )
-            catalog = await target.catalog()
-            tables = moved_tables(plan, await source.catalog(), catalog)
-            self._sides = Sides(source, target, *in_order(tables), Referrers(catalog))
+            own, other = await source.catalog(), await target.catalog()
+            tables = [*mapping_tables(plan, own, other), *moved_tables(plan, own, other)]
+            missing = missing_mapping_tables(plan, other)
+            self._sides = Sides(source, target, *in_order(tables), Referrers(other), missing)
         return self._sides
 
     async def _checks(self, sides: Sides) -> AsyncIterator[Check]:
@@ -133,6 +157,13 @@ class TablesStage:
                 "column may be NULL: let one be NULL for the move, or drop the constraint"
             )
             yield Check(Outcome.FAIL, self.name, message)
+        if sides.missing and self._context.target.database is None:
+            for name in sides.missing:
+                message = (
+                    "the new ids are not written down, as the Data API creates no table: create it "
+                    "with the columns old_id (text, the key) and new_id (uuid)"
+                )
+                yield Check(Outcome.WARN, str(name), message)
         for table in sides.tables:
             for message in _key_errors(table):
                 yield Check(Outcome.FAIL, table.name, message)
