@@ -1,0 +1,64 @@
+"""Triggers of a target do not fire for rows that arrive, and are then as they were."""
+
+import pytest
+from tests.move.two_databases import Side, TwoDatabases
+
+from amphibase.errors import MoveFailed
+from amphibase.move.catalog import TableName
+from amphibase.move.tables.triggers import restore_triggers, triggers_off
+
+TABLE = TableName("public", "t")
+NAMES = ("fires", "always", "replica", "never")
+SCHEMA = """
+CREATE TABLE t (n int); CREATE TABLE log (n int);
+CREATE FUNCTION log() RETURNS trigger LANGUAGE plpgsql AS
+    'BEGIN INSERT INTO log VALUES (new.n); RETURN new; END';
+CREATE TRIGGER fires AFTER INSERT ON t FOR EACH ROW EXECUTE FUNCTION log();
+CREATE TRIGGER always AFTER INSERT ON t FOR EACH ROW EXECUTE FUNCTION log();
+CREATE TRIGGER replica AFTER INSERT ON t FOR EACH ROW EXECUTE FUNCTION log();
+CREATE TRIGGER never AFTER INSERT ON t FOR EACH ROW EXECUTE FUNCTION log();
+ALTER TABLE t ENABLE ALWAYS TRIGGER always; ALTER TABLE t ENABLE REPLICA TRIGGER replica;
+ALTER TABLE t DISABLE TRIGGER never;
+"""
+
+
+@pytest.fixture
+def target(two_databases: TwoDatabases) -> Side:
+    two_databases.target.run(SCHEMA)
+    return two_databases.target
+
+
+def states(side: Side) -> set[tuple[str, str]]:
+    return set(side.rows("SELECT tgname, tgenabled FROM pg_trigger WHERE NOT tgisinternal"))
+
+
+async def test_triggers_are_off_and_then_as_they_were(
+    target: Side, two_databases: TwoDatabases
+) -> None:
+    before = states(target)
+    async with triggers_off(target.url, two_databases.journal, {TABLE: NAMES}):
+        target.run("INSERT INTO t VALUES (1)")
+        assert target.rows("SELECT * FROM log") == []
+    assert states(target) == before
+    assert len({state for _, state in before}) == 4
+
+
+async def test_triggers_that_a_killed_run_left_off_are_switched_on_again(
+    target: Side, two_databases: TwoDatabases
+) -> None:
+    before = states(target)
+    await triggers_off(target.url, two_databases.journal, {TABLE: NAMES}).__aenter__()
+    assert {state for _, state in states(target)} == {"D"}
+    await restore_triggers(target.url, two_databases.journal)
+    assert states(target) == before
+
+
+async def test_a_trigger_of_a_table_of_another_role_is_named(
+    target: Side, two_databases: TwoDatabases
+) -> None:
+    target.run("DROP ROLE IF EXISTS mover; CREATE ROLE mover LOGIN PASSWORD 'secret'")
+    url = target.url.set(username="mover", password="secret")
+    with pytest.raises(MoveFailed, match=r"public\.t of the target .* its trigger fires cannot"):
+        async with triggers_off(url, two_databases.journal, {TABLE: ["fires"]}):
+            pass
+    assert list(two_databases.journal.entries("trigger off")) == []
