@@ -116,6 +116,10 @@ class SqlStore:
         assert bucket is not None
         return bucket.public, bucket.file_size_limit, tuple(bucket.allowed_types)
 
+    async def buckets(self) -> list[str]:
+        async with self._opened() as backend:
+            return [bucket.id for bucket in await backend.files.buckets()]
+
     @property
     def blobs(self) -> int:
         return sum(path.is_file() for path in self.folder.rglob("*"))

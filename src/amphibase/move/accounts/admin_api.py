@@ -12,8 +12,10 @@ from typing import Any
 
 from amphibase.backend import SERVICE
 from amphibase.errors import (
-    AmphibaseError,
+    Conflict,
     EmailAlreadyRegistered,
+    InvalidRequest,
+    InvalidValue,
     NotFound,
     TooManyRequests,
     Unavailable,
@@ -24,6 +26,9 @@ from amphibase.move.accounts.rows import Values
 from amphibase.move.parallel import Pace
 from amphibase.supabase.client import SupabaseClient
 from amphibase.supabase.errors import read_json
+
+REJECTIONS = (InvalidRequest, InvalidValue, Conflict, NotFound)
+"""Errors that are about a user; all others, such as a key that has expired, end the move."""
 
 IN_FLIGHT = 16
 """Requests at once."""
@@ -71,7 +76,7 @@ class AdminApi:
                 if isinstance(error, Unavailable):
                     raise
                 return str(error)
-            except AmphibaseError as error:
+            except REJECTIONS as error:
                 return str(error)
             return None
 

@@ -2,8 +2,14 @@
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 
-from amphibase.errors import AmphibaseError
-from amphibase.move.accounts.admin_api import IN_FLIGHT, USER_TIMES, AdminApi, differences, rows_of
+from amphibase.move.accounts.admin_api import (
+    IN_FLIGHT,
+    REJECTIONS,
+    USER_TIMES,
+    AdminApi,
+    differences,
+    rows_of,
+)
 from amphibase.move.accounts.base import Rejection, RowPage
 from amphibase.move.accounts.rows import OWN_PROVIDERS, AuthTable, Values
 from amphibase.move.parallel import in_parallel
@@ -101,7 +107,7 @@ class ApiAccounts:
         async def change(row: Values) -> None:
             try:
                 await self._api.change(row)
-            except AmphibaseError as error:
+            except REJECTIONS as error:
                 rejected.append(Rejection(row, str(error)))
 
         await in_parallel(rows, change, IN_FLIGHT)

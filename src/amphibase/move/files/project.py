@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -21,7 +22,10 @@ from amphibase.database.engine import Database, PoolOptions
 from amphibase.errors import (
     AmphibaseError,
     Conflict,
+    InvalidRequest,
+    InvalidValue,
     NotFound,
+    PayloadTooLarge,
     Retryable,
     Unavailable,
 )
@@ -39,6 +43,9 @@ from amphibase.supabase.storage_api import StorageApi, etag_of, object_path
 PAGE = 1000
 POOL = PoolOptions(size=4)
 TOKEN_LIFETIME = timedelta(hours=1)
+REJECTIONS = (InvalidRequest, InvalidValue, Conflict, NotFound, PayloadTooLarge)
+"""Errors that are about a file; all others, such as a key that has expired, end the move."""
+
 ATTEMPTS = 5
 """How often bytes that stopped coming are asked for again from where they ended."""
 
@@ -63,24 +70,26 @@ class ProjectFileSide:
         self.owners = self._rows is not None
 
     async def check(self) -> None:
-        await self._client.request("storage", "GET", "/status", SERVICE)
+        await self._pace.keep(lambda: self._client.request("storage", "GET", "/status", SERVICE))
 
     async def buckets(self) -> Sequence[Bucket]:
-        return await self._buckets.buckets()
+        return await self._pace.keep(self._buckets.buckets)
 
     async def make_bucket(self, bucket: Bucket) -> None:
-        await self._buckets.create_bucket(bucket.id, public=bucket.public)
+        await self._pace.keep(lambda: self._buckets.create_bucket(bucket.id, public=bucket.public))
 
     async def set_bucket(self, bucket: Bucket) -> None:
-        await self._buckets.update_bucket(
-            bucket.id,
-            public=bucket.public,
-            file_size_limit=bucket.file_size_limit,
-            allowed_types=bucket.allowed_types,
+        await self._pace.keep(
+            lambda: self._buckets.update_bucket(
+                bucket.id,
+                public=bucket.public,
+                file_size_limit=bucket.file_size_limit,
+                allowed_types=bucket.allowed_types,
+            )
         )
 
     async def delete_bucket(self, id: str) -> bool:
-        return await self._buckets.delete_bucket(id)
+        return await self._pace.keep(lambda: self._buckets.delete_bucket(id))
 
     async def files(self, bucket: str) -> AsyncIterator[StoredFile]:
         if self._rows is not None:
@@ -146,9 +155,7 @@ class ProjectFileSide:
                 await self._write_whole(file, content)
             else:
                 await self._write_parts(file, content, upload)
-        except (FileRejected, Retryable):
-            raise
-        except AmphibaseError as error:
+        except REJECTIONS as error:
             raise FileRejected(str(error)) from None
         if self._database is not None and self._rows is not None:
             async with self._database.write() as connection:
@@ -185,7 +192,7 @@ class ProjectFileSide:
         path, offset = upload.state, 0
         if path is not None:
             try:
-                offset = await self._offset(path, headers)
+                offset = await self._pace.keep(partial(self._offset, path, headers))
             except NotFound:
                 path = None
         if path is None:
