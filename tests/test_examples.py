@@ -27,6 +27,11 @@ def test_an_example_passes_its_own_tests(example: str, database_url: str, tmp_pa
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_the_readme_shows_the_example_of_notes() -> None:
+    _, _, code = (EXAMPLES / "notes.py").read_text().partition("\n\n")
+    assert f"```python\n# main.py\n{code}```" in (EXAMPLES.parent / "README.md").read_text()
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("script", ["to_supabase.py", "users_table.py"])
 def test_an_example_of_moving_ends_with_equal_sides(script: str) -> None:

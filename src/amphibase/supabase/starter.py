@@ -47,7 +47,7 @@ def starter_sql(metadata: MetaData, buckets: Sequence[str] = ()) -> str:
         "-- Tables\n\n" + create_tables.script(metadata),
         GRANTS_COMMENT + "\n\n" + grants_sql(metadata),
         "-- Who may do what" + policies.body(metadata),
-        "-- What is set by every update\n\n" + triggers.script(metadata),
+        "-- What every update sets, and what no client changes\n\n" + triggers.script(metadata),
         files_sql(buckets).strip(),
         "-- The Data API reads the tables again\nNOTIFY pgrst, 'reload schema';",
     ]
