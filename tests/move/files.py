@@ -124,6 +124,15 @@ class SqlStore:
     def blobs(self) -> int:
         return sum(path.is_file() for path in self.folder.rglob("*"))
 
+    def blob_of(self, content: bytes) -> Path:
+        """Return where the bytes of a file are."""
+        (path,) = [
+            path
+            for path in self.folder.rglob("*")
+            if path.is_file() and path.read_bytes() == content
+        ]
+        return path
+
     @asynccontextmanager
     async def _opened(self) -> AsyncIterator[SqlBackend]:
         settings = load_settings(database_url=self.url, files_url=self.files)

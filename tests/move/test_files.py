@@ -8,6 +8,7 @@ from tests.move.accounts import project_end, sql_end
 from tests.move.files import FILES, STRANGE, ProjectStore, SqlStore, TestFile, moved, moving
 
 from amphibase.move.endpoints import Role
+from amphibase.move.stage import Outcome
 from amphibase.testing.supabase import LocalSupabase
 
 
@@ -87,3 +88,46 @@ async def test_a_second_run_copies_what_changed_and_deletes_what_is_gone(
     contents = {path: file.content for path, file in (await sql.read()).items()}
     assert contents == {"a": b"changed", "c": b"third", "d": b"new"}
     assert sql.blobs == 3
+
+
+@pytest.fixture
+def other(prepared_sqlite: Path, tmp_path: Path) -> SqlStore:
+    """Another SQL database with a store of bytes."""
+    shutil.copy(prepared_sqlite, tmp_path / "other.db")
+    return SqlStore(f"sqlite:///{tmp_path}/other.db", tmp_path / "other")
+
+
+async def test_files_that_were_there_before_stay_and_those_changed_since_are_not_undone(
+    sql: SqlStore, other: SqlStore, tmp_path: Path
+) -> None:
+    await sql.add({"a": TestFile(b"a"), "b": TestFile(b"b"), "c": TestFile(b"c")})
+    await other.add({"a": TestFile(b"was there")})
+    source = sql_end(Role.SOURCE, sql.url, sql.files)
+    target = sql_end(Role.TARGET, other.url, other.files)
+    async with moving(source, target, tmp_path) as stage:
+        (failed,) = [each for each in await stage.check() if each.outcome is Outcome.FAIL]
+        assert "merge = true" in failed.message
+    assert (await moved(source, target, tmp_path, merge=True)).differences == []
+    contents = {path: file.content for path, file in (await other.read()).items()}
+    assert contents == {"a": b"was there", "b": b"b", "c": b"c"}
+    await other.add({"b": TestFile(b"changed")})
+    async with moving(source, target, tmp_path, merge=True) as stage:
+        kept = [(each.key, each.reason) async for each in stage.undo()]
+    assert kept == [("b", "changed since")]
+    contents = {path: file.content for path, file in (await other.read()).items()}
+    assert contents == {"a": b"was there", "b": b"changed"}
+
+
+async def test_a_file_whose_bytes_are_lost_or_spoilt_is_named(
+    sql: SqlStore, other: SqlStore, tmp_path: Path
+) -> None:
+    await sql.add({"a": TestFile(b"a"), "lost": TestFile(b"lost")})
+    source = sql_end(Role.SOURCE, sql.url, sql.files)
+    target = sql_end(Role.TARGET, other.url, other.files)
+    sql.blob_of(b"lost").unlink()
+    assert (await moved(source, target, tmp_path)).differences == []
+    assert "lost" in (tmp_path / "plan.quarantine.jsonl").read_text()
+    other.blob_of(b"a").write_bytes(b"b")
+    async with moving(source, target, tmp_path) as stage:
+        (difference,) = (await stage.verify()).differences
+    assert (difference.key, difference.message) == ("a", "differs: bytes")

@@ -12,6 +12,8 @@ from filelock import FileLock, Timeout
 
 from amphibase.errors import Conflict
 
+PAGE = 1000
+
 KIND = """
 CREATE TABLE IF NOT EXISTS entries (
     kind TEXT NOT NULL, name TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (kind, name)
@@ -94,12 +96,13 @@ class Journal:
         return self._open.execute(query, (kind, name)).fetchone() is not None
 
     def entries(self, kind: str) -> Iterator[tuple[str, Any]]:
-        """Yield the entries of a kind, by name."""
-        rows = self._open.execute(
-            "SELECT name, value FROM entries WHERE kind = ? ORDER BY name", (kind,)
-        )
-        for name, value in rows:
-            yield name, json.loads(value)
+        """Yield the entries of a kind, by name; those that are yielded may be deleted meanwhile."""
+        query = "SELECT name, value FROM entries WHERE kind = ? AND name > ? ORDER BY name LIMIT ?"
+        after = ""
+        while rows := self._open.execute(query, (kind, after, PAGE)).fetchall():
+            for name, value in rows:
+                yield name, json.loads(value)
+            after = rows[-1][0]
 
     def count(self, kind: str) -> int:
         """Return how many entries there are of a kind."""

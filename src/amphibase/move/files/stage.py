@@ -239,7 +239,7 @@ class FilesStage:
     async def undo(self) -> AsyncIterator[Kept]:
         """Delete the files that the move wrote and nobody changed since, and its buckets."""
         target = self._sides()[1]
-        for key, entry in [*self._journal.entries(MOVED)]:
+        for key, entry in self._journal.entries(MOVED):
             bucket, name = entry["bucket"], entry["name"]
             stored = await target.find(bucket, name)
             if stored is None:
@@ -249,7 +249,7 @@ class FilesStage:
             else:
                 await target.delete(bucket, name)
                 self._journal.delete(MOVED, key)
-        for key, state in [*self._journal.entries(UPLOADS)]:
+        for key, state in self._journal.entries(UPLOADS):
             if state:
                 await target.discard(state)
             self._journal.delete(UPLOADS, key)
@@ -273,7 +273,7 @@ class FilesStage:
 
     async def finish(self) -> None:
         """Remove what uploads that were not finished have left on the target."""
-        for key, state in [*self._journal.entries(UPLOADS)]:
+        for key, state in self._journal.entries(UPLOADS):
             if state:
                 await self._sides()[1].discard(state)
             self._journal.delete(UPLOADS, key)
