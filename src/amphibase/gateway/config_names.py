@@ -21,6 +21,7 @@ NAMES: Mapping[str, str] = MappingProxyType(
         "inbucket.port": "GATEWAY_INBOX_PORT",
         "local_smtp.port": "GATEWAY_INBOX_PORT",
         "storage.file_size_limit": "FILE_SIZE_LIMIT",
+        "storage.image_transformation.enabled": "IMAGE_TRANSFORMATION_ENABLED",
         "auth.site_url": "GOTRUE_SITE_URL",
         "auth.additional_redirect_urls": "GOTRUE_URI_ALLOW_LIST",
         "auth.jwt_expiry": "GOTRUE_JWT_EXP",

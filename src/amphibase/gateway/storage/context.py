@@ -18,6 +18,7 @@ from amphibase.gateway.storage.caller import (
     signed_caller,
 )
 from amphibase.gateway.storage.errors import AccessDenied
+from amphibase.gateway.storage.images import ImageRenderer
 from amphibase.gateway.storage.object_rows import ObjectPath
 from amphibase.gateway.storage.object_storage import ObjectStorage
 from amphibase.gateway.storage.settings import StorageSettings
@@ -43,11 +44,13 @@ class StorageContext:
         self.buckets = BucketStorage(self.transactions, self.parts)
         self.uploader = Uploader(self.transactions, self.blobs, settings.max_object_bytes)
         self.objects = ObjectStorage(self.transactions, self.blobs, self.uploader)
+        self.images = ImageRenderer(settings.image_transformation_enabled)
         self.signed_urls = SignedUrls(tokens)
         self._tokens = tokens
 
     async def close(self) -> None:
         """Close the connections."""
+        self.images.close()
         await self.database.close()
 
     def caller_of_token(self, token: str, request: Request) -> StorageCaller:

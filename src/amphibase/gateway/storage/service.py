@@ -18,7 +18,7 @@ from amphibase.gateway.lifetime import CALLER_ROLES, Lifetime, check_rights
 from amphibase.gateway.service import deny_websocket
 from amphibase.gateway.storage import errors
 from amphibase.gateway.storage.context import StorageContext
-from amphibase.gateway.storage.routes import buckets, download, objects, sign, tus, upload
+from amphibase.gateway.storage.routes import buckets, download, objects, render, sign, tus, upload
 from amphibase.gateway.storage.s3 import service as s3
 from amphibase.gateway.storage.s3.errors import error_response as s3_error_response
 from amphibase.gateway.storage.settings import StorageSettings
@@ -68,6 +68,9 @@ ENDPOINTS: tuple[tuple[str, str, Endpoint], ...] = (
     ("GET", f"/object/public/{FILE}", download.public),
     ("GET", f"/object/authenticated/{FILE}", download.authenticated),
     ("GET", f"/object/{FILE}", download.get),
+    ("GET", f"/render/image/public/{FILE}", render.public),
+    ("GET", f"/render/image/authenticated/{FILE}", render.authenticated),
+    ("GET", f"/render/image/sign/{FILE}", render.by_token),
     ("POST", f"/object/{FILE}", upload.create),
     ("PUT", f"/object/{FILE}", upload.update),
     ("DELETE", f"/object/{FILE}", objects.delete_one),

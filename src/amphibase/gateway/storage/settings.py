@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 from pydantic_settings import SettingsConfigDict
 
 from amphibase.gateway.config_toml import ProjectSettings
@@ -25,6 +25,7 @@ class StorageSettings(ProjectSettings):
         max_unfinished_uploads: how many resumable uploads may be unfinished, and how many in parts
             by the S3 protocol.
         max_unfinished_uploads_per_user: the same of one user, or one signed URL.
+        image_transformation_enabled: whether images may be read in other sizes and formats.
     """
 
     model_config = SettingsConfigDict(
@@ -65,6 +66,14 @@ class StorageSettings(ProjectSettings):
     )
     max_unfinished_uploads_per_user: int = Field(
         20, ge=1, validation_alias="GATEWAY_MAX_UNFINISHED_UPLOADS_PER_USER", examples=["20"]
+    )
+
+    image_transformation_enabled: bool = Field(
+        True,
+        validation_alias=AliasChoices(
+            "IMAGE_TRANSFORMATION_ENABLED", "ENABLE_IMAGE_TRANSFORMATION"
+        ),
+        examples=["false"],
     )
 
     @property

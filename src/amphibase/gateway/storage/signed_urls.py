@@ -13,7 +13,7 @@ from amphibase.accounts.jwt.verifier import TokenRejected
 from amphibase.gateway.storage.caller import FAULT_MESSAGES, INVALID
 from amphibase.gateway.storage.errors import InvalidUrlSignature, InvalidUrlToken
 
-Use = Literal["download", "upload"]
+Use = Literal["download", "upload", "image"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +25,14 @@ class SignedUrlClaims:
         owner: of the object that is uploaded.
         overwrite: whether an upload may replace an object.
         expires: in seconds since 1970.
+        transformation: of an image, as it was signed.
     """
 
     url: str
     expires: int
     owner: str | None = None
     overwrite: bool = False
+    transformation: dict[str, Any] | None = None
 
 
 class SignedUrls:
@@ -42,6 +44,11 @@ class SignedUrls:
     def download(self, url: str, seconds: int) -> str:
         """Issue a token for reading."""
         return self._sign(seconds, {"url": url, "scope": "download"})
+
+    def image(self, url: str, seconds: int, transformation: dict[str, Any]) -> str:
+        """Issue a token for reading an image in that form, and no other."""
+        claims = {"url": url, "scope": "image", "transformation": transformation}
+        return self._sign(seconds, claims)
 
     def upload(self, url: str, seconds: int, *, owner: str | None, overwrite: bool) -> str:
         """Issue a token for an upload."""
@@ -66,7 +73,11 @@ class SignedUrls:
         if url not in (None, signed_url) or claims.get("scope") != use:
             raise InvalidUrlSignature
         return SignedUrlClaims(
-            signed_url, claims["exp"], claims.get("owner"), bool(claims.get("upsert"))
+            signed_url,
+            claims["exp"],
+            claims.get("owner"),
+            bool(claims.get("upsert")),
+            claims.get("transformation"),
         )
 
     def _sign(self, seconds: int, claims: dict[str, Any]) -> str:

@@ -32,7 +32,7 @@ async def get(context: StorageContext, request: Request) -> Response:
 async def authenticated(context: StorageContext, request: Request) -> Response:
     """Read an object of a public bucket, or one that the caller may read, by a valid token."""
     operation = GET_OPERATIONS[request.method]
-    row, reader = await _find_authenticated(context, request, operation)
+    row, reader = await find_authenticated(context, request, operation)
     return await _respond(context, request, row, reader, operation)
 
 
@@ -60,7 +60,7 @@ async def info(context: StorageContext, request: Request) -> Response:
 
 async def info_authenticated(context: StorageContext, request: Request) -> Response:
     """Return what is known of an object, for a valid token alone."""
-    row, _ = await _find_authenticated(context, request, INFO_OPERATION)
+    row, _ = await find_authenticated(context, request, INFO_OPERATION)
     return _info(request, row)
 
 
@@ -83,9 +83,14 @@ async def _find_readable(
         raise
 
 
-async def _find_authenticated(
+async def find_authenticated(
     context: StorageContext, request: Request, operation: str
 ) -> tuple[RowMapping, StorageCaller | None]:
+    """Find an object of a public bucket, or one that the caller may read, by a valid token.
+
+    Raises:
+        NoSuchKey: it is missing, or hidden from the caller.
+    """
     caller = context.authenticate(request)
     try:
         return await context.objects.find_readable(caller, object_path(request), operation)

@@ -6,6 +6,7 @@ from starlette.responses import Response
 
 from amphibase.gateway.storage.context import StorageContext, is_upsert, object_path
 from amphibase.gateway.storage.errors import MalformedRequest, json_response
+from amphibase.gateway.storage.images import Transformation
 from amphibase.gateway.storage.schemas import StorageModel, read_body
 from amphibase.gateway.storage.uploader import NewObject
 
@@ -16,6 +17,10 @@ NOT_READABLE = "Either the object does not exist or you do not have access to it
 
 class SignUrl(StorageModel):
     seconds: int = Field(ge=1, le=MAX_SECONDS, alias="expiresIn")
+
+
+class SignObject(SignUrl):
+    transform: Transformation | None = None
 
 
 class SignUrls(SignUrl):
@@ -31,12 +36,18 @@ def token_of(request: Request) -> str:
 
 
 async def one(context: StorageContext, request: Request) -> Response:
-    """Sign a URL that opens an object."""
+    """Sign a URL that opens an object, or an image in another size or format."""
     caller = context.authenticate(request)
-    body = await read_body(request, SignUrl)
+    body = await read_body(request, SignObject)
     bucket, name = object_path(request)
     await context.objects.find(caller, (bucket, name), "storage.object.sign")
-    return json_response({"signedURL": _download(context, f"{bucket}/{name}", body.seconds)})
+    path = f"{bucket}/{name}"
+    if body.transform is None or not body.transform.model_fields_set:
+        return json_response({"signedURL": _download(context, path, body.seconds)})
+    context.images.check_available()
+    form = body.transform.model_dump(exclude_none=True)
+    token = context.signed_urls.image(path, body.seconds, form)
+    return json_response({"signedURL": _url("/render/image/sign", path, token)})
 
 
 async def many(context: StorageContext, request: Request) -> Response:

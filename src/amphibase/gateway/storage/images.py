@@ -1,0 +1,187 @@
+"""Images in another size or format, made while they are read.
+
+What an image costs is known before it is decoded, from its first bytes: how many pixels it has,
+and whether it moves. What is too large, moves, or is no picture of pixels is rejected then.
+"""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from amphibase.errors import TooManyRequests, Unavailable
+from amphibase.gateway.storage.errors import (
+    EntityTooLarge,
+    FeatureNotEnabled,
+    InvalidStorageRequest,
+)
+from amphibase.gateway.storage.schemas import StorageModel
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Format = Literal["JPEG", "PNG", "WEBP", "GIF", "AVIF"]
+
+MAX_SOURCE_BYTES = 25 * 1024 * 1024
+MAX_SOURCE_PIXELS = 50_000_000
+"""As on Supabase (its docs, "Storage Image Transformations", limits)."""
+
+MAX_SIDE = 2500
+DEFAULT_QUALITY = 80
+WORKERS = 2
+MAX_WAITING = 16
+MAX_SECONDS = 20.0
+
+FORMATS: dict[Format, str] = {
+    "JPEG": "image/jpeg",
+    "PNG": "image/png",
+    "WEBP": "image/webp",
+    "GIF": "image/gif",
+    "AVIF": "image/avif",
+}
+"""What is read and written, and its type."""
+
+
+class Transformation(StorageModel):
+    """How an image is to be shown, by the names that clients send.
+
+    Attributes:
+        width, height: in pixels; larger ones are taken as 2500, and no image is enlarged.
+        resize: `cover` fills the size and cuts off what projects, `contain` fits into it, `fill`
+            stretches.
+        quality: of formats that lose something.
+        format: `origin` keeps the format; else a client that takes WebP gets that.
+    """
+
+    width: int | None = Field(None, ge=1)
+    height: int | None = Field(None, ge=1)
+    resize: Literal["cover", "contain", "fill"] = "cover"
+    quality: int = Field(DEFAULT_QUALITY, ge=20, le=100)
+    format: Literal["origin", "webp", "avif"] | None = None
+
+
+class ImageRenderer:
+    """Renders images in few threads, with few waiting.
+
+    Args:
+        is_enabled: whether images are transformed at all.
+    """
+
+    def __init__(self, is_enabled: bool) -> None:
+        self._is_enabled = is_enabled
+        self._threads = ThreadPoolExecutor(WORKERS, thread_name_prefix="images")
+        self._waiting = 0
+
+    def check_available(self) -> None:
+        """Raise FeatureNotEnabled where images are not transformed, which says why."""
+        if not self._is_enabled:
+            raise FeatureNotEnabled("Image transformation is switched off")
+        try:
+            import PIL  # noqa: F401
+        except ImportError:
+            raise FeatureNotEnabled(
+                "Image transformation needs Pillow: pip install 'amphibase[images]'"
+            ) from None
+
+    async def render(
+        self, source: bytes, wanted: Transformation, takes_webp: bool
+    ) -> tuple[bytes, str]:
+        """Return an image transformed, and its type.
+
+        Args:
+            takes_webp: whether the client shows WebP.
+
+        Raises:
+            StorageError: it is no image that can be transformed, or too large.
+            TooManyRequests: many others are being transformed.
+            Unavailable: it took too long.
+        """
+        if self._waiting >= MAX_WAITING:
+            raise TooManyRequests("Many images are being transformed; try again")
+        self._waiting += 1
+        try:
+            loop = asyncio.get_running_loop()
+            async with asyncio.timeout(MAX_SECONDS):
+                return await loop.run_in_executor(
+                    self._threads, _render, source, wanted, takes_webp
+                )
+        except TimeoutError:
+            raise Unavailable("The image took too long to transform") from None
+        finally:
+            self._waiting -= 1
+
+    def close(self) -> None:
+        """End the threads."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _render(source: bytes, wanted: Transformation, takes_webp: bool) -> tuple[bytes, str]:
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(BytesIO(source), formats=[*FORMATS]) as image:
+            kind = _checked_format(image)
+            if kind == "JPEG" and wanted.width and wanted.height:
+                # Decoded in a half, a quarter or an eighth already, where that is enough.
+                longest = max(wanted.width, wanted.height)
+                image.draft("RGB", (longest, longest))
+            upright = ImageOps.exif_transpose(image)
+            resized = _resized(_in_colours(upright), wanted)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        raise InvalidStorageRequest("The source is not an image that can be transformed") from None
+    written = _format_of(kind, wanted, takes_webp)
+    output = BytesIO()
+    if written == "JPEG" and resized.mode != "RGB":
+        resized = resized.convert("RGB")
+    # Without what the file says beside the picture, such as the place where it was taken.
+    resized.save(output, written, quality=wanted.quality, icc_profile=image.info.get("icc_profile"))
+    return output.getvalue(), FORMATS[written]
+
+
+def _checked_format(image: "Image") -> Format:
+    """Return the format of an image that is not decoded yet. Raises StorageError."""
+    if image.width * image.height > MAX_SOURCE_PIXELS:
+        raise EntityTooLarge(f"The image has over {MAX_SOURCE_PIXELS // 1_000_000} million pixels")
+    if getattr(image, "is_animated", False):
+        raise InvalidStorageRequest("Images that move are not transformed")
+    kind: Format | None = next((kind for kind in FORMATS if kind == image.format), None)
+    if kind is None:
+        raise InvalidStorageRequest("The source is not an image that can be transformed")
+    return kind
+
+
+def _in_colours(image: "Image") -> "Image":
+    if image.mode in ("RGB", "RGBA", "L"):
+        return image
+    return image.convert("RGBA" if "A" in image.mode or "transparency" in image.info else "RGB")
+
+
+def _resized(image: "Image", wanted: Transformation) -> "Image":
+    from PIL import Image, ImageOps
+
+    width = min(wanted.width or 0, MAX_SIDE)
+    height = min(wanted.height or 0, MAX_SIDE)
+    if not width and not height:
+        return image
+    if wanted.resize == "fill":
+        size = (min(width or image.width, image.width), min(height or image.height, image.height))
+        return image.resize(size, Image.Resampling.LANCZOS)
+    if wanted.resize == "contain" or not (width and height):
+        fitting = image.copy()
+        fitting.thumbnail((width or image.width, height or image.height), Image.Resampling.LANCZOS)
+        return fitting
+    size = (min(width, image.width), min(height, image.height))
+    return ImageOps.fit(image, size, Image.Resampling.LANCZOS)
+
+
+def _format_of(kind: Format, wanted: Transformation, takes_webp: bool) -> Format:
+    match wanted.format:
+        case "origin":
+            return kind
+        case "webp":
+            return "WEBP"
+        case "avif":
+            return "AVIF"
+    return "WEBP" if takes_webp else kind

@@ -1,0 +1,195 @@
+"""Images in another size or format."""
+
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from tests.gateway.storage.api import ANN, Api, rejection
+
+from amphibase.gateway.storage import images
+
+WIDE = (200, 100)
+
+
+def picture(
+    kind: str = "PNG", size: tuple[int, int] = WIDE, mode: str = "RGB", **save: Any
+) -> bytes:
+    """Left half red, right half blue."""
+    image = Image.new(mode, size, "blue")
+    image.paste("red", (0, 0, size[0] // 2, size[1]))
+    output = BytesIO()
+    image.save(output, kind, **save)
+    return output.getvalue()
+
+
+async def upload(api: Api, content: bytes, path: str = "b/a.png", kind: str = "image/png") -> None:
+    response = await api.upload(path, content, kind=kind)
+    assert response.status_code == 200, response.text
+
+
+def opened(content: bytes) -> Image.Image:
+    return Image.open(BytesIO(content))
+
+
+@pytest.mark.parametrize(
+    ("query", "size"),
+    [
+        ("width=50", (50, 25)),
+        ("height=50", (100, 50)),
+        ("width=50&height=50", (50, 50)),
+        ("width=50&height=50&resize=contain", (50, 25)),
+        ("width=50&height=50&resize=fill", (50, 50)),
+        ("width=50&resize=fill", (50, 100)),
+        ("width=1000", WIDE),
+        ("", WIDE),
+    ],
+)
+async def test_an_image_comes_in_the_size_that_is_wanted(
+    api: Api, query: str, size: tuple[int, int]
+) -> None:
+    await api.bucket(public=True)
+    await upload(api, picture())
+    response = await api.get(f"/render/image/public/b/a.png?{query}", token=None)
+    assert response.status_code == 200, response.text
+    image = opened(response.content)
+    assert (image.size, image.format, response.headers["content-type"]) == (
+        size,
+        "PNG",
+        "image/png",
+    )
+    left, right = image.getpixel((1, 1)), image.getpixel((size[0] - 2, 1))
+    assert (left, right) == ((255, 0, 0), (0, 0, 255))
+
+
+@pytest.mark.parametrize(
+    ("query", "accept", "kind"),
+    [
+        ("width=50", "image/webp,*/*", "WEBP"),
+        ("width=50&format=origin", "image/webp,*/*", "JPEG"),
+        ("width=50", "*/*", "JPEG"),
+        ("format=avif", "*/*", "AVIF"),
+    ],
+)
+async def test_a_client_that_takes_webp_gets_it(
+    api: Api, query: str, accept: str, kind: str
+) -> None:
+    await api.bucket(public=True)
+    await upload(api, picture("JPEG"), "b/a.jpg", "image/jpeg")
+    response = await api.get(
+        f"/render/image/public/b/a.jpg?{query}", token=None, headers={"accept": accept}
+    )
+    assert opened(response.content).format == kind
+    assert response.headers["content-type"] == f"image/{kind.lower()}"
+    assert response.headers["vary"] == "Accept"
+
+
+async def test_an_unchanged_image_is_not_rendered_again(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await api.bucket(public=True)
+    await upload(api, picture())
+    path = "/render/image/public/b/a.png?width=50"
+    tag = (await api.get(path)).headers["etag"]
+    assert tag != (await api.get("/render/image/public/b/a.png?width=60")).headers["etag"]
+    with monkeypatch.context() as patch:
+        patch.setattr(images, "_render", None)
+        assert (await api.get(path, headers={"if-none-match": tag})).status_code == 304
+    await upload(api, picture(size=(20, 20)), "b/b.png")
+    await api.delete("/object/b/a.png")
+    await upload(api, picture(size=(20, 20)))
+    assert (await api.get(path, headers={"if-none-match": tag})).status_code == 200
+
+
+async def test_a_private_image_follows_its_policies(api: Api) -> None:
+    await api.bucket()
+    await upload(api, picture())
+    path = "/render/image/authenticated/b/a.png?width=50"
+    assert (await api.get(path)).status_code == 200
+    assert rejection(await api.get(path, token=api.token(ANN)))[1] == "404"
+    hidden = await api.get("/render/image/public/b/a.png?width=50", token=None)
+    assert rejection(hidden)[1] == "404"
+
+
+async def test_a_signed_url_opens_the_form_that_was_signed_and_no_other(api: Api) -> None:
+    await api.bucket()
+    await upload(api, picture())
+    body = {"expiresIn": 60, "transform": {"width": 50, "resize": "contain"}}
+    url = (await api.post("/object/sign/b/a.png", body)).json()["signedURL"]
+    assert url.startswith("/render/image/sign/b/a.png?token=")
+    response = await api.get(f"{url}&width=200", token=None)
+    assert opened(response.content).size == (50, 25)
+    original = url.replace("/render/image/sign", "/object/sign")
+    assert rejection(await api.get(original, token=None))[2] == "InvalidSignature"
+
+
+def rotated() -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # on its side: to be turned by 90 degrees
+    exif[0x8825] = {1: "N"}  # where it was taken
+    return picture("JPEG", exif=exif)
+
+
+async def test_an_image_stands_upright_and_says_nothing_beside_the_picture(api: Api) -> None:
+    await api.bucket(public=True)
+    await upload(api, rotated(), "b/a.jpg", "image/jpeg")
+    response = await api.get("/render/image/public/b/a.jpg?width=50&format=origin")
+    image = opened(response.content)
+    assert (image.size, dict(image.getexif())) == ((50, 100), {})
+
+
+def moving() -> bytes:
+    frames = [Image.new("RGB", (10, 10), colour) for colour in ("red", "blue")]
+    output = BytesIO()
+    frames[0].save(output, "GIF", save_all=True, append_images=frames[1:])
+    return output.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (moving(), "Images that move are not transformed"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "The source is not an image that can be"),
+        (picture(size=(20, 20))[:60], "The source is not an image that can be"),
+        (picture("BMP"), "The source is not an image that can be"),
+        (picture(size=(60, 60)), "The image has over"),
+    ],
+    ids=["moving", "svg", "cut", "another format", "large"],
+)
+async def test_what_is_too_large_or_no_picture_is_rejected(
+    api: Api, content: bytes, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "MAX_SOURCE_PIXELS", 3000)
+    await api.bucket(public=True)
+    await upload(api, content)
+    response = await api.get("/render/image/public/b/a.png?width=5")
+    assert response.status_code == 400
+    assert response.json()["message"].startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("width=0", "querystring/width must be >= 1"),
+        ("width=x", "querystring/width must be integer"),
+        ("quality=101", "querystring/quality must be <= 100"),
+        ("resize=other", "querystring/resize must be equal to one of the allowed values"),
+    ],
+)
+async def test_a_form_that_is_none_is_named(api: Api, query: str, message: str) -> None:
+    await api.bucket(public=True)
+    await upload(api, picture())
+    response = await api.get(f"/render/image/public/b/a.png?{query}")
+    assert (response.status_code, response.json()["message"]) == (400, message)
+
+
+async def test_it_can_be_switched_off(serve: Any, tmp_path: Path) -> None:
+    api = await serve(image_transformation_enabled=False)
+    await api.bucket(public=True)
+    await upload(api, picture())
+    response = await api.get("/render/image/public/b/a.png?width=5")
+    assert "switched off" in response.json()["message"]
+    body = {"expiresIn": 60, "transform": {"width": 50}}
+    response = await api.post("/object/sign/b/a.png", body)
+    assert "switched off" in response.json()["message"]
