@@ -1,17 +1,29 @@
 """Tables by the Data API: every type as Postgres has it, limits, and lost requests."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
 import pytest
 from pydantic import SecretStr
-from tests.move.test_tables import find, run, until_shown
+from tests.move.test_tables import expose, find, run
+from tests.supabase.fault_proxy import (
+    BAD_GATEWAY,
+    SERVER_BUSY,
+    FaultProxy,
+    fault_proxy,
+    too_many_requests,
+)
 
 from amphibase.database.url import parse_url
+from amphibase.errors import ConfigurationError, Unauthenticated
+from amphibase.move.catalog import TableName
 from amphibase.move.endpoints import Role, SupabaseEndpoint
 from amphibase.move.journal import Journal
 from amphibase.move.project import client_of
-from amphibase.move.tables.base import Chunk, Row, Selection
+from amphibase.move.tables.base import Chunk, Referrer, Row, Selection
 from amphibase.move.tables.data_api import DataApiTables
 from amphibase.move.tables.postgres import PostgresTables
 from amphibase.testing.supabase import LocalSupabase
@@ -78,15 +90,11 @@ def rows_of_types() -> list[Row]:
 async def api(supabase: LocalSupabase, tmp_path: Path) -> AsyncIterator[DataApiTables]:
     """The tables of a project, with one that has a column of every type."""
     columns = ", ".join(f"c{place} {type}" for place, type in enumerate(TYPES))
-    run(
-        supabase.db_url,
-        f"{SETUP} CREATE TABLE typed (id int PRIMARY KEY, {columns}); "
-        "GRANT ALL ON typed TO service_role; NOTIFY pgrst, 'reload schema'",
-    )
+    create = f"{SETUP} CREATE TABLE typed (id int PRIMARY KEY, {columns})"
     endpoint = SupabaseEndpoint(Role.TARGET, supabase.url, SecretStr(supabase.service_role_key))
     with Journal(tmp_path / "plan.toml") as journal:
         async with DataApiTables(client_of(endpoint), journal) as opened:
-            await until_shown(opened, {"typed"})
+            await expose(opened, supabase.db_url, create, "typed")
             yield opened
     run(supabase.db_url, DROP)
 
@@ -110,3 +118,89 @@ async def test_values_of_every_type_are_written_and_read_as_postgres_writes_them
     trimmed = [(*row[:blank], row[blank] and "ab", *row[blank + 1 :]) for row in there]
     assert there == rows
     assert read == trimmed  # a cast to text takes the blanks off
+
+
+@dataclass
+class Numbers:
+    """A table of numbers in a project, by its Data API through a proxy."""
+
+    api: DataApiTables
+    proxy: FaultProxy
+    url: str
+    selection: Selection
+
+    @property
+    def table(self) -> TableName:
+        return self.selection.table.name
+
+    def rows(self) -> list[tuple[int, int | None]]:
+        with psycopg.connect(self.url) as connection:
+            cursor = connection.execute("SELECT id, parent FROM numbers ORDER BY id")
+            return list(cursor.fetchall())
+
+    def chunk(self, first: int, last: int) -> Chunk:
+        return Chunk([(str(number), None) for number in range(first, last + 1)], (str(last),))
+
+
+@pytest.fixture
+async def numbers(supabase: LocalSupabase, tmp_path: Path) -> AsyncIterator[Numbers]:
+    """An empty table, whose rows may refer to rows of it."""
+    create = "CREATE TABLE numbers (id int PRIMARY KEY, parent int)"
+    async with fault_proxy(supabase.url) as proxy:
+        key = SecretStr(supabase.service_role_key)
+        endpoint = SupabaseEndpoint(Role.TARGET, proxy.url, key)
+        with Journal(tmp_path / "plan.toml") as journal:
+            async with DataApiTables(client_of(endpoint), journal) as api:
+                await expose(api, supabase.db_url, create, "numbers")
+                table = find(await api.catalog(), "numbers")
+                selection = Selection(table, ("id", "parent"), ("id",), ())
+                yield Numbers(api, proxy, supabase.db_url, selection)
+    run(supabase.db_url, "DROP TABLE numbers")
+
+
+async def test_every_row_is_read_although_a_project_cuts_its_responses(numbers: Numbers) -> None:
+    with psycopg.connect(numbers.url) as connection:
+        connection.execute("INSERT INTO numbers SELECT n, n % 2 FROM generate_series(1, 3500) AS n")
+    chunks = [chunk async for chunk in numbers.api.read(numbers.selection)]
+    assert max(len(chunk.rows) for chunk in chunks) == 1000  # of 5000 that were requested
+    assert [row[0] for chunk in chunks for row in chunk.rows] == [str(n) for n in range(1, 3501)]
+    keys = [(str(number),) for number in range(3600)]
+    assert len(await numbers.api.rows(numbers.selection, keys)) == 3500
+    by_parent = Referrer(numbers.table, ("parent",), ("id",))
+    assert await numbers.api.delete(numbers.selection, keys[1:5], [by_parent]) == 3
+    assert [row for row in numbers.rows() if row[0] < 6] == [(1, 1), (5, 1)]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    ["drop", "lose", "cut", SERVER_BUSY, BAD_GATEWAY, too_many_requests(1)],
+    ids=["drop", "lose", "cut", "503", "502", "429"],
+)
+async def test_each_row_arrives_once_whatever_happens_to_a_request(
+    numbers: Numbers, fault: str | bytes
+) -> None:
+    numbers.proxy.faults = [fault, fault]
+    assert await numbers.api.insert(numbers.selection, numbers.chunk(1, 50)) == []
+    numbers.proxy.faults = [fault]
+    read = [row async for chunk in numbers.api.read(numbers.selection) for row in chunk.rows]
+    assert len(read) == len(numbers.rows()) == 50
+
+
+async def test_a_checkpoint_waits_for_the_chunks_before_it(numbers: Numbers) -> None:
+    numbers.proxy.faults = [0.5]
+    first = asyncio.create_task(numbers.api.insert(numbers.selection, numbers.chunk(1, 5)))
+    await asyncio.sleep(0.1)
+    await numbers.api.insert(numbers.selection, numbers.chunk(6, 10))
+    assert await numbers.api.checkpoint(numbers.table) is None
+    await first
+    assert await numbers.api.checkpoint(numbers.table) == ("10",)
+
+
+async def test_a_key_that_the_project_does_not_take_stops_the_move(
+    supabase: LocalSupabase,
+) -> None:
+    key = SecretStr(supabase.service_role_key[:-4] + "AAAA")
+    client = client_of(SupabaseEndpoint(Role.TARGET, supabase.url, key))
+    async with DataApiTables(client) as api:
+        with pytest.raises((ConfigurationError, Unauthenticated)):
+            await api.catalog()

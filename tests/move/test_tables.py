@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import aclosing, closing
 from pathlib import Path
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -35,7 +36,6 @@ DDL = """
 
 
 DROP = "DROP TABLE IF EXISTS posts, people, notes CASCADE;"
-EXPOSE = "GRANT ALL ON people, posts, notes TO service_role; NOTIFY pgrst, 'reload schema'"
 
 
 @pytest.fixture
@@ -64,19 +64,26 @@ async def keyed_tables(
             yield opened
         return
     project: LocalSupabase = request.getfixturevalue("supabase")
-    run(project.db_url, DROP + DDL + EXPOSE)
     endpoint = SupabaseEndpoint(Role.TARGET, project.url, SecretStr(project.service_role_key))
     with Journal(tmp_path / "plan.toml") as journal:
         async with DataApiTables(client_of(endpoint), journal) as api:
-            await until_shown(api, {"people", "posts"})
+            await expose(api, project.db_url, DROP + DDL, "people", "posts", "notes")
             yield api
     run(project.db_url, DROP)
 
 
-async def until_shown(api: TableWriter, names: set[str]) -> None:
-    """Wait until a project has read its new tables."""
-    while not names <= {table.name.name for table in (await api.catalog()).tables}:  # noqa: ASYNC110
+async def expose(api: TableWriter, url: str, script: str, *names: str) -> None:
+    """Create tables in a project, and wait until its Data API has read what it has now."""
+    marker = f"marker_{uuid4().hex}"
+    run(
+        url,
+        f"{script}; CREATE TABLE {marker} (id int PRIMARY KEY); "
+        f"GRANT ALL ON {', '.join([*names, marker])} TO service_role; "
+        "NOTIFY pgrst, 'reload schema'",
+    )
+    while marker not in {table.name.name for table in (await api.catalog()).tables}:  # noqa: ASYNC110
         await asyncio.sleep(0.02)
+    run(url, f"DROP TABLE {marker}")
 
 
 def run(url: str, script: str) -> None:

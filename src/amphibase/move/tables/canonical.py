@@ -13,6 +13,7 @@ from amphibase.move.tables.types import (
     TIMESTAMP,
     TIMESTAMPTZ,
     TIMETZ,
+    is_padded,
     parse_type,
 )
 
@@ -55,6 +56,8 @@ def _scalar(name: str) -> Canonicalize | None:
         return _json
     if name == "interval":
         return _interval
+    if is_padded(name):
+        return _without_blanks
     if name in (TIMESTAMP, TIMESTAMPTZ, TIMETZ):
         return _without_utc
     return None
@@ -126,6 +129,10 @@ def interval_microseconds(text: str) -> tuple[int, int] | None:
     )
     time = seconds * 1_000_000 + int((part["part"] or "").ljust(6, "0"))
     return months, int(part["days"] or 0) * DAY_US + (-time if part["sign"] == "-" else time)
+
+
+def _without_blanks(text: str) -> str:
+    return text.rstrip(" ")
 
 
 def _without_utc(text: str) -> str:

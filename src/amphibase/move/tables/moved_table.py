@@ -10,7 +10,7 @@ from amphibase.move.mappings import mapped_id
 from amphibase.move.plan import Plan, TablePlan
 from amphibase.move.tables.base import Key, Row, Selection, TablePair
 from amphibase.move.tables.canonical import Canonicalize, canonicalizer
-from amphibase.move.tables.types import postgres_type
+from amphibase.move.tables.types import JSON_TYPES, is_padded, postgres_type
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,8 @@ class MovedTable:
         canonical: what makes equal values of a column equal texts; None where they are.
         postponed: places of columns that refer to rows which may come later: they are NULL at
             first, and filled by the comparison that follows.
+        without_null: places of JSON columns that the Data API writes, which has no way to say the
+            value `null`: it becomes NULL.
     """
 
     plan: TablePlan
@@ -30,6 +32,7 @@ class MovedTable:
     namespaces: tuple[tuple[int, UUID], ...]
     canonical: tuple[Canonicalize | None, ...]
     postponed: tuple[int, ...] = ()
+    without_null: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:
@@ -46,17 +49,20 @@ class MovedTable:
         )
 
     def for_target(self, rows: Sequence[Row]) -> Sequence[Row]:
-        """Return rows of the source with mapped ids in the place of the old ones."""
-        if not self.namespaces:
+        """Return rows of the source as the target gets them."""
+        if not self.namespaces and not self.without_null:
             return rows
-        mapped = []
+        arriving = []
         for row in rows:
             values = list(row)
             for place, namespace in self.namespaces:
                 value = values[place]
                 values[place] = None if value is None else mapped_id(namespace, value)
-            mapped.append(tuple(values))
-        return mapped
+            for place in self.without_null:
+                value = values[place]
+                values[place] = None if value is None or value.strip() == "null" else value
+            arriving.append(tuple(values))
+        return arriving
 
     def without_postponed(self, rows: Sequence[Row]) -> Sequence[Row]:
         """Return rows with NULL in the columns that are filled later."""
@@ -92,13 +98,19 @@ class MovedTable:
         return tuple([row[place] or "" for place in self.pair.target.key_indexes])
 
 
-def moved_tables(plan: Plan, source: Catalog, target: Catalog) -> list[MovedTable]:
+def moved_tables(
+    plan: Plan, source: Catalog, target: Catalog, *, over_api: bool = False
+) -> list[MovedTable]:
     """Return the tables of a plan.
+
+    Args:
+        over_api: whether the target is written by the Data API.
 
     Raises:
         MoveFailed: a side lacks a table or a column of it.
     """
-    return [_moved_table(table, plan, source, target) for table in plan.tables]
+    tables = [_moved_table(table, plan, source, target) for table in plan.tables]
+    return [_without_null(table) for table in tables] if over_api else tables
 
 
 def _moved_table(table: TablePlan, plan: Plan, source: Catalog, target: Catalog) -> MovedTable:
@@ -129,7 +141,8 @@ def _moved_table(table: TablePlan, plan: Plan, source: Catalog, target: Catalog)
         types.append(there if other.name.schema and not own.name.schema else here)
         if place in mapped:
             types[place] = here
-        is_exact = own.name.schema and other.name.schema and here == there
+        # A cast to text, by which the Data API is read, takes the blanks off.
+        is_exact = own.name.schema and other.name.schema and here == there and not is_padded(here)
         target_type = there if other.name.schema else types[place]
         canonical.append(None if is_exact or place in mapped else canonicalizer(target_type))
     target_types = ["uuid" if place in mapped else type for place, type in enumerate(types)]
@@ -143,6 +156,16 @@ def _moved_table(table: TablePlan, plan: Plan, source: Catalog, target: Catalog)
         ),
     )
     return MovedTable(table, pair, namespaces, tuple(canonical))
+
+
+def _without_null(table: MovedTable) -> MovedTable:
+    selection = table.pair.target
+    places = [
+        place
+        for place, name in enumerate(selection.columns)
+        if selection.table.column(name).base_type in JSON_TYPES
+    ]
+    return replace(table, without_null=tuple(places))
 
 
 def find_table(catalog: Catalog, name: str) -> CatalogTable:

@@ -145,7 +145,9 @@ class TablesStage:
                 open_tables(context.target, plan.name, context.journal)
             )
             own, other = await source.catalog(), await target.catalog()
-            tables = [*mapping_tables(plan, own, other), *moved_tables(plan, own, other)]
+            over_api = context.target.database is None
+            tables = mapping_tables(plan, own, other)
+            tables += moved_tables(plan, own, other, over_api=over_api)
             missing = missing_mapping_tables(plan, other)
             self._sides = Sides(source, target, *in_order(tables), Referrers(other), missing)
         return self._sides
@@ -165,6 +167,11 @@ class TablesStage:
                 )
                 yield Check(Outcome.WARN, str(name), message)
         for table in sides.tables:
+            if table.without_null:
+                message = (
+                    "the value null of JSON columns becomes NULL: the Data API writes no other"
+                )
+                yield Check(Outcome.WARN, table.name, message)
             for message in _key_errors(table):
                 yield Check(Outcome.FAIL, table.name, message)
             target = table.pair.target.table.name

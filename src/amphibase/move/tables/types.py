@@ -33,6 +33,11 @@ def parse_type(text: str) -> PostgresType:
     return PostgresType(name.removeprefix("pg_catalog."), is_array)
 
 
+def is_padded(type: str) -> bool:
+    """Return whether values have blanks at their end that mean nothing, as `character(n)` has."""
+    return parse_type(type).name in ("character", "bpchar")
+
+
 def affinity(declared: str) -> str:
     """Return the affinity of a type that a SQLite column is declared with.
 
