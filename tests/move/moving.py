@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sqlalchemy import make_url
+from sqlalchemy import inspect, make_url
 from tests.commands import Completed, Forked, run
-from tests.move.application import contents, stored_files
+from tests.move.application import contents, open_engine, stored_files
 
 SECONDS = 60
 
@@ -64,15 +64,28 @@ class MoveFolder:
         assert done.returncode == code, done.stderr + done.stdout
         return done
 
-    def run_and_kill(self, seconds: float) -> int:
+    def run_and_kill(self, seconds: float, *options: str) -> int:
         """Run the plan and kill it after so many seconds; return how it ended: 0 if it was over."""
         streams = [self.path / f"killed.{name}" for name in ("in", "out", "err")]
         streams[0].touch()
-        running = Forked(["amphibase", "move", "run"], self.path, self.environment, streams)
-        if running.ends_within(seconds):
-            return running.wait(SECONDS)
-        os.kill(running.pid, signal.SIGKILL)
+        command = ["amphibase", "move", "run", *options]
+        running = Forked(command, self.path, self.environment, streams)
+        if not running.ends_within(seconds):
+            os.kill(running.pid, signal.SIGKILL)
         return running.wait(SECONDS)
+
+    def undo(self) -> None:
+        """Undo the plan, of which everything goes."""
+        done = self.command("undo", "--yes")
+        assert done.returncode == 0, done.stderr + done.stdout
+
+    def check_clean(self) -> None:
+        """Check that nothing of the move's own remains on either side."""
+        for url in (self.source, self.target):
+            engine = open_engine(url)
+            names = [*inspect(engine).get_table_names(), *inspect(engine).get_schema_names()]
+            engine.dispose()
+            assert not [name for name in names if name.startswith("amphibase_")]
 
     def check_equal(self) -> None:
         """Check that both sides hold the same rows, accounts and files."""

@@ -19,12 +19,9 @@ from rich.table import Table
 
 from amphibase.cli.move_progress import TerminalProgress
 from amphibase.errors import MoveFailed, Retryable
-from amphibase.move.endpoints import Role, parse_endpoint
-from amphibase.move.inventory import read_inventory
 from amphibase.move.journal import JournalState, read_state
 from amphibase.move.plan import read_plan
-from amphibase.move.plan_file import write_plan
-from amphibase.move.planning import make_plan, schema_command
+from amphibase.move.planning import plan_move
 from amphibase.move.progress import JsonProgress, Progress
 from amphibase.move.quarantine import Quarantine
 from amphibase.move.report import MoveReport, RunOutcome
@@ -85,28 +82,17 @@ def plan(
             "--db-url needs one end that is a Supabase project; for two of them set "
             "SOURCE_SUPABASE_DB_URL and TARGET_SUPABASE_DB_URL"
         )
-    ends = [
-        parse_endpoint(text, role, database=db_url if text in projects else None)
-        for text, role in ((source, Role.SOURCE), (target, Role.TARGET))
-    ]
-
-    async def compare() -> None:
-        made = make_plan(output.stem, *[await read_inventory(each, output.stem) for each in ends])
-        write_plan(made, output, schema_command(ends[0]))
-        console = Console(soft_wrap=True)
-        accounts = "accounts, " if made.accounts else ""
-        buckets = f", {len(made.files.buckets)} buckets" if made.files else ""
-        console.print(
-            f"[green]✓[/green] {escape(str(output))}: {accounts}{len(made.tables)} tables{buckets}",
-            highlight=False,
-        )
-        for each in made.not_moved:
-            _warn(console, f"{each.what} does not move: {each.reason}")
-        if command := schema_command(ends[0]):
-            console.print(f"Schema objects do not move; this writes them:\n  {escape(command)}")
-        console.print(f"Read it, then: amphibase move check {escape(str(output))}")
-
-    _run(compare)
+    made = _run(lambda: plan_move(source, target, output, db_url=db_url))
+    console = Console(soft_wrap=True)
+    accounts = "accounts, " if made.accounts else ""
+    buckets = f", {len(made.files.buckets)} buckets" if made.files else ""
+    console.print(
+        f"[green]✓[/green] {escape(str(output))}: {accounts}{len(made.tables)} tables{buckets}",
+        highlight=False,
+    )
+    for each in made.not_moved:
+        _warn(console, f"{each.what} does not move: {each.reason}")
+    console.print(f"Read it, then: amphibase move check {escape(str(output))}", highlight=False)
 
 
 @app.command()

@@ -3,16 +3,19 @@
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from amphibase.move.catalog import CatalogTable, Generated, TableName
 from amphibase.move.endpoints import (
     Endpoint,
+    Role,
     SqlEndpoint,
     SupabaseEndpoint,
     database_address,
     files_address,
+    parse_endpoint,
 )
-from amphibase.move.inventory import OWN_SCHEMAS, Inventory
+from amphibase.move.inventory import OWN_SCHEMAS, Inventory, read_inventory
 from amphibase.move.plan import (
     AccountsPlan,
     EndPlan,
@@ -22,6 +25,7 @@ from amphibase.move.plan import (
     Plan,
     TablePlan,
 )
+from amphibase.move.plan_file import write_plan
 from amphibase.move.users_table import find_users_table, profile_columns
 
 INTEGERS = frozenset(("smallint", "integer", "bigint"))
@@ -33,6 +37,28 @@ class _Draft:
     tables: list[TablePlan] = field(default_factory=list)
     mappings: dict[str, MappingPlan] = field(default_factory=dict)
     not_moved: list[NotMoved] = field(default_factory=list)
+
+
+async def plan_move(source: str, target: str, path: Path, *, db_url: str | None = None) -> Plan:
+    """Compare both ends and write a plan.
+
+    Args:
+        source, target: addresses, as `sql:URL` or `supabase[:URL]`.
+        path: of the plan's file, which does not exist yet.
+        db_url: of the database of the end that is a Supabase project.
+
+    Raises:
+        ConfigurationError: an address or a variable is wrong, or there is such a file.
+        Unavailable: an end cannot be reached; says which.
+    """
+    ends = [
+        parse_endpoint(text, role, database=db_url if text.startswith("supabase") else None)
+        for text, role in ((source, Role.SOURCE), (target, Role.TARGET))
+    ]
+    own, other = [await read_inventory(end, path.stem) for end in ends]
+    plan = make_plan(path.stem, own, other)
+    write_plan(plan, path, schema_command(own.endpoint))
+    return plan
 
 
 def make_plan(name: str, source: Inventory, target: Inventory) -> Plan:

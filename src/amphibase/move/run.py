@@ -137,7 +137,8 @@ class Move:
             self._journal.delete("copied", stage.name)
         for stage in self._stages:
             await stage.finish()
-        self._journal.delete("move", "began")
+        # What was kept is the target's own from here on.
+        self._journal.clear()
         return kept
 
     async def must_reset(self) -> AsyncIterator[str]:
