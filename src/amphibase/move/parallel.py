@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from typing import TypeVar
 
@@ -53,9 +54,20 @@ def _first(failures: BaseExceptionGroup[Exception]) -> Exception:
 
 
 class Pace:
-    """Repeats requests that fail for a while, and holds all back while the server demands it."""
+    """Repeats requests that fail for a while, and holds all back while the server demands it.
 
-    def __init__(self) -> None:
+    Args:
+        clock: returns seconds.
+        sleep: waits for seconds.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._clock = clock
+        self._sleep = sleep
         self._resume_at = 0.0
 
     async def keep(self, request: Callable[[], Awaitable[Result]]) -> Result:
@@ -67,17 +79,16 @@ class Pace:
             Retryable: the last failure.
             StorageFull: at once, since waiting makes no room.
         """
-        clock = asyncio.get_running_loop().time
         for attempt in range(1, ATTEMPTS):
-            while (wait := self._resume_at - clock()) > 0:  # noqa: ASYNC110 - it may move
-                await asyncio.sleep(wait)
+            while (wait := self._resume_at - self._clock()) > 0:
+                await self._sleep(wait)
             try:
                 return await request()
             except StorageFull:
                 raise
             except TooManyRequests as error:
-                self._resume_at = max(self._resume_at, clock() + error.retry_after)
+                self._resume_at = max(self._resume_at, self._clock() + error.retry_after)
             except Retryable:
                 longest = min(MAX_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2**attempt)
-                await asyncio.sleep(random.uniform(longest / 2, longest))  # noqa: S311 - no secret
+                await self._sleep(random.uniform(longest / 2, longest))  # noqa: S311 - no secret
         return await request()

@@ -32,13 +32,6 @@ class AccountsSurvey:
     same_addresses: list[list[str]] = field(default_factory=list)
     not_moved: list[NotMoved] = field(default_factory=list)
 
-    @property
-    def must_reset(self) -> int:
-        """How many users need a new password afterwards."""
-        if not self.shows_hashes:
-            return self.users
-        return sum(count for kind, count in self.hashes.items() if not kind.moves)
-
 
 async def survey(
     source: AccountSource, target: AccountTarget | None, *, sessions: bool
