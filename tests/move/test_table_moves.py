@@ -338,3 +338,38 @@ async def test_numbers_become_the_same_uuids_everywhere_and_a_table_says_which(
     assert target.rows("SELECT * FROM drafts") == []
     with pytest.raises((sqlite3.OperationalError, psycopg.errors.UndefinedTable)):
         target.rows("SELECT * FROM post_ids")
+
+
+async def test_tables_that_refer_to_one_another_without_null_arrive_and_check_again(
+    sides: tuple[Side, Side], tmp_path: Path
+) -> None:
+    source, target = sides
+    create = """
+        CREATE TABLE hens (id INTEGER PRIMARY KEY, egg INTEGER NOT NULL {});
+        CREATE TABLE eggs (id INTEGER PRIMARY KEY, hen INTEGER NOT NULL REFERENCES hens (id));
+    """
+    close = "ALTER TABLE hens ADD CONSTRAINT from_egg FOREIGN KEY (egg) REFERENCES eggs (id);"
+    rows = "INSERT INTO hens VALUES (1, 2), (2, 1); INSERT INTO eggs VALUES (1, 1), (2, 2);"
+    for side in sides:
+        inserted = rows if side is source else ""
+        if side.is_sqlite:
+            side.run(create.format("REFERENCES eggs (id)") + inserted)
+        else:
+            side.run(create.format("") + inserted + close)
+    tables = tuple(
+        TablePlan(
+            source=source.name(name),
+            target=target.name(name),
+            key=("id",),
+            columns={"id": "id", column: column},
+        )
+        for name, column in (("hens", "egg"), ("eggs", "hen"))
+    )
+    plan = plan_of(source, target).model_copy(update={"tables": tables})
+    async with opened(plan, tmp_path, source, target) as stage:
+        assert await moved(stage)
+    assert target.rows("SELECT * FROM hens ORDER BY id") == [(1, 2), (2, 1)]
+    assert target.rows("SELECT * FROM eggs ORDER BY id") == [(1, 1), (2, 2)]
+    if not target.is_sqlite:
+        with pytest.raises(psycopg.errors.ForeignKeyViolation):
+            target.run("UPDATE hens SET egg = 7")

@@ -67,6 +67,11 @@ class SqliteTables:
             await asyncio.to_thread(self._connection.close)
             self._connection = None
 
+    async def ignore_foreign_keys(self) -> None:
+        """Check no foreign keys from now on: for tables that refer to one another in a circle."""
+        assert self._connection is not None
+        await asyncio.to_thread(self._connection.execute, "PRAGMA foreign_keys = OFF")
+
     async def catalog(self) -> Catalog:
         """Read what tables there are."""
         return await self._run(read_sqlite_catalog)

@@ -1,7 +1,7 @@
 """The stage of tables: their rows, in the order of their foreign keys."""
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from amphibase.errors import AmphibaseError
@@ -27,6 +27,7 @@ from amphibase.move.tables.reconcile import Reconciliation
 from amphibase.move.tables.referrers import Referrers
 from amphibase.move.tables.sequences import advance_counters, counters_behind
 from amphibase.move.tables.sides import counters_of, open_tables
+from amphibase.move.tables.sqlite import SqliteTables
 from amphibase.move.tables.triggers import restore_triggers, triggers_off
 from amphibase.move.tables.undo import Undo
 
@@ -80,9 +81,10 @@ class TablesStage:
             sides = await self._open()
         direct = [table for table in sides.tables if passes_through(table, self._context)]
         async with self._triggers_off(sides):
-            for table in sides.tables:
-                if table not in direct:
-                    await copy_table(table, sides.source, sides.target, self._context)
+            async with self._circles_open(sides):
+                for table in sides.tables:
+                    if table not in direct:
+                        await copy_table(table, sides.source, sides.target, self._context)
             if direct:
                 await copy_directly(direct, self._context)
 
@@ -150,16 +152,20 @@ class TablesStage:
             tables += moved_tables(plan, own, other, over_api=over_api)
             missing = missing_mapping_tables(plan, other)
             self._sides = Sides(source, target, *in_order(tables), Referrers(other), missing)
+            if self._sides.unsatisfied and isinstance(target, SqliteTables):
+                await target.ignore_foreign_keys()
         return self._sides
 
     async def _checks(self, sides: Sides) -> AsyncIterator[Check]:
-        for foreign_key in sides.unsatisfied:
+        is_over_api = self._context.target.database is None
+        for foreign_key in sides.unsatisfied if is_over_api else ():
             message = (
                 f"{foreign_key} closes a circle of tables that refer to one another, of which no "
-                "column may be NULL: let one be NULL for the move, or drop the constraint"
+                "column may be NULL: let one be NULL for the move, or give the database's URL, by "
+                "which the constraint is taken off meanwhile"
             )
             yield Check(Outcome.FAIL, self.name, message)
-        if sides.missing and self._context.target.database is None:
+        if sides.missing and is_over_api:
             for name in sides.missing:
                 message = (
                     "the new ids are not written down, as the Data API creates no table: create it "
@@ -199,6 +205,28 @@ class TablesStage:
         }
         async with triggers_off(target, self._context.journal, triggers):
             yield
+
+    @asynccontextmanager
+    async def _circles_open(self, sides: Sides) -> AsyncIterator[None]:
+        """Take foreign keys off that no order satisfies, while rows are copied."""
+        target = postgres_url(self._context.target)
+        if target is None or not sides.unsatisfied:
+            yield
+            return
+        constraints = Constraints(target, self._context.journal)
+        loaded = [
+            table.pair.target.table.name
+            for table in sides.tables
+            if not table.plan.merge and not passes_through(table, self._context)
+        ]
+        await constraints.take_off(loaded, large=())
+        try:
+            yield
+        except Exception:
+            with suppress(AmphibaseError):  # the first error says more
+                await constraints.put_back(deletes=False)
+            raise
+        await constraints.put_back()
 
     def _has_begun(self, table: MovedTable) -> bool:
         return self._context.journal.get("table", table.name) is not None
