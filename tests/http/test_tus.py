@@ -14,11 +14,11 @@ from uuid import uuid4
 import httpx
 import pytest
 from fastapi import FastAPI
-from tests.conftest import MakeSettings
+from tests.conftest import settings_on
 from tests.serving import serving
 from tests.tus_client import CuttingProxy, installed, upload
 
-from amphibase import Amphibase
+from amphibase import Amphibase, Settings
 from amphibase.backend import Caller
 from amphibase.blobs import resumable
 from amphibase.models import utc_now
@@ -26,6 +26,12 @@ from amphibase.testing.client import Client, open_client
 
 VERSION = {"Tus-Resumable": "1.0.0"}
 PART = {**VERSION, "Content-Type": "application/offset+octet-stream"}
+
+
+@pytest.fixture(params=["sqlite", "postgres", "supabase"])
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings]:
+    with settings_on(request.param, request, tmp_path) as opened:
+        yield opened
 
 
 def metadata(**values: str) -> dict[str, str]:
@@ -164,9 +170,10 @@ async def test_unfinished_ones_expire(ann: Client, monkeypatch: pytest.MonkeyPat
 
 
 async def test_a_user_has_so_many_unfinished_ones_and_so_have_all(
-    make_settings: MakeSettings,
+    settings: Settings,
 ) -> None:
-    settings = make_settings(max_unfinished_uploads=3, max_unfinished_uploads_per_user=2)
+    limits = {"max_unfinished_uploads": 3, "max_unfinished_uploads_per_user": 2}
+    settings = settings.model_copy(update=limits)
     async with open_client(Amphibase(settings).mount(FastAPI())) as client:
         ann, bob = await client.as_user("ann@example.com"), await client.as_user("bob@example.com")
         created = await asyncio.gather(*(begin(ann, 3, path=f"{n}.txt") for n in range(5)))

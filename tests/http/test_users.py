@@ -1,16 +1,25 @@
 """/users over HTTP, on every backend."""
 
+from collections.abc import Iterator
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
 from fastapi import FastAPI
+from tests.conftest import settings_on
 from tests.models import Receipt
 
-from amphibase import SERVICE, CurrentUser, User
+from amphibase import SERVICE, CurrentUser, Settings, User
 from amphibase.testing.client import PASSWORD, Client
 
 NOBODY = UUID(int=0)
 CREDENTIALS = {"email": "ann@example.com", "password": PASSWORD}
+
+
+@pytest.fixture(params=["sqlite", "postgres", "supabase"])
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings]:
+    with settings_on(request.param, request, tmp_path) as opened:
+        yield opened
 
 
 class TestMe:

@@ -14,7 +14,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.requests import HTTPConnection
 
 from amphibase.backend import ANONYMOUS, Caller, Device, Model, Repository
-from amphibase.errors import ConfigurationError, NotAdmin, Unauthenticated, UserBanned
+from amphibase.errors import (
+    ConfigurationError,
+    NotAdmin,
+    NotFound,
+    SessionEnded,
+    Unauthenticated,
+    UserBanned,
+)
 from amphibase.models import User
 
 if TYPE_CHECKING:
@@ -78,10 +85,18 @@ SignedInCaller = Annotated[Caller, Depends(signed_in_caller)]
 
 
 async def current_user(request: HTTPConnection, caller: SignedInCaller) -> Any:
-    """Return the profile of the signed-in user. Raises Unauthenticated, UserBanned."""
+    """Return the profile of the signed-in user.
+
+    Raises:
+        Unauthenticated: there is no token, or its user was deleted.
+        UserBanned: the user is banned.
+    """
     assert caller.user_id is not None
     users = amphibase_of(request).state.users
-    user = await users.get(caller.user_id)
+    try:
+        user = await users.get(caller.user_id)
+    except NotFound as error:
+        raise SessionEnded from error
     if not user.is_active:  # a ban that has run out is noticed here
         user = await users.refreshed(caller.user_id)
     if not user.is_active:
