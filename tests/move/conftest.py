@@ -17,7 +17,7 @@ def two_databases(databases: Databases, tmp_path: Path) -> Iterator[TwoDatabases
     with (
         databases.new() as first,
         databases.new() as second,
-        Journal(tmp_path / "plan.toml") as journal,
+        Journal(tmp_path / "two_databases.toml") as journal,
     ):
         source, target = open_side(make_url(first)), open_side(make_url(second))
         yield TwoDatabases(source, target, journal)

@@ -77,13 +77,12 @@ async def test_a_partitioned_table_arrives_by_its_partitions_and_an_inheriting_o
 
 
 async def test_ranges_that_were_copied_are_not_copied_again(two_databases: TwoDatabases) -> None:
-    two_databases.run(PEOPLE)
+    two_databases.run("CREATE TABLE people (name text, age int)")
     two_databases.source.run(FILL)
     await copy(two_databases, "people")
-    arrived = two_databases.target.rows("SELECT ctid, xmin, id FROM people")
+    two_databases.source.run("INSERT INTO people VALUES ('later', 0)")
     await copy(two_databases, "people")
-    assert two_databases.target.rows("SELECT ctid, xmin, id FROM people") == arrived
-    assert len(arrived) == 500
+    assert two_databases.target.value("SELECT count(*) FROM people") == 500
 
 
 async def test_a_table_with_rows_of_somebody_else_is_not_copied_to(

@@ -37,7 +37,6 @@ async def triggers_off(
         MoveFailed: a table belongs to another role, or is locked.
     """
     with translated_errors():
-        await restore_triggers(target, journal)
         connection = await connect(target)
         try:
             for table, names in triggers.items():

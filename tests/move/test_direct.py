@@ -1,0 +1,94 @@
+"""The stage of tables between two Postgres databases."""
+
+from pathlib import Path
+
+from tests.move.test_table_moves import Side, moved, opened
+from tests.move.two_databases import TwoDatabases
+
+from amphibase.move.plan import EndPlan, Plan, TablePlan
+from amphibase.move.tables.stage import TablesStage
+
+COUNTED = """
+CREATE TABLE t (id bigserial PRIMARY KEY, n int);
+CREATE TABLE log (name text);
+CREATE FUNCTION log() RETURNS trigger LANGUAGE plpgsql AS
+    'BEGIN INSERT INTO log VALUES (tg_name); RETURN new; END';
+"""
+TRIGGERS = """
+CREATE TRIGGER off AFTER INSERT ON t FOR EACH ROW EXECUTE FUNCTION log();
+CREATE TRIGGER fire AFTER INSERT ON t FOR EACH ROW EXECUTE FUNCTION log();
+"""
+CIRCLE = """
+CREATE TABLE a (id int PRIMARY KEY, b int NOT NULL);
+CREATE TABLE b (id int PRIMARY KEY, a int NOT NULL REFERENCES a);
+"""
+CLOSED = "ALTER TABLE a ADD FOREIGN KEY (b) REFERENCES b"
+
+
+def sides_of(databases: TwoDatabases) -> tuple[Side, Side]:
+    source, target = (
+        Side(each.url.set(drivername="postgresql").render_as_string(hide_password=False))
+        for each in (databases.source, databases.target)
+    )
+    return source, target
+
+
+def plan_of(databases: TwoDatabases, *tables: TablePlan) -> Plan:
+    source, target = (EndPlan(address=f"sql:{side.url}") for side in sides_of(databases))
+    return Plan(name="p", source=source, target=target, tables=tables)
+
+
+def table(name: str, *columns: str, **options: dict[str, str]) -> TablePlan:
+    columns_there = {column: column for column in columns}
+    name = f"public.{name}"
+    return TablePlan.model_validate(
+        {"source": name, "target": name, "key": ("id",), "columns": columns_there, **options}
+    )
+
+
+async def test_triggers_fire_for_rows_that_arrive_where_the_plan_says_so_alone(
+    two_databases: TwoDatabases, tmp_path: Path
+) -> None:
+    two_databases.run(COUNTED)
+    two_databases.source.run("INSERT INTO t (n) VALUES (1)")
+    two_databases.target.run(TRIGGERS)
+    plan = plan_of(two_databases, table("t", "id", "n", triggers={"fire": "fire"}))
+    async with opened(plan, tmp_path, *sides_of(two_databases)) as stage:
+        await stage.run()
+        two_databases.source.run("INSERT INTO t (n) VALUES (2)")
+        assert await stage.reconcile() == 1
+    assert two_databases.target.rows("SELECT name FROM log") == [("fire",), ("fire",)]
+    two_databases.target.run("TRUNCATE log; INSERT INTO t (n) VALUES (3)")
+    assert two_databases.target.rows("SELECT name FROM log ORDER BY 1") == [("fire",), ("off",)]
+
+
+async def test_counters_are_set_and_one_that_is_behind_is_a_difference(
+    two_databases: TwoDatabases, tmp_path: Path
+) -> None:
+    two_databases.run(COUNTED)
+    two_databases.source.run("INSERT INTO t (n) VALUES (1), (2)")
+    async with opened(
+        plan_of(two_databases, table("t", "id", "n")), tmp_path, *sides_of(two_databases)
+    ) as stage:
+        assert await moved(stage)
+        assert two_databases.target.value("SELECT last_value FROM t_id_seq") == 2
+        assert await messages(stage) == []
+        two_databases.source.run("SELECT nextval('t_id_seq')")
+        assert await messages(stage) == ["the counter of id is behind the source's"]
+
+
+async def messages(stage: TablesStage) -> list[str]:
+    return [each.message for each in (await stage.verify()).differences]
+
+
+async def test_tables_in_a_circle_in_which_nothing_may_be_null_arrive(
+    two_databases: TwoDatabases, tmp_path: Path
+) -> None:
+    two_databases.run(CIRCLE)
+    two_databases.source.run("INSERT INTO a VALUES (1, 2); INSERT INTO b VALUES (2, 1)")
+    two_databases.run(CLOSED)
+    plan = plan_of(two_databases, table("a", "id", "b"), table("b", "id", "a"))
+    async with opened(plan, tmp_path, *sides_of(two_databases)) as stage:
+        assert await moved(stage)
+    assert two_databases.target.texts("a") == ["(1,2)"]
+    assert two_databases.target.texts("b") == ["(2,1)"]
