@@ -1,6 +1,7 @@
 """What a move of accounts does where something is in its way."""
 
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4, uuid5
@@ -269,3 +270,44 @@ async def test_of_addresses_that_differ_by_case_alone_the_plan_says_which_accoun
     assert verified.differences == []
     ids = {id for (id,) in await rows_of(supabase.db_url, "users", "id")}
     assert ids == {kept, BOB, CAS}
+
+
+PROFILES = """
+    CREATE TABLE public.own_profiles (id uuid PRIMARY KEY REFERENCES auth.users ON DELETE CASCADE);
+    CREATE FUNCTION public.make_own_profile() RETURNS trigger LANGUAGE plpgsql AS
+        'BEGIN INSERT INTO public.own_profiles VALUES (new.id); RETURN new; END';
+    CREATE TRIGGER on_auth_user_created AFTER INSERT ON auth.users
+        FOR EACH ROW EXECUTE FUNCTION public.make_own_profile();
+"""
+NO_PROFILES = """
+    DROP TRIGGER on_auth_user_created ON auth.users;
+    DROP FUNCTION public.make_own_profile;
+    DROP TABLE public.own_profiles;
+"""
+
+
+@pytest.fixture
+def own_profiles(supabase: LocalSupabase) -> Iterator[psycopg.Connection]:
+    """A table of profiles in the project, filled by a trigger as in Supabase's documentation."""
+    with psycopg.connect(supabase.db_url, autocommit=True) as connection:
+        connection.execute(PROFILES)
+        try:
+            yield connection
+        finally:
+            connection.execute(NO_PROFILES)
+
+
+async def test_no_trigger_makes_a_profile_and_a_user_who_has_one_is_not_undone(
+    own_profiles: psycopg.Connection, supabase: LocalSupabase, prepared_url: str, tmp_path: Path
+) -> None:
+    await add_people(prepared_url)
+    source = sql_end(Role.SOURCE, prepared_url)
+    target = project_end(Role.TARGET, supabase, has_database=True)
+    assert (await moved(source, target, tmp_path)).differences == []
+    assert own_profiles.execute("SELECT count(*) FROM own_profiles").fetchone() == (0,)
+    own_profiles.execute("INSERT INTO own_profiles VALUES (%s)", (ANN,))
+    kept = await undone(source, target, tmp_path)
+    assert [(each.key, each.reason) for each in kept] == [
+        (str(ANN), "rows of own_profiles refer to it")
+    ]
+    assert await rows_of(supabase.db_url, "users", "id") == [(ANN,)]

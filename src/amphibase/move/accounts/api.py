@@ -7,6 +7,7 @@ from amphibase.move.accounts.admin_api import (
     REJECTIONS,
     USER_TIMES,
     AdminApi,
+    JsonObject,
     differences,
     rows_of,
 )
@@ -60,9 +61,22 @@ class ApiAccounts:
         number = int(after or 0)
         async for users in self._api.pages(number + 1):
             number += 1
+            if table is AuthTable.IDENTITIES:
+                users = await self._with_identities(users)
             yield RowPage(
                 [row for user in users for row in self._rows(table, columns, user)], str(number)
             )
+
+    async def _with_identities(self, users: list[JsonObject]) -> list[JsonObject]:
+        """Return users with their identities, which some versions of Auth show one by one only."""
+        found: list[JsonObject] = []
+
+        async def find(user: JsonObject) -> None:
+            shown = user if user.get("identities") else await self._api.get(str(user["id"]))
+            found.extend([shown] if shown is not None else [])
+
+        await in_parallel(users, find, IN_FLIGHT)
+        return found
 
     async def rows(
         self, table: AuthTable, columns: Collection[str], keys: Sequence[str]
@@ -118,6 +132,9 @@ class ApiAccounts:
             await self._api.delete(key)
 
         await in_parallel(keys, delete, IN_FLIGHT)
+
+    async def firing_triggers(self) -> Sequence[str]:
+        return ()
 
     async def in_use(self, ids: Sequence[str]) -> Mapping[str, str]:
         return {}

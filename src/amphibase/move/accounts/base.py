@@ -74,6 +74,9 @@ class AccountTarget(AccountSource, Protocol):
     async def delete(self, table: AuthTable, keys: Sequence[str]) -> None:
         """Delete the rows with these keys."""
 
+    async def firing_triggers(self) -> Sequence[str]:
+        """Return the triggers that people made and that fire for users who arrive."""
+
     async def in_use(self, ids: Sequence[str]) -> Mapping[str, str]:
         """Return which users other rows refer to, and what these rows are."""
 

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
 import psycopg
@@ -41,6 +41,12 @@ NO_RIGHT = (
     "The role of the database URL may not read and write all rows of the schema auth: take the one "
     "of the role postgres, from the project's dashboard under Connect"
 )
+
+TRIGGERS = """
+SELECT tgname FROM pg_trigger
+WHERE tgrelid = to_regclass('auth.users') AND NOT tgisinternal AND tgenabled IN ('O', 'A')
+ORDER BY tgname
+"""
 
 REFERRERS = """
 SELECT c.conrelid::regclass::text, a.attname
@@ -134,6 +140,12 @@ class PostgresAccounts:
         async with self._transaction() as connection:
             await connection.execute(statement, [list(keys)])
 
+    async def firing_triggers(self) -> Sequence[str]:
+        async with self._transaction() as connection:
+            if await self._silence_triggers(connection):
+                return ()
+        return [str(name) for (name,) in await self._fetch(SQL(TRIGGERS))]
+
     async def in_use(self, ids: Sequence[str]) -> Mapping[str, str]:
         used: dict[str, str] = {}
         for table, column in await self._fetch(SQL(REFERRERS)):
@@ -195,12 +207,19 @@ class PostgresAccounts:
             ]
         return []
 
-    async def _silence_triggers(self, connection: psycopg.AsyncConnection[Any]) -> None:
+    async def _silence_triggers(self, connection: psycopg.AsyncConnection[Any]) -> bool:
         """Keep triggers, such as one that makes a profile, from firing, where the role may do so;
-        `users` refers to no other table, so that no check of a foreign key is lost."""
-        with suppress(psycopg.errors.InsufficientPrivilege):
+        `users` refers to no other table, so that no check of a foreign key is lost.
+
+        Returns:
+            Whether they are silent.
+        """
+        try:
             async with connection.transaction():
                 await connection.execute("SET LOCAL session_replication_role = replica")
+        except psycopg.errors.InsufficientPrivilege:
+            return False
+        return True
 
     async def _described(self, table: AuthTable) -> dict[str, bool]:
         """Return the columns, and of each whether it is a time without a zone, which is UTC's."""

@@ -107,6 +107,9 @@ class SqliteAccounts:
         values = [[_to_sqlite(table, table.key, key)] for key in keys]
         await self._run(lambda connection: _in_transaction(connection, statement, values))
 
+    async def firing_triggers(self) -> Sequence[str]:
+        return ()
+
     async def in_use(self, ids: Sequence[str]) -> Mapping[str, str]:
         return {}  # no table of an application refers to `auth_users`
 

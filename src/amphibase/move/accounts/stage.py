@@ -40,6 +40,7 @@ class AccountsStage:
                 return [_failed("the source has no accounts")]
             found = await self.survey()
             held = await target.count(AuthTable.USERS)
+            triggers = await target.firing_triggers()
         except AmphibaseError as error:
             return [_failed(str(error))]
         checks = [_passed(f"{found.users} accounts: {_hashes_in_words(found)}")]
@@ -48,6 +49,12 @@ class AccountsStage:
             for each in found.not_moved
         ]
         checks += self._check_addresses(found)
+        if triggers:
+            message = (
+                f"triggers of auth.users fire for each account that arrives, since the role may "
+                f"not switch them off: {', '.join(triggers)}"
+            )
+            checks.append(Check(Outcome.WARN, self.name, message))
         if held and not self._plan.merge and not self._has_begun():
             checks.append(
                 _failed(

@@ -157,6 +157,8 @@ class ProjectFileSide:
                 await self._write_parts(file, content, upload)
         except REJECTIONS as error:
             raise FileRejected(str(error)) from None
+        except UnicodeEncodeError:
+            raise FileRejected("its type or its cache-control cannot be a header") from None
         if self._database is not None and self._rows is not None:
             async with self._database.write() as connection:
                 await self._keep_times(connection)
