@@ -80,7 +80,8 @@ def check(project: dict[str, str], users: int) -> None:
     credentials = {"email": f"user{users}@example.com", "password": PASSWORD}
     response = client.auth.sign_in_with_password(credentials)
     assert response.user is not None
-    profile = client.table("users").select("name").execute().data
+    service = create_client(project["SUPABASE_URL"], project["SUPABASE_SERVICE_KEY"])
+    profile = service.table("users").select("name").eq("id", response.user.id).execute().data
     posts = client.table("posts").select("title").order("id").execute().data
     assert profile == [{"name": f"User {users}"}]
     assert posts == [{"title": f"Post {number} of {users}"} for number in (1, 2)]

@@ -1,0 +1,174 @@
+"""The checks before a move: what fails stops it, and says what to do."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from sqlalchemy import make_url
+from tests.servers import Databases
+
+from amphibase.database.url import parse_url
+from amphibase.move.check import check_sides
+from amphibase.move.context import MoveContext
+from amphibase.move.endpoints import Role, SqlEndpoint
+from amphibase.move.journal import Journal
+from amphibase.move.plan import EndPlan, FilesPlan, Plan, TablePlan
+from amphibase.move.quarantine import Quarantine
+from amphibase.move.stage import Outcome
+
+NOTES = "CREATE TABLE notes (id integer PRIMARY KEY, title text)"
+
+
+class Sides:
+    """Two Postgres databases with a table, and the checks between them."""
+
+    def __init__(self, folder: Path, source: str, target: str) -> None:
+        self.folder = folder
+        self.urls = {Role.SOURCE: source, Role.TARGET: target}
+        self.stores = {Role.SOURCE: "file:///here", Role.TARGET: "file:///there"}
+        for role in Role:
+            self.execute(role, NOTES)
+
+    def execute(self, role: Role, statements: str) -> None:
+        with psycopg.connect(self.urls[role], autocommit=True) as connection:
+            connection.execute(statements.encode())
+
+    def connect_as(self, role: Role, user: str) -> None:
+        """Connect from now on as another user, without rights but those that a test grants."""
+        self.execute(role, f"DROP ROLE IF EXISTS {user}; CREATE ROLE {user} LOGIN PASSWORD 'pw'")
+        url = make_url(self.urls[role]).set(username=user, password="pw")
+        self.urls[role] = url.render_as_string(hide_password=False)
+
+    async def check(self, **options: object) -> set[tuple[Outcome, str, str]]:
+        """Return outcome, subject and message of each check."""
+        table = {
+            "source": "public.notes",
+            "target": "public.notes",
+            "key": ("id",),
+            "columns": {"id": "id", "title": "title"},
+            **options,
+        }
+        end = EndPlan(address="sql:postgresql://db/app")
+        plan = Plan(
+            name="plan",
+            source=end,
+            target=end,
+            tables=(TablePlan.model_validate(table),),
+            files=FilesPlan(buckets=("uploads",)),
+        )
+        path = self.folder / "plan.toml"
+        source, target = (
+            SqlEndpoint(role, parse_url(self.urls[role]), self.stores[role]) for role in Role
+        )
+        with Journal(path) as journal:
+            context = MoveContext(plan, source, target, journal, Quarantine(path))
+            checks = await check_sides(context)
+        return {(check.outcome, check.subject, check.message) for check in checks}
+
+
+@pytest.fixture
+def sides(databases: Databases, tmp_path: Path) -> Iterator[Sides]:
+    with databases.new() as source, databases.new() as target:
+        yield Sides(tmp_path, source, target)
+
+
+def failed(checks: set[tuple[Outcome, str, str]]) -> set[tuple[str, str]]:
+    return {(subject, text) for outcome, subject, text in checks if outcome is Outcome.FAIL}
+
+
+async def test_two_sides_that_fit_pass(sides: Sides) -> None:
+    checks = await sides.check()
+    assert failed(checks) == set()
+    assert (Outcome.PASS, "tables", "1 are on both sides, with the plan's columns") in checks
+
+
+@pytest.mark.parametrize(
+    ("role", "statements", "subject", "words"),
+    [
+        (Role.TARGET, "DROP TABLE notes", "public.notes", "the target has no such table"),
+        (Role.SOURCE, "DROP TABLE notes", "public.notes", "the source has no such table"),
+        (
+            Role.TARGET,
+            "ALTER TABLE notes RENAME title TO heading",
+            "public.notes",
+            "the target has no column title",
+        ),
+    ],
+)
+async def test_what_the_plan_names_and_a_side_lacks_fails(
+    sides: Sides, role: Role, statements: str, subject: str, words: str
+) -> None:
+    sides.execute(role, statements)
+    ((where, message),) = failed(await sides.check())
+    assert where == subject
+    assert words in message
+
+
+async def test_revisions_that_differ_fail(sides: Sides) -> None:
+    for role, head in ((Role.SOURCE, "aaa"), (Role.TARGET, "bbb")):
+        sides.execute(role, f"CREATE TABLE alembic_version AS SELECT '{head}'::text AS version_num")
+    ((subject, message),) = failed(await sides.check())
+    assert subject == "revisions"
+    assert "the source is at aaa, the target at bbb" in message
+
+
+async def test_a_role_from_which_policies_hide_rows_fails(sides: Sides) -> None:
+    sides.execute(Role.SOURCE, "ALTER TABLE notes ENABLE ROW LEVEL SECURITY")
+    owner = sides.urls[Role.SOURCE]
+    sides.connect_as(Role.SOURCE, "amphibase_test_reader")
+    with psycopg.connect(owner, autocommit=True) as connection:
+        connection.execute("GRANT SELECT ON notes TO amphibase_test_reader")
+        try:
+            ((subject, message),) = failed(await sides.check())
+        finally:
+            connection.execute("DROP OWNED BY amphibase_test_reader")
+            connection.execute("DROP ROLE amphibase_test_reader")
+    assert subject == "public.notes"
+    assert "BYPASSRLS" in message
+
+
+async def test_a_role_that_may_not_write_the_target_fails(sides: Sides) -> None:
+    owner = sides.urls[Role.TARGET]
+    sides.connect_as(Role.TARGET, "amphibase_test_writer")
+    with psycopg.connect(owner, autocommit=True) as connection:
+        connection.execute("GRANT SELECT, INSERT ON notes TO amphibase_test_writer")
+        try:
+            messages = {message for _, message in failed(await sides.check())}
+        finally:
+            connection.execute("DROP OWNED BY amphibase_test_writer")
+            connection.execute("DROP ROLE amphibase_test_writer")
+    assert messages == {
+        "the role amphibase_test_writer of the target lacks UPDATE",
+        "the role amphibase_test_writer of the target lacks DELETE",
+    }
+
+
+async def test_each_trigger_of_the_target_is_named_with_what_happens_to_it(sides: Sides) -> None:
+    sides.execute(
+        Role.TARGET,
+        """
+        CREATE FUNCTION pass() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+        CREATE TRIGGER a BEFORE INSERT ON notes FOR EACH ROW EXECUTE FUNCTION pass();
+        CREATE TRIGGER b BEFORE INSERT ON notes FOR EACH ROW EXECUTE FUNCTION pass()
+        """,
+    )
+    checks = await sides.check(triggers={"a": "off", "b": "fire"})
+    messages = {(outcome, text) for outcome, subject, text in checks if subject == "public.notes"}
+    assert messages == {
+        (Outcome.PASS, "the trigger a of the target is off for rows that arrive"),
+        (Outcome.WARN, "the trigger b of the target fires for rows that arrive"),
+    }
+
+
+async def test_one_place_for_the_files_of_both_sides_fails(sides: Sides) -> None:
+    sides.stores[Role.TARGET] = sides.stores[Role.SOURCE]
+    ((subject, message),) = failed(await sides.check())
+    assert (subject, "TARGET_FILES_URL" in message) == ("files", True)
+
+
+async def test_a_side_that_cannot_be_reached_fails_and_is_named(sides: Sides) -> None:
+    url = make_url(sides.urls[Role.TARGET]).set(database="not_there")
+    sides.urls[Role.TARGET] = url.render_as_string(hide_password=False)
+    ((subject, _),) = failed(await sides.check())
+    assert subject == "target"
