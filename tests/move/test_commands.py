@@ -54,13 +54,17 @@ def test_an_application_moves_with_accounts_rows_and_files(folder: MoveFolder) -
     assert folder.password not in checked.stdout + verified.stdout + verified.stderr
 
 
-def test_undo_leaves_the_target_as_it_was_but_for_what_changed_since(folder: MoveFolder) -> None:
+def test_undo_leaves_the_target_as_it_was_and_the_move_can_be_run_again(
+    folder: MoveFolder,
+) -> None:
     folder.plan()
     empty = contents(folder.target)
     folder.run()
     folder.undo()
     assert contents(folder.target) == empty
     assert not [path for path in folder.target_files.rglob("*") if path.is_file()]
+    folder.run()
+    folder.check_equal()
 
 
 def test_a_move_that_is_killed_again_and_again_ends_as_if_it_had_not_been(
