@@ -181,6 +181,7 @@ def test_every_setting_is_documented() -> None:
 
 def test_every_setting_of_the_gateway_is_documented() -> None:
     from amphibase.gateway.auth.settings import AuthSettings
+    from amphibase.gateway.realtime.settings import RealtimeSettings
     from amphibase.gateway.rest.settings import RestSettings
     from amphibase.gateway.settings import GatewaySettings
     from amphibase.gateway.storage.settings import StorageSettings
@@ -189,7 +190,7 @@ def test_every_setting_of_the_gateway_is_documented() -> None:
     text = (ROOT / "docs" / "gateway.md").read_text()
     missing = [
         name
-        for kind in (GatewaySettings, RestSettings, AuthSettings, StorageSettings)
+        for kind in (GatewaySettings, RestSettings, AuthSettings, StorageSettings, RealtimeSettings)
         for field in kind.model_fields
         for name in variables(kind, field)[:1]
         if f"`{name}`" not in text

@@ -1,9 +1,10 @@
 """From settings to a gateway with all services."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
 from starlette.types import ASGIApp
@@ -25,6 +26,14 @@ MAX_BODY_BYTES = 64 * 1024 * 1024
 """Of a request to the Data API, whose bodies are held in memory."""
 
 MAX_AUTH_BODY_BYTES = 1024 * 1024
+
+MAX_BROADCAST_BODY_BYTES = 16 * 1024 * 1024
+
+WEBSOCKET_OPTIONS: Mapping[str, Any] = MappingProxyType(
+    {"ws_max_size": 5_000_000, "ws_per_message_deflate": False}
+)
+"""Of uvicorn. The largest frame is that of Supabase Realtime. Compression would take twice the time
+and 30 kB more of each connection (measured), on a machine where bytes cost nothing."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +101,7 @@ def build(project: Project) -> Gateway:
         "/rest/v1": Mount(lambda: _rest(project), MAX_BODY_BYTES),
         "/auth/v1": Mount(lambda: _auth(project), MAX_AUTH_BODY_BYTES, takes_api_key=False),
         "/storage/v1": Mount(lambda: _storage(project)),
+        "/realtime/v1": Mount(lambda: _realtime(project), MAX_BROADCAST_BODY_BYTES),
         "/inbox": Mount(lambda: project.inbox),
     }
     return Gateway(mounts, project.keys, project.body_seconds)
@@ -117,10 +127,12 @@ def check() -> None:
         ConfigurationError: one line for each wrong value.
     """
     from amphibase.gateway.auth.settings import load_auth_settings
+    from amphibase.gateway.realtime.settings import RealtimeSettings
     from amphibase.gateway.rest.settings import RestSettings
     from amphibase.gateway.storage.settings import load_storage_settings
 
     load(RestSettings)
+    load(RealtimeSettings)
     load_auth_settings()
     load_storage_settings()
 
@@ -135,12 +147,13 @@ def exposed_schemas() -> tuple[str, ...]:
 def settings_without_effect() -> list[str]:
     """Return the names of settings of Supabase's services that are set, and that nothing reads."""
     from amphibase.gateway.auth.settings import AuthSettings
+    from amphibase.gateway.realtime.settings import RealtimeSettings
     from amphibase.gateway.rest.settings import RestSettings
     from amphibase.gateway.settings import GatewaySettings
     from amphibase.gateway.storage.settings import StorageSettings
     from amphibase.gateway.unsupported import ignored, read_environment
 
-    read = (AuthSettings, GatewaySettings, RestSettings, StorageSettings)
+    read = (AuthSettings, GatewaySettings, RealtimeSettings, RestSettings, StorageSettings)
     return [*ignored(read_environment(), *read)]
 
 
@@ -166,3 +179,10 @@ def _storage(project: Project) -> "Service":
     settings = load_storage_settings(project.folder / STORAGE)
     role = project.roles.storage_admin
     return StorageApp(settings, role, project.tokens, project.body_seconds, project.s3)
+
+
+def _realtime(project: Project) -> "Service":
+    from amphibase.gateway.realtime.service import RealtimeApp
+    from amphibase.gateway.realtime.settings import RealtimeSettings
+
+    return RealtimeApp(load(RealtimeSettings), project.tokens)

@@ -130,6 +130,7 @@ async def _serve(
     from amphibase.background import Background
     from amphibase.gateway import buckets, migrations
     from amphibase.gateway.build import (
+        WEBSOCKET_OPTIONS,
         Project,
         behind_proxies,
         build,
@@ -225,6 +226,7 @@ async def _serve(
             graceful_seconds=GRACEFUL_SECONDS,
             proxy_headers=False,
             lifespan="on",
+            **WEBSOCKET_OPTIONS,
         ).serve(sockets=[listeners.api])
         inbox_server.should_exit = True
         await inbox_serving

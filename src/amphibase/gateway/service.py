@@ -32,7 +32,13 @@ class Service(Protocol):
 
 
 async def deny_websocket(
-    scope: Scope, receive: Receive, send: Send, status: int = 404, message: str = "Not found"
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    status: int = 404,
+    message: str = "Not found",
+    *,
+    key: str = "message",
 ) -> None:
     """Respond to a WebSocket's handshake as to a request, instead of accepting it.
 
@@ -40,11 +46,12 @@ async def deny_websocket(
         status: of the response; where the server cannot send one (it lacks ASGI's extension
             `websocket.http.response`), the handshake is closed, which is a 403.
         message: of the response's JSON body.
+        key: where the body has it.
     """
     websocket = WebSocket(scope, receive, send)
     await websocket.receive()
     if "websocket.http.response" in scope.get("extensions", {}):
-        body = orjson.dumps({"message": message})
+        body = orjson.dumps({key: message})
         await websocket.send_denial_response(
             Response(body, status, media_type="application/json; charset=utf-8")
         )

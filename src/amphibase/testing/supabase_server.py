@@ -21,7 +21,7 @@ from argon2 import PasswordHasher
 
 from amphibase.accounts import passwords
 from amphibase.gateway import project as database
-from amphibase.gateway.build import Project, build
+from amphibase.gateway.build import WEBSOCKET_OPTIONS, Project, build
 from amphibase.gateway.keys import ApiKeys, api_key
 from amphibase.postgres import Server as Postgres
 from amphibase.postgres import start
@@ -91,7 +91,9 @@ class _Projects:
             keys=_fresh_keys(),
         )
         ready = asyncio.Event()
-        config = uvicorn.Config(build(project), log_config=None, access_log=False, lifespan="on")
+        config = uvicorn.Config(
+            build(project), log_config=None, access_log=False, lifespan="on", **WEBSOCKET_OPTIONS
+        )
         server = UvicornServer(config, ready.set, handles_signals=False)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         await ready.wait()

@@ -7,8 +7,8 @@ const { SUPABASE_URL, ANON_KEY, PUBLISHABLE_KEY, SERVICE_ROLE_KEY } = process.en
 const options = { auth: { persistSession: false, autoRefreshToken: false } }
 
 export const url = SUPABASE_URL
-export const client = (more = {}) =>
-  createClient(SUPABASE_URL, ANON_KEY, { ...options, auth: { ...options.auth, ...more } })
+export const client = (auth = {}, others = {}) =>
+  createClient(SUPABASE_URL, ANON_KEY, { ...others, auth: { ...options.auth, ...auth } })
 export const publishable = () => createClient(SUPABASE_URL, PUBLISHABLE_KEY, options)
 export const service = () => createClient(SUPABASE_URL, SERVICE_ROLE_KEY, options)
 

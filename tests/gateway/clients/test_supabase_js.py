@@ -30,7 +30,7 @@ def scripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("walk", ["rows", "accounts", "files"])
+@pytest.mark.parametrize("walk", ["rows", "accounts", "files", "channels"])
 def test_it_finds_all_as_it_expects_it(
     local_supabase: LocalSupabase, scripts: Path, walk: str
 ) -> None:

@@ -1,0 +1,1 @@
+"""Realtime: channels of messages, presence and changes over WebSockets, as Supabase Realtime."""

@@ -1,0 +1,201 @@
+"""A channel: one topic that one socket has joined."""
+
+import asyncio
+from collections.abc import Callable
+from time import time
+from typing import Any, Protocol
+
+import orjson
+
+from amphibase.gateway.realtime.context import RealtimeContext
+from amphibase.gateway.realtime.errors import (
+    InvalidRealtimeToken,
+    RealtimeError,
+    TooManyMessages,
+    TooManyPresenceMessages,
+)
+from amphibase.gateway.realtime.frames import (
+    ClientMessage,
+    Push,
+    UserBroadcast,
+    UserBroadcastPush,
+    system_payload,
+)
+from amphibase.gateway.realtime.join import TOPIC_PREFIX, JoinConfig, user_token
+from amphibase.gateway.realtime.tokens import ChannelCaller, authenticate
+from amphibase.redaction import redacted_logger
+
+logger = redacted_logger("amphibase.gateway.realtime")
+
+PAYLOAD_TOO_LARGE = "payload_size_exceeded"
+
+
+class ChannelSocket(Protocol):
+    """The socket, as far as its channels know it."""
+
+    def push(self, push: Push) -> None:
+        """Send a message of the server."""
+
+    def write(
+        self, topic: str, event: str, payload: Any, ref: str | None, join_ref: str | None
+    ) -> None:
+        """Send a message to this client alone."""
+
+
+class Channel:
+    """A topic that a socket has joined; a `Subscriber` of it.
+
+    Args:
+        socket: that it has joined by.
+        name: of the topic, without the prefix.
+        join_ref: the ref of the join, which ends it too.
+        caller: whom the token of the join, or else of the socket, names.
+        left: called once when it has ended.
+    """
+
+    def __init__(
+        self,
+        context: RealtimeContext,
+        socket: ChannelSocket,
+        name: str,
+        join_ref: str | None,
+        config: JoinConfig,
+        caller: ChannelCaller,
+        left: "Callable[[Channel], None]",
+    ) -> None:
+        self._context = context
+        self._socket = socket
+        self._name = name
+        self.wire_name = TOPIC_PREFIX + name
+        self._join_ref = join_ref
+        self._config = config
+        self._caller = caller
+        self._left = left
+        self._expiry: asyncio.TimerHandle | None = None
+        self._topic = context.topics.join(name, self, is_private=config.is_private)
+        self.receives_broadcasts = True
+        self.receives_presence = config.has_presence
+        self._await_expiry()
+
+    def push(self, push: Push) -> None:
+        """Send a message of the topic to the client."""
+        self._socket.push(push)
+
+    def begin(self) -> None:
+        """Send what follows the reply to the join."""
+        if self.receives_presence:
+            self._topic.push_state(self)
+
+    async def receive(self, message: ClientMessage) -> None:
+        """Do what a message of the client says."""
+        try:
+            match message.event:
+                case "broadcast":
+                    self._broadcast(message)
+                case "presence":
+                    self._presence(message)
+                case "access_token":
+                    self._replace_token(message.payload)
+                case event:
+                    logger.debug("Realtime: the event %s of a client is ignored", event)
+        except RealtimeError as error:
+            self._fail(error)
+
+    def system(self, message: str, *, extension: str = "system", is_error: bool = False) -> None:
+        """Send the client a message about the channel itself."""
+        payload = system_payload(self._name, extension, message, is_error=is_error)
+        self._write("system", payload, None)
+
+    def end(self, event: str = "phx_close") -> None:
+        """Leave the topic, and say so.
+
+        Args:
+            event: `phx_close` ends it for good, after `phx_error` clients join again.
+        """
+        self.leave()
+        self._write(event, {}, self._join_ref)
+
+    def leave(self) -> None:
+        """Leave the topic, without a message."""
+        if self._expiry is not None:
+            self._expiry.cancel()
+        self._context.topics.leave(self._topic, self)
+        self._left(self)
+
+    def _fail(self, error: RealtimeError) -> None:
+        self.system(error.detail, is_error=True)
+        self.end()
+
+    def _write(self, event: str, payload: Any, ref: str | None) -> None:
+        self._socket.write(self.wire_name, event, payload, ref, ref and self._join_ref)
+
+    def _reply(self, message: ClientMessage, status: str, response: Any) -> None:
+        if message.ref is not None:
+            payload = {"status": status, "response": response}
+            self._socket.write(self.wire_name, "phx_reply", payload, message.ref, self._join_ref)
+
+    def _broadcast(self, message: ClientMessage) -> None:
+        payload = message.payload
+        push: Push | None = None
+        if isinstance(payload, UserBroadcast):
+            size = len(payload.content)
+            push = UserBroadcastPush(self.wire_name, payload)
+        elif isinstance(payload, dict) and isinstance(payload.get("event"), str):
+            size = len(orjson.dumps(payload.get("payload")))
+            push = Push(self.wire_name, "broadcast", payload)
+        if push is None:
+            logger.debug("Realtime: a broadcast without an event is ignored")
+            return
+        if self._context.is_too_large(size):
+            self._reply(message, "error", {"reason": PAYLOAD_TOO_LARGE})
+            return
+        sender = None if self._config.sends_back else self
+        self._context.broadcast(push, self._topic.receivers(sender))
+        if self._config.acknowledges:
+            self._reply(message, "ok", {})
+
+    def _presence(self, message: ClientMessage) -> None:
+        if not self._context.presence_messages.admits():
+            raise TooManyPresenceMessages
+        content = message.payload if isinstance(message.payload, dict) else {}
+        event = content.get("event")
+        match event.lower() if isinstance(event, str) else None:
+            case "track":
+                self._track(message, content.get("payload"))
+            case "untrack":
+                self._topic.presences.untrack(self)
+                self._reply(message, "ok", {})
+            case _:
+                self._reply(message, "error", {"reason": f"Unknown presence event: {event}"})
+
+    def _track(self, message: ClientMessage, payload: Any) -> None:
+        if not isinstance(payload, dict):
+            reason = "Presence track payload must be a map"
+            self._reply(message, "error", {"reason": reason})
+            return
+        if self._context.is_too_large(len(orjson.dumps(payload))):
+            raise TooManyMessages("Track message size exceeded")
+        if not self.receives_presence:  # realtime-js drops diffs until it has a state
+            self.receives_presence = True
+            self._topic.push_state(self)
+        self._topic.presences.track(self, self._config.presence_key, payload)
+        self._reply(message, "ok", {})
+
+    def _replace_token(self, payload: Any) -> None:
+        token = user_token(payload.get("access_token") if isinstance(payload, dict) else None)
+        if token is None or token == self._caller.token:
+            return
+        if not token:
+            raise InvalidRealtimeToken("The token provided is not a valid JWT")
+        self._caller = authenticate(self._context.tokens, token)
+        self._await_expiry()
+
+    def _await_expiry(self) -> None:
+        if self._expiry is not None:
+            self._expiry.cancel()
+        seconds = max(0.0, self._caller.expires - time())
+        self._expiry = asyncio.get_running_loop().call_later(seconds, self._expire)
+
+    def _expire(self) -> None:
+        self.system("Token has expired 0 seconds ago", is_error=True)
+        self.end("phx_close" if self._context.settings.closes_at_expiry else "phx_error")

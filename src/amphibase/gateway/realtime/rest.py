@@ -1,0 +1,132 @@
+"""Realtime over HTTP: broadcasts without a WebSocket."""
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import unquote
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from amphibase.gateway.realtime.context import RealtimeContext
+from amphibase.gateway.realtime.errors import InvalidRealtimeToken, MissingApiKey, TooManyMessages
+from amphibase.gateway.realtime.frames import Push, UserBroadcast, UserBroadcastPush
+from amphibase.gateway.realtime.join import TOPIC_PREFIX
+from amphibase.gateway.realtime.tokens import ChannelCaller, authenticate
+
+JSON, BYTES = "application/json", "application/octet-stream"
+BLANK = "can't be blank"
+TOO_LARGE = "Payload size exceeds tenant limit"
+UNSUPPORTED = f"Unsupported Media Type. Use {JSON} or {BYTES}"
+RATE_EXCEEDED = "You have exceeded your rate limit"
+
+MAX_MESSAGES = 1000
+"""In one request, whose body is limited too."""
+
+
+def json_response(content: Any, status: int) -> Response:
+    """Return a response of JSON."""
+    return Response(orjson.dumps(content), status, media_type="application/json; charset=utf-8")
+
+
+def token_of(headers: Mapping[str, str]) -> str | None:
+    """Return the token of a request or handshake; None where there is none."""
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and token:
+        return token.strip()
+    return headers.get("x-api-key") or headers.get("apikey")
+
+
+async def broadcast(context: RealtimeContext, request: Request) -> Response:
+    """Send several messages, as supabase-js does from a channel that is not joined."""
+    caller = _caller(context, request)
+    if isinstance(caller, Response):
+        return caller
+    try:
+        messages = orjson.loads(await request.body())["messages"]
+    except (ValueError, KeyError, TypeError):
+        messages = None
+    if not isinstance(messages, list) or not messages:
+        return json_response({"errors": {"messages": [BLANK]}}, 422)
+    if len(messages) > MAX_MESSAGES:
+        message = "Too many messages to broadcast, please reduce the batch size"
+        return json_response({"message": message}, 429)
+    errors = [_errors(context, each) for each in messages]
+    if any(errors):
+        return json_response({"errors": {"messages": errors}}, 422)
+    try:
+        for message in messages:
+            _send(context, message)
+    except TooManyMessages:
+        return json_response({"message": RATE_EXCEEDED}, 429)
+    return Response(status_code=202)
+
+
+async def broadcast_one(context: RealtimeContext, request: Request) -> Response:
+    """Send one message, whose payload is the body."""
+    caller = _caller(context, request)
+    if isinstance(caller, Response):
+        return caller
+    topic, event = (unquote(request.path_params[name]) for name in ("topic", "event"))
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type not in (JSON, BYTES):
+        return json_response({"error": UNSUPPORTED}, 415)
+    body = await request.body()
+    if context.is_too_large(len(body)):
+        return json_response({"message": TOO_LARGE}, 422)
+    push: Push
+    if media_type == BYTES:
+        content = UserBroadcast(event, b"", is_json=False, content=body)
+        push = UserBroadcastPush(TOPIC_PREFIX + topic, content)
+    else:
+        try:
+            payload = orjson.loads(body)
+        except ValueError:
+            return json_response({"message": "The body is not JSON"}, 400)
+        push = _push(topic, event, payload)
+    try:
+        _deliver(context, topic, push)
+    except TooManyMessages:
+        return json_response({"message": RATE_EXCEEDED}, 429)
+    return Response(status_code=202)
+
+
+def _caller(context: RealtimeContext, request: Request) -> ChannelCaller | Response:
+    try:
+        return authenticate(context.tokens, token_of(request.headers))
+    except (InvalidRealtimeToken, MissingApiKey):
+        return json_response({"message": "Unauthorized"}, 401)
+
+
+def _errors(context: RealtimeContext, message: Any) -> dict[str, list[str]]:
+    """Return what is wrong with a message, by field."""
+    if not isinstance(message, dict):
+        return {"payload": ["is invalid"]}
+    errors: dict[str, list[str]] = {}
+    for name, kind in (("topic", str), ("event", str), ("payload", dict)):
+        value = message.get(name)
+        if value is None or value == "":
+            errors[name] = [BLANK]
+        elif not isinstance(value, kind):
+            errors[name] = ["is invalid"]
+    if not errors and context.is_too_large(len(orjson.dumps(message["payload"]))):
+        errors["payload"] = [TOO_LARGE]
+    return errors
+
+
+def _send(context: RealtimeContext, message: dict[str, Any]) -> None:
+    topic = message["topic"]
+    push = _push(topic, message["event"], message["payload"], message.get("id"))
+    _deliver(context, topic, push)
+
+
+def _push(topic: str, event: str, payload: Any, id: Any = None) -> Push:
+    content = {"type": "broadcast", "event": event, "payload": payload}
+    if id is not None:
+        content["meta"] = {"id": id}
+    return Push(TOPIC_PREFIX + topic, "broadcast", content)
+
+
+def _deliver(context: RealtimeContext, topic: str, push: Push) -> None:
+    joined = context.topics.find(topic, is_private=False)
+    context.broadcast(push, joined.receivers() if joined else ())

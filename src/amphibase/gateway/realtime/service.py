@@ -1,0 +1,124 @@
+"""Realtime as an ASGI application of its own."""
+
+from collections.abc import Awaitable, Callable
+
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from amphibase.accounts.jwt.key_ring import KeyRing
+from amphibase.gateway.lifetime import Lifetime
+from amphibase.gateway.realtime import rest
+from amphibase.gateway.realtime.client_socket import ClientSocket
+from amphibase.gateway.realtime.context import RealtimeContext
+from amphibase.gateway.realtime.errors import RealtimeError, TooManyConnections
+from amphibase.gateway.realtime.frames import Version
+from amphibase.gateway.realtime.settings import RealtimeSettings
+from amphibase.gateway.realtime.tokens import authenticate
+from amphibase.gateway.service import deny_websocket
+
+Endpoint = Callable[[RealtimeContext, Request], Awaitable[Response]]
+
+WEBSOCKET = "/websocket"
+
+ENDPOINTS: tuple[tuple[str, str, Endpoint], ...] = (
+    ("POST", "/api/broadcast", rest.broadcast),
+    ("POST", "/api/broadcast/{topic}/events/{event}", rest.broadcast_one),
+)
+
+
+class RealtimeApp:
+    """Channels in the wire protocol of Supabase Realtime; satisfies `Service`.
+
+    Args:
+        tokens: the project's keys.
+    """
+
+    def __init__(self, settings: RealtimeSettings, tokens: KeyRing) -> None:
+        self._context = RealtimeContext(settings, tokens)
+        self._lifetime = Lifetime(self._open, self._close)
+        self._app = Starlette(
+            routes=[
+                Route("/api/ping", _ping, methods=["GET"]),
+                *(
+                    Route(path, self._endpoint(call), methods=[method])
+                    for method, path, call in ENDPOINTS
+                ),
+            ]
+        )
+        self._app.router.redirect_slashes = False
+
+    async def start(self) -> None:
+        await self._lifetime.start()
+
+    async def close(self) -> None:
+        for socket in list(self._context.sockets):
+            socket.restart()
+        await self._lifetime.close()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._lifetime.request():
+            if scope["type"] == "http":
+                await self._app(scope, receive, send)
+            else:
+                await self._connect(scope, receive, send)
+
+    async def _open(self) -> None:
+        pass
+
+    async def _close(self) -> None:
+        pass
+
+    async def _connect(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Respond to a handshake, and serve the socket until it ends."""
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        if path != WEBSOCKET:
+            await deny_websocket(scope, receive, send)
+            return
+        handshake = HTTPConnection(scope)
+        parameters = handshake.query_params
+        try:
+            token = rest.token_of(handshake.headers) or parameters.get("apikey")
+            caller = authenticate(self._context.tokens, token)
+            version = _version(parameters.get("vsn"))
+            self._check_limits()
+        except RealtimeError as error:
+            await deny_websocket(scope, receive, send, error.status, error.message, key="error")
+            return
+        await self.start()
+        await receive()  # the handshake
+        await send({"type": "websocket.accept"})
+        await ClientSocket(self._context, receive, send, version, caller.token).run()
+
+    def _check_limits(self) -> None:
+        most = self._context.settings.max_connections
+        if most and len(self._context.sockets) >= most:
+            raise TooManyConnections
+
+    def _endpoint(self, call: Endpoint) -> Callable[[Request], Awaitable[Response]]:
+        async def endpoint(request: Request) -> Response:
+            try:
+                await self.start()
+                return await call(self._context, request)
+            except ClientDisconnect:
+                raise
+            except RealtimeError as error:
+                return rest.json_response({"message": error.message}, error.status)
+
+        return endpoint
+
+
+def _version(name: str | None) -> Version:
+    """Return the version of the protocol. Raises RealtimeError."""
+    try:
+        return Version(name or Version.V1)
+    except ValueError:
+        raise RealtimeError(
+            f"There is no version {name} of the protocol: {', '.join(Version)}"
+        ) from None
+
+
+async def _ping(request: Request) -> Response:
+    return rest.json_response({"message": "Success"}, 200)

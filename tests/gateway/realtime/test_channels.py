@@ -1,0 +1,276 @@
+"""The protocol of channels, frame by frame."""
+
+import asyncio
+import json
+import logging
+import time
+from typing import Any
+
+import pytest
+from tests.gateway.realtime.api import ANON, BOB, Api
+from tests.gateway.realtime.conftest import Connect, ServeRealtime
+from tests.websockets import shake_hands
+from websockets.asyncio.client import connect as connect_websocket
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+ROOM = "realtime:room"
+
+
+def message(text: str, event: str = "said") -> dict[str, Any]:
+    return {"type": "broadcast", "event": event, "payload": {"text": text}}
+
+
+async def rejection(api: Api, token: str | None) -> tuple[int, Any]:
+    """The response to a handshake."""
+    with pytest.raises(InvalidStatus) as caught:
+        async with connect_websocket(api.address(token)):
+            pass
+    response = caught.value.response
+    return response.status_code, json.loads(response.body or b"null")
+
+
+async def test_a_broadcast_reaches_the_others_and_its_sender_if_it_asks_for_it(
+    api: Api, connect: Connect
+) -> None:
+    ann, bob, other = [await connect(api) for _ in range(3)]
+    assert await ann.join(ROOM) == {"postgres_changes": []}
+    await bob.join(ROOM, broadcast={"self": True, "ack": "true"})
+    await other.join("realtime:elsewhere")
+    await ann.push(ROOM, "broadcast", message("hello"))
+    expected = [None, None, ROOM, "broadcast", message("hello")]
+    assert await bob.receive() == expected
+    ref = await bob.push(ROOM, "broadcast", message("back"))
+    assert (await bob.receive())[4] == message("back")
+    assert (await bob.receive())[1:] == [ref, ROOM, "phx_reply", {"status": "ok", "response": {}}]
+    assert (await ann.receive())[4] == message("back")
+    for wire in (ann, other):
+        assert await wire.is_silent()
+
+
+async def test_a_binary_broadcast_keeps_its_bytes_and_reaches_protocol_1_where_it_is_json(
+    api: Api, connect: Connect
+) -> None:
+    ann, bob = await connect(api), await connect(api)
+    await ann.join(ROOM)
+    await bob.join(ROOM)
+    async with connect_websocket(api.address(vsn="1.0.0")) as old:
+        await old.send(json.dumps({"topic": ROOM, "event": "phx_join", "payload": {}, "ref": "1"}))
+        joined = {"status": "ok", "response": {"postgres_changes": []}}
+        assert json.loads(await old.recv()) == {
+            "ref": "1", "topic": ROOM, "event": "phx_reply", "payload": joined,
+        }  # fmt: skip
+        for encoding, content in ((0, b"\x00\xff"), (1, b'{"a": 1.50}')):
+            head = bytes([3, 1, 1, len(ROOM), 2, 0, encoding])
+            await ann.connection.send(head + b"12" + ROOM.encode() + b"hi" + content)
+            received = bytes([4, len(ROOM), 2, 0, encoding]) + ROOM.encode() + b"hi" + content
+            assert await bob.receive() == received
+        assert json.loads(await asyncio.wait_for(old.recv(), 10)) == {
+            "ref": None,
+            "topic": ROOM,
+            "event": "broadcast",
+            "payload": {"type": "broadcast", "event": "hi", "payload": {"a": 1.5}},
+        }
+
+
+async def test_phoenix_replies_to_heartbeats_leaves_and_strangers(
+    api: Api, connect: Connect
+) -> None:
+    wire = await connect(api)
+    await wire.connection.send('[null,null,"phoenix","heartbeat",{}]')
+    assert await wire.receive() == [
+        None, None, "phoenix", "phx_reply", {"status": "ok", "response": {}}
+    ]  # fmt: skip
+    for frame in ("nonsense", "{}", "[1]", '[null,"1",5,"x",{}]', b"\x03\xff", b"\x00"):
+        await wire.connection.send(frame)
+    unmatched = {"status": "error", "response": {"reason": "unmatched topic"}}
+    assert await wire.reply(ROOM, "broadcast", message("x")) == unmatched
+    assert await wire.reply("other:room", "phx_join", {}) == unmatched
+    assert await wire.join("realtime:") == "TopicNameRequired: You must provide a topic name"
+    await wire.join(ROOM)
+    first = (await wire.push(ROOM, "phx_join", {}), await wire.receive())[1]
+    assert first[:2] == [first[1]] * 2
+    assert first[2:] == [ROOM, "phx_close", {}]  # of the channel that was there before
+    assert (await wire.receive())[3] == "phx_reply"
+    assert (await wire.reply(ROOM, "phx_leave", {}))["status"] == "ok"
+    assert (await wire.receive())[3] == "phx_close"
+    assert await wire.is_silent()
+
+
+async def test_presence_is_a_state_and_then_joins_and_leaves(api: Api, connect: Connect) -> None:
+    ann, bob = await connect(api), await connect(api)
+    for wire, key in ((ann, "ann"), (bob, "bob")):
+        await wire.join(ROOM, presence={"key": key, "enabled": True})
+        assert (await wire.receive())[3:] == ["presence_state", {}]
+    track = {"type": "presence", "event": "TRACK", "payload": {"at": 1}}
+    assert await ann.reply(ROOM, "presence", track) == {"status": "ok", "response": {}}
+    assert (await ann.receive())[3] == "presence_diff"
+    (_, _, _, event, diff) = await bob.receive()
+    (meta,) = diff["joins"]["ann"]["metas"]
+    assert (event, meta["at"], diff["leaves"]) == ("presence_diff", 1, {})
+    await ann.reply(ROOM, "presence", track)  # the same again
+    await ann.reply(ROOM, "presence", {**track, "payload": {"at": 2}})
+    diff = (await bob.receive())[4]
+    (changed,) = diff["joins"]["ann"]["metas"]
+    assert changed["phx_ref_prev"] == meta["phx_ref"] != changed["phx_ref"]
+    assert diff["leaves"] == {"ann": {"metas": [meta]}}
+    late = await connect(api)
+    await late.join(ROOM)
+    await late.push(ROOM, "presence", {"event": "track", "payload": {}})
+    assert (await late.receive())[3:] == ["presence_state", {"ann": {"metas": [changed]}}]
+    await ann.connection.close()
+    diffs = [(await bob.receive())[4] for _ in range(2)]
+    assert diffs[1] == {"joins": {}, "leaves": {"ann": {"metas": [changed]}}}
+
+
+@pytest.mark.parametrize("closes", [False, True])
+async def test_a_channel_ends_with_its_token_and_lets_the_client_join_again(
+    serve: ServeRealtime, connect: Connect, *, closes: bool
+) -> None:
+    api = await serve(closes_at_expiry=closes)
+    wire = await connect(api)
+    await wire.join(ROOM, api.token(exp=time.time() + 1))
+    expired = [await wire.receive(), await wire.receive()]
+    assert expired[0][3:] == [
+        "system",
+        {
+            "extension": "system",
+            "status": "error",
+            "message": "Token has expired 0 seconds ago",
+            "channel": "room",
+        },
+    ]
+    assert expired[1][3] == ("phx_close" if closes else "phx_error")
+
+
+async def test_a_new_token_counts_from_then_on(api: Api, connect: Connect) -> None:
+    wire = await connect(api)
+    await wire.join(ROOM, api.token(exp=time.time() + 2))
+    ignored: list[Any] = [None, "sb_publishable_abc", 5]
+    for token in (*ignored, api.token(BOB)):
+        await wire.push(ROOM, "access_token", {"access_token": token})
+    await asyncio.sleep(2.1)
+    assert await wire.is_silent()
+    await wire.push(ROOM, "access_token", {"access_token": "a.b.c"})
+    assert (await wire.receive())[4]["message"] == "The token provided is not a valid JWT"
+    assert (await wire.receive())[3] == "phx_close"
+
+
+async def test_a_token_that_is_not_valid_opens_no_socket_and_no_channel(
+    api: Api, connect: Connect
+) -> None:
+    foreign = ANON[:-4] + "AAAA"
+    past = api.token(exp=time.time() - 7)
+    expected = [
+        (None, "API key is missing", None),
+        ("nonsense", "The token provided is not a valid JWT", "MalformedJWT"),
+        (foreign, "Failed to validate JWT signature", "JwtSignatureError"),
+        (api.token(role=None), "Fields `role` and `exp` are required in JWT", "InvalidJWTToken"),
+        (past, "Token has expired", "InvalidJWTToken"),
+    ]
+    wire = await connect(api)
+    for token, error, code in expected:
+        assert await rejection(api, token) == (401, {"error": error})
+        if code:
+            reason = await wire.join(ROOM, token)
+            assert reason.startswith(f"{code}: {error}")
+    assert reason == "InvalidJWTToken: Token has expired 7 seconds ago"
+
+
+async def test_limits_are_those_of_the_settings(serve: ServeRealtime, connect: Connect) -> None:
+    api = await serve(
+        max_connections=2, max_channels=2, max_messages=1, max_joins=1, max_payload_kilobytes=1
+    )
+    ann, bob = await connect(api), await connect(api)
+    assert await rejection(api, ANON) == (429, {"error": "Too many connected users"})
+    for name in ("a", "b"):
+        await ann.join(f"realtime:{name}")
+    assert await ann.join("realtime:c") == "ChannelRateLimitReached: Too many channels"
+    large = message("x" * 1600)
+    reason = {"reason": "payload_size_exceeded"}
+    assert (await ann.reply("realtime:a", "broadcast", large))["response"] == reason
+    for _ in range(61):
+        await ann.push("realtime:a", "broadcast", message("x"))
+    assert (await ann.receive())[4]["message"] == "Too many messages per second"
+    assert (await ann.receive())[3] == "phx_close"
+    for _ in range(58):
+        await bob.reply(ROOM, "phx_join", {})
+        await bob.reply(ROOM, "phx_leave", {})
+        await bob.receive()
+    assert await bob.join(ROOM) == "ClientJoinRateLimitReached: Too many joins per second"
+    with pytest.raises(ConnectionClosed) as closed:
+        await bob.receive()
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1001
+
+
+async def test_a_client_that_does_not_read_is_closed_and_delays_no_other(
+    serve: ServeRealtime, connect: Connect
+) -> None:
+    api = await serve(max_queued_kilobytes=100)
+    ann, bob = await connect(api), await connect(api)
+    stalled = await connect(api, max_queue=1)
+    for wire in (ann, bob, stalled):
+        await wire.join(ROOM)
+    content, sent = message("x" * 60_000), 300
+    for _ in range(sent):
+        await ann.push(ROOM, "broadcast", content)
+        assert (await bob.receive())[4] == content
+    with pytest.raises(ConnectionClosed) as closed:
+        await stalled.drain(sent)
+    assert closed.value.rcvd is not None
+    assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (
+        1013, "The client reads too slowly"
+    )  # fmt: skip
+
+
+async def test_when_the_service_closes_clients_hear_that_they_may_come_back(
+    api: Api, connect: Connect
+) -> None:
+    wire = await connect(api)
+    await wire.join(ROOM)
+    await api.service.close()
+    assert (await wire.receive())[4]["message"] == "Server requested disconnect"
+    with pytest.raises(ConnectionClosed) as closed:
+        await wire.receive()
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1012
+
+
+async def test_broadcasts_over_http_reach_the_topic(api: Api, connect: Connect) -> None:
+    wire = await connect(api)
+    await wire.join(ROOM)
+    sent = {"topic": "room", "event": "said", "payload": {"text": "hello"}}
+    response = await api.post("/broadcast", {"messages": [sent, {**sent, "id": "7"}]})
+    assert (response.status_code, response.content) == (202, b"")
+    assert (await wire.receive())[4] == message("hello")
+    assert (await wire.receive())[4] == {**message("hello"), "meta": {"id": "7"}}
+    response = await api.post("/broadcast/room/events/said", {"text": "one"})
+    assert response.status_code == 202
+    assert (await wire.receive())[4] == message("one")
+    path = "/broadcast/room/events/raw"
+    headers = {"content-type": "application/octet-stream"}
+    assert (await api.post(path, content=b"\xff", headers=headers)).status_code == 202
+    assert (await wire.receive())[-1:] == b"\xff"
+    rejected = await api.post("/broadcast", {"messages": [{"topic": "room"}, sent]})
+    blank = ["can't be blank"]
+    assert rejected.status_code == 422
+    assert rejected.json() == {"errors": {"messages": [{"event": blank, "payload": blank}, {}]}}
+    text = await api.post(path, content=b"x", headers={"content-type": "text/plain"})
+    assert text.status_code == 415
+    foreign = await api.post("/broadcast", {"messages": [sent]}, token="x.y.z")
+    assert (foreign.status_code, foreign.json()) == (401, {"message": "Unauthorized"})
+
+
+async def test_no_log_has_the_key_of_a_handshake(
+    api: Api, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("uvicorn.access", "uvicorn.error"):
+        caplog.set_level(logging.DEBUG, logger=name)
+        monkeypatch.setattr(logging.getLogger(name), "propagate", True)
+    caplog.set_level(logging.DEBUG)
+    host, port = api.url.removeprefix("http://").split(":")
+    target = f"/realtime/v1/websocket?apikey={ANON}&vsn=2.0.0"
+    assert (await shake_hands(host, int(port), target)).startswith("HTTP/1.1 101 ")
+    written = "".join(each.getMessage() for each in caplog.records)
+    assert "vsn=2.0.0" in written
+    assert ANON not in written
