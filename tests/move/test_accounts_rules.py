@@ -1,5 +1,6 @@
 """What a move of accounts does where something is in its way."""
 
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,6 +44,13 @@ PEOPLE = """
         id INTEGER PRIMARY KEY, mail TEXT, password TEXT, active BOOLEAN, joined TIMESTAMP
     )
 """
+
+
+@pytest.fixture
+def sqlite_people(prepared_sqlite: Path, tmp_path: Path) -> str:
+    """A SQLite database with the tables of accounts: the rules are the same on every side."""
+    shutil.copy(prepared_sqlite, tmp_path / "app.db")
+    return f"sqlite:///{tmp_path}/app.db"
 
 
 def add_own_people(url: str) -> None:
@@ -105,12 +113,12 @@ async def test_a_table_of_users_with_integer_ids_becomes_accounts(
 
 
 async def test_a_change_of_the_source_during_the_move_arrives_over_the_api_too(
-    prepared_url: str, supabase: LocalSupabase, tmp_path: Path
+    sqlite_people: str, supabase: LocalSupabase, tmp_path: Path
 ) -> None:
-    await add_people(prepared_url)
-    source, target = sql_end(Role.SOURCE, prepared_url), project_end(Role.TARGET, supabase)
+    await add_people(sqlite_people)
+    source, target = sql_end(Role.SOURCE, sqlite_people), project_end(Role.TARGET, supabase)
     await moved(source, target, tmp_path)
-    async with sql_accounts(prepared_url) as backend:
+    async with sql_accounts(sqlite_people) as backend:
         await backend.accounts.update(ANN, password="another password", user_metadata={"a": 1})
         await backend.accounts.update(EVE, email="eve@example.org")
         await backend.accounts.delete(BOB)
@@ -127,10 +135,10 @@ async def test_a_change_of_the_source_during_the_move_arrives_over_the_api_too(
 
 
 async def test_a_run_that_was_cut_off_goes_on_and_writes_nobody_twice(
-    prepared_url: str, supabase: LocalSupabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sqlite_people: str, supabase: LocalSupabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await add_people(prepared_url)
-    source, target = sql_end(Role.SOURCE, prepared_url), project_end(Role.TARGET, supabase)
+    await add_people(sqlite_people)
+    source, target = sql_end(Role.SOURCE, sqlite_people), project_end(Role.TARGET, supabase)
     insert = ApiAccounts.insert
 
     async def cut_off(side: ApiAccounts, table: AuthTable, rows: list[Values]) -> Any:
@@ -150,13 +158,13 @@ async def test_a_run_that_was_cut_off_goes_on_and_writes_nobody_twice(
 
 
 async def test_who_was_on_the_target_before_stays_and_is_not_undone(
-    prepared_url: str, supabase: LocalSupabase, tmp_path: Path
+    sqlite_people: str, supabase: LocalSupabase, tmp_path: Path
 ) -> None:
-    await add_people(prepared_url)
+    await add_people(sqlite_people)
     async with sql_accounts(supabase.db_url) as backend:
         await backend.accounts.create("old.ann@example.com", id=ANN)
         await backend.accounts.create("bob@example.com")  # under another id
-    source = sql_end(Role.SOURCE, prepared_url)
+    source = sql_end(Role.SOURCE, sqlite_people)
     target = project_end(Role.TARGET, supabase, has_database=True)
     async with moving(source, target, tmp_path) as stage:
         (check,) = [each for each in await stage.check() if each.outcome is Outcome.FAIL]
@@ -184,41 +192,41 @@ async def test_who_was_on_the_target_before_stays_and_is_not_undone(
 
 
 async def test_people_stay_signed_in_where_tokens_are_found_by_their_hash(
-    supabase: LocalSupabase, prepared_url: str, tmp_path: Path
+    supabase: LocalSupabase, sqlite_people: str, tmp_path: Path
 ) -> None:
     async with official_client(supabase) as client:
         await client.auth.sign_up({"email": "ann@example.com", "password": PASSWORD})
         session = await client.auth.get_session()
         assert session is not None
     source = project_end(Role.SOURCE, supabase, has_database=True)
-    verified = await moved(source, sql_end(Role.TARGET, prepared_url), tmp_path)
+    verified = await moved(source, sql_end(Role.TARGET, sqlite_people), tmp_path)
     assert verified.differences == []
     assert verified.counts["auth.refresh_tokens"] == (1, 1)
-    async with sql_accounts(prepared_url) as backend:
+    async with sql_accounts(sqlite_people) as backend:
         refreshed = await backend.accounts.refresh(session.refresh_token)
         assert str(refreshed.account.id) == session.user.id
 
 
 async def test_sessions_whose_tokens_only_auth_can_make_are_counted_and_left(
-    supabase: LocalSupabase, prepared_url: str, tmp_path: Path
+    supabase: LocalSupabase, sqlite_people: str, tmp_path: Path
 ) -> None:
     async with official_client(supabase) as client:
         await client.auth.sign_up({"email": "ann@example.com", "password": PASSWORD})
     with psycopg.connect(supabase.db_url) as connection:
         connection.execute("UPDATE auth.sessions SET refresh_token_hmac_key = 'key'")
     source = project_end(Role.SOURCE, supabase, has_database=True)
-    verified = await moved(source, sql_end(Role.TARGET, prepared_url), tmp_path)
+    verified = await moved(source, sql_end(Role.TARGET, sqlite_people), tmp_path)
     assert verified.differences == []
     assert verified.counts["auth.sessions"] == (0, 0)
     assert verified.counts["auth.refresh_tokens"] == (0, 0)
 
 
 async def test_identities_of_others_stay_where_the_plan_says_so(
-    prepared_url: str, supabase: LocalSupabase, tmp_path: Path
+    sqlite_people: str, supabase: LocalSupabase, tmp_path: Path
 ) -> None:
-    await add_people(prepared_url)
+    await add_people(sqlite_people)
     target = project_end(Role.TARGET, supabase, has_database=True)
-    verified = await moved(sql_end(Role.SOURCE, prepared_url), target, tmp_path, identities=False)
+    verified = await moved(sql_end(Role.SOURCE, sqlite_people), target, tmp_path, identities=False)
     assert verified.differences == []
     assert verified.counts["auth.identities"] == (4, 4)
     providers = await rows_of(supabase.db_url, "identities", "provider")
@@ -226,10 +234,10 @@ async def test_identities_of_others_stay_where_the_plan_says_so(
 
 
 async def test_what_does_not_move_is_named_before_it_does_not(
-    prepared_url: str, supabase: LocalSupabase, tmp_path: Path
+    sqlite_people: str, supabase: LocalSupabase, tmp_path: Path
 ) -> None:
-    await add_people(prepared_url)
-    async with sql_accounts(prepared_url) as backend, backend.database.write() as connection:
+    await add_people(sqlite_people)
+    async with sql_accounts(sqlite_people) as backend, backend.database.write() as connection:
         users = tables(backend.database.dialect).users
         encrypted = '{"key_id": "k", "alg": "aes-gcm-hkdf", "data": "d", "nonce": "n"}'
         await connection.execute(
@@ -237,7 +245,7 @@ async def test_what_does_not_move_is_named_before_it_does_not(
         )
         await connection.execute(update(users).where(users.c.id == CAS).values(email=None))
         await connection.execute(insert(users).values(id=uuid4(), is_anonymous=True, email=None))
-    source, target = sql_end(Role.SOURCE, prepared_url), project_end(Role.TARGET, supabase)
+    source, target = sql_end(Role.SOURCE, sqlite_people), project_end(Role.TARGET, supabase)
     async with moving(source, target, tmp_path) as stage:
         warned = [check.message for check in await stage.check() if check.outcome is Outcome.WARN]
         assert {reset async for reset in stage.must_reset()} == {
@@ -255,14 +263,14 @@ async def test_what_does_not_move_is_named_before_it_does_not(
 
 @pytest.mark.parametrize(("which", "kept"), [("first", ANN), ("last", EVE)])
 async def test_of_addresses_that_differ_by_case_alone_the_plan_says_which_account_moves(
-    which: str, kept: UUID, prepared_url: str, supabase: LocalSupabase, tmp_path: Path
+    which: str, kept: UUID, sqlite_people: str, supabase: LocalSupabase, tmp_path: Path
 ) -> None:
-    await add_people(prepared_url)
-    async with sql_accounts(prepared_url) as backend, backend.database.write() as connection:
+    await add_people(sqlite_people)
+    async with sql_accounts(sqlite_people) as backend, backend.database.write() as connection:
         users = tables(backend.database.dialect).users
         later = {"email": "Ann@Example.com", "created_at": utc_now()}
         await connection.execute(update(users).where(users.c.id == EVE).values(later))
-    source, target = sql_end(Role.SOURCE, prepared_url), project_end(Role.TARGET, supabase)
+    source, target = sql_end(Role.SOURCE, sqlite_people), project_end(Role.TARGET, supabase)
     async with moving(source, target, tmp_path) as stage:
         (failed,) = [each for each in await stage.check() if each.outcome is Outcome.FAIL]
         assert f"{ANN}, {EVE}" in failed.message
@@ -298,10 +306,10 @@ def own_profiles(supabase: LocalSupabase) -> Iterator[psycopg.Connection]:
 
 
 async def test_no_trigger_makes_a_profile_and_a_user_who_has_one_is_not_undone(
-    own_profiles: psycopg.Connection, supabase: LocalSupabase, prepared_url: str, tmp_path: Path
+    own_profiles: psycopg.Connection, supabase: LocalSupabase, sqlite_people: str, tmp_path: Path
 ) -> None:
-    await add_people(prepared_url)
-    source = sql_end(Role.SOURCE, prepared_url)
+    await add_people(sqlite_people)
+    source = sql_end(Role.SOURCE, sqlite_people)
     target = project_end(Role.TARGET, supabase, has_database=True)
     assert (await moved(source, target, tmp_path)).differences == []
     assert own_profiles.execute("SELECT count(*) FROM own_profiles").fetchone() == (0,)

@@ -13,9 +13,10 @@ from amphibase.testing.supabase import LocalSupabase
 
 
 @pytest.fixture
-def sql(prepared_url: str, tmp_path: Path) -> SqlStore:
-    """A SQL database with a store of bytes."""
-    return SqlStore(prepared_url, tmp_path / "blobs")
+def sql(prepared_sqlite: Path, tmp_path: Path) -> SqlStore:
+    """A SQLite database with a store of bytes."""
+    shutil.copy(prepared_sqlite, tmp_path / "app.db")
+    return SqlStore(f"sqlite:///{tmp_path}/app.db", tmp_path / "blobs")
 
 
 @pytest.fixture
@@ -27,12 +28,13 @@ def project(supabase: LocalSupabase) -> ProjectStore:
 @pytest.mark.parametrize("has_database", [True, False], ids=["with database", "by API"])
 async def test_files_go_to_a_project_and_come_back_as_they_were(
     has_database: bool,
-    sql: SqlStore,
+    prepared_url: str,
     project: ProjectStore,
     supabase: LocalSupabase,
     prepared_sqlite: Path,
     tmp_path: Path,
 ) -> None:
+    sql = SqlStore(prepared_url, tmp_path / "blobs")
     await sql.add(FILES)
     source = sql_end(Role.SOURCE, sql.url, sql.files)
     target = project_end(Role.TARGET, supabase, has_database=has_database)

@@ -1,5 +1,6 @@
 """Accounts and files over the API of a project that fails as networks and busy servers do."""
 
+import shutil
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -55,8 +56,9 @@ def faulty(supabase: LocalSupabase, proxy: FaultProxy) -> LocalSupabase:
 
 
 @pytest.fixture
-def sql(prepared_url: str, tmp_path: Path) -> SqlStore:
-    return SqlStore(prepared_url, tmp_path / "blobs")
+def sql(prepared_sqlite: Path, tmp_path: Path) -> SqlStore:
+    shutil.copy(prepared_sqlite, tmp_path / "app.db")
+    return SqlStore(f"sqlite:///{tmp_path}/app.db", tmp_path / "blobs")
 
 
 async def test_accounts_arrive_once_whatever_fails_on_the_way(
