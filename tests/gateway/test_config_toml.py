@@ -115,6 +115,10 @@ def test_each_service_takes_its_own_part(config: Path, monkeypatch: pytest.Monke
         host = "mail.example"
         [auth.sessions]
         inactivity_timeout = "8h"
+        [auth.external.google]
+        enabled = true
+        client_id = "one,two"
+        secret = "env(SITE)"
         """
     )
     gateway, rest, auth = load(GatewaySettings), load(RestSettings), load_auth_settings()
@@ -125,6 +129,9 @@ def test_each_service_takes_its_own_part(config: Path, monkeypatch: pytest.Monke
     assert (auth.site_url, auth.disable_signup) == ("https://bakery.example", True)
     assert auth.uri_allow_list == ("https://a.example", "https://b.example/*")
     assert (auth.password_min_length, auth.mailer_autoconfirm) == (10, False)
+    google = auth.provider("google")
+    assert google is not None
+    assert (google.client_ids, google.secret) == (("one", "two"), "https://bakery.example")
     assert auth.password_required_characters.endswith(":0123456789")
     assert (auth.smtp_host, auth.smtp_max_frequency.seconds) == ("mail.example", 30)
     assert auth.external_anonymous_users_enabled
@@ -169,7 +176,7 @@ def test_what_has_no_effect_is_named_by_its_table(config: Path) -> None:
         """
         [auth.rate_limit]
         email_sent = 100
-        [auth.external.google]
+        [auth.external.facebook]
         enabled = true
         client_id = "env(GOOGLE)"
         [functions.hello]
@@ -181,7 +188,7 @@ def test_what_has_no_effect_is_named_by_its_table(config: Path) -> None:
     found = read_config()
     assert found.unknown == (
         "auth.rate_limit.email_sent",
-        "auth.external.google",
+        "auth.external.facebook",
         "functions.hello",
         "storage.vector",
     )

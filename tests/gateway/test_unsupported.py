@@ -66,10 +66,10 @@ def test_other_settings_that_nothing_reads_are_named(monkeypatch: pytest.MonkeyP
     elsewhere = ["GOTRUE_API_PORT=9999", "PGRST_SERVER_PORT=3000", "PGRST_JWT_SECRET=x", "OTHER=1"]
     off = ["GOTRUE_EXTERNAL_GITHUB_ENABLED=false", "PGRST_DB_ROOT_SPEC="]
     Path(".env").write_text("\n".join([*read, *elsewhere, *off, "PGRST_DB_PRE_CONFIG=public.f"]))
-    monkeypatch.setenv("GOTRUE_EXTERNAL_GOOGLE_ENABLED", "true")
+    monkeypatch.setenv("GOTRUE_EXTERNAL_FACEBOOK_ENABLED", "true")
     monkeypatch.setenv("TUS_MAX_CONCURRENT_UPLOADS", "5")
     assert settings_without_effect() == [
-        "GOTRUE_EXTERNAL_GOOGLE_ENABLED",
+        "GOTRUE_EXTERNAL_FACEBOOK_ENABLED",
         "PGRST_DB_PRE_CONFIG",
         "TUS_MAX_CONCURRENT_UPLOADS",
     ]

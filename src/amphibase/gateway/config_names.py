@@ -62,7 +62,16 @@ NAMES: Mapping[str, str] = MappingProxyType(
     }
 )
 
-PATTERNS = ((re.compile(r"auth\.hook\.(\w+)\.(enabled|uri|secrets)"), r"gotrue_hook_\1_\2"),)
+PATTERNS = (
+    (re.compile(r"auth\.hook\.(\w+)\.(enabled|uri|secrets)"), r"gotrue_hook_\1_\2"),
+    (
+        re.compile(
+            r"auth\.external\.(apple|azure|discord|github|gitlab|google|keycloak)"
+            r"\.(enabled|client_id|secret|redirect_uri|url|skip_nonce_check)"
+        ),
+        r"gotrue_external_\1_\2",
+    ),
+)
 """Keys with a name in them, and the variable in small letters."""
 
 INVERTED = frozenset(

@@ -1,18 +1,21 @@
 """The parts that every endpoint of Auth works with."""
 
+import base64
 import hmac
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from ipaddress import ip_address
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from cryptography.fernet import Fernet
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
 
 from amphibase.accounts.email_change import EmailChanges
 from amphibase.accounts.engine import AccountEngine
+from amphibase.accounts.external_identities import ExternalIdentities
 from amphibase.accounts.jwt.key_ring import KeyRing
 from amphibase.accounts.one_time_tokens import CodeKey, OneTimeTokens
 from amphibase.accounts.sessions import OpenSession, ReusePolicy, Sessions
@@ -34,6 +37,9 @@ from amphibase.gateway.auth.settings import AuthSettings
 from amphibase.gateway.auth.users import AuthUser, AuthUsers
 from amphibase.models import utc_now
 from amphibase.schema.tables import tables
+
+if TYPE_CHECKING:  # few projects have any
+    from amphibase.gateway.auth.external.providers import FlowSecrets, Provider, ProviderTokens
 
 
 class Core:
@@ -83,6 +89,8 @@ class Core:
         self.users = AuthUsers(self.tables, self.engine.users)
         self.factors = Factors(self.tables)
         self.flows = PkceFlows(self.tables)
+        self.external_identities = ExternalIdentities(self.engine, self.tables)
+        self._providers: dict[str, Provider] = {}
         self.attempts = AttemptLimiter()
         self.email_limiter = MessageLimiter(settings.smtp_max_frequency, codes.EMAIL_RATE_LIMIT)
         self.sms_limiter = MessageLimiter(settings.sms_max_frequency, codes.SMS_RATE_LIMIT)
@@ -97,6 +105,10 @@ class Core:
         )
         self._queue = build_queue(settings, self.background, outbox)
         self._sanitized_key = tokens.derive("sanitized user")
+        self._flow_key = tokens.derive("external flow")
+        self._provider_tokens = Fernet(
+            base64.urlsafe_b64encode(tokens.derive("tokens of providers"))
+        )
 
     async def close(self) -> None:
         """Let emails under way go, then close everything else."""
@@ -104,6 +116,47 @@ class Core:
         await self.hooks.close()
         self.passwords.close()
         await self.database.close()
+
+    def provider(self, name: str) -> "Provider | None":
+        """Return a third party; None where it is not enabled."""
+        registered = self.settings.provider(name)
+        if registered is None:
+            return None
+        if name not in self._providers:
+            from amphibase.gateway.auth.external.providers import build_provider  # few have any
+
+            self._providers[name] = build_provider(name, registered)
+        return self._providers[name]
+
+    def flow_secrets(self, state: str) -> "FlowSecrets":
+        """Return what binds the two halves of a sign-in at a third party."""
+        from amphibase.gateway.auth.external.providers import FlowSecrets
+
+        return FlowSecrets(self._flow_key, state)
+
+    def sealed_provider_tokens(self, tokens: "ProviderTokens") -> dict[str, str | None]:
+        """Return the columns of a flow that hold a third party's tokens, encrypted."""
+        return {
+            f"provider_{name}": self._provider_tokens.encrypt(token.encode()).decode()
+            if token
+            else None
+            for name, token in (
+                ("access_token", tokens.access_token),
+                ("refresh_token", tokens.refresh_token),
+            )
+        }
+
+    def provider_tokens(self, flow: Row[Any]) -> dict[str, str]:
+        """Return what a session says of the third party's tokens in a flow."""
+        sealed = {
+            "provider_token": flow.provider_access_token,
+            "provider_refresh_token": flow.provider_refresh_token,
+        }
+        return {
+            name: self._provider_tokens.decrypt(token.encode()).decode()
+            for name, token in sealed.items()
+            if token
+        }
 
     def send(self, *emails: AuthEmail | None) -> None:
         """Send emails; call it once what they are about is committed.

@@ -116,6 +116,20 @@ FLOW_STATE_NOT_FOUND = ErrorCode(
 FLOW_STATE_EXPIRED = ErrorCode(
     422, "flow_state_expired", "invalid flow state, flow state has expired"
 )
+BAD_OAUTH_STATE = ErrorCode(400, "bad_oauth_state", "OAuth state is invalid or has expired")
+BAD_OAUTH_CALLBACK = ErrorCode(
+    400, "bad_oauth_callback", "OAuth callback with missing authorization code"
+)
+OAUTH_CALLBACK_FAILED = ErrorCode(
+    500, "unexpected_failure", "Error getting user profile from external provider"
+)
+OAUTH_NO_EMAIL = ErrorCode(
+    500, "unexpected_failure", "Error getting user email from external provider"
+)
+PROVIDER_EMAIL_UNVERIFIED = ErrorCode(
+    422, "provider_email_needs_verification", "The provider has not verified the email address"
+)
+IDENTITY_EXISTS = ErrorCode(422, "identity_already_exists", "Identity is already linked")
 BAD_CODE_VERIFIER = ErrorCode(
     400, "bad_code_verifier", "code challenge does not match previously saved code verifier"
 )

@@ -7,6 +7,7 @@ exchanged for a session.
 import base64
 import hashlib
 import hmac
+import secrets
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -23,8 +24,15 @@ from amphibase.models import utc_now, uuid7
 from amphibase.schema.tables import Tables
 
 CODE_LIFETIME = timedelta(minutes=5)
+STATE_LIFETIME = timedelta(minutes=10)
+"""How long the sign-in at a third party may take."""
+
 KEPT = timedelta(days=8)
 """Longer than any link is good for."""
+
+
+EXTERNAL = "oauth"
+"""What a flow with a third party is called, and the method of its session."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +86,67 @@ class PkceFlows:
             raise AuthError(codes.FLOW_STATE_NOT_FOUND)
         return Challenge(flow.code_challenge, flow.code_challenge_method)
 
-    async def issue_code(
-        self, connection: AsyncConnection, user_id: UUID, method: str, challenge: Challenge
+    async def begin_external(
+        self,
+        connection: AsyncConnection,
+        provider: str,
+        body: PkceBody,
+        redirect_to: str,
+        linking_user_id: UUID | None,
     ) -> str:
-        """Return a new code that ends a flow; only its hash is stored."""
+        """Return the state of a sign-in at a third party; only its hash is stored.
+
+        Args:
+            redirect_to: where the browser is sent at its end.
+            linking_user_id: the user whom the account there is linked to; None signs in.
+        """
+        state, now = secrets.token_urlsafe(32), utc_now()
+        await connection.execute(delete(self._table).where(self._table.c.created_at < now - KEPT))
+        await connection.execute(
+            insert(self._table).values(
+                id=uuid7(),
+                auth_code=digest(state),
+                code_challenge_method=body.code_challenge_method.lower() or None,
+                code_challenge=body.code_challenge or None,
+                provider_type=provider,
+                authentication_method=EXTERNAL,
+                referrer=redirect_to,
+                linking_target_id=linking_user_id,
+                created_at=now,
+                updated_at=now,
+            )
+        )
+        return state
+
+    async def end_external(self, connection: AsyncConnection, state: str) -> Row[Any]:
+        """Use a state up and return its flow. Raises AuthError."""
+        table = self._table
+        flow: Row[Any] | None = (
+            await connection.execute(
+                delete(table)
+                .where(table.c.auth_code == digest(state), table.c.auth_code_issued_at.is_(None))
+                .returning(table)
+            )
+        ).one_or_none()
+        if flow is None or flow.created_at < utc_now() - STATE_LIFETIME:
+            raise AuthError(codes.BAD_OAUTH_STATE)
+        return flow
+
+    async def issue_code(
+        self,
+        connection: AsyncConnection,
+        user_id: UUID,
+        method: str,
+        challenge: Challenge,
+        *,
+        provider: str = "email",
+        **values: Any,
+    ) -> str:
+        """Return a new code that ends a flow; only its hash is stored.
+
+        Args:
+            values: further columns of the flow.
+        """
         code, now = str(uuid4()), utc_now()
         await connection.execute(
             insert(self._table).values(
@@ -90,11 +155,12 @@ class PkceFlows:
                 auth_code=digest(code),
                 code_challenge_method=challenge.method,
                 code_challenge=challenge.code_challenge,
-                provider_type="email",
+                provider_type=provider,
                 authentication_method=method,
                 created_at=now,
                 updated_at=now,
                 auth_code_issued_at=now,
+                **values,
             )
         )
         return code

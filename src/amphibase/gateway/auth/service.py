@@ -27,6 +27,7 @@ from amphibase.gateway.auth import (
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.errors import AuthError, respond_to
+from amphibase.gateway.auth.external import endpoints as external
 from amphibase.gateway.auth.mail_templates import EmailQueue
 from amphibase.gateway.auth.settings import AuthSettings
 from amphibase.gateway.lifetime import Lifetime, check_rights
@@ -38,7 +39,9 @@ ENDPOINTS: tuple[tuple[str, str, Call], ...] = (
     ("GET", "/health", settings_endpoint.health),
     ("GET", "/settings", settings_endpoint.settings),
     ("GET", "/.well-known/jwks.json", settings_endpoint.jwks),
-    ("GET", "/authorize", settings_endpoint.authorize),
+    ("GET", "/authorize", external.authorize),
+    ("GET", "/callback", external.callback),
+    ("POST", "/callback", external.callback),
     ("POST", "/sso", settings_endpoint.sso),
     ("POST", "/signup", sign_up.sign_up),
     ("POST", "/token", token.token),
@@ -52,7 +55,7 @@ ENDPOINTS: tuple[tuple[str, str, Call], ...] = (
     ("GET", "/user", user.get),
     ("PUT", "/user", user.update),
     ("POST", "/logout", user.log_out),
-    ("GET", "/user/identities/authorize", user.link_identity),
+    ("GET", "/user/identities/authorize", external.link_identity),
     ("DELETE", "/user/identities/{id}", user.unlink_identity),
     ("POST", "/factors", mfa.enroll),
     ("POST", "/factors/{id}/challenge", mfa.challenge),

@@ -18,6 +18,7 @@ from pydantic import field_validator as validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from amphibase.gateway.auth.durations import parse_duration
+from amphibase.gateway.auth.external.settings import ExternalSettings
 from amphibase.gateway.auth.hooks.settings import HookSettings
 from amphibase.gateway.auth.redirects import glob_to_regex
 from amphibase.gateway.config_toml import ProjectSettings
@@ -48,7 +49,7 @@ def _test_codes(value: Any) -> Any:
 TestCodes = Annotated[dict[str, str], NoDecode, BeforeValidator(_test_codes)]
 
 
-class AuthSettings(HookSettings, ProjectSettings):
+class AuthSettings(HookSettings, ExternalSettings, ProjectSettings):
     """Who may sign up and how, how long tokens live, and where emails go.
 
     Build it with `load_auth_settings()` to get readable errors.
@@ -227,4 +228,5 @@ def load_auth_settings(**overrides: Any) -> AuthSettings:
     reject_unsupported("Auth", AUTH)
     settings = load(AuthSettings, **overrides)
     settings.check_hooks()
+    settings.check_providers()
     return settings

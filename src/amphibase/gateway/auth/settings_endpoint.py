@@ -57,7 +57,7 @@ async def settings(core: Core, request: Request) -> Response:
         {
             "external": {
                 "anonymous_users": current.external_anonymous_users_enabled,
-                **dict.fromkeys(PROVIDERS, False),
+                **{name: current.provider(name) is not None for name in PROVIDERS},
                 "email": current.external_email_enabled,
                 "phone": current.external_phone_enabled,
             },
@@ -73,11 +73,6 @@ async def settings(core: Core, request: Request) -> Response:
 async def jwks(core: Core, request: Request) -> Response:
     """Respond to `GET /.well-known/jwks.json`: the keys that users' tokens are verified with."""
     return respond(core.tokens.jwks(), headers={"cache-control": "public, max-age=600"})
-
-
-async def authorize(core: Core, request: Request) -> Response:
-    """Respond to `GET /authorize`: to a third party's sign-in; none can be enabled yet."""
-    raise unsupported_provider(request.query_params.get("provider", ""))
 
 
 async def sso(core: Core, request: Request) -> Response:

@@ -14,7 +14,8 @@ from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.audit import AuditAction
 from amphibase.gateway.auth.bodies import Body, phone_of, read
 from amphibase.gateway.auth.core import Core, device_of
-from amphibase.gateway.auth.errors import AuthError, OAuthError, invalid
+from amphibase.gateway.auth.errors import AuthError, invalid
+from amphibase.gateway.auth.external.id_token import by_id_token
 from amphibase.gateway.auth.hooks.points import PasswordDecision
 from amphibase.gateway.auth.password_policy import violation
 from amphibase.gateway.auth.responses import respond_uncached
@@ -26,14 +27,6 @@ REFRESH_REJECTIONS = {
     RefreshRejection.SUPERSEDED: codes.SESSION_SUPERSEDED,
     RefreshRejection.REUSED: codes.REFRESH_TOKEN_USED,
 }
-
-ID_TOKEN_ISSUERS = {
-    "apple": "https://appleid.apple.com",
-    "facebook": "https://www.facebook.com",
-    "google": "https://accounts.google.com",
-    "kakao": "https://kauth.kakao.com",
-}
-"""The issuers of the tokens of third parties, where there is one for all."""
 
 
 class PasswordGrant(Body):
@@ -49,13 +42,6 @@ class RefreshTokenGrant(Body):
 class PkceGrant(Body):
     auth_code: str = ""
     code_verifier: str = ""
-
-
-class IdTokenGrant(Body):
-    provider: str = ""
-    id_token: str = ""
-    client_id: str = ""
-    issuer: str = ""
 
 
 class Web3Grant(Body):
@@ -152,20 +138,9 @@ async def by_code(core: Core, request: Request) -> Mapping[str, Any]:
             raise AuthError(codes.SIGN_IN_BANNED)
         traits = {"provider_type": flow.provider_type}
         await core.audit.record(connection, user.row, AuditAction.LOGIN, traits=traits)
-        return await core.open_session(connection, user.id, request, flow.authentication_method)
-
-
-async def by_id_token(core: Core, request: Request) -> Mapping[str, Any]:
-    """Reject the token of a third party: no provider can be enabled yet."""
-    body = await read(request, IdTokenGrant)
-    if not body.id_token:
-        raise OAuthError("invalid request", "id_token required")
-    if not body.provider and not (body.client_id and body.issuer):
-        raise OAuthError("invalid request", "provider or client_id and issuer required")
-    issuer = ID_TOKEN_ISSUERS.get(body.provider, body.issuer)
-    if not issuer:
-        raise invalid(f'Custom OIDC provider "{body.provider}" not allowed')
-    raise AuthError(codes.PROVIDER_DISABLED, f'Provider (issuer "{issuer}") is not enabled')
+        method = flow.authentication_method
+        session = await core.open_session(connection, user.id, request, method)
+        return {**session, **core.provider_tokens(flow)}
 
 
 async def by_wallet(core: Core, request: Request) -> Mapping[str, Any]:

@@ -21,7 +21,6 @@ from amphibase.gateway.auth.mail_templates import AuthEmail
 from amphibase.gateway.auth.password_policy import check_password
 from amphibase.gateway.auth.responses import respond
 from amphibase.gateway.auth.serializers import user as user_json
-from amphibase.gateway.auth.settings_endpoint import unsupported_provider
 from amphibase.gateway.auth.users import AuthUser
 from amphibase.models import utc_now
 
@@ -200,15 +199,6 @@ async def log_out(core: Core, request: Request) -> Response:
             case _, session_id:
                 await core.sessions.end(connection, user_id, keep=session_id)
     return Response(status_code=204)
-
-
-async def link_identity(core: Core, request: Request) -> Response:
-    """Respond to `GET /user/identities/authorize`: to a third party's sign-in, for one more
-    identity."""
-    _check_linking(core)
-    async with core.database.read() as connection:
-        await signed_in(core, connection, request)
-    raise unsupported_provider(request.query_params.get("provider", ""))
 
 
 async def unlink_identity(core: Core, request: Request) -> Response:

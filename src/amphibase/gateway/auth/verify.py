@@ -3,12 +3,10 @@
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
-from urllib.parse import urlencode
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 
 from amphibase.accounts.engine import is_unproven_sign_up
 from amphibase.accounts.one_time_tokens import EMAIL_CHANGE, PKCE_PREFIX, Kind
@@ -21,8 +19,9 @@ from amphibase.gateway.auth.audit import AuditAction
 from amphibase.gateway.auth.bodies import Body, email_of, phone_of, read
 from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.email_change import accept_email_change
-from amphibase.gateway.auth.errors import AuthError, as_auth_error, database_errors, invalid
+from amphibase.gateway.auth.errors import AuthError, database_errors, invalid
 from amphibase.gateway.auth.pkce import Challenge
+from amphibase.gateway.auth.redirect_responses import SESSION_FIELDS, redirect, redirect_error
 from amphibase.gateway.auth.responses import respond, respond_uncached
 from amphibase.gateway.auth.users import AuthUser
 
@@ -45,13 +44,6 @@ SIGN_UP_KINDS = ("signup", "magiclink", "email")
 PHONE_KINDS: Mapping[str, Kind] = {
     "sms": "confirmation_token",
     "phone_change": "phone_change_token",
-}
-
-OAUTH_ERRORS = {
-    400: "invalid_request",
-    401: "unauthorized_client",
-    403: "access_denied",
-    500: "server_error",
 }
 
 
@@ -96,7 +88,7 @@ async def follow_link(core: Core, request: Request) -> Response:
             verified = await _by_token(core, connection, kind, token, has_flow=has_flow)
             return await _redirect_verified(core, connection, request, kind, verified, redirect_to)
     except (AuthError, AmphibaseError) as error:
-        return _redirect_error(error, redirect_to, has_flow=has_flow)
+        return redirect_error(error, redirect_to, has_flow=has_flow)
 
 
 async def _redirect_verified(
@@ -110,7 +102,7 @@ async def _redirect_verified(
     has_flow = verified.challenge is not None
     if not verified.is_done:
         fields = {"message": HALF_WAY}
-        return _redirect(redirect_to, query=fields if has_flow else None, fragment=fields)
+        return redirect(redirect_to, query=fields if has_flow else None, fragment=fields)
     # Clients ask for a new password where the type is `recovery`.
     kind = "recovery" if verified.password_required else kind
     if verified.challenge is not None:
@@ -118,26 +110,10 @@ async def _redirect_verified(
             connection, verified.user.id, _flow_method(kind), verified.challenge
         )
         required = {"type": kind} if verified.password_required else {}
-        return _redirect(redirect_to, query={"code": code, **required})
+        return redirect(redirect_to, query={"code": code, **required})
     session = await core.open_session(connection, verified.user.id, request, "otp")
-    names = ("access_token", "expires_at", "expires_in", "refresh_token", "token_type")
-    tokens = {name: session[name] for name in names}
-    return _redirect(redirect_to, fragment={**tokens, "type": kind})
-
-
-def _redirect_error(
-    error: AuthError | AmphibaseError, redirect_to: str, *, has_flow: bool
-) -> Response:
-    rejection = as_auth_error(error)
-    if rejection.status >= 500 and rejection is not error:
-        raise error
-    name = OAUTH_ERRORS.get(rejection.status)
-    fields = {
-        **({"error": name} if name else {}),
-        "error_code": rejection.code,
-        "error_description": rejection.message,
-    }
-    return _redirect(redirect_to, query=fields if has_flow else None, fragment=fields)
+    tokens = {name: session[name] for name in SESSION_FIELDS}
+    return redirect(redirect_to, fragment={**tokens, "type": kind})
 
 
 async def verify(core: Core, request: Request) -> Response:
@@ -287,19 +263,3 @@ def _check_ban(user: AuthUser) -> None:
 
 def _flow_method(kind: str) -> str:
     return SIGN_UP_METHOD if kind == "signup" else kind
-
-
-def _redirect(
-    url: str,
-    *,
-    query: Mapping[str, Any] | None = None,
-    fragment: Mapping[str, Any] | None = None,
-) -> Response:
-    # By hand, since to take a URL apart and write it anew makes `app:` of `app://`.
-    target = url.partition("#")[0]
-    if query:
-        target += f"{'&' if '?' in target else '?'}{urlencode(query)}"
-    if fragment:
-        # By `sb`, as from Supabase Auth, clients recognize their own among other fragments.
-        target += f"#{urlencode({**fragment, 'sb': ''})}"
-    return RedirectResponse(target, 303, {"cache-control": "no-store"})

@@ -1,0 +1,207 @@
+"""Accounts at third parties: whom one signs in, and what it proves.
+
+An account at a third party belongs to one user for good. A new one belongs to the user of its
+address, but only where the third party has verified that address: everybody can register the
+address of somebody else.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from amphibase.accounts.engine import AccountEngine, is_banned
+from amphibase.accounts.users import merged
+from amphibase.backend import Claims
+from amphibase.errors import Conflict, EmailNotConfirmed, UserBanned
+from amphibase.models import utc_now, uuid7
+from amphibase.schema.tables import Tables
+
+
+class IdentityTaken(Conflict):
+    """Raised where an account at a third party belongs to a user already.
+
+    Attributes:
+        is_own: whether that is the user who links it.
+    """
+
+    def __init__(self, *, is_own: bool) -> None:
+        self.is_own = is_own
+        super().__init__("The identity is linked already")
+
+
+@dataclass(frozen=True, slots=True)
+class ExternalIdentity:
+    """An account at a third party.
+
+    Args:
+        subject: its id there, which never changes.
+        email: in lower case; None where there is none.
+        is_verified: whether the third party has verified the address.
+        data: what it says of the user, for the metadata.
+    """
+
+    provider: str
+    subject: str
+    email: str | None
+    is_verified: bool
+    data: Claims = field(repr=False)
+
+
+class ExternalIdentities:
+    """Signs users in by accounts at third parties; every method runs in the caller's
+    transaction."""
+
+    def __init__(self, engine: AccountEngine, tables: Tables) -> None:
+        self._engine = engine
+        self._users = engine.users
+        self._table = tables.identities
+
+    async def sign_in(
+        self, connection: AsyncConnection, identity: ExternalIdentity
+    ) -> Row[Any] | None:
+        """Return the user of an account at a third party, locked; None where it is a new one.
+
+        One that is new and whose address is verified is linked to the user of the address. What was
+        unproven of that user, such as the password of somebody who signed up with the address, is
+        gone after that.
+
+        Raises:
+            UserBanned: the user is banned.
+        """
+        existing = await self._find_locked(connection, identity)
+        if existing is not None:
+            user = await self._users.get(connection, existing.user_id, lock=True)
+            _check_ban(user)
+            await self._refresh(connection, existing, identity)
+            metadata = merged(user.raw_user_meta_data, identity.data)
+            await self._users.change(connection, user.id, raw_user_meta_data=metadata)
+            return await self._users.get(connection, user.id)
+        if identity.email is None or not identity.is_verified:
+            return None
+        await self._users.lock_address(connection, identity.email)
+        owner = await self._users.find_by_email(connection, identity.email, lock=True)
+        if owner is None:
+            return None
+        _check_ban(owner)
+        await self._engine.prove_email(connection, owner)
+        await self._add(connection, owner.id, identity)
+        return await self._users.get(connection, owner.id)
+
+    async def add_user(
+        self,
+        connection: AsyncConnection,
+        identity: ExternalIdentity,
+        *,
+        id: UUID,
+        accepts_unverified: bool,
+        **columns: Any,
+    ) -> Row[Any]:
+        """Add the user of an account at a third party that `sign_in` does not know.
+
+        Args:
+            accepts_unverified: whether addresses need no proof.
+            columns: further columns of the user's row.
+
+        Raises:
+            EmailNotConfirmed: the third party has not verified the address, or has none.
+            EmailAlreadyRegistered: another user has the address, which is not verified.
+        """
+        if identity.email is None or not (identity.is_verified or accepts_unverified):
+            raise EmailNotConfirmed
+        await self._engine.claim_address(connection, identity.email)
+        await self._users.insert(
+            connection,
+            id=id,
+            email=identity.email,
+            email_confirmed_at=utc_now(),
+            raw_user_meta_data=dict(identity.data),
+            raw_app_meta_data={},
+            **columns,
+        )
+        await self._add(connection, id, identity)
+        return await self._users.get(connection, id)
+
+    async def link(
+        self, connection: AsyncConnection, user_id: UUID, identity: ExternalIdentity
+    ) -> None:
+        """Link an account at a third party to a user who is signed in.
+
+        A user without an address gets that of the account, and is not anonymous after that.
+
+        Args:
+            user_id: who is signed in.
+
+        Raises:
+            IdentityTaken: it belongs to a user already.
+            NotFound: the user has been deleted.
+            UserBanned: the user has been banned.
+            EmailNotConfirmed: the user has no address, and that of the account is not verified.
+            EmailAlreadyRegistered: another user has that address.
+        """
+        # In this order, as in `sign_in`: two requests never wait for each other.
+        existing = await self._find_locked(connection, identity)
+        if existing is not None:
+            raise IdentityTaken(is_own=existing.user_id == user_id)
+        user = await self._users.get(connection, user_id, lock=True)
+        _check_ban(user)
+        if not user.email:
+            if identity.email is None or not identity.is_verified:
+                raise EmailNotConfirmed
+            await self._engine.claim_address(connection, identity.email, user.id)
+            await self._engine.revoke_outstanding(
+                connection,
+                user,
+                email=identity.email,
+                email_confirmed_at=utc_now(),
+                is_anonymous=False,
+            )
+        await self._add(connection, user.id, identity)
+
+    async def _find_locked(
+        self, connection: AsyncConnection, identity: ExternalIdentity
+    ) -> Row[Any] | None:
+        """Return the row of an identity; nobody else adds it until the transaction ends."""
+        await self._users.lock_address(connection, f"{identity.provider} {identity.subject}")
+        table = self._table
+        rows = await connection.execute(
+            select(table).where(
+                table.c.provider == identity.provider, table.c.provider_id == identity.subject
+            )
+        )
+        return rows.one_or_none()
+
+    async def _add(
+        self, connection: AsyncConnection, user_id: UUID, identity: ExternalIdentity
+    ) -> None:
+        now = utc_now()
+        await connection.execute(
+            insert(self._table).values(
+                id=uuid7(),
+                provider=identity.provider,
+                provider_id=identity.subject,
+                user_id=user_id,
+                identity_data=dict(identity.data),
+                last_sign_in_at=now,
+                created_at=now,
+                updated_at=now,
+            )
+        )
+        await self._users.sync_providers(connection, user_id)
+
+    async def _refresh(
+        self, connection: AsyncConnection, row: Row[Any], identity: ExternalIdentity
+    ) -> None:
+        now = utc_now()
+        await connection.execute(
+            update(self._table)
+            .where(self._table.c.id == row.id)
+            .values(identity_data=dict(identity.data), last_sign_in_at=now, updated_at=now)
+        )
+
+
+def _check_ban(user: Row[Any]) -> None:
+    if is_banned(user):
+        raise UserBanned

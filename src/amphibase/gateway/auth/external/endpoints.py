@@ -1,0 +1,270 @@
+"""`/authorize` and `/callback`: to a third party's sign-in, and back from it."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, urlsplit
+from uuid import UUID, uuid4
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from amphibase.accounts.external_identities import ExternalIdentity, IdentityTaken
+from amphibase.accounts.jwt.verifier import TokenRejected
+from amphibase.errors import AmphibaseError, EmailNotConfirmed, UserBanned
+from amphibase.gateway.auth import error_codes as codes
+from amphibase.gateway.auth.audit import AuditAction
+from amphibase.gateway.auth.bearer import signed_in
+from amphibase.gateway.auth.bodies import PkceBody, email_of
+from amphibase.gateway.auth.core import Core
+from amphibase.gateway.auth.errors import AuthError, database_errors, invalid
+from amphibase.gateway.auth.external.http import ProviderError
+from amphibase.gateway.auth.new_users import check_new_user
+from amphibase.gateway.auth.pkce import EXTERNAL, Challenge
+from amphibase.gateway.auth.redirect_responses import SESSION_FIELDS, redirect, redirect_error
+from amphibase.gateway.auth.responses import respond
+from amphibase.gateway.auth.settings_endpoint import unsupported_provider
+from amphibase.gateway.auth.sign_up import audience, check_open
+from amphibase.gateway.auth.users import AuthUser
+from amphibase.redaction import redacted_logger
+
+if TYPE_CHECKING:  # few projects have any
+    from amphibase.gateway.auth.external.providers import Provider, ProviderTokens
+
+logger = redacted_logger("amphibase.gateway.auth")
+
+MAX_FORM_BYTES = 64 * 1024
+
+_OWN_PARAMETERS = frozenset(
+    {
+        "provider", "scopes", "redirect_to", "code_challenge", "code_challenge_method",
+        "invite_token", "skip_http_redirect", "apikey",
+        # What a flow rests on is never the client's to say.
+        "client_id", "redirect_uri", "response_type", "response_mode", "state", "nonce", "scope",
+    }
+)  # fmt: skip
+
+
+async def authorize(core: Core, request: Request) -> Response:
+    """Respond to `GET /authorize`: redirect to the sign-in of a third party."""
+    url = await _begin(core, request, None)
+    return RedirectResponse(url, 302, {"cache-control": "no-store"})
+
+
+async def link_identity(core: Core, request: Request) -> Response:
+    """Respond to `GET /user/identities/authorize`: to a third party's sign-in, for one more
+    identity of the caller."""
+    if not core.settings.security_manual_linking_enabled:
+        raise AuthError(codes.MANUAL_LINKING_DISABLED)
+    async with core.database.read() as connection:
+        user = (await signed_in(core, connection, request)).user
+    url = await _begin(core, request, user.id)
+    if request.query_params.get("skip_http_redirect") == "true":
+        return respond({"url": url}, headers={"cache-control": "no-store"})
+    return RedirectResponse(url, 302, {"cache-control": "no-store"})
+
+
+async def _begin(core: Core, request: Request, linking_user_id: UUID | None) -> str:
+    query = request.query_params
+    name = query.get("provider", "")
+    provider = _provider(core, name)
+    if not provider.settings.secret:
+        raise invalid("Unsupported provider: missing OAuth secret")
+    body = PkceBody(
+        code_challenge=query.get("code_challenge", ""),
+        code_challenge_method=query.get("code_challenge_method", ""),
+    )
+    body.check_challenge()
+    async with core.database.write() as connection:
+        state = await core.flows.begin_external(
+            connection, name, body, core.redirects.of(request), linking_user_id
+        )
+    extra = {key: value for key, value in query.items() if key not in _OWN_PARAMETERS}
+    try:
+        return await provider.authorization_url(
+            _redirect_uri(core, provider),
+            state,
+            core.flow_secrets(state),
+            query.get("scopes", "").replace(",", " ").split(),
+            extra,
+        )
+    except ProviderError as error:
+        logger.error("Sign-in with %s failed: %s", name, error)
+        raise AuthError(codes.UNEXPECTED_FAILURE, "The provider cannot be reached") from None
+
+
+async def callback(core: Core, request: Request) -> Response:
+    """Respond to `/callback`: redirect to the application with a session, a code or an error."""
+    fields = await _callback_fields(request)
+    try:
+        async with core.database.write() as connection:
+            flow = await core.flows.end_external(connection, fields.get("state", ""))
+    except AuthError as error:
+        return redirect_error(error, core.settings.site_url, has_flow=True)
+    # The list of allowed URLs may have changed.
+    redirect_to = flow.referrer if core.redirects.allows(flow.referrer) else core.settings.site_url
+    try:
+        if "error" in fields:
+            return _provider_error(fields, redirect_to)
+        if not fields.get("code"):
+            raise AuthError(codes.BAD_OAUTH_CALLBACK)
+        provider = _provider(core, flow.provider_type)
+        identity, tokens = await _exchange(core, provider, fields)
+        async with core.database.write() as connection:
+            user = await _accept(core, connection, request, identity, flow.linking_target_id)
+            if flow.code_challenge is not None:
+                code = await core.flows.issue_code(
+                    connection,
+                    user.id,
+                    EXTERNAL,
+                    Challenge(flow.code_challenge, flow.code_challenge_method),
+                    provider=flow.provider_type,
+                    **core.sealed_provider_tokens(tokens),
+                )
+                return redirect(redirect_to, query={"code": code})
+            session = await core.open_session(connection, user.id, request, EXTERNAL)
+        fragment = {name: session[name] for name in SESSION_FIELDS}
+        return redirect(redirect_to, fragment={**fragment, **provider_fields(tokens)})
+    except (AuthError, AmphibaseError) as error:
+        return redirect_error(error, redirect_to, has_flow=True)
+
+
+def provider_fields(tokens: "ProviderTokens") -> dict[str, str]:
+    """Return what a session says of a third party's tokens."""
+    fields = {"provider_token": tokens.access_token}
+    if tokens.refresh_token:
+        fields["provider_refresh_token"] = tokens.refresh_token
+    return fields
+
+
+async def accept_identity(
+    core: Core, connection: AsyncConnection, request: Request, identity: ExternalIdentity
+) -> AuthUser:
+    """Return the user of an account at a third party, who is added where there is none.
+
+    Raises:
+        AuthError: the user is banned or may not be added, or the address is not verified.
+    """
+    row = await core.external_identities.sign_in(connection, identity)
+    action = AuditAction.LOGIN
+    if row is None:
+        check_open(core)
+        if identity.email is None:
+            raise AuthError(codes.OAUTH_NO_EMAIL)
+        id, aud = uuid4(), audience(core, request)
+        await check_new_user(
+            core,
+            connection,
+            request,
+            id=id,
+            audience=aud,
+            email=identity.email,
+            user_metadata=identity.data,
+        )
+        with database_errors("saving new"), _rejections(identity):
+            row = await core.external_identities.add_user(
+                connection,
+                identity,
+                id=id,
+                accepts_unverified=core.settings.mailer_autoconfirm,
+                aud=aud,
+            )
+        action = AuditAction.SIGNED_UP
+    traits = {"provider": identity.provider}
+    await core.audit.record(connection, row, action, traits=traits)
+    return await core.users.of(connection, row)
+
+
+async def _accept(
+    core: Core,
+    connection: AsyncConnection,
+    request: Request,
+    identity: ExternalIdentity,
+    linking_user_id: UUID | None,
+) -> AuthUser:
+    if linking_user_id is None:
+        return await accept_identity(core, connection, request, identity)
+    with database_errors("updating"), _rejections(identity):
+        await core.external_identities.link(connection, linking_user_id, identity)
+    return await core.users.get(connection, linking_user_id)
+
+
+@contextmanager
+def _rejections(identity: ExternalIdentity) -> Iterator[None]:
+    """Raise AuthError for what the account engine rejects of an identity."""
+    try:
+        yield
+    except IdentityTaken as error:
+        message = None if error.is_own else "Identity is already linked to another user"
+        raise AuthError(codes.IDENTITY_EXISTS, message) from None
+    except UserBanned:
+        raise AuthError(codes.SIGN_IN_BANNED) from None
+    except EmailNotConfirmed:
+        raise AuthError(
+            codes.PROVIDER_EMAIL_UNVERIFIED,
+            f"Unverified email with {identity.provider}. Verify it there, and sign in again",
+        ) from None
+
+
+async def _exchange(
+    core: Core, provider: "Provider", fields: Mapping[str, str]
+) -> "tuple[ExternalIdentity, ProviderTokens]":
+    flow_secrets = core.flow_secrets(fields["state"])
+    try:
+        identity, tokens = await provider.exchange(
+            fields["code"], _redirect_uri(core, provider), flow_secrets
+        )
+    except (ProviderError, TokenRejected) as error:
+        logger.error("Sign-in with a third party failed: %s", getattr(error, "reason", error))
+        raise AuthError(codes.OAUTH_CALLBACK_FAILED) from None
+    if identity.email is not None:
+        email_of(identity.email)
+    return _with_name(identity, fields.get("user", "")), tokens
+
+
+def _with_name(identity: ExternalIdentity, user: str) -> ExternalIdentity:
+    """Add the name that Apple sends beside the code, the first time alone."""
+    if identity.provider != "apple" or not user:
+        return identity
+    try:
+        name = json.loads(user)["name"]
+        full_name = f"{name.get('firstName', '')} {name.get('lastName', '')}".strip()
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return identity
+    data = {**identity.data, "name": full_name, "full_name": full_name}
+    return ExternalIdentity(
+        identity.provider, identity.subject, identity.email, identity.is_verified, data
+    )
+
+
+async def _callback_fields(request: Request) -> dict[str, str]:
+    """Return the fields of the query, or of the form that Apple posts."""
+    if request.method == "GET":
+        return dict(request.query_params)
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_FORM_BYTES:
+            raise AuthError(codes.BODY_TOO_LARGE)
+    return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
+
+
+def _provider_error(fields: Mapping[str, str], redirect_to: str) -> Response:
+    shown: dict[str, Any] = {
+        name: fields[name] for name in ("error", "error_description") if fields.get(name)
+    }
+    return redirect(redirect_to, query=shown, fragment=shown)
+
+
+def _provider(core: Core, name: str) -> "Provider":
+    provider = core.provider(name)
+    if provider is None:
+        raise unsupported_provider(name)
+    return provider
+
+
+def _redirect_uri(core: Core, provider: "Provider") -> str:
+    own = provider.settings.redirect_uri
+    return own if own and urlsplit(own).netloc else f"{core.settings.service_url}/callback"

@@ -1,0 +1,45 @@
+"""Requests to third parties: bounded in time and size, and never redirected."""
+
+from typing import Any
+
+import httpx
+
+TIMEOUT_SECONDS = 10
+MAX_RESPONSE_BYTES = 1024 * 1024
+
+
+class ProviderError(Exception):
+    """Raised where a third party cannot be reached, or does not respond as it should."""
+
+
+def client() -> httpx.AsyncClient:
+    """Return a client, to be closed by the caller."""
+    return httpx.AsyncClient(
+        timeout=TIMEOUT_SECONDS, follow_redirects=False, headers={"accept": "application/json"}
+    )
+
+
+async def get_json(url: str, *, token: str | None = None) -> Any:
+    """Fetch JSON.
+
+    Args:
+        token: sent as the bearer's.
+
+    Raises:
+        ProviderError: says which URL, and nothing of the token.
+    """
+    headers = {"authorization": f"Bearer {token}"} if token else {}
+    try:
+        async with client() as http, http.stream("GET", url, headers=headers) as response:
+            content = bytearray()
+            async for chunk in response.aiter_bytes():
+                content += chunk
+                if len(content) > MAX_RESPONSE_BYTES:
+                    raise ProviderError(f"{url} sends more than {MAX_RESPONSE_BYTES} bytes")
+            if response.status_code != 200:
+                raise ProviderError(f"{url} responds with {response.status_code}")
+            return httpx.Response(200, content=bytes(content)).json()
+    except httpx.HTTPError as error:
+        raise ProviderError(f"{url} cannot be reached: {type(error).__name__}") from error
+    except ValueError as error:
+        raise ProviderError(f"{url} sends no JSON") from error

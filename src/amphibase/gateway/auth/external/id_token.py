@@ -1,0 +1,93 @@
+"""`POST /token?grant_type=id_token`: a session for the ID token that a third party gave to the
+application itself."""
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.requests import Request
+
+from amphibase.accounts.jwt.verifier import TokenFault, TokenRejected
+from amphibase.gateway.auth import error_codes as codes
+from amphibase.gateway.auth.bodies import Body, email_of, read
+from amphibase.gateway.auth.core import Core
+from amphibase.gateway.auth.errors import AuthError, OAuthError, invalid
+from amphibase.gateway.auth.external.endpoints import accept_identity
+from amphibase.gateway.auth.external.http import ProviderError
+from amphibase.gateway.auth.pkce import EXTERNAL
+from amphibase.redaction import redacted_logger
+
+logger = redacted_logger("amphibase.gateway.auth")
+
+ISSUERS = {
+    "apple": "https://appleid.apple.com",
+    "azure": "https://login.microsoftonline.com",
+    "facebook": "https://www.facebook.com",
+    "google": "https://accounts.google.com",
+    "kakao": "https://kauth.kakao.com",
+}
+"""The issuers of the tokens of third parties, where there is one for all."""
+
+
+class IdTokenGrant(Body):
+    provider: str = ""
+    id_token: str = ""
+    access_token: str = ""
+    nonce: str = ""
+    client_id: str = ""
+    issuer: str = ""
+
+
+async def by_id_token(core: Core, request: Request) -> Mapping[str, Any]:
+    """Return a session for the token of a third party."""
+    body = await read(request, IdTokenGrant)
+    if not body.id_token:
+        raise OAuthError("invalid request", "id_token required")
+    if not body.provider and not (body.client_id and body.issuer):
+        raise OAuthError("invalid request", "provider or client_id and issuer required")
+    name = body.provider or next(
+        (name for name, issuer in ISSUERS.items() if issuer == body.issuer), ""
+    )
+    provider = core.provider(name)
+    from amphibase.gateway.auth.external.providers import OpenIdConnect  # few projects have any
+
+    if not isinstance(provider, OpenIdConnect):  # those of OAuth alone have no ID tokens
+        issuer = ISSUERS.get(name, body.issuer)
+        if not issuer:
+            raise invalid(f'Custom OIDC provider "{body.provider}" not allowed')
+        raise AuthError(codes.PROVIDER_DISABLED, f'Provider (issuer "{issuer}") is not enabled')
+    settings = provider.settings
+    try:
+        claims = await provider.openid.verify(
+            body.id_token, settings.client_ids, access_token=body.access_token or None
+        )
+    except TokenRejected as rejected:
+        if rejected.fault is TokenFault.AUDIENCE:
+            raise OAuthError("invalid request", "Unacceptable audience in id_token") from None
+        logger.warning("The ID token of %s is rejected: %s", name, rejected.reason)
+        raise OAuthError("invalid request", "Bad ID token") from None
+    except ProviderError as error:
+        logger.error("The ID token of %s cannot be verified: %s", name, error)
+        raise AuthError(codes.UNEXPECTED_FAILURE, "The provider cannot be reached") from None
+    if not settings.skip_nonce_check:
+        _check_nonce(body.nonce, claims)
+    identity = provider.identity(claims)
+    if identity.email is not None:
+        email_of(identity.email)
+    async with core.database.write() as connection:
+        user = await accept_identity(core, connection, request, identity)
+        return await core.open_session(connection, user.id, request, EXTERNAL)
+
+
+def _check_nonce(nonce: str, claims: Mapping[str, Any]) -> None:
+    """Compare the nonce with the token's, which has its hash. Raises OAuthError."""
+    named = str(claims.get("nonce") or "")
+    if bool(named) != bool(nonce):
+        raise OAuthError(
+            "invalid request",
+            "Passed nonce and nonce in id_token should either both exist or not.",
+        )
+    expected = hashlib.sha256(nonce.encode("utf-8", "surrogatepass")).hexdigest()
+    if named and not hmac.compare_digest(expected, named):
+        raise OAuthError("invalid nonce", "Nonces mismatch")

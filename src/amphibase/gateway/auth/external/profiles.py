@@ -1,0 +1,109 @@
+"""What third parties say of a user, as the identities of Supabase Auth have it."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from amphibase.accounts.external_identities import ExternalIdentity
+
+Json = Mapping[str, Any]
+
+SHARED_TENANTS = ("common", "organizations", "consumers")
+"""Of Azure: tenants of anybody, whose administrators write any address into a profile."""
+
+
+def of_claims(provider: str, claims: Json, *, is_verified: bool | None = None) -> ExternalIdentity:
+    """Return the identity that an ID token names (OpenID Connect Core, section 5.1).
+
+    Args:
+        is_verified: whether the address is; None where the token says so itself.
+    """
+    if is_verified is None:
+        # Apple writes it as text.
+        is_verified = claims.get("email_verified") in (True, "true")
+    name, picture = claims.get("name"), claims.get("picture")
+    more = {
+        "name": name,
+        "full_name": name,
+        "picture": picture,
+        "avatar_url": picture,
+        "preferred_username": claims.get("preferred_username"),
+        "custom_claims": {"hd": claims["hd"]} if "hd" in claims else None,
+    }
+    return _identity(
+        provider, claims.get("iss"), claims["sub"], claims.get("email"), is_verified, more
+    )
+
+
+def of_azure(claims: Json, url: str) -> ExternalIdentity:
+    """Return the identity that an ID token of Azure names.
+
+    An address is verified where Azure says that its domain's owner is the tenant (`xms_edov`), or
+    where the project admits one tenant alone, whose administrators vouch for it.
+    """
+    tenant = urlsplit(url).path.strip("/").partition("/")[0]
+    is_verified = claims.get("xms_edov") in (True, 1, "1", "true")
+    return of_claims("azure", claims, is_verified=is_verified or tenant not in SHARED_TENANTS)
+
+
+def of_github(user: Json, emails: Iterable[Json], url: str) -> ExternalIdentity:
+    """Return the identity of a user of GitHub, who may have several addresses."""
+    ordered = sorted(
+        (email for email in emails if email.get("email")),
+        key=lambda email: (not email.get("verified"), not email.get("primary")),
+    )
+    email = ordered[0] if ordered else {}
+    more = {
+        "name": user.get("name"),
+        "full_name": user.get("name"),
+        "user_name": user.get("login"),
+        "preferred_username": user.get("login"),
+        "avatar_url": user.get("avatar_url"),
+    }
+    is_verified = email.get("verified") is True
+    return _identity("github", url, user["id"], email.get("email"), is_verified, more)
+
+
+def of_gitlab(user: Json, url: str) -> ExternalIdentity:
+    """Return the identity of a user of GitLab."""
+    more = {
+        "name": user.get("name"),
+        "full_name": user.get("name"),
+        "user_name": user.get("username"),
+        "picture": user.get("avatar_url"),
+        "avatar_url": user.get("avatar_url"),
+    }
+    is_verified = bool(user.get("confirmed_at"))
+    return _identity("gitlab", url, user["id"], user.get("email"), is_verified, more)
+
+
+def of_discord(user: Json, url: str) -> ExternalIdentity:
+    """Return the identity of a user of Discord."""
+    avatar = user.get("avatar")
+    picture = f"https://cdn.discordapp.com/avatars/{user['id']}/{avatar}.png" if avatar else None
+    more = {
+        "name": f"{user.get('username')}#{user.get('discriminator', '0')}",
+        "full_name": user.get("username"),
+        "picture": picture,
+        "avatar_url": picture,
+        "custom_claims": {"global_name": user.get("global_name")},
+    }
+    is_verified = user.get("verified") is True
+    return _identity("discord", url, user["id"], user.get("email"), is_verified, more)
+
+
+def _identity(
+    provider: str, issuer: Any, subject: Any, email: Any, is_verified: bool, more: Json
+) -> ExternalIdentity:
+    email = str(email).strip().lower() if email else None
+    data = {
+        "iss": issuer,
+        "sub": str(subject),
+        "provider_id": str(subject),
+        "email": email,
+        "email_verified": is_verified and email is not None,
+        "phone_verified": False,
+        **more,
+    }
+    known = {name: value for name, value in data.items() if value is not None}
+    return ExternalIdentity(provider, str(subject), email, is_verified, known)

@@ -1,0 +1,272 @@
+"""The third parties that sign users in: where they are, and how they say who somebody is."""
+
+import base64
+import hashlib
+import hmac
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import httpx
+from httpx_oauth.exceptions import HTTPXOAuthError
+from httpx_oauth.oauth2 import BaseOAuth2
+
+from amphibase.accounts.external_identities import ExternalIdentity
+from amphibase.gateway.auth.external import profiles
+from amphibase.gateway.auth.external.http import ProviderError, client, get_json
+from amphibase.gateway.auth.external.openid import OpenIdProvider
+from amphibase.gateway.auth.external.settings import ProviderSettings
+
+OPENID_SCOPES = ("openid", "email", "profile")
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderTokens:
+    """What a third party issues for its own API."""
+
+    access_token: str = field(repr=False)
+    refresh_token: str | None = field(default=None, repr=False)
+
+
+class FlowSecrets:
+    """What binds the two halves of a flow, derived from its state and stored nowhere.
+
+    Args:
+        key: a secret of the project.
+        state: of the flow.
+    """
+
+    def __init__(self, key: bytes, state: str) -> None:
+        self.verifier = _derive(key, f"verifier {state}")
+        self.nonce = _derive(key, f"nonce {state}")
+
+    @property
+    def challenge(self) -> str:
+        """The challenge of the verifier (RFC 7636, section 4.2)."""
+        return _base64(hashlib.sha256(self.verifier.encode()).digest())
+
+
+class _Client(BaseOAuth2[dict[str, Any]]):
+    def get_httpx_client(self) -> AbstractAsyncContextManager[httpx.AsyncClient]:
+        return client()
+
+
+class OpenIdConnect:
+    """A provider whose ID tokens say who signs in."""
+
+    def __init__(
+        self,
+        name: str,
+        settings: ProviderSettings,
+        url: str,
+        *,
+        scopes: Sequence[str] = OPENID_SCOPES,
+        parameters: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        self.name = name
+        self.settings = settings
+        self._url = url
+        self._scopes = scopes
+        self._parameters = parameters
+        self.openid = OpenIdProvider(f"{url}/v2.0" if name == "azure" else url)
+
+    async def authorization_url(
+        self,
+        redirect_uri: str,
+        state: str,
+        secrets: FlowSecrets,
+        scopes: Sequence[str],
+        extra: Mapping[str, str],
+    ) -> str:
+        """Return where a browser is sent to. Raises ProviderError."""
+        return await (await self._client()).get_authorization_url(
+            redirect_uri,
+            state,
+            list(dict.fromkeys((*self._scopes, *scopes))),
+            secrets.challenge,
+            "S256",
+            {**extra, **self._parameters, "nonce": secrets.nonce},
+        )
+
+    async def exchange(
+        self, code: str, redirect_uri: str, secrets: FlowSecrets
+    ) -> tuple[ExternalIdentity, ProviderTokens]:
+        """Exchange a code for who has signed in. Raises ProviderError, TokenRejected."""
+        token = await _token(await self._client(), code, redirect_uri, secrets)
+        id_token = token.get("id_token")
+        if not isinstance(id_token, str):
+            raise ProviderError(f"{self.name} sends no ID token")
+        client_id = self.settings.client_ids[0]
+        tokens = _tokens(token)
+        claims = await self.openid.verify(id_token, (client_id,), access_token=tokens.access_token)
+        if not hmac.compare_digest(str(claims.get("nonce", "")).encode(), secrets.nonce.encode()):
+            raise ProviderError(f"The ID token of {self.name} is of another sign-in")
+        return self.identity(claims), tokens
+
+    def identity(self, claims: Mapping[str, Any]) -> ExternalIdentity:
+        """Return whom a verified ID token names."""
+        if self.name == "azure":
+            return profiles.of_azure(claims, self._url)
+        return profiles.of_claims(self.name, claims)
+
+    async def _client(self) -> _Client:
+        metadata = await self.openid.metadata()
+        return _oauth_client(
+            self.settings, metadata["authorization_endpoint"], metadata["token_endpoint"]
+        )
+
+
+class OAuth:
+    """A provider whose API says who signs in."""
+
+    def __init__(
+        self,
+        settings: ProviderSettings,
+        *,
+        authorize: str,
+        token: str,
+        scopes: Sequence[str],
+    ) -> None:
+        self.settings = settings
+        self._client = _oauth_client(settings, authorize, token)
+        self._scopes = scopes
+
+    async def authorization_url(
+        self,
+        redirect_uri: str,
+        state: str,
+        secrets: FlowSecrets,
+        scopes: Sequence[str],
+        extra: Mapping[str, str],
+    ) -> str:
+        """Return where a browser is sent to."""
+        scopes = list(dict.fromkeys((*self._scopes, *scopes)))
+        return await self._client.get_authorization_url(
+            redirect_uri, state, scopes, secrets.challenge, "S256", dict(extra)
+        )
+
+    async def exchange(
+        self, code: str, redirect_uri: str, secrets: FlowSecrets
+    ) -> tuple[ExternalIdentity, ProviderTokens]:
+        """Exchange a code for who has signed in. Raises ProviderError."""
+        tokens = _tokens(await _token(self._client, code, redirect_uri, secrets))
+        try:
+            return await self.profile(tokens.access_token), tokens
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ProviderError(f"{type(self).__name__} sends another profile") from error
+
+    async def profile(self, access_token: str) -> ExternalIdentity:
+        """Fetch who has signed in. Raises ProviderError."""
+        raise NotImplementedError
+
+
+class GitHub(OAuth):
+    """GitHub, or an Enterprise Server of one's own."""
+
+    def __init__(self, settings: ProviderSettings) -> None:
+        host = settings.url or "https://github.com"
+        self._api = f"{settings.url}/api/v3" if settings.url else "https://api.github.com"
+        super().__init__(
+            settings,
+            authorize=f"{host}/login/oauth/authorize",
+            token=f"{host}/login/oauth/access_token",
+            scopes=("user:email",),
+        )
+
+    async def profile(self, access_token: str) -> ExternalIdentity:
+        user = await get_json(f"{self._api}/user", token=access_token)
+        emails = await get_json(f"{self._api}/user/emails", token=access_token)
+        return profiles.of_github(user, emails, self._api)
+
+
+class GitLab(OAuth):
+    """GitLab, or one's own."""
+
+    def __init__(self, settings: ProviderSettings) -> None:
+        self._host = settings.url or "https://gitlab.com"
+        super().__init__(
+            settings,
+            authorize=f"{self._host}/oauth/authorize",
+            token=f"{self._host}/oauth/token",
+            scopes=("read_user",),
+        )
+
+    async def profile(self, access_token: str) -> ExternalIdentity:
+        user = await get_json(f"{self._host}/api/v4/user", token=access_token)
+        return profiles.of_gitlab(user, self._host)
+
+
+class Discord(OAuth):
+    """Discord."""
+
+    def __init__(self, settings: ProviderSettings) -> None:
+        self._api = f"{settings.url or 'https://discord.com'}/api"
+        super().__init__(
+            settings,
+            authorize=f"{self._api}/oauth2/authorize",
+            token=f"{self._api}/oauth2/token",
+            scopes=("email", "identify"),
+        )
+
+    async def profile(self, access_token: str) -> ExternalIdentity:
+        user = await get_json(f"{self._api}/users/@me", token=access_token)
+        return profiles.of_discord(user, self._api)
+
+
+Provider = OpenIdConnect | OAuth
+
+
+def build_provider(name: str, settings: ProviderSettings) -> Provider:
+    """Return a provider by its name in Supabase Auth."""
+    match name:
+        case "github":
+            return GitHub(settings)
+        case "gitlab":
+            return GitLab(settings)
+        case "discord":
+            return Discord(settings)
+        case "apple":
+            # Apple sends the name and the address by POST alone.
+            return OpenIdConnect(
+                name,
+                settings,
+                settings.url or "https://appleid.apple.com",
+                scopes=("email", "name"),
+                parameters={"response_mode": "form_post"},
+            )
+        case "azure":
+            url = settings.url or "https://login.microsoftonline.com/common"
+            return OpenIdConnect(name, settings, url)
+        case "google":
+            return OpenIdConnect(name, settings, settings.url or "https://accounts.google.com")
+    return OpenIdConnect(name, settings, settings.url or "")
+
+
+def _oauth_client(settings: ProviderSettings, authorize: str, token: str) -> _Client:
+    return _Client(settings.client_ids[0], settings.secret, authorize, token)
+
+
+async def _token(
+    oauth: _Client, code: str, redirect_uri: str, secrets: FlowSecrets
+) -> Mapping[str, Any]:
+    try:
+        token = await oauth.get_access_token(code, redirect_uri, secrets.verifier)
+    except HTTPXOAuthError as error:
+        raise ProviderError(f"The code was not exchanged: {type(error).__name__}") from error
+    if not isinstance(token, dict) or not isinstance(token.get("access_token"), str):
+        raise ProviderError("The code was not exchanged: there is no access token")
+    return token
+
+
+def _tokens(token: Mapping[str, Any]) -> ProviderTokens:
+    return ProviderTokens(token["access_token"], token.get("refresh_token"))
+
+
+def _derive(key: bytes, purpose: str) -> str:
+    return _base64(hmac.digest(key, purpose.encode(), "sha256"))
+
+
+def _base64(value: bytes) -> str:
+    return base64.urlsafe_b64encode(value).rstrip(b"=").decode()

@@ -1,0 +1,58 @@
+"""Redirects that hand a session, a code or an error to the application."""
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlencode
+
+from starlette.responses import RedirectResponse, Response
+
+from amphibase.errors import AmphibaseError
+from amphibase.gateway.auth.errors import AuthError, as_auth_error
+
+OAUTH_ERRORS = {
+    400: "invalid_request",
+    401: "unauthorized_client",
+    403: "access_denied",
+    500: "server_error",
+}
+"""What OAuth calls the kinds of errors (RFC 6749, section 4.1.2.1), by status."""
+
+SESSION_FIELDS = ("access_token", "expires_at", "expires_in", "refresh_token", "token_type")
+"""What a fragment says of a session."""
+
+
+def redirect_error(
+    error: AuthError | AmphibaseError, redirect_to: str, *, has_flow: bool
+) -> Response:
+    """Redirect with an error; one that nobody expected is raised.
+
+    Args:
+        has_flow: whether the flow ends with a code (PKCE), whose client reads the query.
+    """
+    rejection = as_auth_error(error)
+    if rejection.status >= 500 and rejection is not error:
+        raise error
+    name = OAUTH_ERRORS.get(rejection.status)
+    fields = {
+        **({"error": name} if name else {}),
+        "error_code": rejection.code,
+        "error_description": rejection.message,
+    }
+    return redirect(redirect_to, query=fields if has_flow else None, fragment=fields)
+
+
+def redirect(
+    url: str,
+    *,
+    query: Mapping[str, Any] | None = None,
+    fragment: Mapping[str, Any] | None = None,
+) -> Response:
+    """Redirect with fields in the query, or in the fragment, which no server sees."""
+    # By hand, since to take a URL apart and write it anew makes `app:` of `app://`.
+    target = url.partition("#")[0]
+    if query:
+        target += f"{'&' if '?' in target else '?'}{urlencode(query)}"
+    if fragment:
+        # By `sb`, as from Supabase Auth, clients recognize their own among other fragments.
+        target += f"#{urlencode({**fragment, 'sb': ''})}"
+    return RedirectResponse(target, 303, {"cache-control": "no-store"})

@@ -1,0 +1,443 @@
+"""Sign-in through third parties, before a local one."""
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import json
+import socket
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+import jwt
+import psycopg
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from tests.gateway.auth.api import PASSWORD, Api
+from tests.gateway.auth.conftest import ServeAuth
+from tests.gateway.auth.third_parties import CLIENT, SECRET, ThirdParty
+
+from amphibase.errors import ConfigurationError
+from amphibase.gateway.auth.settings import load_auth_settings
+from amphibase.server import server
+
+ANN = {
+    "sub": "ann-there",
+    "email": "Ann@example.com",
+    "email_verified": True,
+    "name": "Ann",
+    "picture": "https://example.com/ann.png",
+}
+APP = "https://app.example/back"
+VERIFIER = "v" * 64
+CHALLENGE = base64.urlsafe_b64encode(hashlib.sha256(VERIFIER.encode()).digest()).rstrip(b"=")
+PKCE = f"code_challenge={CHALLENGE.decode()}&code_challenge_method=s256"
+
+
+@pytest.fixture
+async def third_party() -> AsyncIterator[ThirdParty]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        provider = ThirdParty(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        provider.user = dict(ANN)
+        served = server(provider.app, handles_signals=False, lifespan="off")
+        serving = asyncio.create_task(served.serve(sockets=[listener]))
+        yield provider
+        served.should_exit = True
+        await serving
+
+
+def registered(provider: ThirdParty, name: str = "keycloak", **more: Any) -> dict[str, Any]:
+    """The settings with which a third party is enabled."""
+    return {
+        f"external_{name}_enabled": True,
+        f"external_{name}_client_id": CLIENT,
+        f"external_{name}_secret": SECRET,
+        f"external_{name}_url": provider.url,
+        "uri_allow_list": APP,
+        **more,
+    }
+
+
+async def browse(url: str) -> str:
+    """Sign in at the third party; the URL that it leads back to."""
+    async with httpx.AsyncClient() as browser:
+        response = await browser.get(url)
+    assert response.status_code == 302, response.text
+    return response.headers["location"]
+
+
+async def sign_in(api: Api, query: str = "", name: str = "keycloak") -> httpx.Response:
+    """Go the whole way in a browser; the response that leads back to the application."""
+    begun = await api.get(f"/authorize?provider={name}&redirect_to={APP}&{query}")
+    assert begun.status_code == 302, begun.text
+    return await api.client.get(await browse(begun.headers["location"]))
+
+
+def fragment(response: httpx.Response) -> dict[str, str]:
+    assert response.status_code == 303, response.text
+    assert response.headers["location"].startswith(APP)
+    return {k: v[0] for k, v in parse_qs(urlsplit(response.headers["location"]).fragment).items()}
+
+
+def query_of(response: httpx.Response) -> dict[str, str]:
+    return {k: v[0] for k, v in parse_qs(urlsplit(response.headers["location"]).query).items()}
+
+
+async def user_of(api: Api, response: httpx.Response) -> dict[str, Any]:
+    """The user of the session that a redirect hands over."""
+    token = fragment(response)["access_token"]
+    found: dict[str, Any] = (await api.get("/user", token=token)).json()
+    return found
+
+
+async def test_a_user_is_added_and_found_again(serve: ServeAuth, third_party: ThirdParty) -> None:
+    api = await serve(**registered(third_party))
+    response = await sign_in(api, "scopes=extra&login_hint=ann&client_id=another")
+    session = fragment(response)
+    assert session["provider_refresh_token"] == "to refresh"
+    claims = jwt.decode(session["access_token"], options={"verify_signature": False})
+    assert [each["method"] for each in claims["amr"]] == ["oauth"]
+    user = await user_of(api, response)
+    assert (user["email"], user["app_metadata"]) == (
+        "ann@example.com",
+        {"provider": "keycloak", "providers": ["keycloak"]},
+    )
+    assert user["email_confirmed_at"]
+    (identity,) = user["identities"]
+    assert (identity["provider"], identity["id"]) == ("keycloak", "ann-there")
+    assert user["user_metadata"] == identity["identity_data"]
+    assert identity["identity_data"] == {
+        "iss": third_party.url,
+        "sub": "ann-there",
+        "provider_id": "ann-there",
+        "email": "ann@example.com",
+        "email_verified": True,
+        "phone_verified": False,
+        "name": "Ann",
+        "full_name": "Ann",
+        "picture": ANN["picture"],
+        "avatar_url": ANN["picture"],
+    }
+    (request,) = third_party.requests
+    assert request["scope"] == "openid email profile extra"
+    assert request["login_hint"] == "ann"
+    assert request["redirect_uri"] == f"{api.url}/callback"
+    third_party.user["name"] = "Ann Other"
+    third_party.user["email"] = "elsewhere@example.com"
+    again = await user_of(api, await sign_in(api))
+    assert (again["id"], again["email"]) == (user["id"], "ann@example.com")
+    assert again["user_metadata"]["name"] == "Ann Other"
+
+
+async def test_with_pkce_the_session_comes_for_a_code_and_its_verifier(
+    serve: ServeAuth, third_party: ThirdParty
+) -> None:
+    api = await serve(**registered(third_party))
+    codes = [query_of(await sign_in(api, PKCE))["code"] for _ in range(2)]
+    wrong = {"auth_code": codes[0], "code_verifier": "w" * 64}
+    response = await api.post("/token?grant_type=pkce", wrong)
+    assert response.json()["code"] == "bad_code_verifier"
+    with psycopg.connect(api.database) as connection:
+        stored = str(connection.execute("SELECT * FROM auth.flow_state").fetchall())
+    assert codes[1] not in stored
+    assert "to refresh" not in stored
+    right = {"auth_code": codes[1], "code_verifier": VERIFIER}
+    session = (await api.post("/token?grant_type=pkce", right)).json()
+    assert session["user"]["email"] == "ann@example.com"
+    assert session["provider_token"]
+    assert session["provider_refresh_token"] == "to refresh"
+    again = await api.post("/token?grant_type=pkce", right)
+    assert again.json()["code"] == "flow_state_not_found"
+
+
+async def test_a_state_is_good_for_one_sign_in(serve: ServeAuth, third_party: ThirdParty) -> None:
+    api = await serve(**registered(third_party))
+    begun = await api.get(f"/authorize?provider=keycloak&redirect_to={APP}")
+    back = await browse(begun.headers["location"])
+    assert fragment(await api.client.get(back))["access_token"]
+    for url in (back, "/callback?code=x&state=forged", "/callback?code=x"):
+        response = await api.client.get(url)
+        assert query_of(response)["error_code"] == "bad_oauth_state"
+        assert response.headers["location"].startswith("http://127.0.0.1:3000?")
+
+
+@pytest.mark.parametrize(
+    ("name", "pages", "expected"),
+    [
+        (
+            "github",
+            {
+                "api/v3/user": {"id": 7, "login": "ann", "name": "Ann", "avatar_url": "a.png"},
+                "api/v3/user/emails": [
+                    {"email": "old@example.com", "verified": True, "primary": False},
+                    {"email": "Ann@example.com", "verified": True, "primary": True},
+                ],
+            },
+            {"sub": "7", "user_name": "ann", "full_name": "Ann", "avatar_url": "a.png"},
+        ),
+        (
+            "gitlab",
+            {
+                "api/v4/user": {
+                    "id": 7,
+                    "username": "ann",
+                    "name": "Ann",
+                    "email": "ann@example.com",
+                    "confirmed_at": "2020-01-01",
+                }
+            },
+            {"sub": "7", "user_name": "ann", "name": "Ann"},
+        ),
+        (
+            "discord",
+            {
+                "api/users/@me": {
+                    "id": "7",
+                    "username": "ann",
+                    "discriminator": "0",
+                    "global_name": "Ann",
+                    "email": "ann@example.com",
+                    "verified": True,
+                    "avatar": "abc",
+                }
+            },
+            {
+                "sub": "7",
+                "name": "ann#0",
+                "avatar_url": "https://cdn.discordapp.com/avatars/7/abc.png",
+                "custom_claims": {"global_name": "Ann"},
+            },
+        ),
+        ("google", {}, {"sub": "ann-there", "name": "Ann"}),
+        ("azure", {}, {"sub": "ann-there", "name": "Ann"}),
+    ],
+)
+async def test_each_provider_says_who_somebody_is_in_its_own_way(
+    serve: ServeAuth,
+    third_party: ThirdParty,
+    name: str,
+    pages: dict[str, Any],
+    expected: dict[str, Any],
+) -> None:
+    third_party.pages = pages
+    api = await serve(**registered(third_party, name, mailer_autoconfirm=False))
+    user = await user_of(api, await sign_in(api, name=name))
+    assert user["email"] == "ann@example.com"
+    data = user["identities"][0]["identity_data"]
+    assert {key: data[key] for key in expected} == expected
+    assert data["email_verified"] is True
+    settings = (await api.get("/settings")).json()
+    assert settings["external"][name] is True
+
+
+async def test_apple_posts_a_form_with_the_name(serve: ServeAuth, third_party: ThirdParty) -> None:
+    third_party.user = {**ANN, "email_verified": "true", "name": None}
+    api = await serve(**registered(third_party, "apple"))
+    begun = await api.get(f"/authorize?provider=apple&redirect_to={APP}")
+    async with httpx.AsyncClient() as browser:
+        fields = (await browser.get(begun.headers["location"])).json()
+    name = '{"name": {"firstName": "Ann", "lastName": "Other"}}'
+    response = await api.client.post("/callback", data={**fields, "user": name})
+    user = await user_of(api, response)
+    assert (user["email"], user["user_metadata"]["full_name"]) == ("ann@example.com", "Ann Other")
+
+
+async def test_a_verified_address_leads_to_its_user(
+    serve: ServeAuth, third_party: ThirdParty
+) -> None:
+    api = await serve(**registered(third_party))
+    created = await api.create()
+    user = await user_of(api, await sign_in(api))
+    assert user["id"] == created["id"]
+    assert user["app_metadata"]["providers"] == ["email", "keycloak"]
+    assert (await api.sign_in()).status_code == 200
+
+
+async def test_an_address_that_is_not_verified_leads_to_nobody(
+    serve: ServeAuth, third_party: ThirdParty
+) -> None:
+    third_party.user["email_verified"] = False
+    api = await serve(**registered(third_party))
+    await api.create()
+    assert query_of(await sign_in(api))["error_code"] == "email_exists"
+    strict = await serve(**registered(third_party, mailer_autoconfirm=False))
+    third_party.user["email"] = "new@example.com"
+    assert query_of(await sign_in(strict))["error_code"] == "provider_email_needs_verification"
+    third_party.user["email"] = None
+    assert query_of(await sign_in(api))["error_description"].startswith("Error getting user email")
+
+
+async def test_who_signed_up_with_an_address_before_its_owner_has_no_way_in(
+    serve: ServeAuth, third_party: ThirdParty
+) -> None:
+    api = await serve(**registered(third_party, mailer_autoconfirm=False))
+    await api.sign_up()  # by somebody else, who does not get the email
+    link = api.message().link
+    user = await user_of(api, await sign_in(api))
+    assert user["email"] == "ann@example.com"
+    assert (await api.sign_in()).json()["code"] == "invalid_credentials"
+    assert "error" in (await api.client.get(link)).headers["location"]
+
+
+@pytest.mark.parametrize("banned", [True, False])
+async def test_who_may_not_sign_in_or_up_gets_no_session(
+    serve: ServeAuth, third_party: ThirdParty, banned: bool
+) -> None:
+    api = await serve(**registered(third_party, disable_signup=True))
+    if banned:
+        await api.ban((await api.create())["id"])
+    shown = query_of(await sign_in(api))
+    assert shown["error_code"] == ("user_banned" if banned else "signup_disabled")
+    assert (await api.get("/settings")).json()["external"]["keycloak"] is True
+
+
+async def test_identities_are_linked_and_unlinked(
+    serve: ServeAuth, third_party: ThirdParty
+) -> None:
+    api = await serve(
+        **registered(third_party),
+        security_manual_linking_enabled=True,
+        external_anonymous_users_enabled=True,
+    )
+    call = f"/user/identities/authorize?provider=keycloak&redirect_to={APP}&skip_http_redirect=true"
+    assert (await api.get(call)).status_code == 401
+    anonymous = (await api.post("/signup", {})).json()
+    begun = (await api.get(call, token=anonymous["access_token"])).json()
+    linked = await user_of(api, await api.client.get(await browse(begun["url"])))
+    assert (linked["id"], linked["email"]) == (anonymous["user"]["id"], "ann@example.com")
+    assert linked["is_anonymous"] is False
+    bob = await api.sign_up("bob@example.com")
+    begun = (await api.get(call, token=bob["access_token"])).json()
+    taken = await api.client.get(await browse(begun["url"]))
+    assert query_of(taken)["error_description"] == "Identity is already linked to another user"
+    third_party.user = {**ANN, "sub": "bob-there", "email": "bob@elsewhere.example"}
+    begun = (await api.get(call, token=bob["access_token"])).json()
+    user = await user_of(api, await api.client.get(await browse(begun["url"])))
+    assert [each["provider"] for each in user["identities"]] == ["email", "keycloak"]
+    assert user["email"] == "bob@example.com"
+    id = user["identities"][1]["identity_id"]
+    unlinked = await api.delete(f"/user/identities/{id}", token=bob["access_token"])
+    assert unlinked.status_code == 200
+    user = (await api.get("/user", token=bob["access_token"])).json()
+    assert user["app_metadata"]["providers"] == ["email"]
+
+
+async def test_what_the_provider_rejects_or_forges_is_an_error_of_the_application(
+    serve: ServeAuth, third_party: ThirdParty
+) -> None:
+    api = await serve(**registered(third_party))
+    begun = await api.get(f"/authorize?provider=keycloak&redirect_to={APP}")
+    state = parse_qs(urlsplit(begun.headers["location"]).query)["state"][0]
+    denied = await api.client.get(f"/callback?error=access_denied&state={state}")
+    assert query_of(denied)["error"] == "access_denied"
+    for change in (
+        {"id_token": third_party.id_token(nonce="another")},
+        {"id_token": third_party.id_token()},
+        {"id_token": "none"},
+        {"id_token": None},
+        {"access_token": None},
+    ):
+        third_party.token = change
+        shown = query_of(await sign_in(api))
+        assert shown["error_description"] == "Error getting user profile from external provider"
+    third_party.token = {}
+    wrong = await serve(**registered(third_party, external_keycloak_secret="another"))
+    assert query_of(await sign_in(wrong))["error"] == "server_error"
+
+
+async def test_only_what_is_allowed_is_redirected_to(
+    serve: ServeAuth, third_party: ThirdParty
+) -> None:
+    api = await serve(**registered(third_party))
+    begun = await api.get("/authorize?provider=keycloak&redirect_to=https://evil.example")
+    response = await api.client.get(await browse(begun.headers["location"]))
+    assert response.headers["location"].startswith("http://127.0.0.1:3000#access_token=")
+
+
+async def test_an_id_token_of_the_application_signs_in(
+    serve: ServeAuth, third_party: ThirdParty
+) -> None:
+    api = await serve(**registered(third_party, external_keycloak_client_id=f"{CLIENT},phone-app"))
+    nonce = hashlib.sha256(b"once").hexdigest()
+    token = third_party.id_token(aud="phone-app", nonce=nonce)
+    body = {"provider": "keycloak", "id_token": token, "nonce": "once"}
+    session = await api.post("/token?grant_type=id_token", body)
+    assert session.status_code == 200, session.text
+    assert session.json()["user"]["email"] == "ann@example.com"
+
+
+def forged(third_party: ThirdParty, how: str) -> str:
+    claims = jwt.decode(third_party.id_token(), options={"verify_signature": False})
+    public = third_party.key.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    if how == "none":
+        return jwt.encode(claims, "", "none")
+    if how == "shared secret":
+        head, payload = (
+            base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=")
+            for part in ({"alg": "HS256", "kid": "one"}, claims)
+        )
+        signature = hmac.digest(public, head + b"." + payload, "sha256")
+        return b".".join([head, payload, base64.urlsafe_b64encode(signature).rstrip(b"=")]).decode()
+    other = rsa.generate_private_key(65537, 2048)
+    return jwt.encode(claims, other, "RS256", headers={"kid": "one"})
+
+
+@pytest.mark.parametrize(
+    ("change", "description"),
+    [
+        ({"aud": "another"}, "Unacceptable audience in id_token"),
+        ({"aud": [CLIENT, "another"]}, "Unacceptable audience in id_token"),
+        ({"iss": "https://evil.example"}, "Bad ID token"),
+        ({"exp": 1}, "Bad ID token"),
+        ({"at_hash": "another"}, "Bad ID token"),
+        ({"nonce": "another"}, "Nonces mismatch"),
+        ({}, "Passed nonce and nonce in id_token should either both exist or not."),
+        ("none", "Bad ID token"),
+        ("shared secret", "Bad ID token"),
+        ("other key", "Bad ID token"),
+    ],
+)
+async def test_an_id_token_that_is_not_for_the_application_is_rejected(
+    serve: ServeAuth, third_party: ThirdParty, change: Any, description: str
+) -> None:
+    api = await serve(**registered(third_party))
+    token = forged(third_party, change) if isinstance(change, str) else None
+    token = token or third_party.id_token(**change)
+    body = {"provider": "keycloak", "id_token": token, "nonce": "once", "access_token": "theirs"}
+    response = await api.post("/token?grant_type=id_token", body)
+    assert (response.status_code, response.json()["error_description"]) == (400, description)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"external_google_enabled": True}, "GOTRUE_EXTERNAL_GOOGLE_CLIENT_ID: is missing"),
+        (
+            {"external_keycloak_enabled": True, "external_keycloak_client_id": "x"},
+            "GOTRUE_EXTERNAL_KEYCLOAK_URL: is missing",
+        ),
+        (
+            {"external_gitlab_url": "http://gitlab.example"},
+            "GOTRUE_EXTERNAL_GITLAB_URL: must start with https://",
+        ),
+    ],
+)
+def test_a_provider_that_cannot_work_stops_the_start(
+    settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        load_auth_settings(**settings)
+
+
+async def test_the_flow_in_the_browser_needs_a_secret(
+    serve: ServeAuth, third_party: ThirdParty
+) -> None:
+    api = await serve(**registered(third_party, external_keycloak_secret=None))
+    response = await api.get("/authorize?provider=keycloak")
+    assert response.json()["message"] == "Unsupported provider: missing OAuth secret"
+    assert PASSWORD not in response.text

@@ -1,0 +1,118 @@
+"""A third party that signs users in: OpenID Connect, and the shapes that others have instead."""
+
+import base64
+import hashlib
+import secrets
+import time
+from typing import Any
+from urllib.parse import urlencode
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric import rsa
+from jwt.algorithms import RSAAlgorithm
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+CLIENT = "the-client"
+SECRET = "the secret of the client"
+
+
+class ThirdParty:
+    """The provider; whoever is sent there signs in as `user`.
+
+    Attributes:
+        url: the issuer.
+        user: the claims of who signs in.
+        pages: what its API says, by path.
+        token: changes to the response of its token endpoint.
+        requests: the queries that browsers came with.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.key = rsa.generate_private_key(65537, 2048)
+        self.user: dict[str, Any] = {}
+        self.pages: dict[str, Any] = {}
+        self.token: dict[str, Any] = {}
+        self.requests: list[dict[str, str]] = []
+        self._codes: dict[str, dict[str, str]] = {}
+        self._access_token = secrets.token_urlsafe(16)
+        self.app = Starlette(
+            routes=[
+                Route("/{path:path}openid-configuration", self._configuration),
+                Route("/jwks", self._jwks),
+                Route("/{path:path}authorize", self._authorize),
+                Route("/{path:path}token", self._exchange, methods=["POST"]),
+                Route("/{path:path}access_token", self._exchange, methods=["POST"]),
+                Route("/{path:path}", self._page),
+            ]
+        )
+
+    def id_token(self, **changes: Any) -> str:
+        """An ID token of the user's."""
+        claims = {
+            "iss": self.url,
+            "aud": CLIENT,
+            "iat": int(time.time()),
+            "exp": int(time.time()) + 600,
+            **self.user,
+            **changes,
+        }
+        claims = {name: value for name, value in claims.items() if value is not None}
+        return jwt.encode(claims, self.key, "RS256", headers={"kid": "one"})
+
+    async def _configuration(self, request: Request) -> Response:
+        return JSONResponse(
+            {
+                "issuer": self.url,
+                "authorization_endpoint": f"{self.url}/authorize",
+                "token_endpoint": f"{self.url}/token",
+                "jwks_uri": f"{self.url}/jwks",
+            }
+        )
+
+    async def _jwks(self, request: Request) -> Response:
+        jwk = RSAAlgorithm.to_jwk(self.key.public_key(), as_dict=True)
+        return JSONResponse({"keys": [{**jwk, "kid": "one", "use": "sig"}]})
+
+    async def _authorize(self, request: Request) -> Response:
+        query = dict(request.query_params)
+        assert (query["client_id"], query["response_type"]) == (CLIENT, "code")
+        self.requests.append(query)
+        code = secrets.token_urlsafe(16)
+        self._codes[code] = query
+        fields = {"code": code, "state": query["state"]}
+        if query.get("response_mode") == "form_post":  # whose page posts the form
+            return JSONResponse(fields)
+        return RedirectResponse(f"{query['redirect_uri']}?{urlencode(fields)}", 302)
+
+    async def _exchange(self, request: Request) -> Response:
+        async with request.form() as form:
+            query = self._codes.pop(str(form["code"]), None)
+            verifier = str(form["code_verifier"])
+            client = (form["client_id"], form["client_secret"])
+            redirect_uri = form["redirect_uri"]
+        digest = hashlib.sha256(verifier.encode()).digest()
+        challenge = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+        if (
+            query is None
+            or client != (CLIENT, SECRET)
+            or (query["redirect_uri"], query["code_challenge"]) != (redirect_uri, challenge)
+        ):
+            return JSONResponse({"error": "invalid_grant"}, 400)
+        response: dict[str, Any] = {
+            "access_token": self._access_token,
+            "refresh_token": "to refresh",
+            "token_type": "Bearer",
+        }
+        if "nonce" in query:
+            response["id_token"] = self.id_token(nonce=query["nonce"])
+        return JSONResponse({**response, **self.token})
+
+    async def _page(self, request: Request) -> Response:
+        path = request.path_params["path"]
+        if request.headers.get("authorization") != f"Bearer {self._access_token}":
+            return JSONResponse({}, 401)
+        return JSONResponse(self.pages[path])
