@@ -158,7 +158,11 @@ async def test_a_state_is_good_for_one_sign_in(serve: ServeAuth, third_party: Th
     begun = await api.get(f"/authorize?provider=keycloak&redirect_to={APP}")
     back = await browse(begun.headers["location"])
     assert fragment(await api.client.get(back))["access_token"]
-    for url in (back, "/callback?code=x&state=forged", "/callback?code=x"):
+    begun = await api.get(f"/authorize?provider=keycloak&redirect_to={APP}")
+    late = await browse(begun.headers["location"])
+    with psycopg.connect(api.database) as connection:
+        connection.execute("UPDATE auth.flow_state SET created_at = now() - interval '11 minutes'")
+    for url in (back, late, "/callback?code=x&state=forged", "/callback?code=x"):
         response = await api.client.get(url)
         assert query_of(response)["error_code"] == "bad_oauth_state"
         assert response.headers["location"].startswith("http://127.0.0.1:3000?")
