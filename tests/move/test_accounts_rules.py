@@ -3,6 +3,7 @@
 import shutil
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4, uuid5
@@ -28,7 +29,7 @@ from tests.move.accounts import (
     undone,
 )
 
-from amphibase.errors import UserBanned
+from amphibase.errors import EmailNotConfirmed, UserBanned
 from amphibase.models import utc_now
 from amphibase.move.accounts.api import ApiAccounts
 from amphibase.move.accounts.rows import AuthTable, Values
@@ -110,6 +111,47 @@ async def test_a_table_of_users_with_integer_ids_becomes_accounts(
         assert signed_in.account.created_at.isoformat() == "2024-02-29T12:30:15+00:00"
         with pytest.raises(UserBanned):
             await backend.accounts.sign_in("bob@example.com", PASSWORD)
+
+
+async def test_a_table_of_users_with_uuids_keeps_them(prepared_url: str, tmp_path: Path) -> None:
+    """As fastapi-users has it on SQLite."""
+    hashed = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
+    with closing(sqlite3.connect(f"{tmp_path}/here.db")) as database:
+        database.execute(
+            """CREATE TABLE user (id CHAR(36) PRIMARY KEY, email VARCHAR, hashed_password VARCHAR,
+            is_active BOOLEAN, is_superuser BOOLEAN, is_verified BOOLEAN)"""
+        )
+        database.executemany(
+            "INSERT INTO user VALUES (?, ?, ?, ?, ?, ?)",
+            [
+                (str(ANN), "ann@example.com", hashed, True, True, True),
+                (str(BOB), "bob@example.com", hashed, True, False, False),
+            ],
+        )
+        database.commit()
+    verified = await moved(
+        sql_end(Role.SOURCE, f"sqlite:///{tmp_path}/here.db"),
+        sql_end(Role.TARGET, prepared_url),
+        tmp_path,
+        table="user",
+        columns=UserColumns(
+            id="id",
+            email="email",
+            password_hash="hashed_password",
+            is_active="is_active",
+            is_confirmed="is_verified",
+            is_admin="is_superuser",
+        ),
+    )
+    assert verified.differences == []
+    async with sql_accounts(prepared_url) as backend:
+        ann = (await backend.accounts.sign_in("ann@example.com", PASSWORD)).account
+        assert (ann.id, ann.app_metadata["role"]) == (ANN, "admin")
+        with pytest.raises(EmailNotConfirmed):
+            await backend.accounts.sign_in("bob@example.com", PASSWORD)
+        bob = await backend.accounts.get(BOB)
+    assert bob is not None
+    assert "role" not in bob.app_metadata
 
 
 async def test_a_change_of_the_source_during_the_move_arrives_over_the_api_too(

@@ -104,6 +104,18 @@ def test_wrong_usage_ends_with_exit_code_2(folder: MoveFolder) -> None:
     assert (wrong.returncode, "write sql:URL" in wrong.stderr) == (2, True)
 
 
+def test_a_database_that_is_missing_or_none_is_one_line_and_is_not_created(
+    folder: MoveFolder, tmp_path: Path
+) -> None:
+    (tmp_path / "text.db").write_text("no database" * 100)
+    for name, message in (("none.db", "can be opened"), ("text.db", "is not a database")):
+        folder.source = f"sqlite:///{tmp_path}/{name}"
+        done = folder.command("plan", "sql", "sql", "-o", "other.toml")
+        assert (done.returncode, message in done.stderr) == (1, True), done.stderr
+        assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "none.db").exists()
+
+
 def test_a_target_with_rows_fails_the_check_before_anything_is_written(
     folder: MoveFolder, request: pytest.FixtureRequest
 ) -> None:

@@ -151,6 +151,27 @@ def test_a_users_table_that_knows_nothing_of_amphibase_becomes_accounts_and_prof
     assert moved.ids == {"author_id": "users"}
 
 
+def test_ids_that_are_uuids_already_stay_and_administrators_are_not_made_by_themselves() -> None:
+    """The table of fastapi-users on SQLite."""
+    id = CatalogColumn("id", "CHAR(36)", "CHAR(36)")
+    flags = ("is_active", "is_verified", "is_superuser")
+    people = table("user", id, "email", "hashed_password", *flags)
+    plan = plan_of([people], [ACCOUNTS, PROFILES])
+    assert plan.accounts is not None
+    assert plan.accounts.columns == UserColumns(
+        id="id",
+        email="email",
+        password_hash="hashed_password",
+        is_active="is_active",
+        is_confirmed="is_verified",
+    )
+    assert plan.mappings == {}
+    assert plan.tables[0].ids == {}
+    assert [(each.what, "is_admin =" in each.reason) for each in plan.not_moved] == [
+        ("column user.is_superuser", True)
+    ]
+
+
 def test_what_amphibase_makes_of_the_models_on_each_side_is_not_named() -> None:
     others = (
         ("function", "public.amphibase_set_updated_at()"),

@@ -373,3 +373,21 @@ async def test_tables_that_refer_to_one_another_without_null_arrive_and_check_ag
     if not target.is_sqlite:
         with pytest.raises(psycopg.errors.ForeignKeyViolation):
             target.run("UPDATE hens SET egg = 7")
+
+
+async def test_uuids_with_hyphens_arrive_without_where_the_target_has_none(tmp_path: Path) -> None:
+    source, target = (Side(f"sqlite:///{tmp_path}/{place}.db") for place in ("here", "there"))
+    source.run("CREATE TABLE notes (id CHAR(36) PRIMARY KEY, text TEXT)")
+    source.run(f"INSERT INTO notes VALUES ('{UUID(int=1)}', 'a'), ('{UUID(int=2)}', 'b')")
+    target.run("CREATE TABLE notes (id CHAR(32) PRIMARY KEY, text TEXT)")
+    notes = TablePlan(
+        source="notes", target="notes", key=("id",), columns={"id": "id", "text": "text"}
+    )
+    ends = [EndPlan(address=f"sql:{side.url}") for side in (source, target)]
+    plan = Plan(name="p", source=ends[0], target=ends[1], tables=(notes,))
+    async with opened(plan, tmp_path, source, target) as stage:
+        assert await moved(stage)
+        rows = target.rows("SELECT id, text FROM notes ORDER BY id")
+        assert rows == [(UUID(int=1).hex, "a"), (UUID(int=2).hex, "b")]
+        assert [kept async for kept in stage.undo()] == []
+    assert target.rows("SELECT * FROM notes") == []

@@ -44,7 +44,7 @@ def translated_errors() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not (isinstance(error, SQLAlchemyError) or _is_of_postgres(error)):
+        if not (isinstance(error, SQLAlchemyError) or is_of_driver(error)):
             raise
         translated = translate(error)
         if translated is None:

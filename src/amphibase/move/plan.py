@@ -52,7 +52,12 @@ class TablePlan(PlanPart):
 
 
 class UserColumns(PlanPart):
-    """Which columns of the source's own table of users are an account's."""
+    """Which columns of the source's own table of users are an account's.
+
+    Args:
+        is_confirmed: whether the address is confirmed, where no column says when.
+        is_admin: of those who become administrators; never unless somebody writes it here.
+    """
 
     id: str
     email: str
@@ -60,6 +65,8 @@ class UserColumns(PlanPart):
     is_active: str | None = None
     created_at: str | None = None
     confirmed_at: str | None = None
+    is_confirmed: str | None = None
+    is_admin: str | None = None
 
 
 class AccountsPlan(PlanPart):

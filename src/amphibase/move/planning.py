@@ -24,9 +24,11 @@ from amphibase.move.plan import (
     NotMoved,
     Plan,
     TablePlan,
+    UserColumns,
 )
 from amphibase.move.plan_file import write_plan
-from amphibase.move.users_table import find_users_table, profile_columns
+from amphibase.move.tables.types import is_uuid
+from amphibase.move.users_table import IS_ADMIN, find_users_table, profile_columns
 
 INTEGERS = frozenset(("smallint", "integer", "bigint"))
 PROFILES = "users"
@@ -149,7 +151,7 @@ def _accounts(source: Inventory, target: Inventory, draft: _Draft) -> AccountsPl
     if own is None:
         return None
     table, columns = own
-    if table.column(columns.id).base_type.lower() != "uuid":
+    if not is_uuid(table.column(columns.id).base_type):
         draft.mappings[table.name.name] = _mapping(table)
     return AccountsPlan(table=str(table.name), columns=columns)
 
@@ -163,8 +165,11 @@ def _plan_profiles(
     own = next(table for table in source.tables() if str(table.name) == accounts.table)
     columns = profile_columns(own, accounts.columns, profiles)
     for column in own.columns:
-        if column.name not in (*columns, accounts.columns.password_hash):
+        if column.name in IS_ADMIN and accounts.columns.is_admin is None:
+            reason = f'set is_admin = "{column.name}" in [accounts.columns] to move administrators'
+        else:
             reason = "the target's profiles have no such column"
+        if column.name not in (*columns, *_meant(accounts.columns)):
             what = f"column {own.name}.{column.name}"
             draft.not_moved.append(NotMoved(what=what, reason=reason))
     draft.tables.append(
@@ -177,6 +182,11 @@ def _plan_profiles(
             triggers=dict.fromkeys(profiles.triggers, "off"),
         )
     )
+
+
+def _meant(columns: UserColumns) -> Iterator[str]:
+    """Yield the columns that are an account's."""
+    yield from map(str, columns.model_dump(exclude_none=True).values())
 
 
 def _mapping(table: CatalogTable) -> MappingPlan:
@@ -193,7 +203,7 @@ def _map_ids(own: CatalogTable, other: CatalogTable, draft: _Draft) -> None:
     if len(own.key) != 1 or other.key != own.key:
         return
     is_number = own.column(own.key[0]).base_type.lower() in INTEGERS
-    if is_number and other.column(other.key[0]).base_type.lower() in ("uuid", "char(32)"):
+    if is_number and is_uuid(other.column(other.key[0]).base_type):
         draft.mappings[own.name.name] = _mapping(own)
 
 

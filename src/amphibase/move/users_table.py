@@ -16,6 +16,11 @@ PASSWORD_HASH = (
 IS_ACTIVE = ("is_active", "active", "enabled", "is_enabled")
 CREATED_AT = ("created_at", "date_joined", "joined_at", "created", "created_on", "registered_at")
 CONFIRMED_AT = ("email_confirmed_at", "confirmed_at", "email_verified_at", "verified_at")
+IS_CONFIRMED = (
+    "is_verified", "email_verified", "is_email_verified", "email_confirmed", "is_confirmed",
+    "verified", "confirmed",
+)  # fmt: skip
+IS_ADMIN = ("is_superuser", "is_admin", "superuser", "admin")
 NAME = ("name", "full_name", "display_name")
 
 
@@ -49,6 +54,7 @@ def read_user_columns(table: CatalogTable) -> UserColumns | None:
         is_active=_first(table, IS_ACTIVE),
         created_at=_first(table, CREATED_AT),
         confirmed_at=_first(table, CONFIRMED_AT),
+        is_confirmed=_first(table, IS_CONFIRMED),
     )
 
 

@@ -14,6 +14,7 @@ from amphibase.move.mappings import mapped_id
 from amphibase.move.plan import UserColumns
 from amphibase.move.tables.base import Chunk, Selection, TableReader
 from amphibase.move.tables.sides import open_tables
+from amphibase.move.tables.types import postgres_type
 
 IDS = "accounts ids"
 """Of a new id: the old one."""
@@ -33,15 +34,16 @@ COLUMNS = {
         {"id", "provider", "provider_id", "user_id", "identity_data", "created_at", "updated_at"}
     ),
 }  # fmt: skip
-PROVIDER = json.dumps({"provider": "email", "providers": ["email"]})
+PROVIDERS = {"provider": "email", "providers": ["email"]}
+USER, ADMIN = json.dumps(PROVIDERS), json.dumps({**PROVIDERS, "role": "admin"})
 TRUE = ("t", "true", "1", "y", "yes")
 
 
 class OwnTableAccounts:
     """Accounts made of the rows of one table: each has an address, a hash and one identity.
 
-    An account that is not active is banned. Where no column says when an address was confirmed,
-    all of them were, since their owners have signed in with them.
+    An account that is not active is banned. Where no column says whether or when an address was
+    confirmed, all of them were, since their owners have signed in with them.
     """
 
     finds_rows = True
@@ -104,7 +106,10 @@ class OwnTableAccounts:
         confirmed = created
         if names.confirmed_at is not None:
             confirmed = _time(person[names.confirmed_at]) or ""
-        active = names.is_active is None or (person[names.is_active] or "").lower() in TRUE
+        elif not _is_true(person, names.is_confirmed, default=True):
+            confirmed = ""
+        active = _is_true(person, names.is_active, default=True)
+        admin = _is_true(person, names.is_admin, default=False)
         return {
             "id": self._new_id(person[names.id] or ""),
             "aud": "authenticated",
@@ -115,7 +120,7 @@ class OwnTableAccounts:
             "created_at": created,
             "updated_at": created,
             "banned_until": None if active else FOREVER,
-            "raw_app_meta_data": PROVIDER,
+            "raw_app_meta_data": ADMIN if admin else USER,
             "raw_user_meta_data": "{}",
             "is_sso_user": "f",
             "is_anonymous": "f",
@@ -130,8 +135,7 @@ class OwnTableAccounts:
 
     def _wanted(self) -> list[str]:
         names = self._names
-        optional = (names.password_hash, names.is_active, names.created_at, names.confirmed_at)
-        return [names.id, names.email, *(name for name in optional if name is not None)]
+        return list(dict.fromkeys(names.model_dump(exclude_none=True).values()))
 
     async def _open(self) -> tuple[TableReader, Selection]:
         if self._opened is None:
@@ -154,10 +158,13 @@ class OwnTableAccounts:
         names = self._names
         if name in (names.created_at, names.confirmed_at):
             return "timestamp with time zone"
-        if name == names.is_active:
+        if name in (names.is_active, names.is_confirmed, names.is_admin):
             return "boolean"
+        if name == names.id and not self._namespace:
+            return "uuid"
         if name == names.id:
-            return "bigint" if self._namespace else "uuid"
+            declared = table.column(name).base_type
+            return declared if table.name.schema else postgres_type(declared)
         return "text"
 
 
@@ -178,6 +185,10 @@ def _identity(account: Values) -> Values:
         "created_at": account["created_at"],
         "updated_at": account["updated_at"],
     }
+
+
+def _is_true(person: Values, name: str | None, *, default: bool) -> bool:
+    return default if name is None else str(person[name] or "").lower() in TRUE
 
 
 def _time(text: str | None) -> str | None:

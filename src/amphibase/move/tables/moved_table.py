@@ -10,7 +10,7 @@ from amphibase.move.mappings import mapped_id
 from amphibase.move.plan import Plan, TablePlan
 from amphibase.move.tables.base import Key, Row, Selection, TablePair
 from amphibase.move.tables.canonical import Canonicalize, canonicalizer
-from amphibase.move.tables.types import JSON_TYPES, is_padded, postgres_type
+from amphibase.move.tables.types import JSON_TYPES, is_padded, is_uuid, postgres_type
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +139,8 @@ def _moved_table(table: TablePlan, plan: Plan, source: Catalog, target: Catalog)
         here = mine.base_type if own.name.schema else postgres_type(mine.type)
         there = theirs.base_type if other.name.schema else postgres_type(theirs.type)
         types.append(there if other.name.schema and not own.name.schema else here)
+        if mine.type != theirs.type and is_uuid(mine.type) and is_uuid(theirs.type):
+            types[place] = "uuid"  # whose texts have hyphens on one side alone
         if place in mapped:
             types[place] = here
         # A cast to text, by which the Data API is read, takes the blanks off.

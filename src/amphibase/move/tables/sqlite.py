@@ -7,11 +7,12 @@ from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mappi
 from contextlib import closing, contextmanager
 from functools import partial
 from typing import Self, TypeVar
+from urllib.parse import quote
 
 from sqlalchemy.engine import URL
 
 from amphibase.database.errors import translated_errors
-from amphibase.errors import MoveFailed
+from amphibase.errors import MoveFailed, Unavailable
 from amphibase.models import DECIMAL_COLLATION, compare_decimals
 from amphibase.move.catalog import Catalog, TableName
 from amphibase.move.tables.base import (
@@ -133,13 +134,16 @@ class SqliteTables:
         await self._run(lambda connection: connection.execute(drop), writes=True)
 
     def _connect(self) -> sqlite3.Connection:
-        assert self._url.database is not None
-        path = self._url.database
-        is_uri = path.startswith("file:")
-        with translated_errors():
+        path = self._url.database or ""
+        # A file that is missing is a mistyped path, and not an empty database.
+        uri = path if path.startswith("file:") else f"file:{quote(path)}?mode=rw"
+        try:
             connection = sqlite3.connect(
-                path, BUSY_SECONDS, isolation_level=None, check_same_thread=False, uri=is_uri
+                uri, BUSY_SECONDS, isolation_level=None, check_same_thread=False, uri=True
             )
+        except sqlite3.OperationalError:
+            raise Unavailable("there is no database that can be opened") from None
+        with translated_errors():
             connection.create_collation(DECIMAL_COLLATION, compare_decimals)
             connection.execute("PRAGMA foreign_keys = ON")
         return connection

@@ -55,6 +55,16 @@ def affinity(declared: str) -> str:
     return "NUMERIC" if upper else "BLOB"
 
 
+UUIDS = frozenset({"uuid", "char(32)", "char(36)"})
+"""How columns of UUIDs are declared: by Postgres, by SQLAlchemy's Uuid on SQLite, without hyphens,
+and there by most other types, with them."""
+
+
+def is_uuid(declared: str) -> bool:
+    """Return whether a column is declared as columns of UUIDs are."""
+    return declared.lower() in UUIDS
+
+
 DECLARED = {
     "BOOLEAN": "boolean",
     "DATE": "date",
