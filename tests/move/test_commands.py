@@ -35,8 +35,11 @@ def test_an_application_moves_with_accounts_rows_and_files(folder: MoveFolder) -
     folder.plan()
     checked = folder.command("check")
     assert (checked.returncode, "FAIL" in checked.stdout) == (0, False)
-    folder.run("--progress", "json")
+    done = folder.run("--progress", "json")
     folder.check_equal()
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    (seats,) = [e for e in events if e["task"] == "t_seats" and e["event"] == "finish"]
+    assert (seats["done"], seats["unit"]) == (40, "rows")
     before = contents(folder.target)
     folder.run()  # a finished plan again
     assert contents(folder.target) == before
@@ -126,6 +129,31 @@ def test_a_target_with_rows_fails_the_check_before_anything_is_written(
     assert "t_notes" in failed.stderr
     assert "merge = true" in failed.stderr
     assert contents(folder.target) == before
+
+
+def test_a_plan_whose_ends_were_changed_is_not_taken_for_the_one_that_has_begun(
+    folder: MoveFolder,
+) -> None:
+    folder.plan()
+    folder.run()
+    other = folder.path / "other.db"
+    other.write_bytes(Path(folder.source.removeprefix("sqlite:///")).read_bytes())
+    plan = folder.path / "plan.toml"
+    plan.write_text(plan.read_text().replace(folder.source, f"sqlite:///{other}"))
+    folder.source = f"sqlite:///{other}"
+    assert "write another plan" in folder.run(code=1).stderr
+
+
+def test_the_state_of_a_move_is_reported_with_the_users_who_need_a_new_password(
+    folder: MoveFolder,
+) -> None:
+    execute(folder, "UPDATE auth_users SET encrypted_password = 'md5' WHERE email LIKE 'user3%'")
+    folder.plan()
+    assert "not begun" in folder.command("status").stdout
+    folder.run()
+    reported = folder.command("status").stdout
+    assert "last outcome: verified" in reported
+    assert "1 users need a new password:\n  user3@example.com" in reported
 
 
 def test_two_runs_of_one_plan_exclude_each_other(folder: MoveFolder) -> None:

@@ -103,6 +103,7 @@ class Move:
         checks = await self.check()
         if any(check.outcome is Outcome.FAIL for check in checks):
             raise ChecksFailed(checks)
+        self._check_ends()
         report = self._report(allow_quarantine=allow_quarantine)
         self._journal.put("move", "began", str(utc_now()))
         for stage in self._stages:
@@ -147,6 +148,16 @@ class Move:
             if isinstance(stage, AccountsStage):
                 async for user in stage.must_reset():
                     yield user
+
+    def _check_ends(self) -> None:
+        """Keep the journal of a move from being read as that of another."""
+        ends = [self._context.source.address, self._context.target.address]
+        if (self._journal.get("move", "ends") or ends) != ends:
+            raise MoveFailed(
+                f"The addresses of {self._path} were changed after its run had begun: change them "
+                "back, or write another plan"
+            )
+        self._journal.put("move", "ends", ends)
 
     async def _reconcile(self, rounds: int) -> None:
         for _ in range(rounds):
@@ -194,9 +205,11 @@ class Move:
     def _timed(self, stage: Stage, step: str) -> Iterator[None]:
         name = f"{stage.name}: {step}"
         began = time.monotonic()
+        self._progress.start(name, None, "steps")
         try:
             yield
         finally:
+            self._progress.finish(name)
             self._seconds[name] = self._seconds.get(name, 0.0) + time.monotonic() - began
 
     def _frozen_tables(self) -> list[TableName]:

@@ -217,10 +217,11 @@ def _transaction(connection: sqlite3.Connection, *, writes: bool) -> Iterator[No
     connection.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
     try:
         yield
+        connection.execute("COMMIT")
     except BaseException:
-        connection.execute("ROLLBACK")
+        if connection.in_transaction:  # which a full disk has ended already
+            connection.execute("ROLLBACK")
         raise
-    connection.execute("COMMIT")
 
 
 def _has_checkpoints(connection: sqlite3.Connection) -> bool:

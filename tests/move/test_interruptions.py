@@ -1,0 +1,145 @@
+"""A run that fails says why, and the next one goes on from there."""
+
+import asyncio
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+from tests.supabase.fault_proxy import SERVER_BUSY, fault_proxy, too_many_requests
+
+from amphibase.errors import AmphibaseError, Unavailable
+from amphibase.move.planning import plan_move
+from amphibase.move.report import RunOutcome
+from amphibase.move.run import ChecksFailed, Move
+from amphibase.move.tables.sqlite import SqliteTables
+from amphibase.supabase import retry
+from amphibase.testing.supabase import LocalSupabase
+
+ROWS = 3_000
+FAULTS: list[str | bytes | float] = [
+    0.05, SERVER_BUSY, "lose", too_many_requests(1), "cut", "drop", "lose", 0.05, "lose",
+]  # fmt: skip
+TABLE = "CREATE TABLE moved_notes (id integer PRIMARY KEY, title text)"
+
+
+@dataclass
+class Source:
+    """A SQLite database with a table, and a plan from there."""
+
+    folder: Path
+
+    @property
+    def path(self) -> Path:
+        return self.folder / "source.db"
+
+    @property
+    def plan(self) -> Path:
+        return self.folder / "plan.toml"
+
+    def rows(self, path: Path | None = None) -> list[tuple[int, str]]:
+        with closing(sqlite3.connect(path or self.path)) as database:
+            return database.execute("SELECT id, title FROM moved_notes ORDER BY id").fetchall()
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Source:
+    made = Source(tmp_path)
+    with closing(sqlite3.connect(made.path)) as database:
+        database.execute(TABLE)
+        rows = [(id, "x" * 100) for id in range(ROWS)]
+        database.executemany("INSERT INTO moved_notes VALUES (?, ?)", rows)
+        database.commit()
+    return made
+
+
+async def test_a_full_disk_ends_the_run_and_with_room_the_next_one_goes_on(
+    source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = source.folder / "target.db"
+    with closing(sqlite3.connect(target)) as database:
+        database.execute(TABLE)
+    await plan_move(f"sql:sqlite:///{source.path}", f"sql:sqlite:///{target}", source.plan)
+    connect = SqliteTables._connect
+
+    def connect_with_little_room(self: SqliteTables) -> sqlite3.Connection:
+        connection = connect(self)
+        # SQLite responds to this limit as to a disk that is full.
+        connection.execute("PRAGMA max_page_count = 40")
+        return connection
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SqliteTables, "_connect", connect_with_little_room)
+        async with Move(source.plan) as move:
+            with pytest.raises(Unavailable, match="disk of the database is full"):
+                await move.run()
+    async with Move(source.plan) as move:
+        report = await move.run()
+    assert report.outcome is RunOutcome.VERIFIED
+    assert source.rows(target) == source.rows()
+
+
+@pytest.fixture
+def project(supabase: LocalSupabase, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalSupabase]:
+    """The project with the table, which is reached by its API alone."""
+    monkeypatch.setattr(retry, "FIRST_WAIT_SECONDS", 0.001)
+    monkeypatch.setenv("TARGET_SUPABASE_SERVICE_KEY", supabase.service_role_key)
+    with psycopg.connect(supabase.db_url, autocommit=True) as connection:
+        connection.execute(TABLE)
+        connection.execute("GRANT ALL ON moved_notes TO service_role")
+        connection.execute("NOTIFY pgrst, 'reload schema'")
+        yield supabase
+        connection.execute("DROP TABLE moved_notes")
+
+
+def rows_of(project: LocalSupabase) -> list[tuple[int, str]]:
+    with psycopg.connect(project.db_url) as connection:
+        query = "SELECT id, title FROM moved_notes ORDER BY id"
+        return connection.execute(query).fetchall()
+
+
+async def plan_to(url: str, source: Source) -> None:
+    """Write the plan as soon as the Data API knows the table."""
+    while not (
+        await plan_move(f"sql:sqlite:///{source.path}", f"supabase:{url}", source.plan)
+    ).tables:
+        source.plan.unlink()
+        await asyncio.sleep(0.05)
+
+
+async def test_a_project_that_fails_as_networks_do_gets_every_row_once(
+    source: Source, project: LocalSupabase
+) -> None:
+    async with fault_proxy(project.url) as proxy:
+        await plan_to(proxy.url, source)
+        proxy.faults = [*FAULTS]
+        for _ in range(3):  # a fault too many ends a run, and the next one goes on
+            try:
+                async with Move(source.plan) as move:
+                    report = await move.run()
+                break
+            except AmphibaseError:
+                continue
+        assert proxy.faults == []
+    assert report.differences == []
+    assert rows_of(project) == source.rows()
+
+
+async def test_a_key_that_is_not_valid_any_more_fails_the_check_and_a_new_one_goes_on(
+    source: Source, project: LocalSupabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await plan_to(project.url, source)
+    with monkeypatch.context() as patch:
+        patch.setenv("TARGET_SUPABASE_SERVICE_KEY", project.service_role_key[:-3] + "AAA")
+        async with Move(source.plan) as move:
+            with pytest.raises(ChecksFailed) as raised:
+                await move.run()
+    assert any(check.subject == "target" for check in raised.value.checks)
+    assert project.service_role_key[:30] not in raised.value.detail
+    assert rows_of(project) == []
+    async with Move(source.plan) as move:
+        await move.run()
+    assert rows_of(project) == source.rows()
