@@ -5,7 +5,9 @@ from pathlib import Path
 from tests.move.test_table_moves import Side, moved, opened
 from tests.move.two_databases import TwoDatabases
 
+from amphibase.move.catalog import TableName
 from amphibase.move.plan import EndPlan, Plan, TablePlan
+from amphibase.move.tables.constraints import Constraints
 from amphibase.move.tables.stage import TablesStage
 
 COUNTED = """
@@ -92,3 +94,19 @@ async def test_tables_in_a_circle_in_which_nothing_may_be_null_arrive(
         assert await moved(stage)
     assert two_databases.target.texts("a") == ["(1,2)"]
     assert two_databases.target.texts("b") == ["(2,1)"]
+
+
+async def test_a_key_that_a_killed_run_left_off_is_a_difference_until_a_run_puts_it_back(
+    two_databases: TwoDatabases, tmp_path: Path
+) -> None:
+    two_databases.run(COUNTED)
+    t = TableName("public", "t")
+    async with opened(
+        plan_of(two_databases, table("t", "id", "n")), tmp_path, *sides_of(two_databases)
+    ) as stage:
+        assert await moved(stage)
+        constraints = Constraints(two_databases.target.url, stage._context.journal)
+        await constraints.take_off([t], large=[t])
+        assert await messages(stage) == ["t_pkey is not back on the target; run again"]
+        await stage.run()
+        assert await messages(stage) == []

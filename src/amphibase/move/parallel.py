@@ -3,8 +3,8 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
-from typing import TypeVar
+from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable
+from typing import Any, TypeVar
 
 from amphibase.errors import Retryable, StorageFull, TooManyRequests
 
@@ -46,6 +46,23 @@ async def in_parallel(
                     group.create_task(run(item))
     except* Exception as failures:
         raise _first(failures) from None
+
+
+async def run_all(coroutines: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:
+    """Run all at the same time until they end; where one fails, cancel the others.
+
+    Returns:
+        Their results, in the same order.
+
+    Raises:
+        Exception: the first error.
+    """
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(coroutine) for coroutine in coroutines]
+    except* Exception as failures:
+        raise _first(failures) from None
+    return [task.result() for task in tasks]
 
 
 def _first(failures: BaseExceptionGroup[Exception]) -> Exception:

@@ -214,6 +214,8 @@ async def _execute(connection: AsyncConnection, part: TakenOff, *statements: str
     except (errors.UniqueViolation, errors.ForeignKeyViolation):
         raise
     except errors.DatabaseError as error:
+        if error.sqlstate is None:  # the connection is lost
+            raise
         raise MoveFailed(
             f"{part.name} cannot be put back on {part.table}: {error.diag.message_primary}. "
             f"Correct that and run again, or run: {'; '.join(part.restore)}"

@@ -6,6 +6,7 @@ from sqlalchemy.engine import URL
 
 from amphibase.move.context import MoveContext
 from amphibase.move.endpoints import Endpoint
+from amphibase.move.tables.constraints import Constraints
 from amphibase.move.tables.copy import BEGUN, COPIED
 from amphibase.move.tables.moved_table import MovedTable
 from amphibase.move.tables.passthrough import Passthrough
@@ -35,6 +36,9 @@ async def copy_directly(tables: Sequence[MovedTable], context: MoveContext) -> N
     assert target is not None
     journal = context.journal
     tables = [table for table in tables if journal.get("table", table.name) != COPIED]
+    if not tables:  # an earlier run may have been killed while it put keys back
+        await Constraints(target, journal).put_back()
+        return
     for table in tables:
         journal.put("table", table.name, BEGUN)
     passthrough = Passthrough(source, target, context.plan.name, journal, progress=context.progress)

@@ -10,18 +10,19 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import LiteralString
 
-from psycopg import AsyncConnection, AsyncCopy, DataError, Error, IntegrityError, errors
+from psycopg import AsyncConnection, AsyncCopy, DataError, Error, errors
 from psycopg.sql import SQL, Composed
 from sqlalchemy.engine import URL
 
 from amphibase.database.errors import translated_errors
 from amphibase.errors import AmphibaseError, MoveFailed
 from amphibase.move.catalog import TableName
-from amphibase.move.concurrency import run_all
 from amphibase.move.journal import Journal
+from amphibase.move.parallel import run_all
 from amphibase.move.progress import NoProgress, Progress
 from amphibase.move.tables.base import Selection, TablePair
 from amphibase.move.tables.constraints import Constraints
+from amphibase.move.tables.postgres import REJECTIONS
 from amphibase.move.tables.postgres_session import (
     column_list,
     connect,
@@ -69,8 +70,6 @@ TYPES: LiteralString = """
 
 INFINITE_INTERVALS = 170000
 """The version that has them; an older one reads their bytes as 178956970 years."""
-
-REJECTIONS = (DataError, IntegrityError, errors.RaiseException, errors.ProgramLimitExceeded)
 
 
 class Passthrough:

@@ -14,7 +14,7 @@ from psycopg.sql import SQL, Composed, Identifier
 from sqlalchemy.engine import URL
 
 from amphibase.database.errors import translated_errors
-from amphibase.move.concurrency import run_all
+from amphibase.move.parallel import run_all
 from amphibase.move.tables.base import Key, Selection, TablePair
 from amphibase.move.tables.postgres_session import column_list
 from amphibase.move.tables.ranges import Part, read_parts, split

@@ -107,6 +107,10 @@ class TablesStage:
         for table in sides.tables:
             await self._verify(table, sides, verified)
             await self._verify_counters(table, verified)
+        if (target := postgres_url(self._context.target)) is not None:
+            for part in Constraints(target, self._context.journal).taken_off():
+                message = f"{part.name} is not back on the target; run again"
+                verified.differences.append(Difference(str(part.table), None, message))
         return verified
 
     async def undo(self) -> AsyncIterator[Kept]:
