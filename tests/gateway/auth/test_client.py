@@ -19,6 +19,7 @@ from supabase import (
 from supabase_auth.errors import AuthApiError, AuthWeakPasswordError
 from tests.gateway.auth.api import ANON, PASSWORD, SECRET, SERVICE, Api
 from tests.gateway.auth.conftest import ServeAuth
+from tests.gateway.auth.third_parties import APP, ThirdParty, browse, registered
 
 from amphibase.gateway.app import Gateway, Mount
 from amphibase.gateway.keys import ApiKeys
@@ -110,6 +111,43 @@ async def test_a_user_signs_up_confirms_signs_in_and_out(project: Project) -> No
     )
     await do(other.sign_out)
     assert await project.rejected(auth.refresh_session) == "refresh_token_not_found"
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+async def test_a_user_signs_in_through_a_third_party(
+    serve: ServeAuth, third_party: ThirdParty, kind: str
+) -> None:
+    api = await serve(
+        behind=lambda service: Gateway(
+            {"/auth/v1": Mount(lambda: service)}, ApiKeys(SECRET, ANON, SERVICE)
+        ),
+        security_manual_linking_enabled=True,
+        **registered(third_party),
+    )
+    async with httpx.AsyncClient() as client:
+        project = Project(kind, api, client)
+        auth, do = await project.auth(), project.do
+        begun = await do(
+            auth.sign_in_with_oauth, {"provider": "keycloak", "options": {"redirect_to": APP}}
+        )
+        redirected = await client.get(await browse(await browse(begun.url)))
+        code = parse_qs(urlsplit(redirected.headers["location"]).query)["code"][0]
+        session = (await do(auth.exchange_code_for_session, {"auth_code": code})).session
+        assert session.user.email == "ann@example.com"
+        assert session.provider_token
+        third_party.user["sub"] = "another-account-there"
+        linked = await do(
+            auth.link_identity, {"provider": "keycloak", "options": {"redirect_to": APP}}
+        )
+        await client.get(await browse(linked.url))
+        identities = (await do(auth.get_user_identities)).identities
+        assert [identity.id for identity in identities] == ["ann-there", "another-account-there"]
+        await do(auth.unlink_identity, identities[0])
+        assert len((await do(auth.get_user_identities)).identities) == 1
+        token = third_party.id_token()
+        again = await do(auth.sign_in_with_id_token, {"provider": "keycloak", "token": token})
+        assert again.user.id == session.user.id
+        project.close()
 
 
 async def test_a_user_changes_password_address_and_metadata(project: Project) -> None:

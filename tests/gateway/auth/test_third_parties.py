@@ -5,8 +5,6 @@ import base64
 import hashlib
 import hmac
 import json
-import socket
-from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -18,55 +16,14 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from tests.gateway.auth.api import PASSWORD, Api
 from tests.gateway.auth.conftest import ServeAuth
-from tests.gateway.auth.third_parties import CLIENT, SECRET, ThirdParty
+from tests.gateway.auth.third_parties import ANN, APP, CLIENT, ThirdParty, browse, registered
 
 from amphibase.errors import ConfigurationError
 from amphibase.gateway.auth.settings import load_auth_settings
-from amphibase.server import server
 
-ANN = {
-    "sub": "ann-there",
-    "email": "Ann@example.com",
-    "email_verified": True,
-    "name": "Ann",
-    "picture": "https://example.com/ann.png",
-}
-APP = "https://app.example/back"
 VERIFIER = "v" * 64
 CHALLENGE = base64.urlsafe_b64encode(hashlib.sha256(VERIFIER.encode()).digest()).rstrip(b"=")
 PKCE = f"code_challenge={CHALLENGE.decode()}&code_challenge_method=s256"
-
-
-@pytest.fixture
-async def third_party() -> AsyncIterator[ThirdParty]:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        provider = ThirdParty(f"http://127.0.0.1:{listener.getsockname()[1]}")
-        provider.user = dict(ANN)
-        served = server(provider.app, handles_signals=False, lifespan="off")
-        serving = asyncio.create_task(served.serve(sockets=[listener]))
-        yield provider
-        served.should_exit = True
-        await serving
-
-
-def registered(provider: ThirdParty, name: str = "keycloak", **more: Any) -> dict[str, Any]:
-    """The settings with which a third party is enabled."""
-    return {
-        f"external_{name}_enabled": True,
-        f"external_{name}_client_id": CLIENT,
-        f"external_{name}_secret": SECRET,
-        f"external_{name}_url": provider.url,
-        "uri_allow_list": APP,
-        **more,
-    }
-
-
-async def browse(url: str) -> str:
-    """Sign in at the third party; the URL that it leads back to."""
-    async with httpx.AsyncClient() as browser:
-        response = await browser.get(url)
-    assert response.status_code == 302, response.text
-    return response.headers["location"]
 
 
 async def sign_in(api: Api, query: str = "", name: str = "keycloak") -> httpx.Response:
@@ -445,3 +402,13 @@ async def test_the_flow_in_the_browser_needs_a_secret(
     response = await api.get("/authorize?provider=keycloak")
     assert response.json()["message"] == "Unsupported provider: missing OAuth secret"
     assert PASSWORD not in response.text
+
+
+async def test_of_several_first_sign_ins_at_once_one_adds_the_user(
+    serve: ServeAuth, third_party: ThirdParty
+) -> None:
+    api = await serve(**registered(third_party))
+    responses = await asyncio.gather(*(sign_in(api) for _ in range(5)))
+    users = await asyncio.gather(*(user_of(api, response) for response in responses))
+    assert len({user["id"] for user in users}) == 1
+    assert all(len(user["identities"]) == 1 for user in users)

@@ -7,6 +7,7 @@ import time
 from typing import Any
 from urllib.parse import urlencode
 
+import httpx
 import jwt
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
@@ -17,6 +18,14 @@ from starlette.routing import Route
 
 CLIENT = "the-client"
 SECRET = "the secret of the client"
+ANN = {
+    "sub": "ann-there",
+    "email": "Ann@example.com",
+    "email_verified": True,
+    "name": "Ann",
+    "picture": "https://example.com/ann.png",
+}
+APP = "https://app.example/back"
 
 
 class ThirdParty:
@@ -116,3 +125,23 @@ class ThirdParty:
         if request.headers.get("authorization") != f"Bearer {self._access_token}":
             return JSONResponse({}, 401)
         return JSONResponse(self.pages[path])
+
+
+def registered(provider: ThirdParty, name: str = "keycloak", **more: Any) -> dict[str, Any]:
+    """The settings with which a third party is enabled."""
+    return {
+        f"external_{name}_enabled": True,
+        f"external_{name}_client_id": CLIENT,
+        f"external_{name}_secret": SECRET,
+        f"external_{name}_url": provider.url,
+        "uri_allow_list": APP,
+        **more,
+    }
+
+
+async def browse(url: str) -> str:
+    """Sign in at the third party; the URL that it leads back to."""
+    async with httpx.AsyncClient() as browser:
+        response = await browser.get(url)
+    assert response.status_code == 302, response.text
+    return response.headers["location"]
