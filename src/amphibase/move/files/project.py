@@ -1,9 +1,10 @@
 """Files of a Supabase project, over the API of its Storage."""
 
+import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -42,6 +43,13 @@ from amphibase.supabase.storage_api import StorageApi, etag_of, object_path
 
 PAGE = 1000
 POOL = PoolOptions(size=4)
+PIECE_BYTES = 256 * 1024
+"""How much of a body is handed to the connection at once, each layer of which has a copy."""
+
+LARGE_BYTES = 1024 * 1024
+LARGE_AT_ONCE = 2
+"""Of each file over LARGE_BYTES a part is in memory, since it may have to be sent again."""
+
 TOKEN_LIFETIME = timedelta(hours=1)
 REJECTIONS = (InvalidRequest, InvalidValue, Conflict, NotFound, PayloadTooLarge)
 """Errors that are about a file; all others, such as a key that has expired, end the move."""
@@ -67,6 +75,7 @@ class ProjectFileSide:
         secret = endpoint.jwt_secret
         self._keys = KeyRing([Key.from_secret(secret.get_secret_value())]) if secret else None
         self._pace = Pace()
+        self._large = asyncio.Semaphore(LARGE_AT_ONCE)
         self.owners = self._rows is not None
 
     async def check(self) -> None:
@@ -151,10 +160,11 @@ class ProjectFileSide:
 
     async def write(self, file: StoredFile, content: Content, upload: Upload) -> None:
         try:
-            if content.size <= PART_BYTES:
-                await self._write_whole(file, content)
-            else:
-                await self._write_parts(file, content, upload)
+            async with self._large if content.size > LARGE_BYTES else nullcontext():
+                if content.size <= PART_BYTES:
+                    await self._write_whole(file, content)
+                else:
+                    await self._write_parts(file, content, upload)
         except REJECTIONS as error:
             raise FileRejected(str(error)) from None
         except UnicodeEncodeError:
@@ -165,8 +175,11 @@ class ProjectFileSide:
                 await self._rows.describe(connection, file)
 
     async def _write_whole(self, file: StoredFile, content: Content) -> None:
-        bytes_ = b"".join([chunk async for chunk in content.chunks()])
+        whole = bytearray()
+        async for chunk in content.chunks():
+            whole += chunk
         headers = {
+            "Content-Length": str(len(whole)),
             "Content-Type": file.content_type,
             "Cache-Control": file.cache_control,
             "x-upsert": "true",
@@ -183,8 +196,7 @@ class ProjectFileSide:
                 object_path(file.bucket, file.name),
                 SERVICE,
                 headers=headers,
-                content=bytes_,
-                idempotent=True,
+                content=_pieces(whole),
             )
 
         await self._pace.keep(attempt)
@@ -204,8 +216,10 @@ class ProjectFileSide:
         async for chunk in content.chunks(offset):
             waiting += chunk
             while len(waiting) >= PART_BYTES:
-                await self._send_part(path, offset, bytes(waiting[:PART_BYTES]), headers)
+                with memoryview(waiting) as view:
+                    part = bytes(view[:PART_BYTES])
                 del waiting[:PART_BYTES]
+                await self._send_part(path, offset, part, headers)
                 offset += PART_BYTES
         if waiting:
             try:
@@ -256,11 +270,20 @@ class ProjectFileSide:
             rest = part[begins_at - offset :]
             if not rest:
                 return
-            at = {"Upload-Offset": str(begins_at), "Content-Type": CHUNK_TYPE}
+            at = {
+                "Upload-Offset": str(begins_at),
+                "Content-Type": CHUNK_TYPE,
+                "Content-Length": str(len(rest)),
+            }
             begins_at = None
             try:
                 await self._client.request(
-                    "storage", "PATCH", path, SERVICE, headers={**headers, **at}, content=rest
+                    "storage",
+                    "PATCH",
+                    path,
+                    SERVICE,
+                    headers={**headers, **at},
+                    content=_pieces(rest),
                 )
             except Conflict:  # the offset is another
                 raise Unavailable("Storage has another part of the upload") from None
@@ -328,6 +351,12 @@ class ProjectFileSide:
             return page
 
         return await self._pace.keep(attempt)
+
+
+async def _pieces(content: bytes | bytearray) -> AsyncIterator[bytes]:
+    with memoryview(content) as view:
+        for start in range(0, len(view), PIECE_BYTES):
+            yield bytes(view[start : start + PIECE_BYTES])
 
 
 def _listed(bucket: str, listed: dict[str, Any]) -> StoredFile:
