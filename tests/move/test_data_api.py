@@ -90,13 +90,19 @@ def rows_of_types() -> list[Row]:
 async def api(supabase: LocalSupabase, tmp_path: Path) -> AsyncIterator[DataApiTables]:
     """The tables of a project, with one that has a column of every type."""
     columns = ", ".join(f"c{place} {type}" for place, type in enumerate(TYPES))
-    create = f"{SETUP} CREATE TABLE typed (id int PRIMARY KEY, {columns})"
+    create = (
+        f"{SETUP} CREATE TABLE typed (id int PRIMARY KEY, {columns}); "
+        "ALTER ROLE service_role SET timezone = 'Asia/Tokyo'"
+    )
     endpoint = SupabaseEndpoint(Role.TARGET, supabase.url, SecretStr(supabase.service_role_key))
     with Journal(tmp_path / "plan.toml") as journal:
         async with DataApiTables(client_of(endpoint), journal) as opened:
             await expose(opened, supabase.db_url, create, "typed")
             yield opened
-    run(supabase.db_url, DROP)
+    run(
+        supabase.db_url,
+        f"{DROP} ALTER ROLE service_role RESET timezone; NOTIFY pgrst, 'reload schema'",
+    )
 
 
 async def selection_of(tables: DataApiTables | PostgresTables) -> Selection:

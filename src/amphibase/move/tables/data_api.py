@@ -63,6 +63,9 @@ FIRST_PAGE = 1_000
 
 CHECKPOINT = "checkpoint"
 
+IN_UTC = "timezone=UTC"
+"""In which text is written, whatever zone the project's database has."""
+
 REJECTIONS = (Conflict, ForeignKeyViolation, InvalidRequest, InvalidValue, PayloadTooLarge)
 """Errors that are about the rows, and not about the project."""
 
@@ -215,7 +218,10 @@ class DataApiTables:
         params = [*select_of(selection), order_of(selection), ("limit", str(limit))]
         if after is not None:
             params.append(later_than(selection, after))
-        response = await self._send("GET", table_path(selection.table.name), params)
+        headers = {"Prefer": IN_UTC}
+        response = await self._send(
+            "GET", table_path(selection.table.name), params, headers=headers
+        )
         rows = [read_row(selection, each) for each in read_json(response)]
         last = key_of(rows[-1], selection.key_indexes) if rows else ()
         return Chunk(rows, last), len(response.content)
@@ -229,7 +235,7 @@ class DataApiTables:
                 "GET",
                 table_path(selection.table.name),
                 [*select_of(selection), *any_of_keys(selection, list(remaining))],
-                headers={"Prefer": "count=exact"},
+                headers={"Prefer": f"{IN_UTC},count=exact"},
             )
             rows = [read_row(selection, each) for each in read_json(response)]
             for row in rows:
@@ -309,6 +315,5 @@ class DataApiTables:
                 params=params,
                 headers=headers,
                 content=content,
-                idempotent=True,
             )
         )

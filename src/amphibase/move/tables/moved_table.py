@@ -192,6 +192,7 @@ def in_order(tables: Sequence[MovedTable]) -> tuple[list[MovedTable], list[str]]
         The tables, and the foreign keys that no order and no postponing satisfies.
     """
     remaining = {table.pair.target.table.name: table for table in tables}
+    places = {name: place for place, name in enumerate(remaining)}
     ordered: list[MovedTable] = []
     unsatisfied: list[str] = []
     while remaining:
@@ -202,12 +203,12 @@ def in_order(tables: Sequence[MovedTable]) -> tuple[list[MovedTable], list[str]]
             key=lambda name: (
                 len(_waits_for(remaining[name], remaining) - {name}) > 0,
                 len(postponed[name][1]),
-                list(remaining).index(name),
+                places[name],
             ),
         )
         table = remaining.pop(name)
-        places, others = postponed[name]
-        ordered.append(replace(table, postponed=places))
+        columns, others = postponed[name]
+        ordered.append(replace(table, postponed=columns))
         unsatisfied += others
     return ordered, unsatisfied
 
