@@ -49,7 +49,7 @@ class SupabaseRepository(Generic[Model]):
     async def get(self, id: Any, *, load: Load = (), lock: bool = False) -> Model | None:
         if lock:
             raise InvalidRequest("lock: only a transaction holds one, and Supabase has none")
-        filters = self._builder.filters(*self._builder.is_(id))
+        filters = self._builder.key_filters(id)
         loaders = loaders_of(self._builder, load)
         for loader in loaders:
             loader.embed(filters)

@@ -22,8 +22,9 @@ from amphibase.records.access_policy import AccessPolicy
 from amphibase.records.arguments import check_filters
 from amphibase.records.cursors import Cursors
 from amphibase.records.filters.names import format_field, format_name
+from amphibase.records.filters.operators import OPERATORS
 from amphibase.records.filters.query_string import format_parameter
-from amphibase.records.filters.tree import FieldPath
+from amphibase.records.filters.tree import FieldPath, Filter
 from amphibase.records.model_info import ModelInfo, ModelInfos
 from amphibase.records.ordering import Ordering, RowOrder, ordering
 from amphibase.records.values import Row
@@ -32,6 +33,7 @@ from amphibase.supabase.records.dialect import from_json
 from amphibase.supabase.records.expressions import FilterBuilder, Filters, JoinedRelation
 from amphibase.supabase.records.fields import field_path, unsupported
 from amphibase.supabase.records.max_rows import MaxRows
+from amphibase.supabase.records.operands import operand
 from amphibase.supabase.records.rows import codec_of
 
 Parameters = list[tuple[str, str]]
@@ -125,6 +127,22 @@ class RequestBuilder:
         """Build the conditions that a row has that primary key. Raises InvalidValue."""
         values = self.info.key_values(id)
         return [key == value for key, value in zip(self.info.keys, values, strict=True)]
+
+    def key_filters(self, id: Any) -> Filters:
+        """Build the filters of the row that has that primary key. Raises InvalidValue.
+
+        The same as of the expressions `is_(id)`, for a third of what these cost.
+        """
+        values = self.info.key_values(id)
+        if None in values:
+            return self.filters(*self.is_(id))
+        filters = self.filters()
+        for key, value in zip(self.info.keys, values, strict=True):
+            text = operand(key.name, key.type, value)
+            condition = Filter(FieldPath(key.name), OPERATORS["eq"], len(filters.values))
+            filters.values.append(text)
+            filters.conditions.append(((), condition))
+        return filters
 
     async def send(
         self,
