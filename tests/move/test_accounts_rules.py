@@ -361,3 +361,17 @@ async def test_no_trigger_makes_a_profile_and_a_user_who_has_one_is_not_undone(
         (str(ANN), "rows of own_profiles refer to it")
     ]
     assert await rows_of(supabase.db_url, "users", "id") == [(ANN,)]
+
+
+async def test_who_is_deleted_at_a_project_during_the_move_is_deleted_here(
+    supabase: LocalSupabase, sqlite_people: str, tmp_path: Path
+) -> None:
+    await add_people(supabase.db_url)
+    source, target = project_end(Role.SOURCE, supabase), sql_end(Role.TARGET, sqlite_people)
+    await moved(source, target, tmp_path)
+    async with sql_accounts(supabase.db_url) as backend:
+        await backend.accounts.delete(BOB)
+    async with moving(source, target, tmp_path) as stage:
+        assert await stage.reconcile() == 1
+        assert (await stage.verify()).differences == []
+    assert {id for (id,) in await rows_of(sqlite_people, "users", "id")} == {ANN, CAS, EVE}

@@ -84,6 +84,8 @@ async def test_a_second_run_copies_what_changed_and_deletes_what_is_gone(
         (await http.delete("/object/pictures/b")).raise_for_status()
     async with moving(source, target, tmp_path) as stage:
         await stage.run()
+        named = [(each.key, each.message) for each in (await stage.verify()).differences]
+        assert ("b", "is gone from the source") in named
         assert await stage.reconcile() == 2
         assert await stage.reconcile() == 0
         assert (await stage.verify()).differences == []

@@ -229,6 +229,7 @@ class AccountTransfer:
         if not columns:
             return
         if not self.source.finds_rows:
+            present = 0
             async for page in self.source.read(table, columns):
                 rows = await self._sent(table, page.rows)
                 by_key = {key_of(table, row): row for row in rows}
@@ -236,9 +237,10 @@ class AccountTransfer:
                 found = self._compared(table, columns, by_key, there, sums)
                 found.missing = [row for key, row in by_key.items() if key not in there]
                 yield found
+                present += len(self._moved(table, rows))
             if table is AuthTable.USERS:  # with which all else goes
-                async for page in self.target.read(table, (table.key,)):
-                    yield await self._lost(table, page.rows)
+                async for found in self._lost(table, present):
+                    yield found
             return
         matched = 0
         async for page in self.target.read(table, columns):
@@ -279,15 +281,30 @@ class AccountTransfer:
                 sums[1] = (sums[1] + digest(row, columns)) % 2**64
         return found
 
-    async def _lost(self, table: AuthTable, rows: Sequence[Values]) -> Comparison:
-        """Return which rows of the target the move has written and the source has no more."""
-        keys = [
+    async def _lost(self, table: AuthTable, present: int) -> AsyncIterator[Comparison]:
+        """Yield the rows of the target that the move has written and the source has no more.
+
+        Args:
+            present: how many of those that the move has written the source has.
+        """
+        there = 0
+        async for page in self.target.read(table, (table.key,)):
+            there += len(self._moved(table, page.rows))
+        if there <= present:
+            return
+        async for page in self.target.read(table, (table.key,)):
+            keys = self._moved(table, page.rows)
+            found = await self.source.rows(table, (table.key,), keys)
+            yield Comparison(lost=[key for key in keys if key not in found])
+
+    def _moved(self, table: AuthTable, rows: Sequence[Values]) -> list[str]:
+        """Return the keys of those rows that the move has written."""
+        known = f"{MOVED} {table}"
+        return [
             key_of(table, row)
             for row in rows
-            if self._journal.get(f"{MOVED} {table}", journal_name(table, row)) is not None
+            if self._journal.get(known, journal_name(table, row)) is not None
         ]
-        there = await self.source.rows(table, (table.key,), keys)
-        return Comparison(lost=[key for key in keys if key not in there])
 
     async def _sent_of(
         self, table: AuthTable, columns: frozenset[str], keys: Sequence[str]

@@ -200,17 +200,28 @@ class FilesStage:
                 yield file
 
     async def _delete_lost(self, bucket: str) -> int:
-        source, target = self._sides()
         deleted = 0
-        async for file in target.files(bucket):
-            key = self._key(bucket, file.name)
-            entry = self._journal.get(MOVED, key)
-            if entry is None or await source.find(bucket, self._source_name(file.name)):
-                continue
-            await target.delete(bucket, file.name)
-            self._journal.delete(MOVED, key)
+        async for file in self._lost_files(bucket):
+            await self._sides()[1].delete(bucket, file.name)
+            self._journal.delete(MOVED, self._key(bucket, file.name))
             deleted += 1
         return deleted
+
+    async def _lost_files(self, bucket: str) -> AsyncIterator[StoredFile]:
+        """Yield the files of the target that the move has written and the source has no more."""
+        source, target = self._sides()
+        present = sum([self._entry(file) is not None async for file in source.files(bucket)])
+        there = sum([self._is_moved(file) async for file in target.files(bucket)])
+        if there <= present:  # else a request for each file tells which
+            return
+        async for file in target.files(bucket):
+            name = self._source_name(file.name)
+            if self._is_moved(file) and not await source.find(bucket, name):
+                yield file
+
+    def _is_moved(self, file: StoredFile) -> bool:
+        """Return whether a file of the target is one that the move has written."""
+        return self._journal.get(MOVED, self._key(file.bucket, file.name)) is not None
 
     async def verify(self) -> Verified:
         """Read every file of both sides again, and compare bytes, types, owners and metadata."""
@@ -226,6 +237,10 @@ class FilesStage:
             rejected = self._context.quarantine.keys(subject)
             verified.differences += [
                 each for each in comparison.differences if (each.key,) not in rejected
+            ]
+            verified.differences += [
+                Difference(subject, file.name, "is gone from the source")
+                async for file in self._lost_files(bucket)
             ]
         if self._plan.buckets and not (source.owners and target.owners):
             message = "owners of files were not compared: an API does not show them"
