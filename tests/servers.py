@@ -13,11 +13,18 @@ import psycopg
 from psycopg.sql import SQL, Identifier
 from sqlalchemy.engine import make_url
 
+from amphibase.gateway.project import SERVER_SETTINGS
 from amphibase.postgres import Server, start
 
 MEMORY = Path("/dev/shm")
 ROOM = 2 * 1024**3
-SETTINGS = {"max_wal_size": "128MB", "min_wal_size": "32MB", "autovacuum": "off", "jit": "off"}
+SETTINGS = {
+    **SERVER_SETTINGS,
+    "max_wal_size": "128MB",
+    "min_wal_size": "32MB",
+    "autovacuum": "off",
+    "jit": "off",
+}
 """Little is written to the log, and statements run once: cleaning up and compiling do not pay."""
 
 CREATE: LiteralString = "CREATE DATABASE {} TEMPLATE {}"

@@ -185,4 +185,4 @@ def _realtime(project: Project) -> "Service":
     from amphibase.gateway.realtime.service import RealtimeApp
     from amphibase.gateway.realtime.settings import RealtimeSettings
 
-    return RealtimeApp(load(RealtimeSettings), project.tokens)
+    return RealtimeApp(load(RealtimeSettings), project.roles.realtime_admin, project.tokens)

@@ -361,12 +361,17 @@ def _port(listener: socket.socket) -> int:
 
 
 def _start_on_free_port(place: Path, named: int | None, extensions: frozenset[str]) -> "Server":
-    from amphibase.gateway.project import MINIMUM_MAJOR
+    from amphibase.gateway.project import MINIMUM_MAJOR, SERVER_SETTINGS
     from amphibase.postgres import PortTaken, is_port_taken, start
+
+    def begin(port: int) -> "Server":
+        return start(
+            place, port=port, settings=SERVER_SETTINGS, least=MINIMUM_MAJOR, extensions=extensions
+        )
 
     if named is not None:
         try:
-            return start(place, port=named, least=MINIMUM_MAJOR, extensions=extensions)
+            return begin(named)
         except PortTaken as error:
             raise ConfigurationError(
                 f"GATEWAY_DB_PORT: cannot listen on 127.0.0.1:{named}: address already in use; "
@@ -375,7 +380,7 @@ def _start_on_free_port(place: Path, named: int | None, extensions: frozenset[st
     for port in range(DATABASE_PORT, DATABASE_PORT + PORTS_TRIED):
         if not is_port_taken(port):
             with suppress(PortTaken):  # by another program just now
-                return start(place, port=port, least=MINIMUM_MAJOR, extensions=extensions)
+                return begin(port)
     raise ConfigurationError(f"GATEWAY_DB_PORT: no port is free from {DATABASE_PORT} on")
 
 

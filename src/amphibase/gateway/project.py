@@ -1,21 +1,24 @@
 """A Supabase project's database: its roles, schemas, tables and functions, created where missing.
 
 `roles.sql` holds what belongs to the server, `project.sql` what belongs to the database,
-`pgcrypto.sql` and `uuid_ossp.sql` stand for extensions that the server lacks, `platform.sql` has
-what migrations mention of services that are not here, and `upstream.sql` what `auth` and `storage`
-have for features that are not; their other tables are those of `schema/`. A database that has all
-of it is known by a mark, so that opening it again takes one query.
+`realtime.sql` what Realtime needs of it, `pgcrypto.sql` and `uuid_ossp.sql` stand for extensions
+that the server lacks, `platform.sql` has what migrations mention of services that are not here, and
+`upstream.sql` what `auth` and `storage` have for features that are not; their other tables are
+those of `schema/`. A database that has all of it is known by a mark, so that opening it again takes
+one query.
 
 Each service signs in as a role of its own, with no more rights than it needs; the superuser makes
 the project and applies migrations.
 """
 
+import asyncio
 import hashlib
 import hmac
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import LiteralString
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
@@ -26,7 +29,9 @@ from amphibase.errors import ConfigurationError, Unavailable
 
 SCHEMA = Path(__file__).parents[1] / "schema"
 ROLES = SCHEMA / "roles.sql"
-OBJECTS = tuple(SCHEMA / name for name in ("upstream.sql", "project.sql", "platform.sql"))
+OBJECTS = tuple(
+    SCHEMA / name for name in ("upstream.sql", "project.sql", "realtime.sql", "platform.sql")
+)
 """In this order: the second grants what the first makes, and says who owns it."""
 
 SUBSTITUTES = {"pgcrypto": SCHEMA / "pgcrypto.sql", "uuid-ossp": SCHEMA / "uuid_ossp.sql"}
@@ -40,6 +45,10 @@ CONNECT_SECONDS = 10
 AUTHENTICATOR = "authenticator"
 AUTH_ADMIN = "supabase_auth_admin"
 STORAGE_ADMIN = "supabase_storage_admin"
+REALTIME_ADMIN = "supabase_realtime_admin"
+
+SERVER_SETTINGS: Mapping[str, str] = MappingProxyType({"wal_level": "logical"})
+"""Of a server that is started for projects: Realtime reads what is committed."""
 
 API_ROLES = "anon, authenticated, service_role"
 
@@ -69,7 +78,15 @@ SELECT
 """
 
 
-SERVICE_ROLES = (AUTHENTICATOR, AUTH_ADMIN, STORAGE_ADMIN)
+SERVICE_ROLES = (AUTHENTICATOR, AUTH_ADMIN, STORAGE_ADMIN, REALTIME_ADMIN)
+
+_STREAMS = """
+SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots
+WHERE database = %s AND temporary AND active_pid IS NOT NULL
+"""
+
+END_SECONDS = 10
+END_INTERVAL = 0.01
 
 _SIGNED_IN = "SELECT usename FROM pg_stat_activity WHERE usename = ANY(%s) LIMIT 1"
 
@@ -82,11 +99,14 @@ class RoleUrls:
         authenticator: for the Data API, which becomes the roles of callers.
         auth_admin: for Auth, which owns the tables of `auth`.
         storage_admin: for Storage, which owns those of `storage` and becomes the roles of callers.
+        realtime_admin: for Realtime, which owns those of `realtime`, becomes the roles of callers
+            and reads what is committed.
     """
 
     authenticator: str = field(repr=False)
     auth_admin: str = field(repr=False)
     storage_admin: str = field(repr=False)
+    realtime_admin: str = field(repr=False)
 
 
 async def prepare(url: str, password: str, *, exposes_new_tables: bool | None = None) -> RoleUrls:
@@ -143,9 +163,7 @@ async def prepare(url: str, password: str, *, exposes_new_tables: bool | None = 
             await connection.execute(EXPOSE if exposes_new_tables else HIDE)
             await connection.commit()
         urls = role_urls(url, password)
-        for role, role_url in zip(
-            SERVICE_ROLES, (urls.authenticator, urls.auth_admin, urls.storage_admin), strict=True
-        ):
+        for role, role_url in zip(SERVICE_ROLES, astuple(urls), strict=True):
             await _let_in(connection, role, role_url, password)
         return urls
 
@@ -161,6 +179,7 @@ def role_urls(url: str, password: str) -> RoleUrls:
         url_of(url, AUTHENTICATOR, password),
         url_of(url, AUTH_ADMIN, password),
         url_of(url, STORAGE_ADMIN, password),
+        url_of(url, REALTIME_ADMIN, password),
     )
 
 
@@ -207,8 +226,20 @@ async def _elsewhere(url: str, *statements: LiteralString) -> None:
     place = "template1" if name == "postgres" else "postgres"
     async with connected(urlsplit(url)._replace(path=f"/{place}").geturl()) as connection:
         await connection.set_autocommit(True)
+        await _end_streams(connection, name)
         for statement in statements:
             await connection.execute(sql.SQL(statement).format(sql.Identifier(name)))
+
+
+async def _end_streams(connection: AsyncConnection, database: str) -> None:
+    """End the streams of a database's changes: their slots keep it from being dropped, even by
+    force. Realtime opens a new one when a client joins again."""
+    async with asyncio.timeout(END_SECONDS):
+        while True:
+            cursor = await connection.execute(_STREAMS, (database,))
+            if await cursor.fetchone() is None:
+                return
+            await asyncio.sleep(END_INTERVAL)
 
 
 async def _let_in(connection: AsyncConnection, role: str, url: str, password: str) -> None:

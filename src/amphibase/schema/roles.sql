@@ -15,10 +15,10 @@ BEGIN
             ('authenticator', 'LOGIN NOINHERIT'),
             ('supabase_auth_admin', 'LOGIN NOINHERIT'),
             ('supabase_storage_admin', 'LOGIN NOINHERIT'),
+            ('supabase_realtime_admin', 'LOGIN NOINHERIT REPLICATION'),
             -- What people's own migrations name, and nobody signs in as.
             ('postgres', 'NOLOGIN'),
             ('supabase_admin', 'NOLOGIN'),
-            ('supabase_realtime_admin', 'NOLOGIN NOINHERIT'),
             ('dashboard_user', 'NOLOGIN')
         ) AS wanted (name, options)
         WHERE name NOT IN (SELECT rolname FROM pg_roles)
@@ -43,6 +43,12 @@ BEGIN
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'service_role' AND NOT rolbypassrls) THEN
         ALTER ROLE service_role BYPASSRLS;
     END IF;
+    -- Realtime reads what is committed.
+    IF EXISTS (
+        SELECT FROM pg_roles WHERE rolname = 'supabase_realtime_admin' AND NOT rolreplication
+    ) THEN
+        ALTER ROLE supabase_realtime_admin REPLICATION;
+    END IF;
     FOR made IN
         SELECT role AS name, setting, value
         FROM (VALUES
@@ -65,15 +71,16 @@ BEGIN
             CASE made.setting WHEN 'search_path' THEN made.value ELSE quote_literal(made.value) END);
     END LOOP;
 
-    -- authenticator becomes one of the three, and has by itself what none of them has; Storage
-    -- becomes them by way of authenticator.
+    -- authenticator becomes one of the three, and has by itself what none of them has; Storage and
+    -- Realtime become them by way of authenticator.
     FOR made IN
         SELECT role AS name, member
         FROM (VALUES
             ('anon', 'authenticator'),
             ('authenticated', 'authenticator'),
             ('service_role', 'authenticator'),
-            ('authenticator', 'supabase_storage_admin')
+            ('authenticator', 'supabase_storage_admin'),
+            ('authenticator', 'supabase_realtime_admin')
         ) AS wanted (role, member)
         WHERE NOT EXISTS (
             SELECT FROM pg_auth_members
@@ -87,6 +94,7 @@ BEGIN
         END;
     END LOOP;
 
-    -- Migrations that run as postgres make policies for storage.objects, which its owner alone may.
-    GRANT supabase_storage_admin TO postgres;
+    -- Migrations that run as postgres make policies for storage.objects and realtime.messages, which
+    -- their owners alone may.
+    GRANT supabase_storage_admin, supabase_realtime_admin TO postgres;
 END $$;

@@ -140,7 +140,12 @@ def main() -> None:
     # The passwords of tests are no secrets, and many sign-ups would wait for a hash each.
     passwords._HASHER = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
     with (
-        start(Path.cwd() / "postgres", fsync=False, least=database.MINIMUM_MAJOR) as postgres,
+        start(
+            Path.cwd() / "postgres",
+            fsync=False,
+            settings=database.SERVER_SETTINGS,
+            least=database.MINIMUM_MAJOR,
+        ) as postgres,
         asyncio.Runner(loop_factory=loop_factory()) as runner,
     ):
         runner.run(_run(Path.cwd(), postgres))

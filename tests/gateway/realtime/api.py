@@ -3,12 +3,13 @@
 import asyncio
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 from uuid import UUID
 
 import httpx
+import psycopg
 from websockets.asyncio.client import ClientConnection
 
 from amphibase.accounts.jwt.key_ring import KeyRing
@@ -80,6 +81,7 @@ class Api:
 
     url: str
     tokens: KeyRing
+    database: str = field(repr=False)
     service: RealtimeApp
     client: httpx.AsyncClient
 
@@ -94,6 +96,13 @@ class Api:
         if token is not None:
             query = query.set("apikey", token)
         return f"{self.url.replace('http', 'ws', 1)}/realtime/v1/websocket?{query}"
+
+    async def run(self, *statements: str) -> None:
+        """Run statements as the superuser, each committed alone."""
+        connecting = psycopg.AsyncConnection.connect(self.database, autocommit=True)
+        async with await connecting as connection:
+            for statement in statements:
+                await connection.execute(statement.encode())
 
     async def post(
         self, path: str, body: Any = None, *, token: str = ANON, **options: Any

@@ -1,13 +1,16 @@
 """Realtime over a real socket behind the front door."""
 
 import asyncio
+import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
+from tests.gateway.conftest import PASSWORD
 from tests.gateway.realtime.api import ANON, SECRET, SERVICE, Api, Wire
 from websockets.asyncio.client import connect as connect_websocket
 
@@ -16,21 +19,53 @@ from amphibase.accounts.jwt.key_ring import KeyRing
 from amphibase.gateway.app import Gateway, Mount
 from amphibase.gateway.build import WEBSOCKET_OPTIONS
 from amphibase.gateway.keys import ApiKeys
+from amphibase.gateway.project import copy, drop, role_urls
 from amphibase.gateway.realtime.service import RealtimeApp
 from amphibase.gateway.realtime.settings import RealtimeSettings
+from amphibase.postgres import Server
 from amphibase.server import server
+
+NO_POLICIES = """
+DO $$
+DECLARE
+    found record;
+BEGIN
+    FOR found IN SELECT policyname FROM pg_policies WHERE schemaname = 'realtime' LOOP
+        EXECUTE format('DROP POLICY %I ON realtime.messages', found.policyname);
+    END LOOP;
+END $$
+"""
 
 ServeRealtime = Callable[..., Awaitable[Api]]
 Connect = Callable[..., Awaitable[Wire]]
 
 
+@pytest.fixture(scope="session")
+async def realtime_database(postgres: Server, project_template: str) -> AsyncIterator[str]:
+    """A project's database that all tests of Realtime share."""
+    url = await copy(project_template, f"realtime_{os.getpid()}")
+    yield url
+    await drop(url)
+
+
 @pytest.fixture
-async def serve() -> AsyncIterator[ServeRealtime]:
+def database(realtime_database: str) -> str:
+    """The same without any policies and tables of a test."""
+    with psycopg.connect(realtime_database) as connection:
+        connection.execute(NO_POLICIES)
+        connection.execute("DROP SCHEMA IF EXISTS shop CASCADE")
+        connection.execute("CREATE SCHEMA shop")
+        connection.execute("GRANT USAGE ON SCHEMA shop TO anon, authenticated, service_role")
+    return realtime_database
+
+
+@pytest.fixture
+async def serve(database: str) -> AsyncIterator[ServeRealtime]:
     """Starts Realtime with the settings that are given."""
     async with AsyncExitStack() as stack:
 
         async def start(**settings: Any) -> Api:
-            return await stack.enter_async_context(_serving(**settings))
+            return await stack.enter_async_context(_serving(database, **settings))
 
         yield start
 
@@ -54,10 +89,11 @@ async def connect() -> AsyncIterator[Connect]:
 
 
 @asynccontextmanager
-async def _serving(**overrides: Any) -> AsyncIterator[Api]:
+async def _serving(database: str, **overrides: Any) -> AsyncIterator[Api]:
     tokens = KeyRing([Key.generate(), Key.from_secret(SECRET)])
     keys = ApiKeys(SECRET, ANON, SERVICE, "sb_publishable_abc", "sb_secret_abc")
-    service = RealtimeApp(RealtimeSettings(**overrides), tokens)
+    role = role_urls(database, PASSWORD).realtime_admin
+    service = RealtimeApp(RealtimeSettings(**overrides), role, tokens)
     gateway = Gateway({"/realtime/v1": Mount(lambda: service)}, keys)
     with socket.socket(proto=socket.IPPROTO_TCP) as listener:
         listener.bind(("127.0.0.1", 0))
@@ -73,7 +109,7 @@ async def _serving(**overrides: Any) -> AsyncIterator[Api]:
         try:
             await service.start()
             async with httpx.AsyncClient(base_url=f"{url}/realtime/v1/api") as client:
-                yield Api(url, tokens, service, client)
+                yield Api(url, tokens, database, service, client)
         finally:
             running.should_exit = True
             await serving

@@ -1,15 +1,19 @@
 """A channel: one topic that one socket has joined."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from time import time
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import orjson
 
+from amphibase.errors import Unavailable
+from amphibase.gateway.realtime.authorization import BROADCAST, PRESENCE
 from amphibase.gateway.realtime.context import RealtimeContext
 from amphibase.gateway.realtime.errors import (
+    DatabaseUnreachable,
     InvalidRealtimeToken,
+    NotReadable,
     RealtimeError,
     TooManyMessages,
     TooManyPresenceMessages,
@@ -51,6 +55,7 @@ class Channel:
         join_ref: the ref of the join, which ends it too.
         caller: whom the token of the join, or else of the socket, names.
         left: called once when it has ended.
+        readable: which extensions of a private topic the caller may read.
     """
 
     def __init__(
@@ -62,6 +67,7 @@ class Channel:
         config: JoinConfig,
         caller: ChannelCaller,
         left: "Callable[[Channel], None]",
+        readable: Collection[str],
     ) -> None:
         self._context = context
         self._socket = socket
@@ -73,9 +79,41 @@ class Channel:
         self._left = left
         self._expiry: asyncio.TimerHandle | None = None
         self._topic = context.topics.join(name, self, is_private=config.is_private)
-        self.receives_broadcasts = True
-        self.receives_presence = config.has_presence
+        self._wants_presence = config.has_presence
+        self._readable = readable
+        self._writable: dict[str, bool] = {}
         self._await_expiry()
+
+    @classmethod
+    async def join(
+        cls,
+        context: RealtimeContext,
+        socket: ChannelSocket,
+        name: str,
+        join_ref: str | None,
+        config: JoinConfig,
+        token: str,
+        left: "Callable[[Channel], None]",
+    ) -> Self:
+        """Join a topic.
+
+        Args:
+            token: of the socket, which counts where the join has none.
+
+        Raises:
+            RealtimeError: the token is not valid, or no policy lets its bearer read the topic.
+        """
+        caller = authenticate(context.tokens, token if config.token is None else config.token)
+        readable = await _readable(context, caller, name, is_private=config.is_private)
+        return cls(context, socket, name, join_ref, config, caller, left, readable)
+
+    @property
+    def receives_broadcasts(self) -> bool:
+        return BROADCAST in self._readable
+
+    @property
+    def receives_presence(self) -> bool:
+        return self._wants_presence and PRESENCE in self._readable
 
     def push(self, push: Push) -> None:
         """Send a message of the topic to the client."""
@@ -86,16 +124,22 @@ class Channel:
         if self.receives_presence:
             self._topic.push_state(self)
 
+    def lose_changes(self, reason: str) -> None:
+        """Let the client join again, where it may have missed what the database sent."""
+        if self._config.is_private:
+            self.system(f"The connection to the database was lost: {reason}", is_error=True)
+            self.end("phx_error")
+
     async def receive(self, message: ClientMessage) -> None:
         """Do what a message of the client says."""
         try:
             match message.event:
                 case "broadcast":
-                    self._broadcast(message)
+                    await self._broadcast(message)
                 case "presence":
-                    self._presence(message)
+                    await self._presence(message)
                 case "access_token":
-                    self._replace_token(message.payload)
+                    await self._replace_token(message.payload)
                 case event:
                     logger.debug("Realtime: the event %s of a client is ignored", event)
         except RealtimeError as error:
@@ -134,7 +178,7 @@ class Channel:
             payload = {"status": status, "response": response}
             self._socket.write(self.wire_name, "phx_reply", payload, message.ref, self._join_ref)
 
-    def _broadcast(self, message: ClientMessage) -> None:
+    async def _broadcast(self, message: ClientMessage) -> None:
         payload = message.payload
         push: Push | None = None
         if isinstance(payload, UserBroadcast):
@@ -149,14 +193,19 @@ class Channel:
         if self._context.is_too_large(size):
             self._reply(message, "error", {"reason": PAYLOAD_TOO_LARGE})
             return
+        if not await self._may_write(BROADCAST):  # in silence, as Supabase Realtime
+            return
         sender = None if self._config.sends_back else self
         self._context.broadcast(push, self._topic.receivers(sender))
         if self._config.acknowledges:
             self._reply(message, "ok", {})
 
-    def _presence(self, message: ClientMessage) -> None:
+    async def _presence(self, message: ClientMessage) -> None:
         if not self._context.presence_messages.admits():
             raise TooManyPresenceMessages
+        if not await self._may_write(PRESENCE):
+            self._reply(message, "error", {})
+            return
         content = message.payload if isinstance(message.payload, dict) else {}
         event = content.get("event")
         match event.lower() if isinstance(event, str) else None:
@@ -175,20 +224,37 @@ class Channel:
             return
         if self._context.is_too_large(len(orjson.dumps(payload))):
             raise TooManyMessages("Track message size exceeded")
-        if not self.receives_presence:  # realtime-js drops diffs until it has a state
-            self.receives_presence = True
-            self._topic.push_state(self)
+        if not self._wants_presence:
+            self._wants_presence = True
+            self.begin()  # realtime-js drops diffs until it has a state
         self._topic.presences.track(self, self._config.presence_key, payload)
         self._reply(message, "ok", {})
 
-    def _replace_token(self, payload: Any) -> None:
+    async def _replace_token(self, payload: Any) -> None:
         token = user_token(payload.get("access_token") if isinstance(payload, dict) else None)
         if token is None or token == self._caller.token:
             return
         if not token:
             raise InvalidRealtimeToken("The token provided is not a valid JWT")
-        self._caller = authenticate(self._context.tokens, token)
+        caller = authenticate(self._context.tokens, token)
+        is_private = self._config.is_private
+        self._readable = await _readable(self._context, caller, self._name, is_private=is_private)
+        self._caller = caller
+        self._writable.clear()
         self._await_expiry()
+
+    async def _may_write(self, extension: str) -> bool:
+        """Return whether the caller may send; the policies are asked once for each token."""
+        if not self._config.is_private:
+            return True
+        if extension not in self._writable:
+            try:
+                self._writable[extension] = await self._context.authorization.may_write(
+                    self._caller, self._name, extension
+                )
+            except Unavailable:
+                raise DatabaseUnreachable from None
+        return self._writable[extension]
 
     def _await_expiry(self) -> None:
         if self._expiry is not None:
@@ -199,3 +265,23 @@ class Channel:
     def _expire(self) -> None:
         self.system("Token has expired 0 seconds ago", is_error=True)
         self.end("phx_close" if self._context.settings.closes_at_expiry else "phx_error")
+
+
+async def _readable(
+    context: RealtimeContext, caller: ChannelCaller, name: str, *, is_private: bool
+) -> Collection[str]:
+    """Return which extensions of a topic the caller may read.
+
+    Raises:
+        NotReadable: none.
+        DatabaseUnreachable: the policies cannot be asked.
+    """
+    if not is_private:
+        return BROADCAST, PRESENCE
+    try:
+        readable = await context.authorization.readable(caller, name)
+    except Unavailable:
+        raise DatabaseUnreachable from None
+    if not readable:
+        raise NotReadable(name)
+    return readable

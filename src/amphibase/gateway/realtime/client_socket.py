@@ -25,7 +25,6 @@ from amphibase.gateway.realtime.frames import (
 )
 from amphibase.gateway.realtime.join import TOPIC_PREFIX, JoinConfig
 from amphibase.gateway.realtime.send_queue import SendQueue
-from amphibase.gateway.realtime.tokens import authenticate
 from amphibase.redaction import redacted_logger
 
 logger = redacted_logger("amphibase.gateway.realtime")
@@ -84,6 +83,11 @@ class ClientSocket:
             channel.system("Server requested disconnect")
         self.close(SERVICE_RESTART, "Service restart")
 
+    def lose_changes(self, reason: str) -> None:
+        """Let channels join again that may have missed what the database sent."""
+        for channel in list(self._channels.values()):
+            channel.lose_changes(reason)
+
     def close(self, code: int, reason: str) -> None:
         """Close the connection once."""
         if self._close is None and self._reading is not None:
@@ -137,7 +141,7 @@ class ClientSocket:
             self._channels[topic].end()
         try:
             self._check_limits()
-            channel = self._joined(topic.removeprefix(TOPIC_PREFIX), message)
+            channel = await self._joined(topic.removeprefix(TOPIC_PREFIX), message)
         except RealtimeError as error:
             self._reply(message, "error", {"reason": error.reason})
             if isinstance(error, TooManyJoins):
@@ -147,14 +151,15 @@ class ClientSocket:
         self._reply(message, "ok", {"postgres_changes": []})
         channel.begin()
 
-    def _joined(self, name: str, message: ClientMessage) -> Channel:
+    async def _joined(self, name: str, message: ClientMessage) -> Channel:
         if not name:
             raise TopicNameRequired
         config = JoinConfig.read(message.payload)
-        caller = authenticate(
-            self._context.tokens, self._token if config.token is None else config.token
+        if config.is_private:
+            await self._context.start_feed()
+        return await Channel.join(
+            self._context, self, name, message.ref, config, self._token, self._left
         )
-        return Channel(self._context, self, name, message.ref, config, caller, self._left)
 
     def _check_limits(self) -> None:
         most = self._context.settings.max_channels

@@ -1,30 +1,72 @@
 """What every socket and every request of Realtime works with."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from amphibase.accounts.jwt.key_ring import KeyRing
+from amphibase.database.engine import Database, PoolOptions
+from amphibase.gateway.realtime import database_messages
+from amphibase.gateway.realtime.authorization import Authorization
 from amphibase.gateway.realtime.errors import TooManyMessages
 from amphibase.gateway.realtime.frames import Push
 from amphibase.gateway.realtime.rates import AverageRate
+from amphibase.gateway.realtime.replication.feed import Feed
+from amphibase.gateway.realtime.replication.pgoutput import RowChange
+from amphibase.gateway.realtime.replication.stream import StreamFailed
 from amphibase.gateway.realtime.settings import RealtimeSettings
 from amphibase.gateway.realtime.topics import Subscriber, Topics
+from amphibase.redaction import redacted_logger
 
 if TYPE_CHECKING:
     from amphibase.gateway.realtime.client_socket import ClientSocket
 
+logger = redacted_logger("amphibase.gateway.realtime")
+
+PUBLICATIONS = (database_messages.PUBLICATION,)
+
 
 class RealtimeContext:
-    """The sockets and topics of one project, and what limits them."""
+    """The sockets and topics of one project, what limits them, and what the database sends."""
 
-    def __init__(self, settings: RealtimeSettings, tokens: KeyRing) -> None:
+    def __init__(self, settings: RealtimeSettings, database_url: str, tokens: KeyRing) -> None:
         self.settings = settings
         self.tokens = tokens
+        self.database = Database(database_url, PoolOptions(size=settings.db_pool))
+        self.authorization = Authorization(self.database)
+        self.feed = Feed(database_url, PUBLICATIONS, self._deliver, self._lose)
         self.topics = Topics()
         self.sockets: set[ClientSocket] = set()
         self.joins = AverageRate(settings.max_joins)
         self.presence_messages = AverageRate(settings.max_presence_messages)
         self._messages = AverageRate(settings.max_messages)
+
+    async def close(self) -> None:
+        """Close the connections to the database."""
+        await self.feed.close()
+        await self.database.close()
+
+    async def start_feed(self) -> str | None:
+        """Let what the database sends reach the topics from now on.
+
+        Returns:
+            Why it does not; None where it does.
+        """
+        try:
+            await self.feed.start()
+        except StreamFailed as error:
+            logger.warning("What the database sends does not reach Realtime: %s", error)
+            return str(error)
+        return None
+
+    async def _deliver(self, changes: Sequence[RowChange]) -> None:
+        for change in changes:
+            if database_messages.is_message(change):
+                database_messages.deliver(change, self.topics)
+
+    def _lose(self, reason: str) -> None:
+        """Let clients join again, since they may have missed what the database sent."""
+        for socket in list(self.sockets):
+            socket.lose_changes(reason)
 
     def broadcast(self, push: Push, receivers: Iterable[Subscriber]) -> None:
         """Send a message to its receivers. Raises TooManyMessages, and sends it to none."""

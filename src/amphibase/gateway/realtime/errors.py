@@ -112,9 +112,22 @@ class TopicNameRequired(RealtimeError):
     message = "You must provide a topic name"
 
 
-class PrivateChannelsUnavailable(RealtimeError):
-    code = "PrivateChannelsUnavailable"
-    message = "The local Realtime has no private channels yet: join without `private: true`"
+class NotReadable(RealtimeError):
+    """A private channel that no policy lets the caller read."""
+
+    code = "Unauthorized"
+    status = 403
+
+    def __init__(self, topic: str) -> None:
+        super().__init__(f"You do not have permissions to read from this Channel topic: {topic}")
+
+
+class DatabaseUnreachable(RealtimeError):
+    """A private channel whose policies cannot be asked."""
+
+    code = "UnableToConnectToProject"
+    status = 503
+    message = "Realtime was unable to connect to the project database"
 
 
 def token_error(fault: TokenFault, reason: str) -> InvalidRealtimeToken:

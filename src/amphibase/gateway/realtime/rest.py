@@ -8,8 +8,15 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
+from amphibase.errors import Unavailable
+from amphibase.gateway.realtime.authorization import BROADCAST
 from amphibase.gateway.realtime.context import RealtimeContext
-from amphibase.gateway.realtime.errors import InvalidRealtimeToken, MissingApiKey, TooManyMessages
+from amphibase.gateway.realtime.errors import (
+    DatabaseUnreachable,
+    InvalidRealtimeToken,
+    MissingApiKey,
+    TooManyMessages,
+)
 from amphibase.gateway.realtime.frames import Push, UserBroadcast, UserBroadcastPush
 from amphibase.gateway.realtime.join import TOPIC_PREFIX
 from amphibase.gateway.realtime.tokens import ChannelCaller, authenticate
@@ -56,7 +63,7 @@ async def broadcast(context: RealtimeContext, request: Request) -> Response:
         return json_response({"errors": {"messages": errors}}, 422)
     try:
         for message in messages:
-            _send(context, message)
+            await _send(context, caller, message)
     except TooManyMessages:
         return json_response({"message": RATE_EXCEEDED}, 429)
     return Response(status_code=202)
@@ -84,8 +91,10 @@ async def broadcast_one(context: RealtimeContext, request: Request) -> Response:
         except ValueError:
             return json_response({"message": "The body is not JSON"}, 400)
         push = _push(topic, event, payload)
+    is_private = request.query_params.get("private") == "true"
     try:
-        _deliver(context, topic, push)
+        if not await _deliver(context, caller, topic, push, is_private=is_private):
+            return json_response({"message": "Unauthorized"}, 403)
     except TooManyMessages:
         return json_response({"message": RATE_EXCEEDED}, 429)
     return Response(status_code=202)
@@ -114,10 +123,10 @@ def _errors(context: RealtimeContext, message: Any) -> dict[str, list[str]]:
     return errors
 
 
-def _send(context: RealtimeContext, message: dict[str, Any]) -> None:
+async def _send(context: RealtimeContext, caller: ChannelCaller, message: dict[str, Any]) -> None:
     topic = message["topic"]
     push = _push(topic, message["event"], message["payload"], message.get("id"))
-    _deliver(context, topic, push)
+    await _deliver(context, caller, topic, push, is_private=message.get("private") is True)
 
 
 def _push(topic: str, event: str, payload: Any, id: Any = None) -> Push:
@@ -127,6 +136,16 @@ def _push(topic: str, event: str, payload: Any, id: Any = None) -> Push:
     return Push(TOPIC_PREFIX + topic, "broadcast", content)
 
 
-def _deliver(context: RealtimeContext, topic: str, push: Push) -> None:
-    joined = context.topics.find(topic, is_private=False)
+async def _deliver(
+    context: RealtimeContext, caller: ChannelCaller, topic: str, push: Push, *, is_private: bool
+) -> bool:
+    """Send a message to a topic; return whether the caller may."""
+    if is_private:
+        try:
+            if not await context.authorization.may_write(caller, topic, BROADCAST):
+                return False
+        except Unavailable:
+            raise DatabaseUnreachable from None
+    joined = context.topics.find(topic, is_private=is_private)
     context.broadcast(push, joined.receivers() if joined else ())
+    return True

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 
+from sqlalchemy import text
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import Response
@@ -9,7 +10,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from amphibase.accounts.jwt.key_ring import KeyRing
-from amphibase.gateway.lifetime import Lifetime
+from amphibase.gateway.lifetime import CALLER_ROLES, Lifetime, check_rights
 from amphibase.gateway.realtime import rest
 from amphibase.gateway.realtime.client_socket import ClientSocket
 from amphibase.gateway.realtime.context import RealtimeContext
@@ -23,6 +24,11 @@ Endpoint = Callable[[RealtimeContext, Request], Awaitable[Response]]
 
 WEBSOCKET = "/websocket"
 
+_DELETE_OLD_MESSAGES = text(
+    "DELETE FROM realtime.messages WHERE inserted_at < now() - interval '3 days'"
+)
+"""They were sent when they came; Supabase Realtime keeps them for as long."""
+
 ENDPOINTS: tuple[tuple[str, str, Endpoint], ...] = (
     ("POST", "/api/broadcast", rest.broadcast),
     ("POST", "/api/broadcast/{topic}/events/{event}", rest.broadcast_one),
@@ -33,12 +39,14 @@ class RealtimeApp:
     """Channels in the wire protocol of Supabase Realtime; satisfies `Service`.
 
     Args:
+        database_url: of a Postgres with the schema `realtime`, as a role that owns its tables, may
+            become every role that `authenticator` may, and has REPLICATION.
         tokens: the project's keys.
     """
 
-    def __init__(self, settings: RealtimeSettings, tokens: KeyRing) -> None:
-        self._context = RealtimeContext(settings, tokens)
-        self._lifetime = Lifetime(self._open, self._close)
+    def __init__(self, settings: RealtimeSettings, database_url: str, tokens: KeyRing) -> None:
+        self._context = RealtimeContext(settings, database_url, tokens)
+        self._lifetime = Lifetime(self._open, self._context.close)
         self._app = Starlette(
             routes=[
                 Route("/api/ping", _ping, methods=["GET"]),
@@ -66,10 +74,11 @@ class RealtimeApp:
                 await self._connect(scope, receive, send)
 
     async def _open(self) -> None:
-        pass
-
-    async def _close(self) -> None:
-        pass
+        await check_rights(
+            self._context.database, "realtime.messages", "supabase_realtime_admin", CALLER_ROLES
+        )
+        async with self._context.database.write() as connection:
+            await connection.execute(_DELETE_OLD_MESSAGES)
 
     async def _connect(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Respond to a handshake, and serve the socket until it ends."""

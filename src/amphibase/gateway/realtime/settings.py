@@ -18,6 +18,7 @@ class RealtimeSettings(ProjectSettings):
         max_presence_messages: the same of calls of `track` and `untrack`.
         max_payload_kilobytes: of one broadcast or one presence.
         max_queued_kilobytes: what waits for a client that reads too slowly, before it is closed.
+        db_pool: the most connections for the questions of policies; one more reads the changes.
         closes_at_expiry: whether a channel is closed for good when its token expires, as by
             Supabase; else clients join again by themselves, with the token that they have then.
     """
@@ -56,6 +57,7 @@ class RealtimeSettings(ProjectSettings):
     max_queued_kilobytes: int = Field(
         16_384, ge=1, validation_alias="GATEWAY_REALTIME_MAX_QUEUED_KB", examples=["16384"]
     )
+    db_pool: int = Field(5, ge=1, le=1000, validation_alias="DB_POOL_SIZE", examples=["5"])
     closes_at_expiry: bool = Field(
         False, validation_alias="GATEWAY_REALTIME_CLOSES_AT_EXPIRY", examples=["true"]
     )

@@ -12,8 +12,13 @@ from amphibase.gateway.realtime.presence import Presences
 class Subscriber(Hashable, Protocol):
     """A channel of one socket."""
 
-    receives_broadcasts: bool
-    receives_presence: bool
+    @property
+    def receives_broadcasts(self) -> bool:
+        """Whether it may read broadcasts."""
+
+    @property
+    def receives_presence(self) -> bool:
+        """Whether it wants to know who is present, and may."""
 
     def push(self, push: Push) -> None:
         """Send a message to the client."""

@@ -1,0 +1,155 @@
+"""A stream of logical replication, by libpq as psycopg wraps it, in the event loop.
+
+Its slot is temporary: the server drops it with the connection, so that nothing keeps its log after
+a crash.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Sequence
+from struct import Struct
+from time import monotonic
+from typing import Self
+
+from psycopg import pq
+from psycopg.conninfo import make_conninfo
+
+STATUS_SECONDS = 10
+"""The server ends a stream from which it hears nothing for 60 seconds (`wal_sender_timeout`)."""
+
+# Values are written as these settings say, and not as the database's own.
+SESSION = (
+    "-c TimeZone=UTC -c DateStyle=ISO -c IntervalStyle=postgres -c extra_float_digits=1 "
+    "-c bytea_output=hex -c lock_timeout=10s"
+)
+CONNECT_SECONDS = 10
+
+_DATA = Struct("!cQQq")
+_KEEPALIVE = Struct("!cQqb")
+_STATUS = Struct("!cQQQqb")
+
+
+class StreamFailed(Exception):
+    """The stream could not begin, or has ended; the server's own words, without any secret."""
+
+
+class ReplicationStream:
+    """What is committed from the moment on at which it was opened."""
+
+    def __init__(self, connection: pq.abc.PGconn) -> None:
+        self._connection = connection
+        self._position = 0
+        self._reported = monotonic()
+
+    @classmethod
+    async def open(cls, url: str, publications: Sequence[str]) -> Self:
+        """Open a stream: every later commit is part of it.
+
+        Args:
+            url: of the database, as a role with REPLICATION.
+            publications: which tables it has.
+
+        Raises:
+            StreamFailed: the server does not offer it.
+        """
+        return cls(await asyncio.to_thread(_connect, url, publications))
+
+    async def read(self) -> list[bytes]:
+        """Return the messages that are there, at least one of them.
+
+        Raises:
+            StreamFailed: the stream has ended.
+        """
+        messages: list[bytes] = []
+        while True:
+            size, data = self._connection.get_copy_data(1)
+            if size > 0:
+                self._receive(bytes(data[:size]), messages)
+            elif size < 0:
+                raise StreamFailed(_reason(self._connection.get_result(), self._connection))
+            elif messages:
+                self._report_in_time()
+                return messages
+            else:
+                await self._wait()
+                self._report_in_time()
+
+    def close(self) -> None:
+        """End the stream."""
+        self._connection.finish()
+
+    def _receive(self, data: bytes, messages: list[bytes]) -> None:
+        if data[:1] == b"w":
+            _, start, _, _ = _DATA.unpack_from(data)
+            self._position = max(self._position, start)
+            messages.append(data[_DATA.size :])
+        elif data[:1] == b"k":
+            _, end, _, replies = _KEEPALIVE.unpack_from(data)
+            self._position = max(self._position, end)
+            if replies:
+                self._report()
+
+    async def _wait(self) -> None:
+        """Wait until the server sends something, or the next report is due."""
+        loop, ready = asyncio.get_running_loop(), asyncio.Event()
+        descriptor = self._connection.socket
+        loop.add_reader(descriptor, ready.set)
+        try:
+            async with asyncio.timeout(STATUS_SECONDS):
+                await ready.wait()
+        except TimeoutError:
+            return
+        finally:
+            loop.remove_reader(descriptor)
+        try:
+            self._connection.consume_input()
+        except Exception as error:
+            raise StreamFailed(_reason(None, self._connection)) from error
+
+    def _report_in_time(self) -> None:
+        if monotonic() - self._reported > STATUS_SECONDS:
+            self._report()
+
+    def _report(self) -> None:
+        """Report how far the stream was read, so that the server keeps no more of its log."""
+        self._reported = monotonic()
+        place = self._position + 1
+        self._connection.put_copy_data(_STATUS.pack(b"r", place, place, place, 0, 0))
+        self._connection.flush()
+
+
+def _connect(url: str, publications: Sequence[str]) -> pq.abc.PGconn:
+    conninfo = make_conninfo(
+        url, replication="database", options=SESSION, connect_timeout=CONNECT_SECONDS
+    )
+    connection = pq.PGconn.connect(conninfo.encode())
+    try:
+        if connection.status != pq.ConnStatus.OK:
+            raise StreamFailed(_reason(None, connection))
+        slot = f"amphibase_realtime_{secrets.token_hex(8)}"
+        names = ",".join(f'"{name}"' for name in publications)
+        for command, expected in (
+            (
+                f"CREATE_REPLICATION_SLOT {slot} TEMPORARY LOGICAL pgoutput (SNAPSHOT 'nothing')",
+                pq.ExecStatus.TUPLES_OK,
+            ),
+            (
+                f"START_REPLICATION SLOT {slot} LOGICAL 0/0 "
+                f"(proto_version '1', publication_names '{names}')",
+                pq.ExecStatus.COPY_BOTH,
+            ),
+        ):
+            result = connection.exec_(command.encode())
+            if result.status != expected:
+                raise StreamFailed(_reason(result, connection))
+        connection.nonblocking = 1
+    except BaseException:
+        connection.finish()
+        raise
+    return connection
+
+
+def _reason(result: pq.abc.PGresult | None, connection: pq.abc.PGconn) -> str:
+    text = result.get_error_message() if result is not None else ""
+    text = text or connection.get_error_message() or "the connection has ended"
+    return text.strip().splitlines()[-1].removeprefix("ERROR:").strip()
