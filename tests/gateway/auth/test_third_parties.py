@@ -110,6 +110,20 @@ async def test_with_pkce_the_session_comes_for_a_code_and_its_verifier(
     assert again.json()["code"] == "flow_state_not_found"
 
 
+async def test_the_tokens_of_a_flow_that_nobody_ended_are_deleted(
+    serve: ServeAuth, third_party: ThirdParty
+) -> None:
+    api = await serve(**registered(third_party))
+    await sign_in(api, PKCE)
+    await api.get("/authorize?provider=keycloak")
+    with psycopg.connect(api.database, autocommit=True) as connection:
+        count = "SELECT count(*), count(provider_access_token) FROM auth.flow_state"
+        assert connection.execute(count).fetchone() == (2, 1)
+        connection.execute("UPDATE auth.flow_state SET created_at = now() - interval '11 minutes'")
+        await api.get("/authorize?provider=keycloak")
+        assert connection.execute(count).fetchone() == (1, 0)
+
+
 async def test_a_state_is_good_for_one_sign_in(serve: ServeAuth, third_party: ThirdParty) -> None:
     api = await serve(**registered(third_party))
     begun = await api.get(f"/authorize?provider=keycloak&redirect_to={APP}")

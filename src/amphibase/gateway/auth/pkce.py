@@ -9,7 +9,7 @@ import hashlib
 import hmac
 import secrets
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -58,7 +58,7 @@ class PkceFlows:
             method: what the flow is for, which the link has to be for too.
         """
         now = utc_now()
-        await connection.execute(delete(self._table).where(self._table.c.created_at < now - KEPT))
+        await self._delete_expired(connection, now)
         await connection.execute(
             insert(self._table).values(
                 id=uuid7(),
@@ -69,6 +69,17 @@ class PkceFlows:
                 authentication_method=method,
                 created_at=now,
                 updated_at=now,
+            )
+        )
+
+    async def _delete_expired(self, connection: AsyncConnection, now: datetime) -> None:
+        """Delete the flows that nobody can end any more: those with third parties hold tokens."""
+        table = self._table
+        is_external = table.c.authentication_method == EXTERNAL
+        await connection.execute(
+            delete(table).where(
+                (table.c.created_at < now - KEPT)
+                | (is_external & (table.c.created_at < now - STATE_LIFETIME))
             )
         )
 
@@ -101,7 +112,7 @@ class PkceFlows:
             linking_user_id: the user whom the account there is linked to; None signs in.
         """
         state, now = secrets.token_urlsafe(32), utc_now()
-        await connection.execute(delete(self._table).where(self._table.c.created_at < now - KEPT))
+        await self._delete_expired(connection, now)
         await connection.execute(
             insert(self._table).values(
                 id=uuid7(),
