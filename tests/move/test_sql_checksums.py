@@ -45,7 +45,7 @@ async def test_rows_of_all_types_are_the_same_on_both_sides(two_databases: TwoDa
     assert (fingerprints.source.rows, keys) == (1, [])
 
 
-ALIKE = {
+ALIKE: dict[str, tuple[str, str | None]] = {
     "numeric": ("1.0", "1.00"),
     "double precision": ("0", "-0"),
     "jsonb": ('{"a": 1.0}', '{"a": 1.00}'),
@@ -54,7 +54,6 @@ ALIKE = {
     "text": ("", None),
     "int[]": ("{1,2}", "[0:1]={1,2}"),
     "numeric[]": ("{1.0}", "{1.00}"),
-    'text COLLATE "folded"': ("a", "A"),
     "bit varying": ("1", "10"),
     "time": ("00:00", "24:00"),
     "timestamptz": ("2020-01-01Z", "2020-01-01T00:00:00.000001Z"),
@@ -62,14 +61,17 @@ ALIKE = {
 
 
 async def test_values_that_look_alike_are_told_apart(two_databases: TwoDatabases) -> None:
-    two_databases.run(FOLDED)
-    for place, (type, values) in enumerate(ALIKE.items()):
+    alike = dict(ALIKE)
+    if two_databases.source.value("SELECT to_regcollation('\"de-x-icu\"')"):  # built with ICU
+        two_databases.run(FOLDED)
+        alike['text COLLATE "folded"'] = ("a", "A")
+    for place, (type, values) in enumerate(alike.items()):
         two_databases.run(f"CREATE TABLE t{place} (id int PRIMARY KEY, v {type})")
         for side, value in zip((two_databases.source, two_databases.target), values, strict=True):
             side.run(f"INSERT INTO t{place} VALUES (2, %s)", value)
     equal = [
         type
-        for place, type in enumerate(ALIKE)
+        for place, type in enumerate(alike)
         if (await compare(two_databases, f"t{place}"))[1] != [("2",)]
     ]
     assert equal == []

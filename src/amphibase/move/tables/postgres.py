@@ -24,7 +24,13 @@ ALL_AT_ONCE: LiteralString = "SET CONSTRAINTS ALL IMMEDIATE"
 CHECKPOINTS = Identifier(OUR_SCHEMA, "checkpoints")
 STAGED = Identifier("amphibase_move_rows")
 
-REJECTIONS = (DataError, IntegrityError, errors.RaiseException, errors.ProgramLimitExceeded)
+REJECTIONS = (
+    DataError,
+    IntegrityError,
+    errors.RaiseException,
+    errors.ProgramLimitExceeded,
+    errors.FeatureNotSupported,  # a server that was built without XML
+)
 """Errors that are about the rows, and not about the database."""
 
 CONFLICTS = (errors.UniqueViolation, errors.ExclusionViolation)
