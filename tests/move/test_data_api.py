@@ -20,12 +20,17 @@ from tests.supabase.fault_proxy import (
 from amphibase.database.url import parse_url
 from amphibase.errors import ConfigurationError, Unauthenticated
 from amphibase.move.catalog import TableName
-from amphibase.move.endpoints import Role, SupabaseEndpoint
+from amphibase.move.context import MoveContext
+from amphibase.move.endpoints import Role, SqlEndpoint, SupabaseEndpoint
 from amphibase.move.journal import Journal
+from amphibase.move.plan import EndPlan, Plan, TablePlan
 from amphibase.move.project import client_of
+from amphibase.move.quarantine import Quarantine
+from amphibase.move.stage import Outcome
 from amphibase.move.tables.base import Chunk, Referrer, Row, Selection
 from amphibase.move.tables.data_api import DataApiTables
 from amphibase.move.tables.postgres import PostgresTables
+from amphibase.move.tables.stage import TablesStage
 from amphibase.testing.supabase import LocalSupabase
 
 TYPES: dict[str, list[str]] = {
@@ -210,3 +215,34 @@ async def test_a_key_that_the_project_does_not_take_stops_the_move(
     async with DataApiTables(client) as api:
         with pytest.raises((ConfigurationError, Unauthenticated)):
             await api.catalog()
+
+
+async def test_the_null_of_json_becomes_null_and_the_check_says_so(
+    numbers: Numbers, supabase: LocalSupabase, sqlite_url: str, tmp_path: Path
+) -> None:
+    run(sqlite_url, "CREATE TABLE numbers (id INTEGER PRIMARY KEY, data JSON)")
+    run(sqlite_url, "INSERT INTO numbers VALUES (1, 'null'), (2, NULL), (3, '[null]')")
+    change = "ALTER TABLE numbers ADD data jsonb"
+    await expose(numbers.api, numbers.url, change, "numbers")
+    table = TablePlan(
+        source="numbers",
+        target="public.numbers",
+        key=("id",),
+        columns={"id": "id", "data": "data"},
+    )
+    ends = EndPlan(address=f"sql:{sqlite_url}"), EndPlan(address=f"supabase:{supabase.url}")
+    plan = Plan(name="p", source=ends[0], target=ends[1], tables=(table,))
+    source = SqlEndpoint(Role.SOURCE, parse_url(sqlite_url), "")
+    target = SupabaseEndpoint(Role.TARGET, supabase.url, SecretStr(supabase.service_role_key))
+    path = tmp_path / "other.toml"
+    with Journal(path) as journal:
+        stage = TablesStage(MoveContext(plan, source, target, journal, Quarantine(path)))
+        (check,) = await stage.check()
+        assert (check.outcome, check.subject) == (Outcome.WARN, "numbers")
+        await stage.run()
+        assert await stage.reconcile() == 0
+        assert (await stage.verify()).differences == []
+        await stage.close()
+    with psycopg.connect(numbers.url) as connection:
+        there = connection.execute("SELECT id, data::text FROM numbers ORDER BY id").fetchall()
+    assert there == [(1, None), (2, None), (3, "[null]")]

@@ -135,7 +135,7 @@ async def test_a_round_trip_over_every_kind_of_backend_changes_nothing(
 
 @pytest.mark.long
 @pytest.mark.timeout(3600)
-@settings(max_examples=150, deadline=None, suppress_health_check=SLOW)
+@settings(max_examples=60, deadline=None, suppress_health_check=SLOW)
 @given(application=applications())
 async def test_many_round_trips_over_every_kind_of_backend_change_nothing(
     supabase: LocalSupabase, databases: Databases, application: Application
