@@ -18,7 +18,7 @@ from tests.supabase.fault_proxy import (
 )
 
 from amphibase.database.url import parse_url
-from amphibase.errors import ConfigurationError, Unauthenticated
+from amphibase.errors import ConfigurationError, MoveFailed, Unauthenticated
 from amphibase.move.catalog import TableName
 from amphibase.move.context import MoveContext
 from amphibase.move.endpoints import Role, SqlEndpoint, SupabaseEndpoint
@@ -215,6 +215,14 @@ async def test_a_key_that_the_project_does_not_take_stops_the_move(
     async with DataApiTables(client) as api:
         with pytest.raises((ConfigurationError, Unauthenticated)):
             await api.catalog()
+
+
+async def test_a_table_that_the_service_may_not_write_is_named_with_what_to_grant(
+    numbers: Numbers,
+) -> None:
+    run(numbers.url, "REVOKE INSERT ON numbers FROM service_role")
+    with pytest.raises(MoveFailed, match=r"GRANT ALL ON public\.numbers TO service_role"):
+        await numbers.api.insert(numbers.selection, numbers.chunk(1, 2))
 
 
 async def test_the_null_of_json_becomes_null_and_the_check_says_so(

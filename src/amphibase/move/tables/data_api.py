@@ -20,9 +20,11 @@ import orjson
 from amphibase.backend import SERVICE
 from amphibase.errors import (
     Conflict,
+    Forbidden,
     ForeignKeyViolation,
     InvalidRequest,
     InvalidValue,
+    MoveFailed,
     NotSupported,
     PayloadTooLarge,
 )
@@ -103,13 +105,13 @@ class DataApiTables:
     async def catalog(self) -> Catalog:
         """Read what tables there are: those that the API shows to the service."""
         headers = {"Accept": "application/openapi+json"}
-        response = await self._send("GET", "/", headers=headers)
+        response = await self._send("GET", None, headers=headers)
         return read_api_catalog(read_json(response))
 
     async def count(self, table: TableName) -> int:
         """Count the rows exactly."""
         headers = {"Prefer": "count=exact"}
-        return total_of(await self._send("HEAD", table_path(table), headers=headers))
+        return total_of(await self._send("HEAD", table, headers=headers))
 
     async def read(
         self, selection: Selection, after: Key | None = None
@@ -196,7 +198,7 @@ class DataApiTables:
         for part in pages_of_keys(selection, keys):
             response = await self._send(
                 "DELETE",
-                table_path(selection.table.name),
+                selection.table.name,
                 any_of_keys(selection, part),
                 headers={"Prefer": "return=minimal,count=exact"},
             )
@@ -219,9 +221,7 @@ class DataApiTables:
         if after is not None:
             params.append(later_than(selection, after))
         headers = {"Prefer": IN_UTC}
-        response = await self._send(
-            "GET", table_path(selection.table.name), params, headers=headers
-        )
+        response = await self._send("GET", selection.table.name, params, headers=headers)
         rows = [read_row(selection, each) for each in read_json(response)]
         last = key_of(rows[-1], selection.key_indexes) if rows else ()
         return Chunk(rows, last), len(response.content)
@@ -233,7 +233,7 @@ class DataApiTables:
         while remaining:
             response = await self._send(
                 "GET",
-                table_path(selection.table.name),
+                selection.table.name,
                 [*select_of(selection), *any_of_keys(selection, list(remaining))],
                 headers={"Prefer": f"{IN_UTC},count=exact"},
             )
@@ -252,7 +252,7 @@ class DataApiTables:
             content = request_body(selection, rows)
             await self._send(
                 "POST",
-                table_path(selection.table.name),
+                selection.table.name,
                 [
                     ("columns", ",".join(map(format_name, selection.columns))),
                     ("on_conflict", ",".join(map(format_name, selection.key))),
@@ -299,21 +299,36 @@ class DataApiTables:
     async def _send(
         self,
         method: str,
-        path: str,
+        table: TableName | None,
         params: Sequence[tuple[str, str]] = (),
         *,
         headers: Mapping[str, str] | None = None,
         content: bytes | None = None,
     ) -> httpx.Response:
-        """Send a request of the service's, all of which may be repeated, until it is taken."""
-        return await self._pace.keep(
-            lambda: self._client.request(
+        """Send a request of the service's, all of which may be repeated, until it is taken.
+
+        Args:
+            table: None for the description of all.
+
+        Raises:
+            MoveFailed: the service has no rights to the table.
+        """
+
+        async def send() -> httpx.Response:
+            return await self._client.request(
                 "rest",
                 method,
-                path,
+                "/" if table is None else table_path(table),
                 SERVICE,
                 params=params,
                 headers=headers,
                 content=content,
             )
-        )
+
+        try:
+            return await self._pace.keep(send)
+        except Forbidden:
+            raise MoveFailed(
+                f"The project's service may not do that to {table}: run GRANT ALL ON {table} TO "
+                "service_role in its SQL editor"
+            ) from None
