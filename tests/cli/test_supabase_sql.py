@@ -90,3 +90,12 @@ def test_a_file_that_is_not_there_is_named(folder: Path) -> None:
     done = run(folder, {}, "supabase", "sql", "--app", "before:app", "--since", "nothing.sql")
     assert done.returncode == 2
     assert "There is no file nothing.sql" in done.stderr
+
+
+def test_buckets_that_are_named_are_created_and_have_the_policies(tmp_path: Path) -> None:
+    script = run(tmp_path, {}, "supabase", "sql", "--bucket", "avatars", "--bucket", "maps").stdout
+    assert "('uploads', 'uploads'), ('avatars', 'avatars'), ('maps', 'maps')" in script
+    policies = [part.split(";")[0] for part in script.split("CREATE POLICY ")[1:]]
+    about_files = [policy for policy in policies if " ON storage." in policy]
+    assert len(about_files) == 5
+    assert all("IN ('uploads', 'avatars', 'maps')" in policy for policy in about_files)
