@@ -11,6 +11,7 @@ PACKAGE = Path(amphibase.__file__).parent
 PREFIXED = {
     # What a package calls after itself is one of a kind that each of several packages has.
     "Settings": "each service reads the names of the environment that are its own",
+    "Stage": "the move has one for each kind of thing that moves",
     "Service": "what the gateway mounts, one for each of its services",
 }
 """Class names that a package may put its own name before, with the reason."""

@@ -11,7 +11,7 @@ from amphibase.move.accounts.admin_api import (
     differences,
     rows_of,
 )
-from amphibase.move.accounts.base import Rejection, RowPage
+from amphibase.move.accounts.base import RejectedAccount, RowPage
 from amphibase.move.accounts.rows import OWN_PROVIDERS, AuthTable, Values
 from amphibase.move.parallel import in_parallel
 
@@ -105,24 +105,24 @@ class ApiAccounts:
             and row.get("is_anonymous") != "t"
         )
 
-    async def insert(self, table: AuthTable, rows: Sequence[Values]) -> list[Rejection]:
-        rejected: list[Rejection] = []
+    async def insert(self, table: AuthTable, rows: Sequence[Values]) -> list[RejectedAccount]:
+        rejected: list[RejectedAccount] = []
 
         async def create(row: Values) -> None:
             if reason := await self._api.create(row):
-                rejected.append(Rejection(row, reason))
+                rejected.append(RejectedAccount(row, reason))
 
         await in_parallel(rows, create, IN_FLIGHT)
         return rejected
 
-    async def change(self, table: AuthTable, rows: Sequence[Values]) -> list[Rejection]:
-        rejected: list[Rejection] = []
+    async def change(self, table: AuthTable, rows: Sequence[Values]) -> list[RejectedAccount]:
+        rejected: list[RejectedAccount] = []
 
         async def change(row: Values) -> None:
             try:
                 await self._api.change(row)
             except REJECTIONS as error:
-                rejected.append(Rejection(row, str(error)))
+                rejected.append(RejectedAccount(row, str(error)))
 
         await in_parallel(rows, change, IN_FLIGHT)
         return rejected

@@ -20,7 +20,7 @@ class RowPage:
 
 
 @dataclass(frozen=True, slots=True)
-class Rejection:
+class RejectedAccount:
     """A row that the side did not take, and why."""
 
     row: Values
@@ -65,10 +65,10 @@ class AccountTarget(AccountSource, Protocol):
     def takes(self, table: AuthTable, row: Values) -> bool:
         """Return whether the side can hold a row at all; what it cannot is named, not rejected."""
 
-    async def insert(self, table: AuthTable, rows: Sequence[Values]) -> list[Rejection]:
+    async def insert(self, table: AuthTable, rows: Sequence[Values]) -> list[RejectedAccount]:
         """Write rows; one whose key is there already stays as it is."""
 
-    async def change(self, table: AuthTable, rows: Sequence[Values]) -> list[Rejection]:
+    async def change(self, table: AuthTable, rows: Sequence[Values]) -> list[RejectedAccount]:
         """Write rows in the place of those with the same keys."""
 
     async def delete(self, table: AuthTable, keys: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy.engine import URL
 
 from amphibase.database.url import to_conninfo
 from amphibase.errors import ConfigurationError, StorageFull, Unavailable
-from amphibase.move.accounts.base import Rejection, RowPage
+from amphibase.move.accounts.base import RejectedAccount, RowPage
 from amphibase.move.accounts.rows import (
     GENERATED,
     MOVING,
@@ -125,10 +125,10 @@ class PostgresAccounts:
     def takes(self, table: AuthTable, row: Values) -> bool:
         return True
 
-    async def insert(self, table: AuthTable, rows: Sequence[Values]) -> list[Rejection]:
+    async def insert(self, table: AuthTable, rows: Sequence[Values]) -> list[RejectedAccount]:
         return await self._write(table, rows, SQL("ON CONFLICT ({}) DO NOTHING"))
 
-    async def change(self, table: AuthTable, rows: Sequence[Values]) -> list[Rejection]:
+    async def change(self, table: AuthTable, rows: Sequence[Values]) -> list[RejectedAccount]:
         return await self._write(table, rows, SQL("ON CONFLICT ({}) DO UPDATE SET {}"))
 
     async def delete(self, table: AuthTable, keys: Sequence[str]) -> None:
@@ -171,12 +171,12 @@ class PostgresAccounts:
 
     async def _write(
         self, table: AuthTable, rows: Sequence[Values], on_conflict: SQL
-    ) -> list[Rejection]:
+    ) -> list[RejectedAccount]:
         known = await self.columns(table)
         by_columns: dict[tuple[str, ...], list[Values]] = defaultdict(list)
         for row in rows:
             by_columns[tuple(name for name in row if name in known)].append(row)
-        rejected: list[Rejection] = []
+        rejected: list[RejectedAccount] = []
         for names, alike in by_columns.items():
             statement = SQL("INSERT INTO {} ({}) VALUES ({}) ").format(
                 _name(table),
@@ -188,7 +188,7 @@ class PostgresAccounts:
 
     async def _write_alike(
         self, table: AuthTable, names: Sequence[str], rows: Sequence[Values], statement: Composed
-    ) -> list[Rejection]:
+    ) -> list[RejectedAccount]:
         try:
             async with self._transaction() as connection:
                 if table is AuthTable.USERS:
@@ -199,7 +199,7 @@ class PostgresAccounts:
                     )
         except (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.RaiseException) as error:
             if len(rows) == 1:
-                return [Rejection(rows[0], str(error.diag.message_primary or error))]
+                return [RejectedAccount(rows[0], str(error.diag.message_primary or error))]
             middle = len(rows) // 2
             return [
                 *await self._write_alike(table, names, rows[:middle], statement),

@@ -13,7 +13,7 @@ from sqlalchemy.engine import URL
 
 from amphibase.errors import ConfigurationError, StorageFull, Unavailable
 from amphibase.models import UtcDateTime
-from amphibase.move.accounts.base import Rejection, RowPage
+from amphibase.move.accounts.base import RejectedAccount, RowPage
 from amphibase.move.accounts.rows import (
     GENERATED,
     MOVING,
@@ -96,10 +96,10 @@ class SqliteAccounts:
     def takes(self, table: AuthTable, row: Values) -> bool:
         return True
 
-    async def insert(self, table: AuthTable, rows: Sequence[Values]) -> list[Rejection]:
+    async def insert(self, table: AuthTable, rows: Sequence[Values]) -> list[RejectedAccount]:
         return await self._write(table, rows, "ON CONFLICT ({key}) DO NOTHING")
 
-    async def change(self, table: AuthTable, rows: Sequence[Values]) -> list[Rejection]:
+    async def change(self, table: AuthTable, rows: Sequence[Values]) -> list[RejectedAccount]:
         return await self._write(table, rows, "ON CONFLICT ({key}) DO UPDATE SET {assignments}")
 
     async def delete(self, table: AuthTable, keys: Sequence[str]) -> None:
@@ -129,12 +129,12 @@ class SqliteAccounts:
 
     async def _write(
         self, table: AuthTable, rows: Sequence[Values], on_conflict: str
-    ) -> list[Rejection]:
+    ) -> list[RejectedAccount]:
         known = await self.columns(table)
         by_columns: dict[tuple[str, ...], list[Values]] = defaultdict(list)
         for row in rows:
             by_columns[tuple(name for name in row if name in known)].append(row)
-        rejected: list[Rejection] = []
+        rejected: list[RejectedAccount] = []
         for names, alike in by_columns.items():
             assignments = ", ".join(f"{name} = excluded.{name}" for name in names)
             statement = (
@@ -147,13 +147,13 @@ class SqliteAccounts:
 
     async def _write_alike(
         self, table: AuthTable, names: Sequence[str], rows: Sequence[Values], statement: str
-    ) -> list[Rejection]:
+    ) -> list[RejectedAccount]:
         try:
             values = [[_to_sqlite(table, name, row[name]) for name in names] for row in rows]
             await self._run(lambda connection: _in_transaction(connection, statement, values))
         except (ValueError, sqlite3.IntegrityError) as error:
             if len(rows) == 1:
-                return [Rejection(rows[0], str(error))]
+                return [RejectedAccount(rows[0], str(error))]
             middle = len(rows) // 2
             return [
                 *await self._write_alike(table, names, rows[:middle], statement),

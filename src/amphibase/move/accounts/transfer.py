@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
-from amphibase.move.accounts.base import AccountSource, AccountTarget, Rejection
+from amphibase.move.accounts.base import AccountSource, AccountTarget, RejectedAccount
 from amphibase.move.accounts.rows import (
     AuthTable,
     Values,
@@ -59,7 +59,7 @@ class Change:
 
 
 @dataclass(slots=True)
-class Comparison:
+class ComparedRows:
     """How some rows of a table compare.
 
     Args:
@@ -197,7 +197,9 @@ class AccountTransfer:
         self._reject(
             table,
             [
-                Rejection(change.sent, "has a new password on the source, and has signed in here")
+                RejectedAccount(
+                    change.sent, "has a new password on the source, and has signed in here"
+                )
                 for change in signed_in
             ],
         )
@@ -208,7 +210,7 @@ class AccountTransfer:
         )
         return count + await self._insert(table, replaced)
 
-    def _reject(self, table: AuthTable, rejected: Sequence[Rejection]) -> int:
+    def _reject(self, table: AuthTable, rejected: Sequence[RejectedAccount]) -> int:
         for rejection in rejected:
             row = {name: "…" if name in SECRETS else rejection.row[name] for name in rejection.row}
             name = journal_name(table, rejection.row)
@@ -217,7 +219,7 @@ class AccountTransfer:
 
     async def _compare(
         self, table: AuthTable, sums: list[int] | None = None
-    ) -> AsyncIterator[Comparison]:
+    ) -> AsyncIterator[ComparedRows]:
         """Yield how both sides differ, a part at a time.
 
         The side whose rows cost a request each to find is the one that is listed.
@@ -253,7 +255,7 @@ class AccountTransfer:
                 rows = await self._sent(table, page.rows)
                 keys = [key_of(table, row) for row in rows]
                 there = {**await self.target.rows(table, (table.key,), keys)}
-                yield Comparison(missing=[row for row in rows if key_of(table, row) not in there])
+                yield ComparedRows(missing=[row for row in rows if key_of(table, row) not in there])
 
     def _compared(
         self,
@@ -262,8 +264,8 @@ class AccountTransfer:
         sent: Mapping[str, Values],
         there: Mapping[str, Values],
         sums: list[int] | None,
-    ) -> Comparison:
-        found = Comparison()
+    ) -> ComparedRows:
+        found = ComparedRows()
         for key, row in there.items():
             mark = self._journal.get(f"{MOVED} {table}", journal_name(table, row))
             if key not in sent:
@@ -281,7 +283,7 @@ class AccountTransfer:
                 sums[1] = (sums[1] + digest(row, columns)) % 2**64
         return found
 
-    async def _lost(self, table: AuthTable, present: int) -> AsyncIterator[Comparison]:
+    async def _lost(self, table: AuthTable, present: int) -> AsyncIterator[ComparedRows]:
         """Yield the rows of the target that the move has written and the source has no more.
 
         Args:
@@ -295,7 +297,7 @@ class AccountTransfer:
         async for page in self.target.read(table, (table.key,)):
             keys = self._moved(table, page.rows)
             found = await self.source.rows(table, (table.key,), keys)
-            yield Comparison(lost=[key for key in keys if key not in found])
+            yield ComparedRows(lost=[key for key in keys if key not in found])
 
     def _moved(self, table: AuthTable, rows: Sequence[Values]) -> list[str]:
         """Return the keys of those rows that the move has written."""
@@ -336,7 +338,7 @@ class AccountTransfer:
         return await self.source.columns(table) & await self.target.written_columns(table)
 
 
-def _differences(table: AuthTable, found: Comparison) -> list[Difference]:
+def _differences(table: AuthTable, found: ComparedRows) -> list[Difference]:
     subject = f"auth.{table}"
     changed = [
         Difference(

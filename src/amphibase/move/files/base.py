@@ -85,7 +85,7 @@ class Content:
         return self._digest.hexdigest() if self._hashed == self.size else None
 
 
-class Upload(Protocol):
+class UploadState(Protocol):
     """Remembers durably how far an upload is, so that the next run goes on from there."""
 
     @property
@@ -135,7 +135,7 @@ class FileSide(Protocol):
             FileRejected: they are lost, or the file is another by now.
         """
 
-    async def write(self, file: StoredFile, content: Content, upload: Upload) -> None:
+    async def write(self, file: StoredFile, content: Content, upload: UploadState) -> None:
         """Store a file, in the place of one with its name.
 
         Raises:

@@ -32,7 +32,7 @@ from amphibase.errors import (
 )
 from amphibase.models import utc_now
 from amphibase.move.endpoints import SupabaseEndpoint
-from amphibase.move.files.base import Content, FileRejected, StoredFile, Upload
+from amphibase.move.files.base import Content, FileRejected, StoredFile, UploadState
 from amphibase.move.files.sql import ANY_TYPE, NO_CACHE, FileTable
 from amphibase.move.parallel import Pace
 from amphibase.move.project import client_of
@@ -158,7 +158,7 @@ class ProjectFileSide:
             async for chunk in response.aiter_bytes():
                 yield chunk
 
-    async def write(self, file: StoredFile, content: Content, upload: Upload) -> None:
+    async def write(self, file: StoredFile, content: Content, upload: UploadState) -> None:
         try:
             async with self._large if content.size > LARGE_BYTES else nullcontext():
                 if content.size <= PART_BYTES:
@@ -201,7 +201,7 @@ class ProjectFileSide:
 
         await self._pace.keep(attempt)
 
-    async def _write_parts(self, file: StoredFile, content: Content, upload: Upload) -> None:
+    async def _write_parts(self, file: StoredFile, content: Content, upload: UploadState) -> None:
         headers = {"Tus-Resumable": VERSION, "x-upsert": "true", **self._as_owner(file)}
         path, offset = upload.state, 0
         if path is not None:
@@ -244,7 +244,11 @@ class ProjectFileSide:
             f"{name} {base64.b64encode(value.encode()).decode()}"
             for name, value in metadata.items()
         )
-        begin = {**headers, "Upload-Length": str(size), "Upload-Metadata": ",".join(pairs)}
+        begin = {
+            **headers,
+            "Upload-Length": str(size),
+            "Upload-Metadata": ",".join(pairs),
+        }
 
         async def attempt() -> str:
             response = await self._client.request(

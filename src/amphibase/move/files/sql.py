@@ -15,7 +15,7 @@ from amphibase.blobs.swap import release, swap
 from amphibase.database.engine import Database, PoolOptions
 from amphibase.models import utc_now, uuid7
 from amphibase.move.endpoints import SqlEndpoint
-from amphibase.move.files.base import Content, FileRejected, StoredFile, Upload
+from amphibase.move.files.base import Content, FileRejected, StoredFile, UploadState
 from amphibase.schema.tables import tables
 from amphibase.sql.buckets import SqlBuckets
 
@@ -74,7 +74,7 @@ class SqlFileSide:
         async for chunk in chunks:
             yield chunk
 
-    async def write(self, file: StoredFile, content: Content, upload: Upload) -> None:
+    async def write(self, file: StoredFile, content: Content, upload: UploadState) -> None:
         if upload.state is not None:
             await self.discard(upload.state)
         version = uuid7()
