@@ -139,7 +139,8 @@ class Passthrough:
             for pair in pairs:
                 table = pair.source.table.name
                 parts = await read_parts(source, table)
-                self._progress.start(str(table), sum(part.rows for part in parts), "rows")
+                rows = sum(part.rows for part in parts)
+                self._progress.start(str(table), rows or None, "rows")
                 async with target.transaction():
                     if not await self._checkpoints.has(target, table):
                         await _check_is_empty(target, pair.target.table.name)
