@@ -111,6 +111,25 @@ async def test_what_a_killed_run_has_frozen_is_given_back(
     await database.close()
 
 
+async def test_a_run_that_is_cancelled_lets_the_source_write_again(
+    database: Database, journal: Journal
+) -> None:
+    is_frozen = asyncio.Event()
+
+    async def freeze_for_ever() -> None:
+        async with frozen(endpoint_of(database), notes_of(database), journal):
+            is_frozen.set()
+            await asyncio.Event().wait()
+
+    running = asyncio.create_task(freeze_for_ever())
+    await is_frozen.wait()
+    running.cancel()
+    await asyncio.wait({running})
+    async with database.engine.connect() as connection:
+        await write(connection, WRITES[0])
+    await database.close()
+
+
 async def test_writes_pass_by_themselves_when_the_lease_is_not_renewed(
     database: Database, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:

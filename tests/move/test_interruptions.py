@@ -126,6 +126,8 @@ async def test_a_project_that_fails_as_networks_do_gets_every_row_once(
         assert proxy.faults == []
     assert report.differences == []
     assert rows_of(project) == source.rows()
+    written = b"".join(path.read_bytes() for path in source.folder.glob("plan*"))
+    assert project.service_role_key.encode() not in written
 
 
 async def test_a_key_that_is_not_valid_any_more_fails_the_check_and_a_new_one_goes_on(
