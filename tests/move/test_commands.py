@@ -20,9 +20,9 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MoveFolde
         prepared_database("sqlite", request, tmp_path) as source,
         prepared_database("postgres", request, tmp_path) as target,
     ):
-        made = MoveFolder(tmp_path, source, target)
-        fill(source, made.source_files)
-        yield made
+        moved = MoveFolder(tmp_path, source, target)
+        fill(source, moved.source_files)
+        yield moved
 
 
 def execute(folder: MoveFolder, statement: str) -> None:

@@ -47,13 +47,13 @@ class Source:
 
 @pytest.fixture
 def source(tmp_path: Path) -> Source:
-    made = Source(tmp_path)
-    with closing(sqlite3.connect(made.path)) as database:
+    opened = Source(tmp_path)
+    with closing(sqlite3.connect(opened.path)) as database:
         database.execute(TABLE)
         rows = [(id, "x" * 100) for id in range(ROWS)]
         database.executemany("INSERT INTO moved_notes VALUES (?, ?)", rows)
         database.commit()
-    return made
+    return opened
 
 
 async def test_a_full_disk_ends_the_run_and_with_room_the_next_one_goes_on(

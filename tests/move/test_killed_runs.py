@@ -25,9 +25,9 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MoveFolde
             (tmp_path / name).mkdir()
             place = prepared_database(kind, request, tmp_path / name)
             urls.append(opened.enter_context(place))
-        made = MoveFolder(tmp_path, urls[0], urls[1])
-        fill(made.source, made.source_files, users=30, rows=ROWS)
-        yield made
+        moved = MoveFolder(tmp_path, urls[0], urls[1])
+        fill(moved.source, moved.source_files, users=30, rows=ROWS)
+        yield moved
 
 
 @pytest.mark.long

@@ -82,15 +82,15 @@ def plan(
             "--db-url needs one end that is a Supabase project; for two of them set "
             "SOURCE_SUPABASE_DB_URL and TARGET_SUPABASE_DB_URL"
         )
-    made = _run(lambda: plan_move(source, target, output, db_url=db_url))
+    planned = _run(lambda: plan_move(source, target, output, db_url=db_url))
     console = Console(soft_wrap=True)
-    accounts = "accounts, " if made.accounts else ""
-    buckets = f", {len(made.files.buckets)} buckets" if made.files else ""
+    accounts = "accounts, " if planned.accounts else ""
+    buckets = f", {len(planned.files.buckets)} buckets" if planned.files else ""
     console.print(
-        f"[green]✓[/green] {escape(str(output))}: {accounts}{len(made.tables)} tables{buckets}",
+        f"[green]✓[/green] {escape(str(output))}: {accounts}{len(planned.tables)} tables{buckets}",
         highlight=False,
     )
-    for each in made.not_moved:
+    for each in planned.not_moved:
         _warn(console, f"{each.what} does not move: {each.reason}")
     console.print(f"Read it, then: amphibase move check {escape(str(output))}", highlight=False)
 

@@ -161,13 +161,13 @@ def _sql_database(text: str, role: Role, own: EndSettings, application: Settings
     named = _database(variable, own.database_url)
     if not text:
         return _absolute(named or application.database)
-    asked = _absolute(_parse(text, f"The {role}'s address"))
+    planned = _absolute(_parse(text, f"The {role}'s address"))
     if named is not None:
-        return _same_address(asked, _absolute(named), variable)
+        return _same_address(planned, _absolute(named), variable)
     own_database = _absolute(application.database)
-    if asked.password is None and database_address(own_database) == database_address(asked):
+    if planned.password is None and database_address(own_database) == database_address(planned):
         return own_database
-    return asked
+    return planned
 
 
 def _supabase(
@@ -193,8 +193,8 @@ def _supabase(
     direct = own.supabase_db_url or (application.supabase_db_url if general else None)
     reached = _database(variable, direct)
     if database is not None:
-        asked = _parse(database, "The address of the project's database")
-        reached = asked if reached is None else _same_address(asked, reached, variable)
+        planned = _parse(database, "The address of the project's database")
+        reached = planned if reached is None else _same_address(planned, reached, variable)
     return SupabaseEndpoint(role, url, key, secret, reached)
 
 
@@ -225,11 +225,11 @@ def _absolute(url: URL) -> URL:
     return url.set(database=str(Path(url.database or "").absolute()))
 
 
-def _same_address(asked: URL, named: URL, variable: str) -> URL:
+def _same_address(planned: URL, named: URL, variable: str) -> URL:
     """Return the one with the password; both must be of the same database."""
-    if database_address(asked) != database_address(named):
+    if database_address(planned) != database_address(named):
         raise ConfigurationError(
             f"{variable} is of {database_address(named)}, and the plan of "
-            f"{database_address(asked)}; set it to the plan's, or plan anew"
+            f"{database_address(planned)}; set it to the plan's, or plan anew"
         )
-    return asked if asked.password is not None else named
+    return planned if planned.password is not None else named

@@ -278,11 +278,11 @@ def _others(source: Inventory) -> Iterator[NotMoved]:
     if schema_command(source.endpoint):
         reason += "; the pg_dump above writes it"
     for kind, name in named:
-        if not _is_made_of_models(name):
+        if not _is_derived(name):
             yield NotMoved(what=f"{kind} {name}", reason=reason)
 
 
-def _is_made_of_models(name: str) -> bool:
+def _is_derived(name: str) -> bool:
     """Return whether an object is Supabase's, or made by Amphibase of the models on each side."""
     own, _, table = name.partition(" on ")
     schema, separator, rest = (table or own).partition(".")

@@ -9,7 +9,7 @@ SECONDS_BETWEEN_LINES = 0.5
 
 
 class Progress(Protocol):
-    """Is told by the stages how far they are."""
+    """Receives from the stages how far they are."""
 
     def start(self, task: str, total: int | None, unit: str) -> None:
         """Begin a task, such as the rows of a table, or give it another total."""

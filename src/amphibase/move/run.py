@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -65,22 +65,20 @@ class Move:
         """
         plan = read_plan(self._path)
         source, target = endpoints_of(plan)
-        self._journal.__enter__()
-        try:
+        async with AsyncExitStack() as opened:
+            opened.enter_context(self._journal)
             self._context = MoveContext(
                 plan, source, target, self._journal, Quarantine(self._path), self._progress
             )
             await thaw(source, self._journal)
-        except BaseException:
-            self._journal.__exit__()
-            raise
-        self._stages = build_stages(self._context)
+            self._stages = build_stages(self._context)
+            for stage in self._stages:
+                opened.push_async_callback(stage.close)
+            self._opened = opened.pop_all()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for stage in self._stages:
-            await stage.close()
-        self._journal.__exit__()
+        await self._opened.aclose()
 
     async def check(self) -> list[Check]:
         """Look at both sides, without writing to them."""
@@ -214,19 +212,19 @@ class Move:
 
     def _frozen_tables(self) -> list[TableName]:
         """Return the source's tables that the stages read; those that are missing are ignored."""
-        plan, source = self._context.plan, self._context.source
-        is_sqlite = source.database is not None and not is_postgres(source)
+        plan = self._context.plan
+        has_schemas = is_postgres(self._context.source)
+        separator = "." if has_schemas else "_"
         names = [table.source for table in plan.tables]
-        schemas = {"auth": ACCOUNT_TABLES, "storage": FILE_TABLES}
-        if plan.accounts is None or plan.accounts.table is not None:
-            del schemas["auth"]
-        if plan.accounts is not None and plan.accounts.table is not None:
-            names.append(plan.accounts.table)
-        if plan.files is None:
-            del schemas["storage"]
-        separator = "_" if is_sqlite else "."
-        names += [f"{schema}{separator}{name}" for schema in schemas for name in schemas[schema]]
-        return [TableName(None, n) if is_sqlite else TableName(*n.split(".", 1)) for n in names]
+        if plan.accounts is not None:
+            own = plan.accounts.table
+            names += [own] if own else [f"auth{separator}{name}" for name in ACCOUNT_TABLES]
+        if plan.files is not None:
+            names += [f"storage{separator}{name}" for name in FILE_TABLES]
+        return [
+            TableName(*name.split(".", 1)) if has_schemas else TableName(None, name)
+            for name in dict.fromkeys(names)
+        ]
 
 
 def build_stages(context: MoveContext) -> list[Stage]:
