@@ -114,6 +114,7 @@ def test_the_same_example_runs_on_a_project_that_is_prepared_as_documented(examp
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 def test_the_readmes_example_moves_to_a_project_and_back_as_documented(example: Path) -> None:
     page = (ROOT / "docs" / "moving.md").read_text()
     there, back = re.findall(r"^```console\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)[:2]

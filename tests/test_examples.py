@@ -33,6 +33,7 @@ def test_the_readme_shows_the_example_of_notes() -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("script", ["to_supabase.py", "users_table.py"])
 def test_an_example_of_moving_ends_with_equal_sides(script: str) -> None:
     done = subprocess.run(

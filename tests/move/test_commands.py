@@ -5,7 +5,9 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 from filelock import FileLock
 from tests.conftest import prepared_database
@@ -23,6 +25,27 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MoveFolde
         moved = MoveFolder(tmp_path, source, target)
         fill(source, moved.source_files)
         yield moved
+
+
+SEATS = """
+    CREATE TABLE t_seats (row integer, number integer, label text, PRIMARY KEY (row, number))
+"""
+
+
+@pytest.fixture
+def seats(postgres_url: str, tmp_path: Path) -> MoveFolder:
+    """One table on SQLite, and the same without rows on a Postgres."""
+    folder = MoveFolder(tmp_path, f"sqlite:///{tmp_path}/source.db", postgres_url)
+    execute(folder, SEATS)
+    execute(folder, "INSERT INTO t_seats VALUES (3, 1, 'a'), (3, 2, 'b'), (7, 1, 'c'), (7, 2, 'd')")
+    with psycopg.connect(postgres_url) as connection:
+        connection.execute(SEATS)
+    return folder
+
+
+def seats_of(url: str) -> list[Any]:
+    with psycopg.connect(url) as connection:
+        return connection.execute("SELECT * FROM t_seats ORDER BY 1, 2").fetchall()
 
 
 def execute(folder: MoveFolder, statement: str) -> None:
@@ -80,68 +103,68 @@ def test_a_move_that_is_killed_again_and_again_ends_as_if_it_had_not_been(
     folder.check_equal()
 
 
-def test_a_row_that_differs_is_named_with_exit_code_1(folder: MoveFolder) -> None:
-    folder.plan()
-    folder.run()
-    execute(folder, "UPDATE t_seats SET label = 'changed' WHERE row = 3 AND number = 2")
-    verified = folder.command("verify")
+def test_a_row_that_differs_is_named_with_exit_code_1(seats: MoveFolder) -> None:
+    seats.plan()
+    seats.run()
+    execute(seats, "UPDATE t_seats SET label = 'changed' WHERE row = 3 AND number = 2")
+    verified = seats.command("verify")
     assert verified.returncode == 1
     assert "t_seats" in verified.stderr
     assert "3" in verified.stderr
 
 
 def test_a_side_that_cannot_be_reached_is_not_verified_with_exit_code_3(
-    folder: MoveFolder,
+    seats: MoveFolder,
 ) -> None:
-    folder.plan()
-    plan = folder.path / "plan.toml"
-    plan.write_text(plan.read_text().replace(folder.target.split("/")[-1], "not_there"))
-    folder.target = folder.target.rpartition("/")[0] + "/not_there"
-    assert folder.command("verify").returncode == 3
+    seats.plan()
+    plan = seats.path / "plan.toml"
+    plan.write_text(plan.read_text().replace(seats.target.split("/")[-1], "not_there"))
+    seats.target = seats.target.rpartition("/")[0] + "/not_there"
+    assert seats.command("verify").returncode == 3
 
 
-def test_wrong_usage_ends_with_exit_code_2(folder: MoveFolder) -> None:
-    missing = folder.command("run")
+def test_wrong_usage_ends_with_exit_code_2(seats: MoveFolder) -> None:
+    missing = seats.command("run")
     assert (missing.returncode, "plan.toml: cannot be read" in missing.stderr) == (2, True)
-    wrong = folder.command("plan", "postgresql://db/app", "sql")
+    wrong = seats.command("plan", "postgresql://db/app", "sql")
     assert (wrong.returncode, "write sql:URL" in wrong.stderr) == (2, True)
 
 
 def test_a_database_that_is_missing_or_none_is_one_line_and_is_not_created(
-    folder: MoveFolder, tmp_path: Path
+    seats: MoveFolder, tmp_path: Path
 ) -> None:
     (tmp_path / "text.db").write_text("no database" * 100)
     for name, message in (("none.db", "can be opened"), ("text.db", "is not a database")):
-        folder.source = f"sqlite:///{tmp_path}/{name}"
-        done = folder.command("plan", "sql", "sql", "-o", "other.toml")
+        seats.source = f"sqlite:///{tmp_path}/{name}"
+        done = seats.command("plan", "sql", "sql", "-o", "other.toml")
         assert (done.returncode, message in done.stderr) == (1, True), done.stderr
         assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "none.db").exists()
 
 
 def test_a_target_with_rows_fails_the_check_before_anything_is_written(
-    folder: MoveFolder, request: pytest.FixtureRequest
+    seats: MoveFolder,
 ) -> None:
-    folder.plan()
-    fill(folder.target, folder.target_files, users=1, rows=1, seed=2)
-    before = contents(folder.target)
-    failed = folder.run(code=1)
-    assert "t_notes" in failed.stderr
+    seats.plan()
+    with psycopg.connect(seats.target) as connection:
+        connection.execute("INSERT INTO t_seats VALUES (9, 9, 'here before')")
+    failed = seats.run(code=1)
+    assert "t_seats" in failed.stderr
     assert "merge = true" in failed.stderr
-    assert contents(folder.target) == before
+    assert seats_of(seats.target) == [(9, 9, "here before")]
 
 
 def test_a_plan_whose_ends_were_changed_is_not_taken_for_the_one_that_has_begun(
-    folder: MoveFolder,
+    seats: MoveFolder,
 ) -> None:
-    folder.plan()
-    folder.run()
-    other = folder.path / "other.db"
-    other.write_bytes(Path(folder.source.removeprefix("sqlite:///")).read_bytes())
-    plan = folder.path / "plan.toml"
-    plan.write_text(plan.read_text().replace(folder.source, f"sqlite:///{other}"))
-    folder.source = f"sqlite:///{other}"
-    assert "write another plan" in folder.run(code=1).stderr
+    seats.plan()
+    seats.run()
+    other = seats.path / "other.db"
+    other.write_bytes(Path(seats.source.removeprefix("sqlite:///")).read_bytes())
+    plan = seats.path / "plan.toml"
+    plan.write_text(plan.read_text().replace(seats.source, f"sqlite:///{other}"))
+    seats.source = f"sqlite:///{other}"
+    assert "write another plan" in seats.run(code=1).stderr
 
 
 def test_the_state_of_a_move_is_reported_with_the_users_who_need_a_new_password(
@@ -156,19 +179,19 @@ def test_the_state_of_a_move_is_reported_with_the_users_who_need_a_new_password(
     assert "1 users need a new password:\n  user3@example.com" in reported
 
 
-def test_two_runs_of_one_plan_exclude_each_other(folder: MoveFolder) -> None:
-    folder.plan()
-    with FileLock(folder.path / "plan.lock"):
-        second = folder.run(code=1)
+def test_two_runs_of_one_plan_exclude_each_other(seats: MoveFolder) -> None:
+    seats.plan()
+    with FileLock(seats.path / "plan.lock"):
+        second = seats.run(code=1)
     assert "another run of plan is under way" in second.stderr
 
 
 def test_a_rejected_row_is_quarantined_and_fails_the_run_unless_that_is_allowed(
-    folder: MoveFolder,
+    seats: MoveFolder,
 ) -> None:
-    execute(folder, "UPDATE t_seats SET label = 'a' || char(0) || 'b' WHERE row = 7")
-    folder.plan()
-    folder.run(code=1)
-    lines = (folder.path / "plan.quarantine.jsonl").read_text().splitlines()
+    execute(seats, "UPDATE t_seats SET label = 'a' || char(0) || 'b' WHERE row = 7")
+    seats.plan()
+    seats.run(code=1)
+    lines = (seats.path / "plan.quarantine.jsonl").read_text().splitlines()
     assert {tuple(json.loads(line)["key"]) for line in lines} == {("7", "1"), ("7", "2")}
-    assert folder.run("--allow-quarantine").returncode == 0
+    assert seats.run("--allow-quarantine").returncode == 0
