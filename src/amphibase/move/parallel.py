@@ -6,10 +6,22 @@ import time
 from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
-from amphibase.errors import Retryable, StorageFull, TooManyRequests
+from amphibase.errors import (
+    Forbidden,
+    MoveFailed,
+    Retryable,
+    StorageFull,
+    TooManyRequests,
+    Unauthenticated,
+)
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+KEY_REJECTED = (
+    "The project rejects the service's key: it has expired, was revoked or is another project's. "
+    "Set SUPABASE_SERVICE_KEY, or that of the end (SOURCE_…, TARGET_…), and run again"
+)
 
 ATTEMPTS = 8
 FIRST_WAIT_SECONDS = 0.1
@@ -95,7 +107,14 @@ class Pace:
         Raises:
             Retryable: the last failure.
             StorageFull: at once, since waiting makes no room.
+            MoveFailed: the server rejects the key.
         """
+        try:
+            return await self._repeated(request)
+        except (Unauthenticated, Forbidden):
+            raise MoveFailed(KEY_REJECTED) from None
+
+    async def _repeated(self, request: Callable[[], Awaitable[Result]]) -> Result:
         for attempt in range(1, ATTEMPTS):
             while (wait := self._resume_at - self._clock()) > 0:
                 await self._sleep(wait)
