@@ -90,7 +90,7 @@ class Side:
         }
 
 
-@pytest.fixture(params=["sqlite-postgres", "postgres-sqlite", "sqlite-sqlite", "postgres-postgres"])
+@pytest.fixture(params=["sqlite-postgres", "postgres-sqlite", "postgres-postgres"])
 def sides(
     request: pytest.FixtureRequest, tmp_path: Path, databases: Databases
 ) -> Iterator[tuple[Side, Side]]:
