@@ -83,7 +83,7 @@ async def messages(stage: TablesStage) -> list[str]:
     return [each.message for each in (await stage.verify()).differences]
 
 
-async def test_tables_in_a_circle_in_which_nothing_may_be_null_arrive(
+async def test_tables_in_a_cycle_in_which_nothing_may_be_null_arrive(
     two_databases: TwoDatabases, tmp_path: Path
 ) -> None:
     two_databases.run(CIRCLE)

@@ -36,8 +36,8 @@ DDL = """
     );
     CREATE TABLE visits (page VARCHAR(20));
 """
-# On a database that checks foreign keys the circle is closed afterwards.
-CIRCLE = "ALTER TABLE people ADD FOREIGN KEY (favourite) REFERENCES posts (id);"
+# On a database that checks foreign keys the cycle is closed afterwards.
+CYCLE = "ALTER TABLE people ADD FOREIGN KEY (favourite) REFERENCES posts (id);"
 ROWS = """
     INSERT INTO people VALUES (1, 'a@x', NULL, NULL), (2, 'b@x', NULL, 1), (3, 'c@x', NULL, 2);
     INSERT INTO posts VALUES (10, 1, 'first'), (11, 3, 'second');
@@ -105,7 +105,7 @@ def sides(
         ]
         source, target = map(Side, urls)
         for side in (source, target):
-            script = DDL + ("" if side.is_sqlite else CIRCLE)
+            script = DDL + ("" if side.is_sqlite else CYCLE)
             side.run(script.replace("favourite INTEGER", CLOSED) if side.is_sqlite else script)
         source.run(ROWS)
         yield source, target
@@ -160,7 +160,7 @@ async def moved(stage: TablesStage) -> bool:
     return all(first == second for first, second in verified.checksums.values())
 
 
-async def test_tables_with_circles_self_references_and_no_keys_arrive_and_change_nothing_again(
+async def test_tables_with_cycles_self_references_and_no_keys_arrive_and_change_nothing_again(
     sides: tuple[Side, Side], tmp_path: Path
 ) -> None:
     source, target = sides

@@ -149,14 +149,14 @@ class DataApiTables:
 
     async def rows(self, selection: Selection, keys: Sequence[Key]) -> Mapping[Key, Row]:
         """Return the rows with these keys; those that are missing are left out."""
-        found: dict[Key, Row] = {}
+        by_key: dict[Key, Row] = {}
 
         async def read(part: Sequence[Key]) -> None:
             async for row in self._matching(selection, part):
-                found[key_of(row, selection.key_indexes)] = row
+                by_key[key_of(row, selection.key_indexes)] = row
 
         await in_parallel(pages_of_keys(selection, keys), read, IN_FLIGHT)
-        return found
+        return by_key
 
     async def checkpoint(self, table: TableName) -> Key | None:
         """Return the last key before which every chunk is written; None before the first."""

@@ -185,7 +185,7 @@ def _has(table: CatalogTable, name: str) -> bool:
 def in_order(tables: Sequence[MovedTable]) -> tuple[list[MovedTable], list[str]]:
     """Put each table after those that it refers to on the target.
 
-    Where they refer to one another in a circle, or a table to itself, a column that may be NULL is
+    Where they refer to one another in a cycle, or a table to itself, a column that may be NULL is
     postponed.
 
     Returns:

@@ -101,11 +101,11 @@ class PostgresTables:
             _is_one_of(selection, keys),
         )
         indexes = selection.key_indexes
-        found: dict[Key, Row] = {}
+        by_key: dict[Key, Row] = {}
         async with self._transaction() as connection, connection.cursor().copy(query) as copy:
             async for row in copy.rows():
-                found[key_of(row, indexes)] = row
-        return found
+                by_key[key_of(row, indexes)] = row
+        return by_key
 
     async def checkpoint(self, table: TableName) -> Key | None:
         """Return the last key whose chunk is written; None before the first."""

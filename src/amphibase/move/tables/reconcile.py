@@ -154,7 +154,7 @@ class Reconciliation:
         return written
 
     async def _clear_postponed(self, table: MovedTable, keys: Sequence[Key]) -> None:
-        """Let rows that will be deleted refer to nothing, as others in a circle may."""
+        """Let rows that will be deleted refer to nothing, as others in a cycle may."""
         selection = table.pair.target
         rows = list((await self._target.rows(selection, keys)).values())
         await self._target.upsert(selection, table.without_postponed(rows))

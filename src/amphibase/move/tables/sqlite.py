@@ -69,7 +69,7 @@ class SqliteTables:
             self._connection = None
 
     async def ignore_foreign_keys(self) -> None:
-        """Check no foreign keys from now on: for tables that refer to one another in a circle."""
+        """Check no foreign keys from now on: for tables that refer to one another in a cycle."""
         assert self._connection is not None
         await asyncio.to_thread(self._connection.execute, "PRAGMA foreign_keys = OFF")
 
@@ -189,12 +189,12 @@ class SqliteTables:
         columns = ", ".join(map(quoted, selection.columns))
         codecs = codecs_of(selection)
         indexes = selection.key_indexes
-        found = {}
+        rows = {}
         for condition, values in by_key(selection, keys):
             query = f"SELECT {columns} FROM {quoted(selection.table.name.name)} WHERE {condition}"
             for row in to_text(list(fetch(connection, query, values)), codecs):
-                found[key_of(row, indexes)] = row
-        return found
+                rows[key_of(row, indexes)] = row
+        return rows
 
     def _insert(
         self, selection: Selection, chunk: Chunk, connection: sqlite3.Connection

@@ -81,7 +81,7 @@ class TablesStage:
             sides = await self._open()
         direct = [table for table in sides.tables if passes_through(table, self._context)]
         async with self._triggers_off(sides):
-            async with self._circles_open(sides):
+            async with self._cycles_open(sides):
                 for table in sides.tables:
                     if table not in direct:
                         await copy_table(table, sides.source, sides.target, self._context)
@@ -164,7 +164,7 @@ class TablesStage:
         is_over_api = self._context.target.database is None
         for foreign_key in sides.unsatisfied if is_over_api else ():
             message = (
-                f"{foreign_key} closes a circle of tables that refer to one another, of which no "
+                f"{foreign_key} closes a cycle of tables that refer to one another, of which no "
                 "column may be NULL: let one be NULL for the move, or give the database's URL, by "
                 "which the constraint is taken off meanwhile"
             )
@@ -211,7 +211,7 @@ class TablesStage:
             yield
 
     @asynccontextmanager
-    async def _circles_open(self, sides: Sides) -> AsyncIterator[None]:
+    async def _cycles_open(self, sides: Sides) -> AsyncIterator[None]:
         """Take foreign keys off that no order satisfies, while rows are copied."""
         target = postgres_url(self._context.target)
         if target is None or not sides.unsatisfied:

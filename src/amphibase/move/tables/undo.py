@@ -38,15 +38,15 @@ class Undo:
 
     async def run(self) -> AsyncIterator[Kept]:
         """Delete rows, and yield those that are kept."""
-        circles = [table for table in self._tables if table.postponed]
-        for table in circles:
-            await self._open_circle(table)
+        cycles = [table for table in self._tables if table.postponed]
+        for table in cycles:
+            await self._open_cycle(table)
         for table in reversed(self._tables):
             kept = self._delete_rows(table) if table.plan.key else self._delete_all(table)
             async for each in kept:
                 yield each
-        for table in circles:
-            await self._close_circle(table)
+        for table in cycles:
+            await self._close_cycle(table)
         for table in self._tables:
             self._journal.delete("table", table.name)
             self._journal.delete(HELD, table.name)
@@ -73,14 +73,14 @@ class Undo:
                         changed.append(table.key_of(other))
                 yield same, changed
 
-    async def _open_circle(self, table: MovedTable) -> None:
+    async def _open_cycle(self, table: MovedTable) -> None:
         """Let the rows refer to nothing in the columns that were filled last."""
         async with aclosing(self._unchanged(table)) as chunks:
             async for same, _ in chunks:
                 cleared = table.without_postponed([row for _, row in same])
                 await self._target.upsert(table.pair.target, cleared)
 
-    async def _close_circle(self, table: MovedTable) -> None:
+    async def _close_cycle(self, table: MovedTable) -> None:
         """Let the rows that are kept refer to what they did, where it is still there."""
         async with aclosing(self._unchanged(table)) as chunks:
             async for same, _ in chunks:
