@@ -60,6 +60,16 @@ class Impersonation(NamedTuple):
         """
         return Call(_statement(tuple(self.settings), read_only), self._values())
 
+    def driver_call(self) -> tuple[bytes, tuple[str, ...]]:
+        """Return the statement for psycopg and its values, for a connection that may assume more
+        roles than a token may name; see `impersonate`.
+
+        Its one row is the number of the settings and two, if `authenticator` may assume the role;
+        else nobody is impersonated, and nothing that follows may be read.
+        """
+        sql = _driver_sql(tuple(self.settings), of_authenticator=True)
+        return sql.encode(), self._values()
+
     def impersonate(self, connection: Connection, *, of_authenticator: bool = False) -> None:
         """Begin it on a connection in a transaction.
 
@@ -70,7 +80,7 @@ class Impersonation(NamedTuple):
         Raises:
             RoleNotAllowed: it is not.
         """
-        sql = _driver_sql(tuple(self.settings), of_authenticator)
+        sql = _driver_sql(tuple(self.settings), of_authenticator=of_authenticator)
         count = connection.exec_driver_sql(sql, self._values()).scalar_one()
         if count != len(self.settings) + 2:
             raise RoleNotAllowed(self.role)
@@ -107,7 +117,7 @@ def _statement(names: tuple[str, ...], read_only: bool) -> Statement:
 
 
 @lru_cache(1024)
-def _driver_sql(names: tuple[str, ...], of_authenticator: bool) -> str:
+def _driver_sql(names: tuple[str, ...], *, of_authenticator: bool) -> str:
     """Return the statement with the driver's placeholders."""
     escaped = tuple(name.replace("%", "%%") for name in names)
     role = _ROLE_OF_AUTHENTICATOR if of_authenticator else _ROLE

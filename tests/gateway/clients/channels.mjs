@@ -1,6 +1,7 @@
-// Channels: broadcasts as JSON and as bytes, presence, broadcasts over HTTP, and their ends.
+// Channels: broadcasts as JSON and as bytes, presence, broadcasts over HTTP, their ends, and a chat
+// in a private channel with the rows that policies show.
 import assert from 'node:assert/strict'
-import { client, PASSWORD } from './project.mjs'
+import { client, ok, PASSWORD, signedUp } from './project.mjs'
 
 const subscribed = (channel) =>
   new Promise((resolve, reject) =>
@@ -61,4 +62,36 @@ for (const vsn of ['1.0.0', '2.0.0']) {
   assert.deepEqual(await bob.removeAllChannels(), ['ok'])
   assert.deepEqual(ann.getChannels(), [])
 }
+
+// A chat
+const [[ann], [bob, { id }]] = [
+  await signedUp('chat.ann@example.com'),
+  await signedUp('chat.bob@example.com'),
+]
+const anonymous = client().channel('chat:1', { config: { private: true } })
+await assert.rejects(subscribed(anonymous), /do not have permissions to read from this Channel/)
+const room = bob.channel('chat:1', { config: { private: true, presence: { key: id } } })
+const events = []
+const stars = (filter) => ({ event: '*', schema: 'public', table: 'notes', ...filter })
+room.on('postgres_changes', stars({}), ({ eventType, new: row }) => events.push([eventType, row.title]))
+const many = received(room, 'postgres_changes', stars({ filter: 'stars=gt.4' }))
+const deleted = received(room, 'postgres_changes', { ...stars({}), event: 'DELETE' })
+const joined = received(room, 'presence', { event: 'join' })
+const said = received(room, 'broadcast', { event: 'said' })
+await subscribed(room)
+await ok(ann.from('notes').insert({ title: 'of ann' }))
+await ok(bob.from('notes').insert({ title: 'few' }))
+const note = await ok(bob.from('notes').insert({ title: 'many', stars: 5 }).select().single())
+const { new: row, schema, table, errors } = await many
+assert.deepEqual(row, note)
+assert.deepEqual([schema, table, errors], ['public', 'notes', null])
+await ok(bob.from('notes').delete().eq('id', note.id))
+assert.deepEqual((await deleted).old, { id: note.id })
+assert.deepEqual(events, [['INSERT', 'few'], ['INSERT', 'many'], ['DELETE', undefined]])
+assert.equal(await room.track({ typing: true }), 'ok')
+assert.equal((await joined).key, id)
+const theirs = ann.channel('chat:1', { config: { private: true, broadcast: { ack: true } } })
+await subscribed(theirs)
+assert.equal(await theirs.send({ type: 'broadcast', event: 'said', payload: { n: 1 } }), 'ok')
+assert.deepEqual((await said).payload, { n: 1 })
 process.exit(0)

@@ -26,3 +26,7 @@ CREATE FUNCTION my_notes() RETURNS SETOF notes STABLE LANGUAGE sql AS 'SELECT * 
 
 CREATE POLICY own_folder ON storage.objects FOR ALL TO authenticated
     USING (bucket_id = 'mine' AND (storage.foldername(name))[1] = auth.uid()::text);
+
+ALTER PUBLICATION supabase_realtime ADD TABLE notes;
+CREATE POLICY "users chat" ON realtime.messages FOR ALL TO authenticated
+    USING (realtime.topic() LIKE 'chat:%') WITH CHECK (realtime.topic() LIKE 'chat:%');

@@ -1,13 +1,31 @@
 """Supabase's client for Python walks through its calls of Realtime."""
 
 import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-from supabase import acreate_client
+import httpx
+import psycopg
+import pytest
+from supabase import AsyncClientOptions, acreate_client
 
 from amphibase.testing.supabase import LocalSupabase
 
 SECONDS = 10
+
+Connect = Callable[[], Awaitable[Any]]
+
+
+SCHEMA = """
+CREATE TABLE notes (
+    id int PRIMARY KEY, owner uuid DEFAULT auth.uid(), text text, at timestamptz DEFAULT now()
+);
+GRANT ALL ON notes TO authenticated;
+ALTER TABLE notes ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON notes TO authenticated USING (owner = auth.uid());
+ALTER PUBLICATION supabase_realtime ADD TABLE notes;
+"""
+CREDENTIALS = {"email": "ann@example.com", "password": "correct horse battery"}
 
 
 class Channel:
@@ -42,10 +60,26 @@ class Channel:
         return await asyncio.wait_for(self.events.get(), SECONDS)
 
 
-async def test_broadcasts_and_presence_reach_every_client(local_supabase: LocalSupabase) -> None:
-    clients = [
-        await acreate_client(local_supabase.url, local_supabase.publishable_key) for _ in range(2)
-    ]
+@pytest.fixture
+async def connect(local_supabase: LocalSupabase) -> AsyncIterator[Connect]:
+    """Opens clients, whose connections end with the test."""
+    async with httpx.AsyncClient() as http:
+        options = AsyncClientOptions(auto_refresh_token=False, httpx_client=http)
+        clients = []
+
+        async def opened() -> Any:
+            url, key = local_supabase.url, local_supabase.publishable_key
+            clients.append(await acreate_client(url, key, options))
+            return clients[-1]
+
+        yield opened
+        for client in clients:
+            await client.remove_all_channels()
+            await client.realtime.close()
+
+
+async def test_broadcasts_and_presence_reach_every_client(connect: Connect) -> None:
+    clients = [await connect() for _ in range(2)]
     ann, bob = (
         Channel(each, "room", key) for each, key in zip(clients, ("ann", "bob"), strict=True)
     )
@@ -61,5 +95,25 @@ async def test_broadcasts_and_presence_reach_every_client(local_supabase: LocalS
     assert list(bob.channel.presence_state()) == ["ann"]
     await ann.channel.untrack()
     assert await bob.event() == ("leave", "ann", "calm")
-    for client in clients:
-        await client.remove_all_channels()
+
+
+async def test_changes_of_rows_reach_their_owner(
+    local_supabase: LocalSupabase, connect: Connect
+) -> None:
+    with psycopg.connect(local_supabase.db_url) as connection:
+        connection.execute(SCHEMA)
+    client = await connect()
+    session = (await client.auth.sign_up(CREDENTIALS)).session
+    assert session is not None
+    await client.realtime.set_auth(session.access_token)
+    channel = Channel(client, "rows", "ann")
+    channel.channel.on_postgres_changes(
+        "*", channel.events.put_nowait, table="notes", filter="text=like.h%"
+    )
+    await channel.subscribe()
+    with psycopg.connect(local_supabase.db_url) as connection:
+        connection.execute("INSERT INTO notes VALUES (1, gen_random_uuid(), 'hidden')")
+    await client.table("notes").insert({"id": 2, "text": "hello"}).execute()
+    data = (await channel.event())["data"]
+    assert (data["type"], data["table"]) == ("INSERT", "notes")
+    assert (data["record"]["id"], data["record"]["text"]) == (2, "hello")

@@ -1,7 +1,7 @@
 """A channel: one topic that one socket has joined."""
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from time import time
 from typing import Any, Protocol, Self
 
@@ -9,6 +9,9 @@ import orjson
 
 from amphibase.errors import Unavailable
 from amphibase.gateway.realtime.authorization import BROADCAST, PRESENCE
+from amphibase.gateway.realtime.changes.binding import binding_id
+from amphibase.gateway.realtime.changes.publisher import EVENT
+from amphibase.gateway.realtime.changes.subscriptions import Subscriptions
 from amphibase.gateway.realtime.context import RealtimeContext
 from amphibase.gateway.realtime.errors import (
     DatabaseUnreachable,
@@ -31,6 +34,7 @@ from amphibase.redaction import redacted_logger
 
 logger = redacted_logger("amphibase.gateway.realtime")
 
+NO_CHANGES = "The database does not send its changes"
 PAYLOAD_TOO_LARGE = "payload_size_exceeded"
 
 
@@ -82,6 +86,7 @@ class Channel:
         self._wants_presence = config.has_presence
         self._readable = readable
         self._writable: dict[str, bool] = {}
+        self._change_errors: Sequence[str] = ()
         self._await_expiry()
 
     @classmethod
@@ -105,7 +110,12 @@ class Channel:
         """
         caller = authenticate(context.tokens, token if config.token is None else config.token)
         readable = await _readable(context, caller, name, is_private=config.is_private)
-        return cls(context, socket, name, join_ref, config, caller, left, readable)
+        # Before the reply: whoever has it receives every later commit.
+        reason = await context.start_feed() if config.needs_feed else None
+        subscriptions = await _read_subscriptions(context, caller, config)
+        channel = cls(context, socket, name, join_ref, config, caller, left, readable)
+        channel._subscribe(subscriptions, reason)
+        return channel
 
     @property
     def receives_broadcasts(self) -> bool:
@@ -119,14 +129,46 @@ class Channel:
         """Send a message of the topic to the client."""
         self._socket.push(push)
 
+    @property
+    def caller(self) -> ChannelCaller:
+        """Whom the newest token names."""
+        return self._caller
+
+    @property
+    def bindings(self) -> Sequence[Mapping[str, Any]]:
+        """The changes that the client wants, with their ids, for the reply to the join."""
+        return [{**each, "id": binding_id(each)} for each in self._config.changes]
+
     def begin(self) -> None:
         """Send what follows the reply to the join."""
+        self._push_state()
+        self._report_changes()
+
+    def _push_state(self) -> None:
         if self.receives_presence:
             self._topic.push_state(self)
 
+    def _subscribe(self, subscriptions: Subscriptions, reason: str | None) -> None:
+        """Subscribe to changes.
+
+        Args:
+            reason: why the database sends none; None where it does.
+        """
+        errors = subscriptions.errors
+        self._change_errors = errors if reason is None else [f"{NO_CHANGES}: {reason}"]
+        self._context.publisher.add(self, subscriptions.bindings)
+
+    def _report_changes(self) -> None:
+        if not self._config.changes:
+            return
+        for error in self._change_errors:
+            self.system(error, extension=EVENT, is_error=True)
+        if not self._change_errors:
+            self.system("Subscribed to PostgreSQL", extension=EVENT)
+
     def lose_changes(self, reason: str) -> None:
         """Let the client join again, where it may have missed what the database sent."""
-        if self._config.is_private:
+        if self._config.needs_feed:
             self.system(f"The connection to the database was lost: {reason}", is_error=True)
             self.end("phx_error")
 
@@ -163,6 +205,7 @@ class Channel:
         """Leave the topic, without a message."""
         if self._expiry is not None:
             self._expiry.cancel()
+        self._context.publisher.remove(self)
         self._context.topics.leave(self._topic, self)
         self._left(self)
 
@@ -226,7 +269,7 @@ class Channel:
             raise TooManyMessages("Track message size exceeded")
         if not self._wants_presence:
             self._wants_presence = True
-            self.begin()  # realtime-js drops diffs until it has a state
+            self._push_state()  # realtime-js drops diffs until it has a state
         self._topic.presences.track(self, self._config.presence_key, payload)
         self._reply(message, "ok", {})
 
@@ -239,9 +282,12 @@ class Channel:
         caller = authenticate(self._context.tokens, token)
         is_private = self._config.is_private
         self._readable = await _readable(self._context, caller, self._name, is_private=is_private)
+        subscriptions = await _read_subscriptions(self._context, caller, self._config)
         self._caller = caller
         self._writable.clear()
         self._await_expiry()
+        self._subscribe(subscriptions, None)
+        self._report_changes()
 
     async def _may_write(self, extension: str) -> bool:
         """Return whether the caller may send; the policies are asked once for each token."""
@@ -285,3 +331,13 @@ async def _readable(
     if not readable:
         raise NotReadable(name)
     return readable
+
+
+async def _read_subscriptions(
+    context: RealtimeContext, caller: ChannelCaller, config: JoinConfig
+) -> Subscriptions:
+    """Read what changes the client wants. Raises DatabaseUnreachable."""
+    try:
+        return await Subscriptions.read(context.database, caller.role, config.changes)
+    except Unavailable:
+        raise DatabaseUnreachable from None

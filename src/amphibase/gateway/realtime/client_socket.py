@@ -148,15 +148,13 @@ class ClientSocket:
                 self.close(GOING_AWAY, error.message)
             return
         self._channels[topic] = channel
-        self._reply(message, "ok", {"postgres_changes": []})
+        self._reply(message, "ok", {"postgres_changes": channel.bindings})
         channel.begin()
 
     async def _joined(self, name: str, message: ClientMessage) -> Channel:
         if not name:
             raise TopicNameRequired
         config = JoinConfig.read(message.payload)
-        if config.is_private:
-            await self._context.start_feed()
         return await Channel.join(
             self._context, self, name, message.ref, config, self._token, self._left
         )

@@ -7,6 +7,8 @@ from amphibase.accounts.jwt.key_ring import KeyRing
 from amphibase.database.engine import Database, PoolOptions
 from amphibase.gateway.realtime import database_messages
 from amphibase.gateway.realtime.authorization import Authorization
+from amphibase.gateway.realtime.changes import check
+from amphibase.gateway.realtime.changes.publisher import Publisher
 from amphibase.gateway.realtime.errors import TooManyMessages
 from amphibase.gateway.realtime.frames import Push
 from amphibase.gateway.realtime.rates import AverageRate
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
 logger = redacted_logger("amphibase.gateway.realtime")
 
-PUBLICATIONS = (database_messages.PUBLICATION,)
+PUBLICATIONS = (check.PUBLICATION, database_messages.PUBLICATION)
 
 
 class RealtimeContext:
@@ -33,6 +35,7 @@ class RealtimeContext:
         self.tokens = tokens
         self.database = Database(database_url, PoolOptions(size=settings.db_pool))
         self.authorization = Authorization(self.database)
+        self.publisher = Publisher(self.database)
         self.feed = Feed(database_url, PUBLICATIONS, self._deliver, self._lose)
         self.topics = Topics()
         self.sockets: set[ClientSocket] = set()
@@ -59,9 +62,13 @@ class RealtimeContext:
         return None
 
     async def _deliver(self, changes: Sequence[RowChange]) -> None:
+        rows = []
         for change in changes:
             if database_messages.is_message(change):
                 database_messages.deliver(change, self.topics)
+            else:
+                rows.append(change)
+        await self.publisher.publish(rows)
 
     def _lose(self, reason: str) -> None:
         """Let clients join again, since they may have missed what the database sent."""

@@ -33,6 +33,11 @@ class JoinConfig:
     changes: Sequence[Mapping[str, Any]]
     token: str | None
 
+    @property
+    def needs_feed(self) -> bool:
+        """Whether it has what the database sends."""
+        return self.is_private or bool(self.changes)
+
     @classmethod
     def read(cls, payload: Any) -> Self:
         """Read the payload of a join."""

@@ -5,6 +5,7 @@ a crash.
 """
 
 import asyncio
+import re
 import secrets
 from collections.abc import Sequence
 from struct import Struct
@@ -152,4 +153,5 @@ def _connect(url: str, publications: Sequence[str]) -> pq.abc.PGconn:
 def _reason(result: pq.abc.PGresult | None, connection: pq.abc.PGconn) -> str:
     text = result.get_error_message() if result is not None else ""
     text = text or connection.get_error_message() or "the connection has ended"
-    return text.strip().splitlines()[-1].removeprefix("ERROR:").strip()
+    words = [line for line in text.splitlines() if not line.startswith(("DETAIL:", "HINT:"))]
+    return re.sub("^.*(?:ERROR|FATAL):", "", words[-1]).strip()

@@ -1,0 +1,136 @@
+"""The check of a binding against the database, when a client subscribes."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import psycopg
+
+from amphibase.database.engine import Database
+from amphibase.gateway.realtime.changes.binding import Binding
+from amphibase.gateway.realtime.changes.filters import (
+    EXACT,
+    TEXT_OPERATORS,
+    ChangeFilter,
+    ChangeOperator,
+    InvalidBinding,
+)
+from amphibase.gateway.realtime.changes.jobs import RoleStatement, driver_connection, run
+from amphibase.gateway.realtime.changes.tables import (
+    BY_NAME,
+    RoleTable,
+    TableColumn,
+    read_table,
+)
+
+PUBLICATION = "supabase_realtime"
+
+_TEXTS = frozenset(("text", "varchar", "bpchar", "name", "citext"))
+
+
+class TableNotPublished(InvalidBinding):
+    """The table does not exist, or is not in the publication; it may be there later."""
+
+
+async def check_binding(database: Database, role: str, binding: Binding) -> Binding:
+    """Check that a role may subscribe to what a binding names.
+
+    Returns:
+        The binding, with the operands of its filters as the database writes them.
+
+    Raises:
+        TableNotPublished: the table is not in the publication.
+        InvalidBinding: a column, an operator or a value does not fit.
+    """
+    if binding.is_wildcard:
+        return binding
+    async with driver_connection(database) as connection:
+        cursor = await connection.execute(
+            BY_NAME.encode(), [[role], PUBLICATION, binding.schema, binding.table]
+        )
+        row = await cursor.fetchone()
+        if row is None:
+            raise TableNotPublished(
+                "Unable to subscribe to changes with given parameters. Please check Realtime is "
+                f"enabled for the given connect parameters: {binding.describe()}"
+            )
+        _, table = read_table(row)
+        try:
+            _check_columns(table, binding)
+            filters = [
+                await _checked_filter(connection, role, table.columns[each.column], each)
+                for each in binding.filters
+            ]
+        except InvalidBinding as error:
+            raise InvalidBinding(
+                "An exception happened so please check your connect parameters: "
+                f"{binding.describe()}. Exception: {error}"
+            ) from None
+        return replace(binding, filters=tuple(filters))
+
+
+def _check_columns(table: RoleTable, binding: Binding) -> None:
+    filtered = [each.column for each in binding.filters]
+    for purpose, names in (("filter", filtered), ("select", binding.columns or ())):
+        for name in names:
+            column = table.columns.get(name)
+            if column is None or not column.is_selectable:
+                raise _raised(f"invalid column for {purpose} {name}")
+    for condition in binding.filters:
+        column = table.columns[condition.column]
+        if condition.operator in TEXT_OPERATORS and column.type not in _TEXTS:
+            raise _raised(
+                f"operator {condition.operator} requires a text-compatible column type, got "
+                f"{column.sql_type}"
+            )
+        is_truth = condition.operator is ChangeOperator.IS and condition.operand != "null"
+        if is_truth and column.type != "bool":
+            raise _raised(
+                f"is {condition.operand} filter requires a boolean column, got {column.sql_type}"
+            )
+
+
+async def _checked_filter(
+    connection: psycopg.AsyncConnection[Any],
+    role: str,
+    column: TableColumn,
+    condition: ChangeFilter,
+) -> ChangeFilter:
+    """Return the filter with its operand as the database writes it. Raises InvalidBinding."""
+    operands = condition.operand if isinstance(condition.operand, tuple) else (condition.operand,)
+    sql_type = column.sql_type.replace("%", "%%")
+    match condition.operator:
+        case ChangeOperator.IS:
+            return condition
+        case ChangeOperator.MATCH | ChangeOperator.IMATCH:
+            expression, is_written_anew = "'' ~ %s::text", False
+        case each if each in TEXT_OPERATORS:
+            return condition
+        case _:
+            expression, is_written_anew = f"CAST(%s::text AS {sql_type})::text", True
+    statements = [
+        RoleStatement(role, "{}", f"SELECT {expression}", [operand]) for operand in operands
+    ]
+    written = await _first_values(connection, statements)
+    if not (is_written_anew and column.type in EXACT):
+        return condition
+    is_list = isinstance(condition.operand, tuple)
+    return replace(condition, operand=tuple(written) if is_list else written[0])
+
+
+async def _first_values(
+    connection: psycopg.AsyncConnection[Any], statements: Sequence[RoleStatement]
+) -> list[str]:
+    try:
+        rows = await run(connection, statements)
+    except psycopg.Error as error:
+        raise InvalidBinding(
+            f"ERROR {error.sqlstate} {error.diag.message_primary or error}"
+        ) from None
+    if not all(rows):
+        raise _raised(f'role "{statements[0].role}" does not exist')
+    return [found[0][0] for found in rows]
+
+
+def _raised(message: str) -> InvalidBinding:
+    return InvalidBinding(f"ERROR P0001 (raise_exception) {message}")

@@ -1,0 +1,199 @@
+"""What only the database can decide about changes: filters, and who may see a row.
+
+Statements of one round share round trips, and subscribers with equal claims share a question.
+"""
+
+import asyncio
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import orjson
+from psycopg import AsyncConnection, sql
+
+from amphibase.gateway.realtime.changes.event import Composed, new_row
+from amphibase.gateway.realtime.changes.filters import ChangeFilter
+from amphibase.gateway.realtime.changes.jobs import RoleStatement, run_all
+from amphibase.gateway.realtime.changes.tables import BY_OID, RoleTable, read_table
+from amphibase.gateway.realtime.replication.pgoutput import RowChange
+
+VISIBLE_SECONDS = 0.0005
+MAX_VISIBLE_SECONDS = 0.05
+
+# A transaction's number has 32 bits in the stream, and 64 in a snapshot.
+_ARE_VISIBLE = """
+WITH snapshot AS (
+    SELECT value, pg_snapshot_xmax(value)::text::bigint AS top
+    FROM pg_current_snapshot() AS value
+), transactions AS (
+    SELECT value, CASE
+        WHEN near > top + (1::bigint << 31) THEN near - (1::bigint << 32) ELSE near
+    END AS number
+    FROM snapshot, unnest(%s::bigint[]) AS xid, LATERAL (SELECT (top >> 32 << 32) + xid) AS n (near)
+)
+SELECT bool_and(pg_visible_in_snapshot(number::text::xid8, value)) FROM transactions
+"""
+
+NO_CLAIMS = "{}"
+
+Tables = Mapping[tuple[int, str], RoleTable]
+
+
+class FilterQuestion(NamedTuple):
+    """Whether a value passes a filter; asked once for all who ask the same."""
+
+    role: str
+    sql_type: str
+    filter: ChangeFilter
+
+
+class RowQuestion(NamedTuple):
+    """Whether somebody may see rows of a table."""
+
+    role: str
+    claims: str
+    oid: int
+
+
+async def wait_until_visible(connection: AsyncConnection[Any], xids: Iterable[int]) -> None:
+    """Wait until later snapshots see what the transactions did.
+
+    The stream has a commit as soon as it is on disk, and only then its own backend makes it visible
+    to others. A question in between would be responded to by the state before.
+    """
+    numbers, seconds = [*set(xids)], VISIBLE_SECONDS
+    while True:
+        cursor = await connection.execute(_ARE_VISIBLE.encode(), [numbers])
+        if await cursor.fetchone() == (True,):
+            return
+        await asyncio.sleep(seconds)
+        seconds = min(2 * seconds, MAX_VISIBLE_SECONDS)
+
+
+async def read_tables(
+    connection: AsyncConnection[Any], oids: Collection[int], roles: Collection[str]
+) -> Tables:
+    """Read tables as roles may see them."""
+    cursor = await connection.execute(BY_OID.encode(), [[*roles], [*oids]])
+    return dict([read_table(row) for row in await cursor.fetchall()])
+
+
+async def compose(
+    connection: AsyncConnection[Any], values: Collection[tuple[str, str, str]]
+) -> Composed:
+    """Return the JSON of arrays and composites.
+
+    Args:
+        values: of each the role, the type as SQL writes it, and the text.
+    """
+    ordered = [*values]
+    rows = await run_all(
+        connection,
+        [
+            RoleStatement(
+                role,
+                NO_CLAIMS,
+                f"SELECT to_jsonb(CAST(%s::text AS {_escaped(sql_type)}))::text",
+                [text],
+            )
+            for role, sql_type, text in ordered
+        ],
+    )
+    return {
+        (sql_type, text): found[0][0] if found else orjson.dumps(text).decode()
+        for (_, sql_type, text), found in zip(ordered, rows, strict=True)
+    }
+
+
+async def ask_filters(
+    connection: AsyncConnection[Any],
+    questions: Mapping[FilterQuestion, Sequence[str | None]],
+) -> Mapping[FilterQuestion, Mapping[str | None, bool]]:
+    """Return for each filter which of the values pass it."""
+    statements = [
+        RoleStatement(
+            role,
+            NO_CLAIMS,
+            # The type is the catalog's; what a client sends is bound.
+            f"SELECT value, {condition.compile(sql_type)} FROM unnest(%s::text[]) AS v (value)",  # noqa: S608
+            [*condition.parameters, [*values]],
+        )
+        for (role, sql_type, condition), values in questions.items()
+    ]
+    rows = await run_all(connection, statements)
+    return {
+        question: {row[0]: row[1] for row in found}
+        for question, found in zip(questions, rows, strict=True)
+    }
+
+
+async def ask_rows(
+    connection: AsyncConnection[Any],
+    questions: Mapping[RowQuestion, Sequence[RowChange]],
+    tables: Tables,
+) -> set[tuple[RowQuestion, int]]:
+    """Return which changes may be seen by whom, each change by its `id()`.
+
+    The policies decide about the row as it is now. So an earlier version counts only where the
+    columns that policies mention have not changed since: who may see the row now could see it then.
+    """
+    ordered = [*questions.items()]
+    statements = [
+        _row_statement(question, changes, tables[question.oid, question.role])
+        for question, changes in ordered
+    ]
+    rows = await run_all(connection, statements)
+    return {
+        (question, id(changes[place - 1]))
+        for (question, changes), found in zip(ordered, rows, strict=True)
+        for place, current in found
+        if _is_as_then(changes[place - 1], current, tables[question.oid, question.role])
+    }
+
+
+def _row_statement(
+    question: RowQuestion, changes: Sequence[RowChange], table: RoleTable
+) -> RoleStatement:
+    relation = changes[-1].relation
+    watched = [column.name for column in _watched(table)]
+    names = [f"k{number}" for number in range(len(table.key))]
+    statement = sql.SQL(
+        "SELECT k.place::int, ARRAY[{watched}]::text[] FROM unnest({texts}) WITH ORDINALITY"
+        " AS k ({names}, place) JOIN {table} AS t ON {matches}"
+    ).format(
+        watched=sql.SQL(", ").join(
+            sql.SQL("t.{}::text").format(sql.Identifier(name)) for name in watched
+        ),
+        texts=sql.SQL(", ").join([sql.SQL("%s::text[]")] * len(names)),
+        names=sql.SQL(", ").join(map(sql.Identifier, names)),
+        table=sql.Identifier(relation.schema, relation.table),
+        matches=sql.SQL(" AND ").join(
+            sql.SQL("t.{} = CAST(k.{} AS {})").format(
+                sql.Identifier(column.name), sql.Identifier(name), _type(column.sql_type)
+            )
+            for name, column in zip(names, table.key, strict=True)
+        ),
+    )
+    rows = [new_row(change) or {} for change in changes]
+    keys = [[row.get(column.name) for row in rows] for column in table.key]
+    return RoleStatement(question.role, question.claims, statement.as_string(), keys)
+
+
+def _watched(table: RoleTable) -> Sequence[Any]:
+    return [column for column in table.policy_columns if column.is_selectable]
+
+
+def _is_as_then(change: RowChange, current: Sequence[str | None], table: RoleTable) -> bool:
+    row = new_row(change) or {}
+    return all(
+        row.get(column.name, value) == value
+        for column, value in zip(_watched(table), current, strict=True)
+    )
+
+
+def _type(sql_type: str) -> sql.SQL:
+    """Return a type as the catalog writes it (`format_type`), quoted where it needs to be."""
+    return sql.SQL(_escaped(sql_type))
+
+
+def _escaped(text: str) -> str:
+    return text.replace("%", "%%")

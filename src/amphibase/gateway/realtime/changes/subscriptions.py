@@ -1,0 +1,40 @@
+"""The subscriptions of one channel: what its client wants, as far as it can have it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Self
+
+from amphibase.database.engine import Database
+from amphibase.gateway.realtime.changes.binding import Binding
+from amphibase.gateway.realtime.changes.check import TableNotPublished, check_binding
+from amphibase.gateway.realtime.changes.filters import InvalidBinding
+
+
+class Subscriptions(NamedTuple):
+    """Bindings, and why others are not there.
+
+    Attributes:
+        bindings: those that fit, and those of a table that is not published: its changes come as
+            soon as it is.
+        errors: for the client.
+    """
+
+    bindings: Sequence[Binding]
+    errors: Sequence[str]
+
+    @classmethod
+    async def read(
+        cls, database: Database, role: str, contents: Sequence[Mapping[str, Any]]
+    ) -> Self:
+        """Read what a client wants, and check it against the database."""
+        bindings, errors = [], []
+        for content in contents:
+            try:
+                binding = Binding.read(content)
+                try:
+                    bindings.append(await check_binding(database, role, binding))
+                except TableNotPublished as error:
+                    bindings.append(binding)
+                    errors.append(str(error))
+            except InvalidBinding as error:
+                errors.append(str(error))
+        return cls(bindings, errors)

@@ -1,0 +1,296 @@
+"""Changes of rows: who receives which, and how they look."""
+
+import asyncio
+import re
+from typing import Any
+
+import psycopg
+import pytest
+from tests.gateway.realtime.api import ANN, BOB, SERVICE, Api, Wire
+from tests.gateway.realtime.conftest import Connect
+
+ROOM = "realtime:changes"
+
+NOTES = """
+CREATE TABLE shop.notes (id int PRIMARY KEY, owner uuid, text text, secret text);
+GRANT SELECT (id, owner, text), INSERT, UPDATE, DELETE ON shop.notes TO authenticated;
+GRANT ALL ON shop.notes TO service_role;
+ALTER TABLE shop.notes ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON shop.notes TO authenticated USING (owner = auth.uid());
+ALTER PUBLICATION supabase_realtime ADD TABLE shop.notes;
+"""
+ITEMS = """
+CREATE TABLE shop.items (
+    id int PRIMARY KEY, n int, text text, price numeric, at timestamptz, ok bool
+);
+GRANT SELECT ON shop.items TO anon;
+ALTER PUBLICATION supabase_realtime ADD TABLE shop.items;
+"""
+
+
+async def subscribe(wire: Wire, *bindings: dict[str, Any], token: str | None = None) -> list[int]:
+    """Join a channel for changes; return the ids of the bindings."""
+    response = await wire.join(ROOM, token, postgres_changes=list(bindings))
+    frame = await wire.receive()
+    assert frame[3:] == [
+        "system",
+        {
+            "extension": "postgres_changes",
+            "status": "ok",
+            "message": "Subscribed to PostgreSQL",
+            "channel": "changes",
+        },
+    ]
+    return [each["id"] for each in response["postgres_changes"]]
+
+
+async def change(wire: Wire) -> Any:
+    """The next change."""
+    frame = await wire.receive()
+    assert frame[3] == "postgres_changes", frame
+    return frame[4]
+
+
+def notes(event: str = "*", **more: Any) -> dict[str, Any]:
+    return {"event": event, "schema": "shop", "table": "notes", **more}
+
+
+async def test_a_subscriber_receives_the_rows_that_its_policies_show(
+    api: Api, connect: Connect
+) -> None:
+    await api.run(NOTES)
+    ann, bob, service = [await connect(api) for _ in range(3)]
+    ids = await subscribe(ann, notes(), notes("INSERT"), token=api.token())
+    await subscribe(bob, notes(), token=api.token(BOB))
+    await subscribe(service, notes(), token=SERVICE)
+    assert all(0 < each < 2**27 for each in ids)
+    await api.run(f"INSERT INTO shop.notes VALUES (1, '{ANN}', 'a', 'hidden')")
+    inserted = await change(ann)
+    columns = [{"name": name, "type": kind} for name, kind in (
+        ("id", "int4"), ("owner", "uuid"), ("text", "text"))]  # fmt: skip
+    assert sorted(inserted["ids"]) == sorted(ids)
+    assert inserted["data"].pop("commit_timestamp").endswith("Z")
+    assert inserted["data"] == {
+        "schema": "shop",
+        "table": "notes",
+        "type": "INSERT",
+        "columns": columns,
+        "errors": None,
+        "record": {"id": 1, "owner": str(ANN), "text": "a"},
+    }
+    # The version between them was hers: not his, and no longer to be asked about.
+    await api.run(
+        f"BEGIN; UPDATE shop.notes SET text = 'b'; UPDATE shop.notes SET owner = '{BOB}'; COMMIT"
+    )
+    moved = (await change(bob))["data"]
+    assert (moved["record"]["text"], moved["record"]["owner"]) == ("b", str(BOB))
+    assert moved["old_record"] == {"id": 1}
+    await api.run("DELETE FROM shop.notes")
+    for wire in (ann, bob):
+        deleted = (await change(wire))["data"]
+        assert (deleted["type"], deleted["old_record"]) == ("DELETE", {"id": 1})
+    all_of_them = [(await change(service))["data"] for _ in range(4)]
+    assert [each["type"] for each in all_of_them] == ["INSERT", "UPDATE", "UPDATE", "DELETE"]
+    assert all_of_them[0]["record"]["secret"] == "hidden"
+    for wire in (ann, bob, service):
+        assert await wire.is_silent()
+
+
+@pytest.mark.parametrize(
+    ("condition", "passes"),
+    [
+        (None, [1, 2, 3]),
+        ("id=eq.2", [2]),
+        ("id=neq.2", [1, 3]),
+        ("id=not.eq.2", [1, 3]),
+        ("n=lt.10", [1]),
+        ("n=lte.10", [1, 2]),
+        ("n=gt.9", [2]),
+        ("price=gte.1.50", [2]),
+        ('text=in.(tea,"a,b")', [1, 3]),
+        ("id=in.(1, 03)", [1, 3]),
+        ("text=like.%e%", [1, 2]),
+        ("text=ilike.T%", [1]),
+        ("text=match.^c.*e$", [2]),
+        ("text=imatch.^TEA$", [1]),
+        ("n=is.null", [3]),
+        ("n=not.is.null", [1, 2]),
+        ("ok=is.true", [1]),
+        ("ok=is.unknown", [3]),
+        ("n=isdistinct.10", [1, 3]),
+        ("at=gt.2026-01-01T12:00:00+02", [2]),
+        ("id=gt.1,n=eq.10", [2]),
+        ('text=eq."a,b"', [3]),
+    ],
+)
+async def test_a_filter_compares_as_the_column_does(
+    api: Api, connect: Connect, condition: str | None, passes: list[int]
+) -> None:
+    await api.run(ITEMS)
+    wire = await connect(api)
+    binding = {"event": "INSERT", "schema": "shop", "table": "items", "filter": condition}
+    await subscribe(wire, binding)
+    await api.run(
+        "INSERT INTO shop.items VALUES"
+        " (1, 9, 'tea', 1.49, '2026-01-01 09:00+00', true),"
+        " (2, 10, 'coffee', 1.5, '2026-01-01 11:00+00', false), (3, null, 'a,b', null, null, null)",
+        "INSERT INTO shop.items (id, n, text, at, ok) VALUES (0, 0, 'end', now(), true)",
+    )
+    received = [(await change(wire))["data"]["record"]["id"] for _ in passes]
+    assert received == passes
+
+
+@pytest.mark.parametrize(
+    ("binding", "message"),
+    [
+        ({"table": "other"}, "Please check Realtime is enabled for the given connect parameters"),
+        ({"table": "items", "filter": "none=eq.1"}, "invalid column for filter none"),
+        ({"table": "items", "filter": "n=eq.x"}, 'invalid input syntax for type integer: "x"'),
+        ({"table": "items", "filter": "n=like.x"}, "requires a text-compatible column type, got"),
+        ({"table": "items", "filter": "n=is.true"}, "is true filter requires a boolean column"),
+        ({"table": "items", "filter": "text=match.("}, "invalid regular expression"),
+        ({"table": "items", "filter": "n=eq"}, "Error parsing `filter` params"),
+        (
+            {"table": "items", "filter": "n=in.(1)", "select": "id"},
+            "Error parsing `select",
+        ),
+        ({"table": "items", "select": ["none"]}, "invalid column for select none"),
+        ({"table": "*", "select": ["id"]}, "Column selection is not supported for wildcard"),
+        ({"schema": None}, "No subscription params provided"),
+    ],
+)
+async def test_a_binding_that_does_not_fit_is_a_system_error(
+    api: Api, connect: Connect, binding: dict[str, Any], message: str
+) -> None:
+    await api.run(ITEMS)
+    wire = await connect(api)
+    response = await wire.join(ROOM, postgres_changes=[{"event": "*", "schema": "shop", **binding}])
+    assert response["postgres_changes"][0]["id"] > 0
+    payload = (await wire.receive())[4]
+    assert (payload["extension"], payload["status"]) == ("postgres_changes", "error")
+    assert message in payload["message"]
+
+
+async def test_a_wildcard_has_every_published_table_from_its_first_row_on(
+    api: Api, connect: Connect
+) -> None:
+    wire = await connect(api)
+    await subscribe(wire, {"event": "*", "schema": "*"}, {"event": "*", "schema": "shop"})
+    await api.run(ITEMS, "INSERT INTO shop.items (id) VALUES (1)", "TRUNCATE shop.items")
+    received = await change(wire)
+    assert (received["data"]["table"], len(received["ids"])) == ("items", 2)
+    assert await wire.is_silent()
+
+
+async def test_values_are_json_of_their_types(api: Api, connect: Connect) -> None:
+    await api.run(
+        "CREATE TYPE shop.mood AS ENUM ('calm')",
+        "CREATE TABLE shop.kinds (id bigint PRIMARY KEY, price numeric, nan float8, ok bool,"
+        " body jsonb, tags text[], moods shop.mood[], at timestamptz, local timestamp, raw bytea,"
+        " code char(3), day date)",
+        "GRANT SELECT ON shop.kinds TO anon",
+        "ALTER PUBLICATION supabase_realtime ADD TABLE shop.kinds",
+    )
+    wire = await connect(api)
+    await subscribe(wire, {"event": "*", "schema": "shop", "table": "kinds"})
+    await api.run(
+        "SET timezone = 'Asia/Tokyo'",
+        "INSERT INTO shop.kinds VALUES (9223372036854775807, 1.50, 'NaN', true, '{\"a\": [1]}',"
+        " '{a,NULL}', '{calm}', '2026-01-02T03:04:05.5+02', '2026-01-02 03:04', '\\xff', 'abc',"
+        " '2026-01-02')",
+    )
+    data = (await change(wire))["data"]
+    assert data["record"] == {
+        "id": 9223372036854775807,
+        "price": 1.5,
+        "nan": None,
+        "ok": True,
+        "body": {"a": [1]},
+        "tags": ["a", None],
+        "moods": ["calm"],
+        "at": "2026-01-02T01:04:05.5+00:00",
+        "local": "2026-01-02T03:04:00",
+        "raw": "ff",
+        "code": "abc",
+        "day": "2026-01-02",
+    }
+    assert data["columns"][5] == {"name": "tags", "type": "_text"}
+
+
+async def test_a_selection_of_columns_has_the_key_and_large_records_lose_large_values(
+    api: Api, connect: Connect
+) -> None:
+    await api.run(ITEMS, "ALTER TABLE shop.items REPLICA IDENTITY FULL")
+    wire = await connect(api)
+    table = {"event": "UPDATE", "schema": "shop", "table": "items"}
+    await subscribe(wire, {**table, "select": ["n"]}, table)
+    await api.run(
+        "INSERT INTO shop.items VALUES (1, 1, repeat('x', 1000000))",
+        "UPDATE shop.items SET n = 2",
+    )
+    selected, whole = [(await change(wire))["data"] for _ in range(2)]
+    assert selected["record"] == {"id": 1, "n": 2}
+    assert selected["old_record"] == {"id": 1, "n": 1}
+    assert whole["errors"] == ["Error 413: Payload Too Large"]
+    assert whole["record"] == {
+        "id": 1, "n": 2, "price": None, "at": None, "ok": None
+    }  # fmt: skip
+
+
+async def test_a_policy_or_filter_that_fails_takes_nothing_from_others(
+    api: Api, connect: Connect
+) -> None:
+    await api.run(
+        NOTES,
+        "DROP POLICY own ON shop.notes",
+        f"CREATE POLICY own ON shop.notes TO authenticated"
+        f" USING (CASE WHEN auth.uid() = '{BOB}' THEN 1 / (id - id) = 1 ELSE true END)",
+    )
+    ann, bob = await connect(api), await connect(api)
+    await subscribe(ann, notes(), token=api.token())
+    await subscribe(bob, notes(), token=api.token(BOB))
+    await api.run(f"INSERT INTO shop.notes VALUES (1, '{ANN}', 'a')")
+    assert (await change(ann))["data"]["record"]["id"] == 1
+    assert await bob.is_silent()
+
+
+async def test_every_commit_after_the_reply_is_delivered_in_order_to_whom_may_see_it(
+    api: Api, connect: Connect
+) -> None:
+    """A commit is in the stream before others see it; a question in between would lose it."""
+    await api.run(NOTES)
+    count, writers = 100, 4
+    wires = [await connect(api) for _ in range(4)]
+    for number, wire in enumerate(wires):
+        await subscribe(wire, notes("INSERT"), token=api.token((ANN, BOB)[number % 2], n=number))
+
+    async def write(writer: int) -> None:
+        async with await psycopg.AsyncConnection.connect(api.database, autocommit=True) as session:
+            await session.execute("SET synchronous_commit = on")
+            for number in range(writer * count, (writer + 1) * count):
+                owner = (ANN, BOB)[number % 2]
+                await session.execute("INSERT INTO shop.notes VALUES (%s, %s)", [number, owner])
+
+    await asyncio.gather(*map(write, range(writers)))
+    for place, wire in enumerate(wires):
+        ids = [(await change(wire))["data"]["record"]["id"] for _ in range(count * writers // 2)]
+        assert sorted(ids) == list(range(place % 2, count * writers, 2))
+        for writer in range(writers):
+            own = [each for each in ids if each // count == writer]
+            assert own == sorted(own)
+
+
+async def test_a_database_that_sends_no_changes_says_why(api: Api, connect: Connect) -> None:
+    await api.run(ITEMS, "ALTER ROLE supabase_realtime_admin NOREPLICATION")
+    try:
+        wire = await connect(api)
+        await wire.join(ROOM, postgres_changes=[{"event": "*", "schema": "shop"}])
+        payload = (await wire.receive())[4]
+    finally:
+        await api.run("ALTER ROLE supabase_realtime_admin REPLICATION")
+    assert payload["status"] == "error"
+    reason, _, cause = payload["message"].partition(": ")
+    assert reason == "The database does not send its changes"
+    assert re.fullmatch(
+        "permission denied to start WAL sender|must be .* to start walsender", cause
+    )
