@@ -22,7 +22,7 @@ KEYS_AT_ONCE = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class TableComparison:
     """What reading both sides of a table once has shown.
 
     Args:
@@ -51,7 +51,7 @@ class Comparison:
 @asynccontextmanager
 async def compare(
     table: MovedTable, source: TableReader, target: TableReader
-) -> AsyncIterator[Comparison]:
+) -> AsyncIterator[TableComparison]:
     """Read both sides of a table, and hold what is needed to read what differs.
 
     Raises:
@@ -66,10 +66,10 @@ async def compare(
         async with open_sql_checksums(source.url, target.url, [table.pair]) as checksums:
             in_sql = await checksums.read_fingerprints(table.pair)
             differences = partial(_differences, table, source, target, checksums, in_sql)
-            yield Comparison(in_sql, differences)
+            yield TableComparison(in_sql, differences)
         return
     by_row = await read_fingerprints(table, source, target)
-    yield Comparison(by_row, partial(read_differences, table, source, target, by_row))
+    yield TableComparison(by_row, partial(read_differences, table, source, target, by_row))
 
 
 async def _differences(

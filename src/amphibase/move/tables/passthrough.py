@@ -146,7 +146,7 @@ class Passthrough:
                         await _check_is_empty(target, pair.target.table.name)
                         ranges = [pages for part in parts for pages in split(table, part)]
                         await self._checkpoints.add(target, ranges)
-                table_copy = TableCopy(
+                table_copy = CopiedTable(
                     pair,
                     {part.name: part for part in parts},
                     is_binary=await _is_binary(source, target, pair),
@@ -231,7 +231,7 @@ async def forget_ranges(target: URL, plan: str) -> None:
 
 
 @dataclass(slots=True)
-class TableCopy:
+class CopiedTable:
     """A table that is being copied.
 
     Args:
@@ -254,7 +254,7 @@ class TableCopy:
 class Job:
     """A range of a table that is to be copied."""
 
-    table: TableCopy
+    table: CopiedTable
     pages: PageRange
 
     @property

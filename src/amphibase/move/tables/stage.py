@@ -10,7 +10,7 @@ from amphibase.move.context import MoveContext
 from amphibase.move.stage import Check, Difference, Kept, Outcome, Verified
 from amphibase.move.tables.base import TableReader, TableWriter
 from amphibase.move.tables.compare import RowDifference
-from amphibase.move.tables.comparison import Comparison, compare
+from amphibase.move.tables.comparison import TableComparison, compare
 from amphibase.move.tables.constraints import Constraints
 from amphibase.move.tables.copy import copy_table
 from amphibase.move.tables.direct import copy_directly, passes_through, postgres_url
@@ -251,7 +251,7 @@ class TablesStage:
             verified.differences.append(Difference(table.name, None, message))
 
     async def _name_differences(
-        self, table: MovedTable, comparison: Comparison, verified: Verified
+        self, table: MovedTable, comparison: TableComparison, verified: Verified
     ) -> None:
         if not table.plan.key:
             message = "the rows differ; the table has no key by which to name them"
