@@ -1,15 +1,15 @@
 """The errors of the S3 protocol (Amazon S3 API Reference, "Error responses").
 
 S3Error
-├── S3AccessDenied             no signature, or its owner may not
+├── RequestDenied             no signature, or its owner may not
 ├── InvalidAccessKeyId         an access key that is not the project's
 ├── SignatureMismatch          another signature than the secret gives
 ├── RequestTimeTooSkewed, RequestExpired
 ├── InvalidS3Request, InvalidArgument, MalformedXml
 ├── InvalidDigest, BadDigest, ContentSha256Mismatch, IncompleteBody
-├── MissingContentLength, S3EntityTooLarge, EntityTooSmall
+├── MissingContentLength, ObjectTooLarge, EntityTooSmall
 ├── NoSuchS3Upload, InvalidPart, InvalidPartOrder, TooManyUploads
-├── S3PreconditionFailed
+├── ConditionNotMet
 ├── NotImplementedByStorage    a part of the protocol that Storage does not have
 └── TranslatedError            any other error of Storage
 """
@@ -34,7 +34,7 @@ class S3Error(AmphibaseError):
         return self.code
 
 
-class S3AccessDenied(S3Error):
+class RequestDenied(S3Error):
     """Raised where a request is not signed, or its signer may not do what it does."""
 
     status = 403
@@ -130,7 +130,7 @@ class MissingContentLength(S3Error):
     default = "You must provide the Content-Length HTTP header"
 
 
-class S3EntityTooLarge(S3Error):
+class ObjectTooLarge(S3Error):
     """Raised where an object has more bytes than are taken."""
 
     code = "EntityTooLarge"
@@ -174,7 +174,7 @@ class TooManyUploads(S3Error):
     default = "Too many uploads are unfinished; complete or abort one"
 
 
-class S3PreconditionFailed(S3Error):
+class ConditionNotMet(S3Error):
     """Raised where what the request demands to be so is not so."""
 
     status = 412

@@ -30,7 +30,7 @@ from amphibase.gateway.storage.s3.errors import (
     InvalidPartOrder,
     MalformedXml,
     NoSuchS3Upload,
-    S3EntityTooLarge,
+    ObjectTooLarge,
     TooManyUploads,
 )
 from amphibase.gateway.storage.s3.listing import MAX_KEYS
@@ -116,7 +116,7 @@ async def complete(s3: S3Request) -> Response:
     parts = _chosen(wanted, stored)
     permission = await _permission(s3, metadata, user_metadata, operation)
     if sum(part["size"] for part in parts) > permission.max_bytes:
-        raise S3EntityTooLarge
+        raise ObjectTooLarge
 
     async def content() -> AsyncIterator[bytes]:
         for part in parts:
@@ -244,7 +244,7 @@ async def _store_part(
         s3, upload["metadata"] or {}, upload["user_metadata"] or {}, operation
     )
     if size > permission.max_bytes:
-        raise S3EntityTooLarge
+        raise ObjectTooLarge
     version, measured = uuid7(), MeasuredBody(content, permission.max_bytes, size)
     await s3.context.parts.write(version, measured.chunks())
     etag: str = measured.metadata("", "")["eTag"]
@@ -259,7 +259,7 @@ async def _store_part(
                 others = await multipart_rows.parts(connection, upload["id"])
                 sizes = sum(row["size"] for row in others if row["part_number"] != number)
                 if sizes + size > permission.max_bytes:
-                    raise S3EntityTooLarge
+                    raise ObjectTooLarge
                 replaced = await multipart_rows.add_part(
                     connection,
                     upload=upload["id"],

@@ -16,9 +16,9 @@ from amphibase.gateway.storage.errors import NoSuchKey
 from amphibase.gateway.storage.limits import checked_cache_control
 from amphibase.gateway.storage.object_rows import ObjectPath, type_of
 from amphibase.gateway.storage.s3.errors import (
+    ConditionNotMet,
     InvalidArgument,
     MalformedXml,
-    S3PreconditionFailed,
     s3_error,
 )
 from amphibase.gateway.storage.s3.request import META, S3Request
@@ -169,7 +169,7 @@ def copy_source(s3: S3Request) -> ObjectPath:
 
 
 def check_source(s3: S3Request, row: RowMapping) -> None:
-    """Check the conditions on the object that is copied. Raises S3PreconditionFailed."""
+    """Check the conditions on the object that is copied. Raises ConditionNotMet."""
     prefix = "x-amz-copy-source-"
     _check(
         row,
@@ -201,7 +201,7 @@ def _check(row: RowMapping, headers: Mapping[str, str], *, also_none_match: bool
         elif since := _time(headers.get("if-modified-since")):
             is_met = modified > since
     if not is_met:
-        raise S3PreconditionFailed
+        raise ConditionNotMet
 
 
 def _tags(header: str) -> set[str]:

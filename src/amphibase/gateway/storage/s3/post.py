@@ -20,9 +20,9 @@ from amphibase.gateway.storage.limits import checked_cache_control
 from amphibase.gateway.storage.s3.errors import (
     EntityTooSmall,
     InvalidS3Request,
+    ObjectTooLarge,
+    RequestDenied,
     RequestExpired,
-    S3AccessDenied,
-    S3EntityTooLarge,
 )
 from amphibase.gateway.storage.s3.objects import etag_of
 from amphibase.gateway.storage.s3.request import META
@@ -71,7 +71,7 @@ class PostPolicy:
             The least and the most bytes that the file may have; None without a limit.
 
         Raises:
-            RequestExpired, S3AccessDenied: it is too late, or a field is not as the policy says.
+            RequestExpired, RequestDenied: it is too late, or a field is not as the policy says.
         """
         if self.expires <= datetime.now(UTC):
             raise RequestExpired
@@ -95,11 +95,11 @@ class PostPolicy:
                 else operator == "eq" and field_value == value
             )
             if not is_met:
-                raise S3AccessDenied(f"Invalid according to Policy: condition on {name} failed")
+                raise RequestDenied(f"Invalid according to Policy: condition on {name} failed")
             named.add(name)
         for name in fields.keys() - named - UNSIGNED_FIELDS - {"bucket"}:
             if not name.startswith("x-ignore-"):
-                raise S3AccessDenied(f"Invalid according to Policy: extra input field {name}")
+                raise RequestDenied(f"Invalid according to Policy: extra input field {name}")
         return least, most
 
 
@@ -118,7 +118,7 @@ async def post(
         fields.get("x-amz-security-token"),
     )
     if fields.get("x-amz-algorithm") != ALGORITHM or "policy" not in fields:
-        raise S3AccessDenied
+        raise RequestDenied
     key = signing_key(credentials, signature)
     check_signature(signature.value, key.sign(fields["policy"]))
     least, most = PostPolicy.parse(fields["policy"]).check(fields)
@@ -135,7 +135,7 @@ async def post(
         async for data in form.file():
             size += len(data)
             if most is not None and size > most:
-                raise S3EntityTooLarge
+                raise ObjectTooLarge
             yield data
         if size < least:
             raise EntityTooSmall
@@ -147,7 +147,7 @@ async def post(
     try:
         await context.uploader.upload(new, body, OPERATION)
     except PayloadTooLarge:
-        raise S3EntityTooLarge from None
+        raise ObjectTooLarge from None
     row = await context.objects.find(None, (bucket, name), OPERATION)
     status = fields.get("success_action_status")
     headers = {"ETag": etag_of(row), "Location": str(request.url.replace(query=""))}

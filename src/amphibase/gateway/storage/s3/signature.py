@@ -17,9 +17,9 @@ from amphibase.gateway.storage.s3.errors import (
     InvalidArgument,
     InvalidS3Request,
     NotImplementedByStorage,
+    RequestDenied,
     RequestExpired,
     RequestTimeTooSkewed,
-    S3AccessDenied,
     SignatureMismatch,
 )
 
@@ -125,7 +125,7 @@ def verify(request: Request, credentials: S3Credentials) -> tuple[SigningKey, Si
             "(in boto3: Config(signature_version='s3v4'))"
         )
     else:
-        raise S3AccessDenied
+        raise RequestDenied
     key = signing_key(credentials, signature)
     signed_query = [pair for pair in query if pair[0] != "X-Amz-Signature"]
     digest = _canonical_digest(request, signed_query, names, payload)
@@ -161,7 +161,7 @@ def _from_header(request: Request, header: str) -> tuple[Signature, Sequence[str
     if algorithm == "AWS":
         raise NotImplementedByStorage("Signature Version 2 is not taken; sign by version 4")
     if algorithm != ALGORITHM:
-        raise S3AccessDenied("The request must be signed by AWS4-HMAC-SHA256")
+        raise RequestDenied("The request must be signed by AWS4-HMAC-SHA256")
     parts = {match[1]: match[2] for match in _PART.finditer(rest)}
     signature = read_signature(
         parts.get("Credential", "").strip(),
@@ -207,7 +207,7 @@ def _canonical_digest(
         raise InvalidArgument("The header host must be signed")
     for name in request.headers:  # an unsigned one of these would change what is done
         if name.startswith("x-amz-") and name not in names and name != "x-amz-content-sha256":
-            raise S3AccessDenied(f"The header {name} is not signed")
+            raise RequestDenied(f"The header {name} is not signed")
     headers = [
         f"{name}:{','.join(_trimmed(value) for value in request.headers.getlist(name))}"
         for name in names
