@@ -173,6 +173,7 @@ class Move:
 
     async def _end(self, report: MoveReport) -> MoveReport:
         """Complete the report, and remove what only the move needs where it has succeeded."""
+        report.quarantined = self._context.quarantine.rows()
         for stage in self._stages:
             if isinstance(stage, AccountsStage):
                 survey = await stage.survey()
@@ -180,7 +181,6 @@ class Move:
                 report.not_moved += survey.not_moved
             if report.outcome is not RunOutcome.FAILED:
                 await stage.finish()
-        report.quarantined = self._context.quarantine.rows()
         report.seconds = {name: round(spent, 3) for name, spent in self._seconds.items()}
         report.finished_at = utc_now()
         report.write(self._path)
