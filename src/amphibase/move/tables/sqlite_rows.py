@@ -76,7 +76,7 @@ def gather(
     last = None
     while size < CHUNK_BYTES and (batch := list(islice(stored, BATCH_ROWS))):
         rows = to_text(batch, codecs)
-        size += sum([len(value) for row in rows for value in row if value])
+        size += sum(sum(map(len, filter(None, column))) for column in zip(*rows, strict=True))
         gathered += rows
         last = batch[-1][len(codecs) :]
     return gathered, last

@@ -129,6 +129,8 @@ def _boolean_text(value: Stored) -> str:
 
 
 def _integer_text(value: Stored) -> str:
+    if type(value) is int:
+        return str(value)
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return _text(value)
