@@ -21,6 +21,8 @@ import psycopg
 import pytest
 from tests import commands
 from tests.servers import new_server
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 
 from amphibase.gateway.data_dir import DataDir, RunningGateway
 from amphibase.gateway.project import url_of
@@ -37,6 +39,12 @@ ANON_KEY = (
     "eyJpc3MiOiJzdXBhYmFzZS1kZW1vIiwicm9sZSI6ImFub24iLCJleHAiOjE5ODM4MTI5OTZ9."
     "CRXP1A7WOeoJeXxjNni43kdQwgnWNReilDMblYTn_I0"
 )
+PUBLISHED = """
+CREATE TABLE boats (id int PRIMARY KEY);
+GRANT SELECT ON boats TO anon;
+ALTER PUBLICATION supabase_realtime ADD TABLE boats;
+INSERT INTO boats VALUES (1);
+"""
 NAMES = {"API_URL", "DB_URL", "ANON_KEY", "SERVICE_ROLE_KEY", "JWT_SECRET", "INBOX_URL"}
 
 
@@ -321,6 +329,35 @@ def test_reset_makes_the_database_anew_and_leaves_no_file(cli: Cli, values: dict
     with psycopg.connect(values["DB_URL"]) as connection:
         assert connection.execute("SELECT count(*) FROM storage.buckets").fetchone() == (0,)
     assert not any(path.is_file() for path in storage.rglob("*"))
+
+
+def test_channels_are_closed_by_a_reset_and_by_the_end_so_that_clients_come_back(
+    tmp_path: Path,
+) -> None:
+    cli = Cli(tmp_path)
+    values = cli.start()
+    address = f"{values['API_URL']}/realtime/v1/websocket?vsn=2.0.0&apikey={values['ANON_KEY']}"
+    address = address.replace("http", "ws", 1)
+    wanted = {"config": {"postgres_changes": [{"event": "*", "schema": "public"}]}}
+    join = json.dumps(["1", "1", "realtime:rows", "phx_join", wanted])
+    try:
+        for command in ("reset", "stop"):
+            with connect(address) as connection:
+                connection.send(join)
+                events = [json.loads(connection.recv(10))[3:] for _ in range(2)]
+                assert [event for event, _ in events] == ["phx_reply", "system"]
+                assert events[1][1]["status"] == "ok"
+                with psycopg.connect(values["DB_URL"]) as database:
+                    database.execute(PUBLISHED)
+                assert json.loads(connection.recv(10))[4]["data"]["record"] == {"id": 1}
+                done = cli(command)
+                assert done.returncode == 0, done.stderr
+                with pytest.raises(ConnectionClosed) as closed:
+                    list(connection)
+                assert closed.value.rcvd is not None
+                assert closed.value.rcvd.code == 1012
+    finally:
+        cli("stop")
 
 
 def test_what_a_killed_one_left_behind_is_not_taken_for_one_that_runs(cli: Cli) -> None:

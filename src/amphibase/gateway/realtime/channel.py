@@ -82,6 +82,7 @@ class Channel:
         self._caller = caller
         self._left = left
         self._expiry: asyncio.TimerHandle | None = None
+        self._has_left = False
         self._topic = context.topics.join(name, self, is_private=config.is_private)
         self._wants_presence = config.has_presence
         self._readable = readable
@@ -110,9 +111,9 @@ class Channel:
         """
         caller = authenticate(context.tokens, token if config.token is None else config.token)
         readable = await _readable(context, caller, name, is_private=config.is_private)
-        # Before the reply: whoever has it receives every later commit.
-        reason = await context.start_feed() if config.needs_feed else None
         subscriptions = await _read_subscriptions(context, caller, config)
+        # Last, and before the reply: whoever has that receives every later commit.
+        reason = await context.start_feed() if config.needs_feed else None
         channel = cls(context, socket, name, join_ref, config, caller, left, readable)
         channel._subscribe(subscriptions, reason)
         return channel
@@ -203,6 +204,7 @@ class Channel:
 
     def leave(self) -> None:
         """Leave the topic, without a message."""
+        self._has_left = True
         if self._expiry is not None:
             self._expiry.cancel()
         self._context.publisher.remove(self)
@@ -281,9 +283,11 @@ class Channel:
             raise InvalidRealtimeToken("The token provided is not a valid JWT")
         caller = authenticate(self._context.tokens, token)
         is_private = self._config.is_private
-        self._readable = await _readable(self._context, caller, self._name, is_private=is_private)
+        readable = await _readable(self._context, caller, self._name, is_private=is_private)
         subscriptions = await _read_subscriptions(self._context, caller, self._config)
-        self._caller = caller
+        if self._has_left:  # meanwhile, because the token before has expired
+            return
+        self._caller, self._readable = caller, readable
         self._writable.clear()
         self._await_expiry()
         self._subscribe(subscriptions, None)

@@ -57,7 +57,9 @@ class RealtimeSettings(ProjectSettings):
     max_queued_kilobytes: int = Field(
         16_384, ge=1, validation_alias="GATEWAY_REALTIME_MAX_QUEUED_KB", examples=["16384"]
     )
-    db_pool: int = Field(5, ge=1, le=1000, validation_alias="DB_POOL_SIZE", examples=["5"])
+    db_pool: int = Field(
+        5, ge=1, le=1000, validation_alias="GATEWAY_REALTIME_DB_POOL", examples=["5"]
+    )
     closes_at_expiry: bool = Field(
         False, validation_alias="GATEWAY_REALTIME_CLOSES_AT_EXPIRY", examples=["true"]
     )

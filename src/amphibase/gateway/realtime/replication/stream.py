@@ -18,6 +18,9 @@ from psycopg.conninfo import make_conninfo
 STATUS_SECONDS = 10
 """The server ends a stream from which it hears nothing for 60 seconds (`wal_sender_timeout`)."""
 
+MAX_MESSAGES = 2000
+"""That are read at once."""
+
 # Values are written as these settings say, and not as the database's own.
 SESSION = (
     "-c TimeZone=UTC -c DateStyle=ISO -c IntervalStyle=postgres -c extra_float_digits=1 "
@@ -56,24 +59,25 @@ class ReplicationStream:
         return cls(await asyncio.to_thread(_connect, url, publications))
 
     async def read(self) -> list[bytes]:
-        """Return the messages that are there, at least one of them.
+        """Return the messages that are there: at least one, and not all of a large transaction.
 
         Raises:
             StreamFailed: the stream has ended.
         """
         messages: list[bytes] = []
-        while True:
+        while len(messages) < MAX_MESSAGES:
             size, data = self._connection.get_copy_data(1)
             if size > 0:
                 self._receive(bytes(data[:size]), messages)
+            elif messages:
+                break
             elif size < 0:
                 raise StreamFailed(_reason(self._connection.get_result(), self._connection))
-            elif messages:
-                self._report_in_time()
-                return messages
             else:
                 await self._wait()
                 self._report_in_time()
+        self._report_in_time()
+        return messages
 
     def close(self) -> None:
         """End the stream."""
