@@ -50,7 +50,8 @@ class MovedTable:
 
     def for_target(self, rows: Sequence[Row]) -> Sequence[Row]:
         """Return rows of the source as the target gets them."""
-        if not self.namespaces and not self.without_null:
+        has_null = any(_is_null(row[place]) for row in rows for place in self.without_null)
+        if not self.namespaces and not has_null:
             return rows
         arriving = []
         for row in rows:
@@ -59,8 +60,7 @@ class MovedTable:
                 value = values[place]
                 values[place] = None if value is None else mapped_id(namespace, value)
             for place in self.without_null:
-                value = values[place]
-                values[place] = None if value is None or value.strip() == "null" else value
+                values[place] = None if _is_null(values[place]) else values[place]
             arriving.append(tuple(values))
         return arriving
 
@@ -158,6 +158,11 @@ def _moved_table(table: TablePlan, plan: Plan, source: Catalog, target: Catalog)
         ),
     )
     return MovedTable(table, pair, namespaces, tuple(canonical))
+
+
+def _is_null(json: str | None) -> bool:
+    """Return whether a JSON text is the value `null`."""
+    return json is not None and json.strip() == "null"
 
 
 def _without_null(table: MovedTable) -> MovedTable:
