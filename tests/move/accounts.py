@@ -27,7 +27,7 @@ from amphibase.move.endpoints import Endpoint, Role, SqlEndpoint, SupabaseEndpoi
 from amphibase.move.journal import Journal
 from amphibase.move.plan import AccountsPlan, EndPlan, MappingPlan, Plan, VerifyPlan
 from amphibase.move.quarantine import Quarantine
-from amphibase.move.stage import Kept, Outcome, Verified
+from amphibase.move.stage import Kept, Outcome, Verification
 from amphibase.schema.tables import tables
 from amphibase.settings import load_settings
 from amphibase.sql.backend import SqlBackend
@@ -176,7 +176,7 @@ async def moving(
             await stage.close()
 
 
-async def moved(source: Endpoint, target: Endpoint, folder: Path, **options: Any) -> Verified:
+async def moved(source: Endpoint, target: Endpoint, folder: Path, **options: Any) -> Verification:
     """Move all accounts, and compare."""
     async with moving(source, target, folder, **options) as stage:
         failed = [check for check in await stage.check() if check.outcome is Outcome.FAIL]

@@ -26,7 +26,7 @@ from amphibase.move.files.stage import FilesStage
 from amphibase.move.journal import Journal
 from amphibase.move.plan import EndPlan, FilesPlan, Plan
 from amphibase.move.quarantine import Quarantine
-from amphibase.move.stage import Outcome, Verified
+from amphibase.move.stage import Outcome, Verification
 from amphibase.schema.tables import tables
 from amphibase.settings import load_settings
 from amphibase.sql.backend import SqlBackend
@@ -230,7 +230,7 @@ async def moving(
             await stage.close()
 
 
-async def moved(source: Endpoint, target: Endpoint, folder: Path, **options: Any) -> Verified:
+async def moved(source: Endpoint, target: Endpoint, folder: Path, **options: Any) -> Verification:
     """Move all files, and compare."""
     async with moving(source, target, folder, **options) as stage:
         failed = [check for check in await stage.check() if check.outcome is Outcome.FAIL]

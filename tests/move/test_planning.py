@@ -8,10 +8,10 @@ from pydantic import SecretStr
 from amphibase.database.url import parse_url
 from amphibase.errors import ConfigurationError
 from amphibase.move.catalog import (
-    Catalog,
     CatalogColumn,
     CatalogForeignKey,
     CatalogTable,
+    DatabaseCatalog,
     Generated,
     TableName,
 )
@@ -65,8 +65,10 @@ def plan_of(
     here, there = ends or (sqlite_end(Role.SOURCE), postgres_end(Role.TARGET))
     return make_plan(
         "plan",
-        Inventory(here, Catalog(tuple(source), "source", others=others), buckets=("uploads",)),
-        Inventory(there, Catalog(tuple(target), "target")),
+        Inventory(
+            here, DatabaseCatalog(tuple(source), "source", others=others), buckets=("uploads",)
+        ),
+        Inventory(there, DatabaseCatalog(tuple(target), "target")),
     )
 
 

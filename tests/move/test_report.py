@@ -7,25 +7,27 @@ from pathlib import Path
 
 import pytest
 
-from amphibase.move.report import MoveReport, RunOutcome, format_page
-from amphibase.move.stage import Difference, Verified
+from amphibase.move.report import RunOutcome, RunReport, format_page
+from amphibase.move.stage import SideDifference, Verification
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
 
-def report_of(verified: Verified, **options: object) -> MoveReport:
+def report_of(verified: Verification, **options: object) -> RunReport:
     values = {"plan": "plan", "source": "sql:a", "target": "sql:<b>", **options}
-    report = MoveReport.model_validate({**values, "started_at": NOW, "finished_at": NOW})
+    report = RunReport.model_validate({**values, "started_at": NOW, "finished_at": NOW})
     report.add(verified)
     return report
 
 
-EQUAL = Verified(counts={"notes": (5, 5)}, checksums={"notes": ("ab", "ab")})
-DIFFERENT = Verified(
+EQUAL = Verification(counts={"notes": (5, 5)}, checksums={"notes": ("ab", "ab")})
+DIFFERENT = Verification(
     counts={"notes": (1_000_000, 999_999)},
-    differences=[Difference("notes", "7", "is missing on the target")],
+    differences=[SideDifference("notes", "7", "is missing on the target")],
 )
-UNSEEN = Verified(counts={"notes": (5, 5)}, unverified=[Difference("accounts", None, "no hashes")])
+UNSEEN = Verification(
+    counts={"notes": (5, 5)}, unverified=[SideDifference("accounts", None, "no hashes")]
+)
 
 
 @pytest.mark.parametrize(
@@ -39,7 +41,7 @@ UNSEEN = Verified(counts={"notes": (5, 5)}, unverified=[Difference("accounts", N
     ],
 )
 def test_the_outcome_tells_a_difference_from_what_could_not_be_seen(
-    verified: Verified, options: dict[str, object], outcome: RunOutcome, code: int
+    verified: Verification, options: dict[str, object], outcome: RunOutcome, code: int
 ) -> None:
     report = report_of(verified, **options)
     assert (report.outcome, report.outcome.exit_code) == (outcome, code)
@@ -54,7 +56,7 @@ def test_one_row_of_a_million_is_a_red_part_of_the_bar() -> None:
 
 
 def test_values_of_the_databases_are_text_in_the_page() -> None:
-    verified = Verified(differences=[Difference("<script>", "<b>", "&")])
+    verified = Verification(differences=[SideDifference("<script>", "<b>", "&")])
     page = format_page(report_of(verified))
     assert "<script>" not in page
     assert "&lt;script&gt; &lt;b&gt;" in page

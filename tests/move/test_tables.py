@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from amphibase.database.url import parse_url
 from amphibase.errors import MoveFailed
-from amphibase.move.catalog import Catalog, CatalogTable, TableName
+from amphibase.move.catalog import CatalogTable, DatabaseCatalog, TableName
 from amphibase.move.endpoints import Role, SupabaseEndpoint
 from amphibase.move.journal import Journal
 from amphibase.move.project import client_of
@@ -100,7 +100,7 @@ async def select(tables: TableWriter, name: str, *columns: str, key: Key = ()) -
     return Selection(table, columns, key, ())
 
 
-def find(catalog: Catalog, name: str) -> CatalogTable:
+def find(catalog: DatabaseCatalog, name: str) -> CatalogTable:
     return next(table for table in catalog.tables if table.name.name == name)
 
 

@@ -24,9 +24,9 @@ from amphibase.move.plan import read_plan
 from amphibase.move.planning import plan_move
 from amphibase.move.progress import JsonProgress, Progress
 from amphibase.move.quarantine import Quarantine
-from amphibase.move.report import MoveReport, RunOutcome
+from amphibase.move.report import RunOutcome, RunReport
 from amphibase.move.run import ChecksFailed, Move
-from amphibase.move.stage import Check, Kept, Outcome
+from amphibase.move.stage import Kept, Outcome, PreflightCheck
 
 MAX_LISTED = 20
 """Of differences and the like on a terminal; the report has all."""
@@ -102,7 +102,7 @@ def check(plan: PlanFile = DEFAULT_PLAN) -> None:
     Example: amphibase move check plan.toml
     """
 
-    async def look() -> list[Check]:
+    async def look() -> list[PreflightCheck]:
         async with Move(plan) as move:
             return await move.check()
 
@@ -131,7 +131,7 @@ def run(
     """
     with _shown(progress) as shown:
 
-        async def move() -> MoveReport:
+        async def move() -> RunReport:
             async with Move(plan, shown) as opened:
                 return await opened.run(freeze=freeze, allow_quarantine=allow_quarantine)
 
@@ -152,7 +152,7 @@ def verify(
     """
     with _shown(progress) as shown:
 
-        async def compare() -> MoveReport:
+        async def compare() -> RunReport:
             async with Move(plan, shown) as move:
                 return await move.verify(allow_quarantine=allow_quarantine)
 
@@ -251,7 +251,7 @@ def _shown(kind: ProgressKind) -> Iterator[Progress]:
         yield progress
 
 
-def _print_checks(checks: Sequence[Check], console: Console | None = None) -> None:
+def _print_checks(checks: Sequence[PreflightCheck], console: Console | None = None) -> None:
     table = Table(show_header=False, box=None)
     for each in checks:
         color = COLORS[each.outcome]
@@ -260,7 +260,7 @@ def _print_checks(checks: Sequence[Check], console: Console | None = None) -> No
     (console or Console()).print(table)
 
 
-def _print_report(report: MoveReport, plan: Path) -> None:
+def _print_report(report: RunReport, plan: Path) -> None:
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     table = Table("what", "source", "target", "different", box=None)
     for each in report.comparisons:

@@ -97,7 +97,7 @@ class CatalogTable:
 
 
 @dataclass(frozen=True, slots=True)
-class Catalog:
+class DatabaseCatalog:
     """All tables of a side, in the order of their names, and what does not move with rows.
 
     Args:

@@ -13,11 +13,11 @@ from sqlalchemy.engine import URL
 from amphibase.database.errors import translated_errors
 from amphibase.database.url import to_conninfo
 from amphibase.errors import AmphibaseError
-from amphibase.move.catalog import Catalog, CatalogTable
+from amphibase.move.catalog import CatalogTable, DatabaseCatalog
 from amphibase.move.context import MoveContext
 from amphibase.move.endpoints import Endpoint, Role, SqlEndpoint
 from amphibase.move.plan import TablePlan
-from amphibase.move.stage import Check, Outcome
+from amphibase.move.stage import Outcome, PreflightCheck
 from amphibase.move.tables.sides import open_tables
 
 RIGHTS = """
@@ -49,19 +49,19 @@ class PostgresServer:
     extensions: tuple[str, ...]
 
 
-async def check_sides(context: MoveContext) -> list[Check]:
+async def check_sides(context: MoveContext) -> list[PreflightCheck]:
     """Check that both ends can be reached, read and written, and hold what the plan names."""
-    checks: list[Check] = []
-    catalogs: list[Catalog] = []
+    checks: list[PreflightCheck] = []
+    catalogs: list[DatabaseCatalog] = []
     for endpoint in (context.source, context.target):
         try:
             async with open_tables(endpoint, context.plan.name) as tables:
                 catalogs.append(await tables.catalog())
         except AmphibaseError as error:
-            checks.append(Check(Outcome.FAIL, endpoint.role, error.detail))
+            checks.append(PreflightCheck(Outcome.FAIL, endpoint.role, error.detail))
         else:
             reached = f"{catalogs[-1].server} at {endpoint.address}"
-            checks.append(Check(Outcome.PASS, endpoint.role, reached))
+            checks.append(PreflightCheck(Outcome.PASS, endpoint.role, reached))
     if len(catalogs) < 2:
         return checks
     source, target = catalogs
@@ -72,25 +72,27 @@ async def check_sides(context: MoveContext) -> list[Check]:
     return checks
 
 
-def _check_alembic(source: Catalog, target: Catalog) -> Iterator[Check]:
+def _check_alembic(source: DatabaseCatalog, target: DatabaseCatalog) -> Iterator[PreflightCheck]:
     here, there = (", ".join(sorted(each.alembic_heads)) for each in (source, target))
     if not here:
         return
     if here == there:
-        yield Check(Outcome.PASS, "revisions", f"both sides are at {here}")
+        yield PreflightCheck(Outcome.PASS, "revisions", f"both sides are at {here}")
     elif there:
         message = (
             f"the source is at {here}, the target at {there}: bring both to the same revision "
             "with `amphibase db upgrade`, then plan anew"
         )
-        yield Check(Outcome.FAIL, "revisions", message)
+        yield PreflightCheck(Outcome.FAIL, "revisions", message)
     else:
         message = f"the source is at {here}; the target has no revisions to compare with"
-        yield Check(Outcome.WARN, "revisions", message)
+        yield PreflightCheck(Outcome.WARN, "revisions", message)
 
 
-def _check_tables(plans: tuple[TablePlan, ...], source: Catalog, target: Catalog) -> list[Check]:
-    checks: list[Check] = []
+def _check_tables(
+    plans: tuple[TablePlan, ...], source: DatabaseCatalog, target: DatabaseCatalog
+) -> list[PreflightCheck]:
+    checks: list[PreflightCheck] = []
     for plan in plans:
         for role, catalog, name, columns in (
             (Role.SOURCE, source, plan.source, [*plan.columns, *plan.key]),
@@ -102,40 +104,42 @@ def _check_tables(plans: tuple[TablePlan, ...], source: Catalog, target: Catalog
                 checks += _check_triggers(plan, table)
     if plans and all(check.outcome is not Outcome.FAIL for check in checks):
         message = f"{len(plans)} are on both sides, with the plan's columns"
-        checks.append(Check(Outcome.PASS, "tables", message))
+        checks.append(PreflightCheck(Outcome.PASS, "tables", message))
     return checks
 
 
 def _check_table(
     role: Role, name: str, table: CatalogTable | None, columns: list[str]
-) -> Iterator[Check]:
+) -> Iterator[PreflightCheck]:
     if table is None:
         message = f"the {role} has no such table; create it by migrations, or take it off the plan"
-        yield Check(Outcome.FAIL, name, message)
+        yield PreflightCheck(Outcome.FAIL, name, message)
         return
     known = {column.name for column in table.columns}
     for column in dict.fromkeys(columns):
         if column not in known:
-            yield Check(Outcome.FAIL, name, f"the {role} has no column {column}; edit the plan")
+            yield PreflightCheck(
+                Outcome.FAIL, name, f"the {role} has no column {column}; edit the plan"
+            )
     if table.read_policies:
         message = (
             f"row level security hides rows of the {role} from the role that connects: connect as "
             "the owner of the table, or as a role with BYPASSRLS"
         )
-        yield Check(Outcome.FAIL, name, message)
+        yield PreflightCheck(Outcome.FAIL, name, message)
 
 
-def _check_triggers(plan: TablePlan, table: CatalogTable) -> Iterator[Check]:
+def _check_triggers(plan: TablePlan, table: CatalogTable) -> Iterator[PreflightCheck]:
     for trigger in table.triggers:
         if plan.triggers.get(trigger, "off") == "fire":
             message = f"the trigger {trigger} of the target fires for rows that arrive"
-            yield Check(Outcome.WARN, plan.target, message)
+            yield PreflightCheck(Outcome.WARN, plan.target, message)
         else:
             message = f"the trigger {trigger} of the target is off for rows that arrive"
-            yield Check(Outcome.PASS, plan.target, message)
+            yield PreflightCheck(Outcome.PASS, plan.target, message)
 
 
-def _check_stores(context: MoveContext) -> Iterator[Check]:
+def _check_stores(context: MoveContext) -> Iterator[PreflightCheck]:
     source, target = context.source, context.target
     if context.plan.files is None or not isinstance(target, SqlEndpoint):
         return
@@ -144,12 +148,12 @@ def _check_stores(context: MoveContext) -> Iterator[Check]:
             "both sides keep files in the same place: set TARGET_FILES_URL to another, and plan "
             "anew"
         )
-        yield Check(Outcome.FAIL, "files", message)
+        yield PreflightCheck(Outcome.FAIL, "files", message)
 
 
-async def _check_servers(context: MoveContext) -> list[Check]:
+async def _check_servers(context: MoveContext) -> list[PreflightCheck]:
     servers: dict[Role, PostgresServer] = {}
-    checks: list[Check] = []
+    checks: list[PreflightCheck] = []
     for endpoint in (context.source, context.target):
         url = endpoint.database
         if url is None or url.get_backend_name() != "postgresql":
@@ -162,7 +166,7 @@ async def _check_servers(context: MoveContext) -> list[Check]:
         servers[endpoint.role] = server
         for name, privilege in missing:
             message = f"the role {server.role} of the {endpoint.role} lacks {privilege}"
-            checks.append(Check(Outcome.FAIL, name, message))
+            checks.append(PreflightCheck(Outcome.FAIL, name, message))
     if len(servers) == 2:
         checks += _compare_servers(servers[Role.SOURCE], servers[Role.TARGET])
     checks.append(_check_disk(context.source, context.target, servers))
@@ -188,24 +192,24 @@ def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _compare_servers(source: PostgresServer, target: PostgresServer) -> Iterator[Check]:
+def _compare_servers(source: PostgresServer, target: PostgresServer) -> Iterator[PreflightCheck]:
     if source.major > target.major:
         message = (
             f"the source is Postgres {source.major}, the target {target.major}: values that only "
             "the newer one has, such as infinite intervals of 17, are rejected"
         )
-        yield Check(Outcome.WARN, "versions", message)
+        yield PreflightCheck(Outcome.WARN, "versions", message)
     else:
         message = f"Postgres {source.major} to {target.major}"
-        yield Check(Outcome.PASS, "versions", message)
+        yield PreflightCheck(Outcome.PASS, "versions", message)
     for extension in sorted(set(source.extensions) - set(target.extensions)):
         message = f"the target lacks {extension}, which the source has: create it if you use it"
-        yield Check(Outcome.WARN, "extensions", message)
+        yield PreflightCheck(Outcome.WARN, "extensions", message)
 
 
 def _check_disk(
     source: Endpoint, target: Endpoint, servers: Mapping[Role, PostgresServer]
-) -> Check:
+) -> PreflightCheck:
     size = None
     if Role.SOURCE in servers:
         size = servers[Role.SOURCE].size
@@ -215,8 +219,8 @@ def _check_disk(
     needed = "" if size is None else f"; the source's database has {decimal(size)}"
     if target.database is None or Role.TARGET in servers:
         message = f"how much room the target's server has is not known here{needed}"
-        return Check(Outcome.WARN, "disk", message)
+        return PreflightCheck(Outcome.WARN, "disk", message)
     free = shutil.disk_usage(Path(target.database.database or ".").parent).free
     is_enough = size is None or free > 2 * size
     message = f"{decimal(free)} free for the target{needed}"
-    return Check(Outcome.PASS if is_enough else Outcome.FAIL, "disk", message)
+    return PreflightCheck(Outcome.PASS if is_enough else Outcome.FAIL, "disk", message)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from amphibase.backend import SERVICE
 from amphibase.errors import Unavailable
-from amphibase.move.catalog import Catalog, CatalogTable, TableName
+from amphibase.move.catalog import CatalogTable, DatabaseCatalog, TableName
 from amphibase.move.endpoints import Endpoint, SupabaseEndpoint
 from amphibase.move.project import client_of
 from amphibase.move.tables.base import Selection, TableReader
@@ -34,7 +34,7 @@ class Inventory:
     """
 
     endpoint: Endpoint
-    catalog: Catalog
+    catalog: DatabaseCatalog
     buckets: tuple[str, ...] = ()
 
     @property
@@ -92,7 +92,7 @@ async def read_inventory(endpoint: Endpoint, plan: str) -> Inventory:
     return Inventory(endpoint, catalog, buckets)
 
 
-async def _buckets_of_database(tables: TableReader, catalog: Catalog) -> tuple[str, ...]:
+async def _buckets_of_database(tables: TableReader, catalog: DatabaseCatalog) -> tuple[str, ...]:
     names = (TableName("storage", "buckets"), TableName(None, "storage_buckets"))
     table = next((each for each in map(catalog.table, names) if each is not None), None)
     if table is None:

@@ -9,7 +9,7 @@ from string import Template
 from pydantic import BaseModel, Field
 
 from amphibase.move.plan import NotMoved
-from amphibase.move.stage import Difference, Kept, Verified
+from amphibase.move.stage import Kept, SideDifference, Verification
 
 MAX_LISTED = 200
 """Of the differences on the page; the JSON has all that were read."""
@@ -27,7 +27,7 @@ class RunOutcome(StrEnum):
         return {"verified": 0, "failed": 1, "unverified": 3}[self.value]
 
 
-class Comparison(BaseModel):
+class ReportedComparison(BaseModel):
     """A table, the accounts or a bucket on both sides.
 
     Args:
@@ -47,7 +47,7 @@ class Comparison(BaseModel):
         return self.differences == 0 and self.source == self.target
 
 
-class MoveReport(BaseModel):
+class RunReport(BaseModel):
     """All that is reported of a run or a verification.
 
     Args:
@@ -63,9 +63,9 @@ class MoveReport(BaseModel):
     target: str
     started_at: datetime
     finished_at: datetime
-    comparisons: list[Comparison] = Field(default_factory=list)
-    differences: list[Difference] = Field(default_factory=list)
-    unverified: list[Difference] = Field(default_factory=list)
+    comparisons: list[ReportedComparison] = Field(default_factory=list)
+    differences: list[SideDifference] = Field(default_factory=list)
+    unverified: list[SideDifference] = Field(default_factory=list)
     hashes: dict[str, int] = Field(default_factory=dict)
     not_moved: list[NotMoved] = Field(default_factory=list)
     kept: list[Kept] = Field(default_factory=list)
@@ -81,7 +81,7 @@ class MoveReport(BaseModel):
             return RunOutcome.FAILED
         return RunOutcome.UNVERIFIED if self.unverified else RunOutcome.VERIFIED
 
-    def add(self, verified: Verified) -> None:
+    def add(self, verified: Verification) -> None:
         """Take over what the verification of a stage saw."""
         by_subject: dict[str, int] = {}
         for difference in verified.differences:
@@ -89,7 +89,7 @@ class MoveReport(BaseModel):
         for subject in sorted(verified.counts.keys() | by_subject.keys()):
             source, target = verified.counts.get(subject, (0, 0))
             self.comparisons.append(
-                Comparison(
+                ReportedComparison(
                     subject=subject,
                     source=source,
                     target=target,
@@ -133,7 +133,7 @@ $sections
 """)
 
 
-def format_page(report: MoveReport) -> str:
+def format_page(report: RunReport) -> str:
     """Return the report as a page that needs nothing but itself."""
     sections = [_chart(report.comparisons)]
     if report.quarantined:
@@ -167,7 +167,7 @@ def format_page(report: MoveReport) -> str:
     )
 
 
-def _chart(comparisons: list[Comparison]) -> str:
+def _chart(comparisons: list[ReportedComparison]) -> str:
     """Return a row with a bar for each subject: green as far as both sides hold the same."""
     if not comparisons:
         return "<p>Nothing was compared.</p>"
@@ -186,7 +186,7 @@ def _chart(comparisons: list[Comparison]) -> str:
     )
 
 
-def _bar(each: Comparison) -> str:
+def _bar(each: ReportedComparison) -> str:
     whole = max(each.source, each.target, each.differences, 1)
     wrong = max(each.differences, abs(each.source - each.target))
     # A single row of a million is to be seen too.
@@ -199,7 +199,7 @@ def _bar(each: Comparison) -> str:
     )
 
 
-def _sums(each: Comparison) -> str:
+def _sums(each: ReportedComparison) -> str:
     if each.checksums is None:
         return ""
     source, target = each.checksums
@@ -207,7 +207,7 @@ def _sums(each: Comparison) -> str:
     return f"<code>{escape(shown)}</code>"
 
 
-def _rows_of(differences: list[Difference]) -> list[tuple[str, str]]:
+def _rows_of(differences: list[SideDifference]) -> list[tuple[str, str]]:
     return [(f"{each.subject} {each.key or ''}".strip(), each.message) for each in differences]
 
 

@@ -19,8 +19,8 @@ from amphibase.move.journal import Journal
 from amphibase.move.plan import EndPlan, Plan, read_plan
 from amphibase.move.progress import NoProgress, Progress
 from amphibase.move.quarantine import Quarantine
-from amphibase.move.report import MoveReport, RunOutcome
-from amphibase.move.stage import Check, Kept, Outcome, Stage
+from amphibase.move.report import RunOutcome, RunReport
+from amphibase.move.stage import Kept, Outcome, PreflightCheck, Stage
 from amphibase.move.tables.stage import TablesStage
 
 ROUNDS = 5
@@ -36,7 +36,7 @@ FILE_TABLES = ("buckets", "objects")
 class ChecksFailed(MoveFailed):
     """Raised before anything is written: the checks that failed say what to do."""
 
-    def __init__(self, checks: Sequence[Check]) -> None:
+    def __init__(self, checks: Sequence[PreflightCheck]) -> None:
         self.checks = [check for check in checks if check.outcome is Outcome.FAIL]
         lines = [f"{check.subject}: {check.message}" for check in self.checks]
         super().__init__("\n".join(["Nothing was moved:", *lines]))
@@ -80,14 +80,14 @@ class Move:
     async def __aexit__(self, *_: object) -> None:
         await self._opened.aclose()
 
-    async def check(self) -> list[Check]:
+    async def check(self) -> list[PreflightCheck]:
         """Look at both sides, without writing to them."""
         checks = await check_sides(self._context)
         for stage in self._stages:
             checks += await stage.check()
         return checks
 
-    async def run(self, *, freeze: bool = False, allow_quarantine: bool = False) -> MoveReport:
+    async def run(self, *, freeze: bool = False, allow_quarantine: bool = False) -> RunReport:
         """Move what has not been moved yet, and prove that both sides hold the same.
 
         Args:
@@ -121,7 +121,7 @@ class Move:
             await self._verify(report)
         return await self._end(report)
 
-    async def verify(self, *, allow_quarantine: bool = False) -> MoveReport:
+    async def verify(self, *, allow_quarantine: bool = False) -> RunReport:
         """Read both sides again and compare."""
         report = self._report(allow_quarantine=allow_quarantine)
         await self._verify(report)
@@ -166,12 +166,12 @@ class Move:
             if changes == 0:
                 return
 
-    async def _verify(self, report: MoveReport) -> None:
+    async def _verify(self, report: RunReport) -> None:
         for stage in self._stages:
             with self._timed(stage, "verify"):
                 report.add(await stage.verify())
 
-    async def _end(self, report: MoveReport) -> MoveReport:
+    async def _end(self, report: RunReport) -> RunReport:
         """Complete the report, and remove what only the move needs where it has succeeded."""
         report.quarantined = self._context.quarantine.rows()
         for stage in self._stages:
@@ -187,9 +187,9 @@ class Move:
         self._journal.put("move", "outcome", report.outcome)
         return report
 
-    def _report(self, *, allow_quarantine: bool) -> MoveReport:
+    def _report(self, *, allow_quarantine: bool) -> RunReport:
         plan = self._context.plan
-        return MoveReport(
+        return RunReport(
             plan=plan.name,
             source=plan.source.address,
             target=plan.target.address,

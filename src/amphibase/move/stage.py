@@ -15,7 +15,7 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class PreflightCheck:
     """A row of the preflight: what was looked at, how it is, and what to do."""
 
     outcome: Outcome
@@ -24,7 +24,7 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class SideDifference:
     """Something that both sides do not hold alike.
 
     Args:
@@ -47,7 +47,7 @@ class Kept:
 
 
 @dataclass(slots=True)
-class Verified:
+class Verification:
     """What a verification saw.
 
     Args:
@@ -58,8 +58,8 @@ class Verified:
 
     counts: dict[str, tuple[int, int]] = field(default_factory=dict)
     checksums: dict[str, tuple[str, str]] = field(default_factory=dict)
-    differences: list[Difference] = field(default_factory=list)
-    unverified: list[Difference] = field(default_factory=list)
+    differences: list[SideDifference] = field(default_factory=list)
+    unverified: list[SideDifference] = field(default_factory=list)
 
 
 class Stage(Protocol):
@@ -67,7 +67,7 @@ class Stage(Protocol):
 
     name: str
 
-    async def check(self) -> list[Check]:
+    async def check(self) -> list[PreflightCheck]:
         """Look at both sides, without writing."""
 
     async def run(self) -> None:
@@ -84,7 +84,7 @@ class Stage(Protocol):
             How many rows, accounts or files were written or removed.
         """
 
-    async def verify(self) -> Verified:
+    async def verify(self) -> Verification:
         """Read both sides again and compare."""
 
     def undo(self) -> AsyncIterator[Kept]:

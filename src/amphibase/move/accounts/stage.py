@@ -13,7 +13,7 @@ from amphibase.move.accounts.transfer import HELD, AccountTransfer
 from amphibase.move.context import MoveContext
 from amphibase.move.endpoints import SqlEndpoint
 from amphibase.move.plan import AccountsPlan
-from amphibase.move.stage import Check, Difference, Kept, Outcome, Verified
+from amphibase.move.stage import Kept, Outcome, PreflightCheck, SideDifference, Verification
 
 
 class AccountsStage:
@@ -28,7 +28,7 @@ class AccountsStage:
         self._opened: tuple[AccountSource, AccountTarget] | None = None
         self._survey: AccountsSurvey | None = None
 
-    async def check(self) -> list[Check]:
+    async def check(self) -> list[PreflightCheck]:
         """Look at the accounts of both sides: whether they can be read and written, which hashes
         there are, and which addresses differ by case alone."""
         source, target = self._sides()
@@ -45,7 +45,7 @@ class AccountsStage:
             return [_failed(str(error))]
         checks = [_passed(f"{found.users} accounts: {_hashes_in_words(found)}")]
         checks += [
-            Check(Outcome.WARN, self.name, f"do not move: {each.what} ({each.reason})")
+            PreflightCheck(Outcome.WARN, self.name, f"do not move: {each.what} ({each.reason})")
             for each in found.not_moved
         ]
         checks += self._check_addresses(found)
@@ -54,7 +54,7 @@ class AccountsStage:
                 f"triggers of auth.users fire for each account that arrives, since the role may "
                 f"not switch them off: {', '.join(triggers)}"
             )
-            checks.append(Check(Outcome.WARN, self.name, message))
+            checks.append(PreflightCheck(Outcome.WARN, self.name, message))
         if held and not self._plan.merge and not self._has_begun():
             checks.append(
                 _failed(
@@ -64,7 +64,7 @@ class AccountsStage:
             )
         return checks
 
-    def _check_addresses(self, found: AccountsSurvey) -> list[Check]:
+    def _check_addresses(self, found: AccountsSurvey) -> list[PreflightCheck]:
         count = len(found.same_addresses)
         if not count:
             return []
@@ -79,7 +79,9 @@ class AccountsStage:
                     )
                 ]
             case which:
-                return [Check(Outcome.WARN, self.name, f"{subject}: the {which} of each moves")]
+                return [
+                    PreflightCheck(Outcome.WARN, self.name, f"{subject}: the {which} of each moves")
+                ]
 
     async def survey(self) -> AccountsSurvey:
         """Return what the source's accounts are, and what of them stays behind."""
@@ -96,17 +98,17 @@ class AccountsStage:
         """Copy what has changed since, and remove what the source has lost."""
         return await (await self._moving()).reconcile()
 
-    async def verify(self) -> Verified:
+    async def verify(self) -> Verification:
         """Compare both sides, and sign in with a probe account where the plan allows it."""
         verified = await (await self._moving()).verify()
         if not self._sides()[0].finds_rows or not self._sides()[1].finds_rows:
             reason = "the API of a project shows no hashes, so that none were compared"
-            verified.unverified.append(Difference("accounts", None, reason))
+            verified.unverified.append(SideDifference("accounts", None, reason))
         if self._context.plan.verify.probe_account:
             failure = await probe(self._context.target)
             if failure is not None:
                 message = f"the probe account could not sign in: {failure}"
-                verified.differences.append(Difference("accounts", None, message))
+                verified.differences.append(SideDifference("accounts", None, message))
         return verified
 
     async def undo(self) -> AsyncIterator[Kept]:
@@ -180,12 +182,12 @@ class AccountsStage:
         return self._context.journal.get(HELD, AuthTable.USERS) is not None
 
 
-def _passed(message: str) -> Check:
-    return Check(Outcome.PASS, AccountsStage.name, message)
+def _passed(message: str) -> PreflightCheck:
+    return PreflightCheck(Outcome.PASS, AccountsStage.name, message)
 
 
-def _failed(message: str) -> Check:
-    return Check(Outcome.FAIL, AccountsStage.name, message)
+def _failed(message: str) -> PreflightCheck:
+    return PreflightCheck(Outcome.FAIL, AccountsStage.name, message)
 
 
 def _hashes_in_words(found: AccountsSurvey) -> str:

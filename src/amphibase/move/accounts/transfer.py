@@ -20,7 +20,7 @@ from amphibase.move.accounts.rows import (
     prepared,
 )
 from amphibase.move.context import MoveContext
-from amphibase.move.stage import Difference, Kept, Verified
+from amphibase.move.stage import Kept, SideDifference, Verification
 
 POSITION = "accounts position"
 HELD = "accounts held"
@@ -126,9 +126,9 @@ class AccountTransfer:
                 written += len(found.lost)
         return written
 
-    async def verify(self) -> Verified:
+    async def verify(self) -> Verification:
         """Compare both sides."""
-        verified = Verified()
+        verified = Verification()
         for table in self._tables:
             if not await self._columns(table):
                 continue
@@ -338,10 +338,10 @@ class AccountTransfer:
         return await self.source.columns(table) & await self.target.written_columns(table)
 
 
-def _differences(table: AuthTable, found: ComparedRows) -> list[Difference]:
+def _differences(table: AuthTable, found: ComparedRows) -> list[SideDifference]:
     subject = f"auth.{table}"
     changed = [
-        Difference(
+        SideDifference(
             subject,
             journal_name(table, change.sent),
             f"differs: {', '.join(sorted(change.columns))}",
@@ -349,10 +349,10 @@ def _differences(table: AuthTable, found: ComparedRows) -> list[Difference]:
         for change in found.changes
     ]
     missing = [
-        Difference(subject, journal_name(table, row), "is missing on the target")
+        SideDifference(subject, journal_name(table, row), "is missing on the target")
         for row in found.missing
     ]
-    lost = [Difference(subject, key, "is gone from the source") for key in found.lost]
+    lost = [SideDifference(subject, key, "is gone from the source") for key in found.lost]
     return [*changed, *missing, *lost]
 
 

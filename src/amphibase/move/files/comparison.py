@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable
 
 from amphibase.move.files.base import FileRejected, FileSide, StoredFile
-from amphibase.move.stage import Difference
+from amphibase.move.stage import SideDifference
 
 
 class FileComparison:
@@ -32,7 +32,7 @@ class FileComparison:
         self._is_kept = is_kept
         self._sums = [0, 0]
         self.count = 0
-        self.differences: list[Difference] = []
+        self.differences: list[SideDifference] = []
 
     @property
     def checksums(self) -> tuple[str, str]:
@@ -73,7 +73,7 @@ class FileComparison:
             self._report(file, f"differs: {', '.join(names)}")
 
     def _report(self, file: StoredFile, message: str) -> None:
-        self.differences.append(Difference(f"files of {file.bucket}", file.name, message))
+        self.differences.append(SideDifference(f"files of {file.bucket}", file.name, message))
 
 
 async def hash_of(side: FileSide, file: StoredFile) -> str:

@@ -17,7 +17,7 @@ from amphibase.move.files.sql import SqlFileSide
 from amphibase.move.journal import Journal
 from amphibase.move.parallel import in_parallel
 from amphibase.move.plan import FilesPlan
-from amphibase.move.stage import Check, Difference, Kept, Outcome, Verified
+from amphibase.move.stage import Kept, Outcome, PreflightCheck, SideDifference, Verification
 from amphibase.supabase.object_keys import key_of, path_of
 
 MOVED = "files moved"
@@ -47,7 +47,7 @@ class FilesStage:
         self._journal = context.journal
         self._opened: tuple[FileSide, FileSide] | None = None
 
-    async def check(self) -> list[Check]:
+    async def check(self) -> list[PreflightCheck]:
         """Look at the buckets of both sides, and at the store of the bytes."""
         source, target = self._sides()
         try:
@@ -62,7 +62,7 @@ class FilesStage:
                     owned += file.owner_id is not None
                 if bucket in there and await self._is_taken(bucket):
                     checks.append(
-                        Check(
+                        PreflightCheck(
                             Outcome.FAIL,
                             bucket,
                             "the target has files in this bucket already: delete them, or set "
@@ -70,16 +70,16 @@ class FilesStage:
                         )
                     )
         except AmphibaseError as error:
-            return [Check(Outcome.FAIL, self.name, str(error))]
+            return [PreflightCheck(Outcome.FAIL, self.name, str(error))]
         for bucket in sorted(missing):
-            checks.append(Check(Outcome.FAIL, bucket, "the source has no such bucket"))
+            checks.append(PreflightCheck(Outcome.FAIL, bucket, "the source has no such bucket"))
         if owned and not target.owners:
-            checks.append(Check(Outcome.WARN, self.name, self._owners_in_words(owned)))
+            checks.append(PreflightCheck(Outcome.WARN, self.name, self._owners_in_words(owned)))
         if not source.owners:
             message = "the API of a project does not say whose a file is: name its database"
-            checks.append(Check(Outcome.WARN, self.name, message))
+            checks.append(PreflightCheck(Outcome.WARN, self.name, message))
         message = f"{files} files in {len(self._plan.buckets)} buckets, {size} bytes"
-        return [Check(Outcome.PASS, self.name, message), *checks]
+        return [PreflightCheck(Outcome.PASS, self.name, message), *checks]
 
     async def _is_taken(self, bucket: str) -> bool:
         if self._plan.merge or self._journal.get(HELD, bucket) is not None:
@@ -223,10 +223,10 @@ class FilesStage:
         """Return whether a file of the target is one that the move has written."""
         return self._journal.get(MOVED, self._key(file.bucket, file.name)) is not None
 
-    async def verify(self) -> Verified:
+    async def verify(self) -> Verification:
         """Read every file of both sides again, and compare bytes, types, owners and metadata."""
         source, target = self._sides()
-        verified = Verified()
+        verified = Verification()
         for bucket in self._plan.buckets:
             comparison = FileComparison(source, target, self._target_name, self._kept)
             await in_parallel(source.files(bucket), comparison.compare, IN_FLIGHT)
@@ -239,12 +239,12 @@ class FilesStage:
                 each for each in comparison.differences if (each.key,) not in rejected
             ]
             verified.differences += [
-                Difference(subject, file.name, "is gone from the source")
+                SideDifference(subject, file.name, "is gone from the source")
                 async for file in self._lost_files(bucket)
             ]
         if self._plan.buckets and not (source.owners and target.owners):
             message = "owners of files were not compared: an API does not show them"
-            verified.unverified.append(Difference("files", None, message))
+            verified.unverified.append(SideDifference("files", None, message))
         return verified
 
     def _kept(self, file: StoredFile) -> bool:

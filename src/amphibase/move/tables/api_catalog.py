@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from amphibase.move.catalog import (
-    Catalog,
     CatalogColumn,
     CatalogForeignKey,
     CatalogTable,
+    DatabaseCatalog,
     TableName,
 )
 
@@ -20,7 +20,7 @@ FORMATS = {"int32": "integer", "int64": "bigint"}
 FOREIGN_KEY = re.compile(r"<fk table='(?P<table>[^']+)' column='(?P<column>[^']+)'/>")
 
 
-def read_api_catalog(document: Mapping[str, Any]) -> Catalog:
+def read_api_catalog(document: Mapping[str, Any]) -> DatabaseCatalog:
     """Return the tables of the API's OpenAPI document.
 
     It knows primary keys and foreign keys of one column; nothing of triggers, of generated columns
@@ -36,7 +36,7 @@ def read_api_catalog(document: Mapping[str, Any]) -> Catalog:
         else:
             others.append(("view", f"{SCHEMA}.{name}"))
     version = (document.get("info") or {}).get("version", "")
-    return Catalog(tuple(tables), f"PostgREST {version}".rstrip(), others=tuple(others))
+    return DatabaseCatalog(tuple(tables), f"PostgREST {version}".rstrip(), others=tuple(others))
 
 
 def _table(name: str, definition: Mapping[str, Any]) -> CatalogTable:

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from amphibase.move.catalog import Catalog, CatalogTable, TableName
+from amphibase.move.catalog import CatalogTable, DatabaseCatalog, TableName
 
 Row = tuple[str | None, ...]
 """Values in the order of the chosen columns."""
@@ -94,7 +94,7 @@ class Referrer:
 class TableReader(Protocol):
     """Reads a side's tables, each in the order of its key as that side sorts."""
 
-    async def catalog(self) -> Catalog:
+    async def catalog(self) -> DatabaseCatalog:
         """Read what tables there are."""
 
     async def count(self, table: TableName) -> int:

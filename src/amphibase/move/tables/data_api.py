@@ -28,7 +28,7 @@ from amphibase.errors import (
     NotSupported,
     PayloadTooLarge,
 )
-from amphibase.move.catalog import Catalog, CatalogTable, TableName
+from amphibase.move.catalog import CatalogTable, DatabaseCatalog, TableName
 from amphibase.move.journal import Journal
 from amphibase.move.parallel import Pace, in_parallel
 from amphibase.move.tables.api_catalog import read_api_catalog
@@ -102,7 +102,7 @@ class DataApiTables:
     async def __aexit__(self, *_: object) -> None:
         await self._client.close()
 
-    async def catalog(self) -> Catalog:
+    async def catalog(self) -> DatabaseCatalog:
         """Read what tables there are: those that the API shows to the service."""
         headers = {"Accept": "application/openapi+json"}
         response = await self._send("GET", None, headers=headers)

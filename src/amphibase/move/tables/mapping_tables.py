@@ -13,7 +13,7 @@ from uuid import UUID
 from psycopg.sql import SQL
 
 from amphibase.database.errors import translated_errors
-from amphibase.move.catalog import Catalog, TableName
+from amphibase.move.catalog import DatabaseCatalog, TableName
 from amphibase.move.endpoints import Endpoint
 from amphibase.move.journal import Journal
 from amphibase.move.plan import MappingPlan, Plan, TablePlan
@@ -32,7 +32,9 @@ ON_POSTGRES: LiteralString = (
 ON_SQLITE = "CREATE TABLE {} (old_id TEXT PRIMARY KEY NOT NULL, new_id CHAR(32) NOT NULL UNIQUE)"
 
 
-def mapping_tables(plan: Plan, source: Catalog, target: Catalog) -> list[MovedTable]:
+def mapping_tables(
+    plan: Plan, source: DatabaseCatalog, target: DatabaseCatalog
+) -> list[MovedTable]:
     """Return the mapping tables that the target has."""
     tables = []
     for mapping in plan.mappings.values():
@@ -53,13 +55,13 @@ def mapping_tables(plan: Plan, source: Catalog, target: Catalog) -> list[MovedTa
     return tables
 
 
-def missing_mapping_tables(plan: Plan, target: Catalog) -> list[TableName]:
+def missing_mapping_tables(plan: Plan, target: DatabaseCatalog) -> list[TableName]:
     """Return the mapping tables that the target lacks."""
     names = [mapping_name(mapping, target) for mapping in plan.mappings.values()]
     return [name for name in names if target.table(name) is None]
 
 
-def mapping_name(mapping: MappingPlan, target: Catalog) -> TableName:
+def mapping_name(mapping: MappingPlan, target: DatabaseCatalog) -> TableName:
     """Return the name of a mapping table; its schema is `public` unless the plan has another."""
     schema, _, name = mapping.table.rpartition(".")
     if any(table.name.schema for table in target.tables):

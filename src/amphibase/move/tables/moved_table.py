@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from uuid import UUID
 
 from amphibase.errors import MoveFailed
-from amphibase.move.catalog import Catalog, CatalogTable, TableName
+from amphibase.move.catalog import CatalogTable, DatabaseCatalog, TableName
 from amphibase.move.mappings import mapped_id
 from amphibase.move.plan import Plan, TablePlan
 from amphibase.move.tables.base import Key, Row, Selection, TablePair
@@ -99,7 +99,7 @@ class MovedTable:
 
 
 def moved_tables(
-    plan: Plan, source: Catalog, target: Catalog, *, over_api: bool = False
+    plan: Plan, source: DatabaseCatalog, target: DatabaseCatalog, *, over_api: bool = False
 ) -> list[MovedTable]:
     """Return the tables of a plan.
 
@@ -113,7 +113,9 @@ def moved_tables(
     return [_without_null(table) for table in tables] if over_api else tables
 
 
-def _moved_table(table: TablePlan, plan: Plan, source: Catalog, target: Catalog) -> MovedTable:
+def _moved_table(
+    table: TablePlan, plan: Plan, source: DatabaseCatalog, target: DatabaseCatalog
+) -> MovedTable:
     own, other = find_table(source, table.source), find_table(target, table.target)
     names = list(table.columns)
     columns = {
@@ -175,7 +177,7 @@ def _without_null(table: MovedTable) -> MovedTable:
     return replace(table, without_null=tuple(places))
 
 
-def find_table(catalog: Catalog, name: str) -> CatalogTable:
+def find_table(catalog: DatabaseCatalog, name: str) -> CatalogTable:
     """Return a table by its name in the plan. Raises MoveFailed where it is missing."""
     for table in catalog.tables:
         if str(table.name) == name:

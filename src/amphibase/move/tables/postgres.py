@@ -11,7 +11,7 @@ from sqlalchemy.engine import URL
 
 from amphibase.database.errors import translated_errors
 from amphibase.database.url import to_conninfo
-from amphibase.move.catalog import Catalog, Identity, TableName
+from amphibase.move.catalog import DatabaseCatalog, Identity, TableName
 from amphibase.move.tables.base import Chunk, Key, Referrer, Rejected, Row, Selection
 from amphibase.move.tables.chunks import in_chunks, iterate_in_thread, key_of
 from amphibase.move.tables.postgres_catalog import OUR_SCHEMA, read_postgres_catalog
@@ -64,7 +64,7 @@ class PostgresTables:
             await self._connection.close()
             self._connection = None
 
-    async def catalog(self) -> Catalog:
+    async def catalog(self) -> DatabaseCatalog:
         """Read what tables there are."""
         async with self._transaction() as connection:
             return await read_postgres_catalog(connection)

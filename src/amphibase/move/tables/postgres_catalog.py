@@ -7,10 +7,10 @@ from psycopg import AsyncConnection, errors
 from psycopg.sql import SQL, Identifier
 
 from amphibase.move.catalog import (
-    Catalog,
     CatalogColumn,
     CatalogForeignKey,
     CatalogTable,
+    DatabaseCatalog,
     Generated,
     Identity,
     TableName,
@@ -137,7 +137,7 @@ GENERATED = {"": Generated.NO, "s": Generated.STORED, "v": Generated.VIRTUAL}
 IDENTITY = {"a": Identity.ALWAYS, "d": Identity.BY_DEFAULT}
 
 
-async def read_postgres_catalog(connection: AsyncConnection) -> Catalog:
+async def read_postgres_catalog(connection: AsyncConnection) -> DatabaseCatalog:
     """Read the tables of all schemas that are not the server's own, and what does not move.
 
     Args:
@@ -170,7 +170,7 @@ async def read_postgres_catalog(connection: AsyncConnection) -> Catalog:
         for oid, schema, name, is_partitioned, hides_rows, estimate, triggers in rows
     )
     others = await (await connection.execute(OTHERS)).fetchall()
-    return Catalog(
+    return DatabaseCatalog(
         tables,
         f"PostgreSQL {connection.info.parameter_status('server_version')}",
         await _alembic_heads(connection, tables),

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 
-from amphibase.move.catalog import Catalog, TableName
+from amphibase.move.catalog import DatabaseCatalog, TableName
 from amphibase.move.tables.base import Referrer
 from amphibase.move.tables.moved_table import MovedTable
 
@@ -10,7 +10,7 @@ from amphibase.move.tables.moved_table import MovedTable
 class Referrers:
     """The foreign keys of a side by the table that they refer to."""
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: DatabaseCatalog) -> None:
         self._by_table: dict[TableName, list[Referrer]] = defaultdict(list)
         for table in catalog.tables:
             for key in table.foreign_keys:

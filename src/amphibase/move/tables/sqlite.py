@@ -14,7 +14,7 @@ from sqlalchemy.engine import URL
 from amphibase.database.errors import translated_errors
 from amphibase.errors import MoveFailed, Unavailable
 from amphibase.models import DECIMAL_COLLATION, compare_decimals
-from amphibase.move.catalog import Catalog, TableName
+from amphibase.move.catalog import DatabaseCatalog, TableName
 from amphibase.move.tables.base import (
     CHUNK_ROWS,
     Chunk,
@@ -73,7 +73,7 @@ class SqliteTables:
         assert self._connection is not None
         await asyncio.to_thread(self._connection.execute, "PRAGMA foreign_keys = OFF")
 
-    async def catalog(self) -> Catalog:
+    async def catalog(self) -> DatabaseCatalog:
         """Read what tables there are."""
         return await self._run(read_sqlite_catalog)
 

@@ -4,10 +4,10 @@ import sqlite3
 from collections import defaultdict
 
 from amphibase.move.catalog import (
-    Catalog,
     CatalogColumn,
     CatalogForeignKey,
     CatalogTable,
+    DatabaseCatalog,
     Generated,
     Identity,
     TableName,
@@ -18,7 +18,7 @@ HIDDEN = 1
 """A column of a virtual table that is no part of its rows."""
 
 
-def read_sqlite_catalog(connection: sqlite3.Connection) -> Catalog:
+def read_sqlite_catalog(connection: sqlite3.Connection) -> DatabaseCatalog:
     """Read the tables, but those of SQLite's own and of virtual tables, and what does not move."""
     kinds = {
         name: kind
@@ -45,7 +45,7 @@ def read_sqlite_catalog(connection: sqlite3.Connection) -> Catalog:
         if "alembic_version" in names
         else frozenset()
     )
-    return Catalog(
+    return DatabaseCatalog(
         tuple(_table(connection, name, tuple(triggers[name])) for name in names),
         f"SQLite {sqlite3.sqlite_version}",
         heads,

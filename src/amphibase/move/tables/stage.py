@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from amphibase.errors import AmphibaseError
 from amphibase.move.catalog import TableName
 from amphibase.move.context import MoveContext
-from amphibase.move.stage import Check, Difference, Kept, Outcome, Verified
+from amphibase.move.stage import Kept, Outcome, PreflightCheck, SideDifference, Verification
 from amphibase.move.tables.base import TableReader, TableWriter
 from amphibase.move.tables.compare import RowDifference
 from amphibase.move.tables.comparison import TableComparison, compare
@@ -62,14 +62,14 @@ class TablesStage:
         self._opened = AsyncExitStack()
         self._sides: Sides | None = None
 
-    async def check(self) -> list[Check]:
+    async def check(self) -> list[PreflightCheck]:
         """Look at the tables of both sides: their keys, their order, and whether the target's are
         empty."""
         try:
             sides = await self._open()
             return [check async for check in self._checks(sides)]
         except AmphibaseError as error:
-            return [Check(Outcome.FAIL, self.name, str(error))]
+            return [PreflightCheck(Outcome.FAIL, self.name, str(error))]
 
     async def run(self) -> None:
         """Copy what is not on the target yet."""
@@ -100,17 +100,17 @@ class TablesStage:
             await advance_counters(counters_of(self._context.source), target, pairs)
         return changes
 
-    async def verify(self) -> Verified:
+    async def verify(self) -> Verification:
         """Read both sides again and compare every row."""
         sides = await self._open()
-        verified = Verified()
+        verified = Verification()
         for table in sides.tables:
             await self._verify(table, sides, verified)
             await self._verify_counters(table, verified)
         if (target := postgres_url(self._context.target)) is not None:
             for part in Constraints(target, self._context.journal).taken_off():
                 message = f"{part.name} is not back on the target; run again"
-                verified.differences.append(Difference(str(part.table), None, message))
+                verified.differences.append(SideDifference(str(part.table), None, message))
         return verified
 
     async def undo(self) -> AsyncIterator[Kept]:
@@ -160,7 +160,7 @@ class TablesStage:
                 await target.ignore_foreign_keys()
         return self._sides
 
-    async def _checks(self, sides: Sides) -> AsyncIterator[Check]:
+    async def _checks(self, sides: Sides) -> AsyncIterator[PreflightCheck]:
         is_over_api = self._context.target.database is None
         for foreign_key in sides.unsatisfied if is_over_api else ():
             message = (
@@ -168,22 +168,22 @@ class TablesStage:
                 "column may be NULL: let one be NULL for the move, or give the database's URL, by "
                 "which the constraint is taken off meanwhile"
             )
-            yield Check(Outcome.FAIL, self.name, message)
+            yield PreflightCheck(Outcome.FAIL, self.name, message)
         if sides.missing and is_over_api:
             for name in sides.missing:
                 message = (
                     "the new ids are not written down, as the Data API creates no table: create it "
                     "with the columns old_id (text, the key) and new_id (uuid)"
                 )
-                yield Check(Outcome.WARN, str(name), message)
+                yield PreflightCheck(Outcome.WARN, str(name), message)
         for table in sides.tables:
             if table.without_null:
                 message = (
                     "the value null of JSON columns becomes NULL: the Data API writes no other"
                 )
-                yield Check(Outcome.WARN, table.name, message)
+                yield PreflightCheck(Outcome.WARN, table.name, message)
             for message in _key_errors(table):
-                yield Check(Outcome.FAIL, table.name, message)
+                yield PreflightCheck(Outcome.FAIL, table.name, message)
             target = table.pair.target.table.name
             rows = await sides.target.count(target)
             if rows and not table.plan.merge and not self._has_begun(table):
@@ -191,7 +191,7 @@ class TablesStage:
                     f"{target} has {rows} rows on the target: empty it, or set merge = true, by "
                     "which they stay"
                 )
-                yield Check(Outcome.FAIL, table.name, message)
+                yield PreflightCheck(Outcome.FAIL, table.name, message)
 
     @asynccontextmanager
     async def _triggers_off(self, sides: Sides) -> AsyncIterator[None]:
@@ -235,27 +235,27 @@ class TablesStage:
     def _has_begun(self, table: MovedTable) -> bool:
         return self._context.journal.get("table", table.name) is not None
 
-    async def _verify(self, table: MovedTable, sides: Sides, verified: Verified) -> None:
+    async def _verify(self, table: MovedTable, sides: Sides, verified: Verification) -> None:
         async with compare(table, sides.source, sides.target) as comparison:
             verified.counts[table.name] = comparison.counts
             verified.checksums[table.name] = comparison.checksums
             if not comparison.are_equal:
                 await self._name_differences(table, comparison, verified)
 
-    async def _verify_counters(self, table: MovedTable, verified: Verified) -> None:
+    async def _verify_counters(self, table: MovedTable, verified: Verification) -> None:
         source, target = counters_of(self._context.source), counters_of(self._context.target)
         if source is None or target is None:
             return
         for column in await counters_behind(source, target, table.pair):
             message = f"the counter of {column} is behind the source's"
-            verified.differences.append(Difference(table.name, None, message))
+            verified.differences.append(SideDifference(table.name, None, message))
 
     async def _name_differences(
-        self, table: MovedTable, comparison: TableComparison, verified: Verified
+        self, table: MovedTable, comparison: TableComparison, verified: Verification
     ) -> None:
         if not table.plan.key:
             message = "the rows differ; the table has no key by which to name them"
-            verified.differences.append(Difference(table.name, None, message))
+            verified.differences.append(SideDifference(table.name, None, message))
             return
         held = Held(self._context.journal, table)
         quarantined = self._context.quarantine.keys(table.name)
@@ -270,11 +270,11 @@ class TablesStage:
                         verified.differences.append(_named(table, difference))
         if number > MAX_NAMED:
             message = f"{number - MAX_NAMED} more rows differ"
-            verified.differences.append(Difference(table.name, None, message))
+            verified.differences.append(SideDifference(table.name, None, message))
 
 
-def _named(table: MovedTable, difference: RowDifference) -> Difference:
-    return Difference(table.name, ", ".join(difference.key), difference.message)
+def _named(table: MovedTable, difference: RowDifference) -> SideDifference:
+    return SideDifference(table.name, ", ".join(difference.key), difference.message)
 
 
 def _key_errors(table: MovedTable) -> Iterator[str]:
