@@ -32,6 +32,7 @@ FIREBASE = "$fbscrypt$v=1,n=14,r=8,p=1,ss=Bw==,sk=ou9tdYTGyYm8kuR6Dt0Bp0kDuAYoXr
         ('{"not": "encrypted"}', HashKind.REFUSED, False),
         ("5f4dcc3b5aa765d61d8327deb882cf99", HashKind.REFUSED, False),
     ],
+    ids=range(15),  # since the hashes are others in each process
 )
 def test_a_hash_moves_where_both_sides_verify_its_kind(
     hashed: str | None, kind: HashKind, moves: bool
