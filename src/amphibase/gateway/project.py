@@ -47,8 +47,11 @@ AUTH_ADMIN = "supabase_auth_admin"
 STORAGE_ADMIN = "supabase_storage_admin"
 REALTIME_ADMIN = "supabase_realtime_admin"
 
-SERVER_SETTINGS: Mapping[str, str] = MappingProxyType({"wal_level": "logical"})
-"""Of a server that is started for projects: Realtime reads what is committed."""
+SERVER_SETTINGS: Mapping[str, str] = MappingProxyType(
+    {"wal_level": "logical", "wal_writer_delay": "10ms"}
+)
+"""Of a server that is started for projects: Realtime reads what is committed. A commit that does
+not wait for the disk (`synchronous_commit`) is in the stream after that delay, not after 200 ms."""
 
 API_ROLES = "anon, authenticated, service_role"
 

@@ -58,7 +58,7 @@ def notes(event: str = "*", **more: Any) -> dict[str, Any]:
 async def test_a_subscriber_receives_the_rows_that_its_policies_show(
     api: Api, connect: Connect
 ) -> None:
-    await api.run(NOTES)
+    await api.run(NOTES, "ALTER TABLE shop.notes REPLICA IDENTITY FULL")
     ann, bob, service = [await connect(api) for _ in range(3)]
     ids = await subscribe(ann, notes(), notes("INSERT"), token=api.token())
     await subscribe(bob, notes(), token=api.token(BOB))
@@ -254,10 +254,75 @@ async def test_a_policy_or_filter_that_fails_takes_nothing_from_others(
     assert await bob.is_silent()
 
 
+async def test_a_new_token_counts_for_later_changes_and_whoever_leaves_receives_none(
+    api: Api, connect: Connect
+) -> None:
+    await api.run(NOTES)
+    wire = await connect(api)
+    await subscribe(wire, notes(), token=api.token())
+    await wire.push(ROOM, "access_token", {"access_token": api.token(BOB)})
+    assert (await wire.receive())[4]["message"] == "Subscribed to PostgreSQL"
+    await api.run(
+        f"INSERT INTO shop.notes VALUES (1, '{ANN}')", f"INSERT INTO shop.notes VALUES (2, '{BOB}')"
+    )
+    assert (await change(wire))["data"]["record"]["id"] == 2
+    await wire.reply(ROOM, "phx_leave", {})
+    await wire.receive()
+    await api.run(f"INSERT INTO shop.notes VALUES (3, '{BOB}')")
+    await asyncio.sleep(0.3)
+    assert await wire.is_silent()
+
+
+async def test_large_values_and_keys_that_change_are_whole(api: Api, connect: Connect) -> None:
+    await api.run(
+        "CREATE TABLE shop.pages (id int PRIMARY KEY, n int, body text)",
+        "ALTER TABLE shop.pages ALTER body SET STORAGE EXTERNAL",
+        "GRANT SELECT ON shop.pages TO anon",
+        "ALTER PUBLICATION supabase_realtime ADD TABLE shop.pages",
+        "INSERT INTO shop.pages VALUES (1, 1, repeat('x', 9000))",
+    )
+    wire = await connect(api)
+    await subscribe(wire, {"event": "UPDATE", "schema": "shop", "table": "pages"})
+    await api.run(
+        "UPDATE shop.pages SET n = 2",
+        "UPDATE shop.pages SET id = 2",
+        "ALTER TABLE shop.pages REPLICA IDENTITY FULL",
+        "UPDATE shop.pages SET n = 3",
+    )
+    default, moved, full = [(await change(wire))["data"] for _ in range(3)]
+    # What is not in the stream is missing, and never null.
+    assert (default["record"], default["old_record"]) == ({"id": 1, "n": 2}, {"id": 1})
+    assert (moved["record"]["id"], moved["old_record"]) == (2, {"id": 1})
+    assert full["record"] == {"id": 2, "n": 3, "body": "x" * 9000}
+
+
+async def test_a_change_waits_until_others_see_it(api: Api, connect: Connect) -> None:
+    """A commit is in the stream before others see it: here it waits for a standby that does not
+    exist, until the wait is cancelled."""
+    await api.run(NOTES)
+    wire = await connect(api)
+    await subscribe(wire, notes("INSERT"), token=api.token())
+    await api.run(
+        "ALTER SYSTEM SET synchronous_standby_names = 'nobody'", "SELECT pg_reload_conf()"
+    )
+    try:
+        async with await psycopg.AsyncConnection.connect(api.database, autocommit=True) as session:
+            await session.execute("SET synchronous_commit = on")
+            inserting = asyncio.create_task(
+                session.execute("INSERT INTO shop.notes VALUES (1, %s)", [ANN])
+            )
+            await asyncio.sleep(0.3)
+            assert await wire.is_silent()
+            await api.run(f"SELECT pg_cancel_backend({session.info.backend_pid})")
+            await inserting
+    finally:
+        await api.run("ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()")
+    assert (await change(wire))["data"]["record"]["id"] == 1
+
+
 async def test_every_commit_after_the_reply_is_delivered_in_order_to_whom_may_see_it(
     api: Api, connect: Connect
 ) -> None:
-    """A commit is in the stream before others see it; a question in between would lose it."""
     await api.run(NOTES)
     count, writers = 100, 4
     wires = [await connect(api) for _ in range(4)]
@@ -266,7 +331,6 @@ async def test_every_commit_after_the_reply_is_delivered_in_order_to_whom_may_se
 
     async def write(writer: int) -> None:
         async with await psycopg.AsyncConnection.connect(api.database, autocommit=True) as session:
-            await session.execute("SET synchronous_commit = on")
             for number in range(writer * count, (writer + 1) * count):
                 owner = (ANN, BOB)[number % 2]
                 await session.execute("INSERT INTO shop.notes VALUES (%s, %s)", [number, owner])

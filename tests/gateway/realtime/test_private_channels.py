@@ -43,6 +43,7 @@ async def test_a_new_token_is_asked_for_its_own_permissions(api: Api, connect: C
     await api.run(POLICIES)
     wire = await connect(api)
     await wire.join(ROOM, api.token(BOB), private=True, broadcast={"ack": True})
+    await wire.push(ROOM, "broadcast", SAID)  # which he may not
     await wire.push(ROOM, "access_token", {"access_token": api.token(ANN)})
     assert (await wire.reply(ROOM, "broadcast", SAID))["status"] == "ok"
     await wire.push(ROOM, "access_token", {"access_token": api.token(role="anon")})

@@ -1,8 +1,7 @@
 """Statements that run as the roles of subscribers, many in one round trip."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import psycopg
@@ -14,17 +13,14 @@ from amphibase.redaction import redacted_logger
 
 logger = redacted_logger("amphibase.gateway.realtime")
 
-SETTINGS: Mapping[str, str] = MappingProxyType(
-    {
-        # Values are written as the stream writes them.
-        "TimeZone": "UTC",
-        "DateStyle": "ISO",
-        "IntervalStyle": "postgres",
-        "extra_float_digits": "1",
-        "bytea_output": "hex",
-        "statement_timeout": "5000",
-    }
-)
+# Values are written as the stream writes them.
+_SETTINGS = b"""
+SELECT set_config('TimeZone', 'UTC', true), set_config('DateStyle', 'ISO', true),
+    set_config('IntervalStyle', 'postgres', true), set_config('extra_float_digits', '1', true),
+    set_config('bytea_output', 'hex', true), set_config('statement_timeout', '5000', true)
+"""
+_IMPERSONATED = (2,)
+"""The role and its claims, which the statement counts."""
 
 Rows = Sequence[tuple[Any, ...]]
 
@@ -86,11 +82,11 @@ async def run(connection: AsyncConnection[Any], statements: Sequence[RoleStateme
     """
     cursors = []
     async with connection.transaction(force_rollback=True), connection.pipeline():
+        await connection.execute(_SETTINGS)
         for role, claims, sql, parameters in statements:
-            impersonation = Impersonation(role, claims, SETTINGS)
-            counted = await connection.execute(*impersonation.driver_call())
+            counted = await connection.execute(*Impersonation(role, claims).driver_call())
             cursors.append((counted, await connection.execute(sql.encode(), parameters)))
         return [
-            await cursor.fetchall() if await counted.fetchone() == (len(SETTINGS) + 2,) else ()
+            await cursor.fetchall() if await counted.fetchone() == _IMPERSONATED else ()
             for counted, cursor in cursors
         ]

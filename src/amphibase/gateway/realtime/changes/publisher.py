@@ -51,15 +51,11 @@ class _Hit:
     change: RowChange
     subscriber: ChangeSubscriber
     binding: Binding
-    caller: ChannelCaller
+    question: RowQuestion
 
     @property
     def role(self) -> str:
-        return self.caller.role
-
-    @property
-    def question(self) -> RowQuestion:
-        return RowQuestion(self.role, self.caller.claims, self.change.relation.oid)
+        return self.question.role
 
 
 class Publisher:
@@ -85,7 +81,7 @@ class Publisher:
     async def publish(self, changes: Sequence[RowChange]) -> None:
         """Send changes to those who may see them, in their order."""
         hits = [
-            _Hit(change, subscriber, binding, subscriber.caller)
+            _Hit(change, subscriber, binding, _question(change, subscriber.caller))
             for change in changes
             for subscriber, bindings in self._bindings.items()
             for binding in bindings
@@ -112,6 +108,10 @@ class Publisher:
             ids = [hit.binding.id for hit in group]
             payload = {"ids": ids, "data": orjson.Fragment(written[key])}
             subscriber.push(Push(subscriber.wire_name, EVENT, payload))
+
+
+def _question(change: RowChange, caller: ChannelCaller) -> RowQuestion:
+    return RowQuestion(caller.role, caller.claims, change.relation.oid)
 
 
 def _grouped(hits: Sequence[_Hit]) -> dict[tuple[Any, ChangeSubscriber], list[_Hit]]:

@@ -5,6 +5,7 @@ Statements of one round share round trips, and subscribers with equal claims sha
 
 import asyncio
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import orjson
@@ -154,8 +155,26 @@ def _row_statement(
     question: RowQuestion, changes: Sequence[RowChange], table: RoleTable
 ) -> RoleStatement:
     relation = changes[-1].relation
-    watched = [column.name for column in _watched(table)]
-    names = [f"k{number}" for number in range(len(table.key))]
+    statement = _row_sql(
+        (relation.schema, relation.table),
+        tuple((column.name, column.sql_type) for column in table.key),
+        tuple(column.name for column in _watched(table)),
+    )
+    rows = [new_row(change) or {} for change in changes]
+    keys = [[row.get(column.name) for row in rows] for column in table.key]
+    return RoleStatement(question.role, question.claims, statement, keys)
+
+
+@lru_cache(1024)
+def _row_sql(table: tuple[str, str], key: Sequence[tuple[str, str]], watched: Sequence[str]) -> str:
+    """Return the statement that finds the rows of several keys, each column's in one parameter.
+
+    Args:
+        table: its schema and name.
+        key: the names and types of the primary key's columns.
+        watched: the columns whose values it returns.
+    """
+    names = [f"k{number}" for number in range(len(key))]
     statement = sql.SQL(
         "SELECT k.place::int, ARRAY[{watched}]::text[] FROM unnest({texts}) WITH ORDINALITY"
         " AS k ({names}, place) JOIN {table} AS t ON {matches}"
@@ -165,17 +184,15 @@ def _row_statement(
         ),
         texts=sql.SQL(", ").join([sql.SQL("%s::text[]")] * len(names)),
         names=sql.SQL(", ").join(map(sql.Identifier, names)),
-        table=sql.Identifier(relation.schema, relation.table),
+        table=sql.Identifier(*table),
         matches=sql.SQL(" AND ").join(
             sql.SQL("t.{} = CAST(k.{} AS {})").format(
-                sql.Identifier(column.name), sql.Identifier(name), _type(column.sql_type)
+                sql.Identifier(column), sql.Identifier(name), _type(sql_type)
             )
-            for name, column in zip(names, table.key, strict=True)
+            for name, (column, sql_type) in zip(names, key, strict=True)
         ),
     )
-    rows = [new_row(change) or {} for change in changes]
-    keys = [[row.get(column.name) for row in rows] for column in table.key]
-    return RoleStatement(question.role, question.claims, statement.as_string(), keys)
+    return statement.as_string()
 
 
 def _watched(table: RoleTable) -> Sequence[Any]:
