@@ -63,16 +63,18 @@ async def test_a_partitioned_table_arrives_by_its_partitions_and_an_inheriting_o
         CREATE TABLE late (n int, day date);
         ALTER TABLE days ATTACH PARTITION late DEFAULT;
         CREATE TABLE parent (n int); CREATE TABLE child () INHERITS (parent);
+        CREATE TABLE empty (n int); CREATE TABLE heir () INHERITS (empty);
         """
     )
     two_databases.source.run(
         """
         INSERT INTO days SELECT date '2020-01-01' + n, n FROM generate_series(0, 2000) n;
-        INSERT INTO parent VALUES (1); INSERT INTO child VALUES (2)
+        INSERT INTO parent VALUES (1); INSERT INTO child VALUES (2);
+        INSERT INTO heir VALUES (3)
         """
     )
-    await copy(two_databases, "days", "parent", "child")
-    for table in ("early", "late", "ONLY parent", "child"):
+    await copy(two_databases, "days", "heir", "child", "empty", "parent")
+    for table in ("early", "late", "ONLY parent", "child", "ONLY empty", "heir"):
         assert two_databases.target.texts(table) == two_databases.source.texts(table), table
 
 

@@ -298,6 +298,33 @@ async def test_rejected_rows_are_quarantined_with_the_reason_and_the_others_arri
     assert len(target.content()["posts"]) == 2
 
 
+async def test_rows_of_a_table_that_inherits_are_its_own_and_not_those_of_its_parent(
+    tmp_path: Path, databases: Databases
+) -> None:
+    with databases.new() as here, databases.new() as there:
+        source, target = Side(here), Side(there)
+        source.run("CREATE TABLE parent (id int PRIMARY KEY, n int)")
+        target.run("CREATE TABLE parent (id int PRIMARY KEY, n numeric)")
+        for side in (source, target):
+            side.run("CREATE TABLE child (PRIMARY KEY (id)) INHERITS (parent)")
+        source.run("INSERT INTO child VALUES (1, 1), (2, 2)")
+        tables = tuple(
+            TablePlan(source=name, target=name, key=("id",), columns={"id": "id", "n": "n"})
+            for name in ("public.child", "public.parent")
+        )
+        plan = plan_of(source, target).model_copy(update={"tables": tables})
+        async with opened(plan, tmp_path, source, target) as stage:
+            assert await moved(stage)
+            assert target.rows("SELECT * FROM ONLY parent") == []
+            source.run("INSERT INTO parent VALUES (1, 5); UPDATE parent SET n = 6 WHERE id = 1")
+            source.run("DELETE FROM child WHERE id = 2")
+            assert await stage.reconcile() == 3
+            verified = await stage.verify()
+            assert verified.counts == {"public.child": (1, 1), "public.parent": (1, 1)}
+            assert [kept async for kept in stage.undo()] == []
+        assert target.rows("SELECT * FROM parent") == []
+
+
 async def test_numbers_become_the_same_uuids_everywhere_and_a_table_says_which(
     sides: tuple[Side, Side], tmp_path: Path
 ) -> None:

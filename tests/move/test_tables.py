@@ -199,8 +199,8 @@ async def test_a_table_without_a_key_is_read_and_cleared_as_a_whole(tables: Tabl
     await tables.insert(notes, Chunk([("a",), ("a",), (None,)], ()))
     assert sorted(await rows_of(tables, notes), key=str) == [("a",), ("a",), (None,)]
     assert await tables.checkpoint(notes.table.name) == ()
-    await tables.clear(notes.table.name)
-    assert await tables.count(notes.table.name) == 0
+    await tables.clear(notes.table)
+    assert await tables.count(notes.table) == 0
     assert await tables.checkpoint(notes.table.name) is None
 
 

@@ -69,7 +69,7 @@ class OwnTableAccounts:
         if table not in COLUMNS:
             return 0
         reader, selection = await self._open()
-        return await reader.count(selection.table.name)
+        return await reader.count(selection.table)
 
     async def read(
         self, table: AuthTable, columns: Collection[str], after: str | None = None

@@ -97,7 +97,7 @@ class TableReader(Protocol):
     async def catalog(self) -> DatabaseCatalog:
         """Read what tables there are."""
 
-    async def count(self, table: TableName) -> int:
+    async def count(self, table: CatalogTable) -> int:
         """Count the rows exactly."""
 
     def read(self, selection: Selection, after: Key | None = None) -> AsyncGenerator[Chunk, None]:
@@ -141,7 +141,7 @@ class TableWriter(TableReader, Protocol):
             How many were deleted.
         """
 
-    async def clear(self, table: TableName) -> None:
+    async def clear(self, table: CatalogTable) -> None:
         """Delete all rows of a table, and forget its checkpoint."""
 
     async def forget_checkpoints(self) -> None:

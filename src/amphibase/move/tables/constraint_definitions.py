@@ -9,7 +9,7 @@ from psycopg.rows import dict_row
 from psycopg.sql import SQL, Composable, Identifier, Literal
 
 from amphibase.move.catalog import TableName
-from amphibase.move.tables.postgres_session import qualified
+from amphibase.move.tables.postgres_session import qualified, relation
 
 INDEX, FOREIGN_KEY = "index off", "foreign key off"
 """The kinds of the journal's entries."""
@@ -46,6 +46,7 @@ INDEXES: LiteralString = """
 FOREIGN_KEYS: LiteralString = """
     SELECT con.conname AS name, pg_get_constraintdef(con.oid) AS definition,
            obj_description(con.oid, 'pg_constraint') AS comment,
+           own.relkind = 'p' AS is_partitioned, target.relkind = 'p' AS target_is_partitioned,
            namespace.nspname AS target_schema, target.relname AS target_name,
            ARRAY(SELECT attname::text FROM unnest(con.conkey) WITH ORDINALITY AS key(number, place)
                    JOIN pg_attribute ON attrelid = con.conrelid AND attnum = number
@@ -54,6 +55,7 @@ FOREIGN_KEYS: LiteralString = """
                    JOIN pg_attribute ON attrelid = con.confrelid AND attnum = number
                   ORDER BY place) AS target_columns
       FROM pg_constraint con
+      JOIN pg_class own ON own.oid = con.conrelid
       JOIN pg_class target ON target.oid = con.confrelid
       JOIN pg_namespace namespace ON namespace.oid = target.relnamespace
      WHERE con.conrelid = %s::regclass AND con.contype = 'f' AND con.conparentid = 0
@@ -151,7 +153,7 @@ def _delete_doubled(connection: AsyncConnection, table: TableName, row: Mapping[
     conditions = [] if row["nulls_are_equal"] else [f"{value} IS NOT NULL" for value in values]
     if row["predicate"] is not None:
         conditions.append(f"({row['predicate']})")
-    name = qualified(table).as_string(connection)
+    name = relation(table, is_partitioned=False).as_string(connection)
     return (
         f"DELETE FROM {name} WHERE ctid IN (SELECT unnest(array_agg(ctid)) FROM {name} "  # noqa: S608
         f"WHERE {' AND '.join(conditions) or 'true'} GROUP BY {', '.join(values)} "
@@ -167,10 +169,12 @@ async def read_foreign_keys(connection: AsyncConnection, table: TableName) -> li
 
 
 def _foreign_key(connection: AsyncConnection, table: TableName, row: Mapping[str, Any]) -> TakenOff:
+    target = TableName(row["target_schema"], row["target_name"])
     names = {
         "table": qualified(table),
         "name": Identifier(row["name"]),
-        "target": qualified(TableName(row["target_schema"], row["target_name"])),
+        "rows": relation(table, is_partitioned=row["is_partitioned"]),
+        "target": relation(target, is_partitioned=row["target_is_partitioned"]),
         "comment": Literal(row["comment"]),
     }
     add = _text(connection, SQL("ALTER TABLE {table} ADD CONSTRAINT {name} "), names)
@@ -186,7 +190,7 @@ def _foreign_key(connection: AsyncConnection, table: TableName, row: Mapping[str
         for column, target in zip(row["columns"], row["target_columns"], strict=True)
     )
     delete = SQL(
-        "DELETE FROM {table} AS row WHERE {refers} AND NOT EXISTS "
+        "DELETE FROM {rows} AS row WHERE {refers} AND NOT EXISTS "
         "(SELECT FROM {target} AS target WHERE {matches})"
     )
     return TakenOff(

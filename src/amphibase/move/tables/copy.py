@@ -29,7 +29,7 @@ async def copy_table(
     name = table.pair.target.table.name
     after = await target.checkpoint(name)
     if after is not None and not table.plan.key:  # nothing tells which rows are there
-        await target.clear(name)
+        await target.clear(table.pair.target.table)
         after = None
     rows = table.pair.source.table.rows
     context.progress.start(table.name, rows or None, "rows")

@@ -108,10 +108,10 @@ class DataApiTables:
         response = await self._send("GET", None, headers=headers)
         return read_api_catalog(read_json(response))
 
-    async def count(self, table: TableName) -> int:
+    async def count(self, table: CatalogTable) -> int:
         """Count the rows exactly."""
         headers = {"Prefer": "count=exact"}
-        return total_of(await self._send("HEAD", table, headers=headers))
+        return total_of(await self._send("HEAD", table.name, headers=headers))
 
     async def read(
         self, selection: Selection, after: Key | None = None
@@ -205,9 +205,9 @@ class DataApiTables:
             deleted += total_of(response)
         return deleted
 
-    async def clear(self, table: TableName) -> None:
+    async def clear(self, table: CatalogTable) -> None:
         """Raise NotSupported: only a table without a key is cleared, which no API can write."""
-        raise NotSupported(f"{table} cannot be emptied by the Data API")
+        raise NotSupported(f"{table.name} cannot be emptied by the Data API")
 
     async def forget_checkpoints(self) -> None:
         """Remove the checkpoints, which are in the journal."""

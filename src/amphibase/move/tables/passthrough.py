@@ -16,7 +16,7 @@ from sqlalchemy.engine import URL
 
 from amphibase.database.errors import translated_errors
 from amphibase.errors import AmphibaseError, MoveFailed
-from amphibase.move.catalog import TableName
+from amphibase.move.catalog import CatalogTable, TableName
 from amphibase.move.journal import Journal
 from amphibase.move.parallel import run_all
 from amphibase.move.progress import NoProgress, Progress
@@ -27,6 +27,7 @@ from amphibase.move.tables.postgres_session import (
     column_list,
     connect,
     qualified,
+    relation,
     settings_for,
 )
 from amphibase.move.tables.ranges import PageRange, Part, RangeCheckpoints, read_parts, split
@@ -143,7 +144,7 @@ class Passthrough:
                 self._progress.start(str(table), rows or None, "rows")
                 async with target.transaction():
                     if not await self._checkpoints.has(target, table):
-                        await _check_is_empty(target, pair.target.table.name)
+                        await _check_is_empty(target, pair.target.table)
                         ranges = [pages for part in parts for pages in split(table, part)]
                         await self._checkpoints.add(target, ranges)
                 table_copy = CopiedTable(
@@ -311,11 +312,12 @@ def _types(selection: Selection) -> list[str]:
     return [selection.table.column(name).type for name in selection.columns]
 
 
-async def _check_is_empty(connection: AsyncConnection, table: TableName) -> None:
-    query = SQL("SELECT FROM {} LIMIT 1").format(qualified(table))
+async def _check_is_empty(connection: AsyncConnection, table: CatalogTable) -> None:
+    rows = relation(table.name, is_partitioned=table.partitions)
+    query = SQL("SELECT FROM {} LIMIT 1").format(rows)
     if await (await connection.execute(query)).fetchone() is not None:
         raise MoveFailed(
-            f"{table} has rows on the target; empty it, or let the plan merge the table"
+            f"{table.name} has rows on the target; empty it, or let the plan merge the table"
         )
 
 

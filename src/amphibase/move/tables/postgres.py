@@ -11,11 +11,11 @@ from sqlalchemy.engine import URL
 
 from amphibase.database.errors import translated_errors
 from amphibase.database.url import to_conninfo
-from amphibase.move.catalog import DatabaseCatalog, Identity, TableName
+from amphibase.move.catalog import CatalogTable, DatabaseCatalog, Identity, TableName
 from amphibase.move.tables.base import Chunk, Key, Referrer, Rejected, Row, Selection
 from amphibase.move.tables.chunks import in_chunks, iterate_in_thread, key_of
 from amphibase.move.tables.postgres_catalog import OUR_SCHEMA, read_postgres_catalog
-from amphibase.move.tables.postgres_session import settings_for
+from amphibase.move.tables.postgres_session import qualified, relation, settings_for
 from amphibase.move.tables.rejections import Rejection, invalid_text, write_by_halves
 
 ALL_AT_ONCE: LiteralString = "SET CONSTRAINTS ALL IMMEDIATE"
@@ -69,10 +69,10 @@ class PostgresTables:
         async with self._transaction() as connection:
             return await read_postgres_catalog(connection)
 
-    async def count(self, table: TableName) -> int:
+    async def count(self, table: CatalogTable) -> int:
         """Count the rows exactly."""
         async with self._transaction() as connection:
-            query = SQL("SELECT count(*) FROM {}").format(_name(table))
+            query = SQL("SELECT count(*) FROM {}").format(_rows_of(table))
             row = await (await connection.execute(query)).fetchone()
         assert row is not None
         return int(row[0])
@@ -80,7 +80,7 @@ class PostgresTables:
     def read(self, selection: Selection, after: Key | None = None) -> AsyncGenerator[Chunk, None]:
         """Yield the rows after a key, or all, in one snapshot, over a connection of its own."""
         query = SQL("COPY (SELECT {} FROM {}").format(
-            _names(selection.columns), _name(selection.table.name)
+            _names(selection.columns), _rows_of(selection.table)
         )
         if selection.key and after is not None:
             values = SQL(", ").join(
@@ -97,7 +97,7 @@ class PostgresTables:
         """Return the rows with these keys; those that are missing are left out."""
         query = SQL("COPY (SELECT {} FROM {} AS row WHERE {}) TO STDOUT").format(
             SQL(", ").join(Identifier("row", name) for name in selection.columns),
-            _name(selection.table.name),
+            _rows_of(selection.table),
             _is_one_of(selection, keys),
         )
         indexes = selection.key_indexes
@@ -136,7 +136,7 @@ class PostgresTables:
     ) -> int:
         """Delete rows by their keys, but those that a row of `referrers` refers to."""
         query = SQL("DELETE FROM {} AS row WHERE {}").format(
-            _name(selection.table.name), _is_one_of(selection, keys)
+            _rows_of(selection.table), _is_one_of(selection, keys)
         )
         for referrer in referrers:
             condition = SQL(" AND ").join(
@@ -144,18 +144,18 @@ class PostgresTables:
                 for column, target in zip(referrer.columns, referrer.target_columns, strict=True)
             )
             query += SQL(" AND NOT EXISTS (SELECT FROM {} AS referrer WHERE {})").format(
-                _name(referrer.table), condition
+                qualified(referrer.table), condition
             )
         async with self._transaction() as connection:
             return (await connection.execute(query)).rowcount
 
-    async def clear(self, table: TableName) -> None:
+    async def clear(self, table: CatalogTable) -> None:
         """Delete all rows of a table, and forget its checkpoint."""
         async with self._transaction() as connection:
-            await connection.execute(SQL("DELETE FROM {}").format(_name(table)))
+            await connection.execute(SQL("DELETE FROM {}").format(_rows_of(table)))
             if await self._has_checkpoints(connection):
                 query = SQL("DELETE FROM {} WHERE plan = %s AND table_name = %s")
-                await connection.execute(query.format(CHECKPOINTS), (self._plan, str(table)))
+                await connection.execute(query.format(CHECKPOINTS), (self._plan, str(table.name)))
 
     async def forget_checkpoints(self) -> None:
         """Remove the checkpoints, and their schema where nothing else is in it."""
@@ -203,7 +203,7 @@ class PostgresTables:
         if table not in self._staged:
             try:
                 async with connection.transaction():
-                    await _copy(connection, _name(table), selection.columns, rows)
+                    await _copy(connection, qualified(table), selection.columns, rows)
                     return None
             except errors.UniqueViolation as error:
                 if not selection.key:
@@ -227,7 +227,8 @@ class PostgresTables:
         `ON CONFLICT` does not take.
         """
         names = {
-            "table": _name(selection.table.name),
+            "table": qualified(selection.table.name),
+            "rows": _rows_of(selection.table),
             "staged": STAGED,
             "columns": _names(selection.columns),
             "same_key": _same_key(selection),
@@ -236,11 +237,11 @@ class PostgresTables:
             "CREATE TEMPORARY TABLE {staged} ON COMMIT DROP AS SELECT {columns} FROM {table} "
             "WITH NO DATA"
         )
-        update = SQL("UPDATE {table} AS row SET {changes} FROM {staged} AS staged WHERE {same_key}")
+        update = SQL("UPDATE {rows} AS row SET {changes} FROM {staged} AS staged WHERE {same_key}")
         insert = SQL(
             "INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} "
             "FROM {staged} AS staged WHERE NOT EXISTS "
-            "(SELECT FROM {table} AS row WHERE {same_key})"
+            "(SELECT FROM {rows} AS row WHERE {same_key})"
         )
         try:
             async with connection.transaction():
@@ -287,8 +288,8 @@ async def _copy(
             await copy.write_row(row)
 
 
-def _name(table: TableName) -> Identifier:
-    return Identifier(*(part for part in table if part is not None))
+def _rows_of(table: CatalogTable) -> Composed:
+    return relation(table.name, is_partitioned=table.partitions)
 
 
 def _names(columns: Sequence[str]) -> Composed:

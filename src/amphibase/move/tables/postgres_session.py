@@ -51,6 +51,15 @@ def qualified(table: TableName) -> Identifier:
     return Identifier(*(part for part in table if part is not None))
 
 
+def relation(table: TableName, *, is_partitioned: bool) -> Composed:
+    """Return a table as SQL, without the rows of those that inherit from it.
+
+    Args:
+        is_partitioned: whether its rows are in partitions, which `ONLY` would leave out.
+    """
+    return SQL("{}" if is_partitioned else "ONLY {}").format(qualified(table))
+
+
 def column_list(columns: Sequence[str]) -> Composed:
     """Return columns' names as SQL."""
     return SQL(", ").join(map(Identifier, columns))

@@ -17,7 +17,7 @@ from psycopg.sql import SQL, Composed, Identifier
 from amphibase.errors import MoveFailed
 from amphibase.move.catalog import TableName
 from amphibase.move.tables.postgres_catalog import OUR_SCHEMA
-from amphibase.move.tables.postgres_session import qualified
+from amphibase.move.tables.postgres_session import qualified, relation
 
 PAGES = 2048
 """Of a range, of 8 kB each."""
@@ -55,16 +55,18 @@ class Part:
     Args:
         pages: how many there are now; 0 where the storage has none that a query can name.
         rows: an estimate.
+        is_partitioned: whether it is all partitions of a table at once.
     """
 
     name: TableName
     pages: int
     rows: int
+    is_partitioned: bool = False
 
     @property
     def relation(self) -> Composed:
         """What a query reads its rows from, without those of tables that inherit from it."""
-        return SQL("ONLY {}" if self.pages else "{}").format(qualified(self.name))
+        return relation(self.name, is_partitioned=self.is_partitioned)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,8 @@ async def read_parts(connection: AsyncConnection, table: TableName) -> list[Part
     cursor = await connection.execute(PARTS, {"table": name})
     rows = await cursor.fetchall()
     if not all(may_read for *_, may_read in rows):
-        return [Part(table, 0, sum(row[4] for row in rows))]
+        is_partitioned = any((row[0], row[1]) != table for row in rows)
+        return [Part(table, 0, sum(row[4] for row in rows), is_partitioned)]
     return [
         Part(TableName(schema, relation), pages if has_pages else 0, estimate)
         for schema, relation, has_pages, pages, estimate, _ in rows

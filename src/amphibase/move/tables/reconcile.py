@@ -121,7 +121,7 @@ class Reconciliation:
         async with compare(table, self._source, self._target) as comparison:
             if comparison.are_equal:
                 return 0
-        await self._target.clear(table.pair.target.table.name)
+        await self._target.clear(table.pair.target.table)
         written = 0
         async with aclosing(self._source.read(table.pair.source)) as chunks:
             async for chunk in chunks:

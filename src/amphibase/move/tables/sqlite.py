@@ -14,7 +14,7 @@ from sqlalchemy.engine import URL
 from amphibase.database.errors import translated_errors
 from amphibase.errors import MoveFailed, Unavailable
 from amphibase.models import DECIMAL_COLLATION, compare_decimals
-from amphibase.move.catalog import DatabaseCatalog, TableName
+from amphibase.move.catalog import CatalogTable, DatabaseCatalog, TableName
 from amphibase.move.tables.base import (
     CHUNK_ROWS,
     Chunk,
@@ -77,9 +77,9 @@ class SqliteTables:
         """Read what tables there are."""
         return await self._run(read_sqlite_catalog)
 
-    async def count(self, table: TableName) -> int:
+    async def count(self, table: CatalogTable) -> int:
         """Count the rows exactly."""
-        query = f"SELECT count(*) FROM {quoted(table.name)}"
+        query = f"SELECT count(*) FROM {quoted(table.name.name)}"
         return await self._run(lambda connection: int(connection.execute(query).fetchone()[0]))
 
     def read(self, selection: Selection, after: Key | None = None) -> AsyncGenerator[Chunk, None]:
@@ -117,14 +117,14 @@ class SqliteTables:
         """Delete rows by their keys, but those that a row of `referrers` refers to."""
         return await self._run(partial(delete_rows, selection, keys, referrers), writes=True)
 
-    async def clear(self, table: TableName) -> None:
+    async def clear(self, table: CatalogTable) -> None:
         """Delete all rows of a table, and forget its checkpoint."""
 
         def clear(connection: sqlite3.Connection) -> None:
-            connection.execute(f"DELETE FROM {quoted(table.name)}")
+            connection.execute(f"DELETE FROM {quoted(table.name.name)}")
             if _has_checkpoints(connection):
                 forget = f"DELETE FROM {CHECKPOINTS} WHERE plan = ? AND table_name = ?"
-                connection.execute(forget, (self._plan, str(table)))
+                connection.execute(forget, (self._plan, str(table.name)))
 
         await self._run(clear, writes=True)
 

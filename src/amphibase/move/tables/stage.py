@@ -184,12 +184,12 @@ class TablesStage:
                 yield PreflightCheck(Outcome.WARN, table.name, message)
             for message in _key_errors(table):
                 yield PreflightCheck(Outcome.FAIL, table.name, message)
-            target = table.pair.target.table.name
+            target = table.pair.target.table
             rows = await sides.target.count(target)
             if rows and not table.plan.merge and not self._has_begun(table):
                 message = (
-                    f"{target} has {rows} rows on the target: empty it, or set merge = true, by "
-                    "which they stay"
+                    f"{target.name} has {rows} rows on the target: empty it, or set merge = true, "
+                    "by which they stay"
                 )
                 yield PreflightCheck(Outcome.FAIL, table.name, message)
 

@@ -111,7 +111,7 @@ class Undo:
         """Delete the rows of a table without a key, if they are all as the source has them."""
         fingerprints = await read_fingerprints(table, self._source, self._target)
         if fingerprints.are_equal:
-            await self._target.clear(table.pair.target.table.name)
+            await self._target.clear(table.pair.target.table)
         elif fingerprints.target.rows:
             reason = f"{fingerprints.target.rows} rows that differ, and no key tells which"
             yield Kept(table.name, "all", reason)
