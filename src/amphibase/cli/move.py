@@ -120,6 +120,12 @@ def run(
         typer.Option("--freeze", help="The source rejects writes (503) during the last pass."),
     ] = False,
     allow_quarantine: AllowQuarantine = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite", help="What was written to the target since a verified run is lost."
+        ),
+    ] = False,
     progress: ProgressOption = ProgressKind.LINES,
 ) -> None:
     """Move what has not been moved yet, and prove that both sides hold the same.
@@ -133,7 +139,9 @@ def run(
 
         async def move() -> RunReport:
             async with Move(plan, shown) as opened:
-                return await opened.run(freeze=freeze, allow_quarantine=allow_quarantine)
+                return await opened.run(
+                    freeze=freeze, allow_quarantine=allow_quarantine, overwrite=overwrite
+                )
 
         report = _run(move)
     _print_report(report, plan)

@@ -55,6 +55,7 @@ class Move:
         self._journal = Journal(path)
         self._stages: list[Stage] = []
         self._seconds: dict[str, float] = {}
+        self._marks: dict[str, str] = {}
 
     async def __aenter__(self) -> Self:
         """Read the plan, take its lock, and let the source write that a killed run has frozen.
@@ -80,30 +81,58 @@ class Move:
     async def __aexit__(self, *_: object) -> None:
         await self._opened.aclose()
 
-    async def check(self) -> list[PreflightCheck]:
-        """Look at both sides, without writing to them."""
+    async def check(self, *, overwrite: bool = False) -> list[PreflightCheck]:
+        """Look at both sides, without writing to them.
+
+        Args:
+            overwrite: whether a target may differ from what a verified run has left.
+        """
         checks = await check_sides(self._context)
         for stage in self._stages:
             checks += await stage.check()
+        if not overwrite and all(check.outcome is not Outcome.FAIL for check in checks):
+            checks += await self._check_target()
         return checks
 
-    async def run(self, *, freeze: bool = False, allow_quarantine: bool = False) -> RunReport:
+    async def _check_target(self) -> list[PreflightCheck]:
+        """Check that nobody has written to the target since a run was verified."""
+        left: dict[str, str] | None = self._journal.get("move", "finished")
+        if left is None:
+            return []
+        marks: dict[str, str] = {}
+        for stage in self._stages:
+            marks |= await stage.marks()
+        message = (
+            "the target was written to since the move was verified, and another run would undo "
+            "that: leave it as it is, or force the run by --overwrite"
+        )
+        return [
+            PreflightCheck(Outcome.FAIL, subject, message)
+            for subject, mark in marks.items()
+            if left.get(subject, mark) != mark
+        ]
+
+    async def run(
+        self, *, freeze: bool = False, allow_quarantine: bool = False, overwrite: bool = False
+    ) -> RunReport:
         """Move what has not been moved yet, and prove that both sides hold the same.
 
         Args:
             freeze: whether the source rejects writes during the last pass and the proof.
             allow_quarantine: whether rows that the target rejects are no failure.
+            overwrite: whether what was written to the target since a verified run is lost.
 
         Raises:
             ChecksFailed: a check failed, and nothing was written.
             MoveFailed: it cannot go on; says what to do.
         """
-        checks = await self.check()
+        checks = await self.check(overwrite=overwrite)
         if any(check.outcome is Outcome.FAIL for check in checks):
             raise ChecksFailed(checks)
         self._check_ends()
         report = self._report(allow_quarantine=allow_quarantine)
         self._journal.put("move", "began", str(utc_now()))
+        self._journal.delete("move", "finished")
         for stage in self._stages:
             if self._journal.get("copied", stage.name) is None:
                 with self._timed(stage, "copy"):
@@ -119,7 +148,10 @@ class Move:
             report.pause_seconds = state.seconds
         else:
             await self._verify(report)
-        return await self._end(report)
+        await self._end(report)
+        if report.outcome is not RunOutcome.FAILED:
+            self._journal.put("move", "finished", self._marks)
+        return report
 
     async def verify(self, *, allow_quarantine: bool = False) -> RunReport:
         """Read both sides again and compare."""
@@ -169,7 +201,9 @@ class Move:
     async def _verify(self, report: RunReport) -> None:
         for stage in self._stages:
             with self._timed(stage, "verify"):
-                report.add(await stage.verify())
+                verified = await stage.verify()
+                report.add(verified)
+                self._marks |= verified.marks
 
     async def _end(self, report: RunReport) -> RunReport:
         """Complete the report, and remove what only the move needs where it has succeeded."""

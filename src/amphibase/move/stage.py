@@ -53,11 +53,13 @@ class Verification:
     Args:
         counts: subject → rows, accounts or files of the source and of the target.
         checksums: subject → checksum of the source and of the target, in hex.
+        marks: of the target, as `Stage.marks` returns them, from before it was compared.
         unverified: what could not be looked at, and why; it is not a pass.
     """
 
     counts: dict[str, tuple[int, int]] = field(default_factory=dict)
     checksums: dict[str, tuple[str, str]] = field(default_factory=dict)
+    marks: dict[str, str] = field(default_factory=dict)
     differences: list[SideDifference] = field(default_factory=list)
     unverified: list[SideDifference] = field(default_factory=list)
 
@@ -86,6 +88,12 @@ class Stage(Protocol):
 
     async def verify(self) -> Verification:
         """Read both sides again and compare."""
+
+    async def marks(self) -> dict[str, str]:
+        """Read the target; return subject → what changes whenever somebody writes to it.
+
+        Of what is merged these are the rows, accounts and files of the move alone.
+        """
 
     def undo(self) -> AsyncIterator[Kept]:
         """Remove what the move wrote; yield what has been changed or used since, which is kept."""

@@ -100,7 +100,9 @@ class AccountsStage:
 
     async def verify(self) -> Verification:
         """Compare both sides, and sign in with a probe account where the plan allows it."""
+        marks = await self.marks()
         verified = await (await self._moving()).verify()
+        verified.marks = marks
         if not self._sides()[0].finds_rows or not self._sides()[1].finds_rows:
             reason = "the API of a project shows no hashes, so that none were compared"
             verified.unverified.append(SideDifference("accounts", None, reason))
@@ -110,6 +112,10 @@ class AccountsStage:
                 message = f"the probe account could not sign in: {failure}"
                 verified.differences.append(SideDifference("accounts", None, message))
         return verified
+
+    async def marks(self) -> dict[str, str]:
+        """Return the checksums of the target's tables of accounts."""
+        return await (await self._moving()).marks()
 
     async def undo(self) -> AsyncIterator[Kept]:
         """Remove the accounts that the move made and nobody changed or used since."""

@@ -144,6 +144,21 @@ class AccountTransfer:
                 verified.checksums[subject] = (f"{sums[0]:016x}", f"{sums[1]:016x}")
         return verified
 
+    async def marks(self) -> dict[str, str]:
+        """Return the sums of the target's rows; of tables that are merged, of the move's alone."""
+        marks = {}
+        for table in self._tables:
+            columns, total = await self._columns(table), 0
+            if not columns:
+                continue
+            async for page in self.target.read(table, columns):
+                ours = {*self._moved(table, page.rows)} if self._is_merging(table) else None
+                for row in page.rows:
+                    if ours is None or key_of(table, row) in ours:
+                        total += digest(row, columns)
+            marks[f"auth.{table}"] = f"{total % 2**64:016x}"
+        return marks
+
     async def undo(self) -> AsyncIterator[Kept]:
         """Remove the users that the move wrote; those who were changed or used since are kept."""
         table = AuthTable.USERS

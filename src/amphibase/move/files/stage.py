@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from hashlib import sha256
 from typing import Any
 
 from amphibase.backend.files import Bucket
@@ -228,12 +229,14 @@ class FilesStage:
         source, target = self._sides()
         verified = Verification()
         for bucket in self._plan.buckets:
+            mark = await self._mark(bucket)
             comparison = FileComparison(source, target, self._target_name, self._kept)
             await in_parallel(source.files(bucket), comparison.compare, IN_FLIGHT)
             subject = f"files of {bucket}"
             count = sum([1 async for _ in target.files(bucket)])
             verified.counts[subject] = (comparison.count, count)
             verified.checksums[subject] = comparison.checksums
+            verified.marks[subject] = mark
             rejected = self._context.quarantine.keys(subject)
             verified.differences += [
                 each for each in comparison.differences if (each.key,) not in rejected
@@ -246,6 +249,18 @@ class FilesStage:
             message = "owners of files were not compared: an API does not show them"
             verified.unverified.append(SideDifference("files", None, message))
         return verified
+
+    async def marks(self) -> dict[str, str]:
+        """Return the sums of the listings of the target's buckets."""
+        return {f"files of {bucket}": await self._mark(bucket) for bucket in self._plan.buckets}
+
+    async def _mark(self, bucket: str) -> str:
+        total = 0
+        async for file in self._sides()[1].files(bucket):
+            if self._is_moved(file) or not self._journal.get(HELD, bucket):
+                listed = f"{file.name} {file.mark}".encode()
+                total += int.from_bytes(sha256(listed).digest()[:8])
+        return f"{total % 2**64:016x}"
 
     def _kept(self, file: StoredFile) -> bool:
         """Return whether a file stayed as it was on the target before the move."""

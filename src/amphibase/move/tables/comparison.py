@@ -47,6 +47,11 @@ class TableComparison:
         own, other = self.fingerprints.source, self.fingerprints.target
         return f"{own.total:016x}", f"{other.total:016x}"
 
+    @property
+    def mark(self) -> str:
+        """What changes with the rows of the target."""
+        return f"{self.counts[1]} {self.checksums[1]}"
+
 
 @asynccontextmanager
 async def compare(

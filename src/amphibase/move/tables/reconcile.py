@@ -71,8 +71,11 @@ class Reconciliation:
                     for keys in lost[table.name].batches(BATCH):
                         await self._clear_postponed(table, keys)
             for table in reversed(self._tables):
+                referrers = self._referrers.beside(table, self._tables)
                 for keys in lost[table.name].batches(BATCH):
-                    changes += await delete_by_halves(self._target, table.pair.target, keys)
+                    changes += await delete_by_halves(
+                        self._target, table.pair.target, keys, referrers
+                    )
         while (written := await self._try_again()) > 0:
             changes += written
         for table in self._tables:

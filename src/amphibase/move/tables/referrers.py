@@ -1,6 +1,7 @@
 """Which tables of the target refer to which: those of the plan, and all others."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 
 from amphibase.move.catalog import DatabaseCatalog, TableName
 from amphibase.move.tables.base import Referrer
@@ -21,3 +22,8 @@ class Referrers:
         """Return what refers to a table of the plan, but its own rows."""
         name = table.pair.target.table.name
         return [each for each in self._by_table[name] if each.table != name]
+
+    def beside(self, table: MovedTable, moved: Sequence[MovedTable]) -> list[Referrer]:
+        """Return what refers to a table of the plan and is not in the plan itself."""
+        names = {each.pair.target.table.name for each in moved}
+        return [each for each in self.of(table) if each.table not in names]

@@ -113,6 +113,15 @@ class TablesStage:
                 verified.differences.append(SideDifference(str(part.table), None, message))
         return verified
 
+    async def marks(self) -> dict[str, str]:
+        """Return the checksums of the target's tables."""
+        sides = await self._open()
+        marks = {}
+        for table in sides.tables:
+            async with compare(table, sides.source, sides.target) as comparison:
+                marks[table.name] = comparison.mark
+        return marks
+
     async def undo(self) -> AsyncIterator[Kept]:
         """Delete the rows that are as the source has them; yield the others, which are kept."""
         sides = await self._open()
@@ -239,6 +248,7 @@ class TablesStage:
         async with compare(table, sides.source, sides.target) as comparison:
             verified.counts[table.name] = comparison.counts
             verified.checksums[table.name] = comparison.checksums
+            verified.marks[table.name] = comparison.mark
             if not comparison.are_equal:
                 await self._name_differences(table, comparison, verified)
 
