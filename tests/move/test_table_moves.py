@@ -274,6 +274,28 @@ async def test_a_target_with_rows_fails_the_check_unless_it_is_merged_where_its_
     assert [row[:2] for row in target.content()["people"]] == [(1, "own@x"), (7, "g@x")]
 
 
+async def test_a_merge_writes_and_deletes_its_own_rows_alone(
+    sides: tuple[Side, Side], tmp_path: Path
+) -> None:
+    source, target = sides
+    target.run("INSERT INTO people VALUES (7, 'g@x', NULL, NULL)")
+    async with opened(plan_of(source, target, merge=True), tmp_path, source, target) as stage:
+        assert not await moved(stage)
+        target.run("INSERT INTO people VALUES (8, 'own@x', NULL, NULL)")
+        source.run("INSERT INTO people VALUES (8, 'h@x', NULL, NULL), (9, 'i@x', NULL, NULL)")
+        source.run("DELETE FROM comments WHERE post = 10")
+        named = [(each.key, each.message) for each in (await stage.verify()).differences]
+        assert ("10, 1", "is on the target alone") in named
+        assert await stage.reconcile() == 3
+        assert (await stage.verify()).differences == []
+        names = [row[:2] for row in target.content()["people"]]
+        assert names[3:] == [(7, "g@x"), (8, "own@x"), (9, "i@x")]
+        assert [row[:2] for row in target.content()["comments"]] == [(11, 1)]
+        source.run("DELETE FROM people WHERE id = 9")
+        kept = [(each.key, each.reason) async for each in stage.undo()]
+        assert kept == [("9", "gone from the source")]
+
+
 async def test_rejected_rows_are_quarantined_with_the_reason_and_the_others_arrive(
     sides: tuple[Side, Side], tmp_path: Path
 ) -> None:

@@ -115,6 +115,10 @@ class Journal:
         """Delete an entry; no matter whether there was one."""
         self._open.execute("DELETE FROM entries WHERE kind = ? AND name = ?", (kind, name))
 
+    def delete_all(self, kind: str) -> None:
+        """Delete the entries of a kind."""
+        self._open.execute("DELETE FROM entries WHERE kind = ?", (kind,))
+
     def clear(self) -> None:
         """Delete all entries: what was moved is undone."""
         self._open.execute("DELETE FROM entries")

@@ -6,7 +6,7 @@ from contextlib import aclosing
 
 from amphibase.move.context import MoveContext
 from amphibase.move.tables.base import Chunk, TableReader, TableWriter
-from amphibase.move.tables.merge import Held
+from amphibase.move.tables.merge import WrittenKeys
 from amphibase.move.tables.moved_table import MovedTable
 
 COPIED = "copied"
@@ -24,15 +24,15 @@ async def copy_table(
     journal = context.journal
     if journal.get("table", table.name) == COPIED:
         return
-    await Held(journal, table).read(source, target)
+    written = WrittenKeys(journal, table)
     journal.put("table", table.name, BEGUN)
     name = table.pair.target.table.name
     after = await target.checkpoint(name)
     if after is not None and not table.plan.key:  # nothing tells which rows are there
         await target.clear(table.pair.target.table)
         after = None
-    rows = table.pair.source.table.rows
-    context.progress.start(table.name, rows or None, "rows")
+    expected = table.pair.source.table.rows
+    context.progress.start(table.name, expected or None, "rows")
     writing: deque[asyncio.Task[None]] = deque()
 
     async def write(chunk: Chunk) -> None:
@@ -44,7 +44,8 @@ async def copy_table(
             async for chunk in chunks:
                 if len(writing) >= target.in_flight:
                     await writing.popleft()
-                arriving = table.without_postponed(table.for_target(chunk.rows))
+                rows = await written.claim(target, table.for_target(chunk.rows))
+                arriving = table.without_postponed(rows)
                 writing.append(asyncio.create_task(write(Chunk(arriving, chunk.last))))
         while writing:
             await writing.popleft()

@@ -1,41 +1,62 @@
-"""The rows that a merged table of the target held before: they stay as they are."""
+"""Which rows of a merged table are the move's: all others are the target's own, and stay."""
 
+import json
+from collections.abc import Sequence
 from contextlib import aclosing
+from hashlib import blake2b
 
 from amphibase.move.journal import Journal
-from amphibase.move.tables.base import Key, TableReader, TableWriter
-from amphibase.move.tables.compare import RowDifference, lookup
+from amphibase.move.tables.base import Row, TableReader
+from amphibase.move.tables.compare import RowDifference, pair_rows
 from amphibase.move.tables.moved_table import MovedTable
 
-HELD = "held"
 
+class WrittenKeys:
+    """The keys of a merged table that the move has written, in the journal before the rows are.
 
-class Held:
-    """The keys of a merged table that both sides had before its first row was copied."""
+    Of a table that is not merged every row is the move's, and nothing is written down.
+    """
 
     def __init__(self, journal: Journal, table: MovedTable) -> None:
         self._journal = journal
         self._table = table
-        self.keys: frozenset[Key] = frozenset()
-        if table.plan.merge:
-            chunks = journal.get(HELD, table.name) or []
-            self.keys = frozenset(tuple(key) for key in chunks)
+        self._kind = f"written {table.name}"
 
-    async def read(self, source: TableReader, target: TableWriter) -> None:
-        """Write down which keys both sides have; once, before anything is copied."""
-        table = self._table
-        if not table.plan.merge or self._journal.get(HELD, table.name) is not None:
-            return
-        keys: list[Key] = []
-        async with aclosing(source.read(table.pair.source)) as chunks:
-            async for chunk in chunks:
-                wanted = [table.key_of(row) for row in table.for_target(chunk.rows)]
-                keys += await lookup(target, table.pair.target, wanted)
-        self._journal.put(HELD, table.name, keys)
-        self.keys = frozenset(keys)
+    async def claim(self, target: TableReader, rows: Sequence[Row]) -> Sequence[Row]:
+        """Write down the keys of rows that the target lacks.
+
+        Returns:
+            Those of the rows that the move may write: the target's own are not among them.
+        """
+        if not self._table.plan.merge:
+            return rows
+        pairs = await pair_rows(self._table, target, rows)
+        ours = [row for row, there in pairs if there is None or row in self]
+        self._journal.put_all(self._kind, {self._name(row): True for row in ours})
+        return ours
+
+    def __contains__(self, row: Row) -> bool:
+        """Return whether a row of the target, or for it, is the move's."""
+        return not self._table.plan.merge or self._journal.has(self._kind, self._name(row))
 
     def explains(self, difference: RowDifference) -> bool:
-        """Return whether a merge is why a row differs: it was there before, or is not of ours."""
-        if not self._table.plan.merge:
-            return False
-        return difference.source is None or difference.key in self.keys
+        """Return whether a merge is why a row differs: the one on the target is not the move's."""
+        return difference.target is not None and difference.target not in self
+
+    async def mark(self, target: TableReader) -> str:
+        """Return what changes with the move's rows on the target."""
+        number = total = 0
+        async with aclosing(target.read(self._table.pair.target)) as chunks:
+            async for chunk in chunks:
+                for row in self._table.comparable([row for row in chunk.rows if row in self]):
+                    number += 1
+                    total += int.from_bytes(blake2b(repr(row).encode(), digest_size=8).digest())
+        return f"{number} {total % 2**64:016x}"
+
+    def forget(self) -> None:
+        """Delete the keys: what was moved is undone."""
+        self._journal.delete_all(self._kind)
+
+    def _name(self, row: Row) -> str:
+        (comparable,) = self._table.comparable([row])
+        return json.dumps(self._table.key_of(comparable))

@@ -15,7 +15,7 @@ from amphibase.move.tables.base import (
 from amphibase.move.tables.compare import KeySet
 from amphibase.move.tables.comparison import compare
 from amphibase.move.tables.deletions import delete_by_halves
-from amphibase.move.tables.merge import Held
+from amphibase.move.tables.merge import WrittenKeys
 from amphibase.move.tables.moved_table import MovedTable
 from amphibase.move.tables.referrers import Referrers
 
@@ -92,13 +92,16 @@ class Reconciliation:
             fills: whether missing rows are written with the columns that refer to later ones.
         """
         changes = 0
-        held = Held(self._journal, table)
+        written = WrittenKeys(self._journal, table)
         async with (
             compare(table, self._source, self._target) as comparison,
             aclosing(comparison.differences()) as differing,
         ):
             async for differences in differing:
-                ours = [each for each in differences if not held.explains(each)]
+                ours = [each for each in differences if not written.explains(each)]
+                new = [each.source for each in ours if each.source and not each.target]
+                claimed = {*await written.claim(self._target, new)}
+                ours = [each for each in ours if each.target or each.source in claimed]
                 lost.add([each.key for each in ours if each.source is None])
                 rows = [each.source for each in ours if each.source]
                 if table.postponed and not fills:

@@ -20,7 +20,7 @@ from amphibase.move.tables.mapping_tables import (
     mapping_tables,
     missing_mapping_tables,
 )
-from amphibase.move.tables.merge import Held
+from amphibase.move.tables.merge import WrittenKeys
 from amphibase.move.tables.moved_table import MovedTable, in_order, moved_tables
 from amphibase.move.tables.passthrough import forget_ranges
 from amphibase.move.tables.reconcile import Reconciliation
@@ -119,7 +119,7 @@ class TablesStage:
         marks = {}
         for table in sides.tables:
             async with compare(table, sides.source, sides.target) as comparison:
-                marks[table.name] = comparison.mark
+                marks[table.name] = await self._mark(table, sides, comparison)
         return marks
 
     async def undo(self) -> AsyncIterator[Kept]:
@@ -248,9 +248,14 @@ class TablesStage:
         async with compare(table, sides.source, sides.target) as comparison:
             verified.counts[table.name] = comparison.counts
             verified.checksums[table.name] = comparison.checksums
-            verified.marks[table.name] = comparison.mark
+            verified.marks[table.name] = await self._mark(table, sides, comparison)
             if not comparison.are_equal:
                 await self._name_differences(table, comparison, verified)
+
+    async def _mark(self, table: MovedTable, sides: Sides, comparison: TableComparison) -> str:
+        if table.plan.merge:
+            return await WrittenKeys(self._context.journal, table).mark(sides.target)
+        return comparison.mark
 
     async def _verify_counters(self, table: MovedTable, verified: Verification) -> None:
         source, target = counters_of(self._context.source), counters_of(self._context.target)
@@ -267,13 +272,13 @@ class TablesStage:
             message = "the rows differ; the table has no key by which to name them"
             verified.differences.append(SideDifference(table.name, None, message))
             return
-        held = Held(self._context.journal, table)
+        written = WrittenKeys(self._context.journal, table)
         quarantined = self._context.quarantine.keys(table.name)
         number = 0
         async with aclosing(comparison.differences()) as differing:
             async for differences in differing:
                 for difference in differences:
-                    if difference.key in quarantined or held.explains(difference):
+                    if difference.key in quarantined or written.explains(difference):
                         continue
                     number += 1
                     if number <= MAX_NAMED:

@@ -8,7 +8,7 @@ from amphibase.move.stage import Kept
 from amphibase.move.tables.base import Key, Row, TableReader, TableWriter
 from amphibase.move.tables.compare import KeySet, pair_rows, read_fingerprints
 from amphibase.move.tables.deletions import delete_by_halves
-from amphibase.move.tables.merge import HELD, Held
+from amphibase.move.tables.merge import WrittenKeys
 from amphibase.move.tables.moved_table import MovedTable
 from amphibase.move.tables.referrers import Referrers
 
@@ -49,18 +49,18 @@ class Undo:
             await self._close_cycle(table)
         for table in self._tables:
             self._journal.delete("table", table.name)
-            self._journal.delete(HELD, table.name)
+            WrittenKeys(self._journal, table).forget()
 
     async def _unchanged(
         self, table: MovedTable
     ) -> AsyncGenerator[tuple[list[tuple[Row, Row]], list[Key]], None]:
         """Yield the move's rows by chunks: each as the source and as the target has it, and the
         keys of those that have changed. A row whose postponed columns are NULL has not."""
-        held = Held(self._journal, table)
+        written = WrittenKeys(self._journal, table)
         async with aclosing(self._source.read(table.pair.source)) as chunks:
             async for chunk in chunks:
                 rows = table.for_target(chunk.rows)
-                ours = [row for row in rows if table.key_of(row) not in held.keys]
+                ours = [row for row in rows if row in written]
                 same: list[tuple[Row, Row]] = []
                 changed: list[Key] = []
                 for row, other in await pair_rows(table, self._target, ours):
@@ -100,12 +100,13 @@ class Undo:
                         yield _kept(table, key, "changed since the move")
                     for key in used:
                         yield _kept(table, key, "in use by rows that the move did not write")
-            if table.plan.merge:
-                return
+            written = WrittenKeys(self._journal, table)
+            reason = "gone from the source" if table.plan.merge else "not of the move"
             async with aclosing(self._target.read(selection)) as rest:
                 async for chunk in rest:
-                    for key in seen.missing([table.key_of(row) for row in chunk.rows]):
-                        yield _kept(table, key, "not of the move")
+                    keys = [table.key_of(row) for row in chunk.rows if row in written]
+                    for key in seen.missing(keys):
+                        yield _kept(table, key, reason)
 
     async def _delete_all(self, table: MovedTable) -> AsyncIterator[Kept]:
         """Delete the rows of a table without a key, if they are all as the source has them."""
