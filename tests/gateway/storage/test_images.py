@@ -1,13 +1,16 @@
 """Images in another size or format."""
 
+import asyncio
+import threading
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 from tests.gateway.storage.api import ANN, Api, rejection
 
+from amphibase.errors import TooManyRequests
 from amphibase.gateway.storage import images
 
 WIDE = (200, 100)
@@ -137,6 +140,63 @@ async def test_an_image_stands_upright_and_says_nothing_beside_the_picture(api: 
     response = await api.get("/render/image/public/b/a.jpg?width=50&format=origin")
     image = opened(response.content)
     assert (image.size, dict(image.getexif())) == ((50, 100), {})
+
+
+async def test_an_image_that_is_wider_than_any_is_shown_smaller(api: Api) -> None:
+    await api.bucket(public=True)
+    await upload(api, picture(size=(17_000, 10)))
+    response = await api.get("/render/image/public/b/a.png", headers={"accept": "image/webp"})
+    assert opened(response.content).width == 2500
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "GIF"])
+async def test_comments_are_left_out(api: Api, kind: str) -> None:
+    await api.bucket(public=True)
+    await upload(api, picture(kind, comment=b"SECRET"))
+    response = await api.get("/render/image/public/b/a.png?format=origin")
+    assert opened(response.content).format == kind
+    assert b"SECRET" not in response.content
+
+
+async def test_a_profile_is_kept_where_the_colours_are_its_own(api: Api) -> None:
+    await api.bucket(public=True)
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for mode, kept in (("RGB", profile), ("CMYK", None)):
+        image = Image.new(mode, (10, 10))
+        output = BytesIO()
+        image.save(output, "JPEG", icc_profile=profile)
+        await upload(api, output.getvalue(), f"b/{mode}.jpg", "image/jpeg")
+        response = await api.get(f"/render/image/public/b/{mode}.jpg")
+        assert opened(response.content).info.get("icc_profile") == kept
+
+
+async def test_who_waits_for_a_turn_has_read_nothing_yet(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready = threading.Event()
+    monkeypatch.setattr(images, "_render", lambda *_: (ready.wait(20), (b"", "image/png"))[1])
+    renderer = images.ImageRenderer(is_enabled=True)
+    read: list[int] = []
+
+    async def source() -> bytes:
+        read.append(1)
+        return b""
+
+    async def render() -> None:
+        await renderer.render(source, images.Transformation(), False)
+
+    running = [asyncio.create_task(render()) for _ in range(images.WORKERS + images.MAX_WAITING)]
+    await asyncio.sleep(0.1)
+    assert len(read) == images.WORKERS
+    with pytest.raises(TooManyRequests):
+        await render()
+    running[0].cancel()  # whose thread goes on, and keeps its turn
+    await asyncio.sleep(0.1)
+    assert len(read) == images.WORKERS
+    ready.set()
+    await asyncio.gather(*running, return_exceptions=True)
+    assert len(read) == images.WORKERS + images.MAX_WAITING
+    renderer.close()
 
 
 def moving() -> bytes:

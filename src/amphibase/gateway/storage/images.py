@@ -5,9 +5,10 @@ and whether it moves. What is too large, moves, or is no picture of pixels is re
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -33,6 +34,8 @@ DEFAULT_QUALITY = 80
 WORKERS = 2
 MAX_WAITING = 16
 MAX_SECONDS = 20.0
+AVIF_SPEED = 8
+"""Of 0 to 10, at which the largest image takes seconds and not minutes."""
 
 FORMATS: dict[Format, str] = {
     "JPEG": "image/jpeg",
@@ -63,7 +66,7 @@ class Transformation(StorageModel):
 
 
 class ImageRenderer:
-    """Renders images in few threads, with few waiting.
+    """Renders images, two at a time, with few waiting; who waits holds nothing of an image.
 
     Args:
         is_enabled: whether images are transformed at all.
@@ -72,6 +75,7 @@ class ImageRenderer:
     def __init__(self, is_enabled: bool) -> None:
         self._is_enabled = is_enabled
         self._threads = ThreadPoolExecutor(WORKERS, thread_name_prefix="images")
+        self._free = asyncio.Semaphore(WORKERS)
         self._waiting = 0
 
     def check_available(self) -> None:
@@ -86,11 +90,12 @@ class ImageRenderer:
             ) from None
 
     async def render(
-        self, source: bytes, wanted: Transformation, takes_webp: bool
+        self, read: Callable[[], Awaitable[bytes]], wanted: Transformation, takes_webp: bool
     ) -> tuple[bytes, str]:
         """Return an image transformed, and its type.
 
         Args:
+            read: reads the source, when its turn has come.
             takes_webp: whether the client shows WebP.
 
         Raises:
@@ -98,17 +103,32 @@ class ImageRenderer:
             TooManyRequests: many others are being transformed.
             Unavailable: it took too long.
         """
+        running: asyncio.Future[tuple[bytes, str]] | None = None
+        try:
+            async with asyncio.timeout(MAX_SECONDS):
+                await self._take_turn()
+                try:
+                    source = await read()
+                    loop = asyncio.get_running_loop()
+                    running = loop.run_in_executor(
+                        self._threads, _render, source, wanted, takes_webp
+                    )
+                    return await asyncio.shield(running)
+                finally:
+                    # A thread that is given up goes on, and has its turn until it ends.
+                    if running is None or running.done():
+                        self._free.release()
+                    else:
+                        running.add_done_callback(lambda _: self._free.release())
+        except TimeoutError:
+            raise Unavailable("The image took too long to transform") from None
+
+    async def _take_turn(self) -> None:
         if self._waiting >= MAX_WAITING:
             raise TooManyRequests("Many images are being transformed; try again")
         self._waiting += 1
         try:
-            loop = asyncio.get_running_loop()
-            async with asyncio.timeout(MAX_SECONDS):
-                return await loop.run_in_executor(
-                    self._threads, _render, source, wanted, takes_webp
-                )
-        except TimeoutError:
-            raise Unavailable("The image took too long to transform") from None
+            await self._free.acquire()
         finally:
             self._waiting -= 1
 
@@ -129,14 +149,18 @@ def _render(source: bytes, wanted: Transformation, takes_webp: bool) -> tuple[by
                 image.draft("RGB", (longest, longest))
             upright = ImageOps.exif_transpose(image)
             resized = _resized(_in_colours(upright), wanted)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            # A profile is of the colours that it was made for.
+            profile = image.info.get("icc_profile") if resized.mode == upright.mode else None
+        written = _format_of(kind, wanted, takes_webp)
+        if written == "JPEG" and resized.mode == "RGBA":
+            resized = resized.convert("RGB")
+        # Nothing that the file says beside the picture, such as the place where it was taken.
+        resized.info.clear()
+        output = BytesIO()
+        options: dict[str, Any] = {"speed": AVIF_SPEED} if written == "AVIF" else {}
+        resized.save(output, written, quality=wanted.quality, icc_profile=profile, **options)
+    except (OSError, ValueError, SyntaxError, RuntimeError, Image.DecompressionBombError):
         raise InvalidStorageRequest("The source is not an image that can be transformed") from None
-    written = _format_of(kind, wanted, takes_webp)
-    output = BytesIO()
-    if written == "JPEG" and resized.mode != "RGB":
-        resized = resized.convert("RGB")
-    # Without what the file says beside the picture, such as the place where it was taken.
-    resized.save(output, written, quality=wanted.quality, icc_profile=image.info.get("icc_profile"))
     return output.getvalue(), FORMATS[written]
 
 
@@ -159,21 +183,18 @@ def _in_colours(image: "Image") -> "Image":
 
 
 def _resized(image: "Image", wanted: Transformation) -> "Image":
+    """Return a copy of an image in another size; no side is longer than `MAX_SIDE`."""
     from PIL import Image, ImageOps
 
-    width = min(wanted.width or 0, MAX_SIDE)
-    height = min(wanted.height or 0, MAX_SIDE)
-    if not width and not height:
-        return image
+    width = min(wanted.width or MAX_SIDE, image.width, MAX_SIDE)
+    height = min(wanted.height or MAX_SIDE, image.height, MAX_SIDE)
     if wanted.resize == "fill":
-        size = (min(width or image.width, image.width), min(height or image.height, image.height))
-        return image.resize(size, Image.Resampling.LANCZOS)
-    if wanted.resize == "contain" or not (width and height):
-        fitting = image.copy()
-        fitting.thumbnail((width or image.width, height or image.height), Image.Resampling.LANCZOS)
-        return fitting
-    size = (min(width, image.width), min(height, image.height))
-    return ImageOps.fit(image, size, Image.Resampling.LANCZOS)
+        return image.resize((width, height), Image.Resampling.LANCZOS)
+    if wanted.resize == "cover" and wanted.width and wanted.height:
+        return ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS)
+    fitting = image.copy()
+    fitting.thumbnail((width, height), Image.Resampling.LANCZOS)
+    return fitting
 
 
 def _format_of(kind: Format, wanted: Transformation, takes_webp: bool) -> Format:

@@ -68,7 +68,10 @@ async def _respond(
     file = replace(responses.file_of(row), etag=headers["ETag"].strip('"'))
     if is_current(request, file, None):
         return not_modified(headers)
-    _, _, _, chunks = await context.objects.open(reader, row, None, operation)
-    source = b"".join([chunk async for chunk in chunks])
-    content, headers["Content-Type"] = await context.images.render(source, wanted, takes_webp)
+
+    async def read() -> bytes:
+        _, _, _, chunks = await context.objects.open(reader, row, None, operation)
+        return b"".join([chunk async for chunk in chunks])
+
+    content, headers["Content-Type"] = await context.images.render(read, wanted, takes_webp)
     return Response(content, headers=headers)
