@@ -205,6 +205,49 @@ async def test_many_objects_are_deleted_at_once(api: Api) -> None:
     assert api.blobs() == []
 
 
+async def test_blanks_around_a_key_are_part_of_it(api: Api) -> None:
+    s3 = client(api)
+    await api.bucket()
+    for key in ("doc", " doc", "doc "):
+        await run(s3.put_object, Bucket="b", Key=key, Body=TEN)
+    deleted = await run(s3.delete_objects, Bucket="b", Delete={"Objects": [{"Key": "doc "}]})
+    assert [each["Key"] for each in deleted["Deleted"]] == ["doc "]
+    listed = await run(s3.list_objects_v2, Bucket="b")
+    assert [each["Key"] for each in listed["Contents"]] == [" doc", "doc"]
+
+
+async def test_what_policies_keep_is_not_said_to_be_deleted(api: Api) -> None:
+    await api.bucket()
+    await api.uploaded("b/a.txt")
+    for table in ("objects", "buckets"):
+        api.rows(f"CREATE POLICY r ON storage.{table} FOR SELECT TO authenticated USING (true)")
+    ann = client(api, token=api.token(ANN))
+    objects = {"Objects": [{"Key": "a.txt"}, {"Key": "none"}]}
+    answer = await run(ann.delete_objects, Bucket="b", Delete=objects)
+    assert [(e["Key"], e["Code"]) for e in answer["Errors"]] == [("a.txt", "AccessDenied")]
+    assert [each["Key"] for each in answer["Deleted"]] == ["none"]
+    denied = await rejected(ann.delete_object, Bucket="b", Key="a.txt")
+    assert denied == (403, "AccessDenied")
+    assert await api.names() == ["a.txt"]
+
+
+async def test_anonymous_callers_upload_whole_and_users_do_not_hold_up_the_service(
+    serve: Any,
+) -> None:
+    api = await serve(max_unfinished_uploads=1)
+    await api.bucket()
+    api.rows("CREATE POLICY drop ON storage.objects FOR ALL TO anon, authenticated USING (true)")
+    anonymous = client(api, token=ANON)
+    await run(anonymous.put_object, Bucket="b", Key="a", Body=TEN)
+    denied = await rejected(anonymous.create_multipart_upload, Bucket="b", Key="b")
+    assert denied == (403, "AccessDenied")
+    ann = client(api, token=api.token(ANN))
+    await run(ann.create_multipart_upload, Bucket="b", Key="c")
+    full = await rejected(ann.create_multipart_upload, Bucket="b", Key="d")
+    assert full == (503, "SlowDown")
+    await run(client(api).create_multipart_upload, Bucket="b", Key="d")
+
+
 async def test_an_object_comes_in_parts_in_any_order(api: Api) -> None:
     s3 = client(api)
     await api.bucket()
@@ -286,6 +329,15 @@ async def test_a_part_may_be_copied_from_an_object(api: Api) -> None:
         CopySource={"Bucket": "b", "Key": "a.txt"},
         CopySourceRange="bytes=2-5",
     )
+    for wrong in ("bytes=2-10", "bytes=5-2", "bytes=0-" + "9" * 5000):
+        code = await rejected(
+            s3.upload_part_copy,
+            **upload,
+            PartNumber=1,
+            CopySource={"Bucket": "b", "Key": "a.txt"},
+            CopySourceRange=wrong,
+        )
+        assert code == (400, "InvalidArgument")
     parts = [{"PartNumber": 1, "ETag": copied["CopyPartResult"]["ETag"]}]
     await run(s3.complete_multipart_upload, **upload, MultipartUpload={"Parts": parts})
     assert (await run(s3.get_object, Bucket="b", Key="k"))["Body"] == b"2345"

@@ -16,7 +16,7 @@ SELECT * FROM storage.s3_multipart_uploads WHERE id = :id AND bucket_id = :bucke
 """
 _FIND_ONE, _LOCK_ONE = text(_FIND), text(_FIND + " FOR UPDATE")
 _COUNT = text("""
-SELECT count(*) AS whole, count(*) FILTER (WHERE owner_id IS NOT DISTINCT FROM :owner) AS own
+SELECT count(owner_id) AS users, count(*) FILTER (WHERE owner_id IS NOT DISTINCT FROM :owner) AS own
 FROM storage.s3_multipart_uploads
 """)
 _ADD_PART = text("""
@@ -32,6 +32,9 @@ _PARTS = text("""
 SELECT part_number, size, etag, version, created_at FROM storage.s3_multipart_uploads_parts
 WHERE upload_id = :upload AND part_number > :after ORDER BY part_number LIMIT :limit
 """)
+# First the lock, which waits for a part that is being added, then what is there.
+_LOCK = text("SELECT 1 FROM storage.s3_multipart_uploads WHERE id = :id FOR UPDATE")
+_VERSIONS = text("SELECT version FROM storage.s3_multipart_uploads_parts WHERE upload_id = :id")
 _DELETE = text("DELETE FROM storage.s3_multipart_uploads WHERE id = :id")
 _DELETE_ALL = text("""
 WITH deleted AS (DELETE FROM storage.s3_multipart_uploads WHERE bucket_id = :bucket RETURNING id)
@@ -74,9 +77,9 @@ async def find(
 
 
 async def count(connection: AsyncConnection, owner: str | None) -> tuple[int, int]:
-    """Count the unfinished uploads: all, and an owner's."""
+    """Count the unfinished uploads: those of all users, and an owner's; None is the service."""
     row = (await connection.execute(_COUNT, {"owner": owner})).mappings().one()
-    return row["whole"], row["own"]
+    return row["users"], row["own"]
 
 
 async def add_part(connection: AsyncConnection, **values: Any) -> str | None:
@@ -96,9 +99,12 @@ async def parts(
     return [*(await connection.execute(_PARTS, values)).mappings()]
 
 
-async def remove(connection: AsyncConnection, id: str) -> None:
-    """Delete an upload with its parts."""
+async def remove(connection: AsyncConnection, id: str) -> list[str]:
+    """Delete an upload with its parts; return their versions."""
+    await connection.execute(_LOCK, {"id": id})
+    versions = [*await connection.scalars(_VERSIONS, {"id": id})]
     await connection.execute(_DELETE, {"id": id})
+    return versions
 
 
 async def remove_all(connection: AsyncConnection, bucket: str) -> list[str]:

@@ -6,6 +6,7 @@ nothing came to it for as long as a resumable upload may rest.
 
 import hashlib
 import json
+import re
 from collections.abc import AsyncIterable, AsyncIterator
 from itertools import pairwise
 from typing import Any
@@ -50,9 +51,14 @@ from amphibase.models import uuid7
 MIN_PART_BYTES = 5 * 1024 * 1024
 """Of every part but the last (Amazon S3 User Guide, "multipart upload limits")."""
 
+_RANGE = re.compile(r"bytes=(\d{1,18})-(\d{1,18})", re.ASCII)
+
 
 async def create(s3: S3Request) -> Response:
-    """CreateMultipartUpload."""
+    """CreateMultipartUpload; for the service and for users, who alone can go on with one."""
+    is_service = s3.caller.role == SERVICE_ROLE.role
+    if s3.caller.subject is None and not is_service:
+        raise AccessDenied("Sign in to upload in parts")
     metadata = {
         "mimetype": s3.headers.get("content-type") or ANY_TYPE,
         "cacheControl": checked_cache_control(s3.headers.get("cache-control")),
@@ -62,11 +68,12 @@ async def create(s3: S3Request) -> Response:
     id, settings = str(uuid4()), s3.context.settings
     await _remove_expired(s3)
     async with s3.context.transactions.as_admin() as connection:
-        whole, own = await multipart_rows.count(connection, s3.caller.subject)
-        is_user = s3.caller.subject is not None
-        if whole >= settings.max_unfinished_uploads or (
-            is_user and own >= settings.max_unfinished_uploads_per_user
-        ):
+        users, own = await multipart_rows.count(connection, s3.caller.subject)
+        # The service is not held up by what users leave behind.
+        most = settings.max_unfinished_uploads
+        if own >= (most if is_service else settings.max_unfinished_uploads_per_user):
+            raise TooManyUploads
+        if users >= most and not is_service:
             raise TooManyUploads
         await multipart_rows.add(
             connection,
@@ -284,10 +291,9 @@ async def _find(s3: S3Request) -> RowMapping:
     async with s3.context.transactions.as_admin() as connection:
         upload = await multipart_rows.find(connection, s3.query["uploadId"], *s3.path)
     is_service = s3.caller.role == SERVICE_ROLE.role
-    if upload is None or not (is_service or upload["owner_id"] == s3.caller.subject):
+    owner = s3.caller.subject
+    if upload is None or not (is_service or (owner is not None and upload["owner_id"] == owner)):
         raise NoSuchS3Upload
-    if not is_service and s3.caller.subject is None:
-        raise AccessDenied("Sign in to go on with an upload")
     return upload
 
 
@@ -308,8 +314,7 @@ def _new(
 async def _remove(s3: S3Request, id: str) -> None:
     """Delete an upload, then the bytes of its parts."""
     async with s3.context.transactions.as_admin() as connection:
-        versions = [row["version"] for row in await multipart_rows.parts(connection, id)]
-        await multipart_rows.remove(connection, id)
+        versions = await multipart_rows.remove(connection, id)
     await discard(s3.context.parts, versions)
 
 
@@ -327,8 +332,9 @@ def _wanted_parts(body: bytes) -> list[tuple[int, str]]:
     try:
         document = parse(body)
         for part in document.findall("Part"):
-            number, etag = text_of(part, "PartNumber") or "", text_of(part, "ETag") or ""
-            wanted.append((int(number[:6]), etag.strip('"')))
+            number = (text_of(part, "PartNumber") or "").strip()
+            etag = (text_of(part, "ETag") or "").strip().strip('"')
+            wanted.append((int(number[:6]), etag))
     except ValueError:
         raise MalformedXml from None
     if document.tag != "CompleteMultipartUpload" or not wanted:
@@ -353,7 +359,7 @@ def _chosen(wanted: list[tuple[int, str]], stored: dict[int, RowMapping]) -> lis
 def _copied_range(header: str | None, size: int) -> tuple[int, int] | None:
     if header is None:
         return None
-    first, dash, last = header.removeprefix("bytes=").partition("-")
-    if not (dash and first.isdigit() and last.isdigit() and int(first) <= int(last) < size):
+    match = _RANGE.fullmatch(header)
+    if match is None or not int(match[1]) <= int(match[2]) < size:
         raise InvalidArgument("x-amz-copy-source-range must be written as bytes=0-9, in the object")
-    return int(first), int(last)
+    return int(match[1]), int(match[2])

@@ -12,14 +12,14 @@ from starlette.responses import Response
 from amphibase.backend.files import ByteRange, OpenFile
 from amphibase.blobs.download import respond
 from amphibase.gateway.storage import responses
-from amphibase.gateway.storage.errors import NoSuchKey
+from amphibase.gateway.storage.errors import AccessDenied, NoSuchKey
 from amphibase.gateway.storage.limits import checked_cache_control
 from amphibase.gateway.storage.object_rows import ObjectPath, type_of
 from amphibase.gateway.storage.s3.errors import (
     ConditionNotMet,
     InvalidArgument,
     MalformedXml,
-    s3_error,
+    RequestDenied,
 )
 from amphibase.gateway.storage.s3.request import META, S3Request
 from amphibase.gateway.storage.s3.xml import (
@@ -121,7 +121,11 @@ async def copy(s3: S3Request) -> Response:
 
 async def delete(s3: S3Request) -> Response:
     """DeleteObject: 204 also where there is none."""
-    await s3.context.objects.delete(s3.caller, s3.bucket, [s3.key], "storage.s3.object.delete")
+    operation = "storage.s3.object.delete"
+    if not await s3.context.objects.delete(s3.caller, s3.bucket, [s3.key], operation):
+        names = [s3.key]
+        if await s3.context.objects.readable_names(s3.caller, s3.bucket, names, operation):
+            raise RequestDenied  # what is there for the caller, and not to delete
     return Response(status_code=204)
 
 
@@ -135,19 +139,17 @@ async def delete_many(s3: S3Request) -> Response:
     names = [key for key in keys if key]
     if document.tag != "Delete" or not names or len(names) > MAX_DELETED or len(names) < len(keys):
         raise MalformedXml
-    operation, fields = "storage.s3.object.delete_many", list[tuple[str, Value]]()
+    operation = "storage.s3.object.delete_many"
     await s3.context.buckets.find(s3.caller, s3.bucket, operation)
-    try:
-        await s3.context.objects.delete(s3.caller, s3.bucket, names, operation)
-    except Exception as error:
-        rejected = s3_error(error)
-        fields = [
-            ("Error", [("Key", name), ("Code", rejected.word), ("Message", rejected.detail)])
-            for name in names
-        ]
-    else:
-        if text_of(document, "Quiet") != "true":
-            fields = [("Deleted", [("Key", name)]) for name in names]
+    await s3.context.objects.delete(s3.caller, s3.bucket, names, operation)
+    # What is still there for the caller is theirs to see, and not to delete.
+    kept = await s3.context.objects.readable_names(s3.caller, s3.bucket, names, operation)
+    error = [("Code", AccessDenied.code), ("Message", RequestDenied.default)]
+    fields: list[tuple[str, Value]] = [
+        ("Error", [("Key", name), *error]) for name in names if name in kept
+    ]
+    if (text_of(document, "Quiet") or "").strip() != "true":
+        fields += [("Deleted", [("Key", name)]) for name in names if name not in kept]
     return xml_response("DeleteResult", fields)
 
 

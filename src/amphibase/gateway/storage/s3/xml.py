@@ -93,6 +93,6 @@ def parse(body: bytes) -> Element:
 
 
 def text_of(element: Element, name: str) -> str | None:
-    """Return the text of a child; None where it is missing."""
+    """Return the text of a child, with its blanks; None where it is missing."""
     child = element.find(name)
-    return None if child is None else (child.text or "").strip()
+    return None if child is None else child.text or ""
