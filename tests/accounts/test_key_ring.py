@@ -11,7 +11,7 @@ import pytest
 
 from amphibase import ConfigurationError, InvalidToken, load_settings
 from amphibase.accounts.jwt.key import Key
-from amphibase.accounts.jwt.key_file import read_key_file, write_key_file
+from amphibase.accounts.jwt.key_file import parse_jwks, read_key_file, write_key_file
 from amphibase.accounts.jwt.key_ring import KeyRing, load_keys
 
 CLI_SIGNING_KEY = {
@@ -100,6 +100,27 @@ def test_production_rejects_the_key_that_the_supabase_cli_gives_every_project(
 def test_a_missing_key_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="cannot be read: No such file"):
         load_keys(load_settings(jwt_key_file=tmp_path / "none.json"))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"use": "enc"},
+        {"key_ops": ["encrypt"]},
+        {"alg": "RSA-OAEP"},
+        {"alg": "none"},
+        {"kty": "new"},
+        {"crv": "new", "alg": None},
+        {"kty": "OKP", "crv": "X25519", "alg": None},
+        {"x": "short"},
+        {"kty": ["EC"]},
+    ],
+)
+def test_keys_of_others_that_verify_no_token_are_skipped(changes: dict[str, Any]) -> None:
+    signs, other = Key.generate(), {**Key.generate().public_jwk(), **changes}
+    for jwk in (other, None, "key"):
+        assert [key.kid for key in parse_jwks({"keys": [jwk, signs.public_jwk()]})] == [signs.kid]
+    assert parse_jwks({"keys": [other]}) == []
 
 
 def test_derived_secrets_differ_by_purpose_and_by_key() -> None:

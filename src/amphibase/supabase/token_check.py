@@ -159,17 +159,11 @@ class RemoteTokenCheck:
 
 
 def _public_keys(jwks: Any) -> list[Key]:
-    """Return the public keys of a set; others in it are ignored (RFC 7517, section 5).
-
-    A secret that a set publishes is none.
-    """
-    keys: list[Key] = []
-    for jwk in jwks.get("keys", []) if isinstance(jwks, dict) else []:
-        try:
-            keys += [key for key in parse_jwks(jwk) if not key.algorithm.startswith("HS")]
-        except ValueError:
-            logger.warning("A key of the project's key set is of a kind that is not supported")
-    return keys
+    """Return the public keys of a set. A secret that a set publishes is none."""
+    try:
+        return [key for key in parse_jwks(jwks) if not key.is_secret]
+    except ValueError:
+        return []
 
 
 def _names_key(access_token: str) -> bool:

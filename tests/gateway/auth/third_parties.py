@@ -84,7 +84,9 @@ class ThirdParty:
 
     async def _jwks(self, request: Request) -> Response:
         jwk = RSAAlgorithm.to_jwk(self.key.public_key(), as_dict=True)
-        return JSONResponse({"keys": [{**jwk, "kid": "one", "use": "sig"}]})
+        # As Keycloak publishes them: one key for signatures, one for encryption.
+        encrypts = {**jwk, "kid": "two", "use": "enc", "alg": "RSA-OAEP"}
+        return JSONResponse({"keys": [encrypts, {**jwk, "kid": "one", "use": "sig"}]})
 
     async def _authorize(self, request: Request) -> Response:
         query = dict(request.query_params)

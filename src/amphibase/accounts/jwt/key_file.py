@@ -11,6 +11,9 @@ import jwt
 
 from amphibase.accounts.jwt.key import Key
 from amphibase.errors import ConfigurationError
+from amphibase.redaction import redacted_logger
+
+logger = redacted_logger("amphibase.accounts")
 
 KEY_FILE = "keys.json"
 """The name of the file in DATA_DIR."""
@@ -77,25 +80,50 @@ def read_jwks(text: str) -> list[Key]:
     nothing.
 
     Raises:
-        ConfigurationError: the text is neither; nothing of it is repeated.
+        ConfigurationError: the text is neither, or holds no key that is supported; nothing of it
+            is repeated.
     """
     try:
-        return parse_jwks(json.loads(text))
+        keys = parse_jwks(json.loads(text))
     except ValueError:
+        keys = []
+    if not keys:
         raise ConfigurationError(
             "JWT_JWKS: is not a JSON Web Key Set of keys that tokens are signed by"
-        ) from None
+        )
+    return keys
 
 
 def parse_jwks(content: Any) -> list[Key]:
-    """Return the verifying keys of a parsed set, or of one JWK. Raises ValueError."""
+    """Return the verifying keys of a parsed set, or of one JWK.
+
+    Keys for encryption and of unknown kinds are skipped, since issuers publish them in the same set
+    (RFC 7517, section 5).
+
+    Raises:
+        ValueError: the content is not a set.
+    """
+    jwks = content.get("keys", [content]) if isinstance(content, dict) else None
+    if not isinstance(jwks, list):
+        raise ValueError("is not a JSON Web Key Set")
+    return [key for jwk in jwks if _verifies(jwk) and (key := _key(jwk))]
+
+
+def _verifies(jwk: Any) -> bool:
+    """Return whether a JWK is for signatures (RFC 7517, sections 4.2 and 4.3)."""
+    if not isinstance(jwk, dict):
+        return False
+    operations = jwk.get("key_ops")
+    return jwk.get("use", "sig") == "sig" and (
+        not isinstance(operations, list) or "verify" in operations
+    )
+
+
+def _key(jwk: dict[str, Any]) -> Key | None:
     try:
-        return [_key(jwk) for jwk in content.get("keys", [content])]
-    except (TypeError, AttributeError, jwt.PyJWTError) as error:
-        raise ValueError("is not a JSON Web Key Set") from error
-
-
-def _key(jwk: dict[str, Any]) -> Key:
-    key = jwt.PyJWK(jwk)
+        key = jwt.PyJWK(jwk)
+    except (jwt.PyJWTError, ValueError, TypeError, KeyError, NotImplementedError):
+        logger.warning("A key of a key set is of a kind that is not supported")
+        return None
     public = key.key.public_key() if hasattr(key.key, "public_key") else key.key
     return Key(key.algorithm_name, None, public, key.key_id)

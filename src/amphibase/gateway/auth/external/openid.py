@@ -90,11 +90,13 @@ class OpenIdProvider:
     async def _read_keys(self) -> TokenVerifier:
         url = (await self.metadata())["jwks_uri"]
         try:
-            keys = parse_jwks(await get_json(url))
+            # A public key must never be taken for a shared secret.
+            keys = [key for key in parse_jwks(await get_json(url)) if not key.is_secret]
         except ValueError as error:
             raise ProviderError(f"{url} has no JSON Web Key Set") from error
-        # A public key must never be taken for a shared secret.
-        self._verifier = TokenVerifier(key for key in keys if not key.is_secret)
+        if not keys:
+            raise ProviderError(f"{url} has no key that is supported, to verify ID tokens with")
+        self._verifier = TokenVerifier(keys)
         self._keys_read_at = monotonic()
         return self._verifier
 
