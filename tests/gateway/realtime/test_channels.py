@@ -274,3 +274,38 @@ async def test_no_log_has_the_key_of_a_handshake(
     written = "".join(each.getMessage() for each in caplog.records)
     assert "vsn=2.0.0" in written
     assert ANON not in written
+
+
+def nested(levels: int) -> Any:
+    value: Any = {}
+    for _ in range(levels - 1):
+        value = {"in": value}
+    return value
+
+
+async def test_what_is_nested_too_deep_harms_nobody(api: Api, connect: Connect) -> None:
+    ann, bob = await connect(api), await connect(api)
+    for wire, key in ((ann, "ann"), (bob, "bob")):
+        await wire.join(ROOM, presence={"key": key, "enabled": True})
+        await wire.receive()
+    for levels in (98, 150, 251, 400):
+        track = {"type": "presence", "event": "track", "payload": nested(levels)}
+        await ann.push(ROOM, "presence", track)
+        await ann.push(ROOM, "broadcast", {**message(""), "payload": nested(levels)})
+    head = bytes([3, 0, 1, len(ROOM), 2, 0, 1])
+    content = json.dumps(nested(400)).encode()
+    await ann.connection.send(head + b"1" + ROOM.encode() + b"hi" + content)
+    for _ in range(2):  # the reply to the first, and its diff
+        await ann.receive()
+    assert await ann.is_silent()
+    received = [(await bob.receive())[3] for _ in range(2)]
+    assert sorted(received) == ["broadcast", "presence_diff"]
+    assert await bob.is_silent()
+    late = await connect(api)
+    await late.join(ROOM, presence={"enabled": True})
+    assert (await late.receive())[3] == "presence_state"
+    for path, body in (
+        ("/broadcast", {"messages": [{**message(""), "topic": "room", "payload": nested(400)}]}),
+        ("/broadcast/room/events/said", nested(400)),
+    ):
+        assert (await api.post(path, body)).status_code == 422

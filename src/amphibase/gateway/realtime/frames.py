@@ -13,6 +13,8 @@ from typing import Any
 
 import orjson
 
+from amphibase.gateway.realtime.nesting import TooDeep, read_json
+
 USER_BROADCAST_PUSH = 3
 USER_BROADCAST = 4
 BINARY, JSON_TEXT = 0, 1
@@ -72,7 +74,9 @@ def read_frame(version: Version, frame: Frame) -> ClientMessage:
             raise InvalidFrame("protocol 1.0.0 has no binary frames")
         return _read_binary(frame)
     try:
-        content = orjson.loads(frame)
+        content = read_json(frame)
+    except TooDeep as error:
+        raise InvalidFrame(str(error)) from None
     except ValueError:
         raise InvalidFrame("it is not JSON") from None
     if version is Version.V1:
@@ -113,7 +117,9 @@ def _read_binary(frame: bytes) -> ClientMessage:
         join_ref, ref, topic, event = (text.decode() for text in texts[:4])
         for text in (texts[4], content if is_json else b""):
             if text:
-                orjson.loads(text)
+                read_json(text)
+    except TooDeep as error:
+        raise InvalidFrame(str(error)) from None
     except ValueError:
         raise InvalidFrame("a text is not UTF-8, or not JSON") from None
     payload = UserBroadcast(event, texts[4], is_json, content)

@@ -4,7 +4,9 @@ from collections.abc import Callable, Hashable
 from itertools import count
 from typing import Any, NamedTuple
 
-Metas = dict[str, Any]
+import orjson
+
+Metas = dict[str, list[orjson.Fragment]]
 """What clients get for one key: `{"metas": [{"phx_ref": …, …}]}`."""
 
 _refs = count(1)
@@ -13,7 +15,8 @@ _refs = count(1)
 class _Presence(NamedTuple):
     key: str
     payload: dict[str, Any]
-    meta: dict[str, Any]
+    ref: str
+    meta: orjson.Fragment
 
 
 class Presences:
@@ -37,12 +40,16 @@ class Presences:
         before = self._present.get(who)
         if before is not None and before.payload == payload:
             return
-        meta = {**payload, "phx_ref": f"F{next(_refs):x}"}
+        ref = f"F{next(_refs):x}"
+        meta = {**payload, "phx_ref": ref}
+        if before is not None:
+            meta["phx_ref_prev"] = before.ref
+        # Written here, so that what cannot be is an error of the client that sent it.
+        presence = _Presence(key, payload, ref, orjson.Fragment(orjson.dumps(meta)))
         if before is not None:
             self._add(self._leaves, before)
-            meta["phx_ref_prev"] = before.meta["phx_ref"]
-        self._present[who] = _Presence(key, payload, meta)
-        self._add(self._joins, self._present[who])
+        self._present[who] = presence
+        self._add(self._joins, presence)
 
     def untrack(self, who: Hashable) -> None:
         """Remove somebody, if they are present."""

@@ -19,6 +19,7 @@ from amphibase.gateway.realtime.errors import (
 )
 from amphibase.gateway.realtime.frames import Push, UserBroadcast, UserBroadcastPush
 from amphibase.gateway.realtime.join import TOPIC_PREFIX
+from amphibase.gateway.realtime.nesting import TooDeep, read_json
 from amphibase.gateway.realtime.tokens import ChannelCaller, authenticate
 
 JSON, BYTES = "application/json", "application/octet-stream"
@@ -50,7 +51,9 @@ async def broadcast(context: RealtimeContext, request: Request) -> Response:
     if isinstance(caller, Response):
         return caller
     try:
-        messages = orjson.loads(await request.body())["messages"]
+        messages = read_json(await request.body())["messages"]
+    except TooDeep as error:
+        return json_response({"errors": {"messages": [str(error)]}}, 422)
     except (ValueError, KeyError, TypeError):
         messages = None
     if not isinstance(messages, list) or not messages:
@@ -87,7 +90,9 @@ async def broadcast_one(context: RealtimeContext, request: Request) -> Response:
         push = UserBroadcastPush(TOPIC_PREFIX + topic, content)
     else:
         try:
-            payload = orjson.loads(body)
+            payload = read_json(body)
+        except TooDeep as error:
+            return json_response({"message": str(error)}, 422)
         except ValueError:
             return json_response({"message": "The body is not JSON"}, 400)
         push = _push(topic, event, payload)
