@@ -19,6 +19,8 @@ from tests.gateway.auth.conftest import ServeAuth
 from tests.gateway.auth.third_parties import ANN, APP, CLIENT, ThirdParty, browse, registered
 
 from amphibase.errors import ConfigurationError
+from amphibase.gateway.auth.external.openid import half_hash
+from amphibase.gateway.auth.external.profiles import of_azure
 from amphibase.gateway.auth.settings import load_auth_settings
 
 VERIFIER = "v" * 64
@@ -208,6 +210,48 @@ async def test_each_provider_says_who_somebody_is_in_its_own_way(
     assert settings["external"][name] is True
 
 
+ONE_TENANT = "https://login.microsoftonline.com/8eaef023-2b34-4da1-9baa-8bc8c9d6a490"
+
+
+@pytest.mark.parametrize(
+    ("tenant", "claims", "is_verified"),
+    [
+        ("shop.onmicrosoft.com", {}, True),
+        ("shop.onmicrosoft.com", {"xms_edov": False}, False),
+        ("shop.onmicrosoft.com", {"xms_edov": "0"}, False),
+        ("shop.onmicrosoft.com", {"xms_edov": None}, False),
+        ("Common", {}, False),
+        ("proxy/organizations/", {}, False),
+        ("9188040D-6c67-4c5b-b112-36a304b66dad", {}, False),
+        ("common", {"xms_edov": True}, True),
+        ("common", {"xms_edov": 1}, True),
+        ("common", {"xms_edov": "true"}, True),
+    ],
+)
+def test_azure_verifies_an_address_by_its_word_or_by_the_only_tenant(
+    tenant: str, claims: dict[str, Any], is_verified: bool
+) -> None:
+    url = f"https://login.microsoftonline.com/{tenant}"
+    identity = of_azure({**ANN, **claims}, url, f"{ONE_TENANT}/v2.0")
+    assert identity.is_verified is is_verified
+
+
+@pytest.mark.parametrize("tenant", ["{tenantid}", "9188040d-6c67-4c5b-b112-36a304b66dad"])
+def test_a_tenant_that_azure_calls_shared_verifies_no_address(tenant: str) -> None:
+    identity = of_azure(ANN, ONE_TENANT, f"https://login.microsoftonline.com/{tenant}/v2.0")
+    assert not identity.is_verified
+
+
+async def test_the_issuer_of_azures_configuration_decides_in_the_whole_flow(
+    serve: ServeAuth, third_party: ThirdParty
+) -> None:
+    third_party.issuer = f"{third_party.url}/{{tenantid}}/v2.0"
+    third_party.user |= {"iss": f"{third_party.url}/theirs/v2.0", "tid": "theirs"}
+    api = await serve(**registered(third_party, "azure"))
+    await api.create()
+    assert query_of(await sign_in(api, name="azure"))["error_code"] == "email_exists"
+
+
 async def test_apple_posts_a_form_with_the_name(serve: ServeAuth, third_party: ThirdParty) -> None:
     third_party.user = {**ANN, "email_verified": "true", "name": None}
     api = await serve(**registered(third_party, "apple"))
@@ -395,6 +439,14 @@ async def test_an_id_token_that_is_not_for_the_application_is_rejected(
         (
             {"external_keycloak_enabled": True, "external_keycloak_client_id": "x"},
             "GOTRUE_EXTERNAL_KEYCLOAK_URL: is missing",
+        ),
+        (
+            {
+                "external_azure_enabled": True,
+                "external_azure_client_id": "x",
+                "external_azure_url": "https://login.microsoftonline.com/",
+            },
+            "GOTRUE_EXTERNAL_AZURE_URL: names no tenant",
         ),
         (
             {"external_gitlab_url": "http://gitlab.example"},

@@ -32,7 +32,9 @@ class ThirdParty:
     """The provider; whoever is sent there signs in as `user`.
 
     Attributes:
-        url: the issuer.
+        url: where it is.
+        issuer: what its configuration names.
+        algorithm: by which it signs ID tokens.
         user: the claims of who signs in.
         pages: what its API says, by path.
         token: changes to the response of its token endpoint.
@@ -41,6 +43,8 @@ class ThirdParty:
 
     def __init__(self, url: str) -> None:
         self.url = url
+        self.issuer = url
+        self.algorithm = "RS256"
         self.key = rsa.generate_private_key(65537, 2048)
         self.user: dict[str, Any] = {}
         self.pages: dict[str, Any] = {}
@@ -70,12 +74,12 @@ class ThirdParty:
             **changes,
         }
         claims = {name: value for name, value in claims.items() if value is not None}
-        return jwt.encode(claims, self.key, "RS256", headers={"kid": "one"})
+        return jwt.encode(claims, self.key, self.algorithm, headers={"kid": "one"})
 
     async def _configuration(self, request: Request) -> Response:
         return JSONResponse(
             {
-                "issuer": self.url,
+                "issuer": self.issuer,
                 "authorization_endpoint": f"{self.url}/authorize",
                 "token_endpoint": f"{self.url}/token",
                 "jwks_uri": f"{self.url}/jwks",
@@ -85,8 +89,9 @@ class ThirdParty:
     async def _jwks(self, request: Request) -> Response:
         jwk = RSAAlgorithm.to_jwk(self.key.public_key(), as_dict=True)
         # As Keycloak publishes them: one key for signatures, one for encryption.
+        signs = {**jwk, "kid": "one", "use": "sig", "alg": self.algorithm}
         encrypts = {**jwk, "kid": "two", "use": "enc", "alg": "RSA-OAEP"}
-        return JSONResponse({"keys": [encrypts, {**jwk, "kid": "one", "use": "sig"}]})
+        return JSONResponse({"keys": [encrypts, signs]})
 
     async def _authorize(self, request: Request) -> Response:
         query = dict(request.query_params)
@@ -135,7 +140,7 @@ def registered(provider: ThirdParty, name: str = "keycloak", **more: Any) -> dic
         f"external_{name}_enabled": True,
         f"external_{name}_client_id": CLIENT,
         f"external_{name}_secret": SECRET,
-        f"external_{name}_url": provider.url,
+        f"external_{name}_url": f"{provider.url}/tenant" if name == "azure" else provider.url,
         "uri_allow_list": APP,
         **more,
     }

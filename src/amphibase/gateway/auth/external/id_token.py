@@ -62,6 +62,7 @@ async def by_id_token(core: Core, request: Request) -> Mapping[str, Any]:
         claims = await provider.openid.verify(
             body.id_token, settings.client_ids, access_token=body.access_token or None
         )
+        identity = await provider.identity(claims)
     except TokenRejected as rejected:
         if rejected.fault is TokenFault.AUDIENCE:
             raise OAuthError("invalid request", "Unacceptable audience in id_token") from None
@@ -72,7 +73,6 @@ async def by_id_token(core: Core, request: Request) -> Mapping[str, Any]:
         raise AuthError(codes.UNEXPECTED_FAILURE, "The provider cannot be reached") from None
     if not settings.skip_nonce_check:
         _check_nonce(body.nonce, claims)
-    identity = provider.identity(claims)
     if identity.email is not None:
         email_of(identity.email)
     async with core.database.write() as connection:

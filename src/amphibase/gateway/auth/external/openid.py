@@ -15,6 +15,9 @@ CACHE_SECONDS = 3600
 KEYS_SECONDS = 60
 """How long the keys are not read again, however many tokens name unknown ones."""
 
+ANY_TENANT = "{tenantid}"
+"""Stands for the tenant in the issuer of Azure's configurations that several tenants share."""
+
 REQUIRED = ("exp", "sub", "aud", "iss")
 
 
@@ -60,8 +63,7 @@ class OpenIdProvider:
         """
         claims = await self._claims(id_token)
         issuer = (await self.metadata())["issuer"]
-        # Azure's tenants share one configuration.
-        if claims["iss"] != issuer.replace("{tenantid}", str(claims.get("tid", ""))):
+        if claims["iss"] != issuer.replace(ANY_TENANT, str(claims.get("tid", ""))):
             raise TokenRejected(TokenFault.CLAIMS, "the issuer is another")
         audiences = claims["aud"] if isinstance(claims["aud"], list) else [claims["aud"]]
         if not set(audiences) & set(client_ids):

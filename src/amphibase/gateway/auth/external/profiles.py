@@ -5,10 +5,17 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from amphibase.accounts.external_identities import ExternalIdentity
+from amphibase.gateway.auth.external.openid import ANY_TENANT
 
 Json = Mapping[str, Any]
 
-SHARED_TENANTS = ("common", "organizations", "consumers")
+SHARED_TENANTS = {
+    "common",
+    "organizations",
+    "consumers",
+    "9188040d-6c67-4c5b-b112-36a304b66dad",  # the id of `consumers`
+    ANY_TENANT.lower(),
+}
 """Of Azure: tenants of anybody, whose administrators write any address into a profile."""
 
 
@@ -35,15 +42,23 @@ def of_claims(provider: str, claims: Json, *, is_verified: bool | None = None) -
     )
 
 
-def of_azure(claims: Json, url: str) -> ExternalIdentity:
+def of_azure(claims: Json, url: str, issuer: str) -> ExternalIdentity:
     """Return the identity that an ID token of Azure names.
 
-    An address is verified where Azure says that its domain's owner is the tenant (`xms_edov`), or
-    where the project admits one tenant alone, whose administrators vouch for it.
+    An address is verified where Azure says that the tenant owns its domain (`xms_edov`). Where
+    Azure says nothing, it is verified if the project admits one tenant alone, whose administrators
+    vouch for it.
+
+    Args:
+        url: of the tenant.
+        issuer: that the tenant's configuration names.
     """
-    tenant = urlsplit(url).path.strip("/").partition("/")[0]
-    is_verified = claims.get("xms_edov") in (True, 1, "1", "true")
-    return of_claims("azure", claims, is_verified=is_verified or tenant not in SHARED_TENANTS)
+    if "xms_edov" in claims:
+        is_verified = str(claims["xms_edov"]).lower() in ("true", "1")
+    else:
+        parts = {part for each in (url, issuer) for part in urlsplit(each).path.lower().split("/")}
+        is_verified = parts.isdisjoint(SHARED_TENANTS)
+    return of_claims("azure", claims, is_verified=is_verified)
 
 
 def of_github(user: Json, emails: Iterable[Json], url: str) -> ExternalIdentity:

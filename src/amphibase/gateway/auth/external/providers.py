@@ -103,12 +103,13 @@ class OpenIdConnect:
         claims = await self.openid.verify(id_token, (client_id,), access_token=tokens.access_token)
         if not hmac.compare_digest(str(claims.get("nonce", "")).encode(), secrets.nonce.encode()):
             raise ProviderError(f"The ID token of {self.name} is of another sign-in")
-        return self.identity(claims), tokens
+        return await self.identity(claims), tokens
 
-    def identity(self, claims: Mapping[str, Any]) -> ExternalIdentity:
-        """Return whom a verified ID token names."""
+    async def identity(self, claims: Mapping[str, Any]) -> ExternalIdentity:
+        """Return whom a verified ID token names. Raises ProviderError."""
         if self.name == "azure":
-            return profiles.of_azure(claims, self._url)
+            issuer = (await self.openid.metadata())["issuer"]
+            return profiles.of_azure(claims, self._url, issuer)
         return profiles.of_claims(self.name, claims)
 
     async def _client(self) -> _Client:

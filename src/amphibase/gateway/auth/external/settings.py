@@ -132,8 +132,8 @@ class ExternalSettings(BaseSettings):
         """Return what is registered at a provider; None where it is not enabled.
 
         Raises:
-            ConfigurationError: it is enabled without a client id, or without a URL where it needs
-                one.
+            ConfigurationError: it is enabled without a client id, or without a URL or tenant where
+                it needs one.
         """
         if name not in get_args(ProviderName) or not getattr(self, f"external_{name}_enabled"):
             return None
@@ -144,6 +144,10 @@ class ExternalSettings(BaseSettings):
         url: str | None = getattr(self, f"external_{name}_url")
         if name == "keycloak" and not url:
             raise ConfigurationError(f"{prefix}_URL: is missing: the URL of the realm")
+        if name == "azure" and url and not urlsplit(url).path.strip("/"):
+            raise ConfigurationError(
+                f"{prefix}_URL: names no tenant: https://login.microsoftonline.com/<tenant>"
+            )
         secret: SecretStr | None = getattr(self, f"external_{name}_secret")
         return ProviderSettings(
             client_ids,
