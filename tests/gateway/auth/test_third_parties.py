@@ -388,6 +388,28 @@ async def test_an_id_token_of_the_application_signs_in(
     assert session.json()["user"]["email"] == "ann@example.com"
 
 
+@pytest.mark.parametrize(
+    ("algorithm", "name"),
+    [("RS256", "sha256"), ("PS384", "sha384"), ("ES512", "sha512"), ("EdDSA", "sha512")],
+)
+def test_at_hash_is_by_the_hash_of_the_tokens_algorithm(algorithm: str, name: str) -> None:
+    digest = hashlib.new(name, b"theirs").digest()
+    half = base64.urlsafe_b64encode(digest[: len(digest) // 2]).rstrip(b"=").decode()
+    assert half_hash("theirs", algorithm) == half
+
+
+async def test_an_id_token_signed_by_sha_512_has_the_at_hash_of_it(
+    serve: ServeAuth, third_party: ThirdParty
+) -> None:
+    third_party.algorithm = "RS512"
+    api = await serve(**registered(third_party))
+    for algorithm, status in (("RS512", 200), ("RS256", 400)):
+        token = third_party.id_token(at_hash=half_hash("theirs", algorithm))
+        body = {"provider": "keycloak", "id_token": token, "access_token": "theirs"}
+        response = await api.post("/token?grant_type=id_token", body)
+        assert response.status_code == status, response.text
+
+
 def forged(third_party: ThirdParty, how: str) -> str:
     claims = jwt.decode(third_party.id_token(), options={"verify_signature": False})
     public = third_party.key.public_key().public_bytes(

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from time import monotonic
 from typing import Any
 
+import jwt
+
 from amphibase.accounts.jwt.key_file import parse_jwks
 from amphibase.accounts.jwt.verifier import TokenFault, TokenRejected, TokenVerifier
 from amphibase.gateway.auth.external.http import ProviderError, get_json
@@ -72,7 +74,8 @@ class OpenIdProvider:
             raise TokenRejected(TokenFault.AUDIENCE, "the authorized party is another")
         at_hash = claims.get("at_hash")
         if access_token is not None and at_hash is not None:
-            expected = half_hash(access_token)
+            # The key that signed the token is pinned to this algorithm.
+            expected = half_hash(access_token, jwt.get_unverified_header(id_token)["alg"])
             if not hmac.compare_digest(str(at_hash).encode(), expected.encode()):
                 raise TokenRejected(TokenFault.CLAIMS, "at_hash is not that of the access token")
         return claims
@@ -103,8 +106,16 @@ class OpenIdProvider:
         return self._verifier
 
 
-def half_hash(access_token: str) -> str:
-    """Return the `at_hash` of an access token (OpenID Connect Core, section 3.1.3.6), by
-    SHA-256."""
-    digest = hashlib.sha256(access_token.encode()).digest()
+def half_hash(access_token: str, algorithm: str) -> str:
+    """Return the `at_hash` of an access token (OpenID Connect Core, section 3.1.3.6).
+
+    Args:
+        algorithm: of the ID token's signature, whose hash it is. EdDSA names none, and has SHA-512
+            as Ed25519 does.
+    """
+    value = access_token.encode()
+    if algorithm == "EdDSA":
+        digest = hashlib.sha512(value).digest()
+    else:
+        digest = jwt.get_algorithm_by_name(algorithm).compute_hash_digest(value)
     return base64.urlsafe_b64encode(digest[: len(digest) // 2]).rstrip(b"=").decode()
