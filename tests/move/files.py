@@ -116,6 +116,10 @@ class SqlStore:
         assert bucket is not None
         return bucket.public, bucket.file_size_limit, tuple(bucket.allowed_types)
 
+    async def set_bucket(self, **settings: Any) -> None:
+        async with self._opened() as backend:
+            await backend.files.update_bucket(BUCKET, allowed_types=["*/*"], **settings)
+
     async def buckets(self) -> list[str]:
         async with self._opened() as backend:
             return [bucket.id for bucket in await backend.files.buckets()]

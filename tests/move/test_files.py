@@ -135,3 +135,49 @@ async def test_a_file_whose_bytes_are_lost_or_spoilt_is_named(
     async with moving(source, target, tmp_path) as stage:
         (difference,) = (await stage.verify()).differences
     assert (difference.key, difference.message) == ("a", "differs: bytes")
+
+
+async def test_what_is_on_the_target_alone_and_a_buckets_settings_are_differences(
+    sql: SqlStore, other: SqlStore, tmp_path: Path
+) -> None:
+    await sql.add({"a": TestFile(b"a")})
+    source = sql_end(Role.SOURCE, sql.url, sql.files)
+    target = sql_end(Role.TARGET, other.url, other.files)
+    assert (await moved(source, target, tmp_path)).differences == []
+    await other.add({"added": TestFile(b"added")})
+    await sql.set_bucket(public=False, file_size_limit=1_000_000)
+    async with moving(source, target, tmp_path) as stage:
+        named = {(each.key, each.message) for each in (await stage.verify()).differences}
+        assert named == {
+            ("added", "is on the target alone"),
+            (None, "the bucket has other settings"),
+        }
+        assert await stage.reconcile() == 1
+    assert await other.bucket() == await sql.bucket() == (False, 1_000_000, ("*/*",))
+
+
+async def test_a_file_that_a_verification_finds_different_is_written_by_the_next_run(
+    sql: SqlStore, other: SqlStore, tmp_path: Path
+) -> None:
+    await sql.add({"a": TestFile(b"a")})
+    source = sql_end(Role.SOURCE, sql.url, sql.files)
+    target = sql_end(Role.TARGET, other.url, other.files)
+    await moved(source, target, tmp_path)
+    other.blob_of(b"a").write_bytes(b"b")
+    async with moving(source, target, tmp_path) as stage:
+        assert len((await stage.verify()).differences) == 1
+        assert await stage.reconcile() == 1
+        assert (await stage.verify()).differences == []
+
+
+async def test_a_file_whose_metadata_were_changed_since_is_not_undone(
+    sql: SqlStore, other: SqlStore, tmp_path: Path
+) -> None:
+    await sql.add({"a": TestFile(b"a"), "b": TestFile(b"b")})
+    source = sql_end(Role.SOURCE, sql.url, sql.files)
+    target = sql_end(Role.TARGET, other.url, other.files)
+    await moved(source, target, tmp_path)
+    await other.add({"b": TestFile(b"b", metadata={"note": "of the target"})})
+    async with moving(source, target, tmp_path) as stage:
+        kept = [(each.key, each.reason) async for each in stage.undo()]
+    assert kept == [("b", "changed since"), ("pictures", "holds files")]

@@ -1,6 +1,7 @@
 """What the stage of files needs of a side: a database with a store of bytes, or a project."""
 
 import hashlib
+import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -38,6 +39,13 @@ class StoredFile:
     def mark(self) -> str:
         """What changes whenever the file does."""
         return f"{self.etag} {self.size} {self.updated_at.isoformat()}"
+
+    @property
+    def description(self) -> str:
+        """What changes with the type, the owner and the metadata, in hex."""
+        own = dict(self.user_metadata or {})
+        values = [self.content_type, self.cache_control, self.owner_id, own]
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 class FileRejected(AmphibaseError):

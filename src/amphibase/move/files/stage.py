@@ -1,6 +1,6 @@
 """The stage of files: buckets, bytes, types, owners and metadata."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -179,7 +179,12 @@ class FilesStage:
         await target.write(file, content, upload)
         stored = await target.find(file.bucket, file.name)
         etag = stored.etag if stored else None
-        entry = {"source": listed.mark, "etag": etag, "sha256": content.sha256}
+        entry = {
+            "source": listed.mark,
+            "etag": etag,
+            "sha256": content.sha256,
+            "description": stored and stored.description,
+        }
         self._journal.put(MOVED, key, {**entry, "bucket": file.bucket, "name": file.name})
         upload.end()
         self._context.progress.advance(f"files of {file.bucket}", 1)
@@ -187,12 +192,31 @@ class FilesStage:
 
     async def reconcile(self) -> int:
         """Copy the files that have changed, and delete those that the source has lost."""
-        written = 0
+        written = await self._set_buckets()
         for bucket in self._plan.buckets:
             self._context.quarantine.clear(f"files of {bucket}")
             written += await self._copy_all(self._changed_files(bucket))
             written += await self._delete_lost(bucket)
         return written
+
+    async def _set_buckets(self) -> int:
+        """Give the buckets the source's settings, but those that held files before the move."""
+        changed = await self._changed_buckets()
+        for bucket in changed:
+            await self._sides()[1].set_bucket(bucket)
+        return len(changed)
+
+    async def _changed_buckets(self) -> list[Bucket]:
+        source, target = self._sides()
+        there = {bucket.id: bucket for bucket in await target.buckets()}
+        return [
+            bucket
+            for bucket in await source.buckets()
+            if bucket.id in self._plan.buckets
+            and bucket.id in there
+            and not self._journal.get(HELD, bucket.id)
+            and _settings(bucket) != _settings(there[bucket.id])
+        ]
 
     async def _changed_files(self, bucket: str) -> AsyncIterator[StoredFile]:
         async for file in self._sides()[0].files(bucket):
@@ -238,17 +262,43 @@ class FilesStage:
             verified.checksums[subject] = comparison.checksums
             verified.marks[subject] = mark
             rejected = self._context.quarantine.keys(subject)
+            for each in comparison.differences:
+                if (each.key,) not in rejected:
+                    verified.differences.append(each)
+                    self._copy_again(bucket, each.key or "")
             verified.differences += [
-                each for each in comparison.differences if (each.key,) not in rejected
+                SideDifference(subject, name, "is on the target alone")
+                async for name in self._added_files(bucket)
             ]
             verified.differences += [
                 SideDifference(subject, file.name, "is gone from the source")
                 async for file in self._lost_files(bucket)
             ]
+        verified.differences += [
+            SideDifference(f"files of {bucket.id}", None, "the bucket has other settings")
+            for bucket in await self._changed_buckets()
+        ]
         if self._plan.buckets and not (source.owners and target.owners):
             message = "owners of files were not compared: an API does not show them"
             verified.unverified.append(SideDifference("files", None, message))
         return verified
+
+    def _copy_again(self, bucket: str, name: str) -> None:
+        """Let the next run write a file that is not on the target as it was written."""
+        key = self._key(bucket, self._target_name(name))
+        entry = self._journal.get(MOVED, key)
+        if entry is not None:
+            self._journal.put(MOVED, key, {**entry, "source": None})
+
+    async def _added_files(self, bucket: str) -> AsyncIterator[str]:
+        """Yield the names of files that somebody has added to a bucket of the move's."""
+        source, target = self._sides()
+        if self._plan.merge or self._journal.get(HELD, bucket):
+            return
+        async for file in target.files(bucket):
+            name = self._source_name(file.name)
+            if not self._is_moved(file) and not await source.find(bucket, name):
+                yield file.name
 
     async def marks(self) -> dict[str, str]:
         """Return the sums of the listings of the target's buckets."""
@@ -274,7 +324,7 @@ class FilesStage:
             stored = await target.find(bucket, name)
             if stored is None:
                 self._journal.delete(MOVED, key)
-            elif stored.etag != entry["etag"] and await self._is_other(stored, entry["sha256"]):
+            elif await self._is_other(stored, entry):
                 yield Kept(f"files of {bucket}", name, "changed since")
             else:
                 await target.delete(bucket, name)
@@ -298,7 +348,13 @@ class FilesStage:
                 except ForeignKeyViolation:
                     yield Kept("buckets", id, "holds files")
 
-    async def _is_other(self, stored: StoredFile, expected: str | None) -> bool:
+    async def _is_other(self, stored: StoredFile, entry: Mapping[str, Any]) -> bool:
+        """Return whether a file of the target is not as the move has written it."""
+        if stored.description != entry["description"]:
+            return True
+        if stored.etag == entry["etag"]:
+            return False
+        expected = entry["sha256"]
         return expected is None or await hash_of(self._sides()[1], stored) != expected
 
     async def finish(self) -> None:
@@ -377,3 +433,7 @@ def _name_on(side: FileSide, name: str, origin: FileSide) -> str:
         return key_of(name)
     path = path_of(name)
     return path if key_of(path) == name else name
+
+
+def _settings(bucket: Bucket) -> tuple[bool, int | None, frozenset[str]]:
+    return bucket.public, bucket.file_size_limit, frozenset(bucket.allowed_types)
