@@ -110,3 +110,17 @@ def test_an_address_that_is_not_understood_says_how_to_write_it(text: str, messa
     with pytest.raises(ConfigurationError) as raised:
         parse_endpoint(text, Role.SOURCE)
     assert message in raised.value.detail
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://user:s3cret@abcdefgh.supabase.co",
+        "https://abcdefgh.supabase.co?key=s3cret",
+        "https://abcdefgh.supabase.co#s3cret",
+    ],
+)
+def test_a_secret_in_the_address_of_a_project_is_rejected_and_not_repeated(address: str) -> None:
+    with pytest.raises(ConfigurationError, match="write the address alone") as raised:
+        project(f"supabase:{address}")
+    assert "s3cret" not in raised.value.detail

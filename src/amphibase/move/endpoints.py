@@ -180,6 +180,12 @@ def _supabase(
             f"The {role}'s project has no address: write supabase:https://abcdefgh.supabase.co, or "
             f"set {prefix}_SUPABASE_URL or SUPABASE_URL"
         )
+    if "@" in url or "?" in url or "#" in url:
+        raise ConfigurationError(
+            f"The {role}'s project has a password, a query or a fragment in its address: write "
+            "the address alone, as in supabase:https://abcdefgh.supabase.co, and the secret key "
+            f"in {prefix}_SUPABASE_SERVICE_KEY"
+        )
     # The keys of one project are never sent to another.
     general = application.supabase_url in (None, url)
     key = own.supabase_service_key or (application.supabase_service_key if general else None)
