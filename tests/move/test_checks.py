@@ -172,3 +172,15 @@ async def test_a_side_that_cannot_be_reached_fails_and_is_named(sides: Sides) ->
     sides.urls[Role.TARGET] = url.render_as_string(hide_password=False)
     ((subject, _),) = failed(await sides.check())
     assert subject == "target"
+
+
+async def test_the_rights_to_a_table_of_a_schema_with_a_dot_are_checked(sides: Sides) -> None:
+    sides.execute(Role.SOURCE, 'CREATE SCHEMA "my.app"; ALTER TABLE notes SET SCHEMA "my.app"')
+    sides.execute(Role.SOURCE, 'GRANT USAGE ON SCHEMA "my.app" TO PUBLIC')
+    sides.connect_as(Role.SOURCE, "amphibase_reader")
+    checks = await sides.check(source="my.app.notes")
+    assert (
+        Outcome.FAIL,
+        "my.app.notes",
+        "the role amphibase_reader of the source lacks SELECT",
+    ) in checks

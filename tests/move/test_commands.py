@@ -195,3 +195,23 @@ def test_a_rejected_row_is_quarantined_and_fails_the_run_unless_that_is_allowed(
     lines = (seats.path / "plan.quarantine.jsonl").read_text().splitlines()
     assert {tuple(json.loads(line)["key"]) for line in lines} == {("7", "1"), ("7", "2")}
     assert seats.run("--allow-quarantine").returncode == 0
+
+
+def test_a_journal_that_is_none_is_named(seats: MoveFolder) -> None:
+    seats.plan()
+    (seats.path / "plan.journal").write_text("not a database, but a text" * 100)
+    for command in ("run", "status"):
+        done = seats.command(command)
+        assert done.returncode == 2
+        assert "plan.journal: cannot be read as the journal" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_a_mapping_of_a_column_that_the_source_lacks_fails_the_check(seats: MoveFolder) -> None:
+    seats.plan()
+    with (seats.path / "plan.toml").open("a") as plan:
+        plan.write('[mappings.x]\nsource = "t_seats"\ncolumn = "nope"\ntable = "ids"\n')
+        plan.write('namespace = "6ba7b810-9dad-11d1-80b4-00c04fd430c8"\n')
+    checked = seats.command("check")
+    assert checked.returncode == 1
+    assert "the source has no column nope" in checked.stdout

@@ -215,3 +215,44 @@ def test_a_plan_reads_back_from_its_file_and_holds_no_secret(tmp_path: Path) -> 
     assert "# pg_dump --schema-only" in path.read_text()
     with pytest.raises(ConfigurationError, match="exists already"):
         write_plan(plan, path)
+
+
+TABLE = """
+[[tables]]
+source = "notes"
+target = "notes"
+key = ["id"]
+columns = {id = "id", title = "title"}
+"""
+MAPPING = """
+[mappings.users]
+source = "users"
+column = "id"
+table = "user_ids"
+namespace = "6ba7b810-9dad-11d1-80b4-00c04fd430c8"
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (TABLE + TABLE, "sources of tables: notes is named 2 times"),
+        (
+            TABLE + TABLE.replace('source = "notes"', 'source = "other"'),
+            "targets of tables: notes is named 2 times",
+        ),
+        (TABLE.replace('title = "title"', 'title = "id"'), "id is named 2 times"),
+        (TABLE + 'ids = {id = "users"}', "id by users, which is not in mappings"),
+        (MAPPING + TABLE + 'ids = {author = "users"}', "author, which is not in columns"),
+        (MAPPING.replace("6ba7b810-", ""), "mappings.users.namespace: .* is no UUID"),
+        ("# \xff", "is not a text in UTF-8"),
+    ],
+)
+def test_a_plan_that_contradicts_itself_is_rejected(
+    text: str, message: str, tmp_path: Path
+) -> None:
+    head = 'name = "p"\n[source]\naddress = "sql:a"\n[target]\naddress = "sql:b"\n'
+    path = tmp_path / "plan.toml"
+    path.write_bytes((head + text).encode("latin-1"))
+    with pytest.raises(ConfigurationError, match=f"{path}: .*{message}"):
+        read_plan(path)

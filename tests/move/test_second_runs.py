@@ -1,15 +1,19 @@
 """A plan that was run to its end, and is run again when the target is in use."""
 
+import sqlite3
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from sqlalchemy import make_url
 from tests.conftest import prepared_database
 from tests.move.application import contents, fill
 from tests.move.moving import MoveFolder
 from tests.move.test_changing_source import Sides, connected, seats, sides
 
+from amphibase.move.catalog import TableName
+from amphibase.move.freeze import build_freezer
 from amphibase.move.planning import plan_move
 from amphibase.move.report import RunOutcome
 from amphibase.move.run import ChecksFailed, Move
@@ -96,3 +100,47 @@ def test_accounts_and_files_that_were_changed_on_the_target_are_not_overwritten(
         assert "auth.users" in done.stderr
         assert "files of" in done.stderr
         assert contents(target) == there
+
+
+async def test_looking_at_a_move_does_not_thaw_the_source_and_a_run_does(sides: Sides) -> None:
+    await plan_move("sql", "sql", sides.plan)
+    async with Move(sides.plan) as move:
+        freezer = build_freezer(move._context.source)
+        tables = [TableName("public" if "postgres" in sides.source else None, "seats")]
+        move._journal.put("freeze", "tables", [list(table) for table in tables])
+        await freezer.freeze(tables)  # and here it was killed
+    async with Move(sides.plan) as move:
+        await move.check()
+        await move.verify()
+    insert = "INSERT INTO seats VALUES (100, 'new')"
+    with pytest.raises((sqlite3.IntegrityError, psycopg.Error)):
+        execute(sides.source, insert)
+    assert await run(sides.plan) is RunOutcome.VERIFIED
+    execute(sides.source, insert)
+
+
+async def test_a_table_of_a_schema_with_a_dot_that_may_not_be_guarded_is_named(
+    sides: Sides,
+) -> None:
+    if not sides.source.startswith("postgres"):
+        pytest.skip("SQLite has no schemas")
+    await plan_move("sql", "sql", sides.plan)
+    url = make_url(sides.source)
+    execute(
+        sides.source,
+        'CREATE SCHEMA "my.app"',
+        'ALTER TABLE seats SET SCHEMA "my.app"',
+        "DROP ROLE IF EXISTS amphibase_reader",
+        "CREATE ROLE amphibase_reader LOGIN PASSWORD 'pw'",
+        f'GRANT CREATE ON DATABASE "{url.database}" TO amphibase_reader',
+        'GRANT USAGE ON SCHEMA "my.app" TO amphibase_reader',
+        'GRANT SELECT ON "my.app".seats TO amphibase_reader',
+    )
+    reader = url.set(username="amphibase_reader", password="pw")
+    plan = sides.plan.read_text().replace("public.seats", "my.app.seats")
+    sides.plan.write_text(plan.replace(f"{url.username}@", "amphibase_reader@"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SOURCE_DATABASE_URL", reader.render_as_string(hide_password=False))
+        async with Move(sides.plan) as move:
+            report = await move.run(freeze=True)
+    assert report.unguarded == ["my.app.seats"]

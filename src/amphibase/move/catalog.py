@@ -113,3 +113,7 @@ class DatabaseCatalog:
     def table(self, name: TableName) -> CatalogTable | None:
         """Return a table by its name; None where it is missing."""
         return next((table for table in self.tables if table.name == name), None)
+
+    def planned(self, name: str) -> CatalogTable | None:
+        """Return a table by its name in a plan; None where it is missing."""
+        return next((table for table in self.tables if str(table.name) == name), None)

@@ -16,7 +16,7 @@ from amphibase.errors import AmphibaseError
 from amphibase.move.catalog import CatalogTable, DatabaseCatalog
 from amphibase.move.context import MoveContext
 from amphibase.move.endpoints import Endpoint, Role, SqlEndpoint
-from amphibase.move.plan import TablePlan
+from amphibase.move.plan import MappingPlan, TablePlan
 from amphibase.move.stage import Outcome, PreflightCheck
 from amphibase.move.tables.sides import open_tables
 
@@ -67,8 +67,9 @@ async def check_sides(context: MoveContext) -> list[PreflightCheck]:
     source, target = catalogs
     checks += _check_alembic(source, target)
     checks += _check_tables(context.plan.tables, source, target)
+    checks += _check_mappings(context.plan.mappings, source)
     checks += _check_stores(context)
-    checks += await _check_servers(context)
+    checks += await _check_servers(context, {Role.SOURCE: source, Role.TARGET: target})
     return checks
 
 
@@ -98,7 +99,7 @@ def _check_tables(
             (Role.SOURCE, source, plan.source, [*plan.columns, *plan.key]),
             (Role.TARGET, target, plan.target, list(plan.columns.values())),
         ):
-            table = next((each for each in catalog.tables if str(each.name) == name), None)
+            table = catalog.planned(name)
             checks += _check_table(role, name, table, columns)
             if table is not None and role is Role.TARGET:
                 checks += _check_triggers(plan, table)
@@ -129,9 +130,25 @@ def _check_table(
         yield PreflightCheck(Outcome.FAIL, name, message)
 
 
+def _check_mappings(
+    mappings: Mapping[str, MappingPlan], source: DatabaseCatalog
+) -> Iterator[PreflightCheck]:
+    for name, mapping in mappings.items():
+        table = source.planned(mapping.source)
+        yield from _check_table(
+            Role.SOURCE, f"mappings.{name}: {mapping.source}", table, [mapping.column]
+        )
+
+
 def _check_triggers(plan: TablePlan, table: CatalogTable) -> Iterator[PreflightCheck]:
     for trigger in table.triggers:
-        if plan.triggers.get(trigger, "off") == "fire":
+        if table.name.schema is None:
+            message = (
+                f"the trigger {trigger} of the target fires for rows that arrive, as SQLite turns "
+                "none off: drop it for the move if it should not"
+            )
+            yield PreflightCheck(Outcome.WARN, plan.target, message)
+        elif plan.triggers.get(trigger, "off") == "fire":
             message = f"the trigger {trigger} of the target fires for rows that arrive"
             yield PreflightCheck(Outcome.WARN, plan.target, message)
         else:
@@ -151,7 +168,9 @@ def _check_stores(context: MoveContext) -> Iterator[PreflightCheck]:
         yield PreflightCheck(Outcome.FAIL, "files", message)
 
 
-async def _check_servers(context: MoveContext) -> list[PreflightCheck]:
+async def _check_servers(
+    context: MoveContext, catalogs: Mapping[Role, DatabaseCatalog]
+) -> list[PreflightCheck]:
     servers: dict[Role, PostgresServer] = {}
     checks: list[PreflightCheck] = []
     for endpoint in (context.source, context.target):
@@ -162,7 +181,8 @@ async def _check_servers(context: MoveContext) -> list[PreflightCheck]:
             plan.source if endpoint.role is Role.SOURCE else plan.target
             for plan in context.plan.tables
         ]
-        server, missing = await _read_server(url, endpoint.role, names)
+        tables = [table for name in names if (table := catalogs[endpoint.role].planned(name))]
+        server, missing = await _read_server(url, endpoint.role, tables)
         servers[endpoint.role] = server
         for name, privilege in missing:
             message = f"the role {server.role} of the {endpoint.role} lacks {privilege}"
@@ -174,18 +194,21 @@ async def _check_servers(context: MoveContext) -> list[PreflightCheck]:
 
 
 async def _read_server(
-    url: URL, role: Role, names: list[str]
+    url: URL, role: Role, tables: list[CatalogTable]
 ) -> tuple[PostgresServer, list[tuple[str, str]]]:
     """Return a server, and which of the rights to the tables its role lacks."""
     with translated_errors():
         connection = await AsyncConnection.connect(to_conninfo(url), prepare_threshold=None)
         async with connection:
             row: Any = await (await connection.execute(SERVER)).fetchone()
-            quoted = [".".join(_quoted(part) for part in name.split(".", 1)) for name in names]
-            cursor = await connection.execute(RIGHTS, [quoted, NEEDED[role]])
+            names = {
+                ".".join(_quoted(part or "") for part in table.name): str(table.name)
+                for table in tables
+            }
+            cursor = await connection.execute(RIGHTS, [[*names], NEEDED[role]])
             name, major, size, extensions = row
             server = PostgresServer(name, major, size, tuple(extensions))
-            return server, await cursor.fetchall()
+            return server, [(names[quoted], each) for quoted, each in await cursor.fetchall()]
 
 
 def _quoted(name: str) -> str:

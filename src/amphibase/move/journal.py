@@ -10,7 +10,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from amphibase.errors import Conflict
+from amphibase.errors import ConfigurationError, Conflict
 
 PAGE = 1000
 
@@ -37,15 +37,21 @@ class Journal:
 
         Raises:
             Conflict: another run of the same plan is under way.
+            ConfigurationError: the file is not a journal.
         """
         try:
             self._lock.acquire(timeout=0)
         except Timeout:
             raise Conflict(f"another run of {self.path.stem} is under way") from None
         database = sqlite3.connect(self.path, isolation_level=None)
-        database.execute("PRAGMA journal_mode=WAL")
-        database.execute("PRAGMA synchronous=FULL")
-        database.execute(KIND)
+        try:
+            database.execute("PRAGMA journal_mode=WAL")
+            database.execute("PRAGMA synchronous=FULL")
+            database.execute(KIND)
+        except sqlite3.DatabaseError as error:
+            database.close()
+            self._lock.release()
+            raise _unreadable(self.path, error) from None
         self._database = database
         return self
 
@@ -124,6 +130,13 @@ class Journal:
         self._open.execute("DELETE FROM entries")
 
 
+def _unreadable(path: Path, error: sqlite3.DatabaseError) -> ConfigurationError:
+    return ConfigurationError(
+        f"{path}: cannot be read as the journal of a move ({error}): put back the one that the "
+        "move has written, without which nothing can be undone"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class JournalState:
     """How far a move is, as its journal says.
@@ -141,7 +154,11 @@ class JournalState:
 
 
 def read_state(plan: Path) -> JournalState:
-    """Read how far a move is, also while it runs."""
+    """Read how far a move is, also while it runs.
+
+    Raises:
+        ConfigurationError: the file is not a journal.
+    """
     journal = plan.with_suffix(".journal")
     if not journal.exists():
         return JournalState(is_running=False)
@@ -154,9 +171,12 @@ def read_state(plan: Path) -> JournalState:
         is_running = False
         lock.release()
     with closing(sqlite3.connect(journal)) as database:
-        rows = database.execute(
-            "SELECT kind, name, value FROM entries WHERE kind IN ('move', 'copied', 'freeze')"
-        ).fetchall()
+        try:
+            rows = database.execute(
+                "SELECT kind, name, value FROM entries WHERE kind IN ('move', 'copied', 'freeze')"
+            ).fetchall()
+        except sqlite3.DatabaseError as error:
+            raise _unreadable(journal, error) from None
     entries = {(kind, name): json.loads(value) for kind, name, value in rows}
     return JournalState(
         is_running,

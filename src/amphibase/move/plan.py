@@ -1,10 +1,13 @@
 """The plan of a move: a TOML file that people read, edit and keep; no secret is ever in it."""
 
 import tomllib
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
+from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from amphibase.errors import ConfigurationError
 
@@ -49,6 +52,14 @@ class TablePlan(PlanPart):
     ids: dict[str, str] = Field(default_factory=dict)
     merge: bool = False
     triggers: dict[str, Literal["off", "fire"]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _check_columns(self) -> Self:
+        _check_unique(f"{self.source}: columns of the target", self.columns.values())
+        for column in self.ids:
+            if column not in self.columns:
+                raise ValueError(f"{self.source}: ids name {column}, which is not in columns")
+        return self
 
 
 class UserColumns(PlanPart):
@@ -110,6 +121,15 @@ class MappingPlan(PlanPart):
     namespace: str
     table: str
 
+    @field_validator("namespace")
+    @classmethod
+    def _check_namespace(cls, namespace: str) -> str:
+        try:
+            UUID(namespace)
+        except ValueError:
+            raise ValueError(f"{namespace!r} is no UUID") from None
+        return namespace
+
 
 class NotMoved(PlanPart):
     """Something that stays, and why."""
@@ -142,6 +162,25 @@ class Plan(PlanPart):
     not_moved: tuple[NotMoved, ...] = ()
     verify: VerifyPlan = VerifyPlan()
 
+    @model_validator(mode="after")
+    def _check_tables(self) -> Self:
+        _check_unique("sources of tables", [table.source for table in self.tables])
+        targets = [table.target for table in self.tables]
+        _check_unique("targets of tables", [*targets, *(m.table for m in self.mappings.values())])
+        for table in self.tables:
+            for column, mapping in table.ids.items():
+                if mapping not in self.mappings:
+                    raise ValueError(
+                        f"{table.source}: ids map {column} by {mapping}, which is not in mappings"
+                    )
+        return self
+
+
+def _check_unique(subject: str, names: Iterable[str]) -> None:
+    for name, count in Counter(names).items():
+        if count > 1:
+            raise ValueError(f"{subject}: {name} is named {count} times")
+
 
 def read_plan(path: Path) -> Plan:
     """Read a plan.
@@ -154,9 +193,12 @@ def read_plan(path: Path) -> Plan:
         return Plan.model_validate(tomllib.loads(path.read_text("utf-8")))
     except OSError as error:
         raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{path}: is not a text in UTF-8") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{path}: is not TOML: {error}") from None
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise ConfigurationError(f"{path}: {where}: {first['msg']}") from None
+        message = first["msg"].removeprefix("Value error, ")
+        raise ConfigurationError(": ".join(filter(None, [str(path), where, message]))) from None

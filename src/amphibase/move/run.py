@@ -21,6 +21,7 @@ from amphibase.move.progress import NoProgress, Progress
 from amphibase.move.quarantine import Quarantine
 from amphibase.move.report import RunOutcome, RunReport
 from amphibase.move.stage import Kept, Outcome, PreflightCheck, Stage
+from amphibase.move.tables.sides import open_tables
 from amphibase.move.tables.stage import TablesStage
 
 ROUNDS = 5
@@ -58,7 +59,7 @@ class Move:
         self._marks: dict[str, str] = {}
 
     async def __aenter__(self) -> Self:
-        """Read the plan, take its lock, and let the source write that a killed run has frozen.
+        """Read the plan and take its lock.
 
         Raises:
             ConfigurationError: the plan or a variable is wrong.
@@ -71,7 +72,6 @@ class Move:
             self._context = MoveContext(
                 plan, source, target, self._journal, Quarantine(self._path), self._progress
             )
-            await thaw(source, self._journal)
             self._stages = build_stages(self._context)
             for stage in self._stages:
                 opened.push_async_callback(stage.close)
@@ -126,6 +126,7 @@ class Move:
             ChecksFailed: a check failed, and nothing was written.
             MoveFailed: it cannot go on; says what to do.
         """
+        await thaw(self._context.source, self._journal)
         checks = await self.check(overwrite=overwrite)
         if any(check.outcome is Outcome.FAIL for check in checks):
             raise ChecksFailed(checks)
@@ -140,9 +141,9 @@ class Move:
                 self._journal.put("copied", stage.name, str(utc_now()))
         await self._reconcile(ROUNDS)
         if freeze:
-            tables = self._frozen_tables()
+            tables, unknown = await self._frozen_tables()
             async with frozen(self._context.source, tables, self._journal) as state:
-                report.unguarded = [str(name) for name in state.unguarded]
+                report.unguarded = [*unknown, *map(str, state.unguarded)]
                 await self._reconcile(FROZEN_ROUNDS)
                 await self._verify(report)
             report.pause_seconds = state.seconds
@@ -161,6 +162,7 @@ class Move:
 
     async def undo(self) -> list[Kept]:
         """Remove what the move wrote, files first; return what was changed since and is kept."""
+        await thaw(self._context.source, self._journal)
         kept = []
         for stage in reversed(self._stages):
             with self._timed(stage, "undo"):
@@ -244,21 +246,25 @@ class Move:
             self._progress.finish(name)
             self._seconds[name] = self._seconds.get(name, 0.0) + time.monotonic() - began
 
-    def _frozen_tables(self) -> list[TableName]:
-        """Return the source's tables that the stages read; those that are missing are ignored."""
+    async def _frozen_tables(self) -> tuple[list[TableName], list[str]]:
+        """Return the source's tables that the stages read, and the plan's names of no table."""
         plan = self._context.plan
-        has_schemas = is_postgres(self._context.source)
-        separator = "." if has_schemas else "_"
+        separator = "." if is_postgres(self._context.source) else "_"
         names = [table.source for table in plan.tables]
+        names += [mapping.source for mapping in plan.mappings.values()]
         if plan.accounts is not None:
             own = plan.accounts.table
             names += [own] if own else [f"auth{separator}{name}" for name in ACCOUNT_TABLES]
         if plan.files is not None:
             names += [f"storage{separator}{name}" for name in FILE_TABLES]
-        return [
-            TableName(*name.split(".", 1)) if has_schemas else TableName(None, name)
-            for name in dict.fromkeys(names)
-        ]
+        async with open_tables(self._context.source, plan.name) as source:
+            catalog = await source.catalog()
+        tables = {name: catalog.planned(name) for name in names}
+        planned = {table.source for table in plan.tables}
+        return (
+            [table.name for table in tables.values() if table],
+            [name for name in planned if tables[name] is None],
+        )
 
 
 def build_stages(context: MoveContext) -> list[Stage]:

@@ -13,6 +13,7 @@ from uuid import UUID
 from psycopg.sql import SQL
 
 from amphibase.database.errors import translated_errors
+from amphibase.errors import MoveFailed
 from amphibase.move.catalog import DatabaseCatalog, TableName
 from amphibase.move.endpoints import Endpoint
 from amphibase.move.journal import Journal
@@ -42,7 +43,12 @@ def mapping_tables(
         if table is None:
             continue
         own = find_table(source, mapping.source)
-        column = own.column(mapping.column)
+        try:
+            column = own.column(mapping.column)
+        except KeyError:
+            raise MoveFailed(
+                f"{mapping.source} has no column {mapping.column}, which the plan's mappings name"
+            ) from None
         old = column.base_type if own.name.schema else postgres_type(column.type)
         pair = TablePair(
             Selection(own, (column.name, column.name), (column.name,), (old, old)),

@@ -179,9 +179,8 @@ def _without_null(table: MovedTable) -> MovedTable:
 
 def find_table(catalog: DatabaseCatalog, name: str) -> CatalogTable:
     """Return a table by its name in the plan. Raises MoveFailed where it is missing."""
-    for table in catalog.tables:
-        if str(table.name) == name:
-            return table
+    if (table := catalog.planned(name)) is not None:
+        return table
     raise MoveFailed(f"{name} is not a table of {catalog.server}; edit the plan")
 
 
