@@ -155,6 +155,7 @@ async def moving(
     folder: Path,
     *,
     probe: bool = False,
+    overwrite: bool = False,
     mappings: Mapping[str, MappingPlan] = MappingProxyType({}),
     **options: Any,
 ) -> AsyncIterator[AccountsStage]:
@@ -169,7 +170,8 @@ async def moving(
     )
     path = folder / "plan.toml"
     with Journal(path) as journal:
-        stage = AccountsStage(MoveContext(plan, source, target, journal, Quarantine(path)))
+        context = MoveContext(plan, source, target, journal, Quarantine(path), overwrite=overwrite)
+        stage = AccountsStage(context)
         try:
             yield stage
         finally:

@@ -11,7 +11,11 @@ from amphibase.move.quarantine import Quarantine
 
 @dataclass(slots=True)
 class MoveContext:
-    """A plan, the two ends it names, and where is written how far it is."""
+    """A plan, the two ends it names, and where is written how far it is.
+
+    Args:
+        overwrite: whether what was written to the target since a verified run is lost.
+    """
 
     plan: Plan
     source: Endpoint
@@ -19,3 +23,4 @@ class MoveContext:
     journal: Journal
     quarantine: Quarantine
     progress: Progress = field(default_factory=NoProgress)
+    overwrite: bool = False

@@ -131,6 +131,7 @@ class Move:
         if any(check.outcome is Outcome.FAIL for check in checks):
             raise ChecksFailed(checks)
         self._check_ends()
+        self._context.overwrite = overwrite
         report = self._report(allow_quarantine=allow_quarantine)
         self._journal.put("move", "began", str(utc_now()))
         self._journal.delete("move", "finished")

@@ -5,6 +5,7 @@ address and a number, no secrets of factors, and sets the times itself
 (https://supabase.com/docs/reference/api, `/auth/v1/admin/users`).
 """
 
+import hashlib
 import json
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
@@ -235,14 +236,14 @@ def differences(user: Values, there: Values) -> list[str]:
     """
     # Auth stores addresses in lower case, and numbers without the sign.
     names = []
-    if (user.get("email") or "").lower() != (there["email"] or "").lower():
+    if (user.get("email") or "").lower() != (there.get("email") or "").lower():
         names.append("email")
-    if (user.get("phone") or "").lstrip("+") != (there["phone"] or ""):
+    if (user.get("phone") or "").lstrip("+") != (there.get("phone") or ""):
         names.append("phone")
     if (user.get("role") or "authenticated") != there["role"]:
         names.append("role")
     for name in ("email_confirmed_at", "phone_confirmed_at"):
-        if bool(user.get(name)) != bool(there[name]):
+        if bool(user.get(name)) != bool(there.get(name)):
             names.append(name)
     if bool(ban_seconds(user)) != bool(ban_seconds(there)):
         names.append("banned_until")
@@ -253,6 +254,29 @@ def differences(user: Values, there: Values) -> list[str]:
         if any(sent.get(key) != shown.get(key) for key in keys | (shown.keys() - added)):
             names.append(name)
     return names
+
+
+def digest(user: Values) -> str:
+    """Return what a user who was sent shares with the same user as Auth shows them: without a
+    password, times, and what Auth adds to the metadata by itself."""
+    metadata = [
+        {
+            key: value
+            for key, value in _object(user.get(name)).items()
+            if value is not None and key not in added
+        }
+        for name, added in ADDED.items()
+    ]
+    shown = [
+        (user.get("email") or "").lower(),
+        (user.get("phone") or "").lstrip("+"),
+        user.get("role") or "authenticated",
+        *(bool(user.get(name)) for name in ("email_confirmed_at", "phone_confirmed_at")),
+        bool(ban_seconds(user)),
+        *metadata,
+    ]
+    text = json.dumps(shown, sort_keys=True)
+    return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8).hexdigest()
 
 
 def _object(text: str | None) -> JsonObject:

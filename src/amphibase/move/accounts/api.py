@@ -9,6 +9,7 @@ from amphibase.move.accounts.admin_api import (
     AdminApi,
     JsonObject,
     differences,
+    digest,
     rows_of,
 )
 from amphibase.move.accounts.base import RejectedAccount, RowPage
@@ -141,6 +142,9 @@ class ApiAccounts:
 
     def differences(self, table: AuthTable, sent: Values, there: Values) -> list[str]:
         return differences(sent, there)
+
+    def digest(self, table: AuthTable, row: Values, columns: Collection[str]) -> str:
+        return digest(row)
 
     async def close(self) -> None:
         await self._api.close()

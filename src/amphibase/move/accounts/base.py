@@ -82,3 +82,7 @@ class AccountTarget(AccountSource, Protocol):
 
     def differences(self, table: AuthTable, sent: Values, there: Values) -> list[str]:
         """Return in which columns a row is another than the one that was sent."""
+
+    def digest(self, table: AuthTable, row: Values, columns: Collection[str]) -> str:
+        """Return what a row that was sent shares with the same row as the side shows it, until
+        somebody changes it."""

@@ -19,6 +19,7 @@ from amphibase.move.accounts.rows import (
     AuthTable,
     Values,
     differing_columns,
+    digest,
     key_of,
 )
 
@@ -163,6 +164,9 @@ class PostgresAccounts:
 
     def differences(self, table: AuthTable, sent: Values, there: Values) -> list[str]:
         return differing_columns(sent, there)
+
+    def digest(self, table: AuthTable, row: Values, columns: Collection[str]) -> str:
+        return f"{digest(row, columns):016x}"
 
     async def close(self) -> None:
         if self._connection is not None:

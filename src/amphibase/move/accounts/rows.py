@@ -141,7 +141,7 @@ def differing_columns(sent: Values, there: Values) -> list[str]:
     ]
 
 
-def digest(row: Values, columns: frozenset[str]) -> int:
+def digest(row: Values, columns: Collection[str]) -> int:
     """Return a number of 64 bits that equal rows share, for sums over a table."""
     values = [
         json.dumps(canonical(name, row.get(name)), sort_keys=True, default=str)

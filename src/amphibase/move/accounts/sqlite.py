@@ -21,6 +21,7 @@ from amphibase.move.accounts.rows import (
     AuthTable,
     Values,
     differing_columns,
+    digest,
     key_of,
 )
 from amphibase.schema.tables import tables
@@ -115,6 +116,9 @@ class SqliteAccounts:
 
     def differences(self, table: AuthTable, sent: Values, there: Values) -> list[str]:
         return differing_columns(sent, there)
+
+    def digest(self, table: AuthTable, row: Values, columns: Collection[str]) -> str:
+        return f"{digest(row, columns):016x}"
 
     async def close(self) -> None:
         if self._connection is not None:

@@ -4,12 +4,13 @@ from collections.abc import AsyncIterator
 
 from amphibase.errors import AmphibaseError
 from amphibase.move.accounts.base import AccountSource, AccountTarget
+from amphibase.move.accounts.comparison import FINISHED, HELD
 from amphibase.move.accounts.hashes import HashKind, kind_of
 from amphibase.move.accounts.probe import probe
 from amphibase.move.accounts.rows import SESSION_TABLES, AuthTable
 from amphibase.move.accounts.sides import open_accounts, open_source
 from amphibase.move.accounts.survey import AccountsSurvey, survey
-from amphibase.move.accounts.transfer import HELD, AccountTransfer
+from amphibase.move.accounts.transfer import AccountTransfer
 from amphibase.move.context import MoveContext
 from amphibase.move.endpoints import SqlEndpoint
 from amphibase.move.plan import AccountsPlan
@@ -141,7 +142,8 @@ class AccountsStage:
                     yield row.get("email") or row.get("phone") or str(row["id"])
 
     async def finish(self) -> None:
-        """Remove nothing: the stage puts nothing beside the accounts on either side."""
+        """Remember that all has moved; nothing was put beside the accounts on either side."""
+        self._context.journal.put(FINISHED, "run", True)
 
     async def close(self) -> None:
         """Close the connections."""
