@@ -1,10 +1,12 @@
 """The sides of a move."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from sqlalchemy.engine import make_url
+from tests.move.tables import CLOSED, CYCLE, DDL, ROWS, Side
 from tests.move.two_databases import TwoDatabases, open_side
 from tests.servers import Databases
 
@@ -23,3 +25,24 @@ def two_databases(databases: Databases, tmp_path: Path) -> Iterator[TwoDatabases
         yield TwoDatabases(source, target, journal)
         source.connection.close()
         target.connection.close()
+
+
+@pytest.fixture(params=["sqlite-postgres", "postgres-sqlite", "postgres-postgres"])
+def sides(
+    request: pytest.FixtureRequest, tmp_path: Path, databases: Databases
+) -> Iterator[tuple[Side, Side]]:
+    """A source with rows and a target with the same tables, empty."""
+    kinds = request.param.split("-")
+    with ExitStack() as opened:
+        urls = [
+            opened.enter_context(databases.new())
+            if kind == "postgres"
+            else f"sqlite:///{tmp_path}/{place}.db"
+            for place, kind in enumerate(kinds)
+        ]
+        source, target = map(Side, urls)
+        for side in (source, target):
+            script = DDL + ("" if side.is_sqlite else CYCLE)
+            side.run(script.replace("favourite INTEGER", CLOSED) if side.is_sqlite else script)
+        source.run(ROWS)
+        yield source, target

@@ -2,162 +2,15 @@
 
 import json
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, closing
-from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID, uuid5
 
 import psycopg
 import pytest
-from psycopg.rows import tuple_row
-from tests.servers import Databases
+from tests.move.tables import COLUMNS, Side, moved, opened, plan_of
 
-from amphibase.move.context import MoveContext
-from amphibase.move.endpoints import Role, parse_endpoint
-from amphibase.move.journal import Journal
 from amphibase.move.plan import EndPlan, MappingPlan, Plan, TablePlan
-from amphibase.move.quarantine import Quarantine
 from amphibase.move.stage import Outcome
-from amphibase.move.tables.stage import TablesStage
-
-DDL = """
-    CREATE TABLE people (
-        id INTEGER PRIMARY KEY, email VARCHAR(40) NOT NULL UNIQUE, favourite INTEGER,
-        boss INTEGER REFERENCES people (id)
-    );
-    CREATE TABLE posts (
-        id INTEGER PRIMARY KEY, author INTEGER NOT NULL REFERENCES people (id),
-        title VARCHAR(20) NOT NULL
-    );
-    CREATE TABLE comments (
-        post INTEGER REFERENCES posts (id) ON DELETE CASCADE, number INTEGER, text VARCHAR(20),
-        PRIMARY KEY (post, number)
-    );
-    CREATE TABLE visits (page VARCHAR(20));
-"""
-# On a database that checks foreign keys the cycle is closed afterwards.
-CYCLE = "ALTER TABLE people ADD FOREIGN KEY (favourite) REFERENCES posts (id);"
-ROWS = """
-    INSERT INTO people VALUES (1, 'a@x', NULL, NULL), (2, 'b@x', NULL, 1), (3, 'c@x', NULL, 2);
-    INSERT INTO posts VALUES (10, 1, 'first'), (11, 3, 'second');
-    INSERT INTO comments VALUES (10, 1, 'c'), (10, 2, 'd'), (11, 1, NULL);
-    INSERT INTO visits VALUES ('/'), ('/'), ('/a');
-    UPDATE people SET favourite = 11 WHERE id = 1;
-    UPDATE people SET boss = 3 WHERE id = 1;
-"""
-KEYS = {"people": ("id",), "posts": ("id",), "comments": ("post", "number"), "visits": ()}
-COLUMNS = {
-    "people": ("id", "email", "favourite", "boss"),
-    "posts": ("id", "author", "title"),
-    "comments": ("post", "number", "text"),
-    "visits": ("page",),
-}
-
-
-@dataclass
-class Side:
-    """A database of the test's own."""
-
-    url: str
-
-    @property
-    def is_sqlite(self) -> bool:
-        return self.url.startswith("sqlite")
-
-    def run(self, script: str) -> None:
-        if self.is_sqlite:
-            with closing(sqlite3.connect(self.url.removeprefix("sqlite:///"))) as database:
-                database.executescript(script)
-            return
-        with psycopg.connect(self.url) as connection:
-            connection.execute(script.encode())
-
-    def rows(self, query: str) -> list[tuple[object, ...]]:
-        if self.is_sqlite:
-            with closing(sqlite3.connect(self.url.removeprefix("sqlite:///"))) as database:
-                return list(database.execute(query))
-        with psycopg.connect(self.url, row_factory=tuple_row) as connection:
-            return connection.execute(query.encode()).fetchall()
-
-    def name(self, table: str) -> str:
-        return table if self.is_sqlite else f"public.{table}"
-
-    def content(self) -> dict[str, list[tuple[object, ...]]]:
-        return {
-            table: sorted(self.rows(f"SELECT {', '.join(columns)} FROM {table}"), key=str)
-            for table, columns in COLUMNS.items()
-        }
-
-
-@pytest.fixture(params=["sqlite-postgres", "postgres-sqlite", "postgres-postgres"])
-def sides(
-    request: pytest.FixtureRequest, tmp_path: Path, databases: Databases
-) -> Iterator[tuple[Side, Side]]:
-    """A source with rows and a target with the same tables, empty."""
-    kinds = request.param.split("-")
-    with ExitStack() as opened:
-        urls = [
-            opened.enter_context(databases.new())
-            if kind == "postgres"
-            else f"sqlite:///{tmp_path}/{place}.db"
-            for place, kind in enumerate(kinds)
-        ]
-        source, target = map(Side, urls)
-        for side in (source, target):
-            script = DDL + ("" if side.is_sqlite else CYCLE)
-            side.run(script.replace("favourite INTEGER", CLOSED) if side.is_sqlite else script)
-        source.run(ROWS)
-        yield source, target
-
-
-CLOSED = "favourite INTEGER REFERENCES posts (id)"
-
-
-def plan_of(source: Side, target: Side, *, merge: bool = False, **changes: TablePlan) -> Plan:
-    tables = [
-        changes.get(
-            name,
-            TablePlan(
-                source=source.name(name),
-                target=target.name(name),
-                key=KEYS[name],
-                columns={column: column for column in COLUMNS[name]},
-                merge=merge and name != "visits",
-            ),
-        )
-        for name in COLUMNS
-    ]
-    ends = [EndPlan(address=f"sql:{side.url}") for side in (source, target)]
-    return Plan(name="p", source=ends[0], target=ends[1], tables=tuple(tables))
-
-
-@asynccontextmanager
-async def opened(
-    plan: Plan, folder: Path, source: Side, target: Side
-) -> AsyncIterator[TablesStage]:
-    path = folder / "plan.toml"
-    ends = [
-        parse_endpoint(f"sql:{side.url}", role, files=None)
-        for side, role in ((source, Role.SOURCE), (target, Role.TARGET))
-    ]
-    with Journal(path) as journal:
-        stage = TablesStage(MoveContext(plan, ends[0], ends[1], journal, Quarantine(path)))
-        try:
-            yield stage
-        finally:
-            await stage.close()
-
-
-async def moved(stage: TablesStage) -> bool:
-    """Move everything; return whether both sides are equal."""
-    assert [each for each in await stage.check() if each.outcome is Outcome.FAIL] == []
-    await stage.run()
-    await stage.reconcile()
-    assert await stage.reconcile() == 0
-    verified = await stage.verify()
-    assert verified.differences == []
-    return all(first == second for first, second in verified.checksums.values())
 
 
 async def test_tables_with_cycles_self_references_and_no_keys_arrive_and_change_nothing_again(
@@ -318,33 +171,6 @@ async def test_rejected_rows_are_quarantined_with_the_reason_and_the_others_arri
     assert (rejected["key"], rejected["row"]["title"]) == (["12"], "forbidden")
     assert "this" in rejected["reason"]
     assert len(target.content()["posts"]) == 2
-
-
-async def test_rows_of_a_table_that_inherits_are_its_own_and_not_those_of_its_parent(
-    tmp_path: Path, databases: Databases
-) -> None:
-    with databases.new() as here, databases.new() as there:
-        source, target = Side(here), Side(there)
-        source.run("CREATE TABLE parent (id int PRIMARY KEY, n int)")
-        target.run("CREATE TABLE parent (id int PRIMARY KEY, n numeric)")
-        for side in (source, target):
-            side.run("CREATE TABLE child (PRIMARY KEY (id)) INHERITS (parent)")
-        source.run("INSERT INTO child VALUES (1, 1), (2, 2)")
-        tables = tuple(
-            TablePlan(source=name, target=name, key=("id",), columns={"id": "id", "n": "n"})
-            for name in ("public.child", "public.parent")
-        )
-        plan = plan_of(source, target).model_copy(update={"tables": tables})
-        async with opened(plan, tmp_path, source, target) as stage:
-            assert await moved(stage)
-            assert target.rows("SELECT * FROM ONLY parent") == []
-            source.run("INSERT INTO parent VALUES (1, 5); UPDATE parent SET n = 6 WHERE id = 1")
-            source.run("DELETE FROM child WHERE id = 2")
-            assert await stage.reconcile() == 3
-            verified = await stage.verify()
-            assert verified.counts == {"public.child": (1, 1), "public.parent": (1, 1)}
-            assert [kept async for kept in stage.undo()] == []
-        assert target.rows("SELECT * FROM parent") == []
 
 
 async def test_numbers_become_the_same_uuids_everywhere_and_a_table_says_which(

@@ -25,7 +25,7 @@ from amphibase.move.tables.base import (
     Selection,
 )
 from amphibase.move.tables.chunks import iterate_in_thread, key_of
-from amphibase.move.tables.sqlite_catalog import quoted, read_sqlite_catalog
+from amphibase.move.tables.sqlite_catalog import quoted, read_sqlite_catalog, rowid_of
 from amphibase.move.tables.sqlite_rows import (
     by_key,
     codecs_of,
@@ -160,7 +160,7 @@ class SqliteTables:
         return await asyncio.to_thread(run)
 
     def _chunks(self, selection: Selection, after: Key | None) -> Generator[Chunk, None, None]:
-        key = [quoted(name) for name in selection.key] or ["rowid"]
+        key = [quoted(name) for name in selection.key] or [rowid_of(selection.table)]
         columns = ", ".join([*map(quoted, selection.columns), *key])
         query = f"SELECT {columns} FROM {quoted(selection.table.name.name)}"
         order = f" ORDER BY {', '.join(key)} LIMIT {CHUNK_ROWS}"

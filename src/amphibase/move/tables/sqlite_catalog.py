@@ -3,6 +3,7 @@
 import sqlite3
 from collections import defaultdict
 
+from amphibase.errors import MoveFailed
 from amphibase.move.catalog import (
     CatalogColumn,
     CatalogForeignKey,
@@ -14,6 +15,8 @@ from amphibase.move.catalog import (
 )
 
 GENERATED = {2: Generated.VIRTUAL, 3: Generated.STORED}
+ROWIDS = ("rowid", "_rowid_", "oid")
+
 HIDDEN = 1
 """A column of a virtual table that is no part of its rows."""
 
@@ -56,6 +59,24 @@ def read_sqlite_catalog(connection: sqlite3.Connection) -> DatabaseCatalog:
 def quoted(name: str) -> str:
     """Quote an identifier."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def rowid_of(table: CatalogTable) -> str:
+    """Return a name of the number that SQLite gives to each row of a table.
+
+    A column of such a name hides it (https://www.sqlite.org/lang_createtable.html#rowid).
+
+    Raises:
+        MoveFailed: the table has columns of all three names.
+    """
+    taken = {column.name.lower() for column in table.columns}
+    for name in ROWIDS:
+        if name not in taken:
+            return name
+    raise MoveFailed(
+        f"{table.name} has no key, and columns named rowid, _rowid_ and oid, so that nothing tells "
+        "its rows apart: give it a key, or rename one of them"
+    )
 
 
 def _table(connection: sqlite3.Connection, name: str, triggers: tuple[str, ...]) -> CatalogTable:

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 
-from amphibase.errors import AmphibaseError
+from amphibase.errors import AmphibaseError, MoveFailed
 from amphibase.move.catalog import TableName
 from amphibase.move.context import MoveContext
 from amphibase.move.stage import Kept, Outcome, PreflightCheck, SideDifference, Verification
@@ -28,6 +28,7 @@ from amphibase.move.tables.referrers import Referrers
 from amphibase.move.tables.sequences import advance_counters, counters_behind
 from amphibase.move.tables.sides import counters_of, open_tables
 from amphibase.move.tables.sqlite import SqliteTables
+from amphibase.move.tables.sqlite_catalog import rowid_of
 from amphibase.move.tables.triggers import restore_triggers, triggers_off
 from amphibase.move.tables.undo import Undo
 
@@ -245,12 +246,18 @@ class TablesStage:
         return self._context.journal.get("table", table.name) is not None
 
     async def _verify(self, table: MovedTable, sides: Sides, verified: Verification) -> None:
+        before = await _counts(table, sides)
         async with compare(table, sides.source, sides.target) as comparison:
             verified.counts[table.name] = comparison.counts
             verified.checksums[table.name] = comparison.checksums
             verified.marks[table.name] = await self._mark(table, sides, comparison)
             if not comparison.are_equal:
                 await self._name_differences(table, comparison, verified)
+        after = await _counts(table, sides)
+        for read, *counted in zip(comparison.counts, before, after, strict=True):
+            if not min(counted) <= read <= max(counted):
+                message = f"{read} rows were read, where {counted[1]} are counted"
+                verified.differences.append(SideDifference(table.name, None, message))
 
     async def _mark(self, table: MovedTable, sides: Sides, comparison: TableComparison) -> str:
         if table.plan.merge:
@@ -288,6 +295,15 @@ class TablesStage:
             verified.differences.append(SideDifference(table.name, None, message))
 
 
+async def _counts(table: MovedTable, sides: Sides) -> tuple[int, int]:
+    """Return the rows of the source and of the target, as each counts them itself."""
+    pair = table.pair
+    return (
+        await sides.source.count(pair.source.table),
+        await sides.target.count(pair.target.table),
+    )
+
+
 def _named(table: MovedTable, difference: RowDifference) -> SideDifference:
     return SideDifference(table.name, ", ".join(difference.key), difference.message)
 
@@ -297,6 +313,12 @@ def _key_errors(table: MovedTable) -> Iterator[str]:
     if not selection.key:
         if table.plan.merge:
             yield "has no key, so that its rows cannot be told from those of the target"
+        for side in (table.pair.source.table, selection.table):
+            if side.name.schema is None:
+                try:
+                    rowid_of(side)
+                except MoveFailed as error:
+                    yield str(error)
         return
     if not any(set(key) == set(selection.key) for key in selection.table.unique_keys):
         yield (
