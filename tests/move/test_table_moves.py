@@ -106,6 +106,48 @@ async def test_undo_of_an_untouched_move_leaves_nothing(
     assert target.content() == {name: [] for name in COLUMNS}
 
 
+async def test_undo_keeps_rows_to_which_later_rows_of_the_same_table_refer(
+    sides: tuple[Side, Side], tmp_path: Path
+) -> None:
+    source, target = sides
+    for side in sides:
+        side.run(
+            """
+            CREATE TABLE replies (
+                id INTEGER PRIMARY KEY, parent INTEGER REFERENCES replies (id) ON DELETE CASCADE
+            );
+            CREATE TABLE nodes (
+                id INTEGER PRIMARY KEY,
+                parent INTEGER NOT NULL REFERENCES nodes (id) ON DELETE CASCADE
+            );
+            """
+        )
+    source.run("INSERT INTO replies VALUES (1, NULL), (2, 1), (3, 2)")
+    source.run("INSERT INTO nodes VALUES (1, 1), (2, 1), (3, 2), (4, 3)")
+    names = {"id": "id", "parent": "parent"}
+    tables = tuple(
+        TablePlan(source=source.name(name), target=target.name(name), key=("id",), columns=names)
+        for name in ("replies", "nodes")
+    )
+    plan = plan_of(source, target).model_copy(update={"tables": tables})
+    async with opened(plan, tmp_path, source, target) as stage:
+        assert await moved(stage)
+        target.run("INSERT INTO replies VALUES (100, 2); INSERT INTO nodes VALUES (100, 3)")
+        kept = {(each.subject, each.key) async for each in stage.undo()}
+        replies, nodes = (source.name(name) for name in ("replies", "nodes"))
+        assert kept == {
+            *((replies, key) for key in ("2", "100")),
+            *((nodes, key) for key in ("1", "2", "3", "100")),
+        }
+        assert target.rows("SELECT id FROM replies ORDER BY id") == [(2,), (100,)]
+        tree = target.rows("SELECT * FROM nodes ORDER BY id")
+        assert tree == [(1, 1), (2, 1), (3, 2), (100, 3)]
+        target.run("DELETE FROM replies; DELETE FROM nodes")
+        assert await moved(stage)
+        assert [each async for each in stage.undo()] == []
+    assert target.rows("SELECT id FROM replies UNION SELECT id FROM nodes") == []
+
+
 async def test_a_target_with_rows_fails_the_check_unless_it_is_merged_where_its_rows_stay(
     sides: tuple[Side, Side], tmp_path: Path
 ) -> None:

@@ -135,7 +135,7 @@ class TableWriter(TableReader, Protocol):
     async def delete(
         self, selection: Selection, keys: Sequence[Key], referrers: Sequence[Referrer] = ()
     ) -> int:
-        """Delete rows by their keys, but those that a row of `referrers` refers to.
+        """Delete rows by their keys, but those that another row of `referrers` refers to.
 
         Returns:
             How many were deleted.

@@ -143,6 +143,12 @@ class PostgresTables:
                 SQL("referrer.{} = row.{}").format(Identifier(column), Identifier(target))
                 for column, target in zip(referrer.columns, referrer.target_columns, strict=True)
             )
+            if referrer.table == selection.table.name:
+                own, other = (
+                    SQL(", ").join(Identifier(alias, name) for name in selection.key)
+                    for alias in ("row", "referrer")
+                )
+                condition += SQL(" AND ({}) <> ({})").format(own, other)
             query += SQL(" AND NOT EXISTS (SELECT FROM {} AS referrer WHERE {})").format(
                 qualified(referrer.table), condition
             )

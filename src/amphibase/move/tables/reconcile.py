@@ -154,7 +154,7 @@ class Reconciliation:
             selection = table.pair.target
             conflicting = [table.key_of(each.row) for each in again if each.is_conflict]
             if conflicting:
-                referrers = self._referrers.of(table)
+                referrers = self._referrers.of_others(table)
                 await delete_by_halves(self._target, selection, conflicting, referrers)
             written += await self._upsert(table, [each.row for each in again])
         return written

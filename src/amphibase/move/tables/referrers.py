@@ -19,9 +19,13 @@ class Referrers:
                 self._by_table[key.target].append(referrer)
 
     def of(self, table: MovedTable) -> list[Referrer]:
-        """Return what refers to a table of the plan, but its own rows."""
+        """Return what refers to a table of the plan, also itself."""
+        return self._by_table[table.pair.target.table.name]
+
+    def of_others(self, table: MovedTable) -> list[Referrer]:
+        """Return which other tables refer to a table of the plan."""
         name = table.pair.target.table.name
-        return [each for each in self._by_table[name] if each.table != name]
+        return [each for each in self.of(table) if each.table != name]
 
     def beside(self, table: MovedTable, moved: Sequence[MovedTable]) -> list[Referrer]:
         """Return what refers to a table of the plan and is not in the plan itself."""

@@ -119,6 +119,12 @@ def delete_rows(
             f"referrer.{quoted(column)} = row.{quoted(target)}"
             for column, target in zip(referrer.columns, referrer.target_columns, strict=True)
         )
+        if referrer.table == selection.table.name:
+            own, other = (
+                ", ".join(f"{alias}.{quoted(name)}" for name in selection.key)
+                for alias in ("row", "referrer")
+            )
+            condition += f" AND ({own}) <> ({other})"
         table = quoted(referrer.table.name)
         unreferred += f" AND NOT EXISTS (SELECT 1 FROM {table} AS referrer WHERE {condition})"
     return sum(

@@ -89,6 +89,9 @@ class Undo:
     async def _delete_rows(self, table: MovedTable) -> AsyncIterator[Kept]:
         selection = table.pair.target
         referrers = self._referrers.of(table)
+        if any(each.table == selection.table.name for each in referrers):
+            while await self._delete_unreferred(table):
+                pass
         with KeySet() as seen:
             async with aclosing(self._unchanged(table)) as chunks:
                 async for same, changed in chunks:
@@ -107,6 +110,16 @@ class Undo:
                     keys = [table.key_of(row) for row in chunk.rows if row in written]
                     for key in seen.missing(keys):
                         yield _kept(table, key, reason)
+
+    async def _delete_unreferred(self, table: MovedTable) -> int:
+        """Delete the rows to which none of their own table refers; return how many there were."""
+        deleted = 0
+        referrers = self._referrers.of(table)
+        async with aclosing(self._unchanged(table)) as chunks:
+            async for same, _ in chunks:
+                keys = [table.key_of(row) for _, row in same]
+                deleted += await delete_by_halves(self._target, table.pair.target, keys, referrers)
+        return deleted
 
     async def _delete_all(self, table: MovedTable) -> AsyncIterator[Kept]:
         """Delete the rows of a table without a key, if they are all as the source has them."""
