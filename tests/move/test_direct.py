@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tests.move.test_table_moves import Side, moved, opened
+from tests.move.tables import Side, moved, opened
 from tests.move.two_databases import TwoDatabases
 
 from amphibase.move.catalog import TableName
