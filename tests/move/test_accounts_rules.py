@@ -1,5 +1,6 @@
 """What a move of accounts does where something is in its way."""
 
+import json
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -29,10 +30,11 @@ from tests.move.accounts import (
     undone,
 )
 
-from amphibase.errors import EmailNotConfirmed, UserBanned
+from amphibase.errors import EmailNotConfirmed, StorageFull, UserBanned
 from amphibase.models import utc_now
 from amphibase.move.accounts.api import ApiAccounts
 from amphibase.move.accounts.rows import AuthTable, Values
+from amphibase.move.accounts.sqlite import SqliteAccounts
 from amphibase.move.endpoints import Role
 from amphibase.move.plan import MappingPlan, UserColumns
 from amphibase.move.stage import Outcome
@@ -320,6 +322,47 @@ async def test_of_addresses_that_differ_by_case_alone_the_plan_says_which_accoun
     assert verified.differences == []
     ids = {id for (id,) in await rows_of(supabase.db_url, "users", "id")}
     assert ids == {kept, BOB, CAS}
+
+
+@pytest.mark.parametrize("column", ["email", "encrypted_password"])
+async def test_an_account_whose_text_is_not_utf_8_is_rejected_alone(
+    column: str, prepared_sqlite: Path, tmp_path: Path, prepared_url: str
+) -> None:
+    shutil.copy(prepared_sqlite, tmp_path / "before.db")
+    await add_people(f"sqlite:///{tmp_path}/before.db")
+    with closing(sqlite3.connect(tmp_path / "before.db")) as database:
+        statement = f"UPDATE auth_users SET {column} = CAST(x'ff40' AS TEXT) WHERE id = ?"
+        database.execute(statement, [BOB.hex])
+        database.commit()
+    source = sql_end(Role.SOURCE, f"sqlite:///{tmp_path}/before.db")
+    assert (await moved(source, sql_end(Role.TARGET, prepared_url), tmp_path)).differences == []
+    ids = {id for (id,) in await rows_of(prepared_url, "users", "id")}
+    if column == "email":
+        assert ids == {ANN, CAS, EVE}
+        assert "is not UTF-8" in (tmp_path / "plan.quarantine.jsonl").read_text()
+    else:
+        assert ids == {ANN, BOB, CAS, EVE}  # no hash of a known kind, which does not move
+
+
+async def test_a_full_disk_is_named_while_accounts_are_written_to_sqlite(
+    sqlite_people: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect = sqlite3.connect
+
+    def nearly_full(path: str, **options: Any) -> sqlite3.Connection:
+        connection: sqlite3.Connection = connect(path, **options)
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+        connection.execute(f"PRAGMA max_page_count = {pages}")
+        return connection
+
+    row: Values = {"id": str(ANN), "raw_user_meta_data": json.dumps("x" * 100_000)}
+    monkeypatch.setattr(sqlite3, "connect", nearly_full)
+    side = SqliteAccounts(make_url(sqlite_people))
+    try:
+        with pytest.raises(StorageFull, match="no room on the disk"):
+            await side.insert(AuthTable.USERS, [row])
+    finally:
+        await side.close()
 
 
 PROFILES = """

@@ -75,4 +75,5 @@ class AccountMarks:
 
 def password_mark(row: Values) -> str:
     """Return what tells a user's hash from a later one, and does not help to guess the password."""
-    return hashlib.sha256((row.get("encrypted_password") or "").encode()).hexdigest()[:8]
+    hashed = (row.get("encrypted_password") or "").encode(errors="surrogatepass")
+    return hashlib.sha256(hashed).hexdigest()[:8]

@@ -15,6 +15,7 @@ from amphibase.move.accounts.base import RejectedAccount, RowPage
 from amphibase.move.accounts.rows import (
     GENERATED,
     MOVING,
+    NOT_UTF8,
     ONLY_OWN_PROVIDERS,
     AuthTable,
     Values,
@@ -37,6 +38,14 @@ SELECT a.attname, format_type(a.atttypid, a.atttypmod) = 'timestamp without time
 FROM pg_attribute a
 WHERE a.attrelid = to_regclass(%s) AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
 """
+
+REJECTIONS = (
+    psycopg.DataError,
+    psycopg.IntegrityError,
+    psycopg.errors.RaiseException,
+    UnicodeEncodeError,
+)
+"""Errors that are about a row; the last one is of a text in SQLite that is not UTF-8."""
 
 NO_RIGHT = (
     "The role of the database URL may not read and write all rows of the schema auth: take the one "
@@ -201,9 +210,9 @@ class PostgresAccounts:
                     await cursor.executemany(
                         statement, [[row[name] for name in names] for row in rows]
                     )
-        except (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.RaiseException) as error:
+        except REJECTIONS as error:
             if len(rows) == 1:
-                return [RejectedAccount(rows[0], str(error.diag.message_primary or error))]
+                return [RejectedAccount(rows[0], _reason(error))]
             middle = len(rows) // 2
             return [
                 *await self._write_alike(table, names, rows[:middle], statement),
@@ -296,6 +305,14 @@ class PostgresAccounts:
             except psycopg.OperationalError:
                 raise Unavailable("The database of the accounts cannot be reached") from None
         return self._connection
+
+
+def _reason(error: Exception) -> str:
+    """Return why a row is rejected, without its values."""
+    if isinstance(error, UnicodeEncodeError):
+        return NOT_UTF8
+    message = error.diag.message_primary if isinstance(error, psycopg.Error) else None
+    return message or str(error)
 
 
 def _name(table: AuthTable) -> Identifier:

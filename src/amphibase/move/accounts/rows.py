@@ -12,6 +12,8 @@ from amphibase.move.accounts.hashes import kind_of
 Values = dict[str, str | None]
 """A row by column."""
 
+NOT_UTF8 = "a text of it is not UTF-8"
+
 NO_INSTANCE = "00000000-0000-0000-0000-000000000000"
 
 

@@ -5,6 +5,7 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -17,6 +18,7 @@ from amphibase.move.accounts.base import RejectedAccount, RowPage
 from amphibase.move.accounts.rows import (
     GENERATED,
     MOVING,
+    NOT_UTF8,
     ONLY_OWN_PROVIDERS,
     AuthTable,
     Values,
@@ -157,7 +159,8 @@ class SqliteAccounts:
             await self._run(lambda connection: _in_transaction(connection, statement, values))
         except (ValueError, sqlite3.IntegrityError) as error:
             if len(rows) == 1:
-                return [RejectedAccount(rows[0], str(error))]
+                reason = NOT_UTF8 if isinstance(error, UnicodeEncodeError) else str(error)
+                return [RejectedAccount(rows[0], reason)]
             middle = len(rows) // 2
             return [
                 *await self._write_alike(table, names, rows[:middle], statement),
@@ -187,6 +190,10 @@ class SqliteAccounts:
                     self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
                 )
                 self._connection.execute("PRAGMA foreign_keys = ON")
+                # So that a text which is not UTF-8 is rejected with its row alone.
+                self._connection.text_factory = partial(
+                    str, encoding="utf-8", errors="surrogateescape"
+                )
             return work(self._connection)
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
@@ -204,7 +211,8 @@ def _in_transaction(
         connection.executemany(statement, values)
         connection.execute("COMMIT")
     except BaseException:
-        connection.execute("ROLLBACK")
+        if connection.in_transaction:  # which a full disk has ended already
+            connection.execute("ROLLBACK")
         raise
 
 
