@@ -130,8 +130,7 @@ async def test_chunks_follow_one_another_by_composite_keys_and_a_read_goes_on_af
     tables: TableWriter, people: Selection, posts: Selection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in (chunks, sqlite_rows):
-        monkeypatch.setattr(module, "CHUNK_BYTES", 12)
-    monkeypatch.setattr(sqlite_rows, "BATCH_ROWS", 1)
+        monkeypatch.setattr(module, "CHUNK_BYTES", 10)
     await tables.insert(people, Chunk([("1", "Ann"), ("2", "Bob")], ("2",)))
     rows = [(author, str(number), "title") for author in "12" for number in (2, 9, 10)]
     await tables.insert(posts, Chunk(rows, ("2", "10")))

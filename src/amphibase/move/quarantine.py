@@ -1,7 +1,7 @@
 """Rows that the target rejected: kept in a file, with the reason, so that the move can go on."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,16 @@ class Quarantine:
 
     def __init__(self, plan: Path) -> None:
         self.path = plan.with_suffix(".quarantine.jsonl")
+        self._is_whole = False
 
     def add(
         self, table: str, key: Sequence[str | None], row: Mapping[str, str | None], reason: str
     ) -> None:
         """Append a row. The file is readable by its owner alone."""
         line = json.dumps({"table": table, "key": key, "reason": reason, "row": row})
+        if not self._is_whole:
+            self._rewrite(lambda _: True)
+            self._is_whole = True
         self.path.touch(mode=0o600)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
@@ -26,10 +30,8 @@ class Quarantine:
         if table is None:
             self.path.unlink(missing_ok=True)
             return
-        entries = list(self._entries())
-        kept = [entry for entry in entries if entry["table"] != table]
-        if len(kept) < len(entries):
-            self.path.write_text("".join(json.dumps(entry) + "\n" for entry in kept), "utf-8")
+        if any(entry["table"] == table for entry in self._entries()):
+            self._rewrite(lambda entry: entry["table"] != table)
 
     def keys(self, table: str) -> set[tuple[str | None, ...]]:
         """Return the keys of a table's rows."""
@@ -40,6 +42,17 @@ class Quarantine:
         return len({(entry["table"], tuple(entry["key"])) for entry in self._entries()})
 
     def _entries(self) -> Iterator[dict[str, Any]]:
+        """Yield the rows, but one whose line a kill or a full disk has cut: it is tried again."""
         if self.path.exists():
             with self.path.open(encoding="utf-8") as file:
-                yield from map(json.loads, file)
+                yield from (json.loads(line) for line in file if line.endswith("\n"))
+
+    def _rewrite(self, keeps: Callable[[dict[str, Any]], bool]) -> None:
+        """Write the rows that are kept to another file, and put it in the place of this one."""
+        if not self.path.exists():
+            return
+        copy = self.path.with_suffix(".new")
+        copy.touch(mode=0o600)
+        with copy.open("w", encoding="utf-8") as file:
+            file.writelines(json.dumps(entry) + "\n" for entry in self._entries() if keeps(entry))
+        copy.replace(self.path)

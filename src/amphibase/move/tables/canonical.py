@@ -77,9 +77,14 @@ def _numeric(text: str) -> str:
         return text
     if not number.is_finite():
         return str(number)
-    digits = format(number, "f")
-    digits = digits.rstrip("0").rstrip(".") if "." in digits else digits
-    return "0" if digits in ("-0", "") else digits
+    # Its digits and its exponent, never its zeros: 1e300000000 has as many as it says.
+    sign, digits, exponent = number.as_tuple()
+    assert isinstance(exponent, int)
+    text = "".join(map(str, digits))
+    stripped = text.rstrip("0")
+    if not stripped:
+        return "0"
+    return f"{'-' if sign else ''}{stripped}e{exponent + len(text) - len(stripped)}"
 
 
 class _Number(str):

@@ -122,7 +122,8 @@ class PostgresTables:
         async with self._transaction() as connection:
             write = partial(self._insert, connection, selection)
             rejected = await write_by_halves(chunk.rows, write)
-            await self._save_checkpoint(connection, selection.table.name, chunk.last)
+            if invalid_text(selection.key, chunk.last) is None:
+                await self._save_checkpoint(connection, selection.table.name, chunk.last)
         return rejected
 
     async def upsert(self, selection: Selection, rows: Sequence[Row]) -> list[Rejected]:

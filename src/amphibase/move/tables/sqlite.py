@@ -27,6 +27,7 @@ from amphibase.move.tables.base import (
 from amphibase.move.tables.chunks import iterate_in_thread, key_of
 from amphibase.move.tables.sqlite_catalog import quoted, read_sqlite_catalog, rowid_of
 from amphibase.move.tables.sqlite_rows import (
+    bind,
     by_key,
     codecs_of,
     delete_rows,
@@ -164,7 +165,6 @@ class SqliteTables:
         columns = ", ".join([*map(quoted, selection.columns), *key])
         query = f"SELECT {columns} FROM {quoted(selection.table.name.name)}"
         order = f" ORDER BY {', '.join(key)} LIMIT {CHUNK_ROWS}"
-        later = f" WHERE ({', '.join(key)}) > ({', '.join('?' * len(key))})"
         last = None
         if after is not None and selection.key:
             last = stored_key(selection, after)
@@ -173,9 +173,13 @@ class SqliteTables:
         with closing(self._connect()) as connection, translated_errors():
             _check_key(connection, selection)
             while True:
-                values: Sequence[Stored] = () if last is None else last
+                later = ""
+                values: list[Stored] = []
+                if last:
+                    place, values = bind(last)
+                    later = f" WHERE ({', '.join(key)}) > {place}"
                 connection.execute("BEGIN")
-                stored = fetch(connection, query + (later if values else "") + order, values)
+                stored = fetch(connection, query + later + order, values)
                 with closing(stored):
                     gathered, last = gather(stored, codecs)
                 connection.execute("COMMIT")

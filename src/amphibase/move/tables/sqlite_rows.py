@@ -19,7 +19,9 @@ REJECTIONS = (sqlite3.IntegrityError, sqlite3.DataError, ValueError, OverflowErr
 """Errors that are about the rows, and not about the database."""
 
 BATCH_ROWS = 100
-"""Rows that are read before their size is looked at."""
+"""Rows that become texts together."""
+
+SIZED = frozenset({str, bytes})
 
 TEXT_OR_NULL = {str, type(None)}
 
@@ -43,6 +45,24 @@ def stored_key(selection: Selection, key: Key) -> tuple[Stored, ...]:
         codecs[place].to_stored(value)
         for place, value in zip(selection.key_indexes, key, strict=True)
     )
+
+
+def bind(values: Sequence[Stored]) -> tuple[str, list[Stored]]:
+    """Return a row value's text in a statement, and what is bound in it.
+
+    A text that is not UTF-8, which is read with lone surrogates, is bound by its bytes.
+    """
+    places: list[str] = []
+    bound: list[Stored] = []
+    for value in values:
+        place = "?"
+        if isinstance(value, str) and not value.isascii():
+            stored = value.encode("utf-8", "surrogateescape")
+            if stored.decode("utf-8", "replace") != value:
+                place, value = "CAST(? AS TEXT)", stored
+        places.append(place)
+        bound.append(value)
+    return f"({', '.join(places)})", bound
 
 
 def fetch(
@@ -70,14 +90,23 @@ def fetch(
 def gather(
     stored: Iterator[tuple[Any, ...]], codecs: list[SqliteCodec]
 ) -> tuple[list[Row], tuple[Stored, ...] | None]:
-    """Return rows up to `CHUNK_BYTES`, and the stored key of the last, which follows its row."""
+    """Return rows up to `CHUNK_BYTES` as they are stored, and the stored key of the last, which
+    follows its row."""
     gathered: list[Row] = []
+    batch: list[tuple[Any, ...]] = []
     size = 0
     last = None
-    while size < CHUNK_BYTES and (batch := list(islice(stored, BATCH_ROWS))):
-        rows = to_text(batch, codecs)
-        size += sum(sum(map(len, filter(None, column))) for column in zip(*rows, strict=True))
-        gathered += rows
+    for row in stored:
+        batch.append(row)
+        size += sum([len(value) for value in row if type(value) in SIZED])
+        if len(batch) == BATCH_ROWS or size >= CHUNK_BYTES:
+            gathered += to_text(batch, codecs)
+            last = row[len(codecs) :]
+            batch = []
+            if size >= CHUNK_BYTES:
+                return gathered, last
+    if batch:
+        gathered += to_text(batch, codecs)
         last = batch[-1][len(codecs) :]
     return gathered, last
 
@@ -97,12 +126,11 @@ def to_text(stored: Sequence[tuple[Any, ...]], codecs: list[SqliteCodec]) -> lis
 def by_key(selection: Selection, keys: Sequence[Key]) -> Iterator[tuple[str, list[Stored]]]:
     """Yield conditions that a row has one of these keys, of as many as a statement takes."""
     names = ", ".join(map(quoted, selection.key))
-    place = f"({', '.join('?' * len(selection.key))})"
     step = MAX_VALUES // len(selection.key)
     for start in range(0, len(keys), step):
-        part = [stored_key(selection, key) for key in keys[start : start + step]]
-        places = ", ".join([place] * len(part))
-        yield f"({names}) IN (VALUES {places})", [value for key in part for value in key]
+        part = [bind(stored_key(selection, key)) for key in keys[start : start + step]]
+        places = ", ".join([place for place, _ in part])
+        yield f"({names}) IN (VALUES {places})", [value for _, values in part for value in values]
 
 
 def delete_rows(

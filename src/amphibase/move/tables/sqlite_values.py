@@ -178,7 +178,7 @@ def _numeric_text(declared: str) -> ToText:
 def _stored_numeric(text: str) -> Stored:
     number = Decimal(text)
     if number.is_finite():
-        if number == number.to_integral_value() and abs(number) < MAX_INTEGER:
+        if number == number.to_integral_value() and number.copy_abs() < MAX_INTEGER:
             return int(number)
         stored = float(number)
         if Decimal(repr(stored)) == number:
