@@ -4,7 +4,6 @@ The names are those of Supabase's own configuration, so that a self-hoster's fil
 gateway's alone begins with `GATEWAY_`. Each package of a service has that service's settings.
 """
 
-import ipaddress
 import json
 from pathlib import Path
 from typing import Any, Self
@@ -15,6 +14,7 @@ from pydantic_settings import SettingsConfigDict
 
 from amphibase.gateway.config_toml import ProjectSettings
 from amphibase.gateway.keys import ApiKeys, S3Credentials, api_key, s3_credentials
+from amphibase.loopback import is_loopback
 from amphibase.published_secrets import (
     CLI_JWT_SECRET,
     CLI_PUBLISHABLE_KEY,
@@ -200,7 +200,7 @@ class GatewaySettings(ProjectSettings):
 
     @model_validator(mode="after")
     def _private(self) -> Self:
-        if not _is_loopback(self.host) and (published := self._published()):
+        if not is_loopback(self.host) and (published := self._published()):
             raise ValueError(
                 f"GATEWAY_HOST: {self.host} can be reached by other machines, and everybody knows "
                 f"the keys and passwords of development; set {', '.join(published)} to your own "
@@ -309,10 +309,3 @@ def _jwks(value: SecretStr | None) -> list[dict[str, Any]]:
         return []
     keys = content.get("keys", [content]) if isinstance(content, dict) else content
     return [key for key in keys if isinstance(key, dict)] if isinstance(keys, list) else []
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -3,7 +3,6 @@
 import asyncio
 import ssl
 from email.message import EmailMessage
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -11,6 +10,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import aiosmtplib
 
 from amphibase.errors import ConfigurationError
+from amphibase.loopback import is_loopback
 from amphibase.models import uuid7
 from amphibase.settings import Settings
 
@@ -63,7 +63,7 @@ class Smtp:
         self._password = unquote(parts.password) if parts.password else None
 
     async def send(self, message: EmailMessage) -> None:
-        in_the_clear = self._tls is False and not _is_loopback(self._host)
+        in_the_clear = self._tls is False and not is_loopback(self._host)
         await aiosmtplib.send(
             message,
             hostname=self._host,
@@ -76,13 +76,6 @@ class Smtp:
             tls_context=ssl.create_default_context(),
             timeout=SMTP_TIMEOUT_SECONDS,
         )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def build_mailer(settings: Settings) -> Mailer:

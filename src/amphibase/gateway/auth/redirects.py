@@ -4,10 +4,11 @@ session to the author of the link."""
 import re
 from collections.abc import Iterable
 from functools import cache
-from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
+
+from amphibase.loopback import is_loopback
 
 MAX_CHARACTERS = 2048
 
@@ -57,7 +58,7 @@ class Redirects:
         if parts.username is not None or parts.scheme in ("", "javascript", "data", "vbscript"):
             return False
         # On one's own machine each application has its port.
-        same_place = port == self._site.port or _is_loopback(host)
+        same_place = port == self._site.port or is_loopback(host)
         is_web = parts.scheme in ("http", "https", self._site.scheme)
         if is_web and host == self._site.hostname and same_place:
             return True
@@ -89,10 +90,3 @@ def glob_to_regex(pattern: str) -> str:
             written.append(re.escape(character))
         position += 1
     return "".join(written)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
