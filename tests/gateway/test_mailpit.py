@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from amphibase.accounts.mail.templates import compose
-from amphibase.gateway.inbox import Inbox
+from amphibase.gateway.inbox import MAX_BODY_BYTES, Inbox
 
 LINK = "http://127.0.0.1:54321/auth/v1/verify?token=abc&type=signup"
 
@@ -26,7 +26,9 @@ def inbox() -> Inbox:
 
 @pytest.fixture
 def client(inbox: Inbox) -> httpx.AsyncClient:
-    return httpx.AsyncClient(transport=httpx.ASGITransport(inbox), base_url="http://mail/api/v1")
+    return httpx.AsyncClient(
+        transport=httpx.ASGITransport(inbox), base_url="http://127.0.0.1/api/v1"
+    )
 
 
 async def subjects(client: httpx.AsyncClient, url: str) -> list[str]:
@@ -116,6 +118,73 @@ async def test_messages_are_deleted_by_id_by_search_or_all(
 
 
 @pytest.mark.parametrize(
+    ("body", "left"),
+    [
+        ("", []),
+        ('{"IDs": []}', []),
+        ('{"ids": ["another"]}', ["Your code", "Confirm your address"]),
+    ],
+)
+async def test_all_are_deleted_where_no_id_is_named(
+    client: httpx.AsyncClient, body: str, left: list[str]
+) -> None:
+    assert (await client.request("DELETE", "/messages", content=body)).text == "ok"
+    assert await subjects(client, "/messages") == left
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "{",
+        "[]",
+        "{}",
+        '{"ID": ["one"]}',
+        '{"IDs": null}',
+        '{"IDs": "one"}',
+        '{"IDs": [1]}',
+        "[" * 50_000,
+        f'{{"IDs": ["{"x" * MAX_BODY_BYTES}"]}}',
+        b"\xff",
+    ],
+    ids=lambda body: repr(body[:20]),
+)
+async def test_a_body_that_is_not_understood_deletes_nothing(
+    client: httpx.AsyncClient, inbox: Inbox, body: str | bytes
+) -> None:
+    response = await client.request("DELETE", "/messages", content=body)
+    assert (response.status_code, len(inbox.emails())) == (400, 2)
+
+
+@pytest.mark.parametrize("number", ["9" * 5_000, "-1", "many", ""])
+async def test_a_number_that_is_none_is_ignored(client: httpx.AsyncClient, number: str) -> None:
+    assert len(await subjects(client, f"/messages?start={number}&limit={number}")) == 2
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost:54324", 200),
+        ("LOCALHOST", 200),
+        ("127.0.0.1:54324", 200),
+        ("[::1]:54324", 200),
+        ("evil.example", 403),
+        ("localhost.evil.example:54324", 403),
+        ("localhost@evil.example", 403),
+        ("192.0.2.1", 403),
+        ("[", 403),
+        ("", 403),
+    ],
+)
+async def test_without_a_key_only_names_of_this_machine_lead_to_the_inbox(
+    client: httpx.AsyncClient, host: str, status: int
+) -> None:
+    """A browser calls a page at a name that was led here later (DNS rebinding) the same site."""
+    headers = {"host": host, "sec-fetch-site": "same-origin", "sec-fetch-mode": "cors"}
+    response = await client.get("/messages", headers=headers)
+    assert response.status_code == status
+
+
+@pytest.mark.parametrize(
     ("method", "path", "status"),
     [
         ("GET", "/search", 400),
@@ -133,8 +202,9 @@ async def test_what_is_not_there_has_a_status(
     assert len(inbox.emails()) == 2
 
 
-async def test_an_inbox_with_a_key_keeps_it_here_too() -> None:
+async def test_an_inbox_with_a_key_keeps_it_here_too_and_has_any_name() -> None:
     transport = httpx.ASGITransport(Inbox("the key"))
     async with httpx.AsyncClient(transport=transport, base_url="http://mail") as client:
         for method, path in (("GET", "/api/v1/messages"), ("DELETE", "/api/v1/messages")):
             assert (await client.request(method, path)).status_code == 401
+        assert (await client.get("/api/v1/messages", auth=("", "the key"))).status_code == 200

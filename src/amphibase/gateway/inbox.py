@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from email.message import EmailMessage
 from email.utils import parsedate_to_datetime
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 from starlette.requests import Request
@@ -19,10 +20,12 @@ from starlette.types import Receive, Scope, Send
 from amphibase.gateway import mailpit
 from amphibase.gateway.mailpit import StoredEmail
 from amphibase.gateway.service import deny_websocket
+from amphibase.loopback import is_loopback
 
 MAX_EMAILS = 500
 DEFAULT_LIMIT = 50
 MAX_BODY_BYTES = 64 * 1024
+MAX_DIGITS = 9
 NEWEST = "latest"
 """What Mailpit calls the newest email in place of its id."""
 
@@ -57,7 +60,8 @@ class Inbox:
 
     Args:
         key: clients have to send it, as a bearer token or as the password of Basic authentication,
-            because emails hold links that sign in; None where only this machine has access.
+            because emails hold links that sign in; None where only this machine has access, which
+            then has to name itself in `Host`.
     """
 
     def __init__(self, key: str | None = None) -> None:
@@ -102,6 +106,11 @@ class Inbox:
         if not self._admits(request):
             headers = {"www-authenticate": 'Basic realm="The password is the service_role key"'}
             return JSONResponse({"message": "The service_role key is needed"}, 401, headers)
+        if self._key is None and not _names_this_machine(request):
+            # A name that its owner leads to this machine, so that a browser takes the inbox for a
+            # part of their site.
+            message = "Without a key, the inbox is at localhost and loopback addresses alone"
+            return JSONResponse({"message": message}, 403)
         fetched = request.headers.get("sec-fetch-mode", "navigate") != "navigate"
         if fetched and request.headers.get("sec-fetch-site") == "cross-site":
             # A page of another site in the same browser; CORS would let it read everything.
@@ -139,7 +148,10 @@ class Inbox:
                 self._delete(email.id for email in mailpit.search(self._emails, query))
                 return _text("ok")
             case "DELETE", ["messages"]:
-                ids = await _ids(request)
+                try:
+                    ids = await _read_ids(request)
+                except ValueError as error:
+                    return _text(f"Error: {error}", 400)
                 self._delete(ids or [email.id for email in self._emails])
                 return _text("ok")
             case _, ["messages" | "search"]:
@@ -147,10 +159,8 @@ class Inbox:
         return _text("404 page not found", 404)
 
     def _listed(self, request: Request, found: Sequence[StoredEmail]) -> Response:
-        start, limit = (
-            int(value) if (value := request.query_params.get(name, "")).isdecimal() else default
-            for name, default in (("start", 0), ("limit", DEFAULT_LIMIT))
-        )
+        start = _number(request, "start", 0)
+        limit = _number(request, "limit", DEFAULT_LIMIT)
         content = mailpit.summary_list(found, self._emails, start, limit)
         return JSONResponse(content, headers=_HEADERS)
 
@@ -188,18 +198,41 @@ def _part(email: StoredEmail, part: list[str]) -> Response:
     return _text("404 page not found", 404)
 
 
-async def _ids(request: Request) -> list[str]:
-    """Return the ids that the body names; none where it names none, which means all."""
+def _names_this_machine(request: Request) -> bool:
+    try:
+        host = urlsplit(f"//{request.headers.get('host', '')}").hostname
+    except ValueError:
+        return False
+    return is_loopback(host or "")
+
+
+def _number(request: Request, name: str, default: int) -> int:
+    value = request.query_params.get(name, "")
+    return int(value) if value.isdecimal() and len(value) <= MAX_DIGITS else default
+
+
+async def _read_ids(request: Request) -> list[str]:
+    """Return the ids that the body names; none where it is empty or its list is, which means all.
+
+    Mailpit deletes all for any other body too. Raises ValueError for it.
+    """
     body = b""
     async for chunk in request.stream():
         body += chunk
         if len(body) > MAX_BODY_BYTES:
-            break
-    try:
-        ids = json.loads(body)["IDs"]
-    except (ValueError, KeyError, TypeError):
+            raise ValueError(f"the body has more than {MAX_BODY_BYTES} bytes")
+    if not body:
         return []
-    return [each for each in ids if isinstance(each, str)] if isinstance(ids, list) else []
+    try:
+        content = json.loads(body)
+    except (ValueError, RecursionError):
+        content = None
+    # Mailpit reads names in any case.
+    members = content.items() if isinstance(content, dict) else ()
+    ids = next((value for name, value in members if name.lower() == "ids"), None)
+    if not isinstance(ids, list) or not all(isinstance(id, str) for id in ids):
+        raise ValueError('the body must be empty or {"IDs": ["…"]}')
+    return ids
 
 
 def _text(content: str, status: int = 200) -> Response:

@@ -24,7 +24,7 @@ def message(subject: str = "Hello", text: str = "Hello") -> EmailMessage:
 
 def client_of(inbox: Inbox) -> httpx.AsyncClient:
     transport = httpx.ASGITransport(inbox, root_path="/inbox")
-    return httpx.AsyncClient(transport=transport, base_url="http://test/inbox")
+    return httpx.AsyncClient(transport=transport, base_url="http://localhost/inbox")
 
 
 async def test_emails_go_to_the_mail_server_that_is_configured(serve: ServeAuth) -> None:
