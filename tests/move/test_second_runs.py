@@ -17,6 +17,7 @@ from amphibase.move.freeze import build_freezer
 from amphibase.move.planning import plan_move
 from amphibase.move.report import RunOutcome
 from amphibase.move.run import ChecksFailed, Move
+from amphibase.move.stage import Outcome
 
 __all__ = ["sides"]
 
@@ -144,3 +145,17 @@ async def test_a_table_of_a_schema_with_a_dot_that_may_not_be_guarded_is_named(
         async with Move(sides.plan) as move:
             report = await move.run(freeze=True)
     assert report.unguarded == ["my.app.seats"]
+
+
+async def test_a_plan_and_its_check_say_that_triggers_of_sqlite_fire(sides: Sides) -> None:
+    is_sqlite = sides.target.startswith("sqlite")
+    if is_sqlite:
+        body = "BEGIN SELECT 1; END"
+    else:
+        body = "FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()"
+    execute(sides.target, f"CREATE TRIGGER mine BEFORE UPDATE ON seats {body}")
+    plan = await plan_move("sql", "sql", sides.plan)
+    assert plan.tables[0].triggers == {"mine": "fire" if is_sqlite else "off"}
+    async with Move(sides.plan) as move:
+        (check,) = [each for each in await move.check() if "trigger mine" in each.message]
+    assert check.outcome is (Outcome.WARN if is_sqlite else Outcome.PASS)

@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from amphibase.move.catalog import CatalogTable, Generated, TableName
 from amphibase.move.endpoints import (
@@ -179,9 +180,14 @@ def _plan_profiles(
             key=own.key,
             columns=columns,
             ids={own.key[0]: own.name.name} if own.name.name in draft.mappings else {},
-            triggers=dict.fromkeys(profiles.triggers, "off"),
+            triggers=_triggers(profiles),
         )
     )
+
+
+def _triggers(table: CatalogTable) -> dict[str, Literal["off", "fire"]]:
+    """Return what becomes of the target's triggers: SQLite cannot turn them off."""
+    return dict.fromkeys(table.triggers, "off" if table.name.schema else "fire")
 
 
 def _meant(columns: UserColumns) -> Iterator[str]:
@@ -254,7 +260,7 @@ def _plan_table(own: CatalogTable, other: CatalogTable, draft: _Draft) -> None:
             key=own.key,
             columns=columns,
             ids=ids,
-            triggers=dict.fromkeys(other.triggers, "off"),
+            triggers=_triggers(other),
         )
     )
 
