@@ -116,9 +116,20 @@ class SqlStore:
         assert bucket is not None
         return bucket.public, bucket.file_size_limit, tuple(bucket.allowed_types)
 
-    async def set_bucket(self, **settings: Any) -> None:
+    async def set_bucket(
+        self,
+        *,
+        public: bool,
+        file_size_limit: int | None,
+        allowed_types: tuple[str, ...] = ("*/*",),
+    ) -> None:
         async with self._opened() as backend:
-            await backend.files.update_bucket(BUCKET, allowed_types=["*/*"], **settings)
+            await backend.files.update_bucket(
+                BUCKET,
+                public=public,
+                file_size_limit=file_size_limit,
+                allowed_types=allowed_types,
+            )
 
     async def buckets(self) -> list[str]:
         async with self._opened() as backend:

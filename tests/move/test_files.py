@@ -181,3 +181,26 @@ async def test_a_file_whose_metadata_were_changed_since_is_not_undone(
     async with moving(source, target, tmp_path) as stage:
         kept = [(each.key, each.reason) async for each in stage.undo()]
     assert kept == [("b", "changed since"), ("pictures", "holds files")]
+
+
+@pytest.mark.parametrize("has_database", [True, False], ids=["with database", "by API"])
+async def test_a_bucket_without_limits_has_none_on_the_target_and_follows_the_source(
+    has_database: bool,
+    sql: SqlStore,
+    project: ProjectStore,
+    supabase: LocalSupabase,
+    tmp_path: Path,
+) -> None:
+    await sql.add({"a": TestFile(b"a")})
+    await sql.set_bucket(public=False, file_size_limit=None, allowed_types=())
+    source = sql_end(Role.SOURCE, sql.url, sql.files)
+    target = project_end(Role.TARGET, supabase, has_database=has_database)
+    assert (await moved(source, target, tmp_path)).differences == []
+    assert await project.bucket() == (False, None, ())
+    await sql.set_bucket(public=True, file_size_limit=5, allowed_types=("text/plain",))
+    async with moving(source, target, tmp_path) as stage:
+        assert await stage.reconcile() == 1
+        await sql.set_bucket(public=False, file_size_limit=None, allowed_types=())
+        assert await stage.reconcile() == 1
+        assert (await stage.verify()).differences == []
+    assert await project.bucket() == (False, None, ())
