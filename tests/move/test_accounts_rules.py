@@ -289,6 +289,10 @@ async def test_what_does_not_move_is_named_before_it_does_not(
         )
         await connection.execute(update(users).where(users.c.id == CAS).values(email=None))
         await connection.execute(insert(users).values(id=uuid4(), is_anonymous=True, email=None))
+        metadata = {"name": None, "notes": ["null"]}
+        await connection.execute(
+            update(users).where(users.c.id == ANN).values(raw_user_meta_data=metadata)
+        )
     source, target = sql_end(Role.SOURCE, sqlite_people), project_end(Role.TARGET, supabase)
     async with moving(source, target, tmp_path) as stage:
         warned = [check.message for check in await stage.check() if check.outcome is Outcome.WARN]
@@ -301,6 +305,7 @@ async def test_what_does_not_move_is_named_before_it_does_not(
         "1 anonymous accounts",
         "1 identities of github",
         "1 second factors",
+        "members of the metadata of 1 accounts that are null",
         "passwords of 1 accounts",
     }
 

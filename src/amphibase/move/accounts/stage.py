@@ -80,9 +80,11 @@ class AccountsStage:
                     )
                 ]
             case which:
-                return [
-                    PreflightCheck(Outcome.WARN, self.name, f"{subject}: the {which} of each moves")
-                ]
+                message = (
+                    f"{subject}: the {which} of each moves. Rows of tables that belong to the "
+                    "others move all the same, unless a foreign key of the target rejects them"
+                )
+                return [PreflightCheck(Outcome.WARN, self.name, message)]
 
     async def survey(self) -> AccountsSurvey:
         """Return what the source's accounts are, and what of them stays behind."""

@@ -1,5 +1,6 @@
 """What the accounts of a source are, and what of them a target cannot take."""
 
+import json
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -14,6 +15,8 @@ USER_COLUMNS = frozenset(
         "created_at",
     }
 )  # fmt: skip
+
+METADATA_COLUMNS = frozenset({"raw_app_meta_data", "raw_user_meta_data"})
 
 
 @dataclass(slots=True)
@@ -47,9 +50,13 @@ async def survey(
     refused: Counter[str] = Counter()
     seen: set[int] = set()
     repeated: set[int] = set()
-    async for page in source.read(AuthTable.USERS, columns & USER_COLUMNS):
+    over_api = target is not None and not target.finds_rows
+    wanted = USER_COLUMNS | METADATA_COLUMNS if over_api else USER_COLUMNS
+    with_null = 0
+    async for page in source.read(AuthTable.USERS, columns & wanted):
         for row in page.rows:
             found.users += 1
+            with_null += over_api and any(_has_null(row.get(name)) for name in METADATA_COLUMNS)
             if found.shows_hashes:
                 found.hashes[kind_of(row["encrypted_password"])] += 1
             if target is not None and not target.takes(AuthTable.USERS, row):
@@ -61,6 +68,13 @@ async def survey(
     for kind, count in sorted(refused.items()):
         reason = "the admin API of Supabase Auth makes none of them; a database connection does"
         found.not_moved.append(NotMoved(what=f"{count} {kind}", reason=reason))
+    if with_null:
+        found.not_moved.append(
+            NotMoved(
+                what=f"members of the metadata of {with_null} accounts that are null",
+                reason="Supabase Auth removes them; a database connection moves them",
+            )
+        )
     if not found.shows_hashes and found.users:
         found.not_moved.append(
             NotMoved(
@@ -75,6 +89,14 @@ async def survey(
             found.not_moved.append(NotMoved(what=what, reason=f"their hashes are {kind}"))
     found.not_moved += await _beside_users(source, target, sessions=sessions)
     return found
+
+
+def _has_null(metadata: str | None) -> bool:
+    """Return whether a member of an object is null."""
+    if not metadata or "null" not in metadata:
+        return False
+    value = json.loads(metadata)
+    return isinstance(value, dict) and None in value.values()
 
 
 async def _same_addresses(
