@@ -31,6 +31,7 @@ class Selection:
             rows are in no order.
         types: the Postgres type of each column whose text its values are, as `format_type` writes
             it. SQLite, whose columns have no such type, converts by them; a Postgres has its own.
+            `AS_STORED` between two columns of SQLite that are declared alike.
     """
 
     table: CatalogTable

@@ -10,6 +10,7 @@ from amphibase.move.mappings import mapped_id
 from amphibase.move.plan import Plan, TablePlan
 from amphibase.move.tables.base import Key, Row, Selection, TablePair
 from amphibase.move.tables.canonical import Canonicalize, canonicalizer
+from amphibase.move.tables.sqlite_exact import AS_STORED
 from amphibase.move.tables.types import JSON_TYPES, is_padded, is_uuid, postgres_type
 
 
@@ -145,10 +146,13 @@ def _moved_table(
             types[place] = "uuid"  # whose texts have hyphens on one side alone
         if place in mapped:
             types[place] = here
+        elif own.name.schema is None and other.name.schema is None and mine.type == theirs.type:
+            types[place] = AS_STORED
         # A cast to text, by which the Data API is read, takes the blanks off.
         is_exact = own.name.schema and other.name.schema and here == there and not is_padded(here)
         target_type = there if other.name.schema else types[place]
-        canonical.append(None if is_exact or place in mapped else canonicalizer(target_type))
+        is_exact = is_exact or place in mapped or types[place] == AS_STORED
+        canonical.append(None if is_exact else canonicalizer(target_type))
     target_types = ["uuid" if place in mapped else type for place, type in enumerate(types)]
     pair = TablePair(
         Selection(own, tuple(names), table.key, tuple(types)),

@@ -26,6 +26,7 @@ from amphibase.move.tables.base import (
 )
 from amphibase.move.tables.chunks import iterate_in_thread, key_of
 from amphibase.move.tables.sqlite_catalog import quoted, read_sqlite_catalog, rowid_of
+from amphibase.move.tables.sqlite_exact import Stored
 from amphibase.move.tables.sqlite_rows import (
     bind,
     by_key,
@@ -37,7 +38,6 @@ from amphibase.move.tables.sqlite_rows import (
     to_text,
     write_rows,
 )
-from amphibase.move.tables.sqlite_values import Stored
 
 BUSY_SECONDS = 60.0
 CHECKPOINTS = "amphibase_move_checkpoints"

@@ -9,7 +9,8 @@ from typing import Any
 from amphibase.move.tables.base import CHUNK_BYTES, Key, Referrer, Rejected, Row, Selection
 from amphibase.move.tables.rejections import invalid_text
 from amphibase.move.tables.sqlite_catalog import quoted
-from amphibase.move.tables.sqlite_values import SqliteCodec, Stored, sqlite_codec
+from amphibase.move.tables.sqlite_exact import Stored
+from amphibase.move.tables.sqlite_values import SqliteCodec, sqlite_codec
 from amphibase.move.tables.types import postgres_type
 
 MAX_VALUES = 30_000

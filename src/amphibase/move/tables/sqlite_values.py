@@ -17,6 +17,7 @@ from uuid import UUID
 
 from amphibase.move.tables.array_text import map_array, parse_array, write_array
 from amphibase.move.tables.canonical import interval_microseconds
+from amphibase.move.tables.sqlite_exact import AS_STORED, Stored, exact_codec
 from amphibase.move.tables.types import (
     FLOATS,
     INTEGERS,
@@ -30,7 +31,6 @@ from amphibase.move.tables.types import (
     parse_type,
 )
 
-Stored = int | float | str | bytes
 ToText = Callable[[Stored], str]
 ToStored = Callable[[str], Stored]
 
@@ -63,8 +63,11 @@ def sqlite_codec(declared: str, type: str) -> SqliteCodec:
 
     Args:
         declared: the type that the column is declared with.
-        type: the Postgres type of the text, as `format_type` writes it.
+        type: the Postgres type of the text, as `format_type` writes it; or `AS_STORED`.
     """
+    if type == AS_STORED:
+        exact = exact_codec(declared)
+        return SqliteCodec(exact.to_text, exact.to_stored)
     parsed = parse_type(type)
     if parsed.is_array:
         return _array_codec(parsed.name)
