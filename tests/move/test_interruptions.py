@@ -12,10 +12,6 @@ import pytest
 from tests.supabase.fault_proxy import SERVER_BUSY, fault_proxy, too_many_requests
 
 from amphibase.errors import AmphibaseError, Unavailable
-from amphibase.move.catalog import TableName
-from amphibase.move.endpoints import Role, parse_endpoint
-from amphibase.move.freeze import build_freezer
-from amphibase.move.journal import Journal
 from amphibase.move.planning import plan_move
 from amphibase.move.report import RunOutcome
 from amphibase.move.run import ChecksFailed, Move
@@ -84,24 +80,6 @@ async def test_a_full_disk_ends_the_run_and_with_room_the_next_one_goes_on(
         report = await move.run()
     assert report.outcome is RunOutcome.VERIFIED
     assert source.rows(target) == source.rows()
-
-
-async def test_the_next_command_lets_a_source_write_that_a_killed_run_has_frozen(
-    source: Source,
-) -> None:
-    target = source.folder / "target.db"
-    with closing(sqlite3.connect(target)) as database:
-        database.execute(TABLE)
-    await plan_move(f"sql:sqlite:///{source.path}", f"sql:sqlite:///{target}", source.plan)
-    endpoint = parse_endpoint(f"sql:sqlite:///{source.path}", Role.SOURCE)
-    with Journal(source.plan) as journal:
-        journal.put("freeze", "tables", [[None, "moved_notes"]])
-        await build_freezer(endpoint).freeze([TableName(None, "moved_notes")])
-    with closing(sqlite3.connect(source.path, isolation_level=None)) as database:
-        with pytest.raises(sqlite3.IntegrityError):
-            database.execute("DELETE FROM moved_notes")
-        async with Move(source.plan):
-            database.execute("DELETE FROM moved_notes")
 
 
 @pytest.fixture
