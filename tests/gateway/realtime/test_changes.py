@@ -150,6 +150,10 @@ async def test_a_filter_compares_as_the_column_does(
         ({"table": "items", "filter": "n=is.true"}, "is true filter requires a boolean column"),
         ({"table": "items", "filter": "text=match.("}, "invalid regular expression"),
         ({"table": "items", "filter": "n=eq"}, "Error parsing `filter` params"),
+        ({"table": "items", "filter": r"text=match.(.+)+\1"}, "takes no backreferences"),
+        ({"table": "items", "filter": ",".join(["n=eq.1"] * 21)}, "too many filters. Maximum 20"),
+        ({"table": "it\0ems"}, "they have a NUL character"),
+        ({"table": "items", "select": ["\0"]}, "they have a NUL character"),
         (
             {"table": "items", "filter": "n=in.(1)", "select": "id"},
             "Error parsing `select",
@@ -358,3 +362,48 @@ async def test_a_database_that_sends_no_changes_says_why(api: Api, connect: Conn
     assert re.fullmatch(
         "permission denied to start WAL sender|must be .* to start walsender", cause
     )
+
+
+async def test_equal_bindings_are_one_and_there_are_only_so_many(
+    api: Api, connect: Connect
+) -> None:
+    await api.run(ITEMS)
+    wire = await connect(api)
+    binding = {"event": "*", "schema": "shop", "table": "items"}
+    (id, *others) = await subscribe(wire, *[binding] * 100)
+    assert others == [id] * 99
+    await api.run("INSERT INTO shop.items (id) VALUES (1)")
+    assert (await change(wire))["ids"] == [id]
+    many = "InvalidJoinPayload: Too many postgres_changes of one "
+    assert await wire.join("realtime:more", postgres_changes=[binding] * 101) == (
+        f"{many}channel. Maximum 100"
+    )
+    for number in range(9):
+        await wire.join(f"realtime:{number}", postgres_changes=[binding] * 100)
+        await wire.receive()
+    assert await wire.join("realtime:more", postgres_changes=[binding]) == (
+        f"{many}connection. Maximum 1000"
+    )
+
+
+async def test_a_filter_that_takes_too_long_ends_and_holds_up_nobody(
+    api: Api, connect: Connect
+) -> None:
+    await api.run(
+        ITEMS,
+        "CREATE DOMAIN shop.slow AS text CHECK (pg_sleep(length(value)) IS NOT NULL)",
+        "ALTER TABLE shop.items ADD slow shop.slow",
+        "GRANT USAGE ON SCHEMA shop TO anon",
+    )
+    slow, other = await connect(api), await connect(api)
+    table = {"event": "*", "schema": "shop", "table": "items"}
+    await subscribe(slow, {**table, "filter": "slow=is.null"}, {**table, "filter": "id=eq.2"})
+    await subscribe(other, {**table, "filter": "text=like.a%"})
+    await api.run("INSERT INTO shop.items (id, text, slow) VALUES (1, 'a', 'xx')")
+    assert (await change(other))["data"]["record"]["id"] == 1
+    ended = (await slow.receive())[4]
+    assert (ended["extension"], ended["status"]) == ("postgres_changes", "error")
+    assert ended["message"].startswith("A filter takes too long, so the subscription has ended: [")
+    await api.run("INSERT INTO shop.items (id, text, slow) VALUES (2, 'a', 'xx')")
+    assert len((await change(slow))["ids"]) == 1
+    assert await slow.is_silent()

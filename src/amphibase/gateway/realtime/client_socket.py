@@ -10,6 +10,7 @@ from amphibase.gateway.realtime.channel import Channel
 from amphibase.gateway.realtime.context import RealtimeContext
 from amphibase.gateway.realtime.errors import (
     RealtimeError,
+    TooManyBindings,
     TooManyChannels,
     TooManyJoins,
     TopicNameRequired,
@@ -32,6 +33,10 @@ logger = redacted_logger("amphibase.gateway.realtime")
 GOING_AWAY = 1001
 SERVICE_RESTART = 1012
 TRY_AGAIN_LATER = 1013
+
+MAX_CHANNEL_BINDINGS, MAX_BINDINGS = 100, 1000
+"""Subscriptions to changes of one channel, and of all channels of one connection: every change of
+a table is compared with each of them."""
 
 CLOSE_SECONDS = 5
 """How long the message that closes a connection may take."""
@@ -155,6 +160,7 @@ class ClientSocket:
         if not name:
             raise TopicNameRequired
         config = JoinConfig.read(message.payload)
+        self._check_bindings(len(config.changes))
         return await Channel.join(
             self._context, self, name, message.ref, config, self._token, self._left
         )
@@ -165,6 +171,12 @@ class ClientSocket:
             raise TooManyChannels
         if not self._context.joins.admits():
             raise TooManyJoins
+
+    def _check_bindings(self, count: int) -> None:
+        if count > MAX_CHANNEL_BINDINGS:
+            raise TooManyBindings("channel", MAX_CHANNEL_BINDINGS)
+        if sum(len(each.bindings) for each in self._channels.values()) + count > MAX_BINDINGS:
+            raise TooManyBindings("connection", MAX_BINDINGS)
 
     def _left(self, channel: Channel) -> None:
         self._channels.pop(channel.wire_name, None)

@@ -90,6 +90,13 @@ class TooManyChannels(RealtimeError):
     message = "Too many channels"
 
 
+class TooManyBindings(RealtimeError):
+    code = "InvalidJoinPayload"
+
+    def __init__(self, of: str, most: int) -> None:
+        super().__init__(f"Too many postgres_changes of one {of}. Maximum {most}")
+
+
 class TooManyJoins(RealtimeError):
     code = "ClientJoinRateLimitReached"
     status = 429

@@ -38,6 +38,9 @@ class Binding:
     @classmethod
     def read(cls, content: Mapping[str, Any]) -> Self:
         """Read what a client wants. Raises InvalidBinding."""
+        written = orjson.dumps(dict(content)).replace(b"\\\\", b"")
+        if b"\\u0000" in written:  # which no text of Postgres has
+            raise InvalidBinding("Error parsing params: they have a NUL character")
         schema, table = content.get("schema"), content.get("table")
         if not (schema or table):
             raise InvalidBinding(

@@ -16,6 +16,7 @@ from amphibase.gateway.realtime.changes.filters import (
     InvalidBinding,
 )
 from amphibase.gateway.realtime.changes.jobs import RoleStatement, driver_connection, run
+from amphibase.gateway.realtime.changes.questions import FILTER_MILLISECONDS
 from amphibase.gateway.realtime.changes.tables import (
     BY_NAME,
     RoleTable,
@@ -122,7 +123,7 @@ async def _first_values(
     connection: psycopg.AsyncConnection[Any], statements: Sequence[RoleStatement]
 ) -> list[str]:
     try:
-        rows = await run(connection, statements)
+        rows = await run(connection, statements, FILTER_MILLISECONDS)
     except psycopg.Error as error:
         raise InvalidBinding(
             f"ERROR {error.sqlstate} {error.diag.message_primary or error}"

@@ -14,6 +14,9 @@ from types import MappingProxyType
 MAX_VALUES = 100
 """Of `in`."""
 
+MAX_FILTERS = 20
+"""Of one subscription."""
+
 
 class ChangeOperator(StrEnum):
     """How a filter compares."""
@@ -36,6 +39,7 @@ class ChangeOperator(StrEnum):
 TEXT_OPERATORS = frozenset(
     (ChangeOperator.LIKE, ChangeOperator.ILIKE, ChangeOperator.MATCH, ChangeOperator.IMATCH)
 )
+_REGULAR = frozenset((ChangeOperator.MATCH, ChangeOperator.IMATCH))
 _TRUTHS = ("null", "true", "false", "unknown")
 
 # Of a value, with the operand as the only parameter.
@@ -172,6 +176,13 @@ def parse_filters(text: str | None) -> tuple[ChangeFilter, ...]:
                 raise InvalidBinding(
                     f"Error parsing `filter` params: is takes {', '.join(_TRUTHS)}, not {value!r}"
                 )
+        elif compared in _REGULAR and any(each.isdigit() for each in _ESCAPE.findall(value)):
+            raise InvalidBinding(
+                f"Error parsing `filter` params: {name} takes no backreferences, which can take "
+                f"unlimited time: {value!r}"
+            )
+        if len(filters) == MAX_FILTERS:
+            raise InvalidBinding(f"too many filters. Maximum {MAX_FILTERS}")
         filters.append(ChangeFilter(column, compared, operand, negation is not None))
         if place >= len(text):
             break

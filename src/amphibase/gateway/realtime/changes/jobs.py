@@ -17,8 +17,9 @@ logger = redacted_logger("amphibase.gateway.realtime")
 _SETTINGS = b"""
 SELECT set_config('TimeZone', 'UTC', true), set_config('DateStyle', 'ISO', true),
     set_config('IntervalStyle', 'postgres', true), set_config('extra_float_digits', '1', true),
-    set_config('bytea_output', 'hex', true), set_config('statement_timeout', '5000', true)
+    set_config('bytea_output', 'hex', true), set_config('statement_timeout', %s, true)
 """
+STATEMENT_MILLISECONDS = 5000
 _IMPERSONATED = (2,)
 """The role and its claims, which the statement counts."""
 
@@ -50,22 +51,34 @@ async def driver_connection(database: Database) -> AsyncIterator[AsyncConnection
 
 
 async def run_all(
-    connection: AsyncConnection[Any], statements: Sequence[RoleStatement]
-) -> list[Rows]:
-    """Run the statements; one that fails has no rows, and no other fails with it."""
+    connection: AsyncConnection[Any],
+    statements: Sequence[RoleStatement],
+    milliseconds: int = STATEMENT_MILLISECONDS,
+) -> list[Rows | None]:
+    """Run the statements; one that fails has no rows, and no other fails with it.
+
+    Args:
+        milliseconds: how long each may take.
+
+    Returns:
+        Of each its rows; None where it took longer.
+    """
     if not statements:
         return []
     try:
-        return await run(connection, statements)
+        return [*await run(connection, statements, milliseconds)]
     except psycopg.OperationalError:
         if connection.closed:
             raise
     except psycopg.Error:
         pass
-    rows: list[Rows] = []
+    rows: list[Rows | None] = []
     for statement in statements:
         try:
-            rows += await run(connection, [statement])
+            rows += await run(connection, [statement], milliseconds)
+        except psycopg.errors.QueryCanceled:
+            logger.warning("A statement of the role %s takes too long", statement.role)
+            rows.append(None)
         except psycopg.Error as error:
             if connection.closed:
                 raise
@@ -74,15 +87,22 @@ async def run_all(
     return rows
 
 
-async def run(connection: AsyncConnection[Any], statements: Sequence[RoleStatement]) -> list[Rows]:
+async def run(
+    connection: AsyncConnection[Any],
+    statements: Sequence[RoleStatement],
+    milliseconds: int = STATEMENT_MILLISECONDS,
+) -> list[Rows]:
     """Run the statements in pipeline mode; those of a role that is not allowed have no rows.
+
+    Args:
+        milliseconds: how long each may take.
 
     Raises:
         psycopg.Error: one of them failed.
     """
     cursors = []
     async with connection.transaction(force_rollback=True), connection.pipeline():
-        await connection.execute(_SETTINGS)
+        await connection.execute(_SETTINGS, [str(milliseconds)])
         for role, claims, sql, parameters in statements:
             counted = await connection.execute(*Impersonation(role, claims).driver_call())
             cursors.append((counted, await connection.execute(sql.encode(), parameters)))

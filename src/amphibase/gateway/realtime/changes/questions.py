@@ -36,6 +36,9 @@ SELECT bool_and(pg_visible_in_snapshot(number::text::xid8, value)) FROM transact
 
 NO_CLAIMS = "{}"
 
+FILTER_MILLISECONDS = 250
+"""Of a filter over the values of one round: all subscribers wait for it."""
+
 Tables = Mapping[tuple[int, str], RoleTable]
 
 
@@ -108,21 +111,21 @@ async def compose(
 async def ask_filters(
     connection: AsyncConnection[Any],
     questions: Mapping[FilterQuestion, Sequence[str | None]],
-) -> Mapping[FilterQuestion, Mapping[str | None, bool]]:
-    """Return for each filter which of the values pass it."""
+) -> Mapping[FilterQuestion, Mapping[str | None, bool] | None]:
+    """Return for each filter which of the values pass it; None where that takes too long."""
     statements = [
         RoleStatement(
             role,
             NO_CLAIMS,
             # The type is the catalog's; what a client sends is bound.
             f"SELECT value, {condition.compile(sql_type)} FROM unnest(%s::text[]) AS v (value)",  # noqa: S608
-            [*condition.parameters, [*values]],
+            [*condition.parameters, [*set(values)]],
         )
         for (role, sql_type, condition), values in questions.items()
     ]
-    rows = await run_all(connection, statements)
+    rows = await run_all(connection, statements, FILTER_MILLISECONDS)
     return {
-        question: {row[0]: row[1] for row in found}
+        question: None if found is None else {row[0]: row[1] for row in found}
         for question, found in zip(questions, rows, strict=True)
     }
 
@@ -146,7 +149,7 @@ async def ask_rows(
     return {
         (question, id(changes[place - 1]))
         for (question, changes), found in zip(ordered, rows, strict=True)
-        for place, current in found
+        for place, current in found or ()
         if _is_as_then(changes[place - 1], current, tables[question.oid, question.role])
     }
 

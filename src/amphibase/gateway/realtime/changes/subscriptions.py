@@ -27,9 +27,13 @@ class Subscriptions(NamedTuple):
     ) -> Self:
         """Read what a client wants, and check it against the database."""
         bindings, errors = [], []
+        seen: set[Binding] = set()
         for content in contents:
             try:
                 binding = Binding.read(content)
+                if binding in seen:
+                    continue
+                seen.add(binding)
                 try:
                     bindings.append(await check_binding(database, role, binding))
                 except TableNotPublished as error:

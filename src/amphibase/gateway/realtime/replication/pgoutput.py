@@ -133,7 +133,7 @@ def _read_relation(message: bytes) -> Relation:
             identity.add(name)
         place = end + 1 + _COLUMN.size
     table = message[schema_end + 1 : table_end].decode()
-    return Relation(oid, schema, table, columns, frozenset(identity), is_full)
+    return Relation(oid, schema, table, tuple(columns), frozenset(identity), is_full)
 
 
 def _read_rows(message: bytes, place: int, relation: Relation) -> Iterator[tuple[bytes, Row]]:
