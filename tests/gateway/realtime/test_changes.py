@@ -407,3 +407,26 @@ async def test_a_filter_that_takes_too_long_ends_and_holds_up_nobody(
     await api.run("INSERT INTO shop.items (id, text, slow) VALUES (2, 'a', 'xx')")
     assert len((await change(slow))["ids"]) == 1
     assert await slow.is_silent()
+
+
+@pytest.mark.parametrize("is_shown", ["owner = auth.jwt() ->> 'sub'", "ok AND kind = 'a'"])
+async def test_an_earlier_version_is_not_shown_by_a_column_that_cannot_be_selected(
+    api: Api, connect: Connect, is_shown: str
+) -> None:
+    await api.run(
+        "CREATE TABLE shop.cards"
+        " (id int PRIMARY KEY, text text, ok bool, kind char(3), owner text)",
+        "GRANT SELECT (id, text, ok, kind) ON shop.cards TO authenticated",
+        "ALTER TABLE shop.cards ENABLE ROW LEVEL SECURITY",
+        f"CREATE POLICY p ON shop.cards FOR SELECT TO authenticated USING ({is_shown})",
+        "ALTER PUBLICATION supabase_realtime ADD TABLE shop.cards",
+    )
+    wire = await connect(api)
+    await subscribe(wire, {"event": "*", "schema": "shop"}, token=api.token())
+    await api.run(
+        f"BEGIN; INSERT INTO shop.cards VALUES (1, 'of bob', false, 'a', '{BOB}');"
+        f" UPDATE shop.cards SET text = 'of ann', ok = true, owner = '{ANN}'; COMMIT"
+    )
+    shown = (await change(wire))["data"]
+    assert (shown["type"], shown["record"]["text"]) == ("UPDATE", "of ann")
+    assert await wire.is_silent()

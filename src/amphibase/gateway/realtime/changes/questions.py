@@ -139,6 +139,8 @@ async def ask_rows(
 
     The policies decide about the row as it is now. So an earlier version counts only where the
     columns that policies mention have not changed since: who may see the row now could see it then.
+    Where the role may not select one of them, an earlier version counts only if it shows nothing
+    that the row does not show now.
     """
     ordered = [*questions.items()]
     statements = [
@@ -183,7 +185,11 @@ def _row_sql(table: tuple[str, str], key: Sequence[tuple[str, str]], watched: Se
         " AS k ({names}, place) JOIN {table} AS t ON {matches}"
     ).format(
         watched=sql.SQL(", ").join(
-            sql.SQL("t.{}::text").format(sql.Identifier(name)) for name in watched
+            # As the stream writes it: a cast to text writes `true`, and pads no `char(n)`.
+            sql.SQL("CASE WHEN num_nulls(t.{0}) = 0 THEN concat(t.{0}) END").format(
+                sql.Identifier(name)
+            )
+            for name in watched
         ),
         texts=sql.SQL(", ").join([sql.SQL("%s::text[]")] * len(names)),
         names=sql.SQL(", ").join(map(sql.Identifier, names)),
@@ -199,7 +205,9 @@ def _row_sql(table: tuple[str, str], key: Sequence[tuple[str, str]], watched: Se
 
 
 def _watched(table: RoleTable) -> Sequence[Any]:
-    return [column for column in table.policy_columns if column.is_selectable]
+    if all(column.is_selectable for column in table.policy_columns):
+        return table.policy_columns
+    return [column for column in table.columns.values() if column.is_selectable]
 
 
 def _is_as_then(change: RowChange, current: Sequence[str | None], table: RoleTable) -> bool:
