@@ -5,6 +5,7 @@ import json
 import logging
 import time
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from tests.gateway.realtime.api import ANON, BOB, Api
@@ -309,3 +310,38 @@ async def test_what_is_nested_too_deep_harms_nobody(api: Api, connect: Connect) 
         ("/broadcast/room/events/said", nested(400)),
     ):
         assert (await api.post(path, body)).status_code == 422
+
+
+async def test_the_limit_of_a_broadcast_counts_all_that_others_receive(
+    serve: ServeRealtime, connect: Connect
+) -> None:
+    api = await serve(max_payload_kilobytes=1)
+    ann, bob = await connect(api), await connect(api)
+    await ann.join(ROOM)
+    await bob.join(ROOM)
+    reason = (await ann.reply(ROOM, "broadcast", {**message(""), "more": "x" * 1600}))["response"]
+    assert reason == {"reason": "payload_size_exceeded"}
+    long = "The event has more than 255 bytes"
+    reply = await ann.reply(ROOM, "broadcast", message("", event="é" * 128))
+    assert reply["response"] == {"reason": long}
+    await ann.push(ROOM, "broadcast", {**message("hello"), "more": "x"})
+    assert (await bob.receive())[4] == message("hello")
+    too_long = "is too long. Maximum 255 bytes"
+    assert await ann.join(f"realtime:{'x' * 247}") == f"InvalidJoinPayload: The topic {too_long}"
+    assert await ann.join("realtime:y", presence={"key": "k" * 256}) == (
+        f"InvalidJoinPayload: The key of presence {too_long}"
+    )
+    sent = {"topic": "x" * 247, "event": "e" * 256, "payload": {}}
+    limit = ["should be at most 255 byte(s)"]
+    errors = (await api.post("/broadcast", {"messages": [sent]})).json()["errors"]["messages"]
+    assert errors == [{"topic": limit, "event": limit}]
+
+
+@pytest.mark.parametrize("topic", ["a/b", "50%25", "ä ?#", "a%2Fb"])
+async def test_a_topic_of_a_path_is_decoded_once(api: Api, connect: Connect, topic: str) -> None:
+    wire = await connect(api)
+    await wire.join(f"realtime:{topic}")
+    path = f"/broadcast/{quote(topic, safe='')}/events/{quote('a/%41', safe='')}"
+    assert (await api.post(path, {"text": "hello"})).status_code == 202
+    assert (await wire.receive())[4] == message("hello", event="a/%41")
+    assert (await api.post("/broadcast/a/b/events/said", {})).status_code == 404

@@ -22,10 +22,12 @@ from amphibase.gateway.realtime.errors import (
     TooManyPresenceMessages,
 )
 from amphibase.gateway.realtime.frames import (
+    MAX_NAME_BYTES,
     ClientMessage,
     Push,
     UserBroadcast,
     UserBroadcastPush,
+    is_too_long,
     system_payload,
 )
 from amphibase.gateway.realtime.join import TOPIC_PREFIX, JoinConfig, user_token
@@ -36,6 +38,9 @@ logger = redacted_logger("amphibase.gateway.realtime")
 
 NO_CHANGES = "The database does not send its changes"
 PAYLOAD_TOO_LARGE = "payload_size_exceeded"
+EVENT_TOO_LONG = f"The event has more than {MAX_NAME_BYTES} bytes"
+BROADCAST_KEYS = ("type", "event", "payload", "meta")
+"""What is passed on of a broadcast."""
 
 
 class ChannelSocket(Protocol):
@@ -227,15 +232,17 @@ class Channel:
         payload = message.payload
         push: Push | None = None
         if isinstance(payload, UserBroadcast):
-            size = len(payload.content)
             push = UserBroadcastPush(self.wire_name, payload)
-        elif isinstance(payload, dict) and isinstance(payload.get("event"), str):
-            size = len(orjson.dumps(payload.get("payload")))
-            push = Push(self.wire_name, "broadcast", payload)
+        elif isinstance(payload, dict) and isinstance(event := payload.get("event"), str):
+            if is_too_long(event):
+                self._reply(message, "error", {"reason": EVENT_TOO_LONG})
+                return
+            content = {key: payload[key] for key in BROADCAST_KEYS if key in payload}
+            push = Push(self.wire_name, "broadcast", content)
         if push is None:
             logger.debug("Realtime: a broadcast without an event is ignored")
             return
-        if self._context.is_too_large(size):
+        if self._context.is_too_large(message.size):
             self._reply(message, "error", {"reason": PAYLOAD_TOO_LARGE})
             return
         if not await self._may_write(BROADCAST):  # in silence, as Supabase Realtime

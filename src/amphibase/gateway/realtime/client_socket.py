@@ -9,6 +9,7 @@ from starlette.types import Receive, Send
 from amphibase.gateway.realtime.channel import Channel
 from amphibase.gateway.realtime.context import RealtimeContext
 from amphibase.gateway.realtime.errors import (
+    NameTooLong,
     RealtimeError,
     TooManyBindings,
     TooManyChannels,
@@ -16,11 +17,13 @@ from amphibase.gateway.realtime.errors import (
     TopicNameRequired,
 )
 from amphibase.gateway.realtime.frames import (
+    MAX_NAME_BYTES,
     ClientMessage,
     Frame,
     InvalidFrame,
     Push,
     Version,
+    is_too_long,
     read_frame,
     write_frame,
 )
@@ -159,7 +162,11 @@ class ClientSocket:
     async def _joined(self, name: str, message: ClientMessage) -> Channel:
         if not name:
             raise TopicNameRequired
+        if is_too_long(message.topic):
+            raise NameTooLong("topic", MAX_NAME_BYTES)
         config = JoinConfig.read(message.payload)
+        if is_too_long(config.presence_key):
+            raise NameTooLong("key of presence", MAX_NAME_BYTES)
         self._check_bindings(len(config.changes))
         return await Channel.join(
             self._context, self, name, message.ref, config, self._token, self._left

@@ -119,6 +119,13 @@ class TopicNameRequired(RealtimeError):
     message = "You must provide a topic name"
 
 
+class NameTooLong(RealtimeError):
+    code = "InvalidJoinPayload"
+
+    def __init__(self, name: str, most: int) -> None:
+        super().__init__(f"The {name} is too long. Maximum {most} bytes")
+
+
 class NotReadable(RealtimeError):
     """A private channel that no policy lets the caller read."""
 

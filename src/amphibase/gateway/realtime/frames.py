@@ -30,6 +30,15 @@ class Version(StrEnum):
     V2 = "2.0.0"
 
 
+MAX_NAME_BYTES = 255
+"""Of a topic, an event and a key of presence: as many as a binary frame can express."""
+
+
+def is_too_long(name: str) -> bool:
+    """Return whether a name has more bytes than `MAX_NAME_BYTES`."""
+    return len(name.encode()) > MAX_NAME_BYTES
+
+
 class InvalidFrame(Exception):
     """A frame that is not of the protocol; it is ignored, as Phoenix does."""
 
@@ -58,6 +67,7 @@ class ClientMessage:
         join_ref: of the join that the client's channel stands on.
         ref: repeated in the reply.
         payload: of the event; a `UserBroadcast` of a binary frame.
+        size: of the frame as it came, in bytes.
     """
 
     join_ref: str | None
@@ -65,6 +75,7 @@ class ClientMessage:
     topic: str
     event: str
     payload: Any
+    size: int
 
 
 def read_frame(version: Version, frame: Frame) -> ClientMessage:
@@ -100,6 +111,7 @@ def read_frame(version: Version, frame: Frame) -> ClientMessage:
         topic,
         event,
         payload,
+        len(frame) if frame.isascii() else len(frame.encode()),
     )
 
 
@@ -123,7 +135,7 @@ def _read_binary(frame: bytes) -> ClientMessage:
     except ValueError:
         raise InvalidFrame("a text is not UTF-8, or not JSON") from None
     payload = UserBroadcast(event, texts[4], is_json, content)
-    return ClientMessage(join_ref or None, ref or None, topic, "broadcast", payload)
+    return ClientMessage(join_ref or None, ref or None, topic, "broadcast", payload, len(frame))
 
 
 class Push:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import orjson
 from starlette.requests import Request
@@ -17,13 +17,21 @@ from amphibase.gateway.realtime.errors import (
     MissingApiKey,
     TooManyMessages,
 )
-from amphibase.gateway.realtime.frames import Push, UserBroadcast, UserBroadcastPush
+from amphibase.gateway.realtime.frames import (
+    MAX_NAME_BYTES,
+    Push,
+    UserBroadcast,
+    UserBroadcastPush,
+    is_too_long,
+)
 from amphibase.gateway.realtime.join import TOPIC_PREFIX
 from amphibase.gateway.realtime.nesting import TooDeep, read_json
 from amphibase.gateway.realtime.tokens import ChannelCaller, authenticate
 
+BROADCAST_PATH = "/api/broadcast/"
 JSON, BYTES = "application/json", "application/octet-stream"
 BLANK = "can't be blank"
+TOO_LONG = f"should be at most {MAX_NAME_BYTES} byte(s)"
 TOO_LARGE = "Payload size exceeds tenant limit"
 UNSUPPORTED = f"Unsupported Media Type. Use {JSON} or {BYTES}"
 RATE_EXCEEDED = "You have exceeded your rate limit"
@@ -77,7 +85,12 @@ async def broadcast_one(context: RealtimeContext, request: Request) -> Response:
     caller = _caller(context, request)
     if isinstance(caller, Response):
         return caller
-    topic, event = (unquote(request.path_params[name]) for name in ("topic", "event"))
+    names = _names(request)
+    if names is None:
+        return json_response({"message": "Not Found"}, 404)
+    topic, event = names
+    if is_too_long(TOPIC_PREFIX + topic) or is_too_long(event):
+        return json_response({"message": f"A topic and an event {TOO_LONG}"}, 422)
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type not in (JSON, BYTES):
         return json_response({"error": UNSUPPORTED}, 415)
@@ -105,6 +118,19 @@ async def broadcast_one(context: RealtimeContext, request: Request) -> Response:
     return Response(status_code=202)
 
 
+def _names(request: Request) -> tuple[str, str] | None:
+    """Return the topic and the event of a path; None where it is another.
+
+    Each is decoded once, after the path is divided: a slash in a name comes as `%2F`.
+    """
+    raw: bytes = request.scope.get("raw_path") or quote(request.scope["path"]).encode()
+    _, _, path = raw.decode("latin-1").partition(BROADCAST_PATH)
+    match path.split("/"):
+        case [topic, "events", event] if topic and event:
+            return unquote(topic), unquote(event)
+    return None
+
+
 def _caller(context: RealtimeContext, request: Request) -> ChannelCaller | Response:
     try:
         return authenticate(context.tokens, token_of(request.headers))
@@ -123,6 +149,10 @@ def _errors(context: RealtimeContext, message: Any) -> dict[str, list[str]]:
             errors[name] = [BLANK]
         elif not isinstance(value, kind):
             errors[name] = ["is invalid"]
+        elif isinstance(value, str) and is_too_long(
+            TOPIC_PREFIX + value if name == "topic" else value
+        ):
+            errors[name] = [TOO_LONG]
     if not errors and context.is_too_large(len(orjson.dumps(message["payload"]))):
         errors["payload"] = [TOO_LARGE]
     return errors

@@ -31,7 +31,7 @@ _DELETE_OLD_MESSAGES = text(
 
 ENDPOINTS: tuple[tuple[str, str, Endpoint], ...] = (
     ("POST", "/api/broadcast", rest.broadcast),
-    ("POST", "/api/broadcast/{topic}/events/{event}", rest.broadcast_one),
+    ("POST", rest.BROADCAST_PATH + "{names:path}", rest.broadcast_one),
 )
 
 
