@@ -315,20 +315,20 @@ class DataApiTables:
         """
 
         async def send() -> httpx.Response:
-            return await self._client.request(
-                "rest",
-                method,
-                "/" if table is None else table_path(table),
-                SERVICE,
-                params=params,
-                headers=headers,
-                content=content,
-            )
+            try:
+                return await self._client.request(
+                    "rest",
+                    method,
+                    "/" if table is None else table_path(table),
+                    SERVICE,
+                    params=params,
+                    headers=headers,
+                    content=content,
+                )
+            except Forbidden:  # by the table's rights; a key is rejected as unauthenticated
+                raise MoveFailed(
+                    f"The project's service may not do that to {table}: run GRANT ALL ON {table} "
+                    "TO service_role in its SQL editor"
+                ) from None
 
-        try:
-            return await self._pace.keep(send)
-        except Forbidden:
-            raise MoveFailed(
-                f"The project's service may not do that to {table}: run GRANT ALL ON {table} TO "
-                "service_role in its SQL editor"
-            ) from None
+        return await self._pace.keep(send)
