@@ -349,13 +349,26 @@ async def test_every_commit_after_the_reply_is_delivered_in_order_to_whom_may_se
 
 
 async def test_a_database_that_sends_no_changes_says_why(api: Api, connect: Connect) -> None:
-    await api.run(ITEMS, "ALTER ROLE supabase_realtime_admin NOREPLICATION")
+    await api.run(
+        ITEMS,
+        "CREATE POLICY reads ON realtime.messages FOR SELECT TO authenticated USING (true)",
+        "ALTER ROLE supabase_realtime_admin NOREPLICATION",
+    )
     try:
         wire = await connect(api)
         await wire.join(ROOM, postgres_changes=[{"event": "*", "schema": "shop"}])
         payload = (await wire.receive())[4]
+        await wire.push(ROOM, "access_token", {"access_token": api.token()})
+        assert (await wire.receive())[4] == payload
+        private = await connect(api)
+        await private.join("realtime:private", api.token(), private=True)
+        message = (await private.receive())[4]
+        assert (message["status"], message["message"]) == ("error", payload["message"])
     finally:
         await api.run("ALTER ROLE supabase_realtime_admin REPLICATION")
+    for each in (wire, private):  # as soon as it does, they join again
+        assert (await each.receive())[4]["message"].endswith("it has been restored")
+        assert (await each.receive())[3] == "phx_error"
     assert payload["status"] == "error"
     reason, _, cause = payload["message"].partition(": ")
     assert reason == "The database does not send its changes"

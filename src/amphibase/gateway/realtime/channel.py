@@ -166,6 +166,8 @@ class Channel:
 
     def _report_changes(self) -> None:
         if not self._config.changes:
+            for error in self._change_errors:
+                self.system(error, is_error=True)
             return
         for error in self._change_errors:
             self.system(error, extension=EVENT, is_error=True)
@@ -297,7 +299,9 @@ class Channel:
         self._caller, self._readable = caller, readable
         self._writable.clear()
         self._await_expiry()
-        self._subscribe(subscriptions, None)
+        self._subscribe(
+            subscriptions, self._context.feed.failure if self._config.needs_feed else None
+        )
         self._report_changes()
 
     async def _may_write(self, extension: str) -> bool:

@@ -9,6 +9,10 @@ from amphibase.redaction import redacted_logger
 
 logger = redacted_logger("amphibase.gateway.realtime")
 
+RETRY_SECONDS = 1.0
+MAX_RETRY_SECONDS = 60.0
+BACK = "it has been restored"
+
 
 class Feed:
     """Passes on every change that is committed after `start`, in the order of the commits.
@@ -19,6 +23,9 @@ class Feed:
         deliver: gets the changes of one round; the next are read after it has returned. Changes
             that come meanwhile are one round, so that rounds grow under load.
         failed: called when changes may have been missed.
+
+    Attributes:
+        failure: why the last attempt to open the stream failed; None where it did not.
     """
 
     def __init__(
@@ -34,23 +41,46 @@ class Feed:
         self._failed = failed
         self._starting = asyncio.Lock()
         self._reading: asyncio.Task[None] | None = None
+        self._retrying: asyncio.Task[None] | None = None
+        self.failure: str | None = None
 
     async def start(self) -> None:
-        """Open the stream, unless it is open.
+        """Open the stream, unless it is open. After a failure it is tried again and again.
 
         Raises:
             StreamFailed: the server does not offer it; says why.
         """
         async with self._starting:
             if self._reading is None or self._reading.done():
-                stream = await ReplicationStream.open(self._url, self._publications)
+                try:
+                    stream = await ReplicationStream.open(self._url, self._publications)
+                except StreamFailed as error:
+                    self.failure = str(error)
+                    if self._retrying is None or self._retrying.done():
+                        self._retrying = asyncio.create_task(self._retry())
+                    raise
                 self._reading = asyncio.create_task(self._read(stream))
+                if self.failure is not None:
+                    self.failure = None
+                    self._failed(BACK)
 
     async def close(self) -> None:
         """End the stream, and with it its slot."""
-        if self._reading is not None:
-            self._reading.cancel()
-            await asyncio.wait([self._reading])
+        for task in (self._retrying, self._reading):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait([task])
+
+    async def _retry(self) -> None:
+        """Try to open the stream until it is open, with growing pauses."""
+        pause = RETRY_SECONDS
+        while True:
+            await asyncio.sleep(pause)
+            try:
+                await self.start()
+                return
+            except StreamFailed:
+                pause = min(2 * pause, MAX_RETRY_SECONDS)
 
     async def _read(self, stream: ReplicationStream) -> None:
         decoder = Decoder()
