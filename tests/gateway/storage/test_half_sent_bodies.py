@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
-import pytest
 from tests.gateway.storage.api import SECRET, SERVICE
 from tests.gateway.storage.conftest import ServeStorage
 from tests.gateway.storage.test_tus import PART, begin
@@ -46,12 +45,10 @@ async def test_half_sent_objects_hold_no_connections(serve: ServeStorage) -> Non
     await asyncio.gather(*waiting, return_exceptions=True)
 
 
-async def test_mounted_alone_it_rejects_them_too(
-    database: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(service, "BODY_SECONDS", 0.1)
+async def test_mounted_alone_it_rejects_them_too(database: str, tmp_path: Any) -> None:
     settings = StorageSettings(file_storage_backend_path=tmp_path)
-    app = service.StorageApp(settings, database, KeyRing([Key.from_secret(SECRET)]))
+    tokens = KeyRing([Key.from_secret(SECRET)])
+    app = service.StorageApp(settings, database, tokens, body_seconds=0.1)
     transport = httpx.ASGITransport(app)
     headers = {"authorization": f"Bearer {SERVICE}"}
     async with httpx.AsyncClient(transport=transport, base_url="http://x", headers=headers) as own:
