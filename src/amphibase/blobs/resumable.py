@@ -241,8 +241,10 @@ class ResumableUploads(Generic[Sender]):
             return await self._finish(sender, upload) if _is_whole(upload) else upload
 
     async def _declare_size(self, sender: Sender, upload: Upload, size: int) -> UploadInfo:
+        if upload.info.size == size:
+            return upload.info
         if upload.info.size is not None:
-            raise InvalidSize("The size of the upload is known already")
+            raise InvalidSize(f"The upload was declared to have {upload.info.size} bytes")
         if size < upload.received:
             raise InvalidSize(f"{upload.received} bytes have come, which is more than {size}")
         info = replace(upload.info, size=size)
