@@ -18,6 +18,8 @@ HEAD_SECONDS = 20
 
 MAX_HEAD_BYTES = 128 * 1024
 MAX_COALESCED_BYTES = 16 * 1024
+WEBSOCKET_ACK_SECONDS = 30
+"""How long a client of a WebSocket may take nothing of what is sent, before its socket is freed."""
 
 
 class UvicornServer(uvicorn.Server):
@@ -170,6 +172,13 @@ class HeaderTimeoutProtocol(HttpToolsProtocol):
         if self._deadline is not None:
             self._stop_waiting()
         super().on_headers_complete()
+
+    def handle_websocket_upgrade(self) -> None:
+        connection = self.transport.get_extra_info("socket")
+        if connection is not None and hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux has it
+            milliseconds = WEBSOCKET_ACK_SECONDS * 1000
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+        super().handle_websocket_upgrade()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._in_head = False

@@ -3,6 +3,8 @@
 import asyncio
 import json
 import logging
+import os
+import socket
 import time
 from typing import Any
 from urllib.parse import quote
@@ -13,6 +15,8 @@ from tests.gateway.realtime.conftest import Connect, ServeRealtime
 from tests.websockets import shake_hands
 from websockets.asyncio.client import connect as connect_websocket
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from amphibase import server
 
 ROOM = "realtime:room"
 
@@ -222,6 +226,30 @@ async def test_a_client_that_does_not_read_is_closed_and_delays_no_other(
     assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (
         1013, "The client reads too slowly"
     )  # fmt: skip
+
+
+def sockets() -> int:
+    """How many sockets this process has open, on both sides."""
+    links = [os.readlink(each.path) for each in os.scandir("/proc/self/fd") if each.is_symlink()]
+    return sum(link.startswith("socket:") for link in links)
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="an option of Linux")
+async def test_a_client_that_takes_nothing_does_not_keep_its_socket(
+    serve: ServeRealtime, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "WEBSOCKET_ACK_SECONDS", 1)
+    api = await serve(max_queued_kilobytes=100)
+    stalled, ann = await connect(api, max_queue=1), await connect(api)
+    for wire in (stalled, ann):
+        await wire.join(ROOM)
+    before = sockets()
+    for _ in range(300):
+        await ann.push(ROOM, "broadcast", message("x" * 60_000))
+    assert await ann.is_silent()
+    async with asyncio.timeout(20):
+        while sockets() >= before:  # noqa: ASYNC110 - nothing else says so
+            await asyncio.sleep(0.1)
 
 
 async def test_when_the_service_closes_clients_hear_that_they_may_come_back(
