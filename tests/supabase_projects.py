@@ -7,6 +7,7 @@ in the project, only what the tests made is removed.
 """
 
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -24,6 +25,8 @@ from amphibase.testing.supabase import LocalSupabase, Projects
 
 DOMAIN = "@example.com"
 """Of all addresses of the tests; nobody else has one (RFC 2606, section 3)."""
+
+SCHEMA_SECONDS = 10.0
 
 RUN_BEGAN = datetime.now(UTC) - timedelta(minutes=1)  # the clocks may differ
 
@@ -135,3 +138,19 @@ def _delete_files(project: LocalSupabase) -> None:
                 http.request("DELETE", path, json=prefixes).raise_for_status()
             if bucket["id"] != "uploads" and _is_of_run(bucket):  # which every project needs
                 http.delete(f"/storage/v1/bucket/{id}").raise_for_status()
+
+
+def wait_for_schema(project: LocalSupabase, path: str) -> None:
+    """Wait until the Data API knows what has just been created, which it reads by itself.
+
+    Args:
+        path: below `/rest/v1`, of a table or a function.
+    """
+    deadline = time.monotonic() + SCHEMA_SECONDS
+    headers = {"apikey": project.secret_key}
+    while True:
+        response = httpx.get(f"{project.url}/rest/v1{path}", headers=headers)
+        if response.status_code != 404:
+            return
+        assert time.monotonic() < deadline, f"{path} is still unknown: {response.text}"
+        time.sleep(0.05)

@@ -3,7 +3,7 @@
 from uuid import uuid4
 
 import pytest
-from tests.supabase_projects import settings_of
+from tests.supabase_projects import settings_of, wait_for_schema
 
 from amphibase import ANONYMOUS, SERVICE, Caller, ConfigurationError, Unauthenticated
 from amphibase.supabase.client import SupabaseClient
@@ -24,6 +24,7 @@ def _who_am_i(shared_supabase: LocalSupabase) -> None:
             "CREATE FUNCTION public.who_am_i() RETURNS text LANGUAGE sql STABLE "
             f"AS $${CURRENT_USER}$$".encode()
         )
+    wait_for_schema(shared_supabase, "/rpc/who_am_i")
 
 
 async def who_am_i(client: SupabaseClient, caller: Caller) -> str:

@@ -106,7 +106,11 @@ def parse_jwks(content: Any) -> list[Key]:
     jwks = content.get("keys", [content]) if isinstance(content, dict) else None
     if not isinstance(jwks, list):
         raise ValueError("is not a JSON Web Key Set")
-    return [key for jwk in jwks if _verifies(jwk) and (key := _key(jwk))]
+    verifying = [_key(jwk) for jwk in jwks if _verifies(jwk)]
+    keys = [key for key in verifying if key is not None]
+    if keys and len(keys) < len(verifying):
+        logger.warning("A key of a key set is of a kind that is not supported")
+    return keys
 
 
 def _verifies(jwk: Any) -> bool:
@@ -123,7 +127,6 @@ def _key(jwk: dict[str, Any]) -> Key | None:
     try:
         key = jwt.PyJWK(jwk)
     except (jwt.PyJWTError, ValueError, TypeError, KeyError, NotImplementedError):
-        logger.warning("A key of a key set is of a kind that is not supported")
         return None
     public = key.key.public_key() if hasattr(key.key, "public_key") else key.key
     return Key(key.algorithm_name, None, public, key.key_id)
