@@ -4,68 +4,17 @@ import asyncio
 import base64
 import hashlib
 import zlib
-from collections.abc import Callable
-from datetime import timedelta
 from typing import Any
 
-import boto3
 import httpx
 import obstore
 import pytest
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
-from botocore.config import Config
 from botocore.credentials import Credentials
-from botocore.exceptions import ClientError
 from obstore.store import S3Store
-from pydantic import SecretStr, ValidationError
-from tests.gateway.storage.api import ANN, ANON, BOB, OWN_FOLDER, SECRET, SERVICE, TEN, Api
-
-from amphibase.gateway.keys import ApiKeys, S3Credentials, s3_credentials
-from amphibase.gateway.settings import GatewaySettings
-from amphibase.published_secrets import CLI_S3_SECRET_ACCESS_KEY
-
-MB = 1024 * 1024
-MAX_AGE = timedelta(seconds=1)
-
-
-def credentials() -> S3Credentials:
-    return s3_credentials(ApiKeys(SECRET, ANON, SERVICE))
-
-
-def client(api: Api, *, token: str | None = None, **options: Any) -> Any:
-    """A client with the project's access key, or with a user's token."""
-    key = credentials()
-    settings = {"signature_version": "s3v4", "s3": {"addressing_style": "path"}, **options}
-    return boto3.client(
-        "s3",
-        endpoint_url=f"{api.url}/storage/v1/s3",
-        region_name="local",
-        aws_access_key_id=key.access_key_id if token is None else "project",
-        aws_secret_access_key=key.secret if token is None else ANON,
-        aws_session_token=token,
-        config=Config(retries={"max_attempts": 1}, **settings),
-    )
-
-
-async def run(call: Callable[..., Any], **arguments: Any) -> Any:
-    """Make a call and read its body, in a thread: the server runs in this one."""
-
-    def wait() -> Any:
-        result = call(**arguments)
-        if "Body" in result:
-            result["Body"] = result["Body"].read()
-        return result
-
-    return await asyncio.to_thread(wait)
-
-
-async def rejected(call: Callable[..., Any], **arguments: Any) -> tuple[int, str]:
-    """Status and code of the error that a call ends in."""
-    with pytest.raises(ClientError) as raised:
-        await run(call, **arguments)
-    response = raised.value.response
-    return response["ResponseMetadata"]["HTTPStatusCode"], response["Error"]["Code"]
+from tests.gateway.storage.api import ANN, TEN, Api
+from tests.gateway.storage.s3_client import MB, client, credentials, rejected, run
 
 
 async def test_what_is_put_by_s3_is_an_object_of_storage_and_the_other_way_around(api: Api) -> None:
@@ -231,205 +180,6 @@ async def test_what_policies_keep_is_not_said_to_be_deleted(api: Api) -> None:
     assert await api.names() == ["a.txt"]
 
 
-async def test_anonymous_callers_upload_whole_and_users_do_not_hold_up_the_service(
-    serve: Any,
-) -> None:
-    api = await serve(max_unfinished_uploads=1)
-    await api.bucket()
-    api.rows("CREATE POLICY drop ON storage.objects FOR ALL TO anon, authenticated USING (true)")
-    anonymous = client(api, token=ANON)
-    await run(anonymous.put_object, Bucket="b", Key="a", Body=TEN)
-    denied = await rejected(anonymous.create_multipart_upload, Bucket="b", Key="b")
-    assert denied == (403, "AccessDenied")
-    ann = client(api, token=api.token(ANN))
-    await run(ann.create_multipart_upload, Bucket="b", Key="c")
-    full = await rejected(ann.create_multipart_upload, Bucket="b", Key="d")
-    assert full == (503, "SlowDown")
-    await run(client(api).create_multipart_upload, Bucket="b", Key="d")
-
-
-async def test_an_object_comes_in_parts_in_any_order(api: Api) -> None:
-    s3 = client(api)
-    await api.bucket()
-    place = {"Bucket": "b", "Key": "large.bin"}
-    made = await run(s3.create_multipart_upload, **place, ContentType="x/y", Metadata={"m": "1"})
-    upload = {**place, "UploadId": made["UploadId"]}
-    bodies = {1: b"a" * (5 * MB), 2: b"b" * (5 * MB), 3: b"c" * 100}
-    tags = {}
-    for number in (3, 1, 2):
-        part = await run(s3.upload_part, **upload, PartNumber=number, Body=bodies[number])
-        tags[number] = part["ETag"]
-    again = await run(s3.upload_part, **upload, PartNumber=3, Body=b"d" * 100)
-    assert again["ETag"] != tags[3]
-    listed = await run(s3.list_parts, **upload)
-    assert [(each["PartNumber"], each["Size"]) for each in listed["Parts"]] == [
-        (1, 5 * MB),
-        (2, 5 * MB),
-        (3, 100),
-    ]
-    uploads = await run(s3.list_multipart_uploads, Bucket="b")
-    assert [each["UploadId"] for each in uploads["Uploads"]] == [made["UploadId"]]
-
-    async def complete(*parts: tuple[int, str]) -> Any:
-        numbered = [{"PartNumber": number, "ETag": tag} for number, tag in parts]
-        return await run(
-            s3.complete_multipart_upload, **upload, MultipartUpload={"Parts": numbered}
-        )
-
-    with pytest.raises(ClientError, match="InvalidPartOrder"):
-        await complete((2, tags[2]), (1, tags[1]))
-    with pytest.raises(ClientError, match="InvalidPart"):
-        await complete((1, tags[1]), (2, tags[2]), (3, tags[3]))
-    last = await run(s3.upload_part, **upload, PartNumber=4, Body=b"e")
-    with pytest.raises(ClientError, match="EntityTooSmall"):
-        await complete((3, again["ETag"]), (4, last["ETag"]))
-    done = await complete((1, tags[1]), (2, tags[2]), (3, again["ETag"]))
-
-    content = bodies[1] + bodies[2] + b"d" * 100
-    digests = [hashlib.md5(part).digest() for part in (bodies[1], bodies[2], b"d" * 100)]
-    assert done["ETag"] == f'"{hashlib.md5(b"".join(digests)).hexdigest()}-3"'
-    got = await run(s3.get_object, **place)
-    assert (got["Body"] == content, got["Metadata"]) == (True, {"m": "1"})
-    assert (got["ETag"], got["ContentType"]) == (done["ETag"], "x/y")
-    assert len(api.blobs()) == 1
-    assert await rejected(s3.list_parts, **upload) == (404, "NoSuchUpload")
-
-
-async def test_an_aborted_upload_leaves_nothing(api: Api) -> None:
-    s3 = client(api)
-    await api.bucket()
-    made = await run(s3.create_multipart_upload, Bucket="b", Key="k")
-    upload = {"Bucket": "b", "Key": "k", "UploadId": made["UploadId"]}
-    await run(s3.upload_part, **upload, PartNumber=1, Body=TEN)
-    await run(s3.abort_multipart_upload, **upload)
-    assert (api.blobs(), await api.names()) == ([], [])
-    assert await rejected(s3.upload_part, **upload, PartNumber=1, Body=TEN) == (404, "NoSuchUpload")
-
-
-async def test_a_bucket_is_deleted_with_its_unfinished_uploads(api: Api) -> None:
-    s3 = client(api)
-    await api.bucket()
-    made = await run(s3.create_multipart_upload, Bucket="b", Key="k")
-    upload = {"Bucket": "b", "Key": "k", "UploadId": made["UploadId"]}
-    await run(s3.upload_part, **upload, PartNumber=1, Body=TEN)
-    assert (await api.delete("/bucket/b")).status_code == 200
-    assert api.blobs() == []
-
-
-async def test_a_part_may_be_copied_from_an_object(api: Api) -> None:
-    s3 = client(api)
-    await api.bucket()
-    await api.uploaded()
-    made = await run(s3.create_multipart_upload, Bucket="b", Key="k")
-    upload = {"Bucket": "b", "Key": "k", "UploadId": made["UploadId"]}
-    copied = await run(
-        s3.upload_part_copy,
-        **upload,
-        PartNumber=1,
-        CopySource={"Bucket": "b", "Key": "a.txt"},
-        CopySourceRange="bytes=2-5",
-    )
-    for wrong in ("bytes=2-10", "bytes=5-2", "bytes=0-" + "9" * 5000):
-        code = await rejected(
-            s3.upload_part_copy,
-            **upload,
-            PartNumber=1,
-            CopySource={"Bucket": "b", "Key": "a.txt"},
-            CopySourceRange=wrong,
-        )
-        assert code == (400, "InvalidArgument")
-    parts = [{"PartNumber": 1, "ETag": copied["CopyPartResult"]["ETag"]}]
-    await run(s3.complete_multipart_upload, **upload, MultipartUpload={"Parts": parts})
-    assert (await run(s3.get_object, Bucket="b", Key="k"))["Body"] == b"2345"
-
-
-async def test_a_user_s_token_does_what_policies_let_the_user_do(api: Api) -> None:
-    await api.bucket("mine")
-    api.rows(OWN_FOLDER)
-    api.rows("CREATE POLICY buckets ON storage.buckets FOR SELECT TO authenticated USING (true)")
-    ann, bob = client(api, token=api.token(ANN)), client(api, token=api.token(BOB))
-    await run(ann.put_object, Bucket="mine", Key=f"{ANN}/a.txt", Body=TEN)
-    assert (await run(ann.get_object, Bucket="mine", Key=f"{ANN}/a.txt"))["Body"] == TEN
-    assert "Contents" not in await run(bob.list_objects_v2, Bucket="mine")
-    assert await rejected(bob.get_object, Bucket="mine", Key=f"{ANN}/a.txt") == (404, "NoSuchKey")
-    denied = (403, "AccessDenied")
-    assert await rejected(bob.put_object, Bucket="mine", Key=f"{ANN}/b.txt", Body=TEN) == denied
-    begin = bob.create_multipart_upload
-    assert await rejected(begin, Bucket="mine", Key=f"{ANN}/b.txt") == denied
-    made = await run(ann.create_multipart_upload, Bucket="mine", Key=f"{ANN}/c.txt")
-    upload = {"Bucket": "mine", "Key": f"{ANN}/c.txt", "UploadId": made["UploadId"]}
-    wrong = await rejected(bob.upload_part, **upload, PartNumber=1, Body=TEN)
-    assert wrong == (404, "NoSuchUpload")
-    assert "Uploads" not in await run(bob.list_multipart_uploads, Bucket="mine")
-    assert await rejected(ann.create_bucket, Bucket="new") == denied
-    owner = api.rows("SELECT owner_id FROM storage.objects WHERE name LIKE '%%/a.txt'")
-    assert owner == [(str(ANN),)]
-
-
-async def test_a_forged_or_expired_token_is_rejected(api: Api) -> None:
-    for token in (api.token(ANN)[:-4] + "AAAA", api.token(ANN, exp=1)):
-        assert await rejected(client(api, token=token).list_buckets) == (403, "AccessDenied")
-
-
-@pytest.mark.parametrize("method", ["get_object", "put_object"])
-async def test_a_presigned_url_is_good_for_what_was_signed(api: Api, method: str) -> None:
-    await api.bucket()
-    await api.uploaded()
-    url = client(api).generate_presigned_url(
-        method, Params={"Bucket": "b", "Key": "a.txt"}, ExpiresIn=60
-    )
-    verb = "PUT" if method == "put_object" else "GET"
-    content = b"new" if verb == "PUT" else None
-    async with httpx.AsyncClient() as http:
-        response = await http.request(verb, url, content=content)
-        assert response.status_code == 200, response.text
-        for changed in (
-            url.replace("a.txt", "b.txt"),
-            url.replace("X-Amz-Expires=60", "X-Amz-Expires=600"),
-        ):
-            assert "SignatureDoesNotMatch" in (await http.request(verb, changed)).text
-        other = "GET" if verb == "PUT" else "PUT"
-        assert (await http.request(other, url)).status_code == 403
-        expired = client(api).generate_presigned_url(
-            method, Params={"Bucket": "b", "Key": "a.txt"}, ExpiresIn=1
-        )
-        await asyncio.sleep(2.1)
-        assert "Request has expired" in (await http.request(verb, expired, content=content)).text
-    if verb == "PUT":
-        assert (await api.get("/object/authenticated/b/a.txt")).content == b"new"
-
-
-async def test_a_form_stores_what_its_policy_allows(api: Api) -> None:
-    await api.bucket()
-    form = client(api).generate_presigned_post(
-        "b",
-        "up/${filename}",
-        Fields={"Content-Type": "text/plain"},
-        Conditions=[
-            ["starts-with", "$key", "up/"],
-            {"Content-Type": "text/plain"},
-            ["content-length-range", 1, 10],
-        ],
-    )
-    async with httpx.AsyncClient() as http:
-
-        async def send(content: bytes, **fields: str) -> httpx.Response:
-            files = {"file": ("a.txt", content)}
-            return await http.post(form["url"], data={**form["fields"], **fields}, files=files)
-
-        response = await send(TEN)
-        assert (response.status_code, response.headers["etag"]) == (
-            204,
-            f'"{hashlib.md5(TEN).hexdigest()}"',
-        )
-        assert "EntityTooLarge" in (await send(TEN + b"x")).text
-        assert "condition on key failed" in (await send(TEN, key="down/a.txt")).text
-        assert "extra input field x-amz-meta-a" in (await send(TEN, **{"x-amz-meta-a": "1"})).text
-        forged = await send(TEN, **{"x-amz-signature": "0" * 64})
-        assert "SignatureDoesNotMatch" in forged.text
-    assert await api.names(prefix="up") == ["a.txt"]
-
-
 @pytest.mark.parametrize("algorithm", ["CRC32", "SHA256", "SHA1"])
 async def test_a_checksum_is_compared_and_repeated(api: Api, algorithm: str) -> None:
     await api.bucket()
@@ -496,39 +246,6 @@ async def test_other_bytes_than_were_digested_are_not_stored(
     assert (await api.names(), api.blobs()) == ([], [])
 
 
-async def test_who_has_not_the_secret_is_rejected(api: Api) -> None:
-    await api.bucket()
-    key = credentials()
-
-    def other(id: str, secret: str) -> Any:
-        return boto3.client(
-            "s3",
-            endpoint_url=f"{api.url}/storage/v1/s3",
-            region_name="local",
-            aws_access_key_id=id,
-            aws_secret_access_key=secret,
-        )
-
-    wrong = await rejected(other(key.access_key_id, "wrong").list_buckets)
-    assert wrong == (403, "SignatureDoesNotMatch")
-    assert await rejected(other("wrong", key.secret).list_buckets) == (403, "InvalidAccessKeyId")
-    async with httpx.AsyncClient() as http:
-        response = await http.get(f"{api.url}/storage/v1/s3/b")
-    assert (response.status_code, "<Code>AccessDenied</Code>" in response.text) == (403, True)
-
-
-async def test_an_old_signature_is_rejected(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    s3 = client(api)
-    signed: dict[str, Any] = {}
-    s3.meta.events.register("before-send.s3", lambda request, **_: signed.update(vars(request)))
-    await run(s3.list_buckets)
-    headers = dict(signed["headers"].items())
-    monkeypatch.setattr("amphibase.gateway.storage.s3.signature.MAX_SKEW", -MAX_AGE)
-    async with httpx.AsyncClient() as http:
-        response = await http.get(signed["url"], headers=headers)
-    assert "RequestTimeTooSkewed" in response.text
-
-
 async def test_limits_of_a_bucket_hold(api: Api) -> None:
     await api.bucket("small", file_size_limit=10, allowed_mime_types=["text/plain"])
     s3 = client(api)
@@ -543,20 +260,6 @@ async def test_limits_of_a_bucket_hold(api: Api) -> None:
     await run(s3.upload_part, **upload, PartNumber=1, Body=b"123456")
     wrong = await rejected(s3.upload_part, **upload, PartNumber=2, Body=b"123456")
     assert wrong == (400, "EntityTooLarge")
-
-
-async def test_unfinished_uploads_are_limited_and_expire(serve: Any) -> None:
-    api = await serve(max_unfinished_uploads=1)
-    await api.bucket()
-    s3 = client(api)
-    made = await run(s3.create_multipart_upload, Bucket="b", Key="k")
-    upload = {"Bucket": "b", "Key": "k", "UploadId": made["UploadId"]}
-    await run(s3.upload_part, **upload, PartNumber=1, Body=TEN)
-    assert await rejected(s3.create_multipart_upload, Bucket="b", Key="k") == (503, "SlowDown")
-    for table in ("s3_multipart_uploads", "s3_multipart_uploads_parts"):
-        api.rows(f"UPDATE storage.{table} SET created_at = now() - interval '2 days'")
-    await run(s3.create_multipart_upload, Bucket="b", Key="k")
-    assert api.blobs() == []
 
 
 async def test_an_entity_in_a_body_is_refused(api: Api) -> None:
@@ -615,26 +318,3 @@ async def test_obstore_reads_and_writes_it(api: Api) -> None:
     assert sorted(listed) == ["copy.bin", "in parts.bin"]
     await obstore.delete_async(store, ["copy.bin", "in parts.bin"])
     assert await api.names() == []
-
-
-def test_the_access_key_is_the_cli_s_where_the_secret_is() -> None:
-    cli, own = GatewaySettings().s3, GatewaySettings(jwt_secret=SecretStr(SECRET)).s3
-    assert cli is not None
-    assert own is not None
-    assert cli.access_key_id == "625729a08b95bf1b7ff351a663f3a23c"
-    assert (own.access_key_id, own.secret) == (credentials().access_key_id, credentials().secret)
-    assert SECRET not in own.secret
-    assert GatewaySettings(s3_protocol_enabled=False).s3 is None
-
-
-def test_half_an_access_key_and_a_published_one_stop_the_start() -> None:
-    with pytest.raises(ValidationError, match="belong together"):
-        GatewaySettings(s3_access_key_id="mine")
-    everybody_s = SecretStr(CLI_S3_SECRET_ACCESS_KEY)
-    with pytest.raises(ValidationError, match="set S3_PROTOCOL_ACCESS_KEY_SECRET to your own"):
-        GatewaySettings(
-            host="0.0.0.0",
-            jwt_secret=SecretStr(SECRET),
-            s3_access_key_id="mine",
-            s3_secret_access_key=everybody_s,
-        )

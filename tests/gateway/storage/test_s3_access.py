@@ -1,0 +1,161 @@
+"""Who may what by the S3 protocol: access keys, tokens, presigned URLs and forms."""
+
+import asyncio
+import hashlib
+from datetime import timedelta
+from typing import Any
+
+import boto3
+import httpx
+import pytest
+from pydantic import SecretStr, ValidationError
+from tests.gateway.storage.api import ANN, BOB, OWN_FOLDER, SECRET, TEN, Api
+from tests.gateway.storage.s3_client import client, credentials, rejected, run
+
+from amphibase.gateway.settings import GatewaySettings
+from amphibase.published_secrets import CLI_S3_SECRET_ACCESS_KEY
+
+MAX_AGE = timedelta(seconds=1)
+
+
+async def test_a_user_s_token_does_what_policies_let_the_user_do(api: Api) -> None:
+    await api.bucket("mine")
+    api.rows(OWN_FOLDER)
+    api.rows("CREATE POLICY buckets ON storage.buckets FOR SELECT TO authenticated USING (true)")
+    ann, bob = client(api, token=api.token(ANN)), client(api, token=api.token(BOB))
+    await run(ann.put_object, Bucket="mine", Key=f"{ANN}/a.txt", Body=TEN)
+    assert (await run(ann.get_object, Bucket="mine", Key=f"{ANN}/a.txt"))["Body"] == TEN
+    assert "Contents" not in await run(bob.list_objects_v2, Bucket="mine")
+    assert await rejected(bob.get_object, Bucket="mine", Key=f"{ANN}/a.txt") == (404, "NoSuchKey")
+    denied = (403, "AccessDenied")
+    assert await rejected(bob.put_object, Bucket="mine", Key=f"{ANN}/b.txt", Body=TEN) == denied
+    begin = bob.create_multipart_upload
+    assert await rejected(begin, Bucket="mine", Key=f"{ANN}/b.txt") == denied
+    made = await run(ann.create_multipart_upload, Bucket="mine", Key=f"{ANN}/c.txt")
+    upload = {"Bucket": "mine", "Key": f"{ANN}/c.txt", "UploadId": made["UploadId"]}
+    wrong = await rejected(bob.upload_part, **upload, PartNumber=1, Body=TEN)
+    assert wrong == (404, "NoSuchUpload")
+    assert "Uploads" not in await run(bob.list_multipart_uploads, Bucket="mine")
+    assert await rejected(ann.create_bucket, Bucket="new") == denied
+    owner = api.rows("SELECT owner_id FROM storage.objects WHERE name LIKE '%%/a.txt'")
+    assert owner == [(str(ANN),)]
+
+
+async def test_a_forged_or_expired_token_is_rejected(api: Api) -> None:
+    for token in (api.token(ANN)[:-4] + "AAAA", api.token(ANN, exp=1)):
+        assert await rejected(client(api, token=token).list_buckets) == (403, "AccessDenied")
+
+
+@pytest.mark.parametrize("method", ["get_object", "put_object"])
+async def test_a_presigned_url_is_good_for_what_was_signed(api: Api, method: str) -> None:
+    await api.bucket()
+    await api.uploaded()
+    url = client(api).generate_presigned_url(
+        method, Params={"Bucket": "b", "Key": "a.txt"}, ExpiresIn=60
+    )
+    verb = "PUT" if method == "put_object" else "GET"
+    content = b"new" if verb == "PUT" else None
+    async with httpx.AsyncClient() as http:
+        response = await http.request(verb, url, content=content)
+        assert response.status_code == 200, response.text
+        for changed in (
+            url.replace("a.txt", "b.txt"),
+            url.replace("X-Amz-Expires=60", "X-Amz-Expires=600"),
+        ):
+            assert "SignatureDoesNotMatch" in (await http.request(verb, changed)).text
+        other = "GET" if verb == "PUT" else "PUT"
+        assert (await http.request(other, url)).status_code == 403
+        expired = client(api).generate_presigned_url(
+            method, Params={"Bucket": "b", "Key": "a.txt"}, ExpiresIn=1
+        )
+        await asyncio.sleep(2.1)
+        assert "Request has expired" in (await http.request(verb, expired, content=content)).text
+    if verb == "PUT":
+        assert (await api.get("/object/authenticated/b/a.txt")).content == b"new"
+
+
+async def test_a_form_stores_what_its_policy_allows(api: Api) -> None:
+    await api.bucket()
+    form = client(api).generate_presigned_post(
+        "b",
+        "up/${filename}",
+        Fields={"Content-Type": "text/plain"},
+        Conditions=[
+            ["starts-with", "$key", "up/"],
+            {"Content-Type": "text/plain"},
+            ["content-length-range", 1, 10],
+        ],
+    )
+    async with httpx.AsyncClient() as http:
+
+        async def send(content: bytes, **fields: str) -> httpx.Response:
+            files = {"file": ("a.txt", content)}
+            return await http.post(form["url"], data={**form["fields"], **fields}, files=files)
+
+        response = await send(TEN)
+        assert (response.status_code, response.headers["etag"]) == (
+            204,
+            f'"{hashlib.md5(TEN).hexdigest()}"',
+        )
+        assert "EntityTooLarge" in (await send(TEN + b"x")).text
+        assert "condition on key failed" in (await send(TEN, key="down/a.txt")).text
+        assert "extra input field x-amz-meta-a" in (await send(TEN, **{"x-amz-meta-a": "1"})).text
+        forged = await send(TEN, **{"x-amz-signature": "0" * 64})
+        assert "SignatureDoesNotMatch" in forged.text
+    assert await api.names(prefix="up") == ["a.txt"]
+
+
+async def test_who_has_not_the_secret_is_rejected(api: Api) -> None:
+    await api.bucket()
+    key = credentials()
+
+    def other(id: str, secret: str) -> Any:
+        return boto3.client(
+            "s3",
+            endpoint_url=f"{api.url}/storage/v1/s3",
+            region_name="local",
+            aws_access_key_id=id,
+            aws_secret_access_key=secret,
+        )
+
+    wrong = await rejected(other(key.access_key_id, "wrong").list_buckets)
+    assert wrong == (403, "SignatureDoesNotMatch")
+    assert await rejected(other("wrong", key.secret).list_buckets) == (403, "InvalidAccessKeyId")
+    async with httpx.AsyncClient() as http:
+        response = await http.get(f"{api.url}/storage/v1/s3/b")
+    assert (response.status_code, "<Code>AccessDenied</Code>" in response.text) == (403, True)
+
+
+async def test_an_old_signature_is_rejected(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    s3 = client(api)
+    signed: dict[str, Any] = {}
+    s3.meta.events.register("before-send.s3", lambda request, **_: signed.update(vars(request)))
+    await run(s3.list_buckets)
+    headers = dict(signed["headers"].items())
+    monkeypatch.setattr("amphibase.gateway.storage.s3.signature.MAX_SKEW", -MAX_AGE)
+    async with httpx.AsyncClient() as http:
+        response = await http.get(signed["url"], headers=headers)
+    assert "RequestTimeTooSkewed" in response.text
+
+
+def test_the_access_key_is_the_cli_s_where_the_secret_is() -> None:
+    cli, own = GatewaySettings().s3, GatewaySettings(jwt_secret=SecretStr(SECRET)).s3
+    assert cli is not None
+    assert own is not None
+    assert cli.access_key_id == "625729a08b95bf1b7ff351a663f3a23c"
+    assert (own.access_key_id, own.secret) == (credentials().access_key_id, credentials().secret)
+    assert SECRET not in own.secret
+    assert GatewaySettings(s3_protocol_enabled=False).s3 is None
+
+
+def test_half_an_access_key_and_a_published_one_stop_the_start() -> None:
+    with pytest.raises(ValidationError, match="belong together"):
+        GatewaySettings(s3_access_key_id="mine")
+    everybody_s = SecretStr(CLI_S3_SECRET_ACCESS_KEY)
+    with pytest.raises(ValidationError, match="set S3_PROTOCOL_ACCESS_KEY_SECRET to your own"):
+        GatewaySettings(
+            host="0.0.0.0",
+            jwt_secret=SecretStr(SECRET),
+            s3_access_key_id="mine",
+            s3_secret_access_key=everybody_s,
+        )
