@@ -61,7 +61,6 @@ class CatalogForeignKey:
     columns: tuple[str, ...]
     target: TableName
     target_columns: tuple[str, ...]
-    is_deferrable: bool = False
 
 
 @dataclass(frozen=True, slots=True)

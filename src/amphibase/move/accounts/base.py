@@ -1,6 +1,6 @@
 """What the stage of accounts needs of a side: a database, a project's API, or a table of users."""
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,6 +17,26 @@ class RowPage:
 
     rows: Sequence[Values]
     position: str
+
+
+async def pages_by_id(
+    columns: Collection[str],
+    after: str | None,
+    fetch: Callable[[Sequence[str], str | None], Awaitable[list[Values]]],
+) -> AsyncIterator[RowPage]:
+    """Yield the rows of a database by their ids, a page at a time.
+
+    Args:
+        columns: that the rows have; the id is read with them in any case.
+        fetch: reads these columns of the rows after an id, in its order, or of the first.
+    """
+    names = [*dict.fromkeys([*columns, "id"])]
+    while rows := await fetch(names, after):
+        after = str(rows[-1]["id"])
+        if "id" not in columns:
+            for row in rows:
+                del row["id"]
+        yield RowPage(rows, after)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from sqlalchemy.engine import URL
 
 from amphibase.database.url import to_conninfo
 from amphibase.errors import ConfigurationError, StorageFull, Unavailable
-from amphibase.move.accounts.base import RejectedAccount, RowPage
+from amphibase.move.accounts.base import RejectedAccount, RowPage, pages_by_id
 from amphibase.move.accounts.rows import (
     GENERATED,
     MOVING,
@@ -97,8 +97,7 @@ class PostgresAccounts:
     async def read(
         self, table: AuthTable, columns: Collection[str], after: str | None = None
     ) -> AsyncIterator[RowPage]:
-        names = [*dict.fromkeys([*columns, "id"])]
-        while True:
+        async def fetch(names: Sequence[str], after: str | None) -> list[Values]:
             statement = SQL("SELECT {} FROM {} WHERE {} AND {} ORDER BY id LIMIT {}").format(
                 SQL(", ").join(map(Identifier, names)),
                 _name(table),
@@ -106,14 +105,10 @@ class PostgresAccounts:
                 SQL("true") if after is None else SQL("id > %s"),
                 PAGE,
             )
-            fetched = await self._values(table, names, statement, [] if after is None else [after])
-            if not fetched:
-                return
-            after = str(fetched[-1]["id"])
-            if "id" not in columns:
-                for row in fetched:
-                    del row["id"]
-            yield RowPage(fetched, after)
+            return await self._values(table, names, statement, [] if after is None else [after])
+
+        async for page in pages_by_id(columns, after, fetch):
+            yield page
 
     async def rows(
         self, table: AuthTable, columns: Collection[str], keys: Sequence[str]

@@ -14,7 +14,7 @@ from sqlalchemy.engine import URL
 
 from amphibase.errors import ConfigurationError, StorageFull, Unavailable
 from amphibase.models import UtcDateTime
-from amphibase.move.accounts.base import RejectedAccount, RowPage
+from amphibase.move.accounts.base import RejectedAccount, RowPage, pages_by_id
 from amphibase.move.accounts.rows import (
     GENERATED,
     MOVING,
@@ -63,22 +63,17 @@ class SqliteAccounts:
     async def read(
         self, table: AuthTable, columns: Collection[str], after: str | None = None
     ) -> AsyncIterator[RowPage]:
-        names = [*dict.fromkeys([*columns, "id"])]
-        while True:
+        async def fetch(names: Sequence[str], after: str | None) -> list[Values]:
             place = "true" if after is None else "id > ?"
-            fetched = await self._values(
+            return await self._values(
                 table,
                 names,
                 f"WHERE {self._moving(table)} AND {place} ORDER BY id LIMIT {PAGE}",
                 [] if after is None else [_to_sqlite(table, "id", after)],
             )
-            if not fetched:
-                return
-            after = str(fetched[-1]["id"])
-            if "id" not in columns:
-                for row in fetched:
-                    del row["id"]
-            yield RowPage(fetched, after)
+
+        async for page in pages_by_id(columns, after, fetch):
+            yield page
 
     async def rows(
         self, table: AuthTable, columns: Collection[str], keys: Sequence[str]

@@ -91,8 +91,7 @@ FOREIGN_KEYS: LiteralString = """
                    JOIN pg_attribute ON attrelid = conrelid AND attnum = number ORDER BY place),
            namespace.nspname, target.relname,
            ARRAY(SELECT attname::text FROM unnest(confkey) WITH ORDINALITY AS part(number, place)
-                   JOIN pg_attribute ON attrelid = confrelid AND attnum = number ORDER BY place),
-           condeferrable
+                   JOIN pg_attribute ON attrelid = confrelid AND attnum = number ORDER BY place)
       FROM pg_constraint "constraint"
       JOIN pg_class target ON target.oid = "constraint".confrelid
       JOIN pg_namespace namespace ON namespace.oid = target.relnamespace
@@ -157,10 +156,8 @@ async def read_postgres_catalog(connection: AsyncConnection) -> DatabaseCatalog:
             key=_key(keys[oid]),
             unique_keys=tuple(tuple(names) for _, names, _ in keys[oid]),
             foreign_keys=tuple(
-                CatalogForeignKey(
-                    own, tuple(names), TableName(other, target), tuple(targets), deferrable
-                )
-                for own, names, other, target, targets, deferrable in foreign_keys[oid]
+                CatalogForeignKey(own, tuple(names), TableName(other, target), tuple(targets))
+                for own, names, other, target, targets in foreign_keys[oid]
             ),
             triggers=tuple(triggers),
             rows=estimate,
