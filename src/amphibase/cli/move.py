@@ -247,7 +247,8 @@ def _run(work: Callable[[], Awaitable[Result]]) -> Result:
         _print_checks(error.checks, Console(stderr=True))
         raise typer.Exit(1) from None
     except Retryable as error:
-        raise Unreached(f"{error.detail}. Run the same command again once that is so") from None
+        message = f"{error.detail}. Run the same command again once it can be reached"
+        raise Unreached(message) from None
 
 
 @contextmanager

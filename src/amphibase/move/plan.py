@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from amphibase.errors import ConfigurationError
 
+UNKNOWN = "no plan has a name like this; it may be misspelt"
+
 
 class PlanPart(BaseModel):
     """A part of the plan; a name that it does not know is an error, as it may be misspelt."""
@@ -200,5 +202,6 @@ def read_plan(path: Path) -> Plan:
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        message = first["msg"].removeprefix("Value error, ")
+        is_unknown = first["type"] == "extra_forbidden"
+        message = UNKNOWN if is_unknown else first["msg"].removeprefix("Value error, ")
         raise ConfigurationError(": ".join(filter(None, [str(path), where, message]))) from None

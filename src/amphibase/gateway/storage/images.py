@@ -7,6 +7,7 @@ and whether it moves. What is too large, moves, or is no picture of pixels is re
 import asyncio
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -82,12 +83,10 @@ class ImageRenderer:
         """Raise FeatureNotEnabled where images are not transformed, which says why."""
         if not self._is_enabled:
             raise FeatureNotEnabled("Image transformation is switched off")
-        try:
-            import PIL  # noqa: F401
-        except ImportError:
+        if find_spec("PIL") is None:
             raise FeatureNotEnabled(
                 "Image transformation needs Pillow: pip install 'amphibase[images]'"
-            ) from None
+            )
 
     async def render(
         self, read: Callable[[], Awaitable[bytes]], wanted: Transformation, takes_webp: bool
