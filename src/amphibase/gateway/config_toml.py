@@ -18,6 +18,7 @@ from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
     PydanticBaseSettingsSource,
+    SettingsConfigDict,
 )
 
 from amphibase.errors import ConfigurationError
@@ -288,6 +289,16 @@ class ConfigTomlSource(PydanticBaseSettingsSource):
 
 class ProjectSettings(BaseSettings):
     """Settings that are read from the environment, `.env`, and `supabase/config.toml`."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env",
+        env_file_encoding="utf-8",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
+        hide_input_in_errors=True,
+    )
 
     @classmethod
     def settings_customise_sources(

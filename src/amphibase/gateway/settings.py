@@ -10,7 +10,6 @@ from typing import Any, Self
 from urllib.parse import unquote, urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
-from pydantic_settings import SettingsConfigDict
 
 from amphibase.gateway.config_toml import ProjectSettings
 from amphibase.gateway.keys import ApiKeys, S3Credentials, api_key, s3_credentials
@@ -54,16 +53,6 @@ class GatewaySettings(ProjectSettings):
             with; None for those that are made from `jwt_secret`.
         body_timeout: seconds that a client may send nothing in the middle of a request's body.
     """
-
-    model_config = SettingsConfigDict(
-        env_file=".env",
-        env_file_encoding="utf-8",
-        env_ignore_empty=True,
-        extra="ignore",
-        frozen=True,
-        populate_by_name=True,
-        hide_input_in_errors=True,
-    )
 
     host: str = Field("127.0.0.1", validation_alias="GATEWAY_HOST", examples=["127.0.0.1"])
     port: Port = Field(None, ge=0, le=65535, validation_alias="GATEWAY_PORT", examples=["54321"])

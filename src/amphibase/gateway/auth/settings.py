@@ -56,13 +56,6 @@ class AuthSettings(HookSettings, ExternalSettings, ProjectSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_file=".env",
-        env_file_encoding="utf-8",
-        env_ignore_empty=True,
-        extra="ignore",
-        frozen=True,
-        populate_by_name=True,
-        hide_input_in_errors=True,
         alias_generator=AliasGenerator(validation_alias=lambda name: f"GOTRUE_{name.upper()}"),
     )
 

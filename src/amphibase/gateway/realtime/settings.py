@@ -1,7 +1,6 @@
 """The configuration of Realtime; names that begin with `TENANT_` are Supabase Realtime's own."""
 
 from pydantic import Field
-from pydantic_settings import SettingsConfigDict
 
 from amphibase.gateway.config_toml import ProjectSettings
 
@@ -22,16 +21,6 @@ class RealtimeSettings(ProjectSettings):
         closes_at_expiry: whether a channel is closed for good when its token expires, as by
             Supabase; else clients join again by themselves, with the token that they have then.
     """
-
-    model_config = SettingsConfigDict(
-        env_file=".env",
-        env_file_encoding="utf-8",
-        env_ignore_empty=True,
-        extra="ignore",
-        frozen=True,
-        populate_by_name=True,
-        hide_input_in_errors=True,
-    )
 
     max_connections: int = Field(
         0, ge=0, validation_alias="TENANT_MAX_CONCURRENT_USERS", examples=["200"]

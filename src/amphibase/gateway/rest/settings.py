@@ -55,15 +55,7 @@ class RestSettings(ProjectSettings):
         jwt_role_claim_key: the path of the role in a token's claims.
     """
 
-    model_config = SettingsConfigDict(
-        env_prefix="PGRST_",
-        env_file=".env",
-        env_file_encoding="utf-8",
-        env_ignore_empty=True,
-        extra="ignore",
-        frozen=True,
-        hide_input_in_errors=True,
-    )
+    model_config = SettingsConfigDict(env_prefix="PGRST_")
 
     db_config: bool = Field(True, examples=["true"])
     db_schemas: Names = Field(("public", "graphql_public"), examples=["public,api"])

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from pydantic import AliasChoices, Field
-from pydantic_settings import SettingsConfigDict
 
 from amphibase.gateway.config_toml import ProjectSettings
 from amphibase.gateway.unsupported import STORAGE, reject_unsupported
@@ -27,16 +26,6 @@ class StorageSettings(ProjectSettings):
         max_unfinished_uploads_per_user: the same of one user, or one signed URL.
         image_transformation_enabled: whether images may be read in other sizes and formats.
     """
-
-    model_config = SettingsConfigDict(
-        env_file=".env",
-        env_file_encoding="utf-8",
-        env_ignore_empty=True,
-        extra="ignore",
-        frozen=True,
-        populate_by_name=True,
-        hide_input_in_errors=True,
-    )
 
     file_size_limit: int = Field(
         50 * 1024 * 1024,
