@@ -28,7 +28,7 @@ SHARED = {
     "request_body",
     "settings",
 }
-FOUNDATION = {"accounts", "blobs", "database", "records", "schema"}
+FOUNDATION = {"accounts", "blobs", "database", "records", "replication", "schema"}
 ALLOWED = {
     "access": set(),
     "background": {"redaction"},
@@ -46,6 +46,7 @@ ALLOWED = {
     "backend": {"errors"},
     "records": {"access", "backend", "errors", "models", "private_names"},
     "database": {"backend", "errors", "models", "private_names", "records"},
+    "replication": {"redaction"},
     "schema": SHARED | {"database", "records"},
     "accounts": SHARED | {"backend", "database", "schema"},
     "blobs": SHARED | {"backend", "database", "schema"},

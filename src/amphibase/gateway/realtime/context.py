@@ -12,12 +12,12 @@ from amphibase.gateway.realtime.changes.publisher import Publisher
 from amphibase.gateway.realtime.errors import TooManyMessages
 from amphibase.gateway.realtime.frames import Push
 from amphibase.gateway.realtime.rates import AverageRate
-from amphibase.gateway.realtime.replication.feed import Feed
-from amphibase.gateway.realtime.replication.pgoutput import RowChange
-from amphibase.gateway.realtime.replication.stream import StreamFailed
 from amphibase.gateway.realtime.settings import RealtimeSettings
 from amphibase.gateway.realtime.topics import Subscriber, Topics
 from amphibase.redaction import redacted_logger
+from amphibase.replication.feed import Feed
+from amphibase.replication.pgoutput import RowChange
+from amphibase.replication.stream import StreamFailed
 
 if TYPE_CHECKING:
     from amphibase.gateway.realtime.client_socket import ClientSocket
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 logger = redacted_logger("amphibase.gateway.realtime")
 
 PUBLICATIONS = (check.PUBLICATION, database_messages.PUBLICATION)
+SLOT_PREFIX = "amphibase_realtime"
 
 
 class RealtimeContext:
@@ -36,7 +37,7 @@ class RealtimeContext:
         self.database = Database(database_url, PoolOptions(size=settings.db_pool))
         self.authorization = Authorization(self.database)
         self.publisher = Publisher(self.database)
-        self.feed = Feed(database_url, PUBLICATIONS, self._deliver, self._lose)
+        self.feed = Feed(database_url, PUBLICATIONS, SLOT_PREFIX, self._deliver, self._lose)
         self.topics = Topics()
         self.sockets: set[ClientSocket] = set()
         self.joins = AverageRate(settings.max_joins)

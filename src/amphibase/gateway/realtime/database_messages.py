@@ -4,8 +4,8 @@ import orjson
 
 from amphibase.gateway.realtime.frames import Push, UserBroadcast, UserBroadcastPush
 from amphibase.gateway.realtime.join import TOPIC_PREFIX
-from amphibase.gateway.realtime.replication.pgoutput import RowChange
 from amphibase.gateway.realtime.topics import Topics
+from amphibase.replication.pgoutput import RowChange
 
 PUBLICATION = "supabase_realtime_messages_publication"
 SCHEMA, TABLE = "realtime", "messages"

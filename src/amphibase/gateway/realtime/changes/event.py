@@ -7,7 +7,7 @@ import orjson
 
 from amphibase.gateway.realtime.changes.filters import INTEGERS
 from amphibase.gateway.realtime.changes.tables import RoleTable, TableColumn
-from amphibase.gateway.realtime.replication.pgoutput import UNCHANGED, Operation, Row, RowChange
+from amphibase.replication.pgoutput import UNCHANGED, Operation, Row, RowChange
 
 MAX_RECORD_BYTES = 1024 * 1024
 SMALL_BYTES = 64

@@ -23,12 +23,12 @@ from amphibase.gateway.realtime.changes.questions import (
     ask_rows,
     compose,
     read_tables,
-    wait_until_visible,
 )
 from amphibase.gateway.realtime.changes.tables import RoleTable
 from amphibase.gateway.realtime.frames import Push
-from amphibase.gateway.realtime.replication.pgoutput import Operation, Relation, RowChange
 from amphibase.gateway.realtime.tokens import ChannelCaller
+from amphibase.replication.pgoutput import Operation, Relation, RowChange
+from amphibase.replication.visibility import wait_until_visible
 
 EVENT = "postgres_changes"
 TOO_SLOW = "A filter takes too long, so the subscription has ended"

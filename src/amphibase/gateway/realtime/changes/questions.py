@@ -3,8 +3,7 @@
 Statements of one round share round trips, and subscribers with equal claims share a question.
 """
 
-import asyncio
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -15,24 +14,7 @@ from amphibase.gateway.realtime.changes.event import Composed, new_row
 from amphibase.gateway.realtime.changes.filters import ChangeFilter
 from amphibase.gateway.realtime.changes.jobs import RoleStatement, run_all
 from amphibase.gateway.realtime.changes.tables import BY_OID, RoleTable, read_table
-from amphibase.gateway.realtime.replication.pgoutput import RowChange
-
-VISIBLE_SECONDS = 0.0005
-MAX_VISIBLE_SECONDS = 0.05
-
-# A transaction's number has 32 bits in the stream, and 64 in a snapshot.
-_ARE_VISIBLE = """
-WITH snapshot AS (
-    SELECT value, pg_snapshot_xmax(value)::text::bigint AS top
-    FROM pg_current_snapshot() AS value
-), transactions AS (
-    SELECT value, CASE
-        WHEN near > top + (1::bigint << 31) THEN near - (1::bigint << 32) ELSE near
-    END AS number
-    FROM snapshot, unnest(%s::bigint[]) AS xid, LATERAL (SELECT (top >> 32 << 32) + xid) AS n (near)
-)
-SELECT bool_and(pg_visible_in_snapshot(number::text::xid8, value)) FROM transactions
-"""
+from amphibase.replication.pgoutput import RowChange
 
 NO_CLAIMS = "{}"
 
@@ -56,21 +38,6 @@ class RowQuestion(NamedTuple):
     role: str
     claims: str
     oid: int
-
-
-async def wait_until_visible(connection: AsyncConnection[Any], xids: Iterable[int]) -> None:
-    """Wait until later snapshots see what the transactions did.
-
-    The stream has a commit as soon as it is on disk, and only then its own backend makes it visible
-    to others. A question in between would be responded to by the state before.
-    """
-    numbers, seconds = [*set(xids)], VISIBLE_SECONDS
-    while True:
-        cursor = await connection.execute(_ARE_VISIBLE.encode(), [numbers])
-        if await cursor.fetchone() == (True,):
-            return
-        await asyncio.sleep(seconds)
-        seconds = min(2 * seconds, MAX_VISIBLE_SECONDS)
 
 
 async def read_tables(

@@ -46,17 +46,18 @@ class ReplicationStream:
         self._reported = monotonic()
 
     @classmethod
-    async def open(cls, url: str, publications: Sequence[str]) -> Self:
+    async def open(cls, url: str, publications: Sequence[str], slot_prefix: str) -> Self:
         """Open a stream: every later commit is part of it.
 
         Args:
             url: of the database, as a role with REPLICATION.
             publications: which tables it has.
+            slot_prefix: what the name of its temporary slot begins with.
 
         Raises:
             StreamFailed: the server does not offer it.
         """
-        return cls(await asyncio.to_thread(_connect, url, publications))
+        return cls(await asyncio.to_thread(_connect, url, publications, slot_prefix))
 
     async def read(self) -> list[bytes]:
         """Return the messages that are there: at least one, and not all of a large transaction.
@@ -123,7 +124,7 @@ class ReplicationStream:
         self._connection.flush()
 
 
-def _connect(url: str, publications: Sequence[str]) -> pq.abc.PGconn:
+def _connect(url: str, publications: Sequence[str], slot_prefix: str) -> pq.abc.PGconn:
     conninfo = make_conninfo(
         url, replication="database", options=SESSION, connect_timeout=CONNECT_SECONDS
     )
@@ -131,7 +132,7 @@ def _connect(url: str, publications: Sequence[str]) -> pq.abc.PGconn:
     try:
         if connection.status != pq.ConnStatus.OK:
             raise StreamFailed(_reason(None, connection))
-        slot = f"amphibase_realtime_{secrets.token_hex(8)}"
+        slot = f"{slot_prefix}_{secrets.token_hex(8)}"
         names = ",".join(f'"{name}"' for name in publications)
         for command, expected in (
             (

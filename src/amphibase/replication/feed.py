@@ -1,13 +1,13 @@
-"""The one stream of a project: opened when the first channel needs it, read until it fails."""
+"""The stream of one database: open from its first reader on, and again after a failure."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
-from amphibase.gateway.realtime.replication.pgoutput import Decoder, RowChange
-from amphibase.gateway.realtime.replication.stream import ReplicationStream, StreamFailed
 from amphibase.redaction import redacted_logger
+from amphibase.replication.pgoutput import Decoder, RowChange
+from amphibase.replication.stream import ReplicationStream, StreamFailed
 
-logger = redacted_logger("amphibase.gateway.realtime")
+logger = redacted_logger("amphibase.replication")
 
 RETRY_SECONDS = 1.0
 MAX_RETRY_SECONDS = 60.0
@@ -20,6 +20,7 @@ class Feed:
     Args:
         url: of the database, as a role with REPLICATION.
         publications: whose tables it has.
+        slot_prefix: what the name of its temporary slot begins with.
         deliver: gets the changes of one round; the next are read after it has returned. Changes
             that come meanwhile are one round, so that rounds grow under load.
         failed: called when changes may have been missed.
@@ -32,11 +33,13 @@ class Feed:
         self,
         url: str,
         publications: Sequence[str],
+        slot_prefix: str,
         deliver: Callable[[Sequence[RowChange]], Awaitable[None]],
         failed: Callable[[str], None],
     ) -> None:
         self._url = url
         self._publications = publications
+        self._slot_prefix = slot_prefix
         self._deliver = deliver
         self._failed = failed
         self._starting = asyncio.Lock()
@@ -53,7 +56,9 @@ class Feed:
         async with self._starting:
             if self._reading is None or self._reading.done():
                 try:
-                    stream = await ReplicationStream.open(self._url, self._publications)
+                    stream = await ReplicationStream.open(
+                        self._url, self._publications, self._slot_prefix
+                    )
                 except StreamFailed as error:
                     self.failure = str(error)
                     if self._retrying is None or self._retrying.done():
