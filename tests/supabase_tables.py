@@ -7,7 +7,7 @@ import psycopg
 from sqlalchemy import create_engine, inspect, make_url
 
 from amphibase import Base
-from amphibase.schema.policies import quoted
+from amphibase.schema.ddl import quoted
 from amphibase.supabase.starter import starter_sql
 from amphibase.testing.supabase import LocalSupabase
 

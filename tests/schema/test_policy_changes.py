@@ -26,7 +26,7 @@ from tests.schema.callers import (
 from amphibase.access import Access, admin, authenticated, everyone, owner, service
 from amphibase.errors import ConfigurationError
 from amphibase.schema import commands as schema
-from amphibase.schema.migrations.compare_policies import read_table_security
+from amphibase.schema.migrations.security_of_database import read_table_security
 
 
 async def test_a_declaration_goes_its_way_into_the_database_and_back(

@@ -4,7 +4,7 @@ from typing import Any
 
 from sqlalchemy import MetaData, create_mock_engine
 
-from amphibase.schema.policies import DIALECT
+from amphibase.schema.ddl import DIALECT
 
 
 def script(metadata: MetaData) -> str:

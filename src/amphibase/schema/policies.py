@@ -5,52 +5,27 @@ on Supabase. The service is the connection's own user, who owns the tables and i
 """
 
 import hashlib
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
-from sqlalchemy import Column, Connection, MetaData, Table
-from sqlalchemy.dialects.postgresql.base import PGDialect
+from sqlalchemy import Column, MetaData, Table
 from sqlalchemy.orm import Mapper
 
 from amphibase.access import OWNER_COLUMN, SERVER_ONLY, Access, Who, access_of
 from amphibase.errors import ConfigurationError
 from amphibase.records.adoption import mappers_by_table
+from amphibase.schema.ddl import DIALECT, LINE_LENGTH, on_one_line, quoted
+from amphibase.schema.grants import AUTHENTICATED, COMMANDS, ROLES, Command, Grant, grant
 
-Command = Literal["SELECT", "INSERT", "UPDATE", "DELETE"]
-
-COMMANDS: tuple[Command, ...] = ("SELECT", "INSERT", "UPDATE", "DELETE")
 PREFIX = "amphibase_"
 """The start of the names of Amphibase's policies; all others were written by hand."""
 
-ANON, AUTHENTICATED = ROLES = ("anon", "authenticated")
 EVERYONE = frozenset({Who.EVERYONE})
 SIGNED_IN = frozenset({Who.AUTHENTICATED})
 IS_ADMIN = "((SELECT auth.jwt()) #>> '{app_metadata,role}') = 'admin'"
 MAX_NAME_BYTES = 63
 """Longer names are cut by Postgres (its docs, "Identifiers and Key Words")."""
-
-LINE_LENGTH = 72
-
-# Plain SQL: SQLAlchemy's own style of parameters would double every percent sign.
-DIALECT = PGDialect(paramstyle="named")  # type: ignore[no-untyped-call]
-
-
-def quoted(name: str) -> str:
-    """Return a name as SQL, quoted where it must be."""
-    return str(DIALECT.identifier_preparer.quote(name))
-
-
-def run(connection: Connection, *statements: str) -> None:
-    """Run SQL as it is written, with neither parameters nor escapes."""
-    for statement in statements:
-        connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
-
-
-def as_text(statement: str) -> str:
-    """Escape a statement for SQLAlchemy's `text`, to which a colon begins a parameter."""
-    return re.sub(r"(?<![:\w\\]):(?=\w)", r"\\:", statement)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,19 +63,7 @@ class Policy:
 
     def drop(self, table: str) -> str:
         """Return the statement that drops it where it exists."""
-        return _joined(f"DROP POLICY IF EXISTS {quoted(self.name)}\nON {quoted(table)}")
-
-
-class Grant(NamedTuple):
-    """One privilege of a role on a table.
-
-    Args:
-        column: for `USAGE`: the integer key whose sequence is used.
-    """
-
-    role: str
-    privilege: str
-    column: str = ""
+        return on_one_line(f"DROP POLICY IF EXISTS {quoted(self.name)}\nON {quoted(table)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,30 +206,12 @@ def names_of(table: str) -> list[str]:
 
 def enable(table: str) -> str:
     """Return the statement that enables row level security, for all but the table's owner."""
-    return _joined(f"ALTER TABLE {quoted(table)}\nENABLE ROW LEVEL SECURITY")
+    return on_one_line(f"ALTER TABLE {quoted(table)}\nENABLE ROW LEVEL SECURITY")
 
 
 def disable(table: str) -> str:
     """Return the statement that disables row level security."""
-    return _joined(f"ALTER TABLE {quoted(table)}\nDISABLE ROW LEVEL SECURITY")
-
-
-def revoke_all(table: str) -> str:
-    """Return the statement that takes what default privileges give callers on each new table.
-
-    Those of many Supabase projects include TRUNCATE, which no policy limits.
-    """
-    return _joined(f"REVOKE ALL ON {quoted(table)}\nFROM {', '.join(ROLES)}")
-
-
-def grant(table: str, grants: Iterable[Grant]) -> list[str]:
-    """Return the statements that grant privileges."""
-    return _on_privileges("GRANT", "TO", table, grants)
-
-
-def revoke(table: str, grants: Iterable[Grant]) -> list[str]:
-    """Return the statements that revoke privileges."""
-    return _on_privileges("REVOKE", "FROM", table, grants)
+    return on_one_line(f"ALTER TABLE {quoted(table)}\nDISABLE ROW LEVEL SECURITY")
 
 
 def needed(policies: Iterable[Policy], sequences: Iterable[str]) -> set[Grant]:
@@ -285,40 +230,6 @@ def needed(policies: Iterable[Policy], sequences: Iterable[str]) -> set[Grant]:
             if policy.command == "INSERT":
                 grants |= {Grant(role, "USAGE", column) for column in columns}
     return grants
-
-
-def _on_privileges(verb: str, to: str, table: str, grants: Iterable[Grant]) -> list[str]:
-    ordered = sorted(grants)
-    statements = []
-    for role in sorted({each.role for each in ordered}):
-        held = {each.privilege for each in ordered if each.role == role}
-        if listed := ", ".join(command for command in COMMANDS if command in held):
-            statements.append(f"{verb} {listed}\nON {quoted(table)} {to} {quoted(role)}")
-        for each in ordered:
-            if each.role == role and each.column:
-                statements.append(_on_sequence(verb, to, table, each))
-    return [_joined(statement) for statement in statements]
-
-
-def _on_sequence(verb: str, to: str, table: str, each: Grant) -> str:
-    # The name of the sequence is Postgres' own choice.
-    name, column = literal(quoted(table)), literal(each.column)
-    return (
-        "DO $$ BEGIN EXECUTE format(\n"
-        f"    '{verb} USAGE ON SEQUENCE %s {to} {each.role}',\n"
-        f"    pg_get_serial_sequence({name}, {column})\n"
-        "); END $$"
-    )
-
-
-def _joined(statement: str) -> str:
-    line = statement.replace("\n", " ")
-    return line if statement.count("\n") == 1 and len(line) <= LINE_LENGTH else statement
-
-
-def literal(text: str) -> str:
-    """Return text as SQL."""
-    return "'" + text.replace("'", "''") + "'"
 
 
 def _plain(who: frozenset[Who]) -> frozenset[Who]:

@@ -10,7 +10,9 @@ from sqlalchemy.orm import Mapper
 from amphibase.models import Timestamps, Versioned
 from amphibase.records.adoption import mappers_by_table
 from amphibase.records.model_info import ONLY_BY_SERVICE
-from amphibase.schema.policies import ROLES, TableRules, declared, literal, quoted
+from amphibase.schema.ddl import literal, quoted
+from amphibase.schema.grants import ROLES
+from amphibase.schema.policies import TableRules, declared
 
 UPDATED_AT = "amphibase_set_updated_at"
 VERSION = "amphibase_count_version"

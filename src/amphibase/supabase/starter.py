@@ -6,16 +6,9 @@ from importlib.resources import files
 from sqlalchemy import MetaData
 
 from amphibase.schema import create_tables, policies, triggers
-from amphibase.schema.policies import (
-    ANON,
-    AUTHENTICATED,
-    COMMANDS,
-    Grant,
-    TableRules,
-    grant,
-    literal,
-    quoted,
-)
+from amphibase.schema.ddl import literal, quoted
+from amphibase.schema.grants import ANON, AUTHENTICATED, COMMANDS, Grant, grant
+from amphibase.schema.policies import TableRules
 
 SERVICE_ROLE = "service_role"
 

@@ -1,77 +1,24 @@
 """Compares the row level security of a database with what the models declare, and applies it.
 
-Both sides are compared as Postgres writes them back, so that spelling does not matter: the wanted
-policies are created on temporary tables, in a savepoint that is rolled back.
+Both sides are compared as Postgres writes them back, so that spelling does not matter.
 """
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
-from amphibase.access import Access, admin, everyone, owner
+from amphibase.schema.ddl import run
+from amphibase.schema.grants import grant, revoke, revoke_all
 from amphibase.schema.migrations.chains import Chain
 from amphibase.schema.migrations.compare_tables import Difference
-from amphibase.schema.policies import (
-    COMMANDS,
-    PREFIX,
-    ROLES,
-    Grant,
-    Policy,
-    TableRules,
-    declared,
-    disable,
-    enable,
-    grant,
-    needed,
-    quoted,
-    revoke,
-    revoke_all,
-    run,
+from amphibase.schema.migrations.security_of_database import (
+    TableSecurity,
+    by_command,
+    read_table_security,
 )
-
-OTHER_DECLARATIONS = (
-    Access(read=owner, write=owner),
-    Access(read=owner | admin, write=admin),
-    Access(read=owner, write=admin),
-    Access(read=owner, write=everyone),
-)
-"""Between them they have every condition that there is."""
-
-
-@dataclass(frozen=True, slots=True)
-class TableSecurity:
-    """The row level security of one table.
-
-    Args:
-        policies: those of Amphibase, by name, as Postgres writes them.
-        by_hand: whether it has other policies, too.
-        sequences: the columns that count up by a sequence.
-        written: the policies as people would write them, where available.
-        restricts_service: whether the connection's own user is restricted, too.
-    """
-
-    enabled: bool
-    policies: dict[str, Policy]
-    grants: frozenset[Grant]
-    by_hand: bool = False
-    sequences: frozenset[str] = frozenset()
-    written: dict[str, Policy] = field(default_factory=dict)
-    restricts_service: bool = False
-
-    def restore(self, table: str) -> list[str]:
-        """Return the statements that create it on a new table."""
-        statements = [enable(table), revoke_all(table)] if self.enabled else []
-        statements += [self.create(table, name) for name in sorted(self.policies, key=_by_command)]
-        return [
-            *statements,
-            *grant(table, self.grants & needed(self.policies.values(), self.sequences)),
-        ]
-
-    def create(self, table: str, name: str) -> str:
-        """Return the statement that creates one of its policies."""
-        return (self.written.get(name) or self.policies[name]).create(table)
+from amphibase.schema.migrations.security_of_models import declared_security
+from amphibase.schema.policies import Policy, declared, disable, enable, needed
 
 
 @dataclass(slots=True)
@@ -112,7 +59,7 @@ def compare_policies(connection: Connection, chain: Chain) -> PolicyChanges:
     Tables that do not exist yet are part of it: a revision creates them.
     """
     rules = declared(chain.metadata)
-    wanted, spelling = _wanted(connection, rules)
+    wanted, spelling = declared_security(connection, rules)
     actual = read_table_security(connection, spelling)
     changes = PolicyChanges()
     for table in sorted(actual.keys() | wanted.keys()):
@@ -171,7 +118,7 @@ def _compare(
     if actual.restricts_service:
         detail = "it restricts the service too, whose user should own the table"
         changes.add("changed", f"row level security of {table}", table, detail)
-    for name in sorted(wanted.policies.keys() | actual.policies.keys(), key=_by_command):
+    for name in sorted(wanted.policies.keys() | actual.policies.keys(), key=by_command):
         _compare_policy(changes, table, name, wanted, actual)
     held = wanted.grants & needed(wanted.policies.values(), actual.sequences)
     lacking = held - actual.grants
@@ -232,155 +179,3 @@ def _details(should_be: Policy, is_: Policy) -> list[str]:
 
 def _kind(policy: Policy) -> str:
     return "permissive" if policy.permissive else "restrictive"
-
-
-_STATES = """
-SELECT c.relname::text, c.relrowsecurity, row_security_active(c.oid) FROM pg_class c
-JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = current_schema() AND c.relkind IN ('r', 'p')
-"""
-
-_POLICIES = """
-SELECT
-    c.relname::text,
-    p.polname::text,
-    CASE p.polcmd WHEN 'r' THEN 'SELECT' WHEN 'a' THEN 'INSERT' WHEN 'w' THEN 'UPDATE'
-        WHEN 'd' THEN 'DELETE' ELSE 'ALL' END,
-    ARRAY(
-        SELECT coalesce(r.rolname::text, 'public') FROM unnest(p.polroles) AS each(oid)
-        LEFT JOIN pg_roles r ON r.oid = each.oid ORDER BY 1
-    ),
-    pg_get_expr(p.polqual, p.polrelid),
-    pg_get_expr(p.polwithcheck, p.polrelid),
-    p.polpermissive
-FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid
-JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = :schema
-"""
-
-_GRANTS = """
-SELECT c.relname::text, r.rolname::text, privilege FROM pg_class c
-JOIN pg_namespace n ON n.oid = c.relnamespace
-CROSS JOIN unnest(CAST(:privileges AS text[])) AS privilege
-JOIN pg_roles r ON r.rolname = ANY (:roles)
-WHERE n.nspname = current_schema() AND c.relkind IN ('r', 'p')
-    AND has_table_privilege(r.oid, c.oid, privilege)
-"""
-
-_SEQUENCES = """
-SELECT c.relname::text, a.attname::text, ARRAY(
-    SELECT r.rolname::text FROM pg_roles r
-    WHERE r.rolname = ANY (:roles) AND has_sequence_privilege(r.oid, s.oid, 'USAGE')
-)
-FROM pg_depend d
-JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S'
-JOIN pg_class c ON c.oid = d.refobjid
-JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = current_schema()
-JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = d.refobjsubid
-WHERE d.deptype = 'a' AND d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass
-"""
-
-
-def read_table_security(
-    connection: Connection, spelling: Mapping[str | None, str | None] | None = None
-) -> dict[str, TableSecurity]:
-    """Return the row level security of every table of the default schema.
-
-    Args:
-        spelling: conditions as Postgres writes them, and as people do.
-    """
-    spellings = spelling or {}
-    schema = connection.exec_driver_sql("SELECT current_schema()::text").scalar_one()
-    policies = _read_policies(connection, schema)
-    roles = list(ROLES)
-    grants: dict[str, set[Grant]] = {}
-    columns: dict[str, set[str]] = {}
-    parameters = {"privileges": list(COMMANDS), "roles": roles}
-    for table, role, privilege in connection.execute(text(_GRANTS), parameters):
-        grants.setdefault(table, set()).add(Grant(role, privilege))
-    for table, column, holders in connection.execute(text(_SEQUENCES), {"roles": roles}):
-        columns.setdefault(table, set()).add(column)
-        held = grants.setdefault(table, set())
-        held.update(Grant(role, "USAGE", column) for role in holders)
-    states = {}
-    for table, enabled, restricts_service in connection.exec_driver_sql(_STATES):
-        own = {policy.name: policy for policy in policies.get(table, ()) if _is_own(policy)}
-        states[table] = TableSecurity(
-            enabled,
-            own,
-            frozenset(grants.get(table, ())),
-            by_hand=len(own) < len(policies.get(table, ())),
-            sequences=frozenset(columns.get(table, ())),
-            written={
-                name: replace(
-                    policy,
-                    using=spellings.get(policy.using, policy.using),
-                    check=spellings.get(policy.check, policy.check),
-                )
-                for name, policy in own.items()
-            },
-            restricts_service=restricts_service,
-        )
-    return states
-
-
-def _is_own(policy: Policy) -> bool:
-    return policy.name.startswith(PREFIX)
-
-
-def _read_policies(connection: Connection, schema: str) -> dict[str, list[Policy]]:
-    policies: dict[str, list[Policy]] = {}
-    rows = connection.execute(text(_POLICIES), {"schema": schema})
-    for table, name, command, roles, using, check, permissive in rows:
-        policy = Policy(name, command, tuple(roles), using, check, permissive)
-        policies.setdefault(table, []).append(policy)
-    return policies
-
-
-def _by_command(name: str) -> int:
-    command = name.rpartition("_")[2].upper()
-    return [*COMMANDS, command].index(command)
-
-
-def _wanted(
-    connection: Connection, rules: Sequence[TableRules]
-) -> tuple[dict[str, TableSecurity], dict[str | None, str | None]]:
-    """What the models declare, as Postgres writes it; and its spelling of all conditions."""
-    owners = {each.owner.name: each for each in rules if each.owner is not None}
-    others = [
-        replace(each, access=access) for each in owners.values() for access in OTHER_DECLARATIONS
-    ]
-    temporary = {f"{PREFIX}wanted_{number}": each for number, each in enumerate([*rules, *others])}
-    savepoint = connection.begin_nested()
-    try:
-        for name, each in temporary.items():
-            _create_policies(connection, name, each)
-        schema = "SELECT nspname::text FROM pg_namespace WHERE oid = pg_my_temp_schema()"
-        temporary_schema = connection.exec_driver_sql(schema).scalar()
-        created = _read_policies(connection, temporary_schema) if temporary_schema else {}
-    finally:
-        savepoint.rollback()
-    wanted: dict[str, TableSecurity] = {}
-    spelling: dict[str | None, str | None] = {}
-    for name, each in temporary.items():
-        policies = {policy.name: policy for policy in created.get(name, ())}
-        written = {policy.name: policy for policy in each.policies()}
-        for policy in policies.values():
-            spelling[policy.using] = written[policy.name].using
-            spelling[policy.check] = written[policy.name].check
-        if each.table not in wanted:
-            sequences = frozenset([each.key] if each.key else [])
-            grants = frozenset(each.grants())
-            wanted[each.table] = TableSecurity(
-                True, policies, grants, sequences=sequences, written=written
-            )
-    return wanted, spelling
-
-
-def _create_policies(connection: Connection, name: str, rules: TableRules) -> None:
-    policies = rules.policies()
-    if not policies:
-        return
-    column = f"{quoted(rules.owner.name)} uuid" if rules.owner is not None else ""
-    run(connection, f"CREATE TEMPORARY TABLE {name} ({column})")
-    run(connection, *(policy.create(name) for policy in policies))

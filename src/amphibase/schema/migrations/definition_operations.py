@@ -18,10 +18,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.elements import TextClause, conv
 
+from amphibase.schema.ddl import DIALECT, as_text
 from amphibase.schema.migrations.definitions import Definitions, Mismatch
 from amphibase.schema.migrations.sqlite_ddl import parse_index
 from amphibase.schema.migrations.sqlite_impl import without_reflection_warnings
-from amphibase.schema.policies import DIALECT, as_text
 
 _CAST = r"::(?:character varying|timestamp with(?:out)? time zone|\w+)(?:\[\])?"
 

@@ -14,9 +14,9 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from amphibase.database.sqlite_now import write_full_timestamps
+from amphibase.schema.ddl import literal, quoted, run
 from amphibase.schema.migrations.definitions import Definitions
 from amphibase.schema.migrations.definitions_of_database import read_definitions
-from amphibase.schema.policies import literal, quoted, run
 
 _TEMPORARY_SCHEMA = "SELECT nspname::text FROM pg_namespace WHERE oid = pg_my_temp_schema()"
 

@@ -9,10 +9,10 @@ from alembic.operations import ops
 from sqlalchemy import Column, Connection, Enum, Table, inspect
 from sqlalchemy.schema import DefaultClause
 
+from amphibase.schema.ddl import literal, quoted
 from amphibase.schema.migrations.definitions import Definitions
 from amphibase.schema.migrations.definitions_of_models import native_enums
 from amphibase.schema.migrations.sqlite_impl import created_enums
-from amphibase.schema.policies import literal, quoted
 
 
 @dataclass(frozen=True, slots=True)

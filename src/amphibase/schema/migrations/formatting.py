@@ -6,7 +6,7 @@ import textwrap
 import tokenize
 from collections.abc import Sequence
 
-from amphibase.schema.policies import as_text
+from amphibase.schema.ddl import as_text
 
 LINE_LENGTH = 88
 """The default of the formatters that people use."""

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from amphibase.errors import ConfigurationError
-from amphibase.schema.policies import run
+from amphibase.schema.ddl import run
 
 CALLERS = ("anon", "authenticated")
 MARK = "Made by Amphibase"

@@ -29,9 +29,9 @@ from sqlalchemy.sql.elements import conv
 from sqlalchemy.types import UserDefinedType
 
 from amphibase.errors import ConfigurationError
+from amphibase.schema.ddl import as_text
 from amphibase.schema.migrations.sqlite_ddl import ParsedTable, parse_table
 from amphibase.schema.migrations.sqlite_table_copy import TableCopy, quoted_name
-from amphibase.schema.policies import as_text
 
 ENUMS = "amphibase_enums"
 """The key of the values of enums in the `info` of a connection."""

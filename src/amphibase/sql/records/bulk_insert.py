@@ -29,7 +29,7 @@ from amphibase.records.batch import Batch
 from amphibase.records.defaults import Defaults
 from amphibase.records.model_info import ModelInfo
 from amphibase.records.values import Row
-from amphibase.schema.policies import quoted
+from amphibase.schema.ddl import quoted
 
 ROWS_A_STATEMENT = 10_000
 ROWS_WORTH_ASKING = 1000

@@ -29,7 +29,7 @@ from amphibase.errors import UnreadableValue
 from amphibase.models import UtcDateTime
 from amphibase.records.model_info import ModelInfo
 from amphibase.records.values import Row
-from amphibase.schema.policies import quoted
+from amphibase.schema.ddl import quoted
 from amphibase.sql.records.query_builder import QueryBuilder
 
 

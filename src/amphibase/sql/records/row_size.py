@@ -24,7 +24,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from amphibase.records.model_info import ModelInfo
 from amphibase.records.page_size import may_be_large
-from amphibase.schema.policies import quoted
+from amphibase.schema.ddl import quoted
 
 
 class RowSize:

@@ -26,7 +26,7 @@ from sqlalchemy import (
 
 from amphibase.errors import NotSupported
 from amphibase.records.access_policy import AccessPolicy
-from amphibase.schema.policies import quoted
+from amphibase.schema.ddl import quoted
 
 
 def visible_table(policies: Sequence[AccessPolicy], dialect: str) -> CTE | None:
