@@ -141,7 +141,8 @@ class SignUps:
         if user is not None and user.email_confirmed_at is not None:
             raise EmailAlreadyRegistered
         if user is None:
-            return await self._users.insert(
+            columns = {"id": uuid7(), **columns}
+            await self._users.insert(
                 connection,
                 identity={},
                 email=email,
@@ -150,6 +151,7 @@ class SignUps:
                 raw_app_meta_data=dict(EMAIL_PROVIDER),
                 **columns,
             )
+            return await self._users.get(connection, columns["id"])
         metadata = {} if is_unproven_sign_up(user) else user.raw_user_meta_data
         values: dict[str, Any] = {"raw_user_meta_data": merged(metadata, user_metadata)}
         if password_hash is not None:
@@ -307,7 +309,7 @@ class SignUps:
         self, connection: AsyncConnection, id: UUID, request: SignUpRequest
     ) -> Row[Any]:
         stored = self._engine.stores_unproven_users
-        return await self._users.insert(
+        await self._users.insert(
             connection,
             identity=dict(request.user_metadata) if stored else {},
             id=id,
@@ -321,6 +323,7 @@ class SignUps:
             raw_app_meta_data=dict(EMAIL_PROVIDER),
             **request.columns,
         )
+        return await self._users.get(connection, id)
 
     async def _add(
         self,

@@ -37,27 +37,26 @@ class Users:
 
     async def insert(
         self, connection: AsyncConnection, *, identity: Claims | None = None, **values: Any
-    ) -> Row[Any]:
-        """Add an account, with an identity where it has an address; return its row.
+    ) -> None:
+        """Add an account, with an identity where it has an address.
+
+        The caller holds the lock of the address (`lock_address`), and has seen that no account has
+        it: the database's own constraint tells addresses of another case apart.
 
         Args:
             identity: what else the identity says of the user; None adds no identity.
             values: columns of `users`.
 
         Raises:
-            EmailAlreadyRegistered: another account has the address, in whatever case.
+            EmailAlreadyRegistered: another account has the address, in the same case.
             Conflict: the id or the phone number is taken.
         """
         now, email = utc_now(), values.get("email")
         values = {"id": uuid7(), "created_at": now, "updated_at": now, **values}
-        if email:
-            await self.lock_address(connection, email)
-            if await self.find_by_email(connection, email) is not None:
-                raise EmailAlreadyRegistered
         with email_conflicts():
-            await connection.execute(insert(self._users).values(values))
+            await connection.execute(insert(self._users), values)
         if identity is not None and email:
-            await self.set_identity(
+            await self.add_identity(
                 connection,
                 values["id"],
                 "email",
@@ -65,7 +64,6 @@ class Users:
                 data=identity,
                 verified=values.get("email_confirmed_at") is not None,
             )
-        return await self.get(connection, values["id"])
 
     async def find(
         self, connection: AsyncConnection, id: UUID, *, lock: bool = False
@@ -167,6 +165,41 @@ class Users:
         )
         return rows.all()
 
+    async def add_identity(
+        self,
+        connection: AsyncConnection,
+        id: UUID,
+        provider: str,
+        address: str,
+        *,
+        verified: bool = False,
+        data: Mapping[str, Any] = MappingProxyType({}),
+    ) -> Row[Any]:
+        """Add the identity of a provider to a user who has none of it; return its row.
+
+        Args:
+            provider: `email` or `phone`, which is also what the address is.
+            verified: whether the address is proven to be theirs.
+            data: what else the identity says of the user.
+        """
+        now = utc_now()
+        fields = {**data, **_unverified(id), provider: address, f"{provider}_verified": verified}
+        added = await connection.execute(
+            insert(self._identities).returning(self._identities),
+            {
+                "id": uuid7(),
+                "provider": provider,
+                "provider_id": str(id),
+                "user_id": id,
+                "identity_data": fields,
+                "last_sign_in_at": now,
+                "created_at": now,
+                "updated_at": now,
+            },
+        )
+        row: Row[Any] = added.one()
+        return row
+
     async def set_identity(
         self,
         connection: AsyncConnection,
@@ -175,46 +208,26 @@ class Users:
         address: str,
         *,
         verified: bool | None = None,
-        data: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
-        """Add the user's identity of a provider, or give it another address.
+        """Give the user's identity of a provider another address; add it where they have none.
 
         Args:
             provider: `email` or `phone`, which is also what the address is.
-            data: what else a new identity says of the user.
             verified: whether the address is proven to be theirs; None leaves that as it is.
         """
-        table, now = self._identities, utc_now()
+        table = self._identities
         existing = (
             await connection.execute(
                 select(table).where(table.c.user_id == id, table.c.provider == provider)
             )
         ).one_or_none()
-        fields = {
-            **data,
-            "sub": str(id),
-            "email_verified": False,
-            "phone_verified": False,
-            **((existing.identity_data or {}) if existing else {}),
-            provider: address,
-        }
-        if verified is not None:
-            fields[f"{provider}_verified"] = verified
-        if existing is not None:
+        if existing is None:
+            await self.add_identity(connection, id, provider, address, verified=verified is True)
+        else:
+            fields = {**_unverified(id), **(existing.identity_data or {}), provider: address}
+            if verified is not None:
+                fields[f"{provider}_verified"] = verified
             await self._write_identity(connection, existing.id, fields)
-            return
-        await connection.execute(
-            insert(table).values(
-                id=uuid7(),
-                provider=provider,
-                provider_id=str(id),
-                user_id=id,
-                identity_data=fields,
-                last_sign_in_at=now,
-                created_at=now,
-                updated_at=now,
-            )
-        )
 
     async def prove_identities(
         self,
@@ -267,6 +280,11 @@ class Users:
             .where(self._identities.c.id == id)
             .values(identity_data=dict(data), updated_at=utc_now())
         )
+
+
+def _unverified(id: UUID) -> dict[str, Any]:
+    """Return what an identity says of a user of whom nothing is proven."""
+    return {"sub": str(id), "email_verified": False, "phone_verified": False}
 
 
 def account_of(row: Row[Any]) -> Account:

@@ -22,7 +22,7 @@ from amphibase.accounts.users import EMAIL_PROVIDER, account_of, merged
 from amphibase.backend import NO_CLAIMS, Account, Claims, Page
 from amphibase.background import Background
 from amphibase.database.engine import Database
-from amphibase.errors import InvalidRequest
+from amphibase.errors import EmailAlreadyRegistered, InvalidRequest
 from amphibase.models import utc_now, uuid7
 from amphibase.records.cursors import Cursors
 from amphibase.records.ordering import ordering
@@ -105,12 +105,15 @@ class SqlAccountAdministration:
             password_hash = await self._passwords.hash(password)
         elif password_hash is not None:
             check_hash(password_hash)
+        id = id or uuid7()
         async with self._database.write() as connection:
             await self._users.lock_address(connection, email)
-            row = await self._users.insert(
+            if await self._users.find_by_email(connection, email) is not None:
+                raise EmailAlreadyRegistered
+            await self._users.insert(
                 connection,
                 identity={},
-                id=id or uuid7(),
+                id=id,
                 email=email.lower(),
                 encrypted_password=password_hash or "",
                 email_confirmed_at=utc_now() if email_confirmed else None,
@@ -118,8 +121,8 @@ class SqlAccountAdministration:
                 raw_app_meta_data={**EMAIL_PROVIDER, **app_metadata},
             )
             if email_confirmed:
-                await self._engine.revoke_outstanding(connection, row)
-            return account_of(await self._users.get(connection, row.id))
+                await self._engine.pending.delete(connection, email.lower())
+            return account_of(await self._users.get(connection, id))
 
     async def invite(
         self, email: str, *, user_metadata: Claims = NO_CLAIMS, app_metadata: Claims = NO_CLAIMS

@@ -99,3 +99,23 @@ async def test_a_trigger_that_lacks_a_right_is_named_in_the_log(
     (line,) = (line for line in caplog.messages if line.startswith("The function public.raising()"))
     assert "supabase_auth_admin with search_path auth" in line
     assert "SECURITY DEFINER" in line
+
+
+async def test_a_user_of_the_administration_is_shown_as_triggers_have_changed_it(api: Api) -> None:
+    api.rows(
+        "CREATE FUNCTION public.grant_plan() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        'UPDATE auth.users SET raw_app_meta_data = raw_app_meta_data || \'{"plan": "free"}\' '
+        "WHERE id = NEW.id; RETURN NEW; END $$"
+    )
+    api.rows(
+        "CREATE TRIGGER grant_plan AFTER INSERT ON auth.users "
+        "FOR EACH ROW EXECUTE FUNCTION public.grant_plan()"
+    )
+    try:
+        body = {"email": "ann@example.com", "email_confirm": True}
+        created = (await api.post("/admin/users", body, token=SERVICE)).json()
+        read = (await api.get(f"/admin/users/{created['id']}", token=SERVICE)).json()
+        assert created["app_metadata"]["plan"] == "free"
+        assert created == read
+    finally:
+        api.rows("DROP FUNCTION public.grant_plan CASCADE")

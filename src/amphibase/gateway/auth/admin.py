@@ -98,10 +98,14 @@ async def create(core: Core, request: Request) -> Response:
             ),
             banned_until=banned_until,
         )
-        for provider, address in (("email", email), ("phone", phone)):
-            if address:
-                await core.engine.users.set_identity(connection, id, provider, address)
-        user = await core.users.get(connection, id)
+        identities = [
+            await core.engine.users.add_identity(connection, id, provider, address)
+            for provider, address in (("email", email), ("phone", phone))
+            if address
+        ]
+        # Read again, as triggers of the project may have changed it; factors come later.
+        row = await core.engine.users.get(connection, id)
+        user = AuthUser(row, identities, factors=())
         await core.audit.record_admin(
             connection, role, AuditAction.SIGNED_UP, user_traits(user.row)
         )

@@ -144,7 +144,7 @@ class AuditLog:
             }
             for action in actions
         ]
-        await connection.execute(insert(self._table).values(entries))
+        await connection.execute(insert(self._table), entries)
         if monotonic() >= self._next_sweep:
             self._next_sweep = monotonic() + SWEEP_SECONDS
             self._background.run("The deletion of old audit log entries", self.sweep())

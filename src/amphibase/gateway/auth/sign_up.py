@@ -228,7 +228,7 @@ async def add_by_phone(
         },
         raw_app_meta_data={"provider": "phone", "providers": ["phone"]},
     )
-    await core.engine.users.set_identity(connection, id, "phone", phone, data=data)
+    await core.engine.users.add_identity(connection, id, "phone", phone, data=data)
     return await core.users.get(connection, id)
 
 
@@ -241,7 +241,7 @@ async def _anonymous(core: Core, request: Request, body: SignUpBody) -> Response
         await check_new_user(
             core, connection, request, id=id, audience=aud, user_metadata=body.data
         )
-        row = await core.users.insert(
+        await core.users.insert(
             connection,
             id=id,
             aud=aud,
@@ -250,7 +250,7 @@ async def _anonymous(core: Core, request: Request, body: SignUpBody) -> Response
             raw_app_meta_data={},
             is_anonymous=True,
         )
-        session = await core.open_session(connection, row.id, request, "anonymous")
+        session = await core.open_session(connection, id, request, "anonymous")
     return respond_uncached(session)
 
 

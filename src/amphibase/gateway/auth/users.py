@@ -179,8 +179,8 @@ class AuthUsers:
 
     # Writing
 
-    async def insert(self, connection: AsyncConnection, **values: Any) -> Row[Any]:
-        """Add a user without identities and return the row.
+    async def insert(self, connection: AsyncConnection, **values: Any) -> None:
+        """Add a user without identities; see `Users.insert`.
 
         Raises:
             EmailAlreadyRegistered, AuthError: the address, number or id is taken.
@@ -188,7 +188,7 @@ class AuthUsers:
         is_anonymous = bool(values.get("is_anonymous"))
         action = "creating anonymous" if is_anonymous else "saving new"
         with database_errors(action, shows_raised=not is_anonymous):
-            return await self._rows.insert(connection, **values)
+            await self._rows.insert(connection, **values)
 
     async def change(self, connection: AsyncConnection, id: UUID, **values: Any) -> None:
         """Write columns of a user.
