@@ -25,7 +25,7 @@ from amphibase.move.accounts.rows import AuthTable
 from amphibase.move.endpoints import Role, SupabaseEndpoint
 from amphibase.move.journal import Journal
 from amphibase.move.project import client_of
-from amphibase.move.tables.base import Chunk, Row, Selection
+from amphibase.move.tables.base import CHUNK_ROWS, Chunk, Row, Selection
 from amphibase.move.tables.data_api import DataApiTables
 from amphibase.testing.supabase import LocalSupabase, serve_projects
 from bench.report import Bar, Measurement
@@ -48,14 +48,18 @@ Work = Callable[[], Awaitable[object]]
 
 
 class Project:
-    """The project, empty before each turn, and both ways into it."""
+    """The project, empty before each turn, and both ways into it, open before the first one."""
 
-    def __init__(self, project: LocalSupabase, rows: int) -> None:
+    def __init__(
+        self,
+        project: LocalSupabase,
+        rows: int,
+        client: AsyncClient,
+        tables: DataApiTables,
+        accounts: ApiAccounts,
+    ) -> None:
         self._database = project.db_url
-        self._endpoint = SupabaseEndpoint(
-            Role.TARGET, project.url, SecretStr(project.service_role_key)
-        )
-        self.client = AsyncClient(project.url, project.service_role_key)
+        self._client, self._tables, self._accounts = client, tables, accounts
         seen = "2026-01-02 03:04:05.678901+00"
         self.rows: list[Row] = [
             (str(uuid4()), f"/pages/{number}", str(number % 5), seen) for number in range(rows)
@@ -87,25 +91,22 @@ class Project:
 
     async def move_accounts(self) -> None:
         """Write the accounts and their profiles as a run of a plan does."""
-        accounts = ApiAccounts(AdminApi(client_of(self._endpoint)))
-        rejected = await accounts.insert(AuthTable.USERS, self.accounts)
+        rejected = await self._accounts.insert(AuthTable.USERS, self.accounts)
         assert rejected == []
-        await accounts.close()
         await self._write("profiles", [(str(each["id"]), "A name") for each in self.accounts])
 
     async def _write(self, name: str, rows: Sequence[Row]) -> None:
-        with tempfile.TemporaryDirectory() as folder, Journal(Path(folder, "plan.toml")) as journal:
-            async with DataApiTables(client_of(self._endpoint), journal) as tables:
-                selection = await _selection(tables, name)
-                writing: deque[asyncio.Task[Any]] = deque()
-                for first in range(0, len(rows), 5_000):
-                    if len(writing) >= tables.in_flight:
-                        assert await writing.popleft() == []
-                    some = rows[first : first + 5_000]
-                    chunk = Chunk(some, (some[-1][0] or "",))
-                    writing.append(asyncio.create_task(tables.insert(selection, chunk)))
-                for task in writing:
-                    assert await task == []
+        tables = self._tables
+        selection = await _selection(tables, name)
+        writing: deque[asyncio.Task[Any]] = deque()
+        for first in range(0, len(rows), CHUNK_ROWS):
+            if len(writing) >= tables.in_flight:
+                assert await writing.popleft() == []
+            some = rows[first : first + CHUNK_ROWS]
+            chunk = Chunk(some, (some[-1][0] or "",))
+            writing.append(asyncio.create_task(tables.insert(selection, chunk)))
+        for task in writing:
+            assert await task == []
 
     async def insert_in_bulk(self, rows: Sequence[Row], batch: int, at_once: int) -> None:
         """Insert rows by the calls that the client's documentation shows, several at once."""
@@ -126,14 +127,14 @@ class Project:
         """Create the accounts and their profiles one after the other."""
         for each in self.accounts:
             user = {"id": each["id"], "email": each["email"], "password_hash": HASH}
-            await self.client.auth.admin.create_user({**user, "email_confirm": True})  # type: ignore[typeddict-item]
+            await self._client.auth.admin.create_user({**user, "email_confirm": True})  # type: ignore[typeddict-item]
             profile = {"id": each["id"], "name": "A name"}
-            await self.client.table("profiles").insert(profile).execute()
+            await self._client.table("profiles").insert(profile).execute()
 
     async def _insert(self, rows: Sequence[Row]) -> None:
         names = ("id", "page", "stars", "seen_at")
         values = [dict(zip(names, row, strict=True)) for row in rows]
-        await self.client.table("visits").insert(values, returning="minimal").execute()  # type: ignore[arg-type]
+        await self._client.table("visits").insert(values, returning="minimal").execute()  # type: ignore[arg-type]
 
 
 async def _selection(tables: DataApiTables, name: str) -> Selection:
@@ -212,8 +213,23 @@ async def measure_turns(project: Project, rounds: int, progress: Progress) -> li
             for name in sides:
                 measurement.add(name, figures[name])
             progress.advance(task)
-    await project.client.postgrest.aclose()
     return [rows, accounts]
+
+
+async def run(
+    opened: LocalSupabase, rows: int, rounds: int, progress: Progress
+) -> list[Measurement]:
+    """Open both ways into a project and measure."""
+    endpoint = SupabaseEndpoint(Role.TARGET, opened.url, SecretStr(opened.service_role_key))
+    client = AsyncClient(opened.url, opened.service_role_key)
+    with tempfile.TemporaryDirectory() as folder, Journal(Path(folder, "plan.toml")) as journal:
+        async with DataApiTables(client_of(endpoint), journal) as tables:
+            accounts = ApiAccounts(AdminApi(client_of(endpoint)))
+            project = Project(opened, rows, client, tables, accounts)
+            measurements = await measure_turns(project, rounds, progress)
+            await accounts.close()
+    await client.postgrest.aclose()
+    return measurements
 
 
 def measure(rows: int, rounds: int, progress: Progress) -> list[Measurement]:
@@ -221,4 +237,4 @@ def measure(rows: int, rounds: int, progress: Progress) -> list[Measurement]:
     with serve_projects() as projects, projects.open() as opened:
         with psycopg.connect(opened.db_url, autocommit=True) as connection:
             connection.execute(TABLES.encode())
-        return asyncio.run(measure_turns(Project(opened, rows), rounds, progress))
+        return asyncio.run(run(opened, rows, rounds, progress))
