@@ -30,7 +30,7 @@ SHARED = {
 }
 FOUNDATION = {"accounts", "blobs", "database", "records", "replication", "schema"}
 ALLOWED = {
-    "access": set(),
+    "access": {"errors"},
     "background": {"redaction"},
     "errors": set(),
     "loopback": set(),

@@ -35,7 +35,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, Mapper, declared_attr, mapped_column
 from sqlalchemy.types import JSON, TypeDecorator
 
-from amphibase.access import Access, Who, access_of, everyone, owner
+from amphibase.access import Access, declaration_of, everyone, owner
 from amphibase.errors import InvalidValue
 
 NAMING = {
@@ -242,7 +242,7 @@ def _index_lists(mapper: Mapper[Any], model: type[Any]) -> None:
         return
     if issubclass(model, Owned):
         ways: list[tuple[str, ...]] = [("owner_id", "created_at", "id")]
-        if access_of(model).read.admits != {Who.OWNER}:
+        if declaration_of(model).read != owner:
             ways.append(("created_at", "id"))
     elif issubclass(model, Timestamps) and mapper.inherits is None:
         ways = [("created_at", "id")]

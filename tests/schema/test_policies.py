@@ -28,7 +28,17 @@ from tests.schema.callers import (
     url_of,
 )
 
-from amphibase.access import Access, Rule, Who, admin, authenticated, everyone, owner, service
+from amphibase.access import (
+    Access,
+    Rule,
+    Who,
+    admin,
+    authenticated,
+    callers_of,
+    everyone,
+    owner,
+    service,
+)
 from amphibase.errors import ConfigurationError
 from amphibase.schema import commands as schema
 from amphibase.schema.policies import declared, names_of, policy_name
@@ -53,13 +63,15 @@ def admits(rule: Rule, caller: Asking, row_owner: uuid.UUID | None) -> bool:
             Who.OWNER: caller.id is not None and caller.id == row_owner,
             Who.ADMIN: caller.is_admin,
         }[who]
-        for who in rule.admits
+        for who in callers_of(rule)
     )
 
 
 def may_own(access: Access, caller: Asking, row_owner: uuid.UUID | None) -> bool:
     """Return whether a caller may add a row with that owner, if they may add rows at all."""
-    return row_owner == caller.id or (Who.ADMIN in access.write.admits and caller.is_admin)
+    return row_owner == caller.id or (
+        Who.ADMIN in callers_of(access.change.old) and caller.is_admin
+    )
 
 
 async def test_each_declaration_lets_each_caller_do_what_it_says_and_no_more(
@@ -80,7 +92,7 @@ async def test_each_declaration_lets_each_caller_do_what_it_says_and_no_more(
             for name, access in pairs.items():
                 table = Identifier(name)
                 seen = [row for row in (ANN, BOB) if admits(access.read, caller, row)]
-                changed = [row for row in seen if admits(access.write, caller, row)]
+                changed = [row for row in seen if admits(access.change.old, caller, row)]
                 case = f"{caller}: {access}"
                 assert attempt(connection, SQL("SELECT * FROM {}").format(table)) == len(seen), case
                 for verb in ("UPDATE {} SET title = 'x'", "UPDATE {} SET title = id || 'x'"):
@@ -88,7 +100,7 @@ async def test_each_declaration_lets_each_caller_do_what_it_says_and_no_more(
                     assert attempt(connection, SQL(verb).format(table)) == len(changed), case
                 for row in (ANN, BOB, EVE):
                     add = SQL("INSERT INTO {} (owner_id) VALUES (%s)").format(table)
-                    may = admits(access.write, caller, row) and may_own(access, caller, row)
+                    may = admits(access.change.old, caller, row) and may_own(access, caller, row)
                     assert attempt(connection, add, row) == may, case
                 connection.rollback()
                 act_as(connection, caller)

@@ -6,7 +6,7 @@ from typing import Any, NoReturn, Self
 
 from sqlalchemy import ColumnElement, FromClause, Uuid, and_, bindparam, false
 
-from amphibase.access import OWNER_COLUMN, Rule, Who
+from amphibase.access import OWNER_COLUMN, Rule, Who, callers_of
 from amphibase.backend import Caller
 from amphibase.errors import Forbidden, InvalidValue, Unauthenticated
 from amphibase.records.model_info import ABSENT, ModelInfo
@@ -49,7 +49,7 @@ class AccessPolicy:
     @property
     def readable(self) -> ColumnElement[bool] | None:
         """The rows that the caller may see; None where that is every row."""
-        return _all(self._alive(), self._admitted(self.info.access.read))
+        return _all(self._alive(), self._admitted(self.info.access.declared.read))
 
     @property
     def kind(self) -> tuple[bool, ...]:
@@ -67,34 +67,34 @@ class AccessPolicy:
     @property
     def writable(self) -> ColumnElement[bool] | None:
         """The rows that the caller may change: those that they also see."""
-        access = self.info.access
-        return _all(self._alive(), self._admitted(access.read), self._admitted(access.write))
+        access = self.info.access.declared
+        return _all(self._alive(), self._admitted(access.read), self._admitted(access.change.old))
 
     @property
     def may_select(self) -> bool:
         """Whether the database lets the caller read the table at all, as GRANT decides it."""
         by_grants = self._by_database and self._caller.role != "service_role"
-        return not by_grants or self._is_granted(self.info.access.read)
+        return not by_grants or self._is_granted(self.info.access.declared.read)
 
     @property
     def may_write(self) -> bool:
         """Whether the declaration lets such a caller write rows at all, as GRANT decides it."""
-        return self._is_granted(self.info.access.write)
+        return self._is_granted(self.info.access.declared.change.old)
 
     @property
     def may_add(self) -> bool:
         """Whether the declaration lets the caller add a row of their own."""
-        rule = self.info.access.write
-        owns = Who.OWNER in rule.admits and self._caller.user_id is not None
+        rule = self.info.access.declared.change.old
+        owns = Who.OWNER in callers_of(rule) and self._caller.user_id is not None
         return self._static(rule) or owns
 
     def sees(self, values: dict[str, Any]) -> bool:
         """Return whether the caller may see a row with these values, once it is stored."""
-        rule = self.info.access.read
+        rule = self.info.access.declared.read
         if self._caller.role == "service_role" or self._static(rule):
             return True
         own = self._caller.user_id is not None and values.get(OWNER_COLUMN) == self._caller.user_id
-        return Who.OWNER in rule.admits and own
+        return Who.OWNER in callers_of(rule) and own
 
     def check_writes(self) -> None:
         """Check that the caller may write rows of the model at all, as GRANT decides it.
@@ -140,9 +140,9 @@ class AccessPolicy:
         return True
 
     def _owners(self, values: Sequence[Any]) -> list[Any]:
-        caller, rule = self._caller, self.info.access.write
+        caller, rule = self._caller, self.info.access.declared.change.old
         owners = [caller.user_id if value is None or value is ABSENT else value for value in values]
-        if not (Who.ADMIN in rule.admits and caller.is_admin):
+        if not (Who.ADMIN in callers_of(rule) and caller.is_admin):
             for owner in owners:
                 if owner != caller.user_id:
                     raise InvalidValue("owner_id is set by the server", field=OWNER_COLUMN)
@@ -162,23 +162,23 @@ class AccessPolicy:
     def _admitted(self, rule: Rule) -> ColumnElement[bool] | None:
         if self._by_database or self._static(rule):
             return None
-        if Who.OWNER in rule.admits and self._caller.user_id is not None:
+        if Who.OWNER in callers_of(rule) and self._caller.user_id is not None:
             assert self._owner is not None
             return self._owner == bindparam(CALLER, self._caller.user_id, Uuid())
         return false()
 
     def _is_granted(self, rule: Rule) -> bool:
-        return Who.EVERYONE in rule.admits or (
-            self._caller.user_id is not None and bool(rule.admits)
+        return Who.EVERYONE in callers_of(rule) or (
+            self._caller.user_id is not None and bool(callers_of(rule))
         )
 
     def _static(self, rule: Rule) -> bool:
         """Return whether the rule admits the caller for every row."""
         caller = self._caller
         return (
-            Who.EVERYONE in rule.admits
-            or (Who.AUTHENTICATED in rule.admits and caller.user_id is not None)
-            or (Who.ADMIN in rule.admits and caller.user_id is not None and caller.is_admin)
+            Who.EVERYONE in callers_of(rule)
+            or (Who.AUTHENTICATED in callers_of(rule) and caller.user_id is not None)
+            or (Who.ADMIN in callers_of(rule) and caller.user_id is not None and caller.is_admin)
         )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Column, MetaData, Table
 from sqlalchemy.orm import Mapper
 
-from amphibase.access import OWNER_COLUMN, SERVER_ONLY, Access, Who, access_of
+from amphibase.access import OWNER_COLUMN, SERVER_ONLY, Access, Who, callers_of, declaration_of
 from amphibase.errors import ConfigurationError
 from amphibase.records.adoption import mappers_by_table
 from amphibase.schema.ddl import DIALECT, LINE_LENGTH, on_one_line, quoted
@@ -82,7 +82,7 @@ class TableRules:
 
     def policies(self) -> list[Policy]:
         """Return the table's policies; a rule that admits the service alone needs none."""
-        read, write = _plain(self.access.read.admits), _plain(self.access.write.admits)
+        read, write = _plain(callers_of(self.access.read)), _plain(self._writers)
         # Postgres adds the policy for SELECT where a statement reads the rows it changes, which
         # `UPDATE notes SET title = ''` does not: invisible rows are not changed either.
         both = self._both(read, write)
@@ -96,6 +96,10 @@ class TableRules:
             policies.append(self._policy("UPDATE", writers, using=both, check=check))
             policies.append(self._policy("DELETE", writers, using=both))
         return [policy for policy in policies if policy is not None]
+
+    @property
+    def _writers(self) -> frozenset[Who]:
+        return callers_of(self.access.change.old)
 
     def grants(self) -> list[Grant]:
         """Return the privileges that the policies need to have an effect, and no others."""
@@ -141,7 +145,7 @@ class TableRules:
     def _insert_check(self) -> str:
         """Return the condition of new rows: they are the caller's, unless an administrator may
         write rows of others."""
-        admits = self.access.write.admits
+        admits = self._writers
         if self.owner is None or admits == {Who.ADMIN}:
             return self._condition(_plain(admits))
         of_anonymous = Who.EVERYONE in admits and self.owner.nullable
@@ -272,13 +276,13 @@ def _rules(table: Table, mappers: list[Mapper[Any]]) -> TableRules:
 
 def _rules_of(table: Table, mapper: Mapper[Any]) -> TableRules:
     try:
-        access = access_of(mapper.class_)
+        access = declaration_of(mapper.class_)
     except TypeError as error:
         raise ConfigurationError(str(error)) from None
     column = mapper.columns.get(OWNER_COLUMN)
     if isinstance(column, Column) and column.table is mapper.local_table and _is_uuid(column):
         return TableRules(table.name, access, column)
-    if Who.OWNER in access.read.admits | access.write.admits:
+    if any(Who.OWNER in callers_of(rule) for _, rule in access.rules()):
         raise ConfigurationError(
             f"{mapper.class_.__name__} grants access to owners, but its table {table.name} has no "
             f"{OWNER_COLUMN} that is a UUID"

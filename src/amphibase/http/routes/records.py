@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import inspect as inspect_model
 from typing_extensions import TypedDict
 
-from amphibase.access import Rule, access_of, service
+from amphibase.access.conditions import Condition, Never
 from amphibase.backend import MAX_LIMIT, Page
 from amphibase.errors import (
     ConfigurationError,
@@ -40,6 +40,7 @@ from amphibase.records.derived import changes, create_schema, read_model, update
 from amphibase.records.fields import Field, fields_of
 from amphibase.records.filters.expressions import filterable_columns, invalid_parameter
 from amphibase.records.listing import DEFAULT_LIMIT, read_listing
+from amphibase.records.model_access import access_of
 from amphibase.records.validators import construct
 
 MAX_VERSION = 2**31 - 1
@@ -71,7 +72,7 @@ def routes(
     """
     key = _key(model)
     access = access_of(model)
-    reads, writes = _open(access.read), _open(access.write)
+    reads, writes = _is_open(access.read), access.is_writable
     if not (reads or writes):
         raise ConfigurationError(
             f"{model.__name__} is for the service alone, so it can have no route; declare its "
@@ -262,8 +263,8 @@ class RowSerializer:
         return {key: held[key] for key in self.names}
 
 
-def _open(rule: Rule) -> bool:
-    return rule != service
+def _is_open(condition: Condition) -> bool:
+    return not isinstance(condition, Never)
 
 
 def _key(model: type[Any]) -> Field:

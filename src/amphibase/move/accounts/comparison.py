@@ -34,7 +34,7 @@ SHOWN_ALONE = (AuthTable.USERS, AuthTable.IDENTITIES, AuthTable.FACTORS)
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class ChangedRow:
     """A row that differs.
 
     Args:
@@ -58,7 +58,7 @@ class ComparedRows:
         own: what is the target's own and stays: of a row's name in the journal, how it differs.
     """
 
-    changes: list[Change] = field(default_factory=list)
+    changes: list[ChangedRow] = field(default_factory=list)
     missing: list[Values] = field(default_factory=list)
     lost: list[Values] = field(default_factory=list)
     own: dict[str, str] = field(default_factory=dict)
@@ -166,7 +166,7 @@ class AccountComparison:
             if mark and "encrypted_password" not in row:
                 names += ["encrypted_password"] * (mark.password != password_mark(sent[key]))
             if names and self._is_ours(table, row, mark, columns):
-                found.changes.append(Change(sent[key], row, names))
+                found.changes.append(ChangedRow(sent[key], row, names))
             elif names:
                 how = "changed on the target since" if mark else "added on the target too"
                 found.own[journal_name(table, row)] = f"was {how}, and differs: {listed(names)}"

@@ -12,7 +12,7 @@ from amphibase.move.accounts.base import AccountSource, AccountTarget, RejectedA
 from amphibase.move.accounts.comparison import (
     HELD,
     AccountComparison,
-    Change,
+    ChangedRow,
     ComparedRows,
     ComparedTotals,
     listed,
@@ -173,7 +173,7 @@ class AccountTransfer:
         self._marks.delete(table, [each.row for each in rejected])
         return len(rows) - self._reject(table, rejected)
 
-    async def _change(self, table: AuthTable, changes: Sequence[Change]) -> int:
+    async def _change(self, table: AuthTable, changes: Sequence[ChangedRow]) -> int:
         """Write rows in the place of others; return how many."""
         rows, again = [], []
         for change in changes:

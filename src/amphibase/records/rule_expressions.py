@@ -1,0 +1,159 @@
+"""Checks of the SQLAlchemy expressions in access rules: what cannot hold on every backend is
+rejected where it is declared."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NoReturn
+
+from sqlalchemy import CTE, Column, ColumnElement, Exists, Table
+from sqlalchemy.orm import Mapper
+from sqlalchemy.sql import visitors
+from sqlalchemy.sql.elements import ColumnClause, Over, TextClause
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.sql.operators import custom_op
+from sqlalchemy.sql.selectable import (
+    Alias,
+    HasPrefixes,
+    HasSuffixes,
+    SelectBase,
+    TableClause,
+)
+
+from amphibase.access.caller import CallerValue
+from amphibase.models import SoftDelete
+from amphibase.private_names.sqlalchemy import untraversed_texts
+
+FUNCTIONS = frozenset(
+    {"abs", "coalesce", "length", "lower", "now", "nullif", "replace", "trim", "upper"}
+)
+"""Functions that mean the same on each backend, and give the same within a statement."""
+SELECTED = ("1", "*")
+"""What SQLAlchemy writes as the columns of an EXISTS."""
+
+
+def expression_of(
+    build: Callable[[Any], Any], mapper: Mapper[Any], where: str
+) -> ColumnElement[bool]:
+    """Return the expression of a rule.
+
+    Args:
+        build: gets the mapped class.
+        where: the rule's place, for messages.
+
+    Raises:
+        TypeError: it is no expression, or one that cannot be a rule.
+    """
+    expression = build(mapper.class_)
+    if hasattr(expression, "__clause_element__"):
+        expression = expression.__clause_element__()
+    if not isinstance(expression, ColumnElement):
+        raise TypeError(f"{where} must return an SQLAlchemy expression, not {expression!r}")
+    for part in visitors.iterate(expression):
+        _check_part(part, where)
+        if _is_deleted_at(part, mapper):
+            raise TypeError(f"{where} reads deleted_at, but deleted rows do not exist for callers")
+    return expression
+
+
+def tables_of(
+    expression: ColumnElement[bool], mapper: Mapper[Any], where: str
+) -> Iterator[tuple[Exists, tuple[Table, ...]]]:
+    """Yield each subquery of an expression with the tables in its FROM.
+
+    Args:
+        mapper: of the row, whose columns a subquery may compare.
+
+    Raises:
+        TypeError: a column is none of the row's or of a subquery around it, or a subquery is such
+            as cannot be in a rule.
+    """
+    own = _name(mapper.local_table)
+    subqueries: dict[Exists, tuple[Table, ...]] = {}
+    inside: set[Any] = set()
+    for part in visitors.iterate(expression):
+        if isinstance(part, Exists) and part not in inside:
+            inner = list(visitors.iterate(part.element))
+            if any(isinstance(each, Exists) for each in inner):
+                raise TypeError(f"{where} has a subquery in a subquery; use through() instead")
+            tables = tuple(_from(inner, mapper, where))
+            _check_columns(inner, {own, *(table.fullname for table in tables)}, where)
+            subqueries[part] = tables
+            inside.update(inner)
+    outside = [each for each in visitors.iterate(expression) if each not in inside]
+    if any(isinstance(each, SelectBase) for each in outside):
+        raise TypeError(f"{where} compares with the rows of a query; use exists().where(…)")
+    _check_columns(outside, {own}, where)
+    yield from subqueries.items()
+
+
+def check_scope_condition(condition: Any, table: Table, where: str) -> None:
+    """Check a condition of the memberships that count.
+
+    Raises:
+        TypeError: it is more than columns of the table and constants.
+    """
+    if not isinstance(condition, ColumnElement):
+        raise TypeError(f"{where}: an SQLAlchemy expression was expected, not {condition!r}")
+    parts = list(visitors.iterate(condition))
+    for part in parts:
+        _check_part(part, where)
+        if isinstance(part, CallerValue | SelectBase):
+            raise TypeError(f"{where}: a scope depends on columns of {table.name} alone")
+    _check_columns(parts, {table.fullname}, where)
+
+
+def _check_part(part: Any, where: str) -> None:
+    match part:
+        case TextClause():
+            _reject(where, "SQL text")
+        case ColumnClause(is_literal=True) if part.name not in SELECTED:
+            _reject(where, "SQL text")
+        case FunctionElement():
+            name = str(getattr(part, "name", type(part).__name__))
+            if name.lower() not in FUNCTIONS:
+                allowed = ", ".join(sorted(FUNCTIONS))
+                _reject(where, f"the function {name}", f"those that it can have: {allowed}")
+        case Over():
+            _reject(where, "a window function")
+        case CTE():
+            _reject(where, "a common table expression")
+        case Alias():
+            _reject(where, f"the alias {part.name}", "name the model itself")
+        case HasPrefixes() | HasSuffixes() if any(untraversed_texts(part)):
+            _reject(where, "SQL text")
+    operator = getattr(part, "operator", None)
+    if isinstance(operator, custom_op):
+        _reject(where, f"the operator {operator.opstring}")
+
+
+def _check_columns(parts: Iterable[Any], tables: set[str], where: str) -> None:
+    for part in parts:
+        if isinstance(part, Column) and _name(part.table) not in tables:
+            raise TypeError(
+                f"{where} reads {part.table}.{part.name}, which is no column of the row; reach "
+                "other rows by exists().where(…), has() or any()"
+            )
+
+
+def _from(inner: Iterable[Any], mapper: Mapper[Any], where: str) -> list[Table]:
+    """Return the tables of a subquery beside the row's own, which the subquery correlates with."""
+    sources = [each.table if isinstance(each, Column) else each for each in inner]
+    own = _name(mapper.local_table)
+    tables = [each for each in sources if isinstance(each, Table) and _name(each) != own]
+    if not tables:
+        _reject(where, f"{own}, the model's own table, in a subquery")
+    return list(dict.fromkeys(tables))
+
+
+def _is_deleted_at(part: Any, mapper: Mapper[Any]) -> bool:
+    if not (isinstance(part, Column) and issubclass(mapper.class_, SoftDelete)):
+        return False
+    return part.name == "deleted_at" and _name(part.table) == _name(mapper.local_table)
+
+
+def _name(table: Any) -> str:
+    return table.fullname if isinstance(table, TableClause) else ""
+
+
+def _reject(where: str, what: str, advice: str = "") -> NoReturn:
+    end = f"; {advice}" if advice else ""
+    raise TypeError(f"{where} has {what}, which a rule cannot have on every backend{end}")

@@ -1,0 +1,293 @@
+"""Declarations of access, and what they come to for a model."""
+
+import uuid
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+from sqlalchemy import Column, ForeignKey, String, exists, func, literal_column, select, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, aliased, mapped_column, relationship
+
+from amphibase.access import (
+    Access,
+    Add,
+    Change,
+    Rule,
+    admin,
+    authenticated,
+    everyone,
+    me,
+    memberships,
+    owner,
+    rule,
+    service,
+    through,
+)
+from amphibase.access.conditions import (
+    AllOf,
+    Always,
+    AnyOf,
+    HasRelated,
+    InScope,
+    IsAdmin,
+    IsAlive,
+    IsOwner,
+    IsSignedIn,
+    Matches,
+    Never,
+    implies,
+)
+from amphibase.models import SoftDelete
+from amphibase.records.model_access import access_of
+
+
+class Models(DeclarativeBase):
+    """Beside the application's models."""
+
+
+class Organisation(Models):
+    __tablename__ = "organisations"
+    __access__ = Access(read=everyone)
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    plan: Mapped[str]
+
+
+class Membership(SoftDelete, Models):
+    __tablename__ = "memberships"
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    organisation_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("organisations.id"))
+    user_id: Mapped[uuid.UUID]
+    role: Mapped[str] = mapped_column(String(20))
+
+
+mine = memberships(Membership.organisation_id, of=Membership.user_id)
+agents = mine.where(Membership.role.in_(("agent", "owner")))
+
+
+class Ticket(SoftDelete, Models):
+    __tablename__ = "tickets"
+    __access__ = Access(
+        read=mine.has("organisation_id") | admin,
+        add=mine.has("organisation_id"),
+        change=agents.has("organisation_id"),
+        delete=agents.has("organisation_id"),
+    )
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    organisation_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("organisations.id"))
+    parent_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("tickets.id"))
+    title: Mapped[str]
+    number: Mapped[int]
+    organisation: Mapped[Organisation] = relationship()
+    parent: Mapped["Ticket | None"] = relationship(remote_side=[id])
+    comments: Mapped[list["Comment"]] = relationship(back_populates="ticket")
+
+
+class Comment(Models):
+    __tablename__ = "comments"
+    __access__ = Access(
+        read=through("ticket"),
+        add=through("ticket"),
+        change=owner,
+        delete=owner | through("ticket", "delete"),
+    )
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    owner_id: Mapped[uuid.UUID]
+    ticket_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("tickets.id"))
+    ticket: Mapped[Ticket] = relationship(back_populates="comments")
+
+
+OWNER_ID: Column[Any] = Comment.__table__.c.owner_id  # type: ignore[assignment]
+
+
+def declared(monkeypatch: pytest.MonkeyPatch, model: type[Any], access: Access) -> Any:
+    monkeypatch.setattr(model, "__access__", access, raising=False)
+    return access_of(model)
+
+
+def test_a_scope_holds_the_memberships_that_are_alive_and_match() -> None:
+    read = access_of(Ticket).read
+    assert isinstance(read, AnyOf)
+    in_scope, is_admin = read.parts
+    assert isinstance(in_scope, InScope)
+    assert isinstance(is_admin, IsAdmin)
+    assert in_scope.column is Ticket.__table__.c.organisation_id
+    assert in_scope.query.user is Membership.__table__.c.user_id
+    assert [str(each) for each in in_scope.query.where] == ["memberships.deleted_at IS NULL"]
+    change = access_of(Ticket).change_old
+    assert isinstance(change, AllOf)
+    assert isinstance(change.parts[1], InScope)
+    assert "memberships.role IN" in str(change.parts[1].query.where[0])
+
+
+def test_a_related_row_must_be_alive_and_meet_its_own_rule() -> None:
+    access = access_of(Comment)
+    assert isinstance(access.read, HasRelated)
+    assert isinstance(access.read.condition, AllOf)
+    assert isinstance(access.read.condition.parts[0], IsAlive)
+    assert access.read.condition.parts[1] == access_of(Ticket).read
+    assert isinstance(access.delete, AllOf)
+    ways = access.delete.parts[1]
+    assert isinstance(ways, AnyOf)
+    assert isinstance(ways.parts[1], HasRelated)
+    assert implies(ways.parts[1].condition, access_of(Ticket).delete)
+
+
+def test_each_operation_on_an_existing_row_needs_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    access = declared(monkeypatch, Comment, Access(read=admin, write=everyone))
+    assert access.change_old == access.change_new == access.delete == IsAdmin()
+    assert access.add == AllOf((IsAdmin(), IsOwner(OWNER_ID)))
+
+
+def test_a_new_row_is_its_owners_unless_an_administrator_may_add_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    own = IsOwner(OWNER_ID)
+    for access, expected in [
+        (Access(add=everyone, read=everyone), own),
+        (Access(add=owner | admin, read=everyone), AnyOf((own, IsAdmin()))),
+        (Access(add=admin, read=everyone), IsAdmin()),
+        (Access(add=Add(authenticated, visible=False)), own),
+        (Access(add=service, read=everyone), Never()),
+    ]:
+        assert declared(monkeypatch, Comment, access).add == expected
+
+
+def test_what_is_changed_must_be_readable_before_and_after(monkeypatch: pytest.MonkeyPatch) -> None:
+    access = declared(monkeypatch, Comment, Access(read=owner, change=Change(old=everyone)))
+    assert access.change_old == access.change_new == IsOwner(OWNER_ID)
+    change = Change(old=admin, new=authenticated)
+    access = declared(monkeypatch, Comment, Access(read=everyone, change=change))
+    assert (access.change_old, access.change_new) == (IsAdmin(), IsSignedIn())
+
+
+@pytest.mark.parametrize(
+    ("combined", "expected"),
+    [
+        (owner | everyone, Always()),
+        (owner & everyone, IsOwner(OWNER_ID)),
+        (owner | authenticated, IsSignedIn()),
+        (authenticated & (owner | admin), AnyOf((IsOwner(OWNER_ID), IsAdmin()))),
+        (owner | service, IsOwner(OWNER_ID)),
+        (owner & service, Never()),
+        ((owner & admin) | owner, IsOwner(OWNER_ID)),
+        (admin & owner & admin, AllOf((IsAdmin(), IsOwner(OWNER_ID)))),
+    ],
+)
+def test_rules_combine_to_the_shortest_condition(
+    combined: Rule, expected: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert declared(monkeypatch, Comment, Access(read=combined)).read == expected
+
+
+def test_an_expression_knows_the_rows_that_its_subqueries_may_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def build(row: Any) -> Any:
+        published = exists().where(Ticket.id == row.ticket_id, Ticket.title == me.email)
+        return published | row.ticket.has(Ticket.number > 3)
+
+    condition = declared(monkeypatch, Comment, Access(read=rule(build))).read
+    assert isinstance(condition, Matches)
+    for subquery in condition.subqueries:
+        ((table, readable),) = subquery.conditions
+        assert table is Ticket.__table__
+        assert isinstance(readable, AllOf)
+        assert readable.parts == (IsAlive(table.c.deleted_at), access_of(Ticket).read)
+    assert len(condition.subqueries) == 2
+
+
+@pytest.mark.parametrize(
+    ("build", "reason"),
+    [
+        (lambda row: True, "must return an SQLAlchemy expression"),
+        (lambda row: text("1 = 1"), "must return an SQLAlchemy expression"),
+        (lambda row: row.title == literal_column("user"), "SQL text"),
+        (lambda row: func.random() > 1, "the function random"),
+        (lambda row: func.count(row.id) > 1, "the function count"),
+        (lambda row: row.title.op("~")("a"), "the operator ~"),
+        (lambda row: row.id.in_(select(Comment.ticket_id)), r"exists\(\)\.where"),
+        (lambda row: Organisation.plan == "free", "no column of the row"),
+        (lambda row: exists().where(Ticket.title == "a"), "own table, in a subquery"),
+        (lambda row: row.parent.has(), "alias"),
+        (lambda row: exists().where(aliased(Organisation).id == row.organisation_id), "alias"),
+        (lambda row: row.deleted_at.is_(None), "deleted_at"),
+        (
+            lambda row: exists().where(
+                Organisation.id == row.organisation_id, exists().where(Membership.id == row.id)
+            ),
+            "a subquery in a subquery",
+        ),
+    ],
+)
+def test_an_expression_that_cannot_be_a_rule_everywhere_is_rejected(
+    build: Callable[[Any], Any], reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(TypeError, match=rf"^Ticket: change=rule\(<lambda at .*{reason}"):
+        declared(monkeypatch, Ticket, Access(read=everyone, change=rule(build)))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        (through("author"), "has no relationship author"),
+        (through("comments"), r"many rows; .* row\.comments\.any\("),
+        (through("parent"), "Ticket → Ticket lead in a circle"),
+        (mine.has("organization_id"), "has no column organization_id"),
+        (mine.has("number"), "number is INTEGER, and memberships.organisation_id is UUID"),
+        (memberships(Membership.id, of=cast(Any, Membership.role)).has("id"), "is not a UUID"),
+        (mine.where(Organisation.plan == "free").has("organisation_id"), "no column of the row"),
+        (mine.where(Membership.user_id == me.id).has("organisation_id"), "columns of memberships"),
+        (mine.where(func.now() > func.clock_timestamp()).has("organisation_id"), "clock_timestamp"),
+        (owner, "Ticket grants access to owners, but has no owner_id"),
+    ],
+)
+def test_a_rule_that_does_not_fit_its_model_is_rejected(
+    wrong: Rule, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(TypeError, match=reason):
+        declared(monkeypatch, Ticket, Access(read=everyone, delete=wrong))
+
+
+def test_rules_that_lead_in_a_circle_are_rejected_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where each is for another operation: policies of Postgres recurse by table."""
+    monkeypatch.setattr(
+        Ticket, "__access__", Access(read=rule(lambda row: row.comments.any()), write=admin)
+    )
+    with pytest.raises(TypeError, match="Comment → Ticket → Comment lead in a circle"):
+        access_of(Comment)
+
+
+def test_a_declaration_reads_as_it_was_written() -> None:
+    assert str(Access(read=owner | admin, write=owner)) == "read: owner | admin; write: owner"
+    assert str((owner | admin) & authenticated) == "(owner | admin) & authenticated"
+    assert str(Access(add=Add(everyone, visible=False), change=Change(old=admin, new=owner))) == (
+        "read: service; add: Add(everyone, visible=False); change: Change(old=admin, new=owner); "
+        "delete: service"
+    )
+    assert str(access_of(Comment).declared.delete) == 'owner | through("ticket", "delete")'
+    assert str(agents.has("id")) == (
+        "memberships(Membership.organisation_id, of=Membership.user_id)"
+        ".where(memberships.role IN ('agent', 'owner')).has(\"id\")"
+    )
+
+
+@pytest.mark.parametrize(
+    "declare",
+    [
+        lambda: Access(write=owner, delete=admin),
+        lambda: Access(read=cast(Any, "owner")),
+        lambda: Access(delete=cast(Any, Change(old=owner))),
+        lambda: owner | cast(Any, "admin"),
+        lambda: memberships(Membership.id, of=Ticket.id),
+    ],
+)
+def test_what_is_no_rule_is_rejected_where_it_is_written(declare: Callable[[], Any]) -> None:
+    with pytest.raises(TypeError):
+        declare()
+
+
+def test_a_claim_that_users_change_themselves_decides_nothing() -> None:
+    with pytest.raises(ValueError, match="app_metadata"):
+        me.claim("user_metadata", "plan")
+    with pytest.raises(ValueError, match="read, change or delete"):
+        through("ticket", "add")
