@@ -73,8 +73,21 @@ class Post(PublicRead, Base):
     price: Mapped[Decimal] = mapped_column(default=Decimal(0))
     tags: Mapped[list[str]] = mapped_column(default=list)
     data: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    remark: Mapped[str] = mapped_column(default="", server_default="", info={"private": True})
+    remark: Mapped[str] = mapped_column(default="", server_default="", info={"read": service})
     comments: Mapped[list["Comment"]] = relationship(back_populates="post")
+
+
+class Licence(PublicRead, Base):
+    """Everyone's to read but for its key; its plan is the service's to set, and its team stays."""
+
+    __tablename__ = "t_licences"
+
+    name: Mapped[str]
+    key: Mapped[str] = mapped_column(
+        default="", server_default="", unique=True, info={"read": service}
+    )
+    plan: Mapped[str] = mapped_column(server_default="free", info={"write": service})
+    team: Mapped[str] = mapped_column(default="none", info={"change": service})
 
 
 class Clip(PublicRead, Base):

@@ -52,7 +52,7 @@ class TestAdd:
         assert stored is new
         row = await records.of(Post, ANN).get(stored.id)
         assert row is not None
-        for name in ("id", "owner_id", "title", "price", "tags", "data", "category", "remark"):
+        for name in ("id", "owner_id", "title", "price", "tags", "data", "category"):
             assert getattr(row, name) == getattr(stored, name)
         assert row.created_at == stored.created_at
         assert (stored.category, stored.data, stored.body) == (Category.NEWS, {}, None)
@@ -176,13 +176,13 @@ class TestAddMany:
             assert (found.number, found.text) == (row.number, row.text)
 
     async def test_fills_in_what_was_left_out(self, records: Records) -> None:
-        rows = [Post(title="a"), Post(title="b", remark="r", tags=["t"], data={"k": 1})]
+        rows = [Post(title="a"), Post(title="b", body="r", tags=["t"], data={"k": 1})]
         first, second = await records.of(Post, ANN).add_many(rows)
-        assert (first.remark, first.tags, first.data, first.price) == ("", [], {}, Decimal(0))
-        assert (second.remark, second.tags, second.data) == ("r", ["t"], {"k": 1})
+        assert (first.body, first.tags, first.data, first.price) == (None, [], {}, Decimal(0))
+        assert (second.body, second.tags, second.data) == ("r", ["t"], {"k": 1})
         row = await records.of(Post).get(second.id)
         assert row is not None
-        assert (row.remark, row.tags, row.data) == ("r", ["t"], {"k": 1})
+        assert (row.body, row.tags, row.data) == ("r", ["t"], {"k": 1})
 
     async def test_stores_all_or_none(self, records: Records) -> None:
         taken = await records.of(Note, ANN).add(Note(title="taken", stars=0))

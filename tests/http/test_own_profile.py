@@ -8,6 +8,7 @@ import asyncio, sys
 from datetime import date
 from fastapi import FastAPI
 from sqlalchemy.orm import Mapped, mapped_column
+from amphibase.access import service
 from amphibase import Amphibase, User, load_settings
 from amphibase.testing.client import open_client
 from amphibase.testing.emails import SentEmails
@@ -15,7 +16,7 @@ from amphibase.testing.emails import SentEmails
 class Member(User):
     company: Mapped[str] = mapped_column(default="ACME", server_default="ACME")
     born: Mapped[date | None]
-    rating: Mapped[int] = mapped_column(default=0, info={"private": True})
+    rating: Mapped[int] = mapped_column(default=0, info={"read": service})
 
 async def main():
     settings = load_settings(database_url=sys.argv[1], secret_key="x" * 32)

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import get_history
 from tests.models import Author, Note, Pet, Tag
 
+from amphibase.backend import SERVICE
 from amphibase.errors import InvalidValue, NotLoaded
 from amphibase.models import utc_now
 from amphibase.private_names.sqlalchemy import STATE_ATTRIBUTE
@@ -27,7 +28,7 @@ VALUES = {
 
 def loaded(model: type[Any], **values: Any) -> Any:
     """Return the object of a row."""
-    info, values = ModelInfos("sqlite").of(model), VALUES | values
+    info, values = ModelInfos("sqlite").of(model, SERVICE), VALUES | values
     (instance,) = info.objects([tuple(values[name] for name in info.loaded_names)])
     return instance
 

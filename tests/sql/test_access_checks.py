@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
-from tests.backends import Records
+from tests.backends import CALLERS, Records
 from tests.contract.test_access import CHECKS
 from tests.models import Board, Note, Post, Secret
 
@@ -19,14 +19,15 @@ from amphibase.schema.commands import ensure
 
 @asynccontextmanager
 async def dropped(
-    records: Records, model: type[Any], monkeypatch: pytest.MonkeyPatch
+    records: Records, model: type[Any], who: str, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[None]:
-    """The model without its guards."""
+    """The model without its guards against a caller."""
     table, database = model.__table__.name, records.sql.database
     with monkeypatch.context() as patch:
         patch.setattr(records.sql, "_infos", ModelInfos(records.sql.database.dialect))
         patch.setattr(model, "__access__", Access(everyone, everyone))
-        patch.setattr(records.sql._infos.of(model), "access", access_of(model))
+        info = records.sql._infos.of(model, CALLERS[who])
+        patch.setattr(info, "access", access_of(model))
         if records.name != "rls":
             yield
             return
@@ -55,7 +56,7 @@ async def test_the_checks_notice_when_a_guard_is_dropped(
     operations: tuple[str, ...],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async with dropped(records, model, monkeypatch):
+    async with dropped(records, model, who, monkeypatch):
         for operation in operations:
             with pytest.raises(AssertionError):
                 await CHECKS[operation](records, model, who)

@@ -291,7 +291,7 @@ class Amphibase:
 
     def schema(self, model: type[Any]) -> type[BaseModel]:
         """Return the pydantic model of what callers see of a row; columns with
-        `info={"private": True}` are not in it."""
+        `info={"read": service}` are not in it."""
         return read_model(model)
 
     def create_schema(self, model: type[Any]) -> type[BaseModel]:

@@ -31,11 +31,11 @@ class Batch(Generic[Model]):
         self.info = info
         self._objects = objects
         self._held: list[dict[str, Any]] = [instance_dict(each) for each in objects]
-        for name in info.relationships:
+        if info.relationships or info.not_added:
             for held in self._held:
-                info.check_unrelated(name, held)
+                info.check_addable(held)
         self._before = {
-            name: [held.get(name, ABSENT) for held in self._held] for name in info.names
+            name: [held.get(name, ABSENT) for held in self._held] for name in info.column_of
         }
         self.columns = {name: info.checked(name, values) for name, values in self._given()}
 
@@ -60,7 +60,7 @@ class Batch(Generic[Model]):
     def take(self, rows: Sequence[Row]) -> None:
         """Hold the rows as they came back from the database."""
         turned = zip(*rows, strict=True)
-        self.columns = dict(zip(self.columns, map(list, turned), strict=True))
+        self.columns = dict(zip(self.info.names, map(list, turned), strict=True))
         for name in self.info.floats:
             # What RETURNING gives on SQLite has not got its column's type yet.
             self.columns[name] = [

@@ -24,10 +24,11 @@ class Defaults:
     def __init__(self, info: ModelInfo[Any]) -> None:
         self._info = info
         self._defaults = [(name, _default(column)) for name, column in info.column_of.items()]
-        self.is_whole = not any(is_left_to_database(column) for column in info.columns)
+        self.is_whole = not any(is_left_to_database(column) for column in info.column_of.values())
+        self.is_whole &= not info.not_added
 
     def __call__(self, values: Values) -> Row:
-        """A row in the order of the model's columns. Raises InvalidValue."""
+        """A row in the order of the model's `column_of`. Raises InvalidValue."""
         return tuple(
             [
                 values[name] if name in values else self._made(name, make)

@@ -45,7 +45,7 @@ def update_schema(model: type[Any]) -> type[BaseModel]:
     """Build the schema of changes of a row: only what is sent is changed (`changes`)."""
     fields: dict[str, Any] = {}
     for field in fields_of(model).values():
-        if field.server_set or field.column.primary_key:
+        if field.fixed:
             if not field.private:
                 fields[field.key] = REJECTED
             continue

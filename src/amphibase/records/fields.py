@@ -45,6 +45,7 @@ from sqlalchemy.types import JSON, TypeEngine
 
 from amphibase.access import OWNER_COLUMN
 from amphibase.models import SoftDelete, Timestamps, Versioned
+from amphibase.records.column_access import column_access
 from amphibase.records.input import plain
 
 MAX_JSON_DEPTH = 64
@@ -79,6 +80,7 @@ class Field:
         private: clients do not learn that the column exists.
         hidden: clients do not see the column.
         server_set: clients do not set it.
+        fixed: clients do not change it once the row is there.
         required: it has no value by default.
     """
 
@@ -91,6 +93,7 @@ class Field:
     private: bool
     hidden: bool
     server_set: bool
+    fixed: bool
     required: bool
 
     @property
@@ -129,8 +132,10 @@ def fields_of(model: type[Any]) -> dict[str, Field]:
     for attribute in inspect_model(model).column_attrs:
         key, column = attribute.key, attribute.columns[0]
         type_ = _annotation(model, key) or _python_type(column.type)
-        private = _is_private(model, key, column)
         default = _has_default(model, key, column)
+        access = column_access(column)
+        private = access.read or _is_private(model, key)
+        server_set = private or access.add or _set_by_server(model, key, column, default)
         fields[key] = Field(
             key=key,
             attribute=getattr(model, key),
@@ -140,14 +145,15 @@ def fields_of(model: type[Any]) -> dict[str, Field]:
             nullable=bool(getattr(column, "nullable", True)),
             private=private,
             hidden=private or (issubclass(model, SoftDelete) and key == "deleted_at"),
-            server_set=private or _set_by_server(model, key, column, default),
+            server_set=server_set,
+            fixed=server_set or access.change or column.primary_key,
             required=not (default or column.nullable),
         )
     return fields
 
 
-def _is_private(model: type[Any], key: str, column: Any) -> bool:
-    if getattr(column, "info", {}).get("private") or key.startswith("_"):
+def _is_private(model: type[Any], key: str) -> bool:
+    if key.startswith("_"):
         return True
     own = getattr(model, "model_fields", {}).get(key)  # of SQLModel: Field(exclude=True)
     return own is not None and bool(own.exclude)

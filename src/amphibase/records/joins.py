@@ -8,7 +8,9 @@ from sqlalchemy.orm import RelationshipProperty
 from sqlalchemy.sql import operators
 from sqlalchemy.sql.elements import BooleanClauseList
 
+from amphibase.backend import Caller
 from amphibase.errors import NotSupported
+from amphibase.records.column_access import check_readable, hidden_columns
 
 
 def equal_columns(
@@ -38,6 +40,14 @@ def equal_columns(
         here.append(pairs[0][0])
         far.append(pairs[0][1])
     return here, far
+
+
+def check_joinable(relationship: RelationshipProperty[Any], caller: Caller) -> None:
+    """Raise NotSupported for a relationship that joins by columns which the caller may not read."""
+    if caller.role != "service_role":
+        check_readable(
+            hidden_columns(c for pair in relationship.local_remote_pairs or () for c in pair)
+        )
 
 
 def _parts(condition: Any) -> Sequence[Any]:

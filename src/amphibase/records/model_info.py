@@ -23,11 +23,12 @@ from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.attributes import instance_dict, instance_state
 
 from amphibase.access import OWNER_COLUMN
-from amphibase.backend import Model
+from amphibase.backend import SERVICE, Caller, Model
 from amphibase.errors import InvalidRequest, InvalidValue, NotLoaded, NotSupported
 from amphibase.models import Base, SoftDelete, Versioned
 from amphibase.private_names.sqlalchemy import mark_clean
 from amphibase.records.adoption import adopted, mappers_by_table
+from amphibase.records.column_access import OPEN, ColumnAccess, column_access, hidden_columns_in
 from amphibase.records.deferred_state import DEFERRED, StateMaker, defer_states
 from amphibase.records.model_access import access_of
 from amphibase.records.values import Row, coercer, fast_check
@@ -50,14 +51,25 @@ _WORD = re.compile(r"\w+")
 
 
 class ModelInfo(Generic[Model]):
-    """What a backend reads from a mapped class; built once for each class.
+    """What a backend reads from a mapped class; built once for each class, and once more for
+    callers where columns are left to the service.
+
+    Args:
+        by_service: whether columns that are left to the service can be read and written.
+
+    Attributes:
+        names: the columns that are read, by their attributes; `columns` are in the same order.
+        column_of: every column of the table, by its attribute.
+        hidden: the attributes that are not read.
+        not_added, not_changed: those that are not set in a new row, or not changed.
 
     Raises:
+        TypeError: the class, or one of its columns, declares its access wrongly.
         NotSupported: the class is spread over several tables, is one of several in its table, or
             has listeners for the events of writing.
     """
 
-    def __init__(self, model: type[Model]) -> None:
+    def __init__(self, model: type[Model], *, by_service: bool = True) -> None:
         mapper: Mapper[Model] = inspect_model(model)
         if len(mapper.tables) != 1 or not isinstance(mapper.local_table, Table):
             raise NotSupported(f"{model.__name__} is spread over several tables; map it to one")
@@ -79,11 +91,20 @@ class ModelInfo(Generic[Model]):
         expressions = {each.key: each.columns[0] for each in mapper.column_attrs}
         stored = {name: each for name, each in expressions.items() if isinstance(each, Column)}
         computed = {name: each for name, each in expressions.items() if name not in stored}
-        self.names = [*stored]
-        self.columns = [*stored.values()]
+        self.column_of: dict[str, Column[Any]] = stored
+        declared = {name: column_access(column) for name, column in stored.items()}
+        self.is_open = all(access == OPEN for access in declared.values())
+        self.hidden = _names(declared, "read", by_service)
+        self.not_added = _names(declared, "add", by_service)
+        self.not_changed = _names(declared, "change", by_service)
+        if self.hidden:
+            computed = {
+                name: each for name, each in computed.items() if not hidden_columns_in([each])
+            }
+        self.names = [name for name in stored if name not in self.hidden]
+        self.columns = [stored[name] for name in self.names]
         self.computed_names = [*computed]
-        self.loaded_names = [*stored, *computed]
-        self.column_of: dict[str, Column[Any]] = dict(zip(self.names, self.columns, strict=True))
+        self.loaded_names = [*self.names, *computed]
         self._accepted = {
             name: accepted
             for name, column in self.column_of.items()
@@ -98,9 +119,7 @@ class ModelInfo(Generic[Model]):
         self.key_names = tuple(mapper.get_property_by_column(key).key for key in self.keys)
         self.key_parameters = tuple(f"key_{place}" for place in range(len(self.keys)))
         self._unique = _unique(self.table)
-        self.floats = [
-            name for name, column in self.column_of.items() if isinstance(column.type, Float)
-        ]
+        self.floats = [name for name in self.names if isinstance(self.column_of[name].type, Float)]
         self._key_places = [self.names.index(name) for name in self.key_names]
         self._key_place = self._key_places[0] if len(self._key_places) == 1 else None
         self.relationships = {each.key: each for each in mapper.relationships}
@@ -110,13 +129,14 @@ class ModelInfo(Generic[Model]):
         self.computed = [*computed.values()]
         self.select: Select[Any] = select(*self.columns, *self.computed)
         self.select_keys: Select[Any] = select(*self.keys)
-        self.name_of: dict[ColumnElement[Any], str] = dict(
-            zip(self.columns, self.names, strict=True)
-        )
+        self.name_of: dict[ColumnElement[Any], str] = {
+            column: name for name, column in stored.items()
+        }
         defer_states(model)
         self._has_load_listeners = bool(mapper.class_manager.dispatch.load)
         self.cache: dict[Any, Any] = {}  # plans and statements, built when they are first needed
         self.unloaded = {name: _unloaded(model, name) for name in self.relationships}
+        self.unloaded |= {name: _not_readable(model, name) for name in self.hidden}
         self._make_state = StateMaker(model, self.unloaded)
         self.updated_at = self.column_of.get("updated_at")
         created = self.column_of.get("created_at")
@@ -180,6 +200,13 @@ class ModelInfo(Generic[Model]):
             return (row[self._key_place],)
         return tuple(row[place] for place in self._key_places)
 
+    def readable(self, row: Row) -> Row:
+        """Return the columns that are read of a row that has every column."""
+        if not self.hidden:
+            return row
+        pairs = zip(self.column_of, row, strict=True)
+        return tuple([value for name, value in pairs if name not in self.hidden])
+
     def object(self, row: Row) -> Model:
         """Return an object with the row's values, as a session leaves one that it has let go of."""
         instance = self.mapper.class_manager.new_instance()
@@ -229,25 +256,30 @@ class ModelInfo(Generic[Model]):
         out.
 
         Raises:
-            InvalidValue: it holds related objects, which are not stored with it.
+            InvalidValue: it holds related objects, which are not stored with it, or a value that
+                only the service sets.
         """
         held = instance_dict(instance)
-        for name in self.relationships:
-            self.check_unrelated(name, held)
-        values = {name: held[name] for name in self.names if name in held}
+        self.check_addable(held)
+        values = {name: held[name] for name in self.column_of if name in held}
         for name in self.key_names:
             if values.get(name, name) is None:  # SQLModel's way to say that it is not known yet
                 del values[name]
         self._check(values)
         return values
 
-    def check_unrelated(self, name: str, held: dict[str, Any]) -> None:
-        """Raise InvalidValue for an object that holds related objects by that name."""
-        if held.get(name):
-            raise InvalidValue(
-                f"{name}: related objects are not stored with a row; set its foreign key",
-                field=name,
-            )
+    def check_addable(self, held: Mapping[str, Any]) -> None:
+        """Raise InvalidValue for a new object that holds what is not added with it: related
+        objects, or values that only the service sets."""
+        for name in self.relationships:
+            if held.get(name):
+                raise InvalidValue(
+                    f"{name}: related objects are not stored with a row; set its foreign key",
+                    field=name,
+                )
+        for name in self.not_added:
+            if name in held:
+                raise InvalidValue(f"{name} is set by the server", field=name)
 
     def _check(self, values: dict[str, Any]) -> None:
         """Normalize values as the database returns them. Raises InvalidValue."""
@@ -296,6 +328,7 @@ class ModelInfo(Generic[Model]):
                 or column is self.version
                 or column is self.updated_at
                 or (name in ONLY_BY_SERVICE and not by_service)
+                or name in self.not_changed
             ):
                 raise InvalidValue(f"{name} is set by the server", field=name)
             changes[column] = value
@@ -347,6 +380,22 @@ def _unloaded(model: type[Any], name: str) -> Callable[[Any, Any], NoReturn]:
     return raise_not_loaded
 
 
+def _not_readable(model: type[Any], name: str) -> Callable[[Any, Any], NoReturn]:
+    def raise_not_loaded(state: Any, passive: Any) -> NoReturn:
+        raise NotLoaded(f"{model.__name__}.{name} is read by the service alone")
+
+    return raise_not_loaded
+
+
+def _names(
+    declared: Mapping[str, ColumnAccess], operation: str, by_service: bool
+) -> frozenset[str]:
+    """Return the attributes that the caller may not use."""
+    if by_service:
+        return frozenset()
+    return frozenset(name for name, access in declared.items() if getattr(access, operation))
+
+
 class ModelInfos:
     """Builds and caches the info of each model.
 
@@ -356,14 +405,23 @@ class ModelInfos:
 
     def __init__(self, dialect: str) -> None:
         self.dialect = dialect
-        self._infos: dict[type[Any], ModelInfo[Any]] = {}
+        self._infos: dict[tuple[type[Any], bool], ModelInfo[Any]] = {}
         self._models: dict[str, list[type[Any]]] = {}
 
-    def of(self, model: type[Model]) -> ModelInfo[Model]:
-        """Return the info of a mapped class. Raises NotSupported."""
-        info = self._infos.get(model)
+    def of(self, model: type[Model], caller: Caller) -> ModelInfo[Model]:
+        """Return the info of a mapped class, with the columns that the caller may use.
+
+        Raises:
+            TypeError, NotSupported: as of `ModelInfo`.
+        """
+        by_service = caller.role == "service_role"
+        info = self._infos.get((model, by_service))
         if info is None:
-            info = self._infos[model] = ModelInfo(model)
+            if not by_service and self.of(model, SERVICE).is_open:
+                info = self.of(model, SERVICE)
+            else:
+                info = ModelInfo(model, by_service=by_service)
+            self._infos[model, by_service] = info
         return info
 
     def models_of(self, table: str) -> list[type[Any]]:

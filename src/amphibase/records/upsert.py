@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from amphibase.access import OWNER_COLUMN
-from amphibase.errors import InvalidRequest, InvalidValue
+from amphibase.errors import InvalidRequest, InvalidValue, NotSupported
 from amphibase.records.arguments import check_list
 from amphibase.records.model_info import ModelInfo
 
@@ -15,6 +15,7 @@ def unique_names(info: ModelInfo[Any], on: Sequence[Any]) -> Sequence[str]:
     Raises:
         InvalidValue: there is no such attribute.
         InvalidRequest: nothing keeps them unique.
+        NotSupported: the caller may not read one.
     """
     names = [getattr(each, "key", each) for each in check_list("on", on)]
     names = names or [*info.key_names]
@@ -22,6 +23,8 @@ def unique_names(info: ModelInfo[Any], on: Sequence[Any]) -> Sequence[str]:
         if name not in info.column_of:
             message = f"{name}: {info.model.__name__} has no such column"
             raise InvalidValue(message, field=name)
+        if name in info.hidden:
+            raise NotSupported(f"{info.model.__name__}.{name} is read by the service alone")
     if info.unique(names) is None:
         raise InvalidRequest(f"on: nothing keeps {', '.join(names)} unique")
     return names
@@ -34,5 +37,5 @@ def changed_names(info: ModelInfo[Any], values: Mapping[str, Any], on: Sequence[
         values: what the new row holds.
         on: the attributes that it goes by.
     """
-    unchanged = {*on, *info.key_names, OWNER_COLUMN, "created_at"}
+    unchanged = {*on, *info.key_names, OWNER_COLUMN, "created_at", *info.not_changed}
     return [name for name in values if name not in unchanged]

@@ -122,7 +122,7 @@ class SqlBackend:
     def _repository(
         self, model: type[Model], caller: Caller, executor: Executor
     ) -> SqlRepository[Model]:
-        info = self._infos.of(model)
+        info = self._infos.of(model, caller)
         builder = QueryBuilder(
             info,
             self._infos,

@@ -129,7 +129,7 @@ class SupabaseBackend:
 
     def repository(self, model: type[Model], caller: Caller) -> SupabaseRepository[Model]:
         """Return the rows of a model as that caller may see and change them."""
-        info = self._records.infos.of(model)
+        info = self._records.infos.of(model, caller)
         return SupabaseRepository(info, RequestBuilder(info, caller, self._records))
 
     def transaction(

@@ -77,7 +77,7 @@ async def insert_many(connection: AsyncConnection, batch: Batch[Any], *, may_cop
     defaults.all(batch.columns)
     columns = [*batch.columns.values()]
     if not on_postgres:
-        keys = [column.key for column in info.columns]
+        keys = [column.key for column in info.column_of.values()]
         parameters = [dict(zip(keys, row, strict=True)) for row in zip(*columns, strict=True)]
         await connection.execute(insert(info.table), parameters)
     elif may_copy:
@@ -99,8 +99,8 @@ async def _copy(
     """
     dialect = connection.dialect
     table = quoted(info.table.name)
-    names = ", ".join(quoted(column.name) for column in info.columns)
-    kinds = [column.type.dialect_impl(dialect) for column in info.columns]
+    names = ", ".join(quoted(column.name) for column in info.column_of.values())
+    kinds = [column.type.dialect_impl(dialect) for column in info.column_of.values()]
     bind = [kind.bind_processor(dialect) for kind in kinds]
     bound = [
         values if process is None else map(process, values)
@@ -131,8 +131,8 @@ def _binary_types(
     Args:
         types_of_table: the types of the table's columns, which may not be the model's own.
     """
-    types = [types_of_table.get(column.name, "") for column in info.columns]
-    for name, kind, type_ in zip(info.names, kinds, types, strict=True):
+    types = [types_of_table.get(column.name, "") for column in info.column_of.values()]
+    for name, kind, type_ in zip(info.column_of, kinds, types, strict=True):
         holding = next((names for class_, names in BINARY if isinstance(kind, class_)), ())
         if type_ not in holding or not info.is_checked(name):
             return ()
@@ -145,10 +145,10 @@ async def _insert_columns(
     """Add rows as one array a column: few parameters however many rows."""
     arrays = [
         func.unnest(bindparam(f"c{place}", type_=ARRAY(column.type)))
-        for place, column in enumerate(info.columns)
+        for place, column in enumerate(info.column_of.values())
     ]
     statement = insert(info.table).from_select(
-        info.columns, select(*arrays), include_defaults=False
+        [*info.column_of.values()], select(*arrays), include_defaults=False
     )
     for start in range(0, len(columns[0]), ROWS_A_STATEMENT):
         some = {
@@ -178,7 +178,9 @@ async def _insert_returning(
 def _has_arrays(info: ModelInfo[Any]) -> bool:
     # An array of arrays is taken apart down to its items.
     dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
-    return any(isinstance(column.type.dialect_impl(dialect), ARRAY) for column in info.columns)
+    return any(
+        isinstance(column.type.dialect_impl(dialect), ARRAY) for column in info.column_of.values()
+    )
 
 
 def _alike(rows: Sequence[Values]) -> list[list[int]]:

@@ -42,9 +42,9 @@ async def insert_one(
         statement = builder.restricted(statement, *expressions_in(values.values()))
         return tuple((await connection.execute(statement.returning(*info.columns))).one())
     row = defaults(values)
-    statement = insert(info.table).values(dict(zip(info.columns, row, strict=True)))
+    statement = insert(info.table).values(dict(zip(info.column_of.values(), row, strict=True)))
     await connection.execute(builder.restricted(statement, *expressions_in(row)))
-    return row
+    return info.readable(row)
 
 
 async def upsert_one(

@@ -11,7 +11,7 @@ from sqlalchemy.orm.attributes import set_committed_value
 from amphibase.backend import SERVICE
 from amphibase.errors import InvalidRequest
 from amphibase.records.arguments import check_list
-from amphibase.records.joins import equal_columns
+from amphibase.records.joins import check_joinable, equal_columns
 from amphibase.records.model_info import ModelInfo
 from amphibase.records.page_size import count_within
 from amphibase.records.values import Row
@@ -32,7 +32,8 @@ async def load_related(objects: Sequence[Any], load: Sequence[Any], builder: Que
 
     Raises:
         InvalidRequest: one is not a relationship of the model.
-        NotSupported: a relationship joins by more than equal columns.
+        NotSupported: a relationship joins by more than equal columns, or by one that the caller
+            may not read.
     """
     for relationship, related in _relationships(load, builder):
         there = related.info
@@ -76,7 +77,8 @@ def _relationships(
         relationship = info.relationships.get(name)
         if relationship is None or not issubclass(info.model, getattr(each, "class_", object)):
             raise InvalidRequest(f"load: {info.model.__name__} has no relationship {each}")
-        yield relationship, builder.of(builder.infos.of(relationship.mapper.class_))
+        check_joinable(relationship, builder.caller)
+        yield relationship, builder.of(builder.infos.of(relationship.mapper.class_, builder.caller))
 
 
 def _keys(

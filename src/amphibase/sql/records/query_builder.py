@@ -30,6 +30,7 @@ from amphibase.errors import (
 from amphibase.models import Base, SoftDelete
 from amphibase.records.access_policy import CALLER, AccessPolicy
 from amphibase.records.arguments import check_filters, check_limit
+from amphibase.records.column_access import check_readable
 from amphibase.records.cursors import Cursors
 from amphibase.records.model_info import ModelInfo, ModelInfos
 from amphibase.records.ordering import Ordering, ordering
@@ -134,12 +135,19 @@ class QueryBuilder:
         read = _computed_reads(self.info)
         if expressions:
             read = read | tables_read(expressions, self.info.table.fullname)
+        self._check_readable(read)
         names = read.tables | self._tables_in_text(read) if read.words else read.tables
         for name in sorted(names):
             visible = self._visible_table(name)
             if visible is not None:
                 statement = statement.add_cte(visible)
         return statement
+
+    def _check_readable(self, read: TablesRead) -> None:
+        if self.caller.role == "service_role":
+            return
+        own = [self.info.column_of[name] for name in self.info.hidden]
+        check_readable({*read.hidden, *(each for each in own if each.name.lower() in read.words)})
 
     def _tables_in_text(self, read: TablesRead) -> set[str]:
         """Return the names of the tables that SQL text reads."""
@@ -166,7 +174,7 @@ class QueryBuilder:
                 f"{name} has no model that declares its access, so only the service may filter "
                 "by it; map a class to it, with an __access__"
             )
-        policies = [self.of(self.infos.of(model)).policy for model in models]
+        policies = [self.of(self.infos.of(model, self.caller)).policy for model in models]
         return visible_table(policies, self.infos.dialect) if policies else None
 
     def check(self, *where: Where) -> None:

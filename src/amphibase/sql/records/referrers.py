@@ -28,7 +28,9 @@ async def still_referred_to(
         for table, mappers in mappers_by_table().items()
         for reference in table.foreign_keys
         if reference.references(builder.info.table)
-        and await _refers(builder.of(builder.infos.of(mappers[0].class_)), reference, condition)
+        and await _refers(
+            builder.of(builder.infos.of(mappers[0].class_, builder.caller)), reference, condition
+        )
     ]
     model = builder.info.model.__name__
     by = ", ".join(sorted({*tables})) or "rows that you may not see"

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import CTE, BindParameter
+from sqlalchemy import CTE, BindParameter, Column, Select
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.dml import UpdateBase
 from sqlalchemy.sql.elements import (
@@ -20,6 +20,7 @@ from sqlalchemy.sql.selectable import FromClause, HasHints, HasPrefixes, HasSuff
 
 from amphibase.errors import NotSupported
 from amphibase.private_names.sqlalchemy import untraversed_texts
+from amphibase.records.column_access import hidden_columns
 
 WORD = re.compile(r"\w+")
 _QUALIFIED = re.compile(r"(\w+)\W*\.\W*(?=(\w+))")
@@ -33,17 +34,20 @@ class TablesRead:
         tables: the names of tables, with the schema where there is one.
         words: every word of SQL text, which may be the name of a table, in lower case.
         qualified: the pairs of them with a dot between, which may be a schema and its table.
+        hidden: columns that callers do not read.
     """
 
     tables: set[str] = field(default_factory=set)
     words: set[str] = field(default_factory=set)
     qualified: set[tuple[str, str]] = field(default_factory=set)
+    hidden: set[Column[Any]] = field(default_factory=set)
 
     def __or__(self, other: "TablesRead") -> "TablesRead":
         return TablesRead(
             self.tables | other.tables,
             self.words | other.words,
             self.qualified | other.qualified,
+            self.hidden | other.hidden,
         )
 
     def add_text(self, sql: str) -> None:
@@ -70,6 +74,7 @@ def tables_read(expressions: Iterable[ClauseElement], own: str) -> TablesRead:
         for part in _parts(pending.pop()):
             if isinstance(part, ColumnClause):
                 source = part.table
+                read.hidden.update(hidden_columns([part]))
                 if part.is_literal:
                     read.add_text(part.name)
                 elif isinstance(source, TableClause):
@@ -93,6 +98,8 @@ def tables_read(expressions: Iterable[ClauseElement], own: str) -> TablesRead:
             elif isinstance(part, HasPrefixes | HasSuffixes | HasHints):
                 for sql in untraversed_texts(part):
                     read.add_text(sql)
+            if isinstance(part, Select):
+                read.hidden.update(hidden_columns(part.selected_columns))
     return read
 
 

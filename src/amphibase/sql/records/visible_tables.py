@@ -2,8 +2,8 @@
 
 An expression can reach any table: by `has()` and `any()`, a subquery, an alias, a hybrid property,
 a join. Each such table becomes a common table expression of the table's own name, limited to the
-rows that the caller may see. It hides the table from every part of the statement, however the
-expression is written:
+rows and columns that the caller may see. It hides the table from every part of the statement,
+however the expression is written:
 
     WITH notes AS NOT MATERIALIZED (SELECT * FROM main.notes WHERE owner_id = ?)
     SELECT … FROM posts WHERE EXISTS (SELECT 1 FROM notes WHERE notes.id = posts.note_id)
@@ -16,6 +16,7 @@ from sqlalchemy import (
     CTE,
     Column,
     ColumnClause,
+    ColumnElement,
     Select,
     column,
     literal_column,
@@ -54,15 +55,22 @@ def visible_table(policies: Sequence[AccessPolicy], dialect: str) -> CTE | None:
     source = table(original.name, *map(_detached, original.columns), schema=schema)
     conditions = [policy.within(source).readable for policy in policies]
     visible = [condition for condition in conditions if condition is not None]
-    if not visible:
+    hidden = {
+        str(policy.info.column_of[name].name) for policy in policies for name in policy.info.hidden
+    }
+    if not (visible or hidden):
         return None
     if original.schema is not None:
         raise NotSupported(
             f"{original.fullname} is in a schema of its own, so only the service may filter by it; "
             "with RLS=true the policies of the table decide"
         )
-    rows: Select[Any] = select(literal_column("*")).select_from(source).where(*visible)
+    columns = [each for each in source.c if each.name not in hidden] if hidden else [_EVERYTHING]
+    rows: Select[Any] = select(*columns).select_from(source).where(*visible)
     return rows.cte(original.name).prefix_with("NOT MATERIALIZED")
+
+
+_EVERYTHING: ColumnElement[Any] = literal_column("*")
 
 
 def _detached(of: Column[Any]) -> ColumnClause[Any]:

@@ -41,6 +41,8 @@ def fill(info: ModelInfo[Any], columns: Columns) -> None:
     by_row: list[str] = []
     for name, column in info.column_of.items():
         values = columns[name]
+        if name in info.not_added:
+            continue
         if any(map(is_, values, repeat(ABSENT))):
             if _takes_row(column):
                 by_row.append(name)

@@ -131,4 +131,4 @@ async def _read(builder: RequestBuilder, keys: Sequence[Row]) -> Sequence[Row]:
 
 def as_columns(info: ModelInfo[Any], values: Mapping[str, Any]) -> Columns:
     """Return what one row holds as columns."""
-    return {name: [values.get(name, ABSENT)] for name in info.names}
+    return {name: [values.get(name, ABSENT)] for name in info.column_of}

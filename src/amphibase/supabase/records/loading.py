@@ -12,7 +12,7 @@ from amphibase.backend import SERVICE, Load
 from amphibase.errors import InvalidRequest
 from amphibase.records.arguments import check_list
 from amphibase.records.filters.names import format_name
-from amphibase.records.joins import equal_columns
+from amphibase.records.joins import check_joinable, equal_columns
 from amphibase.records.model_info import ModelInfo
 from amphibase.records.values import Row
 from amphibase.supabase.errors import read_json
@@ -39,6 +39,7 @@ def loaders_of(builder: RequestBuilder, load: Load) -> "list[Loader]":
         relationship = info.relationships.get(getattr(each, "key", each))
         if relationship is None or not issubclass(info.model, getattr(each, "class_", object)):
             raise InvalidRequest(f"load: {info.model.__name__} has no relationship {each}")
+        check_joinable(relationship, builder.caller)
         loaders.append(Loader(relationship, builder))
     return loaders
 
@@ -57,7 +58,9 @@ class Loader:
     def __init__(self, relationship: RelationshipProperty[Any], builder: RequestBuilder) -> None:
         self._relationship = relationship
         self._builder = builder
-        self.info: ModelInfo[Any] = builder.shared.infos.of(relationship.mapper.class_)
+        self.info: ModelInfo[Any] = builder.shared.infos.of(
+            relationship.mapper.class_, builder.caller
+        )
         self._related = builder.of(self.info)
         self._objects: dict[Row, Any] = {}
         self.alias: str | None = None
@@ -179,7 +182,7 @@ async def read_links(
     table: Any = columns[0].table
     models = builder.shared.infos.models_of(table.fullname)
     if models:
-        between = builder.of(builder.shared.infos.of(models[0]))
+        between = builder.of(builder.shared.infos.of(models[0], builder.caller))
         places = [between.info.columns.index(column) for column in columns]
         order = between.ordering(())
         found = [

@@ -32,7 +32,9 @@ async def still_referred_to(builder: RequestBuilder, where: Sequence[Where]) -> 
         for table, mappers in mappers_by_table().items()
         for reference in table.foreign_keys
         if reference.references(builder.info.table)
-        and await _refers(builder.of(infos.of(mappers[0].class_)), reference, builder, rows)
+        and await _refers(
+            builder.of(infos.of(mappers[0].class_, builder.caller)), reference, builder, rows
+        )
     ]
     model = builder.info.model.__name__
     by = ", ".join(sorted({*tables})) or "rows that you may not see"

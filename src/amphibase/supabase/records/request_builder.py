@@ -1,6 +1,6 @@
 """Builds and sends the requests for rows of one model and one caller."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, quote_plus
@@ -20,6 +20,7 @@ from amphibase.errors import (
 from amphibase.models import SoftDelete
 from amphibase.records.access_policy import AccessPolicy
 from amphibase.records.arguments import check_filters
+from amphibase.records.column_access import check_readable, hidden_columns_in
 from amphibase.records.cursors import Cursors
 from amphibase.records.filters.names import format_field, format_name
 from amphibase.records.filters.operators import OPERATORS
@@ -99,6 +100,7 @@ class RequestBuilder:
         builder = FilterBuilder(self.info.table, filters, self.visible)
         if self.policy.readable is not None:
             builder.add(self.policy.readable)
+        self._check_readable(where)
         builder.add(*where)
         if sum(len(value) for value in filters.values if isinstance(value, list)) > MAX_LISTED:
             raise InvalidRequest(f"At most {MAX_LISTED} values can be looked for at once")
@@ -114,14 +116,21 @@ class RequestBuilder:
                 f"{table.fullname} has no model that declares its access, so only the service may "
                 "filter by it; map a class to it, with an __access__"
             )
-        policies = [self.of(self.shared.infos.of(model)).policy for model in models]
+        policies = [self.of(self.shared.infos.of(model, self.caller)).policy for model in models]
         if not all(policy.may_select for policy in policies):
             return None
         return [each for policy in policies if (each := policy.readable) is not None]
 
+    def _check_readable(self, expressions: Iterable[ClauseElement]) -> None:
+        if self.caller.role != "service_role":
+            check_readable(hidden_columns_in(expressions))
+
     def ordering(self, order_by: Order) -> Ordering:
-        """Build the order of a list. Raises InvalidRequest."""
-        return ordering(order_by, self.info.newest_first, self.info.keys, "postgresql")
+        """Build the order of a list. Raises InvalidRequest, NotSupported."""
+        order = ordering(order_by, self.info.newest_first, self.info.keys, "postgresql")
+        if order_by:
+            self._check_readable(term.by for term in order.terms)
+        return order
 
     def is_(self, id: Any) -> Sequence[ColumnElement[bool]]:
         """Build the conditions that a row has that primary key. Raises InvalidValue."""

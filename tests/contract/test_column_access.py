@@ -1,0 +1,146 @@
+"""Columns that are left to the service: to read, to set, or to change."""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import func, select
+from sqlalchemy.orm import aliased, mapped_column
+from tests.backends import ANN, Records
+from tests.models import Licence
+
+from amphibase import Conflict, InvalidValue, NotLoaded, NotSupported
+from amphibase.access import owner, service
+from amphibase.records.column_access import column_access
+
+
+async def licence(records: Records, **values: Any) -> Licence:
+    """A licence of Ann's, with a key that only the service reads."""
+    return await records.of(Licence).add(
+        Licence(owner_id=ANN.user_id, name="tea", key="k1", **values)
+    )
+
+
+async def read(records: Records, id: UUID) -> Sequence[Licence]:
+    """The licence, as Ann reads it in every way that there is."""
+    rows = records.of(Licence, ANN)
+    got, page = await rows.get(id), await rows.page(limit=1)
+    return [
+        row
+        for row in (
+            got,
+            *await rows.list(),
+            *page.items,
+            *[row async for row in rows.stream()],
+            await rows.update(id, name="coffee"),
+            await rows.add(Licence(name="water", key="k2")),
+            *await rows.add_many([Licence(name="milk", key="k3")]),
+        )
+        if row is not None
+    ]
+
+
+class TestAHiddenColumn:
+    async def test_comes_back_from_no_call_of_a_caller(self, records: Records) -> None:
+        kept = await licence(records)
+        *rows, added, added_too = await read(records, kept.id)
+        assert len(rows) == 5
+        for row in rows:
+            assert "key" not in vars(row)
+            with pytest.raises(NotLoaded, match="key is read by the service alone"):
+                _ = row.key
+        assert {(row.name, row.plan) for row in (added, added_too)} == {
+            ("water", "free"),
+            ("milk", "free"),
+        }
+
+    async def test_is_stored_and_read_by_the_service(self, records: Records) -> None:
+        rows = records.of(Licence, ANN)
+        added = await rows.add(Licence(name="tea", key="k4"))
+        await rows.add_many([Licence(name=f"{n}", key=f"many {n}") for n in range(3)])
+        found = await records.of(Licence).one(Licence.key == "k4")
+        assert (found.id, found.key) == (added.id, "k4")
+        assert await records.of(Licence).count(Licence.key.like("many%")) == 3
+
+    @pytest.mark.parametrize(
+        "where",
+        [
+            Licence.key == "k1",
+            func.length(Licence.key) > 1,
+            Licence.id.in_(select(Licence.id).where(Licence.key == "k1")),
+            select(aliased(Licence).key).exists(),
+            select(aliased(Licence)).exists(),
+            select(Licence.__table__).exists(),
+        ],
+        ids=str,
+    )
+    async def test_is_in_no_filter_of_a_caller(self, records: Records, where: Any) -> None:
+        await licence(records)
+        rows = records.of(Licence, ANN)
+        for reading in (rows.list, rows.count, rows.exists, rows.page, rows.delete_where):
+            with pytest.raises(NotSupported):
+                await reading(where)
+        assert await records.of(Licence).exists()
+
+    async def test_orders_no_list_and_names_no_upsert_of_a_caller(self, records: Records) -> None:
+        await licence(records)
+        rows = records.of(Licence, ANN)
+        for reading in (rows.list, rows.page):
+            with pytest.raises(NotSupported, match="key is read by the service alone"):
+                await reading(order_by=[Licence.key])
+        with pytest.raises(NotSupported, match="key is read by the service alone"):
+            await rows.upsert(Licence(name="tea", key="k1"), on=[Licence.key])
+        assert [row.key for row in await records.of(Licence).list(order_by=[Licence.key])] == ["k1"]
+
+    async def test_is_named_by_no_error(self, records: Records) -> None:
+        await licence(records)
+        with pytest.raises(Conflict) as caught:
+            await records.of(Licence, ANN).add(Licence(name="tea", key="k1"))
+        assert (caught.value.columns, caught.value.constraint) == ((), None)
+        assert "key" not in str(caught.value)
+
+
+class TestAColumnOfTheService:
+    async def test_is_set_and_changed_by_the_service_alone(self, records: Records) -> None:
+        kept = await licence(records, plan="gold", team="red")
+        rows = records.of(Licence, ANN)
+        for name in ("plan", "team"):
+            values: dict[str, Any] = {name: "other"}
+            with pytest.raises(InvalidValue, match=f"{name} is set by the server"):
+                await rows.update(kept.id, **values)
+            with pytest.raises(InvalidValue, match=f"{name} is set by the server"):
+                await rows.update_where(Licence.name == "tea", **values)
+        for adding in (rows.add, rows.upsert):
+            with pytest.raises(InvalidValue, match="plan is set by the server"):
+                await adding(Licence(name="tea", plan="gold"))
+        with pytest.raises(InvalidValue, match="plan is set by the server"):
+            await rows.add_many([Licence(name="tea", plan="gold")])
+        changed = await records.of(Licence).update(kept.id, plan="free", team="blue")
+        assert changed is not None
+        assert (changed.plan, changed.team) == ("free", "blue")
+
+    async def test_that_only_stays_is_set_by_who_adds_the_row(self, records: Records) -> None:
+        rows = records.of(Licence, ANN)
+        added = await rows.add(Licence(name="tea", team="red", key="k5"))
+        again = await rows.upsert(Licence(id=added.id, name="coffee", team="blue"))
+        assert (added.team, again.name, again.team) == ("red", "coffee", "red")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"info": {"read": owner}}, "takes the rule service alone"),
+        ({"info": {"write": service}}, "must be nullable or have a server_default"),
+        (
+            {"info": {"add": service}, "default": "a", "server_default": "a"},
+            "no default of Python's",
+        ),
+        ({"info": {"read": service}, "primary_key": True}, "primary key of a row cannot be hidden"),
+    ],
+)
+def test_a_rule_that_no_database_can_hold_is_rejected(options: Any, message: str) -> None:
+    column = mapped_column(nullable=False, **options).column
+    column.name = "word"
+    with pytest.raises(TypeError, match=message):
+        column_access(column)
