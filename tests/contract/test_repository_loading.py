@@ -24,6 +24,10 @@ async def library(records: Records) -> None:
     await records.execute(insert(book_tags).values(pairs))
 
 
+def _name(tag: Tag) -> str:
+    return tag.name
+
+
 class TestLoad:
     async def test_many_to_one(self, records: Records) -> None:
         await library(records)
@@ -63,6 +67,41 @@ class TestLoad:
         assert book.author is not None
         assert book.author.name == "1"
         assert len(book.tags) == 3
+
+    async def test_goes_on_from_the_related_rows(self, records: Records) -> None:
+        await library(records)
+        authors = await records.of(Author, ANN).list(
+            order_by=[Author.name],
+            load=[(Author.books, Book.tags, Tag.books), (Author.books, Book.author)],
+        )
+        seen = {
+            book.title: [(tag.name, len(tag.books)) for tag in sorted(book.tags, key=_name)]
+            for author in authors
+            for book in author.books
+        }
+        assert seen == {
+            "0": [],
+            "1": [("0", 4)],
+            "2": [("0", 4), ("1", 3)],
+            "3": [("0", 4), ("1", 3), ("2", 2)],
+        }
+        for author in authors:
+            assert [book.author and book.author.name for book in author.books] == [
+                author.name for _ in author.books
+            ]
+        with pytest.raises(InvalidRequest, match="Book has no relationship"):
+            await records.of(Author, ANN).list(load=[(Author.books, Author.books)])
+
+    async def test_goes_on_through_visible_rows_alone(self, records: Records) -> None:
+        post = await records.of(Post, ANN).add(Post(title="one"))
+        await records.of(Comment, ANN).add(Comment(text="ann's", post_id=post.id))
+        load = [(Post.comments, Comment.post, Post.comments)]
+        for who, texts in ((ANN, ["ann's"]), (BOB, [])):
+            row = await records.of(Post, who).one(load=load)
+            assert [comment.text for comment in row.comments] == texts
+            assert [[each.text for each in c.post.comments] for c in row.comments] == [
+                texts for _ in texts
+            ]
 
     async def test_by_every_method_that_takes_it(self, records: Records) -> None:
         await library(records)

@@ -14,7 +14,8 @@ Where = ColumnElement[bool]
 Order = Sequence[Any]
 """Columns, or columns with `desc()`, `nulls_first()` and the like."""
 Load = Sequence[Any]
-"""Relationships of the model."""
+"""Relationships of the model. A tuple goes on from the related rows: `(Post.comments,
+Comment.author)` loads the comments and the author of each."""
 
 MAX_LIMIT = 1000
 """The most rows that one response holds."""
@@ -77,7 +78,8 @@ class Repository(Protocol[Model]):
 
         Args:
             limit: 1 to MAX_LIMIT.
-            load: relationships to fill, `[Note.author]`, with one more query each.
+            load: relationships to fill, `[Note.author]`, with one more query each. Related rows
+                are those that the caller may see, at each level.
 
         Raises:
             InvalidRequest: the limit or the offset is out of range.

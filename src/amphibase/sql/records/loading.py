@@ -1,17 +1,16 @@
 """Relationships of rows that were read: one more query each, whatever the number of rows."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Table, select, tuple_
 from sqlalchemy.orm import RelationshipProperty
 from sqlalchemy.orm.attributes import set_committed_value
 
-from amphibase.backend import SERVICE
-from amphibase.errors import InvalidRequest
-from amphibase.records.arguments import check_list
-from amphibase.records.joins import check_joinable, equal_columns
+from amphibase.backend import SERVICE, Load
+from amphibase.records.joins import equal_columns
+from amphibase.records.load_paths import relationship_loads
 from amphibase.records.model_info import ModelInfo
 from amphibase.records.page_size import count_within
 from amphibase.records.values import Row
@@ -23,21 +22,22 @@ KEYS_A_QUERY = 1000
 Columns = Sequence[ColumnElement[Any]]
 
 
-async def load_related(objects: Sequence[Any], load: Sequence[Any], builder: QueryBuilder) -> None:
+async def load_related(objects: Sequence[Any], load: Load, builder: QueryBuilder) -> None:
     """Fill relationships of objects with the related rows that the caller may see.
 
     Args:
         objects: of the builder's model.
-        load: the relationships.
+        load: the relationships, and paths of them.
 
     Raises:
         InvalidRequest: one is not a relationship of the model.
         NotSupported: a relationship joins by more than equal columns, or by one that the caller
             may not read.
     """
-    for relationship, related in _relationships(load, builder):
+    for relationship, further in relationship_loads(builder.info, load, builder.caller):
+        related = _related_builder(relationship, builder)
         there = related.info
-        keys = _keys(builder.info, objects, relationship)
+        keys = _keys(builder.info, map(vars, objects), relationship)
         loaded = await _related(relationship, related, keys, [*there.columns, *there.computed])
         # A row that several objects refer to is one object.
         found = {key: [there.object(row) for row in rows] for key, rows in loaded.items()}
@@ -45,49 +45,87 @@ async def load_related(objects: Sequence[Any], load: Sequence[Any], builder: Que
             values = found.get(key, [])
             value = values if relationship.uselist else (values[0] if values else None)
             set_committed_value(each, relationship.key, value)
+        if further:
+            await load_related([each for some in found.values() for each in some], further, related)
 
 
-async def count_loadable(objects: Sequence[Any], load: Sequence[Any], builder: QueryBuilder) -> int:
+async def count_loadable(objects: Sequence[Any], load: Load, builder: QueryBuilder) -> int:
     """Return how many of the first objects fit into a page together with the related rows: at least
     one. Raises as `load_related`."""
-    relationships = [
-        (relationship, related, row_size_of(related.info, related.infos.dialect))
-        for relationship, related in _relationships(load, builder)
-    ]
-    if all(size.is_bounded for _, _, size in relationships):
+    if _is_bounded(load, builder):
         return len(objects)
     sizes = await builder.sizes(objects)
-    for relationship, related, size in relationships:
-        if size.is_bounded:
-            continue
-        keys = _keys(builder.info, objects, relationship)
-        loaded = await _related(relationship, related, keys, [size.bytes])
-        for place, key in enumerate(keys):
-            sizes[place] += sum(bytes_ for (bytes_,) in loaded.pop(key, ()))
+    await _add_sizes(sizes, [*enumerate(map(vars, objects))], load, builder)
     return count_within(sizes, builder.max_page_bytes)
 
 
-def _relationships(
-    load: Sequence[Any], builder: QueryBuilder
-) -> Iterator[tuple[RelationshipProperty[Any], QueryBuilder]]:
-    """Yield each relationship, and the builder of the related model. Raises InvalidRequest."""
-    info = builder.info
-    for each in check_list("load", load):
-        name = getattr(each, "key", each)
-        relationship = info.relationships.get(name)
-        if relationship is None or not issubclass(info.model, getattr(each, "class_", object)):
-            raise InvalidRequest(f"load: {info.model.__name__} has no relationship {each}")
-        check_joinable(relationship, builder.caller)
-        yield relationship, builder.of(builder.infos.of(relationship.mapper.class_, builder.caller))
+def _is_bounded(load: Load, builder: QueryBuilder) -> bool:
+    """Return whether the types of their columns keep all related rows small."""
+    for relationship, further in relationship_loads(builder.info, load, builder.caller):
+        related = _related_builder(relationship, builder)
+        size = row_size_of(related.info, related.infos.dialect)
+        if not (size.is_bounded and _is_bounded(further, related)):
+            return False
+    return True
+
+
+async def _add_sizes(
+    sizes: list[int],
+    rows: Sequence[tuple[int, Mapping[str, Any]]],
+    load: Load,
+    builder: QueryBuilder,
+) -> None:
+    """Add the bytes of the related rows, of each once, to those of the objects that they are
+    loaded with.
+
+    Args:
+        sizes: of the objects of the page.
+        rows: of the builder's model: the place of an object, and the columns of a row of its own.
+    """
+    places = [place for place, _ in rows]
+    for relationship, further in relationship_loads(builder.info, load, builder.caller):
+        related = _related_builder(relationship, builder)
+        size = row_size_of(related.info, related.infos.dialect)
+        if size.is_bounded and _is_bounded(further, related):
+            continue
+        joined = _joined_names(related, further)
+        columns = [size.bytes, *(related.info.column_of[name] for name in joined)]
+        keys = _keys(builder.info, (values for _, values in rows), relationship)
+        loaded = await _related(relationship, related, keys, columns)
+        next_rows: list[tuple[int, Mapping[str, Any]]] = []
+        for place, key in zip(places, keys, strict=True):
+            for bytes_, *values in loaded.pop(key, ()):
+                sizes[place] += bytes_
+                next_rows.append((place, dict(zip(joined, values, strict=True))))
+        await _add_sizes(sizes, next_rows, further, related)
+
+
+def _joined_names(builder: QueryBuilder, load: Load) -> Sequence[str]:
+    """Return the attributes that relationships join rows of the builder's model by."""
+    loads = relationship_loads(builder.info, load, builder.caller)
+    names = (_names(builder.info, each.relationship) for each in loads)
+    return [*dict.fromkeys(name for some in names for name in some)]
+
+
+def _related_builder(
+    relationship: RelationshipProperty[Any], builder: QueryBuilder
+) -> QueryBuilder:
+    return builder.of(builder.infos.of(relationship.mapper.class_, builder.caller))
+
+
+def _names(info: ModelInfo[Any], relationship: RelationshipProperty[Any]) -> Sequence[str]:
+    here, _ = equal_columns(relationship.primaryjoin, relationship)
+    return [info.mapper.get_property_by_column(column).key for column in here]
 
 
 def _keys(
-    info: ModelInfo[Any], objects: Sequence[Any], relationship: RelationshipProperty[Any]
+    info: ModelInfo[Any],
+    rows: Iterable[Mapping[str, Any]],
+    relationship: RelationshipProperty[Any],
 ) -> list[Row]:
-    """Return what each object is joined to its related rows by."""
-    here, _ = equal_columns(relationship.primaryjoin, relationship)
-    names = [info.mapper.get_property_by_column(column).key for column in here]
-    return [tuple(getattr(each, name) for name in names) for each in objects]
+    """Return what each row is joined to its related rows by."""
+    names = _names(info, relationship)
+    return [tuple([row[name] for name in names]) for row in rows]
 
 
 async def _related(

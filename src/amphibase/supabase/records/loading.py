@@ -9,10 +9,9 @@ from sqlalchemy.orm import RelationshipProperty
 from sqlalchemy.orm.attributes import set_committed_value
 
 from amphibase.backend import SERVICE, Load
-from amphibase.errors import InvalidRequest
-from amphibase.records.arguments import check_list
 from amphibase.records.filters.names import format_name
-from amphibase.records.joins import check_joinable, equal_columns
+from amphibase.records.joins import equal_columns
+from amphibase.records.load_paths import relationship_loads
 from amphibase.records.model_info import ModelInfo
 from amphibase.records.values import Row
 from amphibase.supabase.errors import read_json
@@ -32,16 +31,13 @@ KEYS_A_REQUEST = 100
 
 
 def loaders_of(builder: RequestBuilder, load: Load) -> "list[Loader]":
-    """Return what loads relationships of the builder's model. Raises InvalidRequest."""
-    info: ModelInfo[Any] = builder.info
-    loaders = []
-    for each in check_list("load", load):
-        relationship = info.relationships.get(getattr(each, "key", each))
-        if relationship is None or not issubclass(info.model, getattr(each, "class_", object)):
-            raise InvalidRequest(f"load: {info.model.__name__} has no relationship {each}")
-        check_joinable(relationship, builder.caller)
-        loaders.append(Loader(relationship, builder))
-    return loaders
+    """Return what loads relationships of the builder's model.
+
+    Raises:
+        InvalidRequest, NotSupported: as of `relationship_loads`.
+    """
+    loads = relationship_loads(builder.info, load, builder.caller)
+    return [Loader(relationship, builder, further) for relationship, further in loads]
 
 
 class Loader:
@@ -49,19 +45,23 @@ class Loader:
 
     Args:
         builder: of the rows' model.
+        load: what is loaded with the related rows.
 
     Attributes:
         info: of the related rows' model.
         alias: of the relation in the request; None where it is not embedded.
     """
 
-    def __init__(self, relationship: RelationshipProperty[Any], builder: RequestBuilder) -> None:
+    def __init__(
+        self, relationship: RelationshipProperty[Any], builder: RequestBuilder, load: Load
+    ) -> None:
         self._relationship = relationship
         self._builder = builder
         self.info: ModelInfo[Any] = builder.shared.infos.of(
             relationship.mapper.class_, builder.caller
         )
         self._related = builder.of(self.info)
+        self._further = loaders_of(self._related, load)
         self._objects: dict[Row, Any] = {}
         self.alias: str | None = None
         self._here, self._far = equal_columns(relationship.primaryjoin, relationship)
@@ -104,6 +104,9 @@ class Loader:
             self._set(each, self._related.codec.rows(related))
         if rest:
             await self._fill_apart(rest)
+        related_objects = [*self._objects.values()]
+        for loader in self._further if related_objects else ():
+            await loader.fill(related_objects, [{}] * len(related_objects))
 
     def _set(self, instance: Any, rows: Sequence[Row]) -> None:
         objects = [self._object(row) for row in rows]
