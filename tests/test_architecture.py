@@ -18,6 +18,7 @@ PACKAGE = Path(amphibase.__file__).parent
 # nobody else has to.
 SHARED = {
     "access",
+    "allocator",
     "background",
     "errors",
     "loopback",
@@ -31,6 +32,7 @@ SHARED = {
 FOUNDATION = {"accounts", "blobs", "database", "records", "replication", "schema"}
 ALLOWED = {
     "access": {"errors"},
+    "allocator": set(),
     "background": {"redaction"},
     "errors": set(),
     "loopback": set(),
@@ -191,3 +193,25 @@ def test_each_public_name_is_in_the_stub_for_type_checkers() -> None:
                 assert getattr(amphibase, alias.name) is getattr(module, alias.name)
     with pytest.raises(AttributeError):
         _ = amphibase.service  # type: ignore[attr-defined]
+
+
+RARELY_NEEDED = (
+    *("alembic", "email.policy", "fastapi", "filelock", "httpx", "httpx_oauth", "puremagic"),
+    *("aiosmtplib", "PIL", "pyotp", "rapidfuzz", "rich", "segno", "sqlite3"),
+    *("amphibase.gateway.storage.s3.service", "amphibase.http", "amphibase.supabase"),
+)
+
+
+def test_the_local_supabase_imports_what_is_rarely_needed_when_it_is() -> None:
+    code = f"""
+import sys
+import amphibase.cli.supabase, amphibase.server, amphibase.gateway.build
+from amphibase.gateway import project, migrations, buckets, grants
+from amphibase.gateway.rest import service
+from amphibase.gateway.auth import service
+from amphibase.gateway.storage import service
+from amphibase.gateway.realtime import service
+print(*(name for name in {RARELY_NEEDED!r} if name in sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == []

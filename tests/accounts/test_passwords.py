@@ -1,5 +1,7 @@
 """Password hashes."""
 
+import asyncio
+
 import pytest
 from argon2 import PasswordHasher
 from argon2.low_level import Type, hash_secret
@@ -41,3 +43,19 @@ def test_a_hash_is_replaced_only_by_a_stronger_one(
 ) -> None:
     monkeypatch.setattr(passwords, "_HASHER", real_hasher)
     assert needs_rehash(hashed) is replaced
+
+
+async def test_the_memory_of_hashing_goes_back_once_no_more_passwords_come(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hashed: list[str] = []
+    trimmed: list[int] = []
+    monkeypatch.setattr(passwords, "trim", lambda: trimmed.append(len(hashed)))
+    monkeypatch.setattr(passwords, "TRIM_SECONDS", 0.05)
+    workers = passwords.PasswordWorkers(1)
+    for _ in range(2):
+        hashed.append(await workers.hash("correct horse battery"))
+    assert trimmed == []
+    await asyncio.sleep(0.1)
+    workers.close()
+    assert trimmed == [2]

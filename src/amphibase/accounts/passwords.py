@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TypeVar
 
 import argon2
@@ -17,6 +18,7 @@ import bcrypt
 from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatchError
 
 from amphibase.accounts.firebase_scrypt import FirebaseScrypt
+from amphibase.allocator import trim
 from amphibase.errors import InvalidRequest, TooManyRequests, WeakPassword
 
 Result = TypeVar("Result")
@@ -33,6 +35,9 @@ COMPARABLE_BCRYPT_COST = 10
 SUFFICIENT_DIGEST_BYTES = 16
 
 QUEUE_PER_WORKER = 32
+
+TRIM_SECONDS = 1
+"""After which the memory of hashing goes back to the system, if no other password comes."""
 
 
 def _random_base64(size: int) -> str:
@@ -143,6 +148,7 @@ class PasswordWorkers:
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="passwords")
         self._capacity = count * QUEUE_PER_WORKER
         self._pending = 0
+        self._trimming: asyncio.TimerHandle | None = None
 
     async def hash(self, password: str) -> str:
         """Hash a password; see `hash_password`. Raises TooManyRequests when the queue is full."""
@@ -165,13 +171,23 @@ class PasswordWorkers:
     def _done_in(self, loop: asyncio.AbstractEventLoop) -> Callable[[object], None]:
         def done(_: object) -> None:
             if not loop.is_closed():
-                loop.call_soon_threadsafe(self._release)
+                loop.call_soon_threadsafe(self._release, loop)
 
         return done
 
-    def _release(self) -> None:
+    def _release(self, loop: asyncio.AbstractEventLoop) -> None:
         self._pending -= 1
+        if not self._pending:
+            if self._trimming is not None:
+                self._trimming.cancel()
+            self._trimming = loop.call_later(TRIM_SECONDS, self._trim)
+
+    def _trim(self) -> None:
+        with suppress(RuntimeError):  # the pool was closed meanwhile
+            self._pool.submit(trim)
 
     def close(self) -> None:
         """Stop the threads; what is queued is dropped."""
+        if self._trimming is not None:
+            self._trimming.cancel()
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -20,8 +20,6 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 from uuid import uuid4
 
-from filelock import AsyncFileLock, FileLock, Timeout
-
 from amphibase.background import uninterrupted
 from amphibase.blobs.disk_errors import disk_errors
 from amphibase.errors import (
@@ -305,6 +303,8 @@ class ResumableUploads(Generic[Sender]):
         return None
 
     def _make(self, id: str, info: UploadInfo) -> None:
+        from filelock import FileLock
+
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with FileLock(self._folder / CREATION_LOCK, mode=0o600):
             self.expire()
@@ -346,6 +346,8 @@ class ResumableUploads(Generic[Sender]):
     @asynccontextmanager
     async def _locked(self, id: str) -> AsyncIterator[None]:
         """Serve one request at a time, of all processes. Raises UploadBusy."""
+        from filelock import AsyncFileLock, Timeout
+
         lock = AsyncFileLock(
             self._folder / f"{id}.lock",
             timeout=BUSY_SECONDS,

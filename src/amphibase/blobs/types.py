@@ -3,8 +3,7 @@
 import mimetypes
 import re
 from collections.abc import Sequence
-
-import puremagic
+from functools import cache
 
 from amphibase.errors import UnsupportedFileType
 
@@ -78,6 +77,8 @@ def is_allowed(kind: str, patterns: Sequence[str]) -> bool:
 def _recognised(head: bytes) -> dict[str, int]:
     """The types that the beginning may be of, each with the length of its signature; the likeliest
     first."""
+    import puremagic  # whose tables take memory that only uploads need
+
     try:
         matches = puremagic.magic_string(head)
     except (puremagic.PureError, ValueError):
@@ -101,8 +102,13 @@ def _agrees(kind: str, head: bytes, signatures: dict[str, int]) -> bool:
         return not signatures or any(
             recognised.startswith(("audio/", "video/")) for recognised in signatures
         )
-    return not contradicted and not (kind.startswith(STRICT) and kind in SIGNED)
+    return not contradicted and not (kind.startswith(STRICT) and kind in _signed())
 
 
-SIGNED = frozenset(entry.mime_type for entry in puremagic.magic_header_array if entry.mime_type)
-"""The types whose beginnings are known."""
+@cache
+def _signed() -> frozenset[str]:
+    """The types whose beginnings are known."""
+    import puremagic
+
+    entries = puremagic.magic_header_array
+    return frozenset(entry.mime_type for entry in entries if entry.mime_type)

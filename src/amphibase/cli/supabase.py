@@ -6,12 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from amphibase.cli import supabase_project
 from amphibase.errors import ConfigurationError, Unavailable
@@ -19,6 +16,9 @@ from amphibase.gateway import process
 from amphibase.gateway.data_dir import DataDir, RunningGateway
 from amphibase.gateway.settings import GatewaySettings
 from amphibase.settings import load
+
+if TYPE_CHECKING:  # a start in the background prints JSON, or once
+    from rich.console import Console
 
 FRAME = 7
 """How many columns the frame of a table of two takes."""
@@ -117,7 +117,7 @@ def stop(data_dir: DataDirOption = None) -> None:
         _warn("The local Supabase is not running")
         return
     process.stop(folder, state)
-    Console(stderr=True).print("[green]✓[/green] Stopped; the data stays")
+    _console().print("[green]✓[/green] Stopped; the data stays")
 
 
 @app.command()
@@ -153,7 +153,9 @@ def reset(
         done = asyncio.run(
             process.reset(folder, state, exposes_new_tables=settings.auto_expose_new_tables)
         )
-    console = Console(stderr=True, soft_wrap=True)
+    from rich.markup import escape
+
+    console = _console()
     for name in done:
         console.print(f"[green]✓[/green] {escape(name)}")
     console.print("[green]✓[/green] The database is new")
@@ -174,7 +176,7 @@ def grants(data_dir: DataDirOption = None) -> None:
     if tables:
         typer.echo(grants_sql(tables), nl=False)
     else:
-        Console(stderr=True).print("[green]✓[/green] A role has grants on every table")
+        _console().print("[green]✓[/green] A role has grants on every table")
 
 
 def _settings(**options: Any) -> GatewaySettings:
@@ -198,6 +200,10 @@ def _print(state: RunningGateway, output: Output) -> None:
         for name, value in state.values.items():
             typer.echo(f'{name}="{value}"')
     else:
+        from rich.console import Console
+        from rich.markup import escape
+        from rich.table import Table
+
         table = Table(show_header=False)
         for row in state.values.items():
             table.add_row(*map(escape, row))
@@ -226,11 +232,20 @@ def _log_warnings() -> None:
 
 
 def _warn(text: str) -> None:
-    Console(stderr=True, soft_wrap=True).print(
-        f"[yellow]![/yellow] {escape(text)}", highlight=False
-    )
+    from rich.markup import escape
+
+    _console().print(f"[yellow]![/yellow] {escape(text)}", highlight=False)
 
 
 def _end(text: str) -> NoReturn:
-    Console(stderr=True, soft_wrap=True).print(f"[red]✗[/red] {escape(text)}", highlight=False)
+    from rich.markup import escape
+
+    _console().print(f"[red]✗[/red] {escape(text)}", highlight=False)
     raise typer.Exit(1)
+
+
+def _console() -> "Console":
+    """Standard error, for what is not a command's result."""
+    from rich.console import Console
+
+    return Console(stderr=True, soft_wrap=True)

@@ -3,16 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
-from amphibase.cli.loading import amphibase_of_app
 from amphibase.errors import ConfigurationError
-from amphibase.models import Base
-from amphibase.settings import Settings, load_settings
+
+if TYPE_CHECKING:  # the local Supabase, whose commands these are among, needs no application
+    from amphibase.settings import Settings
 
 Application = Annotated[
     str | None,
@@ -45,14 +43,20 @@ def sql(
     Example: amphibase supabase sql --app main:app > supabase/migrations/20261129000000_app.sql
     """
     if application:
+        from amphibase.cli.loading import amphibase_of_app
+
         amphibase_of_app(application)
     if since is None:
+        from amphibase.models import Base
         from amphibase.supabase.starter import starter_sql
 
         typer.echo(starter_sql(Base.metadata, buckets or ()), nl=False)
         return
     if application is None:
         raise ConfigurationError("Say where your models are: --app module:app")
+    from rich.console import Console
+    from rich.markup import escape
+
     from amphibase.cli.project_copy import migration_since
 
     migration = migration_since(since)
@@ -72,6 +76,12 @@ def check(application: Application = None) -> None:
 
     Example: amphibase supabase check --app main:app
     """
+    from rich.console import Console
+    from rich.markup import escape
+
+    from amphibase.cli.loading import amphibase_of_app
+    from amphibase.settings import load_settings
+
     settings = amphibase_of_app(application).settings if application else load_settings()
     console = Console(soft_wrap=True)
     if application is None:
@@ -93,8 +103,9 @@ def check(application: Application = None) -> None:
     console.print("[green]✓[/green] The project has what it should have")
 
 
-async def _differences(settings: Settings) -> list[str]:
+async def _differences(settings: "Settings") -> list[str]:
     from amphibase.database.engine import Database
+    from amphibase.models import Base
     from amphibase.supabase.client import SupabaseClient
     from amphibase.supabase.project import SupabaseProject
     from amphibase.supabase.project_check import check_database, check_over_api

@@ -15,7 +15,6 @@ from amphibase.backend import Isolation
 from amphibase.database.errors import translated_errors
 from amphibase.database.json_reader import read_json
 from amphibase.database.session_settings import SESSION_SETTINGS, set_locally, startup_options
-from amphibase.database.sqlite_now import write_full_timestamps
 from amphibase.database.url import POOLER_PORT, parse_url, to_conninfo
 from amphibase.errors import Contention
 from amphibase.models import DECIMAL_COLLATION, compare_decimals
@@ -212,6 +211,8 @@ def _sqlite_engines(url: URL, options: PoolOptions) -> tuple[AsyncEngine, AsyncE
 def _sqlite_engine(url: URL, options: PoolOptions, size: int, overflow: int) -> AsyncEngine:
     # None: the driver begins nothing by itself, `begin` below does.
     arguments = {"isolation_level": None, "timeout": BUSY_TIMEOUT_MS / 1000}
+    from amphibase.database.sqlite_now import write_full_timestamps
+
     engine = _engine(url, options, size, overflow, connect_args=arguments)
     write_full_timestamps(engine.dialect)
 

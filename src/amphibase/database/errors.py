@@ -1,6 +1,5 @@
 """Translation of driver errors: the one place where they become Amphibase's."""
 
-import sqlite3
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +31,8 @@ from amphibase.errors import (
 )
 
 if TYPE_CHECKING:
+    import sqlite3
+
     import psycopg
 
 SQLITE_READ_ONLY = "amphibase: read only"
@@ -74,7 +75,7 @@ def translate(error: BaseException) -> AmphibaseError | None:
         from amphibase.database.postgres_errors import translate_postgres
 
         return translate_postgres(original)
-    if isinstance(original, sqlite3.Error):
+    if _is_of_sqlite(original):
         return _from_sqlite(original)
     if isinstance(error, OperationalError | InterfaceError):
         return Unavailable()
@@ -83,7 +84,7 @@ def translate(error: BaseException) -> AmphibaseError | None:
 
 def is_of_driver(error: BaseException) -> bool:
     """Return whether an error is a driver's own, which SQLAlchemy has not wrapped."""
-    return isinstance(error, sqlite3.Error) or _is_of_postgres(error)
+    return _is_of_sqlite(error) or _is_of_postgres(error)
 
 
 def _is_of_postgres(error: BaseException | None) -> TypeIs["psycopg.Error"]:
@@ -92,7 +93,12 @@ def _is_of_postgres(error: BaseException | None) -> TypeIs["psycopg.Error"]:
     return driver is not None and isinstance(error, driver.Error)
 
 
-def _from_sqlite(error: sqlite3.Error) -> AmphibaseError | None:
+def _is_of_sqlite(error: BaseException | None) -> TypeIs["sqlite3.Error"]:
+    driver = sys.modules.get("sqlite3")
+    return driver is not None and isinstance(error, driver.Error)
+
+
+def _from_sqlite(error: "sqlite3.Error") -> AmphibaseError | None:
     """Translate by extended result code (SQLite docs, "Result and Error Codes")."""
     message = str(error)
     name = getattr(error, "sqlite_errorname", "")

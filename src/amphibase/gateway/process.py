@@ -15,6 +15,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 from urllib.parse import unquote, urlsplit
 
+from amphibase.allocator import use_one_arena
 from amphibase.errors import AmphibaseError, ConfigurationError
 from amphibase.gateway.config_toml import CONFIG, read_config
 from amphibase.gateway.data_dir import POSTGRES, STORAGE, DataDir, RunningGateway
@@ -108,6 +109,7 @@ def serve(settings: GatewaySettings, folder: DataDir, listeners: Listeners, read
         ConfigurationError: it cannot start; says why.
         Unavailable: the database cannot be reached.
     """
+    use_one_arena()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _exit_on_signal)
     with ExitStack() as stack:
@@ -117,7 +119,23 @@ def serve(settings: GatewaySettings, folder: DataDir, listeners: Listeners, read
         from amphibase.server import loop_factory
 
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            owner_url = server.url if server else revealed(settings.database_url)
+            password = _password_of_roles(settings, folder, owner_url)
+            from amphibase.gateway.project import is_prepared
+
+            if not runner.run(is_prepared(owner_url)):
+                from amphibase.gateway.first_start import prepare_apart
+
+                prepare_apart(owner_url, password)
             runner.run(_serve(settings, folder, listeners, server, ready))
+
+
+def _password_of_roles(settings: GatewaySettings, folder: DataDir, owner_url: str) -> str:
+    """Return what the roles of the services sign in with."""
+    from amphibase.gateway.project import AUTHENTICATOR, derive_password
+
+    own = unquote(urlsplit(revealed(settings.authenticator_url)).password or "")
+    return folder.password(own or derive_password(owner_url, AUTHENTICATOR))
 
 
 async def _serve(
@@ -138,15 +156,14 @@ async def _serve(
         settings_without_effect,
     )
     from amphibase.gateway.grants import tables_without_grants
-    from amphibase.gateway.project import AUTHENTICATOR, derive_password, prepare
+    from amphibase.gateway.project import prepare
     from amphibase.server import freeze, local_url, server
 
     for name in settings_without_effect():
         logger.warning("%s is not read by the local Supabase, and has no effect", name)
     owner_url = postgres.url if postgres else revealed(settings.database_url)
     own_url = revealed(settings.authenticator_url)
-    own_password = unquote(urlsplit(own_url).password or "")
-    password = folder.password(own_password or derive_password(owner_url, AUTHENTICATOR))
+    password = _password_of_roles(settings, folder, owner_url)
     exposes_new_tables = settings.auto_expose_new_tables
     roles = await prepare(owner_url, password, exposes_new_tables=exposes_new_tables)
     if own_url:
@@ -310,10 +327,9 @@ def _status(settings: GatewaySettings, url: str, owner_url: str, inbox_url: str)
 def _start_postgres(settings: GatewaySettings, folder: DataDir) -> "Server":
     """Start Postgres, and import meanwhile what is needed next."""
     place = folder.path / POSTGRES
-    modules = ["amphibase.server", "amphibase.background"]
+    modules = ("amphibase.server", "amphibase.background")
     extensions: frozenset[str] = frozenset()
-    if not place.exists():  # which creates the tables of a new database
-        modules += ["amphibase.schema.migrations.execution"]
+    if not place.exists():
         from amphibase.gateway.migrations import required_extensions
 
         extensions = required_extensions(SUPABASE)

@@ -19,7 +19,7 @@ from contextlib import asynccontextmanager
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import LiteralString
+from typing import LiteralString, NamedTuple
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 import psycopg
@@ -81,6 +81,14 @@ SELECT
 """
 
 
+class _State(NamedTuple):
+    major: int
+    is_made: bool
+    is_superuser: bool
+    user: str
+    missing_roles: list[str]
+
+
 SERVICE_ROLES = (AUTHENTICATOR, AUTH_ADMIN, STORAGE_ADMIN, REALTIME_ADMIN)
 
 _STREAMS = """
@@ -112,6 +120,12 @@ class RoleUrls:
     realtime_admin: str = field(repr=False)
 
 
+async def is_prepared(url: str) -> bool:
+    """Return whether the database has a project of this version. Raises as `prepare` does."""
+    async with connected(url) as connection:
+        return (await _read_state(connection)).is_made
+
+
 async def prepare(url: str, password: str, *, exposes_new_tables: bool | None = None) -> RoleUrls:
     """Make a project in the database, as far as it is not there.
 
@@ -129,13 +143,9 @@ async def prepare(url: str, password: str, *, exposes_new_tables: bool | None = 
             uses its roles with another password; says what to do.
         Unavailable: the server cannot be reached.
     """
-    mark = f"Made by Amphibase: project {_fingerprint()}"
     async with connected(url) as connection:
         await connection.execute(ONE_AT_A_TIME)
-        cursor = await connection.execute(_STATE, (mark, list(SERVICE_ROLES)))
-        row = await cursor.fetchone()
-        assert row is not None
-        major, is_made, is_superuser, user, missing = row
+        major, is_made, is_superuser, user, missing = await _read_state(connection)
         if major < MINIMUM_MAJOR:
             raise ConfigurationError(
                 f"The database runs Postgres {major}; a project needs {MINIMUM_MAJOR} or later"
@@ -155,7 +165,7 @@ async def prepare(url: str, password: str, *, exposes_new_tables: bool | None = 
                 await connection.execute(script.read_bytes())
             await _substitute_extensions(connection)
             await connection.execute(
-                sql.SQL("COMMENT ON SCHEMA extensions IS {}").format(sql.Literal(mark))
+                sql.SQL("COMMENT ON SCHEMA extensions IS {}").format(sql.Literal(_mark()))
             )
             name = sql.Identifier(connection.info.dbname)
             await connection.execute(
@@ -243,6 +253,13 @@ async def _end_streams(connection: AsyncConnection, database: str) -> None:
             if await cursor.fetchone() is None:
                 return
             await asyncio.sleep(END_INTERVAL)
+
+
+async def _read_state(connection: AsyncConnection) -> _State:
+    cursor = await connection.execute(_STATE, (_mark(), list(SERVICE_ROLES)))
+    row = await cursor.fetchone()
+    assert row is not None
+    return _State(*row)
 
 
 async def _let_in(connection: AsyncConnection, role: str, url: str, password: str) -> None:
@@ -336,6 +353,11 @@ def _reason(error: psycopg.Error) -> str:
     lines = [line.strip("\t -") for line in str(error).splitlines()]
     messages = [line for line in lines if line and not line.endswith("?")]
     return error.diag.message_primary or (messages[-1] if messages else type(error).__name__)
+
+
+def _mark() -> str:
+    """The comment by which a database is known that has all of this version."""
+    return f"Made by Amphibase: project {_fingerprint()}"
 
 
 def _fingerprint() -> str:

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import parse_qs, unquote, urlsplit
 
-import aiosmtplib
-
 from amphibase.errors import ConfigurationError
 from amphibase.loopback import is_loopback
 from amphibase.models import uuid7
@@ -64,6 +62,8 @@ class Smtp:
 
     async def send(self, message: EmailMessage) -> None:
         in_the_clear = self._tls is False and not is_loopback(self._host)
+        import aiosmtplib
+
         await aiosmtplib.send(
             message,
             hostname=self._host,

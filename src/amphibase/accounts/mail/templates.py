@@ -1,6 +1,5 @@
 """The messages that the application sends to the owners of its accounts."""
 
-from email import policy
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 from urllib.parse import quote, urlsplit
@@ -116,6 +115,8 @@ def compose(sender: str, email: str, subject: str, text: str, *, host: str | Non
         host: the domain of its Message-ID.
     """
     email = _deliverable(email)
+    from email import policy  # whose parser takes memory until the first email
+
     message = EmailMessage(policy.default if email.isascii() else policy.default.clone(utf8=True))
     message["From"] = sender
     message["To"] = email

@@ -5,8 +5,6 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-import pyotp
-import segno
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
@@ -66,6 +64,8 @@ async def enroll(core: Core, request: Request) -> Response:
             or verified >= core.settings.mfa_max_verified_factors
         ):
             raise AuthError(codes.MFA_TOO_MANY_FACTORS)
+        import pyotp
+
         secret = pyotp.random_base32()
         id = await core.factors.add_totp(connection, user.id, body.friendly_name, secret)
         await core.audit.record(
@@ -255,6 +255,8 @@ async def _challenge(
 
 
 def _is_current(secret: str, code: str) -> bool:
+    import pyotp
+
     try:
         return pyotp.TOTP(secret).verify(code, valid_window=WINDOW)
     except ValueError:  # a secret from elsewhere that is encrypted, or none
@@ -262,6 +264,8 @@ def _is_current(secret: str, code: str) -> bool:
 
 
 def _qr_code(content: str) -> str:
+    import segno
+
     picture = io.BytesIO()
     segno.make(content).save(
         picture, kind="svg", xmldecl=False, nl=False, scale=QR_SCALE, light="white"

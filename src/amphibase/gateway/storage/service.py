@@ -19,8 +19,7 @@ from amphibase.gateway.service import deny_websocket
 from amphibase.gateway.storage import errors
 from amphibase.gateway.storage.context import StorageContext
 from amphibase.gateway.storage.routes import buckets, download, objects, render, sign, tus, upload
-from amphibase.gateway.storage.s3 import service as s3
-from amphibase.gateway.storage.s3.errors import error_response as s3_error_response
+from amphibase.gateway.storage.s3 import PREFIX as S3_PREFIX
 from amphibase.gateway.storage.settings import StorageSettings
 from amphibase.request_body import BODY_SECONDS, RequestBody, has_body
 
@@ -139,11 +138,13 @@ class StorageApp:
             return []
 
         async def handle(context: StorageContext, request: Request) -> Response:
+            from amphibase.gateway.storage.s3 import service as s3  # few projects use it
+
             return await s3.handle(context, request, credentials)
 
-        endpoint = self._endpoint(handle, s3_error_response)
+        endpoint = self._endpoint(handle, _s3_error_response)
         methods = ["GET", "HEAD", "PUT", "POST", "DELETE"]
-        return [Route(s3.PREFIX + rest, endpoint, methods=methods) for rest in ("", "/{rest:path}")]
+        return [Route(S3_PREFIX + rest, endpoint, methods=methods) for rest in ("", "/{rest:path}")]
 
     async def start(self) -> None:
         await self._lifetime.start()
@@ -181,6 +182,12 @@ class StorageApp:
                 return DrainingResponse(response) if is_coming else response
 
         return endpoint
+
+
+def _s3_error_response(error: Exception) -> Response:
+    from amphibase.gateway.storage.s3.errors import error_response
+
+    return error_response(error)
 
 
 async def _status(request: Request) -> Response:

@@ -1,8 +1,11 @@
 """Requests to third parties: bounded in time and size, and never redirected."""
 
-from typing import Any
+from __future__ import annotations
 
-import httpx
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import httpx
 
 TIMEOUT_SECONDS = 10
 MAX_RESPONSE_BYTES = 1024 * 1024
@@ -14,6 +17,8 @@ class ProviderError(Exception):
 
 def client() -> httpx.AsyncClient:
     """Return a client, to be closed by the caller."""
+    import httpx
+
     return httpx.AsyncClient(
         timeout=TIMEOUT_SECONDS, follow_redirects=False, headers={"accept": "application/json"}
     )
@@ -28,6 +33,8 @@ async def get_json(url: str, *, token: str | None = None) -> Any:
     Raises:
         ProviderError: says which URL, and nothing of the token.
     """
+    import httpx
+
     headers = {"authorization": f"Bearer {token}"} if token else {}
     try:
         async with client() as http, http.stream("GET", url, headers=headers) as response:

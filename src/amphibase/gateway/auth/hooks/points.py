@@ -2,20 +2,21 @@
 
 from collections.abc import Mapping
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
-import httpx
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from amphibase.backend import Claims
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.errors import AuthError
-from amphibase.gateway.auth.hooks.dispatch import call_hook
 from amphibase.gateway.auth.hooks.settings import HookSettings, HookTarget
 from amphibase.gateway.auth.serializers import timestamp
 from amphibase.models import utc_now
+
+if TYPE_CHECKING:
+    import httpx
 
 REJECT = "reject"
 MFA_REJECTED = "Further MFA verification attempts will be rejected."
@@ -80,6 +81,10 @@ class AuthHooks:
     async def _call(
         self, target: HookTarget, payload: Mapping[str, Any], connection: AsyncConnection
     ) -> dict[str, Any]:
+        import httpx  # few projects have hooks
+
+        from amphibase.gateway.auth.hooks.dispatch import call_hook
+
         if self._client is None:
             self._client = httpx.AsyncClient()
         return await call_hook(target, payload, connection, self._client)

@@ -4,9 +4,6 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from rapidfuzz.distance import Levenshtein
-from rapidfuzz.process import extractOne
-
 from amphibase.gateway.rest.errors.database import DatabaseError
 
 NAME_LIKENESS = 0.75
@@ -29,6 +26,10 @@ def nearest(
 
     It is of those that share the most runs of letters the one that takes the fewest changes.
     """
+    # Imported where a name is misspelt: it takes memory that most processes never need.
+    from rapidfuzz.distance import Levenshtein
+    from rapidfuzz.process import extractOne
+
     some = sorted(candidates)[:_MOST_COMPARED]
     name = name[:_LONGEST_NAME]  # clients choose it, and each candidate is compared to it
     for size in _GRAM_SIZES:
@@ -66,6 +67,8 @@ def _length(grams: Mapping[str, int]) -> float:
 
 def undefined_column(relation: str, name: str, columns: Iterable[str]) -> DatabaseError:
     """Make Postgres's own error of an unknown column, with its hint."""
+    from rapidfuzz.distance import Levenshtein
+
     close: dict[int, list[str]] = {}
     most = min(3, len(name) // 2)
     for column in columns:

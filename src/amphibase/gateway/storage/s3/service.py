@@ -10,14 +10,12 @@ from amphibase.gateway.keys import S3Credentials
 from amphibase.gateway.storage.context import StorageContext
 from amphibase.gateway.storage.errors import NoSuchBucket
 from amphibase.gateway.storage.limits import check_key
-from amphibase.gateway.storage.s3 import buckets, listing, multipart, objects, post
+from amphibase.gateway.storage.s3 import PREFIX, buckets, listing, multipart, objects, post
 from amphibase.gateway.storage.s3.errors import InvalidS3Request, NotImplementedByStorage
 from amphibase.gateway.storage.s3.request import S3Request
 from amphibase.gateway.storage.s3.signature import verify
 
 Action = Callable[[S3Request], Awaitable[Response]]
-
-PREFIX = "/s3"
 
 # By method, the parameters that have to be there, and the header; the first that fits is taken.
 OF_BUCKET: tuple[tuple[str, tuple[str, ...], Action], ...] = (
