@@ -281,18 +281,22 @@ class Job:
 
 async def _pass(out: AsyncCopy, into: AsyncCopy, *, is_binary: bool) -> None:
     """Write what a COPY reads, block by block."""
-    next_row = out.connection.pgconn.get_copy_data
+    connection = out.connection.pgconn
     while data := await out.read():
-        rows, size = [data], len(data)
-        # Without asking the event loop for each row, which takes longer than to copy it. What may
-        # be the end is left to `read`, which reads how the query ended too.
-        while is_binary and size < BLOCK and data[-len(END) :] != END:
-            length, data = next_row(1)
-            if length <= 0:
-                break
-            rows.append(data)
-            size += length
-        await into.write(b"".join(rows))
+        block = bytearray(data)
+        # Without asking the event loop for each row, which takes longer than to copy it. After the
+        # end, which is as short as no row, it is left to `read` to see how the query ended.
+        is_end = not is_binary or data[-len(END) :] == END
+        while not is_end and len(block) < BLOCK:
+            length, row = connection.get_copy_data(1)
+            if length == 0:
+                connection.consume_input()
+                length, row = connection.get_copy_data(1)
+                if length == 0:
+                    break
+            block += row
+            is_end = length <= len(END)
+        await into.write(block)
 
 
 async def _is_binary(source: AsyncConnection, target: AsyncConnection, pair: TablePair) -> bool:
