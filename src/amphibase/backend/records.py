@@ -178,6 +178,29 @@ class Repository(Protocol[Model]):
     async def delete_where(self, *where: Where, everything: bool = False) -> int:
         """Delete all rows that match; return how many. Raises InvalidRequest: no filter."""
 
+    async def add_related(self, id: Any, relationship: Any, ids: Sequence[Any]) -> int:
+        """Join a row to others along a relationship of many to many; return how many were not joined
+        to it yet.
+
+        The rows in between are added under the access that their own model declares.
+
+        Args:
+            relationship: of the model, as `Ticket.tags`.
+            ids: the keys of the related rows, at most MAX_LIMIT.
+
+        Raises:
+            NotFound, ForeignKeyViolation: the caller does not see the row, or a related one.
+            InvalidRequest: it is no such relationship.
+            NotSupported: the table in between has no model.
+        """
+
+    async def remove_related(self, id: Any, relationship: Any, ids: Sequence[Any]) -> int:
+        """Part a row from others along a relationship of many to many; return how many were joined.
+
+        Raises:
+            InvalidRequest, NotSupported: as `add_related`.
+        """
+
     def json_rows(self, names: Sequence[str]) -> "JsonRows | None":
         """Return the rows as JSON that the database builds: the same bytes as from their objects,
         sooner.

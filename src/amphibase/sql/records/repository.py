@@ -35,6 +35,7 @@ from amphibase.models import utc_now
 from amphibase.records.arguments import check_filtered, check_limit, check_offset
 from amphibase.records.batch import Batch
 from amphibase.records.constraints import attributes_named
+from amphibase.records.many_to_many import ManyToMany
 from amphibase.records.model_info import ModelInfo
 from amphibase.records.ordering import Ordering
 from amphibase.records.upsert import unique_names
@@ -272,7 +273,23 @@ class SqlRepository(Generic[Model]):
             return await _rows_changed(connection, self._deletion(*where))
         return 0
 
+    async def add_related(self, id: Any, relationship: Any, ids: Sequence[Any]) -> int:
+        return await self._many_to_many.add(id, relationship, ids)
+
+    async def remove_related(self, id: Any, relationship: Any, ids: Sequence[Any]) -> int:
+        return await self._many_to_many.remove(id, relationship, ids)
+
     # Parts of the methods
+
+    @property
+    def _many_to_many(self) -> ManyToMany:
+        builder = self._builder
+
+        def repository_of(model: type[Any]) -> SqlRepository[Any]:
+            info = builder.infos.of(model, builder.caller)
+            return SqlRepository(info, builder.of(info))
+
+        return ManyToMany(self._info, builder.infos, repository_of)
 
     def _has_version(self, version: int | None) -> Sequence[ColumnElement[bool]]:
         return [] if version is None else [self._info.has_version(version)]

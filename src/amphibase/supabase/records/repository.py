@@ -22,6 +22,7 @@ from amphibase.records.access_policy import AccessPolicy
 from amphibase.records.arguments import check_filtered, check_limit, check_offset
 from amphibase.records.batch import Batch
 from amphibase.records.constraints import attributes_named
+from amphibase.records.many_to_many import ManyToMany
 from amphibase.records.model_info import ModelInfo
 from amphibase.records.upsert import changed_names, unique_names
 from amphibase.records.validators import validated
@@ -199,7 +200,23 @@ class SupabaseRepository(Generic[Model]):
         check_filtered(where, everything)
         return await self._delete(where)
 
+    async def add_related(self, id: Any, relationship: Any, ids: Sequence[Any]) -> int:
+        return await self._many_to_many.add(id, relationship, ids)
+
+    async def remove_related(self, id: Any, relationship: Any, ids: Sequence[Any]) -> int:
+        return await self._many_to_many.remove(id, relationship, ids)
+
     # Parts of the methods
+
+    @property
+    def _many_to_many(self) -> ManyToMany:
+        builder, infos = self._builder, self._builder.shared.infos
+
+        def repository_of(model: type[Any]) -> SupabaseRepository[Any]:
+            info = infos.of(model, builder.caller)
+            return SupabaseRepository(info, builder.of(info))
+
+        return ManyToMany(self._info, infos, repository_of)
 
     def _objects(self, records: Sequence[Mapping[str, Any]]) -> Sequence[Model]:
         return self._info.objects(self._builder.codec.rows(records))
