@@ -322,6 +322,7 @@ class Author(Timestamps, Base):
     name: Mapped[str]
     books: Mapped[list["Book"]] = relationship(back_populates="author")
     interests: Mapped[list["Tag"]] = relationship(secondary="t_interests")
+    sources: Mapped[list[Note]] = relationship(secondary="t_sources")
 
 
 class Book(Timestamps, Base):
@@ -357,6 +358,15 @@ class Interest(Owned, Base):
 
     author_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("t_authors.id", ondelete="CASCADE"))
     tag_id: Mapped[int] = mapped_column(ForeignKey("t_tags.id", ondelete="CASCADE"))
+
+
+class Source(PublicRead, Base):
+    """Everyone's to read, between an author and a note that is its owner's alone."""
+
+    __tablename__ = "t_sources"
+
+    author_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("t_authors.id", ondelete="CASCADE"))
+    note_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("t_notes.id", ondelete="CASCADE"))
 
 
 class Report(Owned, Base):

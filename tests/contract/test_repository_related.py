@@ -4,7 +4,7 @@ from uuid import uuid4
 
 import pytest
 from tests.backends import ANN, BOB, Records
-from tests.models import Author, Book, Interest, Tag
+from tests.models import Author, Book, Interest, Note, Tag
 
 from amphibase import (
     ANONYMOUS,
@@ -57,6 +57,15 @@ class TestRelatedRows:
         with pytest.raises(ForeignKeyViolation):
             await records.of(Author, ANN).add_related(author.id, Author.interests, [a, 2**30])
         assert not await records.of(Interest).exists()
+
+    async def test_must_be_visible_to_be_joined(self, records: Records) -> None:
+        author, _ = await author_and_tags(records)
+        note = await records.of(Note, ANN).add(Note(title="ann's", stars=1))
+        with pytest.raises(ForeignKeyViolation, match="There is no such Note"):
+            await records.of(Author, BOB).add_related(author.id, Author.sources, [note.id])
+        assert await records.of(Author, ANN).add_related(author.id, Author.sources, [note.id]) == 1
+        (row,) = await records.of(Author, BOB).list(load=[Author.sources])
+        assert row.sources == []
 
     async def test_need_a_relationship_whose_table_in_between_has_a_model(
         self, records: Records

@@ -179,8 +179,7 @@ class Repository(Protocol[Model]):
         """Delete all rows that match; return how many. Raises InvalidRequest: no filter."""
 
     async def add_related(self, id: Any, relationship: Any, ids: Sequence[Any]) -> int:
-        """Join a row to others along a relationship of many to many; return how many were not joined
-        to it yet.
+        """Join a row to others along a relationship of many to many; return how many are new.
 
         The rows in between are added under the access that their own model declares.
 
