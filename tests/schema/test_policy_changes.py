@@ -26,7 +26,7 @@ from tests.schema.callers import (
 from amphibase.access import Access, admin, authenticated, everyone, owner, service
 from amphibase.errors import ConfigurationError
 from amphibase.schema import commands as schema
-from amphibase.schema.migrations.security_of_database import read_table_security
+from amphibase.schema.migrations.security_of_database import read_security
 
 
 async def test_a_declaration_goes_its_way_into_the_database_and_back(
@@ -190,8 +190,8 @@ async def test_a_service_that_would_not_see_its_own_rows_is_told(guarded: Applic
     )
     async with guarded.database.write() as connection:
         await connection.execute(text(f"SET LOCAL ROLE plain_{os.getpid()}"))
-        states = await connection.run_sync(read_table_security)
-    assert {name for name, state in states.items() if state.restricts_service} == {
+        states = await connection.run_sync(read_security)
+    assert {name for name, state in states.tables.items() if state.restricts_service} == {
         "notes",
         "users",
     }

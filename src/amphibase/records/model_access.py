@@ -183,9 +183,10 @@ class _Binding:
 
     def _owner(self) -> Column[Any]:
         column = self._column(OWNER_COLUMN)
-        if column is None:
+        if column is None or not isinstance(column.type, Uuid):
             raise TypeError(
-                f"{self.model.__name__} grants access to owners, but has no {OWNER_COLUMN}"
+                f"{self.model.__name__} grants access to owners, but has no {OWNER_COLUMN} that is "
+                "a UUID"
             )
         return column
 

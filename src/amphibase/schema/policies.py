@@ -4,28 +4,45 @@ Callers come as the roles `anon` and `authenticated`, with their claims in `requ
 on Supabase. The service is the connection's own user, who owns the tables and is not restricted.
 """
 
-import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Column, MetaData, Table
 from sqlalchemy.orm import Mapper
 
-from amphibase.access import OWNER_COLUMN, SERVER_ONLY, Access, Who, callers_of, declaration_of
+from amphibase.access import SERVER_ONLY, Access
+from amphibase.access.conditions import Condition, any_of
 from amphibase.errors import ConfigurationError
+from amphibase.models import SoftDelete
 from amphibase.records.adoption import mappers_by_table
-from amphibase.schema.ddl import DIALECT, LINE_LENGTH, on_one_line, quoted
-from amphibase.schema.grants import AUTHENTICATED, COMMANDS, ROLES, Command, Grant, grant
+from amphibase.records.model_access import ModelAccess, access_of
+from amphibase.schema.condition_sql import Row, condition_sql, scope_queries
+from amphibase.schema.ddl import LINE_LENGTH, literal, name_within, on_one_line, quoted
+from amphibase.schema.grants import ANON, AUTHENTICATED, ROLES, Command, Grant, grant
+from amphibase.schema.role_conditions import for_role
+from amphibase.schema.scope_functions import CREATE_SCHEMA, ScopeFunction, restrict
 
 PREFIX = "amphibase_"
 """The start of the names of Amphibase's policies; all others were written by hand."""
 
-EVERYONE = frozenset({Who.EVERYONE})
-SIGNED_IN = frozenset({Who.AUTHENTICATED})
-IS_ADMIN = "((SELECT auth.jwt()) #>> '{app_metadata,role}') = 'admin'"
-MAX_NAME_BYTES = 63
-"""Longer names are cut by Postgres (its docs, "Identifiers and Key Words")."""
+NO_ROW = "false"
+"""The condition that admits nothing."""
+
+MAX_SCOPES = 64
+
+DROP_POLICIES = """\
+DO $$ DECLARE old record; BEGIN
+    FOR old IN
+        SELECT polname, polrelid::regclass AS relation FROM pg_policy
+        JOIN unnest(ARRAY[
+        {tables}
+        ]) AS name ON polrelid = to_regclass(name)
+        WHERE starts_with(polname, {prefix})
+    LOOP
+        EXECUTE format('DROP POLICY %I ON %s', old.polname, old.relation);
+    END LOOP;
+END $$"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,35 +88,63 @@ class TableRules:
     """The access that models declare for a table.
 
     Args:
-        owner: the column of the owner, if any.
+        source: the table.
+        access: None where no model has it, so that it is the service's alone.
+        deleted_at: the time of a soft deletion, if its rows can be deleted so.
         key: the integer key that a sequence counts up, if any.
     """
 
-    table: str
-    access: Access
-    owner: Column[Any] | None = None
+    source: Table
+    access: ModelAccess | None = None
+    deleted_at: Column[Any] | None = None
     key: str | None = None
+
+    @property
+    def table(self) -> str:
+        """The table's name."""
+        return self.source.name
+
+    @property
+    def declared(self) -> Access:
+        """What the models declare."""
+        return self.access.declared if self.access is not None else SERVER_ONLY
+
+    @property
+    def deletes_by_update(self) -> bool:
+        """Whether some may delete softly what they may not change, or the other way round.
+
+        Then the policy for UPDATE admits both, and a trigger tells them apart.
+        """
+        if self.access is None or self.deleted_at is None:
+            return False
+        row = Row.of_policy(self.source)
+        texts = {
+            condition_sql(condition, row)
+            for condition in (self.access.change_old, self.access.change_new, self.access.delete)
+        }
+        return len(texts) > 1
 
     def policies(self) -> list[Policy]:
         """Return the table's policies; a rule that admits the service alone needs none."""
-        read, write = _plain(callers_of(self.access.read)), _plain(self._writers)
-        # Postgres adds the policy for SELECT where a statement reads the rows it changes, which
-        # `UPDATE notes SET title = ''` does not: invisible rows are not changed either.
-        both = self._both(read, write)
-        policies = [
-            self._policy("SELECT", read, using=self._condition(read)),
-            self._policy("INSERT", write, check=self._insert_check()),
+        if self.access is None:
+            return []
+        read, add, delete = self.access.read, self.access.add, self.access.delete
+        using, check = self.access.change_old, self.access.change_new
+        if self.deletes_by_update:
+            using, check = any_of(using, delete), read
+        return [
+            *self._policies("SELECT", using=read),
+            *self._policies("INSERT", check=add),
+            *self._policies("UPDATE", using=using, check=check),
+            *self._policies("DELETE", using=delete),
         ]
-        if both is not None:
-            writers = write if Who.EVERYONE in read else read if Who.EVERYONE in write else write
-            check = self._condition(write)
-            policies.append(self._policy("UPDATE", writers, using=both, check=check))
-            policies.append(self._policy("DELETE", writers, using=both))
-        return [policy for policy in policies if policy is not None]
 
-    @property
-    def _writers(self) -> frozenset[Who]:
-        return callers_of(self.access.change.old)
+    def conditions(self) -> list[Condition]:
+        """Return every condition that the policies and triggers of the table need."""
+        if self.access is None:
+            return []
+        each = self.access
+        return [each.read, each.add, each.change_old, each.change_new, each.delete]
 
     def grants(self) -> list[Grant]:
         """Return the privileges that the policies need to have an effect, and no others."""
@@ -110,51 +155,23 @@ class TableRules:
         created = [policy.create(self.table) for policy in policies]
         return [enable(self.table), *created, *grant(self.table, grants)]
 
-    def _policy(
-        self,
-        command: Command,
-        who: frozenset[Who],
-        *,
-        using: str | None = None,
-        check: str | None = None,
-    ) -> Policy | None:
-        if not who:
+    def _policies(
+        self, command: Command, *, using: Condition | None = None, check: Condition | None = None
+    ) -> list[Policy]:
+        """Return the policies of a command: one for all callers, or one for each role."""
+        texts = {role: (self._sql(using, role), self._sql(check, role)) for role in ROLES}
+        admitted = {role: pair for role, pair in texts.items() if NO_ROW not in pair}
+        if len(admitted) == len(ROLES) and len({*admitted.values()}) == 1:
+            return [Policy(policy_name(self.table, command), command, ROLES, *admitted[ANON])]
+        return [
+            Policy(policy_name(self.table, command, role), command, (role,), *pair)
+            for role, pair in reversed(admitted.items())
+        ]
+
+    def _sql(self, condition: Condition | None, role: str) -> str | None:
+        if condition is None:
             return None
-        roles = ROLES if Who.EVERYONE in who else (AUTHENTICATED,)
-        return Policy(policy_name(self.table, command), command, roles, using, check)
-
-    def _both(self, read: frozenset[Who], write: frozenset[Who]) -> str | None:
-        """Return the condition of rows that may be seen and written, None for no rows."""
-        if not read or not write:
-            return None
-        if _covers(read, write):
-            return self._condition(write)
-        if _covers(write, read):
-            return self._condition(read)
-        first, second = self._condition(read), self._condition(write)
-        return f"\n    ({_indented(first)})\n    AND ({_indented(second)})\n"
-
-    def _condition(self, who: frozenset[Who]) -> str:
-        parts = []
-        if Who.OWNER in who and self.owner is not None:
-            parts.append(self._is_own())
-        if Who.ADMIN in who:
-            parts.append(IS_ADMIN)
-        return _any_of(parts)
-
-    def _insert_check(self) -> str:
-        """Return the condition of new rows: they are the caller's, unless an administrator may
-        write rows of others."""
-        admits = self._writers
-        if self.owner is None or admits == {Who.ADMIN}:
-            return self._condition(_plain(admits))
-        of_anonymous = Who.EVERYONE in admits and self.owner.nullable
-        is_own = self._is_own("IS NOT DISTINCT FROM" if of_anonymous else "=")
-        return _any_of([is_own, IS_ADMIN] if Who.ADMIN in admits else [is_own])
-
-    def _is_own(self, operator: str = "=") -> str:
-        assert self.owner is not None
-        return f"{quoted(self.owner.name)} {operator} (SELECT auth.uid())"
+        return condition_sql(for_role(condition, role), Row.of_policy(self.source))
 
 
 def declared(metadata: MetaData) -> list[TableRules]:
@@ -174,6 +191,27 @@ def declared(metadata: MetaData) -> list[TableRules]:
     ]
 
 
+def scope_functions(rules: Iterable[TableRules]) -> list[ScopeFunction]:
+    """Return the functions of the scopes that rules name, in the order of their names.
+
+    Raises:
+        ConfigurationError: they are too many.
+    """
+    functions = {
+        function.name: function
+        for each in rules
+        for condition in each.conditions()
+        for query in scope_queries(condition)
+        for function in [ScopeFunction.of(query)]
+    }
+    if len(functions) > MAX_SCOPES:
+        raise ConfigurationError(
+            f"The models declare {len(functions)} scopes that differ, of which each is a function "
+            f"in the database; at most {MAX_SCOPES} are possible: share them between models"
+        )
+    return [functions[name] for name in sorted(functions)]
+
+
 def script(metadata: MetaData) -> str:
     """Return an SQL script that makes the policies of a database those of the models."""
     usage = f"GRANT USAGE ON SCHEMA public, auth TO {', '.join(ROLES)};"
@@ -181,31 +219,33 @@ def script(metadata: MetaData) -> str:
 
 
 def body(metadata: MetaData) -> str:
-    """Return the statements of `script` for the tables alone."""
-    lines = []
-    for rules in declared(metadata):
-        lines += ["", f"-- {rules.table}: {rules.access}".replace("\n", " ")]
-        lines += [f"{Policy(name, '', ()).drop(rules.table)};" for name in names_of(rules.table)]
-        lines += [
-            f"{statement};" for statement in rules.statements(rules.policies(), rules.grants())
-        ]
+    """Return the statements of `script` for functions and tables alone."""
+    rules = declared(metadata)
+    lines = ["", "-- Policies of earlier declarations", f"{drop_policies(rules)};"]
+    if functions := scope_functions(rules):
+        lines += ["", "-- The scopes of the caller", f"{CREATE_SCHEMA};"]
+        for function in functions:
+            lines += [f"{function.create()};", *(f"{each};" for each in restrict(function.name))]
+    for each in rules:
+        lines += ["", f"-- {each.table}: {each.declared}".replace("\n", " ")]
+        lines += [f"{statement};" for statement in each.statements(each.policies(), each.grants())]
     return "\n".join(lines)
 
 
-def policy_name(table: str, command: Command) -> str:
-    """Return the name of the policy for a command; a long table's name is cut and gets a hash."""
-    end = f"_{command.lower()}"
-    room = MAX_NAME_BYTES - len(PREFIX) - len(end)
-    raw = table.encode()
-    if len(raw) > room:
-        mark = hashlib.sha256(raw).hexdigest()[:8]
-        table = f"{raw[: room - 9].decode(errors='ignore')}_{mark}"
-    return f"{PREFIX}{table}{end}"
+def drop_policies(rules: Iterable[TableRules]) -> str:
+    """Return the statement that drops Amphibase's policies of tables, whatever they are."""
+    tables = ",\n        ".join(literal(quoted(each.table)) for each in rules)
+    return DROP_POLICIES.format(prefix=literal(PREFIX), tables=tables)
 
 
-def names_of(table: str) -> list[str]:
-    """Return the names of all policies that a declaration can create for a table."""
-    return [policy_name(table, command) for command in COMMANDS]
+def policy_name(table: str, command: Command, role: str = AUTHENTICATED) -> str:
+    """Return the name of the policy for a command; a long table's name is cut and gets a hash.
+
+    Args:
+        role: `anon` where anonymous callers have a policy of their own.
+    """
+    end = f"_{command.lower()}" + ("_anon" if role == ANON else "")
+    return name_within(PREFIX, table, end)
 
 
 def enable(table: str) -> str:
@@ -236,62 +276,27 @@ def needed(policies: Iterable[Policy], sequences: Iterable[str]) -> set[Grant]:
     return grants
 
 
-def _plain(who: frozenset[Who]) -> frozenset[Who]:
-    """Return the same callers without those that others of them include."""
-    if Who.EVERYONE in who:
-        return EVERYONE
-    return SIGNED_IN if Who.AUTHENTICATED in who else who
-
-
-def _covers(wide: frozenset[Who], narrow: frozenset[Who]) -> bool:
-    if Who.EVERYONE in wide or narrow <= wide:
-        return True
-    return Who.AUTHENTICATED in wide and Who.EVERYONE not in narrow
-
-
-def _any_of(conditions: list[str]) -> str:
-    if not conditions:
-        return "true"
-    if len(conditions) == 1:
-        return conditions[0]
-    return "\n    " + "\n    OR ".join(conditions) + "\n"
-
-
-def _indented(condition: str) -> str:
-    return condition.replace("\n", "\n    ")
-
-
 def _rules(table: Table, mappers: list[Mapper[Any]]) -> TableRules:
-    declarations = [_rules_of(table, mapper) for mapper in mappers]
-    for mapper, other in zip(mappers[1:], declarations[1:], strict=True):
-        if other.access != declarations[0].access:
+    accesses = [_access_of(mapper) for mapper in mappers]
+    for mapper, other in zip(mappers[1:], accesses[1:], strict=True):
+        if other.declared != accesses[0].declared:
             raise ConfigurationError(
-                f"{mappers[0].class_.__name__} ({declarations[0].access}) and "
-                f"{mapper.class_.__name__} ({other.access}) are both rows of {table.name}: "
+                f"{mappers[0].class_.__name__} ({accesses[0].declared}) and "
+                f"{mapper.class_.__name__} ({other.declared}) are both rows of {table.name}: "
                 "declare the same access for both"
             )
-    rules = declarations[0] if declarations else TableRules(table.name, SERVER_ONLY)
-    return replace(rules, key=_sequence_column(table))
+    if not mappers:
+        return TableRules(table, key=_sequence_column(table))
+    is_soft = issubclass(mappers[0].class_, SoftDelete)
+    deleted_at = mappers[0].columns["deleted_at"] if is_soft else None
+    return TableRules(table, accesses[0], deleted_at, _sequence_column(table))
 
 
-def _rules_of(table: Table, mapper: Mapper[Any]) -> TableRules:
+def _access_of(mapper: Mapper[Any]) -> ModelAccess:
     try:
-        access = declaration_of(mapper.class_)
+        return access_of(mapper.class_)
     except TypeError as error:
         raise ConfigurationError(str(error)) from None
-    column = mapper.columns.get(OWNER_COLUMN)
-    if isinstance(column, Column) and column.table is mapper.local_table and _is_uuid(column):
-        return TableRules(table.name, access, column)
-    if any(Who.OWNER in callers_of(rule) for _, rule in access.rules()):
-        raise ConfigurationError(
-            f"{mapper.class_.__name__} grants access to owners, but its table {table.name} has no "
-            f"{OWNER_COLUMN} that is a UUID"
-        )
-    return TableRules(table.name, access)
-
-
-def _is_uuid(column: Column[Any]) -> bool:
-    return column.type.compile(DIALECT) == "UUID"
 
 
 def _sequence_column(table: Table) -> str | None:

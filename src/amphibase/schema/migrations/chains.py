@@ -25,6 +25,7 @@ from amphibase.database.errors import translate
 from amphibase.database.sqlite_now import write_full_timestamps
 from amphibase.errors import ConfigurationError, Retryable
 from amphibase.private_names.alembic import downgrade_steps, upgrade_steps
+from amphibase.schema.ddl import run
 from amphibase.schema.migrations import roles
 from amphibase.schema.migrations.locations import (
     HERE,
@@ -35,6 +36,7 @@ from amphibase.schema.migrations.locations import (
 )
 from amphibase.schema.migrations.postgres_impl import TextComparingPostgresqlImpl
 from amphibase.schema.migrations.sqlite_impl import CarryingSQLiteImpl, without_reflection_warnings
+from amphibase.schema.scope_functions import MOVE_SCHEMA_AWAY
 from amphibase.schema.tables import tables
 from amphibase.settings import Settings
 
@@ -324,6 +326,7 @@ def scratch_database(
     try:
         _run_all(connection, chains[:-1], revision)
         connection.execute(CreateSchema(roles.SCRATCH))
+        run(connection, MOVE_SCHEMA_AWAY)
         # `extensions` is where Supabase keeps extensions and their types; it need not exist.
         connection.exec_driver_sql(f"SET LOCAL search_path = {roles.SCRATCH}, extensions")
         _run_all(connection, [application], revision)

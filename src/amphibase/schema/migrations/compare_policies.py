@@ -3,6 +3,7 @@
 Both sides are compared as Postgres writes them back, so that spelling does not matter.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -13,12 +14,15 @@ from amphibase.schema.grants import grant, revoke, revoke_all
 from amphibase.schema.migrations.chains import Chain
 from amphibase.schema.migrations.compare_tables import Difference
 from amphibase.schema.migrations.security_of_database import (
+    FunctionSecurity,
+    Security,
     TableSecurity,
     by_command,
-    read_table_security,
+    read_security,
 )
 from amphibase.schema.migrations.security_of_models import declared_security
 from amphibase.schema.policies import Policy, declared, disable, enable, needed
+from amphibase.schema.scope_functions import CREATE_SCHEMA, SCHEMA, drop
 
 
 @dataclass(slots=True)
@@ -58,13 +62,13 @@ def compare_policies(connection: Connection, chain: Chain) -> PolicyChanges:
 
     Tables that do not exist yet are part of it: a revision creates them.
     """
-    rules = declared(chain.metadata)
-    wanted, spelling = declared_security(connection, rules)
-    actual = read_table_security(connection, spelling)
+    wanted, spelling = declared_security(connection, declared(chain.metadata))
+    actual = read_security(connection, spelling)
     changes = PolicyChanges()
-    for table in sorted(actual.keys() | wanted.keys()):
+    for table in sorted(actual.tables.keys() | wanted.tables.keys()):
         if chain.owns_name(table):
-            _compare(changes, table, wanted.get(table), actual.get(table))
+            _compare(changes, table, wanted.tables.get(table), actual.tables.get(table))
+    _compare_functions(changes, wanted.functions, actual.functions)
     return changes
 
 
@@ -82,21 +86,25 @@ def apply_declared_policies(connection: Connection, chain: Chain) -> None:
     run(connection, *changes.before, *changes.after)
 
 
-def apply_policies(connection: Connection, created: dict[str, TableSecurity]) -> None:
+def apply_policies(connection: Connection, created: Security) -> None:
     """Give existing tables the policies that the revisions create.
 
     Args:
-        created: what the revisions create, by table.
+        created: what the revisions create.
     """
-    actual = read_table_security(connection)
+    actual = read_security(connection)
     changes = PolicyChanges()
-    for table in sorted(created.keys() & actual.keys()):
-        wanted, present = created[table], actual[table]
+    for table in sorted(created.tables.keys() & actual.tables.keys()):
+        wanted, present = created.tables[table], actual.tables[table]
         # What exists beyond the revisions waits for a revision of its own.
         policies = {
             name: policy for name, policy in present.policies.items() if name in wanted.policies
         }
         _compare(changes, table, wanted, replace(present, policies=policies))
+    functions = {
+        name: function for name, function in actual.functions.items() if name in created.functions
+    }
+    _compare_functions(changes, created.functions, functions)
     run(connection, *changes.before, *changes.after)
 
 
@@ -104,11 +112,13 @@ def _compare(
     changes: PolicyChanges, table: str, wanted: TableSecurity | None, actual: TableSecurity | None
 ) -> None:
     if wanted is None:
-        if actual is not None:
-            changes.undo_after += actual.restore(table)  # the table itself is dropped
+        if actual is not None:  # the table itself is dropped
+            changes.before += _drop_readers(table, actual)
+            changes.undo_after += actual.restore(table)
         return
     if actual is None:
         changes.after += wanted.restore(table)
+        changes.undo_before += _drop_readers(table, wanted)
         return
     is_new = wanted.enabled and not actual.enabled
     if is_new:
@@ -162,6 +172,62 @@ def _compare_policy(
         changes.add("changed", subject, table, "; ".join(_details(should_be, is_)))
 
 
+def _drop_readers(table: str, security: TableSecurity) -> list[str]:
+    """Return the statements that drop the policies of a table that read more than its row.
+
+    A table is dropped with its policies; but what these read may be dropped before it.
+    """
+    return [
+        policy.drop(table)
+        for _, policy in sorted(security.policies.items())
+        if any(word in f"{policy.using} {policy.check}" for word in (" FROM ", f"{SCHEMA}."))
+    ]
+
+
+def _compare_functions(
+    changes: PolicyChanges,
+    wanted: Mapping[str, FunctionSecurity],
+    actual: Mapping[str, FunctionSecurity],
+) -> None:
+    """Add the changes of functions: before the policies that call them, and dropped after these."""
+    created: list[str] = []
+    recreated: list[str] = []
+    for name in sorted(wanted.keys() | actual.keys()):
+        should_be, is_ = wanted.get(name), actual.get(name)
+        subject = f"function {SCHEMA}.{name}"
+        if should_be is not None and is_ is not None and is_.limited_by:
+            tables = ", ".join(is_.limited_by)
+            detail = f"the policies of {tables} limit its owner too, who should own the tables"
+            changes.add("changed", subject, "", detail)
+        if should_be == is_:
+            continue
+        if should_be is None:
+            changes.add("extra", subject, "")
+            changes.before.append(drop(name))
+        else:
+            created += should_be.create(name)
+        if is_ is None:
+            changes.add("missing", subject, "")
+            changes.undo_before.append(drop(name))
+        else:
+            recreated += is_.create(name)
+        if should_be is not None and is_ is not None:
+            changes.add("changed", subject, "", "; ".join(_function_details(should_be, is_)))
+    changes.after[:0] = [CREATE_SCHEMA, *created] if created else []
+    changes.undo_after[:0] = [CREATE_SCHEMA, *recreated] if recreated else []
+
+
+def _function_details(should_be: FunctionSecurity, is_: FunctionSecurity) -> list[str]:
+    definitions = [" ".join(each.definition.split()) for each in (should_be, is_)]
+    callers = [", ".join(sorted(each.callers)) for each in (should_be, is_)]
+    return _differing(
+        [
+            ("it should be {}, is {}", definitions[0], definitions[1]),
+            ("its callers should be {}, are {}", callers[0], callers[1]),
+        ]
+    )
+
+
 def _details(should_be: Policy, is_: Policy) -> list[str]:
     pairs = [
         ("its command should be {}, is {}", should_be.command, is_.command),
@@ -170,6 +236,10 @@ def _details(should_be: Policy, is_: Policy) -> list[str]:
         ("its check should be {}, is {}", should_be.check, is_.check),
         ("it should be {}, is {}", _kind(should_be), _kind(is_)),
     ]
+    return _differing(pairs)
+
+
+def _differing(pairs: Sequence[tuple[str, str | None, str | None]]) -> list[str]:
     return [
         words.format(first or "none", second or "none")
         for words, first, second in pairs

@@ -10,7 +10,7 @@ from amphibase.schema.migrations.chains import Chain, RevisionOutcome, chain_nam
 from amphibase.schema.migrations.compare_policies import apply_policies
 from amphibase.schema.migrations.compare_tables import table_differences
 from amphibase.schema.migrations.definitions_of_database import read_definitions
-from amphibase.schema.migrations.security_of_database import read_table_security
+from amphibase.schema.migrations.security_of_database import read_security
 from amphibase.schema.migrations.sqlite_impl import without_reflection_warnings
 from amphibase.schema.migrations.sqlite_timestamps import correct_timestamps
 
@@ -82,7 +82,7 @@ def _check_stamped(connection: Connection, chains: Sequence[Chain], revision: st
     with scratch_database(connection, chains, revision) as scratch, without_reflection_warnings():
         from_revisions.reflect(scratch)
         definitions = read_definitions(scratch)
-        security = read_table_security(scratch) if scratch.dialect.name == "postgresql" else None
+        security = read_security(scratch) if scratch.dialect.name == "postgresql" else None
     from_revisions.remove(from_revisions.tables[application.version_table])
     from_models = table_differences(connection, application)
     unexplained = [

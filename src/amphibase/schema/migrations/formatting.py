@@ -2,11 +2,14 @@
 
 import ast
 import io
+import re
 import textwrap
 import tokenize
 from collections.abc import Sequence
 
 from amphibase.schema.ddl import as_text
+
+_SQL_TEXT = re.compile("'(?:[^']|'')*'")
 
 LINE_LENGTH = 88
 """The default of the formatters that people use."""
@@ -34,6 +37,8 @@ def postgres_only(statements: Sequence[str], otherwise: str = "") -> str:
     text = '    if op.get_context().dialect.name == "postgresql":\n'
     for statement in statements:
         escaped = as_text(statement).replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
+        # Lines are indented, but not the lines of a text.
+        escaped = _SQL_TEXT.sub(lambda text: text[0].replace("\n", "\\n"), escaped)
         line = f'        op.execute("{escaped}")\n'
         if "\n" in statement or '"' in statement or len(line) > LINE_LENGTH + 1:
             indented = "".join(f"            {each}\n" for each in escaped.splitlines())

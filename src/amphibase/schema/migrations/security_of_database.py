@@ -7,6 +7,8 @@ from sqlalchemy import Connection, text
 
 from amphibase.schema.grants import COMMANDS, ROLES, Grant, grant, revoke_all
 from amphibase.schema.policies import PREFIX, Policy, enable, needed
+from amphibase.schema.scope_functions import PREFIX as FUNCTION_PREFIX
+from amphibase.schema.scope_functions import SCHEMA, restrict
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,40 @@ class TableSecurity:
         return (self.written.get(name) or self.policies[name]).create(table)
 
 
+@dataclass(frozen=True, slots=True)
+class FunctionSecurity:
+    """The function of a scope.
+
+    Args:
+        definition: the statement that creates it, as Postgres writes it.
+        callers: the roles of callers that may call it, and `public` for all roles.
+        limited_by: the tables whose policies limit the function's owner, too.
+        written: the statement as people would write it, where available.
+    """
+
+    definition: str
+    callers: frozenset[str]
+    limited_by: tuple[str, ...] = field(default=(), compare=False)
+    written: str = field(default="", compare=False)
+
+    def create(self, name: str) -> list[str]:
+        """Return the statements that create it."""
+        return [self.written or self.definition.rstrip(), *restrict(name)]
+
+
+@dataclass(frozen=True, slots=True)
+class Security:
+    """The row level security of a database.
+
+    Args:
+        tables: by their names.
+        functions: of scopes, by their names.
+    """
+
+    tables: dict[str, TableSecurity] = field(default_factory=dict)
+    functions: dict[str, FunctionSecurity] = field(default_factory=dict)
+
+
 _STATES = """
 SELECT c.relname::text, c.relrowsecurity, row_security_active(c.oid) FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -76,6 +112,41 @@ WHERE n.nspname = current_schema() AND c.relkind IN ('r', 'p')
     AND has_table_privilege(r.oid, c.oid, privilege)
 """
 
+# Functions of a scope that read tables of another schema are another application's.
+_FUNCTIONS = """
+SELECT
+    p.proname::text,
+    pg_get_functiondef(p.oid),
+    ARRAY(
+        SELECT DISTINCT coalesce(r.rolname::text, 'public')
+        FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) AS a
+        LEFT JOIN pg_roles r ON r.oid = a.grantee
+        WHERE a.privilege_type = 'EXECUTE' AND (
+            a.grantee = 0
+            OR r.rolname = ANY (:roles) AND has_schema_privilege(r.oid, p.pronamespace, 'USAGE')
+        )
+    ),
+    ARRAY(
+        SELECT c.relname::text FROM pg_class c JOIN pg_roles o ON o.oid = p.proowner
+        WHERE c.oid = ANY (read.tables) AND c.relrowsecurity
+            AND NOT (o.rolsuper OR o.rolbypassrls)
+            AND (c.relforcerowsecurity OR NOT pg_has_role(o.oid, c.relowner, 'USAGE'))
+        ORDER BY 1
+    )
+FROM pg_proc p
+CROSS JOIN LATERAL (
+    SELECT array_agg(d.refobjid) AS tables FROM pg_depend d
+    WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid
+        AND d.refclassid = 'pg_class'::regclass
+) AS read
+WHERE p.pronamespace = to_regnamespace(:schema) AND starts_with(p.proname, :prefix)
+    AND NOT EXISTS (
+        SELECT FROM pg_class c
+        WHERE c.oid = ANY (read.tables) AND c.relnamespace <> current_schema()::regnamespace
+            AND c.relpersistence <> 't'
+    )
+"""
+
 _SEQUENCES = """
 SELECT c.relname::text, a.attname::text, ARRAY(
     SELECT r.rolname::text FROM pg_roles r
@@ -90,10 +161,10 @@ WHERE d.deptype = 'a' AND d.classid = 'pg_class'::regclass AND d.refclassid = 'p
 """
 
 
-def read_table_security(
+def read_security(
     connection: Connection, spelling: Mapping[str | None, str | None] | None = None
-) -> dict[str, TableSecurity]:
-    """Return the row level security of every table of the default schema.
+) -> Security:
+    """Return the row level security of the default schema.
 
     Args:
         spelling: conditions as Postgres writes them, and as people do.
@@ -130,7 +201,7 @@ def read_table_security(
             },
             restricts_service=restricts_service,
         )
-    return states
+    return Security(states, read_functions(connection))
 
 
 def _is_own(policy: Policy) -> bool:
@@ -147,7 +218,18 @@ def read_policies(connection: Connection, schema: str) -> dict[str, list[Policy]
     return policies
 
 
+def read_functions(connection: Connection, schema: str = SCHEMA) -> dict[str, FunctionSecurity]:
+    """Return the functions of scopes that are in a schema, by name."""
+    parameters = {"schema": schema, "prefix": FUNCTION_PREFIX, "roles": list(ROLES)}
+    return {
+        name: FunctionSecurity(definition, frozenset(callers), tuple(limited_by))
+        for name, definition, callers, limited_by in connection.execute(
+            text(_FUNCTIONS), parameters
+        )
+    }
+
+
 def by_command(name: str) -> int:
     """Return the place of a policy among those of its table, by its name."""
-    command = name.rpartition("_")[2].upper()
+    command = name.removesuffix("_anon").rpartition("_")[2].upper()
     return [*COMMANDS, command].index(command)

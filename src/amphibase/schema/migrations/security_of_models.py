@@ -1,67 +1,112 @@
 """Reads the row level security that models declare as a database would have it.
 
-The policies are created on temporary tables, in a savepoint that is rolled back, and read back, so
-that another spelling of the same condition is no difference.
+Functions and policies are created on temporary tables, in a savepoint that is rolled back, and read
+back, so that another spelling of the same condition is no difference.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from sqlalchemy import Connection
 
-from amphibase.access import Access, admin, everyone, owner
+from amphibase.schema.condition_sql import columns_read
 from amphibase.schema.ddl import quoted, run
-from amphibase.schema.migrations.security_of_database import TableSecurity, read_policies
-from amphibase.schema.policies import PREFIX, TableRules
-
-OTHER_DECLARATIONS = (
-    Access(read=owner, write=owner),
-    Access(read=owner | admin, write=admin),
-    Access(read=owner, write=admin),
-    Access(read=owner, write=everyone),
+from amphibase.schema.grants import AUTHENTICATED
+from amphibase.schema.migrations.security_of_database import (
+    FunctionSecurity,
+    Security,
+    TableSecurity,
+    read_functions,
+    read_policies,
 )
-"""Between them they have every condition that there is."""
+from amphibase.schema.migrations.temporary_tables import temporary_tables
+from amphibase.schema.policies import Policy, TableRules, scope_functions
+from amphibase.schema.scope_functions import SCHEMA, ScopeFunction
+
+_HEADER = re.compile(r"^(CREATE OR REPLACE FUNCTION )\w+\.")
+
+Spelling = Mapping[str | None, str | None]
+"""Conditions as Postgres writes them, and as Amphibase does."""
 
 
 def declared_security(
     connection: Connection, rules: Sequence[TableRules]
-) -> tuple[dict[str, TableSecurity], dict[str | None, str | None]]:
+) -> tuple[Security, Spelling]:
     """Return what the models declare, as Postgres writes it, and its spelling of conditions."""
-    owners = {each.owner.name: each for each in rules if each.owner is not None}
-    others = [
-        replace(each, access=access) for each in owners.values() for access in OTHER_DECLARATIONS
-    ]
-    temporary = {f"{PREFIX}wanted_{number}": each for number, each in enumerate([*rules, *others])}
-    savepoint = connection.begin_nested()
-    try:
-        for name, each in temporary.items():
-            _create_policies(connection, name, each)
-        schema = "SELECT nspname::text FROM pg_namespace WHERE oid = pg_my_temp_schema()"
-        temporary_schema = connection.exec_driver_sql(schema).scalar()
-        created = read_policies(connection, temporary_schema) if temporary_schema else {}
-    finally:
-        savepoint.rollback()
-    wanted: dict[str, TableSecurity] = {}
+    written = {each.table: {policy.name: policy for policy in each.policies()} for each in rules}
+    functions = {function.name: function for function in scope_functions(rules)}
+    columns = {
+        column
+        for each in rules
+        for condition in each.conditions()
+        for column in columns_read(condition)
+    }
+    guarded = [table for table, policies in written.items() if policies]
+    with temporary_tables(connection, guarded, columns) as schema:
+        read = _created(connection, schema, written, functions) if schema else Security()
     spelling: dict[str | None, str | None] = {}
-    for name, each in temporary.items():
-        policies = {policy.name: policy for policy in created.get(name, ())}
-        written = {policy.name: policy for policy in each.policies()}
-        for policy in policies.values():
-            spelling[policy.using] = written[policy.name].using
-            spelling[policy.check] = written[policy.name].check
-        if each.table not in wanted:
-            sequences = frozenset([each.key] if each.key else [])
-            grants = frozenset(each.grants())
-            wanted[each.table] = TableSecurity(
-                True, policies, grants, sequences=sequences, written=written
+    tables: dict[str, TableSecurity] = {}
+    for each in rules:
+        policies = read.tables[each.table].policies if each.table in read.tables else {}
+        for name, policy in policies.items():
+            spelling[policy.using] = written[each.table][name].using
+            spelling[policy.check] = written[each.table][name].check
+        tables[each.table] = TableSecurity(
+            True,
+            policies,
+            frozenset(each.grants()),
+            sequences=frozenset([each.key] if each.key else []),
+            written=written[each.table],
+        )
+    return Security(tables, read.functions), spelling
+
+
+def _created(
+    connection: Connection,
+    schema: str,
+    policies: Mapping[str, Mapping[str, Policy]],
+    functions: Mapping[str, ScopeFunction],
+) -> Security:
+    """Create functions and policies in the temporary schema, and read them back."""
+    run(connection, *(function.create("pg_temp") for function in functions.values()))
+    for table, by_name in policies.items():
+        for policy in by_name.values():
+            run(connection, _in_schema(policy, "pg_temp", functions).create(table))
+    tables = {
+        table: TableSecurity(
+            True,
+            {policy.name: _in_schema(policy, SCHEMA, functions, schema) for policy in created},
+            frozenset(),
+        )
+        for table, created in read_policies(connection, schema).items()
+    }
+    callers = frozenset([AUTHENTICATED])
+    return Security(
+        tables,
+        {
+            name: FunctionSecurity(
+                _HEADER.sub(rf"\1{SCHEMA}.", function.definition),
+                callers,
+                written=functions[name].create(),
             )
-    return wanted, spelling
+            for name, function in read_functions(connection, schema).items()
+        },
+    )
 
 
-def _create_policies(connection: Connection, name: str, rules: TableRules) -> None:
-    policies = rules.policies()
-    if not policies:
-        return
-    column = f"{quoted(rules.owner.name)} uuid" if rules.owner is not None else ""
-    run(connection, f"CREATE TEMPORARY TABLE {name} ({column})")
-    run(connection, *(policy.create(name) for policy in policies))
+def _in_schema(
+    policy: Policy, schema: str, functions: Mapping[str, ScopeFunction], *others: str
+) -> Policy:
+    """Return a policy that calls the functions in another schema."""
+    schemas = "|".join(map(re.escape, (SCHEMA, "pg_temp", *others)))
+    names = "|".join(re.escape(quoted(name)) for name in functions)
+    if not names:
+        return policy
+
+    def moved(condition: str | None) -> str | None:
+        if condition is None:
+            return None
+        return re.sub(rf"\b(?:{schemas})\.({names})\(\)", rf"{schema}.\1()", condition)
+
+    return replace(policy, using=moved(policy.using), check=moved(policy.check))

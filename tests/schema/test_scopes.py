@@ -1,0 +1,275 @@
+"""Rules over memberships, related rows and expressions as policies of a real Postgres."""
+
+import asyncio
+import functools
+import os
+import re
+import uuid
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import pytest
+from psycopg.errors import InsufficientPrivilege
+from psycopg.sql import SQL, Identifier
+from sqlalchemy import Enum, ForeignKey, exists, text
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+from tests.schema.application import Application
+from tests.schema.callers import (
+    ANN,
+    BOB,
+    CALLERS,
+    NOBODY,
+    attempt,
+    calling,
+    fetch,
+    models_of,
+    run,
+    url_of,
+)
+
+from amphibase.access import Access, Rule, admin, me, memberships, owner, rule, through
+from amphibase.errors import ConfigurationError
+from amphibase.models import SoftDelete
+from amphibase.schema import commands as schema
+from amphibase.schema.policies import MAX_SCOPES, declared, scope_functions
+
+FUNCTIONS = "SELECT proname::text FROM pg_proc WHERE pronamespace = to_regnamespace('amphibase')"
+
+
+def help_desk(
+    application: Application, where: Callable[[Any], Any] = lambda model: model.role == "agent"
+) -> Any:
+    """Models of organisations' tickets: members see and add them, agents change and delete them."""
+    base = models_of(application)
+
+    class Membership(SoftDelete, base):  # type: ignore[misc,valid-type]
+        __tablename__ = "memberships"
+        user_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+        organisation_id: Mapped[int] = mapped_column(primary_key=True)
+        role: Mapped[str] = mapped_column(Enum("agent", "member", name="member role"))
+        deleted_at: Mapped[datetime | None]
+
+    mine = memberships(Membership.organisation_id, of=Membership.user_id)
+    agents = mine.where(where(Membership)).has("organisation_id")
+
+    class Ticket(SoftDelete, base):  # type: ignore[misc,valid-type]
+        __tablename__ = "tickets"
+        __access__ = Access(
+            read=mine.has("organisation_id") | admin,
+            add=mine.has("organisation_id"),
+            change=agents,
+            delete=agents,
+        )
+        id: Mapped[int] = mapped_column(primary_key=True)
+        organisation_id: Mapped[int]
+        title: Mapped[str] = mapped_column(server_default="")
+        deleted_at: Mapped[datetime | None]
+
+    class Comment(base):  # type: ignore[misc,valid-type]
+        __tablename__ = "comments"
+        __access__ = Access(
+            read=through("ticket") | rule(lambda row: row.body == "a\npublic: %s"),
+            add=through("ticket"),
+            change=owner,
+            delete=owner | through("ticket", "delete"),
+        )
+        id: Mapped[int] = mapped_column(primary_key=True)
+        owner_id: Mapped[uuid.UUID]
+        ticket_id: Mapped[int] = mapped_column(ForeignKey("tickets.id"))
+        body: Mapped[str] = mapped_column(server_default="")
+        ticket: Mapped[Ticket] = relationship()
+
+    class Label(base):  # type: ignore[misc,valid-type]
+        __tablename__ = "labels"
+        __access__ = Access(
+            read=rule(
+                lambda row: (
+                    exists().where(Ticket.id == row.ticket_id, Ticket.title != "")
+                    & (row.plan == me.claim("app_metadata", "role"))
+                )
+            )
+        )
+        id: Mapped[int] = mapped_column(primary_key=True)
+        ticket_id: Mapped[int] = mapped_column(ForeignKey("tickets.id"))
+        plan: Mapped[str]
+
+    application.models.info["kept"] = models = (Membership, Ticket, Comment, Label)
+    return models
+
+
+async def fill(application: Application) -> None:
+    """Ann is an agent of 1 and was a member of 2; Bob is a member of 2."""
+    await run(
+        application,
+        "INSERT INTO memberships (user_id, organisation_id, role, deleted_at) VALUES "
+        f"('{ANN}', 1, 'agent', NULL), ('{ANN}', 2, 'agent', now()), ('{BOB}', 2, 'member', NULL)",
+        "INSERT INTO tickets (id, organisation_id, title, deleted_at) VALUES "
+        "(11, 1, 'a', NULL), (12, 1, '', NULL), (13, 1, 'c', now()), (14, 1, 'e', NULL), "
+        "(21, 2, 'd', NULL)",
+        "INSERT INTO comments (id, owner_id, ticket_id, body) VALUES "
+        f"(1, '{ANN}', 11, ''), (2, '{BOB}', 11, ''), (3, '{ANN}', 21, ''), (4, '{BOB}', 13, ''), "
+        f"(5, '{BOB}', 21, E'a\\npublic\\: %s')",
+        "INSERT INTO labels (id, ticket_id, plan) VALUES "
+        "(1, 11, 'clerk'), (2, 12, 'clerk'), (3, 13, 'clerk'), (4, 21, 'clerk'), (5, 11, 'other')",
+    )
+
+
+READ = {
+    "nobody": {"tickets": [], "comments": [5], "labels": []},
+    "ann": {"tickets": [11, 12, 13, 14], "comments": [1, 2, 5], "labels": [1]},
+    "bob": {"tickets": [21], "comments": [3, 5], "labels": [4]},
+    "admin": {"tickets": [11, 12, 13, 14, 21], "comments": [1, 2, 3, 5], "labels": []},
+}
+
+WRITTEN = {
+    "INSERT INTO tickets (id, organisation_id) VALUES (90, 1)": {"ann": 1},
+    "INSERT INTO tickets (id, organisation_id) VALUES (90, 2)": {"bob": 1},
+    "UPDATE tickets SET title = 'x'": {"ann": 4},
+    "UPDATE tickets SET organisation_id = 2 WHERE id = 11": {},
+    "DELETE FROM tickets WHERE id = 14": {"ann": 1},
+    f"INSERT INTO comments (id, owner_id, ticket_id) VALUES (90, '{ANN}', 11)": {"ann": 1},
+    f"INSERT INTO comments (id, owner_id, ticket_id) VALUES (90, '{ANN}', 13)": {},
+    f"INSERT INTO comments (id, owner_id, ticket_id) VALUES (90, '{BOB}', 11)": {},
+    "UPDATE comments SET body = 'x'": {"ann": 1, "bob": 1},
+    "UPDATE comments SET ticket_id = 21 WHERE id = 1": {},
+    "DELETE FROM comments": {"ann": 2, "bob": 1},
+}
+"""How many rows each caller may write; none by others."""
+
+
+async def test_each_caller_reads_and_writes_what_the_rules_admit(guarded: Application) -> None:
+    """Memberships and related rows that are softly deleted admit nobody."""
+    help_desk(guarded)
+    await guarded.ensure()
+    await fill(guarded)
+    for name, readable in READ.items():
+        with calling(url_of(guarded), CALLERS[name]) as connection:
+            for table, ids in readable.items():
+                query = SQL("SELECT id FROM {} ORDER BY id").format(Identifier(table))
+                if ids or attempt(connection, query):
+                    assert [id for (id,) in connection.execute(query)] == ids, (name, table)
+            for statement, rows in WRITTEN.items():
+                with connection.transaction(force_rollback=True):
+                    assert attempt(connection, statement) == rows.get(name, 0), (name, statement)
+
+
+async def test_a_scope_shows_the_callers_own_values_and_nothing_to_anonymous_callers(
+    guarded: Application,
+) -> None:
+    help_desk(guarded)
+    await guarded.ensure()
+    await fill(guarded)
+    names = [name for (name,) in await fetch(guarded, FUNCTIONS)]
+    assert len(names) == 2
+    for name in names:
+        call = SQL("SELECT * FROM amphibase.{}()").format(Identifier(name))
+        with calling(url_of(guarded), CALLERS["ann"]) as connection:
+            assert connection.execute(call).fetchall() == [(1,)]
+            assert attempt(connection, "SELECT FROM memberships") == 0
+        with (
+            calling(url_of(guarded), NOBODY) as connection,
+            pytest.raises(InsufficientPrivilege),
+        ):
+            connection.execute(call)
+
+
+async def test_scopes_go_into_the_database_and_back(guarded: Application) -> None:
+    """Written, run, changed, undone; what a start made is no obstacle."""
+    every = (
+        "SELECT tablename || policyname || coalesce(qual, '') || coalesce(with_check, '') "
+        "FROM pg_policies UNION ALL SELECT pg_get_functiondef(oid) || proacl::text FROM pg_proc "
+        "WHERE pronamespace = to_regnamespace('amphibase') ORDER BY 1"
+    )
+    help_desk(guarded)
+    path = await guarded.revision("help desk")
+    assert path is not None
+    written = path.read_text()
+    assert "REVOKE ALL ON FUNCTION amphibase.scope_memberships_organisation_id_" in written
+    assert "organisation_id = ANY (ARRAY(SELECT amphibase.scope_memberships" in written
+    await guarded.upgrade()
+    assert await guarded.differences() == []
+    await guarded.require_current()
+    assert await guarded.revision("again") is None
+    first = await fetch(guarded, every)
+
+    for name in ("memberships", "tickets", "comments", "labels"):
+        guarded.models.remove(guarded.models.tables[name])
+    help_desk(guarded, lambda model: model.role != "member")
+    old = set(re.findall(r"FUNCTION amphibase\.(\w+)", "".join(text for (text,) in first)))
+    new = {function.name for function in scope_functions(declared(guarded.models))}
+    lines = [line for line in await guarded.differences() if line.startswith("function")]
+    assert sorted(lines) == sorted(
+        [
+            *(f"function amphibase.{name} is missing from the database" for name in new - old),
+            *(f"function amphibase.{name} is in the database alone" for name in old - new),
+        ]
+    )
+    await guarded.ensure()
+    assert await guarded.differences() == []
+    await guarded.revision("agents are not members")
+    assert [each.status for each in await guarded.upgrade()] == ["applied"]
+    assert await guarded.differences() == []
+    assert await guarded.revision("again") is None
+    await guarded.downgrade("application", "-1")
+    assert await fetch(guarded, every) == first
+    await guarded.downgrade("application", "0002")
+    assert await fetch(guarded, every) == []
+
+
+async def test_what_differs_of_a_scope_is_reported_and_made_right(guarded: Application) -> None:
+    """Its text, its callers, and an owner to whom the policies of memberships would apply."""
+    help_desk(guarded)
+    await guarded.ensure()
+    (first, second) = sorted(name for (name,) in await fetch(guarded, FUNCTIONS))
+    role = f"plain_{os.getpid()}"
+    await run(
+        guarded,
+        f"ALTER FUNCTION amphibase.{first}() SECURITY INVOKER",
+        f"GRANT EXECUTE ON FUNCTION amphibase.{second}() TO PUBLIC",
+        f"CREATE ROLE {role}",
+        f"ALTER FUNCTION amphibase.{second}() OWNER TO {role}",
+    )
+    differences = await guarded.differences()
+    assert [line.partition(": it should be CREATE")[0] for line in differences] == [
+        f"function amphibase.{first}",
+        f"function amphibase.{second}: the policies of memberships limit its owner too, who should "
+        "own the tables",
+        f"function amphibase.{second}: its callers should be authenticated, are authenticated, "
+        "public",
+    ]
+    with pytest.raises(ConfigurationError, match="does not guard rows"):
+        await guarded.require_current()
+    await run(guarded, f"ALTER FUNCTION amphibase.{second}() OWNER TO CURRENT_USER")
+    await guarded.ensure()
+    assert await guarded.differences() == []
+    await run(guarded, f"DROP ROLE {role}")
+
+
+async def test_comparing_scopes_waits_for_nobody(guarded: Application) -> None:
+    help_desk(guarded)
+    await guarded.ensure()
+    async with guarded.database.write() as busy:
+        await busy.execute(text("LOCK TABLE memberships, tickets IN EXCLUSIVE MODE"))
+        async with asyncio.timeout(20):
+            assert await guarded.differences() == []
+
+
+async def test_scopes_are_limited_in_number(postgres_application: Application) -> None:
+    base = models_of(postgres_application)
+
+    class Membership(base):  # type: ignore[misc,valid-type]
+        __tablename__ = "memberships"
+        user_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+        team_id: Mapped[int]
+
+    mine = memberships(Membership.team_id, of=Membership.user_id)
+    rules = (mine.where(Membership.team_id > n).has("team_id") for n in range(MAX_SCOPES + 1))
+
+    class Team(base):  # type: ignore[misc,valid-type]
+        __tablename__ = "teams"
+        __access__ = Access(read=functools.reduce(Rule.__or__, rules))
+        team_id: Mapped[int] = mapped_column(primary_key=True)
+
+    with pytest.raises(ConfigurationError, match=f"declare {MAX_SCOPES + 1} scopes"):
+        schema.policies(postgres_application.models)
