@@ -25,6 +25,7 @@ from tests.supabase_projects import (
     settings_of,
 )
 from tests.supabase_tables import create_tables, created_tables, dropped_tables, owner_url
+from tests.third_parties import ThirdParty, open_third_party
 
 from amphibase import Amphibase, Base, Settings, load_settings
 from amphibase.accounts import passwords
@@ -288,6 +289,13 @@ async def records(shared_records: Records) -> Records:
     """Empty tables of the tests' models: SQLite, Postgres by predicate, Postgres by RLS in turn."""
     await shared_records.clear()
     return shared_records
+
+
+@pytest.fixture
+async def third_party() -> AsyncIterator[ThirdParty]:
+    """A third party, where Ann signs in."""
+    async with open_third_party() as provider:
+        yield provider
 
 
 @pytest.fixture(scope="session")

@@ -35,6 +35,7 @@ def test_without_any_the_database_is_a_file_in_the_data_folder() -> None:
         "reset": "10 per 1 minute",
         "resend": "10 per 1 minute",
         "email-address": "20 per 1 hour",
+        "oauth": "60 per 1 minute",
     }
 
 

@@ -24,6 +24,7 @@
     ├── Forbidden                  signed in, but not allowed
     │   ├── NotAdmin
     │   ├── EmailNotConfirmed
+    │   ├── IdentityNotLinked      a third party names an address that another account has
     │   ├── SignUpClosed           sign-up is closed, or needs an invitation
     │   ├── EmailDomainNotAllowed
     │   ├── UserBanned
@@ -240,6 +241,16 @@ class EmailNotConfirmed(Forbidden):
 
     code = "email_not_confirmed"
     default = "Confirm your email address first"
+
+
+class IdentityNotLinked(Forbidden):
+    """Raised where a third party names the address of an account whose owner never proved it.
+
+    Whoever made that account knows its password, and may not be who signs in now.
+    """
+
+    code = "identity_not_linked"
+    default = "An account has this address: sign in to it, and link the identity there"
 
 
 class SignUpClosed(Forbidden):

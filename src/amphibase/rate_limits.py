@@ -23,6 +23,7 @@ class RateLimits(dict[str, "RateLimitItem"]):
         "reset": "10/minute",
         "resend": "10/minute",
         "email-address": "20/hour",
+        "oauth": "60/minute",
     }
     ACTIONS = tuple(DEFAULTS)
     DEFAULT = ", ".join(f"{action}={rate}" for action, rate in DEFAULTS.items())

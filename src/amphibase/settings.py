@@ -24,6 +24,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from amphibase.errors import ConfigurationError
+from amphibase.oauth_settings import OAuthSettings
 from amphibase.published_secrets import has_published_password, is_published
 from amphibase.rate_limits import RateLimits
 
@@ -53,7 +54,7 @@ def _names(field: str) -> AliasChoices:
     return AliasChoices(f"AMPHIBASE_{name}", name)
 
 
-class Settings(BaseSettings):
+class Settings(OAuthSettings):
     """The whole configuration; build it with `load_settings()` to get readable errors."""
 
     model_config = SettingsConfigDict(

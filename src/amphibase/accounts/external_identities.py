@@ -9,15 +9,18 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, insert, select, update
+from sqlalchemy import Row, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from amphibase.accounts.engine import AccountEngine, is_banned
 from amphibase.accounts.users import merged
 from amphibase.backend import Claims
-from amphibase.errors import Conflict, EmailNotConfirmed, UserBanned
+from amphibase.errors import Conflict, EmailNotConfirmed, IdentityNotLinked, NotFound, UserBanned
 from amphibase.models import utc_now, uuid7
 from amphibase.schema.tables import Tables
+
+OWN_PROVIDERS = ("email", "phone")
+"""The providers of identities that are not at a third party."""
 
 
 class IdentityTaken(Conflict):
@@ -52,12 +55,44 @@ class ExternalIdentity:
 
 class ExternalIdentities:
     """Signs users in by accounts at third parties; every method runs in the caller's
-    transaction."""
+    transaction.
 
-    def __init__(self, engine: AccountEngine, tables: Tables) -> None:
+    Args:
+        links_unproven: whether an account whose address counts as confirmed without an email is
+            linked by that address, although whoever made it may know its password.
+        copies_data: whether each sign-in writes what the third party says into the metadata.
+    """
+
+    def __init__(
+        self,
+        engine: AccountEngine,
+        tables: Tables,
+        *,
+        links_unproven: bool = True,
+        copies_data: bool = True,
+    ) -> None:
         self._engine = engine
+        self._links_unproven = links_unproven
+        self._copies_data = copies_data
         self._users = engine.users
         self._table = tables.identities
+
+    async def owner(
+        self, connection: AsyncConnection, identity: ExternalIdentity, *, lock: bool = False
+    ) -> Row[Any] | None:
+        """Return whom `sign_in` would sign in.
+
+        Args:
+            lock: let nobody else change that until the transaction ends.
+        """
+        existing = await self._find(connection, identity, lock=lock)
+        if existing is not None:
+            return await self._users.get(connection, existing.user_id, lock=lock)
+        if identity.email is None or not identity.is_verified:
+            return None
+        if lock:
+            await self._users.lock_address(connection, identity.email)
+        return await self._users.find_by_email(connection, identity.email, lock=lock)
 
     async def sign_in(
         self, connection: AsyncConnection, identity: ExternalIdentity
@@ -70,22 +105,21 @@ class ExternalIdentities:
 
         Raises:
             UserBanned: the user is banned.
+            IdentityNotLinked: the user has the address and a password, and proved neither.
         """
-        existing = await self._find_locked(connection, identity)
-        if existing is not None:
-            user = await self._users.get(connection, existing.user_id, lock=True)
-            _check_ban(user)
-            await self._refresh(connection, existing, identity)
-            metadata = merged(user.raw_user_meta_data, identity.data)
-            await self._users.change(connection, user.id, raw_user_meta_data=metadata)
-            return await self._users.get(connection, user.id)
-        if identity.email is None or not identity.is_verified:
-            return None
-        await self._users.lock_address(connection, identity.email)
-        owner = await self._users.find_by_email(connection, identity.email, lock=True)
+        owner = await self.owner(connection, identity, lock=True)
         if owner is None:
             return None
         _check_ban(owner)
+        existing = await self._find(connection, identity)
+        if existing is not None:
+            await self._refresh(connection, existing, identity)
+            if self._copies_data:
+                metadata = merged(owner.raw_user_meta_data, identity.data)
+                await self._users.change(connection, owner.id, raw_user_meta_data=metadata)
+            return await self._users.get(connection, owner.id)
+        if not self._links_unproven and _is_unproven(owner):
+            raise IdentityNotLinked
         await self._engine.prove_email(connection, owner)
         await self._add(connection, owner.id, identity)
         return await self._users.get(connection, owner.id)
@@ -142,7 +176,7 @@ class ExternalIdentities:
             EmailAlreadyRegistered: another user has that address.
         """
         # In this order, as in `sign_in`: two requests never wait for each other.
-        existing = await self._find_locked(connection, identity)
+        existing = await self._find(connection, identity, lock=True)
         if existing is not None:
             raise IdentityTaken(is_own=existing.user_id == user_id)
         user = await self._users.get(connection, user_id, lock=True)
@@ -160,11 +194,16 @@ class ExternalIdentities:
             )
         await self._add(connection, user.id, identity)
 
-    async def _find_locked(
-        self, connection: AsyncConnection, identity: ExternalIdentity
+    async def _find(
+        self, connection: AsyncConnection, identity: ExternalIdentity, *, lock: bool = False
     ) -> Row[Any] | None:
-        """Return the row of an identity; nobody else adds it until the transaction ends."""
-        await self._users.lock_address(connection, f"{identity.provider} {identity.subject}")
+        """Return the row of an identity.
+
+        Args:
+            lock: let nobody else add it until the transaction ends.
+        """
+        if lock:
+            await self._users.lock_address(connection, f"{identity.provider} {identity.subject}")
         table = self._table
         rows = await connection.execute(
             select(table).where(
@@ -172,6 +211,27 @@ class ExternalIdentities:
             )
         )
         return rows.one_or_none()
+
+    async def unlink(self, connection: AsyncConnection, user: Row[Any], id: UUID) -> None:
+        """Remove an identity at a third party.
+
+        Args:
+            user: locked.
+
+        Raises:
+            NotFound: the user has no such identity at a third party.
+            Conflict: it is the only way in which the user signs in.
+        """
+        identities = await self._users.identities(connection, user.id)
+        external = [other.id for other in identities if other.provider not in OWN_PROVIDERS]
+        if id not in external:
+            raise NotFound("You have no such identity")
+        if len(external) == 1 and not user.encrypted_password:
+            raise Conflict(
+                "This is the only way in which you sign in: set a password or link another first"
+            )
+        await connection.execute(delete(self._table).where(self._table.c.id == id))
+        await self._users.sync_providers(connection, user.id)
 
     async def _add(
         self, connection: AsyncConnection, user_id: UUID, identity: ExternalIdentity
@@ -200,6 +260,15 @@ class ExternalIdentities:
             .where(self._table.c.id == row.id)
             .values(identity_data=dict(identity.data), last_sign_in_at=now, updated_at=now)
         )
+
+
+def _is_unproven(user: Row[Any]) -> bool:
+    """Return whether the address counts as confirmed without an email, and a password signs in."""
+    return bool(
+        user.email_confirmed_at is not None
+        and user.confirmation_sent_at is None
+        and user.encrypted_password
+    )
 
 
 def _check_ban(user: Row[Any]) -> None:

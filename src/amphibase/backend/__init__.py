@@ -31,6 +31,7 @@ from amphibase.backend.files import (
     Sweep,
 )
 from amphibase.backend.hooks import AccountHooks, SignUpAttempt
+from amphibase.backend.identities import BrowserRedirect, Identities, OAuthRequest, UserIdentity
 from amphibase.backend.records import (
     MAX_LIMIT,
     Item,
@@ -61,6 +62,7 @@ __all__ = [
     "AccountHooks",
     "Accounts",
     "Backend",
+    "BrowserRedirect",
     "Bucket",
     "Caller",
     "Capabilities",
@@ -70,11 +72,13 @@ __all__ = [
     "File",
     "Files",
     "Finding",
+    "Identities",
     "Isolation",
     "Item",
     "JsonRows",
     "Load",
     "Model",
+    "OAuthRequest",
     "OpenFile",
     "Order",
     "Page",
@@ -89,6 +93,7 @@ __all__ = [
     "Sweep",
     "Tokens",
     "Transaction",
+    "UserIdentity",
     "UserSession",
     "Where",
 ]

@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 from uuid import UUID
 
 from amphibase.backend.caller import NO_CLAIMS, Caller, Claims
 from amphibase.backend.records import Page
+
+if TYPE_CHECKING:  # it builds on this module
+    from amphibase.backend.identities import Identities
 
 SignOutScope = Literal["local", "others", "global"]
 
@@ -88,6 +91,10 @@ FOREVER = timedelta(days=365 * 100)
 
 class Accounts(Protocol):
     """Sign-up, sign-in, sessions and passwords; and the service's view of accounts."""
+
+    @property
+    def identities(self) -> "Identities":
+        """Sign-in through third parties."""
 
     async def sign_up(
         self,

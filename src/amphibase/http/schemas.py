@@ -17,6 +17,9 @@ MAX_SIGNED_SECONDS = 365 * 24 * 3600
 Email = Annotated[EmailStr, Field(max_length=MAX_EMAIL_CHARACTERS)]
 Password = Annotated[PlainText, Field(min_length=1, max_length=1024)]
 Name = Annotated[PlainText, Field(max_length=100)]
+CodeChallenge = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{43}$")]
+"""Of a code verifier, by S256 (RFC 7636, section 4.2)."""
+CodeVerifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9._~-]{43,128}$")]
 Token = Annotated[PlainText, Field(min_length=1, max_length=1024)]
 
 
@@ -73,6 +76,19 @@ class ResendVerification(Input):
     email: Email
 
 
+class RedeemCode(Input):
+    code: Token
+    code_verifier: CodeVerifier
+
+
+class LinkIdentity(Input):
+    redirect_to: Annotated[PlainText, Field(max_length=2048)] | None = Field(
+        None, description="One of OAUTH_REDIRECT_URLS; the first of them by default"
+    )
+    code_challenge: CodeChallenge
+    code_challenge_method: Literal["S256"]
+
+
 class Invite(Input):
     email: Email
     name: Name = ""
@@ -118,6 +134,22 @@ class SessionRead(BaseModel):
     created_at: AwareDatetime
     refreshed_at: AwareDatetime
     current: bool
+
+
+class IdentityRead(BaseModel):
+    """One way in which the user signs in."""
+
+    id: UUID
+    provider: str
+    email: str | None
+    created_at: AwareDatetime
+    last_sign_in_at: AwareDatetime | None
+
+
+class RedirectUrl(BaseModel):
+    """Where to send the browser."""
+
+    url: str
 
 
 Item = TypeVar("Item")

@@ -71,6 +71,13 @@ class AuthenticationService(Generic[Profile]):
         """Open a session; see `Accounts.sign_in`."""
         return await self._result(await self._accounts.sign_in(email, password, device=device))
 
+    async def redeem(
+        self, code: str, code_verifier: str, *, device: Device = UNKNOWN_DEVICE
+    ) -> AuthResult[Profile]:
+        """Open a session by the code of a sign-in at a third party; see `Identities.sign_in`."""
+        signed_in = await self._accounts.identities.sign_in(code, code_verifier, device=device)
+        return await self._result(signed_in)
+
     async def refresh(self, refresh_token: str) -> AuthResult[Profile]:
         """Continue a session; see `Accounts.refresh`."""
         return await self._result(await self._accounts.refresh(refresh_token))

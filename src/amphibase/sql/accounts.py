@@ -48,6 +48,7 @@ from amphibase.errors import (
 from amphibase.models import utc_now, uuid7
 from amphibase.settings import Settings
 from amphibase.sql.account_administration import SqlAccountAdministration
+from amphibase.sql.identities import SqlIdentities
 
 OpenTransaction = Callable[[AsyncConnection], AbstractAsyncContextManager[Transaction]]
 
@@ -62,6 +63,7 @@ class SqlAccounts(SqlAccountAdministration):
 
     Attributes:
         tokens: the parts of `authenticate`, for callers who read more in the same round trip.
+        identities: sign-in through third parties.
     """
 
     def __init__(
@@ -79,6 +81,16 @@ class SqlAccounts(SqlAccountAdministration):
         self._hooks: AccountHooks | None = None
         self._transaction: OpenTransaction | None = None
         self.tokens = TokenCheck(self._tables, keys)
+        self.identities = SqlIdentities(
+            self._engine,
+            self._tables,
+            keys,
+            self._issuer,
+            self._sign_up_policy,
+            settings,
+            self._before_sign_up,
+            self._after_sign_up,
+        )
 
     def use_hooks(self, hooks: AccountHooks, transaction: OpenTransaction) -> None:
         """Call an application's hooks from now on.

@@ -45,6 +45,7 @@ from amphibase.supabase.auth_database import AuthDatabase
 from amphibase.supabase.auth_responses import read_account, read_signed_in
 from amphibase.supabase.client import SupabaseClient
 from amphibase.supabase.errors import read_json
+from amphibase.supabase.identities import SupabaseIdentities
 from amphibase.supabase.token_check import ProjectTokenCheck
 
 MAX_NEW_PASSWORD_BYTES = 72
@@ -77,6 +78,7 @@ class SupabaseAccounts:
     ) -> None:
         self._database = database
         self._auth = AuthApi(client, background)
+        self.identities = SupabaseIdentities(self._auth, client.project.url, settings)
         self._token_check = token_check
         self._cursors = cursors
         self._capabilities = capabilities

@@ -33,6 +33,7 @@ from amphibase.errors import (
     InvalidToken,
     InvalidValue,
     NotFound,
+    NotSupported,
     PayloadTooLarge,
     ReadOnly,
     SessionEnded,
@@ -47,6 +48,16 @@ from amphibase.errors import (
 )
 from amphibase.supabase.retry import retry_after
 
+
+class ManualLinkingDisabled(NotSupported):
+    """Raised where the project does not let users link identities; says where to change that."""
+
+    default = (
+        "The Supabase project does not let users link identities: switch on 'Allow manual linking' "
+        "in its dashboard under Authentication, Sign In / Providers"
+    )
+
+
 AUTH_ERRORS: dict[str, type[AmphibaseError]] = {
     "bad_code_verifier": InvalidLink,
     "bad_jwt": InvalidToken,
@@ -55,14 +66,19 @@ AUTH_ERRORS: dict[str, type[AmphibaseError]] = {
     "email_provider_disabled": SignUpClosed,
     "flow_state_expired": InvalidLink,
     "flow_state_not_found": InvalidLink,
+    "identity_already_exists": Conflict,
+    "identity_not_found": NotFound,
     "invalid_credentials": InvalidCredentials,
+    "manual_linking_disabled": ManualLinkingDisabled,
     "no_authorization": Unauthenticated,
     "otp_expired": InvalidLink,
     "refresh_token_already_used": InvalidRefreshToken,
+    "provider_email_needs_verification": EmailNotConfirmed,
     "refresh_token_not_found": InvalidRefreshToken,
     "session_expired": SessionEnded,
     "session_not_found": SessionEnded,
     "signup_disabled": SignUpClosed,
+    "single_identity_not_deletable": Conflict,
     "user_already_exists": EmailAlreadyRegistered,
     "user_banned": UserBanned,
     "user_not_found": NotFound,

@@ -13,7 +13,6 @@ import pytest
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 from tests.gateway.auth.api import SECRET, Api
-from tests.gateway.auth.third_parties import ANN, ThirdParty
 from tests.gateway.conftest import PASSWORD
 
 from amphibase.accounts.jwt.key import Key
@@ -23,7 +22,6 @@ from amphibase.gateway.auth.settings import AuthSettings, load_auth_settings
 from amphibase.gateway.inbox import Inbox
 from amphibase.gateway.project import copy, role_urls
 from amphibase.postgres import Server
-from amphibase.server import server
 
 ServeAuth = Callable[..., Awaitable[Api]]
 
@@ -127,16 +125,3 @@ async def api(serve: ServeAuth) -> Api:
 async def confirming(serve: ServeAuth) -> Api:
     """Auth where addresses are confirmed by email."""
     return await serve(mailer_autoconfirm=False)
-
-
-@pytest.fixture
-async def third_party() -> AsyncIterator[ThirdParty]:
-    """A third party, where Ann signs in."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        provider = ThirdParty(f"http://127.0.0.1:{listener.getsockname()[1]}")
-        provider.user = dict(ANN)
-        served = server(provider.app, handles_signals=False, lifespan="off")
-        serving = asyncio.create_task(served.serve(sockets=[listener]))
-        yield provider
-        served.should_exit = True
-        await serving

@@ -19,7 +19,7 @@ from supabase import (
 from supabase_auth.errors import AuthApiError, AuthWeakPasswordError
 from tests.gateway.auth.api import ANON, PASSWORD, SECRET, SERVICE, Api
 from tests.gateway.auth.conftest import ServeAuth
-from tests.gateway.auth.third_parties import APP, ThirdParty, browse, registered
+from tests.third_parties import APP, ThirdParty, browse, registered
 
 from amphibase.gateway.app import Gateway, Mount
 from amphibase.gateway.keys import ApiKeys

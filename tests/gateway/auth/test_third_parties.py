@@ -16,11 +16,11 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from tests.gateway.auth.api import PASSWORD, Api
 from tests.gateway.auth.conftest import ServeAuth
-from tests.gateway.auth.third_parties import ANN, APP, CLIENT, ThirdParty, browse, registered
+from tests.third_parties import ANN, APP, CLIENT, ThirdParty, browse, registered
 
+from amphibase.accounts.oauth.openid import half_hash
+from amphibase.accounts.oauth.profiles import of_azure
 from amphibase.errors import ConfigurationError
-from amphibase.gateway.auth.external.openid import half_hash
-from amphibase.gateway.auth.external.profiles import of_azure
 from amphibase.gateway.auth.settings import load_auth_settings
 
 VERIFIER = "v" * 64

@@ -9,6 +9,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from starlette.requests import Request
 
+from amphibase.accounts.oauth.flows import Challenge
 from amphibase.errors import PayloadTooLarge
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.errors import AuthError, invalid
@@ -51,11 +52,11 @@ class PkceBody(Body):
     code_challenge: str = ""
     code_challenge_method: str = ""
 
-    def check_challenge(self) -> bool:
-        """Return whether there is one. Raises AuthError for one that is malformed."""
+    def check_challenge(self) -> Challenge | None:
+        """Return the challenge, where there is one. Raises AuthError for one that is malformed."""
         method, challenge = self.code_challenge_method, self.code_challenge
         if not method and not challenge:
-            return False
+            return None
         if not method or not challenge:
             raise invalid("PKCE flow requires code_challenge_method and code_challenge")
         if method.lower() not in ("s256", "plain"):
@@ -67,7 +68,7 @@ class PkceBody(Body):
                 "code challenge can only contain alphanumeric characters, hyphens, periods, "
                 "underscores and tildes"
             )
-        return True
+        return Challenge(challenge, method.lower())
 
 
 async def read(request: Request, kind: type[Model], *, required: bool = True) -> Model:

@@ -17,6 +17,7 @@ from amphibase.accounts.email_change import EmailChanges
 from amphibase.accounts.engine import AccountEngine
 from amphibase.accounts.external_identities import ExternalIdentities
 from amphibase.accounts.jwt.key_ring import KeyRing
+from amphibase.accounts.oauth.flows import PkceFlows
 from amphibase.accounts.one_time_tokens import CodeKey, OneTimeTokens
 from amphibase.accounts.sessions import OpenSession, ReusePolicy, Sessions
 from amphibase.accounts.sign_up import SignUps
@@ -30,7 +31,6 @@ from amphibase.gateway.auth.hooks.points import AuthHooks
 from amphibase.gateway.auth.hooks.send_email import email_data
 from amphibase.gateway.auth.mail_templates import AuthEmail, EmailQueue, MailTemplates, build_queue
 from amphibase.gateway.auth.mfa_rows import Factors
-from amphibase.gateway.auth.pkce import PkceFlows
 from amphibase.gateway.auth.redirects import Redirects
 from amphibase.gateway.auth.serializers import user as user_json
 from amphibase.gateway.auth.settings import AuthSettings
@@ -39,7 +39,7 @@ from amphibase.models import utc_now
 from amphibase.schema.tables import tables
 
 if TYPE_CHECKING:  # few projects have any
-    from amphibase.gateway.auth.external.providers import FlowSecrets, Provider, ProviderTokens
+    from amphibase.accounts.oauth.providers import FlowSecrets, Provider, ProviderTokens
 
 
 class Core:
@@ -123,14 +123,14 @@ class Core:
         if registered is None:
             return None
         if name not in self._providers:
-            from amphibase.gateway.auth.external.providers import build_provider  # few have any
+            from amphibase.accounts.oauth.providers import build_provider  # few have any
 
             self._providers[name] = build_provider(name, registered)
         return self._providers[name]
 
     def flow_secrets(self, state: str) -> "FlowSecrets":
         """Return what binds the two halves of a sign-in at a third party."""
-        from amphibase.gateway.auth.external.providers import FlowSecrets
+        from amphibase.accounts.oauth.providers import FlowSecrets
 
         return FlowSecrets(self._flow_key, state)
 

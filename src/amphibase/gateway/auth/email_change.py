@@ -26,16 +26,16 @@ async def begin_email_change(
         AuthError: the last ones went out only just now.
     """
     core.check_frequency(user.row.email_change_sent_at)
-    has_challenge = body.check_challenge()
-    if has_challenge:
-        await core.flows.begin(connection, user.id, "email_change", body)
+    challenge = body.check_challenge()
+    if challenge is not None:
+        await core.flows.begin(connection, user.id, "email_change", challenge)
     old = user.row.email or ""
     tokens = await core.email_changes.begin(
         connection,
         user.row,
         new,
         confirms_current=core.settings.mailer_secure_email_change_enabled,
-        pkce=has_challenge,
+        pkce=challenge is not None,
     )
     redirect_to = core.redirects.of(request)
     recipients = [(new, tokens.new), (old, tokens.current)]

@@ -9,6 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
+from amphibase.accounts.oauth.flows import FlowExpired, FlowNotFound, WrongVerifier
 from amphibase.database.errors import translated_errors
 from amphibase.errors import (
     AmphibaseError,
@@ -41,6 +42,9 @@ BY_CLASS: tuple[tuple[type[AmphibaseError], ErrorCode], ...] = (
     (EmailNotConfirmed, codes.EMAIL_NOT_CONFIRMED),
     (UserBanned, codes.SIGN_IN_BANNED),
     (NotFound, codes.USER_NOT_FOUND),
+    (FlowNotFound, codes.FLOW_STATE_NOT_FOUND),
+    (FlowExpired, codes.FLOW_STATE_EXPIRED),
+    (WrongVerifier, codes.BAD_CODE_VERIFIER),
 )
 """What the account engine raises, with the message of Supabase Auth."""
 

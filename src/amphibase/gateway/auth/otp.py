@@ -116,12 +116,12 @@ async def _send_sms(core: Core, request: Request, body: OtpBody) -> Response:
 async def _sign_in_email(
     core: Core, connection: AsyncConnection, user: AuthUser, request: Request, body: PkceBody
 ) -> AuthEmail:
-    has_challenge = body.check_challenge()
-    if has_challenge:
-        await core.flows.begin(connection, user.id, "magiclink", body)
+    challenge = body.check_challenge()
+    if challenge is not None:
+        await core.flows.begin(connection, user.id, "magiclink", challenge)
     email = user.row.email
     token = await core.one_time_tokens.issue(
-        connection, user.id, "recovery_token", email, pkce=has_challenge
+        connection, user.id, "recovery_token", email, pkce=challenge is not None
     )
     await core.users.change(connection, user.id, recovery_sent_at=utc_now())
     return core.templates.magic_link(email, token, core.redirects.of(request))

@@ -20,7 +20,8 @@ async def recover(core: Core, request: Request) -> Response:
     body = await read(request, RecoverBody)
     if not body.email:
         raise invalid("Password recovery requires an email")
-    has_challenge = body.check_challenge()
+    challenge = body.check_challenge()
+    has_challenge = challenge is not None
     email = email_of(body.email)
     core.email_limiter.check("recovery", email)
     async with core.database.write() as connection:
@@ -30,8 +31,8 @@ async def recover(core: Core, request: Request) -> Response:
             await core.sign_ups.write_and_discard(connection, email, token)
         else:
             await core.audit.record(connection, user.row, AuditAction.RECOVERY_REQUESTED)
-            if has_challenge:
-                await core.flows.begin(connection, user.id, "recovery", body)
+            if challenge is not None:
+                await core.flows.begin(connection, user.id, "recovery", challenge)
             token = await core.one_time_tokens.issue(
                 connection, user.id, "recovery_token", email, pkce=has_challenge
             )

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from amphibase.accounts.engine import is_unproven_sign_up
+from amphibase.accounts.oauth.flows import Challenge
 from amphibase.accounts.one_time_tokens import EMAIL_CHANGE, PKCE_PREFIX, Kind
 from amphibase.accounts.phones import change_phone, prove_phone
 from amphibase.accounts.sign_up import ProvenSignUp
@@ -20,7 +21,6 @@ from amphibase.gateway.auth.bodies import Body, email_of, phone_of, read
 from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.email_change import accept_email_change
 from amphibase.gateway.auth.errors import AuthError, database_errors, invalid
-from amphibase.gateway.auth.pkce import Challenge
 from amphibase.gateway.auth.redirect_responses import SESSION_FIELDS, redirect, redirect_error
 from amphibase.gateway.auth.responses import respond, respond_uncached
 from amphibase.gateway.auth.users import AuthUser

@@ -13,7 +13,7 @@ from amphibase.backend import SignOutScope
 from amphibase.errors import InvalidCredentials
 from amphibase.http.dependencies import CurrentCaller, CurrentDevice, Mounted, SignedInCaller
 from amphibase.http.limits import client_of
-from amphibase.http.routes import pages
+from amphibase.http.routes import oauth, pages
 from amphibase.http.routes.fast_path import FastPathRouter
 from amphibase.http.routes.route import router
 from amphibase.http.schemas import (
@@ -244,4 +244,5 @@ def routes(user: type[User]) -> FastPathRouter:
         return EmailChangeConfirmed(changed=account is not None)
 
     auth.include_router(pages.router)
+    auth.include_router(oauth.routes(respond, signed_in_response))
     return auth

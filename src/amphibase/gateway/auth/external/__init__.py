@@ -1,1 +1,1 @@
-"""Sign-in through third parties: OAuth 2.0 and OpenID Connect."""
+"""Sign-in through third parties over the protocol of Supabase Auth."""

@@ -1,6 +1,5 @@
 """`/authorize` and `/callback`: to a third party's sign-in, and back from it."""
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -13,16 +12,16 @@ from starlette.responses import RedirectResponse, Response
 
 from amphibase.accounts.external_identities import ExternalIdentity, IdentityTaken
 from amphibase.accounts.jwt.verifier import TokenRejected
-from amphibase.errors import AmphibaseError, EmailNotConfirmed, UserBanned
+from amphibase.accounts.oauth.flows import EXTERNAL, Challenge
+from amphibase.accounts.oauth.http import ProviderError
+from amphibase.errors import AmphibaseError, EmailNotConfirmed, InvalidLink, UserBanned
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.audit import AuditAction
 from amphibase.gateway.auth.bearer import signed_in
 from amphibase.gateway.auth.bodies import PkceBody, email_of
 from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.errors import AuthError, database_errors, invalid
-from amphibase.gateway.auth.external.http import ProviderError
 from amphibase.gateway.auth.new_users import check_new_user
-from amphibase.gateway.auth.pkce import EXTERNAL, Challenge
 from amphibase.gateway.auth.redirect_responses import SESSION_FIELDS, redirect, redirect_error
 from amphibase.gateway.auth.responses import respond
 from amphibase.gateway.auth.settings_endpoint import unsupported_provider
@@ -31,7 +30,7 @@ from amphibase.gateway.auth.users import AuthUser
 from amphibase.redaction import redacted_logger
 
 if TYPE_CHECKING:  # few projects have any
-    from amphibase.gateway.auth.external.providers import Provider, ProviderTokens
+    from amphibase.accounts.oauth.providers import Provider, ProviderTokens
 
 logger = redacted_logger("amphibase.gateway.auth")
 
@@ -76,10 +75,10 @@ async def _begin(core: Core, request: Request, linking_user_id: UUID | None) -> 
         code_challenge=query.get("code_challenge", ""),
         code_challenge_method=query.get("code_challenge_method", ""),
     )
-    body.check_challenge()
+    challenge = body.check_challenge()
     async with core.database.write() as connection:
         state = await core.flows.begin_external(
-            connection, name, body, core.redirects.of(request), linking_user_id
+            connection, name, challenge, core.redirects.of(request), linking_user_id
         )
     extra = {key: value for key, value in query.items() if key not in _OWN_PARAMETERS}
     try:
@@ -101,7 +100,8 @@ async def callback(core: Core, request: Request) -> Response:
     try:
         async with core.database.write() as connection:
             flow = await core.flows.end_external(connection, fields.get("state", ""))
-    except AuthError as error:
+    except InvalidLink:
+        error = AuthError(codes.BAD_OAUTH_STATE)
         return redirect_error(error, core.settings.site_url, has_flow=True)
     # The list of allowed URLs may have changed.
     redirect_to = flow.referrer if core.redirects.allows(flow.referrer) else core.settings.site_url
@@ -214,29 +214,14 @@ async def _exchange(
     flow_secrets = core.flow_secrets(fields["state"])
     try:
         identity, tokens = await provider.exchange(
-            fields["code"], _redirect_uri(core, provider), flow_secrets
+            fields, _redirect_uri(core, provider), flow_secrets
         )
     except (ProviderError, TokenRejected) as error:
         logger.error("Sign-in with a third party failed: %s", getattr(error, "reason", error))
         raise AuthError(codes.OAUTH_CALLBACK_FAILED) from None
     if identity.email is not None:
         email_of(identity.email)
-    return _with_name(identity, fields.get("user", "")), tokens
-
-
-def _with_name(identity: ExternalIdentity, user: str) -> ExternalIdentity:
-    """Add the name that Apple sends beside the code, the first time alone."""
-    if identity.provider != "apple" or not user:
-        return identity
-    try:
-        name = json.loads(user)["name"]
-        full_name = f"{name.get('firstName', '')} {name.get('lastName', '')}".strip()
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return identity
-    data = {**identity.data, "name": full_name, "full_name": full_name}
-    return ExternalIdentity(
-        identity.provider, identity.subject, identity.email, identity.is_verified, data
-    )
+    return identity, tokens
 
 
 async def _callback_fields(request: Request) -> dict[str, str]:

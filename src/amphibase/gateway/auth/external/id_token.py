@@ -9,13 +9,13 @@ from typing import Any
 from starlette.requests import Request
 
 from amphibase.accounts.jwt.verifier import TokenFault, TokenRejected
+from amphibase.accounts.oauth.flows import EXTERNAL
+from amphibase.accounts.oauth.http import ProviderError
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.bodies import Body, email_of, read
 from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.errors import AuthError, OAuthError, invalid
 from amphibase.gateway.auth.external.endpoints import accept_identity
-from amphibase.gateway.auth.external.http import ProviderError
-from amphibase.gateway.auth.pkce import EXTERNAL
 from amphibase.redaction import redacted_logger
 
 logger = redacted_logger("amphibase.gateway.auth")
@@ -50,7 +50,7 @@ async def by_id_token(core: Core, request: Request) -> Mapping[str, Any]:
         (name for name, issuer in ISSUERS.items() if issuer == body.issuer), ""
     )
     provider = core.provider(name)
-    from amphibase.gateway.auth.external.providers import OpenIdConnect  # few projects have any
+    from amphibase.accounts.oauth.providers import OpenIdConnect  # few projects have any
 
     if not isinstance(provider, OpenIdConnect):  # those of OAuth alone have no ID tokens
         issuer = ISSUERS.get(name, body.issuer)

@@ -3,36 +3,19 @@
 A secret is needed for the flow in the browser, and not for ID tokens that an application sends.
 """
 
-from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
-from urllib.parse import urlsplit
+from typing import Any
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings
 
 from amphibase.errors import ConfigurationError
+from amphibase.oauth_settings import (
+    PROVIDERS,
+    ProviderSettings,
+    check_provider_url,
+    provider_url,
+)
 from amphibase.settings import CommaSeparated
-
-LOCAL_HOSTS = ("127.0.0.1", "::1", "localhost")
-
-ProviderName = Literal["apple", "azure", "discord", "github", "gitlab", "google", "keycloak"]
-
-
-@dataclass(frozen=True, slots=True)
-class ProviderSettings:
-    """What is registered at a third party.
-
-    Attributes:
-        client_ids: the first is for the flow in the browser; ID tokens may be for any.
-        url: instead of the provider's own, such as of a GitLab of one's own; None for that.
-        skip_nonce_check: whether ID tokens are taken without the nonce that they name.
-    """
-
-    client_ids: tuple[str, ...]
-    secret: str = field(repr=False)
-    redirect_uri: str | None
-    url: str | None
-    skip_nonce_check: bool = False
 
 
 def _enabled() -> Any:
@@ -116,16 +99,12 @@ class ExternalSettings(BaseSettings):
     def _check_external_url(cls, value: Any, info: ValidationInfo) -> Any:
         name = info.field_name or ""
         if value and name.startswith("external_") and name.endswith(("_url", "_uri")):
-            parts = urlsplit(value)
-            if parts.scheme not in ("http", "https") or not parts.hostname:
-                raise ValueError("must be a whole URL, such as https://id.example.com")
-            if parts.scheme == "http" and parts.hostname not in LOCAL_HOSTS:
-                raise ValueError("must start with https://, except on this machine")
+            check_provider_url(value)
         return value
 
     def check_providers(self) -> None:
         """Raise ConfigurationError for a provider that is enabled and cannot be used."""
-        for name in get_args(ProviderName):
+        for name in PROVIDERS:
             self.provider(name)
 
     def provider(self, name: str) -> ProviderSettings | None:
@@ -135,24 +114,18 @@ class ExternalSettings(BaseSettings):
             ConfigurationError: it is enabled without a client id, or without a URL or tenant where
                 it needs one.
         """
-        if name not in get_args(ProviderName) or not getattr(self, f"external_{name}_enabled"):
+        if name not in PROVIDERS or not getattr(self, f"external_{name}_enabled"):
             return None
         prefix = f"GOTRUE_EXTERNAL_{name.upper()}"
         client_ids: tuple[str, ...] = getattr(self, f"external_{name}_client_id")
         if not client_ids:
             raise ConfigurationError(f"{prefix}_CLIENT_ID: is missing, and {name} is enabled")
-        url: str | None = getattr(self, f"external_{name}_url")
-        if name == "keycloak" and not url:
-            raise ConfigurationError(f"{prefix}_URL: is missing: the URL of the realm")
-        if name == "azure" and url and not urlsplit(url).path.strip("/"):
-            raise ConfigurationError(
-                f"{prefix}_URL: names no tenant: https://login.microsoftonline.com/<tenant>"
-            )
+        url = provider_url(name, getattr(self, f"external_{name}_url"), f"{prefix}_URL")
         secret: SecretStr | None = getattr(self, f"external_{name}_secret")
         return ProviderSettings(
             client_ids,
             secret.get_secret_value() if secret else "",
             getattr(self, f"external_{name}_redirect_uri"),
-            url.rstrip("/") if url else None,
+            url,
             getattr(self, f"external_{name}_skip_nonce_check"),
         )

@@ -1,11 +1,13 @@
 """What third parties say of a user, as the identities of Supabase Auth have it."""
 
+import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
 from amphibase.accounts.external_identities import ExternalIdentity
-from amphibase.gateway.auth.external.openid import ANY_TENANT
+from amphibase.accounts.oauth.openid import ANY_TENANT
 
 Json = Mapping[str, Any]
 
@@ -40,6 +42,20 @@ def of_claims(provider: str, claims: Json, *, is_verified: bool | None = None) -
     return _identity(
         provider, claims.get("iss"), claims["sub"], claims.get("email"), is_verified, more
     )
+
+
+def with_apple_name(identity: ExternalIdentity, user: str) -> ExternalIdentity:
+    """Add the name that Apple sends beside the code, the first time alone.
+
+    Args:
+        user: the field of the form, which is JSON; empty where there is none.
+    """
+    try:
+        name = json.loads(user)["name"]
+        full_name = f"{name.get('firstName', '')} {name.get('lastName', '')}".strip()
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return identity
+    return replace(identity, data={**identity.data, "name": full_name, "full_name": full_name})
 
 
 def of_azure(claims: Json, url: str, issuer: str) -> ExternalIdentity:

@@ -1,7 +1,7 @@
 """Flows that end with a code (PKCE, RFC 7636).
 
-The client that begins one keeps a verifier, and only with it can the code of an email's link be
-exchanged for a session.
+The client that begins one keeps a verifier, and only with it can the code of an email's link, or of
+a sign-in at a third party, be exchanged for a session.
 """
 
 import base64
@@ -17,9 +17,7 @@ from sqlalchemy import Row, delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from amphibase.accounts.sessions import digest
-from amphibase.gateway.auth import error_codes as codes
-from amphibase.gateway.auth.bodies import PkceBody
-from amphibase.gateway.auth.errors import AuthError
+from amphibase.errors import InvalidLink
 from amphibase.models import utc_now, uuid7
 from amphibase.schema.tables import Tables
 
@@ -35,9 +33,25 @@ EXTERNAL = "oauth"
 """What a flow with a third party is called, and the method of its session."""
 
 
+class FlowNotFound(InvalidLink):
+    """Raised for a state or a code that is unknown or has been used."""
+
+
+class FlowExpired(InvalidLink):
+    """Raised for a state or a code that came too late."""
+
+
+class WrongVerifier(InvalidLink):
+    """Raised for a verifier that does not fit the challenge of its flow; the flow goes on."""
+
+
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """What the verifier has to fit."""
+    """What the verifier has to fit.
+
+    Args:
+        method: `s256` or `plain`.
+    """
 
     code_challenge: str
     method: str
@@ -50,7 +64,7 @@ class PkceFlows:
         self._table = tables.flow_state
 
     async def begin(
-        self, connection: AsyncConnection, user_id: UUID, method: str, body: PkceBody
+        self, connection: AsyncConnection, user_id: UUID, method: str, challenge: Challenge
     ) -> None:
         """Store the challenge until the user follows the link of their email.
 
@@ -63,8 +77,8 @@ class PkceFlows:
             insert(self._table).values(
                 id=uuid7(),
                 user_id=user_id,
-                code_challenge_method=body.code_challenge_method.lower(),
-                code_challenge=body.code_challenge,
+                code_challenge_method=challenge.method,
+                code_challenge=challenge.code_challenge,
                 provider_type="email",
                 authentication_method=method,
                 created_at=now,
@@ -84,7 +98,7 @@ class PkceFlows:
         )
 
     async def challenge(self, connection: AsyncConnection, user_id: UUID, method: str) -> Challenge:
-        """Return the challenge of the user's newest flow. Raises AuthError."""
+        """Return the challenge of the user's newest flow. Raises FlowNotFound."""
         table = self._table
         rows = await connection.execute(
             select(table)
@@ -94,43 +108,61 @@ class PkceFlows:
         )
         flow = rows.one_or_none()
         if flow is None:
-            raise AuthError(codes.FLOW_STATE_NOT_FOUND)
+            raise FlowNotFound
         return Challenge(flow.code_challenge, flow.code_challenge_method)
 
     async def begin_external(
         self,
         connection: AsyncConnection,
         provider: str,
-        body: PkceBody,
+        challenge: Challenge | None,
         redirect_to: str,
         linking_user_id: UUID | None,
+        **columns: Any,
     ) -> str:
         """Return the state of a sign-in at a third party; only its hash is stored.
 
         Args:
+            challenge: of the client; None where the session goes into the fragment.
             redirect_to: where the browser is sent at its end.
             linking_user_id: the user whom the account there is linked to; None signs in.
+            columns: further columns of the flow.
         """
         state, now = secrets.token_urlsafe(32), utc_now()
         await self._delete_expired(connection, now)
         await connection.execute(
             insert(self._table).values(
                 id=uuid7(),
+                user_id=linking_user_id,  # whose new password ends the flow too
                 auth_code=digest(state),
-                code_challenge_method=body.code_challenge_method.lower() or None,
-                code_challenge=body.code_challenge or None,
+                code_challenge_method=challenge.method if challenge else None,
+                code_challenge=challenge.code_challenge if challenge else None,
                 provider_type=provider,
                 authentication_method=EXTERNAL,
                 referrer=redirect_to,
                 linking_target_id=linking_user_id,
                 created_at=now,
                 updated_at=now,
+                **columns,
             )
         )
         return state
 
+    async def has_external(self, connection: AsyncConnection, provider: str, state: str) -> bool:
+        """Return whether a sign-in at a third party has begun with that state, and can go on."""
+        table = self._table
+        rows = await connection.execute(
+            select(table.c.id).where(
+                table.c.auth_code == digest(state),
+                table.c.auth_code_issued_at.is_(None),
+                table.c.provider_type == provider,
+                table.c.created_at >= utc_now() - STATE_LIFETIME,
+            )
+        )
+        return rows.one_or_none() is not None
+
     async def end_external(self, connection: AsyncConnection, state: str) -> Row[Any]:
-        """Use a state up and return its flow. Raises AuthError."""
+        """Use a state up and return its flow. Raises FlowNotFound, FlowExpired."""
         table = self._table
         flow: Row[Any] | None = (
             await connection.execute(
@@ -139,14 +171,16 @@ class PkceFlows:
                 .returning(table)
             )
         ).one_or_none()
-        if flow is None or flow.created_at < utc_now() - STATE_LIFETIME:
-            raise AuthError(codes.BAD_OAUTH_STATE)
+        if flow is None:
+            raise FlowNotFound
+        if flow.created_at < utc_now() - STATE_LIFETIME:
+            raise FlowExpired
         return flow
 
     async def issue_code(
         self,
         connection: AsyncConnection,
-        user_id: UUID,
+        user_id: UUID | None,
         method: str,
         challenge: Challenge,
         *,
@@ -156,6 +190,7 @@ class PkceFlows:
         """Return a new code that ends a flow; only its hash is stored.
 
         Args:
+            user_id: whom the code signs in; None where a third party's identity decides.
             values: further columns of the flow.
         """
         code, now = str(uuid4()), utc_now()
@@ -177,20 +212,29 @@ class PkceFlows:
         return code
 
     async def redeem(self, connection: AsyncConnection, code: str, verifier: str) -> Row[Any]:
-        """Use a code up and return its flow. Raises AuthError."""
-        table = self._table
-        flow = (
-            await connection.execute(
-                select(table).where(table.c.auth_code == digest(code)).with_for_update()
-            )
-        ).one_or_none()
+        """Use a code up and return its flow. Raises FlowNotFound, FlowExpired, WrongVerifier."""
+        flow = await self.find(connection, code, verifier, lock=True)
+        await connection.execute(delete(self._table).where(self._table.c.id == flow.id))
+        return flow
+
+    async def find(
+        self, connection: AsyncConnection, code: str, verifier: str, *, lock: bool = False
+    ) -> Row[Any]:
+        """Return the flow of a code, which stays good; see `redeem`.
+
+        Args:
+            lock: let nobody else use the code until the transaction ends.
+        """
+        statement = select(self._table).where(self._table.c.auth_code == digest(code))
+        if lock:
+            statement = statement.with_for_update()
+        flow = (await connection.execute(statement)).one_or_none()
         if flow is None or flow.auth_code_issued_at is None:
-            raise AuthError(codes.FLOW_STATE_NOT_FOUND)
+            raise FlowNotFound
         if flow.auth_code_issued_at < utc_now() - CODE_LIFETIME:
-            raise AuthError(codes.FLOW_STATE_EXPIRED)
+            raise FlowExpired
         if not _fits(flow, verifier):
-            raise AuthError(codes.BAD_CODE_VERIFIER)
-        await connection.execute(delete(table).where(table.c.id == flow.id))
+            raise WrongVerifier
         return flow
 
 

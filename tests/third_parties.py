@@ -1,9 +1,14 @@
 """A third party that signs users in: OpenID Connect, and the shapes that others have instead."""
 
+import asyncio
 import base64
 import hashlib
 import secrets
+import socket
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import cache
 from typing import Any
 from urllib.parse import urlencode
 
@@ -15,6 +20,9 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from amphibase.server import server
 
 CLIENT = "the-client"
 SECRET = "the secret of the client"
@@ -28,6 +36,11 @@ ANN = {
 APP = "https://app.example/back"
 
 
+@cache
+def _key() -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(65537, 2048)  # which takes long
+
+
 class ThirdParty:
     """The provider; whoever is sent there signs in as `user`.
 
@@ -37,6 +50,8 @@ class ThirdParty:
         algorithm: by which it signs ID tokens.
         user: the claims of who signs in.
         pages: what its API says, by path.
+        metadata: changes to what it says of itself.
+        response: changes to what browsers bring back from it.
         token: changes to the response of its token endpoint.
         requests: the queries that browsers came with.
     """
@@ -45,9 +60,11 @@ class ThirdParty:
         self.url = url
         self.issuer = url
         self.algorithm = "RS256"
-        self.key = rsa.generate_private_key(65537, 2048)
+        self.key = _key()
         self.user: dict[str, Any] = {}
         self.pages: dict[str, Any] = {}
+        self.metadata: dict[str, Any] = {}
+        self.response: dict[str, str] = {}
         self.token: dict[str, Any] = {}
         self.requests: list[dict[str, str]] = []
         self._codes: dict[str, dict[str, str]] = {}
@@ -83,6 +100,7 @@ class ThirdParty:
                 "authorization_endpoint": f"{self.url}/authorize",
                 "token_endpoint": f"{self.url}/token",
                 "jwks_uri": f"{self.url}/jwks",
+                **self.metadata,
             }
         )
 
@@ -99,7 +117,7 @@ class ThirdParty:
         self.requests.append(query)
         code = secrets.token_urlsafe(16)
         self._codes[code] = query
-        fields = {"code": code, "state": query["state"]}
+        fields = {"code": code, "state": query["state"], **self.response}
         if query.get("response_mode") == "form_post":  # whose page posts the form
             return JSONResponse(fields)
         return RedirectResponse(f"{query['redirect_uri']}?{urlencode(fields)}", 302)
@@ -132,6 +150,28 @@ class ThirdParty:
         if request.headers.get("authorization") != f"Bearer {self._access_token}":
             return JSONResponse({}, 401)
         return JSONResponse(self.pages[path])
+
+
+@asynccontextmanager
+async def open_third_party() -> AsyncIterator[ThirdParty]:
+    """A third party, where Ann signs in."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        provider = ThirdParty(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        provider.user = dict(ANN)
+        async with serving(provider.app, listener):
+            yield provider
+
+
+@asynccontextmanager
+async def serving(app: ASGIApp, listener: socket.socket) -> AsyncIterator[None]:
+    """Serve an application on a socket, for the block."""
+    served = server(app, handles_signals=False, lifespan="off")
+    task = asyncio.create_task(served.serve(sockets=[listener]))
+    try:
+        yield
+    finally:
+        served.should_exit = True
+        await task
 
 
 def registered(provider: ThirdParty, name: str = "keycloak", **more: Any) -> dict[str, Any]:

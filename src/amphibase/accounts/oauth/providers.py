@@ -6,7 +6,6 @@ import hmac
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -14,10 +13,10 @@ from httpx_oauth.exceptions import HTTPXOAuthError
 from httpx_oauth.oauth2 import BaseOAuth2
 
 from amphibase.accounts.external_identities import ExternalIdentity
-from amphibase.gateway.auth.external import profiles
-from amphibase.gateway.auth.external.http import ProviderError, client, get_json
-from amphibase.gateway.auth.external.openid import OpenIdProvider
-from amphibase.gateway.auth.external.settings import ProviderSettings
+from amphibase.accounts.oauth import profiles
+from amphibase.accounts.oauth.http import ProviderError, client, get_json
+from amphibase.accounts.oauth.openid import ANY_TENANT, OpenIdProvider
+from amphibase.oauth_settings import ProviderSettings
 
 OPENID_SCOPES = ("openid", "email", "profile")
 
@@ -36,11 +35,17 @@ class FlowSecrets:
     Args:
         key: a secret of the project.
         state: of the flow.
+
+    Attributes:
+        verifier: of PKCE, with the third party.
+        nonce: of the ID token.
+        browser: what the browser that went to the third party keeps.
     """
 
     def __init__(self, key: bytes, state: str) -> None:
         self.verifier = _derive(key, f"verifier {state}")
         self.nonce = _derive(key, f"nonce {state}")
+        self.browser = _derive(key, f"browser {state}")
 
     @property
     def challenge(self) -> str:
@@ -54,7 +59,11 @@ class _Client(BaseOAuth2[dict[str, Any]]):
 
 
 class OpenIdConnect:
-    """A provider whose ID tokens say who signs in."""
+    """A provider whose ID tokens say who signs in.
+
+    Args:
+        posts_back: whether it sends browsers back by a form instead of a redirect.
+    """
 
     def __init__(
         self,
@@ -63,13 +72,13 @@ class OpenIdConnect:
         url: str,
         *,
         scopes: Sequence[str] = OPENID_SCOPES,
-        parameters: Mapping[str, str] = MappingProxyType({}),
+        posts_back: bool = False,
     ) -> None:
         self.name = name
         self.settings = settings
         self._url = url
         self._scopes = scopes
-        self._parameters = parameters
+        self.posts_back = posts_back
         self.openid = OpenIdProvider(f"{url}/v2.0" if name == "azure" else url)
 
     async def authorization_url(
@@ -81,19 +90,26 @@ class OpenIdConnect:
         extra: Mapping[str, str],
     ) -> str:
         """Return where a browser is sent to. Raises ProviderError."""
+        mode = {"response_mode": "form_post"} if self.posts_back else {}
         return await (await self._client()).get_authorization_url(
             redirect_uri,
             state,
             list(dict.fromkeys((*self._scopes, *scopes))),
             secrets.challenge,
             "S256",
-            {**extra, **self._parameters, "nonce": secrets.nonce},
+            {**extra, **mode, "nonce": secrets.nonce},
         )
 
     async def exchange(
-        self, code: str, redirect_uri: str, secrets: FlowSecrets
+        self, response: Mapping[str, str], redirect_uri: str, secrets: FlowSecrets
     ) -> tuple[ExternalIdentity, ProviderTokens]:
-        """Exchange a code for who has signed in. Raises ProviderError, TokenRejected."""
+        """Exchange the code of an authorization response for who has signed in.
+
+        Raises:
+            ProviderError, TokenRejected: the response, or what the provider says, is not valid.
+        """
+        await self._check_issuer(response.get("iss"))
+        code = response["code"]
         token = await _token(await self._client(), code, redirect_uri, secrets)
         id_token = token.get("id_token")
         if not isinstance(id_token, str):
@@ -103,7 +119,24 @@ class OpenIdConnect:
         claims = await self.openid.verify(id_token, (client_id,), access_token=tokens.access_token)
         if not hmac.compare_digest(str(claims.get("nonce", "")).encode(), secrets.nonce.encode()):
             raise ProviderError(f"The ID token of {self.name} is of another sign-in")
-        return await self.identity(claims), tokens
+        identity = await self.identity(claims)
+        if self.name == "apple":
+            identity = profiles.with_apple_name(identity, response.get("user", ""))
+        return identity, tokens
+
+    async def _check_issuer(self, issuer: str | None) -> None:
+        """Check that the response is this provider's, and no other's (RFC 9207, section 2.4).
+
+        Raises:
+            ProviderError: another provider sent the browser back, so that the code is not its.
+        """
+        metadata = await self.openid.metadata()
+        own: str = metadata["issuer"]
+        is_named = metadata.get("authorization_response_iss_parameter_supported") is True
+        if issuer is None and not is_named:
+            return
+        if issuer != own and ANY_TENANT not in own:
+            raise ProviderError(f"The response is not of {own}, but of {issuer}")
 
     async def identity(self, claims: Mapping[str, Any]) -> ExternalIdentity:
         """Return whom a verified ID token names. Raises ProviderError."""
@@ -121,6 +154,8 @@ class OpenIdConnect:
 
 class OAuth:
     """A provider whose API says who signs in."""
+
+    posts_back = False
 
     def __init__(
         self,
@@ -149,10 +184,14 @@ class OAuth:
         )
 
     async def exchange(
-        self, code: str, redirect_uri: str, secrets: FlowSecrets
+        self, response: Mapping[str, str], redirect_uri: str, secrets: FlowSecrets
     ) -> tuple[ExternalIdentity, ProviderTokens]:
-        """Exchange a code for who has signed in. Raises ProviderError."""
-        tokens = _tokens(await _token(self._client, code, redirect_uri, secrets))
+        """Exchange the code of an authorization response for who has signed in.
+
+        Raises:
+            ProviderError: what the provider says is not valid.
+        """
+        tokens = _tokens(await _token(self._client, response["code"], redirect_uri, secrets))
         try:
             return await self.profile(tokens.access_token), tokens
         except (KeyError, TypeError, AttributeError) as error:
@@ -235,7 +274,7 @@ def build_provider(name: str, settings: ProviderSettings) -> Provider:
                 settings,
                 settings.url or "https://appleid.apple.com",
                 scopes=("email", "name"),
-                parameters={"response_mode": "form_post"},
+                posts_back=True,
             )
         case "azure":
             url = settings.url or "https://login.microsoftonline.com/common"

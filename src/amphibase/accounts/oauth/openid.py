@@ -11,7 +11,7 @@ import jwt
 
 from amphibase.accounts.jwt.key_file import parse_jwks
 from amphibase.accounts.jwt.verifier import TokenFault, TokenRejected, TokenVerifier
-from amphibase.gateway.auth.external.http import ProviderError, get_json
+from amphibase.accounts.oauth.http import ProviderError, get_json
 
 CACHE_SECONDS = 3600
 KEYS_SECONDS = 60
