@@ -16,6 +16,8 @@ def create_tables(project: LocalSupabase) -> None:
     """Prepare the project for every model, as a user prepares theirs."""
     with psycopg.connect(project.db_url, autocommit=True) as connection:
         connection.execute(starter_sql(Base.metadata).encode())
+        connection.execute("ALTER ROLE authenticator SET pgrst.db_aggregates_enabled = 'true'")
+        connection.execute("NOTIFY pgrst, 'reload config'")
 
 
 @contextmanager

@@ -118,6 +118,31 @@ class Repository(Protocol[Model]):
     async def exists(self, *where: Where) -> bool:
         """Return whether any row matches."""
 
+    async def aggregate(
+        self,
+        *functions: Any,
+        by: Sequence[Any] = (),
+        where: Sequence[Where] = (),
+        limit: int = 1000,
+    ) -> Sequence[tuple[Any, ...]]:
+        """Return aggregates of the rows that match: `aggregate(func.count(), by=[Ticket.status])`.
+
+        Args:
+            functions: `func.count()`, or `count`, `sum`, `avg`, `min`, `max` of a column.
+            by: columns; rows that are equal in them are a group.
+            where: filters.
+            limit: of groups, 1 to MAX_LIMIT, in the order of `by`.
+
+        Returns:
+            For each group the values of `by`, then those of the functions: an int for `count`, a
+            float for `avg`, None for the others where no row has a value. One tuple without `by`.
+
+        Raises:
+            InvalidRequest: one is no aggregate.
+            NotSupported: the backend has no such expression; on Supabase, the project's aggregates
+                are off.
+        """
+
     async def add(self, row: Model) -> Model:
         """Store a new row, and return it as stored.
 

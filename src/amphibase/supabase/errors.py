@@ -262,6 +262,11 @@ def _rest_error(body: dict[str, Any], caller: Caller) -> AmphibaseError | None:
             return ConfigurationError(
                 f"The project's tables are not those of the models: {message}"
             )
+        case "PGRST123":
+            return NotSupported(
+                "Aggregates are off in this project. As its owner, run: ALTER ROLE authenticator "
+                "SET pgrst.db_aggregates_enabled = 'true'; NOTIFY pgrst, 'reload config'"
+            )
         case "PGRST301" | "PGRST303":
             return InvalidToken()
         case "PGRST302":

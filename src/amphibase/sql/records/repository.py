@@ -41,6 +41,7 @@ from amphibase.records.ordering import Ordering
 from amphibase.records.upsert import unique_names
 from amphibase.records.validators import validated
 from amphibase.records.values import Row
+from amphibase.sql.records.aggregate import aggregate_rows
 from amphibase.sql.records.bulk_insert import insert_many
 from amphibase.sql.records.computed import computed_values
 from amphibase.sql.records.insert import insert_one, upsert_one
@@ -170,6 +171,15 @@ class SqlRepository(Generic[Model]):
         statement = select(exists(self._builder.visible(any_, *where)))
         rows = await self._builder.rows(self._builder.selects.query(statement))
         return bool(rows[0][0]) if rows else False
+
+    async def aggregate(
+        self,
+        *functions: Any,
+        by: Sequence[Any] = (),
+        where: Sequence[Where] = (),
+        limit: int = 1000,
+    ) -> Sequence[tuple[Any, ...]]:
+        return await aggregate_rows(self._builder, functions, by, where, limit)
 
     def json_rows(self, names: Sequence[str]) -> SqlJsonRows | None:
         if not self._builder.executor.builds_json:

@@ -27,6 +27,7 @@ from amphibase.records.model_info import ModelInfo
 from amphibase.records.upsert import changed_names, unique_names
 from amphibase.records.validators import validated
 from amphibase.records.values import Row
+from amphibase.supabase.records.aggregate import aggregate_rows
 from amphibase.supabase.records.counting import count_rows, rows_exist
 from amphibase.supabase.records.defaults import check_plain
 from amphibase.supabase.records.insert import as_columns, insert
@@ -123,6 +124,15 @@ class SupabaseRepository(Generic[Model]):
 
     async def exists(self, *where: Where) -> bool:
         return await rows_exist(self._builder, where)
+
+    async def aggregate(
+        self,
+        *functions: Any,
+        by: Sequence[Any] = (),
+        where: Sequence[Where] = (),
+        limit: int = 1000,
+    ) -> Sequence[tuple[Any, ...]]:
+        return await aggregate_rows(self._builder, functions, by, where, limit)
 
     def json_rows(self, names: Sequence[str]) -> JsonRows | None:
         return None

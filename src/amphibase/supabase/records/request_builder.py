@@ -100,7 +100,7 @@ class RequestBuilder:
         builder = FilterBuilder(self.info.table, filters, self.visible)
         if self.policy.readable is not None:
             builder.add(self.policy.readable)
-        self._check_readable(where)
+        self.check_readable(where)
         builder.add(*where)
         if sum(len(value) for value in filters.values if isinstance(value, list)) > MAX_LISTED:
             raise InvalidRequest(f"At most {MAX_LISTED} values can be looked for at once")
@@ -121,7 +121,8 @@ class RequestBuilder:
             return None
         return [each for policy in policies if (each := policy.readable) is not None]
 
-    def _check_readable(self, expressions: Iterable[ClauseElement]) -> None:
+    def check_readable(self, expressions: Iterable[ClauseElement]) -> None:
+        """Raise NotSupported for expressions that read columns which the caller may not read."""
         if self.caller.role != "service_role":
             check_readable(hidden_columns_in(expressions))
 
@@ -129,7 +130,7 @@ class RequestBuilder:
         """Build the order of a list. Raises InvalidRequest, NotSupported."""
         order = ordering(order_by, self.info.newest_first, self.info.keys, "postgresql")
         if order_by:
-            self._check_readable(term.by for term in order.terms)
+            self.check_readable(term.by for term in order.terms)
         return order
 
     def is_(self, id: Any) -> Sequence[ColumnElement[bool]]:
@@ -277,6 +278,27 @@ class RequestBuilder:
             read = from_json(term.by.type)
             values.append(record[name] if read is None else read(record[name]))
         return order.position(values)
+
+    async def grouped(
+        self, filters: Filters, select: Sequence[str], by: Sequence[str], limit: int
+    ) -> list[dict[str, Any]]:
+        """Fetch the JSON objects of groups of rows by one request.
+
+        Args:
+            select: what each object has, as `select=` takes it.
+            by: the columns that rows are grouped and groups are ordered by.
+        """
+        parameters = [("select", ",".join([*select, *map(_embedded, filters.embeds)]))]
+        parameters += [*conditions_of(filters), ("limit", str(limit))]
+        if by:
+            parameters.append(("order", ",".join(f"{name}.asc.nullslast" for name in by)))
+        try:
+            response = await self.send("GET", parameters)
+        except (Forbidden, Unauthenticated) as error:
+            if not self.is_denied(error):
+                raise
+            return []
+        return self.codec.parse(response)
 
     async def count(self, filters: Filters) -> int:
         """Count rows by one request."""
