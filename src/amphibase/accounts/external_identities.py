@@ -131,32 +131,59 @@ class ExternalIdentities:
         *,
         id: UUID,
         accepts_unverified: bool,
+        email_optional: bool = False,
         **columns: Any,
     ) -> Row[Any]:
         """Add the user of an account at a third party that `sign_in` does not know.
 
         Args:
             accepts_unverified: whether addresses need no proof.
+            email_optional: whether a user may have no address.
             columns: further columns of the user's row.
 
         Raises:
             EmailNotConfirmed: the third party has not verified the address, or has none.
             EmailAlreadyRegistered: another user has the address, which is not verified.
         """
-        if identity.email is None or not (identity.is_verified or accepts_unverified):
+        if identity.email is not None:
+            if not (identity.is_verified or accepts_unverified):
+                raise EmailNotConfirmed
+            await self._engine.claim_address(connection, identity.email)
+        elif not email_optional:
             raise EmailNotConfirmed
-        await self._engine.claim_address(connection, identity.email)
         await self._users.insert(
             connection,
             id=id,
             email=identity.email,
-            email_confirmed_at=utc_now(),
+            email_confirmed_at=utc_now() if identity.email else None,
             raw_user_meta_data=dict(identity.data),
             raw_app_meta_data={},
             **columns,
         )
         await self._add(connection, id, identity)
         return await self._users.get(connection, id)
+
+    async def accept_invitation(
+        self, connection: AsyncConnection, user: Row[Any], identity: ExternalIdentity
+    ) -> Row[Any]:
+        """Sign an invited user in, whose invitation has been redeemed; return the row.
+
+        Args:
+            user: locked, with the address of the identity.
+
+        Raises:
+            IdentityTaken: it belongs to a user already.
+            UserBanned: the user is banned.
+        """
+        existing = await self._find(connection, identity, lock=True)
+        if existing is not None:
+            raise IdentityTaken(is_own=existing.user_id == user.id)
+        _check_ban(user)
+        user = await self._engine.prove_email(connection, user)
+        metadata = merged(user.raw_user_meta_data, identity.data)
+        await self._users.change(connection, user.id, raw_user_meta_data=metadata)
+        await self._add(connection, user.id, identity)
+        return await self._users.get(connection, user.id)
 
     async def link(
         self, connection: AsyncConnection, user_id: UUID, identity: ExternalIdentity

@@ -67,7 +67,7 @@ PATTERNS = (
     (
         re.compile(
             r"auth\.external\.(apple|azure|discord|github|gitlab|google|keycloak)"
-            r"\.(enabled|client_id|secret|redirect_uri|url|skip_nonce_check)"
+            r"\.(enabled|client_id|secret|redirect_uri|url|skip_nonce_check|email_optional)"
         ),
         r"gotrue_external_\1_\2",
     ),

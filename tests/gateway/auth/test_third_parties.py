@@ -14,7 +14,7 @@ import psycopg
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-from tests.gateway.auth.api import PASSWORD, Api
+from tests.gateway.auth.api import PASSWORD, SERVICE, Api
 from tests.gateway.auth.conftest import ServeAuth
 from tests.third_parties import ANN, APP, CLIENT, ThirdParty, browse, registered
 
@@ -311,6 +311,47 @@ async def test_who_may_not_sign_in_or_up_gets_no_session(
     shown = query_of(await sign_in(api))
     assert shown["error_code"] == ("user_banned" if banned else "signup_disabled")
     assert (await api.get("/settings")).json()["external"]["keycloak"] is True
+
+
+async def test_an_invitation_is_accepted_by_the_account_with_its_address(
+    serve: ServeAuth, third_party: ThirdParty
+) -> None:
+    api = await serve(**registered(third_party, disable_signup=True))
+    invited = (await api.post("/invite", {"email": "ann@example.com"}, token=SERVICE)).json()
+    token = api.message().token
+    unknown = await api.get("/authorize?provider=keycloak&invite_token=another")
+    assert (unknown.status_code, unknown.json()["code"]) == (404, "user_not_found")
+    third_party.user["email"] = "other@example.com"
+    other = query_of(await sign_in(api, f"invite_token={token}"))
+    assert (
+        other["error_description"] == "Invited email does not match emails from external provider"
+    )
+    # The token is the proof, so that the third party need not have verified the address.
+    third_party.user |= {"email": "ann@example.com", "email_verified": False}
+    begun = await api.get(f"/authorize?provider=keycloak&redirect_to={APP}&invite_token={token}")
+    assert token not in str(api.rows("SELECT * FROM auth.flow_state"))
+    back = await browse(begun.headers["location"])
+    user = await user_of(api, await api.client.get(back))
+    assert (user["id"], bool(user["email_confirmed_at"])) == (invited["id"], True)
+    assert [each["provider"] for each in user["identities"]] == ["email", "keycloak"]
+    used = await api.get(f"/authorize?provider=keycloak&invite_token={token}")
+    assert used.status_code == 404
+
+
+@pytest.mark.parametrize("optional", [True, False])
+async def test_a_user_without_an_address_is_added_where_it_is_optional(
+    serve: ServeAuth, third_party: ThirdParty, optional: bool
+) -> None:
+    third_party.user |= {"email": None, "email_verified": None}
+    api = await serve(**registered(third_party, external_keycloak_email_optional=optional))
+    response = await sign_in(api)
+    if not optional:
+        assert query_of(response)["error_description"].startswith("Error getting user email")
+        return
+    user = await user_of(api, response)
+    assert (user["email"], user["app_metadata"]["providers"]) == ("", ["keycloak"])
+    assert user["user_metadata"]["full_name"] == "Ann"
+    assert (await user_of(api, await sign_in(api)))["id"] == user["id"]
 
 
 async def test_identities_are_linked_and_unlinked(

@@ -30,6 +30,7 @@ class AuditAction(StrEnum):
     LOGOUT = "logout"
     SIGNED_UP = "user_signedup"
     INVITED = "user_invited"
+    INVITE_ACCEPTED = "invite_accepted"
     DELETED = "user_deleted"
     TOKEN_REVOKED = "token_revoked"
     TOKEN_REFRESHED = "token_refreshed"
@@ -53,6 +54,7 @@ LOG_TYPES: Mapping[AuditAction, str] = {
     AuditAction.LOGOUT: "account",
     AuditAction.SIGNED_UP: "team",
     AuditAction.INVITED: "team",
+    AuditAction.INVITE_ACCEPTED: "account",
     AuditAction.DELETED: "team",
     AuditAction.TOKEN_REVOKED: "token",
     AuditAction.TOKEN_REFRESHED: "token",

@@ -106,9 +106,7 @@ class Core:
         self._queue = build_queue(settings, self.background, outbox)
         self._sanitized_key = tokens.derive("sanitized user")
         self._flow_key = tokens.derive("external flow")
-        self._provider_tokens = Fernet(
-            base64.urlsafe_b64encode(tokens.derive("tokens of providers"))
-        )
+        self._flow_secrets = Fernet(base64.urlsafe_b64encode(tokens.derive("tokens of providers")))
 
     async def close(self) -> None:
         """Let emails under way go, then close everything else."""
@@ -134,16 +132,21 @@ class Core:
 
         return FlowSecrets(self._flow_key, state)
 
+    def sealed(self, secret: str) -> str:
+        """Return a secret as a flow stores it: encrypted."""
+        return self._flow_secrets.encrypt(secret.encode()).decode()
+
+    def unsealed(self, secret: str) -> str:
+        """Return what `sealed` encrypted."""
+        return self._flow_secrets.decrypt(secret.encode()).decode()
+
     def sealed_provider_tokens(self, tokens: "ProviderTokens") -> dict[str, str | None]:
         """Return the columns of a flow that hold a third party's tokens, encrypted."""
         return {
-            f"provider_{name}": self._provider_tokens.encrypt(token.encode()).decode()
-            if token
-            else None
-            for name, token in (
-                ("access_token", tokens.access_token),
-                ("refresh_token", tokens.refresh_token),
-            )
+            "provider_access_token": self.sealed(tokens.access_token),
+            "provider_refresh_token": self.sealed(tokens.refresh_token)
+            if tokens.refresh_token
+            else None,
         }
 
     def provider_tokens(self, flow: Row[Any]) -> dict[str, str]:
@@ -152,11 +155,7 @@ class Core:
             "provider_token": flow.provider_access_token,
             "provider_refresh_token": flow.provider_refresh_token,
         }
-        return {
-            name: self._provider_tokens.decrypt(token.encode()).decode()
-            for name, token in sealed.items()
-            if token
-        }
+        return {name: self.unsealed(token) for name, token in sealed.items() if token}
 
     def send(self, *emails: AuthEmail | None) -> None:
         """Send emails; call it once what they are about is committed.

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 from uuid import UUID, uuid4
 
+from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -14,6 +15,7 @@ from amphibase.accounts.external_identities import ExternalIdentity, IdentityTak
 from amphibase.accounts.jwt.verifier import TokenRejected
 from amphibase.accounts.oauth.flows import EXTERNAL, Challenge
 from amphibase.accounts.oauth.http import ProviderError
+from amphibase.accounts.one_time_tokens import Kind
 from amphibase.errors import AmphibaseError, EmailNotConfirmed, InvalidLink, UserBanned
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.audit import AuditAction
@@ -33,6 +35,9 @@ if TYPE_CHECKING:  # few projects have any
     from amphibase.accounts.oauth.providers import Provider, ProviderTokens
 
 logger = redacted_logger("amphibase.gateway.auth")
+
+INVITED: Kind = "confirmation_token"
+"""The kind of the token of an invitation."""
 
 MAX_FORM_BYTES = 64 * 1024
 
@@ -76,9 +81,17 @@ async def _begin(core: Core, request: Request, linking_user_id: UUID | None) -> 
         code_challenge_method=query.get("code_challenge_method", ""),
     )
     challenge = body.check_challenge()
+    invitation = query.get("invite_token", "")
     async with core.database.write() as connection:
+        if invitation and not await core.one_time_tokens.user_of(connection, invitation, INVITED):
+            raise AuthError(codes.USER_NOT_FOUND, "User identified by token not found")
         state = await core.flows.begin_external(
-            connection, name, challenge, core.redirects.of(request), linking_user_id
+            connection,
+            name,
+            challenge,
+            core.redirects.of(request),
+            linking_user_id,
+            invite_token=core.sealed(invitation) if invitation else None,
         )
     extra = {key: value for key, value in query.items() if key not in _OWN_PARAMETERS}
     try:
@@ -113,7 +126,7 @@ async def callback(core: Core, request: Request) -> Response:
         provider = _provider(core, flow.provider_type)
         identity, tokens = await _exchange(core, provider, fields)
         async with core.database.write() as connection:
-            user = await _accept(core, connection, request, identity, flow.linking_target_id)
+            user = await _accept(core, connection, request, identity, flow, provider)
             if flow.code_challenge is not None:
                 code = await core.flows.issue_code(
                     connection,
@@ -140,9 +153,17 @@ def provider_fields(tokens: "ProviderTokens") -> dict[str, str]:
 
 
 async def accept_identity(
-    core: Core, connection: AsyncConnection, request: Request, identity: ExternalIdentity
+    core: Core,
+    connection: AsyncConnection,
+    request: Request,
+    identity: ExternalIdentity,
+    *,
+    email_optional: bool,
 ) -> AuthUser:
     """Return the user of an account at a third party, who is added where there is none.
+
+    Args:
+        email_optional: whether a user may have no address.
 
     Raises:
         AuthError: the user is banned or may not be added, or the address is not verified.
@@ -151,7 +172,7 @@ async def accept_identity(
     action = AuditAction.LOGIN
     if row is None:
         check_open(core)
-        if identity.email is None:
+        if identity.email is None and not email_optional:
             raise AuthError(codes.OAUTH_NO_EMAIL)
         id, aud = uuid4(), audience(core, request)
         await check_new_user(
@@ -160,7 +181,7 @@ async def accept_identity(
             request,
             id=id,
             audience=aud,
-            email=identity.email,
+            email=identity.email or "",
             user_metadata=identity.data,
         )
         with database_errors("saving new"), _rejections(identity):
@@ -169,6 +190,7 @@ async def accept_identity(
                 identity,
                 id=id,
                 accepts_unverified=core.settings.mailer_autoconfirm,
+                email_optional=email_optional,
                 aud=aud,
             )
         action = AuditAction.SIGNED_UP
@@ -182,13 +204,36 @@ async def _accept(
     connection: AsyncConnection,
     request: Request,
     identity: ExternalIdentity,
-    linking_user_id: UUID | None,
+    flow: Row[Any],
+    provider: "Provider",
 ) -> AuthUser:
-    if linking_user_id is None:
-        return await accept_identity(core, connection, request, identity)
+    user_id: UUID | None = flow.linking_target_id
+    if flow.invite_token:
+        token = core.unsealed(flow.invite_token)
+        return await _accept_invitation(core, connection, identity, token)
+    if user_id is None:
+        optional = provider.settings.email_optional
+        return await accept_identity(core, connection, request, identity, email_optional=optional)
     with database_errors("updating"), _rejections(identity):
-        await core.external_identities.link(connection, linking_user_id, identity)
-    return await core.users.get(connection, linking_user_id)
+        await core.external_identities.link(connection, user_id, identity)
+    return await core.users.get(connection, user_id)
+
+
+async def _accept_invitation(
+    core: Core, connection: AsyncConnection, identity: ExternalIdentity, token: str
+) -> AuthUser:
+    """Sign in the invited user by the account at a third party with the same address."""
+    user_id = await core.one_time_tokens.redeem(connection, token, INVITED)
+    user = await core.users.find(connection, user_id, lock=True) if user_id else None
+    if user is None:
+        raise AuthError(codes.INVITE_NOT_FOUND)
+    if (user.row.email or "").lower() != identity.email:
+        raise invalid("Invited email does not match emails from external provider")
+    with database_errors("updating"), _rejections(identity):
+        row = await core.external_identities.accept_invitation(connection, user.row, identity)
+    traits = {"provider": identity.provider}
+    await core.audit.record(connection, row, AuditAction.INVITE_ACCEPTED, traits=traits)
+    return await core.users.of(connection, row)
 
 
 @contextmanager

@@ -76,7 +76,8 @@ async def by_id_token(core: Core, request: Request) -> Mapping[str, Any]:
     if identity.email is not None:
         email_of(identity.email)
     async with core.database.write() as connection:
-        user = await accept_identity(core, connection, request, identity)
+        optional = settings.email_optional
+        user = await accept_identity(core, connection, request, identity, email_optional=optional)
         return await core.open_session(connection, user.id, request, EXTERNAL)
 
 

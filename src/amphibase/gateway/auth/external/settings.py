@@ -43,6 +43,7 @@ class ExternalSettings(BaseSettings):
     external_apple_redirect_uri: str | None = _url("https://api.example.com/auth/v1/callback")
     external_apple_url: str | None = _url("https://id.example.com/realms/shop")
     external_apple_skip_nonce_check: bool = _enabled()
+    external_apple_email_optional: bool = _enabled()
 
     external_azure_enabled: bool = _enabled()
     external_azure_client_id: CommaSeparated = _client_id()
@@ -50,6 +51,7 @@ class ExternalSettings(BaseSettings):
     external_azure_redirect_uri: str | None = _url("https://api.example.com/auth/v1/callback")
     external_azure_url: str | None = _url("https://id.example.com/realms/shop")
     external_azure_skip_nonce_check: bool = _enabled()
+    external_azure_email_optional: bool = _enabled()
 
     external_discord_enabled: bool = _enabled()
     external_discord_client_id: CommaSeparated = _client_id()
@@ -57,6 +59,7 @@ class ExternalSettings(BaseSettings):
     external_discord_redirect_uri: str | None = _url("https://api.example.com/auth/v1/callback")
     external_discord_url: str | None = _url("https://id.example.com/realms/shop")
     external_discord_skip_nonce_check: bool = _enabled()
+    external_discord_email_optional: bool = _enabled()
 
     external_github_enabled: bool = _enabled()
     external_github_client_id: CommaSeparated = _client_id()
@@ -64,6 +67,7 @@ class ExternalSettings(BaseSettings):
     external_github_redirect_uri: str | None = _url("https://api.example.com/auth/v1/callback")
     external_github_url: str | None = _url("https://id.example.com/realms/shop")
     external_github_skip_nonce_check: bool = _enabled()
+    external_github_email_optional: bool = _enabled()
 
     external_gitlab_enabled: bool = _enabled()
     external_gitlab_client_id: CommaSeparated = _client_id()
@@ -71,6 +75,7 @@ class ExternalSettings(BaseSettings):
     external_gitlab_redirect_uri: str | None = _url("https://api.example.com/auth/v1/callback")
     external_gitlab_url: str | None = _url("https://id.example.com/realms/shop")
     external_gitlab_skip_nonce_check: bool = _enabled()
+    external_gitlab_email_optional: bool = _enabled()
 
     external_google_enabled: bool = _enabled()
     external_google_client_id: CommaSeparated = _client_id()
@@ -78,6 +83,7 @@ class ExternalSettings(BaseSettings):
     external_google_redirect_uri: str | None = _url("https://api.example.com/auth/v1/callback")
     external_google_url: str | None = _url("https://id.example.com/realms/shop")
     external_google_skip_nonce_check: bool = _enabled()
+    external_google_email_optional: bool = _enabled()
 
     external_keycloak_enabled: bool = _enabled()
     external_keycloak_client_id: CommaSeparated = _client_id()
@@ -85,6 +91,7 @@ class ExternalSettings(BaseSettings):
     external_keycloak_redirect_uri: str | None = _url("https://api.example.com/auth/v1/callback")
     external_keycloak_url: str | None = _url("https://id.example.com/realms/shop")
     external_keycloak_skip_nonce_check: bool = _enabled()
+    external_keycloak_email_optional: bool = _enabled()
 
     @field_validator("*", mode="before")
     @classmethod
@@ -128,4 +135,5 @@ class ExternalSettings(BaseSettings):
             getattr(self, f"external_{name}_redirect_uri"),
             url,
             getattr(self, f"external_{name}_skip_nonce_check"),
+            getattr(self, f"external_{name}_email_optional"),
         )
