@@ -182,6 +182,20 @@ class Draft(SoftDelete, Owned, Base):
     title: Mapped[str]
 
 
+class Task(SoftDelete, Owned, Base):
+    """Its owner's alone, with a log of its changes."""
+
+    __tablename__ = "t_tasks"
+    __changes__ = True
+
+    title: Mapped[str]
+    stars: Mapped[int] = mapped_column(default=0)
+    weight: Mapped[float | None]
+    data: Mapped[bytes | None]
+    note_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("t_notes.id"))
+    note: Mapped[Note | None] = relationship()
+
+
 class Document(Versioned, Owned, Base):
     """Counts its versions."""
 
@@ -288,6 +302,7 @@ class Seat(Base):
     """A key of two columns."""
 
     __tablename__ = "t_seats"
+    __changes__ = True
     __access__ = Access(read=everyone, write=authenticated)
 
     row: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)

@@ -29,6 +29,7 @@ SHARED = {
     "redaction",
     "request_body",
     "settings",
+    "shutdown",
 }
 FOUNDATION = {"accounts", "blobs", "database", "records", "replication", "schema"}
 ALLOWED = {
@@ -45,7 +46,8 @@ ALLOWED = {
     "private_names": set(),
     "published_secrets": set(),
     "redaction": set(),
-    "server": {"redaction"},
+    "server": {"redaction", "shutdown"},
+    "shutdown": set(),
     "postgres": {"errors"},
     "backend": {"errors"},
     "records": {"access", "backend", "errors", "models", "private_names"},

@@ -25,6 +25,9 @@ from amphibase.backend import (
     Accounts as Accounts,
 )
 from amphibase.backend import (
+    Added as Added,
+)
+from amphibase.backend import (
     Backend as Backend,
 )
 from amphibase.backend import (
@@ -35,6 +38,15 @@ from amphibase.backend import (
 )
 from amphibase.backend import (
     Capabilities as Capabilities,
+)
+from amphibase.backend import (
+    Change as Change,
+)
+from amphibase.backend import (
+    Changed as Changed,
+)
+from amphibase.backend import (
+    Changes as Changes,
 )
 from amphibase.backend import (
     Claims as Claims,
@@ -49,10 +61,16 @@ from amphibase.backend import (
     Files as Files,
 )
 from amphibase.backend import (
+    Lost as Lost,
+)
+from amphibase.backend import (
     OpenFile as OpenFile,
 )
 from amphibase.backend import (
     Page as Page,
+)
+from amphibase.backend import (
+    Removed as Removed,
 )
 from amphibase.backend import (
     Repository as Repository,
@@ -197,6 +215,9 @@ from amphibase.errors import (
 )
 from amphibase.http.app import (
     Amphibase as Amphibase,
+)
+from amphibase.http.changes import (
+    ChangeFeed as ChangeFeed,
 )
 from amphibase.http.dependencies import (
     AdminUser as AdminUser,

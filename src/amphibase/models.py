@@ -216,6 +216,11 @@ class ServerOnly:
     __access__ = Access()
 
 
+def keeps_changes(model: type[Any]) -> bool:
+    """Return whether a model's changes are logged, for streams of them: its `__changes__`."""
+    return getattr(model, "__changes__", False) is True
+
+
 class SoftDelete:
     """Adds `deleted_at`: a deleted row stays, and is left out unless a query includes it
     (`Repository.with_deleted`)."""

@@ -11,6 +11,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from amphibase.redaction import redact_logs
+from amphibase.shutdown import announce_shutdown
 
 GRACEFUL_SECONDS = 30
 HEAD_SECONDS = 20
@@ -18,8 +19,10 @@ HEAD_SECONDS = 20
 
 MAX_HEAD_BYTES = 128 * 1024
 MAX_COALESCED_BYTES = 16 * 1024
-WEBSOCKET_ACK_SECONDS = 30
-"""How long a client of a WebSocket may take nothing of what is sent, before its socket is freed."""
+ACK_SECONDS = 30
+"""How long the client of a WebSocket or an event stream may take nothing of what is sent, before
+its socket is freed."""
+EVENT_STREAM = b"text/event-stream"
 
 
 class UvicornServer(uvicorn.Server):
@@ -52,6 +55,10 @@ class UvicornServer(uvicorn.Server):
         freeze()
         if self._ready is not None and not self.should_exit:
             self._ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        announce_shutdown()
+        await super().shutdown(sockets)
 
 
 def freeze() -> None:
@@ -171,14 +178,20 @@ class HeaderTimeoutProtocol(HttpToolsProtocol):
         self._in_head = False
         if self._deadline is not None:
             self._stop_waiting()
+        if any(name == b"accept" and EVENT_STREAM in value for name, value in self.headers):
+            self._limit_silence()
         super().on_headers_complete()
 
     def handle_websocket_upgrade(self) -> None:
+        self._limit_silence()
+        super().handle_websocket_upgrade()
+
+    def _limit_silence(self) -> None:
+        """Free the socket of a client that takes nothing for too long."""
         connection = self.transport.get_extra_info("socket")
         if connection is not None and hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux has it
-            milliseconds = WEBSOCKET_ACK_SECONDS * 1000
+            milliseconds = ACK_SECONDS * 1000
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
-        super().handle_websocket_upgrade()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._in_head = False

@@ -98,6 +98,9 @@ class Settings(OAuthSettings):
     rls: bool | None = Field(None, examples=["true"])
     body_timeout: int = Field(60, ge=1, le=3600, examples=["60"], description="seconds")
     max_page_mb: int = Field(8, ge=1, le=1000, examples=["8"], description="MiB")
+    max_streams: int = Field(10_000, ge=1, examples=["10000"])
+    max_streams_per_caller: int = Field(20, ge=1, examples=["20"])
+    change_log_hours: int = Field(24, ge=1, le=24 * 365, examples=["24"])
     migrations_dir: Path = Field(Path("./migrations"), examples=["./migrations"])
 
     files_url: SecretStr = Field(
@@ -115,10 +118,8 @@ class Settings(OAuthSettings):
     supabase_db_url: SecretStr | None = Field(
         None, examples=["postgresql://postgres:password@db.abcdefgh.supabase.co:5432/postgres"]
     )
-
     previous_supabase_url: str | None = Field(None, examples=["https://abcdefgh.supabase.co"])
     previous_supabase_key: SecretStr | None = Field(None, examples=["the anon key of that project"])
-
     verify: Verify | None = Field(None, examples=["remote"])
 
     secret_key: SecretStr | None = Field(None, examples=["the output of: openssl rand -base64 48"])

@@ -23,7 +23,7 @@ from amphibase import (
     open_backend,
 )
 from amphibase.errors import UnreadableValue
-from amphibase.http.routes.records import RowSerializer
+from amphibase.http.row_serializer import RowSerializer
 from amphibase.records.derived import read_model
 from amphibase.testing.client import Client, open_client
 
@@ -221,6 +221,6 @@ def test_a_number_that_json_cannot_hold_is_no_null(value: float) -> None:
 
 
 def test_responses_give_keys_as_they_stand_in_a_path() -> None:
-    assert RowSerializer(Kinds).key_of(Kinds(id=7)) == "7"
+    assert RowSerializer(Kinds).path_key(Kinds(id=7)) == "7"
     id = uuid4()
-    assert RowSerializer(Note).key_of(Note(id=id)) == str(id)
+    assert RowSerializer(Note).path_key(Note(id=id)) == str(id)

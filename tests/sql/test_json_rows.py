@@ -19,7 +19,7 @@ from tests.models import Document, Kinds, Note, Post
 from amphibase import Base, load_settings
 from amphibase.accounts.jwt.key_ring import load_keys
 from amphibase.backend import SERVICE
-from amphibase.http.routes.records import RowSerializer
+from amphibase.http.row_serializer import RowSerializer
 from amphibase.models import utc_now
 from amphibase.sql.backend import SqlBackend
 

@@ -20,6 +20,7 @@ from amphibase.backend.accounts import (
 )
 from amphibase.backend.caller import ANONYMOUS, NO_CLAIMS, SERVICE, Caller, Claims, Role
 from amphibase.backend.capabilities import Capabilities, Capability
+from amphibase.backend.changes import Added, Change, Changed, Changes, Lost, Removed
 from amphibase.backend.files import (
     GRACE,
     Bucket,
@@ -61,12 +62,16 @@ __all__ = [
     "Account",
     "AccountHooks",
     "Accounts",
+    "Added",
     "Backend",
     "BrowserRedirect",
     "Bucket",
     "Caller",
     "Capabilities",
     "Capability",
+    "Change",
+    "Changed",
+    "Changes",
     "Claims",
     "Device",
     "File",
@@ -77,11 +82,13 @@ __all__ = [
     "Item",
     "JsonRows",
     "Load",
+    "Lost",
     "Model",
     "OAuthRequest",
     "OpenFile",
     "Order",
     "Page",
+    "Removed",
     "Repository",
     "Result",
     "Role",
@@ -193,6 +200,27 @@ class Backend(Protocol):
 
         Raises:
             NotSupported: no part of the data is in a Supabase project.
+        """
+
+    def changes(
+        self, model: type[Model], caller: Caller, *where: Where, after: str | None = None
+    ) -> AbstractAsyncContextManager[Changes[Model]]:
+        """Open the stream of the changes of a model's rows, of everything that commits from now on.
+
+            async with backend.changes(Note, caller, Note.stars > 3) as changes:
+                async for change in changes: ...
+
+        The model keeps a log of its changes: it says `__changes__ = True`.
+
+        Args:
+            where: filters. A row that does not match any more is `Removed`.
+            after: the cursor of an earlier event, after which the stream goes on. Where the log
+                does not reach back so far, the first event is `Lost`.
+
+        Raises:
+            NotSupported: the backend has no such log.
+            InvalidRequest: the model keeps none, or a filter is not an expression.
+            Unavailable: the database cannot be reached.
         """
 
     async def identify(

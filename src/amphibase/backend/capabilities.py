@@ -20,6 +20,7 @@ Capability = Literal[
     "snapshots",
     "bound_signed_urls",
     "file_sweep",
+    "change_log",
 ]
 
 PURPOSES: dict[Capability, str] = {
@@ -40,6 +41,7 @@ PURPOSES: dict[Capability, str] = {
     "snapshots": "`stream` yields all rows as of one point in time",
     "bound_signed_urls": "a signed URL does not open what another user stores there later",
     "file_sweep": "`amphibase files sweep`: bytes and rows are apart",
+    "change_log": "`changes()`, `/changes` of generated routes",
 }
 """What each capability is for."""
 
@@ -67,6 +69,7 @@ class Capabilities:
     snapshots: bool
     bound_signed_urls: bool
     file_sweep: bool
+    change_log: bool
 
     def require(self, capability: Capability) -> None:
         """Check a capability before it is used.

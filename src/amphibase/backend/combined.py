@@ -13,6 +13,7 @@ from amphibase.backend import (
     AccountHooks,
     Backend,
     Caller,
+    Changes,
     Claims,
     Isolation,
     Item,
@@ -22,6 +23,7 @@ from amphibase.backend import (
     RowSource,
     SignUpAttempt,
     Transaction,
+    Where,
 )
 from amphibase.backend.capabilities import combined_capabilities
 
@@ -93,6 +95,12 @@ class CombinedBackend:
     def supabase(self, caller: Caller) -> "AsyncClient":
         """Return the official client for the project that holds a part of the data."""
         return self._with_client.supabase(caller)
+
+    def changes(
+        self, model: type[Model], caller: Caller, *where: Where, after: str | None = None
+    ) -> AbstractAsyncContextManager[Changes[Model]]:
+        """Open the stream of the changes of a model's rows, which the records' backend has."""
+        return self._records.changes(model, caller, *where, after=after)
 
     async def identify(
         self, access_token: str, rows: RowSource[Item]

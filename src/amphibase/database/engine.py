@@ -1,6 +1,6 @@
 """A SQL database: its connection pools, and how a transaction begins."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -62,6 +62,7 @@ class Database:
         readers: for reading. On SQLite a pool of its own, so that those who wait for their turn
             to write hold no connection that a reader needs; else the same as `engine`.
         options: with `by_transaction` decided.
+        on_write: called after each transaction for writing that this process has committed.
         pipeline: for reads of one round trip; None where no connection is set aside for them.
 
     Raises:
@@ -81,6 +82,7 @@ class Database:
         else:
             self.pipeline = _pipeline_pool(self.url, options)
             self.readers = self.engine = _postgres_engine(self.url, options)
+        self.on_write: Callable[[], None] = _nothing
         self._writers = self.engine.execution_options(writes=True)
 
     @asynccontextmanager
@@ -103,6 +105,7 @@ class Database:
         with translated_errors(), self._waiting_to_write():
             async with engine.begin() as connection:
                 yield connection
+        self.on_write()
 
     @asynccontextmanager
     async def session(self, *, writes: bool = True) -> AsyncIterator[AsyncSession]:
@@ -121,6 +124,8 @@ class Database:
                 except BaseException:
                     await session.rollback()
                     raise
+        if writes:
+            self.on_write()
 
     @contextmanager
     def _waiting_to_write(self) -> Iterator[None]:
@@ -139,6 +144,10 @@ class Database:
             await self.pipeline.close()
         await self.engine.dispose()
         await self.readers.dispose()
+
+
+def _nothing() -> None:
+    """Do nothing."""
 
 
 def _pipeline_pool(url: URL, options: PoolOptions) -> "PipelinePool | None":

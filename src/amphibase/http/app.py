@@ -14,7 +14,7 @@ from starlette.types import Lifespan
 
 from amphibase.errors import ConfigurationError
 from amphibase.http import problems
-from amphibase.http.dependencies import TOKEN_PATH, bearer, repository_of, supabase_of
+from amphibase.http.dependencies import TOKEN_PATH, bearer, changes_of, repository_of, supabase_of
 from amphibase.http.middleware import RequestMiddleware
 from amphibase.http.reachable import require_reachable
 from amphibase.http.routes import built_in
@@ -76,6 +76,7 @@ class Amphibase:
         self._state: State | None = None
         self._hooks = HookFunctions()
         self._repositories: dict[type[Any], Depends] = {}
+        self._changes: dict[type[Any], Depends] = {}
 
     def use(self, settings: Settings) -> None:
         """Use other settings from the next start on, in tests and scripts.
@@ -276,6 +277,23 @@ class Amphibase:
             dependency = self._repositories[model] = Depends(repository_of(model))
         return dependency
 
+    def changes(self, model: type[Any]) -> Depends:
+        """Return a dependency that gives a request the changes of a model's rows, as its caller may
+        see them.
+
+            NoteChanges = Annotated[ChangeFeed[Note], db.changes(Note)]
+
+        The model says `__changes__ = True`. It is the same object for the same model.
+
+        Raises:
+            ConfigurationError: two models have a table of the same name.
+        """
+        dependency = self._changes.get(model)
+        if dependency is None:
+            adopt(model)
+            dependency = self._changes[model] = Depends(changes_of(model))
+        return dependency
+
     def supabase(self, caller: "Caller | None" = None) -> Depends:
         """Return a dependency that gives a request the official Supabase client, as one caller.
 
@@ -328,6 +346,7 @@ class Amphibase:
         return records.routes(
             model,
             self.repository(model),
+            self.changes(model),
             prefix=prefix,
             tags=tags,
             dependencies=dependencies,

@@ -22,6 +22,7 @@ from amphibase.errors import (
     Unauthenticated,
     UserBanned,
 )
+from amphibase.http.changes import ChangeFeed
 from amphibase.models import User
 
 if TYPE_CHECKING:
@@ -51,17 +52,23 @@ async def current_caller(
     """Return the user behind the bearer token, or an anonymous caller without one.
 
     Of a WebSocket it is who opened it: a ban or the end of the session does not close it. A browser
-    cannot set its headers, so there the token may also be `?access_token=`, the name of RFC 6750,
-    section 2.3.
+    can set the headers neither of a WebSocket nor of an EventSource, so there the token may also be
+    `?access_token=`, the name of RFC 6750, section 2.3.
 
     Raises:
         InvalidToken, SessionEnded, UserBanned: there is a token, and it does not hold.
     """
-    if token is None and isinstance(request, WebSocket):
+    if token is None and _is_opened_by_browser(request):
         token = request.query_params.get("access_token")
     if token is None:
         return ANONYMOUS
     return await amphibase_of(request).state.backend.accounts.authenticate(token)
+
+
+def _is_opened_by_browser(request: HTTPConnection) -> bool:
+    """Return whether a browser opens such a connection without headers of the page's own."""
+    accepted = request.headers.get("accept", "")
+    return isinstance(request, WebSocket) or "text/event-stream" in accepted
 
 
 CurrentCaller = Annotated[Caller, Depends(current_caller)]
@@ -152,6 +159,20 @@ def repository_of(
         return state.backend.repository(model, caller)
 
     return repository
+
+
+def changes_of(
+    model: type[Model],
+) -> Callable[[HTTPConnection, Caller], Awaitable[ChangeFeed[Model]]]:
+    """Return the function behind `Amphibase.changes(model)`."""
+
+    async def changes(connection: HTTPConnection, caller: CurrentCaller) -> ChangeFeed[Model]:
+        db = amphibase_of(connection)
+        if caller.user_id is not None:
+            await db.state.users.ensure(caller.user_id)
+        return ChangeFeed(model, connection, caller, db.state.backend, db.state.streams)
+
+    return changes
 
 
 def supabase_of(

@@ -16,6 +16,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import Response
 from starlette.routing import Match
 from starlette.status import WS_1008_POLICY_VIOLATION, WS_1011_INTERNAL_ERROR
+from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocketState
 
 from amphibase.blobs.drain import DrainingResponse
@@ -166,7 +167,14 @@ async def _deliver(connection: HTTPConnection, response: Response) -> Response:
         await connection.send_denial_response(response)
     else:  # the server denies with 403
         await connection.close(WS_1008_POLICY_VIOLATION)
-    return response
+    return _Delivered()
+
+
+class _Delivered(Response):
+    """A response that there is nothing to send of any more."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        pass
 
 
 def allowed_methods(request: Request) -> list[str]:

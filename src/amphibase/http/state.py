@@ -4,6 +4,7 @@ from typing import Any
 
 from amphibase.backend import Backend
 from amphibase.blobs.resumable import ResumableUploads, UploadLimits
+from amphibase.http.streams import StreamLimiter
 from amphibase.models import User
 from amphibase.services.auth import AuthenticationService
 from amphibase.services.files import FileDestination, FileService
@@ -23,6 +24,7 @@ class State:
         backend: records, accounts and files, whatever keeps them.
         users: the profiles, synchronised with the accounts.
         auth: sign-up and sign-in.
+        streams: how many streams are open.
         files: files, with their limits and types checked.
         uploads: uploads that can be resumed.
     """
@@ -38,6 +40,7 @@ class State:
         if backend.capabilities.hooks:
             timeout = settings.hook_timeout_seconds
             backend.use_hooks(ApplicationHooks(hooks, self.users, timeout=timeout))
+        self.streams = StreamLimiter(settings.max_streams_per_caller, settings.max_streams)
         self.auth: AuthenticationService[Any] = AuthenticationService(backend.accounts, self.users)
         self.files = FileService(
             backend.files,

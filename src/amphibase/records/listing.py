@@ -46,23 +46,36 @@ def read_listing(model: type[Any], parameters: Iterable[tuple[str, str]]) -> Lis
         RequestValidationError: names the parameter or column that is wrong.
     """
     columns = filterable_columns(model)
-    values: list[Value] = []
-    builder = ExpressionBuilder(columns, values)
-    where: list[Where] = []
+    filters: list[tuple[str, str]] = []
     once: dict[str, str] = {}
     for name, text in parameters:
-        if name in ("order", "limit", "cursor"):
-            if name in once:
-                raise invalid_parameter(name, "must be given once")
-            once[name] = text
-        else:
-            where.append(builder.build(_condition(columns, name, text, values), name))
+        if name not in ("order", "limit", "cursor"):
+            filters.append((name, text))
+            continue
+        if name in once:
+            raise invalid_parameter(name, "must be given once")
+        once[name] = text
     return Listing(
-        where,
+        read_filters(model, filters),
         _order(columns, once["order"]) if once.get("order") else (),
         _limit(once["limit"]) if "limit" in once else DEFAULT_LIMIT,
         _cursor(once["cursor"]) if "cursor" in once else None,
     )
+
+
+def read_filters(model: type[Any], parameters: Iterable[tuple[str, str]]) -> Sequence[Where]:
+    """Read the parameters of a query string that has filters alone.
+
+    Raises:
+        RequestValidationError: names the parameter or column that is wrong.
+    """
+    columns = filterable_columns(model)
+    values: list[Value] = []
+    builder = ExpressionBuilder(columns, values)
+    where: list[Where] = []
+    for name, text in parameters:
+        where.append(builder.build(_condition(columns, name, text, values), name))
+    return where
 
 
 def _condition(

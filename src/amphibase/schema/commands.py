@@ -10,6 +10,7 @@ from sqlalchemy import Connection, MetaData, Table
 
 from amphibase.database.engine import Database
 from amphibase.errors import ConfigurationError, Unavailable
+from amphibase.schema import change_log
 from amphibase.schema.generated_columns import require_supported_columns
 from amphibase.schema.migrations import roles
 from amphibase.schema.migrations.chains import (
@@ -75,7 +76,10 @@ async def upgrade(
     def run(connection: Connection) -> list[RevisionOutcome]:
         if _guarded(database, settings):
             roles.create_missing(connection)
-        return upgrade_chains(connection, chains, revision)
+        outcomes = upgrade_chains(connection, chains, revision)
+        if "records" in settings.parts_in(database.url):
+            change_log.create_missing(connection, metadata)
+        return outcomes
 
     async with schema_transaction(database) as connection:
         return await connection.run_sync(run)
@@ -113,6 +117,13 @@ async def check(database: Database, settings: Settings, metadata: MetaData) -> l
         differences = [item for chain in chains for item in table_differences(connection, chain)]
         if _guarded(database, settings):
             differences += _security(connection, chain_named(chains, "application"))
+        if "records" in settings.parts_in(database.url):
+            differences += [
+                Difference(
+                    "application", "missing", f"trigger {each.name} of {each.table}", each.table
+                )
+                for each in change_log.missing(connection, metadata)
+            ]
         return differences
 
     async with database.read() as connection:
@@ -190,6 +201,7 @@ async def ensure(database: Database, settings: Settings, metadata: MetaData) -> 
             _create_missing_tables(connection, application)
         upgrade_chains(connection, chains)
         _create_missing_tables(connection, application)
+        change_log.create_missing(connection, metadata)
         if _guarded(database, settings):
             roles.require(connection)
             apply_declared_policies(connection, application)
@@ -207,6 +219,14 @@ async def require_current(database: Database, settings: Settings, metadata: Meta
     """
     if any(status.behind for status in await current(database, settings, metadata)):
         raise ConfigurationError("The database is behind: run `amphibase db upgrade`")
+    if "records" in settings.parts_in(database.url):
+        async with database.read() as connection:
+            unlogged = await connection.run_sync(change_log.missing, metadata)
+        if unlogged:
+            tables = ", ".join(sorted({trigger.table for trigger in unlogged}))
+            raise ConfigurationError(
+                f"The database does not log the changes of {tables}: run `amphibase db upgrade`"
+            )
     if not _guarded(database, settings):
         return
     application = chain_named(_chains(database, settings, metadata), "application")

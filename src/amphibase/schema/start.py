@@ -6,6 +6,7 @@ from sqlalchemy import Connection, MetaData, inspect
 
 from amphibase.database.engine import Database
 from amphibase.database.errors import translated_errors
+from amphibase.schema import change_log
 from amphibase.schema.migrations.locations import locate_chains
 from amphibase.schema.row_level_security import require_decision
 from amphibase.settings import Settings
@@ -49,14 +50,13 @@ async def _is_current(database: Database, settings: Settings, metadata: MetaData
     def look(connection: Connection) -> bool:
         if not all(location.is_current(connection) for location in locations):
             return False
-        if settings.environment != "development" or "records" not in settings.parts_in(
-            database.url
-        ):
+        if "records" not in settings.parts_in(database.url):
             return True
+        if settings.environment != "development":
+            return not change_log.missing(connection, metadata)
         names = set(inspect(connection).get_table_names())
-        return names.issuperset(
-            table.name for table in metadata.tables.values() if table.schema is None
-        )
+        tables = [table.name for table in metadata.tables.values() if table.schema is None]
+        return names.issuperset(tables) and not change_log.missing(connection, metadata)
 
     with translated_errors():
         async with database.read() as connection:

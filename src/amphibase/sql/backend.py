@@ -23,6 +23,7 @@ from amphibase.backend import (
     Result,
     RowSource,
     Transaction,
+    Where,
 )
 from amphibase.backend.records import Item_co
 from amphibase.background import Background
@@ -34,13 +35,18 @@ from amphibase.database.functions import call_function
 from amphibase.database.writable import check_writable
 from amphibase.errors import Contention
 from amphibase.models import Base
+from amphibase.records.change_log import LogReader
+from amphibase.records.change_stream import ChangeStream, open_changes, require_log
 from amphibase.records.cursors import Cursors
-from amphibase.records.model_info import ModelInfos
+from amphibase.records.model_info import ModelInfo, ModelInfos
 from amphibase.records.values import Row
+from amphibase.schema.change_log import logged_tables
 from amphibase.schema.start import prepare
 from amphibase.settings import Settings
 from amphibase.sql.accounts import SqlAccounts
+from amphibase.sql.change_log import LogTrimmer, log_of
 from amphibase.sql.files import SqlFiles
+from amphibase.sql.records.logged_rows import LoggedRows
 from amphibase.sql.records.query_builder import QueryBuilder
 from amphibase.sql.records.repository import SqlRepository
 from amphibase.sql.transaction import SqlTransaction
@@ -80,6 +86,7 @@ def sql_capabilities(dialect: str) -> Capabilities:
         snapshots=True,
         bound_signed_urls=True,
         file_sweep=True,
+        change_log=True,
     )
 
 
@@ -108,6 +115,10 @@ class SqlBackend:
         self._infos = ModelInfos(self.database.dialect)
         self._selects = SelectCache()
         self._cursors = Cursors(keys.derive("cursor"))
+        log = log_of(self.database)
+        self._changes = LogReader(log)
+        self.database.on_write = self._changes.notice
+        self._trimmer = LogTrimmer(log, settings.change_log_hours)
         self.background = Background()
         self.accounts = SqlAccounts(
             self.database, self._executor, keys, self.background, settings, previous
@@ -123,7 +134,10 @@ class SqlBackend:
         self, model: type[Model], caller: Caller, executor: Executor
     ) -> SqlRepository[Model]:
         info = self._infos.of(model, caller)
-        builder = QueryBuilder(
+        return SqlRepository(info, self._builder(info, caller, executor))
+
+    def _builder(self, info: ModelInfo[Any], caller: Caller, executor: Executor) -> QueryBuilder:
+        return QueryBuilder(
             info,
             self._infos,
             caller,
@@ -133,7 +147,6 @@ class SqlBackend:
             rls=self._rls,
             max_page_bytes=self._settings.max_page_bytes,
         )
-        return SqlRepository(info, builder)
 
     @asynccontextmanager
     async def transaction(
@@ -199,6 +212,22 @@ class SqlBackend:
         self.capabilities.require("supabase_client")
         raise AssertionError("a capability that is not declared")
 
+    @asynccontextmanager
+    async def changes(
+        self, model: type[Model], caller: Caller, *where: Where, after: str | None = None
+    ) -> AsyncIterator[ChangeStream[Model]]:
+        """Open the stream of the changes of a model's rows, of everything that commits from now on.
+
+        Args:
+            where: filters. A row that does not match any more is `Removed`.
+            after: the cursor of an earlier event, after which the stream goes on.
+        """
+        require_log(model)
+        info = self._infos.of(model, caller)
+        rows = LoggedRows(info, self._builder(info, caller, self._executor), where)
+        async with open_changes(rows, self._changes, self._cursors, after) as changes:
+            yield changes
+
     async def identify(
         self, access_token: str, rows: RowSource[Item]
     ) -> tuple[Caller, Item | None]:
@@ -214,8 +243,11 @@ class SqlBackend:
     async def start(self) -> None:
         """Create missing tables, or in production reject a database that is behind."""
         await prepare(self.database, self._settings, Base.metadata)
-        if "accounts" in self._settings.parts_in(self.database.url):
+        parts = self._settings.parts_in(self.database.url)
+        if "accounts" in parts:
             await self.accounts.start()
+        if "records" in parts and logged_tables(Base.metadata):
+            self._trimmer.start()
 
     async def check(self) -> None:
         """Check that rows and files can be stored. Raises Unavailable."""
@@ -224,6 +256,8 @@ class SqlBackend:
 
     async def close(self) -> None:
         """Finish the work that goes on after responses, then close every connection."""
+        await self._changes.close()
+        await self._trimmer.close()
         await self.background.close()
         await self.accounts.close()
         await self.database.close()

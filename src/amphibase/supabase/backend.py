@@ -17,12 +17,14 @@ from amphibase.backend import (
     AccountHooks,
     Caller,
     Capabilities,
+    Changes,
     Isolation,
     Item,
     Model,
     Result,
     RowSource,
     Transaction,
+    Where,
 )
 from amphibase.background import Background
 from amphibase.database.engine import PoolOptions
@@ -78,6 +80,7 @@ def supabase_capabilities(
         snapshots=False,
         bound_signed_urls=False,
         file_sweep=False,
+        change_log=False,
     )
 
 
@@ -178,6 +181,13 @@ class SupabaseBackend:
     def supabase(self, caller: Caller) -> "AsyncClient":
         """Return the official client, for calls of one's own as that caller."""
         return self.client.official(caller)
+
+    def changes(
+        self, model: type[Model], caller: Caller, *where: Where, after: str | None = None
+    ) -> AbstractAsyncContextManager[Changes[Model]]:
+        """Raise NotSupported: a project has no log of changes."""
+        self.capabilities.require("change_log")
+        raise AssertionError("a capability that is not declared")
 
     async def identify(
         self, access_token: str, rows: RowSource[Item]

@@ -238,7 +238,7 @@ def sockets() -> int:
 async def test_a_client_that_takes_nothing_does_not_keep_its_socket(
     serve: ServeRealtime, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "WEBSOCKET_ACK_SECONDS", 1)
+    monkeypatch.setattr(server, "ACK_SECONDS", 1)
     api = await serve(max_queued_kilobytes=100)
     stalled, ann = await connect(api, max_queue=1), await connect(api)
     for wire in (stalled, ann):

@@ -1,26 +1,23 @@
 """Generated routes for the rows of a model: list with filters, read, add, change, delete."""
 
-import math
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Annotated, Any
-from urllib.parse import quote
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Path, Request, Response, WebSocket
 from fastapi.params import Depends
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import inspect as inspect_model
-from typing_extensions import TypedDict
 
 from amphibase.access.conditions import Condition, Never
-from amphibase.backend import MAX_LIMIT, Page
+from amphibase.backend import MAX_LIMIT
 from amphibase.errors import (
     ConfigurationError,
     NotFound,
-    NotSupported,
     StaleVersion,
-    UnreadableValue,
+    TooManyRequests,
 )
+from amphibase.http.changes import EventStreamResponse
 from amphibase.http.dependencies import caller_of, public_path
 from amphibase.http.etags import parse_etags
 from amphibase.http.problem_responses import (
@@ -33,11 +30,11 @@ from amphibase.http.problem_responses import (
 )
 from amphibase.http.routes.fast_path import NotOnFastPath
 from amphibase.http.routes.route import RecordRoute, router
+from amphibase.http.row_serializer import JSON, RowSerializer, key_of
 from amphibase.http.schemas import ListOf
-from amphibase.models import Versioned
+from amphibase.models import Versioned, keeps_changes
 from amphibase.records.cursors import MAX_CURSOR_CHARACTERS
 from amphibase.records.derived import changes, create_schema, read_model, update_schema
-from amphibase.records.fields import Field, fields_of
 from amphibase.records.filters.expressions import filterable_columns, invalid_parameter
 from amphibase.records.listing import DEFAULT_LIMIT, read_listing
 from amphibase.records.model_access import access_of
@@ -47,12 +44,11 @@ MAX_VERSION = 2**31 - 1
 MAX_ETAGS = 10
 """Of one `If-Match`: each is another try to write."""
 
-JSON = "application/json"
-
 
 def routes(
     model: type[Any],
     repository: Any,
+    change_feed: Any,
     *,
     prefix: str | None = None,
     tags: Sequence[str] | None = None,
@@ -62,6 +58,7 @@ def routes(
 
     Args:
         repository: the dependency that gives a request its `Repository`.
+        change_feed: the dependency that gives a request its `ChangeFeed`.
         prefix: where the routes are; `/` and the name of the table by default.
         tags: of the documentation; the name of the table by default.
         dependencies: dependencies of every route, such as a rate limit.
@@ -70,7 +67,7 @@ def routes(
         NotSupported: the key has several columns.
         ConfigurationError: only the service may use the model.
     """
-    key = _key(model)
+    key = key_of(model)
     access = access_of(model)
     reads, writes = _is_open(access.read), access.is_writable
     if not (reads or writes):
@@ -122,6 +119,26 @@ def routes(
             response: Response = await list_rows(request, await rows_of(request))
             return response
 
+        if keeps_changes(model):  # before the rows, whose keys this path might be
+
+            @records.get(
+                "/changes",
+                response_class=EventStreamResponse,
+                summary=f"Changes of {name}",
+                description=CHANGES_DESCRIPTION,
+                responses=problem_responses(*ANY_ROUTE, *READ, TooManyRequests),
+                openapi_extra={"parameters": _change_parameters(model)},
+            )
+            @_typed(feed=Annotated[Any, change_feed])
+            async def stream_changes(feed: Any) -> Any:
+                return feed.response()
+
+            @records.fast_path(stream_changes)
+            async def stream_changes_leanly(request: Request) -> Response:
+                feed = await change_feed.dependency(request, await caller_of(request))
+                response: Response = feed.response()
+                return response
+
         @records.get(
             "/{id}",
             response_model=read,
@@ -158,7 +175,7 @@ def routes(
         async def add_row(body: Any, request: Request, rows: Any) -> Any:
             row = await rows.add(construct(model, changes(body)))
             response = serializer.response(row, 201)
-            response.headers["Location"] = f"{public_path(request)}/{serializer.key_of(row)}"
+            response.headers["Location"] = f"{public_path(request)}/{serializer.path_key(row)}"
             return response
 
     if reads and writes:
@@ -200,82 +217,18 @@ def routes(
             if not await _at_one_version(versions(request), write):
                 raise NotFound
 
+    if reads and keeps_changes(model):
+
+        @records.websocket("/changes")
+        @_typed(feed=Annotated[Any, change_feed])
+        async def send_changes(websocket: WebSocket, feed: Any) -> None:
+            await feed.serve(websocket)
+
     return records
-
-
-class RowSerializer:
-    """Writes rows as JSON: the one place where rows become bytes."""
-
-    def __init__(self, model: type[Any]) -> None:
-        shown = [field for field in fields_of(model).values() if not field.hidden]
-        self.names = tuple(field.key for field in shown)
-        self._key = _key(model).key
-        self._floats = [field.key for field in shown if issubclass(field.python_type, float)]
-        self._key_type: TypeAdapter[Any] = TypeAdapter(_key(model).output)
-        self._versioned = issubclass(model, Versioned)
-        # A typed dict is written from what an object holds without making a model of it first.
-        row: Any = TypedDict(  # type: ignore[misc]
-            "row",
-            {field.key: field.output | None if field.nullable else field.output for field in shown},
-        )
-        page: Any = TypedDict("page", {"items": list[row], "next_cursor": str | None})
-        self._row: TypeAdapter[Any] = TypeAdapter(row)
-        self._page: TypeAdapter[Any] = TypeAdapter(page)
-
-    def row(self, row: Any) -> bytes:
-        """Return one row as JSON, if it is not that already."""
-        if isinstance(row, str):
-            return row.encode()
-        return self._row.dump_json(self._values(row), warnings=False)
-
-    def page(self, page: Page[Any]) -> bytes:
-        """Return a part of a list as JSON."""
-        if page.items and isinstance(page.items[0], str):
-            cursor = "null" if page.next_cursor is None else f'"{page.next_cursor}"'
-            # Joined as bytes: as text, a large page would be in memory once more.
-            start, end = b'{"items":[', f'],"next_cursor":{cursor}}}'.encode()
-            return start + b",".join([item.encode() for item in page.items]) + end
-        items = [self._values(row) for row in page.items]
-        content = {"items": items, "next_cursor": page.next_cursor}
-        return self._page.dump_json(content, warnings=False)
-
-    def response(self, row: Any, status: int = 200) -> Response:
-        """Return one row as a response, with its version."""
-        response = Response(self.row(row), status, media_type=JSON)
-        if self._versioned:
-            response.headers["ETag"] = f'"{row.version}"'
-        return response
-
-    def key_of(self, row: Any) -> str:
-        """Return the row's key, as it stands in a path."""
-        key = self._key_type.dump_python(getattr(row, self._key), mode="json")
-        return quote(str(key), safe="")
-
-    def _values(self, row: Any) -> dict[str, Any]:
-        held = row.__dict__
-        for name in self._floats:
-            value = held[name]
-            if value is not None and not math.isfinite(value):
-                raise UnreadableValue(
-                    f"{name} of {type(row).__name__} {held[self._key]} holds {value}, which JSON "
-                    "cannot"
-                )
-        return {key: held[key] for key in self.names}
 
 
 def _is_open(condition: Condition) -> bool:
     return not isinstance(condition, Never)
-
-
-def _key(model: type[Any]) -> Field:
-    columns = inspect_model(model).primary_key
-    if len(columns) > 1:
-        names = ", ".join(column.name for column in columns)
-        raise NotSupported(
-            f"{model.__name__} has a key of several columns ({names}); a router needs a key of "
-            "one. Write its routes with db.repository(), whose methods take the key as a tuple"
-        )
-    return next(field for field in fields_of(model).values() if field.column is columns[0])
 
 
 def _typed(**types: Any) -> Callable[[Any], Any]:
@@ -329,6 +282,11 @@ round; a column may appear several times. Operators: `eq`, `neq`, `gt`, `gte`, `
 and `ilike` (`*` stands for any text), `in.(a,b,"c,d")`, `is.null`, `is.not_null`, `is.true`,
 `is.false`."""
 
+CHANGES_DESCRIPTION = """Server-sent events, or the same over a WebSocket: `added` and `changed`
+with the row, `removed` with its key, `lost` where changes may have been missed, so that the rows
+are to be read again, and `closed` where the stream ends for a reason. Filters are those of the
+list: a row that begins to match is `added`, one that does not match any more is `removed`."""
+
 IF_MATCH = {
     "name": "If-Match",
     "in": "header",
@@ -338,33 +296,24 @@ IF_MATCH = {
 }
 
 
-def _list_parameters(model: type[Any]) -> list[dict[str, Any]]:
-    """The documentation of the query string, which is read without FastAPI."""
-    columns: list[dict[str, Any]] = [
-        {
-            "name": name,
-            "in": "query",
-            "description": f"Operators: {', '.join(column.operators)}",
-            "schema": {"type": "array", "items": {"type": "string"}},
-            "explode": True,
-        }
-        for name, column in filterable_columns(model).items()
-        if name not in ("order", "limit", "cursor", "and", "or")
-    ]
-    ordered = next((name for name, column in filterable_columns(model).items()), "id")
-    logic = [
-        {
-            "name": name,
-            "in": "query",
-            "description": f"{meaning} hold: `(stars.gt.3,title.eq.tea,and(…))`",
-            "schema": {"type": "array", "items": {"type": "string", "pattern": r"^\(.*\)$"}},
-            "explode": True,
-        }
-        for name, meaning in (("and", "All"), ("or", "Some"))
-    ]
+def _change_parameters(model: type[Any]) -> list[dict[str, Any]]:
+    """The documentation of the query string of a stream."""
+    after = {
+        "description": "The id of the event after which the stream goes on",
+        "schema": {"type": "string", "maxLength": MAX_CURSOR_CHARACTERS},
+    }
     return [
-        *columns,
-        *logic,
+        *_filter_parameters(model),
+        {"name": "after", "in": "query", **after},
+        {"name": "Last-Event-ID", "in": "header", **after},
+    ]
+
+
+def _list_parameters(model: type[Any]) -> list[dict[str, Any]]:
+    """The documentation of the query string of a list."""
+    ordered = next((name for name, column in filterable_columns(model).items()), "id")
+    return [
+        *_filter_parameters(model),
         {
             "name": "order",
             "in": "query",
@@ -389,3 +338,29 @@ def _list_parameters(model: type[Any]) -> list[dict[str, Any]]:
             "schema": {"type": "string", "minLength": 1, "maxLength": MAX_CURSOR_CHARACTERS},
         },
     ]
+
+
+def _filter_parameters(model: type[Any]) -> list[dict[str, Any]]:
+    """The documentation of filters, which are read without FastAPI."""
+    columns: list[dict[str, Any]] = [
+        {
+            "name": name,
+            "in": "query",
+            "description": f"Operators: {', '.join(column.operators)}",
+            "schema": {"type": "array", "items": {"type": "string"}},
+            "explode": True,
+        }
+        for name, column in filterable_columns(model).items()
+        if name not in ("order", "limit", "cursor", "and", "or")
+    ]
+    logic = [
+        {
+            "name": name,
+            "in": "query",
+            "description": f"{meaning} hold: `(stars.gt.3,title.eq.tea,and(…))`",
+            "schema": {"type": "array", "items": {"type": "string", "pattern": r"^\(.*\)$"}},
+            "explode": True,
+        }
+        for name, meaning in (("and", "All"), ("or", "Some"))
+    ]
+    return [*columns, *logic]

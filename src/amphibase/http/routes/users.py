@@ -19,8 +19,8 @@ from amphibase.http.dependencies import (
     current_user,
 )
 from amphibase.http.routes.fast_path import FastPathRouter
-from amphibase.http.routes.records import RowSerializer
 from amphibase.http.routes.route import router
+from amphibase.http.row_serializer import RowSerializer
 from amphibase.http.schemas import (
     Ban,
     CreateUser,

@@ -25,6 +25,7 @@ from amphibase.database.errors import translate
 from amphibase.database.sqlite_now import write_full_timestamps
 from amphibase.errors import ConfigurationError, Retryable
 from amphibase.private_names.alembic import downgrade_steps, upgrade_steps
+from amphibase.schema import change_log
 from amphibase.schema.ddl import run
 from amphibase.schema.migrations import roles
 from amphibase.schema.migrations.locations import (
@@ -242,6 +243,7 @@ def build_chains(database: Database, settings: Settings, metadata: MetaData) -> 
         hidden: set[str] = set()
         if database.dialect == "sqlite":  # no schemas: their tables are beside the application's
             hidden = {f"{name}_amphibase_version" for name in packaged}
+            hidden.add(change_log.TABLE)
             hidden |= {table.name for own in packaged.values() for table in own.tables.values()}
         script = _read(settings.migrations_dir)
         chains.append(

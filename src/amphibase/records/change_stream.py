@@ -1,0 +1,181 @@
+"""From entries of a log to the events that one caller may see."""
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Generic, Protocol, Self
+
+from amphibase.backend import Added, Change, Changed, Lost, Model, Removed
+from amphibase.backend.records import Item_co
+from amphibase.errors import InvalidCursor, InvalidRequest, Retryable
+from amphibase.models import keeps_changes
+from amphibase.records.change_log import RETRY_SECONDS, Entry, LogRead, LogReader, Position
+from amphibase.records.cursors import Cursors
+
+CURSOR = "changes"
+"""What the cursors of logs are signed for."""
+
+
+class ChangedRows(Protocol[Item_co]):
+    """What one caller may see of the rows of one model that the log names."""
+
+    table: str
+    identity: Hashable
+    """Equal for callers and filters that see the same; None where that is not known."""
+
+    def key(self, raw: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Return a primary key of the log as Python's values."""
+
+    async def current(self, keys: Sequence[tuple[Any, ...]]) -> Mapping[tuple[Any, ...], Item_co]:
+        """Return the rows with these keys that match and that the caller may see, by key."""
+
+    async def were_visible(self, rows: Sequence[str]) -> Sequence[bool]:
+        """Return whether each earlier version of a row matches and is one that the caller may see.
+
+        Args:
+            rows: JSON objects of the log.
+        """
+
+
+class ChangeStream(Generic[Model]):
+    """The changes of a model's rows for one caller, from a position in the log on.
+
+    Args:
+        lost: whether changes before that position may have been missed.
+    """
+
+    def __init__(
+        self,
+        rows: ChangedRows[Model],
+        reader: LogReader,
+        cursors: Cursors,
+        position: Position,
+        *,
+        lost: bool = False,
+    ) -> None:
+        self._rows = rows
+        self._reader = reader
+        self._cursors = cursors
+        self._position = position
+        self._cursor = self._cursor_of(position)
+        self._pending: list[Change[Model]] = [Lost(self._cursor)] if lost else []
+
+    @property
+    def cursor(self) -> str:
+        """Where the stream is."""
+        return self._pending[0].cursor if self._pending else self._cursor
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Change[Model]:
+        """Return the next event."""
+        while not self._pending:
+            self._pending += await self.batch(math.inf)
+        return self._pending.pop(0)
+
+    async def batch(self, wait: float) -> Sequence[Change[Model]]:
+        """Return the next events, none where nothing comes for so many seconds."""
+        if self._pending:
+            pending, self._pending = self._pending, []
+            return pending
+        deadline = time.monotonic() + wait
+        while True:
+            seconds = None if math.isinf(wait) else max(0, deadline - time.monotonic())
+            read = await self._reader.next(self._position, seconds)
+            if read is None:
+                return []
+            try:
+                events = await self._events(read)
+            except Retryable:
+                if time.monotonic() + RETRY_SECONDS > deadline:
+                    return []
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            self._position = read.position
+            before, self._cursor = self._cursor, self._cursor_of(read.position)
+            # Where only a part of them is delivered, all come again.
+            cursors = [before] * (len(events) - 1) + [self._cursor]
+            if events:
+                return [make(cursor) for make, cursor in zip(events, cursors, strict=True)]
+
+    def _cursor_of(self, position: Position) -> str:
+        return self._cursors.write(CURSOR, [*self._reader.short(position)])
+
+    async def _events(self, read: LogRead) -> Sequence[Callable[[str], Change[Model]]]:
+        """Return the events of a read, each to be made with its cursor."""
+        own = [entry for entry in read.entries if entry.table == self._rows.table]
+        if read.lost or any(entry.operation == "TRUNCATE" for entry in own):
+            return [Lost]
+        if not own:
+            return []
+        identity = self._rows.identity
+        if identity is None:
+            return await self._judge(own)
+        question = read.questions.get(identity)
+        if question is None or (question.done() and _has_failed(question)):
+            question = read.questions[identity] = asyncio.create_task(self._judge(own))
+        return await asyncio.shield(question)
+
+    async def _judge(self, entries: Sequence[Entry]) -> Sequence[Callable[[str], Change[Model]]]:
+        """Compare what the caller saw of each row before its first entry with what they see now."""
+        first: dict[tuple[Any, ...], Entry] = {}
+        last: dict[tuple[Any, ...], int] = {}
+        for place, entry in enumerate(entries):
+            first.setdefault(entry.key, entry)
+            last[entry.key] = place
+        keys = {raw: self._rows.key(raw) for raw in sorted(first, key=last.__getitem__)}
+        rows = await self._rows.current([*keys.values()])
+        earlier = {raw: first[raw].old for raw in keys}
+        known = [(raw, old) for raw, old in earlier.items() if old is not None]
+        seen = await self._rows.were_visible([old for _, old in known]) if known else []
+        before = {raw for (raw, _), was in zip(known, seen, strict=True) if was}
+        events: list[Callable[[str], Change[Model]]] = []
+        for raw, key in keys.items():
+            row = rows.get(key)
+            if row is not None:
+                events.append(_with_row(Changed if raw in before else Added, row))
+            elif raw in before:
+                events.append(_removed(key))
+        return events
+
+
+def _with_row(
+    kind: type[Added[Model]] | type[Changed[Model]], row: Model
+) -> Callable[[str], Change[Model]]:
+    return lambda cursor: kind(row, cursor)
+
+
+def _removed(key: tuple[Any, ...]) -> Callable[[str], Change[Any]]:
+    return lambda cursor: Removed(key[0] if len(key) == 1 else key, cursor)
+
+
+def _has_failed(task: asyncio.Task[Any]) -> bool:
+    return task.cancelled() or task.exception() is not None
+
+
+def require_log(model: type[Any]) -> None:
+    """Raise InvalidRequest for a model that keeps no log of its changes."""
+    if not keeps_changes(model):
+        raise InvalidRequest(
+            f"{model.__name__} keeps no log of its changes: give it `__changes__ = True`, and run "
+            "`amphibase db upgrade`"
+        )
+
+
+@asynccontextmanager
+async def open_changes(
+    rows: ChangedRows[Model], reader: LogReader, cursors: Cursors, after: str | None
+) -> AsyncIterator[ChangeStream[Model]]:
+    """Open the changes that are committed from now on, or that follow a cursor."""
+    position, lost = None, False
+    if after is not None:
+        try:
+            position = tuple(cursors.read(CURSOR, after))
+        except InvalidCursor:  # of another key, such as before it was replaced
+            lost = True
+    if position is None:
+        position = await reader.position()
+    yield ChangeStream(rows, reader, cursors, position, lost=lost)

@@ -1,0 +1,250 @@
+"""The log of changes in a database: its table, and the triggers that write it.
+
+Whoever changes a row, in whichever process, a trigger writes it down in the same transaction.
+Triggers are brought up to date at a start in development and by `amphibase db upgrade`. They are in
+no revision, for on SQLite they go with every copy of a table that a revision makes.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from sqlalchemy import Column, Connection, MetaData, Table, inspect
+from sqlalchemy.dialects.sqlite.base import SQLiteDialect
+
+from amphibase.models import keeps_changes
+from amphibase.records.adoption import mappers_by_table
+from amphibase.schema.ddl import literal, quoted, run
+
+TABLE = "amphibase_changes"
+"""On SQLite; on Postgres it is `amphibase.changes`."""
+
+TRIGGER = "amphibase_log_change"
+TRUNCATE_TRIGGER = "amphibase_log_truncate"
+
+POSTGRES_LOG = """\
+CREATE SCHEMA IF NOT EXISTS amphibase;
+
+CREATE TABLE IF NOT EXISTS amphibase.changes (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    transaction xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    changed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    table_name text NOT NULL,
+    operation text NOT NULL,
+    key jsonb,
+    old jsonb
+);
+CREATE INDEX IF NOT EXISTS ix_changes_transaction ON amphibase.changes (transaction, id);
+
+CREATE TABLE IF NOT EXISTS amphibase.changes_trimmed (transaction xid8 NOT NULL);
+
+CREATE OR REPLACE FUNCTION amphibase.log_change() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
+DECLARE
+    old_row jsonb := CASE WHEN TG_OP IN ('UPDATE', 'DELETE') THEN to_jsonb(OLD) END;
+    new_row jsonb := CASE WHEN TG_OP IN ('INSERT', 'UPDATE') THEN to_jsonb(NEW) END;
+    old_key jsonb;
+    new_key jsonb;
+BEGIN
+    SELECT jsonb_agg(old_row -> name ORDER BY place), jsonb_agg(new_row -> name ORDER BY place)
+        INTO old_key, new_key
+        FROM unnest(TG_ARGV[1:]) WITH ORDINALITY AS columns (name, place);
+    IF TG_OP = 'UPDATE' AND old_key <> new_key THEN
+        INSERT INTO amphibase.changes (table_name, operation, key, old)
+            VALUES (TG_ARGV[0], 'DELETE', old_key, old_row), (TG_ARGV[0], 'INSERT', new_key, NULL);
+    ELSE
+        INSERT INTO amphibase.changes (table_name, operation, key, old) VALUES (
+            TG_ARGV[0], TG_OP, CASE TG_OP WHEN 'DELETE' THEN old_key ELSE new_key END, old_row
+        );
+    END IF;
+    RETURN NULL;
+END $$;
+
+CREATE OR REPLACE FUNCTION amphibase.log_truncate() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
+BEGIN
+    INSERT INTO amphibase.changes (table_name, operation) VALUES (TG_ARGV[0], 'TRUNCATE');
+    RETURN NULL;
+END $$;"""
+"""Runs again and again. Callers have no right to the log: the functions write it as its owner."""
+
+SQLITE_LOG = f"""\
+CREATE TABLE IF NOT EXISTS {TABLE} (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    changed_at INTEGER NOT NULL DEFAULT (CAST(strftime('%s', 'now') AS INTEGER)),
+    table_name TEXT NOT NULL,
+    operation TEXT NOT NULL,
+    key TEXT,
+    old TEXT
+)"""
+"""There is one writer at a time, so the ids are in the order of the commits, without a gap."""
+
+
+class LogTrigger(NamedTuple):
+    """A trigger that logs the changes of a table.
+
+    Attributes:
+        statement: creates it.
+        arguments: of its function, on Postgres.
+    """
+
+    table: str
+    name: str
+    statement: str
+    arguments: tuple[str, ...] = ()
+
+
+def logged_tables(metadata: MetaData) -> list[Table]:
+    """Return the tables whose models keep a log of their changes."""
+    return [
+        table
+        for table, mappers in mappers_by_table().items()
+        if table.metadata is metadata and any(keeps_changes(each.class_) for each in mappers)
+    ]
+
+
+def missing(connection: Connection, metadata: MetaData) -> list[LogTrigger]:
+    """Return the triggers that a database does not have, or has for other columns.
+
+    Tables that do not exist yet need none.
+    """
+    tables = logged_tables(metadata)
+    if not tables:
+        return []
+    existing = {*inspect(connection).get_table_names()}
+    needed = [
+        trigger
+        for table in tables
+        if table.name in existing
+        for trigger in _triggers(table, connection.dialect.name)
+    ]
+    present = _present(connection)
+    return [trigger for trigger in needed if trigger not in present]
+
+
+def create_missing(connection: Connection, metadata: MetaData) -> None:
+    """Create the log and what is missing of its triggers."""
+    triggers = missing(connection, metadata)
+    if not triggers:
+        return
+    if connection.dialect.name == "postgresql":
+        run(connection, POSTGRES_LOG)
+    else:
+        run(connection, SQLITE_LOG)
+        run(connection, *(f'DROP TRIGGER IF EXISTS "{trigger.name}"' for trigger in triggers))
+    run(connection, *(trigger.statement for trigger in triggers))
+
+
+def script(metadata: MetaData) -> str:
+    """Return an SQL script for Postgres that creates the log and its triggers; empty where no
+    model keeps one."""
+    tables = logged_tables(metadata)
+    if not tables:
+        return ""
+    triggers = [trigger for table in tables for trigger in _triggers(table, "postgresql")]
+    return "\n\n".join([POSTGRES_LOG, *(f"{trigger.statement};" for trigger in triggers)])
+
+
+def _present(connection: Connection) -> set[LogTrigger]:
+    if connection.dialect.name == "postgresql":
+        rows = connection.exec_driver_sql(_POSTGRES_TRIGGERS, (TRIGGER, TRUNCATE_TRIGGER))
+        arguments = [
+            (name, tuple(part.decode() for part in raw.split(b"\0")[:-1])) for name, raw in rows
+        ]
+        return {
+            LogTrigger(held[0], name, _postgres_statement(name, held), held)
+            for name, held in arguments
+        }
+    rows = connection.exec_driver_sql(
+        "SELECT tbl_name, name, sql FROM sqlite_master WHERE type = 'trigger'"
+    )
+    return {LogTrigger(table, name, statement) for table, name, statement in rows}
+
+
+def _triggers(table: Table, dialect: str) -> Iterator[LogTrigger]:
+    if dialect == "sqlite":
+        yield from _sqlite_triggers(table)
+        return
+    arguments = (table.name, *(column.name for column in table.primary_key))
+    for name, held in ((TRIGGER, arguments), (TRUNCATE_TRIGGER, arguments[:1])):
+        yield LogTrigger(table.name, name, _postgres_statement(name, held), held)
+
+
+def _postgres_statement(name: str, arguments: tuple[str, ...]) -> str:
+    events, level, function = {
+        TRIGGER: ("INSERT OR UPDATE OR DELETE", "ROW", "log_change"),
+        TRUNCATE_TRIGGER: ("TRUNCATE", "STATEMENT", "log_truncate"),
+    }[name]
+    return (
+        f"CREATE OR REPLACE TRIGGER {name} AFTER {events} ON {quoted(arguments[0])}\n"
+        f"FOR EACH {level} EXECUTE FUNCTION amphibase.{function}"
+        f"({', '.join(map(literal, arguments))})"
+    )
+
+
+def _sqlite_triggers(table: Table) -> Iterator[LogTrigger]:
+    def entry(operation: str, key_of: str, *, old: bool, where: str = "true") -> str:
+        key = ", ".join(f"{key_of}.{quoted(column.name)}" for column in table.primary_key)
+        return (
+            f"    INSERT INTO {TABLE} (table_name, operation, key, old)\n"
+            f"    SELECT {literal(table.name)}, '{operation}', json_array({key}), "
+            f"{_sqlite_row(table) if old else 'NULL'} WHERE {where};\n"
+        )
+
+    same = " AND ".join(
+        f"OLD.{quoted(column.name)} IS NEW.{quoted(column.name)}" for column in table.primary_key
+    )
+    bodies = {
+        "INSERT": entry("INSERT", "NEW", old=False),
+        "UPDATE": entry("UPDATE", "NEW", old=True, where=same)
+        + entry("DELETE", "OLD", old=True, where=f"NOT ({same})")
+        + entry("INSERT", "NEW", old=False, where=f"NOT ({same})"),
+        "DELETE": entry("DELETE", "OLD", old=True),
+    }
+    for event, body in bodies.items():
+        name = f"{TRIGGER}_{event.lower()}_{table.name}"
+        statement = (
+            f"CREATE TRIGGER {quoted(name)} AFTER {event} ON {quoted(table.name)}\nBEGIN\n{body}END"
+        )
+        yield LogTrigger(table.name, name, statement)
+
+
+def _sqlite_row(table: Table) -> str:
+    """Return the expression of the row before the change, which fails for no value: a float is its
+    text, for JSON has no infinity, and bytes are left out."""
+
+    def value(column: Column[object]) -> str:
+        name = f"OLD.{quoted(column.name)}"
+        return (
+            f"CASE typeof({name}) WHEN 'blob' THEN NULL WHEN 'real' THEN quote({name}) "
+            f"ELSE {name} END"
+        )
+
+    pairs = ", ".join(f"{literal(each.name)}, {value(each)}" for each in table.columns)
+    return f"json_object({pairs})"
+
+
+def sqlite_rows(table: Table, place: str) -> str:
+    """Return a SELECT of the rows that the parameter `rows` holds, a JSON array of such objects;
+    their places in it come first.
+
+    Args:
+        place: the name of that column.
+    """
+    columns = []
+    for column in table.columns:
+        path = '$."' + column.name.replace('"', '\\"') + '"'
+        value = f"json_extract(value, {literal(path)})"
+        if column.type.compile(_SQLITE).startswith(_REAL_TYPES):
+            value = f"CAST({value} AS NUMERIC)"
+        columns.append(f"{value} AS {quoted(column.name)}")
+    selected = ", ".join(columns)
+    return f"SELECT key AS {place}, {selected} FROM json_each(:rows)"  # noqa: S608 - names
+
+
+_SQLITE = SQLiteDialect()
+_REAL_TYPES = ("FLOAT", "REAL", "DOUBLE", "NUMERIC", "DECIMAL")
+
+_POSTGRES_TRIGGERS = """
+SELECT tgname::text, tgargs FROM pg_trigger
+WHERE tgname IN (%s, %s) AND tgenabled <> 'D' AND pg_table_is_visible(tgrelid)
+"""

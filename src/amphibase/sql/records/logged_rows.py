@@ -1,0 +1,173 @@
+"""What one caller may see of rows that were changed, now and as they were before."""
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, Generic
+
+from pydantic import TypeAdapter
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Dialect,
+    Enum,
+    FromClause,
+    Integer,
+    Select,
+    and_,
+    bindparam,
+    column,
+    false,
+    literal_column,
+    or_,
+    select,
+    text,
+    true,
+    tuple_,
+)
+from sqlalchemy.dialects.sqlite.base import SQLiteDialect
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql.visitors import replacement_traverse
+
+from amphibase.access.conditions import Always
+from amphibase.backend import Model, Where
+from amphibase.records.model_info import ModelInfo
+from amphibase.schema.change_log import sqlite_rows
+from amphibase.schema.ddl import DIALECT, as_text, quoted
+from amphibase.sql.records.query_builder import QueryBuilder, enclosed
+
+PLACE = "amphibase_place"
+
+
+class LoggedRows(Generic[Model]):
+    """Decides what a caller sees of rows that the log names.
+
+    Args:
+        where: filters of the model's columns.
+
+    Raises:
+        InvalidRequest: a filter is not an expression.
+    """
+
+    def __init__(
+        self, info: ModelInfo[Model], builder: QueryBuilder, where: Sequence[Where]
+    ) -> None:
+        builder.check(*where)
+        self._info = info
+        self._builder = builder
+        self._where = where
+        self.table = info.table.name
+        self._read_key = [_key_reader(key, builder.infos.dialect) for key in info.keys]
+        self.identity = self._identity()
+
+    def _identity(self) -> Hashable:
+        builder = self._builder
+        if self._where or (builder.rls and builder.caller.role != "service_role"):
+            return None
+        sees_all = isinstance(self._info.access.read, Always)
+        return self._info, builder.policy.kind, None if sees_all else builder.caller.user_id
+
+    def key(self, raw: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(read(value) for read, value in zip(self._read_key, raw, strict=True))
+
+    async def current(self, keys: Sequence[tuple[Any, ...]]) -> Mapping[tuple[Any, ...], Model]:
+        info, builder = self._info, self._builder
+        if len(info.keys) == 1:
+            is_one = info.keys[0].in_([key[0] for key in keys])
+        else:
+            is_one = tuple_(*info.keys).in_(keys)
+        statement = builder.visible(info.select, *self._where).where(is_one)
+        rows = await builder.rows(builder.selects.query(statement))
+        return dict(zip(map(info.key_of, rows), info.objects(rows), strict=True))
+
+    async def were_visible(self, rows: Sequence[str]) -> Sequence[bool]:
+        builder = self._builder
+        earlier = self._earlier(rows)
+        moved = _Moved(self._info, earlier)
+        statement: Select[Any] = select(earlier.c[PLACE])
+        readable = builder.policy.within(earlier).readable
+        if readable is not None:
+            statement = statement.where(readable)
+        statement = statement.where(*map(moved, enclosed(self._where)))
+        statement = builder.restricted(statement, *self._where)
+        async with builder.executor.reading(builder.caller) as connection:
+            if builder.may_be_refused:
+                statement = statement.where(await _policies(connection, self.table))
+            places = set((await connection.execute(statement)).scalars())
+        return [place in places for place in range(len(rows))]
+
+    def _earlier(self, rows: Sequence[str]) -> FromClause:
+        """Return the earlier versions as if they were the rows of the table, with their places."""
+        table = self._info.table
+        if self._builder.infos.dialect == "sqlite":
+            sql = sqlite_rows(table, PLACE)
+        else:
+            sql = (
+                f"SELECT place - 1 AS {PLACE}, old.* "  # noqa: S608 - a quoted name
+                "FROM jsonb_array_elements(CAST(:rows AS jsonb)) WITH ORDINALITY AS r (item, place)"
+                f", jsonb_populate_record(NULL::{quoted(table.name)}, item) AS old"
+            )
+        selected = text(as_text(sql).replace("\\:rows", ":rows"))
+        selected = selected.bindparams(bindparam("rows", f"[{','.join(rows)}]"))
+        columns = [column(PLACE, Integer()), *(column(each.name, each.type) for each in table.c)]
+        return selected.columns(*columns).subquery(table.name)
+
+
+class _Moved:
+    """Writes expressions of a model for another FROM clause with the columns of its table."""
+
+    def __init__(self, info: ModelInfo[Any], source: FromClause) -> None:
+        self._info = info
+        self._source = source
+
+    def __call__(self, expression: ColumnElement[bool]) -> ColumnElement[bool]:
+        moved: ColumnElement[bool] = replacement_traverse(expression, {}, self._replace)
+        return moved
+
+    def _replace(self, element: Any, **_: Any) -> Any:
+        if isinstance(element, Column) and element in self._info.name_of:
+            return self._source.c[element.name]
+        return None
+
+
+async def _policies(connection: AsyncConnection, table: str) -> ColumnElement[bool]:
+    """Return what the policies of a table say to the role of the connection about reading a row.
+
+    They are read from the database, for an application may have policies of its own; Postgres
+    applies them to stored rows alone, and these are not stored any more.
+    """
+    rows = (await connection.execute(_POLICIES, {"table": quoted(table)})).all()
+    if not rows:  # no such table, or no right to read it
+        return false()
+    if not rows[0].enforced:
+        return true()
+    groups: dict[bool, list[ColumnElement[bool]]] = {True: [], False: []}
+    for row in rows:
+        if row.permissive is not None:
+            sql = as_text(row.condition or "true")
+            groups[row.permissive].append(literal_column(f"({sql})"))
+    return and_(or_(false(), *groups[True]), *groups[False])
+
+
+_POLICIES = text("""
+SELECT c.relrowsecurity AS enforced, p.polpermissive AS permissive,
+    pg_get_expr(p.polqual, p.polrelid) AS condition
+FROM pg_class c
+LEFT JOIN pg_policy p ON p.polrelid = c.oid AND p.polcmd IN ('r', '*') AND EXISTS (
+    SELECT FROM unnest(p.polroles) AS granted (role)
+    WHERE CASE role WHEN 0 THEN true ELSE pg_has_role(role, 'USAGE') END
+)
+WHERE c.oid = to_regclass(:table) AND has_any_column_privilege(c.oid, 'SELECT')
+""")
+
+
+def _key_reader(key: Column[Any], dialect: str) -> Callable[[Any], Any]:
+    """Return what makes Python's value of one that the database wrote into JSON."""
+    if dialect == "postgresql" and not isinstance(key.type, Enum):
+        return TypeAdapter(key.type.python_type).validate_python
+    of = _DIALECTS[dialect]
+    return key.type.dialect_impl(of).result_processor(of, None) or (lambda value: value)
+
+
+_DIALECTS: dict[str, Dialect] = {
+    "sqlite": SQLiteDialect(),
+    "postgresql": DIALECT,
+}

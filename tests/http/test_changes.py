@@ -1,0 +1,298 @@
+"""The changes of rows over HTTP: server-sent events and WebSockets, from a real server."""
+
+import contextlib
+import json
+import sqlite3
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import psycopg
+import pytest
+from tests.conftest import SECRET
+from tests.serving import serving
+from websockets.exceptions import ConnectionClosedError, InvalidStatus
+from websockets.sync.client import connect
+
+from amphibase.http import streams
+from amphibase.server import GRACEFUL_SECONDS
+
+APPLICATION = """
+from typing import Annotated
+
+from fastapi import FastAPI, WebSocket
+from sqlalchemy.orm import Mapped
+
+from amphibase import Amphibase, Base, ChangeFeed, Owned
+
+
+class Chore(Owned, Base):
+    __tablename__ = "chores"
+    __changes__ = True
+    title: Mapped[str]
+    stars: Mapped[int]
+
+
+db = Amphibase()
+app = db.mount(FastAPI())
+app.include_router(db.router(Chore))
+Chores = Annotated[ChangeFeed[Chore], db.changes(Chore)]
+
+
+@app.get("/good")
+async def good(chores: Chores):
+    return chores.response(Chore.stars > 3)
+
+
+@app.websocket("/good")
+async def good_over_websocket(websocket: WebSocket, chores: Chores):
+    await chores.serve(websocket, Chore.stars > 3)
+"""
+
+SECONDS = 20
+ANN = {"email": "ann@example.com", "password": "correct horse battery"}
+BOB = {"email": "bob@example.com", "password": "correct horse battery"}
+
+
+@dataclass
+class Server:
+    """A served application and its database, with a user who is signed in."""
+
+    url: str
+    database_url: str
+    tokens: dict[str, Any]
+
+    @property
+    def user_id(self) -> UUID:
+        return UUID(self.tokens["user"]["id"])
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.tokens['access_token']}"}
+
+    def write(self, title: str, stars: int = 5, owner: UUID | None = None) -> UUID:
+        """Add a row as another process does, without Amphibase."""
+        id = uuid4()
+        sql = "INSERT INTO chores (id, owner_id, title, stars) VALUES ({0}, {0}, {0}, {0})"
+        values = (id, owner or self.user_id, title, stars)
+        if self.database_url.startswith("sqlite"):
+            path = self.database_url.removeprefix("sqlite:///")
+            with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+                raw = [each.hex if isinstance(each, UUID) else each for each in values]
+                connection.execute(sql.format("?"), raw)
+        else:
+            with psycopg.connect(self.database_url) as postgres:
+                postgres.execute(sql.format("%s").encode(), values)
+        return id
+
+    @contextlib.contextmanager
+    def stream(self, path: str = "/chores/changes", **headers: str) -> Iterator["Stream"]:
+        with (
+            httpx.Client(timeout=SECONDS) as client,
+            client.stream("GET", self.url + path, headers={**self.headers, **headers}) as response,
+        ):
+            yield Stream(response)
+
+
+class Stream:
+    """Reads server-sent events as a browser does (HTML Standard, section 9.2.6)."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self.response = response
+        self.last_id = ""
+        self._lines = response.iter_lines()
+
+    def next(self) -> tuple[str, dict[str, Any]]:
+        """Return the name and the data of the next event."""
+        name, data = "message", ""
+        for line in self._lines:
+            field, _, value = line.partition(": ")
+            if field == "id":
+                self.last_id = value
+            elif field == "event":
+                name = value
+            elif field == "data":
+                data += value
+            elif not line and data:
+                return name, json.loads(data)
+        raise EOFError
+
+
+@contextlib.contextmanager
+def served(folder: Path, database_url: str, **settings: str) -> Iterator[Server]:
+    """Serve the application on a database, and sign Ann in."""
+    environment = {"DATABASE_URL": database_url, "SECRET_KEY": SECRET, "RATE_LIMITS": "off"}
+    (folder / "main.py").write_text(APPLICATION)
+    with serving(folder, {**environment, **settings}, "main:app") as url:
+        response = httpx.post(f"{url}/auth/sign-up", json=ANN)
+        if response.status_code == 400:
+            response = httpx.post(f"{url}/auth/sign-in", json=ANN)
+        yield Server(url, database_url, response.json())
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("changes")
+    with served(folder, f"sqlite:///{folder}/app.db", MAX_STREAMS_PER_CALLER="2") as server:
+        yield server
+    log = (folder / "server.log").read_text()
+    assert server.tokens["access_token"] not in log
+    assert "Traceback" not in log, log
+
+
+def test_a_stream_goes_on_after_a_restart_and_misses_nothing_of_another_process(
+    database_url: str, tmp_path: Path
+) -> None:
+    with served(tmp_path, database_url) as server:
+        with server.stream() as stream:
+            assert stream.response.headers["content-type"].startswith("text/event-stream")
+            id = server.write("one")
+            name, row = stream.next()
+            assert (name, row["id"], row["title"]) == ("added", str(id), "one")
+        server.write("two")
+    server.write("three")
+    with served(tmp_path, database_url) as server:
+        with server.stream(**{"Last-Event-ID": stream.last_id}) as resumed:
+            server.write("four")
+            titles = [resumed.next()[1]["title"] for _ in range(3)]
+        assert titles == ["two", "three", "four"]
+
+
+def test_a_stream_has_rows_that_change_and_keys_of_those_that_go(server: Server) -> None:
+    rows = f"{server.url}/chores"
+    with server.stream() as stream:
+        response = httpx.post(rows, json={"title": "tea", "stars": 1}, headers=server.headers)
+        assert response.status_code == 201, response.text
+        added = response.json()
+        assert stream.next() == ("added", added)
+        path = f"{rows}/{added['id']}"
+        changed = httpx.patch(path, json={"stars": 2}, headers=server.headers).json()
+        assert stream.next() == ("changed", changed)
+        httpx.delete(path, headers=server.headers)
+        assert stream.next() == ("removed", {"id": added["id"]})
+
+
+def test_filters_of_the_query_string_and_of_the_route_apply(server: Server) -> None:
+    with (
+        server.stream("/chores/changes?stars=lt.3&title=neq.dull") as few,
+        server.stream("/good?title=neq.dull") as good,
+    ):
+        for title, stars in (("a", 1), ("dull", 1), ("dull", 9), ("b", 9), ("c", 2)):
+            server.write(title, stars)
+        assert [few.next()[1]["title"] for _ in range(2)] == ["a", "c"]
+        assert good.next()[1]["title"] == "b"
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "code"),
+    [
+        ("?stars=much.3", 422, "validation_error"),
+        ("?order=stars", 422, "validation_error"),
+        ("?colour=eq.red", 422, "validation_error"),
+    ],
+)
+def test_what_is_no_filter_is_rejected(server: Server, query: str, status: int, code: str) -> None:
+    response = httpx.get(f"{server.url}/chores/changes{query}", headers=server.headers)
+    assert (response.status_code, response.json()["code"]) == (status, code)
+
+
+def test_a_browser_sends_the_token_in_the_query(server: Server) -> None:
+    token = server.tokens["access_token"]
+    url = f"{server.url}/chores/changes?access_token={token}"
+    with httpx.stream("GET", url, headers={"Accept": "text/event-stream"}) as response:
+        stream = Stream(response)
+        server.write("tea")
+        assert stream.next()[1]["title"] == "tea"
+
+
+def test_others_and_strangers_get_nothing(server: Server) -> None:
+    bob = httpx.post(f"{server.url}/auth/sign-up", json=BOB).json()
+    headers = {"Authorization": f"Bearer {bob['access_token']}"}
+    with (
+        server.stream(**headers) as stream,
+        httpx.stream("GET", f"{server.url}/chores/changes", timeout=0.5) as strangers,
+    ):
+        server.write("ann's")
+        server.write("bob's", owner=UUID(bob["user"]["id"]))
+        assert stream.next()[1]["title"] == "bob's"
+        received: list[str] = []
+        with contextlib.suppress(httpx.ReadTimeout):
+            received.extend(strangers.iter_lines())
+        assert not any(line.startswith("data") for line in received)
+
+
+def test_a_cursor_that_does_not_hold_is_a_loss(server: Server) -> None:
+    with server.stream(**{"Last-Event-ID": "nonsense"}) as stream:
+        assert stream.next() == ("lost", {})
+        server.write("tea")
+        assert stream.next()[1]["title"] == "tea"
+
+
+def test_a_caller_has_so_many_streams(server: Server) -> None:
+    with server.stream(), server.stream():
+        with server.stream() as third:
+            assert third.response.status_code == 429
+            assert int(third.response.headers["retry-after"]) > 0
+        with pytest.raises(InvalidStatus) as denied:
+            over_websocket(server)
+        assert denied.value.response.status_code == 429
+    for _ in range(100):  # the server notices that they have left
+        with server.stream() as again:
+            if again.response.status_code == 200:
+                return
+        time.sleep(0.05)
+    raise AssertionError("no place became free")
+
+
+def test_a_stream_ends_with_the_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "HEARTBEAT_SECONDS", 0.1)  # of the server, which is forked
+    with served(tmp_path, f"sqlite:///{tmp_path}/app.db") as server:
+        with server.stream() as stream, over_websocket(server) as websocket:
+            websocket.recv()
+            httpx.post(f"{server.url}/auth/sign-out", headers=server.headers).raise_for_status()
+            name, data = stream.next()
+            assert (name, data["code"]) == ("closed", "session_ended")
+            with pytest.raises(ConnectionClosedError) as closed:
+                websocket.recv(SECONDS)
+        assert closed.value.rcvd is not None
+        assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1008, "session_ended")
+
+
+def test_streams_end_at_once_when_the_server_stops(tmp_path: Path) -> None:
+    with served(tmp_path, f"sqlite:///{tmp_path}/app.db") as server:
+        stream = server.stream()
+        opened = stream.__enter__()
+        websocket = over_websocket(server)
+        websocket.recv()
+        began = time.monotonic()
+    assert time.monotonic() - began < GRACEFUL_SECONDS / 2
+    with pytest.raises(EOFError):
+        opened.next()
+    stream.__exit__(None, None, None)
+    with pytest.raises(ConnectionClosedError) as closed:
+        websocket.recv(SECONDS)
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1012
+
+
+def over_websocket(server: Server, path: str = "/chores/changes", query: str = "") -> Any:
+    url = f"{server.url.replace('http', 'ws')}{path}?access_token={server.tokens['access_token']}"
+    return connect(url + query)
+
+
+def test_a_websocket_has_the_same(server: Server) -> None:
+    with over_websocket(server, query="&stars=gt.4") as websocket:
+        opened = json.loads(websocket.recv())
+        assert opened["event"] == "opened"
+        server.write("dull", stars=1)
+        id = server.write("tea")
+        message = json.loads(websocket.recv(SECONDS))
+        assert (message["event"], message["data"]["id"]) == ("added", str(id))
+    with over_websocket(server, "/good", f"&after={opened['cursor']}") as websocket:
+        websocket.recv()
+        message = json.loads(websocket.recv(SECONDS))
+        assert (message["event"], message["data"]["id"]) == ("added", str(id))

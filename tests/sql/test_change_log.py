@@ -1,0 +1,192 @@
+"""The log of changes: nothing is missed, however transactions end up beside each other."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from tests.backends import ANN, BOB, Records
+from tests.contract.test_changes import described, end_of, events
+from tests.models import Task
+
+from amphibase import SERVICE
+from amphibase.accounts.jwt.key_ring import load_keys
+from amphibase.backend import Changes, Lost, Removed
+from amphibase.build import build_backend
+from amphibase.records.change_log import LogReader
+from amphibase.schema import change_log as tables
+from amphibase.sql import change_log
+from amphibase.sql.change_log import log_of
+
+
+@pytest.fixture
+async def ann(records: Records) -> AsyncIterator[Changes[Task]]:
+    async with records.backend.changes(Task, ANN) as changes:
+        yield changes
+
+
+async def test_a_transaction_that_commits_late_is_not_missed_and_holds_nothing_back(
+    records: Records, ann: Changes[Task]
+) -> None:
+    if records.is_sqlite:
+        pytest.skip("SQLite has one writer at a time")
+    async with records.backend.transaction(ANN) as early:
+        await early.repository(Task).add(Task(title="late"))
+        await records.of(Task, ANN).add(Task(title="quick"))
+        assert described(await events(ann, 1)) == [("Added", "quick")]
+        cursor = ann.cursor
+    assert described(await events(ann, 1)) == [("Added", "late")]
+    async with records.backend.changes(Task, ANN, after=cursor) as resumed:
+        assert described(await events(resumed, 1)) == [("Added", "late")]
+        await end_of(records, resumed)
+
+
+async def test_a_snapshot_that_is_too_long_for_a_cursor_repeats_changes_and_misses_none(
+    records: Records, ann: Changes[Task], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if records.is_sqlite:
+        pytest.skip("SQLite has no snapshots")
+    monkeypatch.setattr(change_log, "MAX_POSITION_CHARACTERS", 0)
+    async with records.backend.transaction(ANN) as early:
+        await early.repository(Task).add(Task(title="late"))
+        await records.of(Task, ANN).add(Task(title="quick"))
+        assert described(await events(ann, 1)) == [("Added", "quick")]
+        cursor = ann.cursor
+    async with records.backend.changes(Task, ANN, after=cursor) as resumed:
+        titles = {title for _, title in described(await events(resumed, 2))}
+        assert titles == {"late", "quick"}
+
+
+async def test_what_another_process_writes_comes_too(records: Records, ann: Changes[Task]) -> None:
+    if not records.is_sqlite:
+        pytest.skip("the statement below is SQLite's")
+    path = records.settings.database.database or ""
+    task = await records.of(Task, ANN).add(Task(title="tea", data=b"\xff"))
+    await events(ann, 1)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE t_tasks SET title = 'cake', weight = 9e999")
+    assert described(await events(ann, 1)) == [("Changed", "cake")]
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DELETE FROM t_tasks")
+    assert described(await events(ann, 1)) == [("Removed", task.id)]
+
+
+async def test_a_cursor_from_before_what_was_trimmed_is_a_loss(
+    records: Records, ann: Changes[Task]
+) -> None:
+    log = log_of(records.sql.database)
+    first = ann.cursor
+    await records.of(Task, ANN).add(Task(title="tea"))
+    await events(ann, 1)
+    second = ann.cursor
+    old = f"{tables.TABLE} SET changed_at = 0"
+    if not records.is_sqlite:
+        old = "amphibase.changes SET changed_at = 'epoch'"
+    await records.execute(text(f"UPDATE {old}"))
+    await log.trim(1)
+    another = build_backend(records.settings, load_keys(records.settings))
+    async with another.changes(Task, ANN, after=first) as late:
+        assert await events(late, 1) == [Lost(late.cursor)]
+        await end_of(records, late)
+    async with another.changes(Task, ANN, after=second) as current:
+        assert described(await events(current, 1)) == [("Added", "the end")]
+    await another.close()
+
+
+async def test_the_log_is_trimmed_to_its_newest_entries(
+    records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(change_log, "MAX_ENTRIES", 2)
+    await records.of(Task, ANN).add_many([Task(title=str(n)) for n in range(5)])
+    await log_of(records.sql.database).trim(1)
+    name = tables.TABLE if records.is_sqlite else "amphibase.changes"
+    async with records.backend.session(SERVICE) as session:
+        assert await session.scalar(text(f"SELECT count(*) FROM {name}")) == 2
+
+
+async def test_a_cursor_of_another_database_is_a_loss(records: Records, ann: Changes[Task]) -> None:
+    log = log_of(records.sql.database)
+    beyond: Any = (10**9,) if records.is_sqlite else (f"{10**9}:{10**9}:", None, None, None)
+    for position in (beyond, ("nonsense",), (), (1, 2, 3, 4)):
+        read = await log.read(position)
+        assert read.lost
+        assert not read.entries
+        assert not (await log.read(read.position)).lost
+
+
+async def test_a_table_that_is_truncated_is_a_loss(records: Records, ann: Changes[Task]) -> None:
+    if records.is_sqlite:
+        pytest.skip("SQLite has no TRUNCATE")
+    await records.execute(text("TRUNCATE t_tasks"))
+    assert await events(ann, 1) == [Lost(ann.cursor)]
+
+
+async def test_policies_of_ones_own_decide_about_rows_that_are_gone(records: Records) -> None:
+    if records.name != "rls":
+        pytest.skip("there are no policies")
+    await records.execute(
+        text(
+            "CREATE POLICY few ON t_tasks AS RESTRICTIVE FOR SELECT TO authenticated "
+            "USING (stars < 5 AND note_id IN (SELECT id FROM t_notes) IS NOT TRUE)"
+        )
+    )
+    try:
+        many = await records.of(Task).add(Task(title="many", stars=9, owner_id=ANN.user_id))
+        few = await records.of(Task).add(Task(title="few", stars=1, owner_id=ANN.user_id))
+        async with (
+            records.backend.changes(Task, ANN) as ann,
+            records.backend.changes(Task, BOB) as bob,
+        ):
+            await records.of(Task).with_deleted().delete(many.id)
+            await records.of(Task).with_deleted().delete(few.id)
+            assert await events(ann, 1) == [Removed(few.id, ann.cursor)]
+            assert await bob.batch(0.2) == []
+    finally:
+        await records.execute(text("DROP POLICY few ON t_tasks"))
+
+
+async def test_streams_at_the_same_place_share_one_read(
+    records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = log_of(records.sql.database)
+    reads = []
+    read = log.read
+
+    async def counted(after: Any) -> Any:
+        reads.append(after)
+        return await read(after)
+
+    monkeypatch.setattr(log, "read", counted)
+    reader = LogReader(log)
+    start = await reader.position()
+    await records.of(Task, ANN).add(Task(title="tea"))
+    results = await asyncio.gather(*(reader.next(start, 5) for _ in range(50)))
+    assert len(reads) == 1
+    assert len({id(result) for result in results}) == 1
+    await reader.close()
+
+
+@pytest.mark.parametrize("gone", ["trigger", "column"])
+async def test_triggers_are_brought_up_to_date(records: Records, gone: str) -> None:
+    if not records.is_sqlite:
+        pytest.skip("on Postgres they name no columns")
+    name = f"{tables.TRIGGER}_delete_t_tasks"
+
+    async with records.sql.database.write() as connection:
+        if gone == "trigger":
+            await connection.execute(text(f"DROP TRIGGER {name}"))
+        else:
+            await connection.execute(text("ALTER TABLE t_tasks RENAME COLUMN stars TO points"))
+            await connection.execute(text("ALTER TABLE t_tasks RENAME COLUMN points TO stars"))
+            await connection.execute(text(f"DROP TRIGGER {name}"))
+            await connection.execute(
+                text(f"CREATE TRIGGER {name} AFTER DELETE ON t_tasks BEGIN SELECT 1; END")
+            )
+        metadata = Task.metadata
+        missing = await connection.run_sync(tables.missing, metadata)
+        assert [trigger.name for trigger in missing] == [name]
+        await connection.run_sync(tables.create_missing, metadata)
+        assert await connection.run_sync(tables.missing, metadata) == []
