@@ -40,9 +40,9 @@ Value = str | None | Unchanged
 Row = dict[str, Value]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Relation:
-    """A table as it was when a change was made.
+    """A table as it was when a change was made; the server sends it again when it has changed.
 
     Attributes:
         oid: of the table.

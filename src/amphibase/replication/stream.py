@@ -7,6 +7,7 @@ a crash.
 import asyncio
 import re
 import secrets
+import select
 from collections.abc import Sequence
 from struct import Struct
 from time import monotonic
@@ -17,6 +18,9 @@ from psycopg.conninfo import make_conninfo
 
 STATUS_SECONDS = 10
 """The server ends a stream from which it hears nothing for 60 seconds (`wal_sender_timeout`)."""
+
+COMMIT = b"C"
+"""The last message of a transaction."""
 
 MAX_MESSAGES = 2000
 """That are read at once."""
@@ -60,7 +64,7 @@ class ReplicationStream:
         return cls(await asyncio.to_thread(_connect, url, publications, slot_prefix))
 
     async def read(self) -> list[bytes]:
-        """Return the messages that are there: at least one, and not all of a large transaction.
+        """Return the messages that are there: whole transactions, except of a large one.
 
         Raises:
             StreamFailed: the stream has ended.
@@ -70,15 +74,20 @@ class ReplicationStream:
             size, data = self._connection.get_copy_data(1)
             if size > 0:
                 self._receive(bytes(data[:size]), messages)
-            elif messages:
-                break
             elif size < 0:
                 raise StreamFailed(_reason(self._connection.get_result(), self._connection))
+            elif messages and messages[-1][:1] == COMMIT and not self._is_readable():
+                break
             else:
                 await self._wait()
                 self._report_in_time()
         self._report_in_time()
         return messages
+
+    def _is_readable(self) -> bool:
+        """Return whether the server has sent more."""
+        readable, _, _ = select.select([self._connection.socket], [], [], 0)
+        return bool(readable)
 
     def close(self) -> None:
         """End the stream."""

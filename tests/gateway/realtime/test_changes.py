@@ -255,6 +255,10 @@ async def test_a_policy_or_filter_that_fails_takes_nothing_from_others(
     await subscribe(bob, notes(), token=api.token(BOB))
     await api.run(f"INSERT INTO shop.notes VALUES (1, '{ANN}', 'a')")
     assert (await change(ann))["data"]["record"]["id"] == 1
+    system = (await bob.receive())[4]  # once
+    assert (system["status"], system["message"].partition(",")[0]) == ("ok", "A policy fails")
+    await api.run(f"INSERT INTO shop.notes VALUES (2, '{ANN}', 'a')")
+    assert (await change(ann))["data"]["record"]["id"] == 2
     assert await bob.is_silent()
 
 

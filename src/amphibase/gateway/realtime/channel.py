@@ -10,7 +10,7 @@ import orjson
 from amphibase.errors import Unavailable
 from amphibase.gateway.realtime.authorization import BROADCAST, PRESENCE
 from amphibase.gateway.realtime.changes.binding import binding_id
-from amphibase.gateway.realtime.changes.publisher import EVENT
+from amphibase.gateway.realtime.changes.lane import EVENT
 from amphibase.gateway.realtime.changes.subscriptions import Subscriptions
 from amphibase.gateway.realtime.context import RealtimeContext
 from amphibase.gateway.realtime.errors import (
@@ -66,6 +66,12 @@ class Channel:
         left: called once when it has ended.
         readable: which extensions of a private topic the caller may read.
     """
+
+    __slots__ = (
+        "__weakref__", "_caller", "_change_errors", "_config", "_context", "_expiry", "_has_left",
+        "_join_ref", "_left", "_name", "_readable", "_socket", "_topic", "_wants_presence",
+        "_writable", "wire_name",
+    )  # fmt: skip
 
     def __init__(
         self,

@@ -47,6 +47,7 @@ class RealtimeContext:
     async def close(self) -> None:
         """Close the connections to the database."""
         await self.feed.close()
+        await self.publisher.close()
         await self.database.close()
 
     async def start_feed(self) -> str | None:

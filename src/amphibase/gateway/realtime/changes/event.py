@@ -79,6 +79,9 @@ def write_event(
         if row is not None
     }
     data["columns"] = [{"name": column.name, "type": column.type} for column in columns]
+    written = orjson.dumps(data | records)
+    if len(written) <= MAX_RECORD_BYTES:
+        return written
     if sum(map(len, map(orjson.dumps, records.values()))) > MAX_RECORD_BYTES:
         data["errors"] = [TOO_LARGE]
         records = {name: _small(record) for name, record in records.items()}

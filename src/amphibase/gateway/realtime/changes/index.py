@@ -16,6 +16,12 @@ class BindingIndex(Generic[Subscriber]):
         self._bindings: dict[Subscriber, Sequence[Binding]] = {}
         self._by_table: dict[tuple[str, str], dict[Subscriber, list[Binding]]] = defaultdict(dict)
 
+    def __len__(self) -> int:
+        return len(self._bindings)
+
+    def __iter__(self) -> Iterator[Subscriber]:
+        return iter([*self._bindings])
+
     def __contains__(self, subscriber: Subscriber) -> bool:
         return subscriber in self._bindings
 
@@ -28,13 +34,15 @@ class BindingIndex(Generic[Subscriber]):
             of_table = self._by_table[binding.schema, binding.table]
             of_table.setdefault(subscriber, []).append(binding)
 
-    def remove(self, subscriber: Subscriber) -> None:
-        """Forget a subscriber."""
-        for binding in self._bindings.pop(subscriber, ()):
+    def remove(self, subscriber: Subscriber) -> Sequence[Binding]:
+        """Forget a subscriber; return its bindings."""
+        bindings = self._bindings.pop(subscriber, ())
+        for binding in bindings:
             of_table = self._by_table[binding.schema, binding.table]
             of_table.pop(subscriber, None)
             if not of_table:
                 del self._by_table[binding.schema, binding.table]
+        return bindings
 
     def discard(self, subscriber: Subscriber, binding: Binding) -> bool:
         """Forget one binding; return whether it was there."""
@@ -44,9 +52,21 @@ class BindingIndex(Generic[Subscriber]):
         self.replace(subscriber, [each for each in bindings if each != binding])
         return True
 
+    def count(self, schema: str, table: str) -> int:
+        """Return about how many bindings name a table: so many subscribers."""
+        return sum(len(self._by_table.get(key, ())) for key in _names(schema, table))
+
     def of_table(self, schema: str, table: str) -> Iterator[tuple[Subscriber, Binding]]:
         """Yield the bindings that name a table, or all."""
-        for key in ((schema, table), (schema, ALL), (ALL, table), (ALL, ALL)):
+        for key in _names(schema, table):
             for subscriber, bindings in self._by_table.get(key, {}).items():
                 for binding in bindings:
                     yield subscriber, binding
+
+
+def _names(schema: str, table: str) -> Iterator[tuple[str, str]]:
+    """Yield how a binding may name a table."""
+    yield schema, table
+    yield schema, ALL
+    yield ALL, table
+    yield ALL, ALL

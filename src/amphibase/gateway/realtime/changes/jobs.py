@@ -17,8 +17,12 @@ logger = redacted_logger("amphibase.gateway.realtime")
 _SETTINGS = b"""
 SELECT set_config('TimeZone', 'UTC', true), set_config('DateStyle', 'ISO', true),
     set_config('IntervalStyle', 'postgres', true), set_config('extra_float_digits', '1', true),
-    set_config('bytea_output', 'hex', true), set_config('statement_timeout', %s, true)
+    set_config('bytea_output', 'hex', true), set_config('plan_cache_mode', %s, true),
+    set_config('jit', 'off', true), set_config('lock_timeout', %s, true),
+    set_config('statement_timeout', %s, true)
 """
+# Without it, a statement whose arguments are arrays is planned anew for each of them.
+_PLAN_CACHE_MODE = "force_generic_plan"
 STATEMENT_MILLISECONDS = 5000
 _IMPERSONATED = (2,)
 """The role and its claims, which the statement counts."""
@@ -95,14 +99,15 @@ async def run(
     """Run the statements in pipeline mode; those of a role that is not allowed have no rows.
 
     Args:
-        milliseconds: how long each may take.
+        milliseconds: how long each may take; half of it may be spent waiting for a lock.
 
     Raises:
         psycopg.Error: one of them failed.
     """
     cursors = []
     async with connection.transaction(force_rollback=True), connection.pipeline():
-        await connection.execute(_SETTINGS, [str(milliseconds)])
+        values = [_PLAN_CACHE_MODE, str(milliseconds // 2), str(milliseconds)]
+        await connection.execute(_SETTINGS, values)
         for role, claims, sql, parameters in statements:
             counted = await connection.execute(*Impersonation(role, claims).driver_call())
             cursors.append((counted, await connection.execute(sql.encode(), parameters)))

@@ -1,17 +1,32 @@
 """What the database says of the tables that change: columns, grants, keys, row level security."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import orjson
+from psycopg import AsyncConnection
+
+# The constant `true`; the server's own way to write an expression (`pg_get_expr`) waits for locks.
+_TRUE = r"^\{CONST :consttype 16 .*:constisnull false .*:constvalue 1 \[ 1 "
 
 _TABLES = """
 SELECT
     c.oid::bigint,
     r.role,
     c.relrowsecurity AND NOT coalesce(rolbypassrls OR rolsuper, false),
+    c.relrowsecurity AND EXISTS (
+        SELECT FROM pg_policy AS p WHERE p.polrelid = c.oid AND p.polpermissive
+            AND p.polcmd IN ('r', '*') AND p.polqual::text ~ __TRUE__
+            AND EXISTS (
+                SELECT FROM unnest(p.polroles) AS m (role)
+                WHERE m.role = 0 OR pg_has_role(o.oid, m.role, 'USAGE')
+            )
+    ) AND NOT EXISTS (
+        SELECT FROM pg_policy AS p WHERE p.polrelid = c.oid AND NOT p.polpermissive
+            AND p.polcmd IN ('r', '*')
+    ),
     (
         SELECT coalesce(json_agg(json_build_object(
             'name', a.attname,
@@ -39,7 +54,7 @@ SELECT
 FROM pg_class AS c
 CROSS JOIN unnest(%s::text[]) AS r (role)
 LEFT JOIN pg_roles AS o ON o.rolname = r.role
-"""
+""".replace("__TRUE__", f"'{_TRUE}'")
 
 BY_OID = _TABLES + "WHERE c.oid = ANY (%s::bigint[]::oid[])"
 BY_NAME = (
@@ -50,6 +65,26 @@ JOIN pg_publication_tables AS p ON p.pubname = %s
 WHERE p.schemaname = %s AND p.tablename = %s
 """
 )
+
+
+# Which versions the rows of the catalog have that `_TABLES` reads.
+_VERSIONS = """
+SELECT c.oid::bigint, concat_ws('/', c.xmin, n.xmin,
+    (SELECT string_agg(concat(a.xmin, ',', t.xmin), ' ' ORDER BY a.attnum)
+        FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
+        WHERE a.attrelid = c.oid AND a.attnum > 0),
+    (SELECT string_agg(concat(i.indexrelid, ',', i.xmin), ' ' ORDER BY i.indexrelid)
+        FROM pg_index AS i WHERE i.indrelid = c.oid),
+    (SELECT string_agg(concat(p.oid, ',', p.xmin), ' ' ORDER BY p.oid)
+        FROM pg_policy AS p WHERE p.polrelid = c.oid),
+    (SELECT string_agg(concat(o.oid, o.rolname, o.rolsuper, o.rolinherit, o.rolbypassrls), ' '
+            ORDER BY o.oid)
+        FROM pg_roles AS o),
+    (SELECT string_agg(m.xmin::text, ' ' ORDER BY m.roleid, m.member, m.xmin::text)
+        FROM pg_auth_members AS m))
+FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE c.oid = ANY (%s::bigint[]::oid[])
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +115,13 @@ class RoleTable:
 
     Attributes:
         is_restricted: whether policies decide which rows.
+        shows_all_rows: whether a policy is `true`, so that no row needs to be asked about.
         columns: by name, in the table's order.
     """
 
     role: str
     is_restricted: bool
+    shows_all_rows: bool
     columns: Mapping[str, TableColumn]
 
     @cached_property
@@ -93,13 +130,65 @@ class RoleTable:
         return [column for column in self.columns.values() if column.is_key]
 
     @cached_property
+    def has_known_key(self) -> bool:
+        """Whether there is a primary key, all of which the role may select."""
+        return bool(self.key) and all(column.is_selectable for column in self.key)
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether the role may select anything."""
+        return any(column.is_selectable for column in self.columns.values())
+
+    @property
+    def asks_policies(self) -> bool:
+        """Whether the database decides for each caller which rows there are."""
+        return self.is_restricted and not self.shows_all_rows and self.has_known_key
+
+    @cached_property
     def policy_columns(self) -> Sequence[TableColumn]:
         """The columns that policies mention."""
         return [column for column in self.columns.values() if column.is_of_policy]
 
 
+Tables = Mapping[tuple[int, str], RoleTable]
+"""By the oid and the role."""
+
+
+class TableCatalog:
+    """Tables as roles may see them, read again where the catalog's rows have changed."""
+
+    def __init__(self) -> None:
+        self._versions: dict[int, str] = {}
+        self._tables: dict[tuple[int, str], RoleTable] = {}
+
+    async def read(
+        self, connection: AsyncConnection[Any], oids: Collection[int], roles: Collection[str]
+    ) -> Tables:
+        """Return the tables that are there.
+
+        A right that was taken away before the statement is not there any more.
+        """
+        cursor = await connection.execute(_VERSIONS.encode(), [[*oids]])
+        versions: dict[int, str] = dict(await cursor.fetchall())
+        known = {oid: self._versions[oid] for oid in oids if oid in self._versions}
+        if any(version != versions.get(oid) for oid, version in known.items()):
+            await connection.execute("DISCARD PLANS")
+            self._versions.clear()
+            self._tables.clear()
+        if any((oid, role) not in self._tables for oid in versions for role in roles):
+            cursor = await connection.execute(BY_OID.encode(), [[*roles], [*versions]])
+            self._tables.update([read_table(row) for row in await cursor.fetchall()])
+            self._versions.update(versions)
+        return {
+            (oid, role): table
+            for oid in versions
+            for role in roles
+            if (table := self._tables.get((oid, role))) is not None
+        }
+
+
 def read_table(row: Sequence[Any]) -> tuple[tuple[int, str], RoleTable]:
     """Read a row of the query, by the table's oid and the role."""
-    oid, role, is_restricted, columns = row
+    oid, role, is_restricted, shows_all_rows, columns = row
     by_name = {column["name"]: TableColumn(**column) for column in orjson.loads(columns)}
-    return (oid, role), RoleTable(role, is_restricted, by_name)
+    return (oid, role), RoleTable(role, is_restricted, shows_all_rows, by_name)

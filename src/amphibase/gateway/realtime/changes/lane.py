@@ -1,0 +1,227 @@
+"""One order of changes: the subscriptions that it serves, and the connection that decides."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import orjson
+import psycopg
+
+from amphibase.database.engine import Database
+from amphibase.gateway.realtime.changes.binding import Binding
+from amphibase.gateway.realtime.changes.event import Composed, new_row, old_row, write_event
+from amphibase.gateway.realtime.changes.index import BindingIndex
+from amphibase.gateway.realtime.changes.pace import paced
+from amphibase.gateway.realtime.changes.questions import compose
+from amphibase.gateway.realtime.changes.round import (
+    ChangeSubscriber,
+    Outcome,
+    Recipient,
+    Round,
+    TimeLimit,
+)
+from amphibase.gateway.realtime.changes.row_policies import RowPolicies, RowQuestion
+from amphibase.gateway.realtime.changes.session import QuestionSession
+from amphibase.gateway.realtime.changes.tables import TableCatalog, Tables
+from amphibase.gateway.realtime.frames import Push
+from amphibase.redaction import redacted_logger
+from amphibase.replication.pgoutput import Relation, RowChange
+from amphibase.replication.visibility import wait_until_visible
+
+logger = redacted_logger("amphibase.gateway.realtime")
+
+EVENT = "postgres_changes"
+TOO_SLOW = "takes too long, so the subscription has ended"
+FAILS = "A policy fails, so that rows of this table are not delivered; the log says why"
+NOT_GRANTED = "may select no column of this table, so that its changes are not delivered"
+
+Recipients = dict[Relation, list[Recipient]]
+
+
+class Lane:
+    """Delivers changes in their order to the subscribers that it has.
+
+    Args:
+        database: as a role that may become the roles of subscribers.
+        limit: of the policies of one round.
+    """
+
+    def __init__(self, database: Database, limit: TimeLimit) -> None:
+        self._session = QuestionSession(database)
+        self._limit = limit
+        self._index = BindingIndex[ChangeSubscriber]()
+        self._catalog = TableCatalog()
+        self._policies = RowPolicies()
+        self._notices: dict[ChangeSubscriber, set[str]] = defaultdict(set)
+
+    def __contains__(self, subscriber: ChangeSubscriber) -> bool:
+        return subscriber in self._index
+
+    def add(self, subscriber: ChangeSubscriber, bindings: Sequence[Binding]) -> None:
+        """Deliver the changes of the bindings to a subscriber from now on, and no others."""
+        self._index.replace(subscriber, bindings)
+
+    def remove(self, subscriber: ChangeSubscriber) -> Sequence[Binding]:
+        """Deliver nothing more to a subscriber; return its bindings."""
+        self._notices.pop(subscriber, None)
+        return self._index.remove(subscriber)
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._session.close()
+
+    def wants(self, relation: Relation) -> int:
+        """Return how many subscribers name a table."""
+        return self._index.count(relation.schema, relation.table)
+
+    async def deliver(self, changes: Sequence[RowChange], recipients: Recipients) -> Outcome:
+        """Send changes to those who may see them.
+
+        Args:
+            recipients: who may want them.
+
+        Returns:
+            What was decided; nothing was sent to those whose policies are slow.
+
+        Raises:
+            Unavailable: the database cannot be reached.
+            psycopg.Error: the connection has ended.
+        """
+        connection = await self._session.connection()
+        await wait_until_visible(connection, (change.xid for change in changes))
+        tables = await self._catalog.read(
+            connection,
+            {relation.oid for relation in recipients},
+            {each.question.role for of_table in recipients.values() for each in of_table},
+        )
+        readable = self._readable(recipients, tables)
+        outcome = await Round(changes, readable, tables).decide(
+            connection, self._policies, self._limit
+        )
+        self._report(outcome)
+        await self._send(connection, changes, outcome, tables)
+        return outcome
+
+    async def recipients(self, changes: Sequence[RowChange]) -> Recipients:
+        """Return who may want changes, by their tables."""
+        found: Recipients = {}
+        for relation in dict.fromkeys(change.relation for change in changes):
+            named = [*self._index.of_table(relation.schema, relation.table)]
+            if named:
+                found[relation] = [
+                    Recipient(subscriber, binding, _question(relation, subscriber))
+                    async for subscriber, binding in paced(named)
+                ]
+        return found
+
+    def _readable(self, recipients: Recipients, tables: Tables) -> Recipients:
+        """Return the recipients that may select something of the table, if it is still there."""
+        readable = defaultdict(list)
+        for relation, of_table in recipients.items():
+            for recipient in of_table:
+                table = tables.get((relation.oid, recipient.question.role))
+                if table is not None and table.is_readable:
+                    readable[relation].append(recipient)
+                elif table is not None and not recipient.binding.is_wildcard:
+                    self._notify(recipient, f"The role {table.role} {NOT_GRANTED}")
+        return readable
+
+    def _report(self, outcome: Outcome) -> None:
+        """Tell those who get less than they want, and end what takes too long."""
+        for recipient in outcome.slow_filters:
+            self.end(recipient, f"A filter {TOO_SLOW}")
+        for recipient, error in outcome.failed:
+            if self._notify(recipient, FAILS):
+                role = recipient.question.role
+                logger.warning("A subscriber of the role %s gets nothing: %s", role, error)
+
+    def _notify(self, recipient: Recipient, message: str) -> bool:
+        """Tell a subscriber once; return whether it is the first time.
+
+        The status is ok: some clients take an error for the end of the channel.
+        """
+        text = f"{message}: {recipient.binding.describe()}"
+        if text in self._notices[recipient.subscriber]:
+            return False
+        self._notices[recipient.subscriber].add(text)
+        recipient.subscriber.system(text, extension=EVENT)
+        return True
+
+    def end(self, recipient: Recipient, reason: str) -> None:
+        """End one binding, so that others do not wait for it."""
+        if self._index.discard(recipient.subscriber, recipient.binding):
+            message = f"{reason}: {recipient.binding.describe()}"
+            recipient.subscriber.system(message, extension=EVENT, is_error=True)
+
+    async def _send(
+        self,
+        connection: psycopg.AsyncConnection[Any],
+        changes: Sequence[RowChange],
+        outcome: Outcome,
+        tables: Tables,
+    ) -> None:
+        composed = await _compose(connection, changes, outcome, tables)
+        written: dict[Any, bytes] = {}
+        pushes: dict[Any, Push] = {}
+        latest: RowChange | None = None
+        async for change, subscriber, columns, role, ids in paced(_messages(changes, outcome)):
+            if change is not latest:
+                latest = change
+                written.clear()
+                pushes.clear()
+            if subscriber not in self._index:  # it has left meanwhile
+                continue
+            key = role, columns, subscriber.wire_name, *ids
+            if key not in pushes:
+                if (role, columns) not in written:
+                    table = tables[change.relation.oid, role]
+                    written[role, columns] = write_event(change, table, columns, composed)
+                payload = {"ids": ids, "data": orjson.Fragment(written[role, columns])}
+                pushes[key] = Push(subscriber.wire_name, EVENT, payload)
+            subscriber.push(pushes[key])
+
+
+def _question(relation: Relation, subscriber: ChangeSubscriber) -> RowQuestion:
+    caller = subscriber.caller
+    return RowQuestion(caller.role, caller.claims, relation.oid)
+
+
+class _Message(NamedTuple):
+    """What a subscriber receives of a change, by all its bindings with equal columns."""
+
+    change: RowChange
+    subscriber: ChangeSubscriber
+    columns: tuple[str, ...] | None
+    role: str
+    ids: list[int]
+
+
+def _messages(changes: Sequence[RowChange], outcome: Outcome) -> Iterator[_Message]:
+    for change, recipients in zip(changes, outcome.recipients, strict=True):
+        messages: dict[Any, _Message] = {}
+        for subscriber, binding, question in recipients:
+            key = subscriber, binding.columns
+            if key not in messages:
+                messages[key] = _Message(change, *key, question.role, [])
+            messages[key].ids.append(binding.id)
+        yield from messages.values()
+
+
+async def _compose(
+    connection: psycopg.AsyncConnection[Any],
+    changes: Sequence[RowChange],
+    outcome: Outcome,
+    tables: Tables,
+) -> Composed:
+    """Return the JSON of the values that the database writes."""
+    values = set()
+    for change, recipients in zip(changes, outcome.recipients, strict=True):
+        for role in {recipient.question.role for recipient in recipients}:
+            table = tables[change.relation.oid, role]
+            columns = [
+                each for each in table.columns.values() if each.is_composed and each.is_selectable
+            ]
+            for row in (new_row(change), old_row(change, table)) if columns else ():
+                texts = [(each.sql_type, (row or {}).get(each.name)) for each in columns]
+                values |= {(role, type, text) for type, text in texts if isinstance(text, str)}
+    return await compose(connection, values)

@@ -1,0 +1,258 @@
+"""Who receives which changes of a block: by bindings, filters, and the policies of the database.
+
+The changes that somebody wants or may see are the bits of a number, by their places in the block.
+So what a thousand subscribers want of a hundred changes is a thousand numbers, and only what is
+delivered costs more than that.
+"""
+
+from collections import defaultdict
+from collections.abc import Hashable, Mapping, Sequence, Set
+from time import monotonic
+from typing import Any, NamedTuple, Protocol
+
+import psycopg
+
+from amphibase.gateway.realtime.changes.binding import ALL, Binding
+from amphibase.gateway.realtime.changes.event import new_row, old_row
+from amphibase.gateway.realtime.changes.filters import EXACT, ChangeFilter
+from amphibase.gateway.realtime.changes.pace import paced
+from amphibase.gateway.realtime.changes.questions import FilterQuestion, ask_filters
+from amphibase.gateway.realtime.changes.row_policies import (
+    Decisions,
+    RowPolicies,
+    RowQuestion,
+    bits,
+)
+from amphibase.gateway.realtime.changes.tables import RoleTable, Tables
+from amphibase.gateway.realtime.frames import Push
+from amphibase.gateway.realtime.tokens import ChannelCaller
+from amphibase.replication.pgoutput import Operation, Relation, Row, RowChange
+
+
+class ChangeSubscriber(Hashable, Protocol):
+    """A channel that wants changes."""
+
+    @property
+    def wire_name(self) -> str:
+        """The topic as messages have it."""
+
+    @property
+    def caller(self) -> ChannelCaller:
+        """Who decides what it may see."""
+
+    def push(self, push: Push) -> None:
+        """Send a message to the client."""
+
+    def system(self, message: str, *, extension: str = "system", is_error: bool = False) -> None:
+        """Send the client a message about the channel itself."""
+
+    def lose_changes(self, reason: str) -> None:
+        """Let the client join again, since it may have missed changes."""
+
+
+class Recipient(NamedTuple):
+    """A binding of a subscriber that names the table of changes."""
+
+    subscriber: ChangeSubscriber
+    binding: Binding
+    question: RowQuestion
+
+
+class Outcome(NamedTuple):
+    """What is decided about a block.
+
+    Attributes:
+        recipients: of each change.
+        slow_filters: whose filters take too long.
+        slow: whose policies take too long.
+        undecided: who could not be asked in the time. Nothing of the block is for them, nor for
+            those whose policies are slow.
+        failed: whose policies raise an error, and its SQLSTATE and message.
+    """
+
+    recipients: Sequence[Sequence[Recipient]]
+    slow_filters: Sequence[Recipient]
+    slow: Sequence[Recipient]
+    undecided: Set[ChangeSubscriber]
+    failed: Sequence[tuple[Recipient, str]]
+
+
+class _Selection(NamedTuple):
+    """What a binding wants of a table; equal ones are evaluated once."""
+
+    relation: Relation
+    role: str
+    event: str
+    filters: tuple[ChangeFilter, ...]
+
+
+class TimeLimit(NamedTuple):
+    """How long policies may take.
+
+    Attributes:
+        milliseconds: of one statement.
+        statements_seconds: after which no further statement of the round begins.
+    """
+
+    milliseconds: int
+    statements_seconds: float
+
+
+class Round:
+    """The decision about one block of changes.
+
+    Args:
+        candidates: by the tables of the changes, those who may want them; each may select
+            something of the table.
+        tables: of the candidates' roles.
+    """
+
+    def __init__(
+        self,
+        changes: Sequence[RowChange],
+        candidates: Mapping[Relation, Sequence[Recipient]],
+        tables: Tables,
+    ) -> None:
+        self._changes = changes
+        self._tables = tables
+        self._recipients = [
+            (relation, recipient, _selection(relation, recipient))
+            for relation, recipients in candidates.items()
+            for recipient in recipients
+        ]
+        self._operations: dict[tuple[Relation, str], int] = defaultdict(int)
+        for place, change in enumerate(changes):
+            for event in (ALL, change.operation):
+                self._operations[change.relation, event] |= 1 << place
+        self._rows: dict[tuple[int, bool], Row] = {}
+        self._wanted: dict[_Selection, int] = {}
+        self._slow_selections: set[_Selection] = set()
+
+    async def decide(
+        self, connection: psycopg.AsyncConnection[Any], policies: RowPolicies, limit: TimeLimit
+    ) -> Outcome:
+        """Decide it. Raises psycopg.OperationalError where the connection has ended."""
+        await self._select(connection)
+        questions = await self._questions()
+        decisions = Decisions()
+        end = monotonic() + limit.statements_seconds
+        for (oid, role), asked in questions.items():
+            table, remaining = self._tables[oid, role], asked
+            while remaining and monotonic() < end:
+                latest = await policies.ask(
+                    connection, self._changes, remaining, table, limit.milliseconds
+                )
+                decisions.add(latest)
+                if len(latest.undecided) == len(remaining):
+                    break
+                remaining = {each: asked[each] for each in latest.undecided}
+            decisions.undecided += remaining
+        return await self._outcome(decisions)
+
+    async def _select(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        """Evaluate what the bindings want, each combination of conditions once."""
+        questions: dict[FilterQuestion, set[str | None]] = defaultdict(set)
+        undecided: list[tuple[_Selection, int, list[tuple[FilterQuestion, str | None]]]] = []
+        async for relation, _, selection in paced(self._recipients):
+            if selection in self._wanted:
+                continue
+            wanted = self._operations[relation, selection.event]
+            if selection.filters:
+                table = self._tables[relation.oid, selection.role]
+                if table.is_restricted and not table.has_known_key:
+                    # What a row that is not shown holds could be found out by filters.
+                    wanted = 0
+                for place in bits(wanted):
+                    asked = self._compare(place, selection, table)
+                    if asked != []:
+                        wanted ^= 1 << place
+                    for question, value in asked or ():
+                        questions[question].add(value)
+                    if asked:
+                        undecided.append((selection, 1 << place, asked))
+            self._wanted[selection] = wanted
+        passed = await ask_filters(connection, {each: [*questions[each]] for each in questions})
+        for selection, bit, asked in undecided:
+            if any(passed[question] is None for question, _ in asked):
+                self._slow_selections.add(selection)
+            elif all((passed[question] or {}).get(value, False) for question, value in asked):
+                self._wanted[selection] |= bit
+
+    def _compare(
+        self, place: int, selection: _Selection, table: RoleTable
+    ) -> list[tuple[FilterQuestion, str | None]] | None:
+        """Return what the database is to be asked; None where a filter does not hold already."""
+        asked: list[tuple[FilterQuestion, str | None]] = []
+        row = self._row(place, table)
+        for condition in selection.filters:
+            column = table.columns.get(condition.column)
+            if column is None or not column.is_selectable or column.name not in row:
+                return None
+            value = row[column.name]
+            assert value is None or isinstance(value, str)
+            holds = None
+            if column.type in EXACT and column.is_exact:
+                holds = condition.decide(value, column.type)
+            if holds is False:
+                return None
+            if holds is None:
+                asked.append((FilterQuestion(selection.role, column.sql_type, condition), value))
+        return asked
+
+    def _row(self, place: int, table: RoleTable) -> Row:
+        """Return the row that filters compare: the new one, or what is shown of a deleted one."""
+        key = place, table.is_restricted
+        if key not in self._rows:
+            change = self._changes[place]
+            self._rows[key] = new_row(change) or old_row(change, table) or {}
+        return self._rows[key]
+
+    async def _questions(self) -> Mapping[tuple[int, str], Mapping[RowQuestion, int]]:
+        """Return which changes the policies are to be asked about, by table and role."""
+        questions: dict[tuple[int, str], dict[RowQuestion, int]] = defaultdict(dict)
+        async for relation, recipient, selection in paced(self._recipients):
+            question, asked = recipient.question, self._wanted[selection]
+            asked &= self._asked_changes(relation, question.role)
+            if asked:
+                of_table = questions[relation.oid, question.role]
+                of_table[question] = of_table.get(question, 0) | asked
+        return questions
+
+    def _asked_changes(self, relation: Relation, role: str) -> int:
+        """Return the changes of a table that policies decide about: deleted rows are not there."""
+        if not self._tables[relation.oid, role].asks_policies:
+            return 0
+        operations = self._operations
+        return operations[relation, ALL] & ~operations[relation, Operation.DELETE]
+
+    async def _outcome(self, decisions: Decisions) -> Outcome:
+        undecided = {*decisions.undecided} | decisions.locked
+        asking = [
+            each
+            for relation, each, selection in self._recipients
+            if self._wanted[selection] & self._asked_changes(relation, selection.role)
+        ]
+        slow = [each for each in asking if each.question in decisions.slow]
+        waiting = {each.subscriber for each in asking if each.question in undecided}
+        left_out = waiting.union(each.subscriber for each in slow)
+        recipients: list[list[Recipient]] = [[] for _ in self._changes]
+        slow_filters = []
+        async for relation, recipient, selection in paced(self._recipients):
+            if selection in self._slow_selections:
+                slow_filters.append(recipient)
+            elif recipient.subscriber not in left_out:
+                hidden = self._asked_changes(relation, selection.role)
+                hidden &= ~decisions.seen.get(recipient.question, 0)
+                for place in bits(self._wanted[selection] & ~hidden):
+                    recipients[place].append(recipient)
+        failed = [
+            (each, decisions.failed[each.question])
+            for each in asking
+            if each.question in decisions.failed
+        ]
+        return Outcome(recipients, slow_filters, slow, waiting, failed)
+
+
+def _selection(relation: Relation, recipient: Recipient) -> _Selection:
+    binding = recipient.binding
+    return _Selection(relation, recipient.question.role, binding.event, binding.filters)

@@ -1,0 +1,103 @@
+"""What policies say of changes, and how long they may take for it."""
+
+import psycopg
+import pytest
+from tests.gateway.realtime.api import ANN, BOB, Api
+from tests.gateway.realtime.conftest import Connect, ServeRealtime
+from tests.gateway.realtime.test_changes import NOTES, change, notes, subscribe
+
+from amphibase.gateway.realtime.changes import publisher, slow_lane
+from amphibase.gateway.realtime.changes.round import TimeLimit
+
+OF_BOB = """
+DROP POLICY own ON shop.notes;
+CREATE POLICY own ON shop.notes TO authenticated
+    USING (CASE WHEN auth.uid() = '{}' THEN {} ELSE true END)
+"""
+
+
+async def test_who_waits_for_a_lock_delays_no_other_and_receives_everything_in_order(
+    api: Api, connect: Connect
+) -> None:
+    await api.run(NOTES, OF_BOB.format(BOB, "pg_advisory_xact_lock(7)::text IS NOT NULL"))
+    ann, bob = await connect(api), await connect(api)
+    await subscribe(ann, notes(), token=api.token())
+    await subscribe(bob, notes(), token=api.token(BOB))
+    async with await psycopg.AsyncConnection.connect(api.database, autocommit=True) as session:
+        await session.execute("SELECT pg_advisory_lock(7)")
+        for number in range(3):
+            await api.run(f"INSERT INTO shop.notes VALUES ({number}, '{ANN}')")
+            assert (await change(ann))["data"]["record"]["id"] == number
+        assert await bob.is_silent()
+    await api.run(f"INSERT INTO shop.notes VALUES (3, '{ANN}')")
+    for wire, numbers in ((bob, range(4)), (ann, [3])):
+        for number in numbers:
+            assert (await change(wire))["data"]["record"]["id"] == number
+
+
+async def test_a_policy_that_takes_too_long_ends_the_subscription_of_its_caller_alone(
+    serve: ServeRealtime, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publisher, "LIMIT", TimeLimit(100, 0.2))
+    monkeypatch.setattr(slow_lane, "LIMIT", TimeLimit(200, 60))
+    api = await serve()
+    await api.run(NOTES, OF_BOB.format(BOB, "pg_sleep(60) IS NOT NULL"))
+    ann, bob = await connect(api), await connect(api)
+    await subscribe(bob, notes(), notes("DELETE"), token=api.token(BOB))
+    await subscribe(ann, notes(), token=api.token())
+    await api.run(f"INSERT INTO shop.notes VALUES (1, '{ANN}')")
+    assert (await change(ann))["data"]["record"]["id"] == 1
+    ended = (await bob.receive())[4]
+    assert (ended["extension"], ended["status"]) == ("postgres_changes", "error")
+    assert ended["message"].startswith("A policy takes too long, so the subscription has ended: [")
+    await api.run("DELETE FROM shop.notes")
+    assert (await change(ann))["data"]["type"] == "DELETE"
+    assert len((await change(bob))["ids"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("policies", "is_delivered"),
+    [
+        (["USING (true)"], True),
+        (["USING (id > 0)"], False),
+        (["USING (true)", "AS RESTRICTIVE USING (id > 0)"], False),
+        (["TO service_role USING (true)", "USING (id > 0)"], False),
+        (["FOR UPDATE USING (true)", "USING (id > 0)"], False),
+    ],
+)
+async def test_a_policy_that_is_true_shows_every_version(
+    api: Api, connect: Connect, policies: list[str], is_delivered: bool
+) -> None:
+    """Of a table that every caller may read whole, nothing is asked."""
+    await api.run(
+        NOTES,
+        "DROP POLICY own ON shop.notes",
+        *(f"CREATE POLICY p{n} ON shop.notes {text}" for n, text in enumerate(policies)),
+    )
+    wire = await connect(api)
+    await subscribe(wire, notes("INSERT"), notes("DELETE"), token=api.token())
+    await api.run("BEGIN; INSERT INTO shop.notes VALUES (1); DELETE FROM shop.notes; COMMIT")
+    if is_delivered:
+        assert (await change(wire))["data"]["type"] == "INSERT"
+    assert (await change(wire))["data"]["type"] == "DELETE"
+
+
+async def test_a_right_that_is_taken_away_counts_for_the_next_change(
+    api: Api, connect: Connect
+) -> None:
+    await api.run(NOTES, "CREATE POLICY other ON shop.notes USING (true)")
+    wire = await connect(api)
+    await subscribe(wire, notes("INSERT"), token=api.token())
+    insert = f"INSERT INTO shop.notes (owner, id) VALUES ('{BOB}', {{}})"
+    own = f"INSERT INTO shop.notes (owner, id) VALUES ('{ANN}', {{}})"
+    await api.run(insert.format(1))
+    assert (await change(wire))["data"]["record"]["id"] == 1
+    await api.run("DROP POLICY other ON shop.notes", insert.format(2), own.format(3))
+    assert (await change(wire))["data"]["record"]["id"] == 3
+    await api.run("CREATE POLICY other ON shop.notes USING (true)")
+    await api.run("REVOKE SELECT (text) ON shop.notes FROM authenticated", insert.format(4))
+    assert len((await change(wire))["data"]["columns"]) == 2
+    await api.run("REVOKE SELECT (id, owner) ON shop.notes FROM authenticated", insert.format(5))
+    system = (await wire.receive())[4]
+    assert system["message"].startswith("The role authenticated may select no column of this table")
+    assert await wire.is_silent()
