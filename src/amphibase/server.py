@@ -136,6 +136,13 @@ class _CoalescingTransport:
             self._loop.call_soon(self._flush)
         self._parts.append(data)
 
+    def write_through(self, data: bytes) -> None:
+        """Send it now, or after what is written in this turn."""
+        if self._parts:
+            self.write(data)
+        else:
+            self._transport.write(data)
+
     def close(self) -> None:
         """Send what is written, and close."""
         self._flush()
@@ -143,7 +150,7 @@ class _CoalescingTransport:
 
     def _flush(self) -> None:
         if self._parts:
-            data = b"".join(self._parts)
+            data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
             self._parts.clear()
             if not self._transport.is_closing():  # the client may have reset the connection
                 self._transport.write(data)

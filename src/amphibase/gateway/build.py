@@ -30,7 +30,11 @@ MAX_AUTH_BODY_BYTES = 1024 * 1024
 MAX_BROADCAST_BODY_BYTES = 16 * 1024 * 1024
 
 WEBSOCKET_OPTIONS: Mapping[str, Any] = MappingProxyType(
-    {"ws_max_size": 5_000_000, "ws_per_message_deflate": False}
+    {
+        "ws": "amphibase.gateway.websocket_protocol:WebSocketProtocol",
+        "ws_max_size": 5_000_000,
+        "ws_per_message_deflate": False,
+    }
 )
 """Of uvicorn. The largest frame is that of Supabase Realtime. Compression would take twice the time
 and 30 kB more of each connection (measured), on a machine where bytes cost nothing."""

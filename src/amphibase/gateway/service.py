@@ -7,6 +7,10 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
+ENCODED_FRAMES = "amphibase.encoded_frames"
+"""An extension of the ASGI scope of WebSockets, which `WebSocketProtocol` has. Its `write` takes a
+whole frame, and returns whether it was written; other servers encode each message themselves."""
+
 
 class Service(Protocol):
     """One service, mountable alone at any path: it serves what comes after `root_path`.

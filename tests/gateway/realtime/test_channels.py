@@ -77,6 +77,15 @@ async def test_a_binary_broadcast_keeps_its_bytes_and_reaches_protocol_1_where_i
         }
 
 
+async def test_a_broadcast_of_any_size_is_whole(api: Api, connect: Connect) -> None:
+    wire = await connect(api)
+    await wire.join("realtime:room", broadcast={"self": True})
+    for size in (40, 41, 65_450, 65_451):
+        content = {"type": "broadcast", "event": "e", "payload": "x" * size}
+        await wire.push("realtime:room", "broadcast", content)
+        assert (await wire.receive())[4] == content
+
+
 async def test_phoenix_replies_to_heartbeats_leaves_and_strangers(
     api: Api, connect: Connect
 ) -> None:

@@ -1,6 +1,7 @@
 """The WebSocket of one client, and the channels that it has joined."""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -49,11 +50,23 @@ class ClientSocket:
     """One connection.
 
     Args:
+        write_encoded: see `SendQueue`.
         token: of the handshake, verified; it counts where a join has none.
     """
 
+    __slots__ = (
+        "__weakref__", "_channels", "_close", "_context", "_queue", "_reading", "_receive", "_send",
+        "_token", "_version",
+    )  # fmt: skip
+
     def __init__(
-        self, context: RealtimeContext, receive: Receive, send: Send, version: Version, token: str
+        self,
+        context: RealtimeContext,
+        receive: Receive,
+        send: Send,
+        write_encoded: Callable[[bytes], bool] | None,
+        version: Version,
+        token: str,
     ) -> None:
         self._context = context
         self._receive = receive
@@ -61,7 +74,8 @@ class ClientSocket:
         self._version = version
         self._token = token
         self._channels: dict[str, Channel] = {}
-        self._queue = SendQueue(send, context.settings.max_queued_kilobytes * 1000, self._overflow)
+        most = context.settings.max_queued_kilobytes * 1000
+        self._queue = SendQueue(send, write_encoded, most, self._overflow)
         self._reading: asyncio.Task[None] | None = None
         self._close: tuple[int, str] | None = None
 
@@ -106,7 +120,7 @@ class ClientSocket:
         """Send a message of the server."""
         frame = push.frame(self._version)
         if frame is not None:
-            self._queue.put(frame)
+            self._queue.put_encoded(frame)
 
     def write(
         self, topic: str, event: str, payload: Any, ref: str | None, join_ref: str | None

@@ -19,6 +19,10 @@ USER_BROADCAST_PUSH = 3
 USER_BROADCAST = 4
 BINARY, JSON_TEXT = 0, 1
 
+# Of WebSocket frames (RFC 6455, section 5.2).
+_FINAL, _TEXT, _BYTES = 0x80, 1, 2
+_SIZE_16, _SIZE_64 = 126, 127
+
 Frame = str | bytes
 """A text or a binary frame."""
 
@@ -138,6 +142,29 @@ def _read_binary(frame: bytes) -> ClientMessage:
     return ClientMessage(join_ref or None, ref or None, topic, "broadcast", payload, len(frame))
 
 
+class EncodedFrame:
+    """A message of the server, and as the frame that is the same bytes for every client.
+
+    Attributes:
+        content: the message.
+        encoded: the frame (RFC 6455, section 5.2): whole, and not masked.
+    """
+
+    __slots__ = ("content", "encoded")
+
+    def __init__(self, content: Frame) -> None:
+        self.content = content
+        kind, data = (_TEXT, content.encode()) if isinstance(content, str) else (_BYTES, content)
+        first, size = _FINAL | kind, len(data)
+        if size < _SIZE_16:
+            head = bytes((first, size))
+        elif size < 1 << 16:
+            head = bytes((first, _SIZE_16)) + size.to_bytes(2)
+        else:
+            head = bytes((first, _SIZE_64)) + size.to_bytes(8)
+        self.encoded = head + data
+
+
 class Push:
     """A message for any number of sockets, written once for each version.
 
@@ -150,9 +177,17 @@ class Push:
         self.event = event
         self.payload = payload
 
-    def frame(self, version: Version) -> Frame | None:
+    def frame(self, version: Version) -> "EncodedFrame | None":
         """Return it in a version; None where that cannot express it."""
-        return self.v1 if version is Version.V1 else self.v2
+        return self._encoded_v1 if version is Version.V1 else self._encoded_v2
+
+    @cached_property
+    def _encoded_v1(self) -> "EncodedFrame | None":
+        return None if self.v1 is None else EncodedFrame(self.v1)
+
+    @cached_property
+    def _encoded_v2(self) -> "EncodedFrame | None":
+        return None if self.v2 is None else EncodedFrame(self.v2)
 
     @cached_property
     def v1(self) -> Frame | None:

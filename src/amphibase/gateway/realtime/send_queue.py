@@ -13,7 +13,7 @@ from typing import Any
 
 from starlette.types import Message, Send
 
-from amphibase.gateway.realtime.frames import Frame
+from amphibase.gateway.realtime.frames import EncodedFrame, Frame
 
 
 class _Rest(Awaitable[None]):
@@ -33,18 +33,43 @@ class SendQueue:
 
     Args:
         send: of the ASGI connection.
+        write_encoded: writes a whole frame, and returns whether the connection took it; None where
+            the server does not offer it.
         max_bytes: how much may wait.
         overflow: called once, when more would have to.
     """
 
-    def __init__(self, send: Send, max_bytes: int, overflow: Callable[[], None]) -> None:
+    __slots__ = (
+        "_bytes", "_frames", "_is_closed", "_max_bytes", "_overflow", "_send", "_write_encoded",
+        "_writing",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        send: Send,
+        write_encoded: Callable[[bytes], bool] | None,
+        max_bytes: int,
+        overflow: Callable[[], None],
+    ) -> None:
         self._send = send
+        self._write_encoded = write_encoded
         self._max_bytes = max_bytes
         self._overflow = overflow
-        self._frames: deque[Frame] = deque()
+        self._frames: deque[Frame] | None = None  # an empty one takes 600 bytes
         self._bytes = 0
         self._writing: asyncio.Task[None] | None = None
         self._is_closed = False
+
+    def put_encoded(self, frame: EncodedFrame) -> None:
+        """Send a frame that others receive too now, or after those that wait."""
+        is_written = (
+            self._writing is None
+            and self._write_encoded is not None
+            and not self._is_closed
+            and self._write_encoded(frame.encoded)
+        )
+        if not is_written:
+            self.put(frame.content)
 
     def put(self, frame: Frame) -> None:
         """Send a frame now, or after those that wait."""
@@ -54,6 +79,8 @@ class SendQueue:
             self._write(frame)
             return
         self._bytes += len(frame)
+        if self._frames is None:
+            self._frames = deque()
         self._frames.append(frame)
         if self._bytes > self._max_bytes:
             self.close()
@@ -62,7 +89,7 @@ class SendQueue:
     def close(self) -> None:
         """Send nothing more, and forget what waits."""
         self._is_closed = True
-        self._frames.clear()
+        self._frames = None
         if self._writing is not None:
             self._writing.cancel()
 
@@ -85,7 +112,7 @@ class SendQueue:
                 frame = self._frames.popleft()
                 self._bytes -= len(frame)
                 await self._send(_message(frame))
-        self._writing = None
+        self._frames = self._writing = None
 
 
 def _message(frame: Frame) -> Message:

@@ -18,7 +18,7 @@ from amphibase.gateway.realtime.errors import RealtimeError, TooManyConnections
 from amphibase.gateway.realtime.frames import Version
 from amphibase.gateway.realtime.settings import RealtimeSettings
 from amphibase.gateway.realtime.tokens import authenticate
-from amphibase.gateway.service import deny_websocket
+from amphibase.gateway.service import ENCODED_FRAMES, deny_websocket
 
 Endpoint = Callable[[RealtimeContext, Request], Awaitable[Response]]
 
@@ -99,7 +99,11 @@ class RealtimeApp:
         await self.start()
         await receive()  # the handshake
         await send({"type": "websocket.accept"})
-        await ClientSocket(self._context, receive, send, version, caller.token).run()
+        extension = scope.get("extensions", {}).get(ENCODED_FRAMES, {})
+        socket = ClientSocket(
+            self._context, receive, send, extension.get("write"), version, caller.token
+        )
+        await socket.run()
 
     def _check_limits(self) -> None:
         most = self._context.settings.max_connections
