@@ -1,7 +1,7 @@
 # Everything a newcomer needs: `make serve`, `make test`. Each target prepares what it lacks.
 .DEFAULT_GOAL := help
 .PHONY: help install serve test test-move lint format bench bench-gateway bench-supabase bench-regression \
-	bench-fast-path bench-move bench-soak bench-start docs clean
+	bench-fast-path bench-move bench-realtime bench-soak bench-start docs clean
 
 PYTHON ?= python3
 HOST ?= 127.0.0.1
@@ -59,6 +59,9 @@ bench-fast-path: $(READY) ## Measure what the fast path of the built-in routes s
 
 bench-move: $(READY) ## Measure a move beside the ways in which people copy a table
 	$(BIN)/python -m bench.move
+
+bench-realtime: $(READY) ## Measure Realtime beside the bare INSERT, SQL and a bare application
+	$(BIN)/python -m bench realtime
 
 bench-soak: $(READY) ## Ten minutes of load on four workers while they and Postgres are killed
 	$(BIN)/python -m bench soak --rounds 3 --seconds 600

@@ -13,11 +13,12 @@ from collections.abc import Callable
 from rich.console import Console
 from rich.markup import escape
 
-from bench import files, gateway, records, regression, soak, start, supabase, users
+from bench import files, gateway, realtime, records, regression, soak, start, supabase, users
 from bench.environment import ServerError
 
 BENCHMARKS: dict[str, Callable[[int, float, Console], bool]] = {
     "users": users.run,
+    "realtime": realtime.run,
     "records": records.run,
     "files": files.run,
     "gateway": gateway.run,
