@@ -26,7 +26,7 @@ from supabase import AsyncClient, AsyncClientOptions
 from amphibase import SERVICE, Amphibase, Base, Caller, Owned, User
 from amphibase.accounts.jwt.key_ring import load_keys
 from amphibase.models import uuid7
-from amphibase.schema import policies, triggers
+from amphibase.schema import policy_script, triggers
 from amphibase.settings import Settings, load_settings
 from amphibase.supabase.backend import SupabaseBackend
 from amphibase.testing.client import BASE_URL, open_client
@@ -92,7 +92,7 @@ def prepare(project: LocalSupabase) -> None:
     Base.metadata.create_all(engine)
     engine.dispose()
     with psycopg.connect(project.db_url, autocommit=True) as connection:
-        for script in (policies.script(Base.metadata), triggers.script(Base.metadata), GRANTS):
+        for script in (policy_script.script(Base.metadata), triggers.script(Base.metadata), GRANTS):
             connection.execute(script.encode())
 
 

@@ -63,6 +63,7 @@ async def test_a_declaration_goes_its_way_into_the_database_and_back(
             for command in ("insert", "update", "delete")
         ),
         "privilege SELECT on notes for anon is missing from the database",
+        "trigger amphibase_reject_changes of notes is in the database alone",
     ]
     path = await guarded.revision("open notes")
     assert path is not None

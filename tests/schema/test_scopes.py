@@ -273,3 +273,68 @@ async def test_scopes_are_limited_in_number(postgres_application: Application) -
 
     with pytest.raises(ConfigurationError, match=f"declare {MAX_SCOPES + 1} scopes"):
         schema.policies(postgres_application.models)
+
+
+class Softly:
+    """What a caller does to a ticket that they may delete or change."""
+
+    DELETE = "UPDATE tickets SET deleted_at = now() WHERE id = 1"
+    CHANGE = "UPDATE tickets SET title = 'x' WHERE id = 1"
+    BOTH = "UPDATE tickets SET title = 'x', deleted_at = now() WHERE id = 1"
+    MOVE = "UPDATE tickets SET organisation_id = 2 WHERE id = 1"
+    RESTORE = "UPDATE tickets SET deleted_at = NULL WHERE id = 2"
+
+
+@pytest.mark.parametrize(
+    ("member", "allowed"),
+    [
+        ("editor", {Softly.CHANGE}),
+        ("cleaner", {Softly.DELETE, Softly.RESTORE}),
+        ("agent", {Softly.DELETE, Softly.CHANGE, Softly.BOTH, Softly.RESTORE}),
+        ("reader", set()),
+    ],
+)
+async def test_to_delete_softly_takes_the_rule_for_deleting_and_no_other(
+    guarded: Application, member: str, allowed: set[str]
+) -> None:
+    base = models_of(guarded)
+
+    class Membership(base):  # type: ignore[misc,valid-type]
+        __tablename__ = "memberships"
+        user_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+        organisation_id: Mapped[int] = mapped_column(primary_key=True)
+        role: Mapped[str]
+
+    mine = memberships(Membership.organisation_id, of=Membership.user_id)
+
+    def are(*roles: str) -> Rule:
+        return mine.where(Membership.role.in_(roles)).has("organisation_id")
+
+    class Ticket(SoftDelete, base):  # type: ignore[misc,valid-type]
+        __tablename__ = "tickets"
+        __access__ = Access(
+            read=mine.has("organisation_id"),
+            change=are("editor", "agent"),
+            delete=are("cleaner", "agent"),
+        )
+        id: Mapped[int] = mapped_column(primary_key=True)
+        organisation_id: Mapped[int]
+        title: Mapped[str] = mapped_column(server_default="")
+        deleted_at: Mapped[datetime | None]
+
+    await guarded.revision("tickets")
+    await guarded.upgrade()
+    assert await guarded.differences() == []
+    await run(
+        guarded,
+        "INSERT INTO tickets (id, organisation_id, deleted_at) VALUES (1, 1, NULL), (2, 1, now())",
+        f"INSERT INTO memberships VALUES ('{ANN}', 1, '{member}'), ('{ANN}', 2, 'reader')",
+    )
+    with calling(url_of(guarded), CALLERS["ann"]) as connection:
+        for name, statement in vars(Softly).items():
+            if name.isupper():
+                with connection.transaction(force_rollback=True):
+                    assert attempt(connection, statement) == (statement in allowed), name
+    await guarded.downgrade("application", "0002")
+    functions = "SELECT FROM pg_proc WHERE proname = 'amphibase_tickets_soft_delete'"
+    assert await fetch(guarded, functions) == []

@@ -19,7 +19,6 @@ from amphibase.database.engine import Database
 from amphibase.database.url import parse_url
 from amphibase.errors import Forbidden
 from amphibase.models import Timestamps, Versioned
-from amphibase.schema import triggers
 from amphibase.supabase.client import SupabaseClient
 from amphibase.supabase.project import SupabaseProject
 from amphibase.supabase.project_check import check_database, check_over_api
@@ -85,10 +84,9 @@ async def test_a_prepared_project_lacks_nothing(project: LocalSupabase) -> None:
         (
             "CREATE OR REPLACE TRIGGER amphibase_reject_changes BEFORE UPDATE ON t_notes "
             "FOR EACH ROW EXECUTE FUNCTION amphibase_reject_changes('id')",
-            triggers.Trigger(
-                "t_notes", triggers.UNCHANGED, ("created_at", "id", "owner_id")
-            ).create(),
-            "trigger amphibase_reject_changes of t_notes is missing",
+            "CREATE OR REPLACE TRIGGER amphibase_reject_changes BEFORE UPDATE ON t_notes FOR EACH "
+            "ROW EXECUTE FUNCTION amphibase_reject_changes('created_at', 'id', 'owner_id')",
+            "trigger amphibase_reject_changes of t_notes: it should be as the models declare",
         ),
         (
             "ALTER POLICY amphibase_objects_delete ON storage.objects RENAME TO other",

@@ -22,7 +22,6 @@ from amphibase.schema.migrations.chains import (
     scratch_database,
 )
 from amphibase.schema.migrations.compare_policies import (
-    PolicyChanges,
     apply_declared_policies,
     compare_policies,
     policy_differences,
@@ -30,9 +29,10 @@ from amphibase.schema.migrations.compare_policies import (
 from amphibase.schema.migrations.compare_tables import Difference, table_differences
 from amphibase.schema.migrations.execution import downgrade_chain, upgrade_chains
 from amphibase.schema.migrations.locations import PACKAGED, ChainName
+from amphibase.schema.migrations.policy_changes import PolicyChanges
 from amphibase.schema.migrations.revision_file import RevisionFile, write_revision
 from amphibase.schema.migrations.transaction import schema_transaction
-from amphibase.schema.policies import script as policies
+from amphibase.schema.policy_script import script as policies
 from amphibase.settings import Settings
 
 __all__ = [

@@ -12,7 +12,7 @@ from sqlalchemy import Column, MetaData, Table
 from sqlalchemy.orm import Mapper
 
 from amphibase.access import SERVER_ONLY, Access
-from amphibase.access.conditions import Condition, any_of
+from amphibase.access.conditions import Condition, Never, any_of
 from amphibase.errors import ConfigurationError
 from amphibase.models import SoftDelete
 from amphibase.records.adoption import mappers_by_table
@@ -21,13 +21,10 @@ from amphibase.schema.condition_sql import Row, condition_sql, scope_queries
 from amphibase.schema.ddl import LINE_LENGTH, literal, name_within, on_one_line, quoted
 from amphibase.schema.grants import ANON, AUTHENTICATED, ROLES, Command, Grant, grant
 from amphibase.schema.role_conditions import for_role
-from amphibase.schema.scope_functions import CREATE_SCHEMA, ScopeFunction, restrict
+from amphibase.schema.scope_functions import ScopeFunction
 
 PREFIX = "amphibase_"
 """The start of the names of Amphibase's policies; all others were written by hand."""
-
-NO_ROW = "false"
-"""The condition that admits nothing."""
 
 MAX_SCOPES = 64
 
@@ -159,19 +156,26 @@ class TableRules:
         self, command: Command, *, using: Condition | None = None, check: Condition | None = None
     ) -> list[Policy]:
         """Return the policies of a command: one for all callers, or one for each role."""
-        texts = {role: (self._sql(using, role), self._sql(check, role)) for role in ROLES}
-        admitted = {role: pair for role, pair in texts.items() if NO_ROW not in pair}
-        if len(admitted) == len(ROLES) and len({*admitted.values()}) == 1:
-            return [Policy(policy_name(self.table, command), command, ROLES, *admitted[ANON])]
+        conditions = {
+            role: [None if each is None else for_role(each, role) for each in (using, check)]
+            for role in ROLES
+        }
+        texts = {
+            role: (self._sql(pair[0]), self._sql(pair[1]))
+            for role, pair in conditions.items()
+            if not any(isinstance(each, Never) for each in pair)
+        }
+        if len(texts) == len(ROLES) and len({*texts.values()}) == 1:
+            return [Policy(policy_name(self.table, command), command, ROLES, *texts[ANON])]
         return [
             Policy(policy_name(self.table, command, role), command, (role,), *pair)
-            for role, pair in reversed(admitted.items())
+            for role, pair in reversed(texts.items())
         ]
 
-    def _sql(self, condition: Condition | None, role: str) -> str | None:
+    def _sql(self, condition: Condition | None) -> str | None:
         if condition is None:
             return None
-        return condition_sql(for_role(condition, role), Row.of_policy(self.source))
+        return condition_sql(condition, Row.of_policy(self.source))
 
 
 def declared(metadata: MetaData) -> list[TableRules]:
@@ -210,26 +214,6 @@ def scope_functions(rules: Iterable[TableRules]) -> list[ScopeFunction]:
             f"in the database; at most {MAX_SCOPES} are possible: share them between models"
         )
     return [functions[name] for name in sorted(functions)]
-
-
-def script(metadata: MetaData) -> str:
-    """Return an SQL script that makes the policies of a database those of the models."""
-    usage = f"GRANT USAGE ON SCHEMA public, auth TO {', '.join(ROLES)};"
-    return "\n".join(["BEGIN;", usage, body(metadata), "", "COMMIT;"])
-
-
-def body(metadata: MetaData) -> str:
-    """Return the statements of `script` for functions and tables alone."""
-    rules = declared(metadata)
-    lines = ["", "-- Policies of earlier declarations", f"{drop_policies(rules)};"]
-    if functions := scope_functions(rules):
-        lines += ["", "-- The scopes of the caller", f"{CREATE_SCHEMA};"]
-        for function in functions:
-            lines += [f"{function.create()};", *(f"{each};" for each in restrict(function.name))]
-    for each in rules:
-        lines += ["", f"-- {each.table}: {each.declared}".replace("\n", " ")]
-        lines += [f"{statement};" for statement in each.statements(each.policies(), each.grants())]
-    return "\n".join(lines)
 
 
 def drop_policies(rules: Iterable[TableRules]) -> str:

@@ -1,7 +1,10 @@
-"""Triggers for rows that others than the SQL backend change, over the Data API of a project: they
-keep `updated_at` and `version`, and a row keeps its key, its owner and `created_at`."""
+"""Triggers of tables whose rows others than the SQL backend change, too.
 
-from collections.abc import Iterator, Sequence
+Over the Data API of a project, they keep `updated_at` and `version`. With row level security a row
+keeps its key, its owner and `created_at`, and softly deleting it is not changing it.
+"""
+
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, MetaData
@@ -9,41 +12,37 @@ from sqlalchemy.orm import Mapper
 
 from amphibase.models import Timestamps, Versioned
 from amphibase.records.adoption import mappers_by_table
+from amphibase.records.column_access import column_access
 from amphibase.records.model_info import ONLY_BY_SERVICE
 from amphibase.schema.ddl import literal, quoted
 from amphibase.schema.grants import ROLES
-from amphibase.schema.policies import TableRules, declared
+from amphibase.schema.policies import PREFIX, TableRules
+from amphibase.schema.soft_delete import function_body, function_name
 
 UPDATED_AT = "amphibase_set_updated_at"
 VERSION = "amphibase_count_version"
 UNCHANGED = "amphibase_reject_changes"
 
-FUNCTIONS = {
-    UPDATED_AT: f"""\
-CREATE OR REPLACE FUNCTION {UPDATED_AT}() RETURNS trigger
-LANGUAGE plpgsql SET search_path = '' AS $$
+BODIES = {
+    UPDATED_AT: """
 BEGIN
     NEW.updated_at := pg_catalog.clock_timestamp();
     RETURN NEW;
-END $$""",
-    VERSION: f"""\
-CREATE OR REPLACE FUNCTION {VERSION}() RETURNS trigger
-LANGUAGE plpgsql SET search_path = '' AS $$
+END """,
+    VERSION: """
 BEGIN
     NEW.version := OLD.version + 1;
     RETURN NEW;
-END $$""",
-    UNCHANGED: f"""\
-CREATE OR REPLACE FUNCTION {UNCHANGED}() RETURNS trigger
-LANGUAGE plpgsql SET search_path = '' AS $$
+END """,
+    UNCHANGED: """
 BEGIN
     RAISE EXCEPTION USING
         ERRCODE = 'insufficient_privilege',
         MESSAGE = TG_TABLE_NAME || ': clients do not change '
             || pg_catalog.array_to_string(TG_ARGV, ', ');
-END $$""",
+END """,
 }
-"""The statements that create the functions of the triggers, by name."""
+"""The functions of the triggers in PL/pgSQL, by name."""
 
 
 class Trigger(NamedTuple):
@@ -51,59 +50,115 @@ class Trigger(NamedTuple):
 
     Attributes:
         columns: those that no client may change; none for other functions.
+        body: of the function, in PL/pgSQL.
     """
 
     table: str
     function: str
-    columns: tuple[str, ...] = ()
+    columns: tuple[str, ...]
+    body: str
+
+    @property
+    def is_of_one_table(self) -> bool:
+        """Whether no other table has a trigger with its function."""
+        return self.function not in BODIES
+
+    def equals(self, other: "Trigger | None") -> bool:
+        """Return whether another does the same; revisions indent the lines of a body."""
+        return (
+            other is not None
+            and self[:-1] == other[:-1]
+            and self.body.split() == other.body.split()
+        )
+
+    def create_function(self) -> str:
+        """Return the statement that creates its function."""
+        return (
+            f"CREATE OR REPLACE FUNCTION {quoted(self.function)}() RETURNS trigger\n"
+            f"LANGUAGE plpgsql SET search_path = '' AS $${self.body}$$"
+        )
 
     def create(self) -> str:
         """Return the statement that creates it."""
-        changes = "\n    OR ".join(
-            f"OLD.{quoted(name)} IS DISTINCT FROM NEW.{quoted(name)}" for name in self.columns
-        )
-        clients = ", ".join(map(literal, ROLES))
-        when = f"WHEN (CURRENT_USER IN ({clients}) AND (\n    {changes}\n))\n" if changes else ""
+        conditions = []
+        if self.function not in (UPDATED_AT, VERSION):
+            conditions.append(f"CURRENT_USER IN ({', '.join(map(literal, ROLES))})")
+        if self.columns:
+            changes = "\n    OR ".join(
+                f"OLD.{quoted(name)} IS DISTINCT FROM NEW.{quoted(name)}" for name in self.columns
+            )
+            conditions.append(f"(\n    {changes}\n)")
+        when = f"WHEN ({' AND '.join(conditions)})\n" if conditions else ""
         return (
-            f"CREATE OR REPLACE TRIGGER {self.function} BEFORE UPDATE ON {quoted(self.table)}\n"
-            f"FOR EACH ROW {when}"
-            f"EXECUTE FUNCTION {self.function}({', '.join(map(literal, self.columns))})"
+            f"CREATE OR REPLACE TRIGGER {quoted(self.function)}\n"
+            f"BEFORE UPDATE ON {quoted(self.table)} FOR EACH ROW\n"
+            f"{when}"
+            f"EXECUTE FUNCTION {quoted(self.function)}({', '.join(map(literal, self.columns))})"
         )
+
+    def drop(self) -> str:
+        """Return the statement that drops it where it exists."""
+        return f"DROP TRIGGER IF EXISTS {quoted(self.function)}\nON {quoted(self.table)}"
+
+    def drop_function(self) -> str:
+        """Return the statement that drops its function where nothing else needs it."""
+        return f"DROP FUNCTION IF EXISTS {quoted(self.function)}()"
 
 
 def script(metadata: MetaData) -> str:
-    """Return an SQL script that creates the triggers that the models' tables need."""
-    statements = [*FUNCTIONS.values(), *(trigger.create() for trigger in needed(metadata))]
-    return "\n\n".join(f"{statement};" for statement in statements)
+    """Return an SQL script that creates `update_triggers`."""
+    created = statements(update_triggers(metadata))
+    return "\n\n".join(f"{statement};" for statement in created)
 
 
-def needed(metadata: MetaData) -> list[Trigger]:
-    """Return the triggers that the models' tables need.
+def statements(triggers: Iterable[Trigger]) -> list[str]:
+    """Return the statements that create triggers, and each function once."""
+    triggers = list(triggers)
+    functions = dict.fromkeys(trigger.create_function() for trigger in triggers)
+    return [*functions, *(trigger.create() for trigger in triggers)]
 
-    Raises:
-        ConfigurationError: a model's access declaration is wrong.
-    """
-    mappers = mappers_by_table()
+
+def update_triggers(metadata: MetaData) -> list[Trigger]:
+    """Return the triggers that keep `updated_at` and `version` of the models' tables."""
     return [
-        trigger
-        for rules in declared(metadata)
-        for trigger in _triggers(rules, mappers.get(metadata.tables[rules.table], []))
+        Trigger(table.name, function, (), BODIES[function])
+        for table in sorted(metadata.tables.values(), key=lambda table: table.name)
+        for kind, function in ((Timestamps, UPDATED_AT), (Versioned, VERSION))
+        if any(issubclass(mapper.class_, kind) for mapper in mappers_by_table().get(table, ()))
+    ]
+
+
+def guard_triggers(rules: Iterable[TableRules]) -> list[Trigger]:
+    """Return the triggers for what policies cannot say, since they do not compare rows."""
+    mappers = mappers_by_table()
+    return [trigger for each in rules for trigger in _guards(each, mappers.get(each.source, []))]
+
+
+def existing(connection: Connection) -> list[Trigger]:
+    """Return the triggers of Amphibase that a database has and has not disabled."""
+    return [
+        Trigger(table, name, tuple(part.decode() for part in arguments.split(b"\0")[:-1]), body)
+        for table, name, arguments, body in connection.exec_driver_sql(
+            _TRIGGERS, execution_options={"no_parameters": True}
+        )
+        if name.startswith(PREFIX)
     ]
 
 
 def missing(connection: Connection, metadata: MetaData) -> list[Trigger]:
-    """Return those that a database does not have, has disabled, or has for other columns."""
-    existing = {
-        Trigger(table, name, tuple(part.decode() for part in arguments.split(b"\0")[:-1]))
-        for table, name, arguments in connection.exec_driver_sql(_TRIGGERS)
-    }
-    return [trigger for trigger in needed(metadata) if trigger not in existing]
+    """Return those of `update_triggers` that a database does not have."""
+    present = existing(connection)
+    return [
+        trigger for trigger in update_triggers(metadata) if not any(map(trigger.equals, present))
+    ]
 
 
-def _triggers(rules: TableRules, mappers: Sequence[Mapper[Any]]) -> Iterator[Trigger]:
-    for kind, function in ((Timestamps, UPDATED_AT), (Versioned, VERSION)):
-        if any(issubclass(mapper.class_, kind) for mapper in mappers):
-            yield Trigger(rules.table, function)
+def is_guard(trigger: Trigger) -> bool:
+    """Return whether a trigger is one of `guard_triggers`, of this declaration or another."""
+    return trigger.function == UNCHANGED or trigger.is_of_one_table
+
+
+def _guards(rules: TableRules, mappers: list[Mapper[Any]]) -> Iterator[Trigger]:
     if not any(policy.command == "UPDATE" for policy in rules.policies()):
         return
     fixed = {
@@ -112,11 +167,17 @@ def _triggers(rules: TableRules, mappers: Sequence[Mapper[Any]]) -> Iterator[Tri
         for column in (*mapper.primary_key, *map(mapper.columns.get, ONLY_BY_SERVICE))
         if column is not None
     }
-    yield Trigger(rules.table, UNCHANGED, tuple(sorted(fixed)))
+    fixed |= {column.name for column in rules.source.columns if column_access(column).change}
+    yield Trigger(rules.table, UNCHANGED, tuple(sorted(fixed)), BODIES[UNCHANGED])
+    if rules.deletes_by_update:
+        yield Trigger(rules.table, function_name(rules), (), function_body(rules))
 
 
 _TRIGGERS = """
-SELECT relname::text, tgname::text, tgargs FROM pg_trigger
+SELECT relname::text, tgname::text, tgargs, prosrc FROM pg_trigger
 JOIN pg_class ON pg_class.oid = tgrelid
-WHERE pg_table_is_visible(tgrelid) AND tgenabled <> 'D'
+JOIN pg_namespace ON pg_namespace.oid = relnamespace
+JOIN pg_proc ON pg_proc.oid = tgfoid
+WHERE nspname = current_schema() AND tgenabled <> 'D'
+ORDER BY 1, 2
 """

@@ -59,12 +59,7 @@ def next_migration(connection: Connection, chain: Chain, folder: Path) -> NextMi
         if rules.table not in existing
         for statement in service_grants(rules)
     ]
-    missing_triggers = triggers.missing(connection, chain.metadata)
-    functions = dict.fromkeys(trigger.function for trigger in missing_triggers)
-    changes.after += [
-        *(triggers.FUNCTIONS[name] for name in functions),
-        *(trigger.create() for trigger in missing_triggers),
-    ]
+    changes.after += triggers.statements(triggers.missing(connection, chain.metadata))
     warnings = [f"The table {name} is in the project alone; it stays" for name in sorted(others)]
     written = write_revision(chain, connection, "next", folder, changes)
     if written is None:

@@ -5,7 +5,7 @@ from importlib.resources import files
 
 from sqlalchemy import MetaData
 
-from amphibase.schema import create_tables, policies, triggers
+from amphibase.schema import create_tables, policies, policy_script, triggers
 from amphibase.schema.ddl import literal, quoted
 from amphibase.schema.grants import ANON, AUTHENTICATED, COMMANDS, Grant, grant
 from amphibase.schema.policies import TableRules
@@ -39,8 +39,8 @@ def starter_sql(metadata: MetaData, buckets: Sequence[str] = ()) -> str:
         HEADER,
         "-- Tables\n\n" + create_tables.script(metadata),
         GRANTS_COMMENT + "\n\n" + grants_sql(metadata),
-        "-- Who may do what" + policies.body(metadata),
-        "-- What every update sets, and what no client changes\n\n" + triggers.script(metadata),
+        "-- Who may do what" + policy_script.body(metadata),
+        "-- What every update sets\n\n" + triggers.script(metadata),
         files_sql(buckets).strip(),
         "-- The Data API reads the tables again\nNOTIFY pgrst, 'reload schema';",
     ]

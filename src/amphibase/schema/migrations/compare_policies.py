@@ -3,18 +3,17 @@
 Both sides are compared as Postgres writes them back, so that spelling does not matter.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import replace
 
 from sqlalchemy import Connection
 
 from amphibase.schema.ddl import run
 from amphibase.schema.grants import grant, revoke, revoke_all
 from amphibase.schema.migrations.chains import Chain
+from amphibase.schema.migrations.compare_functions import compare_functions, compare_triggers
 from amphibase.schema.migrations.compare_tables import Difference
+from amphibase.schema.migrations.policy_changes import PolicyChanges, differing
 from amphibase.schema.migrations.security_of_database import (
-    FunctionSecurity,
     Security,
     TableSecurity,
     by_command,
@@ -22,39 +21,7 @@ from amphibase.schema.migrations.security_of_database import (
 )
 from amphibase.schema.migrations.security_of_models import declared_security
 from amphibase.schema.policies import Policy, declared, disable, enable, needed
-from amphibase.schema.scope_functions import CREATE_SCHEMA, SCHEMA, drop
-
-
-@dataclass(slots=True)
-class PolicyChanges:
-    """The statements that change row level security to what is declared, and back.
-
-    Args:
-        before: run before columns and tables change, since a column that a policy
-            uses cannot be dropped.
-        after: run after that.
-        undo_before: the reverse of `after`, before columns and tables change back.
-        undo_after: the reverse of `before`.
-    """
-
-    differences: list[Difference] = field(default_factory=list)
-    before: list[str] = field(default_factory=list)
-    after: list[str] = field(default_factory=list)
-    undo_before: list[str] = field(default_factory=list)
-    undo_after: list[str] = field(default_factory=list)
-
-    def __bool__(self) -> bool:
-        return bool(self.before or self.after or self.undo_before or self.undo_after)
-
-    def add(
-        self,
-        kind: Literal["missing", "extra", "changed", "off"],
-        subject: str,
-        table: str,
-        detail: str = "",
-    ) -> None:
-        """Add a difference."""
-        self.differences.append(Difference("application", kind, subject, table, detail))
+from amphibase.schema.scope_functions import SCHEMA
 
 
 def compare_policies(connection: Connection, chain: Chain) -> PolicyChanges:
@@ -68,7 +35,8 @@ def compare_policies(connection: Connection, chain: Chain) -> PolicyChanges:
     for table in sorted(actual.tables.keys() | wanted.tables.keys()):
         if chain.owns_name(table):
             _compare(changes, table, wanted.tables.get(table), actual.tables.get(table))
-    _compare_functions(changes, wanted.functions, actual.functions)
+    compare_functions(changes, wanted.functions, actual.functions)
+    compare_triggers(changes, wanted.triggers, actual.triggers, actual.tables)
     return changes
 
 
@@ -104,7 +72,9 @@ def apply_policies(connection: Connection, created: Security) -> None:
     functions = {
         name: function for name, function in actual.functions.items() if name in created.functions
     }
-    _compare_functions(changes, created.functions, functions)
+    compare_functions(changes, created.functions, functions)
+    existing = {key: each for key, each in actual.triggers.items() if key in created.triggers}
+    compare_triggers(changes, created.triggers, existing, actual.tables)
     run(connection, *changes.before, *changes.after)
 
 
@@ -184,50 +154,6 @@ def _drop_readers(table: str, security: TableSecurity) -> list[str]:
     ]
 
 
-def _compare_functions(
-    changes: PolicyChanges,
-    wanted: Mapping[str, FunctionSecurity],
-    actual: Mapping[str, FunctionSecurity],
-) -> None:
-    """Add the changes of functions: before the policies that call them, and dropped after these."""
-    created: list[str] = []
-    recreated: list[str] = []
-    for name in sorted(wanted.keys() | actual.keys()):
-        should_be, is_ = wanted.get(name), actual.get(name)
-        subject = f"function {SCHEMA}.{name}"
-        if should_be is not None and is_ is not None and is_.limited_by:
-            tables = ", ".join(is_.limited_by)
-            detail = f"the policies of {tables} limit its owner too, who should own the tables"
-            changes.add("changed", subject, "", detail)
-        if should_be == is_:
-            continue
-        if should_be is None:
-            changes.add("extra", subject, "")
-            changes.before.append(drop(name))
-        else:
-            created += should_be.create(name)
-        if is_ is None:
-            changes.add("missing", subject, "")
-            changes.undo_before.append(drop(name))
-        else:
-            recreated += is_.create(name)
-        if should_be is not None and is_ is not None:
-            changes.add("changed", subject, "", "; ".join(_function_details(should_be, is_)))
-    changes.after[:0] = [CREATE_SCHEMA, *created] if created else []
-    changes.undo_after[:0] = [CREATE_SCHEMA, *recreated] if recreated else []
-
-
-def _function_details(should_be: FunctionSecurity, is_: FunctionSecurity) -> list[str]:
-    definitions = [" ".join(each.definition.split()) for each in (should_be, is_)]
-    callers = [", ".join(sorted(each.callers)) for each in (should_be, is_)]
-    return _differing(
-        [
-            ("it should be {}, is {}", definitions[0], definitions[1]),
-            ("its callers should be {}, are {}", callers[0], callers[1]),
-        ]
-    )
-
-
 def _details(should_be: Policy, is_: Policy) -> list[str]:
     pairs = [
         ("its command should be {}, is {}", should_be.command, is_.command),
@@ -236,15 +162,7 @@ def _details(should_be: Policy, is_: Policy) -> list[str]:
         ("its check should be {}, is {}", should_be.check, is_.check),
         ("it should be {}, is {}", _kind(should_be), _kind(is_)),
     ]
-    return _differing(pairs)
-
-
-def _differing(pairs: Sequence[tuple[str, str | None, str | None]]) -> list[str]:
-    return [
-        words.format(first or "none", second or "none")
-        for words, first, second in pairs
-        if first != second
-    ]
+    return differing(pairs)
 
 
 def _kind(policy: Policy) -> str:

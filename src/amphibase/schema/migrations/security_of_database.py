@@ -9,6 +9,7 @@ from amphibase.schema.grants import COMMANDS, ROLES, Grant, grant, revoke_all
 from amphibase.schema.policies import PREFIX, Policy, enable, needed
 from amphibase.schema.scope_functions import PREFIX as FUNCTION_PREFIX
 from amphibase.schema.scope_functions import SCHEMA, restrict
+from amphibase.schema.triggers import Trigger, existing, is_guard
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +74,12 @@ class Security:
     Args:
         tables: by their names.
         functions: of scopes, by their names.
+        triggers: by table and function.
     """
 
     tables: dict[str, TableSecurity] = field(default_factory=dict)
     functions: dict[str, FunctionSecurity] = field(default_factory=dict)
+    triggers: dict[tuple[str, str], Trigger] = field(default_factory=dict)
 
 
 _STATES = """
@@ -201,7 +204,10 @@ def read_security(
             },
             restricts_service=restricts_service,
         )
-    return Security(states, read_functions(connection))
+    triggers = {
+        (each.table, each.function): each for each in existing(connection) if is_guard(each)
+    }
+    return Security(states, read_functions(connection), triggers)
 
 
 def _is_own(policy: Policy) -> bool:

@@ -23,6 +23,7 @@ from amphibase.schema.migrations.security_of_database import (
 from amphibase.schema.migrations.temporary_tables import temporary_tables
 from amphibase.schema.policies import Policy, TableRules, scope_functions
 from amphibase.schema.scope_functions import SCHEMA, ScopeFunction
+from amphibase.schema.triggers import guard_triggers
 
 _HEADER = re.compile(r"^(CREATE OR REPLACE FUNCTION )\w+\.")
 
@@ -59,7 +60,8 @@ def declared_security(
             sequences=frozenset([each.key] if each.key else []),
             written=written[each.table],
         )
-    return Security(tables, read.functions), spelling
+    triggers = {(each.table, each.function): each for each in guard_triggers(rules)}
+    return Security(tables, read.functions, triggers), spelling
 
 
 def _created(

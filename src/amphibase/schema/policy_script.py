@@ -1,0 +1,35 @@
+"""Writes the access that models declare as one SQL script, for who runs it by hand."""
+
+from sqlalchemy import MetaData
+
+from amphibase.schema import triggers
+from amphibase.schema.grants import ROLES
+from amphibase.schema.policies import declared, drop_policies, scope_functions
+from amphibase.schema.scope_functions import CREATE_SCHEMA, restrict
+
+
+def script(metadata: MetaData) -> str:
+    """Return an SQL script that makes the policies of a database those of the models.
+
+    Raises:
+        ConfigurationError: a model's declaration is wrong.
+    """
+    usage = f"GRANT USAGE ON SCHEMA public, auth TO {', '.join(ROLES)};"
+    return "\n".join(["BEGIN;", usage, body(metadata), "", "COMMIT;"])
+
+
+def body(metadata: MetaData) -> str:
+    """Return the statements of `script` for functions, tables and triggers alone."""
+    rules = declared(metadata)
+    lines = ["", "-- Policies of earlier declarations", f"{drop_policies(rules)};"]
+    if functions := scope_functions(rules):
+        lines += ["", "-- The scopes of the caller", f"{CREATE_SCHEMA};"]
+        for function in functions:
+            lines += [f"{function.create()};", *(f"{each};" for each in restrict(function.name))]
+    for each in rules:
+        lines += ["", f"-- {each.table}: {each.declared}".replace("\n", " ")]
+        lines += [f"{statement};" for statement in each.statements(each.policies(), each.grants())]
+    if guards := triggers.statements(triggers.guard_triggers(rules)):
+        lines += ["", "-- What no caller changes, and what only deletes"]
+        lines += [f"{statement};" for statement in guards]
+    return "\n".join(lines)

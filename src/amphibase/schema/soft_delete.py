@@ -1,0 +1,81 @@
+"""Tells soft deletions from other changes, for which Postgres has one policy.
+
+Where a rule lets some delete what they may not change, or the other way round, the policy for
+UPDATE admits both, and a trigger decides as that policy would: rows that the caller may not touch
+are left out, and a new row that they may not leave so is an error.
+"""
+
+from amphibase.access.conditions import Condition, Never
+from amphibase.records.model_access import ModelAccess
+from amphibase.schema.condition_sql import Row, condition_sql
+from amphibase.schema.ddl import literal, name_within, quoted
+from amphibase.schema.grants import ANON, AUTHENTICATED, ROLES
+from amphibase.schema.policies import PREFIX, TableRules
+from amphibase.schema.role_conditions import for_role
+
+IGNORED = ("deleted_at", "updated_at", "version")
+"""The columns that a soft deletion changes."""
+
+# The names of tables mean what they mean where the table is. Types of extensions are in the schema
+# where Supabase has them; the caller's own temporary tables come last.
+_BODY = """
+DECLARE
+    is_deletion boolean := OLD.deleted_at IS DISTINCT FROM NEW.deleted_at;
+    is_change boolean := NOT is_deletion
+        OR to_jsonb(OLD) - {ignored}::text[] <> to_jsonb(NEW) - {ignored}::text[];
+BEGIN
+    PERFORM pg_catalog.set_config(
+        'search_path', pg_catalog.quote_ident(TG_TABLE_SCHEMA) || ', extensions, pg_temp', true
+    );
+{checks}    RETURN NEW;
+END """
+
+_CHECK = """\
+    IF is_deletion AND ({delete}) IS NOT TRUE OR is_change AND ({old}) IS NOT TRUE THEN
+        RETURN NULL;
+    END IF;
+    IF is_change AND ({new}) IS NOT TRUE THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'insufficient_privilege',
+            MESSAGE = 'new row violates row-level security policy for table ' || {table};
+    END IF;
+"""
+
+
+def function_name(rules: TableRules) -> str:
+    """Return the name of the function of a table, and of its trigger."""
+    return name_within(PREFIX, rules.table, "_soft_delete")
+
+
+def function_body(rules: TableRules) -> str:
+    """Return the body of the function of a table, in PL/pgSQL."""
+    assert rules.access is not None
+    checks = {role: _check(rules, rules.access, role) for role in ROLES}
+    text = checks[AUTHENTICATED]
+    if not isinstance(for_role(rules.access.change_old, ANON), Never) or not isinstance(
+        for_role(rules.access.delete, ANON), Never
+    ):
+        text = (
+            f"    IF CURRENT_USER = {literal(ANON)} THEN\n{_indented(checks[ANON])}"
+            f"    ELSE\n{_indented(checks[AUTHENTICATED])}    END IF;\n"
+        )
+    return _BODY.format(ignored=literal("{" + ",".join(IGNORED) + "}"), checks=text)
+
+
+def _check(rules: TableRules, access: ModelAccess, role: str) -> str:
+    return _CHECK.format(
+        delete=_sql(rules, access.delete, role, "OLD"),
+        old=_sql(rules, access.change_old, role, "OLD"),
+        new=_sql(rules, access.change_new, role, "NEW"),
+        table=literal(quoted(rules.table)),
+    )
+
+
+def _sql(rules: TableRules, condition: Condition, role: str, row: str) -> str:
+    return condition_sql(for_role(condition, role), Row(rules.source, row)).replace(
+        "\n", "\n" + 8 * " "
+    )
+
+
+def _indented(lines: str) -> str:
+    return "".join(f"    {line}\n" for line in lines.splitlines())
