@@ -36,6 +36,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Mapper, declared_attr, mappe
 from sqlalchemy.types import JSON, TypeDecorator
 
 from amphibase.access import Access, declaration_of, everyone, owner
+from amphibase.access.scopes import ScopeRule
 from amphibase.errors import InvalidValue
 
 NAMING = {
@@ -245,14 +246,19 @@ def _index_lists(mapper: Mapper[Any], model: type[Any]) -> None:
     table = mapper.local_table
     if not isinstance(table, Table) or not {"id", "created_at"} <= set(table.c.keys()):
         return
-    if issubclass(model, Owned):
-        ways: list[tuple[str, ...]] = [("owner_id", "created_at", "id")]
-        if declaration_of(model).read != owner:
-            ways.append(("created_at", "id"))
-    elif issubclass(model, Timestamps) and mapper.inherits is None:
-        ways = [("created_at", "id")]
-    else:
+    if not issubclass(model, Owned) and not (
+        issubclass(model, Timestamps) and mapper.inherits is None
+    ):
         return
+    read = declaration_of(model).read
+    scoped = [rule.column for rule in read.walk() if isinstance(rule, ScopeRule)]
+    owned = ["owner_id"] if issubclass(model, Owned) else []
+    ways: list[tuple[str, ...]] = [
+        (name, "created_at", "id") for name in dict.fromkeys(owned + scoped) if name in table.c
+    ]
+    if not scoped and not (owned and read == owner):
+        # Beside an index by scope it would be read in its place, past all rows of others.
+        ways.append(("created_at", "id"))
     present = {tuple(column.name for column in index.columns) for index in table.indexes}
     for way in ways:
         if way not in present:

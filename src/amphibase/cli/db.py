@@ -15,6 +15,7 @@ from amphibase.database.engine import Database
 from amphibase.errors import ConfigurationError
 from amphibase.models import Base
 from amphibase.schema import commands as schema
+from amphibase.schema.index_advice import index_advice
 from amphibase.schema.migrations.locations import PART_OF
 from amphibase.schema.row_level_security import describe_unenforced, unenforced_tables
 from amphibase.settings import Part, Settings, load_settings
@@ -101,6 +102,8 @@ def current(application: Application = None) -> None:
 def check(application: Application = None) -> None:
     """Compare the database with the models; exit code 1 if it is behind or differs.
 
+    It also says what to do about indexes that access rules need or suffer from.
+
     Example: amphibase db check --app main:app
     """
 
@@ -122,6 +125,9 @@ def check(application: Application = None) -> None:
         # Without the application its tables would all look superfluous.
         differences = [each for each in differences if each.chain != "application"]
         console.print("[yellow]![/yellow] Your models were not compared; add --app module:app")
+    else:
+        for advice in index_advice(Base.metadata):
+            console.print(f"[yellow]![/yellow] {escape(advice)}")
     for _, _, unenforced in results:
         if unenforced:
             console.print(f"[yellow]![/yellow] {escape(unenforced)}")

@@ -1,0 +1,101 @@
+"""What `db check` says about the indexes and unique constraints of models under access rules."""
+
+import uuid
+
+from sqlalchemy import ForeignKey, Index, MetaData, UniqueConstraint
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+from amphibase.access import Access, admin, authenticated, memberships, owner, through
+from amphibase.models import NAMING, Base, Timestamps
+from amphibase.schema.index_advice import index_advice
+
+
+def new_base() -> type[DeclarativeBase]:
+    class Models(DeclarativeBase):
+        metadata = MetaData(naming_convention=NAMING)
+        type_annotation_map = Base.type_annotation_map
+
+    return Models
+
+
+def test_indexes_that_a_rule_needs_are_missed_by_name() -> None:
+    """Of the table, of memberships, and of related rows."""
+    base = new_base()
+
+    class Membership(base):  # type: ignore[misc,valid-type]
+        __tablename__ = "memberships"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        user_id: Mapped[uuid.UUID]
+        team_id: Mapped[int]
+
+    mine = memberships(Membership.team_id, of=Membership.user_id)
+
+    class Ticket(base):  # type: ignore[misc,valid-type]
+        __tablename__ = "tickets"
+        __access__ = Access(read=mine.has("team_id") | owner, write=admin)
+        id: Mapped[int] = mapped_column(primary_key=True)
+        number: Mapped[int]
+        owner_id: Mapped[uuid.UUID]
+        team_id: Mapped[int]
+
+    class Comment(base):  # type: ignore[misc,valid-type]
+        __tablename__ = "comments"
+        __access__ = Access(read=through("ticket"))
+        id: Mapped[int] = mapped_column(primary_key=True)
+        ticket_number: Mapped[int] = mapped_column(ForeignKey(Ticket.number))
+        ticket: Mapped[Ticket] = relationship()
+
+    assert index_advice(base.metadata) == [
+        "tickets: no index begins with number, by which Comment.ticket is found for each row; add "
+        "one",
+        "tickets: no index begins with team_id, by which rows are found by a scope; add one",
+        "memberships: no index begins with user_id, by which the caller's memberships are found; "
+        "add one",
+        "tickets: no index begins with owner_id, by which rows are found by their owner; add one",
+    ]
+    Index(None, Membership.user_id, Membership.team_id)
+    Index(None, Ticket.team_id)
+    Index(None, Ticket.owner_id)
+    Index(None, Ticket.number)
+    assert index_advice(base.metadata) == []
+
+
+def test_what_slows_lists_and_what_tells_of_rows_of_others_is_named() -> None:
+    base = new_base()
+
+    class Membership(base):  # type: ignore[misc,valid-type]
+        __tablename__ = "memberships"
+        user_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+        team_id: Mapped[int] = mapped_column(primary_key=True)
+
+    mine = memberships(Membership.team_id, of=Membership.user_id)
+
+    class Ticket(Timestamps, base):  # type: ignore[misc,valid-type]
+        __tablename__ = "tickets"
+        __access__ = Access(read=mine.has("team_id") | admin, write=mine.has("team_id"))
+        id: Mapped[int] = mapped_column(primary_key=True)
+        team_id: Mapped[int]
+        number: Mapped[int]
+        __table_args__ = (UniqueConstraint("number"), UniqueConstraint("team_id", "number"))
+
+    class Tag(base):  # type: ignore[misc,valid-type]
+        __tablename__ = "tags"
+        __access__ = Access(read=authenticated, write=authenticated)
+        name: Mapped[str] = mapped_column(primary_key=True)
+        short: Mapped[str] = mapped_column(unique=True)
+
+    assert [index.name for index in Ticket.__table__.indexes] == [
+        "ix_tickets_team_id_created_at_id"
+    ]
+    telling = (
+        "tickets: a conflict of (number) tells a caller of a row that they may not see; add "
+        "team_id to uq_tickets_number"
+    )
+    assert index_advice(base.metadata) == [telling]
+    Index("ix_new", Ticket.created_at, Ticket.id)
+    assert index_advice(base.metadata) == [
+        "tickets: ix_new is read for lists in place of an index by scope, past all rows of others; "
+        "drop it",
+        telling,
+    ]
+    assert Tag.__table__.indexes == set()
