@@ -1,10 +1,16 @@
 """The catalog holds what the database has."""
 
+import asyncio
 import os
+import threading
+from collections.abc import Iterator
+from typing import Any
 
 import psycopg
 import pytest
+from tests.gateway.conftest import ProjectDatabase
 
+from amphibase.gateway.rest.schema import introspection
 from amphibase.gateway.rest.schema.catalog import (
     Catalog,
     ComputedRelationship,
@@ -12,6 +18,7 @@ from amphibase.gateway.rest.schema.catalog import (
     Parameter,
 )
 from amphibase.gateway.rest.schema.introspection import read_catalog
+from amphibase.gateway.rest.schema.relationships import ForeignKey, ViewColumn, relate
 from amphibase.postgres import Server
 
 DDL = """
@@ -151,3 +158,33 @@ def test_functions_have_parameters_and_results(catalog: Catalog) -> None:
 
 def test_what_is_not_exposed_is_not_there(catalog: Catalog) -> None:
     assert not [name for name in catalog.tables if name.schema != "public"]
+
+
+async def test_requests_go_on_while_a_catalog_is_made(
+    project: ProjectDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    responded, loop = threading.Event(), asyncio.get_running_loop()
+
+    def during_a_request(*arguments: Any) -> None:
+        loop.call_soon_threadsafe(responded.set)
+        assert responded.wait(5)
+
+    monkeypatch.setattr(introspection, "_catalog", during_a_request)
+    async with await psycopg.AsyncConnection.connect(project.authenticator) as connection:
+        await introspection.read_catalog(connection, ["public"])
+
+
+def test_the_columns_of_views_are_looked_through_once_however_many_keys_there_are() -> None:
+    looked: list[int] = []
+
+    class Columns(tuple[ViewColumn, ...]):
+        def __iter__(self) -> Iterator[ViewColumn]:
+            looked.append(len(self))
+            return super().__iter__()
+
+    table, view = Name("public", "notes"), Name("public", "recent")
+    columns = Columns([ViewColumn("note", table, "id"), ViewColumn("again", table, "id")])
+    keys = [ForeignKey(f"key{n}", Name("public", f"t{n}"), table, (("a", "id"),)) for n in range(9)]
+    shown = relate(keys, {}, {view: columns}, ["public"])
+    assert len(looked) == 1
+    assert {each.columns for each in shown[view]} == {(("note", "a"),), (("again", "a"),)}

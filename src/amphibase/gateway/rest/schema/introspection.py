@@ -1,5 +1,7 @@
 """Reads the catalog of a database: what the Data API serves, as data."""
 
+import asyncio
+import gc
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
@@ -23,6 +25,7 @@ from amphibase.gateway.rest.schema.relationships import ForeignKey, ViewColumn, 
 from amphibase.gateway.rest.schema.view_columns import origins
 
 _QUERIES = files("amphibase.gateway.rest.schema") / "introspection.sql"
+ROWS_AT_ONCE = 200
 SAFEUPDATE = "safeupdate.enabled"
 """The setting of the module safeupdate; a role may have it where the module is missing."""
 
@@ -58,7 +61,34 @@ async def read_catalog(connection: psycopg.AsyncConnection[Any], schemas: Sequen
         await cursor.execute("SET LOCAL search_path = ''")
         for name, query in _queries().items():
             await cursor.execute(query.encode(), {"schemas": list(schemas)})
-            rows[name] = await cursor.fetchall()
+            rows[name] = await _fetch(cursor)
+    user, version = connection.info.user, connection.info.server_version
+    return await asyncio.to_thread(_build, rows, schemas, user, version)
+
+
+async def _fetch(cursor: psycopg.AsyncCursor[Any]) -> list[Any]:
+    """Fetch all rows, a few at a time: requests go on meanwhile."""
+    rows: list[Any] = []
+    while some := await cursor.fetchmany(ROWS_AT_ONCE):
+        rows += some
+        await asyncio.sleep(0)
+    return rows
+
+
+def _build(
+    rows: Mapping[str, Sequence[Any]], schemas: Sequence[str], user: str, version: int
+) -> Catalog:
+    """Make the catalog of the queries' rows, in a thread: that of a large database takes long."""
+    gc.disable()  # it would look through all of the new objects again and again
+    try:
+        return _catalog(rows, schemas, user, version)
+    finally:
+        gc.enable()
+
+
+def _catalog(
+    rows: Mapping[str, Sequence[Any]], schemas: Sequence[str], user: str, version: int
+) -> Catalog:
     keys = _primary_keys(rows["keys"])
     columns = _columns(rows["columns"])
     foreign_keys = [_foreign_key(row) for row in rows["foreign_keys"]]
@@ -73,7 +103,7 @@ async def read_catalog(connection: psycopg.AsyncConnection[Any], schemas: Sequen
     for row in rows["functions"]:
         functions[Name(row.schema, row.name)].append(_function(row))
     role_settings = _role_settings(rows["role_settings"])
-    own_settings = role_settings.get(connection.info.user, {})
+    own_settings = role_settings.get(user, {})
     relationships, computed_fields = _computed(rows["row_functions"])
     return Catalog(
         schemas=tuple(schemas),
@@ -90,7 +120,7 @@ async def read_catalog(connection: psycopg.AsyncConnection[Any], schemas: Sequen
         schema_descriptions={row.name: row.description for row in rows["schemas"]},
         role_settings=role_settings,
         requires_where=own_settings.get(SAFEUPDATE, "off").lower() in _ON,
-        version=connection.info.server_version,
+        version=version,
     )
 
 

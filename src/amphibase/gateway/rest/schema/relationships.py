@@ -48,8 +48,11 @@ def relate(
         schemas: the exposed ones, in which junctions have to be.
     """
     by_source: dict[Name, list[Relationship]] = defaultdict(list)
+    shown_by = _by_column(views)
     known = [
-        shown for key in foreign_keys for shown in _with_views(_with_uniqueness(key, keys), views)
+        shown
+        for key in foreign_keys
+        for shown in _with_views(_with_uniqueness(key, keys), shown_by)
     ]
     for key in known:
         for relationship in _both_directions(key):
@@ -66,31 +69,40 @@ def _with_uniqueness(key: ForeignKey, keys: Keys) -> ForeignKey:
     return ForeignKey(key.constraint, key.source, key.target, key.columns, unique)
 
 
-def _with_views(
-    key: ForeignKey, views: Mapping[Name, Sequence[ViewColumn]]
-) -> Iterator[ForeignKey]:
+_ShownBy = Mapping[tuple[Name, str], Mapping[Name, Sequence[str]]]
+"""By a table and its column: the views that show it, each with its own names for it."""
+
+
+def _by_column(views: Mapping[Name, Sequence[ViewColumn]]) -> _ShownBy:
+    shown_by: dict[tuple[Name, str], dict[Name, list[str]]] = defaultdict(dict)
+    for view, columns in views.items():
+        for column in columns:
+            names = shown_by[column.table, column.column].setdefault(view, [])
+            names.append(column.name)
+    return shown_by
+
+
+def _with_views(key: ForeignKey, shown_by: _ShownBy) -> Iterator[ForeignKey]:
     """The key itself, and as it appears where a view stands for one of its sides, or for both."""
     sources = [(key.source, [source for source, _ in key.columns])]
     targets = [(key.target, [target for _, target in key.columns])]
-    sources += _showing(*sources[0], views)
-    targets += _showing(*targets[0], views)
+    sources += _showing(*sources[0], shown_by)
+    targets += _showing(*targets[0], shown_by)
     for (source, source_columns), (target, target_columns) in product(sources, targets):
         columns = tuple(zip(source_columns, target_columns, strict=True))
         yield ForeignKey(key.constraint, source, target, columns, key.is_unique)
 
 
 def _showing(
-    table: Name, columns: Sequence[str], views: Mapping[Name, Sequence[ViewColumn]]
+    table: Name, columns: Sequence[str], shown_by: _ShownBy
 ) -> list[tuple[Name, list[str]]]:
     """The views that show all the columns, with their own names for them."""
-    combinations = []
-    for view, shown in views.items():
-        names = [
-            [each.name for each in shown if (each.table, each.column) == (table, column)]
-            for column in columns
-        ]
-        combinations += [(view, list(each)) for each in product(*names)]
-    return combinations
+    by_view = [shown_by.get((table, column), {}) for column in columns]
+    return [
+        (view, list(names))
+        for view in by_view[0]
+        for names in product(*(each.get(view, ()) for each in by_view))
+    ]
 
 
 def _both_directions(key: ForeignKey) -> tuple[Relationship, Relationship]:
