@@ -125,6 +125,9 @@ class _CoalescingTransport:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
 
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
     def write(self, data: bytes) -> None:
         """Send it at the end of this turn of the loop, or at once where it is large."""
         if len(data) > MAX_COALESCED_BYTES:

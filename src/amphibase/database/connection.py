@@ -79,6 +79,7 @@ class Connection:
         self._reply: asyncio.Future[list[PGresult]] | None = None
         self._farewell: str | None = None
         self._loop = asyncio.get_running_loop()
+        self._used_at = 0.0  # the loop's time
         self._pg.enter_pipeline_mode()
         session.add_notice_handler(self._on_notice)
         self._socket = self._pg.socket  # stored, since libpq forgets it when it closes it by itself
@@ -95,7 +96,8 @@ class Connection:
 
     def is_alive(self) -> bool:
         """Return whether the server has not hung up; if it has, the connection is closed now."""
-        if self.runs:
+        # One that has responded in this turn of the loop has not been idle since.
+        if self.runs and self._loop.time() != self._used_at:
             # A server that hung up has sent a message already, which one read shows; sending first
             # would leave open whether the run or the idle connection was ended.
             self._on_readable()
@@ -231,6 +233,7 @@ class Connection:
     def _complete(self) -> None:
         results, self._results = self._results, []
         reply, self._reply = self._reply, None
+        self._used_at = self._loop.time()
         if extra := self._extra:
             for index, key in extra.items():
                 if key and results[index].status != _COMMAND_OK:

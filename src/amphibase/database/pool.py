@@ -117,14 +117,15 @@ class PipelinePool:
         """
         return self._load(await self._results(calls, again=True))
 
-    async def run_raw(self, *calls: Call, again: bool) -> list[list[Cells]]:
+    async def run_raw(self, *calls: Call, again: bool, skip: int = 0) -> list[list[Cells]]:
         """Run calls as `run` does, but leave the values the bytes that the server wrote.
 
         Args:
+            skip: how many of the first calls have rows that nobody reads; these are left out.
             again: Whether the calls may be sent once more where nobody knows what became of the
                 first sending. What was never sent is sent again in any case.
         """
-        return [_cells(result) for result in await self._results(calls, again=again)]
+        return [_cells(result) for result in (await self._results(calls, again=again))[skip:]]
 
     @asynccontextmanager
     async def transaction(

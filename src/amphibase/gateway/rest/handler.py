@@ -224,12 +224,10 @@ class RequestHandler:
             settings: the function's own.
         """
         transaction_settings = self._transaction_settings
-        of_transaction = {
-            **transaction_settings.settings(
-                context.request, context.role, context.preferences.timezone
-            ),
-            **settings,
-        }
+        of_transaction = transaction_settings.settings(
+            context.request, context.role, context.preferences.timezone
+        )
+        of_transaction.update(settings)
         isolation = cast("Isolation | None", of_transaction.pop(ISOLATION, None))
         ends_by = context.preferences.end
         estimate = compiled.estimate

@@ -65,7 +65,7 @@ def read_request(
     """
     by_name: dict[str, str] = {}
     for raw_name, raw_value in headers:
-        name, value = raw_name.decode("latin-1"), raw_value.decode(errors="replace")
+        name, value = raw_name.decode("latin-1"), raw_value.decode("utf-8", "replace")
         by_name[name] = f"{by_name[name]}, {value}" if name in by_name else value
     kind, target = _target(path)
     if method not in _METHODS[kind]:

@@ -125,9 +125,15 @@ def _location_of_row(table: Table, key: Mapping[str, object]) -> str:
 def _location(request: ApiRequest) -> str:
     if not request.query_string:
         return request.path
-    parameters = [_parameter(each) for each in request.query_string.split("&") if each]
+    return f"{request.path}?{_canonical(request.query_string)}"
+
+
+@cached(1000)
+def _canonical(query_string: str) -> str:
+    """The parameters by name, with all encoded that may be."""
+    parameters = [_parameter(each) for each in query_string.split("&") if each]
     parameters.sort(key=itemgetter(0))
-    return f"{request.path}?{'&'.join([text for _, text in parameters])}"
+    return "&".join([text for _, text in parameters])
 
 
 def _parameter(text: str) -> tuple[str, str]:

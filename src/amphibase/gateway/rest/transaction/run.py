@@ -80,7 +80,9 @@ class RoleExecutor:
         calls = calls_of(query)
         try:
             if query.check is None and not query.rolls_back and query.isolation is None:
-                results = await self.pool.run_raw(*calls, again=query.is_read)
+                results = await self.pool.run_raw(
+                    *calls, again=query.is_read, skip=len(query.before) + 1
+                )
             else:
                 results = await self._run_held(query, calls)
         except psycopg.Error as error:

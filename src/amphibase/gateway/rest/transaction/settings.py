@@ -1,6 +1,6 @@
 """The settings of a request's transaction, and the function that is called before its statement."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import orjson
 
@@ -36,14 +36,16 @@ class TransactionSettings:
 
     def settings(
         self, request: ApiRequest, role: RequestRole, timezone: str | None = None
-    ) -> Mapping[str, str]:
+    ) -> dict[str, str]:
         """Return the settings of the transaction: the role's own, and the request's (`request.*`).
 
         Args:
             timezone: the one that the request prefers.
         """
-        headers = dict(request.headers)
-        cookies = headers.pop("cookie", None)
+        headers = request.headers
+        cookies = headers.get("cookie")
+        if cookies is not None:
+            headers = {name: value for name, value in headers.items() if name != "cookie"}
         settings = {
             **self._role_settings.get(role.name, {}),
             "search_path": self._paths[request.schema],
