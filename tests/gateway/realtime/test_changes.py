@@ -186,6 +186,21 @@ async def test_a_wildcard_has_every_published_table_from_its_first_row_on(
     assert await wire.is_silent()
 
 
+async def test_a_topic_without_a_configuration_names_what_it_wants(
+    api: Api, connect: Connect
+) -> None:
+    await api.run(ITEMS)
+    wire = await connect(api)
+    topic = "realtime:shop:items:id=gt.1"
+    reply = await wire.reply(topic, "phx_join", {})
+    assert reply == {"status": "ok", "response": {"postgres_changes": []}}
+    assert (await wire.receive())[4]["message"] == "Subscribed to PostgreSQL"
+    await api.run("INSERT INTO shop.items (id) VALUES (1), (2)")
+    _, _, name, event, payload = await wire.receive()
+    assert (name, event, payload["record"]["id"], payload["table"]) == (topic, "INSERT", 2, "items")
+    assert await wire.is_silent()
+
+
 async def test_values_are_json_of_their_types(api: Api, connect: Connect) -> None:
     await api.run(
         "CREATE TYPE shop.mood AS ENUM ('calm')",

@@ -1,9 +1,14 @@
 """Private channels, by the policies of `realtime.messages`, and messages of the database."""
 
+import asyncio
+import time
 from typing import Any
 
+import pytest
 from tests.gateway.realtime.api import ANN, BOB, SERVICE, Api
 from tests.gateway.realtime.conftest import Connect
+
+from amphibase.gateway.realtime import channel, database_messages
 
 ROOM = "realtime:room:1"
 
@@ -108,6 +113,78 @@ async def test_what_the_database_sends_reaches_the_topic_in_order(
     sent = (await public.receive())[4]
     assert (sent["event"], sent["payload"]) == ("sent", {"id": 7})
     assert await ann.is_silent()
+
+
+async def test_messages_of_the_database_are_replayed_in_their_order_and_once(
+    api: Api, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await api.run(
+        POLICIES,
+        "DELETE FROM realtime.messages",
+        "SELECT realtime.send('{}', 'old', 'room:1')",
+        "UPDATE realtime.messages SET inserted_at = inserted_at - interval '1 hour'",
+        "BEGIN; SELECT realtime.send('{}', n::text, 'room:1') FROM generate_series(1, 4) n; COMMIT",
+        "SELECT realtime.send('{}', 'public', 'room:1', false)",
+        "SELECT realtime.send_binary('\\xff', 'bytes', 'room:1')",
+    )
+
+    async def read_newest(*arguments: Any) -> Any:
+        """Two messages are sent while those before are read: one of them comes by both ways."""
+        await api.run("SELECT realtime.send('{}', 'both', 'room:1')")
+        pushes = await database_messages.read_newest(*arguments)
+        await api.run("SELECT realtime.send('{}', 'live', 'room:1')")
+        await asyncio.sleep(0.3)
+        return pushes
+
+    monkeypatch.setattr(channel, "read_newest", read_newest)
+    wire = await connect(api)
+    replay = {"since": int(time.time() * 1000) - 60_000, "limit": 5}
+    await wire.join(ROOM, api.token(), private=True, broadcast={"replay": replay})
+    messages = [await wire.receive() for _ in range(6)]
+    events = [each if isinstance(each, bytes) else each[4]["event"] for each in messages]
+    assert events[:3] == ["2", "3", "4"]
+    assert events[4:] == ["both", "live"]
+    assert (events[3][-1:], b'"replayed":true' in events[3]) == (b"\xff", True)
+    metas = [each[4]["meta"].get("replayed") for each in (messages[2], *messages[4:])]
+    assert metas == [True, True, None]
+    assert await wire.is_silent()
+
+
+@pytest.mark.parametrize(
+    ("is_private", "replay", "reason"),
+    [
+        (False, {"since": 0}, "Replay is not allowed for public channels"),
+        (True, {"since": 0, "limit": 26}, "Replay params are not valid"),
+        (True, {"since": "0"}, "Replay params are not valid"),
+        (True, {"limit": 1}, "Replay params are not valid"),
+        (True, [], "Replay params are not valid"),
+    ],
+)
+async def test_a_replay_that_cannot_be_is_an_error(
+    api: Api, connect: Connect, is_private: bool, replay: Any, reason: str
+) -> None:
+    await api.run(POLICIES)
+    wire = await connect(api)
+    joined = await wire.join(ROOM, api.token(), private=is_private, broadcast={"replay": replay})
+    assert joined == f"UnableToReplayMessages: {reason}"
+
+
+async def test_a_channel_reports_that_broadcasts_of_the_database_come(
+    api: Api, connect: Connect
+) -> None:
+    wire = await connect(api)
+    await wire.join(ROOM, broadcast={"replication_ready": True})
+    assert (await wire.receive())[3:] == [
+        "system",
+        {
+            "extension": "system",
+            "status": "ok",
+            "message": "Replication connection established",
+            "channel": "room:1",
+        },
+    ]
+    await api.run("SELECT realtime.send('{}', 'sent', 'room:1', false)")
+    assert (await wire.receive())[4]["event"] == "sent"
 
 
 async def test_who_may_not_write_sends_nothing_from_the_database(

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from time import time
+from types import MappingProxyType
 from typing import Any, Protocol, Self
 
 import orjson
@@ -13,6 +14,7 @@ from amphibase.gateway.realtime.changes.binding import binding_id
 from amphibase.gateway.realtime.changes.lane import EVENT
 from amphibase.gateway.realtime.changes.subscriptions import Subscriptions
 from amphibase.gateway.realtime.context import RealtimeContext
+from amphibase.gateway.realtime.database_messages import read_newest
 from amphibase.gateway.realtime.errors import (
     DatabaseUnreachable,
     InvalidRealtimeToken,
@@ -30,13 +32,14 @@ from amphibase.gateway.realtime.frames import (
     is_too_long,
     system_payload,
 )
-from amphibase.gateway.realtime.join import TOPIC_PREFIX, JoinConfig, user_token
+from amphibase.gateway.realtime.join import TOPIC_PREFIX, JoinConfig, Replay, user_token
 from amphibase.gateway.realtime.tokens import ChannelCaller, authenticate
 from amphibase.redaction import redacted_logger
 
 logger = redacted_logger("amphibase.gateway.realtime")
 
 NO_CHANGES = "The database does not send its changes"
+REPLICATION_READY = "Replication connection established"
 PAYLOAD_TOO_LARGE = "payload_size_exceeded"
 EVENT_TOO_LONG = f"The event has more than {MAX_NAME_BYTES} bytes"
 BROADCAST_KEYS = ("type", "event", "payload", "meta")
@@ -68,9 +71,9 @@ class Channel:
     """
 
     __slots__ = (
-        "__weakref__", "_caller", "_change_errors", "_config", "_context", "_expiry", "_has_left",
-        "_join_ref", "_left", "_name", "_readable", "_socket", "_topic", "_wants_presence",
-        "_writable", "wire_name",
+        "__weakref__", "_caller", "_change_errors", "_config", "_context", "_expiry", "_feed_error",
+        "_has_left", "_held", "_join_ref", "_left", "_name", "_readable", "_replayed", "_socket",
+        "_topic", "_wants_presence", "_writable", "wire_name",
     )  # fmt: skip
 
     def __init__(
@@ -99,6 +102,9 @@ class Channel:
         self._readable = readable
         self._writable: dict[str, bool] = {}
         self._change_errors: Sequence[str] = ()
+        self._feed_error: str | None = None
+        self._held: list[Push] | None = None if config.replay is None else []
+        self._replayed: Mapping[str | None, Push] = MappingProxyType({})
         self._await_expiry()
 
     @classmethod
@@ -127,6 +133,8 @@ class Channel:
         reason = await context.start_feed() if config.needs_feed else None
         channel = cls(context, socket, name, join_ref, config, caller, left, readable)
         channel._subscribe(subscriptions, reason)
+        if config.replay is not None and BROADCAST in readable:
+            await channel._read_replayed(config.replay)
         return channel
 
     @property
@@ -137,9 +145,19 @@ class Channel:
     def receives_presence(self) -> bool:
         return self._wants_presence and PRESENCE in self._readable
 
+    @property
+    def names_changes(self) -> bool:
+        """Whether changes come as events of the name of their operation."""
+        return self._config.names_changes
+
     def push(self, push: Push) -> None:
-        """Send a message of the topic to the client."""
-        self._socket.push(push)
+        """Send a message of the topic to the client, after those that are replayed."""
+        if push.message_id is not None and push.message_id in self._replayed:
+            return
+        if self._held is None:
+            self._socket.push(push)
+        else:
+            self._held.append(push)
 
     @property
     def caller(self) -> ChannelCaller:
@@ -149,12 +167,30 @@ class Channel:
     @property
     def bindings(self) -> Sequence[Mapping[str, Any]]:
         """The changes that the client wants, with their ids, for the reply to the join."""
+        if self._config.names_changes:
+            return []
         return [{**each, "id": binding_id(each)} for each in self._config.changes]
 
     def begin(self) -> None:
         """Send what follows the reply to the join."""
+        for push in self._replayed.values():
+            self._socket.push(push)
+        held, self._held = self._held, None
+        for push in held or ():
+            self.push(push)
         self._push_state()
         self._report_changes()
+
+    async def _read_replayed(self, replay: Replay) -> None:
+        """Read what was sent before; what is sent meanwhile waits. Raises DatabaseUnreachable."""
+        try:
+            pushes = await read_newest(self._context.database, self._name, replay)
+        except BaseException as error:
+            self.leave()
+            if isinstance(error, Unavailable):
+                raise DatabaseUnreachable from None
+            raise
+        self._replayed = {push.message_id: push for push in pushes}
 
     def _push_state(self) -> None:
         if self.receives_presence:
@@ -166,11 +202,14 @@ class Channel:
         Args:
             reason: why the database sends none; None where it does.
         """
+        self._feed_error = reason
         errors = subscriptions.errors
         self._change_errors = errors if reason is None else [f"{NO_CHANGES}: {reason}"]
         self._context.publisher.add(self, subscriptions.bindings)
 
     def _report_changes(self) -> None:
+        if self._config.reports_replication and not self._feed_error:
+            self.system(REPLICATION_READY)
         if not self._config.changes:
             for error in self._change_errors:
                 self.system(error, is_error=True)

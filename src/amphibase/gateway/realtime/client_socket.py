@@ -178,7 +178,7 @@ class ClientSocket:
             raise TopicNameRequired
         if is_too_long(message.topic):
             raise NameTooLong("topic", MAX_NAME_BYTES)
-        config = JoinConfig.read(message.payload)
+        config = JoinConfig.read(name, message.payload)
         if is_too_long(config.presence_key):
             raise NameTooLong("key of presence", MAX_NAME_BYTES)
         self._check_bindings(len(config.changes))

@@ -126,6 +126,12 @@ class NameTooLong(RealtimeError):
         super().__init__(f"The {name} is too long. Maximum {most} bytes")
 
 
+class InvalidReplay(RealtimeError):
+    """A join that wants messages to be sent again that cannot be."""
+
+    code = "UnableToReplayMessages"
+
+
 class NotReadable(RealtimeError):
     """A private channel that no policy lets the caller read."""
 

@@ -170,7 +170,12 @@ class Push:
 
     Args:
         payload: a JSON value.
+
+    Attributes:
+        message_id: of a message of the database; None for any other.
     """
+
+    message_id: str | None = None
 
     def __init__(self, topic: str, event: str, payload: Any) -> None:
         self.topic = topic

@@ -171,13 +171,17 @@ class Lane:
                 pushes.clear()
             if subscriber not in self._index:  # it has left meanwhile
                 continue
-            key = role, columns, subscriber.wire_name, *ids
+            key = role, columns, subscriber.wire_name, subscriber.names_changes, *ids
             if key not in pushes:
                 if (role, columns) not in written:
                     table = tables[change.relation.oid, role]
                     written[role, columns] = write_event(change, table, columns, composed)
-                payload = {"ids": ids, "data": orjson.Fragment(written[role, columns])}
-                pushes[key] = Push(subscriber.wire_name, EVENT, payload)
+                data = orjson.Fragment(written[role, columns])
+                pushes[key] = (
+                    Push(subscriber.wire_name, change.operation, data)
+                    if subscriber.names_changes
+                    else Push(subscriber.wire_name, EVENT, {"ids": ids, "data": data})
+                )
             subscriber.push(pushes[key])
 
 

@@ -40,6 +40,10 @@ class ChangeSubscriber(Hashable, Protocol):
     def caller(self) -> ChannelCaller:
         """Who decides what it may see."""
 
+    @property
+    def names_changes(self) -> bool:
+        """Whether changes come as events of the name of their operation."""
+
     def push(self, push: Push) -> None:
         """Send a message to the client."""
 
