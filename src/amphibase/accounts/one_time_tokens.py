@@ -58,11 +58,13 @@ class CodeKey:
         """Return a random code."""
         return "".join(secrets.choice("0123456789") for _ in range(self.length))
 
-    def token(self, subject: UUID | str, kind: Kind, code: str) -> str:
+    def token(self, subject: UUID | str, kind: str, code: str) -> str:
         """Return the token that a code stands for.
 
         Args:
-            subject: the user's id, or the address where there is no user yet.
+            subject: the user's id, or the address where there is no user yet; or what else the
+                code is for.
+            kind: a `Kind`, or the name of another use.
         """
         content = f"{subject} {kind} {code}".encode("utf-8", "surrogatepass")
         return hmac.new(self.secret, content, "sha224").hexdigest()

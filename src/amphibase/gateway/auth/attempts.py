@@ -18,6 +18,7 @@ WRONG = (
     codes.REAUTHENTICATION_NOT_VALID,
     codes.CURRENT_PASSWORD_INVALID,
     codes.MFA_VERIFICATION_FAILED,
+    codes.MFA_PHONE_VERIFICATION_FAILED,
     codes.MFA_VERIFICATION_REJECTED,
 )
 """What a wrong code is rejected with."""

@@ -88,6 +88,7 @@ class Core:
         self.passwords = self.engine.passwords
         self.users = AuthUsers(self.tables, self.engine.users)
         self.factors = Factors(self.tables)
+        self.factor_codes = CodeKey(tokens.derive("phone factor"), settings.mfa_phone_otp_length)
         self.flows = PkceFlows(self.tables)
         self.external_identities = ExternalIdentities(self.engine, self.tables)
         self._providers: dict[str, Provider] = {}

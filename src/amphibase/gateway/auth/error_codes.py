@@ -206,4 +206,12 @@ MFA_CHALLENGE_EXPIRED = ErrorCode(422, "mfa_challenge_expired", "MFA challenge h
 MFA_VERIFICATION_REJECTED = ErrorCode(
     403, "mfa_verification_rejected", "Further MFA verification attempts will be rejected."
 )
+MFA_VERIFIED_FACTOR_EXISTS = ErrorCode(
+    422,
+    "mfa_verified_factor_exists",
+    "A verified phone factor already exists, unenroll the existing factor to continue",
+)
+MFA_PHONE_VERIFICATION_FAILED = ErrorCode(
+    422, "mfa_verification_failed", "Invalid MFA Phone code entered"
+)
 MFA_VERIFICATION_FAILED = ErrorCode(422, "mfa_verification_failed", "Invalid TOTP code entered")

@@ -1,9 +1,12 @@
-"""`/factors`: second factors by clock (TOTP, RFC 6238): enrol, challenge, verify, unenrol."""
+"""`/factors`: second factors by clock (TOTP, RFC 6238) and by text message: enrol, challenge,
+verify, unenrol."""
 
+import hmac
 import io
 from datetime import timedelta
 from typing import Any
 from urllib.parse import quote, urlsplit
+from uuid import UUID
 
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -11,13 +14,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from amphibase.gateway.auth import error_codes as codes
+from amphibase.gateway.auth.attempts import too_soon
 from amphibase.gateway.auth.audit import AuditAction
 from amphibase.gateway.auth.bearer import BearerUser, claims_of, signed_in
-from amphibase.gateway.auth.bodies import Body, read, uuid_of
+from amphibase.gateway.auth.bodies import Body, phone_of, read, uuid_of
 from amphibase.gateway.auth.core import Core, address_of
 from amphibase.gateway.auth.errors import AuthError, invalid
-from amphibase.gateway.auth.mfa_rows import NO_ADDRESS, name_taken
+from amphibase.gateway.auth.mfa_rows import METHODS, NO_ADDRESS, name_taken
 from amphibase.gateway.auth.responses import respond, respond_uncached
+from amphibase.gateway.auth.serializers import user as user_json
 from amphibase.gateway.auth.users import AuthUser
 from amphibase.models import utc_now
 
@@ -26,16 +31,19 @@ WINDOW = 1
 
 QR_SCALE = 4
 
-VERIFY_DISABLED = {
-    "phone": codes.MFA_PHONE_VERIFY_DISABLED,
-    "webauthn": codes.MFA_WEBAUTHN_VERIFY_DISABLED,
-}
+PHONE_FACTOR = "phone factor"
+"""What the code of a text message is for."""
 
 
 class EnrollBody(Body):
     factor_type: str = ""
     friendly_name: str = ""
     issuer: str = ""
+    phone: str = ""
+
+
+class ChallengeBody(Body):
+    channel: str = ""
 
 
 class VerifyFactorBody(Body):
@@ -51,6 +59,10 @@ async def enroll(core: Core, request: Request) -> Response:
         caller = await _signed_in(core, connection, request, lock=True)
         user = caller.user
         _check_type(core, body)
+        phone = None
+        if body.factor_type == "phone":
+            phone = await _replace_unverified(core, connection, user, body.phone)
+            user = await core.users.get(connection, user.id)
         if any(factor.friendly_name == body.friendly_name for factor in user.factors):
             raise name_taken(body.friendly_name)
         caller.require_second_factor(403, "AAL2 required to enroll a new factor")
@@ -64,39 +76,50 @@ async def enroll(core: Core, request: Request) -> Response:
             or verified >= core.settings.mfa_max_verified_factors
         ):
             raise AuthError(codes.MFA_TOO_MANY_FACTORS)
-        import pyotp
-
-        secret = pyotp.random_base32()
-        id = await core.factors.add_totp(connection, user.id, body.friendly_name, secret)
+        secret = _new_secret() if phone is None else None
+        id = await core.factors.add(
+            connection, user.id, body.friendly_name, secret=secret, phone=phone
+        )
         await core.audit.record(
             connection,
             user.row,
             AuditAction.FACTOR_IN_PROGRESS,
-            traits={"factor_id": str(id), "factor_type": "totp"},
+            traits={"factor_id": str(id), "factor_type": body.factor_type},
             ip=address_of(request),
         )
+    added = {"id": str(id), "type": body.factor_type, "friendly_name": body.friendly_name}
+    if secret is None:
+        return respond_uncached({**added, "phone": body.phone})
     uri = _uri(core, user, body.issuer, secret)
-    return respond_uncached(
-        {
-            "id": str(id),
-            "type": "totp",
-            "friendly_name": body.friendly_name,
-            "totp": {
-                "qr_code": _qr_code(uri),
-                "secret": secret,
-                "uri": uri,
-            },
-        }
-    )
+    totp = {"qr_code": _qr_code(uri), "secret": secret, "uri": uri}
+    return respond_uncached({**added, "totp": totp})
+
+
+async def _replace_unverified(
+    core: Core, connection: AsyncConnection, user: AuthUser, phone: str
+) -> str:
+    """Return the number of a new factor, whose unverified one is deleted. Raises AuthError."""
+    if not phone:
+        raise invalid("Phone number required to enroll Phone factor")
+    phone = phone_of(phone)
+    for factor in user.factors:
+        if factor.factor_type == "phone" and factor.phone == phone:
+            if factor.status == "verified":
+                raise AuthError(codes.MFA_VERIFIED_FACTOR_EXISTS)
+            await core.factors.remove(connection, factor)
+    return phone
 
 
 async def challenge(core: Core, request: Request) -> Response:
     """Respond to `POST /factors/{id}/challenge`: starts a challenge of the factor."""
+    body = await read(request, ChallengeBody, required=False)
     async with core.database.write() as connection:
         user = (await _signed_in(core, connection, request)).user
         id = uuid_of(request.path_params["id"], "factor_id")
-        factor = await core.factors.get(connection, user.id, id)
+        factor = await core.factors.get(connection, user.id, id, lock=True)
         _check_verifiable(core, factor)
+        if factor.factor_type == "phone":
+            _check_message(core, factor, body.channel)
         challenge_row = await core.factors.challenge(connection, factor.id, address_of(request))
         await core.audit.record(
             connection,
@@ -105,9 +128,40 @@ async def challenge(core: Core, request: Request) -> Response:
             traits={"factor_id": str(factor.id), "factor_status": factor.status},
             ip=address_of(request),
         )
+        if factor.factor_type == "phone":
+            await _send_code(core, connection, user, factor.phone, challenge_row.id)
     lifetime = timedelta(seconds=core.settings.mfa_challenge_expiry_duration)
     expires_at = int((challenge_row.created_at + lifetime).timestamp())
-    return respond({"id": str(challenge_row.id), "type": "totp", "expires_at": expires_at})
+    return respond(
+        {"id": str(challenge_row.id), "type": factor.factor_type, "expires_at": expires_at}
+    )
+
+
+def _check_message(core: Core, factor: Row[Any], channel: str) -> None:
+    """Raise AuthError unless a text message may go to the factor's number now."""
+    if channel not in ("", "sms"):
+        raise invalid(
+            "Invalid channel, supported values are 'sms' or 'whatsapp'. 'whatsapp' is only "
+            "supported if Twilio or Twilio Verify is used as the provider."
+        )
+    if factor.last_challenged_at is not None:
+        wait = factor.last_challenged_at + core.settings.mfa_phone_max_frequency - utc_now()
+        if (seconds := wait.total_seconds()) > 0:
+            raise too_soon(seconds, codes.SMS_RATE_LIMIT)
+
+
+async def _send_code(
+    core: Core, connection: AsyncConnection, user: AuthUser, phone: str, challenge_id: UUID
+) -> None:
+    """Send the code of a challenge; a number with a code for tests gets no message."""
+    if core.settings.test_code(phone) is not None:
+        return
+    if not core.hooks.sends_sms:
+        raise AuthError(codes.NO_SMS_PROVIDER)
+    code = core.factor_codes.new_code()
+    hashed = core.factor_codes.token(challenge_id, PHONE_FACTOR, code)
+    await core.factors.set_code(connection, challenge_id, hashed)
+    await core.hooks.send_sms(connection, user_json(user), phone, code, kind="mfa")
 
 
 async def verify(core: Core, request: Request) -> Response:
@@ -129,8 +183,12 @@ async def verify(core: Core, request: Request) -> Response:
         _check_verifiable(core, factor)
         challenge_row = await _challenge(core, connection, request, factor, body.challenge_id)
         with core.attempts.counting(str(factor.id)):
-            if not _is_current(factor.secret, body.code):
-                raise AuthError(codes.MFA_VERIFICATION_FAILED)
+            if not _is_right(core, factor, challenge_row, body.code):
+                raise AuthError(
+                    codes.MFA_PHONE_VERIFICATION_FAILED
+                    if factor.factor_type == "phone"
+                    else codes.MFA_VERIFICATION_FAILED
+                )
         await core.factors.remove_challenge(connection, challenge_row.id)
         await core.audit.record(
             connection,
@@ -148,7 +206,7 @@ async def verify(core: Core, request: Request) -> Response:
         session = None
         if caller.session_id is not None:
             session = await core.sessions.raise_to_aal2(
-                connection, caller.session_id, factor.id, "totp"
+                connection, caller.session_id, factor.id, METHODS[factor.factor_type]
             )
         if session is None:
             raise AuthError(codes.SESSION_NOT_FOUND, "The token belongs to no live session")
@@ -165,8 +223,8 @@ async def _check_attempt(core: Core, request: Request, body: VerifyFactorBody) -
         id = uuid_of(request.path_params["id"], "factor_id")
         factor = await core.factors.get(connection, user.id, id)
         _check_verifiable(core, factor)
-        await _challenge(core, connection, request, factor, body.challenge_id)
-    valid = _is_current(factor.secret, body.code)
+        challenge_row = await _challenge(core, connection, request, factor, body.challenge_id)
+    valid = _is_right(core, factor, challenge_row, body.code)
     # In a transaction of its own: what the hook writes stays after a rejection.
     with core.attempts.counting(str(factor.id)):
         async with core.database.write() as connection:
@@ -218,7 +276,8 @@ def _check_type(core: Core, body: EnrollBody) -> None:
             if not core.settings.mfa_totp_enroll_enabled:
                 raise AuthError(codes.MFA_TOTP_ENROLL_DISABLED)
         case "phone":
-            raise AuthError(codes.MFA_PHONE_ENROLL_DISABLED)
+            if not core.settings.mfa_phone_enroll_enabled:
+                raise AuthError(codes.MFA_PHONE_ENROLL_DISABLED)
         case "webauthn":
             raise AuthError(codes.MFA_WEBAUTHN_ENROLL_DISABLED)
         case _:
@@ -226,10 +285,15 @@ def _check_type(core: Core, body: EnrollBody) -> None:
 
 
 def _check_verifiable(core: Core, factor: Row[Any]) -> None:
-    if factor.factor_type != "totp":
-        raise AuthError(VERIFY_DISABLED[factor.factor_type])
-    if not core.settings.mfa_totp_verify_enabled:
-        raise AuthError(codes.MFA_TOTP_VERIFY_DISABLED)
+    match factor.factor_type:
+        case "totp":
+            if not core.settings.mfa_totp_verify_enabled:
+                raise AuthError(codes.MFA_TOTP_VERIFY_DISABLED)
+        case "phone":
+            if not core.settings.mfa_phone_verify_enabled:
+                raise AuthError(codes.MFA_PHONE_VERIFY_DISABLED)
+        case _:
+            raise AuthError(codes.MFA_WEBAUTHN_VERIFY_DISABLED)
 
 
 async def _challenge(
@@ -252,6 +316,23 @@ async def _challenge(
             "create a new challenge.",
         )
     return challenge_row
+
+
+def _is_right(core: Core, factor: Row[Any], challenge_row: Row[Any], code: str) -> bool:
+    if factor.factor_type == "totp":
+        return _is_current(factor.secret, code)
+    test_code = core.settings.test_code(factor.phone)
+    if test_code is not None:
+        return hmac.compare_digest(test_code.encode(), code.encode("utf-8", "surrogatepass"))
+    sent = challenge_row.otp_code or ""
+    hashed = core.factor_codes.token(challenge_row.id, PHONE_FACTOR, code)
+    return hmac.compare_digest(sent.encode(), hashed.encode())
+
+
+def _new_secret() -> str:
+    import pyotp
+
+    return pyotp.random_base32()
 
 
 def _is_current(secret: str, code: str) -> bool:

@@ -20,6 +20,10 @@ KEPT = timedelta(days=1)
 """How long unverified challenges are stored: as long as they can be valid."""
 
 
+METHODS = {"totp": "totp", "phone": "mfa/phone", "webauthn": "mfa/webauthn"}
+"""The methods of the claim `amr`, by the type of the factor."""
+
+
 class Factors:
     """Reads and writes them, in the caller's transaction."""
 
@@ -42,10 +46,21 @@ class Factors:
             raise AuthError(codes.MFA_FACTOR_NOT_FOUND)
         return row
 
-    async def add_totp(
-        self, connection: AsyncConnection, user_id: UUID, name: str, secret: str
+    async def add(
+        self,
+        connection: AsyncConnection,
+        user_id: UUID,
+        name: str,
+        *,
+        secret: str | None = None,
+        phone: str | None = None,
     ) -> UUID:
-        """Add a factor that awaits its first code. Raises AuthError where the name is taken."""
+        """Add a factor that awaits its first code. Raises AuthError where the name is taken.
+
+        Args:
+            secret: of a factor by clock; None for one by text message.
+            phone: where its codes are sent.
+        """
         id, now = uuid7(), utc_now()
         try:
             with translated_errors():
@@ -54,9 +69,10 @@ class Factors:
                         id=id,
                         user_id=user_id,
                         friendly_name=name,
-                        factor_type="totp",
+                        factor_type="totp" if phone is None else "phone",
                         status="unverified",
                         secret=secret,
+                        phone=phone,
                         created_at=now,
                         updated_at=now,
                     )
@@ -85,7 +101,7 @@ class Factors:
         await connection.execute(
             delete(self._claims).where(
                 self._claims.c.session_id.in_(raised),
-                self._claims.c.authentication_method == factor.factor_type,
+                self._claims.c.authentication_method == METHODS[factor.factor_type],
             )
         )
         await connection.execute(
@@ -130,6 +146,13 @@ class Factors:
         )
         challenge: Row[Any] = added.one()
         return challenge
+
+    async def set_code(self, connection: AsyncConnection, challenge_id: UUID, code: str) -> None:
+        """Store the hash of the code that was sent for a challenge."""
+        table = self._challenges
+        await connection.execute(
+            update(table).where(table.c.id == challenge_id).values(otp_code=code)
+        )
 
     async def find_challenge(
         self, connection: AsyncConnection, factor_id: UUID, id: UUID

@@ -104,6 +104,10 @@ class AuthSettings(HookSettings, ExternalSettings, ProjectSettings):
 
     mfa_totp_enroll_enabled: bool = Field(True, examples=["true"])
     mfa_totp_verify_enabled: bool = Field(True, examples=["true"])
+    mfa_phone_enroll_enabled: bool = Field(False, examples=["true"])
+    mfa_phone_verify_enabled: bool = Field(False, examples=["true"])
+    mfa_phone_otp_length: int = Field(6, ge=6, le=10, examples=["6"])
+    mfa_phone_max_frequency: Duration = Field(timedelta(seconds=5), examples=["60s"])
     mfa_max_enrolled_factors: int = Field(10, ge=0, le=100, examples=["10"])
     mfa_max_verified_factors: int = Field(10, ge=0, le=100, examples=["10"])
     mfa_challenge_expiry_duration: int = Field(

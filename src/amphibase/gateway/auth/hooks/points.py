@@ -174,16 +174,23 @@ class AuthHooks:
         return self._send_sms is not None
 
     async def send_sms(
-        self, connection: AsyncConnection, user: Mapping[str, Any], phone: str, code: str
+        self,
+        connection: AsyncConnection,
+        user: Mapping[str, Any],
+        phone: str,
+        code: str,
+        *,
+        kind: str = "",
     ) -> None:
         """Let the hook send a code. Raises AuthError where it fails.
 
         Args:
             user: as clients get it.
+            kind: `mfa` for that of a second factor.
         """
         if self._send_sms is not None:
-            payload = {"user": user, "sms": {"otp": code, "phone": phone}}
-            await self._call(self._send_sms, payload, connection)
+            sms = {"otp": code, "phone": phone, **({"sms_type": kind} if kind else {})}
+            await self._call(self._send_sms, {"user": user, "sms": sms}, connection)
 
     async def after_password_attempt(
         self, connection: AsyncConnection, user_id: UUID, *, valid: bool
