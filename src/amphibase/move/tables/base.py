@@ -18,7 +18,7 @@ Key = tuple[str, ...]
 """Values of the key's columns."""
 
 CHUNK_ROWS = 5_000
-CHUNK_BYTES = 4 * 1024 * 1024
+CHUNK_BYTES = 1024 * 1024
 """A chunk ends with whichever comes first."""
 
 
