@@ -1,6 +1,7 @@
 """What is taken off a target's tables for a load is put back as it was."""
 
 import subprocess
+from collections import Counter
 
 import pytest
 from psycopg.errors import UniqueViolation
@@ -8,6 +9,7 @@ from tests.move.two_databases import Side, TwoDatabases
 
 from amphibase.errors import MoveFailed
 from amphibase.move.catalog import TableName
+from amphibase.move.progress import NoProgress
 from amphibase.move.tables import passthrough
 from amphibase.move.tables.constraints import Constraints
 from amphibase.move.tables.passthrough import Passthrough, forget_ranges
@@ -66,6 +68,20 @@ PEOPLE, ORDERS = TableName("public", "people"), TableName("public", "orders")
 @pytest.fixture(autouse=True)
 def _every_table_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(passthrough, "LARGE", 0)
+
+
+class CountingProgress(NoProgress):
+    """Counts what is done."""
+
+    def __init__(self) -> None:
+        self.totals: dict[str, int | None] = {}
+        self.done: Counter[str] = Counter()
+
+    def start(self, task: str, total: int | None, unit: str) -> None:
+        self.totals[task] = total
+
+    def advance(self, task: str, amount: int) -> None:
+        self.done[task] += amount
 
 
 @pytest.fixture
@@ -191,3 +207,15 @@ async def test_keys_are_back_when_a_copy_fails(two_databases: TwoDatabases) -> N
     with pytest.raises(MoveFailed, match="t_n_check"):
         await mover.copy(await two_databases.pairs("people", "orders", "t"))
     assert constraint_names(two_databases.target) == before
+
+
+async def test_progress_counts_the_keys_and_indexes_that_are_built(
+    target: Side, two_databases: TwoDatabases
+) -> None:
+    target.run(FAMILY)
+    progress = CountingProgress()
+    constraints = Constraints(target.url, two_databases.journal, progress)
+    await constraints.take_off([PEOPLE, ORDERS], large=[PEOPLE, ORDERS])
+    number = len(constraints.taken_off())
+    await constraints.put_back()
+    assert progress.totals == progress.done == {"keys and indexes": number}

@@ -1,6 +1,7 @@
 """What a move did and what its proof saw: as JSON for programs and as a page for people."""
 
-from datetime import datetime
+from collections import Counter
+from datetime import UTC, datetime
 from enum import StrEnum
 from html import escape
 from pathlib import Path
@@ -34,6 +35,7 @@ class ReportedComparison(BaseModel):
         source, target: how many rows, accounts or files there are.
         checksums: of the source and of the target, in hex; None where rows were compared instead.
         differences: how many of them differ.
+        is_partial: whether either side may hold more, as something was there before or rejected.
     """
 
     subject: str
@@ -41,10 +43,12 @@ class ReportedComparison(BaseModel):
     target: int
     checksums: tuple[str, str] | None = None
     differences: int = 0
+    is_partial: bool = False
 
     @property
     def is_equal(self) -> bool:
-        return self.differences == 0 and self.source == self.target
+        """Return whether all that moved is the same on both sides."""
+        return self.differences == 0
 
 
 class RunReport(BaseModel):
@@ -82,10 +86,16 @@ class RunReport(BaseModel):
         return RunOutcome.UNVERIFIED if self.unverified else RunOutcome.VERIFIED
 
     def add(self, verified: Verification) -> None:
-        """Take over what the verification of a stage saw."""
-        by_subject: dict[str, int] = {}
-        for difference in verified.differences:
-            by_subject[difference.subject] = by_subject.get(difference.subject, 0) + 1
+        """Take over what the verification of a stage saw.
+
+        Counts that are not equal are a difference by themselves, where nothing else says why.
+        """
+        by_subject = Counter(difference.subject for difference in verified.differences)
+        for subject, (source, target) in verified.counts.items():
+            if source != target and not by_subject[subject] and subject not in verified.partial:
+                message = f"the source has {source:,}, and the target {target:,}"
+                self.differences.append(SideDifference(subject, None, message))
+                by_subject[subject] = abs(source - target)
         for subject in sorted(verified.counts.keys() | by_subject.keys()):
             source, target = verified.counts.get(subject, (0, 0))
             self.comparisons.append(
@@ -94,11 +104,14 @@ class RunReport(BaseModel):
                     source=source,
                     target=target,
                     checksums=verified.checksums.get(subject),
-                    differences=by_subject.get(subject, 0),
+                    differences=by_subject[subject],
+                    is_partial=subject in verified.partial,
                 )
             )
         self.differences += verified.differences
         self.unverified += verified.unverified
+        self.hashes |= verified.hashes
+        self.not_moved += verified.not_moved
 
     def write(self, plan: Path) -> Path:
         """Write `NAME.report.json` and `NAME.report.html` beside the plan; return the latter."""
@@ -109,6 +122,14 @@ class RunReport(BaseModel):
         return page
 
 
+TITLES = {
+    RunOutcome.VERIFIED: "Verified",
+    RunOutcome.FAILED: "Failed",
+    RunOutcome.UNVERIFIED: "Not all of it could be verified",
+}
+
+TIME = "%Y-%m-%d %H:%M:%S"
+
 PAGE = Template("""\
 <!doctype html>
 <html lang="en">
@@ -118,16 +139,22 @@ PAGE = Template("""\
 <style>
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
        color: #222; background: #fff }
-h1 { font-size: 1.5rem } h2 { font-size: 1.1rem; margin-top: 2rem }
-.verified { color: #116329 } .failed { color: #b3261e } .unverified { color: #8a5a00 }
+h1 { font-size: 1.5rem } h2 { font-size: 1.1rem; margin: 2rem 0 .25rem }
+.outcome { padding: .5rem 1rem; border-left: .4rem solid; font-size: 1.1rem }
+.verified { color: #116329; background: #eaf7ee } .failed { color: #b3261e; background: #fdeeed }
+.unverified { color: #8a5a00; background: #fdf5e3 }
 table { border-collapse: collapse; width: 100% } caption { text-align: left; color: #555 }
-th, td { text-align: left; padding: .25rem .75rem .25rem 0; border-bottom: 1px solid #ddd }
-td.number, th.number { text-align: right; font-variant-numeric: tabular-nums }
-td.bar { width: 40% } svg { display: block; width: 100%; height: 1rem }
+th, td { text-align: left; padding: .25rem .75rem .25rem 0; border-bottom: 1px solid #ddd;
+         vertical-align: top }
+.number { text-align: right; font-variant-numeric: tabular-nums }
+.list td:first-child { width: 35% } .list td { overflow-wrap: anywhere }
+td.bar { width: 35% } svg { display: block; width: 100%; height: 1rem; margin-top: .25rem }
+td.sums { white-space: nowrap } small { color: #555; white-space: nowrap }
 code { overflow-wrap: anywhere }
 </style>
-<h1>Move of $plan: <span class="$outcome">$outcome</span></h1>
-<p><code>$source</code> → <code>$target</code><br>$started_at to $finished_at$pause</p>
+<h1>Move of $plan</h1>
+<p class="outcome $outcome"><strong>$title.</strong> $summary</p>
+<p><code>$source</code> → <code>$target</code><br>$started_at to $finished_at (UTC)$pause</p>
 $sections
 </html>
 """)
@@ -136,35 +163,54 @@ $sections
 def format_page(report: RunReport) -> str:
     """Return the report as a page that needs nothing but itself."""
     sections = [_chart(report.comparisons)]
-    if report.quarantined:
-        allowed = "allowed" if report.quarantine_allowed else "not allowed"
-        sections.append(
-            f"<p><strong>{report.quarantined} rows were rejected</strong> by the target ({allowed})"
-            "; they are in the quarantine file beside the plan, with the reasons.</p>"
-        )
     sections += [
         _list("Differences", _rows_of(report.differences)),
         _list("Could not be verified", _rows_of(report.unverified)),
-        _list("Password hashes", [(kind, f"{n:,}") for kind, n in report.hashes.items()]),
+        _numbers("Password hashes", [(kind, f"{n:,}") for kind, n in report.hashes.items()]),
         _list("Not moved", [(each.what, each.reason) for each in report.not_moved]),
         _list("Kept", [(f"{each.subject} {each.key}", each.reason) for each in report.kept]),
         _list(
             "Could be written to in the pause",
             [(name, "the role that connects may not guard it") for name in report.unguarded],
         ),
-        _list("Durations", [(step, f"{n:,.1f} s") for step, n in report.seconds.items()]),
+        _numbers("Durations", [(step, f"{n:,.1f} s") for step, n in report.seconds.items()]),
     ]
     pause = report.pause_seconds
     return PAGE.substitute(
         plan=escape(report.plan),
         outcome=report.outcome,
+        title=TITLES[report.outcome],
+        summary=_summary(report),
         source=escape(report.source),
         target=escape(report.target),
-        started_at=report.started_at.isoformat(" ", "seconds"),
-        finished_at=report.finished_at.isoformat(" ", "seconds"),
+        started_at=f"{report.started_at.astimezone(UTC):{TIME}}",
+        finished_at=f"{report.finished_at.astimezone(UTC):{TIME}}",
         pause="" if pause is None else f"; the source rejected writes for {pause:.1f} s",
         sections="\n".join(section for section in sections if section),
     )
+
+
+def _summary(report: RunReport) -> str:
+    """Return in a sentence what people look for first."""
+    parts = [
+        f"{number:,} {noun}{'' if number == 1 else 's'}"
+        for number, noun in (
+            (len(report.differences), "difference"),
+            (report.quarantined, "rejected row"),
+            (len(report.unverified), "unverified part"),
+        )
+        if number
+    ]
+    if not parts:
+        return f"What moved is the same on both sides in all {len(report.comparisons)} comparisons."
+    where = ""
+    if report.quarantined:
+        allowed = "allowed" if report.quarantine_allowed else "not allowed"
+        where = (
+            f" What was rejected ({allowed}) is in the quarantine file beside the plan, with the "
+            "reasons."
+        )
+    return f"{', '.join(parts)}.{where}"
 
 
 def _chart(comparisons: list[ReportedComparison]) -> str:
@@ -173,9 +219,9 @@ def _chart(comparisons: list[ReportedComparison]) -> str:
         return "<p>Nothing was compared.</p>"
     rows = "\n".join(
         f"<tr><td>{escape(each.subject)}</td><td class=bar>{_bar(each)}</td>"
-        f"<td class=number>{each.source:,}</td><td class=number>{each.target:,}</td>"
-        f"<td class=number>{each.differences:,}</td><td>{_sums(each)}</td></tr>"
-        for each in comparisons
+        f"<td class=number>{each.source:,}</td><td class=number>{each.target:,}{_note(each)}</td>"
+        f"<td class=number>{each.differences:,}</td><td class=sums>{_sums(each)}</td></tr>"
+        for each in sorted(comparisons, key=lambda each: each.is_equal)
     )
     equal = sum(each.is_equal for each in comparisons)
     return (
@@ -188,7 +234,8 @@ def _chart(comparisons: list[ReportedComparison]) -> str:
 
 def _bar(each: ReportedComparison) -> str:
     whole = max(each.source, each.target, each.differences, 1)
-    wrong = max(each.differences, abs(each.source - each.target))
+    missing = 0 if each.is_partial else abs(each.source - each.target)
+    wrong = max(each.differences, missing)
     # A single row of a million is to be seen too.
     red = 0.0 if wrong == 0 else max(2.0, 100 * wrong / whole)
     label = "all equal" if wrong == 0 else f"{wrong:,} of {whole:,} differ"
@@ -199,12 +246,17 @@ def _bar(each: ReportedComparison) -> str:
     )
 
 
+def _note(each: ReportedComparison) -> str:
+    """Say why counts may differ, where they do."""
+    is_noted = each.is_partial and each.source != each.target
+    return "<br><small>merged or rejected</small>" if is_noted else ""
+
+
 def _sums(each: ReportedComparison) -> str:
     if each.checksums is None:
         return ""
-    source, target = each.checksums
-    shown = source[:12] if source == target else f"{source[:12]} ≠ {target[:12]}"
-    return f"<code>{escape(shown)}</code>"
+    source, target = (f"<code>{escape(checksum[:12])}</code>" for checksum in each.checksums)
+    return source if source == target else f"{source}<br>≠ {target}"
 
 
 def _rows_of(differences: list[SideDifference]) -> list[tuple[str, str]]:
@@ -212,6 +264,7 @@ def _rows_of(differences: list[SideDifference]) -> list[tuple[str, str]]:
 
 
 def _list(title: str, rows: list[tuple[str, str]]) -> str:
+    """Return a table of names with what is said of each."""
     if not rows:
         return ""
     shown = "\n".join(
@@ -219,4 +272,14 @@ def _list(title: str, rows: list[tuple[str, str]]) -> str:
         for left, right in rows[:MAX_LISTED]
     )
     more = f"<p>and {len(rows) - MAX_LISTED:,} more</p>" if len(rows) > MAX_LISTED else ""
-    return f"<h2>{title}</h2>\n<table>\n{shown}\n</table>{more}"
+    return f"<h2>{title}</h2>\n<table class=list>\n{shown}\n</table>{more}"
+
+
+def _numbers(title: str, rows: list[tuple[str, str]]) -> str:
+    """Return a narrow table of names with a number of each."""
+    if not rows:
+        return ""
+    shown = "\n".join(
+        f"<tr><td>{escape(name)}</td><td class=number>{number}</td></tr>" for name, number in rows
+    )
+    return f'<h2>{title}</h2>\n<table style="width: auto">\n{shown}\n</table>'

@@ -177,10 +177,13 @@ class Move:
 
     async def must_reset(self) -> AsyncIterator[str]:
         """Yield the users whose password did not move, by their addresses."""
-        for stage in self._stages:
-            if isinstance(stage, AccountsStage):
-                async for user in stage.must_reset():
+        if self._context.plan.accounts is not None:
+            accounts = AccountsStage(self._context)
+            try:
+                async for user in accounts.must_reset():
                     yield user
+            finally:
+                await accounts.close()
 
     def _check_ends(self) -> None:
         """Keep the journal of a move from being read as that of another."""
@@ -212,10 +215,6 @@ class Move:
         """Complete the report, and remove what only the move needs where it has succeeded."""
         report.quarantined = self._context.quarantine.rows()
         for stage in self._stages:
-            if isinstance(stage, AccountsStage):
-                survey = await stage.survey()
-                report.hashes = {str(kind): count for kind, count in survey.hashes.items()}
-                report.not_moved += survey.not_moved
             if report.outcome is not RunOutcome.FAILED:
                 await stage.finish()
         report.seconds = {name: round(spent, 3) for name, spent in self._seconds.items()}

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+from amphibase.move.plan import NotMoved
+
 
 class Outcome(StrEnum):
     """How a check came out; a failed one stops the move before anything is written."""
@@ -53,15 +55,22 @@ class Verification:
     Args:
         counts: subject → rows, accounts or files of the source and of the target.
         checksums: subject → checksum of the source and of the target, in hex.
+        partial: subjects of which each side may hold what the other does not, as something was
+            there before or was rejected; the counts of all others are equal.
         marks: of the target, as `Stage.marks` returns them, from before it was compared.
         unverified: what could not be looked at, and why; it is not a pass.
+        hashes: kind of password hash → accounts of the source.
+        not_moved: what stays on the source, and why.
     """
 
     counts: dict[str, tuple[int, int]] = field(default_factory=dict)
     checksums: dict[str, tuple[str, str]] = field(default_factory=dict)
+    partial: set[str] = field(default_factory=set)
     marks: dict[str, str] = field(default_factory=dict)
     differences: list[SideDifference] = field(default_factory=list)
     unverified: list[SideDifference] = field(default_factory=list)
+    hashes: dict[str, int] = field(default_factory=dict)
+    not_moved: list[NotMoved] = field(default_factory=list)
 
 
 class Stage(Protocol):

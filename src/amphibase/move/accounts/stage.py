@@ -106,6 +106,9 @@ class AccountsStage:
         marks = await self.marks()
         verified = await (await self._moving()).verify()
         verified.marks = marks
+        found = await self.survey()
+        verified.hashes = {str(kind): count for kind, count in found.hashes.items()}
+        verified.not_moved = found.not_moved
         if not self._sides()[0].finds_rows or not self._sides()[1].finds_rows:
             reason = "the API of a project shows no hashes, so that none were compared"
             verified.unverified.append(SideDifference("accounts", None, reason))

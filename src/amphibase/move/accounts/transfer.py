@@ -100,6 +100,8 @@ class AccountTransfer:
                     each for each in _differences(table, found) if (each.key,) not in rejected
                 ]
             verified.counts[subject] = (totals.source, totals.target)
+            if rejected:
+                verified.partial.add(subject)
             if self.source.finds_rows and self.target.finds_rows:
                 sums = totals.source_sum, totals.target_sum
                 verified.checksums[subject] = (f"{sums[0]:016x}", f"{sums[1]:016x}")

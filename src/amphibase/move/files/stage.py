@@ -262,6 +262,8 @@ class FilesStage:
             verified.checksums[subject] = comparison.checksums
             verified.marks[subject] = mark
             rejected = self._context.quarantine.keys(subject)
+            if rejected or self._plan.merge or self._journal.get(HELD, bucket):
+                verified.partial.add(subject)
             for each in comparison.differences:
                 if (each.key,) not in rejected:
                     verified.differences.append(each)

@@ -15,6 +15,7 @@ from amphibase.database.errors import translated_errors
 from amphibase.errors import MoveFailed
 from amphibase.move.catalog import TableName
 from amphibase.move.journal import Journal
+from amphibase.move.progress import NoProgress, Progress
 from amphibase.move.tables.constraint_definitions import (
     FOREIGN_KEY,
     INDEX,
@@ -28,6 +29,9 @@ from amphibase.move.tables.postgres_session import (
     qualified,
     settings_for,
 )
+
+TASK = "keys and indexes"
+"""Of the progress."""
 
 MEMORY_KB = 256 * 1024
 """For the sort of one index, where the server's own `maintenance_work_mem` is less."""
@@ -45,10 +49,12 @@ class Constraints:
 
     Args:
         target: of tables that belong to the role.
+        progress: is advanced for each that is put back.
     """
 
-    def __init__(self, target: URL, journal: Journal) -> None:
+    def __init__(self, target: URL, journal: Journal, progress: Progress | None = None) -> None:
         self._target, self._journal = target, journal
+        self._progress = progress or NoProgress()
 
     def taken_off(self) -> list[TakenOff]:
         """Return what is off, or was about to be when the move was killed."""
@@ -114,6 +120,7 @@ class Constraints:
         parts = self.taken_off()
         if not parts:
             return 0
+        self._progress.start(TASK, len(parts), "built")
         with translated_errors():
             connection = await connect(self._target)
             try:
@@ -126,6 +133,7 @@ class Constraints:
                 ) from None
             finally:
                 await connection.close()
+                self._progress.finish(TASK)
 
     async def _take_off(self, connection: AsyncConnection, part: TakenOff) -> bool:
         self._journal.put(part.kind, part.key, part.to_json())
@@ -152,6 +160,7 @@ class Constraints:
                 deleted += await _delete_forbidden(connection, part)
                 await _restore(connection, part)
                 self._forget(part)
+                self._progress.advance(TASK, 1)
         is_forbidden = [key for key in keys if not await self._restored(connection, key)]
         if is_forbidden and deletes:
             deleted += await self._put_keys_back_by_force(connection, keys)
@@ -164,6 +173,7 @@ class Constraints:
         except (errors.UniqueViolation, errors.ForeignKeyViolation):
             return False
         self._forget(part)
+        self._progress.advance(TASK, 1)
         return True
 
     async def _put_keys_back_by_force(
@@ -180,6 +190,7 @@ class Constraints:
         for key in keys:
             await _restore(connection, key)
             self._forget(key)
+            self._progress.advance(TASK, 1)
         return deleted
 
     def _forget(self, part: TakenOff) -> None:

@@ -37,7 +37,7 @@ async def copy_directly(tables: Sequence[MovedTable], context: MoveContext) -> N
     journal = context.journal
     tables = [table for table in tables if journal.get("table", table.name) != COPIED]
     if not tables:  # an earlier run may have been killed while it put keys back
-        await Constraints(target, journal).put_back()
+        await Constraints(target, journal, context.progress).put_back()
         return
     for table in tables:
         journal.put("table", table.name, BEGUN)

@@ -92,8 +92,8 @@ class Passthrough:
     ) -> None:
         self._source, self._target = source, target
         self._checkpoints = RangeCheckpoints(plan)
-        self._constraints = Constraints(target, journal)
         self._progress = progress or NoProgress()
+        self._constraints = Constraints(target, journal, self._progress)
         self._workers = workers
 
     async def copy(self, pairs: Sequence[TablePair]) -> None:
@@ -120,9 +120,9 @@ class Passthrough:
             with suppress(AmphibaseError):  # the first error says more
                 await self._constraints.put_back(deletes=False)
             raise
-        await self._constraints.put_back()
         for table in tables:
             self._progress.finish(str(table))
+        await self._constraints.put_back()
 
     @asynccontextmanager
     async def _opened_target(self) -> AsyncIterator[AsyncConnection]:

@@ -127,7 +127,7 @@ class TablesStage:
         """Delete the rows that are as the source has them; yield the others, which are kept."""
         sides = await self._open()
         if (target := postgres_url(self._context.target)) is not None:
-            await Constraints(target, self._context.journal).put_back()
+            await Constraints(target, self._context.journal, self._context.progress).put_back()
             await restore_triggers(target, self._context.journal)
         undo = Undo(
             sides.source, sides.target, sides.tables, sides.referrers, self._context.journal
@@ -227,7 +227,7 @@ class TablesStage:
         if target is None or not sides.unsatisfied:
             yield
             return
-        constraints = Constraints(target, self._context.journal)
+        constraints = Constraints(target, self._context.journal, self._context.progress)
         loaded = [
             table.pair.target.table.name
             for table in sides.tables
@@ -251,6 +251,8 @@ class TablesStage:
             verified.counts[table.name] = comparison.counts
             verified.checksums[table.name] = comparison.checksums
             verified.marks[table.name] = await self._mark(table, sides, comparison)
+            if table.plan.merge or self._context.quarantine.keys(table.name):
+                verified.partial.add(table.name)
             if not comparison.are_equal:
                 await self._name_differences(table, comparison, verified)
         after = await _counts(table, sides)
