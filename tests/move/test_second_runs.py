@@ -147,15 +147,22 @@ async def test_a_table_of_a_schema_with_a_dot_that_may_not_be_guarded_is_named(
     assert report.unguarded == ["my.app.seats"]
 
 
-async def test_a_plan_and_its_check_say_that_triggers_of_sqlite_fire(sides: Sides) -> None:
-    is_sqlite = sides.target.startswith("sqlite")
-    if is_sqlite:
-        body = "BEGIN SELECT 1; END"
+async def test_triggers_of_the_target_do_not_fire_unless_the_plan_lets_them(sides: Sides) -> None:
+    if sides.target.startswith("sqlite"):
+        body = "BEGIN SELECT RAISE(ABORT, 'fired'); END"
     else:
-        body = "FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()"
-    execute(sides.target, f"CREATE TRIGGER mine BEFORE UPDATE ON seats {body}")
+        execute(
+            sides.target,
+            "CREATE FUNCTION fired() RETURNS trigger LANGUAGE plpgsql AS "
+            "'BEGIN RAISE EXCEPTION ''fired''; END'",
+        )
+        body = "FOR EACH ROW EXECUTE FUNCTION fired()"
+    execute(sides.target, f"CREATE TRIGGER mine BEFORE INSERT ON seats {body}")
     plan = await plan_move("sql", "sql", sides.plan)
-    assert plan.tables[0].triggers == {"mine": "fire" if is_sqlite else "off"}
+    assert plan.tables[0].triggers == {"mine": "off"}
     async with Move(sides.plan) as move:
         (check,) = [each for each in await move.check() if "trigger mine" in each.message]
-    assert check.outcome is (Outcome.WARN if is_sqlite else Outcome.PASS)
+        assert check.outcome is Outcome.PASS
+        assert (await move.run()).outcome is RunOutcome.VERIFIED
+    with pytest.raises((sqlite3.IntegrityError, psycopg.errors.RaiseException), match="fired"):
+        execute(sides.target, "INSERT INTO seats VALUES (100, 'of the target')")

@@ -1,10 +1,17 @@
 """Triggers of a target do not fire for rows that arrive, and are then as they were."""
 
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
 import pytest
+from sqlalchemy import make_url
 from tests.move.two_databases import Side, TwoDatabases
 
 from amphibase.errors import MoveFailed
 from amphibase.move.catalog import TableName
+from amphibase.move.journal import Journal
 from amphibase.move.tables.triggers import restore_triggers, triggers_off
 
 TABLE = TableName("public", "t")
@@ -62,3 +69,48 @@ async def test_a_trigger_of_a_table_of_another_role_is_named(
         async with triggers_off(url, two_databases.journal, {TABLE: ["fires"]}):
             pass
     assert list(two_databases.journal.entries("trigger off")) == []
+
+
+SQLITE = TableName(None, "t")
+SQLITE_SCHEMA = """
+CREATE TABLE t (n int); CREATE TABLE log (n text);
+CREATE TRIGGER IF NOT EXISTS "a ""b"" ;--" AFTER INSERT ON t
+    WHEN new.n > 0 BEGIN INSERT INTO log VALUES ('it''s; "END";'); END;
+CREATE TRIGGER second AFTER INSERT ON t BEGIN INSERT INTO log VALUES (new.n); END;
+CREATE TRIGGER stays AFTER DELETE ON t BEGIN DELETE FROM log; END;
+"""
+SQLITE_NAMES = ('a "b" ;--', "second")
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Iterator[sqlite3.Connection]:
+    """A SQLite database with triggers, `app.db` in the test's folder."""
+    with closing(sqlite3.connect(tmp_path / "app.db", isolation_level=None)) as connection:
+        connection.executescript(SQLITE_SCHEMA)
+        yield connection
+
+
+def created(file: sqlite3.Connection) -> set[tuple[str, str]]:
+    return set(file.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'"))
+
+
+@pytest.mark.parametrize("is_killed", [False, True], ids=["ended", "killed"])
+async def test_triggers_of_sqlite_are_dropped_and_created_again_as_they_were(
+    file: sqlite3.Connection, tmp_path: Path, is_killed: bool
+) -> None:
+    url, before = make_url(f"sqlite:///{tmp_path}/app.db"), created(file)
+    with Journal(tmp_path / "plan.toml") as journal:
+        off = triggers_off(url, journal, {SQLITE: SQLITE_NAMES})
+        await off.__aenter__()
+        assert {name for name, _ in created(file)} == {"stays"}
+        file.execute("INSERT INTO t VALUES (1)")
+        assert file.execute("SELECT count(*) FROM log").fetchone() == (0,)
+        if is_killed:
+            del off
+            await restore_triggers(url, journal)
+        else:
+            await off.__aexit__(None, None, None)
+        assert created(file) == before
+        await restore_triggers(url, journal)  # once more changes nothing
+    file.execute("INSERT INTO t VALUES (1)")
+    assert file.execute("SELECT count(*) FROM log").fetchone() == (2,)

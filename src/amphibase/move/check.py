@@ -142,13 +142,7 @@ def _check_mappings(
 
 def _check_triggers(plan: TablePlan, table: CatalogTable) -> Iterator[PreflightCheck]:
     for trigger in table.triggers:
-        if table.name.schema is None:
-            message = (
-                f"the trigger {trigger} of the target fires for rows that arrive, as SQLite turns "
-                "none off: drop it for the move if it should not"
-            )
-            yield PreflightCheck(Outcome.WARN, plan.target, message)
-        elif plan.triggers.get(trigger, "off") == "fire":
+        if plan.triggers.get(trigger, "off") == "fire":
             message = f"the trigger {trigger} of the target fires for rows that arrive"
             yield PreflightCheck(Outcome.WARN, plan.target, message)
         else:

@@ -186,8 +186,8 @@ def _plan_profiles(
 
 
 def _triggers(table: CatalogTable) -> dict[str, Literal["off", "fire"]]:
-    """Return what becomes of the target's triggers: SQLite cannot turn them off."""
-    return dict.fromkeys(table.triggers, "off" if table.name.schema else "fire")
+    """Return what becomes of the target's triggers."""
+    return dict.fromkeys(table.triggers, "off")
 
 
 def _meant(columns: UserColumns) -> Iterator[str]:

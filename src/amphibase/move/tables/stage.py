@@ -126,9 +126,10 @@ class TablesStage:
     async def undo(self) -> AsyncIterator[Kept]:
         """Delete the rows that are as the source has them; yield the others, which are kept."""
         sides = await self._open()
+        if (database := self._context.target.database) is not None:
+            await restore_triggers(database, self._context.journal)
         if (target := postgres_url(self._context.target)) is not None:
             await Constraints(target, self._context.journal, self._context.progress).put_back()
-            await restore_triggers(target, self._context.journal)
         undo = Undo(
             sides.source, sides.target, sides.tables, sides.referrers, self._context.journal
         )
@@ -205,7 +206,7 @@ class TablesStage:
 
     @asynccontextmanager
     async def _triggers_off(self, sides: Sides) -> AsyncIterator[None]:
-        target = postgres_url(self._context.target)
+        target = self._context.target.database
         if target is None:
             yield
             return
