@@ -101,3 +101,25 @@ async def test_a_right_that_is_taken_away_counts_for_the_next_change(
     system = (await wire.receive())[4]
     assert system["message"].startswith("The role authenticated may select no column of this table")
     assert await wire.is_silent()
+
+
+@pytest.mark.parametrize(
+    ("statement", "notice"),
+    [
+        ("DROP POLICY own ON shop.notes", "has no policy to select rows of this table"),
+        (
+            "ALTER POLICY own ON shop.notes TO service_role",
+            "has no policy to select rows of this table",
+        ),
+        ("REVOKE SELECT ON shop.notes FROM authenticated", "may select no column of this table"),
+    ],
+)
+async def test_a_subscriber_to_whom_nothing_can_be_delivered_is_told_why(
+    api: Api, connect: Connect, statement: str, notice: str
+) -> None:
+    await api.run(NOTES, statement)
+    wire = await connect(api)
+    await subscribe(wire, notes(), token=api.token())
+    message = (await wire.receive())[4]
+    assert (message["status"], message["extension"]) == ("ok", "postgres_changes")
+    assert message["message"].startswith(f"The role authenticated {notice}, so that ")

@@ -71,9 +71,9 @@ class Channel:
     """
 
     __slots__ = (
-        "__weakref__", "_caller", "_change_errors", "_config", "_context", "_expiry", "_feed_error",
-        "_has_left", "_held", "_join_ref", "_left", "_name", "_readable", "_replayed", "_socket",
-        "_topic", "_wants_presence", "_writable", "wire_name",
+        "__weakref__", "_caller", "_change_errors", "_change_notices", "_config", "_context",
+        "_expiry", "_feed_error", "_has_left", "_held", "_join_ref", "_left", "_name", "_readable",
+        "_replayed", "_socket", "_topic", "_wants_presence", "_writable", "wire_name",
     )  # fmt: skip
 
     def __init__(
@@ -102,6 +102,7 @@ class Channel:
         self._readable = readable
         self._writable: dict[str, bool] = {}
         self._change_errors: Sequence[str] = ()
+        self._change_notices: Sequence[str] = ()
         self._feed_error: str | None = None
         self._held: list[Push] | None = None if config.replay is None else []
         self._replayed: Mapping[str | None, Push] = MappingProxyType({})
@@ -205,6 +206,7 @@ class Channel:
         self._feed_error = reason
         errors = subscriptions.errors
         self._change_errors = errors if reason is None else [f"{NO_CHANGES}: {reason}"]
+        self._change_notices = subscriptions.notices
         self._context.publisher.add(self, subscriptions.bindings)
 
     def _report_changes(self) -> None:
@@ -218,6 +220,9 @@ class Channel:
             self.system(error, extension=EVENT, is_error=True)
         if not self._change_errors:
             self.system("Subscribed to PostgreSQL", extension=EVENT)
+        for notice in self._change_notices:
+            logger.info("Realtime: %s", notice)
+            self.system(notice, extension=EVENT)
 
     def lose_changes(self, reason: str) -> None:
         """Let the client join again, where it may have missed what the database sent."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 
@@ -29,11 +29,26 @@ PUBLICATION = "supabase_realtime"
 _TEXTS = frozenset(("text", "varchar", "bpchar", "name", "citext"))
 
 
+NOT_GRANTED = "may select no column of this table, so that its changes are not delivered"
+NO_POLICY = "has no policy to select rows of this table, so that nothing but deletions is delivered"
+
+
+class CheckedBinding(NamedTuple):
+    """A binding that fits the database.
+
+    Attributes:
+        notice: why there is nothing to be delivered; None where there may be.
+    """
+
+    binding: Binding
+    notice: str | None = None
+
+
 class TableNotPublished(InvalidBinding):
     """The table does not exist, or is not in the publication; it may be there later."""
 
 
-async def check_binding(database: Database, role: str, binding: Binding) -> Binding:
+async def check_binding(database: Database, role: str, binding: Binding) -> CheckedBinding:
     """Check that a role may subscribe to what a binding names.
 
     Returns:
@@ -44,7 +59,7 @@ async def check_binding(database: Database, role: str, binding: Binding) -> Bind
         InvalidBinding: a column, an operator or a value does not fit.
     """
     if binding.is_wildcard:
-        return binding
+        return CheckedBinding(binding)
     async with driver_connection(database) as connection:
         cursor = await connection.execute(
             BY_NAME.encode(), [[role], PUBLICATION, binding.schema, binding.table]
@@ -67,7 +82,15 @@ async def check_binding(database: Database, role: str, binding: Binding) -> Bind
                 "An exception happened so please check your connect parameters: "
                 f"{binding.describe()}. Exception: {error}"
             ) from None
-        return replace(binding, filters=tuple(filters))
+        return CheckedBinding(replace(binding, filters=tuple(filters)), _notice(table, binding))
+
+
+def _notice(table: RoleTable, binding: Binding) -> str | None:
+    if not table.is_readable:
+        return f"The role {table.role} {NOT_GRANTED}: {binding.describe()}"
+    if table.is_restricted and not table.has_policy:
+        return f"The role {table.role} {NO_POLICY}: {binding.describe()}"
+    return None
 
 
 def _check_columns(table: RoleTable, binding: Binding) -> None:

@@ -9,6 +9,7 @@ import psycopg
 
 from amphibase.database.engine import Database
 from amphibase.gateway.realtime.changes.binding import Binding
+from amphibase.gateway.realtime.changes.check import NOT_GRANTED
 from amphibase.gateway.realtime.changes.event import Composed, new_row, old_row, write_event
 from amphibase.gateway.realtime.changes.index import BindingIndex
 from amphibase.gateway.realtime.changes.pace import paced
@@ -33,7 +34,6 @@ logger = redacted_logger("amphibase.gateway.realtime")
 EVENT = "postgres_changes"
 TOO_SLOW = "takes too long, so the subscription has ended"
 FAILS = "A policy fails, so that rows of this table are not delivered; the log says why"
-NOT_GRANTED = "may select no column of this table, so that its changes are not delivered"
 
 Recipients = dict[Relation, list[Recipient]]
 

@@ -15,18 +15,19 @@ class Subscriptions(NamedTuple):
     Attributes:
         bindings: those that fit, and those of a table that is not published: its changes come as
             soon as it is.
-        errors: for the client.
+        errors, notices: for the client; a notice says why nothing is to be delivered so far.
     """
 
     bindings: Sequence[Binding]
     errors: Sequence[str]
+    notices: Sequence[str]
 
     @classmethod
     async def read(
         cls, database: Database, role: str, contents: Sequence[Mapping[str, Any]]
     ) -> Self:
         """Read what a client wants, and check it against the database."""
-        bindings, errors = [], []
+        bindings, errors, notices = [], [], []
         seen: set[Binding] = set()
         for content in contents:
             try:
@@ -35,10 +36,13 @@ class Subscriptions(NamedTuple):
                     continue
                 seen.add(binding)
                 try:
-                    bindings.append(await check_binding(database, role, binding))
+                    checked = await check_binding(database, role, binding)
+                    bindings.append(checked.binding)
+                    if checked.notice is not None:
+                        notices.append(checked.notice)
                 except TableNotPublished as error:
                     bindings.append(binding)
                     errors.append(str(error))
             except InvalidBinding as error:
                 errors.append(str(error))
-        return cls(bindings, errors)
+        return cls(bindings, errors, notices)

@@ -16,17 +16,11 @@ SELECT
     c.oid::bigint,
     r.role,
     c.relrowsecurity AND NOT coalesce(rolbypassrls OR rolsuper, false),
-    c.relrowsecurity AND EXISTS (
-        SELECT FROM pg_policy AS p WHERE p.polrelid = c.oid AND p.polpermissive
-            AND p.polcmd IN ('r', '*') AND p.polqual::text ~ __TRUE__
-            AND EXISTS (
-                SELECT FROM unnest(p.polroles) AS m (role)
-                WHERE m.role = 0 OR pg_has_role(o.oid, m.role, 'USAGE')
-            )
-    ) AND NOT EXISTS (
+    c.relrowsecurity AND coalesce(s.shows_all, false) AND NOT EXISTS (
         SELECT FROM pg_policy AS p WHERE p.polrelid = c.oid AND NOT p.polpermissive
             AND p.polcmd IN ('r', '*')
     ),
+    s.shows_all IS NOT NULL,
     (
         SELECT coalesce(json_agg(json_build_object(
             'name', a.attname,
@@ -54,6 +48,14 @@ SELECT
 FROM pg_class AS c
 CROSS JOIN unnest(%s::text[]) AS r (role)
 LEFT JOIN pg_roles AS o ON o.rolname = r.role
+LEFT JOIN LATERAL (
+    SELECT bool_or(p.polqual::text ~ __TRUE__) AS shows_all
+    FROM pg_policy AS p WHERE p.polrelid = c.oid AND p.polpermissive AND p.polcmd IN ('r', '*')
+        AND EXISTS (
+            SELECT FROM unnest(p.polroles) AS m (role)
+            WHERE m.role = 0 OR pg_has_role(o.oid, m.role, 'USAGE')
+        )
+) AS s ON true
 """.replace("__TRUE__", f"'{_TRUE}'")
 
 BY_OID = _TABLES + "WHERE c.oid = ANY (%s::bigint[]::oid[])"
@@ -115,6 +117,7 @@ class RoleTable:
 
     Attributes:
         is_restricted: whether policies decide which rows.
+        has_policy: whether a policy lets the role read some rows.
         shows_all_rows: whether a policy is `true`, so that no row needs to be asked about.
         columns: by name, in the table's order.
     """
@@ -122,6 +125,7 @@ class RoleTable:
     role: str
     is_restricted: bool
     shows_all_rows: bool
+    has_policy: bool
     columns: Mapping[str, TableColumn]
 
     @cached_property
@@ -189,6 +193,6 @@ class TableCatalog:
 
 def read_table(row: Sequence[Any]) -> tuple[tuple[int, str], RoleTable]:
     """Read a row of the query, by the table's oid and the role."""
-    oid, role, is_restricted, shows_all_rows, columns = row
+    oid, role, is_restricted, shows_all_rows, has_policy, columns = row
     by_name = {column["name"]: TableColumn(**column) for column in orjson.loads(columns)}
-    return (oid, role), RoleTable(role, is_restricted, shows_all_rows, by_name)
+    return (oid, role), RoleTable(role, is_restricted, shows_all_rows, has_policy, by_name)
