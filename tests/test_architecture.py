@@ -50,7 +50,7 @@ ALLOWED = {
     "shutdown": set(),
     "postgres": {"errors"},
     "backend": {"errors"},
-    "records": {"access", "backend", "errors", "models", "private_names"},
+    "records": {"access", "backend", "errors", "models", "private_names", "redaction"},
     "database": {"backend", "errors", "models", "private_names", "records"},
     "replication": {"redaction"},
     "schema": SHARED | {"database", "records"},

@@ -20,6 +20,7 @@ from websockets.sync.client import connect
 
 from amphibase.http import streams
 from amphibase.server import GRACEFUL_SECONDS
+from amphibase.testing.supabase import LocalSupabase
 
 APPLICATION = """
 from typing import Annotated
@@ -53,6 +54,17 @@ async def good_over_websocket(websocket: WebSocket, chores: Chores):
     await chores.serve(websocket, Chore.stars > 3)
 """
 
+ON_PROJECT = """
+from fastapi import FastAPI
+from tests.models import Task
+
+from amphibase import Amphibase
+
+db = Amphibase()
+app = db.mount(FastAPI())
+app.include_router(db.router(Task))
+"""
+
 SECONDS = 20
 ANN = {"email": "ann@example.com", "password": "correct horse battery"}
 BOB = {"email": "bob@example.com", "password": "correct horse battery"}
@@ -65,6 +77,7 @@ class Server:
     url: str
     database_url: str
     tokens: dict[str, Any]
+    table: str = "chores"
 
     @property
     def user_id(self) -> UUID:
@@ -77,16 +90,18 @@ class Server:
     def write(self, title: str, stars: int = 5, owner: UUID | None = None) -> UUID:
         """Add a row as another process does, without Amphibase."""
         id = uuid4()
-        sql = "INSERT INTO chores (id, owner_id, title, stars) VALUES ({0}, {0}, {0}, {0})"
         values = (id, owner or self.user_id, title, stars)
+        mark = "?" if self.database_url.startswith("sqlite") else "%s"
+        marks = ", ".join([mark] * len(values))
+        sql = f"INSERT INTO {self.table} (id, owner_id, title, stars) VALUES ({marks})"
         if self.database_url.startswith("sqlite"):
             path = self.database_url.removeprefix("sqlite:///")
             with contextlib.closing(sqlite3.connect(path)) as connection, connection:
                 raw = [each.hex if isinstance(each, UUID) else each for each in values]
-                connection.execute(sql.format("?"), raw)
+                connection.execute(sql, raw)
         else:
             with psycopg.connect(self.database_url) as postgres:
-                postgres.execute(sql.format("%s").encode(), values)
+                postgres.execute(sql.encode(), values)
         return id
 
     @contextlib.contextmanager
@@ -128,10 +143,18 @@ def served(folder: Path, database_url: str, **settings: str) -> Iterator[Server]
     environment = {"DATABASE_URL": database_url, "SECRET_KEY": SECRET, "RATE_LIMITS": "off"}
     (folder / "main.py").write_text(APPLICATION)
     with serving(folder, {**environment, **settings}, "main:app") as url:
-        response = httpx.post(f"{url}/auth/sign-up", json=ANN)
-        if response.status_code == 400:
-            response = httpx.post(f"{url}/auth/sign-in", json=ANN)
-        yield Server(url, database_url, response.json())
+        yield Server(url, database_url, signed_in(url))
+
+
+def signed_in(url: str) -> dict[str, Any]:
+    """Sign Ann up or in; return her tokens, when her profile is there."""
+    response = httpx.post(f"{url}/auth/sign-up", json=ANN)
+    if response.status_code == 400:
+        response = httpx.post(f"{url}/auth/sign-in", json=ANN)
+    tokens: dict[str, Any] = response.json()
+    headers = {"Authorization": f"Bearer {tokens['access_token']}"}
+    httpx.get(f"{url}/users/me", headers=headers).raise_for_status()
+    return tokens
 
 
 @pytest.fixture(scope="module")
@@ -144,19 +167,41 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     assert "Traceback" not in log, log
 
 
+@contextlib.contextmanager
+def served_on_project(folder: Path, project: LocalSupabase) -> Iterator[Server]:
+    """Serve a model of the tests, whose table the project has."""
+    environment = {
+        "BACKEND": "supabase",
+        "SUPABASE_URL": project.url,
+        "SUPABASE_ANON_KEY": project.anon_key,
+        "SUPABASE_SERVICE_KEY": project.service_role_key,
+        "RATE_LIMITS": "off",
+    }
+    (folder / "main.py").write_text(ON_PROJECT)
+    with serving(folder, environment, "main:app") as url:
+        yield Server(url, project.db_url, signed_in(url), "t_tasks")
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres", "supabase"])
 def test_a_stream_goes_on_after_a_restart_and_misses_nothing_of_another_process(
-    database_url: str, tmp_path: Path
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    with served(tmp_path, database_url) as server:
-        with server.stream() as stream:
+    def serve() -> contextlib.AbstractContextManager[Server]:
+        if kind == "supabase":
+            return served_on_project(tmp_path, request.getfixturevalue("supabase"))
+        return served(tmp_path, request.getfixturevalue(f"{kind}_url"))
+
+    with serve() as server:
+        path = f"/{server.table}/changes"
+        with server.stream(path) as stream:
             assert stream.response.headers["content-type"].startswith("text/event-stream")
             id = server.write("one")
             name, row = stream.next()
             assert (name, row["id"], row["title"]) == ("added", str(id), "one")
         server.write("two")
     server.write("three")
-    with served(tmp_path, database_url) as server:
-        with server.stream(**{"Last-Event-ID": stream.last_id}) as resumed:
+    with serve() as server:
+        with server.stream(path, **{"Last-Event-ID": stream.last_id}) as resumed:
             server.write("four")
             titles = [resumed.next()[1]["title"] for _ in range(3)]
         assert titles == ["two", "three", "four"]

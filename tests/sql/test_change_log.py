@@ -16,6 +16,7 @@ from amphibase import SERVICE
 from amphibase.accounts.jwt.key_ring import load_keys
 from amphibase.backend import Changes, Lost, Removed
 from amphibase.build import build_backend
+from amphibase.records import snapshot_log
 from amphibase.records.change_log import LogReader
 from amphibase.schema import change_log as tables
 from amphibase.sql import change_log
@@ -49,7 +50,7 @@ async def test_a_snapshot_that_is_too_long_for_a_cursor_repeats_changes_and_miss
 ) -> None:
     if records.is_sqlite:
         pytest.skip("SQLite has no snapshots")
-    monkeypatch.setattr(change_log, "MAX_POSITION_CHARACTERS", 0)
+    monkeypatch.setattr(snapshot_log, "MAX_POSITION_CHARACTERS", 0)
     async with records.backend.transaction(ANN) as early:
         await early.repository(Task).add(Task(title="late"))
         await records.of(Task, ANN).add(Task(title="quick"))

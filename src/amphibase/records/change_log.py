@@ -7,13 +7,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
 
-from amphibase.errors import Retryable, Unavailable
+from amphibase.errors import AmphibaseError, Retryable, Unavailable
+from amphibase.redaction import redacted_logger
+
+logger = redacted_logger("amphibase.changes")
 
 Operation: TypeAlias = Literal["INSERT", "UPDATE", "DELETE", "TRUNCATE"]
 Position: TypeAlias = tuple[Any, ...]
 """A place in a log: JSON values whose meaning is the log's own."""
 
 RETRY_SECONDS = 0.5
+TRIM_SECONDS = 600
+MAX_ENTRIES = 1_000_000
+"""A log keeps no more, however young they are."""
 MAX_KEPT_READS = 16
 
 
@@ -67,6 +73,9 @@ class LogSource(Protocol):
 
     def short(self, position: Position) -> Position:
         """Return a position that fits into a cursor and misses nothing; entries may come twice."""
+
+    async def trim(self, hours: float) -> None:
+        """Delete entries that are older, and those beyond `MAX_ENTRIES`."""
 
 
 class LogReader:
@@ -151,3 +160,35 @@ class LogReader:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._reads.clear()
+
+
+class LogTrimmer:
+    """Trims a log from time to time, for as long as its backend is open.
+
+    Args:
+        hours: how long entries are kept.
+    """
+
+    def __init__(self, log: LogSource, hours: float) -> None:
+        self._log = log
+        self._hours = hours
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to trim, at once and then again and again."""
+        self._task = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self._log.trim(self._hours)
+            except AmphibaseError as error:
+                logger.warning("The log of changes could not be trimmed: %s", error)
+            await asyncio.sleep(TRIM_SECONDS)
+
+    async def close(self) -> None:
+        """Stop."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task

@@ -6,6 +6,7 @@ no revision, for on SQLite they go with every copy of a table that a revision ma
 """
 
 from collections.abc import Iterator
+from importlib.resources import files
 from typing import NamedTuple
 
 from sqlalchemy import Column, Connection, MetaData, Table, inspect
@@ -13,59 +14,13 @@ from sqlalchemy.dialects.sqlite.base import SQLiteDialect
 
 from amphibase.models import keeps_changes
 from amphibase.records.adoption import mappers_by_table
-from amphibase.schema.ddl import literal, quoted, run
+from amphibase.schema.ddl import literal, name_within, quoted, run
 
 TABLE = "amphibase_changes"
 """On SQLite; on Postgres it is `amphibase.changes`."""
 
 TRIGGER = "amphibase_log_change"
 TRUNCATE_TRIGGER = "amphibase_log_truncate"
-
-POSTGRES_LOG = """\
-CREATE SCHEMA IF NOT EXISTS amphibase;
-
-CREATE TABLE IF NOT EXISTS amphibase.changes (
-    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    transaction xid8 NOT NULL DEFAULT pg_current_xact_id(),
-    changed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    table_name text NOT NULL,
-    operation text NOT NULL,
-    key jsonb,
-    old jsonb
-);
-CREATE INDEX IF NOT EXISTS ix_changes_transaction ON amphibase.changes (transaction, id);
-
-CREATE TABLE IF NOT EXISTS amphibase.changes_trimmed (transaction xid8 NOT NULL);
-
-CREATE OR REPLACE FUNCTION amphibase.log_change() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
-DECLARE
-    old_row jsonb := CASE WHEN TG_OP IN ('UPDATE', 'DELETE') THEN to_jsonb(OLD) END;
-    new_row jsonb := CASE WHEN TG_OP IN ('INSERT', 'UPDATE') THEN to_jsonb(NEW) END;
-    old_key jsonb;
-    new_key jsonb;
-BEGIN
-    SELECT jsonb_agg(old_row -> name ORDER BY place), jsonb_agg(new_row -> name ORDER BY place)
-        INTO old_key, new_key
-        FROM unnest(TG_ARGV[1:]) WITH ORDINALITY AS columns (name, place);
-    IF TG_OP = 'UPDATE' AND old_key <> new_key THEN
-        INSERT INTO amphibase.changes (table_name, operation, key, old)
-            VALUES (TG_ARGV[0], 'DELETE', old_key, old_row), (TG_ARGV[0], 'INSERT', new_key, NULL);
-    ELSE
-        INSERT INTO amphibase.changes (table_name, operation, key, old) VALUES (
-            TG_ARGV[0], TG_OP, CASE TG_OP WHEN 'DELETE' THEN old_key ELSE new_key END, old_row
-        );
-    END IF;
-    RETURN NULL;
-END $$;
-
-CREATE OR REPLACE FUNCTION amphibase.log_truncate() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
-BEGIN
-    INSERT INTO amphibase.changes (table_name, operation) VALUES (TG_ARGV[0], 'TRUNCATE');
-    RETURN NULL;
-END $$;"""
-"""Runs again and again. Callers have no right to the log: the functions write it as its owner."""
 
 SQLITE_LOG = f"""\
 CREATE TABLE IF NOT EXISTS {TABLE} (
@@ -127,21 +82,68 @@ def create_missing(connection: Connection, metadata: MetaData) -> None:
     if not triggers:
         return
     if connection.dialect.name == "postgresql":
-        run(connection, POSTGRES_LOG)
+        run(connection, postgres_log())
     else:
         run(connection, SQLITE_LOG)
         run(connection, *(f'DROP TRIGGER IF EXISTS "{trigger.name}"' for trigger in triggers))
     run(connection, *(trigger.statement for trigger in triggers))
 
 
-def script(metadata: MetaData) -> str:
-    """Return an SQL script for Postgres that creates the log and its triggers; empty where no
-    model keeps one."""
+def postgres_log() -> str:
+    """Return the SQL that creates the log on Postgres, with the functions that write and read
+    it."""
+    return files(__package__).joinpath("change_log.sql").read_text()
+
+
+def project_script(metadata: MetaData) -> str:
+    """Return the SQL that creates the log in a Supabase project, and what is called of it over the
+    Data API; empty where no model keeps changes."""
     tables = logged_tables(metadata)
     if not tables:
         return ""
     triggers = [trigger for table in tables for trigger in _triggers(table, "postgresql")]
-    return "\n\n".join([POSTGRES_LOG, *(f"{trigger.statement};" for trigger in triggers)])
+    statements = [*(trigger.statement for trigger in triggers), *map(_earlier_rows, tables)]
+    parts = [postgres_log().rstrip(), PROJECT_FUNCTIONS, *(f"{each};" for each in statements)]
+    return "\n\n".join(parts)
+
+
+def earlier_rows_name(table: str) -> str:
+    """Return the name of the function that returns those of earlier rows that its caller may
+    see."""
+    return name_within("amphibase_earlier_", table)
+
+
+def _earlier_rows(table: Table) -> str:
+    name = quoted(table.name)
+    rows = f"jsonb_populate_recordset(NULL::{name}, $1) AS {name}"
+    select = f"SELECT {name}.* FROM {rows} WHERE "  # noqa: S608 - quoted names
+    return f"""\
+CREATE OR REPLACE FUNCTION {quoted(earlier_rows_name(table.name))}(rows jsonb)
+RETURNS SETOF {name} LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN QUERY EXECUTE {literal(select)}
+        || amphibase.read_condition({literal(name)}) USING rows;
+END $$"""
+
+
+PROJECT_FUNCTIONS = """\
+CREATE OR REPLACE FUNCTION amphibase_read_changes(
+    after_snapshot text, until_snapshot text, after_transaction text, after_id bigint, size integer
+) RETURNS jsonb LANGUAGE sql STABLE SECURITY DEFINER SET search_path = '' AS $$
+    SELECT jsonb_agg(entry) FROM amphibase.read_changes(
+        after_snapshot, until_snapshot, after_transaction, after_id, size
+    ) AS entry
+$$;
+
+CREATE OR REPLACE FUNCTION amphibase_trim_changes(hours double precision, entries bigint)
+RETURNS void LANGUAGE sql SECURITY DEFINER SET search_path = '' AS $$
+    SELECT amphibase.trim_changes(hours, entries)
+$$;
+
+REVOKE ALL ON FUNCTION amphibase_read_changes, amphibase_trim_changes
+    FROM PUBLIC, anon, authenticated;
+GRANT EXECUTE ON FUNCTION amphibase_read_changes, amphibase_trim_changes TO service_role;"""
+"""The service alone reads the log: callers get to know what the backend shows them."""
 
 
 def _present(connection: Connection) -> set[LogTrigger]:

@@ -35,7 +35,7 @@ from amphibase.database.functions import call_function
 from amphibase.database.writable import check_writable
 from amphibase.errors import Contention
 from amphibase.models import Base
-from amphibase.records.change_log import LogReader
+from amphibase.records.change_log import LogReader, LogTrimmer
 from amphibase.records.change_stream import ChangeStream, open_changes, require_log
 from amphibase.records.cursors import Cursors
 from amphibase.records.model_info import ModelInfo, ModelInfos
@@ -44,7 +44,7 @@ from amphibase.schema.change_log import logged_tables
 from amphibase.schema.start import prepare
 from amphibase.settings import Settings
 from amphibase.sql.accounts import SqlAccounts
-from amphibase.sql.change_log import LogTrimmer, log_of
+from amphibase.sql.change_log import log_of
 from amphibase.sql.files import SqlFiles
 from amphibase.sql.records.logged_rows import LoggedRows
 from amphibase.sql.records.query_builder import QueryBuilder

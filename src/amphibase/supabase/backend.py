@@ -1,7 +1,7 @@
 """The Supabase backend as a whole: accounts, records and files of one project, over its API."""
 
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from json import JSONDecodeError
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -17,7 +17,6 @@ from amphibase.backend import (
     AccountHooks,
     Caller,
     Capabilities,
-    Changes,
     Isolation,
     Item,
     Model,
@@ -30,12 +29,17 @@ from amphibase.background import Background
 from amphibase.database.engine import PoolOptions
 from amphibase.database.functions import result_of
 from amphibase.errors import InvalidValue, Unavailable
+from amphibase.models import Base
+from amphibase.records.change_log import LogReader, LogTrimmer
+from amphibase.records.change_stream import ChangeStream, open_changes, require_log
 from amphibase.records.cursors import Cursors
 from amphibase.records.model_info import ModelInfos
+from amphibase.schema.change_log import logged_tables
 from amphibase.settings import Settings, Verify
 from amphibase.supabase.accounts import SupabaseAccounts
 from amphibase.supabase.auth_database import AuthDatabase
 from amphibase.supabase.auth_settings import check_auth_settings
+from amphibase.supabase.change_log import ProjectLog, ProjectLoggedRows
 from amphibase.supabase.client import SupabaseClient
 from amphibase.supabase.files import SupabaseFiles
 from amphibase.supabase.project import SupabaseProject
@@ -80,7 +84,7 @@ def supabase_capabilities(
         snapshots=False,
         bound_signed_urls=False,
         file_sweep=False,
-        change_log=False,
+        change_log=True,
     )
 
 
@@ -112,6 +116,9 @@ class SupabaseBackend:
             MaxRows(),
             settings.max_page_bytes,
         )
+        log = ProjectLog(self.client)
+        self._changes = LogReader(log)
+        self._trimmer = LogTrimmer(log, settings.change_log_hours)
         url = settings.supabase_database
         self._database = AuthDatabase(url, DATABASE_POOL) if url else None
         self._token_check = _build_token_check(self.client, self._database, settings.verify)
@@ -182,12 +189,20 @@ class SupabaseBackend:
         """Return the official client, for calls of one's own as that caller."""
         return self.client.official(caller)
 
-    def changes(
+    @asynccontextmanager
+    async def changes(
         self, model: type[Model], caller: Caller, *where: Where, after: str | None = None
-    ) -> AbstractAsyncContextManager[Changes[Model]]:
-        """Raise NotSupported: a project has no log of changes."""
-        self.capabilities.require("change_log")
-        raise AssertionError("a capability that is not declared")
+    ) -> AsyncIterator[ChangeStream[Model]]:
+        """Open the stream of the changes of a model's rows, of everything that commits from now on.
+
+        The log is in the project, as `amphibase supabase sql` writes it, and is read every half
+        second while somebody follows it.
+        """
+        require_log(model)
+        info = self._records.infos.of(model, caller)
+        rows = ProjectLoggedRows(info, RequestBuilder(info, caller, self._records), where)
+        async with open_changes(rows, self._changes, self._records.cursors, after) as changes:
+            yield changes
 
     async def identify(
         self, access_token: str, rows: RowSource[Item]
@@ -209,6 +224,8 @@ class SupabaseBackend:
         """
         await self._token_check.start()
         await check_auth_settings(self.client, self._settings)
+        if self._settings.database_of("records") is None and logged_tables(Base.metadata):
+            self._trimmer.start()
 
     async def check(self) -> None:
         """Reach Auth, the Data API and Storage. Raises Unavailable."""
@@ -219,6 +236,8 @@ class SupabaseBackend:
 
     async def close(self) -> None:
         """Finish the work that goes on after responses, then close the connections."""
+        await self._changes.close()
+        await self._trimmer.close()
         await self.background.close()
         await self.client.close()
         if self._database is not None:

@@ -5,7 +5,7 @@ from importlib.resources import files
 
 from sqlalchemy import MetaData
 
-from amphibase.schema import create_tables, policies, policy_script, triggers
+from amphibase.schema import change_log, create_tables, policies, policy_script, triggers
 from amphibase.schema.ddl import literal, quoted
 from amphibase.schema.grants import ANON, AUTHENTICATED, COMMANDS, Grant, grant
 from amphibase.schema.policies import TableRules
@@ -41,10 +41,17 @@ def starter_sql(metadata: MetaData, buckets: Sequence[str] = ()) -> str:
         GRANTS_COMMENT + "\n\n" + grants_sql(metadata),
         "-- Who may do what" + policy_script.body(metadata),
         "-- What every update sets\n\n" + triggers.script(metadata),
+        *changes_sql(metadata),
         files_sql(buckets).strip(),
         "-- The Data API reads the tables again\nNOTIFY pgrst, 'reload schema';",
     ]
     return "\n\n\n".join(sections) + "\n"
+
+
+def changes_sql(metadata: MetaData) -> list[str]:
+    """Return the section of the log of changes, where a model keeps one."""
+    script = change_log.project_script(metadata)
+    return ["-- The changes of rows, for those who follow them\n\n" + script] if script else []
 
 
 def grants_sql(metadata: MetaData) -> str:

@@ -12,19 +12,14 @@ from sqlalchemy import (
     FromClause,
     Integer,
     Select,
-    and_,
     bindparam,
     column,
-    false,
     literal_column,
-    or_,
     select,
     text,
-    true,
     tuple_,
 )
 from sqlalchemy.dialects.sqlite.base import SQLiteDialect
-from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.visitors import replacement_traverse
 
 from amphibase.access.conditions import Always
@@ -90,7 +85,9 @@ class LoggedRows(Generic[Model]):
         statement = builder.restricted(statement, *self._where)
         async with builder.executor.reading(builder.caller) as connection:
             if builder.may_be_refused:
-                statement = statement.where(await _policies(connection, self.table))
+                table = {"table": quoted(self.table)}
+                condition = (await connection.execute(_READ_CONDITION, table)).scalar_one()
+                statement = statement.where(literal_column(as_text(f"({condition})")))
             places = set((await connection.execute(statement)).scalars())
         return [place in places for place in range(len(rows))]
 
@@ -128,35 +125,8 @@ class _Moved:
         return None
 
 
-async def _policies(connection: AsyncConnection, table: str) -> ColumnElement[bool]:
-    """Return what the policies of a table say to the role of the connection about reading a row.
-
-    They are read from the database, for an application may have policies of its own; Postgres
-    applies them to stored rows alone, and these are not stored any more.
-    """
-    rows = (await connection.execute(_POLICIES, {"table": quoted(table)})).all()
-    if not rows:  # no such table, or no right to read it
-        return false()
-    if not rows[0].enforced:
-        return true()
-    groups: dict[bool, list[ColumnElement[bool]]] = {True: [], False: []}
-    for row in rows:
-        if row.permissive is not None:
-            sql = as_text(row.condition or "true")
-            groups[row.permissive].append(literal_column(f"({sql})"))
-    return and_(or_(false(), *groups[True]), *groups[False])
-
-
-_POLICIES = text("""
-SELECT c.relrowsecurity AS enforced, p.polpermissive AS permissive,
-    pg_get_expr(p.polqual, p.polrelid) AS condition
-FROM pg_class c
-LEFT JOIN pg_policy p ON p.polrelid = c.oid AND p.polcmd IN ('r', '*') AND EXISTS (
-    SELECT FROM unnest(p.polroles) AS granted (role)
-    WHERE CASE role WHEN 0 THEN true ELSE pg_has_role(role, 'USAGE') END
-)
-WHERE c.oid = to_regclass(:table) AND has_any_column_privilege(c.oid, 'SELECT')
-""")
+_READ_CONDITION = text("SELECT amphibase.read_condition(CAST(:table AS regclass))")
+"""Of the caller of the connection."""
 
 
 def _key_reader(key: Column[Any], dialect: str) -> Callable[[Any], Any]:

@@ -248,7 +248,7 @@ class RequestBuilder:
         for place, term in enumerate(order.terms if order is not None else ()):
             if term.by not in self.info.name_of:
                 select.append(f"{_beside(place)}:{format_field(self._field(term))}")
-        select += map(_embedded, filters.embeds)
+        select += map(embedded, filters.embeds)
         parameters = [("select", ",".join(select)), *conditions_of(filters), *filters.orders]
         if order is not None:
             parameters.append(("order", self.format_order(order)))
@@ -288,7 +288,7 @@ class RequestBuilder:
             select: what each object has, as `select=` takes it.
             by: the columns that rows are grouped and groups are ordered by.
         """
-        parameters = [("select", ",".join([*select, *map(_embedded, filters.embeds)]))]
+        parameters = [("select", ",".join([*select, *map(embedded, filters.embeds)]))]
         parameters += [*conditions_of(filters), ("limit", str(limit))]
         if by:
             parameters.append(("order", ",".join(f"{name}.asc.nullslast" for name in by)))
@@ -314,7 +314,7 @@ class RequestBuilder:
     async def _read_key(self, filters: Filters, *prefer: str) -> httpx.Response | None:
         """Read the key of a row that matches; None where the caller may not read the table."""
         keys = ",".join(format_name(key.name) for key in self.info.keys)
-        parameters = [("select", ",".join([keys, *map(_embedded, filters.embeds)]))]
+        parameters = [("select", ",".join([keys, *map(embedded, filters.embeds)]))]
         parameters += [*conditions_of(filters), ("limit", "1")]
         try:
             return await self.send("GET", parameters, prefer=prefer)
@@ -400,8 +400,8 @@ def check_length(parameters: Parameters) -> None:
         )
 
 
-def _embedded(embed: JoinedRelation) -> str:
-    inner = ",".join(filter(None, (embed.select, *map(_embedded, embed.inner))))
+def embedded(embed: JoinedRelation) -> str:
+    inner = ",".join(filter(None, (embed.select, *map(embedded, embed.inner))))
     step = embed.step
     return f"{embed.alias}:{format_name(step.table.name)}!{format_name(step.hint)}({inner})"
 
