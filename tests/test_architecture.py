@@ -29,6 +29,7 @@ SHARED = {
     "redaction",
     "request_body",
     "settings",
+    "settings_loading",
     "shutdown",
 }
 FOUNDATION = {"accounts", "blobs", "database", "records", "replication", "schema"}
@@ -39,10 +40,12 @@ ALLOWED = {
     "errors": set(),
     "loopback": set(),
     "models": {"access", "errors"},
-    "oauth_settings": {"errors", "loopback"},
+    "oauth_settings": {"errors", "loopback", "settings_loading"},
     "rate_limits": set(),
     "request_body": {"errors"},
-    "settings": {"database", "errors", "oauth_settings", "published_secrets", "rate_limits"},
+    "settings": {"database", "errors", "oauth_settings", "published_secrets", "rate_limits"}
+    | {"settings_loading"},
+    "settings_loading": {"errors"},
     "private_names": set(),
     "published_secrets": set(),
     "redaction": set(),

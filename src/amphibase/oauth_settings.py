@@ -1,14 +1,16 @@
 """Which third parties may sign users in: a client id enables one."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, NoDecode
+from pydantic_settings import NoDecode
 
 from amphibase.errors import ConfigurationError, InvalidRequest
 from amphibase.loopback import is_loopback
+from amphibase.settings_loading import LoadedSettings
 
 ProviderName = Literal["apple", "azure", "discord", "github", "gitlab", "google", "keycloak"]
 PROVIDERS: tuple[ProviderName, ...] = get_args(ProviderName)
@@ -46,7 +48,7 @@ def _url() -> Any:
     return Field(None, examples=["https://id.example.com/realms/shop"])
 
 
-class OAuthSettings(BaseSettings):
+class OAuthSettings(LoadedSettings):
     """The third parties of an application, and where browsers come back to it."""
 
     oauth_redirect_urls: Annotated[tuple[str, ...], NoDecode] = Field(
@@ -118,7 +120,7 @@ class OAuthSettings(BaseSettings):
         secret: SecretStr | None = getattr(self, f"oauth_{name}_client_secret")
         if secret is None:
             raise ConfigurationError(f"{prefix}_CLIENT_SECRET: is missing")
-        url = provider_url(name, getattr(self, f"oauth_{name}_url"), f"{prefix}_URL")
+        url = provider_url(name, getattr(self, f"oauth_{name}_url"), lambda: f"{prefix}_URL")
         return ProviderSettings((client_id,), secret.get_secret_value(), url=url)
 
     def oauth_redirect_url(self, requested: str | None) -> str:
@@ -173,19 +175,19 @@ def check_redirect_url(url: str) -> None:
         raise ValueError("none may have a fragment (#…)")
 
 
-def provider_url(name: str, url: str | None, setting: str) -> str | None:
+def provider_url(name: str, url: str | None, setting: Callable[[], str]) -> str | None:
     """Return the URL of a provider without a slash at its end.
 
     Args:
-        setting: what names it, for the message.
+        setting: returns what names it, for the message.
 
     Raises:
         ConfigurationError: it is missing, or names no tenant, where the provider needs that.
     """
     if name == "keycloak" and not url:
-        raise ConfigurationError(f"{setting}: is missing: the URL of the realm")
+        raise ConfigurationError(f"{setting()}: is missing: the URL of the realm")
     if name == "azure" and url and not urlsplit(url).path.strip("/"):
         raise ConfigurationError(
-            f"{setting}: names no tenant: https://login.microsoftonline.com/<tenant>"
+            f"{setting()}: names no tenant: https://login.microsoftonline.com/<tenant>"
         )
     return url.rstrip("/") if url else None

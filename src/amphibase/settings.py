@@ -4,12 +4,11 @@ The names are the ones everybody uses (`DATABASE_URL`, `SECRET_KEY`, `SUPABASE_U
 read with the prefix `AMPHIBASE_`, which wins. A wrong value becomes one readable line.
 """
 
-import ipaddress
 import re
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -17,23 +16,21 @@ from pydantic import (
     AliasGenerator,
     Field,
     SecretStr,
-    ValidationError,
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import NoDecode, SettingsConfigDict
 
-from amphibase.errors import ConfigurationError
 from amphibase.oauth_settings import OAuthSettings
 from amphibase.published_secrets import has_published_password, is_published
 from amphibase.rate_limits import RateLimits
+from amphibase.settings_loading import check_networks, load
 
 if TYPE_CHECKING:  # the rest is imported where it is needed, since commands wait for this page
     from sqlalchemy.engine import URL
 
     from amphibase.database.engine import PoolOptions
 
-Kind = TypeVar("Kind", bound=BaseSettings)
 BackendName = Literal["sql", "supabase"]
 Verify = Literal["local", "remote"]
 Part = Literal["records", "accounts", "files"]
@@ -391,59 +388,3 @@ def load_settings(**overrides: Any) -> Settings:
         ConfigurationError: one line for each wrong value: the variable, the fault, an example.
     """
     return load(Settings, **overrides)
-
-
-def check_networks(value: tuple[str, ...]) -> None:
-    """Raise ValueError unless each entry is an IP address or network."""
-    for network in value:
-        try:
-            ipaddress.ip_network(network, strict=False)
-        except ValueError:
-            raise ValueError("each entry must be an IP address or network") from None
-
-
-def load(kind: type[Kind], **overrides: Any) -> Kind:
-    """Read settings of any kind, as `load_settings` does.
-
-    Args:
-        overrides: values by field name that win over the environment.
-
-    Raises:
-        ConfigurationError: one line for each wrong value: the variable, the fault, an example.
-    """
-    try:
-        return kind(**overrides)
-    except UnicodeDecodeError:
-        raise ConfigurationError(".env: is not UTF-8 text") from None
-    except OSError as error:
-        raise ConfigurationError(f".env: cannot be read: {error.strerror}") from None
-    except ValidationError as error:
-        lines = [_line(kind, each) for each in error.errors()]
-        raise ConfigurationError("\n".join(lines)) from None
-
-
-def _line(kind: type[BaseSettings], error: Any) -> str:
-    fault = error["msg"].removeprefix("Value error, ")
-    if not error["loc"]:
-        return str(fault)
-    name = str(error["loc"][0])
-    for field_name, field in kind.model_fields.items():
-        names = variables(kind, field_name)
-        if name == field_name or name in names:
-            # An override has the name of its field; the message names the variable.
-            name = names[0] if name == field_name else name
-            example = field.examples[0] if field.examples else None
-            break
-    else:
-        example = None
-    name = name.upper().removeprefix("AMPHIBASE_")
-    fault = fault.removeprefix("Input ")
-    return f"{name}: {fault}" + (f", for example {name}={example}" if example else "")
-
-
-def variables(kind: type[BaseSettings], field: str) -> list[str]:
-    """Return the environment variables that a field is read from; the first wins."""
-    alias = kind.model_fields[field].validation_alias
-    if isinstance(alias, AliasChoices):
-        return [str(each) for each in alias.choices]
-    return [str(alias or f"{kind.model_config.get('env_prefix', '')}{field}".upper())]

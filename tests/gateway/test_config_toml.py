@@ -10,7 +10,7 @@ from amphibase.gateway.config_toml import BucketConfig, read_config
 from amphibase.gateway.rest.settings import RestSettings
 from amphibase.gateway.settings import GatewaySettings
 from amphibase.gateway.storage.settings import StorageSettings
-from amphibase.settings import load
+from amphibase.settings_loading import load
 
 EVERY_NEW_PROJECT = """
 project_id = "bakery"
@@ -203,10 +203,47 @@ def test_a_key_with_a_slip_is_named(config: Path, value: str) -> None:
 
 def test_a_protection_that_is_not_here_stops_the_start(config: Path) -> None:
     config.write_text('[auth.captcha]\nenabled = true\nprovider = "hcaptcha"\nsecret = "s"')
-    with pytest.raises(ConfigurationError, match="GOTRUE_SECURITY_CAPTCHA_ENABLED"):
+    with pytest.raises(ConfigurationError, match=r"config\.toml: auth\.captcha\.enabled: is not"):
         load_auth_settings()
     config.write_text('[auth.captcha]\nenabled = false\nprovider = "hcaptcha"\nsecret = "s"')
     load_auth_settings()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[auth]\nminimum_password_length = 0", "auth.minimum_password_length: should be greater"),
+        ("[auth]\nsite_url = 'nowhere'", "auth.site_url: must be a whole URL"),
+        ("[auth.external.google]\nenabled = true", "auth.external.google.client_id: is missing"),
+        (
+            "[auth.external.keycloak]\nenabled = true\nclient_id = 'x'",
+            "auth.external.keycloak.url: is missing",
+        ),
+        ("[auth.hook.send_sms]\nenabled = true", "auth.hook.send_sms.uri: is missing"),
+        (
+            "[auth.hook.send_sms]\nenabled = true\nuri = 'https://a.example'",
+            "auth.hook.send_sms.secrets: is missing",
+        ),
+    ],
+)
+def test_a_value_that_auth_does_not_take_is_named_by_its_key(
+    config: Path, content: str, message: str
+) -> None:
+    config.write_text(content)
+    with pytest.raises(ConfigurationError) as error:
+        load_auth_settings()
+    assert error.value.detail.startswith(f"supabase/config.toml: {message}")
+
+
+def test_a_value_of_the_environment_is_named_by_its_variable(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config.write_text("[api]\nmax_rows = 3\nport = 1")
+    monkeypatch.setenv("PGRST_DB_MAX_ROWS", "x")
+    with pytest.raises(ConfigurationError, match=r"^PGRST_DB_MAX_ROWS: should be"):
+        load(RestSettings)
+    with pytest.raises(ConfigurationError, match=r"^GATEWAY_PORT: should be"):
+        load(GatewaySettings, port="x")
 
 
 def test_buckets_have_limits_types_and_files(config: Path) -> None:

@@ -15,7 +15,7 @@ from amphibase.errors import ConfigurationError, Unavailable
 from amphibase.gateway import process
 from amphibase.gateway.data_dir import DataDir, RunningGateway
 from amphibase.gateway.settings import GatewaySettings
-from amphibase.settings import load
+from amphibase.settings_loading import load
 
 if TYPE_CHECKING:  # a start in the background prints JSON, or once
     from rich.console import Console

@@ -78,6 +78,21 @@ PATTERNS = (
 )
 """Keys with a name in them, and the variable in small letters."""
 
+_TABLES = (
+    (re.compile(r"gotrue_hook_(\w+)_(enabled|uri|secrets)"), r"auth.hook.\1.\2"),
+    (re.compile(r"gotrue_external_([a-z]+)_(\w+)"), r"auth.external.\1.\2"),
+)
+
+
+def key_in_table(variable: str) -> str | None:
+    """Return the key of a variable that is one of a table with a name, of hooks and third
+    parties."""
+    for pattern, template in _TABLES:
+        if match := pattern.fullmatch(variable.lower()):
+            return match.expand(template)
+    return None
+
+
 INVERTED = frozenset(
     ("auth.enable_signup", "auth.email.enable_confirmations", "auth.sms.enable_confirmations")
 )

@@ -22,8 +22,15 @@ from pydantic_settings import (
 )
 
 from amphibase.errors import ConfigurationError
-from amphibase.gateway.config_names import CLI_DEFAULTS, INVERTED, NAMES, NOT_HERE, PATTERNS
-from amphibase.settings import variables
+from amphibase.gateway.config_names import (
+    CLI_DEFAULTS,
+    INVERTED,
+    NAMES,
+    NOT_HERE,
+    PATTERNS,
+    key_in_table,
+)
+from amphibase.settings_loading import LoadedSettings, variables
 
 CONFIG = Path("supabase/config.toml")
 
@@ -67,6 +74,7 @@ class ProjectConfig:
 
     Attributes:
         values: by the names of environment variables.
+        keys: that have these values, by the same names.
         seeds: the patterns of the files that are sown, in order; relative to `supabase`.
         applies_migrations: whether the files in `supabase/migrations` are applied.
         unknown: the keys that have no effect here.
@@ -74,6 +82,7 @@ class ProjectConfig:
     """
 
     values: Mapping[str, str] = field(default_factory=dict, repr=False)
+    keys: Mapping[str, str] = field(default_factory=dict)
     seeds: Sequence[str] = ("./seed.sql",)
     applies_migrations: bool = True
     buckets: Sequence[BucketConfig] = ()
@@ -99,8 +108,23 @@ def read_config(path: Path | None = None) -> ProjectConfig:
         raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
     except ValueError as error:  # of TOML or of UTF-8
         raise ConfigurationError(f"{path}: is not TOML: {error}") from None
-    reader = _Reader(path, {**dotenv_values(".env"), **os.environ})
-    return reader.read(content)
+    return _Reader(path, _environment()).read(content)
+
+
+def _environment() -> dict[str, str | None]:
+    return {**dotenv_values(".env"), **os.environ}
+
+
+def setting_name(variable: str) -> str:
+    """Return what to call a setting in a message: by its key where the file sets it, or another
+    key of a table for it alone, such as `auth.external.google`."""
+    keys = read_config().keys
+    key = keys.get(variable) or key_in_table(variable)
+    if key is None or _environment().get(variable):
+        return variable
+    table = key.rpartition(".")[0]
+    is_set = variable in keys or any(other.startswith(f"{table}.") for other in keys.values())
+    return f"{CONFIG}: {key}" if is_set else variable
 
 
 class _Reader:
@@ -118,6 +142,7 @@ class _Reader:
         applies = self._is_on("db.migrations.enabled", migrations.pop("enabled", True))
         self._drop_what_is_off(content)
         values: dict[str, str] = {}
+        keys: dict[str, str] = {}
         unknown: dict[str, None] = {}
         for key, value in _flat(content):
             text = self._text(key, value)
@@ -125,11 +150,12 @@ class _Reader:
                 continue
             name = _variable(key)
             if name is not None:
-                values[name] = text
+                values[name], keys[name] = text, key
             elif not _asks_for_nothing(key, text) and not _is_not_here(key):
                 unknown[_table_of(key)] = None
         return ProjectConfig(
             values=values,
+            keys=keys,
             seeds=seeds if sows else (),
             applies_migrations=applies,
             buckets=[self._bucket(name, table) for name, table in buckets.items()],
@@ -287,7 +313,7 @@ class ConfigTomlSource(PydanticBaseSettingsSource):
         return {name: value for name, value in values.items() if value is not None}
 
 
-class ProjectSettings(BaseSettings):
+class ProjectSettings(LoadedSettings):
     """Settings that are read from the environment, `.env`, and `supabase/config.toml`."""
 
     model_config = SettingsConfigDict(
@@ -299,6 +325,14 @@ class ProjectSettings(BaseSettings):
         populate_by_name=True,
         hide_input_in_errors=True,
     )
+
+    @classmethod
+    def key_of(cls, field: str) -> str | None:
+        names = variables(cls, field)
+        if any(_environment().get(name) for name in names):
+            return None
+        keys = read_config().keys
+        return next((f"{CONFIG}: {keys[name]}" for name in names if name in keys), None)
 
     @classmethod
     def settings_customise_sources(

@@ -23,7 +23,8 @@ from amphibase.published_secrets import (
     is_published_jwk,
 )
 from amphibase.request_body import BODY_SECONDS
-from amphibase.settings import CommaSeparated, check_networks
+from amphibase.settings import CommaSeparated
+from amphibase.settings_loading import check_networks
 
 API_PORT = 54321
 DATABASE_PORT = 54322

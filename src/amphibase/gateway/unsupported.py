@@ -11,7 +11,7 @@ from pydantic import AliasChoices
 from pydantic_settings import BaseSettings
 
 from amphibase.errors import ConfigurationError
-from amphibase.gateway.config_toml import read_config
+from amphibase.gateway.config_toml import read_config, setting_name
 
 Environment = Mapping[str, str | None]
 
@@ -100,7 +100,7 @@ def reject_unsupported(service: str, protections: Iterable[Protection]) -> None:
         ConfigurationError: one line for each variable.
     """
     lines = [
-        f"{name}: is not supported by the local {service}; {protection.advice}"
+        f"{setting_name(name)}: is not supported by the local {service}; {protection.advice}"
         for name, value in sorted(read_environment().items())
         for protection in protections
         if protection.is_asked_for(name, value)

@@ -11,12 +11,13 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 from sqlalchemy.engine import URL
 
 from amphibase.database.url import parse_url
 from amphibase.errors import ConfigurationError
-from amphibase.settings import Settings, load, load_settings
+from amphibase.settings import Settings, load_settings
+from amphibase.settings_loading import LoadedSettings, load
 
 SECRET_OPTIONS = ("password", "sslpassword")
 """What a database's URL may have behind its question mark, besides the password before the @."""
@@ -82,7 +83,7 @@ class SupabaseEndpoint:
 Endpoint = SqlEndpoint | SupabaseEndpoint
 
 
-class EndSettings(BaseSettings):
+class EndSettings(LoadedSettings):
     """The variables of one role."""
 
     model_config = SettingsConfigDict(

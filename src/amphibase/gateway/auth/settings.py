@@ -24,7 +24,8 @@ from amphibase.gateway.auth.redirects import glob_to_regex
 from amphibase.gateway.config_toml import ProjectSettings
 from amphibase.gateway.unsupported import AUTH, reject_unsupported
 from amphibase.models import utc_now
-from amphibase.settings import CommaSeparated, load
+from amphibase.settings import CommaSeparated
+from amphibase.settings_loading import load
 
 FOREVER = timedelta(days=36500)
 

@@ -9,7 +9,7 @@ from pydantic_settings import NoDecode, SettingsConfigDict
 from amphibase.errors import ConfigurationError
 from amphibase.gateway.config_toml import ProjectSettings
 from amphibase.gateway.rest.transaction.role_claim import RolePath
-from amphibase.settings import load
+from amphibase.settings_loading import load
 
 Names = Annotated[tuple[str, ...], NoDecode]
 """Names with commas between them."""

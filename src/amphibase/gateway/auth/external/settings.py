@@ -9,6 +9,7 @@ from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings
 
 from amphibase.errors import ConfigurationError
+from amphibase.gateway.config_toml import setting_name
 from amphibase.oauth_settings import (
     PROVIDERS,
     ProviderSettings,
@@ -126,8 +127,11 @@ class ExternalSettings(BaseSettings):
         prefix = f"GOTRUE_EXTERNAL_{name.upper()}"
         client_ids: tuple[str, ...] = getattr(self, f"external_{name}_client_id")
         if not client_ids:
-            raise ConfigurationError(f"{prefix}_CLIENT_ID: is missing, and {name} is enabled")
-        url = provider_url(name, getattr(self, f"external_{name}_url"), f"{prefix}_URL")
+            setting = setting_name(f"{prefix}_CLIENT_ID")
+            raise ConfigurationError(f"{setting}: is missing, and {name} is enabled")
+        url = provider_url(
+            name, getattr(self, f"external_{name}_url"), lambda: setting_name(f"{prefix}_URL")
+        )
         secret: SecretStr | None = getattr(self, f"external_{name}_secret")
         return ProviderSettings(
             client_ids,

@@ -12,6 +12,7 @@ from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings
 
 from amphibase.errors import ConfigurationError
+from amphibase.gateway.config_toml import setting_name
 
 HookName = Literal[
     "custom_access_token",
@@ -119,12 +120,14 @@ class HookSettings(BaseSettings):
         prefix = f"GOTRUE_HOOK_{name.upper()}"
         uri: str | None = getattr(self, f"hook_{name}_uri")
         if not uri:
-            raise ConfigurationError(f"{prefix}_URI: is missing, and the hook is enabled")
+            setting = setting_name(f"{prefix}_URI")
+            raise ConfigurationError(f"{setting}: is missing, and the hook is enabled")
         secrets: SecretStr | None = getattr(self, f"hook_{name}_secrets")
         target = HookTarget(uri, _read_secrets(secrets.get_secret_value()) if secrets else ())
         if target.function is None and not target.secrets:
+            setting = setting_name(f"{prefix}_SECRETS")
             raise ConfigurationError(
-                f"{prefix}_SECRETS: is missing; without it the hook cannot tell who calls"
+                f"{setting}: is missing; without it the hook cannot tell who calls"
             )
         return target
 

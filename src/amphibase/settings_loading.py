@@ -1,0 +1,81 @@
+"""How settings are read: wrong values become lines that name what a person wrote."""
+
+import ipaddress
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import AliasChoices, ValidationError
+from pydantic_settings import BaseSettings
+
+from amphibase.errors import ConfigurationError
+
+
+class LoadedSettings(BaseSettings):
+    """The base of all settings."""
+
+    @classmethod
+    def key_of(cls, field: str) -> str | None:
+        """Return the key of a file that a field is read from; None for a variable."""
+        return None
+
+
+Kind = TypeVar("Kind", bound=LoadedSettings)
+
+
+def check_networks(value: tuple[str, ...]) -> None:
+    """Raise ValueError unless each entry is an IP address or network."""
+    for network in value:
+        try:
+            ipaddress.ip_network(network, strict=False)
+        except ValueError:
+            raise ValueError("each entry must be an IP address or network") from None
+
+
+def load(kind: type[Kind], **overrides: Any) -> Kind:
+    """Read settings of any kind, as `load_settings` does.
+
+    Args:
+        overrides: values by field name that win over the environment.
+
+    Raises:
+        ConfigurationError: one line for each wrong value: the variable, the fault, an example.
+    """
+    try:
+        return kind(**overrides)
+    except UnicodeDecodeError:
+        raise ConfigurationError(".env: is not UTF-8 text") from None
+    except OSError as error:
+        raise ConfigurationError(f".env: cannot be read: {error.strerror}") from None
+    except ValidationError as error:
+        lines = [_line(kind, each, overrides) for each in error.errors()]
+        raise ConfigurationError("\n".join(lines)) from None
+
+
+def _line(kind: type[LoadedSettings], error: Any, overrides: Mapping[str, Any]) -> str:
+    fault = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    if not error["loc"]:
+        return str(fault)
+    name = str(error["loc"][0])
+    for field_name, field in kind.model_fields.items():
+        names = variables(kind, field_name)
+        if name == field_name and name not in overrides:
+            key = kind.key_of(field_name)
+            if key is not None:
+                return f"{key}: {fault}"
+        if name == field_name or name in names:
+            # An override has the name of its field; the message names the variable.
+            name = names[0] if name == field_name else name
+            example = field.examples[0] if field.examples else None
+            break
+    else:
+        example = None
+    name = name.upper().removeprefix("AMPHIBASE_")
+    return f"{name}: {fault}" + (f", for example {name}={example}" if example else "")
+
+
+def variables(kind: type[BaseSettings], field: str) -> list[str]:
+    """Return the environment variables that a field is read from; the first wins."""
+    alias = kind.model_fields[field].validation_alias
+    if isinstance(alias, AliasChoices):
+        return [str(each) for each in alias.choices]
+    return [str(alias or f"{kind.model_config.get('env_prefix', '')}{field}".upper())]
