@@ -1,6 +1,6 @@
 """Grants the roles of callers privileges on tables."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Literal, NamedTuple
 
 from amphibase.schema.ddl import literal, on_one_line, quoted
@@ -16,12 +16,40 @@ class Grant(NamedTuple):
     """One privilege of a role on a table.
 
     Args:
-        column: for `USAGE`: the integer key whose sequence is used.
+        column: the one that it is for, and "" for the whole table; for `USAGE`, the integer key
+            whose sequence is used.
     """
 
     role: str
     privilege: str
     column: str = ""
+
+    @property
+    def is_of_column(self) -> bool:
+        """Whether it is for one column of the table alone."""
+        return bool(self.column) and self.privilege != "USAGE"
+
+
+def for_columns(grants: Iterable[Grant], columns: Mapping[str, Sequence[str]]) -> set[Grant]:
+    """Return privileges for the columns alone that callers may use.
+
+    Args:
+        columns: by privilege, where they are not all.
+    """
+    return {
+        each._replace(column=column) if each.privilege in columns else each
+        for each in grants
+        for column in columns.get(each.privilege, ("",))
+    }
+
+
+def among(grants: Iterable[Grant], needed: Set[Grant]) -> set[Grant]:
+    """Return those privileges that are needed, of single columns too."""
+    return {
+        each
+        for each in grants
+        if each in needed or (each.is_of_column and each._replace(column="") in needed)
+    }
 
 
 def revoke_all(table: str) -> str:
@@ -46,13 +74,21 @@ def _on_privileges(verb: str, to: str, table: str, grants: Iterable[Grant]) -> l
     ordered = sorted(grants)
     statements = []
     for role in sorted({each.role for each in ordered}):
-        held = {each.privilege for each in ordered if each.role == role}
-        if listed := ", ".join(command for command in COMMANDS if command in held):
+        held = [each for each in ordered if each.role == role]
+        if listed := ", ".join(filter(None, (_listed(command, held) for command in COMMANDS))):
             statements.append(f"{verb} {listed}\nON {quoted(table)} {to} {quoted(role)}")
-        for each in ordered:
-            if each.role == role and each.column:
+        for each in held:
+            if each.column and not each.is_of_column:
                 statements.append(_on_sequence(verb, to, table, each))
     return [on_one_line(statement) for statement in statements]
+
+
+def _listed(command: str, grants: Sequence[Grant]) -> str:
+    """Return a privilege as GRANT takes it, with the columns that it is for."""
+    columns = [each.column for each in grants if each.privilege == command]
+    if not columns or "" in columns:
+        return command if columns else ""
+    return f"{command} ({', '.join(map(quoted, columns))})"
 
 
 def _on_sequence(verb: str, to: str, table: str, each: Grant) -> str:

@@ -4,8 +4,8 @@ Callers come as the roles `anon` and `authenticated`, with their claims in `requ
 on Supabase. The service is the connection's own user, who owns the tables and is not restricted.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Column, MetaData, Table
@@ -16,10 +16,19 @@ from amphibase.access.conditions import Condition, Never, any_of
 from amphibase.errors import ConfigurationError
 from amphibase.models import SoftDelete
 from amphibase.records.adoption import mappers_by_table
+from amphibase.records.column_access import column_access
 from amphibase.records.model_access import ModelAccess, access_of
 from amphibase.schema.condition_sql import Row, condition_sql, scope_queries
 from amphibase.schema.ddl import LINE_LENGTH, literal, name_within, on_one_line, quoted
-from amphibase.schema.grants import ANON, AUTHENTICATED, ROLES, Command, Grant, grant
+from amphibase.schema.grants import (
+    ANON,
+    AUTHENTICATED,
+    ROLES,
+    Command,
+    Grant,
+    for_columns,
+    grant,
+)
 from amphibase.schema.role_conditions import for_role
 from amphibase.schema.scope_functions import ScopeFunction
 
@@ -89,12 +98,14 @@ class TableRules:
         access: None where no model has it, so that it is the service's alone.
         deleted_at: the time of a soft deletion, if its rows can be deleted so.
         key: the integer key that a sequence counts up, if any.
+        columns: those that callers may use, by privilege, where they are not all.
     """
 
     source: Table
     access: ModelAccess | None = None
     deleted_at: Column[Any] | None = None
     key: str | None = None
+    columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def table(self) -> str:
@@ -145,7 +156,8 @@ class TableRules:
 
     def grants(self) -> list[Grant]:
         """Return the privileges that the policies need to have an effect, and no others."""
-        return sorted(needed(self.policies(), [self.key] if self.key else []))
+        grants = needed(self.policies(), [self.key] if self.key else [])
+        return sorted(for_columns(grants, self.columns))
 
     def statements(self, policies: Iterable[Policy], grants: Iterable[Grant]) -> list[str]:
         """Return the statements that give row level security to a table without it."""
@@ -273,7 +285,8 @@ def _rules(table: Table, mappers: list[Mapper[Any]]) -> TableRules:
         return TableRules(table, key=_sequence_column(table))
     is_soft = issubclass(mappers[0].class_, SoftDelete)
     deleted_at = mappers[0].columns["deleted_at"] if is_soft else None
-    return TableRules(table, accesses[0], deleted_at, _sequence_column(table))
+    key, columns = _sequence_column(table), _usable_columns(table)
+    return TableRules(table, accesses[0], deleted_at, key, columns)
 
 
 def _access_of(mapper: Mapper[Any]) -> ModelAccess:
@@ -281,6 +294,20 @@ def _access_of(mapper: Mapper[Any]) -> ModelAccess:
         return access_of(mapper.class_)
     except TypeError as error:
         raise ConfigurationError(str(error)) from None
+
+
+def _usable_columns(table: Table) -> Mapping[str, Sequence[str]]:
+    """Return the columns that callers may use, by privilege, where they are not all."""
+    try:
+        declared = {column.name: column_access(column) for column in table.columns}
+    except TypeError as error:
+        raise ConfigurationError(str(error)) from None
+    operations: dict[Command, str] = {"SELECT": "read", "INSERT": "add", "UPDATE": "change"}
+    return {
+        privilege: [name for name, left in declared.items() if not getattr(left, operation)]
+        for privilege, operation in operations.items()
+        if any(getattr(left, operation) for left in declared.values())
+    }
 
 
 def _sequence_column(table: Table) -> str | None:

@@ -8,9 +8,9 @@ from dataclasses import replace
 from sqlalchemy import Connection
 
 from amphibase.schema.ddl import run
-from amphibase.schema.grants import grant, revoke, revoke_all
 from amphibase.schema.migrations.chains import Chain
 from amphibase.schema.migrations.compare_functions import compare_functions, compare_triggers
+from amphibase.schema.migrations.compare_grants import compare_grants
 from amphibase.schema.migrations.compare_tables import Difference
 from amphibase.schema.migrations.policy_changes import PolicyChanges, differing
 from amphibase.schema.migrations.security_of_database import (
@@ -20,7 +20,7 @@ from amphibase.schema.migrations.security_of_database import (
     read_security,
 )
 from amphibase.schema.migrations.security_of_models import declared_security
-from amphibase.schema.policies import Policy, declared, disable, enable, needed
+from amphibase.schema.policies import Policy, declared, disable, enable
 from amphibase.schema.scope_functions import SCHEMA
 
 
@@ -100,25 +100,7 @@ def _compare(
         changes.add("changed", f"row level security of {table}", table, detail)
     for name in sorted(wanted.policies.keys() | actual.policies.keys(), key=by_command):
         _compare_policy(changes, table, name, wanted, actual)
-    held = wanted.grants & needed(wanted.policies.values(), actual.sequences)
-    lacking = held - actual.grants
-    for each in sorted(lacking):
-        where = f"the sequence of {table}.{each.column}" if each.column else table
-        changes.add("missing", f"privilege {each.privilege} on {where} for {each.role}", table)
-    excess = actual.grants - held
-    if is_new and excess and not actual.by_hand:
-        # Default privileges gave more than is declared when the table was created.
-        changes.after += [revoke_all(table), *grant(table, sorted(held))]
-        changes.undo_before[:0] = grant(table, sorted(excess))
-    else:
-        changes.after += grant(table, sorted(lacking))
-    changes.undo_before[:0] = revoke(table, sorted(lacking))
-    if not actual.by_hand:
-        # Other privileges may serve others, and open no row by themselves.
-        before = needed(actual.policies.values(), actual.sequences)
-        ended = sorted((before - held) & actual.grants)
-        changes.before += revoke(table, ended)
-        changes.undo_after += grant(table, ended)
+    compare_grants(changes, table, wanted, actual, is_new=is_new)
 
 
 def _compare_policy(

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from sqlalchemy import Connection, text
 
-from amphibase.schema.grants import COMMANDS, ROLES, Grant, grant, revoke_all
+from amphibase.schema.grants import COMMANDS, ROLES, Grant, among, grant, revoke_all
 from amphibase.schema.policies import PREFIX, Policy, enable, needed
 from amphibase.schema.scope_functions import PREFIX as FUNCTION_PREFIX
 from amphibase.schema.scope_functions import SCHEMA, restrict
@@ -38,7 +38,7 @@ class TableSecurity:
         statements += [self.create(table, name) for name in sorted(self.policies, key=by_command)]
         return [
             *statements,
-            *grant(table, self.grants & needed(self.policies.values(), self.sequences)),
+            *grant(table, among(self.grants, needed(self.policies.values(), self.sequences))),
         ]
 
     def create(self, table: str, name: str) -> str:
@@ -150,6 +150,17 @@ WHERE p.pronamespace = to_regnamespace(:schema) AND starts_with(p.proname, :pref
     )
 """
 
+_COLUMN_GRANTS = """
+SELECT c.relname::text, r.rolname::text, acl.privilege_type, a.attname::text
+FROM pg_attribute a
+JOIN pg_class c ON c.oid = a.attrelid
+JOIN pg_namespace n ON n.oid = c.relnamespace
+CROSS JOIN LATERAL aclexplode(a.attacl) AS acl
+JOIN pg_roles r ON r.oid = acl.grantee
+WHERE n.nspname = current_schema() AND c.relkind IN ('r', 'p') AND NOT a.attisdropped
+    AND r.rolname = ANY (:roles) AND acl.privilege_type = ANY (:privileges)
+"""
+
 _SEQUENCES = """
 SELECT c.relname::text, a.attname::text, ARRAY(
     SELECT r.rolname::text FROM pg_roles r
@@ -181,6 +192,8 @@ def read_security(
     parameters = {"privileges": list(COMMANDS), "roles": roles}
     for table, role, privilege in connection.execute(text(_GRANTS), parameters):
         grants.setdefault(table, set()).add(Grant(role, privilege))
+    for table, role, privilege, column in connection.execute(text(_COLUMN_GRANTS), parameters):
+        grants.setdefault(table, set()).add(Grant(role, privilege, column))
     for table, column, holders in connection.execute(text(_SEQUENCES), {"roles": roles}):
         columns.setdefault(table, set()).add(column)
         held = grants.setdefault(table, set())
