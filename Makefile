@@ -45,8 +45,8 @@ format: $(READY) ## Format the code
 bench: $(READY) ## Measure beside peers; exit 1 when a bar is missed
 	$(BIN)/python -m bench users records files
 
-bench-gateway: $(READY) ## Measure the local Supabase beside a floor and a peer
-	$(BIN)/python -m bench gateway
+bench-gateway: $(READY) ## Measure the local Supabase beside a floor, a peer and an earlier commit
+	$(BIN)/python -m bench gateway gateway-costs --rounds 7
 
 bench-supabase: $(READY) ## Measure the Supabase backend beside the bare calls of supabase-py
 	$(BIN)/python -m bench supabase

@@ -13,7 +13,18 @@ from collections.abc import Callable
 from rich.console import Console
 from rich.markup import escape
 
-from bench import files, gateway, realtime, records, regression, soak, start, supabase, users
+from bench import (
+    files,
+    gateway,
+    gateway_costs,
+    realtime,
+    records,
+    regression,
+    soak,
+    start,
+    supabase,
+    users,
+)
 from bench.environment import ServerError
 
 BENCHMARKS: dict[str, Callable[[int, float, Console], bool]] = {
@@ -22,6 +33,7 @@ BENCHMARKS: dict[str, Callable[[int, float, Console], bool]] = {
     "records": records.run,
     "files": files.run,
     "gateway": gateway.run,
+    "gateway-costs": gateway_costs.run,
     "regression": regression.run,
     "soak": soak.run,
     "start": start.run,

@@ -93,12 +93,12 @@ def cases(ours: User, floor: Server, theirs: User, refused: list[int]) -> list[C
     one = Measurement(
         f"One row by id under row level security, {READERS} connections",
         "requests/s",
-        (Bar(FLOOR, "at least", 0.75), Bar(THEIRS, "at least", 6.0)),
+        (Bar(FLOOR, "at least", 0.85), Bar(THEIRS, "at least", 6.0)),
     )
     some = Measurement(
         f"The newest {LIST} rows, each with its folder, {READERS} connections",
         "requests/s",
-        (Bar(FLOOR, "at least", 0.6),),
+        (Bar(FLOOR, "at least", 1.1),),
     )
     added = Measurement(f"Inserts of 1 row, {WRITERS} connections", "rows/s", ())
     many = Measurement(f"Inserts of {MANY:,} rows, {BULK_WRITERS} connections", "rows/s", ())

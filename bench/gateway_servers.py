@@ -175,17 +175,21 @@ def gateway(
     database_url: str,
     scratch: Path,
     environment: Mapping[str, str] = MappingProxyType({}),
+    *,
+    pinned: bool = True,
 ) -> Iterator[Server]:
     """`amphibase supabase start` on this Postgres; it applies the migration.
 
     Args:
         environment: further environment variables of the process.
+        pinned: as `serving` takes it.
     """
     folder, port = make_project(scratch / name), free_port()
     options = ["--foreground", "--port", str(port)]
     command = [AMPHIBASE, "supabase", "start", *options]
     settings = {"GATEWAY_DATABASE_URL": database_url, **environment}
-    with serving(name, command, port, "/health", settings, folder, scratch) as server:
+    serves = serving(name, command, port, "/health", settings, folder, scratch, pinned=pinned)
+    with serves as server:
         yield server
 
 

@@ -181,8 +181,14 @@ def serving(
     environment: dict[str, str],
     cwd: Path,
     scratch: Path,
+    *,
+    pinned: bool = True,
 ) -> Iterator[Server]:
-    """Start a server on the server core, wait until it is ready, stop it at the end."""
+    """Start a server, wait until it is ready, stop it at the end.
+
+    Args:
+        pinned: whether it has the server core, and no other.
+    """
     log = scratch / f"{name}.log"
     with log.open("wb") as sink:
         try:
@@ -199,7 +205,8 @@ def serving(
             raise ServerError(name, str(error)) from None
     server = Server(name, port, process, log)
     try:
-        pin(process.pid, SERVER_CORES)
+        if pinned:
+            pin(process.pid, SERVER_CORES)
         wait_until_ready(server, ready)
         yield server
     finally:
