@@ -1,6 +1,9 @@
 """Password hashes."""
 
 import asyncio
+import os
+import sys
+import threading
 
 import pytest
 from argon2 import PasswordHasher
@@ -59,3 +62,15 @@ async def test_the_memory_of_hashing_goes_back_once_no_more_passwords_come(
     await asyncio.sleep(0.1)
     workers.close()
     assert trimmed == [2]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have no priorities there")
+async def test_hashing_gives_way_to_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    def priority(_: str) -> str:
+        return str(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+
+    monkeypatch.setattr(passwords, "hash_password", priority)
+    workers = passwords.PasswordWorkers()
+    of_hashing, own = await workers.hash("correct horse battery"), priority("")
+    workers.close()
+    assert int(of_hashing) > int(own)

@@ -8,6 +8,8 @@ import asyncio
 import base64
 import os
 import re
+import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -35,6 +37,8 @@ COMPARABLE_BCRYPT_COST = 10
 SUFFICIENT_DIGEST_BYTES = 16
 
 QUEUE_PER_WORKER = 32
+
+NICENESS = 10
 
 TRIM_SECONDS = 1
 """After which the memory of hashing goes back to the system, if no other password comes."""
@@ -136,16 +140,35 @@ def _is_argon2(hashed: str) -> bool:
     return memory <= 1 << 20 and passes <= 20 and lanes <= 16
 
 
+def _cores() -> int:
+    if sys.platform == "linux":  # which knows how many of them this process may use
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _give_way() -> None:
+    """Let all other threads have the cores first: hashing takes what they leave.
+
+    Linux has a priority for each thread (setpriority(2), "C library/kernel differences").
+    """
+    if sys.platform == "linux":
+        thread = threading.get_native_id()
+        own = os.getpriority(os.PRIO_PROCESS, thread)  # below which it may not go
+        os.setpriority(os.PRIO_PROCESS, thread, max(own, NICENESS))
+
+
 class PasswordWorkers:
     """Hashes and verifies off the event loop, with a bounded queue.
 
     Args:
-        workers: how many hashes are computed at once; by default one core is left alone.
+        workers: how many hashes are computed at once; by default as many as there are cores.
     """
 
     def __init__(self, workers: int | None = None) -> None:
-        count = workers or max(1, (os.cpu_count() or 1) - 1)
-        self._pool = ThreadPoolExecutor(count, thread_name_prefix="passwords")
+        count = workers or _cores()
+        self._pool = ThreadPoolExecutor(
+            count, thread_name_prefix="passwords", initializer=_give_way
+        )
         self._capacity = count * QUEUE_PER_WORKER
         self._pending = 0
         self._trimming: asyncio.TimerHandle | None = None

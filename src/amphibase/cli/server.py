@@ -6,6 +6,7 @@ import socket
 
 from fastapi import FastAPI
 
+from amphibase.allocator import use_one_arena
 from amphibase.cli.loading import load_app
 from amphibase.cli.logs import configure_logs
 from amphibase.errors import ConfigurationError
@@ -26,6 +27,7 @@ def run(application: str | None, host: str, port: int) -> None:
     Raises:
         ConfigurationError: a setting, the application or the port is wrong.
     """
+    use_one_arena()
     settings = load_settings()
     configure_logs(settings.environment)
     _check_free(host, port)
