@@ -31,7 +31,7 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MoveFolde
 
 
 @pytest.mark.long
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3600)
 def test_fifty_kills_at_random_moments_change_nothing_of_the_result(folder: MoveFolder) -> None:
     folder.plan()
     empty = contents(folder.target)

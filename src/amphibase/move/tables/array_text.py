@@ -11,7 +11,8 @@ Items = list[Any]
 """Texts, None, and lists of these."""
 
 TOKEN = re.compile(r'[{},]|"(?:[^"\\]|\\.)*"|(?:[^{},"\\]|\\.)+', re.DOTALL)
-PLAIN = re.compile(r'[^{},"\\\s]+')
+PLAIN = re.compile(r'[^{},"\\\s]+', re.ASCII)
+"""What needs no quotes: blanks are those of ASCII alone (`array_isspace` of Postgres)."""
 
 
 def parse_array(text: str) -> Items:
