@@ -225,6 +225,25 @@ async def test_a_table_that_the_service_may_not_write_is_named_with_what_to_gran
         await numbers.api.insert(numbers.selection, numbers.chunk(1, 2))
 
 
+@pytest.mark.parametrize(
+    ("column", "reason"),
+    [
+        ("doubled int GENERATED ALWAYS AS (id * 2) STORED", "doubled"),
+        ("number int GENERATED ALWAYS AS IDENTITY", "number"),
+    ],
+    ids=["generated", "identity"],
+)
+async def test_a_column_that_the_database_alone_writes_is_named_before_anything_is_written(
+    numbers: Numbers, column: str, reason: str
+) -> None:
+    assert await numbers.api.write_error(numbers.selection) is None
+    await expose(numbers.api, numbers.url, f"ALTER TABLE numbers ADD {column}", "numbers")
+    table = find(await numbers.api.catalog(), "numbers")
+    names = tuple(column.name for column in table.columns)
+    assert reason in (await numbers.api.write_error(Selection(table, names, ("id",), ())) or "")
+    assert numbers.rows() == []
+
+
 async def test_the_null_of_json_becomes_null_and_the_check_says_so(
     numbers: Numbers, supabase: LocalSupabase, sqlite_url: str, tmp_path: Path
 ) -> None:

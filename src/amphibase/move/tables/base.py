@@ -120,6 +120,9 @@ class TableWriter(TableReader, Protocol):
 
     in_flight: int
 
+    async def write_error(self, selection: Selection) -> str | None:
+        """Return why no row of these columns can be written, where the catalog does not say so."""
+
     async def checkpoint(self, table: TableName) -> Key | None:
         """Return the last key whose chunk is written; None before the first."""
 

@@ -158,6 +158,14 @@ class DataApiTables:
         await in_parallel(pages_of_keys(selection, keys), read, IN_FLIGHT)
         return by_key
 
+    async def write_error(self, selection: Selection) -> str | None:
+        """Insert no rows, which Postgres rejects by the columns alone; return why.
+
+        The API does not show which columns are generated.
+        """
+        rejection = await self._write(selection, [])
+        return None if rejection is None else rejection.reason
+
     async def checkpoint(self, table: TableName) -> Key | None:
         """Return the last key before which every chunk is written; None before the first."""
         if self._journal is None:

@@ -107,6 +107,10 @@ class PostgresTables:
                 by_key[key_of(row, indexes)] = row
         return by_key
 
+    async def write_error(self, selection: Selection) -> str | None:
+        """Return None: the catalog says which columns are written."""
+        return None
+
     async def checkpoint(self, table: TableName) -> Key | None:
         """Return the last key whose chunk is written; None before the first."""
         async with self._transaction() as connection:

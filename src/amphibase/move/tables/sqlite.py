@@ -92,6 +92,10 @@ class SqliteTables:
         """Return the rows with these keys; those that are missing are left out."""
         return await self._run(partial(self._rows, selection, keys))
 
+    async def write_error(self, selection: Selection) -> str | None:
+        """Return None: the catalog says which columns are written."""
+        return None
+
     async def checkpoint(self, table: TableName) -> Key | None:
         """Return the last key whose chunk is written; None before the first."""
 
