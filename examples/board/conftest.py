@@ -1,0 +1,9 @@
+import pytest
+from fastapi import FastAPI
+
+
+@pytest.fixture
+def app() -> FastAPI:
+    from main import app
+
+    return app
