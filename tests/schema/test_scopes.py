@@ -178,7 +178,8 @@ async def test_scopes_go_into_the_database_and_back(guarded: Application) -> Non
     """Written, run, changed, undone; what a start made is no obstacle."""
     every = (
         "SELECT tablename || policyname || coalesce(qual, '') || coalesce(with_check, '') "
-        "FROM pg_policies UNION ALL SELECT pg_get_functiondef(oid) || proacl::text FROM pg_proc "
+        "FROM pg_policies UNION ALL SELECT "
+        r"regexp_replace(pg_get_functiondef(oid), '\s+', ' ', 'g') || proacl\:\:text FROM pg_proc "
         "WHERE pronamespace = to_regnamespace('amphibase') ORDER BY 1"
     )
     help_desk(guarded)

@@ -70,17 +70,22 @@ class ScopeFunction:
     def create(self, schema: str = SCHEMA) -> str:
         """Return the statement that creates it or makes it what it should be.
 
-        With `row_security` off, a user whom the policies of the table limit gets an error from it,
-        and not silently nothing.
+        It is PL/pgSQL, whose plan a connection keeps: before Postgres 18, SQL is planned at each
+        call. With `row_security` off, a user whom the policies of the table limit gets an error
+        from it, and not silently nothing.
         """
         returned = self.column.type.compile(DIALECT)
-        body = self.body.replace("\n", "\n    ")
-        return (
+        return in_default_schema(
             f"CREATE OR REPLACE FUNCTION {schema}.{quoted(self.name)}()\n"
-            f"RETURNS SETOF {returned} LANGUAGE sql STABLE SECURITY DEFINER\n"
-            "SET search_path = '' SET row_security = off\n"
-            f"BEGIN ATOMIC\n    {body};\nEND"
+            f"RETURNS SETOF {returned} LANGUAGE plpgsql STABLE SECURITY DEFINER\n"
+            "SET search_path TO %1$I, extensions, pg_temp SET row_security TO off\n"
+            f"AS $$ BEGIN\nRETURN QUERY {self.body.replace('%', '%%')};\nEND $$"
         )
+
+
+def in_default_schema(definition: str) -> str:
+    """Return the statement that runs another in which `%1$I` is the schema of the tables."""
+    return f"DO $do$ BEGIN EXECUTE format($f$\n{definition}\n$f$, current_schema()); END $do$"
 
 
 def restrict(name: str) -> list[str]:
@@ -102,7 +107,8 @@ def _function_of(query: ScopeQuery) -> ScopeFunction:
     table, column = quoted(query.table.name), quoted(query.column.name)
     conditions = [f"{table}.{quoted(query.user.name)} = (SELECT auth.uid())"]
     conditions += map(expression_sql, query.where)
-    body = f"SELECT {table}.{column}\nFROM {table}\nWHERE " + "\n    AND ".join(conditions)
+    where = "\n    AND ".join(conditions)
+    body = f"SELECT {table}.{column}\nFROM {table}\nWHERE {where}"
     digest = hashlib.sha256(body.encode()).hexdigest()[:8]
     name = f"{query.table.name}_{query.column.name}"
     return ScopeFunction(name_within(PREFIX, name, f"_{digest}"), query.column, body)

@@ -23,7 +23,7 @@ def compare_functions(
             tables = ", ".join(is_.limited_by)
             detail = f"the policies of {tables} limit its owner too, who should own the tables"
             changes.add("changed", subject, "", detail)
-        if should_be == is_:
+        if should_be is not None and should_be.equals(is_):
             continue
         if should_be is None:
             changes.add("extra", subject, "")

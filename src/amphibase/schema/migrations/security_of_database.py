@@ -8,7 +8,7 @@ from sqlalchemy import Connection, text
 from amphibase.schema.grants import COMMANDS, ROLES, Grant, among, grant, revoke_all
 from amphibase.schema.policies import PREFIX, Policy, enable, needed
 from amphibase.schema.scope_functions import PREFIX as FUNCTION_PREFIX
-from amphibase.schema.scope_functions import SCHEMA, restrict
+from amphibase.schema.scope_functions import SCHEMA, in_default_schema, restrict
 from amphibase.schema.triggers import Trigger, existing, is_guard
 
 
@@ -51,7 +51,7 @@ class FunctionSecurity:
     """The function of a scope.
 
     Args:
-        definition: the statement that creates it, as Postgres writes it.
+        definition: the statement that creates it, as Postgres writes it, for `in_default_schema`.
         callers: the roles of callers that may call it, and `public` for all roles.
         limited_by: the tables whose policies limit the function's owner, too.
         written: the statement as people would write it, where available.
@@ -59,12 +59,20 @@ class FunctionSecurity:
 
     definition: str
     callers: frozenset[str]
-    limited_by: tuple[str, ...] = field(default=(), compare=False)
-    written: str = field(default="", compare=False)
+    limited_by: tuple[str, ...] = ()
+    written: str = ""
+
+    def equals(self, other: "FunctionSecurity | None") -> bool:
+        """Return whether another does the same; revisions indent the lines of a body."""
+        return (
+            other is not None
+            and self.callers == other.callers
+            and self.definition.split() == other.definition.split()
+        )
 
     def create(self, name: str) -> list[str]:
         """Return the statements that create it."""
-        return [self.written or self.definition.rstrip(), *restrict(name)]
+        return [self.written or in_default_schema(self.definition), *restrict(name)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +123,15 @@ WHERE n.nspname = current_schema() AND c.relkind IN ('r', 'p')
     AND has_table_privilege(r.oid, c.oid, privilege)
 """
 
-# Functions of a scope that read tables of another schema are another application's.
+# Functions of a scope that have another schema in their search path are another application's.
 _FUNCTIONS = """
 SELECT
     p.proname::text,
-    pg_get_functiondef(p.oid),
+    replace(
+        replace(pg_get_functiondef(p.oid), '%', '%%'),
+        'SET search_path TO ' || quote_literal(current_schema()) || ',',
+        'SET search_path TO %1$I,'
+    ),
     ARRAY(
         SELECT DISTINCT coalesce(r.rolname::text, 'public')
         FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) AS a
@@ -131,22 +143,17 @@ SELECT
     ),
     ARRAY(
         SELECT c.relname::text FROM pg_class c JOIN pg_roles o ON o.oid = p.proowner
-        WHERE c.oid = ANY (read.tables) AND c.relrowsecurity
+        WHERE c.relnamespace = current_schema()::regnamespace AND c.relrowsecurity
+            AND strpos(p.prosrc, 'FROM ' || quote_ident(c.relname) || E'\\n') > 0
             AND NOT (o.rolsuper OR o.rolbypassrls)
             AND (c.relforcerowsecurity OR NOT pg_has_role(o.oid, c.relowner, 'USAGE'))
         ORDER BY 1
     )
 FROM pg_proc p
-CROSS JOIN LATERAL (
-    SELECT array_agg(d.refobjid) AS tables FROM pg_depend d
-    WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid
-        AND d.refclassid = 'pg_class'::regclass
-) AS read
 WHERE p.pronamespace = to_regnamespace(:schema) AND starts_with(p.proname, :prefix)
-    AND NOT EXISTS (
-        SELECT FROM pg_class c
-        WHERE c.oid = ANY (read.tables) AND c.relnamespace <> current_schema()::regnamespace
-            AND c.relpersistence <> 't'
+    AND EXISTS (
+        SELECT FROM unnest(p.proconfig) AS setting
+        WHERE starts_with(setting, 'search_path=' || quote_ident(current_schema()) || ',')
     )
 """
 
