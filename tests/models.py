@@ -25,7 +25,7 @@ from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.orm import Mapped, column_property, mapped_column, relationship, validates
 from sqlmodel import Field, SQLModel
 
-from amphibase.access import Access, admin, authenticated, everyone, owner, service
+from amphibase.access import Access, Add, admin, authenticated, everyone, owner, service
 from amphibase.models import (
     Base,
     Owned,
@@ -397,7 +397,7 @@ class Bill(Owned, Base):
     """Its owner's to read, the administrators' to write."""
 
     __tablename__ = "t_bills"
-    __access__ = Access(read=owner, write=admin)
+    __access__ = Access(read=owner, add=Add(admin, visible=False), change=admin, delete=admin)
 
     title: Mapped[str]
 
@@ -406,7 +406,9 @@ class Letter(Base):
     """Everyone's to send, the administrators' to read."""
 
     __tablename__ = "t_letters"
-    __access__ = Access(read=admin, write=everyone)
+    __access__ = Access(
+        read=admin, add=Add(everyone, visible=False), change=everyone, delete=everyone
+    )
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=uuid7)
     title: Mapped[str]

@@ -7,7 +7,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from tests.backends import ANN, BOB
 
 from amphibase import ANONYMOUS, Caller
-from amphibase.access import Access, everyone
+from amphibase.access import Access, Add, everyone
 from amphibase.errors import InvalidValue
 from amphibase.records.access_policy import AccessPolicy
 from amphibase.records.model_info import ModelInfo
@@ -21,7 +21,7 @@ class Feedback(Apart):
     """Everyone adds some, signed in or not."""
 
     __tablename__ = "feedback"
-    __access__ = Access(write=everyone)
+    __access__ = Access(add=Add(everyone, visible=False))
 
     id: Mapped[int] = mapped_column(primary_key=True)
     owner_id: Mapped[UUID | None]

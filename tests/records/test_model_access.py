@@ -179,6 +179,16 @@ def test_rules_combine_to_the_shortest_condition(
     assert declared(monkeypatch, Comment, Access(read=combined)).read == expected
 
 
+def test_two_expressions_are_two_conditions(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = (rule(lambda row: row.number > 1), rule(lambda row: row.title == "a"))
+    for combined, kind in ((first | second, AnyOf), (first & second, AllOf)):
+        condition = declared(monkeypatch, Ticket, Access(read=combined)).read
+        assert isinstance(condition, kind)
+        assert len(condition.parts) == 2
+    access = declared(monkeypatch, Ticket, Access(read=first, write=first))
+    assert access.read is access.change_old is access.delete
+
+
 def test_an_expression_knows_the_rows_that_its_subqueries_may_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

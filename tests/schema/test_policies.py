@@ -31,11 +31,11 @@ from tests.schema.callers import (
 from amphibase.access import (
     Access,
     Add,
+    CallerRule,
     Rule,
     Who,
     admin,
     authenticated,
-    callers_of,
     everyone,
     owner,
     service,
@@ -67,6 +67,11 @@ def admits(rule: Rule, caller: Asking, row_owner: uuid.UUID | None) -> bool:
         }[who]
         for who in callers_of(rule)
     )
+
+
+def callers_of(rule: Rule) -> set[Who]:
+    parts = [part for part in rule.walk() if isinstance(part, CallerRule)]
+    return {part.who for part in parts} - {Who.SERVICE}
 
 
 def may_own(access: Access, caller: Asking, row_owner: uuid.UUID | None) -> bool:

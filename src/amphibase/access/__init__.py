@@ -22,7 +22,6 @@ from amphibase.access.rules import Rule as Rule
 from amphibase.access.rules import Who as Who
 from amphibase.access.rules import admin as admin
 from amphibase.access.rules import authenticated as authenticated
-from amphibase.access.rules import callers_of as callers_of
 from amphibase.access.rules import declaration_of as declaration_of
 from amphibase.access.rules import everyone as everyone
 from amphibase.access.rules import owner as owner

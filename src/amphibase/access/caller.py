@@ -18,6 +18,8 @@ from amphibase.errors import InvalidRequest
 Expression = TypeVar("Expression", bound=ColumnElement[Any])
 
 _NOT_A_WORD = re.compile(r"\W")
+CALLER = "caller"
+"""The name of the bound value of the caller's id."""
 ID = ("sub",)
 EMAIL = ("email",)
 
@@ -37,9 +39,7 @@ class CallerValue(ColumnElement[Any]):
     def __init__(self, path: tuple[str, ...], type_: TypeEngine[Any]) -> None:
         self.path = path
         self.type = type_
-        words = "_".join(_NOT_A_WORD.sub("", name) for name in path)
-        digest = hashlib.sha256(json.dumps(path).encode()).hexdigest()[:8]
-        self.name = f"caller_{words}_{digest}"
+        self.name = CALLER if path == ID else _parameter_name(path)
 
     def __str__(self) -> str:
         if self.path == ID:
@@ -117,6 +117,12 @@ def replace_caller_values(
 
     replaced: Expression = visitors.replacement_traverse(expression, {}, replace)
     return replaced
+
+
+def _parameter_name(path: tuple[str, ...]) -> str:
+    words = "_".join(_NOT_A_WORD.sub("", name) for name in path)
+    digest = hashlib.sha256(json.dumps(path).encode()).hexdigest()[:8]
+    return f"{CALLER}_{words}_{digest}"
 
 
 def _as_text(value: Any) -> str | None:

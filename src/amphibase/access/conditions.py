@@ -11,9 +11,10 @@ from sqlalchemy import Column, ColumnElement, Exists, Table
 from sqlalchemy.orm import Mapper, RelationshipProperty
 
 
-@dataclass(frozen=True, slots=True)
 class Condition:
     """A condition of a row and a caller."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)

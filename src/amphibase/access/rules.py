@@ -245,19 +245,6 @@ class Access:
         yield "delete", self.delete
 
 
-def callers_of(rule: Rule) -> frozenset[Who]:
-    """Return the kinds of callers that a rule admits which needs nothing else to be decided.
-
-    Raises:
-        TypeError: it needs more.
-    """
-    parts = rule.parts if isinstance(rule, OrRule) else (rule,)
-    kinds = [part.who for part in parts if isinstance(part, CallerRule)]
-    if len(kinds) < len(parts):
-        raise TypeError(f"{rule} is more than kinds of callers")
-    return frozenset(kinds) - {Who.SERVICE}
-
-
 def _parts(kind: type[OrRule | AndRule], rule: Rule) -> tuple[Rule, ...]:
     if not isinstance(rule, Rule):
         raise TypeError(f"A rule was expected beside | or &, not {rule!r}")

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import BindParameter, Column, Select
+from sqlalchemy import BindParameter, Column, ColumnElement, Select
 from sqlalchemy.orm import InstanceState
 from sqlalchemy.orm.instrumentation import ClassManager
 from sqlalchemy.orm.mapper import _all_registries
@@ -11,6 +11,7 @@ from sqlalchemy.sql.cache_key import CacheKey
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.elements import ClauseElement
 from sqlalchemy.sql.selectable import HasHints, HasPrefixes, HasSuffixes
+from sqlalchemy.sql.util import _deep_deannotate
 
 USED = {
     "sqlalchemy.sql.expression.Select._generate_cache_key": "database/compiled.py",
@@ -19,6 +20,7 @@ USED = {
         "database/compiled.py"
     ),
     "sqlalchemy.sql.expression.ClauseElement._deannotate": "records/ordering.py",
+    "sqlalchemy.sql.util._deep_deannotate": "records/rule_expressions.py",
     "sqlalchemy.sql.selectable.HasPrefixes._prefixes": "sql/records/tables_read.py",
     "sqlalchemy.sql.selectable.HasSuffixes._suffixes": "sql/records/tables_read.py",
     "sqlalchemy.sql.selectable.HasHints._statement_hints": "sql/records/tables_read.py",
@@ -64,6 +66,12 @@ def original_name(parameter: BindParameter[Any]) -> str:
 def without_annotations(element: ClauseElement) -> ClauseElement:
     """Return an element without what the ORM notes on it, so that it equals its table's."""
     return element._deannotate()
+
+
+def without_any_annotations(element: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Return an expression whose every part is without what the ORM notes on it; it keeps parts of
+    `has()` and `any()` from being replaced."""
+    return _deep_deannotate(element)
 
 
 def untraversed_texts(statement: HasPrefixes | HasSuffixes | HasHints) -> Iterable[str]:

@@ -1,18 +1,19 @@
-"""Access as a predicate: which rows of a model a caller may see and change."""
+"""Access for one caller: which operations on a model's rows they may try, and on which rows."""
 
-from collections.abc import Sequence
-from copy import copy
-from typing import Any, NoReturn, Self
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NoReturn
+from uuid import UUID
 
-from sqlalchemy import ColumnElement, FromClause, Uuid, and_, bindparam, false
-
-from amphibase.access import OWNER_COLUMN, Rule, Who, callers_of
-from amphibase.backend import Caller
+from amphibase.access import OWNER_COLUMN
+from amphibase.access.conditions import Always, Condition, IsAlive, Never, all_of, any_of
+from amphibase.backend import ANONYMOUS, Caller
 from amphibase.errors import Forbidden, InvalidValue, Unauthenticated
 from amphibase.records.model_info import ABSENT, ModelInfo
+from amphibase.records.predicates import fold
 
-CALLER = "caller"
-"""The name of the parameter that holds the caller's id."""
+Write = Literal["add", "change", "delete"]
+
+_ADMIN = Caller("authenticated", UUID(int=0), claims={"app_metadata": {"role": "admin"}})
 
 
 class AccessPolicy:
@@ -27,122 +28,153 @@ class AccessPolicy:
         self, info: ModelInfo[Any], caller: Caller, *, by_database: bool, with_deleted: bool
     ) -> None:
         self.info = info
-        self._caller = caller
-        self._by_database = by_database or caller.role == "service_role"
+        self.caller = caller
+        self._is_service = caller.role == "service_role"
+        self._by_database = by_database or self._is_service
         self.with_deleted = with_deleted
-        self._owner: ColumnElement[Any] | None = info.owner
-        self._deleted_at: ColumnElement[Any] | None = info.deleted_at
-
-    def within(self, source: FromClause) -> Self:
-        """Return the same policy for another FROM clause with the columns of the table.
-
-        Args:
-            source: its columns have the names that they have in the database.
-        """
-        policy = copy(self)
-        if self.info.owner is not None:
-            policy._owner = source.c[self.info.owner.name]
-        if self.info.deleted_at is not None:
-            policy._deleted_at = source.c[self.info.deleted_at.name]
-        return policy
-
-    @property
-    def readable(self) -> ColumnElement[bool] | None:
-        """The rows that the caller may see; None where that is every row."""
-        return _all(self._alive(), self._admitted(self.info.access.declared.read))
 
     @property
     def kind(self) -> tuple[bool, ...]:
-        """What the predicates of any model depend on beside the caller's id."""
-        caller = self._caller
+        """What the predicates of any model depend on beside the caller's values."""
+        caller = self.caller
         signed_in = caller.user_id is not None
         return (
             self.with_deleted,
             self._by_database,
-            caller.role == "service_role",
+            self._is_service,
             signed_in,
             signed_in and caller.is_admin,
         )
 
+    # Conditions of rows, as a statement has to state them
+
     @property
-    def writable(self) -> ColumnElement[bool] | None:
-        """The rows that the caller may change: those that they also see."""
-        access = self.info.access.declared
-        return _all(self._alive(), self._admitted(access.read), self._admitted(access.change.old))
+    def readable(self) -> Condition:
+        """Of rows that the caller may see."""
+        return self._stated("read", lambda access: access.read)
+
+    @property
+    def changeable(self) -> Condition:
+        """Of rows that the caller may change, as they are."""
+        return self._stated("change", lambda access: access.change_old)
+
+    @property
+    def changed(self) -> Condition:
+        """Of rows as the caller may leave them."""
+        if self._by_database:
+            return Always()
+        return fold(self.info.access.change_new, self.caller)
+
+    @property
+    def deletable(self) -> Condition:
+        """Of rows that the caller may delete, softly or not, and restore."""
+        return self._stated("delete", lambda access: access.delete)
+
+    @property
+    def replaceable(self) -> Condition:
+        """Of rows that the caller may put another in the place of: one that was deleted softly
+        comes back."""
+        changeable = self.changeable
+        if self.info.deleted_at is None or isinstance(self.deletable, Always):
+            return changeable
+        return all_of(changeable, any_of(IsAlive(self.info.deleted_at), self.deletable))
+
+    def addable(self, *, own: bool) -> Condition:
+        """Return the condition of new rows.
+
+        Args:
+            own: whether they are the caller's own.
+        """
+        if self._by_database:
+            return Always()
+        return fold(self.info.access.add, self.caller, is_own=own)
+
+    # What is decided without a row
 
     @property
     def may_select(self) -> bool:
         """Whether the database lets the caller read the table at all, as GRANT decides it."""
-        by_grants = self._by_database and self._caller.role != "service_role"
-        return not by_grants or self._is_granted(self.info.access.declared.read)
-
-    @property
-    def may_write(self) -> bool:
-        """Whether the declaration lets such a caller write rows at all, as GRANT decides it."""
-        return self._is_granted(self.info.access.declared.change.old)
-
-    @property
-    def may_add(self) -> bool:
-        """Whether the declaration lets the caller add a row of their own."""
-        rule = self.info.access.declared.change.old
-        owns = Who.OWNER in callers_of(rule) and self._caller.user_id is not None
-        return self._static(rule) or owns
-
-    def sees(self, values: dict[str, Any]) -> bool:
-        """Return whether the caller may see a row with these values, once it is stored."""
-        rule = self.info.access.declared.read
-        if self._caller.role == "service_role" or self._static(rule):
+        if self._is_service or not self._by_database:
             return True
-        own = self._caller.user_id is not None and values.get(OWNER_COLUMN) == self._caller.user_id
-        return Who.OWNER in callers_of(rule) and own
+        cache, key = self.info.cache, ("may select", self.caller.user_id is None)
+        if key not in cache:
+            cache[key] = self._is_granted(self.info.access.read)
+        return bool(cache[key])
 
-    def check_writes(self) -> None:
-        """Check that the caller may write rows of the model at all, as GRANT decides it.
+    def may(self, operation: Write) -> bool:
+        """Return whether such callers may do that with any row at all, as GRANT decides it."""
+        access = self.info.access
+        conditions = {"add": access.add, "change": access.change_old, "delete": access.delete}
+        return self._is_service or self._is_granted(conditions[operation])
+
+    def check(self, operation: Write) -> None:
+        """Check that such callers may do that with any row at all.
 
         Raises:
-            Unauthenticated, Forbidden: the caller may not.
+            Unauthenticated, Forbidden: they may not.
         """
-        if not (self._by_database or self.may_write):
+        if not self.may(operation):
             self.deny()
 
-    def own(self, values: dict[str, Any]) -> None:
+    def sees_new(self, *, own: bool) -> bool:
+        """Return whether the caller is known to see new rows, once they are stored.
+
+        Args:
+            own: whether they are the caller's own.
+        """
+        access = self.info.access
+        if self._is_service or access.declared.add.visible:
+            return True
+        return isinstance(fold(access.read, self.caller, is_own=own), Always)
+
+    # New rows
+
+    def own(self, values: dict[str, Any]) -> bool:
         """Set the owner of a new row.
+
+        Returns:
+            Whether the row is the caller's own.
 
         Raises:
             Unauthenticated, Forbidden: the caller may not add rows.
             InvalidValue: the row names another owner.
         """
-        if self._owns():
-            (values[OWNER_COLUMN],) = self._owners([values.get(OWNER_COLUMN)])
+        owners = self._owners([values.get(OWNER_COLUMN)])
+        if owners is None:
+            return False
+        (values[OWNER_COLUMN],) = owners
+        return bool(owners[0] == self.caller.user_id)
 
-    def own_all(self, columns: dict[str, list[Any]]) -> None:
+    def own_all(self, columns: dict[str, list[Any]]) -> bool:
         """Set the owners of new rows, which come as a list of values for each column.
+
+        Returns:
+            Whether all rows are the caller's own.
 
         Raises:
             Unauthenticated, Forbidden: the caller may not add rows.
             InvalidValue: a row names another owner.
         """
-        if self._owns():
-            columns[OWNER_COLUMN] = self._owners(columns[OWNER_COLUMN])
-
-    def _owns(self) -> bool:
-        """Return whether the caller's new rows get their owner here."""
-        caller, owner = self._caller, self.info.owner
-        if caller.role == "service_role":
+        owners = self._owners(columns.get(OWNER_COLUMN, []))
+        if owners is None:
             return False
-        self.check_writes()
-        if not (self._by_database or self.may_add):
+        columns[OWNER_COLUMN] = owners
+        return {*owners} <= {self.caller.user_id}
+
+    def _owners(self, values: Sequence[Any]) -> list[Any] | None:
+        """Return the owners of new rows; None where they get none here."""
+        caller, column, add = self.caller, self.info.owner, self.info.access.add
+        if self._is_service:
+            return None
+        self.check("add")
+        if isinstance(fold(add, caller, is_own=True), Never):
             self.deny()
-        if owner is None:
-            return False
-        if caller.user_id is None and not owner.nullable:
+        if column is None:
+            return None
+        if caller.user_id is None and not column.nullable:
             raise Unauthenticated
-        return True
-
-    def _owners(self, values: Sequence[Any]) -> list[Any]:
-        caller, rule = self._caller, self.info.access.declared.change.old
         owners = [caller.user_id if value is None or value is ABSENT else value for value in values]
-        if not (Who.ADMIN in callers_of(rule) and caller.is_admin):
+        if isinstance(fold(add, caller, is_own=False), Never):
             for owner in owners:
                 if owner != caller.user_id:
                     raise InvalidValue("owner_id is set by the server", field=OWNER_COLUMN)
@@ -150,38 +182,25 @@ class AccessPolicy:
 
     def deny(self) -> NoReturn:
         """Raise Unauthenticated for anonymous callers, Forbidden for others."""
-        if self._caller.user_id is None:
+        if self.caller.user_id is None:
             raise Unauthenticated
         raise Forbidden(f"You may not write {self.info.model.__name__}")
 
-    def _alive(self) -> ColumnElement[bool] | None:
-        if self._deleted_at is None or self.with_deleted:
-            return None
-        return self._deleted_at.is_(None)
+    def _stated(self, name: str, condition: Callable[[Any], Condition]) -> Condition:
+        """Return a condition of rows that are not softly deleted, unless these are visible."""
+        cache, key = self.info.cache, ("condition", name, self.kind)
+        stated: Condition | None = cache.get(key)
+        if stated is None:  # for this kind of caller
+            access, caller = self.info.access, self.caller
+            declared = Always() if self._by_database else fold(condition(access), caller)
+            stated = cache[key] = all_of(self._alive, declared)
+        return stated
 
-    def _admitted(self, rule: Rule) -> ColumnElement[bool] | None:
-        if self._by_database or self._static(rule):
-            return None
-        if Who.OWNER in callers_of(rule) and self._caller.user_id is not None:
-            assert self._owner is not None
-            return self._owner == bindparam(CALLER, self._caller.user_id, Uuid())
-        return false()
+    @property
+    def _alive(self) -> Condition:
+        column = self.info.deleted_at
+        return Always() if column is None or self.with_deleted else IsAlive(column)
 
-    def _is_granted(self, rule: Rule) -> bool:
-        return Who.EVERYONE in callers_of(rule) or (
-            self._caller.user_id is not None and bool(callers_of(rule))
-        )
-
-    def _static(self, rule: Rule) -> bool:
-        """Return whether the rule admits the caller for every row."""
-        caller = self._caller
-        return (
-            Who.EVERYONE in callers_of(rule)
-            or (Who.AUTHENTICATED in callers_of(rule) and caller.user_id is not None)
-            or (Who.ADMIN in callers_of(rule) and caller.user_id is not None and caller.is_admin)
-        )
-
-
-def _all(*conditions: ColumnElement[bool] | None) -> ColumnElement[bool] | None:
-    present = [condition for condition in conditions if condition is not None]
-    return and_(*present) if present else None
+    def _is_granted(self, condition: Condition) -> bool:
+        caller = ANONYMOUS if self.caller.user_id is None else _ADMIN
+        return not isinstance(fold(condition, caller), Never)

@@ -23,7 +23,7 @@ class Defaults:
 
     def __init__(self, info: ModelInfo[Any]) -> None:
         self._info = info
-        self._defaults = [(name, _default(column)) for name, column in info.column_of.items()]
+        self._defaults = [(name, python_default(column)) for name, column in info.column_of.items()]
         self.is_whole = not any(is_left_to_database(column) for column in info.column_of.values())
         self.is_whole &= not info.not_added
 
@@ -52,7 +52,9 @@ class Defaults:
         return make()
 
 
-def _default(column: Column[Any]) -> Callable[[], Any] | None:
+def python_default(column: Column[Any]) -> Callable[[], Any] | None:
+    """Return what makes the default of a column; None where a value is required, or where the
+    database computes it."""
     default: Any = column.default
     if default is not None and default.is_scalar:
         return lambda: default.arg

@@ -39,7 +39,7 @@ from amphibase.errors import NotSupported
 from amphibase.models import SoftDelete
 from amphibase.records.adoption import adopted, mappers_by_table
 from amphibase.records.joins import equal_columns
-from amphibase.records.rule_expressions import check_scope_condition, expression_of, tables_of
+from amphibase.records.rule_expressions import expression_of, scope_condition, tables_of
 
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 _SAME_TYPES = {"VARCHAR": "TEXT", "SMALLINT": "INTEGER", "BIGINT": "INTEGER"}
@@ -215,11 +215,11 @@ class _Binding:
                 self._reject(operation, rule, "the scope is not made of columns of one table")
             if not isinstance(user.type, Uuid):
                 self._reject(operation, rule, f"{scope.of} is not a UUID, as users' ids are")
-            for condition in scope.conditions:
-                check_scope_condition(condition, table, f"{rule}")
+            where = [scope_condition(each, table, f"{rule}") for each in scope.conditions]
             alive = members.alive()
-            lives = [alive.column.is_(None)] if isinstance(alive, IsAlive) else []
-            query = ScopeQuery(table, column, user, (*scope.conditions, *lives))
+            if isinstance(alive, IsAlive):
+                where.append(alive.column.is_(None))
+            query = ScopeQuery(table, column, user, tuple(where))
             _scope_queries[scope] = query
         return query
 

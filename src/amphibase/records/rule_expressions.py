@@ -20,7 +20,7 @@ from sqlalchemy.sql.selectable import (
 
 from amphibase.access.caller import CallerValue
 from amphibase.models import SoftDelete
-from amphibase.private_names.sqlalchemy import untraversed_texts
+from amphibase.private_names.sqlalchemy import untraversed_texts, without_any_annotations
 
 FUNCTIONS = frozenset(
     {"abs", "coalesce", "length", "lower", "now", "nullif", "replace", "trim", "upper"}
@@ -47,6 +47,7 @@ def expression_of(
         expression = expression.__clause_element__()
     if not isinstance(expression, ColumnElement):
         raise TypeError(f"{where} must return an SQLAlchemy expression, not {expression!r}")
+    expression = without_any_annotations(expression)
     for part in visitors.iterate(expression):
         _check_part(part, where)
         if _is_deleted_at(part, mapper):
@@ -85,8 +86,8 @@ def tables_of(
     yield from subqueries.items()
 
 
-def check_scope_condition(condition: Any, table: Table, where: str) -> None:
-    """Check a condition of the memberships that count.
+def scope_condition(condition: Any, table: Table, where: str) -> ColumnElement[bool]:
+    """Return a condition of the memberships that count.
 
     Raises:
         TypeError: it is more than columns of the table and constants.
@@ -99,6 +100,7 @@ def check_scope_condition(condition: Any, table: Table, where: str) -> None:
         if isinstance(part, CallerValue | SelectBase):
             raise TypeError(f"{where}: a scope depends on columns of {table.name} alone")
     _check_columns(parts, {table.fullname}, where)
+    return without_any_annotations(condition)
 
 
 def _check_part(part: Any, where: str) -> None:

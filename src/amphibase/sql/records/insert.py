@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import (
     Column,
-    ColumnElement,
+    and_,
     insert,
 )
 from sqlalchemy.dialects import postgresql, sqlite
@@ -16,6 +16,7 @@ from amphibase.records.defaults import Defaults
 from amphibase.records.model_info import ModelInfo, index_condition
 from amphibase.records.upsert import changed_names
 from amphibase.records.values import Row
+from amphibase.sql.records.new_rows import changed_row, must_check_new, qualified_columns
 from amphibase.sql.records.query_builder import QueryBuilder
 from amphibase.sql.records.tables_read import expressions_in
 
@@ -39,11 +40,11 @@ async def insert_one(
     defaults = Defaults(info)
     if seen or not defaults.is_whole:
         statement = insert(info.table).values(_by_column(info, values))
-        statement = builder.restricted(statement, *expressions_in(values.values()))
+        statement = builder.tables(*expressions_in(values.values())).restrict(statement)
         return tuple((await connection.execute(statement.returning(*info.columns))).one())
     row = defaults(values)
     statement = insert(info.table).values(dict(zip(info.column_of.values(), row, strict=True)))
-    await connection.execute(builder.restricted(statement, *expressions_in(row)))
+    await connection.execute(builder.tables(*expressions_in(row)).restrict(statement))
     return info.readable(row)
 
 
@@ -52,7 +53,6 @@ async def upsert_one(
     builder: QueryBuilder,
     values: Values,
     on: Sequence[str],
-    writable: ColumnElement[bool] | None,
     replace: bool,
 ) -> Row | None:
     """Add a row, or change the one that has the same values of some columns.
@@ -60,8 +60,7 @@ async def upsert_one(
     Args:
         builder: of the row's model and the caller who adds it.
         on: the columns, by the names of their attributes.
-        writable: which rows may be changed; None for all.
-        replace: False leaves the row that is there.
+        replace: False leaves the row that is there. True changes it, if the caller may.
 
     Returns:
         The row as stored; None where the one that is there was left.
@@ -72,6 +71,7 @@ async def upsert_one(
     dialect: Any = sqlite if name == "sqlite" else postgresql
     condition = index_condition(info.unique(on), name)
     statement = dialect.insert(info.table).values(_by_column(info, values))
+    tables = builder.tables(*expressions_in(values.values()))
     if replace:
         changes = {
             info.column_of[name]: statement.excluded[info.column_of[name].key]
@@ -83,12 +83,22 @@ async def upsert_one(
             changes.setdefault(info.deleted_at, None)
         changes |= info.counted_up()
         changes = changes or {keys[0]: keys[0]}  # so that the row comes back
+        # A row that was deleted softly comes back, too.
+        policy = builder.of(info, with_deleted=True).policy
+        there = qualified_columns(info.table)
+        where = tables.where(policy.replaceable, there)
+        if must_check_new(policy, changes):
+            new = {column: values.get(info.name_of[column], to) for column, to in changes.items()}
+            where += tables.where(policy.changed, changed_row(new, there))
         statement = statement.on_conflict_do_update(
-            index_elements=keys, index_where=condition, set_=changes, where=writable
+            index_elements=keys,
+            index_where=condition,
+            set_=changes,
+            where=and_(*where) if where else None,
         )
     else:
         statement = statement.on_conflict_do_nothing(index_elements=keys, index_where=condition)
-    statement = builder.restricted(statement, *expressions_in(values.values()))
+    statement = tables.restrict(statement)
     row = (await connection.execute(statement.returning(*info.columns))).one_or_none()
     return None if row is None else tuple(row)
 

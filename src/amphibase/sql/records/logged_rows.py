@@ -25,6 +25,7 @@ from sqlalchemy.sql.visitors import replacement_traverse
 from amphibase.access.conditions import Always
 from amphibase.backend import Model, Where
 from amphibase.records.model_info import ModelInfo
+from amphibase.records.predicates import columns_of
 from amphibase.schema.change_log import sqlite_rows
 from amphibase.schema.ddl import DIALECT, as_text, quoted
 from amphibase.sql.records.query_builder import QueryBuilder, enclosed
@@ -58,7 +59,8 @@ class LoggedRows(Generic[Model]):
         if self._where or (builder.rls and builder.caller.role != "service_role"):
             return None
         sees_all = isinstance(self._info.access.read, Always)
-        return self._info, builder.policy.kind, None if sees_all else builder.caller.user_id
+        values = () if sees_all else (*builder.caller_values.values(),)
+        return self._info, builder.policy.kind, values
 
     def key(self, raw: tuple[Any, ...]) -> tuple[Any, ...]:
         return tuple(read(value) for read, value in zip(self._read_key, raw, strict=True))
@@ -78,11 +80,10 @@ class LoggedRows(Generic[Model]):
         earlier = self._earlier(rows)
         moved = _Moved(self._info, earlier)
         statement: Select[Any] = select(earlier.c[PLACE])
-        readable = builder.policy.within(earlier).readable
-        if readable is not None:
-            statement = statement.where(readable)
+        tables = builder.tables(*self._where)
+        statement = statement.where(*tables.where(builder.policy.readable, columns_of(earlier)))
         statement = statement.where(*map(moved, enclosed(self._where)))
-        statement = builder.restricted(statement, *self._where)
+        statement = tables.restrict(statement)
         async with builder.executor.reading(builder.caller) as connection:
             if builder.may_be_refused:
                 table = {"table": quoted(self.table)}

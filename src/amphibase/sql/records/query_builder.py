@@ -2,15 +2,11 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, nullcontext
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlalchemy import (
-    CTE,
     ColumnElement,
-    Delete,
-    Insert,
     Select,
-    Update,
     bindparam,
     literal_column,
     select,
@@ -18,30 +14,25 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.elements import ClauseElement, Grouping
 
+from amphibase.access.caller import CALLER
 from amphibase.backend import Caller, Order, Where
 from amphibase.database.compiled import CompiledSelect, Query, SelectCache
 from amphibase.database.executor import Executor
 from amphibase.errors import (
     Forbidden,
     InvalidValue,
-    NotSupported,
     UnreadableValue,
 )
-from amphibase.models import Base, SoftDelete
-from amphibase.records.access_policy import CALLER, AccessPolicy
+from amphibase.records.access_policy import AccessPolicy
 from amphibase.records.arguments import check_filters, check_limit
-from amphibase.records.column_access import check_readable
 from amphibase.records.cursors import Cursors
 from amphibase.records.model_info import ModelInfo, ModelInfos
 from amphibase.records.ordering import Ordering, ordering
 from amphibase.records.page_size import count_within
+from amphibase.records.predicates import values_read
 from amphibase.records.values import Row
-from amphibase.schema.tables import tables
 from amphibase.sql.records.row_size import row_size_of
-from amphibase.sql.records.tables_read import TablesRead, tables_read
-from amphibase.sql.records.visible_tables import visible_table
-
-Statement = TypeVar("Statement", Select[Any], Insert, Update, Delete)
+from amphibase.sql.records.statement_tables import StatementTables, computed_reads
 
 
 class QueryBuilder:
@@ -114,17 +105,15 @@ class QueryBuilder:
             InvalidRequest: a filter is not an expression.
             NotSupported: an expression reads a table that has no declared access.
         """
-        readable = self.policy.readable
-        if readable is not None:
-            statement = statement.where(readable)
-        if where:
-            statement = statement.where(*enclosed(where))
+        filters = enclosed(where)
+        own = self.tables(*where, *order_by, *reads)
+        statement = statement.where(*own.where(self.policy.readable), *filters)
         if order_by:
             statement = statement.order_by(*order_by)
-        return self.restricted(statement, *where, *order_by, *reads)
+        return own.restrict(statement)
 
-    def restricted(self, statement: Statement, *expressions: ClauseElement) -> Statement:
-        """Limit the other tables that a statement reads to the rows that the caller may see.
+    def tables(self, *expressions: ClauseElement) -> StatementTables:
+        """Return the tables that a statement reads.
 
         Args:
             expressions: the parts of the statement that the application wrote.
@@ -132,50 +121,10 @@ class QueryBuilder:
         Raises:
             NotSupported: an expression reads a table that has no declared access.
         """
-        read = _computed_reads(self.info)
-        if expressions:
-            read = read | tables_read(expressions, self.info.table.fullname)
-        self._check_readable(read)
-        names = read.tables | self._tables_in_text(read) if read.words else read.tables
-        for name in sorted(names):
-            visible = self._visible_table(name)
-            if visible is not None:
-                statement = statement.add_cte(visible)
-        return statement
+        return StatementTables(self.policy, self.infos, self._policy_of, expressions)
 
-    def _check_readable(self, read: TablesRead) -> None:
-        if self.caller.role == "service_role":
-            return
-        own = [self.info.column_of[name] for name in self.info.hidden]
-        check_readable({*read.hidden, *(each for each in own if each.name.lower() in read.words)})
-
-    def _tables_in_text(self, read: TablesRead) -> set[str]:
-        """Return the names of the tables that SQL text reads."""
-        own = tables(self.infos.dialect)
-        parts = (Base.metadata, own.auth, own.storage)
-        known = {name.lower(): name for part in parts for name in part.tables}
-        qualified = {name for pair in read.qualified for name in (pair[1], ".".join(pair))}
-        for name in sorted(qualified & known.keys()):
-            if self.caller.role != "service_role":
-                raise NotSupported(
-                    f"{known[name]} stands behind its schema in SQL text, where its rows cannot be "
-                    "limited to those that the caller may see; leave the schema out"
-                )
-        return {known[word] for word in read.words & known.keys()}
-
-    def _visible_table(self, name: str) -> CTE | None:
-        if name == self.info.table.fullname:
-            return visible_table([self.policy], self.infos.dialect)
-        models = self.infos.models_of(name)
-        if self.caller.role == "service_role":
-            models = [model for model in models if issubclass(model, SoftDelete)]
-        elif not models:
-            raise NotSupported(
-                f"{name} has no model that declares its access, so only the service may filter "
-                "by it; map a class to it, with an __access__"
-            )
-        policies = [self.of(self.infos.of(model, self.caller)).policy for model in models]
-        return visible_table(policies, self.infos.dialect) if policies else None
+    def _policy_of(self, model: type[Any]) -> AccessPolicy:
+        return self.of(self.infos.of(model, self.caller)).policy
 
     def check(self, *where: Where) -> None:
         """Raise InvalidRequest or InvalidValue for filters that `visible` and `rows` reject."""
@@ -217,8 +166,7 @@ class QueryBuilder:
             ]
             plan = info.cache[key] = CompiledSelect(self.visible(statement, *is_it))
         values = dict(zip(info.key_parameters, info.key_values(id), strict=True))
-        values[CALLER] = self.caller.user_id
-        return Query(plan, values)
+        return Query(plan, values | self.caller_values)
 
     async def page(
         self,
@@ -319,12 +267,30 @@ class QueryBuilder:
             return self.selects.query(build(after))
         # What most lists are, without a statement to be built and compared.
         key = (statement, *beside, self.policy.kind, limit, after is None)
-        values = {CALLER: self.caller.user_id}
+        values = self.caller_values
         if after is None:
             return Query(self.selects.get(key, lambda: build(None)), values)
         parameters = order.parameters
-        values |= {each.key: value for each, value in zip(parameters, after, strict=True)}
-        return Query(self.selects.get(key, lambda: build(parameters)), values)
+        positions = {each.key: value for each, value in zip(parameters, after, strict=True)}
+        return Query(self.selects.get(key, lambda: build(parameters)), values | positions)
+
+    @property
+    def caller_values(self) -> dict[str, Any]:
+        """The values of the caller in a statement without expressions of the application."""
+        caller, cache = self.caller, self.info.cache
+        if "caller values" not in cache:
+            names = computed_reads(self.info).tables
+            models = [model for name in names for model in self.infos.models_of(name)]
+            accesses = [
+                self.info.access,
+                *(self.infos.of(model, caller).access for model in models),
+            ]
+            values = [value for each in accesses for value in values_read(each.read).values()]
+            cache["caller values"] = tuple(values)
+        read = {
+            each.name: each.read(caller.user_id, caller.claims) for each in cache["caller values"]
+        }
+        return {CALLER: caller.user_id, **read}
 
     async def rows(self, query: Query) -> Sequence[Row]:
         """Fetch the rows of a query. Raises UnreadableValue."""
@@ -399,14 +365,6 @@ class QueryBuilder:
     @property
     def _is_final_refusal(self) -> bool:
         return self.executor.holds_locks or not self.may_be_refused
-
-
-def _computed_reads(info: ModelInfo[Any]) -> TablesRead:
-    """Return the tables that the computed columns of a model read."""
-    if "computed reads" not in info.cache:
-        info.cache["computed reads"] = tables_read(info.computed, info.table.fullname)
-    read: TablesRead = info.cache["computed reads"]
-    return read
 
 
 def _is_from_reading(error: Exception) -> bool:

@@ -3,21 +3,20 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, ForeignKey, Select, literal_column, select
+from sqlalchemy import ForeignKey, Select, literal_column, select
 
+from amphibase.backend import Where
 from amphibase.errors import ForeignKeyViolation
 from amphibase.records.adoption import mappers_by_table
-from amphibase.sql.records.query_builder import QueryBuilder, limited
+from amphibase.sql.records.query_builder import QueryBuilder, enclosed, limited
 
 
-async def still_referred_to(
-    builder: QueryBuilder, condition: Sequence[ColumnElement[bool]]
-) -> ForeignKeyViolation:
+async def still_referred_to(builder: QueryBuilder, where: Sequence[Where]) -> ForeignKeyViolation:
     """Build the error of rows that are still referred to.
 
     Args:
         builder: of the model whose rows could not be deleted.
-        condition: which rows these are.
+        where: which rows these are.
 
     Returns:
         An error that names the tables in which the caller sees a row that refers to one of them.
@@ -29,7 +28,7 @@ async def still_referred_to(
         for reference in table.foreign_keys
         if reference.references(builder.info.table)
         and await _refers(
-            builder.of(builder.infos.of(mappers[0].class_, builder.caller)), reference, condition
+            builder.of(builder.infos.of(mappers[0].class_, builder.caller)), reference, where
         )
     ]
     model = builder.info.model.__name__
@@ -37,10 +36,8 @@ async def still_referred_to(
     return ForeignKeyViolation(f"This {model} is still referred to by {by}")
 
 
-async def _refers(
-    builder: QueryBuilder, reference: ForeignKey, condition: Sequence[ColumnElement[bool]]
-) -> bool:
-    referred = select(reference.column).where(*condition)
+async def _refers(builder: QueryBuilder, reference: ForeignKey, where: Sequence[Where]) -> bool:
+    referred = select(reference.column).where(*enclosed(where))
     statement: Select[Any] = select(literal_column("1")).select_from(builder.info.table)
     # An adopted model reads its own table, not the copy that has the reference.
     parent = builder.info.table.c[reference.parent.name]

@@ -9,16 +9,15 @@ from sqlalchemy import (
     Delete,
     Select,
     Update,
-    delete,
     exists,
     func,
     literal_column,
     select,
-    update,
 )
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from amphibase.access.conditions import Condition
 from amphibase.backend import Load, Model, Order, Page, Where
 from amphibase.database.compiled import Query
 from amphibase.errors import (
@@ -31,25 +30,26 @@ from amphibase.errors import (
     StaleVersion,
     Unauthenticated,
 )
-from amphibase.models import utc_now
+from amphibase.records.access_policy import Write
 from amphibase.records.arguments import check_filtered, check_limit, check_offset
 from amphibase.records.batch import Batch
 from amphibase.records.constraints import attributes_named
 from amphibase.records.many_to_many import ManyToMany
-from amphibase.records.model_info import ModelInfo
+from amphibase.records.model_info import ABSENT, ModelInfo
 from amphibase.records.ordering import Ordering
 from amphibase.records.upsert import unique_names
 from amphibase.records.validators import validated
 from amphibase.records.values import Row
 from amphibase.sql.records.aggregate import aggregate_rows
 from amphibase.sql.records.bulk_insert import insert_many
+from amphibase.sql.records.changes import ChangeStatements
 from amphibase.sql.records.computed import computed_values
 from amphibase.sql.records.insert import insert_one, upsert_one
 from amphibase.sql.records.json_rows import SqlJsonRows, json_object
 from amphibase.sql.records.loading import count_loadable, load_related
-from amphibase.sql.records.query_builder import QueryBuilder, enclosed, limited
+from amphibase.sql.records.new_rows import check_new_rows
+from amphibase.sql.records.query_builder import QueryBuilder, limited
 from amphibase.sql.records.referrers import still_referred_to
-from amphibase.sql.records.tables_read import expressions_in
 
 ROWS_AT_A_TIME = 1000
 
@@ -61,6 +61,7 @@ class SqlRepository(Generic[Model]):
         self._info = info
         self._builder = builder
         self._policy = builder.policy
+        self._statements = ChangeStatements(builder)
 
     # Reading
 
@@ -73,10 +74,8 @@ class SqlRepository(Generic[Model]):
     async def _get_locked(self, id: Any, load: Load) -> Model | None:
         if not self._builder.executor.holds_locks:
             raise InvalidRequest("lock: only a transaction holds one; see `Backend.transaction`")
-        condition = self._may_write(*self._builder.is_(id))
-        statement = self._info.select.where(*condition).with_for_update(of=self._info.table)
-        rows: list[Row] = []
-        async with self._changing() as connection:
+        statement = self._statements.select(self._policy.changeable, *self._builder.is_(id))
+        async with self._writing("change") as connection:
             rows = [tuple(row) for row in await connection.execute(statement)]
         return (await self._objects(rows, load))[0] if rows else None
 
@@ -197,39 +196,39 @@ class SqlRepository(Generic[Model]):
     # Writing
 
     async def add(self, row: Model) -> Model:
-        values = self._new(row)
-        seen = not self._builder.rls or self._policy.sees(values)
-        async with self._writing() as connection:
+        values, own = self._new(row)
+        seen = not self._builder.rls or self._policy.sees_new(own=own)
+        async with self._writing("add") as connection:
+            await self._check_new(connection, values, own)
             stored = await insert_one(connection, self._builder, values, seen=seen)
             stored = await self._with_computed(connection, stored)
         return self._info.stored(row, stored)
 
     async def add_many(self, rows: Iterable[Model], *, atomic: bool = True) -> Sequence[Model]:
         batch = Batch(self._info, [*rows])
-        if batch:
-            self._policy.own_all(batch.columns)
+        if not batch:
+            return []
+        own = self._policy.own_all(batch.columns)
         may_copy = not self._builder.rls or self._builder.caller.role == "service_role"
-        async with self._writing() as connection:
+        async with self._writing("add") as connection:
+            addable = self._policy.addable(own=own)
+            await check_new_rows(connection, self._builder, addable, batch.columns)
             await insert_many(connection, batch, may_copy=may_copy)
             batch.add_computed(await computed_values(connection, self._builder, batch.keys))
         return batch.stored()
 
     async def upsert(self, row: Model, *, on: Sequence[Any] = (), replace: bool = True) -> Model:
-        values = self._new(row)
+        values, own = self._new(row)
         names = unique_names(self._info, on)
         stored: Any = None
         with self._taken(names):
-            async with self._writing() as connection:
-                # A row that was deleted softly comes back.
-                there = self._builder.of(self._info, with_deleted=True).policy
-                writable = there.writable if replace else None
-                if replace and self._builder.rls and not self._policy.sees(values):
+            async with self._writing("add") as connection:
+                await self._check_new(connection, values, own)
+                if replace and self._builder.rls and not self._policy.sees_new(own=own):
                     # Policies let nothing come back, nor what is there be changed.
                     stored = await insert_one(connection, self._builder, values, seen=False)
                 else:
-                    stored = await upsert_one(
-                        connection, self._builder, values, names, writable, replace
-                    )
+                    stored = await upsert_one(connection, self._builder, values, names, replace)
                 if stored is None and not replace:
                     # Read in a statement of its own, as the caller may see it.
                     same = [self._info.column_of[name] == values.get(name) for name in names]
@@ -245,43 +244,42 @@ class SqlRepository(Generic[Model]):
         self, id: Any, /, *, if_version: int | None = None, **values: Any
     ) -> Model | None:
         changes = self._changes(values)
-        condition = self._may_write(*self._builder.is_(id), *self._has_version(if_version))
-        statement: Any = self._info.select.where(*condition).with_for_update()
+        where = [*self._builder.is_(id), *self._has_version(if_version)]
+        statement: Any = self._statements.select(self._policy.changeable, *where)
         if changes:  # else the row that could be changed, as it is
-            statement = self._update(condition, changes).returning(*self._info.columns)
-        row: Any = None
-        async with self._changing() as connection:
+            statement = self._statements.update(changes, *where).returning(*self._info.columns)
+        async with self._writing(*self._statements.operations(changes)) as connection:
             row = (await connection.execute(statement)).one_or_none()
             if row is None:
-                await self._check_version(connection, id, if_version)
-            else:
-                row = await self._with_computed(connection, tuple(row[: len(self._info.names)]))
-        return self._info.object(row) if row else None
+                condition = self._statements.condition(changes)
+                await self._check_unchanged(connection, id, if_version, condition)
+                return None
+            stored = tuple(row[: len(self._info.names)])
+            stored = await self._with_computed(connection, stored)
+        return self._info.object(stored)
 
     async def update_where(self, *where: Where, everything: bool = False, **values: Any) -> int:
         self._check_filtered(where, everything)
         changes = self._changes(values)
         if not changes:
             return 0
-        statement = self._update(self._may_write(*where), changes, *where)
-        async with self._changing() as connection:
-            return await _rows_changed(connection, statement)
-        return 0
+        async with self._writing(*self._statements.operations(changes)) as connection:
+            await self._statements.check(connection, changes, *where)
+            return await _rows_changed(connection, self._statements.update(changes, *where))
 
     async def delete(self, id: Any, *, if_version: int | None = None) -> bool:
-        condition = [*self._builder.is_(id), *self._has_version(if_version)]
-        deleted = False
-        async with self._deleting(*condition) as connection:
-            deleted = await _rows_changed(connection, self._deletion(*condition)) > 0
+        where = [*self._builder.is_(id), *self._has_version(if_version)]
+        async with self._deleting(*where) as connection:
+            deleted = await _rows_changed(connection, self._statements.delete(*where)) > 0
             if not deleted:
-                await self._check_version(connection, id, if_version)
+                condition = self._policy.deletable
+                await self._check_unchanged(connection, id, if_version, condition)
         return deleted
 
     async def delete_where(self, *where: Where, everything: bool = False) -> int:
         self._check_filtered(where, everything)
         async with self._deleting(*where) as connection:
-            return await _rows_changed(connection, self._deletion(*where))
-        return 0
+            return await _rows_changed(connection, self._statements.delete(*where))
 
     async def add_related(self, id: Any, relationship: Any, ids: Sequence[Any]) -> int:
         return await self._many_to_many.add(id, relationship, ids)
@@ -304,23 +302,6 @@ class SqlRepository(Generic[Model]):
     def _has_version(self, version: int | None) -> Sequence[ColumnElement[bool]]:
         return [] if version is None else [self._info.has_version(version)]
 
-    def _may_write(self, *where: Where) -> Sequence[ColumnElement[bool]]:
-        writable = self._policy.writable
-        return [*enclosed(where), *(() if writable is None else (writable,))]
-
-    def _update(
-        self, condition: Sequence[ColumnElement[bool]], changes: dict[Any, Any], *where: Where
-    ) -> Update:
-        statement = update(self._info.table).where(*condition)
-        statement = statement.values({**changes, **self._info.counted_up()})
-        return self._builder.restricted(statement, *where, *expressions_in(changes.values()))
-
-    def _deletion(self, *where: Where) -> Update | Delete:
-        condition = self._may_write(*where)
-        if self._info.deleted_at is None or self._policy.with_deleted:
-            return self._builder.restricted(delete(self._info.table).where(*condition), *where)
-        return self._update(condition, {self._info.deleted_at: utc_now()}, *where)
-
     def _check_filtered(self, where: Sequence[Where], everything: bool) -> None:
         check_filtered(where, everything)
         self._builder.check(*where)
@@ -329,14 +310,24 @@ class SqlRepository(Generic[Model]):
         by_service = self._builder.caller.role == "service_role"
         return self._info.changes(validated(self._info.model, values), by_service=by_service)
 
-    def _new(self, row: Model) -> dict[str, Any]:
+    def _new(self, row: Model) -> tuple[dict[str, Any], bool]:
+        """Return the values of a new row, and whether it is the caller's own."""
         values = self._info.values(row)
-        self._policy.own(values)
-        return values
+        return values, self._policy.own(values)
+
+    async def _check_new(
+        self, connection: AsyncConnection, values: dict[str, Any], own: bool
+    ) -> None:
+        """Check that the caller may add a row, which gets the defaults that this depends on."""
+        columns = {name: [values.get(name, ABSENT)] for name in self._info.column_of}
+        await check_new_rows(connection, self._builder, self._policy.addable(own=own), columns)
+        values |= {name: value for name, (value,) in columns.items() if value is not ABSENT}
 
     @asynccontextmanager
-    async def _writing(self) -> AsyncIterator[AsyncConnection]:
-        self._policy.check_writes()
+    async def _writing(self, *operations: Write) -> AsyncIterator[AsyncConnection]:
+        if not self._builder.rls:
+            for operation in operations:
+                self._policy.check(operation)
         with attributes_named(self._info):
             try:
                 async with self._builder.executor.writing(self._builder.caller) as connection:
@@ -347,24 +338,14 @@ class SqlRepository(Generic[Model]):
                 self._policy.deny()
 
     @asynccontextmanager
-    async def _changing(self) -> AsyncIterator[AsyncConnection]:
-        """Open a transaction for existing rows; those that the caller may not see do not exist."""
-        try:
-            async with self._writing() as connection:
-                yield connection
-        except (Unauthenticated, Forbidden):
-            if not (self._builder.rls and self._policy.may_write):
-                raise
-
-    @asynccontextmanager
     async def _deleting(self, *where: Where) -> AsyncIterator[AsyncConnection]:
         """Open a transaction for deleting rows that others may refer to."""
         try:
-            async with self._changing() as connection:
+            async with self._writing("delete") as connection:
                 yield connection
         except ForeignKeyViolation as error:
             try:
-                detailed = await still_referred_to(self._builder, self._may_write(*where))
+                detailed = await still_referred_to(self._builder, where)
             except (AmphibaseError, SQLAlchemyError):  # in a transaction, which the error ended
                 raise error from None
             raise detailed from error
@@ -375,20 +356,32 @@ class SqlRepository(Generic[Model]):
         try:
             yield
         except (Unauthenticated, Forbidden) as error:
-            if self._builder.rls and self._policy.may_add:
+            if self._builder.rls and self._policy.may("add"):
                 raise Conflict(columns=names) from error
             raise
 
-    async def _check_version(
-        self, connection: AsyncConnection, id: Any, if_version: int | None
+    async def _check_unchanged(
+        self, connection: AsyncConnection, id: Any, if_version: int | None, condition: Condition
     ) -> None:
-        if if_version is None:
-            return
-        # FOR UPDATE: by policies too, a row counts that the caller may change.
-        there: Select[Any] = select(literal_column("1")).select_from(self._info.table)
-        there = there.where(*self._may_write(*self._builder.is_(id))).with_for_update()
-        if (await connection.execute(there)).first() is not None:
-            raise StaleVersion
+        """Say why a row was not changed, if the caller sees it.
+
+        Args:
+            condition: of the rows that the caller may change.
+
+        Raises:
+            StaleVersion: the caller may, and it has another version.
+            Unauthenticated, Forbidden: the caller may not.
+        """
+        is_it = self._builder.is_(id)
+        if (
+            await connection.execute(self._builder.visible(self._info.select_keys, *is_it))
+        ).first():
+            if if_version is not None:
+                # FOR UPDATE: by policies too, a row counts that the caller may change.
+                changeable = self._statements.select(condition, *is_it)
+                if (await connection.execute(changeable)).first() is not None:
+                    raise StaleVersion
+            self._policy.deny()
 
     async def _with_computed(self, connection: AsyncConnection, row: Row) -> Row:
         if not self._info.computed:

@@ -9,7 +9,7 @@ however the expression is written:
     SELECT … FROM posts WHERE EXISTS (SELECT 1 FROM notes WHERE notes.id = posts.note_id)
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -17,6 +17,7 @@ from sqlalchemy import (
     Column,
     ColumnClause,
     ColumnElement,
+    FromClause,
     Select,
     column,
     literal_column,
@@ -29,13 +30,18 @@ from amphibase.errors import NotSupported
 from amphibase.records.access_policy import AccessPolicy
 from amphibase.schema.ddl import quoted
 
+VisibleRows = Callable[[AccessPolicy, FromClause], Sequence[ColumnElement[bool]]]
 
-def visible_table(policies: Sequence[AccessPolicy], dialect: str) -> CTE | None:
+
+def visible_table(
+    policies: Sequence[AccessPolicy], dialect: str, visible_rows: VisibleRows
+) -> CTE | None:
     """Build the common table expression that hides a table behind its visible rows.
 
     Args:
-        policies: what the caller may do with the rows of each model of the table, at least one.
+        policies: what the caller may do with the rows of each model of the table.
         dialect: the name of the engine's dialect.
+        visible_rows: returns the conditions of the rows of a FROM clause that a policy shows.
 
     Returns:
         None where every row is visible, or where the database itself hides the others.
@@ -43,6 +49,8 @@ def visible_table(policies: Sequence[AccessPolicy], dialect: str) -> CTE | None:
     Raises:
         NotSupported: the table is in a schema, whose name reaches around what hides it.
     """
+    if not policies:
+        return None
     original = policies[0].info.table
     if not all(policy.may_select for policy in policies):
         if original.schema is not None:
@@ -53,8 +61,7 @@ def visible_table(policies: Sequence[AccessPolicy], dialect: str) -> CTE | None:
     # SQLite: without the schema, the name would mean the common table expression itself.
     schema = "main" if dialect == "sqlite" else None
     source = table(original.name, *map(_detached, original.columns), schema=schema)
-    conditions = [policy.within(source).readable for policy in policies]
-    visible = [condition for condition in conditions if condition is not None]
+    visible = [condition for policy in policies for condition in visible_rows(policy, source)]
     hidden = {
         str(policy.info.column_of[name].name) for policy in policies for name in policy.info.hidden
     }

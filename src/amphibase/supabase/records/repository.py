@@ -4,7 +4,6 @@ from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequenc
 from contextlib import aclosing, contextmanager
 from typing import Any, Generic
 
-from amphibase.access import OWNER_COLUMN
 from amphibase.backend import JsonRows, Load, Model, Order, Page, Where
 from amphibase.errors import (
     AmphibaseError,
@@ -18,12 +17,13 @@ from amphibase.errors import (
     Unauthenticated,
 )
 from amphibase.models import utc_now
-from amphibase.records.access_policy import AccessPolicy
+from amphibase.records.access_policy import AccessPolicy, Write
 from amphibase.records.arguments import check_filtered, check_limit, check_offset
 from amphibase.records.batch import Batch
 from amphibase.records.constraints import attributes_named
 from amphibase.records.many_to_many import ManyToMany
 from amphibase.records.model_info import ModelInfo
+from amphibase.records.predicates import Predicates, is_of_row
 from amphibase.records.upsert import changed_names, unique_names
 from amphibase.records.validators import validated
 from amphibase.records.values import Row
@@ -143,27 +143,27 @@ class SupabaseRepository(Generic[Model]):
     # Writing
 
     async def add(self, row: Model) -> Model:
-        values = self._new(row)
-        with self._writing():
-            (stored,) = await self._insert(values)
+        values, own = self._new(row)
+        with self._writing("add"):
+            (stored,) = await self._insert(values, own)
         return self._info.stored(row, stored)
 
     async def add_many(self, rows: Iterable[Model], *, atomic: bool = True) -> Sequence[Model]:
         objects = [*rows]
         stored: list[Model] = []
         for batch in self._batches(objects, atomic):
-            self._policy.own_all(batch.columns)
-            with self._writing():
-                batch.take(await insert(self._builder, batch.columns, seen=self._sees(batch)))
+            seen = self._policy.sees_new(own=self._policy.own_all(batch.columns))
+            with self._writing("add"):
+                batch.take(await insert(self._builder, batch.columns, seen=seen))
             stored += batch.stored()
         return stored
 
     async def upsert(self, row: Model, *, on: Sequence[Any] = (), replace: bool = True) -> Model:
-        values = self._new(row)
+        values, own = self._new(row)
         names = unique_names(self._info, on)
         try:
-            with self._writing():
-                (stored,) = await self._insert(values)
+            with self._writing("add"):
+                (stored,) = await self._insert(values, own)
         except Conflict as error:
             if {*error.columns} != {*names}:
                 raise
@@ -180,11 +180,10 @@ class SupabaseRepository(Generic[Model]):
         if not changes:
             return await self._unchanged(id, if_version)
         condition = [*self._builder.is_(id), *self._has_version(if_version)]
-        rows: Sequence[Row] = []
-        with self._changing():
+        with self._writing(*self._operations(changes)):
             rows = await self._update(self._builder, condition, changes)
         if not rows:
-            await self._check_version(id, if_version)
+            await self._check_unchanged(id, if_version)
             return None
         self._check_counted(rows[0], if_version)
         return self._info.object(rows[0])
@@ -195,15 +194,14 @@ class SupabaseRepository(Generic[Model]):
         changes = self._changes(values)
         if not changes:
             return 0
-        with self._changing():
+        with self._writing(*self._operations(changes)):
             return await self._builder.update(filters, self._record(changes))
-        return 0
 
     async def delete(self, id: Any, *, if_version: int | None = None) -> bool:
         condition = [*self._builder.is_(id), *self._has_version(if_version)]
         deleted = await self._delete(condition) > 0
         if not deleted:
-            await self._check_version(id, if_version)
+            await self._check_unchanged(id, if_version)
         return deleted
 
     async def delete_where(self, *where: Where, everything: bool = False) -> int:
@@ -231,20 +229,15 @@ class SupabaseRepository(Generic[Model]):
     def _objects(self, records: Sequence[Mapping[str, Any]]) -> Sequence[Model]:
         return self._info.objects(self._builder.codec.rows(records))
 
-    def _new(self, row: Model) -> dict[str, Any]:
+    def _new(self, row: Model) -> tuple[dict[str, Any], bool]:
+        """Return the values of a new row, and whether it is the caller's own."""
         values = self._info.values(row)
-        self._policy.own(values)
-        return values
+        return values, self._policy.own(values)
 
-    async def _insert(self, values: dict[str, Any]) -> Sequence[Row]:
+    async def _insert(self, values: dict[str, Any], own: bool) -> Sequence[Row]:
         columns = as_columns(self._info, values)
-        seen = self._policy.sees(values)
+        seen = self._policy.sees_new(own=own)
         return await insert(self._builder, columns, seen=seen, returning=True)
-
-    def _sees(self, batch: Batch[Model]) -> bool:
-        """Whether the caller may see all rows of a batch, once they are stored."""
-        owners = batch.columns.get(OWNER_COLUMN, [None])
-        return all(self._policy.sees({OWNER_COLUMN: owner}) for owner in {*owners})
 
     def _batches(self, objects: Sequence[Model], atomic: bool) -> Iterator[Batch[Model]]:
         size = len(objects) if atomic else ROWS_A_REQUEST
@@ -270,9 +263,8 @@ class SupabaseRepository(Generic[Model]):
         if not changes:
             where = [*same, *self._declared()]
             return _first(await read_rows(builder, where, builder.ordering(()), limit=1))
-        with self._changing():
+        with self._writing("change"):
             return _first(await self._update(builder, same, changes))
-        return None
 
     async def _update(
         self, builder: RequestBuilder, condition: Sequence[Where], changes: dict[Any, Any]
@@ -285,7 +277,7 @@ class SupabaseRepository(Generic[Model]):
     async def _delete(self, where: Sequence[Where]) -> int:
         filters = self._builder.filters(*where)
         try:
-            with self._changing():
+            with self._writing("delete"):
                 if self._info.deleted_at is None or self._policy.with_deleted:
                     return await self._builder.delete(filters)
                 record = self._record({self._info.deleted_at: utc_now()})
@@ -296,7 +288,6 @@ class SupabaseRepository(Generic[Model]):
             except AmphibaseError:
                 raise error from None
             raise detailed from error
-        return 0
 
     def _changes(self, values: dict[str, Any]) -> dict[Any, Any]:
         by_service = self._builder.caller.role == "service_role"
@@ -311,34 +302,44 @@ class SupabaseRepository(Generic[Model]):
     def _has_version(self, version: int | None) -> Sequence[Where]:
         return [] if version is None else [self._info.has_version(version)]
 
-    def _declared(self) -> Sequence[Where]:
-        """The rows that the caller may change, as the model declares it."""
-        policy = AccessPolicy(
-            self._info,
-            self._builder.caller,
-            by_database=False,
-            with_deleted=self._policy.with_deleted,
-        )
-        return [] if policy.writable is None else [policy.writable]
+    def _operations(self, changes: Mapping[Any, Any]) -> Sequence[Write]:
+        """Return what a change of columns is: of the time of a soft deletion, a deletion."""
+        if self._info.deleted_at not in changes:
+            return ["change"]
+        return ["delete"] if len(changes) == 1 else ["change", "delete"]
 
-    async def _writable(self, id: Any, *where: Where) -> Row | None:
-        condition = [*self._builder.is_(id), *where, *self._declared()]
-        records = await self._builder.record(self._builder.filters(*condition))
-        return _first(self._builder.codec.rows(records))
+    def _declared(self) -> Sequence[Where]:
+        """The rows that the caller may change, as far as their own columns say it; the rest is
+        known to policies alone."""
+        caller = self._builder.caller
+        policy = AccessPolicy(self._info, caller, by_database=False, with_deleted=True)
+        condition = policy.changeable
+        return [Predicates(caller).write(condition)] if is_of_row(condition) else []
+
+    async def _readable(self, id: Any, *where: Where) -> Row | None:
+        filters = self._builder.filters(*self._builder.is_(id), *where)
+        return _first(self._builder.codec.rows(await self._builder.record(filters)))
 
     async def _unchanged(self, id: Any, if_version: int | None) -> Model | None:
         """Return the row that could be changed, as it is."""
-        row: Row | None = None
-        with self._changing():
-            row = await self._writable(id, *self._has_version(if_version))
+        with self._writing("change"):
+            row = await self._readable(id, *self._has_version(if_version), *self._declared())
         if row is None:
-            await self._check_version(id, if_version)
+            await self._check_unchanged(id, if_version)
         return None if row is None else self._info.object(row)
 
-    async def _check_version(self, id: Any, if_version: int | None) -> None:
-        """Raise StaleVersion where a row that the caller may change has another version."""
-        if if_version is not None and await self._writable(id) is not None:
+    async def _check_unchanged(self, id: Any, if_version: int | None) -> None:
+        """Say why a row was not changed, if the caller sees it.
+
+        Raises:
+            StaleVersion: it has another version.
+            Unauthenticated, Forbidden: the caller may not.
+        """
+        if await self._readable(id) is None:
+            return
+        if if_version is not None and await self._readable(id, *self._declared()) is not None:
             raise StaleVersion
+        self._policy.deny()
 
     def _check_counted(self, row: Row, if_version: int | None) -> None:
         if self._info.version is None or if_version is None:
@@ -350,10 +351,10 @@ class SupabaseRepository(Generic[Model]):
             )
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
+    def _writing(self, *operations: Write) -> Iterator[None]:
         # What the project grants by default, policies may still hide without an error.
-        if self._builder.caller.role != "service_role" and not self._policy.may_write:
-            self._policy.deny()
+        for operation in operations:
+            self._policy.check(operation)
         with attributes_named(self._info):
             try:
                 yield
@@ -361,16 +362,6 @@ class SupabaseRepository(Generic[Model]):
                 if not self._builder.is_denied(error):
                     raise
                 self._policy.deny()
-
-    @contextmanager
-    def _changing(self) -> Iterator[None]:
-        """Change existing rows; those that the caller may not see do not exist."""
-        try:
-            with self._writing():
-                yield
-        except (Unauthenticated, Forbidden) as error:
-            if not (self._builder.is_denied(error) and self._policy.may_write):
-                raise
 
 
 def _first(rows: Sequence[Row]) -> Row | None:

@@ -9,6 +9,7 @@ import httpx
 from sqlalchemy import Column, ColumnElement, Table
 from sqlalchemy.sql.elements import ClauseElement
 
+from amphibase.access.conditions import Always
 from amphibase.backend import Caller, Order, Where
 from amphibase.errors import (
     AmphibaseError,
@@ -28,6 +29,7 @@ from amphibase.records.filters.query_string import format_parameter
 from amphibase.records.filters.tree import FieldPath, Filter
 from amphibase.records.model_info import ModelInfo, ModelInfos
 from amphibase.records.ordering import Ordering, RowOrder, ordering
+from amphibase.records.predicates import Predicates
 from amphibase.records.values import Row
 from amphibase.supabase.client import SupabaseClient
 from amphibase.supabase.records.dialect import from_json
@@ -98,10 +100,8 @@ class RequestBuilder:
         check_filters(where)
         filters = Filters()
         builder = FilterBuilder(self.info.table, filters, self.visible)
-        if self.policy.readable is not None:
-            builder.add(self.policy.readable)
         self.check_readable(where)
-        builder.add(*where)
+        builder.add(*self._conditions(self.policy), *where)
         if sum(len(value) for value in filters.values if isinstance(value, list)) > MAX_LISTED:
             raise InvalidRequest(f"At most {MAX_LISTED} values can be looked for at once")
         return filters
@@ -119,7 +119,12 @@ class RequestBuilder:
         policies = [self.of(self.shared.infos.of(model, self.caller)).policy for model in models]
         if not all(policy.may_select for policy in policies):
             return None
-        return [each for policy in policies if (each := policy.readable) is not None]
+        return [each for policy in policies for each in self._conditions(policy)]
+
+    def _conditions(self, policy: AccessPolicy) -> Sequence[ColumnElement[bool]]:
+        """Return what filters have to say beside policies: that rows are not softly deleted."""
+        readable = policy.readable
+        return () if isinstance(readable, Always) else (Predicates(self.caller).write(readable),)
 
     def check_readable(self, expressions: Iterable[ClauseElement]) -> None:
         """Raise NotSupported for expressions that read columns which the caller may not read."""

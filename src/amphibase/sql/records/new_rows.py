@@ -1,0 +1,140 @@
+"""Rows as they are to be written, checked against a rule before they are."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Select,
+    Table,
+    cast,
+    func,
+    literal,
+    literal_column,
+    select,
+    union_all,
+)
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql.elements import ClauseElement
+
+from amphibase.access.conditions import Always, Condition, Never, implies
+from amphibase.errors import NotSupported
+from amphibase.records.access_policy import AccessPolicy
+from amphibase.records.defaults import is_left_to_database, python_default
+from amphibase.records.model_info import ABSENT
+from amphibase.records.predicates import RowColumns, columns_of, columns_read, own_columns
+from amphibase.records.values import Row
+from amphibase.schema.ddl import quoted
+from amphibase.sql.records.query_builder import QueryBuilder
+from amphibase.sql.records.tables_read import expressions_in
+
+ROWS_A_CHECK = 100
+"""How many different rows one statement checks; SQLite takes 500 parts of a UNION ALL."""
+
+
+async def check_new_rows(
+    connection: AsyncConnection,
+    builder: QueryBuilder,
+    condition: Condition,
+    columns: dict[str, list[Any]],
+) -> None:
+    """Check that a caller may add rows. It is done before they are added, since a row must not
+    give the right to add itself.
+
+    Args:
+        condition: of new rows, for this caller.
+        columns: the values of the rows, by attributes; gets the defaults that the condition reads.
+
+    Raises:
+        Unauthenticated, Forbidden: the condition does not hold for one.
+        NotSupported: the condition reads a column that the database fills in.
+    """
+    if isinstance(condition, Always):
+        return
+    if isinstance(condition, Never):
+        builder.policy.deny()
+    read = [builder.info.table.c[name] for name in _names_read(condition)]
+    names = builder.info.attributes(column.name for column in read)
+    number = len(next(iter(columns.values())))
+    for name, column in zip(names, read, strict=True):
+        columns[name] = _filled(column, columns.get(name, [ABSENT] * number))
+    rows = _distinct([*zip(*(columns[name] for name in names), strict=True)] or [()])
+    for start in range(0, len(rows), ROWS_A_CHECK):
+        some = rows[start : start + ROWS_A_CHECK]
+        tables = builder.tables(*(each for row in some for each in expressions_in(row)))
+        new = union_all(*(_selected(read, row) for row in some)).subquery("new_rows")
+        admitted = select(func.count()).select_from(new)
+        admitted = admitted.where(*tables.where(condition, columns_of(new)))
+        result = await connection.execute(tables.restrict(admitted))
+        if result.scalar_one() < len(some):
+            builder.policy.deny()
+
+
+def changed_row(changes: Mapping[Column[Any], Any], row: RowColumns = own_columns) -> RowColumns:
+    """Return the columns of a row as it will be, for the statement that changes it.
+
+    Args:
+        row: the columns as they are.
+    """
+    values = {column.name: (column, value) for column, value in changes.items()}
+    return lambda column: _bound(*values[column.name]) if column.name in values else row(column)
+
+
+def qualified_columns(table: Table) -> RowColumns:
+    """Return the columns of the row that ON CONFLICT meets, whose table is in no FROM that a
+    subquery could correlate with."""
+    name = quoted(table.name)
+    return lambda column: literal_column(f"{name}.{quoted(column.name)}", column.type)
+
+
+def must_check_new(policy: AccessPolicy, changes: Iterable[Column[Any]]) -> bool:
+    """Return whether rows that the caller may change could become such as they may not leave."""
+    if not implies(policy.changeable, policy.changed):
+        return True
+    changed = {column.name for column in changes}
+    return not changed.isdisjoint(_names_read(policy.changed))
+
+
+def _names_read(condition: Condition) -> list[str]:
+    return sorted({column.name for column in columns_read(condition)})
+
+
+def _selected(columns: Sequence[Column[Any]], row: Row) -> Select[Any]:
+    pairs = zip(columns, row, strict=True)
+    values = [_bound(column, value).label(column.name) for column, value in pairs]
+    return select(literal_column("1").label("amphibase_row"), *values)
+
+
+def _bound(column: Column[Any], value: Any) -> ColumnElement[Any]:
+    for expression in expressions_in([value]):
+        return expression  # type: ignore[return-value]
+    return literal(value, column.type)
+
+
+def _filled(column: Column[Any], values: list[Any]) -> list[Any]:
+    return [_default(column) if value is ABSENT else value for value in values]
+
+
+def _default(column: Column[Any]) -> Any:
+    """Return the value that a new row gets where it has none, or the expression of it."""
+    if not is_left_to_database(column):
+        make = python_default(column)
+        return None if make is None else make()
+    default: Any = column.server_default
+    argument = getattr(default, "arg", None) if column.default is None else None
+    if isinstance(argument, ClauseElement):
+        return argument
+    if isinstance(argument, str):
+        return cast(literal(argument), column.type)
+    raise NotSupported(
+        f"{column} is filled in by the database, so a rule of new rows cannot read it; give it a "
+        "default in Python"
+    )
+
+
+def _distinct(rows: list[Row]) -> list[Row]:
+    try:
+        return [*dict.fromkeys(rows)]
+    except TypeError:  # a value that cannot be hashed, such as a dictionary
+        return rows
