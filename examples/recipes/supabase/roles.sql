@@ -1,0 +1,2 @@
+CREATE ROLE cook NOLOGIN;
+GRANT cook TO authenticator;
