@@ -131,19 +131,22 @@ class AccountsStage:
     async def must_reset(self) -> AsyncIterator[str]:
         """Yield the addresses, else the numbers or ids, of users who need a new password.
 
-        Of a source that shows no hashes these are the users of the target without one.
+        Of a source that shows no hashes these are the users of the target without one; where
+        neither side shows any, all users.
         """
         source, target = self._sides()
-        columns = await source.columns(AuthTable.USERS)
-        side = source if "encrypted_password" in columns else target
-        columns = await side.columns(AuthTable.USERS)
-        if "encrypted_password" not in columns:
-            return
+        source_columns, target_columns = [
+            await side.columns(AuthTable.USERS) for side in (source, target)
+        ]
+        has_hashes = "encrypted_password" in source_columns
+        side, columns = source, source_columns
+        if not has_hashes and "encrypted_password" in target_columns:
+            side, columns = target, target_columns
         wanted = {"id", "email", "phone", "encrypted_password"}
         async for page in side.read(AuthTable.USERS, columns & wanted):
             for row in page.rows:
-                kind = kind_of(row["encrypted_password"])
-                if not kind.moves or (side is target and kind is HashKind.NONE):
+                kind = kind_of(row.get("encrypted_password"))
+                if not kind.moves or (kind is HashKind.NONE and not has_hashes):
                     yield row.get("email") or row.get("phone") or str(row["id"])
 
     async def finish(self) -> None:
