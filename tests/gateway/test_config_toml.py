@@ -246,6 +246,30 @@ def test_a_value_of_the_environment_is_named_by_its_variable(
         load(GatewaySettings, port="x")
 
 
+def test_emails_have_subjects_and_templates(config: Path) -> None:
+    config.write_text(
+        """
+        [auth.email.template.invite]
+        subject = "{{ .Data.team }} invites you"
+        content_path = "./supabase/templates/invite.html"
+        """
+    )
+    template = config.parent / "templates/invite.html"
+    template.parent.mkdir()
+    template.write_text("<a href='{{ .ConfirmationURL }}'>Accept</a>")
+    auth = load_auth_settings()
+    assert auth.mailer_subjects_invite == "{{ .Data.team }} invites you"
+    assert auth.mailer_template_invite == template.read_text()
+    assert read_config().unknown == ()
+    template.write_text("{{ range .Data }}{{ end }}")
+    key = "auth.email.template.invite.content_path"
+    with pytest.raises(ConfigurationError, match=f"{key}: .*range"):
+        load_auth_settings()
+    template.unlink()
+    with pytest.raises(ConfigurationError, match=f"{key}: cannot read"):
+        load_auth_settings()
+
+
 def test_buckets_have_limits_types_and_files(config: Path) -> None:
     config.write_text(
         """

@@ -66,7 +66,14 @@ NAMES: Mapping[str, str] = MappingProxyType(
     }
 )
 
+_TEMPLATES = r"(invite|confirmation|recovery|magic_link|email_change|reauthentication)"
+
 PATTERNS = (
+    (re.compile(rf"auth\.email\.template\.{_TEMPLATES}\.subject"), r"gotrue_mailer_subjects_\1"),
+    (
+        re.compile(rf"auth\.email\.template\.{_TEMPLATES}\.content_path"),
+        r"gateway_mailer_template_\1",
+    ),
     (re.compile(r"auth\.hook\.(\w+)\.(enabled|uri|secrets)"), r"gotrue_hook_\1_\2"),
     (
         re.compile(

@@ -202,6 +202,9 @@ class _Reader:
         """Write a value as an environment variable has it."""
         if key == "auth.signing_keys_path":
             return self._content(key, value)
+        if key.endswith(".content_path") and _variable(key) is not None:
+            # From the folder of the project, as in every example of the CLI.
+            return self._content(key, value, self._path.parent.parent)
         if key == "auth.password_requirements":
             return self._required_characters(key, value)
         if key.endswith("file_size_limit"):
@@ -233,9 +236,13 @@ class _Reader:
             raise ConfigurationError(f'{self._path}: {key} must be a size, such as "50MiB"')
         return int(size[1]) << 10 * _UNITS.index(size[2].upper())
 
-    def _content(self, key: str, value: Any) -> str:
-        """Read the file that a value names, relative to the folder of `config.toml`."""
-        path = self._path.parent / self._resolved(str(value))
+    def _content(self, key: str, value: Any, folder: Path | None = None) -> str:
+        """Read the file that a value names.
+
+        Args:
+            folder: that of `config.toml` by default.
+        """
+        path = (folder or self._path.parent) / self._resolved(str(value))
         try:
             return path.read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:

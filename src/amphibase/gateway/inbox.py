@@ -77,8 +77,10 @@ class Inbox:
     def put(self, message: EmailMessage) -> None:
         """Add an email; beyond the limit, the oldest is dropped."""
         created_at = parsedate_to_datetime(message["Date"])
-        shown = f"<pre>{_linked(message.get_content())}</pre>"
-        self._emails.appendleft(StoredEmail(str(uuid4()), message, created_at, shown))
+        email = StoredEmail(str(uuid4()), message, created_at, "")
+        own = message.get_body(("html",))
+        email.html = own.get_content() if own else f"<pre>{_linked(email.text)}</pre>"
+        self._emails.appendleft(email)
 
     def emails(self) -> list[dict[str, Any]]:
         """Return the emails as JSON, newest first."""

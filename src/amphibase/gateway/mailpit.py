@@ -20,7 +20,7 @@ class StoredEmail:
     """An email of the inbox.
 
     Attributes:
-        html: its text with links, as HTML.
+        html: its own, or its text with links.
         is_read: whether somebody has opened it.
     """
 
@@ -32,8 +32,8 @@ class StoredEmail:
 
     @property
     def text(self) -> str:
-        text: str = self.message.get_content()
-        return text
+        body = self.message.get_body(("plain",))
+        return str(body.get_content()) if body else ""
 
     @property
     def subject(self) -> str:

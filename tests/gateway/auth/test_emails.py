@@ -4,6 +4,7 @@ import asyncio
 import base64
 import hashlib
 from collections import Counter
+from html import escape
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
@@ -416,3 +417,28 @@ async def test_an_invitation_is_accepted_by_its_link(api: Api) -> None:
     assert (await api.sign_in()).status_code == 200
     again = await api.post("/invite", body, token=SERVICE)
     assert rejection(again) == (422, "email_exists")
+
+
+async def test_an_email_has_the_projects_own_subject_and_html(serve: ServeAuth) -> None:
+    api = await serve(
+        mailer_autoconfirm=False,
+        mailer_subjects_confirmation="{{ .Data.name }}, welcome",
+        mailer_template_confirmation="<a href='{{ .ConfirmationURL }}'>{{ .Data.name }}</a>",
+    )
+    await api.sign_up(data={"name": "<b>\nBcc: eve@example.com"})
+    summary = (await inbox_api(api, "messages")).json()["messages"][0]
+    assert summary["Subject"] == "<b> Bcc: eve@example.com, welcome"
+    assert (summary["Bcc"], len(summary["To"])) == ([], 1)
+    shown = (await inbox_api(api, f"message/{summary['ID']}")).json()
+    link = api.message().link
+    assert shown["HTML"].strip() == (
+        f"<a href='{escape(link)}'>&lt;b&gt;\nBcc: eve@example.com</a>"
+    )
+    assert link in shown["Text"]
+
+
+async def inbox_api(api: Api, path: str) -> httpx.Response:
+    """What Mailpit's API says of the emails."""
+    transport = httpx.ASGITransport(app=api.inbox)
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        return await client.get(f"/api/v1/{path}")

@@ -48,7 +48,7 @@ async def invite(core: Core, request: Request) -> Response:
         user = await core.users.get(connection, user.id)
         traits = {"user_id": str(user.id), "user_email": email}
         await core.audit.record_admin(connection, role, AuditAction.INVITED, traits)
-    core.send(core.templates.invitation(email, token, core.redirects.of(request)))
+    core.send(core.templates.invitation(email, token, core.redirects.of(request), body.data))
     return respond(user_json(user))
 
 

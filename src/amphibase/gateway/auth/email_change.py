@@ -40,7 +40,9 @@ async def begin_email_change(
     redirect_to = core.redirects.of(request)
     recipients = [(new, tokens.new), (old, tokens.current)]
     return [
-        core.templates.email_change(address, old, new, token, redirect_to)
+        core.templates.email_change(
+            address, old, new, token, redirect_to, user.row.raw_user_meta_data or {}
+        )
         for address, token in recipients
         if token is not None
     ]

@@ -1,14 +1,18 @@
 """The messages of Auth, and the queue that takes them."""
 
+import html
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from email.message import EmailMessage
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import quote, urlsplit
 
 from amphibase.accounts.mail.mailer import Mailer, Smtp
 from amphibase.accounts.mail.templates import compose
 from amphibase.accounts.one_time_tokens import EmailToken
+from amphibase.backend import NO_CLAIMS, Claims
 from amphibase.background import Background
+from amphibase.gateway.auth.go_template import GoTemplate
 from amphibase.gateway.auth.settings import AuthSettings
 
 NOT_YOU = "If you did not ask for this, there is nothing you need to do."
@@ -57,8 +61,22 @@ class AuthEmail:
     redirect_to: str = ""
 
 
+TEMPLATES: Mapping[str, str] = {
+    "signup": "confirmation",
+    "invite": "invite",
+    "recovery": "recovery",
+    "magiclink": "magic_link",
+    "email_change": "email_change",
+    "reauthentication": "reauthentication",
+}
+"""The names of subjects and templates, by the kind of the email."""
+
+
 class MailTemplates:
-    """Composes the messages; each holds a link, and the code that stands for it."""
+    """Composes the messages; each holds a link, and the code that stands for it.
+
+    Beside its plain text, a message has the HTML of the project's own template, where there is one.
+    """
 
     def __init__(self, settings: AuthSettings) -> None:
         self._settings = settings
@@ -82,11 +100,13 @@ class MailTemplates:
             f"&redirect_to={quote(redirect_to, safe=':/')}"
         )
 
-    def confirmation(self, email: str, token: EmailToken, redirect_to: str) -> AuthEmail:
+    def confirmation(
+        self, email: str, token: EmailToken, redirect_to: str, data: Claims = NO_CLAIMS
+    ) -> AuthEmail:
         """Return the message with the link to confirm the address of a sign-up."""
         lead = "Follow this link to confirm your email address:"
         return self._link_message(
-            email, "Confirm your signup", lead, "signup", token, redirect_to, NOT_YOUR_SIGN_UP
+            email, "Confirm your signup", lead, "signup", token, redirect_to, data, NOT_YOUR_SIGN_UP
         )
 
     def account_exists(self, email: str) -> AuthEmail:
@@ -99,41 +119,68 @@ class MailTemplates:
         )
         return AuthEmail(message, email)
 
-    def invitation(self, email: str, token: EmailToken, redirect_to: str) -> AuthEmail:
+    def invitation(
+        self, email: str, token: EmailToken, redirect_to: str, data: Claims = NO_CLAIMS
+    ) -> AuthEmail:
         """Return an invitation."""
         host = urlsplit(self._settings.site_url).hostname
         lead = f"You have been invited to {host}. Follow this link to accept:"
         return self._link_message(
-            email, "You have been invited", lead, "invite", token, redirect_to
+            email, "You have been invited", lead, "invite", token, redirect_to, data
         )
 
-    def recovery(self, email: str, token: EmailToken, redirect_to: str) -> AuthEmail:
+    def recovery(
+        self, email: str, token: EmailToken, redirect_to: str, data: Claims = NO_CLAIMS
+    ) -> AuthEmail:
         """Return the message whose link signs in to choose a new password."""
         lead = "Follow this link to choose a new password:"
         return self._link_message(
-            email, "Reset your password", lead, "recovery", token, redirect_to
+            email, "Reset your password", lead, "recovery", token, redirect_to, data
         )
 
-    def magic_link(self, email: str, token: EmailToken, redirect_to: str) -> AuthEmail:
+    def magic_link(
+        self, email: str, token: EmailToken, redirect_to: str, data: Claims = NO_CLAIMS
+    ) -> AuthEmail:
         """Return the message whose link signs in."""
         lead = "Follow this link to sign in:"
-        return self._link_message(email, "Your magic link", lead, "magiclink", token, redirect_to)
+        return self._link_message(
+            email, "Your magic link", lead, "magiclink", token, redirect_to, data
+        )
 
     def email_change(
-        self, email: str, old: str, new: str, token: EmailToken, redirect_to: str
+        self,
+        email: str,
+        old: str,
+        new: str,
+        token: EmailToken,
+        redirect_to: str,
+        data: Claims = NO_CLAIMS,
     ) -> AuthEmail:
         """Return the message with the link to another address; the old one may get it too."""
         change = f"from {old} to {new}" if old else f"to {new}"
         lead = f"Follow this link to change your email address {change}:"
         subject = "Confirm your new email address"
-        return self._link_message(email, subject, lead, "email_change", token, redirect_to)
+        return self._link_message(
+            email,
+            subject,
+            lead,
+            "email_change",
+            token,
+            redirect_to,
+            data,
+            addresses={"Email": old or new, "OldEmail": old, "NewEmail": new},
+        )
 
-    def reauthentication(self, email: str, token: EmailToken) -> AuthEmail:
+    def reauthentication(
+        self, email: str, token: EmailToken, data: Claims = NO_CLAIMS
+    ) -> AuthEmail:
         """Return the message with the code that a new password requires."""
         message = self._compose(
             email,
             "Confirm that it is you",
             f"Enter this code:\n\n{token.code}\n\n{NOT_YOU}\n",
+            "reauthentication",
+            {"Email": email, "Token": token.code, "Data": data},
         )
         return AuthEmail(message, email, "reauthentication", token)
 
@@ -145,16 +192,48 @@ class MailTemplates:
         kind: str,
         token: EmailToken,
         redirect_to: str,
+        data: Claims,
         caution: str = NOT_YOU,
+        addresses: Mapping[str, str] = NO_CLAIMS,
     ) -> AuthEmail:
+        link = self.link(kind, token.token, redirect_to)
         message = self._compose(
             email,
             subject,
-            f"{lead}\n\n{self.link(kind, token.token, redirect_to)}\n\n"
-            f"Or enter this code: {token.code}\n\n{caution}\n",
+            f"{lead}\n\n{link}\n\nOr enter this code: {token.code}\n\n{caution}\n",
+            kind,
+            {
+                "ConfirmationURL": link,
+                "Token": token.code,
+                "TokenHash": token.token,
+                "RedirectTo": redirect_to,
+                "Email": email,
+                "Data": data,
+                **addresses,
+            },
         )
         return AuthEmail(message, email, kind, token, redirect_to)
 
-    def _compose(self, email: str, subject: str, text: str) -> EmailMessage:
-        host = urlsplit(self._settings.site_url).hostname
-        return compose(self._settings.sender, email, subject, text, host=host)
+    def _compose(
+        self,
+        email: str,
+        subject: str,
+        text: str,
+        kind: str = "",
+        values: Mapping[str, Any] = NO_CLAIMS,
+    ) -> EmailMessage:
+        settings = self._settings
+        values = {**values, "SiteURL": settings.site_url}
+        template: str | None = None
+        if name := TEMPLATES.get(kind):
+            own_subject: str | None = getattr(settings, f"mailer_subjects_{name}")
+            if own_subject is not None:
+                # In one line: a value of the user's adds no header.
+                subject = " ".join(GoTemplate(own_subject).render(values).split())
+            template = getattr(settings, f"mailer_template_{name}")
+        host = urlsplit(settings.site_url).hostname
+        message = compose(settings.sender, email, subject, text, host=host)
+        if template is not None:
+            content = GoTemplate(template).render(values, html.escape)
+            message.add_alternative(content, subtype="html", cte="8bit")
+        return message

@@ -86,9 +86,9 @@ async def _send(core: Core, request: Request, body: OtpBody) -> Response:
     await audit_pending(core, email, result)
     if core.settings.mailer_autoconfirm and result.email is SignUpEmail.CONFIRMATION:
         redirect_to = core.redirects.of(request)
-        core.send(core.templates.magic_link(email, result.token, redirect_to))
+        core.send(core.templates.magic_link(email, result.token, redirect_to, body.data))
     else:
-        send_sign_up(core, request, email, result)
+        send_sign_up(core, request, email, result, body.data)
     return respond({})
 
 
@@ -124,4 +124,5 @@ async def _sign_in_email(
         connection, user.id, "recovery_token", email, pkce=challenge is not None
     )
     await core.users.change(connection, user.id, recovery_sent_at=utc_now())
-    return core.templates.magic_link(email, token, core.redirects.of(request))
+    data = user.row.raw_user_meta_data or {}
+    return core.templates.magic_link(email, token, core.redirects.of(request), data)

@@ -33,7 +33,7 @@ async def reauthenticate(core: Core, request: Request) -> Response:
             connection, user.id, "reauthentication_token", email
         )
         await core.users.change(connection, user.id, reauthentication_sent_at=utc_now())
-    core.send(core.templates.reauthentication(email, token))
+    core.send(core.templates.reauthentication(email, token, user.row.raw_user_meta_data or {}))
     return respond({})
 
 

@@ -37,6 +37,7 @@ async def recover(core: Core, request: Request) -> Response:
                 connection, user.id, "recovery_token", email, pkce=has_challenge
             )
             await core.users.change(connection, user.id, recovery_sent_at=utc_now())
-    message = core.templates.recovery(email, token, core.redirects.of(request))
+    data = (user.row.raw_user_meta_data if user is not None else None) or {}
+    message = core.templates.recovery(email, token, core.redirects.of(request), data)
     core.send(message if user is not None else None)
     return respond({})

@@ -77,7 +77,9 @@ async def _resend_sign_up(core: Core, request: Request, email: str, body: Resend
         if token is not None and user is not None:
             await core.audit.record(connection, user.row, AuditAction.CONFIRMATION_REQUESTED)
     if token is not None:
-        core.send(core.templates.confirmation(email, token, core.redirects.of(request)))
+        data = (user.row.raw_user_meta_data if user is not None else None) or {}
+        redirect_to = core.redirects.of(request)
+        core.send(core.templates.confirmation(email, token, redirect_to, data))
 
 
 async def _resend_email_change(core: Core, request: Request, email: str, body: ResendBody) -> None:

@@ -20,6 +20,7 @@ from pydantic_settings import NoDecode, SettingsConfigDict
 from amphibase.gateway.auth.durations import parse_duration
 from amphibase.gateway.auth.external.settings import ExternalSettings
 from amphibase.gateway.auth.hooks.settings import HookSettings
+from amphibase.gateway.auth.mail_settings import MailSettings
 from amphibase.gateway.auth.redirects import glob_to_regex
 from amphibase.gateway.config_toml import ProjectSettings
 from amphibase.gateway.unsupported import AUTH, reject_unsupported
@@ -50,7 +51,7 @@ def _test_codes(value: Any) -> Any:
 TestCodes = Annotated[dict[str, str], NoDecode, BeforeValidator(_test_codes)]
 
 
-class AuthSettings(HookSettings, ExternalSettings, ProjectSettings):
+class AuthSettings(HookSettings, ExternalSettings, MailSettings, ProjectSettings):
     """Who may sign up and how, how long tokens live, and where emails go.
 
     Build it with `load_auth_settings()` to get readable errors.

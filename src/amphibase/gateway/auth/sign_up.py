@@ -14,6 +14,7 @@ from amphibase.accounts.engine import email_claims
 from amphibase.accounts.phones import is_unproven_by_phone, prove_phone
 from amphibase.accounts.sign_up import SignUpEmail, SignUpRequest, SignUpResult
 from amphibase.accounts.users import EMAIL_PROVIDER
+from amphibase.backend import Claims
 from amphibase.errors import EmailAlreadyRegistered
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth import sms
@@ -117,12 +118,18 @@ async def _audit(core: Core, email: str, action: AuditAction) -> None:
             await core.audit.record(connection, user, action, traits=BY_EMAIL)
 
 
-def send_sign_up(core: Core, request: Request, email: str, result: SignUpResult) -> None:
-    """Send what a sign-up leads to: a confirmation, a hint at the account, or nothing."""
+def send_sign_up(
+    core: Core, request: Request, email: str, result: SignUpResult, data: Claims
+) -> None:
+    """Send what a sign-up leads to: a confirmation, a hint at the account, or nothing.
+
+    Args:
+        data: the metadata of the sign-up.
+    """
     redirect_to = core.redirects.of(request)
     match result.email:
         case SignUpEmail.CONFIRMATION:
-            core.send(core.templates.confirmation(email, result.token, redirect_to))
+            core.send(core.templates.confirmation(email, result.token, redirect_to, data))
         case SignUpEmail.ACCOUNT_EXISTS:
             core.send(core.templates.account_exists(email))
 
@@ -142,7 +149,7 @@ async def _with_email(core: Core, request: Request, body: SignUpBody) -> Respons
     with database_errors("saving new"):
         result = await core.sign_ups.add_pending(new)
     await audit_pending(core, email, result)
-    send_sign_up(core, request, email, result)
+    send_sign_up(core, request, email, result, body.data)
     async with core.database.read() as connection:
         response = await _sanitized_user(core, connection, email, body.data, result.user_id)
     return respond(response)
