@@ -40,10 +40,10 @@ from amphibase.backend import (
     Capabilities as Capabilities,
 )
 from amphibase.backend import (
-    Change as Change,
+    Changed as Changed,
 )
 from amphibase.backend import (
-    Changed as Changed,
+    ChangeEvent as ChangeEvent,
 )
 from amphibase.backend import (
     Changes as Changes,

@@ -11,7 +11,7 @@ from tests.backends import ANN, BOB, Records
 from tests.models import Note, Seat, Task
 
 from amphibase import ANONYMOUS, SERVICE, Caller
-from amphibase.backend import Added, Change, Changed, Changes, Lost, Removed
+from amphibase.backend import Added, Changed, ChangeEvent, Changes, Lost, Removed
 from amphibase.errors import InvalidRequest
 
 pytestmark = pytest.mark.requires("change_log")
@@ -20,12 +20,12 @@ SECONDS = 20
 """How long a test waits for an event at most."""
 
 
-async def events(changes: Changes[Any], count: int) -> list[Change[Any]]:
+async def events(changes: Changes[Any], count: int) -> list[ChangeEvent[Any]]:
     async with asyncio.timeout(SECONDS):
         return [await anext(changes) for _ in range(count)]
 
 
-def described(of: Sequence[Change[Any]]) -> list[tuple[str, Any]]:
+def described(of: Sequence[ChangeEvent[Any]]) -> list[tuple[str, Any]]:
     """Each event by its class, with the title or the key of its row."""
     return [
         (type(each).__name__, each.key if isinstance(each, Removed) else each.row.title)

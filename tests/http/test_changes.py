@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import socket
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -18,7 +19,6 @@ from tests.serving import serving
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.sync.client import connect
 
-from amphibase.http import streams
 from amphibase.server import GRACEFUL_SECONDS
 from amphibase.testing.supabase import LocalSupabase
 
@@ -52,6 +52,13 @@ async def good(chores: Chores):
 @app.websocket("/good")
 async def good_over_websocket(websocket: WebSocket, chores: Chores):
     await chores.serve(websocket, Chore.stars > 3)
+"""
+
+IMPATIENT = """
+from amphibase.http import changes, streams
+
+changes.SEND_SECONDS = 1
+streams.HEARTBEAT_SECONDS = 0.2
 """
 
 ON_PROJECT = """
@@ -138,10 +145,10 @@ class Stream:
 
 
 @contextlib.contextmanager
-def served(folder: Path, database_url: str, **settings: str) -> Iterator[Server]:
+def served(folder: Path, database_url: str, more: str = "", **settings: str) -> Iterator[Server]:
     """Serve the application on a database, and sign Ann in."""
     environment = {"DATABASE_URL": database_url, "SECRET_KEY": SECRET, "RATE_LIMITS": "off"}
-    (folder / "main.py").write_text(APPLICATION)
+    (folder / "main.py").write_text(APPLICATION + more)
     with serving(folder, {**environment, **settings}, "main:app") as url:
         yield Server(url, database_url, signed_in(url))
 
@@ -293,9 +300,8 @@ def test_a_caller_has_so_many_streams(server: Server) -> None:
     raise AssertionError("no place became free")
 
 
-def test_a_stream_ends_with_the_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "HEARTBEAT_SECONDS", 0.1)  # of the server, which is forked
-    with served(tmp_path, f"sqlite:///{tmp_path}/app.db") as server:
+def test_a_stream_ends_with_the_session(tmp_path: Path) -> None:
+    with served(tmp_path, f"sqlite:///{tmp_path}/app.db", IMPATIENT) as server:
         with server.stream() as stream, over_websocket(server) as websocket:
             websocket.recv()
             httpx.post(f"{server.url}/auth/sign-out", headers=server.headers).raise_for_status()
@@ -322,6 +328,28 @@ def test_streams_end_at_once_when_the_server_stops(tmp_path: Path) -> None:
         websocket.recv(SECONDS)
     assert closed.value.rcvd is not None
     assert closed.value.rcvd.code == 1012
+
+
+def test_a_client_that_takes_nothing_is_closed_and_delays_no_other(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/app.db"
+    with served(tmp_path, url, IMPATIENT, MAX_STREAMS_PER_CALLER="2") as server:
+        host, port = httpx.URL(server.url).host, httpx.URL(server.url).port
+        with socket.create_connection((host, port or 0)) as slow:
+            token = server.headers["Authorization"]
+            head = f"GET /chores/changes HTTP/1.1\r\nHost: x\r\nAuthorization: {token}\r\n\r\n"
+            slow.sendall(head.encode())
+            assert slow.recv(12) == b"HTTP/1.1 200"
+            with server.stream() as stream:
+                for number in range(40):
+                    server.write(f"{number} {'x' * 500_000}")
+                    assert stream.next()[1]["title"].startswith(f"{number} ")
+                deadline = time.monotonic() + SECONDS
+                while time.monotonic() < deadline:
+                    with server.stream() as third:
+                        if third.response.status_code == 200:
+                            return
+                    time.sleep(0.1)
+            raise AssertionError("the slow client still has its place")
 
 
 def over_websocket(server: Server, path: str = "/chores/changes", query: str = "") -> Any:

@@ -4,11 +4,15 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+import psycopg
 import pytest
 from sqlalchemy import text
 from tests.backends import ANN, BOB, Records
+from tests.conftest import open_records
 from tests.contract.test_changes import described, end_of, events
 from tests.models import Task
 
@@ -16,6 +20,7 @@ from amphibase import SERVICE
 from amphibase.accounts.jwt.key_ring import load_keys
 from amphibase.backend import Changes, Lost, Removed
 from amphibase.build import build_backend
+from amphibase.postgres import start
 from amphibase.records import snapshot_log
 from amphibase.records.change_log import LogReader
 from amphibase.schema import change_log as tables
@@ -168,6 +173,28 @@ async def test_streams_at_the_same_place_share_one_read(
     assert len(reads) == 1
     assert len({id(result) for result in results}) == 1
     await reader.close()
+
+
+async def test_a_postgres_that_is_killed_and_comes_back_loses_nothing(tmp_path: Path) -> None:
+    server = start(tmp_path / "postgres", fsync=False)
+    try:
+        url = server.create_database("app")
+        opened = await open_records("predicate", url, tmp_path)
+        async with opened.backend.changes(Task, ANN) as changes:
+            await opened.of(Task, ANN).add(Task(title="before"))
+            await events(changes, 1)
+            server.stop()
+            assert await changes.batch(1) == []
+            server = start(tmp_path / "postgres", port=server.port, fsync=False)
+            with psycopg.connect(url) as connection:
+                connection.execute(
+                    "INSERT INTO t_tasks (id, owner_id, title, stars) VALUES (%s, %s, 'after', 0)",
+                    (uuid4(), ANN.user_id),
+                )
+            assert described(await events(changes, 1)) == [("Added", "after")]
+        await opened.backend.close()
+    finally:
+        server.stop()
 
 
 @pytest.mark.parametrize("gone", ["trigger", "column"])

@@ -20,7 +20,7 @@ from amphibase.backend.accounts import (
 )
 from amphibase.backend.caller import ANONYMOUS, NO_CLAIMS, SERVICE, Caller, Claims, Role
 from amphibase.backend.capabilities import Capabilities, Capability
-from amphibase.backend.changes import Added, Change, Changed, Changes, Lost, Removed
+from amphibase.backend.changes import Added, Changed, ChangeEvent, Changes, Lost, Removed
 from amphibase.backend.files import (
     GRACE,
     Bucket,
@@ -69,7 +69,7 @@ __all__ = [
     "Caller",
     "Capabilities",
     "Capability",
-    "Change",
+    "ChangeEvent",
     "Changed",
     "Changes",
     "Claims",

@@ -57,7 +57,7 @@ class Lost:
     cursor: str
 
 
-Change: TypeAlias = Added[Row_co] | Changed[Row_co] | Removed | Lost
+ChangeEvent: TypeAlias = Added[Row_co] | Changed[Row_co] | Removed | Lost
 """One event of a stream of changes."""
 
 
@@ -74,13 +74,13 @@ class Changes(Protocol[Row_co]):
 
     def __aiter__(self) -> Self: ...
 
-    async def __anext__(self) -> Change[Row_co]:
+    async def __anext__(self) -> ChangeEvent[Row_co]:
         """Return the next event, however long it takes.
 
         While the database cannot be reached it waits, and then misses nothing.
         """
 
-    async def batch(self, wait: float) -> Sequence[Change[Row_co]]:
+    async def batch(self, wait: float) -> Sequence[ChangeEvent[Row_co]]:
         """Return the next events, those that come together.
 
         Args:

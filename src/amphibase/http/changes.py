@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any, Generic
 
@@ -17,8 +17,8 @@ from amphibase.backend import (
     Added,
     Backend,
     Caller,
-    Change,
     Changed,
+    ChangeEvent,
     Changes,
     Lost,
     Model,
@@ -28,10 +28,13 @@ from amphibase.backend import (
 from amphibase.errors import AmphibaseError
 from amphibase.http.limits import client_of
 from amphibase.http.row_serializer import RowSerializer
-from amphibase.http.streams import RETRY_SECONDS, SEND_SECONDS, StreamLimiter, batches, first_of
+from amphibase.http.streams import RETRY_SECONDS, StreamLimiter, batches, first_of
 from amphibase.records.listing import read_filters
 
+SEND_SECONDS = 30
+"""How long a client may take nothing of a batch that is sent."""
 CLOSE_SECONDS = 1
+MAX_JOINED_CHARACTERS = 16 * 1024
 LAST_EVENT_ID = "last-event-id"
 OWN_PARAMETERS = ("after", "access_token")
 """Of the query string; all others are filters."""
@@ -142,9 +145,11 @@ class EventStreamResponse(Response):
             body = content.encode()
             await send({"type": "http.response.body", "body": body, "more_body": more})
 
-        async def deliver(batch: Sequence[Change[Any]], cursor: str) -> None:
-            # An id without data tells where to go on, and is no event.
-            await write("".join(map(self._event, batch)) or f"id: {cursor}\n\n")
+        async def deliver(batch: Sequence[ChangeEvent[Any]], cursor: str) -> None:
+            if not batch:  # an id without data tells where to go on, and is no event
+                await write(f"id: {cursor}\n\n")
+            for content in _joined(map(self._event, batch)):
+                await write(content)
 
         async def disconnected() -> Exception:
             while (await receive())["type"] != "http.disconnect":
@@ -163,7 +168,7 @@ class EventStreamResponse(Response):
             closed = f"event: closed\ndata: {data}\n\n"
         await write(closed, more=False)
 
-    def _event(self, change: Change[Any]) -> str:
+    def _event(self, change: ChangeEvent[Any]) -> str:
         data = _data(change, self._serializer)
         return f"id: {change.cursor}\nevent: {_name(change)}\ndata: {data}\n\n"
 
@@ -179,7 +184,7 @@ async def send_changes(websocket: WebSocket, feed: ChangeFeed[Any], changes: Cha
     async def write(name: str, cursor: str, data: str) -> None:
         await websocket.send_text(f'{{"event":"{name}","cursor":"{cursor}","data":{data}}}')
 
-    async def deliver(batch: Sequence[Change[Any]], cursor: str) -> None:
+    async def deliver(batch: Sequence[ChangeEvent[Any]], cursor: str) -> None:
         for change in batch:
             await write(_name(change), change.cursor, _data(change, serializer))
 
@@ -207,7 +212,7 @@ async def send_changes(websocket: WebSocket, feed: ChangeFeed[Any], changes: Cha
 async def delivered(
     feed: ChangeFeed[Any],
     changes: Changes[Any],
-    deliver: Callable[[Sequence[Change[Any]], str], Awaitable[None]],
+    deliver: Callable[[Sequence[ChangeEvent[Any]], str], Awaitable[None]],
 ) -> Exception:
     """Deliver batches of changes for as long as possible; return why it ended.
 
@@ -222,11 +227,24 @@ async def delivered(
     raise AssertionError("a stream has no end of its own")
 
 
-def _name(change: Change[Any]) -> str:
+def _joined(events: Iterable[str]) -> Iterator[str]:
+    """Join small events, since each that is sent alone costs as much as a large one."""
+    part, length = [], 0
+    for event in events:
+        part.append(event)
+        length += len(event)
+        if length > MAX_JOINED_CHARACTERS:
+            yield "".join(part)
+            part, length = [], 0
+    if part:
+        yield "".join(part)
+
+
+def _name(change: ChangeEvent[Any]) -> str:
     return type(change).__name__.lower()
 
 
-def _data(change: Change[Any], serializer: RowSerializer) -> str:
+def _data(change: ChangeEvent[Any], serializer: RowSerializer) -> str:
     match change:
         case Added() | Changed():
             return serializer.row(change.row).decode()

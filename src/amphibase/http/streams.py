@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
-from amphibase.backend import Backend, Caller, Change, Changes
+from amphibase.backend import Backend, Caller, ChangeEvent, Changes
 from amphibase.errors import InvalidToken, TooManyRequests, Unavailable
 from amphibase.shutdown import at_shutdown
 
@@ -15,8 +15,6 @@ Row = TypeVar("Row")
 
 HEARTBEAT_SECONDS = 15
 """A proxy closes a connection that is silent for longer, most after 60 seconds."""
-SEND_SECONDS = 30
-"""How long a client may take nothing of what is sent."""
 RETRY_SECONDS = 2
 """After which a client opens its stream again."""
 
@@ -57,7 +55,7 @@ class StreamLimiter:
 
 async def batches(
     changes: Changes[Row], caller: Caller, backend: Backend
-) -> AsyncIterator[Sequence[Change[Row]]]:
+) -> AsyncIterator[Sequence[ChangeEvent[Row]]]:
     """Yield the batches of a stream, an empty one at each heartbeat, until the caller's token ends.
 
     Raises:

@@ -12,7 +12,8 @@ from amphibase.move.tables.sides import open_tables
 from amphibase.schema.tables import tables as own_tables
 
 OWN_SCHEMAS = frozenset((
-    "_analytics", "_realtime", "amphibase_freeze", "amphibase_move", "auth", "cron", "extensions",
+    "_analytics", "_realtime", "amphibase", "amphibase_freeze", "amphibase_move", "auth", "cron",
+    "extensions",
     "graphql", "graphql_public", "net", "pgbouncer", "pgsodium", "pgsodium_masks", "realtime",
     "storage", "supabase_functions", "supabase_migrations", "tiger", "tiger_data", "topology",
     "vault",
@@ -21,7 +22,8 @@ OWN_SCHEMAS = frozenset((
 rest belongs to the server."""
 
 OWN_TABLES = frozenset((
-    "alembic_version", "amphibase_freeze", "auth_amphibase_version", "storage_amphibase_version",
+    "alembic_version", "amphibase_changes", "amphibase_freeze", "auth_amphibase_version",
+    "storage_amphibase_version",
 ))  # fmt: skip
 
 

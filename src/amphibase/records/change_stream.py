@@ -5,14 +5,17 @@ import math
 import time
 from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Generic, Protocol, Self
+from typing import Any, Generic, Protocol, Self, TypeAlias
 
-from amphibase.backend import Added, Change, Changed, Lost, Model, Removed
+from amphibase.backend import Added, Changed, ChangeEvent, Lost, Model, Removed
 from amphibase.backend.records import Item_co
 from amphibase.errors import InvalidCursor, InvalidRequest, Retryable
 from amphibase.models import keeps_changes
 from amphibase.records.change_log import RETRY_SECONDS, Entry, LogRead, LogReader, Position
 from amphibase.records.cursors import Cursors
+
+MakeEvent: TypeAlias = Callable[[str], ChangeEvent[Model]]
+"""Makes an event, whose cursor is known when the others of its batch are."""
 
 CURSOR = "changes"
 """What the cursors of logs are signed for."""
@@ -60,7 +63,7 @@ class ChangeStream(Generic[Model]):
         self._cursors = cursors
         self._position = position
         self._cursor = self._cursor_of(position)
-        self._pending: list[Change[Model]] = [Lost(self._cursor)] if lost else []
+        self._pending: list[ChangeEvent[Model]] = [Lost(self._cursor)] if lost else []
 
     @property
     def cursor(self) -> str:
@@ -70,13 +73,13 @@ class ChangeStream(Generic[Model]):
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Change[Model]:
+    async def __anext__(self) -> ChangeEvent[Model]:
         """Return the next event."""
         while not self._pending:
             self._pending += await self.batch(math.inf)
         return self._pending.pop(0)
 
-    async def batch(self, wait: float) -> Sequence[Change[Model]]:
+    async def batch(self, wait: float) -> Sequence[ChangeEvent[Model]]:
         """Return the next events, none where nothing comes for so many seconds."""
         if self._pending:
             pending, self._pending = self._pending, []
@@ -104,7 +107,7 @@ class ChangeStream(Generic[Model]):
     def _cursor_of(self, position: Position) -> str:
         return self._cursors.write(CURSOR, [*self._reader.short(position)])
 
-    async def _events(self, read: LogRead) -> Sequence[Callable[[str], Change[Model]]]:
+    async def _events(self, read: LogRead) -> Sequence[MakeEvent[Model]]:
         """Return the events of a read, each to be made with its cursor."""
         own = [entry for entry in read.entries if entry.table == self._rows.table]
         if read.lost or any(entry.operation == "TRUNCATE" for entry in own):
@@ -119,7 +122,7 @@ class ChangeStream(Generic[Model]):
             question = read.questions[identity] = asyncio.create_task(self._judge(own))
         return await asyncio.shield(question)
 
-    async def _judge(self, entries: Sequence[Entry]) -> Sequence[Callable[[str], Change[Model]]]:
+    async def _judge(self, entries: Sequence[Entry]) -> Sequence[MakeEvent[Model]]:
         """Compare what the caller saw of each row before its first entry with what they see now."""
         first: dict[tuple[Any, ...], Entry] = {}
         last: dict[tuple[Any, ...], int] = {}
@@ -132,7 +135,7 @@ class ChangeStream(Generic[Model]):
         known = [(raw, old) for raw, old in earlier.items() if old is not None]
         seen = await self._rows.were_visible([old for _, old in known]) if known else []
         before = {raw for (raw, _), was in zip(known, seen, strict=True) if was}
-        events: list[Callable[[str], Change[Model]]] = []
+        events: list[MakeEvent[Model]] = []
         for raw, key in keys.items():
             row = rows.get(key)
             if row is not None:
@@ -142,13 +145,11 @@ class ChangeStream(Generic[Model]):
         return events
 
 
-def _with_row(
-    kind: type[Added[Model]] | type[Changed[Model]], row: Model
-) -> Callable[[str], Change[Model]]:
+def _with_row(kind: type[Added[Model]] | type[Changed[Model]], row: Model) -> MakeEvent[Model]:
     return lambda cursor: kind(row, cursor)
 
 
-def _removed(key: tuple[Any, ...]) -> Callable[[str], Change[Any]]:
+def _removed(key: tuple[Any, ...]) -> MakeEvent[Any]:
     return lambda cursor: Removed(key[0] if len(key) == 1 else key, cursor)
 
 
