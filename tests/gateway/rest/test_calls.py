@@ -215,10 +215,11 @@ async def test_a_response_raised_by_half_is_an_error(
 
 
 async def test_a_function_sets_status_and_headers(api: DataApi) -> None:
-    headers = [{"X-Tea": "yes"}, {"Set-Cookie": "a=1"}, {"Set-Cookie": "b=2"}]
+    headers = [{"X-Tea": "yes"}, {"Set-Cookie": "a=1"}, {"Set-Cookie": "b=2"}, {"Vary": "Cookie"}]
     body = {"status": "418", "headers": json.dumps(headers)}
     response = await api.request("POST /rpc/response", body)
     assert (response.status_code, response.headers["x-tea"]) == (418, "yes")
+    assert response.headers.get_list("vary") == ["Cookie"]
     assert response.headers.get_list("set-cookie") == ["a=1", "b=2"]
 
 

@@ -49,6 +49,7 @@ async def test_what_was_heeded_is_reported(
         ("handling=strict, foo, bar", "Invalid preferences: foo, bar"),
         ("count=many, handling=strict", "Invalid preferences: count=many"),
         ("handling=strict, timezone=Nowhere", "Invalid preferences: timezone=Nowhere"),
+        ("handling=strict, timezone=0530", "Invalid preferences: timezone=0530"),
     ],
 )
 async def test_strictly_what_is_no_preference_is_rejected(
@@ -69,6 +70,13 @@ async def test_times_are_reported_in_the_zone_preferred(api: DataApi) -> None:
     assert await api.read(url, prefer="timezone=America/Los_Angeles") == [
         {"at": "2020-05-01T12:00:00-07:00"}
     ]
+    for offset, at in (
+        ("-4", "15:00:00-04:00"),
+        ("5", "00:00:00+05:00"),
+        ("05:30", "13:30:00-05:30"),
+    ):
+        (row,) = await api.read(url, prefer=f"handling=strict, timezone={offset}")
+        assert row["at"].endswith(at), offset
     elsewhere = await api.read(url, prefer="timezone=Jupiter/Red_Spot")
     assert elsewhere == await api.read(url)
 

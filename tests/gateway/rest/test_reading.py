@@ -244,3 +244,8 @@ async def test_a_missing_grant_is_named(
         f"GRANT {missing} ON public.sealed TO anon;",
         "message": "permission denied for table sealed",
     }
+
+
+async def test_caches_learn_on_what_a_response_depends(api: DataApi) -> None:
+    response = await api.request("GET /works?limit=1")
+    assert response.headers["vary"] == "Accept, Prefer, Range"

@@ -8,6 +8,7 @@ import pytest
 from amphibase.accounts.jwt.key import Key
 from amphibase.accounts.jwt.key_ring import KeyRing
 from amphibase.gateway.rest.transaction.role import RoleResolver
+from amphibase.gateway.rest.transaction.role_claim import RolePath
 
 SECRET = "a secret that is long enough to sign tokens with HS256"
 
@@ -31,3 +32,24 @@ def test_a_role_that_no_text_can_hold_is_none_that_there_is() -> None:
     token = jwt.api_jws.encode(rb'{"role":"\ud800"}', SECRET, "HS256")
     identities = RoleResolver(KeyRing([key]), None, None, ".role")
     assert identities.resolve(f"Bearer {token}").name == "?"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        ".roles[1]",
+        "$.roles[1]",
+        "$['roles'][-1]",
+        '$["roles"][1]',
+        '$.roles[?@ == "cook"]',
+        "$.roles[?@ != 'guest']",
+    ],
+)
+def test_a_role_is_found_by_either_syntax_of_paths(path: str) -> None:
+    assert RolePath(path).find({"roles": ["guest", "cook"]}) == "cook"
+
+
+@pytest.mark.parametrize("path", ["$", "$role", "role", "$.roles[?@ > 1]", "$..role"])
+def test_what_is_no_path_is_rejected(path: str) -> None:
+    with pytest.raises(ValueError, match="must be a path"):
+        RolePath(path)

@@ -54,6 +54,9 @@ _RESOLUTIONS: Mapping[str, Resolution] = {
     "merge-duplicates": "merge",
     "ignore-duplicates": "ignore",
 }
+VARY = "Accept, Prefer, Range"
+"""On what a response depends beside its URL, for caches, since PostgREST 16."""
+
 _NOTHING = BodyFormat("none")
 _WITH_BODY = ("POST", "PATCH", "PUT")
 
@@ -99,6 +102,7 @@ class RequestHandler:
             response, result = await self._table(context)
         if len(self._settings.db_schemas) > 1:
             response.add(b"content-profile", request.schema)
+        response.add(b"vary", VARY)
         override(response, result)
         if request.method != "HEAD":
             response.add(b"content-length", str(response.size))

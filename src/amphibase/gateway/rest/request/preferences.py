@@ -1,5 +1,6 @@
 """Reads `Prefer` (RFC 7240), and says in `Preference-Applied` what was heeded."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,6 +16,10 @@ _CHOICES = {
     "missing": ("default", "null"),
     "handling": ("strict", "lenient"),
 }
+_OFFSET = re.compile(r"[+-]?[0-9]{1,2}(:[0-5][0-9])?")
+"""An offset from UTC, which Postgres takes for a time zone: a number counts hours to the east, and
+hours with minutes count to the west, as in POSIX. PostgREST has it since version 16."""
+
 _ORDER = ("resolution", "return", "count", "tx", "missing", "handling", "timezone", "max-affected")
 
 
@@ -102,7 +107,7 @@ def read_preferences(
 
 def _is_known(name: str, value: str, timezones: frozenset[str]) -> bool:
     if name == "timezone":
-        return value in timezones
+        return value in timezones or _OFFSET.fullmatch(value) is not None
     if name == "max-affected":
         return value.isascii() and value.isdigit() and len(value) < 19
     return value in _CHOICES.get(name, ())

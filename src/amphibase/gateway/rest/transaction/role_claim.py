@@ -1,7 +1,9 @@
 """Finds the role in a token's claims, by a path such as `.app_metadata.roles[0]`.
 
 The paths are those PostgREST documents for `jwt-role-claim-key`
-(https://docs.postgrest.org/en/v14/references/auth.html).
+(https://docs.postgrest.org/en/v14/references/auth.html), and what version 16 takes of JSONPath
+beside them (RFC 9535): the root `$`, names in brackets, indexes from the end, and
+`[?@ == "value"]`.
 """
 
 import json
@@ -16,8 +18,10 @@ _STEP = re.compile(
     r"""
     \.(?P<word>[\w$@]+)
     | \."(?P<quoted>[^"]+)"
-    | \[(?P<index>\d+)\]
+    | \[(?P<index>-?\d+)\]
+    | \[(?P<quote>["'])(?P<bracketed>[^"']+)(?P=quote)\]
     | \[\?\(@\s*(?P<test>==\^|\^==|\*==|==|!=)\s*"(?P<operand>[^"]*)"\)\]
+    | \[\?\s*@\s*(?P<compares>==|!=)\s*(?P<around>["'])(?P<compared>[^"']*)(?P=around)\s*\]
     | \[(?P<start>-?\d+)?:(?P<stop>-?\d+)?\]
     """,
     re.VERBOSE,
@@ -37,7 +41,7 @@ class RolePath:
 
     def __init__(self, text: str) -> None:
         self._steps: list[Step] = []
-        at = 0
+        at = 1 if text.startswith(("$.", "$[")) else 0
         while at < len(text) or not self._steps:
             match = _STEP.match(text, at)
             if match is None:
@@ -62,8 +66,10 @@ def _step(match: re.Match[str]) -> Step:
     if match["test"]:
         holds, operand = _TESTS[match["test"]], match["operand"]
         return lambda value: _first(_typed(value, list), holds, operand)
-    if match["word"] or match["quoted"]:
-        key = match["word"] or match["quoted"]
+    if match["compares"]:
+        compares, compared = _TESTS[match["compares"]], match["compared"]
+        return lambda value: _first(_typed(value, list), compares, compared)
+    if key := match["word"] or match["quoted"] or match["bracketed"]:
         return lambda value: _typed(value, Mapping)[key]
     start, stop = (None if each is None else int(each) for each in match.group("start", "stop"))
     return lambda value: _typed(value, str)[start:stop]
