@@ -65,6 +65,7 @@ def test_the_process_ends_as_its_command_does(
         ),
         *(["files", name] for name in ("sweep", "ls", "get", "put", "rm")),
         *(["keys", name] for name in ("generate", "show")),
+        *(["access", name] for name in ("explain", "matrix")),
     ],
     ids=" ".join,
 )

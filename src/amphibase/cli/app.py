@@ -51,6 +51,7 @@ app = typer.Typer(
 app.command("serve")(serve.serve)
 app.command("advise")(advise.advise)
 app.add_typer(lazy_group("amphibase.cli.db", "The tables of the database."), name="db")
+app.add_typer(lazy_group("amphibase.cli.access", "Who may do what with rows."), name="access")
 app.add_typer(lazy_group("amphibase.cli.users", "The users of the application."), name="users")
 app.add_typer(lazy_group("amphibase.cli.files", "The files of the application."), name="files")
 app.add_typer(lazy_group("amphibase.cli.keys", "The keys that sign tokens."), name="keys")

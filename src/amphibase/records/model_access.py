@@ -95,6 +95,18 @@ def access_of(model: type[Any]) -> ModelAccess:
     )
 
 
+def condition_of(model: type[Any], rule: Rule, operation: Operation) -> Condition:
+    """Return the condition that one rule of a mapped class comes to.
+
+    Args:
+        operation: what the rule is declared for.
+
+    Raises:
+        TypeError: the rule is wrong; says what of it, and why.
+    """
+    return _Binding(model)._bind(rule, operation)
+
+
 class _Binding:
     """Binds the rules of one model.
 

@@ -87,7 +87,7 @@ class TestDatabases:
 def _url(settings: Settings, name: str) -> URL | None:
     """The database that a setting names; None where it names none of its own."""
     if name == "database_url":
-        return settings.database
+        return settings.database if settings.parts_in(settings.database) else None
     part: Any = name.removesuffix("_database_url")
     return settings.database_of(part) if getattr(settings, name).get_secret_value() else None
 
