@@ -12,14 +12,30 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 APPLICATIONS = [path.parent.name for path in EXAMPLES.glob("*/main.py")]
 
 
-@pytest.mark.parametrize("example", APPLICATIONS)
-def test_an_example_passes_its_own_tests(example: str, database_url: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("example", "kind"),
+    [
+        *((example, kind) for example in APPLICATIONS for kind in ("sqlite", "postgres")),
+        *(("helpdesk", kind) for kind in ("rls", "supabase")),
+    ],
+)
+def test_an_example_passes_its_own_tests(
+    example: str, kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    environment = {"PATH": os.environ["PATH"]}
+    if kind == "supabase":
+        environment["TEST_BACKEND"] = "supabase"
+    else:
+        name = "sqlite_url" if kind == "sqlite" else "postgres_url"
+        environment["DATABASE_URL"] = request.getfixturevalue(name)
+    if kind == "rls":
+        environment["RLS"] = "true"
     folder = tmp_path / example
     shutil.copytree(EXAMPLES / example, folder, ignore=shutil.ignore_patterns("__pycache__"))
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-o", "asyncio_mode=auto", "-p", "no:cacheprovider"],
         cwd=folder,
-        env={"PATH": os.environ["PATH"], "DATABASE_URL": database_url},
+        env=environment,
         capture_output=True,
         text=True,
         check=False,

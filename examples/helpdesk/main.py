@@ -1,228 +1,166 @@
-"""A help desk: organisations invite their members, who open tickets; agents close them.
+"""A help desk: organisations invite their members, who open tickets; agents work on them.
 
-amphibase serve main:app
+No route checks a permission: who may do what is declared by the models.
+
+SIGN_UP=invited amphibase serve main:app
 amphibase users create root@example.com --admin --app main:app
+amphibase access matrix --app main:app
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
-from fastapi import APIRouter, Depends, FastAPI
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.responses import RedirectResponse
 from pydantic import BaseModel, EmailStr
-from sqlalchemy import ForeignKey, String, UniqueConstraint
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy import func
 
 from amphibase import (
     SERVICE,
-    Account,
-    AdminUser,
     Amphibase,
-    Base,
-    Claims,
+    Conflict,
     CurrentUser,
     EmailAlreadyRegistered,
-    Forbidden,
     NotFound,
     Repository,
-    ServerOnly,
-    SignUpAttempt,
-    Timestamps,
-    Transaction,
-    User,
+)
+from models import (
+    Attachment,
+    Comment,
+    Invitation,
+    Membership,
+    Organisation,
+    Person,
+    Tag,
+    Ticket,
 )
 
-
-class Person(User):
-    phone: Mapped[str | None] = mapped_column(String(30))
-    locale: Mapped[str] = mapped_column(String(10), default="en", server_default="en")
+BUCKET = "attachments"
 
 
-class Organisation(ServerOnly, Timestamps, Base):
-    __tablename__ = "organisations"
-    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
-    name: Mapped[str] = mapped_column(String(100))
-
-
-class Membership(ServerOnly, Timestamps, Base):
-    __tablename__ = "memberships"
-    __table_args__ = (UniqueConstraint("organisation_id", "user_id"),)
-    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
-    organisation_id: Mapped[UUID] = mapped_column(
-        ForeignKey("organisations.id", ondelete="CASCADE")
-    )
-    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
-    is_agent: Mapped[bool] = mapped_column(default=False)
-
-
-class Invitation(ServerOnly, Timestamps, Base):
-    __tablename__ = "invitations"
-    __table_args__ = (UniqueConstraint("organisation_id", "email"),)
-    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
-    organisation_id: Mapped[UUID] = mapped_column(
-        ForeignKey("organisations.id", ondelete="CASCADE")
-    )
-    email: Mapped[str] = mapped_column(String(254), index=True)
-    is_agent: Mapped[bool] = mapped_column(default=False)
-
-
-class Ticket(ServerOnly, Timestamps, Base):
-    __tablename__ = "tickets"
-    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
-    organisation_id: Mapped[UUID] = mapped_column(
-        ForeignKey("organisations.id", ondelete="CASCADE"), index=True
-    )
-    author_id: Mapped[UUID | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
-    title: Mapped[str] = mapped_column(String(200))
-    is_open: Mapped[bool] = mapped_column(default=True)
+@asynccontextmanager
+async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    files = db.state.backend.files
+    if await files.bucket(BUCKET) is None:
+        await files.create_bucket(BUCKET)
+    yield
 
 
 db = Amphibase(user=Person)
-app = db.mount(FastAPI(title="Help desk"), prefix="/api")
+app = db.mount(FastAPI(title="Help desk", lifespan=lifespan), prefix="/api")
+
+Organisations = Annotated[Repository[Organisation], db.repository(Organisation)]
+Memberships = Annotated[Repository[Membership], db.repository(Membership)]
+Invitations = Annotated[Repository[Invitation], db.repository(Invitation)]
+Tickets = Annotated[Repository[Ticket], db.repository(Ticket)]
+Attachments = Annotated[Repository[Attachment], db.repository(Attachment)]
+TicketRead: Any = db.schema(Ticket)
+CommentRead: Any = db.schema(Comment)
+TagRead: Any = db.schema(Tag)
 
 
-@db.before_sign_up
-async def invited_only(attempt: SignUpAttempt) -> None:
-    if not attempt.invited:  # an address alone proves nothing
-        raise Forbidden("Ask your organisation for an invitation")
-
-
-@db.after_sign_up
-async def join(account: Account, transaction: Transaction) -> None:
-    invitations = transaction.repository(Invitation)
-    memberships = transaction.repository(Membership)
-    for invitation in await invitations.list(Invitation.email == account.email):
-        await memberships.add(
-            Membership(
-                organisation_id=invitation.organisation_id,
-                user_id=account.id,
-                is_agent=invitation.is_agent,
-            )
-        )
-    await invitations.delete_where(Invitation.email == account.email)
-
-
-@db.before_token
-async def add_organisations(
-    account: Account, claims: Claims, transaction: Transaction
-) -> dict[str, Any]:
-    memberships = await transaction.repository(Membership).list(Membership.user_id == account.id)
-    return {"organisations": [str(each.organisation_id) for each in memberships]}
-
-
-@dataclass
-class Desk:
-    """One organisation, as one of its members may use it: every access goes through here."""
-
-    member: Membership
-    tickets: Repository[Ticket]
-
-    async def list(self) -> Sequence[Ticket]:
-        return await self.tickets.list(Ticket.organisation_id == self.member.organisation_id)
-
-    async def get(self, id: UUID) -> Ticket:
-        own = Ticket.organisation_id == self.member.organisation_id
-        return await self.tickets.one(Ticket.id == id, own)
-
-    async def add(self, title: str) -> Ticket:
-        return await self.tickets.add(
-            Ticket(
-                organisation_id=self.member.organisation_id,
-                author_id=self.member.user_id,
-                title=title,
-            )
-        )
-
-    async def close(self, id: UUID) -> Ticket | None:
-        return await self.tickets.update((await self.get(id)).id, is_open=False)
-
-
-async def members_desk(organisation_id: UUID, user: CurrentUser) -> Desk:
-    backend = db.state.backend
-    member = await backend.repository(Membership, SERVICE).first(
-        Membership.organisation_id == organisation_id, Membership.user_id == user.id
-    )
-    if member is None:
-        raise NotFound  # the same for a missing organisation and for one of others
-    return Desk(member, backend.repository(Ticket, SERVICE))
-
-
-MembersDesk = Annotated[Desk, Depends(members_desk)]
-
-
-async def agents_desk(desk: MembersDesk) -> Desk:
-    if not desk.member.is_agent:
-        raise Forbidden("Only agents may do this")
-    return desk
-
-
-AgentsDesk = Annotated[Desk, Depends(agents_desk)]
-
-
-class NewOrganisation(BaseModel):
-    name: str
-    agent: EmailStr
+class TicketPage(TicketRead):  # type: ignore[misc]
+    comments: list[CommentRead]
+    tags: list[TagRead]
 
 
 class NewInvitation(BaseModel):
+    organisation_id: UUID
     email: EmailStr
-    is_agent: bool = False
+    role: str = "customer"
 
 
-class NewTicket(BaseModel):
-    title: str
+class Month(BaseModel):
+    month: str
+    tickets: int
+    hours: float
 
 
-TicketRead: Any = db.schema(Ticket)
+desk = APIRouter(prefix="/api", tags=["help desk"])
 
 
-async def invite(organisation_id: UUID, email: str, *, is_agent: bool) -> None:
-    """Invite a new user by email; add one who has an account at once."""
-    email = email.lower()
-    backend = db.state.backend
-    await backend.repository(Invitation, SERVICE).upsert(
-        Invitation(organisation_id=organisation_id, email=email, is_agent=is_agent),
-        on=[Invitation.organisation_id, Invitation.email],
+@desk.post("/invitations", status_code=201, response_model=db.schema(Invitation))
+async def invite(new: NewInvitation, invitations: Invitations) -> Any:
+    invitation = await invitations.add(
+        Invitation(organisation_id=new.organisation_id, email=new.email.lower(), role=new.role)
     )
-    try:
-        await backend.accounts.invite(email)
-    except EmailAlreadyRegistered:
-        account = await backend.accounts.get_by_email(email)
-        if account is not None:
-            async with backend.transaction(SERVICE) as transaction:
-                await join(account, transaction)
+    with suppress(EmailAlreadyRegistered):  # who has an account signs in, and joins
+        await db.state.backend.accounts.invite(invitation.email)
+    return invitation
 
 
-desks = APIRouter(prefix="/api/organisations", tags=["help desk"])
+@desk.post("/memberships/join", response_model=list[db.schema(Membership)])
+async def join(
+    user: CurrentUser, invitations: Invitations, memberships: Memberships
+) -> Sequence[Membership]:
+    """Turn the caller's invitations into memberships."""
+    for invitation in await invitations.list(Invitation.email == user.email):
+        membership = Membership(
+            organisation_id=invitation.organisation_id, user_id=user.id, role=invitation.role
+        )
+        with suppress(Conflict):  # a member already
+            await memberships.add(membership)
+        await invitations.delete(invitation.id)
+    return await memberships.list(Membership.user_id == user.id)
 
 
-@desks.post("", status_code=201)
-async def add_organisation(new: NewOrganisation, admin: AdminUser) -> UUID:
-    organisations = db.state.backend.repository(Organisation, SERVICE)
-    organisation = await organisations.add(Organisation(name=new.name))
-    await invite(organisation.id, new.agent, is_agent=True)
-    return organisation.id
+@desk.get("/tickets/{id}/page", response_model=TicketPage)
+async def ticket_page(id: UUID, tickets: Tickets) -> Ticket:
+    ticket = await tickets.get(id, load=[Ticket.comments, Ticket.tags])
+    if ticket is None:
+        raise NotFound
+    return ticket
 
 
-@desks.post("/{organisation_id}/invitations", status_code=202)
-async def add_invitation(new: NewInvitation, desk: AgentsDesk) -> None:
-    await invite(desk.member.organisation_id, new.email, is_agent=new.is_agent)
+@desk.put("/tickets/{id}/tags", status_code=204)
+async def add_tags(id: UUID, tag_ids: list[UUID], tickets: Tickets) -> None:
+    await tickets.add_related(id, Ticket.tags, tag_ids)
 
 
-@desks.get("/{organisation_id}/tickets", response_model=list[TicketRead])
-async def list_tickets(desk: MembersDesk) -> Any:
-    return await desk.list()
+@desk.delete("/tickets/{id}/tags/{tag_id}", status_code=204)
+async def remove_tag(id: UUID, tag_id: UUID, tickets: Tickets) -> None:
+    if not await tickets.remove_related(id, Ticket.tags, [tag_id]):
+        raise NotFound
 
 
-@desks.post("/{organisation_id}/tickets", status_code=201, response_model=TicketRead)
-async def add_ticket(new: NewTicket, desk: MembersDesk) -> Any:
-    return await desk.add(new.title)
+@desk.post(
+    "/tickets/{id}/attachments/{name}", status_code=201, response_model=db.schema(Attachment)
+)
+async def attach(id: UUID, name: str, request: Request, attachments: Attachments) -> Any:
+    attachment = await attachments.add(Attachment(ticket_id=id, name=name))
+    await db.state.files.put(SERVICE, BUCKET, attachment.path, request.stream())
+    return attachment
 
 
-@desks.post("/{organisation_id}/tickets/{id}/close", response_model=TicketRead)
-async def close_ticket(id: UUID, desk: AgentsDesk) -> Any:
-    return await desk.close(id)
+@desk.get("/attachments/{id}/content")
+async def attached(id: UUID, attachments: Attachments) -> RedirectResponse:
+    attachment = await attachments.get(id)
+    if attachment is None:
+        raise NotFound
+    lifetime = timedelta(minutes=1)
+    signed = await db.state.files.signed_url(SERVICE, BUCKET, attachment.path, lifetime)
+    return RedirectResponse(signed.url)
 
 
-app.include_router(desks)
+@desk.get("/statistics")
+async def statistics(tickets: Tickets, months: int = 3) -> list[Month]:
+    """Count the tickets that the caller sees, month by month, the latest first."""
+    found = []
+    end = datetime.now(UTC)
+    for _ in range(min(months, 24)):
+        start = end.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+        within = [Ticket.created_at >= start, Ticket.created_at <= end]
+        ((count, hours),) = await tickets.aggregate(
+            func.count(), func.sum(Ticket.hours), where=within
+        )
+        found.append(Month(month=f"{start:%Y-%m}", tickets=count, hours=hours or 0))
+        end = start - timedelta(microseconds=1)
+    return found
+
+
+app.include_router(desk)
+for model in (Organisation, Membership, Invitation, Ticket, Comment, Tag, Attachment):
+    app.include_router(db.router(model, prefix=f"/api/{model.__tablename__}"))
