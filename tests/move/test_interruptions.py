@@ -9,9 +9,10 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from tests.servers import Databases
 from tests.supabase.fault_proxy import SERVER_BUSY, fault_proxy, too_many_requests
 
-from amphibase.errors import AmphibaseError, Unavailable
+from amphibase.errors import AmphibaseError, MoveFailed, Retryable, Unavailable
 from amphibase.move.planning import plan_move
 from amphibase.move.report import RunOutcome
 from amphibase.move.run import ChecksFailed, Move
@@ -80,6 +81,47 @@ async def test_a_full_disk_ends_the_run_and_with_room_the_next_one_goes_on(
         report = await move.run()
     assert report.outcome is RunOutcome.VERIFIED
     assert source.rows(target) == source.rows()
+
+
+FULL = """
+    CREATE FUNCTION fill_disk() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        IF NEW.id = 2500 THEN RAISE SQLSTATE '53100' USING MESSAGE = 'no space left'; END IF;
+        RETURN NEW;
+    END $$;
+    CREATE TRIGGER fill BEFORE INSERT ON moved_notes FOR EACH ROW EXECUTE FUNCTION fill_disk()
+"""
+"""Postgres raises this state by itself where it cannot extend a file (`disk_full`)."""
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+async def test_a_full_disk_of_a_postgres_ends_the_run_and_the_next_one_goes_on(
+    source: Source, databases: Databases, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    with databases.new() as target, databases.new() as other:
+        urls = {"SOURCE": other if kind == "postgres" else f"sqlite:///{source.path}"}
+        for role, url in {**urls, "TARGET": target}.items():
+            monkeypatch.setenv(f"{role}_DATABASE_URL", url)
+        with (
+            psycopg.connect(target, autocommit=True) as there,
+            psycopg.connect(other, autocommit=True) as here,
+        ):
+            for connection in (there, here):
+                connection.execute(TABLE)
+            there.execute(FULL.encode())
+            with here.cursor().copy("COPY moved_notes FROM STDIN") as copy:
+                for row in source.rows():
+                    copy.write_row(row)
+            await plan_move("sql", "sql", source.plan)
+            plan = source.plan.read_text().replace('fill = "off"', 'fill = "fire"')
+            source.plan.write_text(plan)
+            async with Move(source.plan) as move:
+                with pytest.raises((MoveFailed, Retryable), match="disk"):
+                    await move.run()
+            there.execute("DROP TRIGGER fill ON moved_notes")
+            async with Move(source.plan) as move:
+                assert (await move.run()).outcome is RunOutcome.VERIFIED
+            rows = there.execute("SELECT id, title FROM moved_notes ORDER BY id").fetchall()
+    assert rows == source.rows()
 
 
 @pytest.fixture
