@@ -16,6 +16,8 @@ from amphibase.move.journal import Journal
 from amphibase.move.plan import EndPlan, FilesPlan, Plan, TablePlan
 from amphibase.move.quarantine import Quarantine
 from amphibase.move.stage import Outcome
+from amphibase.schema.migrations.locations import application_location
+from amphibase.settings import load_settings
 
 NOTES = "CREATE TABLE notes (id integer PRIMARY KEY, title text)"
 
@@ -111,6 +113,30 @@ async def test_revisions_that_differ_fail(sides: Sides) -> None:
     ((subject, message),) = failed(await sides.check())
     assert subject == "revisions"
     assert "the source is at aaa, the target at bbb" in message
+
+
+@pytest.mark.parametrize(
+    ("revision", "outcome", "words"),
+    [
+        ("packaged", Outcome.FAIL, "end at latest: run `amphibase db upgrade`"),
+        ("latest", Outcome.PASS, "both sides are at latest"),
+        ("another", Outcome.WARN, "is not one of the migrations in"),
+    ],
+)
+async def test_both_sides_are_where_the_migrations_of_the_application_end(
+    sides: Sides, monkeypatch: pytest.MonkeyPatch, revision: str, outcome: Outcome, words: str
+) -> None:
+    folder = sides.folder / "migrations"
+    folder.mkdir()
+    monkeypatch.setenv("MIGRATIONS_DIR", str(folder))
+    before = application_location(load_settings()).head()
+    (folder / "latest.py").write_text(f"revision = 'latest'\ndown_revision = {before!r}\n")
+    for role in Role:
+        head = before if revision == "packaged" else revision
+        sides.execute(role, f"CREATE TABLE alembic_version AS SELECT '{head}'::text AS version_num")
+    found = [check for check in await sides.check() if check[1] == "revisions"]
+    assert any(each is outcome and words in message for each, _, message in found)
+    assert any(each is Outcome.FAIL for each, *_ in found) == (outcome is Outcome.FAIL)
 
 
 async def test_a_role_from_which_policies_hide_rows_fails(sides: Sides) -> None:

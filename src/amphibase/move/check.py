@@ -19,6 +19,8 @@ from amphibase.move.endpoints import Endpoint, Role, SqlEndpoint
 from amphibase.move.plan import MappingPlan, TablePlan
 from amphibase.move.stage import Outcome, PreflightCheck
 from amphibase.move.tables.sides import open_tables
+from amphibase.schema.migrations.locations import application_location
+from amphibase.settings import load_settings
 
 RIGHTS = """
     SELECT name, privilege FROM unnest(%s::text[]) AS name, unnest(%s::text[]) AS privilege
@@ -66,6 +68,7 @@ async def check_sides(context: MoveContext) -> list[PreflightCheck]:
         return checks
     source, target = catalogs
     checks += _check_alembic(source, target)
+    checks += _check_models(source, target)
     checks += _check_tables(context.plan.tables, source, target)
     checks += _check_mappings(context.plan.mappings, source)
     checks += _check_stores(context)
@@ -88,6 +91,29 @@ def _check_alembic(source: DatabaseCatalog, target: DatabaseCatalog) -> Iterator
     else:
         message = f"the source is at {here}; the target has no revisions to compare with"
         yield PreflightCheck(Outcome.WARN, "revisions", message)
+
+
+def _check_models(source: DatabaseCatalog, target: DatabaseCatalog) -> Iterator[PreflightCheck]:
+    """Check that both sides are where the application's own migrations end, if it has any here."""
+    settings = load_settings()
+    location = application_location(settings)
+    head, known = location.head(), location.revisions()
+    if head is None or not settings.migrations_dir.is_dir():
+        return
+    for role, catalog in ((Role.SOURCE, source), (Role.TARGET, target)):
+        for revision in sorted(catalog.alembic_heads - {head}):
+            if revision in known:
+                message = (
+                    f"the {role} is at {revision}, and the migrations in {settings.migrations_dir} "
+                    f"end at {head}: run `amphibase db upgrade` on it, then plan anew"
+                )
+                yield PreflightCheck(Outcome.FAIL, "revisions", message)
+            else:
+                message = (
+                    f"the {role} is at {revision}, which is not one of the migrations in "
+                    f"{settings.migrations_dir}"
+                )
+                yield PreflightCheck(Outcome.WARN, "revisions", message)
 
 
 def _check_tables(

@@ -44,7 +44,7 @@ class ChainLocation:
         False may also mean that the files say it in a way that only Alembic reads, such as
         branches.
         """
-        head = self._head()
+        head = self.head()
         if head is None:
             return False
         if not inspect(connection).has_table(self.version_table, self.schema):
@@ -52,8 +52,17 @@ class ChainLocation:
         versions = table(self.version_table, column("version_num"), schema=self.schema)
         return connection.execute(select(versions.c.version_num)).scalars().all() == [head]
 
-    def _head(self) -> str | None:
-        """The only revision that no other follows; None where there is not just one."""
+    def head(self) -> str | None:
+        """Return the only revision that no other follows; None where there is not just one."""
+        previous = self.revisions()
+        heads = previous.keys() - previous.values()
+        return heads.pop() if len(heads) == 1 else None
+
+    def revisions(self) -> Mapping[str, str | None]:
+        """Return each revision with the one that it follows.
+
+        None of them where the files say it in a way that only Alembic reads.
+        """
         following: dict[str, str | None] = {}
         for folder in self.folders:
             for path in folder.glob("*.py"):
@@ -62,12 +71,11 @@ class ChainLocation:
                 names = _assignments(path.read_bytes())
                 revision, previous = names.get("revision"), names.get("down_revision")
                 if not isinstance(revision, str) or not isinstance(previous, str | None):
-                    return None
+                    return {}
                 if names.get("branch_labels") or names.get("depends_on") or revision in following:
-                    return None
+                    return {}
                 following[revision] = previous
-        heads = following.keys() - following.values()
-        return heads.pop() if len(heads) == 1 else None
+        return following
 
 
 def locate_chains(database: Database, settings: Settings) -> list[ChainLocation]:
@@ -78,11 +86,16 @@ def locate_chains(database: Database, settings: Settings) -> list[ChainLocation]
         if part not in parts:
             continue
         if name == "application":
-            folders = (PACKAGED, settings.migrations_dir.absolute())
-            locations.append(ChainLocation(name, folders, "alembic_version", None))
+            locations.append(application_location(settings))
         else:
             locations.append(packaged_location(database, name))
     return locations
+
+
+def application_location(settings: Settings) -> ChainLocation:
+    """Locate the chain of the application's own tables."""
+    folders = (PACKAGED, settings.migrations_dir.absolute())
+    return ChainLocation("application", folders, "alembic_version", None)
 
 
 def packaged_location(database: Database, name: Literal["auth", "storage"]) -> ChainLocation:
