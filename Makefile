@@ -1,6 +1,6 @@
 # Everything a newcomer needs: `make serve`, `make test`. Each target prepares what it lacks.
 .DEFAULT_GOAL := help
-.PHONY: help install serve test test-move lint format bench bench-gateway bench-supabase bench-regression \
+.PHONY: help install serve test test-move test-realtime lint format bench bench-gateway bench-supabase bench-regression \
 	bench-fast-path bench-move bench-realtime bench-soak bench-start docs clean
 
 PYTHON ?= python3
@@ -32,6 +32,9 @@ test: $(READY) ## Run the tests, on SQLite and on a Postgres started for them
 
 test-move: $(READY) ## Run all tests of moving, also those that take minutes
 	$(BIN)/pytest tests/move tests/test_examples.py tests/test_docs.py -m "long or not long" $(ARGS)
+
+test-realtime: $(READY) ## Run all tests of Realtime, also those that take minutes
+	$(BIN)/pytest tests/gateway/realtime -m "long or not long" $(ARGS)
 
 lint: $(READY) ## ruff and mypy --strict
 	$(BIN)/ruff check .

@@ -3,14 +3,24 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
+import psycopg
+from psycopg import AsyncConnection
+
 from amphibase.redaction import redacted_logger
 from amphibase.replication.pgoutput import Decoder, RowChange
-from amphibase.replication.stream import ReplicationStream, StreamFailed
+from amphibase.replication.stream import (
+    CONNECT_SECONDS,
+    PUBLICATIONS,
+    ReplicationStream,
+    StreamFailed,
+    missing,
+)
 
 logger = redacted_logger("amphibase.replication")
 
 RETRY_SECONDS = 1.0
 MAX_RETRY_SECONDS = 60.0
+WATCH_SECONDS = 5.0
 BACK = "it has been restored"
 
 
@@ -89,6 +99,7 @@ class Feed:
 
     async def _read(self, stream: ReplicationStream) -> None:
         decoder = Decoder()
+        watching = asyncio.create_task(self._watch(stream))
         try:
             while True:
                 decoded = map(decoder.decode, await stream.read())
@@ -101,4 +112,22 @@ class Feed:
                 logger.exception("The changes of the database cannot be delivered")
             self._failed(str(error))
         finally:
+            watching.cancel()
             stream.close()
+
+    async def _watch(self, stream: ReplicationStream) -> None:
+        """End a stream whose publication is dropped: servers since 18 send it nothing more."""
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            try:
+                connecting = AsyncConnection.connect(self._url, connect_timeout=CONNECT_SECONDS)
+                async with await connecting as connection:
+                    cursor = await connection.execute(PUBLICATIONS)
+                    names = {name for (name,) in await cursor.fetchall()}
+            except psycopg.Error as error:  # a server that has ended has ended the stream too
+                logger.warning("The publications cannot be looked up: %s", error)
+                continue
+            for publication in self._publications:
+                if publication not in names:
+                    stream.fail(missing(publication))
+                    return

@@ -7,7 +7,6 @@ a crash.
 import asyncio
 import re
 import secrets
-import select
 from collections.abc import Sequence
 from struct import Struct
 from time import monotonic
@@ -21,6 +20,8 @@ STATUS_SECONDS = 10
 
 COMMIT = b"C"
 """The last message of a transaction."""
+
+PUBLICATIONS = "SELECT pubname FROM pg_catalog.pg_publication"
 
 MAX_MESSAGES = 2000
 """That are read at once."""
@@ -48,6 +49,8 @@ class ReplicationStream:
         self._connection = connection
         self._position = 0
         self._reported = monotonic()
+        self._ready = asyncio.Event()
+        self._failure: str | None = None
 
     @classmethod
     async def open(cls, url: str, publications: Sequence[str], slot_prefix: str) -> Self:
@@ -70,24 +73,30 @@ class ReplicationStream:
             StreamFailed: the stream has ended.
         """
         messages: list[bytes] = []
+        is_drained = False  # whether nothing more has come since the last message
         while len(messages) < MAX_MESSAGES:
             size, data = self._connection.get_copy_data(1)
             if size > 0:
                 self._receive(bytes(data[:size]), messages)
             elif size < 0:
                 raise StreamFailed(_reason(self._connection.get_result(), self._connection))
-            elif messages and messages[-1][:1] == COMMIT and not self._is_readable():
+            elif messages and messages[-1][:1] == COMMIT and is_drained:
                 break
+            elif messages and not is_drained:
+                self._consume()
+                is_drained = True
+                continue
             else:
                 await self._wait()
                 self._report_in_time()
+            is_drained = False
         self._report_in_time()
         return messages
 
-    def _is_readable(self) -> bool:
-        """Return whether the server has sent more."""
-        readable, _, _ = select.select([self._connection.socket], [], [], 0)
-        return bool(readable)
+    def fail(self, reason: str) -> None:
+        """Let whoever reads get the error StreamFailed, now or next."""
+        self._failure = reason
+        self._ready.set()
 
     def close(self) -> None:
         """End the stream."""
@@ -106,16 +115,23 @@ class ReplicationStream:
 
     async def _wait(self) -> None:
         """Wait until the server sends something, or the next report is due."""
-        loop, ready = asyncio.get_running_loop(), asyncio.Event()
-        descriptor = self._connection.socket
-        loop.add_reader(descriptor, ready.set)
+        loop, descriptor = asyncio.get_running_loop(), self._connection.socket
+        self._ready.clear()
+        loop.add_reader(descriptor, self._ready.set)
         try:
             async with asyncio.timeout(STATUS_SECONDS):
-                await ready.wait()
+                if self._failure is None:
+                    await self._ready.wait()
         except TimeoutError:
             return
         finally:
             loop.remove_reader(descriptor)
+        if self._failure is not None:
+            raise StreamFailed(self._failure)
+        self._consume()
+
+    def _consume(self) -> None:
+        """Take what the server has sent."""
         try:
             self._connection.consume_input()
         except Exception as error:
@@ -141,6 +157,7 @@ def _connect(url: str, publications: Sequence[str], slot_prefix: str) -> pq.abc.
     try:
         if connection.status != pq.ConnStatus.OK:
             raise StreamFailed(_reason(None, connection))
+        _check_publications(connection, publications)
         slot = f"{slot_prefix}_{secrets.token_hex(8)}"
         names = ",".join(f'"{name}"' for name in publications)
         for command, expected in (
@@ -162,6 +179,23 @@ def _connect(url: str, publications: Sequence[str], slot_prefix: str) -> pq.abc.
         connection.finish()
         raise
     return connection
+
+
+def _check_publications(connection: pq.abc.PGconn, publications: Sequence[str]) -> None:
+    """Raise StreamFailed where one is missing: servers since 18 stream nothing then, and say so
+    nowhere but in their log."""
+    result = connection.exec_(PUBLICATIONS.encode())
+    if result.status != pq.ExecStatus.TUPLES_OK:
+        raise StreamFailed(_reason(result, connection))
+    names = {(result.get_value(row, 0) or b"").decode() for row in range(result.ntuples)}
+    for name in publications:
+        if name not in names:
+            raise StreamFailed(missing(name))
+
+
+def missing(publication: str) -> str:
+    """Return why a stream cannot go on without a publication, in the server's words."""
+    return f'publication "{publication}" does not exist'
 
 
 def _reason(result: pq.abc.PGresult | None, connection: pq.abc.PGconn) -> str:

@@ -65,7 +65,7 @@ async def serve(database: str) -> AsyncIterator[ServeRealtime]:
     async with AsyncExitStack() as stack:
 
         async def start(**settings: Any) -> Api:
-            return await stack.enter_async_context(_serving(database, **settings))
+            return await stack.enter_async_context(serving(database, **settings))
 
         yield start
 
@@ -89,7 +89,7 @@ async def connect() -> AsyncIterator[Connect]:
 
 
 @asynccontextmanager
-async def _serving(database: str, **overrides: Any) -> AsyncIterator[Api]:
+async def serving(database: str, **overrides: Any) -> AsyncIterator[Api]:
     tokens = KeyRing([Key.generate(), Key.from_secret(SECRET)])
     keys = ApiKeys(SECRET, ANON, SERVICE, "sb_publishable_abc", "sb_secret_abc")
     role = role_urls(database, PASSWORD).realtime_admin
@@ -104,7 +104,7 @@ async def _serving(database: str, **overrides: Any) -> AsyncIterator[Api]:
             "graceful_seconds": 5,
         }
         running = server(gateway, **options, **WEBSOCKET_OPTIONS)
-        serving = asyncio.create_task(running.serve([listener]))
+        task = asyncio.create_task(running.serve([listener]))
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         try:
             await service.start()
@@ -112,5 +112,19 @@ async def _serving(database: str, **overrides: Any) -> AsyncIterator[Api]:
                 yield Api(url, tokens, database, service, client)
         finally:
             running.should_exit = True
-            await serving
+            await task
             await service.close()
+            await _expect_no_slot(database)
+
+
+async def _expect_no_slot(database: str) -> None:
+    """Nothing that keeps the server's log is left behind; its process ends a little later."""
+    async with await psycopg.AsyncConnection.connect(database, autocommit=True) as connection:
+        for _ in range(500):
+            cursor = await connection.execute(
+                "SELECT count(*) FROM pg_replication_slots WHERE database = current_database()"
+            )
+            if await cursor.fetchone() == (0,):
+                return
+            await asyncio.sleep(0.01)
+    raise AssertionError("a replication slot is left")

@@ -1,0 +1,84 @@
+"""Each subscriber receives exactly what an independent evaluator says."""
+
+import asyncio
+import random
+from pathlib import Path
+
+import pytest
+from tests.gateway.conftest import PASSWORD
+from tests.gateway.realtime.api import ANON, Api, Wire
+from tests.gateway.realtime.conftest import Connect, serving
+from tests.gateway.realtime.random_changes import TABLE, Audience, audiences, write_all
+
+from amphibase.gateway.project import prepare
+from amphibase.postgres import start
+
+ROOM = "realtime:changes"
+LAST = "realtime:last"
+
+
+async def _listen(wire: Wire, audience: Audience) -> None:
+    """Receive until the marker that follows all changes."""
+    while True:
+        frame = await wire.receive()
+        if frame[3] == "postgres_changes" and frame[2] == ROOM:
+            audience.take(frame[4]["data"])
+        elif frame[3] == "postgres_changes":
+            return
+
+
+async def _prove(api: Api, connect: Connect, subscribers: int, changes: int, seed: int) -> None:
+    await api.run(
+        TABLE,
+        "CREATE TABLE shop.last (id int PRIMARY KEY)",
+        "GRANT SELECT ON shop.last TO anon, authenticated, service_role",
+        "ALTER PUBLICATION supabase_realtime ADD TABLE shop.last",
+    )
+    all_audiences = audiences(subscribers, random.Random(seed))
+    listening = []
+    for audience in all_audiences:
+        wire = await connect(api)
+        token = ANON if audience.claims is None else api.token(exp=2**31, **audience.claims)
+        binding = {
+            "event": audience.event, "schema": "shop", "table": "events",
+            "filter": audience.condition,
+        }  # fmt: skip
+        await wire.join(ROOM, token, postgres_changes=[binding])
+        assert (await wire.receive())[4]["message"] == "Subscribed to PostgreSQL"
+        last = {"event": "INSERT", "schema": "shop", "table": "last"}
+        await wire.join(LAST, token, postgres_changes=[last])
+        assert (await wire.receive())[4]["message"] == "Subscribed to PostgreSQL"
+        listening.append(asyncio.create_task(_listen(wire, audience)))
+    history = await write_all(api.database, 6, changes, seed)
+    await api.run("INSERT INTO shop.last VALUES (1)")
+    await asyncio.gather(*listening)
+    assert history.count >= changes
+    assert sum(len(each.received) for each in all_audiences) > changes // 4
+    for audience in all_audiences:
+        audience.check(history)
+
+
+async def test_each_subscriber_receives_what_its_claims_and_filters_say(
+    api: Api, connect: Connect
+) -> None:
+    await _prove(api, connect, 12, 600, seed=1)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("major", [15, 18])
+async def test_fifty_subscribers_receive_what_they_may_of_fifty_thousand_changes(
+    tmp_path: Path, connect: Connect, major: int
+) -> None:
+    settings = {"wal_level": "logical"}
+    with start(tmp_path / "postgres", settings=settings, least=18 if major == 18 else 14) as server:
+        if not server.version.startswith(f"{major}."):
+            pytest.skip(f"Postgres {major} is not installed")
+        url = server.create_database("realtime")
+        await prepare(url, PASSWORD, exposes_new_tables=True)
+        async with serving(url) as api:
+            await api.run(
+                "CREATE SCHEMA shop",
+                "GRANT USAGE ON SCHEMA shop TO anon, authenticated, service_role",
+            )
+            await _prove(api, connect, 50, 50_000, seed=major)

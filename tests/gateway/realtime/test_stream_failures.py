@@ -1,0 +1,134 @@
+"""What happens to the stream of changes: it ends, its tables change, many clients leave."""
+
+import asyncio
+import os
+import signal
+from contextlib import AsyncExitStack, ExitStack
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from tests.gateway.conftest import PASSWORD
+from tests.gateway.realtime.api import Api, Wire
+from tests.gateway.realtime.conftest import Connect, serving
+from tests.gateway.realtime.test_changes import ITEMS, ROOM, change, subscribe
+from websockets.asyncio.client import connect as connect_websocket
+
+from amphibase.gateway.project import prepare
+from amphibase.postgres import start
+from amphibase.replication import feed
+
+ALL: dict[str, Any] = {"event": "*", "schema": "shop"}
+
+
+async def test_a_publication_that_is_dropped_ends_the_stream_until_it_is_back(
+    api: Api, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "WATCH_SECONDS", 0.05)
+    monkeypatch.setattr(feed, "RETRY_SECONDS", 0.05)
+    wire = await connect(api)
+    await subscribe(wire, ALL)
+    await api.run("DROP PUBLICATION supabase_realtime")
+    try:
+        lost = (await wire.receive())[4]
+        assert (await wire.receive())[3] == "phx_error"
+        await wire.join(ROOM, postgres_changes=[ALL])
+        missing = (await wire.receive())[4]
+    finally:
+        await api.run("CREATE PUBLICATION supabase_realtime", ITEMS)
+    for message in (lost, missing):
+        assert message["status"] == "error"
+        assert message["message"].endswith('publication "supabase_realtime" does not exist')
+    assert (await wire.receive())[4]["message"].endswith("it has been restored")
+    assert (await wire.receive())[3] == "phx_error"
+    await subscribe(wire, ALL)
+    await api.run("INSERT INTO shop.items (id) VALUES (1)")
+    assert (await change(wire))["data"]["record"]["id"] == 1
+
+
+async def test_a_table_may_change_between_its_changes(api: Api, connect: Connect) -> None:
+    await api.run(ITEMS)
+    wire = await connect(api)
+    await subscribe(wire, ALL)
+    received = []
+    for statements in (
+        ["INSERT INTO shop.items (id) VALUES (1)"],
+        [
+            "ALTER TABLE shop.items ADD extra int DEFAULT 5, DROP ok",
+            "INSERT INTO shop.items (id) VALUES (2)",
+        ],
+        [
+            "ALTER TABLE shop.items ALTER extra DROP DEFAULT, ALTER extra TYPE text USING 'x'",
+            "INSERT INTO shop.items (id, extra) VALUES (3, 'y')",
+        ],
+        [
+            "ALTER TABLE shop.items RENAME TO things",
+            "ALTER TABLE shop.things RENAME id TO number",
+            "INSERT INTO shop.things (number) VALUES (4)",
+        ],
+    ):
+        await api.run(*statements)
+        received.append((await change(wire))["data"])
+    before, added, typed, renamed = received
+    assert ("ok" in before["record"], "ok" in added["record"]) == (True, False)
+    assert [each["record"]["extra"] for each in (added, typed)] == [5, "y"]
+    assert (renamed["table"], renamed["record"]["number"]) == ("things", 4)
+
+
+@pytest.mark.long
+async def test_clients_come_back_after_postgres_was_killed_and_no_slot_is_left(
+    tmp_path: Path, connect: Connect
+) -> None:
+    settings = {"wal_level": "logical"}
+    folder = tmp_path / "postgres"
+    with ExitStack() as servers:
+        server = servers.enter_context(start(folder, settings=settings))
+        url = server.create_database("realtime")
+        await prepare(url, PASSWORD, exposes_new_tables=True)
+        async with serving(url) as api:
+            await api.run("CREATE SCHEMA shop", "GRANT USAGE ON SCHEMA shop TO anon", ITEMS)
+            wire = await connect(api)
+            await subscribe(wire, ALL)
+            os.kill(server.pid, signal.SIGQUIT)  # as after a crash
+            assert (await wire.receive())[4]["status"] == "error"
+            assert (await wire.receive())[3] == "phx_error"
+            servers.enter_context(start(folder, settings=settings, port=server.port))
+            assert isinstance(await wire.join(ROOM, postgres_changes=[ALL]), dict)
+            assert (await wire.receive())[4]["message"] == "Subscribed to PostgreSQL"
+            await api.run("INSERT INTO shop.items (id) VALUES (1)")
+            assert (await change(wire))["data"]["record"]["id"] == 1
+            assert await _slots(url) == 1
+
+
+@pytest.mark.long
+async def test_a_thousand_clients_that_leave_at_once_harm_nobody(
+    api: Api, connect: Connect
+) -> None:
+    await api.run(ITEMS)
+    staying = await connect(api)
+    await subscribe(staying, ALL)
+    async with AsyncExitStack() as stack:
+        leaving = []
+        for _ in range(1000):
+            connecting = connect_websocket(api.address())
+            wire = Wire(await stack.enter_async_context(connecting))
+            await subscribe(wire, ALL)
+            leaving.append(wire)
+        writing = asyncio.create_task(
+            api.run(*(f"INSERT INTO shop.items (id) VALUES ({number})" for number in range(200)))
+        )
+        for wire in leaving:
+            wire.connection.transport.abort()
+    await writing
+    for number in range(200):
+        assert (await change(staying))["data"]["record"]["id"] == number
+    assert await staying.is_silent()
+    assert len(api.service._context.sockets) == 1
+
+
+async def _slots(url: str) -> int:
+    async with await psycopg.AsyncConnection.connect(url) as connection:
+        cursor = await connection.execute("SELECT count(*) FROM pg_replication_slots")
+        row = await cursor.fetchone()
+        return int(row[0]) if row else 0
