@@ -59,7 +59,8 @@ async def test_a_binary_broadcast_keeps_its_bytes_and_reaches_protocol_1_where_i
     await ann.join(ROOM)
     await bob.join(ROOM)
     async with connect_websocket(api.address(vsn="1.0.0")) as old:
-        await old.send(json.dumps({"topic": ROOM, "event": "phx_join", "payload": {}, "ref": "1"}))
+        join = {"topic": ROOM, "event": "phx_join", "payload": {"config": {}}, "ref": "1"}
+        await old.send(json.dumps(join))
         joined = {"status": "ok", "response": {"postgres_changes": []}}
         assert json.loads(await old.recv()) == {
             "ref": "1", "topic": ROOM, "event": "phx_reply", "payload": joined,
@@ -101,7 +102,7 @@ async def test_phoenix_replies_to_heartbeats_leaves_and_strangers(
     assert await wire.reply("other:room", "phx_join", {}) == unmatched
     assert await wire.join("realtime:") == "TopicNameRequired: You must provide a topic name"
     await wire.join(ROOM)
-    first = (await wire.push(ROOM, "phx_join", {}), await wire.receive())[1]
+    first = (await wire.push(ROOM, "phx_join", {"config": {}}), await wire.receive())[1]
     assert first[:2] == [first[1]] * 2
     assert first[2:] == [ROOM, "phx_close", {}]  # of the channel that was there before
     assert (await wire.receive())[3] == "phx_reply"
@@ -207,7 +208,7 @@ async def test_limits_are_those_of_the_settings(serve: ServeRealtime, connect: C
     assert (await ann.receive())[4]["message"] == "Too many messages per second"
     assert (await ann.receive())[3] == "phx_close"
     for _ in range(58):
-        await bob.reply(ROOM, "phx_join", {})
+        await bob.reply(ROOM, "phx_join", {"config": {}})
         await bob.reply(ROOM, "phx_leave", {})
         await bob.receive()
     assert await bob.join(ROOM) == "ClientJoinRateLimitReached: Too many joins per second"
