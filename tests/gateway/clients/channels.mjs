@@ -3,6 +3,13 @@
 import assert from 'node:assert/strict'
 import { client, ok, PASSWORD, signedUp } from './project.mjs'
 
+const sockets = []
+globalThis.WebSocket = class extends WebSocket {
+  constructor(...values) {
+    super(...values)
+    sockets.push(this)
+  }
+}
 const subscribed = (channel) =>
   new Promise((resolve, reject) =>
     channel.subscribe((status, error) =>
@@ -94,4 +101,35 @@ const theirs = ann.channel('chat:1', { config: { private: true, broadcast: { ack
 await subscribed(theirs)
 assert.equal(await theirs.send({ type: 'broadcast', event: 'said', payload: { n: 1 } }), 'ok')
 assert.deepEqual((await said).payload, { n: 1 })
+
+// A token that is refreshed in the middle, and a connection that is lost
+const titles = () => events.map(([, title]) => title)
+const until = async (isReached) => {
+  while (!isReached()) await new Promise((resolve) => setTimeout(resolve, 20))
+}
+await ok(bob.auth.refreshSession())
+await ok(bob.from('notes').insert({ title: 'after the refresh' }))
+await until(() => titles().includes('after the refresh'))
+for (const socket of sockets) socket.close(3000, 'lost')
+await until(() => room.state !== 'joined')
+await until(() => room.state === 'joined')
+await ok(bob.from('notes').insert({ title: 'after the loss' }))
+await until(() => titles().includes('after the loss'))
+
+// What a trigger sends, and has sent
+const log = (config) => bob.channel('chat:log', { config: { private: true, ...config } })
+const live = log({})
+const sent = received(live, 'broadcast', { event: 'INSERT' })
+await subscribed(live)
+await ok(bob.from('notes').insert({ title: 'logged' }))
+assert.equal((await sent).payload.record.title, 'logged')
+assert.equal(await bob.removeChannel(live), 'ok')
+const late = log({ broadcast: { replay: { since: Date.now() - 60_000, limit: 2 } } })
+const replayed = []
+late.on('broadcast', { event: '*' }, ({ payload, meta }) =>
+  replayed.push([payload.record.title, meta.replayed]),
+)
+await subscribed(late)
+await until(() => replayed.length === 2)
+assert.deepEqual(replayed, [['after the loss', true], ['logged', true]])
 process.exit(0)

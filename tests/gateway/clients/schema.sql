@@ -30,3 +30,10 @@ CREATE POLICY own_folder ON storage.objects FOR ALL TO authenticated
 ALTER PUBLICATION supabase_realtime ADD TABLE notes;
 CREATE POLICY "users chat" ON realtime.messages FOR ALL TO authenticated
     USING (realtime.topic() LIKE 'chat:%') WITH CHECK (realtime.topic() LIKE 'chat:%');
+CREATE FUNCTION log_note() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM realtime.broadcast_changes(
+        'chat:log', TG_OP, TG_OP, TG_TABLE_NAME, TG_TABLE_SCHEMA, NEW, OLD);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER log_note AFTER INSERT ON notes FOR EACH ROW EXECUTE FUNCTION log_note();

@@ -90,7 +90,7 @@ class Audience:
     condition: str | None
     passes: Callable[[Version], bool]
     event: str
-    received: list[int] = field(default_factory=list)
+    received: list[int] = field(default_factory=list, repr=False)
 
     def may_see(self, version: Version) -> bool:
         """Whether the policies show it a row."""

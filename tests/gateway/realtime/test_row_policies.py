@@ -1,5 +1,7 @@
 """What policies say of changes, and how long they may take for it."""
 
+import asyncio
+
 import psycopg
 import pytest
 from tests.gateway.realtime.api import ANN, BOB, Api
@@ -17,8 +19,11 @@ CREATE POLICY own ON shop.notes TO authenticated
 
 
 async def test_who_waits_for_a_lock_delays_no_other_and_receives_everything_in_order(
-    api: Api, connect: Connect
+    serve: ServeRealtime, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(slow_lane, "LIMIT", TimeLimit(100, 60))
+    monkeypatch.setattr(slow_lane, "LOCK_SECONDS", 0.05)
+    api = await serve()
     await api.run(NOTES, OF_BOB.format(BOB, "pg_advisory_xact_lock(7)::text IS NOT NULL"))
     ann, bob = await connect(api), await connect(api)
     await subscribe(ann, notes(), token=api.token())
@@ -28,6 +33,7 @@ async def test_who_waits_for_a_lock_delays_no_other_and_receives_everything_in_o
         for number in range(3):
             await api.run(f"INSERT INTO shop.notes VALUES ({number}, '{ANN}')")
             assert (await change(ann))["data"]["record"]["id"] == number
+        await asyncio.sleep(0.3)  # so that it gives up waiting for the lock, and tries again
         assert await bob.is_silent()
     await api.run(f"INSERT INTO shop.notes VALUES (3, '{ANN}')")
     for wire, numbers in ((bob, range(4)), (ann, [3])):
