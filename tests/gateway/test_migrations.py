@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -154,6 +155,10 @@ async def test_what_cannot_run_in_a_transaction_runs_alone(
         " tg_table_schema, new, old); return new; end $$; create trigger tell"
         " after insert on t for each row execute function tell(); insert into t values (1);",
         'select pg_catalog.setval(\'"supabase_functions"."hooks_id_seq"\', 1, false);',
+        'create extension if not exists "pgmq" with schema "pgmq"; select pgmq.create(\'Jobs\');'
+        " alter table pgmq.q_jobs enable row level security;",
+        'create extension "pgjwt" with schema extensions;'
+        " comment on schema public is e'@graphql({\"inflect_names\": true})';",
     ],
 )
 async def test_what_they_mention_of_the_platform_is_there(
@@ -161,6 +166,32 @@ async def test_what_they_mention_of_the_platform_is_there(
 ) -> None:
     (folder / "migrations/1_a.sql").write_text(script)
     assert await apply(project.owner, folder) == ["1_a.sql"]
+
+
+async def test_a_queue_gives_each_message_once_until_it_is_due_again(
+    project: ProjectDatabase,
+) -> None:
+    with psycopg.connect(project.owner, autocommit=True) as connection:
+
+        def ask(call: str) -> list[Any]:
+            return [row[0] for row in connection.execute(f"SELECT {call}".encode())]
+
+        ask("pgmq.create('Jobs')")
+        assert ask("pgmq.send(queue_name := 'Jobs', msg := '{\"n\": 1}')") == [1]
+        assert ask("pgmq.send_batch('Jobs', ARRAY['{\"n\": 2}', '{\"n\": 3}']::jsonb[], 60)") == [
+            2,
+            3,
+        ]
+        assert ask("(pgmq.read('Jobs', vt := 60, qty := 5)).message") == [{"n": 1}]
+        assert ask("(pgmq.read('Jobs', 60, 5)).message") == []
+        assert ask("pgmq.archive('Jobs', 1)") == [True]
+        assert ask("message FROM pgmq.a_jobs") == [{"n": 1}]
+        assert ask("pgmq.delete('Jobs', 2)") == [True]
+        assert ask("pgmq.delete('Jobs', 2)") == [False]
+        connection.execute("UPDATE pgmq.q_jobs SET vt = now()")
+        assert ask("(pgmq.pop('Jobs')).msg_id") == [3]
+        assert ask("(pgmq.list_queues()).queue_name") == ["Jobs"]
+        assert ask("pgmq.drop_queue('Jobs')") == [True]
 
 
 async def test_of_several_who_apply_them_at_the_same_moment_one_does(

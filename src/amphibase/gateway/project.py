@@ -2,10 +2,10 @@
 
 `roles.sql` holds what belongs to the server, `project.sql` what belongs to the database,
 `realtime.sql` what Realtime needs of it, `pgcrypto.sql` and `uuid_ossp.sql` stand for extensions
-that the server lacks, `platform.sql` has what migrations mention of services that are not here, and
-`upstream.sql` what `auth` and `storage` have for features that are not; their other tables are
-those of `schema/`. A database that has all of it is known by a mark, so that opening it again takes
-one query.
+that the server lacks, `platform.sql` and `queues.sql` have what migrations mention of services that
+are not here, and `upstream.sql` what `auth` and `storage` have for features that are not; their
+other tables are those of `schema/`. A database that has all of it is known by a mark, so that
+opening it again takes one query.
 
 Each service signs in as a role of its own, with no more rights than it needs; the superuser makes
 the project and applies migrations.
@@ -30,7 +30,8 @@ from amphibase.errors import ConfigurationError, Unavailable
 SCHEMA = Path(__file__).parents[1] / "schema"
 ROLES = SCHEMA / "roles.sql"
 OBJECTS = tuple(
-    SCHEMA / name for name in ("upstream.sql", "project.sql", "realtime.sql", "platform.sql")
+    SCHEMA / name
+    for name in ("upstream.sql", "project.sql", "realtime.sql", "platform.sql", "queues.sql")
 )
 """In this order: the second grants what the first makes, and says who owns it."""
 
