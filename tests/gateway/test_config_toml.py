@@ -201,12 +201,17 @@ def test_a_key_with_a_slip_is_named(config: Path, value: str) -> None:
     assert read_config().unknown == ("auth.enabel_signup",)
 
 
-def test_a_protection_that_is_not_here_stops_the_start(config: Path) -> None:
-    config.write_text('[auth.captcha]\nenabled = true\nprovider = "hcaptcha"\nsecret = "s"')
-    with pytest.raises(ConfigurationError, match=r"config\.toml: auth\.captcha\.enabled: is not"):
+def test_captchas_are_switched_on_with_their_secret(config: Path) -> None:
+    config.write_text('[auth.captcha]\nenabled = true\nprovider = "turnstile"\nsecret = "s"')
+    auth = load_auth_settings()
+    assert (auth.security_captcha_enabled, auth.security_captcha_provider) == (True, "turnstile")
+    config.write_text('[auth.captcha]\nenabled = true\nprovider = "turnstile"')
+    with pytest.raises(
+        ConfigurationError, match=r"config\.toml: auth\.captcha\.secret: is missing"
+    ):
         load_auth_settings()
     config.write_text('[auth.captcha]\nenabled = false\nprovider = "hcaptcha"\nsecret = "s"')
-    load_auth_settings()
+    assert not load_auth_settings().security_captcha_enabled
 
 
 @pytest.mark.parametrize(

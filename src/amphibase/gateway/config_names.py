@@ -63,6 +63,8 @@ NAMES: Mapping[str, str] = MappingProxyType(
         "auth.sessions.timebox": "GOTRUE_SESSIONS_TIMEBOX",
         "auth.sessions.inactivity_timeout": "GOTRUE_SESSIONS_INACTIVITY_TIMEOUT",
         "auth.captcha.enabled": "GOTRUE_SECURITY_CAPTCHA_ENABLED",
+        "auth.captcha.provider": "GOTRUE_SECURITY_CAPTCHA_PROVIDER",
+        "auth.captcha.secret": "GOTRUE_SECURITY_CAPTCHA_SECRET",
     }
 )
 
@@ -87,13 +89,14 @@ PATTERNS = (
 
 _TABLES = (
     (re.compile(r"gotrue_hook_(\w+)_(enabled|uri|secrets)"), r"auth.hook.\1.\2"),
+    (re.compile(r"gotrue_security_captcha_(\w+)"), r"auth.captcha.\1"),
     (re.compile(r"gotrue_external_([a-z]+)_(\w+)"), r"auth.external.\1.\2"),
 )
 
 
 def key_in_table(variable: str) -> str | None:
-    """Return the key of a variable that is one of a table with a name, of hooks and third
-    parties."""
+    """Return the key of a variable that is one of a table of its own: of hooks, captchas and
+    third parties."""
     for pattern, template in _TABLES:
         if match := pattern.fullmatch(variable.lower()):
             return match.expand(template)

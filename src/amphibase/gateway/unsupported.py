@@ -48,7 +48,7 @@ AUTH = (
             r"GOTRUE_(?:"
             r"HOOK_AFTER_USER_CREATED_(?:ENABLED|URI)"
             r"|SESSIONS_(?:TAGS|ALLOW_LOW_AAL)"
-            r"|SECURITY_(?:CAPTCHA_ENABLED|SB_FORWARDED_FOR_ENABLED)"
+            r"|SECURITY_SB_FORWARDED_FOR_ENABLED"
             r"|PASSWORD_HIBP_(?:ENABLED|FAIL_CLOSED)"
             r"|RATE_LIMIT_\w+"
             r")"

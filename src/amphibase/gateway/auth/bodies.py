@@ -81,15 +81,7 @@ async def read(request: Request, kind: type[Model], *, required: bool = True) ->
         AuthError: it is no such object, or does not come in time.
         PayloadTooLarge: it is over the limit.
     """
-    content = bytearray()
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            async for chunk in request.stream():
-                content += chunk
-                if len(content) > MAX_BODY_BYTES:
-                    raise PayloadTooLarge
-    except TimeoutError:
-        raise AuthError(codes.REQUEST_TIMEOUT) from None
+    content = await _content(request)
     if not required and not content:
         return kind()
     try:
@@ -104,6 +96,23 @@ async def read(request: Request, kind: type[Model], *, required: bool = True) ->
     except (ValueError, RecursionError) as error:
         fault = str(error)
     raise AuthError(codes.BAD_JSON, f"{codes.BAD_JSON.message}: {fault}")
+
+
+async def _content(request: Request) -> bytes:
+    """Return the bytes of the body, which may be read several times."""
+    if not hasattr(request.state, "content"):
+        content = bytearray()
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                async for chunk in request.stream():
+                    content += chunk
+                    if len(content) > MAX_BODY_BYTES:
+                        raise PayloadTooLarge
+        except TimeoutError:
+            raise AuthError(codes.REQUEST_TIMEOUT) from None
+        request.state.content = bytes(content)
+    read: bytes = request.state.content
+    return read
 
 
 def email_of(text: str) -> str:

@@ -116,6 +116,7 @@ FLOW_STATE_NOT_FOUND = ErrorCode(
 FLOW_STATE_EXPIRED = ErrorCode(
     422, "flow_state_expired", "invalid flow state, flow state has expired"
 )
+CAPTCHA_FAILED = ErrorCode(400, "captcha_failed", "captcha protection: request disallowed")
 INVITE_NOT_FOUND = ErrorCode(404, "invite_not_found", "Invite not found")
 BAD_OAUTH_STATE = ErrorCode(400, "bad_oauth_state", "OAuth state is invalid or has expired")
 BAD_OAUTH_CALLBACK = ErrorCode(

@@ -25,6 +25,7 @@ from amphibase.gateway.auth import (
     verify,
 )
 from amphibase.gateway.auth import error_codes as codes
+from amphibase.gateway.auth.captcha import PROTECTED, check_captcha
 from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.errors import AuthError, respond_to
 from amphibase.gateway.auth.external import endpoints as external
@@ -114,15 +115,21 @@ class AuthApp:
             await self._core.sign_ups.report_unproven()
 
     def _route(self, method: str, path: str, call: Call) -> Route:
-        route = Route(path, self._endpoint(call), methods=[method])
+        needs_captcha = path in PROTECTED and self._core.settings.security_captcha_enabled
+        endpoint = self._endpoint(call, is_protected=needs_captcha)
+        route = Route(path, endpoint, methods=[method])
         # Starlette lets HEAD in with GET, and who looks at a link must not have followed it.
         route.methods = {method}
         return route
 
-    def _endpoint(self, call: Call) -> Callable[[Request], Awaitable[Response]]:
+    def _endpoint(
+        self, call: Call, *, is_protected: bool
+    ) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
             try:
                 await self.start()
+                if is_protected:
+                    await check_captcha(self._core, request)
                 return await call(self._core, request)
             except ClientDisconnect:
                 raise

@@ -3,7 +3,7 @@
 import re
 from datetime import timedelta
 from email.utils import formataddr
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import quote, urljoin, urlsplit
 
 from pydantic import (
@@ -17,12 +17,13 @@ from pydantic import (
 from pydantic import field_validator as validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
+from amphibase.errors import ConfigurationError
 from amphibase.gateway.auth.durations import parse_duration
 from amphibase.gateway.auth.external.settings import ExternalSettings
 from amphibase.gateway.auth.hooks.settings import HookSettings
 from amphibase.gateway.auth.mail_settings import MailSettings
 from amphibase.gateway.auth.redirects import glob_to_regex
-from amphibase.gateway.config_toml import ProjectSettings
+from amphibase.gateway.config_toml import ProjectSettings, setting_name
 from amphibase.gateway.unsupported import AUTH, reject_unsupported
 from amphibase.models import utc_now
 from amphibase.settings import CommaSeparated
@@ -93,6 +94,12 @@ class AuthSettings(HookSettings, ExternalSettings, MailSettings, ProjectSettings
     )
     security_update_password_require_reauthentication: bool = Field(False, examples=["true"])
     security_update_password_require_current_password: bool = Field(False, examples=["true"])
+    security_captcha_enabled: bool = Field(False, examples=["true"])
+    security_captcha_provider: Literal["hcaptcha", "turnstile"] = Field(
+        "hcaptcha", examples=["turnstile"]
+    )
+    security_captcha_secret: SecretStr | None = Field(None, examples=["the secret of the site"])
+    security_captcha_timeout: Duration = Field(timedelta(seconds=10), examples=["10s"])
     security_manual_linking_enabled: bool = Field(False, examples=["true"])
     sessions_inactivity_timeout: Duration = Field(timedelta(0), examples=["720h"])
     sessions_timebox: Duration = Field(timedelta(0), examples=["24h"])
@@ -228,4 +235,7 @@ def load_auth_settings(**overrides: Any) -> AuthSettings:
     settings = load(AuthSettings, **overrides)
     settings.check_hooks()
     settings.check_providers()
+    if settings.security_captcha_enabled and settings.security_captcha_secret is None:
+        setting = setting_name("GOTRUE_SECURITY_CAPTCHA_SECRET")
+        raise ConfigurationError(f"{setting}: is missing, and captchas are enabled")
     return settings
