@@ -112,6 +112,17 @@ class Clip(PublicRead, Base):
         return select(Note.stars).where(Note.id == cls.note_id).scalar_subquery()
 
 
+class Pin(PublicRead, Base):
+    """Everyone's to read, and refers to notes that its owner sees."""
+
+    __tablename__ = "t_pins"
+
+    name: Mapped[str] = mapped_column(default="pin")
+    note_id: Mapped[uuid.UUID | None] = mapped_column(
+        ForeignKey("t_notes.id", ondelete="CASCADE"), info={"references": "visible"}
+    )
+
+
 class Remark(Owned, Base):
     """Its owner's alone; holds on to the note that it is about."""
 

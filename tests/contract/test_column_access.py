@@ -2,15 +2,15 @@
 
 from collections.abc import Sequence
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import func, select
 from sqlalchemy.orm import aliased, mapped_column
-from tests.backends import ANN, Records
-from tests.models import Licence
+from tests.backends import ANN, BOB, Records
+from tests.models import Licence, Note, Pin
 
-from amphibase import Conflict, InvalidValue, NotLoaded, NotSupported
+from amphibase import Conflict, Forbidden, InvalidValue, NotLoaded, NotSupported
 from amphibase.access import owner, service
 from amphibase.records.column_access import column_access
 
@@ -125,6 +125,38 @@ class TestAColumnOfTheService:
         added = await rows.add(Licence(name="tea", team="red", key="k5"))
         again = await rows.upsert(Licence(id=added.id, name="coffee", team="blue"))
         assert (added.team, again.name, again.team) == ("red", "coffee", "red")
+
+
+class TestAReferenceToWhatIsVisible:
+    async def test_takes_a_row_that_the_caller_sees(self, records: Records) -> None:
+        note = await records.of(Note, ANN).add(Note(title="ann's", stars=1))
+        pins = records.of(Pin, ANN)
+        pin = await pins.add(Pin(note_id=note.id))
+        await pins.add_many([Pin(note_id=note.id), Pin()])
+        assert await pins.update(pin.id, note_id=None) is not None
+        changed = await pins.update(pin.id, note_id=note.id)
+        assert changed is not None
+        assert changed.note_id == note.id
+
+    async def test_takes_an_invisible_row_no_more_than_a_missing_one(
+        self, records: Records
+    ) -> None:
+        note = await records.of(Note, ANN).add(Note(title="ann's", stars=1))
+        pins = records.of(Pin, BOB)
+        pin = await pins.add(Pin())
+        errors = set()
+        for id in (note.id, uuid4()):
+            for writing in (
+                pins.add(Pin(note_id=id)),
+                pins.add_many([Pin(note_id=id)]),
+                pins.update(pin.id, note_id=id),
+            ):
+                with pytest.raises(Forbidden) as caught:
+                    await writing
+                errors.add(str(caught.value).replace(str(id), "…"))
+        assert len(errors) == 1
+        assert await records.of(Pin).count(Pin.note_id.is_not(None)) == 0
+        assert await records.of(Pin).add(Pin(owner_id=BOB.user_id, note_id=note.id))
 
 
 @pytest.mark.parametrize(

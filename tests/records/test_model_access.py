@@ -58,6 +58,7 @@ class Membership(SoftDelete, Models):
     organisation_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("organisations.id"))
     user_id: Mapped[uuid.UUID]
     role: Mapped[str] = mapped_column(String(20))
+    parent_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("memberships.id"))
 
 
 mine = memberships(Membership.organisation_id, of=Membership.user_id)
@@ -256,6 +257,18 @@ def test_a_rule_that_does_not_fit_its_model_is_rejected(
 ) -> None:
     with pytest.raises(TypeError, match=reason):
         declared(monkeypatch, Ticket, Access(read=everyone, delete=wrong))
+
+
+def test_a_reference_that_cannot_be_checked_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
+    for column, message in (
+        (Membership.__table__.c.role, "is for a foreign key"),
+        (Membership.__table__.c.parent_id, "refers to its own table"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setitem(column.info, "references", "visible")
+            with pytest.raises(TypeError, match=message):
+                access_of(Membership)
+    access_of(Membership)
 
 
 def test_rules_that_lead_in_a_circle_are_rejected_by_name(monkeypatch: pytest.MonkeyPatch) -> None:

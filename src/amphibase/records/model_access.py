@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import Column, Table, Uuid
+from sqlalchemy import Column, ColumnElement, Exists, Table, Uuid, or_
 from sqlalchemy import inspect as inspect_model
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Mapper
@@ -135,14 +135,15 @@ class _Binding:
     def add(self) -> Condition:
         added = self._bind(self.access.add.new, "add")
         visible = self.read() if self.access.add.visible else Always()
-        return all_of(added, visible, self._is_own(added))
+        return all_of(added, visible, self._is_own(added), self._references())
 
     def change_old(self) -> Condition:
         return all_of(self.read(), self._bind(self.access.change.old, "change"))
 
     def change_new(self) -> Condition:
         change = self.access.change
-        return all_of(self.read(), self._bind(change.new or change.old, "change"))
+        changed = self._bind(change.new or change.old, "change")
+        return all_of(self.read(), changed, self._references())
 
     def delete(self) -> Condition:
         return all_of(self.read(), self._bind(self.access.delete, "delete"))
@@ -151,6 +152,29 @@ class _Binding:
         """Return the condition that a row is not softly deleted."""
         column = self._column("deleted_at") if issubclass(self.model, SoftDelete) else None
         return Always() if column is None else IsAlive(column)
+
+    def _references(self) -> Condition:
+        """Return the condition that the caller sees the rows that a row refers to, where its
+        columns declare so."""
+        table: Any = self._mapper.local_table
+        columns = [column for column in table.columns if "references" in column.info]
+        return all_of(*map(self._sees_referred_row, columns))
+
+    def _sees_referred_row(self, column: Column[Any]) -> Condition:
+        where = f"{self.model.__name__}.{column.key}"
+        keys = [*column.foreign_keys]
+        if column.info["references"] != "visible" or len(keys) != 1:
+            raise TypeError(f'{where}: info={{"references": "visible"}} is for a foreign key')
+        referred = keys[0].column
+        if referred.table is column.table:
+            raise TypeError(f"{where} refers to its own table, which a rule cannot read")
+        is_visible = Exists().where(referred == column)
+        expression = or_(column.is_(None), is_visible) if column.nullable else is_visible
+
+        def references(_: Any) -> ColumnElement[bool]:
+            return expression
+
+        return self._matches(ExpressionRule(references), "add")
 
     def _is_own(self, added: Condition) -> Condition:
         """Return the condition that a new row is the caller's own."""
