@@ -48,7 +48,7 @@ async def desk_backend(
     if request.param != "sqlite":
         place = request.getfixturevalue("databases").new()
     with place as url:
-        async with opened(url, folder) as backend:
+        async with opened(url, folder, rls=request.param == "rls") as backend:
             yield backend
 
 

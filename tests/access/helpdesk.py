@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import psycopg
 from sqlalchemy import ForeignKey, MetaData
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from tests.backends import SECRET
@@ -25,11 +26,14 @@ from amphibase.access import (
     through,
 )
 from amphibase.accounts.jwt.key_ring import load_keys
+from amphibase.database.url import to_conninfo
 from amphibase.models import SoftDelete, Timestamps, Versioned, uuid7
+from amphibase.schema.migrations import roles
+from amphibase.schema.policy_script import script
 from amphibase.settings import load_settings
 from amphibase.sql.backend import SqlBackend
 
-KINDS = ("sqlite", "predicate")
+KINDS = ("sqlite", "predicate", "rls")
 
 
 def user(number: int, **claims: object) -> Caller:
@@ -140,11 +144,16 @@ class Message(Models):
 
 
 @asynccontextmanager
-async def opened(url: str, folder: Path) -> AsyncIterator[SqlBackend]:
-    """A backend on an empty database that gets the tables."""
-    settings = load_settings(database_url=url, secret_key=SECRET, data_dir=folder)
+async def opened(url: str, folder: Path, *, rls: bool = False) -> AsyncIterator[SqlBackend]:
+    """A backend on an empty database that gets the tables, and with `rls` the policies."""
+    settings = load_settings(database_url=url, secret_key=SECRET, data_dir=folder, rls=rls)
     backend = SqlBackend(settings, load_keys(settings))
     async with backend.database.write() as connection:
         await connection.run_sync(Models.metadata.create_all)
+        if rls:
+            await connection.run_sync(roles.create_missing)
+    if rls:
+        with psycopg.connect(to_conninfo(backend.database.url), autocommit=True) as connection:
+            connection.execute(script(Models.metadata).encode())
     yield backend
     await backend.close()

@@ -170,7 +170,7 @@ class Predicates:
                     return row(column).is_(None)
                 return row(column) == self._caller_id()
             case InScope(column, query):
-                return row(column).in_(self._scope(query))
+                return row(column).in_(self.scope(query))
             case HasRelated():
                 return self._related(condition, row)
             case Matches():
@@ -184,12 +184,13 @@ class Predicates:
         read = value.read(self._caller.user_id, self._caller.claims)
         return bindparam(value.name, read, value.type)
 
-    def _scope(self, query: ScopeQuery) -> Any:
+    def scope(self, query: ScopeQuery) -> Select[Any]:
+        """Return the values of a scope, as `key`."""
         members = self._source(query.table)
         own = columns_of(members)
         where = [self._replaced(each, {}, own) for each in query.where]
         is_own = own(query.user) == self._caller_id()
-        return select(own(query.column)).where(is_own, *where).correlate(None)
+        return select(own(query.column).label("key")).where(is_own, *where).correlate(None)
 
     def _related(self, condition: HasRelated, row: RowColumns) -> ColumnElement[bool]:
         table: Any = condition.mapper.local_table

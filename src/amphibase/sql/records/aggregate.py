@@ -16,7 +16,8 @@ from amphibase.records.aggregates import (
 )
 from amphibase.records.arguments import check_limit
 from amphibase.records.values import Row
-from amphibase.sql.records.query_builder import QueryBuilder, limited
+from amphibase.sql.records.limit import limited
+from amphibase.sql.records.query_builder import QueryBuilder
 
 
 async def aggregate_rows(

@@ -10,8 +10,9 @@ from amphibase.access.conditions import Condition, all_of
 from amphibase.backend import Where
 from amphibase.models import utc_now
 from amphibase.records.access_policy import Write
+from amphibase.sql.records.limit import limited
 from amphibase.sql.records.new_rows import changed_row, must_check_new
-from amphibase.sql.records.query_builder import QueryBuilder, enclosed, limited
+from amphibase.sql.records.query_builder import QueryBuilder, enclosed
 from amphibase.sql.records.tables_read import expressions_in
 
 Changes = Mapping[Any, Any]

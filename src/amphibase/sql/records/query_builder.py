@@ -8,7 +8,6 @@ from sqlalchemy import (
     ColumnElement,
     Select,
     bindparam,
-    literal_column,
     select,
     tuple_,
 )
@@ -29,9 +28,11 @@ from amphibase.records.cursors import Cursors
 from amphibase.records.model_info import ModelInfo, ModelInfos
 from amphibase.records.ordering import Ordering, ordering
 from amphibase.records.page_size import count_within
-from amphibase.records.predicates import values_read
+from amphibase.records.predicates import Predicates, fold, values_read
 from amphibase.records.values import Row
+from amphibase.sql.records.limit import limited
 from amphibase.sql.records.row_size import row_size_of
+from amphibase.sql.records.scoped_lists import is_listed, scope_function, scope_of, without
 from amphibase.sql.records.statement_tables import StatementTables, computed_reads
 
 
@@ -261,7 +262,11 @@ class QueryBuilder:
             selected = self.visible(whole, *where, order_by=order.clauses)
             if after is not None:
                 selected = selected.where(order.after(after))
-            return selected if limit is None else limited(selected, limit)
+            if limit is None:
+                return selected
+            if order is self._newest_first and not where:
+                selected = selected.where(*self._is_listed(after, limit))
+            return limited(selected, limit)
 
         if where or order is not self._newest_first:
             return self.selects.query(build(after))
@@ -273,6 +278,23 @@ class QueryBuilder:
         parameters = order.parameters
         positions = {each.key: value for each, value in zip(parameters, after, strict=True)}
         return Query(self.selects.get(key, lambda: build(parameters)), values | positions)
+
+    def _is_listed(self, after: Sequence[Any] | None, limit: int) -> list[ColumnElement[bool]]:
+        """Return the condition by which a list under a scope is read key by key, if it can be."""
+        info, caller, order = self.info, self.caller, self._newest_first
+        if self.infos.dialect == "sqlite" or caller.role == "service_role":
+            return []
+        scope = scope_of(info, fold(info.access.read, caller))
+        if scope is None:
+            return []
+        columns = select(*dict.fromkeys([*info.keys, *info.newest_first]))
+        if after is not None:
+            columns = columns.where(order.after(after))
+        tables, readable = self.tables(), self.policy.readable
+        rows = columns.where(*tables.where(readable))
+        of_scope = columns.where(*tables.where(without(scope, readable)))
+        keys = scope_function(scope.query) if self.rls else Predicates(caller).scope(scope.query)
+        return [is_listed(info, scope, keys, rows, of_scope, order, limit)]
 
     @property
     def caller_values(self) -> dict[str, Any]:
@@ -379,8 +401,3 @@ def enclosed(where: Sequence[Where]) -> Sequence[ColumnElement[bool]]:
     beside it. Raises InvalidRequest for what is not an expression."""
     check_filters(where)
     return [Grouping(each) for each in where]
-
-
-def limited(statement: Select[Any], limit: int) -> Select[Any]:
-    """Limit a statement by a literal: with a bound value, Postgres plans every query anew."""
-    return statement.limit(literal_column(str(limit)))

@@ -8,7 +8,8 @@ from sqlalchemy import ForeignKey, Select, literal_column, select
 from amphibase.backend import Where
 from amphibase.errors import ForeignKeyViolation
 from amphibase.records.adoption import mappers_by_table
-from amphibase.sql.records.query_builder import QueryBuilder, enclosed, limited
+from amphibase.sql.records.limit import limited
+from amphibase.sql.records.query_builder import QueryBuilder, enclosed
 
 
 async def still_referred_to(builder: QueryBuilder, where: Sequence[Where]) -> ForeignKeyViolation:

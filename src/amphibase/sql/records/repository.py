@@ -46,9 +46,10 @@ from amphibase.sql.records.changes import ChangeStatements
 from amphibase.sql.records.computed import computed_values
 from amphibase.sql.records.insert import insert_one, upsert_one
 from amphibase.sql.records.json_rows import SqlJsonRows, json_object
+from amphibase.sql.records.limit import limited
 from amphibase.sql.records.loading import count_loadable, load_related
 from amphibase.sql.records.new_rows import check_new_rows
-from amphibase.sql.records.query_builder import QueryBuilder, limited
+from amphibase.sql.records.query_builder import QueryBuilder
 from amphibase.sql.records.referrers import still_referred_to
 
 ROWS_AT_A_TIME = 1000
