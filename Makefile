@@ -66,6 +66,9 @@ bench-move: $(READY) ## Measure a move beside the ways in which people copy a ta
 bench-realtime: $(READY) ## Measure Realtime beside the bare INSERT, SQL and a bare application
 	$(BIN)/python -m bench realtime
 
+bench-access: $(READY) ## Measure access rules beside the forms that people write by hand
+	$(BIN)/python -m bench.access
+
 bench-soak: $(READY) ## Ten minutes of load on four workers while they and Postgres are killed
 	$(BIN)/python -m bench soak --rounds 3 --seconds 600
 
