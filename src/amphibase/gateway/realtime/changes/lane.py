@@ -16,9 +16,9 @@ from amphibase.gateway.realtime.changes.pace import paced
 from amphibase.gateway.realtime.changes.questions import compose
 from amphibase.gateway.realtime.changes.round import (
     ChangeSubscriber,
-    Outcome,
     Recipient,
     Round,
+    RoundOutcome,
     TimeLimit,
 )
 from amphibase.gateway.realtime.changes.row_policies import RowPolicies, RowQuestion
@@ -74,7 +74,7 @@ class Lane:
         """Return how many subscribers name a table."""
         return self._index.count(relation.schema, relation.table)
 
-    async def deliver(self, changes: Sequence[RowChange], recipients: Recipients) -> Outcome:
+    async def deliver(self, changes: Sequence[RowChange], recipients: Recipients) -> RoundOutcome:
         """Send changes to those who may see them.
 
         Args:
@@ -126,7 +126,7 @@ class Lane:
                     self._notify(recipient, f"The role {table.role} {NOT_GRANTED}")
         return readable
 
-    def _report(self, outcome: Outcome) -> None:
+    def _report(self, outcome: RoundOutcome) -> None:
         """Tell those who get less than they want, and end what takes too long."""
         for recipient in outcome.slow_filters:
             self.end(recipient, f"A filter {TOO_SLOW}")
@@ -157,7 +157,7 @@ class Lane:
         self,
         connection: psycopg.AsyncConnection[Any],
         changes: Sequence[RowChange],
-        outcome: Outcome,
+        outcome: RoundOutcome,
         tables: Tables,
     ) -> None:
         composed = await _compose(connection, changes, outcome, tables)
@@ -200,7 +200,7 @@ class _Message(NamedTuple):
     ids: list[int]
 
 
-def _messages(changes: Sequence[RowChange], outcome: Outcome) -> Iterator[_Message]:
+def _messages(changes: Sequence[RowChange], outcome: RoundOutcome) -> Iterator[_Message]:
     for change, recipients in zip(changes, outcome.recipients, strict=True):
         messages: dict[Any, _Message] = {}
         for subscriber, binding, question in recipients:
@@ -214,7 +214,7 @@ def _messages(changes: Sequence[RowChange], outcome: Outcome) -> Iterator[_Messa
 async def _compose(
     connection: psycopg.AsyncConnection[Any],
     changes: Sequence[RowChange],
-    outcome: Outcome,
+    outcome: RoundOutcome,
     tables: Tables,
 ) -> Composed:
     """Return the JSON of the values that the database writes."""

@@ -62,7 +62,7 @@ class Recipient(NamedTuple):
     question: RowQuestion
 
 
-class Outcome(NamedTuple):
+class RoundOutcome(NamedTuple):
     """What is decided about a block.
 
     Attributes:
@@ -134,7 +134,7 @@ class Round:
 
     async def decide(
         self, connection: psycopg.AsyncConnection[Any], policies: RowPolicies, limit: TimeLimit
-    ) -> Outcome:
+    ) -> RoundOutcome:
         """Decide it. Raises psycopg.OperationalError where the connection has ended."""
         await self._select(connection)
         questions = await self._questions()
@@ -229,7 +229,7 @@ class Round:
         operations = self._operations
         return operations[relation, ALL] & ~operations[relation, Operation.DELETE]
 
-    async def _outcome(self, decisions: Decisions) -> Outcome:
+    async def _outcome(self, decisions: Decisions) -> RoundOutcome:
         undecided = {*decisions.undecided} | decisions.locked
         asking = [
             each
@@ -254,7 +254,7 @@ class Round:
             for each in asking
             if each.question in decisions.failed
         ]
-        return Outcome(recipients, slow_filters, slow, waiting, failed)
+        return RoundOutcome(recipients, slow_filters, slow, waiting, failed)
 
 
 def _selection(relation: Relation, recipient: Recipient) -> _Selection:
