@@ -4,7 +4,7 @@ import sys
 
 EXTRAS = {
     "cli": ("httptools", "rich", "typer", "uvloop", "websockets"),
-    "gateway": ("pyotp", "rapidfuzz", "segno"),
+    "gateway": ("google_crc32c", "pyotp", "rapidfuzz", "segno"),
     "move": ("supabase", "tomlkit"),
 }
 """Libraries of the command by the extra that brings them."""

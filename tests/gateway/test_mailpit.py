@@ -121,6 +121,7 @@ async def test_messages_are_deleted_by_id_by_search_or_all(
     ("body", "left"),
     [
         ("", []),
+        ("{}", []),
         ('{"IDs": []}', []),
         ('{"ids": ["another"]}', ["Your code", "Confirm your address"]),
     ],
@@ -137,7 +138,6 @@ async def test_all_are_deleted_where_no_id_is_named(
     [
         "{",
         "[]",
-        "{}",
         '{"ID": ["one"]}',
         '{"IDs": null}',
         '{"IDs": "one"}',

@@ -214,7 +214,8 @@ def _number(request: Request, name: str, default: int) -> int:
 
 
 async def _read_ids(request: Request) -> list[str]:
-    """Return the ids that the body names; none where it is empty or its list is, which means all.
+    """Return the ids that the body names; none where it, its object or its list is empty, which
+    means all.
 
     Mailpit deletes all for any other body too. Raises ValueError for it.
     """
@@ -229,6 +230,8 @@ async def _read_ids(request: Request) -> list[str]:
         content = json.loads(body)
     except (ValueError, RecursionError):
         content = None
+    if content == {}:
+        return []
     # Mailpit reads names in any case.
     members = content.items() if isinstance(content, dict) else ()
     ids = next((value for name, value in members if name.lower() == "ids"), None)

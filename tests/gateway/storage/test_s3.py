@@ -190,6 +190,15 @@ async def test_a_checksum_is_compared_and_repeated(api: Api, algorithm: str) -> 
     assert (await api.get("/object/authenticated/b/k")).content == TEN
 
 
+async def test_a_checksum_of_castagnoli_is_compared_and_repeated(api: Api) -> None:
+    await api.bucket()
+    s3, right = client(api), "4waSgw=="
+    put = {"Bucket": "b", "Key": "k", "Body": b"123456789"}
+    assert (await run(s3.put_object, **put, ChecksumCRC32C=right))["ChecksumCRC32C"] == right
+    wrong = await rejected(s3.put_object, **{**put, "Body": b"12345678"}, ChecksumCRC32C=right)
+    assert wrong == (400, "BadDigest")
+
+
 async def put_chunked(api: Api, body: bytes, *, trailer: str = "x-amz-checksum-crc32") -> Any:
     """Put ten bytes as clients do that learn the checksum while they send."""
     key = credentials()
