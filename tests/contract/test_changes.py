@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
+from random import Random
 from typing import Any
 
 import pytest
@@ -150,8 +151,6 @@ class TestAStream:
             tasks = transaction.repository(Task)
             task = await tasks.add(Task(title="draft"))
             await tasks.update(task.id, title="final")
-            gone = await tasks.add(Task(title="gone"))
-            await tasks.with_deleted().delete(gone.id)
             assert await ann.batch(0.2) == []
         assert described(await events(ann, 1)) == [("Added", "final")]
         with suppress(ZeroDivisionError):
@@ -172,6 +171,78 @@ class TestAStream:
             assert removed.key == (1, 2)
             assert isinstance(moved, Added)
             assert moved.row.number == 3
+
+
+async def follow(
+    records: Records, caller: Caller, rows: dict[Any, Any], applied: asyncio.Event, *where: Any
+) -> None:
+    """Apply the events of a stream to the rows, and open it again after every batch."""
+    cursor: str | None = None
+    while True:
+        async with records.backend.changes(Task, caller, *where, after=cursor) as changes:
+            cursor = began = changes.cursor
+            while cursor == began:  # to the end of a batch
+                match await anext(changes):
+                    case Added(row, cursor) | Changed(row, cursor):
+                        assert caller is SERVICE or row.owner_id == caller.user_id
+                        rows[row.id] = row.title
+                    case Removed(key, cursor):
+                        rows.pop(key, None)
+                    case Lost():
+                        raise AssertionError("nothing was lost")
+                applied.set()
+
+
+async def write(records: Records, seed: int) -> None:
+    """Add, change, give away and delete rows at random."""
+    random = Random(seed)
+    tasks, known = records.of(Task), []
+    for number in range(15):
+        owner = random.choice([ANN, BOB]).user_id
+        title = f"{seed} {number}"
+        task = await tasks.add(Task(title=title, stars=random.randint(0, 5), owner_id=owner))
+        known.append(task.id)
+        for _ in range(2):
+            change: dict[str, Any] = {
+                "title": f"{title} again",
+                "stars": random.randint(0, 5),
+                "owner_id": owner,
+            }
+            name = random.choice(["title", "stars", "owner_id"])
+            await tasks.update(random.choice(known), **{name: change[name]})
+        if random.random() < 0.4:
+            await tasks.delete(known.pop(random.randrange(len(known))))
+
+
+async def test_who_applies_the_events_has_the_list(records: Records) -> None:
+    applied = asyncio.Event()
+    followers: list[tuple[Caller, Sequence[Any], dict[Any, Any]]] = [
+        (SERVICE, (), {}),
+        (ANN, (), {}),
+        (BOB, (Task.stars > 2,), {}),
+    ]
+    tasks = [
+        asyncio.create_task(follow(records, caller, rows, applied, *where))
+        for caller, where, rows in followers
+    ]
+    try:
+        async with records.backend.changes(Task, SERVICE):
+            await asyncio.sleep(0.2)  # the followers have begun
+        await asyncio.gather(*(write(records, seed) for seed in range(3)))
+        for caller, where, rows in followers:
+            wanted = {row.id: row.title for row in await records.of(Task, caller).list(*where)}
+            assert wanted
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SECONDS / 4):
+                    while rows != wanted:
+                        applied.clear()
+                        await applied.wait()
+            assert rows == wanted, [task for task in tasks if task.done()]
+    finally:
+        for task in tasks:
+            task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert all(isinstance(result, asyncio.CancelledError) for result in results), results
 
 
 class TestACursor:

@@ -65,7 +65,8 @@ class Changes(Protocol[Row_co]):
     """The changes of a model's rows for one caller, as `Backend.changes` opens them.
 
     Each comes at least once, in the order of the commits, and is judged when it is delivered: by
-    the model's access and the filters, and by the row as it is then.
+    the model's access and the filters, and by the row as it is then. Streams whose callers see the
+    same may share a row, so it is not for changing.
     """
 
     @property

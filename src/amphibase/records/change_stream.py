@@ -123,24 +123,26 @@ class ChangeStream(Generic[Model]):
         return await asyncio.shield(question)
 
     async def _judge(self, entries: Sequence[Entry]) -> Sequence[MakeEvent[Model]]:
-        """Compare what the caller saw of each row before its first entry with what they see now."""
-        first: dict[tuple[Any, ...], Entry] = {}
-        last: dict[tuple[Any, ...], int] = {}
-        for place, entry in enumerate(entries):
-            first.setdefault(entry.key, entry)
-            last[entry.key] = place
-        keys = {raw: self._rows.key(raw) for raw in sorted(first, key=last.__getitem__)}
+        """Compare what the caller saw of each row with what they see now.
+
+        Any version in between may be one that they were shown: a row is read as it is when an event
+        is delivered, which may be ahead of the log.
+        """
+        place = {entry.key: place for place, entry in enumerate(entries)}  # of the last of each
+        keys = {raw: self._rows.key(raw) for raw in sorted(place, key=place.__getitem__)}
         rows = await self._rows.current([*keys.values()])
-        earlier = {raw: first[raw].old for raw in keys}
-        known = [(raw, old) for raw, old in earlier.items() if old is not None]
-        seen = await self._rows.were_visible([old for _, old in known]) if known else []
-        before = {raw for (raw, _), was in zip(known, seen, strict=True) if was}
+        earlier = [(entry.key, entry.old) for entry in entries if entry.old is not None]
+        visible = await self._rows.were_visible([old for _, old in earlier]) if earlier else []
+        seen = zip(earlier, visible, strict=True)
+        was_seen = {raw for (raw, _), was_visible in seen if was_visible}
+        first = {entry.key: entry for entry in reversed(entries)}
+        is_new = {raw for raw, entry in first.items() if entry.operation == "INSERT"}
         events: list[MakeEvent[Model]] = []
         for raw, key in keys.items():
             row = rows.get(key)
             if row is not None:
-                events.append(_with_row(Changed if raw in before else Added, row))
-            elif raw in before:
+                events.append(_with_row(Changed if raw in was_seen - is_new else Added, row))
+            elif raw in was_seen:
                 events.append(_removed(key))
         return events
 

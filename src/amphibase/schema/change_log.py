@@ -114,16 +114,18 @@ def earlier_rows_name(table: str) -> str:
 
 
 def _earlier_rows(table: Table) -> str:
-    name = quoted(table.name)
+    name, function = quoted(table.name), quoted(earlier_rows_name(table.name))
     rows = f"jsonb_populate_recordset(NULL::{name}, $1) AS {name}"
     select = f"SELECT {name}.* FROM {rows} WHERE "  # noqa: S608 - quoted names
     return f"""\
-CREATE OR REPLACE FUNCTION {quoted(earlier_rows_name(table.name))}(rows jsonb)
+CREATE OR REPLACE FUNCTION {function}(rows jsonb)
 RETURNS SETOF {name} LANGUAGE plpgsql STABLE AS $$
 BEGIN
     RETURN QUERY EXECUTE {literal(select)}
         || amphibase.read_condition({literal(name)}) USING rows;
-END $$"""
+END $$;
+
+GRANT EXECUTE ON FUNCTION {function}(jsonb) TO anon, authenticated, service_role"""
 
 
 PROJECT_FUNCTIONS = """\

@@ -177,7 +177,7 @@ _TRIGGERS = """
 SELECT relname::text, tgname::text, tgargs, prosrc FROM pg_trigger
 JOIN pg_class ON pg_class.oid = tgrelid
 JOIN pg_namespace ON pg_namespace.oid = relnamespace
-JOIN pg_proc ON pg_proc.oid = tgfoid
+JOIN pg_proc ON pg_proc.oid = tgfoid AND pronamespace = relnamespace
 WHERE nspname = current_schema() AND tgenabled <> 'D'
 ORDER BY 1, 2
 """

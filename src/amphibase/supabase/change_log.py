@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from sqlalchemy import and_, or_
 
-from amphibase.backend import SERVICE, Model, Where
+from amphibase.backend import ANONYMOUS, SERVICE, Model, Where
 from amphibase.errors import ConfigurationError, NotFound
 from amphibase.records.change_log import MAX_ENTRIES
 from amphibase.records.filters.names import format_name
@@ -64,11 +64,11 @@ class ProjectLoggedRows(Generic[Model]):
         where: filters of the model's columns.
     """
 
-    identity: Hashable = None
-
     def __init__(
         self, info: ModelInfo[Model], builder: RequestBuilder, where: Sequence[Where]
     ) -> None:
+        is_anonymous = builder.caller is ANONYMOUS and not where
+        self.identity: Hashable = (info, "anon") if is_anonymous else None
         self._info = info
         self._builder = builder
         self._where = where

@@ -23,7 +23,7 @@ from sqlalchemy.dialects.sqlite.base import SQLiteDialect
 from sqlalchemy.sql.visitors import replacement_traverse
 
 from amphibase.access.conditions import Always
-from amphibase.backend import Model, Where
+from amphibase.backend import ANONYMOUS, Model, Where
 from amphibase.records.model_info import ModelInfo
 from amphibase.records.predicates import columns_of
 from amphibase.schema.change_log import sqlite_rows
@@ -56,8 +56,10 @@ class LoggedRows(Generic[Model]):
 
     def _identity(self) -> Hashable:
         builder = self._builder
-        if self._where or (builder.rls and builder.caller.role != "service_role"):
+        if self._where:
             return None
+        if builder.may_be_refused:  # the database decides, by claims that may differ
+            return (self._info, "anon") if builder.caller is ANONYMOUS else None
         sees_all = isinstance(self._info.access.read, Always)
         values = () if sees_all else (*builder.caller_values.values(),)
         return self._info, builder.policy.kind, values
