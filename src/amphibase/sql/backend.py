@@ -146,6 +146,7 @@ class SqlBackend:
             self._cursors,
             rls=self._rls,
             max_page_bytes=self._settings.max_page_bytes,
+            logs_hidden_rows=self._settings.environment == "development",
         )
 
     @asynccontextmanager

@@ -30,6 +30,7 @@ from amphibase.models import UtcDateTime
 from amphibase.records.model_info import ModelInfo
 from amphibase.records.values import Row
 from amphibase.schema.ddl import quoted
+from amphibase.sql.records.hidden_rows import log_hidden_rows
 from amphibase.sql.records.query_builder import QueryBuilder
 
 
@@ -108,6 +109,8 @@ class SqlJsonRows:
         if rows and rows[0][0] is None:
             await self._builder.rows(self._builder.by_key(self._builder.info.select, id))
             raise UnreadableValue
+        if not rows:
+            await log_hidden_rows(self._builder, self._builder.is_(id))
         return self.result_of(rows)
 
     def query_of(self, id: Any) -> Query:
@@ -128,6 +131,8 @@ class SqlJsonRows:
         beside = () if is_inside else [term.compared for term in order.terms]
         rows, list_ = await self._builder.page(self._statement, where, order, cursor, limit, beside)
         objects = [row[0] for row in rows]
+        if not (objects or cursor):
+            await log_hidden_rows(self._builder, where)
         if None in objects:  # reading the rows shows which value it is
             await self._builder.page(self._builder.info.select, where, order, cursor, limit)
             raise UnreadableValue

@@ -14,7 +14,7 @@ from sqlalchemy import (
 from sqlalchemy.sql.elements import ClauseElement, Grouping
 
 from amphibase.access.caller import CALLER
-from amphibase.backend import Caller, Order, Where
+from amphibase.backend import SERVICE, Caller, Order, Where
 from amphibase.database.compiled import CompiledSelect, Query, SelectCache
 from amphibase.database.executor import Executor
 from amphibase.errors import (
@@ -43,6 +43,7 @@ class QueryBuilder:
         infos: of the models that filters and relationships lead to.
         rls: whether policies of the database decide what is visible; else a predicate does.
         max_page_bytes: what the rows of a page may have together, if it has more than one.
+        logs_hidden_rows: whether an empty result that a rule caused is logged.
         with_deleted: whether softly deleted rows of the model are visible.
     """
 
@@ -57,6 +58,7 @@ class QueryBuilder:
         *,
         rls: bool,
         max_page_bytes: int,
+        logs_hidden_rows: bool = False,
         with_deleted: bool = False,
     ) -> None:
         self.info = info
@@ -67,6 +69,7 @@ class QueryBuilder:
         self.cursors = cursors
         self.rls = rls
         self.max_page_bytes = max_page_bytes
+        self.logs_hidden_rows = logs_hidden_rows
         self.policy = AccessPolicy(info, caller, by_database=rls, with_deleted=with_deleted)
 
     @property
@@ -77,15 +80,24 @@ class QueryBuilder:
 
     def of(self, info: ModelInfo[Any], *, with_deleted: bool = False) -> "QueryBuilder":
         """Return the same caller's builder for another model."""
+        return self._for(self.caller, info, with_deleted=with_deleted)
+
+    def as_service(self) -> "QueryBuilder":
+        """Return the service's builder for the same model."""
+        info = self.infos.of(self.info.model, SERVICE)
+        return self._for(SERVICE, info, with_deleted=self.policy.with_deleted)
+
+    def _for(self, caller: Caller, info: ModelInfo[Any], *, with_deleted: bool) -> "QueryBuilder":
         return QueryBuilder(
             info,
             self.infos,
-            self.caller,
+            caller,
             self.executor,
             self.selects,
             self.cursors,
             rls=self.rls,
             max_page_bytes=self.max_page_bytes,
+            logs_hidden_rows=self.logs_hidden_rows,
             with_deleted=with_deleted,
         )
 

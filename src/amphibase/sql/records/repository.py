@@ -44,6 +44,7 @@ from amphibase.sql.records.aggregate import aggregate_rows
 from amphibase.sql.records.bulk_insert import insert_many
 from amphibase.sql.records.changes import ChangeStatements
 from amphibase.sql.records.computed import computed_values
+from amphibase.sql.records.hidden_rows import log_hidden_rows
 from amphibase.sql.records.insert import insert_one, upsert_one
 from amphibase.sql.records.json_rows import SqlJsonRows, json_object
 from amphibase.sql.records.limit import limited
@@ -70,6 +71,8 @@ class SqlRepository(Generic[Model]):
         if lock:
             return await self._get_locked(id, load)
         rows = await self._builder.rows(self.query_of(id))
+        if not rows:
+            await log_hidden_rows(self._builder, self._builder.is_(id))
         return (await self._objects(rows, load))[0] if rows else None
 
     async def _get_locked(self, id: Any, load: Load) -> Model | None:
@@ -116,6 +119,8 @@ class SqlRepository(Generic[Model]):
         if offset:
             statement = statement.offset(offset)
         rows = await self._builder.rows(self._builder.selects.query(statement))
+        if not (rows or offset):
+            await log_hidden_rows(self._builder, where)
         return await self._objects(rows, load)
 
     async def page(
@@ -133,6 +138,8 @@ class SqlRepository(Generic[Model]):
             self._info.select, where, order, cursor, limit, expressions
         )
         objects = self._info.objects(rows)
+        if not (objects or cursor):
+            await log_hidden_rows(self._builder, where)
         if load and objects:
             count = await count_loadable(objects, load, self._builder)
             if count < len(objects):
