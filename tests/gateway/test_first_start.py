@@ -11,31 +11,37 @@ from amphibase.postgres import Server
 CODE = """
 import sys
 from amphibase.errors import AmphibaseError
-from amphibase.gateway.first_start import prepare_apart
+from amphibase.gateway.first_start import ProjectMaker
 try:
-    prepare_apart(*sys.argv[1:])
+    with ProjectMaker() as maker:
+        if sys.argv[1:]:
+            maker.make(*sys.argv[1:])
 except AmphibaseError as error:
     print(type(error).__name__, error.detail)
 print(*(name for name in ("alembic", "sqlalchemy") if name in sys.modules))
 """
 
 
-def prepare_apart(url: str) -> list[str]:
-    """Prepare a project from a process that has no threads; what it prints, by lines."""
-    command = [sys.executable, "-c", CODE, url, PASSWORD]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+def make_project(*arguments: str) -> list[str]:
+    """Make a project from a process that has no threads; what that prints, by lines."""
+    command = [sys.executable, "-c", CODE, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     return done.stdout.splitlines()
 
 
 def test_it_makes_the_tables_and_leaves_no_library_of_revisions_in_memory(postgres: Server) -> None:
     url = postgres.create_database("first_start")
-    assert prepare_apart(url) == [""]
+    assert make_project(url, PASSWORD) == [""]
     with psycopg.connect(url) as connection:
         assert connection.execute("SELECT count(*) FROM auth.users").fetchone() == (0,)
     postgres.drop_database("first_start")
 
 
 def test_its_errors_are_those_of_the_start(postgres: Server) -> None:
-    error, modules = prepare_apart(f"{postgres.url}_that_is_missing")
+    error, modules = make_project(f"{postgres.url}_that_is_missing", PASSWORD)
     assert error.startswith("Unavailable The database does not let us in:")
     assert modules == ""
+
+
+def test_it_ends_where_nothing_is_to_be_made() -> None:
+    assert make_project() == [""]

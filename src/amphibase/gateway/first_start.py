@@ -2,48 +2,96 @@
 revisions of its tables and the libraries that run them are needed once in a database's life."""
 
 import asyncio
+import importlib
+import json
 import logging
 import os
 import pickle
+from contextlib import suppress
+from types import TracebackType
+from typing import BinaryIO, NoReturn, Self
 
 from amphibase.errors import AmphibaseError, ConfigurationError
-from amphibase.gateway.project import prepare
 
 
-def prepare_apart(url: str, password: str) -> None:
-    """Make a project in the database as `prepare` does, in a forked process.
+class ProjectMaker:
+    """A forked process that makes one project; it imports what it takes while it waits for a call.
 
-    To be called where no event loop and no other thread runs, since those do not survive a fork.
-
-    Raises:
-        ConfigurationError, Unavailable: as `prepare` does.
+    To be made where no event loop and no other thread runs, since those do not survive a fork. At
+    the end of the block the process ends, whether or not there was a call.
     """
-    reading, writing = os.pipe()
-    child = os.fork()
-    if not child:
-        os.close(reading)
-        _run(url, password, writing)
-    os.close(writing)
-    with os.fdopen(reading, "rb") as pipe:
-        content = pipe.read()
-    _, status = os.waitpid(child, 0)
-    if content:
-        error: AmphibaseError = pickle.loads(content)  # noqa: S301  our own process wrote it
-        raise error
-    if status:
-        raise ConfigurationError("The project cannot be made; the log says why")
+
+    def __init__(self) -> None:
+        reads_order, writes_order = os.pipe()
+        reads_error, writes_error = os.pipe()
+        self._process = os.fork()
+        if not self._process:
+            os.close(writes_order)
+            os.close(reads_error)
+            _run(os.fdopen(reads_order, "rb"), os.fdopen(writes_error, "wb"))
+        os.close(reads_order)
+        os.close(writes_error)
+        self._order = os.fdopen(writes_order, "wb")
+        self._error = os.fdopen(reads_error, "rb")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._end()
+
+    def make(self, url: str, password: str) -> None:
+        """Make the project in the database, as `project.prepare` does; to be called once.
+
+        Raises:
+            ConfigurationError, Unavailable: as `prepare` does.
+        """
+        try:
+            self._order.write(json.dumps([url, password]).encode())
+            self._order.close()
+            response = self._error.read()
+        except BrokenPipeError:  # it has ended
+            response = b""
+        finally:
+            self._end()
+        error: AmphibaseError | None = pickle.loads(response or _FAILED)  # noqa: S301
+        if error is not None:
+            raise error
+
+    def _end(self) -> None:
+        process, self._process = self._process, 0
+        if process:
+            with suppress(BrokenPipeError):
+                self._order.close()  # for which the process waits
+            self._error.close()
+            os.waitpid(process, 0)
 
 
-def _run(url: str, password: str, pipe: int) -> None:
-    """Run the new process; it does not return."""
-    code = 1
+_FAILED = pickle.dumps(ConfigurationError("The project cannot be made; the log says why"))
+
+
+def _run(order: BinaryIO, response: BinaryIO) -> NoReturn:
+    """Run the new process."""
     try:
-        asyncio.run(prepare(url, password))
-        code = 0
-    except AmphibaseError as error:
-        os.write(pipe, pickle.dumps(error))
-    except BaseException:
+        from amphibase.gateway.project import prepare
+
+        importlib.import_module("amphibase.schema.migrations.execution")  # takes longest
+
+        if content := order.read():
+            error: AmphibaseError | None = None
+            try:
+                asyncio.run(prepare(*json.loads(content)))
+            except AmphibaseError as raised:
+                error = raised
+            with response:
+                pickle.dump(error, response)
+    except Exception:
         logging.exception("The project cannot be made")
     finally:
         logging.shutdown()
-        os._exit(code)
+        os._exit(0)

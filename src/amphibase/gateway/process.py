@@ -113,8 +113,12 @@ def serve(settings: GatewaySettings, folder: DataDir, listeners: Listeners, read
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _exit_on_signal)
     with ExitStack() as stack:
-        server = None
+        server = maker = None
         if settings.database_url is None:
+            if not (folder.path / POSTGRES).exists():
+                from amphibase.gateway.first_start import ProjectMaker
+
+                maker = stack.enter_context(ProjectMaker())
             server = stack.enter_context(_start_postgres(settings, folder))
         from amphibase.server import loop_factory
 
@@ -124,9 +128,9 @@ def serve(settings: GatewaySettings, folder: DataDir, listeners: Listeners, read
             from amphibase.gateway.project import is_prepared
 
             if not runner.run(is_prepared(owner_url)):
-                from amphibase.gateway.first_start import prepare_apart
+                from amphibase.gateway.first_start import ProjectMaker
 
-                prepare_apart(owner_url, password)
+                (maker or stack.enter_context(ProjectMaker())).make(owner_url, password)
             runner.run(_serve(settings, folder, listeners, server, ready))
 
 
