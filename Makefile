@@ -1,6 +1,6 @@
 # Everything a newcomer needs: `make serve`, `make test`. Each target prepares what it lacks.
 .DEFAULT_GOAL := help
-.PHONY: help install serve test test-move test-realtime lint format bench bench-gateway bench-supabase bench-regression \
+.PHONY: help install serve test test-move test-realtime test-access lint format bench bench-gateway bench-supabase bench-regression \
 	bench-fast-path bench-move bench-realtime bench-soak bench-start docs clean
 
 PYTHON ?= python3
@@ -35,6 +35,9 @@ test-move: $(READY) ## Run all tests of moving, also those that take minutes
 
 test-realtime: $(READY) ## Run all tests of Realtime, also those that take minutes
 	$(BIN)/pytest tests/gateway/realtime -m "long or not long" $(ARGS)
+
+test-access: $(READY) ## Try thousands of access declarations, and faults in what applies them
+	$(BIN)/pytest tests/access -m "long or not long" -s $(ARGS)
 
 lint: $(READY) ## ruff and mypy --strict
 	$(BIN)/ruff check .

@@ -39,6 +39,10 @@ class ChangeStatements:
         conditions = {"change": self._policy.changeable, "delete": self._policy.deletable}
         return all_of(*(conditions[operation] for operation in self.operations(changes)))
 
+    def _must_check_new(self, changes: Changes) -> bool:
+        # A soft deletion is no change, and no rule reads its time.
+        return "change" in self.operations(changes) and must_check_new(self._policy, changes)
+
     def select(self, condition: Condition, *where: Where) -> Select[Any]:
         """Select and lock the rows that match, as far as a condition holds for them."""
         filters = enclosed(where)
@@ -52,7 +56,7 @@ class ChangeStatements:
         tables = self._builder.tables(*where, *expressions_in(changes.values()))
         changed = {**changes, **self._info.counted_up()}
         statement = update(self._info.table).where(*filters, *tables.where(self.condition(changes)))
-        if must_check_new(self._policy, changed):
+        if self._must_check_new(changed):
             statement = statement.where(*tables.where(self._policy.changed, changed_row(changed)))
         return tables.restrict(statement.values(changed))
 
@@ -72,7 +76,7 @@ class ChangeStatements:
             Unauthenticated, Forbidden: one may not.
         """
         changed = {**changes, **self._info.counted_up()}
-        if not must_check_new(self._policy, changed):
+        if not self._must_check_new(changed):
             return
         filters = enclosed(where)
         tables = self._builder.tables(*where, *expressions_in(changes.values()))
