@@ -147,7 +147,7 @@ async def update(core: Core, request: Request) -> Response:
     if body.ban_duration:
         values["banned_until"] = _banned_until(body.ban_duration)
     if body.password is not None:
-        check_password(core.settings, body.password)
+        await check_password(core.settings, body.password)
         values["encrypted_password"] = await core.passwords.hash(body.password)
     async with core.database.write() as connection:
         user = await core.users.get(connection, id, lock=True)

@@ -122,7 +122,7 @@ async def _hash_for(core: Core, body: GenerateLinkBody) -> str | None:
     if body.type == "signup":
         if not body.password:
             raise invalid("Signup requires a valid password")
-        check_password(core.settings, body.password)
+        await check_password(core.settings, body.password)
         return await core.passwords.hash(body.password)
     return None
 

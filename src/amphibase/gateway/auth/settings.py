@@ -111,6 +111,9 @@ class AuthSettings(HookSettings, ExternalSettings, MailSettings, ProjectSettings
         "", examples=["abcdefghijklmnopqrstuvwxyz:ABCDEFGHIJKLMNOPQRSTUVWXYZ:0123456789"]
     )
 
+    password_hibp_enabled: bool = Field(False, examples=["true"])
+    password_hibp_fail_closed: bool = Field(False, examples=["true"])
+
     mfa_totp_enroll_enabled: bool = Field(True, examples=["true"])
     mfa_totp_verify_enabled: bool = Field(True, examples=["true"])
     mfa_phone_enroll_enabled: bool = Field(False, examples=["true"])

@@ -139,7 +139,7 @@ async def _with_email(core: Core, request: Request, body: SignUpBody) -> Respons
         raise AuthError(codes.EMAIL_SIGNUP_DISABLED)
     body.check_challenge()
     email = email_of(body.email)
-    check_password(core.settings, body.password)
+    await check_password(core.settings, body.password)
     new = sign_up_request(core, request, email, body, body.data)
     new = replace(new, password=body.password)
     await check_new_email(core, request, new)
@@ -177,7 +177,7 @@ async def _with_phone(core: Core, request: Request, body: SignUpBody) -> Respons
     if body.code_challenge:
         raise invalid("PKCE not supported for phone signups")
     phone = phone_of(body.phone)
-    check_password(core.settings, body.password)
+    await check_password(core.settings, body.password)
     password_hash = await core.passwords.hash(body.password)
     async with core.database.write() as connection:
         user = await core.users.find_by_phone(connection, phone, lock=True)

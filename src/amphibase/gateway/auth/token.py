@@ -1,6 +1,7 @@
 """`POST /token`: a session for a password, a refresh token or the code of a flow."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from types import MappingProxyType
 from typing import Any
 
@@ -76,8 +77,10 @@ async def by_password(core: Core, request: Request) -> Mapping[str, Any]:
         await core.audit.record(connection, row, AuditAction.LOGIN, traits=traits)
         user = await core.users.of(connection, row)
     response = core.session_json(user, session)
-    if error := violation(core.settings, body.password):
-        response["weak_password"] = {"message": error.message, "reasons": error.reasons}
+    # After the sign-in, which fails for no service that is away.
+    with suppress(AuthError):
+        if error := await violation(core.settings, body.password):
+            response["weak_password"] = {"message": error.message, "reasons": error.reasons}
     return response
 
 

@@ -129,7 +129,7 @@ async def _check_current_password(core: Core, caller: BearerUser, password: str)
 
 
 async def _check_new_password(core: Core, caller: BearerUser, password: str) -> None:
-    check_password(core.settings, password)
+    await check_password(core.settings, password)
     current = caller.user.row.encrypted_password
     if current and await core.passwords.verify(password, current):
         raise AuthError(codes.SAME_PASSWORD)
