@@ -9,15 +9,16 @@ import psycopg
 import pytest
 from sqlalchemy import MetaData
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from tests.access.helpdesk import Models
 from tests.backends import ANN, BOB
 from tests.supabase_projects import settings_of
 from tests.supabase_tables import create_tables, owner_url
 
-from amphibase import SERVICE, Base, Caller
+from amphibase import ANONYMOUS, SERVICE, Base, Caller
 from amphibase.access import Access, authenticated
 from amphibase.database.engine import Database
 from amphibase.database.url import parse_url
-from amphibase.errors import Forbidden
+from amphibase.errors import Forbidden, Unauthenticated
 from amphibase.models import Timestamps, Versioned
 from amphibase.supabase.client import SupabaseClient
 from amphibase.supabase.project import SupabaseProject
@@ -144,6 +145,52 @@ class Plan(Versioned, Timestamps, Apart):
     id: Mapped[UUID] = mapped_column(primary_key=True)
     owner_id: Mapped[UUID]
     title: Mapped[str]
+
+
+async def test_rules_over_memberships_hold_over_the_data_api(
+    local_supabase: LocalSupabase,
+) -> None:
+    """Ann is an agent of Acme, who may change its tickets and not delete them; Eve has left it."""
+    acme, other = UUID(int=1), UUID(int=2)
+    execute(local_supabase, starter_sql(Models.metadata))
+    execute(
+        local_supabase,
+        "INSERT INTO desk_organisations (id, name, plan) VALUES "
+        f"('{acme}', 'Acme', 'free'), ('{other}', 'Umbrella', 'free');"
+        "INSERT INTO desk_memberships (id, organisation_id, user_id, role, deleted_at) VALUES "
+        f"(gen_random_uuid(), '{acme}', '{ANN.user_id}', 'agent', NULL), "
+        f"(gen_random_uuid(), '{acme}', '{BOB.user_id}', 'agent', now());"
+        "INSERT INTO desk_tickets (id, organisation_id, title, status) VALUES "
+        f"(gen_random_uuid(), '{acme}', 'acme', ''), (gen_random_uuid(), '{other}', 'umb', '')",
+    )
+    client = SupabaseClient(SupabaseProject.of(settings_of(local_supabase)))
+
+    async def titles(caller: Caller, method: str = "GET", **changes: Any) -> list[str]:
+        response = await client.request(
+            "rest",
+            method,
+            "/desk_tickets",
+            caller,
+            params={"title": "not.is.null", "select": "title"},
+            headers={"Prefer": "return=representation"},
+            json=changes or None,
+        )
+        return [row["title"] for row in response.json()]
+
+    try:
+        assert await titles(ANN) == ["acme"]
+        assert await titles(BOB) == []
+        with pytest.raises(Unauthenticated):
+            await titles(ANONYMOUS)
+        assert await titles(ANN, "PATCH", title="changed") == ["changed"]
+        assert await titles(BOB, "PATCH", title="x") == []
+        assert await titles(ANN, "PATCH", deleted_at="2026-01-01T00:00:00Z") == []
+        with pytest.raises(Forbidden):
+            await titles(ANN, "PATCH", organisation_id=str(other))
+    finally:
+        await client.close()
+        tables = ", ".join(table.name for table in Models.metadata.sorted_tables)
+        execute(local_supabase, f"DROP TABLE {tables} CASCADE; DROP SCHEMA amphibase CASCADE")
 
 
 async def test_clients_are_held_to_the_rules_of_the_application(
