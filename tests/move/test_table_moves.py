@@ -203,7 +203,12 @@ async def test_rejected_rows_are_quarantined_with_the_reason_and_the_others_arri
         )
     else:
         target.run("ALTER TABLE posts ADD CONSTRAINT this CHECK (title <> 'forbidden')")
-    async with opened(plan_of(source, target), tmp_path, source, target) as stage:
+    plan = plan_of(source, target)
+    firing = {"triggers": {"no": "fire"}}
+    plan = plan.model_copy(
+        update={"tables": tuple(table.model_copy(update=firing) for table in plan.tables)}
+    )
+    async with opened(plan, tmp_path, source, target) as stage:
         await stage.run()
         await stage.reconcile()
         assert await stage.reconcile() == 0
