@@ -1,7 +1,7 @@
 """When what a transaction did can be seen by others, which is after the stream has it."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from psycopg import AsyncConnection
@@ -24,16 +24,29 @@ SELECT bool_and(pg_visible_in_snapshot(number::text::xid8, value)) FROM transact
 """
 
 
-async def wait_until_visible(connection: AsyncConnection[Any], xids: Iterable[int]) -> None:
+async def wait_until_visible(
+    connection: AsyncConnection[Any],
+    xids: Iterable[int],
+    following: tuple[bytes, Sequence[Any]] | None = None,
+) -> list[tuple[Any, ...]]:
     """Wait until later snapshots see what the transactions did.
 
     The stream has a commit as soon as it is on disk, and only then its own backend makes it visible
     to others. A question in between would be responded to by the state before.
+
+    Args:
+        connection: outside a transaction.
+        following: a statement and its parameters that see it, in the same round trip.
+
+    Returns:
+        The rows of that statement.
     """
     numbers, seconds = [*set(xids)], VISIBLE_SECONDS
     while True:
-        cursor = await connection.execute(_ARE_VISIBLE.encode(), [numbers])
-        if await cursor.fetchone() == (True,):
-            return
+        async with connection.pipeline():
+            visible = await connection.execute(_ARE_VISIBLE.encode(), [numbers])
+            rows = await connection.execute(*following) if following else None
+            if await visible.fetchone() == (True,):
+                return await rows.fetchall() if rows else []
         await asyncio.sleep(seconds)
         seconds = min(2 * seconds, MAX_VISIBLE_SECONDS)

@@ -98,20 +98,31 @@ async def run(
 ) -> list[Rows]:
     """Run the statements in pipeline mode; those of a role that is not allowed have no rows.
 
+    The transaction of the connection, if it is in one, is undone with what the statements did.
+
     Args:
         milliseconds: how long each may take; half of it may be spent waiting for a lock.
 
     Raises:
         psycopg.Error: one of them failed.
     """
-    cursors = []
-    async with connection.transaction(force_rollback=True), connection.pipeline():
-        values = [_PLAN_CACHE_MODE, str(milliseconds // 2), str(milliseconds)]
-        await connection.execute(_SETTINGS, values)
-        for role, claims, sql, parameters in statements:
-            counted = await connection.execute(*Impersonation(role, claims).driver_call())
-            cursors.append((counted, await connection.execute(sql.encode(), parameters)))
-        return [
-            await cursor.fetchall() if await counted.fetchone() == _IMPERSONATED else ()
-            for counted, cursor in cursors
-        ]
+    try:
+        async with connection.pipeline():
+            if connection.autocommit:
+                await connection.execute(b"BEGIN")
+            values = [_PLAN_CACHE_MODE, str(milliseconds // 2), str(milliseconds)]
+            await connection.execute(_SETTINGS, values)
+            cursors = []
+            for role, claims, sql, parameters in statements:
+                counted = await connection.execute(*Impersonation(role, claims).driver_call())
+                cursors.append((counted, await connection.execute(sql.encode(), parameters)))
+            # Before anything is fetched, so that all is one round trip.
+            await connection.execute(b"ROLLBACK")
+            return [
+                await cursor.fetchall() if await counted.fetchone() == _IMPERSONATED else ()
+                for counted, cursor in cursors
+            ]
+    except psycopg.Error:
+        if not connection.closed:
+            await connection.rollback()
+        raise

@@ -23,7 +23,7 @@ from amphibase.gateway.realtime.changes.round import (
 )
 from amphibase.gateway.realtime.changes.row_policies import RowPolicies, RowQuestion
 from amphibase.gateway.realtime.changes.session import QuestionSession
-from amphibase.gateway.realtime.changes.tables import TableCatalog, Tables
+from amphibase.gateway.realtime.changes.tables import TableCatalog, Tables, versions_statement
 from amphibase.gateway.realtime.frames import Push
 from amphibase.redaction import redacted_logger
 from amphibase.replication.pgoutput import Relation, RowChange
@@ -88,12 +88,13 @@ class Lane:
             psycopg.Error: the connection has ended.
         """
         connection = await self._session.connection()
-        await wait_until_visible(connection, (change.xid for change in changes))
-        tables = await self._catalog.read(
+        versions = await wait_until_visible(
             connection,
-            {relation.oid for relation in recipients},
-            {each.question.role for of_table in recipients.values() for each in of_table},
+            (change.xid for change in changes),
+            versions_statement({relation.oid for relation in recipients}),
         )
+        roles = {each.question.role for of_table in recipients.values() for each in of_table}
+        tables = await self._catalog.read(connection, dict(versions), roles)
         readable = self._readable(recipients, tables)
         outcome = await Round(changes, readable, tables).decide(
             connection, self._policies, self._limit

@@ -166,16 +166,18 @@ class TableCatalog:
         self._tables: dict[tuple[int, str], RoleTable] = {}
 
     async def read(
-        self, connection: AsyncConnection[Any], oids: Collection[int], roles: Collection[str]
+        self,
+        connection: AsyncConnection[Any],
+        versions: Mapping[int, str],
+        roles: Collection[str],
     ) -> Tables:
         """Return the tables that are there.
 
-        A right that was taken away before the statement is not there any more.
+        Args:
+            versions: of the tables by their oids, as `versions_statement` has just read them: a
+                right that was taken away before that is not there any more.
         """
-        cursor = await connection.execute(_VERSIONS.encode(), [[*oids]])
-        versions: dict[int, str] = dict(await cursor.fetchall())
-        known = {oid: self._versions[oid] for oid in oids if oid in self._versions}
-        if any(version != versions.get(oid) for oid, version in known.items()):
+        if any(version != self._versions.get(oid, version) for oid, version in versions.items()):
             await connection.execute("DISCARD PLANS")
             self._versions.clear()
             self._tables.clear()
@@ -189,6 +191,11 @@ class TableCatalog:
             for role in roles
             if (table := self._tables.get((oid, role))) is not None
         }
+
+
+def versions_statement(oids: Collection[int]) -> tuple[bytes, Sequence[Any]]:
+    """Return the statement and the parameters that read the versions of tables."""
+    return _VERSIONS.encode(), [[*oids]]
 
 
 def read_table(row: Sequence[Any]) -> tuple[tuple[int, str], RoleTable]:
