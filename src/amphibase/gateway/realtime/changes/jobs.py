@@ -13,20 +13,18 @@ from amphibase.redaction import redacted_logger
 
 logger = redacted_logger("amphibase.gateway.realtime")
 
-# Values are written as the stream writes them.
-_SETTINGS = b"""
-SELECT set_config('TimeZone', 'UTC', true), set_config('DateStyle', 'ISO', true),
-    set_config('IntervalStyle', 'postgres', true), set_config('extra_float_digits', '1', true),
-    set_config('bytea_output', 'hex', true), set_config('plan_cache_mode', %s, true),
-    set_config('jit', 'off', true), set_config('lock_timeout', %s, true),
-    set_config('statement_timeout', %s, true)
-"""
-# Without it, a statement whose arguments are arrays is planned anew for each of them.
-_PLAN_CACHE_MODE = "force_generic_plan"
+_SETTINGS = {
+    # Values are written as the stream writes them.
+    "TimeZone": "UTC",
+    "DateStyle": "ISO",
+    "IntervalStyle": "postgres",
+    "extra_float_digits": "1",
+    "bytea_output": "hex",
+    # Without it, a statement whose arguments are arrays is planned anew for each of them.
+    "plan_cache_mode": "force_generic_plan",
+    "jit": "off",
+}
 STATEMENT_MILLISECONDS = 5000
-_IMPERSONATED = (2,)
-"""The role and its claims, which the statement counts."""
-
 Rows = Sequence[tuple[Any, ...]]
 
 
@@ -106,20 +104,22 @@ async def run(
     Raises:
         psycopg.Error: one of them failed.
     """
+    timeouts = {"lock_timeout": milliseconds // 2, "statement_timeout": milliseconds}
+    settings = {**_SETTINGS, **{name: str(value) for name, value in timeouts.items()}}
+    impersonated = (len(settings) + 2,)  # with the role and the claims
     try:
         async with connection.pipeline():
             if connection.autocommit:
                 await connection.execute(b"BEGIN")
-            values = [_PLAN_CACHE_MODE, str(milliseconds // 2), str(milliseconds)]
-            await connection.execute(_SETTINGS, values)
             cursors = []
             for role, claims, sql, parameters in statements:
-                counted = await connection.execute(*Impersonation(role, claims).driver_call())
+                impersonation = Impersonation(role, claims, settings)
+                counted = await connection.execute(*impersonation.driver_call())
                 cursors.append((counted, await connection.execute(sql.encode(), parameters)))
             # Before anything is fetched, so that all is one round trip.
             await connection.execute(b"ROLLBACK")
             return [
-                await cursor.fetchall() if await counted.fetchone() == _IMPERSONATED else ()
+                await cursor.fetchall() if await counted.fetchone() == impersonated else ()
                 for counted, cursor in cursors
             ]
     except psycopg.Error:
