@@ -167,7 +167,10 @@ class SupabaseRepository(Generic[Model]):
         except Conflict as error:
             if {*error.columns} != {*names}:
                 raise
-            existing = await self._upserted(values, names, replace)
+            try:
+                existing = await self._upserted(values, names, replace)
+            except (Forbidden, Unauthenticated):  # what is there is not the caller's to change
+                existing = None
             if existing is None:
                 raise Conflict(columns=names) from error
             stored = existing
