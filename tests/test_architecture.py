@@ -222,3 +222,15 @@ print(*(name for name in {RARELY_NEEDED!r} if name in sys.modules))
 """
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.split() == []
+
+
+def test_the_start_of_the_local_supabase_waits_for_no_sqlalchemy() -> None:
+    code = """
+import sys
+import amphibase.cli.supabase, amphibase.gateway.build, amphibase.server
+from amphibase.gateway import buckets, daemon, first_start, grants, migrations, process, project
+amphibase.gateway.build.check()
+print("sqlalchemy" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "False"

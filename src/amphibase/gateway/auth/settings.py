@@ -1,7 +1,7 @@
 """The configuration of Auth, by the names that Supabase's own has (`GOTRUE_…`)."""
 
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from email.utils import formataddr
 from typing import Annotated, Any, Literal
 from urllib.parse import quote, urljoin, urlsplit
@@ -25,7 +25,6 @@ from amphibase.gateway.auth.mail_settings import MailSettings
 from amphibase.gateway.auth.redirects import glob_to_regex
 from amphibase.gateway.config_toml import ProjectSettings, setting_name
 from amphibase.gateway.unsupported import AUTH, reject_unsupported
-from amphibase.models import utc_now
 from amphibase.settings import CommaSeparated
 from amphibase.settings_loading import load
 
@@ -180,7 +179,7 @@ class AuthSettings(HookSettings, ExternalSettings, MailSettings, ProjectSettings
     def test_code(self, phone: str) -> str | None:
         """Return the code that a number always has in tests; None for any other number."""
         valid_until = self.sms_test_otp_valid_until
-        if valid_until is not None and valid_until < utc_now():
+        if valid_until is not None and valid_until < datetime.now(UTC):
             return None
         return self.sms_test_otp.get(phone)
 
