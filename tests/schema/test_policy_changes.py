@@ -274,6 +274,10 @@ async def test_the_script_brings_a_database_in_line(postgres_application: Applic
         postgres_application,
         "CREATE POLICY amphibase_users_select ON users USING (true)",
         "CREATE POLICY friends ON notes USING (false)",
+        "CREATE FUNCTION amphibase_notes_soft_delete() RETURNS trigger LANGUAGE plpgsql "
+        "AS 'BEGIN RETURN NULL; END'",
+        "CREATE TRIGGER amphibase_notes_soft_delete BEFORE UPDATE ON notes FOR EACH ROW "
+        "EXECUTE FUNCTION amphibase_notes_soft_delete()",
     )
     for _ in range(2):
         with psycopg.connect(url_of(postgres_application), autocommit=True) as connection:

@@ -48,6 +48,15 @@ DO $$ DECLARE old record; BEGIN
     LOOP
         EXECUTE format('DROP POLICY %I ON %s', old.polname, old.relation);
     END LOOP;
+    FOR old IN
+        SELECT tgname, tgrelid::regclass AS relation FROM pg_trigger
+        JOIN unnest(ARRAY[
+        {tables}
+        ]) AS name ON tgrelid = to_regclass(name)
+        WHERE starts_with(tgname, {prefix}) AND right(tgname, 12) = '_soft_delete'
+    LOOP
+        EXECUTE format('DROP TRIGGER %I ON %s', old.tgname, old.relation);
+    END LOOP;
 END $$"""
 
 
@@ -229,7 +238,8 @@ def scope_functions(rules: Iterable[TableRules]) -> list[ScopeFunction]:
 
 
 def drop_policies(rules: Iterable[TableRules]) -> str:
-    """Return the statement that drops Amphibase's policies of tables, whatever they are."""
+    """Return the statement that drops Amphibase's policies of tables, whatever they are, and the
+    triggers that tell soft deletions from changes."""
     tables = ",\n        ".join(literal(quoted(each.table)) for each in rules)
     return DROP_POLICIES.format(prefix=literal(PREFIX), tables=tables)
 
