@@ -64,6 +64,9 @@ from amphibase.backend import (
     Lost as Lost,
 )
 from amphibase.backend import (
+    OAuthRequest as OAuthRequest,
+)
+from amphibase.backend import (
     OpenFile as OpenFile,
 )
 from amphibase.backend import (
@@ -89,6 +92,9 @@ from amphibase.backend import (
 )
 from amphibase.backend import (
     Transaction as Transaction,
+)
+from amphibase.backend import (
+    UserIdentity as UserIdentity,
 )
 from amphibase.backend import (
     UserSession as UserSession,
@@ -125,6 +131,9 @@ from amphibase.errors import (
 )
 from amphibase.errors import (
     HookTimeout as HookTimeout,
+)
+from amphibase.errors import (
+    IdentityNotLinked as IdentityNotLinked,
 )
 from amphibase.errors import (
     IncompleteUpload as IncompleteUpload,

@@ -18,10 +18,19 @@ from tests.conftest import prepared_database
 from tests.outbox import messages, token_in
 from tests.third_parties import ANN, CLIENT, SECRET, ThirdParty, browse
 
-from amphibase import ConfigurationError, Settings, load_settings
+from amphibase import (
+    Account,
+    Amphibase,
+    ConfigurationError,
+    Forbidden,
+    Settings,
+    SignUpAttempt,
+    Transaction,
+    load_settings,
+)
 from amphibase.models import utc_now
 from amphibase.schema.tables import tables
-from amphibase.testing.client import BASE_URL, PASSWORD, Client
+from amphibase.testing.client import BASE_URL, PASSWORD, Client, open_client
 
 APP = "https://app.example/signed-in"
 MOBILE = "app://signed-in"
@@ -246,6 +255,33 @@ async def test_an_invited_user_is_admitted_and_a_banned_one_is_not(client: Clien
     assert rejection(await sign_in(client)) == (403, "user_banned")
 
 
+async def test_the_hooks_of_a_sign_up_decide_and_add(settings: Settings) -> None:
+    db = Amphibase(settings)
+    attempts: list[SignUpAttempt] = []
+    failing = [True]
+
+    @db.before_sign_up
+    async def decide(attempt: SignUpAttempt) -> None:
+        attempts.append(attempt)
+        if len(attempts) == 1:
+            raise Forbidden("Not today")
+
+    @db.after_sign_up
+    async def add(account: Account, transaction: Transaction) -> None:
+        if failing:
+            failing.pop()
+            raise Forbidden("Not yet")
+
+    async with open_client(db.mount(FastAPI())) as client:
+        code = (await go(client))["code"]
+        assert (await redeem(client, code)).json()["detail"] == "Not today"
+        assert (await redeem(client, code)).json()["detail"] == "Not yet"
+        assert await db.state.backend.accounts.get_by_email("ann@example.com") is None
+        assert (await redeem(client, code)).status_code == 200
+        assert (await sign_in(client)).status_code == 200  # which is no sign-up
+    assert [(each.email, each.invited) for each in attempts] == [("ann@example.com", False)] * 3
+
+
 @on_each_database
 async def test_identities_are_listed_linked_and_unlinked_by_their_user(
     client: Client, third_party: ThirdParty
@@ -301,9 +337,6 @@ async def test_a_new_password_ends_what_was_begun_to_be_linked(client: Client) -
 async def test_a_form_of_the_third_partys_site_brings_the_cookie(
     make_settings: Any, third_party: ThirdParty
 ) -> None:
-    from amphibase import Amphibase
-    from amphibase.testing.client import open_client
-
     third_party.user = {**ANN, "email_verified": "true", "name": None}
     settings = make_settings(
         public_url="https://testserver",

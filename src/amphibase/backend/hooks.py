@@ -21,7 +21,7 @@ class SignUpAttempt:
     """A sign-up before anything of it is stored.
 
     Args:
-        email: in lower case; only an invitation has proven it.
+        email: in lower case; proven by an invitation or a third party alone.
         user_metadata: the name, and the columns that the profile's own class adds, as JSON.
         invited: whether an invitation is accepted.
         device: the client.
