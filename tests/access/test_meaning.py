@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -15,13 +16,17 @@ from sqlalchemy.exc import DBAPIError
 from tests.access import cases
 from tests.access.cases import MODELS, PEOPLE, Item, Member, Note, Proof, Team, caller, declarations
 from tests.access.faults import FAULTS, seeded
+from tests.access.helpdesk import KINDS
 from tests.access.meaning import Declared, Who, World
 from tests.backends import SECRET
 
 from amphibase.accounts.jwt.key_ring import load_keys
 from amphibase.database.compiled import SelectCache
+from amphibase.database.url import to_conninfo
 from amphibase.errors import Forbidden, InvalidValue, Unauthenticated
 from amphibase.records.model_info import ModelInfos
+from amphibase.schema.migrations import roles
+from amphibase.schema.policy_script import script
 from amphibase.settings import load_settings
 from amphibase.sql.backend import SqlBackend
 
@@ -31,6 +36,10 @@ FAULT_CASES = 2000
 LONG = 2000
 """How many cases `make test-access` tries."""
 
+TRIGGERS = """
+SELECT relname, tgname FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
+WHERE relname LIKE 'proof_%' AND NOT tgisinternal
+"""
 DENIED = (Forbidden, Unauthenticated, InvalidValue)
 OPTIONS: dict[str, Any] = {
     "deadline": None,
@@ -47,9 +56,12 @@ class _Undone(Exception):
 class Trial:
     """A backend with the rows of all cases."""
 
-    def __init__(self, url: str, folder: Path) -> None:
+    def __init__(self, url: str, folder: Path, *, rls: bool = False) -> None:
         self._runner = asyncio.Runner()
-        self._settings = load_settings(database_url=url, secret_key=SECRET, data_dir=folder)
+        self._rls = rls
+        self._settings = load_settings(
+            database_url=url, secret_key=SECRET, data_dir=folder, rls=rls
+        )
         self.run(self._open())
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
@@ -59,6 +71,8 @@ class Trial:
         self._backend = SqlBackend(self._settings, load_keys(self._settings))
         async with self._backend.database.write() as connection:
             await connection.run_sync(Proof.metadata.create_all)
+            if self._rls:
+                await connection.run_sync(roles.create_missing)
             for name, rows in ROWS.items():
                 await connection.execute(insert(MODELS[name]), rows)
 
@@ -71,6 +85,12 @@ class Trial:
         cases.declare(declared)
         self._backend._infos = ModelInfos(self._backend.database.dialect)
         self._backend._selects = SelectCache()
+        if self._rls:
+            url = to_conninfo(self._backend.database.url)
+            with psycopg.connect(url, autocommit=True) as connection:
+                for table, trigger in connection.execute(TRIGGERS).fetchall():
+                    connection.execute(f'DROP TRIGGER "{trigger}" ON "{table}"'.encode())
+                connection.execute(script(Proof.metadata).encode())
 
     async def ids(self, model: type[Any], who: Who, *where: Any) -> list[int]:
         rows = await self._backend.repository(model, caller(who)).list(*where, limit=1000)
@@ -92,7 +112,7 @@ class Trial:
             return "denied"
 
 
-@pytest.fixture(scope="session", params=["sqlite", "predicate"])
+@pytest.fixture(scope="session", params=KINDS)
 def trial(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Trial]:
@@ -101,7 +121,7 @@ def trial(
     if request.param != "sqlite":
         place = request.getfixturevalue("databases").new()
     with place as url:
-        opened = Trial(url, folder)
+        opened = Trial(url, folder, rls=request.param == "rls")
         yield opened
         opened.close()
 

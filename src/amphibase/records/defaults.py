@@ -5,7 +5,7 @@ from itertools import repeat
 from operator import is_
 from typing import Any
 
-from sqlalchemy import Column, Integer
+from sqlalchemy import Column
 
 from amphibase.errors import MissingValue
 from amphibase.records.model_info import ABSENT, ModelInfo
@@ -72,4 +72,4 @@ def is_left_to_database(column: Column[Any]) -> bool:
         return not (default.is_scalar or wrapped)
     if column.server_default is not None or column.computed or column.identity:
         return True
-    return column.primary_key and isinstance(column.type, Integer)
+    return column.primary_key and column is column.table.autoincrement_column
