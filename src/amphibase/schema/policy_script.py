@@ -2,7 +2,8 @@
 
 from sqlalchemy import MetaData
 
-from amphibase.schema import triggers
+from amphibase.schema import soft_delete, triggers
+from amphibase.schema.ddl import quoted
 from amphibase.schema.grants import ROLES
 from amphibase.schema.policies import declared, drop_policies, scope_functions
 from amphibase.schema.scope_functions import CREATE_SCHEMA, restrict
@@ -29,6 +30,10 @@ def body(metadata: MetaData) -> str:
     for each in rules:
         lines += ["", f"-- {each.table}: {each.declared}".replace("\n", " ")]
         lines += [f"{statement};" for statement in each.statements(each.policies(), each.grants())]
+    for each in rules:
+        if each.deleted_at is not None:  # what an earlier declaration needed would still deny
+            trigger = quoted(soft_delete.function_name(each))
+            lines.append(f"DROP TRIGGER IF EXISTS {trigger} ON {quoted(each.table)};")
     if guards := triggers.statements(triggers.guard_triggers(rules)):
         lines += ["", "-- What no caller changes, and what only deletes"]
         lines += [f"{statement};" for statement in guards]
