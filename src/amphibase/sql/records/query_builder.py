@@ -178,8 +178,9 @@ class QueryBuilder:
                 for name, key in zip(info.key_parameters, info.keys, strict=True)
             ]
             plan = info.cache[key] = CompiledSelect(self.visible(statement, *is_it))
-        values = dict(zip(info.key_parameters, info.key_values(id), strict=True))
-        return Query(plan, values | self.caller_values)
+        values = self.caller_values
+        values.update(zip(info.key_parameters, info.key_values(id), strict=True))
+        return Query(plan, values)
 
     async def page(
         self,
@@ -312,7 +313,8 @@ class QueryBuilder:
     def caller_values(self) -> dict[str, Any]:
         """The values of the caller in a statement without expressions of the application."""
         caller, cache = self.caller, self.info.cache
-        if "caller values" not in cache:
+        read = cache.get("caller values")
+        if read is None:
             names = computed_reads(self.info).tables
             models = [model for name in names for model in self.infos.models_of(name)]
             accesses = [
@@ -320,11 +322,11 @@ class QueryBuilder:
                 *(self.infos.of(model, caller).access for model in models),
             ]
             values = [value for each in accesses for value in values_read(each.read).values()]
-            cache["caller values"] = tuple(values)
-        read = {
-            each.name: each.read(caller.user_id, caller.claims) for each in cache["caller values"]
-        }
-        return {CALLER: caller.user_id, **read}
+            read = cache["caller values"] = tuple(values)
+        bound: dict[str, Any] = {CALLER: caller.user_id}
+        for value in read:
+            bound[value.name] = value.read(caller.user_id, caller.claims)
+        return bound
 
     async def rows(self, query: Query) -> Sequence[Row]:
         """Fetch the rows of a query. Raises UnreadableValue."""

@@ -63,7 +63,6 @@ class SqlRepository(Generic[Model]):
         self._info = info
         self._builder = builder
         self._policy = builder.policy
-        self._statements = ChangeStatements(builder)
 
     # Reading
 
@@ -296,6 +295,10 @@ class SqlRepository(Generic[Model]):
         return await self._many_to_many.remove(id, relationship, ids)
 
     # Parts of the methods
+
+    @property
+    def _statements(self) -> ChangeStatements:
+        return ChangeStatements(self._builder)
 
     @property
     def _many_to_many(self) -> ManyToMany:
