@@ -87,7 +87,7 @@ class Ticket(Timestamps, SoftDelete, Versioned, Models):
     __tablename__ = "desk_tickets"
     __access__ = Access(
         read=mine.has("organisation_id") | admin,
-        add=mine.has("organisation_id"),
+        add=mine.has("organisation_id") & rule(lambda row: row.status == "open"),
         change=agents.has("organisation_id"),
         delete=leads.has("organisation_id"),
     )

@@ -1,6 +1,7 @@
 """What rules over memberships, relationships and expressions let each caller do."""
 
 import uuid
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -221,6 +222,14 @@ class TestChanging:
         assert (await desk.of(Ticket, ANN).upsert(ticket)).title == "by an agent"
         assert await titles(desk, SERVICE) == ["by an agent", "umb"]
 
+    async def test_an_upsert_keeps_what_was_not_sent_though_a_rule_reads_it(
+        self, desk: Desk
+    ) -> None:
+        await desk.of(Ticket).update(desk.ticket.id, status="done")
+        ticket = Ticket(id=desk.ticket.id, title="two", organisation_id=desk.acme.id)
+        stored = await desk.of(Ticket, ANN).upsert(ticket)
+        assert (stored.title, stored.status) == ("two", "done")
+
     async def test_a_lock_is_for_those_who_may_change(self, desk: Desk) -> None:
         for caller, expected in ((ANN, True), (BOB, False), (EVE, False)):
             async with desk.backend.transaction(caller) as transaction:
@@ -246,6 +255,19 @@ class TestDeleting:
         restored = desk.of(Ticket, BOB).with_deleted()
         assert await restored.update(desk.other.id, deleted_at=None) is not None
         assert await titles(desk, BOB) == ["acme", "umb"]
+
+    async def test_an_upsert_deletes_softly_for_those_who_may_delete(self, desk: Desk) -> None:
+        when = desk.ticket.created_at
+        for caller, ticket, organisation, left in (
+            (ANN, desk.ticket, desk.acme, ["acme", "umb"]),  # she may change it
+            (BOB, desk.other, desk.umbrella, ["acme"]),
+        ):
+            deleted = Ticket(
+                id=ticket.id, title="x", organisation_id=organisation.id, deleted_at=when
+            )
+            with nullcontext() if caller is BOB else pytest.raises(Conflict):
+                await desk.of(Ticket, caller).upsert(deleted)
+            assert await titles(desk, SERVICE) == left
 
     async def test_an_upsert_restores_for_those_who_may_delete(self, desk: Desk) -> None:
         await desk.of(Ticket).delete(desk.ticket.id)

@@ -70,13 +70,18 @@ class AccessPolicy:
         """Of rows that the caller may delete, softly or not, and restore."""
         return self._stated("delete", lambda access: access.delete)
 
-    @property
-    def replaceable(self) -> Condition:
-        """Of rows that the caller may put another in the place of: one that was deleted softly
-        comes back."""
+    def replaceable(self, *, deletes: bool) -> Condition:
+        """Return the condition of rows that the caller may put another in the place of: one that
+        was deleted softly comes back.
+
+        Args:
+            deletes: whether the other is deleted softly itself.
+        """
         changeable = self.changeable
         if self.info.deleted_at is None or isinstance(self.deletable, Always):
             return changeable
+        if deletes:
+            return all_of(changeable, self.deletable)
         return all_of(changeable, any_of(IsAlive(self.info.deleted_at), self.deletable))
 
     def addable(self, *, own: bool) -> Condition:

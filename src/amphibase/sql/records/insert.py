@@ -14,7 +14,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from amphibase.models import utc_now
 from amphibase.records.defaults import Defaults
 from amphibase.records.model_info import ModelInfo, index_condition
-from amphibase.records.upsert import changed_names
 from amphibase.records.values import Row
 from amphibase.sql.records.new_rows import changed_row, must_check_new, qualified_columns
 from amphibase.sql.records.query_builder import QueryBuilder
@@ -53,14 +52,15 @@ async def upsert_one(
     builder: QueryBuilder,
     values: Values,
     on: Sequence[str],
-    replace: bool,
+    changed: Sequence[str] | None,
 ) -> Row | None:
     """Add a row, or change the one that has the same values of some columns.
 
     Args:
         builder: of the row's model and the caller who adds it.
         on: the columns, by the names of their attributes.
-        replace: False leaves the row that is there. True changes it, if the caller may.
+        changed: the attributes that the row that is there gets from the new one, if the caller may
+            change it; None leaves it as it is.
 
     Returns:
         The row as stored; None where the one that is there was left.
@@ -72,10 +72,9 @@ async def upsert_one(
     condition = index_condition(info.unique(on), name)
     statement = dialect.insert(info.table).values(_by_column(info, values))
     tables = builder.tables(*expressions_in(values.values()))
-    if replace:
+    if changed is not None:
         changes = {
-            info.column_of[name]: statement.excluded[info.column_of[name].key]
-            for name in changed_names(info, values, on)
+            info.column_of[name]: statement.excluded[info.column_of[name].key] for name in changed
         }
         if info.updated_at is not None:
             changes[info.updated_at] = utc_now()
@@ -86,7 +85,8 @@ async def upsert_one(
         # A row that was deleted softly comes back, too.
         policy = builder.of(info, with_deleted=True).policy
         there = qualified_columns(info.table)
-        where = tables.where(policy.replaceable, there)
+        deletes = "deleted_at" in changed and values["deleted_at"] is not None
+        where = tables.where(policy.replaceable(deletes=deletes), there)
         if must_check_new(policy, changes):
             new = {column: values.get(info.name_of[column], to) for column, to in changes.items()}
             where += tables.where(policy.changed, changed_row(new, there))

@@ -37,7 +37,7 @@ from amphibase.records.constraints import attributes_named
 from amphibase.records.many_to_many import ManyToMany
 from amphibase.records.model_info import ABSENT, ModelInfo
 from amphibase.records.ordering import Ordering
-from amphibase.records.upsert import unique_names
+from amphibase.records.upsert import changed_names, unique_names
 from amphibase.records.validators import validated
 from amphibase.records.values import Row
 from amphibase.sql.records.aggregate import aggregate_rows
@@ -227,6 +227,8 @@ class SqlRepository(Generic[Model]):
     async def upsert(self, row: Model, *, on: Sequence[Any] = (), replace: bool = True) -> Model:
         values, own = self._new(row)
         names = unique_names(self._info, on)
+        # Before the defaults that a rule reads, which the row that is there does not get.
+        changed = changed_names(self._info, values, names) if replace else None
         stored: Any = None
         with self._taken(names):
             async with self._writing("add") as connection:
@@ -235,7 +237,7 @@ class SqlRepository(Generic[Model]):
                     # Policies let nothing come back, nor what is there be changed.
                     stored = await insert_one(connection, self._builder, values, seen=False)
                 else:
-                    stored = await upsert_one(connection, self._builder, values, names, replace)
+                    stored = await upsert_one(connection, self._builder, values, names, changed)
                 if stored is None and not replace:
                     # Read in a statement of its own, as the caller may see it.
                     same = [self._info.column_of[name] == values.get(name) for name in names]
