@@ -74,3 +74,17 @@ async def test_hashing_gives_way_to_requests(monkeypatch: pytest.MonkeyPatch) ->
     of_hashing, own = await workers.hash("correct horse battery"), priority("")
     workers.close()
     assert int(of_hashing) > int(own)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have no priorities there")
+async def test_passwords_are_hashed_where_priorities_may_not_be_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def forbidden(*_: int) -> None:  # as by systemd's SystemCallFilter=~@resources
+        raise PermissionError
+
+    monkeypatch.setattr(os, "setpriority", forbidden)
+    workers = passwords.PasswordWorkers()
+    hashed = await workers.hash("correct horse battery")
+    assert await workers.verify("correct horse battery", hashed)
+    workers.close()

@@ -153,8 +153,9 @@ def _give_way() -> None:
     """
     if sys.platform == "linux":
         thread = threading.get_native_id()
-        own = os.getpriority(os.PRIO_PROCESS, thread)  # below which it may not go
-        os.setpriority(os.PRIO_PROCESS, thread, max(own, NICENESS))
+        with suppress(OSError):  # a sandbox may forbid the call: passwords are hashed all the same
+            own = os.getpriority(os.PRIO_PROCESS, thread)  # below which it may not go
+            os.setpriority(os.PRIO_PROCESS, thread, max(own, NICENESS))
 
 
 class PasswordWorkers:
