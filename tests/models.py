@@ -18,6 +18,7 @@ from sqlalchemy import (
     SmallInteger,
     String,
     Table,
+    TypeDecorator,
     select,
     text,
 )
@@ -94,6 +95,7 @@ class Clip(PublicRead, Base):
     """Everyone's to read, though the note that it refers to may be another's alone."""
 
     __tablename__ = "t_clips"
+    __changes__ = True
 
     name: Mapped[str]
     note_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("t_notes.id", ondelete="CASCADE"))
@@ -319,6 +321,28 @@ class Seat(Base):
     row: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     label: Mapped[str] = mapped_column(default="")
+
+
+class TicketNumber(TypeDecorator[str]):
+    """A number, which the application writes with a prefix."""
+
+    impl = String
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Any) -> str | None:
+        return value and value.removeprefix("T-")
+
+    def process_result_value(self, value: str | None, dialect: Any) -> str | None:
+        return value and f"T-{value}"
+
+
+class Ticket(ServerOnly, Base):
+    """A key that the database has in another form."""
+
+    __tablename__ = "t_tickets"
+    __changes__ = True
+
+    number: Mapped[str] = mapped_column(TicketNumber, primary_key=True)
 
 
 class Receipt(ServerOnly, Base):

@@ -14,11 +14,11 @@ from sqlalchemy import text
 from tests.backends import ANN, BOB, Records
 from tests.conftest import open_records
 from tests.contract.test_changes import described, end_of, events
-from tests.models import Task
+from tests.models import Clip, Note, Task, Ticket
 
 from amphibase import SERVICE
 from amphibase.accounts.jwt.key_ring import load_keys
-from amphibase.backend import Changes, Lost, Removed
+from amphibase.backend import Added, Changes, Lost, Removed
 from amphibase.build import build_backend
 from amphibase.postgres import start
 from amphibase.records import snapshot_log
@@ -152,6 +152,30 @@ async def test_policies_of_ones_own_decide_about_rows_that_are_gone(records: Rec
             assert await bob.batch(0.2) == []
     finally:
         await records.execute(text("DROP POLICY few ON t_tasks"))
+
+
+async def test_streams_that_share_rows_do_not_share_what_each_caller_computes_of_them(
+    records: Records,
+) -> None:
+    note = await records.of(Note, ANN).add(Note(title="ann's", stars=1))
+    async with (
+        records.backend.changes(Clip, ANN) as ann,
+        records.backend.changes(Clip, BOB) as bob,
+    ):
+        await records.of(Clip, ANN).add(Clip(name="tea", note_id=note.id))
+        both = await asyncio.gather(events(ann, 1), events(bob, 1))
+    titles = [each.row.note_title for (each,) in both if isinstance(each, Added)]
+    assert titles == ["ann's", None]
+
+
+async def test_keys_are_as_the_application_has_them(records: Records) -> None:
+    async with records.backend.changes(Ticket, SERVICE) as changes:
+        await records.of(Ticket).add(Ticket(number="T-1"))
+        (added,) = await events(changes, 1)
+        assert isinstance(added, Added)
+        assert added.row.number == "T-1"
+        await records.of(Ticket).delete("T-1")
+        assert await events(changes, 1) == [Removed("T-1", changes.cursor)]
 
 
 async def test_streams_at_the_same_place_share_one_read(

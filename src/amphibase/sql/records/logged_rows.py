@@ -12,6 +12,7 @@ from sqlalchemy import (
     FromClause,
     Integer,
     Select,
+    TypeDecorator,
     bindparam,
     column,
     literal_column,
@@ -60,7 +61,8 @@ class LoggedRows(Generic[Model]):
             return None
         if builder.may_be_refused:  # the database decides, by claims that may differ
             return (self._info, "anon") if builder.caller is ANONYMOUS else None
-        sees_all = isinstance(self._info.access.read, Always)
+        # A computed column may read rows of others that the caller alone sees.
+        sees_all = isinstance(self._info.access.read, Always) and not self._info.computed
         values = () if sees_all else (*builder.caller_values.values(),)
         return self._info, builder.policy.kind, values
 
@@ -134,10 +136,14 @@ _READ_CONDITION = text("SELECT amphibase.read_condition(CAST(:table AS regclass)
 
 def _key_reader(key: Column[Any], dialect: str) -> Callable[[Any], Any]:
     """Return what makes Python's value of one that the database wrote into JSON."""
-    if dialect == "postgresql" and not isinstance(key.type, Enum):
-        return TypeAdapter(key.type.python_type).validate_python
     of = _DIALECTS[dialect]
-    return key.type.dialect_impl(of).result_processor(of, None) or (lambda value: value)
+    type_ = key.type.dialect_impl(of)
+    if isinstance(type_, TypeDecorator):
+        stored = _key_reader(Column(type_.impl_instance), dialect)
+        return lambda value: type_.process_result_value(stored(value), of)
+    if dialect == "postgresql" and not isinstance(type_, Enum):
+        return TypeAdapter(type_.python_type).validate_python
+    return type_.result_processor(of, None) or (lambda value: value)
 
 
 _DIALECTS: dict[str, Dialect] = {
