@@ -102,6 +102,23 @@ async def test_a_cursor_from_before_what_was_trimmed_is_a_loss(
     await another.close()
 
 
+async def test_what_was_trimmed_beside_a_long_transaction_is_lost_once(
+    records: Records, ann: Changes[Task]
+) -> None:
+    if records.is_sqlite:
+        pytest.skip("SQLite has one writer at a time")
+    async with records.backend.transaction(SERVICE) as long:
+        await long.repository(Ticket).add(Ticket(number="T-1"))
+        await records.of(Task, ANN).add(Task(title="tea"))
+        await records.execute(text("UPDATE amphibase.changes SET changed_at = 'epoch'"))
+        await log_of(records.sql.database).trim(1)
+        async with records.backend.changes(Task, ANN, after=ann.cursor) as late:
+            assert await events(late, 1) == [Lost(late.cursor)]
+            await end_of(records, late)
+        async with records.backend.changes(Task, ANN) as new:
+            await end_of(records, new)
+
+
 async def test_the_log_is_trimmed_to_its_newest_entries(
     records: Records, monkeypatch: pytest.MonkeyPatch
 ) -> None:

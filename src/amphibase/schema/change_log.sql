@@ -14,8 +14,12 @@ CREATE TABLE IF NOT EXISTS amphibase.changes (
 );
 CREATE INDEX IF NOT EXISTS ix_changes_transaction ON amphibase.changes (transaction, id);
 
--- The newest transaction of which an entry was deleted.
-CREATE TABLE IF NOT EXISTS amphibase.changes_trimmed (transaction xid8 NOT NULL);
+-- The newest transaction of which an entry was deleted, and the one that deleted it last: whoever
+-- sees that one saw all that it deleted.
+CREATE TABLE IF NOT EXISTS amphibase.changes_trimmed (
+    transaction xid8 NOT NULL,
+    trimmed_by xid8 NOT NULL DEFAULT pg_current_xact_id()
+);
 
 CREATE OR REPLACE FUNCTION amphibase.log_change() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
@@ -59,12 +63,15 @@ CREATE OR REPLACE FUNCTION amphibase.read_changes(
     FROM (
         SELECT given.after, given.current, coalesce(until_snapshot::pg_snapshot, given.current)
                 AS until,
-            coalesce(pg_snapshot_xmin(given.after) <= given.trimmed, false)
+            EXISTS (
+                    SELECT FROM amphibase.changes_trimmed AS t
+                    WHERE t.transaction >= pg_snapshot_xmin(given.after)
+                        AND NOT pg_visible_in_snapshot(t.trimmed_by, given.after)
+                )
                 OR coalesce(pg_snapshot_xmax(given.after) > pg_snapshot_xmax(given.current), false)
                 AS lost
         FROM (
-            SELECT after_snapshot::pg_snapshot AS after, pg_current_snapshot() AS current,
-                (SELECT t.transaction FROM amphibase.changes_trimmed AS t LIMIT 1) AS trimmed
+            SELECT after_snapshot::pg_snapshot AS after, pg_current_snapshot() AS current
         ) AS given
     ) AS position
     LEFT JOIN LATERAL (
@@ -89,7 +96,7 @@ RETURNS void LANGUAGE sql SET search_path = '' AS $$
     ), before AS (
         DELETE FROM amphibase.changes_trimmed WHERE EXISTS (SELECT FROM old) RETURNING transaction
     )
-    INSERT INTO amphibase.changes_trimmed
+    INSERT INTO amphibase.changes_trimmed (transaction)
     SELECT deleted.transaction FROM (SELECT * FROM old UNION ALL SELECT * FROM before) AS deleted
     ORDER BY deleted.transaction DESC LIMIT 1
 $$;
