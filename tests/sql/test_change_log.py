@@ -259,3 +259,14 @@ async def test_triggers_are_brought_up_to_date(records: Records, gone: str) -> N
         assert [trigger.name for trigger in missing] == [name]
         await connection.run_sync(tables.create_missing, metadata)
         assert await connection.run_sync(tables.missing, metadata) == []
+
+
+async def test_a_trigger_that_went_with_a_renamed_table_is_missing(records: Records) -> None:
+    if records.is_sqlite:
+        pytest.skip("SQLite renames the table in its triggers, too")
+    async with records.sql.database.write() as connection:
+        await connection.execute(text("ALTER TABLE t_tickets RENAME TO t_tickets_before"))
+        await connection.execute(text("CREATE TABLE t_tickets (LIKE t_tickets_before)"))
+        missing = await connection.run_sync(tables.missing, Ticket.metadata)
+        assert {trigger.table for trigger in missing} == {"t_tickets"}
+        await connection.rollback()

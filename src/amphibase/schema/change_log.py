@@ -152,11 +152,12 @@ def _present(connection: Connection) -> set[LogTrigger]:
     if connection.dialect.name == "postgresql":
         rows = connection.exec_driver_sql(_POSTGRES_TRIGGERS, (TRIGGER, TRUNCATE_TRIGGER))
         arguments = [
-            (name, tuple(part.decode() for part in raw.split(b"\0")[:-1])) for name, raw in rows
+            (table, name, tuple(part.decode() for part in raw.split(b"\0")[:-1]))
+            for table, name, raw in rows
         ]
         return {
-            LogTrigger(held[0], name, _postgres_statement(name, held), held)
-            for name, held in arguments
+            LogTrigger(table, name, _postgres_statement(name, held), held)
+            for table, name, held in arguments
         }
     rows = connection.exec_driver_sql(
         "SELECT tbl_name, name, sql FROM sqlite_master WHERE type = 'trigger'"
@@ -249,6 +250,7 @@ _SQLITE = SQLiteDialect()
 _REAL_TYPES = ("FLOAT", "REAL", "DOUBLE", "NUMERIC", "DECIMAL")
 
 _POSTGRES_TRIGGERS = """
-SELECT tgname::text, tgargs FROM pg_trigger
+SELECT relname::text, tgname::text, tgargs
+FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
 WHERE tgname IN (%s, %s) AND tgenabled <> 'D' AND pg_table_is_visible(tgrelid)
 """
