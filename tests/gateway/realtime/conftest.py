@@ -54,6 +54,9 @@ def database(realtime_database: str) -> str:
     with psycopg.connect(realtime_database) as connection:
         connection.execute(NO_POLICIES)
         connection.execute("DROP SCHEMA IF EXISTS shop CASCADE")
+        connection.execute(
+            "ALTER PUBLICATION supabase_realtime SET (publish_via_partition_root = false)"
+        )
         connection.execute("CREATE SCHEMA shop")
         connection.execute("GRANT USAGE ON SCHEMA shop TO anon, authenticated, service_role")
     return realtime_database

@@ -462,3 +462,42 @@ async def test_an_earlier_version_is_not_shown_by_a_column_that_cannot_be_select
     shown = (await change(wire))["data"]
     assert (shown["type"], shown["record"]["text"]) == ("UPDATE", "of ann")
     assert await wire.is_silent()
+
+
+@pytest.mark.parametrize("is_root", [False, True], ids=["leaves", "root"])
+async def test_changes_of_a_partition_are_its_own_unless_the_publication_says_otherwise(
+    api: Api, connect: Connect, is_root: bool
+) -> None:
+    await api.run(
+        "CREATE TABLE shop.sales (id int PRIMARY KEY, owner uuid) PARTITION BY RANGE (id)",
+        "CREATE TABLE shop.sales_low PARTITION OF shop.sales FOR VALUES FROM (0) TO (10)",
+        "CREATE TABLE shop.sales_high PARTITION OF shop.sales FOR VALUES FROM (10) TO (20)",
+        "GRANT SELECT ON ALL TABLES IN SCHEMA shop TO authenticated",
+        *(
+            f"ALTER TABLE shop.{table} ENABLE ROW LEVEL SECURITY"
+            for table in ("sales", "sales_low", "sales_high")
+        ),
+        *(
+            f"CREATE POLICY p ON shop.{table} TO authenticated USING (owner = auth.uid())"
+            for table in (("sales",) if is_root else ("sales_low", "sales_high"))
+        ),
+        "ALTER PUBLICATION supabase_realtime ADD TABLE shop.sales",
+        f"ALTER PUBLICATION supabase_realtime SET (publish_via_partition_root = {is_root})",
+    )
+    names = ["sales", "sales"] if is_root else ["sales_low", "sales_high"]
+    ann, bob = await connect(api), await connect(api)
+    bindings = [{"event": "*", "schema": "shop", "table": name} for name in dict.fromkeys(names)]
+    await subscribe(ann, *bindings, token=api.token())
+    await subscribe(bob, *bindings, token=api.token(BOB))
+    await api.run(f"INSERT INTO shop.sales VALUES (1, '{ANN}'), (2, '{BOB}')")
+    received = [(await change(ann))["data"]]
+    await api.run("UPDATE shop.sales SET id = 11 WHERE id = 1")
+    received += [(await change(ann))["data"] for _ in range(2)]
+    assert [(each["type"], each["table"]) for each in received] == [
+        ("INSERT", names[0]),
+        ("DELETE", names[0]),
+        ("INSERT", names[1]),
+    ]
+    assert (await change(bob))["data"]["record"] == {"id": 2, "owner": str(BOB)}
+    assert (await change(bob))["data"]["type"] == "DELETE"
+    assert await bob.is_silent()

@@ -84,7 +84,7 @@ async def run_all(
         except psycopg.Error as error:
             if connection.closed:
                 raise
-            logger.warning("A subscriber of the role %s gets nothing: %s", statement.role, error)
+            logger.warning("A statement of the role %s fails: %s", statement.role, error)
             rows.append(())
     return rows
 

@@ -11,6 +11,7 @@ from amphibase.database.engine import Database
 from amphibase.gateway.realtime.changes.binding import Binding
 from amphibase.gateway.realtime.changes.check import NOT_GRANTED
 from amphibase.gateway.realtime.changes.event import Composed, new_row, old_row, write_event
+from amphibase.gateway.realtime.changes.generated_columns import GeneratedColumns
 from amphibase.gateway.realtime.changes.index import BindingIndex
 from amphibase.gateway.realtime.changes.pace import paced
 from amphibase.gateway.realtime.changes.questions import compose
@@ -51,6 +52,7 @@ class Lane:
         self._limit = limit
         self._index = BindingIndex[ChangeSubscriber]()
         self._catalog = TableCatalog()
+        self._generated = GeneratedColumns()
         self._policies = RowPolicies()
         self._notices: dict[ChangeSubscriber, set[str]] = defaultdict(set)
 
@@ -88,13 +90,15 @@ class Lane:
             psycopg.Error: the connection has ended.
         """
         connection = await self._session.connection()
-        versions = await wait_until_visible(
+        rows = await wait_until_visible(
             connection,
             (change.xid for change in changes),
             versions_statement({relation.oid for relation in recipients}),
         )
+        versions = dict(rows)
         roles = {each.question.role for of_table in recipients.values() for each in of_table}
-        tables = await self._catalog.read(connection, dict(versions), roles)
+        tables = await self._catalog.read(connection, versions, roles)
+        changes = await self._generated.add(connection, changes, versions, tables)
         readable = self._readable(recipients, tables)
         outcome = await Round(changes, readable, tables).decide(
             connection, self._policies, self._limit

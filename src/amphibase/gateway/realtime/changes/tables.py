@@ -32,8 +32,16 @@ SELECT
             'is_of_policy', EXISTS (
                 SELECT FROM pg_depend AS d JOIN pg_policy AS p ON p.oid = d.objid
                 WHERE d.classid = 'pg_policy'::regclass AND d.refclassid = 'pg_class'::regclass
-                    AND p.polrelid = c.oid AND d.refobjid = c.oid AND d.refobjsubid = a.attnum
+                    AND p.polrelid = c.oid AND d.refobjid = c.oid AND (
+                        d.refobjsubid = a.attnum OR d.refobjsubid IN (
+                            SELECT e.adnum FROM pg_attrdef AS e JOIN pg_depend AS g
+                                ON g.classid = 'pg_attrdef'::regclass AND g.objid = e.oid
+                            WHERE e.adrelid = c.oid AND g.refclassid = 'pg_class'::regclass
+                                AND g.refobjid = c.oid AND g.refobjsubid = a.attnum
+                        )
+                    )
             ),
+            'is_generated', a.attgenerated <> '',
             'is_selectable', coalesce(
                 pg_has_role('authenticator', o.oid, 'MEMBER')
                 AND has_schema_privilege(o.oid, c.relnamespace, 'USAGE')
@@ -98,7 +106,8 @@ class TableColumn:
         sql_type: as SQL writes it.
         is_composed: whether its values are written by the database: arrays, composites, domains.
         is_exact: whether equal values have equal texts, as far as its collation says.
-        is_of_policy: whether a policy of the table mentions it.
+        is_of_policy: whether a policy of the table mentions it, or a column that is generated from
+            it.
     """
 
     name: str
@@ -108,6 +117,7 @@ class TableColumn:
     is_exact: bool
     is_key: bool
     is_of_policy: bool
+    is_generated: bool
     is_selectable: bool
 
 
