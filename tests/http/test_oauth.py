@@ -12,6 +12,7 @@ import httpx
 import jwt
 import pytest
 from fastapi import FastAPI
+from pydantic import SecretStr
 from sqlalchemy import update
 from tests.backends import sql_backend_of
 from tests.conftest import prepared_database
@@ -233,6 +234,49 @@ async def test_an_account_whose_address_was_confirmed_is_linked_by_it(
 
 
 @pytest.mark.parametrize(
+    "email", ["foo", "ann@example.com\r\nBcc: all@example.com", ["ann@example.com"], "x" * 300]
+)
+async def test_a_new_user_needs_an_address_that_a_sign_up_takes(
+    client: Client, third_party: ThirdParty, email: Any
+) -> None:
+    third_party.user["email"] = email
+    assert rejection(await sign_in(client)) == (403, "email_not_confirmed")
+
+
+async def test_an_address_is_stored_as_by_a_sign_up(
+    client: Client, third_party: ThirdParty
+) -> None:
+    third_party.user["email"] = "Ann@xn--bcher-kva.example.com"
+    assert (await sign_in(client)).json()["user"]["email"] == "ann@b\u00fccher.example.com"
+
+
+async def test_an_address_that_only_looks_like_an_accounts_does_not_lead_to_it(
+    client: Client, third_party: ThirdParty
+) -> None:
+    third_party.user["email"] = "mark@example.com"
+    assert (await sign_in(client)).status_code == 200
+    third_party.user |= {"sub": "another", "email": "mar\u212a@example.com"}  # the Kelvin sign
+    assert rejection(await sign_in(client)) == (403, "email_not_confirmed")
+
+
+@pytest.mark.parametrize("name", ["a\x00", "\ud800"])
+async def test_text_that_no_database_keeps_is_an_error_of_the_client(
+    client: Client, third_party: ThirdParty, name: str
+) -> None:
+    third_party.user["name"] = name
+    assert (await go(client))["error"] == "server_error"
+
+
+async def test_a_code_of_before_a_change_of_the_key_is_not_valid(
+    client: Client, settings: Settings
+) -> None:
+    code = (await go(client))["code"]
+    changed = settings.model_copy(update={"secret_key": SecretStr("another secret key " * 3)})
+    async with open_client(Amphibase(changed).mount(FastAPI())) as later:
+        assert rejection(await redeem(later, code)) == (400, "invalid_or_expired_token")
+
+
+@pytest.mark.parametrize(
     ("settings", "code"),
     [
         ({"sign_up": "invited"}, "sign_up_closed"),
@@ -338,6 +382,7 @@ async def test_a_form_of_the_third_partys_site_brings_the_cookie(
     make_settings: Any, third_party: ThirdParty
 ) -> None:
     third_party.user = {**ANN, "email_verified": "true", "name": None}
+    third_party.metadata = {"authorization_response_iss_parameter_supported": True}
     settings = make_settings(
         public_url="https://testserver",
         oauth_redirect_urls=APP,
@@ -354,7 +399,8 @@ async def test_a_form_of_the_third_partys_site_brings_the_cookie(
         async with httpx.AsyncClient() as browser:
             fields = (await browser.get(target.headers["location"])).json()
         name = '{"name": {"firstName": "Ann", "lastName": "Other"}}'
-        back = await client.post("/auth/oauth/apple/callback", data={**fields, "user": name})
+        fields |= {"iss": third_party.url, "user": name}
+        back = await client.post("/auth/oauth/apple/callback", data=fields)
         code = parse_qs(urlsplit(back.headers["location"]).query)["code"][0]
         assert (await redeem(client, code)).json()["user"]["name"] == "Ann Other"
 

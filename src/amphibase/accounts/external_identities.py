@@ -5,6 +5,8 @@ address, but only where the third party has verified that address: everybody can
 address of somebody else.
 """
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -44,6 +46,9 @@ class ExternalIdentity:
         email: in lower case; None where there is none.
         is_verified: whether the third party has verified the address.
         data: what it says of the user, for the metadata.
+
+    Raises:
+        ValueError: the text is such that no database keeps it.
     """
 
     provider: str
@@ -51,6 +56,10 @@ class ExternalIdentity:
     email: str | None
     is_verified: bool
     data: Claims = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if not _is_storable(self.data):
+            raise ValueError("has a NUL character, or half of a surrogate pair, in its text")
 
 
 class ExternalIdentities:
@@ -287,6 +296,14 @@ class ExternalIdentities:
             .where(self._table.c.id == row.id)
             .values(identity_data=dict(identity.data), last_sign_in_at=now, updated_at=now)
         )
+
+
+def _is_storable(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return all(_is_storable(part) for item in value.items() for part in item)
+    if isinstance(value, list):
+        return all(map(_is_storable, value))
+    return not isinstance(value, str) or not re.search("[\x00\ud800-\udfff]", value)
 
 
 def _is_unproven(user: Row[Any]) -> bool:

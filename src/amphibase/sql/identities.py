@@ -4,13 +4,14 @@ import base64
 import hmac
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 from uuid import UUID
 
 import orjson
-from cryptography.fernet import Fernet
+from cryptography.fernet import Fernet, InvalidToken
+from email_validator import EmailNotValidError, validate_email
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -182,7 +183,7 @@ class SqlIdentities:
             reason = getattr(error, "reason", error)
             logger.error("Sign-in with %s failed: %s", provider, reason)
             return None
-        return identity
+        return _with_valid_address(identity)
 
     # From the code to a session
 
@@ -286,7 +287,10 @@ class SqlIdentities:
         return self._fernet.encrypt(orjson.dumps(asdict(identity))).decode()
 
     def _unsealed(self, flow: Row[Any]) -> ExternalIdentity:
-        content = self._fernet.decrypt(flow.provider_access_token.encode())
+        try:
+            content = self._fernet.decrypt(flow.provider_access_token.encode())
+        except InvalidToken:  # the key has changed since
+            raise InvalidLink from None
         return ExternalIdentity(**orjson.loads(content))
 
 
@@ -300,6 +304,15 @@ def _build(name: str, settings: Settings) -> "Provider":
     registered = settings.oauth_provider(name)
     assert registered is not None
     return build_provider(name, registered)
+
+
+def _with_valid_address(identity: ExternalIdentity) -> ExternalIdentity:
+    """Return the identity with its address as a sign-up stores it; without one that none takes."""
+    try:
+        email = validate_email(identity.email or "", check_deliverability=False).normalized
+    except EmailNotValidError:
+        return replace(identity, email=None, is_verified=False)
+    return replace(identity, email=email.lower())
 
 
 def _joins(owner: Row[Any] | None) -> bool:

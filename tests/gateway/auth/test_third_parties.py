@@ -478,6 +478,7 @@ def forged(third_party: ThirdParty, how: str) -> str:
         ({"exp": 1}, "Bad ID token"),
         ({"at_hash": "another"}, "Bad ID token"),
         ({"nonce": "another"}, "Nonces mismatch"),
+        ({"nonce": "änother"}, "Nonces mismatch"),
         ({}, "Passed nonce and nonce in id_token should either both exist or not."),
         ("none", "Bad ID token"),
         ("shared secret", "Bad ID token"),

@@ -1,12 +1,14 @@
 """What third parties say of a user, as the identities of Supabase Auth have it."""
 
 import json
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
 from amphibase.accounts.external_identities import ExternalIdentity
+from amphibase.accounts.oauth.http import ProviderError
 from amphibase.accounts.oauth.openid import ANY_TENANT
 
 Json = Mapping[str, Any]
@@ -53,9 +55,9 @@ def with_apple_name(identity: ExternalIdentity, user: str) -> ExternalIdentity:
     try:
         name = json.loads(user)["name"]
         full_name = f"{name.get('firstName', '')} {name.get('lastName', '')}".strip()
+        return replace(identity, data={**identity.data, "name": full_name, "full_name": full_name})
     except (ValueError, KeyError, TypeError, AttributeError):
         return identity
-    return replace(identity, data={**identity.data, "name": full_name, "full_name": full_name})
 
 
 def of_azure(claims: Json, url: str, issuer: str) -> ExternalIdentity:
@@ -126,7 +128,14 @@ def of_discord(user: Json, url: str) -> ExternalIdentity:
 def _identity(
     provider: str, issuer: Any, subject: Any, email: Any, is_verified: bool, more: Json
 ) -> ExternalIdentity:
-    email = str(email).strip().lower() if email else None
+    """Return an identity; raise ProviderError for text that no database keeps.
+
+    An address that has another form in Unicode counts as not verified: in lower case, the Kelvin
+    sign is a `k`, and its owner is not the one of the address with that letter.
+    """
+    address = email.strip() if isinstance(email, str) else ""
+    email = address.lower() or None
+    is_verified = is_verified and unicodedata.is_normalized("NFC", address)
     data = {
         "iss": issuer,
         "sub": str(subject),
@@ -137,4 +146,7 @@ def _identity(
         **more,
     }
     known = {name: value for name, value in data.items() if value is not None}
-    return ExternalIdentity(provider, str(subject), email, is_verified, known)
+    try:
+        return ExternalIdentity(provider, str(subject), email, is_verified, known)
+    except ValueError as error:
+        raise ProviderError(f"{provider} {error}") from None

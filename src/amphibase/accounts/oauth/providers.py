@@ -301,7 +301,10 @@ async def _token(
 
 
 def _tokens(token: Mapping[str, Any]) -> ProviderTokens:
-    return ProviderTokens(token["access_token"], token.get("refresh_token"))
+    refresh_token = token.get("refresh_token")
+    return ProviderTokens(
+        token["access_token"], refresh_token if isinstance(refresh_token, str) else None
+    )
 
 
 def _derive(key: bytes, purpose: str) -> str:

@@ -97,8 +97,11 @@ def routes(respond: Respond, signed_in_response: Any) -> FastPathRouter:
         code: Field = "",
         error: Field = "",
         user: Field = "",
+        iss: Annotated[str | None, Form()] = None,
     ) -> RedirectResponse:
         fields = {"state": state, "code": code, "error": error, "user": user}
+        if iss is not None:
+            fields["iss"] = iss
         return await receive(provider, db, request, fields)
 
     async def receive(

@@ -90,5 +90,5 @@ def _check_nonce(nonce: str, claims: Mapping[str, Any]) -> None:
             "Passed nonce and nonce in id_token should either both exist or not.",
         )
     expected = hashlib.sha256(nonce.encode("utf-8", "surrogatepass")).hexdigest()
-    if named and not hmac.compare_digest(expected, named):
+    if named and not hmac.compare_digest(expected.encode(), named.encode()):
         raise OAuthError("invalid nonce", "Nonces mismatch")
