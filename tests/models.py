@@ -345,6 +345,15 @@ class Ticket(ServerOnly, Base):
     number: Mapped[str] = mapped_column(TicketNumber, primary_key=True)
 
 
+class Digest(ServerOnly, Base):
+    """A key of bytes."""
+
+    __tablename__ = "t_digests"
+    __changes__ = True
+
+    digest: Mapped[bytes] = mapped_column(primary_key=True)
+
+
 class Receipt(ServerOnly, Base):
     """Refers to a user, and does not go with them."""
 

@@ -10,11 +10,12 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from sqlalchemy import text
+from sqlalchemy import create_engine, insert, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from tests.backends import ANN, BOB, Records
 from tests.conftest import open_records
 from tests.contract.test_changes import described, end_of, events
-from tests.models import Clip, Note, Task, Ticket
+from tests.models import Clip, Digest, Note, Task, Ticket
 
 from amphibase import SERVICE
 from amphibase.accounts.jwt.key_ring import load_keys
@@ -193,6 +194,29 @@ async def test_keys_are_as_the_application_has_them(records: Records) -> None:
         assert added.row.number == "T-1"
         await records.of(Ticket).delete("T-1")
         assert await events(changes, 1) == [Removed("T-1", changes.cursor)]
+    async with records.backend.changes(Digest, SERVICE) as digests:
+        await records.of(Digest).add(Digest(digest=b"\xff1"))
+        (added,) = await events(digests, 1)
+        assert isinstance(added, Added)
+        assert added.row.digest == b"\xff1"
+        await records.of(Digest).delete(b"\xff1")
+        assert await events(digests, 1) == [Removed(b"\xff1", digests.cursor)]
+
+
+async def test_a_log_of_a_table_with_other_types_than_before_is_a_loss(
+    records: Records, ann: Changes[Task]
+) -> None:
+    if records.is_sqlite:
+        pytest.skip("SQLite stores any value in any column")
+    await records.of(Task, ANN).add(Task(title="tea"))
+    await events(ann, 1)
+    old = """jsonb_set(old, '{stars}', '"many"')"""
+    await records.execute(
+        text("UPDATE t_tasks SET stars = 1"),
+        text(f"UPDATE amphibase.changes SET old = {old} WHERE old IS NOT NULL"),
+    )
+    assert await events(ann, 1) == [Lost(ann.cursor)]
+    await end_of(records, ann)
 
 
 async def test_streams_at_the_same_place_share_one_read(
@@ -270,3 +294,23 @@ async def test_a_trigger_that_went_with_a_renamed_table_is_missing(records: Reco
         missing = await connection.run_sync(tables.missing, Ticket.metadata)
         assert {trigger.table for trigger in missing} == {"t_tickets"}
         await connection.rollback()
+
+
+def test_a_table_may_have_quotes_in_its_name() -> None:
+    class Other(DeclarativeBase):
+        pass
+
+    class Quoted(Other):
+        __tablename__ = "a \"table's"
+        __changes__ = True
+
+        id: Mapped[int] = mapped_column('the "key', primary_key=True)
+
+    with create_engine("sqlite://").begin() as connection:
+        Other.metadata.create_all(connection)
+        tables.create_missing(connection, Other.metadata)
+        assert tables.missing(connection, Other.metadata) == []
+        connection.execute(insert(Quoted).values(id=1))
+        logged = connection.execute(text(f'SELECT table_name, "key" FROM {tables.TABLE}'))
+        assert [tuple(row) for row in logged] == [("a \"table's", "[1]")]
+    Other.registry.dispose()

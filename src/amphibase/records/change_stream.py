@@ -9,7 +9,7 @@ from typing import Any, Generic, Protocol, Self, TypeAlias
 
 from amphibase.backend import Added, Changed, ChangeEvent, Lost, Model, Removed
 from amphibase.backend.records import Item_co
-from amphibase.errors import InvalidCursor, InvalidRequest, Retryable
+from amphibase.errors import InvalidCursor, InvalidRequest, InvalidValue, Retryable
 from amphibase.models import keeps_changes
 from amphibase.records.change_log import RETRY_SECONDS, Entry, LogRead, LogReader, Position
 from amphibase.records.cursors import Cursors
@@ -132,7 +132,10 @@ class ChangeStream(Generic[Model]):
         keys = {raw: self._rows.key(raw) for raw in sorted(place, key=place.__getitem__)}
         rows = await self._rows.current([*keys.values()])
         earlier = [(entry.key, entry.old) for entry in entries if entry.old is not None]
-        visible = await self._rows.were_visible([old for _, old in earlier]) if earlier else []
+        try:
+            visible = await self._rows.were_visible([old for _, old in earlier]) if earlier else []
+        except InvalidValue:  # the table has other types now than the rows had then
+            return [Lost]
         seen = zip(earlier, visible, strict=True)
         was_seen = {raw for (raw, _), was_visible in seen if was_visible}
         first = {entry.key: entry for entry in reversed(entries)}

@@ -7,7 +7,7 @@ no revision, for on SQLite they go with every copy of a table that a revision ma
 
 from collections.abc import Iterator
 from importlib.resources import files
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import Column, Connection, MetaData, Table, inspect
 from sqlalchemy.dialects.sqlite.base import SQLiteDialect
@@ -85,7 +85,7 @@ def create_missing(connection: Connection, metadata: MetaData) -> None:
         run(connection, postgres_log())
     else:
         run(connection, SQLITE_LOG)
-        run(connection, *(f'DROP TRIGGER IF EXISTS "{trigger.name}"' for trigger in triggers))
+        run(connection, *(f"DROP TRIGGER IF EXISTS {quoted(trigger.name)}" for trigger in triggers))
     run(connection, *(trigger.statement for trigger in triggers))
 
 
@@ -188,7 +188,7 @@ def _postgres_statement(name: str, arguments: tuple[str, ...]) -> str:
 
 def _sqlite_triggers(table: Table) -> Iterator[LogTrigger]:
     def entry(operation: str, key_of: str, *, old: bool, where: str = "true") -> str:
-        key = ", ".join(f"{key_of}.{quoted(column.name)}" for column in table.primary_key)
+        key = ", ".join(_sqlite_key(column, key_of) for column in table.primary_key)
         return (
             f"    INSERT INTO {TABLE} (table_name, operation, key, old)\n"
             f"    SELECT {literal(table.name)}, '{operation}', json_array({key}), "
@@ -211,6 +211,12 @@ def _sqlite_triggers(table: Table) -> Iterator[LogTrigger]:
             f"CREATE TRIGGER {quoted(name)} AFTER {event} ON {quoted(table.name)}\nBEGIN\n{body}END"
         )
         yield LogTrigger(table.name, name, statement)
+
+
+def _sqlite_key(column: Column[Any], key_of: str) -> str:
+    """Return the expression of a part of a key: of bytes the digits, for JSON has no bytes."""
+    name = f"{key_of}.{quoted(column.name)}"
+    return f"CASE typeof({name}) WHEN 'blob' THEN hex({name}) ELSE {name} END"
 
 
 def _sqlite_row(table: Table) -> str:

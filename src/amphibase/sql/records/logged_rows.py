@@ -11,6 +11,7 @@ from sqlalchemy import (
     Enum,
     FromClause,
     Integer,
+    LargeBinary,
     Select,
     TypeDecorator,
     bindparam,
@@ -141,6 +142,8 @@ def _key_reader(key: Column[Any], dialect: str) -> Callable[[Any], Any]:
     if isinstance(type_, TypeDecorator):
         stored = _key_reader(Column(type_.impl_instance), dialect)
         return lambda value: type_.process_result_value(stored(value), of)
+    if isinstance(type_, LargeBinary):
+        return lambda value: bytes.fromhex(value.removeprefix("\\x"))
     if dialect == "postgresql" and not isinstance(type_, Enum):
         return TypeAdapter(type_.python_type).validate_python
     return type_.result_processor(of, None) or (lambda value: value)
