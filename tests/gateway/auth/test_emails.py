@@ -437,6 +437,22 @@ async def test_an_email_has_the_projects_own_subject_and_html(serve: ServeAuth) 
     assert link in shown["Text"]
 
 
+async def test_no_line_of_an_email_is_longer_than_mail_servers_take(serve: ServeAuth) -> None:
+    page = "<p>Grüße, {{ .Data.name }}</p>" * 100
+    api = await serve(
+        mailer_autoconfirm=False,
+        mailer_subjects_confirmation="To {{ .Data.name }}",
+        mailer_template_confirmation=page,
+    )
+    await api.sign_up(data={"name": "Ann\x1b[31m"})
+    summary = (await inbox_api(api, "messages")).json()["messages"][0]
+    assert summary["Subject"] == "To Ann[31m"
+    raw = (await inbox_api(api, f"message/{summary['ID']}/raw")).content
+    assert max(map(len, raw.splitlines())) <= 998
+    shown = (await inbox_api(api, f"message/{summary['ID']}")).json()
+    assert shown["HTML"].strip() == page.replace("{{ .Data.name }}", "Ann\x1b[31m")
+
+
 async def inbox_api(api: Api, path: str) -> httpx.Response:
     """What Mailpit's API says of the emails."""
     transport = httpx.ASGITransport(app=api.inbox)

@@ -40,6 +40,7 @@ def test_values_and_conditions_are_written_as_by_go(template: str, expected: str
         ("{{ .Token | printf }}", "is not supported"),
         ("{{ if .Token }}", "without its"),
         ("{{ end }}", "end }} is not supported"),
+        ("{{ .Token }} {{ .Email", "an action without its }}"),
         ("{{ if .Token }}{{ else }}{{ else }}{{ end }}", "else }} is not supported"),
     ],
 )

@@ -6,6 +6,8 @@ from urllib.parse import quote, urlsplit
 
 from email_validator import EmailNotValidError, validate_email
 
+MAX_LINE_BYTES = 998
+
 
 class EmailTemplates:
     """Composes the messages.
@@ -123,8 +125,17 @@ def compose(sender: str, email: str, subject: str, text: str, *, host: str | Non
     message["Subject"] = subject
     message["Date"] = formatdate(usegmt=True)
     message["Message-ID"] = make_msgid(domain=host)
-    message.set_content(text, cte="8bit")
+    message.set_content(text, cte=transfer_encoding(text))
     return message
+
+
+def transfer_encoding(text: str) -> str:
+    """Return how a text is sent: as it is, unless a line is too long (RFC 5322, section 2.1.1).
+
+    Mail servers break such a line, in the middle of a link too.
+    """
+    is_short = all(len(line) <= MAX_LINE_BYTES for line in text.encode().splitlines())
+    return "8bit" if is_short else "quoted-printable"
 
 
 def _deliverable(email: str) -> str:

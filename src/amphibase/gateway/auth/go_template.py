@@ -94,6 +94,8 @@ def _parse(text: str, parts: Parts) -> None:
     if open_blocks:
         raise ValueError("has an {{ if }} without its {{ end }}")
     rest = text[position:]
+    if "{{" in rest:
+        raise ValueError("has an action without its }}")
     current.append(rest.lstrip() if trims else rest)
 
 

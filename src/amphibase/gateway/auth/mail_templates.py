@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from urllib.parse import quote, urlsplit
 
 from amphibase.accounts.mail.mailer import Mailer, Smtp
-from amphibase.accounts.mail.templates import compose
+from amphibase.accounts.mail.templates import compose, transfer_encoding
 from amphibase.accounts.one_time_tokens import EmailToken
 from amphibase.backend import NO_CLAIMS, Claims
 from amphibase.background import Background
@@ -228,12 +228,13 @@ class MailTemplates:
         if name := TEMPLATES.get(kind):
             own_subject: str | None = getattr(settings, f"mailer_subjects_{name}")
             if own_subject is not None:
-                # In one line: a value of the user's adds no header.
-                subject = " ".join(GoTemplate(own_subject).render(values).split())
+                # In one line, without control characters: a value of the user's adds no header.
+                words = GoTemplate(own_subject).render(values).split()
+                subject = "".join(filter(str.isprintable, " ".join(words)))
             template = getattr(settings, f"mailer_template_{name}")
         host = urlsplit(settings.site_url).hostname
         message = compose(settings.sender, email, subject, text, host=host)
         if template is not None:
             content = GoTemplate(template).render(values, html.escape)
-            message.add_alternative(content, subtype="html", cte="8bit")
+            message.add_alternative(content, subtype="html", cte=transfer_encoding(content))
         return message
