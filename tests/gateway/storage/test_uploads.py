@@ -155,10 +155,11 @@ async def test_the_project_limits_the_size_of_all_files(serve: ServeStorage) -> 
         ("text/html", False),
         ("imagex/png", False),
         ("TEXT/PLAIN", False),
+        ("IMAGE/PNG", False),
     ],
 )
 async def test_a_bucket_limits_the_types_of_its_files(api: Api, kind: str, is_taken: bool) -> None:
-    await api.bucket(allowed_mime_types=["image/*", "text/plain"])
+    await api.bucket(allowed_mime_types=["image/*", "image/png", "text/plain"])
     message = f"mime type {kind} is not supported"
     sent = [
         await api.upload("b/1", kind=kind),
