@@ -63,9 +63,10 @@ ALLOWED = {
     "supabase": SHARED | FOUNDATION | {"backend"},
     "build": SHARED | {"accounts", "backend", "sql", "supabase"},
     "services": SHARED | {"backend", "blobs", "records"},
-    "http": SHARED | {"accounts", "backend", "blobs", "build", "records", "server", "services"},
+    "http": SHARED
+    | {"accounts", "backend", "blobs", "build", "rate_limits", "records", "server", "services"},
     "move": SHARED | FOUNDATION | {"backend", "sql", "supabase"},
-    "gateway": SHARED | FOUNDATION | {"backend", "postgres", "server"},
+    "gateway": SHARED | FOUNDATION | {"backend", "postgres", "rate_limits", "server"},
     "cli": SHARED
     | FOUNDATION
     | {"backend", "build", "gateway", "http", "move", "postgres", "server", "services", "supabase"},

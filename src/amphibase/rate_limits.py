@@ -1,9 +1,14 @@
-"""The limits on what clients may try how often, as a setting writes them."""
+"""How often clients may try something, as a setting writes it, and what counts as one client."""
 
+from ipaddress import IPv6Address, ip_address, ip_network
 from typing import TYPE_CHECKING, ClassVar, Self
 
 if TYPE_CHECKING:  # commands do not wait for it
     from limits import RateLimitItem
+
+CLIENT_PREFIX = 64
+"""Bits of an IPv6 address that belong to one client, which has all of the network
+(RFC 4291, section 2.5.1)."""
 
 
 class RateLimits(dict[str, "RateLimitItem"]):
@@ -48,3 +53,16 @@ class RateLimits(dict[str, "RateLimitItem"]):
             except ValueError:
                 raise ValueError(f"{action} needs a rate such as 10/minute, or off") from None
         return limits
+
+
+def client_of(ip: str | None) -> str:
+    """Return what counts as one client: an IPv4 address, or a network of IPv6 (/64)."""
+    try:
+        address = ip_address(ip or "")
+    except ValueError:
+        return ip or ""
+    if isinstance(address, IPv6Address):
+        if address.ipv4_mapped is not None:
+            return str(address.ipv4_mapped)
+        return str(ip_network((int(address), CLIENT_PREFIX), strict=False))
+    return str(address)

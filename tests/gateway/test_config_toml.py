@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from amphibase.errors import ConfigurationError
+from amphibase.gateway.auth.rate_limit_settings import MessageRate
 from amphibase.gateway.auth.settings import load_auth_settings
 from amphibase.gateway.config_toml import BucketConfig, read_config
 from amphibase.gateway.rest.settings import RestSettings
@@ -175,7 +176,7 @@ def test_what_has_no_effect_is_named_by_its_table(config: Path) -> None:
     config.write_text(
         """
         [auth.rate_limit]
-        email_sent = 100
+        emails_sent = 100
         [auth.external.facebook]
         enabled = true
         client_id = "env(GOOGLE)"
@@ -187,12 +188,50 @@ def test_what_has_no_effect_is_named_by_its_table(config: Path) -> None:
     )
     found = read_config()
     assert found.unknown == (
-        "auth.rate_limit.email_sent",
+        "auth.rate_limit.emails_sent",
         "auth.external.facebook",
         "functions.hello",
         "storage.vector",
     )
     assert found.unset == ("GOOGLE",)
+
+
+RATE_LIMITS = """
+[auth.rate_limit]
+email_sent = 2
+sms_sent = 30
+anonymous_users = 30
+token_refresh = 150
+sign_in_sign_ups = 30
+token_verifications = 30
+web3 = 30
+"""
+
+
+def test_the_rate_limits_of_a_new_project_do_not_limit(config: Path) -> None:
+    config.write_text(RATE_LIMITS)
+    assert (dict(read_config().values), read_config().unknown) == ({}, ())
+
+
+def test_other_rate_limits_do(config: Path) -> None:
+    config.write_text(RATE_LIMITS.replace("30", "7").replace("150", "8"))
+    auth = load_auth_settings()
+    assert auth.rate_limit_sms_sent == MessageRate(7)
+    assert (auth.rate_limit_anonymous_users, auth.rate_limit_token_refresh) == (7, 8)
+    assert (auth.rate_limit_otp, auth.rate_limit_verify, auth.rate_limit_web3) == (7, 7, 7)
+
+
+@pytest.mark.parametrize("is_in_file", [True, False])
+def test_emails_are_limited_where_a_mail_server_sends_them(
+    config: Path, monkeypatch: pytest.MonkeyPatch, is_in_file: bool
+) -> None:
+    server = '[auth.email.smtp]\nhost = "mail.example.com"\n'
+    enabled = "true" if is_in_file else "false"
+    config.write_text(f"{RATE_LIMITS}{server}enabled = {enabled}")
+    if not is_in_file:
+        assert load_auth_settings().rate_limit_email_sent is None
+        monkeypatch.setenv("GOTRUE_SMTP_HOST", "mail.example.com")
+    assert load_auth_settings().rate_limit_email_sent == MessageRate(2)
 
 
 @pytest.mark.parametrize("value", ["true", "false"])

@@ -14,7 +14,6 @@ from amphibase.gateway.build import check, settings_without_effect
         "GOTRUE_HOOK_AFTER_USER_CREATED_URI=pg-functions://postgres/public/check",
         "GOTRUE_SESSIONS_ALLOW_LOW_AAL=24h",
         "GOTRUE_SECURITY_SB_FORWARDED_FOR_ENABLED=true",
-        "GOTRUE_RATE_LIMIT_EMAIL_SENT=30",
     ],
 )
 @pytest.mark.parametrize("source", ["environment", ".env"])

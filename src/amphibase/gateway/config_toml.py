@@ -177,6 +177,9 @@ class _Reader:
             is_on = table.get("enabled", key == "auth.email.smtp")
             if not self._is_on(f"{key}.enabled", is_on):
                 table.clear()
+        # As the CLI does: emails that only the local inbox gets are not limited.
+        if not self._table(auth["email"], "smtp") and not self._environment.get("GOTRUE_SMTP_HOST"):
+            self._table(auth, "rate_limit").pop("email_sent", None)
 
     def _table(self, content: dict[str, Any], name: str) -> dict[str, Any]:
         table = content.setdefault(name, {})

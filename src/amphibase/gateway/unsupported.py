@@ -49,7 +49,6 @@ AUTH = (
             r"HOOK_AFTER_USER_CREATED_(?:ENABLED|URI)"
             r"|SESSIONS_(?:TAGS|ALLOW_LOW_AAL)"
             r"|SECURITY_SB_FORWARDED_FOR_ENABLED"
-            r"|RATE_LIMIT_\w+"
             r")"
         )
     ),

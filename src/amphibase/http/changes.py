@@ -26,9 +26,9 @@ from amphibase.backend import (
     Where,
 )
 from amphibase.errors import AmphibaseError
-from amphibase.http.limits import client_of
 from amphibase.http.row_serializer import RowSerializer
 from amphibase.http.streams import RETRY_SECONDS, StreamLimiter, batches, first_of
+from amphibase.rate_limits import client_of
 from amphibase.records.listing import read_filters
 
 SEND_SECONDS = 30

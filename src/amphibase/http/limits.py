@@ -3,7 +3,6 @@
 import hashlib
 import multiprocessing
 import os
-from ipaddress import IPv6Address, ip_address, ip_network
 
 from limits.aio.strategies import MovingWindowRateLimiter
 from limits.errors import ConfigurationError as StorageConfigurationError
@@ -12,14 +11,11 @@ from limits.storage import storage_from_string
 
 from amphibase.errors import ConfigurationError, TooManyRequests, Unavailable
 from amphibase.models import utc_now
+from amphibase.rate_limits import client_of
 from amphibase.redaction import redacted_logger
 from amphibase.settings import Settings
 
 logger = redacted_logger("amphibase.limits")
-
-CLIENT_PREFIX = 64
-"""Bits of an IPv6 address that belong to one client, which has all of the network
-(RFC 4291, section 2.5.1)."""
 
 
 class RateLimiter:
@@ -103,19 +99,6 @@ class RateLimiter:
             raise Unavailable("The rate limits cannot be checked just now") from error
         seconds = max(1, round(window.reset_time - utc_now().timestamp()))
         raise TooManyRequests(retry_after=seconds)
-
-
-def client_of(ip: str | None) -> str:
-    """Return what counts as one client: an IPv4 address, or a network of IPv6 (/64)."""
-    try:
-        address = ip_address(ip or "")
-    except ValueError:
-        return ip or ""
-    if isinstance(address, IPv6Address):
-        if address.ipv4_mapped is not None:
-            return str(address.ipv4_mapped)
-        return str(ip_network((int(address), CLIENT_PREFIX), strict=False))
-    return str(address)
 
 
 def _has_other_workers() -> bool:

@@ -333,6 +333,22 @@ async def test_a_hook_sends_the_codes_of_numbers(serve: ServeAuth, receiver: Rec
     assert rejection(await api.post("/verify", body)) == (403, "otp_expired")
 
 
+async def test_a_project_sends_so_many_text_messages_in_an_hour(
+    serve: ServeAuth, receiver: Receiver
+) -> None:
+    api = await serve(
+        **calling("send_sms", receiver),
+        external_phone_enabled=True,
+        sms_test_otp="4915550100:123456",
+        rate_limit_sms_sent="1",
+    )
+    assert (await api.post("/otp", {"phone": "4915550101"})).status_code == 200
+    over = await api.post("/otp", {"phone": "4915550102"})
+    assert rejection(over) == (429, "over_sms_send_rate_limit")
+    assert len(receiver.events) == 1
+    assert (await api.post("/otp", {"phone": "4915550100"})).status_code == 200
+
+
 async def sent(receiver: Receiver) -> dict[str, Any]:
     """What the hook gets of the next email, which goes out after the response."""
     data: dict[str, Any] = (await receiver.queue.get())["email_data"]

@@ -42,6 +42,7 @@ async def invite(core: Core, request: Request) -> Response:
     role = require_admin(core, request)
     body = await read(request, InviteBody)
     email = email_of(body.email)
+    await core.email_quota.take()
     async with core.database.write() as connection:
         user = await _invited(core, connection, request, email, body.data)
         token = await core.one_time_tokens.issue(connection, user.id, "confirmation_token", email)

@@ -9,6 +9,7 @@ from time import monotonic
 from amphibase.gateway.auth import error_codes as codes
 from amphibase.gateway.auth.error_codes import ErrorCode
 from amphibase.gateway.auth.errors import AuthError
+from amphibase.gateway.auth.rate_limits import MessageQuota
 
 MAX_WRONG, WRONG_SECONDS = 20, 3600
 """A million codes of six digits cannot be tried at this pace."""
@@ -67,15 +68,21 @@ class MessageLimiter:
     Args:
         interval: the least time between two.
         error: for one that comes too soon.
+        quota: of the project, which each message counts against.
     """
 
-    def __init__(self, interval: timedelta, error: ErrorCode) -> None:
+    def __init__(self, interval: timedelta, error: ErrorCode, quota: MessageQuota) -> None:
         self._error = error
+        self._quota = quota
         self._interval = interval.total_seconds()
         self._sent: OrderedDict[tuple[str, str], float] = OrderedDict()
 
-    def check(self, kind: str, recipient: str) -> None:
-        """Count a message. Raises AuthError if the last one went out only just now."""
+    async def check(self, kind: str, recipient: str) -> None:
+        """Count a message.
+
+        Raises:
+            AuthError: the last one went out only just now, or the project's quota is used up.
+        """
         now, key = monotonic(), (kind, recipient)
         left = self._sent.get(key, now - self._interval) + self._interval - now
         if left > 0:
@@ -84,6 +91,7 @@ class MessageLimiter:
         self._sent.move_to_end(key)
         if len(self._sent) > MAX_COUNTED:
             self._sent.popitem(last=False)
+        await self._quota.take()
 
 
 def too_soon(seconds: float, error: ErrorCode) -> AuthError:

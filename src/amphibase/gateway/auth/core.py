@@ -31,6 +31,7 @@ from amphibase.gateway.auth.hooks.points import AuthHooks
 from amphibase.gateway.auth.hooks.send_email import email_data
 from amphibase.gateway.auth.mail_templates import AuthEmail, EmailQueue, MailTemplates, build_queue
 from amphibase.gateway.auth.mfa_rows import Factors
+from amphibase.gateway.auth.rate_limits import ClientRateLimiter, MessageQuota
 from amphibase.gateway.auth.redirects import Redirects
 from amphibase.gateway.auth.serializers import user as user_json
 from amphibase.gateway.auth.settings import AuthSettings
@@ -93,8 +94,15 @@ class Core:
         self.external_identities = ExternalIdentities(self.engine, self.tables)
         self._providers: dict[str, Provider] = {}
         self.attempts = AttemptLimiter()
-        self.email_limiter = MessageLimiter(settings.smtp_max_frequency, codes.EMAIL_RATE_LIMIT)
-        self.sms_limiter = MessageLimiter(settings.sms_max_frequency, codes.SMS_RATE_LIMIT)
+        self.rate_limiter = ClientRateLimiter(settings)
+        self.email_quota = MessageQuota(settings.rate_limit_email_sent, codes.EMAIL_QUOTA)
+        self.sms_quota = MessageQuota(settings.rate_limit_sms_sent, codes.SMS_QUOTA)
+        self.email_limiter = MessageLimiter(
+            settings.smtp_max_frequency, codes.EMAIL_RATE_LIMIT, self.email_quota
+        )
+        self.sms_limiter = MessageLimiter(
+            settings.sms_max_frequency, codes.SMS_RATE_LIMIT, self.sms_quota
+        )
         self.redirects = Redirects(settings.site_url, settings.uri_allow_list)
         self.templates = MailTemplates(settings)
         self.background = Background()

@@ -36,6 +36,8 @@ EMAIL_RATE_LIMIT = ErrorCode(
 SMS_RATE_LIMIT = ErrorCode(
     429, "over_sms_send_rate_limit", "For security purposes, you can only request this later."
 )
+EMAIL_QUOTA = ErrorCode(429, "over_email_send_rate_limit", "email rate limit exceeded")
+SMS_QUOTA = ErrorCode(429, "over_sms_send_rate_limit", "SMS rate limit exceeded")
 CONFLICT = ErrorCode(409, "conflict", "The request conflicts with what is stored")
 UNEXPECTED_FAILURE = ErrorCode(
     500, "unexpected_failure", "Unexpected failure, please check server logs"

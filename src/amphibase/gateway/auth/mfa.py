@@ -158,6 +158,7 @@ async def _send_code(
         return
     if not core.hooks.sends_sms:
         raise AuthError(codes.NO_SMS_PROVIDER)
+    await core.sms_quota.take()
     code = core.factor_codes.new_code()
     hashed = core.factor_codes.token(challenge_id, PHONE_FACTOR, code)
     await core.factors.set_code(connection, challenge_id, hashed)

@@ -64,7 +64,7 @@ async def _send(core: Core, request: Request, body: OtpBody) -> Response:
         raise AuthError(codes.EMAIL_LOGIN_DISABLED)
     body.check_challenge()
     email = email_of(body.email)
-    core.email_limiter.check("otp", email)
+    await core.email_limiter.check("otp", email)
     async with core.database.write() as connection:
         user = await core.users.find_by_email(connection, email, lock=True)
         message = None

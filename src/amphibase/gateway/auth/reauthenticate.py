@@ -29,6 +29,7 @@ async def reauthenticate(core: Core, request: Request) -> Response:
         if not user.is_confirmed:
             raise AuthError(codes.REAUTHENTICATION_UNCONFIRMED)
         core.check_frequency(user.row.reauthentication_sent_at)
+        await core.email_quota.take()
         token = await core.one_time_tokens.issue(
             connection, user.id, "reauthentication_token", email
         )

@@ -23,7 +23,7 @@ async def recover(core: Core, request: Request) -> Response:
     challenge = body.check_challenge()
     has_challenge = challenge is not None
     email = email_of(body.email)
-    core.email_limiter.check("recovery", email)
+    await core.email_limiter.check("recovery", email)
     async with core.database.write() as connection:
         user = await core.users.find_by_email(connection, email, lock=True)
         if user is None:

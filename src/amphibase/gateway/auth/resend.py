@@ -37,7 +37,7 @@ async def resend(core: Core, request: Request) -> Response:
         raise AuthError(codes.EMAIL_LOGIN_DISABLED)
     body.check_challenge()
     email = email_of(body.email)
-    core.email_limiter.check(body.type, email)
+    await core.email_limiter.check(body.type, email)
     if body.type == "signup":
         await _resend_sign_up(core, request, email, body)
     else:

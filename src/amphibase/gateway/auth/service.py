@@ -30,6 +30,7 @@ from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.errors import AuthError, respond_to
 from amphibase.gateway.auth.external import endpoints as external
 from amphibase.gateway.auth.mail_templates import EmailQueue
+from amphibase.gateway.auth.rate_limits import LIMITED, LimitedAction
 from amphibase.gateway.auth.settings import AuthSettings
 from amphibase.gateway.lifetime import Lifetime, check_rights
 from amphibase.gateway.service import deny_websocket
@@ -116,18 +117,20 @@ class AuthApp:
 
     def _route(self, method: str, path: str, call: Call) -> Route:
         needs_captcha = path in PROTECTED and self._core.settings.security_captcha_enabled
-        endpoint = self._endpoint(call, is_protected=needs_captcha)
+        endpoint = self._endpoint(call, LIMITED.get((method, path)), is_protected=needs_captcha)
         route = Route(path, endpoint, methods=[method])
         # Starlette lets HEAD in with GET, and who looks at a link must not have followed it.
         route.methods = {method}
         return route
 
     def _endpoint(
-        self, call: Call, *, is_protected: bool
+        self, call: Call, limit: LimitedAction | None, *, is_protected: bool
     ) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
             try:
                 await self.start()
+                if limit is not None:
+                    self._core.rate_limiter.check(limit, request)
                 if is_protected:
                     await check_captcha(self._core, request)
                 return await call(self._core, request)

@@ -22,6 +22,7 @@ from amphibase.gateway.auth.durations import parse_duration
 from amphibase.gateway.auth.external.settings import ExternalSettings
 from amphibase.gateway.auth.hooks.settings import HookSettings
 from amphibase.gateway.auth.mail_settings import MailSettings
+from amphibase.gateway.auth.rate_limit_settings import RateLimitSettings
 from amphibase.gateway.auth.redirects import glob_to_regex
 from amphibase.gateway.config_toml import ProjectSettings, setting_name
 from amphibase.gateway.unsupported import AUTH, reject_unsupported
@@ -51,7 +52,9 @@ def _test_codes(value: Any) -> Any:
 TestCodes = Annotated[dict[str, str], NoDecode, BeforeValidator(_test_codes)]
 
 
-class AuthSettings(HookSettings, ExternalSettings, MailSettings, ProjectSettings):
+class AuthSettings(
+    HookSettings, ExternalSettings, MailSettings, RateLimitSettings, ProjectSettings
+):
     """Who may sign up and how, how long tokens live, and where emails go.
 
     Build it with `load_auth_settings()` to get readable errors.

@@ -46,7 +46,9 @@ class SignUpBody(PkceBody):
 async def sign_up(core: Core, request: Request) -> Response:
     """Respond with a session, or while the address awaits confirmation with the user alone."""
     body = await read(request, SignUpBody)
-    if not body.email and not body.phone:
+    is_anonymous = not body.email and not body.phone
+    core.rate_limiter.check("anonymous_users" if is_anonymous else "sign_up", request)
+    if is_anonymous:
         return await _anonymous(core, request, body)
     check_open(core)
     if not body.password:
@@ -145,7 +147,7 @@ async def _with_email(core: Core, request: Request, body: SignUpBody) -> Respons
     await check_new_email(core, request, new)
     if core.settings.mailer_autoconfirm:
         return await _confirmed(core, request, new, body.password)
-    core.email_limiter.check("signup", email)
+    await core.email_limiter.check("signup", email)
     with database_errors("saving new"):
         result = await core.sign_ups.add_pending(new)
     await audit_pending(core, email, result)

@@ -25,14 +25,14 @@ async def send_code(
         user: locked.
 
     Raises:
-        AuthError: no hook sends text messages, the hook fails, or the last message to the number
-            went out only just now.
+        AuthError: no hook sends text messages, the hook fails, the last message to the number
+            went out only just now, or the project has sent as many as it may.
     """
     if core.settings.test_code(phone) is not None:
         return TEST_MESSAGE_ID
     if not core.hooks.sends_sms:
         raise AuthError(codes.NO_SMS_PROVIDER)
-    core.sms_limiter.check(kind, phone)
+    await core.sms_limiter.check(kind, phone)
     token = await core.one_time_tokens.issue(connection, user.id, kind, phone)
     await core.hooks.send_sms(connection, user_json(user), phone, token.code)
     return ""

@@ -54,6 +54,7 @@ async def token(core: Core, request: Request) -> Response:
     grant = GRANTS.get(request.query_params.get("grant_type", ""))
     if grant is None:
         raise AuthError(codes.UNSUPPORTED_GRANT)
+    core.rate_limiter.check("web3" if grant is by_wallet else "token", request)
     return respond_uncached(await grant(core, request))
 
 

@@ -164,7 +164,9 @@ async def _change_email(
         with database_errors("updating"):
             await core.engine.change_email(connection, user.row, email)
         return []
-    return await begin_email_change(core, connection, user, email, request, body)
+    messages = await begin_email_change(core, connection, user, email, request, body)
+    await core.email_quota.take()
+    return messages
 
 
 async def _change_phone(

@@ -12,7 +12,6 @@ from pydantic import BaseModel, ValidationError
 from amphibase.backend import SignOutScope
 from amphibase.errors import InvalidCredentials
 from amphibase.http.dependencies import CurrentCaller, CurrentDevice, Mounted, SignedInCaller
-from amphibase.http.limits import client_of
 from amphibase.http.routes import oauth, pages
 from amphibase.http.routes.fast_path import FastPathRouter
 from amphibase.http.routes.route import router
@@ -36,6 +35,7 @@ from amphibase.http.schemas import (
     VerifyEmail,
 )
 from amphibase.models import User
+from amphibase.rate_limits import client_of
 from amphibase.records.derived import read_model
 from amphibase.records.profile import to_metadata, with_own_columns
 from amphibase.services.auth import AuthResult

@@ -12,7 +12,6 @@ from pydantic import BaseModel
 
 from amphibase.backend import ANONYMOUS, OAuthRequest, UserIdentity
 from amphibase.http.dependencies import CurrentDevice, Mounted, SignedInCaller
-from amphibase.http.limits import client_of
 from amphibase.http.routes.fast_path import FastPathRouter
 from amphibase.http.routes.route import router
 from amphibase.http.schemas import (
@@ -23,6 +22,7 @@ from amphibase.http.schemas import (
     RedeemCode,
     RedirectUrl,
 )
+from amphibase.rate_limits import client_of
 from amphibase.services.auth import AuthResult
 
 NO_STORE = {"Cache-Control": "no-store"}
