@@ -15,6 +15,7 @@ from websockets.asyncio.client import ClientConnection
 from amphibase.accounts.jwt.key_ring import KeyRing
 from amphibase.gateway.keys import api_key
 from amphibase.gateway.realtime.service import RealtimeApp
+from amphibase.server import UvicornServer
 
 SECRET = "a shared secret of the tests with more than thirty-two bytes"
 ANON = api_key(SECRET, "anon")
@@ -77,12 +78,14 @@ class Api:
     Attributes:
         url: of the project; Realtime is below `/realtime/v1`.
         database: its URL as the superuser.
+        server: ends, as by a signal, where its `should_exit` is set.
     """
 
     url: str
     tokens: KeyRing
     database: str = field(repr=False)
     service: RealtimeApp
+    server: UvicornServer
     client: httpx.AsyncClient
 
     def token(self, user: UUID = ANN, **claims: Any) -> str:

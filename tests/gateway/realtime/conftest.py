@@ -112,7 +112,7 @@ async def serving(database: str, **overrides: Any) -> AsyncIterator[Api]:
         try:
             await service.start()
             async with httpx.AsyncClient(base_url=f"{url}/realtime/v1/api") as client:
-                yield Api(url, tokens, database, service, client)
+                yield Api(url, tokens, database, service, running, client)
         finally:
             running.should_exit = True
             await task

@@ -14,10 +14,12 @@ from tests.gateway.realtime.api import Api, Wire
 from tests.gateway.realtime.conftest import Connect, serving
 from tests.gateway.realtime.test_changes import ITEMS, ROOM, change, subscribe
 from websockets.asyncio.client import connect as connect_websocket
+from websockets.exceptions import ConnectionClosed
 
 from amphibase.gateway.project import prepare
 from amphibase.postgres import start
 from amphibase.replication import feed
+from amphibase.replication.stream import ReplicationStream
 
 ALL: dict[str, Any] = {"event": "*", "schema": "shop"}
 
@@ -76,6 +78,30 @@ async def test_a_table_may_change_between_its_changes(api: Api, connect: Connect
     assert (renamed["table"], renamed["record"]["number"]) == ("things", 4)
 
 
+async def test_a_server_that_ends_amid_changes_has_skipped_none_and_says_that_it_ends(
+    api: Api, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    await api.run(ITEMS)
+    wire = await connect(api)
+    await subscribe(wire, ALL)
+    writing = asyncio.create_task(
+        api.run(*(f"INSERT INTO shop.items (id) VALUES ({number})" for number in range(500)))
+    )
+    received = [(await change(wire))["data"]["record"]["id"] for _ in range(20)]
+    api.server.should_exit = True
+    while (frame := await wire.receive())[3] != "system":
+        received.append(frame[4]["data"]["record"]["id"])
+    assert received == [*range(len(received))]
+    assert len(received) < 500
+    assert frame[4]["message"] == "Server requested disconnect"
+    with pytest.raises(ConnectionClosed) as closed:
+        await wire.receive()
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1012
+    await writing
+    assert not caplog.records
+
+
 @pytest.mark.long
 async def test_clients_come_back_after_postgres_was_killed_and_no_slot_is_left(
     tmp_path: Path, connect: Connect
@@ -96,6 +122,31 @@ async def test_clients_come_back_after_postgres_was_killed_and_no_slot_is_left(
             servers.enter_context(start(folder, settings=settings, port=server.port))
             assert isinstance(await wire.join(ROOM, postgres_changes=[ALL]), dict)
             assert (await wire.receive())[4]["message"] == "Subscribed to PostgreSQL"
+            await api.run("INSERT INTO shop.items (id) VALUES (1)")
+            assert (await change(wire))["data"]["record"]["id"] == 1
+            assert await _slots(url) == 1
+
+
+@pytest.mark.long
+async def test_clients_come_back_after_the_server_has_given_up_the_slot(
+    tmp_path: Path, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"wal_level": "logical", "max_slot_wal_keep_size": "16MB"}
+    with start(tmp_path / "postgres", settings=settings) as server:
+        url = server.create_database("realtime")
+        await prepare(url, PASSWORD, exposes_new_tables=True)
+        async with serving(url) as api:
+            await api.run("CREATE SCHEMA shop", "GRANT USAGE ON SCHEMA shop TO anon", ITEMS)
+            wire = await connect(api)
+            with monkeypatch.context() as patch:
+                patch.setattr(ReplicationStream, "_report", lambda stream: None)
+                await subscribe(wire, ALL)
+                switch = "SELECT pg_logical_emit_message(true, '', ''), pg_switch_wal()"
+                await api.run(*[switch] * 8, "CHECKPOINT")
+                lost = (await wire.receive())[4]
+            assert lost["status"] == "error"
+            assert (await wire.receive())[3] == "phx_error"
+            await subscribe(wire, ALL)
             await api.run("INSERT INTO shop.items (id) VALUES (1)")
             assert (await change(wire))["data"]["record"]["id"] == 1
             assert await _slots(url) == 1

@@ -31,6 +31,7 @@ from amphibase.gateway.realtime.frames import (
 from amphibase.gateway.realtime.join import TOPIC_PREFIX, JoinConfig
 from amphibase.gateway.realtime.send_queue import SendQueue
 from amphibase.redaction import redacted_logger
+from amphibase.shutdown import at_shutdown
 
 logger = redacted_logger("amphibase.gateway.realtime")
 
@@ -84,7 +85,8 @@ class ClientSocket:
         self._context.sockets.add(self)
         self._reading = asyncio.create_task(self._read())
         try:
-            await asyncio.wait([self._reading])
+            with at_shutdown(self._announce_restart):  # the server then closes the connection
+                await asyncio.wait([self._reading])
             if not self._reading.cancelled():
                 self._reading.result()
         finally:
@@ -101,8 +103,7 @@ class ClientSocket:
 
     def restart(self) -> None:
         """Close the connection, because the service begins anew; clients then connect again."""
-        for channel in self._channels.values():
-            channel.system("Server requested disconnect")
+        self._announce_restart()
         self.close(SERVICE_RESTART, "Service restart")
 
     def lose_changes(self, reason: str) -> None:
@@ -127,6 +128,10 @@ class ClientSocket:
     ) -> None:
         """Send a message to this client alone."""
         self._queue.put(write_frame(self._version, topic, event, payload, ref, join_ref))
+
+    def _announce_restart(self) -> None:
+        for channel in self._channels.values():
+            channel.system("Server requested disconnect")
 
     async def _read(self) -> None:
         while True:
