@@ -89,11 +89,20 @@ def qualified_columns(table: Table) -> RowColumns:
 
 
 def must_check_new(policy: AccessPolicy, changes: Iterable[Column[Any]]) -> bool:
-    """Return whether rows that the caller may change could become such as they may not leave."""
-    if not implies(policy.changeable, policy.changed):
-        return True
-    changed = {column.name for column in changes}
-    return not changed.isdisjoint(_names_read(policy.changed))
+    """Return whether rows that the caller may change could become such as they may not leave.
+
+    Raises:
+        NotSupported: the condition of changed rows reads a column that each change sets anew.
+    """
+    table, changed = policy.info.table, {column.name for column in changes}
+    read = _names_read(policy.changed)
+    for column in (table.c[name] for name in read if name not in changed):
+        if column.computed is not None or column.onupdate is not None:
+            raise NotSupported(
+                f"{column} is set anew by each change, so a rule of changed rows cannot read it; "
+                "read the columns that it comes from"
+            )
+    return not implies(policy.changeable, policy.changed) or not changed.isdisjoint(read)
 
 
 def _names_read(condition: Condition) -> list[str]:
