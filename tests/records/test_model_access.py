@@ -5,7 +5,8 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
-from sqlalchemy import Column, ForeignKey, String, exists, func, literal_column, select, text
+from sqlalchemy import Column, ForeignKey, String, Text, exists, func, literal_column, select, text
+from sqlalchemy import cast as sql_cast
 from sqlalchemy.orm import DeclarativeBase, Mapped, aliased, mapped_column, relationship
 
 from amphibase.access import (
@@ -58,6 +59,7 @@ class Membership(SoftDelete, Models):
     organisation_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("organisations.id"))
     user_id: Mapped[uuid.UUID]
     role: Mapped[str] = mapped_column(String(20))
+    is_active: Mapped[bool]
     parent_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("memberships.id"))
 
 
@@ -118,6 +120,15 @@ def test_a_scope_holds_the_memberships_that_are_alive_and_match() -> None:
     assert isinstance(change, AllOf)
     assert isinstance(change.parts[1], InScope)
     assert "memberships.role IN" in str(change.parts[1].query.where[0])
+
+
+def test_a_column_that_is_true_or_false_is_a_filter_of_a_scope(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    active = mine.where(Membership.is_active).has("organisation_id")
+    read = declared(monkeypatch, Ticket, Access(read=active)).read
+    assert isinstance(read, InScope)
+    assert str(read.query.where[0]) == "memberships.is_active"
 
 
 def test_a_related_row_must_be_alive_and_meet_its_own_rule() -> None:
@@ -215,7 +226,15 @@ def test_an_expression_knows_the_rows_that_its_subqueries_may_read(
         (lambda row: row.title == literal_column("user"), "SQL text"),
         (lambda row: func.random() > 1, "the function random"),
         (lambda row: func.count(row.id) > 1, "the function count"),
+        (lambda row: func.other.lower(row.title) == "a", r"the function other\.lower"),
         (lambda row: row.title.op("~")("a"), "the operator ~"),
+        (lambda row: row.title.regexp_match("^a"), "a regular expression"),
+        (lambda row: row.title.collate("NOCASE") == "a", "a collation"),
+        (lambda row: sql_cast(row.id, Text) == me.claim("team"), "a cast"),
+        (lambda row: row.number, "must return a condition"),
+        (lambda row: row.organisation_id == me.claim("team"), "which is text, with .* of Uuid"),
+        (lambda row: me.claim("level") >= row.number, "which is text, with .* of Integer"),
+        (lambda row: row.title == me.id, "which is a UUID, with .* of String"),
         (lambda row: row.id.in_(select(Comment.ticket_id)), r"exists\(\)\.where"),
         (lambda row: Organisation.plan == "free", "no column of the row"),
         (lambda row: exists().where(Ticket.title == "a"), "own table, in a subquery"),

@@ -28,13 +28,17 @@ class Scope:
     of: QueryableAttribute[UUID]
     conditions: tuple[ColumnElement[bool], ...] = ()
 
-    def where(self, *conditions: ColumnElement[bool]) -> "Scope":
+    def where(self, *conditions: ColumnElement[bool] | QueryableAttribute[bool]) -> "Scope":
         """Return the scope of those rows that also match.
 
         Args:
             conditions: SQLAlchemy expressions over columns of the same table and constants.
         """
-        return Scope(self.column, self.of, (*self.conditions, *conditions))
+        expressions = [
+            each.__clause_element__() if isinstance(each, QueryableAttribute) else each
+            for each in conditions
+        ]
+        return Scope(self.column, self.of, (*self.conditions, *expressions))
 
     def has(self, column: str) -> Rule:
         """Admit callers in whose scope the value of a column of the row is.

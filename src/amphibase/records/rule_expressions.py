@@ -4,19 +4,26 @@ rejected where it is declared."""
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NoReturn
 
-from sqlalchemy import CTE, Column, ColumnElement, Exists, Table
+from sqlalchemy import (
+    CTE,
+    Boolean,
+    Cast,
+    Column,
+    ColumnElement,
+    Enum,
+    Exists,
+    String,
+    Table,
+    TypeDecorator,
+    Uuid,
+)
 from sqlalchemy.orm import Mapper
-from sqlalchemy.sql import visitors
-from sqlalchemy.sql.elements import ColumnClause, Over, TextClause
+from sqlalchemy.sql import operators, visitors
+from sqlalchemy.sql.elements import BinaryExpression, ColumnClause, Over, TextClause
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.operators import custom_op
-from sqlalchemy.sql.selectable import (
-    Alias,
-    HasPrefixes,
-    HasSuffixes,
-    SelectBase,
-    TableClause,
-)
+from sqlalchemy.sql.selectable import Alias, HasPrefixes, HasSuffixes, SelectBase, TableClause
+from sqlalchemy.types import NullType, TypeEngine
 
 from amphibase.access.caller import CallerValue
 from amphibase.models import SoftDelete
@@ -26,6 +33,12 @@ FUNCTIONS = frozenset(
     {"abs", "coalesce", "length", "lower", "now", "nullif", "replace", "trim", "upper"}
 )
 """Functions that mean the same on each backend, and give the same within a statement."""
+OPERATORS = {
+    operators.regexp_match_op: "a regular expression",
+    operators.not_regexp_match_op: "a regular expression",
+    operators.collate: "a collation",
+}
+"""Operators that do not."""
 SELECTED = ("1", "*")
 """What SQLAlchemy writes as the columns of an EXISTS."""
 
@@ -52,6 +65,8 @@ def expression_of(
         _check_part(part, where)
         if _is_deleted_at(part, mapper):
             raise TypeError(f"{where} reads deleted_at, but deleted rows do not exist for callers")
+    if not isinstance(_plain(expression.type), Boolean | NullType):
+        raise TypeError(f"{where} must return a condition, not a value of {expression.type!r}")
     return expression
 
 
@@ -111,9 +126,16 @@ def _check_part(part: Any, where: str) -> None:
             _reject(where, "SQL text")
         case FunctionElement():
             name = str(getattr(part, "name", type(part).__name__))
-            if name.lower() not in FUNCTIONS:
+            schema = [*getattr(part, "packagenames", ())]
+            if schema or name.lower() not in FUNCTIONS:
+                name = ".".join([*schema, name])
                 allowed = ", ".join(sorted(FUNCTIONS))
                 _reject(where, f"the function {name}", f"those that it can have: {allowed}")
+        case Cast():
+            _reject(where, "a cast")
+        case BinaryExpression(left=left, right=right):
+            _check_types(left, right, part.operator, where)
+            _check_types(right, left, part.operator, where)
         case Over():
             _reject(where, "a window function")
         case CTE():
@@ -125,6 +147,25 @@ def _check_part(part: Any, where: str) -> None:
     operator = getattr(part, "operator", None)
     if isinstance(operator, custom_op):
         _reject(where, f"the operator {operator.opstring}")
+    if operator in OPERATORS:
+        _reject(where, OPERATORS[operator])
+
+
+def _check_types(value: Any, other: Any, operator: Any, where: str) -> None:
+    """Check that a value of the caller is compared with one of its type: SQLite compares any two,
+    Postgres does not."""
+    if not (isinstance(value, CallerValue) and operators.is_comparison(operator)):
+        return
+    kind = Uuid if isinstance(value.type, Uuid) else String
+    type_: TypeEngine[Any] = other.type
+    is_enum = isinstance(type_, Enum) and type_.native_enum
+    if is_enum or not isinstance(type_, kind | NullType | TypeDecorator):
+        name = "a UUID" if kind is Uuid else "text"
+        raise TypeError(f"{where} compares {value}, which is {name}, with {other} of {type_!r}")
+
+
+def _plain(type_: TypeEngine[Any]) -> TypeEngine[Any]:
+    return type_.impl_instance if isinstance(type_, TypeDecorator) else type_
 
 
 def _check_columns(parts: Iterable[Any], tables: set[str], where: str) -> None:
