@@ -30,6 +30,7 @@ from amphibase.errors import (
 )
 from amphibase.models import utc_now
 from amphibase.schema.tables import tables
+from amphibase.search import search_index
 
 
 async def test_a_new_model_becomes_a_revision_that_makes_it(application: Application) -> None:
@@ -324,5 +325,44 @@ async def test_a_check_with_a_percent_sign_comes_through(application: Applicatio
     path = await application.revision("a check")
     assert path is not None
     assert "%%" not in path.read_text()
+    await application.upgrade()
+    assert await application.differences() == []
+
+
+async def test_a_search_index_comes_and_goes_by_revisions_of_either_engine(
+    application: Application, sqlite_application: Application, postgres_application: Application
+) -> None:
+    """It is Postgres's alone: a revision that has it runs on SQLite, too."""
+    index = search_index("ix_notes_search", "title", "body", language="english")
+    application.add_notes().append_constraint(index)
+    await application.revision("notes")
+    for each in (sqlite_application, postgres_application):
+        if each is not application:
+            each.add_notes().append_constraint(
+                search_index("ix_notes_search", "title", "body", language="english")
+            )
+        await each.upgrade()
+        assert await each.differences() == []
+        await each.downgrade("application", "0002")
+        await each.upgrade()
+        assert await each.revision("again") is None
+
+
+async def test_a_search_index_of_another_language_is_a_difference(
+    postgres_application: Application,
+) -> None:
+    application = postgres_application
+    notes = application.add_notes()
+    notes.append_constraint(search_index("ix_notes_search", "title", language="english"))
+    await application.revision("notes")
+    await application.upgrade()
+    notes.indexes = {each for each in notes.indexes if each.name != "ix_notes_search"}
+    notes.append_constraint(search_index("ix_notes_search", "title"))
+    (difference,) = await application.differences()
+    assert difference.startswith("index ix_notes_search of notes: it should be")
+    await application.revision("by simple words")
+    await application.upgrade()
+    assert await application.differences() == []
+    await application.downgrade("application", "-1")
     await application.upgrade()
     assert await application.differences() == []

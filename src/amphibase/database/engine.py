@@ -221,6 +221,7 @@ def _sqlite_engine(url: URL, options: PoolOptions, size: int, overflow: int) -> 
     # None: the driver begins nothing by itself, `begin` below does.
     arguments = {"isolation_level": None, "timeout": BUSY_TIMEOUT_MS / 1000}
     from amphibase.database.sqlite_now import write_full_timestamps
+    from amphibase.database.sqlite_search import add_search
 
     engine = _engine(url, options, size, overflow, connect_args=arguments)
     write_full_timestamps(engine.dialect)
@@ -230,6 +231,7 @@ def _sqlite_engine(url: URL, options: PoolOptions, size: int, overflow: int) -> 
         connection.run_async(
             partial(create_collation, name=DECIMAL_COLLATION, compare=compare_decimals)
         )
+        add_search(connection)
         cursor = connection.cursor()
         cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute("PRAGMA synchronous = NORMAL")

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import BindParameter, Column, ColumnElement, Select
+from sqlalchemy import BindParameter, Column, ColumnElement, MetaData, Select, Table
 from sqlalchemy.orm import InstanceState
 from sqlalchemy.orm.instrumentation import ClassManager
 from sqlalchemy.orm.mapper import _all_registries
@@ -25,6 +25,7 @@ USED = {
     "sqlalchemy.sql.selectable.HasSuffixes._suffixes": "sql/records/tables_read.py",
     "sqlalchemy.sql.selectable.HasHints._statement_hints": "sql/records/tables_read.py",
     "sqlalchemy.sql.selectable.HasHints._hints": "sql/records/tables_read.py",
+    "sqlalchemy.schema.Index._ddl_if": "records/adoption.py",
     "sqlalchemy.schema.Column._copy": "schema/migrations/revision_file.py",
     "sqlalchemy.orm.InstanceState._commit_all": "records/model_info.py",
     "sqlalchemy.orm.InstanceState._commit_all_states": "records/batch.py",
@@ -103,3 +104,13 @@ def registries() -> set[Any]:
     """Return every registry of mappers there is."""
     registries: set[Any] = _all_registries()
     return registries
+
+
+def copy_table(table: Table, metadata: MetaData) -> Table:
+    """Copy a table into other metadata, with the conditions of its indexes (`ddl_if`), which
+    SQLAlchemy's own way loses."""
+    copy = table.to_metadata(metadata)
+    conditions = {index.name: index._ddl_if for index in table.indexes}
+    for index in copy.indexes:
+        index._ddl_if = conditions.get(index.name)
+    return copy

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Mapper
 
 from amphibase.errors import ConfigurationError
 from amphibase.models import Base
-from amphibase.private_names.sqlalchemy import registries
+from amphibase.private_names.sqlalchemy import copy_table, registries
 
 _adopted: WeakKeyDictionary[Table, Table] = WeakKeyDictionary()
 
@@ -34,7 +34,7 @@ def adopt(model: type[Any]) -> None:
                 "one of Base; rename one of them by __tablename__"
             )
     for table in tables:
-        _adopted[table] = table.to_metadata(Base.metadata)
+        _adopted[table] = copy_table(table, Base.metadata)
 
 
 def adopted(table: Table) -> Table:

@@ -17,6 +17,7 @@ from amphibase.database.sqlite_now import write_full_timestamps
 from amphibase.schema.ddl import literal, quoted, run
 from amphibase.schema.migrations.definitions import Definitions
 from amphibase.schema.migrations.definitions_of_database import read_definitions
+from amphibase.schema.postgres_indexes import is_of_postgres
 
 _TEMPORARY_SCHEMA = "SELECT nspname::text FROM pg_namespace WHERE oid = pg_my_temp_schema()"
 
@@ -123,6 +124,8 @@ def _create(connection: Connection, table: Table, unreadable: dict[str, str]) ->
         with connection.begin_nested():
             connection.execute(CreateTable(table), execution_options=options)
             for index in table.indexes:
+                if connection.dialect.name == "sqlite" and is_of_postgres(index):
+                    continue
                 connection.execute(CreateIndex(index), execution_options=options)
     except (DBAPIError, CompileError) as error:
         unreadable[table.name] = _reason(error)

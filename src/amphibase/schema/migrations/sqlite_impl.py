@@ -20,6 +20,7 @@ from sqlalchemy import (
     Connection,
     Enum,
     ForeignKeyConstraint,
+    Index,
     Table,
     text,
 )
@@ -32,6 +33,7 @@ from amphibase.errors import ConfigurationError
 from amphibase.schema.ddl import as_text
 from amphibase.schema.migrations.sqlite_ddl import ParsedTable, parse_table
 from amphibase.schema.migrations.sqlite_table_copy import TableCopy, quoted_name
+from amphibase.schema.postgres_indexes import is_inverted, is_of_postgres
 
 ENUMS = "amphibase_enums"
 """The key of the values of enums in the `info` of a connection."""
@@ -90,6 +92,17 @@ class CarryingSQLiteImpl(SQLiteImpl):
         metadata_indexes: Any,
     ) -> None:
         """Let indexes over expressions be created, which Alembic leaves out on SQLite."""
+
+    def create_index(self, index: Index, **options: Any) -> None:
+        """Create an index, unless it is one that only Postgres has."""
+        if not is_of_postgres(index):
+            super().create_index(index, **options)
+
+    def drop_index(self, index: Index, **options: Any) -> None:
+        """Drop an index, which may be one that only Postgres has."""
+        if is_inverted(index):
+            options["if_exists"] = True
+        super().drop_index(index, **options)
 
     def create_table(self, table: Table, **options: Any) -> None:
         """Create a table, and remember the enums of its columns."""

@@ -22,8 +22,10 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.operators import custom_op
 from sqlalchemy.types import TypeEngine
 
+from amphibase.errors import NotSupported
 from amphibase.records.filters.operators import OPERATORS, TRUTHS, Operator
 from amphibase.records.filters.tree import Condition, FieldPath, Filter, Logic, Quantifier, Value
+from amphibase.search import SearchMatch
 from amphibase.supabase.records.dialect import stored_type
 from amphibase.supabase.records.fields import field_path, unsupported, unwrapped
 from amphibase.supabase.records.operands import array, operand
@@ -287,3 +289,25 @@ def contains_value(element: BinaryExpression[Any], table: Table, values: list[Va
         raise unsupported(element)
     values.append(operand(field.name, column.type, [value.effective_value]))
     return Filter(field, OPERATORS["cs"], len(values) - 1)
+
+
+def search_filter(element: SearchMatch, table: Table, values: list[Value]) -> Condition:
+    """Return a full text search as a condition.
+
+    Args:
+        values: the query and its language are appended to these.
+
+    Raises:
+        NotSupported: it is over several columns, or over something else.
+    """
+    column, *others = element.columns_searched
+    if others:
+        raise NotSupported(
+            "The Data API of Supabase searches one column at a time: search a generated column "
+            "that holds the text of the others"
+        )
+    field = field_path(column, table)
+    if field is None:
+        raise unsupported(element)
+    values += [element.query, element.language]
+    return Filter(field, OPERATORS["wfts"], len(values) - 2, language=len(values) - 1)

@@ -22,11 +22,13 @@ from sqlalchemy.sql.elements import (
 
 from amphibase.records.filters.operators import OPERATORS, TRUTHS
 from amphibase.records.filters.tree import Condition, FieldPath, Filter, Logic, Path, Value
+from amphibase.search import SearchMatch
 from amphibase.supabase.records.comparisons import (
     NEGATIONS,
     FieldComparison,
     contains_value,
     negated,
+    search_filter,
 )
 from amphibase.supabase.records.fields import field_path, unsupported, unwrapped
 from amphibase.supabase.records.relations import Step, related_rows
@@ -145,6 +147,8 @@ class FilterBuilder:
                 return self._never()
             case BinaryExpression():
                 return self._comparison(element)
+            case SearchMatch():
+                return search_filter(element, self._table, self._filters.values)
         return self._truth(element)
 
     def _comparison(self, element: BinaryExpression[Any]) -> Condition:
