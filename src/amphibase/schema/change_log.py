@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from importlib.resources import files
 from typing import Any, NamedTuple
 
-from sqlalchemy import Column, Connection, MetaData, Table, inspect
+from sqlalchemy import Column, Connection, MetaData, Table, inspect, text
 from sqlalchemy.dialects.sqlite.base import SQLiteDialect
 
 from amphibase.models import keeps_changes
@@ -77,7 +77,7 @@ def missing(connection: Connection, metadata: MetaData) -> list[LogTrigger]:
 
 
 def create_missing(connection: Connection, metadata: MetaData) -> None:
-    """Create the log and what is missing of its triggers."""
+    """Create the log and what is missing of its triggers, and log that changes may be missing."""
     triggers = missing(connection, metadata)
     if not triggers:
         return
@@ -87,6 +87,10 @@ def create_missing(connection: Connection, metadata: MetaData) -> None:
         run(connection, SQLITE_LOG)
         run(connection, *(f"DROP TRIGGER IF EXISTS {quoted(trigger.name)}" for trigger in triggers))
     run(connection, *(trigger.statement for trigger in triggers))
+    log = "amphibase.changes" if connection.dialect.name == "postgresql" else TABLE
+    entry = text(f"INSERT INTO {log} (table_name, operation) VALUES (:name, 'TRUNCATE')")  # noqa: S608
+    for table in sorted({trigger.table for trigger in triggers}):
+        connection.execute(entry, {"name": table})
 
 
 def postgres_log() -> str:
