@@ -11,7 +11,7 @@ from amphibase.gateway.build import check, settings_without_effect
 @pytest.mark.parametrize(
     "line",
     [
-        "GOTRUE_HOOK_AFTER_USER_CREATED_URI=pg-functions://postgres/public/check",
+        "GOTRUE_SESSIONS_TAGS=web",
         "GOTRUE_SESSIONS_ALLOW_LOW_AAL=24h",
         "GOTRUE_SECURITY_SB_FORWARDED_FOR_ENABLED=true",
     ],
@@ -32,7 +32,7 @@ def test_a_protection_that_has_no_effect_stops_the_start(
 
 @pytest.mark.parametrize("value", ["", "false", "0", "off"])
 def test_a_protection_that_is_off_is_no_matter(value: str) -> None:
-    Path(".env").write_text(f"GOTRUE_HOOK_AFTER_USER_CREATED_ENABLED={value}")
+    Path(".env").write_text(f"GOTRUE_SECURITY_SB_FORWARDED_FOR_ENABLED={value}")
     check()
 
 

@@ -46,8 +46,7 @@ AUTH = (
     Protection(
         re.compile(
             r"GOTRUE_(?:"
-            r"HOOK_AFTER_USER_CREATED_(?:ENABLED|URI)"
-            r"|SESSIONS_(?:TAGS|ALLOW_LOW_AAL)"
+            r"SESSIONS_(?:TAGS|ALLOW_LOW_AAL)"
             r"|SECURITY_SB_FORWARDED_FOR_ENABLED"
             r")"
         )

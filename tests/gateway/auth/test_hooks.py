@@ -249,6 +249,46 @@ async def test_a_hook_rejects_users_before_they_are_added(
     assert event["user"]["id"] == str(id)
 
 
+@pytest.mark.parametrize("kind", SIGN_UPS)
+async def test_a_hook_gets_to_know_of_each_user_who_was_added(
+    serve: ServeAuth, receiver: Receiver, kind: str
+) -> None:
+    api = await serve(
+        **calling("after_user_created", receiver),
+        mailer_autoconfirm=False,
+        external_anonymous_users_enabled=True,
+        external_phone_enabled=True,
+        sms_test_otp="49123:123456",
+    )
+    stored: list[tuple[Any, ...]] = []
+
+    def respond(event: dict[str, Any]) -> Response:
+        stored.extend(api.rows("SELECT id::text FROM auth.users"))
+        return Response(status_code=204)
+
+    receiver.respond = respond
+    assert (await SIGN_UPS[kind](api)).status_code == 200
+    (event,) = receiver.events
+    assert event["metadata"]["name"] == "after-user-created"
+    assert event["metadata"]["ip_address"] == "127.0.0.1"
+    assert stored == [(event["user"]["id"],)]
+    assert event["user"]["user_metadata"]["a"] == 1
+    if kind != "anonymous":
+        await SIGN_UPS[kind](api)
+        assert len(receiver.events) == 1
+
+
+async def test_a_user_stays_when_the_hook_that_gets_to_know_of_it_fails(
+    serve: ServeAuth, function: Callable[[str], None]
+) -> None:
+    function("RAISE 'broken';")
+    api = await serve(**calling("after_user_created"))
+    body = {"email": "ann@example.com", "password": PASSWORD}
+    assert rejection(await api.post("/signup", body)) == (500, "unexpected_failure")
+    assert api.rows("SELECT email FROM auth.users") == [("ann@example.com",)]
+    assert (await api.sign_in()).status_code == 200
+
+
 async def test_a_hook_is_not_asked_about_a_user_who_exists(
     serve: ServeAuth, receiver: Receiver
 ) -> None:

@@ -30,6 +30,7 @@ from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.errors import AuthError, respond_to
 from amphibase.gateway.auth.external import endpoints as external
 from amphibase.gateway.auth.mail_templates import EmailQueue
+from amphibase.gateway.auth.new_users import report_new_user
 from amphibase.gateway.auth.rate_limits import LIMITED, LimitedAction
 from amphibase.gateway.auth.settings import AuthSettings
 from amphibase.gateway.lifetime import Lifetime, check_rights
@@ -133,7 +134,9 @@ class AuthApp:
                     self._core.rate_limiter.check(limit, request)
                 if is_protected:
                     await check_captcha(self._core, request)
-                return await call(self._core, request)
+                response = await call(self._core, request)
+                await report_new_user(self._core, request)
+                return response
             except ClientDisconnect:
                 raise
             except Exception as error:

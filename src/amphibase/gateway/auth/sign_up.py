@@ -88,7 +88,7 @@ def sign_up_request(
 
 async def check_new_email(core: Core, request: Request, new: SignUpRequest) -> None:
     """Let a hook reject a sign-up, where no user has the address. Raises AuthError."""
-    if not core.hooks.checks_users:
+    if not core.hooks.has_new_user_hooks:
         return
     async with core.database.write() as connection:
         if await core.users.find_by_email(connection, new.email) is None:

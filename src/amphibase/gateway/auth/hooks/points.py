@@ -68,6 +68,7 @@ class AuthHooks:
         self._client: httpx.AsyncClient | None = None
         self._access_token = settings.hook("custom_access_token")
         self._before_user_created = settings.hook("before_user_created")
+        self._after_user_created = settings.hook("after_user_created")
         self._send_email = settings.hook("send_email")
         self._send_sms = settings.hook("send_sms")
         self._password = settings.hook("password_verification_attempt")
@@ -129,9 +130,14 @@ class AuthHooks:
         return made
 
     @property
-    def checks_users(self) -> bool:
-        """Whether a hook decides on new users."""
-        return self._before_user_created is not None
+    def has_new_user_hooks(self) -> bool:
+        """Whether a hook runs before or after a user is added."""
+        return self._before_user_created is not None or self.reports_users
+
+    @property
+    def reports_users(self) -> bool:
+        """Whether a hook runs after a user was added."""
+        return self._after_user_created is not None
 
     async def before_user_created(
         self, connection: AsyncConnection, user: Mapping[str, Any], ip: str | None
@@ -142,14 +148,20 @@ class AuthHooks:
             user: as clients get it, before it is stored.
         """
         if self._before_user_created is not None:
-            metadata = {
-                "uuid": str(uuid4()),
-                "time": timestamp(utc_now()),
-                "name": "before-user-created",
-                "ip_address": ip or "",
-            }
-            payload = {"metadata": metadata, "user": user}
+            payload = {"metadata": _metadata("before-user-created", ip), "user": user}
             await self._call(self._before_user_created, payload, connection)
+
+    async def after_user_created(
+        self, connection: AsyncConnection, user: Mapping[str, Any], ip: str | None
+    ) -> None:
+        """Report a user who was added. Raises AuthError where the hook fails.
+
+        Args:
+            user: as clients get it.
+        """
+        if self._after_user_created is not None:
+            payload = {"metadata": _metadata("after-user-created", ip), "user": user}
+            await self._call(self._after_user_created, payload, connection)
 
     @property
     def sends_email(self) -> bool:
@@ -228,6 +240,15 @@ class AuthHooks:
         if response.get("decision") != REJECT:
             return None
         return str(response.get("message") or MFA_REJECTED)
+
+
+def _metadata(name: str, ip: str | None) -> dict[str, str]:
+    return {
+        "uuid": str(uuid4()),
+        "time": timestamp(utc_now()),
+        "name": name,
+        "ip_address": ip or "",
+    }
 
 
 def _faults(claims: object) -> list[str]:

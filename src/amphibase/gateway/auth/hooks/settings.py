@@ -17,6 +17,7 @@ from amphibase.gateway.config_toml import setting_name
 HookName = Literal[
     "custom_access_token",
     "before_user_created",
+    "after_user_created",
     "send_email",
     "send_sms",
     "mfa_verification_attempt",
@@ -79,6 +80,9 @@ class HookSettings(BaseSettings):
     hook_before_user_created_enabled: bool = _enabled()
     hook_before_user_created_uri: str | None = _uri()
     hook_before_user_created_secrets: SecretStr | None = _secrets()
+    hook_after_user_created_enabled: bool = _enabled()
+    hook_after_user_created_uri: str | None = _uri()
+    hook_after_user_created_secrets: SecretStr | None = _secrets()
     hook_send_email_enabled: bool = _enabled()
     hook_send_email_uri: str | None = _uri()
     hook_send_email_secrets: SecretStr | None = _secrets()
