@@ -1,5 +1,7 @@
 """Generated columns of changes, which the stream of Postgres does not have."""
 
+import psycopg
+import pytest
 from tests.gateway.realtime.api import ANN, BOB, Api
 from tests.gateway.realtime.conftest import Connect
 from tests.gateway.realtime.test_changes import change, subscribe
@@ -14,17 +16,20 @@ CREATE TABLE shop.bills (
     "text 0" text GENERATED ALWAYS AS (code || "number") STORED,
     hidden int GENERATED ALWAYS AS (id) STORED
 );
-ALTER TABLE shop.bills REPLICA IDENTITY FULL;
 ALTER TABLE shop.bills ALTER "number" SET STORAGE EXTERNAL;
 GRANT SELECT (id, net, "number", code, total, is_large, "text 0") ON shop.bills TO anon;
 ALTER PUBLICATION supabase_realtime ADD TABLE shop.bills;
 """
 
 
+@pytest.mark.parametrize("identity", ["DEFAULT", "FULL"])
 async def test_generated_columns_are_those_of_the_version_of_the_row(
-    api: Api, connect: Connect
+    api: Api, connect: Connect, identity: str
 ) -> None:
-    await api.run(BILLS)
+    is_full = identity == "FULL"
+    if is_full and await _major(api) >= 18:
+        pytest.skip("It takes no updates of such a table whose generated columns are not published")
+    await api.run(BILLS, f"ALTER TABLE shop.bills REPLICA IDENTITY {identity}")
     wire, filtered = await connect(api), await connect(api)
     bills = {"event": "*", "schema": "shop", "table": "bills"}
     await subscribe(wire, bills)
@@ -42,10 +47,12 @@ async def test_generated_columns_are_those_of_the_version_of_the_row(
     assert received[0]["record"] == of_ten
     unknown = received[1]["record"]
     assert (unknown["total"], unknown["is_large"], unknown["text 0"]) == (None, None, f"c{long}")
-    assert [received[2][name] for name in ("record", "old_record")] == [of_hundred, of_ten]
-    assert received[3]["old_record"] == of_hundred
-    assert received[4]["record"]["text 0"] == f"d{long}"
-    for kind in ("UPDATE", "DELETE"):
+    assert received[2]["record"] == of_hundred
+    assert received[2]["old_record"] == (of_ten if is_full else {"id": 1})
+    assert received[3]["old_record"] == (of_hundred if is_full else {"id": 1})
+    # A large value that has not changed is sent with the whole of the old row alone.
+    assert received[4]["record"].get("text 0") == (f"d{long}" if is_full else None)
+    for kind in ("UPDATE", "DELETE") if is_full else ("UPDATE",):
         assert (await change(filtered))["data"]["type"] == kind
     assert await filtered.is_silent()
 
@@ -72,3 +79,8 @@ async def test_an_earlier_version_is_not_shown_where_its_generated_column_is_not
     shown = (await change(wire))["data"]["record"]
     assert shown == {"id": 1, "text": "of ann", "owner_text": str(ANN)}
     assert await wire.is_silent()
+
+
+async def _major(api: Api) -> int:
+    async with await psycopg.AsyncConnection.connect(api.database) as connection:
+        return connection.info.server_version // 10000
