@@ -24,7 +24,7 @@ class Subscriber(Hashable, Protocol):
         """Send a message to the client."""
 
 
-class Topic:
+class ChannelTopic:
     """Those who have joined one topic. A public and a private one of the same name are two.
 
     Attributes:
@@ -86,25 +86,25 @@ class Topics:
     """All topics that somebody has joined."""
 
     def __init__(self) -> None:
-        self._topics: dict[tuple[str, bool], Topic] = {}
+        self._topics: dict[tuple[str, bool], ChannelTopic] = {}
 
-    def __iter__(self) -> Iterator[Topic]:
+    def __iter__(self) -> Iterator[ChannelTopic]:
         return iter(list(self._topics.values()))
 
-    def find(self, name: str, *, is_private: bool) -> Topic | None:
+    def find(self, name: str, *, is_private: bool) -> ChannelTopic | None:
         """Return a topic; None where nobody has joined it."""
         return self._topics.get((name, is_private))
 
-    def join(self, name: str, subscriber: Subscriber, *, is_private: bool) -> Topic:
+    def join(self, name: str, subscriber: Subscriber, *, is_private: bool) -> ChannelTopic:
         """Add a subscriber to a topic."""
         key = name, is_private
         topic = self._topics.get(key)
         if topic is None:
-            topic = self._topics[key] = Topic(name, is_private=is_private)
+            topic = self._topics[key] = ChannelTopic(name, is_private=is_private)
         topic.add(subscriber)
         return topic
 
-    def leave(self, topic: Topic, subscriber: Subscriber) -> None:
+    def leave(self, topic: ChannelTopic, subscriber: Subscriber) -> None:
         """Remove a subscriber from its topic."""
         topic.remove(subscriber)
         if topic.is_empty:
