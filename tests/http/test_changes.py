@@ -55,9 +55,9 @@ async def good_over_websocket(websocket: WebSocket, chores: Chores):
 """
 
 IMPATIENT = """
-from amphibase.http import changes, streams
+from amphibase.http import event_stream, streams
 
-changes.SEND_SECONDS = 1
+event_stream.SEND_SECONDS = 1
 streams.HEARTBEAT_SECONDS = 0.2
 """
 

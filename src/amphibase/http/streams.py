@@ -4,19 +4,30 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from typing import Any, TypeVar
+from contextlib import AbstractContextManager, contextmanager, suppress
+from typing import Any, Protocol, TypeVar
 
-from amphibase.backend import Backend, Caller, ChangeEvent, Changes
+from starlette.requests import HTTPConnection
+
+from amphibase.backend import Backend, Caller
 from amphibase.errors import InvalidToken, TooManyRequests, Unavailable
+from amphibase.rate_limits import client_of
 from amphibase.shutdown import at_shutdown
 
-Row = TypeVar("Row")
+Item_co = TypeVar("Item_co", covariant=True)
+Item = TypeVar("Item")
 
 HEARTBEAT_SECONDS = 15
 """A proxy closes a connection that is silent for longer, most after 60 seconds."""
 RETRY_SECONDS = 2
 """After which a client opens its stream again."""
+
+
+class Batches(Protocol[Item_co]):
+    """A stream that is read in batches."""
+
+    async def batch(self, wait: float) -> Sequence[Item_co]:
+        """Return the next items, none after so many seconds."""
 
 
 class StreamLimiter:
@@ -52,10 +63,20 @@ class StreamLimiter:
             if not self._open[who]:
                 del self._open[who]
 
+    def slot_of(self, connection: HTTPConnection, caller: Caller) -> AbstractContextManager[None]:
+        """Take the place of one stream of a caller, who is told by their address when anonymous.
+
+        Raises:
+            TooManyRequests: they have too many already, or all together have.
+        """
+        client = connection.client
+        who = caller.user_id or client_of(client.host if client else None)
+        return self.slot(str(who))
+
 
 async def batches(
-    changes: Changes[Row], caller: Caller, backend: Backend
-) -> AsyncIterator[Sequence[ChangeEvent[Row]]]:
+    stream: Batches[Item], caller: Caller, backend: Backend
+) -> AsyncIterator[Sequence[Item]]:
     """Yield the batches of a stream, an empty one at each heartbeat, until the caller's token ends.
 
     Raises:
@@ -66,7 +87,7 @@ async def batches(
         remaining = _seconds_left(caller)
         if remaining <= 0:
             raise InvalidToken("The access token has expired")
-        batch = await changes.batch(min(HEARTBEAT_SECONDS, remaining))
+        batch = await stream.batch(min(HEARTBEAT_SECONDS, remaining))
         if time.monotonic() - checked >= HEARTBEAT_SECONDS and caller.token is not None:
             checked = time.monotonic()
             with suppress(Unavailable):  # then nothing is delivered either

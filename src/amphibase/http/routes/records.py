@@ -17,9 +17,9 @@ from amphibase.errors import (
     StaleVersion,
     TooManyRequests,
 )
-from amphibase.http.changes import EventStreamResponse
 from amphibase.http.dependencies import caller_of, public_path
 from amphibase.http.etags import parse_etags
+from amphibase.http.event_stream import EventStreamResponse
 from amphibase.http.problem_responses import (
     ANY_ROUTE,
     CHANGE,

@@ -1,0 +1,209 @@
+"""Sends the events of a stream: as server-sent events, and over a WebSocket."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+from fastapi import WebSocket
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocketDisconnect
+
+from amphibase.backend import Backend, Caller
+from amphibase.errors import AmphibaseError, Retryable
+from amphibase.http.streams import RETRY_SECONDS, Batches, batches, first_of
+
+SEND_SECONDS = 30
+"""How long a client may take nothing of a batch that is sent."""
+CLOSE_SECONDS = 1
+MAX_JOINED_CHARACTERS = 16 * 1024
+
+EVENT_STREAM_HEADERS = {
+    "Cache-Control": "no-store",
+    "X-Accel-Buffering": "no",  # nginx would hold events back
+}
+
+POLICY_VIOLATION, SERVICE_RESTART, TRY_AGAIN_LATER = 1008, 1012, 1013
+"""Codes that a WebSocket is closed with (IANA, "WebSocket Close Code Number Registry")."""
+
+Item = TypeVar("Item")
+Item_contra = TypeVar("Item_contra", contravariant=True)
+Stream = TypeVar("Stream", bound=Batches[Any])
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEvent:
+    """An event as clients get it.
+
+    Attributes:
+        data: JSON.
+        cursor: where to go on after it, of a stream that can.
+    """
+
+    name: str
+    data: str
+    cursor: str | None = None
+
+
+class EventFeed(Protocol[Item_contra]):
+    """The stream of one request: whose it is, and the form of its events."""
+
+    @property
+    def caller(self) -> Caller: ...
+
+    @property
+    def backend(self) -> Backend: ...
+
+    def slot(self) -> AbstractContextManager[None]:
+        """Take one of the places that the caller has for streams. Raises TooManyRequests."""
+
+    def cursor(self, stream: Any) -> str | None:
+        """Return where a stream is; None for one that does not go on later."""
+
+    def event(self, item: Item_contra) -> StreamEvent:
+        """Return the event of an item."""
+
+
+class EventStreamResponse(Response, Generic[Stream]):
+    """Server-sent events (HTML Standard, section 9.2), and `closed` where the server ends the
+    stream for a reason.
+
+    Args:
+        opened: opens the stream.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(self, feed: EventFeed[Any], opened: AbstractAsyncContextManager[Stream]) -> None:
+        super().__init__(headers=EVENT_STREAM_HEADERS)
+        del self.headers["content-length"]
+        self._feed = feed
+        self._opened = opened
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._feed.slot():
+            async with self._opened as stream:
+                await self._respond(stream, receive, send)
+
+    async def _respond(self, stream: Stream, receive: Receive, send: Send) -> None:
+        async def write(content: str, *, more: bool = True) -> None:
+            body = content.encode()
+            await send({"type": "http.response.body", "body": body, "more_body": more})
+
+        async def deliver(batch: Sequence[Any]) -> None:
+            if not batch:  # an id without data tells where to go on, and is no event
+                await write((_id(self._feed.cursor(stream)) or ":\n") + "\n")
+            for content in _joined(map(self._text, batch)):
+                await write(content)
+
+        async def disconnected() -> Exception:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            return ClientDisconnect()
+
+        headers = self.raw_headers
+        await send({"type": "http.response.start", "status": self.status_code, "headers": headers})
+        await write(f"retry: {RETRY_SECONDS * 1000}\n{_id(self._feed.cursor(stream))}\n")
+        end = await first_of(delivered(self._feed, stream, deliver), disconnected())
+        if isinstance(end, ClientDisconnect | TimeoutError):
+            raise ClientDisconnect from end
+        closed = ""
+        if isinstance(end, AmphibaseError):
+            data = json.dumps({"code": end.code, "detail": end.detail})
+            closed = f"event: closed\ndata: {data}\n\n"
+        await write(closed, more=False)
+
+    def _text(self, item: Any) -> str:
+        event = self._feed.event(item)
+        return f"{_id(event.cursor)}event: {event.name}\ndata: {event.data}\n\n"
+
+
+async def serve_events(
+    websocket: WebSocket, feed: EventFeed[Any], opened: AbstractAsyncContextManager[Stream]
+) -> None:
+    """Accept a WebSocket, and send events as JSON objects: `event`, `cursor` where the stream has
+    one, and `data`.
+
+    It ends when the client leaves or takes nothing for too long, when its token ends, or when the
+    server stops; the code of the close says which.
+
+    Args:
+        opened: opens the stream.
+
+    Raises:
+        AmphibaseError: the handshake is denied.
+    """
+    with feed.slot():
+        async with opened as stream:
+            await websocket.accept()
+            await _send_events(websocket, feed, stream)
+
+
+async def _send_events(websocket: WebSocket, feed: EventFeed[Any], stream: Batches[Any]) -> None:
+    async def write(event: StreamEvent) -> None:
+        cursor = "" if event.cursor is None else f'"cursor":"{event.cursor}",'
+        await websocket.send_text(f'{{"event":"{event.name}",{cursor}"data":{event.data}}}')
+
+    async def deliver(batch: Sequence[Any]) -> None:
+        for item in batch:
+            await write(feed.event(item))
+
+    async def disconnected() -> Exception:
+        while True:
+            message = await websocket.receive()
+            if message["type"] == "websocket.disconnect":
+                return WebSocketDisconnect(message["code"])
+
+    await write(StreamEvent("opened", "{}", feed.cursor(stream)))
+    end = await first_of(delivered(feed, stream, deliver), disconnected())
+    if isinstance(end, WebSocketDisconnect):
+        return
+    code = SERVICE_RESTART
+    if isinstance(end, TimeoutError | Retryable):
+        code = TRY_AGAIN_LATER
+    elif isinstance(end, AmphibaseError):
+        code = POLICY_VIOLATION
+    reason = end.code if isinstance(end, AmphibaseError) else ""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(CLOSE_SECONDS):
+            await websocket.close(code, reason)
+
+
+async def delivered(
+    feed: EventFeed[Item],
+    stream: Batches[Item],
+    deliver: Callable[[Sequence[Item]], Awaitable[None]],
+) -> Exception:
+    """Deliver the batches of a stream for as long as possible; return why it ended.
+
+    An empty batch is a heartbeat.
+    """
+    try:
+        async for batch in batches(stream, feed.caller, feed.backend):
+            async with asyncio.timeout(SEND_SECONDS):
+                await deliver(batch)
+    except (AmphibaseError, TimeoutError, OSError) as error:
+        return error
+    raise AssertionError("a stream has no end of its own")
+
+
+def _id(cursor: str | None) -> str:
+    return "" if cursor is None else f"id: {cursor}\n"
+
+
+def _joined(events: Iterable[str]) -> Iterator[str]:
+    """Join small events, since each that is sent alone costs as much as a large one."""
+    part, length = [], 0
+    for event in events:
+        part.append(event)
+        length += len(event)
+        if length > MAX_JOINED_CHARACTERS:
+            yield "".join(part)
+            part, length = [], 0
+    if part:
+        yield "".join(part)
