@@ -33,7 +33,7 @@ SHARED = {
     "settings_loading",
     "shutdown",
 }
-FOUNDATION = {"accounts", "blobs", "database", "records", "replication", "schema"}
+FOUNDATION = {"accounts", "blobs", "database", "messages", "records", "replication", "schema"}
 ALLOWED = {
     "access": {"errors"},
     "allocator": set(),
@@ -54,9 +54,10 @@ ALLOWED = {
     "server": {"redaction", "shutdown"},
     "shutdown": set(),
     "postgres": {"errors"},
-    "backend": {"errors"},
+    "backend": {"access", "errors"},
     "records": {"access", "backend", "errors", "models", "private_names", "redaction"},
     "database": {"backend", "errors", "models", "private_names", "records", "search"},
+    "messages": {"access", "backend", "errors", "redaction"},
     "replication": {"redaction"},
     "schema": SHARED | {"database", "records"},
     "accounts": SHARED | {"backend", "database", "schema"},

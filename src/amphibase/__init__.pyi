@@ -64,6 +64,12 @@ from amphibase.backend import (
     Lost as Lost,
 )
 from amphibase.backend import (
+    Message as Message,
+)
+from amphibase.backend import (
+    Messages as Messages,
+)
+from amphibase.backend import (
     OAuthRequest as OAuthRequest,
 )
 from amphibase.backend import (
@@ -89,6 +95,12 @@ from amphibase.backend import (
 )
 from amphibase.backend import (
     Tokens as Tokens,
+)
+from amphibase.backend import (
+    Topic as Topic,
+)
+from amphibase.backend import (
+    TopicRequest as TopicRequest,
 )
 from amphibase.backend import (
     Transaction as Transaction,
@@ -251,6 +263,12 @@ from amphibase.http.dependencies import (
 )
 from amphibase.http.dependencies import (
     current_user as current_user,
+)
+from amphibase.http.messages import (
+    MessageFeed as MessageFeed,
+)
+from amphibase.messages.access import (
+    readers_of as readers_of,
 )
 from amphibase.models import (
     Base as Base,

@@ -47,6 +47,7 @@
         │   ├── Contention         another transaction was in the way
         │   ├── ReadOnly           the database takes no writes now, such as during a move
         │   └── HookTimeout        a hook of the application took too long
+        ├── SlowSubscriber         messages were dropped that a subscriber did not take in time
         └── StorageFull            there is no room for the bytes of a file
 
 Each class carries the HTTP status and the stable `code` that its response has (`http/problems.py`).
@@ -463,6 +464,14 @@ class HookTimeout(Unavailable):
 
     code = "hook_timeout"
     default = "The application took too long to decide; try again"
+
+
+class SlowSubscriber(Retryable):
+    """Raised when more messages waited for a subscriber than are held for it."""
+
+    status = 503
+    code = "slow_subscriber"
+    default = "Messages came faster than they were taken, and some were dropped; subscribe again"
 
 
 class StorageFull(Retryable):

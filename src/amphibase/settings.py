@@ -97,6 +97,7 @@ class Settings(OAuthSettings):
     max_page_mb: int = Field(8, ge=1, le=1000, examples=["8"], description="MiB")
     max_streams: int = Field(10_000, ge=1, examples=["10000"])
     max_streams_per_caller: int = Field(20, ge=1, examples=["20"])
+    max_queued_messages: int = Field(256, ge=1, le=100_000, examples=["256"])
     change_log_hours: int = Field(24, ge=1, le=24 * 365, examples=["24"])
     migrations_dir: Path = Field(Path("./migrations"), examples=["./migrations"])
 

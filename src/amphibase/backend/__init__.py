@@ -33,6 +33,15 @@ from amphibase.backend.files import (
 )
 from amphibase.backend.hooks import AccountHooks, SignUpAttempt
 from amphibase.backend.identities import BrowserRedirect, Identities, OAuthRequest, UserIdentity
+from amphibase.backend.messages import (
+    Message,
+    Messages,
+    RepositorySource,
+    Topic,
+    TopicAddress,
+    TopicRequest,
+    TopicRule,
+)
 from amphibase.backend.records import (
     MAX_LIMIT,
     Item,
@@ -83,6 +92,8 @@ __all__ = [
     "JsonRows",
     "Load",
     "Lost",
+    "Message",
+    "Messages",
     "Model",
     "OAuthRequest",
     "OpenFile",
@@ -90,6 +101,7 @@ __all__ = [
     "Page",
     "Removed",
     "Repository",
+    "RepositorySource",
     "Result",
     "Role",
     "RowSource",
@@ -99,6 +111,10 @@ __all__ = [
     "SignedUrl",
     "Sweep",
     "Tokens",
+    "Topic",
+    "TopicAddress",
+    "TopicRequest",
+    "TopicRule",
     "Transaction",
     "UserIdentity",
     "UserSession",
@@ -220,6 +236,40 @@ class Backend(Protocol):
         Raises:
             NotSupported: the backend has no such log.
             InvalidRequest: the model keeps none, or a filter is not an expression.
+            Unavailable: the database cannot be reached.
+        """
+
+    async def publish(self, topic: TopicAddress, payload: Any, caller: Caller) -> None:
+        """Send a message to everyone who is subscribed to a topic now, in every process.
+
+        It is delivered at most once and stored nowhere: who is not subscribed does not get it.
+
+        Args:
+            topic: such as `ROOMS(id=room.id)`; its `write` rule decides.
+            payload: a value that pydantic writes as JSON, of at most 7,000 bytes.
+
+        Raises:
+            Forbidden: the topic's rule does not admit the caller.
+            InvalidValue: the payload cannot be written as JSON.
+            PayloadTooLarge: it has too many bytes.
+            NotSupported: the backend has no messages.
+            Unavailable: the database cannot be reached.
+        """
+
+    def subscribe(
+        self, topic: TopicAddress, caller: Caller
+    ) -> AbstractAsyncContextManager[Messages]:
+        """Open the stream of what is published on a topic from now on.
+
+            async with backend.subscribe(ROOMS(id=room.id), caller) as messages:
+                async for message in messages: ...
+
+        Args:
+            topic: such as `ROOMS(id=room.id)`; its `read` rule decides.
+
+        Raises:
+            Forbidden: the topic's rule does not admit the caller.
+            NotSupported: the backend has no messages.
             Unavailable: the database cannot be reached.
         """
 

@@ -21,6 +21,7 @@ Capability = Literal[
     "bound_signed_urls",
     "file_sweep",
     "change_log",
+    "messages",
 ]
 
 PURPOSES: dict[Capability, str] = {
@@ -42,6 +43,7 @@ PURPOSES: dict[Capability, str] = {
     "bound_signed_urls": "a signed URL does not open what another user stores there later",
     "file_sweep": "`amphibase files sweep`: bytes and rows are apart",
     "change_log": "`changes()`, `/changes` of generated routes",
+    "messages": "`publish()` and `subscribe()`; not through a pooler that gives out transactions",
 }
 """What each capability is for."""
 
@@ -70,6 +72,7 @@ class Capabilities:
     bound_signed_urls: bool
     file_sweep: bool
     change_log: bool
+    messages: bool
 
     def require(self, capability: Capability) -> None:
         """Check a capability before it is used.

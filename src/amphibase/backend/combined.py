@@ -17,11 +17,13 @@ from amphibase.backend import (
     Claims,
     Isolation,
     Item,
+    Messages,
     Model,
     Repository,
     Result,
     RowSource,
     SignUpAttempt,
+    TopicAddress,
     Transaction,
     Where,
 )
@@ -101,6 +103,16 @@ class CombinedBackend:
     ) -> AbstractAsyncContextManager[Changes[Model]]:
         """Open the stream of the changes of a model's rows, which the records' backend has."""
         return self._records.changes(model, caller, *where, after=after)
+
+    async def publish(self, topic: TopicAddress, payload: Any, caller: Caller) -> None:
+        """Send a message by way of the records' backend."""
+        await self._records.publish(topic, payload, caller)
+
+    def subscribe(
+        self, topic: TopicAddress, caller: Caller
+    ) -> AbstractAsyncContextManager[Messages]:
+        """Open the stream of a topic's messages, which the records' backend has."""
+        return self._records.subscribe(topic, caller)
 
     async def identify(
         self, access_token: str, rows: RowSource[Item]

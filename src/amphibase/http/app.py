@@ -14,7 +14,14 @@ from starlette.types import Lifespan
 
 from amphibase.errors import ConfigurationError
 from amphibase.http import problems
-from amphibase.http.dependencies import TOKEN_PATH, bearer, changes_of, repository_of, supabase_of
+from amphibase.http.dependencies import (
+    TOKEN_PATH,
+    bearer,
+    changes_of,
+    messages_of,
+    repository_of,
+    supabase_of,
+)
 from amphibase.http.middleware import RequestMiddleware
 from amphibase.http.reachable import require_reachable
 from amphibase.http.routes import built_in
@@ -38,7 +45,7 @@ BeforeTokenHook = TypeVar("BeforeTokenHook", bound=BeforeToken)
 
 if TYPE_CHECKING:
     from amphibase.accounts.jwt.key_ring import KeyRing
-    from amphibase.backend import Caller
+    from amphibase.backend import Caller, Topic
     from amphibase.http.limits import RateLimiter
     from amphibase.http.state import State
 
@@ -77,6 +84,7 @@ class Amphibase:
         self._hooks = HookFunctions()
         self._repositories: dict[type[Any], Depends] = {}
         self._changes: dict[type[Any], Depends] = {}
+        self._messages: dict[Topic, Depends] = {}
 
     def use(self, settings: Settings) -> None:
         """Use other settings from the next start on, in tests and scripts.
@@ -293,6 +301,17 @@ class Amphibase:
             adopt(model)
             dependency = self._changes[model] = Depends(changes_of(model))
         return dependency
+
+    def messages(self, topic: "Topic") -> Depends:
+        """Return a dependency that gives a request a topic, to publish on and to subscribe to as
+        its caller.
+
+            RoomMessages = Annotated[MessageFeed, db.messages(ROOMS)]
+
+        The parameters of the topic are those of the route's path. It is the same object for the
+        same topic.
+        """
+        return self._messages.setdefault(topic, Depends(messages_of(topic)))
 
     def supabase(self, caller: "Caller | None" = None) -> Depends:
         """Return a dependency that gives a request the official Supabase client, as one caller.

@@ -13,9 +13,10 @@ from fastapi.security import OAuth2PasswordBearer
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.requests import HTTPConnection
 
-from amphibase.backend import ANONYMOUS, Caller, Device, Model, Repository
+from amphibase.backend import ANONYMOUS, Caller, Device, Model, Repository, Topic
 from amphibase.errors import (
     ConfigurationError,
+    InvalidRequest,
     NotAdmin,
     NotFound,
     SessionEnded,
@@ -23,6 +24,7 @@ from amphibase.errors import (
     UserBanned,
 )
 from amphibase.http.changes import ChangeFeed
+from amphibase.http.messages import MessageFeed
 from amphibase.models import User
 
 if TYPE_CHECKING:
@@ -173,6 +175,30 @@ def changes_of(
         return ChangeFeed(model, connection, caller, db.state.backend, db.state.streams)
 
     return changes
+
+
+def messages_of(
+    topic: Topic,
+) -> Callable[[HTTPConnection, Caller], Awaitable[MessageFeed]]:
+    """Return the function behind `Amphibase.messages(topic)`."""
+
+    async def messages(connection: HTTPConnection, caller: CurrentCaller) -> MessageFeed:
+        path = connection.path_params
+        missing = [name for name in topic.names if name not in path]
+        if missing:
+            raise ConfigurationError(
+                f"{topic.template}: the path of the route has no parameter {missing[0]}"
+            )
+        try:
+            address = topic(**{name: path[name] for name in topic.names})
+        except ValueError as error:
+            raise InvalidRequest(str(error)) from error
+        db = amphibase_of(connection)
+        if caller.user_id is not None:
+            await db.state.users.ensure(caller.user_id)
+        return MessageFeed(address, connection, caller, db.state.backend, db.state.streams)
+
+    return messages
 
 
 def supabase_of(

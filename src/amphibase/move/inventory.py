@@ -22,8 +22,8 @@ OWN_SCHEMAS = frozenset((
 rest belongs to the server."""
 
 OWN_TABLES = frozenset((
-    "alembic_version", "amphibase_changes", "amphibase_freeze", "auth_amphibase_version",
-    "storage_amphibase_version",
+    "alembic_version", "amphibase_changes", "amphibase_freeze", "amphibase_messages",
+    "auth_amphibase_version", "storage_amphibase_version",
 ))  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from amphibase.backend import (
     Model,
     Result,
     RowSource,
+    TopicAddress,
     Transaction,
     Where,
 )
@@ -34,6 +35,7 @@ from amphibase.database.executor import Executor
 from amphibase.database.functions import call_function
 from amphibase.database.writable import check_writable
 from amphibase.errors import Contention
+from amphibase.messages.hub import MessageHub, Subscription
 from amphibase.models import Base
 from amphibase.records.change_log import LogReader, LogTrimmer
 from amphibase.records.change_stream import ChangeStream, open_changes, require_log
@@ -46,6 +48,7 @@ from amphibase.settings import Settings
 from amphibase.sql.accounts import SqlAccounts
 from amphibase.sql.change_log import log_of
 from amphibase.sql.files import SqlFiles
+from amphibase.sql.messages import messages_of
 from amphibase.sql.records.logged_rows import LoggedRows
 from amphibase.sql.records.query_builder import QueryBuilder
 from amphibase.sql.records.repository import SqlRepository
@@ -63,11 +66,13 @@ class SqlRowSource(Protocol[Item_co]):
     def result_of(self, rows: Sequence[Row]) -> Item_co | None: ...
 
 
-def sql_capabilities(dialect: str) -> Capabilities:
+def sql_capabilities(dialect: str, *, by_transaction: bool = False) -> Capabilities:
     """Return what a backend on that engine can do.
 
     Args:
         dialect: `sqlite` or `postgresql`, as SQLAlchemy names them.
+        by_transaction: whether a pooler gives out a connection for one transaction at a time, so
+            that nothing can listen on it.
     """
     on_postgres = dialect == "postgresql"
     return Capabilities(
@@ -87,6 +92,7 @@ def sql_capabilities(dialect: str) -> Capabilities:
         bound_signed_urls=True,
         file_sweep=True,
         change_log=True,
+        messages=not by_transaction,
     )
 
 
@@ -124,7 +130,10 @@ class SqlBackend:
             self.database, self._executor, keys, self.background, settings, previous
         )
         self.files = SqlFiles(self.database, self._cursors, keys, settings)
-        self.capabilities = sql_capabilities(self.database.dialect)
+        self._messages = MessageHub(messages_of(self.database), self, settings.max_queued_messages)
+        self.capabilities = sql_capabilities(
+            self.database.dialect, by_transaction=self.database.options.by_transaction is True
+        )
 
     def repository(self, model: type[Model], caller: Caller) -> SqlRepository[Model]:
         """Return the rows of a model as that caller may see and change them."""
@@ -229,6 +238,18 @@ class SqlBackend:
         async with open_changes(rows, self._changes, self._cursors, after) as changes:
             yield changes
 
+    async def publish(self, topic: TopicAddress, payload: Any, caller: Caller) -> None:
+        """Send a message to everyone who is subscribed to a topic now, in every process."""
+        self.capabilities.require("messages")
+        await self._messages.publish(topic, payload, caller)
+
+    @asynccontextmanager
+    async def subscribe(self, topic: TopicAddress, caller: Caller) -> AsyncIterator[Subscription]:
+        """Open the stream of what is published on a topic from now on."""
+        self.capabilities.require("messages")
+        async with self._messages.subscribe(topic, caller) as messages:
+            yield messages
+
     async def identify(
         self, access_token: str, rows: RowSource[Item]
     ) -> tuple[Caller, Item | None]:
@@ -257,6 +278,7 @@ class SqlBackend:
 
     async def close(self) -> None:
         """Finish the work that goes on after responses, then close every connection."""
+        await self._messages.close()
         await self._changes.close()
         await self._trimmer.close()
         await self.background.close()

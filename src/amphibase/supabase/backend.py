@@ -19,9 +19,11 @@ from amphibase.backend import (
     Capabilities,
     Isolation,
     Item,
+    Messages,
     Model,
     Result,
     RowSource,
+    TopicAddress,
     Transaction,
     Where,
 )
@@ -85,6 +87,7 @@ def supabase_capabilities(
         bound_signed_urls=False,
         file_sweep=False,
         change_log=True,
+        messages=False,
     )
 
 
@@ -203,6 +206,17 @@ class SupabaseBackend:
         rows = ProjectLoggedRows(info, RequestBuilder(info, caller, self._records), where)
         async with open_changes(rows, self._changes, self._records.cursors, after) as changes:
             yield changes
+
+    async def publish(self, topic: TopicAddress, payload: Any, caller: Caller) -> None:
+        """Raise NotSupported: who may use a channel of a project, its own policies decide."""
+        self.capabilities.require("messages")
+
+    def subscribe(
+        self, topic: TopicAddress, caller: Caller
+    ) -> AbstractAsyncContextManager[Messages]:
+        """Raise NotSupported, as `publish`."""
+        self.capabilities.require("messages")
+        raise AssertionError("a capability that is not declared")
 
     async def identify(
         self, access_token: str, rows: RowSource[Item]

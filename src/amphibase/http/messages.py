@@ -1,0 +1,77 @@
+"""The messages of a topic for one request."""
+
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from typing import Any
+
+from fastapi import WebSocket
+from pydantic_core import to_json
+from starlette.requests import HTTPConnection
+from starlette.responses import Response
+
+from amphibase.backend import Backend, Caller, Message, Messages, TopicAddress
+from amphibase.http.event_stream import EventStreamResponse, StreamEvent, serve_events
+from amphibase.http.streams import StreamLimiter
+
+
+class MessageFeed:
+    """A topic as the sender of one request may use it.
+
+    Attributes:
+        address: the topic, with the parameters of the route's path.
+    """
+
+    def __init__(
+        self,
+        address: TopicAddress,
+        connection: HTTPConnection,
+        caller: Caller,
+        backend: Backend,
+        limiter: StreamLimiter,
+    ) -> None:
+        self.address = address
+        self.caller = caller
+        self.backend = backend
+        self._connection = connection
+        self._limiter = limiter
+
+    async def publish(self, payload: Any) -> None:
+        """Send a message to everyone who is subscribed to the topic now.
+
+        Raises:
+            Forbidden, InvalidValue, PayloadTooLarge, NotSupported, Unavailable: as
+                `Backend.publish`.
+        """
+        await self.backend.publish(self.address, payload, self.caller)
+
+    def open(self) -> AbstractAsyncContextManager[Messages]:
+        """Open the stream of what is published on the topic from now on."""
+        return self.backend.subscribe(self.address, self.caller)
+
+    def slot(self) -> AbstractContextManager[None]:
+        """Take one of the places that the caller has for streams.
+
+        Raises:
+            TooManyRequests: they have too many open.
+        """
+        return self._limiter.slot_of(self._connection, self.caller)
+
+    def response(self) -> Response:
+        """Return a response of server-sent events."""
+        return EventStreamResponse(self, self.open())
+
+    async def serve(self, websocket: WebSocket) -> None:
+        """Accept a WebSocket, and send the messages as JSON until one of the two sides ends it.
+
+        Raises:
+            TooManyRequests, Forbidden, NotSupported, Unavailable: the handshake is denied.
+        """
+        await serve_events(websocket, self, self.open())
+
+    def cursor(self, stream: Messages) -> None:
+        """Return None: what was missed does not come later."""
+
+    def event(self, item: Message) -> StreamEvent:
+        """Return a message as the event `message`."""
+        sender = None if item.sender is None else str(item.sender)
+        data = {"topic": item.topic, "sender": sender, "payload": item.payload}
+        return StreamEvent("message", to_json(data).decode())

@@ -1,0 +1,1 @@
+"""Messages between callers: who may use a topic, and how they reach its subscribers."""
