@@ -60,8 +60,9 @@ class Identities(Protocol):
     """Sign-in through third parties, and what a user signs in with.
 
     A client begins with a challenge (PKCE), the browser goes to the third party and comes back to
-    the client with a code, and the client exchanges code and verifier. Until then no account is
-    added, linked or signed in.
+    the client with a code, and the client exchanges code and verifier. On SQL, no account is
+    added, linked or signed in until then; a Supabase project adds and links when the browser comes
+    back, and does not check that it is the one that began.
     """
 
     async def begin(self, caller: Caller, request: OAuthRequest) -> str:
