@@ -240,6 +240,25 @@ async def test_streams_at_the_same_place_share_one_read(
     await reader.close()
 
 
+@pytest.mark.parametrize("max_bytes", [1, 25_000])
+async def test_a_read_has_no_more_bytes_than_a_page_and_misses_nothing(
+    records: Records, max_bytes: int
+) -> None:
+    tasks = records.of(Task, ANN)
+    added = await tasks.add_many([Task(title="x" * 10_000) for _ in range(5)])
+    log = log_of(records.sql.database, max_bytes)
+    position = await log.position()
+    for task in added:
+        await tasks.update(task.id, stars=1)
+    sizes, keys = [], []
+    while (read := await log.read(position)).entries:
+        sizes.append(len(read.entries))
+        keys += [entry.key for entry in read.entries]
+        position = read.position
+    assert sizes == ([1] * 5 if max_bytes == 1 else [2, 2, 1])
+    assert len(set(keys)) == 5
+
+
 async def test_a_postgres_that_is_killed_and_comes_back_loses_nothing(tmp_path: Path) -> None:
     server = start(tmp_path / "postgres", fsync=False)
     try:

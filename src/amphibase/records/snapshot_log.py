@@ -16,7 +16,7 @@ class ReadChanges(Protocol):
     """Calls the function `read_changes` of the database."""
 
     async def __call__(self, **arguments: Any) -> Sequence[Row]:
-        """Return its rows, at least one.
+        """Return its rows, at least one; `found` is how many there are where some are left out.
 
         Args:
             arguments: by the names of its parameters.
@@ -53,7 +53,7 @@ class SnapshotLog:
             return LogRead((), after)
         until: str = after[1] or current
         position: Position = (until, None, None, None)
-        if len(rows) == ENTRIES_AT_A_TIME:
+        if rows[0].get("found", len(rows)) > len(rows) or len(rows) == ENTRIES_AT_A_TIME:
             position = (after[0], until, rows[-1]["transaction"], rows[-1]["id"])
         # In a snapshot the ids are in the order in which the rows were locked.
         return LogRead([*map(_entry, sorted(rows, key=lambda row: row["id"]))], position)

@@ -121,7 +121,7 @@ class SqlBackend:
         self._infos = ModelInfos(self.database.dialect)
         self._selects = SelectCache()
         self._cursors = Cursors(keys.derive("cursor"))
-        log = log_of(self.database)
+        log = log_of(self.database, settings.max_page_bytes)
         self._changes = LogReader(log)
         self.database.on_write = self._changes.notice
         self._trimmer = LogTrimmer(log, settings.change_log_hours)

@@ -13,15 +13,22 @@ from amphibase.records.snapshot_log import ENTRIES_AT_A_TIME, SnapshotLog
 from amphibase.schema.change_log import TABLE
 
 POLL_SECONDS = 0.05
+MAX_READ_BYTES = 8 * 1024 * 1024
 
 
 class SqliteLog:
-    """The log of a SQLite database. A position is the id of the last entry."""
+    """The log of a SQLite database. A position is the id of the last entry.
+
+    Args:
+        max_bytes: the most bytes that the earlier rows of a read have together, if it has more than
+            one entry.
+    """
 
     poll_seconds = POLL_SECONDS
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, max_bytes: int) -> None:
         self._database = database
+        self._max_bytes = max_bytes
 
     async def position(self) -> Position:
         async with self._database.read() as connection:
@@ -33,7 +40,8 @@ class SqliteLog:
             end = (await connection.execute(_SQLITE_END)).one()
             if not _is_in_reach(after, end):
                 return LogRead((), (end.last,), lost=True)
-            rows = (await connection.execute(_SQLITE_ENTRIES, {"after": after[0]})).all()
+            limits = {"after": after[0], "max_bytes": self._max_bytes}
+            rows = (await connection.execute(_SQLITE_ENTRIES, limits)).all()
         return LogRead(_entries(rows), (rows[-1].id,) if rows else after)
 
     def short(self, position: Position) -> Position:
@@ -55,11 +63,17 @@ def _is_in_reach(after: Position, end: Row[Any]) -> bool:
 
 
 class PostgresLog(SnapshotLog):
-    """The log of a Postgres database."""
+    """The log of a Postgres database.
 
-    def __init__(self, database: Database) -> None:
+    Args:
+        max_bytes: the most bytes that the earlier rows of a read have together, if it has more than
+            one entry.
+    """
+
+    def __init__(self, database: Database, max_bytes: int) -> None:
         super().__init__(self._call, POLL_SECONDS)
         self._database = database
+        self._max_bytes = max_bytes
         # One round trip: a statement is its own transaction and its own snapshot.
         self._engine = database.readers.execution_options(isolation_level="AUTOCOMMIT")
 
@@ -71,13 +85,20 @@ class PostgresLog(SnapshotLog):
     async def _call(self, **arguments: Any) -> Sequence[dict[str, Any]]:
         with translated_errors():
             async with self._engine.connect() as connection:
-                rows = await connection.execute(_POSTGRES_READ, arguments)
+                limits = {**arguments, "max_bytes": self._max_bytes}
+                rows = await connection.execute(_POSTGRES_READ, limits)
                 return [dict(row) for row in rows.mappings()]
 
 
-def log_of(database: Database) -> SqliteLog | PostgresLog:
-    """Return the log of a database."""
-    return SqliteLog(database) if database.dialect == "sqlite" else PostgresLog(database)
+def log_of(database: Database, max_bytes: int = MAX_READ_BYTES) -> SqliteLog | PostgresLog:
+    """Return the log of a database.
+
+    Args:
+        max_bytes: the most bytes that the earlier rows of a read have together, if it has more than
+            one entry.
+    """
+    log = SqliteLog if database.dialect == "sqlite" else PostgresLog
+    return log(database, max_bytes)
 
 
 def _entries(rows: Sequence[Row[Any]]) -> list[Entry]:
@@ -92,8 +113,14 @@ _SQLITE_END = text(
     f"coalesce((SELECT seq FROM sqlite_sequence WHERE name = '{TABLE}'), 0) AS last"
 )
 _SQLITE_ENTRIES = text(
-    f'SELECT id, table_name, operation, "key", old FROM {TABLE} '  # noqa: S608
+    "WITH next AS ("  # noqa: S608 - constants
+    f"SELECT id, length(CAST(old AS BLOB)) AS bytes FROM {TABLE} "
     f"WHERE id > :after ORDER BY id LIMIT {ENTRIES_AT_A_TIME}"
+    "), upto AS (SELECT id, sum(bytes) OVER (ORDER BY id) AS bytes FROM next) "
+    f'SELECT id, table_name, operation, "key", old FROM {TABLE} WHERE id > :after AND id <= ('
+    "SELECT coalesce("
+    "max(CASE WHEN bytes IS NULL OR bytes <= :max_bytes THEN id END), min(id)) FROM upto"
+    ") ORDER BY id"
 )
 _SQLITE_TRIM = text(
     f"DELETE FROM {TABLE} WHERE id <= (SELECT max(id) FROM {TABLE}) - :entries "  # noqa: S608
@@ -101,9 +128,13 @@ _SQLITE_TRIM = text(
 )
 
 _POSTGRES_READ = text(
-    "SELECT * FROM amphibase.read_changes(CAST(:after_snapshot AS text), "
+    "SELECT * FROM (SELECT *, row_number() OVER upto AS place, count(*) OVER () AS found, "
+    "coalesce(sum(octet_length(old)) OVER upto, 0) AS bytes "
+    "FROM amphibase.read_changes(CAST(:after_snapshot AS text), "
     "CAST(:until_snapshot AS text), CAST(:after_transaction AS text), CAST(:after_id AS bigint), "
-    "CAST(:size AS integer))"
+    "CAST(:size AS integer)) "
+    "WINDOW upto AS (ORDER BY CAST(transaction AS xid8), id ROWS UNBOUNDED PRECEDING)) AS entry "
+    "WHERE place = 1 OR bytes <= CAST(:max_bytes AS bigint) ORDER BY place"
 )
 _POSTGRES_TRIM = text(
     "SELECT amphibase.trim_changes(CAST(:hours AS double precision), CAST(:entries AS bigint))"
