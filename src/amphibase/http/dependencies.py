@@ -53,8 +53,9 @@ async def current_caller(
 ) -> Caller:
     """Return the user behind the bearer token, or an anonymous caller without one.
 
-    Of a WebSocket it is who opened it: a ban or the end of the session does not close it. A browser
-    can set the headers neither of a WebSocket nor of an EventSource, so there the token may also be
+    Of a WebSocket it is who opened it: a ban or the end of the session does not close it, except
+    where the route checks the token again, as streams of changes do every 15 seconds. A browser can
+    set the headers neither of a WebSocket nor of an EventSource, so there the token may also be
     `?access_token=`, the name of RFC 6750, section 2.3.
 
     Raises:
