@@ -19,7 +19,7 @@ from tests.models import Clip, Digest, Note, Task, Ticket
 
 from amphibase import SERVICE
 from amphibase.accounts.jwt.key_ring import load_keys
-from amphibase.backend import Added, Changes, Lost, Removed
+from amphibase.backend import Added, Caller, Changes, Lost, Removed
 from amphibase.build import build_backend
 from amphibase.postgres import start
 from amphibase.records import snapshot_log
@@ -257,6 +257,25 @@ async def test_a_read_has_no_more_bytes_than_a_page_and_misses_nothing(
         position = read.position
     assert sizes == ([1] * 5 if max_bytes == 1 else [2, 2, 1])
     assert len(set(keys)) == 5
+
+
+@pytest.mark.parametrize("caller", [ANN, SERVICE])
+async def test_a_batch_has_no_more_bytes_of_rows_than_a_page(
+    records: Records, caller: Caller
+) -> None:
+    settings = records.settings.model_copy(update={"max_page_mb": 1})
+    small = build_backend(settings, load_keys(settings))
+    titles = [str(n) * 400_000 for n in range(5)]
+    async with small.changes(Task, caller) as first, small.changes(Task, caller) as second:
+        await records.of(Task, ANN).add_many([Task(title=title) for title in titles])
+        for stream in (first, second):
+            before = stream.cursor
+            batches = [await stream.batch(5) for _ in range(3)]
+            assert [len(batch) for batch in batches] == [2, 2, 1]
+            assert [title for each in batches for _, title in described(each)] == titles
+            assert {event.cursor for each in batches[:2] for event in each} == {before}
+            assert batches[2][-1].cursor == stream.cursor != before
+    await small.close()
 
 
 async def test_a_postgres_that_is_killed_and_comes_back_loses_nothing(tmp_path: Path) -> None:

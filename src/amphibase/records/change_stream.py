@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from itertools import islice
 from typing import Any, Generic, Protocol, Self, TypeAlias
 
 from amphibase.backend import Added, Changed, ChangeEvent, Lost, Model, Removed
@@ -16,6 +17,9 @@ from amphibase.records.cursors import Cursors
 
 MakeEvent: TypeAlias = Callable[[str], ChangeEvent[Model]]
 """Makes an event, whose cursor is known when the others of its batch are."""
+
+Part: TypeAlias = tuple[Sequence[MakeEvent[Model]], int]
+"""Events of a read, and the place of the key that the next part begins with; 0 after the last."""
 
 CURSOR = "changes"
 """What the cursors of logs are signed for."""
@@ -30,6 +34,9 @@ class ChangedRows(Protocol[Item_co]):
 
     def key(self, raw: tuple[Any, ...]) -> tuple[Any, ...]:
         """Return a primary key of the log as Python's values."""
+
+    async def count_of_page(self, keys: Sequence[tuple[Any, ...]]) -> int:
+        """Return of how many of the first keys the rows are loaded together: at least one."""
 
     async def current(self, keys: Sequence[tuple[Any, ...]]) -> Mapping[tuple[Any, ...], Item_co]:
         """Return the rows with these keys that match and that the caller may see, by key."""
@@ -64,6 +71,8 @@ class ChangeStream(Generic[Model]):
         self._position = position
         self._cursor = self._cursor_of(position)
         self._pending: list[ChangeEvent[Model]] = [Lost(self._cursor)] if lost else []
+        self._unfinished: LogRead | None = None
+        self._next_key = 0
 
     @property
     def cursor(self) -> str:
@@ -87,18 +96,20 @@ class ChangeStream(Generic[Model]):
         deadline = time.monotonic() + wait
         while True:
             seconds = None if math.isinf(wait) else max(0, deadline - time.monotonic())
-            read = await self._reader.next(self._position, seconds)
+            read = self._unfinished or await self._reader.next(self._position, seconds)
             if read is None:
                 return []
             try:
-                events = await self._events(read)
+                events, next_key = await self._events(read, self._next_key)
             except Retryable:
                 if time.monotonic() + RETRY_SECONDS > deadline:
                     return []
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
-            self._position = read.position
-            before, self._cursor = self._cursor, self._cursor_of(read.position)
+            before = self._cursor
+            self._unfinished, self._next_key = (read if next_key else None), next_key
+            if not next_key:
+                self._position, self._cursor = read.position, self._cursor_of(read.position)
             # Where only a part of them is delivered, all come again.
             cursors = [before] * (len(events) - 1) + [self._cursor]
             if events:
@@ -107,35 +118,48 @@ class ChangeStream(Generic[Model]):
     def _cursor_of(self, position: Position) -> str:
         return self._cursors.write(CURSOR, [*self._reader.short(position)])
 
-    async def _events(self, read: LogRead) -> Sequence[MakeEvent[Model]]:
-        """Return the events of a read, each to be made with its cursor."""
+    async def _events(self, read: LogRead, start: int) -> Part[Model]:
+        """Return the next events of a read.
+
+        Args:
+            start: the place of the first key that is judged.
+        """
         own = [entry for entry in read.entries if entry.table == self._rows.table]
         if read.lost or any(entry.operation == "TRUNCATE" for entry in own):
-            return [Lost]
+            return [Lost], 0
         if not own:
-            return []
+            return [], 0
         identity = self._rows.identity
         if identity is None:
-            return await self._judge(own)
-        question = read.questions.get(identity)
+            return await self._judge(own, start)
+        question = read.questions.get((identity, start))
         if question is None or (question.done() and _has_failed(question)):
-            question = read.questions[identity] = asyncio.create_task(self._judge(own))
-        return await asyncio.shield(question)
+            question = asyncio.create_task(self._judge(own, start))
+            read.questions[identity, start] = question
+        events, next_key = await asyncio.shield(question)
+        if start or next_key:  # all parts together may be more than fits into memory
+            read.questions.pop((identity, start), None)
+        return events, next_key
 
-    async def _judge(self, entries: Sequence[Entry]) -> Sequence[MakeEvent[Model]]:
+    async def _judge(self, entries: Sequence[Entry], start: int) -> Part[Model]:
         """Compare what the caller saw of each row with what they see now.
 
         Any version in between may be one that they were shown: a row is read as it is when an event
         is delivered, which may be ahead of the log.
         """
         place = {entry.key: place for place, entry in enumerate(entries)}  # of the last of each
-        keys = {raw: self._rows.key(raw) for raw in sorted(place, key=place.__getitem__)}
+        changed = sorted(place, key=place.__getitem__)
+        keys = {raw: self._rows.key(raw) for raw in changed[start:]}
+        count = await self._rows.count_of_page([*keys.values()])
+        keys = dict(islice(keys.items(), count))
+        next_key = start + count if start + count < len(changed) else 0
+        entries = [entry for entry in entries if entry.key in keys]
         rows = await self._rows.current([*keys.values()])
         earlier = [(entry.key, entry.old) for entry in entries if entry.old is not None]
         try:
             visible = await self._rows.were_visible([old for _, old in earlier]) if earlier else []
         except InvalidValue:  # the table has other types now than the rows had then
-            return [Lost]
+            return [Lost], 0
         seen = zip(earlier, visible, strict=True)
         was_seen = {raw for (raw, _), was_visible in seen if was_visible}
         first = {entry.key: entry for entry in reversed(entries)}
@@ -147,7 +171,7 @@ class ChangeStream(Generic[Model]):
                 events.append(_with_row(Changed if raw in was_seen - is_new else Added, row))
             elif raw in was_seen:
                 events.append(_removed(key))
-        return events
+        return events, next_key
 
 
 def _with_row(kind: type[Added[Model]] | type[Changed[Model]], row: Model) -> MakeEvent[Model]:

@@ -83,6 +83,9 @@ class ProjectLoggedRows(Generic[Model]):
             for read, value in zip(self._readers, raw, strict=True)
         )
 
+    async def count_of_page(self, keys: Sequence[tuple[Any, ...]]) -> int:
+        return min(len(keys), KEYS_A_REQUEST)
+
     async def current(self, keys: Sequence[tuple[Any, ...]]) -> Mapping[tuple[Any, ...], Model]:
         rows: dict[tuple[Any, ...], Model] = {}
         for start in range(0, len(keys), KEYS_A_REQUEST):

@@ -27,10 +27,12 @@ from sqlalchemy.sql.visitors import replacement_traverse
 from amphibase.access.conditions import Always
 from amphibase.backend import ANONYMOUS, Model, Where
 from amphibase.records.model_info import ModelInfo
+from amphibase.records.page_size import count_within
 from amphibase.records.predicates import columns_of
 from amphibase.schema.change_log import sqlite_rows
 from amphibase.schema.ddl import DIALECT, as_text, quoted
 from amphibase.sql.records.query_builder import QueryBuilder, enclosed
+from amphibase.sql.records.row_size import row_size_of
 
 PLACE = "amphibase_place"
 
@@ -70,15 +72,26 @@ class LoggedRows(Generic[Model]):
     def key(self, raw: tuple[Any, ...]) -> tuple[Any, ...]:
         return tuple(read(value) for read, value in zip(self._read_key, raw, strict=True))
 
+    async def count_of_page(self, keys: Sequence[tuple[Any, ...]]) -> int:
+        info, builder = self._info, self._builder
+        size = row_size_of(info, builder.infos.dialect)
+        if size.is_bounded or len(keys) == 1:
+            return len(keys)
+        statement = builder.visible(size.select.add_columns(*info.keys), *self._where)
+        rows = await builder.rows(builder.selects.query(statement.where(self._is_one_of(keys))))
+        sizes = {tuple(key): bytes_ for bytes_, *key in rows}
+        return count_within([sizes.get(key, 0) for key in keys], builder.max_page_bytes)
+
     async def current(self, keys: Sequence[tuple[Any, ...]]) -> Mapping[tuple[Any, ...], Model]:
         info, builder = self._info, self._builder
-        if len(info.keys) == 1:
-            is_one = info.keys[0].in_([key[0] for key in keys])
-        else:
-            is_one = tuple_(*info.keys).in_(keys)
-        statement = builder.visible(info.select, *self._where).where(is_one)
+        statement = builder.visible(info.select, *self._where).where(self._is_one_of(keys))
         rows = await builder.rows(builder.selects.query(statement))
         return dict(zip(map(info.key_of, rows), info.objects(rows), strict=True))
+
+    def _is_one_of(self, keys: Sequence[tuple[Any, ...]]) -> ColumnElement[bool]:
+        if len(self._info.keys) == 1:
+            return self._info.keys[0].in_([key[0] for key in keys])
+        return tuple_(*self._info.keys).in_(keys)
 
     async def were_visible(self, rows: Sequence[str]) -> Sequence[bool]:
         builder = self._builder
