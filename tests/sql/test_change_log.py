@@ -22,6 +22,7 @@ from amphibase.accounts.jwt.key_ring import load_keys
 from amphibase.backend import Added, Caller, Changes, Lost, Removed
 from amphibase.build import build_backend
 from amphibase.postgres import start
+from amphibase.records import change_log as records_log
 from amphibase.records import snapshot_log
 from amphibase.records.change_log import LogReader
 from amphibase.schema import change_log as tables
@@ -276,6 +277,26 @@ async def test_a_batch_has_no_more_bytes_of_rows_than_a_page(
             assert {event.cursor for each in batches[:2] for event in each} == {before}
             assert batches[2][-1].cursor == stream.cursor != before
     await small.close()
+
+
+@pytest.mark.parametrize(("characters", "kept"), [(100_000, True), (1_000, False)])
+async def test_of_large_reads_the_newest_alone_is_kept(
+    records: Records, monkeypatch: pytest.MonkeyPatch, characters: int, kept: bool
+) -> None:
+    monkeypatch.setattr(records_log, "MAX_KEPT_CHARACTERS", characters)
+    tasks = records.of(Task, ANN)
+    added = await tasks.add_many([Task(title="x" * 2_000) for _ in range(2)])
+    log = log_of(records.sql.database, 1)
+    reader = LogReader(log)
+    start = await reader.position()
+    for task in added:
+        await tasks.update(task.id, stars=1)
+    first = await reader.next(start, 5)
+    assert first is not None
+    second = await reader.next(first.position, 5)
+    assert await reader.next(first.position, 5) is second
+    assert (await reader.next(start, 5) is first) == kept
+    await reader.close()
 
 
 async def test_a_postgres_that_is_killed_and_comes_back_loses_nothing(tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ TRIM_SECONDS = 600
 MAX_ENTRIES = 1_000_000
 """A log keeps no more, however young they are."""
 MAX_KEPT_READS = 16
+MAX_KEPT_CHARACTERS = 4_000_000
+"""Of earlier rows, in all reads that are kept beside the newest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,11 @@ class LogRead:
     lost: bool = False
     questions: dict[Any, asyncio.Task[Any]] = field(default_factory=dict)
     """What readers who may see the same have found out about the entries."""
+
+    @property
+    def characters(self) -> int:
+        """How long the earlier rows are together."""
+        return sum(len(entry.old or "") for entry in self.entries)
 
 
 class LogSource(Protocol):
@@ -135,9 +142,19 @@ class LogReader:
         task = self._reads.get(after)
         if task is not None and not task.done():
             self._reads.pop(after).cancel()
+        self._drop_idle()
+
+    def _drop_idle(self) -> None:
+        """Forget reads that nobody waits for, the oldest first, until the others are few and
+        small."""
         idle = [position for position in self._reads if position not in self._waiting]
-        for position in idle[: max(0, len(idle) - MAX_KEPT_READS)]:
-            del self._reads[position]
+        characters = 0
+        for place, position in enumerate(reversed(idle)):
+            task = self._reads[position]
+            if task.done() and not task.cancelled() and task.exception() is None:
+                characters += task.result().characters
+            if place >= MAX_KEPT_READS or (place > 0 and characters > MAX_KEPT_CHARACTERS):
+                del self._reads[position]
 
     async def _read(self, after: Position) -> LogRead:
         while True:
