@@ -92,6 +92,10 @@ class Subscribers:
         elif ready in data:
             self._ready += 1
 
+    async def received(self, count: int) -> None:
+        """Wait until they have received so many messages together."""
+        await until(lambda: self.count >= count)
+
 
 async def until(is_reached: Callable[[], bool]) -> None:
     """Wait for a condition."""
@@ -139,7 +143,7 @@ async def latency(port: int, url: str, count: int, seconds: float, rate: float) 
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     output, _ = await process.communicate()
     expected = int(seconds * rate) * count // 2
-    await until(lambda: subscribers.count >= expected)
+    await subscribers.received(expected)
     delays = sorted((received - sent) * 1000 for received, sent in subscribers.times)
     parts = quantiles(delays, n=100)
     return {"p50": parts[49], "p99": parts[98], "trip": json.loads(output)["trip"]}
@@ -161,7 +165,7 @@ async def bursts(port: int, url: str, count: int, changes: int, rounds: int) -> 
             async with connection.transaction(), connection.cursor() as cursor:
                 await cursor.executemany(INSERT % b"notes", [[each, 0, 0] for each in owners])
             begin = time.monotonic()
-            await until(lambda: subscribers.count >= before + changes)  # noqa: B023
+            await subscribers.received(before + changes)
             rates.append(changes / (time.monotonic() - begin))
     return {"rate": median(rates)}
 
@@ -178,7 +182,7 @@ async def queries(port: int, url: str, count: int, changes: int, rounds: int) ->
                 [changes],
             )
             expected = (number + 1) * changes * count
-            await until(lambda: subscribers.count >= expected)  # noqa: B023
+            await subscribers.received(expected)
         after = await _transactions(connection)
     return {"queries": (after - before) / (rounds * changes)}
 
@@ -208,7 +212,7 @@ async def broadcast(
     for number in range(sent):
         await asyncio.sleep(max(0.0, begin + number / rate - time.monotonic()))
         sender.push(TOPIC, "broadcast", MESSAGE)
-    await until(lambda: subscribers.count >= sent * (count - 1))
+    await subscribers.received(sent * (count - 1))
     return {"microseconds": (cpu_seconds(pid) - used) * 1e6 / (sent * (count + slow - 1))}
 
 
