@@ -332,20 +332,34 @@ def declare(declared: dict[str, Declared]) -> None:
 # What was tried
 
 HISTOGRAM: Counter[str] = Counter()
+"""In how many cases each is."""
+
+OPERATORS = [
+    *KINDS,
+    *("scope", "scope of roles", "through read", "through change", "through delete"),
+    *("rule", "& in rule", "| in rule", "& in expression", "| in expression", "~"),
+    *("==", "!=", "<", "in", "is null", "is true", "me.id", "me.email", "me.plan"),
+    *("has team", "has member"),
+]
+DEEP = [f"{operation} of depth 2 or more" for operation in ("read", "add", "change", "delete")]
+EXPECTED = [*OPERATORS, *DEEP, "new rows that are not seen", "a rule of its own after a change"]
+"""What many cases have to have."""
 
 
 def count(declared: dict[str, Declared]) -> None:
-    """Count what a case is made of."""
-    HISTOGRAM["cases"] += 1
+    """Count a case for each thing that it is made of."""
+    made_of = {"cases"}
     for model in ("Item", "Note"):
         each = declared[model]
-        HISTOGRAM["new rows that are not seen"] += not each.visible
-        HISTOGRAM["a rule of its own after a change"] += each.new is not None
+        if not each.visible:
+            made_of.add("new rows that are not seen")
+        if each.new is not None:
+            made_of.add("a rule of its own after a change")
         for operation in ("read", "add", "change", "delete"):
             tree = getattr(each, operation)
-            HISTOGRAM[f"{operation}: depth {min(depth(tree), 4)}"] += 1
-            for part in parts(tree):
-                HISTOGRAM[f"{operation}: {part}"] += 1
+            made_of |= {*parts(tree), f"{operation} of depth {min(depth(tree), 2)} or more"}
+            made_of |= {f"{operation}: {part}" for part in parts(tree)}
+    HISTOGRAM.update(made_of)
 
 
 def depth(tree: Any) -> int:
