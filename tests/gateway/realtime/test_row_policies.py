@@ -129,3 +129,23 @@ async def test_a_subscriber_to_whom_nothing_can_be_delivered_is_told_why(
     message = (await wire.receive())[4]
     assert (message["status"], message["extension"]) == ("ok", "postgres_changes")
     assert message["message"].startswith(f"The role authenticated {notice}, so that ")
+
+
+async def test_policies_are_asked_about_the_changed_rows_alone(api: Api, connect: Connect) -> None:
+    """Of a small table too, which it would cost less to read whole, if it had no policies."""
+    await api.run(
+        NOTES,
+        "CREATE SEQUENCE shop.evaluations",
+        "GRANT USAGE ON shop.evaluations TO authenticated",
+        "ALTER POLICY own ON shop.notes USING (nextval('shop.evaluations') > 0)",
+        "INSERT INTO shop.notes (id) SELECT generate_series(-500, 0)",
+        "ANALYZE shop.notes",
+    )
+    wire = await connect(api)
+    await subscribe(wire, notes(), token=api.token())
+    await api.run("INSERT INTO shop.notes VALUES (1), (2)")
+    for number in (1, 2):
+        assert (await change(wire))["data"]["record"]["id"] == number
+    async with await psycopg.AsyncConnection.connect(api.database) as session:
+        cursor = await session.execute("SELECT last_value FROM shop.evaluations")
+        assert await cursor.fetchone() == (2,)

@@ -20,9 +20,6 @@ _SETTINGS = {
     "IntervalStyle": "postgres",
     "extra_float_digits": "1",
     "bytea_output": "hex",
-    # Without it, a statement whose arguments are arrays is planned anew for each of them.
-    "plan_cache_mode": "force_generic_plan",
-    "jit": "off",
 }
 STATEMENT_MILLISECONDS = 5000
 Rows = Sequence[tuple[Any, ...]]
