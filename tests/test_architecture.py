@@ -58,7 +58,7 @@ ALLOWED = {
     "records": {"access", "backend", "errors", "models", "private_names", "redaction"},
     "database": {"backend", "errors", "models", "private_names", "records", "search"},
     "messages": {"access", "backend", "errors", "redaction"},
-    "replication": {"redaction"},
+    "replication": {"database", "redaction"},
     "schema": SHARED | {"database", "records"},
     "accounts": SHARED | {"backend", "database", "schema"},
     "blobs": SHARED | {"backend", "database", "schema"},

@@ -174,9 +174,13 @@ def _engine(url: URL, options: PoolOptions, size: int, overflow: int, **more: An
 
 
 def _postgres_engine(url: URL, options: PoolOptions) -> AsyncEngine:
+    from amphibase.database import connecting  # brings Postgres's driver
+
     arguments: dict[str, Any] = {
         "connect_timeout": CONNECT_TIMEOUT_SECONDS,
         "application_name": "amphibase",
+        # So does SQLAlchemy's `async_creator`, but without the arguments of the dialect.
+        "async_creator_fn": connecting.connect,
     }
     if options.by_transaction:
         arguments["prepare_threshold"] = None

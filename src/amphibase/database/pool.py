@@ -19,6 +19,7 @@ from psycopg.errors import error_from_result
 
 from amphibase.backend import Isolation
 from amphibase.database.adapters import strict_context
+from amphibase.database.connecting import connect
 from amphibase.database.connection import CANCEL_LIMIT, Connection, ConnectionLost, find_error
 from amphibase.database.session_settings import SESSION_SETTINGS, set_locally, startup_options
 from amphibase.database.statement import Call, Statement
@@ -284,7 +285,7 @@ class PipelinePool:
     async def _connect(self) -> Connection:
         try:
             async with asyncio.timeout(self._connect_timeout):
-                session = await psycopg.AsyncConnection.connect(**self._params)
+                session = await connect(**self._params)
             return Connection(session, self._prepare, on_lost=self._drop)
         except TimeoutError:
             reason = f"no connection to Postgres within {self._connect_timeout:g} s"

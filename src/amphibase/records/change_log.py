@@ -17,6 +17,7 @@ Position: TypeAlias = tuple[Any, ...]
 """A place in a log: JSON values whose meaning is the log's own."""
 
 RETRY_SECONDS = 0.5
+FIRST_TRIM_SECONDS = 30
 TRIM_SECONDS = 600
 MAX_ENTRIES = 1_000_000
 """A log keeps no more, however young they are."""
@@ -192,10 +193,11 @@ class LogTrimmer:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to trim, at once and then again and again."""
+        """Begin to trim, soon and then again and again."""
         self._task = asyncio.create_task(self._run())
 
     async def _run(self) -> None:
+        await asyncio.sleep(FIRST_TRIM_SECONDS)
         while True:
             try:
                 await self._log.trim(self._hours)

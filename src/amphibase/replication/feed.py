@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 import psycopg
-from psycopg import AsyncConnection
 
+from amphibase.database.connecting import connect
 from amphibase.redaction import redacted_logger
 from amphibase.replication.pgoutput import Decoder, RowChange
 from amphibase.replication.stream import (
@@ -120,7 +120,7 @@ class Feed:
         while True:
             await asyncio.sleep(WATCH_SECONDS)
             try:
-                connecting = AsyncConnection.connect(self._url, connect_timeout=CONNECT_SECONDS)
+                connecting = connect(self._url, connect_timeout=CONNECT_SECONDS)
                 async with await connecting as connection:
                     cursor = await connection.execute(PUBLICATIONS)
                     names = {name for (name,) in await cursor.fetchall()}

@@ -5,6 +5,7 @@ from typing import Any
 import psycopg
 from psycopg import AsyncConnection
 
+from amphibase.database.connecting import connect
 from amphibase.database.engine import Database
 from amphibase.database.url import to_conninfo
 from amphibase.errors import Unavailable
@@ -40,7 +41,7 @@ class QuestionSession:
         """
         if self._connection is None or self._connection.closed:
             try:
-                self._connection = await AsyncConnection.connect(
+                self._connection = await connect(
                     self._conninfo, autocommit=True, connect_timeout=CONNECT_SECONDS
                 )
                 register(self._connection)

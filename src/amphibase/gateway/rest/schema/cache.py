@@ -12,6 +12,7 @@ from typing import Generic, TypeAlias, TypeVar
 
 import psycopg
 
+from amphibase.database.connecting import connect
 from amphibase.errors import ConfigurationError, Unavailable
 from amphibase.gateway.rest.errors.base import CatalogNotLoaded
 from amphibase.redaction import redacted_logger
@@ -76,7 +77,7 @@ class SchemaCache(Generic[Loaded]):
 
     async def _connect(self) -> psycopg.AsyncConnection:
         """A connection that listens, the catalog having been read since it does."""
-        connection = await psycopg.AsyncConnection.connect(
+        connection = await connect(
             self._conninfo,
             autocommit=True,
             connect_timeout=CONNECT_SECONDS,
