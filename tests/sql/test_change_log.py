@@ -14,7 +14,7 @@ from sqlalchemy import create_engine, insert, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from tests.backends import ANN, BOB, Records
 from tests.conftest import open_records
-from tests.contract.test_changes import described, end_of, events
+from tests.contract.test_changes import SECONDS, described, end_of, events
 from tests.models import Clip, Digest, Note, Task, Ticket
 
 from amphibase import SERVICE
@@ -22,9 +22,8 @@ from amphibase.accounts.jwt.key_ring import load_keys
 from amphibase.backend import Added, Caller, Changes, Lost, Removed
 from amphibase.build import build_backend
 from amphibase.postgres import start
-from amphibase.records import change_log as records_log
-from amphibase.records import snapshot_log
-from amphibase.records.change_log import LogReader
+from amphibase.records import log_reader, snapshot_log
+from amphibase.records.log_reader import LogReader
 from amphibase.schema import change_log as tables
 from amphibase.sql import change_log
 from amphibase.sql.change_log import log_of
@@ -241,6 +240,61 @@ async def test_streams_at_the_same_place_share_one_read(
     await reader.close()
 
 
+async def test_streams_that_were_opened_at_different_times_wait_together(
+    records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = log_of(records.sql.database)
+    monkeypatch.setattr(log, "poll_seconds", 3600)
+    read, reads, all_read_on = log.read, 0, asyncio.Event()
+    starts = set()
+
+    async def counted(after: Any, until: Any = None) -> Any:
+        nonlocal reads
+        result = await read(after, until)
+        reads += 1
+        if until is not None:
+            starts.discard(after)
+        if not starts:
+            all_read_on.set()
+        return result
+
+    monkeypatch.setattr(log, "read", counted)
+    for n in range(5):
+        starts.add(await log.position())
+        await records.of(Note, ANN).add(
+            Note(title=str(n), stars=1)
+        )  # a transaction that is not logged
+    assert len(starts) == (1 if records.is_sqlite else 5)
+    reader = LogReader(log)
+    waiting = [asyncio.create_task(reader.next(start, None)) for start in [*starts]]
+    async with asyncio.timeout(SECONDS):
+        await all_read_on.wait()
+        before = reads
+        await records.of(Task, ANN).add(Task(title="tea"))
+        assert not any(task.done() for task in waiting)
+        reader.notice()
+        results = await asyncio.gather(*waiting)
+    assert len({id(result) for result in results}) == 1
+    assert len(results[0].entries) == 1
+    assert reads - before <= 2  # one may have begun before
+    await reader.close()
+
+
+async def test_a_stream_without_changes_moves_on_with_the_log(records: Records) -> None:
+    if records.is_sqlite:
+        pytest.skip("on SQLite the end is where it was while nothing is logged")
+    reader = LogReader(log_of(records.sql.database))
+    start = await reader.position()
+    await records.of(Note, ANN).add(Note(title="none", stars=1))
+    idle = await reader.next(start, 0.3)
+    assert idle.is_empty
+    assert idle.position != start
+    await records.of(Task, ANN).add(Task(title="tea"))
+    both = [await reader.next(position, 5) for position in (start, idle.position)]
+    assert [len(each.entries) for each in both] == [1, 1]
+    await reader.close()
+
+
 @pytest.mark.parametrize("max_bytes", [1, 25_000])
 async def test_a_read_has_no_more_bytes_than_a_page_and_misses_nothing(
     records: Records, max_bytes: int
@@ -283,7 +337,7 @@ async def test_a_batch_has_no_more_bytes_of_rows_than_a_page(
 async def test_of_large_reads_the_newest_alone_is_kept(
     records: Records, monkeypatch: pytest.MonkeyPatch, characters: int, kept: bool
 ) -> None:
-    monkeypatch.setattr(records_log, "MAX_KEPT_CHARACTERS", characters)
+    monkeypatch.setattr(log_reader, "MAX_KEPT_CHARACTERS", characters)
     tasks = records.of(Task, ANN)
     added = await tasks.add_many([Task(title="x" * 2_000) for _ in range(2)])
     log = log_of(records.sql.database, 1)

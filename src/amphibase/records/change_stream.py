@@ -12,8 +12,9 @@ from amphibase.backend import Added, Changed, ChangeEvent, Lost, Model, Removed
 from amphibase.backend.records import Item_co
 from amphibase.errors import InvalidCursor, InvalidRequest, InvalidValue, Retryable
 from amphibase.models import keeps_changes
-from amphibase.records.change_log import RETRY_SECONDS, Entry, LogRead, LogReader, Position
+from amphibase.records.change_log import Entry, LogRead, Position
 from amphibase.records.cursors import Cursors
+from amphibase.records.log_reader import RETRY_SECONDS, LogReader
 
 MakeEvent: TypeAlias = Callable[[str], ChangeEvent[Model]]
 """Makes an event, whose cursor is known when the others of its batch are."""
@@ -97,7 +98,8 @@ class ChangeStream(Generic[Model]):
         while True:
             seconds = None if math.isinf(wait) else max(0, deadline - time.monotonic())
             read = self._unfinished or await self._reader.next(self._position, seconds)
-            if read is None:
+            if read.is_empty:
+                self._go_on_at(read.position)
                 return []
             try:
                 events, next_key = await self._events(read, self._next_key)
@@ -109,11 +111,15 @@ class ChangeStream(Generic[Model]):
             before = self._cursor
             self._unfinished, self._next_key = (read if next_key else None), next_key
             if not next_key:
-                self._position, self._cursor = read.position, self._cursor_of(read.position)
+                self._go_on_at(read.position)
             # Where only a part of them is delivered, all come again.
             cursors = [before] * (len(events) - 1) + [self._cursor]
             if events:
                 return [make(cursor) for make, cursor in zip(events, cursors, strict=True)]
+
+    def _go_on_at(self, position: Position) -> None:
+        if position != self._position:
+            self._position, self._cursor = position, self._cursor_of(position)
 
     def _cursor_of(self, position: Position) -> str:
         return self._cursors.write(CURSOR, [*self._reader.short(position)])

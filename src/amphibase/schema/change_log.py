@@ -133,11 +133,14 @@ GRANT EXECUTE ON FUNCTION {function}(jsonb) TO anon, authenticated, service_role
 
 
 PROJECT_FUNCTIONS = """\
-CREATE OR REPLACE FUNCTION amphibase_read_changes(
-    after_snapshot text, until_snapshot text, after_transaction text, after_id bigint, size integer
+DROP FUNCTION IF EXISTS amphibase_read_changes;
+
+CREATE FUNCTION amphibase_read_changes(
+    after_snapshot text, until_snapshot text, after_transaction text, after_id bigint, size integer,
+    max_bytes bigint
 ) RETURNS jsonb LANGUAGE sql STABLE SECURITY DEFINER SET search_path = '' AS $$
     SELECT jsonb_agg(entry) FROM amphibase.read_changes(
-        after_snapshot, until_snapshot, after_transaction, after_id, size
+        after_snapshot, until_snapshot, after_transaction, after_id, size, max_bytes
     ) AS entry
 $$;
 

@@ -50,16 +50,22 @@ BEGIN
     RETURN NULL;
 END $$;
 
+-- What the functions below were in earlier versions.
+DROP FUNCTION IF EXISTS amphibase.read_changes;
+
 -- The entries that one snapshot does not see and a later one does, and whether there may have been
--- more that were deleted. Without an entry there is one row all the same, with the snapshot.
-CREATE OR REPLACE FUNCTION amphibase.read_changes(
-    after_snapshot text, until_snapshot text, after_transaction text, after_id bigint, size integer
+-- more that were deleted: the first so many, whose earlier rows together have no more than so many
+-- bytes, and at least one. `found` is how many there were before the bytes were counted. Without an
+-- entry there is one row all the same, with the snapshot.
+CREATE FUNCTION amphibase.read_changes(
+    after_snapshot text, until_snapshot text, after_transaction text, after_id bigint, size integer,
+    max_bytes bigint
 ) RETURNS TABLE (
     snapshot text, lost boolean, transaction text, id bigint, table_name text, operation text,
-    key text, old text
+    key text, old text, found bigint
 ) LANGUAGE sql STABLE SET search_path = '' AS $$
     SELECT position.current::text, position.lost, entry.transaction::text, entry.id,
-        entry.table_name, entry.operation, entry.key::text, entry.old::text
+        entry.table_name, entry.operation, entry.key::text, entry.old, entry.found
     FROM (
         SELECT given.after, given.current, coalesce(until_snapshot::pg_snapshot, given.current)
                 AS until,
@@ -75,12 +81,23 @@ CREATE OR REPLACE FUNCTION amphibase.read_changes(
         ) AS given
     ) AS position
     LEFT JOIN LATERAL (
-        SELECT c.* FROM amphibase.changes AS c
-        WHERE c.transaction >= pg_snapshot_xmin(position.after)
-            AND NOT pg_visible_in_snapshot(c.transaction, position.after)
-            AND pg_visible_in_snapshot(c.transaction, position.until)
-            AND (after_id IS NULL OR (c.transaction, c.id) > (after_transaction::xid8, after_id))
-        ORDER BY c.transaction, c.id LIMIT size
+        SELECT * FROM (
+            SELECT next.*, row_number() OVER upto AS place, count(*) OVER () AS found,
+                coalesce(sum(octet_length(next.old)) OVER upto, 0) AS bytes
+            FROM (
+                SELECT c.transaction, c.id, c.table_name, c.operation, c.key, c.old::text AS old
+                FROM amphibase.changes AS c
+                WHERE c.transaction >= pg_snapshot_xmin(position.after)
+                    AND NOT pg_visible_in_snapshot(c.transaction, position.after)
+                    AND pg_visible_in_snapshot(c.transaction, position.until)
+                    AND (after_id IS NULL
+                        OR (c.transaction, c.id) > (after_transaction::xid8, after_id))
+                ORDER BY c.transaction, c.id LIMIT size
+            ) AS next
+            WINDOW upto AS (ORDER BY next.transaction, next.id ROWS UNBOUNDED PRECEDING)
+        ) AS counted
+        WHERE counted.place = 1 OR counted.bytes <= max_bytes
+        ORDER BY counted.place
     ) AS entry ON NOT position.lost
 $$;
 

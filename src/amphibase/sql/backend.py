@@ -37,9 +37,10 @@ from amphibase.database.writable import check_writable
 from amphibase.errors import Contention
 from amphibase.messages.hub import MessageHub, Subscription
 from amphibase.models import Base
-from amphibase.records.change_log import LogReader, LogTrimmer
+from amphibase.records.change_log import LogTrimmer
 from amphibase.records.change_stream import ChangeStream, open_changes, require_log
 from amphibase.records.cursors import Cursors
+from amphibase.records.log_reader import LogReader
 from amphibase.records.model_info import ModelInfo, ModelInfos
 from amphibase.records.values import Row
 from amphibase.schema.change_log import logged_tables

@@ -35,14 +35,15 @@ class SqliteLog:
             last: int = (await connection.execute(_SQLITE_END)).one().last
         return (last,)
 
-    async def read(self, after: Position) -> LogRead:
+    async def read(self, after: Position, until: Position | None = None) -> LogRead:
         async with self._database.read() as connection:
             end = (await connection.execute(_SQLITE_END)).one()
             if not _is_in_reach(after, end):
-                return LogRead((), (end.last,), lost=True)
-            limits = {"after": after[0], "max_bytes": self._max_bytes}
+                return LogRead((), (end.last,), (end.last,), lost=True)
+            (last,) = until or (end.last,)
+            limits = {"after": after[0], "until": last, "max_bytes": self._max_bytes}
             rows = (await connection.execute(_SQLITE_ENTRIES, limits)).all()
-        return LogRead(_entries(rows), (rows[-1].id,) if rows else after)
+        return LogRead(_entries(rows), (rows[-1].id if rows else last,), (last,))
 
     def short(self, position: Position) -> Position:
         return position
@@ -71,9 +72,8 @@ class PostgresLog(SnapshotLog):
     """
 
     def __init__(self, database: Database, max_bytes: int) -> None:
-        super().__init__(self._call, POLL_SECONDS)
+        super().__init__(self._call, POLL_SECONDS, max_bytes)
         self._database = database
-        self._max_bytes = max_bytes
         # One round trip: a statement is its own transaction and its own snapshot.
         self._engine = database.readers.execution_options(isolation_level="AUTOCOMMIT")
 
@@ -85,8 +85,7 @@ class PostgresLog(SnapshotLog):
     async def _call(self, **arguments: Any) -> Sequence[dict[str, Any]]:
         with translated_errors():
             async with self._engine.connect() as connection:
-                limits = {**arguments, "max_bytes": self._max_bytes}
-                rows = await connection.execute(_POSTGRES_READ, limits)
+                rows = await connection.execute(_POSTGRES_READ, arguments)
                 return [dict(row) for row in rows.mappings()]
 
 
@@ -115,7 +114,7 @@ _SQLITE_END = text(
 _SQLITE_ENTRIES = text(
     "WITH next AS ("  # noqa: S608 - constants
     f"SELECT id, length(CAST(old AS BLOB)) AS bytes FROM {TABLE} "
-    f"WHERE id > :after ORDER BY id LIMIT {ENTRIES_AT_A_TIME}"
+    f"WHERE id > :after AND id <= :until ORDER BY id LIMIT {ENTRIES_AT_A_TIME}"
     "), upto AS (SELECT id, sum(bytes) OVER (ORDER BY id) AS bytes FROM next) "
     f'SELECT id, table_name, operation, "key", old FROM {TABLE} WHERE id > :after AND id <= ('
     "SELECT coalesce("
@@ -128,13 +127,9 @@ _SQLITE_TRIM = text(
 )
 
 _POSTGRES_READ = text(
-    "SELECT * FROM (SELECT *, row_number() OVER upto AS place, count(*) OVER () AS found, "
-    "coalesce(sum(octet_length(old)) OVER upto, 0) AS bytes "
-    "FROM amphibase.read_changes(CAST(:after_snapshot AS text), "
+    "SELECT * FROM amphibase.read_changes(CAST(:after_snapshot AS text), "
     "CAST(:until_snapshot AS text), CAST(:after_transaction AS text), CAST(:after_id AS bigint), "
-    "CAST(:size AS integer)) "
-    "WINDOW upto AS (ORDER BY CAST(transaction AS xid8), id ROWS UNBOUNDED PRECEDING)) AS entry "
-    "WHERE place = 1 OR bytes <= CAST(:max_bytes AS bigint) ORDER BY place"
+    "CAST(:size AS integer), CAST(:max_bytes AS bigint))"
 )
 _POSTGRES_TRIM = text(
     "SELECT amphibase.trim_changes(CAST(:hours AS double precision), CAST(:entries AS bigint))"

@@ -32,9 +32,10 @@ from amphibase.database.engine import PoolOptions
 from amphibase.database.functions import result_of
 from amphibase.errors import InvalidValue, Unavailable
 from amphibase.models import Base
-from amphibase.records.change_log import LogReader, LogTrimmer
+from amphibase.records.change_log import LogTrimmer
 from amphibase.records.change_stream import ChangeStream, open_changes, require_log
 from amphibase.records.cursors import Cursors
+from amphibase.records.log_reader import LogReader
 from amphibase.records.model_info import ModelInfos
 from amphibase.schema.change_log import logged_tables
 from amphibase.settings import Settings, Verify
@@ -119,7 +120,7 @@ class SupabaseBackend:
             MaxRows(),
             settings.max_page_bytes,
         )
-        log = ProjectLog(self.client)
+        log = ProjectLog(self.client, settings.max_page_bytes)
         self._changes = LogReader(log)
         self._trimmer = LogTrimmer(log, settings.change_log_hours)
         url = settings.supabase_database

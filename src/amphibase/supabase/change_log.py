@@ -30,10 +30,15 @@ KEYS_A_REQUEST = 50
 
 
 class ProjectLog(SnapshotLog):
-    """The log of a project."""
+    """The log of a project.
 
-    def __init__(self, client: SupabaseClient) -> None:
-        super().__init__(self._call, POLL_SECONDS)
+    Args:
+        max_bytes: the most bytes that the earlier rows of a read have together, if it has more than
+            one entry.
+    """
+
+    def __init__(self, client: SupabaseClient, max_bytes: int) -> None:
+        super().__init__(self._call, POLL_SECONDS, max_bytes)
         self._client = client
 
     async def trim(self, hours: float) -> None:
