@@ -15,15 +15,18 @@ The query has the syntax of web search engines, as Postgres's `websearch_to_tsqu
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
     Boolean,
+    Column,
     ColumnElement,
     Enum,
     Float,
     Index,
     String,
+    Table,
     Text,
     bindparam,
     literal_column,
@@ -46,6 +49,32 @@ RANK_FUNCTION = "amphibase_search_rank"
 
 _LANGUAGE = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 _PREPARER = PGDialect().identifier_preparer  # type: ignore[no-untyped-call]
+_VECTOR = "amphibase search vector"
+
+
+@dataclass(frozen=True, slots=True)
+class SearchVector:
+    """What an index of full text search is of.
+
+    Args:
+        columns: their names in the table, in order.
+        language: a text search configuration of Postgres.
+    """
+
+    columns: tuple[str, ...]
+    language: str
+
+    def matches_sql(self, table: str, query: str) -> str:
+        """Return whether a row matches a query, as SQL of Postgres that reads the index.
+
+        Args:
+            table: the name of the row's table, as SQL.
+            query: the query, as SQL.
+        """
+        language = _configuration(self.language)
+        columns = [f"{table}.{_PREPARER.quote(column)}" for column in self.columns]
+        vector = vector_sql(columns, language)
+        return f"{vector} @@ websearch_to_tsquery({language}, {query})"
 
 
 class SearchExpression(FunctionElement[Any]):
@@ -79,8 +108,13 @@ class SearchExpression(FunctionElement[Any]):
     @property
     def query(self) -> str:
         """What is searched for."""
-        value: Any = self._parts[1]
+        value: Any = self.query_value
         return str(value.effective_value)
+
+    @property
+    def query_value(self) -> ColumnElement[str]:
+        """The bound value of the query."""
+        return self._parts[1]
 
     @property
     def columns_searched(self) -> Sequence[ColumnElement[Any]]:
@@ -163,7 +197,34 @@ def search_index(name: str, *columns: str, language: str = "simple") -> Index:
         raise InvalidRequest("search_index: the name of a column was expected")
     quoted = [_PREPARER.quote(column) for column in columns]
     vector = vector_sql(quoted, _configuration(language)).replace(":", r"\:")
-    return Index(name, text(vector), postgresql_using="gin").ddl_if(dialect="postgresql")
+    info = {_VECTOR: SearchVector(columns, language)}
+    index = Index(name, text(vector), postgresql_using="gin", info=info)
+    return index.ddl_if(dialect="postgresql")
+
+
+def search_vectors(table: Table) -> Sequence[SearchVector]:
+    """Return what the search indexes of a table are of, in the order of the indexes' names."""
+    indexes = sorted(table.indexes, key=lambda index: str(index.name))
+    return [index.info[_VECTOR] for index in indexes if _VECTOR in index.info]
+
+
+def vector_of(element: Any, table: Table) -> SearchVector | None:
+    """Return the vector that an expression searches in, where it is a match of columns of a table.
+
+    Args:
+        element: any expression.
+    """
+    if not isinstance(element, SearchMatch):
+        return None
+    names = []
+    for column in element.columns_searched:
+        source: Any = getattr(column, "table", None)
+        if not (isinstance(column, Column) and isinstance(source, Table)):
+            return None
+        if source.fullname != table.fullname:
+            return None
+        names.append(column.name)
+    return SearchVector(tuple(names), element.language)
 
 
 def vector_sql(columns: Sequence[str], language: str) -> str:

@@ -30,6 +30,7 @@ from amphibase.database.url import to_conninfo
 from amphibase.models import SoftDelete, Timestamps, Versioned, uuid7
 from amphibase.schema.migrations import roles
 from amphibase.schema.policy_script import script
+from amphibase.search import search_index
 from amphibase.settings import load_settings
 from amphibase.sql.backend import SqlBackend
 
@@ -95,6 +96,7 @@ class Ticket(Timestamps, SoftDelete, Versioned, Models):
     organisation_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("desk_organisations.id"))
     title: Mapped[str]
     status: Mapped[str] = mapped_column(default="open")
+    __table_args__ = (search_index("ix_desk_tickets_search", "title", "status"),)
     organisation: Mapped[Organisation] = relationship()
     comments: Mapped[list["Comment"]] = relationship(back_populates="ticket")
 
@@ -111,6 +113,7 @@ class Comment(Timestamps, Models):
     owner_id: Mapped[uuid.UUID]
     ticket_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("desk_tickets.id"))
     text: Mapped[str]
+    __table_args__ = (search_index("ix_desk_comments_search", "text", language="english"),)
     ticket: Mapped[Ticket] = relationship(back_populates="comments")
 
 
@@ -131,6 +134,7 @@ class Article(Models):
     organisation_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("desk_organisations.id"))
     title: Mapped[str]
     published: Mapped[bool] = mapped_column(default=False)
+    __table_args__ = (search_index("ix_desk_articles_search", "title"),)
     organisation: Mapped[Organisation | None] = relationship()
 
 

@@ -32,9 +32,13 @@ from amphibase.access import Access, Rule, admin, me, memberships, owner, rule, 
 from amphibase.errors import ConfigurationError
 from amphibase.models import SoftDelete
 from amphibase.schema import commands as schema
-from amphibase.schema.policies import MAX_SCOPES, declared, scope_functions
+from amphibase.schema.policies import MAX_SCOPES, declared, generated_functions
+from amphibase.search import search_index
 
-FUNCTIONS = "SELECT proname::text FROM pg_proc WHERE pronamespace = to_regnamespace('amphibase')"
+FUNCTIONS = (
+    "SELECT proname::text FROM pg_proc WHERE pronamespace = to_regnamespace('amphibase') "
+    "AND proname ^@ 'scope_'"
+)
 
 
 def help_desk(
@@ -55,6 +59,7 @@ def help_desk(
 
     class Ticket(SoftDelete, base):  # type: ignore[misc,valid-type]
         __tablename__ = "tickets"
+        __table_args__ = (search_index("ix_tickets_search", "title"),)
         __access__ = Access(
             read=mine.has("organisation_id") | admin,
             add=mine.has("organisation_id"),
@@ -68,8 +73,9 @@ def help_desk(
 
     class Comment(base):  # type: ignore[misc,valid-type]
         __tablename__ = "comments"
+        __table_args__ = (search_index("ix_comments_search", "body", language="english"),)
         __access__ = Access(
-            read=through("ticket") | rule(lambda row: row.body == "a\npublic: %s"),
+            read=through("ticket") | rule(lambda row: row.body == "a\npublic: %s $$ $f$"),
             add=through("ticket"),
             change=owner,
             delete=owner | through("ticket", "delete"),
@@ -109,7 +115,7 @@ async def fill(application: Application) -> None:
         "(21, 2, 'd', NULL)",
         "INSERT INTO comments (id, owner_id, ticket_id, body) VALUES "
         f"(1, '{ANN}', 11, ''), (2, '{BOB}', 11, ''), (3, '{ANN}', 21, ''), (4, '{BOB}', 13, ''), "
-        f"(5, '{BOB}', 21, E'a\\npublic\\: %s')",
+        f"(5, '{BOB}', 21, E'a\\npublic\\: %s $$ $f$')",
         "INSERT INTO labels (id, ticket_id, plan) VALUES "
         "(1, 11, 'clerk'), (2, 12, 'clerk'), (3, 13, 'clerk'), (4, 21, 'clerk'), (5, 11, 'other')",
     )
@@ -174,7 +180,7 @@ async def test_a_scope_shows_the_callers_own_values_and_nothing_to_anonymous_cal
             connection.execute(call)
 
 
-async def test_scopes_go_into_the_database_and_back(guarded: Application) -> None:
+async def test_scopes_and_searches_go_into_the_database_and_back(guarded: Application) -> None:
     """Written, run, changed, undone; what a start made is no obstacle."""
     every = (
         "SELECT tablename || policyname || coalesce(qual, '') || coalesce(with_check, '') "
@@ -188,6 +194,7 @@ async def test_scopes_go_into_the_database_and_back(guarded: Application) -> Non
     written = path.read_text()
     assert "REVOKE ALL ON FUNCTION amphibase.scope_memberships_organisation_id_" in written
     assert "organisation_id = ANY (ARRAY(SELECT amphibase.scope_memberships" in written
+    assert "REVOKE ALL ON FUNCTION amphibase.search_comments_" in written
     await guarded.upgrade()
     assert await guarded.differences() == []
     await guarded.require_current()
@@ -198,7 +205,7 @@ async def test_scopes_go_into_the_database_and_back(guarded: Application) -> Non
         guarded.models.remove(guarded.models.tables[name])
     help_desk(guarded, lambda model: model.role != "member")
     old = set(re.findall(r"FUNCTION amphibase\.(\w+)", "".join(text for (text,) in first)))
-    new = {function.name for function in scope_functions(declared(guarded.models))}
+    new = {function.name for function in generated_functions(declared(guarded.models))}
     lines = [line for line in await guarded.differences() if line.startswith("function")]
     assert sorted(lines) == sorted(
         [
@@ -218,11 +225,14 @@ async def test_scopes_go_into_the_database_and_back(guarded: Application) -> Non
     assert await fetch(guarded, every) == []
 
 
-async def test_what_differs_of_a_scope_is_reported_and_made_right(guarded: Application) -> None:
-    """Its text, its callers, and an owner to whom the policies of memberships would apply."""
+async def test_what_differs_of_a_function_is_reported_and_made_right(guarded: Application) -> None:
+    """Its text, its callers, and an owner to whom the policies of its tables would apply."""
     help_desk(guarded)
     await guarded.ensure()
     (first, second) = sorted(name for (name,) in await fetch(guarded, FUNCTIONS))
+    functions = generated_functions(declared(guarded.models))
+    definers = [each for each in functions if each.is_definer and each.name > "search_comments"]
+    third = next(each.name for each in definers if each.callers == ("authenticated",))
     role = f"plain_{os.getpid()}"
     await run(
         guarded,
@@ -230,6 +240,7 @@ async def test_what_differs_of_a_scope_is_reported_and_made_right(guarded: Appli
         f"GRANT EXECUTE ON FUNCTION amphibase.{second}() TO PUBLIC",
         f"CREATE ROLE {role}",
         f"ALTER FUNCTION amphibase.{second}() OWNER TO {role}",
+        f"ALTER FUNCTION amphibase.{third}(text) OWNER TO {role}",
     )
     differences = await guarded.differences()
     assert [line.partition(": it should be CREATE")[0] for line in differences] == [
@@ -238,10 +249,16 @@ async def test_what_differs_of_a_scope_is_reported_and_made_right(guarded: Appli
         "own the tables",
         f"function amphibase.{second}: its callers should be authenticated, are authenticated, "
         "public",
+        f"function amphibase.{third}: the policies of comments, tickets limit its owner too, who "
+        "should own the tables",
     ]
     with pytest.raises(ConfigurationError, match="does not guard rows"):
         await guarded.require_current()
-    await run(guarded, f"ALTER FUNCTION amphibase.{second}() OWNER TO CURRENT_USER")
+    await run(
+        guarded,
+        f"ALTER FUNCTION amphibase.{second}() OWNER TO CURRENT_USER",
+        f"ALTER FUNCTION amphibase.{third}(text) OWNER TO CURRENT_USER",
+    )
     await guarded.ensure()
     assert await guarded.differences() == []
     await run(guarded, f"DROP ROLE {role}")

@@ -1,7 +1,8 @@
-"""Writes conditions of access as SQL of Postgres, for policies and triggers.
+"""Writes conditions of access as SQL of Postgres, for policies, triggers and functions.
 
-A table that a condition reads besides the row's own is limited by its own policies, as Postgres
-applies them to the caller. What its rule for reading requires is therefore not written again.
+In policies and triggers, a table that a condition reads besides the row's own is limited by its own
+policies, as Postgres applies them to the caller. What its rule for reading requires is therefore
+not written again. In functions that run as the tables' owner, it is.
 """
 
 import re
@@ -51,11 +52,13 @@ class Row:
         table: whose columns it has.
         name: of the table, its alias, or a variable such as `OLD`; quoted where it must be.
         is_alone: whether nothing else has columns there, so that names stand without the table's.
+        for_owner: whether the SQL runs as the tables' owner, whom no policies limit.
     """
 
     table: Table
     name: str
     is_alone: bool = False
+    for_owner: bool = False
 
     @classmethod
     def of_policy(cls, table: Table) -> "Row":
@@ -116,15 +119,17 @@ def _related(condition: HasRelated, row: Row) -> str:
     if table is row.table:
         name = quoted(f"amphibase_{condition.relationship.key}")
         source += f" AS {name}"
-    related = Row(table, name)
+    related = Row(table, name, for_owner=row.for_owner)
     conditions = [
         f"{related.column(theirs)} = {row.column(ours, alone=False)}"
         for ours, theirs in condition.relationship.local_remote_pairs or ()
     ]
-    # The related table's own policy for SELECT holds there without being written.
-    known = {_part(part, related) for part in _parts(access_of(condition.mapper.class_).read)}
-    required = (_part(part, related) for part in _parts(condition.condition))
-    conditions += [sql for sql in required if sql not in known]
+    required = [_part(part, related) for part in _parts(condition.condition)]
+    if not row.for_owner:
+        # The related table's own policy for SELECT holds there without being written.
+        known = {_part(part, related) for part in _parts(access_of(condition.mapper.class_).read)}
+        required = [sql for sql in required if sql not in known]
+    conditions += required
     lines = [f"SELECT FROM {source}", "WHERE " + "\n    AND ".join(map(_indented, conditions))]
     line = f"EXISTS ({' '.join(lines)})"
     if len(line) <= LINE_LENGTH and "\n" not in line:
@@ -138,7 +143,7 @@ def _parts(condition: Condition) -> tuple[Condition, ...]:
 
 def _matches(condition: Matches, row: Row) -> str:
     alone = row.is_alone and not condition.subqueries
-    limited = {each.element: _alive(each) for each in condition.subqueries}
+    limited = {each.element: _limited(each, row) for each in condition.subqueries}
 
     def own(element: Any, **_: Any) -> ColumnElement[Any] | None:
         if isinstance(element, CallerValue):
@@ -153,16 +158,19 @@ def _matches(condition: Matches, row: Row) -> str:
     return expression_sql(visitors.replacement_traverse(expression, {}, own))
 
 
-def _alive(subquery: Subquery) -> Exists:
-    """Return an EXISTS to which softly deleted rows do not exist.
+def _limited(subquery: Subquery, row: Row) -> Exists:
+    """Return an EXISTS to which softly deleted rows do not exist; for an owner, neither do those
+    that the caller may not read.
 
     It selects no columns: Postgres would write down those that the tables have now.
     """
     query: Any = subquery.element.element
     select = query.element.with_only_columns(literal_column("1"), maintain_column_froms=True)
-    for _, condition in subquery.conditions:
-        alive = [part for part in _parts(condition) if isinstance(part, IsAlive)]
-        select = select.where(*(part.column.is_(None) for part in alive))
+    for table, condition in subquery.conditions:
+        other = Row(table, quoted(table.name), for_owner=row.for_owner)
+        for part in _parts(condition):
+            if row.for_owner or isinstance(part, IsAlive):
+                select = select.where(literal_column(_part(part, other)))
     return exists(select)
 
 
@@ -216,6 +224,23 @@ def columns_read(condition: Condition) -> Iterator[Column[Any]]:
             for subquery in subqueries:
                 for _, readable in subquery.conditions:
                     yield from columns_read(readable)
+
+
+def tables_read(condition: Condition) -> Iterator[Table]:
+    """Yield the tables whose policies limit what a condition reads besides the row."""
+    match condition:
+        case AnyOf(parts) | AllOf(parts):
+            for part in parts:
+                yield from tables_read(part)
+        case HasRelated(relationship, _, related):
+            assert isinstance(relationship.target, Table)
+            yield relationship.target
+            yield from tables_read(related)
+        case Matches(_, subqueries):
+            for subquery in subqueries:
+                for table, readable in subquery.conditions:
+                    yield table
+                    yield from tables_read(readable)
 
 
 def scope_queries(condition: Condition) -> Iterator[ScopeQuery]:

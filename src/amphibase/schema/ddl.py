@@ -9,6 +9,8 @@ from sqlalchemy.dialects.postgresql.base import PGCompiler, PGDialect
 from sqlalchemy.sql.operators import and_
 
 LINE_LENGTH = 72
+PREFIX = "amphibase_"
+"""The start of the names of Amphibase's policies and triggers; all others were written by hand."""
 MAX_NAME_BYTES = 63
 """Longer names are cut by Postgres (its docs, "Identifiers and Key Words")."""
 

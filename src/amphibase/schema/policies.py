@@ -19,7 +19,8 @@ from amphibase.records.adoption import mappers_by_table
 from amphibase.records.column_access import column_access
 from amphibase.records.model_access import ModelAccess, access_of
 from amphibase.schema.condition_sql import Row, condition_sql, scope_queries
-from amphibase.schema.ddl import LINE_LENGTH, literal, name_within, on_one_line, quoted
+from amphibase.schema.ddl import LINE_LENGTH, PREFIX, literal, name_within, on_one_line, quoted
+from amphibase.schema.generated_functions import GeneratedFunction
 from amphibase.schema.grants import (
     ANON,
     AUTHENTICATED,
@@ -31,11 +32,10 @@ from amphibase.schema.grants import (
 )
 from amphibase.schema.role_conditions import for_role
 from amphibase.schema.scope_functions import ScopeFunction
-
-PREFIX = "amphibase_"
-"""The start of the names of Amphibase's policies; all others were written by hand."""
+from amphibase.schema.search_functions import SearchFunction, search_functions
 
 MAX_SCOPES = 64
+MAX_SEARCHES = 64
 
 DROP_POLICIES = """\
 DO $$ DECLARE old record; BEGIN
@@ -163,6 +163,10 @@ class TableRules:
         each = self.access
         return [each.read, each.add, each.change_old, each.change_new, each.delete]
 
+    def searches(self) -> list[SearchFunction]:
+        """Return the functions by which callers search the table."""
+        return [*search_functions(self.source, self.access.read)] if self.access else []
+
     def grants(self) -> list[Grant]:
         """Return the privileges that the policies need to have an effect, and no others."""
         grants = needed(self.policies(), [self.key] if self.key else [])
@@ -235,6 +239,23 @@ def scope_functions(rules: Iterable[TableRules]) -> list[ScopeFunction]:
             f"in the database; at most {MAX_SCOPES} are possible: share them between models"
         )
     return [functions[name] for name in sorted(functions)]
+
+
+def generated_functions(rules: Sequence[TableRules]) -> list[GeneratedFunction]:
+    """Return the functions that the rules need in the database, in the order of their creation.
+
+    Raises:
+        ConfigurationError: they are too many.
+    """
+    searches = [function for each in rules for function in each.searches()]
+    if len(searches) > MAX_SEARCHES:
+        raise ConfigurationError(
+            f"The models declare {len(searches)} searches under access rules, of which each is a "
+            f"function in the database; at most {MAX_SEARCHES} are possible: use fewer search "
+            "indexes"
+        )
+    scopes = [function.generated() for function in scope_functions(rules)]
+    return [*scopes, *(generated for each in searches for generated in each.generated())]
 
 
 def drop_policies(rules: Iterable[TableRules]) -> str:

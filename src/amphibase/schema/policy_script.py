@@ -4,9 +4,9 @@ from sqlalchemy import MetaData
 
 from amphibase.schema import soft_delete, triggers
 from amphibase.schema.ddl import quoted
+from amphibase.schema.generated_functions import create_schema
 from amphibase.schema.grants import ROLES
-from amphibase.schema.policies import declared, drop_policies, scope_functions
-from amphibase.schema.scope_functions import CREATE_SCHEMA, restrict
+from amphibase.schema.policies import declared, drop_policies, generated_functions
 
 
 def script(metadata: MetaData) -> str:
@@ -23,10 +23,11 @@ def body(metadata: MetaData) -> str:
     """Return the statements of `script` for functions, tables and triggers alone."""
     rules = declared(metadata)
     lines = ["", "-- Policies of earlier declarations", f"{drop_policies(rules)};"]
-    if functions := scope_functions(rules):
-        lines += ["", "-- The scopes of the caller", f"{CREATE_SCHEMA};"]
+    if functions := generated_functions(rules):
+        callers = {role for function in functions for role in function.callers}
+        lines += ["", "-- The scopes of the caller, and searches", f"{create_schema(callers)};"]
         for function in functions:
-            lines += [f"{function.create()};", *(f"{each};" for each in restrict(function.name))]
+            lines += [f"{each};" for each in (function.create(), *function.restrict())]
     for each in rules:
         lines += ["", f"-- {each.table}: {each.declared}".replace("\n", " ")]
         lines += [f"{statement};" for statement in each.statements(each.policies(), each.grants())]

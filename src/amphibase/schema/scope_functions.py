@@ -16,31 +16,11 @@ from sqlalchemy import Column
 
 from amphibase.access.conditions import ScopeQuery
 from amphibase.schema.ddl import DIALECT, expression_sql, name_within, quoted
-from amphibase.schema.grants import AUTHENTICATED, ROLES
+from amphibase.schema.generated_functions import SCHEMA, GeneratedFunction
+from amphibase.schema.grants import AUTHENTICATED
 
-SCHEMA = "amphibase"
 PREFIX = "scope_"
 """The start of the names of scopes' functions."""
-
-CREATE_SCHEMA = f"""\
-DO $$ BEGIN
-    IF to_regnamespace('{SCHEMA}') IS NULL THEN
-        CREATE SCHEMA {SCHEMA};
-    END IF;
-    IF NOT has_schema_privilege('{AUTHENTICATED}', '{SCHEMA}', 'USAGE') THEN
-        GRANT USAGE ON SCHEMA {SCHEMA} TO {AUTHENTICATED};
-    END IF;
-END $$"""
-"""Creates the schema of the functions, which no API shows, where it is missing."""
-
-MOVE_SCHEMA_AWAY = f"""\
-DO $$ BEGIN
-    IF to_regnamespace('{SCHEMA}') IS NOT NULL THEN
-        ALTER SCHEMA {SCHEMA} RENAME TO {SCHEMA}_of_application;
-    END IF;
-END $$"""
-"""Gives the schema another name, so that revisions can run once more in a transaction that is
-rolled back. Functions stay what they are to the policies that call them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,39 +47,11 @@ class ScopeFunction:
         """The call of it, as SQL."""
         return f"{SCHEMA}.{quoted(self.name)}()"
 
-    def create(self, schema: str = SCHEMA) -> str:
-        """Return the statement that creates it or makes it what it should be.
-
-        It is PL/pgSQL, whose plan a connection keeps: before Postgres 18, SQL is planned at each
-        call. With `row_security` off, a user whom the policies of the table limit gets an error
-        from it, and not silently nothing.
-        """
-        returned = self.column.type.compile(DIALECT)
-        return in_default_schema(
-            f"CREATE OR REPLACE FUNCTION {schema}.{quoted(self.name)}()\n"
-            f"RETURNS SETOF {returned} LANGUAGE plpgsql STABLE SECURITY DEFINER\n"
-            "SET search_path TO %1$I, extensions, pg_temp SET row_security TO off\n"
-            f"AS $$ BEGIN\nRETURN QUERY {self.body.replace('%', '%%')};\nEND $$"
-        )
-
-
-def in_default_schema(definition: str) -> str:
-    """Return the statement that runs another in which `%1$I` is the schema of the tables."""
-    return f"DO $do$ BEGIN EXECUTE format($f$\n{definition}\n$f$, current_schema()); END $do$"
-
-
-def restrict(name: str) -> list[str]:
-    """Return the statements that let nobody but signed-in callers call a function."""
-    function = f"{SCHEMA}.{quoted(name)}()"
-    return [
-        f"REVOKE ALL ON FUNCTION {function}\nFROM PUBLIC, {', '.join(ROLES)}",
-        f"GRANT EXECUTE ON FUNCTION {function}\nTO {AUTHENTICATED}",
-    ]
-
-
-def drop(name: str) -> str:
-    """Return the statement that drops a function where it exists."""
-    return f"DROP FUNCTION IF EXISTS {SCHEMA}.{quoted(name)}()"
+    def generated(self) -> GeneratedFunction:
+        """Return the function as it is in the database."""
+        returned = f"SETOF {self.column.type.compile(DIALECT)}"
+        body = f"RETURN QUERY {self.body};"
+        return GeneratedFunction(self.name, "", returned, body, (AUTHENTICATED,))
 
 
 @lru_cache(maxsize=1024)

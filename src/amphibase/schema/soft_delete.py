@@ -8,9 +8,9 @@ are left out, and a new row that they may not leave so is an error.
 from amphibase.access.conditions import Condition, Never
 from amphibase.records.model_access import ModelAccess
 from amphibase.schema.condition_sql import Row, condition_sql
-from amphibase.schema.ddl import literal, name_within, quoted
+from amphibase.schema.ddl import PREFIX, literal, name_within, quoted
 from amphibase.schema.grants import ANON, AUTHENTICATED, ROLES
-from amphibase.schema.policies import PREFIX, TableRules
+from amphibase.schema.policies import TableRules
 from amphibase.schema.role_conditions import for_role
 
 IGNORED = ("deleted_at", "updated_at", "version")

@@ -14,9 +14,9 @@ from amphibase.models import Timestamps, Versioned
 from amphibase.records.adoption import mappers_by_table
 from amphibase.records.column_access import column_access
 from amphibase.records.model_info import ONLY_BY_SERVICE
-from amphibase.schema.ddl import literal, quoted
+from amphibase.schema.ddl import PREFIX, literal, quoted
 from amphibase.schema.grants import ROLES
-from amphibase.schema.policies import PREFIX, TableRules
+from amphibase.schema.policies import TableRules
 from amphibase.schema.soft_delete import function_body, function_name
 
 UPDATED_AT = "amphibase_set_updated_at"

@@ -27,6 +27,7 @@ from amphibase.errors import ConfigurationError, Retryable
 from amphibase.private_names.alembic import downgrade_steps, upgrade_steps
 from amphibase.schema import change_log
 from amphibase.schema.ddl import run
+from amphibase.schema.generated_functions import MOVE_SCHEMA_AWAY
 from amphibase.schema.migrations import roles
 from amphibase.schema.migrations.locations import (
     HERE,
@@ -37,7 +38,6 @@ from amphibase.schema.migrations.locations import (
 )
 from amphibase.schema.migrations.postgres_impl import TextComparingPostgresqlImpl
 from amphibase.schema.migrations.sqlite_impl import CarryingSQLiteImpl, without_reflection_warnings
-from amphibase.schema.scope_functions import MOVE_SCHEMA_AWAY
 from amphibase.schema.tables import tables
 from amphibase.settings import Settings
 

@@ -1,10 +1,10 @@
-"""Compares the functions of scopes, and triggers, with what the models declare."""
+"""Compares the functions of scopes and searches, and triggers, with what the models declare."""
 
 from collections.abc import Collection, Mapping
 
+from amphibase.schema.generated_functions import SCHEMA, create_schema, drop
 from amphibase.schema.migrations.policy_changes import PolicyChanges, differing
 from amphibase.schema.migrations.security_of_database import FunctionSecurity
-from amphibase.schema.scope_functions import CREATE_SCHEMA, SCHEMA, drop
 from amphibase.schema.triggers import Trigger
 
 
@@ -16,6 +16,7 @@ def compare_functions(
     """Add the changes of functions: before the policies that call them, and dropped after these."""
     created: list[str] = []
     recreated: list[str] = []
+    callers = {role for each in (*wanted.values(), *actual.values()) for role in each.callers}
     for name in sorted(wanted.keys() | actual.keys()):
         should_be, is_ = wanted.get(name), actual.get(name)
         subject = f"function {SCHEMA}.{name}"
@@ -25,20 +26,20 @@ def compare_functions(
             changes.add("changed", subject, "", detail)
         if should_be is not None and should_be.equals(is_):
             continue
-        if should_be is None:
+        if should_be is None and is_ is not None:
             changes.add("extra", subject, "")
-            changes.before.append(drop(name))
-        else:
+            changes.before.append(drop(name, is_.arguments))
+        if should_be is not None:
             created += should_be.create(name)
-        if is_ is None:
+        if is_ is None and should_be is not None:
             changes.add("missing", subject, "")
-            changes.undo_before.append(drop(name))
-        else:
+            changes.undo_before.append(drop(name, should_be.arguments))
+        if is_ is not None:
             recreated += is_.create(name)
         if should_be is not None and is_ is not None:
             changes.add("changed", subject, "", "; ".join(_function_details(should_be, is_)))
-    changes.after[:0] = [CREATE_SCHEMA, *created] if created else []
-    changes.undo_after[:0] = [CREATE_SCHEMA, *recreated] if recreated else []
+    changes.after[:0] = [create_schema(callers), *created] if created else []
+    changes.undo_after[:0] = [create_schema(callers), *recreated] if recreated else []
 
 
 def _function_details(should_be: FunctionSecurity, is_: FunctionSecurity) -> list[str]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from sqlalchemy import Connection
 
 from amphibase.schema.ddl import run
+from amphibase.schema.generated_functions import SCHEMA
 from amphibase.schema.migrations.chains import Chain
 from amphibase.schema.migrations.compare_functions import compare_functions, compare_triggers
 from amphibase.schema.migrations.compare_grants import compare_grants
@@ -21,7 +22,6 @@ from amphibase.schema.migrations.security_of_database import (
 )
 from amphibase.schema.migrations.security_of_models import declared_security
 from amphibase.schema.policies import Policy, declared, disable, enable
-from amphibase.schema.scope_functions import SCHEMA
 
 
 def compare_policies(connection: Connection, chain: Chain) -> PolicyChanges:

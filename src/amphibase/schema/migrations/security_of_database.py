@@ -5,10 +5,12 @@ from dataclasses import dataclass, field, replace
 
 from sqlalchemy import Connection, text
 
+from amphibase.schema.ddl import PREFIX
+from amphibase.schema.generated_functions import SCHEMA, in_default_schema, restrict
 from amphibase.schema.grants import COMMANDS, ROLES, Grant, among, grant, revoke_all
-from amphibase.schema.policies import PREFIX, Policy, enable, needed
-from amphibase.schema.scope_functions import PREFIX as FUNCTION_PREFIX
-from amphibase.schema.scope_functions import SCHEMA, in_default_schema, restrict
+from amphibase.schema.policies import Policy, enable, needed
+from amphibase.schema.scope_functions import PREFIX as SCOPE_PREFIX
+from amphibase.schema.search_functions import PREFIX as SEARCH_PREFIX
 from amphibase.schema.triggers import Trigger, existing, is_guard
 
 
@@ -48,17 +50,19 @@ class TableSecurity:
 
 @dataclass(frozen=True, slots=True)
 class FunctionSecurity:
-    """The function of a scope.
+    """A function of a scope or of a search.
 
     Args:
         definition: the statement that creates it, as Postgres writes it, for `in_default_schema`.
         callers: the roles of callers that may call it, and `public` for all roles.
+        arguments: their types, as SQL.
         limited_by: the tables whose policies limit the function's owner, too.
         written: the statement as people would write it, where available.
     """
 
     definition: str
     callers: frozenset[str]
+    arguments: str = ""
     limited_by: tuple[str, ...] = ()
     written: str = ""
 
@@ -72,7 +76,8 @@ class FunctionSecurity:
 
     def create(self, name: str) -> list[str]:
         """Return the statements that create it."""
-        return [self.written or in_default_schema(self.definition), *restrict(name)]
+        created = self.written or in_default_schema(self.definition)
+        return [created, *restrict(name, self.arguments, self.callers)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +86,7 @@ class Security:
 
     Args:
         tables: by their names.
-        functions: of scopes, by their names.
+        functions: of scopes and searches, by their names.
         triggers: by table and function.
     """
 
@@ -123,7 +128,7 @@ WHERE n.nspname = current_schema() AND c.relkind IN ('r', 'p')
     AND has_table_privilege(r.oid, c.oid, privilege)
 """
 
-# Functions of a scope that have another schema in their search path are another application's.
+# Functions that have another schema in their search path are another application's.
 _FUNCTIONS = """
 SELECT
     p.proname::text,
@@ -141,6 +146,7 @@ SELECT
             OR r.rolname = ANY (:roles) AND has_schema_privilege(r.oid, p.pronamespace, 'USAGE')
         )
     ),
+    pg_get_function_identity_arguments(p.oid),
     ARRAY(
         SELECT c.relname::text FROM pg_class c JOIN pg_roles o ON o.oid = p.proowner
         WHERE c.relnamespace = current_schema()::regnamespace AND c.relrowsecurity
@@ -150,7 +156,7 @@ SELECT
         ORDER BY 1
     )
 FROM pg_proc p
-WHERE p.pronamespace = to_regnamespace(:schema) AND starts_with(p.proname, :prefix)
+WHERE p.pronamespace = to_regnamespace(:schema) AND p.proname ^@ ANY (:prefixes)
     AND EXISTS (
         SELECT FROM unnest(p.proconfig) AS setting
         WHERE starts_with(setting, 'search_path=' || quote_ident(current_schema()) || ',')
@@ -245,11 +251,12 @@ def read_policies(connection: Connection, schema: str) -> dict[str, list[Policy]
 
 
 def read_functions(connection: Connection, schema: str = SCHEMA) -> dict[str, FunctionSecurity]:
-    """Return the functions of scopes that are in a schema, by name."""
-    parameters = {"schema": schema, "prefix": FUNCTION_PREFIX, "roles": list(ROLES)}
+    """Return the functions of scopes and searches that are in a schema, by name."""
+    prefixes = [SCOPE_PREFIX, SEARCH_PREFIX]
+    parameters = {"schema": schema, "prefixes": prefixes, "roles": list(ROLES)}
     return {
-        name: FunctionSecurity(definition, frozenset(callers), tuple(limited_by))
-        for name, definition, callers, limited_by in connection.execute(
+        name: FunctionSecurity(definition, frozenset(callers), arguments, tuple(limited_by))
+        for name, definition, callers, arguments, limited_by in connection.execute(
             text(_FUNCTIONS), parameters
         )
     }

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from amphibase.schema.condition_sql import columns_read
 from amphibase.schema.ddl import quoted, run
-from amphibase.schema.grants import AUTHENTICATED
+from amphibase.schema.generated_functions import SCHEMA, GeneratedFunction
 from amphibase.schema.migrations.security_of_database import (
     FunctionSecurity,
     Security,
@@ -21,8 +21,7 @@ from amphibase.schema.migrations.security_of_database import (
     read_policies,
 )
 from amphibase.schema.migrations.temporary_tables import temporary_tables
-from amphibase.schema.policies import Policy, TableRules, scope_functions
-from amphibase.schema.scope_functions import SCHEMA, ScopeFunction
+from amphibase.schema.policies import Policy, TableRules, generated_functions
 from amphibase.schema.triggers import guard_triggers
 
 _HEADER = re.compile(r"^(CREATE OR REPLACE FUNCTION )\w+\.")
@@ -36,7 +35,7 @@ def declared_security(
 ) -> tuple[Security, Spelling]:
     """Return what the models declare, as Postgres writes it, and its spelling of conditions."""
     written = {each.table: {policy.name: policy for policy in each.policies()} for each in rules}
-    functions = {function.name: function for function in scope_functions(rules)}
+    functions = {function.name: function for function in generated_functions(rules)}
     columns = {
         column
         for each in rules
@@ -68,7 +67,7 @@ def _created(
     connection: Connection,
     schema: str,
     policies: Mapping[str, Mapping[str, Policy]],
-    functions: Mapping[str, ScopeFunction],
+    functions: Mapping[str, GeneratedFunction],
 ) -> Security:
     """Create functions and policies in the temporary schema, and read them back."""
     run(connection, *(function.create("pg_temp") for function in functions.values()))
@@ -83,13 +82,13 @@ def _created(
         )
         for table, created in read_policies(connection, schema).items()
     }
-    callers = frozenset([AUTHENTICATED])
     return Security(
         tables,
         {
             name: FunctionSecurity(
                 _HEADER.sub(rf"\1{SCHEMA}.", function.definition),
-                callers,
+                frozenset(functions[name].callers),
+                functions[name].arguments,
                 written=functions[name].create(),
             )
             for name, function in read_functions(connection, schema).items()
@@ -98,7 +97,7 @@ def _created(
 
 
 def _in_schema(
-    policy: Policy, schema: str, functions: Mapping[str, ScopeFunction], *others: str
+    policy: Policy, schema: str, functions: Mapping[str, GeneratedFunction], *others: str
 ) -> Policy:
     """Return a policy that calls the functions in another schema."""
     schemas = "|".join(map(re.escape, (SCHEMA, "pg_temp", *others)))

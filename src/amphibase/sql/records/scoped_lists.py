@@ -38,7 +38,8 @@ from amphibase.access.conditions import AllOf, Condition, InScope, ScopeQuery, a
 from amphibase.records.model_info import ModelInfo
 from amphibase.records.ordering import Ordering
 from amphibase.schema.ddl import quoted
-from amphibase.schema.scope_functions import SCHEMA, ScopeFunction
+from amphibase.schema.generated_functions import SCHEMA
+from amphibase.schema.scope_functions import ScopeFunction
 from amphibase.sql.records.limit import limited
 
 MAX_KEYS = 64
