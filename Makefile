@@ -1,6 +1,6 @@
 # Everything a newcomer needs: `make serve`, `make test`. Each target prepares what it lacks.
 .DEFAULT_GOAL := help
-.PHONY: help install serve test test-move test-realtime test-access lint format bench bench-gateway bench-supabase bench-regression \
+.PHONY: help install serve test test-long test-move test-realtime test-access lint format bench bench-gateway bench-supabase bench-regression \
 	bench-fast-path bench-move bench-realtime bench-soak bench-start docs clean
 
 PYTHON ?= python3
@@ -29,6 +29,9 @@ serve: $(READY) ## Serve users and sign-in on HOST:PORT (127.0.0.1:8000)
 
 test: $(READY) ## Run the tests, on SQLite and on a Postgres started for them
 	$(BIN)/pytest -n auto --dist worksteal $(ARGS)
+
+test-long: $(READY) ## Run all tests that take minutes
+	$(BIN)/pytest -m long $(ARGS)
 
 test-move: $(READY) ## Run all tests of moving, also those that take minutes
 	$(BIN)/pytest tests/move tests/test_examples.py tests/test_docs.py -m "long or not long" $(ARGS)

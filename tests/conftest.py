@@ -1,6 +1,7 @@
 """Backends for the tests: a SQLite file and a real Postgres, a fresh one of each for every test."""
 
 import gc
+import os
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, nullcontext
@@ -39,6 +40,11 @@ from amphibase.testing.supabase import LocalSupabase
 
 if TYPE_CHECKING:  # few test processes open a browser
     from playwright.async_api import Browser, Page
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Tests also wait, for processes that start and for limits of time: another one runs then."""
+    return (os.cpu_count() or 1) + 1
 
 
 def pytest_collection_finish() -> None:

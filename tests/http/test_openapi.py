@@ -26,7 +26,9 @@ CONFORMANCE = [
     status_code_conformance,
 ]
 ADMIN = {"email": "root@example.com", "password": "correct horse battery"}
-EXAMPLES = 25
+FEW = 8
+MANY = pytest.param(100, marks=[pytest.mark.long, pytest.mark.timeout(1800)])
+"""How many requests are tried of each operation."""
 
 # Parts of resumable uploads are bytes like others.
 schemathesis.serializer.alias("application/offset+octet-stream", "application/octet-stream")
@@ -70,12 +72,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield Server(url, folder)
 
 
-def test_no_request_makes_the_server_fail(server: Server) -> None:
+@pytest.mark.parametrize("examples", [FEW, MANY])
+def test_no_request_makes_the_server_fail(server: Server, examples: int) -> None:
     schema = schemathesis.openapi.from_url(f"{server.url}/openapi.json")
     operations = [found.ok() for found in schema.get_all_operations() if isinstance(found, Ok)]
     assert len(operations) > 20
     for operation in operations:
-        _check(operation, server)
+        _check(operation, server, examples)
 
 
 RECORDS = """
@@ -102,19 +105,20 @@ def records_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[S
         yield Server(served, tmp_path)
 
 
-def test_no_request_makes_the_ready_routes_fail(records_server: Server) -> None:
+@pytest.mark.parametrize("examples", [FEW, MANY])
+def test_no_request_makes_the_ready_routes_fail(records_server: Server, examples: int) -> None:
     schema = schemathesis.openapi.from_url(f"{records_server.url}/openapi.json")
     operations = [found.ok() for found in schema.get_all_operations() if isinstance(found, Ok)]
     records = [operation for operation in operations if operation.path.startswith("/t_")]
     assert len(records) == 3 * 5
     for operation in records:
-        _check(operation, records_server)
+        _check(operation, records_server, examples)
 
 
-def _check(operation: Any, server: Server) -> None:
+def _check(operation: Any, server: Server, examples: int) -> None:
     @given(case=operation.as_strategy())
     @settings(
-        max_examples=EXAMPLES,
+        max_examples=examples,
         deadline=None,
         derandomize=True,
         database=None,
