@@ -14,6 +14,7 @@ from argon2 import PasswordHasher
 from fastapi import FastAPI
 from sqlalchemy.engine import make_url
 from tests import models as models  # their tables belong to every prepared database
+from tests import rule_models as rule_models
 from tests.backends import SECRET as SECRET
 from tests.backends import Records
 from tests.browser import open_browser

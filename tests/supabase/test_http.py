@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import pytest
 from fastapi import FastAPI
 from tests.models import Note
+from tests.rule_models import Enquiry
 from tests.supabase_projects import prepare_files, settings_of
 from tests.supabase_tables import create_tables
 
@@ -42,8 +43,17 @@ async def client(prepared: LocalSupabase) -> AsyncIterator[Client]:
         queries = [client.table("t_notes").select("id") for client in (own, service)]
         return [len((await query.execute()).data) for query in queries]
 
+    app.include_router(db.router(Enquiry))
     async with open_client(app) as opened:
         yield opened
+
+
+async def test_a_row_that_its_sender_may_not_see_is_added_without_showing_it(
+    client: Client,
+) -> None:
+    """The database counts its key, of which the sender learns nothing."""
+    added = await client.post("/t_enquiries", json={"text": "help"})
+    assert (added.status_code, added.content) == (201, b""), added.text
 
 
 async def test_a_user_signs_up_refreshes_and_leaves(client: Client) -> None:

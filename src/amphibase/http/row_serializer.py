@@ -27,6 +27,7 @@ class RowSerializer:
     def __init__(self, model: type[Any]) -> None:
         shown = [field for field in fields_of(model).values() if not field.hidden]
         self.names = tuple(field.key for field in shown)
+        self._shown = {*self.names}
         self._key = key_of(model).key
         self._floats = [field.key for field in shown if issubclass(field.python_type, float)]
         self._key_type: TypeAdapter[Any] = TypeAdapter(key_of(model).output)
@@ -63,6 +64,11 @@ class RowSerializer:
         if self._versioned:
             response.headers["ETag"] = f'"{row.version}"'
         return response
+
+    def can_write(self, row: Any) -> bool:
+        """Return whether an object holds every column that is shown. One does not that its caller
+        has added and may not see, if the database filled columns in."""
+        return row.__dict__.keys() >= self._shown
 
     def key_object(self, key: Any) -> bytes:
         """Return a JSON object of the primary key alone."""

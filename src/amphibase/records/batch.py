@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import repeat
+from operator import is_
 from typing import Any, Generic
 
 from sqlalchemy.orm.attributes import instance_dict, instance_state
@@ -38,6 +39,7 @@ class Batch(Generic[Model]):
             name: [held.get(name, ABSENT) for held in self._held] for name in info.column_of
         }
         self.columns = {name: info.checked(name, values) for name, values in self._given()}
+        self._unknown: set[str] = set()
 
     def _given(self) -> Iterator[tuple[str, list[Any]]]:
         """The columns, without the keys that are None: SQLModel's way to say that they are not
@@ -72,6 +74,13 @@ class Batch(Generic[Model]):
         """The primary keys of the rows."""
         return [*zip(*(self.columns[name] for name in self.info.key_names), strict=True)]
 
+    def find_unknown(self) -> None:
+        """Find out which columns hold ABSENT: what the database filled in of rows that who adds
+        them may not see."""
+        self._unknown = {
+            name for name, values in self.columns.items() if any(map(is_, values, repeat(ABSENT)))
+        }
+
     def add_computed(self, rows: Sequence[Row]) -> None:
         """Take the values of the computed columns."""
         if self.info.computed_names:
@@ -96,6 +105,18 @@ class Batch(Generic[Model]):
             state.key = key
             if self.info.unloaded:
                 state.callables = dict(self.info.unloaded)
+        if self._unknown:
+            self._forget_unknown()
         states = (state for state, _ in self.identities)
         mark_all_clean(zip(states, self._held, strict=True))
         return self._objects
+
+    def _forget_unknown(self) -> None:
+        known = self.columns.keys() - self._unknown
+        for held, (state, _) in zip(self._held, self.identities, strict=True):
+            for name in self._unknown:
+                if held[name] is ABSENT:
+                    del held[name]
+            state.callables = self.info.loaders_without(known | held.keys())
+            if not self._unknown.isdisjoint(self.info.key_names):
+                state.key = None

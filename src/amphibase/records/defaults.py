@@ -23,12 +23,16 @@ class Defaults:
 
     def __init__(self, info: ModelInfo[Any]) -> None:
         self._info = info
-        self._defaults = [(name, python_default(column)) for name, column in info.column_of.items()]
+        self._defaults = [(name, _maker(column)) for name, column in info.column_of.items()]
         self.is_whole = not any(is_left_to_database(column) for column in info.column_of.values())
         self.is_whole &= not info.not_added
 
     def __call__(self, values: Values) -> Row:
-        """A row in the order of the model's `column_of`. Raises InvalidValue."""
+        """Return a row in the order of the model's `column_of`; ABSENT is left to the database.
+
+        Raises:
+            InvalidValue: a value is missing.
+        """
         return tuple(
             [
                 values[name] if name in values else self._made(name, make)
@@ -50,6 +54,10 @@ class Defaults:
         if make is None:
             raise MissingValue(name)
         return make()
+
+
+def _maker(column: Column[Any]) -> Callable[[], Any] | None:
+    return (lambda: ABSENT) if is_left_to_database(column) else python_default(column)
 
 
 def python_default(column: Column[Any]) -> Callable[[], Any] | None:

@@ -2,9 +2,11 @@
 
 import gc
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Generic, NoReturn
+from itertools import repeat
+from operator import is_
+from typing import Any, Generic
 
 from sqlalchemy import (
     CheckConstraint,
@@ -24,13 +26,19 @@ from sqlalchemy.orm.attributes import instance_dict, instance_state
 
 from amphibase.access import OWNER_COLUMN
 from amphibase.backend import SERVICE, Caller, Model
-from amphibase.errors import InvalidRequest, InvalidValue, NotLoaded, NotSupported
+from amphibase.errors import InvalidRequest, InvalidValue, NotSupported
 from amphibase.models import Base, SoftDelete, Versioned
 from amphibase.private_names.sqlalchemy import mark_clean
 from amphibase.records.adoption import adopted, mappers_by_table
 from amphibase.records.column_access import OPEN, ColumnAccess, column_access, hidden_columns_in
 from amphibase.records.deferred_state import DEFERRED, StateMaker, defer_states
 from amphibase.records.model_access import access_of
+from amphibase.records.not_loaded import (
+    Loader,
+    column_not_readable,
+    column_not_returned,
+    relationship_not_loaded,
+)
 from amphibase.records.values import Row, coercer, fast_check
 
 Unique = PrimaryKeyConstraint | UniqueConstraint | Index
@@ -135,8 +143,8 @@ class ModelInfo(Generic[Model]):
         defer_states(model)
         self._has_load_listeners = bool(mapper.class_manager.dispatch.load)
         self.cache: dict[Any, Any] = {}  # plans and statements, built when they are first needed
-        self.unloaded = {name: _unloaded(model, name) for name in self.relationships}
-        self.unloaded |= {name: _not_readable(model, name) for name in self.hidden}
+        self.unloaded = {name: relationship_not_loaded(model, name) for name in self.relationships}
+        self.unloaded |= {name: column_not_readable(model, name) for name in self.hidden}
         self._make_state = StateMaker(model, self.unloaded)
         self.updated_at = self.column_of.get("updated_at")
         created = self.column_of.get("created_at")
@@ -236,10 +244,31 @@ class ModelInfo(Generic[Model]):
         return objects
 
     def stored(self, instance: Model, row: Row) -> Model:
-        """Return the same object, now as it is stored."""
-        self._fill(instance, row)
-        mark_clean(instance_state(instance))
+        """Return the same object, now as it is stored.
+
+        Args:
+            row: ABSENT for what did not come back.
+        """
+        state = instance_state(instance)
+        if any(map(is_, row, repeat(ABSENT))):
+            self._fill_in_part(instance, state, row)
+        else:
+            self._fill(instance, row)
+        mark_clean(state)
         return instance
+
+    def _fill_in_part(self, instance: Any, state: Any, row: Row) -> None:
+        pairs = zip(self.loaded_names, row, strict=False)
+        known = {name: value for name, value in pairs if value is not ABSENT}
+        instance.__dict__.update(known)
+        if known.keys() >= {*self.key_names}:
+            self._make_state.identify(state, self.key_of(row))
+        state.callables = self.loaders_without(known)
+
+    def loaders_without(self, known: Iterable[str]) -> dict[str, Loader]:
+        """Return what is called for the attributes of an object that holds some columns alone."""
+        missing = {*self.loaded_names}.difference(known)
+        return self.unloaded | {name: column_not_returned(self.model, name) for name in missing}
 
     def _fill(self, instance: Any, row: Row) -> None:
         # A row may hold more: columns that only the order needs.
@@ -369,22 +398,6 @@ def _garbage_left() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
-
-
-def _unloaded(model: type[Any], name: str) -> Callable[[Any, Any], NoReturn]:
-    def raise_not_loaded(state: Any, passive: Any) -> NoReturn:
-        raise NotLoaded(
-            f"{model.__name__}.{name} was not loaded; ask for it: load=[{model.__name__}.{name}]"
-        )
-
-    return raise_not_loaded
-
-
-def _not_readable(model: type[Any], name: str) -> Callable[[Any, Any], NoReturn]:
-    def raise_not_loaded(state: Any, passive: Any) -> NoReturn:
-        raise NotLoaded(f"{model.__name__}.{name} is read by the service alone")
-
-    return raise_not_loaded
 
 
 def _names(

@@ -316,7 +316,8 @@ def _rules(table: Table, mappers: list[Mapper[Any]]) -> TableRules:
         return TableRules(table, key=_sequence_column(table))
     is_soft = issubclass(mappers[0].class_, SoftDelete)
     deleted_at = mappers[0].columns["deleted_at"] if is_soft else None
-    key, columns = _sequence_column(table), _usable_columns(table)
+    key = _sequence_column(table, is_read_first=not accesses[0].declared.add.visible)
+    columns = _usable_columns(table)
     return TableRules(table, accesses[0], deleted_at, key, columns)
 
 
@@ -341,8 +342,16 @@ def _usable_columns(table: Table) -> Mapping[str, Sequence[str]]:
     }
 
 
-def _sequence_column(table: Table) -> str | None:
+def _sequence_column(table: Table, *, is_read_first: bool = False) -> str | None:
+    """Return the integer key whose sequence callers use.
+
+    Args:
+        is_read_first: whether the next key is read before a row is added, since nothing comes back
+            of it; else Postgres itself uses the sequence of an identity.
+    """
     column = table.autoincrement_column
-    if column is None or column.identity is not None or column.server_default is not None:
+    if column is None or (column.identity is None and column.server_default is not None):
+        return None
+    if column.identity is not None and (column.identity.always or not is_read_first):
         return None
     return column.name

@@ -174,6 +174,8 @@ def routes(
         @_typed(body=create_schema(model), rows=rows)
         async def add_row(body: Any, request: Request, rows: Any) -> Any:
             row = await rows.add(construct(model, changes(body)))
+            if not serializer.can_write(row):
+                return Response(status_code=201)
             response = serializer.response(row, 201)
             response.headers["Location"] = f"{public_path(request)}/{serializer.path_key(row)}"
             return response

@@ -30,6 +30,7 @@ from amphibase.records.defaults import Defaults
 from amphibase.records.model_info import ModelInfo
 from amphibase.records.values import Row
 from amphibase.schema.ddl import quoted
+from amphibase.sql.records.unseen_rows import fill_in
 
 ROWS_A_STATEMENT = 10_000
 ROWS_WORTH_ASKING = 1000
@@ -58,11 +59,15 @@ BINARY: tuple[tuple[type[TypeEngine[Any]], tuple[str, ...]], ...] = (
 Values = Mapping[str, Any]
 
 
-async def insert_many(connection: AsyncConnection, batch: Batch[Any], *, may_copy: bool) -> None:
+async def insert_many(
+    connection: AsyncConnection, batch: Batch[Any], *, may_copy: bool, seen: bool
+) -> None:
     """Add rows; the batch holds them then as they are stored.
 
     Args:
         may_copy: whether the caller may use COPY, which row level security forbids.
+        seen: whether the caller may see the rows afterwards. If not, policies let nothing come
+            back.
 
     Raises:
         InvalidValue: a row lacks a value.
@@ -72,7 +77,10 @@ async def insert_many(connection: AsyncConnection, batch: Batch[Any], *, may_cop
     if not batch:
         return
     if not defaults.is_whole or (on_postgres and not may_copy and _has_arrays(info)):
-        batch.take(await _insert_returning(connection, info, [*batch.rows()]))
+        if seen:
+            batch.take(await _insert_returning(connection, info, [*batch.rows()]))
+        else:
+            await _insert_unseen(connection, batch, defaults)
         return
     defaults.all(batch.columns)
     columns = [*batch.columns.values()]
@@ -156,6 +164,27 @@ async def _insert_columns(
             for place, values in enumerate(columns)
         }
         await connection.execute(statement, some)
+
+
+async def _insert_unseen(
+    connection: AsyncConnection, batch: Batch[Any], defaults: Defaults
+) -> None:
+    """Add rows of which nothing comes back."""
+    info = batch.info
+    defaults.all(batch.columns)
+    await fill_in(connection, info, batch.columns)
+    batch.find_unknown()
+    rows = [*batch.rows()]
+    for places in _alike(rows):
+        parameters = [
+            {
+                info.column_of[name].key: value
+                for name, value in rows[place].items()
+                if name not in info.not_added
+            }
+            for place in places
+        ]
+        await connection.execute(insert(info.table).inline(), parameters)
 
 
 async def _insert_returning(

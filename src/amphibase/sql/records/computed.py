@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from amphibase.records.model_info import ABSENT
 from amphibase.records.values import Row
 from amphibase.sql.records.query_builder import QueryBuilder
 
@@ -28,10 +29,11 @@ async def computed_values(
     info = builder.info
     invisible: Row = (None,) * len(info.computed)
     values: dict[tuple[Any, ...], Row] = {}
+    keys_known = [key for key in keys if not any(value is ABSENT for value in key)]
     if info.computed and builder.policy.may_select:
         statement = select(*info.keys, *info.computed)
-        for start in range(0, len(keys), KEYS_PER_QUERY):
-            chosen = tuple_(*info.keys).in_(keys[start : start + KEYS_PER_QUERY])
+        for start in range(0, len(keys_known), KEYS_PER_QUERY):
+            chosen = tuple_(*info.keys).in_(keys_known[start : start + KEYS_PER_QUERY])
             rows = await connection.execute(builder.visible(statement, chosen))
             values |= {tuple(row[: len(info.keys)]): tuple(row[len(info.keys) :]) for row in rows}
     return [values.get(key, invisible) for key in keys]

@@ -13,11 +13,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from amphibase.models import utc_now
 from amphibase.records.defaults import Defaults
-from amphibase.records.model_info import ModelInfo, index_condition
+from amphibase.records.model_info import ABSENT, ModelInfo, index_condition
 from amphibase.records.values import Row
 from amphibase.sql.records.new_rows import changed_row, must_check_new, qualified_columns
 from amphibase.sql.records.query_builder import QueryBuilder
 from amphibase.sql.records.tables_read import expressions_in
+from amphibase.sql.records.unseen_rows import fill_in
 
 Values = Mapping[str, Any]
 
@@ -30,19 +31,25 @@ async def insert_one(
     Args:
         builder: of the row's model and the caller who adds it.
         seen: whether the caller may see the row afterwards. If not, policies let nothing come
-            back, and what was sent is returned.
+            back.
 
     Returns:
-        The row as stored.
+        The row as stored; ABSENT for what is not known of a row that is not seen.
     """
     info = builder.info
     defaults = Defaults(info)
-    if seen or not defaults.is_whole:
+    if seen:
         statement = insert(info.table).values(_by_column(info, values))
         statement = builder.tables(*expressions_in(values.values())).restrict(statement)
         return tuple((await connection.execute(statement.returning(*info.columns))).one())
-    row = defaults(values)
-    statement = insert(info.table).values(dict(zip(info.column_of.values(), row, strict=True)))
+    columns = {name: [value] for name, value in zip(info.column_of, defaults(values), strict=True)}
+    await fill_in(connection, info, columns)
+    row = tuple(value for (value,) in columns.values())
+    sent = {name: value for name, value in zip(columns, row, strict=True) if value is not ABSENT}
+    for name in info.not_added:
+        sent.pop(name, None)
+    # Inline: else SQLAlchemy asks for the key by RETURNING.
+    statement = insert(info.table).values(_by_column(info, sent)).inline()
     await connection.execute(builder.tables(*expressions_in(row)).restrict(statement))
     return info.readable(row)
 

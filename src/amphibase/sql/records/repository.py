@@ -216,11 +216,12 @@ class SqlRepository(Generic[Model]):
         if not batch:
             return []
         own = self._policy.own_all(batch.columns)
+        seen = not self._builder.rls or self._policy.sees_new(own=own)
         may_copy = not self._builder.rls or self._builder.caller.role == "service_role"
         async with self._writing("add") as connection:
             addable = self._policy.addable(own=own)
             await check_new_rows(connection, self._builder, addable, batch.columns)
-            await insert_many(connection, batch, may_copy=may_copy)
+            await insert_many(connection, batch, may_copy=may_copy, seen=seen)
             batch.add_computed(await computed_values(connection, self._builder, batch.keys))
         return batch.stored()
 

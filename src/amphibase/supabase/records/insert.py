@@ -35,7 +35,7 @@ async def insert(
         returning: whether the rows come back also where nothing was left to the database.
 
     Returns:
-        The rows as stored, in their order.
+        The rows as stored, in their order; ABSENT for what is not known of rows that are not seen.
 
     Raises:
         PayloadTooLarge: they are too many for one request; nothing was sent.
@@ -53,7 +53,7 @@ async def insert(
     sent = [name for name in columns if not all(map(is_, columns[name], repeat(ABSENT)))]
     names = ",".join(format_name(info.column_of[name].name) for name in sent)
     parameters = [("columns", names)] if sent else []
-    comes_back = absent or (returning and seen)
+    comes_back = seen and (absent or returning)
     if comes_back:
         parameters.append(("select", codec.select))
     prefer = [f"return={'representation' if comes_back else 'minimal'}"]
@@ -63,7 +63,7 @@ async def insert(
     keys = None if absent.intersection(info.key_names) else [info.key_of(row) for row in held]
     response = await _post(builder, parameters, prefer, body, held, keys if seen else None)
     if response is None or not comes_back:
-        return held if not absent else await _read(builder, keys or ())
+        return await _read(builder, keys or ()) if absent and seen else held
     return codec.rows(codec.parse(response))
 
 

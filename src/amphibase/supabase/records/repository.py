@@ -155,6 +155,8 @@ class SupabaseRepository(Generic[Model]):
             seen = self._policy.sees_new(own=self._policy.own_all(batch.columns))
             with self._writing("add"):
                 batch.take(await insert(self._builder, batch.columns, seen=seen))
+            if not seen:
+                batch.find_unknown()
             stored += batch.stored()
         return stored
 

@@ -1,0 +1,22 @@
+"""Models of the tests whose access rules once meant different things to different backends."""
+
+from datetime import datetime
+
+from sqlalchemy import func
+from sqlalchemy.orm import Mapped, mapped_column
+
+from amphibase import Access, Base
+from amphibase.access import Add, admin, everyone, service
+
+
+class Enquiry(Base):
+    """Everyone's to send, the administrators' to read; the database counts its key."""
+
+    __tablename__ = "t_enquiries"
+    __access__ = Access(read=admin, add=Add(everyone, visible=False))
+
+    number: Mapped[int] = mapped_column(primary_key=True)
+    text: Mapped[str]
+    status: Mapped[str] = mapped_column(server_default="new")
+    sent_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    handled: Mapped[str] = mapped_column(server_default="no", info={"add": service})
