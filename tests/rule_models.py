@@ -5,8 +5,8 @@ from datetime import datetime
 from sqlalchemy import func
 from sqlalchemy.orm import Mapped, mapped_column
 
-from amphibase import Access, Base
-from amphibase.access import Add, admin, everyone, service
+from amphibase import Access, Base, Owned
+from amphibase.access import Add, admin, everyone, owner, rule, service
 
 
 class Enquiry(Base):
@@ -20,3 +20,13 @@ class Enquiry(Base):
     status: Mapped[str] = mapped_column(server_default="new")
     sent_at: Mapped[datetime] = mapped_column(server_default=func.now())
     handled: Mapped[str] = mapped_column(server_default="no", info={"add": service})
+
+
+class Listing(Owned, Base):
+    """Its owner's; a new one is cheap, and one that is there is changed by administrators."""
+
+    __tablename__ = "t_listings"
+    __access__ = Access(
+        read=owner | admin, add=owner & rule(lambda row: row.price < 10), change=admin
+    )
+    price: Mapped[int]

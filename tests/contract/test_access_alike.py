@@ -1,12 +1,13 @@
 """The contract of access rules where backends once differed: each means the same on every one."""
 
 from typing import Any
+from uuid import uuid4
 
 import pytest
-from tests.backends import ADMIN, ANN, Records
-from tests.rule_models import Enquiry
+from tests.backends import ADMIN, ANN, BOB, Records
+from tests.rule_models import Enquiry, Listing
 
-from amphibase import ANONYMOUS, Caller, NotLoaded
+from amphibase import ANONYMOUS, Caller, Conflict, Forbidden, NotLoaded
 
 
 class TestADropBox:
@@ -30,6 +31,26 @@ class TestADropBox:
             assert [row.number for row in (one, *many)] == [
                 stored[text].number for text in ("one", "two", "three")
             ]
+
+
+class TestAnUpsert:
+    async def test_that_may_not_add_its_row_is_forbidden_whether_or_not_one_is_there(
+        self, records: Records
+    ) -> None:
+        own = await records.of(Listing, ANN).add(Listing(price=1))
+        for id in (own.id, uuid4()):
+            for replace in (True, False):
+                with pytest.raises(Forbidden):
+                    await records.of(Listing, ANN).upsert(Listing(id=id, price=10), replace=replace)
+
+    async def test_of_a_row_that_may_not_be_changed_is_a_conflict(self, records: Records) -> None:
+        own = await records.of(Listing, ANN).add(Listing(price=1))
+        with pytest.raises(Conflict):
+            await records.of(Listing, ANN).upsert(Listing(id=own.id, price=2))
+        kept = await records.of(Listing, ANN).upsert(Listing(id=own.id, price=2), replace=False)
+        assert kept.price == 1
+        with pytest.raises(Conflict):
+            await records.of(Listing, BOB).upsert(Listing(id=own.id, price=2), replace=False)
 
 
 def value_of(row: Any, name: str) -> Any:

@@ -68,7 +68,7 @@ class RowSerializer:
     def can_write(self, row: Any) -> bool:
         """Return whether an object holds every column that is shown. One does not that its caller
         has added and may not see, if the database filled columns in."""
-        return row.__dict__.keys() >= self._shown
+        return bool(row.__dict__.keys() >= self._shown)
 
     def key_object(self, key: Any) -> bytes:
         """Return a JSON object of the primary key alone."""

@@ -1,7 +1,7 @@
 """The SQL backend's `Repository`: the rows of one model for one caller."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, Generic
 
 from sqlalchemy import (
@@ -45,13 +45,14 @@ from amphibase.sql.records.bulk_insert import insert_many
 from amphibase.sql.records.changes import ChangeStatements
 from amphibase.sql.records.computed import computed_values
 from amphibase.sql.records.hidden_rows import log_hidden_rows
-from amphibase.sql.records.insert import insert_one, upsert_one
+from amphibase.sql.records.insert import insert_one
 from amphibase.sql.records.json_rows import SqlJsonRows, json_object
 from amphibase.sql.records.limit import limited
 from amphibase.sql.records.loading import count_loadable, load_related
 from amphibase.sql.records.new_rows import check_new_rows
 from amphibase.sql.records.query_builder import QueryBuilder
 from amphibase.sql.records.referrers import still_referred_to
+from amphibase.sql.records.upsert import change_existing, existing_row, upsert_one
 
 ROWS_AT_A_TIME = 1000
 
@@ -230,25 +231,45 @@ class SqlRepository(Generic[Model]):
         names = unique_names(self._info, on)
         # Before the defaults that a rule reads, which the row that is there does not get.
         changed = changed_names(self._info, values, names) if replace else None
-        stored: Any = None
-        with self._taken(names):
+        if self._builder.may_be_refused:
+            stored = await self._upsert_by_policies(values, own, names, changed)
+        else:
             async with self._writing("add") as connection:
                 await self._check_new(connection, values, own)
-                if replace and self._builder.rls and not self._policy.sees_new(own=own):
-                    # Policies let nothing come back, nor what is there be changed.
-                    stored = await insert_one(connection, self._builder, values, seen=False)
-                else:
-                    stored = await upsert_one(connection, self._builder, values, names, changed)
-                if stored is None and not replace:
-                    # Read in a statement of its own, as the caller may see it.
-                    same = [self._info.column_of[name] == values.get(name) for name in names]
-                    existing = self._builder.visible(self._info.select, *same)
-                    stored = (await connection.execute(existing)).one_or_none()
-                elif stored is not None:
+                stored = await upsert_one(connection, self._builder, values, names, changed)
+                if stored is not None:
                     stored = await self._with_computed(connection, stored)
+                elif changed is None:
+                    stored = await existing_row(connection, self._builder, values, names)
         if stored is None:
             raise Conflict(columns=names)
-        return self._info.stored(row, tuple(stored))
+        return self._info.stored(row, stored)
+
+    async def _upsert_by_policies(
+        self,
+        values: dict[str, Any],
+        own: bool,
+        names: Sequence[str],
+        changed: Sequence[str] | None,
+    ) -> Row | None:
+        """Add a row, or else change the one that is there: one statement for both would have one
+        error for a row that may not be added and for one that may not be changed."""
+        seen = self._policy.sees_new(own=own)
+        async with self._writing("add") as connection:
+            if seen:
+                stored = await upsert_one(connection, self._builder, values, names, None)
+            else:  # then the caller does not change what is there either
+                stored = await insert_one(connection, self._builder, values, seen=False)
+            if stored is not None:
+                return await self._with_computed(connection, stored)
+            if changed is None:
+                return await existing_row(connection, self._builder, values, names)
+        try:
+            async with self._writing("change") as connection:
+                stored = await change_existing(connection, self._builder, values, names, changed)
+                return None if stored is None else await self._with_computed(connection, stored)
+        except (Unauthenticated, Forbidden) as error:
+            raise Conflict(columns=names) from error
 
     async def update(
         self, id: Any, /, *, if_version: int | None = None, **values: Any
@@ -363,16 +384,6 @@ class SqlRepository(Generic[Model]):
             except (AmphibaseError, SQLAlchemyError):  # in a transaction, which the error ended
                 raise error from None
             raise detailed from error
-
-    @contextmanager
-    def _taken(self, names: Sequence[str]) -> Iterator[None]:
-        """Raise Conflict where a row that policies hide from the caller has the same key."""
-        try:
-            yield
-        except (Unauthenticated, Forbidden) as error:
-            if self._builder.rls and self._policy.may("add"):
-                raise Conflict(columns=names) from error
-            raise
 
     async def _check_unchanged(
         self, connection: AsyncConnection, id: Any, if_version: int | None, condition: Condition
