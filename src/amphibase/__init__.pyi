@@ -79,6 +79,27 @@ from amphibase.backend import (
     Page as Page,
 )
 from amphibase.backend import (
+    Presence as Presence,
+)
+from amphibase.backend import (
+    PresenceEvent as PresenceEvent,
+)
+from amphibase.backend import (
+    PresenceJoin as PresenceJoin,
+)
+from amphibase.backend import (
+    PresenceLeave as PresenceLeave,
+)
+from amphibase.backend import (
+    Presences as Presences,
+)
+from amphibase.backend import (
+    PresenceSync as PresenceSync,
+)
+from amphibase.backend import (
+    PresenceUpdate as PresenceUpdate,
+)
+from amphibase.backend import (
     Removed as Removed,
 )
 from amphibase.backend import (
@@ -266,6 +287,9 @@ from amphibase.http.dependencies import (
 )
 from amphibase.http.messages import (
     MessageFeed as MessageFeed,
+)
+from amphibase.http.presence import (
+    PresenceFeed as PresenceFeed,
 )
 from amphibase.messages.access import (
     readers_of as readers_of,

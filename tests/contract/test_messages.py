@@ -22,7 +22,7 @@ from amphibase.errors import (
     SlowSubscriber,
     Unavailable,
 )
-from amphibase.messages import hub
+from amphibase.messages import delivery
 from amphibase.messages.access import readers_of
 from amphibase.settings import Settings
 
@@ -126,7 +126,7 @@ class TestATopic:
         async with backend.subscribe(topic, ANN) as messages:
             await backend.publish(topic, 1, SERVICE)
             assert await payloads(messages, 1) == [1]
-            monkeypatch.setattr(hub, "RECHECK_SECONDS", 0)
+            monkeypatch.setattr(delivery, "RECHECK_SECONDS", 0)
             members.clear()
             await backend.publish(topic, 2, SERVICE)
             with pytest.raises(Forbidden):

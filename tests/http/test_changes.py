@@ -128,7 +128,7 @@ class Stream:
         self.last_id = ""
         self._lines = response.iter_lines()
 
-    def next(self) -> tuple[str, dict[str, Any]]:
+    def next(self) -> tuple[str, Any]:
         """Return the name and the data of the next event."""
         name, data = "message", ""
         for line in self._lines:

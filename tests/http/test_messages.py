@@ -20,7 +20,7 @@ from typing import Annotated, Any
 
 from fastapi import Body, FastAPI, WebSocket
 
-from amphibase import Amphibase, MessageFeed, Topic
+from amphibase import Amphibase, MessageFeed, PresenceFeed, Topic
 from amphibase.access import authenticated
 from amphibase.http import streams
 
@@ -30,6 +30,7 @@ ROOMS = Topic("rooms/{room}", read=authenticated, write=authenticated)
 db = Amphibase()
 app = db.mount(FastAPI())
 Room = Annotated[MessageFeed, db.messages(ROOMS)]
+RoomPresence = Annotated[PresenceFeed, db.presence(ROOMS)]
 
 
 @app.post("/rooms/{room}/messages", status_code=204)
@@ -45,6 +46,16 @@ async def follow(room: Room):
 @app.websocket("/rooms/{room}/messages")
 async def follow_over_websocket(websocket: WebSocket, room: Room):
     await room.serve(websocket)
+
+
+@app.get("/rooms/{room}/presence")
+async def follow_presence(presence: RoomPresence):
+    return presence.response({"over": "http"})
+
+
+@app.websocket("/rooms/{room}/presence")
+async def presence_over_websocket(websocket: WebSocket, presence: RoomPresence):
+    await presence.serve(websocket)
 """
 
 
@@ -81,6 +92,42 @@ def test_a_topic_reaches_event_streams_and_websockets_until_the_session_ends(ser
             websocket.recv(SECONDS)
         assert ended.value.rcvd is not None
         assert (ended.value.rcvd.code, ended.value.rcvd.reason) == (1008, "session_ended")
+
+
+def test_presence_reaches_event_streams_and_websockets_with_its_connections(server: str) -> None:
+    tokens: dict[str, Any] = signed_in(server)
+    headers = {"Authorization": f"Bearer {tokens['access_token']}"}
+    path = f"{server}/rooms/7/presence"
+    socket = f"{path.replace('http', 'ws', 1)}?access_token={tokens['access_token']}"
+    with connect(socket) as websocket:
+
+        def received() -> tuple[str, Any]:
+            event = json.loads(websocket.recv(SECONDS))
+            return event["event"], event["data"]
+
+        assert [received(), received()] == [("opened", {}), ("sync", [])]
+        with httpx.stream("GET", path, headers=headers, timeout=SECONDS) as response:
+            stream = Stream(response)
+            name, joined = received()
+            presence = {"user_id": tokens["user"]["id"], "payload": {"over": "http"}}
+            assert (name, joined) == ("join", {"id": joined["id"], **presence})
+            first = stream.next()  # its own presence is in the state, or joins it
+            if first == ("sync", []):
+                first = stream.next()
+            assert first in (("sync", [joined]), ("join", joined))
+            for payload, event in (({"n": 1}, "join"), ({"n": 2}, "update")):
+                websocket.send(json.dumps({"event": "track", "payload": payload}))
+                name, changed = stream.next()
+                assert (name, changed["payload"]) == (event, payload)
+                assert received() == (name, changed)
+            websocket.send(json.dumps({"event": "untrack"}))
+            assert stream.next() == received() == ("leave", changed)
+        assert received() == ("leave", joined)
+        websocket.send("[]")
+        with pytest.raises(ConnectionClosedError) as ended:
+            websocket.recv(SECONDS)
+        assert ended.value.rcvd is not None
+        assert (ended.value.rcvd.code, ended.value.rcvd.reason) == (1008, "invalid_request")
 
 
 def test_whom_the_rule_does_not_admit_neither_subscribes_nor_publishes(server: str) -> None:

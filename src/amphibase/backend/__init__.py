@@ -42,6 +42,15 @@ from amphibase.backend.messages import (
     TopicRequest,
     TopicRule,
 )
+from amphibase.backend.presence import (
+    Presence,
+    PresenceEvent,
+    PresenceJoin,
+    PresenceLeave,
+    Presences,
+    PresenceSync,
+    PresenceUpdate,
+)
 from amphibase.backend.records import (
     MAX_LIMIT,
     Item,
@@ -99,6 +108,13 @@ __all__ = [
     "OpenFile",
     "Order",
     "Page",
+    "Presence",
+    "PresenceEvent",
+    "PresenceJoin",
+    "PresenceLeave",
+    "PresenceSync",
+    "PresenceUpdate",
+    "Presences",
     "Removed",
     "Repository",
     "RepositorySource",
@@ -270,6 +286,29 @@ class Backend(Protocol):
         Raises:
             Forbidden: the topic's rule does not admit the caller.
             NotSupported: the backend has no messages.
+            Unavailable: the database cannot be reached.
+        """
+
+    def presence(
+        self, topic: TopicAddress, caller: Caller
+    ) -> AbstractAsyncContextManager[Presences]:
+        """Open the presence of a topic: who is there now, in every process, and who comes and goes.
+
+            async with backend.presence(ROOMS(id=room.id), caller) as presences:
+                await presences.track({"name": "Ann"})
+                async for event in presences: ...
+
+        At the end of the block the caller is absent. Where a process ends without saying so, those
+        who were present by way of it are absent after 40 seconds at most.
+
+        Args:
+            topic: such as `ROOMS(id=room.id)`; its `read` rule decides who sees the presence, and
+                its `write` rule who may be present.
+
+        Raises:
+            Forbidden: the topic's rule does not admit the caller.
+            NotSupported: the backend has no messages.
+            ConfigurationError: the tables of the presence are missing and may not be created.
             Unavailable: the database cannot be reached.
         """
 

@@ -43,7 +43,10 @@ PURPOSES: dict[Capability, str] = {
     "bound_signed_urls": "a signed URL does not open what another user stores there later",
     "file_sweep": "`amphibase files sweep`: bytes and rows are apart",
     "change_log": "`changes()`, `/changes` of generated routes",
-    "messages": "`publish()` and `subscribe()`; not through a pooler that gives out transactions",
+    "messages": (
+        "`publish()`, `subscribe()` and `presence()`; not through a pooler that gives out "
+        "transactions"
+    ),
 }
 """What each capability is for."""
 

@@ -19,6 +19,7 @@ from amphibase.backend import (
     Item,
     Messages,
     Model,
+    Presences,
     Repository,
     Result,
     RowSource,
@@ -113,6 +114,12 @@ class CombinedBackend:
     ) -> AbstractAsyncContextManager[Messages]:
         """Open the stream of a topic's messages, which the records' backend has."""
         return self._records.subscribe(topic, caller)
+
+    def presence(
+        self, topic: TopicAddress, caller: Caller
+    ) -> AbstractAsyncContextManager[Presences]:
+        """Open the presence of a topic, which the records' backend has."""
+        return self._records.presence(topic, caller)
 
     async def identify(
         self, access_token: str, rows: RowSource[Item]

@@ -19,6 +19,7 @@ from amphibase.http.dependencies import (
     bearer,
     changes_of,
     messages_of,
+    presence_of,
     repository_of,
     supabase_of,
 )
@@ -85,6 +86,7 @@ class Amphibase:
         self._repositories: dict[type[Any], Depends] = {}
         self._changes: dict[type[Any], Depends] = {}
         self._messages: dict[Topic, Depends] = {}
+        self._presence: dict[Topic, Depends] = {}
 
     def use(self, settings: Settings) -> None:
         """Use other settings from the next start on, in tests and scripts.
@@ -312,6 +314,17 @@ class Amphibase:
         same topic.
         """
         return self._messages.setdefault(topic, Depends(messages_of(topic)))
+
+    def presence(self, topic: "Topic") -> Depends:
+        """Return a dependency that gives a request the presence of a topic, to be seen there and to
+        see who else is, as its caller.
+
+            RoomPresence = Annotated[PresenceFeed, db.presence(ROOMS)]
+
+        The parameters of the topic are those of the route's path. It is the same object for the
+        same topic.
+        """
+        return self._presence.setdefault(topic, Depends(presence_of(topic)))
 
     def supabase(self, caller: "Caller | None" = None) -> Depends:
         """Return a dependency that gives a request the official Supabase client, as one caller.

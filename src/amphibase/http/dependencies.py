@@ -13,7 +13,15 @@ from fastapi.security import OAuth2PasswordBearer
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.requests import HTTPConnection
 
-from amphibase.backend import ANONYMOUS, Caller, Device, Model, Repository, Topic
+from amphibase.backend import (
+    ANONYMOUS,
+    Caller,
+    Device,
+    Model,
+    Repository,
+    Topic,
+    TopicAddress,
+)
 from amphibase.errors import (
     ConfigurationError,
     InvalidRequest,
@@ -25,10 +33,12 @@ from amphibase.errors import (
 )
 from amphibase.http.changes import ChangeFeed
 from amphibase.http.messages import MessageFeed
+from amphibase.http.presence import PresenceFeed
 from amphibase.models import User
 
 if TYPE_CHECKING:
     from amphibase.http.app import Amphibase
+    from amphibase.http.state import State
 
 MAX_USER_AGENT_CHARACTERS = 512
 READING_METHODS = ("GET", "HEAD", "OPTIONS")
@@ -156,9 +166,7 @@ def repository_of(
     """Return the function behind `Amphibase.repository(model)`."""
 
     async def repository(request: HTTPConnection, caller: CurrentCaller) -> Repository[Model]:
-        state = amphibase_of(request).state
-        if caller.user_id is not None:
-            await state.users.ensure(caller.user_id)
+        state = await _state_for(request, caller)
         return state.backend.repository(model, caller)
 
     return repository
@@ -170,10 +178,8 @@ def changes_of(
     """Return the function behind `Amphibase.changes(model)`."""
 
     async def changes(connection: HTTPConnection, caller: CurrentCaller) -> ChangeFeed[Model]:
-        db = amphibase_of(connection)
-        if caller.user_id is not None:
-            await db.state.users.ensure(caller.user_id)
-        return ChangeFeed(model, connection, caller, db.state.backend, db.state.streams)
+        state = await _state_for(connection, caller)
+        return ChangeFeed(model, connection, caller, state.backend, state.streams)
 
     return changes
 
@@ -184,22 +190,51 @@ def messages_of(
     """Return the function behind `Amphibase.messages(topic)`."""
 
     async def messages(connection: HTTPConnection, caller: CurrentCaller) -> MessageFeed:
-        path = connection.path_params
-        missing = [name for name in topic.names if name not in path]
-        if missing:
-            raise ConfigurationError(
-                f"{topic.template}: the path of the route has no parameter {missing[0]}"
-            )
-        try:
-            address = topic(**{name: path[name] for name in topic.names})
-        except ValueError as error:
-            raise InvalidRequest(str(error)) from error
-        db = amphibase_of(connection)
-        if caller.user_id is not None:
-            await db.state.users.ensure(caller.user_id)
-        return MessageFeed(address, connection, caller, db.state.backend, db.state.streams)
+        address = _address(topic, connection)
+        state = await _state_for(connection, caller)
+        return MessageFeed(address, connection, caller, state.backend, state.streams)
 
     return messages
+
+
+def presence_of(
+    topic: Topic,
+) -> Callable[[HTTPConnection, Caller], Awaitable[PresenceFeed]]:
+    """Return the function behind `Amphibase.presence(topic)`."""
+
+    async def presence(connection: HTTPConnection, caller: CurrentCaller) -> PresenceFeed:
+        address = _address(topic, connection)
+        state = await _state_for(connection, caller)
+        return PresenceFeed(address, connection, caller, state.backend, state.streams)
+
+    return presence
+
+
+def _address(topic: Topic, connection: HTTPConnection) -> TopicAddress:
+    """Return the topic that has the parameters of a request's path.
+
+    Raises:
+        ConfigurationError: the path does not have them.
+        InvalidRequest: they are too long.
+    """
+    path = connection.path_params
+    missing = [name for name in topic.names if name not in path]
+    if missing:
+        raise ConfigurationError(
+            f"{topic.template}: the path of the route has no parameter {missing[0]}"
+        )
+    try:
+        return topic(**{name: path[name] for name in topic.names})
+    except ValueError as error:
+        raise InvalidRequest(str(error)) from error
+
+
+async def _state_for(connection: HTTPConnection, caller: Caller) -> "State":
+    """Return the state of the application, which has the profile of the caller."""
+    state = amphibase_of(connection).state
+    if caller.user_id is not None:
+        await state.users.ensure(caller.user_id)
+    return state
 
 
 def supabase_of(

@@ -124,7 +124,10 @@ class EventStreamResponse(Response, Generic[Stream]):
 
 
 async def serve_events(
-    websocket: WebSocket, feed: EventFeed[Any], opened: AbstractAsyncContextManager[Stream]
+    websocket: WebSocket,
+    feed: EventFeed[Any],
+    opened: AbstractAsyncContextManager[Stream],
+    receive: Callable[[Stream, str], Awaitable[None]] | None = None,
 ) -> None:
     """Accept a WebSocket, and send events as JSON objects: `event`, `cursor` where the stream has
     one, and `data`.
@@ -134,6 +137,8 @@ async def serve_events(
 
     Args:
         opened: opens the stream.
+        receive: gets the texts of the client, one after the other; what it raises ends the stream.
+            Without it they are ignored.
 
     Raises:
         AmphibaseError: the handshake is denied.
@@ -141,10 +146,15 @@ async def serve_events(
     with feed.slot():
         async with opened as stream:
             await websocket.accept()
-            await _send_events(websocket, feed, stream)
+            await _send_events(websocket, feed, stream, receive)
 
 
-async def _send_events(websocket: WebSocket, feed: EventFeed[Any], stream: Batches[Any]) -> None:
+async def _send_events(
+    websocket: WebSocket,
+    feed: EventFeed[Any],
+    stream: Stream,
+    receive: Callable[[Stream, str], Awaitable[None]] | None,
+) -> None:
     async def write(event: StreamEvent) -> None:
         cursor = "" if event.cursor is None else f'"cursor":"{event.cursor}",'
         await websocket.send_text(f'{{"event":"{event.name}",{cursor}"data":{event.data}}}')
@@ -158,6 +168,11 @@ async def _send_events(websocket: WebSocket, feed: EventFeed[Any], stream: Batch
             message = await websocket.receive()
             if message["type"] == "websocket.disconnect":
                 return WebSocketDisconnect(message["code"])
+            if receive is not None:
+                try:
+                    await receive(stream, message.get("text") or "")
+                except AmphibaseError as error:
+                    return error
 
     await write(StreamEvent("opened", "{}", feed.cursor(stream)))
     end = await first_of(delivered(feed, stream, deliver), disconnected())

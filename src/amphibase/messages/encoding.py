@@ -1,6 +1,11 @@
-"""The form of a message on its way: a JSON array of topic, sender and payload."""
+"""The form of a message on its way: a JSON array of topic, sender and payload.
+
+An array of a topic and a list of ids says whose presence has changed there.
+"""
 
 import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -11,6 +16,16 @@ from amphibase.errors import InvalidValue, PayloadTooLarge
 
 MAX_PAYLOAD_BYTES = 7000
 """`NOTIFY` takes less than 8,000 bytes (Postgres's docs), and the topic needs a part of them."""
+MAX_PRESENCE_BYTES = 1000
+"""Whoever comes to a topic gets the payloads of all who are there."""
+
+
+@dataclass(frozen=True, slots=True)
+class PresenceHint:
+    """Whose presence on a topic has changed; the store has how."""
+
+    topic: str
+    ids: Sequence[str]
 
 
 def encode(topic: str, sender: UUID | None, payload: Any) -> str:
@@ -24,10 +39,7 @@ def encode(topic: str, sender: UUID | None, payload: Any) -> str:
         InvalidValue: the payload cannot be written as JSON.
         PayloadTooLarge: it has more than 7,000 bytes.
     """
-    try:
-        body = to_json(payload, inf_nan_mode="null")
-    except ValueError as error:
-        raise InvalidValue("The message cannot be written as JSON") from error
+    body = _written("message", payload)
     if len(body) > MAX_PAYLOAD_BYTES:
         raise PayloadTooLarge(
             f"The message has {len(body)} bytes, and {MAX_PAYLOAD_BYTES} at most are sent: "
@@ -42,8 +54,35 @@ def encode(topic: str, sender: UUID | None, payload: Any) -> str:
     return text
 
 
-def decode(text: str) -> Message:
-    """Return the message of a text.
+def encode_hint(hint: PresenceHint) -> str:
+    """Return the text of a hint."""
+    return json.dumps([hint.topic, list(hint.ids)])
+
+
+def encode_presence(payload: Mapping[str, Any]) -> str:
+    """Return the payload of a presence as JSON.
+
+    Raises:
+        InvalidValue: it is not an object, or cannot be written as JSON.
+        PayloadTooLarge: it has more than 1,000 bytes.
+    """
+    if not isinstance(payload, Mapping):
+        raise InvalidValue("The payload of a presence is a JSON object")
+    body = _written("payload of a presence", payload)
+    if len(body) > MAX_PRESENCE_BYTES:
+        raise PayloadTooLarge(
+            f"The payload has {len(body)} bytes, and a presence has {MAX_PRESENCE_BYTES} at most"
+        )
+    text = body.decode()
+    try:
+        from_json(text)
+    except ValueError as error:
+        raise InvalidValue("The payload of a presence is nested too deeply") from error
+    return text
+
+
+def decode(text: str) -> Message | PresenceHint:
+    """Return the message or hint of a text.
 
     Raises:
         ValueError: the text is of another sender than Amphibase.
@@ -53,5 +92,14 @@ def decode(text: str) -> Message:
             return Message(topic, payload, None)
         case [str() as topic, str() as sender, payload]:
             return Message(topic, payload, UUID(sender))
+        case [str() as topic, [*ids]] if all(isinstance(id, str) for id in ids):
+            return PresenceHint(topic, ids)
         case _:
             raise ValueError("not a message")
+
+
+def _written(name: str, payload: Any) -> bytes:
+    try:
+        return to_json(payload, inf_nan_mode="null")
+    except ValueError as error:
+        raise InvalidValue(f"The {name} cannot be written as JSON") from error

@@ -23,6 +23,7 @@ rest belongs to the server."""
 
 OWN_TABLES = frozenset((
     "alembic_version", "amphibase_changes", "amphibase_freeze", "amphibase_messages",
+    "amphibase_presence_processes", "amphibase_presences",
     "auth_amphibase_version", "storage_amphibase_version",
 ))  # fmt: skip
 

@@ -36,6 +36,7 @@ from amphibase.database.functions import call_function
 from amphibase.database.writable import check_writable
 from amphibase.errors import Contention
 from amphibase.messages.hub import MessageHub, Subscription
+from amphibase.messages.presence_stream import PresenceStream
 from amphibase.models import Base
 from amphibase.records.change_log import LogTrimmer
 from amphibase.records.change_stream import ChangeStream, open_changes, require_log
@@ -50,6 +51,7 @@ from amphibase.sql.accounts import SqlAccounts
 from amphibase.sql.change_log import log_of
 from amphibase.sql.files import SqlFiles
 from amphibase.sql.messages import messages_of
+from amphibase.sql.presence import SqlPresences
 from amphibase.sql.records.logged_rows import LoggedRows
 from amphibase.sql.records.query_builder import QueryBuilder
 from amphibase.sql.records.repository import SqlRepository
@@ -131,7 +133,12 @@ class SqlBackend:
             self.database, self._executor, keys, self.background, settings, previous
         )
         self.files = SqlFiles(self.database, self._cursors, keys, settings)
-        self._messages = MessageHub(messages_of(self.database), self, settings.max_queued_messages)
+        self._messages = MessageHub(
+            messages_of(self.database),
+            SqlPresences(self.database),
+            self,
+            settings.max_queued_messages,
+        )
         self.capabilities = sql_capabilities(
             self.database.dialect, by_transaction=self.database.options.by_transaction is True
         )
@@ -250,6 +257,13 @@ class SqlBackend:
         self.capabilities.require("messages")
         async with self._messages.subscribe(topic, caller) as messages:
             yield messages
+
+    @asynccontextmanager
+    async def presence(self, topic: TopicAddress, caller: Caller) -> AsyncIterator[PresenceStream]:
+        """Open the presence of a topic: who is there now, and who comes and goes."""
+        self.capabilities.require("messages")
+        async with self._messages.presence(topic, caller) as presences:
+            yield presences
 
     async def identify(
         self, access_token: str, rows: RowSource[Item]

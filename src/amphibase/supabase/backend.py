@@ -21,6 +21,7 @@ from amphibase.backend import (
     Item,
     Messages,
     Model,
+    Presences,
     Result,
     RowSource,
     TopicAddress,
@@ -215,6 +216,13 @@ class SupabaseBackend:
     def subscribe(
         self, topic: TopicAddress, caller: Caller
     ) -> AbstractAsyncContextManager[Messages]:
+        """Raise NotSupported, as `publish`."""
+        self.capabilities.require("messages")
+        raise AssertionError("a capability that is not declared")
+
+    def presence(
+        self, topic: TopicAddress, caller: Caller
+    ) -> AbstractAsyncContextManager[Presences]:
         """Raise NotSupported, as `publish`."""
         self.capabilities.require("messages")
         raise AssertionError("a capability that is not declared")

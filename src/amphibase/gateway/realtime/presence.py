@@ -19,7 +19,7 @@ class _Presence(NamedTuple):
     meta: orjson.Fragment
 
 
-class Presences:
+class ChannelPresences:
     """Those who track themselves on one topic, each with one meta.
 
     Joins and leaves are collected until `take_diff`, so that a thousand clients that leave at once

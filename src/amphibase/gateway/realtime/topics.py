@@ -6,7 +6,7 @@ from typing import Protocol
 
 from amphibase.gateway.realtime.frames import Push
 from amphibase.gateway.realtime.join import TOPIC_PREFIX
-from amphibase.gateway.realtime.presence import Presences
+from amphibase.gateway.realtime.presence import ChannelPresences
 
 
 class Subscriber(Hashable, Protocol):
@@ -34,7 +34,7 @@ class ChannelTopic:
     def __init__(self, name: str, *, is_private: bool) -> None:
         self.name = name
         self.is_private = is_private
-        self.presences = Presences(self._flush_soon)
+        self.presences = ChannelPresences(self._flush_soon)
         self._subscribers: set[Subscriber] = set()
 
     @property

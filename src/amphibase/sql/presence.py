@@ -1,0 +1,178 @@
+"""The presences of the processes that share a database: two small tables.
+
+They are created when they are first used. On Postgres they are unlogged, since after a crash of the
+server nobody is connected, and in the schema `amphibase`, which no Data API shows.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from pydantic_core import from_json
+from sqlalchemy import Row, bindparam
+from sqlalchemy import text as sql
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql.elements import TextClause
+
+from amphibase.backend import Presence
+from amphibase.database.engine import Database
+from amphibase.errors import ConfigurationError, Forbidden
+from amphibase.messages.presence_store import (
+    LIFETIME_SECONDS,
+    Beat,
+    StoredPresence,
+)
+
+POSTGRES_NAMES = {
+    "presences": "amphibase.presences",
+    "processes": "amphibase.presence_processes",
+    "table": "UNLOGGED TABLE",
+    "now": "CAST(extract(epoch FROM clock_timestamp()) AS double precision)",
+}
+SQLITE_NAMES = {
+    "presences": "amphibase_presences",
+    "processes": "amphibase_presence_processes",
+    "table": "TABLE",
+    "now": "((julianday('now') - 2440587.5) * 86400)",
+}
+"""`now` is in seconds since 1970."""
+
+CREATE_SCHEMA = (
+    "SELECT pg_advisory_xact_lock(hashtext('amphibase.presences'))",  # one process at a time
+    "CREATE SCHEMA IF NOT EXISTS amphibase",
+)
+CREATE_TABLES = (
+    "CREATE {table} IF NOT EXISTS {processes} "
+    "(id text PRIMARY KEY, seen_at double precision NOT NULL)",
+    "CREATE {table} IF NOT EXISTS {presences} (id text PRIMARY KEY, topic text NOT NULL, "
+    "process text NOT NULL, user_id text, payload text NOT NULL, "
+    "joined_at double precision NOT NULL)",
+    "CREATE INDEX IF NOT EXISTS amphibase_presences_topic ON {presences} (topic)",
+    "CREATE INDEX IF NOT EXISTS amphibase_presences_process ON {presences} (process)",
+)
+EXIST = sql(
+    "SELECT to_regclass('amphibase.presences') IS NOT NULL "
+    "AND to_regclass('amphibase.presence_processes') IS NOT NULL"
+)
+STATEMENTS = {
+    "register": "INSERT INTO {processes} (id, seen_at) VALUES (:process, {now}) "
+    "ON CONFLICT (id) DO NOTHING",
+    "put": "INSERT INTO {presences} (id, topic, process, user_id, payload, joined_at) "
+    "SELECT :id, :topic, :process, :user_id, :payload, {now} "
+    "WHERE (SELECT count(*) FROM {presences} WHERE topic = :topic AND id <> :id) < :most "
+    "ON CONFLICT (id) DO UPDATE SET payload = excluded.payload",
+    "remove": "DELETE FROM {presences} WHERE id IN :ids",
+    "read": "SELECT present.* FROM {presences} AS present "
+    "JOIN {processes} AS processes ON processes.id = present.process "
+    "WHERE present.topic = :topic AND processes.seen_at > {now} - :lifetime "
+    "ORDER BY present.joined_at, present.id",
+    "read_some": "SELECT present.* FROM {presences} AS present "
+    "JOIN {processes} AS processes ON processes.id = present.process "
+    "WHERE present.id IN :ids AND present.topic = :topic "
+    "AND processes.seen_at > {now} - :lifetime "
+    "ORDER BY present.joined_at, present.id",
+    "renew": "UPDATE {processes} SET seen_at = {now} "
+    "WHERE id = :process AND seen_at > {now} - :lifetime",
+    "revive": "INSERT INTO {processes} (id, seen_at) VALUES (:process, {now}) "
+    "ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at",
+    "remove_ended": "DELETE FROM {processes} WHERE seen_at <= {now} - :lifetime",
+    "remove_presences": "DELETE FROM {presences} WHERE process NOT IN (SELECT id FROM {processes})",
+    "alive": "SELECT id FROM {processes} WHERE seen_at > {now} - :lifetime",
+}
+
+
+class SqlPresences:
+    """The presences in a database, whose clock decides who is alive."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._on_postgres = database.dialect == "postgresql"
+        names = POSTGRES_NAMES if self._on_postgres else SQLITE_NAMES
+        self._statements = {name: _statement(each, names) for name, each in STATEMENTS.items()}
+        create = [each.format(**names) for each in CREATE_TABLES]
+        self._create = [*CREATE_SCHEMA, *create] if self._on_postgres else create
+        self._has_tables = False
+
+    async def put(self, stored: StoredPresence, most: int) -> bool:
+        """Add a presence, or replace its payload; return False where the topic is full."""
+        presence = stored.presence
+        values = {
+            "id": presence.id,
+            "topic": stored.topic,
+            "process": stored.process,
+            "user_id": None if presence.user_id is None else str(presence.user_id),
+            "payload": stored.text,
+            "most": most,
+        }
+        await self._create_tables()
+        async with self._database.write() as connection:
+            await self._execute(connection, "register", process=stored.process)
+            result = await self._execute(connection, "put", **values)
+            return bool(result.rowcount)
+
+    async def remove(self, ids: Collection[str]) -> None:
+        """Remove presences, those of them that are there."""
+        async with self._database.write() as connection:
+            await self._execute(connection, "remove", ids=list(ids))
+
+    async def read(
+        self, topic: str, ids: Collection[str] | None = None
+    ) -> Sequence[StoredPresence]:
+        """Return the presences of living processes on a topic, the oldest first."""
+        await self._create_tables()
+        values: dict[str, Any] = {"topic": topic, "lifetime": LIFETIME_SECONDS}
+        if ids is not None:
+            values["ids"] = list(ids)
+        async with self._database.read() as connection:
+            name = "read" if ids is None else "read_some"
+            rows = (await self._execute(connection, name, **values)).all()
+        return [_stored(row) for row in rows]
+
+    async def beat(self, process: str) -> Beat:
+        """Record that a process is alive, and remove those that are not, with their presences."""
+        await self._create_tables()
+        values = {"process": process, "lifetime": LIFETIME_SECONDS}
+        async with self._database.write() as connection:
+            renewed = await self._execute(connection, "renew", **values)
+            was_alive = bool(renewed.rowcount)
+            if not was_alive:
+                await self._execute(connection, "revive", process=process)
+            for name in ("remove_ended", "remove_presences"):
+                await self._execute(connection, name, lifetime=LIFETIME_SECONDS)
+            rows = await self._execute(connection, "alive", lifetime=LIFETIME_SECONDS)
+            return Beat(was_alive, frozenset(rows.scalars()))
+
+    async def _execute(self, connection: AsyncConnection, name: str, **values: Any) -> Any:
+        return await connection.execute(self._statements[name], values)
+
+    async def _create_tables(self) -> None:
+        if self._has_tables:
+            return
+        if not (self._on_postgres and await self._exist()):
+            try:
+                async with self._database.write() as connection:
+                    for statement in self._create:
+                        await connection.execute(sql(statement))
+            except Forbidden:
+                raise ConfigurationError(
+                    "Presence needs tables that the role of DATABASE_URL may not create; let the "
+                    f"owner of the database run: {'; '.join(self._create)}"
+                ) from None
+        self._has_tables = True
+
+    async def _exist(self) -> bool:
+        async with self._database.read() as connection:
+            return bool(await connection.scalar(EXIST))
+
+
+def _stored(row: Row[Any]) -> StoredPresence:
+    user_id = None if row.user_id is None else UUID(row.user_id)
+    presence = Presence(row.id, user_id, from_json(row.payload))
+    return StoredPresence(row.topic, row.process, presence, row.payload)
+
+
+def _statement(template: str, names: Mapping[str, str]) -> TextClause:
+    statement = sql(template.format(**names))
+    if ":ids" in template:
+        return statement.bindparams(bindparam("ids", expanding=True))
+    return statement
