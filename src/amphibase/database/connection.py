@@ -35,6 +35,9 @@ _COPIES = (ExecStatus.COPY_IN, ExecStatus.COPY_OUT)
 _STATEMENTS_KEPT = 500
 # Characters. What is longer is rarely the same again, and 500 of it would fill the memory.
 _LONGEST_KEPT = 20_000
+# How long a connection may have been idle that is used without a look at it, which is a system
+# call. What hangs up on it in this time could have done so a moment later, during the run.
+_UNCHECKED_SECONDS = 0.002
 CANCEL_LIMIT = 5.0
 _CANCEL_AGAIN = 0.5
 
@@ -96,8 +99,7 @@ class Connection:
 
     def is_alive(self) -> bool:
         """Return whether the server has not hung up; if it has, the connection is closed now."""
-        # One that has responded in this turn of the loop has not been idle since.
-        if self.runs and self._loop.time() != self._used_at:
+        if self.runs and self._loop.time() - self._used_at > _UNCHECKED_SECONDS:
             # A server that hung up has sent a message already, which one read shows; sending first
             # would leave open whether the run or the idle connection was ended.
             self._on_readable()

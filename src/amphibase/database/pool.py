@@ -94,6 +94,7 @@ class PipelinePool:
         self._waiters: OrderedDict[asyncio.Future[Connection | None], float] = OrderedDict()
         self._rejection: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
 
     async def run(self, *calls: Call) -> list[list[tuple[Any, ...]]]:
@@ -256,7 +257,9 @@ class PipelinePool:
             raise
 
     async def _wait(self) -> Connection | None:
-        loop = asyncio.get_running_loop()
+        loop = self._loop
+        if loop is None:  # asked for once, since it takes a system call (getpid) each time
+            loop = self._loop = asyncio.get_running_loop()
         waiter: asyncio.Future[Connection | None] = loop.create_future()
         self._waiters[waiter] = end = loop.time() + self._acquire_timeout
         if self._rejection is None:
