@@ -188,8 +188,9 @@ class HeaderTimeoutProtocol(HttpToolsProtocol):
         self._in_head = False
         if self._deadline is not None:
             self._stop_waiting()
-        if any(name == b"accept" and EVENT_STREAM in value for name, value in self.headers):
-            self._limit_silence()
+        for name, value in self.headers:
+            if name == b"accept" and EVENT_STREAM in value:
+                self._limit_silence()
         super().on_headers_complete()
 
     def handle_websocket_upgrade(self) -> None:
