@@ -160,6 +160,16 @@ async def test_a_forged_token_is_rejected(rls_api: RlsApi, forged: str) -> None:
     assert response.json()["code"] in ("PGRST301", "PGRST303")
 
 
+async def test_a_token_that_expires_between_two_equal_requests_is_rejected(
+    rls_api: RlsApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = rls_api.tokens.issue({"role": "authenticated", "exp": time.time() + 60})
+    assert (await rls_api.request("GET", "/notes", token)).status_code == 200
+    monkeypatch.setattr("amphibase.accounts.jwt.verifier.time", lambda: time.time() + 120)
+    response = await rls_api.request("GET", "/notes", token)
+    assert (response.status_code, response.json()["message"]) == (401, "JWT expired")
+
+
 PLACES = [
     "select={}", "select={}:title", "select=title::{}", "select=title->{}", "select=title->>{}",
     "select={}(title)", "select=title,labels!{}(name)", "select=x:{}.sum()", "select=...{}(name)",

@@ -1,11 +1,11 @@
 """From a request to its response, with the catalog as it is at the moment."""
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import NamedTuple, cast
 
 import orjson
 
-from amphibase.backend import Isolation
 from amphibase.database.pool import Cells
 from amphibase.gateway.rest.errors.base import (
     InvalidPreferences,
@@ -18,7 +18,7 @@ from amphibase.gateway.rest.errors.database import INSUFFICIENT_PRIVILEGE, Datab
 from amphibase.gateway.rest.plan.negotiation import AS_JSON, NegotiatedMediaType, negotiate
 from amphibase.gateway.rest.plan.planner import Planner
 from amphibase.gateway.rest.plan.types import Action, BodyFormat, Content, PlanKey, Resolution
-from amphibase.gateway.rest.request.lru import cached
+from amphibase.gateway.rest.request.lru import MAX_CACHED_CHARACTERS, cached
 from amphibase.gateway.rest.request.media_type import ANY, read_accept, read_media_type
 from amphibase.gateway.rest.request.payload import FORM, Payload, read_form, read_payload
 from amphibase.gateway.rest.request.preferences import NONE, Preferences, read_preferences
@@ -39,7 +39,7 @@ from amphibase.gateway.rest.sql.statement import compile_cursor, has_cursor, sep
 from amphibase.gateway.rest.transaction.privileges import permission_hint
 from amphibase.gateway.rest.transaction.role import RequestRole
 from amphibase.gateway.rest.transaction.run import RoleExecutor, RoleQuery
-from amphibase.gateway.rest.transaction.settings import ISOLATION, TransactionSettings
+from amphibase.gateway.rest.transaction.settings import LocalSettings, TransactionSettings
 from amphibase.gateway.rest.transaction.spool import spool
 from amphibase.records.filters.tree import Value
 
@@ -54,10 +54,11 @@ _RESOLUTIONS: Mapping[str, Resolution] = {
     "merge-duplicates": "merge",
     "ignore-duplicates": "ignore",
 }
-VARY = "Accept, Prefer, Range"
+_VARY = (b"vary", b"Accept, Prefer, Range")
 """On what a response depends beside its URL, for caches, since PostgREST 16."""
 
 _NOTHING = BodyFormat("none")
+_MAX_PREPARED = 1000
 _WITH_BODY = ("POST", "PATCH", "PUT")
 
 Check = Callable[[Cells], None]
@@ -88,33 +89,52 @@ class RequestHandler:
             )
         )
         self._negotiated = cached(1000)(self._negotiate_uncached)
+        self._prepared = lru_cache(_MAX_PREPARED)(self._prepare)
 
-    async def run(self, request: ApiRequest, role: RequestRole, body: bytes) -> RestResponse:
+    async def run(
+        self, request: ApiRequest, role: RequestRole, query_string: str, body: bytes
+    ) -> RestResponse:
         """Respond to a request of a table, a view or a function.
 
         Raises:
             RestError: the request is invalid, or the database rejects it.
         """
-        context = self._read(request, role, body)
-        if request.kind == "function":
+        context = self._read(request, role, query_string, body)
+        prepared = context.prepared
+        if prepared.negotiated.is_plan:
+            result = await self._run(context, None)
+            response = plan_response(prepared.negotiated, result)
+        elif request.kind == "function":
             response, result = await self._call(context)
+        elif request.is_read:
+            result = await self._run(context, None)
+            response = read_response(
+                request,
+                query_string,
+                prepared.preferences,
+                prepared.negotiated,
+                result,
+                context.offset,
+            )
         else:
-            response, result = await self._table(context)
+            response, result = await self._mutate(context)
         if len(self._settings.db_schemas) > 1:
             response.add(b"content-profile", request.schema)
-        response.add(b"vary", VARY)
+        response.headers.append(_VARY)
         override(response, result)
         if request.method != "HEAD":
-            response.add(b"content-length", str(response.size))
+            response.headers.append((b"content-length", b"%d" % response.size))
         return response
 
-    def _read(self, request: ApiRequest, role: RequestRole, body: bytes) -> "RequestContext":
-        preferences = self._preferences(request)
+    def _read(
+        self, request: ApiRequest, role: RequestRole, query_string: str, body: bytes
+    ) -> "RequestContext":
         is_call = request.kind == "function"
-        query, values = read_query(request.query_string, is_call=is_call and request.is_read)
-        if request.method == "GET":
-            query, values = with_range(query, values, request.headers.get("range"))
+        query, values = read_query(query_string, is_call=is_call and request.is_read)
+        if request.method == "GET" and "range" in request.headers:
+            query, values = with_range(query, values, request.headers["range"])
         payload = content = None
+        columns: tuple[str, ...] = ()
         if request.method in _WITH_BODY:
             media_type = read_media_type(request.headers.get("content-type", "")).name
             if is_call and media_type == FORM:
@@ -124,7 +144,53 @@ class RequestHandler:
                     body, media_type, has_columns=query.columns is not None, is_call=is_call
                 )
                 content = _CONTENTS.get(media_type, "json")
-        return RequestContext(request, role, preferences, query, values, payload, content)
+                columns = tuple(sorted(payload.columns or ()))
+        is_short = len(query_string) <= MAX_CACHED_CHARACTERS and not columns
+        prepare = self._prepared if request.is_cached and is_short else self._prepare
+        prepared = prepare(request, role.name, query, columns, content)
+        return RequestContext(request, role, prepared, query, values, payload)
+
+    def _prepare(
+        self,
+        request: ApiRequest,
+        role: str,
+        query: QueryParams,
+        columns: tuple[str, ...],
+        content: Content | None,
+    ) -> "PreparedRequest":
+        """Decide all that does not depend on values.
+
+        Args:
+            role: of the database.
+            columns: that the body names.
+        """
+        preferences = self._preferences(request)
+        target = Name(request.schema, request.name)
+        of_rows, action = target, _ACTIONS[request.method]
+        if request.kind == "function":
+            action = "call"
+            overloads = self._catalog.functions.get(target, ())
+            of_rows = (overloads[0].returns.table if overloads else None) or target
+        negotiated = self._negotiate(request, query, of_rows)
+        key = PlanKey(
+            target=target,
+            action=action,
+            query=query,
+            media=_NOTHING if request.method == "HEAD" else negotiated.media,
+            keys=columns,
+            content=content,
+            count=preferences.count,
+            returning=preferences.representation or "minimal",
+            resolution=_RESOLUTIONS.get(preferences.resolution or ""),
+            missing_default=preferences.missing == "default",
+        )
+        compiled = self._statements.get(key)
+        settings = self._transaction_settings.settings(request, role, preferences.timezone)
+        is_read = request.is_read
+        if call := compiled.plan.call:
+            is_read = is_read or call.function.volatility != "volatile"
+            settings = settings.overridden(call.function.settings)
+        return PreparedRequest(preferences, negotiated, compiled, settings, is_read)
 
     def _preferences(self, request: ApiRequest) -> Preferences:
         header = request.headers.get("prefer")
@@ -139,11 +205,13 @@ class RequestHandler:
             raise InvalidPreferences(preferences.invalid)
         return preferences
 
-    def _negotiate(self, context: "RequestContext", target: Name) -> NegotiatedMediaType:
-        accept = context.request.headers.get("accept", ANY)
+    def _negotiate(
+        self, request: ApiRequest, query: QueryParams, target: Name
+    ) -> NegotiatedMediaType:
+        accept = request.headers.get("accept", ANY)
         if accept == ANY and not self._catalog.media_handlers:
             return AS_JSON
-        return self._negotiated(accept, target, context.query.is_whole)
+        return self._negotiated(accept, target, query.is_whole)
 
     def _negotiate_uncached(self, accept: str, target: Name, is_whole: bool) -> NegotiatedMediaType:
         return negotiate(
@@ -154,98 +222,54 @@ class RequestHandler:
             may_explain=self._settings.db_plan_enabled,
         )
 
-    async def _table(self, context: "RequestContext") -> tuple[RestResponse, ResultSet]:
-        request, preferences = context.request, context.preferences
-        target, action = Name(request.schema, request.name), _ACTIONS[request.method]
-        negotiated = self._negotiate(context, target)
-        compiled = self._statements.get(context.key(target, action, negotiated))
-        if negotiated.is_plan:
-            return await self._plan(context, compiled, negotiated, is_read=action == "read")
-        if action == "read":
-            result = await self._run(context, compiled, None, is_read=True, settings={})
-            offset = context.offset
-            return read_response(request, preferences, negotiated, result, offset), result
-        check = _has_put if action == "put" else _check(negotiated, preferences)
-        result = await self._run(context, compiled, check, is_read=False, settings={})
+    async def _mutate(self, context: "RequestContext") -> tuple[RestResponse, ResultSet]:
+        preferences, negotiated = context.prepared.preferences, context.prepared.negotiated
+        plan = context.prepared.compiled.plan
+        is_put = plan.key.action == "put"
+        result = await self._run(context, _has_put if is_put else _check(negotiated, preferences))
         response = mutate_response(
-            action,
+            plan.key.action,
             preferences,
             negotiated,
             result,
-            self._catalog.tables[target],
+            self._catalog.tables[plan.key.target],
             context.query.on_conflict,
         )
         return response, result
 
     async def _call(self, context: "RequestContext") -> tuple[RestResponse, ResultSet]:
-        request, preferences = context.request, context.preferences
-        target = Name(request.schema, request.name)
-        overloads = self._catalog.functions.get(target, ())
-        rows_of = overloads[0].returns.table if overloads else None
-        negotiated = self._negotiate(context, rows_of or target)
-        compiled = self._statements.get(context.key(target, "call", negotiated))
-        assert compiled.plan.call is not None
-        function = compiled.plan.call.function
+        preferences, negotiated = context.prepared.preferences, context.prepared.negotiated
+        call = context.prepared.compiled.plan.call
+        assert call is not None
         limits_rows = preferences.is_strict and preferences.max_affected is not None
-        if limits_rows and not function.returns.is_set:
+        if limits_rows and not call.function.returns.is_set:
             raise MaxAffectedNeedsSet
-        is_read = request.is_read or function.volatility != "volatile"
-        if negotiated.is_plan:
-            return await self._plan(context, compiled, negotiated, is_read=is_read)
-        result = await self._run(
-            context,
-            compiled,
-            _check(negotiated, preferences),
-            is_read=is_read,
-            settings=function.settings,
-        )
-        return call_response(preferences, negotiated, result, function, context.offset), result
+        result = await self._run(context, _check(negotiated, preferences))
+        return call_response(preferences, negotiated, result, call.function, context.offset), result
 
-    async def _plan(
-        self,
-        context: "RequestContext",
-        compiled: CompiledPlan,
-        negotiated: NegotiatedMediaType,
-        *,
-        is_read: bool,
-    ) -> tuple[RestResponse, ResultSet]:
-        result = await self._run(context, compiled, None, is_read=is_read, settings={})
-        return plan_response(negotiated, result), result
-
-    async def _run(
-        self,
-        context: "RequestContext",
-        compiled: CompiledPlan,
-        check: Check | None,
-        *,
-        is_read: bool,
-        settings: Mapping[str, str],
-    ) -> ResultSet:
+    async def _run(self, context: "RequestContext", check: Check | None) -> ResultSet:
         """Run the statement.
 
         Args:
             check: what has to hold of its row, else nothing is changed.
-            settings: the function's own.
         """
-        transaction_settings = self._transaction_settings
-        of_transaction = transaction_settings.settings(
-            context.request, context.role, context.preferences.timezone
-        )
-        of_transaction.update(settings)
-        isolation = cast("Isolation | None", of_transaction.pop(ISOLATION, None))
-        ends_by = context.preferences.end
+        preferences, _, compiled, settings, is_read = context.prepared
         estimate = compiled.estimate
         query = RoleQuery(
-            call=compiled.main.bind(context.values, context.body),
-            role=context.role,
-            settings=of_transaction,
-            before=transaction_settings.before,
-            is_read=is_read,
-            check=None if is_read else check,
-            rolls_back=not is_read
-            and (self._settings.rolls_back if ends_by is None else ends_by == "rollback"),
-            isolation=isolation,
-            estimate=None if estimate is None else estimate.bind(context.values),
+            compiled.main.bind(context.values, context.body),
+            context.role,
+            settings.values,
+            self._transaction_settings.before,
+            is_read,
+            None if is_read else check,
+            not is_read
+            and (
+                self._settings.rolls_back
+                if preferences.end is None
+                else preferences.end == "rollback"
+            ),
+            settings.isolation,
+            None if estimate is None else estimate.bind(context.values),
         )
         try:
             row, explained = await self._executor.run(query)
@@ -278,16 +302,30 @@ class RequestHandler:
         return max(expected, counted) if most is not None and counted > most else counted
 
 
+class PreparedRequest(NamedTuple):
+    """What is decided of a request whatever its values are.
+
+    Attributes:
+        settings: of its transaction.
+        is_read: whether it runs in a read-only transaction.
+    """
+
+    preferences: Preferences
+    negotiated: NegotiatedMediaType
+    compiled: CompiledPlan
+    settings: LocalSettings
+    is_read: bool
+
+
 class RequestContext(NamedTuple):
     """One request, read."""
 
     request: ApiRequest
     role: RequestRole
-    preferences: Preferences
+    prepared: PreparedRequest
     query: QueryParams
     values: list[Value]
     payload: Payload | None
-    content: Content | None
 
     @property
     def body(self) -> str | bytes | None:
@@ -300,25 +338,6 @@ class RequestContext(NamedTuple):
             if not path and bounds.offset is not None:
                 return cast(int, self.values[bounds.offset])
         return 0
-
-    def key(self, target: Name, action: Action, negotiated: NegotiatedMediaType) -> PlanKey:
-        """Return all that its SQL depends on."""
-        preferences = self.preferences
-        columns: tuple[str, ...] = ()
-        if self.payload is not None and self.payload.columns is not None:
-            columns = tuple(sorted(self.payload.columns))
-        return PlanKey(
-            target=target,
-            action=action,
-            query=self.query,
-            media=_NOTHING if self.request.method == "HEAD" else negotiated.media,
-            keys=columns,
-            content=self.content,
-            count=preferences.count,
-            returning=preferences.representation or "minimal",
-            resolution=_RESOLUTIONS.get(preferences.resolution or ""),
-            missing_default=preferences.missing == "default",
-        )
 
 
 def _has_put(row: Cells) -> None:

@@ -12,7 +12,7 @@ from amphibase.database.pool import PipelinePool
 from amphibase.errors import ConfigurationError, Unavailable
 from amphibase.gateway.rest.errors.base import CannotConnect, CatalogNotLoaded, RestError
 from amphibase.gateway.rest.handler import RequestHandler
-from amphibase.gateway.rest.request.request import read_request
+from amphibase.gateway.rest.request.request import RequestReader
 from amphibase.gateway.rest.response.response import BODILESS, RestResponse, error_response
 from amphibase.gateway.rest.response.root import RootHandler
 from amphibase.gateway.rest.schema.cache import SchemaCache
@@ -69,7 +69,7 @@ class RestApp:
             catalog, settings.db_extra_search_path, settings.db_pre_request
         )
         return _Handlers(
-            settings,
+            RequestReader(settings.db_schemas),
             RoleResolver(
                 self._tokens, settings.db_anon_role, settings.jwt_aud, settings.jwt_role_claim_key
             ),
@@ -130,14 +130,8 @@ class RestApp:
         root: str = scope.get("root_path", "")
         path: str = scope["path"].removeprefix(root) or "/"
         handlers = self._cache.current
-        request = read_request(
-            scope["method"],
-            path,
-            scope["query_string"],
-            scope["headers"],
-            handlers.settings.db_schemas,
-        )
-        role = handlers.roles.resolve(request.headers.get("authorization"))
+        request = handlers.reader.read(scope["method"], path, scope["headers"])
+        role = handlers.roles.resolve(request.bearer_token)
         if request.method == "OPTIONS":
             return handlers.root.options(request)
         body = b"" if request.is_read else await _body(receive)
@@ -145,7 +139,8 @@ class RestApp:
         try:
             if request.kind == "root":
                 return await handlers.root.root(request, role, _url(scope, root))
-            return await handlers.requests.run(request, role, body)
+            query_string = scope["query_string"].decode(errors="replace")
+            return await handlers.requests.run(request, role, query_string, body)
         except asyncio.CancelledError:
             if watch.is_gone:
                 watch.task.uncancel()
@@ -159,7 +154,7 @@ class RestApp:
 class _Handlers:
     """The handlers of requests, with the catalog as it is."""
 
-    settings: RestSettings
+    reader: RequestReader
     roles: RoleResolver
     requests: RequestHandler
     root: RootHandler
@@ -198,10 +193,13 @@ class _Watches:
         self._new: set[_Watch] = set()
         self._waiting: set[_Watch] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def begin(self, receive: Receive) -> _Watch:
         """Watch the current task's client from the next but one turn of the timer on."""
-        loop = asyncio.get_running_loop()
+        loop = self._loop
+        if loop is None:  # asked for once, since it takes a system call (getpid) each time
+            loop = self._loop = asyncio.get_running_loop()
         task = asyncio.current_task(loop)
         assert task is not None
         watch = _Watch(receive, task)

@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
-from typing import Literal, NamedTuple
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal, TypeAlias
 
 from amphibase.gateway.rest.errors.base import (
     InvalidRange,
@@ -25,10 +26,17 @@ _METHODS: Mapping[Kind, tuple[str, ...]] = {
 }
 _RANGE = re.compile(r"(?:items=)?([0-9]{1,18})-([0-9]{0,18})")
 _LARGEST = 2**62
+_MAX_CACHED = 500
+_MAX_CACHED_BYTES = 4096
+
+_Head: TypeAlias = tuple[str, str, tuple[tuple[bytes, ...], ...]]
 
 
-class ApiRequest(NamedTuple):
-    """A request without its body.
+@dataclass(frozen=True, eq=False)
+class ApiRequest:
+    """A request without its query string and its body: what a client sends again and again.
+
+    It is compared by identity, so that it is a cheap key of what is derived from it.
 
     Attributes:
         path: as the Data API sees it: `/items`, whatever it is mounted at.
@@ -36,6 +44,7 @@ class ApiRequest(NamedTuple):
         schema: the one the request is about.
         headers: by name, in lower case as ASGI has them; of repeated headers all values, with
             commas between them.
+        is_cached: whether a request with the same head is the same object.
     """
 
     method: str
@@ -43,41 +52,67 @@ class ApiRequest(NamedTuple):
     kind: Kind
     name: str
     schema: str
-    query_string: str
     headers: Mapping[str, str]
+    is_cached: bool = False
 
     @property
     def is_read(self) -> bool:
         return self.method in _READS
 
+    @cached_property
+    def bearer_token(self) -> str | None:
+        """The token of the `Authorization` header, maybe empty; None for another scheme."""
+        scheme, _, token = self.headers.get("authorization", "").partition(" ")
+        return token.strip() if scheme.lower() == "bearer" else None
 
-def read_request(
-    method: str,
-    path: str,
-    query_string: bytes,
-    headers: Iterable[tuple[bytes, bytes]],
-    schemas: Sequence[str],
-) -> ApiRequest:
-    """Read the head of a request.
 
-    Raises:
-        RestError: a path, a method or a schema that there is not.
+class RequestReader:
+    """Reads the heads of requests, and keeps those that it read last.
+
+    Args:
+        schemas: the exposed ones, the default first.
     """
-    by_name: dict[str, str] = {}
-    for raw_name, raw_value in headers:
-        name, value = raw_name.decode("latin-1"), raw_value.decode("utf-8", "replace")
-        by_name[name] = f"{by_name[name]}, {value}" if name in by_name else value
-    kind, target = _target(path)
-    if method not in _METHODS[kind]:
-        raise InvalidRpcMethod(method) if kind == "function" else UnsupportedMethod(method)
-    schema = by_name.get("accept-profile" if method in _READS else "content-profile")
-    if schema is None:
-        schema = schemas[0]
-    elif schema not in schemas:
-        raise SchemaNotExposed(schema, schemas)
-    return ApiRequest(
-        method, path, kind, target, schema, query_string.decode(errors="replace"), by_name
-    )
+
+    def __init__(self, schemas: Sequence[str]) -> None:
+        self._schemas = schemas
+        self._cached: dict[_Head, ApiRequest] = {}
+
+    def read(self, method: str, path: str, headers: Iterable[Sequence[bytes]]) -> ApiRequest:
+        """Read the head of a request.
+
+        Raises:
+            RestError: a path, a method or a schema that there is not.
+        """
+        fields = tuple(map(tuple, headers))
+        head = method, path, fields
+        cached = self._cached.get(head)
+        if cached is not None:
+            return cached
+        # What is long is not cached, so that clients cannot fill the memory.
+        is_cached = sum(len(name) + len(value) for name, value in fields) <= _MAX_CACHED_BYTES
+        request = self._read(method, path, fields, is_cached=is_cached)
+        if is_cached:
+            if len(self._cached) >= _MAX_CACHED:
+                del self._cached[next(iter(self._cached))]
+            self._cached[head] = request
+        return request
+
+    def _read(
+        self, method: str, path: str, fields: Iterable[tuple[bytes, ...]], *, is_cached: bool
+    ) -> ApiRequest:
+        headers: dict[str, str] = {}
+        for raw_name, raw_value in fields:
+            name, value = raw_name.decode("latin-1"), raw_value.decode("utf-8", "replace")
+            headers[name] = f"{headers[name]}, {value}" if name in headers else value
+        kind, target = _target(path)
+        if method not in _METHODS[kind]:
+            raise InvalidRpcMethod(method) if kind == "function" else UnsupportedMethod(method)
+        schema = headers.get("accept-profile" if method in _READS else "content-profile")
+        if schema is None:
+            schema = self._schemas[0]
+        elif schema not in self._schemas:
+            raise SchemaNotExposed(schema, self._schemas)
+        return ApiRequest(method, path, kind, target, schema, headers, is_cached)
 
 
 def _target(path: str) -> tuple[Kind, str]:

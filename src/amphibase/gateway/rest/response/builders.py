@@ -9,7 +9,7 @@ from amphibase.gateway.rest.errors.base import NotSingular
 from amphibase.gateway.rest.plan.negotiation import NegotiatedMediaType
 from amphibase.gateway.rest.plan.types import Action
 from amphibase.gateway.rest.request.lru import cached
-from amphibase.gateway.rest.request.preferences import Preferences
+from amphibase.gateway.rest.request.preferences import NONE, Preferences
 from amphibase.gateway.rest.request.request import ApiRequest
 from amphibase.gateway.rest.response.response import (
     RestResponse,
@@ -34,6 +34,7 @@ _PLAIN = re.compile(r"([\w.~-]+)=[\w.~-]*", re.ASCII)
 
 def read_response(
     request: ApiRequest,
+    query_string: str,
     preferences: Preferences,
     negotiated: NegotiatedMediaType,
     result: ResultSet,
@@ -43,11 +44,15 @@ def read_response(
     if negotiated.is_singular and result.rows != 1:
         raise NotSingular(result.rows)
     status = read_status(offset, result.rows, result.total)
-    response = RestResponse(status, body=result.body, spooled=result.spooled)
-    response.add(b"content-type", negotiated.content_type)
-    response.add(b"content-range", content_range(offset, offset + result.rows - 1, result.total))
-    response.add(b"content-location", _location(request))
-    response.add(b"preference-applied", preferences.applied(*_APPLIED["read"]))
+    rows = content_range(offset, offset + result.rows - 1, result.total)
+    headers = [
+        (b"content-type", negotiated.content_type.encode()),
+        (b"content-range", rows.encode()),
+        (b"content-location", _location(request.path, query_string).encode()),
+    ]
+    response = RestResponse(status, headers, result.body, result.spooled)
+    if preferences is not NONE:
+        response.add(b"preference-applied", preferences.applied(*_APPLIED["read"]))
     return response
 
 
@@ -122,10 +127,8 @@ def _location_of_row(table: Table, key: Mapping[str, object]) -> str:
     return f"/{quote(table.name.name, safe='')}?{_query_string(filters.items())}"
 
 
-def _location(request: ApiRequest) -> str:
-    if not request.query_string:
-        return request.path
-    return f"{request.path}?{_canonical(request.query_string)}"
+def _location(path: str, query_string: str) -> str:
+    return f"{path}?{_canonical(query_string)}" if query_string else path
 
 
 @cached(1000)

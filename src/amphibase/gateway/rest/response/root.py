@@ -15,7 +15,7 @@ from amphibase.gateway.rest.schema.catalog import Catalog, Name, Routine, Table
 from amphibase.gateway.rest.settings import RestSettings
 from amphibase.gateway.rest.transaction.role import RequestRole
 from amphibase.gateway.rest.transaction.run import RoleExecutor, RoleQuery
-from amphibase.gateway.rest.transaction.settings import ISOLATION, TransactionSettings
+from amphibase.gateway.rest.transaction.settings import TransactionSettings
 
 _USABLE = Statement(
     """
@@ -76,8 +76,7 @@ class RootHandler:
     async def _usable(self, request: ApiRequest, role: RequestRole) -> tuple[set[str], set[str]]:
         quoted = request.schema.replace('"', '""')
         call = Call(_USABLE, [f'"{quoted}"'])
-        settings = dict(self._transaction_settings.settings(request, role))
-        settings.pop(ISOLATION, None)
+        settings = self._transaction_settings.settings(request, role.name).values
         query = RoleQuery(call, role, settings, self._transaction_settings.before, is_read=True)
         row, _ = await self._executor.run(query)
         tables, functions = (set(orjson.loads(cell)) if cell else set() for cell in row)

@@ -17,6 +17,7 @@ from amphibase.gateway.rest.errors.base import (
 from amphibase.gateway.rest.transaction.role_claim import RolePath
 
 _MAX_CACHED = 10_000
+_NO_CLAIMS: Mapping[str, Any] = {}
 
 _CLAIM_FAULTS = {
     TokenFault.EXPIRED: "JWT expired",
@@ -60,22 +61,13 @@ class RoleResolver:
         self._path = RolePath(role_path)
         self._cached: OrderedDict[int, tuple[Mapping[str, Any], RequestRole]] = OrderedDict()
 
-    def resolve(self, authorization: str | None) -> RequestRole:
-        """Return whom the `Authorization` header names.
+    def resolve(self, token: str | None) -> RequestRole:
+        """Return whom the token of the `Authorization` header names; without one, the anonymous.
 
         Raises:
             JwtError: the token is invalid, or missing where one is required.
         """
-        scheme, _, token = (authorization or "").partition(" ")
-        if scheme.lower() != "bearer":
-            return self._of({})
-        token = token.strip()
-        if not token:
-            raise JwtError("Empty JWT is sent in Authorization header")
-        try:
-            claims = self._tokens.verify(token, audience=self._audience)
-        except TokenRejected as rejected:
-            raise _translate(rejected) from None
+        claims = _NO_CLAIMS if token is None else self._verify(token)
         # The tokens that the verifier caches have the same claims, the same object, each time.
         cached = self._cached.get(id(claims))
         if cached is not None and cached[0] is claims:
@@ -85,6 +77,14 @@ class RoleResolver:
         if len(self._cached) > _MAX_CACHED:
             self._cached.popitem(last=False)
         return role
+
+    def _verify(self, token: str) -> Mapping[str, Any]:
+        if not token:
+            raise JwtError("Empty JWT is sent in Authorization header")
+        try:
+            return self._tokens.verify(token, audience=self._audience)
+        except TokenRejected as rejected:
+            raise _translate(rejected) from None
 
     def _of(self, claims: Mapping[str, Any]) -> RequestRole:
         role = self._path.find(claims)

@@ -1,16 +1,16 @@
 """The settings of a request's transaction, and the function that is called before its statement."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, cast
 
 import orjson
 
+from amphibase.backend import Isolation
 from amphibase.gateway.rest.request.request import ApiRequest
 from amphibase.gateway.rest.schema.catalog import Catalog, Name
 from amphibase.gateway.rest.sql.fragments import listed, qualified
-from amphibase.gateway.rest.transaction.role import RequestRole
 
-ISOLATION = "default_transaction_isolation"
-"""A setting that a transaction has to begin with."""
+_ISOLATION = "default_transaction_isolation"
 
 
 class TransactionSettings:
@@ -35,8 +35,8 @@ class TransactionSettings:
         self.before = (f"SELECT {qualified(_function_name(pre_request))}()",) if pre_request else ()
 
     def settings(
-        self, request: ApiRequest, role: RequestRole, timezone: str | None = None
-    ) -> dict[str, str]:
+        self, request: ApiRequest, role: str, timezone: str | None = None
+    ) -> "LocalSettings":
         """Return the settings of the transaction: the role's own, and the request's (`request.*`).
 
         Args:
@@ -46,8 +46,8 @@ class TransactionSettings:
         cookies = headers.get("cookie")
         if cookies is not None:
             headers = {name: value for name, value in headers.items() if name != "cookie"}
-        settings = {
-            **self._role_settings.get(role.name, {}),
+        values = {
+            **self._role_settings.get(role, {}),
             "search_path": self._paths[request.schema],
             "request.method": request.method,
             "request.path": request.path,
@@ -55,8 +55,33 @@ class TransactionSettings:
             "request.cookies": _cookies(cookies) if cookies else "{}",
         }
         if timezone is not None:
-            settings["timezone"] = timezone
-        return settings
+            values["timezone"] = timezone
+        return local_settings(values)
+
+
+class LocalSettings(NamedTuple):
+    """The settings of one transaction.
+
+    Attributes:
+        values: by name.
+        isolation: the level with which it has to begin; None for the database's own.
+    """
+
+    values: Mapping[str, str]
+    isolation: Isolation | None = None
+
+    def overridden(self, settings: Mapping[str, str]) -> "LocalSettings":
+        """Return these with others, which win."""
+        if not settings:
+            return self
+        before = {} if self.isolation is None else {_ISOLATION: self.isolation}
+        return local_settings({**before, **self.values, **settings})
+
+
+def local_settings(values: dict[str, str]) -> LocalSettings:
+    """Take the isolation level out of the settings that a role or a function has."""
+    isolation = cast("Isolation | None", values.pop(_ISOLATION, None))
+    return LocalSettings(values, isolation)
 
 
 def _function_name(text: str) -> Name:
