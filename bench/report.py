@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
@@ -192,24 +193,19 @@ def finish(
         facts: what else the file says: the machine, the versions, the settings.
     """
     met = also and all(measurement.met for measurement in measurements)
-    document = {
-        "benchmark": benchmark,
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": commit(),
-        "met": met,
+    path = write(
+        benchmark,
+        met=met,
         **facts,
-        "load_generator": _ceiling(ceiling),
-        "measurements": [measurement.summary() for measurement in measurements],
-        "runs": [
+        load_generator=_ceiling(ceiling),
+        measurements=[measurement.summary() for measurement in measurements],
+        runs=[
             {"measurement": each.title, "server": name, "round": number, **asdict(result)}
             for each in measurements
             for name, results in each.runs.items()
             for number, result in enumerate(results, 1)
         ],
-    }
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    path = RESULTS / f"{benchmark}.json"
-    path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    )
     for measurement in measurements:
         console.print(table(measurement))
         console.print()
@@ -219,5 +215,25 @@ def finish(
             f"Load generator: {_ceiling(ceiling)['ceiling']:,.0f} requests/s against a fixed "
             f"response, with {ceiling.load_busy:.0%} of its core."
         )
-    console.print(f"Every round: {path.relative_to(ROOT)}")
+    console.print(f"Every round: {path}")
     return met
+
+
+def write(benchmark: str, *, met: bool, **facts: Any) -> Path:
+    """Write the JSON file of a benchmark; return its path from the repository's root.
+
+    Args:
+        met: whether every bar is met.
+        facts: what else the file says.
+    """
+    document = {
+        "benchmark": benchmark,
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": commit(),
+        "met": met,
+        **facts,
+    }
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    path = RESULTS / f"{benchmark}.json"
+    path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    return path.relative_to(ROOT)
