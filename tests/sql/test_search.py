@@ -4,8 +4,8 @@ import random
 
 import psycopg
 from sqlalchemy import MetaData, Table, Text, create_engine, inspect, select
-from sqlalchemy.dialects import postgresql
-from sqlalchemy.schema import Column, CreateIndex, CreateTable
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.schema import CheckConstraint, Column, CreateIndex, CreateTable, UniqueConstraint
 
 from amphibase.database.sqlite_search import matches_query
 from amphibase.database.url import parse_url, to_conninfo
@@ -50,6 +50,19 @@ def test_sqlite_has_no_search_index() -> None:
             each.create(connection)
             assert inspect(connection).get_indexes("notes") == []
             each.drop(connection)
+
+
+def test_a_copy_of_a_table_has_its_conditional_constraints_where_it_has() -> None:
+    table = notes("title")
+    table.append_constraint(CheckConstraint("title ~ '^a'").ddl_if(dialect="postgresql"))
+    table.append_constraint(CheckConstraint("length(title) < 9"))
+    table.append_constraint(UniqueConstraint("Body").ddl_if(dialect="sqlite"))
+    copied = copy_table(table, MetaData())
+    for dialect in (postgresql.dialect(), sqlite.dialect()):  # type: ignore[no-untyped-call]
+        statement = str(CreateTable(copied).compile(dialect=dialect))
+        assert "length(title) < 9" in statement
+        assert ("title ~" in statement) is (dialect.name == "postgresql")
+        assert ("UNIQUE" in statement) is (dialect.name == "sqlite")
 
 
 def test_any_query_finds_the_same_on_sqlite_as_on_postgres(postgres_url: str) -> None:

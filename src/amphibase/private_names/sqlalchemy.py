@@ -3,10 +3,21 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import BindParameter, Column, ColumnElement, MetaData, Select, Table
+from sqlalchemy import (
+    BindParameter,
+    CheckConstraint,
+    Column,
+    ColumnElement,
+    Constraint,
+    Index,
+    MetaData,
+    Select,
+    Table,
+)
 from sqlalchemy.orm import InstanceState
 from sqlalchemy.orm.instrumentation import ClassManager
 from sqlalchemy.orm.mapper import _all_registries
+from sqlalchemy.schema import ColumnCollectionConstraint
 from sqlalchemy.sql.cache_key import CacheKey
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.elements import ClauseElement
@@ -26,6 +37,7 @@ USED = {
     "sqlalchemy.sql.selectable.HasHints._statement_hints": "sql/records/tables_read.py",
     "sqlalchemy.sql.selectable.HasHints._hints": "sql/records/tables_read.py",
     "sqlalchemy.schema.Index._ddl_if": "records/adoption.py",
+    "sqlalchemy.schema.Constraint._ddl_if": "records/adoption.py",
     "sqlalchemy.schema.Column._copy": "schema/migrations/revision_file.py",
     "sqlalchemy.orm.InstanceState._commit_all": "records/model_info.py",
     "sqlalchemy.orm.InstanceState._commit_all_states": "records/batch.py",
@@ -107,10 +119,21 @@ def registries() -> set[Any]:
 
 
 def copy_table(table: Table, metadata: MetaData) -> Table:
-    """Copy a table into other metadata, with the conditions of its indexes (`ddl_if`), which
-    SQLAlchemy's own way loses."""
+    """Copy a table into other metadata, with the conditions of its indexes and constraints
+    (`ddl_if`), which SQLAlchemy's own way loses."""
     copy = table.to_metadata(metadata)
-    conditions = {index.name: index._ddl_if for index in table.indexes}
-    for index in copy.indexes:
-        index._ddl_if = conditions.get(index.name)
+    conditions = {_definition(part): part._ddl_if for part in _parts(table)}
+    for part in _parts(copy):
+        part._ddl_if = conditions.get(_definition(part))
     return copy
+
+
+def _parts(table: Table) -> list[Index | Constraint]:
+    return [*table.indexes, *table.constraints]
+
+
+def _definition(part: Index | Constraint) -> tuple[object, ...]:
+    """Return what is the same of a part of a table and of its copy."""
+    columns = part.columns.keys() if isinstance(part, Index | ColumnCollectionConstraint) else ()
+    condition = str(part.sqltext) if isinstance(part, CheckConstraint) else None
+    return type(part), part.name, tuple(columns), condition

@@ -14,6 +14,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from amphibase.database.sqlite_now import write_full_timestamps
+from amphibase.private_names.sqlalchemy import copy_table
 from amphibase.schema.ddl import literal, quoted, run
 from amphibase.schema.migrations.definitions import Definitions
 from amphibase.schema.migrations.definitions_of_database import read_definitions
@@ -97,7 +98,7 @@ def _without_foreign_keys(tables: Sequence[Table]) -> list[Table]:
         return []
     copies = MetaData(naming_convention=tables[0].metadata.naming_convention)
     for table in tables:
-        table.to_metadata(copies)
+        copy_table(table, copies)
     for copy in copies.tables.values():
         for constraint in list(copy.constraints):
             if isinstance(constraint, ForeignKeyConstraint):
