@@ -26,12 +26,14 @@ CREATE TABLE shop.events (
 );
 GRANT SELECT ON shop.events TO anon, authenticated, service_role;
 ALTER TABLE shop.events ENABLE ROW LEVEL SECURITY;
-CREATE POLICY of_users ON shop.events TO authenticated USING (
-    owner = auth.uid()
-    OR room IN (SELECT value::int FROM jsonb_array_elements_text(auth.jwt() -> 'rooms'))
-);
+CREATE POLICY of_owners ON shop.events TO authenticated USING (owner = auth.uid());
 CREATE POLICY of_anonymous ON shop.events TO anon USING (room = 0);
 ALTER PUBLICATION supabase_realtime ADD TABLE shop.events;
+"""
+ROOMS_OF_USERS = """
+CREATE POLICY of_rooms ON shop.events TO authenticated USING (
+    room IN (SELECT value::int FROM jsonb_array_elements_text(auth.jwt() -> 'rooms'))
+);
 """
 INSERT = b"INSERT INTO shop.events VALUES (%s, %s, %s, %s, %s, %s)"
 UPDATE = b"""
@@ -136,14 +138,18 @@ class Audience:
             assert own == sorted(own), "changes of a row came in another order"
 
 
-def audiences(count: int, choice: random.Random) -> list[Audience]:
-    """Return subscribers with claims, filters and operations of their own."""
+def audiences(count: int, choice: random.Random, *, has_rooms: bool) -> list[Audience]:
+    """Return subscribers with claims, filters and operations of their own.
+
+    Args:
+        has_rooms: whether some users see rooms, by the policy `of_rooms`.
+    """
     found: list[Audience] = []
     for number in range(count):
         claims: dict[str, Any] | None = {
             "role": "service_role" if number % 17 == 16 else "authenticated",
             "sub": str(choice.choice(OWNERS)),
-            "rooms": choice.sample(range(1, ROOMS), number % 3),
+            "rooms": choice.sample(range(1, ROOMS), number % 3 if has_rooms else 0),
             "number": number,
         }
         if number % 10 == 9:

@@ -1,6 +1,7 @@
 """What policies say of changes, and how long they may take for it."""
 
 import asyncio
+from typing import Any
 
 import psycopg
 import pytest
@@ -10,6 +11,7 @@ from tests.gateway.realtime.test_changes import NOTES, change, notes, subscribe
 
 from amphibase.gateway.realtime.changes import publisher, slow_lane
 from amphibase.gateway.realtime.changes.round import TimeLimit
+from amphibase.gateway.realtime.changes.row_policies import Decisions, RowPolicies
 
 OF_BOB = """
 DROP POLICY own ON shop.notes;
@@ -149,3 +151,25 @@ async def test_policies_are_asked_about_the_changed_rows_alone(api: Api, connect
     async with await psycopg.AsyncConnection.connect(api.database) as session:
         cursor = await session.execute("SELECT last_value FROM shop.evaluations")
         assert await cursor.fetchone() == (2,)
+
+
+async def test_policies_are_asked_once_for_equal_claims_and_not_for_whom_they_cannot_show_the_row(
+    api: Api, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    ask = RowPolicies.ask
+
+    async def recorded(self: RowPolicies, *arguments: Any) -> Decisions:
+        asked.extend(question.claims for question in arguments[2])
+        return await ask(self, *arguments)
+
+    monkeypatch.setattr(RowPolicies, "ask", recorded)
+    await api.run(NOTES)
+    wires = [await connect(api) for _ in range(3)]
+    for wire, token in zip(wires, (api.token(), api.token(email="a"), api.token(BOB)), strict=True):
+        await subscribe(wire, notes(), token=token)
+    await api.run(f"INSERT INTO shop.notes VALUES (1, '{ANN}')")
+    for wire in wires[:2]:
+        assert (await change(wire))["data"]["record"]["id"] == 1
+    assert await wires[2].is_silent()
+    assert asked == [f'{{"sub":"{ANN}"}}']

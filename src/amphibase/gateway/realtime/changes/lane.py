@@ -1,7 +1,7 @@
 """One order of changes: the subscriptions that it serves, and the connection that decides."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -36,7 +36,8 @@ EVENT = "postgres_changes"
 TOO_SLOW = "takes too long, so the subscription has ended"
 FAILS = "A policy fails, so that rows of this table are not delivered; the log says why"
 
-Recipients = dict[Relation, list[Recipient]]
+Candidates = Mapping[Relation, Sequence[tuple[ChangeSubscriber, Binding]]]
+"""Who may want changes of a table, and by which bindings."""
 
 
 class Lane:
@@ -76,11 +77,11 @@ class Lane:
         """Return how many subscribers name a table."""
         return self._index.count(relation.schema, relation.table)
 
-    async def deliver(self, changes: Sequence[RowChange], recipients: Recipients) -> RoundOutcome:
+    async def deliver(self, changes: Sequence[RowChange], candidates: Candidates) -> RoundOutcome:
         """Send changes to those who may see them.
 
         Args:
-            recipients: who may want them.
+            candidates: who may want them.
 
         Returns:
             What was decided; nothing was sent to those whose policies are slow.
@@ -93,63 +94,64 @@ class Lane:
         rows = await wait_until_visible(
             connection,
             (change.xid for change in changes),
-            versions_statement({relation.oid for relation in recipients}),
+            versions_statement({relation.oid for relation in candidates}),
         )
         versions = dict(rows)
-        roles = {each.question.role for of_table in recipients.values() for each in of_table}
+        roles = {each.caller.role for named in candidates.values() for each, _ in named}
         tables = await self._catalog.read(connection, versions, roles)
         changes = await self._generated.add(connection, changes, versions, tables)
-        readable = self._readable(recipients, tables)
-        outcome = await Round(changes, readable, tables).decide(
+        recipients = await self._recipients(candidates, tables)
+        outcome = await Round(changes, recipients, tables).decide(
             connection, self._policies, self._limit
         )
         self._report(outcome)
         await self._send(connection, changes, outcome, tables)
         return outcome
 
-    async def recipients(self, changes: Sequence[RowChange]) -> Recipients:
+    def candidates(self, changes: Sequence[RowChange]) -> Candidates:
         """Return who may want changes, by their tables."""
-        found: Recipients = {}
-        for relation in dict.fromkeys(change.relation for change in changes):
-            named = [*self._index.of_table(relation.schema, relation.table)]
-            if named:
-                found[relation] = [
-                    Recipient(subscriber, binding, _question(relation, subscriber))
-                    async for subscriber, binding in paced(named)
-                ]
-        return found
+        named = {
+            relation: [*self._index.of_table(relation.schema, relation.table)]
+            for relation in dict.fromkeys(change.relation for change in changes)
+        }
+        return {relation: of_table for relation, of_table in named.items() if of_table}
 
-    def _readable(self, recipients: Recipients, tables: Tables) -> Recipients:
-        """Return the recipients that may select something of the table, if it is still there."""
-        readable = defaultdict(list)
-        for relation, of_table in recipients.items():
-            for recipient in of_table:
-                table = tables.get((relation.oid, recipient.question.role))
+    async def _recipients(
+        self, candidates: Candidates, tables: Tables
+    ) -> Mapping[Relation, Sequence[Recipient]]:
+        """Return those who may select something of the table, if it is still there."""
+        recipients = defaultdict(list)
+        for relation, named in candidates.items():
+            async for subscriber, binding in paced(named):
+                caller = subscriber.caller
+                table = tables.get((relation.oid, caller.role))
                 if table is not None and table.is_readable:
-                    readable[relation].append(recipient)
-                elif table is not None and not recipient.binding.is_wildcard:
-                    self._notify(recipient, f"The role {table.role} {NOT_GRANTED}")
-        return readable
+                    claims = table.reading.reduce(caller.claims)
+                    question = RowQuestion(caller.role, claims, relation.oid)
+                    recipients[relation].append(Recipient(subscriber, binding, question))
+                elif table is not None and not binding.is_wildcard:
+                    self._notify(subscriber, binding, f"The role {table.role} {NOT_GRANTED}")
+        return recipients
 
     def _report(self, outcome: RoundOutcome) -> None:
         """Tell those who get less than they want, and end what takes too long."""
         for recipient in outcome.slow_filters:
             self.end(recipient, f"A filter {TOO_SLOW}")
         for recipient, error in outcome.failed:
-            if self._notify(recipient, FAILS):
+            if self._notify(recipient.subscriber, recipient.binding, FAILS):
                 role = recipient.question.role
                 logger.warning("A subscriber of the role %s gets nothing: %s", role, error)
 
-    def _notify(self, recipient: Recipient, message: str) -> bool:
+    def _notify(self, subscriber: ChangeSubscriber, binding: Binding, message: str) -> bool:
         """Tell a subscriber once; return whether it is the first time.
 
         The status is ok: some clients take an error for the end of the channel.
         """
-        text = f"{message}: {recipient.binding.describe()}"
-        if text in self._notices[recipient.subscriber]:
+        text = f"{message}: {binding.describe()}"
+        if text in self._notices[subscriber]:
             return False
-        self._notices[recipient.subscriber].add(text)
-        recipient.subscriber.system(text, extension=EVENT)
+        self._notices[subscriber].add(text)
+        subscriber.system(text, extension=EVENT)
         return True
 
     def end(self, recipient: Recipient, reason: str) -> None:
@@ -188,11 +190,6 @@ class Lane:
                     else Push(subscriber.wire_name, EVENT, {"ids": ids, "data": data})
                 )
             subscriber.push(pushes[key])
-
-
-def _question(relation: Relation, subscriber: ChangeSubscriber) -> RowQuestion:
-    caller = subscriber.caller
-    return RowQuestion(caller.role, caller.claims, relation.oid)
 
 
 class _Message(NamedTuple):

@@ -63,10 +63,10 @@ class Publisher:
 
     async def _publish(self, block: Sequence[RowChange]) -> None:
         self._number += 1
-        recipients = await self._lane.recipients(block)
-        if recipients:
-            wanted = [change for change in block if change.relation in recipients]
-            outcome = await self._lane.deliver(wanted, recipients)
+        candidates = self._lane.candidates(block)
+        if candidates:
+            wanted = [change for change in block if change.relation in candidates]
+            outcome = await self._lane.deliver(wanted, candidates)
             for subscriber in {each.subscriber for each in outcome.slow} | outcome.undecided:
                 if subscriber in self._lane:
                     self._slow.enter(subscriber, self._lane.remove(subscriber), self._number)

@@ -5,8 +5,10 @@ So what a thousand subscribers want of a hundred changes is a thousand numbers, 
 delivered costs more than that.
 """
 
+import json
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence, Set
+from functools import lru_cache
 from time import monotonic
 from typing import Any, NamedTuple, Protocol
 
@@ -16,6 +18,7 @@ from amphibase.gateway.realtime.changes.binding import ALL, Binding
 from amphibase.gateway.realtime.changes.event import new_row, old_row
 from amphibase.gateway.realtime.changes.filters import EXACT, ChangeFilter
 from amphibase.gateway.realtime.changes.pace import paced
+from amphibase.gateway.realtime.changes.possible_rows import ANY_ROW, ChangedRows
 from amphibase.gateway.realtime.changes.questions import FilterQuestion, ask_filters
 from amphibase.gateway.realtime.changes.row_policies import (
     Decisions,
@@ -55,7 +58,12 @@ class ChangeSubscriber(Hashable, Protocol):
 
 
 class Recipient(NamedTuple):
-    """A binding of a subscriber that names the table of changes."""
+    """A binding of a subscriber that names the table of changes.
+
+    Attributes:
+        question: has the claims by which the policies decide, so that it is one for all who have
+            the same.
+    """
 
     subscriber: ChangeSubscriber
     binding: Binding
@@ -106,23 +114,23 @@ class Round:
     """The decision about one block of changes.
 
     Args:
-        candidates: by the tables of the changes, those who may want them; each may select
+        recipients: by the tables of the changes, those who may want them; each may select
             something of the table.
-        tables: of the candidates' roles.
+        tables: of the recipients' roles.
     """
 
     def __init__(
         self,
         changes: Sequence[RowChange],
-        candidates: Mapping[Relation, Sequence[Recipient]],
+        recipients: Mapping[Relation, Sequence[Recipient]],
         tables: Tables,
     ) -> None:
         self._changes = changes
         self._tables = tables
         self._recipients = [
             (relation, recipient, _selection(relation, recipient))
-            for relation, recipients in candidates.items()
-            for recipient in recipients
+            for relation, of_table in recipients.items()
+            for recipient in of_table
         ]
         self._operations: dict[tuple[Relation, str], int] = defaultdict(int)
         for place, change in enumerate(changes):
@@ -213,14 +221,33 @@ class Round:
 
     async def _questions(self) -> Mapping[tuple[int, str], Mapping[RowQuestion, int]]:
         """Return which changes the policies are to be asked about, by table and role."""
-        questions: dict[tuple[int, str], dict[RowQuestion, int]] = defaultdict(dict)
+        wanted: dict[RowQuestion, int] = defaultdict(int)
+        asked: dict[tuple[Relation, str], int] = {}
         async for relation, recipient, selection in paced(self._recipients):
-            question, asked = recipient.question, self._wanted[selection]
-            asked &= self._asked_changes(relation, question.role)
-            if asked:
-                of_table = questions[relation.oid, question.role]
-                of_table[question] = of_table.get(question, 0) | asked
+            key = relation, selection.role
+            if key not in asked:
+                asked[key] = self._asked_changes(*key)
+            wanted[recipient.question] |= self._wanted[selection] & asked[key]
+        possible = self._possible_rows(asked)
+        questions: dict[tuple[int, str], dict[RowQuestion, int]] = defaultdict(dict)
+        async for question, mask in paced(wanted.items()):
+            of_table = question.oid, question.role
+            rows, condition = possible[of_table], self._tables[of_table].reading.condition
+            if mask and condition is not ANY_ROW:
+                mask &= condition.mask(rows, _claims(question.claims))
+            if mask:
+                questions[of_table][question] = mask
         return questions
+
+    def _possible_rows(
+        self, asked: Mapping[tuple[Relation, str], int]
+    ) -> Mapping[tuple[int, str], ChangedRows]:
+        """Return the rows that the policies are asked about, by table and role."""
+        rows: dict[tuple[int, str], dict[int, Row]] = defaultdict(dict)
+        for (relation, role), mask in asked.items():
+            for place in bits(mask):
+                rows[relation.oid, role][place] = new_row(self._changes[place]) or {}
+        return {key: ChangedRows(rows[key]) for key in ((r.oid, role) for r, role in asked)}
 
     def _asked_changes(self, relation: Relation, role: str) -> int:
         """Return the changes of a table that policies decide about: deleted rows are not there."""
@@ -255,6 +282,12 @@ class Round:
             if each.question in decisions.failed
         ]
         return RoundOutcome(recipients, slow_filters, slow, waiting, failed)
+
+
+@lru_cache(4096)
+def _claims(text: str) -> Mapping[str, Any]:
+    claims: Mapping[str, Any] = json.loads(text)
+    return claims
 
 
 def _selection(relation: Relation, recipient: Recipient) -> _Selection:

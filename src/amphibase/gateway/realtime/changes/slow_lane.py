@@ -111,15 +111,14 @@ class SlowLane:
         """Deliver a block; those for whom a lock is in the way receive it once it is not."""
         remaining = {each for each, number in self._since.items() if number <= waiting.number}
         while remaining:
-            found = await self._lane.recipients(waiting.changes)
-            recipients = {
+            candidates = {
                 relation: wanted
-                for relation, of_table in found.items()
-                if (wanted := [each for each in of_table if each.subscriber in remaining])
+                for relation, named in self._lane.candidates(waiting.changes).items()
+                if (wanted := [each for each in named if each[0] in remaining])
             }
-            if not recipients:
+            if not candidates:
                 return
-            outcome = await self._lane.deliver(waiting.changes, recipients)
+            outcome = await self._lane.deliver(waiting.changes, candidates)
             for recipient in outcome.slow:
                 self._lane.end(recipient, f"A policy {TOO_SLOW}")
             remaining = {*outcome.undecided}.union(each.subscriber for each in outcome.slow)

@@ -8,6 +8,16 @@ from typing import Any
 import orjson
 from psycopg import AsyncConnection
 
+from amphibase.gateway.realtime.changes.filters import EXACT
+from amphibase.gateway.realtime.changes.policy_reading import (
+    Function,
+    Policy,
+    PolicyReading,
+    read_policies,
+)
+from amphibase.gateway.realtime.changes.possible_rows import ANY_ROW
+from amphibase.schema.migrations.roles import FUNCTIONS
+
 # The constant `true`; the server's own way to write an expression (`pg_get_expr`) waits for locks.
 _TRUE = r"^\{CONST :consttype 16 .*:constisnull false .*:constvalue 1 \[ 1 "
 
@@ -24,6 +34,7 @@ SELECT
     (
         SELECT coalesce(json_agg(json_build_object(
             'name', a.attname,
+            'number', a.attnum,
             'type', t.typname,
             'sql_type', format_type(a.atttypid, a.atttypmod),
             'is_composed', t.typtype IN ('c', 'd') OR t.typcategory = 'A',
@@ -52,13 +63,36 @@ SELECT
         LEFT JOIN pg_collation AS l ON l.oid = a.attcollation
         LEFT JOIN pg_index AS i ON i.indrelid = c.oid AND i.indisprimary
         WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+    ),
+    coalesce(pg_has_role(o.oid, c.relowner, 'USAGE'), true),
+    s.policies::text,
+    (
+        SELECT json_object_agg(f.oid, json_build_object(
+            'name', CASE
+                WHEN f.pronamespace = to_regnamespace('auth')
+                    AND l.lanname = 'sql' AND f.proconfig IS NULL AND NOT f.prosecdef
+                THEN f.proname
+            END,
+            'body', f.prosrc,
+            'is_constant', f.provolatile = 'i' AND f.oid < 16384
+        ))::text
+        FROM pg_proc AS f JOIN pg_language AS l ON l.oid = f.prolang
+        WHERE f.oid IN (
+            SELECT m[1]::oid FROM pg_policy AS p,
+                regexp_matches(p.polqual::text, 'funcid ([0-9]+)', 'g') AS m
+            WHERE p.polrelid = c.oid
+        )
     )
 FROM pg_class AS c
 CROSS JOIN unnest(%s::text[]) AS r (role)
 LEFT JOIN pg_roles AS o ON o.rolname = r.role
 LEFT JOIN LATERAL (
-    SELECT bool_or(p.polqual::text ~ __TRUE__) AS shows_all
-    FROM pg_policy AS p WHERE p.polrelid = c.oid AND p.polpermissive AND p.polcmd IN ('r', '*')
+    SELECT
+        bool_or(p.polqual::text ~ __TRUE__) FILTER (WHERE p.polpermissive) AS shows_all,
+        json_agg(json_build_object(
+            'is_permissive', p.polpermissive, 'expression', p.polqual::text
+        )) FILTER (WHERE p.polqual IS NOT NULL) AS policies
+    FROM pg_policy AS p WHERE p.polrelid = c.oid AND p.polcmd IN ('r', '*')
         AND EXISTS (
             SELECT FROM unnest(p.polroles) AS m (role)
             WHERE m.role = 0 OR pg_has_role(o.oid, m.role, 'USAGE')
@@ -91,7 +125,10 @@ SELECT c.oid::bigint, concat_ws('/', c.xmin, n.xmin,
             ORDER BY o.oid)
         FROM pg_roles AS o),
     (SELECT string_agg(m.xmin::text, ' ' ORDER BY m.roleid, m.member, m.xmin::text)
-        FROM pg_auth_members AS m))
+        FROM pg_auth_members AS m),
+    (SELECT string_agg(concat(f.oid, ',', f.xmin), ' ' ORDER BY f.oid)
+        FROM pg_proc AS f
+        WHERE f.proname = ANY (%s::text[]) AND f.pronamespace = to_regnamespace('auth')))
 FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
 WHERE c.oid = ANY (%s::bigint[]::oid[])
 """
@@ -102,6 +139,7 @@ class TableColumn:
     """A column, as a role may see it.
 
     Attributes:
+        number: its own in the table.
         type: its name in `pg_type`.
         sql_type: as SQL writes it.
         is_composed: whether its values are written by the database: arrays, composites, domains.
@@ -111,6 +149,7 @@ class TableColumn:
     """
 
     name: str
+    number: int
     type: str
     sql_type: str
     is_composed: bool
@@ -129,14 +168,21 @@ class RoleTable:
         is_restricted: whether policies decide which rows.
         has_policy: whether a policy lets the role read some rows.
         shows_all_rows: whether a policy is `true`, so that no row needs to be asked about.
+        is_owner: whether the role has the rights of the table's owner, for whom policies may not
+            count.
         columns: by name, in the table's order.
+        policies: those for the role.
+        functions: that policies of the table call, by their oids.
     """
 
     role: str
     is_restricted: bool
     shows_all_rows: bool
     has_policy: bool
+    is_owner: bool
     columns: Mapping[str, TableColumn]
+    policies: Sequence[Policy]
+    functions: Mapping[str, Function]
 
     @cached_property
     def key(self) -> Sequence[TableColumn]:
@@ -162,6 +208,19 @@ class RoleTable:
     def policy_columns(self) -> Sequence[TableColumn]:
         """The columns that policies mention."""
         return [column for column in self.columns.values() if column.is_of_policy]
+
+    @cached_property
+    def reading(self) -> PolicyReading:
+        """What is known of the policies without asking them."""
+        columns = {
+            str(column.number): column.name
+            for column in self.columns.values()
+            if column.type in EXACT and column.is_exact
+        }
+        reading = read_policies(self.policies, self.functions, columns)
+        # A column that the role may not select may have had another value than the change has.
+        is_shown = all(column.is_selectable for column in self.policy_columns)
+        return reading if is_shown and not self.is_owner else reading._replace(condition=ANY_ROW)
 
 
 Tables = Mapping[tuple[int, str], RoleTable]
@@ -205,11 +264,20 @@ class TableCatalog:
 
 def versions_statement(oids: Collection[int]) -> tuple[bytes, Sequence[Any]]:
     """Return the statement and the parameters that read the versions of tables."""
-    return _VERSIONS.encode(), [[*oids]]
+    return _VERSIONS.encode(), [[*FUNCTIONS], [*oids]]
 
 
 def read_table(row: Sequence[Any]) -> tuple[tuple[int, str], RoleTable]:
     """Read a row of the query, by the table's oid and the role."""
-    oid, role, is_restricted, shows_all_rows, has_policy, columns = row
-    by_name = {column["name"]: TableColumn(**column) for column in orjson.loads(columns)}
-    return (oid, role), RoleTable(role, is_restricted, shows_all_rows, has_policy, by_name)
+    oid, role, is_restricted, shows_all_rows, has_policy, columns, is_owner, *of_policies = row
+    policies, functions = (orjson.loads(each or "null") for each in of_policies)
+    return (oid, role), RoleTable(
+        role,
+        is_restricted,
+        shows_all_rows,
+        has_policy,
+        is_owner,
+        {column["name"]: TableColumn(**column) for column in orjson.loads(columns)},
+        [Policy(**each) for each in policies or ()],
+        {oid: Function(**each) for oid, each in (functions or {}).items()},
+    )
