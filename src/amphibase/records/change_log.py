@@ -19,6 +19,8 @@ FIRST_TRIM_SECONDS = 30
 TRIM_SECONDS = 600
 MAX_ENTRIES = 1_000_000
 """A log keeps no more, however young they are."""
+TRIM_ENTRIES = 5_000
+"""How many are deleted in one transaction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +89,9 @@ class LogSource(Protocol):
     def short(self, position: Position) -> Position:
         """Return a position that fits into a cursor and misses nothing; entries may come twice."""
 
-    async def trim(self, hours: float) -> None:
-        """Delete entries that are older, and those beyond `MAX_ENTRIES`."""
+    async def trim(self, hours: float) -> int:
+        """Delete entries that are older, and those beyond `MAX_ENTRIES`, of the oldest
+        `TRIM_ENTRIES`; return how many."""
 
 
 class LogTrimmer:
@@ -111,7 +114,8 @@ class LogTrimmer:
         await asyncio.sleep(FIRST_TRIM_SECONDS)
         while True:
             try:
-                await self._log.trim(self._hours)
+                while await self._log.trim(self._hours) == TRIM_ENTRIES:
+                    pass  # others write in between
             except AmphibaseError as error:
                 logger.warning("The log of changes could not be trimmed: %s", error)
             await asyncio.sleep(TRIM_SECONDS)

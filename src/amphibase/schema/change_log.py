@@ -6,7 +6,6 @@ no revision, for on SQLite they go with every copy of a table that a revision ma
 """
 
 from collections.abc import Iterator
-from importlib.resources import files
 from typing import Any, NamedTuple
 
 from sqlalchemy import Column, Connection, MetaData, Table, inspect, text
@@ -14,7 +13,15 @@ from sqlalchemy.dialects.sqlite.base import SQLiteDialect
 
 from amphibase.models import keeps_changes
 from amphibase.records.adoption import mappers_by_table
-from amphibase.schema.ddl import literal, name_within, quoted, run
+from amphibase.schema.change_log_functions import (
+    PROJECT_FUNCTIONS,
+    LogFunction,
+    earlier_rows,
+    functions_of,
+    missing_functions,
+    postgres_log,
+)
+from amphibase.schema.ddl import literal, quoted, run
 
 TABLE = "amphibase_changes"
 """On SQLite; on Postgres it is `amphibase.changes`."""
@@ -47,6 +54,11 @@ class LogTrigger(NamedTuple):
     statement: str
     arguments: tuple[str, ...] = ()
 
+    @property
+    def subject(self) -> str:
+        """What it is, for messages."""
+        return f"trigger {self.name} of {self.table}"
+
 
 def logged_tables(metadata: MetaData) -> list[Table]:
     """Return the tables whose models keep a log of their changes."""
@@ -57,8 +69,9 @@ def logged_tables(metadata: MetaData) -> list[Table]:
     ]
 
 
-def missing(connection: Connection, metadata: MetaData) -> list[LogTrigger]:
-    """Return the triggers that a database does not have, or has for other columns.
+def missing(connection: Connection, metadata: MetaData) -> list[LogTrigger | LogFunction]:
+    """Return the triggers that a database does not have, or has for other columns, and the
+    functions that it does not have in this version.
 
     Tables that do not exist yet need none.
     """
@@ -73,13 +86,18 @@ def missing(connection: Connection, metadata: MetaData) -> list[LogTrigger]:
         for trigger in _triggers(table, connection.dialect.name)
     ]
     present = _present(connection)
-    return [trigger for trigger in needed if trigger not in present]
+    triggers = [trigger for trigger in needed if trigger not in present]
+    if connection.dialect.name != "postgresql" or not needed:
+        return [*triggers]
+    return [*triggers, *missing_functions(connection, functions_of(postgres_log()))]
 
 
 def create_missing(connection: Connection, metadata: MetaData) -> None:
-    """Create the log and what is missing of its triggers, and log that changes may be missing."""
-    triggers = missing(connection, metadata)
-    if not triggers:
+    """Create the log and what is missing of its triggers and functions, and log that changes may be
+    missing."""
+    lacking = missing(connection, metadata)
+    triggers = [each for each in lacking if isinstance(each, LogTrigger)]
+    if not lacking:
         return
     if connection.dialect.name == "postgresql":
         run(connection, postgres_log())
@@ -93,12 +111,6 @@ def create_missing(connection: Connection, metadata: MetaData) -> None:
         connection.execute(entry, {"name": table})
 
 
-def postgres_log() -> str:
-    """Return the SQL that creates the log on Postgres, with the functions that write and read
-    it."""
-    return files(__package__).joinpath("change_log.sql").read_text()
-
-
 def project_script(metadata: MetaData) -> str:
     """Return the SQL that creates the log in a Supabase project, and what is called of it over the
     Data API; empty where no model keeps changes."""
@@ -106,53 +118,37 @@ def project_script(metadata: MetaData) -> str:
     if not tables:
         return ""
     triggers = [trigger for table in tables for trigger in _triggers(table, "postgresql")]
-    statements = [*(trigger.statement for trigger in triggers), *map(_earlier_rows, tables)]
-    parts = [postgres_log().rstrip(), PROJECT_FUNCTIONS, *(f"{each};" for each in statements)]
-    return "\n\n".join(parts)
+    statements = [f"{trigger.statement};" for trigger in triggers]
+    return "\n\n".join([postgres_log().rstrip(), *_project_scripts(metadata), *statements])
 
 
-def earlier_rows_name(table: str) -> str:
-    """Return the name of the function that returns those of earlier rows that its caller may
-    see."""
-    return name_within("amphibase_earlier_", table)
+def project_functions(metadata: MetaData) -> list[LogFunction]:
+    """Return the functions of a project that are called over the Data API."""
+    return [each for script in _project_scripts(metadata) for each in functions_of(script)]
 
 
-def _earlier_rows(table: Table) -> str:
-    name, function = quoted(table.name), quoted(earlier_rows_name(table.name))
-    rows = f"jsonb_populate_recordset(NULL::{name}, $1) AS {name}"
-    select = f"SELECT {name}.* FROM {rows} WHERE "  # noqa: S608 - quoted names
-    return f"""\
-CREATE OR REPLACE FUNCTION {function}(rows jsonb)
-RETURNS SETOF {name} LANGUAGE plpgsql STABLE AS $$
-BEGIN
-    RETURN QUERY EXECUTE {literal(select)}
-        || amphibase.read_condition({literal(name)}) USING rows;
-END $$;
-
-GRANT EXECUTE ON FUNCTION {function}(jsonb) TO anon, authenticated, service_role"""
+def _project_scripts(metadata: MetaData) -> list[str]:
+    tables = logged_tables(metadata)
+    return [PROJECT_FUNCTIONS, *map(earlier_rows, tables)] if tables else []
 
 
-PROJECT_FUNCTIONS = """\
-DROP FUNCTION IF EXISTS amphibase_read_changes;
-
-CREATE FUNCTION amphibase_read_changes(
-    after_snapshot text, until_snapshot text, after_transaction text, after_id bigint, size integer,
-    max_bytes bigint
-) RETURNS jsonb LANGUAGE sql STABLE SECURITY DEFINER SET search_path = '' AS $$
-    SELECT jsonb_agg(entry) FROM amphibase.read_changes(
-        after_snapshot, until_snapshot, after_transaction, after_id, size, max_bytes
-    ) AS entry
-$$;
-
-CREATE OR REPLACE FUNCTION amphibase_trim_changes(hours double precision, entries bigint)
-RETURNS void LANGUAGE sql SECURITY DEFINER SET search_path = '' AS $$
-    SELECT amphibase.trim_changes(hours, entries)
-$$;
-
-REVOKE ALL ON FUNCTION amphibase_read_changes, amphibase_trim_changes
-    FROM PUBLIC, anon, authenticated;
-GRANT EXECUTE ON FUNCTION amphibase_read_changes, amphibase_trim_changes TO service_role;"""
-"""The service alone reads the log: callers get to know what the backend shows them."""
+def project_additions(connection: Connection, metadata: MetaData) -> list[str]:
+    """Return the SQL that creates what a project does not have of that script, and that logs that
+    changes may be missing."""
+    lacking = missing(connection, metadata)
+    triggers = [each for each in lacking if isinstance(each, LogTrigger)]
+    functions = {each for each in lacking if isinstance(each, LogFunction)}
+    functions |= {*missing_functions(connection, project_functions(metadata))}
+    scripts = [postgres_log().rstrip(), *_project_scripts(metadata)]
+    return [
+        *(script for script in scripts if not functions.isdisjoint(functions_of(script))),
+        *(f"{trigger.statement};" for trigger in triggers),
+        *(
+            "INSERT INTO amphibase.changes (table_name, operation) "  # noqa: S608 - a literal
+            f"VALUES ({literal(table)}, 'TRUNCATE');"
+            for table in sorted({trigger.table for trigger in triggers})
+        ),
+    ]
 
 
 def _present(connection: Connection) -> set[LogTrigger]:
@@ -221,24 +217,33 @@ def _sqlite_triggers(table: Table) -> Iterator[LogTrigger]:
 
 
 def _sqlite_key(column: Column[Any], key_of: str) -> str:
-    """Return the expression of a part of a key: of bytes the digits, for JSON has no bytes."""
+    """Return the expression of a part of a key: of bytes the digits, for JSON has no bytes, and of
+    a float all of its digits, for SQLite's JSON has 15."""
     name = f"{key_of}.{quoted(column.name)}"
-    return f"CASE typeof({name}) WHEN 'blob' THEN hex({name}) ELSE {name} END"
+    return (
+        f"CASE typeof({name}) WHEN 'blob' THEN hex({name}) "
+        f"WHEN 'real' THEN json({_sqlite_real(name)}) ELSE {name} END"
+    )
 
 
 def _sqlite_row(table: Table) -> str:
     """Return the expression of the row before the change, which fails for no value: a float is its
-    text, for JSON has no infinity, and bytes are left out."""
+    text, and bytes are left out."""
 
     def value(column: Column[object]) -> str:
         name = f"OLD.{quoted(column.name)}"
         return (
-            f"CASE typeof({name}) WHEN 'blob' THEN NULL WHEN 'real' THEN quote({name}) "
+            f"CASE typeof({name}) WHEN 'blob' THEN NULL WHEN 'real' THEN {_sqlite_real(name)} "
             f"ELSE {name} END"
         )
 
     pairs = ", ".join(f"{literal(each.name)}, {value(each)}" for each in table.columns)
     return f"json_object({pairs})"
+
+
+def _sqlite_real(name: str) -> str:
+    """Return the expression of a float's text, also of infinity, which JSON does not have."""
+    return f"replace(quote({name}), 'Inf', '9.0e+999')"
 
 
 def sqlite_rows(table: Table, place: str) -> str:

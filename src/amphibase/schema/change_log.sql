@@ -51,7 +51,7 @@ BEGIN
 END $$;
 
 -- What the functions below were in earlier versions.
-DROP FUNCTION IF EXISTS amphibase.read_changes;
+DROP FUNCTION IF EXISTS amphibase.read_changes, amphibase.trim_changes;
 
 -- The entries that one snapshot does not see and a later one does, and whether there may have been
 -- more that were deleted: the first so many, whose earlier rows together have no more than so many
@@ -101,21 +101,28 @@ CREATE FUNCTION amphibase.read_changes(
     ) AS entry ON NOT position.lost
 $$;
 
--- Deletes what is older, or beyond so many entries; one process at a time.
-CREATE OR REPLACE FUNCTION amphibase.trim_changes(hours double precision, entries bigint)
-RETURNS void LANGUAGE sql SET search_path = '' AS $$
+-- Deletes what is older, or beyond so many entries, among the oldest ones, and returns how many; one
+-- process at a time.
+CREATE FUNCTION amphibase.trim_changes(hours double precision, entries bigint, size integer)
+RETURNS bigint LANGUAGE sql SET search_path = '' AS $$
     WITH old AS (
         DELETE FROM amphibase.changes
-        WHERE pg_try_advisory_xact_lock(hashtext('amphibase.changes'))
-            AND (changed_at < now() - make_interval(secs => hours * 3600)
-                OR id <= (SELECT max(id) FROM amphibase.changes) - entries)
+        WHERE pg_try_advisory_xact_lock(hashtext('amphibase.changes')) AND id IN (
+            SELECT oldest.id
+            FROM (SELECT id, changed_at FROM amphibase.changes ORDER BY id LIMIT size) AS oldest
+            WHERE oldest.changed_at < now() - make_interval(secs => hours * 3600)
+                OR oldest.id <= (SELECT max(id) FROM amphibase.changes) - entries
+        )
         RETURNING transaction
     ), before AS (
         DELETE FROM amphibase.changes_trimmed WHERE EXISTS (SELECT FROM old) RETURNING transaction
+    ), newest AS (
+        INSERT INTO amphibase.changes_trimmed (transaction)
+        SELECT deleted.transaction
+        FROM (SELECT * FROM old UNION ALL SELECT * FROM before) AS deleted
+        ORDER BY deleted.transaction DESC LIMIT 1
     )
-    INSERT INTO amphibase.changes_trimmed (transaction)
-    SELECT deleted.transaction FROM (SELECT * FROM old UNION ALL SELECT * FROM before) AS deleted
-    ORDER BY deleted.transaction DESC LIMIT 1
+    SELECT count(*) FROM old
 $$;
 
 -- What the policies of a table say to the current user about reading a row. Postgres applies them

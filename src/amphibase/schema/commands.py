@@ -119,9 +119,7 @@ async def check(database: Database, settings: Settings, metadata: MetaData) -> l
             differences += _security(connection, chain_named(chains, "application"))
         if "records" in settings.parts_in(database.url):
             differences += [
-                Difference(
-                    "application", "missing", f"trigger {each.name} of {each.table}", each.table
-                )
+                Difference("application", "missing", each.subject, each.table)
                 for each in change_log.missing(connection, metadata)
             ]
         return differences
@@ -223,9 +221,9 @@ async def require_current(database: Database, settings: Settings, metadata: Meta
         async with database.read() as connection:
             unlogged = await connection.run_sync(change_log.missing, metadata)
         if unlogged:
-            tables = ", ".join(sorted({trigger.table for trigger in unlogged}))
             raise ConfigurationError(
-                f"The database does not log the changes of {tables}: run `amphibase db upgrade`"
+                f"The log of changes lacks the {', the '.join(each.subject for each in unlogged)}: "
+                "run `amphibase db upgrade`"
             )
     if not _guarded(database, settings):
         return

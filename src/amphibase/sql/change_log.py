@@ -8,7 +8,7 @@ from sqlalchemy import Row, text
 
 from amphibase.database.engine import Database
 from amphibase.database.errors import translated_errors
-from amphibase.records.change_log import MAX_ENTRIES, Entry, LogRead, Position
+from amphibase.records.change_log import MAX_ENTRIES, TRIM_ENTRIES, Entry, LogRead, Position
 from amphibase.records.snapshot_log import ENTRIES_AT_A_TIME, SnapshotLog
 from amphibase.schema.change_log import TABLE
 
@@ -48,12 +48,10 @@ class SqliteLog:
     def short(self, position: Position) -> Position:
         return position
 
-    async def trim(self, hours: float) -> None:
-        """Delete entries that are older, and those beyond `MAX_ENTRIES`."""
+    async def trim(self, hours: float) -> int:
+        limits = {"seconds": int(hours * 3600), "entries": MAX_ENTRIES, "size": TRIM_ENTRIES}
         async with self._database.write() as connection:
-            await connection.execute(
-                _SQLITE_TRIM, {"seconds": int(hours * 3600), "entries": MAX_ENTRIES}
-            )
+            return (await connection.execute(_SQLITE_TRIM, limits)).rowcount
 
 
 def _is_in_reach(after: Position, end: Row[Any]) -> bool:
@@ -77,10 +75,11 @@ class PostgresLog(SnapshotLog):
         # One round trip: a statement is its own transaction and its own snapshot.
         self._engine = database.readers.execution_options(isolation_level="AUTOCOMMIT")
 
-    async def trim(self, hours: float) -> None:
-        """Delete entries that are older, and those beyond `MAX_ENTRIES`."""
+    async def trim(self, hours: float) -> int:
+        limits = {"hours": hours, "entries": MAX_ENTRIES, "size": TRIM_ENTRIES}
         async with self._database.write() as connection:
-            await connection.execute(_POSTGRES_TRIM, {"hours": hours, "entries": MAX_ENTRIES})
+            deleted: int = (await connection.execute(_POSTGRES_TRIM, limits)).scalar_one()
+        return deleted
 
     async def _call(self, **arguments: Any) -> Sequence[dict[str, Any]]:
         with translated_errors():
@@ -122,8 +121,10 @@ _SQLITE_ENTRIES = text(
     ") ORDER BY id"
 )
 _SQLITE_TRIM = text(
-    f"DELETE FROM {TABLE} WHERE id <= (SELECT max(id) FROM {TABLE}) - :entries "  # noqa: S608
-    "OR changed_at < CAST(strftime('%s', 'now') AS INTEGER) - :seconds"
+    f"DELETE FROM {TABLE} WHERE id IN (SELECT id FROM ("  # noqa: S608 - a constant
+    f"SELECT id, changed_at FROM {TABLE} ORDER BY id LIMIT :size"
+    f") AS oldest WHERE id <= (SELECT max(id) FROM {TABLE}) - :entries "
+    "OR changed_at < CAST(strftime('%s', 'now') AS INTEGER) - :seconds)"
 )
 
 _POSTGRES_READ = text(
@@ -132,5 +133,6 @@ _POSTGRES_READ = text(
     "CAST(:size AS integer), CAST(:max_bytes AS bigint))"
 )
 _POSTGRES_TRIM = text(
-    "SELECT amphibase.trim_changes(CAST(:hours AS double precision), CAST(:entries AS bigint))"
+    "SELECT amphibase.trim_changes("
+    "CAST(:hours AS double precision), CAST(:entries AS bigint), CAST(:size AS integer))"
 )

@@ -2,19 +2,22 @@
 
 import json
 from collections.abc import Hashable, Mapping, Sequence
+from decimal import Decimal
 from typing import Any, Generic
 from urllib.parse import quote
 
+import httpx
 from sqlalchemy import and_, or_
 
 from amphibase.backend import ANONYMOUS, SERVICE, Model, Where
 from amphibase.errors import ConfigurationError, NotFound
-from amphibase.records.change_log import MAX_ENTRIES
+from amphibase.records.change_log import MAX_ENTRIES, TRIM_ENTRIES
 from amphibase.records.filters.names import format_name
 from amphibase.records.model_info import ModelInfo
 from amphibase.records.snapshot_log import SnapshotLog
-from amphibase.schema.change_log import earlier_rows_name
+from amphibase.schema.change_log_functions import earlier_rows_name
 from amphibase.supabase.client import SupabaseClient
+from amphibase.supabase.errors import read_json
 from amphibase.supabase.records.dialect import from_json
 from amphibase.supabase.records.repository import SupabaseRepository
 from amphibase.supabase.records.request_builder import (
@@ -41,9 +44,10 @@ class ProjectLog(SnapshotLog):
         super().__init__(self._call, POLL_SECONDS, max_bytes)
         self._client = client
 
-    async def trim(self, hours: float) -> None:
-        """Delete entries that are older, and those beyond `MAX_ENTRIES`."""
-        await self._post("amphibase_trim_changes", {"hours": hours, "entries": MAX_ENTRIES})
+    async def trim(self, hours: float) -> int:
+        limits = {"hours": hours, "entries": MAX_ENTRIES, "size": TRIM_ENTRIES}
+        deleted: int = await self._post("amphibase_trim_changes", limits)
+        return deleted
 
     async def _call(self, **arguments: Any) -> Sequence[Mapping[str, Any]]:
         # One JSON value: rows, the project would cut at the most that it returns.
@@ -59,7 +63,7 @@ class ProjectLog(SnapshotLog):
                 "The Supabase project has no log of changes: apply what `amphibase supabase sql` "
                 "writes"
             ) from None
-        return response.json() if response.content else None
+        return response.json()
 
 
 class ProjectLoggedRows(Generic[Model]):
@@ -81,6 +85,7 @@ class ProjectLoggedRows(Generic[Model]):
         self._repository = SupabaseRepository(info, builder)
         self._readers = [from_json(key.type) for key in info.keys]
         self.table = info.table.name
+        self.columns: Sequence[str] = [each.name for each in info.table.columns]
 
     def key(self, raw: tuple[Any, ...]) -> tuple[Any, ...]:
         return tuple(
@@ -111,15 +116,13 @@ class ProjectLoggedRows(Generic[Model]):
 
     async def were_visible(self, rows: Sequence[str]) -> Sequence[bool]:
         names = [key.name for key in self._info.keys]
-        records = [json.loads(row) for row in rows]
+        keys = [tuple(_parsed(row)[name] for name in names) for row in rows]
         visible: set[tuple[Any, ...]] = set()
-        for start in range(0, len(records), KEYS_A_REQUEST):
-            visible |= await self._visible(records[start : start + KEYS_A_REQUEST], names)
-        return [tuple(record[name] for name in names) in visible for record in records]
+        for start in range(0, len(rows), KEYS_A_REQUEST):
+            visible |= await self._visible(rows[start : start + KEYS_A_REQUEST], names)
+        return [key in visible for key in keys]
 
-    async def _visible(
-        self, records: Sequence[dict[str, Any]], names: Sequence[str]
-    ) -> set[tuple[Any, ...]]:
+    async def _visible(self, rows: Sequence[str], names: Sequence[str]) -> set[tuple[Any, ...]]:
         """Return the keys of those of a few earlier rows that the caller may see."""
         builder = self._builder
         selected = ",".join([*map(format_name, names), *map(embedded, self._filters.embeds)])
@@ -129,13 +132,24 @@ class ProjectLoggedRows(Generic[Model]):
             f"/rpc/{quote(earlier_rows_name(self.table), safe='')}",
             builder.caller,
             params=[("select", selected), *conditions_of(self._filters)],
-            headers={"Prefer": "count=exact"},
-            json={"rows": records},
+            headers={"Prefer": "count=exact", "Content-Type": "application/json"},
+            content=f'{{"rows":[{",".join(rows)}]}}'.encode(),
         )
-        found = builder.codec.parse(response)
+        found = _parsed_response(response)
         if len(found) < total_of(response):
             raise ConfigurationError(
                 f"The Supabase project returns fewer than {KEYS_A_REQUEST} rows at once: raise its "
                 '"Max rows"'
             )
         return {tuple(row[name] for name in names) for row in found}
+
+
+def _parsed(text: str | bytes) -> Any:
+    """Parse JSON with all digits of its numbers."""
+    return json.loads(text, parse_float=Decimal)
+
+
+def _parsed_response(response: httpx.Response) -> list[dict[str, Any]]:
+    read_json(response)  # raises Unavailable for what is not JSON
+    rows: list[dict[str, Any]] = _parsed(response.content)
+    return rows

@@ -11,7 +11,8 @@ from typing import Any
 from alembic.operations import Operations
 from sqlalchemy import Connection, event, inspect
 
-from amphibase.schema import policies, triggers
+from amphibase.schema import change_log, policies, triggers
+from amphibase.schema.ddl import run
 from amphibase.schema.migrations.chains import Chain
 from amphibase.schema.migrations.compare_policies import compare_policies
 from amphibase.schema.migrations.revision_file import write_revision
@@ -62,16 +63,19 @@ def next_migration(connection: Connection, chain: Chain, folder: Path) -> NextMi
     changes.after += triggers.statements(triggers.missing(connection, chain.metadata))
     warnings = [f"The table {name} is in the project alone; it stays" for name in sorted(others)]
     written = write_revision(chain, connection, "next", folder, changes)
-    if written is None:
+    notes = written.warnings if written is not None else ()
+    statements: list[str] = []
+    if written is not None:
+        with _recorded(connection) as statements, Operations.context(chain.context(connection)):
+            _load(written.path).upgrade()
+    log = change_log.project_additions(connection, chain.metadata)
+    if not statements and not log:
         return NextMigration(None, tuple(warnings))
-    with _recorded(connection) as statements, Operations.context(chain.context(connection)):
-        _load(written.path).upgrade()
-    lines = [HEADER, *(f"-- {warning}" for warning in written.warnings)]
-    body = [f"{statement};" for statement in statements]
+    run(connection, *log)
+    lines = [HEADER, *(f"-- {note}" for note in notes)]
+    body = [*(f"{statement};" for statement in statements), *log]
     reload = "NOTIFY pgrst, 'reload schema';"
-    return NextMigration(
-        "\n\n".join(["\n".join(lines), *body, reload]) + "\n", (*warnings, *written.warnings)
-    )
+    return NextMigration("\n\n".join(["\n".join(lines), *body, reload]) + "\n", (*warnings, *notes))
 
 
 @contextmanager

@@ -9,7 +9,8 @@ from sqlalchemy import MetaData, text
 from amphibase.backend import SERVICE
 from amphibase.database.engine import Database
 from amphibase.errors import ConfigurationError, NotFound
-from amphibase.schema import commands, triggers
+from amphibase.schema import change_log, commands, triggers
+from amphibase.schema.change_log_functions import missing_functions
 from amphibase.settings import Settings
 from amphibase.supabase.client import SupabaseClient
 from amphibase.supabase.errors import read_json
@@ -39,8 +40,9 @@ async def check_over_api(client: SupabaseClient, metadata: MetaData) -> AsyncIte
         for column in table.columns:
             if column.name not in columns:
                 yield f"column {table.name}.{column.name} is missing"
-    if f"/rpc/{FUNCTION}" not in description.get("paths", {}):
-        yield f"function {FUNCTION} is missing"
+    for name in (FUNCTION, *(each.name for each in change_log.project_functions(metadata))):
+        if f"/rpc/{name}" not in description.get("paths", {}):
+            yield f"function {name} is missing"
     try:
         await client.request("storage", "GET", f"/bucket/{BUCKET}", SERVICE)
     except NotFound:
@@ -62,12 +64,17 @@ async def check_database(
         yield str(difference)
     async with database.read() as connection:
         missing_triggers = await connection.run_sync(triggers.missing, metadata)
+        log_functions = await connection.run_sync(
+            missing_functions, change_log.project_functions(metadata)
+        )
         found = await connection.execute(text(_STORAGE_POLICIES))
         existing_policies = {(row.name, row.relation) for row in found}
         has_function = await connection.scalar(text(_HAS_FUNCTION), {"name": FUNCTION})
         has_bucket = await connection.scalar(text(_HAS_BUCKET), {"id": BUCKET})
     for trigger in missing_triggers:
         yield f"trigger {trigger.function} of {trigger.table} is missing from the database"
+    for function in log_functions:
+        yield f"{function.subject} is missing from the database, or is another"
     for name, relation in _POLICY.findall(files_sql()):
         if (name, relation) not in existing_policies:
             yield f"policy {name} of {relation} is missing from the database"
