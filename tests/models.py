@@ -354,6 +354,16 @@ class Digest(ServerOnly, Base):
     digest: Mapped[bytes] = mapped_column(primary_key=True)
 
 
+class Dose(ServerOnly, Base):
+    """A key of numbers that take many digits."""
+
+    __tablename__ = "t_doses"
+    __changes__ = True
+
+    amount: Mapped[Decimal] = mapped_column(primary_key=True)
+    factor: Mapped[float] = mapped_column(primary_key=True)
+
+
 class Receipt(ServerOnly, Base):
     """Refers to a user, and does not go with them."""
 

@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
+from decimal import Decimal
 from random import Random
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 from tests.backends import ANN, BOB, Records
-from tests.models import Note, Seat, Task
+from tests.models import Dose, Note, Seat, Task
 
 from amphibase import ANONYMOUS, SERVICE, Caller
 from amphibase.backend import Added, Changed, ChangeEvent, Changes, Lost, Removed
@@ -171,6 +172,17 @@ class TestAStream:
             assert removed.key == (1, 2)
             assert isinstance(moved, Added)
             assert moved.row.number == 3
+
+    async def test_has_all_digits_of_a_key(self, records: Records) -> None:
+        amounts = [Decimal("0.12345678901234567890123"), Decimal("0.12345678901234567890124")]
+        doses = [Dose(amount=amount, factor=0.1 + 0.2) for amount in amounts]
+        async with records.backend.changes(Dose, SERVICE) as changes:
+            await records.of(Dose).add_many(doses)
+            added = await events(changes, 2)
+            assert {each.row.amount for each in added if isinstance(each, Added)} == {*amounts}
+            key = (amounts[1], 0.1 + 0.2)
+            assert await records.of(Dose).delete(key)
+            assert await events(changes, 1) == [Removed(key, changes.cursor)]
 
 
 async def follow(

@@ -1,6 +1,7 @@
 """From entries of a log to the events that one caller may see."""
 
 import asyncio
+import json
 import math
 import time
 from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
@@ -30,6 +31,8 @@ class ChangedRows(Protocol[Item_co]):
     """What one caller may see of the rows of one model that the log names."""
 
     table: str
+    columns: Sequence[str]
+    """The names of the table's columns."""
     identity: Hashable
     """Equal for callers and filters that see the same; None where that is not known."""
 
@@ -67,6 +70,7 @@ class ChangeStream(Generic[Model]):
         lost: bool = False,
     ) -> None:
         self._rows = rows
+        self._names = [f"{json.dumps(name, ensure_ascii=False)}:" for name in rows.columns]
         self._reader = reader
         self._cursors = cursors
         self._position = position
@@ -162,6 +166,8 @@ class ChangeStream(Generic[Model]):
         entries = [entry for entry in entries if entry.key in keys]
         rows = await self._rows.current([*keys.values()])
         earlier = [(entry.key, entry.old) for entry in entries if entry.old is not None]
+        if not all(name in old for _, old in earlier for name in self._names):
+            return [Lost], 0  # a column has another name now than the rows had then
         try:
             visible = await self._rows.were_visible([old for _, old in earlier]) if earlier else []
         except InvalidValue:  # the table has other types now than the rows had then

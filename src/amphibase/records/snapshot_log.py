@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any, Protocol
 
 from amphibase.records.change_log import Entry, LogRead, Position
@@ -89,6 +90,5 @@ def _whole(snapshot: str) -> Position:
 
 
 def _entry(row: Row) -> Entry:
-    return Entry(
-        row["table_name"], row["operation"], tuple(json.loads(row["key"] or "[]")), row["old"]
-    )
+    key = json.loads(row["key"] or "[]", parse_float=Decimal)
+    return Entry(row["table_name"], row["operation"], tuple(key), row["old"])

@@ -55,6 +55,7 @@ class LoggedRows(Generic[Model]):
         self._builder = builder
         self._where = where
         self.table = info.table.name
+        self.columns: Sequence[str] = [each.name for each in info.table.columns]
         self._read_key = [_key_reader(key, builder.infos.dialect) for key in info.keys]
         self.identity = self._identity()
 
