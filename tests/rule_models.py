@@ -1,12 +1,13 @@
 """Models of the tests whose access rules once meant different things to different backends."""
 
 from datetime import datetime
+from uuid import UUID
 
 from sqlalchemy import func
 from sqlalchemy.orm import Mapped, mapped_column
 
 from amphibase import Access, Base, Owned
-from amphibase.access import Add, admin, everyone, owner, rule, service
+from amphibase.access import Add, admin, everyone, me, owner, rule, service
 
 
 class Enquiry(Base):
@@ -30,3 +31,16 @@ class Listing(Owned, Base):
         read=owner | admin, add=owner & rule(lambda row: row.price < 10), change=admin
     )
     price: Mapped[int]
+
+
+class Parcel(Base):
+    """Of those whose token names its depot, or a high enough level."""
+
+    __tablename__ = "t_parcels"
+    __access__ = Access(
+        read=rule(lambda row: row.depot_id == me.claim("app_metadata", "depot_id", type=UUID))
+        | rule(lambda row: row.level < me.claim("app_metadata", "level", type=int))
+    )
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    depot_id: Mapped[UUID]
+    level: Mapped[int]

@@ -1,11 +1,11 @@
 """The contract of access rules where backends once differed: each means the same on every one."""
 
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from tests.backends import ADMIN, ANN, BOB, Records
-from tests.rule_models import Enquiry, Listing
+from tests.rule_models import Enquiry, Listing, Parcel
 
 from amphibase import ANONYMOUS, Caller, Conflict, Forbidden, NotLoaded
 
@@ -51,6 +51,39 @@ class TestAnUpsert:
         assert kept.price == 1
         with pytest.raises(Conflict):
             await records.of(Listing, BOB).upsert(Listing(id=own.id, price=2), replace=False)
+
+
+DEPOT = UUID("0198f2a0-0000-7000-8000-00000000000d")
+
+
+@pytest.mark.parametrize(
+    ("claims", "seen"),
+    [
+        ({"depot_id": str(DEPOT)}, [1]),
+        ({"depot_id": str(DEPOT).upper()}, [1]),
+        ({"depot_id": DEPOT.hex}, []),
+        ({"depot_id": f"{{{DEPOT}}}"}, []),
+        ({"depot_id": f"{DEPOT}\n"}, []),
+        ({"depot_id": "no UUID"}, []),
+        ({"depot_id": [str(DEPOT)]}, []),
+        ({"level": 5}, [1]),
+        ({"level": "9"}, [1, 2]),
+        ({"level": -1}, []),
+        ({"level": 9.5}, []),
+        ({"level": True}, []),
+        ({"level": 10**30}, []),
+        ({"level": None}, []),
+        ({}, []),
+    ],
+    ids=str,
+)
+async def test_a_claim_is_of_its_type_or_there_is_none(
+    records: Records, claims: dict[str, Any], seen: list[int]
+) -> None:
+    parcels = [Parcel(id=1, depot_id=DEPOT, level=4), Parcel(id=2, depot_id=UUID(int=2), level=8)]
+    await records.of(Parcel).add_many(parcels)
+    caller = Caller("authenticated", ANN.user_id, claims={"app_metadata": claims})
+    assert sorted([row.id for row in await records.of(Parcel, caller).list()]) == seen
 
 
 def value_of(row: Any, name: str) -> Any:

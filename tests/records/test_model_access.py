@@ -2,10 +2,22 @@
 
 import uuid
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any, cast
 
 import pytest
-from sqlalchemy import Column, ForeignKey, String, Text, exists, func, literal_column, select, text
+from sqlalchemy import (
+    Column,
+    DateTime,
+    ForeignKey,
+    String,
+    Text,
+    exists,
+    func,
+    literal_column,
+    select,
+    text,
+)
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.orm import DeclarativeBase, Mapped, aliased, mapped_column, relationship
 
@@ -67,6 +79,15 @@ mine = memberships(Membership.organisation_id, of=Membership.user_id)
 agents = mine.where(Membership.role.in_(("agent", "owner")))
 
 
+class Secret(Models):
+    __tablename__ = "secrets"
+    __access__ = Access(
+        read=rule(lambda row: row.word != ""), delete=rule(lambda row: row.word == me.email)
+    )
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    word: Mapped[str] = mapped_column(server_default="", info={"read": service})
+
+
 class Ticket(SoftDelete, Models):
     __tablename__ = "tickets"
     __access__ = Access(
@@ -80,7 +101,10 @@ class Ticket(SoftDelete, Models):
     parent_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("tickets.id"))
     title: Mapped[str]
     number: Mapped[int]
+    due_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    secret_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("secrets.id"))
     organisation: Mapped[Organisation] = relationship()
+    secret: Mapped[Secret | None] = relationship()
     parent: Mapped["Ticket | None"] = relationship(remote_side=[id])
     comments: Mapped[list["Comment"]] = relationship(back_populates="ticket")
 
@@ -241,6 +265,11 @@ def test_an_expression_knows_the_rows_that_its_subqueries_may_read(
         (lambda row: row.parent.has(), "alias"),
         (lambda row: exists().where(aliased(Organisation).id == row.organisation_id), "alias"),
         (lambda row: row.deleted_at.is_(None), "deleted_at"),
+        (lambda row: row.title == "a\0b", "a NUL character"),
+        (lambda row: row.title.in_(["a", "a\0b"]), "a NUL character"),
+        (lambda row: row.due_at < datetime(2026, 1, 1), "the constant .* no time zone"),
+        (lambda row: exists().where(Secret.word == row.title), "secrets.word, which is left to"),
+        (lambda row: row.organisation_id == me.claim("number", type=int), "which is an integer"),
         (
             lambda row: exists().where(
                 Organisation.id == row.organisation_id, exists().where(Membership.id == row.id)
@@ -269,6 +298,7 @@ def test_an_expression_that_cannot_be_a_rule_everywhere_is_rejected(
         (mine.where(Membership.user_id == me.id).has("organisation_id"), "columns of memberships"),
         (mine.where(func.now() > func.clock_timestamp()).has("organisation_id"), "clock_timestamp"),
         (owner, "Ticket grants access to owners, but has no owner_id"),
+        (through("secret", "delete"), "secrets.word, which is left to the service"),
     ],
 )
 def test_a_rule_that_does_not_fit_its_model_is_rejected(
@@ -276,6 +306,13 @@ def test_a_rule_that_does_not_fit_its_model_is_rejected(
 ) -> None:
     with pytest.raises(TypeError, match=reason):
         declared(monkeypatch, Ticket, Access(read=everyone, delete=wrong))
+
+
+def test_a_rule_reads_by_a_related_rows_own_policy_what_callers_may_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    access = declared(monkeypatch, Ticket, Access(read=through("secret")))
+    assert isinstance(access.read, HasRelated)
 
 
 def test_a_reference_that_cannot_be_checked_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -321,10 +358,12 @@ def test_a_declaration_reads_as_it_was_written() -> None:
         lambda: Access(delete=cast(Any, Change(old=owner))),
         lambda: owner | cast(Any, "admin"),
         lambda: memberships(Membership.id, of=Ticket.id),
+        lambda: me.claim("level", type=float),
+        lambda: me.claim("a\0b"),
     ],
 )
 def test_what_is_no_rule_is_rejected_where_it_is_written(declare: Callable[[], Any]) -> None:
-    with pytest.raises(TypeError):
+    with pytest.raises((TypeError, ValueError)):
         declare()
 
 

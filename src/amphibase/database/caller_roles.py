@@ -1,5 +1,6 @@
 """Which role of the database a caller's transactions have."""
 
+import json
 from typing import Any
 
 import orjson
@@ -39,4 +40,8 @@ def _impersonation(caller: Caller) -> Impersonation:
     claims: dict[str, Any] = {"role": caller.role, **caller.claims}
     if caller.user_id is not None:
         claims["sub"] = str(caller.user_id)
-    return Impersonation(caller.role, orjson.dumps(claims, default=str).decode())
+    try:
+        text = orjson.dumps(claims, default=str).decode()
+    except orjson.JSONEncodeError:  # an integer of more than 64 bits
+        text = json.dumps(claims, default=str)
+    return Impersonation(caller.role, text)

@@ -1,5 +1,6 @@
 """A model's declared access, bound to its columns and relationships."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 from weakref import WeakKeyDictionary
@@ -8,9 +9,11 @@ from sqlalchemy import Column, ColumnElement, Exists, Table, Uuid, or_
 from sqlalchemy import inspect as inspect_model
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Mapper
+from sqlalchemy.sql.visitors import iterate
 
 from amphibase.access import Access, CallerRule, Operation, Rule, Scope, Who, declaration_of
 from amphibase.access.conditions import (
+    AllOf,
     Always,
     Condition,
     HasRelated,
@@ -38,7 +41,9 @@ from amphibase.access.scopes import ScopeRule
 from amphibase.errors import NotSupported
 from amphibase.models import SoftDelete
 from amphibase.records.adoption import adopted, mappers_by_table
+from amphibase.records.column_access import column_access
 from amphibase.records.joins import equal_columns
+from amphibase.records.predicates import columns_read
 from amphibase.records.rule_expressions import expression_of, scope_condition, tables_of
 
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
@@ -280,6 +285,13 @@ class _Binding:
         condition = related.condition(rule.operation)
         if isinstance(condition, Never):
             return condition
+        there = [far for _, far in relationship.local_remote_pairs or ()]
+        # The related table's own policy for SELECT reads what it needs.
+        known = _parts_of(related.read())
+        for part in _parts_of(condition):
+            if part not in known:
+                there += columns_read(part)
+        _check_readable(there, f"{self.model.__name__}: {operation}={rule}")
         return HasRelated(relationship, relationship.mapper, all_of(related.alive(), condition))
 
     def _matches(self, rule: ExpressionRule, operation: Operation) -> Condition:
@@ -287,6 +299,8 @@ class _Binding:
         expression = expression_of(rule.build, self._mapper, where)
         subqueries = []
         for exists, tables in tables_of(expression, self._mapper, where):
+            inside = [each for each in iterate(exists.element) if isinstance(each, Column)]
+            _check_readable([each for each in inside if each.table in tables], where)
             conditions = [(table, self._readable(table, where)) for table in tables]
             subqueries.append(Subquery(exists, tuple(conditions)))
         return Matches(expression, tuple(subqueries))
@@ -313,3 +327,18 @@ class _Binding:
 def _type_name(column: Column[Any]) -> str:
     name = column.type.compile(_DIALECT).partition("(")[0]
     return _SAME_TYPES.get(name, name)
+
+
+def _parts_of(condition: Condition) -> tuple[Condition, ...]:
+    return condition.parts if isinstance(condition, AllOf) else (condition,)
+
+
+def _check_readable(columns: Iterable[Any], where: str) -> None:
+    """Check columns that policies read in other tables as the caller, whose privileges decide."""
+    for column in columns:
+        if column_access(column).read:
+            raise TypeError(
+                f"{where} reads {column}, which is left to the service, so policies of Postgres "
+                "cannot read it for the caller; compare a column that callers may read, or keep "
+                "what decides in a scope: memberships(…).where(…)"
+            )

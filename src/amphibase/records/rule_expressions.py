@@ -1,22 +1,26 @@
 """Checks of the SQLAlchemy expressions in access rules: what cannot hold on every backend is
 rejected where it is declared."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
 from typing import Any, NoReturn
 
 from sqlalchemy import (
     CTE,
+    BindParameter,
     Boolean,
     Cast,
     Column,
     ColumnElement,
     Enum,
     Exists,
+    Integer,
     String,
     Table,
     TypeDecorator,
     Uuid,
 )
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Mapper
 from sqlalchemy.sql import operators, visitors
 from sqlalchemy.sql.elements import BinaryExpression, ColumnClause, Over, TextClause
@@ -25,9 +29,16 @@ from sqlalchemy.sql.operators import custom_op
 from sqlalchemy.sql.selectable import Alias, HasPrefixes, HasSuffixes, SelectBase, TableClause
 from sqlalchemy.types import NullType, TypeEngine
 
-from amphibase.access.caller import CallerValue
+from amphibase.access.caller import ID, CallerValue
 from amphibase.models import SoftDelete
 from amphibase.private_names.sqlalchemy import untraversed_texts, without_any_annotations
+
+_CALLER_TYPES: list[tuple[type[TypeEngine[Any]], str]] = [
+    (Uuid, "a UUID"),
+    (Integer, "an integer"),
+]
+"""What values of the caller are beside text."""
+_DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 
 FUNCTIONS = frozenset(
     {"abs", "coalesce", "length", "lower", "now", "nullif", "replace", "trim", "upper"}
@@ -133,6 +144,8 @@ def _check_part(part: Any, where: str) -> None:
                 _reject(where, f"the function {name}", f"those that it can have: {allowed}")
         case Cast():
             _reject(where, "a cast")
+        case BindParameter():
+            _check_constant(part, where)
         case BinaryExpression(left=left, right=right):
             _check_types(left, right, part.operator, where)
             _check_types(right, left, part.operator, where)
@@ -151,17 +164,41 @@ def _check_part(part: Any, where: str) -> None:
         _reject(where, OPERATORS[operator])
 
 
+def _check_constant(constant: BindParameter[Any], where: str) -> None:
+    """Check that a constant can be written into a policy as what its column holds: a datetime
+    without a time zone cannot, and no text with a NUL character."""
+    value, type_ = constant.value, constant.type
+    for each in value if constant.expanding and isinstance(value, Sequence) else [value]:
+        if isinstance(each, str) and "\0" in each:
+            _reject(where, f"the text {each!r} with a NUL character")
+        if each is None or isinstance(type_, NullType):
+            continue
+        write = type_.dialect_impl(_DIALECT).literal_processor(_DIALECT)
+        try:
+            if isinstance(each, datetime) and not each.tzinfo and getattr(type_, "timezone", False):
+                raise ValueError("it has no time zone; say datetime(…, tzinfo=UTC)")
+            if write is None:
+                raise ValueError(f"{type_!r} has no form in SQL text")
+            write(each)
+        except Exception as error:
+            raise TypeError(f"{where} has the constant {each!r}: {error}") from error
+
+
 def _check_types(value: Any, other: Any, operator: Any, where: str) -> None:
     """Check that a value of the caller is compared with one of its type: SQLite compares any two,
     Postgres does not."""
     if not (isinstance(value, CallerValue) and operators.is_comparison(operator)):
         return
-    kind = Uuid if isinstance(value.type, Uuid) else String
+    kind, name = next(
+        (pair for pair in _CALLER_TYPES if isinstance(value.type, pair[0])), (String, "text")
+    )
     type_: TypeEngine[Any] = other.type
     is_enum = isinstance(type_, Enum) and type_.native_enum
     if is_enum or not isinstance(type_, kind | NullType | TypeDecorator):
-        name = "a UUID" if kind is Uuid else "text"
-        raise TypeError(f"{where} compares {value}, which is {name}, with {other} of {type_!r}")
+        advice = "" if value.path == ID else "; claims have a type: me.claim(…, type=UUID)"
+        raise TypeError(
+            f"{where} compares {value}, which is {name}, with {other} of {type_!r}{advice}"
+        )
 
 
 def _plain(type_: TypeEngine[Any]) -> TypeEngine[Any]:

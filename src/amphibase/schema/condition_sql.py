@@ -31,7 +31,7 @@ from amphibase.access.conditions import (
     Subquery,
 )
 from amphibase.records.model_access import access_of
-from amphibase.schema.ddl import LINE_LENGTH, expression_sql, literal, quoted
+from amphibase.schema.ddl import DIALECT, LINE_LENGTH, expression_sql, literal, quoted
 from amphibase.schema.scope_functions import ScopeFunction
 
 UID = "(SELECT auth.uid())"
@@ -177,6 +177,11 @@ def _limited(subquery: Subquery, row: Row) -> Exists:
 def _caller_value(value: CallerValue) -> str:
     if value.path == ID:
         return UID
+    if value.form is not None:
+        text = f"auth.jwt() #>> {literal(_array(value.path))}"
+        type_ = value.form.sql_type.compile(DIALECT)
+        matches = f"{text} ~ {literal(f'^{value.form.pattern}$')}"
+        return f"(SELECT CASE WHEN {matches} THEN ({text})::{type_} END)"
     return "(SELECT auth.email())" if value.path == EMAIL else claim(*value.path)
 
 
