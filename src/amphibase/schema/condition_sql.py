@@ -35,6 +35,7 @@ from amphibase.schema.ddl import DIALECT, LINE_LENGTH, expression_sql, literal, 
 from amphibase.schema.scope_functions import ScopeFunction
 
 UID = "(SELECT auth.uid())"
+CALLER_VARIABLE = "amphibase_caller"
 
 _BARE_ELEMENT = re.compile(r"(?!null$)[a-z_]\w*", re.IGNORECASE | re.ASCII)
 
@@ -52,7 +53,8 @@ class Row:
         table: whose columns it has.
         name: of the table, its alias, or a variable such as `OLD`; quoted where it must be.
         is_alone: whether nothing else has columns there, so that names stand without the table's.
-        for_owner: whether the SQL runs as the tables' owner, whom no policies limit.
+        for_owner: whether the SQL is of a function that runs as the tables' owner, whom no policies
+            limit, and that has declared `variables`.
     """
 
     table: Table
@@ -64,6 +66,11 @@ class Row:
     def of_policy(cls, table: Table) -> "Row":
         """Return the row that a policy of a table is about."""
         return cls(table, quoted(table.name), is_alone=True)
+
+    @property
+    def caller(self) -> str:
+        """The id of the caller."""
+        return CALLER_VARIABLE if self.for_owner else UID
 
     def column(self, column: ColumnElement[Any], *, alone: bool | None = None) -> str:
         """Return the name of a column of the row."""
@@ -84,17 +91,18 @@ def condition_sql(condition: Condition, row: Row) -> str:
         case Never():
             return "false"
         case IsSignedIn():
-            return f"{UID} IS NOT NULL"
+            return f"{row.caller} IS NOT NULL"
         case IsAdmin():
             return f"{claim('app_metadata', 'role')} = 'admin'"
         case IsOwner(column, or_anonymous):
             operator = "IS NOT DISTINCT FROM" if or_anonymous else "="
-            return f"{row.column(column)} {operator} {UID}"
+            return f"{row.column(column)} {operator} {row.caller}"
         case IsAlive(column):
             return f"{row.column(column)} IS NULL"
         case InScope(column, query):
             function = ScopeFunction.of(query)
-            return f"{row.column(column)} = ANY (ARRAY(SELECT {function.call}))"
+            values = quoted(function.name) if row.for_owner else f"ARRAY(SELECT {function.call})"
+            return f"{row.column(column)} = ANY ({values})"
         case HasRelated():
             return _related(condition, row)
         case Matches():
@@ -147,7 +155,7 @@ def _matches(condition: Matches, row: Row) -> str:
 
     def own(element: Any, **_: Any) -> ColumnElement[Any] | None:
         if isinstance(element, CallerValue):
-            return literal_column(_caller_value(element), element.type)
+            return literal_column(_caller_value(element, row), element.type)
         if isinstance(element, Column) and element.table.description == row.table.description:
             return literal_column(row.column(element, alone=alone), element.type)
         return None
@@ -174,9 +182,9 @@ def _limited(subquery: Subquery, row: Row) -> Exists:
     return exists(select)
 
 
-def _caller_value(value: CallerValue) -> str:
+def _caller_value(value: CallerValue, row: Row) -> str:
     if value.path == ID:
-        return UID
+        return row.caller
     if value.form is not None:
         text = f"auth.jwt() #>> {literal(_array(value.path))}"
         type_ = value.form.sql_type.compile(DIALECT)
@@ -258,6 +266,22 @@ def scope_queries(condition: Condition) -> Iterator[ScopeQuery]:
             yield query
         case HasRelated(condition=related):
             yield from scope_queries(related)
+        case Matches(_, subqueries):
+            for subquery in subqueries:
+                for _, readable in subquery.conditions:
+                    yield from scope_queries(readable)
+
+
+def variables(condition: Condition) -> dict[str, str]:
+    """Return what a function for the owner declares before a condition, by the variables' names.
+
+    Postgres plans a statement for the values of variables, and knows how many there are.
+    """
+    functions = map(ScopeFunction.of, scope_queries(condition))
+    scopes = {
+        quoted(each.name): f"{each.returned}[] := ARRAY(SELECT {each.call})" for each in functions
+    }
+    return {CALLER_VARIABLE: "uuid := auth.uid()", **scopes}
 
 
 def _columns_of(expression: ColumnElement[Any]) -> Iterator[Column[Any]]:

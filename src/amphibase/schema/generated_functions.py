@@ -34,7 +34,8 @@ class GeneratedFunction:
         body: its statements, as SQL.
         callers: the roles that may call it.
         is_definer: whether it runs as its owner, and not as its caller.
-        settings: what else is set while it runs, as SQL.
+        options: what else it is created with, as SQL.
+        variables: what is declared before the body, by name.
     """
 
     name: str
@@ -43,7 +44,8 @@ class GeneratedFunction:
     body: str
     callers: tuple[str, ...]
     is_definer: bool = True
-    settings: str = ""
+    options: str = ""
+    variables: tuple[tuple[str, str], ...] = ()
 
     def create(self, schema: str = SCHEMA) -> str:
         """Return the statement that creates it or makes it what it should be."""
@@ -51,8 +53,10 @@ class GeneratedFunction:
         security = " SECURITY DEFINER" if self.is_definer else ""
         settings = "SET search_path TO %1$I, extensions, pg_temp"
         settings += " SET row_security TO off" if self.is_definer else ""
-        settings += f" {self.settings}" if self.settings else ""
-        body = dollar_quoted(f" BEGIN\n{self.body}\nEND ", "").replace("%", "%%")
+        settings += f" {self.options}" if self.options else ""
+        declared = "".join(f"\n    {name} {value};" for name, value in self.variables)
+        declared = f"DECLARE{declared}\n" if declared else ""
+        body = dollar_quoted(f" {declared}BEGIN\n{self.body}\nEND ", "").replace("%", "%%")
         return in_default_schema(
             f"{head}\nRETURNS {self.returns} LANGUAGE plpgsql STABLE{security}\n{settings}\n"
             f"AS {body}"

@@ -47,11 +47,15 @@ class ScopeFunction:
         """The call of it, as SQL."""
         return f"{SCHEMA}.{quoted(self.name)}()"
 
+    @property
+    def returned(self) -> str:
+        """The type of the values, as SQL."""
+        return self.column.type.compile(DIALECT)
+
     def generated(self) -> GeneratedFunction:
         """Return the function as it is in the database."""
-        returned = f"SETOF {self.column.type.compile(DIALECT)}"
         body = f"RETURN QUERY {self.body};"
-        return GeneratedFunction(self.name, "", returned, body, (AUTHENTICATED,))
+        return GeneratedFunction(self.name, "", f"SETOF {self.returned}", body, (AUTHENTICATED,))
 
 
 @lru_cache(maxsize=1024)

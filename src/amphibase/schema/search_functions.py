@@ -9,8 +9,8 @@ statement, where the index counts, and returns the keys of the rows that match:
 The policies apply to the rows of such a statement as well. Whoever calls the function by hand gets
 the keys of rows that the rule for reading admits, and that the search would have shown anyway.
 
-Where somebody wrote a policy by hand for one of the tables, the declaration is not all that
-decides. Then the function returns what its caller finds without the index.
+Where somebody wrote a policy by hand for one of the tables and the callers, the declaration is not
+all that decides. Then the function returns what its caller finds without the index.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from sqlalchemy import Column, Table
 
 from amphibase.access.conditions import Always, Condition, Never
 from amphibase.records.column_access import column_access
-from amphibase.schema.condition_sql import Row, condition_sql, tables_read
+from amphibase.schema.condition_sql import Row, condition_sql, tables_read, variables
 from amphibase.schema.ddl import DIALECT, literal, name_within, quoted
 from amphibase.schema.ddl import PREFIX as OWN_PREFIX
 from amphibase.schema.generated_functions import SCHEMA, GeneratedFunction
@@ -33,16 +33,24 @@ from amphibase.search import SearchVector, search_vectors
 PREFIX = "search_"
 """The start of the names of searches' functions."""
 
-SETTINGS = "SET plan_cache_mode TO force_custom_plan SET client_min_messages TO error"
+BY_INDEX_OPTIONS = "SET plan_cache_mode TO force_custom_plan SET client_min_messages TO error"
 """How many rows have a word decides about the plan. What is reported of words that are too long
 may be about rows of others."""
+
+SEARCH_OPTIONS = "ROWS 10"
+"""With the 1,000 that Postgres takes otherwise, it reads the rows of each statement by the policy
+and not by the keys that were found."""
 
 IS_DECLARED = """\
 NOT EXISTS (
     SELECT FROM pg_policy
+    CROSS JOIN unnest(polroles) AS holder, unnest(ARRAY[{callers}]::regrole[]) AS caller
     WHERE polrelid = ANY (ARRAY[{tables}]::regclass[]) AND polcmd IN ('r', '*')
         AND NOT starts_with(polname, {prefix})
+        AND (holder = 0 OR pg_has_role(caller, holder, 'USAGE')
+            OR pg_has_role(holder, caller, 'MEMBER'))
 )"""
+"""Whether no policy by hand applies to the callers, or to roles that have their privileges."""
 
 BY_INDEX = """\
 IF {is_declared} THEN
@@ -68,6 +76,7 @@ class SearchFunction:
         callers: the roles.
         statement: which keys match, as SQL.
         rule: which rows the callers may read, as SQL.
+        variables: what the rule reads beside rows, by name, and the value as SQL.
         tables: those whose policies the rule stands for.
     """
 
@@ -76,6 +85,7 @@ class SearchFunction:
     callers: tuple[str, ...]
     statement: str
     rule: str
+    variables: tuple[tuple[str, str], ...]
     tables: tuple[str, ...]
 
     def generated(self) -> list[GeneratedFunction]:
@@ -84,18 +94,36 @@ class SearchFunction:
         by_index = f"{self.name}_by_index"
         tables = ", ".join(literal(quoted(table)) for table in self.tables)
         parts = {
-            "is_declared": IS_DECLARED.format(tables=tables, prefix=literal(OWN_PREFIX)),
+            "is_declared": IS_DECLARED.format(
+                callers=", ".join(map(literal, self.callers)),
+                tables=tables,
+                prefix=literal(OWN_PREFIX),
+            ),
             "statement": self.statement,
             "rule": self.rule,
             "function": f"{SCHEMA}.{quoted(by_index)}",
         }
-        signature = "text", f"TABLE({columns})"
+        returns = f"TABLE({columns})"
+
+        searched = BY_INDEX.format(**parts), SEARCH.format(**parts)
         return [
             GeneratedFunction(
-                by_index, *signature, BY_INDEX.format(**parts), self.callers, settings=SETTINGS
+                by_index,
+                "text",
+                returns,
+                searched[0],
+                self.callers,
+                options=BY_INDEX_OPTIONS,
+                variables=self.variables,
             ),
             GeneratedFunction(
-                self.name, *signature, SEARCH.format(**parts), self.callers, is_definer=False
+                self.name,
+                "text",
+                returns,
+                searched[1],
+                self.callers,
+                is_definer=False,
+                options=SEARCH_OPTIONS,
             ),
         ]
 
@@ -143,7 +171,8 @@ def search_function(
     # Room is left for the end of the other function's name.
     name = name_within(PREFIX, table.name[:36], f"_{digest}")
     callers = tuple(each for each, rule in rules.items() if rule == rules[role])
-    return SearchFunction(name, keys, callers, statement, rules[role], tables)
+    declared = tuple(variables(condition).items())
+    return SearchFunction(name, keys, callers, statement, rules[role], declared, tables)
 
 
 def _grouped(sql: str) -> str:
