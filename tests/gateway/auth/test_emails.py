@@ -437,6 +437,21 @@ async def test_an_email_has_the_projects_own_subject_and_html(serve: ServeAuth) 
     assert link in shown["Text"]
 
 
+async def test_a_template_that_cannot_be_written_is_an_error_and_stores_nobody(
+    serve: ServeAuth, caplog: pytest.LogCaptureFixture
+) -> None:
+    api = await serve(
+        mailer_autoconfirm=False, mailer_subjects_confirmation='{{ if eq .Data.n "1" }}{{ end }}'
+    )
+    ann = {"email": "ann@example.com", "password": PASSWORD}
+    failed = await api.post("/signup", {**ann, "data": {"n": 1}})
+    assert rejection(failed) == (500, "unexpected_failure")
+    assert failed.json()["message"] == "Error sending confirmation email"
+    assert "a number and text cannot be compared" in caplog.text
+    await api.sign_up(data={"n": "1"})
+    assert len((await inbox_api(api, "messages")).json()["messages"]) == 1
+
+
 async def test_no_line_of_an_email_is_longer_than_mail_servers_take(serve: ServeAuth) -> None:
     page = "<p>Grüße, {{ .Data.name }}</p>" * 100
     api = await serve(

@@ -1,44 +1,37 @@
 """The part of Go's templates that email templates of Supabase use
 (https://supabase.com/docs/guides/auth/auth-email-templates, https://pkg.go.dev/text/template):
-values by their names, `if`, `else`, `end`, comments, and dashes that trim."""
+expressions, `if`, `else if`, `else`, `end`, comments, and dashes that trim."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-FIELDS = frozenset(
-    {
-        "ConfirmationURL", "Data", "Email", "NewEmail", "OldEmail", "RedirectTo", "SiteURL",
-        "Token", "TokenHash",
-    }
-)  # fmt: skip
-"""The values that Supabase documents."""
-
-MAX_DEPTH = 50
+from amphibase.gateway.auth.go_expression import (
+    MAX_DEPTH,
+    Expression,
+    TemplateError,
+    parse_expression,
+    to_text,
+)
 
 _ACTION = re.compile(r"\{\{(- )?\s*(.*?)\s*( -)?\}\}", re.DOTALL)
-_VALUE = re.compile(r"(?:\.[A-Za-z_]\w*)+")
 _COMMENT = re.compile(r"/\*.*\*/", re.DOTALL)
+_IF = re.compile(r"(else\s+)?if\s+(.*)", re.DOTALL)
 
 Escape = Callable[[str], str]
-
-
-@dataclass(frozen=True, slots=True)
-class _Value:
-    path: str
 
 
 @dataclass(frozen=True, slots=True)
 class _Block:
     """What follows an `if` up to its `end`."""
 
-    condition: str
+    condition: Expression
     then: "Parts" = field(default_factory=list)
     otherwise: "Parts" = field(default_factory=list)
 
 
-Parts = list[str | _Value | _Block]
+Parts = list[str | Expression | _Block]
 
 
 class GoTemplate:
@@ -48,7 +41,7 @@ class GoTemplate:
         text: of the template.
 
     Raises:
-        ValueError: it has an action or a value that is not supported; names it.
+        TemplateError: it has an action or a value that is not supported; names it.
     """
 
     def __init__(self, text: str) -> None:
@@ -60,13 +53,15 @@ class GoTemplate:
 
         Args:
             escape: how a value is written.
+
+        Raises:
+            TemplateError: Go would not write it either, such as a comparison of text and number.
         """
         return "".join(_rendered(self._parts, values, escape))
 
 
 def _parse(text: str, parts: Parts) -> None:
-    open_blocks: list[_Block] = []
-    outer: list[Parts] = []
+    open_blocks: list[tuple[_Block, Parts]] = []
     current, position, trims = parts, 0, False
     for match in _ACTION.finditer(text):
         literal = text[position : match.start()]
@@ -74,58 +69,41 @@ def _parse(text: str, parts: Parts) -> None:
         current.append(literal.rstrip() if match[1] else literal)
         position, trims = match.end(), bool(match[3])
         action = match[2]
-        if _VALUE.fullmatch(action):
-            current.append(_Value(_checked(action)))
-        elif action.startswith("if ") and _VALUE.fullmatch(action[3:].strip()):
+        in_then = bool(open_blocks) and current is open_blocks[-1][0].then
+        if begun := _IF.fullmatch(action):
+            if begun[1] and not in_then:
+                raise TemplateError(f"{{{{ {action[:50]} }}}} is not supported in a template")
             if len(open_blocks) == MAX_DEPTH:
-                raise ValueError("has too many {{ if }} within one another")
-            block = _Block(_checked(action[3:].strip()))
-            current.append(block)
-            open_blocks.append(block)
-            outer.append(current)
+                raise TemplateError("has too many {{ if }} within one another")
+            block = _Block(parse_expression(begun[2]))
+            if begun[1]:  # one `end` ends them all
+                before, after = open_blocks.pop()
+                before.otherwise.append(block)
+            else:
+                after = current
+                current.append(block)
+            open_blocks.append((block, after))
             current = block.then
-        elif action == "else" and open_blocks and current is open_blocks[-1].then:
-            current = open_blocks[-1].otherwise
+        elif action == "else" and in_then:
+            current = open_blocks[-1][0].otherwise
         elif action == "end" and open_blocks:
-            open_blocks.pop()
-            current = outer.pop()
+            _, current = open_blocks.pop()
         elif not _COMMENT.fullmatch(action):
-            raise ValueError(f"{{{{ {action[:50]} }}}} is not supported in a template")
+            current.append(parse_expression(action))
     if open_blocks:
-        raise ValueError("has an {{ if }} without its {{ end }}")
+        raise TemplateError("has an {{ if }} without its {{ end }}")
     rest = text[position:]
     if "{{" in rest:
-        raise ValueError("has an action without its }}")
+        raise TemplateError("has an action without its }}")
     current.append(rest.lstrip() if trims else rest)
-
-
-def _checked(path: str) -> str:
-    name = path.split(".")[1]
-    if name not in FIELDS:
-        raise ValueError(f"{{{{ .{name} }}}} is not one of {', '.join(sorted(FIELDS))}")
-    return path
 
 
 def _rendered(parts: Parts, values: Mapping[str, Any], escape: Escape) -> Iterator[str]:
     for part in parts:
-        match part:
-            case str():
-                yield part
-            case _Value(path):
-                yield escape(_text(_found(path, values)))
-            case _Block(condition, then, otherwise):
-                chosen = then if _found(condition, values) else otherwise
-                yield from _rendered(chosen, values, escape)
-
-
-def _found(path: str, values: Mapping[str, Any]) -> Any:
-    found: Any = values
-    for name in path.split(".")[1:]:
-        found = found.get(name) if isinstance(found, Mapping) else None
-    return found
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return ""
-    return str(value).lower() if isinstance(value, bool) else str(value)
+        if isinstance(part, str):
+            yield part
+        elif isinstance(part, _Block):
+            chosen = part.then if part.condition(values) else part.otherwise
+            yield from _rendered(chosen, values, escape)
+        else:
+            yield escape(to_text(part(values)))

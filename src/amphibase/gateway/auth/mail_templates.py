@@ -12,8 +12,14 @@ from amphibase.accounts.mail.templates import compose, transfer_encoding
 from amphibase.accounts.one_time_tokens import EmailToken
 from amphibase.backend import NO_CLAIMS, Claims
 from amphibase.background import Background
-from amphibase.gateway.auth.go_template import GoTemplate
+from amphibase.gateway.auth import error_codes as codes
+from amphibase.gateway.auth.errors import AuthError
+from amphibase.gateway.auth.go_expression import TemplateError
+from amphibase.gateway.auth.go_template import Escape, GoTemplate
 from amphibase.gateway.auth.settings import AuthSettings
+from amphibase.redaction import redacted_logger
+
+logger = redacted_logger("amphibase.gateway.auth")
 
 NOT_YOU = "If you did not ask for this, there is nothing you need to do."
 NOT_YOUR_SIGN_UP = (
@@ -224,17 +230,29 @@ class MailTemplates:
     ) -> EmailMessage:
         settings = self._settings
         values = {**values, "SiteURL": settings.site_url}
-        template: str | None = None
+        content: str | None = None
         if name := TEMPLATES.get(kind):
-            own_subject: str | None = getattr(settings, f"mailer_subjects_{name}")
+            own_subject = _render(name, getattr(settings, f"mailer_subjects_{name}"), values)
             if own_subject is not None:
                 # In one line, without control characters: a value of the user's adds no header.
-                words = GoTemplate(own_subject).render(values).split()
-                subject = "".join(filter(str.isprintable, " ".join(words)))
+                subject = "".join(filter(str.isprintable, " ".join(own_subject.split())))
             template = getattr(settings, f"mailer_template_{name}")
+            content = _render(name, template, values, html.escape)
         host = urlsplit(settings.site_url).hostname
         message = compose(settings.sender, email, subject, text, host=host)
-        if template is not None:
-            content = GoTemplate(template).render(values, html.escape)
+        if content is not None:
             message.add_alternative(content, subtype="html", cte=transfer_encoding(content))
         return message
+
+
+def _render(
+    name: str, template: str | None, values: Mapping[str, Any], escape: Escape = str
+) -> str | None:
+    if template is None:
+        return None
+    try:
+        return GoTemplate(template).render(values, escape)
+    except TemplateError as error:
+        logger.error("The template of the email %s cannot be written: %s", name, error)
+        message = f"Error sending {name.replace('_', ' ')} email"
+        raise AuthError(codes.UNEXPECTED_FAILURE, message) from None
