@@ -24,7 +24,7 @@ from pydantic_settings import NoDecode, SettingsConfigDict
 from amphibase.oauth_settings import OAuthSettings
 from amphibase.published_secrets import has_published_password, is_published
 from amphibase.rate_limits import RateLimits
-from amphibase.settings_loading import check_networks, load
+from amphibase.settings_loading import CommaSeparated, check_networks, load
 
 if TYPE_CHECKING:  # the rest is imported where it is needed, since commands wait for this page
     from sqlalchemy.engine import URL
@@ -35,7 +35,6 @@ BackendName = Literal["sql", "supabase"]
 Verify = Literal["local", "remote"]
 Part = Literal["records", "accounts", "files"]
 PARTS: tuple[Part, ...] = ("records", "accounts", "files")
-CommaSeparated = Annotated[tuple[str, ...], NoDecode]
 
 FILE_SCHEMES = ("file", "s3", "gs", "az")
 

@@ -2,16 +2,21 @@
 
 import ipaddress
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import AliasChoices, ValidationError
-from pydantic_settings import BaseSettings
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from amphibase.errors import ConfigurationError
+
+CommaSeparated = Annotated[tuple[str, ...], NoDecode]
+"""The type of a setting that a validator of its own splits."""
 
 
 class LoadedSettings(BaseSettings):
     """The base of all settings."""
+
+    model_config = SettingsConfigDict(defer_build=True)  # most are bases of others alone
 
     @classmethod
     def key_of(cls, field: str) -> str | None:

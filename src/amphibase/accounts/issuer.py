@@ -1,13 +1,15 @@
 """Access tokens: the claims are Supabase's, so that tokens survive a move."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from amphibase.accounts.jwt.claimed_caller import AUDIENCE
 from amphibase.accounts.jwt.key_ring import KeyRing
 from amphibase.accounts.sessions import OpenSession
 from amphibase.backend import Account, Tokens
 from amphibase.models import utc_now
-from amphibase.settings import Settings
+
+if TYPE_CHECKING:  # the gateway needs none of the application's settings
+    from amphibase.settings import Settings
 
 
 class TokenIssuer:
@@ -17,7 +19,7 @@ class TokenIssuer:
         settings: `PUBLIC_URL` and `ROUTES_PREFIX` name the issuer; the lifetime too.
     """
 
-    def __init__(self, keys: KeyRing, settings: Settings) -> None:
+    def __init__(self, keys: KeyRing, settings: "Settings") -> None:
         self._keys = keys
         self._name = f"{settings.routes_url}/auth"
         self._lifetime = settings.access_token_lifetime

@@ -23,12 +23,12 @@ from amphibase.published_secrets import (
     is_published_jwk,
 )
 from amphibase.request_body import BODY_SECONDS
-from amphibase.settings import CommaSeparated
-from amphibase.settings_loading import check_networks
+from amphibase.settings_loading import CommaSeparated, check_networks
 
 API_PORT = 54321
 DATABASE_PORT = 54322
 INBOX_PORT = 54324
+PORTS_TRIED = 100
 MIN_SECRET_BYTES = 32
 
 Port = int | None

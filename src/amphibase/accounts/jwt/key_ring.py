@@ -5,7 +5,7 @@ The first key signs, all verify.
 
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jwt
 
@@ -16,7 +16,9 @@ from amphibase.accounts.jwt.verifier import TokenVerifier
 from amphibase.errors import ConfigurationError
 from amphibase.models import utc_now
 from amphibase.published_secrets import is_published_jwk
-from amphibase.settings import Settings, load_settings
+
+if TYPE_CHECKING:  # the gateway needs none of the application's settings
+    from amphibase.settings import Settings
 
 
 class KeyRing(TokenVerifier):
@@ -59,7 +61,7 @@ class KeyRing(TokenVerifier):
         return KeyRing([Key.from_secret(self.derive(purpose))])
 
 
-def load_keys(settings: Settings) -> KeyRing:
+def load_keys(settings: "Settings") -> KeyRing:
     """Load the key ring that the settings name; development generates a key in DATA_DIR.
 
     Raises:
@@ -88,7 +90,7 @@ def create_access_token(
     claims: Mapping[str, Any],
     expires_in: timedelta | None = None,
     *,
-    settings: Settings | None = None,
+    settings: "Settings | None" = None,
 ) -> str:
     """Issue an access token for routes and sign-in flows of one's own.
 
@@ -99,7 +101,10 @@ def create_access_token(
         expires_in: its lifetime; ACCESS_TOKEN_MINUTES by default.
         settings: read from the environment and `.env` by default.
     """
-    settings = settings or load_settings()
+    if settings is None:
+        from amphibase.settings import load_settings
+
+        settings = load_settings()
     now = utc_now()
     expires = now + (expires_in or settings.access_token_lifetime)
     defaults = {"aud": AUDIENCE, "role": "authenticated", "iat": int(now.timestamp())}

@@ -4,13 +4,15 @@ import asyncio
 import ssl
 from email.message import EmailMessage
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from amphibase.errors import ConfigurationError
 from amphibase.loopback import is_loopback
 from amphibase.models import uuid7
-from amphibase.settings import Settings
+
+if TYPE_CHECKING:  # the gateway needs none of the application's settings
+    from amphibase.settings import Settings
 
 SMTP_TIMEOUT_SECONDS = 20
 
@@ -78,7 +80,7 @@ class Smtp:
         )
 
 
-def build_mailer(settings: Settings) -> Mailer:
+def build_mailer(settings: "Settings") -> Mailer:
     """Return the mailer that `MAIL_URL` names; without it an outbox folder in DATA_DIR."""
     url = settings.mail_url.get_secret_value() if settings.mail_url else ""
     if not url:
@@ -88,7 +90,7 @@ def build_mailer(settings: Settings) -> Mailer:
     return Smtp(url)
 
 
-def sender_address(settings: Settings) -> str:
+def sender_address(settings: "Settings") -> str:
     """Return the From address: `from` of `MAIL_URL`, else no-reply at the host of PUBLIC_URL."""
     query = urlsplit(settings.mail_url.get_secret_value()).query if settings.mail_url else ""
     sender = parse_qs(query).get("from", [""])[0]

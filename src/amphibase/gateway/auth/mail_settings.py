@@ -3,9 +3,9 @@
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
-from pydantic_settings import BaseSettings
 
 from amphibase.gateway.auth.go_template import GoTemplate
+from amphibase.settings_loading import LoadedSettings
 
 
 def _check_template(value: str | None) -> str | None:
@@ -27,7 +27,7 @@ def _template(name: str) -> Any:
     return Field(None, validation_alias=variable, examples=["<a href=…>Follow this link</a>"])
 
 
-class MailSettings(BaseSettings):
+class MailSettings(LoadedSettings):
     """What emails say instead of the texts that are built in, by the kinds of Supabase Auth."""
 
     mailer_subjects_invite: TemplateText = _subject()

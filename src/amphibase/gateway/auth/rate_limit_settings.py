@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field
-from pydantic_settings import BaseSettings, NoDecode
+from pydantic_settings import NoDecode
 
 from amphibase.gateway.auth.durations import parse_duration
+from amphibase.settings_loading import LoadedSettings
 
 HOUR_SECONDS = 3600
 
@@ -53,7 +54,7 @@ def _per_client(period: str) -> Any:
     )
 
 
-class RateLimitSettings(BaseSettings):
+class RateLimitSettings(LoadedSettings):
     """The limits of a project; one that is not set does not limit."""
 
     rate_limit_header: str = Field("", examples=["CF-Connecting-IP"])

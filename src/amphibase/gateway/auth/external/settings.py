@@ -6,7 +6,6 @@ A secret is needed for the flow in the browser, and not for ID tokens that an ap
 from typing import Any
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings
 
 from amphibase.errors import ConfigurationError
 from amphibase.gateway.config_toml import setting_name
@@ -16,7 +15,7 @@ from amphibase.oauth_settings import (
     check_provider_url,
     provider_url,
 )
-from amphibase.settings import CommaSeparated
+from amphibase.settings_loading import CommaSeparated, LoadedSettings
 
 
 def _enabled() -> Any:
@@ -35,7 +34,7 @@ def _url(example: str) -> Any:
     return Field(None, examples=[example])
 
 
-class ExternalSettings(BaseSettings):
+class ExternalSettings(LoadedSettings):
     """The third parties of a project."""
 
     external_apple_enabled: bool = _enabled()

@@ -9,10 +9,10 @@ from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings
 
 from amphibase.errors import ConfigurationError
 from amphibase.gateway.config_toml import setting_name
+from amphibase.settings_loading import LoadedSettings
 
 HookName = Literal[
     "custom_access_token",
@@ -71,7 +71,7 @@ def _secrets() -> Any:
     return Field(None, examples=["v1,whsec_ and 32 bytes in base64"])
 
 
-class HookSettings(BaseSettings):
+class HookSettings(LoadedSettings):
     """The hooks of a project: each is enabled, has a URI and, over HTTP, secrets."""
 
     hook_custom_access_token_enabled: bool = _enabled()
