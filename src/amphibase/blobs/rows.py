@@ -3,12 +3,24 @@
 A row names its blob by `version`. The columns and what `metadata` holds are Supabase's.
 """
 
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, Select, delete, false, func, or_, select, text, true
+from sqlalchemy import (
+    ColumnElement,
+    Row,
+    Select,
+    Table,
+    delete,
+    false,
+    func,
+    or_,
+    select,
+    text,
+    true,
+)
 from sqlalchemy import update as update_statement
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from amphibase.backend import Caller
@@ -20,11 +32,23 @@ from amphibase.schema.tables import tables
 FileRow = Row[Any]
 
 
+def _insert_of(dialect: str) -> Callable[[Table], Any]:
+    """Return the INSERT with ON CONFLICT of a dialect; the other is not imported."""
+    if dialect == "postgresql":
+        from sqlalchemy.dialects.postgresql import insert
+
+        return insert
+    from sqlalchemy.dialects.sqlite import insert as insert_on_sqlite
+
+    return insert_on_sqlite
+
+
 class FileRows:
     """Rows of files; every method runs in the transaction it is handed."""
 
     def __init__(self, dialect: str) -> None:
-        self._on_postgres = dialect == "postgresql"
+        self._dialect = dialect
+        self._insert = _insert_of(dialect)
         self._objects = tables(dialect).objects
         self._buckets = tables(dialect).buckets
 
@@ -68,10 +92,9 @@ class FileRows:
     ) -> bool:
         """Add a row; return False where the path is taken."""
         now = utc_now()
-        dialect = postgresql if self._on_postgres else sqlite
         objects = self._objects.c
         added = await connection.execute(
-            dialect.insert(self._objects)
+            self._insert(self._objects)
             .values(
                 id=uuid7(),
                 bucket_id=bucket,
@@ -141,7 +164,7 @@ class FileRows:
 
     def _begins_with(self, prefix: str) -> ColumnElement[bool]:
         name = self._objects.c.name
-        if self._on_postgres:
+        if self._dialect == "postgresql":
             return name.startswith(prefix, autoescape=True)
         # LIKE does not distinguish "A" from "a" on SQLite.
         return func.substr(name, 1, len(prefix)) == prefix

@@ -41,7 +41,7 @@ class TableBuilder:
         return name if self.on_postgres else f"{self.name}_{name}"
 
     def table(self, name: str, *parts: Any, **options: Any) -> Table:
-        return Table(self.name_of(name), self.metadata, *parts, **options)
+        return Table(self.name_of(name), self.metadata, *parts, **self._own(options))
 
     def enum(self, name: str, *values: str) -> Enum:
         return Enum(
@@ -62,7 +62,13 @@ class TableBuilder:
 
     def index(self, name: str, *columns: Any, unique: bool = False, **options: Any) -> Index:
         # SQLite keeps the names of all indexes of a file in one space: prefixed like the tables.
-        return Index(self.name_of(name), *columns, unique=unique, **options)
+        return Index(self.name_of(name), *columns, unique=unique, **self._own(options))
+
+    def _own(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Leave out the options of the other engine, whose dialect SQLAlchemy would import to check
+        their names."""
+        other = "sqlite_" if self.on_postgres else "postgresql_"
+        return {name: value for name, value in options.items() if not name.startswith(other)}
 
     def id(self, *, generated: bool = False) -> Column[Any]:
         """Return the primary key, a UUID; `generated` where the database of Supabase makes one."""
