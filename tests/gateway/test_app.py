@@ -235,6 +235,24 @@ async def test_a_gateway_that_was_closed_has_new_services_at_the_next_request() 
     assert len(items) == 2
 
 
+async def test_a_service_that_many_projects_do_not_use_is_made_at_its_first_request() -> None:
+    made = []
+
+    def make(name: str) -> Telling:
+        made.append(name)
+        return Telling()
+
+    rest = Mount(lambda: make("rest"))
+    realtime = Mount(lambda: make("realtime"), starts_early=False)
+    gateway = Gateway({"/rest/v1": rest, "/realtime/v1": realtime}, KEYS)
+    await gateway.start()
+    assert made == ["rest"]
+    transport = httpx.ASGITransport(gateway)
+    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+        await client.get("/realtime/v1/")
+    assert made == ["rest", "realtime"]
+
+
 @pytest.mark.parametrize("path", ["/realtime/v1/websocket", "/", "/rest/v2"])
 async def test_a_websocket_of_a_service_that_is_not_there_is_a_404_and_its_key_is_in_no_log(
     url: str, path: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch

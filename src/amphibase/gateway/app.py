@@ -57,11 +57,13 @@ class Mount:
         build: makes the service, at its first request or at `start`.
         max_body: the most bytes that a request's body may have; None where the service looks.
         takes_api_key: whether an API key that is a JWT counts as the bearer's token.
+        starts_early: whether `Gateway.start` starts it; else its first request does.
     """
 
     build: Callable[[], Service]
     max_body: int | None = None
     takes_api_key: bool = True
+    starts_early: bool = True
     _service: Service | None = field(default=None, repr=False)
 
     def service(self) -> Service:
@@ -93,14 +95,15 @@ class Gateway:
         self._body_seconds = body_seconds
 
     async def start(self) -> None:
-        """Start all services.
+        """Start the services that start early.
 
         Raises:
             ConfigurationError: a setting is wrong, or the database lacks something.
             Unavailable: the database cannot be reached.
         """
         for mount in self._mounts.values():
-            await mount.service().start()
+            if mount.starts_early:
+                await mount.service().start()
 
     async def close(self) -> None:
         """Close all services; the next request to one builds it again."""

@@ -105,7 +105,10 @@ def build(project: Project) -> Gateway:
         "/rest/v1": Mount(lambda: _rest(project), MAX_BODY_BYTES),
         "/auth/v1": Mount(lambda: _auth(project), MAX_AUTH_BODY_BYTES, takes_api_key=False),
         "/storage/v1": Mount(lambda: _storage(project)),
-        "/realtime/v1": Mount(lambda: _realtime(project), MAX_BROADCAST_BODY_BYTES),
+        # Many projects have no channels, and need neither its memory nor its connection.
+        "/realtime/v1": Mount(
+            lambda: _realtime(project), MAX_BROADCAST_BODY_BYTES, starts_early=False
+        ),
         "/inbox": Mount(lambda: project.inbox),
     }
     return Gateway(mounts, project.keys, project.body_seconds)
