@@ -13,7 +13,7 @@ import psycopg
 from psycopg.sql import SQL, Identifier
 from sqlalchemy.engine import make_url
 
-from amphibase.gateway.project import SERVER_SETTINGS
+from amphibase.gateway.postgres import SERVER_SETTINGS
 from amphibase.postgres import Server, start
 
 MEMORY = Path("/dev/shm")

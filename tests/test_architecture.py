@@ -51,7 +51,7 @@ ALLOWED = {
     "published_secrets": set(),
     "redaction": set(),
     "search": {"errors"},
-    "server": {"redaction", "shutdown"},
+    "server": {"allocator", "redaction", "shutdown"},
     "shutdown": set(),
     "postgres": {"errors"},
     "backend": {"access", "errors"},
@@ -210,6 +210,7 @@ RARELY_NEEDED = (
     *("alembic", "email.policy", "fastapi", "filelock", "httpx", "httpx_oauth", "puremagic"),
     *("aiosmtplib", "PIL", "pyotp", "rapidfuzz", "rich", "segno", "sqlite3"),
     *("amphibase.gateway.storage.s3.service", "amphibase.http", "amphibase.supabase"),
+    *("amphibase.settings", "sqlalchemy.dialects.sqlite"),
 )
 
 
@@ -228,13 +229,18 @@ print(*(name for name in {RARELY_NEEDED!r} if name in sys.modules))
     assert done.stdout.split() == []
 
 
-def test_the_start_of_the_local_supabase_waits_for_no_sqlalchemy() -> None:
+def test_the_start_of_the_local_supabase_waits_for_no_sqlalchemy_and_postgres_for_no_driver() -> (
+    None
+):
     code = """
 import sys
-import amphibase.cli.supabase, amphibase.gateway.build, amphibase.server
-from amphibase.gateway import buckets, daemon, first_start, grants, migrations, process, project
+import amphibase.cli.supabase
+from amphibase.gateway import daemon, first_start, postgres, process
+print("psycopg" in sys.modules)
+import amphibase.gateway.build, amphibase.server
+from amphibase.gateway import buckets, grants, migrations, project
 amphibase.gateway.build.check()
 print("sqlalchemy" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert done.stdout.strip() == "False"
+    assert done.stdout.split() == ["False", "False"]

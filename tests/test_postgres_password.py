@@ -7,8 +7,8 @@ from urllib.parse import unquote, urlsplit
 import psycopg
 import pytest
 
-from amphibase.postgres import Server, start, use_password
-from amphibase.postgres.password import NEXT_PASSWORD_FILE
+from amphibase.postgres import Server, start
+from amphibase.postgres.password import NEXT_PASSWORD_FILE, use_password
 from amphibase.postgres.server import PASSWORD_FILE
 
 

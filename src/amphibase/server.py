@@ -10,6 +10,7 @@ from typing import Any, cast
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from amphibase.allocator import trim
 from amphibase.redaction import redact_logs
 from amphibase.shutdown import announce_shutdown
 
@@ -26,10 +27,11 @@ EVENT_STREAM = b"text/event-stream"
 
 
 class UvicornServer(uvicorn.Server):
-    """A server whose garbage collector skips the objects that exist when it begins to listen.
+    """A server that may end by itself or with another, and that reports when it listens.
 
     Args:
         ready: called once it listens.
+        freezes: whether it calls `freeze` then.
         handles_signals: False for one of several in a process: `should_exit` ends it.
     """
 
@@ -38,10 +40,12 @@ class UvicornServer(uvicorn.Server):
         config: uvicorn.Config,
         ready: Callable[[], object] | None,
         *,
+        freezes: bool = True,
         handles_signals: bool = True,
     ) -> None:
         super().__init__(config)
         self._ready = ready
+        self._freezes = freezes
         self._handles_signals = handles_signals
 
     @contextmanager
@@ -52,7 +56,8 @@ class UvicornServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        freeze()
+        if self._freezes:
+            freeze()
         if self._ready is not None and not self.should_exit:
             self._ready()
 
@@ -62,15 +67,19 @@ class UvicornServer(uvicorn.Server):
 
 
 def freeze() -> None:
-    """Exempt the objects that exist by now from garbage collection: they stay."""
+    """Exempt the objects that exist by now from garbage collection, since they stay; give back the
+    memory that their making left."""
     gc.collect()
     gc.freeze()
+    gc.enable()
+    trim()
 
 
 def server(
     app: Any,
     *,
     ready: Callable[[], object] | None = None,
+    freezes: bool = True,
     graceful_seconds: int = GRACEFUL_SECONDS,
     handles_signals: bool = True,
     **options: Any,
@@ -79,6 +88,7 @@ def server(
 
     Args:
         ready: called once it listens.
+        freezes: as `UvicornServer` takes it; a program that goes on to start calls `freeze` itself.
         graceful_seconds: how long requests under way may take once it is to end.
         handles_signals: as `UvicornServer` takes it.
         options: more of `uvicorn.Config`.
@@ -93,7 +103,7 @@ def server(
         timeout_graceful_shutdown=graceful_seconds,
         **options,
     )
-    return UvicornServer(config, ready, handles_signals=handles_signals)
+    return UvicornServer(config, ready, freezes=freezes, handles_signals=handles_signals)
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:

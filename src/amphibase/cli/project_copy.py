@@ -10,6 +10,7 @@ from amphibase.database.engine import Database
 from amphibase.database.url import parse_url
 from amphibase.errors import ConfigurationError
 from amphibase.gateway import migrations, project
+from amphibase.gateway.postgres import MINIMUM_MAJOR
 from amphibase.models import Base
 from amphibase.postgres import start
 from amphibase.schema.migrations.chains import build_chains, chain_named
@@ -32,7 +33,7 @@ def migration_since(file: Path) -> NextMigration:
         supabase, revisions = Path(folder, "supabase"), Path(folder, "revisions")
         _copy_until(file, supabase / "migrations")
         revisions.mkdir()
-        with start(Path(folder, "postgres"), fsync=False, least=project.MINIMUM_MAJOR) as server:
+        with start(Path(folder, "postgres"), fsync=False, least=MINIMUM_MAJOR) as server:
             url = server.create_database("project")
             return asyncio.run(_compare(url, supabase, revisions))
 

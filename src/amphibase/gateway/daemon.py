@@ -1,5 +1,6 @@
 """A gateway in the background: a process of its own that reports when it is ready, or why not."""
 
+import gc
 import json
 import logging
 import os
@@ -32,6 +33,7 @@ def start(settings: GatewaySettings, warn: Callable[[str], None]) -> RunningGate
     """
     with claim(settings) as (folder, listeners):
         reading, writing = os.pipe()
+        gc.freeze()  # a collection would copy the memory that both processes share
         sys.stdout.flush()
         sys.stderr.flush()
         child = os.fork()

@@ -1,9 +1,9 @@
 """The gateway as a process: everything from the folder to the socket, served until a signal."""
 
 import asyncio
+import gc
 import importlib
 import os
-import secrets
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -21,12 +21,11 @@ from amphibase.gateway.config_toml import CONFIG, read_config
 from amphibase.gateway.data_dir import POSTGRES, STORAGE, DataDir, RunningGateway
 from amphibase.gateway.settings import (
     API_PORT,
-    DATABASE_PORT,
     INBOX_PORT,
+    PORTS_TRIED,
     GatewaySettings,
     revealed,
 )
-from amphibase.published_secrets import has_published_password
 from amphibase.redaction import redacted_logger
 
 if TYPE_CHECKING:
@@ -36,8 +35,6 @@ logger = redacted_logger("amphibase.gateway")
 
 SUPABASE = Path("supabase")
 """The folder of migrations and seed, in the current one."""
-
-CLI_DATABASE_PASSWORD = "postgres"
 
 
 class Listeners(NamedTuple):
@@ -59,7 +56,6 @@ API = DefaultPort(API_PORT, "GATEWAY_PORT", "--port")
 INBOX = DefaultPort(INBOX_PORT, "GATEWAY_INBOX_PORT", "--inbox-port")
 
 LOOPBACK = "127.0.0.1"
-PORTS_TRIED = 100
 GRACEFUL_SECONDS = 5
 STOP_SECONDS = 45
 
@@ -81,9 +77,6 @@ def claim(settings: GatewaySettings) -> Iterator[tuple[DataDir, Listeners]]:
         AlreadyRunning: another gateway has the folder.
         ConfigurationError: the folder or a port cannot be used.
     """
-    from amphibase.gateway.build import check
-
-    check()
     folder = DataDir(settings.data_dir)
     folder.create()
     lock = folder.lock()
@@ -110,6 +103,7 @@ def serve(settings: GatewaySettings, folder: DataDir, listeners: Listeners, read
         Unavailable: the database cannot be reached.
     """
     use_one_arena()
+    gc.disable()  # what is made from now on stays; `freeze` enables it
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _exit_on_signal)
     with ExitStack() as stack:
@@ -120,6 +114,8 @@ def serve(settings: GatewaySettings, folder: DataDir, listeners: Listeners, read
 
                 maker = stack.enter_context(ProjectMaker())
             server = stack.enter_context(_start_postgres(settings, folder))
+        else:
+            _check_services()
         from amphibase.server import loop_factory
 
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
@@ -131,7 +127,7 @@ def serve(settings: GatewaySettings, folder: DataDir, listeners: Listeners, read
                 from amphibase.gateway.first_start import ProjectMaker
 
                 (maker or stack.enter_context(ProjectMaker())).make(owner_url, password)
-            runner.run(_serve(settings, folder, listeners, server, ready))
+            runner.run(_serve(settings, folder, listeners, owner_url, password, ready))
 
 
 def _password_of_roles(settings: GatewaySettings, folder: DataDir, owner_url: str) -> str:
@@ -146,7 +142,8 @@ async def _serve(
     settings: GatewaySettings,
     folder: DataDir,
     listeners: Listeners,
-    postgres: "Server | None",
+    owner_url: str,
+    password: str,
     ready: Ready,
 ) -> None:
     from amphibase.background import Background
@@ -165,9 +162,7 @@ async def _serve(
 
     for name in settings_without_effect():
         logger.warning("%s is not read by the local Supabase, and has no effect", name)
-    owner_url = postgres.url if postgres else revealed(settings.database_url)
     own_url = revealed(settings.authenticator_url)
-    password = _password_of_roles(settings, folder, owner_url)
     exposes_new_tables = settings.auto_expose_new_tables
     roles = await prepare(owner_url, password, exposes_new_tables=exposes_new_tables)
     if own_url:
@@ -203,7 +198,7 @@ async def _serve(
     gateway = build(project)
     inbox_url = local_url(LOOPBACK, _port(listeners.inbox))
     values = _status(settings, url, owner_url, inbox_url)
-    state = RunningGateway(os.getpid(), postgres is not None, values)
+    state = RunningGateway(os.getpid(), settings.database_url is None, values)
 
     work = Background()
     loop = asyncio.get_running_loop()
@@ -237,13 +232,18 @@ async def _serve(
     )
 
     inbox_server = server(
-        project.inbox, graceful_seconds=GRACEFUL_SECONDS, handles_signals=False, lifespan="off"
+        project.inbox,
+        freezes=False,
+        graceful_seconds=GRACEFUL_SECONDS,
+        handles_signals=False,
+        lifespan="off",
     )
     inbox_serving = asyncio.create_task(inbox_server.serve(sockets=[listeners.inbox]))
     with folder.state(state):
         await server(
             behind_proxies(gateway, settings.trusted_proxies),
             ready=listening,
+            freezes=False,  # when its services have started
             graceful_seconds=GRACEFUL_SECONDS,
             proxy_headers=False,
             lifespan="on",
@@ -328,29 +328,35 @@ def _status(settings: GatewaySettings, url: str, owner_url: str, inbox_url: str)
     return {name: value for name, value in values.items() if value is not None}
 
 
+def _check_services() -> None:
+    from amphibase.gateway.build import check
+
+    check()
+
+
 def _start_postgres(settings: GatewaySettings, folder: DataDir) -> "Server":
-    """Start Postgres, and import meanwhile what is needed next."""
+    """Start Postgres, and meanwhile check the settings of the services and import what is needed
+    next."""
+    from amphibase.gateway.postgres import choose_password, start_on_free_port
+
     place = folder.path / POSTGRES
-    modules = ("amphibase.server", "amphibase.background")
     extensions: frozenset[str] = frozenset()
     if not place.exists():
         from amphibase.gateway.migrations import required_extensions
 
         extensions = required_extensions(SUPABASE)
     with ThreadPoolExecutor(1) as pool:
-        starting = pool.submit(_start_on_free_port, place, settings.db_port, extensions)
-        for module in modules:
-            importlib.import_module(module)
+        starting = pool.submit(start_on_free_port, place, settings.db_port, extensions)
+        try:
+            _check_services()
+            for module in ("amphibase.gateway.migrations", "amphibase.server"):
+                importlib.import_module(module)
+        except BaseException:
+            with suppress(AmphibaseError):
+                starting.result().stop()
+            raise
         server = starting.result()
-    from amphibase.postgres import use_password
-
-    password = None
-    if settings.jwt_secret is None:
-        # Tools and projects have the CLI's password written in. It listens on 127.0.0.1 alone.
-        password = CLI_DATABASE_PASSWORD
-    elif has_published_password(server.url):
-        password = secrets.token_urlsafe(24)
-    use_password(server, password)
+    choose_password(server, settings)
     return server
 
 
@@ -378,30 +384,6 @@ def _listen(host: str, named: int | None, default: DefaultPort) -> socket.socket
 def _port(listener: socket.socket) -> int:
     port: int = listener.getsockname()[1]
     return port
-
-
-def _start_on_free_port(place: Path, named: int | None, extensions: frozenset[str]) -> "Server":
-    from amphibase.gateway.project import MINIMUM_MAJOR, SERVER_SETTINGS
-    from amphibase.postgres import PortTaken, is_port_taken, start
-
-    def begin(port: int) -> "Server":
-        return start(
-            place, port=port, settings=SERVER_SETTINGS, least=MINIMUM_MAJOR, extensions=extensions
-        )
-
-    if named is not None:
-        try:
-            return begin(named)
-        except PortTaken as error:
-            raise ConfigurationError(
-                f"GATEWAY_DB_PORT: cannot listen on 127.0.0.1:{named}: address already in use; "
-                "name another (--db-port)"
-            ) from error
-    for port in range(DATABASE_PORT, DATABASE_PORT + PORTS_TRIED):
-        if not is_port_taken(port):
-            with suppress(PortTaken):  # by another program just now
-                return begin(port)
-    raise ConfigurationError(f"GATEWAY_DB_PORT: no port is free from {DATABASE_PORT} on")
 
 
 def _exit_on_signal(number: int, frame: FrameType | None) -> NoReturn:

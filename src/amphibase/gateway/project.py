@@ -14,11 +14,10 @@ the project and applies migrations.
 import asyncio
 import hashlib
 import hmac
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import LiteralString, NamedTuple
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
@@ -26,6 +25,8 @@ import psycopg
 from psycopg import AsyncConnection, sql
 
 from amphibase.errors import ConfigurationError, Unavailable
+from amphibase.gateway.postgres import MINIMUM_MAJOR
+from amphibase.published_secrets import has_published_password
 
 SCHEMA = Path(__file__).parents[1] / "schema"
 ROLES = SCHEMA / "roles.sql"
@@ -41,18 +42,11 @@ SUBSTITUTES = {"pgcrypto": SCHEMA / "pgcrypto.sql", "uuid-ossp": SCHEMA / "uuid_
 REVISIONS = SCHEMA / "migrations"
 
 SEARCH_PATH = sql.SQL('"$user", public, extensions')
-MINIMUM_MAJOR = 15
 CONNECT_SECONDS = 10
 AUTHENTICATOR = "authenticator"
 AUTH_ADMIN = "supabase_auth_admin"
 STORAGE_ADMIN = "supabase_storage_admin"
 REALTIME_ADMIN = "supabase_realtime_admin"
-
-SERVER_SETTINGS: Mapping[str, str] = MappingProxyType(
-    {"wal_level": "logical", "wal_writer_delay": "10ms"}
-)
-"""Of a server that is started for projects: Realtime reads what is committed. A commit that does
-not wait for the disk (`synchronous_commit`) is in the stream after that delay, not after 200 ms."""
 
 API_ROLES = "anon, authenticated, service_role"
 
@@ -177,8 +171,10 @@ async def prepare(url: str, password: str, *, exposes_new_tables: bool | None = 
             await connection.execute(EXPOSE if exposes_new_tables else HIDE)
             await connection.commit()
         urls = role_urls(url, password)
-        for role, role_url in zip(SERVICE_ROLES, astuple(urls), strict=True):
-            await _let_in(connection, role, role_url, password)
+        opened = await asyncio.gather(*map(_is_let_in, astuple(urls)))
+        for role, is_open in zip(SERVICE_ROLES, opened, strict=True):
+            if not is_open:
+                await _let_in(connection, role, password)
         return urls
 
 
@@ -263,33 +259,37 @@ async def _read_state(connection: AsyncConnection) -> _State:
     return _State(*row)
 
 
-async def _let_in(connection: AsyncConnection, role: str, url: str, password: str) -> None:
-    """Give a role the password, unless it has it.
+async def _is_let_in(url: str) -> bool:
+    """Whether the role of a URL signs in with its password."""
+    try:
+        await (await AsyncConnection.connect(url, connect_timeout=CONNECT_SECONDS)).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+async def _let_in(connection: AsyncConnection, role: str, password: str) -> None:
+    """Give a role the password.
 
     Raises:
         ConfigurationError: a service of another gateway is signed in, whose password it would
             change.
     """
-    try:
-        await (await AsyncConnection.connect(url, connect_timeout=CONNECT_SECONDS)).close()
-    except psycopg.OperationalError:
-        cursor = await connection.execute(_SIGNED_IN, (list(SERVICE_ROLES),))
-        if (signed_in := await cursor.fetchone()) is not None:
-            raise ConfigurationError(
-                f"Another gateway is connected to this server as {signed_in[0]}, by a password "
-                "that would change: stop it, or give both the same user and password in "
-                "--database-url"
-            ) from None
-        # Hashed here: a log of statements must not hold the password.
-        hashed = connection.pgconn.encrypt_password(
-            password.encode(), role.encode(), b"scram-sha-256"
-        ).decode()
-        await connection.execute(
-            sql.SQL("ALTER ROLE {} LOGIN PASSWORD {}").format(
-                sql.Identifier(role), sql.Literal(hashed)
-            )
+    cursor = await connection.execute(_SIGNED_IN, (list(SERVICE_ROLES),))
+    if (signed_in := await cursor.fetchone()) is not None:
+        raise ConfigurationError(
+            f"Another gateway is connected to this server as {signed_in[0]}, by a password "
+            "that would change: stop it, or give both the same user and password in "
+            "--database-url"
         )
-        await connection.commit()
+    # Hashed here: a log of statements must not hold the password.
+    hashed = connection.pgconn.encrypt_password(
+        password.encode(), role.encode(), b"scram-sha-256"
+    ).decode()
+    await connection.execute(
+        sql.SQL("ALTER ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(role), sql.Literal(hashed))
+    )
+    await connection.commit()
 
 
 async def _substitute_extensions(connection: AsyncConnection) -> None:
@@ -385,7 +385,8 @@ def derive_password(owner_url: str, role: str) -> str | None:
     password = unquote(urlsplit(owner_url).password or "").encode()
     if not password:
         return None
-    if len(password) < UNGUESSABLE_BYTES:  # the derived one must not reveal the first
+    if len(password) < UNGUESSABLE_BYTES and not has_published_password(owner_url):
+        # The derived one must not reveal the first.
         password = hashlib.scrypt(password, salt=b"amphibase", n=2**14, r=8, p=1)
     return hmac.new(password, f"password of {role}".encode(), hashlib.sha256).hexdigest()
 

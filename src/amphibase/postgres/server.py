@@ -11,6 +11,9 @@ The server ends with the process that started it, however that ends: a shell wai
 other end only that process holds, and stops the server when the pipe closes. The kernel's own
 means, PR_SET_PDEATHSIG, would end the server with the *thread* that started it, and takes code
 between fork and exec. If a server is left over all the same, the next `start` uses it.
+
+The driver is imported where it is used, since a start needs none: it is read while the server
+starts.
 """
 
 import atexit
@@ -29,9 +32,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, LiteralString, Self
 from urllib.parse import quote
-
-import psycopg
-from psycopg import sql
 
 from amphibase.errors import ConfigurationError, Conflict, Unavailable
 from amphibase.postgres.account import (
@@ -118,9 +118,11 @@ class Server:
             Conflict: there is one of that name.
             Unavailable: the server does not respond.
         """
+        from psycopg.errors import DuplicateDatabase
+
         try:
             self._execute("CREATE DATABASE {}", name)
-        except psycopg.errors.DuplicateDatabase:
+        except DuplicateDatabase:
             raise Conflict(f"A database named {name} exists already") from None
         return f"{self.url.rpartition('/')[0]}/{quote(name, safe='')}"
 
@@ -133,6 +135,9 @@ class Server:
         self._execute("DROP DATABASE IF EXISTS {} WITH (FORCE)", name)
 
     def _execute(self, statement: LiteralString, name: str) -> None:
+        import psycopg
+        from psycopg import sql
+
         try:
             connection = psycopg.connect(self.url, autocommit=True, connect_timeout=CONNECT_SECONDS)
         except psycopg.OperationalError:
@@ -246,6 +251,7 @@ def _start(
                     start_new_session=True,  # Ctrl-C is for the application to handle
                     **confined(account),
                 )
+            version = version_of(binaries)  # while it starts
             words = _last_words(process, data_dir, deadline)
             if words is None:
                 break
@@ -264,7 +270,7 @@ def _start(
         port=own_port,
         pid=process.pid,
         data_dir=data_dir,
-        version=version_of(binaries),
+        version=version,
         started=True,
         _process=process,
         _watcher=_watch(process.pid, account),
@@ -380,6 +386,8 @@ def _is_postgres(pid: int) -> bool:
 
 def _ask(url: str, data_dir: Path) -> str | None:
     """The version of the server, if it is this folder's: a copied folder names that of another."""
+    import psycopg
+
     probe = data_dir / f"probe-{secrets.token_hex(8)}"
     probe.touch()
     try:

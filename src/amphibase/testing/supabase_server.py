@@ -23,6 +23,7 @@ from amphibase.accounts import passwords
 from amphibase.gateway import project as database
 from amphibase.gateway.build import WEBSOCKET_OPTIONS, Project, build
 from amphibase.gateway.keys import ApiKeys, api_key
+from amphibase.gateway.postgres import MINIMUM_MAJOR, SERVER_SETTINGS
 from amphibase.postgres import Server as Postgres
 from amphibase.postgres import start
 from amphibase.server import UvicornServer, loop_factory
@@ -143,8 +144,8 @@ def main() -> None:
         start(
             Path.cwd() / "postgres",
             fsync=False,
-            settings=database.SERVER_SETTINGS,
-            least=database.MINIMUM_MAJOR,
+            settings=SERVER_SETTINGS,
+            least=MINIMUM_MAJOR,
         ) as postgres,
         asyncio.Runner(loop_factory=loop_factory()) as runner,
     ):
