@@ -8,6 +8,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from amphibase import Access, Base, Owned
 from amphibase.access import Add, admin, everyone, me, owner, rule, service
+from amphibase.models import SoftDelete
 
 
 class Enquiry(Base):
@@ -44,3 +45,11 @@ class Parcel(Base):
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     depot_id: Mapped[UUID]
     level: Mapped[int]
+
+
+class Memo(SoftDelete, Owned, Base):
+    """Its owner changes it, and the administrators delete it."""
+
+    __tablename__ = "t_memos"
+    __access__ = Access(read=owner | admin, add=owner, change=owner, delete=admin)
+    title: Mapped[str]

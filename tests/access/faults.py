@@ -89,7 +89,7 @@ FAULTS: dict[str, tuple[str, str, str]] = {
         NEW_ROWS, "if result.scalar_one() < len(some)", "if result.scalar_one() < 0",
     ),
     "who changes may delete softly": (
-        CHANGES, '"delete": self._policy.deletable}', '"delete": self._policy.changeable}',
+        CHANGES, "any_of(stays, deletable)", "any_of(stays, changeable)",
     ),
     "a rule sees what the filters beside it see": (
         TABLES, "if of.fullname not in self._names:", "if True:",

@@ -98,6 +98,7 @@ CHANGES: dict[str, list[dict[str, Any]]] = {
         {"team_id": 1, "plan": "free"},
         {"team_id": 3},
         {"other": 2},
+        {"deleted_at": None, "other": 1},
     ],
     "Note": [{"number": 2}, {"plan": "free"}, {"item_id": 3}, {"item_id": 17}, {"item_id": None}],
 }
@@ -132,7 +133,7 @@ CASE = st.builds(
     st.sampled_from([*PEOPLE.values()]),
     st.sampled_from(["Item", "Note"]),
     st.integers(0, 39),
-    st.integers(0, 6),
+    st.integers(0, 7),
     st.sampled_from([None, None, PEOPLE["bob"].id]),
 )
 

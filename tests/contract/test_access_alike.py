@@ -1,11 +1,13 @@
 """The contract of access rules where backends once differed: each means the same on every one."""
 
+from contextlib import nullcontext
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from tests.backends import ADMIN, ANN, BOB, Records
-from tests.rule_models import Enquiry, Listing, Parcel
+from tests.rule_models import Enquiry, Listing, Memo, Parcel
 
 from amphibase import ANONYMOUS, Caller, Conflict, Forbidden, NotLoaded
 
@@ -84,6 +86,40 @@ async def test_a_claim_is_of_its_type_or_there_is_none(
     await records.of(Parcel).add_many(parcels)
     caller = Caller("authenticated", ANN.user_id, claims={"app_metadata": claims})
     assert sorted([row.id for row in await records.of(Parcel, caller).list()]) == seen
+
+
+WHEN = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("who", "is_deleted", "changes", "done"),
+    [
+        (ANN, False, {"deleted_at": None}, True),  # which is no deletion
+        (ADMIN, False, {"deleted_at": None}, False),
+        (ANN, True, {"deleted_at": None}, False),
+        (ADMIN, True, {"deleted_at": None}, True),
+        (ANN, False, {"deleted_at": WHEN}, False),
+        (ADMIN, False, {"deleted_at": WHEN}, True),
+        (ADMIN, False, {"deleted_at": WHEN, "title": "a"}, True),  # as it is
+        (ADMIN, False, {"deleted_at": WHEN, "title": "b"}, False),
+        (ANN, False, {"deleted_at": None, "title": "b"}, True),
+        (ANN, True, {"title": "b"}, True),
+        (ANN, True, {"deleted_at": None, "title": "b"}, False),
+    ],
+)
+async def test_what_a_row_becomes_decides_whether_a_change_is_a_soft_deletion(
+    records: Records, who: Caller, is_deleted: bool, changes: dict[str, Any], done: bool
+) -> None:
+    memo = await records.of(Memo, ANN).add(Memo(title="a"))
+    if is_deleted:
+        await records.of(Memo).delete(memo.id)
+    with nullcontext() if done else pytest.raises(Forbidden):
+        memos = records.of(Memo, who)
+        memos = memos.with_deleted() if is_deleted else memos
+        assert await memos.update(memo.id, **changes) is not None
+    stored = await records.of(Memo).with_deleted().one()
+    before = {"deleted_at": stored.deleted_at, "title": "a"}
+    assert {name: getattr(stored, name) for name in before} == before | (changes if done else {})
 
 
 def value_of(row: Any, name: str) -> Any:

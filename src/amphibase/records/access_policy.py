@@ -1,6 +1,6 @@
 """Access for one caller: which operations on a model's rows they may try, and on which rows."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any, Literal, NoReturn
 from uuid import UUID
 
@@ -112,14 +112,19 @@ class AccessPolicy:
         conditions = {"add": access.add, "change": access.change_old, "delete": access.delete}
         return self._is_service or self._is_granted(conditions[operation])
 
-    def check(self, operation: Write) -> None:
-        """Check that such callers may do that with any row at all.
+    def check(self, *operations: Write) -> None:
+        """Check that such callers may do one of the operations with any row at all.
 
         Raises:
             Unauthenticated, Forbidden: they may not.
         """
-        if not self.may(operation):
+        if not any(map(self.may, operations)):
             self.deny()
+
+    def operations(self, changes: Container[Any]) -> Sequence[Write]:
+        """Return what a change of columns may be; of the time of a soft deletion, that depends on
+        the row."""
+        return ["change", "delete"] if self.info.deleted_at in changes else ["change"]
 
     def sees_new(self, *, own: bool) -> bool:
         """Return whether the caller is known to see new rows, once they are stored.

@@ -3,16 +3,30 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Delete, Select, Update, delete, literal_column, select, true, update
+from sqlalchemy import (
+    JSON,
+    ColumnElement,
+    Delete,
+    Select,
+    Update,
+    and_,
+    delete,
+    literal_column,
+    or_,
+    select,
+    true,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql.elements import ClauseElement
 
-from amphibase.access.conditions import Condition, all_of
+from amphibase.access.conditions import Always, Condition, Matches, Never, all_of, any_of
 from amphibase.backend import Where
 from amphibase.models import utc_now
-from amphibase.records.access_policy import Write
 from amphibase.sql.records.limit import limited
 from amphibase.sql.records.new_rows import changed_row, must_check_new
 from amphibase.sql.records.query_builder import QueryBuilder, enclosed
+from amphibase.sql.records.statement_tables import StatementTables
 from amphibase.sql.records.tables_read import expressions_in
 
 Changes = Mapping[Any, Any]
@@ -27,21 +41,45 @@ class ChangeStatements:
         self._info = builder.info
         self._policy = builder.policy
 
-    def operations(self, changes: Changes) -> Sequence[Write]:
-        """Return what a change of columns is: of the time of a soft deletion, a deletion."""
-        if self._info.deleted_at not in changes:
-            return ["change"]
-        others = changes.keys() - {self._info.deleted_at, self._info.version}
-        return ["change", "delete"] if others else ["delete"]
-
     def condition(self, changes: Changes) -> Condition:
         """Return the condition of rows that the caller may change in these columns."""
-        conditions = {"change": self._policy.changeable, "delete": self._policy.deletable}
-        return all_of(*(conditions[operation] for operation in self.operations(changes)))
+        changeable, deletable = self._policy.changeable, self._policy.deletable
+        if self._info.deleted_at not in changes or changeable == deletable:
+            return changeable
+        stays, is_deletion = self._is_deletion(changes)
+        is_no_change = all_of(is_deletion, self._others_stay(changes))
+        return all_of(any_of(stays, deletable), any_of(is_no_change, changeable))
 
-    def _must_check_new(self, changes: Changes) -> bool:
-        # A soft deletion is no change, and no rule reads its time.
-        return "change" in self.operations(changes) and must_check_new(self._policy, changes)
+    def _is_deletion(self, changes: Changes) -> tuple[Condition, Condition]:
+        """Return that a row keeps the time of its soft deletion, and that it does not: then it is
+        deleted or restored."""
+        column: Any = self._info.deleted_at
+        if column not in changes:
+            return Always(), Never()
+        value = changes[column]
+        if not self._policy.with_deleted and not isinstance(value, ClauseElement):
+            return (Always(), Never()) if value is None else (Never(), Always())
+        stays = column.is_not_distinct_from(value)
+        return Matches(stays), Matches(column.is_distinct_from(value))
+
+    def _others_stay(self, changes: Changes) -> Condition:
+        """Return that no column changes beside those that a soft deletion changes, too."""
+        others = changes.keys() - {self._info.deleted_at, self._info.updated_at, self._info.version}
+        if any(isinstance(column.type, JSON) for column in others):  # Postgres compares no JSON
+            return Never()
+        same = [column.is_not_distinct_from(changes[column]) for column in others]
+        return all_of(*map(Matches, same))
+
+    def _is_left(self, tables: StatementTables, changes: Changes) -> Sequence[ColumnElement[bool]]:
+        """Return the condition that a row becomes what the caller may leave, as arguments of
+        `where`. A soft deletion is no change, and no rule reads its time."""
+        _, is_deletion = self._is_deletion(changes)
+        exempt = all_of(is_deletion, self._others_stay(changes))
+        changed = {**changes, **self._info.counted_up()}
+        if isinstance(exempt, Always) or not must_check_new(self._policy, changed):
+            return ()
+        new = tables.where(self._policy.changed, changed_row(changed))
+        return new if isinstance(exempt, Never) else (or_(*tables.where(exempt), *new),)
 
     def select(self, condition: Condition, *where: Where) -> Select[Any]:
         """Select and lock the rows that match, as far as a condition holds for them."""
@@ -56,8 +94,7 @@ class ChangeStatements:
         tables = self._builder.tables(*where, *expressions_in(changes.values()))
         changed = {**changes, **self._info.counted_up()}
         statement = update(self._info.table).where(*filters, *tables.where(self.condition(changes)))
-        if self._must_check_new(changed):
-            statement = statement.where(*tables.where(self._policy.changed, changed_row(changed)))
+        statement = statement.where(*self._is_left(tables, changes))
         return tables.restrict(statement.values(changed))
 
     def delete(self, *where: Where) -> Update | Delete:
@@ -75,13 +112,13 @@ class ChangeStatements:
         Raises:
             Unauthenticated, Forbidden: one may not.
         """
-        changed = {**changes, **self._info.counted_up()}
-        if not self._must_check_new(changed):
-            return
         filters = enclosed(where)
         tables = self._builder.tables(*where, *expressions_in(changes.values()))
-        (new,) = tables.where(self._policy.changed, changed_row(changed)) or (true(),)
+        is_left = self._is_left(tables, changes)
+        if not is_left:
+            return
         wrong: Select[Any] = select(literal_column("1")).select_from(self._info.table)
-        wrong = wrong.where(*filters, *tables.where(self.condition(changes)), new.is_not(true()))
+        wrong = wrong.where(*filters, *tables.where(self.condition(changes)))
+        wrong = wrong.where(and_(*is_left).is_not(true()))
         if (await connection.execute(tables.restrict(limited(wrong, 1)))).first() is not None:
             self._policy.deny()

@@ -279,7 +279,7 @@ class SqlRepository(Generic[Model]):
         statement: Any = self._statements.select(self._policy.changeable, *where)
         if changes:  # else the row that could be changed, as it is
             statement = self._statements.update(changes, *where).returning(*self._info.columns)
-        async with self._writing(*self._statements.operations(changes)) as connection:
+        async with self._writing(*self._policy.operations(changes)) as connection:
             row = (await connection.execute(statement)).one_or_none()
             if row is None:
                 condition = self._statements.condition(changes)
@@ -294,7 +294,7 @@ class SqlRepository(Generic[Model]):
         changes = self._changes(values)
         if not changes:
             return 0
-        async with self._writing(*self._statements.operations(changes)) as connection:
+        async with self._writing(*self._policy.operations(changes)) as connection:
             await self._statements.check(connection, changes, *where)
             return await _rows_changed(connection, self._statements.update(changes, *where))
 
@@ -361,8 +361,7 @@ class SqlRepository(Generic[Model]):
     @asynccontextmanager
     async def _writing(self, *operations: Write) -> AsyncIterator[AsyncConnection]:
         if not self._builder.rls:
-            for operation in operations:
-                self._policy.check(operation)
+            self._policy.check(*operations)
         with attributes_named(self._info):
             try:
                 async with self._builder.executor.writing(self._builder.caller) as connection:

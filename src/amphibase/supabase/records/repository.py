@@ -185,7 +185,7 @@ class SupabaseRepository(Generic[Model]):
         if not changes:
             return await self._unchanged(id, if_version)
         condition = [*self._builder.is_(id), *self._has_version(if_version)]
-        with self._writing(*self._operations(changes)):
+        with self._writing(*self._policy.operations(changes)):
             rows = await self._update(self._builder, condition, changes)
         if not rows:
             await self._check_unchanged(id, if_version)
@@ -199,7 +199,7 @@ class SupabaseRepository(Generic[Model]):
         changes = self._changes(values)
         if not changes:
             return 0
-        with self._writing(*self._operations(changes)):
+        with self._writing(*self._policy.operations(changes)):
             return await self._builder.update(filters, self._record(changes))
 
     async def delete(self, id: Any, *, if_version: int | None = None) -> bool:
@@ -307,12 +307,6 @@ class SupabaseRepository(Generic[Model]):
     def _has_version(self, version: int | None) -> Sequence[Where]:
         return [] if version is None else [self._info.has_version(version)]
 
-    def _operations(self, changes: Mapping[Any, Any]) -> Sequence[Write]:
-        """Return what a change of columns is: of the time of a soft deletion, a deletion."""
-        if self._info.deleted_at not in changes:
-            return ["change"]
-        return ["delete"] if len(changes) == 1 else ["change", "delete"]
-
     def _declared(self) -> Sequence[Where]:
         """The rows that the caller may change, as far as their own columns say it; the rest is
         known to policies alone."""
@@ -358,8 +352,7 @@ class SupabaseRepository(Generic[Model]):
     @contextmanager
     def _writing(self, *operations: Write) -> Iterator[None]:
         # What the project grants by default, policies may still hide without an error.
-        for operation in operations:
-            self._policy.check(operation)
+        self._policy.check(*operations)
         with attributes_named(self._info):
             try:
                 yield
