@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import make_url
 from tests.backends import ANN, BOB
 from tests.contract.conftest import opened
-from tests.contract.test_messages import database_url_of
+from tests.contract.test_messages import KINDS, database_url_of
 
 from amphibase import ANONYMOUS, SERVICE
 from amphibase.access import authenticated, everyone
@@ -41,11 +41,12 @@ from amphibase.messages import delivery, presence_members
 from amphibase.messages.presence_store import Beat, PresenceStore
 from amphibase.settings import Settings
 from amphibase.sql.presence import SqlPresences
+from amphibase.supabase.presence import ProjectPresences
 
 SECONDS = 20
 """How long a test waits for an event at most."""
 
-STORES: Sequence[type[Any]] = (SqlPresences,)
+STORES: Sequence[type[Any]] = (SqlPresences, ProjectPresences)
 
 ROOMS = Topic("rooms/{id}", read=everyone, write=authenticated)
 ROOM = ROOMS(id=1)
@@ -126,7 +127,7 @@ async def other_process(backend_settings: Settings, backend: Backend) -> AsyncIt
         yield other
 
 
-@pytest.mark.requires("messages")
+@pytest.mark.parametrize("backend_settings", KINDS, indirect=True)
 class TestPresence:
     async def test_shows_each_process_who_joins_changes_and_leaves(
         self, backend: Backend, other_process: Backend
@@ -187,14 +188,18 @@ class TestPresence:
         backend: Backend,
         backend_settings: Settings,
         other_process: Backend,
-        processes: "Processes",
+        processes: Processes,
+        request: pytest.FixtureRequest,
     ) -> None:
+        url = database_url_of(backend_settings) or request.getfixturevalue("supabase").db_url
+        if not url:
+            pytest.skip("TEST_SUPABASE_DB_URL is not set")
         async with backend.presence(ROOM, BOB) as watching, other_process.presence(ROOM, ANN) as a:
             await watching.track({"n": 1})
             await a.track({"n": 2})
             assert len(await events(watching, 3)) == 3
             stopped = processes.stop_newest()
-            age_processes(database_url_of(backend_settings), stopped)
+            age_processes(url, stopped)
             assert await short(watching, 1) == [(PresenceLeave, {"n": 2})]
             async with backend.presence(ROOM, BOB) as late:
                 assert await short(late, 1) == [(PresenceSync, {"n": 1})]
@@ -323,9 +328,17 @@ class TestPresence:
             await until(watching, [])
 
 
-async def test_a_backend_without_messages_has_no_presence(backend: Backend) -> None:
-    if backend.capabilities.messages:
-        pytest.skip("has messages")
-    with pytest.raises(NotSupported, match="messages"):
-        async with backend.presence(ROOM, ANN):
-            pass
+@pytest.mark.requires("messages")
+async def test_a_backend_with_messages_has_presence(backend: Backend) -> None:
+    async with backend.presence(ROOM, ANN) as presences:
+        await presences.track({"n": 1})
+        assert await short(presences, 2) == [(PresenceSync,), (PresenceJoin, {"n": 1})]
+
+
+@pytest.mark.parametrize("backend_settings", ["postgres"], indirect=True)
+async def test_a_backend_without_messages_has_no_presence(backend_settings: Settings) -> None:
+    settings = backend_settings.model_copy(update={"pool_mode": "transaction"})
+    async with opened(settings) as pooled:
+        with pytest.raises(NotSupported, match="messages"):
+            async with pooled.presence(ROOM, ANN):
+                pass

@@ -1,8 +1,4 @@
-"""The presences of the processes that share a database: two small tables.
-
-They are created when they are first used. On Postgres they are unlogged, since after a crash of the
-server nobody is connected, and in the schema `amphibase`, which no Data API shows.
-"""
+"""The presences of the processes that share a database."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -22,34 +18,8 @@ from amphibase.messages.presence_store import (
     Beat,
     StoredPresence,
 )
+from amphibase.schema.presence import POSTGRES_NAMES, SQLITE_NAMES, create_statements
 
-POSTGRES_NAMES = {
-    "presences": "amphibase.presences",
-    "processes": "amphibase.presence_processes",
-    "table": "UNLOGGED TABLE",
-    "now": "CAST(extract(epoch FROM clock_timestamp()) AS double precision)",
-}
-SQLITE_NAMES = {
-    "presences": "amphibase_presences",
-    "processes": "amphibase_presence_processes",
-    "table": "TABLE",
-    "now": "((julianday('now') - 2440587.5) * 86400)",
-}
-"""`now` is in seconds since 1970."""
-
-CREATE_SCHEMA = (
-    "SELECT pg_advisory_xact_lock(hashtext('amphibase.presences'))",  # one process at a time
-    "CREATE SCHEMA IF NOT EXISTS amphibase",
-)
-CREATE_TABLES = (
-    "CREATE {table} IF NOT EXISTS {processes} "
-    "(id text PRIMARY KEY, seen_at double precision NOT NULL)",
-    "CREATE {table} IF NOT EXISTS {presences} (id text PRIMARY KEY, topic text NOT NULL, "
-    "process text NOT NULL, user_id text, payload text NOT NULL, "
-    "joined_at double precision NOT NULL)",
-    "CREATE INDEX IF NOT EXISTS amphibase_presences_topic ON {presences} (topic)",
-    "CREATE INDEX IF NOT EXISTS amphibase_presences_process ON {presences} (process)",
-)
 EXIST = sql(
     "SELECT to_regclass('amphibase.presences') IS NOT NULL "
     "AND to_regclass('amphibase.presence_processes') IS NOT NULL"
@@ -89,8 +59,7 @@ class SqlPresences:
         self._on_postgres = database.dialect == "postgresql"
         names = POSTGRES_NAMES if self._on_postgres else SQLITE_NAMES
         self._statements = {name: _statement(each, names) for name, each in STATEMENTS.items()}
-        create = [each.format(**names) for each in CREATE_TABLES]
-        self._create = [*CREATE_SCHEMA, *create] if self._on_postgres else create
+        self._create = create_statements(database.dialect)
         self._has_tables = False
 
     async def put(self, stored: StoredPresence, most: int) -> bool:

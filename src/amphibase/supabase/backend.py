@@ -19,9 +19,7 @@ from amphibase.backend import (
     Capabilities,
     Isolation,
     Item,
-    Messages,
     Model,
-    Presences,
     Result,
     RowSource,
     TopicAddress,
@@ -32,6 +30,8 @@ from amphibase.background import Background
 from amphibase.database.engine import PoolOptions
 from amphibase.database.functions import result_of
 from amphibase.errors import InvalidValue, Unavailable
+from amphibase.messages.hub import MessageHub, Subscription
+from amphibase.messages.presence_stream import PresenceStream
 from amphibase.models import Base
 from amphibase.records.change_log import LogTrimmer
 from amphibase.records.change_stream import ChangeStream, open_changes, require_log
@@ -46,6 +46,8 @@ from amphibase.supabase.auth_settings import check_auth_settings
 from amphibase.supabase.change_log import ProjectLog, ProjectLoggedRows
 from amphibase.supabase.client import SupabaseClient
 from amphibase.supabase.files import SupabaseFiles
+from amphibase.supabase.messages import ProjectMessages
+from amphibase.supabase.presence import ProjectPresences
 from amphibase.supabase.project import SupabaseProject
 from amphibase.supabase.records.max_rows import MaxRows
 from amphibase.supabase.records.repository import SupabaseRepository
@@ -89,7 +91,7 @@ def supabase_capabilities(
         bound_signed_urls=False,
         file_sweep=False,
         change_log=True,
-        messages=False,
+        messages=True,
     )
 
 
@@ -124,6 +126,12 @@ class SupabaseBackend:
         log = ProjectLog(self.client, settings.max_page_bytes)
         self._changes = LogReader(log)
         self._trimmer = LogTrimmer(log, settings.change_log_hours)
+        self._messages = MessageHub(
+            ProjectMessages(self.client, f"amphibase:{keys.derive('messages').hex()}"),
+            ProjectPresences(self.client),
+            self,
+            settings.max_queued_messages,
+        )
         url = settings.supabase_database
         self._database = AuthDatabase(url, DATABASE_POOL) if url else None
         self._token_check = _build_token_check(self.client, self._database, settings.verify)
@@ -210,22 +218,20 @@ class SupabaseBackend:
             yield changes
 
     async def publish(self, topic: TopicAddress, payload: Any, caller: Caller) -> None:
-        """Raise NotSupported: who may use a channel of a project, its own policies decide."""
-        self.capabilities.require("messages")
+        """Send a message to everyone who is subscribed to a topic now, in every process."""
+        await self._messages.publish(topic, payload, caller)
 
     def subscribe(
         self, topic: TopicAddress, caller: Caller
-    ) -> AbstractAsyncContextManager[Messages]:
-        """Raise NotSupported, as `publish`."""
-        self.capabilities.require("messages")
-        raise AssertionError("a capability that is not declared")
+    ) -> AbstractAsyncContextManager[Subscription]:
+        """Open the stream of what is published on a topic from now on."""
+        return self._messages.subscribe(topic, caller)
 
     def presence(
         self, topic: TopicAddress, caller: Caller
-    ) -> AbstractAsyncContextManager[Presences]:
-        """Raise NotSupported, as `publish`."""
-        self.capabilities.require("messages")
-        raise AssertionError("a capability that is not declared")
+    ) -> AbstractAsyncContextManager[PresenceStream]:
+        """Open the presence of a topic: who is there now, and who comes and goes."""
+        return self._messages.presence(topic, caller)
 
     async def identify(
         self, access_token: str, rows: RowSource[Item]
@@ -259,6 +265,7 @@ class SupabaseBackend:
 
     async def close(self) -> None:
         """Finish the work that goes on after responses, then close the connections."""
+        await self._messages.close()
         await self._changes.close()
         await self._trimmer.close()
         await self.background.close()

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from supabase import AsyncClient
 
-Service = Literal["rest", "auth", "storage"]
+Service = Literal["rest", "auth", "storage", "realtime"]
 Params = Mapping[str, str] | Sequence[tuple[str, str]]
 Content = bytes | AsyncIterable[bytes]
 

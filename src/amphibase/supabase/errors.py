@@ -142,7 +142,7 @@ def raise_for_response(service: str, response: httpx.Response, caller: Caller) -
     """Raise what an error response means.
 
     Args:
-        service: `rest`, `auth` or `storage`.
+        service: `rest`, `auth`, `storage` or `realtime`.
         response: read to its end.
         caller: whose request it was.
 
@@ -173,7 +173,7 @@ def raise_for_response(service: str, response: httpx.Response, caller: Caller) -
                 error = _rest_error(body, caller)
             case "auth":
                 error = _auth_error(body, response)
-            case _:
+            case "storage":
                 error = _storage_error(body, caller)
     raise error or _by_status(service, status, body)
 

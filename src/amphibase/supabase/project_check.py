@@ -14,11 +14,12 @@ from amphibase.schema.change_log_functions import missing_functions
 from amphibase.settings import Settings
 from amphibase.supabase.client import SupabaseClient
 from amphibase.supabase.errors import read_json
-from amphibase.supabase.starter import BUCKET, files_sql
+from amphibase.supabase.starter import BUCKET, files_sql, presence_sql
 
 FUNCTION = "amphibase_files"
 
 _POLICY = re.compile(r"CREATE POLICY (\w+) ON (\S+)")
+_FUNCTION = re.compile(r"CREATE FUNCTION (\w+)")
 
 
 async def check_over_api(client: SupabaseClient, metadata: MetaData) -> AsyncIterator[str]:
@@ -40,7 +41,8 @@ async def check_over_api(client: SupabaseClient, metadata: MetaData) -> AsyncIte
         for column in table.columns:
             if column.name not in columns:
                 yield f"column {table.name}.{column.name} is missing"
-    for name in (FUNCTION, *(each.name for each in change_log.project_functions(metadata))):
+    log_functions = [each.name for each in change_log.project_functions(metadata)]
+    for name in (FUNCTION, *_FUNCTION.findall(presence_sql()), *log_functions):
         if f"/rpc/{name}" not in description.get("paths", {}):
             yield f"function {name} is missing"
     try:

@@ -5,7 +5,7 @@ from importlib.resources import files
 
 from sqlalchemy import MetaData
 
-from amphibase.schema import change_log, create_tables, policies, policy_script, triggers
+from amphibase.schema import change_log, create_tables, policies, policy_script, presence, triggers
 from amphibase.schema.ddl import literal, quoted
 from amphibase.schema.grants import ANON, AUTHENTICATED, COMMANDS, Grant, grant
 from amphibase.schema.policies import TableRules
@@ -43,6 +43,7 @@ def starter_sql(metadata: MetaData, buckets: Sequence[str] = ()) -> str:
         "-- What every update sets\n\n" + triggers.script(metadata),
         *changes_sql(metadata),
         files_sql(buckets).strip(),
+        presence_sql(),
         "-- The Data API reads the tables again\nNOTIFY pgrst, 'reload schema';",
     ]
     return "\n\n\n".join(sections) + "\n"
@@ -88,3 +89,12 @@ def files_sql(buckets: Sequence[str] = ()) -> str:
     }.items():
         script = script.replace(placeholder, sql)
     return script
+
+
+def presence_sql() -> str:
+    """Return the tables of presence, and the functions that the service uses them by."""
+    tables = ";\n".join(presence.create_statements("postgresql"))
+    script = files(__package__).joinpath("presence.sql").read_text().strip()
+    comment, _, functions = script.partition("\n\n")
+    functions = functions.replace("{now}", presence.POSTGRES_NAMES["now"])
+    return f"{comment}\n\n{tables};\n\n{functions}"
