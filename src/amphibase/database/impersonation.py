@@ -52,13 +52,23 @@ class Impersonation(NamedTuple):
     claims: str
     settings: Mapping[str, str] = MappingProxyType({})
 
-    def call(self, *, read_only: bool = False) -> Call:
+    def call(self, *, read_only: bool = False, of_authenticator: bool = False) -> Call:
         """Return the call that begins it, to go before all others of a run in pipeline mode.
 
         Args:
             read_only: whether the transaction may write nothing.
+            of_authenticator: whether the connection may assume more roles than a token may name;
+                see `is_allowed`.
         """
-        return Call(_statement(tuple(self.settings), read_only), self._values())
+        statement = _statement(
+            tuple(self.settings), read_only=read_only, of_authenticator=of_authenticator
+        )
+        return Call(statement, self._values())
+
+    def is_allowed(self, rows: Sequence[tuple[int]], *, read_only: bool = False) -> bool:
+        """Return whether `authenticator` may assume the role, by the rows of a call that says
+        `of_authenticator`; else nobody is impersonated, and nothing that follows may be read."""
+        return [*rows] == [(len(self.settings) + 2 + read_only,)]
 
     def driver_call(self) -> tuple[bytes, tuple[str, ...]]:
         """Return the statement for psycopg and its values, for a connection that may assume more
@@ -110,10 +120,11 @@ async def as_connection_user(connection: AsyncConnection) -> AsyncIterator[None]
 
 
 @lru_cache(1024)
-def _statement(names: tuple[str, ...], read_only: bool) -> Statement:
+def _statement(names: tuple[str, ...], *, read_only: bool, of_authenticator: bool) -> Statement:
     """Return the statement with the server's placeholders."""
     places = [f"${place}" for place in range(1, len(names) + 3)]
-    return Statement(_write(names, places, _ROLE, read_only=read_only))
+    role = _ROLE_OF_AUTHENTICATOR if of_authenticator else _ROLE
+    return Statement(_write(names, places, role, read_only=read_only))
 
 
 @lru_cache(1024)

@@ -1,16 +1,16 @@
 """When what a transaction did can be seen by others, which is after the stream has it."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
-from psycopg import AsyncConnection
+from amphibase.database.statement import Call, Statement
 
 VISIBLE_SECONDS = 0.0005
 MAX_VISIBLE_SECONDS = 0.05
 
 # A transaction's number has 32 bits in the stream, and 64 in a snapshot.
-_ARE_VISIBLE = """
+_ARE_VISIBLE = Statement("""
 WITH snapshot AS (
     SELECT value, pg_snapshot_xmax(value)::text::bigint AS top
     FROM pg_current_snapshot() AS value
@@ -18,35 +18,33 @@ WITH snapshot AS (
     SELECT value, CASE
         WHEN near > top + (1::bigint << 31) THEN near - (1::bigint << 32) ELSE near
     END AS number
-    FROM snapshot, unnest(%s::bigint[]) AS xid, LATERAL (SELECT (top >> 32 << 32) + xid) AS n (near)
+    FROM snapshot, unnest($1::bigint[]) AS xid, LATERAL (SELECT (top >> 32 << 32) + xid) AS n (near)
 )
 SELECT bool_and(pg_visible_in_snapshot(number::text::xid8, value)) FROM transactions
-"""
+""")
+
+Rows = Sequence[tuple[Any, ...]]
 
 
 async def wait_until_visible(
-    connection: AsyncConnection[Any],
-    xids: Iterable[int],
-    following: tuple[bytes, Sequence[Any]] | None = None,
-) -> list[tuple[Any, ...]]:
+    run: Callable[..., Awaitable[list[Rows]]], xids: Iterable[int], *following: Call
+) -> list[Rows]:
     """Wait until later snapshots see what the transactions did.
 
     The stream has a commit as soon as it is on disk, and only then its own backend makes it visible
     to others. A question in between would be responded to by the state before.
 
     Args:
-        connection: outside a transaction.
-        following: a statement and its parameters that see it, in the same round trip.
+        run: runs calls in one round trip, and returns the rows of each.
+        following: calls that see it, in the same round trip.
 
     Returns:
-        The rows of that statement.
+        The rows of each of these.
     """
-    numbers, seconds = [*set(xids)], VISIBLE_SECONDS
+    are_visible, seconds = Call(_ARE_VISIBLE, [[*set(xids)]]), VISIBLE_SECONDS
     while True:
-        async with connection.pipeline():
-            visible = await connection.execute(_ARE_VISIBLE.encode(), [numbers])
-            rows = await connection.execute(*following) if following else None
-            if await visible.fetchone() == (True,):
-                return await rows.fetchall() if rows else []
+        visible, *rows = await run(are_visible, *following)
+        if [*visible] == [(True,)]:
+            return rows
         await asyncio.sleep(seconds)
         seconds = min(2 * seconds, MAX_VISIBLE_SECONDS)

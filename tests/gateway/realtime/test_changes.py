@@ -256,14 +256,21 @@ async def test_a_selection_of_columns_has_the_key_and_large_records_lose_large_v
     }  # fmt: skip
 
 
-async def test_a_policy_or_filter_that_fails_takes_nothing_from_others(
-    api: Api, connect: Connect
+@pytest.mark.parametrize(
+    "policy",
+    ["1 / (id - id) = 1", "nextval('shop.numbers') > 0"],
+    ids=["which raises an error", "which writes"],
+)
+async def test_a_policy_that_fails_takes_nothing_from_others(
+    api: Api, connect: Connect, policy: str
 ) -> None:
     await api.run(
         NOTES,
+        "CREATE SEQUENCE shop.numbers",
+        "GRANT USAGE ON shop.numbers TO authenticated",
         "DROP POLICY own ON shop.notes",
         f"CREATE POLICY own ON shop.notes TO authenticated"
-        f" USING (CASE WHEN auth.uid() = '{BOB}' THEN 1 / (id - id) = 1 ELSE true END)",
+        f" USING (CASE WHEN auth.uid() = '{BOB}' THEN {policy} ELSE true END)",
     )
     ann, bob = await connect(api), await connect(api)
     await subscribe(ann, notes(), token=api.token())

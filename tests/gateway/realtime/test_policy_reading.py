@@ -5,10 +5,11 @@ from typing import Any
 
 import psycopg
 import pytest
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, AsyncRawCursor
 from tests.gateway.realtime.api import ANN, BOB
 from tests.gateway.realtime.test_changes import NOTES
 
+from amphibase.database.statement import Call
 from amphibase.gateway.realtime.changes.possible_rows import (
     ANY_ROW,
     AllOf,
@@ -19,7 +20,7 @@ from amphibase.gateway.realtime.changes.possible_rows import (
     Condition,
     Kind,
 )
-from amphibase.gateway.realtime.changes.tables import RoleTable, TableCatalog, versions_statement
+from amphibase.gateway.realtime.changes.tables import RoleTable, TableCatalog, versions_call
 
 ROLE = "authenticated"
 TABLE = f"""
@@ -77,13 +78,28 @@ POLICIES: list[tuple[str, set[str] | None, Condition]] = [
 ]
 
 
+class _Session:
+    """A `QuestionSession` within a transaction of the test."""
+
+    def __init__(self, connection: AsyncConnection[Any]) -> None:
+        self._connection = connection
+
+    async def run(self, *calls: Call) -> list[list[Any]]:
+        cursor = AsyncRawCursor(self._connection)
+        return [
+            await (await cursor.execute(call.statement.sql.encode(), call.values)).fetchall()
+            for call in calls
+        ]
+
+
 async def _read(connection: AsyncConnection[Any]) -> tuple[str, RoleTable]:
     """Return the version of the table, and what is known about it."""
     cursor = await connection.execute("SELECT 'shop.notes'::regclass::oid::bigint")
     ((oid,),) = await cursor.fetchall()
-    cursor = await connection.execute(*versions_statement([oid]))
-    versions = dict(await cursor.fetchall())
-    tables = await TableCatalog().read(connection, versions, [ROLE])
+    session: Any = _Session(connection)
+    (rows,) = await session.run(versions_call([oid]))
+    versions = dict(rows)
+    tables = await TableCatalog().read(session, versions, [ROLE])
     return versions[oid], tables[oid, ROLE]
 
 

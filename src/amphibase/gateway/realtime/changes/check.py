@@ -1,12 +1,15 @@
 """The check of a binding against the database, when a client subscribes."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import psycopg
+from psycopg import AsyncConnection
 
 from amphibase.database.engine import Database
+from amphibase.database.impersonation import Impersonation
 from amphibase.gateway.realtime.changes.binding import Binding
 from amphibase.gateway.realtime.changes.filters import (
     EXACT,
@@ -15,7 +18,7 @@ from amphibase.gateway.realtime.changes.filters import (
     ChangeOperator,
     InvalidBinding,
 )
-from amphibase.gateway.realtime.changes.jobs import RoleStatement, driver_connection, run
+from amphibase.gateway.realtime.changes.jobs import timeouts
 from amphibase.gateway.realtime.changes.questions import FILTER_MILLISECONDS
 from amphibase.gateway.realtime.changes.tables import (
     BY_NAME,
@@ -60,7 +63,7 @@ async def check_binding(database: Database, role: str, binding: Binding) -> Chec
     """
     if binding.is_wildcard:
         return CheckedBinding(binding)
-    async with driver_connection(database) as connection:
+    async with _driver_connection(database) as connection:
         cursor = await connection.execute(
             BY_NAME.encode(), [[role], PUBLICATION, binding.schema, binding.table]
         )
@@ -115,7 +118,7 @@ def _check_columns(table: RoleTable, binding: Binding) -> None:
 
 
 async def _checked_filter(
-    connection: psycopg.AsyncConnection[Any],
+    connection: AsyncConnection[Any],
     role: str,
     column: TableColumn,
     condition: ChangeFilter,
@@ -127,33 +130,47 @@ async def _checked_filter(
         case ChangeOperator.IS:
             return condition
         case ChangeOperator.MATCH | ChangeOperator.IMATCH:
-            expression, is_written_anew = "'' ~ %s::text", False
+            expression, is_written_anew = "SELECT '' ~ %s::text", False
         case each if each in TEXT_OPERATORS:
             return condition
         case _:
-            expression, is_written_anew = f"CAST(%s::text AS {sql_type})::text", True
-    statements = [
-        RoleStatement(role, "{}", f"SELECT {expression}", [operand]) for operand in operands
-    ]
-    written = await _first_values(connection, statements)
+            expression, is_written_anew = f"SELECT CAST(%s::text AS {sql_type})::text", True
+    written = await _values(connection, role, expression, operands)
     if not (is_written_anew and column.type in EXACT):
         return condition
     is_list = isinstance(condition.operand, tuple)
     return replace(condition, operand=tuple(written) if is_list else written[0])
 
 
-async def _first_values(
-    connection: psycopg.AsyncConnection[Any], statements: Sequence[RoleStatement]
+async def _values(
+    connection: AsyncConnection[Any], role: str, statement: str, operands: Sequence[str]
 ) -> list[str]:
+    """Return the value of a statement with each operand, as a role."""
+    impersonation = Impersonation(role, "{}", timeouts(FILTER_MILLISECONDS))
     try:
-        rows = await run(connection, statements, FILTER_MILLISECONDS)
+        async with connection.transaction(force_rollback=True):
+            counted = await connection.execute(*impersonation.driver_call())
+            if not impersonation.is_allowed(await counted.fetchall()):
+                raise _raised(f'role "{role}" does not exist')
+            values = []
+            for operand in operands:
+                cursor = await connection.execute(statement.encode(), [operand])
+                values += [value for (value,) in await cursor.fetchall()]
+            return values
     except psycopg.Error as error:
         raise InvalidBinding(
             f"ERROR {error.sqlstate} {error.diag.message_primary or error}"
         ) from None
-    if not all(rows):
-        raise _raised(f'role "{statements[0].role}" does not exist')
-    return [found[0][0] for found in rows]
+
+
+@asynccontextmanager
+async def _driver_connection(database: Database) -> AsyncIterator[AsyncConnection[Any]]:
+    """Take a connection of the pool, as the driver has it."""
+    async with database.read() as connection:
+        raw = await connection.get_raw_connection()
+        driver = raw.driver_connection
+        assert isinstance(driver, AsyncConnection)
+        yield driver
 
 
 def _raised(message: str) -> InvalidBinding:

@@ -97,21 +97,17 @@ class ChangeFilter:
     is_negated: bool = False
 
     def compile(self, sql_type: str) -> str:
-        """Return the condition on `value`, a text, as SQL.
+        """Return the condition on `value`, a text, as SQL, with `$2` for the operand.
 
         Args:
             sql_type: of the column, as `format_type` writes it.
-
-        Returns:
-            SQL with one parameter; with none for `is`.
         """
-        value = f"CAST(value AS {sql_type.replace('%', '%%')})"
+        value = f"CAST(value AS {sql_type})"
         if self.operator is ChangeOperator.IS:
             condition = f"{value} IS {str(self.operand).upper()}"  # one of `_TRUTHS`
         else:
             condition = _EXPRESSIONS[self.operator].format(
-                value=value, operand="%s::text[]" if self._is_list else "%s::text",
-                type=sql_type.replace("%", "%%"),
+                value=value, operand="$2::text[]" if self._is_list else "$2::text", type=sql_type
             )  # fmt: skip
         return f"coalesce({'NOT ' if self.is_negated else ''}({condition}), false)"
 

@@ -7,14 +7,16 @@ each version of a row gets its own values, also when the row has changed since o
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import psycopg
-from psycopg import AsyncConnection, sql
+from psycopg import sql
 
+from amphibase.database.statement import Call, Statement
 from amphibase.gateway.realtime.changes.arrays import IntegerArray, TextArray
 from amphibase.gateway.realtime.changes.event import new_row
 from amphibase.gateway.realtime.changes.jobs import RoleStatement, run_all
+from amphibase.gateway.realtime.changes.session import QuestionSession
 from amphibase.gateway.realtime.changes.tables import Tables
 from amphibase.redaction import redacted_logger
 from amphibase.replication.pgoutput import Relation, Row, RowChange, Value
@@ -27,8 +29,10 @@ MILLISECONDS = 250
 
 # Without a search path, names are written with their schemas. Reading an expression may wait for a
 # lock on its table.
-_SETTINGS = "SELECT set_config('search_path', '', true), set_config('lock_timeout', %s, true)"
-_EXPRESSIONS = """
+_SETTINGS = Statement(
+    "SELECT set_config('search_path', '', true), set_config('lock_timeout', $1, true)"
+)
+_EXPRESSIONS = Statement("""
 SELECT a.attname, pg_get_expr(e.adbin, e.adrelid), ARRAY(
     SELECT ARRAY[s.attname, format_type(s.atttypid, s.atttypmod)]
     FROM pg_attribute AS s
@@ -39,8 +43,8 @@ SELECT a.attname, pg_get_expr(e.adbin, e.adrelid), ARRAY(
     )
 )
 FROM pg_attribute AS a JOIN pg_attrdef AS e ON e.adrelid = a.attrelid AND e.adnum = a.attnum
-WHERE a.attrelid = %s::bigint::oid AND a.attgenerated <> '' AND NOT a.attisdropped
-"""
+WHERE a.attrelid = $1::bigint::oid AND a.attgenerated <> '' AND NOT a.attisdropped
+""")
 
 
 class _Expression(NamedTuple):
@@ -48,7 +52,7 @@ class _Expression(NamedTuple):
 
     Attributes:
         sources: the columns that it is generated from.
-        sql: with the driver's placeholders: for numbers, and for the texts of each source.
+        sql: has a parameter of numbers, and one of texts for each source.
     """
 
     column: str
@@ -64,7 +68,7 @@ class GeneratedColumns:
 
     async def add(
         self,
-        connection: AsyncConnection[Any],
+        session: QuestionSession,
         changes: Sequence[RowChange],
         versions: Mapping[int, str],
         tables: Tables,
@@ -96,25 +100,24 @@ class GeneratedColumns:
             roles = sorted(role for oid, role in tables if oid == relation.oid)
             rows = [*_whole_rows(each for each in completed if each.relation is relation)]
             missing = _missing_columns(relation, tables)
-            for expression in await self._of_table(connection, relation.oid, versions):
+            for expression in await self._of_table(session, relation.oid, versions):
                 if expression.column in missing:
-                    await _compute(connection, expression, rows, roles)
+                    await _compute(session, expression, rows, roles)
         return completed
 
     async def _of_table(
-        self, connection: AsyncConnection[Any], oid: int, versions: Mapping[int, str]
+        self, session: QuestionSession, oid: int, versions: Mapping[int, str]
     ) -> Sequence[_Expression]:
         version = versions[oid]
         if self._expressions.get(oid, ("", ()))[0] != version:
             try:
-                async with connection.transaction():
-                    await connection.execute(_SETTINGS, [str(MILLISECONDS)])
-                    cursor = await connection.execute(_EXPRESSIONS.encode(), [oid])
-                    expressions = [_read(*row) for row in await cursor.fetchall()]
+                _, rows = await session.run(
+                    Call(_SETTINGS, [str(MILLISECONDS)]), Call(_EXPRESSIONS, [oid])
+                )
             except psycopg.errors.LockNotAvailable as error:
                 logger.warning("Generated columns cannot be looked up: %s", error)
                 return ()
-            self._expressions[oid] = version, expressions
+            self._expressions[oid] = version, [_read(*row) for row in rows]
         return self._expressions[oid][1]
 
 
@@ -156,7 +159,7 @@ def _whole_rows(changes: Iterable[RowChange]) -> Iterator[_WholeRow]:
 
 
 async def _compute(
-    connection: AsyncConnection[Any],
+    session: QuestionSession,
     expression: _Expression,
     rows: Iterable[_WholeRow],
     roles: Iterable[str],
@@ -171,7 +174,7 @@ async def _compute(
     ]
     for role in roles:
         statement = RoleStatement(role, NO_CLAIMS, expression.sql, parameters)
-        (values,) = await run_all(connection, [statement], MILLISECONDS)
+        (values,) = await run_all(session, [statement], MILLISECONDS)
         if values:
             for number, value in values:
                 known[number].row[expression.column] = value
@@ -191,11 +194,11 @@ def _read(column: str, expression: str, sources: Sequence[tuple[str, str]]) -> _
     names = ", ".join(["number", *(f"text{number}" for number in range(len(sources)))])
     # As the stream writes it: a cast to text writes `true`, and pads no `char(n)`. Each part is a
     # query of its own, so that no name of ours is in the way of a column's.
-    escaped = [text.replace("%", "%%") for text in (casts, expression)]
+    places = ", ".join(f"${place}" for place in range(1, len(sources) + 2))
     return _Expression(
         column,
         [name for name, _ in sources],
         f"SELECT v.number, (SELECT CASE WHEN num_nulls(g.value) = 0 THEN concat(g.value) END"  # noqa: S608
-        f" FROM (SELECT {escaped[0]}) AS sources, LATERAL (SELECT {escaped[1]}) AS g (value))"
-        f" FROM unnest({', '.join(['%s'] * (1 + len(sources)))}) AS v ({names})",
+        f" FROM (SELECT {casts}) AS sources, LATERAL (SELECT {expression}) AS g (value))"
+        f" FROM unnest({places}) AS v ({names})",
     )

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import orjson
-import psycopg
 
 from amphibase.database.engine import Database
 from amphibase.gateway.realtime.changes.binding import Binding
@@ -24,7 +23,7 @@ from amphibase.gateway.realtime.changes.round import (
 )
 from amphibase.gateway.realtime.changes.row_policies import RowPolicies, RowQuestion
 from amphibase.gateway.realtime.changes.session import QuestionSession
-from amphibase.gateway.realtime.changes.tables import TableCatalog, Tables, versions_statement
+from amphibase.gateway.realtime.changes.tables import TableCatalog, Tables, versions_call
 from amphibase.gateway.realtime.frames import Push
 from amphibase.redaction import redacted_logger
 from amphibase.replication.pgoutput import Relation, RowChange
@@ -90,22 +89,22 @@ class Lane:
             Unavailable: the database cannot be reached.
             psycopg.Error: the connection has ended.
         """
-        connection = await self._session.connection()
-        rows = await wait_until_visible(
-            connection,
+        session = self._session
+        (rows,) = await wait_until_visible(
+            session.run,
             (change.xid for change in changes),
-            versions_statement({relation.oid for relation in candidates}),
+            versions_call({relation.oid for relation in candidates}),
         )
-        versions = dict(rows)
+        versions: dict[int, str] = dict(rows)
         roles = {each.caller.role for named in candidates.values() for each, _ in named}
-        tables = await self._catalog.read(connection, versions, roles)
-        changes = await self._generated.add(connection, changes, versions, tables)
+        tables = await self._catalog.read(session, versions, roles)
+        changes = await self._generated.add(session, changes, versions, tables)
         recipients = await self._recipients(candidates, tables)
         outcome = await Round(changes, recipients, tables).decide(
-            connection, self._policies, self._limit
+            session, self._policies, self._limit
         )
         self._report(outcome)
-        await self._send(connection, changes, outcome, tables)
+        await self._send(changes, outcome, tables)
         return outcome
 
     def candidates(self, changes: Sequence[RowChange]) -> Candidates:
@@ -161,13 +160,9 @@ class Lane:
             recipient.subscriber.system(message, extension=EVENT, is_error=True)
 
     async def _send(
-        self,
-        connection: psycopg.AsyncConnection[Any],
-        changes: Sequence[RowChange],
-        outcome: RoundOutcome,
-        tables: Tables,
+        self, changes: Sequence[RowChange], outcome: RoundOutcome, tables: Tables
     ) -> None:
-        composed = await _compose(connection, changes, outcome, tables)
+        composed = await _compose(self._session, changes, outcome, tables)
         written: dict[Any, bytes] = {}
         pushes: dict[Any, Push] = {}
         latest: RowChange | None = None
@@ -214,7 +209,7 @@ def _messages(changes: Sequence[RowChange], outcome: RoundOutcome) -> Iterator[_
 
 
 async def _compose(
-    connection: psycopg.AsyncConnection[Any],
+    session: QuestionSession,
     changes: Sequence[RowChange],
     outcome: RoundOutcome,
     tables: Tables,
@@ -230,4 +225,4 @@ async def _compose(
             for row in (new_row(change), old_row(change, table)) if columns else ():
                 texts = [(each.sql_type, (row or {}).get(each.name)) for each in columns]
                 values |= {(role, type, text) for type, text in texts if isinstance(text, str)}
-    return await compose(connection, values)
+    return await compose(session, values)

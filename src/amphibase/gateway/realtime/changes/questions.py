@@ -4,14 +4,14 @@ Statements of one round share round trips.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import orjson
-from psycopg import AsyncConnection
 
 from amphibase.gateway.realtime.changes.event import Composed
 from amphibase.gateway.realtime.changes.filters import ChangeFilter
 from amphibase.gateway.realtime.changes.jobs import RoleStatement, run_all
+from amphibase.gateway.realtime.changes.session import QuestionSession
 
 NO_CLAIMS = "{}"
 
@@ -27,9 +27,7 @@ class FilterQuestion(NamedTuple):
     filter: ChangeFilter
 
 
-async def compose(
-    connection: AsyncConnection[Any], values: Collection[tuple[str, str, str]]
-) -> Composed:
+async def compose(session: QuestionSession, values: Collection[tuple[str, str, str]]) -> Composed:
     """Return the JSON of arrays and composites.
 
     Args:
@@ -37,12 +35,12 @@ async def compose(
     """
     ordered = [*values]
     rows = await run_all(
-        connection,
+        session,
         [
             RoleStatement(
                 role,
                 NO_CLAIMS,
-                f"SELECT to_jsonb(CAST(%s::text AS {_escaped(sql_type)}))::text",
+                f"SELECT to_jsonb(CAST($1::text AS {sql_type}))::text",
                 [text],
             )
             for role, sql_type, text in ordered
@@ -55,7 +53,7 @@ async def compose(
 
 
 async def ask_filters(
-    connection: AsyncConnection[Any],
+    session: QuestionSession,
     questions: Mapping[FilterQuestion, Sequence[str | None]],
 ) -> Mapping[FilterQuestion, Mapping[str | None, bool] | None]:
     """Return for each filter which of the values pass it; None where that takes too long."""
@@ -64,18 +62,13 @@ async def ask_filters(
             role,
             NO_CLAIMS,
             # The type is the catalog's; what a client sends is bound.
-            f"SELECT value, {condition.compile(sql_type)} FROM unnest(%s::text[]) AS v (value)",  # noqa: S608
-            [*condition.parameters, [*set(values)]],
+            f"SELECT value, {condition.compile(sql_type)} FROM unnest($1::text[]) AS v (value)",  # noqa: S608
+            [[*set(values)], *condition.parameters],
         )
         for (role, sql_type, condition), values in questions.items()
     ]
-    rows = await run_all(connection, statements, FILTER_MILLISECONDS)
+    rows = await run_all(session, statements, FILTER_MILLISECONDS)
     return {
         question: None if found is None else {row[0]: row[1] for row in found}
         for question, found in zip(questions, rows, strict=True)
     }
-
-
-def _escaped(text: str) -> str:
-    """Return a type as the catalog writes it (`format_type`), quoted where it needs to be."""
-    return text.replace("%", "%%")

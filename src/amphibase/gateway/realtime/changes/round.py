@@ -12,8 +12,6 @@ from functools import lru_cache
 from time import monotonic
 from typing import Any, NamedTuple, Protocol
 
-import psycopg
-
 from amphibase.gateway.realtime.changes.binding import ALL, Binding
 from amphibase.gateway.realtime.changes.event import new_row, old_row
 from amphibase.gateway.realtime.changes.filters import EXACT, ChangeFilter
@@ -26,6 +24,7 @@ from amphibase.gateway.realtime.changes.row_policies import (
     RowQuestion,
     bits,
 )
+from amphibase.gateway.realtime.changes.session import QuestionSession
 from amphibase.gateway.realtime.changes.tables import RoleTable, Tables
 from amphibase.gateway.realtime.frames import Push
 from amphibase.gateway.realtime.tokens import ChannelCaller
@@ -141,10 +140,10 @@ class Round:
         self._slow_selections: set[_Selection] = set()
 
     async def decide(
-        self, connection: psycopg.AsyncConnection[Any], policies: RowPolicies, limit: TimeLimit
+        self, session: QuestionSession, policies: RowPolicies, limit: TimeLimit
     ) -> RoundOutcome:
-        """Decide it. Raises psycopg.OperationalError where the connection has ended."""
-        await self._select(connection)
+        """Decide it. Raises psycopg.Error where the connection has ended."""
+        await self._select(session)
         questions = await self._questions()
         decisions = Decisions()
         end = monotonic() + limit.statements_seconds
@@ -152,7 +151,7 @@ class Round:
             table, remaining = self._tables[oid, role], asked
             while remaining and monotonic() < end:
                 latest = await policies.ask(
-                    connection, self._changes, remaining, table, limit.milliseconds
+                    session, self._changes, remaining, table, limit.milliseconds
                 )
                 decisions.add(latest)
                 if len(latest.undecided) == len(remaining):
@@ -161,7 +160,7 @@ class Round:
             decisions.undecided += remaining
         return await self._outcome(decisions)
 
-    async def _select(self, connection: psycopg.AsyncConnection[Any]) -> None:
+    async def _select(self, session: QuestionSession) -> None:
         """Evaluate what the bindings want, each combination of conditions once."""
         questions: dict[FilterQuestion, set[str | None]] = defaultdict(set)
         undecided: list[tuple[_Selection, int, list[tuple[FilterQuestion, str | None]]]] = []
@@ -183,7 +182,7 @@ class Round:
                     if asked:
                         undecided.append((selection, 1 << place, asked))
             self._wanted[selection] = wanted
-        passed = await ask_filters(connection, {each: [*questions[each]] for each in questions})
+        passed = await ask_filters(session, {each: [*questions[each]] for each in questions})
         for selection, bit, asked in undecided:
             if any(passed[question] is None for question, _ in asked):
                 self._slow_selections.add(selection)

@@ -13,11 +13,13 @@ from functools import lru_cache
 from typing import Any, LiteralString, NamedTuple
 
 import psycopg
-from psycopg import AsyncConnection, sql
+from psycopg import sql
 
+from amphibase.database.statement import Call, Statement
 from amphibase.gateway.realtime.changes.arrays import IntegerArray, TextArray
 from amphibase.gateway.realtime.changes.event import new_row
 from amphibase.gateway.realtime.changes.jobs import RoleStatement, run
+from amphibase.gateway.realtime.changes.session import QuestionSession
 from amphibase.gateway.realtime.changes.tables import RoleTable, TableColumn
 from amphibase.replication.pgoutput import Relation, Row, RowChange
 
@@ -115,11 +117,11 @@ class RowPolicies:
 
     def __init__(self) -> None:
         self._functions: set[str] = set()
-        self._connection: AsyncConnection[Any] | None = None
+        self._session_number = 0
 
     async def ask(
         self,
-        connection: AsyncConnection[Any],
+        session: QuestionSession,
         changes: Sequence[RowChange],
         questions: Mapping[RowQuestion, int],
         table: RoleTable,
@@ -138,15 +140,16 @@ class RowPolicies:
             milliseconds: how long all may take together.
 
         Raises:
-            psycopg.OperationalError: the connection has ended.
+            psycopg.Error: the connection has ended.
+            Unavailable: the database cannot be reached.
         """
         sections = _Sections(changes, table, questions.values())
         relation = changes[sections.places[0]].relation
-        name = await self._function(connection, relation, table)
+        name = await self._function(session, relation, table)
         decisions = Decisions(undecided=[*questions])
         try:
             (rows,) = await run(
-                connection, [_call(name, table, questions, sections, milliseconds)], milliseconds
+                session, [_call(name, table, questions, sections, milliseconds)], milliseconds
             )
         except psycopg.errors.QueryCanceled:
             return decisions
@@ -168,14 +171,15 @@ class RowPolicies:
         return decisions
 
     async def _function(
-        self, connection: AsyncConnection[Any], relation: Relation, table: RoleTable
+        self, session: QuestionSession, relation: Relation, table: RoleTable
     ) -> str:
         """Return the name of the function for a table and a role, which is there then."""
-        if connection is not self._connection or len(self._functions) > MAX_FUNCTIONS:
-            if connection is self._connection:
-                await connection.execute("DISCARD TEMP")
+        if session.number != self._session_number:
             self._functions.clear()
-            self._connection = connection
+            self._session_number = session.number
+        elif len(self._functions) > MAX_FUNCTIONS:
+            await session.run(Call(Statement("DISCARD TEMP")))
+            self._functions.clear()
         definition = _definition(
             table.role,
             (relation.schema, relation.table),
@@ -183,7 +187,7 @@ class RowPolicies:
             tuple(column.name for column in watched_columns(table)),
         )
         if definition.name not in self._functions:
-            await connection.execute(definition.statement)
+            await session.run(Call(definition.statement), prepare=False)
             self._functions.add(definition.name)
         return definition.name
 
@@ -262,15 +266,15 @@ def _call(
         *(TextArray(values) for values in sections.watched),
         *map(IntegerArray, sections.unknown),
     ]
-    arguments = ["%s", "%s", "%s", "%s::int", *["%s"] * (len(parameters) - 4)]
+    places = ["$1", "$2", "$3", "$4::int", *(f"${n}" for n in range(5, len(parameters) + 1))]
     # The name is a hash of ours; what clients send is bound.
-    statement = f"SELECT caller, seen, error FROM pg_temp.{name}({', '.join(arguments)})"  # noqa: S608
+    statement = f"SELECT caller, seen, error FROM pg_temp.{name}({', '.join(places)})"  # noqa: S608
     return RoleStatement(table.role, NO_CLAIMS, statement, parameters)
 
 
 class _Definition(NamedTuple):
     name: str
-    statement: bytes
+    statement: Statement
 
 
 @lru_cache(1024)
@@ -319,7 +323,7 @@ def _definition(
         parameters=sql.SQL(", ".join(parameters)),
         body=sql.Literal(text),
     )
-    return _Definition(name, statement.as_string().encode())
+    return _Definition(name, Statement(statement.as_string()))
 
 
 def _as_then(watched: Sequence[str], place: LiteralString) -> sql.Composable:

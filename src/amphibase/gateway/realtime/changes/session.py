@@ -1,25 +1,36 @@
 """The connection by which one lane of changes asks the database."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import psycopg
 from psycopg import AsyncConnection
+from psycopg.adapt import Transformer
+from psycopg.errors import error_from_result
 
 from amphibase.database.connecting import connect
+from amphibase.database.connection import Connection, find_error
 from amphibase.database.engine import Database
+from amphibase.database.session_settings import SESSION_SETTINGS
+from amphibase.database.statement import Call, Statement
 from amphibase.database.url import to_conninfo
 from amphibase.errors import Unavailable
 from amphibase.gateway.realtime.changes.arrays import register
 
 CONNECT_SECONDS = 10
 
+Rows = Sequence[tuple[Any, ...]]
+
 # A statement whose arguments are arrays would be planned anew for each of them, and would read a
 # small table whole, and with it evaluate the policies for each row, where it wants a few by their
 # keys: 130 µs for a caller and a table of 2,000 rows, and 20 µs by the keys.
-_PLANS = b"""
-SELECT set_config('plan_cache_mode', 'force_generic_plan', false),
-    set_config('jit', 'off', false), set_config('enable_seqscan', 'off', false)
-"""
+_SETTINGS = {
+    **SESSION_SETTINGS,
+    "plan_cache_mode": "force_generic_plan",
+    "jit": "off",
+    "enable_seqscan": "off",
+}
+_SET = [Call(Statement(f"SET {name} TO '{value}'")) for name, value in _SETTINGS.items()]
 
 
 class QuestionSession:
@@ -27,31 +38,63 @@ class QuestionSession:
 
     Args:
         database: where it connects to.
+
+    Attributes:
+        number: of connections so far; what belongs to one, such as a temporary function, ends with
+            it.
     """
 
     def __init__(self, database: Database) -> None:
         self._conninfo = to_conninfo(database.url)
-        self._connection: AsyncConnection[Any] | None = None
+        self._connection: Connection | None = None
+        self._transformer = Transformer()
+        self.number = 0
 
-    async def connection(self) -> AsyncConnection[Any]:
-        """Return the connection, which is opened anew where it has ended.
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a connection."""
+        return self._connection is not None and not self._connection.closed
+
+    async def run(self, *calls: Call, prepare: bool = True) -> list[Rows]:
+        """Run calls in one transaction and one round trip, on a new connection where that before
+        has ended.
+
+        Args:
+            prepare: whether the statements come again.
+
+        Returns:
+            The rows of each.
 
         Raises:
+            psycopg.Error: one of them failed, so that all are undone; or the connection has ended.
             Unavailable: the database cannot be reached.
         """
-        if self._connection is None or self._connection.closed:
-            try:
-                self._connection = await connect(
-                    self._conninfo, autocommit=True, connect_timeout=CONNECT_SECONDS
-                )
-                register(self._connection)
-                await self._connection.execute(_PLANS)
-            except psycopg.Error as error:
-                # Not psycopg's own exception: its connection has the password.
-                raise Unavailable(f"The database cannot be reached: {error}") from None
-        return self._connection
+        connection = self._connection if self.is_open else await self._connect()
+        assert connection is not None
+        results = await connection.run(calls, prepare=prepare)
+        if error := find_error(results):
+            raise error_from_result(error)
+        rows: list[Rows] = []
+        for result in results:
+            self._transformer.set_pgresult(result)
+            rows.append(self._transformer.load_rows(0, result.ntuples, tuple))
+        return rows
 
     async def close(self) -> None:
         """Close the connection."""
-        if self._connection is not None:
-            await self._connection.close()
+        if self._connection is not None and not self._connection.closed:
+            self._connection.close()
+
+    async def _connect(self) -> Connection:
+        try:
+            session: AsyncConnection[Any] = await connect(
+                self._conninfo, connect_timeout=CONNECT_SECONDS
+            )
+        except psycopg.Error as error:
+            # Not psycopg's own exception: its connection has the password.
+            raise Unavailable(f"The database cannot be reached: {error}") from None
+        register(session)
+        self._connection = Connection(session, True, on_lost=Connection.close)
+        self.number += 1
+        await self._connection.run(_SET, prepare=False)
+        return self._connection

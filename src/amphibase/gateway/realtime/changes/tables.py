@@ -6,8 +6,8 @@ from functools import cached_property
 from typing import Any
 
 import orjson
-from psycopg import AsyncConnection
 
+from amphibase.database.statement import Call, Statement
 from amphibase.gateway.realtime.changes.filters import EXACT
 from amphibase.gateway.realtime.changes.policy_reading import (
     Function,
@@ -16,6 +16,7 @@ from amphibase.gateway.realtime.changes.policy_reading import (
     read_policies,
 )
 from amphibase.gateway.realtime.changes.possible_rows import ANY_ROW
+from amphibase.gateway.realtime.changes.session import QuestionSession
 from amphibase.schema.migrations.roles import FUNCTIONS
 
 # The constant `true`; the server's own way to write an expression (`pg_get_expr`) waits for locks.
@@ -84,7 +85,7 @@ SELECT
         )
     )
 FROM pg_class AS c
-CROSS JOIN unnest(%s::text[]) AS r (role)
+CROSS JOIN unnest(__ROLES__::text[]) AS r (role)
 LEFT JOIN pg_roles AS o ON o.rolname = r.role
 LEFT JOIN LATERAL (
     SELECT
@@ -100,9 +101,9 @@ LEFT JOIN LATERAL (
 ) AS s ON true
 """.replace("__TRUE__", f"'{_TRUE}'")
 
-BY_OID = _TABLES + "WHERE c.oid = ANY (%s::bigint[]::oid[])"
+_BY_OID = Statement(_TABLES.replace("__ROLES__", "$1") + "WHERE c.oid = ANY ($2::bigint[]::oid[])")
 BY_NAME = (
-    _TABLES
+    _TABLES.replace("__ROLES__", "%s")
     + """
 JOIN pg_publication_tables AS p ON p.pubname = %s
     AND p.schemaname = c.relnamespace::regnamespace::text AND p.tablename = c.relname
@@ -112,7 +113,7 @@ WHERE p.schemaname = %s AND p.tablename = %s
 
 
 # Which versions the rows of the catalog have that `_TABLES` reads.
-_VERSIONS = """
+_VERSIONS = Statement("""
 SELECT c.oid::bigint, concat_ws('/', c.xmin, n.xmin,
     (SELECT string_agg(concat(a.xmin, ',', t.xmin), ' ' ORDER BY a.attnum)
         FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
@@ -128,10 +129,10 @@ SELECT c.oid::bigint, concat_ws('/', c.xmin, n.xmin,
         FROM pg_auth_members AS m),
     (SELECT string_agg(concat(f.oid, ',', f.xmin), ' ' ORDER BY f.oid)
         FROM pg_proc AS f
-        WHERE f.proname = ANY (%s::text[]) AND f.pronamespace = to_regnamespace('auth')))
+        WHERE f.proname = ANY ($1::text[]) AND f.pronamespace = to_regnamespace('auth')))
 FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-WHERE c.oid = ANY (%s::bigint[]::oid[])
-"""
+WHERE c.oid = ANY ($2::bigint[]::oid[])
+""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,23 +237,23 @@ class TableCatalog:
 
     async def read(
         self,
-        connection: AsyncConnection[Any],
+        session: QuestionSession,
         versions: Mapping[int, str],
         roles: Collection[str],
     ) -> Tables:
         """Return the tables that are there.
 
         Args:
-            versions: of the tables by their oids, as `versions_statement` has just read them: a
+            versions: of the tables by their oids, as `versions_call` has just read them: a
                 right that was taken away before that is not there any more.
         """
         if any(version != self._versions.get(oid, version) for oid, version in versions.items()):
-            await connection.execute("DISCARD PLANS")
+            await session.run(Call(Statement("DISCARD PLANS")))
             self._versions.clear()
             self._tables.clear()
         if any((oid, role) not in self._tables for oid in versions for role in roles):
-            cursor = await connection.execute(BY_OID.encode(), [[*roles], [*versions]])
-            self._tables.update([read_table(row) for row in await cursor.fetchall()])
+            (rows,) = await session.run(Call(_BY_OID, [[*roles], [*versions]]))
+            self._tables.update(map(read_table, rows))
             self._versions.update(versions)
         return {
             (oid, role): table
@@ -262,9 +263,9 @@ class TableCatalog:
         }
 
 
-def versions_statement(oids: Collection[int]) -> tuple[bytes, Sequence[Any]]:
-    """Return the statement and the parameters that read the versions of tables."""
-    return _VERSIONS.encode(), [[*FUNCTIONS], [*oids]]
+def versions_call(oids: Collection[int]) -> Call:
+    """Return the call that reads the versions of tables, by their oids."""
+    return Call(_VERSIONS, [[*FUNCTIONS], [*oids]])
 
 
 def read_table(row: Sequence[Any]) -> tuple[tuple[int, str], RoleTable]:
