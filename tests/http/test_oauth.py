@@ -188,7 +188,11 @@ async def test_what_the_third_party_rejects_or_another_sends_is_an_error_of_the_
         + urlencode({"error": "access_denied", "state": parse_qs(urlsplit(url).query)["state"][0]})
     )
     assert (await come_back(client, denied))["error"] == "access_denied"
-    for change in ({"id_token": third_party.id_token(nonce="another")}, {"id_token": None}):
+    for change in (
+        {"id_token": third_party.id_token(nonce="another")},
+        {"id_token": None},
+        {"padding": "x" * 1024 * 1024},
+    ):
         third_party.token = change
         assert (await go(client))["error"] == "server_error"
     third_party.token = {}

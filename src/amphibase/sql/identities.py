@@ -268,7 +268,7 @@ class SqlIdentities:
     def _provider(self, name: str) -> "Provider":
         provider = self._providers.get(name)
         if provider is None:
-            raise NotFound(f"Nobody signs in with {name} here")
+            raise NotFound(f"Sign-in through {name!r} is not set up")
         return provider
 
     def _secrets(self, state: str) -> "FlowSecrets":

@@ -19,6 +19,7 @@ from starlette.routing import Route
 from tests.gateway.auth.api import PASSWORD, SERVICE, Api, rejection
 from tests.gateway.auth.conftest import ServeAuth
 from tests.gateway.auth.test_factors import code_of, enrolled, verified
+from tests.third_parties import APP, ThirdParty, browse, registered
 
 from amphibase.errors import ConfigurationError
 from amphibase.gateway.auth.hooks.settings import HookTarget
@@ -287,6 +288,20 @@ async def test_a_user_stays_when_the_hook_that_gets_to_know_of_it_fails(
     assert rejection(await api.post("/signup", body)) == (500, "unexpected_failure")
     assert api.rows("SELECT email FROM auth.users") == [("ann@example.com",)]
     assert (await api.sign_in()).status_code == 200
+
+
+async def test_a_browser_is_sent_back_when_the_hook_that_gets_to_know_of_its_user_fails(
+    serve: ServeAuth, receiver: Receiver, third_party: ThirdParty
+) -> None:
+    api = await serve(**registered(third_party), **calling("after_user_created", receiver))
+    receiver.respond = lambda event: Response(status_code=400)
+    for outcome in ("error=server_error", "access_token="):
+        begun = await api.get(f"/authorize?provider=keycloak&redirect_to={APP}")
+        back = await api.client.get(await browse(begun.headers["location"]))
+        assert back.status_code == 303
+        assert back.headers["location"].startswith(APP)
+        assert outcome in back.headers["location"]
+    assert len(receiver.events) == 1
 
 
 async def test_a_hook_is_not_asked_about_a_user_who_exists(

@@ -19,8 +19,13 @@ def client() -> httpx.AsyncClient:
     """Return a client, to be closed by the caller."""
     import httpx
 
+    from amphibase.accounts.oauth.limited_transport import LimitedTransport
+
     return httpx.AsyncClient(
-        timeout=TIMEOUT_SECONDS, follow_redirects=False, headers={"accept": "application/json"}
+        timeout=TIMEOUT_SECONDS,
+        follow_redirects=False,
+        headers={"accept": "application/json", "accept-encoding": "identity"},
+        transport=LimitedTransport(MAX_RESPONSE_BYTES),
     )
 
 
@@ -35,17 +40,17 @@ async def get_json(url: str, *, token: str | None = None) -> Any:
     """
     import httpx
 
+    from amphibase.accounts.oauth.limited_transport import ResponseTooLarge
+
     headers = {"authorization": f"Bearer {token}"} if token else {}
     try:
-        async with client() as http, http.stream("GET", url, headers=headers) as response:
-            content = bytearray()
-            async for chunk in response.aiter_bytes():
-                content += chunk
-                if len(content) > MAX_RESPONSE_BYTES:
-                    raise ProviderError(f"{url} sends more than {MAX_RESPONSE_BYTES} bytes")
-            if response.status_code != 200:
-                raise ProviderError(f"{url} responds with {response.status_code}")
-            return httpx.Response(200, content=bytes(content)).json()
+        async with client() as http:
+            response = await http.get(url, headers=headers)
+        if response.status_code != 200:
+            raise ProviderError(f"{url} responds with {response.status_code}")
+        return response.json()
+    except ResponseTooLarge as error:
+        raise ProviderError(f"{url} {error}") from error
     except httpx.HTTPError as error:
         raise ProviderError(f"{url} cannot be reached: {type(error).__name__}") from error
     except ValueError as error:

@@ -52,7 +52,7 @@ async def check_new_user(
 
 
 async def report_new_user(core: Core, request: Request) -> None:
-    """Let the hook `after_user_created` know of the user that a request added, if it did.
+    """Let the hook `after_user_created` know once of the user that a request added, if it did.
 
     Raises:
         AuthError: the hook fails; the user stays.
@@ -60,6 +60,7 @@ async def report_new_user(core: Core, request: Request) -> None:
     id: UUID | None = getattr(request.state, "new_user_id", None)
     if id is None or not core.hooks.reports_users:
         return
+    request.state.new_user_id = None
     async with core.database.write() as connection:
         user = await core.users.find(connection, id)
         if user is not None:

@@ -23,7 +23,7 @@ from amphibase.gateway.auth.bearer import signed_in
 from amphibase.gateway.auth.bodies import PkceBody, email_of
 from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.errors import AuthError, database_errors, invalid
-from amphibase.gateway.auth.new_users import check_new_user
+from amphibase.gateway.auth.new_users import check_new_user, report_new_user
 from amphibase.gateway.auth.redirect_responses import SESSION_FIELDS, redirect, redirect_error
 from amphibase.gateway.auth.responses import respond
 from amphibase.gateway.auth.settings_endpoint import unsupported_provider
@@ -136,10 +136,14 @@ async def callback(core: Core, request: Request) -> Response:
                     provider=flow.provider_type,
                     **core.sealed_provider_tokens(tokens),
                 )
-                return redirect(redirect_to, query={"code": code})
-            session = await core.open_session(connection, user.id, request, EXTERNAL)
-        fragment = {name: session[name] for name in SESSION_FIELDS}
-        return redirect(redirect_to, fragment={**fragment, **provider_fields(tokens)})
+                response = redirect(redirect_to, query={"code": code})
+            else:
+                session = await core.open_session(connection, user.id, request, EXTERNAL)
+                fragment = {name: session[name] for name in SESSION_FIELDS}
+                fragment |= provider_fields(tokens)
+                response = redirect(redirect_to, fragment=fragment)
+        await report_new_user(core, request)
+        return response
     except (AuthError, AmphibaseError) as error:
         return redirect_error(error, redirect_to, has_flow=True)
 
