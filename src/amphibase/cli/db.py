@@ -102,19 +102,23 @@ def current(application: Application = None) -> None:
 def check(application: Application = None) -> None:
     """Compare the database with the models; exit code 1 if it is behind or differs.
 
-    It also says what to do about indexes that access rules need or suffer from.
+    It also says what to do about indexes that access rules need or suffer from, and with RLS=true
+    about privileges, views and functions that lead past the policies.
 
     Example: amphibase db check --app main:app
     """
 
     async def work(
         database: Database, settings: Settings
-    ) -> tuple[list[schema.ChainStatus], list[schema.Difference], str]:
+    ) -> tuple[list[schema.ChainStatus], list[schema.Difference], list[str]]:
         unenforced = await unenforced_tables(database, settings)
         return (
             await schema.current(database, settings, Base.metadata),
             await schema.check(database, settings, Base.metadata),
-            describe_unenforced(unenforced, settings) if unenforced else "",
+            [
+                *([describe_unenforced(unenforced, settings)] if unenforced else []),
+                *await schema.bypasses(database, settings, Base.metadata),
+            ],
         )
 
     results = _run_on_each(application, work)
@@ -128,9 +132,8 @@ def check(application: Application = None) -> None:
     else:
         for advice in index_advice(Base.metadata):
             console.print(f"[yellow]![/yellow] {escape(advice)}")
-    for _, _, unenforced in results:
-        if unenforced:
-            console.print(f"[yellow]![/yellow] {escape(unenforced)}")
+    for warning in [warning for _, _, warnings in results for warning in warnings]:
+        console.print(f"[yellow]![/yellow] {escape(warning)}")
     behind = [position.chain for position in positions if position.behind]
     if behind:
         chains = ", ".join(behind)

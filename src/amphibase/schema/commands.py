@@ -11,6 +11,7 @@ from sqlalchemy import Connection, MetaData, Table
 from amphibase.database.engine import Database
 from amphibase.errors import ConfigurationError, Unavailable
 from amphibase.schema import change_log
+from amphibase.schema.bypasses import find_bypasses
 from amphibase.schema.generated_columns import require_supported_columns
 from amphibase.schema.migrations import roles
 from amphibase.schema.migrations.chains import (
@@ -41,6 +42,7 @@ __all__ = [
     "Difference",
     "RevisionFile",
     "RevisionOutcome",
+    "bypasses",
     "check",
     "current",
     "downgrade",
@@ -126,6 +128,14 @@ async def check(database: Database, settings: Settings, metadata: MetaData) -> l
 
     async with database.read() as connection:
         return await connection.run_sync(compare)
+
+
+async def bypasses(database: Database, settings: Settings, metadata: MetaData) -> list[str]:
+    """Return the ways past the policies of the models' tables, where policies decide."""
+    if not _guarded(database, settings):
+        return []
+    async with database.read() as connection:
+        return await connection.run_sync(find_bypasses, metadata)
 
 
 async def revision(
