@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import socket
 import sqlite3
 import time
@@ -59,6 +60,16 @@ from amphibase.http import event_stream, streams
 
 event_stream.SEND_SECONDS = 1
 streams.HEARTBEAT_SECONDS = 0.2
+"""
+
+KILLABLE = """
+import os
+import signal
+
+
+@app.post("/kill")
+async def kill():
+    os.kill(os.getpid(), signal.SIGKILL)
 """
 
 ON_PROJECT = """
@@ -214,6 +225,26 @@ def test_a_stream_goes_on_after_a_restart_and_misses_nothing_of_another_process(
         assert titles == ["two", "three", "four"]
 
 
+def test_a_stream_whose_server_is_killed_goes_on_and_misses_nothing(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/app.db"
+    titles = set()
+    with served(tmp_path, url, KILLABLE) as server:
+        with server.stream() as stream:
+            for number in range(20):
+                server.write(str(number))
+            titles |= {stream.next()[1]["title"] for _ in range(5)}
+            with pytest.raises(httpx.TransportError):
+                httpx.post(f"{server.url}/kill", headers=server.headers)
+        server.write("20")
+    after = {"Last-Event-ID": stream.last_id}
+    with served(tmp_path, url) as server, server.stream(**after) as resumed:
+        while "20" not in titles:
+            name, row = resumed.next()
+            assert name == "added"
+            titles.add(row["title"])
+    assert titles == {str(number) for number in range(21)}
+
+
 def test_a_stream_has_rows_that_change_and_keys_of_those_that_go(server: Server) -> None:
     rows = f"{server.url}/chores"
     with server.stream() as stream:
@@ -330,7 +361,7 @@ def test_streams_end_at_once_when_the_server_stops(tmp_path: Path) -> None:
     assert closed.value.rcvd.code == 1012
 
 
-def test_a_client_that_takes_nothing_is_closed_and_delays_no_other(tmp_path: Path) -> None:
+def test_a_client_that_takes_nothing_is_closed_delays_no_other_and_goes_on(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/app.db"
     with served(tmp_path, url, IMPATIENT, MAX_STREAMS_PER_CALLER="2") as server:
         host, port = httpx.URL(server.url).host, httpx.URL(server.url).port
@@ -343,13 +374,29 @@ def test_a_client_that_takes_nothing_is_closed_and_delays_no_other(tmp_path: Pat
                 for number in range(40):
                     server.write(f"{number} {'x' * 500_000}")
                     assert stream.next()[1]["title"].startswith(f"{number} ")
-                deadline = time.monotonic() + SECONDS
-                while time.monotonic() < deadline:
-                    with server.stream() as third:
-                        if third.response.status_code == 200:
-                            return
-                    time.sleep(0.1)
-            raise AssertionError("the slow client still has its place")
+                wait_for_place(server)
+            slow.settimeout(SECONDS)
+            received = b"".join(iter(lambda: slow.recv(1 << 20), b""))
+        *_, (cursor, last) = re.findall(rb'id: (\S+)\nevent.*\n.*"title":"(\d+) .*\n\n', received)
+        assert int(last) < 39
+        with server.stream(**{"Last-Event-ID": cursor.decode()}) as resumed:
+            for number in range(int(last) + 1, 40):
+                assert resumed.next()[1]["title"].startswith(f"{number} ")
+        assert (
+            "A stream was closed whose client takes nothing"
+            in (tmp_path / "server.log").read_text()
+        )
+
+
+def wait_for_place(server: Server) -> None:
+    """Wait until one of two streams has ended."""
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline:
+        with server.stream() as third:
+            if third.response.status_code == 200:
+                return
+        time.sleep(0.1)
+    raise AssertionError("the slow client still has its place")
 
 
 def over_websocket(server: Server, path: str = "/chores/changes", query: str = "") -> Any:

@@ -240,6 +240,33 @@ async def test_a_log_of_a_table_with_other_columns_than_before_is_a_loss(
     await end_of(records, ann)
 
 
+@pytest.mark.parametrize(
+    ("change", "back"),
+    [
+        ("ADD COLUMN extra INTEGER", "DROP COLUMN extra"),
+        ("ALTER COLUMN stars TYPE bigint", "ALTER COLUMN stars TYPE integer"),
+    ],
+)
+async def test_a_stream_goes_on_when_its_table_is_altered(
+    records: Records, ann: Changes[Task], change: str, back: str
+) -> None:
+    if records.is_sqlite and "TYPE" in change:
+        pytest.skip("SQLite alters no types")
+    tasks = records.of(Task, ANN)
+    task = await tasks.add(Task(title="before"))
+    await events(ann, 1)
+    await tasks.update(task.id, title="at the change")
+    await records.execute(text(f"ALTER TABLE t_tasks {change}"))
+    try:
+        assert described(await events(ann, 1)) == [("Changed", "at the change")]
+        await tasks.update(task.id, title="after")
+        assert described(await events(ann, 1)) == [("Changed", "after")]
+    finally:
+        await records.execute(text(f"ALTER TABLE t_tasks {back}"))
+    await tasks.delete(task.id)
+    assert described(await events(ann, 1)) == [("Removed", task.id)]
+
+
 async def test_streams_at_the_same_place_share_one_read(
     records: Records, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,6 +17,7 @@ from starlette.websockets import WebSocketDisconnect
 from amphibase.backend import Backend, Caller
 from amphibase.errors import AmphibaseError, Retryable
 from amphibase.http.streams import RETRY_SECONDS, Batches, batches, first_of
+from amphibase.redaction import redacted_logger
 
 SEND_SECONDS = 30
 """How long a client may take nothing of a batch that is sent."""
@@ -30,6 +31,8 @@ EVENT_STREAM_HEADERS = {
 
 POLICY_VIOLATION, SERVICE_RESTART, TRY_AGAIN_LATER = 1008, 1012, 1013
 """Codes that a WebSocket is closed with (IANA, "WebSocket Close Code Number Registry")."""
+
+logger = redacted_logger("amphibase.streams")
 
 Item = TypeVar("Item")
 Item_contra = TypeVar("Item_contra", contravariant=True)
@@ -202,7 +205,9 @@ async def delivered(
         async for batch in batches(stream, feed.caller, feed.backend):
             async with asyncio.timeout(SEND_SECONDS):
                 await deliver(batch)
-    except (AmphibaseError, TimeoutError, OSError) as error:
+    except (AmphibaseError, OSError) as error:
+        if isinstance(error, TimeoutError):
+            logger.info("A stream was closed whose client takes nothing for %d s", SEND_SECONDS)
         return error
     raise AssertionError("a stream has no end of its own")
 
