@@ -27,7 +27,7 @@ def scripts(npm_packages: Path) -> Path:
     return npm_packages
 
 
-@pytest.mark.parametrize("walk", ["rows", "accounts", "files", "channels"])
+@pytest.mark.parametrize("walk", ["rows", "accounts", "files"])
 def test_it_finds_all_as_it_expects_it(
     local_supabase: LocalSupabase, scripts: Path, walk: str
 ) -> None:
