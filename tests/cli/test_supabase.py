@@ -512,6 +512,20 @@ def test_stopping_what_does_not_run_is_no_error(tmp_path: Path) -> None:
     assert "not running" in done.stderr
 
 
+def test_what_is_starting_is_stopped(tmp_path: Path) -> None:
+    cli, folder = Cli(tmp_path), DataDir(tmp_path / ".amphibase")
+    with ThreadPoolExecutor(1) as pool, socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"postgresql://a:b@127.0.0.1:{silent.getsockname()[1]}/x"
+        starting = pool.submit(cli, "start", "--port", "0", "--database-url", url)
+        while folder.process() is None and not starting.done():
+            time.sleep(0.02)
+        stopped = cli("stop")
+        started = starting.result()
+    assert (stopped.returncode, started.returncode) == (0, 2)
+    assert "Stopped" in stopped.stderr
+    assert started.stderr == "error It was stopped while it started\n"
+
+
 def test_a_named_port_that_is_taken_is_reported(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

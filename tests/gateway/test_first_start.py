@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import psycopg
 from tests.gateway.conftest import PASSWORD
@@ -19,6 +20,19 @@ try:
 except AmphibaseError as error:
     print(type(error).__name__, error.detail)
 print(*(name for name in ("alembic", "sqlalchemy") if name in sys.modules))
+"""
+
+
+OF_A_LOCKED_FOLDER = """
+import os, sys
+from pathlib import Path
+from amphibase.gateway.data_dir import DataDir
+from amphibase.gateway.first_start import ProjectMaker
+folder = DataDir(Path(sys.argv[1]))
+lock = folder.lock()
+with ProjectMaker():
+    os.close(lock)
+    print(folder.wait_until_free(20))
 """
 
 
@@ -45,3 +59,9 @@ def test_its_errors_are_those_of_the_start(postgres: Server) -> None:
 
 def test_it_ends_where_nothing_is_to_be_made() -> None:
     assert make_project() == [""]
+
+
+def test_a_gateway_that_is_killed_meanwhile_leaves_its_folder_free(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", OF_A_LOCKED_FOLDER, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "True"

@@ -111,12 +111,9 @@ def stop(data_dir: DataDirOption = None) -> None:
 
     Example: amphibase supabase stop
     """
-    folder = DataDir(_settings(data_dir=data_dir).data_dir)
-    state = folder.running()
-    if state is None:
+    if not process.stop(DataDir(_settings(data_dir=data_dir).data_dir)):
         _warn("The local Supabase is not running")
         return
-    process.stop(folder, state)
     _console().print("[green]✓[/green] Stopped; the data stays")
 
 

@@ -98,6 +98,7 @@ def _serve(
     try:
         serve(settings, folder, listeners, reporter.ready)
     except SystemExit:
+        reporter.report("error", "It was stopped while it started")
         return 0
     except AmphibaseError as error:
         reporter.report("error", error.detail)

@@ -17,6 +17,7 @@ LOCK_FILE = "gateway.lock"
 LOG_FILE = "gateway.log"
 PASSWORD_FILE = "authenticator.password"
 PROBE_SECONDS = 0.1
+NAME_SECONDS = 2
 POSTGRES = "postgres"
 STORAGE = "storage"
 
@@ -71,6 +72,8 @@ class DataDir:
         deadline = time.monotonic() + PROBE_SECONDS
         while (descriptor := self._lock(fcntl.LOCK_EX)) is None and time.monotonic() < deadline:
             time.sleep(0.01)  # another process may be checking whether a gateway runs
+        if descriptor is not None:
+            os.ftruncate(descriptor, 0)  # whom it named has ended
         return descriptor
 
     def _lock(self, kind: int) -> int | None:
@@ -97,6 +100,21 @@ class DataDir:
             return RunningGateway(**json.loads((self.path / STATE_FILE).read_text()))
         except (OSError, ValueError, TypeError):  # it is starting or ending
             return None
+
+    def write_process(self) -> None:
+        """Write into the file of the lock, which is held, that this process is the gateway."""
+        (self.path / LOCK_FILE).write_text(f"{os.getpid()}\n")
+
+    def process(self) -> int | None:
+        """Return the process of the gateway that has the folder, ready or not; None where there is
+        none."""
+        path = self.path / LOCK_FILE
+        deadline = time.monotonic() + NAME_SECONDS
+        while path.exists() and self._is_locked() and time.monotonic() < deadline:
+            if process := path.read_text().strip():
+                return int(process)
+            time.sleep(0.01)  # it has the lock, and is about to write its number
+        return None
 
     def wait_until_free(self, seconds: float) -> bool:
         """Wait for the gateway to end; return whether it has within that time."""

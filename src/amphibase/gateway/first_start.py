@@ -26,8 +26,7 @@ class ProjectMaker:
         reads_error, writes_error = os.pipe()
         self._process = os.fork()
         if not self._process:
-            os.close(writes_order)
-            os.close(reads_error)
+            _close_all_but(reads_order, writes_error)
             _run(os.fdopen(reads_order, "rb"), os.fdopen(writes_error, "wb"))
         os.close(reads_order)
         os.close(writes_error)
@@ -73,6 +72,16 @@ class ProjectMaker:
 
 
 _FAILED = pickle.dumps(ConfigurationError("The project cannot be made; the log says why"))
+
+
+def _close_all_but(*kept: int) -> None:
+    """Close what the gateway has open, such as the lock of its folder: else that would be taken for
+    as long as this process goes on after the gateway was killed."""
+    for name in os.listdir("/dev/fd"):
+        descriptor = int(name)
+        if descriptor > 2 and descriptor not in kept:
+            with suppress(OSError):  # /dev/fd itself, which is closed by now
+                os.close(descriptor)
 
 
 def _run(order: BinaryIO, response: BinaryIO) -> NoReturn:

@@ -106,6 +106,7 @@ def serve(settings: GatewaySettings, folder: DataDir, listeners: Listeners, read
     gc.disable()  # what is made from now on stays; `freeze` enables it
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _exit_on_signal)
+    folder.write_process()
     with ExitStack() as stack:
         server = maker = None
         if settings.database_url is None:
@@ -253,18 +254,25 @@ async def _serve(
         await inbox_serving
 
 
-def stop(folder: DataDir, state: RunningGateway) -> None:
-    """End a gateway that runs, and wait until it has.
+def stop(folder: DataDir) -> bool:
+    """End the gateway that runs or starts on the folder, and wait until it has.
+
+    Returns:
+        False where there is none.
 
     Raises:
         ConfigurationError: it does not end.
     """
+    process = folder.process()
+    if process is None:
+        return False
     with suppress(ProcessLookupError):
-        os.kill(state.pid, signal.SIGTERM)
+        os.kill(process, signal.SIGTERM)
     if not folder.wait_until_free(STOP_SECONDS):
         raise ConfigurationError(
-            f"The gateway (process {state.pid}) did not end within {STOP_SECONDS} seconds"
+            f"The gateway (process {process}) did not end within {STOP_SECONDS} seconds"
         )
+    return True
 
 
 async def reset(
