@@ -15,6 +15,7 @@ class BindingIndex(Generic[Subscriber]):
     def __init__(self) -> None:
         self._bindings: dict[Subscriber, Sequence[Binding]] = {}
         self._by_table: dict[tuple[str, str], dict[Subscriber, list[Binding]]] = defaultdict(dict)
+        self._of_tables: dict[tuple[str, str], Sequence[tuple[Subscriber, Binding]]] = {}
 
     def __len__(self) -> int:
         return len(self._bindings)
@@ -36,6 +37,7 @@ class BindingIndex(Generic[Subscriber]):
 
     def remove(self, subscriber: Subscriber) -> Sequence[Binding]:
         """Forget a subscriber; return its bindings."""
+        self._of_tables.clear()
         bindings = self._bindings.pop(subscriber, ())
         for binding in bindings:
             of_table = self._by_table[binding.schema, binding.table]
@@ -56,12 +58,17 @@ class BindingIndex(Generic[Subscriber]):
         """Return about how many bindings name a table: so many subscribers."""
         return sum(len(self._by_table.get(key, ())) for key in _names(schema, table))
 
-    def of_table(self, schema: str, table: str) -> Iterator[tuple[Subscriber, Binding]]:
-        """Yield the bindings that name a table, or all."""
-        for key in _names(schema, table):
-            for subscriber, bindings in self._by_table.get(key, {}).items():
-                for binding in bindings:
-                    yield subscriber, binding
+    def of_table(self, schema: str, table: str) -> Sequence[tuple[Subscriber, Binding]]:
+        """Return the bindings that name a table, or all; the same object while none changes."""
+        name = schema, table
+        if name not in self._of_tables:
+            self._of_tables[name] = [
+                (subscriber, binding)
+                for key in _names(schema, table)
+                for subscriber, bindings in self._by_table.get(key, {}).items()
+                for binding in bindings
+            ]
+        return self._of_tables[name]
 
 
 def _names(schema: str, table: str) -> Iterator[tuple[str, str]]:

@@ -16,9 +16,11 @@ from amphibase.gateway.realtime.changes.pace import paced
 from amphibase.gateway.realtime.changes.questions import compose
 from amphibase.gateway.realtime.changes.round import (
     ChangeSubscriber,
+    Group,
     Recipient,
     Round,
     RoundOutcome,
+    Selection,
     TimeLimit,
 )
 from amphibase.gateway.realtime.changes.row_policies import RowPolicies, RowQuestion
@@ -39,6 +41,23 @@ Candidates = Mapping[Relation, Sequence[tuple[ChangeSubscriber, Binding]]]
 """Who may want changes of a table, and by which bindings."""
 
 
+MAX_RELATIONS = 1000
+"""Of which the recipients are kept; the stream has a relation for each version of a table."""
+
+
+class _TableGroups(NamedTuple):
+    """The recipients of a table's changes.
+
+    Attributes:
+        named: who is among them, or is left out.
+        version: of the table.
+    """
+
+    named: Sequence[tuple[ChangeSubscriber, Binding]]
+    version: str | None
+    groups: Sequence[Group]
+
+
 class Lane:
     """Delivers changes in their order to the subscribers that it has.
 
@@ -54,6 +73,7 @@ class Lane:
         self._catalog = TableCatalog()
         self._generated = GeneratedColumns()
         self._policies = RowPolicies()
+        self._groups: dict[Relation, _TableGroups] = {}
         self._notices: dict[ChangeSubscriber, set[str]] = defaultdict(set)
 
     def __contains__(self, subscriber: ChangeSubscriber) -> bool:
@@ -66,6 +86,7 @@ class Lane:
     def remove(self, subscriber: ChangeSubscriber) -> Sequence[Binding]:
         """Deliver nothing more to a subscriber; return its bindings."""
         self._notices.pop(subscriber, None)
+        self._groups.clear()
         return self._index.remove(subscriber)
 
     async def close(self) -> None:
@@ -99,10 +120,12 @@ class Lane:
         roles = {each.caller.role for named in candidates.values() for each, _ in named}
         tables = await self._catalog.read(session, versions, roles)
         changes = await self._generated.add(session, changes, versions, tables)
-        recipients = await self._recipients(candidates, tables)
-        outcome = await Round(changes, recipients, tables).decide(
-            session, self._policies, self._limit
-        )
+        groups = [
+            group
+            for relation, named in candidates.items()
+            for group in await self._groups_of(relation, named, versions, tables)
+        ]
+        outcome = await Round(changes, groups, tables).decide(session, self._policies, self._limit)
         self._report(outcome)
         await self._send(changes, outcome, tables)
         return outcome
@@ -110,27 +133,39 @@ class Lane:
     def candidates(self, changes: Sequence[RowChange]) -> Candidates:
         """Return who may want changes, by their tables."""
         named = {
-            relation: [*self._index.of_table(relation.schema, relation.table)]
+            relation: self._index.of_table(relation.schema, relation.table)
             for relation in dict.fromkeys(change.relation for change in changes)
         }
         return {relation: of_table for relation, of_table in named.items() if of_table}
 
-    async def _recipients(
-        self, candidates: Candidates, tables: Tables
-    ) -> Mapping[Relation, Sequence[Recipient]]:
-        """Return those who may select something of the table, if it is still there."""
-        recipients = defaultdict(list)
-        for relation, named in candidates.items():
-            async for subscriber, binding in paced(named):
-                caller = subscriber.caller
-                table = tables.get((relation.oid, caller.role))
-                if table is not None and table.is_readable:
-                    claims = table.reading.reduce(caller.claims)
-                    question = RowQuestion(caller.role, claims, relation.oid)
-                    recipients[relation].append(Recipient(subscriber, binding, question))
-                elif table is not None and not binding.is_wildcard:
-                    self._notify(subscriber, binding, f"The role {table.role} {NOT_GRANTED}")
-        return recipients
+    async def _groups_of(
+        self,
+        relation: Relation,
+        named: Sequence[tuple[ChangeSubscriber, Binding]],
+        versions: Mapping[int, str],
+        tables: Tables,
+    ) -> Sequence[Group]:
+        """Return those who may select something of a table, if it is still there."""
+        version = versions.get(relation.oid)
+        latest = self._groups.get(relation)
+        if latest is not None and latest.named is named and latest.version == version:
+            return latest.groups
+        groups: dict[tuple[Selection, RowQuestion], list[Recipient]] = defaultdict(list)
+        async for subscriber, binding in paced(named):
+            role = subscriber.caller.role
+            table = tables.get((relation.oid, role))
+            if table is not None and table.is_readable:
+                claims = table.reading.reduce(subscriber.caller.claims)
+                selection = Selection(relation, role, binding.event, binding.filters)
+                question = RowQuestion(role, claims, relation.oid)
+                groups[selection, question].append(Recipient(subscriber, binding, role))
+            elif table is not None and not binding.is_wildcard:
+                self._notify(subscriber, binding, f"The role {role} {NOT_GRANTED}")
+        if len(self._groups) >= MAX_RELATIONS:
+            self._groups.clear()
+        found = [Group(*key, recipients) for key, recipients in groups.items()]
+        self._groups[relation] = _TableGroups(named, version, found)
+        return found
 
     def _report(self, outcome: RoundOutcome) -> None:
         """Tell those who get less than they want, and end what takes too long."""
@@ -138,8 +173,9 @@ class Lane:
             self.end(recipient, f"A filter {TOO_SLOW}")
         for recipient, error in outcome.failed:
             if self._notify(recipient.subscriber, recipient.binding, FAILS):
-                role = recipient.question.role
-                logger.warning("A subscriber of the role %s gets nothing: %s", role, error)
+                logger.warning(
+                    "A subscriber of the role %s gets nothing: %s", recipient.role, error
+                )
 
     def _notify(self, subscriber: ChangeSubscriber, binding: Binding, message: str) -> bool:
         """Tell a subscriber once; return whether it is the first time.
@@ -200,10 +236,10 @@ class _Message(NamedTuple):
 def _messages(changes: Sequence[RowChange], outcome: RoundOutcome) -> Iterator[_Message]:
     for change, recipients in zip(changes, outcome.recipients, strict=True):
         messages: dict[Any, _Message] = {}
-        for subscriber, binding, question in recipients:
+        for subscriber, binding, role in recipients:
             key = subscriber, binding.columns
             if key not in messages:
-                messages[key] = _Message(change, *key, question.role, [])
+                messages[key] = _Message(change, *key, role, [])
             messages[key].ids.append(binding.id)
         yield from messages.values()
 
@@ -217,7 +253,7 @@ async def _compose(
     """Return the JSON of the values that the database writes."""
     values = set()
     for change, recipients in zip(changes, outcome.recipients, strict=True):
-        for role in {recipient.question.role for recipient in recipients}:
+        for role in {recipient.role for recipient in recipients}:
             table = tables[change.relation.oid, role]
             columns = [
                 each for each in table.columns.values() if each.is_composed and each.is_selectable

@@ -57,16 +57,32 @@ class ChangeSubscriber(Hashable, Protocol):
 
 
 class Recipient(NamedTuple):
-    """A binding of a subscriber that names the table of changes.
-
-    Attributes:
-        question: has the claims by which the policies decide, so that it is one for all who have
-            the same.
-    """
+    """A binding of a subscriber that names the table of changes."""
 
     subscriber: ChangeSubscriber
     binding: Binding
+    role: str
+
+
+class Selection(NamedTuple):
+    """What a binding wants of a table; equal ones are evaluated once."""
+
+    relation: Relation
+    role: str
+    event: str
+    filters: tuple[ChangeFilter, ...]
+
+
+class Group(NamedTuple):
+    """Recipients who receive the same changes of a table.
+
+    Attributes:
+        question: has the claims by which the policies decide.
+    """
+
+    selection: Selection
     question: RowQuestion
+    recipients: Sequence[Recipient]
 
 
 class RoundOutcome(NamedTuple):
@@ -88,15 +104,6 @@ class RoundOutcome(NamedTuple):
     failed: Sequence[tuple[Recipient, str]]
 
 
-class _Selection(NamedTuple):
-    """What a binding wants of a table; equal ones are evaluated once."""
-
-    relation: Relation
-    role: str
-    event: str
-    filters: tuple[ChangeFilter, ...]
-
-
 class TimeLimit(NamedTuple):
     """How long policies may take.
 
@@ -113,31 +120,26 @@ class Round:
     """The decision about one block of changes.
 
     Args:
-        recipients: by the tables of the changes, those who may want them; each may select
-            something of the table.
-        tables: of the recipients' roles.
+        groups: those who may want the changes; each may select something of the table.
+        tables: of their roles.
     """
 
     def __init__(
         self,
         changes: Sequence[RowChange],
-        recipients: Mapping[Relation, Sequence[Recipient]],
+        groups: Sequence[Group],
         tables: Tables,
     ) -> None:
         self._changes = changes
         self._tables = tables
-        self._recipients = [
-            (relation, recipient, _selection(relation, recipient))
-            for relation, of_table in recipients.items()
-            for recipient in of_table
-        ]
+        self._groups = groups
         self._operations: dict[tuple[Relation, str], int] = defaultdict(int)
         for place, change in enumerate(changes):
             for event in (ALL, change.operation):
                 self._operations[change.relation, event] |= 1 << place
         self._rows: dict[tuple[int, bool], Row] = {}
-        self._wanted: dict[_Selection, int] = {}
-        self._slow_selections: set[_Selection] = set()
+        self._wanted: dict[Selection, int] = {}
+        self._slow_selections: set[Selection] = set()
 
     async def decide(
         self, session: QuestionSession, policies: RowPolicies, limit: TimeLimit
@@ -163,13 +165,13 @@ class Round:
     async def _select(self, session: QuestionSession) -> None:
         """Evaluate what the bindings want, each combination of conditions once."""
         questions: dict[FilterQuestion, set[str | None]] = defaultdict(set)
-        undecided: list[tuple[_Selection, int, list[tuple[FilterQuestion, str | None]]]] = []
-        async for relation, _, selection in paced(self._recipients):
+        undecided: list[tuple[Selection, int, list[tuple[FilterQuestion, str | None]]]] = []
+        async for selection, *_ in paced(self._groups):
             if selection in self._wanted:
                 continue
-            wanted = self._operations[relation, selection.event]
+            wanted = self._operations[selection.relation, selection.event]
             if selection.filters:
-                table = self._tables[relation.oid, selection.role]
+                table = self._tables[selection.relation.oid, selection.role]
                 if table.is_restricted and not table.has_known_key:
                     # What a row that is not shown holds could be found out by filters.
                     wanted = 0
@@ -190,7 +192,7 @@ class Round:
                 self._wanted[selection] |= bit
 
     def _compare(
-        self, place: int, selection: _Selection, table: RoleTable
+        self, place: int, selection: Selection, table: RoleTable
     ) -> list[tuple[FilterQuestion, str | None]] | None:
         """Return what the database is to be asked; None where a filter does not hold already."""
         asked: list[tuple[FilterQuestion, str | None]] = []
@@ -222,11 +224,11 @@ class Round:
         """Return which changes the policies are to be asked about, by table and role."""
         wanted: dict[RowQuestion, int] = defaultdict(int)
         asked: dict[tuple[Relation, str], int] = {}
-        async for relation, recipient, selection in paced(self._recipients):
-            key = relation, selection.role
+        async for selection, question, _ in paced(self._groups):
+            key = selection.relation, selection.role
             if key not in asked:
                 asked[key] = self._asked_changes(*key)
-            wanted[recipient.question] |= self._wanted[selection] & asked[key]
+            wanted[question] |= self._wanted[selection] & asked[key]
         possible = self._possible_rows(asked)
         questions: dict[tuple[int, str], dict[RowQuestion, int]] = defaultdict(dict)
         async for question, mask in paced(wanted.items()):
@@ -257,38 +259,34 @@ class Round:
 
     async def _outcome(self, decisions: Decisions) -> RoundOutcome:
         undecided = {*decisions.undecided} | decisions.locked
-        asking = [
-            each
-            for relation, each, selection in self._recipients
-            if self._wanted[selection] & self._asked_changes(relation, selection.role)
-        ]
-        slow = [each for each in asking if each.question in decisions.slow]
-        waiting = {each.subscriber for each in asking if each.question in undecided}
+        slow: list[Recipient] = []
+        failed: list[tuple[Recipient, str]] = []
+        waiting: set[ChangeSubscriber] = set()
+        async for selection, question, recipients in paced(self._groups):
+            if not self._wanted[selection] & self._asked_changes(*selection[:2]):
+                continue
+            if question in decisions.slow:
+                slow += recipients
+            if question in undecided:
+                waiting.update(each.subscriber for each in recipients)
+            if question in decisions.failed:
+                failed += [(each, decisions.failed[question]) for each in recipients]
         left_out = waiting.union(each.subscriber for each in slow)
-        recipients: list[list[Recipient]] = [[] for _ in self._changes]
-        slow_filters = []
-        async for relation, recipient, selection in paced(self._recipients):
+        receiving: list[list[Recipient]] = [[] for _ in self._changes]
+        slow_filters: list[Recipient] = []
+        async for selection, question, recipients in paced(self._groups):
             if selection in self._slow_selections:
-                slow_filters.append(recipient)
-            elif recipient.subscriber not in left_out:
-                hidden = self._asked_changes(relation, selection.role)
-                hidden &= ~decisions.seen.get(recipient.question, 0)
-                for place in bits(self._wanted[selection] & ~hidden):
-                    recipients[place].append(recipient)
-        failed = [
-            (each, decisions.failed[each.question])
-            for each in asking
-            if each.question in decisions.failed
-        ]
-        return RoundOutcome(recipients, slow_filters, slow, waiting, failed)
+                slow_filters += recipients
+                continue
+            hidden = self._asked_changes(*selection[:2]) & ~decisions.seen.get(question, 0)
+            if left_out:
+                recipients = [each for each in recipients if each.subscriber not in left_out]
+            for place in bits(self._wanted[selection] & ~hidden):
+                receiving[place] += recipients
+        return RoundOutcome(receiving, slow_filters, slow, waiting, failed)
 
 
 @lru_cache(4096)
 def _claims(text: str) -> Mapping[str, Any]:
     claims: Mapping[str, Any] = json.loads(text)
     return claims
-
-
-def _selection(relation: Relation, recipient: Recipient) -> _Selection:
-    binding = recipient.binding
-    return _Selection(relation, recipient.question.role, binding.event, binding.filters)
