@@ -19,11 +19,12 @@ from enum import Enum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, delete, func, insert, or_, select, update
+from sqlalchemy import Insert, Row, delete, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from amphibase.accounts.session_rows import end_sessions, sessions_of
 from amphibase.backend import NO_CLAIMS, Claims, Device, UserSession
+from amphibase.database.together import execute_together
 from amphibase.models import utc_now, uuid7
 from amphibase.schema.tables import Tables
 
@@ -133,16 +134,15 @@ class Sessions:
             method: how the user proved who they are, for the `amr` claim: `password`, `otp`.
         """
         now = utc_now()
-        session_id = uuid7()
-        await connection.execute(
+        session_id, token = uuid7(), new_token()
+        await execute_together(
+            connection,
             delete(self._sessions).where(
                 self._sessions.c.user_id == user_id,
                 # NULL until the first refresh, as in Supabase Auth.
                 func.coalesce(self._sessions.c.refreshed_at, self._sessions.c.created_at)
                 < now - self._lifetime,
-            )
-        )
-        await connection.execute(
+            ),
             insert(self._sessions).values(
                 id=session_id,
                 user_id=user_id,
@@ -151,11 +151,10 @@ class Sessions:
                 updated_at=now,
                 user_agent=device.user_agent,
                 ip=device.ip,
-            )
+            ),
+            self._method_row(session_id, method, now),
+            self._token_row(session_id, user_id, token, None, now),
         )
-        await self._record_method(connection, session_id, method, now)
-        token = new_token()
-        await self._store(connection, session_id, user_id, token, None, now)
         amr = [{"method": method, "timestamp": int(now.timestamp())}]
         return OpenSession(session_id, user_id, token, amr, method=method)
 
@@ -229,7 +228,7 @@ class Sessions:
                 self._claims.c.authentication_method == method,
             )
         )
-        await self._record_method(connection, session_id, method, now)
+        await connection.execute(self._method_row(session_id, method, now))
         following = await self._issue_next(connection, session, active, now)
         amr = await self._methods(connection, session_id)
         return OpenSession(session_id, session.user_id, following, amr, session.aal, method)
@@ -319,7 +318,9 @@ class Sessions:
             .where(self._tokens.c.id == used.id)
             .values(revoked=True, updated_at=now)
         )
-        await self._store(connection, session.id, session.user_id, following, used.token, now)
+        await connection.execute(
+            self._token_row(session.id, session.user_id, following, used.token, now)
+        )
         return following
 
     async def _apply_reuse_policy(
@@ -338,17 +339,13 @@ class Sessions:
                     .values(revoked=True, updated_at=now)
                 )
 
-    async def _record_method(
-        self, connection: AsyncConnection, session_id: UUID, method: str, now: datetime
-    ) -> None:
-        await connection.execute(
-            insert(self._claims).values(
-                id=uuid7(),
-                session_id=session_id,
-                authentication_method=method,
-                created_at=now,
-                updated_at=now,
-            )
+    def _method_row(self, session_id: UUID, method: str, now: datetime) -> Insert:
+        return insert(self._claims).values(
+            id=uuid7(),
+            session_id=session_id,
+            authentication_method=method,
+            created_at=now,
+            updated_at=now,
         )
 
     async def _methods(self, connection: AsyncConnection, session_id: UUID) -> list[dict[str, Any]]:
@@ -359,25 +356,17 @@ class Sessions:
         )
         return [{"method": name, "timestamp": int(at.timestamp())} for name, at in rows]
 
-    async def _store(
-        self,
-        connection: AsyncConnection,
-        session_id: UUID,
-        user_id: UUID,
-        token: str,
-        parent: str | None,
-        now: datetime,
-    ) -> None:
-        await connection.execute(
-            insert(self._tokens).values(
-                token=digest(token),
-                parent=parent,
-                user_id=str(user_id),
-                session_id=session_id,
-                revoked=False,
-                created_at=now,
-                updated_at=now,
-            )
+    def _token_row(
+        self, session_id: UUID, user_id: UUID, token: str, parent: str | None, now: datetime
+    ) -> Insert:
+        return insert(self._tokens).values(
+            token=digest(token),
+            parent=parent,
+            user_id=str(user_id),
+            session_id=session_id,
+            revoked=False,
+            created_at=now,
+            updated_at=now,
         )
 
     def _next_of(self, stored: str) -> str:
