@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, delete, func, insert, select, text, update
+from sqlalchemy import BindParameter, Row, Select, delete, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from amphibase.backend import Account, Claims
@@ -93,20 +93,29 @@ class Users:
 
         Where rows that came by SQL differ in case alone, the confirmed one counts, else the oldest.
         """
+        statement = self.with_email(email.lower())
+        if lock:
+            statement = statement.with_for_update()
+        row: Row[Any] | None = (await connection.execute(statement)).one_or_none()
+        return row
+
+    def with_email(self, email: str | BindParameter[str]) -> Select[Any]:
+        """Return the query of `find_by_email`.
+
+        Args:
+            email: in lower case.
+        """
         users = self._users
-        statement = (
+        return (
             select(users)
             .where(
-                func.lower(users.c.email) == email.lower(),
+                func.lower(users.c.email) == email,
                 users.c.is_sso_user.is_(False),
                 users.c.deleted_at.is_(None),
             )
             .order_by(users.c.email_confirmed_at.is_(None), users.c.created_at, users.c.id)
             .limit(1)
         )
-        if lock:
-            statement = statement.with_for_update()
-        return (await connection.execute(statement)).one_or_none()
 
     async def count_confirmed_without_email(self, connection: AsyncConnection, limit: int) -> int:
         """Count the accounts whose address counts as confirmed and was sent no email for that.

@@ -157,6 +157,16 @@ async def test_passwords_need_the_characters_that_are_requested(serve: ServeAuth
     assert (await strict.post("/signup", body)).status_code == 200
 
 
+async def test_a_sign_in_shows_the_user_with_identities_and_factors(api: Api) -> None:
+    token = (await api.sign_up())["access_token"]
+    factor = {"factor_type": "totp", "friendly_name": "phone"}
+    assert (await api.post("/factors", factor, token=token)).status_code == 200
+    session = (await api.sign_in()).json()
+    user = session["user"]
+    assert user == (await api.get("/user", token=session["access_token"])).json()
+    assert (len(user["identities"]), len(user["factors"])) == (1, 1)
+
+
 async def test_a_password_signs_in_whatever_the_case_of_the_address(api: Api) -> None:
     await api.sign_up()
     response = await api.sign_in("Ann@Example.com")

@@ -146,7 +146,8 @@ class AuditLog:
             }
             for action in actions
         ]
-        await connection.execute(insert(self._table), entries)
+        # One alone in the way for one: that for several takes another round trip.
+        await connection.execute(insert(self._table), entries if len(entries) > 1 else entries[0])
         if monotonic() >= self._next_sweep:
             self._next_sweep = monotonic() + SWEEP_SECONDS
             self._background.run("The deletion of old audit log entries", self.sweep())

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -20,6 +21,7 @@ from amphibase.gateway.auth.external.id_token import by_id_token
 from amphibase.gateway.auth.hooks.points import PasswordDecision
 from amphibase.gateway.auth.password_policy import violation
 from amphibase.gateway.auth.responses import respond_uncached
+from amphibase.gateway.auth.users import AuthUser
 
 REFRESH_REJECTIONS = {
     RefreshRejection.UNKNOWN: codes.REFRESH_TOKEN_NOT_FOUND,
@@ -62,7 +64,8 @@ async def by_password(core: Core, request: Request) -> Mapping[str, Any]:
     body = await read(request, PasswordGrant)
     if body.email and body.phone:
         raise invalid("Only an email address or phone number should be provided on login.")
-    credentials = await _credentials(core, body)
+    user = await _user(core, body)
+    credentials = _credentials(body, user)
     try:
         checked = await core.engine.check_password(credentials, body.password)
     except InvalidCredentials:
@@ -71,13 +74,13 @@ async def by_password(core: Core, request: Request) -> Mapping[str, Any]:
     except EmailNotConfirmed:
         code = codes.PHONE_NOT_CONFIRMED if body.phone else codes.EMAIL_NOT_CONFIRMED
         raise AuthError(code) from None
+    assert user is not None  # as nobody has a password else
     await _check_attempt(core, credentials, valid=True)
     async with core.database.write() as connection:
         row, session = await core.engine.sign_in(connection, checked, device_of(request))
         traits = {"provider": "phone" if body.phone else "email"}
         await core.audit.record(connection, row, AuditAction.LOGIN, traits=traits)
-        user = await core.users.of(connection, row)
-    response = core.session_json(user, session)
+    response = core.session_json(replace(user, row=row), session)
     # After the sign-in, which fails for no service that is away.
     with suppress(AuthError):
         if error := await violation(core.settings, body.password):
@@ -97,21 +100,26 @@ async def _check_attempt(core: Core, credentials: Credentials, *, valid: bool) -
         raise AuthError(codes.INVALID_CREDENTIALS)
 
 
-async def _credentials(core: Core, body: PasswordGrant) -> Credentials:
+async def _user(core: Core, body: PasswordGrant) -> AuthUser | None:
     if body.phone:
         if not core.settings.external_phone_enabled:
             raise AuthError(codes.PHONE_LOGIN_DISABLED)
         phone = phone_of(body.phone)
         async with core.database.read() as connection:
-            user = await core.users.find_by_phone(connection, phone)
-        if user is None:
-            return Credentials(None, is_confirmed=False)
-        return Credentials(user.row, user.row.phone_confirmed_at is not None)
+            return await core.users.find_by_phone(connection, phone)
     if not body.email:
         raise invalid("missing email or phone")
     if not core.settings.external_email_enabled:
         raise AuthError(codes.EMAIL_LOGIN_DISABLED)
-    return await core.engine.credentials(body.email)
+    return await core.users.read_by_email(body.email)
+
+
+def _credentials(body: PasswordGrant, user: AuthUser | None) -> Credentials:
+    email = None if body.phone else body.email
+    if user is None:
+        return Credentials(None, is_confirmed=False, email=email)
+    confirmed_at = user.row.phone_confirmed_at if body.phone else user.row.email_confirmed_at
+    return Credentials(user.row, confirmed_at is not None, email)
 
 
 async def by_refresh_token(core: Core, request: Request) -> Mapping[str, Any]:
