@@ -12,9 +12,11 @@ from sqlalchemy import (
     Table,
     Uuid,
     and_,
+    any_,
     bindparam,
     exists,
     false,
+    func,
     literal_column,
     or_,
     select,
@@ -144,11 +146,14 @@ class Predicates:
 
     Args:
         source: gives the tables that a condition reads beside the row's own.
+        has_arrays: whether scopes are compared as arrays, which Postgres plans once for all
+            callers. It plans `IN (SELECT …)` anew for each, since their estimates differ.
     """
 
-    def __init__(self, caller: Caller, source: Source = alias) -> None:
+    def __init__(self, caller: Caller, source: Source = alias, *, has_arrays: bool = False) -> None:
         self._caller = caller
         self._source = source
+        self._has_arrays = has_arrays
 
     def write(self, condition: Condition, row: RowColumns = own_columns) -> ColumnElement[bool]:
         """Return the condition as an expression, which is not true where it is NULL.
@@ -170,7 +175,10 @@ class Predicates:
                     return row(column).is_(None)
                 return row(column) == self._caller_id()
             case InScope(column, query):
-                return row(column).in_(self.scope(query))
+                keys = self.scope(query)
+                if self._has_arrays:
+                    return row(column) == any_(func.array(keys.scalar_subquery()))
+                return row(column).in_(keys)
             case HasRelated():
                 return self._related(condition, row)
             case Matches():

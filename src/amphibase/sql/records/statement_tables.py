@@ -55,7 +55,8 @@ class StatementTables:
         self._check_readable(read)
         self._names = read.tables | self._tables_in_text(read) if read.words else read.tables
         self._unlimited: dict[str, CTE] = {}
-        self._predicates = Predicates(self._caller, self._source)
+        has_arrays = infos.dialect != "sqlite"
+        self._predicates = Predicates(self._caller, self._source, has_arrays=has_arrays)
 
     def where(
         self, condition: Condition, row: RowColumns = own_columns
