@@ -1,7 +1,10 @@
 """Lists under a scope, which Postgres reads organisation by organisation."""
 
+import json
 import uuid
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from random import Random
 
 import pytest
 from tests.access.conftest import Desk
@@ -16,56 +19,93 @@ from tests.access.helpdesk import (
     user,
 )
 
+from amphibase.backend import JsonRows, Repository
 from amphibase.records.model_info import ModelInfos
 from amphibase.records.predicates import fold
-from amphibase.sql.records.scoped_lists import MAX_KEYS, scope_of
+from amphibase.sql.records import scoped_lists
+from amphibase.sql.records.scoped_lists import MAX_KEYS, ScopedList, scope_of
 
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("count", [3, MAX_KEYS + 2])
-async def test_a_list_holds_the_newest_rows_of_all_organisations(desk: Desk, count: int) -> None:
+@dataclass(frozen=True)
+class Way:
+    """How Postgres reads a list, with limits that no other way has: statements are cached."""
+
+    limits: tuple[int, ...]
+    max_keys: int = MAX_KEYS
+    hides_table: bool = True
+
+
+WAYS = {
+    "key by key": Way((2, 3, 41)),
+    "in a filter": Way((4, 5, 42), hides_table=False),
+    "where no key is left out": Way((15, 16, 43), max_keys=14),
+    "as without a scope": Way((7, 8, 44), max_keys=2),
+    "in a filter as without a scope": Way((9, 10, 45), max_keys=2, hides_table=False),
+}
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+async def test_a_list_holds_the_newest_rows_of_all_organisations(
+    desk: Desk, way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """However many there are: page by page, without rows of others and without deleted ones."""
-    member = user(0x99)
+    monkeypatch.setattr(scoped_lists, "MAX_KEYS", way.max_keys)
+    monkeypatch.setattr(ScopedList, "hides_table", way.hides_table)
+    random = Random(way.limits[0])
     organisations = await desk.of(Organisation).add_many(
-        [Organisation(name=f"o{number}") for number in range(count)]
+        [Organisation(name=f"o{number}") for number in range(16)]
     )
-    await desk.of(Membership).add_many(
-        Membership(organisation_id=each.id, user_id=member.user_id)
-        for each in (*organisations, organisations[0])
-    )
-    places = [*organisations, desk.acme]
     tickets = [
         Ticket(
-            id=uuid.UUID(int=number + 1),
+            id=uuid.UUID(int=random.getrandbits(128)),
             title=f"{number}",
-            organisation_id=places[number * 7 % len(places)].id,
-            created_at=BEGAN + timedelta(minutes=number % 11),
+            # Many of few organisations, and at few times.
+            organisation_id=organisations[int(15 * random.random() ** 2)].id,
+            created_at=BEGAN + timedelta(minutes=random.randrange(30)),
         )
-        for number in range(2 * count + 34)
+        for number in range(70)
     ]
     await desk.of(Ticket).add_many(tickets)
-    deleted = tickets[4]
-    await desk.of(Ticket).delete(deleted.id)
-    own = {each.id for each in organisations}
-    expected = sorted(
-        (each for each in tickets if each.organisation_id in own and each is not deleted),
+    deleted = {each.id for each in random.sample(tickets, 20)}
+    for id in deleted:
+        await desk.of(Ticket).delete(id)
+    alive = sorted(
+        (each for each in tickets if each.id not in deleted),
         key=lambda each: (each.created_at, each.id),
         reverse=True,
     )
-    repository = desk.of(Ticket, member)
-    titles = [each.title for each in expected]
-    assert [each.title for each in await repository.list(limit=2)] == titles[:2]
-    assert [each.title for each in await repository.list(limit=1000)] == titles
-    read, cursor = [], None
-    while True:
-        page = await repository.page(limit=4, cursor=cursor)
-        read += [each.title for each in page.items]
+    own = {member: random.sample(organisations, member) for member in (1, 2, 4, 11, 14)}
+    await desk.of(Membership).add_many(
+        Membership(organisation_id=each.id, user_id=user(0x100 + member).user_id)
+        for member, places in own.items()
+        for each in (*places, places[0])
+    )
+    for member, places in own.items():
+        repository = desk.of(Ticket, user(0x100 + member))
+        keys = {each.id for each in places}
+        titles = [each.title for each in alive if each.organisation_id in keys]
+        json_rows = repository.json_rows(["title", "created_at", "id"])
+        for limit in way.limits:
+            assert [each.title for each in await repository.list(limit=limit)] == titles[:limit]
+            assert await _titles(repository, limit - 1) == titles
+            assert json_rows is None or await _titles(json_rows, limit - 1) == titles
+    assert await desk.of(Ticket, user(0x98)).list(limit=way.limits[0]) == []
+
+
+async def _titles(rows: Repository[Ticket] | JsonRows, limit: int) -> list[str]:
+    """Read the titles of all rows, page by page."""
+    read: list[str] = []
+    cursor = None
+    while len(read) < 1000:
+        page = await rows.page(limit=limit, cursor=cursor)
+        items = [each if isinstance(each, Ticket) else json.loads(each) for each in page.items]
+        read += [each.title if isinstance(each, Ticket) else each["title"] for each in items]
         cursor = page.next_cursor
         if cursor is None:
             break
-    assert read == titles
-    assert await desk.of(Ticket, user(0x98)).list() == []
+    return read
 
 
 def test_only_a_list_by_an_index_under_a_scope_is_read_so() -> None:

@@ -32,7 +32,7 @@ from amphibase.records.predicates import Predicates, fold, values_read
 from amphibase.records.values import Row
 from amphibase.sql.records.limit import limited
 from amphibase.sql.records.row_size import row_size_of
-from amphibase.sql.records.scoped_lists import is_listed, scope_function, scope_of, without
+from amphibase.sql.records.scoped_lists import ScopedList, scope_function, scope_of, without
 from amphibase.sql.records.searches import by_index
 from amphibase.sql.records.statement_tables import StatementTables, computed_reads
 
@@ -280,14 +280,18 @@ class QueryBuilder:
 
         def build(after: Sequence[Any] | None) -> Select[Any]:
             whole = statement.add_columns(*beside) if beside else statement
-            selected = self.visible(whole, *where, order_by=order.clauses)
-            if after is not None:
-                selected = selected.where(order.after(after))
-            if limit is None:
-                return selected
-            if order is self._newest_first and not where:
-                selected = selected.where(*self._is_listed(after, limit))
-            return limited(selected, limit)
+            scoped = None
+            if limit is not None and order is self._newest_first and not where:
+                scoped = self._scoped_list(after, limit)
+            if scoped is not None and scoped.hides_table:
+                selected = whole.add_cte(scoped.cte()).order_by(*order.clauses)
+            else:
+                selected = self.visible(whole, *where, order_by=order.clauses)
+                if scoped is not None:
+                    selected = selected.where(scoped.has_row())
+                elif after is not None:
+                    selected = selected.where(order.after(after))
+            return selected if limit is None else limited(selected, limit)
 
         if where or order is not self._newest_first:
             return self.selects.query(build(after))
@@ -300,22 +304,25 @@ class QueryBuilder:
         positions = {each.key: value for each, value in zip(parameters, after, strict=True)}
         return Query(self.selects.get(key, lambda: build(parameters)), values | positions)
 
-    def _is_listed(self, after: Sequence[Any] | None, limit: int) -> list[ColumnElement[bool]]:
-        """Return the condition by which a list under a scope is read key by key, if it can be."""
+    def _scoped_list(self, after: Sequence[Any] | None, limit: int) -> ScopedList | None:
+        """Return the list under a scope that is read key by key; None where it cannot be."""
         info, caller, order = self.info, self.caller, self._newest_first
         if self.infos.dialect == "sqlite" or caller.role == "service_role":
-            return []
+            return None
         scope = scope_of(info, fold(info.access.read, caller))
         if scope is None:
-            return []
-        columns = select(*dict.fromkeys([*info.keys, *info.newest_first]))
-        if after is not None:
-            columns = columns.where(order.after(after))
+            return None
+        follows = [] if after is None else [order.after(after)]
         tables, readable = self.tables(), self.policy.readable
-        rows = columns.where(*tables.where(readable))
-        of_scope = columns.where(*tables.where(without(scope, readable)))
-        keys = scope_function(scope.query) if self.rls else Predicates(caller).scope(scope.query)
-        return [is_listed(info, scope, keys, rows, of_scope, order, limit)]
+        return ScopedList(
+            info,
+            scope,
+            keys=scope_function(scope.query) if self.rls else Predicates(caller).scope(scope.query),
+            visible=[*follows, *tables.where(readable)],
+            of_scope=[*follows, *tables.where(without(scope, readable))],
+            order=order,
+            limit=limit,
+        )
 
     @property
     def caller_values(self) -> dict[str, Any]:

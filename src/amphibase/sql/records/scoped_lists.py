@@ -1,29 +1,43 @@
 """Lists of rows under a scope, newest first, on Postgres.
 
 Postgres reads `organisation_id IN (…) ORDER BY created_at DESC LIMIT 100` either through every row
-of the caller's organisations, or through the newest rows of all until enough are the caller's. With
-few organisations, the newest of each are read from an index that begins with the scope's column,
-and the newest of these are the list:
+of the caller's organisations, or through the newest rows of all until enough are the caller's. Here
+the newest rows of each organisation are read from an index that begins with the scope's column, and
+the newest of these are the list. They stand in a common table expression of the table's own name,
+from which the list is selected like any other:
 
-    WITH scope_keys AS MATERIALIZED (SELECT DISTINCT … FROM memberships … LIMIT 65)
-    SELECT … FROM tickets WHERE tickets.id IN (
-        SELECT few.id FROM scope_keys CROSS JOIN LATERAL (
-            SELECT id, created_at FROM tickets WHERE organisation_id = scope_keys.key
-            ORDER BY created_at DESC, id DESC LIMIT 100
-        ) AS few WHERE (SELECT count(*) FROM scope_keys) <= 64
-        ORDER BY few.created_at DESC, few.id DESC LIMIT 100
-        UNION ALL (the list as it is otherwise, where there are more)
-    ) ORDER BY …
+    WITH scope_keys AS MATERIALIZED (SELECT … FROM memberships … LIMIT 1001),
+    newest_keys AS MATERIALIZED (          -- those whose rows can be in the list
+        SELECT key, created_at FROM (SELECT DISTINCT … FROM scope_keys) JOIN LATERAL (
+            SELECT … FROM tickets WHERE organisation_id = key ORDER BY … LIMIT 1
+        ) ORDER BY … LIMIT 100
+    ),
+    tickets AS (
+        SELECT … FROM newest_keys JOIN LATERAL (
+            SELECT … FROM tickets WHERE organisation_id = key
+                AND created_at >= (SELECT min(created_at) … HAVING count(*) >= 100)
+            ORDER BY … LIMIT 100
+        )
+        UNION ALL (the list as it is otherwise, where there are more than 1000 keys)
+    )
+    SELECT … FROM tickets ORDER BY created_at DESC, id DESC LIMIT 100
 
 The number of keys is known when the statement runs, so Postgres executes one half alone. Predicates
 and policies apply to each table in it, as in any statement.
 """
 
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
+    CTE,
     Column,
     ColumnElement,
+    CompoundSelect,
+    Date,
+    DateTime,
+    FromClause,
     Select,
     func,
     literal_column,
@@ -32,18 +46,21 @@ from sqlalchemy import (
     tuple_,
     union_all,
 )
-from sqlalchemy.sql import visitors
+from sqlalchemy.types import TypeDecorator
 
 from amphibase.access.conditions import AllOf, Condition, InScope, ScopeQuery, all_of
 from amphibase.records.model_info import ModelInfo
 from amphibase.records.ordering import Ordering
-from amphibase.schema.ddl import quoted
 from amphibase.schema.generated_functions import SCHEMA
 from amphibase.schema.scope_functions import ScopeFunction
 from amphibase.sql.records.limit import limited
 
-MAX_KEYS = 64
-"""With more, the rows of a list are found faster without looking at each key."""
+MAX_KEYS = 1000
+"""With more, a list is read as without a scope: under a policy, a key costs the more the more there
+are."""
+MAX_KEYS_BESIDE_INDEX = 64
+"""The same where an index has all rows in the order of the list. Of many keys, it soon has enough
+rows."""
 
 
 def scope_of(info: ModelInfo[Any], readable: Condition) -> InScope | None:
@@ -69,45 +86,105 @@ def without(scope: InScope, condition: Condition) -> Condition:
 def scope_function(query: ScopeQuery) -> Select[Any]:
     """Return the values of a scope, as `key`, as the function of the database gives them."""
     call = getattr(getattr(func, SCHEMA), ScopeFunction.of(query).name)
-    return select(call(type_=query.column.type).column_valued("scope_key").label("key"))
+    return select(call(type_=query.column.type).label("key"))
 
 
-def is_listed(
-    info: ModelInfo[Any],
-    scope: InScope,
-    keys: Select[Any],
-    rows: Select[Any],
-    of_scope: Select[Any],
-    order: Ordering,
-    limit: int,
-) -> ColumnElement[bool]:
-    """Return whether a row is one of the first rows of a list.
+@dataclass(frozen=True, slots=True)
+class ScopedList:
+    """The first rows of a list under a scope.
 
     Args:
         keys: the values of the scope, as `key`.
-        rows: the columns of the primary key and of the order, of all rows of the list.
+        visible: the conditions of all rows of the list.
         of_scope: the same, where it is known that rows are in the scope.
         order: newest first.
         limit: how many rows the list has.
     """
-    scope_keys = limited(keys.distinct(), MAX_KEYS + 1).cte("scope_keys")
-    scope_keys = scope_keys.prefix_with("MATERIALIZED")
-    most: ColumnElement[int] = literal_column(str(MAX_KEYS))
-    count = select(func.count()).select_from(scope_keys).scalar_subquery()
-    of_key = of_scope.where(scope.column == scope_keys.c.key)
-    few = limited(of_key.order_by(*order.clauses), limit).correlate(scope_keys).lateral("few")
-    names = [key.name for key in info.keys]
 
-    def of_few(element: Any, **_: Any) -> ColumnElement[Any] | None:
-        return few.c[element.name] if isinstance(element, Column) else None
+    info: ModelInfo[Any]
+    scope: InScope
+    keys: Select[Any]
+    visible: Sequence[ColumnElement[bool]]
+    of_scope: Sequence[ColumnElement[bool]]
+    order: Ordering
+    limit: int
 
-    clauses = [visitors.replacement_traverse(clause, {}, of_few) for clause in order.clauses]
-    by_key = select(*(few.c[name] for name in names)).select_from(scope_keys.join(few, true()))
-    by_key = limited(by_key.where(count <= most).order_by(*clauses), limit)
-    # To read the rows themselves and not only an index, as the list does, is planned as the list.
-    whole: ColumnElement[Any] = literal_column(f"{quoted(info.table.name)}.ctid")
-    plain = rows.with_only_columns(*info.keys).where(count > most, whole.is_not(None))
-    plain = plain.order_by(*order.clauses)
-    listed = union_all(by_key, limited(plain, limit).correlate(scope_keys))
-    row = info.keys[0] if len(info.keys) == 1 else tuple_(*info.keys)
-    return row.in_(listed)
+    @property
+    def hides_table(self) -> bool:
+        """Whether a statement can select from `cte` in place of the table: nothing in it reads
+        other rows of the table, or calls it by a longer name."""
+        return self.info.table.schema is None and not self.info.computed
+
+    def cte(self) -> CTE:
+        """Return the rows, and at most as many more for each key, as what hides the table."""
+        return self._rows(self.info.columns).cte(self.info.table.name)
+
+    def has_row(self) -> ColumnElement[bool]:
+        """Return whether a row of the table is in the list."""
+        keys = self.info.keys
+        rows = self._rows([*dict.fromkeys([*keys, *self.info.newest_first])]).subquery("listed")
+        listed = select(*(rows.c[key.key] for key in keys)).order_by(*self._newest_first(rows))
+        row = keys[0] if len(keys) == 1 else tuple_(*keys)
+        return row.in_(limited(listed, self.limit))
+
+    def _rows(self, columns: Iterable[Column[Any]]) -> CompoundSelect[Any]:
+        """Return the columns of the list's rows, and of more."""
+        columns = [*columns]
+        max_keys = MAX_KEYS_BESIDE_INDEX if _has_index_of_all(self.info) else MAX_KEYS
+        scope_keys = limited(self.keys, max_keys + 1).cte("scope_keys")
+        scope_keys = scope_keys.prefix_with("MATERIALIZED")
+        most: ColumnElement[int] = literal_column(str(max_keys))
+        count = select(func.count()).select_from(scope_keys).scalar_subquery()
+        keys: FromClause = (
+            select(scope_keys.c.key).where(count <= most).distinct().subquery("distinct_keys")
+        )
+        conditions = [*self.of_scope]
+        if self.limit < max_keys:
+            keys = self._newest_keys(keys)
+            conditions += self._reaches(keys)
+        rows = self._newest_of(keys, columns, conditions, self.limit).lateral("newest_rows")
+        by_key = select(*rows.c).select_from(keys.join(rows, true()))
+        plain = select(*columns).where(*self.visible, count > most).order_by(*self.order.clauses)
+        return union_all(by_key, limited(plain, self.limit))
+
+    def _newest_of(
+        self,
+        keys: FromClause,
+        columns: Iterable[Column[Any]],
+        conditions: Iterable[ColumnElement[bool]],
+        count: int,
+    ) -> Select[Any]:
+        """Return the newest rows of each key."""
+        rows = select(*columns).where(self.scope.column == keys.c.key, *conditions)
+        return limited(rows.order_by(*self.order.clauses), count).correlate(keys)
+
+    def _newest_keys(self, keys: FromClause) -> CTE:
+        """Return the keys whose newest rows are the newest: all rows of the list are theirs."""
+        newest_first = self.info.newest_first
+        newest = self._newest_of(keys, newest_first, self.of_scope, 1).lateral("newest_row")
+        rows = select(keys.c.key, *newest.c).select_from(keys.join(newest, true()))
+        rows = limited(rows.order_by(*self._newest_first(newest)), self.limit)
+        return rows.cte("newest_keys").prefix_with("MATERIALIZED")
+
+    def _reaches(self, newest_keys: FromClause) -> list[ColumnElement[bool]]:
+        """Return the condition that a row is not older than the newest row of each key, where there
+        are as many keys as the list has rows."""
+        column = self.info.newest_first[0]
+        type_ = column.type.impl_instance if isinstance(column.type, TypeDecorator) else column.type
+        if column.nullable or not isinstance(type_, Date | DateTime):
+            return []
+        oldest = select(func.min(newest_keys.c[column.key]))
+        oldest = oldest.having(func.count() >= literal_column(str(self.limit)))
+        # In a subquery: Postgres takes COALESCE for leaky, and would compare after the policies.
+        bound = func.coalesce(oldest.scalar_subquery(), literal_column("'-infinity'"))
+        return [column >= select(bound).scalar_subquery()]
+
+    def _newest_first(self, rows: FromClause) -> list[ColumnElement[Any]]:
+        return [rows.c[column.key].desc() for column in self.info.newest_first]
+
+
+def _has_index_of_all(info: ModelInfo[Any]) -> bool:
+    """Return whether an index has all rows in the order of a list, or nearly."""
+    indexes = (index.columns for index in info.table.indexes)
+    firsts = [next(iter(columns), None) for columns in (info.table.primary_key.columns, *indexes)]
+    return any(first is info.newest_first[0] for first in firsts)
