@@ -38,6 +38,7 @@ from amphibase.models import (
     uuid7,
 )
 from amphibase.records.adoption import adopt
+from amphibase.search import search_index
 
 
 class Category(enum.StrEnum):
@@ -58,6 +59,7 @@ class Note(Owned, Base):
     """The owner's alone."""
 
     __tablename__ = "t_notes"
+    __table_args__ = (search_index("ix_t_notes_search", "title"),)
 
     title: Mapped[str]
     stars: Mapped[int]

@@ -55,7 +55,7 @@ ALLOWED = {
     "shutdown": set(),
     "postgres": {"errors"},
     "backend": {"access", "errors"},
-    "records": {"access", "backend", "errors", "models", "private_names", "redaction"},
+    "records": {"access", "backend", "errors", "models", "private_names", "redaction", "search"},
     "database": {"backend", "errors", "models", "private_names", "records", "search"},
     "messages": {"access", "backend", "errors", "redaction"},
     "replication": {"database", "redaction"},

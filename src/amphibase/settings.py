@@ -94,6 +94,7 @@ class Settings(OAuthSettings):
     rls: bool | None = Field(None, examples=["true"])
     body_timeout: int = Field(60, ge=1, le=3600, examples=["60"], description="seconds")
     max_page_mb: int = Field(8, ge=1, le=1000, examples=["8"], description="MiB")
+    max_related_filters: int = Field(4, ge=0, le=64, examples=["4"])
     max_streams: int = Field(10_000, ge=1, examples=["10000"])
     max_streams_per_caller: int = Field(20, ge=1, examples=["20"])
     max_queued_messages: int = Field(256, ge=1, le=100_000, examples=["256"])

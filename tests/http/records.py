@@ -7,12 +7,12 @@ import httpx
 from fastapi import FastAPI
 from pydantic import BaseModel
 from tests.conftest import SECRET
-from tests.models import Author, Board, Document, Draft, Kinds, Note, Post
+from tests.models import Author, Board, Book, Comment, Document, Draft, Kinds, Note, Post
 
 from amphibase import Amphibase, Repository, Settings, load_settings
 from amphibase.testing.client import Client
 
-ROUTED = (Note, Post, Board, Draft, Document, Kinds, Author)
+ROUTED = (Note, Post, Board, Draft, Document, Kinds, Author, Book, Comment)
 
 
 class NewNote(BaseModel):
@@ -35,7 +35,7 @@ def records_app(settings: Settings) -> FastAPI:
         return await notes.list(Note.stars > 3, limit=20)
 
     for model in ROUTED:
-        app.include_router(db.router(model))
+        app.include_router(db.router(model, aggregates=True))
     return app
 
 

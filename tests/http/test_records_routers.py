@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 from fastapi import Depends, FastAPI
 from tests.http.records import add, check, db_of, records_app
-from tests.models import Category, Kinds, Level, Note, Post, Rate, Seat, Secret
+from tests.models import Category, Comment, Kinds, Level, Note, Post, Rate, Seat, Secret
 
 from amphibase import (
     SERVICE,
@@ -177,7 +177,13 @@ class TestRouters:
         listed = document["paths"]["/t_posts"]["get"]["parameters"]
         names = [parameter["name"] for parameter in listed]
         shown = [*read_model(Post).model_fields]
-        assert names == [*shown, "and", "or", "order", "limit", "cursor"]
+        related = [f"comments.{name}" for name in read_model(Comment).model_fields]
+        assert names == [*shown, "and", "or", *related, "order", "limit", "cursor"]
+        listed = document["paths"]["/t_notes"]["get"]["parameters"]
+        assert "search" in [parameter["name"] for parameter in listed]
+        aggregated = document["paths"]["/t_posts/aggregate"]["get"]["parameters"]
+        names = [parameter["name"] for parameter in aggregated]
+        assert names == ["select", "limit", *shown, "and", "or", *related]
         change = document["paths"]["/t_documents/{id}"]["patch"]
         assert [each["name"] for each in change["parameters"]] == ["id", "If-Match"]
         body = change["requestBody"]["content"]["application/json"]["schema"]

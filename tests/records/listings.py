@@ -12,8 +12,8 @@ from tests.models import Kinds
 from amphibase.records.listing import Listing, read_listing
 
 
-def read(query: str, model: type[Any] = Kinds) -> Listing:
-    return read_listing(model, parse_qsl(query, keep_blank_values=True))
+def read(query: str, model: type[Any] = Kinds, **options: int) -> Listing:
+    return read_listing(model, parse_qsl(query, keep_blank_values=True), **options)
 
 
 def sql(query: str, model: type[Any] = Kinds) -> tuple[str, list[Any]]:
@@ -24,10 +24,10 @@ def sql(query: str, model: type[Any] = Kinds) -> tuple[str, list[Any]]:
     return condition.replace("t_kinds.", ""), [*compiled.params.values()]
 
 
-def rejected(query: str, model: type[Any] = Kinds) -> tuple[str, str]:
+def rejected(query: str, model: type[Any] = Kinds, **options: int) -> tuple[str, str]:
     """The field that is rejected, and why."""
     with pytest.raises(RequestValidationError) as caught:
-        read(query, model)
+        read(query, model, **options)
     first = caught.value.errors()[0]
     assert first["loc"][0] == "query"
     return first["loc"][1], first["msg"]

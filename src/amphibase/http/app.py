@@ -359,6 +359,7 @@ class Amphibase:
         prefix: str | None = None,
         tags: Sequence[str] | None = None,
         dependencies: Sequence[Depends] = (),
+        aggregates: bool = False,
     ) -> APIRouter:
         """Generate the routes of a model, for `app.include_router`: a list with filters, order and
         cursor, and one row to read, add, change and delete, as far as the model's access can allow
@@ -368,6 +369,8 @@ class Amphibase:
             prefix: where the routes are; `/` and the name of the table by default.
             tags: of the documentation; the name of the table by default.
             dependencies: dependencies of every route, such as `Depends(admin_user)`.
+            aggregates: whether `/aggregate` counts and sums the rows that the caller sees, which
+                costs the more the more they are.
 
         Raises:
             NotSupported: the key has several columns.
@@ -382,6 +385,7 @@ class Amphibase:
             prefix=prefix,
             tags=tags,
             dependencies=dependencies,
+            aggregates=aggregates,
         )
 
     @contextlib.asynccontextmanager

@@ -3,7 +3,7 @@
 from typing import Annotated, Generic, Literal, TypeVar
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, EmailStr, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, EmailStr, Field, JsonValue
 
 from amphibase.records.input import Input, PlainText
 
@@ -161,6 +161,12 @@ class ListOf(BaseModel, Generic[Item]):
 
     items: list[Item]
     next_cursor: str | None = None
+
+
+class Groups(BaseModel):
+    """The aggregates of groups of rows."""
+
+    items: list[dict[str, JsonValue]]
 
 
 class SignedInResponse(BaseModel, Generic[UserRead]):

@@ -2,11 +2,13 @@
 
 ?stars=gt.3&title=ilike.*tea*           both hold
 ?or=(stars.gt.3,and(title.eq.tea,stars.is.null))
+?author.name=eq.Ann                     rows that have such a related row
+?search=green tea                       where the model has a search index
 ?order=stars.desc.nullslast,title&limit=20&cursor=…
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -19,7 +21,9 @@ from amphibase.records.filters.expressions import (
     invalid_parameter,
 )
 from amphibase.records.filters.query_string import parse_filter, parse_logic
+from amphibase.records.filters.relations import filterable_relations
 from amphibase.records.filters.scanner import QuerySyntaxError
+from amphibase.records.filters.search import SEARCH, search_condition, searchable
 from amphibase.records.filters.tree import Condition, Connective, FieldPath, Value
 
 DEFAULT_LIMIT = 100
@@ -39,56 +43,112 @@ class Listing:
     cursor: str | None
 
 
-def read_listing(model: type[Any], parameters: Iterable[tuple[str, str]]) -> Listing:
+def read_listing(
+    model: type[Any], parameters: Iterable[tuple[str, str]], *, max_relations: int = 0
+) -> Listing:
     """Read the parameters of a query string, decoded and in their order.
+
+    Args:
+        max_relations: how many relationships there may be filters of.
 
     Raises:
         RequestValidationError: names the parameter or column that is wrong.
     """
     columns = filterable_columns(model)
+    filters, once = split_parameters(parameters, ("order", "limit", "cursor"))
+    return Listing(
+        read_row_filters(model, filters, max_relations=max_relations),
+        _order(columns, once["order"]) if once.get("order") else (),
+        read_limit(once["limit"]) if "limit" in once else DEFAULT_LIMIT,
+        _cursor(once["cursor"]) if "cursor" in once else None,
+    )
+
+
+def split_parameters(
+    parameters: Iterable[tuple[str, str]], names: Container[str]
+) -> tuple[list[tuple[str, str]], dict[str, str]]:
+    """Return the parameters that are filters, and those of some names, which stand once.
+
+    Raises:
+        RequestValidationError: one of these stands twice.
+    """
     filters: list[tuple[str, str]] = []
     once: dict[str, str] = {}
     for name, text in parameters:
-        if name not in ("order", "limit", "cursor"):
+        if name not in names:
             filters.append((name, text))
             continue
         if name in once:
             raise invalid_parameter(name, "must be given once")
         once[name] = text
-    return Listing(
-        read_filters(model, filters),
-        _order(columns, once["order"]) if once.get("order") else (),
-        _limit(once["limit"]) if "limit" in once else DEFAULT_LIMIT,
-        _cursor(once["cursor"]) if "cursor" in once else None,
-    )
+    return filters, once
 
 
 def read_filters(model: type[Any], parameters: Iterable[tuple[str, str]]) -> Sequence[Where]:
-    """Read the parameters of a query string that has filters alone.
+    """Read the parameters of a query string that has filters of the model's own columns alone.
 
     Raises:
         RequestValidationError: names the parameter or column that is wrong.
     """
-    columns = filterable_columns(model)
+    columns, values = filterable_columns(model), list[Value]()
+    builder = ExpressionBuilder(columns, values)
+    return [
+        builder.build(_condition(columns, name, name, text, values), name)
+        for name, text in parameters
+    ]
+
+
+def read_row_filters(
+    model: type[Any], parameters: Iterable[tuple[str, str]], *, max_relations: int
+) -> Sequence[Where]:
+    """Read the parameters of a query string that has filters, filters of related rows, and a search
+    in the text of the model's search index.
+
+    All filters of one relationship hold for the same related row.
+
+    Raises:
+        RequestValidationError: names the parameter or column that is wrong.
+    """
+    columns, relations = filterable_columns(model), filterable_relations(model)
     values: list[Value] = []
     builder = ExpressionBuilder(columns, values)
     where: list[Where] = []
+    related: dict[str, list[Where]] = {}
     for name, text in parameters:
-        where.append(builder.build(_condition(columns, name, text, values), name))
-    return where
+        relation, dot, rest = name.partition(".")
+        if name not in columns and name == SEARCH and searchable(model):
+            where.append(search_condition(model, text))
+        elif dot and relation in relations and max_relations > 0:
+            conditions = related.setdefault(relation, [])
+            if len(related) > max_relations:
+                raise invalid_parameter(name, f"exceeds the limit of {max_relations} relationships")
+            there = relations[relation].columns
+            condition = _condition(there, rest, name, text, values)
+            conditions.append(builder.of_related(relation, there).build(condition, name))
+        else:
+            condition = _condition(columns, name, name, text, values)
+            where.append(builder.build(condition, name))
+    return [*where, *(relations[name].has(each) for name, each in related.items())]
 
 
 def _condition(
-    columns: Mapping[str, FilterableColumn], name: str, text: str, values: list[Value]
+    columns: Container[str], key: str, parameter: str, text: str, values: list[Value]
 ) -> Condition:
+    """Read one filter, or the logic of several.
+
+    Args:
+        columns: the names of those that there are.
+        key: the name of a column, or `or`, `not.and` and the like.
+        parameter: the name of the parameter, for errors.
+    """
     try:
-        if logic := _LOGIC_NAME.fullmatch(name):
+        if logic := _LOGIC_NAME.fullmatch(key):
             return parse_logic(cast("Connective", logic[2]), bool(logic[1]), text, values)
-        if name not in columns:
-            raise invalid_parameter(name, "there is no such column", "unknown_column")
-        return parse_filter(FieldPath(name), text, values)
+        if key not in columns:
+            raise invalid_parameter(parameter, "there is no such column", "unknown_column")
+        return parse_filter(FieldPath(key), text, values)
     except QuerySyntaxError as error:
-        raise invalid_parameter(name, error.summary) from None
+        raise invalid_parameter(parameter, error.summary) from None
 
 
 def _order(columns: Mapping[str, FilterableColumn], text: str) -> Order:
@@ -118,7 +178,8 @@ def _order(columns: Mapping[str, FilterableColumn], text: str) -> Order:
     return tuple(named.values())
 
 
-def _limit(text: str) -> int:
+def read_limit(text: str) -> int:
+    """Read how many rows a request takes at most. Raises RequestValidationError."""
     if re.fullmatch(r"[0-9]{1,10}", text) is None or not 1 <= int(text) <= MAX_LIMIT:
         raise invalid_parameter("limit", f"must be a number from 1 to {MAX_LIMIT}")
     return int(text)

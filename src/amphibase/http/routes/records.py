@@ -7,17 +7,18 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Request, Response, WebSocket
 from fastapi.params import Depends
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import to_json
 from sqlalchemy import inspect as inspect_model
 
 from amphibase.access.conditions import Condition, Never
-from amphibase.backend import MAX_LIMIT
 from amphibase.errors import (
     ConfigurationError,
+    InvalidRequest,
     NotFound,
     StaleVersion,
     TooManyRequests,
 )
-from amphibase.http.dependencies import caller_of, public_path
+from amphibase.http.dependencies import amphibase_of, caller_of, public_path
 from amphibase.http.etags import parse_etags
 from amphibase.http.event_stream import EventStreamResponse
 from amphibase.http.problem_responses import (
@@ -29,14 +30,23 @@ from amphibase.http.problem_responses import (
     problem_responses,
 )
 from amphibase.http.routes.fast_path import NotOnFastPath
+from amphibase.http.routes.record_parameters import (
+    AGGREGATE_DESCRIPTION,
+    CHANGES_DESCRIPTION,
+    IF_MATCH,
+    LIST_DESCRIPTION,
+    aggregate_parameters,
+    change_parameters,
+    list_parameters,
+)
 from amphibase.http.routes.route import RecordRoute, router
 from amphibase.http.row_serializer import JSON, RowSerializer, key_of
-from amphibase.http.schemas import ListOf
+from amphibase.http.schemas import Groups, ListOf
 from amphibase.models import Versioned, keeps_changes
-from amphibase.records.cursors import MAX_CURSOR_CHARACTERS
+from amphibase.records.aggregate_query import read_aggregate_query
 from amphibase.records.derived import changes, create_schema, read_model, update_schema
-from amphibase.records.filters.expressions import filterable_columns, invalid_parameter
-from amphibase.records.listing import DEFAULT_LIMIT, read_listing
+from amphibase.records.filters.expressions import invalid_parameter
+from amphibase.records.listing import read_listing
 from amphibase.records.model_access import access_of
 from amphibase.records.validators import construct
 
@@ -53,6 +63,7 @@ def routes(
     prefix: str | None = None,
     tags: Sequence[str] | None = None,
     dependencies: Sequence[Depends] = (),
+    aggregates: bool = False,
 ) -> APIRouter:
     """Return the routes of a model.
 
@@ -62,6 +73,7 @@ def routes(
         prefix: where the routes are; `/` and the name of the table by default.
         tags: of the documentation; the name of the table by default.
         dependencies: dependencies of every route, such as a rate limit.
+        aggregates: whether there is a route for counts and sums, whose cost grows with the rows.
 
     Raises:
         NotSupported: the key has several columns.
@@ -89,6 +101,9 @@ def routes(
 
     ids: TypeAdapter[Any] = TypeAdapter(key.input)
 
+    def max_relations(request: Request) -> int:
+        return amphibase_of(request).settings.max_related_filters
+
     async def rows_of(request: Request) -> Any:
         return await repository.dependency(request, await caller_of(request))
 
@@ -100,11 +115,12 @@ def routes(
             summary=f"List of {name}",
             description=LIST_DESCRIPTION,
             responses=problem_responses(*ANY_ROUTE, *READ),
-            openapi_extra={"parameters": _list_parameters(model)},
+            openapi_extra={"parameters": list_parameters(model)},
         )
         @_typed(rows=rows)
         async def list_rows(request: Request, rows: Any) -> Any:
-            listing = read_listing(model, request.query_params.multi_items())
+            parameters, most = request.query_params.multi_items(), max_relations(request)
+            listing = read_listing(model, parameters, max_relations=most)
             source = rows.json_rows(serializer.names) or rows
             page = await source.page(
                 *listing.where,
@@ -119,7 +135,31 @@ def routes(
             response: Response = await list_rows(request, await rows_of(request))
             return response
 
-        if keeps_changes(model):  # before the rows, whose keys this path might be
+        if aggregates:  # before the rows, whose keys this path might be
+
+            @records.get(
+                "/aggregate",
+                response_model=Groups,
+                summary=f"Aggregates of {name}",
+                description=AGGREGATE_DESCRIPTION,
+                responses=problem_responses(*ANY_ROUTE, InvalidRequest),
+                openapi_extra={"parameters": aggregate_parameters(model)},
+            )
+            @_typed(rows=rows)
+            async def aggregate_rows(request: Request, rows: Any) -> Any:
+                parameters, most = request.query_params.multi_items(), max_relations(request)
+                query = read_aggregate_query(model, parameters, max_relations=most)
+                groups = await rows.aggregate(
+                    *query.functions, by=query.by, where=query.where, limit=query.limit
+                )
+                return Response(to_json({"items": query.items(groups)}), media_type=JSON)
+
+            @records.fast_path(aggregate_rows)
+            async def aggregate_leanly(request: Request) -> Response:
+                response: Response = await aggregate_rows(request, await rows_of(request))
+                return response
+
+        if keeps_changes(model):  # before the rows, too
 
             @records.get(
                 "/changes",
@@ -127,7 +167,7 @@ def routes(
                 summary=f"Changes of {name}",
                 description=CHANGES_DESCRIPTION,
                 responses=problem_responses(*ANY_ROUTE, *READ, TooManyRequests),
-                openapi_extra={"parameters": _change_parameters(model)},
+                openapi_extra={"parameters": change_parameters(model)},
             )
             @_typed(feed=Annotated[Any, change_feed])
             async def stream_changes(feed: Any) -> Any:
@@ -275,94 +315,3 @@ async def _at_one_version(
         with suppress(StaleVersion):
             return await write(**version)
     return await write(**last)
-
-
-LIST_DESCRIPTION = """Newest first unless `order` says otherwise.
-
-Filters are columns with an operator and a value: `stars=gt.3`; `not.` before the operator turns it
-round; a column may appear several times. Operators: `eq`, `neq`, `gt`, `gte`, `lt`, `lte`, `like`
-and `ilike` (`*` stands for any text), `in.(a,b,"c,d")`, `is.null`, `is.not_null`, `is.true`,
-`is.false`."""
-
-CHANGES_DESCRIPTION = """Server-sent events, or the same over a WebSocket: `added` and `changed`
-with the row, `removed` with its key, `lost` where changes may have been missed, so that the rows
-are to be read again, and `closed` where the stream ends for a reason. Filters are those of the
-list: a row that begins to match is `added`, one that does not match any more is `removed`."""
-
-IF_MATCH = {
-    "name": "If-Match",
-    "in": "header",
-    "description": 'The version that the change is based on, as in the ETag: `"3"`. If the row has '
-    "another by now, the response is 409.",
-    "schema": {"type": "string", "pattern": r'^(\*|(W/)?"[0-9]{1,10}")$'},
-}
-
-
-def _change_parameters(model: type[Any]) -> list[dict[str, Any]]:
-    """The documentation of the query string of a stream."""
-    after = {
-        "description": "The id of the event after which the stream goes on",
-        "schema": {"type": "string", "maxLength": MAX_CURSOR_CHARACTERS},
-    }
-    return [
-        *_filter_parameters(model),
-        {"name": "after", "in": "query", **after},
-        {"name": "Last-Event-ID", "in": "header", **after},
-    ]
-
-
-def _list_parameters(model: type[Any]) -> list[dict[str, Any]]:
-    """The documentation of the query string of a list."""
-    ordered = next((name for name, column in filterable_columns(model).items()), "id")
-    return [
-        *_filter_parameters(model),
-        {
-            "name": "order",
-            "in": "query",
-            "description": "Columns, each with `.desc`, `.nullsfirst` or `.nullslast` as wanted",
-            "schema": {"type": "string"},
-            "example": f"{ordered}.desc",
-        },
-        {
-            "name": "limit",
-            "in": "query",
-            "schema": {
-                "type": "integer",
-                "minimum": 1,
-                "maximum": MAX_LIMIT,
-                "default": DEFAULT_LIMIT,
-            },
-        },
-        {
-            "name": "cursor",
-            "in": "query",
-            "description": "`next_cursor` of the part before, with the same filters and order",
-            "schema": {"type": "string", "minLength": 1, "maxLength": MAX_CURSOR_CHARACTERS},
-        },
-    ]
-
-
-def _filter_parameters(model: type[Any]) -> list[dict[str, Any]]:
-    """The documentation of filters, which are read without FastAPI."""
-    columns: list[dict[str, Any]] = [
-        {
-            "name": name,
-            "in": "query",
-            "description": f"Operators: {', '.join(column.operators)}",
-            "schema": {"type": "array", "items": {"type": "string"}},
-            "explode": True,
-        }
-        for name, column in filterable_columns(model).items()
-        if name not in ("order", "limit", "cursor", "and", "or")
-    ]
-    logic = [
-        {
-            "name": name,
-            "in": "query",
-            "description": f"{meaning} hold: `(stars.gt.3,title.eq.tea,and(…))`",
-            "schema": {"type": "array", "items": {"type": "string", "pattern": r"^\(.*\)$"}},
-            "explode": True,
-        }
-        for name, meaning in (("and", "All"), ("or", "Some"))
-    ]
-    return [*columns, *logic]

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import count
 from typing import Any
 
 from fastapi.exceptions import RequestValidationError
@@ -27,7 +28,7 @@ MAX_VALUES = 1000
 MAX_PATTERN_CHARACTERS = 1000
 
 _CONNECTIVES = {"and": and_, "or": or_}
-_TEXT = TypeAdapter(PlainText)
+TEXT = TypeAdapter(PlainText)
 _SHOWN_CHARACTERS = 100
 
 
@@ -92,7 +93,21 @@ class ExpressionBuilder:
     def __init__(self, columns: Mapping[str, FilterableColumn], values: Sequence[Value]) -> None:
         self._columns = columns
         self._values = values
-        self._count = 0
+        self._count = count(1)
+        self._prefix = ""
+
+    def of_related(
+        self, relation: str, columns: Mapping[str, FilterableColumn]
+    ) -> "ExpressionBuilder":
+        """Return the builder for filters of related rows, which are counted with the others.
+
+        Args:
+            relation: the name of the relationship.
+            columns: of the related model, by name.
+        """
+        related = ExpressionBuilder(columns, self._values)
+        related._count, related._prefix = self._count, f"{relation}."
+        return related
 
     def build(self, condition: Condition, parameter: str) -> Where:
         """Make the expression of a filter or a tree of them.
@@ -119,11 +134,10 @@ class ExpressionBuilder:
         return _CONNECTIVES[logic.operator](*members)
 
     def _filter(self, filter: Filter) -> Where:
-        name = filter.field.name
-        self._count += 1
-        if self._count > MAX_CONDITIONS:
+        name = f"{self._prefix}{filter.field.name}"
+        if next(self._count) > MAX_CONDITIONS:
             raise invalid_parameter(name, f"exceeds the limit of {MAX_CONDITIONS} conditions")
-        column = self._columns.get(name)
+        column = self._columns.get(filter.field.name)
         if column is None or filter.field.path:
             raise invalid_parameter(name, "there is no such column", "unknown_column")
         operator = filter.operator
@@ -170,7 +184,7 @@ def _validated(name: str, adapter: TypeAdapter[Any], text: str) -> Any:
 
 def _pattern(name: str, text: str) -> str:
     """The pattern as LIKE reads it, with a backslash before what stands for itself."""
-    _validated(name, _TEXT, text)
+    _validated(name, TEXT, text)
     if len(text) > MAX_PATTERN_CHARACTERS:
         raise invalid_parameter(
             name, f"the pattern must have at most {MAX_PATTERN_CHARACTERS} characters"
