@@ -22,7 +22,8 @@ import pytest
 from amphibase.errors import ConfigurationError, Conflict, Unavailable
 from amphibase.postgres import Server, binaries, find_binaries, start
 from amphibase.postgres import server as module
-from amphibase.postgres.server import PASSWORD_FILE, UNFINISHED
+from amphibase.postgres.account import Programs
+from amphibase.postgres.initdb import PASSWORD_FILE, UNFINISHED
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives up rights")
 needs_wheel = pytest.mark.skipif(
@@ -271,6 +272,31 @@ def test_initialising_that_was_cut_at_its_end_is_ended(
         assert urlsplit(server.url).password == password
         assert session.execute("SELECT 1").fetchone() == (1,)
     assert not unfinished.exists()
+
+
+def test_a_new_folder_is_on_the_disk_once_it_is_durable(
+    own_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (own_folder / UNFINISHED).mkdir()
+    (own_folder / PASSWORD_FILE).rename(own_folder / UNFINISHED / PASSWORD_FILE)
+    started = {}
+    real = Programs.start
+
+    def start_program(programs: Programs, name: str, *arguments: str, **options: Any) -> Any:
+        started[name, arguments[0]] = process = real(programs, name, *arguments, **options)
+        return process
+
+    monkeypatch.setattr(Programs, "start", start_program)
+    with start(own_folder) as server:
+        server.wait_until_durable()
+        assert started["initdb", "--sync-only"].returncode == 0
+
+
+def test_a_disk_that_does_not_take_a_new_folder_is_reported(tmp_path: Path) -> None:
+    with subprocess.Popen(["false"], text=True) as syncing:
+        server = Server("", 0, 0, tmp_path, "", started=True, _syncing=syncing)
+        with pytest.raises(Unavailable, match="cannot be written to the disk"):
+            server.wait_until_durable()
 
 
 def test_a_folder_without_our_password_is_rejected(own_folder: Path) -> None:

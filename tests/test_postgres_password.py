@@ -8,8 +8,8 @@ import psycopg
 import pytest
 
 from amphibase.postgres import Server, start
+from amphibase.postgres.initdb import PASSWORD_FILE
 from amphibase.postgres.password import NEXT_PASSWORD_FILE, use_password
-from amphibase.postgres.server import PASSWORD_FILE
 
 
 @pytest.fixture

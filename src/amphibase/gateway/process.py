@@ -128,6 +128,8 @@ def serve(settings: GatewaySettings, folder: DataDir, listeners: Listeners, read
                 from amphibase.gateway.first_start import ProjectMaker
 
                 (maker or stack.enter_context(ProjectMaker())).make(owner_url, password)
+            if server:
+                server.wait_until_durable()
             runner.run(_serve(settings, folder, listeners, owner_url, password, ready))
 
 

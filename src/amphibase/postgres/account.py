@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from amphibase.errors import ConfigurationError
 
@@ -43,6 +43,32 @@ def confined(account: Account) -> dict[str, Any]:
     if account is not None:
         options |= {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
     return options
+
+
+class Programs(NamedTuple):
+    """The programs of a server, run on its folder as its user.
+
+    Attributes:
+        binaries: where they are.
+        way: how the user gets to the folder.
+        folder: its descriptor.
+        account: the user; None for us.
+    """
+
+    binaries: Path
+    way: str
+    folder: int
+    account: Account
+
+    def start(self, name: str, *arguments: str, stdout: IO[str] | int) -> "subprocess.Popen[str]":
+        """Start one in a session of its own: Ctrl-C is for the application to handle."""
+        return subprocess.Popen(  # noqa: S603 - the caller's own arguments
+            [self.binaries / name, "-D", self.way, *arguments],
+            stdout=stdout,
+            pass_fds=[self.folder],
+            start_new_session=True,
+            **confined(self.account),
+        )
 
 
 @contextmanager

@@ -8,7 +8,8 @@ import psycopg
 from psycopg import sql
 
 from amphibase.errors import Unavailable
-from amphibase.postgres.server import CONNECT_SECONDS, PASSWORD_FILE, Server
+from amphibase.postgres.initdb import PASSWORD_FILE
+from amphibase.postgres.server import CONNECT_SECONDS, Server
 
 NEXT_PASSWORD_FILE = "amphibase.password.next"
 """Holds a password until the server has it: the change may be cut at any moment."""

@@ -20,35 +20,30 @@ import atexit
 import fcntl
 import os
 import secrets
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, LiteralString, Self
+from typing import LiteralString, Self
 from urllib.parse import quote
 
 from amphibase.errors import ConfigurationError, Conflict, Unavailable
 from amphibase.postgres.account import (
     Account,
+    Programs,
     account_for,
     confined,
     open_folder,
     open_private,
 )
 from amphibase.postgres.binaries import MINIMUM_MAJOR, find_binaries, reachable, version_of
-
-PASSWORD_FILE = "amphibase.password"
-UNFINISHED = "amphibase.unfinished"
-"""Where initdb works, so that the rest of one that was interrupted is not taken for data."""
+from amphibase.postgres.initdb import LOG_LINES, PASSWORD_FILE, initialise, is_fresh, start_sync
 
 LOG_FILE = "server.log"
-LOG_LINES = 8
 CONNECT_SECONDS = 10
 STOP_SECONDS = 30
 UNSAFE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
@@ -99,6 +94,18 @@ class Server:
     started: bool
     _process: subprocess.Popen[str] | None = field(default=None, repr=False)
     _watcher: subprocess.Popen[str] | None = field(default=None, repr=False)
+    _syncing: subprocess.Popen[str] | None = field(default=None, repr=False)
+
+    def wait_until_durable(self) -> None:
+        """Wait until the files of a folder that `start` initialised are on the disk: until then, a
+        machine that stops may leave it incomplete.
+
+        Raises:
+            Unavailable: the disk does not take them.
+        """
+        syncing, self._syncing = self._syncing, None
+        if syncing is not None and syncing.wait() != 0:
+            raise Unavailable(f"{self.data_dir} cannot be written to the disk")
 
     def stop(self) -> None:
         """Stop the server and wait until it is down, if `start` started it; else do nothing."""
@@ -109,7 +116,9 @@ class Server:
             self._watcher.kill()
             self._watcher.wait()
             self._watcher.stdin.close()
-        self._process = self._watcher = None
+        if self._syncing is not None:
+            self._syncing.wait()
+        self._process = self._watcher = self._syncing = None
 
     def create_database(self, name: str) -> str:
         """Create an empty database and return its URL.
@@ -164,6 +173,9 @@ def start(
 ) -> Server:
     """Start a server on the folder, or use the one that runs there; make the folder if need be.
 
+    It starts while the files of a new folder go to the disk: call `Server.wait_until_durable`
+    before anybody relies on them.
+
     Args:
         data_dir: holds the data, the password and `server.log`, the log since the last start.
         port: on 127.0.0.1; None chooses a free one.
@@ -203,7 +215,7 @@ def _start(
     extensions: Collection[str],
 ) -> Server:
     account = account_for(data_dir)
-    fresh = _is_fresh(data_dir)
+    fresh = is_fresh(data_dir)
     if not fresh and not (data_dir / "PG_VERSION").exists():
         raise ConfigurationError(f"{data_dir} is not empty, and holds no Postgres data")
     major = "" if fresh else (data_dir / "PG_VERSION").read_text().strip()
@@ -220,51 +232,19 @@ def _start(
             if sys.platform != "linux":
                 raise ConfigurationError(f"The user {account.pw_name} cannot get to {data_dir}")
             way = f"/proc/self/fd/{folder}"
+        programs = Programs(binaries, way, folder, account)
+        syncing = None
         if fresh:
-            os.fchmod(folder, 0o700)  # Postgres demands it
-            sync = settings.get("fsync") != "off"
-            unfinished = data_dir / UNFINISHED
-            if not (unfinished / PASSWORD_FILE).exists():
-                shutil.rmtree(unfinished, ignore_errors=True)
-                command = [binaries / "initdb", "-D", f"{way}/{UNFINISHED}"]
-                _initialise(command, unfinished, account, folder, sync=sync)
-            # The password last: as long as it is not here, the next start goes on with this.
-            for path in sorted(unfinished.iterdir(), key=lambda path: path.name == PASSWORD_FILE):
-                path.rename(data_dir / path.name)
-            unfinished.rmdir()
+            initialise(data_dir, programs)
+            if settings.get("fsync") != "off":
+                syncing = start_sync(programs)
         password = _password(data_dir)
-        deadline = time.monotonic() + timeout
-        while True:
-            own_port = port or _free_port()
-            fixed = {
-                "port": own_port,
-                "listen_addresses": "127.0.0.1",
-                "unix_socket_directories": "",
-            }
-            fixed["log_line_prefix"] = LOG_PREFIX
-            flags = [f"--{name}={value}" for name, value in {**settings, **fixed}.items()]
-            with open_private(data_dir / LOG_FILE, "w", account) as log:
-                process = subprocess.Popen(  # noqa: S603 - the caller's own settings
-                    [binaries / "postgres", "-D", way, "--logging_collector=off", *flags],
-                    stdout=log,
-                    pass_fds=[folder],
-                    start_new_session=True,  # Ctrl-C is for the application to handle
-                    **confined(account),
-                )
-            version = version_of(binaries)  # while it starts
-            words = _last_words(process, data_dir, deadline)
-            if words is None:
-                break
-            if time.monotonic() > deadline:
-                raise Unavailable(f"Postgres in {data_dir} took over {timeout:g} s:\n{words}")
-            if is_port_taken(own_port):
-                if port:
-                    raise PortTaken(port)
-            # The children of a killed server may still be ending.
-            elif f"] {LOCK_FILE_EXISTS} " not in words:
-                where = f"in {data_dir} on port {own_port}"
-                raise ConfigurationError(f"Postgres did not start {where}:\n{words}")
-            time.sleep(0.1)
+        try:
+            process, own_port, version = _boot(data_dir, programs, port, settings, timeout)
+        except BaseException:
+            if syncing is not None:
+                syncing.wait()
+            raise
     server = Server(
         url=_url(password, own_port),
         port=own_port,
@@ -274,41 +254,50 @@ def _start(
         started=True,
         _process=process,
         _watcher=_watch(process.pid, account),
+        _syncing=syncing,
     )
     atexit.register(server.stop)
     return server
 
 
-def _is_fresh(data_dir: Path) -> bool:
-    """Whether the folder is yet to be initialised, or to the end: a start may have been cut."""
-    if (data_dir / UNFINISHED / PASSWORD_FILE).exists():
-        return True
-    return all(path.name == UNFINISHED for path in data_dir.iterdir())
+def _boot(
+    data_dir: Path,
+    programs: Programs,
+    port: int | None,
+    settings: Mapping[str, str],
+    timeout: float,
+) -> tuple[subprocess.Popen[str], int, str]:
+    """Start the server's process and wait until it takes connections.
 
-
-def _initialise(
-    command: list[Any], data_dir: Path, account: Account, folder: int, *, sync: bool
-) -> None:
-    password = secrets.token_urlsafe(24)
-    locale = "C.UTF-8" if sys.platform == "linux" else "C"
-    with tempfile.TemporaryFile() as file:
-        file.write(password.encode())
-        file.seek(0)
-        if account is not None:
-            os.fchown(file.fileno(), account.pw_uid, account.pw_gid)
-        command += f"-U postgres -A scram-sha-256 -E UTF8 --locale={locale}".split()
-        command += [f"--pwfile=/dev/fd/{file.fileno()}", *([] if sync else ["--no-sync"])]
-        initdb = subprocess.run(  # noqa: S603 - our own arguments
-            command,
-            stdout=subprocess.PIPE,
-            pass_fds=[folder, file.fileno()],
-            **confined(account),
-        )
-    if initdb.returncode:
-        last = "\n".join(initdb.stdout.splitlines()[-LOG_LINES:])
-        raise ConfigurationError(f"Postgres could not initialise {data_dir}:\n{last}")
-    with open_private(data_dir / PASSWORD_FILE, "x", account) as secret:
-        secret.write(password)
+    Returns:
+        the process, its port and its version.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        own_port = port or _free_port()
+        fixed = {
+            "port": own_port,
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": "",
+        }
+        fixed["log_line_prefix"] = LOG_PREFIX
+        flags = [f"--{name}={value}" for name, value in {**settings, **fixed}.items()]
+        with open_private(data_dir / LOG_FILE, "w", programs.account) as log:
+            process = programs.start("postgres", "--logging_collector=off", *flags, stdout=log)
+        version = version_of(programs.binaries)  # while it starts
+        words = _last_words(process, data_dir, deadline)
+        if words is None:
+            return process, own_port, version
+        if time.monotonic() > deadline:
+            raise Unavailable(f"Postgres in {data_dir} took over {timeout:g} s:\n{words}")
+        if is_port_taken(own_port):
+            if port:
+                raise PortTaken(port)
+        # The children of a killed server may still be ending.
+        elif f"] {LOCK_FILE_EXISTS} " not in words:
+            where = f"in {data_dir} on port {own_port}"
+            raise ConfigurationError(f"Postgres did not start {where}:\n{words}")
+        time.sleep(0.1)
 
 
 def _last_words(process: subprocess.Popen[str], data_dir: Path, deadline: float) -> str | None:
