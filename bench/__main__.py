@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from bench import (
+    changes,
     files,
     gateway,
     gateway_costs,
@@ -28,6 +29,7 @@ from bench import (
 from bench.environment import ServerError
 
 BENCHMARKS: dict[str, Callable[[int, float, Console], bool]] = {
+    "changes": changes.run,
     "users": users.run,
     "realtime": realtime.run,
     "records": records.run,

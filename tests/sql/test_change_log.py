@@ -24,10 +24,13 @@ from amphibase.backend import Added, Caller, Changes, Lost, Removed
 from amphibase.build import build_backend
 from amphibase.postgres import start
 from amphibase.records import log_reader, snapshot_log
+from amphibase.records.cursors import Cursors
 from amphibase.records.log_reader import LogReader
 from amphibase.schema import change_log as tables
 from amphibase.sql import change_log
 from amphibase.sql.change_log import log_of
+
+CURSORS = Cursors(b"s" * 32)
 
 
 @pytest.fixture
@@ -279,7 +282,7 @@ async def test_streams_at_the_same_place_share_one_read(
         return await read(after)
 
     monkeypatch.setattr(log, "read", counted)
-    reader = LogReader(log)
+    reader = LogReader(log, CURSORS)
     start = await reader.position()
     await records.of(Task, ANN).add(Task(title="tea"))
     results = await asyncio.gather(*(reader.next(start, 5) for _ in range(50)))
@@ -313,7 +316,7 @@ async def test_streams_that_were_opened_at_different_times_wait_together(
             Note(title=str(n), stars=1)
         )  # a transaction that is not logged
     assert len(starts) == (1 if records.is_sqlite else 5)
-    reader = LogReader(log)
+    reader = LogReader(log, CURSORS)
     waiting = [asyncio.create_task(reader.next(start, None)) for start in [*starts]]
     async with asyncio.timeout(SECONDS):
         await all_read_on.wait()
@@ -331,7 +334,7 @@ async def test_streams_that_were_opened_at_different_times_wait_together(
 async def test_a_stream_without_changes_moves_on_with_the_log(records: Records) -> None:
     if records.is_sqlite:
         pytest.skip("on SQLite the end is where it was while nothing is logged")
-    reader = LogReader(log_of(records.sql.database))
+    reader = LogReader(log_of(records.sql.database), CURSORS)
     start = await reader.position()
     await records.of(Note, ANN).add(Note(title="none", stars=1))
     idle = await reader.next(start, 0.3)
@@ -389,7 +392,7 @@ async def test_of_large_reads_the_newest_alone_is_kept(
     tasks = records.of(Task, ANN)
     added = await tasks.add_many([Task(title="x" * 2_000) for _ in range(2)])
     log = log_of(records.sql.database, 1)
-    reader = LogReader(log)
+    reader = LogReader(log, CURSORS)
     start = await reader.position()
     for task in added:
         await tasks.update(task.id, stars=1)

@@ -22,7 +22,7 @@ from amphibase.backend import (
     Where,
 )
 from amphibase.http.event_stream import EventStreamResponse, StreamEvent, serve_events
-from amphibase.http.row_serializer import RowSerializer
+from amphibase.http.row_serializer import RowSerializer, serializer_of
 from amphibase.http.streams import StreamLimiter
 from amphibase.records.listing import read_filters
 
@@ -109,7 +109,7 @@ class ChangeFeed(Generic[Model]):
     def _data(self, change: ChangeEvent[Model]) -> str:
         match change:
             case Added() | Changed():
-                return self._serializer.row(change.row).decode()
+                return self._serializer.shared_row(change.row).decode()
             case Removed():
                 return self._serializer.key_object(change.key).decode()
             case Lost():
@@ -117,4 +117,4 @@ class ChangeFeed(Generic[Model]):
 
     @cached_property
     def _serializer(self) -> RowSerializer:
-        return RowSerializer(self.model)
+        return serializer_of(self.model)

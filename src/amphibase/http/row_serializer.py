@@ -3,6 +3,7 @@
 import math
 from typing import Any
 from urllib.parse import quote
+from weakref import WeakKeyDictionary
 
 from fastapi import Response
 from pydantic import TypeAdapter
@@ -40,12 +41,19 @@ class RowSerializer:
         page: Any = TypedDict("page", {"items": list[row], "next_cursor": str | None})
         self._row: TypeAdapter[Any] = TypeAdapter(row)
         self._page: TypeAdapter[Any] = TypeAdapter(page)
+        self._last: tuple[Any, bytes] | None = None
 
     def row(self, row: Any) -> bytes:
         """Return one row as JSON, if it is not that already."""
         if isinstance(row, str):
             return row.encode()
         return self._row.dump_json(self._values(row), warnings=False)
+
+    def shared_row(self, row: Any) -> bytes:
+        """Return one row as JSON, at once if it was the last: many streams send the same."""
+        if self._last is None or self._last[0] is not row:
+            self._last = row, self.row(row)
+        return self._last[1]
 
     def page(self, page: Page[Any]) -> bytes:
         """Return a part of a list as JSON."""
@@ -89,6 +97,17 @@ class RowSerializer:
                     "cannot"
                 )
         return {key: held[key] for key in self.names}
+
+
+def serializer_of(model: type[Any]) -> RowSerializer:
+    """Return the serializer of a model, which all of its streams share."""
+    serializer = _SERIALIZERS.get(model)
+    if serializer is None:
+        serializer = _SERIALIZERS[model] = RowSerializer(model)
+    return serializer
+
+
+_SERIALIZERS = WeakKeyDictionary[type[Any], RowSerializer]()
 
 
 def key_of(model: type[Any]) -> Field:

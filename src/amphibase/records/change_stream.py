@@ -14,7 +14,6 @@ from amphibase.backend.records import Item_co
 from amphibase.errors import InvalidCursor, InvalidRequest, InvalidValue, Retryable
 from amphibase.models import keeps_changes
 from amphibase.records.change_log import Entry, LogRead, Position
-from amphibase.records.cursors import Cursors
 from amphibase.records.log_reader import RETRY_SECONDS, LogReader
 
 MakeEvent: TypeAlias = Callable[[str], ChangeEvent[Model]]
@@ -22,9 +21,6 @@ MakeEvent: TypeAlias = Callable[[str], ChangeEvent[Model]]
 
 Part: TypeAlias = tuple[Sequence[MakeEvent[Model]], int]
 """Events of a read, and the place of the key that the next part begins with; 0 after the last."""
-
-CURSOR = "changes"
-"""What the cursors of logs are signed for."""
 
 
 class ChangedRows(Protocol[Item_co]):
@@ -64,7 +60,6 @@ class ChangeStream(Generic[Model]):
         self,
         rows: ChangedRows[Model],
         reader: LogReader,
-        cursors: Cursors,
         position: Position,
         *,
         lost: bool = False,
@@ -72,9 +67,8 @@ class ChangeStream(Generic[Model]):
         self._rows = rows
         self._names = [f"{json.dumps(name, ensure_ascii=False)}:" for name in rows.columns]
         self._reader = reader
-        self._cursors = cursors
         self._position = position
-        self._cursor = self._cursor_of(position)
+        self._cursor = reader.cursor(position)
         self._pending: list[ChangeEvent[Model]] = [Lost(self._cursor)] if lost else []
         self._unfinished: LogRead | None = None
         self._next_key = 0
@@ -123,10 +117,7 @@ class ChangeStream(Generic[Model]):
 
     def _go_on_at(self, position: Position) -> None:
         if position != self._position:
-            self._position, self._cursor = position, self._cursor_of(position)
-
-    def _cursor_of(self, position: Position) -> str:
-        return self._cursors.write(CURSOR, [*self._reader.short(position)])
+            self._position, self._cursor = position, self._reader.cursor(position)
 
     async def _events(self, read: LogRead, start: int) -> Part[Model]:
         """Return the next events of a read.
@@ -209,15 +200,15 @@ def require_log(model: type[Any]) -> None:
 
 @asynccontextmanager
 async def open_changes(
-    rows: ChangedRows[Model], reader: LogReader, cursors: Cursors, after: str | None
+    rows: ChangedRows[Model], reader: LogReader, after: str | None
 ) -> AsyncIterator[ChangeStream[Model]]:
     """Open the changes that are committed from now on, or that follow a cursor."""
     position, lost = None, False
     if after is not None:
         try:
-            position = tuple(cursors.read(CURSOR, after))
+            position = reader.position_of(after)
         except InvalidCursor:  # of another key, such as before it was replaced
             lost = True
     if position is None:
         position = await reader.position()
-    yield ChangeStream(rows, reader, cursors, position, lost=lost)
+    yield ChangeStream(rows, reader, position, lost=lost)

@@ -8,7 +8,10 @@ from typing import Any, NamedTuple
 
 from amphibase.errors import Retryable, Unavailable
 from amphibase.records.change_log import LogRead, LogSource, Position
+from amphibase.records.cursors import Cursors
 
+CURSOR = "changes"
+"""What the cursors of logs are signed for."""
 RETRY_SECONDS = 0.5
 CLOSED = "The backend was closed"
 MAX_KEPT_READS = 16
@@ -38,8 +41,10 @@ class LogReader:
     it.
     """
 
-    def __init__(self, source: LogSource) -> None:
+    def __init__(self, source: LogSource, cursors: Cursors) -> None:
         self._source = source
+        self._cursors = cursors
+        self._newest_cursor: tuple[Position, str] | None = None
         self._tail: Tail | None = None
         self._look_began = 0.0
         self._looking = asyncio.Lock()
@@ -54,9 +59,16 @@ class LogReader:
         """Return the end of the log: all that is committed later comes after it."""
         return (await self._look()).position
 
-    def short(self, position: Position) -> Position:
-        """Return a position that fits into a cursor."""
-        return self._source.short(position)
+    def cursor(self, position: Position) -> str:
+        """Return a cursor for a position, which all streams that get there take in turn."""
+        if self._newest_cursor is None or self._newest_cursor[0] != position:
+            cursor = self._cursors.write(CURSOR, [*self._source.short(position)])
+            self._newest_cursor = position, cursor
+        return self._newest_cursor[1]
+
+    def position_of(self, cursor: str) -> Position:
+        """Return the position of a cursor. Raises InvalidCursor."""
+        return tuple(self._cursors.read(CURSOR, cursor))
 
     def notice(self) -> None:
         """Look into the log at once: something was written by this process."""

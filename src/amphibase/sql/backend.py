@@ -125,7 +125,7 @@ class SqlBackend:
         self._selects = SelectCache()
         self._cursors = Cursors(keys.derive("cursor"))
         log = log_of(self.database, settings.max_page_bytes)
-        self._changes = LogReader(log)
+        self._changes = LogReader(log, self._cursors)
         self.database.on_write = self._changes.notice
         self._trimmer = LogTrimmer(log, settings.change_log_hours)
         self.background = Background()
@@ -243,7 +243,7 @@ class SqlBackend:
         require_log(model)
         info = self._infos.of(model, caller)
         rows = LoggedRows(info, self._builder(info, caller, self._executor), where)
-        async with open_changes(rows, self._changes, self._cursors, after) as changes:
+        async with open_changes(rows, self._changes, after) as changes:
             yield changes
 
     async def publish(self, topic: TopicAddress, payload: Any, caller: Caller) -> None:

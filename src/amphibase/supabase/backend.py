@@ -124,7 +124,7 @@ class SupabaseBackend:
             settings.max_page_bytes,
         )
         log = ProjectLog(self.client, settings.max_page_bytes)
-        self._changes = LogReader(log)
+        self._changes = LogReader(log, cursors)
         self._trimmer = LogTrimmer(log, settings.change_log_hours)
         self._messages = MessageHub(
             ProjectMessages(self.client, f"amphibase:{keys.derive('messages').hex()}"),
@@ -214,7 +214,7 @@ class SupabaseBackend:
         require_log(model)
         info = self._records.infos.of(model, caller)
         rows = ProjectLoggedRows(info, RequestBuilder(info, caller, self._records), where)
-        async with open_changes(rows, self._changes, self._records.cursors, after) as changes:
+        async with open_changes(rows, self._changes, after) as changes:
             yield changes
 
     async def publish(self, topic: TopicAddress, payload: Any, caller: Caller) -> None:
