@@ -290,6 +290,8 @@ async def test_a_new_token_counts_for_later_changes_and_whoever_leaves_receives_
     await api.run(NOTES)
     wire = await connect(api)
     await subscribe(wire, notes(), token=api.token())
+    await api.run(f"INSERT INTO shop.notes VALUES (0, '{ANN}')")
+    assert (await change(wire))["data"]["record"]["id"] == 0
     await wire.push(ROOM, "access_token", {"access_token": api.token(BOB)})
     assert (await wire.receive())[4]["message"] == "Subscribed to PostgreSQL"
     await api.run(
