@@ -26,6 +26,16 @@ SELECT bool_and(pg_visible_in_snapshot(number::text::xid8, value)) FROM transact
 Rows = Sequence[tuple[Any, ...]]
 
 
+def visibility_call(xids: Iterable[int]) -> Call:
+    """Return the call that asks whether later snapshots see what the transactions did."""
+    return Call(_ARE_VISIBLE, [[*set(xids)]])
+
+
+def are_visible(rows: Rows) -> bool:
+    """Return whether they do, by the rows of the call."""
+    return [*rows] == [(True,)]
+
+
 async def wait_until_visible(
     run: Callable[..., Awaitable[list[Rows]]], xids: Iterable[int], *following: Call
 ) -> list[Rows]:
@@ -41,10 +51,10 @@ async def wait_until_visible(
     Returns:
         The rows of each of these.
     """
-    are_visible, seconds = Call(_ARE_VISIBLE, [[*set(xids)]]), VISIBLE_SECONDS
+    call, seconds = visibility_call(xids), VISIBLE_SECONDS
     while True:
-        visible, *rows = await run(are_visible, *following)
-        if [*visible] == [(True,)]:
+        visible, *rows = await run(call, *following)
+        if are_visible(visible):
             return rows
         await asyncio.sleep(seconds)
         seconds = min(2 * seconds, MAX_VISIBLE_SECONDS)

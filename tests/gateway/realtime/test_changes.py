@@ -334,6 +334,8 @@ async def test_a_change_waits_until_others_see_it(api: Api, connect: Connect) ->
     await api.run(NOTES)
     wire = await connect(api)
     await subscribe(wire, notes("INSERT"), token=api.token())
+    await api.run(f"INSERT INTO shop.notes VALUES (0, '{ANN}')")
+    assert (await change(wire))["data"]["record"]["id"] == 0
     await api.run(
         "ALTER SYSTEM SET synchronous_standby_names = 'nobody'", "SELECT pg_reload_conf()"
     )

@@ -172,3 +172,19 @@ async def test_policies_are_asked_once_for_equal_claims_and_not_for_whom_they_ca
         assert (await change(wire))["data"]["record"]["id"] == 1
     assert await wires[2].is_silent()
     assert asked == [f'{{"sub":"{ANN}"}}']
+
+
+async def test_changes_are_delivered_once_where_the_connection_that_asks_has_ended(
+    api: Api, connect: Connect
+) -> None:
+    await api.run(NOTES)
+    wire = await connect(api)
+    await subscribe(wire, notes(), token=api.token())
+    for number in range(3):
+        await api.run(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE query LIKE '%pg_temp.rows_%' AND pid <> pg_backend_pid()",
+            f"INSERT INTO shop.notes VALUES ({number}, '{ANN}')",
+        )
+        assert (await change(wire))["data"]["record"]["id"] == number
+    assert await wire.is_silent()

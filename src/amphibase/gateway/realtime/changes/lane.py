@@ -1,10 +1,11 @@
 """One order of changes: the subscriptions that it serves, and the connection that decides."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import orjson
+import psycopg
 
 from amphibase.database.engine import Database
 from amphibase.gateway.realtime.changes.binding import Binding
@@ -24,12 +25,16 @@ from amphibase.gateway.realtime.changes.round import (
     TimeLimit,
 )
 from amphibase.gateway.realtime.changes.row_policies import RowPolicies, RowQuestion
-from amphibase.gateway.realtime.changes.session import QuestionSession
+from amphibase.gateway.realtime.changes.session import QuestionSession, Rows
 from amphibase.gateway.realtime.changes.tables import TableCatalog, Tables, versions_call
 from amphibase.gateway.realtime.frames import Push
 from amphibase.redaction import redacted_logger
 from amphibase.replication.pgoutput import Relation, RowChange
-from amphibase.replication.visibility import wait_until_visible
+from amphibase.replication.visibility import (
+    are_visible,
+    visibility_call,
+    wait_until_visible,
+)
 
 logger = redacted_logger("amphibase.gateway.realtime")
 
@@ -51,11 +56,29 @@ class _TableGroups(NamedTuple):
     Attributes:
         named: who is among them, or is left out.
         version: of the table.
+        left_out: those who may select nothing, until they know.
     """
 
     named: Sequence[tuple[ChangeSubscriber, Binding]]
     version: str | None
     groups: Sequence[Group]
+    left_out: list[tuple[ChangeSubscriber, Binding]]
+
+
+class _Decision(NamedTuple):
+    """What is to be sent.
+
+    Attributes:
+        changes: with what the stream lacks of them.
+    """
+
+    changes: Sequence[RowChange]
+    tables: Tables
+    outcome: RoundOutcome
+
+
+class _Outdated(Exception):
+    """The tables have changed, or what the transactions did cannot be seen yet."""
 
 
 class Lane:
@@ -110,25 +133,64 @@ class Lane:
             Unavailable: the database cannot be reached.
             psycopg.Error: the connection has ended.
         """
-        session = self._session
-        (rows,) = await wait_until_visible(
-            session.run,
-            (change.xid for change in changes),
-            versions_call({relation.oid for relation in candidates}),
-        )
-        versions: dict[int, str] = dict(rows)
-        roles = {each.caller.role for named in candidates.values() for each, _ in named}
-        tables = await self._catalog.read(session, versions, roles)
-        changes = await self._generated.add(session, changes, versions, tables)
+        decision = await self._decide_as_known(changes, candidates)
+        if decision is None:
+            (rows,) = await wait_until_visible(
+                self._session.run,
+                (change.xid for change in changes),
+                versions_call({relation.oid for relation in candidates}),
+            )
+            versions: dict[int, str] = dict(rows)
+            tables = await self._catalog.read(self._session, versions, _roles(candidates))
+            decision = await self._decide(changes, candidates, versions, tables)
+        self._report(candidates, decision.outcome)
+        await self._send(decision)
+        return decision.outcome
+
+    async def _decide_as_known(
+        self, changes: Sequence[RowChange], candidates: Candidates
+    ) -> _Decision | None:
+        """Decide by the tables as they were read last, which most often is right, in one round trip
+        with the check that it is, and that the questions see what the transactions did.
+
+        Returns:
+            None where they do not, the tables have changed, or the connection has ended.
+        """
+        oids = {relation.oid for relation in candidates}
+        latest = self._catalog.latest(oids, _roles(candidates))
+        if latest is None:
+            return None
+
+        def accept(visible: Rows, versions: Rows) -> None:
+            if not are_visible(visible) or dict(versions) != latest[0]:
+                raise _Outdated
+
+        calls = visibility_call(change.xid for change in changes), versions_call(oids)
+        try:
+            with self._session.checking(calls, accept):
+                decision = await self._decide(changes, candidates, *latest)
+                await self._session.run()
+                return decision
+        except (_Outdated, psycopg.Error):
+            return None
+
+    async def _decide(
+        self,
+        changes: Sequence[RowChange],
+        candidates: Candidates,
+        versions: Mapping[int, str],
+        tables: Tables,
+    ) -> _Decision:
+        changes = await self._generated.add(self._session, changes, versions, tables)
         groups = [
             group
             for relation, named in candidates.items()
             for group in await self._groups_of(relation, named, versions, tables)
         ]
-        outcome = await Round(changes, groups, tables).decide(session, self._policies, self._limit)
-        self._report(outcome)
-        await self._send(changes, outcome, tables)
-        return outcome
+        outcome = await Round(changes, groups, tables).decide(
+            self._session, self._policies, self._limit
+        )
+        return _Decision(changes, tables, outcome)
 
     def candidates(self, changes: Sequence[RowChange]) -> Candidates:
         """Return who may want changes, by their tables."""
@@ -151,6 +213,7 @@ class Lane:
         if latest is not None and latest.named is named and latest.version == version:
             return latest.groups
         groups: dict[tuple[Selection, RowQuestion], list[Recipient]] = defaultdict(list)
+        left_out = []
         async for subscriber, binding in paced(named):
             role = subscriber.caller.role
             table = tables.get((relation.oid, role))
@@ -160,15 +223,21 @@ class Lane:
                 question = RowQuestion(role, claims, relation.oid)
                 groups[selection, question].append(Recipient(subscriber, binding, role))
             elif table is not None and not binding.is_wildcard:
-                self._notify(subscriber, binding, f"The role {role} {NOT_GRANTED}")
+                left_out.append((subscriber, binding))
         if len(self._groups) >= MAX_RELATIONS:
             self._groups.clear()
         found = [Group(*key, recipients) for key, recipients in groups.items()]
-        self._groups[relation] = _TableGroups(named, version, found)
+        self._groups[relation] = _TableGroups(named, version, found, left_out)
         return found
 
-    def _report(self, outcome: RoundOutcome) -> None:
+    def _report(self, relations: Iterable[Relation], outcome: RoundOutcome) -> None:
         """Tell those who get less than they want, and end what takes too long."""
+        for left_out in [self._groups[each].left_out for each in relations if each in self._groups]:
+            for subscriber, binding in left_out:
+                self._notify(
+                    subscriber, binding, f"The role {subscriber.caller.role} {NOT_GRANTED}"
+                )
+            left_out.clear()
         for recipient in outcome.slow_filters:
             self.end(recipient, f"A filter {TOO_SLOW}")
         for recipient, error in outcome.failed:
@@ -195,9 +264,8 @@ class Lane:
             message = f"{reason}: {recipient.binding.describe()}"
             recipient.subscriber.system(message, extension=EVENT, is_error=True)
 
-    async def _send(
-        self, changes: Sequence[RowChange], outcome: RoundOutcome, tables: Tables
-    ) -> None:
+    async def _send(self, decision: _Decision) -> None:
+        changes, tables, outcome = decision
         composed = await _compose(self._session, changes, outcome, tables)
         written: dict[Any, bytes] = {}
         pushes: dict[Any, Push] = {}
@@ -221,6 +289,10 @@ class Lane:
                     else Push(subscriber.wire_name, EVENT, {"ids": ids, "data": data})
                 )
             subscriber.push(pushes[key])
+
+
+def _roles(candidates: Candidates) -> set[str]:
+    return {subscriber.caller.role for named in candidates.values() for subscriber, _ in named}
 
 
 class _Message(NamedTuple):

@@ -31,7 +31,7 @@ CANCELLED, LOCKED = "57014", "55P03"
 """The SQLSTATEs of a policy that has taken too long, and of one that a lock is in the way of."""
 
 _FUNCTION: LiteralString = """
-CREATE FUNCTION pg_temp.{name} (
+CREATE OR REPLACE FUNCTION pg_temp.{name} (
     claims text[], firsts int[], lasts int[], milliseconds int, {parameters}
 ) RETURNS TABLE (caller int, seen int[], error text) LANGUAGE plpgsql AS {body}
 """
@@ -178,8 +178,8 @@ class RowPolicies:
             self._functions.clear()
             self._session_number = session.number
         elif len(self._functions) > MAX_FUNCTIONS:
-            await session.run(Call(Statement("DISCARD TEMP")))
             self._functions.clear()
+            await session.run(Call(Statement("DISCARD TEMP")))
         definition = _definition(
             table.role,
             (relation.schema, relation.table),

@@ -1,7 +1,8 @@
 """The connection by which one lane of changes asks the database."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import psycopg
 from psycopg import AsyncConnection
@@ -33,6 +34,11 @@ _SETTINGS = {
 _SET = [Call(Statement(f"SET {name} TO '{value}'")) for name, value in _SETTINGS.items()]
 
 
+class _Check(NamedTuple):
+    calls: Sequence[Call]
+    accept: Callable[..., None]
+
+
 class QuestionSession:
     """One connection that stays open, and with it the plans of what it asks again and again.
 
@@ -48,12 +54,28 @@ class QuestionSession:
         self._conninfo = to_conninfo(database.url)
         self._connection: Connection | None = None
         self._transformer = Transformer()
+        self._check: _Check | None = None
         self.number = 0
 
     @property
     def is_open(self) -> bool:
         """Whether there is a connection."""
         return self._connection is not None and not self._connection.closed
+
+    @contextmanager
+    def checking(self, calls: Sequence[Call], accept: Callable[..., None]) -> Iterator[None]:
+        """Let the first run of the block that succeeds carry calls before its own, so that they
+        take no round trip; `run` without calls sends them alone, if no other has.
+
+        Args:
+            accept: gets the rows of each, and raises an error where nothing that the block has come
+                to may count.
+        """
+        self._check = _Check(calls, accept)
+        try:
+            yield
+        finally:
+            self._check = None
 
     async def run(self, *calls: Call, prepare: bool = True) -> list[Rows]:
         """Run calls in one transaction and one round trip, on a new connection where that before
@@ -69,16 +91,23 @@ class QuestionSession:
             psycopg.Error: one of them failed, so that all are undone; or the connection has ended.
             Unavailable: the database cannot be reached.
         """
+        check = self._check or _Check((), lambda: None)
+        sent = [*check.calls, *calls]
+        if not sent:
+            return []
         connection = self._connection if self.is_open else await self._connect()
         assert connection is not None
-        results = await connection.run(calls, prepare=prepare)
+        results = await connection.run(sent, prepare=prepare)
         if error := find_error(results):
             raise error_from_result(error)
         rows: list[Rows] = []
         for result in results:
             self._transformer.set_pgresult(result)
             rows.append(self._transformer.load_rows(0, result.ntuples, tuple))
-        return rows
+        self._check = None
+        count = len(check.calls)
+        check.accept(*rows[:count])
+        return rows[count:]
 
     async def close(self) -> None:
         """Close the connection."""

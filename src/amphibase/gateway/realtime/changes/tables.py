@@ -262,6 +262,18 @@ class TableCatalog:
             if (table := self._tables.get((oid, role))) is not None
         }
 
+    def latest(
+        self, oids: Collection[int], roles: Collection[str]
+    ) -> tuple[Mapping[int, str], Tables] | None:
+        """Return the versions and the tables as they were read last; None where one was not."""
+        try:
+            versions = {oid: self._versions[oid] for oid in oids}
+            return versions, {
+                (oid, role): self._tables[oid, role] for oid in oids for role in roles
+            }
+        except KeyError:
+            return None
+
 
 def versions_call(oids: Collection[int]) -> Call:
     """Return the call that reads the versions of tables, by their oids."""
