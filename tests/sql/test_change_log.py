@@ -1,6 +1,7 @@
 """The log of changes: nothing is missed, however transactions end up beside each other."""
 
 import asyncio
+import json
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
@@ -10,7 +11,17 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from sqlalchemy import create_engine, insert, text
+from sqlalchemy import (
+    Column,
+    Integer,
+    String,
+    Table,
+    create_engine,
+    delete,
+    insert,
+    text,
+    update,
+)
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from tests.backends import ANN, BOB, Records
@@ -493,6 +504,27 @@ async def test_what_was_changed_without_triggers_is_a_loss(
         await connection.run_sync(tables.create_missing, Task.metadata)
     assert await events(ann, 1) == [Lost(ann.cursor)]
     await end_of(records, ann)
+
+
+def test_a_table_may_have_more_columns_than_a_function_of_sqlite_has_arguments() -> None:
+    class Other(DeclarativeBase):
+        pass
+
+    columns = [Column(f"c{number}", String) for number in range(130)]
+    table = Table("broad", Other.metadata, Column("id", Integer, primary_key=True), *columns)
+    type("Broad", (Other,), {"__table__": table, "__changes__": True})
+    values = dict.fromkeys([each.name for each in columns], '{"}')
+    with create_engine("sqlite://").begin() as connection:
+        Other.metadata.create_all(connection)
+        tables.create_missing(connection, Other.metadata)
+        connection.execute(insert(table).values(id=1, **values))
+        connection.execute(update(table).values(c0=None))
+        connection.execute(delete(table))
+        found = connection.execute(text(f"SELECT old FROM {tables.TABLE} WHERE old IS NOT NULL"))
+        updated, deleted = (json.loads(old) for (old,) in found)
+    assert updated == {"id": 1, **values}
+    assert deleted == {"id": 1, **values, "c0": None}
+    Other.registry.dispose()
 
 
 def test_a_table_may_have_quotes_in_its_name() -> None:

@@ -29,6 +29,9 @@ TABLE = "amphibase_changes"
 TRIGGER = "amphibase_log_change"
 TRUNCATE_TRIGGER = "amphibase_log_truncate"
 
+MAX_PAIRS = 50
+"""A function of SQLite has 127 arguments at most (its docs, "Limits")."""
+
 SQLITE_LOG = f"""\
 CREATE TABLE IF NOT EXISTS {TABLE} (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -237,8 +240,16 @@ def _sqlite_row(table: Table) -> str:
             f"ELSE {name} END"
         )
 
-    pairs = ", ".join(f"{literal(each.name)}, {value(each)}" for each in table.columns)
-    return f"json_object({pairs})"
+    pairs = [f"{literal(each.name)}, {value(each)}" for each in table.columns]
+    objects = [
+        f"json_object({', '.join(pairs[start : start + MAX_PAIRS])})"
+        for start in range(0, len(pairs), MAX_PAIRS)
+    ]
+    if len(objects) == 1:
+        return objects[0]
+    # No value of them is an object or an array, so the braces at the ends are their own.
+    members = " || ',' || ".join(f"trim({each}, '{{}}')" for each in objects)
+    return f"'{{' || {members} || '}}'"
 
 
 def _sqlite_real(name: str) -> str:
