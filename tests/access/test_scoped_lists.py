@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 
 import pytest
+from sqlalchemy import Index
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from tests.access.conftest import Desk
 from tests.access.helpdesk import (
     ADMIN,
@@ -16,14 +18,23 @@ from tests.access.helpdesk import (
     Models,
     Organisation,
     Ticket,
+    mine,
     user,
 )
 
+from amphibase import Base
+from amphibase.access import Access
 from amphibase.backend import JsonRows, Repository
+from amphibase.models import Timestamps
 from amphibase.records.model_info import ModelInfos
 from amphibase.records.predicates import fold
 from amphibase.sql.records import scoped_lists
-from amphibase.sql.records.scoped_lists import MAX_KEYS, ScopedList, scope_of
+from amphibase.sql.records.scoped_lists import (
+    MAX_KEYS,
+    ScopedList,
+    has_index_of_all,
+    scope_of,
+)
 
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -120,3 +131,29 @@ def test_only_a_list_by_an_index_under_a_scope_is_read_so() -> None:
     assert column_of(Ticket, ADMIN) is None
     assert column_of(Membership) is None
     assert column_of(Comment) is None
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        (("created_at", "id"), True),
+        (("created_at",), True),
+        (("title", "created_at"), False),
+        ((), False),
+    ],
+)
+def test_an_index_has_all_rows_in_order_if_it_begins_as_the_order(
+    columns: tuple[str, ...], expected: bool
+) -> None:
+    class Local(DeclarativeBase):
+        type_annotation_map = Base.type_annotation_map
+
+    class Item(Timestamps, Local):
+        __tablename__ = "items"
+        id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+        organisation_id: Mapped[uuid.UUID]
+        title: Mapped[str]
+        __access__ = Access(read=mine.has("organisation_id"))
+        __table_args__ = (Index("own", *columns),) if columns else ()
+
+    assert has_index_of_all(ModelInfos("postgresql").of(Item, ANN)) is expected

@@ -130,7 +130,7 @@ class ScopedList:
     def _rows(self, columns: Iterable[Column[Any]]) -> CompoundSelect[Any]:
         """Return the columns of the list's rows, and of more."""
         columns = [*columns]
-        max_keys = MAX_KEYS_BESIDE_INDEX if _has_index_of_all(self.info) else MAX_KEYS
+        max_keys = MAX_KEYS_BESIDE_INDEX if has_index_of_all(self.info) else MAX_KEYS
         scope_keys = limited(self.keys, max_keys + 1).cte("scope_keys")
         scope_keys = scope_keys.prefix_with("MATERIALIZED")
         most: ColumnElement[int] = literal_column(str(max_keys))
@@ -183,7 +183,7 @@ class ScopedList:
         return [rows.c[column.key].desc() for column in self.info.newest_first]
 
 
-def _has_index_of_all(info: ModelInfo[Any]) -> bool:
+def has_index_of_all(info: ModelInfo[Any]) -> bool:
     """Return whether an index has all rows in the order of a list, or nearly."""
     indexes = (index.columns for index in info.table.indexes)
     firsts = [next(iter(columns), None) for columns in (info.table.primary_key.columns, *indexes)]
