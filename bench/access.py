@@ -86,9 +86,10 @@ class Form:
             None where it takes longer than `TIMEOUT_MS`.
         """
         try:
-            with self.connection.transaction(force_rollback=True):
+            with self.connection.transaction():
                 return self._run(query, caller, id)
         except psycopg.errors.QueryCanceled:
+            self.warm.clear()  # psycopg forgets what it prepared when a transaction is undone
             return None
 
     def _run(self, query: str, caller: UUID, id: UUID) -> tuple[float, list[Any]]:

@@ -32,7 +32,13 @@ from amphibase.records.predicates import Predicates, fold, values_read
 from amphibase.records.values import Row
 from amphibase.sql.records.limit import limited
 from amphibase.sql.records.row_size import row_size_of
-from amphibase.sql.records.scoped_lists import ScopedList, scope_function, scope_of, without
+from amphibase.sql.records.scoped_lists import (
+    ScopedList,
+    scope_function,
+    scope_of,
+    scope_values,
+    without,
+)
 from amphibase.sql.records.searches import by_index
 from amphibase.sql.records.statement_tables import StatementTables, computed_reads
 
@@ -314,10 +320,13 @@ class QueryBuilder:
             return None
         follows = [] if after is None else [order.after(after)]
         tables, readable = self.tables(), self.policy.readable
+        query = scope.query
         return ScopedList(
             info,
             scope,
-            keys=scope_function(scope.query) if self.rls else Predicates(caller).scope(scope.query),
+            keys=scope_function(query)
+            if self.rls
+            else scope_values(Predicates(caller).scope(query)),
             visible=[*follows, *tables.where(readable)],
             of_scope=[*follows, *tables.where(without(scope, readable))],
             order=order,

@@ -83,6 +83,16 @@ def without(scope: InScope, condition: Condition) -> Condition:
     return all_of(*(part for part in parts if part != scope))
 
 
+def scope_values(keys: Select[Any]) -> Select[Any]:
+    """Return the values of a scope, as `key`, in a form that Postgres plans once for all callers.
+
+    Args:
+        keys: the same, as they are read from the memberships.
+    """
+    (key,) = keys.selected_columns
+    return select(func.unnest(func.array(keys.scalar_subquery()), type_=key.type).label("key"))
+
+
 def scope_function(query: ScopeQuery) -> Select[Any]:
     """Return the values of a scope, as `key`, as the function of the database gives them."""
     call = getattr(getattr(func, SCHEMA), ScopeFunction.of(query).name)
