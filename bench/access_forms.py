@@ -14,6 +14,7 @@ from amphibase.access import Access, memberships
 from amphibase.database.compiled import SelectCache
 from amphibase.models import Timestamps, uuid7
 from amphibase.records.model_info import ModelInfos
+from amphibase.search import matches, search_index
 from amphibase.sql.records.query_builder import QueryBuilder
 
 OURS = "Amphibase"
@@ -44,6 +45,7 @@ class BenchTicket(Timestamps, Base):
     """A row of an organisation."""
 
     __tablename__ = "bench_tickets"
+    __table_args__ = (search_index("bench_search", "title", language="english"),)
     __access__ = Access(read=mine.has("organisation_id"))
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
@@ -56,7 +58,7 @@ class BenchTicket(Timestamps, Base):
 FILL = """
 SELECT setseed(0.5);
 INSERT INTO bench_tickets (id, organisation_id, title, body, created_at, updated_at)
-SELECT gen_random_uuid(), o, 'ticket ' || n, repeat(md5(n::text), 4),
+SELECT gen_random_uuid(), o, 'ticket w' || n % 100 || ' r' || n % 10000, repeat(md5(n::text), 4),
     timestamptz '2026-01-01' + n * interval '20 seconds' - CASE WHEN o > 900 THEN 3 ELSE 0 END
         * interval '1 year', now()
 FROM (SELECT n, 1 + floor(1000 * power(random(), 3))::int AS o
@@ -92,6 +94,9 @@ NEWEST = "ORDER BY t.created_at DESC, t.id DESC LIMIT 100"
 KEYS = "SELECT organisation_id FROM bench_memberships WHERE user_id = %(caller)s"
 LIST, BY_ID, COUNT = "list", "by id", "count"
 QUERIES = (LIST, BY_ID, COUNT)
+SEARCHES = {"rare word": "r77", "word of 1 %": "w7", "word of all": "ticket"}
+"""Lists of the rows that have a word, which only the join is written by hand for: as the tables'
+owner, beside ours under policies."""
 
 
 def _by_hand(condition: str) -> dict[str, str]:
@@ -108,15 +113,22 @@ SELECT {COLUMNS} FROM ({KEYS}) AS keys(key) CROSS JOIN LATERAL (
     SELECT * FROM bench_tickets t WHERE t.organisation_id = keys.key {NEWEST}
 ) AS t {NEWEST}"""
 
+
+def _joined(query: str) -> str:
+    return query.replace(
+        "FROM bench_tickets t WHERE",
+        "FROM bench_tickets t JOIN bench_memberships m ON m.organisation_id = "
+        "t.organisation_id AND m.user_id = %(caller)s WHERE",
+    )
+
+
+def _search_by_hand(word: str) -> str:
+    text = "to_tsvector('english', t.title)"
+    return _joined(_by_hand(f"{text} @@ websearch_to_tsquery('english', '{word}')")[LIST])
+
+
 PREDICATES = {
-    JOIN: {
-        name: text.replace(
-            "FROM bench_tickets t WHERE",
-            "FROM bench_tickets t JOIN bench_memberships m ON m.organisation_id = "
-            "t.organisation_id AND m.user_id = %(caller)s WHERE",
-        )
-        for name, text in _by_hand("true").items()
-    },
+    JOIN: {name: _joined(text) for name, text in _by_hand("true").items()},
     EXISTS: _by_hand(
         "EXISTS (SELECT FROM bench_memberships m WHERE m.organisation_id = t.organisation_id AND "
         "m.user_id = %(caller)s)"
@@ -127,12 +139,13 @@ PREDICATES = {
 """The queries by hand as a table's owner runs them."""
 
 POLICY_FORMS = {
+    JOIN: ("", {name: _search_by_hand(word) for name, word in SEARCHES.items()}),
     EXISTS: ("by_exists", _by_hand("true")),
     ANY: ("by_any", _by_hand("true")),
     LATERAL: ("by_any", {LIST: _LATERAL}),
     FUNCTION: ("by_function", _by_hand("true")),
 }
-"""The queries under policies by hand, and the role that each policy is for."""
+"""The queries under policies by hand, and the role that each policy is for; "" for the owner."""
 
 
 def our_queries(*, rls: bool) -> dict[str, str]:
@@ -153,8 +166,14 @@ def our_queries(*, rls: bool) -> dict[str, str]:
     rows = builder._list(info.select, (), builder.ordering(()), limit=100)
     by_id = builder.by_key(info.select, UUID(int=1)).select
     count = builder.visible(select(func.count()).select_from(info.table))
-    return {LIST: _text(rows.select), BY_ID: _text(by_id), COUNT: _text(count)}
+    queries = {LIST: _text(rows.select), BY_ID: _text(by_id), COUNT: _text(count)}
+    for name, word in SEARCHES.items() if rls else ():
+        search = matches(BenchTicket.title, query=word, language="english")
+        found = builder._list(info.select, (search,), builder.ordering(()), limit=100)
+        queries[name] = _text(found.select, literal_binds=True)
+    return queries
 
 
-def _text(statement: Select[Any]) -> str:
-    return str(statement.compile(dialect=PGDialect_psycopg()))  # type: ignore[no-untyped-call]
+def _text(statement: Select[Any], **options: Any) -> str:
+    dialect = PGDialect_psycopg()  # type: ignore[no-untyped-call]
+    return str(statement.compile(dialect=dialect, compile_kwargs=options))

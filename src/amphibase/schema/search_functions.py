@@ -44,11 +44,13 @@ and not by the keys that were found."""
 IS_DECLARED = """\
 NOT EXISTS (
     SELECT FROM pg_policy
-    CROSS JOIN unnest(polroles) AS holder, unnest(ARRAY[{callers}]::regrole[]) AS caller
     WHERE polrelid = ANY (ARRAY[{tables}]::regclass[]) AND polcmd IN ('r', '*')
         AND NOT starts_with(polname, {prefix})
-        AND (holder = 0 OR pg_has_role(caller, holder, 'USAGE')
-            OR pg_has_role(holder, caller, 'MEMBER'))
+        AND EXISTS (
+            SELECT FROM unnest(polroles) AS holder, unnest(ARRAY[{callers}]::regrole[]) AS caller
+            WHERE holder = 0 OR pg_has_role(caller, holder, 'USAGE')
+                OR pg_has_role(holder, caller, 'MEMBER')
+        )
 )"""
 """Whether no policy by hand applies to the callers, or to roles that have their privileges."""
 
