@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from typing import Any
+from uuid import UUID
 
 import pytest
 from tests.backends import ANN, Records
@@ -125,3 +126,20 @@ async def test_rows_beyond_a_table_in_between_count(backend: Backend) -> None:
     page = await reads.page(order_by=[Author.name], load=[Author.books, Author.interests])
     assert [(row.name, len(row.books), row.interests) for row in page.items] == [("a", 1, [])]
     assert page.next_cursor is not None
+
+
+async def test_rows_at_every_level_count(backend: Backend) -> None:
+    posts = [Post(title=title) for title in "ab"]
+    await backend.repository(Post, ANN).add_many(posts)
+    comments = [
+        Comment(id=UUID(int=number), post_id=post.id, text="x" * 300_000)
+        for number, post in enumerate([posts[0], posts[0], posts[1]])
+    ]
+    await backend.repository(Comment, ANN).add_many(comments)
+    reads, cursor, numbers = backend.repository(Comment, SERVICE), None, []
+    for _ in comments:
+        load = [(Comment.post, Post.comments)]
+        page = await reads.page(order_by=[Comment.id], cursor=cursor, load=load)
+        numbers.append([row.id.int for row in page.items])
+        cursor = page.next_cursor
+    assert (numbers, cursor) == ([[0], [1], [2]], None)

@@ -50,6 +50,7 @@ class Loader:
     Attributes:
         info: of the related rows' model.
         alias: of the relation in the request; None where it is not embedded.
+        further: what loads the relationships of the related rows.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class Loader:
             relationship.mapper.class_, builder.caller
         )
         self._related = builder.of(self.info)
-        self._further = loaders_of(self._related, load)
+        self.further = loaders_of(self._related, load)
         self._objects: dict[Row, Any] = {}
         self.alias: str | None = None
         self._here, self._far = equal_columns(relationship.primaryjoin, relationship)
@@ -105,8 +106,13 @@ class Loader:
         if rest:
             await self._fill_apart(rest)
         related_objects = [*self._objects.values()]
-        for loader in self._further if related_objects else ():
+        for loader in self.further if related_objects else ():
             await loader.fill(related_objects, [{}] * len(related_objects))
+
+    def related_to(self, instance: Any) -> Sequence[Any]:
+        """Return the related objects of an object that was filled."""
+        value = vars(instance)[self._relationship.key]
+        return value if self._relationship.uselist else [] if value is None else [value]
 
     def _set(self, instance: Any, rows: Sequence[Row]) -> None:
         objects = [self._object(row) for row in rows]

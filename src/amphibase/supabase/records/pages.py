@@ -6,7 +6,7 @@ from operator import add
 from typing import Any
 from urllib.parse import urlencode
 
-from amphibase.backend import Order, Where
+from amphibase.backend import Model, Order, Page, Where
 from amphibase.records.model_info import ModelInfo
 from amphibase.records.page_size import count_within, may_be_large
 from amphibase.records.values import Row
@@ -16,14 +16,15 @@ from amphibase.supabase.records.request_builder import RequestBuilder
 
 
 async def read_page(
+    info: ModelInfo[Model],
     builder: RequestBuilder,
     where: Sequence[Where],
     order_by: Order,
     cursor: str | None,
     limit: int,
     loaders: Sequence[Loader],
-) -> tuple[Sequence[Mapping[str, Any]], str | None]:
-    """Fetch the rows of a page as JSON objects, and the cursor if the list goes on.
+) -> Page[Model]:
+    """Fetch the rows of a page, with what is loaded with them.
 
     The page ends at its limit, or before the row that would make it too large.
 
@@ -34,7 +35,7 @@ async def read_page(
     order, filters = builder.ordering(order_by), builder.filters(*where)
     parameters = urlencode(builder.read_parameters(filters, order))
     list_ = f"{builder.info.table.fullname}?{parameters}"
-    cursors = builder.shared.cursors
+    cursors, most = builder.shared.cursors, builder.shared.max_page_bytes
     if cursor is not None:
         after = order.after(order.read(cursors.read(list_, cursor)), compares_rows=False)
         filters = builder.with_condition(filters, after)
@@ -42,16 +43,22 @@ async def read_page(
         loader.embed(filters)
     records = await read_records(builder, filters, order, limit + 1)
     page: Sequence[Mapping[str, Any]] = records[:limit]
-    sizes = [_size_of(builder.info, record) for record in page]
+    own_sizes = sizes = [_size_of(info, record) for record in page]
     for loader in loaders:
-        sizes = [*map(add, sizes, loaded_sizes(loader, page))]
-    page = page[: count_within(sizes, builder.shared.max_page_bytes)]
+        sizes = [*map(add, sizes, _embedded_sizes(loader, page))]
+    page = page[: count_within(sizes, most)]
+    objects = info.objects(builder.codec.rows(page))
+    for loader in loaders:
+        await loader.fill(objects, page)
+    if loaders:  # what was not embedded has come only now
+        sizes = [*map(add, own_sizes, _loaded_sizes(loaders, objects))]
+        page = page[: count_within(sizes, most)]
     if len(page) == len(records):
-        return page, None
-    return page, cursors.write(list_, builder.position(order, page[-1]))
+        return Page(objects, None)
+    return Page(objects[: len(page)], cursors.write(list_, builder.position(order, page[-1])))
 
 
-def loaded_sizes(loader: Loader, records: Sequence[Mapping[str, Any]]) -> Sequence[int]:
+def _embedded_sizes(loader: Loader, records: Sequence[Mapping[str, Any]]) -> Sequence[int]:
     """Return the bytes of what is embedded in each row; of each related row once."""
     info, sizes = loader.info, []
     seen: set[Row] = set()
@@ -64,13 +71,40 @@ def loaded_sizes(loader: Loader, records: Sequence[Mapping[str, Any]]) -> Sequen
     return sizes
 
 
+def _loaded_sizes(loaders: Sequence[Loader], objects: Sequence[Any]) -> Sequence[int]:
+    """Return the bytes of the related rows of each object, at every level; of each row once."""
+    seen: set[int] = set()
+
+    def size_of(loaders: Sequence[Loader], instance: Any) -> int:
+        total = 0
+        for loader in loaders:
+            related = [each for each in loader.related_to(instance) if id(each) not in seen]
+            seen.update(map(id, related))
+            total += sum(_size_of_object(loader.info, each) for each in related)
+            total += sum(size_of(loader.further, each) for each in related)
+        return total
+
+    return [size_of(loaders, each) for each in objects]
+
+
 def _size_of(info: ModelInfo[Any], record: Mapping[str, Any]) -> int:
     """Return the bytes of a row, by those values that have no small limit."""
     return sum(_size(record[each.name]) for each in info.columns if may_be_large(each.type))
 
 
+def _size_of_object(info: ModelInfo[Any], instance: Any) -> int:
+    held = vars(instance)
+    return sum(
+        _size(held[name])
+        for name, column in zip(info.names, info.columns, strict=True)
+        if may_be_large(column.type)
+    )
+
+
 def _size(value: Any) -> int:
     if value is None:
         return 0
-    text = value if isinstance(value, str) else json.dumps(value)
+    if isinstance(value, bytes):
+        return len(value)
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
     return len(text) if text.isascii() else len(text.encode())

@@ -104,13 +104,7 @@ class SupabaseRepository(Generic[Model]):
     ) -> Page[Model]:
         check_limit(limit)
         loaders = loaders_of(self._builder, load)
-        records, next_cursor = await read_page(
-            self._builder, where, order_by, cursor, limit, loaders
-        )
-        objects = self._objects(records)
-        for loader in loaders:
-            await loader.fill(objects, records)
-        return Page(objects, next_cursor)
+        return await read_page(self._info, self._builder, where, order_by, cursor, limit, loaders)
 
     async def stream(self, *where: Where, order_by: Order = ()) -> AsyncGenerator[Model]:
         filters, order = self._builder.filters(*where), self._builder.ordering(order_by)
