@@ -128,9 +128,13 @@ class World:
         )
 
     def leavable(self, model: str, row: Row, who: Who) -> bool:
+        return self.readable(model, row, who) and self.left(model, row, who)
+
+    def left(self, model: str, row: Row, who: Who) -> bool:
+        """Return whether the rule of a row after a change admits a caller."""
         declared = self.declared[model]
         rule = declared.change if declared.new is None else declared.new
-        return self.readable(model, row, who) and self.holds(rule, model, row, who)
+        return self.holds(rule, model, row, who)
 
     def deletable(self, model: str, row: Row, who: Who) -> bool:
         return self.readable(model, row, who) and self.holds(
