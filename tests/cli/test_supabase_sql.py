@@ -85,13 +85,15 @@ def test_a_project_follows_the_models(folder: Path, local_supabase: LocalSupabas
     again = command("sql", "--app", "after:app", "--since", str(second))
     assert again.stdout == ""
     assert "Nothing to do" in again.stderr
+    over_the_api = {name: value for name, value in environment.items() if name != "SUPABASE_DB_URL"}
+    seen = run(folder, over_the_api, "supabase", "check", "--app", "after:app")
+    assert seen.returncode == 0, seen.stdout + seen.stderr
     apply(local_supabase, "DROP FUNCTION amphibase_earlier_tags, amphibase.read_changes")
     lacking = command("check", "--app", "after:app")
     assert "function amphibase_earlier_tags is missing from the database" in lacking.stdout
     assert "function amphibase.read_changes" in lacking.stdout
-    del environment["SUPABASE_DB_URL"]
-    over_the_api = command("check", "--app", "after:app")
-    assert "function amphibase_earlier_tags is missing" in over_the_api.stdout
+    seen = run(folder, over_the_api, "supabase", "check", "--app", "after:app")
+    assert "function amphibase_earlier_tags is missing" in seen.stdout
 
 
 def test_a_file_that_is_not_there_is_named(folder: Path) -> None:
