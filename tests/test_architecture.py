@@ -80,7 +80,7 @@ ALLOWED = {
 
 # The Data API's own packages, from the request's entry down: each may import those below it.
 REST_ORDER = (
-    "service", "handler", "response", "settings", "transaction", "sql", "plan",
+    "service", "handler", "response", "preparation", "settings", "transaction", "sql", "plan",
     "request schema", "errors",
 )  # fmt: skip
 

@@ -1,7 +1,9 @@
 """What changes in the database while the Data API runs, and what the database configures of it."""
 
 import asyncio
+import gc
 import logging
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,6 +14,7 @@ from tests.gateway.conftest import ProjectDatabase
 from tests.gateway.rest.data_api import WITHOUT_SAFEUPDATE, DataApi, open_data_api
 
 from amphibase.errors import ConfigurationError
+from amphibase.gateway.rest.preparation import RequestPreparer
 
 Execute = Callable[[str], Awaitable[None]]
 
@@ -103,6 +106,28 @@ async def test_a_catalog_that_the_database_rejects_is_read_again_until_it_can_be
         await execute("SET session_replication_role = replica")
         await execute("GRANT SELECT ON pg_catalog.pg_constraint TO public")
         assert await eventually(api, "GET /later", 200) == []
+
+
+async def test_what_was_made_of_a_schema_is_freed_when_it_changes(
+    project: ProjectDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    preparers: list[weakref.ref[RequestPreparer]] = []
+
+    def make(*arguments: Any) -> RequestPreparer:
+        preparer = RequestPreparer(*arguments)
+        preparers.append(weakref.ref(preparer))
+        return preparer
+
+    monkeypatch.setattr("amphibase.gateway.rest.handler.RequestPreparer", make)
+    gc.disable()  # a catalog that is exempt from it has to be freed all the same
+    try:
+        async with served(project, "CREATE TABLE things (id int)") as (api, execute):
+            await api.request("GET /things", headers={"Accept": "text/csv"})
+            await execute("CREATE TABLE others (id int)")
+            await eventually(api, "GET /others", 200)
+            assert [preparer() is None for preparer in preparers] == [True, False]
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize(

@@ -8,20 +8,19 @@ import orjson
 
 from amphibase.database.pool import Cells
 from amphibase.gateway.rest.errors.base import (
-    InvalidPreferences,
     MaxAffected,
     MaxAffectedNeedsSet,
     NotSingular,
     PutDiffers,
 )
 from amphibase.gateway.rest.errors.database import INSUFFICIENT_PRIVILEGE, DatabaseError
-from amphibase.gateway.rest.plan.negotiation import AS_JSON, NegotiatedMediaType, negotiate
-from amphibase.gateway.rest.plan.planner import Planner
-from amphibase.gateway.rest.plan.types import Action, BodyFormat, Content, PlanKey, Resolution
-from amphibase.gateway.rest.request.lru import MAX_CACHED_CHARACTERS, cached
-from amphibase.gateway.rest.request.media_type import ANY, read_accept, read_media_type
+from amphibase.gateway.rest.plan.negotiation import NegotiatedMediaType
+from amphibase.gateway.rest.plan.types import Content
+from amphibase.gateway.rest.preparation import PreparedRequest, RequestPreparer
+from amphibase.gateway.rest.request.lru import MAX_CACHED_CHARACTERS
+from amphibase.gateway.rest.request.media_type import read_media_type
 from amphibase.gateway.rest.request.payload import FORM, Payload, read_form, read_payload
-from amphibase.gateway.rest.request.preferences import NONE, Preferences, read_preferences
+from amphibase.gateway.rest.request.preferences import Preferences
 from amphibase.gateway.rest.request.query import QueryParams
 from amphibase.gateway.rest.request.query_string import read_query
 from amphibase.gateway.rest.request.request import ApiRequest, with_arguments, with_range
@@ -32,32 +31,23 @@ from amphibase.gateway.rest.response.builders import (
     read_response,
 )
 from amphibase.gateway.rest.response.response import RestResponse, ResultSet, override, read_result
-from amphibase.gateway.rest.schema.catalog import Catalog, Name
+from amphibase.gateway.rest.schema.catalog import Catalog
 from amphibase.gateway.rest.settings import RestSettings
-from amphibase.gateway.rest.sql.cache import CompiledPlan, StatementCache
+from amphibase.gateway.rest.sql.cache import CompiledPlan
 from amphibase.gateway.rest.sql.statement import compile_cursor, has_cursor, separator_of
 from amphibase.gateway.rest.transaction.privileges import permission_hint
 from amphibase.gateway.rest.transaction.role import RequestRole
 from amphibase.gateway.rest.transaction.run import RoleExecutor, RoleQuery
-from amphibase.gateway.rest.transaction.settings import LocalSettings, TransactionSettings
+from amphibase.gateway.rest.transaction.settings import TransactionSettings
 from amphibase.gateway.rest.transaction.spool import spool
 from amphibase.records.filters.tree import Value
 
-_ACTIONS: Mapping[str, Action] = {
-    "GET": "read", "HEAD": "read", "POST": "insert", "PATCH": "update", "PUT": "put",
-    "DELETE": "delete",
-}  # fmt: skip
 _CONTENTS: Mapping[str, Content] = {
     "text/plain": "text", "text/xml": "xml", "application/octet-stream": "binary",
 }  # fmt: skip
-_RESOLUTIONS: Mapping[str, Resolution] = {
-    "merge-duplicates": "merge",
-    "ignore-duplicates": "ignore",
-}
 _VARY = (b"vary", b"Accept, Prefer, Range")
 """On what a response depends beside its URL, for caches, since PostgREST 16."""
 
-_NOTHING = BodyFormat("none")
 _MAX_PREPARED = 1000
 _WITH_BODY = ("POST", "PATCH", "PUT")
 
@@ -83,12 +73,7 @@ class RequestHandler:
         self._settings = settings
         self._transaction_settings = transaction_settings
         self._executor = executor
-        self._statements = StatementCache(
-            Planner(
-                catalog, max_rows=settings.db_max_rows, aggregates=settings.db_aggregates_enabled
-            )
-        )
-        self._negotiated = cached(1000)(self._negotiate_uncached)
+        self._prepare = RequestPreparer(catalog, settings, transaction_settings).prepare
         self._prepared = lru_cache(_MAX_PREPARED)(self._prepare)
 
     async def run(
@@ -149,78 +134,6 @@ class RequestHandler:
         prepare = self._prepared if request.is_cached and is_short else self._prepare
         prepared = prepare(request, role.name, query, columns, content)
         return RequestContext(request, role, prepared, query, values, payload)
-
-    def _prepare(
-        self,
-        request: ApiRequest,
-        role: str,
-        query: QueryParams,
-        columns: tuple[str, ...],
-        content: Content | None,
-    ) -> "PreparedRequest":
-        """Decide all that does not depend on values.
-
-        Args:
-            role: of the database.
-            columns: that the body names.
-        """
-        preferences = self._preferences(request)
-        target = Name(request.schema, request.name)
-        of_rows, action = target, _ACTIONS[request.method]
-        if request.kind == "function":
-            action = "call"
-            overloads = self._catalog.functions.get(target, ())
-            of_rows = (overloads[0].returns.table if overloads else None) or target
-        negotiated = self._negotiate(request, query, of_rows)
-        key = PlanKey(
-            target=target,
-            action=action,
-            query=query,
-            media=_NOTHING if request.method == "HEAD" else negotiated.media,
-            keys=columns,
-            content=content,
-            count=preferences.count,
-            returning=preferences.representation or "minimal",
-            resolution=_RESOLUTIONS.get(preferences.resolution or ""),
-            missing_default=preferences.missing == "default",
-        )
-        compiled = self._statements.get(key)
-        settings = self._transaction_settings.settings(request, role, preferences.timezone)
-        is_read = request.is_read
-        if call := compiled.plan.call:
-            is_read = is_read or call.function.volatility != "volatile"
-            settings = settings.overridden(call.function.settings)
-        return PreparedRequest(preferences, negotiated, compiled, settings, is_read)
-
-    def _preferences(self, request: ApiRequest) -> Preferences:
-        header = request.headers.get("prefer")
-        if header is None:
-            return NONE
-        preferences = read_preferences(
-            [header],
-            self._catalog.timezones,
-            may_override_end=self._settings.may_override_end,
-        )
-        if preferences.invalid and preferences.is_strict:
-            raise InvalidPreferences(preferences.invalid)
-        return preferences
-
-    def _negotiate(
-        self, request: ApiRequest, query: QueryParams, target: Name
-    ) -> NegotiatedMediaType:
-        accept = request.headers.get("accept", ANY)
-        if accept == ANY and not self._catalog.media_handlers:
-            return AS_JSON
-        return self._negotiated(accept, target, query.is_whole)
-
-    def _negotiate_uncached(self, accept: str, target: Name, is_whole: bool) -> NegotiatedMediaType:
-        return negotiate(
-            read_accept([accept]),
-            self._catalog,
-            target,
-            is_whole=is_whole,
-            may_explain=self._settings.db_plan_enabled,
-        )
 
     async def _mutate(self, context: "RequestContext") -> tuple[RestResponse, ResultSet]:
         preferences, negotiated = context.prepared.preferences, context.prepared.negotiated
@@ -300,21 +213,6 @@ class RequestHandler:
             return expected
         most = self._settings.db_max_rows
         return max(expected, counted) if most is not None and counted > most else counted
-
-
-class PreparedRequest(NamedTuple):
-    """What is decided of a request whatever its values are.
-
-    Attributes:
-        settings: of its transaction.
-        is_read: whether it runs in a read-only transaction.
-    """
-
-    preferences: Preferences
-    negotiated: NegotiatedMediaType
-    compiled: CompiledPlan
-    settings: LocalSettings
-    is_read: bool
 
 
 class RequestContext(NamedTuple):

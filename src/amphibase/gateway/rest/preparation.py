@@ -1,0 +1,140 @@
+"""Decides what a request does, but for its values: its plan, its form and its transaction."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import NamedTuple
+
+from amphibase.gateway.rest.errors.base import InvalidPreferences
+from amphibase.gateway.rest.plan.negotiation import AS_JSON, NegotiatedMediaType, negotiate
+from amphibase.gateway.rest.plan.planner import Planner
+from amphibase.gateway.rest.plan.types import Action, BodyFormat, Content, PlanKey, Resolution
+from amphibase.gateway.rest.request.lru import cached
+from amphibase.gateway.rest.request.media_type import ANY, read_accept
+from amphibase.gateway.rest.request.preferences import NONE, Preferences, read_preferences
+from amphibase.gateway.rest.request.query import QueryParams
+from amphibase.gateway.rest.request.request import ApiRequest
+from amphibase.gateway.rest.schema.catalog import Catalog, Name
+from amphibase.gateway.rest.settings import RestSettings
+from amphibase.gateway.rest.sql.cache import CompiledPlan, StatementCache
+from amphibase.gateway.rest.transaction.settings import LocalSettings, TransactionSettings
+
+_ACTIONS: Mapping[str, Action] = {
+    "GET": "read", "HEAD": "read", "POST": "insert", "PATCH": "update", "PUT": "put",
+    "DELETE": "delete",
+}  # fmt: skip
+_RESOLUTIONS: Mapping[str, Resolution] = {
+    "merge-duplicates": "merge",
+    "ignore-duplicates": "ignore",
+}
+_NOTHING = BodyFormat("none")
+
+
+class PreparedRequest(NamedTuple):
+    """What is decided of a request whatever its values are.
+
+    Attributes:
+        settings: of its transaction.
+        is_read: whether it runs in a read-only transaction.
+    """
+
+    preferences: Preferences
+    negotiated: NegotiatedMediaType
+    compiled: CompiledPlan
+    settings: LocalSettings
+    is_read: bool
+
+
+class RequestPreparer:
+    """Prepares requests by one state of the database.
+
+    It is in no cycle of references, so that a large catalog is freed as soon as the next one takes
+    its place.
+    """
+
+    def __init__(
+        self, catalog: Catalog, settings: RestSettings, transaction_settings: TransactionSettings
+    ) -> None:
+        self._catalog = catalog
+        self._settings = settings
+        self._transaction_settings = transaction_settings
+        self._statements = StatementCache(
+            Planner(
+                catalog, max_rows=settings.db_max_rows, aggregates=settings.db_aggregates_enabled
+            )
+        )
+        self._negotiated = cached(1000)(partial(_negotiate, catalog, settings))
+
+    def prepare(
+        self,
+        request: ApiRequest,
+        role: str,
+        query: QueryParams,
+        columns: tuple[str, ...],
+        content: Content | None,
+    ) -> PreparedRequest:
+        """Decide all that does not depend on values.
+
+        Args:
+            role: of the database.
+            columns: that the body names.
+        """
+        preferences = self._preferences(request)
+        target = Name(request.schema, request.name)
+        of_rows, action = target, _ACTIONS[request.method]
+        if request.kind == "function":
+            action = "call"
+            overloads = self._catalog.functions.get(target, ())
+            of_rows = (overloads[0].returns.table if overloads else None) or target
+        negotiated = self._negotiate(request, query, of_rows)
+        key = PlanKey(
+            target=target,
+            action=action,
+            query=query,
+            media=_NOTHING if request.method == "HEAD" else negotiated.media,
+            keys=columns,
+            content=content,
+            count=preferences.count,
+            returning=preferences.representation or "minimal",
+            resolution=_RESOLUTIONS.get(preferences.resolution or ""),
+            missing_default=preferences.missing == "default",
+        )
+        compiled = self._statements.get(key)
+        settings = self._transaction_settings.settings(request, role, preferences.timezone)
+        is_read = request.is_read
+        if call := compiled.plan.call:
+            is_read = is_read or call.function.volatility != "volatile"
+            settings = settings.overridden(call.function.settings)
+        return PreparedRequest(preferences, negotiated, compiled, settings, is_read)
+
+    def _preferences(self, request: ApiRequest) -> Preferences:
+        header = request.headers.get("prefer")
+        if header is None:
+            return NONE
+        preferences = read_preferences(
+            [header],
+            self._catalog.timezones,
+            may_override_end=self._settings.may_override_end,
+        )
+        if preferences.invalid and preferences.is_strict:
+            raise InvalidPreferences(preferences.invalid)
+        return preferences
+
+    def _negotiate(
+        self, request: ApiRequest, query: QueryParams, target: Name
+    ) -> NegotiatedMediaType:
+        accept = request.headers.get("accept", ANY)
+        if accept == ANY and not self._catalog.media_handlers:
+            return AS_JSON
+        return self._negotiated(accept, target, query.is_whole)
+
+
+def _negotiate(
+    catalog: Catalog, settings: RestSettings, accept: str, target: Name, is_whole: bool
+) -> NegotiatedMediaType:
+    return negotiate(
+        read_accept([accept]),
+        catalog,
+        target,
+        is_whole=is_whole,
+        may_explain=settings.db_plan_enabled,
+    )
