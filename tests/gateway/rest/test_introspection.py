@@ -1,7 +1,9 @@
 """The catalog holds what the database has."""
 
 import asyncio
+import gc
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -172,6 +174,27 @@ async def test_requests_go_on_while_a_catalog_is_made(
     monkeypatch.setattr(introspection, "_catalog", during_a_request)
     async with await psycopg.AsyncConnection.connect(project.authenticator) as connection:
         await introspection.read_catalog(connection, ["public"])
+
+
+@pytest.mark.parametrize("freezes", [True, False])
+async def test_what_making_a_catalog_sets_of_the_process_is_set_back(
+    project: ProjectDatabase, freezes: bool
+) -> None:
+    async def read() -> None:
+        async with await psycopg.AsyncConnection.connect(
+            project.owner, autocommit=True
+        ) as connection:
+            await introspection.read_catalog(connection, ["public"])
+
+    if freezes:
+        gc.freeze()
+    before, interval = gc.get_freeze_count(), sys.getswitchinterval()
+    try:
+        await asyncio.gather(*(read() for _ in range(3)))
+        assert (gc.get_freeze_count() > before) == freezes
+        assert (gc.isenabled(), sys.getswitchinterval()) == (True, interval)
+    finally:
+        gc.unfreeze()
 
 
 def test_the_columns_of_views_are_looked_through_once_however_many_keys_there_are() -> None:

@@ -2,13 +2,15 @@
 
 import asyncio
 import gc
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+import threading
+from collections import defaultdict, deque, namedtuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.resources import files
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
-from psycopg.rows import namedtuple_row
 
 from amphibase.gateway.rest.schema.catalog import (
     Catalog,
@@ -26,6 +28,10 @@ from amphibase.gateway.rest.schema.view_columns import origins
 
 _QUERIES = files("amphibase.gateway.rest.schema") / "introspection.sql"
 ROWS_AT_ONCE = 200
+SWITCH_SECONDS = 0.0005
+"""How long a thread that makes a catalog computes before another has its turn."""
+
+_BUILDS = threading.Lock()  # of what they set and set back, each must see what was before all
 SAFEUPDATE = "safeupdate.enabled"
 """The setting of the module safeupdate; a role may have it where the module is missing."""
 
@@ -54,40 +60,78 @@ async def read_catalog(connection: psycopg.AsyncConnection[Any], schemas: Sequen
     Raises:
         psycopg.Error: the database cannot be reached.
     """
-    rows: dict[str, list[Any]] = {}
-    async with connection.transaction(), connection.cursor(row_factory=namedtuple_row) as cursor:
+    results: dict[str, _Result] = {}
+    async with connection.transaction(), connection.cursor() as cursor:
         await cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         # Without a search path all names are written with their schemas.
         await cursor.execute("SET LOCAL search_path = ''")
         for name, query in _queries().items():
             await cursor.execute(query.encode(), {"schemas": list(schemas)})
-            rows[name] = await _fetch(cursor)
+            results[name] = await _fetch(cursor)
     user, version = connection.info.user, connection.info.server_version
-    return await asyncio.to_thread(_build, rows, schemas, user, version)
+    return await asyncio.to_thread(_build, results, schemas, user, version)
 
 
-async def _fetch(cursor: psycopg.AsyncCursor[Any]) -> list[Any]:
+class _Result(NamedTuple):
+    """The rows of a query, as they came."""
+
+    columns: list[str]
+    parts: deque[list[tuple[Any, ...]]]
+
+    def rows(self) -> Iterator[Any]:
+        """Yield the rows with the columns as attributes, and free them on the way: to free those of
+        a large database at once would stop all threads for long."""
+        row = namedtuple("row", self.columns)  # type: ignore[misc]  # the query names them
+        while self.parts:
+            yield from map(row._make, self.parts.popleft())
+
+
+async def _fetch(cursor: psycopg.AsyncCursor[Any]) -> _Result:
     """Fetch all rows, a few at a time: requests go on meanwhile."""
-    rows: list[Any] = []
+    assert cursor.description is not None
+    result = _Result([column.name for column in cursor.description], deque())
     while some := await cursor.fetchmany(ROWS_AT_ONCE):
-        rows += some
+        result.parts.append(some)
         await asyncio.sleep(0)
-    return rows
+    return result
 
 
 def _build(
-    rows: Mapping[str, Sequence[Any]], schemas: Sequence[str], user: str, version: int
+    results: Mapping[str, _Result], schemas: Sequence[str], user: str, version: int
 ) -> Catalog:
-    """Make the catalog of the queries' rows, in a thread: that of a large database takes long."""
-    gc.disable()  # it would look through all of the new objects again and again
-    try:
+    """Make the catalog, in a thread that makes way: that of a large database takes long."""
+    with _building():
+        rows = {name: result.rows() for name, result in results.items()}
         return _catalog(rows, schemas, user, version)
-    finally:
-        gc.enable()
+
+
+@contextmanager
+def _building() -> Iterator[None]:
+    """Have the event loop wait little for what the block makes.
+
+    A thread that computes is interrupted after 5 ms by default, and garbage collection, which stops
+    all threads, would look through all of the new objects again and again. Where those of the start
+    are exempt from it (`amphibase.server.freeze`), these are too: they stay, and are freed without
+    it.
+    """
+    is_frozen = gc.get_freeze_count() > 0
+    with _BUILDS:
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(SWITCH_SECONDS)
+        if is_frozen:
+            gc.collect(1)  # of the young, as what is garbage by then would stay
+        gc.disable()
+        try:
+            yield
+            if is_frozen:
+                gc.freeze()
+        finally:
+            gc.enable()
+            sys.setswitchinterval(interval)
 
 
 def _catalog(
-    rows: Mapping[str, Sequence[Any]], schemas: Sequence[str], user: str, version: int
+    rows: Mapping[str, Iterable[Any]], schemas: Sequence[str], user: str, version: int
 ) -> Catalog:
     keys = _primary_keys(rows["keys"])
     columns = _columns(rows["columns"])
@@ -209,8 +253,10 @@ def _view_columns(
     views: Iterable[Any], columns: Iterable[Any]
 ) -> dict[Name, tuple[ViewColumn, ...]]:
     """What each view shows of tables: through other views, too."""
-    names = {(row.oid, row.number): row.column for row in columns}
-    relations = {row.oid: (Name(row.schema, row.name), row.is_view) for row in columns}
+    names, relations = {}, {}
+    for row in columns:
+        names[row.oid, row.number] = row.column
+        relations[row.oid] = Name(row.schema, row.name), row.is_view
     direct = {row.oid: origins(row.definition) for row in views}
 
     def shown(oid: int, number: int, seen: frozenset[int]) -> tuple[Name, str] | None:
