@@ -64,7 +64,7 @@ ALLOWED = {
     "blobs": SHARED | {"backend", "database", "schema"},
     "sql": SHARED | FOUNDATION | {"backend"},
     "supabase": SHARED | FOUNDATION | {"backend"},
-    "build": SHARED | {"accounts", "backend", "sql", "supabase"},
+    "build": SHARED | {"accounts", "backend", "messages", "sql", "supabase"},
     "services": SHARED | {"backend", "blobs", "records"},
     "http": SHARED
     | {"accounts", "backend", "blobs", "build", "rate_limits", "records", "server", "services"},

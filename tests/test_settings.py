@@ -83,6 +83,8 @@ def test_a_file_is_read_and_the_environment_wins(monkeypatch: Environment) -> No
         ("MAIL_URL", "smtp://ann:hidden@mail:99999", "a number up to 65535"),
         ("PUBLIC_URL", "https://[hidden", "must have a host"),
         ("RATE_LIMIT_URL", "redis://:hidden@redis:port", "a number up to 65535"),
+        ("MESSAGES_URL", "redis://:hidden@redis:port", "a number up to 65535"),
+        ("MESSAGES_URL", "amqp://queue", "must start with redis:// or rediss://"),
         ("POOL_SIZE", "many-hidden", "should be a valid integer"),
         ("POOL_SIZE", "0", "should be greater than or equal to 1"),
         ("BACKEND", "hidden", "should be 'sql' or 'supabase'"),

@@ -10,6 +10,7 @@ from amphibase.accounts.previous_passwords import PreviousProject
 from amphibase.backend import Backend
 from amphibase.backend.combined import CombinedBackend
 from amphibase.errors import ConfigurationError
+from amphibase.messages.hub import MessageHub
 from amphibase.settings import PARTS, BackendName, Part, Settings, load_settings
 from amphibase.sql.backend import SqlBackend
 
@@ -66,9 +67,27 @@ def build_backend(settings: Settings, keys: KeyRing) -> Backend:
         if (name, database) not in built:
             built[name, database] = BACKENDS[name](settings, keys, database)
         parts[part] = built[name, database]
-    if len(built) == 1:
+    messages = _build_messages(settings, parts["records"])
+    if len(built) == 1 and messages is None:
         return parts["records"]
-    return CombinedBackend(**parts)
+    return CombinedBackend(**parts, messages=messages)
+
+
+def _build_messages(settings: Settings, records: Backend) -> MessageHub | None:
+    """Return what carries messages where the records' backend is not to do it."""
+    url = settings.messages_url.get_secret_value()
+    if not url:
+        return None
+    try:
+        from amphibase.messages.redis import RedisMessages, RedisPresences
+    except ImportError:
+        raise ConfigurationError(
+            "MESSAGES_URL: Redis needs its client: pip install 'amphibase[redis]'"
+        ) from None
+    transport, presences = RedisMessages(url), RedisPresences(url)
+    hub = MessageHub(transport, presences, records, settings.max_queued_messages)
+    hub.close_with(transport.close, presences.close)
+    return hub
 
 
 @asynccontextmanager

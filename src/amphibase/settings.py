@@ -97,6 +97,7 @@ class Settings(OAuthSettings):
     max_related_filters: int = Field(4, ge=0, le=64, examples=["4"])
     max_streams: int = Field(10_000, ge=1, examples=["10000"])
     max_streams_per_caller: int = Field(20, ge=1, examples=["20"])
+    messages_url: SecretStr = Field(SecretStr(""), examples=["redis://localhost:6379/0"])
     max_queued_messages: int = Field(256, ge=1, le=100_000, examples=["256"])
     change_log_hours: int = Field(24, ge=1, le=24 * 365, examples=["24"])
     migrations_dir: Path = Field(Path("./migrations"), examples=["./migrations"])
@@ -179,6 +180,15 @@ class Settings(OAuthSettings):
         if not value.get_secret_value().startswith(("memory://", "redis://", "rediss://")):
             raise ValueError("must start with memory://, redis:// or rediss://")
         _check_place(value.get_secret_value())
+        return value
+
+    @field_validator("messages_url")
+    @classmethod
+    def _messages_url(cls, value: SecretStr) -> SecretStr:
+        if value.get_secret_value():
+            if not value.get_secret_value().startswith(("redis://", "rediss://")):
+                raise ValueError("must start with redis:// or rediss://")
+            _check_place(value.get_secret_value())
         return value
 
     @field_validator("public_url", "supabase_url", "previous_supabase_url")

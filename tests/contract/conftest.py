@@ -6,9 +6,11 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from redis import Redis
 from tests.backends import SECRET, Records
 from tests.conftest import open_shared_records, prepared_database
 from tests.object_store import files_url, object_store
+from tests.redis_server import redis_server
 from tests.supabase_projects import settings_of
 
 from amphibase.accounts.jwt.key_ring import load_keys
@@ -59,6 +61,12 @@ async def store(store_settings: Settings) -> AsyncIterator[Backend]:
         yield backend
 
 
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    with redis_server() as url:
+        yield url
+
+
 @pytest.fixture(
     params=[
         "sqlite",
@@ -76,6 +84,12 @@ def backend_settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator
     if kind in ("sqlite", "postgres"):
         with prepared_database(kind, request, tmp_path) as url:
             yield load_settings(database_url=url, **common)
+        return
+    if kind == "redis":  # messages and presence there, all else in a database
+        redis = request.getfixturevalue("redis_url")
+        with prepared_database("sqlite", request, tmp_path) as url, Redis.from_url(redis) as client:
+            client.flushall()
+            yield load_settings(database_url=url, messages_url=redis, **common)
         return
     if kind == "combined":  # the records in one database, all else in another
         with (

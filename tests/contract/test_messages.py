@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from redis import Redis
 from tests.backends import ANN, BOB, Records
 from tests.contract.conftest import opened
 from tests.models import Task
@@ -29,7 +30,7 @@ from amphibase.settings import Settings
 SECONDS = 20
 """How long a test waits for a message at most."""
 
-KINDS = ("sqlite", "postgres", "supabase")
+KINDS = ("sqlite", "postgres", "supabase", "redis")
 """Of backends: the others carry messages as one of these."""
 
 ADMIN = Caller("authenticated", uuid4(), claims={"app_metadata": {"role": "admin"}})
@@ -49,9 +50,33 @@ async def payloads(messages: Messages, count: int) -> list[object]:
         return [(await anext(messages)).payload for _ in range(count)]
 
 
-def database_url_of(settings: Settings) -> str:
-    """Return the URL of the database that the records are in."""
-    return (settings.supabase_db_url or settings.database_url).get_secret_value()
+def messages_url_of(settings: Settings) -> str:
+    """Return the URL of what carries messages; that of a project is empty."""
+    url = settings.messages_url.get_secret_value()
+    return url or (settings.supabase_db_url or settings.database_url).get_secret_value()
+
+
+def cut_listeners(url: str) -> None:
+    """End the connections that listen."""
+    if url.startswith("redis"):
+        with Redis.from_url(url) as client:
+            client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+        return
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND query LIKE 'LISTEN %'"
+        )
+
+
+def send_raw(url: str, text: str) -> None:
+    """Send a text on the channel of messages."""
+    if url.startswith("redis"):
+        with Redis.from_url(url) as client:
+            client.publish("amphibase:messages:0", text)
+        return
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("SELECT pg_notify('amphibase_messages', %s)", [text])
 
 
 @pytest.fixture
@@ -145,15 +170,11 @@ class TestATopic:
     async def test_ends_with_an_error_when_the_database_is_lost(
         self, backend: Backend, backend_settings: Settings
     ) -> None:
-        url = database_url_of(backend_settings)
-        if not url.startswith("postgres"):
+        url = messages_url_of(backend_settings)
+        if not url.startswith(("postgres", "redis")):
             pytest.skip("its connection cannot be cut from here")
         async with backend.subscribe(OPEN(id=1), ANN) as messages:
-            with psycopg.connect(url, autocommit=True) as other:
-                other.execute(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                    "WHERE datname = current_database() AND query LIKE 'LISTEN %'"
-                )
+            cut_listeners(url)
             with pytest.raises(Unavailable, match="missed"):
                 await payloads(messages, 1)
         async with backend.subscribe(OPEN(id=1), ANN) as messages:
@@ -163,13 +184,12 @@ class TestATopic:
     async def test_ignores_what_others_send_on_its_channel(
         self, backend: Backend, backend_settings: Settings
     ) -> None:
-        url = database_url_of(backend_settings)
-        if not url.startswith("postgres"):
+        url = messages_url_of(backend_settings)
+        if not url.startswith(("postgres", "redis")):
             pytest.skip("has no channel that others reach")
         async with backend.subscribe(OPEN(id=1), ANN) as messages:
-            with psycopg.connect(url, autocommit=True) as other:
-                for text in ("", "nonsense", "[1]", '["open/1", "no id", 1]', "[" * 5000):
-                    other.execute("SELECT pg_notify('amphibase_messages', %s)", [text])
+            for text in ("", "nonsense", "[1]", '["open/1", "no id", 1]', "[" * 5000):
+                send_raw(url, text)
             await backend.publish(OPEN(id=1), "mine", ANN)
             assert await payloads(messages, 1) == ["mine"]
 

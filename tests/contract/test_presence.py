@@ -11,10 +11,11 @@ from typing import Any
 
 import psycopg
 import pytest
+from redis import Redis
 from sqlalchemy import make_url
 from tests.backends import ANN, BOB
 from tests.contract.conftest import opened
-from tests.contract.test_messages import KINDS, database_url_of
+from tests.contract.test_messages import KINDS, messages_url_of
 
 from amphibase import ANONYMOUS, SERVICE
 from amphibase.access import authenticated, everyone
@@ -39,6 +40,7 @@ from amphibase.errors import (
 )
 from amphibase.messages import delivery, presence_members
 from amphibase.messages.presence_store import Beat, PresenceStore
+from amphibase.messages.redis import RedisPresences
 from amphibase.settings import Settings
 from amphibase.sql.presence import SqlPresences
 from amphibase.supabase.presence import ProjectPresences
@@ -46,7 +48,7 @@ from amphibase.supabase.presence import ProjectPresences
 SECONDS = 20
 """How long a test waits for an event at most."""
 
-STORES: Sequence[type[Any]] = (SqlPresences, ProjectPresences)
+STORES: Sequence[type[Any]] = (SqlPresences, ProjectPresences, RedisPresences)
 
 ROOMS = Topic("rooms/{id}", read=everyone, write=authenticated)
 ROOM = ROOMS(id=1)
@@ -58,11 +60,13 @@ class Processes:
 
     seen: list[str] = field(default_factory=list)
     stopped: set[str] = field(default_factory=set)
+    beating: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    def stop_newest(self) -> str:
+    async def stop_newest(self) -> str:
         """Stop the process that has begun last, and return its id."""
-        self.stopped.add(self.seen[-1])
-        return self.seen[-1]
+        async with self.beating:
+            self.stopped.add(self.seen[-1])
+            return self.seen[-1]
 
 
 @pytest.fixture
@@ -76,11 +80,12 @@ def processes(monkeypatch: pytest.MonkeyPatch) -> Processes:
         async def watched_beat(
             self: PresenceStore, process: str, beat: Callable[..., Awaitable[Beat]] = beat
         ) -> Beat:
-            if process not in watched.seen:
-                watched.seen.append(process)
-            if process in watched.stopped:
-                raise Unavailable
-            return await beat(self, process)
+            async with watched.beating:
+                if process not in watched.seen:
+                    watched.seen.append(process)
+                if process in watched.stopped:
+                    raise Unavailable
+                return await beat(self, process)
 
         monkeypatch.setattr(store, "beat", watched_beat)
     return watched
@@ -92,6 +97,10 @@ def age_processes(url: str, process: str) -> None:
         with contextlib.closing(sqlite3.connect(make_url(url).database or "")) as sqlite, sqlite:
             statement = "UPDATE amphibase_presence_processes SET seen_at = 0 WHERE id = ?"
             sqlite.execute(statement, [process])
+        return
+    if url.startswith("redis"):
+        with Redis.from_url(url) as client:
+            client.zadd("amphibase:processes", {process: 0})
         return
     with psycopg.connect(url) as connection:
         statement = "UPDATE amphibase.presence_processes SET seen_at = 0 WHERE id = %s"
@@ -191,15 +200,15 @@ class TestPresence:
         processes: Processes,
         request: pytest.FixtureRequest,
     ) -> None:
-        url = database_url_of(backend_settings) or request.getfixturevalue("supabase").db_url
+        url = messages_url_of(backend_settings) or request.getfixturevalue("supabase").db_url
         if not url:
             pytest.skip("TEST_SUPABASE_DB_URL is not set")
         async with backend.presence(ROOM, BOB) as watching, other_process.presence(ROOM, ANN) as a:
             await watching.track({"n": 1})
             await a.track({"n": 2})
             assert len(await events(watching, 3)) == 3
-            stopped = processes.stop_newest()
-            age_processes(url, stopped)
+            stopped = await processes.stop_newest()
+            await asyncio.to_thread(age_processes, url, stopped)
             assert await short(watching, 1) == [(PresenceLeave, {"n": 2})]
             async with backend.presence(ROOM, BOB) as late:
                 assert await short(late, 1) == [(PresenceSync, {"n": 1})]

@@ -2,7 +2,8 @@
 
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -34,6 +35,22 @@ if TYPE_CHECKING:
     from supabase import AsyncClient
 
 
+class MessagesPart(Protocol):
+    """What carries messages and presence apart from the records."""
+
+    async def publish(self, topic: TopicAddress, payload: Any, caller: Caller) -> None: ...
+
+    def subscribe(
+        self, topic: TopicAddress, caller: Caller
+    ) -> AbstractAsyncContextManager[Messages]: ...
+
+    def presence(
+        self, topic: TopicAddress, caller: Caller
+    ) -> AbstractAsyncContextManager[Presences]: ...
+
+    async def close(self) -> None: ...
+
+
 class CombinedBackend:
     """A backend whose records, accounts and files are those of three others.
 
@@ -45,10 +62,19 @@ class CombinedBackend:
         records: has the models' rows, transactions, sessions and functions.
         accounts: who signs in.
         files: buckets and files.
+        messages: carries messages and presence; by default the backend of the records does.
     """
 
-    def __init__(self, *, records: Backend, accounts: Backend, files: Backend) -> None:
+    def __init__(
+        self,
+        *,
+        records: Backend,
+        accounts: Backend,
+        files: Backend,
+        messages: MessagesPart | None = None,
+    ) -> None:
         self._records = records
+        self._messages = messages
         self._accounts = accounts
         self._backends = list(dict.fromkeys((records, accounts, files)))
         self.accounts = accounts.accounts
@@ -59,6 +85,8 @@ class CombinedBackend:
         self.capabilities = combined_capabilities(
             records.capabilities, accounts.capabilities, files.capabilities
         )
+        if messages is not None:
+            self.capabilities = replace(self.capabilities, messages=True)
 
     def repository(self, model: type[Model], caller: Caller) -> Repository[Model]:
         """Return the rows of a model as that caller may see and change them."""
@@ -106,25 +134,28 @@ class CombinedBackend:
         return self._records.changes(model, caller, *where, after=after)
 
     async def publish(self, topic: TopicAddress, payload: Any, caller: Caller) -> None:
-        """Send a message by way of the records' backend."""
-        await self._records.publish(topic, payload, caller)
+        """Send a message by way of what carries messages."""
+        await (self._messages or self._records).publish(topic, payload, caller)
 
     def subscribe(
         self, topic: TopicAddress, caller: Caller
     ) -> AbstractAsyncContextManager[Messages]:
-        """Open the stream of a topic's messages, which the records' backend has."""
-        return self._records.subscribe(topic, caller)
+        """Open the stream of a topic's messages."""
+        return (self._messages or self._records).subscribe(topic, caller)
 
     def presence(
         self, topic: TopicAddress, caller: Caller
     ) -> AbstractAsyncContextManager[Presences]:
-        """Open the presence of a topic, which the records' backend has."""
-        return self._records.presence(topic, caller)
+        """Open the presence of a topic."""
+        return (self._messages or self._records).presence(topic, caller)
 
     async def identify(
         self, access_token: str, rows: RowSource[Item]
     ) -> tuple[Caller, Item | None]:
-        """Return the caller behind a token and their row: two round trips to two backends."""
+        """Return the caller behind a token and their row: two round trips where accounts and
+        records are in two backends."""
+        if self._accounts is self._records:
+            return await self._records.identify(access_token, rows)
         caller = await self.accounts.authenticate(access_token)
         if caller.user_id is None:
             return caller, None
@@ -151,6 +182,8 @@ class CombinedBackend:
         async with AsyncExitStack() as stack:
             for backend in self._backends:
                 stack.push_async_callback(backend.close)
+            if self._messages is not None:
+                stack.push_async_callback(self._messages.close)
 
 
 class HooksOnRecords:

@@ -1,7 +1,7 @@
 """Passes the messages of a backend on to the subscribers of this process."""
 
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from amphibase.backend import Caller, Message, RepositorySource, TopicAddress
@@ -46,40 +46,47 @@ class MessageHub:
         self._max_queued = max_queued
         self._subscriptions: defaultdict[str, set[Subscription]] = defaultdict(set)
         self._listener = TransportListener(transport, self._deliver, self._end_all)
+        self._closing: Sequence[Callable[[], Awaitable[None]]] = ()
         self._presences = PresenceHub(transport, store, self._listener, source, max_queued)
 
-    async def publish(self, address: TopicAddress, payload: object, caller: Caller) -> None:
+    async def publish(self, topic: TopicAddress, payload: object, caller: Caller) -> None:
         """Send a message to the subscribers of a topic, in every process."""
-        await require_writer(address, caller, self._source)
-        await self._transport.send(encode(address.name, caller.user_id, payload))
+        await require_writer(topic, caller, self._source)
+        await self._transport.send(encode(topic.name, caller.user_id, payload))
 
     @asynccontextmanager
-    async def subscribe(self, address: TopicAddress, caller: Caller) -> AsyncIterator[Subscription]:
+    async def subscribe(self, topic: TopicAddress, caller: Caller) -> AsyncIterator[Subscription]:
         """Open the stream of what is published on a topic from now on."""
 
         async def require_access() -> None:
-            await require_reader(address, caller, self._source)
+            await require_reader(topic, caller, self._source)
 
         await require_access()
         subscription = Subscription(self._max_queued, require_access)
-        self._subscriptions[address.name].add(subscription)
+        self._subscriptions[topic.name].add(subscription)
         try:
             async with self._listener.listening():
                 yield subscription
         finally:
-            self._remove(address.name, subscription)
+            self._remove(topic.name, subscription)
 
     def presence(
-        self, address: TopicAddress, caller: Caller
+        self, topic: TopicAddress, caller: Caller
     ) -> AbstractAsyncContextManager[PresenceStream]:
         """Open the stream of those who join and leave a topic."""
-        return self._presences.open(address, caller)
+        return self._presences.open(topic, caller)
+
+    def close_with(self, *closing: Callable[[], Awaitable[None]]) -> None:
+        """Close what carries the messages, too, where nobody else does."""
+        self._closing = closing
 
     async def close(self) -> None:
         """End every subscription, let all of this process be absent, and stop to listen."""
         self._end_all(Unavailable("The backend was closed"))
         await self._presences.close()
         await self._listener.close()
+        for close in self._closing:
+            await close()
 
     def _deliver(self, text: str) -> None:
         try:

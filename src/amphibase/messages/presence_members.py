@@ -50,6 +50,7 @@ class ProcessMembers:
         self._writes: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
+        self._is_closed = False
 
     @asynccontextmanager
     async def needed(self) -> AsyncIterator[None]:
@@ -94,10 +95,10 @@ class ProcessMembers:
         """Remove all."""
         for id in list(self._members):
             self.drop(id)
+        self._is_closed = True
+        self._wake.set()
         if self._loop is not None:
-            self._loop.cancel()
-            await asyncio.wait([self._loop])
-            self._loop = None
+            await asyncio.wait([self._loop], timeout=CLOSE_SECONDS)
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self._remove_gone()
@@ -120,7 +121,7 @@ class ProcessMembers:
                 return
             if self._writes:
                 await asyncio.wait(self._writes)
-            await self._store.remove(gone)
+            await self._store.remove(gone.values())
             by_topic: defaultdict[str, list[str]] = defaultdict(list)
             for id, stored in gone.items():
                 by_topic[stored.topic].append(id)
@@ -141,7 +142,7 @@ class ProcessMembers:
     async def _run(self) -> None:
         next_beat = 0.0
         clock = asyncio.get_running_loop().time
-        while self._users or self._members or self._gone:
+        while not self._is_closed and (self._users or self._members or self._gone):
             self._wake.clear()
             try:
                 await self._remove_gone()

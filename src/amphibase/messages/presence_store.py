@@ -45,7 +45,7 @@ class PresenceStore(Protocol):
             False where the topic is full.
         """
 
-    async def remove(self, ids: Collection[str]) -> None:
+    async def remove(self, presences: Collection[StoredPresence]) -> None:
         """Remove presences, those of them that are there."""
 
     async def read(

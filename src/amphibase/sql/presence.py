@@ -79,10 +79,10 @@ class SqlPresences:
             result = await self._execute(connection, "put", **values)
             return bool(result.rowcount)
 
-    async def remove(self, ids: Collection[str]) -> None:
+    async def remove(self, presences: Collection[StoredPresence]) -> None:
         """Remove presences, those of them that are there."""
         async with self._database.write() as connection:
-            await self._execute(connection, "remove", ids=list(ids))
+            await self._execute(connection, "remove", ids=[each.presence.id for each in presences])
 
     async def read(
         self, topic: str, ids: Collection[str] | None = None

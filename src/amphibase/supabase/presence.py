@@ -32,9 +32,11 @@ class ProjectPresences:
         }
         return bool(await self._call("amphibase_put_presence", arguments))
 
-    async def remove(self, ids: Collection[str]) -> None:
+    async def remove(self, presences: Collection[StoredPresence]) -> None:
         """Remove presences, those of them that are there."""
-        await self._call("amphibase_remove_presences", {"ids": list(ids)})
+        await self._call(
+            "amphibase_remove_presences", {"ids": [each.presence.id for each in presences]}
+        )
 
     async def read(
         self, topic: str, ids: Collection[str] | None = None
