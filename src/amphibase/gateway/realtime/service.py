@@ -82,10 +82,17 @@ class RealtimeApp:
 
     async def _connect(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Respond to a handshake, and serve the socket until it ends."""
+        # What the handshake needs is freed before that: a twentieth of an idle connection.
+        socket = await self._accept(scope, receive, send)
+        if socket is not None:
+            await socket.run()
+
+    async def _accept(self, scope: Scope, receive: Receive, send: Send) -> ClientSocket | None:
+        """Respond to a handshake; return the socket, unless it is denied."""
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         if path != WEBSOCKET:
             await deny_websocket(scope, receive, send)
-            return
+            return None
         handshake = HTTPConnection(scope)
         parameters = handshake.query_params
         try:
@@ -95,15 +102,14 @@ class RealtimeApp:
             self._check_limits()
         except RealtimeError as error:
             await deny_websocket(scope, receive, send, error.status, error.message, key="error")
-            return
+            return None
         await self.start()
         await receive()  # the handshake
         await send({"type": "websocket.accept"})
         extension = scope.get("extensions", {}).get(ENCODED_FRAMES, {})
-        socket = ClientSocket(
+        return ClientSocket(
             self._context, receive, send, extension.get("write"), version, caller.token
         )
-        await socket.run()
 
     def _check_limits(self) -> None:
         most = self._context.settings.max_connections
