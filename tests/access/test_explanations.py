@@ -53,6 +53,24 @@ async def test_a_rule_of_a_related_row_is_explained_by_that_row(desk: Desk) -> N
     ]
 
 
+async def test_a_row_like_another_is_added_by_those_whom_the_rule_of_adding_admits(
+    desk: Desk,
+) -> None:
+    comment = await desk.of(Comment).one(Comment.ticket_id == desk.ticket.id)  # Bob's
+    for row, caller, admits in (
+        (desk.ticket, ANN, True),
+        (desk.ticket, EVE, False),
+        (desk.ticket, ADMIN, False),
+        (comment, BOB, True),
+        (comment, ANN, False),
+        (comment, SERVICE, True),
+    ):
+        verdict = verdict_on(await explained(desk, row, caller), "add (a row like this one)")
+        assert verdict.admits == admits
+        if (row, caller) == (comment, ANN):
+            assert verdict.rules[-1].reason.startswith("a new row is the caller's own")
+
+
 @pytest.mark.parametrize("caller", [ANN, BOB, EVE, ADMIN, ANONYMOUS, SERVICE], ids=str)
 async def test_an_explanation_agrees_with_what_the_repository_does(
     desk: Desk, caller: Caller

@@ -17,7 +17,7 @@ from amphibase.models import SoftDelete
 from amphibase.records.adoption import mappers_by_table
 from amphibase.records.column_access import column_access
 from amphibase.records.joins import equal_columns
-from amphibase.records.model_access import condition_of
+from amphibase.records.model_access import access_of, condition_of
 from amphibase.records.predicates import Predicates, fold
 
 
@@ -109,13 +109,27 @@ class _Explainer:
         delete = await self._rule(model, access.delete, "delete", row)
         verdicts = [
             OperationVerdict("read", (read,)),
+            OperationVerdict("add (a row like this one)", await self._added(model, read, row)),
             OperationVerdict("change", (read, change)),
             OperationVerdict("delete", (read, delete)),
         ]
         if access.change.new is not None:
             changed = await self._rule(model, access.change.new, "change", row)
-            verdicts.insert(2, OperationVerdict("leave it as it is by a change", (read, changed)))
+            verdicts.insert(3, OperationVerdict("leave it as it is by a change", (read, changed)))
         return tuple(verdicts)
+
+    async def _added(
+        self, model: type[Any], read: Verdict, row: ColumnElement[bool]
+    ) -> tuple[Verdict, ...]:
+        """Decide about a new row that holds what a stored one does."""
+        add = declaration_of(model).add
+        rules = [read] if add.visible else []
+        rules.append(await self._rule(model, add.new, "add", row))
+        admits = all(rule.admits for rule in rules)
+        if admits and not await self._holds(model, access_of(model).add, row):
+            reason = "a new row is the caller's own, and refers to rows that they see"
+            rules.append(Verdict("what is added", False, reason))
+        return (*rules,)
 
     async def _rule(
         self, model: type[Any], rule: Rule, operation: Operation, row: ColumnElement[bool]

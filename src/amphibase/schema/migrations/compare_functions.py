@@ -43,7 +43,7 @@ def compare_functions(
 
 
 def _function_details(should_be: FunctionSecurity, is_: FunctionSecurity) -> list[str]:
-    definitions = [" ".join(each.definition.split()) for each in (should_be, is_)]
+    definitions = [_shown(each.definition) for each in (should_be, is_)]
     callers = [", ".join(sorted(each.callers)) for each in (should_be, is_)]
     return differing(
         [
@@ -51,6 +51,12 @@ def _function_details(should_be: FunctionSecurity, is_: FunctionSecurity) -> lis
             ("its callers should be {}, are {}", callers[0], callers[1]),
         ]
     )
+
+
+def _shown(definition: str) -> str:
+    """Return a definition on one line, without what `in_default_schema` replaces."""
+    line = " ".join(definition.split()).replace("%1$I", "(the schema of the tables)")
+    return line.replace("%%", "%")
 
 
 def compare_triggers(
