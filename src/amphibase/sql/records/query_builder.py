@@ -114,19 +114,21 @@ class QueryBuilder:
         *where: Where,
         order_by: Sequence[ColumnElement[Any]] = (),
         reads: Sequence[ClauseElement] = (),
+        of_one: bool = False,
     ) -> Select[Any]:
         """Limit a statement to the rows that match and that the caller may see.
 
         Args:
             order_by: the clauses of its ORDER BY.
             reads: other tables in it that are limited, too.
+            of_one: whether at most one row matches.
 
         Raises:
             InvalidRequest: a filter is not an expression.
             NotSupported: an expression reads a table that has no declared access.
         """
         filters = enclosed(self._by_index(where))
-        own = self.tables(*where, *order_by, *reads)
+        own = self.tables(*where, *order_by, *reads, of_one=of_one)
         statement = statement.where(*own.where(self.policy.readable), *filters)
         if order_by:
             statement = statement.order_by(*order_by)
@@ -139,16 +141,17 @@ class QueryBuilder:
         check_filters(where)
         return [*by_index(self.info, self.caller.role, where)]
 
-    def tables(self, *expressions: ClauseElement) -> StatementTables:
+    def tables(self, *expressions: ClauseElement, of_one: bool = False) -> StatementTables:
         """Return the tables that a statement reads.
 
         Args:
             expressions: the parts of the statement that the application wrote.
+            of_one: whether at most one row matches.
 
         Raises:
             NotSupported: an expression reads a table that has no declared access.
         """
-        return StatementTables(self.policy, self.infos, self._policy_of, expressions)
+        return StatementTables(self.policy, self.infos, self._policy_of, expressions, of_one=of_one)
 
     def _policy_of(self, model: type[Any]) -> AccessPolicy:
         return self.of(self.infos.of(model, self.caller)).policy
@@ -191,7 +194,7 @@ class QueryBuilder:
                 key == bindparam(name, type_=key.type)
                 for name, key in zip(info.key_parameters, info.keys, strict=True)
             ]
-            plan = info.cache[key] = CompiledSelect(self.visible(statement, *is_it))
+            plan = info.cache[key] = CompiledSelect(self.visible(statement, *is_it, of_one=True))
         values = self.caller_values
         values.update(zip(info.key_parameters, info.key_values(id), strict=True))
         return Query(plan, values)

@@ -30,6 +30,8 @@ class StatementTables:
         policy: what the caller may do with the statement's own rows.
         policy_of: returns the same for another model.
         expressions: the parts of the statement that the application wrote.
+        of_one: whether at most one row matches. That it is in a scope is then looked up by an
+            index, and not in an array of all values of the scope.
 
     Raises:
         NotSupported: an expression reads a table that has no declared access, or a column that is
@@ -42,6 +44,8 @@ class StatementTables:
         infos: ModelInfos,
         policy_of: Callable[[type[Any]], AccessPolicy],
         expressions: Iterable[ClauseElement] = (),
+        *,
+        of_one: bool = False,
     ) -> None:
         self._policy = policy
         self._infos = infos
@@ -55,7 +59,7 @@ class StatementTables:
         self._check_readable(read)
         self._names = read.tables | self._tables_in_text(read) if read.words else read.tables
         self._unlimited: dict[str, CTE] = {}
-        has_arrays = infos.dialect != "sqlite"
+        has_arrays = infos.dialect != "sqlite" and not of_one
         self._predicates = Predicates(self._caller, self._source, has_arrays=has_arrays)
 
     def where(
