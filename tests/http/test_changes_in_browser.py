@@ -15,7 +15,7 @@ BOARD = Path(__file__).parents[2] / "examples" / "board"
 BOB = {"email": "bob@example.com", "password": "correct horse battery"}
 
 
-async def test_a_page_shows_what_others_write_and_what_it_missed_while_it_was_offline(
+async def test_a_page_shows_what_others_write_who_is_there_and_what_it_missed_while_offline(
     page: "Page", tmp_path: Path
 ) -> None:
     for name in ("main.py", "index.html"):
@@ -28,6 +28,10 @@ async def test_a_page_shows_what_others_write_and_what_it_missed_while_it_was_of
             await bob.post("/notes", json={"text": "before"})
             await page.goto(url)
             await page.get_by_text("before").wait_for()
+            await page.get_by_text("1 here").wait_for()
+            async with bob.stream("GET", "/presence"):
+                await page.get_by_text("2 here").wait_for()
+            await page.get_by_text("1 here").wait_for()
 
             tea = (await bob.post("/notes", json={"text": "bob's tea"})).json()
             await page.get_by_text("bob's tea").wait_for()
