@@ -33,6 +33,7 @@ from amphibase import SERVICE
 from amphibase.accounts.jwt.key_ring import load_keys
 from amphibase.backend import Added, Caller, Changes, Lost, Removed
 from amphibase.build import build_backend
+from amphibase.errors import Unavailable
 from amphibase.postgres import start
 from amphibase.records import log_reader, snapshot_log
 from amphibase.records.cursors import Cursors
@@ -355,6 +356,33 @@ async def test_a_stream_without_changes_moves_on_with_the_log(records: Records) 
     both = [await reader.next(position, 5) for position in (start, idle.position)]
     assert [len(each.entries) for each in both] == [1, 1]
     await reader.close()
+
+
+async def test_streams_end_with_their_reader_and_with_an_error_of_the_log(
+    records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = log_of(records.sql.database)
+    reader = LogReader(log, CURSORS)
+    start = await reader.position()
+    waiting = [asyncio.create_task(reader.next(start, SECONDS)) for _ in range(2)]
+    assert (await reader.next(start, 0.1)).is_empty
+    with monkeypatch.context() as patched:
+
+        async def fail(*_: Any) -> Any:
+            raise TimeoutError("of a driver")
+
+        patched.setattr(log, "read", fail)
+        reader.notice()
+        for each in waiting:
+            with pytest.raises(TimeoutError, match="of a driver"):
+                await each
+    again = asyncio.create_task(reader.next(start, SECONDS))
+    assert (await reader.next(start, 0.1)).is_empty
+    await reader.close()
+    with pytest.raises(Unavailable):
+        await again
+    with pytest.raises(Unavailable):
+        await reader.next(start, None)
 
 
 @pytest.mark.parametrize("max_bytes", [1, 25_000])

@@ -88,7 +88,7 @@ class LogReader:
         """
         reached: Tail | None = None
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(seconds) as limit:
                 if after in self._kept:
                     return self._kept[after]
                 if self._tail is not None and after == self._tail.position:
@@ -99,6 +99,8 @@ class LogReader:
                         return read
                 return await self._wait(reached)
         except TimeoutError:
+            if not limit.expired():
+                raise
             if reached is not None and self._tail is not None:
                 is_same = reached.coming is self._tail.coming  # nothing came in between
                 after = self._tail.position if is_same else reached.position
@@ -107,8 +109,7 @@ class LogReader:
     async def _share(self, after: Position) -> tuple[LogRead, Tail]:
         """Read as far as the end, together with all who are at the position now."""
         while True:
-            if self._is_closed:
-                raise Unavailable(CLOSED)
+            self._require_open()
             task = self._reading.get(after)
             if task is None:
                 task = self._reading[after] = asyncio.create_task(self._read_on(after))
@@ -148,6 +149,7 @@ class LogReader:
             return self._tail
 
     async def _wait(self, tail: Tail) -> LogRead:
+        self._require_open()
         self._waiting += 1
         if self._watch is None or self._watch.done():
             self._watch = asyncio.create_task(self._look_again_and_again())
@@ -170,6 +172,10 @@ class LogReader:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._source.poll_seconds):
                     await self._written.wait()
+
+    def _require_open(self) -> None:
+        if self._is_closed:
+            raise Unavailable(CLOSED)
 
     def _end_all(self, error: Exception) -> None:
         """Raise an error in all streams that wait."""
