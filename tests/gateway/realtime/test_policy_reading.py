@@ -12,13 +12,13 @@ from tests.gateway.realtime.test_changes import NOTES
 from amphibase.database.statement import Call
 from amphibase.gateway.realtime.changes.possible_rows import (
     ANY_ROW,
-    AllOf,
-    AnyOf,
-    ChangedRows,
+    AllHold,
+    AnyHolds,
     ColumnIsClaim,
     ColumnIsTrue,
-    Condition,
     Kind,
+    RowCondition,
+    RowMasks,
 )
 from amphibase.gateway.realtime.changes.tables import RoleTable, TableCatalog, versions_call
 
@@ -46,12 +46,12 @@ CALLERS: list[dict[str, Any]] = [
 
 OWN = ColumnIsClaim("owner", "sub", Kind.UUID)
 MEMBER = "EXISTS (SELECT FROM shop.members AS m WHERE m.who = owner AND m.who = auth.uid())"
-POLICIES: list[tuple[str, set[str] | None, Condition]] = [
+POLICIES: list[tuple[str, set[str] | None, RowCondition]] = [
     ("true", set(), ANY_ROW),
     ("owner = auth.uid()", {"sub"}, OWN),
     ("(SELECT auth.uid()) = owner", {"sub"}, OWN),
-    ("owner = auth.uid() AND lower(text) <> 'ann'", {"sub"}, AllOf((OWN,))),
-    ("ok OR owner = auth.uid()", {"sub"}, AnyOf((ColumnIsTrue("ok"), OWN))),
+    ("owner = auth.uid() AND lower(text) <> 'ann'", {"sub"}, AllHold((OWN,))),
+    ("ok OR owner = auth.uid()", {"sub"}, AnyHolds((ColumnIsTrue("ok"), OWN))),
     ("ok OR n > 1", set(), ANY_ROW),
     ("NOT (owner = auth.uid())", {"sub"}, ANY_ROW),
     ("owner IS NOT DISTINCT FROM auth.uid()", {"sub"}, ANY_ROW),
@@ -71,7 +71,7 @@ POLICIES: list[tuple[str, set[str] | None, Condition]] = [
     ("CURRENT_USER = 'authenticated' AND auth.role() = 'ann'", None, ANY_ROW),
     ("shop.is_own(owner)", None, ANY_ROW),
     (MEMBER, None, ANY_ROW),
-    (f"{MEMBER} AND owner = auth.uid()", None, AllOf((OWN,))),
+    (f"{MEMBER} AND owner = auth.uid()", None, AllHold((OWN,))),
     ("owner = (SELECT who FROM shop.members WHERE who = auth.uid())", None, ANY_ROW),
     # As if it named a field of the tree.
     ('owner = (SELECT auth.uid() AS ":opno")', None, ANY_ROW),
@@ -130,7 +130,7 @@ async def test_what_is_known_about_policies_is_what_postgres_says(
 ) -> None:
     cursor = await connection.execute("SELECT * FROM shop.notes")
     names = [column.name for column in cursor.description or ()]
-    rows = ChangedRows({
+    rows = RowMasks({
         row[0]: {
             name: None if value is None else str(value).replace("True", "t")
             for name, value in zip(names, row, strict=True)
@@ -151,23 +151,27 @@ async def test_what_is_known_about_policies_is_what_postgres_says(
                 assert all(possible >> id & 1 for id in seen), (policy, caller)
 
 
-def any_of_one(condition: Condition) -> Condition:
+def any_of_one(condition: RowCondition) -> RowCondition:
     """Return what holds where one policy is all that there is."""
-    return condition if condition is ANY_ROW else AnyOf((condition,))
+    return condition if condition is ANY_ROW else AnyHolds((condition,))
 
 
 @pytest.mark.parametrize(
     ("statement", "claims", "condition"),
     [
-        ("CREATE POLICY two ON shop.notes USING (ok)", {"sub"}, AnyOf((OWN, ColumnIsTrue("ok")))),
+        (
+            "CREATE POLICY two ON shop.notes USING (ok)",
+            {"sub"},
+            AnyHolds((OWN, ColumnIsTrue("ok"))),
+        ),
         ("CREATE POLICY two ON shop.notes USING (n = 1)", {"sub"}, ANY_ROW),
-        ("CREATE POLICY two ON shop.notes WITH CHECK (n = 1)", {"sub"}, AnyOf((OWN,))),
-        ("CREATE POLICY two ON shop.notes TO anon USING (n = 1)", {"sub"}, AnyOf((OWN,))),
-        ("CREATE POLICY two ON shop.notes AS RESTRICTIVE USING (ok)", {"sub"}, AnyOf((OWN,))),
+        ("CREATE POLICY two ON shop.notes WITH CHECK (n = 1)", {"sub"}, AnyHolds((OWN,))),
+        ("CREATE POLICY two ON shop.notes TO anon USING (n = 1)", {"sub"}, AnyHolds((OWN,))),
+        ("CREATE POLICY two ON shop.notes AS RESTRICTIVE USING (ok)", {"sub"}, AnyHolds((OWN,))),
         (
             "CREATE POLICY two ON shop.notes AS RESTRICTIVE USING (auth.email() = text)",
             {"sub", "email"},
-            AnyOf((OWN,)),
+            AnyHolds((OWN,)),
         ),
         ("ALTER TABLE shop.notes OWNER TO authenticated", {"sub"}, ANY_ROW),
         (
@@ -176,7 +180,7 @@ def any_of_one(condition: Condition) -> Condition:
             {"sub"},
             ANY_ROW,
         ),
-        ("DROP POLICY own ON shop.notes", set(), AnyOf(())),
+        ("DROP POLICY own ON shop.notes", set(), AnyHolds(())),
         (
             "CREATE OR REPLACE FUNCTION auth.uid() RETURNS uuid STABLE LANGUAGE sql"
             " AS 'SELECT NULL::uuid'",
@@ -190,7 +194,7 @@ async def test_all_policies_of_the_role_count_as_they_are_now(
     connection: AsyncConnection[Any],
     statement: str,
     claims: set[str] | None,
-    condition: Condition,
+    condition: RowCondition,
 ) -> None:
     async with connection.transaction(force_rollback=True):
         version, _ = await _read(connection)

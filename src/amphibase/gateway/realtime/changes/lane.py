@@ -16,12 +16,12 @@ from amphibase.gateway.realtime.changes.index import BindingIndex
 from amphibase.gateway.realtime.changes.pace import paced
 from amphibase.gateway.realtime.changes.questions import compose
 from amphibase.gateway.realtime.changes.round import (
+    BindingSelection,
     ChangeSubscriber,
     Group,
     Recipient,
     Round,
     RoundOutcome,
-    Selection,
     TimeLimit,
 )
 from amphibase.gateway.realtime.changes.row_policies import RowPolicies, RowQuestion
@@ -212,14 +212,14 @@ class Lane:
         latest = self._groups.get(relation)
         if latest is not None and latest.named is named and latest.version == version:
             return latest.groups
-        groups: dict[tuple[Selection, RowQuestion], list[Recipient]] = defaultdict(list)
+        groups: dict[tuple[BindingSelection, RowQuestion], list[Recipient]] = defaultdict(list)
         left_out = []
         async for subscriber, binding in paced(named):
             role = subscriber.caller.role
             table = tables.get((relation.oid, role))
             if table is not None and table.is_readable:
                 claims = table.reading.reduce(subscriber.caller.claims)
-                selection = Selection(relation, role, binding.event, binding.filters)
+                selection = BindingSelection(relation, role, binding.event, binding.filters)
                 question = RowQuestion(role, claims, relation.oid)
                 groups[selection, question].append(Recipient(subscriber, binding, role))
             elif table is not None and not binding.is_wildcard:

@@ -23,8 +23,8 @@ from amphibase.gateway.realtime.changes.possible_rows import (
     ANY_ROW,
     ColumnIsClaim,
     ColumnIsTrue,
-    Condition,
     Kind,
+    RowCondition,
     all_of,
     any_of,
 )
@@ -62,7 +62,7 @@ _CASTS = {
 }
 
 
-class Policy(NamedTuple):
+class ReadPolicy(NamedTuple):
     """A policy for reading.
 
     Attributes:
@@ -96,7 +96,7 @@ class PolicyReading(NamedTuple):
     """
 
     claims: frozenset[str] | None
-    condition: Condition
+    condition: RowCondition
 
     def reduce(self, claims: str) -> str:
         """Return the JSON of the claims by which the policies decide, of that of all claims."""
@@ -117,7 +117,7 @@ def _reduce(claims: str, names: frozenset[str]) -> str:
 
 
 def read_policies(
-    policies: Sequence[Policy], functions: Mapping[str, Function], columns: Mapping[str, str]
+    policies: Sequence[ReadPolicy], functions: Mapping[str, Function], columns: Mapping[str, str]
 ) -> PolicyReading:
     """Read the policies of a table for a role.
 
@@ -127,7 +127,7 @@ def read_policies(
     """
     try:
         trees = [parse(policy.expression) for policy in policies]
-        reader = _Reader(functions, columns)
+        reader = _PolicyReader(functions, columns)
         shown = [
             reader.condition(tree)
             for policy, tree in zip(policies, trees, strict=True)
@@ -142,7 +142,7 @@ class _Unknown(Exception):
     """An expression may depend on something else than its row and on claims that are named."""
 
 
-class _Reader:
+class _PolicyReader:
     def __init__(self, functions: Mapping[str, Function], columns: Mapping[str, str]) -> None:
         self._constant = {oid for oid, function in functions.items() if function.is_constant}
         self._names = {
@@ -195,7 +195,7 @@ class _Reader:
         oid = node.fields.get("funcid")
         return self._names.get(oid) if isinstance(oid, str) else None
 
-    def condition(self, node: Node) -> Condition:
+    def condition(self, node: Node) -> RowCondition:
         """Return what holds of every row of which an expression does."""
         arguments = [*nodes(node.fields.get("args", []))]
         match node.name, node.fields.get("boolop"):
@@ -212,7 +212,7 @@ class _Reader:
                     return self._equality(kind, *arguments)
         return ANY_ROW
 
-    def _equality(self, kind: Kind, left: Node, right: Node) -> Condition:
+    def _equality(self, kind: Kind, left: Node, right: Node) -> RowCondition:
         for variable, value in ((left, right), (right, left)):
             column, claim = self._column(variable), self._value(kind, value)
             if column is not None and claim is not None:

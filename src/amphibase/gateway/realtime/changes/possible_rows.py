@@ -25,10 +25,10 @@ class Kind(Enum):
         return text if isinstance(text, str) and self.value.fullmatch(text) else None
 
 
-class Condition(Protocol):
+class RowCondition(Protocol):
     """What holds of every row that policies show to a caller."""
 
-    def mask(self, rows: "ChangedRows", claims: Mapping[str, Any]) -> int:
+    def mask(self, rows: "RowMasks", claims: Mapping[str, Any]) -> int:
         """Return the rows of which it may hold, as bits."""
 
 
@@ -36,7 +36,7 @@ class Condition(Protocol):
 class AnyRow:
     """Nothing is known."""
 
-    def mask(self, rows: "ChangedRows", claims: Mapping[str, Any]) -> int:
+    def mask(self, rows: "RowMasks", claims: Mapping[str, Any]) -> int:
         return rows.all
 
 
@@ -44,12 +44,12 @@ ANY_ROW = AnyRow()
 
 
 @dataclass(frozen=True, slots=True)
-class AllOf:
+class AllHold:
     """Each of the conditions holds."""
 
-    conditions: tuple[Condition, ...]
+    conditions: tuple[RowCondition, ...]
 
-    def mask(self, rows: "ChangedRows", claims: Mapping[str, Any]) -> int:
+    def mask(self, rows: "RowMasks", claims: Mapping[str, Any]) -> int:
         mask = rows.all
         for condition in self.conditions:
             mask &= condition.mask(rows, claims)
@@ -57,12 +57,12 @@ class AllOf:
 
 
 @dataclass(frozen=True, slots=True)
-class AnyOf:
+class AnyHolds:
     """One of the conditions holds."""
 
-    conditions: tuple[Condition, ...]
+    conditions: tuple[RowCondition, ...]
 
-    def mask(self, rows: "ChangedRows", claims: Mapping[str, Any]) -> int:
+    def mask(self, rows: "RowMasks", claims: Mapping[str, Any]) -> int:
         mask = 0
         for condition in self.conditions:
             mask |= condition.mask(rows, claims)
@@ -75,7 +75,7 @@ class ColumnIsTrue:
 
     column: str
 
-    def mask(self, rows: "ChangedRows", claims: Mapping[str, Any]) -> int:
+    def mask(self, rows: "RowMasks", claims: Mapping[str, Any]) -> int:
         return rows.equal(self.column, "t")
 
 
@@ -91,24 +91,24 @@ class ColumnIsClaim:
     claim: str
     kind: Kind
 
-    def mask(self, rows: "ChangedRows", claims: Mapping[str, Any]) -> int:
+    def mask(self, rows: "RowMasks", claims: Mapping[str, Any]) -> int:
         text = self.kind.text(claims.get(self.claim))
         return rows.all if text is None else rows.equal(self.column, text)
 
 
-def all_of(conditions: Iterable[Condition]) -> Condition:
+def all_of(conditions: Iterable[RowCondition]) -> RowCondition:
     """Return that each of the conditions holds."""
     known = tuple(each for each in conditions if each is not ANY_ROW)
-    return AllOf(known) if known else ANY_ROW
+    return AllHold(known) if known else ANY_ROW
 
 
-def any_of(conditions: Iterable[Condition]) -> Condition:
+def any_of(conditions: Iterable[RowCondition]) -> RowCondition:
     """Return that one of the conditions holds."""
     alternatives = tuple(conditions)
-    return ANY_ROW if ANY_ROW in alternatives else AnyOf(alternatives)
+    return ANY_ROW if ANY_ROW in alternatives else AnyHolds(alternatives)
 
 
-class ChangedRows:
+class RowMasks:
     """Rows by their places in a block of changes, whose bits stand for them.
 
     Attributes:

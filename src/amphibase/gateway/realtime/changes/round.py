@@ -16,7 +16,7 @@ from amphibase.gateway.realtime.changes.binding import ALL, Binding
 from amphibase.gateway.realtime.changes.event import new_row, old_row
 from amphibase.gateway.realtime.changes.filters import EXACT, ChangeFilter
 from amphibase.gateway.realtime.changes.pace import paced
-from amphibase.gateway.realtime.changes.possible_rows import ANY_ROW, ChangedRows
+from amphibase.gateway.realtime.changes.possible_rows import ANY_ROW, RowMasks
 from amphibase.gateway.realtime.changes.questions import FilterQuestion, ask_filters
 from amphibase.gateway.realtime.changes.row_policies import (
     Decisions,
@@ -64,7 +64,7 @@ class Recipient(NamedTuple):
     role: str
 
 
-class Selection(NamedTuple):
+class BindingSelection(NamedTuple):
     """What a binding wants of a table; equal ones are evaluated once."""
 
     relation: Relation
@@ -80,7 +80,7 @@ class Group(NamedTuple):
         question: has the claims by which the policies decide.
     """
 
-    selection: Selection
+    selection: BindingSelection
     question: RowQuestion
     recipients: Sequence[Recipient]
 
@@ -138,8 +138,8 @@ class Round:
             for event in (ALL, change.operation):
                 self._operations[change.relation, event] |= 1 << place
         self._rows: dict[tuple[int, bool], Row] = {}
-        self._wanted: dict[Selection, int] = {}
-        self._slow_selections: set[Selection] = set()
+        self._wanted: dict[BindingSelection, int] = {}
+        self._slow_selections: set[BindingSelection] = set()
 
     async def decide(
         self, session: QuestionSession, policies: RowPolicies, limit: TimeLimit
@@ -165,7 +165,7 @@ class Round:
     async def _select(self, session: QuestionSession) -> None:
         """Evaluate what the bindings want, each combination of conditions once."""
         questions: dict[FilterQuestion, set[str | None]] = defaultdict(set)
-        undecided: list[tuple[Selection, int, list[tuple[FilterQuestion, str | None]]]] = []
+        undecided: list[tuple[BindingSelection, int, list[tuple[FilterQuestion, str | None]]]] = []
         async for selection, *_ in paced(self._groups):
             if selection in self._wanted:
                 continue
@@ -192,7 +192,7 @@ class Round:
                 self._wanted[selection] |= bit
 
     def _compare(
-        self, place: int, selection: Selection, table: RoleTable
+        self, place: int, selection: BindingSelection, table: RoleTable
     ) -> list[tuple[FilterQuestion, str | None]] | None:
         """Return what the database is to be asked; None where a filter does not hold already."""
         asked: list[tuple[FilterQuestion, str | None]] = []
@@ -242,13 +242,13 @@ class Round:
 
     def _possible_rows(
         self, asked: Mapping[tuple[Relation, str], int]
-    ) -> Mapping[tuple[int, str], ChangedRows]:
+    ) -> Mapping[tuple[int, str], RowMasks]:
         """Return the rows that the policies are asked about, by table and role."""
         rows: dict[tuple[int, str], dict[int, Row]] = defaultdict(dict)
         for (relation, role), mask in asked.items():
             for place in bits(mask):
                 rows[relation.oid, role][place] = new_row(self._changes[place]) or {}
-        return {key: ChangedRows(rows[key]) for key in ((r.oid, role) for r, role in asked)}
+        return {key: RowMasks(rows[key]) for key in ((r.oid, role) for r, role in asked)}
 
     def _asked_changes(self, relation: Relation, role: str) -> int:
         """Return the changes of a table that policies decide about: deleted rows are not there."""

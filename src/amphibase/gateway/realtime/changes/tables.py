@@ -11,8 +11,8 @@ from amphibase.database.statement import Call, Statement
 from amphibase.gateway.realtime.changes.filters import EXACT
 from amphibase.gateway.realtime.changes.policy_reading import (
     Function,
-    Policy,
     PolicyReading,
+    ReadPolicy,
     read_policies,
 )
 from amphibase.gateway.realtime.changes.possible_rows import ANY_ROW
@@ -182,7 +182,7 @@ class RoleTable:
     has_policy: bool
     is_owner: bool
     columns: Mapping[str, TableColumn]
-    policies: Sequence[Policy]
+    policies: Sequence[ReadPolicy]
     functions: Mapping[str, Function]
 
     @cached_property
@@ -291,6 +291,6 @@ def read_table(row: Sequence[Any]) -> tuple[tuple[int, str], RoleTable]:
         has_policy,
         is_owner,
         {column["name"]: TableColumn(**column) for column in orjson.loads(columns)},
-        [Policy(**each) for each in policies or ()],
+        [ReadPolicy(**each) for each in policies or ()],
         {oid: Function(**each) for oid, each in (functions or {}).items()},
     )
