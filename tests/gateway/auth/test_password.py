@@ -157,7 +157,11 @@ async def test_passwords_need_the_characters_that_are_requested(serve: ServeAuth
     assert (await strict.post("/signup", body)).status_code == 200
 
 
-async def test_a_sign_in_shows_the_user_with_identities_and_factors(api: Api) -> None:
+@pytest.mark.parametrize("connections", [1, 10], ids=["on the engine", "pipelined"])
+async def test_a_sign_in_shows_the_user_with_identities_and_factors(
+    serve: ServeAuth, connections: int
+) -> None:
+    api = await serve(db_max_pool_size=connections)
     token = (await api.sign_up())["access_token"]
     factor = {"factor_type": "totp", "friendly_name": "phone"}
     assert (await api.post("/factors", factor, token=token)).status_code == 200
