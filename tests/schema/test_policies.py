@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from psycopg.sql import SQL, Identifier
-from sqlalchemy import Column, Integer, Table
+from sqlalchemy import Column, Integer, MetaData, Table
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlmodel import Field, SQLModel
 from tests.schema.application import Application
@@ -43,7 +43,7 @@ from amphibase.access import (
 from amphibase.errors import ConfigurationError
 from amphibase.schema import commands as schema
 from amphibase.schema.grants import COMMANDS, ROLES
-from amphibase.schema.policies import declared, policy_name
+from amphibase.schema.policies import TableRules, declared, policy_name
 
 RULES = {
     "everyone": everyone,
@@ -213,6 +213,13 @@ def test_names_of_policies_are_never_cut_by_postgres() -> None:
     assert all(len(name.encode()) <= 63 for name in names)
     assert len(set(names)) == len(names)
     assert names == [policy_name(*part) for part in parts]
+
+
+def test_a_table_whose_name_postgres_would_cut_is_rejected_by_name() -> None:
+    for name in ("n" * 64, "ü" * 32):
+        with pytest.raises(ConfigurationError, match=f"{name} has a name of 64 bytes"):
+            TableRules(Table(name, MetaData())).policies()
+    assert TableRules(Table("n" * 63, MetaData())).policies() == []
 
 
 async def test_odd_names_are_quoted(guarded: Application) -> None:

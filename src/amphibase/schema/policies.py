@@ -19,7 +19,15 @@ from amphibase.records.adoption import mappers_by_table
 from amphibase.records.column_access import column_access
 from amphibase.records.model_access import ModelAccess, access_of
 from amphibase.schema.condition_sql import Row, condition_sql, scope_queries
-from amphibase.schema.ddl import LINE_LENGTH, PREFIX, literal, name_within, on_one_line, quoted
+from amphibase.schema.ddl import (
+    LINE_LENGTH,
+    MAX_NAME_BYTES,
+    PREFIX,
+    literal,
+    name_within,
+    on_one_line,
+    quoted,
+)
 from amphibase.schema.generated_functions import GeneratedFunction
 from amphibase.schema.grants import (
     ANON,
@@ -142,7 +150,16 @@ class TableRules:
         return len(texts) > 1
 
     def policies(self) -> list[Policy]:
-        """Return the table's policies; a rule that admits the service alone needs none."""
+        """Return the table's policies; a rule that admits the service alone needs none.
+
+        Raises:
+            ConfigurationError: Postgres would cut the table's name, so that it had none.
+        """
+        if len(self.table.encode()) > MAX_NAME_BYTES:
+            raise ConfigurationError(
+                f"The table {self.table} has a name of {len(self.table.encode())} bytes, which "
+                f"Postgres cuts after {MAX_NAME_BYTES}: give it a shorter __tablename__"
+            )
         if self.access is None:
             return []
         read, add, delete = self.access.read, self.access.add, self.access.delete
