@@ -43,6 +43,7 @@ from amphibase.access import (
     through,
 )
 from amphibase.models import SoftDelete
+from amphibase.search import search_index
 
 DELETED = datetime(2026, 1, 1, tzinfo=UTC)
 TEAMS, ROLES, PLANS = range(1, 5), ("lead", "guest"), ("gold", "free")
@@ -72,6 +73,7 @@ class Member(SoftDelete, Proof):
 
 class Item(SoftDelete, Proof):
     __tablename__ = "proof_items"
+    __table_args__ = (search_index("ix_proof_items_search", "plan"),)
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     owner_id: Mapped[UUID | None]
     team_id: Mapped[int | None]
@@ -86,6 +88,7 @@ class Item(SoftDelete, Proof):
 
 class Note(Proof):
     __tablename__ = "proof_notes"
+    __table_args__ = (search_index("ix_proof_notes_search", "plan"),)
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     owner_id: Mapped[UUID]
     item_id: Mapped[int | None]

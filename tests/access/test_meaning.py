@@ -18,6 +18,8 @@ from tests.access.meaning import Declared, Who, World
 from tests.access.trials import ROWS, SqlTrial, SupabaseTrial, Trial
 from tests.supabase_projects import open_project
 
+from amphibase.search import matches
+
 CASES = {"sqlite": 60, "predicate": 20, "rls": 20, "supabase": 3}
 FAULT_CASES = 1000
 LONG = {"sqlite": 2000, "predicate": 2000, "rls": 2000, "supabase": 200}
@@ -73,6 +75,23 @@ async def check_reading(trial: Trial, world: World, who: Who) -> None:
     assert await trial.of(Item, who).count() == len(seen["Item"]), f"{who} counts"
     if trial.filters_by_rows:
         await check_filtering(trial, world, who, seen)
+    for model in ("Item", "Note"):
+        await check_searching(trial, world, who, model, seen[model])
+
+
+async def check_searching(
+    trial: Trial, world: World, who: Who, model: str, seen: list[int]
+) -> None:
+    """A search finds what the caller sees, and its function gives nothing else by hand."""
+    plans = {row["id"]: row["plan"] for row in world.rows[model]}
+    search = matches(MODELS[model].plan, query="-nothing")
+    found = [id for id in seen if plans[id] is not None]
+    assert await ids(trial, MODELS[model], who, search) == found, f"{who} searches {model}"
+    if isinstance(trial, SqlTrial):
+        by_hand = trial.search_by_hand(MODELS[model], who, "-nothing")
+        readable = [row["id"] for row in world.rows[model] if world.readable(model, row, who)]
+        expected = [id for id in readable if plans[id] is not None]
+        assert by_hand in (None, expected), f"{who} calls the function of {model}"
 
 
 async def check_filtering(trial: Trial, world: World, who: Who, seen: dict[str, list[int]]) -> None:

@@ -12,6 +12,7 @@ from tests.access import cases
 from tests.access.cases import MODELS, Proof, caller
 from tests.access.meaning import Declared, Who
 from tests.backends import SECRET
+from tests.schema.callers import set_claims
 from tests.supabase_projects import settings_of, wait_for_schema
 from tests.supabase_tables import owner_url
 
@@ -20,10 +21,12 @@ from amphibase.backend import Repository
 from amphibase.database.compiled import SelectCache
 from amphibase.database.url import to_conninfo
 from amphibase.errors import Forbidden, InvalidValue, Unauthenticated
+from amphibase.records.model_access import access_of
 from amphibase.records.model_info import ModelInfos
 from amphibase.schema.grants import revoke_all
 from amphibase.schema.migrations import roles
 from amphibase.schema.policy_script import script
+from amphibase.schema.search_functions import search_functions
 from amphibase.settings import load_settings
 from amphibase.sql.backend import SqlBackend
 from amphibase.supabase.backend import SupabaseBackend
@@ -106,6 +109,20 @@ class SqlTrial:
             url = to_conninfo(self._backend.database.url)
             with psycopg.connect(url, autocommit=True) as connection:
                 connection.execute(_policies().encode())
+
+    def search_by_hand(self, model: type[Any], who: Who, query: str) -> list[int] | None:
+        """Call the function that reads the search index, as somebody; None where they have none."""
+        as_caller, table = caller(who), model.__table__
+        functions = search_functions(table, access_of(model).read) if self._rls else ()
+        names = [each.name for each in functions if as_caller.role in each.callers]
+        if not names:
+            return None
+        call = f"SELECT id FROM amphibase.{names[0]}_by_index(%s) ORDER BY id"
+        with psycopg.connect(to_conninfo(self._backend.database.url)) as connection:
+            if as_caller.user_id is not None:
+                set_claims(connection, {"sub": str(as_caller.user_id), **as_caller.claims})
+            connection.execute(f"SET LOCAL ROLE {as_caller.role}".encode())
+            return [id for (id,) in connection.execute(call.encode(), [query])]
 
     def of(self, model: type[Any], who: Who) -> Repository[Any]:
         return self._backend.repository(model, caller(who))
