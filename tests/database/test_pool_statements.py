@@ -26,6 +26,17 @@ async def test_a_statement_is_prepared_once_for_the_types_of_its_values(
     assert await pool.run(prepared("% as echoed")) == [[(2,)]]
 
 
+async def test_a_statement_is_prepared_for_each_role_that_executes_it(make_pool: MakePool) -> None:
+    pool = make_pool(size=1)
+    assume = Statement("select pg_catalog.set_config('role', $1, true)")
+    echo = call("select current_user::text as executing")
+    for _ in range(2):
+        assert await pool.run(echo) == [[("postgres",)]]
+        for role in ("pg_monitor", "pg_read_all_data"):
+            assert await pool.run(Call(assume, [role], role), echo) == [[(role,)], [(role,)]]
+    assert await pool.run(prepared("% as executing")) == [[(3,)]]
+
+
 async def test_without_preparing_the_server_keeps_no_statement(make_pool: MakePool) -> None:
     pool = make_pool(size=1, prepare=False)
     for _ in range(2):

@@ -52,8 +52,9 @@ class ConnectionLost(psycopg.OperationalError):
     unsent = False
 
 
-# A prepared statement belongs to one SQL text and the types its values were dumped as.
-_Key: TypeAlias = tuple[str, tuple[int, ...]]
+# A prepared statement belongs to one SQL text, the types its values were dumped as, and a role:
+# under row level security Postgres discards its plan when another role executes it.
+_Key: TypeAlias = tuple[str, tuple[int, ...], str]
 _Message: TypeAlias = "tuple[_Key, Sequence[Buffer | None], Sequence[int]]"
 
 
@@ -118,16 +119,21 @@ class Connection:
             raise lost
         self.runs += 1
         prepare = prepare and self._prepare
-        messages = [self._dump(call) for call in calls]
+        messages: list[_Message] = []
+        role = ""
+        for call in calls:
+            messages.append(self._dump(call, role))
+            role = call.assumes or role
         results = await self._send(messages, prepare)
         if prepare and self._forget_invalid(messages, results):
             results = await self._send(messages, prepare)
         return results
 
-    def _dump(self, call: Call) -> _Message:
+    def _dump(self, call: Call, role: str) -> _Message:
         transformer, values = self._transformer, call.values
         dumped = transformer.dump_sequence(values, (_AUTO,) * len(values))
-        return (call.statement.sql, transformer.types or ()), dumped, transformer.formats or ()
+        key = call.statement.sql, transformer.types or (), role
+        return key, dumped, transformer.formats or ()
 
     def _send(self, messages: list[_Message], prepare: bool) -> asyncio.Future[list[PGresult]]:
         pg, names, extra = self._pg, self._names, self._extra
@@ -136,7 +142,7 @@ class Connection:
             extra[len(extra)] = None
         self._evicted.clear()
         for index, (key, values, formats) in enumerate(messages):
-            sql, types = key
+            sql, types, _ = key
             if not prepare or len(sql) > _LONGEST_KEPT:
                 pg.send_query_params(sql.encode(), values, types, formats, _RESULT_FORMAT)
                 continue

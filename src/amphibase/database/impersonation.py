@@ -63,7 +63,7 @@ class Impersonation(NamedTuple):
         statement = _statement(
             tuple(self.settings), read_only=read_only, of_authenticator=of_authenticator
         )
-        return Call(statement, self._values())
+        return Call(statement, self._values(), self.role)
 
     def is_allowed(self, rows: Sequence[tuple[int]], *, read_only: bool = False) -> bool:
         """Return whether `authenticator` may assume the role, by the rows of a call that says

@@ -13,7 +13,13 @@ class Statement:
 
 
 class Call(NamedTuple):
-    """A statement and its values: any Python values psycopg can adapt, `None` being NULL."""
+    """A statement and its values: any Python values psycopg can adapt, `None` being NULL.
+
+    Attributes:
+        assumes: the role of the database that the calls after it in a run have; empty for a
+            statement that assumes none.
+    """
 
     statement: Statement
     values: Sequence[object] = ()
+    assumes: str = ""
