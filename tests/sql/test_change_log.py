@@ -27,15 +27,15 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from tests.backends import ANN, BOB, Records
 from tests.conftest import open_records
 from tests.contract.test_changes import SECONDS, described, end_of, events
-from tests.models import Clip, Digest, Note, Task, Ticket
+from tests.models import Clip, Digest, Note, Seat, Task, Ticket
 
-from amphibase import SERVICE
+from amphibase import ANONYMOUS, SERVICE
 from amphibase.accounts.jwt.key_ring import load_keys
 from amphibase.backend import Added, Caller, Changes, Lost, Removed
 from amphibase.build import build_backend
 from amphibase.errors import Unavailable
 from amphibase.postgres import start
-from amphibase.records import log_reader, snapshot_log
+from amphibase.records import change_stream, log_reader, snapshot_log
 from amphibase.records.cursors import Cursors
 from amphibase.records.log_reader import LogReader
 from amphibase.schema import change_log as tables
@@ -204,6 +204,20 @@ async def test_streams_that_share_rows_do_not_share_what_each_caller_computes_of
         both = await asyncio.gather(events(ann, 1), events(bob, 1))
     titles = [each.row.note_title for (each,) in both if isinstance(each, Added)]
     assert titles == ["ann's", None]
+
+
+async def test_rows_are_as_they_are_now_and_not_as_an_earlier_stream_had_them(
+    records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(change_stream, "SHARED_SECONDS", 0)
+    async with records.backend.changes(Seat, ANONYMOUS) as early:
+        start = early.cursor
+        await records.of(Seat).add(Seat(row=1, number=1))
+        (added,) = await events(early, 1)
+        assert isinstance(added, Added)
+    await records.of(Seat).delete((1, 1))
+    async with records.backend.changes(Seat, ANONYMOUS, after=start) as late:
+        assert await events(late, 1) == [Removed((1, 1), late.cursor)]
 
 
 async def test_keys_are_as_the_application_has_them(records: Records) -> None:

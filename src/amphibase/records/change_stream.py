@@ -16,6 +16,9 @@ from amphibase.models import keeps_changes
 from amphibase.records.change_log import Entry, LogRead, Position
 from amphibase.records.log_reader import RETRY_SECONDS, LogReader
 
+SHARED_SECONDS = 1
+"""How old what one stream has found out about rows may be when another one delivers it."""
+
 MakeEvent: TypeAlias = Callable[[str], ChangeEvent[Model]]
 """Makes an event, whose cursor is known when the others of its batch are."""
 
@@ -137,6 +140,7 @@ class ChangeStream(Generic[Model]):
         if question is None or (question.done() and _has_failed(question)):
             question = asyncio.create_task(self._judge(own, start))
             read.questions[identity, start] = question
+            question.add_done_callback(lambda done: _share(read, (identity, start), done))
         events, next_key = await asyncio.shield(question)
         if start or next_key:  # all parts together may be more than fits into memory
             read.questions.pop((identity, start), None)
@@ -183,6 +187,17 @@ def _with_row(kind: type[Added[Model]] | type[Changed[Model]], row: Model) -> Ma
 
 def _removed(key: tuple[Any, ...]) -> MakeEvent[Any]:
     return lambda cursor: Removed(key[0] if len(key) == 1 else key, cursor)
+
+
+def _share(read: LogRead, key: Any, question: asyncio.Task[Any]) -> None:
+    """Keep what was found out for those who come at the same time, and no longer: rows and what
+    callers may see of them change, also by other tables."""
+
+    def forget() -> None:
+        if read.questions.get(key) is question:
+            del read.questions[key]
+
+    asyncio.get_running_loop().call_later(SHARED_SECONDS, forget)
 
 
 def _has_failed(task: asyncio.Task[Any]) -> bool:
