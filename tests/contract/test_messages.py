@@ -194,6 +194,15 @@ class TestATopic:
             assert await payloads(messages, 1) == ["mine"]
 
 
+@pytest.mark.parametrize("backend_settings", ["redis"], indirect=True)
+async def test_redis_carries_more_messages_at_once_than_there_are_connections(
+    backend: Backend,
+) -> None:
+    async with backend.subscribe(OPEN(id=1), ANN) as messages:
+        await asyncio.gather(*(backend.publish(OPEN(id=1), n, ANN) for n in range(150)))
+        assert {*await payloads(messages, 150)} == {*range(150)}
+
+
 @pytest.mark.requires("messages")
 @pytest.mark.parametrize(
     ("rule", "admitted"),

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from pydantic_core import from_json
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.client import PubSub
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -19,6 +19,8 @@ from amphibase.messages.presence_store import LIFETIME_SECONDS, Beat, StoredPres
 
 PREFIX = "amphibase:"
 TIMEOUT_SECONDS = 5
+MAX_CONNECTIONS = 20
+"""Of a client; calls beyond them wait for one as long as for a response."""
 PROBE_SECONDS = 15
 """How often a silent connection is tried."""
 
@@ -114,13 +116,16 @@ class RedisPresences:
 def client_of(url: str) -> Redis:
     """Return a client that repeats nothing: a connection that comes back by itself would hide that
     messages were missed."""
-    return Redis.from_url(
+    pool = BlockingConnectionPool.from_url(
         url,
+        max_connections=MAX_CONNECTIONS,
+        timeout=TIMEOUT_SECONDS,
         decode_responses=True,
         socket_connect_timeout=TIMEOUT_SECONDS,
         socket_timeout=TIMEOUT_SECONDS,
         retry=Retry(NoBackoff(), 0),
     )
+    return Redis.from_pool(pool)
 
 
 async def _texts(pubsub: PubSub) -> AsyncGenerator[Sequence[str]]:
