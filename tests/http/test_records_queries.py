@@ -119,7 +119,8 @@ async def test_lists_are_searched_where_a_model_has_a_search_index(
     assert await titles(ann, "/t_notes?search=apple&title=like.g*&limit=1") == ["green apple"]
     count = await ann.get("/t_notes/aggregate?select=count()&search=apple")
     assert count.json() == {"items": [{"count": 2}]}
-    for query in (f"search={'a' * 501}", "search=a%00b"):
+    # A search is no filter that is counted: each would read the words of every row once more.
+    for query in (f"search={'a' * 501}", "search=a%00b", "search=apple&search=red"):
         check(await ann.get(f"/t_notes?{query}"), 422, "validation_error", "search")
     check(await ann.get("/t_posts?search=apple"), 422, "validation_error", "search")
 

@@ -114,9 +114,13 @@ def read_row_filters(
     builder = ExpressionBuilder(columns, values)
     where: list[Where] = []
     related: dict[str, list[Where]] = {}
+    searched = False
     for name, text in parameters:
         relation, dot, rest = name.partition(".")
         if name not in columns and name == SEARCH and searchable(model):
+            if searched:  # each is a search of its own through all rows
+                raise invalid_parameter(name, "must be given once")
+            searched = True
             where.append(search_condition(model, text))
         elif dot and relation in relations and max_relations > 0:
             conditions = related.setdefault(relation, [])
