@@ -48,6 +48,7 @@ class Telling:
             "root_path": scope["root_path"],
             "path": scope["path"],
             "authorization": request.headers.getlist("authorization"),
+            "query": request.url.query,
             "body": len(body),
         }
         await JSONResponse(values)(scope, receive, send)
@@ -131,6 +132,23 @@ async def test_an_api_key_becomes_the_token_it_stands_for(
     client: httpx.AsyncClient, given: dict[str, str], reaches: list[str]
 ) -> None:
     assert (await client.get("/rest/v1/", headers=given)).json()["authorization"] == reaches
+
+
+@pytest.mark.parametrize(
+    ("query", "headers", "expected"),
+    [
+        ("apikey=eyJ.j.wt&a=eq.1", {}, (["Bearer eyJ.j.wt"], "a=eq.1")),
+        ("a=eq.1&apikey=sb_publishable_abc", {}, (["Bearer anon.j.wt"], "a=eq.1")),
+        ("apikey=sb_secret_abc", {"authorization": "Bearer user.j.wt"}, (["Bearer user.j.wt"], "")),
+        ("apikey=eq.a.b", {}, ([], "apikey=eq.a.b")),
+        ("apikey=eyJ.j.wt", {"apikey": "anon.j.wt"}, (["Bearer anon.j.wt"], "apikey=eyJ.j.wt")),
+    ],
+)
+async def test_the_api_key_of_a_link_counts_and_does_not_reach_the_service(
+    client: httpx.AsyncClient, query: str, headers: dict[str, str], expected: tuple[list[str], str]
+) -> None:
+    response = (await client.get(f"/rest/v1/?{query}", headers=headers)).json()
+    assert (response["authorization"], response["query"]) == expected
 
 
 @pytest.mark.parametrize("given", [{"apikey": "sb_secret_x"}, {"authorization": "Bearer sb_x"}])

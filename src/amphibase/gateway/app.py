@@ -46,6 +46,9 @@ INVALID_KEY = {
 }
 """As Kong and its configuration by Supabase respond."""
 
+KEY_PREFIXES = (b"sb_", b"eyJ")
+"""Of API keys: opaque ones, and JSON Web Tokens. A filter by a column begins with an operator."""
+
 JSON = (b"content-type", b"application/json; charset=utf-8")
 
 
@@ -133,9 +136,8 @@ class Gateway:
             return
         headers = dict(scope["headers"])
         # A browser sets no header of a handshake, so that its API key is in the query string.
-        parameters = parse_qs(scope["query_string"])
-        if b"apikey" not in headers and (keys := parameters.get(b"apikey")):
-            headers[b"apikey"] = keys[-1]
+        if b"apikey" not in headers and (key := _api_key(scope["query_string"])):
+            headers[b"apikey"] = key
         mount = self._mounts[prefix]
         credentials = self._credentials(scope["headers"], headers, mount)
         if credentials is None:
@@ -160,6 +162,17 @@ class Gateway:
                 await exchange.respond(404, {"message": NO_ROUTE})
             return
         mount = self._mounts[prefix]
+        query_string: bytes = scope["query_string"]
+        # A link has its API key in the query string. The service does not see it, as behind the
+        # API gateway of a project (Kong's key-auth with hide_credentials).
+        if (
+            b"apikey=" in query_string
+            and b"apikey" not in headers
+            and (key := _api_key(query_string))
+            and key.startswith(KEY_PREFIXES)
+        ):
+            headers[b"apikey"] = key
+            query_string = _without_api_key(query_string)
         credentials = self._credentials(scope["headers"], headers, mount)
         if credentials is None:
             await exchange.respond(401, INVALID_KEY)
@@ -169,7 +182,12 @@ class Gateway:
         if mount.max_body is not None and size > mount.max_body:
             await exchange.reject_body()
             return
-        child = {**scope, "root_path": root + prefix, "headers": credentials}
+        child = {
+            **scope,
+            "root_path": root + prefix,
+            "headers": credentials,
+            "query_string": query_string,
+        }
         if has_body(headers):
             exchange.limit = mount.max_body
             receive = exchange.receive
@@ -307,6 +325,15 @@ class _Exchange:
         if self._body.timed_out:
             status, message = RequestTimeout.status, RequestTimeout.default
         await self.respond(status, {"message": message}, [*OPEN, (b"connection", b"close")])
+
+
+def _api_key(query_string: bytes) -> bytes | None:
+    keys = parse_qs(query_string).get(b"apikey")
+    return keys[-1] if keys else None
+
+
+def _without_api_key(query_string: bytes) -> bytes:
+    return b"&".join(part for part in query_string.split(b"&") if part[:7] != b"apikey=")
 
 
 def _is_preflight(headers: Mapping[bytes, bytes]) -> bool:
