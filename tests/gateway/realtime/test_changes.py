@@ -121,12 +121,16 @@ async def test_a_subscriber_receives_the_rows_that_its_policies_show(
         ("at=gt.2026-01-01T12:00:00+02", [2]),
         ("id=gt.1,n=eq.10", [2]),
         ('text=eq."a,b"', [3]),
+        ("price=gt.1.495", [2]),
+        ("price=lt.10000", [1, 2]),
+        ("text=neq.coffees", [1, 2, 3]),
     ],
 )
 async def test_a_filter_compares_as_the_column_does(
     api: Api, connect: Connect, condition: str | None, passes: list[int]
 ) -> None:
-    await api.run(ITEMS)
+    precise = "ALTER TABLE shop.items ALTER price TYPE numeric(5, 2), ALTER text TYPE varchar(6)"
+    await api.run(ITEMS, precise)
     wire = await connect(api)
     binding = {"event": "INSERT", "schema": "shop", "table": "items", "filter": condition}
     await subscribe(wire, binding)

@@ -37,7 +37,7 @@ SELECT
             'name', a.attname,
             'number', a.attnum,
             'type', t.typname,
-            'sql_type', format_type(a.atttypid, a.atttypmod),
+            'sql_type', format_type(a.atttypid, -1),
             'is_composed', t.typtype IN ('c', 'd') OR t.typcategory = 'A',
             'is_exact', coalesce(l.collisdeterministic, true),
             'is_key', coalesce(a.attnum = ANY (i.indkey), false),
@@ -142,7 +142,8 @@ class TableColumn:
     Attributes:
         number: its own in the table.
         type: its name in `pg_type`.
-        sql_type: as SQL writes it.
+        sql_type: as SQL writes it, without a length or precision, which would change what is
+            compared with its values.
         is_composed: whether its values are written by the database: arrays, composites, domains.
         is_exact: whether equal values have equal texts, as far as its collation says.
         is_of_policy: whether a policy of the table mentions it, or a column that is generated from
