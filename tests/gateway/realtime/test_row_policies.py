@@ -188,3 +188,70 @@ async def test_changes_are_delivered_once_where_the_connection_that_asks_has_end
         )
         assert (await change(wire))["data"]["record"]["id"] == number
     assert await wire.is_silent()
+
+
+SHOWS_ROW = """
+CREATE FUNCTION shop.shows(note shop.notes) RETURNS boolean LANGUAGE sql
+    AS $$ SELECT note.text = 'shown' $$
+"""
+SHOWS_KEY = """
+CREATE FUNCTION shop.shows(number int) RETURNS boolean LANGUAGE sql SECURITY DEFINER
+    AS $$ SELECT text = 'shown' FROM shop.Notes WHERE id = number $$
+"""
+LONG = "ALTER TABLE shop.notes ALTER text SET STORAGE EXTERNAL"
+
+
+@pytest.mark.parametrize(
+    ("setup", "policy"),
+    [
+        ("", "to_jsonb(notes) ->> 'text' = 'shown'"),
+        ("", "EXISTS (SELECT WHERE notes::text LIKE '%shown%')"),
+        (SHOWS_ROW, "shop.shows(notes)"),
+        (SHOWS_KEY, "shop.shows(id)"),
+        (LONG, "trim(text, '.') = 'shown'"),
+    ],
+)
+async def test_a_policy_shows_no_version_before_its_row_was_to_be_shown(
+    api: Api, connect: Connect, setup: str, policy: str
+) -> None:
+    """Also where it does not mention the column, or the stream does not have it (TOAST)."""
+    grant = "GRANT SELECT ON shop.notes TO authenticated"
+    await api.run(NOTES, grant, setup, f"ALTER POLICY own ON shop.notes USING ({policy})")
+    wire = await connect(api)
+    await subscribe(wire, notes(), token=api.token())
+    await api.run("INSERT INTO shop.notes (id, text) SELECT 1, 'hidden' || repeat('.', 9000)")
+    await api.run(
+        "BEGIN; UPDATE shop.notes SET secret = 'before'; UPDATE shop.notes SET secret = 'after',"
+        " text = 'shown' || CASE WHEN length(text) > 9000 THEN repeat('.', 9000) ELSE '' END;"
+        " UPDATE shop.notes SET text = rtrim(text, '.'); COMMIT"
+    )
+    assert (await change(wire))["data"]["record"]["secret"] == "after"
+
+
+KEPT = """
+CREATE FUNCTION shop.me() RETURNS uuid STABLE LANGUAGE plpgsql AS $$ BEGIN
+    IF coalesce(current_setting('shop.me', true), '') = '' THEN
+        PERFORM set_config('shop.me', auth.uid()::text, true);
+    END IF;
+    RETURN current_setting('shop.me');
+END $$
+"""
+DECLARED_IMMUTABLE = """
+CREATE FUNCTION shop.me() RETURNS uuid IMMUTABLE LANGUAGE sql
+    AS $$ SELECT auth.uid() $$
+"""
+
+
+@pytest.mark.parametrize("function", [KEPT, DECLARED_IMMUTABLE])
+async def test_what_a_function_finds_out_about_a_caller_is_not_taken_for_the_next(
+    api: Api, connect: Connect, function: str
+) -> None:
+    await api.run(NOTES, function, "ALTER POLICY own ON shop.notes USING (owner = shop.me())")
+    ann, bob = await connect(api), await connect(api)
+    await subscribe(ann, notes(), token=api.token())
+    await subscribe(bob, notes(), token=api.token(BOB))
+    await api.run(*(f"INSERT INTO shop.notes (owner, id) VALUES ('{user}', {number})"
+                    for number, user in enumerate((ANN, BOB, ANN))))  # fmt: skip
+    for wire, numbers in ((ann, (0, 2)), (bob, (1,))):
+        assert [(await change(wire))["data"]["record"]["id"] for _ in numbers] == [*numbers]
+        assert await wire.is_silent()

@@ -80,11 +80,16 @@ class Function(NamedTuple):
         name: of a function of the schema `auth` that is written in plain SQL; None of any other.
         body: the text.
         is_constant: whether it is one of the server's, whose result depends on its arguments alone.
+        is_declared_immutable: whether it is another one that claims the same.
+        names_table: whether it is another one whose text has the name of the policy's table, which
+            it may read by itself.
     """
 
     name: str | None
     body: str
     is_constant: bool
+    is_declared_immutable: bool
+    names_table: bool
 
 
 class PolicyReading(NamedTuple):
@@ -93,17 +98,20 @@ class PolicyReading(NamedTuple):
     Attributes:
         claims: those by which they decide; None where they may decide by anything else.
         condition: what holds of every row that they show.
+        takes_row: whether they may decide by columns that they do not mention: of the row as a
+            whole, or where a function reads the table.
     """
 
     claims: frozenset[str] | None
     condition: RowCondition
+    takes_row: bool
 
     def reduce(self, claims: str) -> str:
         """Return the JSON of the claims by which the policies decide, of that of all claims."""
         return claims if self.claims is None else _reduce(claims, self.claims)
 
 
-UNKNOWN = PolicyReading(None, ANY_ROW)
+UNKNOWN = PolicyReading(None, ANY_ROW, True)
 
 
 @lru_cache(4096)
@@ -133,7 +141,10 @@ def read_policies(
             for policy, tree in zip(policies, trees, strict=True)
             if policy.is_permissive
         ]
-        return PolicyReading(reader.all_claims(trees), any_of(shown))
+        takes_row = any(map(_has_row, trees)) or any(
+            function.names_table for function in functions.values()
+        )
+        return PolicyReading(reader.all_claims(trees), any_of(shown), takes_row)
     except (InvalidNodeTree, RecursionError):
         return UNKNOWN
 
@@ -251,6 +262,20 @@ def _only(node: Node, field: str) -> Node:
         case [child]:
             return child
     raise InvalidNodeTree(f"{node.name}: {field}")
+
+
+def _has_row(node: Node, level: int = 0) -> bool:
+    """Return whether an expression has the row of the policy's table as a whole.
+
+    Args:
+        level: of the query that it is part of, within the policy.
+    """
+    match node.name, node.fields:
+        case "VAR", {"varno": "1", "varattno": "0", "varlevelsup": levels} if levels == str(level):
+            return True
+        case "QUERY", _:
+            level += 1
+    return any(_has_row(child, level) for child in node.children())
 
 
 def _text(node: Node) -> str | None:

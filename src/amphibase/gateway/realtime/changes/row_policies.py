@@ -33,7 +33,17 @@ CANCELLED, LOCKED = "57014", "55P03"
 _FUNCTION: LiteralString = """
 CREATE OR REPLACE FUNCTION pg_temp.{name} (
     claims text[], firsts int[], lasts int[], milliseconds int, {parameters}
-) RETURNS TABLE (caller int, seen int[], error text) LANGUAGE plpgsql AS {body}
+) RETURNS TABLE (caller int, seen int[], error text) LANGUAGE plpgsql {settings} AS {body}
+"""
+
+# A generic plan has the value that a function declared IMMUTABLE had for the first caller, also
+# where it reads claims in spite of that.
+_PLANNED_ANEW: LiteralString = "SET plan_cache_mode = force_custom_plan"
+
+UNDONE: LiteralString = "AB001"
+"""The SQLSTATE by which what a policy has set for its caller is undone, as at the end of a request.
+
+Functions keep there whom they have looked up (`set_config`), which the next caller is not to find.
 """
 
 # What a caller's policies raise is that caller's alone. A policy that takes longer than the
@@ -50,6 +60,7 @@ DECLARE
 BEGIN
     FOR place IN 1 .. cardinality(claims) LOOP
         caller := place;
+        seen := NULL;
         error := NULL;
         first := firsts[place];
         last := lasts[place];
@@ -63,7 +74,9 @@ BEGIN
                 FROM unnest({slices}) WITH ORDINALITY AS k ({names}, number)
                 JOIN {table} AS t ON {matches} WHERE {as_then};
             END IF;
+            {undo}
         EXCEPTION
+            WHEN SQLSTATE {undone} THEN NULL;
             WHEN query_canceled OR others THEN seen := NULL; error := SQLSTATE || ' ' || SQLERRM;
         END;
         IF seen IS NOT NULL OR error IS NOT NULL THEN
@@ -131,8 +144,8 @@ class RowPolicies:
 
         The policies decide about the row as it is now. So an earlier version counts only where the
         columns that policies mention have not changed since: who may see the row now could see it
-        then. Where the role may not select one of them, an earlier version counts only if it shows
-        nothing that the row does not show now.
+        then. Where the role may not select one of them, or the stream does not have one (TOAST), an
+        earlier version counts only if it shows nothing that the row does not show now.
 
         Args:
             changes: of the block, none of which is a deletion where a question has its bit.
@@ -145,7 +158,7 @@ class RowPolicies:
         """
         sections = _Sections(changes, table, questions.values())
         relation = changes[sections.places[0]].relation
-        name = await self._function(session, relation, table)
+        name = await self._function(session, relation, table, sections.watched_columns)
         decisions = Decisions(undecided=[*questions])
         try:
             (rows,) = await run(
@@ -171,7 +184,11 @@ class RowPolicies:
         return decisions
 
     async def _function(
-        self, session: QuestionSession, relation: Relation, table: RoleTable
+        self,
+        session: QuestionSession,
+        relation: Relation,
+        table: RoleTable,
+        watched: Sequence[TableColumn],
     ) -> str:
         """Return the name of the function for a table and a role, which is there then."""
         if session.number != self._session_number:
@@ -184,7 +201,9 @@ class RowPolicies:
             table.role,
             (relation.schema, relation.table),
             tuple((column.name, column.sql_type) for column in table.key),
-            tuple(column.name for column in watched_columns(table)),
+            tuple(column.name for column in watched),
+            keeps_state=table.reading.claims is None,
+            is_planned_anew=any(each.is_declared_immutable for each in table.functions.values()),
         )
         if definition.name not in self._functions:
             await session.run(Call(definition.statement), prepare=False)
@@ -192,9 +211,12 @@ class RowPolicies:
         return definition.name
 
 
-def watched_columns(table: RoleTable) -> Sequence[TableColumn]:
-    """Return the columns that show whether the row is as it was."""
-    if all(column.is_selectable for column in table.policy_columns):
+def _watched_columns(table: RoleTable, rows: Iterable[Row]) -> Sequence[TableColumn]:
+    """Return the columns that show whether the rows are as they were."""
+    names = {column.name for column in table.policy_columns}
+    if all(column.is_selectable for column in table.policy_columns) and all(
+        names <= row.keys() for row in rows
+    ):
         return table.policy_columns
     return [column for column in table.columns.values() if column.is_selectable]
 
@@ -205,6 +227,7 @@ class _Sections:
     Attributes:
         places: of the changes, one section after the other.
         bounds: of each section its first and last number, from 1, by the bits of its changes.
+        watched_columns: show whether the rows are as they were.
         keys, watched: of each column the values.
         unknown: of each watched column the numbers of the changes whose value is not known.
     """
@@ -221,11 +244,11 @@ class _Sections:
                 self.bounds[mask] = first, len(self.places)
         rows = [new_row(changes[place]) or {} for place in self.places]
         self.keys = [_texts(rows, column) for column in table.key]
-        watched = watched_columns(table)
-        self.watched = [_texts(rows, column) for column in watched]
+        self.watched_columns = _watched_columns(table, rows)
+        self.watched = [_texts(rows, column) for column in self.watched_columns]
         self.unknown = [
             [number for number, row in enumerate(rows, 1) if column.name not in row]
-            for column in watched
+            for column in self.watched_columns
         ]
 
     def mask(self, numbers: Iterable[int]) -> int:
@@ -283,6 +306,9 @@ def _definition(
     table: tuple[str, str],
     key: Sequence[tuple[str, str]],
     watched: Sequence[str],
+    *,
+    keeps_state: bool,
+    is_planned_anew: bool,
 ) -> _Definition:
     """Return the function that finds rows by their keys, as far as they are as they were.
 
@@ -312,15 +338,20 @@ def _definition(
             for name, column, _ in keys
         ),
         first_as_then=_as_then(watched, "first"),
+        undo=sql.SQL("RAISE SQLSTATE {};").format(sql.Literal(UNDONE))
+        if keeps_state
+        else sql.SQL(""),
+        undone=sql.Literal(UNDONE),
     )
     parameters = [f"text{number} text[]" for number in range(len(key))]
     parameters += [f"watched{number} text[]" for number in range(len(watched))]
     parameters += [f"unknown{number} int[]" for number in range(len(watched))]
     text = body.as_string()
-    name = "rows_" + hashlib.sha256(f"{role}\n{text}".encode()).hexdigest()[:32]
+    name = "rows_" + hashlib.sha256(f"{role}\n{is_planned_anew}\n{text}".encode()).hexdigest()[:32]
     statement = sql.SQL(_FUNCTION).format(
         name=sql.Identifier(name),
         parameters=sql.SQL(", ".join(parameters)),
+        settings=sql.SQL(_PLANNED_ANEW if is_planned_anew else ""),
         body=sql.Literal(text),
     )
     return _Definition(name, Statement(statement.as_string()))

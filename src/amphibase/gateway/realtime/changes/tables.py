@@ -17,7 +17,6 @@ from amphibase.gateway.realtime.changes.policy_reading import (
 )
 from amphibase.gateway.realtime.changes.possible_rows import ANY_ROW
 from amphibase.gateway.realtime.changes.session import QuestionSession
-from amphibase.schema.migrations.roles import FUNCTIONS
 
 # The constant `true`; the server's own way to write an expression (`pg_get_expr`) waits for locks.
 _TRUE = r"^\{CONST :consttype 16 .*:constisnull false .*:constvalue 1 \[ 1 "
@@ -75,7 +74,17 @@ SELECT
                 THEN f.proname
             END,
             'body', f.prosrc,
-            'is_constant', f.provolatile = 'i' AND f.oid < 16384
+            'is_constant', f.provolatile = 'i' AND f.oid < 16384,
+            'is_declared_immutable', f.provolatile = 'i' AND f.oid >= 16384,
+            'names_table', f.oid >= 16384 AND (
+                lower(c.relname) = ANY (regexp_split_to_array(lower(f.prosrc), '[^[:alnum:]_$]+'))
+                OR c.relname ~ '[^[:alnum:]_$]' AND position(c.relname IN f.prosrc) > 0
+                OR EXISTS (
+                    SELECT FROM pg_depend AS d
+                    WHERE d.classid = 'pg_proc'::regclass AND d.objid = f.oid
+                        AND d.refclassid = 'pg_class'::regclass AND d.refobjid = c.oid
+                )
+            )
         ))::text
         FROM pg_proc AS f JOIN pg_language AS l ON l.oid = f.prolang
         WHERE f.oid IN (
@@ -128,10 +137,12 @@ SELECT c.oid::bigint, concat_ws('/', c.xmin, n.xmin,
     (SELECT string_agg(m.xmin::text, ' ' ORDER BY m.roleid, m.member, m.xmin::text)
         FROM pg_auth_members AS m),
     (SELECT string_agg(concat(f.oid, ',', f.xmin), ' ' ORDER BY f.oid)
-        FROM pg_proc AS f
-        WHERE f.proname = ANY ($1::text[]) AND f.pronamespace = to_regnamespace('auth')))
+        FROM pg_policy AS p
+        JOIN pg_depend AS d ON d.classid = 'pg_policy'::regclass AND d.objid = p.oid
+        JOIN pg_proc AS f ON d.refclassid = 'pg_proc'::regclass AND f.oid = d.refobjid
+        WHERE p.polrelid = c.oid))
 FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-WHERE c.oid = ANY ($2::bigint[]::oid[])
+WHERE c.oid = ANY ($1::bigint[]::oid[])
 """)
 
 
@@ -208,21 +219,26 @@ class RoleTable:
 
     @cached_property
     def policy_columns(self) -> Sequence[TableColumn]:
-        """The columns that policies mention."""
-        return [column for column in self.columns.values() if column.is_of_policy]
+        """The columns by which policies decide."""
+        takes_row = self._reading.takes_row
+        return [each for each in self.columns.values() if takes_row or each.is_of_policy]
 
     @cached_property
     def reading(self) -> PolicyReading:
         """What is known of the policies without asking them."""
+        # A column that the role may not select may have had another value than the change has.
+        is_shown = all(column.is_selectable for column in self.policy_columns)
+        reading = self._reading
+        return reading if is_shown and not self.is_owner else reading._replace(condition=ANY_ROW)
+
+    @cached_property
+    def _reading(self) -> PolicyReading:
         columns = {
             str(column.number): column.name
             for column in self.columns.values()
             if column.type in EXACT and column.is_exact
         }
-        reading = read_policies(self.policies, self.functions, columns)
-        # A column that the role may not select may have had another value than the change has.
-        is_shown = all(column.is_selectable for column in self.policy_columns)
-        return reading if is_shown and not self.is_owner else reading._replace(condition=ANY_ROW)
+        return read_policies(self.policies, self.functions, columns)
 
 
 Tables = Mapping[tuple[int, str], RoleTable]
@@ -278,7 +294,7 @@ class TableCatalog:
 
 def versions_call(oids: Collection[int]) -> Call:
     """Return the call that reads the versions of tables, by their oids."""
-    return Call(_VERSIONS, [[*FUNCTIONS], [*oids]])
+    return Call(_VERSIONS, [[*oids]])
 
 
 def read_table(row: Sequence[Any]) -> tuple[tuple[int, str], RoleTable]:
