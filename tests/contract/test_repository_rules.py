@@ -1,12 +1,13 @@
 """The contract of Repository, on every backend: the rules that a model brings with it, such as its
 validators, checks and unique values."""
 
+import secrets
 from collections.abc import Coroutine
 from typing import Any
 
 import pytest
 from tests.backends import ANN, BOB, Records
-from tests.models import Article, Kinds, Note, Page, Remark
+from tests.models import Article, Board, Kinds, Note, Page, Remark
 
 from amphibase import SERVICE, Caller, Conflict, ForeignKeyViolation, InvalidRequest, InvalidValue
 from amphibase.errors import MissingValue
@@ -167,3 +168,13 @@ async def test_a_column_that_is_not_in_a_list_is_rejected(records: Records) -> N
     for argument, call in reading.items():
         with pytest.raises(InvalidRequest, match=rf"^{argument}: a list was expected"):
             await call
+
+
+async def test_a_value_that_no_index_has_room_for_is_invalid(records: Records) -> None:
+    boards = records.of(Board)
+    board = Board(name=secrets.token_hex(10_000))
+    if records.is_sqlite:  # whose indexes have room
+        await boards.add(board)
+    else:
+        with pytest.raises(InvalidValue, match="larger than an index"):
+            await boards.add(board)

@@ -44,6 +44,8 @@ def translate_postgres(error: psycopg.Error) -> AmphibaseError | None:
             return InvalidRequest(error.diag.message_primary)
         case "42883" | "42804":
             return InvalidValue("A column is compared with a value of another type")
+        case "54000":  # more than a row of an index or a search vector has room for
+            return InvalidValue("A value is larger than an index of the database takes")
         case state if state.startswith("22"):
             return InvalidValue()
         case "40001" | "40P01" | "55P03":

@@ -250,6 +250,8 @@ def _rest_error(body: dict[str, Any], caller: Caller) -> AmphibaseError | None:
             return Contention()
         case "57014":
             return Unavailable("The database took too long; try again", retry_after=1)
+        case "54000":
+            return InvalidValue("A value is larger than an index of the database takes")
         case code if code.startswith("22"):
             return InvalidValue()
         case "25006":
