@@ -161,3 +161,21 @@ def test_a_wrong_url_is_one_line_without_its_password(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("error DATABASE_URL: is not a database URL")
     assert "secret" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "url", "shown"),
+    [
+        (
+            "--database-url",
+            "postgresql://ann:secret@127.0.0.1:1/db",
+            "postgresql://ann@127.0.0.1:1/db",
+        ),
+        ("--supabase-url", "http://127.0.0.1:9", "http://127.0.0.1:9"),
+    ],
+)
+def test_what_cannot_be_reached_is_named(tmp_path: Path, option: str, url: str, shown: str) -> None:
+    keys = {"SUPABASE_ANON_KEY": "sb_publishable_1", "SUPABASE_SERVICE_KEY": "sb_secret_1"}
+    done = run(tmp_path, keys, "advise", option, url)
+    assert done.returncode == 2
+    assert done.stderr.endswith(f"cannot be reached just now ({shown})\n")

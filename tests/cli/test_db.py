@@ -43,6 +43,12 @@ def db_on_sqlite(tmp_path: Path, sqlite_url: str) -> Run:
     return runner(tmp_path, sqlite_url)
 
 
+def test_the_first_command_in_a_new_folder_may_be_check(tmp_path: Path) -> None:
+    done = run(tmp_path, {}, "db", "check")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "run `amphibase db upgrade`" in done.stdout
+
+
 def test_a_model_goes_its_way_into_the_database(db: Run, tmp_path: Path) -> None:
     """Behind, written, upgraded, in line, undone: each step says so, and its exit code too."""
     behind = db("check")

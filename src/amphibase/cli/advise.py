@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from amphibase.errors import ConfigurationError
+from amphibase.errors import ConfigurationError, Unavailable
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
@@ -86,6 +86,7 @@ def advise(
 
 async def _of_database(url: "URL") -> "list[Evidence]":
     from amphibase.database.engine import Database
+    from amphibase.database.url import database_address
     from amphibase.schema.evidence import read_evidence
 
     if url.get_backend_name() != "postgresql":
@@ -96,6 +97,8 @@ async def _of_database(url: "URL") -> "list[Evidence]":
     try:
         async with database.read() as connection:
             return await connection.run_sync(read_evidence)
+    except Unavailable as error:
+        raise ConfigurationError(f"{error.detail} ({database_address(url)})") from error
     finally:
         await database.close()
 
@@ -110,6 +113,8 @@ async def _of_project(settings: "Settings") -> "list[Evidence]":
     client = SupabaseClient(SupabaseProject.of(settings))
     try:
         evidence = await read_project(client)
+    except Unavailable as error:
+        raise ConfigurationError(f"{error.detail} ({settings.supabase_url})") from error
     finally:
         await client.close()
     if settings.supabase_database is None:

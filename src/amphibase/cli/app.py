@@ -15,9 +15,6 @@ from typer.main import get_group
 from amphibase.cli import advise, serve
 from amphibase.errors import AmphibaseError, ConfigurationError, Unavailable
 
-SECRET_OPTIONS = ("password", "sslpassword")
-"""What a database URL may carry behind its question mark; the one before the @ hides itself."""
-
 
 def lazy_group(module: str, help: str) -> typer.Typer:
     """Return the commands of a module, which is imported when one of them is used.
@@ -75,14 +72,10 @@ def main() -> None:
         console = Console(stderr=True, soft_wrap=True)
         detail = error.detail
         if isinstance(error, Unavailable):
+            from amphibase.cli.locations import locations
             from amphibase.settings import load_settings
 
-            urls = [
-                repr(url.difference_update_query(SECRET_OPTIONS))
-                for url in load_settings().databases
-            ]
-            names = "DATABASE_URL is" if len(urls) == 1 else "the databases are"
-            detail += f" ({names} {', '.join(urls)})"
+            detail += f" ({locations(load_settings())})"
         for line in detail.splitlines():
             console.print(f"[red]error[/red] {escape(line)}", highlight=False)
         sys.exit(2 if isinstance(error, ConfigurationError | Unavailable) else 1)

@@ -111,9 +111,10 @@ def check(application: Application = None) -> None:
     async def work(
         database: Database, settings: Settings
     ) -> tuple[list[schema.ChainStatus], list[schema.Difference], list[str]]:
+        statuses = await schema.current(database, settings, Base.metadata)
         unenforced = await unenforced_tables(database, settings)
         return (
-            await schema.current(database, settings, Base.metadata),
+            statuses,
             await schema.check(database, settings, Base.metadata),
             [
                 *([describe_unenforced(unenforced, settings)] if unenforced else []),

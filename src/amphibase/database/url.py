@@ -13,6 +13,9 @@ SSL_MODES = {"true": "require", "1": "require", "false": "disable", "0": "disabl
 
 SQLITE_OPTIONS = {"timeout", "cached_statements", "uri", "mode", "cache", "immutable", "vfs"}
 
+SECRET_OPTIONS = ("password", "sslpassword")
+"""What a URL may have behind its question mark, besides the password before the @."""
+
 
 def parse_url(text: str) -> "URL":
     """Parse a URL of a Postgres or SQLite database.
@@ -68,3 +71,11 @@ def to_conninfo(url: "URL") -> str:
     """Write the URL of a Postgres as libpq reads it, password included."""
     text = url.set(drivername="postgresql").render_as_string(hide_password=False)
     return text.replace(" ", "%20")  # SQLAlchemy leaves spaces of passwords, which libpq rejects
+
+
+def database_address(url: "URL") -> str:
+    """Write the URL of a database without its secrets."""
+    bare = url.difference_update_query(SECRET_OPTIONS)
+    # Not by `URL.set`, for which None is the value that stays.
+    bare = bare._replace(drivername=url.get_backend_name(), password=None)
+    return bare.render_as_string(hide_password=False)

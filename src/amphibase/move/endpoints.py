@@ -14,13 +14,10 @@ from pydantic import SecretStr
 from pydantic_settings import SettingsConfigDict
 from sqlalchemy.engine import URL
 
-from amphibase.database.url import parse_url
+from amphibase.database.url import database_address, parse_url
 from amphibase.errors import ConfigurationError
 from amphibase.settings import Settings, load_settings
 from amphibase.settings_loading import LoadedSettings, load
-
-SECRET_OPTIONS = ("password", "sslpassword")
-"""What a database's URL may have behind its question mark, besides the password before the @."""
 
 
 class Role(StrEnum):
@@ -141,14 +138,6 @@ def parse_endpoint(
         f"{kind!r} is not an end of a move; write sql:URL with the URL of a database, or "
         "supabase:URL with the URL of a project, as in supabase:https://abcdefgh.supabase.co"
     )
-
-
-def database_address(url: URL) -> str:
-    """Write the URL of a database without its secrets."""
-    bare = url.difference_update_query(SECRET_OPTIONS)
-    # Not by `URL.set`, for which None is the value that stays.
-    bare = bare._replace(drivername=url.get_backend_name(), password=None)
-    return bare.render_as_string(hide_password=False)
 
 
 def files_address(url: str) -> str:

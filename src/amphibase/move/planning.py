@@ -12,7 +12,6 @@ from amphibase.move.endpoints import (
     Role,
     SqlEndpoint,
     SupabaseEndpoint,
-    database_address,
     files_address,
     parse_endpoint,
 )
