@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from amphibase.database.url import database_address
 from amphibase.move.catalog import CatalogTable, Generated, TableName
 from amphibase.move.endpoints import (
     Endpoint,
