@@ -136,6 +136,21 @@ async def test_what_was_trimmed_beside_a_long_transaction_is_lost_once(
             await end_of(records, new)
 
 
+async def test_a_log_that_was_restored_from_another_server_goes_on(records: Records) -> None:
+    if records.is_sqlite:
+        pytest.skip("SQLite has no transaction numbers")
+    trimmed = "INSERT INTO amphibase.changes_trimmed (transaction, trimmed_by) VALUES"
+    await records.execute(text(f"{trimmed} ('90000000000', '90000000001')"))
+    entry = "INSERT INTO amphibase.changes (transaction, changed_at, table_name, operation) VALUES"
+    await records.execute(text(f"{entry} ('90000000000', 'epoch', 't_tasks', 'TRUNCATE')"))
+    async with records.backend.changes(Task, ANN) as changes:
+        await records.of(Task, ANN).add(Task(title="tea"))
+        assert described(await events(changes, 1)) == [("Added", "tea")]
+        await log_of(records.sql.database).trim(1)
+        await records.of(Task, ANN).add(Task(title="cake"))
+        assert described(await events(changes, 1)) == [("Added", "cake")]
+
+
 async def test_the_log_is_trimmed_to_its_newest_entries(
     records: Records, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,8 @@ CREATE TABLE IF NOT EXISTS amphibase.changes (
 CREATE INDEX IF NOT EXISTS ix_changes_transaction ON amphibase.changes (transaction, id);
 
 -- The newest transaction of which an entry was deleted, and the one that deleted it last: whoever
--- sees that one saw all that it deleted.
+-- sees that one saw all that it deleted. A transaction that is still to come here is one of another
+-- server, from which this database was restored: no position here is before it.
 CREATE TABLE IF NOT EXISTS amphibase.changes_trimmed (
     transaction xid8 NOT NULL,
     trimmed_by xid8 NOT NULL DEFAULT pg_current_xact_id()
@@ -72,6 +73,7 @@ CREATE FUNCTION amphibase.read_changes(
             EXISTS (
                     SELECT FROM amphibase.changes_trimmed AS t
                     WHERE t.transaction >= pg_snapshot_xmin(given.after)
+                        AND t.trimmed_by < pg_snapshot_xmax(given.current)
                         AND NOT pg_visible_in_snapshot(t.trimmed_by, given.after)
                 )
                 OR coalesce(pg_snapshot_xmax(given.after) > pg_snapshot_xmax(given.current), false)
@@ -120,6 +122,7 @@ RETURNS bigint LANGUAGE sql SET search_path = '' AS $$
         INSERT INTO amphibase.changes_trimmed (transaction)
         SELECT deleted.transaction
         FROM (SELECT * FROM old UNION ALL SELECT * FROM before) AS deleted
+        WHERE deleted.transaction < pg_snapshot_xmax(pg_current_snapshot())
         ORDER BY deleted.transaction DESC LIMIT 1
     )
     SELECT count(*) FROM old
