@@ -39,7 +39,7 @@ from amphibase.errors import (
     Unavailable,
 )
 from amphibase.messages import delivery, presence_members
-from amphibase.messages.presence_store import Beat, PresenceStore
+from amphibase.messages.presence_store import Beat, PresenceStore, StoredPresence
 from amphibase.messages.redis import RedisPresences
 from amphibase.settings import Settings
 from amphibase.sql.presence import SqlPresences
@@ -134,6 +134,57 @@ async def other_process(backend_settings: Settings, backend: Backend) -> AsyncIt
     """Another backend on the same database, which shares nothing else with the first."""
     async with opened(backend_settings) as other:
         yield other
+
+
+@pytest.mark.parametrize("backend_settings", ["sqlite"], indirect=True)
+async def test_all_come_back_with_a_process_that_was_slow_where_one_fails_at_first(
+    backend: Backend,
+    backend_settings: Settings,
+    other_process: Backend,
+    processes: Processes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    put, failing, stopped = SqlPresences.put, [Unavailable()], ""
+
+    async def put_or_fail(self: SqlPresences, stored: StoredPresence, most: int) -> bool:
+        if stopped and failing:
+            raise failing.pop()
+        return await put(self, stored, most)
+
+    monkeypatch.setattr(SqlPresences, "put", put_or_fail)
+    async with (
+        backend.presence(ROOM, BOB) as watching,
+        other_process.presence(ROOM, ANN) as phone,
+        other_process.presence(ROOM, ANN) as laptop,
+    ):
+        await phone.track({"n": 1})
+        await until(watching, [{"n": 1}])
+        await laptop.track({"n": 2})
+        await until(watching, [{"n": 1}, {"n": 2}])
+        stopped = await processes.stop_newest()
+        age_processes(messages_url_of(backend_settings), stopped)
+        await until(watching, [])
+        processes.stopped.clear()
+        async with asyncio.timeout(SECONDS):
+            while {each.payload["n"] for each in watching.state} != {1, 2}:  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+
+
+@pytest.mark.parametrize("backend_settings", ["sqlite"], indirect=True)
+async def test_who_comes_while_the_processes_are_looked_at_stays(
+    backend: Backend, other_process: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presence_members, "BEAT_SECONDS", 0.01)
+    beat = SqlPresences.beat
+
+    async def early_beat(self: SqlPresences, process: str) -> Beat:
+        return Beat((await beat(self, process)).was_alive, frozenset([process]))
+
+    monkeypatch.setattr(SqlPresences, "beat", early_beat)
+    async with backend.presence(ROOM, BOB) as watching, other_process.presence(ROOM, ANN) as ann:
+        await ann.track({"n": 1})
+        assert await short(watching, 2) == [(PresenceSync,), (PresenceJoin, {"n": 1})]
+        assert await watching.batch(0.1) == []
 
 
 @pytest.mark.parametrize("backend_settings", KINDS, indirect=True)

@@ -2,8 +2,9 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 from uuid import uuid4
 
 from amphibase.errors import TooManyRequests
@@ -46,6 +47,7 @@ class ProcessMembers:
         self._users = 0
         self._members: dict[str, StoredPresence] = {}
         self._gone: dict[str, StoredPresence] = {}
+        self._lapsed: set[str] = set()
         self._removing = asyncio.Lock()
         self._writes: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
@@ -73,11 +75,7 @@ class ProcessMembers:
         id = stored.presence.id
         self._members[id] = stored
         self._gone.pop(id, None)
-        # A task of its own: were it cancelled half-way, a removal could overtake it.
-        write = asyncio.create_task(self._put(stored))
-        self._writes.add(write)
-        write.add_done_callback(self._writes.discard)
-        await asyncio.shield(write)
+        await self._write(self._put(stored))
 
     async def remove(self, id: str) -> None:
         """Remove a presence now; where that fails, it is tried again later. Raises Unavailable."""
@@ -105,14 +103,25 @@ class ProcessMembers:
         except Exception as error:
             logger.warning("Those who were present are removed by other processes: %s", error)
 
+    async def _write(self, write: Coroutine[Any, Any, None]) -> None:
+        """Store something in a task of its own: were it cancelled half-way, a removal could
+        overtake it."""
+        task = asyncio.create_task(write)
+        self._writes.add(task)
+        task.add_done_callback(self._writes.discard)
+        await asyncio.shield(task)
+
     async def _put(self, stored: StoredPresence) -> None:
         try:
-            if not await self._store.put(stored, MAX_PRESENCES):
-                raise TooManyRequests(f"{stored.topic} is full: {MAX_PRESENCES} are there")
-            await self._hint(stored.topic, [stored.presence.id])
+            await self._store_and_hint(stored)
         except BaseException:
             self.drop(stored.presence.id)
             raise
+
+    async def _store_and_hint(self, stored: StoredPresence) -> None:
+        if not await self._store.put(stored, MAX_PRESENCES):
+            raise TooManyRequests(f"{stored.topic} is full: {MAX_PRESENCES} are there")
+        await self._hint(stored.topic, [stored.presence.id])
 
     async def _remove_gone(self) -> None:
         async with self._removing:
@@ -162,11 +171,19 @@ class ProcessMembers:
 
     async def _beat(self) -> None:
         beat = await self._store.beat(self.process)
-        if not beat.was_alive:  # the others have removed its members
-            await self._restore(list(self._members.values()))
         self._learn(beat.alive)
+        if not beat.was_alive:  # the others have removed its members
+            self._lapsed.update(self._members)
+        await self._restore()
 
-    async def _restore(self, members: Iterable[StoredPresence]) -> None:
-        for stored in members:
-            if self._members.get(stored.presence.id) is stored:
-                await self.put(stored)
+    async def _restore(self) -> None:
+        """Store those again who have lapsed; with the next beat those for whom it fails."""
+        for id in list(self._lapsed):
+            stored = self._members.get(id)
+            if stored is not None:
+                try:
+                    await self._write(self._store_and_hint(stored))
+                except TooManyRequests as error:
+                    logger.warning("Somebody who is present is not shown: %s", error)
+                    continue
+            self._lapsed.discard(id)

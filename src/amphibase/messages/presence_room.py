@@ -56,9 +56,9 @@ class PresenceRoom:
             self._task = asyncio.create_task(self._refresh())
 
     def keep_processes(self, alive: Collection[str]) -> None:
-        """Remove those whose process has ended."""
-        ended = [id for id, each in self._present.items() if each.process not in alive]
-        self._publish([PresenceLeave(self._present.pop(id).presence) for id in ended])
+        """Read those again whose process has ended, or had not begun when it was looked at."""
+        if ended := [id for id, each in self._present.items() if each.process not in alive]:
+            self.notice(ended)
 
     def end(self, error: AmphibaseError) -> None:
         """Raise the error after what waits in each stream."""
@@ -80,7 +80,10 @@ class PresenceRoom:
             while self._hinted and not self.has_ended:
                 ids, self._hinted = self._hinted, set()
                 now = _by_id(await self._store.read(self._topic, ids))
-                self._publish([event for id in ids for event in self._replace(id, now.get(id))])
+                ids_in_order = [*(ids - now.keys()), *now]
+                self._publish(
+                    [event for id in ids_in_order for event in self._replace(id, now.get(id))]
+                )
         except Exception as error:
             logger.warning("Who is on %s could not be read: %s", self._topic, error)
             self.end(error if isinstance(error, AmphibaseError) else Unavailable())
