@@ -15,6 +15,7 @@ from tests.gateway.auth.conftest import ServeAuth
 
 ID = "6ba7b810-9dad-41d1-80b4-00c04fd430c8"
 CALLS = [
+    ("GET", "/admin/audit"),
     ("GET", "/admin/users"),
     ("POST", "/admin/users"),
     ("GET", f"/admin/users/{ID}"),

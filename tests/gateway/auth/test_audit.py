@@ -50,6 +50,44 @@ async def test_a_sign_up_and_a_repeated_one_are_recorded(api: Api) -> None:
     assert api.rows("SELECT DISTINCT ip_address FROM auth.audit_log_entries") == [("",)]
 
 
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("per_page=2", ["login", "user_signedup"]),
+        ("per_page=2&page=2", ["user_signedup"]),
+        ("query=action:LOG", ["login"]),
+        ("query=author:ann%20lee", ["login", "user_signedup"]),
+        ("query=author:bob", ["user_signedup"]),
+        ("query=type:team", ["user_signedup", "user_signedup"]),
+    ],
+)
+async def test_the_administration_lists_and_searches_what_is_recorded(
+    api: Api, query: str, expected: list[str]
+) -> None:
+    await api.create("bob@example.com", password=None)
+    api.rows(
+        "UPDATE auth.audit_log_entries SET payload = "
+        '(payload::jsonb || \'{"actor_username": "bob@example.com"}\')::json RETURNING 1'
+    )
+    await api.sign_up(data={"full_name": "Ann Lee"})
+    response = await api.get(f"/admin/audit?{query}", token=SERVICE)
+    entries = response.json()
+    assert sorted(entry["payload"]["action"] for entry in entries) == expected
+    assert entries == sorted(entries, key=lambda entry: entry["created_at"], reverse=True)
+    assert {*entries[0]} == {"id", "payload", "created_at", "ip_address"}
+    total = 3 if "per_page" in query else len(expected)
+    assert response.headers["x-total-count"] == str(total)
+
+
+@pytest.mark.parametrize("query", ["action", "actor:ann", ":"])
+async def test_what_is_recorded_is_not_searched_by_other_fields(api: Api, query: str) -> None:
+    response = await api.get(f"/admin/audit?query={query}", token=SERVICE)
+    assert (response.status_code, response.json()["message"]) == (
+        400,
+        f"Invalid query scope: {query}",
+    )
+
+
 async def test_the_flows_of_an_email_are_recorded(confirming: Api) -> None:
     await confirming.sign_up()
     await confirming.post("/resend", {"type": "signup", "email": EMAIL})

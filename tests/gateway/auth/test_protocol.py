@@ -215,6 +215,24 @@ async def test_many_at_once_neither_fail_nor_wait_for_one_another(api: Api) -> N
     assert {each.status_code for each in await asyncio.gather(*calls)} == {200}
 
 
+async def test_who_verifies_tokens_finds_the_keys_by_their_issuer(api: Api) -> None:
+    issuer = api.tokens.verify((await api.sign_up())["access_token"])["iss"]
+    response = await api.get("/.well-known/openid-configuration")
+    assert response.headers["cache-control"] == "public, max-age=600"
+    described = response.json()
+    assert described["issuer"] == issuer
+    assert described["jwks_uri"] == f"{issuer}/.well-known/jwks.json"
+    assert described["response_types_supported"] == ["code"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("POST", "/sso"), ("GET", "/sso/saml/metadata"), ("POST", "/sso/saml/acs")],
+)
+async def test_sign_in_by_saml_is_disabled(api: Api, method: str, path: str) -> None:
+    assert rejection(await api.call(method, path, {})) == (404, "saml_provider_disabled")
+
+
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [

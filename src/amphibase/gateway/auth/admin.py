@@ -2,7 +2,6 @@
 
 from datetime import datetime, timedelta
 from typing import Any
-from urllib.parse import urlencode
 from uuid import UUID
 
 from pydantic import Field
@@ -18,6 +17,7 @@ from amphibase.gateway.auth.bodies import Body, email_of, phone_of, read, uuid_o
 from amphibase.gateway.auth.core import Core
 from amphibase.gateway.auth.durations import parse_duration
 from amphibase.gateway.auth.errors import database_errors, invalid
+from amphibase.gateway.auth.pages import page_headers, read_page
 from amphibase.gateway.auth.password_policy import check_length, check_password
 from amphibase.gateway.auth.responses import respond
 from amphibase.gateway.auth.serializers import factor as factor_json
@@ -25,8 +25,6 @@ from amphibase.gateway.auth.serializers import user as user_json
 from amphibase.gateway.auth.users import AuthUser
 from amphibase.models import utc_now, uuid7
 
-PER_PAGE = 50
-MAX_PER_PAGE = 1000
 MAX_CHARACTERS = 255
 DEFAULT_ROLE = "authenticated"
 
@@ -115,13 +113,14 @@ async def create(core: Core, request: Request) -> Response:
 async def list_users(core: Core, request: Request) -> Response:
     """Respond to `GET /admin/users?page=&per_page=&filter=&sort=`; headers have their number."""
     require_admin(core, request)
-    page = _number(request, "page", 1)
-    size = min(_number(request, "per_page", PER_PAGE), MAX_PER_PAGE)
+    page = read_page(request)
     descending = _is_descending(request)
     async with core.database.read() as connection:
         text = request.query_params.get("filter", "")
-        users, total = await core.users.page(connection, page, size, text, descending=descending)
-    headers = {"x-total-count": str(total), "link": _links(request, page, size, total)}
+        users, total = await core.users.page(
+            connection, page.number, page.size, text, descending=descending
+        )
+    headers = page_headers(request, page, total)
     body = {"users": [user_json(user) for user in users], "aud": core.settings.jwt_aud}
     return respond(body, headers=headers)
 
@@ -284,15 +283,6 @@ def _banned_until(duration: str) -> datetime | None:
     return utc_now() + (-length if duration.startswith("-") else length)
 
 
-def _number(request: Request, name: str, default: int) -> int:
-    text = request.query_params.get(name, "")
-    if not text:
-        return default
-    if not (text.isascii() and text.isdigit() and len(text) <= 9):
-        raise invalid(f"Bad Pagination Parameters: {name} has to be a number")
-    return int(text) or default
-
-
 def _is_descending(request: Request) -> bool:
     orders = request.query_params.getlist("sort") or ["created_at desc"]
     for order in orders:
@@ -306,16 +296,3 @@ def _is_descending(request: Request) -> bool:
             )
     # Users are sorted by one field, of which the first mention counts.
     return orders[0].partition(" ")[2].lower() != "asc"
-
-
-def _links(request: Request, page: int, size: int, total: int) -> str:
-    # Clients read the page's number from the first parameter.
-    last = max(1, -(-total // size))
-    path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
-    others = [(name, value) for name, value in request.query_params.multi_items() if name != "page"]
-
-    def link(number: int, relation: str) -> str:
-        return f'<{path}?{urlencode([("page", number), *others])}>; rel="{relation}"'
-
-    links = [link(page + 1, "next")] if page < last else []
-    return ", ".join([*links, link(last, "last")])

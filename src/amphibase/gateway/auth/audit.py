@@ -1,13 +1,13 @@
 """What happens to accounts, in `auth.audit_log_entries` as Supabase Auth records it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from enum import StrEnum
 from time import monotonic
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import Row, delete, insert, select
+from sqlalchemy import Row, delete, func, insert, or_, select, true
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from amphibase.background import Background
@@ -151,6 +151,30 @@ class AuditLog:
         if monotonic() >= self._next_sweep:
             self._next_sweep = monotonic() + SWEEP_SECONDS
             self._background.run("The deletion of old audit log entries", self.sweep())
+
+    async def page(
+        self,
+        connection: AsyncConnection,
+        number: int,
+        size: int,
+        fields: Sequence[str] = (),
+        text: str = "",
+    ) -> tuple[Sequence[Row[Any]], int]:
+        """Return one page of entries, counted from 1, the newest first; and how many there are.
+
+        Args:
+            fields: of the payload, of which one has to contain `text`; none for all entries.
+            text: a pattern of LIKE.
+        """
+        table = self._table
+        contains = [table.c.payload[name].as_string().ilike(f"%{text}%") for name in fields]
+        matches = or_(*contains) if contains and text else true()
+        count = select(func.count()).select_from(table).where(matches)
+        total = (await connection.execute(count)).scalar_one()
+        order = table.c.created_at.desc(), table.c.id.desc()
+        statement = select(table).where(matches).order_by(*order)
+        rows = await connection.execute(statement.limit(size).offset((number - 1) * size))
+        return rows.all(), total
 
     async def sweep(self) -> None:
         """Delete the oldest entries that are older than `KEPT`."""

@@ -37,6 +37,33 @@ PROVIDERS = [
     "x",
     "zoom",
 ]
+_OPENID_SUPPORT = {
+    "scopes_supported": ["openid", "profile", "email", "phone", "offline_access"],
+    "response_types_supported": ["code"],
+    "response_modes_supported": ["query"],
+    "grant_types_supported": ["authorization_code", "refresh_token"],
+    "subject_types_supported": ["public"],
+    "id_token_signing_alg_values_supported": ["RS256", "HS256", "ES256"],
+    "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post", "none"],
+    "claims_supported": [
+        "sub",
+        "aud",
+        "iss",
+        "exp",
+        "iat",
+        "auth_time",
+        "nonce",
+        "email",
+        "email_verified",
+        "phone_number",
+        "phone_number_verified",
+        "name",
+        "picture",
+        "preferred_username",
+        "updated_at",
+    ],
+    "code_challenge_methods_supported": ["S256", "plain"],
+}
 
 
 async def health(core: Core, request: Request) -> Response:
@@ -75,8 +102,29 @@ async def jwks(core: Core, request: Request) -> Response:
     return respond(core.tokens.jwks(), headers={"cache-control": "public, max-age=600"})
 
 
+async def openid_configuration(core: Core, request: Request) -> Response:
+    """Respond to `GET /.well-known/openid-configuration`: where programs that verify users' tokens
+    find the keys (OpenID Connect Discovery 1.0, section 4).
+
+    As Supabase Auth does, it names the endpoints of an OAuth server whether or not there is one.
+    """
+    issuer = core.settings.issuer
+    base = issuer.rstrip("/")
+    return respond(
+        {
+            "issuer": issuer,
+            "authorization_endpoint": f"{base}/oauth/authorize",
+            "token_endpoint": f"{base}/oauth/token",
+            "jwks_uri": f"{base}/.well-known/jwks.json",
+            "userinfo_endpoint": f"{base}/oauth/userinfo",
+            **_OPENID_SUPPORT,
+        },
+        headers={"cache-control": "public, max-age=600"},
+    )
+
+
 async def sso(core: Core, request: Request) -> Response:
-    """Respond to `POST /sso`: to a company's own sign-in, which cannot be enabled yet."""
+    """Respond to `/sso`: to a company's own sign-in, which cannot be enabled yet."""
     raise AuthError(codes.SAML_DISABLED)
 
 
