@@ -35,7 +35,7 @@ NULL_WORK = dict.fromkeys(
         # results
         ("GET /rpc/nobody", None, None),
         ("GET /rpc/names", None, ["Clara", "Fanny", "Lili", "Nobody"]),
-        ("GET /rpc/names?names=like.*a*&order=names.desc&limit=1", None, ["Fanny"]),
+        ("GET /rpc/names?pgrst_scalar=like.*a*&order=pgrst_scalar.desc&limit=1", None, ["Fanny"]),
         ("GET /rpc/names?select=other", None, ["Clara", "Fanny", "Lili", "Nobody"]),
         ("GET /rpc/one_column", None, [{"x": 1}, {"x": 2}]),
         ("GET /rpc/pairs", None, [{"x": 1, "y": "a"}, {"x": 2, "y": "b"}]),

@@ -40,6 +40,7 @@ from amphibase.gateway.rest.plan.types import BodyFormat, Explain
         ("upto?most=2", None, [{"x": 1}, {"x": 2}]),
         ("upto", {"most": 1}, [{"x": 1}]),
         ("bare", None, {"id": 1, "name": "red"}),
+        ("numbers?most=3&pgrst_scalar=gt.1&order=pgrst_scalar.desc", None, [3, 2]),
         ("bares?lowest=2", None, [{"id": 2, "name": "blue"}, {"id": 3, "name": "old"}]),
         ("bares", {"lowest": 3}, [{"id": 3, "name": "old"}]),
         ("keys", {"p": 1, "q": 2}, 2),

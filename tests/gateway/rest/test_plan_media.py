@@ -33,7 +33,7 @@ async def test_rows_become_the_media_type(
         ("echo", "binary", b"\x00\xff", "scalar", b"\x00\xff", True),
         ("letters", "text", b"abc", "scalar", "ABC", False),
         ("letters", "text", b"abc", "array", '"ABC"', None),
-        ("letters", "text", b"abc", "csv", "letters\nABC", None),
+        ("letters", "text", b"abc", "csv", "pgrst_scalar\nABC", None),
         ("size", "binary", b"\x00\xff", "array", "2", None),
     ],
 )

@@ -173,6 +173,17 @@ def test_requests_that_differ_in_values_alone_share_a_query() -> None:
             'unexpected "@" expecting letter, digit, "-", "->>", "->" or delimiter (.)',
         ),
         (
+            "or=()",
+            '"failed to parse logic tree (())" (line 1, column 4)',
+            'unexpected ")" expecting field name (* or [a..z0..9_$]), negation operator (not) or '
+            "logic operator (and, or)",
+        ),
+        (
+            "or=(a.eq.1,not.xor(b.eq.2,c.eq.3))",
+            '"failed to parse logic tree ((a.eq.1,not.xor(b.eq.2,c.eq.3)))" (line 1, column 15)',
+            'unexpected "x" expecting logic operator (and, or)',
+        ),
+        (
             "order=a.asc.nullslastx",
             '"failed to parse order (a.asc.nullslastx)" (line 1, column 16)',
             "unexpected 'x' expecting \",\" or end of input",

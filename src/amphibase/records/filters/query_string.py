@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from amphibase.records.filters.names import (
     format_field,
     format_name,
-    parse_field,
+    parse_json_path,
     quote,
 )
 from amphibase.records.filters.operators import OPERATORS, TRUTHS, Argument, Truth
@@ -43,6 +43,8 @@ _UNTIL_SEPARATOR = re.compile(r"[^,)]*")
 _ARRAY = re.compile(r"\{[^{}]*\}")
 _MAX_TRUTH = max(map(len, TRUTHS))
 _CONNECTIVES: tuple[Connective, ...] = ("and", "or")
+_EXPECTED_CONNECTIVE = "logic operator (and, or)"
+_AFTER_COLUMN = {*OPERATORS, "not"}
 _EXPECTED_OPERATOR = "operator (eq, gt, ...)"
 
 
@@ -101,15 +103,22 @@ def _conditions(scanner: Scanner, values: list[Value]) -> tuple[Condition, ...]:
 def _condition(scanner: Scanner, values: list[Value]) -> Condition:
     start = scanner.position
     negated = scanner.sees("not.") and scanner.take("not.")
+    after = scanner.position
     for operator in _CONNECTIVES:
-        before = scanner.position
-        if scanner.take(operator):
+        if scanner.sees(operator):
+            scanner.position += len(operator)
             scanner.spaces()
             if scanner.sees("("):
                 return Logic(operator, _conditions(scanner, values), negated)
-        scanner.position = before
+        scanner.position = after
+    if negated and scanner.match(_OPERATOR_NAME) not in _AFTER_COLUMN:
+        scanner.position = after
+        scanner.fail(_EXPECTED_CONNECTIVE)  # else it is a column of the name `not`
     scanner.position = start
-    field = parse_field(scanner)
+    name = scanner.name()
+    if name is None:
+        scanner.fail("negation operator (not)", _EXPECTED_CONNECTIVE)
+    field = FieldPath(name, parse_json_path(scanner))
     if not scanner.sees("."):
         scanner.fail("delimiter (.)")
     scanner.position += 1

@@ -6,6 +6,7 @@ from dataclasses import replace
 from amphibase.gateway.rest.errors.schema_cache import AmbiguousFunction, NoFunction
 from amphibase.gateway.rest.plan.read import ReadPlanner
 from amphibase.gateway.rest.plan.types import (
+    SCALAR,
     ActionPlan,
     CallArgument,
     CallPlan,
@@ -33,12 +34,12 @@ def plan_call(catalog: Catalog, key: PlanKey, planner: ReadPlanner) -> ActionPla
         RestError: no function takes the arguments, or several do, or its rows lack a column.
     """
     function, arguments = _choose(catalog, key)
-    returns, name = function.returns, function.name.name
+    returns = function.returns
     if returns.is_composite:
         of = returns.table or function.name
         root = planner.read(key.query, of, catalog.tables.get(of), None, "pgrst_call")
     else:
-        query = replace(key.query, select=(SelectField(FieldPath(name)),))
+        query = replace(key.query, select=(SelectField(FieldPath(SCALAR)),))
         root = planner.read(query, function.name, None, None, "pgrst_call")
     planner.restrict(root, key.query)
     return ActionPlan(key, root, call=CallPlan(function, arguments))

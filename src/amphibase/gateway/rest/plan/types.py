@@ -27,6 +27,9 @@ Returning: TypeAlias = Literal["minimal", "headers-only", "representation"]
 Resolution: TypeAlias = Literal["merge", "ignore"]
 ExplainOption: TypeAlias = Literal["analyze", "verbose", "settings", "buffers", "wal"]
 
+SCALAR = "pgrst_scalar"
+"""The column of a function's values, by PostgREST's name: in CSV, filters and orders."""
+
 
 @dataclass(frozen=True, slots=True)
 class Explain:

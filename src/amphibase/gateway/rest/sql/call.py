@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from amphibase.gateway.rest.plan.types import ActionPlan, CallArgument
+from amphibase.gateway.rest.plan.types import SCALAR, ActionPlan, CallArgument
 from amphibase.gateway.rest.sql.fragments import (
     ArrayParameter,
     BodyParameter,
@@ -17,7 +17,7 @@ _RESULT = '"_f"'
 
 
 def compile_call(plan: ActionPlan, parameters: StatementParameters) -> str:
-    """Compile the SELECT of a function's rows; one value is a row with the function's name."""
+    """Compile the SELECT of a function's rows; one value is a row with the column `SCALAR`."""
     invocation = plan.call
     assert invocation is not None
     function = invocation.function
@@ -27,7 +27,7 @@ def compile_call(plan: ActionPlan, parameters: StatementParameters) -> str:
     body = _record(from_body, parameters) if from_body else ""
     if not function.returns.is_composite:
         # Not in FROM, where a bare record would need its columns named.
-        return f"SELECT {call} AS {quoted(function.name.name)}{body and f' FROM {body}'}"
+        return f"SELECT {call} AS {quoted(SCALAR)}{body and f' FROM {body}'}"
     before = f"{body} CROSS JOIN LATERAL " if body else ""
     return f"SELECT {_RESULT}.* FROM {before}{call} AS {_RESULT}"
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from amphibase.database.statement import Call, Statement
-from amphibase.gateway.rest.plan.types import ActionPlan, Explain
+from amphibase.gateway.rest.plan.types import SCALAR, ActionPlan, Explain
 from amphibase.gateway.rest.sql.call import compile_call
 from amphibase.gateway.rest.sql.fragments import (
     Bound,
@@ -181,7 +181,7 @@ def _body(plan: ActionPlan) -> tuple[str, str]:
         value = f"{qualified(media.handler.function)}({row})"
         return value, _is_bytes(value)
     if plan.call is not None and returns is not None and not returns.is_composite:
-        value = f"{_ROWS}.{quoted(plan.call.function.name.name)}"
+        value = f"{_ROWS}.{quoted(SCALAR)}"
         if media.shape == "scalar":
             first = f"(array_agg({value}))[1]"
             return first, _is_bytes(first)
