@@ -41,8 +41,8 @@ SEARCH_OPTIONS = "ROWS 10"
 """With the 1,000 that Postgres takes otherwise, it reads the rows of each statement by the policy
 and not by the keys that were found."""
 
-IS_DECLARED = """\
-NOT EXISTS (
+BY_HAND = """\
+EXISTS (
     SELECT FROM pg_policy
     WHERE polrelid = ANY (ARRAY[{tables}]::regclass[]) AND polcmd IN ('r', '*')
         AND NOT starts_with(polname, {prefix})
@@ -52,20 +52,20 @@ NOT EXISTS (
                 OR pg_has_role(holder, caller, 'MEMBER')
         )
 )"""
-"""Whether no policy by hand applies to the callers, or to roles that have their privileges."""
+"""Whether a policy by hand applies to the callers, or to roles that have their privileges."""
 
 BY_INDEX = """\
-IF {is_declared} THEN
+IF NOT {by_hand} THEN
 RETURN QUERY {statement}
     AND {rule};
 END IF;"""
 
 SEARCH = """\
-IF {is_declared} THEN
 RETURN QUERY SELECT * FROM {function}($1);
-ELSE
+IF NOT FOUND AND {by_hand} THEN
 RETURN QUERY {statement};
 END IF;"""
+"""Where the index found something, no policy by hand applies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class SearchFunction:
         by_index = f"{self.name}_by_index"
         tables = ", ".join(literal(quoted(table)) for table in self.tables)
         parts = {
-            "is_declared": IS_DECLARED.format(
+            "by_hand": BY_HAND.format(
                 callers=", ".join(map(literal, self.callers)),
                 tables=tables,
                 prefix=literal(OWN_PREFIX),
