@@ -250,8 +250,8 @@ async def test_what_differs_of_a_function_is_reported_and_made_right(guarded: Ap
         "own the tables",
         f"function amphibase.{second}: its callers should be authenticated, are authenticated, "
         "public",
-        f"function amphibase.{third}: the policies of comments, tickets limit its owner too, who "
-        "should own the tables",
+        f"function amphibase.{third}: the policies of comments, memberships, tickets limit its "
+        "owner too, who should own the tables",
     ]
     with pytest.raises(ConfigurationError, match="does not guard rows"):
         await guarded.require_current()

@@ -278,9 +278,7 @@ def variables(condition: Condition) -> dict[str, str]:
     Postgres plans a statement for the values of variables, and knows how many there are.
     """
     functions = map(ScopeFunction.of, scope_queries(condition))
-    scopes = {
-        quoted(each.name): f"{each.returned}[] := ARRAY(SELECT {each.call})" for each in functions
-    }
+    scopes = {quoted(each.name): f"{each.returned}[] := ARRAY({each.body})" for each in functions}
     return {CALLER_VARIABLE: "uuid := auth.uid()", **scopes}
 
 
