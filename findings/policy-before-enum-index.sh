@@ -16,7 +16,7 @@
 # anything of numeric, of arrays and of jsonb. The statistics of such a column are not asked either,
 # so joins above it are planned from a guess. EXPLAIN as the owner of the table, for whom there is
 # no policy, shows the index. Where clients filter by a status, store text with a CHECK
-# (native_enum=False), a price as integer cents, or begin the index with what the policy compares.
+# (native_enum=False), a price as integer cents, or rely on an index on what the policy compares.
 set -euo pipefail
 
 folder=$(mktemp -d)
