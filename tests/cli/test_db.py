@@ -113,6 +113,7 @@ def test_a_password_in_the_url_is_never_shown(db_on_sqlite: Run) -> None:
 
 GUARDED = """
 import uuid
+from decimal import Decimal
 from fastapi import FastAPI
 from sqlalchemy.orm import Mapped, mapped_column
 from amphibase import Amphibase, Base
@@ -123,6 +124,7 @@ class Note(Base):
     __access__ = Access(read=owner, write=owner)
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
     owner_id: Mapped[uuid.UUID]
+    price: Mapped[Decimal] = mapped_column(index=True)
 
 app = Amphibase().mount(FastAPI())
 """
@@ -158,12 +160,15 @@ def test_a_declaration_goes_its_way_into_the_database(guarded: Run, tmp_path: Pa
     assert guarded("upgrade", "--app", "main:app").returncode == 0
     clean = guarded("check", "--app", "main:app")
     assert (clean.returncode, clean.stderr) == (0, "")
+    assert "ix_notes_price serves the service alone" in clean.stdout
     changed = GUARDED.replace("write=owner)", ")")
     (tmp_path / "main.py").write_text(changed)
     differing = guarded("check", "--app", "main:app")
     assert differing.returncode == 1
     assert "application: policy amphibase_notes_insert of notes is in the" in differing.stdout
-    assert guarded("check", "--app", "main:app", RLS="false").returncode == 0
+    by_predicates = guarded("check", "--app", "main:app", RLS="false")
+    assert by_predicates.returncode == 0
+    assert "serves the service alone" not in by_predicates.stdout
     assert guarded("revision", "--app", "main:app", "-m", "closed").returncode == 0
     assert guarded("upgrade").returncode == 0
     assert guarded("check", "--app", "main:app").returncode == 0

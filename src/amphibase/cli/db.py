@@ -15,7 +15,7 @@ from amphibase.database.engine import Database
 from amphibase.errors import ConfigurationError
 from amphibase.models import Base
 from amphibase.schema import commands as schema
-from amphibase.schema.index_advice import index_advice
+from amphibase.schema.index_advice import bypassed_indexes, index_advice
 from amphibase.schema.migrations.locations import PART_OF
 from amphibase.schema.row_level_security import describe_unenforced, unenforced_tables
 from amphibase.settings import Part, Settings, load_settings
@@ -119,6 +119,7 @@ def check(application: Application = None) -> None:
             [
                 *([describe_unenforced(unenforced, settings)] if unenforced else []),
                 *await schema.bypasses(database, settings, Base.metadata),
+                *(bypassed_indexes(Base.metadata) if settings.rls else []),
             ],
         )
 
