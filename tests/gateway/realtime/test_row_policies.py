@@ -1,15 +1,19 @@
 """What policies say of changes, and how long they may take for it."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import psycopg
 import pytest
+from psycopg.pq.abc import PGresult
 from tests.gateway.realtime.api import ANN, BOB, Api
 from tests.gateway.realtime.conftest import Connect, ServeRealtime
-from tests.gateway.realtime.test_changes import NOTES, change, notes, subscribe
+from tests.gateway.realtime.test_changes import NOTES, ROOM, change, notes, subscribe
 
-from amphibase.gateway.realtime.changes import publisher, slow_lane
+from amphibase.database.connection import Connection
+from amphibase.database.statement import Call, Statement
+from amphibase.gateway.realtime.changes import publisher, session, slow_lane
 from amphibase.gateway.realtime.changes.round import TimeLimit
 from amphibase.gateway.realtime.changes.row_policies import Decisions, RowPolicies
 
@@ -167,6 +171,7 @@ async def test_policies_are_asked_once_for_equal_claims_and_not_for_whom_they_ca
     wires = [await connect(api) for _ in range(3)]
     for wire, token in zip(wires, (api.token(), api.token(email="a"), api.token(BOB)), strict=True):
         await subscribe(wire, notes(), token=token)
+    asked.clear()  # what was planned for the first of them
     await api.run(f"INSERT INTO shop.notes VALUES (1, '{ANN}')")
     for wire in wires[:2]:
         assert (await change(wire))["data"]["record"]["id"] == 1
@@ -255,3 +260,49 @@ async def test_what_a_function_finds_out_about_a_caller_is_not_taken_for_the_nex
     for wire, numbers in ((ann, (0, 2)), (bob, (1,))):
         assert [(await change(wire))["data"]["record"]["id"] for _ in numbers] == [*numbers]
         assert await wire.is_silent()
+
+
+async def test_policies_are_asked_in_one_round_trip_from_the_first_change_of_a_table_on(
+    api: Api, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trips = 0
+
+    class CountingConnection(Connection):
+        async def run(self, calls: Sequence[Call], *, prepare: bool = True) -> list[PGresult]:
+            nonlocal trips
+            trips += 1
+            return await super().run(calls, prepare=prepare)
+
+    monkeypatch.setattr(session, "Connection", CountingConnection)
+    await api.run(NOTES)
+    wire = await connect(api)
+    await subscribe(wire, notes(), token=api.token())
+    for number in range(3):
+        trips = 0
+        await api.run(f"INSERT INTO shop.notes VALUES ({number}, '{ANN}')")
+        assert (await change(wire))["data"]["record"]["id"] == number
+        assert trips == 1
+
+
+async def test_a_connection_that_is_closed_while_its_client_subscribes_disturbs_no_other(
+    api: Api, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it waits for goes on, on the connection that the others need."""
+    begun = asyncio.Event()
+
+    async def plan(self: RowPolicies, asking: session.QuestionSession, *arguments: Any) -> None:
+        begun.set()
+        await asking.run(Call(Statement("SELECT pg_sleep(0.5)")))
+
+    monkeypatch.setattr(RowPolicies, "plan", plan)
+    await api.run(NOTES)
+    leaving = await connect(api)
+    config = {"postgres_changes": [notes()]}
+    await leaving.push(ROOM, "phx_join", {"config": config, "access_token": api.token()})
+    await begun.wait()
+    (closed,) = api.service._context.sockets
+    closed.close(1013, "The client reads too slowly")
+    wire = await connect(api)
+    await subscribe(wire, notes(), token=api.token())
+    await api.run(f"INSERT INTO shop.notes VALUES (1, '{ANN}')")
+    assert (await change(wire))["data"]["record"]["id"] == 1

@@ -401,8 +401,11 @@ async def _readable(
 async def _read_subscriptions(
     context: RealtimeContext, caller: ChannelCaller, config: JoinConfig
 ) -> Subscriptions:
-    """Read what changes the client wants. Raises DatabaseUnreachable."""
+    """Read what changes the client wants, and prepare for them. Raises DatabaseUnreachable."""
     try:
-        return await Subscriptions.read(context.database, caller.role, config.changes)
+        subscriptions = await Subscriptions.read(context.database, caller.role, config.changes)
+        if subscriptions.bindings:
+            await context.publisher.prepare(caller.role, subscriptions.bindings)
+        return subscriptions
     except Unavailable:
         raise DatabaseUnreachable from None

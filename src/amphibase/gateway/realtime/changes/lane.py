@@ -1,12 +1,15 @@
 """One order of changes: the subscriptions that it serves, and the connection that decides."""
 
+import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import orjson
 import psycopg
 
+from amphibase.background import uninterrupted
 from amphibase.database.engine import Database
 from amphibase.gateway.realtime.changes.binding import Binding
 from amphibase.gateway.realtime.changes.check import NOT_GRANTED
@@ -26,7 +29,13 @@ from amphibase.gateway.realtime.changes.round import (
 )
 from amphibase.gateway.realtime.changes.row_policies import RowPolicies, RowQuestion
 from amphibase.gateway.realtime.changes.session import QuestionSession, Rows
-from amphibase.gateway.realtime.changes.tables import TableCatalog, Tables, versions_call
+from amphibase.gateway.realtime.changes.tables import (
+    TableCatalog,
+    TableName,
+    Tables,
+    oids_call,
+    versions_call,
+)
 from amphibase.gateway.realtime.frames import Push
 from amphibase.redaction import redacted_logger
 from amphibase.replication.pgoutput import Relation, RowChange
@@ -48,6 +57,9 @@ Candidates = Mapping[Relation, Sequence[tuple[ChangeSubscriber, Binding]]]
 
 MAX_RELATIONS = 1000
 """Of which the recipients are kept; the stream has a relation for each version of a table."""
+
+MAX_PREPARED = 1000
+"""Pairs of a role and a table that are known to be prepared."""
 
 
 class _TableGroups(NamedTuple):
@@ -91,7 +103,10 @@ class Lane:
 
     def __init__(self, database: Database, limit: TimeLimit) -> None:
         self._session = QuestionSession(database)
+        self._asking = asyncio.Lock()  # for a round as a whole
         self._limit = limit
+        self._prepared: set[tuple[str, TableName]] = set()
+        self._prepared_session = 0
         self._index = BindingIndex[ChangeSubscriber]()
         self._catalog = TableCatalog()
         self._generated = GeneratedColumns()
@@ -116,6 +131,45 @@ class Lane:
         """Close the connection."""
         await self._session.close()
 
+    async def prepare(self, role: str, names: Collection[TableName]) -> None:
+        """Do what the first change of a table would wait for, and with it those that follow it:
+        connect, read the table as a role may see it, and plan the questions about its rows.
+
+        Args:
+            names: of tables; those that are not there are left out.
+
+        Raises:
+            Unavailable: the database cannot be reached.
+        """
+        if not self._is_prepared(role, names):
+            await uninterrupted(self._prepare(role, names))
+
+    def _is_prepared(self, role: str, names: Collection[TableName]) -> bool:
+        is_connected = self._session.is_open and self._session.number == self._prepared_session
+        return is_connected and all((role, name) in self._prepared for name in names)
+
+    async def _prepare(self, role: str, names: Collection[TableName]) -> None:
+        async with self._asking:
+            if self._is_prepared(role, names):  # meanwhile
+                return
+            with suppress(psycopg.Error):  # what fails here is logged with the first change
+                (found,) = await self._session.run(oids_call(names))
+                if self._prepared_session != self._session.number:
+                    self._prepared_session = self._session.number
+                    self._prepared.clear()
+                elif len(self._prepared) > MAX_PREPARED:
+                    self._prepared.clear()
+                await self._plan(role, {oid: (schema, table) for oid, schema, table in found})
+            self._prepared.update((role, name) for name in names)
+
+    async def _plan(self, role: str, names: Mapping[int, TableName]) -> None:
+        _, rows = await self._session.run(visibility_call(()), versions_call([*names]))
+        tables = await self._catalog.read(self._session, dict(rows), [role])
+        for (oid, _), table in tables.items():
+            if table.asks_policies:
+                relation = Relation(oid, *names[oid], [*table.columns], frozenset(), is_full=False)
+                await self._policies.plan(self._session, relation, table, self._limit.milliseconds)
+
     def wants(self, relation: Relation) -> int:
         """Return how many subscribers name a table."""
         return self._index.count(relation.schema, relation.table)
@@ -133,6 +187,10 @@ class Lane:
             Unavailable: the database cannot be reached.
             psycopg.Error: the connection has ended.
         """
+        async with self._asking:
+            return await self._deliver(changes, candidates)
+
+    async def _deliver(self, changes: Sequence[RowChange], candidates: Candidates) -> RoundOutcome:
         decision = await self._decide_as_known(changes, candidates)
         if decision is None:
             (rows,) = await wait_until_visible(

@@ -30,6 +30,11 @@ class Publisher:
         self._slow = SlowLane(database)
         self._number = 0
 
+    async def prepare(self, role: str, bindings: Sequence[Binding]) -> None:
+        """Prepare for the bindings of a subscriber that has a role; see `Lane.prepare`."""
+        names = {(each.schema, each.table) for each in bindings if not each.is_wildcard}
+        await self._lane.prepare(role, names)
+
     def add(self, subscriber: ChangeSubscriber, bindings: Sequence[Binding]) -> None:
         """Publish the changes of the bindings to a subscriber from now on, and no others."""
         if subscriber in self._slow:

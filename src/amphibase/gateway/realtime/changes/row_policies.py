@@ -21,7 +21,7 @@ from amphibase.gateway.realtime.changes.event import new_row
 from amphibase.gateway.realtime.changes.jobs import RoleStatement, run
 from amphibase.gateway.realtime.changes.session import QuestionSession
 from amphibase.gateway.realtime.changes.tables import RoleTable, TableColumn
-from amphibase.replication.pgoutput import Relation, Row, RowChange
+from amphibase.replication.pgoutput import EPOCH, Operation, Relation, Row, RowChange
 
 MAX_FUNCTIONS = 200
 """Of one connection, which keeps a plan for each."""
@@ -182,6 +182,22 @@ class RowPolicies:
                 decisions.failed[question] = error
         del decisions.undecided[:last]
         return decisions
+
+    async def plan(
+        self, session: QuestionSession, relation: Relation, table: RoleTable, milliseconds: int
+    ) -> None:
+        """Let the connection plan what it is asked about one change of a table, and about several,
+        by questions about rows without a key, which are not there.
+
+        Raises:
+            psycopg.Error: the connection has ended.
+            Unavailable: the database cannot be reached.
+        """
+        row = dict.fromkeys(relation.columns)
+        change = RowChange(relation, Operation.INSERT, 0, EPOCH, row, None)
+        question = RowQuestion(table.role, NO_CLAIMS, relation.oid)
+        for mask in (0b1, 0b11):
+            await self.ask(session, [change, change], {question: mask}, table, milliseconds)
 
     async def _function(
         self,

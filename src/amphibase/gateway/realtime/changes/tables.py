@@ -120,6 +120,12 @@ WHERE p.schemaname = %s AND p.tablename = %s
 """
 )
 
+_OIDS = Statement("""
+SELECT c.oid::bigint, n.nspname, c.relname
+FROM unnest($1::text[], $2::text[]) AS t (schema, name)
+JOIN pg_namespace AS n ON n.nspname = t.schema
+JOIN pg_class AS c ON c.relname = t.name AND c.relnamespace = n.oid
+""")
 
 # Which versions the rows of the catalog have that `_TABLES` reads.
 _VERSIONS = Statement("""
@@ -241,6 +247,9 @@ class RoleTable:
         return read_policies(self.policies, self.functions, columns)
 
 
+TableName = tuple[str, str]
+"""A schema, and a table in it."""
+
 Tables = Mapping[tuple[int, str], RoleTable]
 """By the oid and the role."""
 
@@ -290,6 +299,11 @@ class TableCatalog:
             }
         except KeyError:
             return None
+
+
+def oids_call(names: Collection[TableName]) -> Call:
+    """Return the call that reads the oids of tables, beside their schemas and names."""
+    return Call(_OIDS, [[schema for schema, _ in names], [table for _, table in names]])
 
 
 def versions_call(oids: Collection[int]) -> Call:
