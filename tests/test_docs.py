@@ -172,6 +172,33 @@ def test_every_link_between_pages_has_a_target(page: Path) -> None:
         assert (page.parent / target).exists(), target
 
 
+@pytest.mark.parametrize("listing", ["mkdocs.yml", "docs/index.md", "README.md"])
+def test_every_page_is_listed(listing: str) -> None:
+    text = (ROOT / listing).read_text()
+    pages = {page.name for page in (ROOT / "docs").glob("*.md")} - {"index.md"}
+    assert {page for page in pages if page not in text} == set()
+
+
+def test_every_link_into_a_page_leads_to_a_heading() -> None:
+    headings = {page.resolve(): slugs(page) for page in PAGES}
+    missing = [
+        f"{page.name}: {target}#{anchor}"
+        for page in PAGES
+        for target, anchor in re.findall(r"\]\((?!http)([^)#]*)#([^)]+)\)", page.read_text())
+        if anchor not in headings.get((page.parent / target if target else page).resolve(), ())
+    ]
+    assert missing == []
+
+
+def slugs(page: Path) -> set[str]:
+    """The anchors that GitHub and mkdocs give the headings of a page."""
+    prose = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    return {
+        re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+        for heading in re.findall(r"^#+ (.*)$", prose, re.MULTILINE)
+    }
+
+
 def test_every_setting_is_documented() -> None:
     from amphibase import Settings
 
