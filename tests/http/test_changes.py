@@ -1,15 +1,17 @@
 """The changes of rows over HTTP: server-sent events and WebSockets, from a real server."""
 
+import asyncio
 import contextlib
 import json
 import re
 import socket
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 import httpx
@@ -20,6 +22,9 @@ from tests.serving import serving
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.sync.client import connect
 
+from amphibase import ANONYMOUS
+from amphibase.errors import Unavailable
+from amphibase.http import event_stream
 from amphibase.server import GRACEFUL_SECONDS
 from amphibase.testing.supabase import LocalSupabase
 
@@ -386,6 +391,32 @@ def test_a_client_that_takes_nothing_is_closed_delays_no_other_and_goes_on(tmp_p
             "A stream was closed whose client takes nothing"
             in (tmp_path / "server.log").read_text()
         )
+
+
+@pytest.mark.parametrize(
+    ("batch_seconds", "count", "reason"), [(20, 4, Unavailable), (0.2, 2, TimeoutError)]
+)
+async def test_a_client_may_take_a_large_batch_slowly_for_some_time(
+    monkeypatch: pytest.MonkeyPatch, batch_seconds: float, count: int, reason: type[Exception]
+) -> None:
+    monkeypatch.setattr(event_stream, "SEND_SECONDS", 0.2)
+    monkeypatch.setattr(event_stream, "BATCH_SECONDS", batch_seconds)
+    taken: list[str] = []
+
+    class OneBatch:
+        async def batch(self, wait: float) -> Sequence[str]:
+            if taken:
+                raise Unavailable
+            return ["a", "b", "c", "d"]
+
+    async def take(part: str) -> None:
+        await asyncio.sleep(0.08)
+        taken.append(part)
+
+    feed = SimpleNamespace(caller=ANONYMOUS, backend=None)
+    end = await event_stream.delivered(cast(Any, feed), OneBatch(), iter, take)
+    assert isinstance(end, reason)
+    assert taken == ["a", "b", "c", "d"][:count]
 
 
 def wait_for_place(server: Server) -> None:

@@ -20,7 +20,9 @@ from amphibase.http.streams import RETRY_SECONDS, Batches, batches, first_of
 from amphibase.redaction import redacted_logger
 
 SEND_SECONDS = 30
-"""How long a client may take nothing of a batch that is sent."""
+BATCH_SECONDS = 120
+"""How long a client may take nothing of what is sent, and how long it may take for a batch as a
+whole, which stays in memory until then."""
 CLOSE_SECONDS = 1
 MAX_JOINED_CHARACTERS = 16 * 1024
 
@@ -98,11 +100,10 @@ class EventStreamResponse(Response, Generic[Stream]):
             body = content.encode()
             await send({"type": "http.response.body", "body": body, "more_body": more})
 
-        async def deliver(batch: Sequence[Any]) -> None:
+        def parts(batch: Sequence[Any]) -> Iterable[str]:
             if not batch:  # an id without data tells where to go on, and is no event
-                await write((_id(self._feed.cursor(stream)) or ":\n") + "\n")
-            for content in _joined(map(self._text, batch)):
-                await write(content)
+                return [(_id(self._feed.cursor(stream)) or ":\n") + "\n"]
+            return _joined(map(self._text, batch))
 
         async def disconnected() -> Exception:
             while (await receive())["type"] != "http.disconnect":
@@ -112,7 +113,7 @@ class EventStreamResponse(Response, Generic[Stream]):
         headers = self.raw_headers
         await send({"type": "http.response.start", "status": self.status_code, "headers": headers})
         await write(f"retry: {RETRY_SECONDS * 1000}\n{_id(self._feed.cursor(stream))}\n")
-        end = await first_of(delivered(self._feed, stream, deliver), disconnected())
+        end = await first_of(delivered(self._feed, stream, parts, write), disconnected())
         if isinstance(end, ClientDisconnect | TimeoutError):
             raise ClientDisconnect from end
         closed = ""
@@ -158,13 +159,12 @@ async def _send_events(
     stream: Stream,
     receive: Callable[[Stream, str], Awaitable[None]] | None,
 ) -> None:
-    async def write(event: StreamEvent) -> None:
+    def text(event: StreamEvent) -> str:
         cursor = "" if event.cursor is None else f'"cursor":"{event.cursor}",'
-        await websocket.send_text(f'{{"event":"{event.name}",{cursor}"data":{event.data}}}')
+        return f'{{"event":"{event.name}",{cursor}"data":{event.data}}}'
 
-    async def deliver(batch: Sequence[Any]) -> None:
-        for item in batch:
-            await write(feed.event(item))
+    def parts(batch: Sequence[Any]) -> Iterable[str]:
+        return (text(feed.event(item)) for item in batch)
 
     async def disconnected() -> Exception:
         while True:
@@ -177,8 +177,8 @@ async def _send_events(
                 except AmphibaseError as error:
                     return error
 
-    await write(StreamEvent("opened", "{}", feed.cursor(stream)))
-    end = await first_of(delivered(feed, stream, deliver), disconnected())
+    await websocket.send_text(text(StreamEvent("opened", "{}", feed.cursor(stream))))
+    end = await first_of(delivered(feed, stream, parts, websocket.send_text), disconnected())
     if isinstance(end, WebSocketDisconnect):
         return
     code = SERVICE_RESTART
@@ -195,19 +195,23 @@ async def _send_events(
 async def delivered(
     feed: EventFeed[Item],
     stream: Batches[Item],
-    deliver: Callable[[Sequence[Item]], Awaitable[None]],
+    parts: Callable[[Sequence[Item]], Iterable[str]],
+    write: Callable[[str], Awaitable[None]],
 ) -> Exception:
     """Deliver the batches of a stream for as long as possible; return why it ended.
 
-    An empty batch is a heartbeat.
+    Args:
+        parts: returns what is written of a batch, one after the other. An empty one is a heartbeat.
     """
     try:
         async for batch in batches(stream, feed.caller, feed.backend):
-            async with asyncio.timeout(SEND_SECONDS):
-                await deliver(batch)
+            async with asyncio.timeout(BATCH_SECONDS):
+                for part in parts(batch):
+                    async with asyncio.timeout(SEND_SECONDS):
+                        await write(part)
     except (AmphibaseError, OSError) as error:
         if isinstance(error, TimeoutError):
-            logger.info("A stream was closed whose client takes nothing for %d s", SEND_SECONDS)
+            logger.info("A stream was closed whose client takes nothing or too little")
         return error
     raise AssertionError("a stream has no end of its own")
 
