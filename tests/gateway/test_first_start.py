@@ -36,6 +36,16 @@ with ProjectMaker():
 """
 
 
+WITH_SLOW_LIBRARIES = """
+import time
+from types import SimpleNamespace
+from amphibase.gateway import first_start
+first_start.importlib = SimpleNamespace(import_module=lambda name: time.sleep(60))
+with first_start.ProjectMaker():
+    pass
+"""
+
+
 def make_project(*arguments: str) -> list[str]:
     """Make a project from a process that has no threads; what that prints, by lines."""
     command = [sys.executable, "-c", CODE, *arguments]
@@ -59,6 +69,10 @@ def test_its_errors_are_those_of_the_start(postgres: Server) -> None:
 
 def test_it_ends_where_nothing_is_to_be_made() -> None:
     assert make_project() == [""]
+
+
+def test_it_does_not_wait_for_libraries_that_nobody_needs() -> None:
+    subprocess.run([sys.executable, "-c", WITH_SLOW_LIBRARIES], check=True, timeout=30)
 
 
 def test_a_gateway_that_is_killed_meanwhile_leaves_its_folder_free(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import pickle
+import signal
 from contextlib import suppress
 from types import TracebackType
 from typing import BinaryIO, NoReturn, Self
@@ -65,8 +66,9 @@ class ProjectMaker:
     def _end(self) -> None:
         process, self._process = self._process, 0
         if process:
-            with suppress(BrokenPipeError):
-                self._order.close()  # for which the process waits
+            if not self._order.closed:
+                os.kill(process, signal.SIGKILL)  # nobody waits for what it still imports
+                self._order.close()
             self._error.close()
             os.waitpid(process, 0)
 
