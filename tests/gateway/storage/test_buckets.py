@@ -186,6 +186,18 @@ async def test_the_service_alone_empties_a_bucket(
     assert (await api.names(), api.blobs()) == ([], [])
 
 
+@pytest.mark.parametrize("path", ["", "/b", "/b/x/a.txt?transformations=true"])
+async def test_the_service_alone_clears_caches(api: Api, path: str) -> None:
+    for token in (api.token(ANN), ANON):
+        response = await api.call("DELETE", f"/cdn{path}", token=token)
+        assert (response.status_code, response.json()["message"]) == (
+            403,
+            "Access denied: Invalid role",
+        )
+    response = await api.call("DELETE", f"/cdn{path}", token=SERVICE)
+    assert (response.status_code, response.json()) == (200, {"message": "success"})
+
+
 async def test_a_change_that_changes_nothing_is_rejected(api: Api) -> None:
     await api.bucket()
     assert rejection(await api.put("/bucket/b", {}))[:2] == (400, "400")

@@ -7,7 +7,7 @@ from starlette.applications import Starlette
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
@@ -18,12 +18,24 @@ from amphibase.gateway.lifetime import CALLER_ROLES, Lifetime, check_rights
 from amphibase.gateway.service import deny_websocket
 from amphibase.gateway.storage import errors
 from amphibase.gateway.storage.context import StorageContext
-from amphibase.gateway.storage.routes import buckets, download, objects, render, sign, tus, upload
+from amphibase.gateway.storage.routes import (
+    buckets,
+    cdn,
+    download,
+    objects,
+    render,
+    sign,
+    tus,
+    upload,
+)
 from amphibase.gateway.storage.s3 import PREFIX as S3_PREFIX
 from amphibase.gateway.storage.settings import StorageSettings
 from amphibase.request_body import BODY_SECONDS, RequestBody, has_body
 
 Endpoint = Callable[[StorageContext, Request], Awaitable[Response]]
+
+COMPATIBLE = "1.70.6"
+"""The version of Supabase's Storage whose protocol this is."""
 
 FILE = "{bucket}/{name:storage_key}"
 
@@ -74,6 +86,10 @@ ENDPOINTS: tuple[tuple[str, str, Endpoint], ...] = (
     ("PUT", f"/object/{FILE}", upload.update),
     ("DELETE", f"/object/{FILE}", objects.delete_one),
     ("DELETE", "/object/{bucket}", objects.delete_many),
+    ("DELETE", "/cdn", cdn.purge),
+    ("DELETE", "/cdn/", cdn.purge),
+    ("DELETE", "/cdn/{bucket}", cdn.purge),
+    ("DELETE", f"/cdn/{FILE}", cdn.purge),
 )
 
 
@@ -103,6 +119,7 @@ class StorageApp:
         self._app = Starlette(
             routes=[
                 Route("/status", _status, methods=["GET"]),
+                Route("/version", _version, methods=["GET"]),
                 Route("/health", self._endpoint(_health), methods=["GET"]),
                 *(
                     Route(path, self._endpoint(call), methods=[method])
@@ -192,6 +209,10 @@ def _s3_error_response(error: Exception) -> Response:
 
 async def _status(request: Request) -> Response:
     return Response()
+
+
+async def _version(request: Request) -> Response:
+    return PlainTextResponse(COMPATIBLE)
 
 
 async def _health(context: StorageContext, request: Request) -> Response:
