@@ -36,7 +36,6 @@ from amphibase.sql.records.scoped_lists import (
     ScopedList,
     scope_function,
     scope_of,
-    scope_values,
     without,
 )
 from amphibase.sql.records.searches import by_index
@@ -327,9 +326,7 @@ class QueryBuilder:
         return ScopedList(
             info,
             scope,
-            keys=scope_function(query)
-            if self.rls
-            else scope_values(Predicates(caller).scope(query)),
+            keys=scope_function(query) if self.rls else Predicates(caller).scope(query),
             visible=[*follows, *tables.where(readable)],
             of_scope=[*follows, *tables.where(without(scope, readable))],
             order=order,

@@ -83,16 +83,6 @@ def without(scope: InScope, condition: Condition) -> Condition:
     return all_of(*(part for part in parts if part != scope))
 
 
-def scope_values(keys: Select[Any]) -> Select[Any]:
-    """Return the values of a scope, as `key`, in a form that Postgres plans once for all callers.
-
-    Args:
-        keys: the same, as they are read from the memberships.
-    """
-    (key,) = keys.selected_columns
-    return select(func.unnest(func.array(keys.scalar_subquery()), type_=key.type).label("key"))
-
-
 def scope_function(query: ScopeQuery) -> Select[Any]:
     """Return the values of a scope, as `key`, as the function of the database gives them."""
     call = getattr(getattr(func, SCHEMA), ScopeFunction.of(query).name)
@@ -141,7 +131,7 @@ class ScopedList:
         """Return the columns of the list's rows, and of more."""
         columns = [*columns]
         max_keys = MAX_KEYS_BESIDE_INDEX if has_index_of_all(self.info) else MAX_KEYS
-        scope_keys = limited(self.keys, max_keys + 1).cte("scope_keys")
+        scope_keys = _through_array(limited(self.keys, max_keys + 1)).cte("scope_keys")
         scope_keys = scope_keys.prefix_with("MATERIALIZED")
         most: ColumnElement[int] = literal_column(str(max_keys))
         count = select(func.count()).select_from(scope_keys).scalar_subquery()
@@ -198,3 +188,9 @@ def has_index_of_all(info: ModelInfo[Any]) -> bool:
     indexes = (index.columns for index in info.table.indexes)
     firsts = [next(iter(columns), None) for columns in (info.table.primary_key.columns, *indexes)]
     return any(first is info.newest_first[0] for first in firsts)
+
+
+def _through_array(keys: Select[Any]) -> Select[Any]:
+    """Return keys in a form that Postgres plans once for all callers, however many each has."""
+    (key,) = keys.selected_columns
+    return select(func.unnest(func.array(keys.scalar_subquery()), type_=key.type).label("key"))
