@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import httpx
@@ -31,6 +32,12 @@ def run(tmp_path: Path, database_url: str) -> Run:
         return commands.run(tmp_path, values, *arguments, input=input)
 
     return run
+
+
+@pytest.mark.parametrize("option", ["--version", "-V"])
+def test_the_version_is_that_of_the_package(option: str) -> None:
+    done = CliRunner().invoke(app, [option])
+    assert (done.exit_code, done.stdout) == (0, f"amphibase {version('amphibase')}\n")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ user); 2 the command or the configuration is wrong, or the database cannot be re
 
 import importlib
 import sys
-from typing import Any
+from importlib import metadata
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -41,6 +42,7 @@ def lazy_group(module: str, help: str) -> typer.Typer:
 app = typer.Typer(
     help="One data backend for FastAPI, on your own SQL database or on Supabase.",
     no_args_is_help=True,
+    invoke_without_command=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -59,6 +61,18 @@ app.add_typer(
 app.add_typer(
     lazy_group("amphibase.cli.move", "Move an application to another backend."), name="move"
 )
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", "-V", help="Print the version.", is_eager=True)
+    ] = False,
+) -> None:
+    """Print the version, or go on to the command."""
+    if version:
+        typer.echo(f"amphibase {metadata.version('amphibase')}")
+        raise typer.Exit
 
 
 def main() -> None:
