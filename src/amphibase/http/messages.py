@@ -1,38 +1,19 @@
 """The messages of a topic for one request."""
 
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from fastapi import WebSocket
 from pydantic_core import to_json
-from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
-from amphibase.backend import Backend, Caller, Message, Messages, TopicAddress
+from amphibase.backend import Message, Messages
 from amphibase.http.event_stream import EventStreamResponse, StreamEvent, serve_events
-from amphibase.http.streams import StreamLimiter
+from amphibase.http.topic_feed import TopicFeed
 
 
-class MessageFeed:
-    """A topic as the sender of one request may use it.
-
-    Attributes:
-        address: the topic, with the parameters of the route's path.
-    """
-
-    def __init__(
-        self,
-        address: TopicAddress,
-        connection: HTTPConnection,
-        caller: Caller,
-        backend: Backend,
-        limiter: StreamLimiter,
-    ) -> None:
-        self.address = address
-        self.caller = caller
-        self.backend = backend
-        self._connection = connection
-        self._limiter = limiter
+class MessageFeed(TopicFeed):
+    """The messages of a topic as the sender of one request may use them."""
 
     async def publish(self, payload: Any) -> None:
         """Send a message to everyone who is subscribed to the topic now.
@@ -46,14 +27,6 @@ class MessageFeed:
     def open(self) -> AbstractAsyncContextManager[Messages]:
         """Open the stream of what is published on the topic from now on."""
         return self.backend.subscribe(self.address, self.caller)
-
-    def slot(self) -> AbstractContextManager[None]:
-        """Take one of the places that the caller has for streams.
-
-        Raises:
-            TooManyRequests: they have too many open.
-        """
-        return self._limiter.slot_of(self._connection, self.caller)
 
     def response(self) -> Response:
         """Return a response of server-sent events."""

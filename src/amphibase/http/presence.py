@@ -2,28 +2,24 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import WebSocket
 from pydantic_core import from_json, to_json
-from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
 from amphibase.backend import (
-    Backend,
-    Caller,
     Presence,
     PresenceEvent,
     PresenceJoin,
     PresenceLeave,
     Presences,
     PresenceSync,
-    TopicAddress,
 )
 from amphibase.errors import InvalidRequest
 from amphibase.http.event_stream import EventStreamResponse, StreamEvent, serve_events
-from amphibase.http.streams import StreamLimiter
+from amphibase.http.topic_feed import TopicFeed
 
 MAX_FRAME_CHARACTERS = 8000
 """Of a client: a payload of 1,000 bytes, however it is escaped."""
@@ -31,26 +27,8 @@ FRAME_SECONDS = 0.1
 """A client is read that often at most, since each of its frames is written and sent to all."""
 
 
-class PresenceFeed:
-    """The presence of a topic as the sender of one request may use it.
-
-    Attributes:
-        address: the topic, with the parameters of the route's path.
-    """
-
-    def __init__(
-        self,
-        address: TopicAddress,
-        connection: HTTPConnection,
-        caller: Caller,
-        backend: Backend,
-        limiter: StreamLimiter,
-    ) -> None:
-        self.address = address
-        self.caller = caller
-        self.backend = backend
-        self._connection = connection
-        self._limiter = limiter
+class PresenceFeed(TopicFeed):
+    """The presence of a topic as the sender of one request may use it."""
 
     @asynccontextmanager
     async def open(self, payload: Mapping[str, Any] | None = None) -> AsyncIterator[Presences]:
@@ -67,14 +45,6 @@ class PresenceFeed:
             if payload is not None:
                 await presences.track(payload)
             yield presences
-
-    def slot(self) -> AbstractContextManager[None]:
-        """Take one of the places that the caller has for streams.
-
-        Raises:
-            TooManyRequests: they have too many open.
-        """
-        return self._limiter.slot_of(self._connection, self.caller)
 
     def response(self, payload: Mapping[str, Any] | None = None) -> Response:
         """Return a response of server-sent events.
