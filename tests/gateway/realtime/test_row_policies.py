@@ -306,3 +306,28 @@ async def test_a_connection_that_is_closed_while_its_client_subscribes_disturbs_
     await subscribe(wire, notes(), token=api.token())
     await api.run(f"INSERT INTO shop.notes VALUES (1, '{ANN}')")
     assert (await change(wire))["data"]["record"]["id"] == 1
+
+
+async def test_a_policy_that_is_altered_during_a_round_counts_as_it_is_then(
+    api: Api, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the claims that it reads, and not those that the policy before has read."""
+    await api.run(NOTES)
+    wire = await connect(api)
+    await subscribe(wire, notes("INSERT", filter="text=like.h%"), token=api.token(blocked=True))
+    insert = f"INSERT INTO shop.notes VALUES ({{}}, '{ANN}', 'hello')"
+    await api.run(insert.format(1))
+    assert (await change(wire))["data"]["record"]["id"] == 1
+    statements = [
+        "ALTER POLICY own ON shop.notes USING (id = 3 OR auth.jwt() ->> 'blocked' IS NULL)"
+    ]
+    ask = RowPolicies.ask
+
+    async def altered(self: RowPolicies, *arguments: Any) -> Decisions:
+        if statements:
+            await api.run(statements.pop())
+        return await ask(self, *arguments)
+
+    monkeypatch.setattr(RowPolicies, "ask", altered)
+    await api.run(insert.format(2), insert.format(3))
+    assert (await change(wire))["data"]["record"]["id"] == 3

@@ -192,7 +192,7 @@ class Lane:
 
     async def _deliver(self, changes: Sequence[RowChange], candidates: Candidates) -> RoundOutcome:
         decision = await self._decide_as_known(changes, candidates)
-        if decision is None:
+        while decision is None:
             (rows,) = await wait_until_visible(
                 self._session.run,
                 (change.xid for change in changes),
@@ -200,7 +200,8 @@ class Lane:
             )
             versions: dict[int, str] = dict(rows)
             tables = await self._catalog.read(self._session, versions, _roles(candidates))
-            decision = await self._decide(changes, candidates, versions, tables)
+            with suppress(_Outdated):
+                decision = await self._decide(changes, candidates, versions, tables)
         self._report(candidates, decision.outcome)
         await self._send(decision)
         return decision.outcome
@@ -218,17 +219,8 @@ class Lane:
         latest = self._catalog.latest(oids, _roles(candidates))
         if latest is None:
             return None
-
-        def accept(visible: Rows, versions: Rows) -> None:
-            if not are_visible(visible) or dict(versions) != latest[0]:
-                raise _Outdated
-
-        calls = visibility_call(change.xid for change in changes), versions_call(oids)
         try:
-            with self._session.checking(calls, accept):
-                decision = await self._decide(changes, candidates, *latest)
-                await self._session.run()
-                return decision
+            return await self._decide(changes, candidates, *latest)
         except (_Outdated, psycopg.Error):
             return None
 
@@ -239,15 +231,33 @@ class Lane:
         versions: Mapping[int, str],
         tables: Tables,
     ) -> _Decision:
-        changes = await self._generated.add(self._session, changes, versions, tables)
-        groups = [
-            group
-            for relation, named in candidates.items()
-            for group in await self._groups_of(relation, named, versions, tables)
-        ]
-        outcome = await Round(changes, groups, tables).decide(
-            self._session, self._policies, self._limit
-        )
+        """Decide by tables of these versions.
+
+        They are compared after each question, in its transaction: whoever alters a policy waits for
+        the end of that, and a question about a policy that was altered before does not count.
+
+        Raises:
+            _Outdated: the tables have other versions by now, or are not visible yet.
+            psycopg.Error: the connection has ended.
+        """
+
+        def accept(visible: Rows, latest: Rows) -> None:
+            if not are_visible(visible) or dict(latest) != versions:
+                raise _Outdated
+
+        oids = {relation.oid for relation in candidates}
+        calls = visibility_call(change.xid for change in changes), versions_call(oids)
+        with self._session.checking(*calls, accept):
+            changes = await self._generated.add(self._session, changes, versions, tables)
+            groups = [
+                group
+                for relation, named in candidates.items()
+                for group in await self._groups_of(relation, named, versions, tables)
+            ]
+            outcome = await Round(changes, groups, tables).decide(
+                self._session, self._policies, self._limit
+            )
+            await self._session.run()
         return _Decision(changes, tables, outcome)
 
     def candidates(self, changes: Sequence[RowChange]) -> Candidates:
@@ -265,7 +275,11 @@ class Lane:
         versions: Mapping[int, str],
         tables: Tables,
     ) -> Sequence[Group]:
-        """Return those who may select something of a table, if it is still there."""
+        """Return those who may select something of a table, if it is still there.
+
+        Raises:
+            _Outdated: the table was not read for the role of one of them.
+        """
         version = versions.get(relation.oid)
         latest = self._groups.get(relation)
         if latest is not None and latest.named is named and latest.version == version:
@@ -275,6 +289,8 @@ class Lane:
         async for subscriber, binding in paced(named):
             role = subscriber.caller.role
             table = tables.get((relation.oid, role))
+            if table is None and version is not None:  # a new token has another role
+                raise _Outdated
             if table is not None and table.is_readable:
                 claims = table.reading.reduce(subscriber.caller.claims)
                 selection = BindingSelection(relation, role, binding.event, binding.filters)

@@ -35,8 +35,9 @@ _SET = [Call(Statement(f"SET {name} TO '{value}'")) for name, value in _SETTINGS
 
 
 class _Check(NamedTuple):
-    calls: Sequence[Call]
-    accept: Callable[..., None]
+    first: Call
+    last: Call
+    accept: Callable[[Rows, Rows], None]
 
 
 class QuestionSession:
@@ -55,6 +56,7 @@ class QuestionSession:
         self._connection: Connection | None = None
         self._transformer = Transformer()
         self._check: _Check | None = None
+        self._is_checked = False
         self.number = 0
 
     @property
@@ -63,15 +65,17 @@ class QuestionSession:
         return self._connection is not None and not self._connection.closed
 
     @contextmanager
-    def checking(self, calls: Sequence[Call], accept: Callable[..., None]) -> Iterator[None]:
-        """Let the first run of the block that succeeds carry calls before its own, so that they
-        take no round trip; `run` without calls sends them alone, if no other has.
+    def checking(
+        self, first: Call, last: Call, accept: Callable[[Rows, Rows], None]
+    ) -> Iterator[None]:
+        """Let each run of the block carry a call before its own and one after them, so that these
+        take no round trip; `run` without calls sends them alone, if there was no other run.
 
         Args:
-            accept: gets the rows of each, and raises an error where nothing that the block has come
+            accept: gets the rows of both, and raises an error where nothing that the block has come
                 to may count.
         """
-        self._check = _Check(calls, accept)
+        self._check, self._is_checked = _Check(first, last, accept), False
         try:
             yield
         finally:
@@ -91,10 +95,10 @@ class QuestionSession:
             psycopg.Error: one of them failed, so that all are undone; or the connection has ended.
             Unavailable: the database cannot be reached.
         """
-        check = self._check or _Check((), lambda: None)
-        sent = [*check.calls, *calls]
-        if not sent:
+        check = self._check
+        if not calls and (check is None or self._is_checked):
             return []
+        sent = calls if check is None else (check.first, *calls, check.last)
         connection = self._connection if self.is_open else await self._connect()
         assert connection is not None
         results = await connection.run(sent, prepare=prepare)
@@ -104,10 +108,11 @@ class QuestionSession:
         for result in results:
             self._transformer.set_pgresult(result)
             rows.append(self._transformer.load_rows(0, result.ntuples, tuple))
-        self._check = None
-        count = len(check.calls)
-        check.accept(*rows[:count])
-        return rows[count:]
+        if check is not None:
+            first, *rows, last = rows
+            self._is_checked = True
+            check.accept(first, last)
+        return rows
 
     async def close(self) -> None:
         """Close the connection."""
