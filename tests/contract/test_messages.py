@@ -10,12 +10,13 @@ import pytest
 from redis import Redis
 from tests.backends import ANN, BOB, Records
 from tests.contract.conftest import opened
-from tests.models import Task
+from tests.models import Seat, Task
 
 from amphibase import ANONYMOUS, SERVICE, Caller
 from amphibase.access import Rule, admin, authenticated, everyone, owner
 from amphibase.backend import Backend, Message, Messages, Topic, TopicRequest
 from amphibase.errors import (
+    ConfigurationError,
     Forbidden,
     InvalidValue,
     NotSupported,
@@ -238,9 +239,21 @@ async def test_a_rule_decides_who_subscribes_and_who_publishes(
 async def test_the_readers_of_a_row_are_those_whom_its_model_admits(records: Records) -> None:
     task = await records.of(Task, ANN).add(Task(title="tea"))
     await records.backend.publish(TASKS(id=task.id), 1, ANN)
-    for caller, id in ((BOB, task.id), (ANONYMOUS, task.id), (ANN, uuid4()), (ANN, "no id")):
+    other_name = str(task.id).upper()
+    for caller, id in (
+        (BOB, task.id),
+        (ANONYMOUS, task.id),
+        (ANN, uuid4()),
+        (ANN, "no id"),
+        (ANN, other_name),
+    ):
         with pytest.raises(Forbidden):
             await records.backend.publish(TASKS(id=id), 1, caller)
+    elsewhere = Topic("tasks/{task}", write=readers_of(Task))
+    with pytest.raises(ConfigurationError, match="no parameter id"):
+        await records.backend.publish(elsewhere(task=task.id), 1, ANN)
+    with pytest.raises(TypeError, match="several columns"):
+        readers_of(Seat)
 
 
 @pytest.mark.parametrize("backend_settings", ["postgres"], indirect=True)

@@ -9,26 +9,40 @@ from sqlalchemy import inspect as inspect_model
 from amphibase.access import CallerRule, Rule, Who
 from amphibase.access.rules import AndRule, OrRule
 from amphibase.backend import Caller, RepositorySource, TopicAddress, TopicRequest, TopicRule
-from amphibase.errors import Forbidden
+from amphibase.errors import ConfigurationError, Forbidden
 
 
 def readers_of(model: type[Any], parameter: str = "id") -> TopicRule:
     """Return a rule that admits whoever may read a row, by the access of its model.
 
+    A key has one name: `7` is the row's, and `07` nobody's, so that all who follow a row are on the
+    same topic.
+
     Args:
         model: has a key of one column.
         parameter: of the topic, the key of the row.
+
+    Raises:
+        TypeError: the key has several columns.
     """
+    mapper = inspect_model(model)
+    if len(mapper.primary_key) != 1:
+        raise TypeError(f"readers_of: the key of {model.__name__} has several columns")
 
     async def may_read(request: TopicRequest) -> bool:
-        mapper = inspect_model(model)
+        if parameter not in request.params:
+            raise ConfigurationError(
+                f"readers_of({model.__name__}): the topic has no parameter {parameter}: name the "
+                "one that is the row's key"
+            )
         (column,) = mapper.primary_key
+        text = request.params[parameter]
         try:
-            key = TypeAdapter(column.type.python_type).validate_python(request.params[parameter])
+            key = TypeAdapter(column.type.python_type).validate_python(text)
         except ValidationError:
             return False
         attribute = mapper.get_property_by_column(column).class_attribute
-        return await request.repository(model).exists(attribute == key)
+        return str(key) == text and await request.repository(model).exists(attribute == key)
 
     return may_read
 
