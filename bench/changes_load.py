@@ -11,7 +11,8 @@ import re
 import sqlite3
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, closing
 from statistics import quantiles
 from typing import Any
 from uuid import UUID, uuid4
@@ -25,6 +26,8 @@ from bench.realtime_load import cpu_seconds, until
 
 SENT = re.compile(rb'"sent":([\d.]+)')
 IDLE_SECONDS = 1.0
+SQLITE_INSERT = "INSERT INTO events (id, owner_id, sent) VALUES (?, ?, ?)"
+POSTGRES_INSERT = b"INSERT INTO events (id, owner_id, sent) VALUES (%s, %s, %s)"
 
 Write = Callable[[float], Awaitable[None]]
 
@@ -63,34 +66,38 @@ class Streams:
         await asyncio.gather(*self._reading, return_exceptions=True)
 
 
-def writer(client: httpx.AsyncClient, url: str | None, owner: str | None) -> Write:
-    """Return what adds a row: the server's own route, or with a database's URL this process."""
+@asynccontextmanager
+async def writer(
+    client: httpx.AsyncClient, url: str | None, owner: str | None
+) -> AsyncIterator[Write]:
+    """Yield what adds a row: the server's own route, or with a database's URL this process, on a
+    connection that is open before the clock starts."""
     if url is None:
 
         async def post(sent: float) -> None:
             response = await client.post("/events", json={"sent": sent})
             assert response.status_code == 201, response.text
 
-        return post
-    insert = _sqlite_insert if url.startswith("sqlite") else _postgres_insert
+        yield post
+        return
+    user = UUID(owner)
+    if url.startswith("sqlite"):
+        path = make_url(url).database or ""
+        connecting = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        with closing(connecting) as database:
 
-    async def write(sent: float) -> None:
-        await asyncio.to_thread(insert, url, UUID(owner), sent)
+            async def insert(sent: float) -> None:
+                values = uuid4().hex, user.hex, sent
+                await asyncio.to_thread(database.execute, SQLITE_INSERT, values)
 
-    return write
+            yield insert
+        return
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
 
+        async def insert_row(sent: float) -> None:
+            await connection.execute(POSTGRES_INSERT, (uuid4(), user, sent))
 
-def _sqlite_insert(url: str, owner: UUID, sent: float) -> None:
-    with sqlite3.connect(make_url(url).database or "") as connection:
-        values = (uuid4().hex, owner.hex, sent)
-        connection.execute("INSERT INTO events (id, owner_id, sent) VALUES (?, ?, ?)", values)
-    connection.close()
-
-
-def _postgres_insert(url: str, owner: UUID, sent: float) -> None:
-    with psycopg.connect(url) as connection:
-        values = (uuid4(), owner, sent)
-        connection.execute("INSERT INTO events (id, owner_id, sent) VALUES (%s, %s, %s)", values)
+        yield insert_row
 
 
 async def run(
@@ -116,17 +123,17 @@ async def run(
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     base = f"http://127.0.0.1:{port}"
     async with httpx.AsyncClient(base_url=base, headers=headers, timeout=30) as client:
-        write = writer(client, url, owner)
         await streams.open(port, count)
         await asyncio.sleep(IDLE_SECONDS)
         before = cpu_seconds(pid)
         await asyncio.sleep(IDLE_SECONDS)
         idle = (cpu_seconds(pid) - before) / IDLE_SECONDS
-        before, begin = cpu_seconds(pid), time.monotonic()
-        written = int(seconds * rate)
-        for number in range(written):
-            await asyncio.sleep(max(0.0, begin + number / rate - time.monotonic()))
-            await write(time.monotonic())
+        async with writer(client, url, owner) as write:
+            before, begin = cpu_seconds(pid), time.monotonic()
+            written = int(seconds * rate)
+            for number in range(written):
+                await asyncio.sleep(max(0.0, begin + number / rate - time.monotonic()))
+                await write(time.monotonic())
         await until(lambda: len(streams.delays) >= written * count)
         used = cpu_seconds(pid) - before
     await streams.close()
