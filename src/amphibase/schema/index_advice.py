@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from sqlalchemy import Column, Enum, Index, MetaData, Numeric, Table, UniqueConstraint
+from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator
 
 from amphibase.access.conditions import (
@@ -35,7 +36,7 @@ def bypassed_indexes(metadata: MetaData) -> list[str]:
     """Return which indexes callers' filters cannot use under row level security, a sentence each.
 
     Postgres puts a condition before a policy only if its operator is LEAKPROOF (docs of CREATE
-    FUNCTION); those of enums and `numeric` are not.
+    FUNCTION); those of enums and `numeric` are not, nor are functions such as `lower`.
 
     Raises:
         ConfigurationError: a model's access declaration is wrong.
@@ -98,19 +99,27 @@ def _bypassed(rules: TableRules) -> Iterator[str]:
         return
     for index in sorted(rules.source.indexes, key=lambda index: str(index.name)):
         first = next(iter(index.expressions), None)
-        if not isinstance(first, Column):
-            continue
-        kind = first.type.impl if isinstance(first.type, TypeDecorator) else first.type
-        cure = None
-        if isinstance(kind, Enum) and kind.native_enum:
-            cure = "declare the column as Enum(…, native_enum=False)"
-        elif isinstance(kind, Numeric):
-            cure = "an Integer, say of cents, has no such limit"
-        if cure:
+        is_btree = index.dialect_options["postgresql"]["using"] in (False, "btree")
+        if is_btree and (cure := _cure(first)):
             yield (
                 f"{rules.table}: with RLS=true, {index.name} serves the service alone, since "
-                f"policies come before a comparison of {first.name}; {cure}"
+                f"policies come before a comparison of {getattr(first, 'name', '')}; {cure}"
             )
+
+
+def _cure(expression: object) -> str | None:
+    """Return what to declare in place of an expression whose comparison is not LEAKPROOF."""
+    if isinstance(expression, FunctionElement):
+        return "index a Computed column of it"
+    if not isinstance(expression, Column):
+        return None
+    kind = expression.type
+    implemented = kind.impl if isinstance(kind, TypeDecorator) else kind
+    if isinstance(implemented, Enum) and implemented.native_enum:
+        return "declare the column as Enum(…, native_enum=False)"
+    if isinstance(implemented, Numeric):
+        return "an Integer, say of cents, has no such limit"
+    return None
 
 
 def _telling(table: Table, narrowing: set[str]) -> Iterator[str]:
