@@ -153,6 +153,41 @@ def test_requests_that_differ_in_values_alone_share_a_query() -> None:
             'unexpected "f" expecting "not" or operator (eq, gt, ...)',
         ),
         (
+            "a=eq().1",
+            '"failed to parse filter (eq().1)" (line 1, column 4)',
+            'unexpected ")" expecting operator (eq, gt, ...)',
+        ),
+        (
+            "a=fts().1",
+            '"failed to parse filter (fts().1)" (line 1, column 5)',
+            'unexpected ")" expecting operator (eq, gt, ...)',
+        ),
+        (
+            "a=is().1",
+            '"failed to parse filter (is().1)" (line 1, column 3)',
+            'unexpected "(" expecting operator (eq, gt, ...)',
+        ),
+        (
+            "a=eqx.1",
+            '"failed to parse filter (eqx.1)" (line 1, column 3)',
+            'unexpected "x" expecting operator (eq, gt, ...)',
+        ),
+        (
+            "a=eq",
+            '"failed to parse filter (eq)" (line 1, column 3)',
+            "unexpected end of input expecting operator (eq, gt, ...)",
+        ),
+        (
+            "a=not",
+            '"failed to parse filter (not)" (line 1, column 4)',
+            "unexpected end of input expecting delimiter (.)",
+        ),
+        (
+            "a=is.nul",
+            '"failed to parse filter (is.nul)" (line 1, column 7)',
+            "unexpected end of input expecting isVal: (null, not_null, true, false, unknown)",
+        ),
+        (
             "a=is.x",
             '"failed to parse filter (is.x)" (line 1, column 4)',
             'unexpected "x" expecting isVal: (null, not_null, true, false, unknown)',

@@ -6,6 +6,7 @@ or=(stars.gt.3,and(title.eq."a,b",stars.is.null))
 
 import re
 from collections.abc import Sequence
+from typing import NoReturn
 
 from amphibase.records.filters.names import (
     format_field,
@@ -43,6 +44,7 @@ _UNTIL_SEPARATOR = re.compile(r"[^,)]*")
 _ARRAY = re.compile(r"\{[^{}]*\}")
 _MAX_TRUTH = max(map(len, TRUTHS))
 _CONNECTIVES: tuple[Connective, ...] = ("and", "or")
+_QUANTIFIERS: tuple[Quantifier, ...] = ("any", "all")
 _EXPECTED_CONNECTIVE = "logic operator (and, or)"
 _AFTER_COLUMN = {*OPERATORS, "not"}
 _EXPECTED_OPERATOR = "operator (eq, gt, ...)"
@@ -131,7 +133,7 @@ def _operation(scanner: Scanner, field: FieldPath, values: list[Value], *, neste
     operator = OPERATORS.get(scanner.match(_OPERATOR_NAME) or "")
     if operator is None:
         scanner.position = start
-        scanner.fail(*([_EXPECTED_OPERATOR] if negated else ['"not"', _EXPECTED_OPERATOR]))
+        _reject_operator(scanner, negated=negated)
     quantifier = _quantifier(scanner) if operator.quantifiable else None
     language = None
     if operator.argument is Argument.SEARCH:
@@ -139,7 +141,7 @@ def _operation(scanner: Scanner, field: FieldPath, values: list[Value], *, neste
         if name is not None:
             values.append(name)
             language = len(values) - 1
-    scanner.expect(".")
+    _expect(scanner, ".")
     if operator.argument is Argument.TRUTH:
         return Filter(field, operator, negated=negated, truth=_truth(scanner))
     values.append(
@@ -148,22 +150,44 @@ def _operation(scanner: Scanner, field: FieldPath, values: list[Value], *, neste
     return Filter(field, operator, len(values) - 1, negated, quantifier, language=language)
 
 
+def _reject_operator(scanner: Scanner, *, negated: bool) -> NoReturn:
+    """Reject a word that is no operator, where the longest operator that it begins with ends."""
+    if not negated and scanner.sees("not"):
+        scanner.position += len("not")
+        scanner.fail("delimiter (.)")
+    length = max((len(name) for name in OPERATORS if scanner.sees(name)), default=0)
+    scanner.position += length
+    scanner.fail(*([_EXPECTED_OPERATOR] if negated or length else ['"not"', _EXPECTED_OPERATOR]))
+
+
+def _expect(scanner: Scanner, literal: str) -> None:
+    """Go past what follows the name of an operator, which errors name as a whole."""
+    if not scanner.sees(literal):
+        scanner.fail(_EXPECTED_OPERATOR)
+    scanner.position += len(literal)
+
+
 def _quantifier(scanner: Scanner) -> Quantifier | None:
-    if scanner.take("(any)"):
-        return "any"
-    if scanner.take("(all)"):
-        return "all"
-    return None
+    if not scanner.sees("("):
+        return None
+    scanner.position += 1
+    quantifier = next((name for name in _QUANTIFIERS if scanner.sees(name)), None)
+    if quantifier is None:
+        scanner.fail(_EXPECTED_OPERATOR)
+    scanner.position += len(quantifier)
+    _expect(scanner, ")")
+    return quantifier
 
 
 def _language(scanner: Scanner) -> str | None:
     """Read the text search configuration in parentheses, if there is one."""
-    if not scanner.take("("):
+    if not scanner.sees("("):
         return None
+    scanner.position += 1
     name = scanner.match(_LANGUAGE)
     if name is None:
-        scanner.fail("letter or digit")
-    scanner.expect(")")
+        scanner.fail(_EXPECTED_OPERATOR)
+    _expect(scanner, ")")
     return name
 
 
@@ -171,6 +195,9 @@ def _truth(scanner: Scanner) -> Truth:
     word = scanner.text[scanner.position : scanner.position + _MAX_TRUTH].lower()
     name = next((name for name in TRUTHS if word.startswith(name)), None)
     if name is None:
+        scanner.position += max(
+            end for name in TRUTHS for end in range(len(name)) if word.startswith(name[:end])
+        )
         scanner.fail("isVal: (null, not_null, true, false, unknown)")
     scanner.position += len(name)
     return TRUTHS[name]
