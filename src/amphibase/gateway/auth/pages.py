@@ -12,24 +12,24 @@ PER_PAGE = 50
 MAX_PER_PAGE = 1000
 
 
-class Page(NamedTuple):
-    """A page of a list; `number` counts from 1."""
+class RequestedPage(NamedTuple):
+    """Which page of a list is requested; `number` counts from 1."""
 
     number: int
     size: int
 
 
-def read_page(request: Request) -> Page:
+def read_page(request: Request) -> RequestedPage:
     """Read `page` and `per_page` of the query string.
 
     Raises:
         AuthError: one is not a number.
     """
     size = min(_number(request, "per_page", PER_PAGE), MAX_PER_PAGE)
-    return Page(_number(request, "page", 1), size)
+    return RequestedPage(_number(request, "page", 1), size)
 
 
-def page_headers(request: Request, page: Page, total: int) -> Mapping[str, str]:
+def page_headers(request: Request, page: RequestedPage, total: int) -> Mapping[str, str]:
     """Return `X-Total-Count`, and `Link` with the next and the last page (RFC 8288)."""
     # Clients read the page's number from the first parameter.
     last = max(1, -(-total // page.size))
