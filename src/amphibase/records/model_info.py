@@ -13,11 +13,8 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Float,
-    Index,
-    PrimaryKeyConstraint,
     Select,
     Table,
-    UniqueConstraint,
     select,
 )
 from sqlalchemy import inspect as inspect_model
@@ -39,12 +36,8 @@ from amphibase.records.not_loaded import (
     column_not_returned,
     relationship_not_loaded,
 )
+from amphibase.records.unique_keys import UniqueKey, is_partial, unique_keys
 from amphibase.records.values import Row, coercer, fast_check
-
-Unique = PrimaryKeyConstraint | UniqueConstraint | Index
-"""What keeps values unique."""
-
-DIALECTS = ("sqlite", "postgresql")
 
 ABSENT: Any = type("Absent", (), {"__repr__": lambda _: "ABSENT"})()
 """Stands in a column for the value that an object does not hold."""
@@ -126,7 +119,7 @@ class ModelInfo(Generic[Model]):
         self.keys: tuple[Column[Any], ...] = tuple(mapper.primary_key)  # type: ignore[arg-type]
         self.key_names = tuple(mapper.get_property_by_column(key).key for key in self.keys)
         self.key_parameters = tuple(f"key_{place}" for place in range(len(self.keys)))
-        self._unique = _unique(self.table)
+        self._unique = unique_keys(self.table)
         self.floats = [name for name in self.names if isinstance(self.column_of[name].type, Float)]
         self._key_places = [self.names.index(name) for name in self.key_names]
         self._key_place = self._key_places[0] if len(self._key_places) == 1 else None
@@ -161,19 +154,19 @@ class ModelInfo(Generic[Model]):
         self._check(dict(zip(self.key_names, values, strict=True)))
         return values
 
-    def unique(self, names: Sequence[str]) -> Unique | None:
+    def unique(self, names: Sequence[str]) -> UniqueKey | None:
         """Return what keeps the values of these attributes unique: a constraint or an index.
 
         One that holds for every row comes before a partial index.
         """
         columns = {self.column_of[name] for name in names if name in self.column_of}
         parts = [part for part in self._unique.values() if {*part.columns} == columns]
-        parts.sort(key=_is_partial)
+        parts.sort(key=is_partial)
         return parts[0] if parts and len(columns) == len(names) else None
 
     def unique_by(self, constraint: str | None) -> Sequence[str]:
         """Return the attributes that a constraint or index keeps unique, by its name."""
-        part = _unique(adopted(self.table)).get(constraint or "")
+        part = unique_keys(adopted(self.table)).get(constraint or "")
         return self.attributes(column.name for column in part.columns) if part is not None else ()
 
     def checked_by(self, constraint: str | None) -> Sequence[str]:
@@ -366,25 +359,6 @@ class ModelInfo(Generic[Model]):
     def counted_up(self) -> dict[Column[Any], Any]:
         """Return what every update of a row sets beside its changes."""
         return {} if self.version is None else {self.version: self.version + 1}
-
-
-def _unique(table: Table) -> dict[str, Unique]:
-    uniques: dict[str, Unique] = {}
-    for number, part in enumerate([table.primary_key, *table.constraints, *table.indexes]):
-        if isinstance(part, PrimaryKeyConstraint | UniqueConstraint) or (
-            isinstance(part, Index) and part.unique
-        ):
-            uniques[str(part.name or number)] = part
-    return uniques
-
-
-def index_condition(index: Unique | None, dialect: str) -> Any:
-    """Return the WHERE of a partial index on an engine; None where it is not partial."""
-    return index.dialect_options[dialect]["where"] if isinstance(index, Index) else None
-
-
-def _is_partial(part: Unique) -> bool:
-    return any(index_condition(part, dialect) is not None for dialect in DIALECTS)
 
 
 @contextmanager

@@ -8,7 +8,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from amphibase.models import utc_now
-from amphibase.records.model_info import ModelInfo, index_condition
+from amphibase.records.model_info import ModelInfo
+from amphibase.records.unique_keys import index_condition
 from amphibase.records.values import Row
 from amphibase.sql.records.insert import by_column
 from amphibase.sql.records.new_rows import changed_row, must_check_new, qualified_columns
