@@ -17,6 +17,7 @@ from uuid import UUID, uuid4
 import httpx
 import psycopg
 import pytest
+from starlette.websockets import WebSocket, WebSocketState
 from tests.conftest import SECRET
 from tests.serving import serving
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
@@ -418,6 +419,36 @@ async def test_a_client_may_take_a_large_batch_slowly_for_some_time(
     end = await event_stream.delivered(cast(Any, feed), OneBatch(), iter, take)
     assert isinstance(end, reason)
     assert (taken == ["a", "b", "c", "d"]) == takes_all
+
+
+async def test_a_client_that_leaves_while_something_is_sent_ends_its_stream_and_is_no_error() -> (
+    None
+):
+    class Endless:
+        async def batch(self, wait: float) -> Sequence[str]:
+            return ["a"]
+
+    async def send(message: Any) -> None:
+        if message["type"] == "websocket.send" and 'data":a' in message["text"]:
+            raise OSError  # as uvicorn does
+
+    async def receive() -> Any:
+        if websocket.client_state is WebSocketState.CONNECTING:
+            return {"type": "websocket.connect"}
+        return await asyncio.Event().wait()
+
+    feed = SimpleNamespace(
+        caller=ANONYMOUS,
+        backend=None,
+        slot=contextlib.nullcontext,
+        cursor=lambda stream: None,
+        event=lambda item: event_stream.StreamEvent("added", item),
+    )
+    websocket = WebSocket({"type": "websocket"}, receive, send)
+    opened = contextlib.nullcontext(Endless())
+    async with asyncio.timeout(SECONDS):
+        await event_stream.serve_events(websocket, cast(Any, feed), opened)
+    assert websocket.application_state is WebSocketState.DISCONNECTED
 
 
 def wait_for_place(server: Server) -> None:

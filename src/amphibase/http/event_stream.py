@@ -149,8 +149,9 @@ async def serve_events(
     """
     with feed.slot():
         async with opened as stream:
-            await websocket.accept()
-            await _send_events(websocket, feed, stream, receive)
+            with contextlib.suppress(WebSocketDisconnect):  # while something is sent
+                await websocket.accept()
+                await _send_events(websocket, feed, stream, receive)
 
 
 async def _send_events(
