@@ -240,7 +240,12 @@ class Versioned:
         return {"version_id_col": cls.version}  # so that sessions count and check it too
 
 
+_OF_LISTS = "amphibase lists"
+"""What marks, in the `info` of an index, that it comes from the model's access."""
+
+
 @event.listens_for(Mapper, "instrument_class")
+@event.listens_for(Mapper, "mapper_configured")  # access may be declared after the class
 def _index_lists(mapper: Mapper[Any], model: type[Any]) -> None:
     """Give a model's table the index that its lists, newest first, are read by."""
     table = mapper.local_table
@@ -251,18 +256,22 @@ def _index_lists(mapper: Mapper[Any], model: type[Any]) -> None:
     ):
         return
     read = declaration_of(model).read
-    scoped = [rule.column for rule in read.walk() if isinstance(rule, ScopeRule)]
+    scopes = [rule for rule in read.walk() if isinstance(rule, ScopeRule)]
+    scoped = [each.column for each in scopes if each.column != "id"]  # which has an index
     owned = ["owner_id"] if issubclass(model, Owned) else []
     ways: list[tuple[str, ...]] = [
         (name, "created_at", "id") for name in dict.fromkeys(owned + scoped) if name in table.c
     ]
-    if not scoped and not (owned and read == owner):
+    if not scopes and not (owned and read == owner):
         # Beside an index by scope it would be read in its place, past all rows of others.
         ways.append(("created_at", "id"))
-    present = {tuple(column.name for column in index.columns) for index in table.indexes}
+    present = {tuple(column.name for column in each.columns): each for each in table.indexes}
     for way in ways:
         if way not in present:
-            Index(None, *(table.c[name] for name in way))
+            Index(None, *(table.c[name] for name in way), info={_OF_LISTS: True})
+    for way, index in present.items():
+        if _OF_LISTS in index.info and way not in ways:  # of what was declared before
+            table.indexes.remove(index)
 
 
 class User(Timestamps, Base):

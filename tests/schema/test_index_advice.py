@@ -139,3 +139,30 @@ def test_indexes_that_policies_come_before_are_named() -> None:
         "tickets: with RLS=true, ix_tickets_status serves the service alone, since policies come "
         "before a comparison of status; declare the column as Enum(…, native_enum=False)",
     ]
+
+
+def test_access_that_is_declared_after_the_class_decides_about_the_index_of_lists() -> None:
+    base = new_base()
+
+    class Membership(Timestamps, base):  # type: ignore[misc,valid-type]
+        __tablename__ = "memberships"
+        __table_args__ = (Index("ix_joined", "team_id", "created_at"),)
+        id: Mapped[int] = mapped_column(primary_key=True)
+        user_id: Mapped[uuid.UUID] = mapped_column(index=True)
+        team_id: Mapped[int]
+
+    mine = memberships(Membership.team_id, of=Membership.user_id)
+    Membership.__access__ = Access(read=mine.has("team_id"))
+
+    class Team(Timestamps, base):  # type: ignore[misc,valid-type]
+        __tablename__ = "teams"
+        __access__ = Access(read=mine.has("id"))
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    assert index_advice(base.metadata) == []
+    assert Team.__table__.indexes == set()
+    assert {str(index.name) for index in Membership.__table__.indexes} == {
+        "ix_joined",
+        "ix_memberships_user_id",
+        "ix_memberships_team_id_created_at_id",
+    }

@@ -3,7 +3,7 @@
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import Table
+from sqlalchemy import MetaData, Table
 from sqlalchemy import inspect as inspect_model
 from sqlalchemy.orm import Mapper
 
@@ -40,6 +40,13 @@ def adopt(model: type[Any]) -> None:
 def adopted(table: Table) -> Table:
     """Return Base's copy of a foreign model's table; any other table as it is."""
     return _adopted.get(table, table)
+
+
+def complete_tables(metadata: MetaData) -> None:
+    """Give the tables of models what depends on a declaration that may come after their classes."""
+    for registry in registries():
+        if registry.metadata is metadata:
+            registry.configure(cascade=True)
 
 
 def mappers_by_table() -> dict[Table, list[Mapper[Any]]]:

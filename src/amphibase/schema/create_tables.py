@@ -4,11 +4,13 @@ from typing import Any
 
 from sqlalchemy import MetaData, create_mock_engine
 
+from amphibase.records.adoption import complete_tables
 from amphibase.schema.ddl import DIALECT
 
 
 def script(metadata: MetaData) -> str:
     """Return an SQL script that creates the types, tables and indexes of the models."""
+    complete_tables(metadata)
     statements: dict[str, None] = {}
 
     def write(statement: Any, *arguments: Any, **options: Any) -> None:

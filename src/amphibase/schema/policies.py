@@ -15,7 +15,7 @@ from amphibase.access import SERVER_ONLY, Access
 from amphibase.access.conditions import Condition, Never, any_of
 from amphibase.errors import ConfigurationError
 from amphibase.models import SoftDelete
-from amphibase.records.adoption import mappers_by_table
+from amphibase.records.adoption import complete_tables, mappers_by_table
 from amphibase.records.column_access import column_access
 from amphibase.records.model_access import ModelAccess, access_of
 from amphibase.schema.condition_sql import Row, condition_sql, scope_queries
@@ -228,6 +228,7 @@ def declared(metadata: MetaData) -> list[TableRules]:
     Raises:
         ConfigurationError: a declaration is wrong, or two models of a table declare different ones.
     """
+    complete_tables(metadata)
     # A model may be of any base, SQLModel's for one, if its table is among the application's.
     mappers = mappers_by_table()
     tables = [table for table in metadata.tables.values() if table.schema is None]

@@ -25,6 +25,7 @@ from amphibase.database.errors import translate
 from amphibase.database.sqlite_now import write_full_timestamps
 from amphibase.errors import ConfigurationError, Retryable
 from amphibase.private_names.alembic import downgrade_steps, upgrade_steps
+from amphibase.records.adoption import complete_tables
 from amphibase.schema import change_log
 from amphibase.schema.ddl import run
 from amphibase.schema.generated_functions import MOVE_SCHEMA_AWAY
@@ -240,6 +241,7 @@ def build_chains(database: Database, settings: Settings, metadata: MetaData) -> 
             chains.append(packaged_chain(database, location.name))
             continue
         _reject_schemas(metadata)
+        complete_tables(metadata)
         hidden: set[str] = set()
         if database.dialect == "sqlite":  # no schemas: their tables are beside the application's
             hidden = {f"{name}_amphibase_version" for name in packaged}
