@@ -138,6 +138,19 @@ class Article(Models):
     organisation: Mapped[Organisation | None] = relationship()
 
 
+class Bookmark(Models):
+    """Of an organisation that its owner sees, whenever it is written."""
+
+    __tablename__ = "desk_bookmarks"
+    __access__ = Access(read=owner, write=owner)
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=uuid7)
+    owner_id: Mapped[uuid.UUID]
+    organisation_id: Mapped[uuid.UUID | None] = mapped_column(
+        ForeignKey("desk_organisations.id"), info={"references": "visible"}
+    )
+    title: Mapped[str] = mapped_column(default="")
+
+
 class Message(Models):
     """A contact form: everyone's to send, the administrators' to read."""
 

@@ -4,7 +4,17 @@ from typing import Any
 
 import pytest
 from tests.access.conftest import Desk
-from tests.access.helpdesk import ADMIN, ANN, BOB, EVE, Comment, Membership, Organisation, Ticket
+from tests.access.helpdesk import (
+    ADMIN,
+    ANN,
+    BOB,
+    EVE,
+    Bookmark,
+    Comment,
+    Membership,
+    Organisation,
+    Ticket,
+)
 
 from amphibase import ANONYMOUS, SERVICE, Caller
 from amphibase.errors import Forbidden, NotFound, Unauthenticated
@@ -75,25 +85,33 @@ async def test_a_row_like_another_is_added_by_those_whom_the_rule_of_adding_admi
 async def test_an_explanation_agrees_with_what_the_repository_does(
     desk: Desk, caller: Caller
 ) -> None:
+    await desk.of(Bookmark).add_many(
+        Bookmark(owner_id=EVE.user_id, organisation_id=each.id)
+        for each in (desk.acme, desk.umbrella)  # of which Eve sees the second
+    )
     rows: list[Any] = [
         row
-        for model in (Organisation, Membership, Ticket, Comment)
+        for model in (Organisation, Membership, Ticket, Comment, Bookmark)
         for row in await desk.of(model).list()
     ]
-    assert len(rows) == 10
+    assert len(rows) == 12
     for row in rows:
         explanation = await explained(desk, row, caller)
         repository = desk.of(type(row), caller)
         assert verdict_on(explanation, "read").admits == (await repository.get(row.id) is not None)
         try:
-            changed = await repository.update(row.id) is not None
+            values: dict[str, Any] = {"title": "new"} if isinstance(row, Bookmark) else {}
+            changed = await repository.update(row.id, **values) is not None
         except (Forbidden, Unauthenticated):
             changed = False
         assert verdict_on(explanation, "change").admits == changed
 
 
 async def test_a_deleted_row_and_a_missing_one_are_told_apart(desk: Desk) -> None:
+    comment = await desk.of(Comment).one(Comment.ticket_id == desk.ticket.id)
     await desk.of(Ticket).delete(desk.ticket.id)
+    (read,) = verdict_on(await explained(desk, comment, BOB), "read").rules
+    assert (read.admits, read.reason) == (False, "the Ticket is softly deleted")
     assert (await explained(desk, desk.ticket, ANN)).is_deleted
     assert not (await explained(desk, desk.other, ANN)).is_deleted
     with pytest.raises(NotFound):

@@ -112,6 +112,12 @@ def condition_of(model: type[Any], rule: Rule, operation: Operation) -> Conditio
     return _Binding(model)._bind(rule, operation)
 
 
+def references_of(model: type[Any]) -> Condition:
+    """Return the condition that the caller sees what a row of a mapped class refers to, where its
+    columns declare `info={"references": "visible"}`."""
+    return _Binding(model).references()
+
+
 class _Binding:
     """Binds the rules of one model.
 
@@ -140,7 +146,7 @@ class _Binding:
     def add(self) -> Condition:
         added = self._bind(self.access.add.new, "add")
         visible = self.read() if self.access.add.visible else Always()
-        return all_of(added, visible, self._is_own(added), self._references())
+        return all_of(added, visible, self._is_own(added), self.references())
 
     def change_old(self) -> Condition:
         return all_of(self.read(), self._bind(self.access.change.old, "change"))
@@ -148,7 +154,7 @@ class _Binding:
     def change_new(self) -> Condition:
         change = self.access.change
         changed = self._bind(change.new or change.old, "change")
-        return all_of(self.read(), changed, self._references())
+        return all_of(self.read(), changed, self.references())
 
     def delete(self) -> Condition:
         return all_of(self.read(), self._bind(self.access.delete, "delete"))
@@ -158,7 +164,7 @@ class _Binding:
         column = self._column("deleted_at") if issubclass(self.model, SoftDelete) else None
         return Always() if column is None else IsAlive(column)
 
-    def _references(self) -> Condition:
+    def references(self) -> Condition:
         """Return the condition that the caller sees the rows that a row refers to, where its
         columns declare so."""
         table: Any = self._mapper.local_table

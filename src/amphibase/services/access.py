@@ -17,7 +17,7 @@ from amphibase.models import SoftDelete
 from amphibase.records.adoption import mappers_by_table
 from amphibase.records.column_access import column_access
 from amphibase.records.joins import equal_columns
-from amphibase.records.model_access import access_of, condition_of
+from amphibase.records.model_access import access_of, condition_of, references_of
 from amphibase.records.predicates import Predicates, fold
 
 
@@ -87,9 +87,7 @@ async def explain(
         explainer = _Explainer(session, caller)
         if not await explainer.exists(model, row):
             raise NotFound(f"There is no such {model.__name__}")
-        deleted = issubclass(model, SoftDelete) and await explainer.is_true(
-            model, mapper.columns["deleted_at"].is_not(None), row
-        )
+        deleted = await explainer.is_deleted(model, row)
         return Explanation(model, deleted, await explainer.operations(model, row))
 
 
@@ -106,11 +104,12 @@ class _Explainer:
         access = declaration_of(model)
         read = await self._rule(model, access.read, "read", row)
         change = await self._rule(model, access.change.old, "change", row)
+        referred = await self._referred(model, row)
         delete = await self._rule(model, access.delete, "delete", row)
         verdicts = [
             OperationVerdict("read", (read,)),
             OperationVerdict("add (a row like this one)", await self._added(model, read, row)),
-            OperationVerdict("change", (read, change)),
+            OperationVerdict("change", (read, change, *referred)),
             OperationVerdict("delete", (read, delete)),
         ]
         if access.change.new is not None:
@@ -130,6 +129,15 @@ class _Explainer:
             reason = "a new row is the caller's own, and refers to rows that they see"
             rules.append(Verdict("what is added", False, reason))
         return (*rules,)
+
+    async def _referred(self, model: type[Any], row: ColumnElement[bool]) -> tuple[Verdict, ...]:
+        """Decide about the rows that a row must refer to visibly, whenever it is written."""
+        if await self._holds(model, references_of(model), row):
+            return ()
+        columns = inspect_model(model).local_table.columns
+        names = " or ".join(column.name for column in columns if "references" in column.info)
+        reason = f"{names} refers to a row that the caller does not see"
+        return (Verdict('{"references": "visible"}', False, reason),)
 
     async def _rule(
         self, model: type[Any], rule: Rule, operation: Operation, row: ColumnElement[bool]
@@ -160,6 +168,8 @@ class _Explainer:
         related_row = and_(*(far == value for far, value in zip(there, values, strict=True)))
         if not await self.exists(related, related_row):
             return Verdict(str(rule), admits, f"there is no such {name}")
+        if await self.is_deleted(related, related_row):
+            return Verdict(str(rule), admits, f"the {name} is softly deleted")
         rules = declaration_of(related)
         needed: dict[Operation, Rule] = {"read": rules.read}
         if rule.operation != "read":
@@ -201,6 +211,13 @@ class _Explainer:
     async def exists(self, model: type[Any], row: ColumnElement[bool]) -> bool:
         """Return whether there is a row, softly deleted or not."""
         return await self.is_true(model, literal(1) == literal(1), row)
+
+    async def is_deleted(self, model: type[Any], row: ColumnElement[bool]) -> bool:
+        """Return whether a row is softly deleted."""
+        if not issubclass(model, SoftDelete):
+            return False
+        deleted_at = inspect_model(model).columns["deleted_at"]
+        return await self.is_true(model, deleted_at.is_not(None), row)
 
     async def is_true(
         self, model: type[Any], condition: ColumnElement[bool], row: ColumnElement[bool]
