@@ -260,6 +260,21 @@ async def test_a_selection_of_columns_has_the_key_and_large_records_lose_large_v
     }  # fmt: skip
 
 
+async def test_a_change_that_is_whole_fits_into_what_clients_take(
+    api: Api, connect: Connect
+) -> None:
+    await api.run(ITEMS)
+    wire = await connect(api, max_size=1024 * 1024)
+    await subscribe(wire, {"event": "INSERT", "schema": "shop", "table": "items"})
+    sizes = (1_040_000, 1_048_000, 1_048_200, 1_048_400)
+    await api.run(*(f"INSERT INTO shop.items (id, text) VALUES ({size}, repeat('x', {size}))"
+                    for size in sizes))  # fmt: skip
+    received = [(await change(wire))["data"] for _ in sizes]
+    assert [data["record"]["id"] for data in received] == [*sizes]
+    assert received[0]["errors"] is None
+    assert received[-1]["errors"] == ["Error 413: Payload Too Large"]
+
+
 @pytest.mark.parametrize(
     "policy",
     ["1 / (id - id) = 1", "nextval('shop.numbers') > 0"],

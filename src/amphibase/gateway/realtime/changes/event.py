@@ -9,7 +9,9 @@ from amphibase.gateway.realtime.changes.filters import INTEGERS
 from amphibase.gateway.realtime.changes.tables import RoleTable, TableColumn
 from amphibase.replication.pgoutput import UNCHANGED, Operation, Row, RowChange
 
-MAX_RECORD_BYTES = 1024 * 1024
+MAX_EVENT_BYTES = 1024 * 1024 - 4096
+"""What fits into the largest message that supabase-py takes, 1 MiB, beside topic and ids."""
+
 SMALL_BYTES = 64
 """Of a value that is kept where a record is too large."""
 
@@ -80,12 +82,11 @@ def write_event(
     }
     data["columns"] = [{"name": column.name, "type": column.type} for column in columns]
     written = orjson.dumps(data | records)
-    if len(written) <= MAX_RECORD_BYTES:
-        return written
-    if sum(map(len, map(orjson.dumps, records.values()))) > MAX_RECORD_BYTES:
+    if len(written) > MAX_EVENT_BYTES:
         data["errors"] = [TOO_LARGE]
         records = {name: _small(record) for name, record in records.items()}
-    return orjson.dumps(data | records)
+        written = orjson.dumps(data | records)
+    return written
 
 
 def write_value(value: str | None, column: TableColumn, composed: Composed) -> Any:
