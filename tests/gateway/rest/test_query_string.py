@@ -219,6 +219,31 @@ def test_requests_that_differ_in_values_alone_share_a_query() -> None:
             'unexpected "x" expecting logic operator (and, or)',
         ),
         (
+            "order=id.ac",
+            '"failed to parse order (id.ac)" (line 1, column 4)',
+            'unexpected "c" expecting "asc", "desc", "nullsfirst" or "nullslast"',
+        ),
+        (
+            "order=id.smth34",
+            '"failed to parse order (id.smth34)" (line 1, column 4)',
+            'unexpected "s" expecting "asc", "desc", "nullsfirst" or "nullslast"',
+        ),
+        (
+            "order=id.a",
+            '"failed to parse order (id.a)" (line 1, column 4)',
+            'unexpected end of input expecting "asc", "desc", "nullsfirst" or "nullslast"',
+        ),
+        (
+            "order=id.asc.nlsfst",
+            '"failed to parse order (id.asc.nlsfst)" (line 1, column 8)',
+            'unexpected "l" expecting "nullsfirst" or "nullslast"',
+        ),
+        (
+            "order=id.descc",
+            '"failed to parse order (id.descc)" (line 1, column 8)',
+            "unexpected 'c' expecting delimiter (.), \",\" or end of input",
+        ),
+        (
             "order=a.asc.nullslastx",
             '"failed to parse order (a.asc.nullslastx)" (line 1, column 16)',
             "unexpected 'x' expecting \",\" or end of input",

@@ -46,6 +46,7 @@ class Scanner:
         self._before = before
         self._depth = 0
         self._furthest = 0
+        self._fitting = 0  # characters from there, of a word that is not there whole
         self._expected: list[str] = []
 
     def fail(self, *expected: str) -> NoReturn:
@@ -57,8 +58,8 @@ class Scanner:
         self._expect(*expected)
         at = self._furthest
         unexpected = _END
-        if at < len(self.text):
-            char = self.text[at]
+        if at + self._fitting < len(self.text):
+            char = self.text[at + self._fitting]
             unexpected = f"'{char}'" if _END in self._expected else _escaped(char)
         details = f"unexpected {unexpected}"
         summary = f"unexpected {unexpected} at character {at + 1}"
@@ -105,6 +106,20 @@ class Scanner:
             return None
         self.position = match.end()
         return match[0]
+
+    def word(self, *words: str) -> str:
+        """Go past one of the words and return it.
+
+        Raises:
+            QuerySyntaxError: none is next; unexpected is what the first of them has not.
+        """
+        taken = next((word for word in words if self.sees(word)), None)
+        if taken is None:
+            while self.sees(words[0][: self._fitting + 1]):
+                self._fitting += 1
+            self.fail(*(f'"{word}"' for word in words))
+        self.position += len(taken)
+        return taken
 
     def spaces(self) -> None:
         """Go past blanks."""

@@ -39,6 +39,10 @@ def read_order(text: str) -> tuple[OrderingTerm, ...]:
     return tuple(terms)
 
 
+_DIRECTIONS = ("asc", "desc")
+_NULLS = ("nullsfirst", "nullslast")
+
+
 def _items(scanner: Scanner) -> tuple[SelectItem, ...]:
     scanner.spaces()
     if scanner.ended or scanner.sees(")"):
@@ -125,22 +129,28 @@ def _term(scanner: Scanner) -> OrderingTerm:
     scanner.spaces()
     start = scanner.position
     relation = scanner.name()
-    if relation is not None and scanner.take("("):
+    if relation is not None and scanner.sees("("):
+        scanner.position += 1
         field = parse_field(scanner)
         scanner.expect(")")
     else:
         relation, scanner.position = None, start
         field = parse_field(scanner)
     descending = nulls_first = None
-    if scanner.take(".asc"):
-        descending = False
-    elif scanner.take(".desc"):
-        descending = True
-    if scanner.take(".nullsfirst"):
-        nulls_first = True
-    elif scanner.take(".nullslast"):
-        nulls_first = False
+    word = _after_dot(scanner, *_DIRECTIONS, *_NULLS)
+    if word in _DIRECTIONS:
+        descending = word == "desc"
+        word = _after_dot(scanner, *_NULLS)
+    if word is not None:
+        nulls_first = word == "nullsfirst"
     scanner.spaces()
     if not scanner.sees(","):
-        scanner.end('","')
+        scanner.end(*(['","'] if word else ["delimiter (.)", '","']))
     return OrderingTerm(field, descending, nulls_first, relation)
+
+
+def _after_dot(scanner: Scanner, *words: str) -> str | None:
+    if not scanner.sees("."):
+        return None
+    scanner.position += 1
+    return scanner.word(*words)
