@@ -95,4 +95,4 @@ def test_a_row_is_explained_for_a_user_by_their_address(
     missing = run("explain", "Plant", id, "--as", "eve@example.com")
     assert (missing.returncode, missing.stderr) == (1, "error There is no user eve@example.com\n")
     unknown = run("explain", "Tree", id, "--as", "anonymous")
-    assert "There is no single model Tree" in unknown.stderr
+    assert "There is no model Tree" in unknown.stderr

@@ -46,7 +46,7 @@ def sweep(
 ) -> None:
     """Delete bytes that no row names, and report rows whose bytes are missing.
 
-    Ends with 1 while there are rows without bytes.
+    Exit code 1 while there are rows without bytes.
 
     Example: amphibase files sweep --dry-run
     """

@@ -184,7 +184,7 @@ def sweep(
 ) -> None:
     """Delete profiles whose account is gone, with the rows and files that go with them.
 
-    Ends with 1 while there are profiles without an account.
+    Exit code 1 while there are profiles without an account.
 
     Example: amphibase users sweep --dry-run
     """

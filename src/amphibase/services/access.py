@@ -283,4 +283,5 @@ def model_named(metadata: MetaData, name: str) -> type[Any]:
     if len(named) == 1:
         return named[0]
     known = ", ".join(sorted(model.__name__ for model in models))
-    raise NotFound(f"There is no single model {name}; the application has {known}")
+    what = f"Several models have the name {name}" if named else f"There is no model {name}"
+    raise NotFound(f"{what}; the application has {known}")
