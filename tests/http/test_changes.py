@@ -19,12 +19,13 @@ import psycopg
 import pytest
 from starlette.websockets import WebSocket, WebSocketState
 from tests.conftest import SECRET
+from tests.models import Note
 from tests.serving import serving
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.sync.client import connect
 
-from amphibase import ANONYMOUS
-from amphibase.errors import Unavailable
+from amphibase import ANONYMOUS, Amphibase
+from amphibase.errors import InvalidRequest, Unavailable
 from amphibase.http import event_stream
 from amphibase.server import GRACEFUL_SECONDS
 from amphibase.testing.supabase import LocalSupabase
@@ -419,6 +420,11 @@ async def test_a_client_may_take_a_large_batch_slowly_for_some_time(
     end = await event_stream.delivered(cast(Any, feed), OneBatch(), iter, take)
     assert isinstance(end, reason)
     assert (taken == ["a", "b", "c", "d"]) == takes_all
+
+
+def test_a_model_without_a_log_is_rejected_where_its_changes_are_declared() -> None:
+    with pytest.raises(InvalidRequest, match="Note keeps no log"):
+        Amphibase().changes(Note)
 
 
 async def test_a_client_that_leaves_while_something_is_sent_ends_its_stream_and_is_no_error() -> (

@@ -26,8 +26,9 @@ from amphibase.http.dependencies import (
 from amphibase.http.middleware import RequestMiddleware
 from amphibase.http.reachable import require_reachable
 from amphibase.http.routes import built_in
-from amphibase.models import User
+from amphibase.models import User, keeps_changes
 from amphibase.records.adoption import adopt
+from amphibase.records.change_stream import require_log
 from amphibase.records.derived import create_schema, read_model, update_schema
 from amphibase.redaction import redact_logs
 from amphibase.services.hooks import (
@@ -297,10 +298,12 @@ class Amphibase:
 
         Raises:
             ConfigurationError: two models have a table of the same name.
+            InvalidRequest: the model does not say it.
         """
         dependency = self._changes.get(model)
         if dependency is None:
             adopt(model)
+            require_log(model)
             dependency = self._changes[model] = Depends(changes_of(model))
         return dependency
 
@@ -381,7 +384,7 @@ class Amphibase:
         return records.routes(
             model,
             self.repository(model),
-            self.changes(model),
+            self.changes(model) if keeps_changes(model) else None,
             prefix=prefix,
             tags=tags,
             dependencies=dependencies,

@@ -69,7 +69,8 @@ def routes(
 
     Args:
         repository: the dependency that gives a request its `Repository`.
-        change_feed: the dependency that gives a request its `ChangeFeed`.
+        change_feed: the dependency that gives a request its `ChangeFeed`; None for a model that
+            keeps no changes.
         prefix: where the routes are; `/` and the name of the table by default.
         tags: of the documentation; the name of the table by default.
         dependencies: dependencies of every route, such as a rate limit.
