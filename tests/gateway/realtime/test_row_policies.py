@@ -331,3 +331,20 @@ async def test_a_policy_that_is_altered_during_a_round_counts_as_it_is_then(
     monkeypatch.setattr(RowPolicies, "ask", altered)
     await api.run(insert.format(2), insert.format(3))
     assert (await change(wire))["data"]["record"]["id"] == 3
+
+
+async def test_the_policies_of_a_table_decide_also_where_another_has_its_name_by_now(
+    api: Api, connect: Connect
+) -> None:
+    await api.run(NOTES, "ALTER POLICY own ON shop.notes USING (id > 0 AND text = 'ann')")
+    wire = await connect(api)
+    await subscribe(wire, notes(), token=api.token())
+    insert = f"INSERT INTO shop.notes VALUES ({{}}, '{ANN}', 'ann');"
+    await api.run(
+        f"BEGIN; {insert.format(-1)} {insert.format(1)}"
+        " ALTER TABLE shop.notes RENAME TO before;"
+        " CREATE TABLE shop.notes (LIKE shop.before INCLUDING INDEXES);"
+        " INSERT INTO shop.notes SELECT * FROM shop.before WHERE id < 0;"
+        " GRANT SELECT ON shop.notes TO authenticated; COMMIT"
+    )
+    assert (await change(wire))["data"]["record"]["id"] == 1

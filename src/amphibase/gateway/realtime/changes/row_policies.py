@@ -157,8 +157,7 @@ class RowPolicies:
             Unavailable: the database cannot be reached.
         """
         sections = _Sections(changes, table, questions.values())
-        relation = changes[sections.places[0]].relation
-        name = await self._function(session, relation, table, sections.watched_columns)
+        name = await self._function(session, table, sections.watched_columns)
         decisions = Decisions(undecided=[*questions])
         try:
             (rows,) = await run(
@@ -202,7 +201,6 @@ class RowPolicies:
     async def _function(
         self,
         session: QuestionSession,
-        relation: Relation,
         table: RoleTable,
         watched: Sequence[TableColumn],
     ) -> str:
@@ -215,7 +213,7 @@ class RowPolicies:
             await session.run(Call(Statement("DISCARD TEMP")))
         definition = _definition(
             table.role,
-            (relation.schema, relation.table),
+            table.name,
             tuple((column.name, column.sql_type) for column in table.key),
             tuple(column.name for column in watched),
             keeps_state=table.reading.claims is None,

@@ -25,6 +25,7 @@ _TABLES = """
 SELECT
     c.oid::bigint,
     r.role,
+    ARRAY[n.nspname, c.relname]::text[],
     c.relrowsecurity AND NOT coalesce(rolbypassrls OR rolsuper, false),
     c.relrowsecurity AND coalesce(s.shows_all, false) AND NOT EXISTS (
         SELECT FROM pg_policy AS p WHERE p.polrelid = c.oid AND NOT p.polpermissive
@@ -94,6 +95,7 @@ SELECT
         )
     )
 FROM pg_class AS c
+JOIN pg_namespace AS n ON n.oid = c.relnamespace
 CROSS JOIN unnest(__ROLES__::text[]) AS r (role)
 LEFT JOIN pg_roles AS o ON o.rolname = r.role
 LEFT JOIN LATERAL (
@@ -152,6 +154,10 @@ WHERE c.oid = ANY ($1::bigint[]::oid[])
 """)
 
 
+TableName = tuple[str, str]
+"""A schema, and a table in it."""
+
+
 @dataclass(frozen=True, slots=True)
 class TableColumn:
     """A column, as a role may see it.
@@ -184,6 +190,7 @@ class RoleTable:
     """A table, as a role may see it.
 
     Attributes:
+        name: its schema and its own, by now: a change may be of the time before it was renamed.
         is_restricted: whether policies decide which rows.
         has_policy: whether a policy lets the role read some rows.
         shows_all_rows: whether a policy is `true`, so that no row needs to be asked about.
@@ -195,6 +202,7 @@ class RoleTable:
     """
 
     role: str
+    name: TableName
     is_restricted: bool
     shows_all_rows: bool
     has_policy: bool
@@ -246,9 +254,6 @@ class RoleTable:
         }
         return read_policies(self.policies, self.functions, columns)
 
-
-TableName = tuple[str, str]
-"""A schema, and a table in it."""
 
 Tables = Mapping[tuple[int, str], RoleTable]
 """By the oid and the role."""
@@ -313,10 +318,13 @@ def versions_call(oids: Collection[int]) -> Call:
 
 def read_table(row: Sequence[Any]) -> tuple[tuple[int, str], RoleTable]:
     """Read a row of the query, by the table's oid and the role."""
-    oid, role, is_restricted, shows_all_rows, has_policy, columns, is_owner, *of_policies = row
+    oid, role, name, is_restricted, shows_all_rows, has_policy, columns, is_owner, *of_policies = (
+        row
+    )
     policies, functions = (orjson.loads(each or "null") for each in of_policies)
     return (oid, role), RoleTable(
         role,
+        tuple(name),
         is_restricted,
         shows_all_rows,
         has_policy,
