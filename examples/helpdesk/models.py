@@ -138,7 +138,9 @@ class TicketTag(Base):
     )
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
     ticket_id: Mapped[UUID] = mapped_column(ForeignKey("tickets.id", ondelete="CASCADE"))
-    tag_id: Mapped[UUID] = mapped_column(ForeignKey("tags.id", ondelete="CASCADE"), index=True)
+    tag_id: Mapped[UUID] = mapped_column(
+        ForeignKey("tags.id", ondelete="CASCADE"), index=True, info={"references": "visible"}
+    )
     ticket: Mapped[Ticket] = relationship(viewonly=True)
 
 

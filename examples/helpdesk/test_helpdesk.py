@@ -2,11 +2,15 @@
 
 import os
 from typing import Any
+from uuid import UUID
 
 import pytest
+from main import db
 
+from amphibase import Caller, Forbidden
 from amphibase.testing.client import Client
 from amphibase.testing.emails import SentEmails
+from models import TicketTag
 
 on_supabase = os.environ.get("TEST_BACKEND") == "supabase"
 
@@ -120,6 +124,21 @@ async def test_comments_tags_and_attachments_follow_their_ticket(client: Client)
     assert (await bob.post("/api/comments", json=body)).status_code == 403
     assert (await lead.delete(f"/api/{path}/tags/{tag['id']}")).status_code == 204
     assert (await lead.delete(f"/api/comments/{comment['id']}")).status_code == 204
+
+
+@pytest.mark.skipif(on_supabase, reason="a caller of a project comes with a token")
+async def test_a_tag_of_others_is_put_on_no_ticket_whether_it_exists_or_not(
+    client: Client,
+) -> None:
+    here, lead = await organisation(client, "Here", "lead@example.com")
+    there, bob = await organisation(client, "There", "bob@example.com")
+    ticket = await add(lead, "tickets", organisation_id=here, title="Help")
+    tag = await add(bob, "tags", organisation_id=there, name="urgent")
+    id = UUID((await lead.get("/api/users/me")).json()["id"])
+    ticket_tags = db.state.backend.repository(TicketTag, Caller("authenticated", id))
+    for tag_id in (UUID(tag["id"]), id):
+        with pytest.raises(Forbidden):
+            await ticket_tags.add(TicketTag(ticket_id=UUID(ticket["id"]), tag_id=tag_id))
 
 
 async def test_nobody_sees_what_only_the_service_reads(client: Client) -> None:
