@@ -366,3 +366,24 @@ async def test_a_search_index_of_another_language_is_a_difference(
     await application.downgrade("application", "-1")
     await application.upgrade()
     assert await application.differences() == []
+
+
+async def test_partitions_belong_to_their_table(postgres_application: Application) -> None:
+    """They are no difference, and no revision drops them with their rows."""
+    events = Table(
+        "events",
+        postgres_application.models,
+        Column("id", Integer, primary_key=True),
+        Column("kind", String, index=True),
+        postgresql_partition_by="RANGE (id)",
+    )
+    assert await postgres_application.revision("Add events") is not None
+    await postgres_application.upgrade()
+    async with postgres_application.database.write() as connection:
+        await connection.execute(
+            text("CREATE TABLE events_low PARTITION OF events FOR VALUES FROM (0) TO (10)")
+        )
+    await postgres_application.add(events, id=1, kind="tea")
+    assert await postgres_application.differences() == []
+    assert await postgres_application.revision("Nothing") is None
+    assert await postgres_application.count(events) == 1

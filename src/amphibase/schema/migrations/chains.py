@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -15,7 +16,7 @@ from alembic.runtime.migration import RevisionStep
 from alembic.script import ScriptDirectory
 from alembic.script.revision import RevisionError
 from alembic.util import CommandError
-from sqlalchemy import Connection, MetaData, Table, create_engine, inspect
+from sqlalchemy import Connection, MetaData, Table, create_engine, inspect, text
 from sqlalchemy.dialects.postgresql import ENUM
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateSchema
@@ -84,6 +85,20 @@ class ChainStatus:
     behind: bool
 
 
+def _partitions(connection: Connection) -> frozenset[str]:
+    """Return the names of the partitions on the search path, which belong to their table.
+
+    The inspector lists them as tables, so that Alembic would drop them with their rows.
+    """
+    if connection.dialect.name != "postgresql":
+        return frozenset()
+    query = text(
+        "SELECT relname FROM pg_catalog.pg_class"
+        " WHERE relispartition AND pg_catalog.pg_table_is_visible(oid)"
+    )
+    return frozenset(connection.scalars(query))
+
+
 @dataclass(frozen=True)
 class Chain:
     """One chain of revisions and the tables that are its own.
@@ -103,6 +118,17 @@ class Chain:
 
     def context(self, connection: Connection, **options: Any) -> MigrationContext:
         """Return Alembic's context for the database, limited to this chain."""
+        partitions = cache(partial(_partitions, connection))
+
+        def includes_name(name: str | None, kind: str, parents: Any) -> bool:
+            if kind == "schema":
+                return name == self.schema
+            if kind != "table":
+                return True
+            schema = parents["schema_name"]
+            declared = (f"{schema}.{name}" if schema else name) in self.metadata.tables
+            return self.owns_name(name or "", schema) and (declared or name not in partitions())
+
         context = MigrationContext.configure(
             connection,
             opts={
@@ -110,7 +136,7 @@ class Chain:
                 "version_table": self.version_table,
                 "version_table_schema": self.schema,
                 "include_schemas": self.schema is not None,
-                "include_name": self._includes_name,
+                "include_name": includes_name,
                 "include_object": self._includes_object,
                 "compare_server_default": True,
                 "render_as_batch": True,
@@ -133,11 +159,6 @@ class Chain:
         return any(
             (table.schema, table.name) == (schema, name) for table in self.metadata.tables.values()
         )
-
-    def _includes_name(self, name: str | None, kind: str, parents: Any) -> bool:
-        if kind == "schema":
-            return name == self.schema
-        return kind != "table" or self.owns_name(name or "", parents["schema_name"])
 
     def _includes_object(
         self, item: Any, name: str | None, kind: str, reflected: bool, compare_to: Any
