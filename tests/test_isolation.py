@@ -74,7 +74,7 @@ async def test_many_sign_in(client):
 """
 
 
-@pytest.mark.parametrize("engine", ["sqlite", "postgres"])
+@pytest.mark.parametrize("engine", ["sqlite", pytest.param("postgres", marks=pytest.mark.long)])
 def test_what_a_test_writes_through_routes_is_undone(
     tmp_path: Path, request: pytest.FixtureRequest, engine: str
 ) -> None:

@@ -55,8 +55,8 @@ FAULTS: dict[str, tuple[str, str, str]] = {
     ),
     "claims are missing": (CALLER, "value: Any = claims", "value: Any = {}"),
     "a change may end in what its author does not see": (
-        ACCESS, "return all_of(self.read(), changed, self._references())",
-        "return all_of(changed, self._references())",
+        ACCESS, "return all_of(self.read(), changed, self.references())",
+        "return all_of(changed, self.references())",
     ),
     "the rule after a change is that of before": (ACCESS, "change.new or change.old", "change.old"),
     "new rows need not be seen": (

@@ -29,8 +29,8 @@ def object_store_address() -> Iterator[str]:
 @pytest.fixture(
     params=[
         "sqlite-disk",
-        "sqlite-object-store",
-        "postgres-disk",
+        pytest.param("sqlite-object-store", marks=pytest.mark.long),
+        pytest.param("postgres-disk", marks=pytest.mark.long),
         "postgres-object-store",
         "supabase",
     ]
@@ -73,7 +73,7 @@ def redis_url() -> Iterator[str]:
         "postgres",
         "combined",
         "supabase",
-        "supabase-remote",
+        pytest.param("supabase-remote", marks=pytest.mark.long),
         "supabase-database",
     ]
 )
@@ -129,7 +129,16 @@ async def opened(settings: Settings) -> AsyncIterator[Backend]:
     await backend.close()
 
 
-@pytest.fixture(scope="session", params=["sqlite", "predicate", "rls", "supabase", "hybrid"])
+@pytest.fixture(
+    scope="session",
+    params=[
+        "sqlite",
+        "predicate",
+        "rls",
+        "supabase",
+        pytest.param("hybrid", marks=pytest.mark.long),  # made of what rls and supabase are
+    ],
+)
 async def shared_records(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Records]:

@@ -1,7 +1,7 @@
 """A transaction runs as another role until it ends, or until a savepoint is undone."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import psycopg
 import pytest
@@ -138,12 +138,16 @@ async def test_functions_of_the_same_names_do_not_come_before_the_servers(
 
 
 @pytest.fixture
-def authenticator(postgres_url: str, role: str) -> None:
+def authenticator(postgres_url: str, role: str) -> Iterator[None]:
+    """The role, as it is or for the test: what a project sets of a new one would be missing."""
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         rows = connection.execute("select from pg_roles where rolname = 'authenticator'")
         if not rows.rowcount:
             connection.execute("create role authenticator noinherit")
         connection.execute(f"grant {role} to authenticator".encode())
+        yield
+        if not rows.rowcount:
+            connection.execute("drop role authenticator")
 
 
 @pytest.mark.usefixtures("authenticator")

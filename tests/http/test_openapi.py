@@ -94,7 +94,7 @@ for model in (models.Post, models.Document, models.Kinds):
 """
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.long)])
 def records_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
     """A server with the ready routes of models of the tests."""
     url = request.getfixturevalue(f"{request.param}_url")

@@ -35,7 +35,7 @@ UTF8 = "; charset=utf-8"
         ("/works?select=id,minutes&id=eq.5", f"{ARRAY}+json;nulls=stripped",
          f"{ARRAY}+json;nulls=stripped{UTF8}", '[{"id":5}]'),
         ("/works?select=id&id=eq.5", f"{ARRAY}+json", f"{ARRAY}+json{UTF8}", '[{"id":5}]'),
-        ("/rpc/names?limit=2", "text/csv", f"text/csv{UTF8}", "names\nClara\nFanny"),
+        ("/rpc/names?limit=2", "text/csv", f"text/csv{UTF8}", "pgrst_scalar\nClara\nFanny"),
         ("/rpc/works_of?composer=1&select=id", "text/csv", f"text/csv{UTF8}", "id\n1\n2"),
         # handlers of a table's rows, of any rows, and functions
         ("/works?id=lt.3", TABBED, TABBED, "1\tTrio\n2\tConcerto"),
