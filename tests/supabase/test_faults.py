@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from tests.supabase.fault_proxy import BAD_GATEWAY, SERVER_BUSY, FaultProxy, fault_proxy
 from tests.supabase.fault_proxy import too_many_requests as too_many
-from tests.supabase_projects import settings_of
+from tests.supabase_projects import settings_of, wait_for_schema
 
 from amphibase import SERVICE, AmphibaseError, Caller, TooManyRequests, Unavailable
 from amphibase.accounts.jwt.key_ring import load_keys
@@ -31,6 +31,7 @@ def _table(shared_supabase: LocalSupabase) -> None:
         connection.execute(
             "CREATE TABLE public.t_faults (id int); GRANT ALL ON public.t_faults TO service_role"
         )
+    wait_for_schema(shared_supabase, PATH)
 
 
 @pytest.fixture(autouse=True)
