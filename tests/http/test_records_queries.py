@@ -175,3 +175,10 @@ async def test_what_is_no_aggregate_is_rejected(client: Client) -> None:
     for select in ("remark,count()", "remark.max()", "data.count()"):
         reply = await client.get(f"/t_posts/aggregate?select={select}")
         check(reply, 422, "validation_error", "select")
+    for select, code in (
+        ("remark.max()", "column"),
+        ("no.max()", "column"),
+        ("id.sum()", "function"),
+    ):
+        reply = await client.get(f"/t_posts/aggregate?select={select}")
+        assert reply.json()["errors"][0]["code"] == f"unknown_{code}", select

@@ -156,11 +156,13 @@ def _column(model: type[Any], parsed: re.Match[str]) -> _Value:
 
 
 def _function(model: type[Any], parsed: re.Match[str]) -> _Value:
-    key, name = parsed["column"], parsed["name"]
+    key, name = parsed["column"] or "", parsed["name"]
     called = parsed["alias"] or name
-    if key is None and name == "count":
+    if not key and name == "count":
         return _Value(called, func.count(), True, _COUNT)
-    functions = functions_of(model).get(key or "", ())
+    if key and key not in filterable_columns(model):
+        raise invalid_parameter("select", f"there is no such column: {key[:100]}", "unknown_column")
+    functions = functions_of(model).get(key, ())
     if name not in functions:
         offered = ", ".join(f"{key}.{each}()" for each in functions) or "count()"
         raise invalid_parameter(
