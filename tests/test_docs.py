@@ -215,7 +215,7 @@ def test_every_setting_of_the_gateway_is_documented() -> None:
     from amphibase.gateway.storage.settings import StorageSettings
     from amphibase.settings_loading import variables
 
-    text = (ROOT / "docs" / "gateway.md").read_text()
+    text = (ROOT / "docs" / "gateway-settings.md").read_text()
     missing = [
         name
         for kind in (GatewaySettings, RestSettings, AuthSettings, StorageSettings, RealtimeSettings)
