@@ -33,6 +33,7 @@ OPTIONS: dict[str, Any] = {
     "phases": [Phase.generate, Phase.shrink],
     "database": None,
     "suppress_health_check": list(HealthCheck),
+    "report_multiple_bugs": False,
 }
 
 
