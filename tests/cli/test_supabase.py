@@ -541,3 +541,16 @@ def test_a_named_port_that_is_taken_is_reported(tmp_path: Path) -> None:
         assert f"error GATEWAY_INBOX_PORT: cannot listen on 127.0.0.1:{port}" in failed.stderr
         assert "name another (--inbox-port)" in failed.stderr
         assert len(failed.stderr.splitlines()) == 1
+
+
+def test_port_0_of_the_database_and_of_the_inbox_is_any_free_one(tmp_path: Path) -> None:
+    cli = Cli(tmp_path)
+    values = cli.start("--db-port", "0", "--inbox-port", "0")
+    try:
+        assert httpx.get(f"{values['MAILPIT_URL']}/api/v1/messages").json()["total"] == 0
+        with psycopg.connect(values["DB_URL"]) as connection:
+            assert connection.execute("SHOW port").fetchall() == [
+                (str(urlsplit(values["DB_URL"]).port),)
+            ]
+    finally:
+        cli("stop")

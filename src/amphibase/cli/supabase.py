@@ -59,11 +59,11 @@ def start(
     ] = None,
     db_port: Annotated[
         int | None,
-        typer.Option(min=1, max=65535, help="Of Postgres; 54322 by default, or the next free."),
+        typer.Option(min=0, max=65535, help="Of Postgres; 54322 by default, or the next free."),
     ] = None,
     inbox_port: Annotated[
         int | None,
-        typer.Option(min=1, max=65535, help="Of the inbox; 54324 by default, or the next free."),
+        typer.Option(min=0, max=65535, help="Of the inbox; 54324 by default, or the next free."),
     ] = None,
     data_dir: DataDirOption = None,
     database_url: Annotated[

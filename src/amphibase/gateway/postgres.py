@@ -27,20 +27,21 @@ def start_on_free_port(folder: Path, named: int | None, extensions: frozenset[st
 
     Args:
         folder: of the data, made where it is missing.
+        named: 0 chooses any free port.
         extensions: as `postgres.start` takes them.
 
     Raises:
         ConfigurationError, Unavailable: as `postgres.start` does.
     """
 
-    def begin(port: int) -> Server:
+    def begin(port: int | None) -> Server:
         return start(
             folder, port=port, settings=SERVER_SETTINGS, least=MINIMUM_MAJOR, extensions=extensions
         )
 
     if named is not None:
         try:
-            return begin(named)
+            return begin(named or None)
         except PortTaken as error:
             raise ConfigurationError(
                 f"GATEWAY_DB_PORT: cannot listen on 127.0.0.1:{named}: address already in use; "

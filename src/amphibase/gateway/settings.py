@@ -38,7 +38,7 @@ class GatewaySettings(ProjectSettings):
     """Where the gateway listens, where its data is, and its keys.
 
     Attributes:
-        port, db_port, inbox_port: None takes the CLI's, or the next that is free.
+        port, db_port, inbox_port: None takes the CLI's, or the next that is free; 0 any free one.
         database_url: one's own Postgres, as a superuser; None starts one in `data_dir`.
         jwt_secret: None is development: the CLI's secret and keys, and users' tokens are signed
             by a key that is generated in `data_dir`. If it is set, it signs them too.
@@ -58,10 +58,10 @@ class GatewaySettings(ProjectSettings):
     host: str = Field("127.0.0.1", validation_alias="GATEWAY_HOST", examples=["127.0.0.1"])
     port: Port = Field(None, ge=0, le=65535, validation_alias="GATEWAY_PORT", examples=["54321"])
     db_port: Port = Field(
-        None, ge=1, le=65535, validation_alias="GATEWAY_DB_PORT", examples=["54322"]
+        None, ge=0, le=65535, validation_alias="GATEWAY_DB_PORT", examples=["54322"]
     )
     inbox_port: Port = Field(
-        None, ge=1, le=65535, validation_alias="GATEWAY_INBOX_PORT", examples=["54324"]
+        None, ge=0, le=65535, validation_alias="GATEWAY_INBOX_PORT", examples=["54324"]
     )
     data_dir: Path = Field(
         Path("./.amphibase"), validation_alias="GATEWAY_DATA_DIR", examples=["./.amphibase"]
