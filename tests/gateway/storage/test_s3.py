@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import hashlib
+import random
 import zlib
 from typing import Any
 
@@ -15,6 +16,8 @@ from botocore.credentials import Credentials
 from obstore.store import S3Store
 from tests.gateway.storage.api import ANN, TEN, Api
 from tests.gateway.storage.s3_client import MB, client, credentials, rejected, run
+
+from amphibase.gateway.storage.s3.crc64 import Crc64Nvme
 
 
 async def test_what_is_put_by_s3_is_an_object_of_storage_and_the_other_way_around(api: Api) -> None:
@@ -190,13 +193,27 @@ async def test_a_checksum_is_compared_and_repeated(api: Api, algorithm: str) -> 
     assert (await api.get("/object/authenticated/b/k")).content == TEN
 
 
-async def test_a_checksum_of_castagnoli_is_compared_and_repeated(api: Api) -> None:
+@pytest.mark.parametrize(
+    ("name", "right"), [("ChecksumCRC32C", "4waSgw=="), ("ChecksumCRC64NVME", "rosUhgp5mIg=")]
+)
+async def test_a_checksum_that_its_client_knows_is_compared_and_repeated(
+    api: Api, name: str, right: str
+) -> None:
     await api.bucket()
-    s3, right = client(api), "4waSgw=="
+    s3, checksum = client(api), {name: right}
     put = {"Bucket": "b", "Key": "k", "Body": b"123456789"}
-    assert (await run(s3.put_object, **put, ChecksumCRC32C=right))["ChecksumCRC32C"] == right
-    wrong = await rejected(s3.put_object, **{**put, "Body": b"12345678"}, ChecksumCRC32C=right)
+    assert (await run(s3.put_object, **put, **checksum))[name] == right
+    wrong = await rejected(s3.put_object, **{**put, "Body": b"12345678"}, **checksum)
     assert wrong == (400, "BadDigest")
+
+
+def test_a_long_body_has_the_crc64_of_its_bytes_one_by_one() -> None:
+    body = random.Random(7).randbytes(40_000)
+    at_once, one_by_one = Crc64Nvme(), Crc64Nvme()
+    at_once.update(body)
+    for byte in body:
+        one_by_one.update(bytes([byte]))
+    assert at_once.digest() == one_by_one.digest()
 
 
 async def put_chunked(api: Api, body: bytes, *, trailer: str = "x-amz-checksum-crc32") -> Any:
@@ -216,6 +233,18 @@ async def put_chunked(api: Api, body: bytes, *, trailer: str = "x-amz-checksum-c
     signer.add_auth(request)
     async with httpx.AsyncClient() as http:
         return await http.put(url, content=body, headers=dict(request.headers.items()))
+
+
+async def test_the_crc64_that_follows_the_chunks_is_compared(api: Api) -> None:
+    await api.bucket()
+    digest = Crc64Nvme()
+    digest.update(TEN)
+    crc = base64.b64encode(digest.digest())
+    for sent, status in ((b"AAAAAAAAAAA=", 400), (crc, 200)):
+        body = b"a\r\n" + TEN + b"\r\n0\r\nx-amz-checksum-crc64nvme:" + sent + b"\r\n\r\n"
+        response = await put_chunked(api, body, trailer="x-amz-checksum-crc64nvme")
+        assert response.status_code == status, response.text
+    assert response.headers["x-amz-checksum-crc64nvme"] == crc.decode()
 
 
 async def test_chunks_end_with_the_checksum_that_was_announced(api: Api) -> None:
