@@ -17,7 +17,7 @@ CREATE TABLE items (
     code TEXT COLLATE NOCASE NOT NULL UNIQUE,
     payload ANY,
     quantity INTEGER NOT NULL DEFAULT 1 CHECK (quantity > 0), -- nameless, beside the column
-    twice INTEGER GENERATED ALWAYS AS (quantity * 2) STORED,
+    twice INTEGER GENERATED ALWAYS AS (quantity * 2) STORED, thrice INTEGER AS (quantity * 3),
     parent INTEGER REFERENCES items (id) ON DELETE CASCADE,
     note TEXT,
     CONSTRAINT short CHECK (length(code) < 10 AND code <> 'a, (b'),
@@ -73,10 +73,10 @@ async def test_a_copy_keeps_all_that_the_table_has(items: Application) -> None:
     items.write("defaults", "0002", CHANGE)
     await items.upgrade()
     await run(items, "INSERT INTO items (code, quantity) VALUES ('c', 4)")
-    assert await fetch(items, "SELECT id, code, payload, twice, note FROM items") == [
-        (1, "a", b"\x00", 2, None),
-        (2, "b", "text", 2, None),
-        (100, "c", None, 8, "none"),
+    assert await fetch(items, "SELECT id, code, payload, twice, thrice, note FROM items") == [
+        (1, "a", b"\x00", 2, 3, None),
+        (2, "b", "text", 2, 3, None),
+        (100, "c", None, 8, 12, "none"),
     ]
     assert await fetch(items, "SELECT * FROM log") == [("c:x",)]
     assert await fetch(items, "SELECT count(*) FROM codes") == [(3,)]
@@ -105,10 +105,10 @@ async def test_a_copy_follows_the_names_of_renamed_columns(items: Application) -
     items.write("names", "0002", rename)
     await items.upgrade()
     await run(items, "INSERT INTO items (key) VALUES ('c')")
-    assert await fetch(items, "SELECT key, amount, twice FROM items") == [
-        ("a", 1, 2),
-        ("b", 1, 2),
-        ("c", 2, 4),
+    assert await fetch(items, "SELECT key, amount, twice, thrice FROM items") == [
+        ("a", 1, 2, 3),
+        ("b", 1, 2, 3),
+        ("c", 2, 4, 6),
     ]
     assert await fetch(items, "SELECT * FROM log") == [("c:x",)]
     assert await fetch(items, "SELECT count(*) FROM codes") == [(3,)]
