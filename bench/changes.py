@@ -69,6 +69,8 @@ def run(rounds: int, seconds: float, console: Console) -> bool:
     """Measure, show the figures and write them down; return whether every bar is met."""
     measurements: list[Measurement] = []
     scheduled = {"count": STREAMS, "seconds": seconds, "rate": RATE}
+    found = machine.facts()
+    machine.pin(0, machine.OTHER_CORES)
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         with database_server(scratch) as postgres:
@@ -93,7 +95,7 @@ def run(rounds: int, seconds: float, console: Console) -> bool:
                         measured.add_others(load(**of_process, **scheduled, **of_others))
             return report.finish(
                 "changes", measurements, None, console,
-                machine=machine.facts(), versions=machine.installed(*OUR_PACKAGES),
+                machine=found, versions=machine.installed(*OUR_PACKAGES),
                 postgres=postgres_version(url), rounds=rounds, seconds=seconds,
             )  # fmt: skip
 

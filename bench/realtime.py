@@ -155,6 +155,8 @@ def run(rounds: int, seconds: float, console: Console) -> bool:
         f"transactions per change without row level security, {MANY} subscribers", "",
         (Bar(WANTED, "at most", 1),),
     )  # fmt: skip
+    found = machine.facts()
+    machine.pin(0, machine.OTHER_CORES)
     with (
         tempfile.TemporaryDirectory() as folder,
         database_server(Path(folder), wal_level="logical", max_connections="200") as postgres,
@@ -182,19 +184,18 @@ def run(rounds: int, seconds: float, console: Console) -> bool:
                 figures = load("bursts", **of_database, count=MANY, changes=BURST, rounds=BURSTS)
                 rate.add(OURS, figures["rate"])
                 rate.add(IN_SQL, ask_one_by_one(url))
-                sent = {"count": MANY, "seconds": seconds, "rate": BROADCASTS}
-                figures = load("broadcast", **of_process, slow=1, **sent)
-                fan_out.add(OURS, figures["microseconds"])
                 with bare_uvicorn(scratch) as floor:
                     of_floor = {"port": floor.port, "pid": floor.process.pid}
-                    figures = load("broadcast", **of_floor, slow=0, **sent)
-                    fan_out.add(BARE_LOOP, figures["microseconds"])
+                    servers = {OURS: {**of_process, "slow": 1}, BARE_LOOP: {**of_floor, "slow": 0}}
+                    sent = {"count": MANY, "seconds": seconds, "rate": BROADCASTS}
+                    for name, spent in load("broadcast", servers=servers, **sent).items():
+                        fan_out.add(name, spent)
                 for name, count in ((OURS, SUBSCRIBERS), (NO_SUBSCRIBER, 0)):
                     figures = load("writers", **of_database, count=count, seconds=seconds)
                     writers.add(name, figures["rate"])
         measurements = [p50, p99, rate, fan_out, memory, writers, queries]
         return report.finish(
             "realtime", measurements, None, console,
-            machine=machine.facts(), versions=machine.installed(*OUR_PACKAGES),
+            machine=found, versions=machine.installed(*OUR_PACKAGES),
             postgres=postgres_version(url), rounds=rounds, seconds=seconds,
         )  # fmt: skip

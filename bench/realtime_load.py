@@ -26,6 +26,8 @@ TOPIC = "realtime:bench"
 SOCKET = "/realtime/v1/websocket?vsn=2.0.0&apikey="
 SECONDS = 60.0
 SETTLE_SECONDS = 0.5
+IDLE_SECONDS = 0.01
+"""After which a server has done what follows the last delivery."""
 REPORTED_SECONDS = 11.0
 """After which an idle session of Postgres has reported what it did."""
 MESSAGE = {"type": "broadcast", "event": "m", "payload": {"text": "x" * 150}}
@@ -198,22 +200,40 @@ async def _transactions(connection: psycopg.AsyncConnection[Any]) -> int:
 
 
 async def broadcast(
-    port: int, pid: int, count: int, seconds: float, rate: float, slow: int
+    servers: dict[str, dict[str, int]], count: int, seconds: float, rate: float
 ) -> Figures:
-    """Microseconds of the server for each delivery of a broadcast."""
-    subscribers = Subscribers(b'"broadcast"')
-    await subscribers.join(port, count + slow, {}, b'"phx_reply"', signed=False)
-    for client in subscribers.clients[count:]:
-        client.transport.pause_reading()
+    """Microseconds of each server for each delivery of a broadcast; they send in turns.
+
+    Args:
+        servers: of each its `port`, its `pid`, and how many further sockets do not read (`slow`).
+        rate: of the broadcasts of each.
+    """
+    subscribers = {name: Subscribers(b'"broadcast"') for name in servers}
+    for name, server in servers.items():
+        joined = subscribers[name]
+        await joined.join(server["port"], count + server["slow"], {}, b'"phx_reply"', signed=False)
+        for client in joined.clients[count:]:
+            client.transport.pause_reading()
     await asyncio.sleep(SETTLE_SECONDS)
-    sender, begin = subscribers.clients[0], time.monotonic()
-    used = cpu_seconds(pid)
-    sent = int(seconds * rate)
-    for number in range(sent):
-        await asyncio.sleep(max(0.0, begin + number / rate - time.monotonic()))
-        sender.push(TOPIC, "broadcast", MESSAGE)
-    await subscribers.received(sent * (count - 1))
-    return {"microseconds": (cpu_seconds(pid) - used) * 1e6 / (sent * (count + slow - 1))}
+    used, sent = dict.fromkeys(servers, 0.0), int(seconds * rate)
+    for _ in range(sent):
+        for name, server in servers.items():
+            used[name] += await _broadcast_once(subscribers[name], server["pid"], count)
+            await asyncio.sleep(1 / rate / len(servers))
+    return {
+        name: used[name] * 1e6 / (sent * (count + server["slow"] - 1))
+        for name, server in servers.items()
+    }
+
+
+async def _broadcast_once(subscribers: Subscribers, pid: int, count: int) -> float:
+    """Send a broadcast from one client to the others; return the server's CPU seconds."""
+    before = cpu_seconds(pid)
+    expected = subscribers.count + count - 1
+    subscribers.clients[0].push(TOPIC, "broadcast", MESSAGE)
+    await subscribers.received(expected)
+    await asyncio.sleep(IDLE_SECONDS)
+    return cpu_seconds(pid) - before
 
 
 async def idle(port: int, pid: int, count: int) -> Figures:
